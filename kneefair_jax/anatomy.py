@@ -1,0 +1,83 @@
+"""Label schemes: which structure a label stands for, and what a left/right flip does to it.
+
+A scheme is no more than the tuple of its structures' names: label 0 is background and label i + 1 is
+`structures[i]`. Sides are part of the name ("right femur"), so the swap table follows from the names.
+"""
+
+import numpy as np
+
+from kneefair_jax.errors import InputError
+
+SCHEMES: dict[str, tuple[str, ...]] = {
+    # One knee. The patella hides part of the femur, and the tibia part of the fibula.
+    "knee": ("femur", "tibia", "fibula", "patella"),
+    # A bilateral film; image left is the patient's right (the structures of arXiv 2308.04356).
+    "knees": (
+        "right patella",
+        "left patella",
+        "right femur",
+        "left femur",
+        "right tibia",
+        "left tibia",
+        "right fibula",
+        "left fibula",
+    ),
+    # Chest radiographs, for trying the code on public films (JSRT).
+    "chest": ("right lung", "left lung", "heart"),
+}
+
+# Structures that are unions of others: many masks draw the whole femur, patella's shadow included.
+UNIONS: dict[str, tuple[str, ...]] = {"whole femur": ("femur", "patella")}
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers; background first.
+COLOURS: np.ndarray = np.array(
+    [
+        (0, 0, 0),
+        (230, 159, 0),
+        (86, 180, 233),
+        (0, 158, 115),
+        (204, 121, 167),
+        (240, 228, 66),
+        (0, 114, 178),
+        (213, 94, 0),
+        (153, 153, 153),
+    ],
+    np.uint8,
+)
+
+
+def parse(text: str) -> tuple[str, ...]:
+    """The structures of a scheme by its name in `SCHEMES`, or by their own names between commas.
+
+    Raises:
+        InputError: a name is empty or given twice.
+    """
+    if text in SCHEMES:
+        return SCHEMES[text]
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise InputError(
+            f"label scheme {text!r}: give one of {sorted(SCHEMES)}, or the names of labels 1, 2, ... "
+            "between commas, each once"
+        )
+    return names
+
+
+def flip_table(structures: tuple[str, ...]) -> np.ndarray:
+    """The label that each label becomes when the image is flipped left to right.
+
+    Returns:
+        i32[len(structures) + 1]; "right x" and "left x" change places, every other label stays.
+
+    Raises:
+        InputError: a sided structure lacks its partner, so that a flipped mask could not be labelled.
+    """
+    table = np.arange(len(structures) + 1, dtype=np.int32)
+    for label, name in enumerate(structures, start=1):
+        side, _, bone = name.partition(" ")
+        if side in ("right", "left") and bone:
+            partner = f"{'left' if side == 'right' else 'right'} {bone}"
+            if partner not in structures:
+                raise InputError(f"label scheme: {name!r} has no partner {partner!r} to swap with on a flip")
+            table[label] = structures.index(partner) + 1
+    return table

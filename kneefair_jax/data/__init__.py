@@ -1,0 +1,1 @@
+"""Where cases come from, and how they reach a device."""

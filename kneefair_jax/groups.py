@@ -1,0 +1,117 @@
+"""Attribute columns -> groups: bins, marginals, intersections, membership matrix, counts.
+
+A group is named by what its members share: `sex=female` or `sex=female,race=Black`.
+Cases whose attribute is missing form a level of their own, called `missing`; it is reported, and it never
+becomes part of another group.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+MISSING = "missing"
+UNKNOWN = -1
+
+
+class Partition(NamedTuple):
+    """Disjoint groups of the rows of a table.
+
+    Attributes:
+        attributes: the columns that define the groups.
+        names: the G groups' names, `attribute=level` joined by commas.
+        index: i32[N], the group of each row, or `UNKNOWN` where it belongs to none.
+    """
+
+    attributes: tuple[str, ...]
+    names: tuple[str, ...]
+    index: np.ndarray
+
+    @property
+    def counts(self) -> np.ndarray:
+        """i64[G], the rows of each group."""
+        return np.bincount(self.index[self.index != UNKNOWN], minlength=len(self.names))
+
+
+def binned(values: pd.Series, edges: Sequence[float]) -> pd.Series:
+    """Numbers -> ordered levels; edges 50 and 64 give `<=50`, `51-64`, `>=65`.
+
+    Args:
+        values: numbers; NaN becomes the level `missing`.
+        edges: ascending upper ends, each belonging to the bin that it closes.
+    """
+    edges = list(edges)
+    whole = all(float(edge).is_integer() for edge in edges)
+
+    def text(edge: float) -> str:
+        return f"{edge:g}"
+
+    if whole:  # ages: people read 51-64, not (50, 64]
+        names = [f"<={text(edges[0])}"]
+        names += [f"{text(low + 1)}-{text(high)}" for low, high in zip(edges, edges[1:], strict=False)]
+        names += [f">={text(edges[-1] + 1)}"]
+        # 50.5 years is still fifty years of age, so it stays below 51.
+        numbers = np.floor(values.astype(float))
+    else:
+        names = [f"<={text(edges[0])}"]
+        names += [f"{text(low)}-{text(high)}" for low, high in zip(edges, edges[1:], strict=False)]
+        names += [f">{text(edges[-1])}"]
+        numbers = values.astype(float)
+    code = np.searchsorted(edges, numbers, side="left")
+    levels = np.array([*names, MISSING], dtype=object)[np.where(np.isnan(numbers), len(names), code)]
+    return categorical(pd.Series(levels, index=values.index), names)
+
+
+def categorical(values: pd.Series, order: Sequence[str] | None = None) -> pd.Series:
+    """Strings -> an ordered categorical column, `missing` last and only where it occurs.
+
+    Args:
+        values: strings; empty, NaN and `missing` all mean missing.
+        order: the levels in the order to show them in; sorted by name if absent.
+    """
+    filled = values.astype(object).where(values.notna() & (values.astype(str).str.strip() != ""), MISSING)
+    filled = filled.astype(str).str.strip()
+    found = set(filled)
+    levels = [level for level in (order or sorted(found - {MISSING})) if level in found]
+    if MISSING in found:
+        levels.append(MISSING)
+    return pd.Series(pd.Categorical(filled, categories=levels, ordered=True), index=values.index)
+
+
+def partition(
+    cases: pd.DataFrame, attributes: Sequence[str], *, missing_as_level: bool = False
+) -> Partition:
+    """The groups of one attribute, or of the intersection of several, as they occur in the table.
+
+    Args:
+        cases: a table whose `attributes` are categorical columns.
+        attributes: one column, or several for their intersection.
+        missing_as_level: True lists rows with a missing attribute as groups named `...=missing`; False, for
+            mitigation, leaves them `UNKNOWN`.
+
+    Returns:
+        Groups in the order of their levels, the first attribute slowest; only those with a row.
+    """
+    names: list[str] = []
+    index = np.full(len(cases), UNKNOWN, np.int32)
+    grouped = cases.groupby(list(attributes), observed=True, sort=True).indices
+    for levels, rows in grouped.items():
+        levels = levels if isinstance(levels, tuple) else (levels,)
+        if MISSING in levels and not missing_as_level:
+            continue
+        index[rows] = len(names)
+        names.append(",".join(f"{a}={level}" for a, level in zip(attributes, levels, strict=True)))
+    return Partition(tuple(attributes), tuple(names), index)
+
+
+def partitions(cases: pd.DataFrame, attributes: Sequence[str]) -> list[Partition]:
+    """Every attribute alone, then every pair: what a report shows. Missing values are levels here."""
+    subsets = [(a,) for a in attributes] + list(combinations(attributes, 2))
+    return [partition(cases, subset, missing_as_level=True) for subset in subsets]
+
+
+def membership(index: np.ndarray, groups: int) -> np.ndarray:
+    """Group indices i32[N] -> f32[N, groups] of zeros and ones; `UNKNOWN` rows are all zero."""
+    return (index[:, None] == np.arange(groups)).astype(np.float32)
