@@ -1,5 +1,10 @@
 """The one error that a person, not a program, is meant to read."""
 
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
 
 class InputError(ValueError):
     """What a user gave cannot be used.
@@ -7,3 +12,14 @@ class InputError(ValueError):
     The message is one sentence or a few that name the file, the row and the remedy;
     `launch.py` prints it without a traceback and exits with status 2.
     """
+
+
+def choose(registry: Mapping[str, T], name: str, field: str) -> T:
+    """The entry of a registry that a config field names.
+
+    Raises:
+        InputError: it names none; the message lists those there are.
+    """
+    if name not in registry:
+        raise InputError(f"config.{field}={name!r}: give one of {', '.join(sorted(registry))}")
+    return registry[name]

@@ -6,11 +6,13 @@ becomes part of another group.
 """
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from kneefair_jax.errors import InputError
 
 MISSING = "missing"
 UNKNOWN = -1
@@ -27,7 +29,7 @@ class Partition(NamedTuple):
 
     attributes: tuple[str, ...]
     names: tuple[str, ...]
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
 
     @property
     def counts(self) -> np.ndarray:
@@ -41,8 +43,13 @@ def binned(values: pd.Series, edges: Sequence[float]) -> pd.Series:
     Args:
         values: numbers; NaN becomes the level `missing`.
         edges: ascending upper ends, each belonging to the bin that it closes.
+
+    Raises:
+        InputError: there are no edges, or they do not ascend.
     """
     edges = list(edges)
+    if not edges or any(low >= high for low, high in pairwise(edges)):
+        raise InputError(f"bins {edges} of {values.name}: give one or more ascending numbers")
     whole = all(float(edge).is_integer() for edge in edges)
 
     def text(edge: float) -> str:
@@ -50,13 +57,15 @@ def binned(values: pd.Series, edges: Sequence[float]) -> pd.Series:
 
     if whole:  # ages: people read 51-64, not (50, 64]
         names = [f"<={text(edges[0])}"]
-        names += [f"{text(low + 1)}-{text(high)}" for low, high in zip(edges, edges[1:], strict=False)]
+        names += [
+            f"{text(low + 1)}-{text(high)}" if low + 1 < high else text(high) for low, high in pairwise(edges)
+        ]
         names += [f">={text(edges[-1] + 1)}"]
         # 50.5 years is still fifty years of age, so it stays below 51.
         numbers = np.floor(values.astype(float))
     else:
         names = [f"<={text(edges[0])}"]
-        names += [f"{text(low)}-{text(high)}" for low, high in zip(edges, edges[1:], strict=False)]
+        names += [f"{text(low)}-{text(high)}" for low, high in pairwise(edges)]
         names += [f">{text(edges[-1])}"]
         numbers = values.astype(float)
     code = np.searchsorted(edges, numbers, side="left")
@@ -70,19 +79,22 @@ def categorical(values: pd.Series, order: Sequence[str] | None = None) -> pd.Ser
     Args:
         values: strings; empty, NaN and `missing` all mean missing.
         order: the levels in the order to show them in; sorted by name if absent.
+
+    Raises:
+        ValueError: a level is not in `order`, so that its rows would belong to no group.
     """
     filled = values.astype(object).where(values.notna() & (values.astype(str).str.strip() != ""), MISSING)
     filled = filled.astype(str).str.strip()
     found = set(filled)
+    if order and (left_out := found - {*order, MISSING}):
+        raise ValueError(f"levels {sorted(left_out)} of {values.name} are not in the order {list(order)}")
     levels = [level for level in (order or sorted(found - {MISSING})) if level in found]
     if MISSING in found:
         levels.append(MISSING)
     return pd.Series(pd.Categorical(filled, categories=levels, ordered=True), index=values.index)
 
 
-def partition(
-    cases: pd.DataFrame, attributes: Sequence[str], *, missing_as_level: bool = False
-) -> Partition:
+def partition(cases: pd.DataFrame, attributes: Sequence[str], *, missing_as_level: bool = False) -> Partition:
     """The groups of one attribute, or of the intersection of several, as they occur in the table.
 
     Args:

@@ -31,9 +31,12 @@ class Source(NamedTuple):
         settings: JSON-able; with the files it names, it determines every stored array. A change of it means
             that a prepared store is rebuilt.
         examples: yields the arrays in the order of `cases`.
+        check: raises `InputError` when any case's arrays cannot be used; called before anything is written.
+            Nothing to check by default.
     """
 
     cases: pd.DataFrame
     structures: tuple[str, ...]
     settings: dict[str, Any]
     examples: Callable[[], Iterator[Example]]
+    check: Callable[[], None] = lambda: None

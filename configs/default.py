@@ -1,0 +1,61 @@
+"""Every field there is, with its default; the other configs change a few and say what they are for."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The fields that all configs share."""
+    config = ConfigDict()
+    config.seed = 0  # of the split, the parameters, the order of cases, augmentation, the bootstrap
+
+    config.data = data = ConfigDict()
+    data.size = (128, 128)  # height and width of the working grid, pixels
+    data.attributes = ("sex", "race")  # columns to report by, alone and in pairs
+    data.fractions = (0.7, 0.15, 0.15)  # of the patients: train, validation, test
+    data.folds = 0  # k > 0: k-fold cross-validation by patient; each fold is a run of its own
+    data.fold = -1  # which fold to run; -1: all of them, one after another
+    data.store = ""  # where prepared cases are kept; "" is the run's folder
+
+    config.model = model = ConfigDict()
+    model.name = "unet"
+    model.widths = (16, 32, 64, 128)  # channels at full resolution, at half, ...
+    model.convolutions = 2  # 3 x 3 convolutions of a block
+    model.norm = "batch"  # or "group"
+    model.dtype = "float32"  # of the computation; parameters stay float32
+
+    config.loss = "dice_cross_entropy"  # a key of losses.LOSSES
+
+    config.mitigation = mitigation = ConfigDict()
+    mitigation.objective = "erm"  # a key of mitigation.OBJECTIVES
+    mitigation.groups = ("sex",)  # the partition it sees: an attribute, or several for their intersection
+    mitigation.sampler = "shuffled"  # a key of data.sampling.SAMPLERS
+
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.name = "adam"  # adamw, sgd
+    optimizer.learning_rate = 2e-3
+    optimizer.schedule = "cosine"  # or "constant"
+    optimizer.warmup_steps = 50
+    optimizer.weight_decay = 0.0  # adamw only
+    optimizer.clip_norm = 1.0  # of the gradient; 0 for none
+
+    config.augment = augment = ConfigDict()  # see data.augment.Augmentation for units
+    augment.flip = 0.5
+    augment.rotation = 10.0
+    augment.scale = 0.1
+    augment.shift = 0.05
+    augment.gamma = 0.5
+    augment.contrast = 0.2
+    augment.noise = 0.02
+
+    config.train = train = ConfigDict()
+    train.batch_size = 8
+    train.steps = 1000
+    train.eval_every = 100  # evaluations are checkpoints
+    train.log_every = 20
+
+    config.select = "overall"  # the checkpoint that is the run's: overall, worst_group, utopia
+
+    config.report = report = ConfigDict()
+    report.min_group_patients = 10  # smaller groups are shown but not ranked
+    report.bootstrap_draws = 10_000  # resamples of patients for each interval
+    return config

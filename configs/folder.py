@@ -1,0 +1,25 @@
+"""A folder of radiographs, masks and a metadata.csv: the config for your own data.
+
+    python launch.py --config=configs/folder.py --config.data.root=DIR --workdir=runs/mine \
+        --config.data.structures="femur,tibia,fibula,patella" --config.data.attributes="('sex','age')"
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """Names the folder, its columns and its labels."""
+    config = default.get_config()
+    data = config.data
+    data.source = "folder"
+    data.root = ""  # the folder; required
+    data.metadata = "metadata.csv"  # case_id, patient_id, image, mask, attributes; spacing_mm if known
+    data.structures = "auto"  # knee, knees, chest, names of labels 1, 2, ... by comma; auto: as found, no flips
+    data.channels = 1
+    data.attributes = ("sex", "age")
+    data.bins = ConfigDict({"age": (50.0, 64.0)})  # numeric columns: <=50, 51-64, >=65
+    data.split_column = ""  # a column of train, validation and test; "" deals patients by seed
+    data.external = ""  # another folder of the same layout, for evaluation alone
+    return config

@@ -1,0 +1,114 @@
+"""A config's `data` section -> the cohort: its source of cases, with every case in a split."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from ml_collections import ConfigDict
+
+from kneefair_jax import cohort
+from kneefair_jax.data import folder, phantom
+from kneefair_jax.data.source import Source
+from kneefair_jax.errors import InputError, choose
+
+EXTERNAL = "external"
+
+
+class Cohort(NamedTuple):
+    """Cases, ready to be trained on or scored.
+
+    Attributes:
+        source: where their arrays come from.
+        cases: a row per case: `case_id`, `patient_id`, `split` and the attribute columns.
+        attributes: names of the attribute columns.
+        structures: names of labels 1, 2, ...
+        grid: (H, W, C) of the arrays.
+        named: whether somebody named the labels; where nobody did, left and right cannot be told apart.
+    """
+
+    source: Source
+    cases: pd.DataFrame
+    attributes: tuple[str, ...]
+    structures: tuple[str, ...]
+    grid: tuple[int, int, int]
+    named: bool
+
+    def rows(self, split: str) -> np.ndarray:
+        """i64, the rows of a split in the table's order."""
+        return np.flatnonzero((self.cases["split"] == split).to_numpy())
+
+
+def _folder(data: ConfigDict, seed: int) -> tuple[Source, int]:
+    del seed
+    return folder.source(data, size=tuple(data.size), channels=data.channels), data.channels
+
+
+def _phantom(data: ConfigDict, seed: int) -> tuple[Source, int]:
+    return phantom.source(data.phantom, size=tuple(data.size), seed=seed), 1
+
+
+SOURCES: dict[str, Callable[[ConfigDict, int], tuple[Source, int]]] = {"folder": _folder, "phantom": _phantom}
+
+
+def load(data: ConfigDict, seed: int) -> Cohort:
+    """Reads the table of cases and splits it by patient; no pixel is read yet.
+
+    Args:
+        data: the config's `data` section.
+        seed: of the split, and of phantoms.
+
+    Raises:
+        InputError: the table or the section cannot be used.
+    """
+    source, channels = choose(SOURCES, data.source, "data.source")(data, seed)
+    cases, attributes = source.cases, tuple(data.attributes)
+    if absent := [name for name in attributes if name not in cases]:
+        raise InputError(f"config.data.attributes: the cases have no {absent[0]!r}; there is {list(cases)}")
+    if "split" in cases and data.folds:
+        raise InputError("config.data.folds: the cases come with a split; set data.split_column='' for folds")
+    if "split" not in cases:
+        if data.folds:
+            split = cohort.folds(cases, data.folds, data.fold, data.fractions, seed, attributes)
+        else:
+            split = cohort.split(cases, data.fractions, seed, attributes)
+        cases = cases.assign(split=split)
+    cohort.check_no_leak(cases)
+    for name in cohort.SPLITS:
+        if not (cases["split"] == name).any():
+            raise InputError(f"config.data: no case is in the split {name!r}; every split needs one")
+    return Cohort(
+        source=source,
+        cases=cases.reset_index(drop=True),
+        attributes=attributes,
+        structures=source.structures,
+        grid=(*data.size, channels),
+        named=data.get("structures") != "auto",
+    )
+
+
+def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
+    """The cohort in the folder `data.external`, for evaluation alone; None where there is none.
+
+    It has the layout and the settings of `data.root`.
+
+    Raises:
+        InputError: it cannot be used, has other structures, or shares a patient with the main cohort.
+    """
+    if not data.get("external"):
+        return None
+    there = data.copy_and_resolve_references()
+    there.update(root=data.external, split_column="")
+    if there.structures == "auto":
+        there.structures = ",".join(main.structures)
+    source, channels = _folder(there, 0)
+    cases = source.cases.assign(split=EXTERNAL)
+    _check_apart(main.cases, cases)
+    return Cohort(
+        source, cases, main.attributes, source.structures, (*there.size, channels), main.named
+    )
+
+
+def _check_apart(main: pd.DataFrame, external: pd.DataFrame) -> None:
+    together: Sequence[str] = ["patient_id", "split"]
+    cohort.check_no_leak(pd.concat([main[together].assign(split="data.root"), external[together]]))

@@ -1,0 +1,242 @@
+"""Checkpoints -> per-case table -> scores by group -> page."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from ml_collections import ConfigDict
+
+from kneefair_jax import cohort as cohorts
+from kneefair_jax import groups
+from kneefair_jax.data.load import EXTERNAL, Cohort
+from kneefair_jax.data.store import Cases
+from kneefair_jax.errors import InputError
+from kneefair_jax.fairness.scores import scores
+from kneefair_jax.report import page
+from kneefair_jax.report.overlays import CaseView
+from kneefair_jax.training import hooks, scoring, selection
+from kneefair_jax.training.checkpoint import Checkpoints
+from kneefair_jax.training.experiment import Experiment
+
+TABLE = "cases.parquet"
+PREDICTIONS = "predictions.npz"
+
+
+def evaluate(
+    config: ConfigDict,
+    experiment: Experiment,
+    cohort: Cohort,
+    cases: Cases,
+    workdir: Path,
+    external: tuple[Cohort, Cases] | None = None,
+) -> Path:
+    """Scores the checkpoint of every selection rule and writes the table, the predictions and the report.
+
+    Writes `cases.parquet` (validation, test and external cases by every rule's checkpoint), `predictions.npz` (label
+    maps of the test cases on the working grid, by case id) and `report/`.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        InputError: the folder has no checkpoint.
+    """
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    records = checkpoints.records()
+    if not records:
+        raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
+    chosen = {name: rule(records)["step"] for name, rule in selection.RULES.items()}
+    test = cohort.rows("test")
+    parts = [(cohort, cases, cohort.rows("validation")), (cohort, cases, test)]
+    if external:
+        parts.append((*external, np.arange(len(external[0].cases))))
+    scored: dict[int, list[dict[str, np.ndarray]]] = {}
+    for step in sorted(set(chosen.values())):
+        state, seconds = checkpoints.restore(step, experiment.state)
+        run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
+        scored[step] = [
+            scoring.over_cases(experiment.eval_step, state.variables, arrays, rows, **run)
+            for _, arrays, rows in parts
+        ]
+        if step == chosen[config.select]:
+            predictions = scoring.over_cases(experiment.predict_step, state.variables, cases, test, **run)
+            train_seconds = seconds
+    checkpoints.close()
+    table = pd.concat(
+        [
+            case_table(values, part, arrays, rows, rule)
+            for rule, step in chosen.items()
+            for (part, arrays, rows), values in zip(parts, scored[step], strict=True)
+        ],
+        ignore_index=True,
+    )
+    table.to_parquet(workdir / TABLE)
+    ids = cohort.cases["case_id"].iloc[test]
+    np.savez_compressed(workdir / PREDICTIONS, **dict(zip(ids, predictions, strict=True)))
+
+    environment = json.loads((workdir / "environment.json").read_text())
+    report = _report(config, cohort, cases, table, environment)
+    report["run"] |= {"step": chosen[config.select], "times": {"train_seconds": train_seconds}}
+    by_step = {record["step"]: record for record in records}
+    report["selection"] = {
+        rule: {"step": step, "dice": by_step[step]["overall"], "worst": _worst(by_step[step])}
+        for rule, step in chosen.items()
+    }
+    if external:
+        outside = table[(table["split"] == EXTERNAL) & (table["model"] == config.select)]
+        report["external"] = {
+            "name": EXTERNAL,
+            "fingerprint": external[1].digest,
+            "scores": _scores(config, cohort, outside),
+        }
+    return _write(config, cohort, cases, table, workdir, report, hooks.read(workdir / "metrics.jsonl"))
+
+
+def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds: Sequence[Path]) -> Path:
+    """The test cases of all folds as one cohort: each patient scored by the model that did not see it.
+
+    Args:
+        config: of any of the folds.
+        cohort: of any of the folds.
+        cases: the prepared cases.
+        workdir: where `cases.parquet`, `predictions.npz` and `report/` go.
+        folds: the folds' run folders, evaluated.
+
+    Returns:
+        The page's path.
+    """
+    tables = [pd.read_parquet(fold / TABLE) for fold in folds]
+    table = pd.concat([t[t["split"] == "test"] for t in tables], ignore_index=True)
+    table.to_parquet(workdir / TABLE)
+    predictions: dict[str, np.ndarray] = {}
+    for fold in folds:
+        predictions |= np.load(fold / PREDICTIONS)
+    np.savez_compressed(workdir / PREDICTIONS, **predictions)
+    everyone = cohort._replace(cases=cohort.cases.assign(split="test"))
+    environment = json.loads((folds[0] / "environment.json").read_text())
+    report = _report(config, everyone, cases, table, environment)
+    reports = [json.loads((fold / "report" / "report.json").read_text()) for fold in folds]
+    report["run"] |= {
+        "step": [fold["run"]["step"] for fold in reports],
+        "times": {"train_seconds": sum(fold["run"]["times"]["train_seconds"] for fold in reports)},
+    }
+    return _write(config, everyone, cases, table, workdir, report, [])
+
+
+def case_table(
+    values: dict[str, np.ndarray], cohort: Cohort, cases: Cases, rows: np.ndarray, model: str
+) -> pd.DataFrame:
+    """What the evaluation step says of N cases -> the long per-case table, N x S rows.
+
+    Columns: `case_id, patient_id, split, model, structure, <attributes>, dice, iou, true_area_mm2, pred_area_mm2`; areas
+    are NaN where the spacing is unknown.
+    """
+    pixel_mm2 = np.array([np.prod(cases[row]["spacing"], dtype=float) for row in rows])
+    about = cohort.cases.iloc[rows][["case_id", "patient_id", "split", *cohort.attributes]]
+    frames = []
+    for s, structure in enumerate(cohort.structures):
+        frame = about.assign(
+            model=model,
+            structure=structure,
+            dice=values["dice"][:, s].astype(float),
+            iou=values["iou"][:, s].astype(float),
+            true_area_mm2=values["true_pixels"][:, s] * pixel_mm2,
+            pred_area_mm2=values["pred_pixels"][:, s] * pixel_mm2,
+        )
+        frames.append(frame)
+    order = ["case_id", "patient_id", "split", "model", "structure", *cohort.attributes]
+    order += ["dice", "iou", "true_area_mm2", "pred_area_mm2"]
+    return pd.concat(frames, ignore_index=True)[order]
+
+
+def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
+    return scores(
+        table,
+        cohort.structures,
+        cohort.attributes,
+        min_group_patients=config.report.min_group_patients,
+        draws=config.report.bootstrap_draws,
+        seed=config.seed,
+    )
+
+
+def _report(
+    config: ConfigDict, cohort: Cohort, cases: Cases, table: pd.DataFrame, environment: dict[str, Any]
+) -> dict[str, Any]:
+    """The parts of `report.json` that one run and a union of folds share."""
+    test = _of_run(config, table)
+    absent = test[test["dice"].isna()].groupby("structure").size()
+    counts = cohorts.table(cohort.cases, cohort.attributes).reset_index()
+    return {
+        "schema": 1,
+        "scores": _scores(config, cohort, test),
+        "cohort": {
+            "structures": list(cohort.structures),
+            "attributes": list(cohort.attributes),
+            "min_group_patients": config.report.min_group_patients,
+            "table": counts.to_dict("records"),
+        },
+        "run": {
+            "config": json.loads(config.to_json_best_effort()),
+            "fingerprint": cases.digest,
+            "model": config.select,
+            "grid": list(cohort.grid[:2]),
+            "absent": {structure: int(n) for structure, n in absent.items()},
+            **{key: environment[key] for key in ("versions", "commit", "device", "command")},
+        },
+    }
+
+
+def _write(
+    config: ConfigDict,
+    cohort: Cohort,
+    cases: Cases,
+    table: pd.DataFrame,
+    workdir: Path,
+    report: dict[str, Any],
+    curves: list[dict[str, Any]],
+) -> Path:
+    test = _of_run(config, table)
+    with np.load(workdir / PREDICTIONS) as predictions:
+        examples = _examples(test, cohort, cases, predictions)
+    return page.write(workdir / "report", report, test, curves, examples)
+
+
+def _of_run(config: ConfigDict, table: pd.DataFrame) -> pd.DataFrame:
+    """The test cases by the checkpoint that the config selects."""
+    return table[(table["split"] == "test") & (table["model"] == config.select)]
+
+
+def _examples(test: pd.DataFrame, cohort: Cohort, cases: Cases, predictions: Any) -> list[CaseView]:
+    """The best, median and worst case of each level of each attribute."""
+    macro = test.groupby("case_id")["dice"].mean().dropna()
+    row_of = {case_id: row for row, case_id in enumerate(cohort.cases["case_id"])}
+    rows = cohort.cases.iloc[[row_of[case_id] for case_id in macro.index]]
+    views = []
+    for attribute in cohort.attributes:
+        partition = groups.partition(rows, [attribute], missing_as_level=True)
+        for g, name in enumerate(partition.names):
+            ranked = macro[partition.index == g].sort_values(kind="stable", ascending=False)
+            places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
+            for rank, place in places.items():
+                case_id = ranked.index[place]
+                example = cases[row_of[case_id]]
+                views.append(
+                    CaseView(
+                        case_id=case_id,
+                        group=name,
+                        rank=rank,
+                        score=float(ranked.iloc[place]),
+                        image=example["image"],
+                        label=example["label"],
+                        prediction=predictions[case_id],
+                    )
+                )
+    return views
+
+
+def _worst(record: selection.Record) -> float:
+    return min(record["groups"].values(), default=record["overall"])

@@ -1,0 +1,89 @@
+"""Segmentation losses, one value per example: `(logits f32[B,H,W,C], label i32[B,H,W]) -> f32[B]`.
+
+A loss that sums over the batch before it divides (batch Dice) cannot be split by group, so none here does.
+Class 0 is background. Region losses (Dice, Tversky) average over the structures 1..C-1; pixel losses
+(cross-entropy, focal) average over all pixels.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+
+# Added to both sides of a ratio of areas in pixels: an absent structure that is predicted absent costs nothing.
+SMOOTH = 1.0
+
+
+def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """Mean over pixels of -log p(label).
+
+    Args:
+        logits: f32[B, H, W, C].
+        label: i32[B, H, W] in [0, C).
+
+    Returns:
+        f32[B].
+    """
+    return -_log_likelihood(logits, label).mean((1, 2))
+
+
+def focal(logits: jax.Array, label: jax.Array, gamma: float = 2.0) -> jax.Array:
+    """Mean over pixels of -(1 - p)^gamma log p, p = p(label) (Lin et al., ICCV 2017, without alpha).
+
+    Shapes as for `cross_entropy`; gamma 0 is cross-entropy.
+    """
+    log_p = _log_likelihood(logits, label)
+    # 1 - p by expm1: exact where p is near one, and p is where the gradient of the power is taken.
+    return (-((-jnp.expm1(log_p)) ** gamma) * log_p).mean((1, 2))
+
+
+def tversky(logits: jax.Array, label: jax.Array, alpha: float = 0.3, beta: float = 0.7) -> jax.Array:
+    """1 - the mean over structures of TP / (TP + alpha FP + beta FN) (Salehi et al., MLMI 2017).
+
+    TP, FP and FN are sums of probabilities over one example's pixels. alpha = beta = 1/2 is soft Dice.
+    Shapes as for `cross_entropy`.
+    """
+    probability = jax.nn.softmax(logits)[..., 1:]
+    truth = jax.nn.one_hot(label, logits.shape[-1])[..., 1:]
+    true_positive = (probability * truth).sum((1, 2))
+    false_positive = probability.sum((1, 2)) - true_positive
+    false_negative = truth.sum((1, 2)) - true_positive
+    # Half of SMOOTH here is SMOOTH in the usual form (2 TP + s) / (2 TP + FP + FN + s).
+    smooth = SMOOTH / 2
+    index = (true_positive + smooth) / (
+        true_positive + alpha * false_positive + beta * false_negative + smooth
+    )
+    return 1.0 - index.mean(-1)
+
+
+def soft_dice(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """1 - the mean over structures of (2 TP + s) / (2 TP + FP + FN + s) (Milletari et al., 3DV 2016).
+
+    With areas, not their squares, in the denominator. Shapes as for `cross_entropy`.
+    """
+    return tversky(logits, label, alpha=0.5, beta=0.5)
+
+
+def dice_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """`soft_dice` + `cross_entropy`, nnU-Net's sum (Isensee et al., Nature Methods 2021)."""
+    return soft_dice(logits, label) + cross_entropy(logits, label)
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": cross_entropy,
+    "soft_dice": soft_dice,
+    "dice_cross_entropy": dice_cross_entropy,
+    "focal": focal,
+    "tversky": tversky,
+}
+
+
+def _log_likelihood(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """log p(label) of every pixel, f32[B, H, W]; raises ValueError if the shapes do not belong together."""
+    if logits.ndim != 4 or logits.shape[:3] != label.shape:
+        raise ValueError(f"logits [B,H,W,C] and label [B,H,W] do not match: {logits.shape}, {label.shape}")
+    # one_hot and a sum, not a gather: gathers are slow on TPU, and their gradient is a scatter.
+    truth = jax.nn.one_hot(label, logits.shape[-1], dtype=logits.dtype)
+    return (jax.nn.log_softmax(logits) * truth).sum(-1)

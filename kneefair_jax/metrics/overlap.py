@@ -1,0 +1,53 @@
+"""Dice and IoU per case and structure, from counts of pixels.
+
+A structure that is absent from both prediction and truth scores NaN, to be left out of means with its count
+shown; one that is absent from one alone scores 0. Background is not a structure.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Overlap(NamedTuple):
+    """Pixels of each structure, i32[B, S] each."""
+
+    intersection: jax.Array
+    predicted: jax.Array
+    true: jax.Array
+
+
+def overlap(prediction: jax.Array, label: jax.Array, structures: int) -> Overlap:
+    """Counts the pixels of structures 1..S in prediction, in truth, and in both.
+
+    Args:
+        prediction: integers [B, H, W].
+        label: integers [B, H, W].
+        structures: S.
+
+    Raises:
+        ValueError: the shapes differ (broadcasting (B,) against (B, 1) would silently score all pairs).
+    """
+    if prediction.shape != label.shape or prediction.ndim != 3:
+        raise ValueError(f"prediction and label must both be [B,H,W]: {prediction.shape}, {label.shape}")
+    structure = jnp.arange(1, structures + 1)
+    predicted = prediction[..., None] == structure
+    true = label[..., None] == structure
+    return Overlap(
+        *((x.sum((1, 2), dtype=jnp.int32)) for x in (predicted & true, predicted, true))
+    )
+
+
+def dice(counts: Overlap) -> jax.Array:
+    """2 |P and T| / (|P| + |T|), f32[B, S] in [0, 1] or NaN (Dice 1945)."""
+    return _ratio(2 * counts.intersection, counts.predicted + counts.true)
+
+
+def iou(counts: Overlap) -> jax.Array:
+    """|P and T| / |P or T|, f32[B, S] in [0, 1] or NaN (Jaccard 1912)."""
+    return _ratio(counts.intersection, counts.predicted + counts.true - counts.intersection)
+
+
+def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.where(b > 0, a / jnp.maximum(b, 1), jnp.nan)

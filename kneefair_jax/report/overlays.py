@@ -1,0 +1,82 @@
+"""A case -> one picture: the radiograph, the reference mask as a line, the prediction as a tint."""
+
+import base64
+import io
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from kneefair_jax import anatomy
+
+SIZE = 256
+_LINE = 2  # pixels of the finished picture
+_TINT = 0.4
+
+
+class CaseView(NamedTuple):
+    """One case as an example of its group.
+
+    Attributes:
+        case_id: as in the per-case table.
+        group: the group's name, `sex=female`.
+        rank: `best`, `median` or `worst` of its group.
+        score: the case's macro Dice.
+        image: u8[H,W] or u8[H,W,1].
+        label: u8[H,W], the reference mask.
+        prediction: u8[H,W].
+    """
+
+    case_id: str
+    group: str
+    rank: str
+    score: float
+    image: np.ndarray
+    label: np.ndarray
+    prediction: np.ndarray
+
+
+def colour(label: int) -> tuple[int, int, int]:
+    """The scheme's colour of a label above 0; a scheme longer than the palette starts it again."""
+    red, green, blue = anatomy.COLOURS[1 + (label - 1) % (len(anatomy.COLOURS) - 1)]
+    return int(red), int(green), int(blue)
+
+
+def overlay(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, size: int = SIZE) -> str:
+    """The picture as a PNG data URI whose longer side has `size` pixels.
+
+    Args:
+        image: u8[H,W] or u8[H,W,1].
+        label: u8[H,W], drawn as a solid line just inside each structure.
+        prediction: u8[H,W], drawn as a translucent fill.
+        size: the picture's longer side.
+    """
+    image = image.reshape(image.shape[:2])
+    height, width = (round(side * size / max(image.shape)) for side in image.shape)
+    shape = (max(1, width), max(1, height))  # Pillow's order
+    grey = np.asarray(Image.fromarray(image).resize(shape, Image.Resampling.BILINEAR))
+    # Labels are names, not amounts: between 1 and 3 there is no 2.
+    truth, drawn = (
+        np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(shape, Image.Resampling.NEAREST))
+        for mask in (label, prediction)
+    )
+    pixels = np.repeat(grey[..., None], 3, axis=-1).astype(np.float32)
+    for value in np.unique(drawn[drawn > 0]):
+        inside = drawn == value
+        pixels[inside] += _TINT * (np.array(colour(int(value))) - pixels[inside])
+    for value in np.unique(truth[truth > 0]):
+        pixels[_outline(truth == value)] = colour(int(value))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.round().astype(np.uint8)).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    """The outermost `_LINE` pixels of a mask, bool[H,W]; 4-connected, and the picture's edge is no outline."""
+    inner = mask
+    for _ in range(_LINE):
+        padded = np.pad(inner, 1, mode="edge")
+        inner = (
+            inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        )
+    return mask & ~inner

@@ -1,0 +1,169 @@
+"""The report's two files: `report.json` for programs and `index.html`, one page that needs nothing else."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from kneefair_jax import groups
+from kneefair_jax.report import figures, wording
+from kneefair_jax.report.overlays import CaseView, colour, overlay
+
+
+def write(
+    directory: Path,
+    report: dict[str, Any],
+    cases: pd.DataFrame,
+    curves: list[dict[str, Any]],
+    examples: list[CaseView],
+) -> Path:
+    """Writes `report.json` and `index.html` into the directory.
+
+    The same input gives the same bytes: there is no date on the page.
+
+    Args:
+        directory: made if absent.
+        report: schema 1, with plain or numpy numbers; undefined ones None or NaN. `report["external"]`, if
+            present, is `{"name", "scores"}`.
+        cases: the per-case table; of several splits or models only `test` (or the run's `split`) and the
+            run's `model` are drawn.
+        curves: records of the training run; empty for an audit of foreign predictions.
+        examples: cases to show as pictures.
+
+    Returns:
+        The page's path.
+    """
+    report = plain(report)
+    directory.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    _replace(directory / "report.json", text + "\n")
+    return _replace(directory / "index.html", page(report, cases, plain(curves), examples))
+
+
+def page(
+    report: dict[str, Any],
+    cases: pd.DataFrame,
+    curves: Sequence[Mapping[str, Any]],
+    examples: Sequence[CaseView],
+) -> str:
+    """The page's HTML; the arguments are those of `write`, the numbers plain."""
+    scores, attributes = report["scores"], report["cohort"]["attributes"]
+    shown = wording.blocks(scores["dice"]["groups"], attributes)
+    single = [block for block in shown if "," not in block.key]
+    values = macro_by_group(_scored(cases, report["run"]), attributes, "dice")
+    external = report.get("external") or {}
+    drawn = {
+        "forest": figures.forest(scores["dice"], shown, "Dice", "forest"),
+        "distributions": figures.distributions(values, single, "Dice", "cases"),
+        "heat_map": figures.heat_map(scores["dice"], shown, "Dice", "heat"),
+    }
+    if curves:
+        drawn["curves"] = figures.curves(curves, "curves")
+    if external:
+        inside = wording.blocks(external["scores"]["dice"]["groups"], attributes)
+        drawn["external"] = figures.forest(external["scores"]["dice"], inside, "Dice", "external")
+    return _template().render(
+        report=report,
+        attributes=attributes,
+        opening=wording.opening(report),
+        # Safe to insert as they are: matplotlib and `svg.text` escape every name in them.
+        figures={name: Markup(figure) for name, figure in drawn.items()},
+        examples=_examples(examples, attributes),
+        legend=[(name, colour(label)) for label, name in enumerate(report["cohort"]["structures"], start=1)],
+        cohort=_cohort(report["cohort"]["table"]),
+        config=json.dumps(report["run"].get("config"), indent=2, sort_keys=True, ensure_ascii=False),
+        external=external,
+    )
+
+
+def macro_by_group(cases: pd.DataFrame, attributes: Sequence[str], score: str) -> dict[str, np.ndarray]:
+    """The per-case mean over structures, by group of one attribute.
+
+    Args:
+        cases: a row per case and structure; a NaN score (absent in mask and prediction) is left out.
+        attributes: categorical columns.
+        score: the column.
+
+    Returns:
+        Group name -> f64[cases]; cases without any score are left out.
+    """
+    first = cases.groupby("case_id", sort=True)[list(attributes)].first()
+    macro = cases.groupby("case_id", sort=True)[score].mean().to_numpy()
+    values = {}
+    for attribute in attributes:
+        part = groups.partition(first, [attribute], missing_as_level=True)
+        for i, name in enumerate(part.names):
+            members = macro[part.index == i]
+            values[name] = members[~np.isnan(members)]
+    return values
+
+
+def plain(value: Any) -> Any:
+    """Numbers, strings, lists and dicts as strict JSON has them: NaN and infinity become None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)
+
+
+def _scored(cases: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows that the report's scores come from, where the table holds others too."""
+    for column, wanted in (("split", run.get("split", "test")), ("model", run.get("model"))):
+        if (cases[column] == wanted).any():
+            cases = cases[cases[column] == wanted]
+    return cases
+
+
+def _examples(examples: Sequence[CaseView], attributes: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Group for a reader -> its cases, the pictures drawn."""
+    views: dict[str, list[dict[str, Any]]] = {}
+    for case in examples:
+        picture = overlay(case.image, case.label, case.prediction)
+        views.setdefault(wording.group(case.group, attributes), []).append(
+            {"case_id": case.case_id, "rank": case.rank, "score": case.score, "picture": picture}
+        )
+    return views
+
+
+def _cohort(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Rows of group and split -> the splits in order, and group -> split -> its row."""
+    by_group: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in table:
+        by_group.setdefault(row["group"], {})[row["split"]] = row
+    return {"splits": list(dict.fromkeys(row["split"] for row in table)), "groups": by_group}
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": wording.number,
+        "count": wording.count,
+        "interval": wording.interval,
+    }
+    environment.globals |= {"blocks": wording.blocks, "titles": wording.TITLES, "listing": wording.listing}
+    return environment.get_template("page.html")
+
+
+def _replace(path: Path, text: str) -> Path:
+    """Writes beside the file, then renames: a reader finds the old page or the new one, never half of one."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    return part.replace(path)

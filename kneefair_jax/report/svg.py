@@ -1,0 +1,79 @@
+"""A matplotlib figure -> inline SVG that follows the page's colour scheme and is the same at every run."""
+
+import io
+import re
+import warnings
+
+import matplotlib
+from markupsafe import escape
+from matplotlib.figure import Figure
+
+# Placeholders: matplotlib writes these colours, `text` turns each into the page's variable, so that one SVG
+# serves the light page, the dark page and print. The fallbacks are for an SVG copied out of the page.
+INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
+ACCENT, ALERT = "#050505", "#060606"
+_VARIABLES = {
+    INK: "var(--ink, #1b1f24)",
+    MUTED: "var(--muted, #5b6470)",
+    RULE: "var(--rule, #d8dde3)",
+    PAPER: "var(--paper, #ffffff)",
+    ACCENT: "var(--accent, #0072b2)",  # Okabe and Ito's blue and vermilion
+    ALERT: "var(--alert, #d55e00)",
+}
+
+_STYLE = {
+    "svg.fonttype": "none",  # text stays text: searchable, small, in the page's own font
+    "svg.hashsalt": "kneefair_jax",
+    "text.parse_math": False,  # a dollar sign in a group's name is a dollar sign
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": matplotlib.cycler(color=[ACCENT, ALERT, INK, MUTED]),
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.color": RULE,
+    "ytick.labelcolor": INK,
+    "ytick.left": False,
+    "legend.frameon": False,
+}
+
+
+def style() -> matplotlib.RcParams:
+    """The context in which a figure is drawn and turned into text."""
+    return matplotlib.rc_context(_STYLE)
+
+
+def text(figure: Figure, name: str, alt: str) -> str:
+    """The figure as an `<svg>` element.
+
+    Args:
+        figure: drawn inside `style()`.
+        name: unlike every other figure's on the page; it keeps the ids inside them apart.
+        alt: what the figure shows, for those who cannot see it.
+    """
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        # The browser draws the text, with fonts that have the letters matplotlib's own lacks.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].rstrip()
+    svg = re.sub(r"\s*<metadata>.*?</metadata>|\s*<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href=", "href=")
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    # HTML gives a page one set of style rules: matplotlib's `* {...}` would reach beyond its figure.
+    svg = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, variable)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1)

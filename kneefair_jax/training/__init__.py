@@ -1,0 +1,1 @@
+"""From a config and prepared cases to checkpoints."""

@@ -1,0 +1,106 @@
+"""A config and a cohort -> the functions and the first state of a run: everything that is fixed before step 0."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from kneefair_jax import anatomy, groups, losses, mitigation, models
+from kneefair_jax.data import sampling
+from kneefair_jax.data.augment import Augmentation
+from kneefair_jax.data.load import Cohort
+from kneefair_jax.errors import InputError, choose
+from kneefair_jax.training import optimizer, selection, sharding, state, steps
+
+
+class Experiment(NamedTuple):
+    """What a run is made of.
+
+    Attributes:
+        model: the network.
+        train_step: jitted, `(state, batch) -> (state, metrics)`; it donates the state.
+        eval_step: jitted, `(variables, batch) -> scores per case`.
+        predict_step: jitted, `(variables, batch) -> labels`.
+        state: before the first step, on every device.
+        partition: the groups of mitigation and of checkpoint selection.
+        sampler: which case comes next.
+        mesh: the devices.
+    """
+
+    model: nn.Module
+    train_step: steps.TrainStep
+    eval_step: steps.EvalStep
+    predict_step: Any
+    state: state.TrainState
+    partition: groups.Partition
+    sampler: sampling.Sampler
+    mesh: jax.sharding.Mesh
+
+
+def build(config: ConfigDict, cohort: Cohort) -> Experiment:
+    """Puts a run together.
+
+    Raises:
+        InputError: the config names something that there is not, or that cannot work together.
+    """
+    mesh = sharding.data_mesh()
+    sharding.check_batch_size(config.train.batch_size, mesh)
+    choose(selection.RULES, config.select, "select")
+    train_rows = cohort.rows("train")
+    if config.train.batch_size > len(train_rows):
+        raise InputError(
+            f"config.train.batch_size={config.train.batch_size} is more than the {len(train_rows)} training cases"
+        )
+    partition = mitigation_groups(cohort, config.mitigation.groups)
+    counts = np.bincount(
+        partition.index[train_rows][partition.index[train_rows] >= 0], minlength=len(partition.names)
+    )
+    model = models.create(config.model, classes=len(cohort.structures) + 1)
+    loss = choose(losses.LOSSES, config.loss, "loss")
+    objective = choose(mitigation.OBJECTIVES, config.mitigation.objective, "mitigation.objective")()
+    transform = optimizer.create(config.optimizer, config.train.steps)
+    augmentation = Augmentation(**config.augment)
+    if augmentation.flip and not cohort.named:
+        # Without names nobody knows which labels change places.
+        augmentation = augmentation._replace(flip=0.0)
+    train_step = steps.make_train_step(
+        model,
+        loss,
+        objective,
+        transform,
+        augmentation=augmentation,
+        flip_table=anatomy.flip_table(cohort.structures),
+        groups=len(partition.names),
+        seed=config.seed,
+    )
+    first = jax.jit(
+        lambda key: state.create(key, model, cohort.grid, transform, objective, counts),
+        out_shardings=sharding.replicated(mesh),
+    )(jax.random.key(config.seed))
+    return Experiment(
+        model=model,
+        train_step=jax.jit(train_step, donate_argnums=0),
+        eval_step=jax.jit(steps.make_eval_step(model, loss, len(cohort.structures))),
+        predict_step=jax.jit(steps.make_predict_step(model)),
+        state=first,
+        partition=partition,
+        sampler=choose(sampling.SAMPLERS, config.mitigation.sampler, "mitigation.sampler"),
+        mesh=mesh,
+    )
+
+
+def mitigation_groups(cohort: Cohort, attributes: Sequence[str]) -> groups.Partition:
+    """The partition that objectives and selection rules see: one attribute, or the intersection of several.
+
+    Raises:
+        InputError: none is named, or one is not among the cohort's attributes.
+    """
+    if not attributes or set(attributes) - set(cohort.attributes):
+        raise InputError(
+            f"config.mitigation.groups={tuple(attributes)}: give one or more of data.attributes, "
+            f"{tuple(cohort.attributes)}"
+        )
+    return groups.partition(cohort.cases, attributes)

@@ -1,0 +1,83 @@
+"""What a run says of itself: numbers to `metrics.jsonl` and TensorBoard, lines to the terminal."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import tensorboardX
+
+
+class MetricWriter:
+    """Appends records to `metrics.jsonl` and to TensorBoard's event files.
+
+    Opened after a restore at step k, it first drops what an interrupted run wrote beyond k: those steps are made again.
+    """
+
+    def __init__(self, directory: Path, step: int):
+        path = directory / "metrics.jsonl"
+        kept = [record for record in read(path) if record["step"] <= step]
+        path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        self._lines = path.open("a")
+        self._events = tensorboardX.SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Writes one record: `step`, and numbers or one level of dictionaries of numbers."""
+        self._lines.write(json.dumps(record) + "\n")
+        self._lines.flush()
+        for key, value in record.items():
+            if isinstance(value, dict):
+                for name, number in value.items():
+                    self._events.add_scalar(f"{key}/{name}", number, record["step"])
+            elif key != "step":
+                self._events.add_scalar(key, value, record["step"])
+
+    def close(self) -> None:
+        """Flushes both."""
+        self._lines.close()
+        self._events.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl`; a last line that was cut off by a crash is left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+class Progress:
+    """Images a second and time left, of this process's own steps (compilation included in neither)."""
+
+    def __init__(self, steps: int, batch_size: int):
+        self._steps = steps
+        self._batch_size = batch_size
+        self._mark: tuple[int, float] | None = None
+
+    def line(self, step: int, loss: float) -> str:
+        """One line for the terminal."""
+        now = time.perf_counter()
+        text = f"step {step:>{len(str(self._steps))}}/{self._steps}  loss {loss:.4f}"
+        if self._mark is not None and step > self._mark[0]:
+            seconds = (now - self._mark[1]) / (step - self._mark[0])
+            left = seconds * (self._steps - step)
+            text += f"  {self._batch_size / seconds:6.1f} images/s  {clock(left)} left"
+        self._mark = (step, now)
+        return text
+
+    def skip(self) -> None:
+        """Leaves the time since the last line out of the next one's (an evaluation, say)."""
+        if self._mark is not None:
+            self._mark = (self._mark[0], time.perf_counter())
+
+
+def clock(seconds: float) -> str:
+    """3725 -> `1h02m05s`; 65 -> `1m05s`."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}h{minute:02d}m{second:02d}s" if hours else f"{minute}m{second:02d}s"

@@ -1,0 +1,50 @@
+"""The optimiser that a config describes, put together from optax."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optax
+
+from kneefair_jax.errors import InputError, choose
+
+OPTIMIZERS = {"adam": optax.adam, "adamw": optax.adamw, "sgd": optax.sgd}
+
+SCHEDULES: dict[str, Callable[[float, int], optax.Schedule]] = {
+    "constant": lambda peak, steps: optax.constant_schedule(peak),
+    "cosine": optax.cosine_decay_schedule,
+}
+
+
+def schedule(config: Mapping[str, Any], steps: int) -> optax.Schedule:
+    """Learning rate by step: linear warm-up, then `constant` or `cosine` down to 0 at `steps`.
+
+    A function of the step alone, so a resumed run continues on the same curve.
+
+    Raises:
+        InputError: no schedule has that name.
+    """
+    peak, warmup = config["learning_rate"], config["warmup_steps"]
+    after = choose(SCHEDULES, config["schedule"], "optimizer.schedule")(peak, max(steps - warmup, 1))
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def create(config: Mapping[str, Any], steps: int) -> optax.GradientTransformation:
+    """Clipping by global norm, then the named optimiser with `schedule`.
+
+    Args:
+        config: `name`, `learning_rate`, `schedule`, `warmup_steps`, `weight_decay` (decoupled; adamw only),
+            `clip_norm` (0 for none).
+        steps: of the whole run.
+
+    Raises:
+        InputError: no optimiser has that name, or it has no weight decay.
+    """
+    name, decay = config["name"], config["weight_decay"]
+    if decay and name != "adamw":
+        raise InputError(f"config.optimizer.weight_decay={decay} is for adamw; {name} has none")
+    extra = {"weight_decay": decay} if name == "adamw" else {}
+    transform = choose(OPTIMIZERS, name, "optimizer.name")(schedule(config, steps), **extra)
+    clip = config["clip_norm"]
+    return optax.chain(optax.clip_by_global_norm(clip), transform) if clip else transform

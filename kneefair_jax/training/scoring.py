@@ -1,0 +1,72 @@
+"""Runs the evaluation step over rows of a cohort and gathers what it says of each case."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from kneefair_jax import groups
+from kneefair_jax.data import pipeline
+from kneefair_jax.data.store import Cases
+from kneefair_jax.fairness import summaries
+from kneefair_jax.training import sharding
+
+
+def over_cases(
+    step: Callable[..., Any],
+    variables: dict[str, Any],
+    cases: Cases,
+    rows: np.ndarray,
+    *,
+    batch_size: int,
+    mesh: jax.sharding.Mesh,
+) -> Any:
+    """Applies `step(variables, batch)` to every row once.
+
+    Returns:
+        The step's tree as NumPy arrays with one entry a row, in the order of `rows`; padding is dropped.
+    """
+    unknown = np.full(len(cases), groups.UNKNOWN, np.int32)
+    gathered = []
+    for batch in pipeline.evaluation_batches(cases, rows, unknown, batch_size=batch_size):
+        valid = batch["mask"] > 0
+        result = jax.device_get(step(variables, sharding.global_batch(batch, mesh)))
+        gathered.append(jax.tree.map(lambda x, valid=valid: x[valid], result))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *gathered)
+
+
+def group_table(
+    dice: np.ndarray, cases: pd.DataFrame, partition: groups.Partition, structures: Sequence[str]
+) -> pd.DataFrame:
+    """Mean Dice over patients, for everyone and by group.
+
+    Args:
+        dice: f32[N, S] of the N rows of `cases`.
+        cases: the scored rows of the cohort table.
+        partition: groups of those same rows.
+        structures: S names.
+
+    Returns:
+        Rows `all` and each group that is there; columns `patients`, `cases`, `dice` (macro) and each structure.
+    """
+    known = ~np.isnan(dice)
+    macro = np.where(known, dice, 0).sum(1) / np.maximum(known.sum(1), 1)
+    macro[~known.any(1)] = np.nan
+    values = np.column_stack([macro, dice]).astype(float)
+    members = {"all": np.ones(len(cases), bool)}
+    members |= {name: partition.index == g for g, name in enumerate(partition.names)}
+    table = {}
+    for name, member in members.items():
+        if not member.any():
+            continue
+        patient, _ = pd.factorize(cases["patient_id"][member])
+        per_patient = summaries.group_means(
+            values[member].T, groups.membership(patient, patient.max() + 1).astype(float)
+        )
+        means = summaries.group_means(per_patient, np.ones((per_patient.shape[1], 1)))[:, 0]
+        table[name] = [len(per_patient[0]), int(member.sum()), *means]
+    columns = ["patients", "cases", "dice", *structures]
+    frame = pd.DataFrame.from_dict(table, orient="index", columns=columns)
+    return frame.astype({"patients": int, "cases": int})

@@ -1,0 +1,36 @@
+"""Runs kneefair_jax: `python launch.py --config=configs/quickstart.py --workdir=runs/quickstart`."""
+
+import sys
+from collections.abc import Sequence
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from kneefair_jax import modes
+from kneefair_jax.errors import InputError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Path to a config file.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder: checkpoints, tables, report.")
+_MODE = flags.DEFINE_enum("mode", "train", sorted(modes.MODES), "What to do; train ends with an evaluation.")
+_MULTIHOST = flags.DEFINE_bool("multihost", False, "Several processes: call jax.distributed.initialize().")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: Sequence[str]) -> None:
+    """Starts the hosts, dispatches, and turns an `InputError` into one sentence and exit status 2."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    logging.set_verbosity(logging.ERROR)
+    if _MULTIHOST.value:
+        jax.distributed.initialize()
+    try:
+        modes.MODES[_MODE.value](_CONFIG.value, _WORKDIR.value)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    jax.config.config_with_absl()
+    app.run(main)

@@ -1,0 +1,239 @@
+import json
+import os
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from kneefair_jax.data import folder
+from kneefair_jax.errors import InputError
+
+CONFIG = {
+    "root": "",
+    "metadata": "metadata.csv",
+    "structures": "femur,tibia",
+    "attributes": ("sex", "age"),
+    "bins": {"age": (50, 64)},
+    "split_column": "",
+}
+
+
+def table(**columns):
+    """Four cases of three patients."""
+    rows = {
+        "case_id": ["a", "b", "c", "d"],
+        "patient_id": ["P1", "P1", "P2", "P3"],
+        "image": [f"images/{i}.png" for i in range(4)],
+        "mask": [f"masks/{i}.png" for i in range(4)],
+        "sex": ["male", "female", "NA", "male"],
+        "age": ["50", "70.5", "", "51"],
+    }
+    return pd.DataFrame(rows | columns)
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        Image.fromarray(rng.integers(0, 255, (8, 12), np.uint8)).save(tmp_path / f"images/{i}.png")
+        Image.fromarray(rng.integers(0, 3, (8, 12), np.uint8)).save(tmp_path / f"masks/{i}.png")
+    table().to_csv(tmp_path / "metadata.csv", index=False)
+    return tmp_path
+
+
+def source(root, size=(4, 6), channels=1, **changes):
+    return folder.source(ConfigDict(CONFIG | {"root": str(root)} | changes), size=size, channels=channels)
+
+
+def test_source_by_hand(root):
+    given = source(root)
+    given.check()
+    assert given.structures == ("femur", "tibia")
+    assert given.cases["case_id"].tolist() == ["a", "b", "c", "d"]
+    assert given.cases["patient_id"].tolist() == ["P1", "P1", "P2", "P3"]
+    assert given.cases["sex"].tolist() == ["male", "female", "missing", "male"]
+    assert given.cases["age"].tolist() == ["<=50", ">=65", "missing", "51-64"]
+    assert "split" not in given.cases
+    for _ in range(2):  # can be read again
+        examples = list(given.examples())
+        assert [example.image.shape for example in examples] == [(4, 6, 1)] * 4
+        assert all(np.isnan(example.spacing).all() for example in examples)
+
+
+def test_examples_are_the_files_in_the_order_of_the_table(root):
+    many = pd.concat([table()] * 10)[::-1]
+    many["case_id"] = [f"case {i}" for i in range(40)]
+    many.to_csv(root / "metadata.csv", index=False)
+    for example, row in zip(source(root, (8, 12)).examples(), many.itertuples(), strict=True):
+        np.testing.assert_array_equal(example.image[..., 0], np.asarray(Image.open(root / row.image)))
+        np.testing.assert_array_equal(example.label, np.asarray(Image.open(root / row.mask)))
+        assert example.label.dtype == np.uint8
+
+
+def test_spacing_from_the_table_then_the_header_scaled_by_the_resize(root):
+    for x_mm, name in ((0.2, "s.nii"), (9.0, "t.nii")):
+        image = nibabel.Nifti1Image(np.ones((12, 8), np.uint8), np.eye(4))
+        image.header.set_zooms((x_mm, 0.3))
+        nibabel.save(image, root / "images" / name)
+    files = ["images/s.nii", "images/t.nii", "images/2.png", "images/3.png"]
+    table(image=files, spacing_mm=["", "0.5", "0.3x0.2", ""]).to_csv(root / "metadata.csv", index=False)
+    spacing = [example.spacing for example in source(root, (4, 3)).examples()]
+    np.testing.assert_allclose(spacing, [[0.6, 0.8], [1, 2], [0.6, 0.8], [np.nan] * 2], rtol=1e-6)
+
+
+def test_colour_becomes_grey_or_stays(root):
+    rgb = np.random.default_rng(1).integers(0, 255, (8, 12, 3), np.uint8)
+    for i in range(4):
+        Image.fromarray(rgb).save(root / f"images/{i}.png")
+    grey = next(source(root, (8, 12)).examples()).image[..., 0]
+    np.testing.assert_allclose(grey, rgb @ [0.299, 0.587, 0.114], atol=1)
+    np.testing.assert_array_equal(next(source(root, (8, 12), 3).examples()).image, rgb)
+
+
+def test_auto_names_the_labels_found(root):
+    assert source(root, structures="auto").structures == ("structure 1", "structure 2")
+
+
+def test_split_column_is_taken_over(root):
+    table(fold=["train", "Train", "val", "test"]).to_csv(root / "metadata.csv", index=False)
+    cases = source(root, split_column="fold").cases
+    assert cases["split"].tolist() == ["train", "train", "validation", "test"]
+
+
+def test_numbers_with_few_levels_are_codes_and_none_is_a_level(root):
+    table(grade=["0", "4", "", "0"], implant=["none", "None", "null", "left"]).to_csv(
+        root / "metadata.csv", index=False
+    )
+    cases = source(root, attributes=("grade", "implant")).cases
+    assert cases["grade"].tolist() == ["0", "4", "missing", "0"]
+    assert cases["implant"].tolist() == ["none", "None", "missing", "left"]
+
+
+def test_settings_follow_the_arrays_and_nothing_else(root):
+    before = json.dumps(source(root).settings)
+    assert str(root) not in before and "male" not in before
+    assert json.dumps(source(root, attributes=("sex",)).settings) == before
+    changed = [source(root, size=(8, 6)), source(root, channels=3), source(root, structures="a,b")]
+    os.utime(root / "masks/2.png", ns=(1, 1))
+    changed.append(source(root))
+    assert len({before, *(json.dumps(other.settings) for other in changed)}) == 5
+
+
+# Each edits the folder or the table; the message names the row and the remedy.
+def drop(column):
+    return lambda root: table().drop(columns=column).to_csv(root / "metadata.csv", index=False)
+
+
+def put(**columns):
+    return lambda root: table(**columns).to_csv(root / "metadata.csv", index=False)
+
+
+def write(text):
+    return lambda root: (root / "metadata.csv").write_bytes(text)
+
+
+def wide(root):
+    pd.concat([table()] * 3).assign(
+        case_id=[f"c{i}" for i in range(12)], age=[str(40.5 + i) for i in range(12)]
+    ).to_csv(root / "metadata.csv", index=False)
+
+
+BAD_TABLES = [
+    (lambda root: (root / "metadata.csv").unlink(), {}, "metadata.csv: no such file; set data.root"),
+    (write(b""), {}, "malformed CSV; line 1 names the columns"),
+    (write(b"case_id,case_id\n1,2\n"), {}, "malformed CSV; line 1 names the columns"),
+    (write(b'case_id,patient_id,image,mask\na,"b,c,d\n'), {}, r"malformed CSV \(.*save it as UTF-8"),
+    (write(b"case_id,patient_id,image,mask\n\xff,b,c,d\n"), {}, r"malformed CSV \(.*save it as UTF-8"),
+    (write(b"case_id,patient_id,image,mask\n\na,b,c\n"), {}, "row 3: malformed CSV: 3 cells under 4"),
+    (drop("patient_id"), {}, "'patient_id' is missing; add it .repeat case_id.*there are: case_id, image"),
+    (drop("mask"), {}, "'mask' is missing; add it; there are"),
+    (drop("sex"), {}, "names 'sex', which is not an attribute column.*there are: case_id"),
+    (put(), {"attributes": ("sex", "sex")}, "names 'sex', .* or twice"),
+    (put(), {"attributes": ("patient_id",)}, "names 'patient_id', which is not an attribute"),
+    (put(), {"split_column": "fold"}, "split_column is 'fold'; set it to '' or one of"),
+    (put(case_id=["a", "b", "", "d"]), {}, "row 4: case_id is empty; fill it in"),
+    (put(patient_id=["P1", "NA", "P2", "P3"]), {}, "row 3: patient_id is empty; fill it in"),
+    (put(mask=["", *table()["mask"][1:]]), {}, "row 2: mask is empty"),
+    (put(case_id=["a", "b", "c", "b"]), {}, "row 5: case_id 'b' is also in row 3; give each case"),
+    (
+        lambda root: (root / "images/1.png").unlink(),
+        {},
+        r"row 3: image .*1.png: no such file; correct the path",
+    ),
+    (lambda root: (root / "masks/3.png").unlink(), {}, r"row 5: mask .*3.png: no such file"),
+    (put(mask=["/m.png", *table()["mask"][1:]]), {}, "row 2: mask /m.png: write the path relative"),
+    (put(sex=["", "", "NA", ""]), {}, "row 1: column 'sex' is empty; fill it in or drop it"),
+    (put(age=["50", "7O", "", "51"]), {}, "row 3: age '7O' is not a number; correct it"),
+    (put(age=["50", "inf", "", "51"]), {}, "row 3: age 'inf' is not a number"),
+    (wide, {"bins": {}}, "row 1: column 'age' holds 12 different numbers; set data.bins"),
+    (put(), {"bins": {"age": (64, 50)}}, "ascending"),
+    (put(spacing_mm=["1", "0", "1", "1"]), {}, "row 3: spacing_mm '0' is not positive"),
+    (put(spacing_mm=["1", "1", "wide", "1"]), {}, "row 4: spacing_mm 'wide' is not positive"),
+    (put(spacing_mm=["1", "1", "1", "1x2x3"]), {}, "row 5: spacing_mm '1x2x3' is not positive"),
+    (
+        put(s=["train", "train", "dev", "test"]),
+        {"split_column": "s"},
+        "row 4: split 'dev' is unknown; use train",
+    ),
+    (put(s=["train", "test", "val", "test"]), {"split_column": "s"}, "patient 'P1' is in test and train"),
+]
+
+
+@pytest.mark.parametrize(("damage", "changes", "message"), BAD_TABLES)
+def test_bad_tables_are_refused_at_once(root, damage, changes, message):
+    damage(root)
+    with pytest.raises(InputError, match=message):
+        source(root, **changes)
+
+
+def save(array, name):
+    return lambda root: Image.fromarray(array).save(root / name)
+
+
+BAD_PIXELS = [
+    (lambda root: (root / "images/1.png").write_bytes(b"?"), {}, r"row 3: .*1.png: unreadable file"),
+    (lambda root: (root / "masks/0.png").write_bytes(b"?"), {}, r"row 2: .*0.png: unreadable file"),
+    (
+        save(np.ones((8, 11), np.uint8), "masks/2.png"),
+        {},
+        r"row 4: .*2.png: the mask has \(8, 11\) .*one grid",
+    ),
+    (
+        save(np.full((8, 12), 255, np.uint8), "masks/2.png"),
+        {},
+        "row 4: .*label 255 is outside the scheme 0-2; ren",
+    ),
+    (put(), {"channels": 3}, "row 2: .*has 1 channel, 3 are wanted"),
+]
+
+
+@pytest.mark.parametrize(("damage", "changes", "message"), BAD_PIXELS)
+def test_bad_pixels_are_refused_by_the_check(root, damage, changes, message):
+    damage(root)
+    given = source(root, **changes)
+    with pytest.raises(InputError, match=message):
+        given.check()
+    with pytest.raises(InputError):
+        list(given.examples())
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_auto_refuses_masks_without_numbered_structures(root, value):
+    for i in range(4):
+        save(np.full((8, 12), value, np.uint8), f"masks/{i}.png")(root)
+    with pytest.raises(InputError, match=f"highest label in the masks is {value}"):
+        source(root, structures="auto")
+
+
+def test_five_problems_are_listed_and_all_counted(root):
+    put(case_id=["", "", "", ""], age=["x", "y", "", "51"])(root)
+    with pytest.raises(InputError) as error:
+        source(root)
+    lines = str(error.value).split("\n")
+    assert lines[0].endswith("6 problems, of which the first 5:") and len(lines) == 6
+    assert [line.split(" row ")[1][:2] for line in lines[1:]] == ["2:", "2:", "3:", "3:", "4:"]

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kneefair_jax import anatomy
+from kneefair_jax.errors import InputError
+
+
+def test_parse_knows_schemes_and_lists():
+    assert anatomy.parse("knee") == ("femur", "tibia", "fibula", "patella")
+    assert anatomy.parse(" left hip ,right hip") == ("left hip", "right hip")
+
+
+@pytest.mark.parametrize("text", ["", "femur,", "femur,femur", "femur, ,tibia"])
+def test_parse_refuses_empty_and_repeated_names(text):
+    with pytest.raises(InputError, match="each once"):
+        anatomy.parse(text)
+
+
+def test_flip_swaps_sides_and_nothing_else():
+    assert anatomy.flip_table(("heart", "right lung", "left lung")).tolist() == [0, 1, 3, 2]
+    assert anatomy.flip_table(anatomy.SCHEMES["knees"]).tolist() == [0, 2, 1, 4, 3, 6, 5, 8, 7]
+    assert anatomy.flip_table(anatomy.SCHEMES["knee"]).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_flip_needs_the_partner():
+    with pytest.raises(InputError, match="'left femur'"):
+        anatomy.flip_table(("right femur", "left tibia", "right tibia"))
+
+
+@given(st.permutations(anatomy.SCHEMES["knees"]))
+def test_two_flips_are_none(structures):
+    table = anatomy.flip_table(tuple(structures))
+    np.testing.assert_array_equal(table[table], np.arange(9))
+
+
+def test_every_scheme_can_be_drawn():
+    assert len(np.unique(anatomy.COLOURS, axis=0)) == len(anatomy.COLOURS)
+    assert all(len(structures) < len(anatomy.COLOURS) for structures in anatomy.SCHEMES.values())
+    for name, parts in anatomy.UNIONS.items():
+        assert any(set(parts) <= set(structures) for structures in anatomy.SCHEMES.values()), name
