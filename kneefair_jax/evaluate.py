@@ -230,7 +230,7 @@ def _examples(test: pd.DataFrame, cohort: Cohort, cases: Cases, predictions: Any
                         group=name,
                         rank=rank,
                         score=float(ranked.iloc[place]),
-                        image=example["image"],
+                        image=example["image"].mean(-1).astype(np.uint8),
                         label=example["label"],
                         prediction=predictions[case_id],
                     )

@@ -45,6 +45,7 @@ def tversky(logits: jax.Array, label: jax.Array, alpha: float = 0.3, beta: float
     TP, FP and FN are sums of probabilities over one example's pixels. alpha = beta = 1/2 is soft Dice.
     Shapes as for `cross_entropy`.
     """
+    _check_shapes(logits, label)
     probability = jax.nn.softmax(logits)[..., 1:]
     truth = jax.nn.one_hot(label, logits.shape[-1])[..., 1:]
     true_positive = (probability * truth).sum((1, 2))
@@ -81,9 +82,14 @@ LOSSES: dict[str, Loss] = {
 
 
 def _log_likelihood(logits: jax.Array, label: jax.Array) -> jax.Array:
-    """log p(label) of every pixel, f32[B, H, W]; raises ValueError if the shapes do not belong together."""
-    if logits.ndim != 4 or logits.shape[:3] != label.shape:
-        raise ValueError(f"logits [B,H,W,C] and label [B,H,W] do not match: {logits.shape}, {label.shape}")
+    """log p(label) of every pixel, f32[B, H, W]."""
+    _check_shapes(logits, label)
     # one_hot and a sum, not a gather: gathers are slow on TPU, and their gradient is a scatter.
     truth = jax.nn.one_hot(label, logits.shape[-1], dtype=logits.dtype)
     return (jax.nn.log_softmax(logits) * truth).sum(-1)
+
+
+def _check_shapes(logits: jax.Array, label: jax.Array) -> None:
+    """Refuses what would broadcast without a word."""
+    if logits.ndim != 4 or logits.shape[:3] != label.shape:
+        raise ValueError(f"logits [B,H,W,C] and label [B,H,W] do not match: {logits.shape}, {label.shape}")

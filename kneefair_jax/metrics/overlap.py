@@ -31,7 +31,7 @@ def overlap(prediction: jax.Array, label: jax.Array, structures: int) -> Overlap
     """
     if prediction.shape != label.shape or prediction.ndim != 3:
         raise ValueError(f"prediction and label must both be [B,H,W]: {prediction.shape}, {label.shape}")
-    structure = jnp.arange(1, structures + 1)
+    structure = jnp.arange(1, structures + 1).reshape(1, 1, 1, -1)
     predicted = prediction[..., None] == structure
     true = label[..., None] == structure
     return Overlap(

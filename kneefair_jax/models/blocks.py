@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from kneefair_jax.errors import InputError
+
 # Batch statistics follow the last 1 / (1 - momentum) steps or so; runs here can be a few hundred steps long.
 BATCH_NORM_MOMENTUM = 0.9
 
@@ -35,7 +37,7 @@ class Normalisation(nn.Module):
             channels = x.shape[-1]
             groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
             return nn.GroupNorm(num_groups=groups, dtype=x.dtype)(x)
-        raise ValueError(f"model.norm={self.kind!r}: give 'batch' or 'group'")
+        raise InputError(f"config.model.norm={self.kind!r}: give one of batch, group")
 
 
 class ConvBlock(nn.Module):

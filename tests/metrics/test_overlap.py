@@ -1,0 +1,63 @@
+import chex
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kneefair_jax import metrics
+
+
+def test_by_hand():
+    prediction = np.array([[[1, 1, 0], [2, 0, 0]]])
+    label = np.array([[[1, 0, 0], [2, 2, 2]]])
+    counts = metrics.overlap(prediction, label, 3)
+    np.testing.assert_array_equal(counts.intersection, [[1, 1, 0]])
+    np.testing.assert_array_equal(counts.predicted, [[2, 1, 0]])
+    np.testing.assert_array_equal(counts.true, [[1, 3, 0]])
+    np.testing.assert_allclose(metrics.dice(counts), [[2 / 3, 2 / 4, np.nan]], rtol=1e-6)
+    np.testing.assert_allclose(metrics.iou(counts), [[1 / 2, 1 / 3, np.nan]], rtol=1e-6)
+
+
+def test_absent_from_both_is_nan_and_from_one_alone_zero():
+    empty, full = np.zeros((1, 2, 2), int), np.ones((1, 2, 2), int)
+    for score in (metrics.dice, metrics.iou):
+        assert np.isnan(score(metrics.overlap(empty, empty, 1))).all()
+        assert score(metrics.overlap(full, empty, 1)) == 0
+        assert score(metrics.overlap(empty, full, 1)) == 0
+        assert score(metrics.overlap(full, full, 1)) == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), structures=st.integers(1, 4))
+def test_against_brute_force(seed, structures):
+    rng = np.random.default_rng(seed)
+    prediction, label = rng.integers(0, structures + 1, (2, 3, 4, 5))
+    counts = metrics.overlap(prediction, label, structures)
+    dice, iou = np.asarray(metrics.dice(counts)), np.asarray(metrics.iou(counts))
+    for b in range(3):
+        for s in range(structures):
+            p = set(np.flatnonzero(prediction[b] == s + 1))
+            t = set(np.flatnonzero(label[b] == s + 1))
+            if not p | t:
+                assert np.isnan(dice[b, s]) and np.isnan(iou[b, s])
+                continue
+            np.testing.assert_allclose(dice[b, s], 2 * len(p & t) / (len(p) + len(t)), rtol=1e-6)
+            np.testing.assert_allclose(iou[b, s], len(p & t) / len(p | t), rtol=1e-6)
+            # Dice and IoU are functions of each other.
+            np.testing.assert_allclose(dice[b, s], 2 * iou[b, s] / (1 + iou[b, s]), rtol=1e-6)
+
+
+def test_jit_and_u8():
+    label = np.array([[[0, 1], [1, 2]]], np.uint8)
+    counts = jax.jit(metrics.overlap, static_argnums=2)(label, label, 2)
+    chex.assert_type(counts.true, np.int32)
+    np.testing.assert_array_equal(metrics.dice(counts), [[1, 1]])
+
+
+def test_broadcasting_is_refused():
+    """The trap: (B,) against (B, 1) scores every pair."""
+    with pytest.raises(ValueError, match="must both be"):
+        metrics.overlap(np.zeros((2, 3, 3), int), np.zeros((2, 1, 3), int), 1)
+    with pytest.raises(ValueError, match="must both be"):
+        metrics.overlap(np.zeros((2, 3, 3, 1), int), np.zeros((2, 3, 3, 1), int), 1)

@@ -1,0 +1,124 @@
+"""Losses against values by hand, against optax and against PyTorch's definitions written in numpy."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kneefair_jax import losses
+
+
+def random_case(seed, batch=3, size=5, classes=4):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(batch, size, size, classes)).astype(np.float32)
+    label = rng.integers(0, classes, (batch, size, size)).astype(np.int32)
+    return logits, label
+
+
+@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+def test_one_value_an_example_and_examples_do_not_mix(name):
+    loss = losses.LOSSES[name]
+    logits, label = random_case(0)
+    together = loss(logits, label)
+    chex.assert_shape(together, (3,))
+    alone = jnp.concatenate([loss(logits[i : i + 1], label[i : i + 1]) for i in range(3)])
+    np.testing.assert_allclose(together, alone, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+def test_gradient_matches_finite_differences(name):
+    logits, label = random_case(1, batch=1, size=3)
+    with jax.enable_x64(True):
+        jax.test_util.check_grads(
+            lambda x: losses.LOSSES[name](x, label).sum(), (logits.astype(np.float64),), order=1, modes="rev"
+        )
+
+
+@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_more(name):
+    _, label = random_case(2)
+    right = 50.0 * np.eye(4, dtype=np.float32)[label]
+    wrong = 50.0 * np.eye(4, dtype=np.float32)[(label + 1) % 4]
+    np.testing.assert_allclose(losses.LOSSES[name](right, label), 0, atol=1e-5)
+    assert (losses.LOSSES[name](wrong, label) > 0.5).all()
+
+
+def test_cross_entropy_equals_optax():
+    logits, label = random_case(3)
+    expected = optax.softmax_cross_entropy_with_integer_labels(logits, label).mean((1, 2))
+    np.testing.assert_allclose(losses.cross_entropy(logits, label), expected, rtol=1e-5)
+
+
+def test_focal_with_gamma_zero_is_cross_entropy_and_by_hand_otherwise():
+    logits, label = random_case(4)
+    np.testing.assert_allclose(
+        losses.focal(logits, label, gamma=0.0), losses.cross_entropy(logits, label), rtol=1e-5
+    )
+    # One pixel, two classes, p(label) = 0.8: (1 - 0.8)^2 * -log 0.8.
+    pixel = np.log(np.array([0.2, 0.8], np.float32)).reshape(1, 1, 1, 2)
+    np.testing.assert_allclose(
+        losses.focal(pixel, np.ones((1, 1, 1), np.int32)), [0.04 * -np.log(0.8)], rtol=1e-5
+    )
+
+
+def test_soft_dice_by_hand():
+    # Two pixels, background and one structure; the structure is the first pixel, p = .75 and .25 there.
+    p = np.array([0.75, 0.25], np.float32)
+    logits = np.log(np.stack([1 - p, p], -1)).reshape(1, 1, 2, 2)
+    label = np.array([[[1, 0]]], np.int32)
+    expected = 1 - (2 * 0.75 + 1) / (1.0 + 1.0 + 1)
+    np.testing.assert_allclose(losses.soft_dice(logits, label), [expected], rtol=1e-6)
+
+
+def test_tversky_weighs_misses_and_false_alarms_as_told():
+    p = np.array([0.75, 0.25], np.float32)
+    logits = np.log(np.stack([1 - p, p], -1)).reshape(1, 1, 2, 2)
+    label = np.array([[[1, 0]]], np.int32)
+    expected = 1 - (0.75 + 0.5) / (0.75 + 0.3 * 0.25 + 0.7 * 0.25 + 0.5)
+    np.testing.assert_allclose(losses.tversky(logits, label), [expected], rtol=1e-6)
+
+
+def test_the_sum_is_the_sum():
+    logits, label = random_case(5)
+    np.testing.assert_allclose(
+        losses.dice_cross_entropy(logits, label),
+        losses.soft_dice(logits, label) + losses.cross_entropy(logits, label),
+        rtol=1e-6,
+    )
+
+
+def test_a_structure_absent_from_both_costs_nothing():
+    label = np.zeros((1, 4, 4), np.int32)
+    logits = np.zeros((1, 4, 4, 2), np.float32)
+    logits[..., 0] = 50
+    np.testing.assert_allclose(losses.soft_dice(logits, label), [0], atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_region_losses_lie_between_zero_and_one(seed):
+    logits, label = random_case(seed, batch=2, size=4)
+    for loss in (losses.soft_dice, losses.tversky):
+        value = loss(logits * 10, label)
+        assert (value >= -1e-6).all() and (value <= 1 + 1e-6).all()
+
+
+def test_batch_dice_would_be_noticed():
+    """The trap: Dice summed over the batch cannot be split by group."""
+    logits, label = random_case(6, batch=2)
+    label[1] = 0
+    batchwise = losses.soft_dice(logits.reshape(1, 10, 5, 4), label.reshape(1, 10, 5))[0]
+    assert abs(losses.soft_dice(logits, label).mean() - batchwise) > 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+def test_wrong_shapes_are_refused(name):
+    logits, label = random_case(7)
+    with pytest.raises((ValueError, TypeError)):
+        losses.LOSSES[name](logits, label[..., None])
+    with pytest.raises((ValueError, TypeError)):
+        losses.LOSSES[name](logits, label[:1])
