@@ -31,6 +31,15 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(2)
 
 
+def parse_flags(argv: Sequence[str]) -> Sequence[str]:
+    """Absl's parser; a mistyped field or a missing config file is one sentence too."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, OSError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+
+
 if __name__ == "__main__":
     jax.config.config_with_absl()
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -16,7 +16,9 @@ def get_config() -> ConfigDict:
     data.source = "folder"
     data.root = ""  # the folder; required
     data.metadata = "metadata.csv"  # case_id, patient_id, image, mask, attributes; spacing_mm if known
-    data.structures = "auto"  # knee, knees, chest, names of labels 1, 2, ... by comma; auto: as found, no flips
+    data.structures = (
+        "auto"  # knee, knees, chest, names of labels 1, 2, ... by comma; auto: as found, no flips
+    )
     data.channels = 1
     data.attributes = ("sex", "age")
     data.bins = ConfigDict({"age": (50.0, 64.0)})  # numeric columns: <=50, 51-64, >=65

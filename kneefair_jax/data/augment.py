@@ -70,7 +70,7 @@ def _geometry(
     if strength.flip:
         flipped = jax.random.bernoulli(flip_key, strength.flip)
         image = jnp.where(flipped, image[:, ::-1], image)
-        label = jnp.where(flipped, flip_table[label[:, ::-1]], label)
+        label = jnp.where(flipped, jnp.asarray(flip_table)[label[:, ::-1]], label)
     if not (strength.rotation or strength.scale or strength.shift):
         return image, label
     angle, size, down, across = jax.random.uniform(warp_key, (4,), minval=-1.0, maxval=1.0)

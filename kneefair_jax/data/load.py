@@ -61,6 +61,8 @@ def load(data: ConfigDict, seed: int) -> Cohort:
     Raises:
         InputError: the table or the section cannot be used.
     """
+    if len(data.size) != 2 or min(data.size) < 1:
+        raise InputError(f"config.data.size={tuple(data.size)}: give height and width in pixels")
     source, channels = choose(SOURCES, data.source, "data.source")(data, seed)
     cases, attributes = source.cases, tuple(data.attributes)
     if absent := [name for name in attributes if name not in cases]:

@@ -60,9 +60,7 @@ def scores(
         ]
 
     overall = describe(np.ones(len(rows), bool), 0)
-    blocks = [
-        {"overall": overall[k], "groups": {}, "summaries": {}} for k in range(len(columns))
-    ]
+    blocks = [{"overall": overall[k], "groups": {}, "summaries": {}} for k in range(len(columns))]
     stream = 0
     for partition in groups.partitions(rows, attributes):
         name = ",".join(partition.attributes)

@@ -34,9 +34,7 @@ def overlap(prediction: jax.Array, label: jax.Array, structures: int) -> Overlap
     structure = jnp.arange(1, structures + 1).reshape(1, 1, 1, -1)
     predicted = prediction[..., None] == structure
     true = label[..., None] == structure
-    return Overlap(
-        *((x.sum((1, 2), dtype=jnp.int32)) for x in (predicted & true, predicted, true))
-    )
+    return Overlap(*((x.sum((1, 2), dtype=jnp.int32)) for x in (predicted & true, predicted, true)))
 
 
 def dice(counts: Overlap) -> jax.Array:

@@ -1,10 +1,10 @@
 """Group objectives: how the losses of a batch become one number, as a weighting of its examples.
 
-    from kneefair_jax import mitigation
-    objective = mitigation.reweighted()
-    state = objective.init(counts)                                # training cases of each group
-    weights, state = objective.update(losses, group, mask, state)
-    total = jnp.sum(jax.lax.stop_gradient(weights) * losses)      # differentiate this
+from kneefair_jax import mitigation
+objective = mitigation.reweighted()
+state = objective.init(counts)                                # training cases of each group
+weights, state = objective.update(losses, group, mask, state)
+total = jnp.sum(jax.lax.stop_gradient(weights) * losses)      # differentiate this
 """
 
 from collections.abc import Callable

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from kneefair_jax.report import svg
@@ -68,8 +69,9 @@ def forest(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name:
     panels = {"All structures": scores, **{part: scores["structures"][part] for part in scores["structures"]}}
     columns = min(3, len(panels))
     lines = math.ceil(len(panels) / columns)
+    layout = ConstrainedLayoutEngine(h_pad=0.1, hspace=0.04)
     with svg.style():
-        figure = Figure(figsize=(_WIDTH, lines * (_ROW * len(rows) + 0.75)), layout="constrained")
+        figure = Figure(figsize=(_WIDTH, lines * (_ROW * len(rows) + 0.75)), layout=layout)
         grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
         for axes, (panel, part) in zip(grid, panels.items(), strict=False):
             _forest_panel(axes, part, rows)
@@ -78,7 +80,7 @@ def forest(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name:
             axes.set_axis_off()
         for axes in grid[::columns]:
             _label_rows(axes, rows)
-        return svg.text(figure, name, f"Mean {title} of each group with its interval. {_extremes(scores, blocks)}")
+        return svg.text(figure, name, f"Mean {title} by group. {_extremes(scores, blocks)}")
 
 
 def _forest_panel(axes: Axes, part: Mapping[str, Any], rows: Sequence[_Row]) -> None:
@@ -169,10 +171,7 @@ def heat_map(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, nam
     rows = _rows(blocks)
     columns = {"all": scores, **scores["structures"]}
     means = np.array(
-        [
-            [(part["groups"].get(row.name) or {}).get("mean") for part in columns.values()]
-            for row in rows
-        ],
+        [[(part["groups"].get(row.name) or {}).get("mean") for part in columns.values()] for row in rows],
         float,
     )
     overall = np.array([part["overall"]["mean"] for part in columns.values()], float)
@@ -197,8 +196,8 @@ def heat_map(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, nam
         gaps = {part: np.nanmax(below) for part, below in zip(columns, shortfall.T, strict=True)}
         furthest = max(gaps, key=gaps.__getitem__)
         alt = (
-            f"Mean {title} by group and structure; the table of groups has the same numbers. The largest shortfall "
-            f"below a structure's mean is {number(gaps[furthest])}, in {furthest}."
+            f"Mean {title} by group and structure; the table has the same numbers. "
+            f"The largest shortfall below a structure's mean is {number(gaps[furthest])}, in {furthest}."
         )
         return svg.text(figure, name, alt)
 
@@ -221,7 +220,9 @@ def curves(records: Sequence[Mapping[str, Any]], name: str) -> str:
         left, right = figure.subplots(1, 2)
         if losses:
             left.plot(*zip(*losses, strict=True), color=svg.INK, linewidth=1.1)
-        for line, (key, points) in zip(("-", "--", "-.", ":") * len(validation), validation.items(), strict=False):
+        for line, (key, points) in zip(
+            ("-", "--", "-.", ":") * len(validation), validation.items(), strict=False
+        ):
             right.plot(*zip(*points, strict=True), line, label=key.replace("_", " "), linewidth=1.5)
         for axes, title in ((left, "Training loss"), (right, "Validation Dice")):
             axes.set_title(title)
@@ -231,6 +232,8 @@ def curves(records: Sequence[Mapping[str, Any]], name: str) -> str:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if validation:
             right.legend(loc="lower right")
-        last = ", ".join(f"{key.replace('_', ' ')} {number(points[-1][1])}" for key, points in validation.items())
+        last = ", ".join(
+            f"{key.replace('_', ' ')} {number(points[-1][1])}" for key, points in validation.items()
+        )
         ends = f"from {number(losses[0][1])} to {number(losses[-1][1])}" if losses else DASH
         return svg.text(figure, name, f"Training loss by step, {ends}. Last validation Dice: {last or DASH}.")

@@ -11,7 +11,7 @@ from kneefair_jax import anatomy
 
 SIZE = 256
 _LINE = 2  # pixels of the finished picture
-_TINT = 0.4
+_TINT = 0.3
 
 
 class CaseView(NamedTuple):
@@ -52,8 +52,9 @@ def overlay(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, size: 
         size: the picture's longer side.
     """
     image = image.reshape(image.shape[:2])
-    height, width = (round(side * size / max(image.shape)) for side in image.shape)
-    shape = (max(1, width), max(1, height))  # Pillow's order
+    height, width = image.shape
+    scale = size / max(height, width)
+    shape = (max(1, round(width * scale)), max(1, round(height * scale)))  # Pillow's order
     grey = np.asarray(Image.fromarray(image).resize(shape, Image.Resampling.BILINEAR))
     # Labels are names, not amounts: between 1 and 3 there is no 2.
     truth, drawn = (
@@ -72,11 +73,9 @@ def overlay(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, size: 
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """The outermost `_LINE` pixels of a mask, bool[H,W]; 4-connected, and the picture's edge is no outline."""
+    """The outermost `_LINE` pixels of a mask, bool[H,W]; 4-connected, the picture's edge left out."""
     inner = mask
     for _ in range(_LINE):
         padded = np.pad(inner, 1, mode="edge")
-        inner = (
-            inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-        )
+        inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return mask & ~inner

@@ -157,8 +157,9 @@ def _template() -> jinja2.Template:
         "number": wording.number,
         "count": wording.count,
         "interval": wording.interval,
+        "amount": wording.amount,
     }
-    environment.globals |= {"blocks": wording.blocks, "titles": wording.TITLES, "listing": wording.listing}
+    environment.globals |= {"blocks": wording.blocks, "titles": wording.TITLES}
     return environment.get_template("page.html")
 
 

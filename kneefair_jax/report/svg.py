@@ -3,8 +3,11 @@
 import io
 import re
 import warnings
+from contextlib import AbstractContextManager
+from typing import Any
 
 import matplotlib
+from cycler import cycler
 from markupsafe import escape
 from matplotlib.figure import Figure
 
@@ -21,7 +24,7 @@ _VARIABLES = {
     ALERT: "var(--alert, #d55e00)",
 }
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: searchable, small, in the page's own font
     "svg.hashsalt": "kneefair_jax",
     "text.parse_math": False,  # a dollar sign in a group's name is a dollar sign
@@ -36,7 +39,7 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.spines.left": False,
     "axes.axisbelow": True,
-    "axes.prop_cycle": matplotlib.cycler(color=[ACCENT, ALERT, INK, MUTED]),
+    "axes.prop_cycle": cycler(color=[ACCENT, ALERT, INK, MUTED]),
     "grid.color": RULE,
     "grid.linewidth": 0.6,
     "text.color": INK,
@@ -49,7 +52,7 @@ _STYLE = {
 }
 
 
-def style() -> matplotlib.RcParams:
+def style() -> AbstractContextManager[None]:
     """The context in which a figure is drawn and turned into text."""
     return matplotlib.rc_context(_STYLE)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
-DASH = "–"
+DASH = "\N{EN DASH}"
 TITLES = {"dice": "Dice", "iou": "IoU"}
 
 
@@ -35,6 +35,11 @@ def count(value: float | None) -> str:
     return DASH if value is None else f"{value:,.0f}"
 
 
+def amount(value: float | None, noun: str) -> str:
+    """`1 case`, `1,234 cases`."""
+    return f"{count(value)} {noun if value == 1 else noun + 's'}"
+
+
 def interval(ends: Sequence[float | None] | None) -> str:
     """`[0.940, 0.951]`; an en dash where there is none."""
     if ends is None or any(end is None for end in ends):
@@ -54,19 +59,24 @@ def blocks(names: Iterable[str], attributes: Sequence[str]) -> list[Block]:
     A name that belongs to none of the attributes (`all`) goes into a first block without a title.
     """
     found = {(): Block("", "", {})} | {
-        subset: Block(",".join(subset), " × ".join(subset), {})
+        subset: Block(",".join(subset), " \N{MULTIPLICATION SIGN} ".join(subset), {})
         for size in (1, 2)
         for subset in combinations(attributes, size)
     }
     for name in names:
         levels = _levels(name, attributes)
-        found[tuple(levels)].labels[name] = ", ".join(levels.values()) or name
+        found[tuple(levels)].labels[name] = _readable(", ".join(levels.values()) or name)
     return [block for block in found.values() if block.labels]
 
 
 def group(name: str, attributes: Sequence[str]) -> str:
     """`sex=female,age=51-64` -> `sex female, age 51-64`."""
-    return ", ".join(f"{a} {level}" for a, level in _levels(name, attributes).items()) or name
+    return _readable(", ".join(f"{a} {level}" for a, level in _levels(name, attributes).items()) or name)
+
+
+def _readable(label: str) -> str:
+    """Levels as print has them, `≤50`; the files keep what a keyboard types."""
+    return label.replace("<=", "≤").replace(">=", "≥")
 
 
 def _levels(name: str, attributes: Sequence[str]) -> dict[str, str]:
@@ -83,16 +93,16 @@ def opening(report: dict[str, Any]) -> str:
     scores, cohort = report["scores"]["dice"], report["cohort"]
     overall, smallest = scores["overall"], cohort["min_group_patients"]
     sentences = [
-        f"Segmentation of the {listing(cohort['structures'])} was tested on {count(overall['cases'])} cases of "
-        f"{count(overall['patients'])} patients.",
+        f"Segmentation of the {listing(cohort['structures'])} was tested on "
+        f"{amount(overall['cases'], 'case')} of {amount(overall['patients'], 'patient')}.",
         f"The mean Dice over structures is {_estimate(overall['mean'], overall['interval'])}.",
     ]
     for block in blocks(scores["groups"], cohort["attributes"]):
         if block.key in cohort["attributes"]:
             sentences += _compared(block, scores, smallest)
     sentences.append(
-        "Where no interval stands beside a summary, it only describes this sample. Gaps in small samples may be "
-        f"noise. Groups of fewer than {smallest} patients are shown but not ranked: too few to rank "
+        "Where no interval stands beside a summary, it only describes this sample. Gaps in small samples may "
+        f"be noise. Groups of fewer than {smallest} patients are shown but not ranked: too few to rank "
         f"(n < {smallest})."
     )
     return " ".join(sentences)

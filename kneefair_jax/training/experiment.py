@@ -46,6 +46,7 @@ def build(config: ConfigDict, cohort: Cohort) -> Experiment:
     Raises:
         InputError: the config names something that there is not, or that cannot work together.
     """
+    _check_counts(config)
     mesh = sharding.data_mesh()
     sharding.check_batch_size(config.train.batch_size, mesh)
     choose(selection.RULES, config.select, "select")
@@ -104,3 +105,9 @@ def mitigation_groups(cohort: Cohort, attributes: Sequence[str]) -> groups.Parti
             f"{tuple(cohort.attributes)}"
         )
     return groups.partition(cohort.cases, attributes)
+
+
+def _check_counts(config: ConfigDict) -> None:
+    for name in ("batch_size", "steps", "eval_every", "log_every"):
+        if config.train[name] < 1:
+            raise InputError(f"config.train.{name}={config.train[name]}: give a whole number of at least 1")

@@ -1,5 +1,6 @@
 """The training loop: read it from top to bottom."""
 
+import contextlib
 import math
 import time
 from pathlib import Path
@@ -34,69 +35,69 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Cas
     steps, batch_size = config.train.steps, config.train.batch_size
     partition, mesh = experiment.partition, experiment.mesh
 
-    # Restore.
-    state, seconds_before = experiment.state, 0.0
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    if (latest := checkpoints.latest()) is not None:
-        state, seconds_before = checkpoints.restore(latest, state)
-        print(f"continuing from step {latest}", flush=True)
-    first = latest or 0
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / "checkpoints")))
+        # Restore.
+        state, seconds_before = experiment.state, 0.0
+        if (latest := checkpoints.latest()) is not None:
+            state, seconds_before = checkpoints.restore(latest, state)
+            print(f"continuing from step {latest}", flush=True)
+        first = latest or 0
+        writer = stack.enter_context(contextlib.closing(MetricWriter(workdir, first)))
 
-    # Validation, the same rows each time.
-    rows = cohort.rows("validation")
-    validation = Partition(partition.attributes, partition.names, partition.index[rows])
+        # Validation, the same rows each time.
+        rows = cohort.rows("validation")
+        validation = Partition(partition.attributes, partition.names, partition.index[rows])
 
-    def validate() -> dict[str, Any]:
-        scores = scoring.over_cases(
-            experiment.eval_step, state.variables, cases, rows, batch_size=batch_size, mesh=mesh
-        )
-        table = scoring.group_table(scores["dice"], cohort.cases.iloc[rows], validation, cohort.structures)
-        print(table.to_string(float_format="{:.4f}".format), flush=True)
-        means = {name: float(value) for name, value in table["dice"].items() if not math.isnan(value)}
-        return {"overall": means.pop("all", 0.0), "groups": means}
-
-    # Train.
-    writer = MetricWriter(workdir, first)
-    progress = Progress(steps, batch_size)
-    started = time.perf_counter()
-    batches = pipeline.training_batches(
-        cases,
-        cohort.rows("train"),
-        partition.index,
-        sampler=experiment.sampler,
-        seed=config.seed,
-        batch_size=batch_size,
-        start=first,
-        host=jax.process_index(),
-        hosts=jax.process_count(),
-    )
-    pending = []
-    for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
-        state, metrics = experiment.train_step(state, sharding.global_batch(batch, mesh))
-        pending.append(metrics)
-        evaluate = step % config.train.eval_every == 0 or step == steps
-        if evaluate or step % config.train.log_every == 0:
-            # The only place where the host waits for the device.
-            record = _summary(step, jax.device_get(pending), partition.names)
-            pending = []
-            if not math.isfinite(record["loss"]):
-                checkpoints.close()
-                raise NonFiniteLossError(
-                    f"the loss at step {step} is {record['loss']}; the last good checkpoint is step "
-                    f"{checkpoints.latest()} in {workdir}. Lower optimizer.learning_rate or clip_norm."
-                )
-            writer.write(record)
-            print(progress.line(step, record["loss"]), flush=True)
-        if evaluate:
-            result = validate()
-            worst = min(result["groups"].values(), default=result["overall"])
-            writer.write(
-                {"step": step, "validation": {"overall": result["overall"], "worst_group": worst}}
+        def validate() -> dict[str, Any]:
+            scores = scoring.over_cases(
+                experiment.eval_step, state.variables, cases, rows, batch_size=batch_size, mesh=mesh
             )
-            checkpoints.save(state, result, seconds_before + time.perf_counter() - started)
-            progress.skip()
-    writer.close()
-    checkpoints.close()
+            table = scoring.group_table(
+                scores["dice"], cohort.cases.iloc[rows], validation, cohort.structures
+            )
+            print(table.to_string(float_format="{:.4f}".format), flush=True)
+            means = {name: float(value) for name, value in table["dice"].items() if not math.isnan(value)}
+            return {"overall": means.pop("all", 0.0), "groups": means}
+
+        # Train.
+        progress = Progress(steps, batch_size)
+        started = time.perf_counter()
+        batches = pipeline.training_batches(
+            cases,
+            cohort.rows("train"),
+            partition.index,
+            sampler=experiment.sampler,
+            seed=config.seed,
+            batch_size=batch_size,
+            start=first,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
+        )
+        pending = []
+        for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
+            state, metrics = experiment.train_step(state, sharding.global_batch(batch, mesh))
+            pending.append(metrics)
+            evaluate = step % config.train.eval_every == 0 or step == steps
+            if evaluate or step % config.train.log_every == 0:
+                # The only place where the host waits for the device.
+                record = _summary(step, jax.device_get(pending), partition.names)
+                pending = []
+                if not math.isfinite(record["loss"]):
+                    raise NonFiniteLossError(
+                        f"the loss at step {step} is {record['loss']}; the last good checkpoint is step "
+                        f"{checkpoints.latest()} in {workdir}. Lower optimizer.learning_rate or clip_norm."
+                    )
+                writer.write(record)
+                print(progress.line(step, record["loss"]), flush=True)
+            if evaluate:
+                result = validate()
+                worst = min(result["groups"].values(), default=result["overall"])
+                writer.write(
+                    {"step": step, "validation": {"overall": result["overall"], "worst_group": worst}}
+                )
+                checkpoints.save(state, result, seconds_before + time.perf_counter() - started)
+                progress.skip()
 
 
 def _summary(step: int, metrics: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:

@@ -32,11 +32,6 @@ def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
     return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
 
 
-def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Puts a tree of arrays on every device."""
-    return jax.device_put(tree, replicated(mesh))
-
-
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Refuses a batch that the devices cannot share out evenly.
 
@@ -47,6 +42,4 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     if batch_size < 1 or batch_size % devices:
         below, above = batch_size // devices * devices, (batch_size // devices + 1) * devices
         fits = " or ".join(str(size) for size in (below, above) if size > 0)
-        raise InputError(
-            f"train.batch_size={batch_size} cannot be shared by {devices} devices; use {fits}"
-        )
+        raise InputError(f"train.batch_size={batch_size} cannot be shared by {devices} devices; use {fits}")

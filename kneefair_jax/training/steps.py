@@ -96,7 +96,7 @@ def make_train_step(
         member = jax.nn.one_hot(batch["group"], groups) * mask[:, None]
         metrics = {
             "loss": value,
-            "gradient_norm": optax.global_norm(gradient),
+            "gradient_norm": optax.tree.norm(gradient),
             "loss_sum": global_sum(losses * mask, axis_name),
             "count": global_sum(mask, axis_name),
             "group_loss_sum": global_sum(member * losses[:, None], axis_name),

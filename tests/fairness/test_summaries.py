@@ -85,6 +85,4 @@ def test_es_and_group_means_under_jit():
     member = jnp.array([[1.0, 0], [0, 1], [0, 1]])
     means = jax.jit(summaries.group_means)(scores, member)
     np.testing.assert_allclose(means, [0.9, 0.75], rtol=1e-6)
-    np.testing.assert_allclose(
-        jax.jit(summaries.es)(means, scores.mean()), 0.8 / (1 + 0.1 + 0.05), rtol=1e-6
-    )
+    np.testing.assert_allclose(jax.jit(summaries.es)(means, scores.mean()), 0.8 / (1 + 0.1 + 0.05), rtol=1e-6)

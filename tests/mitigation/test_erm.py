@@ -16,5 +16,7 @@ def test_docstring_example():
 
 def test_an_unknown_group_is_an_example_like_any_other():
     objective = mitigation.erm()
-    weights, _ = objective.update(jnp.ones(2), jnp.array([-1, 0]), jnp.ones(2), objective.init(jnp.array([1])))
+    weights, _ = objective.update(
+        jnp.ones(2), jnp.array([-1, 0]), jnp.ones(2), objective.init(jnp.array([1]))
+    )
     np.testing.assert_allclose(weights, [0.5, 0.5])

@@ -15,12 +15,12 @@ from kneefair_jax.data.phantom.shapes import Anatomy, Contours
 
 # Attenuation per mm at a radiograph's energies; bone's is what it adds to the soft tissue that it displaces.
 SOFT = 0.021
-CORTICAL = 0.055
-CANCELLOUS = 0.021  # of an epiphysis
+CORTICAL = 0.060
+CANCELLOUS = 0.018  # of an epiphysis
 MARROW = 0.004  # of a shaft's canal
 
 # Half the depth of each bone along the beam, in mm.
-DEPTH = Contours(femur=18.0, tibia=17.0, fibula=7.0, patella=9.0)
+DEPTH = Contours(femur=18.0, tibia=17.0, fibula=7.0, patella=6.5)
 
 
 class Appearance(NamedTuple):
@@ -53,9 +53,9 @@ def draw_appearance(
     def between(key: jax.Array, lows: list[float], highs: list[float]) -> jax.Array:
         return jax.random.uniform(key, (len(lows),), minval=jnp.array(lows), maxval=jnp.array(highs))
 
-    mineral, cortex, limb, texture = between(patient, [0.85, 3.2, 54, 0.10], [1.2, 5.5, 84, 0.28])
+    mineral, cortex, limb, texture = between(patient, [0.85, 3.0, 54, 0.04], [1.2, 5.5, 84, 0.14])
     shift, latitude, level, gamma, blur_mm, dose = between(
-        film, [-5, 1.9, -0.75, 0.8, 0.15, 5.5], [5, 2.6, -0.3, 1.25, 0.5, 7.0]
+        film, [-5, 2.3, -1.3, 0.8, 0.15, 5.7], [5, 3.0, -0.7, 1.3, 0.5, 7.2]
     )
     return Appearance(
         mineral=mineral * (1 - 0.55 * contrast),
@@ -121,24 +121,23 @@ def attenuation(
     coarse, fine = jax.random.split(key)
     shape = at_y.shape
     # Trabeculae run along the bone; what a film shows of them is some mm long and under a mm wide.
-    grain = _bumps(fine, shape, 1.6 / spacing[0], 0.5 / spacing[1])
+    grain = _bumps(fine, shape, 1.3 / spacing[0], 0.4 / spacing[1])
     clouds = _bumps(coarse, shape, 7.0 / spacing[0], 7.0 / spacing[1])
     pattern = 1 + look.texture * (grain + 0.6 * clouds)
 
     height = jnp.abs(at_y - 0.5 * anatomy.joint_space)  # from the joint line
-    shaft = jax.nn.sigmoid((height - 52.0) / 8.0)  # 0 in an epiphysis, 1 in a shaft
+    shaft = jax.nn.sigmoid((height - 47.0) / 7.0)  # 0 in an epiphysis, 1 in a shaft
     subchondral = jnp.exp(-jnp.square(height / 7.0))
     cancellous = (CANCELLOUS + (MARROW - CANCELLOUS) * shaft) * pattern
     walls = Contours(
-        femur=0.5 + look.shaft_cortex * shaft + 0.8 * subchondral,
-        tibia=0.5 + look.shaft_cortex * shaft + 1.3 * subchondral,
+        femur=0.7 + look.shaft_cortex * shaft + 0.7 * subchondral,
+        tibia=0.7 + look.shaft_cortex * shaft + 1.3 * subchondral,
         fibula=jnp.full(shape, 0.8) + 0.4 * look.shaft_cortex * shaft,
         patella=jnp.full(shape, 0.6),
     )
     # Behind the notch the femur is hollow.
     hollow = jnp.exp(
-        -jnp.square(at_x / (0.55 * anatomy.notch_width))
-        - jnp.square((at_y + anatomy.notch_depth + 3) / 11.0)
+        -jnp.square(at_x / (0.55 * anatomy.notch_width)) - jnp.square((at_y + anatomy.notch_depth + 3) / 11.0)
     )
     porous = Contours(cancellous * (1 - 0.55 * hollow), cancellous, cancellous, 0.9 * cancellous)
 
@@ -149,7 +148,7 @@ def attenuation(
 
     # The thigh widens upwards faster than the calf downwards.
     limb = look.limb + 0.15 * jnp.maximum(-at_y, 0) + 0.06 * jnp.maximum(at_y, 0)
-    inside = jnp.maximum(1 - jnp.square((at_x - look.limb_shift) / limb), 0)
+    inside = jnp.maximum(1 - jnp.abs((at_x - look.limb_shift) / limb) ** 2.5, 0)
     soft = 2 * SOFT * look.limb * jnp.sqrt(inside) * (1 + 0.03 * clouds)
     return soft + look.mineral * bone
 

@@ -45,11 +45,11 @@ class Contours(NamedTuple):
     patella: jax.Array
 
 
-MEAN = Anatomy(82, 27, 20, 14, 31, 5, 5, 79, 8, 27, 23, 13, 12, 44, 41, 35, 3)
+MEAN = Anatomy(82, 27, 20, 14, 31, 5, 5, 79, 8, 30, 23, 13, 12, 44, 41, 35, 3)
 SPREAD = Anatomy(2.5, 2, 2, 2.5, 2, 2, 0.8, 2, 1.4, 1.8, 1.8, 1, 2.5, 2.5, 2.5, 4, 2)
 # The planted bias at full strength: narrow condyles on a sturdy shaft, a deep notch, a narrow plateau with tall
 # spines, a small high patella. It is arbitrary and stands for no people.
-BIASED = Anatomy(70, 23, 15, 18, 32, 1, 7, 66, 11, 29, 18, 11, 17, 36, 34, 40, 6)
+BIASED = Anatomy(70, 23, 15, 18, 32, 1, 7, 66, 11, 32, 18, 11, 17, 36, 34, 40, 6)
 
 SIZE_SPREAD = 0.05  # of a factor common to all lengths of a patient
 KNEE_SHARE = 0.1  # share of the variance between the two knees of one patient
@@ -110,8 +110,8 @@ def _tibia(a: Anatomy) -> jax.Array:
             (-s, REACH_MM),
             (-s, top + 88),
             (-1.08 * s, top + 64),
-            (-1.36 * s, top + 46),
-            (-0.66 * w - 0.1 * s, top + 32),
+            (-1.3 * s, top + 46),
+            (-0.55 * w - 0.35 * s, top + 31),
             (-0.9 * w, top + 18),
             (-w, top + 8.5),
             (-0.95 * w, top + 2.4),
@@ -130,8 +130,8 @@ def _tibia(a: Anatomy) -> jax.Array:
             (0.95 * w, top + 2.6),
             (0.99 * w, top + 9),
             (0.88 * w, top + 19),
-            (0.62 * w + 0.1 * s, top + 33),
-            (1.3 * s, top + 47),
+            (0.5 * w + 0.35 * s, top + 32),
+            (1.26 * s, top + 47),
             (1.06 * s, top + 64),
             (s, top + 88),
             (s, REACH_MM),

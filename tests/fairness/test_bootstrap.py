@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from kneefair_jax.fairness import bootstrap
+
+
+def test_levels_by_hand():
+    low, high = bootstrap.expanded_levels(10)
+    expected = stats.norm.cdf(np.sqrt(10 / 9) * stats.t.ppf(0.025, 9))
+    np.testing.assert_allclose([low, high], [expected, 1 - expected])
+    np.testing.assert_allclose(bootstrap.expanded_levels(100_000), [0.025, 0.975], atol=1e-5)
+
+
+def test_close_to_student_for_normal_scores():
+    scores = np.random.default_rng(1).normal(0.9, 0.03, (40, 1))
+    low, high = bootstrap.mean_intervals(scores, np.random.default_rng(0))[0]
+    expected = stats.t.interval(0.95, 39, scores.mean(), stats.sem(scores[:, 0]))
+    np.testing.assert_allclose([low, high], expected, atol=1.5e-3)
+
+
+def test_covers_as_often_as_it_says():
+    """Fifteen patients, 600 cohorts: the plain percentile interval covers about 91 %."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0.9, 0.03, (15, 600))
+    intervals = bootstrap.mean_intervals(scores, rng, draws=2000)
+    covered = ((intervals[:, 0] <= 0.9) & (intervals[:, 1] >= 0.9)).mean()
+    assert 0.925 < covered < 0.975
+
+
+def test_missing_scores_are_left_out_and_one_patient_has_no_interval():
+    rng = np.random.default_rng(0)
+    scores = np.column_stack([rng.normal(size=20), np.full(20, np.nan)])
+    scores[5:, 1] = np.nan
+    scores[0, 1] = 1.0
+    scores[3, 0] = np.nan
+    intervals = bootstrap.mean_intervals(scores, np.random.default_rng(1), draws=500)
+    assert np.isnan(intervals[1]).all() and np.isfinite(intervals[0]).all()
+    assert np.isnan(bootstrap.mean_intervals(np.zeros((0, 2)), rng)).all()
+
+
+def test_memory_chunks_change_nothing_but_the_draws(monkeypatch):
+    scores = np.random.default_rng(0).normal(size=(30, 2))
+    whole = bootstrap.mean_intervals(scores, np.random.default_rng(1), draws=4000)
+    monkeypatch.setattr(bootstrap, "CHUNK", 30 * 7)
+    chunked = bootstrap.mean_intervals(scores, np.random.default_rng(1), draws=4000)
+    np.testing.assert_array_equal(whole, chunked)
+
+
+@pytest.mark.parametrize("draws", [100, 1000])
+def test_the_seed_decides(draws):
+    scores = np.random.default_rng(0).normal(size=(12, 1))
+    a, b, c = (bootstrap.mean_intervals(scores, np.random.default_rng(s), draws) for s in (3, 3, 4))
+    assert (a == b).all() and (a != c).any()

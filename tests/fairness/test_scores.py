@@ -1,0 +1,113 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from kneefair_jax import groups
+from kneefair_jax.fairness import scores as module
+
+STRUCTURES = ("femur", "tibia")
+
+
+def table(seed=0, patients=12):
+    """Two knees a patient, long; the last patient's age is missing."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for p in range(patients):
+        about = {"sex": "fm"[p % 2], "age": "" if p == patients - 1 else ["young", "old"][p % 3 == 0]}
+        for side in "LR":
+            for structure in STRUCTURES:
+                value = rng.uniform(0.5, 1)
+                rows.append(
+                    {
+                        "case_id": f"p{p:02d}{side}",
+                        "patient_id": f"p{p:02d}",
+                        "structure": structure,
+                        **about,
+                        "dice": value,
+                        "iou": value / (2 - value),
+                    }
+                )
+    frame = pd.DataFrame(rows)
+    for name in ("sex", "age"):
+        frame[name] = groups.categorical(frame[name])
+    return frame
+
+
+def scores(frame, minimum=3, seed=0):
+    return module.scores(frame, STRUCTURES, ("sex", "age"), min_group_patients=minimum, draws=200, seed=seed)
+
+
+def test_the_unit_is_the_patient():
+    frame = table()
+    frame = frame[~(frame["case_id"] == "p00L")]  # one patient with one knee
+    result = scores(frame)["dice"]
+    by_case = frame.groupby(["patient_id", "case_id"])["dice"].mean()
+    by_patient = by_case.groupby("patient_id").mean()
+    np.testing.assert_allclose(result["overall"]["mean"], by_patient.mean())
+    assert abs(by_case.mean() - by_patient.mean()) > 1e-6
+    assert (result["overall"]["patients"], result["overall"]["cases"]) == (12, 23)
+    women = frame["sex"] == "f"
+    expected = (
+        frame[women].groupby(["patient_id", "case_id"])["dice"].mean().groupby("patient_id").mean().mean()
+    )
+    np.testing.assert_allclose(result["groups"]["sex=f"]["mean"], expected)
+    femur = frame[frame["structure"] == "femur"].groupby("patient_id")["dice"].mean().mean()
+    np.testing.assert_allclose(result["structures"]["femur"]["overall"]["mean"], femur)
+
+
+def test_summaries_by_hand():
+    result = scores(table())["dice"]
+    a, b = (result["groups"][f"sex={sex}"]["mean"] for sex in "fm")
+    summary = result["summaries"]["sex"]
+    np.testing.assert_allclose(summary["gap"]["value"], abs(a - b))
+    np.testing.assert_allclose(summary["worst"]["value"], 1 - min(a, b))
+    assert summary["worst"]["group"] == ("sex=f" if a < b else "sex=m")
+    np.testing.assert_allclose(summary["sd"]["value"], abs(a - b) / 2)
+    np.testing.assert_allclose(summary["ser"]["value"], (1 - min(a, b)) / (1 - max(a, b)))
+    overall = result["overall"]["mean"]
+    np.testing.assert_allclose(summary["es"]["value"], overall / (1 + abs(overall - a) + abs(overall - b)))
+
+
+def test_missing_is_shown_and_never_ranked_nor_folded():
+    """The trap: an unknown attribute that falls into group 0."""
+    result = scores(table(), minimum=1)["dice"]
+    missing = result["groups"]["age=missing"]
+    assert missing["patients"] == 1 and missing["ranked"] is False and missing["interval"] is None
+    counts = sum(result["groups"][f"age={age}"]["patients"] for age in ("young", "old"))
+    assert counts == 11
+
+
+def test_small_groups_are_shown_but_not_ranked():
+    result = scores(table(), minimum=5)["dice"]
+    assert result["groups"]["age=old"]["ranked"] is False
+    assert result["groups"]["age=old"]["mean"] is not None
+    assert all(entry["value"] is None for entry in result["summaries"]["age"].values())
+    assert result["summaries"]["age"]["worst"]["group"] is None
+
+
+def test_a_structure_that_a_group_never_has_is_null():
+    frame = table()
+    frame.loc[(frame["sex"] == "f") & (frame["structure"] == "tibia"), ["dice", "iou"]] = np.nan
+    tibia = scores(frame)["dice"]["structures"]["tibia"]
+    assert tibia["groups"]["sex=f"] == {
+        "mean": None,
+        "interval": None,
+        "patients": 0,
+        "cases": 0,
+        "ranked": False,
+    }
+    assert tibia["summaries"]["sex"]["gap"]["value"] is None
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_order_of_rows_changes_nothing(seed):
+    frame = table()
+    shuffled = frame.sample(frac=1, random_state=seed)
+    assert scores(frame) == scores(shuffled)
+    assert scores(frame) != scores(frame, seed=9)
+
+
+def test_a_perfect_score_has_no_ratio():
+    frame = table()
+    frame.loc[frame["sex"] == "f", ["dice", "iou"]] = 1.0
+    assert scores(frame)["dice"]["summaries"]["sex"]["ser"]["value"] is None

@@ -1,0 +1,93 @@
+"""The per-case table and the report of a tiny run, checked against a recomputation from the masks."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kneefair_jax import evaluate, run_folder
+from kneefair_jax.data import store
+from kneefair_jax.errors import InputError
+from kneefair_jax.training import experiment, loop
+from tests.training import study
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    cohort, config = study.cohort(), study.config(steps=20, eval_every=10)
+    cases = store.prepare(cohort.source, cohort.grid, workdir / "store")
+    made = experiment.build(config, cohort)
+    run_folder.open_run(workdir, config, {"fingerprint": cases.digest})
+    loop.train(config, made, cohort, cases, workdir)
+    outside = study.cohort(8)
+    table = outside.cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])
+    external = (outside._replace(cases=table), cases)
+    page = evaluate.evaluate(config, made, cohort, cases, workdir, external)
+    return config, cohort, cases, made, workdir, page
+
+
+def test_the_table_is_the_contract_s(run):
+    table = pd.read_parquet(run[4] / "cases.parquet")
+    assert list(table.columns) == [
+        *("case_id", "patient_id", "split", "model", "structure", "sex", "race"),
+        *("dice", "iou", "true_area_mm2", "pred_area_mm2"),
+    ]
+    assert set(table["split"]) == {"validation", "test", "external"}
+    assert set(table["model"]) == {"overall", "worst_group", "utopia"}
+    assert not table.duplicated(["case_id", "model", "structure"]).any()
+    assert len(table) == 3 * 2 * (8 + 8 + 8)
+
+
+def test_scores_follow_from_the_saved_predictions(run):
+    _, cohort, cases, _, workdir, _ = run
+    table = pd.read_parquet(workdir / "cases.parquet")
+    mine = table[(table["model"] == "overall") & (table["split"] == "test")].set_index(
+        ["case_id", "structure"]
+    )
+    with np.load(workdir / "predictions.npz") as predictions:
+        assert sorted(predictions) == sorted(cohort.cases["case_id"].iloc[cohort.rows("test")])
+        for row in cohort.rows("test"):
+            case_id = cohort.cases["case_id"].iloc[row]
+            label = cases[row]["label"]
+            for s, structure in enumerate(study.STRUCTURES, start=1):
+                p, t = predictions[case_id] == s, label == s
+                entry = mine.loc[(case_id, structure)]
+                np.testing.assert_allclose(entry["dice"], 2 * (p & t).sum() / (p.sum() + t.sum()), rtol=1e-6)
+                np.testing.assert_allclose(entry["true_area_mm2"], t.sum() * 0.25)
+                np.testing.assert_allclose(entry["pred_area_mm2"], p.sum() * 0.25)
+
+
+def test_group_means_of_the_report_follow_from_the_table(run):
+    workdir = run[4]
+    report = json.loads((workdir / "report" / "report.json").read_text())
+    table = pd.read_parquet(workdir / "cases.parquet")
+    test = table[(table["model"] == "overall") & (table["split"] == "test")]
+    macro = test.groupby(["patient_id", "case_id", "sex"], observed=True)["dice"].mean()
+    by_patient = (
+        macro.groupby(["patient_id", "sex"], observed=True).mean().groupby("sex", observed=True).mean()
+    )
+    for sex, mean in by_patient.items():
+        np.testing.assert_allclose(report["scores"]["dice"]["groups"][f"sex={sex}"]["mean"], mean)
+    gap = by_patient.max() - by_patient.min()
+    np.testing.assert_allclose(report["scores"]["dice"]["summaries"]["sex"]["gap"]["value"], gap)
+    assert report["scores"]["dice"]["overall"]["patients"] == 4
+    assert report["external"]["scores"]["dice"]["overall"]["cases"] == 8
+    assert set(report["selection"]) == {"overall", "worst_group", "utopia"}
+
+
+def test_evaluating_again_gives_the_same_bytes(run):
+    config, cohort, cases, made, workdir, _ = run
+    before = (workdir / "report" / "report.json").read_bytes()
+    evaluate.evaluate(config, made, cohort, cases, workdir, None)
+    without = json.loads((workdir / "report" / "report.json").read_text())
+    expected = json.loads(before)
+    del expected["external"]
+    assert without == expected
+
+
+def test_a_folder_without_checkpoints(run, tmp_path):
+    config, cohort, cases, made, *_ = run
+    with pytest.raises(InputError, match="holds no checkpoint; train first"):
+        evaluate.evaluate(config, made, cohort, cases, tmp_path)

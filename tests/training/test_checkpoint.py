@@ -1,0 +1,57 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from kneefair_jax import mitigation
+from kneefair_jax.training import sharding
+from kneefair_jax.training.checkpoint import Checkpoints
+from kneefair_jax.training.state import TrainState
+
+
+def state(step):
+    params = {"w": jnp.arange(6.0).reshape(2, 3) + step}
+    return TrainState(
+        jnp.int32(step),
+        params,
+        {"mean": jnp.ones(3) * step},
+        optax.adam(1e-3).init(params),
+        mitigation.reweighted().init(jnp.array([3, 1])),
+    )
+
+
+def scores(overall, a=0.0, b=0.0):
+    return {"overall": overall, "groups": {"sex=a": a, "sex=b": b}}
+
+
+def test_a_state_comes_back_bit_for_bit(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c")
+    assert checkpoints.latest() is None
+    checkpoints.save(state(7), scores(0.5), 12.5)
+    checkpoints.close()
+    restored, seconds = Checkpoints(tmp_path / "c").restore(7, state(0))
+    chex.assert_trees_all_equal(restored, state(7))
+    assert isinstance(restored, TrainState) and seconds == 12.5
+
+
+def test_only_what_a_rule_may_still_choose_is_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for step, values in enumerate([(0.5, 0.5, 0.5), (0.9, 0.9, 0.6), (0.4, 0.4, 0.4), (0.3, 0.3, 0.3)]):
+        checkpoints.save(state(step), scores(*values), 0.0)
+    assert [record["step"] for record in checkpoints.records()] == [1, 3]
+    assert checkpoints.records()[0] == {"step": 1, **scores(0.9, 0.9, 0.6)}
+    checkpoints.close()
+
+
+def test_restored_on_another_number_of_devices(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state(1), scores(0.5), 0.0)
+    checkpoints.close()
+    for devices in (8, 4, 1):
+        mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), (sharding.AXIS,))
+        like = jax.device_put(state(0), NamedSharding(mesh, PartitionSpec()))
+        restored, _ = Checkpoints(tmp_path).restore(1, like)
+        chex.assert_trees_all_equal(restored, state(1))
+        assert len(restored.params["w"].sharding.device_set) == devices

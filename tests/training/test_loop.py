@@ -1,0 +1,136 @@
+"""The loop, end to end on a tiny cohort: N steps straight are k steps, a stop, and the rest."""
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from kneefair_jax.data import store
+from kneefair_jax.errors import InputError
+from kneefair_jax.training import experiment, hooks, loop, selection
+from kneefair_jax.training.checkpoint import Checkpoints
+from tests.training import study
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    cohort = study.cohort()
+    return cohort, store.prepare(cohort.source, cohort.grid, tmp_path_factory.mktemp("store"))
+
+
+def run(config, prepared, workdir):
+    cohort, cases = prepared
+    made = experiment.build(config, cohort)
+    workdir.mkdir(exist_ok=True)
+    loop.train(config, made, cohort, cases, workdir)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    state, _ = checkpoints.restore(config.train.steps, experiment.build(config, cohort).state)
+    return state, checkpoints.records()
+
+
+def test_stopped_and_started_again_is_the_same_run(prepared, tmp_path, monkeypatch, capsys):
+    config = study.config(steps=7, eval_every=3, log_every=2)
+    config.mitigation.objective = "reweighted"
+    straight, records = run(config, prepared, tmp_path / "straight")
+
+    # A power cut after the second evaluation has begun: step 6 is not on disk, its lines are.
+    real = Checkpoints.save
+
+    def cut(self, state, validation, seconds):
+        if int(state.step) == 6:
+            raise KeyboardInterrupt
+        real(self, state, validation, seconds)
+
+    monkeypatch.setattr(Checkpoints, "save", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, prepared, tmp_path / "cut")
+    monkeypatch.undo()
+    assert hooks.read(tmp_path / "cut" / "metrics.jsonl")[-1]["step"] == 6
+    capsys.readouterr()
+    resumed, records_resumed = run(config, prepared, tmp_path / "cut")
+    assert "continuing from step 3" in capsys.readouterr().out
+    chex.assert_trees_all_equal(straight, resumed)
+    assert records == records_resumed
+    lines = [hooks.read(tmp_path / name / "metrics.jsonl") for name in ("straight", "cut")]
+    assert lines[0] == lines[1]
+
+
+def test_a_finished_run_is_left_alone(prepared, tmp_path):
+    config = study.config(steps=2)
+    first, _ = run(config, prepared, tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    again, _ = run(config, prepared, tmp_path)
+    chex.assert_trees_all_equal(first, again)
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_it_learns(prepared, tmp_path):
+    config = study.config(steps=60, eval_every=60, log_every=10)
+    _, records = run(config, prepared, tmp_path)
+    losses = [record["loss"] for record in hooks.read(tmp_path / "metrics.jsonl") if "loss" in record]
+    assert losses[-1] < 0.6 * losses[0]
+    assert records[-1]["overall"] > 0.7
+    assert set(records[-1]["groups"]) == {"sex=female", "sex=male"}
+
+
+def test_another_number_of_devices_trains_the_same(prepared, tmp_path, monkeypatch):
+    config = study.config(steps=3, eval_every=3)
+    eight, _ = run(config, prepared, tmp_path / "eight")
+    one = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
+    monkeypatch.setattr(experiment.sharding, "data_mesh", lambda: one)
+    single, _ = run(config, prepared, tmp_path / "one")
+    # Adam divides small gradients by their own size, so float32 rounding shows.
+    chex.assert_trees_all_close(single.params, eight.params, atol=2e-3)
+    chex.assert_trees_all_close(single.batch_stats, eight.batch_stats, atol=2e-3)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_path):
+    config = study.config(steps=6, eval_every=2)
+    config.optimizer.update({"name": "sgd", "learning_rate": 1e30, "clip_norm": 0.0, "warmup_steps": 0})
+    with pytest.raises(loop.NonFiniteLossError, match=r"the loss at step \d is (nan|inf)"):
+        run(config, prepared, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("train", "batch_size", 12, "cannot be shared by 8 devices; use 8 or 16"),
+        ("train", "batch_size", 64, "more than the 24 training cases"),
+        ("train", "steps", 0, "at least 1"),
+        ("train", "log_every", 0, "at least 1"),
+        ("mitigation", "groups", ("race", "age"), "give one or more of data.attributes"),
+        ("mitigation", "groups", (), "give one or more of data.attributes"),
+        ("mitigation", "objective", "magic", "give one of erm, reweighted"),
+        ("mitigation", "sampler", "magic", "give one of shuffled"),
+        (None, "loss", "magic", "give one of cross_entropy"),
+        (None, "select", "magic", ", ".join(sorted(selection.RULES))),
+    ],
+)
+def test_what_cannot_work_is_refused(prepared, section, key, value, message):
+    config = study.config()
+    (config[section] if section else config)[key] = value
+    with pytest.raises(InputError, match=message):
+        experiment.build(config, prepared[0])
+
+
+def test_unnamed_labels_are_never_flipped(prepared):
+    """Left and right labels that nobody named would be learnt the wrong way round."""
+    cohort, _ = prepared
+    config = study.config()
+    config.augment = {key: 0.0 for key in config.augment} | {"flip": 1.0}
+    image = np.tile(np.arange(16, dtype=np.uint8) * 10, (8, 16, 1))[..., None]
+    batch = {
+        "image": image,
+        "label": np.zeros((8, 16, 16), np.uint8),
+        "group": np.zeros(8, np.int32),
+        "mask": np.ones(8, np.float32),
+        "weight": np.ones(8, np.float32),
+        "position": np.arange(8, dtype=np.int32),
+    }
+    losses = {}
+    for named in (True, False):
+        made = experiment.build(config, cohort._replace(named=named))
+        losses[named] = float(made.train_step(made.state, batch)[1]["loss"])
+    config.augment.flip = 0.0
+    made = experiment.build(config, cohort)
+    assert losses[False] == float(made.train_step(made.state, batch)[1]["loss"]) != losses[True]

@@ -1,0 +1,52 @@
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import default
+from kneefair_jax.errors import InputError
+from kneefair_jax.training import optimizer
+
+
+def fields(**changes):
+    return {**default.get_config().optimizer.to_dict(), **changes}
+
+
+def test_warm_up_then_cosine_to_zero():
+    rate = optimizer.schedule(fields(learning_rate=1.0, warmup_steps=10), 110)
+    np.testing.assert_allclose(
+        [rate(0), rate(5), rate(10), rate(60), rate(110)], [0, 0.5, 1, 0.5, 0], atol=1e-6
+    )
+
+
+def test_constant_without_warm_up():
+    rate = optimizer.schedule(fields(schedule="constant", warmup_steps=0, learning_rate=0.3), 10)
+    np.testing.assert_allclose([rate(0), rate(9)], [0.3, 0.3])
+
+
+def test_clipping_comes_before_the_optimiser():
+    config = fields(name="sgd", schedule="constant", warmup_steps=0, learning_rate=1.0, clip_norm=1.0)
+    params, gradient = jnp.zeros(2), jnp.array([3.0, 4.0])
+    for clip, expected in ((1.0, [-0.6, -0.8]), (0.0, [-3.0, -4.0])):
+        transform = optimizer.create({**config, "clip_norm": clip}, 10)
+        update, _ = transform.update(gradient, transform.init(params), params)
+        np.testing.assert_allclose(update, expected, rtol=1e-6)
+
+
+def test_decoupled_decay_is_adamw_s():
+    config = fields(name="adamw", weight_decay=0.1, clip_norm=0.0, warmup_steps=0, schedule="constant")
+    params = jnp.ones(2)
+    ours, theirs = optimizer.create(config, 10), optax.adamw(config["learning_rate"], weight_decay=0.1)
+    a, _ = ours.update(jnp.ones(2), ours.init(params), params)
+    b, _ = theirs.update(jnp.ones(2), theirs.init(params), params)
+    np.testing.assert_allclose(a, b)
+    with pytest.raises(InputError, match="weight_decay=0.1 is for adamw"):
+        optimizer.create(fields(weight_decay=0.1), 10)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"), [("name", "give one of adam"), ("schedule", "constant, cosine")]
+)
+def test_unknown_names(field, message):
+    with pytest.raises(InputError, match=message):
+        optimizer.create(fields(**{field: "other"}), 10)

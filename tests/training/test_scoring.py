@@ -1,0 +1,30 @@
+import numpy as np
+import pandas as pd
+
+from kneefair_jax import groups
+from kneefair_jax.data import store
+from kneefair_jax.training import scoring, sharding
+from tests.training import study
+
+
+def test_every_row_in_order_whatever_the_padding(tmp_path):
+    cohort = study.cohort()
+    cases = store.prepare(cohort.source, cohort.grid, tmp_path)
+    rows = np.array([5, 3, 8, 1, 39])
+    step = lambda variables, batch: {"mean": batch["image"].mean((1, 2, 3)) + variables}  # noqa: E731
+    result = scoring.over_cases(step, 2.0, cases, rows, batch_size=8, mesh=sharding.data_mesh())
+    expected = [study.example(row).image.mean() + 2 for row in rows]
+    np.testing.assert_allclose(result["mean"], expected, rtol=1e-5)
+
+
+def test_means_over_patients_not_cases():
+    cases = pd.DataFrame(
+        {"patient_id": ["p", "p", "q", "r"], "sex": groups.categorical(pd.Series(list("aaab")))}
+    )
+    dice = np.array([[1.0, 0.0], [0.5, np.nan], [0.2, 0.4], [np.nan, np.nan]])
+    partition = groups.partition(cases, ["sex"])
+    table = scoring.group_table(dice, cases, partition, ["x", "y"])
+    # p: x .75, y 0, macro (.5 + .5) / 2; q: .2, .4, .3; r has neither structure.
+    np.testing.assert_allclose(table.loc["sex=a"], [2, 3, 0.4, 0.475, 0.2])
+    np.testing.assert_allclose(table.loc["all"], [3, 4, 0.4, 0.475, 0.2])
+    assert np.isnan(table.loc["sex=b", "dice"])

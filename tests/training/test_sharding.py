@@ -1,0 +1,22 @@
+import jax
+import numpy as np
+import pytest
+
+from kneefair_jax.errors import InputError
+from kneefair_jax.training import sharding
+
+
+def test_a_batch_is_split_and_a_tree_is_everywhere():
+    mesh = sharding.data_mesh()
+    batch = sharding.global_batch({"case": np.arange(16)}, mesh)["case"]
+    assert [shard.data.shape for shard in batch.addressable_shards] == [(2,)] * 8
+    np.testing.assert_array_equal(batch, np.arange(16))
+    everywhere = jax.device_put({"w": np.ones(3)}, sharding.replicated(mesh))["w"]
+    assert len(everywhere.addressable_shards) == 8 and everywhere.is_fully_replicated
+
+
+def test_batch_sizes():
+    mesh = sharding.data_mesh()
+    sharding.check_batch_size(16, mesh)
+    with pytest.raises(InputError, match="batch_size=4 cannot be shared by 8 devices; use 8$"):
+        sharding.check_batch_size(4, mesh)

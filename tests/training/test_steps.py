@@ -1,0 +1,171 @@
+"""One training step: its golden number, its gradient, and the same result however it is spread over devices."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from kneefair_jax import losses, mitigation, models
+from kneefair_jax.data.augment import Augmentation
+from kneefair_jax.training import state as states
+from kneefair_jax.training import steps
+
+COUNTS = jnp.array([9, 3], jnp.int32)
+GRID = (8, 8, 1)
+
+
+def batch(size=8, dtype=np.float32):
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.uniform(size=(size, *GRID)).astype(dtype),
+        "label": rng.integers(0, 3, (size, *GRID[:2])).astype(np.uint8),
+        "group": np.array([0, 0, 0, 1, -1, 0, 1, 0], np.int32)[:size],
+        "mask": np.ones(size, np.float32),
+        "weight": np.ones(size, np.float32),
+        "position": np.arange(size, dtype=np.int32),
+    }
+
+
+def parts(objective="reweighted", axis_name=None, optimizer=None, **strength):
+    fields = {"name": "unet", "widths": (4, 8), "convolutions": 1, "norm": "batch", "dtype": "float32"}
+    model = models.create(fields, classes=3, axis_name=axis_name)
+    objective = mitigation.OBJECTIVES[objective]()
+    optimizer = optimizer or optax.sgd(0.1)
+    step = steps.make_train_step(
+        model,
+        losses.dice_cross_entropy,
+        objective,
+        optimizer,
+        augmentation=Augmentation(**strength),
+        flip_table=jnp.arange(3),
+        groups=2,
+        seed=0,
+        axis_name=axis_name,
+    )
+    single = models.create(fields, classes=3)
+    first = states.create(jax.random.key(0), single, GRID, optimizer, objective, COUNTS)
+    return step, first
+
+
+def test_golden_number():
+    step, state = parts("erm", flip=0.5, rotation=10.0)
+    _, metrics = jax.jit(step)(state, batch())
+    np.testing.assert_allclose(
+        metrics["loss"],
+        GOLDEN,
+        rtol=1e-4,
+        err_msg="The first step's loss has moved: initialisation, augmentation, network or loss has changed. "
+        "If that was meant, put the new number here and say why in the commit.",
+    )
+
+
+GOLDEN = 1.987216
+
+
+def test_the_gradient_is_that_of_the_weighted_losses():
+    """The trap: a weighted loss whose gradient is lost, or that adjusts the reported loss."""
+    step, state = parts("reweighted")
+    data = batch()
+    model = models.UNet(classes=3, widths=(4, 8), convolutions=1)
+    weight = np.where(data["group"] < 0, 0, np.array([2 / 3, 2.0])[data["group"]]) / 7
+
+    def per_example(params):
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        image = models.standardise(data["image"])
+        logits, _ = model.apply(variables, image, train=True, mutable=["batch_stats"])
+        return losses.dice_cross_entropy(logits, data["label"].astype(np.int32))
+
+    gradient = jax.grad(lambda p: (weight * per_example(p)).sum())(state.params)
+    new, metrics = jax.jit(step)(state, data)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, gradient)
+    chex.assert_trees_all_close(new.params, expected, atol=1e-5)
+    raw = np.asarray(per_example(state.params))
+    np.testing.assert_allclose(metrics["loss"], (weight * raw).sum(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss_sum"] / metrics["count"], raw.mean(), rtol=1e-5)
+    expected = [raw[data["group"] == g].sum() for g in range(2)]
+    np.testing.assert_allclose(metrics["group_loss_sum"], expected, rtol=1e-5)
+    np.testing.assert_array_equal(metrics["group_count"], [5, 2])
+
+
+@pytest.mark.parametrize("objective", sorted(mitigation.OBJECTIVES))
+def test_jit_pmap_and_shard_map_agree_with_one_device(objective):
+    strength = {"flip": 0.5, "rotation": 10.0, "noise": 0.05}
+    step, state = parts(objective, **strength)
+    data = batch()
+    expected, metrics = jax.jit(step)(state, data)
+
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.sharding.NamedSharding(mesh, P("data"))
+    replicated = jax.sharding.NamedSharding(mesh, P())
+    by_jit = jax.jit(step)(jax.device_put(state, replicated), jax.device_put(data, split))
+
+    local, _ = parts(objective, axis_name="data", **strength)
+    rows = jax.tree.map(lambda x: x.reshape(8, 1, *x.shape[1:]), data)
+    by_pmap = jax.pmap(local, axis_name="data", in_axes=(None, 0))(state, rows)
+    by_pmap = jax.tree.map(lambda x: np.asarray(x)[0], by_pmap)
+    results = {"jit": by_jit, "pmap": by_pmap}
+    for check in (True, False):
+        mapped = jax.shard_map(
+            local, mesh=mesh, in_specs=(P(), P("data")), out_specs=(P(), P()), check_vma=check
+        )
+        results[f"shard_map, check_vma={check}"] = jax.jit(mapped)(state, data)
+    for name, (new, numbers) in results.items():
+        try:
+            chex.assert_trees_all_close(new, expected, atol=2e-6)
+            chex.assert_trees_all_close(numbers, metrics, rtol=1e-5, atol=1e-5)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from error
+
+
+def test_padding_changes_nothing_but_batch_statistics_are_the_caller_s_care():
+    step, state = parts("erm", optimizer=optax.sgd(0.0))
+    data = batch()
+    data["mask"] = np.array([1, 1, 1, 1, 0, 0, 0, 0], np.float32)
+    _, metrics = jax.jit(step)(state, data)
+    assert metrics["count"] == 4
+    np.testing.assert_array_equal(metrics["group_count"], [3, 1])
+
+
+def test_a_case_of_weight_zero_teaches_nothing():
+    step, state = parts("erm")
+    data = batch()
+    data["weight"][:] = 0
+    new, _ = jax.jit(step)(state, data)
+    chex.assert_trees_all_close(new.params, state.params)
+    assert new.step == 1
+
+
+def test_random_draws_follow_the_step():
+    step, state = parts("erm", optimizer=optax.sgd(0.0), noise=0.5)
+    run = jax.jit(step)
+    first, metrics_first = run(state, batch())
+    _, metrics_second = run(first, batch())
+    _, metrics_again = run(state, batch())
+    assert metrics_first["loss"] == metrics_again["loss"] != metrics_second["loss"]
+
+
+def test_compiles_once():
+    step, state = parts("erm")
+    counted = jax.jit(chex.assert_max_traces(step, n=1))
+    for _ in range(3):
+        state, _ = counted(state, batch())
+
+
+def test_evaluation_scores_each_case_and_never_donates():
+    model = models.UNet(classes=3, widths=(4, 8), convolutions=1)
+    _, state = parts()
+    data = batch()
+    evaluate = jax.jit(steps.make_eval_step(model, losses.cross_entropy, 2))
+    scores = evaluate(state.variables, data)
+    predicted = jax.jit(steps.make_predict_step(model))(state.variables, data)
+    chex.assert_shape([scores["dice"], scores["iou"], scores["true_pixels"]], (8, 2))
+    assert predicted.dtype == jnp.uint8
+    for s in range(2):
+        p, t = np.asarray(predicted) == s + 1, data["label"] == s + 1
+        both, either = (p & t).sum((1, 2)), p.sum((1, 2)) + t.sum((1, 2))
+        np.testing.assert_allclose(scores["dice"][:, s], 2 * both / either, rtol=1e-6)
+        np.testing.assert_array_equal(scores["pred_pixels"][:, s], p.sum((1, 2)))
+    chex.assert_trees_all_equal(evaluate(state.variables, data), scores)
