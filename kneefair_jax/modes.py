@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import evaluate, models, run_folder
 from kneefair_jax.data import load, store
+from kneefair_jax.errors import InputError
 from kneefair_jax.training import experiment, loop
 
 
@@ -30,6 +31,8 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
     if not folds:
         _one(config, workdir, workdir, training)
         return
+    if not -1 <= config.data.fold < folds:
+        raise InputError(f"config.data.fold={config.data.fold} of {folds}: give 0 to {folds - 1}, or -1 for all")
     wanted = range(folds) if config.data.fold < 0 else [config.data.fold]
     paths = [workdir / f"fold_{fold}" for fold in range(folds)]
     for fold in wanted:

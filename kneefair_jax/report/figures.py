@@ -1,9 +1,10 @@
-"""Scores -> figures as inline SVG. Every function is pure: the same numbers give the same bytes.
+"""Scores -> figures as inline SVG. Every public function is pure: the same numbers give the same bytes.
 
 Rows are groups, so that a figure of many groups grows downwards and its letters keep their size. Markers
 differ in shape as well as colour, and shades run one way, so that a grey print says the same.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from kneefair_jax.report import svg
 from kneefair_jax.report.wording import DASH, Block, group, number
 
-_WIDTH = 7.6  # inches, 72 to a CSS pixel's worth of the page's text column
+_WIDTH = 7.6  # inches; the page scales a figure to its own width
 _ROW = 0.24
 _MOST_POINTS = 400
 
@@ -69,7 +70,7 @@ def forest(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name:
     panels = {"All structures": scores, **{part: scores["structures"][part] for part in scores["structures"]}}
     columns = min(3, len(panels))
     lines = math.ceil(len(panels) / columns)
-    layout = ConstrainedLayoutEngine(h_pad=0.1, hspace=0.04)
+    layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1, hspace=0.04)
     with svg.style():
         figure = Figure(figsize=(_WIDTH, lines * (_ROW * len(rows) + 0.75)), layout=layout)
         grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
@@ -156,7 +157,9 @@ def distributions(values: Mapping[str, np.ndarray], blocks: Sequence[Block], tit
             axes.plot((median, median), (y - 0.26, y + 0.26), color=svg.INK, linewidth=2)
         axes.set_xlabel(f"{title} of a case, mean over structures")
         _label_rows(axes, rows)
-        return svg.text(figure, name, f"{title} of every case by group. Medians: {', '.join(medians)}.")
+        return svg.text(
+            figure, name, f"{title} of every case by group. Medians: {', '.join(medians) or DASH}."
+        )
 
 
 def heat_map(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: str) -> str:
@@ -173,7 +176,7 @@ def heat_map(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, nam
     means = np.array(
         [[(part["groups"].get(row.name) or {}).get("mean") for part in columns.values()] for row in rows],
         float,
-    )
+    ).reshape(len(rows), len(columns))
     overall = np.array([part["overall"]["mean"] for part in columns.values()], float)
     shortfall = np.nan_to_num(np.clip(overall - means, 0, None))
     # Half opaque at most: the number on it must stay readable on a light and on a dark page.
@@ -193,7 +196,7 @@ def heat_map(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, nam
         axes.tick_params(length=0, labelcolor=svg.INK)
         axes.spines[:].set_visible(False)
         _label_rows(axes, rows)
-        gaps = {part: np.nanmax(below) for part, below in zip(columns, shortfall.T, strict=True)}
+        gaps = dict(zip(columns, shortfall.max(axis=0, initial=0), strict=True))
         furthest = max(gaps, key=gaps.__getitem__)
         alt = (
             f"Mean {title} by group and structure; the table has the same numbers. "
@@ -214,16 +217,15 @@ def curves(records: Sequence[Mapping[str, Any]], name: str) -> str:
     for record in records:
         for key, value in (record.get("validation") or {}).items():
             if value is not None:
-                validation.setdefault(key, []).append((record["step"], value))
+                validation.setdefault(key.replace("_", " "), []).append((record["step"], value))
+    strokes = itertools.cycle(("-", "--", "-.", ":"))
     with svg.style():
         figure = Figure(figsize=(_WIDTH, 2.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         if losses:
             left.plot(*zip(*losses, strict=True), color=svg.INK, linewidth=1.1)
-        for line, (key, points) in zip(
-            ("-", "--", "-.", ":") * len(validation), validation.items(), strict=False
-        ):
-            right.plot(*zip(*points, strict=True), line, label=key.replace("_", " "), linewidth=1.5)
+        for key, points in validation.items():
+            right.plot(*zip(*points, strict=True), next(strokes), label=key, linewidth=1.5)
         for axes, title in ((left, "Training loss"), (right, "Validation Dice")):
             axes.set_title(title)
             axes.set_xlabel("step")
@@ -232,8 +234,6 @@ def curves(records: Sequence[Mapping[str, Any]], name: str) -> str:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if validation:
             right.legend(loc="lower right")
-        last = ", ".join(
-            f"{key.replace('_', ' ')} {number(points[-1][1])}" for key, points in validation.items()
-        )
+        last = ", ".join(f"{key} {number(points[-1][1])}" for key, points in validation.items())
         ends = f"from {number(losses[0][1])} to {number(losses[-1][1])}" if losses else DASH
         return svg.text(figure, name, f"Training loss by step, {ends}. Last validation Dice: {last or DASH}.")

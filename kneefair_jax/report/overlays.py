@@ -51,11 +51,10 @@ def overlay(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, size: 
         prediction: u8[H,W], drawn as a translucent fill.
         size: the picture's longer side.
     """
-    image = image.reshape(image.shape[:2])
-    height, width = image.shape
+    height, width = image.shape[:2]
     scale = size / max(height, width)
     shape = (max(1, round(width * scale)), max(1, round(height * scale)))  # Pillow's order
-    grey = np.asarray(Image.fromarray(image).resize(shape, Image.Resampling.BILINEAR))
+    grey = np.asarray(Image.fromarray(image.reshape(height, width)).resize(shape, Image.Resampling.BILINEAR))
     # Labels are names, not amounts: between 1 and 3 there is no 2.
     truth, drawn = (
         np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(shape, Image.Resampling.NEAREST))

@@ -65,11 +65,13 @@ def test_a_finished_run_is_left_alone(prepared, tmp_path):
 
 
 def test_it_learns(prepared, tmp_path):
-    config = study.config(steps=60, eval_every=60, log_every=10)
+    config = study.config(steps=200, eval_every=200, log_every=20)
+    config.optimizer.learning_rate = 1e-2
+    config.augment = dict.fromkeys(config.augment, 0.0)
     _, records = run(config, prepared, tmp_path)
     losses = [record["loss"] for record in hooks.read(tmp_path / "metrics.jsonl") if "loss" in record]
     assert losses[-1] < 0.6 * losses[0]
-    assert records[-1]["overall"] > 0.7
+    assert records[-1]["overall"] > 0.9
     assert set(records[-1]["groups"]) == {"sex=female", "sex=male"}
 
 
@@ -117,7 +119,7 @@ def test_unnamed_labels_are_never_flipped(prepared):
     """Left and right labels that nobody named would be learnt the wrong way round."""
     cohort, _ = prepared
     config = study.config()
-    config.augment = {key: 0.0 for key in config.augment} | {"flip": 1.0}
+    config.augment = dict.fromkeys(config.augment, 0.0) | {"flip": 1.0}
     image = np.tile(np.arange(16, dtype=np.uint8) * 10, (8, 16, 1))[..., None]
     batch = {
         "image": image,

@@ -132,8 +132,9 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], seed: int) -> So
 
     Args:
         config: `patients`; `knees_per_patient`, 1 or 2; `attributes`, attribute -> level -> share of the
-            patients, met exactly up to rounding; `bias`, group name -> switch of `Bias` -> strength in [0, 1],
-            where a case in several groups gets the largest; `fov_mm`, side of the square field of view.
+            patients, met exactly up to rounding; `bias`, group name -> switch of `Bias` -> strength in
+            [0, 1], where a case in several groups gets the largest; `fov_mm`, side of the square field
+            of view.
         size: (H, W) in pixels.
         seed: decides everything that is random.
 
@@ -144,7 +145,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], seed: int) -> So
         InputError: a setting is missing or cannot be met.
     """
     try:
-        settings = {
+        settings: dict[str, Any] = {
             "source": "phantom",
             "version": VERSION,
             "patients": int(config["patients"]),

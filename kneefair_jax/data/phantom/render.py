@@ -20,7 +20,7 @@ CANCELLOUS = 0.018  # of an epiphysis
 MARROW = 0.004  # of a shaft's canal
 
 # Half the depth of each bone along the beam, in mm.
-DEPTH = Contours(femur=18.0, tibia=17.0, fibula=7.0, patella=6.5)
+DEPTH = {"femur": 18.0, "tibia": 17.0, "fibula": 7.0, "patella": 6.5}
 
 
 class Appearance(NamedTuple):
@@ -72,7 +72,7 @@ def draw_appearance(
 
 
 def label_map(distances: Contours) -> jax.Array:
-    """Signed distances f32[H, W] -> u8[H, W] of the scheme `knee`; what lies nearer to the viewer hides the rest.
+    """Signed distances f32[H, W] -> u8[H, W] of the scheme `knee`; what lies in front hides the rest.
 
     A pixel belongs to a bone when its centre does.
     """
@@ -89,7 +89,7 @@ def _chord(depth: jax.Array, radius: jax.Array | float) -> jax.Array:
     return 2 * jnp.sqrt(inside * (2 * radius - inside))
 
 
-def _bumps(key: jax.Array, shape: tuple[int, int], sigma_y: jax.Array, sigma_x: jax.Array) -> jax.Array:
+def _bumps(key: jax.Array, shape: tuple[int, ...], sigma_y: jax.Array, sigma_x: jax.Array) -> jax.Array:
     """Smooth noise f32[H, W] of mean 0 and standard deviation 1; sigmas in pixels."""
     field = blur(jax.random.normal(key, shape), sigma_y, sigma_x)
     return (field - field.mean()) / (field.std() + 1e-6)
@@ -142,7 +142,7 @@ def attenuation(
     porous = Contours(cancellous * (1 - 0.55 * hollow), cancellous, cancellous, 0.9 * cancellous)
 
     bone = jnp.zeros(shape)
-    for distance, wall, spongy, radius in zip(distances, walls, porous, DEPTH, strict=True):
+    for distance, wall, spongy, radius in zip(distances, walls, porous, DEPTH.values(), strict=True):
         inner = _chord(distance - wall, radius - wall)
         bone += CORTICAL * (_chord(distance, radius) - inner) + spongy * inner
 

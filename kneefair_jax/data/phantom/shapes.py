@@ -4,7 +4,7 @@ Frame: x grows to the lateral side (the fibula's), y grows downwards; the origin
 their lowest level. Femur, tibia and fibula run far beyond any picture, so that no cut end is ever seen.
 """
 
-import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -47,9 +47,9 @@ class Contours(NamedTuple):
 
 MEAN = Anatomy(82, 27, 20, 14, 31, 5, 5, 79, 8, 30, 23, 13, 12, 44, 41, 35, 3)
 SPREAD = Anatomy(2.5, 2, 2, 2.5, 2, 2, 0.8, 2, 1.4, 1.8, 1.8, 1, 2.5, 2.5, 2.5, 4, 2)
-# The planted bias at full strength: narrow condyles on a sturdy shaft, a deep notch, a narrow plateau with tall
-# spines, a small high patella. It is arbitrary and stands for no people.
-BIASED = Anatomy(70, 23, 15, 18, 32, 1, 7, 66, 11, 32, 18, 11, 17, 36, 34, 40, 6)
+# The planted bias at full strength: narrow condyles on a sturdy shaft, a deep notch, a narrow plateau with
+# tall spines, a small high patella. It is arbitrary and stands for no people.
+BIASED = Anatomy(70, 23, 17, 18, 32, 1, 7.5, 66, 10, 32, 18, 11, 17, 36, 34, 40, 4)
 
 SIZE_SPREAD = 0.05  # of a factor common to all lengths of a patient
 KNEE_SHARE = 0.1  # share of the variance between the two knees of one patient
@@ -57,16 +57,12 @@ WOBBLE_MM = 0.5  # standard deviation of each control point about its place
 REACH_MM = 150.0  # where the long bones end
 
 
-def _stack(rows: list[tuple[jax.Array | float, jax.Array | float]]) -> jax.Array:
-    return jnp.stack([jnp.stack([jnp.float32(x), jnp.float32(y)]) for x, y in rows])
-
-
-def _femur(a: Anatomy) -> jax.Array:
+def _femur(a: Anatomy) -> np.ndarray:
     w, s, e = a.epicondylar_width / 2, a.femoral_shaft_width / 2, a.epicondyle_height
     n, d = a.notch_width / 2, a.notch_depth
     flare = 0.55 * s + 0.45 * w  # half width where shaft and condyles meet
     inner = n + 0.14 * w
-    points = _stack(
+    return np.array(
         [
             (-s, -REACH_MM),
             (-s, -REACH_MM / 2 - 28),
@@ -99,13 +95,11 @@ def _femur(a: Anatomy) -> jax.Array:
             (s, -REACH_MM),
         ]
     )
-    lean = jnp.tan(jnp.deg2rad(a.femoral_valgus)) * jnp.maximum(0.0, -points[:, 1] - e)
-    return points.at[:, 0].add(lean)
 
 
-def _tibia(a: Anatomy) -> jax.Array:
+def _tibia(a: Anatomy) -> np.ndarray:
     w, s, top, peak = a.plateau_width / 2, a.tibial_shaft_width / 2, a.joint_space, a.spine_height
-    return _stack(
+    return np.array(
         [
             (-s, REACH_MM),
             (-s, top + 88),
@@ -139,10 +133,10 @@ def _tibia(a: Anatomy) -> jax.Array:
     )
 
 
-def _fibula(a: Anatomy) -> jax.Array:
+def _fibula(a: Anatomy) -> np.ndarray:
     h, n = a.fibular_head_width / 2, a.fibular_neck_width / 2
     x, y = 0.46 * a.plateau_width, a.joint_space + a.fibular_head_drop
-    return _stack(
+    return np.array(
         [
             (x - 8 - n, REACH_MM),
             (x - 7 - 0.95 * n, y + 70),
@@ -162,30 +156,42 @@ def _fibula(a: Anatomy) -> jax.Array:
     )
 
 
-def _patella(a: Anatomy) -> jax.Array:
+def _patella(a: Anatomy) -> np.ndarray:
     w, h = a.patella_width / 2, a.patella_height / 2
     x, y = a.patella_shift, -a.patella_rise
     rows = [(0.0, -1), (0.6, -0.88), (0.97, -0.4), (0.9, 0.15), (0.5, 0.72)]
     rows += [(0.0, 1), (-0.5, 0.74), (-0.9, 0.18), (-0.97, -0.36), (-0.6, -0.86)]
-    return _stack([(x + w * u, y + h * v) for u, v in rows])
+    return np.array([(x + w * u, y + h * v) for u, v in rows])
 
 
-_BONES = (_femur, _tibia, _fibula, _patella)
+class _Outline(NamedTuple):
+    """A bone's control points as an affine function of the lengths, and the spline through them."""
+
+    base: np.ndarray  # f64[K, 2], the points when every length is 0
+    slopes: np.ndarray  # f64[A, K, 2], what each length adds per mm
+    spline: np.ndarray  # f32[V, K]
+
+
+def _outline(bone: Callable[[Anatomy], np.ndarray], per_segment: int) -> _Outline:
+    # Read off here, where it costs nothing: hundreds of scalar sums would take a compiler seconds.
+    base = bone(Anatomy(*np.zeros(len(MEAN))))
+    slopes = np.stack([bone(Anatomy(*unit)) - base for unit in np.eye(len(MEAN))])
+    return _Outline(base, slopes, spline_matrix(bone(MEAN), per_segment))
+
+
+# In the order of `Contours`.
+_OUTLINES = (_outline(_femur, 4), _outline(_tibia, 4), _outline(_fibula, 4), _outline(_patella, 5))
 
 
 def control_points(anatomy: Anatomy) -> Contours:
     """The control points f32[K, 2] of each bone's contour; mm."""
-    return Contours(*(bone(anatomy) for bone in _BONES))
-
-
-@functools.cache
-def _matrices() -> tuple[np.ndarray, ...]:
-    # On the first call and not on import: a multi-host start must come before any work of JAX.
-    with jax.ensure_compile_time_eval():
-        return tuple(
-            spline_matrix(np.asarray(points, float), per_segment)
-            for points, per_segment in zip(control_points(MEAN), (4, 4, 4, 5), strict=True)
-        )
+    lengths = jnp.stack([jnp.float32(value) for value in anatomy])
+    points = Contours(
+        *(jnp.float32(bone.base) + jnp.tensordot(lengths, jnp.float32(bone.slopes), 1) for bone in _OUTLINES)
+    )
+    above = jnp.maximum(0.0, -points.femur[:, 1] - anatomy.epicondyle_height)
+    lean = jnp.tan(jnp.deg2rad(anatomy.femoral_valgus)) * above
+    return points._replace(femur=points.femur.at[:, 0].add(lean))
 
 
 def draw_anatomy(patient: jax.Array, knee: jax.Array, morphology: jax.Array | float) -> Anatomy:
@@ -211,10 +217,11 @@ def contours(anatomy: Anatomy, key: jax.Array) -> Contours:
         anatomy: lengths of the knee.
         key: decides the random part.
     """
-    keys = jax.random.split(key, len(_BONES))
     return Contours(
         *(
-            matrix @ (points + WOBBLE_MM * jax.random.normal(k, points.shape))
-            for matrix, points, k in zip(_matrices(), control_points(anatomy), keys, strict=True)
+            jnp.asarray(bone.spline) @ (points + WOBBLE_MM * jax.random.normal(k, points.shape))
+            for bone, points, k in zip(
+                _OUTLINES, control_points(anatomy), jax.random.split(key, len(_OUTLINES)), strict=True
+            )
         )
     )

@@ -35,18 +35,19 @@ def test_two_knees_of_a_patient_are_alike():
     assert 0.85 < correlation < 0.99
 
 
-@pytest.mark.parametrize("morphology", [0.0, 1.0])
-def test_bones_do_not_collide(morphology):
-    keys = jax.random.split(jax.random.key(3), 100)
-
+def test_bones_do_not_collide():
     @jax.jit
     @jax.vmap
-    def overlap(key):
+    def overlap(key, morphology):
         at = jnp.arange(-70.0, 70.0, 1.0)
         bones = shapes.contours(shapes.draw_anatomy(key, key, morphology), key)
         femur, tibia, fibula = (signed_distance(bone, at, at) > 0 for bone in bones[:3])
         return (femur & tibia).sum(), (femur & fibula).sum(), (tibia & fibula).sum(), fibula.sum()
 
-    tibia, fibula, hidden, whole = overlap(keys)
+    tibia, fibula, hidden, whole = overlap(
+        jax.random.split(jax.random.key(3), 200), jnp.repeat(jnp.array([0.0, 1.0]), 100)
+    )
     assert not tibia.any() and not fibula.any()
-    assert ((hidden > 0) & (hidden < 0.5 * whole)).mean() > 0.9  # the fibula's head lies partly behind the tibia
+    assert (
+        (hidden > 0) & (hidden < 0.5 * whole)
+    ).mean() > 0.9  # the fibula's head lies partly behind the tibia

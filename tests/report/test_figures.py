@@ -1,0 +1,89 @@
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from kneefair_jax.report import figures, svg, wording
+
+
+@pytest.fixture
+def scores(report):
+    return report["scores"]["dice"]
+
+
+@pytest.fixture
+def blocks(scores):
+    return wording.blocks(scores["groups"], ["sex", "age"])
+
+
+def height(text: str) -> float:
+    return float(ET.fromstring(text).attrib["height"].removesuffix("pt"))
+
+
+def test_every_figure_is_well_formed_named_and_the_same_twice(scores, blocks, curves):
+    values = {"sex=female": np.linspace(0.8, 0.9, 30), "sex=male": np.linspace(0.85, 0.9, 500)}
+    for draw in (
+        lambda: figures.forest(scores, blocks, "Dice", "one"),
+        lambda: figures.distributions(values, blocks, "Dice", "one"),
+        lambda: figures.heat_map(scores, blocks, "Dice", "one"),
+        lambda: figures.curves(curves[:-1], "one"),
+    ):
+        text = draw()
+        root = ET.fromstring(text)
+        assert root.tag == "svg" and root.attrib["role"] == "img" and root.attrib["aria-label"]
+        assert all(i.startswith("one-") for i in re.findall(r'\bid="([^"]+)"', text))
+        assert text == draw()
+        assert not re.search(r"#0[1-6]0[1-6]0[1-6]", re.sub(r"var\([^)]*\)", "", text))
+
+
+def test_the_heat_map_prints_every_number(scores, blocks):
+    text = figures.heat_map(scores, blocks, "Dice", "heat")
+    for part in (scores, *scores["structures"].values()):
+        for entry in part["groups"].values():
+            assert wording.number(entry["mean"]) in text
+
+
+def test_the_forest_tells_ranked_worst_and_small_apart(scores, blocks):
+    text = figures.forest(scores, blocks, "Dice", "f")
+    assert "var(--alert" in text and "var(--accent" in text and "fill: var(--paper" in text
+    assert "Lowest: age missing, 0.911. Highest: sex male, age ≤50, 0.953." in text
+
+
+def test_many_groups_make_a_taller_figure_not_smaller_letters(scores, blocks):
+    entry = scores["groups"]["sex=male"]
+    many = {"groups": {f"sex=s{i}": entry for i in range(60)}, "summaries": {}, "overall": scores["overall"]}
+    tall = many | {"structures": {}}
+    text = figures.forest(tall, wording.blocks(tall["groups"], ["sex"]), "Dice", "f")
+    assert height(text) > 60 * 12
+    assert height(text) > 1.5 * height(figures.forest(scores | {"structures": {}}, blocks, "Dice", "f"))
+
+
+def test_large_groups_draw_only_their_outer_cases(blocks):
+    draw = np.random.default_rng(0)
+    few, many = (
+        figures.distributions({"sex=male": draw.uniform(size=n)}, blocks, "Dice", "d").count("<use")
+        for n in (400, 2000)
+    )
+    assert 400 <= few <= 430 and 200 <= many <= 230
+
+
+def test_no_scores_at_all_is_still_a_figure():
+    empty = {"mean": None, "interval": None, "patients": 0, "cases": 0}
+    nothing = {"overall": empty, "groups": {"sex=male": empty}, "summaries": {}, "structures": {}}
+    blocks = wording.blocks(nothing["groups"], ["sex"])
+    assert "No group has a score." in figures.forest(nothing, blocks, "Dice", "f")
+    assert wording.DASH in figures.heat_map(nothing, blocks, "Dice", "h")
+    assert "Medians: ." not in figures.distributions({}, blocks, "Dice", "d")
+    assert figures.curves([], "c").startswith("<svg")
+
+
+def test_names_are_text_never_markup_or_formulas(scores):
+    name = "sex=<b>$x^2$ & 膝"
+    part = scores | {"groups": {name: scores["groups"]["sex=male"]}, "structures": {}}
+    text = figures.forest(part, wording.blocks(part["groups"], ["sex"]), "Dice", "f")
+    assert "<b>$x^2$ & 膝" in "".join(ET.fromstring(text).itertext())
+
+
+def test_placeholders_are_unlike_each_other():
+    assert len(set(svg._VARIABLES)) == len(set(svg._VARIABLES.values())) == 6

@@ -1,0 +1,55 @@
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kneefair_jax import anatomy
+from kneefair_jax.report.overlays import colour, overlay
+
+
+def decoded(uri: str) -> np.ndarray:
+    head, _, body = uri.partition(",")
+    assert head == "data:image/png;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(body))))
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((64, 64), (256, 256)), ((64, 32, 1), (256, 128)), ((30, 300), (26, 256)), ((512, 512), (256, 256))],
+)
+def test_the_longer_side_is_256_pixels(shape, expected):
+    image = np.zeros(shape, np.uint8)
+    mask = np.zeros(shape[:2], np.uint8)
+    assert decoded(overlay(image, mask, mask)).shape == (*expected, 3)
+
+
+def test_line_tint_and_background_have_their_colours():
+    image = np.full((64, 64), 100, np.uint8)
+    label, prediction = np.zeros((2, 64, 64), np.uint8)
+    label[16:48, 16:48] = 2  # pixels 64 to 191 of the picture
+    prediction[16:48, 16:56] = 2  # too far to the right
+    pixels = decoded(overlay(image, label, prediction))
+    tint = np.round(100 + 0.3 * (anatomy.COLOURS[2].astype(float) - 100))
+    for row, column in ((64, 100), (65, 100), (191, 100), (100, 64), (100, 190), (64, 64)):
+        assert tuple(pixels[row, column]) == tuple(anatomy.COLOURS[2])
+    for row, column in ((66, 100), (128, 128), (100, 192), (100, 223)):
+        np.testing.assert_allclose(pixels[row, column], tint, atol=1)
+    for row, column in ((10, 10), (63, 100), (100, 224)):
+        assert tuple(pixels[row, column]) == (100, 100, 100)
+
+
+def test_touching_structures_each_keep_their_line():
+    label = np.zeros((128, 128), np.uint8)
+    label[:, :64], label[:, 64:] = 1, 3
+    pixels = decoded(overlay(np.zeros((128, 128), np.uint8), label, np.zeros_like(label)))
+    assert tuple(pixels[50, 127]) == tuple(anatomy.COLOURS[1])
+    assert tuple(pixels[50, 128]) == tuple(anatomy.COLOURS[3])
+    assert tuple(pixels[50, 0]) == (0, 0, 0)  # the picture's edge is no outline
+
+
+def test_a_long_scheme_starts_the_palette_again_without_background():
+    assert colour(1) == tuple(anatomy.COLOURS[1])
+    assert colour(8) == tuple(anatomy.COLOURS[8])
+    assert colour(9) == colour(1)

@@ -1,0 +1,175 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kneefair_jax.report import page, wording
+
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, the text outside of style, and whether tags close in order."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags, self.text, self.open, self.balanced = [], [], [], True
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        self.balanced &= bool(self.open) and self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def test_every_mean_interval_and_count_is_on_the_page(report, cases, curves, examples):
+    parsed = Page(page.page(page.plain(report), cases, page.plain(curves), examples))
+    words = parsed.words()
+    for score in report["scores"].values():
+        for part in (score, *score["structures"].values()):
+            for entry in (part["overall"], *part["groups"].values()):
+                if entry["mean"] is not None:
+                    assert f"{entry['mean']:.3f}" in words
+        for entry in score["groups"].values():
+            if entry["interval"]:
+                assert "[{:.3f}, {:.3f}]".format(*entry["interval"]) in words
+    assert "1,132" in words
+    assert parsed.balanced and not parsed.open
+
+
+def test_the_opening_says_what_was_tested_and_the_gap(report, cases, curves, examples):
+    words = Page(page.page(page.plain(report), cases, page.plain(curves), examples)).words()
+    assert "femur, tibia and patella was tested on 1,132 cases of 66 patients" in words
+    assert "By sex, male has the highest mean (0.946) and female the lowest (0.931)" in words
+    assert "a gap of 0.015 (95 % interval 0.002 to 0.027)" in words
+    assert "too few to rank (n < 10)" in words
+    assert "missing in" not in words and "patella in 1 case;" in words
+
+
+def test_a_table_cell_for_what_is_null(report, cases, curves, examples):
+    html = page.page(page.plain(report), cases, page.plain(curves), examples)
+    row = re.search(r'<th scope="row">male, missing.*?</tr>', html, re.DOTALL)
+    assert row is not None
+    cells = [cell.strip() for cell in re.findall(r"<td[^>]*>(.*?)</td>", row[0], re.DOTALL)]
+    assert cells == ["4", "8"] + [wording.DASH] * 5
+    assert "nan" not in Page(html).words().lower().split() and "None" not in Page(html).words()
+
+
+def test_names_from_files_are_escaped(report, cases, curves, examples):
+    evil = "<script>alert(1)</script>"
+    text = json.dumps(page.plain(report)).replace("female", evil).replace("3f9a1c", evil)
+    cases["sex"] = cases["sex"].cat.rename_categories({"female": evil})
+    examples[0] = examples[0]._replace(case_id=evil, group=f"sex={evil}")
+    html = page.page(json.loads(text), cases, page.plain(curves), examples)
+    parsed = Page(html)
+    assert "script" not in {tag for tag, _ in parsed.tags}
+    assert evil in parsed.words()
+    assert parsed.balanced and not parsed.open
+
+
+def test_nothing_is_fetched(report, cases, curves, examples):
+    parsed = Page(page.page(page.plain(report), cases, page.plain(curves), examples))
+    assert {tag for tag, _ in parsed.tags}.isdisjoint({"link", "script", "iframe", "a", "object"})
+    for tag, attributes in parsed.tags:
+        for key, value in attributes.items():
+            assert "http:" not in (value or "") and "https:" not in (value or "")
+            if key in ("src", "href"):
+                assert value.startswith("data:image/png" if tag == "img" else "#")
+
+
+def test_pictures_tables_and_ids_are_accessible(report, cases, curves, examples):
+    parsed = Page(page.page(page.plain(report), cases, page.plain(curves), examples))
+    pictures = [attributes for tag, attributes in parsed.tags if tag == "img"]
+    figures = [attributes for tag, attributes in parsed.tags if tag == "svg"]
+    headers = [attributes for tag, attributes in parsed.tags if tag == "th"]
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(pictures) == 3 and all(a["alt"] for a in pictures)
+    assert len(figures) == 4 and all(a["role"] == "img" and a["aria-label"] for a in figures)
+    assert headers and all(a.get("scope") for a in headers)
+    assert len(ids) == len(set(ids))
+    assert dict(parsed.tags)["html"] == {"lang": "en"}
+
+
+def test_references_inside_the_figures_resolve(report, cases, curves, examples):
+    html = page.page(page.plain(report), cases, page.plain(curves), examples)
+    ids = set(re.findall(r'\bid="([^"]+)"', html))
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', html)) <= ids
+
+
+def test_patients_stay_off_the_page(tmp_path, report, cases, curves, examples):
+    page.write(tmp_path, report, cases, curves, examples)
+    for path in tmp_path.iterdir():
+        assert "PERSON" not in path.read_text(encoding="utf-8")
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path, report, cases, curves, examples):
+    first, second = (page.write(tmp_path / name, report, cases, curves, examples) for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+    assert sorted(path.name for path in first.parent.iterdir()) == ["index.html", "report.json"]
+
+
+def test_the_json_is_strict_and_sorted(tmp_path, report, cases, curves, examples):
+    path = page.write(tmp_path, report, cases, curves, examples).with_name("report.json")
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    read = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    assert list(read) == sorted(read)
+    assert read["scores"]["dice"]["summaries"]["sex"]["ser"]["value"] is None
+    assert read["run"]["step"] == 1200 and read["run"]["config"]["size"] == [128, 128]
+
+
+def test_an_audit_without_training_has_no_training_section(report, cases):
+    del report["selection"]
+    report["run"] = {"config": {}}
+    words = Page(page.page(page.plain(report), cases, [], [])).words()
+    assert "Training" not in words and "Examples" not in words
+
+
+def test_an_external_cohort_gets_its_own_section(report, cases, curves, examples):
+    report["external"] = {"name": "clinic B", "scores": report["scores"]}
+    parsed = Page(page.page(page.plain(report), cases, page.plain(curves), examples))
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert "External cohort : clinic B" in parsed.words().replace("cohort:", "cohort :")
+    assert len(ids) == len(set(ids)) and parsed.balanced
+
+
+def test_macro_leaves_absent_structures_out(cases):
+    test = cases[cases["split"] == "test"].copy()
+    first = test["case_id"] == "case000"
+    test.loc[first, "dice"] = [0.5, np.nan, 0.9]
+    test.loc[test["case_id"] == "case002", "dice"] = np.nan
+    values = page.macro_by_group(test, ["sex", "age"], "dice")
+    assert values["sex=female"][0] == pytest.approx(0.7)
+    assert len(values["sex=female"]) == 19 and len(values["sex=male"]) == 20
+    assert len(values["age=missing"]) == 12  # cases 2, 5, ... 38 but the second is without a score
+
+
+def test_only_the_scored_rows_are_drawn(cases):
+    other = cases.assign(model="worst_group")
+    both = pd.concat([cases, other])
+    chosen = page._scored(both, {"model": "overall"})
+    assert set(chosen["split"]) == {"test"} and set(chosen["model"]) == {"overall"}
+    assert len(page._scored(cases[cases["split"] == "train"], {})) == 60
+
+
+def test_plain_turns_everything_into_json():
+    value = {"a": np.float32("nan"), 1: (np.int32(2), np.array([1.0, np.inf])), "c": {"d": True, "e": None}}
+    assert page.plain(value) == {"a": None, "1": [2, [1.0, None]], "c": {"d": True, "e": None}}

@@ -1,0 +1,76 @@
+"""Every shipped config: locked, read to the last key, and able to run."""
+
+import importlib
+import json
+from pathlib import Path
+
+import ml_collections
+import pytest
+
+from kneefair_jax import modes, run_folder
+from tests.films import folder
+
+ROOT = Path(__file__).parents[1]
+NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "default"))
+
+
+def shrunk(name, root):
+    """The shipped config, made small but not otherwise changed."""
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config.data.size = (16, 16)
+    config.model.widths = (2, 4)
+    config.train.update({"steps": 2, "eval_every": 1, "log_every": 1, "batch_size": 8})
+    config.report.bootstrap_draws = 20
+    if config.data.source == "folder":
+        config.data.root = str(root)
+    if "phantom" in config.data:
+        config.data.phantom.patients = 40
+    config.lock()
+    return config
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_two_steps_and_every_key_is_read(name, tmp_path, monkeypatch):
+    config = shrunk(name, folder(tmp_path / "films"))
+    leaves = set(run_folder.flat(config.to_dict()))
+    seen = record_reads(monkeypatch)
+    modes.train(config, str(tmp_path / "run"))
+    report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
+    assert report["run"]["step"] in (1, 2)
+    assert (tmp_path / "run" / "report" / "index.html").stat().st_size > 10_000
+    unread = {leaf for leaf in leaves if not any(path == leaf or leaf.startswith(path + ".") for path in seen)}
+    # `fold` counts only with folds; test_modes reads it.
+    assert unread <= {"data.fold"}
+
+
+def record_reads(monkeypatch):
+    """Names every leaf that is read, by its place in the tree; writing the config out does not count."""
+    seen: set[str] = set()
+    cls = ml_collections.ConfigDict
+    real_item, real_attribute = cls.__getitem__, cls.__getattr__
+    places: dict[int, str] = {}
+
+    def note(self, key, value):
+        place = places.get(id(self), "")
+        if isinstance(value, cls):
+            places[id(value)] = f"{place}{key}."
+        else:
+            seen.add(f"{place}{key}")
+        return value
+
+    monkeypatch.setattr(cls, "__getitem__", lambda self, key: note(self, key, real_item(self, key)))
+    monkeypatch.setattr(cls, "__getattr__", lambda self, key: note(self, key, real_attribute(self, key)))
+    return seen
+
+
+@pytest.mark.parametrize("name", ["default", *NAMES])
+def test_the_docstring_says_what_it_is(name):
+    assert importlib.import_module(f"configs.{name}").__doc__.strip()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_typo_is_an_error(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config.lock()
+    with pytest.raises(AttributeError, match="Did you mean"):
+        config.train.stepz = 3

@@ -1,0 +1,173 @@
+"""`launch.py` as a person runs it: a whole run, a killed one, and what it says to bad input."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.films import folder
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "--config.data.size=(16,16)",
+    "--config.model.widths=(2,4)",
+    "--config.train.eval_every=5",
+    "--config.report.bootstrap_draws=50",
+)
+
+
+def command(root, workdir, *extra, steps=40):
+    base = [sys.executable, str(ROOT / "launch.py"), f"--config={ROOT / 'configs/folder.py'}"]
+    return [
+        *base,
+        f"--config.data.root={root}",
+        f"--workdir={workdir}",
+        f"--config.train.steps={steps}",
+        *SMALL,
+        *extra,
+    ]
+
+
+def launch(*arguments, **options):
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
+    return subprocess.run(
+        command(*arguments, **options), cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+
+
+def without_times(workdir):
+    report = json.loads((workdir / "report" / "report.json").read_text())
+    del report["run"]["times"]
+    return json.dumps(report, sort_keys=True)
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    return folder(tmp_path_factory.mktemp("films") / "f")
+
+
+@pytest.fixture(scope="module")
+def straight(films, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "straight"
+    result = launch(films, workdir)
+    assert result.returncode == 0, result.stderr
+    return result, workdir
+
+
+def test_a_run_says_what_it_does_and_leaves_what_it_promised(straight):
+    result, workdir = straight
+    assert "parameters" in result.stdout and "age=missing" in result.stdout
+    assert "images/s" in result.stdout and "left" in result.stdout
+    assert f"report: {workdir}/report/index.html" in result.stdout
+    expected = {"config.json", "environment.json", "metrics.jsonl", "tensorboard", "checkpoints", "cohort.csv"}
+    assert expected | {"cases.parquet", "predictions.npz", "report"} <= set(os.listdir(workdir))
+    assert "p1" not in result.stdout  # no patient is named
+
+
+def test_killed_at_any_moment_and_started_again_is_the_same_report(films, straight, tmp_path):
+    workdir = tmp_path / "killed"
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
+    draw = random.Random(0)
+    for kill in range(3):
+        process = subprocess.Popen(
+            command(films, workdir), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        # Some moment after the first checkpoint of this start, or before it in the first.
+        before = set(os.listdir(workdir / "checkpoints")) if (workdir / "checkpoints").exists() else set()
+        deadline = time.monotonic() + 60
+        while process.poll() is None and kill and time.monotonic() < deadline:
+            if (workdir / "checkpoints").exists() and set(os.listdir(workdir / "checkpoints")) - before:
+                break
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.2) if kill else 2.5)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    result = launch(films, workdir)
+    assert result.returncode == 0, result.stderr
+    assert without_times(workdir) == without_times(straight[1])
+
+
+def test_another_config_in_the_same_folder_is_refused(films, straight):
+    result = launch(films, straight[1], "--config.loss=focal")
+    assert result.returncode == 2
+    assert "loss is 'focal' but was 'dice_cross_entropy'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_evaluate_alone_with_an_external_cohort(films, straight, tmp_path):
+    other = shutil.copytree(films, tmp_path / "other")
+    table = pd.read_csv(other / "metadata.csv")
+    for column in ("case_id", "patient_id"):
+        table[column] = "x" + table[column]
+    table.to_csv(other / "metadata.csv", index=False)
+    workdir = shutil.copytree(straight[1], tmp_path / "run")
+    result = launch(films, workdir, "--mode=evaluate", f"--config.data.external={other}")
+    assert result.returncode == 0, result.stderr
+    report = json.loads((workdir / "report" / "report.json").read_text())
+    assert report["external"]["scores"]["dice"]["overall"]["cases"] == 24
+    leak = launch(films, workdir, "--mode=evaluate", f"--config.data.external={films}")
+    assert leak.returncode == 2 and "patient 'p0' is in" in leak.stderr
+
+
+def edit(films, tmp_path, row=None, drop=(), **cells):
+    """A copy of the films with some cells of metadata.csv changed; row 2 is the first case."""
+    root = shutil.copytree(films, tmp_path / "bad")
+    table = pd.read_csv(root / "metadata.csv", dtype=str, keep_default_na=False)
+    for column, value in cells.items():
+        if row is None:
+            table[column] = value
+        else:
+            table.loc[row - 2, column] = value
+    table.drop(columns=list(drop)).to_csv(root / "metadata.csv", index=False)
+    return root
+
+
+def resize(root):
+    from PIL import Image
+
+    Image.open(root / "masks/3.png").resize((9, 9)).save(root / "masks/3.png")
+
+
+BAD = {
+    "missing file": ({"row": 4, "image": "images/none.png"}, None, (), "row 4"),
+    "unreadable file": ({}, lambda root: (root / "images/3.png").write_bytes(b"no"), (), "row 5"),
+    "size mismatch": ({}, resize, (), "row 5"),
+    "label outside the scheme": ({}, None, ("--config.data.structures=disc",), "row 2"),
+    "duplicate case": ({"row": 3, "case_id": "c0"}, None, (), "row 3"),
+    "empty attribute": ({"sex": ""}, None, (), "sex"),
+    "non-numeric age": ({"row": 6, "age": "old"}, None, (), "row 6"),
+    "unknown column": ({}, None, ("--config.data.attributes=('sex','race')",), "race"),
+    "patient on two sides": (
+        {"split": ["train", "test", *["train"] * 18, *["validation", "test"] * 2]},
+        None,
+        ("--config.data.split_column=split",),
+        "patient 'p0' is in",
+    ),
+    "no metadata": ({}, lambda root: (root / "metadata.csv").unlink(), (), "metadata.csv"),
+    "typo in the config": ({}, None, ("--config.train.stepz=3",), "Did you mean"),
+    "not a number": ({}, None, ("--config.train.steps=many",), "steps"),
+    "no such fold": ({}, None, ("--config.data.folds=3", "--config.data.fold=5"), "fold=5 of 3"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence_and_leaves_no_trace(name, films, tmp_path):
+    cells, change, flags, expected = BAD[name]
+    root = edit(films, tmp_path, **cells)
+    if change:
+        change(root)
+    workdir = tmp_path / "workdir"
+    result = launch(root, workdir, *flags)
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
+    assert expected in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 6  # a head line and the first five rows
+    assert not workdir.exists()
