@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 from absl import app, flags, logging
@@ -9,29 +10,32 @@ from ml_collections import config_flags
 
 from kneefair_jax import modes
 from kneefair_jax.errors import InputError
+from kneefair_jax.training.loop import NonFiniteLossError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Path to a config file.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder: checkpoints, tables, report.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The run's folder: checkpoints, tables, report.", required=True
+)
 _MODE = flags.DEFINE_enum("mode", "train", sorted(modes.MODES), "What to do; train ends with an evaluation.")
-_MULTIHOST = flags.DEFINE_bool("multihost", False, "Several processes: call jax.distributed.initialize().")
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flag_as_required("config")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Starts the hosts, dispatches, and turns an `InputError` into one sentence and exit status 2."""
+    """Dispatches; what a person has to read is a sentence on stderr: exit status 2 for bad input, 1 for divergence."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.ERROR)
-    if _MULTIHOST.value:
-        jax.distributed.initialize()
     try:
-        modes.MODES[_MODE.value](_CONFIG.value, _WORKDIR.value)
+        modes.MODES[_MODE.value](_CONFIG.value, Path(_WORKDIR.value))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except NonFiniteLossError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
-def parse_flags(argv: Sequence[str]) -> Sequence[str]:
+def parse_flags(argv: list[str]) -> list[str]:
     """Absl's parser; a mistyped field or a missing config file is one sentence too."""
     try:
         return app.parse_flags_with_usage(argv)

@@ -1,6 +1,6 @@
 """A folder of radiographs, masks and a metadata.csv: the config for your own data.
 
-    python launch.py --config=configs/folder.py --config.data.root=DIR --workdir=runs/mine \
+python launch.py --config=configs/folder.py --config.data.root=DIR --workdir=runs/mine \
         --config.data.structures="femur,tibia,fibula,patella" --config.data.attributes="('sex','age')"
 """
 

@@ -1,9 +1,6 @@
 """The one error that a person, not a program, is meant to read."""
 
 from collections.abc import Mapping
-from typing import TypeVar
-
-T = TypeVar("T")
 
 
 class InputError(ValueError):
@@ -14,7 +11,7 @@ class InputError(ValueError):
     """
 
 
-def choose(registry: Mapping[str, T], name: str, field: str) -> T:
+def choose[T](registry: Mapping[str, T], name: str, field: str) -> T:
     """The entry of a registry that a config field names.
 
     Raises:

@@ -75,7 +75,7 @@ def evaluate(
     )
     table.to_parquet(workdir / TABLE)
     ids = cohort.cases["case_id"].iloc[test]
-    np.savez_compressed(workdir / PREDICTIONS, **dict(zip(ids, predictions, strict=True)))
+    _save(workdir, dict(zip(ids, predictions, strict=True)))
 
     environment = json.loads((workdir / "environment.json").read_text())
     report = _report(config, cohort, cases, table, environment)
@@ -114,7 +114,7 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
     predictions: dict[str, np.ndarray] = {}
     for fold in folds:
         predictions |= np.load(fold / PREDICTIONS)
-    np.savez_compressed(workdir / PREDICTIONS, **predictions)
+    _save(workdir, predictions)
     everyone = cohort._replace(cases=cohort.cases.assign(split="test"))
     environment = json.loads((folds[0] / "environment.json").read_text())
     report = _report(config, everyone, cases, table, environment)
@@ -131,8 +131,8 @@ def case_table(
 ) -> pd.DataFrame:
     """What the evaluation step says of N cases -> the long per-case table, N x S rows.
 
-    Columns: `case_id, patient_id, split, model, structure, <attributes>, dice, iou, true_area_mm2, pred_area_mm2`; areas
-    are NaN where the spacing is unknown.
+    Columns: `case_id, patient_id, split, model, structure, <attributes>, dice, iou, true_area_mm2, pred_area_mm2`;
+    areas are NaN where the spacing is unknown.
     """
     pixel_mm2 = np.array([np.prod(cases[row]["spacing"], dtype=float) for row in rows])
     about = cohort.cases.iloc[rows][["case_id", "patient_id", "split", *cohort.attributes]]
@@ -236,6 +236,10 @@ def _examples(test: pd.DataFrame, cohort: Cohort, cases: Cases, predictions: Any
                     )
                 )
     return views
+
+
+def _save(workdir: Path, predictions: dict[str, np.ndarray]) -> None:
+    np.savez_compressed(workdir / PREDICTIONS, allow_pickle=False, **predictions)
 
 
 def _worst(record: selection.Record) -> float:

@@ -82,7 +82,7 @@ LOSSES: dict[str, Loss] = {
 
 
 def _log_likelihood(logits: jax.Array, label: jax.Array) -> jax.Array:
-    """log p(label) of every pixel, f32[B, H, W]."""
+    """Log p(label) of every pixel, f32[B, H, W]."""
     _check_shapes(logits, label)
     # one_hot and a sum, not a gather: gathers are slow on TPU, and their gradient is a scatter.
     truth = jax.nn.one_hot(label, logits.shape[-1], dtype=logits.dtype)

@@ -13,17 +13,17 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.training import experiment, loop
 
 
-def train(config: ConfigDict, workdir: str) -> None:
+def train(config: ConfigDict, workdir: Path) -> None:
     """Trains, then evaluates; with `data.folds`, each fold in turn (or the one that `data.fold` names)."""
-    _run(config, Path(workdir), training=True)
+    _run(config, workdir, training=True)
 
 
-def evaluate_only(config: ConfigDict, workdir: str) -> None:
+def evaluate_only(config: ConfigDict, workdir: Path) -> None:
     """Evaluates the checkpoints of a run folder again: another selection rule, external cohort or report."""
-    _run(config, Path(workdir), training=False)
+    _run(config, workdir, training=False)
 
 
-MODES: dict[str, Callable[[ConfigDict, str], None]] = {"train": train, "evaluate": evaluate_only}
+MODES: dict[str, Callable[[ConfigDict, Path], None]] = {"train": train, "evaluate": evaluate_only}
 
 
 def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
@@ -32,7 +32,9 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
         _one(config, workdir, workdir, training)
         return
     if not -1 <= config.data.fold < folds:
-        raise InputError(f"config.data.fold={config.data.fold} of {folds}: give 0 to {folds - 1}, or -1 for all")
+        raise InputError(
+            f"config.data.fold={config.data.fold} of {folds}: give 0 to {folds - 1}, or -1 for all"
+        )
     wanted = range(folds) if config.data.fold < 0 else [config.data.fold]
     paths = [workdir / f"fold_{fold}" for fold in range(folds)]
     for fold in wanted:

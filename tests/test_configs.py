@@ -11,7 +11,9 @@ from kneefair_jax import modes, run_folder
 from tests.films import folder
 
 ROOT = Path(__file__).parents[1]
-NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "default"))
+NAMES = sorted(
+    path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "default")
+)
 
 
 def shrunk(name, root):
@@ -34,11 +36,13 @@ def test_it_runs_two_steps_and_every_key_is_read(name, tmp_path, monkeypatch):
     config = shrunk(name, folder(tmp_path / "films"))
     leaves = set(run_folder.flat(config.to_dict()))
     seen = record_reads(monkeypatch)
-    modes.train(config, str(tmp_path / "run"))
+    modes.train(config, tmp_path / "run")
     report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
     assert report["run"]["step"] in (1, 2)
     assert (tmp_path / "run" / "report" / "index.html").stat().st_size > 10_000
-    unread = {leaf for leaf in leaves if not any(path == leaf or leaf.startswith(path + ".") for path in seen)}
+    unread = {
+        leaf for leaf in leaves if not any(path == leaf or leaf.startswith(path + ".") for path in seen)
+    }
     # `fold` counts only with folds; test_modes reads it.
     assert unread <= {"data.fold"}
 

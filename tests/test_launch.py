@@ -67,7 +67,14 @@ def test_a_run_says_what_it_does_and_leaves_what_it_promised(straight):
     assert "parameters" in result.stdout and "age=missing" in result.stdout
     assert "images/s" in result.stdout and "left" in result.stdout
     assert f"report: {workdir}/report/index.html" in result.stdout
-    expected = {"config.json", "environment.json", "metrics.jsonl", "tensorboard", "checkpoints", "cohort.csv"}
+    expected = {
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoints",
+        "cohort.csv",
+    }
     assert expected | {"cases.parquet", "predictions.npz", "report"} <= set(os.listdir(workdir))
     assert "p1" not in result.stdout  # no patient is named
 
@@ -78,7 +85,11 @@ def test_killed_at_any_moment_and_started_again_is_the_same_report(films, straig
     draw = random.Random(0)
     for kill in range(3):
         process = subprocess.Popen(
-            command(films, workdir), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command(films, workdir),
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         # Some moment after the first checkpoint of this start, or before it in the first.
         before = set(os.listdir(workdir / "checkpoints")) if (workdir / "checkpoints").exists() else set()

@@ -20,10 +20,10 @@ def config(root, fold=-1):
 
 def test_every_patient_is_scored_once_by_a_model_that_never_saw_it(tmp_path, capsys):
     root = folder(tmp_path / "films")
-    modes.train(config(root, fold=1), str(tmp_path / "run"))
+    modes.train(config(root, fold=1), tmp_path / "run")
     assert "waits for fold_0, fold_2" in capsys.readouterr().out
     assert not (tmp_path / "run" / "report").exists()
-    modes.train(config(root), str(tmp_path / "run"))
+    modes.train(config(root), tmp_path / "run")
     union = pd.read_parquet(tmp_path / "run" / "cases.parquet")
     mine = union[union["model"] == "overall"]
     assert sorted(mine["case_id"].unique()) == sorted(f"c{i}" for i in range(24))
@@ -38,5 +38,5 @@ def test_every_patient_is_scored_once_by_a_model_that_never_saw_it(tmp_path, cap
         assert counts["test"] == 4 and counts["all"] == 12
     # One store serves them all.
     assert len(list((tmp_path / "run" / "store" / "case_store").iterdir())) == 1
-    modes.evaluate_only(config(root), str(tmp_path / "run"))
+    modes.evaluate_only(config(root), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "report" / "report.json").read_text())["scores"] == report["scores"]

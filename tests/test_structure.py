@@ -77,7 +77,16 @@ def test_no_file_is_a_drawer():
         assert len(path.read_text().splitlines()) <= 330, path
 
 
-HEAVY = ("tensorflow", "tensorflow_datasets", "grain", "pandas", "orbax", "PIL", "ml_collections", "matplotlib")
+HEAVY = (
+    "tensorflow",
+    "tensorflow_datasets",
+    "grain",
+    "pandas",
+    "orbax",
+    "PIL",
+    "ml_collections",
+    "matplotlib",
+)
 
 
 def test_the_numerical_parts_import_in_an_empty_directory(tmp_path):

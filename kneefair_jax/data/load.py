@@ -106,9 +106,7 @@ def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
     source, channels = _folder(there, 0)
     cases = source.cases.assign(split=EXTERNAL)
     _check_apart(main.cases, cases)
-    return Cohort(
-        source, cases, main.attributes, source.structures, (*there.size, channels), main.named
-    )
+    return Cohort(source, cases, main.attributes, source.structures, (*there.size, channels), main.named)
 
 
 def _check_apart(main: pd.DataFrame, external: pd.DataFrame) -> None:

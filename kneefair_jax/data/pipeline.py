@@ -78,7 +78,7 @@ def evaluation_batches(
 def _example(cases: Cases, group: np.ndarray, row: Any) -> Batch:
     return {
         **cases[row],
-        "group": np.int32(group[row]),
-        "case": np.int32(row),
-        "weight": np.float32(1),
+        "group": np.array(group[row], np.int32),
+        "case": np.array(row, np.int32),
+        "weight": np.array(1, np.float32),
     }

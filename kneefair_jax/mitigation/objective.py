@@ -41,5 +41,5 @@ def global_sum(x: jax.Array, axis_name: str | None) -> jax.Array:
 
 
 def safe_divide(a: jax.Array, b: jax.Array) -> jax.Array:
-    """a / b, and 0 where b is 0 (a batch without a valid example has no loss)."""
+    """A / b, and 0 where b is 0 (a batch without a valid example has no loss)."""
     return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -73,12 +74,12 @@ def build(config: ConfigDict, cohort: Cohort) -> Experiment:
         objective,
         transform,
         augmentation=augmentation,
-        flip_table=anatomy.flip_table(cohort.structures),
+        flip_table=jnp.asarray(anatomy.flip_table(cohort.structures)),
         groups=len(partition.names),
         seed=config.seed,
     )
     first = jax.jit(
-        lambda key: state.create(key, model, cohort.grid, transform, objective, counts),
+        lambda key: state.create(key, model, cohort.grid, transform, objective, jnp.asarray(counts)),
         out_shardings=sharding.replicated(mesh),
     )(jax.random.key(config.seed))
     return Experiment(

@@ -1,7 +1,5 @@
 """Data parallelism: one mesh axis over every device, state replicated, batches split."""
 
-from typing import Any
-
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec

@@ -1,7 +1,7 @@
 """The three pure functions of a run: train, score, predict. All static choices are closed over once."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import chex
 import flax.linen as nn
@@ -118,7 +118,7 @@ def make_eval_step(model: nn.Module, loss: Loss, structures: int) -> EvalStep:
     """Scores per case: `eval_step(variables, batch)` -> `dice`, `iou` f32[B, S], pixels i32[B, S], `loss` f32[B]."""
 
     def eval_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
-        logits = model.apply(variables, standardise(batch["image"]))
+        logits = _logits(model, variables, batch)
         label = batch["label"].astype(jnp.int32)
         counts = overlap(logits.argmax(-1), label, structures)
         return {
@@ -136,6 +136,11 @@ def make_predict_step(model: nn.Module) -> Callable[[dict[str, Any], Batch], jax
     """`predict_step(variables, batch)` -> labels u8[B, H, W]."""
 
     def predict_step(variables: dict[str, Any], batch: Batch) -> jax.Array:
-        return model.apply(variables, standardise(batch["image"])).argmax(-1).astype(jnp.uint8)
+        return _logits(model, variables, batch).argmax(-1).astype(jnp.uint8)
 
     return predict_step
+
+
+def _logits(model: nn.Module, variables: dict[str, Any], batch: Batch) -> jax.Array:
+    """What the network says of a batch as it is, outside of training."""
+    return cast(jax.Array, model.apply(variables, standardise(batch["image"])))

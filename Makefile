@@ -1,0 +1,36 @@
+# `make demo` and `make test` are all that a fresh machine needs: they make .venv themselves.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint clean
+
+demo: $(READY)
+	$(BIN)/python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs
+
+# uv if it is there, else venv and pip. Versions are those of constraints.txt, with which the tests passed.
+$(READY): pyproject.toml constraints.txt
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --allow-existing --python 3.12 $(VENV) && \
+		uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev]'; \
+	else \
+		python=$$(command -v python3.12 || command -v python3) && \
+		{ $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' \
+			|| { echo "Python 3.12 or newer is needed; $$($$python --version) was found"; exit 1; }; } && \
+		$$python -m venv $(VENV) && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+			--constraint constraints.txt --editable '.[dev]'; \
+	fi
+	@touch $@

@@ -1,0 +1,142 @@
+"""`metadata.csv`: a row per case, read as text and checked cell by cell.
+
+Its columns are `case_id`, `patient_id`, `image` and `mask` (paths relative to the folder), any attribute columns,
+and optionally `spacing_mm` (`0.3`, or `0.3x0.2` for down x across) and a split.
+Empty cells, `NA`, `N/A`, `NaN`, `null` and `missing` mean missing; `none` is a level like any other.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kneefair_jax import groups
+from kneefair_jax.errors import InputError
+
+REQUIRED = ("case_id", "patient_id", "image", "mask")
+_MISSING_TEXT = {"", "na", "n/a", "nan", "null", groups.MISSING}
+_SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+# A number with more levels than this is a measurement, not a code.
+_MAX_CODES = 10
+# A line of metadata.csv (the header is line 1) and what is wrong with it.
+Problem = tuple[int, str]
+
+
+def refuse(path: Path, problems: Sequence[Problem]) -> None:
+    """Raises an InputError with the first five problems and how many there are; nothing if there is none."""
+    if not problems:
+        return
+    lines = [f"{path} row {row}: {text}" for row, text in sorted(problems)[:5]]
+    if len(problems) > 1:
+        lines.insert(0, f"{path}: {len(problems)} problems, of which the first {len(lines)}:")
+    raise InputError("\n".join(lines))
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Every cell as text, "" where it is missing; the index is the line in the file.
+
+    Python's own reader, since pandas fills short rows and shifts long ones without a word.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; set data.root and data.metadata to the table of cases")
+    rows: dict[int, list[str]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    rows[reader.line_num] = [cell.strip() for cell in cells]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: malformed CSV ({error}); save it as UTF-8 text with commas") from error
+    if not rows or len(set(header)) < len(header):
+        raise InputError(
+            f"{path}: malformed CSV; line 1 names the columns, each once, and each further line is a case"
+        )
+    ragged = [(row, len(cells)) for row, cells in rows.items() if len(cells) != len(header)]
+    remedy = f"cells under {len(header)} columns; add what is missing, or quote a cell that holds a comma"
+    refuse(path, [(row, f"malformed CSV: {count} {remedy}") for row, count in ragged])
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=header, dtype=str)
+    return table.map(lambda cell: "" if cell.lower() in _MISSING_TEXT else cell)
+
+
+def require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any]) -> None:
+    """Refuses a table without a required column, or a config that names columns that are not there."""
+    columns = ", ".join(table.columns)
+    for name in REQUIRED:
+        if name not in table:
+            hint = " (repeat case_id in it if no two cases share a patient)" if name == "patient_id" else ""
+            raise InputError(f"{path}: column {name!r} is missing; add it{hint}; there are: {columns}")
+    attributes = tuple(config["attributes"])
+    for name in attributes:
+        if name not in table or name in REQUIRED or name == "split" or attributes.count(name) > 1:
+            raise InputError(
+                f"{path}: data.attributes names {name!r}, which is not an attribute column, or twice; "
+                f"there are: {columns}"
+            )
+    if config["split_column"] and config["split_column"] not in table:
+        raise InputError(
+            f"{path}: data.split_column is {config['split_column']!r}; set it to '' or one of: {columns}"
+        )
+
+
+def check_identifiers(table: pd.DataFrame, problems: list[Problem]) -> None:
+    """Notes required cells that are empty and cases that occur twice."""
+    for name in REQUIRED:
+        problems += [(row, f"{name} is empty; fill it in") for row in table.index[table[name] == ""]]
+    first: dict[str, int] = {}
+    for row, case in table["case_id"].items():
+        if case and first.setdefault(case, row) != row:
+            problems.append((row, f"case_id {case!r} is also in row {first[case]}; give each case its own"))
+
+
+def attribute(values: pd.Series, edges: Sequence[float] | None, problems: list[Problem]) -> pd.Series:
+    """A column of text -> a categorical one, in bins where `edges` are given."""
+    numbers = pd.to_numeric(values.where(values != "", None), errors="coerce").astype(float)
+    numbers = numbers.where(np.isfinite(numbers))
+    given = values != ""
+    if not given.any():
+        problems.append((1, f"column {values.name!r} is empty; fill it in or drop it from data.attributes"))
+    if edges is not None:
+        for row in values.index[given & numbers.isna()]:
+            text = f"{values.name} {values[row]!r} is not a number; correct it, or leave it empty if unknown"
+            problems.append((row, text))
+        return groups.binned(numbers, edges)
+    if given.any() and numbers[given].notna().all() and numbers[given].nunique() > _MAX_CODES:
+        text = (
+            f"column {values.name!r} holds {numbers[given].nunique()} different numbers; set data.bins for it"
+        )
+        problems.append((1, text))
+    return groups.categorical(values)
+
+
+def splits(values: pd.Series, problems: list[Problem]) -> pd.Series:
+    """A column of text -> `train`, `validation` or `test`."""
+    for row, value in values.items():
+        if value.lower() not in _SPLITS:
+            problems.append((row, f"split {value!r} is unknown; use train, validation (or val) or test"))
+    return values.str.lower().map(_SPLITS)
+
+
+def spacings(table: pd.DataFrame, problems: list[Problem]) -> np.ndarray:
+    """f32[N, 2] mm per pixel, NaN where the table does not say."""
+    spacing = np.full((len(table), 2), np.nan, np.float32)
+    for index, (row, text) in enumerate(table.get("spacing_mm", pd.Series(dtype=str)).items()):
+        if text:
+            try:
+                values = [float(number) for number in text.lower().split("x")]
+            except ValueError:
+                values = []
+            if len(values) in (1, 2) and all(0 < value < np.inf for value in values):
+                spacing[index] = values
+            else:
+                problems.append(
+                    (
+                        row,
+                        f"spacing_mm {text!r} is not positive mm per pixel; write 0.3, 0.3x0.2 or nothing",
+                    )
+                )
+    return spacing
