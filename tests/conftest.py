@@ -1,6 +1,15 @@
 """Eight virtual CPU devices for every test, so that whatever runs on a mesh is tested on a mesh."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["JAX_PLATFORMS"] = "cpu"
+
+# Many tests start the same run anew; they compile it once.
+CACHE = tempfile.mkdtemp(prefix="kneefair_jax_tests_")
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
