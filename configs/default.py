@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
 
     config.model = model = ConfigDict()
     model.name = "unet"
-    model.widths = (16, 32, 64, 128)  # channels at full resolution, at half, ...
+    model.widths = (8, 16, 32, 64, 128)  # channels at full resolution, at half, ...
     model.convolutions = 2  # 3 x 3 convolutions of a block
     model.norm = "batch"  # or "group"
     model.dtype = "float32"  # of the computation; parameters stay float32

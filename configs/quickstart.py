@@ -20,7 +20,6 @@ def get_config() -> ConfigDict:
     phantom.bias = ConfigDict({"race=B": ConfigDict({"morphology": 0.8, "contrast": 0.8, "noise": 0.4})})
     phantom.fov_mm = 140.0  # side of the square picture
 
-    config.model.widths = (8, 16, 32, 64, 128)
     config.mitigation.groups = ("race",)
     config.train.steps = 400
     config.train.eval_every = 100

@@ -4,6 +4,8 @@ A scheme is no more than the tuple of its structures' names: label 0 is backgrou
 `structures[i]`. Sides are part of the name ("right femur"), so the swap table follows from the names.
 """
 
+import re
+
 import numpy as np
 
 from kneefair_jax.errors import InputError
@@ -45,6 +47,8 @@ COLOURS: np.ndarray = np.array(
     np.uint8,
 )
 
+_OTHER_SIDE = {"right": "left", "left": "right", "r": "l", "l": "r"}
+
 
 def parse(text: str) -> tuple[str, ...]:
     """The structures of a scheme by its name in `SCHEMES`, or by their own names between commas.
@@ -67,17 +71,19 @@ def flip_table(structures: tuple[str, ...]) -> np.ndarray:
     """The label that each label becomes when the image is flipped left to right.
 
     Returns:
-        i32[len(structures) + 1]; "right x" and "left x" change places, every other label stays.
+        i32[len(structures) + 1]; names that differ in a word right or left (r or l) change places, whatever
+        their case and whether spaces, hyphens or underscores join their words; every other label stays.
 
     Raises:
         InputError: a sided structure lacks its partner, so that a flipped mask could not be labelled.
     """
+    words = [tuple(re.split(r"[\s_-]+", name.lower())) for name in structures]
     table = np.arange(len(structures) + 1, dtype=np.int32)
-    for label, name in enumerate(structures, start=1):
-        side, _, bone = name.partition(" ")
-        if side in ("right", "left") and bone:
-            partner = f"{'left' if side == 'right' else 'right'} {bone}"
-            if partner not in structures:
-                raise InputError(f"label scheme: {name!r} has no partner {partner!r} to swap with on a flip")
-            table[label] = structures.index(partner) + 1
+    for label, name in enumerate(words, start=1):
+        partner = tuple(_OTHER_SIDE.get(word, word) for word in name)
+        if partner not in words:
+            raise InputError(
+                f"label scheme: {structures[label - 1]!r} has no partner {' '.join(partner)!r} to swap with on a flip"
+            )
+        table[label] = words.index(partner) + 1
     return table

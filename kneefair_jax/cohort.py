@@ -78,18 +78,34 @@ def folds(
 def check_no_leak(cases: pd.DataFrame) -> None:
     """Makes sure that no patient is on two sides of `split`.
 
-    Serves a split that came with the data, and an external cohort appended to the training table as well.
+    Raises:
+        InputError: naming two cases of such a patient and the splits they are in.
+    """
+    first = cases.drop_duplicates(["patient_id", "split"])
+    leaks = first[first.duplicated("patient_id", keep=False)]
+    if len(leaks):
+        one = leaks[leaks["patient_id"] == leaks["patient_id"].iloc[0]]
+        sides = zip(one["case_id"], one["split"], strict=True)
+        where = " and ".join(f"case {case!r} in {side}" for case, side in sides)
+        raise InputError(
+            f"one patient has {where} ({leaks['patient_id'].nunique()} such patients): scores on patients seen in "
+            "training are too good; give all cases of a patient the same split, or leave the split to be dealt by "
+            "patient"
+        )
+
+
+def check_apart(cases: pd.DataFrame, external: pd.DataFrame) -> None:
+    """Makes sure that an external cohort has none of the cohort's patients.
 
     Raises:
-        InputError: naming a patient and the splits it is in.
+        InputError: naming a case of such a patient.
     """
-    sides = cases.groupby("patient_id")["split"].agg(lambda values: sorted(set(values)))
-    leaks = sides[sides.str.len() > 1]
-    if len(leaks):
+    shared = external[external["patient_id"].isin(cases["patient_id"])]
+    if len(shared):
         raise InputError(
-            f"patient {leaks.index[0]!r} is in {' and '.join(leaks.iloc[0])} ({len(leaks)} such patients): "
-            "scores on patients seen in training are too good; give all cases of a patient the same split, "
-            "or leave the split to be dealt by patient"
+            f"external case {shared['case_id'].iloc[0]!r} has the patient_id of a case in data.root "
+            f"({shared['patient_id'].nunique()} such patients); an external cohort is of other people: remove them, "
+            "or, if the ids merely coincide, make them differ"
         )
 
 

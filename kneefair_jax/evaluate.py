@@ -10,7 +10,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from kneefair_jax import cohort as cohorts
-from kneefair_jax import groups
+from kneefair_jax import groups, run_folder
 from kneefair_jax.data.load import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
@@ -65,13 +65,14 @@ def evaluate(
             predictions = scoring.over_cases(experiment.predict_step, state.variables, cases, test, **run)
             train_seconds = seconds
     checkpoints.close()
-    table = pd.concat(
+    spacings = [np.array([arrays[row]["spacing"] for row in rows]) for _, arrays, rows in parts]
+    table = _joined(
         [
-            case_table(values, part, arrays, rows, rule)
+            case_table(values, part, rows, spacing, rule)
             for rule, step in chosen.items()
-            for (part, arrays, rows), values in zip(parts, scored[step], strict=True)
+            for (part, _, rows), spacing, values in zip(parts, spacings, scored[step], strict=True)
         ],
-        ignore_index=True,
+        cohort.attributes,
     )
     table.to_parquet(workdir / TABLE)
     ids = cohort.cases["case_id"].iloc[test]
@@ -82,7 +83,11 @@ def evaluate(
     report["run"] |= {"step": chosen[config.select], "times": {"train_seconds": train_seconds}}
     by_step = {record["step"]: record for record in records}
     report["selection"] = {
-        rule: {"step": step, "dice": by_step[step]["overall"], "worst": _worst(by_step[step])}
+        rule: {
+            "step": step,
+            "dice": by_step[step]["overall"],
+            "worst": selection.worst(by_step[step]),
+        }
         for rule, step in chosen.items()
     }
     if external:
@@ -107,9 +112,17 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
 
     Returns:
         The page's path.
+
+    Raises:
+        InputError: the folds are not those of one cohort.
     """
     tables = [pd.read_parquet(fold / TABLE) for fold in folds]
-    table = pd.concat([t[t["split"] == "test"] for t in tables], ignore_index=True)
+    table = _joined([t[t["split"] == "test"] for t in tables], cohort.attributes)
+    scored = table.loc[table["model"] == config.select, ["case_id", "structure"]]
+    if scored.duplicated().any() or set(scored["case_id"]) != set(cohort.cases["case_id"]):
+        raise InputError(
+            f"the folds in {workdir} do not test each case once; run all of them again, on one cohort"
+        )
     table.to_parquet(workdir / TABLE)
     predictions: dict[str, np.ndarray] = {}
     for fold in folds:
@@ -127,14 +140,14 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
 
 
 def case_table(
-    values: dict[str, np.ndarray], cohort: Cohort, cases: Cases, rows: np.ndarray, model: str
+    values: dict[str, np.ndarray], cohort: Cohort, rows: np.ndarray, spacing: np.ndarray, model: str
 ) -> pd.DataFrame:
     """What the evaluation step says of N cases -> the long per-case table, N x S rows.
 
     Columns: `case_id, patient_id, split, model, structure, <attributes>, dice, iou, true_area_mm2, pred_area_mm2`;
     areas are NaN where the spacing is unknown.
     """
-    pixel_mm2 = np.array([np.prod(cases[row]["spacing"], dtype=float) for row in rows])
+    pixel_mm2 = spacing.astype(float).prod(1)
     about = cohort.cases.iloc[rows][["case_id", "patient_id", "split", *cohort.attributes]]
     frames = []
     for s, structure in enumerate(cohort.structures):
@@ -150,6 +163,19 @@ def case_table(
     order = ["case_id", "patient_id", "split", "model", "structure", *cohort.attributes]
     order += ["dice", "iou", "true_area_mm2", "pred_area_mm2"]
     return pd.concat(frames, ignore_index=True)[order]
+
+
+def _joined(tables: Sequence[pd.DataFrame], attributes: Sequence[str]) -> pd.DataFrame:
+    """Tables below each other; levels keep the order of the first table, with those of later ones after them."""
+    levels = {
+        name: list(dict.fromkeys(level for table in tables for level in table[name].cat.categories))
+        for name in attributes
+    }
+    same = [
+        table.assign(**{name: table[name].cat.set_categories(levels[name]) for name in attributes})
+        for table in tables
+    ]
+    return pd.concat(same, ignore_index=True)
 
 
 def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
@@ -180,7 +206,7 @@ def _report(
             "table": counts.to_dict("records"),
         },
         "run": {
-            "config": json.loads(config.to_json_best_effort()),
+            "config": run_folder.public(config),
             "fingerprint": cases.digest,
             "model": config.select,
             "grid": list(cohort.grid[:2]),
@@ -240,7 +266,3 @@ def _examples(test: pd.DataFrame, cohort: Cohort, cases: Cases, predictions: Any
 
 def _save(workdir: Path, predictions: dict[str, np.ndarray]) -> None:
     np.savez_compressed(workdir / PREDICTIONS, allow_pickle=False, **predictions)
-
-
-def _worst(record: selection.Record) -> float:
-    return min(record["groups"].values(), default=record["overall"])

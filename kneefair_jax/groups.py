@@ -40,6 +40,8 @@ class Partition(NamedTuple):
 def binned(values: pd.Series, edges: Sequence[float]) -> pd.Series:
     """Numbers -> ordered levels; edges 50 and 64 give `<=50`, `51-64`, `>=65`.
 
+    Those names are for whole numbers; where a value or an edge is not whole, they are `<=50`, `50-64`, `>64`.
+
     Args:
         values: numbers; NaN becomes the level `missing`.
         edges: ascending upper ends, each belonging to the bin that it closes.
@@ -48,26 +50,25 @@ def binned(values: pd.Series, edges: Sequence[float]) -> pd.Series:
         InputError: there are no edges, or they do not ascend.
     """
     edges = list(edges)
+    if not all(isinstance(edge, int | float) for edge in edges):
+        raise InputError(f"bins {edges} of {values.name}: give numbers")
     if not edges or any(low >= high for low, high in pairwise(edges)):
         raise InputError(f"bins {edges} of {values.name}: give one or more ascending numbers")
-    whole = all(float(edge).is_integer() for edge in edges)
+    numbers = values.astype(float)
+    whole = all(float(number).is_integer() for number in [*edges, *numbers.dropna()])
 
     def text(edge: float) -> str:
         return f"{edge:g}"
 
-    if whole:  # ages: people read 51-64, not (50, 64]
-        names = [f"<={text(edges[0])}"]
+    names = [f"<={text(edges[0])}"]
+    if whole:  # ages in years: people read 51-64, not (50, 64]
         names += [
             f"{text(low + 1)}-{text(high)}" if low + 1 < high else text(high) for low, high in pairwise(edges)
         ]
         names += [f">={text(edges[-1] + 1)}"]
-        # 50.5 years is still fifty years of age, so it stays below 51.
-        numbers = np.floor(values.astype(float))
     else:
-        names = [f"<={text(edges[0])}"]
         names += [f"{text(low)}-{text(high)}" for low, high in pairwise(edges)]
         names += [f">{text(edges[-1])}"]
-        numbers = values.astype(float)
     code = np.searchsorted(edges, numbers, side="left")
     levels = np.array([*names, MISSING], dtype=object)[np.where(np.isnan(numbers), len(names), code)]
     return categorical(pd.Series(levels, index=values.index), names)
@@ -122,6 +123,11 @@ def partitions(cases: pd.DataFrame, attributes: Sequence[str]) -> list[Partition
     """Every attribute alone, then every pair: what a report shows. Missing values are levels here."""
     subsets = [(a,) for a in attributes] + list(combinations(attributes, 2))
     return [partition(cases, subset, missing_as_level=True) for subset in subsets]
+
+
+def is_missing(name: str) -> bool:
+    """Whether a group is one of cases with a missing attribute: a level of its name is `missing`."""
+    return any(part.endswith(f"={MISSING}") for part in name.split(","))
 
 
 def membership(index: np.ndarray, groups: int) -> np.ndarray:

@@ -27,51 +27,63 @@ MODES: dict[str, Callable[[ConfigDict, Path], None]] = {"train": train, "evaluat
 
 
 def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
-    folds = config.data.folds
-    if not folds:
-        _one(config, workdir, workdir, training)
+    prepared = Path(config.data.store) if config.data.store else workdir / "store"
+    if not config.data.folds:
+        _one(config, workdir, prepared, training)
         return
-    if not -1 <= config.data.fold < folds:
+    folds = [_of_fold(config, fold) for fold in range(config.data.folds)]
+    paths = [workdir / f"fold_{fold}" for fold in range(len(folds))]
+    if not -1 <= config.data.fold < len(folds):
         raise InputError(
-            f"config.data.fold={config.data.fold} of {folds}: give 0 to {folds - 1}, or -1 for all"
+            f"config.data.fold={config.data.fold} of {len(folds)}: give 0 to {len(folds) - 1}, or -1 for all"
         )
-    wanted = range(folds) if config.data.fold < 0 else [config.data.fold]
-    paths = [workdir / f"fold_{fold}" for fold in range(folds)]
-    for fold in wanted:
-        one = config.copy_and_resolve_references()
-        one.data.fold = fold
-        print(f"fold {fold} of {folds}", flush=True)
-        _one(one, paths[fold], workdir, training)
+    # Folds that were run elsewhere or earlier must be folds of this same run.
+    for fold, path in zip(folds, paths, strict=True):
+        run_folder.check_config(path, fold)
+    for number, (fold, path) in enumerate(zip(folds, paths, strict=True)):
+        if config.data.fold in (-1, number):
+            print(f"fold {number} of {len(folds)}", flush=True)
+            _one(fold, path, prepared, training)
     waiting = [path.name for path in paths if not (path / "report" / "report.json").exists()]
     if waiting:
         print(f"the report over all folds waits for {', '.join(waiting)}", flush=True)
         return
-    one = config.copy_and_resolve_references()
-    one.data.fold = 0
-    cohort = load.load(one.data, one.seed)
-    cases = store.prepare(cohort.source, cohort.grid, workdir / "store")
-    page = evaluate.union(config, cohort, cases, workdir, paths)
+    cohort = load.load(folds[0].data, config.seed)
+    cases = store.prepare(cohort.source, cohort.grid, prepared)
+    page = evaluate.union(folds[0], cohort, cases, workdir, paths)
     print(f"all folds: {page}", flush=True)
 
 
-def _one(config: ConfigDict, workdir: Path, parent: Path, training: bool) -> None:
+def _of_fold(config: ConfigDict, fold: int) -> ConfigDict:
+    one = config.copy_and_resolve_references()
+    one.data.fold = fold
+    return one
+
+
+def _one(config: ConfigDict, workdir: Path, prepared: Path, training: bool) -> None:
     """One run. Everything that a user can get wrong is checked before the first byte is written."""
     run_folder.check_config(workdir, config)
     cohort = load.load(config.data, config.seed)
     external = load.load_external(config.data, cohort)
     made = experiment.build(config, cohort)
-    directory = Path(config.data.store) if config.data.store else parent / "store"
-    cases = store.prepare(cohort.source, cohort.grid, directory)
-    external_cases = (
-        (external, store.prepare(external.source, external.grid, directory)) if external else None
-    )
+    table = run_folder.table_fingerprint(cohort.cases, made.partition.index)
+    run_folder.check_data(workdir, table=table)
+    if not training and not (workdir / "checkpoints").is_dir():
+        raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
+    parts = [part for part in (cohort, external) if part]
+    for part in parts:
+        store.check(part.source, part.grid, prepared)
+    cases, *outside = [store.prepare(part.source, part.grid, prepared) for part in parts]
+    run_folder.check_data(workdir, table=table, pixels=cases.digest)
     if training:
         parameters = models.count(made.state.params)
         print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {parameters:,} parameters")
         counts = cohorts.table(cohort.cases, cohort.attributes)
         print(cohorts.text(counts), flush=True)
-        run_folder.open_run(workdir, config, {"fingerprint": cases.digest})
+        run_folder.open_run(workdir, config, table=table, pixels=cases.digest)
         counts.reset_index().to_csv(workdir / "cohort.csv", index=False)
         loop.train(config, made, cohort, cases, workdir)
-    page = evaluate.evaluate(config, made, cohort, cases, workdir, external_cases)
+    page = evaluate.evaluate(
+        config, made, cohort, cases, workdir, (external, outside[0]) if external else None
+    )
     print(f"report: {page}", flush=True)

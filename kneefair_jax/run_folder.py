@@ -1,6 +1,7 @@
 """The folder of one run: which config it belongs to, and in which environment it was made."""
 
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+import pandas as pd
 from ml_collections import ConfigDict
 
 from kneefair_jax.errors import InputError
 
-# What may change between two starts of one run: it does not touch training.
-FREE = ("report", "select", "data.external")
+# What may change between two starts of one run: it does not touch training, or `check_data` sees what it changes.
+FREE = ("report", "select", "data.external", "data.root", "data.metadata", "data.store")
 LIBRARIES = (
     "kneefair_jax",
     "jax",
@@ -34,8 +37,10 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
     """Refuses a folder that holds another run.
 
     Raises:
-        InputError: with the fields that differ.
+        InputError: with the fields that differ, or because `workdir` is a file.
     """
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"{workdir} is a file; give a folder, or a new name, as --workdir")
     path = workdir / "config.json"
     if not path.exists():
         return
@@ -51,11 +56,54 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
         )
 
 
-def open_run(workdir: Path, config: ConfigDict, cohort: dict[str, Any]) -> None:
-    """Writes `config.json` and `environment.json`; call `check_config` first."""
+def check_data(workdir: Path, **data: str) -> None:
+    """Refuses to go on with, or to score, a run on other data than it was started on.
+
+    Args:
+        workdir: the run's folder.
+        data: fingerprints by name, as given to `open_run`; names that are left out are not compared.
+
+    Raises:
+        InputError: one differs. A changed table deals patients anew: those trained on could be tested.
+    """
+    path = workdir / "environment.json"
+    then = json.loads(path.read_text())["data"] if path.exists() else data
+    if changed := [name for name, value in data.items() if then[name] != value]:
+        raise InputError(
+            f"{workdir} holds a run on other data (its {' and '.join(changed)} changed since); put the data back, "
+            "or give another --workdir"
+        )
+
+
+def table_fingerprint(cases: pd.DataFrame, group: np.ndarray) -> str:
+    """SHA-256 of which case is whose, in which split and which group, in the table's order."""
+    text = cases[["case_id", "patient_id", "split"]].assign(group=group).to_csv(index=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def open_run(workdir: Path, config: ConfigDict, **data: str) -> None:
+    """Writes `config.json` and, on the first start, `environment.json`; call the checks first.
+
+    Args:
+        workdir: the run's folder.
+        config: of the run.
+        data: fingerprints by name.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
-    write_json(workdir / "environment.json", {**environment(), **cohort})
+    if not (workdir / "environment.json").exists():
+        write_json(workdir / "environment.json", {**environment(), "data": data})
+
+
+def public(config: ConfigDict) -> dict[str, Any]:
+    """The config as JSON for a report, absolute paths cut to their last part: they name people and machines."""
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: cut(item) for key, item in value.items()}
+        return _cut(value) if isinstance(value, str) else value
+
+    return cut(json.loads(config.to_json_best_effort()))
 
 
 def environment() -> dict[str, Any]:
@@ -90,7 +138,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _command(argv: Sequence[str]) -> str:
-    """The command without its work folder: the same run elsewhere is the same command."""
+    """The command without its work folder, so that the same run elsewhere has the same; no absolute path."""
     kept, skip = [], False
     for word in argv:
         if skip or word.startswith(("--workdir=", "-workdir=")):
@@ -98,8 +146,13 @@ def _command(argv: Sequence[str]) -> str:
         elif word in ("--workdir", "-workdir"):
             skip = True
         else:
-            kept.append(word)
+            flag, equals, value = word.rpartition("=")
+            kept.append(flag + equals + _cut(value))
     return " ".join(["python", Path(kept[0]).name, *kept[1:]])
+
+
+def _cut(value: str) -> str:
+    return Path(value).name if Path(value).expanduser().is_absolute() else value
 
 
 def _commit() -> str | None:

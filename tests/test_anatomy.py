@@ -40,3 +40,25 @@ def test_every_scheme_can_be_drawn():
     assert all(len(structures) < len(anatomy.COLOURS) for structures in anatomy.SCHEMES.values())
     for name, parts in anatomy.UNIONS.items():
         assert any(set(parts) <= set(structures) for structures in anatomy.SCHEMES.values()), name
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Right lung", "Left lung"),
+        ("right_lung", "left_lung"),
+        ("lung-right", "lung-left"),
+        ("R femur", "L femur"),
+        ("femur r", "femur l"),
+        ("RIGHT lung", "left Lung"),
+    ],
+)
+def test_sides_are_found_however_they_are_written(names):
+    """The trap: a flip that swaps left and right without swapping the labels."""
+    assert anatomy.flip_table((*names, "heart")).tolist() == [0, 2, 1, 3]
+
+
+def test_a_side_without_its_partner_is_refused_and_words_are_whole():
+    with pytest.raises(InputError, match="'R femur' has no partner 'l femur'"):
+        anatomy.flip_table(("R femur", "tibia"))
+    assert anatomy.flip_table(("bright spot", "left over", "right over")).tolist() == [0, 1, 3, 2]

@@ -119,13 +119,23 @@ def test_folds_needs_a_training_share():
         cohort.folds(plain(9), 3, 0, (0, 0.5, 0.5), 0, [])
 
 
-def test_leak_names_the_patient_and_the_sides():
-    table = pd.DataFrame({"patient_id": ["P1", "P2", "P2"], "split": ["train", "test", "train"]})
+def test_leak_names_the_cases_and_the_sides_but_no_patient():
+    table = pd.DataFrame(
+        {"case_id": ["a", "b", "c"], "patient_id": ["P1", "P2", "P2"], "split": ["train", "test", "train"]}
+    )
     with pytest.raises(
-        InputError, match=r"patient 'P2' is in test and train \(1 such patients\).*same split"
-    ):
+        InputError, match=r"case 'b' in test and case 'c' in train \(1 such.*same split"
+    ) as error:
         cohort.check_no_leak(table)
+    assert "P2" not in str(error.value)
     cohort.check_no_leak(table[:2])
+
+
+def test_an_external_cohort_is_of_other_people():
+    main = pd.DataFrame({"case_id": ["a", "b"], "patient_id": ["P1", "P2"]})
+    cohort.check_apart(main, main.assign(patient_id=["X1", "X2"]))
+    with pytest.raises(InputError, match="external case 'b' has the patient_id of a case"):
+        cohort.check_apart(main, main.assign(patient_id=["X1", "P2"]))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ def run(tmp_path_factory):
     cohort, config = study.cohort(), study.config(steps=20, eval_every=10)
     cases = store.prepare(cohort.source, cohort.grid, workdir / "store")
     made = experiment.build(config, cohort)
-    run_folder.open_run(workdir, config, {"fingerprint": cases.digest})
+    run_folder.open_run(workdir, config, table="t", pixels=cases.digest)
     loop.train(config, made, cohort, cases, workdir)
     outside = study.cohort(8)
     table = outside.cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])

@@ -20,11 +20,17 @@ def cases(sex, race):
 
 
 def test_whole_edges_read_as_ages():
-    ages = pd.Series([50, 50.9, 51, 64, 65, 79, np.nan])
+    ages = pd.Series([50, 51, 64, 65, 79, np.nan])
     column = groups.binned(ages, (50, 64))
-    assert column.tolist() == ["<=50", "<=50", "51-64", "51-64", ">=65", ">=65", "missing"]
+    assert column.tolist() == ["<=50", "51-64", "51-64", ">=65", ">=65", "missing"]
     assert column.cat.categories.tolist() == ["<=50", "51-64", ">=65", "missing"]
     assert groups.binned(pd.Series([3, 2, 1]), (1, 2)).tolist() == [">=3", "2", "<=1"]
+
+
+def test_whole_edges_of_fractions_are_not_rounded():
+    """A body mass index of 25.4 is above 25."""
+    column = groups.binned(pd.Series([25.0, 25.4, 30.0, 30.1]), (25, 30))
+    assert column.tolist() == ["<=25", "25-30", "25-30", ">30"]
 
 
 def test_other_edges_belong_to_the_bin_they_close():
@@ -50,8 +56,8 @@ def test_binned_agrees_with_counting(numbers, edges):
         if np.isnan(number):
             assert level == groups.MISSING
         else:
-            above = sum(np.floor(number) > edge for edge in edges)
-            assert level.startswith("<=") == (above == 0) and level.startswith(">=") == (above == len(edges))
+            above = sum(number > edge for edge in edges)
+            assert level.startswith("<=") == (above == 0) and level.startswith(">") == (above == len(edges))
 
 
 def test_categorical_order_and_missing_last():

@@ -125,7 +125,7 @@ def test_evaluate_alone_with_an_external_cohort(films, straight, tmp_path):
     report = json.loads((workdir / "report" / "report.json").read_text())
     assert report["external"]["scores"]["dice"]["overall"]["cases"] == 24
     leak = launch(films, workdir, "--mode=evaluate", f"--config.data.external={films}")
-    assert leak.returncode == 2 and "patient 'p0' is in" in leak.stderr
+    assert leak.returncode == 2 and "external case 'c0' has the patient_id" in leak.stderr
 
 
 def edit(films, tmp_path, row=None, drop=(), **cells):
@@ -139,6 +139,24 @@ def edit(films, tmp_path, row=None, drop=(), **cells):
             table.loc[row - 2, column] = value
     table.drop(columns=list(drop)).to_csv(root / "metadata.csv", index=False)
     return root
+
+
+def test_a_table_that_changed_since_is_refused(films, straight, tmp_path):
+    """Other patient ids deal other splits: cases that were trained on would be tested."""
+    workdir = shutil.copytree(straight[1], tmp_path / "run")
+    table = pd.read_csv(films / "metadata.csv")
+    root = edit(films, tmp_path, patient_id=("q" + table["patient_id"]).tolist())
+    for mode in ("train", "evaluate"):
+        result = launch(root, workdir, f"--mode={mode}")
+        assert result.returncode == 2 and "its table changed since" in result.stderr
+
+
+def break_external(root):
+    """Another cohort beside this one, with a film that cannot be read."""
+    other = shutil.copytree(root, root.parent / "x")
+    table = pd.read_csv(other / "metadata.csv")
+    table.assign(patient_id="x" + table["patient_id"]).to_csv(other / "metadata.csv", index=False)
+    (other / "images/3.png").write_bytes(b"")
 
 
 def resize(root):
@@ -160,10 +178,24 @@ BAD = {
         {"split": ["train", "test", *["train"] * 18, *["validation", "test"] * 2]},
         None,
         ("--config.data.split_column=split",),
-        "patient 'p0' is in",
+        "'c0' in train and case 'c1' in test",
     ),
     "no metadata": ({}, lambda root: (root / "metadata.csv").unlink(), (), "metadata.csv"),
     "typo in the config": ({}, None, ("--config.train.stepz=3",), "Did you mean"),
+    "a name that results use": (
+        {"model": "unit 1"},
+        None,
+        ("--config.data.attributes=('sex','model')",),
+        "rename yours",
+    ),
+    "broken external image": (
+        {},
+        break_external,
+        ("--config.data.external={external}",),
+        "row 5",
+    ),
+    "nothing to evaluate": ({}, None, ("--mode=evaluate",), "holds no checkpoint"),
+    "negative seed": ({}, None, ("--config.seed=-1",), "seed=-1"),
     "not a number": ({}, None, ("--config.train.steps=many",), "steps"),
     "no such fold": ({}, None, ("--config.data.folds=3", "--config.data.fold=5"), "fold=5 of 3"),
 }
@@ -176,7 +208,7 @@ def test_bad_input_is_one_sentence_and_leaves_no_trace(name, films, tmp_path):
     if change:
         change(root)
     workdir = tmp_path / "workdir"
-    result = launch(root, workdir, *flags)
+    result = launch(root, workdir, *(flag.format(external=root.parent / "x") for flag in flags))
     assert result.returncode != 0
     assert "Traceback" not in result.stderr
     assert expected in result.stderr

@@ -3,9 +3,11 @@
 import json
 
 import pandas as pd
+import pytest
 
 from configs import folder as folder_config
 from kneefair_jax import modes
+from kneefair_jax.errors import InputError
 from tests.films import folder
 
 
@@ -36,6 +38,10 @@ def test_every_patient_is_scored_once_by_a_model_that_never_saw_it(tmp_path, cap
         table = pd.read_csv(tmp_path / "run" / f"fold_{fold}" / "cohort.csv")
         counts = table[table["group"] == "all"].set_index("split")["patients"]
         assert counts["test"] == 6 and counts["all"] == 12
+    other = config(root, fold=1)
+    other.loss = "focal"
+    with pytest.raises(InputError, match="holds a run of another config"):
+        modes.train(other, tmp_path / "run")
     # One store serves them all.
     assert len(list((tmp_path / "run" / "store" / "case_store").iterdir())) == 1
     modes.evaluate_only(config(root), tmp_path / "run")

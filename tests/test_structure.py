@@ -30,7 +30,7 @@ ALLOWED = {
         *("models", "losses", "mitigation", "metrics", "fairness"),
     },
     "run_folder": set(),
-    "evaluate": {"cohort", "groups", "data", "fairness", "report", "training"},
+    "evaluate": {"cohort", "groups", "data", "fairness", "report", "training", "run_folder"},
     "modes": {"cohort", "data", "models", "training", "run_folder", "evaluate"},
 }
 # Outside the package, the parts that other people's code imports need these alone.

@@ -54,7 +54,7 @@ def augment(
 
     Returns:
         image f32[B, H, W, C] and label i32[B, H, W]; what a turn or a shift brings in from outside repeats the
-        border's grey value, and is background in the label.
+        border in both: a shaft that leaves the picture goes on.
     """
     keys = jax.vmap(lambda p: jax.random.fold_in(key, p))(position)
     one = lambda k, i, t: _intensity(k, *_geometry(k, i, t, strength, flip_table), strength)  # noqa: E731
@@ -83,9 +83,7 @@ def _geometry(
     cosine, sine = jnp.cos(angle) / zoom, jnp.sin(angle) / zoom
     source = [cosine * y - sine * x + (height - 1) / 2, sine * y + cosine * x + (width - 1) / 2]
     warp = jax.vmap(lambda channel: map_coordinates(channel, source, order=1, mode="nearest"), -1, -1)
-    inside = (source[0] > -0.5) & (source[0] < height - 0.5) & (source[1] > -0.5) & (source[1] < width - 0.5)
-    turned = map_coordinates(label, source, order=0, mode="nearest")
-    return warp(image), jnp.where(inside, turned, 0)
+    return warp(image), map_coordinates(label, source, order=0, mode="nearest")
 
 
 def _intensity(

@@ -150,7 +150,7 @@ def _found_structures(path: Path, cases: Sequence[Case]) -> tuple[str, ...]:
     if not 1 <= highest <= _MAX_FOUND:
         raise InputError(
             f"{path}: the highest label in the masks is {highest}; number the structures 1, 2, ... "
-            "(a mask of 0 and 255 becomes 0 and 1), or name them in data.structures"
+            "(in a mask of 0 and 255, make 255 a 1), or name them in data.structures"
         )
     return tuple(f"structure {label}" for label in range(1, highest + 1))
 

@@ -1,6 +1,6 @@
 """A config's `data` section -> the cohort: its source of cases, with every case in a split."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,12 @@ from kneefair_jax.data.source import Source
 from kneefair_jax.errors import InputError, choose
 
 EXTERNAL = "external"
+
+# Columns of the per-case table, now or as designed.
+RESERVED = {
+    *("case_id", "patient_id", "split", "model", "structure"),
+    *("dice", "iou", "hd95_mm", "assd_mm", "nsd", "true_area_mm2", "pred_area_mm2"),
+}
 
 
 class Cohort(NamedTuple):
@@ -52,7 +58,7 @@ SOURCES: dict[str, Callable[[ConfigDict, int], tuple[Source, int]]] = {"folder":
 
 
 def load(data: ConfigDict, seed: int) -> Cohort:
-    """Reads the table of cases and splits it by patient; no pixel is read yet.
+    """Reads the table of cases and splits it by patient; no image is read yet.
 
     Args:
         data: the config's `data` section.
@@ -61,10 +67,18 @@ def load(data: ConfigDict, seed: int) -> Cohort:
     Raises:
         InputError: the table or the section cannot be used.
     """
+    if seed < 0:
+        raise InputError(f"config.seed={seed}: give 0 or more")
+    if data.folds and data.folds < 2:
+        raise InputError(f"config.data.folds={data.folds}: give at least 2 folds, or 0 for none")
+    if not data.folds and data.fold != -1:
+        raise InputError(f"config.data.fold={data.fold} needs data.folds, the number of folds")
     if len(data.size) != 2 or min(data.size) < 1:
         raise InputError(f"config.data.size={tuple(data.size)}: give height and width in pixels")
     source, channels = choose(SOURCES, data.source, "data.source")(data, seed)
     cases, attributes = source.cases, tuple(data.attributes)
+    if reserved := sorted(set(attributes) & RESERVED):
+        raise InputError(f"config.data.attributes: {reserved[0]!r} is a column of the results; rename yours")
     if absent := [name for name in attributes if name not in cases]:
         raise InputError(f"config.data.attributes: the cases have no {absent[0]!r}; there is {list(cases)}")
     if "split" in cases and data.folds:
@@ -105,10 +119,5 @@ def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
         there.structures = ",".join(main.structures)
     source, channels = _folder(there, 0)
     cases = source.cases.assign(split=EXTERNAL)
-    _check_apart(main.cases, cases)
+    cohort.check_apart(main.cases, cases)
     return Cohort(source, cases, main.attributes, source.structures, (*there.size, channels), main.named)
-
-
-def _check_apart(main: pd.DataFrame, external: pd.DataFrame) -> None:
-    together: Sequence[str] = ["patient_id", "split"]
-    cohort.check_no_leak(pd.concat([main[together].assign(split="data.root"), external[together]]))

@@ -68,6 +68,8 @@ def require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any]) 
     columns = ", ".join(table.columns)
     for name in REQUIRED:
         if name not in table:
+            if len(table.columns) == 1 and ";" in table.columns[0]:
+                raise InputError(f"{path}: its cells are separated by semicolons; save it with commas")
             hint = " (repeat case_id in it if no two cases share a patient)" if name == "patient_id" else ""
             raise InputError(f"{path}: column {name!r} is missing; add it{hint}; there are: {columns}")
     attributes = tuple(config["attributes"])

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,20 @@ def fingerprint(source: Source, grid: tuple[int, int, int]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def check(source: Source, grid: tuple[int, int, int], directory: Path) -> None:
+    """Reads every pixel of a source that is yet to be prepared; nothing is written.
+
+    Raises:
+        InputError: a case's arrays cannot be used.
+    """
+    if not (_folder(source, grid, directory) / DIGEST_FILE).exists():
+        source.check()
+
+
+def _folder(source: Source, grid: tuple[int, int, int], directory: Path) -> Path:
+    return directory / CaseStore.name / fingerprint(source, grid) / str(CaseStore.VERSION)
+
+
 class Cases:
     """The prepared cases, by row: `cases[k]` -> `{"image", "label", "spacing"}`.
 
@@ -89,15 +104,15 @@ class Cases:
 def prepare(source: Source, grid: tuple[int, int, int], directory: Path) -> Cases:
     """Opens the store of a source on a grid (H, W, C) below `directory`, and writes it first unless it is there.
 
-    The source's pixels are checked before anything is written; TFDS writes beside the final folder and renames it, so
-    an interrupted preparation leaves nothing that a later one would take for whole.
+    TFDS writes beside the final folder and renames it, and the digest is written last, so an interrupted preparation
+    leaves nothing that a later one would take for whole. Call `check` first.
 
     Raises:
-        InputError: a case cannot be read, or the store on disk is damaged.
+        InputError: the store on disk is damaged.
     """
-    final = directory / CaseStore.name / fingerprint(source, grid) / str(CaseStore.VERSION)
+    final = _folder(source, grid, directory)
     if not (final / DIGEST_FILE).exists():
-        source.check()
+        shutil.rmtree(final, ignore_errors=True)
         tfds.disable_progress_bar()
         # TFDS announces a "download", which this is not.
         with contextlib.redirect_stdout(io.StringIO()):

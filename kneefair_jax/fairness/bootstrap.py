@@ -3,6 +3,10 @@
 import numpy as np
 from scipy import stats
 
+# Below this a resample's range bounds the interval: of 95 % intervals from normal scores, those of 2 patients cover
+# the mean in 50 % of cohorts, of 3 in 75 %, of 4 in 87 %, of 5 in 92 %, of 8 in 94 % (4,000 cohorts each).
+MIN_PATIENTS = 5
+
 # Draws x patients held at once: 64 MiB of weights.
 CHUNK = 1 << 23
 
@@ -33,7 +37,7 @@ def mean_intervals(
         confidence: of each interval.
 
     Returns:
-        f64[K, 2]; NaN where fewer than two patients have the score.
+        f64[K, 2]; NaN where fewer than `MIN_PATIENTS` patients have the score.
     """
     patients = len(scores)
     known = ~np.isnan(scores)
@@ -50,6 +54,6 @@ def mean_intervals(
         )
     intervals = np.full((scores.shape[1], 2), np.nan)
     for k, n in enumerate(known.sum(0)):
-        if n >= 2:
+        if n >= MIN_PATIENTS:
             intervals[k] = np.nanquantile(means[:, k], expanded_levels(int(n), confidence))
     return intervals

@@ -1,5 +1,6 @@
 """The per-case table -> every fairness number of the report, for the groups of each attribute and each pair."""
 
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,8 +35,9 @@ def scores(
         seed: of the bootstrap; the same table and seed give the same numbers.
 
     Returns:
-        `{score: {"overall", "groups", "summaries", "structures"}}` as DESIGN's schema 1 has it. Undefined numbers
-        are None. Intervals of the summaries are None in this version.
+        `{score: {"overall", "groups", "summaries", "structures"}}`: `report.json`, schema 1. Undefined numbers are
+        None, as are the intervals of summaries in this version. A group also says whether it is `ranked`, and if
+        not, why (`unranked`).
     """
     # Sorted, so that neither the order of rows nor that of batches changes a resample.
     rows = cases.drop_duplicates("case_id").set_index("case_id").sort_index()
@@ -43,10 +45,11 @@ def scores(
     values = np.stack([_column(cases, rows.index, *column) for column in columns], axis=1)
     patients = rows["patient_id"].to_numpy()
 
-    def describe(member: np.ndarray, stream: int) -> list[dict[str, Any]]:
+    def describe(member: np.ndarray, group: str) -> list[dict[str, Any]]:
         """Mean and interval of each column over the patients of one group."""
         by_patient = _patient_means(values[member], patients[member])
-        rng = np.random.default_rng([seed, stream])
+        # Drawn by name: what other groups there are changes nothing.
+        rng = np.random.default_rng([seed, zlib.crc32(group.encode())])
         intervals = bootstrap.mean_intervals(by_patient, rng, draws)
         known = ~np.isnan(by_patient)
         return [
@@ -59,17 +62,15 @@ def scores(
             for k in range(len(columns))
         ]
 
-    overall = describe(np.ones(len(rows), bool), 0)
+    overall = describe(np.ones(len(rows), bool), "all")
     blocks = [{"overall": overall[k], "groups": {}, "summaries": {}} for k in range(len(columns))]
-    stream = 0
     for partition in groups.partitions(rows, attributes):
         name = ",".join(partition.attributes)
         ranked: list[list[tuple[str, float]]] = [[] for _ in columns]
         for g, group in enumerate(partition.names):
-            stream += 1
-            for k, entry in enumerate(describe(partition.index == g, stream)):
-                missing = f"={groups.MISSING}" in group
-                entry["ranked"] = not missing and entry["patients"] >= min_group_patients
+            for k, entry in enumerate(describe(partition.index == g, group)):
+                entry["unranked"] = _why_unranked(group, entry["patients"], min_group_patients)
+                entry["ranked"] = entry["unranked"] is None
                 blocks[k]["groups"][group] = entry
                 if entry["ranked"]:
                     ranked[k].append((group, entry["mean"]))
@@ -96,6 +97,12 @@ def _patient_means(values: np.ndarray, patients: np.ndarray) -> np.ndarray:
     """f[N, K] scores of cases -> f[P, K] means over each patient's cases, NaN left out."""
     frame = pd.DataFrame(values).groupby(patients, sort=True).mean()
     return frame.to_numpy(float)
+
+
+def _why_unranked(group: str, patients: int, minimum: int) -> str | None:
+    if groups.is_missing(group):
+        return "not a group: unknown"
+    return f"too few to rank (n < {minimum})" if patients < max(minimum, 1) else None
 
 
 def _summaries(ranked: list[tuple[str, float]], overall: float | None) -> dict[str, Any]:

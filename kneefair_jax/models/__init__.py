@@ -11,6 +11,7 @@ from kneefair_jax.models.standardise import standardise as standardise
 from kneefair_jax.models.unet import UNet as UNet
 
 MODELS = {"unet": UNet}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def create(config: Mapping[str, Any], classes: int, axis_name: str | None = None) -> UNet:
@@ -22,13 +23,13 @@ def create(config: Mapping[str, Any], classes: int, axis_name: str | None = None
         axis_name: mapped axis over which batch statistics are taken, inside `jax.pmap` or `jax.shard_map`.
 
     Raises:
-        InputError: there is no network of that name.
+        InputError: there is no network, or no type, of that name.
         TypeError: the network has no such field.
     """
     fields = dict(config)
     network = choose(MODELS, fields.pop("name"), "model.name")
     fields["widths"] = tuple(fields["widths"])
-    fields["dtype"] = jnp.dtype(fields["dtype"])
+    fields["dtype"] = choose(DTYPES, fields["dtype"], "model.dtype")
     return network(classes=classes, axis_name=axis_name, **fields)
 
 

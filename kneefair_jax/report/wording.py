@@ -103,7 +103,7 @@ def opening(report: dict[str, Any]) -> str:
     sentences.append(
         "Where no interval stands beside a summary, it only describes this sample. Gaps in small samples may "
         f"be noise. Groups of fewer than {smallest} patients are shown but not ranked: too few to rank "
-        f"(n < {smallest})."
+        f"(n < {smallest}). Nor are patients whose attribute is missing."
     )
     return " ".join(sentences)
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from kneefair_jax import anatomy, groups, losses, mitigation, models
@@ -14,7 +13,7 @@ from kneefair_jax.data import sampling
 from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.data.load import Cohort
 from kneefair_jax.errors import InputError, choose
-from kneefair_jax.training import optimizer, selection, sharding, state, steps
+from kneefair_jax.training import limits, optimizer, selection, sharding, state, steps
 
 
 class Experiment(NamedTuple):
@@ -47,7 +46,7 @@ def build(config: ConfigDict, cohort: Cohort) -> Experiment:
     Raises:
         InputError: the config names something that there is not, or that cannot work together.
     """
-    _check_counts(config)
+    limits.check(config)
     mesh = sharding.data_mesh()
     sharding.check_batch_size(config.train.batch_size, mesh)
     choose(selection.RULES, config.select, "select")
@@ -57,9 +56,8 @@ def build(config: ConfigDict, cohort: Cohort) -> Experiment:
             f"config.train.batch_size={config.train.batch_size} is more than the {len(train_rows)} training cases"
         )
     partition = mitigation_groups(cohort, config.mitigation.groups)
-    counts = np.bincount(
-        partition.index[train_rows][partition.index[train_rows] >= 0], minlength=len(partition.names)
-    )
+    # Of the training cases alone: those that objectives weigh.
+    counts = partition._replace(index=partition.index[train_rows]).counts
     model = models.create(config.model, classes=len(cohort.structures) + 1)
     loss = choose(losses.LOSSES, config.loss, "loss")
     objective = choose(mitigation.OBJECTIVES, config.mitigation.objective, "mitigation.objective")()
@@ -106,9 +104,3 @@ def mitigation_groups(cohort: Cohort, attributes: Sequence[str]) -> groups.Parti
             f"{tuple(cohort.attributes)}"
         )
     return groups.partition(cohort.cases, attributes)
-
-
-def _check_counts(config: ConfigDict) -> None:
-    for name in ("batch_size", "steps", "eval_every", "log_every"):
-        if config.train[name] < 1:
-            raise InputError(f"config.train.{name}={config.train[name]}: give a whole number of at least 1")

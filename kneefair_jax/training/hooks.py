@@ -17,7 +17,9 @@ class MetricWriter:
     def __init__(self, directory: Path, step: int):
         path = directory / "metrics.jsonl"
         kept = [record for record in read(path) if record["step"] <= step]
-        path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        temporary.replace(path)
         self._lines = path.open("a")
         self._events = tensorboardX.SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
 

@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import optax
 from ml_collections import ConfigDict
 
 from kneefair_jax.data import pipeline
 from kneefair_jax.data.load import Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.groups import Partition
-from kneefair_jax.training import scoring, sharding
+from kneefair_jax.training import scoring, selection, sharding
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.experiment import Experiment
 from kneefair_jax.training.hooks import MetricWriter, Progress
 
 
 class NonFiniteLossError(RuntimeError):
-    """Training has diverged."""
+    """Training has diverged: the loss or a parameter is not a finite number."""
 
 
 def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Cases, workdir: Path) -> None:
@@ -30,7 +31,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Cas
     killed and started again ends in the same state as one that was not.
 
     Raises:
-        NonFiniteLossError: the loss is no longer finite; the last good checkpoint is kept.
+        NonFiniteLossError: the loss or a parameter is not finite; the last good checkpoint is kept.
     """
     steps, batch_size = config.train.steps, config.train.batch_size
     partition, mesh = experiment.partition, experiment.mesh
@@ -83,19 +84,24 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Cas
                 # The only place where the host waits for the device.
                 record = _summary(step, jax.device_get(pending), partition.names)
                 pending = []
-                if not math.isfinite(record["loss"]):
+                # The loss is of the parameters before the update, so these are looked at too.
+                if not math.isfinite(record["loss"] + float(optax.tree.norm(state.params))):
+                    good = checkpoints.latest()
                     raise NonFiniteLossError(
-                        f"the loss at step {step} is {record['loss']}; the last good checkpoint is step "
-                        f"{checkpoints.latest()} in {workdir}. Lower optimizer.learning_rate or clip_norm."
+                        f"training diverged at step {step} (loss {record['loss']}); "
+                        + (
+                            f"the last good checkpoint is step {good}"
+                            if good
+                            else "there is no checkpoint yet"
+                        )
+                        + ". Lower optimizer.learning_rate or optimizer.clip_norm, with another --workdir."
                     )
                 writer.write(record)
                 print(progress.line(step, record["loss"]), flush=True)
             if evaluate:
                 result = validate()
-                worst = min(result["groups"].values(), default=result["overall"])
-                writer.write(
-                    {"step": step, "validation": {"overall": result["overall"], "worst_group": worst}}
-                )
+                shown = {"overall": result["overall"], "worst_group": selection.worst(result)}
+                writer.write({"step": step, "validation": shown})
                 checkpoints.save(state, result, seconds_before + time.perf_counter() - started)
                 progress.skip()
 

@@ -27,7 +27,9 @@ def schedule(config: Mapping[str, Any], steps: int) -> optax.Schedule:
     after = choose(SCHEDULES, config["schedule"], "optimizer.schedule")(peak, max(steps - warmup, 1))
     if not warmup:
         return after
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+    # The first update counts: warm-up starts a step above 0.
+    rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
+    return optax.join_schedules([rise, after], [warmup])
 
 
 def create(config: Mapping[str, Any], steps: int) -> optax.GradientTransformation:

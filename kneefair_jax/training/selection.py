@@ -20,12 +20,13 @@ def overall(records: Sequence[Record]) -> Record:
 
 def worst_group(records: Sequence[Record]) -> Record:
     """The best mean of the group that is worst."""
-    return max(records, key=lambda record: (_lowest(record), -record["step"]))
+    return max(records, key=lambda record: (worst(record), -record["step"]))
 
 
 def utopia(records: Sequence[Record]) -> Record:
     """The smallest Euclidean distance to U, U_g being the best mean of group g over all records (MEDFAIR)."""
-    names = records[0]["groups"]
+    # A group whose masks are all empty has a score only where something was predicted.
+    names = set.intersection(*(set(record["groups"]) for record in records))
     best = {name: max(record["groups"][name] for record in records) for name in names}
 
     def distance(record: Record) -> float:
@@ -48,10 +49,12 @@ def kept(records: Sequence[Record]) -> set[int]:
     return steps
 
 
-def _lowest(record: Record) -> float:
+def worst(record: Record) -> float:
+    """The mean of the group that is worst; the overall mean where there is no group."""
     return min(record["groups"].values(), default=record["overall"])
 
 
 def _dominates(a: Record, b: Record) -> bool:
-    """Whether a is better than b in every group."""
-    return bool(b["groups"]) and all(a["groups"][name] > b["groups"][name] for name in b["groups"])
+    """Whether a is better than b in every group that both have."""
+    names = a["groups"].keys() & b["groups"].keys()
+    return bool(names) and all(a["groups"][name] > b["groups"][name] for name in names)

@@ -29,7 +29,7 @@ def table(**columns):
         "image": [f"images/{i}.png" for i in range(4)],
         "mask": [f"masks/{i}.png" for i in range(4)],
         "sex": ["male", "female", "NA", "male"],
-        "age": ["50", "70.5", "", "51"],
+        "age": ["50", "70", "", "51"],
     }
     return pd.DataFrame(rows | columns)
 
@@ -180,7 +180,11 @@ BAD_TABLES = [
         {"split_column": "s"},
         "row 4: split 'dev' is unknown; use train",
     ),
-    (put(s=["train", "test", "val", "test"]), {"split_column": "s"}, "patient 'P1' is in test and train"),
+    (
+        put(s=["train", "test", "val", "test"]),
+        {"split_column": "s"},
+        "case 'a' in train and case 'b' in test",
+    ),
 ]
 
 

@@ -56,13 +56,24 @@ def test_the_digest_is_of_the_pixels(tmp_path):
     assert a.digest == b.digest != c.digest
 
 
-def test_pixels_are_checked_before_anything_is_written(tmp_path):
+def test_pixels_are_checked_without_writing_and_only_when_they_will_be_read(tmp_path):
     def check():
         raise InputError("row 3: broken")
 
+    broken = source()._replace(check=check)
     with pytest.raises(InputError, match="row 3"):
-        store.prepare(source()._replace(check=check), GRID, tmp_path / "store")
+        store.check(broken, GRID, tmp_path / "store")
     assert not (tmp_path / "store").exists()
+    store.prepare(source(), GRID, tmp_path / "store")
+    store.check(broken, GRID, tmp_path / "store")
+
+
+def test_a_kill_before_the_digest_is_written_leaves_the_same_store(tmp_path):
+    """TFDS takes the renamed folder for whole; its digest would be that of nothing."""
+    first = store.prepare(source(), GRID, tmp_path)
+    (digest,) = tmp_path.rglob(store.DIGEST_FILE)
+    digest.unlink()
+    assert store.prepare(source(), GRID, tmp_path).digest == first.digest
 
 
 def test_an_interrupted_preparation_is_not_taken_for_whole(tmp_path):

@@ -28,6 +28,13 @@ def test_covers_as_often_as_it_says():
     assert 0.925 < covered < 0.975
 
 
+def test_too_few_patients_have_no_interval_rather_than_a_wrong_one():
+    scores = np.random.default_rng(0).normal(size=(bootstrap.MIN_PATIENTS, 1))
+    rng = np.random.default_rng(1)
+    assert np.isfinite(bootstrap.mean_intervals(scores, rng, draws=200)).all()
+    assert np.isnan(bootstrap.mean_intervals(scores[1:], rng, draws=200)).all()
+
+
 def test_missing_scores_are_left_out_and_one_patient_has_no_interval():
     rng = np.random.default_rng(0)
     scores = np.column_stack([rng.normal(size=20), np.full(20, np.nan)])

@@ -73,6 +73,7 @@ def test_missing_is_shown_and_never_ranked_nor_folded():
     result = scores(table(), minimum=1)["dice"]
     missing = result["groups"]["age=missing"]
     assert missing["patients"] == 1 and missing["ranked"] is False and missing["interval"] is None
+    assert missing["unranked"] == "not a group: unknown"
     counts = sum(result["groups"][f"age={age}"]["patients"] for age in ("young", "old"))
     assert counts == 11
 
@@ -80,6 +81,7 @@ def test_missing_is_shown_and_never_ranked_nor_folded():
 def test_small_groups_are_shown_but_not_ranked():
     result = scores(table(), minimum=5)["dice"]
     assert result["groups"]["age=old"]["ranked"] is False
+    assert result["groups"]["age=old"]["unranked"] == "too few to rank (n < 5)"
     assert result["groups"]["age=old"]["mean"] is not None
     assert all(entry["value"] is None for entry in result["summaries"]["age"].values())
     assert result["summaries"]["age"]["worst"]["group"] is None
@@ -95,6 +97,7 @@ def test_a_structure_that_a_group_never_has_is_null():
         "patients": 0,
         "cases": 0,
         "ranked": False,
+        "unranked": "too few to rank (n < 3)",
     }
     assert tibia["summaries"]["sex"]["gap"]["value"] is None
 
@@ -111,3 +114,17 @@ def test_a_perfect_score_has_no_ratio():
     frame = table()
     frame.loc[frame["sex"] == "f", ["dice", "iou"]] = 1.0
     assert scores(frame)["dice"]["summaries"]["sex"]["ser"]["value"] is None
+
+
+def test_a_level_that_merely_begins_like_missing_is_a_group():
+    frame = table()
+    frame["sex"] = frame["sex"].cat.rename_categories({"f": "missing teeth", "m": "teeth"})
+    result = scores(frame)["dice"]
+    assert result["groups"]["sex=missing teeth"]["ranked"] and result["summaries"]["sex"]["gap"]["value"]
+
+
+def test_other_groups_do_not_move_a_group_s_interval():
+    frame = table()
+    with_age = scores(frame)["dice"]["groups"]["sex=f"]
+    alone = module.scores(frame, STRUCTURES, ("sex",), min_group_patients=3, draws=200, seed=0)
+    assert alone["dice"]["groups"]["sex=f"] == with_age

@@ -30,6 +30,7 @@ def part(shift: float) -> dict:
             "patients": 4 if name in SMALL else 31,
             "cases": 8 if name in SMALL else 62,
             "ranked": name not in SMALL,
+            "unranked": "not a group: unknown" if name in SMALL else None,
         }
         for name, mean in MEANS.items()
     }

@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 
+from kneefair_jax import groups
 from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
 from kneefair_jax.training import experiment, hooks, loop, selection
@@ -89,7 +90,7 @@ def test_another_number_of_devices_trains_the_same(prepared, tmp_path, monkeypat
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_path):
     config = study.config(steps=6, eval_every=2)
     config.optimizer.update({"name": "sgd", "learning_rate": 1e30, "clip_norm": 0.0, "warmup_steps": 0})
-    with pytest.raises(loop.NonFiniteLossError, match=r"the loss at step \d is (nan|inf)"):
+    with pytest.raises(loop.NonFiniteLossError, match=r"diverged at step \d .*checkpoint"):
         run(config, prepared, tmp_path)
 
 
@@ -100,6 +101,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_pa
         ("train", "batch_size", 64, "more than the 24 training cases"),
         ("train", "steps", 0, "at least 1"),
         ("train", "log_every", 0, "at least 1"),
+        ("augment", "flip", 2.0, "from 0 to 1"),
+        ("augment", "scale", -1.0, "at least 0"),
+        ("optimizer", "learning_rate", -1.0, "at least 0"),
+        ("model", "widths", (0, 4), "channels of each level"),
+        ("model", "dtype", "float33", "give one of bfloat16, float32"),
+        ("report", "bootstrap_draws", 0, "at least 1"),
         ("mitigation", "groups", ("race", "age"), "give one or more of data.attributes"),
         ("mitigation", "groups", (), "give one or more of data.attributes"),
         ("mitigation", "objective", "magic", "give one of erm, reweighted"),
@@ -136,3 +143,23 @@ def test_unnamed_labels_are_never_flipped(prepared):
     config.augment.flip = 0.0
     made = experiment.build(config, cohort)
     assert losses[False] == float(made.train_step(made.state, batch)[1]["loss"]) != losses[True]
+
+
+def test_groups_are_counted_in_the_training_split_alone(prepared):
+    """The trap: weights from the counts of the whole cohort."""
+    cohort, _ = prepared
+    config = study.config()
+    config.mitigation.update({"objective": "reweighted", "groups": ("race",)})
+    table = cohort.cases.copy()
+    table["race"] = np.where((np.arange(len(table)) < 20) | (table["split"] != "train"), "A", "B")
+    table["race"] = groups.categorical(table["race"])
+    made = experiment.build(config, cohort._replace(cases=table))
+    np.testing.assert_allclose(made.state.objective, [24 / (2 * 20), 24 / (2 * 4)])
+
+
+def test_a_step_too_far_is_noticed_before_it_is_saved(prepared, tmp_path):
+    config = study.config(steps=1, eval_every=1)
+    config.optimizer.update({"name": "sgd", "learning_rate": 1e38, "clip_norm": 0.0, "warmup_steps": 0})
+    with pytest.raises(loop.NonFiniteLossError, match="there is no checkpoint yet"):
+        run(config, prepared, tmp_path)
+    assert Checkpoints(tmp_path / "checkpoints").latest() is None

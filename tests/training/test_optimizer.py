@@ -15,7 +15,7 @@ def fields(**changes):
 def test_warm_up_then_cosine_to_zero():
     rate = optimizer.schedule(fields(learning_rate=1.0, warmup_steps=10), 110)
     np.testing.assert_allclose(
-        [rate(0), rate(5), rate(10), rate(60), rate(110)], [0, 0.5, 1, 0.5, 0], atol=1e-6
+        [rate(0), rate(5), rate(10), rate(60), rate(110)], [1 / 11, 6 / 11, 1, 0.5, 0], atol=1e-6
     )
 
 

@@ -26,6 +26,15 @@ def test_ties_go_to_the_earlier_step():
     assert {rule(records)["step"] for rule in selection.RULES.values()} == {1}
 
 
+def test_a_group_without_a_score_at_some_step_is_not_compared():
+    records = [
+        {"step": 1, "overall": 0.5, "groups": {"a": 0.5, "b": 0.1}},
+        {"step": 2, "overall": 0.6, "groups": {"a": 0.6}},
+    ]
+    assert {rule(records)["step"] for rule in selection.RULES.values()} == {2}
+    assert selection.kept(records) == {2}
+
+
 def test_without_groups_the_worst_is_the_overall():
     records = [{"step": step, "overall": step / 10, "groups": {}} for step in (1, 3, 2)]
     assert selection.worst_group(records)["step"] == 3

@@ -1,0 +1,47 @@
+"""The numbers that a config may hold; whatever lies outside is refused before any work starts."""
+
+import math
+
+from ml_collections import ConfigDict
+
+from kneefair_jax.errors import InputError
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "train.batch_size": (1, math.inf),
+    "train.steps": (1, math.inf),
+    "train.eval_every": (1, math.inf),
+    "train.log_every": (1, math.inf),
+    "model.convolutions": (1, math.inf),
+    "optimizer.learning_rate": (0, math.inf),
+    "optimizer.warmup_steps": (0, math.inf),
+    "optimizer.weight_decay": (0, math.inf),
+    "optimizer.clip_norm": (0, math.inf),
+    "augment.flip": (0, 1),
+    "augment.rotation": (0, 180),
+    "augment.scale": (0, math.inf),
+    "augment.shift": (0, 1),
+    "augment.gamma": (0, math.inf),
+    "augment.contrast": (0, 1),
+    "augment.noise": (0, math.inf),
+    "report.min_group_patients": (1, math.inf),
+    "report.bootstrap_draws": (1, math.inf),
+}
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses numbers outside of `LIMITS`, and a network without channels.
+
+    Raises:
+        InputError: naming the field, its value and what it may be.
+    """
+    for field, (low, high) in LIMITS.items():
+        section, name = field.split(".")
+        value = config[section][name]
+        if not low <= value <= high:
+            allowed = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+            raise InputError(f"config.{field}={value}: give a number {allowed}")
+    widths = tuple(config.model.widths)
+    if not widths or min(widths) < 1:
+        raise InputError(
+            f"config.model.widths={widths}: give the channels of each level, such as (16, 32, 64)"
+        )
