@@ -1,7 +1,10 @@
 """A folder of radiographs, masks and a metadata.csv: the config for your own data.
 
-python launch.py --config=configs/folder.py --config.data.root=DIR --workdir=runs/mine \
+    python launch.py --config=configs/folder.py --config.data.root=DIR --workdir=runs/mine \\
         --config.data.structures="femur,tibia,fibula,patella" --config.data.attributes="('sex','age')"
+
+Measured on 2 CPU cores, JSRT chest films with lung and heart masks as the folder (246 patients, structures
+"right lung,left lung,heart"): JSRT
 """
 
 from ml_collections import ConfigDict

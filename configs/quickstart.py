@@ -1,4 +1,9 @@
-"""A phantom study in minutes."""
+"""A phantom study in minutes: a rare group whose bones look different, and the gap that follows.
+
+    python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
+
+Measured on 2 CPU cores: QUICK
+"""
 
 from ml_collections import ConfigDict
 

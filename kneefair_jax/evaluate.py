@@ -93,7 +93,6 @@ def evaluate(
     if external:
         outside = table[(table["split"] == EXTERNAL) & (table["model"] == config.select)]
         report["external"] = {
-            "name": EXTERNAL,
             "fingerprint": external[1].digest,
             "scores": _scores(config, cohort, outside),
         }
@@ -210,6 +209,7 @@ def _report(
             "fingerprint": cases.digest,
             "model": config.select,
             "grid": list(cohort.grid[:2]),
+            "spacing": _one_spacing(cases),
             "absent": {structure: int(n) for structure, n in absent.items()},
             **{key: environment[key] for key in ("versions", "commit", "device", "command")},
         },
@@ -237,7 +237,7 @@ def _of_run(config: ConfigDict, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _examples(test: pd.DataFrame, cohort: Cohort, cases: Cases, predictions: Any) -> list[CaseView]:
-    """The best, median and worst case of each level of each attribute."""
+    """The best, median and worst case of each level of each attribute; fewer where there are fewer."""
     macro = test.groupby("case_id")["dice"].mean().dropna()
     row_of = {case_id: row for row, case_id in enumerate(cohort.cases["case_id"])}
     rows = cohort.cases.iloc[[row_of[case_id] for case_id in macro.index]]
@@ -247,6 +247,8 @@ def _examples(test: pd.DataFrame, cohort: Cohort, cases: Cases, predictions: Any
         for g, name in enumerate(partition.names):
             ranked = macro[partition.index == g].sort_values(kind="stable", ascending=False)
             places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
+            if len(ranked) < len(places):
+                places = {"only": 0} if len(ranked) == 1 else {"best": 0, "worst": 1}
             for rank, place in places.items():
                 case_id = ranked.index[place]
                 example = cases[row_of[case_id]]
@@ -262,6 +264,13 @@ def _examples(test: pd.DataFrame, cohort: Cohort, cases: Cases, predictions: Any
                     )
                 )
     return views
+
+
+def _one_spacing(cases: Cases) -> list[float] | None:
+    """Mm per pixel down and across where all cases share it (and know it)."""
+    spacings = {tuple(cases[row]["spacing"].tolist()) for row in range(len(cases))}
+    spacing = [round(side, 4) for side in spacings.pop()]
+    return spacing if not spacings and np.isfinite(spacing).all() else None
 
 
 def _save(workdir: Path, predictions: dict[str, np.ndarray]) -> None:

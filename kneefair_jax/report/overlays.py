@@ -20,7 +20,7 @@ class CaseView(NamedTuple):
     Attributes:
         case_id: as in the per-case table.
         group: the group's name, `sex=female`.
-        rank: `best`, `median` or `worst` of its group.
+        rank: `best`, `median`, `worst` or `only` of its group.
         score: the case's macro Dice.
         image: u8[H,W] or u8[H,W,1].
         label: u8[H,W], the reference mask.

@@ -29,9 +29,8 @@ def write(
     Args:
         directory: made if absent.
         report: schema 1, with plain or numpy numbers; undefined ones None or NaN. `report["external"]`, if
-            present, is `{"name", "scores"}`.
-        cases: the per-case table; of several splits or models only `test` (or the run's `split`) and the
-            run's `model` are drawn.
+            present, holds `scores` of the same form.
+        cases: the rows of the per-case table that the scores are of: one split, one model.
         curves: records of the training run; empty for an audit of foreign predictions.
         examples: cases to show as pictures.
 
@@ -55,7 +54,7 @@ def page(
     scores, attributes = report["scores"], report["cohort"]["attributes"]
     shown = wording.blocks(scores["dice"]["groups"], attributes)
     single = [block for block in shown if "," not in block.key]
-    values = macro_by_group(_scored(cases, report["run"]), attributes, "dice")
+    values = macro_by_group(cases, attributes, "dice")
     external = report.get("external") or {}
     drawn = {
         "forest": figures.forest(scores["dice"], shown, "Dice", "forest"),
@@ -116,14 +115,6 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     return str(value)
-
-
-def _scored(cases: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows that the report's scores come from, where the table holds others too."""
-    for column, wanted in (("split", run.get("split", "test")), ("model", run.get("model"))):
-        if (cases[column] == wanted).any():
-            cases = cases[cases[column] == wanted]
-    return cases
 
 
 def _examples(examples: Sequence[CaseView], attributes: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
