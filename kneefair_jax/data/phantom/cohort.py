@@ -59,6 +59,7 @@ def _table(settings: Mapping[str, Any]) -> pd.DataFrame:
         levels = dict(zip(shares, dealt[deal], strict=True))
         rows += [{"case_id": f"{name}-{side}", "patient_id": name, "side": side, **levels} for side in sides]
     cases = pd.DataFrame(rows)
+    cases["side"] = groups.categorical(cases["side"], SIDES)
     for attribute, levels in shares.items():
         cases[attribute] = groups.categorical(cases[attribute], list(levels))
     return cases
