@@ -33,15 +33,25 @@ def main(argv: Sequence[str]) -> None:
     except NonFiniteLossError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Absl's parser; a mistyped field or a missing config file is one sentence too."""
     try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
+        rest = app.parse_flags_with_usage(argv)
+        _ = _CONFIG.value.seed  # a file that cannot be loaded is noticed only when its config is used
+        return rest
+    except AttributeError as error:
+        text = str(error).replace("\\n", " ").replace("\\'", "'").strip("\"'")
+        print(f"error: the config has no field '{' '.join(text.split())}", file=sys.stderr)
+    except OSError as error:
+        print(
+            "error: the config file cannot be loaded:", str(error).splitlines()[-1].strip(), file=sys.stderr
+        )
+    sys.exit(2)
 
 
 if __name__ == "__main__":

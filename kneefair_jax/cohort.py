@@ -140,6 +140,23 @@ def table(cases: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(list(counts.values()), index=index, columns=["patients", "cases"])
 
 
+def varying(cases: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
+    """Says for which attributes the cases of one patient differ, with an example by case id.
+
+    Right for an age at two visits or a side, a mistake in the table for a sex; such a patient counts in each group.
+    """
+    notes = []
+    for attribute in attributes:
+        levels = cases.groupby("patient_id")[attribute].nunique()
+        if several := list(levels.index[levels > 1]):
+            ids = cases.loc[cases["patient_id"] == several[0], "case_id"]
+            notes.append(
+                f"{attribute} differs between the cases of one patient for {len(several)} patients "
+                f"(such as {', '.join(ids[:2])}); they count in each of its groups"
+            )
+    return notes
+
+
 def text(counts: pd.DataFrame) -> str:
     """Renders what `table` returns for a terminal: a line per group, a column per split.
 

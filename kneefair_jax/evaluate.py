@@ -132,6 +132,7 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
     report = _report(config, everyone, cases, table, environment)
     reports = [json.loads((fold / "report" / "report.json").read_text()) for fold in folds]
     report["run"] |= {
+        "folds": len(folds),
         "step": [fold["run"]["step"] for fold in reports],
         "times": {"train_seconds": sum(fold["run"]["times"]["train_seconds"] for fold in reports)},
     }

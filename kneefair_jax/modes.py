@@ -80,6 +80,8 @@ def _one(config: ConfigDict, workdir: Path, prepared: Path, training: bool) -> N
         print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {parameters:,} parameters")
         counts = cohorts.table(cohort.cases, cohort.attributes)
         print(cohorts.text(counts), flush=True)
+        for note in cohorts.varying(cohort.cases, cohort.attributes):
+            print(f"note: {note}", flush=True)
         run_folder.open_run(workdir, config, table=table, pixels=cases.digest)
         counts.reset_index().to_csv(workdir / "cohort.csv", index=False)
         loop.train(config, made, cohort, cases, workdir)

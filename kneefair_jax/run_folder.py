@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -52,7 +53,8 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
     ]
     if differing:
         raise InputError(
-            f"{workdir} holds a run of another config ({'; '.join(differing)}); give another --workdir"
+            f"{workdir} holds a run of another config ({'; '.join(differing)}); repeat that run's flags, or give "
+            "another --workdir"
         )
 
 
@@ -113,7 +115,7 @@ def environment() -> dict[str, Any]:
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES}
         | {"python": platform.python_version()},
         "commit": _commit(),
-        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+        "device": f"{jax.device_count()} x {device.device_kind}",
         "command": _command(sys.argv),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -148,7 +150,7 @@ def _command(argv: Sequence[str]) -> str:
         else:
             flag, equals, value = word.rpartition("=")
             kept.append(flag + equals + _cut(value))
-    return " ".join(["python", Path(kept[0]).name, *kept[1:]])
+    return shlex.join(["python", Path(kept[0]).name, *kept[1:]])
 
 
 def _cut(value: str) -> str:

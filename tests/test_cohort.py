@@ -200,3 +200,11 @@ def test_text_is_aligned_and_compact(counted):
     assert all(len(one) == len(other) for one, other in pairwise(lines))
     alike = cohort.text(cohort.table(counted[1:], ["sex"]))
     assert "(" not in alike
+
+
+def test_a_patient_of_two_sexes_is_pointed_out():
+    table = pd.DataFrame({"case_id": list("abcd"), "patient_id": ["P1", "P1", "P2", "P2"]})
+    table["sex"] = groups.categorical(pd.Series(["f", "m", "f", "f"]))
+    table["race"] = groups.categorical(pd.Series(["x", "x", "y", "y"]))
+    (note,) = cohort.varying(table, ["sex", "race"])
+    assert note.startswith("sex differs") and "for 1 patients (such as a, b)" in note and "P1" not in note

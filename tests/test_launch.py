@@ -181,6 +181,12 @@ BAD = {
         "'c0' in train and case 'c1' in test",
     ),
     "no metadata": ({}, lambda root: (root / "metadata.csv").unlink(), (), "metadata.csv"),
+    "no such config": (
+        {},
+        None,
+        ("--config=configs/foldr.py",),
+        "No such file or directory: 'configs/foldr.py'",
+    ),
     "typo in the config": ({}, None, ("--config.train.stepz=3",), "Did you mean"),
     "a name that results use": (
         {"model": "unit 1"},

@@ -53,6 +53,8 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     Raises:
         InputError: the table or a file cannot be used; the first five problems, and how many there are.
     """
+    if not config["root"]:
+        raise InputError("config.data.root is empty: give the folder with --config.data.root=DIR")
     root = Path(config["root"])
     path = root / config["metadata"]
     table = metadata.read(path)

@@ -73,12 +73,15 @@ def require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any]) 
             hint = " (repeat case_id in it if no two cases share a patient)" if name == "patient_id" else ""
             raise InputError(f"{path}: column {name!r} is missing; add it{hint}; there are: {columns}")
     attributes = tuple(config["attributes"])
+    candidates = [name for name in table.columns if name not in (*REQUIRED, "split", "spacing_mm")]
     for name in attributes:
-        if name not in table or name in REQUIRED or name == "split" or attributes.count(name) > 1:
+        if name not in candidates:
             raise InputError(
-                f"{path}: data.attributes names {name!r}, which is not an attribute column, or twice; "
-                f"there are: {columns}"
+                f"{path}: data.attributes names {name!r}, which is not an attribute column; there are: "
+                f"{', '.join(candidates)} (several are written \"('sex','age')\")"
             )
+        if attributes.count(name) > 1:
+            raise InputError(f"{path}: data.attributes names {name!r} twice")
     if config["split_column"] and config["split_column"] not in table:
         raise InputError(
             f"{path}: data.split_column is {config['split_column']!r}; set it to '' or one of: {columns}"

@@ -133,7 +133,8 @@ def _cohort(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     by_group: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in table:
         by_group.setdefault(row["group"], {})[row["split"]] = row
-    return {"splits": list(dict.fromkeys(row["split"] for row in table)), "groups": by_group}
+    splits = dict.fromkeys(row["split"] for row in table if row["cases"])
+    return {"splits": list(splits), "groups": by_group}
 
 
 def _template() -> jinja2.Template:

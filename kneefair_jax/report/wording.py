@@ -101,9 +101,8 @@ def opening(report: dict[str, Any]) -> str:
         if block.key in cohort["attributes"]:
             sentences += _compared(block, scores, smallest)
     sentences.append(
-        "Where no interval stands beside a summary, it only describes this sample. Gaps in small samples may "
-        f"be noise. Groups of fewer than {smallest} patients are shown but not ranked: too few to rank "
-        f"(n < {smallest}). Nor are patients whose attribute is missing."
+        "A gap without an interval only describes this sample, and in small samples it may be noise. Groups of "
+        f"fewer than {smallest} patients, and patients whose attribute is missing, are shown but not ranked."
     )
     return " ".join(sentences)
 

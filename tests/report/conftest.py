@@ -92,7 +92,7 @@ def report() -> dict:
             "step": np.int64(1200),
             "grid": [128, 128],
             "absent": {"patella": 1},
-            "times": {"training": "12 s"},
+            "times": {"train_seconds": 12.3},
         },
         "selection": {
             "overall": {"step": 1200, "dice": 0.9376, "worst": 0.9283},

@@ -3,7 +3,6 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from kneefair_jax.report import page, wording
@@ -58,7 +57,9 @@ def test_the_opening_says_what_was_tested_and_the_gap(report, cases, curves, exa
     assert "femur, tibia and patella was tested on 1,132 cases of 66 patients" in words
     assert "By sex, male has the highest mean (0.946) and female the lowest (0.931)" in words
     assert "a gap of 0.015 (95 % interval 0.002 to 0.027)" in words
-    assert "too few to rank (n < 10)" in words
+    assert (
+        "fewer than 10 patients, and patients whose attribute is missing, are shown but not ranked" in words
+    )
     assert "missing in" not in words and "patella in 1 case;" in words
 
 
