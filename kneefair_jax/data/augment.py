@@ -57,7 +57,10 @@ def augment(
         border in both: a shaft that leaves the picture goes on.
     """
     keys = jax.vmap(lambda p: jax.random.fold_in(key, p))(position)
-    one = lambda k, i, t: _intensity(k, *_geometry(k, i, t, strength, flip_table), strength)  # noqa: E731
+
+    def one(key: jax.Array, image: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _intensity(key, *_geometry(key, image, label, strength, flip_table), strength)
+
     return jax.vmap(one)(keys, image, label)
 
 
