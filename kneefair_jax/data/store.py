@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -27,7 +27,7 @@ class CaseStore(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "image, label, spacing"}  # noqa: RUF012
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "image, label, spacing"}
 
     def __init__(self, *, source: Source, grid: tuple[int, int, int], data_dir: Path):
         """Names the store after the settings of its source."""

@@ -14,17 +14,20 @@ import jax.numpy as jnp
 
 
 class Init(Protocol):
-    """`counts`, i32[G]: training cases of each group -> state, a tree of arrays (checkpointed)."""
+    """The state before the first batch."""
 
-    def __call__(self, counts: jax.Array) -> Any: ...  # noqa: D102
+    def __call__(self, counts: jax.Array) -> Any:
+        """`counts`, i32[G]: training cases of each group -> state, a tree of arrays (checkpointed)."""
 
 
 class Update(Protocol):
-    """Losses f32[B], group i32[B] (-1 unknown), mask f32[B] (0 = padding) -> (weights f32[B], state)."""
+    """The weights of one batch."""
 
-    def __call__(  # noqa: D102
+    def __call__(
         self, losses: jax.Array, group: jax.Array, mask: jax.Array, state: Any, axis_name: str | None = None
-    ) -> tuple[jax.Array, Any]: ...
+    ) -> tuple[jax.Array, Any]:
+        """Losses f32[B], group i32[B] (-1 unknown), mask f32[B] (0 = padding) -> (weights f32[B], state)."""
+        ...
 
 
 class GroupObjective(NamedTuple):

@@ -27,7 +27,7 @@ def test_the_published_study_s_figures():
 
 def test_distances_are_errors_already():
     distance = np.array([1.0, 4.0, 2.0])
-    identity = lambda x: x  # noqa: E731
+    identity = lambda x: x
     assert summaries.worst(distance, identity) == 4
     assert summaries.ser(distance, identity) == 4
 

@@ -8,10 +8,10 @@ from kneefair_jax.models import blocks
 
 def test_downsample_equals_max_pool_and_its_gradient_where_nothing_ties():
     x = jax.random.normal(jax.random.key(0), (2, 6, 8, 3))
-    pool = lambda x: nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))  # noqa: E731
+    pool = lambda x: nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
     np.testing.assert_array_equal(blocks.downsample(x), pool(x))
     weight = jax.random.normal(jax.random.key(1), (2, 3, 4, 3))
-    gradient = lambda f: jax.grad(lambda x: (f(x) * weight).sum())(x)  # noqa: E731
+    gradient = lambda f: jax.grad(lambda x: (f(x) * weight).sum())(x)
     np.testing.assert_allclose(gradient(blocks.downsample), gradient(pool), rtol=1e-6)
 
 

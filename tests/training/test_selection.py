@@ -52,5 +52,5 @@ def test_deleting_as_we_go_never_changes_a_choice(scores):
     for rule in (selection.overall, selection.worst_group):
         assert rule(disk)["step"] == rule(everything)["step"]
     best = {g: max(r["groups"][g] for r in everything) for g in "ab"}
-    distance = lambda r: math.dist([r["groups"][g] for g in "ab"], [best[g] for g in "ab"])  # noqa: E731
+    distance = lambda r: math.dist([r["groups"][g] for g in "ab"], [best[g] for g in "ab"])
     assert distance(selection.utopia(disk)) == min(map(distance, everything))
