@@ -1,10 +1,12 @@
-"""What every source of cases gives: a table of cases, and their arrays in the table's order."""
+"""What every source of cases gives: a table of cases, and their arrays row by row."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from kneefair_jax.errors import InputError
 
 
 class Example(NamedTuple):
@@ -30,13 +32,15 @@ class Source(NamedTuple):
         structures: names of labels 1, 2, ...
         settings: JSON-able; with the files it names, it determines every stored array. A change of it means
             that a prepared store is rebuilt.
-        examples: yields the arrays in the order of `cases`.
-        check: raises `InputError` when any case's arrays cannot be used; called before anything is written.
-            Nothing to check by default.
+        read: rows of `cases` -> for each, in order, its arrays, or the `InputError` (file, what is wrong, remedy)
+            that says why it has none. A function of the rows alone.
+        portable: whether `read` can be pickled and called in other processes.
+        left_out: `(what, why)` of everything that the source itself left out of `cases`.
     """
 
     cases: pd.DataFrame
     structures: tuple[str, ...]
     settings: dict[str, Any]
-    examples: Callable[[], Iterator[Example]]
-    check: Callable[[], None] = lambda: None
+    read: Callable[[Sequence[int]], Iterator[Example | InputError]]
+    portable: bool = False
+    left_out: tuple[tuple[str, str], ...] = ()
