@@ -24,7 +24,10 @@ def get_config() -> ConfigDict:
     )
     # An experiment, not a claim about people: B is rare, and its bones differ in shape and show less contrast.
     phantom.bias = ConfigDict({"race=B": ConfigDict({"morphology": 0.8, "contrast": 0.8, "noise": 0.4})})
-    phantom.fov_mm = 140.0  # side of the square picture
+    phantom.bilateral = False  # a film of one knee, or of both
+    phantom.fov_mm = (140.0, 140.0)  # least and largest height of a picture, mm
+    phantom.randomisation = 0.0  # 0: as clinics see knees; 1: far wider than reality
+    phantom.masks = "annotated"  # as drawn, with the switch annotation's error; or "exact"
 
     config.mitigation.groups = ("race",)
     config.train.steps = 400

@@ -51,7 +51,8 @@ def _folder(data: ConfigDict, seed: int) -> tuple[Source, int]:
 
 
 def _phantom(data: ConfigDict, seed: int) -> tuple[Source, int]:
-    return phantom.source(data.phantom, size=tuple(data.size), seed=seed), 1
+    fractions = None if data.folds else data.fractions
+    return phantom.source(data.phantom, size=tuple(data.size), seed=seed, fractions=fractions), 1
 
 
 SOURCES: dict[str, Callable[[ConfigDict, int], tuple[Source, int]]] = {"folder": _folder, "phantom": _phantom}

@@ -1,6 +1,7 @@
-"""Phantom knees: parametric postero-anterior radiographs with exact masks and a bias of known strength."""
+"""Phantom knees: parametric postero-anterior radiographs with exact masks and biases of known strength."""
 
-from kneefair_jax.data.phantom.case import NO_BIAS, Bias, draw_case
+from kneefair_jax.data.phantom.bias import NO_BIAS, SWITCHES, Bias
+from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film
 from kneefair_jax.data.phantom.cohort import source
 
-__all__ = ["NO_BIAS", "Bias", "draw_case", "source"]
+__all__ = ["NO_BIAS", "SWITCHES", "Bias", "Phantom", "draw_case", "draw_film", "source"]

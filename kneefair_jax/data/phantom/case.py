@@ -1,23 +1,60 @@
-"""One phantom case from a random key: anatomy, pose, picture and mask."""
+"""One phantom film from a random key: anatomy, pose, picture and mask."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from kneefair_jax.data.phantom import render, shapes
+from kneefair_jax.data.phantom import bias as switches
+from kneefair_jax.data.phantom import detector, objects, overlay, population, ranges, render, shapes, view
+from kneefair_jax.data.phantom.bias import NO_BIAS, Bias
 from kneefair_jax.data.phantom.curves import signed_distance
 
-
-class Bias(NamedTuple):
-    """How strongly each switch acts; f32 in [0, 1] each, 0 meaning not at all."""
-
-    morphology: jax.Array | float = 0.0  # shape and size of the bones
-    contrast: jax.Array | float = 0.0  # less mineral in them
-    noise: jax.Array | float = 0.0  # fewer photons
+APART_MM = 95.0  # of a knee from the middle of a film of both
 
 
-NO_BIAS = Bias()
+class Phantom(NamedTuple):
+    """A film with its truth.
+
+    Attributes:
+        image: u8[H, W].
+        label: u8[H, W], the mask as somebody drew it: with the switch `annotation`'s error.
+        exact: u8[H, W], the mask without it.
+        grade: i32[K], Kellgren-Lawrence grade of each knee.
+        spacing: f32[2], mm per pixel down and across.
+    """
+
+    image: jax.Array
+    label: jax.Array
+    exact: jax.Array
+    grade: jax.Array
+    spacing: jax.Array
+
+
+class _Knee(NamedTuple):
+    attenuation: jax.Array
+    soft: jax.Array
+    label: jax.Array
+    exact: jax.Array
+    grade: jax.Array
+
+
+class _Keys(NamedTuple):
+    body: jax.Array  # bones that both knees share
+    tissue: jax.Array
+    own: jax.Array
+
+
+def _keys(key: jax.Array, knee: jax.Array | int) -> _Keys:
+    body, tissue = jax.random.split(key)
+    return _Keys(body, tissue, jax.random.fold_in(key, 1 + jnp.asarray(knee)))
+
+
+def draw_grade(
+    key: jax.Array, knee: jax.Array | int, bias: Bias, width: jax.Array | float = 0.0
+) -> jax.Array:
+    """i32[], the Kellgren-Lawrence grade that `draw_case` gives this knee; arguments as there."""
+    return population.draw_grade(jax.random.fold_in(_keys(key, knee).own, 1), bias.osteophytes, width)
 
 
 # Accelerators round matrix products to ten bits by default: tenths of a millimetre on a contour.
@@ -29,7 +66,9 @@ def draw_case(
     *,
     size: tuple[int, int],
     fov_mm: jax.Array | float = 140.0,
-) -> tuple[jax.Array, jax.Array]:
+    width: jax.Array | float = 0.0,
+    grade: jax.Array | int | None = None,
+) -> Phantom:
     """Draws a postero-anterior radiograph of one knee and its mask; pure, works in `jit` and `vmap`.
 
     Nothing but `bias` can tell one group from another: the same key without bias is the same picture.
@@ -39,33 +78,128 @@ def draw_case(
         knee: i32[], 0 the right knee, whose fibula is on the picture's left, or 1 the left one.
         bias: strengths of the switches.
         size: (H, W) of the picture.
-        fov_mm: side of the square field of view; pixels are `fov_mm / size` mm.
+        fov_mm: height of the field of view; its width follows from the size.
+        width: f32[] in [0, 1], from clinical to wide ranges of everything (`ranges`).
+        grade: i32[], Kellgren-Lawrence grade; None draws it (`draw_grade`).
 
     Returns:
-        image u8[H, W] and label u8[H, W] of the scheme `knee`.
+        A film whose masks follow the scheme `knee`.
+    """
+    keys = _keys(key, knee)
+    view_key, film_key = jax.random.split(jax.random.fold_in(keys.own, 2))
+    settings = ranges.draw(view_key, ranges.VIEW, width)
+    seen = view.make(settings, jnp.asarray(knee) == 1, size=size, fov_mm=fov_mm)
+    patient = _patient(keys.tissue, bias, width)
+    film = ranges.draw(film_key, ranges.FILM, width)
+    grade = draw_grade(key, knee, bias, width) if grade is None else grade
+    drawn = _draw_knee(key, knee, bias, patient, film, seen, width, grade)
+    image = _expose(
+        keys.own, drawn.soft + drawn.attenuation, bias, patient, film, seen, jnp.asarray(knee) == 1
+    )
+    return Phantom(image, drawn.label, drawn.exact, drawn.grade[None], seen.spacing)
+
+
+@jax.default_matmul_precision("highest")
+def draw_film(
+    key: jax.Array,
+    bias: Bias = NO_BIAS,
+    *,
+    size: tuple[int, int],
+    fov_mm: jax.Array | float = 300.0,
+    width: jax.Array | float = 0.0,
+) -> Phantom:
+    """Draws a bilateral postero-anterior radiograph: the right knee on the picture's left.
+
+    Arguments as for `draw_case`; `fov_mm` should leave room for both knees, which lie 190 mm apart.
+
+    Returns:
+        A film whose masks follow the scheme `knees`, with the grades of the right and the left knee.
     """
     body, tissue = jax.random.split(key)
-    own = jax.random.fold_in(key, 1 + jnp.asarray(knee))
-    shape_key, wobble_key, pose_key, film_key, texture_key, noise_key = jax.random.split(own, 6)
-    anatomy = shapes.draw_anatomy(body, shape_key, bias.morphology)
-    outlines = shapes.contours(anatomy, wobble_key)
-    look = render.draw_appearance(tissue, film_key, bias.contrast, bias.noise)
+    del body
+    film_key, *view_keys = jax.random.split(jax.random.fold_in(key, 3), 3)
+    patient, film = _patient(tissue, bias, width), ranges.draw(film_key, ranges.FILM, width)
+    settings = ranges.draw(view_keys[0], ranges.VIEW, width)
+    own_turn = ranges.draw(view_keys[1], ranges.VIEW, width)["turn"]
+    knees = []
+    for knee, offset in enumerate((-APART_MM, APART_MM)):
+        # One film, one shift and aspect; the legs lean to their own sides.
+        leaning = settings | {"turn": settings["turn"] if knee == 0 else own_turn}
+        seen = view.make(leaning, knee == 1, size=size, fov_mm=fov_mm, offset_mm=offset)
+        grade = draw_grade(key, knee, bias, width)
+        knees.append(_draw_knee(key, knee, bias, patient, film, seen, width, grade))
+    right, left = knees
+    rays = jnp.maximum(right.soft, left.soft) + right.attenuation + left.attenuation
+    image = _expose(film_key, rays, bias, patient, film, seen, True)
+    label, exact = (_both_sides(a, b) for a, b in ((right.label, left.label), (right.exact, left.exact)))
+    return Phantom(image, label, exact, jnp.stack([right.grade, left.grade]), seen.spacing)
 
-    # The pose turns the knee's frame into the picture's, and its inverse turns pixels back into
-    # places in the knee.
-    angle, shift_x, shift_y = jax.random.uniform(pose_key, (3,), minval=-1.0) * jnp.array([0.06, 5.0, 7.0])
-    mirror = jnp.where(jnp.asarray(knee) == 1, 1.0, -1.0)
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    turn = jnp.stack([jnp.stack([mirror * cos, mirror * sin]), jnp.stack([-sin, cos])])
-    shift = jnp.stack([shift_x, shift_y])
 
-    spacing = fov_mm / jnp.array(size, jnp.float32)
-    y = (jnp.arange(size[0]) + 0.5) * spacing[0] - fov_mm / 2
-    x = (jnp.arange(size[1]) + 0.5) * spacing[1] - fov_mm / 2
-    distances = shapes.Contours(*(signed_distance(bone @ turn + shift, y, x) for bone in outlines))
-    from_x, from_y = x[None, :] - shift_x, y[:, None] - shift_y
-    at_x = turn[0, 0] * from_x + turn[0, 1] * from_y
-    at_y = turn[1, 0] * from_x + turn[1, 1] * from_y
+def _patient(key: jax.Array, bias: Bias, width: jax.Array | float) -> ranges.Settings:
+    patient = ranges.draw(key, ranges.PATIENT, width)
+    return patient | {
+        "mineral": patient["mineral"] * (1 - switches.MINERAL_LOSS * bias.contrast),
+        "limb": patient["limb"] * (1 + switches.LIMB_GAIN * bias.soft_tissue),
+    }
 
-    rays = render.attenuation(distances, anatomy, look, at_y, at_x, spacing, texture_key)
-    return render.expose(rays, look, spacing, noise_key), render.label_map(distances)
+
+def _draw_knee(
+    key: jax.Array,
+    knee: jax.Array | int,
+    bias: Bias,
+    patient: ranges.Settings,
+    film: ranges.Settings,
+    seen: view.View,
+    width: jax.Array | float,
+    grade: jax.Array | int,
+) -> _Knee:
+    """The bones of one knee as the beam and as an annotator see them."""
+    keys = _keys(key, knee)
+    shape_key, outline_key, pose_key, texture_key, flesh_key = jax.random.split(
+        jax.random.fold_in(keys.own, 3), 5
+    )
+    pose = ranges.draw(pose_key, ranges.KNEE, width)
+    anatomy = population.draw_anatomy(keys.body, shape_key, grade, pose, bias.morphology)
+    outlines = shapes.contours(anatomy, outline_key, pose["wobble_mm"], pose["warp_mm"])
+    distances = shapes.Contours(*(signed_distance(seen.to_film(bone), seen.y, seen.x) for bone in outlines))
+    at_y, at_x = seen.in_knee()
+    sclerosis = film["sclerosis"] * population.severity(grade, pose["severity"], population.SCLEROSIS)
+    attenuation = render.bone(
+        distances, anatomy, sclerosis, patient, film, at_y, at_x, seen.spacing, texture_key
+    )
+    return _Knee(
+        attenuation=attenuation + objects.prosthesis(film, distances, at_y),
+        soft=render.soft_tissue(patient, film, at_y, at_x, seen.spacing, flesh_key),
+        label=render.label_map(distances, switches.ANNOTATION_MM * bias.annotation),
+        exact=render.label_map(distances),
+        grade=jnp.asarray(grade),
+    )
+
+
+def _expose(
+    key: jax.Array,
+    rays: jax.Array,
+    bias: Bias,
+    patient: ranges.Settings,
+    film: ranges.Settings,
+    seen: view.View,
+    left: jax.Array | bool,
+) -> jax.Array:
+    """Line integrals through the patient -> u8[H, W]."""
+    thing_key, sign_key, noise_key, tone_key, overlay_key = jax.random.split(jax.random.fold_in(key, 4), 5)
+    sign = (jax.random.uniform(sign_key) < bias.marker).astype(jnp.float32)
+    rays = rays + objects.in_beam(thing_key, film, seen, left, sign)
+    scatter = film["scatter"] * (1 + switches.SCATTER_GAIN * bias.soft_tissue)
+    axis = render.axis_attenuation(patient, film)
+    noise = 1 + switches.NOISE_GAIN * bias.noise
+    exposed = film | {"scatter": scatter}
+    signal = detector.expose(rays, axis, noise, exposed, seen.spacing, noise_key)
+    grey = overlay.finish(overlay_key, detector.develop(signal, film, seen.spacing, tone_key), film)
+    return jnp.round(255 * grey).astype(jnp.uint8)
+
+
+def _both_sides(right: jax.Array, left: jax.Array) -> jax.Array:
+    """Two masks of the scheme `knee` -> one of `knees`."""
+    # Of femur, tibia, fibula, patella, in the right and in the left knee.
+    to_right, to_left = jnp.array([0, 3, 5, 7, 1], jnp.uint8), jnp.array([0, 4, 6, 8, 2], jnp.uint8)
+    return jnp.where(left > 0, to_left[left], to_right[right])

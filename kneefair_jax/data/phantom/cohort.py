@@ -1,7 +1,7 @@
 """A cohort of phantom patients with attributes, given shares and a planted bias, as a source of cases."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -11,71 +11,149 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, groups
-from kneefair_jax.data.phantom.case import Bias, draw_case
+from kneefair_jax.data.phantom.bias import CASE_SWITCHES, SWITCHES, Bias
+from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film, draw_grade
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 
-VERSION = 1  # to be raised with every change of what a seed draws
+VERSION = 2  # to be raised with every change of what a seed draws
 CHUNK = 16  # cases rendered at a time; one shape, so one compilation
 SIDES = ("right", "left")
+SPLITS = ("train", "validation", "test")
+MASKS = ("annotated", "exact")
+GRADES = ("0", "1", "2", "3", "4")
+
+# At strength 1, `representation` leaves a group this share of the training places that it has by its size.
+LEAST_REPRESENTED = 0.05
+
+Cell = tuple[str, ...]  # a level of each attribute
 
 
-def quotas(shares: Mapping[str, Mapping[str, float]], patients: int) -> dict[tuple[str, ...], int]:
-    """How many patients each intersection of levels gets, by largest remainders.
+def cells(shares: Mapping[str, Mapping[str, float]]) -> dict[Cell, float]:
+    """The share of every intersection of levels: attributes are independent, so it is the product of its levels'."""
+    return {
+        cell: float(np.prod([shares[a][level] for a, level in zip(shares, cell, strict=True)]))
+        for cell in product(*(levels for levels in shares.values()))
+    }
 
-    Attributes are independent: an intersection's share is the product of its levels' shares. Equal remainders
-    are served in the order of the levels.
+
+def quotas(shares: Mapping[Any, float], count: int) -> dict[Any, int]:
+    """How many of `count` each gets, by largest remainders; equal remainders are served in order.
 
     Args:
-        shares: attribute -> level -> share, each attribute's adding up to 1.
-        patients: patients in all.
+        shares: name -> share, adding up to 1.
+        count: how many there are to deal.
 
     Returns:
-        A count per intersection, the first attribute slowest; they add up to `patients`.
+        name -> count; they add up to `count`.
     """
-    cells = list(product(*(levels for levels in shares.values())))
-    exact = [
-        patients * float(np.prod([shares[a][level] for a, level in zip(shares, cell, strict=True)]))
-        for cell in cells
-    ]
+    names = list(shares)
+    exact = [count * shares[name] for name in names]
     # The margin keeps a whole number that floating point has put just below itself.
     counts = [int(np.floor(value + 1e-9)) for value in exact]
-    by_remainder = sorted(range(len(cells)), key=lambda i: round(counts[i] - exact[i], 9))
-    for i in by_remainder[: patients - sum(counts)]:
+    by_remainder = sorted(range(len(names)), key=lambda i: round(counts[i] - exact[i], 9))
+    for i in by_remainder[: count - sum(counts)]:
         counts[i] += 1
-    return dict(zip(cells, counts, strict=True))
+    return dict(zip(names, counts, strict=True))
+
+
+def under_represented(
+    shares: Mapping[Cell, float], attributes: Sequence[str], bias: Mapping[str, Mapping[str, float]]
+) -> dict[Cell, float]:
+    """The shares of training places under the switch `representation`; what a group loses goes to the others."""
+    left = {}
+    for cell, share in shares.items():
+        levels = {f"{attribute}={level}" for attribute, level in zip(attributes, cell, strict=True)}
+        strength = max(
+            (s.get("representation", 0.0) for name, s in bias.items() if set(name.split(",")) <= levels),
+            default=0.0,
+        )
+        left[cell] = share * (1 - (1 - LEAST_REPRESENTED) * strength)
+    return {cell: share / sum(left.values()) for cell, share in left.items()}
+
+
+def _patients(settings: Mapping[str, Any]) -> pd.DataFrame:
+    """Attributes of each patient, and the split where `representation` makes it differ; in a random order."""
+    attributes, bias = list(settings["attributes"]), settings["bias"]
+    shares = cells(settings["attributes"])
+    if settings["fractions"]:
+        parts = quotas(dict(zip(SPLITS, settings["fractions"], strict=True)), settings["patients"])
+        training = under_represented(shares, attributes, bias)
+        dealt = [
+            (*cell, split)
+            for split, size in parts.items()
+            for cell, count in quotas(training if split == "train" else shares, size).items()
+            for _ in range(count)
+        ]
+        columns = [*attributes, "split"]
+    else:
+        dealt = [cell for cell, count in quotas(shares, settings["patients"]).items() for _ in range(count)]
+        columns = attributes
+    order = np.random.default_rng(settings["seed"]).permutation(len(dealt))
+    return pd.DataFrame([dealt[deal] for deal in order], columns=columns)
 
 
 def _table(settings: Mapping[str, Any]) -> pd.DataFrame:
-    """A row per case; the quotas are dealt to the patients in an order that the seed decides."""
-    shares = settings["attributes"]
-    dealt = [cell for cell, count in quotas(shares, settings["patients"]).items() for _ in range(count)]
-    order = np.random.default_rng(settings["seed"]).permutation(len(dealt))
+    """A row per film, with what was planted in it: the strength of each switch, as `bias_<switch>`."""
+    patients = _patients(settings)
     rows = []
-    for patient, deal in enumerate(order):
+    for number, levels in enumerate(patients.to_dict("records")):
+        name = f"p{number:05d}"
+        if settings["bilateral"]:
+            rows.append({"case_id": name, "patient_id": name, **levels})
+            continue
         # With one knee each, the sides take turns.
-        sides = SIDES if settings["knees_per_patient"] == 2 else (SIDES[patient % 2],)
-        name = f"p{patient:05d}"
-        levels = dict(zip(shares, dealt[deal], strict=True))
+        sides = SIDES if settings["knees_per_patient"] == 2 else (SIDES[number % 2],)
         rows += [{"case_id": f"{name}-{side}", "patient_id": name, "side": side, **levels} for side in sides]
     cases = pd.DataFrame(rows)
-    cases["side"] = groups.categorical(cases["side"], SIDES)
-    for attribute, levels in shares.items():
+    if "side" in cases:
+        cases["side"] = groups.categorical(cases["side"], SIDES)
+    for attribute, levels in settings["attributes"].items():
         cases[attribute] = groups.categorical(cases[attribute], list(levels))
-    return cases
+    return cases.assign(**_strengths(cases, settings["bias"]))
 
 
-def _strengths(cases: pd.DataFrame, bias: Mapping[str, Mapping[str, float]]) -> np.ndarray:
-    """f32[N, switches]: for each case the largest strength among the groups that it belongs to."""
-    strengths = np.zeros((len(cases), len(Bias._fields)), np.float32)
-    for name, switches in bias.items():
+def _strengths(cases: pd.DataFrame, bias: Mapping[str, Mapping[str, float]]) -> dict[str, np.ndarray]:
+    """For each case the largest strength of each switch among the groups that it belongs to."""
+    strengths = {f"bias_{switch}": np.zeros(len(cases), np.float32) for switch in SWITCHES}
+    for name, planted in bias.items():
         member = np.ones(len(cases), bool)
         for part in name.split(","):
             attribute, _, level = part.partition("=")
             member &= (cases[attribute] == level).to_numpy()
-        row = np.array([switches.get(switch, 0.0) for switch in Bias._fields], np.float32)
-        strengths[member] = np.maximum(strengths[member], row)
+        for switch, strength in planted.items():
+            column = strengths[f"bias_{switch}"]
+            column[member] = np.maximum(column[member], np.float32(strength))
     return strengths
+
+
+def _settings(
+    config: Mapping[str, Any], size: tuple[int, int], seed: int, fractions: Sequence[float] | None
+) -> dict[str, Any]:
+    try:
+        bias = _nested(config["bias"])
+        represented = any(switches.get("representation", 0.0) for switches in bias.values())
+        if represented and fractions is None:
+            raise InputError(
+                "phantom: the switch 'representation' plants its share in the training split; set data.folds=0"
+            )
+        return {
+            "source": "phantom",
+            "version": VERSION,
+            "patients": int(config["patients"]),
+            "knees_per_patient": int(config["knees_per_patient"]),
+            "bilateral": bool(config["bilateral"]),
+            "attributes": _nested(config["attributes"]),
+            "bias": bias,
+            "fov_mm": [float(end) for end in config["fov_mm"]],
+            "randomisation": float(config["randomisation"]),
+            "masks": str(config["masks"]),
+            "fractions": [float(share) for share in fractions or ()] if represented else None,
+            "size": [int(length) for length in size],
+            "seed": int(seed),
+        }
+    except KeyError as error:
+        raise InputError(f"phantom: the setting {error} is missing; add it to the config") from None
 
 
 def _check(settings: Mapping[str, Any]) -> None:
@@ -83,8 +161,18 @@ def _check(settings: Mapping[str, Any]) -> None:
         raise InputError(f"phantom: patients = {settings['patients']}; give at least 1")
     if settings["knees_per_patient"] not in (1, 2):
         raise InputError(f"phantom: knees_per_patient = {settings['knees_per_patient']}; give 1 or 2")
-    if not settings["fov_mm"] > 0:
-        raise InputError(f"phantom: fov_mm = {settings['fov_mm']}; give a length above 0, such as 140")
+    if settings["bilateral"] and settings["knees_per_patient"] != 2:
+        raise InputError("phantom: a bilateral film shows two knees; set knees_per_patient = 2")
+    fov = settings["fov_mm"]
+    if len(fov) != 2 or not 0 < fov[0] <= fov[1]:
+        raise InputError(
+            f"phantom: fov_mm = {tuple(fov)}; give the least and the largest height of the picture in mm, "
+            "such as (140.0, 140.0)"
+        )
+    if not 0 <= settings["randomisation"] <= 1:
+        raise InputError(f"phantom: randomisation = {settings['randomisation']}; give 0 to 1")
+    if settings["masks"] not in MASKS:
+        raise InputError(f"phantom: masks = {settings['masks']!r}; give one of {MASKS}")
     if min(settings["size"]) < 1:
         raise InputError(f"phantom: size = {settings['size']}; give a height and a width in pixels")
     shares = settings["attributes"]
@@ -98,8 +186,8 @@ def _check(settings: Mapping[str, Any]) -> None:
         if not set(name.split(",")) <= set(known):
             raise InputError(f"phantom: bias for {name!r}, but the groups are {known}, or several by commas")
         for switch, strength in switches.items():
-            if switch not in Bias._fields:
-                raise InputError(f"phantom: {name!r} has no switch {switch!r}; there are {Bias._fields}")
+            if switch not in SWITCHES:
+                raise InputError(f"phantom: {name!r} has no switch {switch!r}; there are {SWITCHES}")
             if not 0 <= strength <= 1:
                 raise InputError(
                     f"phantom: {switch!r} of {name!r} is {strength}; give a strength from 0 to 1"
@@ -110,76 +198,113 @@ def _nested(tree: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, floa
     return {name: {key: float(value) for key, value in inner.items()} for name, inner in tree.items()}
 
 
-@functools.partial(jax.jit, static_argnames="size")
+def _key(seed: jax.Array, patient: jax.Array) -> jax.Array:
+    """A patient's own key, so that a case does not depend on those around it."""
+    return jax.random.fold_in(jax.random.key(seed), patient)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "bilateral"))
 def _draw_chunk(
     seed: jax.Array,
     patients: jax.Array,
     knees: jax.Array,
     bias: Bias,
-    fov_mm: jax.Array | float,
+    grades: jax.Array,
+    fov_mm: jax.Array,
+    randomisation: jax.Array | float,
     *,
     size: tuple[int, int],
-) -> tuple[jax.Array, jax.Array]:
-    def draw(patient: jax.Array, knee: jax.Array, strengths: Bias) -> tuple[jax.Array, jax.Array]:
-        # A patient's own key, so that a case does not depend on those around it.
-        key = jax.random.fold_in(jax.random.key(seed), patient)
-        return draw_case(key, knee, strengths, size=size, fov_mm=fov_mm)
+    bilateral: bool,
+) -> Phantom:
+    def draw(patient: jax.Array, knee: jax.Array, strengths: Bias, grade: jax.Array) -> Phantom:
+        key = _key(seed, patient)
+        low, high = jnp.log(fov_mm)
+        # The field of view is the film's: the two knees of a patient may have two.
+        place = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 5), knee))
+        options: dict[str, Any] = {
+            "size": size,
+            "fov_mm": jnp.exp(low + (high - low) * place),
+            "width": randomisation,
+        }
+        if bilateral:
+            return draw_film(key, strengths, **options)
+        return draw_case(key, knee, strengths, grade=grade, **options)
 
-    return jax.vmap(draw)(patients, knees, bias)
+    return jax.vmap(draw)(patients, knees, bias, grades)
 
 
-def source(config: Mapping[str, Any], *, size: tuple[int, int], seed: int) -> Source:
+@jax.jit
+def _grades(
+    seed: jax.Array, patients: jax.Array, knees: jax.Array, bias: Bias, randomisation: jax.Array | float
+) -> jax.Array:
+    def grade(patient: jax.Array, knee: jax.Array, strengths: Bias) -> jax.Array:
+        return draw_grade(_key(seed, patient), knee, strengths, randomisation)
+
+    return jax.vmap(grade)(patients, knees, bias)
+
+
+def source(
+    config: Mapping[str, Any], *, size: tuple[int, int], seed: int, fractions: Sequence[float] | None = None
+) -> Source:
     """A cohort of phantoms; no group differs from another unless `bias` says so.
 
     Args:
-        config: `patients`; `knees_per_patient`, 1 or 2; `attributes`, attribute -> level -> share of the
-            patients, met exactly up to rounding; `bias`, group name -> switch of `Bias` -> strength in
-            [0, 1], where a case in several groups gets the largest; `fov_mm`, side of the square field
-            of view.
+        config: `patients`; `knees_per_patient`, 1 or 2; `bilateral`, whether both are on one film; `attributes`,
+            attribute -> level -> share of the patients, met exactly up to rounding; `bias`, group name -> switch of
+            `bias.SWITCHES` -> strength in [0, 1], where a case in several groups gets the largest; `fov_mm`, the
+            least and the largest height of a picture (log-uniform between); `randomisation`, 0 for clinical
+            pictures, 1 for domain randomisation; `masks`, `annotated` (with the switch `annotation`'s error) or
+            `exact`.
         size: (H, W) in pixels.
         seed: decides everything that is random.
+        fractions: shares of train, validation and test, for the switch `representation`; None where somebody else
+            splits later.
 
     Returns:
-        Cases of the scheme `knee`, with the columns `case_id`, `patient_id`, `side` and the attributes.
+        Cases of the scheme `knee`, or `knees` on bilateral films, with the columns `case_id`, `patient_id`, `side` (of
+        single knees), the attributes, `kl` (of the worse knee on a bilateral film), `bias_<switch>` for every
+        switch, and `split` where `representation` is planted.
 
     Raises:
         InputError: a setting is missing or cannot be met.
     """
-    try:
-        settings: dict[str, Any] = {
-            "source": "phantom",
-            "version": VERSION,
-            "patients": int(config["patients"]),
-            "knees_per_patient": int(config["knees_per_patient"]),
-            "attributes": _nested(config["attributes"]),
-            "bias": _nested(config["bias"]),
-            "fov_mm": float(config["fov_mm"]),
-            "size": [int(length) for length in size],
-            "seed": int(seed),
-        }
-    except KeyError as error:
-        raise InputError(f"phantom: the setting {error} is missing; add it to the config") from None
+    settings = _settings(config, size, seed, fractions)
     _check(settings)
     cases = _table(settings)
-    strengths = _strengths(cases, settings["bias"])
     patients = cases["patient_id"].str[1:].astype(int).to_numpy(np.int32)
-    knees = (cases["side"] == "left").to_numpy(np.int32)
-    spacing = np.float32(settings["fov_mm"]) / np.array(size, np.float32)
+    bilateral, wide = settings["bilateral"], np.float32(settings["randomisation"])
+    knees = np.zeros(len(cases), np.int32) if bilateral else (cases["side"] == "left").to_numpy(np.int32)
+    bias = Bias(*(cases[f"bias_{switch}"].to_numpy() for switch in CASE_SWITCHES))
+    seen = (0, 1) if bilateral else (knees,)
+    grades = np.max(
+        [
+            np.asarray(_grades(jnp.uint32(seed), patients, np.broadcast_to(knee, len(cases)), bias, wide))
+            for knee in seen
+        ],
+        axis=0,
+    )
+    cases["kl"] = groups.categorical(pd.Series([GRADES[grade] for grade in grades]), GRADES)
 
-    def examples() -> Iterator[Example]:
-        for start in range(0, len(cases), CHUNK):
-            # The last chunk repeats its last case rather than have a shape, and a compilation, of its own.
-            rows = np.minimum(np.arange(start, start + CHUNK), len(cases) - 1)
-            images, labels = _draw_chunk(
-                jnp.uint32(seed),
-                patients[rows],
-                knees[rows],
-                Bias(*strengths[rows].T),
-                settings["fov_mm"],
-                size=tuple(size),
+    def read(rows: Sequence[int]) -> Iterator[Example | InputError]:
+        for start in range(0, len(rows), CHUNK):
+            few = np.asarray(rows[start : start + CHUNK])
+            # A short chunk repeats its last case rather than have a shape, and a compilation, of its own.
+            padded = np.pad(few, (0, CHUNK - len(few)), mode="edge")
+            drawn = jax.device_get(
+                _draw_chunk(
+                    jnp.uint32(seed),
+                    patients[padded],
+                    knees[padded],
+                    Bias(*(strength[padded] for strength in bias)),
+                    grades[padded],
+                    jnp.array(settings["fov_mm"]),
+                    wide,
+                    size=tuple(size),
+                    bilateral=bilateral,
+                )
             )
-            images, labels = np.asarray(images), np.asarray(labels)
-            for k in range(min(CHUNK, len(cases) - start)):
-                yield Example(images[k, :, :, None], labels[k], spacing)
+            labels = drawn.label if settings["masks"] == "annotated" else drawn.exact
+            for k in range(len(few)):
+                yield Example(drawn.image[k, :, :, None], labels[k], drawn.spacing[k])
 
-    return Source(cases, anatomy.SCHEMES["knee"], settings, examples)
+    return Source(cases, anatomy.SCHEMES["knees" if bilateral else "knee"], settings, read)

@@ -21,19 +21,26 @@ class Anatomy(NamedTuple):
     epicondyle_height: jax.Array | float  # above the condyles' lowest level
     notch_width: jax.Array | float
     notch_depth: jax.Array | float
+    notch_shift: jax.Array | float  # to the lateral side
     femoral_shaft_width: jax.Array | float
     femoral_valgus: jax.Array | float  # the shaft leans to the lateral side on its way up
     joint_space: jax.Array | float
     plateau_width: jax.Array | float
     spine_height: jax.Array | float
     tibial_shaft_width: jax.Array | float
+    varus: jax.Array | float  # the tibia's turn inwards; it opens the joint laterally
     fibular_head_width: jax.Array | float
     fibular_neck_width: jax.Array | float
     fibular_head_drop: jax.Array | float  # below the plateau
+    fibular_shift: jax.Array | float  # of the whole bone, to the lateral side
     patella_width: jax.Array | float
     patella_height: jax.Array | float
     patella_rise: jax.Array | float  # its centre above the condyles' lowest level
     patella_shift: jax.Array | float  # its centre to the lateral side
+    spur_femur_medial: jax.Array | float  # osteophytes: how far they stick out
+    spur_femur_lateral: jax.Array | float
+    spur_tibia_medial: jax.Array | float
+    spur_tibia_lateral: jax.Array | float
 
 
 class Contours(NamedTuple):
@@ -45,70 +52,67 @@ class Contours(NamedTuple):
     patella: jax.Array
 
 
-MEAN = Anatomy(82, 27, 20, 14, 31, 5, 5, 79, 8, 30, 23, 13, 12, 44, 41, 35, 3)
-SPREAD = Anatomy(2.5, 2, 2, 2.5, 2, 2, 0.8, 2, 1.4, 1.8, 1.8, 1, 2.5, 2.5, 2.5, 4, 2)
-# The planted bias at full strength: narrow condyles on a sturdy shaft, a deep notch, a narrow plateau with
-# tall spines, a small high patella. It is arbitrary and stands for no people.
-BIASED = Anatomy(70, 23, 17, 18, 32, 1, 7.5, 66, 10, 32, 18, 11, 17, 36, 34, 40, 4)
-
-SIZE_SPREAD = 0.05  # of a factor common to all lengths of a patient
-KNEE_SHARE = 0.1  # share of the variance between the two knees of one patient
-WOBBLE_MM = 0.5  # standard deviation of each control point about its place
-REACH_MM = 150.0  # where the long bones end
+REACH_MM = 480.0  # where the long bones end
+ANGLES = ("femoral_valgus", "varus")  # every other field is a length
 
 
 def _femur(a: Anatomy) -> np.ndarray:
     w, s, e = a.epicondylar_width / 2, a.femoral_shaft_width / 2, a.epicondyle_height
-    n, d = a.notch_width / 2, a.notch_depth
+    n, d, at = a.notch_width / 2, a.notch_depth, a.notch_shift
+    medial, lateral = a.spur_femur_medial, a.spur_femur_lateral
     flare = 0.55 * s + 0.45 * w  # half width where shaft and condyles meet
     inner = n + 0.14 * w
     return np.array(
         [
-            (-s, -REACH_MM),
-            (-s, -REACH_MM / 2 - 28),
+            (-1.05 * s, -REACH_MM),
+            (-0.98 * s, -REACH_MM / 2),
+            (-s, -e - 90),
             (-1.06 * s, -e - 46),
             (-1.3 * s, -e - 31),
             (-flare, -e - 19),
             (-0.9 * w, -e - 8),
             (-w, -e),
-            (-0.985 * w, -0.6 * e),
-            (-0.93 * w, -0.25 * e),
-            (-0.76 * w, -0.05 * e),
+            (-0.985 * w - 0.3 * medial, -0.6 * e),
+            (-0.93 * w - medial, -0.25 * e),
+            (-0.76 * w - 0.2 * medial, -0.05 * e + 0.15 * medial),
             (-0.54 * w, 0.0),
-            (-inner, -0.08 * d),
-            (-n, -0.4 * d),
-            (-0.62 * n, -0.84 * d),
-            (0.0, -d),
-            (0.62 * n, -0.84 * d),
-            (n, -0.4 * d),
-            (inner, -0.08 * d),
+            (at - inner, -0.08 * d),
+            (at - n, -0.4 * d),
+            (at - 0.62 * n, -0.84 * d),
+            (at, -d),
+            (at + 0.62 * n, -0.84 * d),
+            (at + n, -0.4 * d),
+            (at + inner, -0.08 * d),
             (0.54 * w, 0.3),
-            (0.75 * w, -0.03 * e),
-            (0.91 * w, -0.22 * e),
-            (0.95 * w, -0.55 * e),
+            (0.75 * w + 0.2 * lateral, -0.03 * e + 0.15 * lateral),
+            (0.91 * w + lateral, -0.22 * e),
+            (0.95 * w + 0.3 * lateral, -0.55 * e),
             (0.975 * w, -0.95 * e),
             (0.86 * w, -e - 9),
             (0.97 * flare, -e - 20),
             (1.22 * s, -e - 32),
             (1.04 * s, -e - 47),
-            (s, -REACH_MM / 2 - 28),
-            (s, -REACH_MM),
+            (s, -e - 90),
+            (0.98 * s, -REACH_MM / 2),
+            (1.05 * s, -REACH_MM),
         ]
     )
 
 
 def _tibia(a: Anatomy) -> np.ndarray:
     w, s, top, peak = a.plateau_width / 2, a.tibial_shaft_width / 2, a.joint_space, a.spine_height
+    medial, lateral = a.spur_tibia_medial, a.spur_tibia_lateral
     return np.array(
         [
-            (-s, REACH_MM),
+            (-0.75 * s, REACH_MM),
+            (-0.85 * s, REACH_MM / 2),
             (-s, top + 88),
             (-1.08 * s, top + 64),
             (-1.3 * s, top + 46),
             (-0.55 * w - 0.35 * s, top + 31),
             (-0.9 * w, top + 18),
-            (-w, top + 8.5),
-            (-0.95 * w, top + 2.4),
+            (-w - 0.4 * medial, top + 8.5),
+            (-0.95 * w - medial, top + 2.4 - 0.15 * medial),
             (-0.75 * w, top + 0.6),
             (-0.48 * w, top + 1.4),
             (-0.26 * w, top - 0.06 * peak),
@@ -121,24 +125,26 @@ def _tibia(a: Anatomy) -> np.ndarray:
             (0.28 * w, top - 0.04 * peak),
             (0.5 * w, top + 0.4),
             (0.75 * w, top + 0.4),
-            (0.95 * w, top + 2.6),
-            (0.99 * w, top + 9),
+            (0.95 * w + lateral, top + 2.6 - 0.15 * lateral),
+            (0.99 * w + 0.4 * lateral, top + 9),
             (0.88 * w, top + 19),
             (0.5 * w + 0.35 * s, top + 32),
             (1.26 * s, top + 47),
             (1.06 * s, top + 64),
             (s, top + 88),
-            (s, REACH_MM),
+            (0.85 * s, REACH_MM / 2),
+            (0.75 * s, REACH_MM),
         ]
     )
 
 
 def _fibula(a: Anatomy) -> np.ndarray:
     h, n = a.fibular_head_width / 2, a.fibular_neck_width / 2
-    x, y = 0.46 * a.plateau_width, a.joint_space + a.fibular_head_drop
+    x, y = 0.46 * a.plateau_width + a.fibular_shift, a.joint_space + a.fibular_head_drop
     return np.array(
         [
-            (x - 8 - n, REACH_MM),
+            (x - 5 - n, REACH_MM),
+            (x - 7 - 0.95 * n, REACH_MM / 2),
             (x - 7 - 0.95 * n, y + 70),
             (x - 5 - 0.95 * n, y + 42),
             (x - 3 - n, y + 26),
@@ -151,7 +157,8 @@ def _fibula(a: Anatomy) -> np.ndarray:
             (x - 1.5 + n, y + 26),
             (x - 4 + 0.95 * n, y + 42),
             (x - 6 + 0.95 * n, y + 70),
-            (x - 7 + n, REACH_MM),
+            (x - 6 + 0.95 * n, REACH_MM / 2),
+            (x - 4 + n, REACH_MM),
         ]
     )
 
@@ -172,56 +179,95 @@ class _Outline(NamedTuple):
     spline: np.ndarray  # f32[V, K]
 
 
+# A typical knee; the spline's knots are placed by it.
+TEMPLATE = Anatomy(
+    epicondylar_width=82,
+    epicondyle_height=27,
+    notch_width=20,
+    notch_depth=14,
+    notch_shift=0,
+    femoral_shaft_width=31,
+    femoral_valgus=5,
+    joint_space=5,
+    plateau_width=79,
+    spine_height=8,
+    tibial_shaft_width=30,
+    varus=0,
+    fibular_head_width=23,
+    fibular_neck_width=13,
+    fibular_head_drop=12,
+    fibular_shift=0,
+    patella_width=44,
+    patella_height=41,
+    patella_rise=35,
+    patella_shift=3,
+    spur_femur_medial=0,
+    spur_femur_lateral=0,
+    spur_tibia_medial=0,
+    spur_tibia_lateral=0,
+)
+
+
 def _outline(bone: Callable[[Anatomy], np.ndarray], per_segment: int) -> _Outline:
     # Read off here, where it costs nothing: hundreds of scalar sums would take a compiler seconds.
-    base = bone(Anatomy(*np.zeros(len(MEAN))))
-    slopes = np.stack([bone(Anatomy(*unit)) - base for unit in np.eye(len(MEAN))])
-    return _Outline(base, slopes, spline_matrix(bone(MEAN), per_segment))
+    base = bone(Anatomy(*np.zeros(len(TEMPLATE))))
+    slopes = np.stack([bone(Anatomy(*unit)) - base for unit in np.eye(len(TEMPLATE))])
+    return _Outline(base, slopes, spline_matrix(bone(TEMPLATE), per_segment))
 
 
 # In the order of `Contours`.
-_OUTLINES = (_outline(_femur, 4), _outline(_tibia, 4), _outline(_fibula, 4), _outline(_patella, 5))
+_OUTLINES = (_outline(_femur, 4), _outline(_tibia, 4), _outline(_fibula, 3), _outline(_patella, 4))
 
 
 def control_points(anatomy: Anatomy) -> Contours:
     """The control points f32[K, 2] of each bone's contour; mm."""
     lengths = jnp.stack([jnp.float32(value) for value in anatomy])
-    points = Contours(
-        *(jnp.float32(bone.base) + jnp.tensordot(lengths, jnp.float32(bone.slopes), 1) for bone in _OUTLINES)
+    femur, tibia, fibula, patella = (
+        jnp.float32(bone.base) + jnp.tensordot(lengths, jnp.float32(bone.slopes), 1) for bone in _OUTLINES
     )
-    above = jnp.maximum(0.0, -points.femur[:, 1] - anatomy.epicondyle_height)
-    lean = jnp.tan(jnp.deg2rad(anatomy.femoral_valgus)) * above
-    return points._replace(femur=points.femur.at[:, 0].add(lean))
+    above = jnp.maximum(0.0, -femur[:, 1] - anatomy.epicondyle_height)
+    femur = femur.at[:, 0].add(jnp.tan(jnp.deg2rad(anatomy.femoral_valgus)) * above)
+    # The lower leg turns as one, about the middle of the joint.
+    angle = jnp.deg2rad(anatomy.varus)
+    turn = jnp.stack(
+        [jnp.stack([jnp.cos(angle), jnp.sin(angle)]), jnp.stack([-jnp.sin(angle), jnp.cos(angle)])]
+    )
+    middle = jnp.stack([jnp.zeros(()), jnp.asarray(anatomy.joint_space, jnp.float32)])
+    return Contours(femur, (tibia - middle) @ turn + middle, (fibula - middle) @ turn + middle, patella)
 
 
-def draw_anatomy(patient: jax.Array, knee: jax.Array, morphology: jax.Array | float) -> Anatomy:
-    """Draws a knee; knees drawn with the same `patient` key differ little.
-
-    Args:
-        patient: the key that the patient's knees share.
-        knee: the key of this knee alone.
-        morphology: f32[], 0 for the general distribution, 1 for one about `BIASED` with the same spread.
-    """
-    shared, own = (jax.random.normal(key, (len(MEAN),)) for key in (patient, knee))
-    spread = jnp.clip(jnp.sqrt(1 - KNEE_SHARE) * shared + jnp.sqrt(KNEE_SHARE) * own, -2.5, 2.5)
-    mean, biased, deviation = (jnp.array(table, jnp.float32) for table in (MEAN, BIASED, SPREAD))
-    drawn = Anatomy(*(mean + morphology * (biased - mean) + deviation * spread))
-    size = 1 + SIZE_SPREAD * jnp.clip(jax.random.normal(jax.random.fold_in(patient, 1)), -2.5, 2.5)
-    return Anatomy(*(value * size for value in drawn))._replace(femoral_valgus=drawn.femoral_valgus)
-
-
-def contours(anatomy: Anatomy, key: jax.Array) -> Contours:
+def contours(
+    anatomy: Anatomy, key: jax.Array, wobble_mm: jax.Array | float, warp_mm: jax.Array | float
+) -> Contours:
     """Smooth outlines through the control points, each of these moved a little at random.
 
     Args:
         anatomy: lengths of the knee.
         key: decides the random part.
+        wobble_mm: standard deviation of each point about its place.
+        warp_mm: standard deviation of a smooth displacement common to all bones, so that neighbours move together.
     """
+    wobble_key, warp_key = jax.random.split(key)
     return Contours(
         *(
-            jnp.asarray(bone.spline) @ (points + WOBBLE_MM * jax.random.normal(k, points.shape))
+            warped(
+                jnp.asarray(bone.spline) @ (points + wobble_mm * jax.random.normal(k, points.shape)),
+                warp_key,
+                warp_mm,
+            )
             for bone, points, k in zip(
-                _OUTLINES, control_points(anatomy), jax.random.split(key, len(_OUTLINES)), strict=True
+                _OUTLINES, control_points(anatomy), jax.random.split(wobble_key, len(_OUTLINES)), strict=True
             )
         )
     )
+
+
+def warped(points: jax.Array, key: jax.Array, amplitude: jax.Array | float, waves: int = 4) -> jax.Array:
+    """Displaces points f32[V, 2] by a few plane waves of 70 to 250 mm, of that standard deviation in all."""
+    wave_key, length_key, phase_key, push_key = jax.random.split(key, 4)
+    heading = 2 * jnp.pi * jax.random.uniform(wave_key, (waves,))
+    length = jax.random.uniform(length_key, (waves,), minval=70.0, maxval=250.0)
+    vectors = 2 * jnp.pi / length * jnp.stack([jnp.cos(heading), jnp.sin(heading)])
+    phase = 2 * jnp.pi * jax.random.uniform(phase_key, (waves,))
+    push = jax.random.normal(push_key, (waves, 2)) * amplitude * jnp.sqrt(2 / waves)
+    return points + jnp.sin(points @ vectors + phase) @ push

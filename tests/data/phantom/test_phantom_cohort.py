@@ -1,4 +1,3 @@
-import itertools
 import json
 
 import numpy as np
@@ -8,7 +7,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from kneefair_jax.data.phantom import source
-from kneefair_jax.data.phantom.cohort import quotas
+from kneefair_jax.data.phantom.cohort import cells, quotas, under_represented
 from kneefair_jax.errors import InputError
 
 SIZE = (32, 40)
@@ -16,34 +15,78 @@ SHARES = {"sex": {"female": 0.5, "male": 0.5}, "race": {"B": 0.15, "A": 0.85}}
 
 
 def config(**changes):
-    base = {"patients": 20, "knees_per_patient": 2, "attributes": SHARES, "bias": {}, "fov_mm": 140.0}
+    base = {
+        "patients": 20,
+        "knees_per_patient": 2,
+        "bilateral": False,
+        "attributes": SHARES,
+        "bias": {},
+        "fov_mm": (140.0, 140.0),
+        "randomisation": 0.0,
+        "masks": "annotated",
+    }
     return {**base, **changes}
 
 
+def examples(cohort, rows=None):
+    return list(cohort.read(range(len(cohort.cases)) if rows is None else rows))
+
+
+def test_cells_by_hand():
+    assert cells(SHARES) == pytest.approx(
+        {("female", "B"): 0.075, ("female", "A"): 0.425, ("male", "B"): 0.075, ("male", "A"): 0.425}
+    )
+
+
 def test_quotas_by_hand():
-    assert quotas(SHARES, 40) == {
+    assert quotas(cells(SHARES), 40) == {
         ("female", "B"): 3,
         ("female", "A"): 17,
         ("male", "B"): 3,
         ("male", "A"): 17,
     }
     # 0.75 and 4.25 twice: the two spare patients go to the remainders of 0.75.
-    assert list(quotas(SHARES, 10).values()) == [1, 4, 1, 4]
+    assert list(quotas(cells(SHARES), 10).values()) == [1, 4, 1, 4]
 
 
 @given(st.integers(1, 500), st.floats(0, 1))
 def test_quotas_are_within_one_of_the_share(patients, share):
-    shares = {"a": {"x": share, "y": 1 - share}, "b": {"u": 0.3, "v": 0.7}}
+    shares = cells({"a": {"x": share, "y": 1 - share}, "b": {"u": 0.3, "v": 0.7}})
     counts = quotas(shares, patients)
     assert sum(counts.values()) == patients
-    for (a, b), count in counts.items():
-        assert abs(count - patients * shares["a"][a] * shares["b"][b]) < 1 + 1e-6
+    for cell, count in counts.items():
+        assert abs(count - patients * shares[cell]) < 1 + 1e-6
+
+
+def test_under_representation_by_hand():
+    shares = {("A",): 0.6, ("B",): 0.4}
+    # At 1 a twentieth of 0.4 is left beside 0.6: 0.02 of 0.62. At 0.5 it is 0.525 x 0.4 = 0.21 beside 0.6.
+    full = under_represented(shares, ["g"], {"g=B": {"representation": 1.0}})
+    half = under_represented(shares, ["g"], {"g=B": {"representation": 0.5}})
+    assert full["B",] == pytest.approx(0.02 / 0.62) and half["B",] == pytest.approx(0.21 / 0.81)
+    assert under_represented(shares, ["g"], {"g=B": {"noise": 1.0}}) == pytest.approx(shares)
+
+
+def test_representation_changes_training_alone():
+    bias = {"race=B": {"representation": 1.0}}
+    attributes = {"race": {"A": 0.5, "B": 0.5}}
+    cases = source(
+        config(patients=200, attributes=attributes, bias=bias), size=SIZE, seed=0, fractions=(0.5, 0.2, 0.3)
+    ).cases
+    share = cases.groupby("split")["race"].apply(lambda race: (race == "B").mean())
+    assert share["validation"] == share["test"] == 0.5
+    assert share["train"] == pytest.approx(0.05 / 1.05, abs=0.01)
+    assert cases["split"].value_counts().to_dict() == {"train": 200, "test": 120, "validation": 80}
+    assert (cases.groupby("patient_id")["split"].nunique() == 1).all()
+    with pytest.raises(InputError, match=r"data\.folds=0"):
+        source(config(bias=bias), size=SIZE, seed=0)
 
 
 def test_table():
     cohort = source(config(), size=SIZE, seed=0)
     cases = cohort.cases
-    assert list(cases.columns) == ["case_id", "patient_id", "side", "sex", "race"]
+    assert list(cases.columns[:5]) == ["case_id", "patient_id", "side", "sex", "race"]
+    assert set(cases["kl"]) <= set("01234") and list(cases["kl"].cat.categories) == list("01234")
     assert len(cases) == 40 and cases["case_id"].is_unique and cases["patient_id"].nunique() == 20
     assert list(cases["race"].cat.categories) == ["B", "A"]
     assert cases["race"].value_counts()["B"] == 2 * 3  # 3 of 20 patients
@@ -59,52 +102,79 @@ def test_one_knee_each_alternates_sides():
 
 def test_examples_are_those_of_the_table():
     cohort = source(config(patients=9), size=SIZE, seed=0)  # 18 cases: a second chunk of two
-    examples = list(cohort.examples())
-    assert len(examples) == 18
-    assert examples[0].image.shape == (*SIZE, 1) and examples[0].label.shape == SIZE
-    np.testing.assert_allclose(examples[0].spacing, [140 / 32, 140 / 40])
-    for side, example in zip(cohort.cases["side"], examples, strict=True):
+    drawn = examples(cohort)
+    assert len(drawn) == 18
+    assert drawn[0].image.shape == (*SIZE, 1) and drawn[0].label.shape == SIZE
+    np.testing.assert_allclose(drawn[0].spacing, 140 / 32)
+    for side, example in zip(cohort.cases["side"], drawn, strict=True):
         fibula, tibia = (np.argwhere(example.label == bone)[:, 1].mean() for bone in (3, 2))
         assert (fibula < tibia) == (side == "right")
 
 
 def test_a_case_depends_on_seed_and_index_alone():
-    few = list(source(config(patients=3), size=SIZE, seed=5).examples())
-    many = list(itertools.islice(source(config(patients=12), size=SIZE, seed=5).examples(), 6))
-    for a, b in zip(few, many, strict=True):
-        np.testing.assert_array_equal(a.image, b.image)
-        np.testing.assert_array_equal(a.label, b.label)
-    other = next(source(config(patients=3), size=SIZE, seed=6).examples())
+    few = examples(source(config(patients=3), size=SIZE, seed=5))
+    many = examples(source(config(patients=12), size=SIZE, seed=5), range(6))
+    backwards = examples(source(config(patients=12), size=SIZE, seed=5), range(5, -1, -1))[::-1]
+    for a, b, c in zip(few, many, backwards, strict=True):
+        for one, other in ((a, b), (a, c)):
+            np.testing.assert_array_equal(one.image, other.image)
+            np.testing.assert_array_equal(one.label, other.label)
+    (other,) = examples(source(config(patients=3), size=SIZE, seed=6), [0])
     assert (other.image != few[0].image).any()
 
 
 def test_groups_alone_change_nothing():
-    plain = list(source(config(), size=SIZE, seed=0).examples())
+    plain = examples(source(config(), size=SIZE, seed=0))
     renamed = source(config(attributes={"age": {"old": 0.5, "young": 0.5}}), size=SIZE, seed=0)
     zero = source(config(bias={"race=B": {"morphology": 0.0, "noise": 0}}), size=SIZE, seed=0)
     for cohort in (renamed, zero):
-        for a, b in zip(plain, cohort.examples(), strict=True):
+        for a, b in zip(plain, examples(cohort), strict=True):
             np.testing.assert_array_equal(a.image, b.image)
 
 
-def test_unbiased_groups_have_equal_bones():
-    cohort = source(
-        config(patients=300, knees_per_patient=1, attributes={"sex": SHARES["sex"]}), size=(32, 32), seed=1
-    )
-    area = np.array([(example.label > 0).mean() for example in cohort.examples()])
-    female = (cohort.cases["sex"] == "female").to_numpy()
-    error = np.sqrt(area[female].var() / female.sum() + area[~female].var() / (~female).sum())
-    assert abs(area[female].mean() - area[~female].mean()) < 3.5 * error
-
-
-def test_bias_reaches_its_group_only():
+def test_bias_reaches_its_group_only_and_is_recorded():
     bias = {"race=B": {"morphology": 1.0}, "sex=male,race=A": {"noise": 0.5}}
     biased = source(ConfigDict(config(bias=bias)), size=SIZE, seed=0)
     # A ConfigDict sorts its keys, and the order of the quotas with them, so both cohorts use one.
     plain = source(ConfigDict(config()), size=SIZE, seed=0)
-    touched = (plain.cases["race"] == "B") | (plain.cases["sex"] == "male")
-    for changed, a, b in zip(touched, plain.examples(), biased.examples(), strict=True):
+    of_b, male = plain.cases["race"] == "B", plain.cases["sex"] == "male"
+    for changed, a, b in zip(of_b | male, examples(plain), examples(biased), strict=True):
         assert (a.image != b.image).any() == changed
+    np.testing.assert_array_equal(biased.cases["bias_morphology"], of_b.astype(float))
+    np.testing.assert_array_equal(biased.cases["bias_noise"], 0.5 * (male & ~of_b))
+    assert not biased.cases[["bias_marker", "bias_representation"]].to_numpy().any()
+
+
+def test_grades_are_those_of_the_pictures():
+    """Grade 4 closes the joint: fewer background pixels between femur and tibia than at grade 0."""
+    bias = {"sex=male": {"osteophytes": 1.0}}
+    cohort = source(config(bias=bias), size=SIZE, seed=0)
+    male = cohort.cases["sex"] == "male"
+    assert set(cohort.cases["kl"][male]) == {"3", "4"}
+    assert set(cohort.cases["kl"][~male]) - {"3", "4"}
+
+
+def test_exact_masks_are_without_the_annotation_error():
+    bias = {"race=B": {"annotation": 1.0}}
+    annotated = source(config(bias=bias), size=(64, 64), seed=0)
+    exact = source(config(bias=bias, masks="exact"), size=(64, 64), seed=0)
+    for of_b, a, b in zip(annotated.cases["race"] == "B", examples(annotated), examples(exact), strict=True):
+        np.testing.assert_array_equal(a.image, b.image)
+        assert ((a.label > 0).sum() > (b.label > 0).sum()) == of_b
+
+
+def test_bilateral_films():
+    cohort = source(config(patients=3, bilateral=True, fov_mm=(330.0, 350.0)), size=(48, 48), seed=0)
+    assert len(cohort.cases) == 3 and "side" not in cohort.cases
+    assert cohort.structures[0] == "right patella" and len(cohort.structures) == 8
+    for example in examples(cohort):
+        assert example.label.max() == 8 and 330 / 48 <= example.spacing[0] <= 350 / 48
+
+
+def test_fields_of_view_fill_their_range():
+    cohort = source(config(patients=40, fov_mm=(100.0, 200.0)), size=SIZE, seed=0)
+    heights = np.array([example.spacing[0] * 32 for example in examples(cohort)])
+    assert 100 <= heights.min() < 108 and 185 < heights.max() <= 200
 
 
 @pytest.mark.parametrize(
@@ -112,7 +182,11 @@ def test_bias_reaches_its_group_only():
     [
         ({"patients": 0}, "patients = 0"),
         ({"knees_per_patient": 3}, "give 1 or 2"),
-        ({"fov_mm": 0.0}, "fov_mm"),
+        ({"fov_mm": (0.0, 100.0)}, "fov_mm"),
+        ({"fov_mm": (150.0, 100.0)}, "fov_mm"),
+        ({"bilateral": True, "knees_per_patient": 1}, "knees_per_patient = 2"),
+        ({"randomisation": 1.5}, "randomisation"),
+        ({"masks": "true"}, "annotated"),
         ({"attributes": {"sex": {"female": 0.5}}}, "'sex'"),
         ({"attributes": {"sex": {"female": 1.5, "male": -0.5}}}, "'sex'"),
         ({"bias": {"race=C": {"noise": 0.1}}}, "'race=C'"),

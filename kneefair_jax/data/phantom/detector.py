@@ -1,0 +1,92 @@
+"""What a film shows of line integrals: scatter, blur, quantum noise, then the way from signal to grey values."""
+
+import jax
+import jax.numpy as jnp
+
+from kneefair_jax.data.phantom.curves import blur
+from kneefair_jax.data.phantom.ranges import Settings
+from kneefair_jax.data.phantom.render import smooth_noise
+
+SCATTER_MM = 18.0  # how far scattered radiation spreads
+PITCH_PIXELS = 2.7  # of a grid's lines as the picture samples them
+
+
+def expose(
+    rays: jax.Array,
+    axis: jax.Array,
+    noise: jax.Array | float,
+    film: Settings,
+    spacing: jax.Array,
+    key: jax.Array,
+) -> jax.Array:
+    """The signal of a detector that takes the logarithm of what reaches it.
+
+    Primary radiation is exp(-A); scatter is the same, spread over some centimetres, times the scatter-to-primary
+    ratio. The count in a pixel is about Poisson of mean n = photons * area * (primary + scatter), so its logarithm has
+    the standard deviation 1 / sqrt(n); the Gaussian of that width stands for it (JAX's Poisson sampler is slow, and
+    counts are large).
+
+    Args:
+        rays: f32[H, W], line integrals of attenuation.
+        axis: f32[], attenuation at the limb's axis, from which black and photons are counted.
+        noise: f32[], factor on the standard deviation.
+        film: a draw of `ranges.FILM`.
+        spacing: f32[2], mm per pixel down and across.
+        key: decides the noise.
+
+    Returns:
+        f32[H, W], attenuation relative to the axis, as the film sees it.
+    """
+    noise_key, phase_key = jax.random.split(key)
+    beyond = rays - axis
+    # A pixel averages over its area: a box of width 1 has the variance 1/12.
+    pixels = jnp.maximum(film["blur_pixels"], 0.0)
+    sigma = jnp.sqrt(jnp.square(film["blur_mm"] / spacing) + jnp.square(pixels) + 1 / 12)
+    beyond = blur(beyond, sigma[0], sigma[1])
+    primary = jnp.exp(-beyond)
+    # Bright air around a limb would drown it; a detector saturates, and collimation keeps most of it away.
+    spread = SCATTER_MM / spacing
+    scattered = blur(jnp.minimum(primary, 4.0), spread[0], spread[1])
+    reached = (primary + film["scatter"] * scattered) / (1 + film["scatter"])
+    mean_count = jnp.exp(film["log_photons"]) * spacing[0] * spacing[1] * reached
+    signal = -jnp.log(reached) + noise * jax.random.normal(noise_key, rays.shape) / jnp.sqrt(mean_count)
+    phase = 2 * jnp.pi * jax.random.uniform(phase_key)
+    lines = jnp.cos(2 * jnp.pi * jnp.arange(rays.shape[1]) / PITCH_PIXELS + phase)
+    return signal + jnp.maximum(film["grid"], 0.0) * lines[None, :]
+
+
+def develop(signal: jax.Array, film: Settings, spacing: jax.Array, key: jax.Array) -> jax.Array:
+    """Attenuation -> grey values in [0, 1]: uneven exposure, window, tone curve, edge enhancement.
+
+    Args:
+        signal: f32[H, W], from `expose`.
+        film: a draw of `ranges.FILM`.
+        spacing: f32[2], mm per pixel down and across.
+        key: decides the unevenness and the digitiser's noise.
+
+    Returns:
+        f32[H, W]; bone is bright and air is black.
+    """
+    field_key, speckle_key = jax.random.split(key)
+    height, width = signal.shape
+    down = jnp.linspace(-0.5, 0.5, height)[:, None]
+    across = jnp.linspace(-0.5, 0.5, width)[None, :]
+    # Air is far darker than what a window is set for.
+    signal = jnp.maximum(signal, film["level"] - 0.5)
+    mean, deviation = signal.mean(), signal.std() + 1e-3
+    uneven = film["field"] * smooth_noise(
+        field_key, signal.shape, jnp.float32(height / 5), jnp.float32(width / 5)
+    )
+    uneven = uneven + film["slope_down"] * down + film["slope_across"] * across
+    signal = signal + deviation * uneven
+    low = film["level"] + film["auto"] * (mean - film["black"] * deviation - film["level"])
+    high = film["level"] + film["latitude"]
+    high = high + film["auto"] * (mean + film["white"] * deviation - high)
+    grey = (signal - low) / (high - low)
+    sigma = film["edge_mm"] / spacing
+    grey = grey + jnp.maximum(film["edge"], 0.0) * (grey - blur(grey, sigma[0], sigma[1]))
+    grey = jnp.clip(grey, 0.0, 1.0)
+    grey = jnp.maximum(grey, 1e-6) ** jnp.exp2(film["log_gamma"])
+    grey = grey + film["bend"] * jnp.sin(jnp.pi * grey) + film["bend_twice"] * jnp.sin(2 * jnp.pi * grey)
+    grey = grey + jnp.maximum(film["speckle"], 0.0) * jax.random.normal(speckle_key, signal.shape)
+    return jnp.clip(grey, 0.0, 1.0)

@@ -1,0 +1,118 @@
+"""Between which ends everything that differs between patients and films is drawn, as clinics see it and far wider.
+
+Clinical ends are what radiographs look like. Wide ends are meant to be unreal: a network that has only seen pictures
+drawn between them has to go by what is common to all, and so reads real films it has never seen (domain
+randomisation: Tobin et al. 2017, arXiv 1703.06907; for medical images SynthSeg, Billot et al. 2023).
+
+A setting whose low end is negative and whose name stands for a thing (`marker`) is absent when drawn below 0; what it
+is above 0 is its strength. So one pair of ends says how often, and how much.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Settings = dict[str, jax.Array]
+
+
+class Range(NamedTuple):
+    """Ends of a uniform distribution."""
+
+    clinical: tuple[float, float]
+    wide: tuple[float, float]
+
+
+# What the two knees of a patient share.
+PATIENT: dict[str, Range] = {
+    "mineral": Range((0.85, 1.2), (0.4, 1.7)),  # factor on the bones' attenuation
+    "shaft_cortex": Range((3.0, 5.5), (1.0, 8.0)),  # thickness of a shaft's wall, mm
+    "rim": Range((0.6, 0.9), (0.15, 2.5)),  # thickness of an epiphysis' cortex, mm
+    "texture": Range((0.04, 0.14), (0.0, 0.4)),  # relative amplitude of the trabecular pattern
+    "limb": Range((54, 84), (46, 130)),  # half width of the limb at the joint, mm
+    "fat": Range((0.08, 0.25), (0.0, 0.4)),  # share of that half width that is fat under the skin
+}
+
+# The knee's pose and the bones' deviations from the template.
+KNEE: dict[str, Range] = {
+    "spread": Range((1.0, 1.0), (1.0, 2.4)),  # factor on the spread of every length
+    "wobble_mm": Range((0.5, 0.5), (0.3, 1.6)),  # standard deviation of each control point about its place
+    "warp_mm": Range((0.0, 0.0), (0.0, 3.0)),  # amplitude of a smooth deformation of the whole knee
+    "rotation": Range((-6, 6), (-20, 20)),  # about the limb's axis, degrees, outwards positive
+    "flexion": Range((5, 20), (-5, 40)),  # degrees
+    "severity": Range((0.0, 1.0), (0.0, 1.0)),  # place within the Kellgren-Lawrence grade
+    "compartment": Range((-1.0, 0.4), (-1.0, 1.0)),  # the worn side: -1 medial, 1 lateral
+}
+
+# Where the knee lies on the film.
+VIEW: dict[str, Range] = {
+    "turn": Range((-3.5, 3.5), (-25, 25)),  # in the plane of the film, degrees
+    "across": Range((-0.035, 0.035), (-0.2, 0.2)),  # of the joint from the centre, share of the film's width
+    "down": Range((-0.05, 0.05), (-0.32, 0.32)),  # the same, of its height
+    "aspect": Range((0.0, 0.0), (-0.5, 0.5)),  # log2 of the width's millimetres per pixel over the height's
+}
+
+FILM: dict[str, Range] = {
+    # What the beam passes.
+    "femur": Range((1.0, 1.0), (0.6, 1.4)),  # factors on each bone's attenuation
+    "tibia": Range((1.0, 1.0), (0.6, 1.4)),
+    "fibula": Range((1.0, 1.0), (0.4, 1.4)),
+    "patella": Range((0.9, 1.1), (0.05, 1.5)),
+    "depth": Range((0.95, 1.05), (0.35, 1.6)),  # factor on the bones' depth along the beam
+    "sclerosis": Range((0.7, 1.3), (0.0, 3.0)),  # factor on the dense bone under the cartilage
+    "clouds": Range((0.5, 0.7), (0.0, 2.0)),  # coarse texture, relative to the fine
+    "soft": Range((0.95, 1.05), (0.3, 1.8)),  # factor on the soft tissue's attenuation
+    "limb_shift": Range((-5, 5), (-20, 20)),  # of the limb's axis from the joint's centre, mm
+    # What reaches the detector.
+    "scatter": Range((0.2, 0.6), (0.0, 1.5)),  # scattered over primary radiation behind the limb's axis
+    "blur_mm": Range((0.15, 0.5), (0.05, 0.9)),  # standard deviation of focal spot and screen
+    "blur_pixels": Range((0.0, 0.0), (-0.6, 1.1)),  # of a resampling somewhere on the film's way
+    "log_photons": Range(
+        (5.7, 7.2), (5.0, 9.0)
+    ),  # natural logarithm of the count per mm2 behind the limb's axis
+    "grid": Range((-1.0, 0.03), (-0.4, 0.1)),  # amplitude of an anti-scatter grid's lines, in attenuation
+    # From signal to grey.
+    "level": Range((-1.0, -0.5), (-1.0, -0.5)),  # attenuation of black, relative to the limb's axis
+    "latitude": Range((1.7, 2.4), (1.7, 2.4)),  # attenuation from black to white
+    "auto": Range((0.0, 0.0), (0.9, 1.0)),  # how far black and white follow the picture instead
+    "black": Range((2.0, 2.0), (1.2, 3.4)),  # then: below the mean, in standard deviations
+    "white": Range((2.0, 2.0), (1.7, 3.8)),  # above it
+    "log_gamma": Range((-0.3, 0.38), (-1.0, 1.0)),  # log2 of the exponent of the grey values
+    "bend": Range((0.0, 0.0), (-0.12, 0.12)),  # amplitudes of two waves added to the tone curve
+    "bend_twice": Range((0.0, 0.0), (-0.05, 0.05)),
+    "edge": Range((-0.5, 0.5), (-1.0, 2.0)),  # strength of edge enhancement
+    "edge_mm": Range((0.6, 2.0), (0.5, 7.0)),  # its scale
+    "field": Range((0.0, 0.05), (0.0, 0.5)),  # uneven exposure, in standard deviations of the picture
+    "slope_down": Range((-0.05, 0.05), (-0.8, 0.8)),  # exposure that falls off along and across the film
+    "slope_across": Range((-0.05, 0.05), (-0.8, 0.8)),
+    "speckle": Range((0.0, 0.0), (-0.03, 0.05)),  # noise of the digitiser, in grey values of 0 to 1
+    "inverted": Range((-1.0, -0.01), (-1.0, 0.4)),  # bone is dark when above 0
+    # Signs and things.
+    "collimation": Range((-1.0, 0.15), (-1.0, 0.6)),  # edges of the beam in the picture
+    "unexposed": Range((-1.0, 0.2), (-1.0, 1.0)),  # what is outside of them is white when above 0
+    "marker": Range((-1.0, 0.8), (-1.0, 1.0)),  # a side marker
+    "text": Range((-1.0, 0.1), (-1.0, 0.5)),  # a burnt-in line
+    "hardware": Range((-1.0, 0.02), (-1.0, 0.2)),  # screws, plates and nails
+    "prosthesis": Range((-1.0, 0.005), (-1.0, 0.06)),  # of the joint
+    "jewellery": Range((-1.0, 0.01), (-1.0, 0.1)),  # rings, zips, buttons
+    "seam": Range((-1.0, -0.01), (-1.0, 0.2)),  # where the pictures of a whole leg are put together
+    "ruler": Range((-1.0, 0.01), (-1.0, 0.15)),
+}
+
+
+def draw(key: jax.Array, table: dict[str, Range], width: jax.Array | float) -> Settings:
+    """One draw of every setting of a table.
+
+    Args:
+        key: of this draw.
+        table: name -> its ends.
+        width: f32[] in [0, 1]; 0 for the clinical ends, 1 for the wide ones, between them on the way.
+
+    Returns:
+        name -> f32[].
+    """
+    clinical = jnp.array([entry.clinical for entry in table.values()], jnp.float32)
+    wide = jnp.array([entry.wide for entry in table.values()], jnp.float32)
+    low, high = (clinical + width * (wide - clinical)).T
+    values = low + (high - low) * jax.random.uniform(key, low.shape)
+    return dict(zip(table, values, strict=True))

@@ -1,0 +1,67 @@
+"""Where a knee lies on the film: the map between millimetres in the knee's frame and pixels."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kneefair_jax.data.phantom.ranges import Settings
+
+
+class View(NamedTuple):
+    """A film's pixels and a knee's place among them.
+
+    Attributes:
+        spacing: f32[2], mm per pixel down and across.
+        y: f32[H], the rows' places on the film, mm from its centre.
+        x: f32[W], the columns' places.
+        turn: f32[2, 2]; `points @ turn + shift` takes the knee's frame to the film's.
+        shift: f32[2], (x, y) mm.
+    """
+
+    spacing: jax.Array
+    y: jax.Array
+    x: jax.Array
+    turn: jax.Array
+    shift: jax.Array
+
+    def to_film(self, points: jax.Array) -> jax.Array:
+        """Places f32[V, 2] in the knee's frame -> on the film."""
+        return points @ self.turn + self.shift
+
+    def in_knee(self) -> tuple[jax.Array, jax.Array]:
+        """The pixels' places in the knee's frame: y and x, f32[H, W] each."""
+        from_x, from_y = self.x[None, :] - self.shift[0], self.y[:, None] - self.shift[1]
+        at_x = self.turn[0, 0] * from_x + self.turn[0, 1] * from_y
+        at_y = self.turn[1, 0] * from_x + self.turn[1, 1] * from_y
+        return at_y, at_x
+
+
+def make(
+    settings: Settings,
+    left: jax.Array | bool,
+    *,
+    size: tuple[int, int],
+    fov_mm: jax.Array | float,
+    offset_mm: jax.Array | float = 0.0,
+) -> View:
+    """A view of a knee.
+
+    Args:
+        settings: a draw of `ranges.VIEW`.
+        left: whether it is the left knee, whose fibula is on the film's right.
+        size: (H, W) of the film.
+        fov_mm: height of the film; its width follows from the size, and from the aspect where that is not square.
+        offset_mm: of the knee to the film's right, for films of both knees.
+    """
+    aspect = jnp.exp2(settings["aspect"])
+    spacing = fov_mm / size[0] * jnp.stack([1 / jnp.sqrt(aspect), jnp.sqrt(aspect)])
+    extent = spacing * jnp.array(size, jnp.float32)
+    y = (jnp.arange(size[0]) + 0.5) * spacing[0] - extent[0] / 2
+    x = (jnp.arange(size[1]) + 0.5) * spacing[1] - extent[1] / 2
+    angle = jnp.deg2rad(settings["turn"])
+    mirror = jnp.where(left, 1.0, -1.0)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    turn = jnp.stack([jnp.stack([mirror * cos, mirror * sin]), jnp.stack([-sin, cos])])
+    shift = jnp.stack([settings["across"] * extent[1] + offset_mm, settings["down"] * extent[0]])
+    return View(spacing, y, x, turn, shift)

@@ -1,0 +1,87 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kneefair_jax.data.phantom import detector, overlay, ranges, render
+
+SPACING = jnp.array([0.5, 0.5])
+# A film that adds nothing: no scatter, no blur but the pixel's, no grid.
+CLEAN = ranges.draw(jax.random.key(0), ranges.FILM, 0.0) | {
+    "scatter": 0.0,
+    "blur_mm": 0.01,
+    "blur_pixels": 0.0,
+    "log_photons": jnp.log(2500.0),
+    "grid": -1.0,
+    "level": -1.0,
+    "latitude": 2.0,
+    "auto": 0.0,
+    "log_gamma": 0.0,
+    "edge": -1.0,
+    "field": 0.0,
+    "slope_down": 0.0,
+    "slope_across": 0.0,
+}
+
+
+def expose(rays, noise=1.0, **changes):
+    return detector.expose(rays, jnp.float32(1.5), noise, CLEAN | changes, SPACING, jax.random.key(1))
+
+
+def test_quantum_noise_has_the_stated_spread():
+    signal = expose(jnp.full((200, 200), 1.5))
+    # 2500 photons per mm2 on 0.25 mm2 are 625 counts, so 1/25 of them is noise.
+    assert np.mean(signal) == pytest.approx(0, abs=1e-3)
+    assert np.std(signal) == pytest.approx(1 / 25, rel=0.02)
+    assert np.std(expose(jnp.full((200, 200), 1.5), noise=5.0)) == pytest.approx(1 / 5, rel=0.02)
+    # Behind twice ln 2 more, a quarter of the photons and twice the noise.
+    assert np.std(expose(jnp.full((200, 200), 1.5 + 2 * np.log(2)))) == pytest.approx(2 / 25, rel=0.02)
+
+
+def test_scatter_lowers_contrast_by_its_share():
+    rays = jnp.where(jnp.arange(200)[None, :] < 100, 1.5, 2.0) * jnp.ones((200, 1))
+
+    def step(signal):
+        return np.mean(signal[:, 120:160]) - np.mean(signal[:, 40:80])
+
+    plain, scattered = (step(expose(rays, noise=0.0, scatter=s)) for s in (0.0, 1.0))
+    assert plain == pytest.approx(0.5, abs=1e-3)
+    assert (
+        0.2 < scattered < 0.4
+    )  # about half: as much scatter as primary radiation, nearly the same everywhere
+
+
+def test_window_and_polarity_by_hand():
+    develop = lambda value, **c: detector.develop(
+        jnp.full((8, 8), value),
+        CLEAN | {"bend": 0.0, "bend_twice": 0.0, "speckle": 0.0} | c,
+        SPACING,
+        jax.random.key(0),
+    )[4, 4]
+    assert develop(-1.0) == pytest.approx(0, abs=1e-4) and develop(1.0) == pytest.approx(1, abs=1e-4)
+    assert develop(0.0) == pytest.approx(0.5, abs=1e-4)
+    assert develop(0.0, log_gamma=1.0) == pytest.approx(0.25, abs=1e-4)
+    assert develop(3.0) == pytest.approx(1, abs=1e-4)  # clipped
+
+
+def test_inversion_and_seams():
+    plain = dict.fromkeys(("seam", "collimation", "text", "inverted", "unexposed"), -1.0)
+    grey = jnp.full((40, 40), 0.3)
+    finish = lambda **c: np.asarray(overlay.finish(jax.random.key(4), grey, plain | c))
+    np.testing.assert_array_equal(finish(), grey)
+    np.testing.assert_allclose(finish(inverted=0.1), 0.7, atol=1e-6)
+    assert (finish(text=0.1) == 1).any() and (finish(text=0.1) == np.float32(0.3)).mean() > 0.7
+    assert len(np.unique(finish(seam=0.1).round(4))) in (2, 3)  # above, below, and perhaps the line
+    for unexposed, outside in ((-1.0, 0.0), (1.0, 1.0)):
+        edges = np.stack(
+            [
+                np.asarray(overlay.finish(k, grey, plain | {"collimation": 0.1, "unexposed": unexposed}))
+                for k in jax.random.split(jax.random.key(0), 6)
+            ]
+        )
+        assert (np.abs(edges - outside) < 0.02).any() and edges[:, 20, 20] == pytest.approx(0.3, abs=0.02)
+
+
+def test_chord_by_hand():
+    # A ball of radius 5: through its middle 10, at 2 inside the rim 2 sqrt(25 - 9) = 8, outside nothing.
+    np.testing.assert_allclose(render.chord(jnp.array([5.0, 9.0, 2.0, -1.0]), 5.0), [10, 10, 8, 0], atol=1e-5)

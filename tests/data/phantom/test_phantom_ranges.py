@@ -1,0 +1,49 @@
+import jax
+import numpy as np
+import pytest
+
+from kneefair_jax.data.phantom import glyphs, objects, ranges, view
+
+TABLES = {"patient": ranges.PATIENT, "knee": ranges.KNEE, "view": ranges.VIEW, "film": ranges.FILM}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_wide_holds_clinical(name):
+    for setting, entry in TABLES[name].items():
+        assert entry.clinical[0] <= entry.clinical[1] and entry.wide[0] <= entry.wide[1], setting
+        assert entry.wide[0] <= entry.clinical[0] + 1e-9 or setting in ("auto", "log_photons"), setting
+        assert entry.wide[1] >= entry.clinical[1] - 1e-9, setting
+
+
+@pytest.mark.parametrize(("width", "low", "high"), [(0.0, 0.85, 1.2), (1.0, 0.4, 1.7), (0.5, 0.625, 1.45)])
+def test_draws_fill_their_range(width, low, high):
+    keys = jax.random.split(jax.random.key(0), 4000)
+    drawn = np.asarray(jax.vmap(lambda k: ranges.draw(k, ranges.PATIENT, width)["mineral"])(keys))
+    assert low <= drawn.min() < low + 0.01 and high - 0.01 < drawn.max() <= high
+    assert drawn.mean() == pytest.approx((low + high) / 2, abs=0.02)
+
+
+def test_places_go_to_the_film_and_back():
+    settings = {"turn": 20.0, "across": 0.1, "down": -0.2, "aspect": 0.4}
+    seen = view.make(settings, True, size=(50, 40), fov_mm=200.0)
+    assert seen.spacing[1] / seen.spacing[0] == pytest.approx(2**0.4)
+    at_y, at_x = seen.in_knee()
+    places = np.stack([at_x.ravel(), at_y.ravel()], axis=1)
+    grid = np.stack([np.tile(seen.x, 50), np.repeat(seen.y, 40)], axis=1)
+    np.testing.assert_allclose(seen.to_film(places), grid, atol=1e-3)
+
+
+def test_the_letter_is_that_of_the_side():
+    seen = view.make(
+        {"turn": 0.0, "across": 0.0, "down": 0.0, "aspect": 0.0}, False, size=(128, 128), fov_mm=140.0
+    )
+    film = dict.fromkeys(("hardware", "jewellery", "ruler"), -1.0) | {"marker": 0.5}
+    strokes = [
+        (np.asarray(objects.in_beam(jax.random.key(1), film, seen, left, 0.0)) > 1).sum()
+        for left in (False, True)
+    ]
+    # An R has 18 of the 35 cells of its raster, an L 11.
+    cells = [glyphs.BITMAPS[i].sum() for i in (glyphs.RIGHT, glyphs.LEFT)]
+    assert cells == [18, 11]
+    assert strokes[0] / strokes[1] == pytest.approx(18 / 11, rel=0.15)
+    assert not np.asarray(objects.in_beam(jax.random.key(1), film | {"marker": -0.5}, seen, False, 0.0)).any()
