@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from kneefair_jax.data.phantom.curves import blur
 from kneefair_jax.data.phantom.ranges import Settings
-from kneefair_jax.data.phantom.render import smooth_noise
+from kneefair_jax.data.phantom.render import smooth
 
 SCATTER_MM = 18.0  # how far scattered radiation spreads
 PITCH_PIXELS = 2.7  # of a grid's lines as the picture samples them
@@ -67,16 +67,14 @@ def develop(signal: jax.Array, film: Settings, spacing: jax.Array, key: jax.Arra
     Returns:
         f32[H, W]; bone is bright and air is black.
     """
-    field_key, speckle_key = jax.random.split(key)
     height, width = signal.shape
+    field, speckle = jax.random.normal(key, (2, height, width))
     down = jnp.linspace(-0.5, 0.5, height)[:, None]
     across = jnp.linspace(-0.5, 0.5, width)[None, :]
     # Air is far darker than what a window is set for.
     signal = jnp.maximum(signal, film["level"] - 0.5)
     mean, deviation = signal.mean(), signal.std() + 1e-3
-    uneven = film["field"] * smooth_noise(
-        field_key, signal.shape, jnp.float32(height / 5), jnp.float32(width / 5)
-    )
+    uneven = film["field"] * smooth(field, height / 5, width / 5)
     uneven = uneven + film["slope_down"] * down + film["slope_across"] * across
     signal = signal + deviation * uneven
     low = film["level"] + film["auto"] * (mean - film["black"] * deviation - film["level"])
@@ -88,5 +86,5 @@ def develop(signal: jax.Array, film: Settings, spacing: jax.Array, key: jax.Arra
     grey = jnp.clip(grey, 0.0, 1.0)
     grey = jnp.maximum(grey, 1e-6) ** jnp.exp2(film["log_gamma"])
     grey = grey + film["bend"] * jnp.sin(jnp.pi * grey) + film["bend_twice"] * jnp.sin(2 * jnp.pi * grey)
-    grey = grey + jnp.maximum(film["speckle"], 0.0) * jax.random.normal(speckle_key, signal.shape)
+    grey = grey + jnp.maximum(film["speckle"], 0.0) * speckle
     return jnp.clip(grey, 0.0, 1.0)

@@ -41,9 +41,9 @@ def chord(depth: jax.Array, radius: jax.Array | float) -> jax.Array:
     return 2 * jnp.sqrt(inside * (2 * radius - inside))
 
 
-def smooth_noise(key: jax.Array, shape: tuple[int, ...], sigma_y: jax.Array, sigma_x: jax.Array) -> jax.Array:
-    """Smooth noise f32[H, W] of mean 0 and standard deviation 1; sigmas in pixels."""
-    field = blur(jax.random.normal(key, shape), sigma_y, sigma_x)
+def smooth(white: jax.Array, sigma_y: jax.Array | float, sigma_x: jax.Array | float) -> jax.Array:
+    """White noise f32[H, W] -> smooth noise of mean 0 and standard deviation 1; sigmas in pixels."""
+    field = blur(white, sigma_y, sigma_x)
     return (field - field.mean()) / (field.std() + 1e-6)
 
 
@@ -74,11 +74,11 @@ def bone(
     Returns:
         f32[H, W], dimensionless.
     """
-    coarse, fine = jax.random.split(key)
     shape = at_y.shape
+    fine, coarse = jax.random.normal(key, (2, *shape))
     # Trabeculae run along the bone; what a film shows of them is some mm long and under a mm wide.
-    grain = smooth_noise(fine, shape, 1.3 / spacing[0], 0.4 / spacing[1])
-    clouds = smooth_noise(coarse, shape, 7.0 / spacing[0], 7.0 / spacing[1])
+    grain = smooth(fine, 1.3 / spacing[0], 0.4 / spacing[1])
+    clouds = smooth(coarse, 7.0 / spacing[0], 7.0 / spacing[1])
     pattern = jnp.maximum(1 + patient["texture"] * (grain + film["clouds"] * clouds), 0.0)
 
     height = jnp.abs(at_y - 0.5 * anatomy.joint_space)  # from the joint line
@@ -123,7 +123,7 @@ def soft_tissue(
 
     Arguments as for `bone`.
     """
-    clouds = smooth_noise(key, at_y.shape, 8.0 / spacing[0], 8.0 / spacing[1])
+    clouds = smooth(jax.random.normal(key, at_y.shape), 8.0 / spacing[0], 8.0 / spacing[1])
     # The thigh widens upwards faster than the calf downwards, up to a point.
     up, down = (jnp.tanh(jnp.maximum(y, 0) / 150.0) * 150.0 for y in (-at_y, at_y))
     widening = 0.15 * up + 0.06 * down

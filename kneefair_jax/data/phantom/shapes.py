@@ -248,26 +248,23 @@ def contours(
         warp_mm: standard deviation of a smooth displacement common to all bones, so that neighbours move together.
     """
     wobble_key, warp_key = jax.random.split(key)
-    return Contours(
-        *(
-            warped(
-                jnp.asarray(bone.spline) @ (points + wobble_mm * jax.random.normal(k, points.shape)),
-                warp_key,
-                warp_mm,
-            )
-            for bone, points, k in zip(
-                _OUTLINES, control_points(anatomy), jax.random.split(wobble_key, len(_OUTLINES)), strict=True
-            )
-        )
-    )
+    points = control_points(anatomy)
+    ends = np.cumsum([len(bone) for bone in points])[:-1]
+    # One draw for all bones, as every call of a random function costs compilation time.
+    wobble = wobble_mm * jax.random.normal(wobble_key, (sum(map(len, points)), 2))
+    vertices = [
+        jnp.asarray(bone.spline) @ (place + moved)
+        for bone, place, moved in zip(_OUTLINES, points, jnp.split(wobble, ends), strict=True)
+    ]
+    ends = np.cumsum([len(bone) for bone in vertices])[:-1]
+    return Contours(*jnp.split(warped(jnp.concatenate(vertices), warp_key, warp_mm), ends))
 
 
 def warped(points: jax.Array, key: jax.Array, amplitude: jax.Array | float, waves: int = 4) -> jax.Array:
     """Displaces points f32[V, 2] by a few plane waves of 70 to 250 mm, of that standard deviation in all."""
-    wave_key, length_key, phase_key, push_key = jax.random.split(key, 4)
-    heading = 2 * jnp.pi * jax.random.uniform(wave_key, (waves,))
-    length = jax.random.uniform(length_key, (waves,), minval=70.0, maxval=250.0)
+    wave_key, push_key = jax.random.split(key)
+    drawn = jax.random.uniform(wave_key, (3, waves))
+    heading, length, phase = 2 * jnp.pi * drawn[0], 70 + 180 * drawn[1], 2 * jnp.pi * drawn[2]
     vectors = 2 * jnp.pi / length * jnp.stack([jnp.cos(heading), jnp.sin(heading)])
-    phase = 2 * jnp.pi * jax.random.uniform(phase_key, (waves,))
     push = jax.random.normal(push_key, (waves, 2)) * amplitude * jnp.sqrt(2 / waves)
     return points + jnp.sin(points @ vectors + phase) @ push
