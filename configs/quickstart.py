@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     phantom.bias = ConfigDict({"race=B": ConfigDict({"morphology": 0.8, "contrast": 0.8, "noise": 0.4})})
     phantom.bilateral = False  # a film of one knee, or of both
     phantom.fov_mm = (140.0, 140.0)  # least and largest height of a picture, mm
-    phantom.randomisation = 0.0  # 0: as clinics see knees; 1: far wider than reality
+    phantom.randomisation = (0.0, 0.0)  # least and most; 0: as clinics see knees, 1: far wider than reality
     phantom.masks = "annotated"  # as drawn, with the switch annotation's error; or "exact"
 
     config.mitigation.groups = ("race",)

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -146,7 +146,7 @@ def _settings(
             "attributes": _nested(config["attributes"]),
             "bias": bias,
             "fov_mm": [float(end) for end in config["fov_mm"]],
-            "randomisation": float(config["randomisation"]),
+            "randomisation": [float(end) for end in config["randomisation"]],
             "masks": str(config["masks"]),
             "fractions": [float(share) for share in fractions or ()] if represented else None,
             "size": [int(length) for length in size],
@@ -169,8 +169,11 @@ def _check(settings: Mapping[str, Any]) -> None:
             f"phantom: fov_mm = {tuple(fov)}; give the least and the largest height of the picture in mm, "
             "such as (140.0, 140.0)"
         )
-    if not 0 <= settings["randomisation"] <= 1:
-        raise InputError(f"phantom: randomisation = {settings['randomisation']}; give 0 to 1")
+    wide = settings["randomisation"]
+    if len(wide) != 2 or not 0 <= wide[0] <= wide[1] <= 1:
+        raise InputError(
+            f"phantom: randomisation = {tuple(wide)}; give the least and the most, from 0 to 1, such as (0.0, 0.0)"
+        )
     if settings["masks"] not in MASKS:
         raise InputError(f"phantom: masks = {settings['masks']!r}; give one of {MASKS}")
     if min(settings["size"]) < 1:
@@ -203,44 +206,46 @@ def _key(seed: jax.Array, patient: jax.Array) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), patient)
 
 
-@functools.partial(jax.jit, static_argnames=("size", "bilateral"))
-def _draw_chunk(
+class _Plan(NamedTuple):
+    """What is settled of each case before it is drawn, [N] each."""
+
+    patient: Any  # i32
+    knee: Any  # i32, 0 right, 1 left
+    bias: Bias  # of f32
+    fov_mm: Any  # f32
+    randomisation: Any  # f32
+    grade: Any  # i32
+
+
+@jax.jit
+def _planned(
     seed: jax.Array,
     patients: jax.Array,
     knees: jax.Array,
     bias: Bias,
-    grades: jax.Array,
     fov_mm: jax.Array,
-    randomisation: jax.Array | float,
-    *,
-    size: tuple[int, int],
-    bilateral: bool,
-) -> Phantom:
-    def draw(patient: jax.Array, knee: jax.Array, strengths: Bias, grade: jax.Array) -> Phantom:
+    randomisation: jax.Array,
+) -> _Plan:
+    def one(patient: jax.Array, knee: jax.Array, strengths: Bias) -> _Plan:
         key = _key(seed, patient)
-        low, high = jnp.log(fov_mm)
-        # The field of view is the film's: the two knees of a patient may have two.
-        place = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 5), knee))
-        options: dict[str, Any] = {
-            "size": size,
-            "fov_mm": jnp.exp(low + (high - low) * place),
-            "width": randomisation,
-        }
+        places = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 5), knee), (2,))
+        width = randomisation[0] + (randomisation[1] - randomisation[0]) * places[0]
+        fov = fov_mm[0] * (fov_mm[1] / fov_mm[0]) ** places[1]
+        return _Plan(patient, knee, strengths, fov, width, draw_grade(key, knee, strengths, width))
+
+    return jax.vmap(one)(patients, knees, bias)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "bilateral"))
+def _draw_chunk(seed: jax.Array, plan: _Plan, *, size: tuple[int, int], bilateral: bool) -> Phantom:
+    def draw(case: _Plan) -> Phantom:
+        key = _key(seed, case.patient)
+        options: dict[str, Any] = {"size": size, "fov_mm": case.fov_mm, "width": case.randomisation}
         if bilateral:
-            return draw_film(key, strengths, **options)
-        return draw_case(key, knee, strengths, grade=grade, **options)
+            return draw_film(key, case.bias, **options)
+        return draw_case(key, case.knee, case.bias, grade=case.grade, **options)
 
-    return jax.vmap(draw)(patients, knees, bias, grades)
-
-
-@jax.jit
-def _grades(
-    seed: jax.Array, patients: jax.Array, knees: jax.Array, bias: Bias, randomisation: jax.Array | float
-) -> jax.Array:
-    def grade(patient: jax.Array, knee: jax.Array, strengths: Bias) -> jax.Array:
-        return draw_grade(_key(seed, patient), knee, strengths, randomisation)
-
-    return jax.vmap(grade)(patients, knees, bias)
+    return jax.vmap(draw)(plan)
 
 
 def source(
@@ -252,8 +257,8 @@ def source(
         config: `patients`; `knees_per_patient`, 1 or 2; `bilateral`, whether both are on one film; `attributes`,
             attribute -> level -> share of the patients, met exactly up to rounding; `bias`, group name -> switch of
             `bias.SWITCHES` -> strength in [0, 1], where a case in several groups gets the largest; `fov_mm`, the
-            least and the largest height of a picture (log-uniform between); `randomisation`, 0 for clinical
-            pictures, 1 for domain randomisation; `masks`, `annotated` (with the switch `annotation`'s error) or
+            least and the largest height of a picture (log-uniform between); `randomisation`, the least
+            and the most (uniform between): 0 for clinical pictures, 1 for the wide ranges of `ranges`; `masks`, `annotated` (with the switch `annotation`'s error) or
             `exact`.
         size: (H, W) in pixels.
         seed: decides everything that is random.
@@ -262,8 +267,8 @@ def source(
 
     Returns:
         Cases of the scheme `knee`, or `knees` on bilateral films, with the columns `case_id`, `patient_id`, `side` (of
-        single knees), the attributes, `kl` (of the worse knee on a bilateral film), `bias_<switch>` for every
-        switch, and `split` where `representation` is planted.
+        single knees), the attributes, `kl` (of the worse knee on a bilateral film), `fov_mm`, `randomisation`,
+        `bias_<switch>` for every switch, and `split` where `representation` is planted.
 
     Raises:
         InputError: a setting is missing or cannot be met.
@@ -272,36 +277,26 @@ def source(
     _check(settings)
     cases = _table(settings)
     patients = cases["patient_id"].str[1:].astype(int).to_numpy(np.int32)
-    bilateral, wide = settings["bilateral"], np.float32(settings["randomisation"])
-    knees = np.zeros(len(cases), np.int32) if bilateral else (cases["side"] == "left").to_numpy(np.int32)
+    bilateral = settings["bilateral"]
     bias = Bias(*(cases[f"bias_{switch}"].to_numpy() for switch in CASE_SWITCHES))
-    seen = (0, 1) if bilateral else (knees,)
-    grades = np.max(
-        [
-            np.asarray(_grades(jnp.uint32(seed), patients, np.broadcast_to(knee, len(cases)), bias, wide))
-            for knee in seen
-        ],
-        axis=0,
-    )
+    ends = (jnp.array(settings["fov_mm"]), jnp.array(settings["randomisation"]))
+    knees = np.zeros(len(cases), np.int32) if bilateral else (cases["side"] == "left").to_numpy(np.int32)
+    plan = jax.device_get(_planned(jnp.uint32(seed), patients, knees, bias, *ends))
+    grades = plan.grade
+    if bilateral:
+        other = _planned(jnp.uint32(seed), patients, np.ones_like(knees), bias, *ends)
+        grades = np.maximum(grades, np.asarray(other.grade))
     cases["kl"] = groups.categorical(pd.Series([GRADES[grade] for grade in grades]), GRADES)
+    cases["fov_mm"], cases["randomisation"] = plan.fov_mm, plan.randomisation
 
     def read(rows: Sequence[int]) -> Iterator[Example | InputError]:
         for start in range(0, len(rows), CHUNK):
             few = np.asarray(rows[start : start + CHUNK])
             # A short chunk repeats its last case rather than have a shape, and a compilation, of its own.
             padded = np.pad(few, (0, CHUNK - len(few)), mode="edge")
+            these = jax.tree.map(lambda column: column[padded], plan)  # noqa: B023 (used at once)
             drawn = jax.device_get(
-                _draw_chunk(
-                    jnp.uint32(seed),
-                    patients[padded],
-                    knees[padded],
-                    Bias(*(strength[padded] for strength in bias)),
-                    grades[padded],
-                    jnp.array(settings["fov_mm"]),
-                    wide,
-                    size=tuple(size),
-                    bilateral=bilateral,
-                )
+                _draw_chunk(jnp.uint32(seed), these, size=tuple(size), bilateral=bilateral)
             )
             labels = drawn.label if settings["masks"] == "annotated" else drawn.exact
             for k in range(len(few)):

@@ -25,7 +25,7 @@ class Range(NamedTuple):
 
 # What the two knees of a patient share.
 PATIENT: dict[str, Range] = {
-    "mineral": Range((0.85, 1.2), (0.4, 1.7)),  # factor on the bones' attenuation
+    "mineral": Range((0.85, 1.2), (0.55, 1.7)),  # factor on the bones' attenuation
     "shaft_cortex": Range((3.0, 5.5), (1.0, 8.0)),  # thickness of a shaft's wall, mm
     "rim": Range((0.6, 0.9), (0.15, 2.5)),  # thickness of an epiphysis' cortex, mm
     "texture": Range((0.04, 0.14), (0.0, 0.4)),  # relative amplitude of the trabecular pattern
@@ -35,7 +35,7 @@ PATIENT: dict[str, Range] = {
 
 # The knee's pose and the bones' deviations from the template.
 KNEE: dict[str, Range] = {
-    "spread": Range((1.0, 1.0), (1.0, 2.4)),  # factor on the spread of every length
+    "spread": Range((1.0, 1.0), (1.0, 2.6)),  # factor on the spread of every length
     "wobble_mm": Range((0.5, 0.5), (0.3, 1.6)),  # standard deviation of each control point about its place
     "warp_mm": Range((0.0, 0.0), (0.0, 3.0)),  # amplitude of a smooth deformation of the whole knee
     "rotation": Range((-6, 6), (-20, 20)),  # about the limb's axis, degrees, outwards positive
@@ -64,35 +64,33 @@ FILM: dict[str, Range] = {
     "soft": Range((0.95, 1.05), (0.3, 1.8)),  # factor on the soft tissue's attenuation
     "limb_shift": Range((-5, 5), (-20, 20)),  # of the limb's axis from the joint's centre, mm
     # What reaches the detector.
-    "scatter": Range((0.2, 0.6), (0.0, 1.5)),  # scattered over primary radiation behind the limb's axis
+    "scatter": Range((0.2, 0.6), (0.0, 1.0)),  # scattered over primary radiation behind the limb's axis
     "blur_mm": Range((0.15, 0.5), (0.05, 0.9)),  # standard deviation of focal spot and screen
     "blur_pixels": Range((0.0, 0.0), (-0.6, 1.1)),  # of a resampling somewhere on the film's way
-    "log_photons": Range(
-        (5.7, 7.2), (5.0, 9.0)
-    ),  # natural logarithm of the count per mm2 behind the limb's axis
-    "grid": Range((-1.0, 0.03), (-0.4, 0.1)),  # amplitude of an anti-scatter grid's lines, in attenuation
+    "log_photons": Range((5.7, 7.2), (5.7, 9.5)),  # natural logarithm of their count per mm2 behind the axis
+    "grid": Range((-1.0, 0.03), (-0.4, 0.06)),  # amplitude of an anti-scatter grid's lines, in attenuation
     # From signal to grey.
     "level": Range((-1.0, -0.5), (-1.0, -0.5)),  # attenuation of black, relative to the limb's axis
     "latitude": Range((1.7, 2.4), (1.7, 2.4)),  # attenuation from black to white
     "auto": Range((0.0, 0.0), (0.9, 1.0)),  # how far black and white follow the picture instead
-    "black": Range((2.0, 2.0), (1.2, 3.4)),  # then: below the mean, in standard deviations
-    "white": Range((2.0, 2.0), (1.7, 3.8)),  # above it
+    "black": Range((2.0, 2.0), (1.4, 3.4)),  # then: below the mean, in standard deviations
+    "white": Range((2.0, 2.0), (1.9, 4.0)),  # above it
     "log_gamma": Range((-0.3, 0.38), (-1.0, 1.0)),  # log2 of the exponent of the grey values
     "bend": Range((0.0, 0.0), (-0.12, 0.12)),  # amplitudes of two waves added to the tone curve
     "bend_twice": Range((0.0, 0.0), (-0.05, 0.05)),
     "edge": Range((-0.5, 0.5), (-1.0, 2.0)),  # strength of edge enhancement
     "edge_mm": Range((0.6, 2.0), (0.5, 7.0)),  # its scale
-    "field": Range((0.0, 0.05), (0.0, 0.5)),  # uneven exposure, in standard deviations of the picture
-    "slope_down": Range((-0.05, 0.05), (-0.8, 0.8)),  # exposure that falls off along and across the film
-    "slope_across": Range((-0.05, 0.05), (-0.8, 0.8)),
-    "speckle": Range((0.0, 0.0), (-0.03, 0.05)),  # noise of the digitiser, in grey values of 0 to 1
+    "field": Range((0.0, 0.05), (0.0, 0.4)),  # uneven exposure, in standard deviations of the picture
+    "slope_down": Range((-0.05, 0.05), (-0.6, 0.6)),  # exposure that falls off along and across the film
+    "slope_across": Range((-0.05, 0.05), (-0.6, 0.6)),
+    "speckle": Range((0.0, 0.0), (-0.03, 0.03)),  # noise of the digitiser, in grey values of 0 to 1
     "inverted": Range((-1.0, -0.01), (-1.0, 0.4)),  # bone is dark when above 0
     # Signs and things.
     "collimation": Range((-1.0, 0.15), (-1.0, 0.6)),  # edges of the beam in the picture
     "unexposed": Range((-1.0, 0.2), (-1.0, 1.0)),  # what is outside of them is white when above 0
     "marker": Range((-1.0, 0.8), (-1.0, 1.0)),  # a side marker
     "text": Range((-1.0, 0.1), (-1.0, 0.5)),  # a burnt-in line
-    "hardware": Range((-1.0, 0.02), (-1.0, 0.2)),  # screws, plates and nails
+    "hardware": Range((-1.0, 0.02), (-1.0, 0.15)),  # screws, plates and nails
     "prosthesis": Range((-1.0, 0.005), (-1.0, 0.06)),  # of the joint
     "jewellery": Range((-1.0, 0.01), (-1.0, 0.1)),  # rings, zips, buttons
     "seam": Range((-1.0, -0.01), (-1.0, 0.2)),  # where the pictures of a whole leg are put together

@@ -23,11 +23,13 @@ class Anatomy(NamedTuple):
     notch_depth: jax.Array | float
     notch_shift: jax.Array | float  # to the lateral side
     femoral_shaft_width: jax.Array | float
+    femoral_flare: jax.Array | float  # from the epicondyles up to where the shaft begins
     femoral_valgus: jax.Array | float  # the shaft leans to the lateral side on its way up
     joint_space: jax.Array | float
     plateau_width: jax.Array | float
     spine_height: jax.Array | float
     tibial_shaft_width: jax.Array | float
+    tibial_flare: jax.Array | float  # from the plateau down to where the shaft begins
     varus: jax.Array | float  # the tibia's turn inwards; it opens the joint laterally
     fibular_head_width: jax.Array | float
     fibular_neck_width: jax.Array | float
@@ -60,17 +62,18 @@ def _femur(a: Anatomy) -> np.ndarray:
     w, s, e = a.epicondylar_width / 2, a.femoral_shaft_width / 2, a.epicondyle_height
     n, d, at = a.notch_width / 2, a.notch_depth, a.notch_shift
     medial, lateral = a.spur_femur_medial, a.spur_femur_lateral
+    up = a.femoral_flare
     flare = 0.55 * s + 0.45 * w  # half width where shaft and condyles meet
     inner = n + 0.14 * w
     return np.array(
         [
             (-1.05 * s, -REACH_MM),
             (-0.98 * s, -REACH_MM / 2),
-            (-s, -e - 90),
-            (-1.06 * s, -e - 46),
-            (-1.3 * s, -e - 31),
-            (-flare, -e - 19),
-            (-0.9 * w, -e - 8),
+            (-s, -e - 2.9 * up),
+            (-1.06 * s, -e - 1.48 * up),
+            (-1.3 * s, -e - up),
+            (-flare, -e - 0.61 * up),
+            (-0.9 * w, -e - 0.26 * up),
             (-w, -e),
             (-0.985 * w - 0.3 * medial, -0.6 * e),
             (-0.93 * w - medial, -0.25 * e),
@@ -88,11 +91,11 @@ def _femur(a: Anatomy) -> np.ndarray:
             (0.91 * w + lateral, -0.22 * e),
             (0.95 * w + 0.3 * lateral, -0.55 * e),
             (0.975 * w, -0.95 * e),
-            (0.86 * w, -e - 9),
-            (0.97 * flare, -e - 20),
-            (1.22 * s, -e - 32),
-            (1.04 * s, -e - 47),
-            (s, -e - 90),
+            (0.86 * w, -e - 0.29 * up),
+            (0.97 * flare, -e - 0.65 * up),
+            (1.22 * s, -e - 1.03 * up),
+            (1.04 * s, -e - 1.52 * up),
+            (s, -e - 2.9 * up),
             (0.98 * s, -REACH_MM / 2),
             (1.05 * s, -REACH_MM),
         ]
@@ -102,15 +105,16 @@ def _femur(a: Anatomy) -> np.ndarray:
 def _tibia(a: Anatomy) -> np.ndarray:
     w, s, top, peak = a.plateau_width / 2, a.tibial_shaft_width / 2, a.joint_space, a.spine_height
     medial, lateral = a.spur_tibia_medial, a.spur_tibia_lateral
+    down = a.tibial_flare
     return np.array(
         [
             (-0.75 * s, REACH_MM),
             (-0.85 * s, REACH_MM / 2),
-            (-s, top + 88),
-            (-1.08 * s, top + 64),
-            (-1.3 * s, top + 46),
-            (-0.55 * w - 0.35 * s, top + 31),
-            (-0.9 * w, top + 18),
+            (-s, top + 1.91 * down),
+            (-1.08 * s, top + 1.39 * down),
+            (-1.3 * s, top + down),
+            (-0.55 * w - 0.35 * s, top + 0.67 * down),
+            (-0.9 * w, top + 0.39 * down),
             (-w - 0.4 * medial, top + 8.5),
             (-0.95 * w - medial, top + 2.4 - 0.15 * medial),
             (-0.75 * w, top + 0.6),
@@ -127,11 +131,11 @@ def _tibia(a: Anatomy) -> np.ndarray:
             (0.75 * w, top + 0.4),
             (0.95 * w + lateral, top + 2.6 - 0.15 * lateral),
             (0.99 * w + 0.4 * lateral, top + 9),
-            (0.88 * w, top + 19),
-            (0.5 * w + 0.35 * s, top + 32),
-            (1.26 * s, top + 47),
-            (1.06 * s, top + 64),
-            (s, top + 88),
+            (0.88 * w, top + 0.41 * down),
+            (0.5 * w + 0.35 * s, top + 0.7 * down),
+            (1.26 * s, top + 1.02 * down),
+            (1.06 * s, top + 1.39 * down),
+            (s, top + 1.91 * down),
             (0.85 * s, REACH_MM / 2),
             (0.75 * s, REACH_MM),
         ]
@@ -187,11 +191,13 @@ TEMPLATE = Anatomy(
     notch_depth=14,
     notch_shift=0,
     femoral_shaft_width=31,
+    femoral_flare=31,
     femoral_valgus=5,
     joint_space=5,
     plateau_width=79,
     spine_height=8,
     tibial_shaft_width=30,
+    tibial_flare=46,
     varus=0,
     fibular_head_width=23,
     fibular_neck_width=13,

@@ -22,7 +22,7 @@ def config(**changes):
         "attributes": SHARES,
         "bias": {},
         "fov_mm": (140.0, 140.0),
-        "randomisation": 0.0,
+        "randomisation": (0.0, 0.0),
         "masks": "annotated",
     }
     return {**base, **changes}
@@ -105,7 +105,7 @@ def test_examples_are_those_of_the_table():
     drawn = examples(cohort)
     assert len(drawn) == 18
     assert drawn[0].image.shape == (*SIZE, 1) and drawn[0].label.shape == SIZE
-    np.testing.assert_allclose(drawn[0].spacing, 140 / 32)
+    np.testing.assert_allclose(drawn[0].spacing, 140 / 32, rtol=1e-5)
     for side, example in zip(cohort.cases["side"], drawn, strict=True):
         fibula, tibia = (np.argwhere(example.label == bone)[:, 1].mean() for bone in (3, 2))
         assert (fibula < tibia) == (side == "right")
@@ -185,7 +185,7 @@ def test_fields_of_view_fill_their_range():
         ({"fov_mm": (0.0, 100.0)}, "fov_mm"),
         ({"fov_mm": (150.0, 100.0)}, "fov_mm"),
         ({"bilateral": True, "knees_per_patient": 1}, "knees_per_patient = 2"),
-        ({"randomisation": 1.5}, "randomisation"),
+        ({"randomisation": (0.0, 1.5)}, "randomisation"),
         ({"masks": "true"}, "annotated"),
         ({"attributes": {"sex": {"female": 0.5}}}, "'sex'"),
         ({"attributes": {"sex": {"female": 1.5, "male": -0.5}}}, "'sex'"),

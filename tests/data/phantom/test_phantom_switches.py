@@ -125,7 +125,7 @@ def test_without_bias_groups_differ_as_often_as_chance_has_it():
         "attributes": {"group": {"A": 2 / 3, "B": 1 / 3}},
         "bias": {"group=B": dict.fromkeys(SWITCHES, 0.0)},
         "fov_mm": (FOV, FOV),
-        "randomisation": 0.0,
+        "randomisation": (0.0, 0.0),
         "masks": "annotated",
     }
     size = (24, 24)
