@@ -1,6 +1,5 @@
 """Cohorts whose cases are prepared: what cannot be read is left out before the splits are dealt."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,8 +31,7 @@ def prepare(
     cohort: Cohort,
     external: Cohort | None,
     directory: Path,
-    *,
-    say: Callable[[str], None],
+    options: store.Options,
 ) -> tuple[Prepared, Prepared | None]:
     """Prepares a cohort, and an external one, as loaded; loads them again without what cannot be read.
 
@@ -43,18 +41,14 @@ def prepare(
         cohort: from `load.load`.
         external: from `load.load_external`.
         directory: of the prepared stores.
-        say: gets lines of progress.
+        options: of the preparation.
 
     Raises:
         InputError: as `store.prepare_all`; or the cohort cannot do without the cases that are left out.
     """
     # The external one first: it is seldom the larger, and a broken file in it refuses both.
     parts = [part for part in (external, cohort) if part]
-    *others, cases = store.prepare_all(
-        [(part.source, part.grid) for part in parts],
-        directory,
-        store.Options(workers=data.workers, on_broken=data.on_broken, beam=data.beam, say=say),
-    )
+    *others, cases = store.prepare_all([(part.source, part.grid) for part in parts], directory, options)
     if cases.left_out:
         cohort = load.load(data, seed, without=dict(cases.left_out))
     main = Prepared(cohort, cases, cohort.source.left_out + cases.left_out)

@@ -102,10 +102,7 @@ def prepare_all(
         BrokenCasesError: the first five problems and how many there are; what this call made is removed.
         InputError: an option is not one, or a store on disk is damaged.
     """
-    if options.on_broken not in ON_BROKEN:
-        raise InputError(f"config.data.on_broken={options.on_broken!r}: give one of {', '.join(ON_BROKEN)}")
-    if options.workers < 0:
-        raise InputError(f"config.data.workers={options.workers}: give a number of processes, or 0 for none")
+    check_options(options)
     if options.beam:
         _check_beam(sources)
     absent = [path for path in (directory, *directory.parents) if not path.exists()]
@@ -127,6 +124,14 @@ def prepare_all(
             with contextlib.suppress(OSError):  # not empty
                 path.rmdir()
         raise
+
+
+def check_options(options: Options) -> None:
+    """Raises an InputError at an option that is not one."""
+    if options.on_broken not in ON_BROKEN:
+        raise InputError(f"config.data.on_broken={options.on_broken!r}: give one of {', '.join(ON_BROKEN)}")
+    if options.workers < 0:
+        raise InputError(f"config.data.workers={options.workers}: give a number of processes, or 0 for none")
 
 
 def _folder(source: Source, grid: tuple[int, int, int], directory: Path) -> Path:
@@ -243,9 +248,14 @@ def _refuse(content: dict[str, Any], on_broken: str) -> None:
     broken, kept = content["broken"], content["cases"]
     if kept and (on_broken == "skip" or not broken):
         return
+    raise BrokenCasesError(refusal(broken, kept))
+
+
+def refusal(broken: Sequence[tuple[str, str]], kept: int) -> str:
+    """What to say of `(case_id, why)` beside `kept` others: the first five, and how many there are."""
     remedy = "; --config.data.on_broken=skip would leave them out" if kept else ""
-    lines = [f"{len(broken)} of {kept + len(broken)} cases cannot be read{remedy}:"]
-    raise BrokenCasesError("\n".join(lines + [why for _, why in broken[:5]]))
+    head = f"{len(broken)} of {kept + len(broken)} cases cannot be read{remedy}:"
+    return "\n".join([head, *(why for _, why in broken[:5])])
 
 
 def _open(source: Source, folder: Path, on_broken: str) -> Cases:
