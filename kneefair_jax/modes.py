@@ -6,9 +6,11 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from kneefair_jax import check as checks
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import evaluate, models, run_folder
-from kneefair_jax.data import load, store
+from kneefair_jax.data import left_out, load, prepared, store
+from kneefair_jax.data.prepared import Prepared
 from kneefair_jax.errors import InputError
 from kneefair_jax.training import experiment, loop
 
@@ -23,13 +25,34 @@ def evaluate_only(config: ConfigDict, workdir: Path) -> None:
     _run(config, workdir, training=False)
 
 
-MODES: dict[str, Callable[[ConfigDict, Path], None]] = {"train": train, "evaluate": evaluate_only}
+def check(config: ConfigDict, workdir: Path) -> None:
+    """Reads the whole cohort and says what is in it, before anyone trains; of folds, the first or the one named.
+
+    Raises:
+        InputError: training would be refused, for what it says; what could be read has been shown before.
+    """
+    if config.data.folds and config.data.fold == -1:
+        config = _of_fold(config, 0)
+    store.check_options(_options(config))
+    # All that is broken is to be shown, not only the first five.
+    _, main, outside = _ready(config, workdir, _store(config, workdir), training=True, on_broken="skip")
+    checks.run(main, outside, workdir / "check", _say)
+    _tell_left_out(workdir / "check", main, outside)
+    broken = [*main.cases.left_out, *(outside.cases.left_out if outside else ())]
+    if broken and config.data.on_broken == "stop":
+        raise InputError(store.refusal(broken, len(main.cases) + len(outside.cases if outside else ())))
+
+
+MODES: dict[str, Callable[[ConfigDict, Path], None]] = {
+    "train": train,
+    "evaluate": evaluate_only,
+    "check": check,
+}
 
 
 def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
-    prepared = Path(config.data.store) if config.data.store else workdir / "store"
     if not config.data.folds:
-        _one(config, workdir, prepared, training)
+        _one(config, workdir, _store(config, workdir), training)
         return
     folds = [_of_fold(config, fold) for fold in range(config.data.folds)]
     paths = [workdir / f"fold_{fold}" for fold in range(len(folds))]
@@ -43,14 +66,16 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
     for number, (fold, path) in enumerate(zip(folds, paths, strict=True)):
         if config.data.fold in (-1, number):
             print(f"fold {number} of {len(folds)}", flush=True)
-            _one(fold, path, prepared, training)
+            _one(fold, path, _store(config, workdir), training)
     waiting = [path.name for path in paths if not (path / "report" / "report.json").exists()]
     if waiting:
         print(f"the report over all folds waits for {', '.join(waiting)}", flush=True)
         return
     cohort = load.load(folds[0].data, config.seed)
-    cases = store.prepare(cohort.source, cohort.grid, prepared)
-    page = evaluate.union(folds[0], cohort, cases, workdir, paths)
+    ready, _ = prepared.prepare(
+        folds[0].data, config.seed, cohort, None, _store(config, workdir), _options(config)
+    )
+    page = evaluate.union(folds[0], ready.cohort, ready.cases, workdir, paths)
     print(f"all folds: {page}", flush=True)
 
 
@@ -60,21 +85,47 @@ def _of_fold(config: ConfigDict, fold: int) -> ConfigDict:
     return one
 
 
-def _one(config: ConfigDict, workdir: Path, prepared: Path, training: bool) -> None:
-    """One run. Everything that a user can get wrong is checked before the first byte is written."""
+def _store(config: ConfigDict, workdir: Path) -> Path:
+    return Path(config.data.store) if config.data.store else workdir / "store"
+
+
+def _options(config: ConfigDict) -> store.Options:
+    data = config.data
+    return store.Options(workers=data.workers, on_broken=data.on_broken, beam=data.beam, say=_say)
+
+
+def _say(line: str) -> None:
+    if jax.process_index() == 0:
+        print(line, flush=True)
+
+
+def _ready(
+    config: ConfigDict, workdir: Path, directory: Path, *, training: bool, on_broken: str
+) -> tuple[experiment.Experiment, Prepared, Prepared | None]:
+    """All that precedes the first step. What a user can get wrong is checked before the first byte is written."""
     run_folder.check_config(workdir, config)
     cohort = load.load(config.data, config.seed)
     external = load.load_external(config.data, cohort)
     made = experiment.build(config, cohort)
     table = run_folder.table_fingerprint(cohort.cases, made.partition.index)
-    run_folder.check_data(workdir, table=table)
+    # Before hours of reading, where the reading cannot change the table.
+    if on_broken == "stop" and not store.is_prepared(cohort.source, cohort.grid, directory):
+        run_folder.check_data(workdir, table=table)
     if not training and not (workdir / "checkpoints").is_dir():
         raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
-    parts = [part for part in (cohort, external) if part]
-    for part in parts:
-        store.check(part.source, part.grid, prepared)
-    cases, *outside = [store.prepare(part.source, part.grid, prepared) for part in parts]
-    run_folder.check_data(workdir, table=table, pixels=cases.digest)
+    options = _options(config)._replace(on_broken=on_broken)
+    main, outside = prepared.prepare(config.data, config.seed, cohort, external, directory, options)
+    if main.cohort is not cohort:
+        made = experiment.build(config, main.cohort)
+        table = run_folder.table_fingerprint(main.cohort.cases, made.partition.index)
+    run_folder.check_data(workdir, table=table, pixels=main.cases.digest)
+    return made, main, outside
+
+
+def _one(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> None:
+    on_broken = config.data.on_broken
+    made, main, outside = _ready(config, workdir, directory, training=training, on_broken=on_broken)
+    cohort, cases = main.cohort, main.cases
     if training:
         parameters = models.count(made.state.params)
         print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {parameters:,} parameters")
@@ -82,10 +133,21 @@ def _one(config: ConfigDict, workdir: Path, prepared: Path, training: bool) -> N
         print(cohorts.text(counts), flush=True)
         for note in cohorts.varying(cohort.cases, cohort.attributes):
             print(f"note: {note}", flush=True)
+        table = run_folder.table_fingerprint(cohort.cases, made.partition.index)
         run_folder.open_run(workdir, config, table=table, pixels=cases.digest)
         counts.reset_index().to_csv(workdir / "cohort.csv", index=False)
+    _tell_left_out(workdir, main, outside)
+    if training:
         loop.train(config, made, cohort, cases, workdir)
     page = evaluate.evaluate(
-        config, made, cohort, cases, workdir, (external, outside[0]) if external else None
+        config, made, cohort, cases, workdir, (outside.cohort, outside.cases) if outside else None
     )
     print(f"report: {page}", flush=True)
+
+
+def _tell_left_out(workdir: Path, main: Prepared, outside: Prepared | None) -> None:
+    for part, name in ((main, "left_out.csv"), (outside, "left_out_external.csv")):
+        listed = part.left_out if part else ()
+        left_out.write(listed, workdir / name)
+        if listed:
+            _say(left_out.text(listed, workdir / name))

@@ -31,7 +31,8 @@ ALLOWED = {
     },
     "run_folder": set(),
     "evaluate": {"cohort", "groups", "data", "fairness", "report", "training", "run_folder"},
-    "modes": {"cohort", "data", "models", "training", "run_folder", "evaluate"},
+    "check": {"cohort", "groups", "data", "report", "run_folder"},
+    "modes": {"check", "cohort", "data", "models", "training", "run_folder", "evaluate"},
 }
 # Outside the package, the parts that other people's code imports need these alone.
 ALONE = {

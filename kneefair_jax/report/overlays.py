@@ -43,7 +43,14 @@ def colour(label: int) -> tuple[int, int, int]:
 
 
 def overlay(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, size: int = SIZE) -> str:
-    """The picture as a PNG data URI whose longer side has `size` pixels.
+    """`picture` as a PNG data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture(image, label, prediction, size)).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def picture(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, size: int = SIZE) -> np.ndarray:
+    """The picture, u8[h,w,3], whose longer side has `size` pixels.
 
     Args:
         image: u8[H,W] or u8[H,W,1].
@@ -66,9 +73,7 @@ def overlay(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, size: 
         pixels[inside] += _TINT * (np.array(colour(int(value))) - pixels[inside])
     for value in np.unique(truth[truth > 0]):
         pixels[_outline(truth == value)] = colour(int(value))
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.round().astype(np.uint8)).save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return pixels.round().astype(np.uint8)
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:

@@ -10,9 +10,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from kneefair_jax import anatomy
+<<<<<<< HEAD
 from kneefair_jax.data.phantom import cohort
 from kneefair_jax.data.phantom.bias import CASE_SWITCHES, NO_BIAS, Bias
 from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film
+=======
+from kneefair_jax.data.phantom.cohort import source
+from kneefair_jax.data.source import Example
+>>>>>>> store
 
 STRENGTHS = (0.0, 0.5, 1.0)
 COLUMNS = 6
@@ -138,10 +143,36 @@ def page(strips: Sequence[Strip], size: int) -> Image.Image:
 
 
 def gallery(size: int, seed: int) -> Image.Image:
+<<<<<<< HEAD
     """Everything that the phantoms can show, on one sheet."""
     key = jax.random.key(seed)
     strips = [*by_grade(key, size), *by_switch(key, size), representation(size), *others(key, size)]
     return page(strips, size)
+=======
+    """A strip per group, each of another bias at full strength: pictures on the left, masks on the right."""
+    config = {
+        "patients": COLUMNS // 2 * len(GROUPS),
+        "knees_per_patient": 2,
+        "attributes": {"group": {name: 1 / len(GROUPS) for name in GROUPS}},
+        "bias": {f"group={name}": switches for name, switches in GROUPS.items()},
+        "fov_mm": 140.0,
+    }
+    phantoms = source(config, size=(size, size), seed=seed)
+    read = phantoms.read(range(len(phantoms.cases)))
+    examples = [example for example in read if isinstance(example, Example)]
+    page = Image.new("RGB", (2 * COLUMNS * size, len(GROUPS) * (size + CAPTION)))
+    pen = ImageDraw.Draw(page)
+    for strip, (name, switches) in enumerate(GROUPS.items()):
+        top = strip * (size + CAPTION)
+        bias = ", ".join(f"{switch} {strength:g}" for switch, strength in switches.items()) or "no bias"
+        pen.text((4, top + 2), f"group {name}: {bias}", fill="white")
+        for column, row in enumerate(np.flatnonzero(phantoms.cases["group"] == name)):
+            image, label = examples[row].image[:, :, 0], examples[row].label
+            page.paste(Image.fromarray(image), (column * size, top + CAPTION))
+            tinted = Image.fromarray(overlay(image, label))
+            page.paste(tinted, ((COLUMNS + column) * size, top + CAPTION))
+    return page
+>>>>>>> store
 
 
 def main() -> None:

@@ -1,0 +1,149 @@
+"""What is in a cohort, said and shown before anyone trains: `launch.py --mode=check`."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kneefair_jax import cohort as cohorts
+from kneefair_jax import groups, run_folder
+from kneefair_jax.data import duplicates, measures
+from kneefair_jax.data.prepared import Prepared
+from kneefair_jax.report import contact_sheet
+
+_TILES = 8
+_ATTRIBUTES = 2
+_SHOWN = 5
+
+
+class Reading(NamedTuple):
+    """A cohort read through.
+
+    Attributes:
+        measured: of `measures.of_case`, indexed by case id.
+        thumbnails: f32[N, 256], of `duplicates.thumbnail`.
+    """
+
+    measured: pd.DataFrame
+    thumbnails: np.ndarray
+
+
+def run(main: Prepared, external: Prepared | None, directory: Path, say: Callable[[str], None]) -> None:
+    """Says what there is, and writes `check.json` and `contact_sheet.png` into the directory.
+
+    Args:
+        main: the cohort to train on.
+        external: the one for evaluation alone.
+        directory: made if absent.
+        say: gets the lines for the terminal.
+    """
+    parts = {"cohort": main} | ({"external": external} if external else {})
+    readings = {name: _read(part) for name, part in parts.items()}
+    counts = cohorts.table(main.cohort.cases, main.cohort.attributes)
+    found: dict[str, Any] = {
+        "schema": 1,
+        "groups": counts.reset_index().to_dict("records"),
+        "notes": _notes(main, external),
+        "near_duplicates": _near_duplicates(parts, readings),
+        **{name: _of_part(part, readings[name]) for name, part in parts.items()},
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    run_folder.write_json(directory / "check.json", found)
+    contact_sheet.write(directory / "contact_sheet.png", strips(main))
+    say(cohorts.text(counts))
+    for line in _lines(found):
+        say(line)
+    say(f"contact sheet: {directory / 'contact_sheet.png'}; all of this: {directory / 'check.json'}")
+
+
+def strips(prepared: Prepared) -> list[tuple[str, list[contact_sheet.Tile]]]:
+    """Some cases of each group of the first two attributes, evenly over the table; of all, where there is none."""
+    cohort, cases = prepared.cohort, prepared.cases
+    members = {
+        name: np.flatnonzero(part.index == number)
+        for attribute in cohort.attributes[:_ATTRIBUTES]
+        for part in [groups.partition(cohort.cases, [attribute], missing_as_level=True)]
+        for number, name in enumerate(part.names)
+    } or {cohorts.ALL: np.arange(len(cases))}
+    made = []
+    for name, rows in members.items():
+        table = cohort.cases.iloc[rows]
+        caption = f"{name}: {table['patient_id'].nunique()} patients, {len(rows)} cases"
+        shown = rows[np.unique(np.linspace(0, len(rows) - 1, _TILES).round().astype(int))]
+        made.append((caption, [_tile(prepared, int(row)) for row in shown]))
+    return made
+
+
+def _tile(prepared: Prepared, row: int) -> contact_sheet.Tile:
+    example = prepared.cases[row]
+    return contact_sheet.Tile(prepared.cohort.cases["case_id"].iloc[row], example["image"], example["label"])
+
+
+def _read(prepared: Prepared) -> Reading:
+    """Every case once."""
+    measured, thumbnails = [], []
+    for row in range(len(prepared.cases)):
+        example = prepared.cases[row]
+        measured.append(measures.of_case(**example, structures=prepared.cohort.structures))
+        thumbnails.append(duplicates.thumbnail(example["image"]))
+    index = pd.Index(prepared.cohort.cases["case_id"], name="case_id")
+    return Reading(pd.DataFrame(measured, index=index), np.stack(thumbnails))
+
+
+def _notes(main: Prepared, external: Prepared | None) -> list[str]:
+    # The loader refuses a patient on two sides; a check says that it has looked.
+    patients = main.cohort.cases["patient_id"].nunique()
+    notes = [f"no patient is in two splits ({patients} patients)"]
+    if external:
+        others = external.cohort.cases["patient_id"].nunique()
+        notes.append(f"no patient of the external cohort is in the cohort ({others} patients)")
+    return notes + cohorts.varying(main.cohort.cases, main.cohort.attributes)
+
+
+def _near_duplicates(parts: dict[str, Prepared], readings: dict[str, Reading]) -> list[dict[str, Any]]:
+    tables = [part.cohort.cases[["case_id", "patient_id", "split"]] for part in parts.values()]
+    everyone = pd.concat(tables, ignore_index=True)
+    thumbnails = np.concatenate([reading.thumbnails for reading in readings.values()])
+    ids, sides = everyone["case_id"].tolist(), everyone["split"].tolist()
+    return [
+        {
+            "cases": [ids[pair.first], ids[pair.second]],
+            "splits": [sides[pair.first], sides[pair.second]],
+            "likeness": pair.likeness,
+        }
+        for pair in duplicates.pairs(thumbnails, everyone["patient_id"].tolist())
+    ]
+
+
+def _of_part(part: Prepared, reading: Reading) -> dict[str, Any]:
+    cases = part.cohort.cases
+    return {
+        "cases": len(cases),
+        "patients": cases["patient_id"].nunique(),
+        "left_out": [list(entry) for entry in part.left_out],
+        "outliers": [outlier._asdict() for outlier in measures.outliers(reading.measured)],
+        "absent": measures.absent(reading.measured),
+    }
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    for note in found["notes"]:
+        yield f"note: {note}"
+    pairs = found["near_duplicates"]
+    yield f"near-duplicate films of different patients: {len(pairs) or 'none'}"
+    for pair in pairs[:_SHOWN]:
+        one, other = (f"{case} ({side})" for case, side in zip(pair["cases"], pair["splits"], strict=True))
+        yield f"  {one} and {other}: likeness {pair['likeness']:.2f}"
+    for name in ("cohort", "external"):
+        if name not in found:
+            continue
+        part, of = found[name], "" if name == "cohort" else " of the external cohort"
+        for structure, cases in part["absent"].items():
+            several = " ..." if len(cases) > _SHOWN else ""
+            listed = ", ".join(cases[:_SHOWN]) + several
+            yield f"{structure} is absent from {len(cases)} of {part['cases']} masks{of}: {listed}"
+        yield f"outliers{of}: {len(part['outliers']) or 'none'}"
+        for outlier in part["outliers"][:_SHOWN]:
+            yield "  {case_id}: {measure} {value:.4g}, median {median:.4g}".format(**outlier)
