@@ -78,6 +78,8 @@ def add(
     for name in names:
         if name in ("case_id", "patient_id") or list(names).count(name) > 1:
             raise InputError(f"config.data.attributes: {name!r} is named twice, or is no attribute")
+        if name == "side" and name not in columns:
+            raise InputError("config.data.attributes: 'side' is of knees: set data.knees='split'")
         if name not in columns:
             columns[name] = _categorical(cases, _levels(cases, found, look, name), bins.get(name))
     return pd.DataFrame(columns)

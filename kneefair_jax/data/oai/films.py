@@ -19,7 +19,7 @@ WINDOW = (5.0, 99.0)  # percentiles of the film
 PLAUSIBLE_MM = (0.05, 1.0)  # knee films of the OAI have 0.2-0.4 mm
 
 _SPACINGS = ("ImagerPixelSpacing", "PixelSpacing")
-_TAGS = [*_SPACINGS, "SeriesDescription", "AccessionNumber"]
+_TAGS = [*_SPACINGS, "SeriesDescription", "AccessionNumber", "Rows"]
 
 
 class Film(NamedTuple):
@@ -65,6 +65,8 @@ def inspect(film: Film, *, must_be_named: bool) -> tuple[Film, list[str]]:
         values = [header.get(name) for name in _SPACINGS]
     except Exception as error:  # a damaged file can fail anywhere in the parser
         return film, [f"unreadable DICOM header ({type(error).__name__})"]
+    if "Rows" not in header:
+        return film, ["its DICOM file holds no picture"]
     reasons = []
     described = [text for text in stated if text.strip()]
     if any(_plain(text) != _plain(SERIES) for text in described):

@@ -92,7 +92,7 @@ def header(path: Path) -> Table | None:
     separator = next((mark for mark in "|\t," if mark in line), "")
     if not separator:
         return None
-    columns = tuple(name.strip().upper() for name in next(csv.reader([line], delimiter=separator)))
+    columns = tuple(name.strip(' "').upper() for name in line.split(separator))
     named = [name for name in columns if name]
     if "ID" in named and len(set(named)) < len(named):
         raise InputError(f"{path}: a column occurs twice in the header; names differ by more than their case")
@@ -110,7 +110,9 @@ def read(table: Table, names: Sequence[str]) -> pd.DataFrame:
     problems: list[metadata.Problem] = []
     try:
         with table.path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            reader = csv.reader(file, delimiter=table.separator)
+            # With bars nothing is quoted: an inch sign would swallow the lines after it.
+            quoting = csv.QUOTE_NONE if table.separator == "|" else csv.QUOTE_MINIMAL
+            reader = csv.reader(file, delimiter=table.separator, quoting=quoting)
             next(reader)
             for cells in reader:
                 if not any(cells):
@@ -120,7 +122,7 @@ def read(table: Table, names: Sequence[str]) -> pd.DataFrame:
                     text = f"{len(cells)} cells under {width} columns; download or export the table again"
                     problems.append((reader.line_num, text))
                     continue
-                rows[reader.line_num] = [cells[place].strip() for place in places]
+                rows[reader.line_num] = [cells[place].strip(' "') for place in places]
     except csv.Error as error:
         raise InputError(f"{table.path}: malformed table ({error}); download or export it again") from error
     metadata.refuse(table.path, problems)
