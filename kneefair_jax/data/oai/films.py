@@ -58,9 +58,11 @@ def inspect(film: Film, *, must_be_named: bool) -> tuple[Film, list[str]]:
     """
     import pydicom
 
+    if film.description and _plain(film.description) != _plain(SERIES):
+        return film, [f"not a {SERIES}"]  # most of a download: hands, hips, whole limbs; they are not opened
     try:
         header = pydicom.dcmread(film.path, stop_before_pixels=True, specific_tags=_TAGS)
-        stated = [str(header.get("SeriesDescription") or ""), film.description]
+        described = str(header.get("SeriesDescription") or "").strip()
         digits = tables.barcode(str(header.get("AccessionNumber") or ""))
         values = [header.get(name) for name in _SPACINGS]
     except Exception as error:  # a damaged file can fail anywhere in the parser
@@ -68,10 +70,9 @@ def inspect(film: Film, *, must_be_named: bool) -> tuple[Film, list[str]]:
     if "Rows" not in header:
         return film, ["its DICOM file holds no picture"]
     reasons = []
-    described = [text for text in stated if text.strip()]
-    if any(_plain(text) != _plain(SERIES) for text in described):
+    if described and _plain(described) != _plain(SERIES):
         reasons.append(f"not a {SERIES}")
-    elif not described and must_be_named:
+    elif not described and not film.description and must_be_named:
         reasons.append(f"nothing says that it is a {SERIES}")
     if film.barcode and digits and digits != film.barcode:
         reasons.append("its AccessionNumber is another film's")

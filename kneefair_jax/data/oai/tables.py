@@ -111,8 +111,11 @@ def read(table: Table, names: Sequence[str]) -> pd.DataFrame:
     try:
         with table.path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             # With bars nothing is quoted: an inch sign would swallow the lines after it.
-            quoting = csv.QUOTE_NONE if table.separator == "|" else csv.QUOTE_MINIMAL
-            reader = csv.reader(file, delimiter=table.separator, quoting=quoting)
+            reader = csv.reader(
+                file,
+                delimiter=table.separator,
+                quoting=csv.QUOTE_NONE if table.separator == "|" else csv.QUOTE_MINIMAL,
+            )
             next(reader)
             for cells in reader:
                 if not any(cells):

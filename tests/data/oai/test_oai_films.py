@@ -52,7 +52,7 @@ def test_spacing(tmp_path, tags, expected):
         ({"SeriesDescription": "Bilateral PA Fixed Flexion Knee, repeated"}, "not a Bilateral PA Fixed"),
         ({"SeriesDescription": "PA Right Hand"}, "not a Bilateral PA Fixed Flexion Knee"),
         ({"SeriesDescription": None}, "nothing says that it is a Bilateral PA Fixed Flexion Knee"),
-        ({"SeriesDescription": "", "description": " "}, "nothing says that it is a Bilateral"),
+        ({"SeriesDescription": "", "description": ""}, "nothing says that it is a Bilateral"),
         ({"description": "AP Pelvis"}, "not a Bilateral PA Fixed Flexion Knee"),
         ({"AccessionNumber": "016600180902"}, "its AccessionNumber is another film's"),
     ],
@@ -73,6 +73,8 @@ def test_a_series_may_be_written_in_other_ways(tmp_path):
 def test_every_reason_is_given_and_the_barcode_is_read(tmp_path):
     _, reasons = inspect(tmp_path, SeriesDescription="Hand", ImagerPixelSpacing=None, AccessionNumber="1")
     assert len(reasons) == 3
+    listed = film(tmp_path / "nowhere", description="PA Hand")
+    assert films.inspect(listed, must_be_named=True)[1] == [f"not a {films.SERIES}"]  # and is not opened
     path = oai_tree.write_film(tmp_path / "001", PIXELS, AccessionNumber="016600000007")
     assert films.inspect(film(path, barcode=""), must_be_named=True)[0].barcode == "00000007"
 
