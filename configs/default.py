@@ -15,6 +15,10 @@ def get_config() -> ConfigDict:
     data.folds = 0  # k > 0: k-fold cross-validation by patient; each fold is a run of its own
     data.fold = -1  # which fold to run; -1: all of them, one after another
     data.store = ""  # where prepared cases are kept; "" is the run's folder
+    data.workers = 2  # processes that read files during preparation; 0: none but the run's own
+    data.on_broken = (
+        "stop"  # at a case that cannot be read; "skip" leaves it out and lists it in left_out.csv
+    )
 
     config.model = model = ConfigDict()
     model.name = "unet"

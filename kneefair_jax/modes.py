@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import evaluate, models, run_folder
-from kneefair_jax.data import load, store
+from kneefair_jax.data import left_out, load, prepared, store
+from kneefair_jax.data.prepared import Prepared
 from kneefair_jax.errors import InputError
 from kneefair_jax.training import experiment, loop
 
@@ -27,9 +28,8 @@ MODES: dict[str, Callable[[ConfigDict, Path], None]] = {"train": train, "evaluat
 
 
 def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
-    prepared = Path(config.data.store) if config.data.store else workdir / "store"
     if not config.data.folds:
-        _one(config, workdir, prepared, training)
+        _one(config, workdir, _store(config, workdir), training)
         return
     folds = [_of_fold(config, fold) for fold in range(config.data.folds)]
     paths = [workdir / f"fold_{fold}" for fold in range(len(folds))]
@@ -43,14 +43,14 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
     for number, (fold, path) in enumerate(zip(folds, paths, strict=True)):
         if config.data.fold in (-1, number):
             print(f"fold {number} of {len(folds)}", flush=True)
-            _one(fold, path, prepared, training)
+            _one(fold, path, _store(config, workdir), training)
     waiting = [path.name for path in paths if not (path / "report" / "report.json").exists()]
     if waiting:
         print(f"the report over all folds waits for {', '.join(waiting)}", flush=True)
         return
     cohort = load.load(folds[0].data, config.seed)
-    cases = store.prepare(cohort.source, cohort.grid, prepared)
-    page = evaluate.union(folds[0], cohort, cases, workdir, paths)
+    ready, _ = prepared.prepare(folds[0].data, config.seed, cohort, None, _store(config, workdir), say=_say)
+    page = evaluate.union(folds[0], ready.cohort, ready.cases, workdir, paths)
     print(f"all folds: {page}", flush=True)
 
 
@@ -60,20 +60,32 @@ def _of_fold(config: ConfigDict, fold: int) -> ConfigDict:
     return one
 
 
-def _one(config: ConfigDict, workdir: Path, prepared: Path, training: bool) -> None:
+def _store(config: ConfigDict, workdir: Path) -> Path:
+    return Path(config.data.store) if config.data.store else workdir / "store"
+
+
+def _say(line: str) -> None:
+    if jax.process_index() == 0:
+        print(line, flush=True)
+
+
+def _one(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> None:
     """One run. Everything that a user can get wrong is checked before the first byte is written."""
     run_folder.check_config(workdir, config)
     cohort = load.load(config.data, config.seed)
     external = load.load_external(config.data, cohort)
     made = experiment.build(config, cohort)
     table = run_folder.table_fingerprint(cohort.cases, made.partition.index)
-    run_folder.check_data(workdir, table=table)
+    # Before hours of reading, where the reading cannot change the table.
+    if config.data.on_broken == "stop" and not store.is_prepared(cohort.source, cohort.grid, directory):
+        run_folder.check_data(workdir, table=table)
     if not training and not (workdir / "checkpoints").is_dir():
         raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
-    parts = [part for part in (cohort, external) if part]
-    for part in parts:
-        store.check(part.source, part.grid, prepared)
-    cases, *outside = [store.prepare(part.source, part.grid, prepared) for part in parts]
+    main, outside = prepared.prepare(config.data, config.seed, cohort, external, directory, say=_say)
+    if main.cohort is not cohort:
+        made = experiment.build(config, main.cohort)
+        table = run_folder.table_fingerprint(main.cohort.cases, made.partition.index)
+    cohort, cases = main.cohort, main.cases
     run_folder.check_data(workdir, table=table, pixels=cases.digest)
     if training:
         parameters = models.count(made.state.params)
@@ -84,8 +96,18 @@ def _one(config: ConfigDict, workdir: Path, prepared: Path, training: bool) -> N
             print(f"note: {note}", flush=True)
         run_folder.open_run(workdir, config, table=table, pixels=cases.digest)
         counts.reset_index().to_csv(workdir / "cohort.csv", index=False)
+    _tell_left_out(workdir, main, outside)
+    if training:
         loop.train(config, made, cohort, cases, workdir)
     page = evaluate.evaluate(
-        config, made, cohort, cases, workdir, (external, outside[0]) if external else None
+        config, made, cohort, cases, workdir, (outside.cohort, outside.cases) if outside else None
     )
     print(f"report: {page}", flush=True)
+
+
+def _tell_left_out(workdir: Path, main: Prepared, outside: Prepared | None) -> None:
+    for part, name in ((main, "left_out.csv"), (outside, "left_out_external.csv")):
+        listed = part.left_out if part else ()
+        left_out.write(listed, workdir / name)
+        if listed:
+            _say(left_out.text(listed, workdir / name))

@@ -20,7 +20,10 @@ from ml_collections import ConfigDict
 from kneefair_jax.errors import InputError
 
 # What may change between two starts of one run: it does not touch training, or `check_data` sees what it changes.
-FREE = ("report", "select", "data.external", "data.root", "data.metadata", "data.store")
+FREE = (
+    *("report", "select", "data.external", "data.root", "data.metadata"),
+    *("data.store", "data.workers", "data.on_broken"),
+)
 LIBRARIES = (
     "kneefair_jax",
     "jax",

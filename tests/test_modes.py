@@ -46,3 +46,39 @@ def test_every_patient_is_scored_once_by_a_model_that_never_saw_it(tmp_path, cap
     assert len(list((tmp_path / "run" / "store" / "case_store").iterdir())) == 1
     modes.evaluate_only(config(root), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "report" / "report.json").read_text())["scores"] == report["scores"]
+
+
+def test_what_cannot_be_read_is_skipped_before_splits_are_dealt_and_said(tmp_path, capsys):
+    root = folder(tmp_path / "films")
+    external = folder(tmp_path / "external")
+    table = pd.read_csv(external / "metadata.csv")
+    table.assign(patient_id="x" + table["patient_id"]).to_csv(external / "metadata.csv", index=False)
+    for path in (
+        root / "images/0.png",
+        root / "masks/1.png",
+        root / "images/9.png",
+        external / "masks/4.png",
+    ):
+        path.write_bytes(b"torn")
+    made = config(root)
+    made.data.update({"folds": 0, "on_broken": "skip", "external": str(external)})
+    modes.train(made, tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "left out: 3 (listed in left_out.csv)" in said and "3 x unreadable file" in said
+    assert "left out: 1 (listed in left_out_external.csv)" in said
+    listed = pd.read_csv(tmp_path / "run" / "left_out.csv")
+    assert listed["what"].tolist() == ["c0", "c1", "c9"]
+    assert "metadata.csv row 3: " in listed["why"][1] and "1.png: unreadable file" in listed["why"][1]
+    # Patient p0 had no other case: it is in no split, and in no count.
+    counts = pd.read_csv(tmp_path / "run" / "cohort.csv").set_index(["group", "split"])
+    assert counts.loc[("all", "all")].tolist() == [11, 21]
+    scored = pd.read_parquet(tmp_path / "run" / "cases.parquet")
+    scored_here = scored[scored["split"].isin(["validation", "test"])]
+    assert not {"c0", "c1", "c9"} & set(scored_here["case_id"])
+    assert scored.loc[scored["split"] == "external", "case_id"].nunique() == 23
+    # Predictions and masks of a case belong together: the record is that of the row.
+    assert (scored["true_area_mm2"] > 0).all()
+    modes.train(made, tmp_path / "run")  # again: the same cohort
+    made.data.on_broken = "stop"
+    with pytest.raises(InputError, match="1 of 24 cases cannot be read"):
+        modes.train(made, tmp_path / "run")

@@ -1,6 +1,6 @@
 """Cases from a folder: images, masks and one `metadata.csv` (see `metadata`)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import batched
@@ -40,7 +40,7 @@ class Case(NamedTuple):
 def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -> Source:
     """The cases of a folder.
 
-    Checks the table and that every file is there; `Source.check` reads the pixels.
+    Checks the table and that every file is there; `Source.read` reads the pixels, and checks them.
 
     Args:
         config: `root`, the folder; `metadata`, its table's file name; `structures`, a scheme of
@@ -91,44 +91,9 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         cases=frame,
         structures=structures,
         settings=settings,
-        examples=partial(_examples, cases, size, channels, len(structures)),
-        check=partial(check_pixels, path, cases, channels, len(structures)),
+        read=partial(_read, path, cases, size, channels, len(structures)),
+        portable=True,
     )
-
-
-def check_pixels(path: Path, cases: Sequence[Case], channels: int, structures: int) -> None:
-    """Reads every image and mask once.
-
-    Args:
-        path: the table's, for the message.
-        cases: what to read.
-        channels: wanted number of channels.
-        structures: highest label that a mask may hold.
-
-    Raises:
-        InputError: a file is unreadable, an image and its mask differ in size, an image's channels do not
-            fit, or a label lies outside the scheme; the first five problems, and how many there are.
-    """
-
-    def check(case: Case) -> None:
-        _arrays(case, channels, structures)
-
-    _each(path, cases, check)
-
-
-def _each(path: Path, cases: Sequence[Case], function: Callable[[Case], Any]) -> list[Any]:
-    """`function` of every case, in threads; what goes wrong is collected over all of them."""
-
-    def attempt(case: Case) -> tuple[Any, list[metadata.Problem]]:
-        try:
-            return function(case), []
-        except InputError as error:
-            return None, [(case.row, str(error))]
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        outcomes = list(pool.map(attempt, cases))
-    metadata.refuse(path, [problem for _, problems in outcomes for problem in problems])
-    return [result for result, _ in outcomes]
 
 
 def _fingerprints(table: pd.DataFrame, root: Path, problems: list[metadata.Problem]) -> list[list[Any]]:
@@ -148,7 +113,14 @@ def _fingerprints(table: pd.DataFrame, root: Path, problems: list[metadata.Probl
 
 
 def _found_structures(path: Path, cases: Sequence[Case]) -> tuple[str, ...]:
-    highest = max(_each(path, cases, lambda case: int(readers.read_mask(case.mask).max())))
+    def of(case: Case) -> int:
+        try:
+            return int(readers.read_mask(case.mask).max())
+        except InputError:
+            return 0  # `Source.read` says what is wrong with it
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        highest = max(pool.map(of, cases))
     if not 1 <= highest <= _MAX_FOUND:
         raise InputError(
             f"{path}: the highest label in the masks is {highest}; number the structures 1, 2, ... "
@@ -163,8 +135,8 @@ def _arrays(case: Case, channels: int, structures: int) -> tuple[np.ndarray, np.
     label = readers.read_mask(case.mask)
     if image.shape[:2] != label.shape:
         raise InputError(
-            f"{case.mask}: the mask has {label.shape} rows and columns, its image {case.image.name} has "
-            f"{image.shape[:2]}; export both on one grid"
+            f"{case.mask}: mask and image differ in size ({label.shape} and {image.shape[:2]} rows and columns); "
+            "export both on one grid"
         )
     if label.min() < 0 or label.max() > structures:
         outside = label.max() if label.max() > structures else label.min()
@@ -183,11 +155,20 @@ def _arrays(case: Case, channels: int, structures: int) -> tuple[np.ndarray, np.
     return image, label.astype(np.uint8), np.where(np.isnan(case.spacing), spacing, case.spacing)
 
 
-def _examples(
-    cases: Sequence[Case], size: tuple[int, int], channels: int, structures: int
-) -> Iterator[Example]:
-    def load(case: Case) -> Example:
-        image, label, spacing = _arrays(case, channels, structures)
+def _read(
+    path: Path,
+    cases: Sequence[Case],
+    size: tuple[int, int],
+    channels: int,
+    structures: int,
+    rows: Sequence[int],
+) -> Iterator[Example | InputError]:
+    def load(row: int) -> Example | InputError:
+        case = cases[row]
+        try:
+            image, label, spacing = _arrays(case, channels, structures)
+        except InputError as error:
+            return InputError(f"{path} row {case.row}: {error}")
         scale = np.array(label.shape, np.float32) / np.array(size, np.float32)
         return Example(
             readers.resize_image(image, size),
@@ -196,5 +177,5 @@ def _examples(
         )
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        for few in batched(cases, 4 * _THREADS):  # a pool reads all it is given, so give it little at a time
+        for few in batched(rows, 4 * _THREADS):  # a pool reads all it is given, so give it little at a time
             yield from pool.map(load, few)

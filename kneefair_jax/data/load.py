@@ -1,6 +1,6 @@
 """A config's `data` section -> the cohort: its source of cases, with every case in a split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ class Cohort(NamedTuple):
     """Cases, ready to be trained on or scored.
 
     Attributes:
-        source: where their arrays come from.
+        source: where their arrays come from; it may have cases that cannot be read and are not among `cases`.
         cases: a row per case: `case_id`, `patient_id`, `split` and the attribute columns.
         attributes: names of the attribute columns.
         structures: names of labels 1, 2, ...
@@ -72,12 +72,13 @@ SOURCES: dict[str, Callable[[ConfigDict, int], tuple[Source, int]]] = {
 }
 
 
-def load(data: ConfigDict, seed: int) -> Cohort:
+def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
     """Reads the table of cases and splits it by patient; no image is read yet.
 
     Args:
         data: the config's `data` section.
         seed: of the split, and of phantoms.
+        without: case ids to leave out before the split is dealt: those of cases that cannot be read.
 
     Raises:
         InputError: the table or the section cannot be used.
@@ -91,7 +92,7 @@ def load(data: ConfigDict, seed: int) -> Cohort:
     if len(data.size) != 2 or min(data.size) < 1:
         raise InputError(f"config.data.size={tuple(data.size)}: give height and width in pixels")
     source, channels = choose(SOURCES, data.source, "data.source")(data, seed)
-    cases, attributes = source.cases, tuple(data.attributes)
+    cases, attributes = _kept(source, without), tuple(data.attributes)
     if reserved := sorted(set(attributes) & RESERVED):
         raise InputError(f"config.data.attributes: {reserved[0]!r} is a column of the results; rename yours")
     if absent := [name for name in attributes if name not in cases]:
@@ -118,10 +119,10 @@ def load(data: ConfigDict, seed: int) -> Cohort:
     )
 
 
-def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
+def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ()) -> Cohort | None:
     """The cohort in the folder `data.external`, for evaluation alone; None where there is none.
 
-    It has the layout and the settings of `data.root`.
+    It has the layout and the settings of `data.root`; `without` as for `load`.
 
     Raises:
         InputError: it cannot be used, has other structures, or shares a patient with the main cohort.
@@ -133,6 +134,18 @@ def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
     if there.structures == "auto":
         there.structures = ",".join(main.structures)
     source, channels = _folder(there, 0)
-    cases = source.cases.assign(split=EXTERNAL)
+    cases = _kept(source, without).assign(split=EXTERNAL)
     cohort.check_apart(main.cases, cases)
     return Cohort(source, cases, main.attributes, source.structures, (*there.size, channels), main.named)
+
+
+def _kept(source: Source, without: Collection[str]) -> pd.DataFrame:
+    """The table without some cases, and without levels that only they had."""
+    if not len(source.cases):
+        reasons = "".join(f"\n{what}: {why}" for what, why in source.left_out[:5])
+        raise InputError(f"no case is left of {len(source.left_out)}, all left out{reasons and ':'}{reasons}")
+    if not without:
+        return source.cases
+    cases = source.cases[~source.cases["case_id"].isin(set(without))].reset_index(drop=True)
+    levels = cases.select_dtypes("category")
+    return cases.assign(**{name: levels[name].cat.remove_unused_categories() for name in levels})

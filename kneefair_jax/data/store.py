@@ -1,40 +1,48 @@
 """A source of cases is prepared once into array_record by TFDS, then read at random; no TensorFlow involved."""
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from kneefair_jax.data import preparation
+from kneefair_jax.data.preparation import Outcome
 from kneefair_jax.data.source import Source
 from kneefair_jax.errors import InputError
 
 SPLIT = "cases"
 DIGEST_FILE = "content.json"
+ON_BROKEN = ("stop", "skip")
+
+
+class BrokenCasesError(InputError):
+    """Cases that cannot be read, where the config says to stop, or where no case is left."""
 
 
 class CaseStore(tfds.core.GeneratorBasedBuilder):
-    """Cases on the working grid, in the order of the cohort table: record k is the table's row k.
+    """Cases on the working grid, in the order of the cohort table: record k is the k-th case that can be read.
 
     Splits, groups and sampling are not baked in: they select rows, so one store serves every fold, every choice of
     attributes and every mitigation.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "image, label, spacing"}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.1.0": "image, label, spacing; digest by record"}
 
-    def __init__(self, *, source: Source, grid: tuple[int, int, int], data_dir: Path):
-        """Names the store after the settings of its source."""
-        self._source = source
+    def __init__(self, *, name: str, grid: tuple[int, int, int], data_dir: Path, records: Any):
+        """A store of that name; `records` are (row, arrays) in order, or a Beam transform that makes them."""
         self._grid = grid
-        self.digest = hashlib.sha256()
-        config = tfds.core.BuilderConfig(name=fingerprint(source, grid), description="one prepared source")
+        self._records = records
+        config = tfds.core.BuilderConfig(name=name, description="one prepared source")
         super().__init__(data_dir=data_dir, config=config, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -56,11 +64,8 @@ class CaseStore(tfds.core.GeneratorBasedBuilder):
         del dl_manager
         return {SPLIT: self._generate_examples()}
 
-    def _generate_examples(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        for row, example in enumerate(self._source.examples()):
-            for array in example:
-                self.digest.update(np.ascontiguousarray(array).tobytes())
-            yield row, example._asdict()
+    def _generate_examples(self) -> Any:
+        return self._records
 
 
 def fingerprint(source: Source, grid: tuple[int, int, int]) -> str:
@@ -69,30 +74,18 @@ def fingerprint(source: Source, grid: tuple[int, int, int]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def check(source: Source, grid: tuple[int, int, int], directory: Path) -> None:
-    """Reads every pixel of a source that is yet to be prepared; nothing is written.
-
-    Raises:
-        InputError: a case's arrays cannot be used.
-    """
-    if not (_folder(source, grid, directory) / DIGEST_FILE).exists():
-        source.check()
-
-
-def _folder(source: Source, grid: tuple[int, int, int], directory: Path) -> Path:
-    return directory / CaseStore.name / fingerprint(source, grid) / str(CaseStore.VERSION)
-
-
 class Cases:
     """The prepared cases, by row: `cases[k]` -> `{"image", "label", "spacing"}`.
 
     Attributes:
         digest: SHA-256 of every stored array; the same on any machine, for the same pixels.
+        left_out: `(case_id, why)` of the source's cases that could not be read and are not among the rows.
     """
 
-    def __init__(self, records: Any, digest: str):
+    def __init__(self, records: Any, digest: str, left_out: tuple[tuple[str, str], ...] = ()):
         self._records = records
         self.digest = digest
+        self.left_out = left_out
 
     def __len__(self) -> int:
         return len(self._records)
@@ -101,33 +94,171 @@ class Cases:
         return self._records[int(row)]
 
 
-def prepare(source: Source, grid: tuple[int, int, int], directory: Path) -> Cases:
-    """Opens the store of a source on a grid (H, W, C) below `directory`, and writes it first unless it is there.
+def is_prepared(source: Source, grid: tuple[int, int, int], directory: Path) -> bool:
+    """Whether there is a whole store of it, so that `prepare` reads nothing."""
+    return _is_whole(_folder(source, grid, directory))
 
-    TFDS writes beside the final folder and renames it, and the digest is written last, so an interrupted preparation
-    leaves nothing that a later one would take for whole. Call `check` first.
+
+def prepare(source: Source, grid: tuple[int, int, int], directory: Path, **options: Any) -> Cases:
+    """`prepare_all` of one source."""
+    return prepare_all([(source, grid)], directory, **options)[0]
+
+
+def prepare_all(
+    sources: Sequence[tuple[Source, tuple[int, int, int]]],
+    directory: Path,
+    *,
+    workers: int = 0,
+    on_broken: str = "stop",
+    say: Callable[[str], None] = lambda line: None,
+    chunk: int = preparation.CHUNK,
+) -> list[Cases]:
+    """Opens the stores of sources on their grids (H, W, C) below `directory`, and writes those that are not there.
+
+    Every case is read once, into chunks beside the final folder: an interrupted preparation goes on where it was.
+    TFDS then packs the chunks beside the final folder too and renames it, and the digest is written last, so nothing
+    that is not whole is ever taken for whole. Of several processes that prepare one source, one does and the others
+    wait for it.
+
+    Args:
+        sources: each with its grid.
+        directory: of all stores.
+        workers: processes to read in where the source allows it; 0 reads in this one.
+        on_broken: "stop" refuses a source with a case that cannot be read; "skip" leaves such cases out.
+        say: gets lines of progress.
+        chunk: rows read at a time.
 
     Raises:
-        InputError: the store on disk is damaged.
+        BrokenCasesError: the first five problems and how many there are; what this call made is removed.
+        InputError: an option is not one, or a store on disk is damaged.
     """
-    final = _folder(source, grid, directory)
-    if not (final / DIGEST_FILE).exists():
-        shutil.rmtree(final, ignore_errors=True)
-        tfds.disable_progress_bar()
-        # TFDS announces a "download", which this is not.
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder = CaseStore(source=source, grid=grid, data_dir=directory)
-            builder.download_and_prepare(
-                file_format="array_record",
-                download_config=tfds.download.DownloadConfig(
-                    compute_stats=tfds.download.ComputeStatsMode.SKIP
-                ),
-            )
-        # Last: a store without this file is not finished.
-        content = {"sha256": builder.digest.hexdigest(), "cases": len(source.cases)}
-        (final / DIGEST_FILE).write_text(json.dumps(content))
+    if on_broken not in ON_BROKEN:
+        raise InputError(f"config.data.on_broken={on_broken!r}: give one of {', '.join(ON_BROKEN)}")
+    if workers < 0:
+        raise InputError(f"config.data.workers={workers}: give a number of processes, or 0 for none")
+    absent = [path for path in (directory, *directory.parents) if not path.exists()]
+    new = [folder for folder in (_folder(*one, directory) for one in sources) if not _is_whole(folder)]
+    try:
+        for source, grid in sources:
+            folder = _folder(source, grid, directory)
+            if not _is_whole(folder):
+                with _alone(folder, say):
+                    if not _is_whole(folder):  # nobody else has made it meanwhile
+                        _write(source, grid, directory, workers, on_broken, say, chunk)
+        return [_open(source, _folder(source, grid, directory), on_broken) for source, grid in sources]
+    except BrokenCasesError:
+        for folder in new:
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in (directory / CaseStore.name, *absent):
+            with contextlib.suppress(OSError):  # not empty
+                path.rmdir()
+        raise
+
+
+def _folder(source: Source, grid: tuple[int, int, int], directory: Path) -> Path:
+    return directory / CaseStore.name / fingerprint(source, grid)
+
+
+def _final(folder: Path) -> Path:
+    return folder / str(CaseStore.VERSION)
+
+
+def _partial(folder: Path) -> Path:
+    return folder / f"{CaseStore.VERSION}.partial"
+
+
+def _is_whole(folder: Path) -> bool:
+    return (_final(folder) / DIGEST_FILE).exists()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Holds a lock that ends with the process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another process that prepares the same cases")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a file system without locks
+        yield
+
+
+def _write(
+    source: Source,
+    grid: tuple[int, int, int],
+    directory: Path,
+    workers: int,
+    on_broken: str,
+    say: Callable[[str], None],
+    chunk: int,
+) -> None:
+    folder = _folder(source, grid, directory)
+    final, partial = _final(folder), _partial(folder)
+    # A packing that was killed: without its digest it is nothing, and TFDS would take the renamed folder for whole.
+    for stale in folder.glob(f"{final.name}*"):
+        if stale != partial:
+            shutil.rmtree(stale)
+    chunks = preparation.read_all(
+        source.read,
+        len(source.cases),
+        partial,
+        workers=workers if source.portable else 0,
+        say=say,
+        chunk=chunk,
+    )
+    outcomes = list(preparation.outcomes(chunks))
+    content = _content(source, outcomes)
+    _refuse(content, on_broken)
+    builder = CaseStore(name=folder.name, grid=grid, data_dir=directory, records=preparation.records(chunks))
+    _pack(builder, partial)
+    temporary = final / f"{DIGEST_FILE}.{os.getpid()}"
+    temporary.write_text(json.dumps(content))
+    temporary.replace(final / DIGEST_FILE)  # last: a store without this file is not finished
+    shutil.rmtree(partial)
+
+
+def _content(source: Source, outcomes: Iterable[Outcome]) -> dict[str, Any]:
+    """What the digest file says: SHA-256 over those of the records, their number, and what is broken."""
+    digest, kept = hashlib.sha256(), 0
+    broken: list[tuple[str, str]] = []
+    for row, sha256, why in outcomes:
+        if why:
+            broken.append((source.cases["case_id"].iloc[row], why))
+        else:
+            digest.update(bytes.fromhex(sha256))
+            kept += 1
+    return {"sha256": digest.hexdigest(), "cases": kept, "broken": broken}
+
+
+def _refuse(content: dict[str, Any], on_broken: str) -> None:
+    broken, kept = content["broken"], content["cases"]
+    if kept and (on_broken == "skip" or not broken):
+        return
+    remedy = "; --config.data.on_broken=skip would leave them out" if kept else ""
+    lines = [f"{len(broken)} of {kept + len(broken)} cases cannot be read{remedy}:"]
+    raise BrokenCasesError("\n".join(lines + [why for _, why in broken[:5]]))
+
+
+def _pack(builder: CaseStore, scratch: Path) -> None:
+    tfds.disable_progress_bar()
+    # TFDS announces a "download", which this is not, and makes a folder for it.
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(
+            download_dir=scratch,
+            file_format="array_record",
+            download_config=tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP),
+        )
+
+
+def _open(source: Source, folder: Path, on_broken: str) -> Cases:
+    final = _final(folder)
     content = json.loads((final / DIGEST_FILE).read_text())
+    shutil.rmtree(_partial(folder), ignore_errors=True)  # of a preparation that was killed at its last step
+    _refuse(content, on_broken)
     records = tfds.builder_from_directory(final).as_data_source(SPLIT)
-    if len(records) != len(source.cases):
+    if not len(records) == content["cases"] == len(source.cases) - len(content["broken"]):
         raise InputError(f"{final}: {len(records)} records for {len(source.cases)} cases; delete this folder")
-    return Cases(records, content["sha256"])
+    return Cases(records, content["sha256"], tuple((case, why) for case, why in content["broken"]))

@@ -1,5 +1,7 @@
 import json
 import os
+import pickle
+import re
 
 import nibabel
 import numpy as np
@@ -50,9 +52,12 @@ def source(root, size=(4, 6), channels=1, **changes):
     return folder.source(ConfigDict(CONFIG | {"root": str(root)} | changes), size=size, channels=channels)
 
 
+def everything(given):
+    return list(given.read(range(len(given.cases))))
+
+
 def test_source_by_hand(root):
     given = source(root)
-    given.check()
     assert given.structures == ("femur", "tibia")
     assert given.cases["case_id"].tolist() == ["a", "b", "c", "d"]
     assert given.cases["patient_id"].tolist() == ["P1", "P1", "P2", "P3"]
@@ -60,7 +65,7 @@ def test_source_by_hand(root):
     assert given.cases["age"].tolist() == ["<=50", ">=65", "missing", "51-64"]
     assert "split" not in given.cases
     for _ in range(2):  # can be read again
-        examples = list(given.examples())
+        examples = everything(given)
         assert [example.image.shape for example in examples] == [(4, 6, 1)] * 4
         assert all(np.isnan(example.spacing).all() for example in examples)
 
@@ -69,7 +74,7 @@ def test_examples_are_the_files_in_the_order_of_the_table(root):
     many = pd.concat([table()] * 10)[::-1]
     many["case_id"] = [f"case {i}" for i in range(40)]
     many.to_csv(root / "metadata.csv", index=False)
-    for example, row in zip(source(root, (8, 12)).examples(), many.itertuples(), strict=True):
+    for example, row in zip(everything(source(root, (8, 12))), many.itertuples(), strict=True):
         np.testing.assert_array_equal(example.image[..., 0], np.asarray(Image.open(root / row.image)))
         np.testing.assert_array_equal(example.label, np.asarray(Image.open(root / row.mask)))
         assert example.label.dtype == np.uint8
@@ -82,7 +87,7 @@ def test_spacing_from_the_table_then_the_header_scaled_by_the_resize(root):
         nibabel.save(image, root / "images" / name)
     files = ["images/s.nii", "images/t.nii", "images/2.png", "images/3.png"]
     table(image=files, spacing_mm=["", "0.5", "0.3x0.2", ""]).to_csv(root / "metadata.csv", index=False)
-    spacing = [example.spacing for example in source(root, (4, 3)).examples()]
+    spacing = [example.spacing for example in everything(source(root, (4, 3)))]
     np.testing.assert_allclose(spacing, [[0.6, 0.8], [1, 2], [0.6, 0.8], [np.nan] * 2], rtol=1e-6)
 
 
@@ -90,9 +95,9 @@ def test_colour_becomes_grey_or_stays(root):
     rgb = np.random.default_rng(1).integers(0, 255, (8, 12, 3), np.uint8)
     for i in range(4):
         Image.fromarray(rgb).save(root / f"images/{i}.png")
-    grey = next(source(root, (8, 12)).examples()).image[..., 0]
+    grey = next(source(root, (8, 12)).read([0])).image[..., 0]
     np.testing.assert_allclose(grey, rgb @ [0.299, 0.587, 0.114], atol=1)
-    np.testing.assert_array_equal(next(source(root, (8, 12), 3).examples()).image, rgb)
+    np.testing.assert_array_equal(next(source(root, (8, 12), 3).read([0])).image, rgb)
 
 
 def test_auto_names_the_labels_found(root):
@@ -205,7 +210,7 @@ BAD_PIXELS = [
     (
         save(np.ones((8, 11), np.uint8), "masks/2.png"),
         {},
-        r"row 4: .*2.png: the mask has \(8, 11\) .*one grid",
+        r"row 4: .*2.png: mask and image differ .*\(8, 11\) and \(8, 12\).*one grid",
     ),
     (
         save(np.full((8, 12), 255, np.uint8), "masks/2.png"),
@@ -217,13 +222,29 @@ BAD_PIXELS = [
 
 
 @pytest.mark.parametrize(("damage", "changes", "message"), BAD_PIXELS)
-def test_bad_pixels_are_refused_by_the_check(root, damage, changes, message):
+def test_a_row_without_arrays_says_why_and_the_others_are_read(root, damage, changes, message):
     damage(root)
-    given = source(root, **changes)
-    with pytest.raises(InputError, match=message):
-        given.check()
-    with pytest.raises(InputError):
-        list(given.examples())
+    results = everything(source(root, **changes))
+    broken = [result for result in results if isinstance(result, InputError)]
+    assert re.search(r"metadata.csv " + message, str(broken[0]))
+    assert len(results) == 4 and len(broken) == (4 if changes else 1)
+
+
+def test_rows_are_read_in_any_order_and_in_another_process(root):
+    given = source(root, (8, 12))
+    again = pickle.loads(pickle.dumps(given.read))([3, 0, 3])
+    for row, example in zip((3, 0, 3), again, strict=True):
+        np.testing.assert_array_equal(
+            example.image[..., 0], np.asarray(Image.open(root / f"images/{row}.png"))
+        )
+    assert given.portable
+
+
+def test_auto_leaves_an_unreadable_mask_to_the_reading(root):
+    (root / "masks/0.png").write_bytes(b"?")
+    given = source(root, structures="auto")
+    assert given.structures == ("structure 1", "structure 2")
+    assert isinstance(next(given.read([0])), InputError)
 
 
 @pytest.mark.parametrize("value", [0, 255])

@@ -1,89 +1,256 @@
+import fcntl
+import hashlib
+import json
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from kneefair_jax.data import store
-from kneefair_jax.data.source import Example, Source
+from kneefair_jax.data import preparation, store
 from kneefair_jax.errors import InputError
+from tests.data import slow
+from tests.data.slow import GRID, example, source
 
-GRID = (5, 4, 2)
-
-
-def example(row):
-    rng = np.random.default_rng(row)
-    return Example(
-        rng.integers(0, 255, GRID).astype(np.uint8),
-        rng.integers(0, 3, GRID[:2]).astype(np.uint8),
-        np.array([0.5, row], np.float32),
-    )
+ROOT = Path(__file__).parents[2]
 
 
-def source(count=12, calls=None, **settings):
-    def examples():
-        if calls is not None:
-            calls.append("written")
-        return (example(row) for row in range(count))
-
-    cases = pd.DataFrame({"case_id": [f"c{row}" for row in range(count)]})
-    return Source(cases, ("a", "b"), {"kind": "test", "count": count, **settings}, examples)
+def rows_of(log):
+    return [int(line) for line in log.read_text().split()]
 
 
-def test_record_k_is_row_k(tmp_path):
-    cases = store.prepare(source(), GRID, tmp_path)
-    assert len(cases) == 12
-    for row in (0, 11, 5):
+def assert_rows(cases, rows):
+    assert len(cases) == len(rows)
+    for place, row in enumerate(rows):
         for key, array in example(row)._asdict().items():
-            np.testing.assert_array_equal(cases[row][key], array)
-            assert cases[row][key].dtype == array.dtype
+            np.testing.assert_array_equal(cases[place][key], array)
+            assert cases[place][key].dtype == array.dtype
 
 
-def test_reused_when_unchanged_and_rebuilt_otherwise(tmp_path):
-    calls = []
-    first = store.prepare(source(calls=calls), GRID, tmp_path)
-    again = store.prepare(source(calls=calls), GRID, tmp_path)
-    assert calls == ["written"] and first.digest == again.digest
-    store.prepare(source(calls=calls, size=3), GRID, tmp_path)
-    assert calls == ["written", "written"]
+@pytest.mark.parametrize("chunk", [5, 12, 64])
+def test_record_k_is_row_k(tmp_path, chunk):
+    assert_rows(store.prepare(source(), GRID, tmp_path, chunk=chunk), range(12))
+
+
+def test_each_case_is_read_once_and_again_only_when_something_changes(tmp_path):
+    log = tmp_path / "log"
+    first = store.prepare(source(log=log), GRID, tmp_path / "s", chunk=5)
+    again = store.prepare(source(log=log), GRID, tmp_path / "s")
+    assert rows_of(log) == list(range(12)) and first.digest == again.digest
+    store.prepare(source(log=log, size=3), GRID, tmp_path / "s")
+    assert rows_of(log) == 2 * list(range(12))
 
 
 def test_the_digest_is_of_the_pixels(tmp_path):
-    a = store.prepare(source(), GRID, tmp_path / "a")
+    a = store.prepare(source(), GRID, tmp_path / "a", chunk=5)
     b = store.prepare(source(other="settings"), GRID, tmp_path / "b")
     c = store.prepare(source(count=11), GRID, tmp_path / "c")
     assert a.digest == b.digest != c.digest
+    whole = hashlib.sha256()
+    for row in range(12):
+        whole.update(hashlib.sha256(b"".join(array.tobytes() for array in example(row))).digest())
+    assert a.digest == whole.hexdigest()
+    # Of the cases that are kept, whatever became of the others.
+    d = store.prepare(source(count=12, broken=(11,)), GRID, tmp_path / "d", on_broken="skip")
+    assert d.digest == c.digest
 
 
-def test_pixels_are_checked_without_writing_and_only_when_they_will_be_read(tmp_path):
-    def check():
-        raise InputError("row 3: broken")
+def test_processes_write_the_same_store(tmp_path):
+    stores = []
+    for workers in (0, 2):
+        log = tmp_path / f"log{workers}"
+        given = source(40, broken=(7, 21), log=log)
+        cases = store.prepare(
+            given, GRID, tmp_path / f"{workers}", workers=workers, on_broken="skip", chunk=4
+        )
+        assert_rows(cases, [row for row in range(40) if row not in (7, 21)])
+        assert sorted(rows_of(log)) == list(range(40))
+        stores.append(cases)
+    assert stores[0].digest == stores[1].digest and stores[0].left_out == stores[1].left_out
+    files = [sorted(p.name for p in (tmp_path / f"{n}").rglob("*") if p.is_file()) for n in (0, 2)]
+    assert files[0] == files[1] and not any("partial" in name for name in files[0])
 
-    broken = source()._replace(check=check)
-    with pytest.raises(InputError, match="row 3"):
-        store.check(broken, GRID, tmp_path / "store")
-    assert not (tmp_path / "store").exists()
-    store.prepare(source(), GRID, tmp_path / "store")
-    store.check(broken, GRID, tmp_path / "store")
+
+def test_what_is_not_portable_is_read_here(tmp_path):
+    here = []
+
+    def read(rows):
+        here.append(os.getpid())
+        return (example(row) for row in rows)
+
+    store.prepare(source()._replace(read=read, portable=False), GRID, tmp_path, workers=2, chunk=6)
+    assert here == [os.getpid()] * 2
 
 
-def test_a_kill_before_the_digest_is_written_leaves_the_same_store(tmp_path):
+def test_broken_cases_stop_it_and_leave_nothing(tmp_path):
+    given = source(20, broken=range(3, 10))
+    with pytest.raises(InputError) as error:
+        store.prepare(given, GRID, tmp_path / "run" / "store", chunk=4)
+    head, *lines = str(error.value).split("\n")
+    assert head == "7 of 20 cases cannot be read; --config.data.on_broken=skip would leave them out:"
+    assert lines == [f"t.csv row {row + 2}: {row}.png: torn; mend it" for row in range(3, 8)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_case_of_one_source_leaves_nothing_of_the_other_but_what_was_there(tmp_path):
+    parts = [(source(), GRID), (source(5, broken=(2,)), GRID)]
+    with pytest.raises(InputError, match="1 of 5 cases"):
+        store.prepare_all(parts, tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+    store.prepare(source(), GRID, tmp_path / "s")
+    with pytest.raises(InputError, match="1 of 5 cases"):
+        store.prepare_all(parts, tmp_path / "s")
+    assert len(list((tmp_path / "s" / "case_store").iterdir())) == 1
+
+
+def test_broken_cases_are_skipped_and_listed(tmp_path):
+    given = source(broken=(0, 6))
+    cases = store.prepare(given, GRID, tmp_path, on_broken="skip", chunk=4)
+    kept = [row for row in range(12) if row not in (0, 6)]
+    assert_rows(cases, kept)
+    assert [case for case, _ in cases.left_out] == ["c0", "c6"]
+    assert cases.left_out[1][1] == "t.csv row 8: 6.png: torn; mend it"
+    again = store.prepare(given, GRID, tmp_path, on_broken="skip")
+    assert again.left_out == cases.left_out and len(again) == 10
+    with pytest.raises(InputError, match="2 of 12 cases"):  # whatever an earlier start said
+        store.prepare(given, GRID, tmp_path)
+    assert_rows(store.prepare(given, GRID, tmp_path, on_broken="skip"), kept)
+
+
+def test_nothing_to_read_is_refused_even_with_skip(tmp_path):
+    with pytest.raises(InputError, match="^12 of 12 cases cannot be read:\nt.csv row 2"):
+        store.prepare(source(broken=range(12)), GRID, tmp_path / "s", on_broken="skip", chunk=5)
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({"on_broken": "ignore"}, "'ignore': give"), ({"workers": -1}, "workers=-1")]
+)
+def test_options_are_checked_before_anything_is_written(tmp_path, options, words):
+    with pytest.raises(InputError, match=words):
+        store.prepare(source(), GRID, tmp_path / "s", **options)
+    assert not (tmp_path / "s").exists()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from kneefair_jax.data import store
+from tests.data.slow import GRID, source
+if __name__ == "__main__":
+    given = source(24, seconds=0.05, log=sys.argv[2])
+    store.prepare(given, GRID, Path(sys.argv[1]), workers=int(sys.argv[3]), chunk=2)
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_it_goes_on_where_it_was(tmp_path, workers):
+    """SIGKILL: no handler, no `finally`."""
+    log, directory = tmp_path / "log", tmp_path / "s"
+    log.touch()
+    command = [sys.executable, "-c", KILLED, str(directory), str(log), str(workers)]
+    process = subprocess.Popen(command, cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while len(rows_of(log)) < 7 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(0.5)  # reading processes end with their parent
+    before = rows_of(log)
+    assert 7 <= len(before) < 24
+    time.sleep(0.3)
+    assert rows_of(log) == before
+    assert not list(directory.rglob(store.DIGEST_FILE))
+    kept = len(list(directory.rglob("*.npz")))
+    assert kept >= 1
+    cases = store.prepare(source(24, log=log), GRID, directory, chunk=2)
+    assert_rows(cases, range(24))
+    # Only what no finished chunk held is read again.
+    assert len(rows_of(log)) - len(before) == 24 - 2 * kept
+    assert not list(directory.rglob("*partial*"))
+    straight = store.prepare(source(24), GRID, tmp_path / "straight")
+    assert cases.digest == straight.digest
+
+
+def test_a_kill_while_packing_leaves_the_same_store(tmp_path):
     """TFDS takes the renamed folder for whole; its digest would be that of nothing."""
     first = store.prepare(source(), GRID, tmp_path)
     (digest,) = tmp_path.rglob(store.DIGEST_FILE)
     digest.unlink()
+    stale = digest.parents[1] / f"{digest.parent.name}.incompleteABC"
+    stale.mkdir()
+    (stale / "half").touch()
     assert store.prepare(source(), GRID, tmp_path).digest == first.digest
+    assert not stale.exists()
 
 
-def test_an_interrupted_preparation_is_not_taken_for_whole(tmp_path):
-    def broken():
-        yield example(0)
-        raise RuntimeError("power cut")
+def test_an_error_that_is_no_input_error_keeps_what_was_read(tmp_path):
+    log = tmp_path / "log"
+
+    def failing(rows):
+        if 8 in rows:
+            raise RuntimeError("power cut")
+        return source(log=log).read(rows)
 
     with pytest.raises(RuntimeError, match="power cut"):
-        store.prepare(source()._replace(examples=broken), GRID, tmp_path)
-    assert len(store.prepare(source(), GRID, tmp_path)) == 12
+        store.prepare(source()._replace(read=failing, portable=False), GRID, tmp_path, chunk=4)
+    assert_rows(store.prepare(source(log=log), GRID, tmp_path, chunk=4), range(12))
+    assert rows_of(log) == list(range(12))
+
+
+def test_a_reading_process_that_dies_is_said(tmp_path):
+    with pytest.raises(InputError, match="one of the 2 reading processes was killed.*data.workers"):
+        store.prepare(source()._replace(read=slow.suicidal), GRID, tmp_path, workers=2, chunk=4)
+    assert_rows(store.prepare(source(), GRID, tmp_path, chunk=4), range(12))
+
+
+def test_two_that_prepare_one_source_do_it_once(tmp_path):
+    log, said = tmp_path / "log", []
+    folder = tmp_path / "s" / "case_store" / store.fingerprint(source(), GRID)
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        waiting = threading.Thread(
+            target=lambda: store.prepare(source(log=log), GRID, tmp_path / "s", say=said.append)
+        )
+        waiting.start()
+        time.sleep(0.3)
+        assert not log.exists() and "waiting for another process" in said[0]
+    waiting.join(30)
+    assert rows_of(log) == list(range(12))
+
+
+def test_progress_is_said_when_it_takes_long(tmp_path, monkeypatch):
+    said = []
+    store.prepare(source(), GRID, tmp_path / "a", say=said.append, chunk=3)
+    assert said == []
+    monkeypatch.setattr(preparation, "_PATIENCE", 0.0)
+    monkeypatch.setattr(preparation, "_EVERY", 0.0)
+    store.prepare(source(seconds=0.01), GRID, tmp_path / "b", say=said.append, chunk=3)
+    assert [line.split("  ")[0] for line in said] == [f"preparing: {n}/12 cases" for n in (3, 6, 9, 12)]
+    assert all("cases/s" in line and line.endswith("left") for line in said)
+
+
+def test_the_content_file_is_what_the_readme_says(tmp_path):
+    store.prepare(source(broken=(1,)), GRID, tmp_path, on_broken="skip")
+    (path,) = tmp_path.rglob(store.DIGEST_FILE)
+    content = json.loads(path.read_text())
+    assert content["cases"] == 11 and content["broken"][0][0] == "c1"
+
+
+def test_reading_processes_import_no_jax(tmp_path):
+    code = (
+        "import jax, sys\nfrom pathlib import Path\n"
+        "from kneefair_jax.data import store\nfrom tests.data import slow\n"
+        "given = slow.source()._replace(read=slow.reading_process)\n"
+        "store.prepare(given, slow.GRID, Path(sys.argv[1]), workers=2, chunk=4)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "s")], cwd=ROOT, check=True)
 
 
 def test_no_tensorflow():

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 
 from kneefair_jax import anatomy
 from kneefair_jax.data.phantom.cohort import source
+from kneefair_jax.data.source import Example
 
 COLUMNS = 4
 CAPTION = 16  # pixels above each group's pictures
@@ -30,7 +31,8 @@ def gallery(size: int, seed: int) -> Image.Image:
         "fov_mm": 140.0,
     }
     phantoms = source(config, size=(size, size), seed=seed)
-    examples = list(phantoms.examples())
+    read = phantoms.read(range(len(phantoms.cases)))
+    examples = [example for example in read if isinstance(example, Example)]
     page = Image.new("RGB", (2 * COLUMNS * size, len(GROUPS) * (size + CAPTION)))
     pen = ImageDraw.Draw(page)
     for strip, (name, switches) in enumerate(GROUPS.items()):

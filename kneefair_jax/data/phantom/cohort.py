@@ -1,8 +1,8 @@
 """A cohort of phantom patients with attributes, given shares and a planted bias, as a source of cases."""
 
 import functools
-from collections.abc import Iterator, Mapping
-from itertools import product
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import batched, product
 from typing import Any
 
 import jax
@@ -166,20 +166,20 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], seed: int) -> So
     knees = (cases["side"] == "left").to_numpy(np.int32)
     spacing = np.float32(settings["fov_mm"]) / np.array(size, np.float32)
 
-    def examples() -> Iterator[Example]:
-        for start in range(0, len(cases), CHUNK):
+    def read(rows: Sequence[int]) -> Iterator[Example]:
+        for few in batched(rows, CHUNK):
             # The last chunk repeats its last case rather than have a shape, and a compilation, of its own.
-            rows = np.minimum(np.arange(start, start + CHUNK), len(cases) - 1)
+            filled = np.array([*few, *few[-1:] * (CHUNK - len(few))])
             images, labels = _draw_chunk(
                 jnp.uint32(seed),
-                patients[rows],
-                knees[rows],
-                Bias(*strengths[rows].T),
+                patients[filled],
+                knees[filled],
+                Bias(*strengths[filled].T),
                 settings["fov_mm"],
                 size=tuple(size),
             )
             images, labels = np.asarray(images), np.asarray(labels)
-            for k in range(min(CHUNK, len(cases) - start)):
+            for k in range(len(few)):
                 yield Example(images[k, :, :, None], labels[k], spacing)
 
-    return Source(cases, anatomy.SCHEMES["knee"], settings, examples)
+    return Source(cases, anatomy.SCHEMES["knee"], settings, read)

@@ -1,4 +1,3 @@
-import itertools
 import json
 
 import numpy as np
@@ -18,6 +17,10 @@ SHARES = {"sex": {"female": 0.5, "male": 0.5}, "race": {"B": 0.15, "A": 0.85}}
 def config(**changes):
     base = {"patients": 20, "knees_per_patient": 2, "attributes": SHARES, "bias": {}, "fov_mm": 140.0}
     return {**base, **changes}
+
+
+def everything(cohort):
+    return list(cohort.read(range(len(cohort.cases))))
 
 
 def test_quotas_by_hand():
@@ -59,7 +62,7 @@ def test_one_knee_each_alternates_sides():
 
 def test_examples_are_those_of_the_table():
     cohort = source(config(patients=9), size=SIZE, seed=0)  # 18 cases: a second chunk of two
-    examples = list(cohort.examples())
+    examples = everything(cohort)
     assert len(examples) == 18
     assert examples[0].image.shape == (*SIZE, 1) and examples[0].label.shape == SIZE
     np.testing.assert_allclose(examples[0].spacing, [140 / 32, 140 / 40])
@@ -69,21 +72,28 @@ def test_examples_are_those_of_the_table():
 
 
 def test_a_case_depends_on_seed_and_index_alone():
-    few = list(source(config(patients=3), size=SIZE, seed=5).examples())
-    many = list(itertools.islice(source(config(patients=12), size=SIZE, seed=5).examples(), 6))
+    few = everything(source(config(patients=3), size=SIZE, seed=5))
+    many = source(config(patients=12), size=SIZE, seed=5).read(range(6))
     for a, b in zip(few, many, strict=True):
         np.testing.assert_array_equal(a.image, b.image)
         np.testing.assert_array_equal(a.label, b.label)
-    other = next(source(config(patients=3), size=SIZE, seed=6).examples())
+    other = next(source(config(patients=3), size=SIZE, seed=6).read([0]))
     assert (other.image != few[0].image).any()
 
 
+def test_rows_are_read_in_any_order():
+    cohort = source(config(patients=12), size=SIZE, seed=5)
+    every = everything(cohort)
+    for row, example in zip((20, 3, 3), cohort.read([20, 3, 3]), strict=True):
+        np.testing.assert_array_equal(example.image, every[row].image)
+
+
 def test_groups_alone_change_nothing():
-    plain = list(source(config(), size=SIZE, seed=0).examples())
+    plain = everything(source(config(), size=SIZE, seed=0))
     renamed = source(config(attributes={"age": {"old": 0.5, "young": 0.5}}), size=SIZE, seed=0)
     zero = source(config(bias={"race=B": {"morphology": 0.0, "noise": 0}}), size=SIZE, seed=0)
     for cohort in (renamed, zero):
-        for a, b in zip(plain, cohort.examples(), strict=True):
+        for a, b in zip(plain, everything(cohort), strict=True):
             np.testing.assert_array_equal(a.image, b.image)
 
 
@@ -91,7 +101,7 @@ def test_unbiased_groups_have_equal_bones():
     cohort = source(
         config(patients=300, knees_per_patient=1, attributes={"sex": SHARES["sex"]}), size=(32, 32), seed=1
     )
-    area = np.array([(example.label > 0).mean() for example in cohort.examples()])
+    area = np.array([(example.label > 0).mean() for example in everything(cohort)])
     female = (cohort.cases["sex"] == "female").to_numpy()
     error = np.sqrt(area[female].var() / female.sum() + area[~female].var() / (~female).sum())
     assert abs(area[female].mean() - area[~female].mean()) < 3.5 * error
@@ -103,7 +113,7 @@ def test_bias_reaches_its_group_only():
     # A ConfigDict sorts its keys, and the order of the quotas with them, so both cohorts use one.
     plain = source(ConfigDict(config()), size=SIZE, seed=0)
     touched = (plain.cases["race"] == "B") | (plain.cases["sex"] == "male")
-    for changed, a, b in zip(touched, plain.examples(), biased.examples(), strict=True):
+    for changed, a, b in zip(touched, everything(plain), everything(biased), strict=True):
         assert (a.image != b.image).any() == changed
 
 

@@ -1,0 +1,186 @@
+"""Every case of a source read once: in chunks of rows, in several processes, each finished chunk kept for a restart.
+
+Nothing here imports JAX or TFDS, so that the reading processes start fast and hold no device.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kneefair_jax.data.source import Example
+from kneefair_jax.errors import InputError
+
+Read = Callable[[Sequence[int]], Iterator[Example | InputError]]
+Record = tuple[int, dict[str, np.ndarray]]
+
+CHUNK = 64  # cases read, and kept for a restart, at a time
+# Seconds without a word, and between two lines.
+_PATIENCE, _EVERY = 3.0, 5.0
+
+
+class Outcome(NamedTuple):
+    """What became of a row.
+
+    Attributes:
+        row: of the source's table.
+        sha256: hex digits, of its arrays; "" where it has none.
+        why: why it has none; "" where it has.
+    """
+
+    row: int
+    sha256: str
+    why: str
+
+
+def outcome(row: int, result: Example | InputError) -> Outcome:
+    """The outcome of a row that was read."""
+    if isinstance(result, InputError):
+        return Outcome(row, "", str(result))
+    digest = hashlib.sha256()
+    for array in result:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return Outcome(row, digest.hexdigest(), "")
+
+
+def read_all(
+    read: Read, rows: int, folder: Path, *, workers: int, say: Callable[[str], None], chunk: int = CHUNK
+) -> list[Path]:
+    """Reads rows 0, ..., rows - 1 into files of a chunk each; chunks that are there already are not read again.
+
+    A chunk's file appears whole or not at all, so the folder may be left at any moment and gone on with later.
+
+    Args:
+        read: a source's; with workers, it is pickled.
+        rows: how many there are.
+        folder: where the chunks go; made if need be.
+        workers: processes to read in; 0 reads here. No more are started than there are chunks, and none for one.
+        say: gets a line of progress every few seconds.
+        chunk: rows of a chunk.
+
+    Returns:
+        The chunks' files in the order of the rows.
+
+    Raises:
+        InputError: a reading process was killed; what it had finished stays.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    spans = [range(start, min(start + chunk, rows)) for start in range(0, rows, chunk)]
+    paths = [folder / f"{span.start:09d}-{span.stop:09d}.npz" for span in spans]
+    waiting = [(span, path) for span, path in zip(spans, paths, strict=True) if not path.exists()]
+    if workers and len(waiting) > 1:
+        finished = _in_processes(read, waiting, min(workers, len(waiting)))
+    else:
+        finished = (_keep(read, *task) for task in waiting)
+    done = before = rows - sum(len(span) for span, _ in waiting)
+    start = last = time.monotonic()
+    for count in finished:
+        done += count
+        now = time.monotonic()
+        if now - start > _PATIENCE and now - last > _EVERY:
+            last = now
+            rate = (done - before) / (now - start)
+            left = datetime.timedelta(seconds=round((rows - done) / rate))
+            say(f"preparing: {done}/{rows} cases  {rate:.1f} cases/s  {left} left")
+    return paths
+
+
+def outcomes(chunks: Iterable[Path]) -> Iterator[Outcome]:
+    """The outcome of every row, in order."""
+    for path in chunks:
+        with np.load(path) as chunk:
+            columns = [chunk[name].tolist() for name in Outcome._fields]
+        yield from (Outcome(*cells) for cells in zip(*columns, strict=True))
+
+
+def records(chunks: Iterable[Path]) -> Iterator[Record]:
+    """Row and arrays of every case that has them, in order."""
+    for path in chunks:
+        with np.load(path) as file:
+            chunk = dict(file)
+        kept = chunk["row"][chunk["why"] == ""].tolist()
+        for place, row in enumerate(kept):
+            yield row, {name: chunk[name][place] for name in Example._fields}
+
+
+def _keep(read: Read, rows: Sequence[int], path: Path) -> int:
+    """Reads a chunk and writes its file."""
+    results = list(read(rows))
+    rows_are = [outcome(row, result) for row, result in zip(rows, results, strict=True)]
+    examples = [result for result in results if not isinstance(result, InputError)]
+    arrays = {
+        name: np.stack([getattr(example, name) for example in examples]) if examples else np.empty(0)
+        for name in Example._fields
+    }
+    columns = {name: np.array([getattr(row, name) for row in rows_are]) for name in Outcome._fields}
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays, **columns)
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut could leave the name without the bytes
+    temporary.replace(path)
+    return len(rows)
+
+
+def _in_processes(read: Read, tasks: Sequence[tuple[range, Path]], workers: int) -> Iterator[int]:
+    context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks that JAX holds
+    with ProcessPoolExecutor(workers, context, _begin, (read,)) as pool:
+        try:
+            with _no_main_module():
+                futures = [pool.submit(_keep_here, *task) for task in tasks]
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool:
+            raise InputError(
+                f"one of the {workers} reading processes was killed, perhaps for want of memory; the same command "
+                "goes on where they were, and a smaller config.data.workers needs less"
+            ) from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_read_here: Read  # of a reading process; sent once, not with every chunk
+
+
+def _begin(read: Read) -> None:
+    global _read_here
+    _read_here = read
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent stops the others
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    # A pool's processes outlive a parent that was killed.
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _keep_here(rows: Sequence[int], path: Path) -> int:
+    return _keep(_read_here, rows, path)
+
+
+@contextlib.contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Processes that start meanwhile do not import launch.py, and with it JAX and all the rest."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from configs import folder as folder_config
+from kneefair_jax.data import folder as folder_source
+from kneefair_jax.data import load
+from kneefair_jax.data.source import Source
+from kneefair_jax.errors import InputError
+from tests.films import folder
+
+
+def data(root):
+    made = folder_config.get_config().data
+    made.update({"root": str(root), "size": (16, 16)})
+    return made
+
+
+def test_cases_left_out_are_in_no_split_and_their_levels_are_gone(tmp_path):
+    root = folder(tmp_path)
+    whole = load.load(data(root), 0)
+    young = whole.cases.loc[whole.cases["age"] == "<=50", "case_id"]
+    cohort = load.load(data(root), 0, without=set(young))
+    assert len(cohort.cases) == 24 - len(young) and not set(young) & set(cohort.cases["case_id"])
+    assert list(cohort.cases.index) == list(range(len(cohort.cases)))
+    assert "<=50" not in cohort.cases["age"].cat.categories
+    shares = [len(cohort.rows(name)) for name in ("train", "validation", "test")]
+    assert sum(shares) == len(cohort.cases) and np.argmax(shares) == 0
+    assert len(cohort.source.cases) == 24  # the store's rows are counted by these
+
+
+def test_an_empty_cohort_says_what_became_of_it(tmp_path, monkeypatch):
+    root = folder(tmp_path)
+
+    def nothing(*args, **kwargs):
+        given = real(*args, **kwargs)
+        return Source(
+            given.cases.iloc[:0], ("a",), {}, given.read, left_out=(("film 1", "no pixel spacing"),)
+        )
+
+    real = folder_source.source
+    monkeypatch.setattr(folder_source, "source", nothing)
+    with pytest.raises(InputError, match="no case is left of 1, all left out:\nfilm 1: no pixel spacing"):
+        load.load(data(root), 0)
