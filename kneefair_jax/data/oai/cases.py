@@ -11,6 +11,7 @@ import pandas as pd
 
 from kneefair_jax import anatomy
 from kneefair_jax.data import readers
+from kneefair_jax.data.left_out import LeftOut
 from kneefair_jax.data.oai import attributes, films, knees, masks, selection, tables, tree
 from kneefair_jax.data.oai.films import Film
 from kneefair_jax.data.source import Example, Source
@@ -48,7 +49,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int]) -> Source:
 def build(
     kind: str,
     usable: Sequence[Film],
-    left_out: Sequence[tree.LeftOut],
+    left_out: Sequence[LeftOut],
     found: Mapping[str, tables.Table],
     config: Mapping[str, Any],
     size: tuple[int, int],

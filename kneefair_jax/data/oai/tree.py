@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from kneefair_jax.data.left_out import LeftOut
 from kneefair_jax.data.oai import tables
 from kneefair_jax.data.oai.films import Film
 from kneefair_jax.errors import InputError
@@ -13,8 +14,6 @@ from kneefair_jax.errors import InputError
 VISITS = {"00": "00m", "01": "12m", "03": "24m", "05": "36m", "06": "48m", "08": "72m", "10": "96m"}
 CONTENTS = "contents.csv"
 _CONTENTS_COLUMNS = ("PARTICIPANTID", "BARCODE", "SERIESDESCRIPTION", "FOLDER")
-
-LeftOut = tuple[str, str]
 
 
 def films(root: Path, visits: Sequence[str]) -> tuple[list[Film], list[LeftOut]]:
