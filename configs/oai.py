@@ -28,11 +28,14 @@ def get_config() -> ConfigDict:
     data.visits = ("00",)  # 00 baseline, 01 12 months, 03 24, 05 36, 06 48, 08 72, 10 96
     data.knees = "film"  # a case is a film with 8 structures; "split": a knee with 4
     data.mirror = False  # of split knees, mirror the left ones: every fibula is at image left
-    # sex, race, age, bmi, kl, site, side, or any column of the tables; of a film's knees kl_right and kl_left.
+    # sex, race, age (at the visit where a table has V06AGE and so on, else at enrolment), bmi, kl, site, side, or any
+    # column of the tables by its own name; of a film's two knees kl_right and kl_left.
     data.attributes = ("sex", "race", "age")
     data.bins = ConfigDict({"age": (50.0, 64.0)})  # the study's: <=50, 51-64, 65-79
-    data.quality = quality = ConfigDict()  # codes by comma that XRay00 must have for the film; "" is any
-    quality.ACCEPT = ""  # V00ACCEPT at baseline
+    # Codes or labels by comma that a film must have in XRay00 (V00ACCEPT at baseline); one without a reading is then
+    # left out. "" is any film.
+    data.quality = quality = ConfigDict()
+    quality.ACCEPT = ""
     quality.ALIGN = ""
     quality.CENTER = ""
     quality.DEPICT = ""

@@ -48,6 +48,8 @@ def test_it_runs_two_steps_and_every_key_is_read(name, tmp_path, monkeypatch):
     modes.train(config, tmp_path / "run")
     report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
     assert report["run"]["step"] in (1, 2)
+    groups = report["scores"]["dice"]["groups"]
+    assert {name.split("=")[0] for name in groups} == set(config.data.attributes)
     assert (tmp_path / "run" / "report" / "index.html").stat().st_size > 10_000
     unread = {
         leaf for leaf in leaves if not any(path == leaf or leaf.startswith(path + ".") for path in seen)

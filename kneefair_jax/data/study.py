@@ -55,9 +55,10 @@ def _folder(root: Path, name: str) -> Path:
 
 def _pairs(images: Path, annotations: Path, visit: str) -> tuple[list[Film], list[LeftOut]]:
     labels = masks.by_name(annotations)
-    pictures = {path.stem: path for path in sorted(images.iterdir()) if path.suffix.lower() == ".dcm"}
+    files = [path for path in sorted(images.iterdir()) if not path.name.startswith(".")]
+    pictures = {path.stem: path for path in files if path.suffix.lower() == ".dcm"}
     paired: list[Film] = []
-    left_out: list[LeftOut] = []
+    left_out: list[LeftOut] = [(path.name, "no .dcm file") for path in files if path not in pictures.values()]
     for name, path in pictures.items():
         patient = _ID.search(name)
         if patient is None:

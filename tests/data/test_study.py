@@ -48,6 +48,7 @@ def test_ids_suffixes_and_series(root):
 def test_what_is_left_out_is_told(root):
     film, label = oai_tree.film(0)
     oai_tree.write_film(root / "Images" / "knee.dcm", film)
+    (root / "Images" / "9000099.jpg").touch()
     oai_tree.write_film(root / "Images" / "9009099.dcm", film)
     (root / "Annotations" / "9001099.nii.gz").rename(root / "Annotations" / "spare.nii.gz")
     oai_tree.write_film(root / "Images" / "9002099.dcm", film, SeriesDescription="PA Hand")
@@ -56,6 +57,7 @@ def test_what_is_left_out_is_told(root):
     given = source(root)
     assert given.cases["case_id"].tolist() == ["9000099"]
     assert sorted(given.left_out) == [
+        ("9000099.jpg", "no .dcm file"),
         ("9001099", "no mask in Annotations"),
         ("9002099", "not a Bilateral PA Fixed Flexion Knee"),
         ("9003099", "no pixel spacing in its header"),

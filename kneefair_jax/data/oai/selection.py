@@ -40,7 +40,9 @@ def select(
     Raises:
         InputError: a quality column is not there.
     """
-    asked = {name: {text.strip().lower() for text in quality[name].split(",")} - {""} for name in QUALITY}
+    asked = {
+        name: {text.strip().lower() for text in str(quality[name]).split(",")} - {""} for name in QUALITY
+    }
     asked = {name: allowed for name, allowed in asked.items() if allowed}
     visits = {film.visit for film in films}
     checks = [_check(found, visit, name, allowed) for visit in visits for name, allowed in asked.items()]
