@@ -47,7 +47,7 @@ def test_films(root):
         np.testing.assert_allclose(example.spacing, [0.3, 0.2], rtol=1e-6)
 
 
-def test_rows_in_any_order_on_the_grid_with_its_spacing_in_another_process(root):
+def test_rows_in_any_order_on_the_grid_with_its_spacing_by_a_pickled_reader(root):
     given = source(root)
     read = pickle.loads(pickle.dumps(given.read))
     height, width = oai_tree.film(0)[0].shape
