@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-beam lint clean
 
 demo: $(READY)
 	$(BIN)/python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
@@ -12,13 +12,17 @@ demo: $(READY)
 test: lint
 	$(BIN)/python -m pytest
 
+# Apache Beam has an environment of its own, about 1 GB: its versions are not the others'.
+test-beam: .venv-beam/.ready
+	.venv-beam/bin/python -m pytest -m beam tests/data/test_beam.py
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) .venv-beam runs
 
 # uv if it is there, else venv and pip. Versions are those of constraints.txt, with which the tests passed.
 $(READY): pyproject.toml constraints.txt
@@ -32,5 +36,17 @@ $(READY): pyproject.toml constraints.txt
 		$$python -m venv $(VENV) && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 			--constraint constraints.txt --editable '.[dev]'; \
+	fi
+	@touch $@
+
+.venv-beam/.ready: pyproject.toml constraints-beam.txt
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --allow-existing --python 3.12 .venv-beam && \
+		uv pip install --quiet --python .venv-beam/bin/python --constraints constraints-beam.txt \
+			--editable '.[beam]' pytest pytest-xdist; \
+	else \
+		$$(command -v python3.12 || command -v python3) -m venv .venv-beam && \
+		.venv-beam/bin/python -m pip install --quiet --disable-pip-version-check \
+			--constraint constraints-beam.txt --editable '.[beam]' pytest pytest-xdist; \
 	fi
 	@touch $@

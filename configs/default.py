@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     data.fold = -1  # which fold to run; -1: all of them, one after another
     data.store = ""  # where prepared cases are kept; "" is the run's folder
     data.workers = 2  # processes that read files during preparation; 0: none but the run's own
+    data.beam = ""  # flags of an Apache Beam pipeline to prepare in, "--runner=DirectRunner"; "" for none
     data.on_broken = (
         "stop"  # at a case that cannot be read; "skip" leaves it out and lists it in left_out.csv
     )

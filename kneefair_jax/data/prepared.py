@@ -53,9 +53,7 @@ def prepare(
     *others, cases = store.prepare_all(
         [(part.source, part.grid) for part in parts],
         directory,
-        workers=data.workers,
-        on_broken=data.on_broken,
-        say=say,
+        store.Options(workers=data.workers, on_broken=data.on_broken, beam=data.beam, say=say),
     )
     if cases.left_out:
         cohort = load.load(data, seed, without=dict(cases.left_out))

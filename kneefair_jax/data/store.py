@@ -3,23 +3,23 @@
 import contextlib
 import fcntl
 import hashlib
-import io
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from kneefair_jax.data import preparation
+from kneefair_jax.data import builder, preparation
+from kneefair_jax.data.builder import CaseStore
 from kneefair_jax.data.preparation import Outcome
 from kneefair_jax.data.source import Source
 from kneefair_jax.errors import InputError
 
-SPLIT = "cases"
 DIGEST_FILE = "content.json"
 ON_BROKEN = ("stop", "skip")
 
@@ -28,44 +28,22 @@ class BrokenCasesError(InputError):
     """Cases that cannot be read, where the config says to stop, or where no case is left."""
 
 
-class CaseStore(tfds.core.GeneratorBasedBuilder):
-    """Cases on the working grid, in the order of the cohort table: record k is the k-th case that can be read.
+class Options(NamedTuple):
+    """How a store is prepared; none of it changes what is stored, but for the cases that `on_broken` leaves out.
 
-    Splits, groups and sampling are not baked in: they select rows, so one store serves every fold, every choice of
-    attributes and every mitigation.
+    Attributes:
+        workers: processes to read in where the source allows it; 0 reads in this one.
+        on_broken: "stop" refuses a source with a case that cannot be read; "skip" leaves such cases out.
+        beam: flags of an Apache Beam pipeline to read and to pack in, `--runner=DirectRunner`; "" for none.
+        say: gets lines of progress.
+        chunk: rows read at a time.
     """
 
-    VERSION = tfds.core.Version("1.1.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.1.0": "image, label, spacing; digest by record"}
-
-    def __init__(self, *, name: str, grid: tuple[int, int, int], data_dir: Path, records: Any):
-        """A store of that name; `records` are (row, arrays) in order, or a Beam transform that makes them."""
-        self._grid = grid
-        self._records = records
-        config = tfds.core.BuilderConfig(name=name, description="one prepared source")
-        super().__init__(data_dir=data_dir, config=config, file_format="array_record")
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        tensor = tfds.features.Tensor
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Radiographs and label maps on the working grid.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tensor(shape=self._grid, dtype=np.uint8, encoding="zlib"),
-                    "label": tensor(shape=self._grid[:2], dtype=np.uint8, encoding="zlib"),
-                    "spacing": tensor(shape=(2,), dtype=np.float32),
-                }
-            ),
-            disable_shuffling=True,
-        )
-
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        del dl_manager
-        return {SPLIT: self._generate_examples()}
-
-    def _generate_examples(self) -> Any:
-        return self._records
+    workers: int = 0
+    on_broken: str = "stop"
+    beam: str = ""
+    say: Callable[[str], None] = lambda line: None
+    chunk: int = preparation.CHUNK
 
 
 def fingerprint(source: Source, grid: tuple[int, int, int]) -> str:
@@ -100,52 +78,48 @@ def is_prepared(source: Source, grid: tuple[int, int, int], directory: Path) -> 
 
 
 def prepare(source: Source, grid: tuple[int, int, int], directory: Path, **options: Any) -> Cases:
-    """`prepare_all` of one source."""
-    return prepare_all([(source, grid)], directory, **options)[0]
+    """`prepare_all` of one source; `options` are fields of `Options`."""
+    return prepare_all([(source, grid)], directory, Options(**options))[0]
 
 
 def prepare_all(
-    sources: Sequence[tuple[Source, tuple[int, int, int]]],
-    directory: Path,
-    *,
-    workers: int = 0,
-    on_broken: str = "stop",
-    say: Callable[[str], None] = lambda line: None,
-    chunk: int = preparation.CHUNK,
+    sources: Sequence[tuple[Source, tuple[int, int, int]]], directory: Path, options: Options
 ) -> list[Cases]:
     """Opens the stores of sources on their grids (H, W, C) below `directory`, and writes those that are not there.
 
     Every case is read once, into chunks beside the final folder: an interrupted preparation goes on where it was.
     TFDS then packs the chunks beside the final folder too and renames it, and the digest is written last, so nothing
     that is not whole is ever taken for whole. Of several processes that prepare one source, one does and the others
-    wait for it.
+    wait for it. With Beam there are no chunks to go on from: the runner repeats what fails, and a pipeline that was
+    stopped starts anew.
 
     Args:
         sources: each with its grid.
         directory: of all stores.
-        workers: processes to read in where the source allows it; 0 reads in this one.
-        on_broken: "stop" refuses a source with a case that cannot be read; "skip" leaves such cases out.
-        say: gets lines of progress.
-        chunk: rows read at a time.
+        options: see there.
 
     Raises:
         BrokenCasesError: the first five problems and how many there are; what this call made is removed.
         InputError: an option is not one, or a store on disk is damaged.
     """
-    if on_broken not in ON_BROKEN:
-        raise InputError(f"config.data.on_broken={on_broken!r}: give one of {', '.join(ON_BROKEN)}")
-    if workers < 0:
-        raise InputError(f"config.data.workers={workers}: give a number of processes, or 0 for none")
+    if options.on_broken not in ON_BROKEN:
+        raise InputError(f"config.data.on_broken={options.on_broken!r}: give one of {', '.join(ON_BROKEN)}")
+    if options.workers < 0:
+        raise InputError(f"config.data.workers={options.workers}: give a number of processes, or 0 for none")
+    if options.beam:
+        _check_beam(sources)
     absent = [path for path in (directory, *directory.parents) if not path.exists()]
     new = [folder for folder in (_folder(*one, directory) for one in sources) if not _is_whole(folder)]
     try:
         for source, grid in sources:
             folder = _folder(source, grid, directory)
             if not _is_whole(folder):
-                with _alone(folder, say):
+                with _alone(folder, options.say):
                     if not _is_whole(folder):  # nobody else has made it meanwhile
-                        _write(source, grid, directory, workers, on_broken, say, chunk)
-        return [_open(source, _folder(source, grid, directory), on_broken) for source, grid in sources]
+                        _write(source, grid, directory, options)
+        return [
+            _open(source, _folder(source, grid, directory), options.on_broken) for source, grid in sources
+        ]
     except BrokenCasesError:
         for folder in new:
             shutil.rmtree(folder, ignore_errors=True)
@@ -186,38 +160,70 @@ def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _write(
-    source: Source,
-    grid: tuple[int, int, int],
-    directory: Path,
-    workers: int,
-    on_broken: str,
-    say: Callable[[str], None],
-    chunk: int,
-) -> None:
+def _check_beam(sources: Sequence[tuple[Source, tuple[int, int, int]]]) -> None:
+    try:
+        import kneefair_jax.data.beam  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"config.data.beam needs Apache Beam ({error}); install it in an environment of its own: "
+            "pip install -c constraints-beam.txt '.[beam]'"
+        ) from error
+    if not all(source.portable for source, _ in sources):
+        raise InputError("config.data.beam: these cases are drawn in this process; leave data.beam empty")
+
+
+def _write(source: Source, grid: tuple[int, int, int], directory: Path, options: Options) -> None:
     folder = _folder(source, grid, directory)
-    final, partial = _final(folder), _partial(folder)
+    final, scratch = _final(folder), _partial(folder)
     # A packing that was killed: without its digest it is nothing, and TFDS would take the renamed folder for whole.
-    for stale in folder.glob(f"{final.name}*"):
-        if stale != partial:
-            shutil.rmtree(stale)
-    chunks = preparation.read_all(
-        source.read,
-        len(source.cases),
-        partial,
-        workers=workers if source.portable else 0,
-        say=say,
-        chunk=chunk,
+    for stale in (final, *folder.glob("incomplete*")):
+        shutil.rmtree(stale, ignore_errors=True)
+    write = _write_by_beam if options.beam else _write_here
+    content = write(
+        source, scratch, partial(CaseStore, name=folder.name, grid=grid, data_dir=directory), options
     )
-    outcomes = list(preparation.outcomes(chunks))
-    content = _content(source, outcomes)
-    _refuse(content, on_broken)
-    builder = CaseStore(name=folder.name, grid=grid, data_dir=directory, records=preparation.records(chunks))
-    _pack(builder, partial)
     temporary = final / f"{DIGEST_FILE}.{os.getpid()}"
     temporary.write_text(json.dumps(content))
     temporary.replace(final / DIGEST_FILE)  # last: a store without this file is not finished
-    shutil.rmtree(partial)
+    shutil.rmtree(scratch)
+
+
+def _write_here(
+    source: Source, scratch: Path, store: Callable[..., CaseStore], options: Options
+) -> dict[str, Any]:
+    chunks = preparation.read_all(
+        source.read,
+        len(source.cases),
+        scratch,
+        workers=options.workers if source.portable else 0,
+        say=options.say,
+        chunk=options.chunk,
+    )
+    content = _content(source, preparation.outcomes(chunks))
+    _refuse(content, options.on_broken)
+    builder.pack(store(records=preparation.records(chunks)), scratch)
+    return content
+
+
+def _write_by_beam(
+    source: Source, scratch: Path, store: Callable[..., CaseStore], options: Options
+) -> dict[str, Any]:
+    from kneefair_jax.data import beam
+
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    records = beam.ReadCases(source.read, len(source.cases), scratch, options.chunk)
+    try:
+        builder.pack(store(records=records), scratch, beam_options=beam.options(options.beam))
+    except Exception as error:
+        if "generated examples is 0" not in str(error):  # TFDS's words for a pipeline without a record
+            raise
+        some = range(min(5, len(source.cases)))
+        why = [str(result) for result in source.read(some)]
+        raise BrokenCasesError("\n".join([f"none of {len(source.cases)} cases can be read:", *why])) from None
+    content = _content(source, beam.outcomes(scratch))
+    _refuse(content, options.on_broken)
+    return content
 
 
 def _content(source: Source, outcomes: Iterable[Outcome]) -> dict[str, Any]:
@@ -242,23 +248,12 @@ def _refuse(content: dict[str, Any], on_broken: str) -> None:
     raise BrokenCasesError("\n".join(lines + [why for _, why in broken[:5]]))
 
 
-def _pack(builder: CaseStore, scratch: Path) -> None:
-    tfds.disable_progress_bar()
-    # TFDS announces a "download", which this is not, and makes a folder for it.
-    with contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare(
-            download_dir=scratch,
-            file_format="array_record",
-            download_config=tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP),
-        )
-
-
 def _open(source: Source, folder: Path, on_broken: str) -> Cases:
     final = _final(folder)
     content = json.loads((final / DIGEST_FILE).read_text())
     shutil.rmtree(_partial(folder), ignore_errors=True)  # of a preparation that was killed at its last step
     _refuse(content, on_broken)
-    records = tfds.builder_from_directory(final).as_data_source(SPLIT)
+    records = tfds.builder_from_directory(final).as_data_source(builder.SPLIT)
     if not len(records) == content["cases"] == len(source.cases) - len(content["broken"]):
         raise InputError(f"{final}: {len(records)} records for {len(source.cases)} cases; delete this folder")
     return Cases(records, content["sha256"], tuple((case, why) for case, why in content["broken"]))

@@ -100,11 +100,11 @@ def test_broken_cases_stop_it_and_leave_nothing(tmp_path):
 def test_a_broken_case_of_one_source_leaves_nothing_of_the_other_but_what_was_there(tmp_path):
     parts = [(source(), GRID), (source(5, broken=(2,)), GRID)]
     with pytest.raises(InputError, match="1 of 5 cases"):
-        store.prepare_all(parts, tmp_path / "s")
+        store.prepare_all(parts, tmp_path / "s", store.Options())
     assert not (tmp_path / "s").exists()
     store.prepare(source(), GRID, tmp_path / "s")
     with pytest.raises(InputError, match="1 of 5 cases"):
-        store.prepare_all(parts, tmp_path / "s")
+        store.prepare_all(parts, tmp_path / "s", store.Options())
     assert len(list((tmp_path / "s" / "case_store").iterdir())) == 1
 
 
@@ -129,7 +129,12 @@ def test_nothing_to_read_is_refused_even_with_skip(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [({"on_broken": "ignore"}, "'ignore': give"), ({"workers": -1}, "workers=-1")]
+    ("options", "words"),
+    [
+        ({"on_broken": "ignore"}, "'ignore': give"),
+        ({"workers": -1}, "workers=-1"),
+        ({"beam": "--runner=X"}, "constraints-beam.txt"),
+    ],
 )
 def test_options_are_checked_before_anything_is_written(tmp_path, options, words):
     with pytest.raises(InputError, match=words):
@@ -182,7 +187,7 @@ def test_a_kill_while_packing_leaves_the_same_store(tmp_path):
     first = store.prepare(source(), GRID, tmp_path)
     (digest,) = tmp_path.rglob(store.DIGEST_FILE)
     digest.unlink()
-    stale = digest.parents[1] / f"{digest.parent.name}.incompleteABC"
+    stale = digest.parents[1] / f"incomplete.ABC_{digest.parent.name}"  # TFDS's name for it
     stale.mkdir()
     (stale / "half").touch()
     assert store.prepare(source(), GRID, tmp_path).digest == first.digest

@@ -1,0 +1,67 @@
+"""The reading of cases as an Apache Beam transform: on this machine, or on Dataflow, Flink or Spark.
+
+It is the only module that imports Beam, which needs an environment of its own (`constraints-beam.txt`). Every worker
+must see the source's files, and the store's folder, under the paths that the command names.
+"""
+
+import json
+import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from kneefair_jax.data.preparation import Outcome, Read, outcome
+from kneefair_jax.errors import InputError
+
+_OUTCOMES = "outcomes"
+
+
+class ReadCases(beam.PTransform):
+    """Rows 0, ..., rows - 1 of a source -> (row, arrays) of those that can be read, in no order.
+
+    What became of every row is written beside: lines of JSON in files below `folder`, for `outcomes`.
+    """
+
+    def __init__(self, read: Read, rows: int, folder: Path, chunk: int):
+        """Reads `chunk` rows at a time; `read` is pickled."""
+        super().__init__()
+        self._read = read
+        self._spans = [(start, min(start + chunk, rows)) for start in range(0, rows, chunk)]
+        self._folder = folder
+
+    def expand(self, pipeline: Any) -> Any:
+        """Beam's part of it."""
+        read = (
+            pipeline
+            | beam.Create(self._spans)
+            | beam.Reshuffle()  # or one worker would be given all of it
+            | beam.ParDo(_Read(self._read)).with_outputs(_OUTCOMES, main="records")
+        )
+        _ = read[_OUTCOMES] | beam.Map(json.dumps) | beam.io.WriteToText(str(self._folder / _OUTCOMES))
+        return read.records
+
+
+class _Read(beam.DoFn):
+    def __init__(self, read: Read):
+        self._read = read
+
+    def process(self, span: tuple[int, int]) -> Iterator[Any]:
+        rows = range(*span)
+        for row, result in zip(rows, self._read(rows), strict=True):
+            yield beam.pvalue.TaggedOutput(_OUTCOMES, outcome(row, result))
+            if not isinstance(result, InputError):
+                yield row, result._asdict()
+
+
+def outcomes(folder: Path) -> Iterable[Outcome]:
+    """What `ReadCases` wrote, in the order of the rows."""
+    lines = [line for path in folder.glob(f"{_OUTCOMES}*") for line in path.read_text().splitlines()]
+    return sorted(Outcome(*json.loads(line)) for line in lines)
+
+
+def options(flags: str) -> PipelineOptions:
+    """Beam's options from the flags that its own programs take, `--runner=DirectRunner --direct_num_workers=2`."""
+    return PipelineOptions(shlex.split(flags))
