@@ -8,12 +8,19 @@ import ml_collections
 import pytest
 
 from kneefair_jax import modes, run_folder
-from tests.films import folder
+from tests import films, oai_tree
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(
     path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "default")
 )
+
+# What a source reads from disk.
+TREES = {
+    "folder": films.folder,
+    "oai": lambda root: oai_tree.tree(root, 24),
+    "study": lambda root: oai_tree.study(root, 24),
+}
 
 
 def shrunk(name, root):
@@ -23,8 +30,10 @@ def shrunk(name, root):
     config.model.widths = (2, 4)
     config.train.update({"steps": 2, "eval_every": 1, "log_every": 1, "batch_size": 8})
     config.report.bootstrap_draws = 20
-    if config.data.source == "folder":
-        config.data.root = str(root)
+    if config.data.source in TREES:
+        config.data.root = str(TREES[config.data.source](root))
+    if config.data.source == "oai":
+        config.data.masks = f"{config.data.root}/masks"
     if "phantom" in config.data:
         config.data.phantom.patients = 40
     config.lock()
@@ -33,12 +42,14 @@ def shrunk(name, root):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_two_steps_and_every_key_is_read(name, tmp_path, monkeypatch):
-    config = shrunk(name, folder(tmp_path / "films"))
+    config = shrunk(name, tmp_path / "films")
     leaves = set(run_folder.flat(config.to_dict()))
     seen = record_reads(monkeypatch)
     modes.train(config, tmp_path / "run")
     report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
     assert report["run"]["step"] in (1, 2)
+    groups = report["scores"]["dice"]["groups"]
+    assert {name.split("=")[0] for name in groups} == set(config.data.attributes)
     assert (tmp_path / "run" / "report" / "index.html").stat().st_size > 10_000
     unread = {
         leaf for leaf in leaves if not any(path == leaf or leaf.startswith(path + ".") for path in seen)

@@ -8,7 +8,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from kneefair_jax import cohort
-from kneefair_jax.data import folder, phantom
+from kneefair_jax.data import folder, oai, phantom, study
 from kneefair_jax.data.source import Source
 from kneefair_jax.errors import InputError, choose
 
@@ -55,7 +55,22 @@ def _phantom(data: ConfigDict, seed: int) -> tuple[Source, int]:
     return phantom.source(data.phantom, size=tuple(data.size), seed=seed, fractions=fractions), 1
 
 
-SOURCES: dict[str, Callable[[ConfigDict, int], tuple[Source, int]]] = {"folder": _folder, "phantom": _phantom}
+def _oai(data: ConfigDict, seed: int) -> tuple[Source, int]:
+    del seed
+    return oai.source(data, size=tuple(data.size)), 1
+
+
+def _study(data: ConfigDict, seed: int) -> tuple[Source, int]:
+    del seed
+    return study.source(data, size=tuple(data.size)), 1
+
+
+SOURCES: dict[str, Callable[[ConfigDict, int], tuple[Source, int]]] = {
+    "folder": _folder,
+    "oai": _oai,
+    "phantom": _phantom,
+    "study": _study,
+}
 
 
 def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:

@@ -17,7 +17,7 @@ from kneefair_jax import groups
 from kneefair_jax.errors import InputError
 
 REQUIRED = ("case_id", "patient_id", "image", "mask")
-_MISSING_TEXT = {"", "na", "n/a", "nan", "null", groups.MISSING}
+MISSING_TEXT = {"", "na", "n/a", "nan", "null", groups.MISSING}
 _SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 # A number with more levels than this is a measurement, not a code.
 _MAX_CODES = 10
@@ -60,7 +60,7 @@ def read(path: Path) -> pd.DataFrame:
     remedy = f"cells under {len(header)} columns; add what is missing, or quote a cell that holds a comma"
     refuse(path, [(row, f"malformed CSV: {count} {remedy}") for row, count in ragged])
     table = pd.DataFrame.from_dict(rows, orient="index", columns=header, dtype=str)
-    return table.map(lambda cell: "" if cell.lower() in _MISSING_TEXT else cell)
+    return table.map(lambda cell: "" if cell.lower() in MISSING_TEXT else cell)
 
 
 def require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any]) -> None:

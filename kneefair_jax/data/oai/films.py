@@ -1,0 +1,162 @@
+"""One bilateral film as the OAI stores it: what its DICOM header says, its picture and its mask.
+
+Image left is the patient's right knee.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kneefair_jax import anatomy
+from kneefair_jax.data import readers
+from kneefair_jax.data.oai import tables
+from kneefair_jax.errors import InputError
+
+SERIES = "Bilateral PA Fixed Flexion Knee"
+STRUCTURES = anatomy.SCHEMES["knees"]
+WINDOW = (5.0, 99.0)  # percentiles of the film
+PLAUSIBLE_MM = (0.05, 1.0)  # knee films of the OAI have 0.2-0.4 mm
+
+_SPACINGS = ("ImagerPixelSpacing", "PixelSpacing")
+_TAGS = [*_SPACINGS, "SeriesDescription", "AccessionNumber", "Rows"]
+
+
+class Film(NamedTuple):
+    """A film and its mask.
+
+    Attributes:
+        name: what it is called in reports; its case id, or the beginning of its knees'.
+        patient: ID, seven digits.
+        visit: of the tables, "00" for baseline.
+        barcode: its eight digits, or "".
+        path: of the DICOM file.
+        description: of its series as a list of contents gives it, or "".
+        mask: path of the mask, or None.
+        spacing: mm per pixel down and across; 0 until the header is read.
+    """
+
+    name: str
+    patient: str
+    visit: str
+    barcode: str
+    path: Path
+    description: str = ""
+    mask: Path | None = None
+    spacing: tuple[float, float] = (0.0, 0.0)
+
+
+def inspect(film: Film, *, must_be_named: bool) -> tuple[Film, list[str]]:
+    """Reads a film's header, not its pixels.
+
+    Args:
+        film: where it is.
+        must_be_named: whether a film of which nothing says what series it is from is refused.
+
+    Returns:
+        The film with its spacing and barcode, and why it cannot be used: an empty list if it can.
+    """
+    import pydicom
+
+    if film.description and _plain(film.description) != _plain(SERIES):
+        return film, [f"not a {SERIES}"]  # most of a download: hands, hips, whole limbs; they are not opened
+    try:
+        header = pydicom.dcmread(film.path, stop_before_pixels=True, specific_tags=_TAGS)
+        described = str(header.get("SeriesDescription") or "").strip()
+        digits = tables.barcode(str(header.get("AccessionNumber") or ""))
+        values = [header.get(name) for name in _SPACINGS]
+    except Exception as error:  # a damaged file can fail anywhere in the parser
+        return film, [f"unreadable DICOM header ({type(error).__name__})"]
+    if "Rows" not in header:
+        return film, ["its DICOM file holds no picture"]
+    reasons = []
+    if described and _plain(described) != _plain(SERIES):
+        reasons.append(f"not a {SERIES}")
+    elif not described and not film.description and must_be_named:
+        reasons.append(f"nothing says that it is a {SERIES}")
+    if film.barcode and digits and digits != film.barcode:
+        reasons.append("its AccessionNumber is another film's")
+    spacing, problem = _spacing(values)
+    if problem:
+        reasons.append(problem)
+    return film._replace(spacing=spacing, barcode=film.barcode or digits), reasons
+
+
+def picture(path: Path) -> np.ndarray:
+    """The film, u8[H, W, 1]: bone is bright, the 5th percentile is 0 and the 99th 255.
+
+    Raises:
+        InputError: the file is unreadable or in colour.
+    """
+    image, _ = readers.read_image(path)
+    if image.shape[2] != 1:
+        raise InputError(f"{path}: a film in colour; download it again")
+    return readers.to_uint8(image.astype(np.float32), WINDOW)
+
+
+def labels(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The mask of a film, u8[H, W] of the scheme `knees`.
+
+    Args:
+        path: of the mask.
+        shape: rows and columns of the film.
+
+    Raises:
+        InputError: it is unreadable, of another size, empty, has labels beyond the scheme, or has the patient's
+            right knee to the right of the left one.
+    """
+    label = readers.read_mask(path)
+    if label.shape != tuple(shape):
+        raise InputError(
+            f"{path}: the mask has {label.shape} rows and columns, its film has {tuple(shape)}; export it on the "
+            "film's grid"
+        )
+    outside = np.setdiff1d(label, np.arange(len(STRUCTURES) + 1))
+    if outside.size:
+        raise InputError(
+            f"{path}: label {outside[-1]} is outside the scheme 0-{len(STRUCTURES)}; number the structures as in "
+            f"the scheme 'knees': {', '.join(STRUCTURES)}"
+        )
+    if not label.any():
+        raise InputError(f"{path}: the mask is empty; draw it, or remove it")
+    right, left = (np.flatnonzero(of_side(label, side).any(axis=0)) for side in ("right", "left"))
+    if right.size and left.size and right.mean() > left.mean():
+        raise InputError(
+            f"{path}: the patient's right knee is drawn at image right, but the OAI's films show it at image left; "
+            "swap the labels of the sides, or mirror the mask"
+        )
+    return label.astype(np.uint8)
+
+
+def of_side(label: np.ndarray, side: str) -> np.ndarray:
+    """bool[H, W], where a mask of the scheme `knees` shows the right or the left knee."""
+    values = [value for value, name in enumerate(STRUCTURES, start=1) if name.startswith(side)]
+    return np.isin(label, values)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().replace("_", " ").split())
+
+
+def _spacing(values: list[Any]) -> tuple[tuple[float, float], str]:
+    """The first spacing stated, and what is wrong with it.
+
+    The detector's own comes first: PixelSpacing may have been calibrated on an object in the film. A zero there is a
+    broken header, so the next one is not tried.
+    """
+    none = (0.0, 0.0)
+    stated = next((value for value in values if value is not None and np.size(value) and value != ""), None)
+    if stated is None:
+        return none, "no pixel spacing in its header"
+    if isinstance(stated, str):
+        stated = stated.strip("[] ").replace(",", "\\").split("\\")
+    try:
+        down, across = (float(value) for value in np.broadcast_to(np.array(stated, float).ravel(), 2))
+    except ValueError:
+        return none, "its header's pixel spacing is not a number or two"
+    if down == 0 or across == 0:
+        return none, "its header's pixel spacing is 0"
+    low, high = PLAUSIBLE_MM
+    if not (low <= down <= high and low <= across <= high):
+        return none, f"its header's pixel spacing is not between {low:g} and {high:g} mm"
+    return (down, across), ""

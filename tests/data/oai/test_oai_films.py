@@ -1,0 +1,168 @@
+import numpy as np
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+
+from kneefair_jax.data.oai import films
+from kneefair_jax.errors import InputError
+from tests import oai_tree
+
+PIXELS = np.arange(600, dtype=np.uint16).reshape(20, 30)
+
+
+def film(path, **changes):
+    return films.Film("f", "9000099", "00", "00180901", path)._replace(**changes)
+
+
+def inspect(tmp_path, must_be_named=True, description="", **tags):
+    path = oai_tree.write_film(tmp_path / "001", PIXELS, **tags)
+    return films.inspect(film(path, description=description), must_be_named=must_be_named)
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({"ImagerPixelSpacing": [0.3, 0.2]}, (0.3, 0.2)),
+        ({"ImagerPixelSpacing": ["0.300", "0.200"]}, (0.3, 0.2)),
+        ({"ImagerPixelSpacing": "0.3\\0.2"}, (0.3, 0.2)),
+        ({"ImagerPixelSpacing": "0.25"}, (0.25, 0.25)),
+        ({"ImagerPixelSpacing": 0.25}, (0.25, 0.25)),
+        ({"ImagerPixelSpacing": [0.3, 0.2], "PixelSpacing": [0.15, 0.1]}, (0.3, 0.2)),
+        ({"ImagerPixelSpacing": None, "PixelSpacing": [0.15, 0.1]}, (0.15, 0.1)),
+        ({"ImagerPixelSpacing": "", "PixelSpacing": 0.15}, (0.15, 0.15)),
+    ],
+)
+def test_spacing(tmp_path, tags, expected):
+    found, reasons = inspect(tmp_path, **tags)
+    assert found.spacing == expected and reasons == []
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"ImagerPixelSpacing": None}, "no pixel spacing in its header"),
+        ({"ImagerPixelSpacing": ""}, "no pixel spacing in its header"),
+        ({"ImagerPixelSpacing": 0}, "its header's pixel spacing is 0"),
+        ({"ImagerPixelSpacing": "0.000"}, "its header's pixel spacing is 0"),
+        ({"ImagerPixelSpacing": ["0.000", "0.000"], "PixelSpacing": [0.2, 0.2]}, "pixel spacing is 0"),
+        ({"ImagerPixelSpacing": [0.2, 0]}, "its header's pixel spacing is 0"),
+        ({"ImagerPixelSpacing": [2.0, 2.0]}, "is not between 0.05 and 1 mm"),
+        ({"ImagerPixelSpacing": [0.02, 0.2]}, "is not between 0.05 and 1 mm"),
+        ({"ImagerPixelSpacing": [0.2, 0.2, 0.2]}, "is not a number or two"),
+        ({"SeriesDescription": "Bilateral PA Fixed Flexion Knee, repeated"}, "not a Bilateral PA Fixed"),
+        ({"SeriesDescription": "PA Right Hand"}, "not a Bilateral PA Fixed Flexion Knee"),
+        ({"SeriesDescription": None}, "nothing says that it is a Bilateral PA Fixed Flexion Knee"),
+        ({"SeriesDescription": "", "description": ""}, "nothing says that it is a Bilateral"),
+        ({"description": "AP Pelvis"}, "not a Bilateral PA Fixed Flexion Knee"),
+        ({"AccessionNumber": "016600180902"}, "its AccessionNumber is another film's"),
+    ],
+)
+def test_what_is_refused_and_why(tmp_path, tags, reason):
+    _, reasons = inspect(tmp_path, **tags)
+    assert len(reasons) == 1 and reason in reasons[0]
+
+
+def test_a_series_may_be_written_in_other_ways(tmp_path):
+    for text in ("bilateral  PA fixed flexion KNEE ", "Bilateral_PA_Fixed_Flexion_Knee"):
+        assert inspect(tmp_path, SeriesDescription=text)[1] == []
+    assert inspect(tmp_path, SeriesDescription=None, description="BILATERAL PA FIXED FLEXION KNEE")[1] == []
+    assert inspect(tmp_path, must_be_named=False, SeriesDescription=None)[1] == []
+    assert inspect(tmp_path, must_be_named=False, SeriesDescription="PA Hand")[1] == [f"not a {films.SERIES}"]
+
+
+def test_every_reason_is_given_and_the_barcode_is_read(tmp_path):
+    _, reasons = inspect(tmp_path, SeriesDescription="Hand", ImagerPixelSpacing=None, AccessionNumber="1")
+    assert len(reasons) == 3
+    listed = film(tmp_path / "nowhere", description="PA Hand")
+    assert films.inspect(listed, must_be_named=True)[1] == [f"not a {films.SERIES}"]  # and is not opened
+    path = oai_tree.write_film(tmp_path / "001", PIXELS, AccessionNumber="016600000007")
+    assert films.inspect(film(path, barcode=""), must_be_named=True)[0].barcode == "00000007"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "unreadable DICOM header (InvalidDicomError)"),
+        (b"no picture", "unreadable DICOM header (InvalidDicomError)"),
+        (b"\0" * 128 + b"DICM\x02\0", "its DICOM file holds no picture"),
+    ],
+)
+def test_a_damaged_header_is_a_reason(tmp_path, content, reason):
+    (tmp_path / "001").write_bytes(content)
+    assert films.inspect(film(tmp_path / "001"), must_be_named=True)[1] == [reason]
+    assert films.inspect(film(tmp_path / "absent"), must_be_named=True)[1] == [
+        "unreadable DICOM header (FileNotFoundError)"
+    ]
+
+
+def test_monochrome1_gives_the_same_picture_windowed_at_the_5th_and_99th_percentile(tmp_path):
+    two = films.picture(oai_tree.write_film(tmp_path / "2", PIXELS))
+    one = films.picture(oai_tree.write_film(tmp_path / "1", PIXELS, "MONOCHROME1"))
+    assert pydicom.dcmread(tmp_path / "1").pixel_array[0, 0] == 4095
+    np.testing.assert_array_equal(one, two)
+    low, high = 0.05 * 599, 0.99 * 599
+    expected = np.rint(255 * np.clip((PIXELS - low) / (high - low), 0, 1))
+    np.testing.assert_array_equal(two[..., 0], expected)
+
+
+REAL = {"RG1_UNCR.dcm": "its header's pixel spacing is 0", "RG3_UNCR.dcm": "no pixel spacing in its header"}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_radiographs_are_refused_for_their_spacing(name):
+    path = get_testdata_file(name, download=False)
+    found, reasons = films.inspect(film(path, barcode=""), must_be_named=True)
+    assert reasons == [f"nothing says that it is a {films.SERIES}", REAL[name]]
+    assert found.spacing == (0, 0) and found.barcode == ""
+    assert films.inspect(film(path), must_be_named=False)[1] == [REAL[name]]
+
+
+@pytest.mark.parametrize(("name", "bits"), [("RG1_UNCR.dcm", 15), ("RG3_UNCR.dcm", 10)])
+def test_real_radiographs_are_inverted(tmp_path, name, bits):
+    dataset = pydicom.dcmread(get_testdata_file(name, download=False))
+    assert dataset.PhotometricInterpretation == "MONOCHROME1" and dataset.BitsStored == bits
+    stored = dataset.pixel_array
+    if "PixelSpacing" in dataset:  # the zero that is refused, here too
+        with pytest.raises(InputError, match="correct it"):
+            films.picture(dataset.filename)
+        del dataset.PixelSpacing
+    dataset.save_as(tmp_path / "film.dcm")
+    image = films.picture(tmp_path / "film.dcm")[..., 0]
+    low, high = np.percentile(stored, [1, 95])  # the 99th and 5th once inverted
+    expected = np.rint(255 * np.clip((high - stored) / (high - low), 0, 1))
+    assert abs(image - expected).max() <= 1
+
+
+RIGHT, LEFT = 3, 4  # the femurs
+
+
+def mask(tmp_path, edit):
+    label = np.zeros((20, 30), np.int16)
+    label[5:9, 3:9], label[5:9, 20:26] = RIGHT, LEFT
+    return oai_tree.write_mask(tmp_path / "a.nii.gz", edit(label))
+
+
+def test_labels(tmp_path):
+    label = films.labels(mask(tmp_path, lambda label: label), (20, 30))
+    assert label.dtype == np.uint8 and label[6, 4] == RIGHT and label[6, 22] == LEFT
+    assert films.of_side(label, "right").sum() == films.of_side(label, "left").sum() == 24
+    only = films.labels(mask(tmp_path, lambda label: np.where(label == RIGHT, label, 0)), (20, 30))
+    assert not films.of_side(only, "left").any()
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda label: label[:, :-1], r"the mask has \(20, 29\) rows and columns, its film has \(20, 30\)"),
+        (lambda label: label.T, r"the mask has \(30, 20\)"),
+        (lambda label: label * 3, "label 12 is outside the scheme 0-8.*right patella, left patella"),
+        (lambda label: label - 1, "label -1 is outside"),
+        (lambda label: label * 0, "the mask is empty"),
+        (lambda label: label[:, ::-1], "right knee is drawn at image right"),
+    ],
+)
+def test_masks_that_do_not_fit(tmp_path, edit, message):
+    path = mask(tmp_path, edit)
+    with pytest.raises(InputError, match=message) as error:
+        films.labels(path, (20, 30))
+    assert str(error.value).startswith(str(path))

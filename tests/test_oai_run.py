@@ -1,0 +1,55 @@
+"""The OAI's tree through `launch.py`: prepared, two steps, a report by sex, race and age."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from tests import oai_tree
+
+ROOT = Path(__file__).parents[1]
+PATIENTS = 24
+SMALL = (
+    "--config.data.size=(16,16)",
+    "--config.model.widths=(2,4)",
+    "--config.train.steps=2",
+    "--config.train.eval_every=2",
+    "--config.report.bootstrap_draws=50",
+)
+
+
+def launch(root, workdir, *extra):
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
+    command = [sys.executable, str(ROOT / "launch.py"), f"--config={ROOT / 'configs/oai.py'}"]
+    command += [f"--config.data.root={root}", f"--config.data.masks={root / 'masks'}"]
+    command += [f"--workdir={workdir}", *SMALL, *extra]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def test_the_oai_s_tree_by_knee(tmp_path):
+    root = oai_tree.tree(tmp_path / "oai", PATIENTS)
+    hand = root / "00m/0.C.2" / oai_tree.patient(1) / "20050120/00000001/001"
+    oai_tree.write_film(hand, oai_tree.film(0)[0], SeriesDescription="PA Right Hand")
+    broken = oai_tree.place(root, 5)
+    broken.write_bytes(broken.read_bytes()[:-100])
+    run = tmp_path / "run"
+    result = launch(root, run, "--config.data.knees=split", "--config.data.on_broken=skip")
+    assert result.returncode == 0, result.stderr
+
+    cases = pd.read_parquet(run / "cases.parquet").drop_duplicates("case_id")
+    assert {case.rpartition("_")[2] for case in cases["case_id"]} == {"right", "left"}
+    sexes, races = {1: "male", 2: "female"}, {1: "White", 2: "Black"}
+    known = {oai_tree.patient(k): (sexes[oai_tree.sex(k)], races[oai_tree.race(k)]) for k in range(PATIENTS)}
+    assert all(known[row.patient_id] == (row.sex, row.race) for row in cases.itertuples())
+    named = json.loads((run / "report" / "report.json").read_text())["scores"]["dice"]["groups"]
+    assert {"sex=male", "sex=female", "race=White", "race=Black"} <= set(named)
+    assert any(name.startswith("age=") for name in named)
+    left_out = pd.read_csv(run / "left_out.csv").set_index("what")["why"]
+    assert left_out[f"{oai_tree.patient(1)}_00m_00000001"] == f"not a {oai_tree.SERIES}"
+    assert str(broken) in left_out[f"{oai_tree.name(5)}_right"]
+    assert "left out: 3" in result.stdout and oai_tree.patient(5) not in result.stdout
+    counts = pd.read_csv(run / "cohort.csv").query("group == 'all' and split == 'all'")
+    assert counts[["patients", "cases"]].to_numpy().tolist() == [[PATIENTS - 1, 2 * PATIENTS - 2]]
