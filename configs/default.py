@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     config.mitigation = mitigation = ConfigDict()
     mitigation.objective = "erm"  # a key of mitigation.OBJECTIVES
     mitigation.groups = ("sex",)  # the partition it sees: an attribute, or several for their intersection
-    mitigation.sampler = "shuffled"  # a key of data.sampling.SAMPLERS
+    mitigation.sampler = "shuffled"  # which case next: proportional, undersampled, oversampled, equal_share
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "adam"  # adamw, sgd

@@ -66,10 +66,8 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Cas
         started = time.perf_counter()
         batches = pipeline.training_batches(
             cases,
-            cohort.rows("train"),
+            experiment.order,
             partition.index,
-            sampler=experiment.sampler,
-            seed=config.seed,
             batch_size=batch_size,
             start=first,
             host=jax.process_index(),
