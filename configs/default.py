@@ -38,14 +38,22 @@ def get_config() -> ConfigDict:
     optimizer.weight_decay = 0.0  # adamw only
     optimizer.clip_norm = 1.0  # of the gradient; 0 for none
 
-    config.augment = augment = ConfigDict()  # see data.augment.Augmentation for units
+    config.augment = augment = ConfigDict()  # strengths; see data.augment.Augmentation for units
     augment.flip = 0.5
     augment.rotation = 10.0
     augment.scale = 0.1
+    augment.stretch = 0.0
+    augment.shear = 0.0
     augment.shift = 0.05
+    augment.elastic = 0.0
     augment.gamma = 0.5
     augment.contrast = 0.2
+    augment.blur = 0.0
     augment.noise = 0.02
+    augment.cut_out = 0.0
+    augment.marker = 0.0
+    augment.collimation = 0.0
+    augment.invert = 0.0
 
     config.train = train = ConfigDict()
     train.batch_size = 8
