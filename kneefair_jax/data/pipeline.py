@@ -42,7 +42,7 @@ def training_batches(
     Yields:
         DESIGN's batch contract, this host's share of it, and `position` i32[B], the place in the global batch.
     """
-    examples = order[host::hosts].map(lambda row: {**_example(cases, group, row), "mask": np.float32(1)})
+    examples = order[host::hosts].map(lambda row: _example(cases, group, row, 1))
     batches = iter(examples.batch(batch_size // hosts, drop_remainder=True).to_iter_dataset(READ))
     batches.set_state({"next_index": start})
     position = np.arange(host, batch_size, hosts, dtype=np.int32)
@@ -59,19 +59,18 @@ def evaluation_batches(
     """
     padded = np.append(rows, np.repeat(rows[:1], -len(rows) % batch_size))
 
-    def example(place: int) -> Batch:
-        return {**_example(cases, group, padded[place]), "mask": np.float32(place < len(rows))}
-
-    examples = grain.MapDataset.range(len(padded))[host::hosts].map(example)
+    places = grain.MapDataset.range(len(padded))[host::hosts]
+    examples = places.map(lambda place: _example(cases, group, padded[place], place < len(rows)))
     position = np.arange(host, batch_size, hosts, dtype=np.int32)
     for batch in examples.batch(batch_size // hosts).to_iter_dataset(READ):
         yield {**batch, "position": position}
 
 
-def _example(cases: Cases, group: np.ndarray, row: Any) -> Batch:
+def _example(cases: Cases, group: np.ndarray, row: Any, mask: float) -> Batch:
     return {
         **cases[row],
         "group": np.array(group[row], np.int32),
         "case": np.array(row, np.int32),
         "weight": np.array(1, np.float32),
+        "mask": np.array(mask, np.float32),
     }

@@ -37,13 +37,16 @@ def vary(
     return image, label
 
 
-def _hole(key: jax.Array, shape: tuple[int, int], largest: float) -> tuple[jax.Array, jax.Array]:
+def _hole(key: jax.Array, shape: tuple[int, ...], largest: float) -> tuple[jax.Array, jax.Array]:
     """A rectangle anywhere, bool[H, W], and its grey (DeVries & Taylor 2017, with sides and grey at random)."""
     tall, wide, top, left, grey = jax.random.uniform(key, (5,))
-    return _rectangle(shape, tall * largest, wide * largest, top, left), grey
+    tall, wide = tall * largest, wide * largest
+    top, left = top * (1 - tall), left * (1 - wide)
+    y, x = ((jnp.arange(size) + 0.5) / size for size in shape)
+    return ((y >= top) & (y < top + tall))[:, None] & ((x >= left) & (x < left + wide)), grey
 
 
-def _letter(key: jax.Array, shape: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+def _letter(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """A letter anywhere, bool[H, W], and its grey."""
     bitmaps = jnp.array([[[sign == "#" for sign in line] for line in letter] for letter in LETTERS])
     _, lines, signs = bitmaps.shape
@@ -58,19 +61,10 @@ def _letter(key: jax.Array, shape: tuple[int, int]) -> tuple[jax.Array, jax.Arra
     return jnp.einsum("hl,ls,ws->hw", down * 1.0, bitmap, across * 1.0) > 0, 0.8 + 0.2 * grey
 
 
-def _border(key: jax.Array, shape: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+def _border(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """What lies beyond a rectangle, bool[H, W], and its grey, nearly black or nearly white."""
     *edges, grey, bright = jax.random.uniform(key, (6,))
     top, bottom, left, right = (edge * DEEPEST_BORDER for edge in edges)
     y, x = ((jnp.arange(size) + 0.5) / size for size in shape)
     inside = ((y > top) & (y < 1 - bottom))[:, None] & ((x > left) & (x < 1 - right))
     return ~inside, jnp.where(bright < 0.5, 0.1 * grey, 1 - 0.1 * grey)
-
-
-def _rectangle(
-    shape: tuple[int, int], tall: jax.Array, wide: jax.Array, top: jax.Array, left: jax.Array
-) -> jax.Array:
-    """Pixels of a rectangle, bool[H, W]: sides as shares of the picture's, place as shares of what room there is."""
-    y, x = ((jnp.arange(size) + 0.5) / size for size in shape)
-    top, left = top * (1 - tall), left * (1 - wide)
-    return ((y >= top) & (y < top + tall))[:, None] & ((x >= left) & (x < left + wide))

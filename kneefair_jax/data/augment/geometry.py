@@ -26,7 +26,7 @@ def vary(
     return resample(image, label, source(warp_key, label.shape, strength))
 
 
-def source(key: jax.Array, shape: tuple[int, int], strength: Augmentation) -> tuple[jax.Array, jax.Array]:
+def source(key: jax.Array, shape: tuple[int, ...], strength: Augmentation) -> tuple[jax.Array, jax.Array]:
     """Draws a warp: the row and the column, f32[H, W] each, that every pixel of the result comes from.
 
     About the centre, p <- R(angle) S(scale) [stretch, shear] (p - shift) + elastic(p).
@@ -50,7 +50,7 @@ def source(key: jax.Array, shape: tuple[int, int], strength: Augmentation) -> tu
     return y, x
 
 
-def elastic(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+def elastic(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """A smooth random field f32[2, H, W] within [-1, 1]: cubic B-splines on a coarse grid, as in free-form deformation.
 
     Rueckert et al. 1999. Displacements of up to d of the sides have derivatives of up to 2 d CELLS along each of them,
