@@ -10,7 +10,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from kneefair_jax.data.store import Cases
+from kneefair_jax.data.memory import Arrays
 
 Batch = dict[str, np.ndarray]
 
@@ -19,7 +19,7 @@ READ = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
 
 
 def training_batches(
-    cases: Cases,
+    cases: Arrays,
     order: grain.MapDataset,
     group: np.ndarray,
     *,
@@ -51,7 +51,7 @@ def training_batches(
 
 
 def evaluation_batches(
-    cases: Cases, rows: np.ndarray, group: np.ndarray, *, batch_size: int, host: int = 0, hosts: int = 1
+    cases: Arrays, rows: np.ndarray, group: np.ndarray, *, batch_size: int, host: int = 0, hosts: int = 1
 ) -> Iterator[Batch]:
     """Every row once, in order; every host takes equally many batches of equal size, padded with mask 0.
 
@@ -66,7 +66,7 @@ def evaluation_batches(
         yield {**batch, "position": position}
 
 
-def _example(cases: Cases, group: np.ndarray, row: Any, mask: float) -> Batch:
+def _example(cases: Arrays, group: np.ndarray, row: Any, mask: float) -> Batch:
     return {
         **cases[row],
         "group": np.array(group[row], np.int32),
