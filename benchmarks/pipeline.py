@@ -9,6 +9,7 @@ torch environment is one of its own: pip install torch==2.13.0 numpy.
 """
 
 import argparse
+import contextlib
 import itertools
 import os
 import platform
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,35 +92,19 @@ def throughput(
         "pipeline, memory-mapped": lambda: piped(mapped),
         "plain loop, memory-mapped": lambda: seconds(plain(mapped, batch_size, epochs), steps),
     }
-    torch_version = None
-    if torch_python:
-        script = Path(__file__).with_name("torch_loader.py")
-        counts = map(str, WORKERS)
-        process = subprocess.Popen(
-            [torch_python, str(script), str(folder), str(batch_size), *counts],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        torch_version = _answer(process)
-
-        def asked(workers: int) -> float:
-            assert process.stdin
-            process.stdin.write(f"{workers} {epochs}\n")
-            process.stdin.flush()
-            return float(_answer(process))
-
-        for workers in WORKERS:
-            name = f"DataLoader, {workers} workers, memory-mapped"
-            loaders[name] = lambda workers=workers: asked(workers)
-    for run in loaders.values():
-        run()  # files into the page cache, workers started
-    times: dict[str, list[float]] = {name: [] for name in loaders}
-    for _ in range(rounds):
-        for name, run in loaders.items():
-            times[name].append(run())
-    if torch_python:
-        process.communicate()
+    with contextlib.ExitStack() as stack:
+        torch_version = None
+        if torch_python:
+            torch_version, others = stack.enter_context(
+                torch_loaders(torch_python, folder, batch_size, epochs)
+            )
+            loaders |= others
+        for run in loaders.values():
+            run()  # files into the page cache, workers started
+        times: dict[str, list[float]] = {name: [] for name in loaders}
+        for _ in range(rounds):
+            for name, run in loaders.items():
+                times[name].append(run())
     rates = {name: [steps * batch_size / t for t in values] for name, values in times.items()}
     ratios = {
         f"{ours} / {name}": _median([a / b for a, b in zip(rates[ours], rates[name], strict=True)])
@@ -132,6 +118,32 @@ def throughput(
         "rounds": {name: [round(value) for value in values] for name, values in rates.items()},
         "ratios": ratios,
     }
+
+
+@contextlib.contextmanager
+def torch_loaders(
+    python: str, folder: Path, batch_size: int, epochs: int
+) -> Iterator[tuple[str, dict[str, Callable[[], float]]]]:
+    """Torch's version, and a DataLoader for each number of workers, in a process that lives as long as this."""
+    script = Path(__file__).with_name("torch_loader.py")
+    arguments = [folder, batch_size, *WORKERS]
+    with subprocess.Popen(
+        [python, str(script), *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin and process.stdout
+        write, read = process.stdin, process.stdout
+
+        def answer() -> str:
+            if line := read.readline().strip():
+                return line
+            raise SystemExit("the torch process ended; its error is above")
+
+        def ask(workers: int) -> float:
+            print(workers, epochs, file=write, flush=True)
+            return float(answer())
+
+        names = {f"DataLoader, {workers} workers, memory-mapped": workers for workers in WORKERS}
+        yield answer(), {name: partial(ask, workers) for name, workers in names.items()}
 
 
 def waiting(config: Any, cohort: load.Cohort, cases: store.Cases, rounds: int, steps: int) -> dict[str, Any]:
@@ -224,14 +236,6 @@ def _shuffled(count: int, batch_size: int) -> Any:
     rows = np.arange(count)
     nobody = groups.Partition((), (), np.full(count, groups.UNKNOWN, np.int32))
     return sampling.shuffled(rows, nobody, rows, batch_size, 0)
-
-
-def _answer(process: subprocess.Popen[str]) -> str:
-    assert process.stdout
-    line = process.stdout.readline().strip()
-    if not line:
-        raise SystemExit("the torch process ended; its error is above")
-    return line
 
 
 def _median(values: list[float]) -> float:
