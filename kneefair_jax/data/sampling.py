@@ -59,7 +59,7 @@ def undersampled(
     `shuffled`.
 
     Raises:
-        InputError: a group has no training case: nothing would be left.
+        InputError: a group has no training case, or what is left is less than a batch.
     """
     members = _members(rows, partition, "undersampled")
     if absent := [name for name, cases in zip(partition.names, members, strict=True) if not len(cases)]:
@@ -74,7 +74,13 @@ def undersampled(
         cases[np.isin(patient[cases], rng.choice(people, fewest, replace=False))]
         for cases, people in zip(members, patients, strict=True)
     ]
-    return _dealt([np.concatenate(kept)], [1], batch_size, seed)
+    left = np.concatenate(kept)
+    if batch_size > len(left):
+        raise InputError(
+            f"config.train.batch_size={batch_size}: undersampled to {fewest} patients a group, {len(left)} training "
+            "cases are left; give a smaller batch, wider groups or another sampler"
+        )
+    return _dealt([left], [1], batch_size, seed)
 
 
 def oversampled(

@@ -38,7 +38,7 @@ def test_the_order_is_a_function_of_the_seed_and_the_place(name):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_only_training_rows_are_drawn(name):
     rows = ROWS[2::3]
-    assert set(take(name, 100, rows=rows)) <= set(rows)
+    assert set(take(name, 100, rows=rows, batch_size=3)) <= set(rows)
 
 
 @settings(max_examples=40, deadline=None)
@@ -94,6 +94,11 @@ def test_undersampled_cuts_patients_to_the_smallest_group():
     np.testing.assert_array_equal(np.unique(drawn[: len(kept)]), kept)
     choices = {tuple(np.unique(take("undersampled", 40, seed=seed))) for seed in range(8)}
     assert len(choices) > 2
+
+
+def test_undersampled_must_leave_a_batch():
+    with pytest.raises(InputError, match="undersampled to 2 patients a group, 1[01] training cases are left"):
+        take("undersampled", 1, batch_size=16)
 
 
 def test_oversampled_draws_each_group_alike_and_its_cases_alike():

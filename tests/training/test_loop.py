@@ -103,6 +103,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_pa
         ("train", "log_every", 0, "at least 1"),
         ("augment", "flip", 2.0, "from 0 to 1"),
         ("augment", "scale", -1.0, "at least 0"),
+        ("augment", "elastic", 0.1, "from 0 to 0.0625"),
         ("optimizer", "learning_rate", -1.0, "at least 0"),
         ("model", "widths", (0, 4), "channels of each level"),
         ("model", "dtype", "float33", "give one of bfloat16, float32"),
