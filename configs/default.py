@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.mitigation = mitigation = ConfigDict()
     mitigation.objective = "erm"  # a key of mitigation.OBJECTIVES
     mitigation.groups = ("sex",)  # the partition it sees: an attribute, or several for their intersection
-    mitigation.sampler = "shuffled"  # a key of data.sampling.SAMPLERS
+    mitigation.sampler = "shuffled"  # which case next: proportional, undersampled, oversampled, equal_share
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "adam"  # adamw, sgd
@@ -43,14 +43,22 @@ def get_config() -> ConfigDict:
     optimizer.weight_decay = 0.0  # adamw only
     optimizer.clip_norm = 1.0  # of the gradient; 0 for none
 
-    config.augment = augment = ConfigDict()  # see data.augment.Augmentation for units
+    config.augment = augment = ConfigDict()  # strengths; see data.augment.Augmentation for units
     augment.flip = 0.5
     augment.rotation = 10.0
     augment.scale = 0.1
+    augment.stretch = 0.0
+    augment.shear = 0.0
     augment.shift = 0.05
+    augment.elastic = 0.0
     augment.gamma = 0.5
     augment.contrast = 0.2
+    augment.blur = 0.0
     augment.noise = 0.02
+    augment.cut_out = 0.0
+    augment.marker = 0.0
+    augment.collimation = 0.0
+    augment.invert = 0.0
 
     config.train = train = ConfigDict()
     train.batch_size = 8

@@ -14,3 +14,6 @@ from kneefair_jax.mitigation.objective import GroupObjective as GroupObjective
 from kneefair_jax.mitigation.reweighted import reweighted as reweighted
 
 OBJECTIVES: dict[str, Callable[..., GroupObjective]] = {"erm": erm, "reweighted": reweighted}
+
+# Those that weigh a group by how rare it is; with sampling that balances the groups, they would correct twice.
+REWEIGHTING = frozenset({"reweighted"})

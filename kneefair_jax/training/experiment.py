@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import grain
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -26,7 +27,7 @@ class Experiment(NamedTuple):
         predict_step: jitted, `(variables, batch) -> labels`.
         state: before the first step, on every device.
         partition: the groups of mitigation and of checkpoint selection.
-        sampler: which case comes next.
+        order: which row of the cohort table is the k-th training example, for every k.
         mesh: the devices.
     """
 
@@ -36,7 +37,7 @@ class Experiment(NamedTuple):
     predict_step: Any
     state: state.TrainState
     partition: groups.Partition
-    sampler: sampling.Sampler
+    order: grain.MapDataset
     mesh: jax.sharding.Mesh
 
 
@@ -56,6 +57,7 @@ def build(config: ConfigDict, cohort: Cohort) -> Experiment:
             f"config.train.batch_size={config.train.batch_size} is more than the {len(train_rows)} training cases"
         )
     partition = mitigation_groups(cohort, config.mitigation.groups)
+    order = training_order(config, cohort, partition)
     # Of the training cases alone: those that objectives weigh.
     counts = partition._replace(index=partition.index[train_rows]).counts
     model = models.create(config.model, classes=len(cohort.structures) + 1)
@@ -87,9 +89,26 @@ def build(config: ConfigDict, cohort: Cohort) -> Experiment:
         predict_step=jax.jit(steps.make_predict_step(model)),
         state=first,
         partition=partition,
-        sampler=choose(sampling.SAMPLERS, config.mitigation.sampler, "mitigation.sampler"),
+        order=order,
         mesh=mesh,
     )
+
+
+def training_order(config: ConfigDict, cohort: Cohort, partition: groups.Partition) -> grain.MapDataset:
+    """The endless order of training rows that the config's sampler gives.
+
+    Raises:
+        InputError: there is no such sampler, it cannot serve these groups, or the objective corrects them as well.
+    """
+    name, objective = config.mitigation.sampler, config.mitigation.objective
+    sampler = choose(sampling.SAMPLERS, name, "mitigation.sampler")
+    if name in sampling.BALANCING and objective in mitigation.REWEIGHTING:
+        raise InputError(
+            f"config.mitigation: sampler={name!r} balances the groups, and objective={objective!r} would weigh the "
+            "rare ones up once more; take sampler='shuffled' or objective='erm'"
+        )
+    patient = cohort.cases["patient_id"].to_numpy()
+    return sampler(cohort.rows("train"), partition, patient, config.train.batch_size, config.seed)
 
 
 def mitigation_groups(cohort: Cohort, attributes: Sequence[str]) -> groups.Partition:

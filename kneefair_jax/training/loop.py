@@ -10,7 +10,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from kneefair_jax.data import pipeline
+from kneefair_jax.data import memory, pipeline
 from kneefair_jax.data.load import Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.groups import Partition
@@ -35,6 +35,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Cas
     """
     steps, batch_size = config.train.steps, config.train.batch_size
     partition, mesh = experiment.partition, experiment.mesh
+    arrays = memory.Kept(cases)
 
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / "checkpoints")))
@@ -52,7 +53,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Cas
 
         def validate() -> dict[str, Any]:
             scores = scoring.over_cases(
-                experiment.eval_step, state.variables, cases, rows, batch_size=batch_size, mesh=mesh
+                experiment.eval_step, state.variables, arrays, rows, batch_size=batch_size, mesh=mesh
             )
             table = scoring.group_table(
                 scores["dice"], cohort.cases.iloc[rows], validation, cohort.structures
@@ -65,11 +66,9 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Cas
         progress = Progress(steps, batch_size)
         started = time.perf_counter()
         batches = pipeline.training_batches(
-            cases,
-            cohort.rows("train"),
+            arrays,
+            experiment.order,
             partition.index,
-            sampler=experiment.sampler,
-            seed=config.seed,
             batch_size=batch_size,
             start=first,
             host=jax.process_index(),

@@ -9,7 +9,7 @@ import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.data import pipeline
-from kneefair_jax.data.store import Cases
+from kneefair_jax.data.memory import Arrays
 from kneefair_jax.fairness import summaries
 from kneefair_jax.training import sharding
 
@@ -17,7 +17,7 @@ from kneefair_jax.training import sharding
 def over_cases(
     step: Callable[..., Any],
     variables: dict[str, Any],
-    cases: Cases,
+    cases: Arrays,
     rows: np.ndarray,
     *,
     batch_size: int,

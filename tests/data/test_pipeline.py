@@ -1,11 +1,11 @@
 import itertools
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kneefair_jax.data import pipeline, sampling
+from kneefair_jax.groups import Partition
 
 
 class Arrays:
@@ -26,13 +26,27 @@ class Arrays:
 
 
 ROWS = np.arange(3, 14)
+GROUP = np.array([0, 1, 2, -1, 0, 0, 1, 0, 0, 1, 2, 0, 0, 1, 2, 2, 1, 0, 0, 1], np.int32)
+PARTITION = Partition(("sex",), ("a", "b", "c"), GROUP)
 
 
-def training(steps, batch_size=4, **options):
-    group = np.arange(20, dtype=np.int32) % 3
-    options = {"sampler": sampling.shuffled, "seed": 5, **options}
-    batches = pipeline.training_batches(Arrays(20), ROWS, group, batch_size=batch_size, **options)
+def ordered(sampler="shuffled", batch_size=4, seed=5):
+    patient = np.arange(20) // 2
+    return sampling.SAMPLERS[sampler](ROWS, PARTITION, patient, batch_size, seed)
+
+
+def training(steps, batch_size=4, order=None, **options):
+    order = order or ordered(batch_size=batch_size)
+    batches = pipeline.training_batches(Arrays(20), order, GROUP, batch_size=batch_size, **options)
     return list(itertools.islice(batches, steps))
+
+
+def joined(shares, step):
+    """The cases of one global batch from the shares of the hosts."""
+    cases = np.empty(sum(len(share[step]["case"]) for share in shares), np.int32)
+    for share in shares:
+        cases[share[step]["position"]] = share[step]["case"]
+    return cases
 
 
 def test_the_contract_of_a_batch():
@@ -48,53 +62,77 @@ def test_the_contract_of_a_batch():
         "position": ((4,), "int32"),
     }
     np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], batch["case"])
-    np.testing.assert_array_equal(batch["group"], batch["case"] % 3)
+    np.testing.assert_array_equal(batch["group"], GROUP[batch["case"]])
     assert (batch["mask"] == 1).all()
 
 
-def test_each_case_once_an_epoch_and_another_order_each_epoch():
-    """The trap: samplers that never shuffle."""
-    rows = np.concatenate([batch["case"] for batch in training(11)])  # 44 examples, 4 epochs of 11
-    epochs = rows.reshape(4, 11)
-    for epoch in epochs:
-        np.testing.assert_array_equal(np.sort(epoch), ROWS)
-    assert len({tuple(epoch) for epoch in epochs}) == 4
+def test_training_streams_across_epochs_and_never_pads():
+    batches = training(11)  # 44 examples, 4 epochs of 11
+    epochs = np.concatenate([batch["case"] for batch in batches]).reshape(4, 11)
+    np.testing.assert_array_equal(np.sort(epochs, axis=1), [ROWS] * 4)
+    assert all((batch["mask"] == 1).all() for batch in batches)
 
 
-def test_the_order_is_a_function_of_seed_and_step():
-    straight = training(9)
-    resumed = training(4, start=5)
-    for a, b in zip(straight[5:], resumed, strict=True):
-        np.testing.assert_array_equal(a["case"], b["case"])
-    other = training(9, seed=6)
-    assert any((a["case"] != b["case"]).any() for a, b in zip(straight, other, strict=True))
+@settings(max_examples=60, deadline=None)
+@given(
+    sampler=st.sampled_from(sorted(sampling.SAMPLERS)),
+    share=st.integers(1, 3),
+    before=st.sampled_from([1, 2, 3, 4]),
+    after=st.sampled_from([1, 2, 3, 4]),
+    stopped=st.integers(0, 40),
+    seed=st.integers(0, 3),
+)
+def test_any_number_of_hosts_stopped_anywhere_sees_the_order_of_one(
+    sampler, share, before, after, stopped, seed
+):
+    """`stopped` is up to 40 steps of 12 to 36 examples: dozens of epochs of 11."""
+    batch_size = 12 * share
+    order = ordered(sampler, batch_size, seed)
+    steps = range(stopped, stopped + 3)
+    expected = [[order[step * batch_size + k] for k in range(batch_size)] for step in steps]
+    # Up to the stop, on `before` hosts ...
+    start = max(stopped - 1, 0)
+    options = {"batch_size": batch_size, "order": order, "start": start, "hosts": before}
+    shares = [training(2, host=host, **options) for host in range(before)]
+    np.testing.assert_array_equal(joined(shares, stopped - start), expected[0])
+    # ... and from it, on `after`.
+    options = {"batch_size": batch_size, "order": order, "start": stopped, "hosts": after}
+    shares = [training(3, host=host, **options) for host in range(after)]
+    for step in range(3):
+        np.testing.assert_array_equal(joined(shares, step), expected[step])
+    assert {len(batch["case"]) for share in shares for batch in share} == {batch_size // after}
 
 
-@pytest.mark.parametrize("hosts", [2, 4])
-def test_hosts_share_the_batch_of_one(hosts):
-    one = training(6)
-    shares = [training(6, host=host, hosts=hosts) for host in range(hosts)]
-    for step, batch in enumerate(one):
-        joined = np.empty(4, np.int32)
-        for share in shares:
-            joined[share[step]["position"]] = share[step]["case"]
-        np.testing.assert_array_equal(joined, batch["case"])
-
-
-@settings(max_examples=30, deadline=None)
-@given(count=st.integers(1, 12), batch_size=st.sampled_from([2, 4, 6]), hosts=st.sampled_from([1, 2]))
-def test_evaluation_counts_every_case_once(count, batch_size, hosts):
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(0, 12), share=st.integers(1, 4), hosts=st.integers(1, 4))
+def test_evaluation_counts_every_case_once(count, share, hosts):
     """The trap: the last partial batch dropped, or its padding counted."""
-    rows = np.arange(3, 3 + count)
-    seen, lengths = [], set()
-    for host in range(hosts):
-        batches = list(
+    rows = np.arange(3, 3 + count)[::-1]
+    batch_size = share * hosts
+    shares = [
+        list(
             pipeline.evaluation_batches(
-                Arrays(20), rows, np.zeros(20, np.int32), batch_size=batch_size, host=host, hosts=hosts
+                Arrays(20), rows, GROUP, batch_size=batch_size, host=host, hosts=hosts
             )
         )
-        lengths.add(len(batches))
-        assert all(len(batch["case"]) == batch_size // hosts for batch in batches)
-        seen += [case for batch in batches for case in batch["case"][batch["mask"] > 0]]
-    assert sorted(seen) == rows.tolist()
-    assert len(lengths) == 1
+        for host in range(hosts)
+    ]
+    assert {len(batches) for batches in shares} == {-(-count // batch_size)}
+    assert all(len(batch["case"]) == share for batches in shares for batch in batches)
+    seen = []
+    for step in range(len(shares[0])):
+        mask = np.empty(batch_size)
+        for batches in shares:
+            mask[batches[step]["position"]] = batches[step]["mask"]
+        seen += joined(shares, step)[mask > 0].tolist()
+    assert seen == rows.tolist()
+
+
+def test_evaluation_has_the_contract_of_training():
+    (batch,) = pipeline.evaluation_batches(Arrays(20), ROWS[:3], GROUP, batch_size=4)
+    (like,) = training(1)
+    assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
+        k: (v.shape, v.dtype) for k, v in like.items()
+    }
+    assert batch["mask"].tolist() == [1, 1, 1, 0]
+    np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], [3, 4, 5, 3])

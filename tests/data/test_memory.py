@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from kneefair_jax.data.memory import Kept
+
+
+class Counted:
+    """Ten cases of 100 bytes that count how often they are read."""
+
+    def __init__(self):
+        self.reads = [0] * 10
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, row):
+        self.reads[row] += 1
+        return {"image": np.full(60, row, np.uint8), "label": np.full(40, row, np.uint8)}
+
+
+def test_each_case_is_read_once_while_there_is_room():
+    counted = Counted()
+    cases = Kept(counted, limit=350)
+    assert len(cases) == 10
+    for _ in range(3):
+        for row in (4, 7, np.int64(2), 9, 0):
+            assert (cases[row]["image"] == row).all() and (cases[row]["label"] == row).all()
+    assert [counted.reads[row] for row in (4, 7, 2)] == [1, 1, 1]
+    assert [counted.reads[row] for row in (9, 0)] == [6, 6]
+
+
+def test_nobody_changes_a_case_that_is_kept():
+    cases = Kept(Counted())
+    with pytest.raises(ValueError, match="read-only"):
+        cases[3]["image"][0] = 1
