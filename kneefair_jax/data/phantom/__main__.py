@@ -3,6 +3,7 @@
 import argparse
 import functools
 from collections.abc import Sequence
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +11,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from kneefair_jax import anatomy
-<<<<<<< HEAD
 from kneefair_jax.data.phantom import cohort
 from kneefair_jax.data.phantom.bias import CASE_SWITCHES, NO_BIAS, Bias
-from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film
-=======
-from kneefair_jax.data.phantom.cohort import source
-from kneefair_jax.data.source import Example
->>>>>>> store
+from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film, draw_grade
 
 STRENGTHS = (0.0, 0.5, 1.0)
 COLUMNS = 6
+FIELDS_MM = (95, 120, 150, 190, 260, 360)
 CAPTION = 18  # pixels above a strip
 
 Strip = tuple[str, list[np.ndarray]]  # a caption and u8[H, W, 3] pictures
@@ -45,44 +42,60 @@ def _grey(image: np.ndarray) -> np.ndarray:
     return np.repeat(image[:, :, None], 3, axis=2)
 
 
-def _draw(keys: jax.Array, knees: jax.Array, bias: Bias, grades: jax.Array, size: int) -> Phantom:
-    draw = functools.partial(draw_case, size=(size, size))
-    drawn = jax.jit(jax.vmap(lambda k, knee, b, g: draw(k, knee, b, grade=g)))(keys, knees, bias, grades)
-    return jax.device_get(drawn)
+# One compilation for every picture of one knee.
+@functools.partial(jax.jit, static_argnames="size")
+def _compiled(
+    key: jax.Array,
+    knee: jax.Array,
+    bias: Bias,
+    grade: jax.Array,
+    fov_mm: jax.Array,
+    width: jax.Array,
+    *,
+    size: int,
+) -> Phantom:
+    return draw_case(key, knee, bias, size=(size, size), fov_mm=fov_mm, width=width, grade=grade)
+
+
+def _draw(
+    size: int,
+    key: jax.Array,
+    knee: int = 0,
+    bias: Bias = NO_BIAS,
+    grade: int | jax.Array = 0,
+    fov_mm: float = 140.0,
+    width: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image, mask and exact mask, u8[size, size] each."""
+    strengths = Bias(*map(jnp.float32, bias))
+    scalars = (jnp.int32(knee), strengths, jnp.int32(grade), jnp.float32(fov_mm), jnp.float32(width))
+    drawn = _compiled(key, *scalars, size=size)
+    return np.asarray(drawn.image), np.asarray(drawn.label), np.asarray(drawn.exact)
 
 
 def by_grade(key: jax.Array, size: int) -> list[Strip]:
     """One patient's knee at every Kellgren-Lawrence grade, and its masks."""
-    count = len(cohort.GRADES)
-    keys = jnp.stack([key] * count)
-    none = Bias(*(jnp.zeros(count) for _ in NO_BIAS))
-    drawn = _draw(keys, jnp.zeros(count, int), none, jnp.arange(count), size)
-    pictures = [_grey(image) for image in drawn.image]
-    masks = [tinted(*pair) for pair in zip(drawn.image, drawn.label, strict=True)]
+    drawn = [_draw(size, key, grade=grade) for grade in range(len(cohort.GRADES))]
     title = f"Kellgren-Lawrence grade {', '.join(cohort.GRADES)} of one knee"
-    return [(title, pictures), ("their masks", masks)]
+    return [
+        (title, [_grey(image) for image, _, _ in drawn]),
+        ("their masks", [tinted(image, label) for image, label, _ in drawn]),
+    ]
 
 
 def by_switch(key: jax.Array, size: int) -> list[Strip]:
     """Two patients under every switch of a case, at each strength."""
-    plan = [(switch, patient, s) for switch in CASE_SWITCHES for patient in (0, 1) for s in STRENGTHS]
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.array([patient for _, patient, _ in plan]))
-    bias = Bias(*(jnp.array([s * (switch == name) for switch, _, s in plan]) for name in CASE_SWITCHES))
-    knees = jnp.array([patient for _, patient, _ in plan])
-    # With the grade that the switch draws: only `osteophytes` changes it.
-    grades = jax.vmap(cohort.draw_grade)(keys, knees, bias)
-    drawn = _draw(keys, knees, bias, grades, size)
     strips = []
-    for row, switch in enumerate(CASE_SWITCHES):
-        these = range(row * COLUMNS, (row + 1) * COLUMNS)
-        show = [
-            _outlined(drawn.image[i], drawn.label[i], drawn.exact[i])
-            if switch == "annotation"
-            else _grey(drawn.image[i])
-            for i in these
-        ]
+    for switch in CASE_SWITCHES:
+        pictures = []
+        for patient, strength in product((0, 1), STRENGTHS):
+            own, bias = jax.random.fold_in(key, patient), NO_BIAS._replace(**{switch: strength})
+            # The grade that the switch draws: only `osteophytes` changes it.
+            grade = draw_grade(own, patient, bias)
+            image, label, exact = _draw(size, own, patient, bias, grade)
+            pictures.append(_outlined(image, label, exact) if switch == "annotation" else _grey(image))
         note = " (tint: as annotated; line: exact)" if switch == "annotation" else ""
-        strips.append((f"{switch} at {', '.join(map(str, STRENGTHS))}, two patients{note}", show))
+        strips.append((f"{switch} at {', '.join(map(str, STRENGTHS))}, two patients{note}", pictures))
     return strips
 
 
@@ -108,25 +121,22 @@ def representation(size: int, patients: int = 60) -> Strip:
 
 def others(key: jax.Array, size: int) -> list[Strip]:
     """Bilateral films, and knees at the wide ends of all ranges."""
-    keys = jax.random.split(key, COLUMNS)
-    films = jax.device_get(
-        jax.jit(jax.vmap(functools.partial(draw_film, size=(size, size), fov_mm=340.0)))(keys[:3])
-    )
-    pairs = [
-        picture
-        for f in range(3)
-        for picture in (_grey(films.image[f]), tinted(films.image[f], films.label[f]))
+    film = jax.jit(functools.partial(draw_film, size=(size, size), fov_mm=340.0))
+    pairs = []
+    for i in range(COLUMNS // 2):
+        drawn = jax.device_get(film(jax.random.fold_in(key, i)))
+        pairs += [_grey(drawn.image), tinted(drawn.image, drawn.label)]
+    wide = [
+        _draw(size, jax.random.fold_in(key, i), grade=i % 5, fov_mm=fov, width=1.0)
+        for i, fov in enumerate(FIELDS_MM)
     ]
-
-    def draw(key: jax.Array, fov: jax.Array) -> Phantom:
-        return draw_case(key, size=(size, size), fov_mm=fov, width=1.0)
-
-    fov = jnp.array([95.0, 120.0, 150.0, 190.0, 260.0, 360.0])
-    wide = jax.device_get(jax.jit(jax.vmap(draw))(keys, fov))
     return [
         ("both knees on one film", pairs),
-        ("domain randomisation, 95 to 360 mm", [_grey(image) for image in wide.image]),
-        ("their masks", [tinted(*pair) for pair in zip(wide.image, wide.label, strict=True)]),
+        (
+            f"domain randomisation, {FIELDS_MM[0]} to {FIELDS_MM[-1]} mm",
+            [_grey(image) for image, _, _ in wide],
+        ),
+        ("their masks", [tinted(image, label) for image, label, _ in wide]),
     ]
 
 
@@ -143,36 +153,10 @@ def page(strips: Sequence[Strip], size: int) -> Image.Image:
 
 
 def gallery(size: int, seed: int) -> Image.Image:
-<<<<<<< HEAD
     """Everything that the phantoms can show, on one sheet."""
     key = jax.random.key(seed)
     strips = [*by_grade(key, size), *by_switch(key, size), representation(size), *others(key, size)]
     return page(strips, size)
-=======
-    """A strip per group, each of another bias at full strength: pictures on the left, masks on the right."""
-    config = {
-        "patients": COLUMNS // 2 * len(GROUPS),
-        "knees_per_patient": 2,
-        "attributes": {"group": {name: 1 / len(GROUPS) for name in GROUPS}},
-        "bias": {f"group={name}": switches for name, switches in GROUPS.items()},
-        "fov_mm": 140.0,
-    }
-    phantoms = source(config, size=(size, size), seed=seed)
-    read = phantoms.read(range(len(phantoms.cases)))
-    examples = [example for example in read if isinstance(example, Example)]
-    page = Image.new("RGB", (2 * COLUMNS * size, len(GROUPS) * (size + CAPTION)))
-    pen = ImageDraw.Draw(page)
-    for strip, (name, switches) in enumerate(GROUPS.items()):
-        top = strip * (size + CAPTION)
-        bias = ", ".join(f"{switch} {strength:g}" for switch, strength in switches.items()) or "no bias"
-        pen.text((4, top + 2), f"group {name}: {bias}", fill="white")
-        for column, row in enumerate(np.flatnonzero(phantoms.cases["group"] == name)):
-            image, label = examples[row].image[:, :, 0], examples[row].label
-            page.paste(Image.fromarray(image), (column * size, top + CAPTION))
-            tinted = Image.fromarray(overlay(image, label))
-            page.paste(tinted, ((COLUMNS + column) * size, top + CAPTION))
-    return page
->>>>>>> store
 
 
 def main() -> None:

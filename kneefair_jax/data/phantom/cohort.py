@@ -257,9 +257,9 @@ def source(
         config: `patients`; `knees_per_patient`, 1 or 2; `bilateral`, whether both are on one film; `attributes`,
             attribute -> level -> share of the patients, met exactly up to rounding; `bias`, group name -> switch of
             `bias.SWITCHES` -> strength in [0, 1], where a case in several groups gets the largest; `fov_mm`, the
-            least and the largest height of a picture (log-uniform between); `randomisation`, the least
-            and the most (uniform between): 0 for clinical pictures, 1 for the wide ranges of `ranges`; `masks`, `annotated` (with the switch `annotation`'s error) or
-            `exact`.
+            least and the largest height of a picture (log-uniform between); `randomisation`, the least and the most
+            (uniform between), 0 for clinical pictures, 1 for the wide ranges of `ranges`; `masks`, `annotated` (with
+            the switch `annotation`'s error) or `exact`.
         size: (H, W) in pixels.
         seed: decides everything that is random.
         fractions: shares of train, validation and test, for the switch `representation`; None where somebody else

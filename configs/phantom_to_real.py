@@ -1,0 +1,53 @@
+r"""Domain randomisation: a network that has only ever seen phantoms, for real knees.
+
+    python launch.py --config=configs/phantom_to_real.py --workdir=runs/phantom_to_real
+
+Real films with masks, in a folder as in configs/folder.py, are scored by the finished run with
+
+    python launch.py --mode=evaluate --config=configs/phantom_to_real.py --workdir=runs/phantom_to_real \
+        --config.data.external=DIR --config.data.structures="whole femur,tibia"
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """Phantoms far wider than reality, so that real films lie among them."""
+    config = default.get_config()
+    data = config.data
+    data.source = "phantom"
+    data.fractions = (0.96, 0.01, 0.03)
+    data.attributes = ("sex",)
+    data.phantom = phantom = ConfigDict()
+    phantom.patients = 16_000
+    phantom.knees_per_patient = 1
+    phantom.bilateral = False
+    phantom.attributes = ConfigDict({"sex": ConfigDict({"female": 0.5, "male": 0.5})})  # without a difference
+    phantom.bias = ConfigDict()
+    phantom.fov_mm = (80.0, 380.0)  # from a tight crop of the joint to half a limb
+    phantom.randomisation = (0.3, 1.0)
+    phantom.masks = "exact"
+
+    data.external = ""  # a folder of real films, for evaluation alone, and how to read it:
+    data.metadata = "metadata.csv"
+    data.structures = "knee"  # what its labels 1, 2, ... stand for; "whole femur" is femur and patella
+    data.channels = 1
+    data.bins = ConfigDict()
+
+    config.model.widths = (16, 32, 64, 128, 256)
+    config.model.norm = "group"  # statistics of a batch of phantoms would not be those of real films
+    config.optimizer.warmup_steps = 200
+    # The phantoms vary more than augmentation could make them; what it adds is other than a spline's curves.
+    config.augment.rotation = 0.0
+    config.augment.scale = 0.0
+    config.augment.shift = 0.0
+    config.augment.elastic = 0.015
+    config.augment.gamma = 0.0
+    config.augment.contrast = 0.0
+    config.augment.noise = 0.0
+    config.train.steps = 5000
+    config.train.eval_every = 1000
+    config.train.log_every = 100
+    return config
