@@ -28,4 +28,5 @@ def get_config() -> ConfigDict:
     data.bins = ConfigDict({"age": (50.0, 64.0)})  # numeric columns: <=50, 51-64, >=65
     data.split_column = ""  # a column of train, validation and test; "" deals patients by seed
     data.external = ""  # another folder of the same layout, for evaluation alone
+    data.external_structures = ""  # its labels, where they are others: "whole femur,tibia"; "": the same
     return config

@@ -5,7 +5,7 @@ r"""Domain randomisation: a network that has only ever seen phantoms, for real k
 Real films with masks, in a folder as in configs/folder.py, are scored by the finished run with
 
     python launch.py --mode=evaluate --config=configs/phantom_to_real.py --workdir=runs/phantom_to_real \
-        --config.data.external=DIR --config.data.structures="whole femur,tibia"
+        --config.data.external=DIR --config.data.external_structures="whole femur,tibia"
 """
 
 from ml_collections import ConfigDict
@@ -32,8 +32,9 @@ def get_config() -> ConfigDict:
 
     data.external = ""  # a folder of real films, for evaluation alone, and how to read it:
     data.metadata = "metadata.csv"
-    data.structures = "knee"  # what its labels 1, 2, ... stand for; "whole femur" is femur and patella
-    data.channels = 1
+    data.external_structures = (
+        ""  # its labels; "whole femur" is femur and patella; "": femur to patella as here
+    )
     data.bins = ConfigDict()
 
     config.model.widths = (16, 32, 64, 128, 256)

@@ -67,6 +67,34 @@ def parse(text: str) -> tuple[str, ...]:
     return names
 
 
+def translation(structures: tuple[str, ...], into: tuple[str, ...]) -> np.ndarray:
+    """What each label of one scheme is called in another, which may hold unions of its structures.
+
+    Args:
+        structures: names of labels 1, 2, ... that there are.
+        into: names of labels 1, 2, ... that are wanted: structures, or unions of `UNIONS`.
+
+    Returns:
+        i32[len(structures) + 1]; 0 for a structure that is no part of what is wanted.
+
+    Raises:
+        InputError: a wanted name is neither, or two of them share a structure.
+    """
+    table = np.zeros(len(structures) + 1, np.int32)
+    for label, name in enumerate(into, start=1):
+        parts = (name,) if name in structures else UNIONS.get(name, (name,))
+        if missing := [part for part in parts if part not in structures]:
+            raise InputError(
+                f"label scheme: {missing[0]!r} is none of {structures}, nor a union of them ({', '.join(UNIONS)})"
+            )
+        for part in parts:
+            place = 1 + structures.index(part)
+            if table[place]:
+                raise InputError(f"label scheme: {part!r} is in both {into[table[place] - 1]!r} and {name!r}")
+            table[place] = label
+    return table
+
+
 def flip_table(structures: tuple[str, ...]) -> np.ndarray:
     """The label that each label becomes when the image is flipped left to right.
 

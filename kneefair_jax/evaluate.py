@@ -5,19 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
+from kneefair_jax import anatomy, groups, run_folder
 from kneefair_jax import cohort as cohorts
-from kneefair_jax import groups, run_folder
 from kneefair_jax.data.load import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.scores import scores
 from kneefair_jax.report import page
 from kneefair_jax.report.overlays import CaseView
-from kneefair_jax.training import hooks, scoring, selection
+from kneefair_jax.training import hooks, scoring, selection, steps
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.experiment import Experiment
 
@@ -51,15 +53,17 @@ def evaluate(
     chosen = {name: rule(records)["step"] for name, rule in selection.RULES.items()}
     test = cohort.rows("test")
     parts = [(cohort, cases, cohort.rows("validation")), (cohort, cases, test)]
+    score = [experiment.eval_step] * len(parts)
     if external:
         parts.append((*external, np.arange(len(external[0].cases))))
+        score.append(_external_step(experiment, cohort, external[0]))
     scored: dict[int, list[dict[str, np.ndarray]]] = {}
     for step in sorted(set(chosen.values())):
         state, seconds = checkpoints.restore(step, experiment.state)
         run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
         scored[step] = [
-            scoring.over_cases(experiment.eval_step, state.variables, arrays, rows, **run)
-            for _, arrays, rows in parts
+            scoring.over_cases(one, state.variables, arrays, rows, **run)
+            for one, (_, arrays, rows) in zip(score, parts, strict=True)
         ]
         if step == chosen[config.select]:
             predictions = scoring.over_cases(experiment.predict_step, state.variables, cases, test, **run)
@@ -94,7 +98,8 @@ def evaluate(
         outside = table[(table["split"] == EXTERNAL) & (table["model"] == config.select)]
         report["external"] = {
             "fingerprint": external[1].digest,
-            "scores": _scores(config, cohort, outside),
+            "structures": list(external[0].structures),
+            "scores": _scores(config, external[0], outside),
         }
     return _write(config, cohort, cases, table, workdir, report, hooks.read(workdir / "metrics.jsonl"))
 
@@ -137,6 +142,13 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
         "times": {"train_seconds": sum(fold["run"]["times"]["train_seconds"] for fold in reports)},
     }
     return _write(config, everyone, cases, table, workdir, report, [])
+
+
+def _external_step(experiment: Experiment, cohort: Cohort, external: Cohort) -> steps.EvalStep:
+    """Scores masks in the external cohort's own label scheme."""
+    translation = anatomy.translation(cohort.structures, external.structures)
+    step = steps.make_external_step(experiment.model, len(external.structures), jnp.asarray(translation))
+    return jax.jit(step)
 
 
 def case_table(

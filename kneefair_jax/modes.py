@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import check as checks
 from kneefair_jax import cohort as cohorts
-from kneefair_jax import evaluate, models, run_folder
+from kneefair_jax import evaluate, groups, models, run_folder
 from kneefair_jax.data import left_out, load, prepared, store
 from kneefair_jax.data.prepared import Prepared
 from kneefair_jax.errors import InputError
@@ -119,6 +119,9 @@ def _ready(
         made = experiment.build(config, main.cohort)
         table = run_folder.table_fingerprint(main.cohort.cases, made.partition.index)
     run_folder.check_data(workdir, table=table, pixels=main.cases.digest)
+    for name in main.cohort.attributes if outside else ():
+        if outside and (outside.cohort.cases[name] == groups.MISSING).all():
+            _say(f"note: {name} is known of no external case")
     return made, main, outside
 
 

@@ -62,3 +62,13 @@ def test_a_side_without_its_partner_is_refused_and_words_are_whole():
     with pytest.raises(InputError, match="'R femur' has no partner 'l femur'"):
         anatomy.flip_table(("R femur", "tibia"))
     assert anatomy.flip_table(("bright spot", "left over", "right over")).tolist() == [0, 1, 3, 2]
+
+
+def test_translation_by_hand():
+    knee = anatomy.SCHEMES["knee"]  # femur, tibia, fibula, patella
+    assert anatomy.translation(knee, knee).tolist() == [0, 1, 2, 3, 4]
+    assert anatomy.translation(knee, ("tibia", "whole femur")).tolist() == [0, 2, 1, 0, 2]
+    with pytest.raises(InputError, match="'hip' is none of"):
+        anatomy.translation(knee, ("hip",))
+    with pytest.raises(InputError, match="'femur' is in both 'femur' and 'whole femur'"):
+        anatomy.translation(knee, ("femur", "whole femur"))

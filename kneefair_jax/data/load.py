@@ -1,14 +1,15 @@
 """A config's `data` section -> the cohort: its source of cases, with every case in a split."""
 
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kneefair_jax import cohort
-from kneefair_jax.data import folder, oai, phantom, study
+from kneefair_jax import anatomy, cohort, groups
+from kneefair_jax.data import folder, metadata, oai, phantom, study
 from kneefair_jax.data.source import Source
 from kneefair_jax.errors import InputError, choose
 
@@ -123,21 +124,33 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
 def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ()) -> Cohort | None:
     """The cohort in the folder `data.external`, for evaluation alone; None where there is none.
 
-    It has the layout and the settings of `data.root`; `without` as for `load`.
+    It has the layout of `configs/folder.py`; of the main cohort's attributes, those that it has no column for are
+    missing in every case. Its labels are those of the main
+    cohort, or those that `data.external_structures` names, unions of the main cohort's structures included; `without`
+    as for `load`.
 
     Raises:
-        InputError: it cannot be used, has other structures, or shares a patient with the main cohort.
+        InputError: it cannot be used, has structures that the main cohort has not, or shares a patient with it.
     """
     if not data.get("external"):
         return None
-    there = data.copy_and_resolve_references()
-    there.update(root=data.external, split_column="")
-    if there.structures == "auto":
-        there.structures = ",".join(main.structures)
-    source, channels = _folder(there, 0)
+    columns = metadata.read(Path(data.external) / data.metadata).columns
+    there = [name for name in main.attributes if name in columns]
+    settings = {
+        "root": data.external,
+        "metadata": data.metadata,
+        "structures": data.external_structures or ",".join(main.structures),
+        "attributes": there,
+        "bins": data.bins,
+        "split_column": "",
+    }
+    source = folder.source(settings, size=tuple(data.size), channels=main.grid[2])
+    anatomy.translation(main.structures, source.structures)
     cases = _kept(source, without).assign(split=EXTERNAL)
+    unknown = groups.categorical(pd.Series("", index=cases.index))
+    cases = cases.assign(**{name: unknown for name in main.attributes if name not in there})
     cohort.check_apart(main.cases, cases)
-    return Cohort(source, cases, main.attributes, source.structures, (*there.size, channels), main.named)
+    return Cohort(source, cases, main.attributes, source.structures, main.grid, main.named)
 
 
 def _kept(source: Source, without: Collection[str]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import optax
 
 from kneefair_jax.data.augment import Augmentation, augment
 from kneefair_jax.losses import Loss
-from kneefair_jax.metrics import dice, iou, overlap
+from kneefair_jax.metrics import Overlap, dice, iou, overlap
 from kneefair_jax.mitigation import GroupObjective
 from kneefair_jax.mitigation.objective import global_sum
 from kneefair_jax.models import standardise
@@ -120,16 +120,25 @@ def make_eval_step(model: nn.Module, loss: Loss, structures: int) -> EvalStep:
     def eval_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
         logits = _logits(model, variables, batch)
         label = batch["label"].astype(jnp.int32)
-        counts = overlap(logits.argmax(-1), label, structures)
-        return {
-            "dice": dice(counts),
-            "iou": iou(counts),
-            "true_pixels": counts.true,
-            "pred_pixels": counts.predicted,
-            "loss": loss(logits, label),
-        }
+        return _scored(overlap(logits.argmax(-1), label, structures)) | {"loss": loss(logits, label)}
 
     return eval_step
+
+
+def make_external_step(model: nn.Module, structures: int, translation: jax.Array) -> EvalStep:
+    """As `make_eval_step`, for masks of another label scheme; without a loss, which needs the network's own labels.
+
+    Args:
+        model: the network.
+        structures: S of the other scheme.
+        translation: i32[C], what each of the network's labels is called there (`anatomy.translation`).
+    """
+
+    def external_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
+        predicted = jnp.asarray(translation)[_logits(model, variables, batch).argmax(-1)]
+        return _scored(overlap(predicted, batch["label"].astype(jnp.int32), structures))
+
+    return external_step
 
 
 def make_predict_step(model: nn.Module) -> Callable[[dict[str, Any], Batch], jax.Array]:
@@ -139,6 +148,15 @@ def make_predict_step(model: nn.Module) -> Callable[[dict[str, Any], Batch], jax
         return _logits(model, variables, batch).argmax(-1).astype(jnp.uint8)
 
     return predict_step
+
+
+def _scored(counts: Overlap) -> dict[str, jax.Array]:
+    return {
+        "dice": dice(counts),
+        "iou": iou(counts),
+        "true_pixels": counts.true,
+        "pred_pixels": counts.predicted,
+    }
 
 
 def _logits(model: nn.Module, variables: dict[str, Any], batch: Batch) -> jax.Array:

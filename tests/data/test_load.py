@@ -1,7 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from configs import folder as folder_config
+from configs import phantom_to_real as phantom_config
+from kneefair_jax import groups
 from kneefair_jax.data import folder as folder_source
 from kneefair_jax.data import load
 from kneefair_jax.data.source import Source
@@ -41,3 +44,23 @@ def test_an_empty_cohort_says_what_became_of_it(tmp_path, monkeypatch):
     monkeypatch.setattr(folder_source, "source", nothing)
     with pytest.raises(InputError, match="no case is left of 1, all left out:\nfilm 1: no pixel spacing"):
         load.load(data(root), 0)
+
+
+def test_an_external_cohort_may_have_other_labels_and_fewer_columns(tmp_path):
+    """A network of phantom knees, scored on films whose masks are the whole femur and the tibia."""
+    root = folder(tmp_path / "films")
+    table = pd.read_csv(root / "metadata.csv")
+    table.drop(columns="age").to_csv(root / "metadata.csv", index=False)
+    made = phantom_config.get_config().data
+    made.update({"size": (16, 16), "attributes": ("sex", "side"), "external": str(root)})
+    made.phantom.patients = 20
+    made.fractions = (0.6, 0.2, 0.2)
+    main = load.load(made, 0)
+    made.external_structures = "whole femur,tibia"
+    external = load.load_external(made, main)
+    assert external.structures == ("whole femur", "tibia") and external.grid == (16, 16, 1)
+    assert set(external.cases["sex"]) == {"female", "male"}
+    assert set(external.cases["side"]) == {groups.MISSING}
+    made.external_structures = "whole femur,hip"
+    with pytest.raises(InputError, match="'hip' is none of"):
+        load.load_external(made, main)

@@ -169,3 +169,20 @@ def test_evaluation_scores_each_case_and_never_donates():
         np.testing.assert_allclose(scores["dice"][:, s], 2 * both / either, rtol=1e-6)
         np.testing.assert_array_equal(scores["pred_pixels"][:, s], p.sum((1, 2)))
     chex.assert_trees_all_equal(evaluate(state.variables, data), scores)
+
+
+def test_an_external_step_scores_in_the_other_scheme():
+    fields = {"name": "unet", "widths": (4, 8), "convolutions": 1, "norm": "group", "dtype": "float32"}
+    model, given = models.create(fields, classes=3), batch()
+    variables = {"params": model.init(jax.random.key(0), given["image"])["params"]}
+    # Label 1 is dropped, label 2 is what the others call 1.
+    step = jax.jit(steps.make_external_step(model, 1, jnp.array([0, 0, 1])))
+    given["label"] = (given["label"] == 2).astype(np.uint8)
+    scores = step(variables, given)
+    predicted = np.asarray(steps.make_predict_step(model)(variables, given)) == 2
+    true = given["label"] == 1
+    both = (predicted & true).sum((1, 2))
+    np.testing.assert_allclose(
+        scores["dice"][:, 0], 2 * both / (predicted.sum((1, 2)) + true.sum((1, 2))), rtol=1e-6
+    )
+    assert scores["dice"].shape == (8, 1) and "loss" not in scores

@@ -67,7 +67,7 @@ FILM: dict[str, Range] = {
     "scatter": Range((0.2, 0.6), (0.0, 1.0)),  # scattered over primary radiation behind the limb's axis
     "blur_mm": Range((0.15, 0.5), (0.05, 0.9)),  # standard deviation of focal spot and screen
     "blur_pixels": Range((0.0, 0.0), (-0.6, 1.1)),  # of a resampling somewhere on the film's way
-    "log_photons": Range((5.7, 7.2), (5.7, 9.5)),  # natural logarithm of their count per mm2 behind the axis
+    "log_photons": Range((6.6, 8.2), (5.7, 9.5)),  # natural logarithm of their count per mm2 behind the axis
     "grid": Range((-1.0, 0.03), (-0.4, 0.06)),  # amplitude of an anti-scatter grid's lines, in attenuation
     # From signal to grey.
     "level": Range((-1.0, -0.5), (-1.0, -0.5)),  # attenuation of black, relative to the limb's axis
