@@ -88,7 +88,9 @@ def test_processes_write_the_same_store(tmp_path):
 def test_films_of_a_folder_are_read_in_processes(tmp_path):
     root = films.folder(tmp_path / "films")
     config = {"root": root, "metadata": "metadata.csv", "structures": "disc,square", "attributes": ("sex",)}
-    given = folder.source({**config, "bins": {}, "split_column": ""}, size=(16, 16), channels=1)
+    given = folder.source(
+        {**config, "bins": {}, "split_column": "", "on_broken": "stop"}, size=(16, 16), channels=1
+    )
     one, other = (
         store.prepare(given, (16, 16, 1), tmp_path / f"{workers}", workers=workers, chunk=8)
         for workers in (0, 2)
