@@ -33,8 +33,9 @@ def check(config: ConfigDict, workdir: Path) -> None:
     """
     if config.data.folds and config.data.fold == -1:
         config = _of_fold(config, 0)
+        _say(f"splits are those of fold 0 of {config.data.folds}")
     store.check_options(_options(config))
-    # All that is broken is to be shown, not only the first five.
+    # All that is broken is to be shown, not the first five alone.
     _, main, outside = _ready(config, workdir, _store(config, workdir), training=True, on_broken="skip")
     checks.run(main, outside, workdir / "check", _say)
     _tell_left_out(workdir / "check", main, outside)

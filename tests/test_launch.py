@@ -128,6 +128,22 @@ def test_evaluate_alone_with_an_external_cohort(films, straight, tmp_path):
     assert leak.returncode == 2 and "external case 'c0' has the patient_id" in leak.stderr
 
 
+def test_check_reads_everything_and_refuses_what_training_would(films, straight, tmp_path):
+    workdir = shutil.copytree(straight[1], tmp_path / "run")
+    result = launch(films, workdir, "--mode=check")
+    assert result.returncode == 0, result.stderr
+    assert "sex=f" in result.stdout and "near-duplicate films" in result.stdout
+    assert {"check.json", "contact_sheet.png"} == set(os.listdir(workdir / "check"))
+    root = shutil.copytree(films, tmp_path / "bad")
+    (root / "images/3.png").write_bytes(b"no")
+    (root / "masks/7.png").write_bytes(b"no")
+    result = launch(root, tmp_path / "new", "--mode=check")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: 2 of 24 cases cannot be read; --config.data.on_broken=skip")
+    assert "row 5: " in result.stderr and "row 9: " in result.stderr
+    assert "left_out.csv" in os.listdir(tmp_path / "new" / "check")
+
+
 def edit(films, tmp_path, row=None, drop=(), **cells):
     """A copy of the films with some cells of metadata.csv changed; row 2 is the first case."""
     root = shutil.copytree(films, tmp_path / "bad")

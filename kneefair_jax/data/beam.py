@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners import create_runner
 
 from kneefair_jax.data.preparation import Outcome, Read, outcome
 from kneefair_jax.errors import InputError
@@ -63,5 +64,14 @@ def outcomes(folder: Path) -> Iterable[Outcome]:
 
 
 def options(flags: str) -> PipelineOptions:
-    """Beam's options from the flags that its own programs take, `--runner=DirectRunner --direct_num_workers=2`."""
-    return PipelineOptions(shlex.split(flags))
+    """Beam's options from the flags that its own programs take, `--runner=DirectRunner --direct_num_workers=2`.
+
+    Raises:
+        InputError: there is no such runner, or a quote is left open.
+    """
+    try:
+        made = PipelineOptions(shlex.split(flags))
+        create_runner(made.view_as(StandardOptions).runner or StandardOptions.DEFAULT_RUNNER)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"config.data.beam={flags!r}: {error}") from error
+    return made

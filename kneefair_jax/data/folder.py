@@ -46,7 +46,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         config: `root`, the folder; `metadata`, its table's file name; `structures`, a scheme of
             `anatomy.SCHEMES`, names between commas, or "auto" for those found in the masks; `attributes`, the
             columns that define groups; `bins`, attribute -> ascending edges, for numbers; `split_column`, or
-            "" for none.
+            "" for none; `on_broken`, "stop", or "skip" to leave a missing file to `Source.read`.
         size: rows and columns of the working grid.
         channels: 1 (colour becomes grey) or 3.
 
@@ -67,7 +67,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     if config["split_column"]:
         columns["split"] = metadata.splits(table[config["split_column"]], problems)
     spacing = metadata.spacings(table, problems)
-    files = _fingerprints(table, root, problems)
+    files = _fingerprints(table, root, skip=config["on_broken"] == "skip", problems=problems)
     metadata.refuse(path, problems)
 
     frame = pd.DataFrame(columns).reset_index(drop=True)
@@ -96,7 +96,9 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     )
 
 
-def _fingerprints(table: pd.DataFrame, root: Path, problems: list[metadata.Problem]) -> list[list[Any]]:
+def _fingerprints(
+    table: pd.DataFrame, root: Path, *, skip: bool, problems: list[metadata.Problem]
+) -> list[list[Any]]:
     """Path, bytes and time of change of every image and mask: cheap, and enough to notice a new file."""
     fingerprints = []
     for row, *names in table[["image", "mask"]].itertuples():
@@ -104,6 +106,8 @@ def _fingerprints(table: pd.DataFrame, root: Path, problems: list[metadata.Probl
             path = root / name
             if name and Path(name).is_absolute():
                 problems.append((row, f"{column} {name}: write the path relative to data.root"))
+            elif name and not path.is_file() and skip:
+                fingerprints.append([name, None, None])  # left to the reading, like any that cannot be read
             elif name and not path.is_file():
                 problems.append((row, f"{column} {path}: no such file; correct the path or remove the row"))
             elif name:

@@ -104,7 +104,7 @@ def prepare_all(
     """
     check_options(options)
     if options.beam:
-        _check_beam(sources)
+        _check_beam(sources, options.beam)
     absent = [path for path in (directory, *directory.parents) if not path.exists()]
     new = [folder for folder in (_folder(*one, directory) for one in sources) if not _is_whole(folder)]
     try:
@@ -165,9 +165,9 @@ def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _check_beam(sources: Sequence[tuple[Source, tuple[int, int, int]]]) -> None:
+def _check_beam(sources: Sequence[tuple[Source, tuple[int, int, int]]], flags: str) -> None:
     try:
-        import kneefair_jax.data.beam  # noqa: F401
+        from kneefair_jax.data import beam
     except ImportError as error:
         raise InputError(
             f"config.data.beam needs Apache Beam ({error}); install it in an environment of its own: "
@@ -175,6 +175,7 @@ def _check_beam(sources: Sequence[tuple[Source, tuple[int, int, int]]]) -> None:
         ) from error
     if not all(source.portable for source, _ in sources):
         raise InputError("config.data.beam: these cases are drawn in this process; leave data.beam empty")
+    beam.options(flags)
 
 
 def _write(source: Source, grid: tuple[int, int, int], directory: Path, options: Options) -> None:

@@ -31,12 +31,12 @@ def read(broken, seconds, log, rows):
         time.sleep(seconds)
         if log:
             with Path(log).open("a") as file:
-                file.write(f"{row}\n")
+                file.write(f"{row} {os.getpid()}\n")
         yield InputError(f"t.csv row {row + 2}: {row}.png: torn; mend it") if row in broken else example(row)
 
 
 def source(count=12, *, broken=(), seconds=0.0, log=None, **settings):
-    """Every read row is a line of `log`."""
+    """Every read row is a line of `log`, with the process that read it."""
     cases = pd.DataFrame({"case_id": [f"c{row}" for row in range(count)]})
     settings = {"kind": "test", "count": count, **settings}
     return Source(cases, ("a", "b"), settings, partial(read, broken, seconds, log), portable=True)

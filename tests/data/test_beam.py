@@ -59,3 +59,10 @@ def test_cases_that_only_this_process_can_read_are_refused(tmp_path):
     with pytest.raises(InputError, match="leave data.beam empty"):
         store.prepare(source()._replace(portable=False), GRID, tmp_path / "s", beam=DIRECT)
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("flags", ["--runner=NoSuchRunner", "--runner='DirectRunner"])
+def test_flags_are_checked_before_anything_is_written(tmp_path, flags):
+    with pytest.raises(InputError, match="config.data.beam="):
+        store.prepare(source(), GRID, tmp_path / "s", beam=flags)
+    assert not (tmp_path / "s").exists()

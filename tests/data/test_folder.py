@@ -20,6 +20,7 @@ CONFIG = {
     "attributes": ("sex", "age"),
     "bins": {"age": (50, 64)},
     "split_column": "",
+    "on_broken": "stop",
 }
 
 
@@ -228,6 +229,17 @@ def test_a_row_without_arrays_says_why_and_the_others_are_read(root, damage, cha
     broken = [result for result in results if isinstance(result, InputError)]
     assert re.search(r"metadata.csv " + message, str(broken[0]))
     assert len(results) == 4 and len(broken) == (4 if changes else 1)
+
+
+def test_a_missing_file_is_left_to_the_reading_where_broken_cases_are_skipped(root):
+    there = json.dumps(source(root, on_broken="skip").settings)
+    assert there == json.dumps(source(root).settings)
+    (root / "masks/1.png").unlink()
+    given = source(root, on_broken="skip")
+    results = everything(given)
+    assert [isinstance(result, InputError) for result in results] == [False, True, False, False]
+    assert re.search("metadata.csv row 3: .*1.png: unreadable file .*No such file", str(results[1]))
+    assert json.dumps(given.settings) != there  # read anew once it is there
 
 
 def test_rows_are_read_in_any_order_and_in_another_process(root):

@@ -36,7 +36,7 @@ def cohort(cases=40):
     table["split"] = np.select(
         [np.arange(cases) < 24, np.arange(cases) < 32], ["train", "validation"], "test"
     )
-    source = Source(table, STRUCTURES, {"cases": cases}, lambda: (example(row) for row in range(cases)))
+    source = Source(table, STRUCTURES, {"cases": cases}, lambda rows: map(example, rows))
     return Cohort(source, table, ("sex", "race"), STRUCTURES, GRID, named=True)
 
 

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs import quickstart
+from kneefair_jax.data import duplicates, load
+
+
+@pytest.fixture(scope="module")
+def knees():
+    """Phantoms of sixty patients: images u8[N, H, W, C] and their owners."""
+    config = quickstart.get_config()
+    config.data.size = (64, 64)
+    config.data.phantom.patients = 60
+    cohort = load.load(config.data, 0)
+    cases = cohort.source.read(range(len(cohort.cases)))
+    return np.stack([case.image for case in cases]), cohort.cases["patient_id"].tolist()
+
+
+def found(images, owners):
+    thumbnails = np.stack([duplicates.thumbnail(image) for image in images])
+    return [(pair.first, pair.second) for pair in duplicates.pairs(thumbnails, owners)]
+
+
+def noisy(image, rng):
+    return image + rng.normal(0, 5, image.shape)
+
+
+CHANGES = {
+    "noise": noisy,
+    "brightness": lambda image, rng: image + 15.0,
+    "contrast": lambda image, rng: 0.85 * image + 10,
+    "all of it": lambda image, rng: noisy(0.9 * image - 5, rng),
+}
+
+
+def test_distinct_patients_are_no_duplicates(knees):
+    assert found(*knees) == []
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_planted_copies_are_found_and_nothing_else(knees, change):
+    images, owners = knees
+    rng = np.random.default_rng(0)
+    copies = [3, 40, 77]
+    planted = [np.clip(CHANGES[change](images[row].astype(float), rng), 0, 255) for row in copies]
+    everything = np.concatenate([images, np.stack(planted).astype(np.uint8)])
+    pairs = found(everything, [*owners, "x1", "x2", "x3"])
+    assert sorted(pairs) == [(row, len(images) + k) for k, row in enumerate(copies)]
+
+
+def test_films_of_one_patient_are_not_compared(knees):
+    images, owners = knees
+    assert found(np.concatenate([images, images[:1]]), [*owners, owners[0]]) == []
+
+
+def test_equal_films_are_found_among_two_and_blank_ones_are_not():
+    image = np.random.default_rng(0).integers(0, 255, (20, 24, 1)).astype(np.uint8)
+    assert found([image, image], ["a", "b"]) == [(0, 1)]
+    blank = np.full_like(image, 9)
+    assert found([blank, blank], ["a", "b"]) == []
+
+
+@given(st.integers(1, 50), st.integers(0, 9), st.integers(0, 9))
+def test_it_is_brute_force_in_blocks(block, one, other):
+    rng = np.random.default_rng(one)
+    rows = rng.normal(size=(30, 256)).astype(np.float32)
+    rows[10 + other] = rows[one] + rng.normal(0, 0.1, 256)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    owners = [f"p{k}" for k in range(30)]
+    likeness = np.corrcoef(rows - rows.mean(0))
+    expected = [(i, j) for i in range(30) for j in range(i + 1, 30) if likeness[i, j] >= 0.9]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "_BLOCK", block)
+        pairs = duplicates.pairs(rows, owners)
+    assert [(pair.first, pair.second) for pair in pairs] == expected == [(one, 10 + other)]
+    assert pairs[0].likeness == pytest.approx(likeness[one, 10 + other], abs=0.01)

@@ -1,0 +1,130 @@
+"""`--mode=check`: what it finds, what it says, and when it refuses."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from configs import folder as folder_config
+from kneefair_jax import modes
+from kneefair_jax.errors import InputError
+from tests.films import folder
+
+
+def config(root, **changes):
+    made = folder_config.get_config()
+    made.data.update({"root": str(root), "size": (40, 48), "structures": "disc,square", **changes})
+    made.model.widths = (2, 4)
+    made.train.batch_size = 8
+    made.lock()
+    return made
+
+
+@pytest.fixture
+def root(tmp_path):
+    """The films with smooth shadows of their own, so that no two are alike."""
+    root = folder(tmp_path / "films")
+    rng = np.random.default_rng(1)
+    for k in range(24):
+        coarse = Image.fromarray(rng.integers(0, 255, (5, 6)).astype(np.uint8))
+        coarse.resize((48, 40), Image.Resampling.BICUBIC).save(root / f"images/{k}.png")
+        with Image.open(root / f"masks/{k}.png") as mask:
+            mask.resize((48, 40), Image.Resampling.NEAREST).save(root / f"masks/{k}.png")
+    return root
+
+
+def found(workdir):
+    return json.loads((workdir / "check" / "check.json").read_text())
+
+
+def test_a_cohort_in_order(root, tmp_path, capsys):
+    modes.check(config(root), tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "patients (cases)" in said and "age=missing" in said
+    assert "note: no patient is in two splits (12 patients)" in said
+    assert "near-duplicate films of different patients: none" in said and "outliers: none" in said
+    everything = found(tmp_path / "run")
+    assert everything["cohort"] == {
+        "cases": 24,
+        "patients": 12,
+        "left_out": [],
+        "outliers": [],
+        "absent": {},
+    }
+    whole = {row["group"]: row["cases"] for row in everything["groups"] if row["split"] == "all"}
+    assert whole["sex=f"] == 12 and whole["age=missing"] == 2
+    with Image.open(tmp_path / "run" / "check" / "contact_sheet.png") as sheet:
+        assert sheet.height > 6 * 100  # sex=f, sex=m, three ages and the missing one
+    assert not {"config.json", "checkpoints", "report"} & {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_what_is_wrong_is_named_by_case(root, tmp_path, capsys):
+    table = pd.read_csv(root / "metadata.csv")
+    table.loc[5, "spacing_mm"] = 1.5
+    table.to_csv(root / "metadata.csv", index=False)
+    with Image.open(root / "masks/9.png") as mask:
+        labels = np.asarray(mask).copy()
+    labels[labels == 2] = 0
+    Image.fromarray(labels).save(root / "masks/9.png")
+    with Image.open(root / "images/0.png") as image:  # of p0, and again as a film of p8
+        copy = np.asarray(image) * 0.9 + np.random.default_rng(0).normal(5, 3, (40, 48))
+    Image.fromarray(np.clip(copy, 0, 255).astype(np.uint8)).save(root / "images/17.png")
+    modes.check(config(root), tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "square is absent from 1 of 24 masks: c9" in said
+    assert "  c5: width of the picture, mm 72, median 24" in said
+    assert "near-duplicate films of different patients: 1" in said
+    everything = found(tmp_path / "run")
+    (pair,) = everything["near_duplicates"]
+    assert pair["cases"] == ["c0", "c17"] and pair["likeness"] > 0.9 and len(pair["splits"]) == 2
+    assert {outlier["case_id"] for outlier in everything["cohort"]["outliers"]} == {"c5"}
+    assert everything["cohort"]["absent"] == {"square": ["c9"]}
+
+
+def test_an_external_cohort_is_read_too(root, tmp_path, capsys):
+    other = folder(tmp_path / "other")
+    table = pd.read_csv(other / "metadata.csv")
+    table.assign(patient_id="x" + table["patient_id"]).to_csv(other / "metadata.csv", index=False)
+    (other / "images/3.png").write_bytes((root / "images/20.png").read_bytes())
+    (other / "masks/3.png").write_bytes((root / "masks/20.png").read_bytes())
+    modes.check(config(root, external=str(other)), tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "no patient of the external cohort is in the cohort (12 patients)" in said
+    everything = found(tmp_path / "run")
+    assert everything["external"]["cases"] == 24
+    pairs = [pair for pair in everything["near_duplicates"] if pair["cases"] == ["c20", "c3"]]
+    assert len(pairs) == 1 and pairs[0]["splits"][1] == "external"
+
+
+@pytest.mark.parametrize("on_broken", ["stop", "skip"])
+def test_broken_films_are_all_listed_and_refused_if_training_would(root, tmp_path, capsys, on_broken):
+    for k in range(7):
+        (root / f"images/{3 * k}.png").write_bytes(b"torn")
+    made = config(root, on_broken=on_broken)
+    if on_broken == "stop":
+        with pytest.raises(InputError, match="^7 of 24 cases cannot be read"):
+            modes.check(made, tmp_path / "run")
+    else:
+        modes.check(made, tmp_path / "run")
+    assert "left out: 7 (listed in left_out.csv)" in capsys.readouterr().out
+    listed = pd.read_csv(tmp_path / "run" / "check" / "left_out.csv")
+    assert listed["what"].tolist() == [f"c{3 * k}" for k in range(7)]
+    assert found(tmp_path / "run")["cohort"]["cases"] == 17
+
+
+def test_what_training_refuses_a_check_refuses(root, tmp_path):
+    made = config(root)
+    made.mitigation.groups = ("race",)
+    with pytest.raises(InputError, match="mitigation.groups"):
+        modes.check(made, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_of_folds_the_first_is_checked(root, tmp_path):
+    modes.check(config(root, folds=3), tmp_path / "run")
+    counts = {
+        row["split"]: row["patients"] for row in found(tmp_path / "run")["groups"] if row["group"] == "all"
+    }
+    assert counts["test"] == 4 and counts["all"] == 12
