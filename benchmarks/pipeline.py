@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--torch_python", help="a Python with torch; without it, no DataLoader")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "pipeline.json")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--epochs", type=int, default=5, help="of each loader in each round")
+    parser.add_argument("--epochs", type=int, default=10, help="of each loader in each round")
     parser.add_argument("--steps", type=int, default=50, help="training steps in each round")
     parser.add_argument("--patients", type=int, default=300, help="phantom patients, two knees each")
     options = parser.parse_args()

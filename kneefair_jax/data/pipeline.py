@@ -5,7 +5,6 @@ rows once and pads the last batch, with `mask` 0.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import grain
 import numpy as np
@@ -39,15 +38,15 @@ def training_batches(
         host: this process among `hosts`; it reads every `hosts`-th example of each global batch.
         hosts: processes that share the run.
 
-    Yields:
+    Returns:
         DESIGN's batch contract, this host's share of it, and `position` i32[B], the place in the global batch.
     """
-    examples = order[host::hosts].map(lambda row: _example(cases, group, row, 1))
-    batches = iter(examples.batch(batch_size // hosts, drop_remainder=True).to_iter_dataset(READ))
-    batches.set_state({"next_index": start})
     position = np.arange(host, batch_size, hosts, dtype=np.int32)
-    for batch in batches:
-        yield {**batch, "position": position}
+    mask = np.ones(len(position), np.float32)
+    share = order[host::hosts].batch(len(position), drop_remainder=True)
+    batches = iter(share.map(lambda rows: _batch(cases, group, rows, mask, position)).to_iter_dataset(READ))
+    batches.set_state({"next_index": start})
+    return batches
 
 
 def evaluation_batches(
@@ -58,19 +57,22 @@ def evaluation_batches(
     Padding repeats the first row, so shapes and ranges stay ordinary. Arguments as for `training_batches`.
     """
     padded = np.append(rows, np.repeat(rows[:1], -len(rows) % batch_size))
-
-    places = grain.MapDataset.range(len(padded))[host::hosts]
-    examples = places.map(lambda place: _example(cases, group, padded[place], place < len(rows)))
+    valid = (np.arange(len(padded)) < len(rows)).astype(np.float32)
     position = np.arange(host, batch_size, hosts, dtype=np.int32)
-    for batch in examples.batch(batch_size // hosts).to_iter_dataset(READ):
-        yield {**batch, "position": position}
+    share = grain.MapDataset.range(len(padded))[host::hosts].batch(len(position))
+    batches = share.map(lambda places: _batch(cases, group, padded[places], valid[places], position))
+    return iter(batches.to_iter_dataset(READ))
 
 
-def _example(cases: Arrays, group: np.ndarray, row: Any, mask: float) -> Batch:
+def _batch(
+    cases: Arrays, group: np.ndarray, rows: np.ndarray, mask: np.ndarray, position: np.ndarray
+) -> Batch:
+    examples = [cases[row] for row in rows]
     return {
-        **cases[row],
-        "group": np.array(group[row], np.int32),
-        "case": np.array(row, np.int32),
-        "weight": np.array(1, np.float32),
-        "mask": np.array(mask, np.float32),
+        **{key: np.stack([example[key] for example in examples]) for key in examples[0]},
+        "group": group[rows].astype(np.int32),
+        "case": rows.astype(np.int32),
+        "weight": np.ones(len(rows), np.float32),
+        "mask": mask,
+        "position": position,
     }

@@ -26,8 +26,7 @@ def split(mesh: Mesh) -> NamedSharding:
 
 def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """This host's share of a batch -> global arrays, split over all devices of all hosts."""
-    sharding = split(mesh)
-    return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
+    return jax.make_array_from_process_local_data(split(mesh), batch)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

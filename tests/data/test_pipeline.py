@@ -26,18 +26,18 @@ class Arrays:
 
 
 ROWS = np.arange(3, 14)
-GROUP = np.array([0, 1, 2, -1, 0, 0, 1, 0, 0, 1, 2, 0, 0, 1, 2, 2, 1, 0, 0, 1], np.int32)
+GROUP = np.resize([0, 1, 2, -1, 0, 0, 1, 0, 0, 1, 2, 0, 0, 1, 2, 2, 1, 0, 0, 1], 120).astype(np.int32)
 PARTITION = Partition(("sex",), ("a", "b", "c"), GROUP)
 
 
-def ordered(sampler="shuffled", batch_size=4, seed=5):
-    patient = np.arange(20) // 2
-    return sampling.SAMPLERS[sampler](ROWS, PARTITION, patient, batch_size, seed)
+def ordered(sampler="shuffled", rows=ROWS, batch_size=4, seed=5):
+    patient = np.arange(120) // 2
+    return sampling.SAMPLERS[sampler](rows, PARTITION, patient, batch_size, seed)
 
 
 def training(steps, batch_size=4, order=None, **options):
     order = order or ordered(batch_size=batch_size)
-    batches = pipeline.training_batches(Arrays(20), order, GROUP, batch_size=batch_size, **options)
+    batches = pipeline.training_batches(Arrays(120), order, GROUP, batch_size=batch_size, **options)
     return list(itertools.islice(batches, steps))
 
 
@@ -79,15 +79,15 @@ def test_training_streams_across_epochs_and_never_pads():
     share=st.integers(1, 3),
     before=st.sampled_from([1, 2, 3, 4]),
     after=st.sampled_from([1, 2, 3, 4]),
-    stopped=st.integers(0, 40),
+    stopped=st.integers(0, 100),
     seed=st.integers(0, 3),
 )
 def test_any_number_of_hosts_stopped_anywhere_sees_the_order_of_one(
     sampler, share, before, after, stopped, seed
 ):
-    """`stopped` is up to 40 steps of 12 to 36 examples: dozens of epochs of 11."""
+    """`stopped` is up to 100 steps of 12 to 36 examples: many epochs of at most 110."""
     batch_size = 12 * share
-    order = ordered(sampler, batch_size, seed)
+    order = ordered(sampler, np.arange(10, 120), batch_size, seed)
     steps = range(stopped, stopped + 3)
     expected = [[order[step * batch_size + k] for k in range(batch_size)] for step in steps]
     # Up to the stop, on `before` hosts ...
@@ -112,7 +112,7 @@ def test_evaluation_counts_every_case_once(count, share, hosts):
     shares = [
         list(
             pipeline.evaluation_batches(
-                Arrays(20), rows, GROUP, batch_size=batch_size, host=host, hosts=hosts
+                Arrays(120), rows, GROUP, batch_size=batch_size, host=host, hosts=hosts
             )
         )
         for host in range(hosts)
@@ -129,7 +129,7 @@ def test_evaluation_counts_every_case_once(count, share, hosts):
 
 
 def test_evaluation_has_the_contract_of_training():
-    (batch,) = pipeline.evaluation_batches(Arrays(20), ROWS[:3], GROUP, batch_size=4)
+    (batch,) = pipeline.evaluation_batches(Arrays(120), ROWS[:3], GROUP, batch_size=4)
     (like,) = training(1)
     assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
         k: (v.shape, v.dtype) for k, v in like.items()
