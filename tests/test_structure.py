@@ -30,9 +30,9 @@ ALLOWED = {
         *("models", "losses", "mitigation", "metrics", "fairness"),
     },
     "run_folder": set(),
-    "evaluate": {"cohort", "groups", "data", "fairness", "report", "training", "run_folder"},
+    "evaluate": {"anatomy", "cohort", "groups", "data", "fairness", "report", "training", "run_folder"},
     "check": {"cohort", "groups", "data", "report", "run_folder"},
-    "modes": {"check", "cohort", "data", "models", "training", "run_folder", "evaluate"},
+    "modes": {"check", "cohort", "groups", "data", "models", "training", "run_folder", "evaluate"},
 }
 # Outside the package, the parts that other people's code imports need these alone.
 ALONE = {
