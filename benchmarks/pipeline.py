@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import itertools
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.machine import hardware
 from configs import quickstart
 from kneefair_jax import groups, run_folder
 from kneefair_jax.data import load, memory, pipeline, sampling, store
@@ -217,19 +217,6 @@ def main() -> None:
     for title, value in {**read["cases_per_second"], **read["ratios"]}.items():
         print(f"{title:75s} {value:10.3g}")
     print(f"{'share of a training step spent waiting for data':75s} {waits['share']:10.3%}")
-
-
-def hardware() -> dict[str, Any]:
-    """Processor, cores and memory."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "processor": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory),
-    }
 
 
 def _shuffled(count: int, batch_size: int) -> Any:

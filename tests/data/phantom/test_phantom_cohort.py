@@ -156,8 +156,8 @@ def test_grades_are_those_of_the_pictures():
 
 def test_exact_masks_are_without_the_annotation_error():
     bias = {"race=B": {"annotation": 1.0}}
-    annotated = source(config(bias=bias), size=(64, 64), seed=0)
-    exact = source(config(bias=bias, masks="exact"), size=(64, 64), seed=0)
+    annotated = source(config(bias=bias), size=SIZE, seed=0)
+    exact = source(config(bias=bias, masks="exact"), size=SIZE, seed=0)
     for of_b, a, b in zip(annotated.cases["race"] == "B", examples(annotated), examples(exact), strict=True):
         np.testing.assert_array_equal(a.image, b.image)
         assert ((a.label > 0).sum() > (b.label > 0).sum()) == of_b
