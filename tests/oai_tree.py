@@ -68,8 +68,8 @@ def knees() -> tuple[np.ndarray, np.ndarray]:
     )
     keys = jax.random.split(jax.random.key(0), COUNT)
     drawn = [draw(key, knee) for key in keys for knee in range(2)]
-    images, labels = (np.reshape(arrays, (COUNT, 2, *KNEE)) for arrays in zip(*drawn, strict=True))
-    return images, labels
+    images, labels = ([getattr(film, name) for film in drawn] for name in ("image", "label"))
+    return np.reshape(images, (COUNT, 2, *KNEE)), np.reshape(labels, (COUNT, 2, *KNEE))
 
 
 def film(k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -115,24 +115,24 @@ def draw_film(
     Returns:
         A film whose masks follow the scheme `knees`, with the grades of the right and the left knee.
     """
-    body, tissue = jax.random.split(key)
-    del body
-    film_key, *view_keys = jax.random.split(jax.random.fold_in(key, 3), 3)
+    _, tissue = jax.random.split(key)
+    film_key, view_key, lean_key = jax.random.split(jax.random.fold_in(key, 3), 3)
     patient, film = _patient(tissue, bias, width), ranges.draw(film_key, ranges.FILM, width)
-    settings = ranges.draw(view_keys[0], ranges.VIEW, width)
-    own_turn = ranges.draw(view_keys[1], ranges.VIEW, width)["turn"]
-    knees = []
-    for knee, offset in enumerate((-APART_MM, APART_MM)):
-        # One film, one shift and aspect; the legs lean to their own sides.
-        leaning = settings | {"turn": settings["turn"] if knee == 0 else own_turn}
-        seen = view.make(leaning, knee == 1, size=size, fov_mm=fov_mm, offset_mm=offset)
+    settings = ranges.draw(view_key, ranges.VIEW, width)
+    # One film has one shift and aspect; the legs lean to their own sides.
+    turns = jnp.stack([settings["turn"], ranges.draw(lean_key, ranges.VIEW, width)["turn"]])
+
+    def one(knee: jax.Array, offset_mm: jax.Array, turn: jax.Array) -> _Knee:
+        leaning = settings | {"turn": turn}
+        seen = view.make(leaning, knee == 1, size=size, fov_mm=fov_mm, offset_mm=offset_mm)
         grade = draw_grade(key, knee, bias, width)
-        knees.append(_draw_knee(key, knee, bias, patient, film, seen, width, grade))
-    right, left = knees
-    rays = jnp.maximum(right.soft, left.soft) + right.attenuation + left.attenuation
+        return _draw_knee(key, knee, bias, patient, film, seen, width, grade)
+
+    both = jax.vmap(one)(jnp.arange(2), jnp.array([-APART_MM, APART_MM]), turns)
+    seen = view.make(settings, True, size=size, fov_mm=fov_mm)
+    rays = both.soft.max(axis=0) + both.attenuation.sum(axis=0)
     image = _expose(film_key, rays, bias, patient, film, seen, True)
-    label, exact = (_both_sides(a, b) for a, b in ((right.label, left.label), (right.exact, left.exact)))
-    return Phantom(image, label, exact, jnp.stack([right.grade, left.grade]), seen.spacing)
+    return Phantom(image, _both_sides(*both.label), _both_sides(*both.exact), both.grade, seen.spacing)
 
 
 def _patient(key: jax.Array, bias: Bias, width: jax.Array | float) -> ranges.Settings:

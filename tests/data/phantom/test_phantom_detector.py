@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter1d
 
 from kneefair_jax.data.phantom import detector, overlay, ranges, render
 
@@ -38,17 +39,17 @@ def test_quantum_noise_has_the_stated_spread():
     assert np.std(expose(jnp.full((200, 200), 1.5 + 2 * np.log(2)))) == pytest.approx(2 / 25, rel=0.02)
 
 
-def test_scatter_lowers_contrast_by_its_share():
+def test_scatter_is_added_to_what_arrives():
     rays = jnp.where(jnp.arange(200)[None, :] < 100, 1.5, 2.0) * jnp.ones((200, 1))
-
-    def step(signal):
-        return np.mean(signal[:, 120:160]) - np.mean(signal[:, 40:80])
-
-    plain, scattered = (step(expose(rays, noise=0.0, scatter=s)) for s in (0.0, 1.0))
-    assert plain == pytest.approx(0.5, abs=1e-3)
-    assert (
-        0.2 < scattered < 0.4
-    )  # about half: as much scatter as primary radiation, nearly the same everywhere
+    signal = expose(rays, noise=0.0, scatter=0.7)
+    # By another library: primary radiation, and the same spread by 18 mm, which are 36 pixels.
+    primary = np.exp(1.5 - np.asarray(rays[100], float))
+    spread = gaussian_filter1d(primary, 36, mode="constant", truncate=8)
+    spread /= gaussian_filter1d(np.ones(200), 36, mode="constant", truncate=8)
+    expected = -np.log((primary + 0.7 * spread) / 1.7)
+    np.testing.assert_allclose(signal[100, :95], expected[:95], atol=5e-3)
+    np.testing.assert_allclose(signal[100, 105:], expected[105:], atol=5e-3)
+    assert np.ptp(expected) < 0.45  # of the 0.5 that it was
 
 
 def test_window_and_polarity_by_hand():
