@@ -46,8 +46,9 @@ class _Keys(NamedTuple):
 
 
 def _keys(key: jax.Array, knee: jax.Array | int) -> _Keys:
-    body, tissue = jax.random.split(key)
-    return _Keys(body, tissue, jax.random.fold_in(key, 1 + jnp.asarray(knee)))
+    # 0 and 1 are what both knees share.
+    body, tissue, own = (jax.random.fold_in(key, index) for index in (0, 1, 2 + jnp.asarray(knee)))
+    return _Keys(body, tissue, own)
 
 
 def draw_grade(
@@ -93,10 +94,10 @@ def draw_case(
     film = ranges.draw(film_key, ranges.FILM, width)
     grade = draw_grade(key, knee, bias, width) if grade is None else grade
     drawn = _draw_knee(key, knee, bias, patient, film, seen, width, grade)
-    image = _expose(
+    image, lit = _expose(
         keys.own, drawn.soft + drawn.attenuation, bias, patient, film, seen, jnp.asarray(knee) == 1
     )
-    return Phantom(image, drawn.label, drawn.exact, drawn.grade[None], seen.spacing)
+    return Phantom(image, drawn.label * lit, drawn.exact * lit, drawn.grade[None], seen.spacing)
 
 
 @jax.default_matmul_precision("highest")
@@ -115,9 +116,8 @@ def draw_film(
     Returns:
         A film whose masks follow the scheme `knees`, with the grades of the right and the left knee.
     """
-    _, tissue = jax.random.split(key)
-    film_key, view_key, lean_key = jax.random.split(jax.random.fold_in(key, 3), 3)
-    patient, film = _patient(tissue, bias, width), ranges.draw(film_key, ranges.FILM, width)
+    film_key, view_key, lean_key = jax.random.split(jax.random.fold_in(key, 4), 3)
+    patient, film = _patient(_keys(key, 0).tissue, bias, width), ranges.draw(film_key, ranges.FILM, width)
     settings = ranges.draw(view_key, ranges.VIEW, width)
     # One film has one shift and aspect; the legs lean to their own sides.
     turns = jnp.stack([settings["turn"], ranges.draw(lean_key, ranges.VIEW, width)["turn"]])
@@ -129,10 +129,13 @@ def draw_film(
         return _draw_knee(key, knee, bias, patient, film, seen, width, grade)
 
     both = jax.vmap(one)(jnp.arange(2), jnp.array([-APART_MM, APART_MM]), turns)
-    seen = view.make(settings, True, size=size, fov_mm=fov_mm)
+    # Hardware is in one of the two knees.
+    offset = jnp.where(jax.random.bernoulli(jax.random.fold_in(film_key, 1)), APART_MM, -APART_MM)
+    seen = view.make(settings, True, size=size, fov_mm=fov_mm, offset_mm=offset)
     rays = both.soft.max(axis=0) + both.attenuation.sum(axis=0)
-    image = _expose(film_key, rays, bias, patient, film, seen, True)
-    return Phantom(image, _both_sides(*both.label), _both_sides(*both.exact), both.grade, seen.spacing)
+    image, lit = _expose(film_key, rays, bias, patient, film, seen, None)
+    label, exact = _both_sides(*both.label) * lit, _both_sides(*both.exact) * lit
+    return Phantom(image, label, exact, both.grade, seen.spacing)
 
 
 def _patient(key: jax.Array, bias: Bias, width: jax.Array | float) -> ranges.Settings:
@@ -183,9 +186,9 @@ def _expose(
     patient: ranges.Settings,
     film: ranges.Settings,
     seen: view.View,
-    left: jax.Array | bool,
-) -> jax.Array:
-    """Line integrals through the patient -> u8[H, W]."""
+    left: jax.Array | bool | None,
+) -> tuple[jax.Array, jax.Array]:
+    """Line integrals through the patient -> the film u8[H, W], and u8[H, W]: 1 where the beam fell."""
     thing_key, sign_key, noise_key, tone_key, overlay_key = jax.random.split(jax.random.fold_in(key, 4), 5)
     sign = (jax.random.uniform(sign_key) < bias.marker).astype(jnp.float32)
     rays = rays + objects.in_beam(thing_key, film, seen, left, sign)
@@ -194,8 +197,9 @@ def _expose(
     noise = 1 + switches.NOISE_GAIN * bias.noise
     exposed = film | {"scatter": scatter}
     signal = detector.expose(rays, axis, noise, exposed, seen.spacing, noise_key)
-    grey = overlay.finish(overlay_key, detector.develop(signal, film, seen.spacing, tone_key), film)
-    return jnp.round(255 * grey).astype(jnp.uint8)
+    developed = detector.develop(signal, film, seen.spacing, tone_key)
+    grey, lit = overlay.finish(overlay_key, developed, film)
+    return jnp.round(255 * grey).astype(jnp.uint8), lit.astype(jnp.uint8)
 
 
 def _both_sides(right: jax.Array, left: jax.Array) -> jax.Array:

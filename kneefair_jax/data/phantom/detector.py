@@ -8,6 +8,7 @@ from kneefair_jax.data.phantom.ranges import Settings
 from kneefair_jax.data.phantom.render import smooth
 
 SCATTER_MM = 18.0  # how far scattered radiation spreads
+SATURATION = 3.0  # of the detector: this much less attenuation than at the limb's axis
 PITCH_PIXELS = 2.7  # of a grid's lines as the picture samples them
 
 
@@ -38,13 +39,13 @@ def expose(
         f32[H, W], attenuation relative to the axis, as the film sees it.
     """
     noise_key, phase_key = jax.random.split(key)
-    beyond = rays - axis
+    # A detector saturates in air.
+    arriving = jnp.exp(-jnp.maximum(rays - axis, -SATURATION))
     # A pixel averages over its area: a box of width 1 has the variance 1/12.
     pixels = jnp.maximum(film["blur_pixels"], 0.0)
     sigma = jnp.sqrt(jnp.square(film["blur_mm"] / spacing) + jnp.square(pixels) + 1 / 12)
-    beyond = blur(beyond, sigma[0], sigma[1])
-    primary = jnp.exp(-beyond)
-    # Bright air around a limb would drown it; a detector saturates, and collimation keeps most of it away.
+    primary = blur(arriving, sigma[0], sigma[1])
+    # Bright air around a limb would drown it; collimation keeps most of that away.
     spread = SCATTER_MM / spacing
     scattered = blur(jnp.minimum(primary, 4.0), spread[0], spread[1])
     reached = (primary + film["scatter"] * scattered) / (1 + film["scatter"])

@@ -19,7 +19,7 @@ BIAS_SIGN = 0.08  # height of the planted sign, share of the film's
 
 
 def in_beam(
-    key: jax.Array, film: Settings, view: View, left: jax.Array | bool, sign: jax.Array | float
+    key: jax.Array, film: Settings, view: View, left: jax.Array | bool | None, sign: jax.Array | float
 ) -> jax.Array:
     """Attenuation f32[H, W] of everything that is not the patient's body.
 
@@ -27,7 +27,7 @@ def in_beam(
         key: decides what and where.
         film: a draw of `ranges.FILM`.
         view: the film's pixels.
-        left: which letter a side marker shows.
+        left: which letter a side marker shows; None for a film of both sides, whose R is on the picture's left.
         sign: f32[], 1 where the switch `marker` puts its sign, 0 where not.
     """
     marker_key, hardware_key, jewellery_key, ruler_key = jax.random.split(key, 4)
@@ -57,7 +57,7 @@ def _numbers(key: jax.Array, *ends: tuple[float, float]) -> jax.Array:
 
 
 def _side_marker(
-    key: jax.Array, y: jax.Array, x: jax.Array, half: jax.Array, left: jax.Array | bool
+    key: jax.Array, y: jax.Array, x: jax.Array, half: jax.Array, left: jax.Array | bool | None
 ) -> jax.Array:
     """A lead R or L near the film's left or right edge, a little turned, now and then on a plate or mirrored."""
     place, side, edge, size, angle, plain, mirror = _numbers(
@@ -68,7 +68,8 @@ def _side_marker(
     mirrored = jnp.where(mirror < 0.1, -1.0, 1.0)
     v = (jnp.cos(angle) * away_y - jnp.sin(angle) * away_x) / letter * glyphs.HEIGHT
     u = mirrored * (jnp.sin(angle) * away_y + jnp.cos(angle) * away_x) / letter * glyphs.HEIGHT
-    text = jnp.where(jnp.asarray(left), glyphs.LEFT, glyphs.RIGHT)[None]
+    is_left = side > 0 if left is None else jnp.asarray(left)
+    text = jnp.where(is_left, glyphs.LEFT, glyphs.RIGHT)[None]
     lead = LEAD * glyphs.stamp(text, v + glyphs.HEIGHT / 2, u + glyphs.ADVANCE / 2)
     plate = (jnp.abs(v) < 5) & (jnp.abs(u) < 5) & (plain < 0.4)
     return jnp.maximum(lead, 0.4 * plate)

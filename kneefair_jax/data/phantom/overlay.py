@@ -9,24 +9,28 @@ from kneefair_jax.data.phantom.ranges import Settings
 LETTERS = 9  # of a burnt-in line
 
 
-def finish(key: jax.Array, grey: jax.Array, film: Settings) -> jax.Array:
-    """Grey values f32[H, W] in [0, 1] -> the same with what a film's settings ask for.
+def finish(key: jax.Array, grey: jax.Array, film: Settings) -> tuple[jax.Array, jax.Array]:
+    """Puts on a picture what its settings ask for.
 
     Args:
         key: decides places and strengths.
-        grey: bone bright.
+        grey: f32[H, W] in [0, 1], bone bright.
         film: a draw of `ranges.FILM`.
+
+    Returns:
+        The picture f32[H, W], and bool[H, W]: where the beam fell, outside of which nobody can say what is there.
     """
     edge_key, seam_key, text_key, shade_key = jax.random.split(key, 4)
     height, width = grey.shape
     down = ((jnp.arange(height) + 0.5) / height)[:, None]
     across = ((jnp.arange(width) + 0.5) / width)[None, :]
     grey = jnp.where(film["seam"] > 0, _seam(seam_key, grey, down), grey)
-    grey = jnp.where(film["collimation"] > 0, _collimated(edge_key, grey, film, down, across), grey)
+    beam = jnp.where(film["collimation"] > 0, _beam(edge_key, down, across), 1.0)
+    grey = beam * grey + (1 - beam) * jnp.where(film["unexposed"] > 0, 1.0, 0.0)
     letters = _text(text_key, down, across, height / width)
     shade = (jax.random.uniform(shade_key) < 0.8).astype(jnp.float32)
     grey = jnp.where((film["text"] > 0) & (letters > 0), shade, grey)
-    return jnp.where(film["inverted"] > 0, 1 - grey, grey)
+    return jnp.where(film["inverted"] > 0, 1 - grey, grey), beam > 0.5
 
 
 def _seam(key: jax.Array, grey: jax.Array, down: jax.Array) -> jax.Array:
@@ -39,10 +43,8 @@ def _seam(key: jax.Array, grey: jax.Array, down: jax.Array) -> jax.Array:
     return jnp.clip(jnp.where(at_line & (jnp.abs(line) > 0.4), 0.5 + 0.5 * jnp.sign(line), joined), 0.0, 1.0)
 
 
-def _collimated(
-    key: jax.Array, grey: jax.Array, film: Settings, down: jax.Array, across: jax.Array
-) -> jax.Array:
-    """Outside of a slightly turned rectangle the film is black, as shutters are, or white, as it is unexposed."""
+def _beam(key: jax.Array, down: jax.Array, across: jax.Array) -> jax.Array:
+    """1 inside of a slightly turned rectangle, 0 outside, with a penumbra between."""
     drawn = jax.random.uniform(key, (10,))
     # Some of the four edges are in the picture.
     margins = jnp.where(drawn[:4] < 0.6, 0.16 * drawn[4:8] ** 2, -0.5)
@@ -54,9 +56,7 @@ def _collimated(
         jnp.minimum(v + 0.5 - margins[0], 0.5 - v - margins[1]),
         jnp.minimum(u + 0.5 - margins[2], 0.5 - u - margins[3]),
     )
-    open_ = jax.nn.sigmoid(inside / softness)
-    outside = (film["unexposed"] > 0).astype(jnp.float32)
-    return open_ * grey + (1 - open_) * outside
+    return jax.nn.sigmoid(inside / softness)
 
 
 def _text(key: jax.Array, down: jax.Array, across: jax.Array, ratio: float) -> jax.Array:

@@ -57,10 +57,11 @@ FILM: dict[str, Range] = {
     "femur": Range((1.0, 1.0), (0.6, 1.4)),  # factors on each bone's attenuation
     "tibia": Range((1.0, 1.0), (0.6, 1.4)),
     "fibula": Range((1.0, 1.0), (0.4, 1.4)),
-    "patella": Range((0.9, 1.1), (0.05, 1.5)),
+    "patella": Range((0.9, 1.1), (0.05, 1.8)),
     "depth": Range((0.95, 1.05), (0.35, 1.6)),  # factor on the bones' depth along the beam
     "sclerosis": Range((0.7, 1.3), (0.0, 3.0)),  # factor on the dense bone under the cartilage
-    "clouds": Range((0.5, 0.7), (0.0, 2.0)),  # coarse texture, relative to the fine
+    "clouds": Range((0.5, 0.7), (0.0, 2.5)),  # coarse texture, relative to the fine
+    "cloud_mm": Range((6.0, 8.0), (2.5, 22.0)),  # its scale
     "soft": Range((0.95, 1.05), (0.3, 1.8)),  # factor on the soft tissue's attenuation
     "limb_shift": Range((-5, 5), (-20, 20)),  # of the limb's axis from the joint's centre, mm
     # What reaches the detector.
@@ -68,7 +69,7 @@ FILM: dict[str, Range] = {
     "blur_mm": Range((0.15, 0.5), (0.05, 0.9)),  # standard deviation of focal spot and screen
     "blur_pixels": Range((0.0, 0.0), (-0.6, 1.1)),  # of a resampling somewhere on the film's way
     "log_photons": Range((6.6, 8.2), (5.7, 9.5)),  # natural logarithm of their count per mm2 behind the axis
-    "grid": Range((-1.0, 0.03), (-0.4, 0.06)),  # amplitude of an anti-scatter grid's lines, in attenuation
+    "grid": Range((-1.0, 0.03), (-1.0, 0.1)),  # amplitude of an anti-scatter grid's lines, in attenuation
     # From signal to grey.
     "level": Range((-1.0, -0.5), (-1.0, -0.5)),  # attenuation of black, relative to the limb's axis
     "latitude": Range((1.7, 2.4), (1.7, 2.4)),  # attenuation from black to white

@@ -78,7 +78,7 @@ def bone(
     fine, coarse = jax.random.normal(key, (2, *shape))
     # Trabeculae run along the bone; what a film shows of them is some mm long and under a mm wide.
     grain = smooth(fine, 1.3 / spacing[0], 0.4 / spacing[1])
-    clouds = smooth(coarse, 7.0 / spacing[0], 7.0 / spacing[1])
+    clouds = smooth(coarse, film["cloud_mm"] / spacing[0], film["cloud_mm"] / spacing[1])
     pattern = jnp.maximum(1 + patient["texture"] * (grain + film["clouds"] * clouds), 0.0)
 
     height = jnp.abs(at_y - 0.5 * anatomy.joint_space)  # from the joint line

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from kneefair_jax.data.phantom import source
+from kneefair_jax.data.phantom.bias import CASE_SWITCHES
 from kneefair_jax.data.phantom.cohort import cells, quotas, under_represented
 from kneefair_jax.errors import InputError
 
@@ -126,7 +127,7 @@ def test_a_case_depends_on_seed_and_index_alone():
 def test_groups_alone_change_nothing():
     plain = examples(source(config(), size=SIZE, seed=0))
     renamed = source(config(attributes={"age": {"old": 0.5, "young": 0.5}}), size=SIZE, seed=0)
-    zero = source(config(bias={"race=B": {"morphology": 0.0, "noise": 0}}), size=SIZE, seed=0)
+    zero = source(config(bias={"race=B": dict.fromkeys(CASE_SWITCHES, 0.0)}), size=SIZE, seed=0)
     for cohort in (renamed, zero):
         for a, b in zip(plain, examples(cohort), strict=True):
             np.testing.assert_array_equal(a.image, b.image)

@@ -68,19 +68,33 @@ def test_window_and_polarity_by_hand():
 def test_inversion_and_seams():
     plain = dict.fromkeys(("seam", "collimation", "text", "inverted", "unexposed"), -1.0)
     grey = jnp.full((40, 40), 0.3)
-    finish = lambda **c: np.asarray(overlay.finish(jax.random.key(4), grey, plain | c))
+    finish = lambda **c: np.asarray(overlay.finish(jax.random.key(4), grey, plain | c)[0])
     np.testing.assert_array_equal(finish(), grey)
     np.testing.assert_allclose(finish(inverted=0.1), 0.7, atol=1e-6)
     assert (finish(text=0.1) == 1).any() and (finish(text=0.1) == np.float32(0.3)).mean() > 0.7
     assert len(np.unique(finish(seam=0.1).round(4))) in (2, 3)  # above, below, and perhaps the line
-    for unexposed, outside in ((-1.0, 0.0), (1.0, 1.0)):
-        edges = np.stack(
-            [
-                np.asarray(overlay.finish(k, grey, plain | {"collimation": 0.1, "unexposed": unexposed}))
-                for k in jax.random.split(jax.random.key(0), 6)
-            ]
-        )
-        assert (np.abs(edges - outside) < 0.02).any() and edges[:, 20, 20] == pytest.approx(0.3, abs=0.02)
+
+
+@pytest.mark.parametrize(("unexposed", "outside"), [(-1.0, 0.0), (1.0, 1.0)])
+def test_outside_the_beam_there_is_neither_picture_nor_mask(unexposed, outside):
+    film = dict.fromkeys(("seam", "text", "inverted"), -1.0) | {"collimation": 0.1, "unexposed": unexposed}
+    dark = 0
+    for key in jax.random.split(jax.random.key(0), 6):
+        grey, lit = overlay.finish(key, jnp.full((60, 60), 0.3), film)
+        assert lit[30, 30] and grey[30, 30] == pytest.approx(0.3, abs=0.02)
+        # Half of the way to the film's shade is where the beam ends.
+        np.testing.assert_array_equal(lit, abs(grey - outside) > abs(0.3 - outside) / 2)
+        dark += int((~lit).sum())
+    assert dark > 100
+
+
+def test_blur_acts_on_what_arrives():
+    """At the edge of lead, half of a pixel's light is half of the light, not half of the attenuation."""
+    rays = jnp.where(jnp.arange(60)[None, :] < 30, 1.5, 7.5) * jnp.ones((60, 1))
+    signal = expose(rays, noise=0.0, blur_pixels=2.0)
+    arriving = np.exp(1.5 - np.asarray(rays[30], float))
+    expected = -np.log(gaussian_filter1d(arriving, np.sqrt(4 + 1 / 12 + 0.02**2), mode="nearest", truncate=8))
+    np.testing.assert_allclose(signal[30, 10:50], expected[10:50], atol=0.02)
 
 
 def test_chord_by_hand():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.ndimage import distance_transform_edt
 
 from kneefair_jax.data.phantom import Bias, draw_case, source
 from kneefair_jax.data.phantom.bias import ANNOTATION_MM, CASE_SWITCHES, SWITCHES
@@ -26,28 +27,33 @@ def statistics(phantom):
     def mean(values, where):
         return (values * where).sum() / jnp.maximum(where.sum(), 1)
 
+    # Soft tissue beside the shafts, within 12 mm of bone: a limb's own shape plays no part.
+    reach = round(12 / FOV * bone.shape[0])
+    around = jax.lax.reduce_window(bone, False, jnp.logical_or, (2 * reach + 1,) * 2, (1, 1), "SAME")
+
     return {
         "bone area": bone.mean(),
         "grade": phantom.grade.max().astype(jnp.float32),
         "contour": (phantom.label > 0).mean() - bone.mean(),
-        "bone contrast": mean(grey, bone) - mean(grey, tissue),
+        "bone contrast": mean(grey, bone) - mean(grey, around & tissue),
         "roughness": mean(jnp.abs(jnp.diff(grey, axis=1)), within),
         "limb": (grey > 12).mean(),
         "corner": grey[:12, :12].max(),
     }
 
 
-# Y: moves, n: does not, -: may. Less mineral lets more of the beam through, so contrast moves the noise; a wider limb
-# fills more of the picture and scatters more; other bones and worn joints are other pictures too.
+# + and -: must grow or shrink, 0: must stay, a point: may be either. Less mineral lets more of the beam through, so
+# contrast moves the noise too; a wider limb fills more of the picture and scatters more, which takes contrast and, with
+# the photons that it adds, noise; other bones and worn joints are other pictures in ways that nobody has to state.
 TABLE = """
                bone area  grade  contour  bone contrast  roughness  limb  corner
-morphology     Y          n      n        -              -          n     n
-contrast       n          n      n        Y              Y          n     n
-noise          n          n      n        -              Y          -     -
-soft_tissue    n          n      n        -              -          Y     -
-osteophytes    Y          Y      n        -              -          n     n
-annotation     n          n      Y        n              n          n     n
-marker         n          n      n        -              n          -     Y
+morphology     -          0      0        .              .          0     0
+contrast       0          0      0        -              -          0     0
+noise          0          0      0        0              +          0     0
+soft_tissue    0          0      0        -              -          +     .
+osteophytes    +          +      0        .              .          0     0
+annotation     0          0      +        0              0          0     0
+marker         0          0      0        0              0          .     +
 """
 
 
@@ -74,15 +80,15 @@ def measured(switch):
 @pytest.mark.parametrize("switch", CASE_SWITCHES)
 def test_a_switch_moves_what_it_must_and_nothing_else(switch):
     plain, biased = measured(None), measured(switch)
-    for name, moves in declared()[switch].items():
+    for name, sign in declared()[switch].items():
         change = biased[name] - plain[name]
-        effect = abs(change.mean()) / (plain[name].std() + 1e-9)
         # In units of the spread between knees; the keys are the same, so chance plays no part.
-        if moves == "Y":
-            assert effect > 0.2, (switch, name, effect)
-            assert stats.ttest_1samp(change, 0).pvalue < 1e-4
-        elif moves == "n":
-            assert effect < 0.1, (switch, name, effect)
+        effect = change.mean() / (plain[name].std() + 1e-9)
+        if sign in "+-":
+            assert effect * {"+": 1, "-": -1}[sign] > 0.12, (name, effect)
+            assert stats.ttest_1samp(change, 0).pvalue < 1e-3, name
+        elif sign == "0":
+            assert abs(effect) < 0.06, (name, effect)
 
 
 def test_the_table_is_complete():
@@ -96,13 +102,13 @@ def test_annotation_moves_the_contour_by_the_stated_length():
     half, full = (draw(jnp.float32(strength)) for strength in (0.5, 1.0))
     np.testing.assert_array_equal(half.exact, full.exact)
     np.testing.assert_array_equal(half.image, full.image)
-    # The patella lies inside the femur, so that its outline is free all around: area grows by perimeter x d + pi d^2.
-    exact, spacing = np.asarray(full.exact) == 4, 140 / 256
-    inner = exact[1:-1, 1:-1] & exact[:-2, 1:-1] & exact[2:, 1:-1] & exact[1:-1, :-2] & exact[1:-1, 2:]
-    perimeter = 0.5 * np.pi / 2 * (exact.sum() - inner.sum()) * spacing * 1.41
+    # By another library: how far each pixel outside of the true patella, which hides all else, is from it.
+    spacing = 140 / 256
+    outside = distance_transform_edt(np.asarray(full.exact) != 4) * spacing
     for phantom, d in ((half, ANNOTATION_MM / 2), (full, ANNOTATION_MM)):
-        grown = ((np.asarray(phantom.label) == 4).sum() - exact.sum()) * spacing**2
-        assert grown == pytest.approx(perimeter * d + np.pi * d**2, rel=0.15)
+        annotated = np.asarray(phantom.label) == 4
+        assert annotated[outside < d - spacing].all()
+        assert not annotated[outside > d + spacing].any()
 
 
 def test_the_marker_is_there_as_often_as_it_should():
@@ -117,41 +123,37 @@ def test_the_marker_is_there_as_often_as_it_should():
     assert stats.binomtest(int(differs.sum()), 200, 0.5).pvalue > 1e-3
 
 
-COHORTS, PATIENTS = 1000, 24
+COHORTS, PATIENTS = 1000, 16
 
 
-def test_without_bias_groups_differ_as_often_as_chance_has_it():
-    """A two-sample test at 5 % over 1,000 cohorts, on statistics of pictures and of shapes."""
+def of_pictures(cohort):
+    """What can be told of a cohort's pictures, shapes and grades; f64[cases, statistics]."""
+    rows = []
+    for example, grade in zip(cohort.read(range(PATIENTS)), cohort.cases["kl"], strict=True):
+        grey, bone = example.image[:, :, 0].astype(float), example.label > 0
+        tissue = ~bone & (grey > 12)
+        rough = np.abs(np.diff(grey, axis=1))[bone[:, 1:] & bone[:, :-1]]
+        contrast = grey[bone].mean() - grey[tissue].mean()
+        rows.append([bone.mean(), int(grade), contrast, rough.mean(), (grey > 12).mean(), grey[:5, :5].max()])
+    return np.array(rows)
+
+
+def test_at_strength_0_groups_differ_as_often_as_chance_has_it():
+    """A two-sample test at 5 % over 1,000 cohorts."""
     config = {
         "patients": PATIENTS,
         "knees_per_patient": 1,
         "bilateral": False,
-        "attributes": {"group": {"A": 2 / 3, "B": 1 / 3}},
+        "attributes": {"group": {"A": 0.5, "B": 0.5}},
         "bias": {"group=B": dict.fromkeys(SWITCHES, 0.0)},
         "fov_mm": (FOV, FOV),
         "randomisation": (0.0, 0.0),
         "masks": "annotated",
     }
-    size = (24, 24)
-    of_b = np.array(
-        [(source(config, size=size, seed=c).cases["group"] == "B").to_numpy() for c in range(COHORTS)]
-    )
-
-    @jax.jit
-    def cohort(seed):
-        def one(patient):
-            key = jax.random.fold_in(jax.random.key(seed), patient)
-            drawn = statistics(draw_case(key, patient % 2, size=size, fov_mm=FOV))
-            return jnp.stack(
-                [drawn[name] for name in ("bone area", "grade", "bone contrast", "roughness", "limb")]
-            )
-
-        return jax.vmap(one)(jnp.arange(PATIENTS))
-
-    values = np.array([cohort(jnp.uint32(c)) for c in range(COHORTS)])  # [cohort, patient, statistic]
-    for k in range(values.shape[2]):
-        rejected = sum(
-            stats.ttest_ind(values[c, of_b[c], k], values[c, ~of_b[c], k], equal_var=False).pvalue < 0.05
-            for c in range(COHORTS)
-        )
-        assert stats.binomtest(int(rejected), COHORTS, 0.05).pvalue > 1e-3, (k, rejected)
+    pvalues = []
+    for seed in range(COHORTS):
+        cohort = source(config, size=(24, 24), seed=seed)
+        values, of_b = of_pictures(cohort), (cohort.cases["group"] == "B").to_numpy()
+        pvalues.append(stats.ttest_ind(values[of_b], values[~of_b], equal_var=False).pvalue)
+    for rejected in (np.array(pvalues) < 0.05).sum(axis=0):
+        assert stats.binomtest(int(rejected), COHORTS, 0.05).pvalue > 1e-3, rejected
