@@ -1,8 +1,9 @@
 """A config's `data` section -> the cohort: its source of cases, with every case in a split."""
 
+from collections import ChainMap
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -124,10 +125,14 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
 def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ()) -> Cohort | None:
     """The cohort in the folder `data.external`, for evaluation alone; None where there is none.
 
-    It has the layout of `configs/folder.py`; of the main cohort's attributes, those that it has no column for are
-    missing in every case. Its labels are those of the main
-    cohort, or those that `data.external_structures` names, unions of the main cohort's structures included; `without`
-    as for `load`.
+    It has the layout of `configs/folder.py`. Its labels are those of the main cohort, or those that
+    `data.external_structures` names, unions of the main cohort's structures included. Attributes of the main cohort
+    that it has no column for are missing in every case.
+
+    Args:
+        data: the config's `data` section; its `metadata`, `bins` and `on_broken` are for this folder too.
+        main: the cohort to train on.
+        without: case ids to leave out: those of cases that cannot be read.
 
     Raises:
         InputError: it cannot be used, has structures that the main cohort has not, or shares a patient with it.
@@ -136,14 +141,9 @@ def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ())
         return None
     columns = metadata.read(Path(data.external) / data.metadata).columns
     there = [name for name in main.attributes if name in columns]
-    settings = {
-        "root": data.external,
-        "metadata": data.metadata,
-        "structures": data.external_structures or ",".join(main.structures),
-        "attributes": there,
-        "bins": data.bins,
-        "split_column": "",
-    }
+    structures = data.external_structures or ",".join(main.structures)
+    its_own = {"root": data.external, "structures": structures, "attributes": there, "split_column": ""}
+    settings = ChainMap[str, Any](its_own, data)
     source = folder.source(settings, size=tuple(data.size), channels=main.grid[2])
     anatomy.translation(main.structures, source.structures)
     cases = _kept(source, without).assign(split=EXTERNAL)

@@ -59,7 +59,7 @@ def test_an_external_cohort_may_have_other_labels_and_fewer_columns(tmp_path):
     made.external_structures = "whole femur,tibia"
     external = load.load_external(made, main)
     assert external.structures == ("whole femur", "tibia") and external.grid == (16, 16, 1)
-    assert set(external.cases["sex"]) == {"female", "male"}
+    assert set(external.cases["sex"]) == {"f", "m"}
     assert set(external.cases["side"]) == {groups.MISSING}
     made.external_structures = "whole femur,hip"
     with pytest.raises(InputError, match="'hip' is none of"):
