@@ -100,6 +100,7 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
         raise InputError(f"config.data.attributes: {reserved[0]!r} is a column of the results; rename yours")
     if absent := [name for name in attributes if name not in cases]:
         raise InputError(f"config.data.attributes: the cases have no {absent[0]!r}; there is {list(cases)}")
+    cases = cases.assign(**{name: _levels(cases[name], data) for name in attributes})
     if "split" in cases and data.folds:
         raise InputError("config.data.folds: the cases come with a split; set data.split_column='' for folds")
     if "split" not in cases:
@@ -151,6 +152,20 @@ def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ())
     cases = cases.assign(**{name: unknown for name in main.attributes if name not in there})
     cohort.check_apart(main.cases, cases)
     return Cohort(source, cases, main.attributes, source.structures, main.grid, main.named)
+
+
+def _levels(values: pd.Series, data: ConfigDict) -> pd.Series:
+    """An attribute's column as groups: as it is, or numbers in the bins that `data.bins` names."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values
+    name = values.name
+    edges = data.get("bins", {}).get(name)
+    if edges is None:
+        raise InputError(
+            f"config.data.attributes: {name!r} holds {values.nunique()} different numbers; set data.bins for it in "
+            "the config, or name another attribute"
+        )
+    return groups.binned(values, edges)
 
 
 def _kept(source: Source, without: Collection[str]) -> pd.DataFrame:
