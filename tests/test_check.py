@@ -84,9 +84,7 @@ def test_what_is_wrong_is_named_by_case(root, tmp_path, capsys):
 
 
 def test_an_external_cohort_is_read_too(root, tmp_path, capsys):
-    other = folder(tmp_path / "other")
-    table = pd.read_csv(other / "metadata.csv")
-    table.assign(patient_id="x" + table["patient_id"]).to_csv(other / "metadata.csv", index=False)
+    other = folder(tmp_path / "other", patient="x")
     (other / "images/3.png").write_bytes((root / "images/20.png").read_bytes())
     (other / "masks/3.png").write_bytes((root / "masks/20.png").read_bytes())
     modes.check(config(root, external=str(other)), tmp_path / "run")
