@@ -45,7 +45,7 @@ def run(main: Prepared, external: Prepared | None, directory: Path, say: Callabl
     found: dict[str, Any] = {
         "schema": 1,
         "groups": counts.reset_index().to_dict("records"),
-        "notes": _notes(main, external),
+        "notes": cohorts.varying(main.cohort.cases, main.cohort.attributes),
         "near_duplicates": _near_duplicates(parts, readings),
         **{name: _of_part(part, readings[name]) for name, part in parts.items()},
     }
@@ -90,16 +90,6 @@ def _read(prepared: Prepared) -> Reading:
         thumbnails.append(duplicates.thumbnail(example["image"]))
     index = pd.Index(prepared.cohort.cases["case_id"], name="case_id")
     return Reading(pd.DataFrame(measured, index=index), np.stack(thumbnails))
-
-
-def _notes(main: Prepared, external: Prepared | None) -> list[str]:
-    # The loader refuses a patient on two sides; a check says that it has looked.
-    patients = main.cohort.cases["patient_id"].nunique()
-    notes = [f"no patient is in two splits ({patients} patients)"]
-    if external:
-        others = external.cohort.cases["patient_id"].nunique()
-        notes.append(f"no patient of the external cohort is in the cohort ({others} patients)")
-    return notes + cohorts.varying(main.cohort.cases, main.cohort.attributes)
 
 
 def _near_duplicates(parts: dict[str, Prepared], readings: dict[str, Reading]) -> list[dict[str, Any]]:

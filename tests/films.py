@@ -7,8 +7,8 @@ import pandas as pd
 from PIL import Image
 
 
-def folder(directory: Path) -> Path:
-    """Twenty-four films with a disc and a square on them."""
+def folder(directory: Path, patient: str = "p") -> Path:
+    """Twenty-four films with a disc and a square on them; the patients are `{patient}0`, `{patient}1`, ..."""
     rng = np.random.default_rng(0)
     rows = []
     for name in ("images", "masks"):
@@ -20,7 +20,7 @@ def folder(directory: Path) -> Path:
         image = np.clip(mask * 60 + rng.normal(80, 10, mask.shape), 0, 255).astype(np.uint8)
         Image.fromarray(image).save(directory / f"images/{i}.png")
         Image.fromarray(mask).save(directory / f"masks/{i}.png")
-        rows.append([f"c{i}", f"p{i // 2}", f"images/{i}.png", f"masks/{i}.png"])
+        rows.append([f"c{i}", f"{patient}{i // 2}", f"images/{i}.png", f"masks/{i}.png"])
         rows[-1] += ["fm"[i // 2 % 2], 40 + 3 * i if i < 22 else "", 0.5]
     columns = ["case_id", "patient_id", "image", "mask", "sex", "age", "spacing_mm"]
     pd.DataFrame(rows, columns=columns).to_csv(directory / "metadata.csv", index=False)

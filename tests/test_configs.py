@@ -36,6 +36,10 @@ def shrunk(name, root):
         config.data.masks = f"{config.data.root}/masks"
     if "phantom" in config.data:
         config.data.phantom.patients = 40
+    if "external" in config.data:
+        config.data.external = str(films.folder(root.with_name("external"), patient="q"))
+    if config.data.source == "phantom" and "external" in config.data:
+        config.data.external_structures = "whole femur,tibia"
     config.lock()
     return config
 

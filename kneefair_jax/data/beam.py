@@ -5,6 +5,7 @@ must see the source's files, and the store's folder, under the paths that the co
 """
 
 import json
+import pickle
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from apache_beam.runners import create_runner
 from kneefair_jax.data.preparation import Outcome, Read, outcome
 from kneefair_jax.errors import InputError
 
-_OUTCOMES = "outcomes"
+_OUTCOMES, _READ = "outcomes", "read.pickle"
 
 
 class ReadCases(beam.PTransform):
@@ -27,7 +28,7 @@ class ReadCases(beam.PTransform):
     """
 
     def __init__(self, read: Read, rows: int, folder: Path, chunk: int):
-        """Reads `chunk` rows at a time; `read` is pickled."""
+        """Reads `chunk` rows at a time; `read` is pickled into `folder`, as a job must not be of 10 MB or more."""
         super().__init__()
         self._read = read
         self._spans = [(start, min(start + chunk, rows)) for start in range(0, rows, chunk)]
@@ -35,19 +36,24 @@ class ReadCases(beam.PTransform):
 
     def expand(self, pipeline: Any) -> Any:
         """Beam's part of it."""
+        path = self._folder / _READ
+        path.write_bytes(pickle.dumps(self._read))
         read = (
             pipeline
             | beam.Create(self._spans)
             | beam.Reshuffle()  # or one worker would be given all of it
-            | beam.ParDo(_Read(self._read)).with_outputs(_OUTCOMES, main="records")
+            | beam.ParDo(_Read(path)).with_outputs(_OUTCOMES, main="records")
         )
         _ = read[_OUTCOMES] | beam.Map(json.dumps) | beam.io.WriteToText(str(self._folder / _OUTCOMES))
         return read.records
 
 
 class _Read(beam.DoFn):
-    def __init__(self, read: Read):
-        self._read = read
+    def __init__(self, path: Path):
+        self._path = path
+
+    def setup(self) -> None:
+        self._read: Read = pickle.loads(self._path.read_bytes())
 
     def process(self, span: tuple[int, int]) -> Iterator[Any]:
         rows = range(*span)

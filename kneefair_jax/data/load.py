@@ -1,8 +1,9 @@
 """A config's `data` section -> the cohort: its source of cases, with every case in a split."""
 
+from collections import ChainMap
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -99,6 +100,7 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
         raise InputError(f"config.data.attributes: {reserved[0]!r} is a column of the results; rename yours")
     if absent := [name for name in attributes if name not in cases]:
         raise InputError(f"config.data.attributes: the cases have no {absent[0]!r}; there is {list(cases)}")
+    cases = cases.assign(**{name: _levels(cases[name], data) for name in attributes})
     if "split" in cases and data.folds:
         raise InputError("config.data.folds: the cases come with a split; set data.split_column='' for folds")
     if "split" not in cases:
@@ -124,10 +126,14 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
 def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ()) -> Cohort | None:
     """The cohort in the folder `data.external`, for evaluation alone; None where there is none.
 
-    It has the layout of `configs/folder.py`; of the main cohort's attributes, those that it has no column for are
-    missing in every case. Its labels are those of the main
-    cohort, or those that `data.external_structures` names, unions of the main cohort's structures included; `without`
-    as for `load`.
+    It has the layout of `configs/folder.py`. Its labels are those of the main cohort, or those that
+    `data.external_structures` names, unions of the main cohort's structures included. Attributes of the main cohort
+    that it has no column for are missing in every case.
+
+    Args:
+        data: the config's `data` section; its `metadata`, `bins` and `on_broken` are for this folder too.
+        main: the cohort to train on.
+        without: case ids to leave out: those of cases that cannot be read.
 
     Raises:
         InputError: it cannot be used, has structures that the main cohort has not, or shares a patient with it.
@@ -136,14 +142,9 @@ def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ())
         return None
     columns = metadata.read(Path(data.external) / data.metadata).columns
     there = [name for name in main.attributes if name in columns]
-    settings = {
-        "root": data.external,
-        "metadata": data.metadata,
-        "structures": data.external_structures or ",".join(main.structures),
-        "attributes": there,
-        "bins": data.bins,
-        "split_column": "",
-    }
+    structures = data.external_structures or ",".join(main.structures)
+    its_own = {"root": data.external, "structures": structures, "attributes": there, "split_column": ""}
+    settings = ChainMap[str, Any](its_own, data)
     source = folder.source(settings, size=tuple(data.size), channels=main.grid[2])
     anatomy.translation(main.structures, source.structures)
     cases = _kept(source, without).assign(split=EXTERNAL)
@@ -151,6 +152,20 @@ def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ())
     cases = cases.assign(**{name: unknown for name in main.attributes if name not in there})
     cohort.check_apart(main.cases, cases)
     return Cohort(source, cases, main.attributes, source.structures, main.grid, main.named)
+
+
+def _levels(values: pd.Series, data: ConfigDict) -> pd.Series:
+    """An attribute's column as groups: as it is, or numbers in the bins that `data.bins` names."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values
+    name = values.name
+    edges = data.get("bins", {}).get(name)
+    if edges is None:
+        raise InputError(
+            f"config.data.attributes: {name!r} holds {values.nunique()} different numbers; set data.bins for it in "
+            "the config, or name another attribute"
+        )
+    return groups.binned(values, edges)
 
 
 def _kept(source: Source, without: Collection[str]) -> pd.DataFrame:

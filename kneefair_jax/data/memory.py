@@ -1,5 +1,6 @@
 """Cases that stay in memory once they were read: unpacking a record costs more than everything after it."""
 
+import threading
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ class Kept:
         self._cases = cases
         self._free = limit
         self._kept: dict[int, dict[str, np.ndarray]] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._cases)
@@ -32,9 +34,10 @@ class Kept:
             return kept
         case = self._cases[row]
         size = sum(array.nbytes for array in case.values())
-        if size <= self._free:
-            for array in case.values():
-                array.flags.writeable = False  # whoever changes it changes it for everyone
-            self._free -= size
-            self._kept[row] = case
-        return case
+        with self._lock:
+            if row not in self._kept and size <= self._free:
+                for array in case.values():
+                    array.flags.writeable = False  # whoever changes it changes it for everyone
+                self._free -= size
+                self._kept[row] = case
+        return self._kept.get(row, case)

@@ -1,7 +1,6 @@
 """Shares of batches in whole cases: a share of 2.4 in 8 is 2 in some batches and 3 in others. In which?"""
 
 from collections.abc import Sequence
-from functools import cmp_to_key
 from math import gcd
 
 import numpy as np
@@ -15,9 +14,10 @@ def prefix_counts(shares: Sequence[int], batch_size: int) -> np.ndarray:
     T B s_g can be whole, nothing is left over.
 
     The cases beyond floor(B s_g) are unit jobs of G tasks of rate < 1 on as many processors as a batch has places
-    left, to be kept within one of their due at all times: fair scheduling, which the PF order of Baruah, Cohen,
-    Plaxton and Varvel (Proportionate progress, Algorithmica 1996) always achieves. The obvious rule, a place to
-    whoever is furthest behind, now and then misses by more than one (from five groups on).
+    left, to be kept within one of their due at all times: proportionate fairness (Baruah, Cohen, Plaxton and Varvel,
+    Algorithmica 1996), which the order PD2 always achieves (Anderson and Srinivasan, Journal of Computer and System
+    Sciences 2004). The obvious rule, a place to whoever is furthest behind, now and then misses by more than one (from
+    five groups on).
 
     Args:
         shares: G positive whole numbers.
@@ -33,28 +33,29 @@ def prefix_counts(shares: Sequence[int], batch_size: int) -> np.ndarray:
     due = [int(r) for r in rest]  # of `total`, in each batch
     extra = [0] * len(shares)
 
-    def order(g: int, h: int) -> int:
-        """PF: the earlier deadline first; of equal ones that which overlaps the next job's time, and so on."""
-        i, j = extra[g] + 1, extra[h] + 1
-        while (due[g], i) != (due[h], j):
-            (end_g, over_g), (end_h, over_h) = _deadline(i, due[g], total), _deadline(j, due[h], total)
-            if end_g != end_h:
-                return end_g - end_h
-            if not (over_g and over_h):
-                return over_h - over_g
-            i, j = i + 1, j + 1
-        return 0
-
+    urgency = [_urgency(1, rate, total) for rate in due]
     rows = [[0] * len(shares)]
-    for batch in range(period):
-        released = [g for g in range(len(shares)) if extra[g] * total < (batch + 1) * due[g]]
-        for g in sorted(released, key=cmp_to_key(order))[:places]:
+    for batch in range(1, period + 1):
+        released = [g for g, rate in enumerate(due) if extra[g] * total < batch * rate]
+        for g in sorted(released, key=urgency.__getitem__)[:places]:
             extra[g] += 1
-        rows.append([(batch + 1) * int(w) + e for w, e in zip(whole, extra, strict=True)])
+            urgency[g] = _urgency(extra[g] + 1, due[g], total)
+        rows.append([batch * int(w) + e for w, e in zip(whole, extra, strict=True)])
     return np.array(rows)
 
 
-def _deadline(job: int, due: int, total: int) -> tuple[int, bool]:
-    """The batch by whose end a job must be done, and whether the time of the next job has begun before it."""
-    batches, rest = divmod(job * total, due)
-    return batches + (rest > 0), rest > 0
+def _urgency(job: int, due: int, total: int) -> tuple[int, int, int]:
+    """PD2's place of a task's job, the least first; `due / total` is the task's rate.
+
+    The earlier deadline comes first: the batch by whose end the job must be done. Of equal ones, that first which
+    overlaps the next job's time; of such, a task of rate 1/2 or more by its group deadline, the latest first: until
+    then, each job that is done at its deadline leaves the next one a single batch.
+    """
+    if not due:
+        return 0, 0, 0  # never released
+    deadline = -(-job * total // due)
+    if not job * total % due:
+        return deadline, 0, 0
+    idle = total - due
+    group_deadline = -(-total * -(-deadline * idle // total) // idle) if 2 * due >= total else 0
+    return deadline, -1, -group_deadline

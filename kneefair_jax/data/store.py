@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -22,6 +22,7 @@ from kneefair_jax.errors import InputError
 
 DIGEST_FILE = "content.json"
 ON_BROKEN = ("stop", "skip")
+_LOCK = ".lock"
 
 
 class BrokenCasesError(InputError):
@@ -106,24 +107,32 @@ def prepare_all(
     if options.beam:
         _check_beam(sources, options.beam)
     absent = [path for path in (directory, *directory.parents) if not path.exists()]
-    new = [folder for folder in (_folder(*one, directory) for one in sources) if not _is_whole(folder)]
-    try:
-        for source, grid in sources:
-            folder = _folder(source, grid, directory)
-            if not _is_whole(folder):
-                with _alone(folder, options.say):
-                    if not _is_whole(folder):  # nobody else has made it meanwhile
-                        _write(source, grid, directory, options)
-        return [
-            _open(source, _folder(source, grid, directory), options.on_broken) for source, grid in sources
-        ]
-    except BrokenCasesError:
-        for folder in new:
-            shutil.rmtree(folder, ignore_errors=True)
-        for path in (directory / CaseStore.name, *absent):
-            with contextlib.suppress(OSError):  # not empty
-                path.rmdir()
-        raise
+    folders = [_folder(source, grid, directory) for source, grid in sources]
+    with contextlib.ExitStack() as locks:
+        # All of them, to the end: what this call may have to remove again, nobody else has begun to use.
+        for folder in sorted({folder for folder in folders if not _is_whole(folder)}):
+            locks.enter_context(_alone(folder, options.say))
+        written: list[Path] = []
+        try:
+            for (source, grid), folder in zip(sources, folders, strict=True):
+                if not _is_whole(folder):
+                    written.append(folder)
+                    _write(source, grid, directory, options)
+            return [
+                _open(source, folder, options.on_broken)
+                for (source, _), folder in zip(sources, folders, strict=True)
+            ]
+        except BrokenCasesError:
+            for folder in written:
+                shutil.rmtree(folder, ignore_errors=True)
+            for folder in folders:  # where only a lock was laid
+                with contextlib.suppress(OSError):
+                    if {path.name for path in folder.iterdir()} == {_LOCK}:
+                        shutil.rmtree(folder)
+            for path in (directory / CaseStore.name, *absent):
+                with contextlib.suppress(OSError):  # not empty
+                    path.rmdir()
+            raise
 
 
 def check_options(options: Options) -> None:
@@ -153,16 +162,31 @@ def _is_whole(folder: Path) -> bool:
 @contextlib.contextmanager
 def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Holds a lock that ends with the process, however that ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another process that prepares the same cases")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            pass  # a file system without locks
+    while (file := _lock(folder / _LOCK, say)) is None:
+        pass
+    with file:
         yield
+
+
+def _lock(path: Path, say: Callable[[str], None]) -> TextIO | None:
+    """The file, locked; None if whoever had the lock removed it with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as opened:
+        try:
+            file = opened.enter_context(path.open("w"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("waiting for another process that prepares the same cases")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError:
+                pass  # a file system without locks
+            if not os.path.samefile(file.fileno(), path):
+                return None
+        except FileNotFoundError:
+            return None
+        opened.pop_all()
+        return file
 
 
 def _check_beam(sources: Sequence[tuple[Source, tuple[int, int, int]]], flags: str) -> None:
@@ -191,7 +215,7 @@ def _write(source: Source, grid: tuple[int, int, int], directory: Path, options:
     temporary = final / f"{DIGEST_FILE}.{os.getpid()}"
     temporary.write_text(json.dumps(content))
     temporary.replace(final / DIGEST_FILE)  # last: a store without this file is not finished
-    shutil.rmtree(scratch)
+    shutil.rmtree(scratch, ignore_errors=True)  # whoever opens the store meanwhile removes it too
 
 
 def _write_here(

@@ -52,7 +52,9 @@ class Checkpoints:
     def records(self) -> list[selection.Record]:
         """Step and validation scores of every checkpoint there is, the earliest first."""
         self._manager.wait_until_finished()
-        return [{"step": step, **self._manager.metrics(step)} for step in sorted(self._manager.all_steps())]
+        scores = {step: self._manager.metrics(step) for step in sorted(self._manager.all_steps())}
+        # Deleting is not atomic: whoever is killed at it leaves a checkpoint, which was not wanted, without its scores.
+        return [{"step": step, **metrics} for step, metrics in scores.items() if metrics is not None]
 
     def latest(self) -> int | None:
         """The newest whole checkpoint's step."""

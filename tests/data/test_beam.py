@@ -1,5 +1,7 @@
 """Preparation by Apache Beam, in its own environment: `make test-beam`."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,26 @@ def test_broken_cases_stop_it_and_leave_nothing(tmp_path, broken, words):
     with pytest.raises(InputError, match=words):
         store.prepare(source(20, broken=broken), GRID, tmp_path / "s", beam=DIRECT, chunk=4)
     assert not (tmp_path / "s").exists()
+
+
+def test_a_job_is_small_however_much_the_source_holds(tmp_path):
+    """A request to start a job may have 10 MB; a folder of 100,000 films is more."""
+    import apache_beam
+
+    from kneefair_jax.data import beam
+
+    given = source()
+    heavy = given._replace(read=partial(_read_with, np.random.default_rng(0).bytes(2**20), given.read))
+    pipeline = apache_beam.Pipeline()
+    _ = pipeline | beam.ReadCases(heavy.read, 12, tmp_path, 4)
+    assert len(pipeline.to_runner_api().SerializeToString()) < 2**18
+    cases = store.prepare(heavy, GRID, tmp_path / "s", beam=DIRECT)
+    assert cases.digest == store.prepare(given, GRID, tmp_path / "plain").digest
+
+
+def _read_with(weight, read, rows):
+    del weight
+    return read(rows)
 
 
 def test_many_records_in_several_shards_keep_their_order(tmp_path, monkeypatch):

@@ -59,8 +59,26 @@ def test_an_external_cohort_may_have_other_labels_and_fewer_columns(tmp_path):
     made.external_structures = "whole femur,tibia"
     external = load.load_external(made, main)
     assert external.structures == ("whole femur", "tibia") and external.grid == (16, 16, 1)
-    assert set(external.cases["sex"]) == {"female", "male"}
+    assert set(external.cases["sex"]) == {"f", "m"}
     assert set(external.cases["side"]) == {groups.MISSING}
     made.external_structures = "whole femur,hip"
     with pytest.raises(InputError, match="'hip' is none of"):
         load.load_external(made, main)
+
+
+def test_an_attribute_of_numbers_is_binned_or_refused():
+    """A phantom's table holds what was planted, as numbers."""
+    made = phantom_config.get_config().data
+    made.update({"size": (16, 16), "attributes": ("sex", "fov_mm"), "fractions": (0.6, 0.2, 0.2)})
+    made.phantom.patients = 20
+    for name in ("fov_mm", "randomisation"):
+        made.attributes = ("sex", name)
+        with pytest.raises(InputError, match=f"'{name}' holds 20 different numbers; set data.bins"):
+            load.load(made, 0)
+    made.attributes = ("sex", "fov_mm")
+    made.bins.fov_mm = (120.0, 200.0)
+    cohort = load.load(made, 0)
+    width = cohort.source.cases["fov_mm"]
+    assert cohort.cases["fov_mm"].cat.categories.tolist() == ["<=120", "120-200", ">200"]
+    assert ((cohort.cases["fov_mm"] == "<=120") == (width <= 120)).all()
+    assert ((cohort.cases["fov_mm"] == ">200") == (width > 200)).all()

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 
@@ -33,3 +35,24 @@ def test_nobody_changes_a_case_that_is_kept():
     cases = Kept(Counted())
     with pytest.raises(ValueError, match="read-only"):
         cases[3]["image"][0] = 1
+
+
+def test_a_case_that_two_read_at_once_takes_its_room_once():
+    both = threading.Barrier(2, timeout=10)
+
+    class Together(Counted):
+        def __getitem__(self, row):
+            if row == 0:
+                both.wait()
+            return super().__getitem__(row)
+
+    counted = Together()
+    cases = Kept(counted, limit=200)
+    threads = [threading.Thread(target=cases.__getitem__, args=(0,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for _ in range(2):
+        assert (cases[1]["image"] == 1).all() and (cases[0]["image"] == 0).all()
+    assert counted.reads[:2] == [2, 1]

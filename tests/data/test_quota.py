@@ -10,6 +10,11 @@ from kneefair_jax.data.quota import prefix_counts
 @given(shares=st.lists(st.integers(1, 30), min_size=1, max_size=8), batch_size=st.integers(1, 20))
 # Where the rule "a place to whoever is furthest behind" misses.
 @example(shares=[4, 17, 20, 2, 17], batch_size=7)
+# Where a tie of deadlines, or of deadlines that overlap the next job's time, must not go to the first.
+@example(shares=[24, 30, 5, 23], batch_size=13)
+@example(shares=[26, 7, 13, 27, 14], batch_size=6)
+# Nearly equal shares: deadlines are alike for thousands of batches.
+@example(shares=[33331, 33337, 33335], batch_size=8)
 def test_every_batch_and_every_run_of_batches_is_within_one_of_its_due(shares, batch_size):
     counts = prefix_counts(shares, batch_size)
     total, batches = sum(shares), np.arange(len(counts))

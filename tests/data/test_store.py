@@ -251,6 +251,52 @@ def test_two_that_prepare_one_source_do_it_once(tmp_path):
     assert rows_of(log) == list(range(12))
 
 
+@pytest.mark.parametrize("first", store.ON_BROKEN)
+def test_who_refuses_a_store_takes_it_from_nobody(tmp_path, first):
+    log, said, second = tmp_path / "log", [], {"stop": "skip", "skip": "stop"}[first]
+    parts = [(source(3), GRID), (source(12, broken=(11,), seconds=0.03, log=log), GRID)]
+    done = {}
+
+    def prepare(on_broken):
+        try:
+            options = store.Options(on_broken=on_broken, say=said.append)
+            done[on_broken] = store.prepare_all(parts, tmp_path / "s", options)
+        except Exception as error:
+            done[on_broken] = error
+
+    threads = [threading.Thread(target=prepare, args=(on_broken,)) for on_broken in (first, second)]
+    threads[0].start()
+    while threads[0].is_alive() and not log.exists():
+        time.sleep(0.01)
+    threads[1].start()
+    for thread in threads:
+        thread.join(30)
+    assert "waiting for another process" in said[0]
+    assert isinstance(done["stop"], store.BrokenCasesError)
+    for cases, count in zip(done["skip"], (3, 11), strict=True):
+        assert_rows(cases, range(count))
+    assert [
+        len(cases) for cases in store.prepare_all(parts, tmp_path / "s", store.Options(on_broken="skip"))
+    ] == [3, 11]
+    assert len(rows_of(log)) == (24 if first == "stop" else 12)
+
+
+def test_a_refusal_keeps_what_was_read_of_another_source(tmp_path):
+    log = tmp_path / "log"
+
+    def failing(rows):
+        if 8 in rows:
+            raise RuntimeError("power cut")
+        return source(log=log).read(rows)
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        store.prepare(source()._replace(read=failing, portable=False), GRID, tmp_path, chunk=4)
+    with pytest.raises(InputError, match="1 of 5 cases"):
+        store.prepare_all([(source(5, broken=(2,)), GRID), (source(), GRID)], tmp_path, store.Options())
+    assert_rows(store.prepare(source(log=log), GRID, tmp_path, chunk=4), range(12))
+    assert rows_of(log) == list(range(12))
+
+
 def test_progress_is_said_when_it_takes_long(tmp_path, monkeypatch):
     said = []
     store.prepare(source(), GRID, tmp_path / "a", say=said.append, chunk=3)

@@ -1,3 +1,5 @@
+import shutil
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -55,3 +57,12 @@ def test_restored_on_another_number_of_devices(tmp_path):
         restored, _ = Checkpoints(tmp_path).restore(1, like)
         chex.assert_trees_all_equal(restored, state(1))
         assert len(restored.params["w"].sharding.device_set) == devices
+
+
+def test_a_checkpoint_that_was_half_deleted_is_none(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for step, overall in ((1, 0.9), (2, 0.5)):
+        checkpoints.save(state(step), scores(overall), 0.0)
+    checkpoints.close()
+    shutil.rmtree(tmp_path / "1" / "metrics")
+    assert [record["step"] for record in Checkpoints(tmp_path).records()] == [2]

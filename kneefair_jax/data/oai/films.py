@@ -103,7 +103,7 @@ def labels(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
     Raises:
         InputError: it is unreadable, of another size, empty, has labels beyond the scheme, or has the patient's
-            right knee to the right of the left one.
+            right knee to the right of the left one, or of the film's centre where there is but one.
     """
     label = readers.read_mask(path)
     if label.shape != tuple(shape):
@@ -119,8 +119,9 @@ def labels(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         )
     if not label.any():
         raise InputError(f"{path}: the mask is empty; draw it, or remove it")
-    right, left = (np.flatnonzero(of_side(label, side).any(axis=0)) for side in ("right", "left"))
-    if right.size and left.size and right.mean() > left.mean():
+    columns = (np.flatnonzero(of_side(label, side).any(axis=0)) for side in ("right", "left"))
+    right, left = (drawn.mean() if drawn.size else (label.shape[1] - 1) / 2 for drawn in columns)
+    if right > left:
         raise InputError(
             f"{path}: the patient's right knee is drawn at image right, but the OAI's films show it at image left; "
             "swap the labels of the sides, or mirror the mask"

@@ -146,8 +146,9 @@ def test_labels(tmp_path):
     label = films.labels(mask(tmp_path, lambda label: label), (20, 30))
     assert label.dtype == np.uint8 and label[6, 4] == RIGHT and label[6, 22] == LEFT
     assert films.of_side(label, "right").sum() == films.of_side(label, "left").sum() == 24
-    only = films.labels(mask(tmp_path, lambda label: np.where(label == RIGHT, label, 0)), (20, 30))
-    assert not films.of_side(only, "left").any()
+    for one, other in ((RIGHT, "left"), (LEFT, "right")):
+        only = films.labels(mask(tmp_path, lambda label: label * (label == one)), (20, 30))  # noqa: B023
+        assert only.any() and not films.of_side(only, other).any()
 
 
 @pytest.mark.parametrize(
@@ -159,6 +160,8 @@ def test_labels(tmp_path):
         (lambda label: label - 1, "label -1 is outside"),
         (lambda label: label * 0, "the mask is empty"),
         (lambda label: label[:, ::-1], "right knee is drawn at image right"),
+        (lambda label: (label == RIGHT) * np.int16(LEFT), "right knee is drawn at image right"),
+        (lambda label: (label == LEFT) * np.int16(RIGHT), "right knee is drawn at image right"),
     ],
 )
 def test_masks_that_do_not_fit(tmp_path, edit, message):
