@@ -118,13 +118,14 @@ def draw_anatomy(
     own = jax.random.normal(own_key, (count,))
     spread = jnp.clip(jnp.sqrt(1 - KNEE_SHARE) * shared + jnp.sqrt(KNEE_SHARE) * own, -_CLIP, _CLIP)
     mean, biased, deviation = (jnp.array(table, jnp.float32) for table in (TEMPLATE, BIASED, SPREAD))
-    # Twice wider ranges would turn a notch or a joint space inside out.
+    is_angle = jnp.array([name in ANGLES for name in Anatomy._fields])
     values = mean + morphology * (biased - mean) + pose["spread"] * deviation * spread
-    values = jnp.where(mean > 0, jnp.maximum(values, 0.35 * mean), values)
+    # Wide ranges would turn a notch or a joint space inside out.
+    is_size = (mean > 0) & ~is_angle  # and not a shift
+    values = jnp.where(is_size, jnp.maximum(values, 0.35 * mean), values)
     size = 1 + pose["spread"] * SIZE_SPREAD * jnp.clip(
         jax.random.normal(jax.random.fold_in(patient, 1)), -_CLIP, _CLIP
     )
-    is_angle = jnp.array([name in ANGLES for name in Anatomy._fields])
     drawn = Anatomy(*jnp.where(is_angle, values, values * size))
     return _posed(_worn(drawn, grade, pose, spur_key), pose)
 

@@ -37,7 +37,8 @@ def test_every_case_shows_a_knee():
     for label in draw().label:
         rows = [np.flatnonzero((label == bone).any(axis=1)) for bone in (FEMUR, TIBIA, FIBULA, PATELLA)]
         femur, tibia, fibula, patella = rows
-        assert femur[0] == 0 and tibia[-1] == 95 and fibula[-1] == 95  # shafts leave the picture
+        # Shafts leave the picture, or the beam, whose edges may lie 16 % inside of it.
+        assert femur[0] <= 16 and min(tibia[-1], fibula[-1]) >= 79
         assert np.median(femur) < np.median(tibia) and fibula[0] > tibia[0]
         assert len(patella) > 18 and patella[-1] < femur[-1]
 

@@ -134,7 +134,7 @@ def of_pictures(cohort):
         tissue = ~bone & (grey > 12)
         rough = np.abs(np.diff(grey, axis=1))[bone[:, 1:] & bone[:, :-1]]
         contrast = grey[bone].mean() - grey[tissue].mean()
-        rows.append([bone.mean(), int(grade), contrast, rough.mean(), (grey > 12).mean(), grey[:5, :5].max()])
+        rows.append([bone.mean(), int(grade), contrast, rough.mean(), (grey > 12).mean()])
     return np.array(rows)
 
 
