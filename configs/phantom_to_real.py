@@ -6,6 +6,10 @@ Real films with masks, in a folder as in configs/folder.py, are scored by the fi
 
     python launch.py --mode=evaluate --config=configs/phantom_to_real.py --workdir=runs/phantom_to_real \
         --config.data.external=DIR --config.data.external_structures="whole femur,tibia"
+
+Measured on 2 CPU cores that had other work too: 41 min. Test Dice on 480 unseen phantoms as wide as these: femur
+0.955, tibia 0.987, fibula 0.872, patella 0.890. On 150 tight crops by an unrelated, simpler generator (not in this
+repository): whole femur 0.980 (median 0.992), tibia 0.980 (median 0.989), fibula 0.764. No real knee was at hand.
 """
 
 from ml_collections import ConfigDict
