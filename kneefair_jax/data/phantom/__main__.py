@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from kneefair_jax import anatomy
-from kneefair_jax.data.phantom import cohort
+from kneefair_jax.data.phantom import cohort, shares
 from kneefair_jax.data.phantom.bias import CASE_SWITCHES, NO_BIAS, Bias
 from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film, draw_grade
 
@@ -104,8 +104,8 @@ def representation(size: int, patients: int = 60) -> Strip:
     pictures = []
     for strength in STRENGTHS:
         bias = {"group=B": {"representation": strength}}
-        shares = cohort.under_represented({("A",): 2 / 3, ("B",): 1 / 3}, ["group"], bias)
-        counts = cohort.quotas(shares, patients)
+        training = shares.under_represented({("A",): 2 / 3, ("B",): 1 / 3}, ["group"], bias)
+        counts = shares.quotas(training, patients)
         picture = Image.new("RGB", (size, size))
         pen = ImageDraw.Draw(picture)
         across = 10

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +12,7 @@ import pandas as pd
 from kneefair_jax import anatomy, groups
 from kneefair_jax.data.phantom.bias import CASE_SWITCHES, SWITCHES, Bias
 from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film, draw_grade
+from kneefair_jax.data.phantom.shares import cells, quotas, under_represented
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 
@@ -22,54 +22,6 @@ SIDES = ("right", "left")
 SPLITS = ("train", "validation", "test")
 MASKS = ("annotated", "exact")
 GRADES = ("0", "1", "2", "3", "4")
-
-# At strength 1, `representation` leaves a group this share of the training places that it has by its size.
-LEAST_REPRESENTED = 0.05
-
-Cell = tuple[str, ...]  # a level of each attribute
-
-
-def cells(shares: Mapping[str, Mapping[str, float]]) -> dict[Cell, float]:
-    """The share of every intersection of levels: attributes are independent, so it is the product of its levels'."""
-    return {
-        cell: float(np.prod([shares[a][level] for a, level in zip(shares, cell, strict=True)]))
-        for cell in product(*(levels for levels in shares.values()))
-    }
-
-
-def quotas(shares: Mapping[Any, float], count: int) -> dict[Any, int]:
-    """How many of `count` each gets, by largest remainders; equal remainders are served in order.
-
-    Args:
-        shares: name -> share, adding up to 1.
-        count: how many there are to deal.
-
-    Returns:
-        name -> count; they add up to `count`.
-    """
-    names = list(shares)
-    exact = [count * shares[name] for name in names]
-    # The margin keeps a whole number that floating point has put just below itself.
-    counts = [int(np.floor(value + 1e-9)) for value in exact]
-    by_remainder = sorted(range(len(names)), key=lambda i: round(counts[i] - exact[i], 9))
-    for i in by_remainder[: count - sum(counts)]:
-        counts[i] += 1
-    return dict(zip(names, counts, strict=True))
-
-
-def under_represented(
-    shares: Mapping[Cell, float], attributes: Sequence[str], bias: Mapping[str, Mapping[str, float]]
-) -> dict[Cell, float]:
-    """The shares of training places under the switch `representation`; what a group loses goes to the others."""
-    left = {}
-    for cell, share in shares.items():
-        levels = {f"{attribute}={level}" for attribute, level in zip(attributes, cell, strict=True)}
-        strength = max(
-            (s.get("representation", 0.0) for name, s in bias.items() if set(name.split(",")) <= levels),
-            default=0.0,
-        )
-        left[cell] = share * (1 - (1 - LEAST_REPRESENTED) * strength)
-    return {cell: share / sum(left.values()) for cell, share in left.items()}
 
 
 def _patients(settings: Mapping[str, Any]) -> pd.DataFrame:
@@ -294,7 +246,7 @@ def source(
             few = np.asarray(rows[start : start + CHUNK])
             # A short chunk repeats its last case rather than have a shape, and a compilation, of its own.
             padded = np.pad(few, (0, CHUNK - len(few)), mode="edge")
-            these = jax.tree.map(lambda column: column[padded], plan)  # noqa: B023 (used at once)
+            these = jax.tree.map(lambda column, rows=padded: column[rows], plan)
             drawn = jax.device_get(
                 _draw_chunk(jnp.uint32(seed), these, size=tuple(size), bilateral=bilateral)
             )

@@ -147,7 +147,7 @@ def test_labels(tmp_path):
     assert label.dtype == np.uint8 and label[6, 4] == RIGHT and label[6, 22] == LEFT
     assert films.of_side(label, "right").sum() == films.of_side(label, "left").sum() == 24
     for one, other in ((RIGHT, "left"), (LEFT, "right")):
-        only = films.labels(mask(tmp_path, lambda label: label * (label == one)), (20, 30))  # noqa: B023
+        only = films.labels(mask(tmp_path, lambda label, one=one: label * (label == one)), (20, 30))
         assert only.any() and not films.of_side(only, other).any()
 
 
