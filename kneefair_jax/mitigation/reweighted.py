@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kneefair_jax.mitigation.objective import GroupObjective, global_sum, safe_divide
+from kneefair_jax.mitigation.objective import GroupObjective, check_examples, global_sum, safe_divide
 
 
 def reweighted() -> GroupObjective:
@@ -19,16 +19,18 @@ def reweighted() -> GroupObjective:
     and F = 28/9.
     """
 
-    def init(counts: jax.Array) -> jax.Array:
+    def init(counts: jax.Array, patients: jax.Array | None = None) -> jax.Array:
+        del patients
         counts = jnp.asarray(counts, jnp.float32)
         return safe_divide(counts.sum() / (counts > 0).sum(), counts)
 
     def update(
         losses: jax.Array, group: jax.Array, mask: jax.Array, state: Any, axis_name: str | None = None
     ) -> tuple[jax.Array, Any]:
+        check_examples(losses, group, mask)
         valid = mask.astype(jnp.result_type(losses)) * (group >= 0)
-        # A product with the membership matrix: -1 is a row of zeros, never group 0.
-        weight = jax.nn.one_hot(group, state.shape[0], dtype=valid.dtype) @ state
+        # By membership: -1 is a row of zeros, never group 0. No matrix product, which GPUs and TPUs would round.
+        weight = (jax.nn.one_hot(group, state.shape[0], dtype=valid.dtype) * state).sum(-1)
         return safe_divide(weight * valid, global_sum(valid, axis_name)), state
 
     return GroupObjective(init, update)
