@@ -6,9 +6,10 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """The fields that all configs share."""
     config = ConfigDict()
-    config.seed = 0  # of the split, the parameters, the order of cases, augmentation, the bootstrap
+    config.seed = 0  # of the parameters, the order of cases, augmentation, the bootstrap
 
     config.data = data = ConfigDict()
+    data.seed = 0  # of the split, and of phantoms
     data.size = (128, 128)  # height and width of the working grid, pixels
     data.attributes = ("sex", "race")  # columns to report by, alone and in pairs
     data.fractions = (0.7, 0.15, 0.15)  # of the patients: train, validation, test
@@ -30,10 +31,24 @@ def get_config() -> ConfigDict:
 
     config.loss = "dice_cross_entropy"  # a key of losses.LOSSES
 
+    # What is done about groups: sampler x objective x head x schedule; configs/mitigations.py names the usual ones.
     config.mitigation = mitigation = ConfigDict()
-    mitigation.objective = "erm"  # a key of mitigation.OBJECTIVES
     mitigation.groups = ("sex",)  # the partition it sees: an attribute, or several for their intersection
     mitigation.sampler = "shuffled"  # which case next: proportional, undersampled, oversampled, equal_share
+    mitigation.objective = "erm"  # a key of mitigation.OBJECTIVES
+    mitigation.head = "none"  # a part of the network: attribute_head, adversarial, moe
+    mitigation.schedule = "single"  # stages: group_specific, distilled, jtt, last_layer
+    mitigation.eta = 0.1  # group_dro: step size of the groups' weights
+    mitigation.adjustment = 0.0  # group_dro: C of C / sqrt(patients of a group)
+    mitigation.alpha = 0.5  # cvar_dro, within_group_cvar: share of the worst examples
+    mitigation.penalty = 1.0  # gap_penalty, vrex
+    mitigation.power = 1.0  # error_bound
+    mitigation.strength = 0.1  # attribute_head, adversarial: of the part's own loss
+    mitigation.distillation = 1.0  # distilled: weight of the divergence from the teachers
+    mitigation.start = "scratch"  # group_specific, distilled: where a group's model starts; or "pooled"
+    mitigation.extra_steps = 100  # of jtt's first run; of last_layer's second
+    mitigation.share = 0.2  # jtt: of the training cases that count more; last_layer: of the patients held out
+    mitigation.upweight = 5.0  # jtt: how much more
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "adam"  # adamw, sgd
@@ -42,6 +57,7 @@ def get_config() -> ConfigDict:
     optimizer.warmup_steps = 50
     optimizer.weight_decay = 0.0  # adamw only
     optimizer.clip_norm = 1.0  # of the gradient; 0 for none
+    optimizer.sharpness = 0.0  # radius of sharpness-aware minimisation, at twice the time; 0 for none
 
     config.augment = augment = ConfigDict()  # strengths; see data.augment.Augmentation for units
     augment.flip = 0.5

@@ -119,6 +119,14 @@ def partition(cases: pd.DataFrame, attributes: Sequence[str], *, missing_as_leve
     return Partition(tuple(attributes), tuple(names), index)
 
 
+def indexed(cases: pd.DataFrame, like: Partition) -> np.ndarray:
+    """The rows of another table in the groups of a partition, i32[N]; `UNKNOWN` where it has no such group."""
+    there = partition(cases, like.attributes)
+    number = {name: g for g, name in enumerate(like.names)}
+    places = np.array([*(number.get(name, UNKNOWN) for name in there.names), UNKNOWN], np.int32)
+    return places[there.index]
+
+
 def partitions(cases: pd.DataFrame, attributes: Sequence[str]) -> list[Partition]:
     """Every attribute alone, then every pair: what a report shows. Missing values are levels here."""
     subsets = [(a,) for a in attributes] + list(combinations(attributes, 2))

@@ -4,15 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from kneefair_jax import check as checks
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import evaluate, groups, models, run_folder
-from kneefair_jax.data import left_out, load, prepared, store
+from kneefair_jax.data import left_out, load, memory, prepared, store
 from kneefair_jax.data.prepared import Prepared
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import experiment, loop
+from kneefair_jax.training import composition, experiment, schedules
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
@@ -72,9 +73,9 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
     if waiting:
         print(f"the report over all folds waits for {', '.join(waiting)}", flush=True)
         return
-    cohort = load.load(folds[0].data, config.seed)
+    cohort = load.load(folds[0].data, config.data.seed)
     ready, _ = prepared.prepare(
-        folds[0].data, config.seed, cohort, None, _store(config, workdir), _options(config)
+        folds[0].data, config.data.seed, cohort, None, _store(config, workdir), _options(config)
     )
     page = evaluate.union(folds[0], ready.cohort, ready.cases, workdir, paths)
     print(f"all folds: {page}", flush=True)
@@ -105,17 +106,22 @@ def _ready(
 ) -> tuple[experiment.Experiment, Prepared, Prepared | None]:
     """All that precedes the first step. What a user can get wrong is checked before the first byte is written."""
     run_folder.check_config(workdir, config)
-    cohort = load.load(config.data, config.seed)
+    cohort = load.load(config.data, config.data.seed)
     external = load.load_external(config.data, cohort)
     made = experiment.build(config, cohort)
     table = run_folder.table_fingerprint(cohort.cases, made.partition.index)
     # Before hours of reading, where the reading cannot change the table.
     if on_broken == "stop" and not store.is_prepared(cohort.source, cohort.grid, directory):
         run_folder.check_data(workdir, table=table)
-    if not training and not (workdir / "checkpoints").is_dir():
+    schedules.check(config, cohort)
+    if external:
+        theirs = made.partition._replace(index=groups.indexed(external.cases, made.partition))
+        composition.check_known(config.mitigation, theirs, np.arange(len(theirs.index)), "external")
+    members = schedules.members(config, made.partition)
+    if not training and not all((workdir / member.directory / "checkpoints").is_dir() for member in members):
         raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
     options = _options(config)._replace(on_broken=on_broken)
-    main, outside = prepared.prepare(config.data, config.seed, cohort, external, directory, options)
+    main, outside = prepared.prepare(config.data, config.data.seed, cohort, external, directory, options)
     if main.cohort is not cohort:
         made = experiment.build(config, main.cohort)
         table = run_folder.table_fingerprint(main.cohort.cases, made.partition.index)
@@ -142,7 +148,7 @@ def _one(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> 
         counts.reset_index().to_csv(workdir / "cohort.csv", index=False)
     _tell_left_out(workdir, main, outside)
     if training:
-        loop.train(config, made, cohort, cases, workdir)
+        schedules.train(config, cohort, memory.Kept(cases), workdir)
     page = evaluate.evaluate(
         config, made, cohort, cases, workdir, (outside.cohort, outside.cases) if outside else None
     )

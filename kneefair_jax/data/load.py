@@ -87,7 +87,7 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
         InputError: the table or the section cannot be used.
     """
     if seed < 0:
-        raise InputError(f"config.seed={seed}: give 0 or more")
+        raise InputError(f"config.data.seed={seed}: give 0 or more")
     if data.folds and data.folds < 2:
         raise InputError(f"config.data.folds={data.folds}: give at least 2 folds, or 0 for none")
     if not data.folds and data.fold != -1:

@@ -23,6 +23,7 @@ def training_batches(
     group: np.ndarray,
     *,
     batch_size: int,
+    weight: np.ndarray | None = None,
     start: int = 0,
     host: int = 0,
     hosts: int = 1,
@@ -34,6 +35,7 @@ def training_batches(
         order: which row of the cohort table is the k-th example, for every k (see `sampling`).
         group: i32[len(cases)], the group of each row of the cohort table; -1 unknown.
         batch_size: of the global batch; a multiple of `hosts`.
+        weight: f32[len(cases)], what the loss of each row's case counts; None for 1 each.
         start: the first step to give; the number of hosts may have been another in the steps before.
         host: this process among `hosts`; it reads every `hosts`-th example of each global batch.
         hosts: processes that share the run.
@@ -44,7 +46,12 @@ def training_batches(
     position = np.arange(host, batch_size, hosts, dtype=np.int32)
     mask = np.ones(len(position), np.float32)
     share = order[host::hosts].batch(len(position), drop_remainder=True)
-    batches = iter(share.map(lambda rows: _batch(cases, group, rows, mask, position)).to_iter_dataset(READ))
+
+    def weighed(rows: np.ndarray) -> Batch:
+        batch = _batch(cases, group, rows, mask, position)
+        return batch if weight is None else batch | {"weight": weight[rows].astype(np.float32)}
+
+    batches = iter(share.map(weighed).to_iter_dataset(READ))
     batches.set_state({"next_index": start})
     return batches
 

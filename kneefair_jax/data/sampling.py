@@ -53,10 +53,21 @@ def shuffled(
 def undersampled(
     rows: np.ndarray, partition: Partition, patient: np.ndarray, batch_size: int, seed: int
 ) -> grain.MapDataset:
-    """The patients of each group cut to those of the smallest, a choice fixed by the seed; then `shuffled`.
+    """The rows that `undersample` leaves, `shuffled` (Siddiqui et al. 2024, "balanced"); arguments as there."""
+    return shuffled(
+        undersample(rows, partition, patient, batch_size, seed), partition, patient, batch_size, seed
+    )
 
-    Siddiqui et al. 2024 ("balanced"). A patient whose cases are of several groups counts in each. Arguments as for
-    `shuffled`.
+
+def undersample(
+    rows: np.ndarray, partition: Partition, patient: np.ndarray, batch_size: int, seed: int
+) -> np.ndarray:
+    """The patients of each group cut to those of the smallest, a choice fixed by the seed; again, nothing changes.
+
+    A patient whose cases are of several groups counts in each. Arguments as for `shuffled`.
+
+    Returns:
+        i[M], the rows of the patients that are left.
 
     Raises:
         InputError: a group has no training case, or what is left is less than a batch.
@@ -65,7 +76,7 @@ def undersampled(
     if absent := [name for name, cases in zip(partition.names, members, strict=True) if not len(cases)]:
         raise InputError(
             f"config.mitigation.sampler='undersampled': no training case has {absent[0]}, so that no patient would "
-            "be left of the others; take wider groups, another split (config.seed) or another sampler"
+            "be left of the others; take wider groups, another split (config.data.seed) or another sampler"
         )
     patients = [np.unique(patient[cases]) for cases in members]
     fewest = min(map(len, patients))
@@ -80,7 +91,7 @@ def undersampled(
             f"config.train.batch_size={batch_size}: undersampled to {fewest} patients a group, {len(left)} training "
             "cases are left; give a smaller batch, wider groups or another sampler"
         )
-    return _dealt([left], [1], batch_size, seed)
+    return left
 
 
 def oversampled(

@@ -26,6 +26,8 @@ class UNet(nn.Module):
         norm: "batch" or "group".
         dtype: of the computation; parameters, statistics and logits stay float32.
         axis_name: the mapped axis to pool batch statistics over, under pmap or shard_map.
+        bottleneck: an optional part on the deepest features (`heads`).
+        critic: an optional part that looks at image and logits (`heads`).
     """
 
     classes: int
@@ -34,12 +36,21 @@ class UNet(nn.Module):
     norm: str = "batch"
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    bottleneck: nn.Module | None = None
+    critic: nn.Module | None = None
 
     @nn.compact
-    def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(
+        self,
+        image: jax.Array,
+        train: bool = False,
+        group: jax.Array | None = None,
+        keys: jax.Array | None = None,
+    ) -> jax.Array:
         """Standardised images f32[B, H, W, C] -> logits f32[B, H, W, classes].
 
-        With `train`, batch statistics are those of the batch, and "batch_stats" must be mutable.
+        With `train`, batch statistics are those of the batch, and "batch_stats" must be mutable. Only the optional
+        parts look at `group`, i32[B] (-1 unknown), and `keys`, a random key for each example.
         """
         height, width = image.shape[1:3]
         multiple = 2 ** (len(self.widths) - 1)
@@ -55,9 +66,14 @@ class UNet(nn.Module):
                 skips.append(x)
                 x = downsample(x)
             x = block(features, f"encoder_{level}")(x, train)
+        if self.bottleneck is not None:
+            x = self.bottleneck(x, group, train, keys)
         for level in reversed(range(len(skips))):
             x = Upsample(self.widths[level], self.dtype, name=f"up_{level}")(x)
             x = jnp.concatenate([skips[level], x], axis=-1)
             x = block(self.widths[level], f"decoder_{level}")(x, train)
         logits = nn.Dense(self.classes, dtype=jnp.float32, name="head")(x)
-        return logits[:, :height, :width]
+        logits = logits[:, :height, :width]
+        if self.critic is not None:
+            self.critic(image, logits, group, train)
+        return logits

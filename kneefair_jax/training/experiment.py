@@ -1,12 +1,14 @@
 """A config and a cohort -> the functions and the first state of a run: everything that is fixed before step 0."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import grain
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from kneefair_jax import anatomy, groups, losses, mitigation, models
@@ -14,7 +16,36 @@ from kneefair_jax.data import sampling
 from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.data.load import Cohort
 from kneefair_jax.errors import InputError, choose
-from kneefair_jax.training import limits, optimizer, selection, sharding, state, steps
+from kneefair_jax.training import composition, limits, optimizer, selection, sharding, state, steps
+
+
+class Stage(NamedTuple):
+    """Where one stage of a schedule differs from a run of the config; None is what the config says.
+
+    Attributes:
+        train: rows of the cohort table to train on.
+        validation: rows to select checkpoints by.
+        sampler: a key of `sampling.SAMPLERS`.
+        objective: a key of `mitigation.OBJECTIVES`.
+        steps: how many.
+        weight: f32[rows of the table], what each case's loss counts.
+        start: the variables to start from.
+        only: the top-level part of the parameters that is trained; the rest, batch statistics included, stays.
+        teachers: the variables of one model a group, stacked.
+    """
+
+    train: np.ndarray | None = None
+    validation: np.ndarray | None = None
+    sampler: str | None = None
+    objective: str | None = None
+    steps: int | None = None
+    weight: np.ndarray | None = None
+    start: dict[str, Any] | None = None
+    only: str | None = None
+    teachers: Any = None
+
+
+WHOLE = Stage()
 
 
 class Experiment(NamedTuple):
@@ -26,8 +57,11 @@ class Experiment(NamedTuple):
         eval_step: jitted, `(variables, batch) -> scores per case`.
         predict_step: jitted, `(variables, batch) -> labels`.
         state: before the first step, on every device.
+        steps: how many to make.
         partition: the groups of mitigation and of checkpoint selection.
         order: which row of the cohort table is the k-th training example, for every k.
+        weight: f32[rows of the table], what each case's loss counts; None for 1 each.
+        validation: the rows to select checkpoints by.
         mesh: the devices.
     """
 
@@ -36,79 +70,103 @@ class Experiment(NamedTuple):
     eval_step: steps.EvalStep
     predict_step: Any
     state: state.TrainState
+    steps: int
     partition: groups.Partition
     order: grain.MapDataset
+    weight: np.ndarray | None
+    validation: np.ndarray
     mesh: jax.sharding.Mesh
 
 
-def build(config: ConfigDict, cohort: Cohort) -> Experiment:
-    """Puts a run together.
+def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experiment:
+    """Puts a run, or a stage of one, together.
 
     Raises:
         InputError: the config names something that there is not, or that cannot work together.
     """
     limits.check(config)
+    composition.check(config.mitigation)
     mesh = sharding.data_mesh()
     sharding.check_batch_size(config.train.batch_size, mesh)
     choose(selection.RULES, config.select, "select")
-    train_rows = cohort.rows("train")
-    if config.train.batch_size > len(train_rows):
+    train = cohort.rows("train") if stage.train is None else stage.train
+    validation = cohort.rows("validation") if stage.validation is None else stage.validation
+    total = config.train.steps if stage.steps is None else stage.steps
+    if config.train.batch_size > len(train):
         raise InputError(
-            f"config.train.batch_size={config.train.batch_size} is more than the {len(train_rows)} training cases"
+            f"config.train.batch_size={config.train.batch_size} is more than the {len(train)} training cases"
         )
     partition = mitigation_groups(cohort, config.mitigation.groups)
-    order = training_order(config, cohort, partition)
-    # Of the training cases alone: those that objectives weigh.
-    counts = partition._replace(index=partition.index[train_rows]).counts
-    model = models.create(config.model, classes=len(cohort.structures) + 1)
+    composition.check_groups(config.mitigation, partition, cohort.rows("train"))
+    scored = np.concatenate([cohort.rows("validation"), cohort.rows("test")])
+    composition.check_known(config.mitigation, partition, scored, "validation and test")
+    sampler = stage.sampler or config.mitigation.sampler
+    patient = cohort.cases["patient_id"].to_numpy()
+    if sampler == "undersampled":  # before anyone counts
+        train = sampling.undersample(train, partition, patient, config.train.batch_size, config.seed)
+    order = sampling.SAMPLERS[sampler](train, partition, patient, config.train.batch_size, config.seed)
+    head = choose(models.HEADS, config.mitigation.head, "mitigation.head")
+    parts = head(len(partition.names), config.mitigation.strength)
+    model = models.create(config.model, classes=len(cohort.structures) + 1, parts=parts)
     loss = choose(losses.LOSSES, config.loss, "loss")
-    objective = choose(mitigation.OBJECTIVES, config.mitigation.objective, "mitigation.objective")()
-    transform = optimizer.create(config.optimizer, config.train.steps)
+    objective = mitigation.create(stage.objective or config.mitigation.objective, config.mitigation)
+    transform = optimizer.create(config.optimizer, total)
+    if stage.only:
+        transform = optimizer.only(transform, stage.only)
     augmentation = Augmentation(**config.augment)
     if augmentation.flip and not cohort.named:
         # Without names nobody knows which labels change places.
         augmentation = augmentation._replace(flip=0.0)
-    train_step = steps.make_train_step(
-        model,
-        loss,
-        objective,
-        transform,
-        augmentation=augmentation,
-        flip_table=jnp.asarray(anatomy.flip_table(cohort.structures)),
-        groups=len(partition.names),
-        seed=config.seed,
+    train_step: steps.TrainStep = jax.jit(
+        steps.make_train_step(
+            model,
+            loss,
+            objective,
+            transform,
+            augmentation=augmentation,
+            flip_table=jnp.asarray(anatomy.flip_table(cohort.structures)),
+            groups=len(partition.names),
+            seed=config.seed,
+            extras=steps.Extras(
+                frozen=stage.only is not None,
+                sharpness=config.optimizer.sharpness,
+                distillation=config.mitigation.distillation,
+            ),
+        ),
+        donate_argnums=0,
     )
+    counts = [jnp.asarray(n) for n in training_counts(train, partition, patient)]
     first = jax.jit(
-        lambda key: state.create(key, model, cohort.grid, transform, objective, jnp.asarray(counts)),
+        lambda key: state.create(key, model, cohort.grid, transform, objective, *counts),
         out_shardings=sharding.replicated(mesh),
     )(jax.random.key(config.seed))
+    if stage.start is not None:
+        first = first._replace(**jax.device_put(stage.start, sharding.replicated(mesh)))
+    if stage.teachers is not None:
+        # As an argument: what a jitted function closes over is compiled into it.
+        train_step = partial(train_step, teachers=stage.teachers)
     return Experiment(
         model=model,
-        train_step=jax.jit(train_step, donate_argnums=0),
+        train_step=train_step,
         eval_step=jax.jit(steps.make_eval_step(model, loss, len(cohort.structures))),
         predict_step=jax.jit(steps.make_predict_step(model)),
         state=first,
+        steps=total,
         partition=partition,
         order=order,
+        weight=stage.weight,
+        validation=validation,
         mesh=mesh,
     )
 
 
-def training_order(config: ConfigDict, cohort: Cohort, partition: groups.Partition) -> grain.MapDataset:
-    """The endless order of training rows that the config's sampler gives.
-
-    Raises:
-        InputError: there is no such sampler, it cannot serve these groups, or the objective corrects them as well.
-    """
-    name, objective = config.mitigation.sampler, config.mitigation.objective
-    sampler = choose(sampling.SAMPLERS, name, "mitigation.sampler")
-    if name in sampling.BALANCING and objective in mitigation.REWEIGHTING:
-        raise InputError(
-            f"config.mitigation: sampler={name!r} balances the groups, and objective={objective!r} would weigh the "
-            "rare ones up once more; take sampler='shuffled' or objective='erm'"
-        )
-    patient = cohort.cases["patient_id"].to_numpy()
-    return sampler(cohort.rows("train"), partition, patient, config.train.batch_size, config.seed)
+def training_counts(
+    train: np.ndarray, partition: groups.Partition, patient: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cases and patients of each group, i64[G] each, among the rows that are trained on alone."""
+    members = [train[partition.index[train] == group] for group in range(len(partition.names))]
+    patients = [len(np.unique(patient[rows])) for rows in members]
+    return np.array([len(rows) for rows in members]), np.array(patients)
 
 
 def mitigation_groups(cohort: Cohort, attributes: Sequence[str]) -> groups.Partition:

@@ -7,6 +7,12 @@ from ml_collections import ConfigDict
 from kneefair_jax.errors import InputError
 
 LIMITS: dict[str, tuple[float, float]] = {
+    "mitigation.strength": (0, math.inf),
+    "mitigation.distillation": (0, math.inf),
+    "mitigation.extra_steps": (1, math.inf),
+    "mitigation.share": (0, 1),
+    "mitigation.upweight": (1, math.inf),
+    "optimizer.sharpness": (0, math.inf),
     "train.batch_size": (1, math.inf),
     "train.steps": (1, math.inf),
     "train.eval_every": (1, math.inf),
@@ -42,6 +48,8 @@ def check(config: ConfigDict) -> None:
     Raises:
         InputError: naming the field, its value and what it may be.
     """
+    if config.seed < 0:
+        raise InputError(f"config.seed={config.seed}: give 0 or more")
     for field, (low, high) in LIMITS.items():
         section, name = field.split(".")
         value = config[section][name]

@@ -10,9 +10,9 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from kneefair_jax.data import memory, pipeline
+from kneefair_jax.data import pipeline
 from kneefair_jax.data.load import Cohort
-from kneefair_jax.data.store import Cases
+from kneefair_jax.data.memory import Arrays
 from kneefair_jax.groups import Partition
 from kneefair_jax.training import scoring, selection, sharding
 from kneefair_jax.training.checkpoint import Checkpoints
@@ -24,8 +24,8 @@ class NonFiniteLossError(RuntimeError):
     """Training has diverged: the loss or a parameter is not a finite number."""
 
 
-def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Cases, workdir: Path) -> None:
-    """Trains to `config.train.steps`, from the newest checkpoint in `workdir` if there is one.
+def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arrays, workdir: Path) -> None:
+    """Trains to `experiment.steps`, from the newest checkpoint in `workdir` if there is one.
 
     Every evaluation is a checkpoint. What happens at a step is a function of (config, data, step), so a run that was
     killed and started again ends in the same state as one that was not.
@@ -33,9 +33,8 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Cas
     Raises:
         NonFiniteLossError: the loss or a parameter is not finite; the last good checkpoint is kept.
     """
-    steps, batch_size = config.train.steps, config.train.batch_size
+    steps, batch_size = experiment.steps, config.train.batch_size
     partition, mesh = experiment.partition, experiment.mesh
-    arrays = memory.Kept(cases)
 
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / "checkpoints")))
@@ -48,12 +47,18 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Cas
         writer = stack.enter_context(contextlib.closing(MetricWriter(workdir, first)))
 
         # Validation, the same rows each time.
-        rows = cohort.rows("validation")
+        rows = experiment.validation
         validation = Partition(partition.attributes, partition.names, partition.index[rows])
 
         def validate() -> dict[str, Any]:
             scores = scoring.over_cases(
-                experiment.eval_step, state.variables, arrays, rows, batch_size=batch_size, mesh=mesh
+                experiment.eval_step,
+                state.variables,
+                cases,
+                rows,
+                group=partition.index,
+                batch_size=batch_size,
+                mesh=mesh,
             )
             table = scoring.group_table(
                 scores["dice"], cohort.cases.iloc[rows], validation, cohort.structures
@@ -66,9 +71,10 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Cas
         progress = Progress(steps, batch_size)
         started = time.perf_counter()
         batches = pipeline.training_batches(
-            arrays,
+            cases,
             experiment.order,
             partition.index,
+            weight=experiment.weight,
             batch_size=batch_size,
             start=first,
             host=jax.process_index(),
@@ -116,6 +122,7 @@ def _summary(step: int, metrics: list[dict[str, Any]], names: tuple[str, ...]) -
         "step": step,
         "loss": float(total("loss_sum") / total("count")),
         "objective": float(total("loss") / len(metrics)),
+        **({"auxiliary": float(auxiliary / len(metrics))} if (auxiliary := total("auxiliary")) else {}),
         "gradient_norm": float(metrics[-1]["gradient_norm"]),
         "group_loss": {
             name: float(group_sum[g] / group_count[g]) for g, name in enumerate(names) if group_count[g]

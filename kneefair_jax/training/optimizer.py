@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import optax
 
 from kneefair_jax.errors import InputError, choose
@@ -50,3 +51,13 @@ def create(config: Mapping[str, Any], steps: int) -> optax.GradientTransformatio
     transform = choose(OPTIMIZERS, name, "optimizer.name")(schedule(config, steps), **extra)
     clip = config["clip_norm"]
     return optax.chain(optax.clip_by_global_norm(clip), transform) if clip else transform
+
+
+def only(transform: optax.GradientTransformation, part: str) -> optax.GradientTransformation:
+    """The same for one top-level part of the parameters; all others stay as they are, weight decay or not."""
+    return optax.partition(
+        {True: transform, False: optax.set_to_zero()},
+        lambda params: {
+            name: jax.tree.map(lambda _, moves=name == part: moves, tree) for name, tree in params.items()
+        },
+    )

@@ -20,17 +20,18 @@ def over_cases(
     cases: Arrays,
     rows: np.ndarray,
     *,
+    group: np.ndarray | None = None,
     batch_size: int,
     mesh: jax.sharding.Mesh,
 ) -> Any:
-    """Applies `step(variables, batch)` to every row once.
+    """Applies `step(variables, batch)` to every row once; `group`, i32[cases], is unknown unless given.
 
     Returns:
         The step's tree as NumPy arrays with one entry a row, in the order of `rows`; padding is dropped.
     """
-    unknown = np.full(len(cases), groups.UNKNOWN, np.int32)
+    group = np.full(len(cases), groups.UNKNOWN, np.int32) if group is None else group
     gathered = []
-    for batch in pipeline.evaluation_batches(cases, rows, unknown, batch_size=batch_size):
+    for batch in pipeline.evaluation_batches(cases, rows, group, batch_size=batch_size):
         valid = batch["mask"] > 0
         result = jax.device_get(step(variables, sharding.global_batch(batch, mesh)))
         gathered.append(jax.tree.map(lambda x, valid=valid: x[valid], result))

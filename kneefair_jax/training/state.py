@@ -40,6 +40,7 @@ def create(
     optimizer: optax.GradientTransformation,
     objective: GroupObjective,
     counts: jax.Array,
+    patients: jax.Array | None = None,
 ) -> TrainState:
     """The state before the first step.
 
@@ -50,6 +51,7 @@ def create(
         optimizer: of the parameters.
         objective: how the losses of a batch become one.
         counts: i32[G], training cases of each group.
+        patients: i32[G], their patients; None where each has one case.
     """
     variables = model.init(key, jnp.zeros((1, *grid), jnp.float32))
     params = variables["params"]
@@ -58,5 +60,5 @@ def create(
         params=params,
         batch_stats=variables.get("batch_stats", {}),
         opt_state=optimizer.init(params),
-        objective=objective.init(counts),
+        objective=objective.init(counts, patients),
     )

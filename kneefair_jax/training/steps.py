@@ -1,7 +1,7 @@
 """The three pure functions of a run: train, score, predict. All static choices are closed over once."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import chex
 import flax.linen as nn
@@ -13,13 +13,29 @@ from kneefair_jax.data.augment import Augmentation, augment
 from kneefair_jax.losses import Loss
 from kneefair_jax.metrics import Overlap, dice, iou, overlap
 from kneefair_jax.mitigation import GroupObjective
-from kneefair_jax.mitigation.objective import global_sum
+from kneefair_jax.mitigation.objective import global_sum, safe_divide
 from kneefair_jax.models import standardise
 from kneefair_jax.training.state import TrainState
 
+PARTS = 0x9A275  # names the stream of random keys for parts of the network, beside augmentation's
+
 Batch = dict[str, jax.Array]
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+TrainStep = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
 EvalStep = Callable[[dict[str, Any], Batch], dict[str, jax.Array]]
+
+
+class Extras(NamedTuple):
+    """What a step does beyond the objective.
+
+    Attributes:
+        frozen: the network is run as at test time, so that batch statistics stay as they are.
+        sharpness: the radius rho of sharpness-aware minimisation (Foret et al., ICLR 2021); 0 for none.
+        distillation: the weight of `distillation`, where the step is given teachers.
+    """
+
+    frozen: bool = False
+    sharpness: float = 0.0
+    distillation: float = 0.0
 
 
 def make_train_step(
@@ -32,6 +48,7 @@ def make_train_step(
     flip_table: jax.Array,
     groups: int,
     seed: int,
+    extras: Extras = Extras(),  # noqa: B008
     axis_name: str | None = None,
 ) -> TrainStep:
     """One update: augment, forward, per-example losses, group weights, backward, optimiser.
@@ -45,15 +62,19 @@ def make_train_step(
         flip_table: labels after a left/right flip.
         groups: G.
         seed: with the step, it fixes every random draw.
+        extras: what else it does.
         axis_name: set inside `jax.pmap` or `jax.shard_map`; None under plain `jax.jit`, where the batch is global.
 
     Returns:
-        `train_step(state, batch) -> (state, metrics)`. Metrics are `loss` (the objective's value), `gradient_norm`,
-        and sums with their counts: `loss_sum`, `count`, `group_loss_sum` f32[G], `group_count` f32[G] of the *raw*
-        losses, so that averages over steps and devices are exact.
+        `train_step(state, batch, teachers=None) -> (state, metrics)`; `teachers`, the variables of one model a group,
+        stacked, are distilled. Metrics are `loss` (the objective's value, auxiliary losses included), `auxiliary`
+        (their part of it), `gradient_norm`, and sums with their counts: `loss_sum`, `count`, `group_loss_sum` f32[G],
+        `group_count` f32[G] of the *raw* losses, so that averages over steps and devices are exact.
     """
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    def train_step(
+        state: TrainState, batch: Batch, teachers: Any = None
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         image = batch["image"]
         image = image.astype(jnp.float32) / 255.0 if image.dtype == jnp.uint8 else image
@@ -65,38 +86,71 @@ def make_train_step(
             strength=augmentation,
             flip_table=flip_table,
         )
-        mask = batch["mask"]
+        image = standardise(image)
+        mask, group = batch["mask"], batch["group"]
+        # By place in the global batch, so that the number of devices changes no draw.
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, PARTS), batch["position"])
+        taught: jax.Array | None = None
+        if teachers is not None:
+            taught = jnp.asarray(jax.vmap(lambda variables: model.apply(variables, image))(teachers))
 
-        def objective_value(params: Any) -> tuple[jax.Array, Any]:
+        def losses_of(params: Any) -> tuple[jax.Array, jax.Array, Any]:
             logits, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
-                standardise(image),
-                train=True,
-                mutable=["batch_stats"],
+                image,
+                train=not extras.frozen,
+                group=group,
+                keys=keys,
+                mutable=["losses"] if extras.frozen else ["batch_stats", "losses"],
             )
-            losses = loss(logits, label)
-            chex.assert_equal_shape([losses, mask])  # (B,) against (B, 1) would broadcast to (B, B)
-            weights, objective_state = objective.update(
-                jax.lax.stop_gradient(losses), batch["group"], mask, state.objective, axis_name
-            )
-            weights = jax.lax.stop_gradient(weights * batch["weight"])
-            return jnp.sum(weights * losses), (losses, objective_state, updates)
+            auxiliary = sum(jax.tree.leaves(updates.get("losses", {})), jnp.zeros_like(mask))
+            if taught is not None:
+                auxiliary += extras.distillation * distillation(jnp.asarray(logits), taught, group)
+            return loss(logits, label), auxiliary, updates.get("batch_stats", state.batch_stats)
 
-        params = state.params
-        if axis_name is not None:
-            # Without this, shard_map's default sums gradients by itself, and they would be summed twice.
-            params = jax.tree.map(lambda p: jax.lax.pcast(p, axis_name, to="varying"), params)
-        (value, (losses, objective_state, updates)), gradient = jax.value_and_grad(
-            objective_value, has_aux=True
-        )(params)
-        if axis_name is not None:
+        # What an auxiliary loss says of unknown groups is 0, and they are not counted either.
+        known = mask * (group >= 0)
+        auxiliary_weights = safe_divide(known, global_sum(known, axis_name))
+
+        def value_of(params: Any, weights: jax.Array | None) -> tuple[jax.Array, Any]:
+            losses, auxiliary, batch_stats = losses_of(params)
+            chex.assert_equal_shape(
+                [losses, auxiliary, mask]
+            )  # (B,) against (B, 1) would broadcast to (B, B)
+            objective_state = state.objective
+            if weights is None:
+                weights, objective_state = objective.update(
+                    jax.lax.stop_gradient(losses), group, mask, state.objective, axis_name
+                )
+                weights = jax.lax.stop_gradient(weights * batch["weight"])
+            auxiliary = jnp.sum(auxiliary_weights * auxiliary)
+            value = jnp.sum(weights * losses) + auxiliary
+            return value, (losses, auxiliary, weights, objective_state, batch_stats)
+
+        def gradient_of(params: Any, weights: jax.Array | None) -> tuple[tuple[jax.Array, Any], Any]:
+            if axis_name is not None:
+                # Without this, shard_map's default sums gradients by itself, and they would be summed twice.
+                params = jax.tree.map(lambda p: jax.lax.pcast(p, axis_name, to="varying"), params)
+            (value, aux), gradient = jax.value_and_grad(value_of, has_aux=True)(params, weights)
             # Weights are those of the global batch, so the parts add up.
-            value, gradient = jax.lax.psum((value, gradient), axis_name)
+            return (value, aux), gradient if axis_name is None else jax.lax.psum(gradient, axis_name)
+
+        (value, aux), gradient = gradient_of(state.params, None)
+        losses, auxiliary, weights, objective_state, batch_stats = aux
+        if axis_name is not None:
+            value, auxiliary = jax.lax.psum((value, auxiliary), axis_name)
+        norm = optax.tree.norm(gradient)
+        if extras.sharpness:
+            # Up the hill by rho, with the weights of where we stand; the gradient there is the one to follow.
+            rise = safe_divide(jnp.asarray(extras.sharpness), norm)
+            peak = jax.tree.map(lambda p, g: p + rise * g, state.params, gradient)
+            _, gradient = gradient_of(peak, weights)
         step, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        member = jax.nn.one_hot(batch["group"], groups) * mask[:, None]
+        member = jax.nn.one_hot(group, groups) * mask[:, None]
         metrics = {
             "loss": value,
-            "gradient_norm": optax.tree.norm(gradient),
+            "auxiliary": auxiliary,
+            "gradient_norm": norm,
             "loss_sum": global_sum(losses * mask, axis_name),
             "count": global_sum(mask, axis_name),
             "group_loss_sum": global_sum(member * losses[:, None], axis_name),
@@ -105,13 +159,30 @@ def make_train_step(
         new_state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, step),
-            batch_stats=updates.get("batch_stats", {}),
+            batch_stats=batch_stats,
             opt_state=opt_state,
             objective=objective_state,
         )
         return new_state, metrics
 
     return train_step
+
+
+def distillation(logits: jax.Array, taught: jax.Array, group: jax.Array) -> jax.Array:
+    """KL(p_teacher(a) || p), mean over pixels; the teacher is that of the example's own group (FairDi).
+
+    Args:
+        logits: f32[B, H, W, C] of the student.
+        taught: f32[G, B, H, W, C], the logits of every group's teacher.
+        group: i32[B]; -1 has no teacher.
+
+    Returns:
+        f32[B]; 0 where the group is unknown.
+    """
+    own = jax.nn.one_hot(group, taught.shape[0])
+    teacher = jax.nn.log_softmax(jax.lax.stop_gradient(jnp.einsum("bg,gbhwc->bhwc", own, taught)))
+    divergence = (jnp.exp(teacher) * (teacher - jax.nn.log_softmax(logits))).sum(-1)
+    return divergence.mean((1, 2)) * (group >= 0)
 
 
 def make_eval_step(model: nn.Module, loss: Loss, structures: int) -> EvalStep:
@@ -161,4 +232,4 @@ def _scored(counts: Overlap) -> dict[str, jax.Array]:
 
 def _logits(model: nn.Module, variables: dict[str, Any], batch: Batch) -> jax.Array:
     """What the network says of a batch as it is, outside of training."""
-    return cast(jax.Array, model.apply(variables, standardise(batch["image"])))
+    return cast(jax.Array, model.apply(variables, standardise(batch["image"]), group=batch["group"]))

@@ -110,7 +110,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_pa
         ("report", "bootstrap_draws", 0, "at least 1"),
         ("mitigation", "groups", ("race", "age"), "give one or more of data.attributes"),
         ("mitigation", "groups", (), "give one or more of data.attributes"),
-        ("mitigation", "objective", "magic", "give one of erm, reweighted"),
+        ("mitigation", "objective", "magic", "give one of cvar_dro, erm"),
         ("mitigation", "sampler", "magic", "give one of equal_share, oversampled"),
         (None, "loss", "magic", "give one of cross_entropy"),
         (None, "select", "magic", ", ".join(sorted(selection.RULES))),

@@ -1,0 +1,109 @@
+"""Which parts of a mitigation go together: sampler x objective x head x schedule.
+
+What would correct for the same thing twice, or cannot work, is refused before any work starts, with the reason.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kneefair_jax import mitigation, models
+from kneefair_jax.data import sampling
+from kneefair_jax.errors import InputError, choose
+from kneefair_jax.groups import UNKNOWN, Partition
+
+SCHEDULES = ("single", "group_specific", "distilled", "jtt", "last_layer")
+STARTS = ("scratch", "pooled")
+
+# Those that ask for the group of whoever is to be segmented.
+NEEDS_GROUP_AT_TEST = {"schedule": ("group_specific",), "head": ("moe",)}
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Refuses names that there are not and combinations that cannot work.
+
+    Args:
+        config: the config's `mitigation` section.
+
+    Raises:
+        InputError: with the reason.
+    """
+    sampler, objective = config["sampler"], config["objective"]
+    head, schedule = config["head"], config["schedule"]
+    choose(sampling.SAMPLERS, sampler, "mitigation.sampler")
+    choose(mitigation.OBJECTIVES, objective, "mitigation.objective")
+    choose(models.HEADS, head, "mitigation.head")
+    choose(dict.fromkeys(SCHEDULES), schedule, "mitigation.schedule")
+    choose(dict.fromkeys(STARTS), config["start"], "mitigation.start")
+    if sampler in sampling.BALANCING and objective in mitigation.REWEIGHTING:
+        _refuse(
+            f"sampler={sampler!r} balances the groups, and objective={objective!r} would weigh the rare ones up "
+            "once more; take sampler='shuffled' or objective='erm'"
+        )
+    if schedule == "group_specific":
+        for field, value, only in (
+            ("sampler", sampler, "shuffled"),
+            ("objective", objective, "erm"),
+            ("head", head, "none"),
+        ):
+            if value != only:
+                _refuse(
+                    f"each model of schedule='group_specific' sees one group; {field}={value!r} needs several"
+                )
+    if schedule == "jtt" and (sampler in sampling.BALANCING or objective in mitigation.REWEIGHTING):
+        _refuse(
+            f"schedule='jtt' weighs up what a first run gets worst, and sampler={sampler!r} with "
+            f"objective={objective!r} would weigh rare groups up as well; take 'shuffled' and 'erm'"
+        )
+
+
+def check_groups(config: Mapping[str, Any], partition: Partition, train: np.ndarray) -> None:
+    """Refuses a mitigation by groups where there are none to tell apart.
+
+    Args:
+        config: the config's `mitigation` section.
+        partition: of the whole table.
+        train: its training rows.
+
+    Raises:
+        InputError: fewer than two groups have a training case.
+    """
+    by_group = config["sampler"] in sampling.BALANCING or config["head"] != "none"
+    by_group |= config["objective"] not in mitigation.GROUPLESS or config["schedule"] in (
+        "group_specific",
+        "distilled",
+        "last_layer",
+    )
+    found = len(np.setdiff1d(partition.index[train], [UNKNOWN]))
+    if by_group and found < 2:
+        names = ", ".join(partition.attributes)
+        raise InputError(
+            f"config.mitigation: the training cases are of {found} known group{'s' * (found != 1)} of {names}, and "
+            "a mitigation by groups needs two; name other mitigation.groups"
+        )
+
+
+def check_known(config: Mapping[str, Any], partition: Partition, scored: np.ndarray, whose: str) -> None:
+    """Refuses a mitigation that needs the group at test time where it is missing.
+
+    Args:
+        config: the config's `mitigation` section.
+        partition: of the table.
+        scored: its rows that will be scored.
+        whose: names them in the error.
+
+    Raises:
+        InputError: a group is unknown.
+    """
+    unknown = int((partition.index[scored] == UNKNOWN).sum())
+    for field, names in NEEDS_GROUP_AT_TEST.items():
+        if config[field] in names and unknown:
+            _refuse(
+                f"{field}={config[field]!r} segments each patient by group, but {', '.join(partition.attributes)} is "
+                f"missing for {unknown} of the {len(scored)} {whose} cases; leave those out, or take another one"
+            )
+
+
+def _refuse(reason: str) -> None:
+    raise InputError(f"config.mitigation: {reason}")

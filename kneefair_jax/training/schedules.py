@@ -1,0 +1,235 @@
+"""A mitigation's stages: which models are trained, one after another, and which of them segments whom.
+
+Each stage is a run of the loop in a folder of its own, so a schedule that was cut off goes on where it was. The last
+one of `single`, `jtt` and `last_layer` is in the run's own folder and takes `train.steps` steps (`last_layer`'s takes
+`mitigation.extra_steps`); the models of `group_specific` take `train.steps` each.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from ml_collections import ConfigDict
+
+from kneefair_jax.data.load import Cohort
+from kneefair_jax.data.memory import Arrays
+from kneefair_jax.errors import InputError
+from kneefair_jax.groups import Partition
+from kneefair_jax.training import experiment, loop, scoring, selection
+from kneefair_jax.training.checkpoint import Checkpoints
+from kneefair_jax.training.experiment import Experiment, Stage
+
+STAGES = "stages"
+UPWEIGHTED = "upweighted.csv"
+
+# The checkpoint of a stage that others start from or learn from; `config.select` may change between two starts.
+INNER_RULE = selection.overall
+
+
+class Member(NamedTuple):
+    """One of the models that together segment everybody.
+
+    Attributes:
+        directory: its folder, within the run's.
+        group: the group that it segments; None for everybody.
+    """
+
+    directory: str
+    group: int | None
+
+
+class Run(NamedTuple):
+    """What all stages share."""
+
+    config: ConfigDict
+    cohort: Cohort
+    cases: Arrays
+    workdir: Path
+
+    def stage(self, directory: str, stage: Stage = experiment.WHOLE) -> Experiment:
+        """Trains one stage in a folder within the run's."""
+        if directory:
+            print(f"stage {directory}", flush=True)
+        made = experiment.build(self.config, self.cohort, stage)
+        folder = self.workdir / directory
+        folder.mkdir(parents=True, exist_ok=True)
+        loop.train(self.config, made, self.cohort, self.cases, folder)
+        return made
+
+    def variables(self, directory: str, made: Experiment) -> dict[str, Any]:
+        """Of a trained stage's best checkpoint."""
+        checkpoints = Checkpoints(self.workdir / directory / "checkpoints")
+        state, _ = checkpoints.restore(INNER_RULE(checkpoints.records())["step"], made.state)
+        checkpoints.close()
+        return state.variables
+
+
+def members(config: ConfigDict, partition: Partition) -> list[Member]:
+    """The models that a finished run consists of."""
+    if config.mitigation.schedule != "group_specific":
+        return [Member("", None)]
+    return [Member(_of_group(g), g) for g in range(len(partition.names))]
+
+
+def single(run: Run) -> None:
+    """One run."""
+    run.stage("")
+
+
+def group_specific(run: Run) -> list[dict[str, Any]]:
+    """One model a group, trained and selected on that group's patients; `mitigation.start` says from where.
+
+    Siddiqui et al. 2024; Puyol-Antón et al. 2021. Each patient of the common test split is segmented by the model of
+    the own group.
+
+    Returns:
+        The models' variables, in the order of the groups.
+    """
+    config, cohort = run.config, run.cohort
+    partition = experiment.mitigation_groups(cohort, config.mitigation.groups)
+    train, validation = (by_group(cohort.rows(split), partition) for split in ("train", "validation"))
+    start = None
+    if config.mitigation.start == "pooled":
+        start = run.variables(
+            f"{STAGES}/pooled", run.stage(f"{STAGES}/pooled", Stage(sampler="shuffled", objective="erm"))
+        )
+    models = []
+    for g, name in enumerate(partition.names):
+        print(f"the model of {name}", flush=True)
+        stage = Stage(
+            train=train[g],
+            validation=validation[g],
+            sampler="shuffled",
+            objective="erm",
+            start=start,
+        )
+        models.append(run.variables(_of_group(g), run.stage(_of_group(g), stage)))
+    return models
+
+
+def distilled(run: Run) -> None:
+    """FairDi: the models of `group_specific` teach one student, each on its own group (`steps.distillation`)."""
+    teachers = jax.tree.map(lambda *leaves: jnp.stack(leaves), *group_specific(run))
+    run.stage("", Stage(teachers=teachers))
+
+
+def jtt(run: Run) -> None:
+    """Just train twice (Liu et al., ICML 2021): what a short first run gets worst counts more in the second.
+
+    There are no misclassified examples in segmentation, so the share `mitigation.share` of the training cases with the
+    highest loss is taken. Weights are divided by their mean, so that the learning rate keeps its meaning. No group
+    label is used.
+    """
+    config, cohort = run.config, run.cohort
+    path = run.workdir / UPWEIGHTED
+    train = cohort.rows("train")
+    if not path.exists():  # decided once: another number of devices could round another way
+        first = f"{STAGES}/first"
+        made = run.stage(
+            first, Stage(sampler="shuffled", objective="erm", steps=config.mitigation.extra_steps)
+        )
+        checkpoints = Checkpoints(run.workdir / first / "checkpoints")
+        state, _ = checkpoints.restore(made.steps, made.state)
+        checkpoints.close()
+        losses = scoring.over_cases(
+            made.eval_step,
+            state.variables,
+            run.cases,
+            train,
+            group=made.partition.index,
+            batch_size=config.train.batch_size,
+            mesh=made.mesh,
+        )["loss"]
+        worst = train[np.argsort(-losses, kind="stable")[: round(config.mitigation.share * len(train))]]
+        table = pd.DataFrame({"case_id": cohort.cases["case_id"].iloc[np.sort(worst)]})
+        table.to_csv(path.with_suffix(".tmp"), index=False)
+        path.with_suffix(".tmp").replace(path)
+    chosen = cohort.cases["case_id"].isin(pd.read_csv(path, dtype=str)["case_id"]).to_numpy()
+    weight = np.where(chosen, config.mitigation.upweight, 1.0)
+    run.stage("", Stage(weight=weight / weight[train].mean()))
+
+
+def last_layer(run: Run) -> None:
+    """Deep feature reweighting (Kirichenko et al., ICLR 2023): the last layer alone, again, on balanced new patients.
+
+    The share `mitigation.share` of the training patients is held out of the first run; from its best checkpoint the
+    last layer is then trained on them, each group with equal share, and nothing else moves.
+    """
+    config, cohort = run.config, run.cohort
+    train, held_out = hold_out(cohort, config.mitigation.share, config.seed)
+    first = f"{STAGES}/first"
+    variables = run.variables(first, run.stage(first, Stage(train=train)))
+    run.stage(
+        "",
+        Stage(
+            train=held_out,
+            sampler="equal_share",
+            objective="erm",
+            steps=config.mitigation.extra_steps,
+            start=variables,
+            only="head",
+        ),
+    )
+
+
+def by_group(rows: np.ndarray, partition: Partition) -> list[np.ndarray]:
+    """The rows of each group; those of unknown group are in none."""
+    return [rows[partition.index[rows] == g] for g in range(len(partition.names))]
+
+
+def hold_out(cohort: Cohort, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The training rows in two, by patient: those to train on, and a random `share` of the patients held out."""
+    rows = cohort.rows("train")
+    patient = cohort.cases["patient_id"].to_numpy()[rows]
+    people = np.unique(patient)
+    chosen = np.random.default_rng(seed).choice(people, round(share * len(people)), replace=False)
+    out = np.isin(patient, chosen)
+    return rows[~out], rows[out]
+
+
+SCHEDULES: dict[str, Callable[[Run], Any]] = {
+    "single": single,
+    "group_specific": group_specific,
+    "distilled": distilled,
+    "jtt": jtt,
+    "last_layer": last_layer,
+}
+
+
+def train(config: ConfigDict, cohort: Cohort, cases: Arrays, workdir: Path) -> None:
+    """Trains whatever the config's schedule consists of, from where it was cut off if it was."""
+    SCHEDULES[config.mitigation.schedule](Run(config, cohort, cases, workdir))
+
+
+def check(config: ConfigDict, cohort: Cohort) -> None:
+    """Refuses stages that have too few cases, before the first of them starts.
+
+    Raises:
+        InputError: naming the group or the share.
+    """
+    mitigation, batch_size = config.mitigation, config.train.batch_size
+    if mitigation.schedule in ("group_specific", "distilled"):
+        partition = experiment.mitigation_groups(cohort, mitigation.groups)
+        train, validation = (by_group(cohort.rows(split), partition) for split in ("train", "validation"))
+        for g, name in enumerate(partition.names):
+            if len(train[g]) < batch_size or not len(validation[g]):
+                raise InputError(
+                    f"config.mitigation.schedule={mitigation.schedule!r}: {name} has {len(train[g])} training and "
+                    f"{len(validation[g])} validation cases, and a model of its own needs at least a batch "
+                    f"({batch_size}) and one; take wider groups or smaller batches"
+                )
+    if mitigation.schedule == "last_layer":
+        parts = hold_out(cohort, mitigation.share, config.seed)
+        if min(map(len, parts)) < batch_size:
+            raise InputError(
+                f"config.mitigation.share={mitigation.share}: last_layer would train on {len(parts[0])} cases and "
+                f"hold out {len(parts[1])}, and both need at least a batch ({batch_size})"
+            )
+
+
+def _of_group(g: int) -> str:
+    return f"{STAGES}/group_{g}"
