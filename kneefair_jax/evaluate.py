@@ -53,10 +53,10 @@ def evaluate(
     chosen = {name: rule(records)["step"] for name, rule in selection.RULES.items()}
     test = cohort.rows("test")
     parts = [(cohort, cases, cohort.rows("validation")), (cohort, cases, test)]
-    score = [experiment.eval_step] * len(parts)
+    score = [_case_step(experiment, cohort, cohort)] * len(parts)
     if external:
         parts.append((*external, np.arange(len(external[0].cases))))
-        score.append(_external_step(experiment, cohort, external[0]))
+        score.append(_case_step(experiment, cohort, external[0]))
     scored: dict[int, list[dict[str, np.ndarray]]] = {}
     for step in sorted(set(chosen.values())):
         state, seconds = checkpoints.restore(step, experiment.state)
@@ -65,9 +65,11 @@ def evaluate(
             scoring.over_cases(one, state.variables, arrays, rows, **run)
             for one, (_, arrays, rows) in zip(score, parts, strict=True)
         ]
+        labels = [values.pop("prediction") for values in scored[step]]
+        for values, predicted, (part, arrays, rows) in zip(scored[step], labels, parts, strict=True):
+            values |= scoring.surface_distances(predicted, arrays, rows, len(part.structures))
         if step == chosen[config.select]:
-            predictions = scoring.over_cases(experiment.predict_step, state.variables, cases, test, **run)
-            train_seconds = seconds
+            predictions, train_seconds = labels[1], seconds
     checkpoints.close()
     spacings = [np.array([arrays[row]["spacing"] for row in rows]) for _, arrays, rows in parts]
     table = _joined(
@@ -144,36 +146,37 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
     return _write(config, everyone, cases, table, workdir, report, [])
 
 
-def _external_step(experiment: Experiment, cohort: Cohort, external: Cohort) -> steps.EvalStep:
-    """Scores masks in the external cohort's own label scheme."""
-    translation = anatomy.translation(cohort.structures, external.structures)
-    step = steps.make_external_step(experiment.model, len(external.structures), jnp.asarray(translation))
+def _case_step(experiment: Experiment, cohort: Cohort, scored: Cohort) -> steps.EvalStep:
+    """Scores masks in the scored cohort's own label scheme."""
+    translation = anatomy.translation(cohort.structures, scored.structures)
+    step = steps.make_case_step(experiment.model, len(scored.structures), jnp.asarray(translation))
     return jax.jit(step)
 
 
 def case_table(
     values: dict[str, np.ndarray], cohort: Cohort, rows: np.ndarray, spacing: np.ndarray, model: str
 ) -> pd.DataFrame:
-    """What the evaluation step says of N cases -> the long per-case table, N x S rows.
+    """What is known of N cases' predictions -> the long per-case table, N x S rows.
 
-    Columns: `case_id, patient_id, split, model, structure, <attributes>, dice, iou, true_area_mm2, pred_area_mm2`;
-    areas are NaN where the spacing is unknown.
+    Columns: `case_id, patient_id, split, model, structure, <attributes>, dice, iou, hd95_mm, assd_mm, nsd,
+    true_area_mm2, pred_area_mm2`, all of the working grid; distances, NSD and areas are NaN where the spacing is
+    unknown.
     """
     pixel_mm2 = spacing.astype(float).prod(1)
     about = cohort.cases.iloc[rows][["case_id", "patient_id", "split", *cohort.attributes]]
+    measured = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
     frames = []
     for s, structure in enumerate(cohort.structures):
         frame = about.assign(
             model=model,
             structure=structure,
-            dice=values["dice"][:, s].astype(float),
-            iou=values["iou"][:, s].astype(float),
+            **{score: values[score][:, s].astype(float) for score in measured},
             true_area_mm2=values["true_pixels"][:, s] * pixel_mm2,
             pred_area_mm2=values["pred_pixels"][:, s] * pixel_mm2,
         )
         frames.append(frame)
     order = ["case_id", "patient_id", "split", "model", "structure", *cohort.attributes]
-    order += ["dice", "iou", "true_area_mm2", "pred_area_mm2"]
+    order += [*measured, "true_area_mm2", "pred_area_mm2"]
     return pd.concat(frames, ignore_index=True)[order]
 
 

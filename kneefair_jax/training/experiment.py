@@ -1,7 +1,7 @@
 """A config and a cohort -> the functions and the first state of a run: everything that is fixed before step 0."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import grain
@@ -24,7 +24,6 @@ class Experiment(NamedTuple):
         model: the network.
         train_step: jitted, `(state, batch) -> (state, metrics)`; it donates the state.
         eval_step: jitted, `(variables, batch) -> scores per case`.
-        predict_step: jitted, `(variables, batch) -> labels`.
         state: before the first step, on every device.
         partition: the groups of mitigation and of checkpoint selection.
         order: which row of the cohort table is the k-th training example, for every k.
@@ -34,7 +33,6 @@ class Experiment(NamedTuple):
     model: nn.Module
     train_step: steps.TrainStep
     eval_step: steps.EvalStep
-    predict_step: Any
     state: state.TrainState
     partition: groups.Partition
     order: grain.MapDataset
@@ -86,7 +84,6 @@ def build(config: ConfigDict, cohort: Cohort) -> Experiment:
         model=model,
         train_step=jax.jit(train_step, donate_argnums=0),
         eval_step=jax.jit(steps.make_eval_step(model, loss, len(cohort.structures))),
-        predict_step=jax.jit(steps.make_predict_step(model)),
         state=first,
         partition=partition,
         order=order,
