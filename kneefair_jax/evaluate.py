@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.scores import scores
 from kneefair_jax.report import page
 from kneefair_jax.report.overlays import CaseView
-from kneefair_jax.training import hooks, scoring, selection, steps
-from kneefair_jax.training.checkpoint import Checkpoints
+from kneefair_jax.training import hooks, members, scoring, selection, steps
 from kneefair_jax.training.experiment import Experiment
 
 TABLE = "cases.parquet"
@@ -46,53 +45,46 @@ def evaluate(
     Raises:
         InputError: the folder has no checkpoint.
     """
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    records = checkpoints.records()
-    if not records:
-        raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
-    chosen = {name: rule(records)["step"] for name, rule in selection.RULES.items()}
-    test = cohort.rows("test")
-    parts = [(cohort, cases, cohort.rows("validation")), (cohort, cases, test)]
-    score = [experiment.eval_step] * len(parts)
+    models = members.of_run(config, experiment.partition)
+    records = members.records(workdir, models)
+    chosen = {name: tuple(rule(r)["step"] for r in records) for name, rule in selection.RULES.items()}
+    inside = experiment.partition.index
+    step = _case_step(experiment, cohort, cohort)
+    parts = [_Part(cohort, cases, cohort.rows(split), inside, step) for split in ("validation", "test")]
     if external:
-        parts.append((*external, np.arange(len(external[0].cases))))
-        score.append(_external_step(experiment, cohort, external[0]))
-    scored: dict[int, list[dict[str, np.ndarray]]] = {}
-    for step in sorted(set(chosen.values())):
-        state, seconds = checkpoints.restore(step, experiment.state)
+        theirs = groups.indexed(external[0].cases, experiment.partition)
+        step = _case_step(experiment, cohort, external[0])
+        parts.append(_Part(*external, np.arange(len(theirs)), theirs, step))
+    scored: dict[tuple[int, ...], list[dict[str, np.ndarray]]] = {}
+    for steps_chosen in sorted(set(chosen.values())):
+        selected = members.restore(workdir, models, steps_chosen, experiment.state)
         run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
-        scored[step] = [
-            scoring.over_cases(one, state.variables, arrays, rows, **run)
-            for one, (_, arrays, rows) in zip(score, parts, strict=True)
-        ]
-        if step == chosen[config.select]:
-            predictions = scoring.over_cases(experiment.predict_step, state.variables, cases, test, **run)
-            train_seconds = seconds
-    checkpoints.close()
-    spacings = [np.array([arrays[row]["spacing"] for row in rows]) for _, arrays, rows in parts]
+        scored[steps_chosen] = [_scored(part, models, selected.variables, run) for part in parts]
+        labels = [values.pop("prediction") for values in scored[steps_chosen]]
+        if steps_chosen == chosen[config.select]:
+            predictions, train_seconds = labels[1], selected.seconds
     table = _joined(
         [
-            case_table(values, part, rows, spacing, rule)
-            for rule, step in chosen.items()
-            for (part, _, rows), spacing, values in zip(parts, spacings, scored[step], strict=True)
+            case_table(values, part, rule)
+            for rule, steps_chosen in chosen.items()
+            for part, values in zip(parts, scored[steps_chosen], strict=True)
         ],
         cohort.attributes,
     )
     table.to_parquet(workdir / TABLE)
-    ids = cohort.cases["case_id"].iloc[test]
+    ids = cohort.cases["case_id"].iloc[parts[1].rows]
     _save(workdir, dict(zip(ids, predictions, strict=True)))
 
     environment = json.loads((workdir / "environment.json").read_text())
     report = _report(config, cohort, cases, table, environment)
-    report["run"] |= {"step": chosen[config.select], "times": {"train_seconds": train_seconds}}
-    by_step = {record["step"]: record for record in records}
+    report["run"] |= {
+        "step": _steps(models, chosen[config.select]),
+        "times": {"train_seconds": train_seconds},
+    }
     report["selection"] = {
-        rule: {
-            "step": step,
-            "dice": by_step[step]["overall"],
-            "worst": selection.worst(by_step[step]),
-        }
-        for rule, step in chosen.items()
+        rule: {"step": _steps(models, steps_chosen)}
+        | _validated(parts[0], scored[steps_chosen][0], experiment)
+        for rule, steps_chosen in chosen.items()
     }
     if external:
         outside = table[(table["split"] == EXTERNAL) & (table["model"] == config.select)]
@@ -102,6 +94,40 @@ def evaluate(
             "scores": _scores(config, external[0], outside),
         }
     return _write(config, cohort, cases, table, workdir, report, hooks.read(workdir / "metrics.jsonl"))
+
+
+class _Part(NamedTuple):
+    """Cases to score: of which cohort, which rows, in which groups, by which step."""
+
+    cohort: Cohort
+    cases: Cases
+    rows: np.ndarray
+    group: np.ndarray
+    step: steps.EvalStep
+
+
+def _scored(
+    part: _Part, models: Sequence[members.Member], variables: Sequence[dict[str, Any]], run: dict[str, Any]
+) -> dict[str, np.ndarray]:
+    """Every score of every case of a part, and its label map."""
+    values = members.over_cases(part.step, models, variables, part.cases, part.rows, group=part.group, **run)
+    structures = len(part.cohort.structures)
+    return values | scoring.surface_distances(values["prediction"], part.cases, part.rows, structures)
+
+
+def _steps(models: Sequence[members.Member], chosen: Sequence[int]) -> int | dict[str, int]:
+    """The chosen step, or that of each group's model."""
+    if len(models) == 1:
+        return chosen[0]
+    return {model.name: step for model, step in zip(models, chosen, strict=True)}
+
+
+def _validated(part: _Part, values: dict[str, np.ndarray], experiment: Experiment) -> dict[str, float]:
+    """What a selection rule saw of the validation cases: mean Dice, and that of the worst group."""
+    here = experiment.partition._replace(index=part.group[part.rows])
+    cases = part.cohort.cases.iloc[part.rows]
+    table = scoring.group_table(values["dice"], cases, here, part.cohort.structures)["dice"]
+    return {"dice": table["all"], "worst": table.drop("all").min() if len(table) > 1 else table["all"]}
 
 
 def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds: Sequence[Path]) -> Path:
@@ -144,36 +170,37 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
     return _write(config, everyone, cases, table, workdir, report, [])
 
 
-def _external_step(experiment: Experiment, cohort: Cohort, external: Cohort) -> steps.EvalStep:
-    """Scores masks in the external cohort's own label scheme."""
-    translation = anatomy.translation(cohort.structures, external.structures)
-    step = steps.make_external_step(experiment.model, len(external.structures), jnp.asarray(translation))
+def _case_step(experiment: Experiment, cohort: Cohort, scored: Cohort) -> steps.EvalStep:
+    """Scores masks in the scored cohort's own label scheme."""
+    translation = anatomy.translation(cohort.structures, scored.structures)
+    step = steps.make_case_step(experiment.model, len(scored.structures), jnp.asarray(translation))
     return jax.jit(step)
 
 
-def case_table(
-    values: dict[str, np.ndarray], cohort: Cohort, rows: np.ndarray, spacing: np.ndarray, model: str
-) -> pd.DataFrame:
-    """What the evaluation step says of N cases -> the long per-case table, N x S rows.
+def case_table(values: dict[str, np.ndarray], part: _Part, model: str) -> pd.DataFrame:
+    """What is known of N cases' predictions -> the long per-case table, N x S rows.
 
-    Columns: `case_id, patient_id, split, model, structure, <attributes>, dice, iou, true_area_mm2, pred_area_mm2`;
-    areas are NaN where the spacing is unknown.
+    Columns: `case_id, patient_id, split, model, structure, <attributes>, dice, iou, hd95_mm, assd_mm, nsd,
+    true_area_mm2, pred_area_mm2`, all of the working grid; distances, NSD and areas are NaN where the spacing is
+    unknown.
     """
-    pixel_mm2 = spacing.astype(float).prod(1)
-    about = cohort.cases.iloc[rows][["case_id", "patient_id", "split", *cohort.attributes]]
+    cohort = part.cohort
+    spacing = np.array([part.cases[row]["spacing"] for row in part.rows], float)
+    pixel_mm2 = spacing.prod(1)
+    about = cohort.cases.iloc[part.rows][["case_id", "patient_id", "split", *cohort.attributes]]
+    measured = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
     frames = []
     for s, structure in enumerate(cohort.structures):
         frame = about.assign(
             model=model,
             structure=structure,
-            dice=values["dice"][:, s].astype(float),
-            iou=values["iou"][:, s].astype(float),
+            **{score: values[score][:, s].astype(float) for score in measured},
             true_area_mm2=values["true_pixels"][:, s] * pixel_mm2,
             pred_area_mm2=values["pred_pixels"][:, s] * pixel_mm2,
         )
         frames.append(frame)
     order = ["case_id", "patient_id", "split", "model", "structure", *cohort.attributes]
-    order += ["dice", "iou", "true_area_mm2", "pred_area_mm2"]
+    order += [*measured, "true_area_mm2", "pred_area_mm2"]
     return pd.concat(frames, ignore_index=True)[order]
 
 

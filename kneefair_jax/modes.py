@@ -13,7 +13,7 @@ from kneefair_jax import evaluate, groups, models, run_folder
 from kneefair_jax.data import left_out, load, memory, prepared, store
 from kneefair_jax.data.prepared import Prepared
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import composition, experiment, schedules
+from kneefair_jax.training import composition, experiment, members, schedules
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
@@ -117,9 +117,10 @@ def _ready(
     if external:
         theirs = made.partition._replace(index=groups.indexed(external.cases, made.partition))
         composition.check_known(config.mitigation, theirs, np.arange(len(theirs.index)), "external")
-    members = schedules.members(config, made.partition)
-    if not training and not all((workdir / member.directory / "checkpoints").is_dir() for member in members):
-        raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
+    if not training:
+        for member in members.of_run(config, made.partition):
+            if not (workdir / member.directory / "checkpoints").is_dir():
+                raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
     options = _options(config)._replace(on_broken=on_broken)
     main, outside = prepared.prepare(config.data, config.data.seed, cohort, external, directory, options)
     if main.cohort is not cohort:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kneefair_jax import evaluate, run_folder
+from kneefair_jax import evaluate, metrics, run_folder
 from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
 from kneefair_jax.training import experiment, loop
@@ -32,8 +32,10 @@ def test_the_table_is_the_contract_s(run):
     table = pd.read_parquet(run[4] / "cases.parquet")
     assert list(table.columns) == [
         *("case_id", "patient_id", "split", "model", "structure", "sex", "race"),
-        *("dice", "iou", "true_area_mm2", "pred_area_mm2"),
+        *("dice", "iou", "hd95_mm", "assd_mm", "nsd", "true_area_mm2", "pred_area_mm2"),
     ]
+    # Every rule's checkpoint and every part of the cohort has them.
+    assert table[["hd95_mm", "assd_mm", "nsd"]].notna().all(axis=None)
     assert set(table["split"]) == {"validation", "test", "external"}
     assert set(table["model"]) == {"overall", "worst_group", "utopia"}
     assert not table.duplicated(["case_id", "model", "structure"]).any()
@@ -57,6 +59,9 @@ def test_scores_follow_from_the_saved_predictions(run):
                 np.testing.assert_allclose(entry["dice"], 2 * (p & t).sum() / (p.sum() + t.sum()), rtol=1e-6)
                 np.testing.assert_allclose(entry["true_area_mm2"], t.sum() * 0.25)
                 np.testing.assert_allclose(entry["pred_area_mm2"], p.sum() * 0.25)
+                distances = metrics.surface_distances(p.astype(int), t.astype(int), 1, (0.5, 0.5))
+                for score, value in distances.items():
+                    np.testing.assert_allclose(entry[score], value[0])
 
 
 def test_group_means_of_the_report_follow_from_the_table(run):

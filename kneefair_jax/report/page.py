@@ -150,6 +150,7 @@ def _template() -> jinja2.Template:
         "count": wording.count,
         "interval": wording.interval,
         "amount": wording.amount,
+        "step": wording.step,
     }
     environment.globals |= {"blocks": wording.blocks, "titles": wording.TITLES}
     return environment.get_template("page.html")

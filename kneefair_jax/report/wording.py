@@ -1,7 +1,7 @@
 """Numbers and groups -> the words a reader sees."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -33,6 +33,15 @@ def number(value: float | None, digits: int = 3) -> str:
 def count(value: float | None) -> str:
     """`1,234`; an en dash where there is no number."""
     return DASH if value is None else f"{value:,.0f}"
+
+
+def step(value: Any) -> str:
+    """A checkpoint's step `1,200`; those of several models `race=A 900, race=B 1,200`, or `900, 1,200` of folds."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_readable(name)} {count(of_group)}" for name, of_group in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(step, value))
+    return count(value)
 
 
 def amount(value: float | None, noun: str) -> str:

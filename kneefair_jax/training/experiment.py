@@ -55,7 +55,6 @@ class Experiment(NamedTuple):
         model: the network.
         train_step: jitted, `(state, batch) -> (state, metrics)`; it donates the state.
         eval_step: jitted, `(variables, batch) -> scores per case`.
-        predict_step: jitted, `(variables, batch) -> labels`.
         state: before the first step, on every device.
         steps: how many to make.
         partition: the groups of mitigation and of checkpoint selection.
@@ -68,7 +67,6 @@ class Experiment(NamedTuple):
     model: nn.Module
     train_step: steps.TrainStep
     eval_step: steps.EvalStep
-    predict_step: Any
     state: state.TrainState
     steps: int
     partition: groups.Partition
@@ -149,7 +147,6 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
         model=model,
         train_step=train_step,
         eval_step=jax.jit(steps.make_eval_step(model, loss, len(cohort.structures))),
-        predict_step=jax.jit(steps.make_predict_step(model)),
         state=first,
         steps=total,
         partition=partition,

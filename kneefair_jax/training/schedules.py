@@ -19,27 +19,15 @@ from kneefair_jax.data.load import Cohort
 from kneefair_jax.data.memory import Arrays
 from kneefair_jax.errors import InputError
 from kneefair_jax.groups import Partition
-from kneefair_jax.training import experiment, loop, scoring, selection
+from kneefair_jax.training import experiment, loop, members, scoring, selection
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.experiment import Experiment, Stage
+from kneefair_jax.training.members import STAGES
 
-STAGES = "stages"
 UPWEIGHTED = "upweighted.csv"
 
 # The checkpoint of a stage that others start from or learn from; `config.select` may change between two starts.
 INNER_RULE = selection.overall
-
-
-class Member(NamedTuple):
-    """One of the models that together segment everybody.
-
-    Attributes:
-        directory: its folder, within the run's.
-        group: the group that it segments; None for everybody.
-    """
-
-    directory: str
-    group: int | None
 
 
 class Run(NamedTuple):
@@ -68,13 +56,6 @@ class Run(NamedTuple):
         return state.variables
 
 
-def members(config: ConfigDict, partition: Partition) -> list[Member]:
-    """The models that a finished run consists of."""
-    if config.mitigation.schedule != "group_specific":
-        return [Member("", None)]
-    return [Member(_of_group(g), g) for g in range(len(partition.names))]
-
-
 def single(run: Run) -> None:
     """One run."""
     run.stage("")
@@ -98,8 +79,8 @@ def group_specific(run: Run) -> list[dict[str, Any]]:
             f"{STAGES}/pooled", run.stage(f"{STAGES}/pooled", Stage(sampler="shuffled", objective="erm"))
         )
     models = []
-    for g, name in enumerate(partition.names):
-        print(f"the model of {name}", flush=True)
+    for g, member in enumerate(members.by_group(partition)):
+        print(f"the model of {member.name}", flush=True)
         stage = Stage(
             train=train[g],
             validation=validation[g],
@@ -107,7 +88,7 @@ def group_specific(run: Run) -> list[dict[str, Any]]:
             objective="erm",
             start=start,
         )
-        models.append(run.variables(_of_group(g), run.stage(_of_group(g), stage)))
+        models.append(run.variables(member.directory, run.stage(member.directory, stage)))
     return models
 
 
@@ -229,7 +210,3 @@ def check(config: ConfigDict, cohort: Cohort) -> None:
                 f"config.mitigation.share={mitigation.share}: last_layer would train on {len(parts[0])} cases and "
                 f"hold out {len(parts[1])}, and both need at least a batch ({batch_size})"
             )
-
-
-def _of_group(g: int) -> str:
-    return f"{STAGES}/group_{g}"

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from kneefair_jax import groups
+from kneefair_jax import groups, metrics
 from kneefair_jax.data import pipeline
 from kneefair_jax.data.memory import Arrays
 from kneefair_jax.fairness import summaries
@@ -36,6 +36,27 @@ def over_cases(
         result = jax.device_get(step(variables, sharding.global_batch(batch, mesh)))
         gathered.append(jax.tree.map(lambda x, valid=valid: x[valid], result))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *gathered)
+
+
+def surface_distances(
+    prediction: np.ndarray, cases: Arrays, rows: np.ndarray, structures: int
+) -> dict[str, np.ndarray]:
+    """`metrics.surface_distances` of each row, on the working grid with its spacing.
+
+    Args:
+        prediction: labels u8[N, H, W], one map a row.
+        cases: the prepared cases.
+        rows: N of them.
+        structures: S.
+
+    Returns:
+        `hd95_mm`, `assd_mm`, `nsd`: f64[N, S] each.
+    """
+    scores = []
+    for predicted, row in zip(prediction, rows, strict=True):
+        case = cases[row]
+        scores.append(metrics.surface_distances(predicted, case["label"], structures, case["spacing"]))
+    return {name: np.stack([score[name] for score in scores]) for name in scores[0]}
 
 
 def group_table(

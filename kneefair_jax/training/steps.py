@@ -1,4 +1,4 @@
-"""The three pure functions of a run: train, score, predict. All static choices are closed over once."""
+"""The pure functions of a run: train, score, and score with label maps. All static choices are closed over once."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -196,29 +196,24 @@ def make_eval_step(model: nn.Module, loss: Loss, structures: int) -> EvalStep:
     return eval_step
 
 
-def make_external_step(model: nn.Module, structures: int, translation: jax.Array) -> EvalStep:
-    """As `make_eval_step`, for masks of another label scheme; without a loss, which needs the network's own labels.
+def make_case_step(model: nn.Module, structures: int, translation: jax.Array) -> EvalStep:
+    """As `make_eval_step`, with the label map, for masks of the network's label scheme or another.
+
+    It gives `prediction` u8[B, H, W], which costs a transfer that scoring during training does without; and no loss,
+    which needs masks of the network's own labels.
 
     Args:
         model: the network.
-        structures: S of the other scheme.
+        structures: S of the masks' scheme.
         translation: i32[C], what each of the network's labels is called there (`anatomy.translation`).
     """
 
-    def external_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
+    def case_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
         predicted = jnp.asarray(translation)[_logits(model, variables, batch).argmax(-1)]
-        return _scored(overlap(predicted, batch["label"].astype(jnp.int32), structures))
+        scores = _scored(overlap(predicted, batch["label"].astype(jnp.int32), structures))
+        return scores | {"prediction": predicted.astype(jnp.uint8)}
 
-    return external_step
-
-
-def make_predict_step(model: nn.Module) -> Callable[[dict[str, Any], Batch], jax.Array]:
-    """`predict_step(variables, batch)` -> labels u8[B, H, W]."""
-
-    def predict_step(variables: dict[str, Any], batch: Batch) -> jax.Array:
-        return _logits(model, variables, batch).argmax(-1).astype(jnp.uint8)
-
-    return predict_step
+    return case_step
 
 
 def _scored(counts: Overlap) -> dict[str, jax.Array]:

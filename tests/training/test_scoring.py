@@ -35,6 +35,16 @@ def test_every_case_once_whatever_the_batch_size_and_the_number_of_devices(devic
     np.testing.assert_array_equal(result["sum"], images.astype(int).sum((1, 2, 3))[rows])
 
 
+def test_distances_of_each_case_with_its_own_spacing():
+    prediction, label = np.zeros((2, 3, 8, 8), np.uint8)
+    prediction[:, 2, 5], label[:, 2, 3] = 1, 1
+    spacings = [[1, 1], [1, np.nan], [1, 0.25]]
+    cases = [{"label": label[k], "spacing": np.array(spacings[k], np.float32)} for k in range(3)]
+    scores = scoring.surface_distances(prediction, cases, np.array([2, 0, 1]), 2)
+    np.testing.assert_allclose(scores["hd95_mm"], [[0.5, np.nan], [2, np.nan], [np.nan] * 2])
+    np.testing.assert_allclose(scores["nsd"], [[1, np.nan], [0, np.nan], [np.nan] * 2])
+
+
 def test_means_over_patients_not_cases():
     cases = pd.DataFrame(
         {"patient_id": ["p", "p", "q", "r"], "sex": groups.categorical(pd.Series(list("aaab")))}

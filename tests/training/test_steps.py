@@ -160,7 +160,11 @@ def test_evaluation_scores_each_case_and_never_donates():
     data = batch()
     evaluate = jax.jit(steps.make_eval_step(model, losses.cross_entropy, 2))
     scores = evaluate(state.variables, data)
-    predicted = jax.jit(steps.make_predict_step(model))(state.variables, data)
+    mapped = jax.jit(steps.make_case_step(model, 2, jnp.arange(3)))(state.variables, data)
+    predicted = mapped.pop("prediction")
+    loss = scores.pop("loss")
+    assert loss.shape == (8,)
+    chex.assert_trees_all_equal(mapped, scores)
     chex.assert_shape([scores["dice"], scores["iou"], scores["true_pixels"]], (8, 2))
     assert predicted.dtype == jnp.uint8
     for s in range(2):
@@ -168,18 +172,20 @@ def test_evaluation_scores_each_case_and_never_donates():
         both, either = (p & t).sum((1, 2)), p.sum((1, 2)) + t.sum((1, 2))
         np.testing.assert_allclose(scores["dice"][:, s], 2 * both / either, rtol=1e-6)
         np.testing.assert_array_equal(scores["pred_pixels"][:, s], p.sum((1, 2)))
-    chex.assert_trees_all_equal(evaluate(state.variables, data), scores)
+    chex.assert_trees_all_equal(evaluate(state.variables, data), scores | {"loss": loss})
 
 
-def test_an_external_step_scores_in_the_other_scheme():
+def test_a_case_step_scores_in_another_scheme():
     fields = {"name": "unet", "widths": (4, 8), "convolutions": 1, "norm": "group", "dtype": "float32"}
     model, given = models.create(fields, classes=3), batch()
     variables = {"params": model.init(jax.random.key(0), given["image"])["params"]}
     # Label 1 is dropped, label 2 is what the others call 1.
-    step = jax.jit(steps.make_external_step(model, 1, jnp.array([0, 0, 1])))
+    step = jax.jit(steps.make_case_step(model, 1, jnp.array([0, 0, 1])))
     given["label"] = (given["label"] == 2).astype(np.uint8)
     scores = step(variables, given)
-    predicted = np.asarray(steps.make_predict_step(model)(variables, given)) == 2
+    predicted = np.asarray(model.apply(variables, models.standardise(given["image"])).argmax(-1)) == 2
+    np.testing.assert_array_equal(scores["prediction"], predicted)
+    assert scores["prediction"].dtype == np.uint8
     true = given["label"] == 1
     both = (predicted & true).sum((1, 2))
     np.testing.assert_allclose(
