@@ -98,11 +98,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     composition.check_groups(config.mitigation, partition, cohort.rows("train"))
     scored = np.concatenate([cohort.rows("validation"), cohort.rows("test")])
     composition.check_known(config.mitigation, partition, scored, "validation and test")
-    sampler = stage.sampler or config.mitigation.sampler
-    patient = cohort.cases["patient_id"].to_numpy()
-    if sampler == "undersampled":  # before anyone counts
-        train = sampling.undersample(train, partition, patient, config.train.batch_size, config.seed)
-    order = sampling.SAMPLERS[sampler](train, partition, patient, config.train.batch_size, config.seed)
+    train, order = training_order(config, cohort, partition, train, stage.sampler)
     head = choose(models.HEADS, config.mitigation.head, "mitigation.head")
     parts = head(len(partition.names), config.mitigation.strength)
     model = models.create(config.model, classes=len(cohort.structures) + 1, parts=parts)
@@ -133,7 +129,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
         ),
         donate_argnums=0,
     )
-    counts = [jnp.asarray(n) for n in training_counts(train, partition, patient)]
+    counts = [jnp.asarray(n) for n in training_counts(cohort, train, partition)]
     first = jax.jit(
         lambda key: state.create(key, model, cohort.grid, transform, objective, *counts),
         out_shardings=sharding.replicated(mesh),
@@ -157,10 +153,30 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     )
 
 
+def training_order(
+    config: ConfigDict,
+    cohort: Cohort,
+    partition: groups.Partition,
+    train: np.ndarray,
+    sampler: str | None = None,
+) -> tuple[np.ndarray, grain.MapDataset]:
+    """Which of the rows are trained on, and the endless order in which the config's sampler, or another, gives them.
+
+    Raises:
+        InputError: there is no such sampler, or it cannot serve these groups.
+    """
+    name = sampler or config.mitigation.sampler
+    given = (partition, cohort.cases["patient_id"].to_numpy(), config.train.batch_size, config.seed)
+    order = choose(sampling.SAMPLERS, name, "mitigation.sampler")(train, *given)
+    # Groups are counted among those that are left.
+    return (sampling.undersample(train, *given) if name == "undersampled" else train), order
+
+
 def training_counts(
-    train: np.ndarray, partition: groups.Partition, patient: np.ndarray
+    cohort: Cohort, train: np.ndarray, partition: groups.Partition
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cases and patients of each group, i64[G] each, among the rows that are trained on alone."""
+    patient = cohort.cases["patient_id"].to_numpy()
     members = [train[partition.index[train] == group] for group in range(len(partition.names))]
     patients = [len(np.unique(patient[rows])) for rows in members]
     return np.array([len(rows) for rows in members]), np.array(patients)
