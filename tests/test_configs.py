@@ -19,7 +19,7 @@ NAMES = sorted(
 TREES = {
     "folder": films.folder,
     "oai": lambda root: oai_tree.tree(root, 24),
-    "study": lambda root: oai_tree.study(root, 24),
+    "siddiqui": lambda root: oai_tree.study(root, 24),
 }
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from kneefair_jax import anatomy, cohort, groups
-from kneefair_jax.data import folder, metadata, oai, phantom, study
+from kneefair_jax.data import folder, metadata, oai, phantom, siddiqui
 from kneefair_jax.data.source import Source
 from kneefair_jax.errors import InputError, choose
 
@@ -62,16 +62,16 @@ def _oai(data: ConfigDict, seed: int) -> tuple[Source, int]:
     return oai.source(data, size=tuple(data.size)), 1
 
 
-def _study(data: ConfigDict, seed: int) -> tuple[Source, int]:
+def _siddiqui(data: ConfigDict, seed: int) -> tuple[Source, int]:
     del seed
-    return study.source(data, size=tuple(data.size)), 1
+    return siddiqui.source(data, size=tuple(data.size)), 1
 
 
 SOURCES: dict[str, Callable[[ConfigDict, int], tuple[Source, int]]] = {
     "folder": _folder,
     "oai": _oai,
     "phantom": _phantom,
-    "study": _study,
+    "siddiqui": _siddiqui,
 }
 
 

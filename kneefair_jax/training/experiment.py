@@ -120,7 +120,6 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
             augmentation=augmentation,
             flip_table=jnp.asarray(anatomy.flip_table(cohort.structures)),
             groups=len(partition.names),
-            seed=config.seed,
             extras=steps.Extras(
                 frozen=stage.only is not None,
                 sharpness=config.optimizer.sharpness,
@@ -131,9 +130,9 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     )
     counts = [jnp.asarray(n) for n in training_counts(cohort, train, partition)]
     first = jax.jit(
-        lambda key: state.create(key, model, cohort.grid, transform, objective, *counts),
+        lambda seed: state.create(seed, model, cohort.grid, transform, objective, *counts),
         out_shardings=sharding.replicated(mesh),
-    )(jax.random.key(config.seed))
+    )(jnp.uint32(config.seed))
     if stage.start is not None:
         first = first._replace(**jax.device_put(stage.start, sharding.replicated(mesh)))
     if stage.teachers is not None:

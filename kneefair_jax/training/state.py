@@ -14,6 +14,7 @@ class TrainState(NamedTuple):
     """A tree of arrays; saved whole, so a resumed run is the same run.
 
     Attributes:
+        seed: u32[], with the step it fixes every random draw; here, so that all seeds share one compiled step.
         step: i32[], updates made.
         params: of the network.
         batch_stats: running statistics of batch normalisation; empty with group normalisation.
@@ -21,6 +22,7 @@ class TrainState(NamedTuple):
         objective: of the group objective.
     """
 
+    seed: jax.Array
     step: jax.Array
     params: Any
     batch_stats: Any
@@ -34,7 +36,7 @@ class TrainState(NamedTuple):
 
 
 def create(
-    key: jax.Array,
+    seed: jax.Array,
     model: nn.Module,
     grid: tuple[int, int, int],
     optimizer: optax.GradientTransformation,
@@ -45,7 +47,7 @@ def create(
     """The state before the first step.
 
     Args:
-        key: draws the parameters.
+        seed: u32[], draws the parameters, and what is random in each step.
         model: the network.
         grid: (H, W, C) of its input.
         optimizer: of the parameters.
@@ -53,9 +55,10 @@ def create(
         counts: i32[G], training cases of each group.
         patients: i32[G], their patients; None where each has one case.
     """
-    variables = model.init(key, jnp.zeros((1, *grid), jnp.float32))
+    variables = model.init(jax.random.key(seed), jnp.zeros((1, *grid), jnp.float32))
     params = variables["params"]
     return TrainState(
+        seed=jnp.asarray(seed, jnp.uint32),
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables.get("batch_stats", {}),

@@ -47,7 +47,6 @@ def make_train_step(
     augmentation: Augmentation,
     flip_table: jax.Array,
     groups: int,
-    seed: int,
     extras: Extras = Extras(),  # noqa: B008
     axis_name: str | None = None,
 ) -> TrainStep:
@@ -61,7 +60,6 @@ def make_train_step(
         augmentation: strength of the random variation.
         flip_table: labels after a left/right flip.
         groups: G.
-        seed: with the step, it fixes every random draw.
         extras: what else it does.
         axis_name: set inside `jax.pmap` or `jax.shard_map`; None under plain `jax.jit`, where the batch is global.
 
@@ -75,7 +73,7 @@ def make_train_step(
     def train_step(
         state: TrainState, batch: Batch, teachers: Any = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         image = batch["image"]
         image = image.astype(jnp.float32) / 255.0 if image.dtype == jnp.uint8 else image
         image, label = augment(
@@ -157,6 +155,7 @@ def make_train_step(
             "group_count": global_sum(member, axis_name),
         }
         new_state = TrainState(
+            seed=state.seed,
             step=state.step + 1,
             params=optax.apply_updates(state.params, step),
             batch_stats=batch_stats,

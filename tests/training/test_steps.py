@@ -42,11 +42,10 @@ def parts(objective="reweighted", axis_name=None, optimizer=None, **strength):
         augmentation=Augmentation(**strength),
         flip_table=jnp.arange(3),
         groups=2,
-        seed=0,
         axis_name=axis_name,
     )
     single = models.create(fields, classes=3)
-    first = states.create(jax.random.key(0), single, GRID, optimizer, objective, COUNTS)
+    first = states.create(jnp.uint32(0), single, GRID, optimizer, objective, COUNTS)
     return step, first
 
 

@@ -84,7 +84,8 @@ def _settings(
 ) -> dict[str, Any]:
     try:
         bias = _nested(config["bias"])
-        represented = any(switches.get("representation", 0.0) for switches in bias.values())
+        # At strength 0, too: a comparison over strengths needs the same patients in validation and test.
+        represented = any("representation" in switches for switches in bias.values())
         if represented and fractions is None:
             raise InputError(
                 "phantom: the switch 'representation' plants its share in the training split; set data.folds=0"

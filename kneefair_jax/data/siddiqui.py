@@ -41,7 +41,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int]) -> Source:
     selection.require(paired, left_out, str(root))
     kept, refused = selection.select(paired, found, enrolled, config["quality"], must_be_named=False)
     selection.require(kept, [*left_out, *refused], str(root))
-    return cases.build("study", kept, [*left_out, *refused], found, config, size)
+    return cases.build("siddiqui", kept, [*left_out, *refused], found, config, size)
 
 
 def _folder(root: Path, name: str) -> Path:

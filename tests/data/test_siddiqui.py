@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from kneefair_jax.data import study
+from kneefair_jax.data import siddiqui
 from kneefair_jax.errors import InputError
 from tests import oai_tree
 
@@ -13,7 +13,7 @@ def root(tmp_path):
 
 
 def source(root, size=(24, 20), **changes):
-    return study.source(ConfigDict(oai_tree.config(root, **changes)), size=size)
+    return siddiqui.source(ConfigDict(oai_tree.config(root, **changes)), size=size)
 
 
 def test_the_study_s_layout(root):
