@@ -58,7 +58,7 @@ def compare(
              "repairable": over + {"p", "significant": bool} or None without an oracle,
              "methods": {name: {
                 "groups": {name: float},
-                "mean", "worst", "gap", "pair", "ser", "es", "hd95": over (hd95 without per_seed),
+                "mean", "worst", "gap", "pair", "ser", "es", "hd95": over,
                 "change": {"mean", "worst", "gap": over + {"p", "p_holm"}} or None for the baseline,
                 "closed": {"value", "seeds", "reason": str or None, "half": {"value", "seeds", "p", "p_holm"} or None}
                           or None for baseline and oracle,
@@ -93,16 +93,17 @@ def compare(
         per_seed["ser"] = summaries.ser(ranked)
     rng = np.random.default_rng(seed)
     over = over_patients.intervals(strata, rng, draws, confidence)
+    none = [None] * len(order)
     undefined = _over(None, None, confidence)
 
     methods: dict[str, dict[str, Any]] = {}
     for m, name in enumerate(order):
         described = {
-            key: _over(per_seed[key][m], over[key][m], confidence) if key in per_seed else undefined
+            key: _over(per_seed[key][m], over.get(key, none)[m], confidence) if key in per_seed else undefined
             for key in ("mean", "worst", "gap", "pair", "ser", "es")
         }
         change = {
-            key: _over(per_seed[of][m] - per_seed[of][0], over[f"change_{of}"][m], confidence)
+            key: _over(per_seed[of][m] - per_seed[of][0], over.get(f"change_{of}", none)[m], confidence)
             if of in per_seed
             else undefined
             for key, of in CHANGES.items()

@@ -10,6 +10,9 @@ import numpy as np
 
 from kneefair_jax.fairness import bootstrap, summaries
 
+# A Student's t that only resamples without any spread reach: the interval would be made of them.
+_FAR = 1e3
+
 
 class Strata(NamedTuple):
     """Scores of the patients that every run scored, stratum by stratum.
@@ -124,8 +127,11 @@ def intervals(
     is the studentised bootstrap of the log of the ratio, its two groups fixed on the method's own full sample.
 
     Returns:
-        Statistic -> M intervals, None where a group has fewer than `bootstrap.MIN_PATIENTS` patients.
+        Statistic -> M intervals, None for an undefined one; nothing at all where a ranked group has fewer than
+        `bootstrap.MIN_PATIENTS` patients.
     """
+    if strata.smallest < bootstrap.MIN_PATIENTS:
+        return {}
     averages = strata.values.mean(1)
     groups = len(strata.groups)
     drawn, squared = resample(averages, strata.sizes, rng, draws)
@@ -133,8 +139,7 @@ def intervals(
     for key in ("mean", "worst", "pair"):
         if key in samples:
             samples[f"change_{key}"] = samples[key] - samples[key][:, :1]
-    few = strata.smallest < bootstrap.MIN_PATIENTS
-    levels = bootstrap.expanded_levels(max(strata.smallest, 2), confidence)
+    levels = bootstrap.expanded_levels(strata.smallest, confidence)
     found = {key: [_ends(column) for column in np.quantile(s, levels, 0).T] for key, s in samples.items()}
     if groups >= 2:
         point = means(averages, strata.sizes)[:, :groups]
@@ -146,7 +151,7 @@ def intervals(
             found["pair"] if groups == 2 else [_simultaneous(*method, confidence) for method in each]
         )
         found["ser"] = [_ratio(*method, confidence) for method in each]
-    return {key: [None] * len(ends) for key, ends in found.items()} if few else found
+    return found
 
 
 def _squared_errors(averages: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -163,7 +168,10 @@ def _simultaneous(
     error = np.sqrt(spread[first] + spread[second])
     shift = drawn[:, first] - drawn[:, second] - difference
     t = _studentised(shift, np.sqrt(squared[:, first] + squared[:, second]))
-    reach = np.quantile(np.abs(t).max(1), confidence) * error
+    quantile = np.quantile(np.abs(t).max(1), confidence)
+    if quantile > _FAR:
+        return None
+    reach = quantile * error
     return _ends(np.array([max(0.0, (difference - reach).max()), (difference + reach).max()]))
 
 
@@ -180,12 +188,12 @@ def _ratio(
     shift = np.log(errors[:, high] / errors[:, low]) - value
     ses = np.sqrt(squared[:, high] / errors[:, high] ** 2 + squared[:, low] / errors[:, low] ** 2)
     t = np.quantile(_studentised(shift, ses), [(1 + confidence) / 2, (1 - confidence) / 2])
-    return _ends(np.exp(value - t * se))
+    return _ends(np.exp(value - t * se)) if np.abs(t).max() < _FAR else None
 
 
 def _studentised(shift: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Shift over its standard error; a resample that drew one patient alone has none, and lies far out."""
-    return np.divide(shift, error, out=np.sign(shift) * 1e6, where=error > 0)
+    """Shift over its standard error; a resample that drew equal scores alone has none, and lies far out."""
+    return np.divide(shift, error, out=np.sign(shift) * _FAR**2, where=error > 0)
 
 
 def _ends(ends: np.ndarray) -> list[float] | None:
