@@ -60,13 +60,13 @@ def compare(
                 "groups": {name: float},
                 "mean", "worst", "gap", "pair", "ser", "es", "hd95": over,
                 "change": {"mean", "worst", "gap": over + {"p", "p_holm"}} or None for the baseline,
-                "closed": {"value", "seeds", "reason": str or None, "half": {"value", "seeds", "p", "p_holm"} or None}
-                          or None for baseline and oracle,
+                "closed": {"value", "seeds", "reason": str or None, "left": {"value", "seeds"},
+                           "half": {"value", "seeds", "p", "p_holm"} or None} or None for baseline and oracle,
                 "front": {"worst": bool, "gap": bool} or None for the oracle}}}
 
         `worst` is the lowest group mean. `p` is two-sided, by the paired t-test over seeds; that of `half` one-sided,
         of whether the method closes more than half of the repairable gap. `p_holm` corrects over the methods, for
-        each statistic by itself; the oracle's is None. `front`: no other method is better in one and as good in the
+        each statistic by itself; the oracle's is None. `left` is the method's pair minus the oracle's. `front`: no other method is better in one and as good in the
         other of the overall mean and the worst group mean (or the pair's distance from 0), by point estimates.
 
     Raises:
@@ -223,17 +223,25 @@ def _repair(
     whole = np.array(repairable["per_seed"])
     halves: dict[str, float | None] = {}
     for name in compared:
-        if reason:
-            methods[name]["closed"] = {"value": None, "seeds": None, "reason": reason, "half": None}
-            continue
         part = -np.array(methods[name]["change"]["gap"]["per_seed"])
+        left = {"value": float((whole - part).mean()), "seeds": over_seeds.interval(whole - part, confidence)}
+        if reason:
+            methods[name]["closed"] = {
+                "value": None,
+                "seeds": None,
+                "reason": reason,
+                "left": left,
+                "half": None,
+            }
+            continue
         beyond = part - 0.5 * whole
         halves[name] = over_seeds.p_value(beyond, greater=True)
         ends = over_seeds.fieller(part, whole, confidence)
         methods[name]["closed"] = {
             "value": float(part.mean() / whole.mean()),
             "seeds": list(ends) if ends else None,
-            "reason": None if ends else "the interval of the share has no ends",
+            "reason": None,
+            "left": left,
             "half": {
                 "value": float(beyond.mean()),
                 "seeds": over_seeds.interval(beyond, confidence),

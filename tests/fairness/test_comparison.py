@@ -91,6 +91,9 @@ def test_the_share_of_the_repairable_gap():
     assert closed["seeds"][0] < 0.75 < closed["seeds"][1]
     expected = stats.ttest_rel(part, whole / 2, alternative="greater").pvalue
     assert closed["half"]["p"] == pytest.approx(expected) and expected < 0.01
+    left = per_seed["equal_share"] - per_seed["oracle"]
+    assert closed["left"]["value"] == pytest.approx(left.mean())
+    assert closed["left"]["seeds"] == pytest.approx(stats.t.interval(0.95, 4, left.mean(), stats.sem(left)))
     assert closed["half"]["p_holm"] == pytest.approx(2 * expected)
     useless = result["methods"]["reweighted"]["closed"]
     assert useless["half"]["p"] > 0.9 and useless["seeds"][1] < 0.5
