@@ -66,8 +66,9 @@ def compare(
 
         `worst` is the lowest group mean. `p` is two-sided, by the paired t-test over seeds; that of `half` one-sided,
         of whether the method closes more than half of the repairable gap. `p_holm` corrects over the methods, for
-        each statistic by itself; the oracle's is None. `left` is the method's pair minus the oracle's. `front`: no other method is better in one and as good in the
-        other of the overall mean and the worst group mean (or the pair's distance from 0), by point estimates.
+        each statistic by itself; the oracle's is None. `left` is the method's pair minus the oracle's. `front`: no
+        other method is better in one and as good in the other of the overall mean and the worst group mean (or the
+        pair's distance from 0), by point estimates.
 
     Raises:
         InputError: the baseline or the oracle is not among the methods, or no patient has a score in all runs.

@@ -1,7 +1,7 @@
 """The report's two files: `report.json` for programs and `index.html`, one page that needs nothing else."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +137,8 @@ def _cohort(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"splits": list(splits), "groups": by_group}
 
 
-def template(name: str) -> jinja2.Template:
-    """One of the pages beside this file; every value is escaped."""
+def template(name: str, **filters: Callable[[Any], Any]) -> jinja2.Template:
+    """One of the pages beside this file, with filters beyond those that all have; every value is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -151,6 +151,7 @@ def template(name: str) -> jinja2.Template:
         "count": wording.count,
         "interval": wording.interval,
         "amount": wording.amount,
+        **filters,
     }
     environment.globals |= {"blocks": wording.blocks, "titles": wording.TITLES}
     return environment.get_template(name)

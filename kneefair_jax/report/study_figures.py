@@ -16,16 +16,18 @@ from kneefair_jax.report.wording import DASH, listing, number
 
 _WIDTH = 7.6
 _MARKERS = "osD^vP<X>phd8H"
+_STROKES = ("-", "--", "-.", ":")
 
 
 class _Look:
-    """Marker and colour of each method, and the label that the legend gives it."""
+    """Marker, stroke and colour of each method, and the label that the legend gives it."""
 
     def __init__(self, study: Mapping[str, Any]):
         found = study["comparison"]
         self.study, self.baseline, self.oracle = study, found["baseline"], found["oracle"]
         others = [name for name in found["methods"] if name not in (self.baseline, self.oracle)]
         self.marker = {name: _MARKERS[1:][i % len(_MARKERS[1:])] for i, name in enumerate(others)}
+        self.stroke = {name: _STROKES[i % len(_STROKES)] for i, name in enumerate(others)}
 
     def of(self, name: str, *, filled: bool = True) -> dict[str, Any]:
         """Keyword arguments of a plot."""
@@ -34,17 +36,16 @@ class _Look:
         return {
             "marker": marker,
             "color": colour,
+            "linestyle": self.stroke.get(name, "-"),
+            "linewidth": 1.1,
             "markersize": 8 if marker == "*" else 6,
             "markerfacecolor": colour if filled else svg.PAPER,
         }
 
-    def legend(self, figure: Figure, names: Sequence[str], *, lines: bool) -> None:
+    def legend(self, figure: Figure, names: Sequence[str], **style: Any) -> None:
         """Below the panels, in the order of the table."""
-        style = "-" if lines else ""
         handles = [
-            figure.axes[0].plot(
-                [], [], linestyle=style, linewidth=1.1, label=label(self.study, name), **self.of(name)
-            )[0]
+            figure.axes[0].plot([], [], label=label(self.study, name), **self.of(name) | style)[0]
             for name in names
         ]
         figure.legend(handles=handles, loc="outside lower left", ncols=4, labelcolor=svg.INK)
@@ -86,7 +87,7 @@ def plane(study: Mapping[str, Any], name: str) -> str:
                 axes.invert_yaxis()
             if front:
                 fronts.append(f"{title}: {listing(label(study, m) for m in front)}.")
-        look.legend(figure, shown, lines=False)
+        look.legend(figure, shown, linestyle="")
         alt = "Overall mean against worst group's mean and against gap, by method. On the Pareto front by "
         return svg.text(figure, name, alt + (" ".join(fronts) or DASH))
 
@@ -133,13 +134,13 @@ def sweep(study: Mapping[str, Any], name: str) -> str:
             for x, over in line:
                 if over["seeds"]:
                     axes.plot((x, x), over["seeds"], color=look.of(m)["color"], linewidth=1.0, alpha=0.7)
-            axes.plot([x for x, _ in line], [over["value"] for _, over in line], linewidth=1.1, **look.of(m))
+            axes.plot([x for x, _ in line], [over["value"] for _, over in line], **look.of(m))
             ends.append(
                 f"{label(study, m)} from {number(line[0][1]['value'])} to {number(line[-1][1]['value'])}"
             )
         _axes(axes, "Gap", swept["label"])
         axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
-        look.legend(figure, shown, lines=True)
+        look.legend(figure, shown)
         return svg.text(figure, name, f"Gap by {swept['label']}: {', '.join(ends) or DASH}.")
 
 

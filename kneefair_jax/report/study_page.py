@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from kneefair_jax.report import study_figures, study_wording
+from kneefair_jax.report import study_figures, study_wording, wording
 from kneefair_jax.report.page import plain, replace, template
 
 
@@ -37,10 +37,11 @@ def write(directory: Path, study: Mapping[str, Any]) -> Path:
         The page's path.
     """
     study = plain(study)
-    directory.mkdir(parents=True, exist_ok=True)
+    html = page(study)
     text = json.dumps({"schema": 1, **study}, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    directory.mkdir(parents=True, exist_ok=True)
     replace(directory / "study.json", text + "\n")
-    return replace(directory / "index.html", page(study))
+    return replace(directory / "index.html", html)
 
 
 def page(study: Mapping[str, Any]) -> str:
@@ -52,14 +53,8 @@ def page(study: Mapping[str, Any]) -> str:
         drawn["plane"] = study_figures.plane(study, "plane")
     if study["sweep"] and study["sweep"]["points"]:
         drawn["sweep"] = study_figures.sweep(study, "sweep")
-    html = template("study.html")
-    html.environment.filters |= {
-        "signed": study_wording.signed,
-        "p_value": study_wording.p_value,
-        "percent": study_wording.percent,
-        "json": _json,
-    }
-    return html.render(
+    filters = {name: getattr(study_wording, name) for name in ("signed", "p_value", "percent")}
+    return template("study.html", **filters, json=_json).render(
         study=study,
         found=found,
         labels={name: study_wording.label(study, name) for name in found["methods"]},
@@ -70,6 +65,7 @@ def page(study: Mapping[str, Any]) -> str:
         # Safe to insert as they are: matplotlib and `svg.text` escape every name in them.
         figures={name: Markup(figure) for name, figure in drawn.items()},
         swept=study_figures.gap,
+        readable=lambda name: wording.group(name, study["attribute"].split(",")),
         config=json.dumps(study["runs"].get("config"), indent=2, sort_keys=True, ensure_ascii=False),
     )
 

@@ -11,7 +11,7 @@ LEVEL = 0.05
 def signed(value: float | None, digits: int = 3) -> str:
     """`+0.021`, `−0.004`; 0 has no sign."""
     text = number(value, digits)
-    return text if value is None or value <= 0 or not float(f"{value:.{digits}f}") else f"+{text}"
+    return f"+{text}" if value is not None and value > 0 and text.strip("0.") else text
 
 
 def p_value(p: float | None) -> str:
@@ -37,9 +37,9 @@ def opening(study: Mapping[str, Any]) -> str:
     compared = [name for name in found["methods"] if name not in (found["baseline"], found["oracle"])]
     base, baseline = found["methods"][found["baseline"]], label(study, found["baseline"])
     sentences = [
-        f"{amount(len(compared), 'method')} of mitigation and {baseline} were trained with the same "
+        f"{amount(len(compared), 'mitigation')} and the baseline, {baseline}, were trained with the same "
         f"{amount(found['seeds'], 'seed')} and tested on the same {amount(found['patients'], 'patient')}.",
-        f"{baseline} reaches a mean Dice of {number(base['mean']['value'])}{_ends(base['mean']['patients'])}.",
+        f"The baseline reaches a mean Dice of {number(base['mean']['value'])}{_ends(base['mean']['patients'])}.",
     ]
     if found["pair"] is None:
         sentences.append(
@@ -99,14 +99,20 @@ def _verdicts(study: Mapping[str, Any], compared: Sequence[str]) -> list[str]:
 def sentence(study: Mapping[str, Any], name: str) -> str:
     """One sentence about one method: gap, worst group, overall mean, and the share of the repairable gap."""
     found = study["comparison"]
-    method, seeds = found["methods"][name], found["seeds"]
-    change = method["change"]
-    clauses = []
+    method = found["methods"][name]
+    parts = {"mean": "the overall mean"}
     if found["pair"] is not None:
-        clauses.append(_gap(study, method))
-        clauses.append(_moved(change["worst"], seeds, "the worst group's mean", "lifts", "lowers"))
-    clauses.append(_moved(change["mean"], seeds, "the overall mean", "lifts", "costs"))
-    text = f"{label(study, name)} {listing(clauses)}"
+        parts = {"gap": "the gap", "worst": "the worst group's mean"} | parts
+    told = [key for key in parts if _tested(method["change"][key])]
+    clauses = [
+        _gap(study, method) if key == "gap" else _moved(method["change"][key], parts[key]) for key in told
+    ]
+    text = f"{label(study, name)} {listing(clauses)}" if clauses else label(study, name)
+    if rest := [f"{parts[key]} {_untold(method['change'][key])}" for key in parts if key not in told]:
+        seeds = amount(found["seeds"], "seed")
+        text += (
+            f"{', with' if told else ' shows'} no change that {seeds} could tell from none in {listing(rest)}"
+        )
     closed = method["closed"]
     if closed and closed["value"] is not None:
         text += f"; it closes {_closed(closed)}"
@@ -114,44 +120,35 @@ def sentence(study: Mapping[str, Any], name: str) -> str:
 
 
 def _gap(study: Mapping[str, Any], method: Mapping[str, Any]) -> str:
+    """The change of a gap that the seeds tell from none."""
     found = study["comparison"]
     change, pair = method["change"]["gap"], method["pair"]
     best, worst = _pair(study)
-    if not _tested(change):
-        return _untested(change, found["seeds"], "the gap")
     value, ends = change["value"], change["seeds"]
-    size = _size(change)
     if not _told(found["methods"][found["baseline"]]["pair"]["patients"]):
         # The baseline's own gap may be none: which way is "narrower" is then unknown.
         text = f"moves the difference {best} minus {worst} by {signed(value)} [{signed(ends[0])}, {signed(ends[1])}]"
     elif value < 0 and pair["seeds"][1] < 0:
-        text = f"turns the gap round, by {size}, so that {worst} is ahead by {number(-pair['value'])}"
+        text = f"moves the gap by {_size(change)} and turns it round: {worst} is ahead by {number(-pair['value'])}"
     else:
-        text = f"{'narrows' if value < 0 else 'widens'} the gap by {size}"
-    text += f" ({p_value(change['p_holm'])} after Holm"
+        text = f"{'narrows' if value < 0 else 'widens'} the gap by {_size(change)}"
+    text += f" ({p_value(change['p_holm'])}"
     over = change["patients"]
     if over and not _told(over):
         text += f"; over patients {signed(over[0])} to {signed(over[1])}, so other patients may show none"
     return text + ")"
 
 
-def _moved(change: Mapping[str, Any], seeds: int, what: str, up: str, down: str) -> str:
-    if not _tested(change):
-        return _untested(change, seeds, what)
-    verb = up if change["value"] > 0 else down
-    of = f"{what} by {_size(change)}" if verb != "costs" else f"{_size(change)} of {what}"
-    return f"{verb} {of} ({p_value(change['p_holm'])})"
+def _moved(change: Mapping[str, Any], what: str) -> str:
+    return f"{'lifts' if change['value'] > 0 else 'lowers'} {what} by {_size(change)} ({p_value(change['p_holm'])})"
 
 
-def _untested(change: Mapping[str, Any], seeds: int, what: str) -> str:
+def _untold(change: Mapping[str, Any]) -> str:
     """No claim: the estimate and its interval speak."""
     if change["seeds"] is None:
-        return f"differs in {what} by {signed(change['value'])}, which one seed cannot tell from none"
+        return f"({signed(change['value'])})"
     ends = f"[{signed(change['seeds'][0])}, {signed(change['seeds'][1])}]"
-    return (
-        f"shows no change of {what} that {seeds} seeds could tell from none "
-        f"({signed(change['value'])} {ends}, {p_value(change['p_holm'])})"
-    )
+    return f"({signed(change['value'])} {ends}, {p_value(change['p_holm'])})"
 
 
 def _closed(closed: Mapping[str, Any]) -> str:
@@ -161,7 +158,7 @@ def _closed(closed: Mapping[str, Any]) -> str:
         text += f" [{percent(ends[0])}, {percent(ends[1])}]"
     text += " of the repairable gap"
     if half["p_holm"] is not None and half["p_holm"] < LEVEL:
-        return f"{text}, more than half ({p_value(half['p_holm'])} after Holm)"
+        return f"{text}, more than half ({p_value(half['p_holm'])})"
     if ends and ends[1] < 0.5:
         return f"{text}, less than half"
     return f"{text}; whether half, these seeds cannot tell"

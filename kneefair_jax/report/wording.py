@@ -27,7 +27,7 @@ def number(value: float | None, digits: int = 3) -> str:
     """`0.946`; an en dash where there is no number."""
     if value is None or not math.isfinite(value):
         return DASH
-    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def count(value: float | None) -> str:
