@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from kneefair_jax.report import study_figures, study_wording, wording
 from kneefair_jax.report.page import plain, replace, template
+from kneefair_jax.report.study_wording import unbroken
 
 
 def write(directory: Path, study: Mapping[str, Any]) -> Path:
@@ -58,8 +59,8 @@ def page(study: Mapping[str, Any]) -> str:
         study=study,
         found=found,
         labels={name: study_wording.label(study, name) for name in found["methods"]},
-        opening=study_wording.opening(study),
-        sentences={name: study_wording.sentence(study, name) for name in compared},
+        opening=unbroken(study_wording.opening(study)),
+        sentences={name: unbroken(study_wording.sentence(study, name)) for name in compared},
         rules=study_wording.rules(study),
         smallest={rule: study_wording.smallest_gap(part) for rule, part in study["rules"].items()},
         # Safe to insert as they are: matplotlib and `svg.text` escape every name in them.

@@ -40,11 +40,11 @@ def amount(value: float | None, noun: str) -> str:
     return f"{count(value)} {noun if value == 1 else noun + 's'}"
 
 
-def interval(ends: Sequence[float | None] | None) -> str:
+def interval(ends: Sequence[float | None] | None, digits: int = 3) -> str:
     """`[0.940, 0.951]`; an en dash where there is none."""
     if ends is None or any(end is None for end in ends):
         return DASH
-    return f"[{number(ends[0])}, {number(ends[1])}]"
+    return f"[{number(ends[0], digits)}, {number(ends[1], digits)}]"
 
 
 def listing(items: Iterable[str]) -> str:
