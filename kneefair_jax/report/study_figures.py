@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kneefair_jax.report import svg
-from kneefair_jax.report.study_wording import label
+from kneefair_jax.report.study_wording import label, pair
 from kneefair_jax.report.wording import DASH, listing, number
 
 _WIDTH = 7.6
@@ -52,7 +52,7 @@ class _Look:
 
 
 def plane(study: Mapping[str, Any], name: str) -> str:
-    """Overall mean against the worst group's mean and against the gap, with the front that no method dominates.
+    """Overall mean against the worst group's mean and against the signed gap, with the front that no method dominates.
 
     Args:
         study: see `study_page.write`.
@@ -60,14 +60,15 @@ def plane(study: Mapping[str, Any], name: str) -> str:
 
     Returns:
         An `<svg>`: whiskers are intervals over seeds, filled markers lie on the Pareto front of their panel, a star
-        is the oracle. The gap's axis points down, so that up and right is better in both panels.
+        is the oracle. The gap's axis points down, so that up and right is better in both panels, as far as 0.
     """
     look, methods = _Look(study), study["comparison"]["methods"]
     shown = [m for m in methods if methods[m]["pair"]["value"] is not None]
     fronts = []
     with svg.style():
         figure = Figure(figsize=(_WIDTH, 3.4 + 0.2 * ((len(shown) + 3) // 4)), layout="constrained")
-        panels = {"worst": "Worst group's mean", "gap": "Gap"}
+        best, worst = pair(study)
+        panels = {"worst": "Worst group's mean", "gap": f"Gap: {best} minus {worst}"}
         for axes, (side, title) in zip(figure.subplots(1, 2), panels.items(), strict=True):
             key = "pair" if side == "gap" else side
             front = [m for m in shown if (methods[m]["front"] or {}).get(side)]
@@ -84,6 +85,8 @@ def plane(study: Mapping[str, Any], name: str) -> str:
                 )
             _axes(axes, title, "mean Dice over all patients")
             if side == "gap":
+                if axes.get_ylim()[0] < 0:
+                    axes.axhline(0, color=svg.MUTED, linewidth=0.8)
                 axes.invert_yaxis()
             if front:
                 fronts.append(f"{title}: {listing(label(study, m) for m in front)}.")

@@ -52,7 +52,7 @@ def opening(study: Mapping[str, Any]) -> str:
             "Fewer than two groups have the patients that ranking needs, so there is no gap to compare."
         )
         return " ".join(sentences)
-    best, worst = _pair(study)
+    best, worst = pair(study)
     sentences.append(
         f"It segments {best} better than {worst} by {number(base['pair']['value'])}{_ends(base['pair']['patients'])}"
         + (", both over patients." if base["pair"]["patients"] else ".")
@@ -128,14 +128,14 @@ def sentence(study: Mapping[str, Any], name: str) -> str:
 def _gap(study: Mapping[str, Any], method: Mapping[str, Any]) -> str:
     """The change of a gap that the seeds tell from none."""
     found = study["comparison"]
-    change, pair = method["change"]["gap"], method["pair"]
-    best, worst = _pair(study)
+    change, now = method["change"]["gap"], method["pair"]
+    best, worst = pair(study)
     value, ends = change["value"], change["seeds"]
     if not _told(found["methods"][found["baseline"]]["pair"]["patients"]):
         # The baseline's own gap may be none: which way is "narrower" is then unknown.
         text = f"moves the difference {best} minus {worst} by {signed(value)} [{signed(ends[0])}, {signed(ends[1])}]"
-    elif value < 0 and pair["seeds"][1] < 0:
-        text = f"moves the gap by {_size(change)} and turns it round: {worst} is ahead by {number(-pair['value'])}"
+    elif value < 0 and now["seeds"][1] < 0:
+        text = f"moves the gap by {_size(change)} and turns it round: {worst} is ahead by {number(-now['value'])}"
     else:
         text = f"{'narrows' if value < 0 else 'widens'} the gap by {_size(change)}"
     text += f" ({p_value(change['p_holm'])}"
@@ -192,10 +192,10 @@ def smallest_gap(found: Mapping[str, Any]) -> str | None:
     return min(gaps, key=gaps.__getitem__) if gaps else None
 
 
-def _pair(study: Mapping[str, Any]) -> tuple[str, str]:
+def pair(study: Mapping[str, Any]) -> tuple[str, str]:
     """The best and the worst group of the baseline, for a reader."""
-    pair, attributes = study["comparison"]["pair"], study["attribute"].split(",")
-    return group(pair["best"], attributes), group(pair["worst"], attributes)
+    found, attributes = study["comparison"]["pair"], study["attribute"].split(",")
+    return group(found["best"], attributes), group(found["worst"], attributes)
 
 
 def _size(change: Mapping[str, Any]) -> str:

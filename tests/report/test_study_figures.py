@@ -23,6 +23,7 @@ def comparison(half=0.004):
     return {
         "baseline": "erm",
         "oracle": "oracle",
+        "pair": {"best": "race=A", "worst": "race=B"},
         "methods": {
             "erm": method(0.95, 0.90, 0.05, (True, True), half),
             "dro": method(0.94, 0.92, 0.02, (True, False), half),
@@ -35,6 +36,7 @@ def comparison(half=0.004):
 @pytest.fixture
 def study():
     return {
+        "attribute": "race",
         "methods": {"dro": {"label": "<b>$x$ & DRO"}},
         "comparison": comparison(),
         "sweep": {
@@ -59,7 +61,7 @@ def test_well_formed_named_and_the_same_twice(study, draw):
 def test_the_plane_names_its_fronts_and_hollows_the_rest(study):
     text = study_figures.plane(study, "one")
     alt = ET.fromstring(text).attrib["aria-label"]
-    assert alt.endswith("Worst group's mean: <b>$x$ & DRO and erm. Gap: erm.")
+    assert alt.endswith("Worst group's mean: <b>$x$ & DRO and erm. Gap: race A minus race B: erm.")
     assert "fill: var(--paper" in text
     everyone = study["comparison"]["methods"].values()
     for entry in everyone:
@@ -85,3 +87,10 @@ def test_a_method_without_a_gap_or_a_point_is_left_out(study):
 def test_the_sweep_runs_from_small_to_large(study):
     study["sweep"]["points"][1]["comparison"]["methods"]["erm"]["pair"]["value"] = 0.09
     assert "erm from 0.090 to 0.050" in ET.fromstring(study_figures.sweep(study, "one")).attrib["aria-label"]
+
+
+def test_a_gap_turned_round_shows_where_zero_is(study):
+    zero = re.compile(r"stroke: var\(--muted[^\"]*stroke-width: 0\.8\b")
+    assert not zero.search(study_figures.plane(study, "one"))
+    study["comparison"]["methods"]["dro"]["pair"] = over(-0.02)
+    assert len(zero.findall(study_figures.plane(study, "one"))) == 1
