@@ -5,6 +5,7 @@ test on the same patients. Over patients (`over_patients`, bootstrap): test thes
 """
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -95,24 +96,25 @@ def compare(
     rng = np.random.default_rng(seed)
     over = over_patients.intervals(strata, rng, draws, confidence)
     none = [None] * len(order)
-    undefined = _over(None, None, confidence)
 
     methods: dict[str, dict[str, Any]] = {}
     for m, name in enumerate(order):
         described = {
-            key: _over(per_seed[key][m], over.get(key, none)[m], confidence) if key in per_seed else undefined
+            key: _over(per_seed[key][m] if key in per_seed else None, over.get(key, none)[m], confidence)
             for key in ("mean", "worst", "gap", "pair", "ser", "es")
         }
         change = {
-            key: _over(per_seed[of][m] - per_seed[of][0], over.get(f"change_{of}", none)[m], confidence)
-            if of in per_seed
-            else undefined
+            key: _over(
+                per_seed[of][m] - per_seed[of][0] if of in per_seed else None,
+                over.get(f"change_{of}", none)[m],
+                confidence,
+            )
             for key, of in CHANGES.items()
         }
         methods[name] = {
             "groups": {
                 names[g]: float(by_stratum[m, :, k].mean())
-                for k, g in sorted(enumerate(strata.groups), key=_second)
+                for k, g in sorted(enumerate(strata.groups), key=itemgetter(1))
             },
             **described,
             "hd95": _distance(hd95, name, seed, draws, confidence),
@@ -148,10 +150,6 @@ def pareto(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     as_good = (points[:, None] >= points).all(-1)
     better = (points[:, None] > points).any(-1)
     return ~(as_good & better).any(0)
-
-
-def _second(pair: tuple[int, int]) -> int:
-    return pair[1]
 
 
 def _over(per_seed: np.ndarray | None, patients: list[float] | None, confidence: float) -> dict[str, Any]:

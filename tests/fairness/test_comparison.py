@@ -174,6 +174,7 @@ def test_small_and_unknown_groups_are_not_ranked():
     assert alone["pair"] is None and alone["repairable"] is None
     entry = alone["methods"]["equal_share"]
     assert entry["gap"]["value"] is None and entry["mean"]["value"] is not None
+    assert "p" not in entry["gap"]
     assert entry["change"]["gap"]["p_holm"] is None and entry["change"]["mean"]["p_holm"] is not None
     assert entry["front"] == {"worst": None, "gap": None} and entry["closed"] is None
 
