@@ -1,7 +1,7 @@
 """The report's two files: `report.json` for programs and `index.html`, one page that needs nothing else."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ def write(
     report = plain(report)
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    _replace(directory / "report.json", text + "\n")
-    return _replace(directory / "index.html", page(report, cases, plain(curves), examples))
+    replace(directory / "report.json", text + "\n")
+    return replace(directory / "index.html", page(report, cases, plain(curves), examples))
 
 
 def page(
@@ -66,7 +66,7 @@ def page(
     if external:
         inside = wording.blocks(external["scores"]["dice"]["groups"], attributes)
         drawn["external"] = figures.forest(external["scores"]["dice"], inside, "Dice", "external")
-    return _template().render(
+    return template("page.html").render(
         report=report,
         attributes=attributes,
         opening=wording.opening(report),
@@ -137,7 +137,8 @@ def _cohort(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"splits": list(splits), "groups": by_group}
 
 
-def _template() -> jinja2.Template:
+def template(name: str, **filters: Callable[[Any], Any]) -> jinja2.Template:
+    """One of the pages beside this file, with filters beyond those that all have; every value is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -151,12 +152,13 @@ def _template() -> jinja2.Template:
         "interval": wording.interval,
         "amount": wording.amount,
         "step": wording.step,
+        **filters,
     }
     environment.globals |= {"blocks": wording.blocks, "titles": wording.TITLES}
-    return environment.get_template("page.html")
+    return environment.get_template(name)
 
 
-def _replace(path: Path, text: str) -> Path:
+def replace(path: Path, text: str) -> Path:
     """Writes beside the file, then renames: a reader finds the old page or the new one, never half of one."""
     part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8")

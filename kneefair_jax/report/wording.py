@@ -27,7 +27,7 @@ def number(value: float | None, digits: int = 3) -> str:
     """`0.946`; an en dash where there is no number."""
     if value is None or not math.isfinite(value):
         return DASH
-    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def count(value: float | None) -> str:
@@ -49,11 +49,11 @@ def amount(value: float | None, noun: str) -> str:
     return f"{count(value)} {noun if value == 1 else noun + 's'}"
 
 
-def interval(ends: Sequence[float | None] | None) -> str:
+def interval(ends: Sequence[float | None] | None, digits: int = 3) -> str:
     """`[0.940, 0.951]`; an en dash where there is none."""
     if ends is None or any(end is None for end in ends):
         return DASH
-    return f"[{number(ends[0])}, {number(ends[1])}]"
+    return f"[{number(ends[0], digits)}, {number(ends[1], digits)}]"
 
 
 def listing(items: Iterable[str]) -> str:

@@ -1,0 +1,270 @@
+"""Mitigations compared on the same patients, over seeds: what each changes, and how sure one can be.
+
+There are two kinds of interval and neither replaces the other. Over seeds (`over_seeds`, Student's t): train again,
+test on the same patients. Over patients (`over_patients`, bootstrap): test these trained models on other patients.
+"""
+
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from kneefair_jax.errors import InputError
+from kneefair_jax.fairness import bootstrap, over_patients, over_seeds, summaries
+
+CHANGES = {"mean": "mean", "worst": "worst", "gap": "pair"}
+
+
+def compare(
+    scores: Mapping[str, np.ndarray],
+    index: np.ndarray,
+    names: Sequence[str],
+    *,
+    baseline: str = "erm",
+    oracle: str | None = None,
+    hd95: Mapping[str, np.ndarray] | None = None,
+    min_group_patients: int = 10,
+    draws: int = 10_000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, Any]:
+    """Compares methods that were trained with the same seeds and tested on the same patients.
+
+    A patient counts who has a score in every run, so that only the method differs. The *pair* is the baseline's best
+    group minus its worst, fixed by the baseline's mean over seeds and signed, so that a method may turn it round:
+    changes, the repairable gap and its share are about the pair. With two groups it is the gap. With more, `gap` is
+    max - min, and a pair that was chosen because the baseline does badly on it flatters every other method a little.
+
+    Args:
+        scores: method -> f[S, P], patients' mean overlap scores by seed; NaN where undefined.
+        index: i32[P], each patient's group; negative where unknown, which counts in the overall mean alone.
+        names: the G groups' names.
+        baseline: the method that the others are compared to.
+        oracle: the method, if any, that shows what training can repair; it is not one of those compared.
+        hd95: the same for a distance, of which the mean alone is reported; methods may be absent.
+        min_group_patients: smaller groups are not ranked.
+        draws: bootstrap resamples.
+        seed: of the bootstrap.
+        confidence: of every interval.
+
+    Returns:
+        Plain JSON, None for what is undefined. `over` stands for `{"value": float, "per_seed": [float], "seeds":
+        [low, high], "patients": [low, high]}`: the mean over seeds and its two intervals, of which that over seeds
+        needs two seeds and that over patients `bootstrap.MIN_PATIENTS` in every ranked group.
+
+            {"baseline", "oracle", "confidence", "seeds": int, "patients": int, "left_out": int,
+             "groups": {name: {"patients": int, "ranked": bool}},
+             "pair": {"best": name, "worst": name} or None where fewer than two groups are ranked,
+             "repairable": over + {"p", "significant": bool} or None without an oracle,
+             "methods": {name: {
+                "groups": {name: float},
+                "mean", "worst", "gap", "pair", "ser", "es", "hd95": over,
+                "change": {"mean", "worst", "gap": over + {"p", "p_holm"}} or None for the baseline,
+                "closed": {"value", "seeds", "reason": str or None, "left": {"value", "seeds"},
+                           "half": {"value", "seeds", "p", "p_holm"} or None} or None for baseline and oracle,
+                "front": {"worst": bool, "gap": bool} or None for the oracle}}}
+
+        `worst` is the lowest group mean. `p` is two-sided, by the paired t-test over seeds; that of `half` one-sided,
+        of whether the method closes more than half of the repairable gap. `p_holm` corrects over the methods, for
+        each statistic by itself; the oracle's is None. `left` is the method's pair minus the oracle's. `front`: no
+        other method is better in one and as good in the other of the overall mean and the worst group mean (or the
+        pair's distance from 0), by point estimates.
+
+    Raises:
+        InputError: the baseline or the oracle is not among the methods, or no patient has a score in all runs.
+        ValueError: arrays of unequal shapes.
+    """
+    for role, method in (("baseline", baseline), ("oracle", oracle)):
+        if method is not None and method not in scores:
+            raise InputError(f"the {role} {method} is not among the methods compared: {', '.join(scores)}")
+    order = [baseline, *sorted(scores.keys() - {baseline})]
+    values = np.stack([np.asarray(scores[name], float) for name in order])
+    if values.ndim != 3 or values.shape[2:] != index.shape:
+        raise ValueError(f"scores {values.shape[1:]} are not seeds x patients of {index.shape} groups")
+    if np.isnan(values).any((0, 1)).all():
+        raise InputError("no patient has a score in all runs: there is nothing to compare")
+    strata = over_patients.stratify(values, index, min_group_patients)
+    count = len(strata.groups)
+
+    by_stratum = over_patients.means(strata.values, strata.sizes)  # [M, S, K]
+    per_seed = over_patients.statistics(by_stratum, strata.sizes, count)
+    if count >= 2:
+        ranked = by_stratum[..., :count]
+        per_seed["gap"] = per_seed["pair"] if count == 2 else summaries.gap(ranked)
+        per_seed["ser"] = summaries.ser(ranked)
+    rng = np.random.default_rng(seed)
+    over = over_patients.intervals(strata, rng, draws, confidence)
+    none = [None] * len(order)
+
+    methods: dict[str, dict[str, Any]] = {}
+    for m, name in enumerate(order):
+        described = {
+            key: _over(per_seed[key][m] if key in per_seed else None, over.get(key, none)[m], confidence)
+            for key in ("mean", "worst", "gap", "pair", "ser", "es")
+        }
+        change = {
+            key: _over(
+                per_seed[of][m] - per_seed[of][0] if of in per_seed else None,
+                over.get(f"change_{of}", none)[m],
+                confidence,
+            )
+            for key, of in CHANGES.items()
+        }
+        methods[name] = {
+            "groups": {
+                names[g]: float(by_stratum[m, :, k].mean())
+                for k, g in sorted(enumerate(strata.groups), key=itemgetter(1))
+            },
+            **described,
+            "hd95": _distance(hd95, name, seed, draws, confidence),
+            "change": change if m else None,
+            "closed": None,
+            "front": None,
+        }
+    compared = [name for name in scores if name not in (baseline, oracle)]
+    _test_changes(methods, compared, oracle)
+    repairable = _repair(methods, compared, baseline, oracle, confidence)
+    _fronts(methods, [name for name in scores if name != oracle])
+    known = ~np.isnan(values).any((0, 1))
+    return {
+        "baseline": baseline,
+        "oracle": oracle,
+        "confidence": confidence,
+        "seeds": values.shape[1],
+        "patients": int(known.sum()),
+        "left_out": int((~known).sum()),
+        "groups": {
+            name: {"patients": int((known & (index == g)).sum()), "ranked": g in strata.groups}
+            for g, name in enumerate(names)
+        },
+        "pair": {"best": names[strata.groups[-1]], "worst": names[strata.groups[0]]} if count >= 2 else None,
+        "repairable": repairable,
+        "methods": {name: methods[name] for name in scores},
+    }
+
+
+def pareto(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Which points no other dominates, more being better in both: f[M], f[M] -> bool[M]."""
+    points = np.stack([first, second], 1)
+    as_good = (points[:, None] >= points).all(-1)
+    better = (points[:, None] > points).any(-1)
+    return ~(as_good & better).any(0)
+
+
+def _over(per_seed: np.ndarray | None, patients: list[float] | None, confidence: float) -> dict[str, Any]:
+    if per_seed is None or not np.isfinite(per_seed).all():
+        return {"value": None, "per_seed": None, "seeds": None, "patients": None}
+    return {
+        "value": float(per_seed.mean()),
+        "per_seed": per_seed.tolist(),
+        "seeds": over_seeds.interval(per_seed, confidence),
+        "patients": patients,
+    }
+
+
+def _distance(
+    distances: Mapping[str, np.ndarray] | None, name: str, seed: int, draws: int, confidence: float
+) -> dict[str, Any]:
+    """Mean over the patients that have the distance in every run."""
+    if not distances or name not in distances:
+        return _over(None, None, confidence)
+    known = ~np.isnan(np.stack(list(distances.values()))).any((0, 1))
+    values = np.asarray(distances[name], float)[:, known]
+    if not known.any():
+        return _over(None, None, confidence)
+    # Sorted, as in `stratify`: the order of patients changes nothing.
+    by_patient = np.sort(values.mean(0))[:, None]
+    ends = bootstrap.mean_intervals(by_patient, np.random.default_rng(seed), draws, confidence)[0]
+    return _over(values.mean(1), None if np.isnan(ends).any() else ends.tolist(), confidence)
+
+
+def _test_changes(methods: dict[str, dict[str, Any]], compared: list[str], oracle: str | None) -> None:
+    """Adds p values to the changes."""
+    for key in CHANGES:
+        tested = [*compared, oracle] if oracle else compared
+        raw = {name: _test(methods[name]["change"][key]["per_seed"]) for name in tested}
+        corrected = over_seeds.holm({name: raw[name] for name in compared})
+        for name in tested:
+            methods[name]["change"][key] |= {"p": raw[name], "p_holm": corrected.get(name)}
+
+
+def _test(per_seed: list[float] | None, *, greater: bool = False) -> float | None:
+    return None if per_seed is None else over_seeds.p_value(np.array(per_seed), greater=greater)
+
+
+def _repair(
+    methods: dict[str, dict[str, Any]],
+    compared: list[str],
+    baseline: str,
+    oracle: str | None,
+    confidence: float,
+) -> dict[str, Any] | None:
+    """Adds to each method the share of the repairable gap that it closes; returns the repairable gap."""
+    if oracle is None or methods[baseline]["pair"]["value"] is None:
+        return None
+    # What the oracle changes, with the sign turned: erm - oracle.
+    change = methods[oracle]["change"]["gap"]
+    repairable = {
+        "value": -change["value"],
+        "per_seed": [-value for value in change["per_seed"]],
+        "seeds": _turned(change["seeds"]),
+        "patients": _turned(change["patients"]),
+        "p": change["p"],
+    }
+    low = repairable["seeds"][0] if repairable["seeds"] else None
+    repairable["significant"] = low is not None and low > 0
+    reason = None
+    if low is None:
+        reason = "one seed has no interval"
+    elif not repairable["significant"]:
+        reason = "nothing to repair that these seeds could tell from none"
+    whole = np.array(repairable["per_seed"])
+    halves: dict[str, float | None] = {}
+    for name in compared:
+        part = -np.array(methods[name]["change"]["gap"]["per_seed"])
+        left = {"value": float((whole - part).mean()), "seeds": over_seeds.interval(whole - part, confidence)}
+        if reason:
+            methods[name]["closed"] = {
+                "value": None,
+                "seeds": None,
+                "reason": reason,
+                "left": left,
+                "half": None,
+            }
+            continue
+        beyond = part - 0.5 * whole
+        halves[name] = over_seeds.p_value(beyond, greater=True)
+        ends = over_seeds.fieller(part, whole, confidence)
+        methods[name]["closed"] = {
+            "value": float(part.mean() / whole.mean()),
+            "seeds": list(ends) if ends else None,
+            "reason": None,
+            "left": left,
+            "half": {
+                "value": float(beyond.mean()),
+                "seeds": over_seeds.interval(beyond, confidence),
+                "p": halves[name],
+            },
+        }
+    for name, p in over_seeds.holm(halves).items():
+        methods[name]["closed"]["half"]["p_holm"] = p
+    return repairable
+
+
+def _turned(ends: list[float] | None) -> list[float] | None:
+    return None if ends is None else [-ends[1], -ends[0]]
+
+
+def _fronts(methods: dict[str, dict[str, Any]], on_it: list[str]) -> None:
+    mean = np.array([methods[name]["mean"]["value"] for name in on_it])
+    sides = {"worst": lambda method: method["worst"]["value"], "gap": lambda method: method["pair"]["value"]}
+    for name in on_it:
+        methods[name]["front"] = dict.fromkeys(sides)
+    for side, read in sides.items():
+        heights = [read(methods[name]) for name in on_it]
+        if None in heights:
+            continue
+        values = np.array(heights)
+        for name, best in zip(on_it, pareto(mean, -np.abs(values) if side == "gap" else values), strict=True):
+            methods[name]["front"][side] = bool(best)

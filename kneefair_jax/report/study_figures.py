@@ -1,0 +1,153 @@
+"""A comparison of methods -> figures as inline SVG, by the rules of `figures`.
+
+A method keeps its marker in every figure, so that a grey print can be read too.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from kneefair_jax.report import svg
+from kneefair_jax.report.study_wording import label, pair
+from kneefair_jax.report.wording import DASH, listing, number
+
+_WIDTH = 7.6
+_MARKERS = "osD^vP<X>phd8H"
+_STROKES = ("-", "--", "-.", ":")
+
+
+class _Look:
+    """Marker, stroke and colour of each method, and the label that the legend gives it."""
+
+    def __init__(self, study: Mapping[str, Any]):
+        found = study["comparison"]
+        self.study, self.baseline, self.oracle = study, found["baseline"], found["oracle"]
+        others = [name for name in found["methods"] if name not in (self.baseline, self.oracle)]
+        self.marker = {name: _MARKERS[1:][i % len(_MARKERS[1:])] for i, name in enumerate(others)}
+        self.stroke = {name: _STROKES[i % len(_STROKES)] for i, name in enumerate(others)}
+
+    def of(self, name: str, *, filled: bool = True) -> dict[str, Any]:
+        """Keyword arguments of a plot."""
+        colour = {self.baseline: svg.ALERT, self.oracle: svg.MUTED}.get(name, svg.ACCENT)
+        marker = {self.baseline: "o", self.oracle: "*"}.get(name) or self.marker[name]
+        return {
+            "marker": marker,
+            "color": colour,
+            "linestyle": self.stroke.get(name, "-"),
+            "linewidth": 1.1,
+            "markersize": 8 if marker == "*" else 6,
+            "markerfacecolor": colour if filled else svg.PAPER,
+        }
+
+    def legend(self, figure: Figure, names: Sequence[str], **style: Any) -> None:
+        """Below the panels, in the order of the table."""
+        handles = [
+            figure.axes[0].plot([], [], label=label(self.study, name), **self.of(name) | style)[0]
+            for name in names
+        ]
+        figure.legend(handles=handles, loc="outside lower left", ncols=4, labelcolor=svg.INK)
+
+
+def plane(study: Mapping[str, Any], name: str) -> str:
+    """Overall mean against the worst group's mean and against the signed gap, with the front that no method dominates.
+
+    Args:
+        study: see `study_page.write`.
+        name: the figure's name, used once a page.
+
+    Returns:
+        An `<svg>`: whiskers are intervals over seeds, filled markers lie on the Pareto front of their panel, a star
+        is the oracle. The gap's axis points down, so that up and right is better in both panels, as far as 0.
+    """
+    look, methods = _Look(study), study["comparison"]["methods"]
+    shown = [m for m in methods if methods[m]["pair"]["value"] is not None]
+    fronts = []
+    with svg.style():
+        figure = Figure(figsize=(_WIDTH, 3.4 + 0.2 * ((len(shown) + 3) // 4)), layout="constrained")
+        best, worst = pair(study)
+        panels = {"worst": "Worst group's mean", "gap": f"Gap: {best} minus {worst}"}
+        for axes, (side, title) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+            key = "pair" if side == "gap" else side
+            front = [m for m in shown if (methods[m]["front"] or {}).get(side)]
+            front.sort(key=lambda m: methods[m]["mean"]["value"])
+            points = [(methods[m]["mean"]["value"], methods[m][key]["value"]) for m in front]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=svg.MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+            for m in shown:
+                _point(
+                    axes,
+                    methods[m]["mean"],
+                    methods[m][key],
+                    look.of(m, filled=m in front or m == look.oracle),
+                )
+            _axes(axes, title, "mean Dice over all patients")
+            if side == "gap":
+                if axes.get_ylim()[0] < 0:
+                    axes.axhline(0, color=svg.MUTED, linewidth=0.8)
+                axes.invert_yaxis()
+            if front:
+                fronts.append(f"{title}: {listing(label(study, m) for m in front)}.")
+        look.legend(figure, shown, linestyle="")
+        alt = "Overall mean against worst group's mean and against gap, by method. On the Pareto front by "
+        return svg.text(figure, name, alt + (" ".join(fronts) or DASH))
+
+
+def _point(axes: Axes, x: Mapping[str, Any], y: Mapping[str, Any], look: Mapping[str, Any]) -> None:
+    whisker = {"color": look["color"], "linewidth": 1.0, "alpha": 0.7, "solid_capstyle": "butt"}
+    if x["seeds"]:
+        axes.plot(x["seeds"], (y["value"], y["value"]), **whisker)
+    if y["seeds"]:
+        axes.plot((x["value"], x["value"]), y["seeds"], **whisker)
+    axes.plot(x["value"], y["value"], zorder=3, **look)
+
+
+def _axes(axes: Axes, title: str, xlabel: str) -> None:
+    axes.set_title(title)
+    axes.set_xlabel(xlabel)
+    axes.grid()
+    axes.tick_params(labelcolor=svg.MUTED)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
+
+
+def sweep(study: Mapping[str, Any], name: str) -> str:
+    """The gap by what is swept, a line a method with intervals over seeds.
+
+    Args:
+        study: see `study_page.write`; its `sweep` is not None.
+        name: the figure's name, used once a page.
+    """
+    look, swept = _Look(study), study["sweep"]
+    points = sorted(swept["points"], key=lambda point: point["share"])
+    shown = [m for m in study["comparison"]["methods"] if any(gap(point, m) for point in points)]
+    shares = [point["share"] for point in points]
+    # Side by side, so that whiskers do not hide each other.
+    step = 0.012 * ((max(shares) - min(shares)) or 1)
+    ends = []
+    with svg.style():
+        figure = Figure(figsize=(_WIDTH, 3.4 + 0.2 * ((len(shown) + 3) // 4)), layout="constrained")
+        axes = figure.subplots()
+        axes.axhline(0, color=svg.MUTED, linewidth=0.8)
+        for i, m in enumerate(shown):
+            found = [(point["share"], gap(point, m)) for point in points]
+            line = [(share + step * (i - (len(shown) - 1) / 2), over) for share, over in found if over]
+            for x, over in line:
+                if over["seeds"]:
+                    axes.plot((x, x), over["seeds"], color=look.of(m)["color"], linewidth=1.0, alpha=0.7)
+            axes.plot([x for x, _ in line], [over["value"] for _, over in line], **look.of(m))
+            ends.append(
+                f"{label(study, m)} from {number(line[0][1]['value'])} to {number(line[-1][1]['value'])}"
+            )
+        _axes(axes, "Gap", swept["label"])
+        axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
+        look.legend(figure, shown)
+        return svg.text(figure, name, f"Gap by {swept['label']}: {', '.join(ends) or DASH}.")
+
+
+def gap(point: Mapping[str, Any], method: str) -> Mapping[str, Any] | None:
+    """One method's signed gap at one point of the sweep; None where it has none."""
+    found = point["comparison"]["methods"].get(method)
+    return found["pair"] if found and found["pair"]["value"] is not None else None

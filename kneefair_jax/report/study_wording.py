@@ -1,0 +1,218 @@
+"""A comparison of methods -> what its intervals allow to say, in words."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kneefair_jax.report.wording import DASH, amount, group, listing, number
+
+LEVEL = 0.05
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """`+0.021`, `−0.004`; 0 has no sign."""
+    text = number(value, digits)
+    return f"+{text}" if value is not None and value > 0 and text.strip("0.") else text
+
+
+def p_value(p: float | None) -> str:
+    """`p = 0.041`, `p < 0.001`; an en dash where nothing was tested."""
+    if p is None:
+        return DASH
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def percent(value: float | None) -> str:
+    """`73 %`; an en dash where there is no number."""
+    return DASH if value is None else f"{number(100 * value, 0)} %"
+
+
+def label(study: Mapping[str, Any], name: str) -> str:
+    """A method's name for a reader."""
+    return (study["methods"].get(name) or {}).get("label") or name
+
+
+def unbroken(text: str) -> str:
+    """No line ends inside `[0.012, 0.030]`, `p = 0.003` or `73 %`."""
+    return re.sub(r"\[[^\]]*\]|p [=<] |\d %", lambda part: part[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+
+
+def opening(study: Mapping[str, Any]) -> str:
+    """What was compared on whom, how unequal the baseline is, what can be repaired and which methods did."""
+    found = study["comparison"]
+    compared = [name for name in found["methods"] if name not in (found["baseline"], found["oracle"])]
+    base, baseline = found["methods"][found["baseline"]], label(study, found["baseline"])
+    sentences = [
+        f"{amount(len(compared), 'mitigation')} and the baseline, {baseline}, were trained with the same "
+        f"{amount(found['seeds'], 'seed')} and tested on the same {amount(found['patients'], 'patient')}.",
+        f"The baseline reaches a mean Dice of {number(base['mean']['value'])}{_ends(base['mean']['patients'])}.",
+    ]
+    if found["pair"] is None:
+        sentences.append(
+            "Fewer than two groups have the patients that ranking needs, so there is no gap to compare."
+        )
+        return " ".join(sentences)
+    best, worst = pair(study)
+    sentences.append(
+        f"It segments {best} better than {worst} by {number(base['pair']['value'])}{_ends(base['pair']['patients'])}"
+        + (", both over patients." if base["pair"]["patients"] else ".")
+    )
+    if not _told(base["pair"]["patients"]):
+        sentences.append("These patients cannot tell that difference from none.")
+    if found["repairable"]:
+        sentences.append(_repairable(study, baseline))
+    sentences += _verdicts(study, compared)
+    return " ".join(sentences)
+
+
+def _repairable(study: Mapping[str, Any], baseline: str) -> str:
+    repairable = study["comparison"]["repairable"]
+    oracle = label(study, study["comparison"]["oracle"])
+    size = f"{number(repairable['value'])}{_ends(repairable['seeds'])}"
+    if repairable["significant"]:
+        return f"The {oracle} shows that training can repair {size} of it; the rest is intrinsic."
+    if repairable["seeds"] is None:
+        return f"By the {oracle}, {size} of it is repairable; one seed cannot tell that from none."
+    return f"There is nothing to repair that these seeds could tell from none: {baseline} minus {oracle} is {size}."
+
+
+def _verdicts(study: Mapping[str, Any], compared: Sequence[str]) -> list[str]:
+    """Which methods changed the gap, which did not."""
+    changes = {name: study["comparison"]["methods"][name]["change"]["gap"] for name in compared}
+    if not changes:
+        return []
+    if all(change["p_holm"] is None for change in changes.values()):
+        return ["One seed: no change is tested."]
+    less = [label(study, n) for n, c in changes.items() if _tested(c) and c["value"] < 0]
+    more = [label(study, n) for n, c in changes.items() if _tested(c) and c["value"] > 0]
+    same = [label(study, n) for n, c in changes.items() if not _tested(c)]
+    sentences = []
+    if less:
+        sentences.append(f"The difference falls with {listing(less)}.")
+    if more:
+        sentences.append(f"It grows with {listing(more)}.")
+    if same:
+        seeds = amount(study["comparison"]["seeds"], "seed")
+        who = (
+            f"{listing(same)} {'shows' if len(same) == 1 else 'show'} no"
+            if less or more
+            else "No method shows a"
+        )
+        sentences.append(f"{who} change that {seeds} could tell from none.")
+    return sentences
+
+
+def sentence(study: Mapping[str, Any], name: str) -> str:
+    """One sentence about one method: gap, worst group, overall mean, and the share of the repairable gap."""
+    found = study["comparison"]
+    method = found["methods"][name]
+    parts = {"mean": "the overall mean"}
+    if found["pair"] is not None:
+        parts = {"gap": "the gap", "worst": "the worst group's mean"} | parts
+    told = [key for key in parts if _tested(method["change"][key])]
+    clauses = [
+        _gap(study, method) if key == "gap" else _moved(method["change"][key], parts[key]) for key in told
+    ]
+    text = f"{label(study, name)} {listing(clauses)}" if clauses else label(study, name)
+    if rest := [f"{parts[key]} {_untold(method['change'][key])}" for key in parts if key not in told]:
+        seeds = amount(found["seeds"], "seed")
+        text += (
+            f"{', with' if told else ' shows'} no change that {seeds} could tell from none in {listing(rest)}"
+        )
+    closed = method["closed"]
+    if closed and closed["value"] is not None:
+        text += f"; it closes {_closed(closed)}"
+    return text + "."
+
+
+def _gap(study: Mapping[str, Any], method: Mapping[str, Any]) -> str:
+    """The change of a gap that the seeds tell from none."""
+    found = study["comparison"]
+    change, now = method["change"]["gap"], method["pair"]
+    best, worst = pair(study)
+    value, ends = change["value"], change["seeds"]
+    if not _told(found["methods"][found["baseline"]]["pair"]["patients"]):
+        # The baseline's own gap may be none: which way is "narrower" is then unknown.
+        text = f"moves the difference {best} minus {worst} by {signed(value)} [{signed(ends[0])}, {signed(ends[1])}]"
+    elif value < 0 and now["seeds"][1] < 0:
+        text = f"moves the gap by {_size(change)} and turns it round: {worst} is ahead by {number(-now['value'])}"
+    else:
+        text = f"{'narrows' if value < 0 else 'widens'} the gap by {_size(change)}"
+    text += f" ({p_value(change['p_holm'])}"
+    over = change["patients"]
+    if over and not _told(over):
+        text += f"; over patients {signed(over[0])} to {signed(over[1])}, so other patients may show none"
+    return text + ")"
+
+
+def _moved(change: Mapping[str, Any], what: str) -> str:
+    return f"{'lifts' if change['value'] > 0 else 'lowers'} {what} by {_size(change)} ({p_value(change['p_holm'])})"
+
+
+def _untold(change: Mapping[str, Any]) -> str:
+    """No claim: the estimate and its interval speak."""
+    if change["seeds"] is None:
+        return f"({signed(change['value'])})"
+    ends = f"[{signed(change['seeds'][0])}, {signed(change['seeds'][1])}]"
+    return f"({signed(change['value'])} {ends}, {p_value(change['p_holm'])})"
+
+
+def _closed(closed: Mapping[str, Any]) -> str:
+    ends, half = closed["seeds"], closed["half"]
+    text = percent(closed["value"])
+    if ends:
+        text += f" [{percent(ends[0])}, {percent(ends[1])}]"
+    text += " of the repairable gap"
+    if half["p_holm"] is not None and half["p_holm"] < LEVEL:
+        return f"{text}, more than half ({p_value(half['p_holm'])})"
+    if ends and ends[1] < 0.5:
+        return f"{text}, less than half"
+    return f"{text}; whether half, these seeds cannot tell"
+
+
+def rules(study: Mapping[str, Any]) -> str:
+    """Whether the rule that chooses a checkpoint changes which method has the smallest gap, by point estimates."""
+    winners = {rule: smallest_gap(found) for rule, found in study["rules"].items()}
+    named = {rule: winner for rule, winner in winners.items() if winner is not None}
+    if not named:
+        return ""
+    if len(set(named.values())) == 1:
+        return f"By every rule {label(study, next(iter(named.values())))} has the smallest gap."
+    each = [f"{label(study, winner)} by {rule.replace('_', ' ')}" for rule, winner in named.items()]
+    return f"The rule changes which method has the smallest gap: {listing(each)}."
+
+
+def smallest_gap(found: Mapping[str, Any]) -> str | None:
+    """The method, the oracle aside, whose gap is nearest to 0."""
+    gaps = {
+        name: abs(method["gap"]["value"])
+        for name, method in found["methods"].items()
+        if name != found["oracle"] and method["gap"]["value"] is not None
+    }
+    return min(gaps, key=gaps.__getitem__) if gaps else None
+
+
+def pair(study: Mapping[str, Any]) -> tuple[str, str]:
+    """The best and the worst group of the baseline, for a reader."""
+    found, attributes = study["comparison"]["pair"], study["attribute"].split(",")
+    return group(found["best"], attributes), group(found["worst"], attributes)
+
+
+def _size(change: Mapping[str, Any]) -> str:
+    """The change without its sign, and its interval turned to match."""
+    ends = change["seeds"]
+    low, high = ends if change["value"] > 0 else (-ends[1], -ends[0])
+    return f"{number(abs(change['value']))} [{number(low)}, {number(high)}]"
+
+
+def _tested(change: Mapping[str, Any]) -> bool:
+    return change["p_holm"] is not None and change["p_holm"] < LEVEL
+
+
+def _told(ends: Sequence[float] | None) -> bool:
+    """Whether an interval leaves 0 out."""
+    return ends is not None and (ends[0] > 0 or ends[1] < 0)
+
+
+def _ends(ends: Sequence[float] | None) -> str:
+    return f" [{number(ends[0])}, {number(ends[1])}]" if ends else ""

@@ -1,0 +1,257 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from kneefair_jax.errors import InputError
+from kneefair_jax.fairness import comparison
+
+SEEDS = 5
+SIZES = {"A": 40, "B": 15}
+
+
+def study(gaps=None, seed=0, sizes=SIZES, seeds=SEEDS, noise=0.002):
+    """method -> f[S, P] whose last group lies `gap` below 0.95, and the groups' index."""
+    gaps = gaps or {"erm": 0.05, "equal_share": 0.02, "reweighted": 0.05, "oracle": 0.01}
+    rng = np.random.default_rng(seed)
+    index = np.repeat(np.arange(len(sizes)), list(sizes.values()))
+    patients = rng.normal(0, 0.01, len(index))
+    last = index == len(sizes) - 1
+    return {
+        name: 0.95 - gap * last + patients + rng.normal(0, noise, (seeds, len(index)))
+        for name, gap in gaps.items()
+    }, index
+
+
+def compare(scores, index, names=tuple(SIZES), **options):
+    return comparison.compare(scores, index, names, **{"draws": 200, "oracle": "oracle"} | options)
+
+
+def test_values_by_hand():
+    scores = {"erm": np.array([[0.9, 0.8, 0.6, 0.6], [0.9, 0.9, 0.7, 0.6]])}
+    result = compare(scores, np.array([0, 0, 1, -1]), oracle=None, min_group_patients=1)
+    erm = result["methods"]["erm"]
+    assert result["pair"] == {"best": "A", "worst": "B"}
+    assert erm["mean"]["per_seed"] == pytest.approx([0.725, 0.775])
+    assert erm["groups"] == pytest.approx({"A": 0.875, "B": 0.65})
+    assert erm["worst"]["per_seed"] == pytest.approx([0.6, 0.7])
+    assert erm["gap"]["per_seed"] == pytest.approx([0.25, 0.2])
+    assert erm["ser"]["per_seed"] == pytest.approx([0.4 / 0.15, 3.0])
+    es = [0.725 / (1 + 0.125 + 0.125), 0.775 / (1 + 0.125 + 0.075)]
+    assert erm["es"]["per_seed"] == pytest.approx(es)
+    assert erm["gap"]["value"] == pytest.approx(0.225)
+    assert erm["gap"]["seeds"] == pytest.approx(stats.t.interval(0.95, 1, 0.225, 0.025))
+    assert erm["gap"]["patients"] is None and erm["change"] is None  # one patient; the baseline
+
+
+def test_changes_are_paired_tests_over_seeds():
+    scores, index = study()
+    result = compare(scores, index)
+
+    def gap(name):
+        return scores[name][:, index == 0].mean(1) - scores[name][:, index == 1].mean(1)
+
+    raw = {}
+    for name in ("equal_share", "reweighted"):
+        change = result["methods"][name]["change"]
+        paired = stats.ttest_rel(gap(name), gap("erm"))
+        assert change["gap"]["p"] == pytest.approx(paired.pvalue)
+        assert change["gap"]["seeds"] == pytest.approx(list(paired.confidence_interval()))
+        mean = stats.ttest_rel(scores[name].mean(1), scores["erm"].mean(1))
+        assert change["mean"]["p"] == pytest.approx(mean.pvalue)
+        raw[name] = paired.pvalue
+    low, high = sorted(raw, key=raw.__getitem__)
+    corrected = {name: result["methods"][name]["change"]["gap"]["p_holm"] for name in raw}
+    # Over two methods: the oracle is none of those compared.
+    assert corrected[low] == pytest.approx(2 * raw[low])
+    assert corrected[high] == pytest.approx(max(raw[high], 2 * raw[low]))
+    assert result["methods"]["oracle"]["change"]["gap"]["p_holm"] is None
+
+
+def test_the_bootstrap_of_a_change_is_paired():
+    """Unpaired, the patients' own spread would drown a change that every patient shows."""
+    result = compare(*study())
+    low, high = result["methods"]["equal_share"]["change"]["gap"]["patients"]
+    alone = result["methods"]["equal_share"]["gap"]["patients"]
+    assert high - low < 0.3 * (alone[1] - alone[0]) and low < -0.03 < high
+
+
+def test_the_share_of_the_repairable_gap():
+    scores, index = study()
+    result = compare(scores, index)
+    repairable, closed = result["repairable"], result["methods"]["equal_share"]["closed"]
+    per_seed = {name: np.array(entry["gap"]["per_seed"]) for name, entry in result["methods"].items()}
+    whole, part = per_seed["erm"] - per_seed["oracle"], per_seed["erm"] - per_seed["equal_share"]
+    assert repairable["significant"] and repairable["value"] == pytest.approx(whole.mean())
+    assert repairable["seeds"] == pytest.approx(stats.t.interval(0.95, 4, whole.mean(), stats.sem(whole)))
+    assert closed["value"] == pytest.approx(part.mean() / whole.mean())
+    assert closed["seeds"][0] < 0.75 < closed["seeds"][1]
+    expected = stats.ttest_rel(part, whole / 2, alternative="greater").pvalue
+    assert closed["half"]["p"] == pytest.approx(expected) and expected < 0.01
+    left = per_seed["equal_share"] - per_seed["oracle"]
+    assert closed["left"]["value"] == pytest.approx(left.mean())
+    assert closed["left"]["seeds"] == pytest.approx(stats.t.interval(0.95, 4, left.mean(), stats.sem(left)))
+    assert closed["half"]["p_holm"] == pytest.approx(2 * expected)
+    useless = result["methods"]["reweighted"]["closed"]
+    assert useless["half"]["p"] > 0.9 and useless["seeds"][1] < 0.5
+    assert result["methods"]["erm"]["closed"] is None and result["methods"]["oracle"]["closed"] is None
+
+
+def test_nothing_to_repair_gets_no_share():
+    scores, index = study({"erm": 0.02, "equal_share": 0.02, "oracle": 0.02})
+    result = compare(scores, index)
+    closed = result["methods"]["equal_share"]["closed"]
+    assert not result["repairable"]["significant"]
+    assert closed["value"] is None and closed["half"] is None and "nothing to repair" in closed["reason"]
+
+
+def test_an_oracle_that_is_worse_leaves_nothing_to_repair():
+    scores, index = study({"erm": 0.02, "equal_share": 0.01, "oracle": 0.05})
+    result = compare(scores, index)
+    assert result["repairable"]["seeds"][1] < 0 and not result["repairable"]["significant"]
+    assert result["methods"]["equal_share"]["closed"]["value"] is None
+
+
+def test_one_seed_has_points_and_patients_alone():
+    scores, index = study(seeds=1)
+    entry = compare(scores, index)["methods"]["equal_share"]
+    assert entry["gap"]["seeds"] is None and entry["gap"]["patients"] is not None
+    assert entry["change"]["gap"]["p"] is None and entry["change"]["gap"]["p_holm"] is None
+    assert entry["closed"]["reason"] == "one seed has no interval"
+
+
+def test_identical_methods_do_not_differ():
+    scores, index = study()
+    result = compare(scores | {"equal_share": scores["erm"].copy()}, index)
+    for change in result["methods"]["equal_share"]["change"].values():
+        assert change["value"] == 0 and change["p"] == change["p_holm"] == 1
+        assert change["seeds"] == change["patients"] == [0, 0]
+    assert result["methods"]["equal_share"]["closed"]["value"] == 0
+
+
+def test_a_gap_that_a_method_turns_round_is_negative():
+    result = compare(*study({"erm": 0.03, "group_dro": -0.02, "oracle": 0.0}))
+    assert result["methods"]["group_dro"]["gap"]["value"] == pytest.approx(-0.02, abs=8e-3)
+    assert result["methods"]["group_dro"]["closed"]["value"] > 1
+
+
+def test_three_groups_have_a_signed_pair_beside_the_gap():
+    sizes = {"A": 40, "B": 20, "C": 15}
+    scores, index = study({"erm": 0.05, "group_dro": -0.02}, sizes=sizes)
+    result = compare(scores, index, tuple(sizes), oracle=None)
+    assert result["pair"]["worst"] == "C"
+    turned = result["methods"]["group_dro"]
+    assert turned["gap"]["value"] > 0 > turned["pair"]["value"]
+    assert turned["change"]["gap"]["value"] == pytest.approx(
+        turned["pair"]["value"] - result["methods"]["erm"]["pair"]["value"]
+    )
+    assert 0 <= turned["gap"]["patients"][0] < turned["gap"]["value"] < turned["gap"]["patients"][1]
+
+
+def test_undefined_scores_leave_the_patient_out_of_every_run():
+    scores, index = study()
+    kept = np.arange(len(index)) != 3
+    broken = scores | {"reweighted": scores["reweighted"].copy()}
+    broken["reweighted"][2, 3] = np.nan
+    found, expected = compare(broken, index), compare({k: v[:, kept] for k, v in scores.items()}, index[kept])
+    assert found["left_out"] == 1 and found["patients"] == len(index) - 1
+    assert found | {"left_out": 0} == expected
+
+
+def test_small_and_unknown_groups_are_not_ranked():
+    """The trap: an unknown attribute that falls into group 0."""
+    scores, index = study()
+    index[:5] = -1
+    result = compare(scores, index)
+    assert result["groups"]["A"] == {"patients": 35, "ranked": True}
+    erm = result["methods"]["erm"]
+    assert erm["groups"]["A"] == pytest.approx(scores["erm"][:, 5:40].mean())
+    assert erm["mean"]["value"] == pytest.approx(scores["erm"].mean())
+    alone = compare(scores, index, min_group_patients=20)
+    assert alone["pair"] is None and alone["repairable"] is None
+    entry = alone["methods"]["equal_share"]
+    assert entry["gap"]["value"] is None and entry["mean"]["value"] is not None
+    assert "p" not in entry["gap"]
+    assert entry["change"]["gap"]["p_holm"] is None and entry["change"]["mean"]["p_holm"] is not None
+    assert entry["front"] == {"worst": None, "gap": None} and entry["closed"] is None
+
+
+def test_a_distance_is_reported_by_its_mean():
+    scores, index = study()
+    distances = {name: 1 + 10 * (1 - values) for name, values in scores.items() if name != "oracle"}
+    distances["erm"][0, 7] = np.nan
+    methods = compare(scores, index, hd95=distances)["methods"]
+    kept = np.delete(distances["reweighted"], 7, axis=1)
+    found = methods["reweighted"]["hd95"]
+    assert found["value"] == pytest.approx(kept.mean())
+    expected = stats.t.interval(0.95, len(index) - 2, kept.mean(), stats.sem(kept.mean(0)))
+    assert found["patients"] == pytest.approx(list(expected), rel=0.02)
+    assert methods["oracle"]["hd95"]["value"] is None
+
+
+def test_pareto_by_hand():
+    x = np.array([0.90, 0.92, 0.91, 0.92, 0.89])
+    y = np.array([0.85, 0.80, 0.79, 0.80, 0.85])
+    assert comparison.pareto(x, y).tolist() == [True, True, False, True, False]
+
+
+def test_the_front_leaves_the_oracle_out():
+    methods = compare(*study())["methods"]
+    assert methods["oracle"]["front"] is None
+    assert methods["equal_share"]["front"] == {"worst": True, "gap": True}
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_order_and_names_change_nothing(seed):
+    rng = np.random.default_rng(seed)
+    scores, index = study(seed=seed, sizes={"A": 12, "B": 12, "C": 11})
+    index[:3] = -1
+    names = ("A", "B", "C")
+    expected = compare(scores, index, names, min_group_patients=5)
+    turned, patients = rng.permutation(3), rng.permutation(len(index))
+    renamed = np.where(index < 0, -1, turned[index])
+    found = compare(
+        {name: scores[name][:, patients] for name in reversed(scores)},
+        renamed[patients],
+        [names[i] for i in np.argsort(turned)],
+        min_group_patients=5,
+    )
+    assert found == expected
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000), draws=st.sampled_from([50, 200]))
+def test_it_is_plain_json_and_the_seed_decides(seed, draws):
+    scores, index = study(seed=seed)
+    result = compare(scores, index, draws=draws, seed=seed)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert compare(scores, index, draws=draws, seed=seed) == result
+    other = compare(scores, index, draws=draws, seed=seed + 1)
+    assert other["methods"]["erm"]["gap"]["patients"] != result["methods"]["erm"]["gap"]["patients"]
+
+
+def test_no_method_changes_anything_where_there_is_nothing_to_change():
+    """Five methods that are ERM again: Holm keeps false alarms in the column of gaps near 5 % or below."""
+    names = ("erm", "a", "b", "c", "d", "e")
+    alarms = 0
+    for seed in range(150):
+        scores, index = study(dict.fromkeys(names, 0.0), seed=seed, sizes={"A": 12, "B": 10})
+        methods = compare(scores, index, oracle=None, draws=20)["methods"]
+        alarms += any(methods[name]["change"]["gap"]["p_holm"] < 0.05 for name in names[1:])
+    assert alarms / 150 < 0.09
+
+
+def test_what_cannot_be_compared_is_refused():
+    scores, index = study()
+    with pytest.raises(InputError, match="the baseline erm is not among the methods compared: a"):
+        compare({"a": scores["erm"]}, index)
+    with pytest.raises(InputError, match="the oracle ideal is not among"):
+        compare(scores, index, oracle="ideal")
+    with pytest.raises(InputError, match="no patient has a score in all runs"):
+        compare({"erm": np.full((2, 5), np.nan)}, index[:5], oracle=None)
+    with pytest.raises(ValueError, match="seeds x patients"):
+        compare(scores, index[1:])

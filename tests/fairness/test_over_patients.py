@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+
+from kneefair_jax.fairness import bootstrap, over_patients
+
+
+def cohort(rng, means, sizes, spread=0.03, methods=1, seeds=1):
+    """f[M, S, P]: the groups' true means, with the patient's own difficulty shared by methods and seeds."""
+    index = np.repeat(np.arange(len(sizes)), sizes)
+    patients = rng.normal(0, spread, len(index))
+    return np.asarray(means)[index] + patients + rng.normal(0, 0.002, (methods, seeds, len(index))), index
+
+
+def test_strata_by_hand():
+    values = np.array([[[0.9, 0.8, np.nan, 0.7, 0.6, 0.95, 0.5]]])
+    index = np.array([1, 0, 0, 0, 2, 1, -1])
+    strata = over_patients.stratify(values, index, 2)
+    assert strata.groups == (0, 1) and strata.sizes.tolist() == [2, 2, 2]  # group 2 is too small to rank
+    np.testing.assert_array_equal(strata.values[0, 0], [0.7, 0.8, 0.9, 0.95, 0.5, 0.6])
+    found = over_patients.statistics(over_patients.means(strata.values, strata.sizes), strata.sizes, 2)
+    np.testing.assert_allclose(found["mean"], [[4.45 / 6]])
+    np.testing.assert_allclose(found["pair"], [[0.175]])
+    np.testing.assert_allclose(found["worst"], [[0.75]])
+    np.testing.assert_allclose(found["es"], [[4.45 / 6 / (1 + abs(4.45 / 6 - 0.75) + abs(4.45 / 6 - 0.925))]])
+
+
+def test_resamples_have_the_moments_that_they_should():
+    averages, index = cohort(np.random.default_rng(0), [0.9, 0.8], [40, 12], methods=2)
+    strata = over_patients.stratify(averages, index, 5)
+    drawn, squared = over_patients.resample(
+        strata.values[:, 0], strata.sizes, np.random.default_rng(1), 20_000
+    )
+    assert drawn.shape == squared.shape == (20_000, 2, 2)
+    for k, part in enumerate(np.split(strata.values[:, 0], [12], axis=-1)):
+        n = part.shape[1]
+        np.testing.assert_allclose(drawn[:, :, k].mean(0), part.mean(1), atol=3e-4)
+        np.testing.assert_allclose(drawn[:, :, k].std(0), part.std(1) / np.sqrt(n), rtol=0.03)
+        # E of a resample's variance is (n - 1) / n of the sample's.
+        np.testing.assert_allclose(squared[:, :, k].mean(0), part.var(1) / n, rtol=0.03)
+    assert np.corrcoef(drawn[:, 0, 0], drawn[:, 1, 0])[0, 1] > 0.9  # the same resamples for both methods
+    assert abs(np.corrcoef(drawn[:, 0, 0], drawn[:, 0, 1])[0, 1]) < 0.03
+
+
+def test_chunks_change_nothing(monkeypatch):
+    averages = np.random.default_rng(0).uniform(size=(2, 30))
+    whole = over_patients.resample(averages, np.array([20, 10]), np.random.default_rng(1), 300)
+    monkeypatch.setattr(bootstrap, "CHUNK", 20 * 7)
+    chunked = over_patients.resample(averages, np.array([20, 10]), np.random.default_rng(1), 300)
+    np.testing.assert_allclose(whole, chunked, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("key", "means", "sizes", "truth"),
+    [
+        ("pair", (0.88, 0.92), (15, 60), 0.04),
+        ("gap", (0.88, 0.92), (15, 60), 0.04),
+        ("gap", (0.85, 0.9, 0.95), (15, 20, 40), 0.1),
+        ("ser", (0.88, 0.92), (25, 60), 1.5),
+        ("mean", (0.88, 0.92), (15, 60), 0.912),
+    ],
+)
+def test_covers_as_often_as_it_says(key, means, sizes, truth):
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(250):
+        strata = over_patients.stratify(*cohort(rng, means, sizes, spread=0.02), 5)
+        low, high = over_patients.intervals(strata, rng, 500)[key][0]
+        covered.append(low <= truth <= high)
+    # The union of simultaneous intervals is on the safe side.
+    assert 0.91 < np.mean(covered) <= (1 if len(means) > 2 else 0.985)
+
+
+def test_an_interval_of_a_gap_may_hold_zero():
+    """The trap: percentiles of max - min, or of max / min, never cover 0 (or 1)."""
+    rng = np.random.default_rng(0)
+    for sizes in ((30, 30), (30, 30, 30)):
+        values, index = cohort(rng, [0.9] * len(sizes), sizes)
+        found = over_patients.intervals(over_patients.stratify(values, index, 5), rng, 1000)
+        assert found["gap"][0][0] <= 0 <= found["gap"][0][1]
+        assert found["ser"][0][0] <= 1 <= found["ser"][0][1]
+
+
+def test_identical_patients_and_perfect_scores():
+    index = np.repeat([0, 1], 8)
+    same = over_patients.stratify(np.where(index == 0, 0.8, 0.9)[None, None], index, 5)
+    found = over_patients.intervals(same, np.random.default_rng(0), 200)
+    np.testing.assert_allclose(found["pair"][0], [0.1, 0.1])
+    np.testing.assert_allclose(found["ser"][0], [2, 2])
+    perfect = over_patients.stratify(np.where(index == 0, 0.8, 1.0)[None, None], index, 5)
+    assert over_patients.intervals(perfect, np.random.default_rng(0), 200)["ser"] == [None]
+
+
+def test_too_few_patients_have_no_interval():
+    values, index = cohort(np.random.default_rng(0), [0.9, 0.8], [30, bootstrap.MIN_PATIENTS - 1])
+    few = over_patients.intervals(over_patients.stratify(values, index, 2), np.random.default_rng(0), 100)
+    assert few == {}
+    one = over_patients.stratify(values, index, 10)  # one group left: a mean is all there is
+    assert len(one.groups) == 1
+    found = over_patients.intervals(one, np.random.default_rng(0), 100)
+    assert found.keys() == {"mean", "change_mean"} and found["mean"][0] is not None

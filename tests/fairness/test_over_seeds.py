@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from kneefair_jax.fairness import over_seeds
+
+
+def test_against_scipy():
+    a, b = np.random.default_rng(0).normal(0.9, 0.01, (2, 5))
+    paired = stats.ttest_rel(a, b)
+    np.testing.assert_allclose(over_seeds.p_value(a - b), paired.pvalue)
+    np.testing.assert_allclose(over_seeds.interval(a - b), paired.confidence_interval())
+    one_sided = stats.ttest_rel(a, b, alternative="greater").pvalue
+    np.testing.assert_allclose(over_seeds.p_value(a - b, greater=True), one_sided)
+
+
+def test_by_hand():
+    # mean 2, standard error 1 / sqrt(3); Student's quantile of 2 degrees of freedom is 4.302653.
+    half = 4.302653 / np.sqrt(3)
+    np.testing.assert_allclose(
+        over_seeds.interval(np.array([1.0, 2.0, 3.0])), [2 - half, 2 + half], rtol=1e-6
+    )
+
+
+def test_one_seed_says_nothing():
+    one = np.array([0.03])
+    assert over_seeds.interval(one) is None and over_seeds.p_value(one) is None
+    assert over_seeds.fieller(one, one) is None
+
+
+def test_no_variance():
+    same, none = np.full(4, 0.1 + 0.2) - 0.3, np.zeros(3)
+    for differences in (same, none):  # 0.1 + 0.2 - 0.3 is rounding
+        assert over_seeds.p_value(differences) == 1 and over_seeds.p_value(differences, greater=True) == 1
+    assert over_seeds.p_value(np.full(3, 0.02)) == 0
+    assert over_seeds.p_value(np.full(3, 0.02), greater=True) == 0
+    assert over_seeds.p_value(np.full(3, -0.02), greater=True) == 1
+    assert over_seeds.interval(np.full(3, 0.02)) == [0.02, 0.02]
+
+
+def test_three_seeds_are_covered_by_student_s_t():
+    """The trap: a percentile bootstrap of three seeds covers three in four."""
+    draws = np.random.default_rng(0).normal(0.05, 0.01, (2000, 3))
+    ends = np.array([over_seeds.interval(values) for values in draws])
+    covered = ((ends[:, 0] <= 0.05) & (ends[:, 1] >= 0.05)).mean()
+    assert 0.94 < covered < 0.96
+    picks = draws[:, np.random.default_rng(1).integers(0, 3, (500, 3))].mean(-1)
+    low, high = np.quantile(picks, [0.025, 0.975], axis=1)
+    assert ((low <= 0.05) & (high >= 0.05)).mean() < 0.8
+
+
+def test_holm_s_worked_examples():
+    found = over_seeds.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005, "e": None})
+    assert found == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02, "e": None})
+    # R: p.adjust(c(.011, .02, .5, .6, .7), "holm")
+    many = over_seeds.holm(dict(zip("vwxyz", (0.011, 0.02, 0.5, 0.6, 0.7), strict=True)))
+    assert many == pytest.approx({"v": 0.055, "w": 0.08, "x": 1, "y": 1, "z": 1})
+    assert over_seeds.holm({}) == {} and over_seeds.holm({"a": None}) == {"a": None}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_holm_is_between_no_correction_and_bonferroni_and_blind_to_order(values, random):
+    p = {str(i): value for i, value in enumerate(values)}
+    found = over_seeds.holm(p)
+    for name, value in p.items():
+        assert value <= found[name] <= min(1, value * len(p)) + 1e-15
+    shuffled = list(p.items())
+    random.shuffle(shuffled)
+    assert over_seeds.holm(dict(shuffled)) == found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fieller_is_the_set_that_the_t_test_does_not_reject(seed):
+    rng = np.random.default_rng(seed)
+    whole = rng.normal(0.05, 0.01, 4)
+    part = 0.6 * whole + rng.normal(0, 0.01, 4)
+    low, high = over_seeds.fieller(part, whole)
+    grid = np.linspace(low - 1, high + 1, 1501)
+    kept = np.array([over_seeds.p_value(part - c * whole) >= 0.05 for c in grid])
+    np.testing.assert_array_equal(kept, (grid >= low) & (grid <= high))
+
+
+def test_fieller_has_no_ends_where_the_denominator_may_be_zero():
+    whole = np.array([0.03, -0.02, 0.04, -0.03])
+    assert over_seeds.fieller(np.array([0.02, 0.01, 0.03, 0.02]), whole) is None
+    assert over_seeds.p_value(whole) > 0.05
+
+
+def test_fieller_without_variance_is_the_ratio():
+    np.testing.assert_allclose(over_seeds.fieller(np.full(3, 0.02), np.full(3, 0.04)), [0.5, 0.5])
+
+
+def test_fieller_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(1500):
+        whole = rng.normal(0.05, 0.01, 5)
+        ends = over_seeds.fieller(0.7 * 0.05 + rng.normal(0, 0.01, 5), whole)
+        covered.append(ends is None or ends[0] <= 0.7 <= ends[1])
+    assert 0.935 < np.mean(covered) < 0.965

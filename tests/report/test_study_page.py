@@ -1,0 +1,230 @@
+import copy
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from kneefair_jax.fairness.comparison import compare
+from kneefair_jax.report import study_page, wording
+
+METHODS = {  # gap of B, cost of A
+    "erm": (0.058, 0.0),
+    "undersampled": (0.052, 0.015),
+    "equal_share": (0.022, 0.001),
+    "oversampled": (0.027, 0.0),
+    "reweighted": (0.055, 0.0),
+    "group_dro": (0.015, 0.006),
+    "oracle": (0.018, 0.001),
+}
+SIZES = {"race=A": 90, "race=B": 30}
+
+
+def runs(methods, seed=0, seeds=5, sizes=SIZES):
+    rng = np.random.default_rng(seed)
+    index = np.repeat(np.arange(len(sizes)), list(sizes.values()))
+    patients = -rng.gamma(2, 0.008, len(index))
+    last = index == len(sizes) - 1
+    scores = {
+        name: 0.965
+        - cost
+        - gap * last
+        + patients
+        + rng.normal(0, 0.002, (seeds, 1))
+        + rng.normal(0, 0.006, (seeds, 1)) * last
+        + rng.normal(0, 0.004, (seeds, len(index)))
+        for name, (gap, cost) in methods.items()
+    }
+    return scores, index
+
+
+def comparison(methods=METHODS, seed=0, seeds=5, sizes=SIZES, **options):
+    scores, index = runs(methods, seed, seeds, sizes)
+    options = {"oracle": "oracle" if "oracle" in methods else None, "draws": 200} | options
+    if options.pop("distances", True):
+        options["hd95"] = {name: 40 * (1 - values) for name, values in scores.items()}
+    return compare(scores, index, tuple(sizes), **options)
+
+
+def swept(share):
+    methods = {name: (gap * (0.3 / (share + 0.2)), cost) for name, (gap, cost) in METHODS.items()}
+    return {"share": share, "comparison": comparison(methods, seed=int(100 * share))}
+
+
+SHARES = (0.05, 0.1, 0.2, 0.4)
+STUDY = {
+    "title": "Mitigations on phantoms, short budget",
+    "description": "A rare group whose bones differ in shape and contrast.",
+    "attribute": "race",
+    "conditions": {"Cohort": "phantoms, fingerprint 3f9a1c", "Patients": {"train": 700, "test": 120}},
+    "methods": {name: {"label": name.replace("_", " "), "changes": {}} for name in METHODS}
+    | {
+        "equal_share": {
+            "label": "equal share",
+            "changes": {"mitigation.sampler": ["shuffled", "equal_share"]},
+        },
+        "group_dro": {
+            "label": "group DRO",
+            "changes": {
+                "mitigation.objective": ["erm", "group_dro"],
+                "mitigation.eta": [None, 0.1],
+                "mitigation.sampler": ["shuffled", "equal_share"],
+            },
+        },
+    },
+    "comparison": comparison(),
+    "rule": "overall",
+    "rules": {rule: comparison(seed=i) for i, rule in enumerate(("overall", "worst_group", "utopia"))},
+    "sweep": {
+        "field": "data.phantom.attributes.race.B",
+        "label": "share of the minority",
+        "points": [swept(share) for share in reversed(SHARES)],
+    },
+    "runs": {
+        "seeds": [0, 1, 2, 3, 4],
+        "seconds": 5130.0,
+        "device": "cpu, 2 cores",
+        "versions": {"jax": "0.12.0"},
+        "commit": "0123abc",
+        "command": "python launch.py --mode=study --config=configs/study.py --workdir=runs/study",
+        "config": {"seed": 0, "train": {"steps": np.int64(250)}, "size": (64, 64), "rate": float("nan")},
+    },
+}
+
+
+@pytest.fixture
+def study():
+    return copy.deepcopy(STUDY)
+
+
+class Page(HTMLParser):
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.text, self.open, self.balanced = [], [], [], True
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        self.balanced &= bool(self.open) and self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+def render(study):
+    parsed = Page(study_page.page(study_page.plain(study)))
+    assert parsed.balanced and not parsed.open
+    words = parsed.words()
+    assert "None" not in words and "nan" not in words.lower().split()
+    return parsed, words
+
+
+def test_every_number_of_the_comparison_is_on_the_page(study):
+    _, words = render(study)
+    for method in study["comparison"]["methods"].values():
+        for over in [method[key] for key in ("mean", "worst", "gap", "ser", "es")]:
+            assert wording.number(over["value"]) in words
+            assert wording.interval(over["seeds"]) in words and wording.interval(over["patients"]) in words
+        assert wording.number(method["hd95"]["value"], 2) in words
+        for over in (method["change"] or {}).values():
+            assert wording.interval(over["seeds"]) in words and wording.interval(over["patients"]) in words
+        if method["closed"]:
+            assert wording.number(100 * method["closed"]["value"], 0) + " %" in words
+            assert wording.number(method["closed"]["left"]["value"]) in words
+    for part in study["rules"].values():
+        assert wording.number(part["methods"]["reweighted"]["gap"]["value"]) in words
+    for point in study["sweep"]["points"]:
+        assert wording.interval(point["comparison"]["methods"]["erm"]["pair"]["seeds"]) in words
+
+
+def test_conditions_and_differences_are_on_the_page(study):
+    _, words = render(study)
+    for text in ("phantoms, fingerprint 3f9a1c", "train 700, test 120", "mitigation.eta", "null", "0.1"):
+        assert text in words
+    for text in ("0, 1, 2, 3, 4", "cpu, 2 cores", "85.5 min", "0123abc", "--mode=study", '"steps": 250'):
+        assert text in words
+    assert re.search(r"reweighted\s+nothing", words)
+
+
+def test_the_page_without_oracle_sweep_rules_distances_and_runs(study):
+    methods = {name: value for name, value in METHODS.items() if name != "oracle"}
+    study |= {"comparison": comparison(methods, distances=False), "sweep": None, "rules": {}, "runs": {}}
+    study |= {"description": "", "conditions": {}}
+    parsed, words = render(study)
+    assert "oracle" not in words and "Closed" not in words and "Rules that" not in words
+    assert len([1 for tag, _ in parsed.tags if tag == "svg"]) == 1
+    assert "repairable" not in words
+
+
+def test_one_seed_and_one_group_are_still_a_page(study):
+    study["comparison"] = comparison(seeds=1)
+    _, words = render(study)
+    assert "One seed: no change is tested." in words and "after Holm)" not in words
+    study["comparison"] = comparison(sizes={"race=A": 90, "race=B": 4})
+    study["sweep"] = None
+    study["rules"] = {}
+    _, words = render(study)
+    assert "so there is no gap to compare" in words
+    assert "in the overall mean (" in words and "the gap (" not in words
+
+
+def test_three_groups_say_what_the_pair_is(study):
+    study["comparison"] = comparison(sizes=SIZES | {"race=C": 25})
+    _, words = render(study)
+    assert "a pair chosen for that flatters" in words and "simultaneous over all pairs" in words
+
+
+def test_names_from_files_are_escaped(study):
+    evil = "<script>alert(1)</script>"
+    text = json.dumps(study_page.plain(study)).replace("race=B", f"race={evil}")
+    study = json.loads(text.replace("group DRO", evil).replace("0123abc", evil))
+    study["title"] = study["description"] = study["sweep"]["label"] = evil
+    study["methods"]["equal_share"]["changes"] = {evil: [evil, [evil]]}
+    parsed, words = render(study)
+    assert "script" not in {tag for tag, _ in parsed.tags}
+    assert words.count(evil) > 8
+
+
+def test_nothing_is_fetched_and_all_is_labelled(study):
+    parsed, _ = render(study)
+    assert {tag for tag, _ in parsed.tags}.isdisjoint({"link", "script", "iframe", "a", "object", "img"})
+    assert all("http" not in (value or "") for _, attributes in parsed.tags for value in attributes.values())
+    drawn = [attributes for tag, attributes in parsed.tags if tag == "svg"]
+    assert len(drawn) == 2 and all(a["role"] == "img" and a["aria-label"] for a in drawn)
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert all(a.get("scope") for tag, a in parsed.tags if tag == "th")
+
+
+def test_the_same_input_gives_the_same_bytes_and_strict_json(tmp_path, study):
+    first, second = (study_page.write(tmp_path / name, study) for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+    assert sorted(path.name for path in first.parent.iterdir()) == ["index.html", "study.json"]
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    read = json.loads(first.with_name("study.json").read_text("utf-8"), parse_constant=refuse)
+    assert read["schema"] == 1 and read["runs"]["config"]["rate"] is None
+    assert read["comparison"] == study["comparison"]
+
+
+def test_a_study_that_cannot_be_drawn_leaves_the_old_page(tmp_path, study):
+    before = study_page.write(tmp_path, study).read_bytes()
+    del study["methods"], study["runs"]
+    with pytest.raises(KeyError):
+        study_page.write(tmp_path, study)
+    assert (tmp_path / "index.html").read_bytes() == before
+    assert b'"runs"' in (tmp_path / "study.json").read_bytes()

@@ -1,0 +1,186 @@
+import copy
+
+import pytest
+
+from kneefair_jax.report import study_wording, wording
+
+
+def over(value, half=0.002, patients=None, **more):
+    ends = [value - half, value + half]
+    return {"value": value, "per_seed": [value], "seeds": ends, "patients": patients or list(ends), **more}
+
+
+def method(gap, change=None, closed=None):
+    """`change`: (value, p after Holm) of gap, worst group and mean."""
+    return {
+        "mean": over(0.93),
+        "gap": over(gap),
+        "pair": over(gap),
+        "change": change
+        and {
+            key: over(value, p=p, p_holm=p)
+            for key, (value, p) in zip(("gap", "worst", "mean"), change, strict=True)
+        },
+        "closed": closed,
+    }
+
+
+def share(value, low, high, p):
+    return {"value": value, "seeds": [low, high], "half": {"p_holm": p}}
+
+
+STUDY = {
+    "attribute": "race",
+    "methods": {"dro": {"label": "group DRO"}, "erm": {"label": "erm"}},
+    "comparison": {
+        "baseline": "erm",
+        "oracle": None,
+        "seeds": 5,
+        "patients": 120,
+        "pair": {"best": "race=A", "worst": "race=B"},
+        "repairable": None,
+        "methods": {
+            "erm": method(0.05),
+            "dro": method(0.03, [(-0.02, 0.003), (0.0184, 0.0001), (-0.004, 0.04)]),
+        },
+    },
+}
+
+
+@pytest.fixture
+def study():
+    return copy.deepcopy(STUDY)
+
+
+def with_dro(study, **changes):
+    study["comparison"]["methods"]["dro"] |= changes
+    return study_wording.sentence(study, "dro")
+
+
+def test_numbers():
+    assert study_wording.signed(0.0214) == "+0.021" and study_wording.signed(-0.004) == "\N{MINUS SIGN}0.004"
+    assert study_wording.signed(0.0001) == study_wording.signed(-0.0001) == "0.000"
+    assert study_wording.signed(None) == wording.DASH and study_wording.signed(12.0) == "+12.000"
+    assert study_wording.p_value(0.0004) == "p < 0.001" and study_wording.p_value(None) == wording.DASH
+    assert study_wording.p_value(0.0414) == "p = 0.041" and study_wording.percent(0.734) == "73 %"
+    assert study_wording.unbroken("a [1, 2] b (p = 3)") == "a [1,\xa02] b (p\xa0=\xa03)"
+
+
+def test_a_method_that_narrows(study):
+    assert study_wording.sentence(study, "dro") == (
+        "group DRO narrows the gap by 0.020 [0.018, 0.022] (p = 0.003), lifts the worst group's mean by 0.018 "
+        "[0.016, 0.020] (p < 0.001) and lowers the overall mean by 0.004 [0.002, 0.006] (p = 0.040)."
+    )
+
+
+def test_a_method_that_hurts_is_said_to(study):
+    change = method(0.07, [(0.02, 0.003), (-0.02, 0.003), (0.0, 1.0)])["change"]
+    text = with_dro(study, change=change)
+    assert "widens the gap by 0.020 [0.018, 0.022]" in text and "lowers the worst group's mean" in text
+    assert "with no change that 5 seeds could tell from none in the overall mean (0.000 [" in text
+
+
+def test_what_the_seeds_cannot_tell_is_no_claim(study):
+    change = method(0.0, [(-0.02, 0.06), (0.01, 0.2), (0.0, 1.0)])["change"]
+    text = with_dro(study, change=change)
+    assert text.startswith(
+        "group DRO shows no change that 5 seeds could tell from none in the gap (\N{MINUS SIGN}0.020 ["
+    )
+    for claim in ("narrows", "widens", "lifts", "lowers", "moves"):
+        assert claim not in text
+
+
+def test_levelling_down_is_not_sold_as_help(study):
+    change = method(0.0, [(-0.02, 0.001), (0.001, 0.7), (-0.01, 0.01)])["change"]
+    text = with_dro(study, change=change)
+    assert "narrows the gap" in text and "lowers the overall mean" in text
+    assert "no change that 5 seeds could tell from none in the worst group's mean" in text
+
+
+def test_a_gap_turned_round(study):
+    text = with_dro(study, pair=over(-0.01), change=method(0, [(-0.06, 0.001)] * 3)["change"])
+    assert "moves the gap by 0.060 [0.058, 0.062] and turns it round: race B is ahead by 0.010" in text
+    assert "narrows" not in text
+
+
+def test_other_patients_may_show_none(study):
+    change = method(0.03, [(-0.02, 0.003)] * 3)["change"]
+    change["gap"]["patients"] = [-0.05, 0.01]
+    text = with_dro(study, change=change)
+    assert "(p = 0.003; over patients \N{MINUS SIGN}0.050 to +0.010, so other patients may show none)" in text
+
+
+def test_narrower_means_nothing_where_the_baseline_s_gap_may_be_none(study):
+    study["comparison"]["methods"]["erm"]["pair"]["patients"] = [-0.01, 0.02]
+    text = study_wording.sentence(study, "dro")
+    assert (
+        "moves the difference race A minus race B by \N{MINUS SIGN}0.020 [\N{MINUS SIGN}0.022, \N{MINUS SIGN}0.018]"
+        in text
+    )
+    assert "narrows" not in text
+    assert "These patients cannot tell that difference from none." in study_wording.opening(study)
+
+
+@pytest.mark.parametrize(
+    ("closed", "expected"),
+    [
+        (
+            share(0.8, 0.6, 1.1, 0.004),
+            "80 % [60 %, 110 %] of the repairable gap, more than half (p = 0.004).",
+        ),
+        (share(0.2, 0.1, 0.4, 1.0), "20 % [10 %, 40 %] of the repairable gap, less than half."),
+        (share(0.6, 0.3, 0.9, 0.2), "of the repairable gap; whether half, these seeds cannot tell."),
+    ],
+)
+def test_the_share_that_is_closed(study, closed, expected):
+    assert with_dro(study, closed=closed).endswith(expected)
+
+
+def test_one_seed_and_one_group(study):
+    for change in study["comparison"]["methods"]["dro"]["change"].values():
+        change |= {"seeds": None, "p": None, "p_holm": None}
+    study["comparison"]["seeds"] = 1
+    assert study_wording.sentence(study, "dro").startswith(
+        "group DRO shows no change that 1 seed could tell from none in the gap (\N{MINUS SIGN}0.020)"
+    )
+    assert "One seed: no change is tested." in study_wording.opening(study)
+    study["comparison"]["pair"] = None
+    assert "gap" not in study_wording.sentence(study, "dro")
+    assert "so there is no gap to compare" in study_wording.opening(study)
+
+
+def test_the_opening_sorts_methods_by_what_is_told(study):
+    methods = study["comparison"]["methods"]
+    methods["worse"] = method(0.07, [(0.02, 0.003)] * 3)
+    methods["same"] = method(0.05, [(0.0, 0.9)] * 3)
+    text = study_wording.opening(study)
+    assert "3 mitigations and the baseline, erm, were trained with the same 5 seeds" in text
+    assert "tested on the same 120 patients" in text and "better than race B by 0.050 [0.048, 0.052]" in text
+    assert "The difference falls with group DRO. It grows with worse." in text
+    assert text.endswith("same shows no change that 5 seeds could tell from none.")
+    del methods["worse"], methods["dro"]
+    assert study_wording.opening(study).endswith(
+        "No method shows a change that 5 seeds could tell from none."
+    )
+
+
+def test_what_can_be_repaired(study):
+    study["comparison"]["oracle"] = "oracle"
+    study["comparison"]["methods"]["oracle"] = method(0.01, [(-0.04, None)] * 3)
+    study["comparison"]["repairable"] = over(0.04) | {"significant": True}
+    text = study_wording.opening(study)
+    assert (
+        "The oracle shows that training can repair 0.040 [0.038, 0.042] of it; the rest is intrinsic." in text
+    )
+    study["comparison"]["repairable"] |= {"significant": False}
+    assert "There is nothing to repair that these seeds could tell from none" in study_wording.opening(study)
+
+
+def test_the_rule_may_change_the_winner(study):
+    one, other = copy.deepcopy(study["comparison"]), copy.deepcopy(study["comparison"])
+    study["rules"] = {"overall": one, "worst_group": other}
+    assert study_wording.rules(study) == "By every rule group DRO has the smallest gap."
+    other["methods"]["dro"]["gap"]["value"] = -0.06
+    assert study_wording.rules(study) == (
+        "The rule changes which method has the smallest gap: group DRO by overall and erm by worst group."
+    )
