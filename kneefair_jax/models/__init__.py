@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from kneefair_jax.errors import InputError, choose
 from kneefair_jax.models.resnet import RESNET18, RESNET34
+from kneefair_jax.models.resnet import ResNetEncoder as ResNetEncoder
 from kneefair_jax.models.resnet import ResNetUNet as ResNetUNet
 from kneefair_jax.models.standardise import standardise as standardise
 from kneefair_jax.models.unet import UNet as UNet
