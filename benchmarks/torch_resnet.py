@@ -2,7 +2,8 @@
 
 `python torch_resnet.py FOLDER` reads `<image>.npy`, f32[B, 3, H, W], and writes for each network its state dict,
 `<network>.safetensors`, with batch statistics far from 0 and 1, and its features of each image,
-`<network>_<image>.safetensors`. It prints versions, and, where torchvision is installed, how far that is from here.
+`<network>_<image>.safetensors`. It prints versions and, where torchvision is installed, by how much the features of
+torchvision's own networks differ.
 """
 
 import json
@@ -84,10 +85,10 @@ def main() -> None:
         import torchvision
     except (ImportError, RuntimeError):  # not there, or built for another torch
         torchvision = None
-    torch.manual_seed(0)
     largest = 0.0
     with torch.no_grad():
         for name, blocks in BLOCKS.items():
+            torch.manual_seed(0)
             model = ResNet(blocks).eval()
             shake(model)
             save_file(model.state_dict(), folder / f"{name}.safetensors")
