@@ -23,7 +23,10 @@ def get_config() -> ConfigDict:
     )
 
     config.model = model = ConfigDict()
-    model.name = "unet"
+    model.name = "unet"  # resnet18_unet, resnet34_unet: with five widths and norm "batch"
+    model.weights = (
+        ""  # of a ResNet's encoder: a safetensors file, named as in torchvision or timm; "" for random
+    )
     model.widths = (8, 16, 32, 64, 128)  # channels at full resolution, at half, ...
     model.convolutions = 2  # 3 x 3 convolutions of a block
     model.norm = "batch"  # or "group"

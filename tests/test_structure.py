@@ -20,6 +20,7 @@ ALLOWED = {
     "cohort": {"anatomy", "groups"},
     "data": {"anatomy", "groups", "cohort"},
     "models": set(),
+    "pretrained": set(),
     "losses": set(),
     "mitigation": set(),
     "metrics": set(),
@@ -27,7 +28,7 @@ ALLOWED = {
     "report": {"anatomy", "groups", "fairness"},
     "training": {
         *("anatomy", "groups", "cohort", "data"),
-        *("models", "losses", "mitigation", "metrics", "fairness"),
+        *("models", "pretrained", "losses", "mitigation", "metrics", "fairness"),
     },
     "run_folder": set(),
     "evaluate": {"anatomy", "cohort", "groups", "data", "fairness", "report", "training", "run_folder"},

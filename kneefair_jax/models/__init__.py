@@ -1,18 +1,29 @@
 """Networks as pure functions: `model.init(key, image)` -> variables, `model.apply(variables, image)` -> logits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kneefair_jax.errors import choose
+from kneefair_jax.errors import InputError, choose
 from kneefair_jax.models.heads import HEADS as HEADS
+from kneefair_jax.models.resnet import RESNET18, RESNET34
+from kneefair_jax.models.resnet import ResNetEncoder as ResNetEncoder
+from kneefair_jax.models.resnet import ResNetUNet as ResNetUNet
 from kneefair_jax.models.standardise import standardise as standardise
 from kneefair_jax.models.unet import UNet as UNet
 
-MODELS = {"unet": UNet}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "unet": UNet,
+    "resnet18_unet": partial(ResNetUNet, blocks=RESNET18),
+    "resnet34_unet": partial(ResNetUNet, blocks=RESNET34),
+}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+FIELDS = ("widths", "convolutions", "norm", "dtype")
+PRETRAINED = ("resnet18_unet", "resnet34_unet")  # those that `weights` are for
 
 
 def create(
@@ -20,8 +31,10 @@ def create(
     classes: int,
     axis_name: str | None = None,
     parts: Mapping[str, Any] | None = None,
-) -> UNet:
-    """The network that `config` describes: `name`, a key of `MODELS`, and that network's own fields.
+) -> nn.Module:
+    """The network that `config` describes: `name`, a key of `MODELS`, and any of `FIELDS`.
+
+    `weights`, a file, is checked here only to be for this network: `pretrained.load` reads it into the variables.
 
     Args:
         config: for example `{"name": "unet", "widths": (16, 32, 64)}`.
@@ -30,13 +43,23 @@ def create(
         parts: `bottleneck` and `critic`, from `heads.HEADS`.
 
     Raises:
-        InputError: there is no network, or no type, of that name.
-        TypeError: the network has no such field.
+        InputError: there is no network, no type or no field of that name, or there are no weights for the network.
     """
     fields = dict(config)
-    network = choose(MODELS, fields.pop("name"), "model.name")
-    fields["widths"] = tuple(fields["widths"])
-    fields["dtype"] = choose(DTYPES, fields["dtype"], "model.dtype")
+    name = fields.pop("name")
+    network = choose(MODELS, name, "model.name")
+    weights = fields.pop("weights", "")
+    if weights and name not in PRETRAINED:
+        raise InputError(
+            f"config.model.weights={weights!r}: {name} starts at random; give '', or one of {', '.join(PRETRAINED)} "
+            "as model.name"
+        )
+    if unknown := sorted(fields.keys() - set(FIELDS)):
+        raise InputError(f"config.model.{unknown[0]}: there is no such field; there are {', '.join(FIELDS)}")
+    if "widths" in fields:
+        fields["widths"] = tuple(fields["widths"])
+    if "dtype" in fields:
+        fields["dtype"] = choose(DTYPES, fields["dtype"], "model.dtype")
     return network(classes=classes, axis_name=axis_name, **fields, **(parts or {}))
 
 

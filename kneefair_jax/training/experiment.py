@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from kneefair_jax import anatomy, groups, losses, mitigation, models
+from kneefair_jax import anatomy, groups, losses, mitigation, models, pretrained
 from kneefair_jax.data import sampling
 from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.data.load import Cohort
@@ -150,6 +151,16 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
         validation=validation,
         mesh=mesh,
     )
+
+
+def pretrained_start(config: ConfigDict, made: Experiment) -> Experiment:
+    """The same with the encoder's weights of the file `model.weights`.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    loaded = pretrained.load(Path(config.model.weights), made.state.variables)
+    return made._replace(state=made.state._replace(**loaded))
 
 
 def training_order(

@@ -85,9 +85,13 @@ def test_count_by_hand():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(InputError, match=r"model.name='vnet': give one of unet"):
+    with pytest.raises(
+        InputError, match=r"model.name='vnet': give one of resnet18_unet, resnet34_unet, unet"
+    ):
         models.create({**TINY, "name": "vnet"}, classes=2)
-    with pytest.raises(TypeError):
+    with pytest.raises(InputError, match=r"config.model.depht: .* widths, convolutions, norm, dtype"):
         models.create({**TINY, "depht": 3}, classes=2)
+    with pytest.raises(InputError, match=r"weights='a.safetensors': unet .* resnet18_unet, resnet34_unet"):
+        models.create({**TINY, "weights": "a.safetensors"}, classes=2)
     with pytest.raises(InputError, match="model.norm"):
         variables_of(models.create({**TINY, "norm": "layer"}, classes=2))

@@ -1,0 +1,174 @@
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kneefair_jax import models
+from kneefair_jax.errors import InputError
+from kneefair_jax.models import resnet
+
+CONFIG = {"widths": (16, 32, 64, 128, 256), "convolutions": 2, "norm": "batch", "dtype": "float32"}
+SMALL = resnet.ResNetUNet(classes=3, blocks=(1, 1, 1, 1), widths=(2, 4, 4, 4, 8), convolutions=1)
+
+
+def shapes(model, shape=(1, 32, 32, 1)):
+    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))
+
+
+@pytest.fixture(scope="module")
+def variables():
+    """Drawn by numpy: to compile `init` takes longer than all else here."""
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        if path[-1].key in ("scale", "var"):
+            return np.ones(leaf.shape, np.float32)
+        return rng.normal(0, np.sqrt(2 / np.prod(leaf.shape[:-1])), leaf.shape).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes(SMALL))
+
+
+# Without its classifier, torchvision's resnet18 has 11,689,512 - 513,000 and resnet34 21,797,672 - 513,000
+# parameters; segmentation_models_pytorch's Unet of one class has 14,328,209 and 24,436,369.
+@pytest.mark.parametrize(
+    ("name", "encoder", "whole"),
+    [("resnet18_unet", 11_176_512, 14_328_209), ("resnet34_unet", 21_284_672, 24_436_369)],
+)
+def test_as_many_parameters_as_published(name, encoder, whole):
+    model = models.create({"name": name, **CONFIG, "weights": "a.safetensors"}, classes=1)
+    colour = shapes(model, (1, 32, 32, 3))["params"]
+    assert models.count(colour["encoder"]) == encoder
+    assert models.count(colour) == whole
+    assert models.count(shapes(model)["params"]["encoder"]) == encoder - 2 * 49 * 64
+
+
+@settings(max_examples=10, deadline=None)
+@given(height=st.integers(1, 70), width=st.integers(1, 70), channels=st.integers(1, 3))
+def test_any_size_and_any_channels(height, width, channels):
+    image = jnp.ones((2, height, width, channels))
+    logits, _ = jax.eval_shape(SMALL.init_with_output, jax.random.key(0), image)
+    chex.assert_shape(logits, (2, height, width, 3))
+    chex.assert_type(logits, jnp.float32)
+
+
+def test_the_encoder_halves_five_times_and_rounds_up():
+    encoder = resnet.ResNetEncoder(resnet.RESNET34)
+    features, _ = jax.eval_shape(encoder.init_with_output, jax.random.key(0), jnp.zeros((1, 97, 66, 1)))
+    expected = [(1, 49, 33, 64), (1, 25, 17, 64), (1, 13, 9, 128), (1, 7, 5, 256), (1, 4, 3, 512)]
+    assert [map_.shape for map_ in features] == expected
+
+
+def test_kernels_start_as_he_said_by_outputs():
+    block = resnet.BasicBlock(128, 2, jnp.float32)
+    params = jax.jit(block.init, static_argnums=2)(jax.random.key(0), jnp.zeros((1, 2, 2, 64)), True)[
+        "params"
+    ]
+    assert np.std(params["conv1"]["kernel"]) == pytest.approx(np.sqrt(2 / (9 * 128)), rel=0.02)
+    assert np.std(params["downsample_0"]["kernel"]) == pytest.approx(np.sqrt(2 / 128), rel=0.02)
+
+
+def test_padding_is_cropped_again(variables):
+    image = jax.random.normal(jax.random.key(1), (1, 30, 27, 1))
+    edge = jnp.pad(image, ((0, 0), (0, 2), (0, 5), (0, 0)), mode="edge")
+    apply = jax.jit(SMALL.apply)
+    np.testing.assert_allclose(apply(variables, image), apply(variables, edge)[:, :30, :27], atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def stepped(variables):
+    """Gradients and new statistics on two shards, whose images differ in contrast; compiled once for two tests."""
+    model = SMALL.clone(axis_name="data")
+
+    def loss(params, image):
+        inputs = {**variables, "params": params}
+        logits, updates = model.apply(inputs, image, train=True, mutable=["batch_stats"])
+        return jnp.square(logits - 1).mean(), updates["batch_stats"]
+
+    image = jax.random.normal(jax.random.key(1), (2, 2, 32, 32, 1)) * jnp.array([1, 2]).reshape(2, 1, 1, 1, 1)
+    step = jax.vmap(jax.grad(loss, has_aux=True), in_axes=(None, 0), axis_name="data")
+    return jax.jit(step)(variables["params"], image)
+
+
+def test_every_parameter_has_a_gradient(stepped):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(stepped[0]):
+        assert np.isfinite(leaf).all() and np.any(leaf), jax.tree_util.keystr(path)
+
+
+def test_every_statistic_is_pooled_over_the_axis_and_moves(stepped, variables):
+    old = jax.tree.leaves(variables["batch_stats"])
+    found = jax.tree_util.tree_leaves_with_path(stepped[1])
+    for (path, (one, other)), before in zip(found, old, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, err_msg=jax.tree_util.keystr(path))
+        assert (one != before).all()
+
+
+def test_computes_in_bfloat16_and_keeps_float32():
+    model = models.create({"name": "resnet18_unet", **CONFIG, "dtype": "bfloat16"}, classes=2)
+    logits, made = jax.eval_shape(model.init_with_output, jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
+    assert {leaf.dtype for leaf in jax.tree.leaves(made)} == {jnp.dtype("float32")}
+    chex.assert_type(logits, jnp.float32)
+    encoder = resnet.ResNetEncoder(dtype=jnp.bfloat16)
+    features, _ = jax.eval_shape(encoder.init_with_output, jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
+    chex.assert_type(features, jnp.bfloat16)
+
+
+def test_max_pool_is_max_pool_and_so_is_its_gradient_where_nothing_ties():
+    x = jax.random.uniform(jax.random.key(0), (2, 7, 10, 3))
+    weight = jax.random.normal(jax.random.key(1), (2, 4, 5, 3))
+
+    def pool(x):
+        return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+
+    np.testing.assert_array_equal(resnet.max_pool(x), pool(x))
+    mine, theirs = (jax.grad(lambda x, f=f: (f(x) * weight).sum())(x) for f in (resnet.max_pool, pool))
+    np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+
+
+def test_enlarge():
+    x = jnp.arange(4.0).reshape(1, 2, 2, 1)
+    expected = [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+    np.testing.assert_array_equal(resnet.enlarge(x)[0, :, :, 0], expected)
+
+
+class Shift(nn.Module):
+    """A bottleneck that adds what it learnt, by group."""
+
+    @nn.compact
+    def __call__(self, x, group, train, keys):
+        assert x.shape[1:] == (1, 2, 512) and keys == "keys" and train
+        return x + self.param("shift", nn.initializers.ones, (2,))[group][:, None, None, None]
+
+
+class Critic(nn.Module):
+    """Says what it was shown."""
+
+    @nn.compact
+    def __call__(self, image, logits, group, train):
+        self.sow("seen", "shapes", (image.shape, logits.shape, group.shape, train))
+
+
+def test_a_bottleneck_and_a_critic_see_the_groups():
+    model = SMALL.clone(bottleneck=Shift(), critic=Critic())
+    group = jnp.array([0, 1])
+    image = jnp.zeros((2, 30, 40, 1))
+    seen = []
+
+    def init():
+        made = model.init(jax.random.key(0), image, True, group, "keys")
+        seen.append(made.pop("seen"))
+        return made
+
+    made = jax.eval_shape(init)
+    assert made["params"]["bottleneck"]["shift"].shape == (2,)
+    assert seen[0]["critic"]["shapes"] == (((2, 30, 40, 1), (2, 30, 40, 3), (2,), True),)
+
+
+def test_what_a_resnet_cannot_be_is_refused():
+    with pytest.raises(InputError, match=r"config.model.widths=\(8, 16\): give five"):
+        shapes(models.create({"name": "resnet18_unet", **CONFIG, "widths": [8, 16]}, classes=2))
+    with pytest.raises(InputError, match=r"config.model.norm='group': give batch"):
+        shapes(models.create({"name": "resnet34_unet", **CONFIG, "norm": "group"}, classes=2))
