@@ -17,6 +17,9 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The run's folder: checkpoints, tables, report.", required=True
 )
 _MODE = flags.DEFINE_enum("mode", "train", sorted(modes.MODES), "What to do; train ends with an evaluation.")
+_SHARD = flags.DEFINE_string(
+    "shard", "0/1", "Of a study: i/n makes every n-th run from the i-th on, i = 0, ..., n - 1."
+)
 flags.mark_flag_as_required("config")
 
 
@@ -26,7 +29,8 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.ERROR)
     try:
-        modes.MODES[_MODE.value](_CONFIG.value, Path(_WORKDIR.value))
+        shard = {"shard": _SHARD.value} if _MODE.value == "study" else {}
+        modes.MODES[_MODE.value](_CONFIG.value, Path(_WORKDIR.value), **shard)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -48,6 +48,7 @@ def get_config() -> ConfigDict:
     mitigation.power = 1.0  # error_bound
     mitigation.strength = 0.1  # attribute_head, adversarial: of the part's own loss
     mitigation.distillation = 1.0  # distilled: weight of the divergence from the teachers
+    mitigation.sharpness = 0.0  # radius of sharpness-aware minimisation, at twice the time; 0 for none
     mitigation.start = "scratch"  # group_specific, distilled: where a group's model starts; or "pooled"
     mitigation.extra_steps = 100  # of jtt's first run; of last_layer's second
     mitigation.share = 0.2  # jtt: of the training cases that count more; last_layer: of the patients held out
@@ -60,7 +61,6 @@ def get_config() -> ConfigDict:
     optimizer.warmup_steps = 50
     optimizer.weight_decay = 0.0  # adamw only
     optimizer.clip_norm = 1.0  # of the gradient; 0 for none
-    optimizer.sharpness = 0.0  # radius of sharpness-aware minimisation, at twice the time; 0 for none
 
     config.augment = augment = ConfigDict()  # strengths; see data.augment.Augmentation for units
     augment.flip = 0.5

@@ -119,7 +119,7 @@ def environment() -> dict[str, Any]:
         | {"python": platform.python_version()},
         "commit": _commit(),
         "device": f"{jax.device_count()} x {device.device_kind}",
-        "command": _command(sys.argv),
+        "command": command(sys.argv),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
@@ -142,7 +142,7 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
-def _command(argv: Sequence[str]) -> str:
+def command(argv: Sequence[str]) -> str:
     """The command without its work folder, so that the same run elsewhere has the same; no absolute path."""
     kept, skip = [], False
     for word in argv:

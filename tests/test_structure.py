@@ -33,7 +33,9 @@ ALLOWED = {
     "run_folder": set(),
     "evaluate": {"anatomy", "cohort", "groups", "data", "fairness", "report", "training", "run_folder"},
     "check": {"cohort", "groups", "data", "report", "run_folder"},
-    "modes": {"check", "cohort", "groups", "data", "models", "training", "run_folder", "evaluate"},
+    "run": {"cohort", "groups", "data", "models", "training", "run_folder", "evaluate"},
+    "study": {"run", "run_folder", "evaluate", "fairness", "report", "training"},
+    "modes": {"check", "data", "run", "run_folder", "evaluate", "study"},
 }
 # Outside the package, the parts that other people's code imports need these alone.
 ALONE = {

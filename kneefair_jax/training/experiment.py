@@ -123,7 +123,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
             groups=len(partition.names),
             extras=steps.Extras(
                 frozen=stage.only is not None,
-                sharpness=config.optimizer.sharpness,
+                sharpness=config.mitigation.sharpness,
                 distillation=config.mitigation.distillation,
             ),
         ),

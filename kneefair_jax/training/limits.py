@@ -12,7 +12,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "mitigation.extra_steps": (1, math.inf),
     "mitigation.share": (0, 1),
     "mitigation.upweight": (1, math.inf),
-    "optimizer.sharpness": (0, math.inf),
+    "mitigation.sharpness": (0, math.inf),
     "train.batch_size": (1, math.inf),
     "train.steps": (1, math.inf),
     "train.eval_every": (1, math.inf),

@@ -45,7 +45,7 @@ class Run(NamedTuple):
         made = experiment.build(self.config, self.cohort, stage)
         folder = self.workdir / directory
         folder.mkdir(parents=True, exist_ok=True)
-        if self.config.model.weights and stage.start is None and not (folder / "checkpoints").exists():
+        if self.config.model.weights and stage.start is None:
             made = experiment.pretrained_start(self.config, made)
         loop.train(self.config, made, self.cohort, self.cases, folder)
         return made

@@ -1,0 +1,63 @@
+r"""Mitigations compared on phantoms with a planted bias, where an oracle says what training could repair at all.
+
+    python launch.py --mode=study --config=configs/study.py --workdir=runs/study
+
+`configs/study.py` is the short-budget regime: the rare group B is under-trained. `configs/study.py:long` trains five
+times as long, and `configs/study.py:null` has no bias at all: a method that changes anything there does so by chance.
+Over machines: add `--shard=i/n`, i = 0, ..., n - 1, on each; the last one to finish writes the page.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+from configs.mitigations import METHODS
+
+REGIMES = {"short": 250, "long": 1200, "null": 250}  # steps
+
+
+def get_config(regime: str = "short") -> ConfigDict:
+    """One of the three regimes."""
+    config = default.get_config()
+    data = config.data
+    data.size = (64, 64)
+    data.source = "phantom"
+    data.attributes = ("race",)
+    data.fractions = (0.4, 0.1, 0.5)
+    data.phantom = phantom = ConfigDict()
+    phantom.patients = 600
+    phantom.knees_per_patient = 1
+    phantom.bilateral = False
+    phantom.attributes = ConfigDict({"race": ConfigDict({"A": 0.5, "B": 0.5})})  # of validation and test
+    planted = {"morphology": 1.0, "contrast": 1.0} if regime != "null" else {}
+    # An experiment, not a claim about people. At this strength, B has a tenth of the training places.
+    represented = {"representation": 0.936 if regime != "null" else 0.0}
+    phantom.bias = ConfigDict({"race=B": ConfigDict(planted | represented)})
+    phantom.fov_mm = (140.0, 140.0)
+    phantom.randomisation = (0.0, 0.0)
+    phantom.masks = "annotated"
+
+    config.model.widths = (8, 16, 32, 64)
+    config.mitigation.groups = ("race",)
+    config.train.steps = REGIMES[regime]
+    config.train.eval_every = REGIMES[regime] // 5
+    config.train.log_every = 50
+    config.report.bootstrap_draws = 1000
+
+    config.study = study = ConfigDict()
+    study.title = f"Mitigations on phantoms: {regime}"
+    study.description = (
+        "The rare group B has bones of another shape and less contrast, and few places in training."
+        if regime != "null"
+        else "Two groups that do not differ: what is found here is chance."
+    )
+    study.settings = ConfigDict({name: ConfigDict(changes) for name, changes in METHODS.items()})
+    study.methods = tuple(METHODS)
+    study.seeds = (10, 11, 12, 13, 14)  # hyperparameters were chosen on 0, 1 and 2
+    study.oracle = regime != "null"  # as `erm`, with equal shares in training
+    study.sweep = (
+        (0.0, 0.789, 0.936) if regime == "short" else ()
+    )  # `representation`: shares of 1/2, 1/5, 1/10
+    study.sweep_methods = ("erm", "equal_share", "group_dro")
+    study.bootstrap_draws = 10_000
+    config.data.seed = 1  # another cohort than the one that hyperparameters were chosen on
+    return config

@@ -1,0 +1,107 @@
+"""One run: its data made ready, everything a user can get wrong checked, then trained and evaluated."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from kneefair_jax import cohort as cohorts
+from kneefair_jax import evaluate, groups, models, run_folder
+from kneefair_jax.data import left_out, load, memory, prepared, store
+from kneefair_jax.data.prepared import Prepared
+from kneefair_jax.errors import InputError
+from kneefair_jax.training import composition, experiment, members, schedules
+
+
+def store_of(config: ConfigDict, workdir: Path) -> Path:
+    """The folder of prepared cases: `data.store`, or one in the run's."""
+    return Path(config.data.store) if config.data.store else workdir / "store"
+
+
+def options_of(config: ConfigDict) -> store.Options:
+    """How the config wants cases to be prepared."""
+    data = config.data
+    return store.Options(workers=data.workers, on_broken=data.on_broken, beam=data.beam, say=say)
+
+
+def say(line: str) -> None:
+    """Prints a line, on one host of all."""
+    if jax.process_index() == 0:
+        print(line, flush=True)
+
+
+def ready(
+    config: ConfigDict, workdir: Path, directory: Path, *, training: bool, on_broken: str
+) -> tuple[experiment.Experiment, Prepared, Prepared | None]:
+    """All that precedes the first step. What a user can get wrong is checked before the first byte is written."""
+    run_folder.check_config(workdir, config)
+    cohort = load.load(config.data, config.data.seed)
+    external = load.load_external(config.data, cohort)
+    made = experiment.build(config, cohort)
+    table = run_folder.table_fingerprint(cohort.cases, made.partition.index)
+    # Before hours of reading, where the reading cannot change the table.
+    if on_broken == "stop" and not store.is_prepared(cohort.source, cohort.grid, directory):
+        run_folder.check_data(workdir, table=table)
+    schedules.check(config, cohort)
+    if external:
+        theirs = made.partition._replace(index=groups.indexed(external.cases, made.partition))
+        composition.check_known(config.mitigation, theirs, np.arange(len(theirs.index)), "external")
+    if not training:
+        for member in members.of_run(config, made.partition):
+            if not (workdir / member.directory / "checkpoints").is_dir():
+                raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
+    options = options_of(config)._replace(on_broken=on_broken)
+    main, outside = prepared.prepare(config.data, config.data.seed, cohort, external, directory, options)
+    if main.cohort is not cohort:
+        made = experiment.build(config, main.cohort)
+        table = run_folder.table_fingerprint(main.cohort.cases, made.partition.index)
+    run_folder.check_data(workdir, table=table, pixels=main.cases.digest)
+    for name in main.cohort.attributes if outside else ():
+        if outside and (outside.cohort.cases[name] == groups.MISSING).all():
+            say(f"note: {name} is known of no external case")
+    return made, main, outside
+
+
+def one(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> None:
+    """Trains, unless it is not to, and evaluates.
+
+    Args:
+        config: of the run.
+        workdir: its folder.
+        directory: of prepared cases.
+        training: False to evaluate what there is.
+
+    Raises:
+        InputError: something that a user gave cannot be used.
+        NonFiniteLossError: training has diverged.
+    """
+    on_broken = config.data.on_broken
+    made, main, outside = ready(config, workdir, directory, training=training, on_broken=on_broken)
+    cohort, cases = main.cohort, main.cases
+    if training:
+        parameters = models.count(made.state.params)
+        print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {parameters:,} parameters")
+        counts = cohorts.table(cohort.cases, cohort.attributes)
+        print(cohorts.text(counts), flush=True)
+        for note in cohorts.varying(cohort.cases, cohort.attributes):
+            print(f"note: {note}", flush=True)
+        table = run_folder.table_fingerprint(cohort.cases, made.partition.index)
+        run_folder.open_run(workdir, config, table=table, pixels=cases.digest)
+        counts.reset_index().to_csv(workdir / "cohort.csv", index=False)
+    tell_left_out(workdir, main, outside)
+    if training:
+        schedules.train(config, cohort, memory.Kept(cases), workdir)
+    page = evaluate.evaluate(
+        config, made, cohort, cases, workdir, (outside.cohort, outside.cases) if outside else None
+    )
+    print(f"report: {page}", flush=True)
+
+
+def tell_left_out(workdir: Path, main: Prepared, outside: Prepared | None) -> None:
+    """Lists the cases that were left out, on screen and in `left_out.csv`."""
+    for part, name in ((main, "left_out.csv"), (outside, "left_out_external.csv")):
+        listed = part.left_out if part else ()
+        left_out.write(listed, workdir / name)
+        if listed:
+            say(left_out.text(listed, workdir / name))

@@ -1,0 +1,163 @@
+"""Finished runs -> the comparison that the page shows, after a check that they may be compared."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ml_collections import ConfigDict
+
+from kneefair_jax import evaluate, run_folder
+from kneefair_jax.errors import InputError
+from kneefair_jax.fairness.comparison import compare
+from kneefair_jax.fairness.runs import stacked
+from kneefair_jax.study.trials import BASELINE, ORACLE, SWITCH, Trial, changes, strength_of, trials
+from kneefair_jax.training import selection
+
+REPORT = Path("report", "report.json")
+
+
+def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """All that the page shows, from the folders of the finished runs.
+
+    Raises:
+        InputError: two runs differ in more than the mitigation and the seed, or in their patients.
+    """
+    study = config.study
+    methods = [BASELINE, *(m for m in study.methods if m != BASELINE)]
+    main = {method: [Trial(method, seed) for seed in study.seeds] for method in methods}
+    if study.oracle:
+        main[ORACLE] = [Trial(ORACLE, seed, 0.0) for seed in study.seeds]
+    differing = _checked(workdir, main)
+    by_rule = {rule: _compared(config, workdir, main, rule) for rule in selection.RULES}
+    first = workdir / main[BASELINE][0].directory
+    report = json.loads((first / REPORT).read_text())
+    everything = [trial for trial in trials(config)]
+    seconds = sum(
+        json.loads((workdir / trial.directory / REPORT).read_text())["run"]["times"]["train_seconds"]
+        for trial in everything
+    )
+    return {
+        "title": study.title,
+        "description": study.description,
+        "attribute": ",".join(config.mitigation.groups),
+        "conditions": _conditions(config, report, first),
+        "methods": {name: {"label": name, "changes": differing[name]} for name in main},
+        "comparison": by_rule[config.select],
+        "rule": config.select,
+        "rules": by_rule,
+        "sweep": _sweep(config, workdir),
+        "runs": {
+            "seeds": list(study.seeds),
+            "count": len(everything),
+            "seconds": seconds,
+            **{key: report["run"][key] for key in ("device", "versions", "commit")},
+            "command": run_folder.command(sys.argv),
+            "config": run_folder.public(config),
+        },
+    }
+
+
+def _checked(workdir: Path, runs: Mapping[str, Sequence[Trial]]) -> dict[str, dict[str, list[Any]]]:
+    """What each method changed, by what its runs say of themselves; anything else that differs is an error."""
+
+    def read(trial: Trial, name: str) -> dict[str, Any]:
+        return json.loads((workdir / trial.directory / name).read_text())
+
+    differing = {}
+    for method, made in runs.items():
+        for baseline, trial in zip(runs[BASELINE], made, strict=True):
+            found = changes(read(baseline, "config.json"), read(trial, "config.json"))
+            allowed = ("mitigation.", "data.phantom.bias.") if method == ORACLE else ("mitigation.",)
+            free = {field for field in found if field.startswith(run_folder.FREE)}
+            if strange := [field for field in found if not field.startswith(allowed) and field not in free]:
+                raise InputError(
+                    f"{trial.directory} differs from {baseline.directory} in {strange[0]}, not in the mitigation "
+                    "alone; remove the folder and run the study again"
+                )
+            data = [read(one, "environment.json")["data"] for one in (baseline, trial)]
+            if method != ORACLE and data[0] != data[1]:
+                raise InputError(
+                    f"{trial.directory} has other patients than {baseline.directory}; run it again"
+                )
+        differing[method] = {field: pair for field, pair in found.items() if field not in free}
+    return differing
+
+
+def _compared(
+    config: ConfigDict, workdir: Path, runs: Mapping[str, Sequence[Trial]], rule: str
+) -> dict[str, Any]:
+    """`compare` on the test cases by the checkpoints that a rule selects."""
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for method, made in runs.items():
+        read = (pd.read_parquet(workdir / trial.directory / evaluate.TABLE) for trial in made)
+        tables[method] = [table[(table["split"] == "test") & (table["model"] == rule)] for table in read]
+    attributes = tuple(config.mitigation.groups)
+    dice = stacked(tables, attributes)
+    return compare(
+        dice.scores,
+        dice.index,
+        dice.names,
+        baseline=BASELINE,
+        oracle=ORACLE if ORACLE in runs else None,
+        hd95=stacked(tables, attributes, "hd95_mm").scores,
+        min_group_patients=config.report.min_group_patients,
+        draws=config.study.bootstrap_draws,
+        seed=config.seed,
+    )
+
+
+def _sweep(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
+    """The comparison at each strength of `representation`, by the rare group's share of the training patients."""
+    study = config.study
+    if not study.sweep:
+        return None
+    rare = next(name for name, switches in config.data.phantom.bias.items() if SWITCH in switches)
+    points = []
+    for strength in study.sweep:
+        at = None if strength == strength_of(config) else strength
+        runs = {
+            method: [
+                Trial(ORACLE if at == 0.0 and method == BASELINE else method, seed, at)
+                for seed in study.seeds
+            ]
+            for method in study.sweep_methods
+        }
+        counts = pd.read_csv(workdir / runs[BASELINE][0].directory / "cohort.csv")
+        patients = counts[counts["split"] == "train"].set_index("group")["patients"]
+        share = float(patients[rare] / patients["all"])
+        points.append({"share": share, "comparison": _compared(config, workdir, runs, config.select)})
+    points.sort(key=itemgetter("share"))
+    return {
+        "field": f"{rare}: {SWITCH}",
+        "label": f"Share of {rare} among the training patients",
+        "points": points,
+    }
+
+
+def _conditions(config: ConfigDict, report: Mapping[str, Any], first: Path) -> dict[str, str]:
+    """What all runs share, for a reader."""
+    counts = pd.read_csv(first / "cohort.csv")
+    train = counts[counts["split"] == "train"].set_index("group")
+    tested = counts[counts["split"] == "test"].set_index("group")
+
+    def listed(table: pd.DataFrame) -> str:
+        names = [name for name in table.index if name != "all" and "," not in name]
+        inside = ", ".join(f"{name} {table.loc[name, 'patients']}" for name in names)
+        return f"{table.loc['all', 'patients']} patients ({inside}), {table.loc['all', 'cases']} cases"
+
+    return {
+        "Trained on": listed(train),
+        "Tested on": listed(tested),
+        "Network": f"{config.model.name}, widths {', '.join(map(str, config.model.widths))}",
+        "Loss": config.loss,
+        "Training": (
+            f"{config.train.steps} steps of {config.train.batch_size} cases, {config.optimizer.name}, "
+            f"learning rate {config.optimizer.learning_rate:g}"
+        ),
+        "Grid": " x ".join(map(str, report["run"]["grid"])),
+        "Checkpoint": f"selected by {config.select} on the validation patients",
+    }
