@@ -31,6 +31,18 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
+def check(config: ConfigDict) -> None:
+    """Refuses a run that cannot be made, as far as its table tells; no image is read.
+
+    Raises:
+        InputError: something that a user gave cannot be used.
+    """
+    cohort = load.load(config.data, config.data.seed)
+    partition, train = experiment.check(config, cohort)
+    experiment.training_order(config, cohort, partition, train)
+    schedules.check(config, cohort)
+
+
 def ready(
     config: ConfigDict, workdir: Path, directory: Path, *, training: bool, on_broken: str
 ) -> tuple[experiment.Experiment, Prepared, Prepared | None]:

@@ -41,6 +41,8 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
     configs = {trial: of_study.config_of(config, trial) for trial in every}
     for trial, its_own in configs.items():
         run_folder.check_config(workdir / trial.directory, its_own)
+        if trial.seed == config.study.seeds[0]:
+            run.check(its_own)
     run.say(f"{len(every)} runs: {len(config.study.seeds)} seeds of each")
     baseline = configs[Trial(of_study.BASELINE, config.study.seeds[0])]
     for method in config.study.methods:

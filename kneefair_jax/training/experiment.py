@@ -83,22 +83,10 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     Raises:
         InputError: the config names something that there is not, or that cannot work together.
     """
-    limits.check(config)
-    composition.check(config.mitigation)
+    partition, train = check(config, cohort, stage)
     mesh = sharding.data_mesh()
-    sharding.check_batch_size(config.train.batch_size, mesh)
-    choose(selection.RULES, config.select, "select")
-    train = cohort.rows("train") if stage.train is None else stage.train
     validation = cohort.rows("validation") if stage.validation is None else stage.validation
     total = config.train.steps if stage.steps is None else stage.steps
-    if config.train.batch_size > len(train):
-        raise InputError(
-            f"config.train.batch_size={config.train.batch_size} is more than the {len(train)} training cases"
-        )
-    partition = mitigation_groups(cohort, config.mitigation.groups)
-    composition.check_groups(config.mitigation, partition, cohort.rows("train"))
-    scored = np.concatenate([cohort.rows("validation"), cohort.rows("test")])
-    composition.check_known(config.mitigation, partition, scored, "validation and test")
     train, order = training_order(config, cohort, partition, train, stage.sampler)
     head = choose(models.HEADS, config.mitigation.head, "mitigation.head")
     parts = head(len(partition.names), config.mitigation.strength)
@@ -151,6 +139,31 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
         validation=validation,
         mesh=mesh,
     )
+
+
+def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[groups.Partition, np.ndarray]:
+    """Refuses what cannot be built or trained, at no cost.
+
+    Returns:
+        The groups of mitigation, and the rows to train on.
+
+    Raises:
+        InputError: the config names something that there is not, or that cannot work together or with the cohort.
+    """
+    limits.check(config)
+    composition.check(config.mitigation)
+    sharding.check_batch_size(config.train.batch_size, sharding.data_mesh())
+    choose(selection.RULES, config.select, "select")
+    train = cohort.rows("train") if stage.train is None else stage.train
+    if config.train.batch_size > len(train):
+        raise InputError(
+            f"config.train.batch_size={config.train.batch_size} is more than the {len(train)} training cases"
+        )
+    partition = mitigation_groups(cohort, config.mitigation.groups)
+    composition.check_groups(config.mitigation, partition, cohort.rows("train"))
+    scored = np.concatenate([cohort.rows("validation"), cohort.rows("test")])
+    composition.check_known(config.mitigation, partition, scored, "validation and test")
+    return partition, train
 
 
 def pretrained_start(config: ConfigDict, made: Experiment) -> Experiment:
