@@ -1,9 +1,14 @@
-"""Every mitigation by name: what it changes in a config's `mitigation` section, beside `erm`, which changes nothing.
+"""Every mitigation by name, and the section that makes a run's config a study's.
 
-A study picks some of these and changes their settings:
+A method is what it changes in a config's `mitigation` section; `erm` changes nothing. A study picks some of them and
+may change their settings:
 
     --config.study.methods="('erm','group_dro')" --config.study.settings.group_dro.eta=0.5
 """
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
 
 METHODS: dict[str, dict[str, str | float | int]] = {
     "erm": {},
@@ -34,3 +39,18 @@ METHODS: dict[str, dict[str, str | float | int]] = {
     # Flat minima.
     "sam": {"sharpness": 0.05},
 }
+
+
+def section(title: str, methods: Sequence[str], seeds: Sequence[int]) -> ConfigDict:
+    """A config's `study` section: what `--mode=study` reads beside the config of a run."""
+    study = ConfigDict()
+    study.title = title
+    study.description = ""  # a sentence for the page
+    study.methods = tuple(methods)  # keys of `settings`
+    study.seeds = tuple(seeds)  # of the runs; the patients are those of data.seed
+    study.settings = ConfigDict({name: ConfigDict(changes) for name, changes in METHODS.items()})
+    study.oracle = False  # phantoms with the switch representation: `erm` without it is the oracle
+    study.sweep = ()  # strengths of that switch
+    study.sweep_methods = ("erm",)  # which methods to run at each
+    study.bootstrap_draws = 10_000  # resamples of patients for each interval of the comparison
+    return study

@@ -10,9 +10,15 @@ Over machines: add `--shard=i/n`, i = 0, ..., n - 1, on each; the last one to fi
 from ml_collections import ConfigDict
 
 from configs import default
-from configs.mitigations import METHODS
+from configs.mitigations import METHODS, section
 
-REGIMES = {"short": 250, "long": 1200, "null": 250}  # steps
+STEPS = {"short": 250, "long": 1200, "null": 250}
+PLANTED = "Group B, a tenth of the training patients, has bones of another shape and less contrast."
+DESCRIPTIONS = {
+    "short": f"{PLANTED} The budget is short: B is under-trained.",
+    "long": f"{PLANTED} The budget is long: every training case is fitted.",
+    "null": "The groups do not differ and are equally large: whatever is found here is chance.",
+}
 
 
 def get_config(regime: str = "short") -> ConfigDict:
@@ -38,26 +44,18 @@ def get_config(regime: str = "short") -> ConfigDict:
 
     config.model.widths = (8, 16, 32, 64)
     config.mitigation.groups = ("race",)
-    config.train.steps = REGIMES[regime]
-    config.train.eval_every = REGIMES[regime] // 5
+    config.train.steps = STEPS[regime]
+    config.train.eval_every = STEPS[regime] // 5
     config.train.log_every = 50
     config.report.bootstrap_draws = 1000
 
-    config.study = study = ConfigDict()
-    study.title = f"Mitigations on phantoms: {regime}"
-    study.description = (
-        "The rare group B has bones of another shape and less contrast, and few places in training."
-        if regime != "null"
-        else "Two groups that do not differ: what is found here is chance."
+    # Hyperparameters were chosen on the seeds 0 and 1, and on other patients.
+    config.data.seed = 1
+    config.study = study = section(
+        f"Mitigations on phantoms: {regime}", tuple(METHODS), seeds=(10, 11, 12, 13, 14)
     )
-    study.settings = ConfigDict({name: ConfigDict(changes) for name, changes in METHODS.items()})
-    study.methods = tuple(METHODS)
-    study.seeds = (10, 11, 12, 13, 14)  # hyperparameters were chosen on 0, 1 and 2
-    study.oracle = regime != "null"  # as `erm`, with equal shares in training
-    study.sweep = (
-        (0.0, 0.789, 0.936) if regime == "short" else ()
-    )  # `representation`: shares of 1/2, 1/5, 1/10
+    study.description = DESCRIPTIONS[regime]
+    study.oracle = regime != "null"  # equal shares in training
+    study.sweep = (0.0, 0.789, 0.936) if regime == "short" else ()  # the rare group's share: 1/2, 1/5, 1/10
     study.sweep_methods = ("erm", "equal_share", "group_dro")
-    study.bootstrap_draws = 10_000
-    config.data.seed = 1  # another cohort than the one that hyperparameters were chosen on
     return config

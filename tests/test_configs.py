@@ -11,8 +11,13 @@ from kneefair_jax import modes, run_folder
 from tests import films, oai_tree
 
 ROOT = Path(__file__).parents[1]
+PARTS = {"default", "mitigations", "paper.recipe"}  # of other configs
 NAMES = sorted(
-    path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "default")
+    {
+        ".".join(path.relative_to(ROOT / "configs").with_suffix("").parts)
+        for path in (ROOT / "configs").rglob("*.py")
+    }
+    - PARTS
 )
 
 # What a source reads from disk.
@@ -27,7 +32,7 @@ def shrunk(name, root):
     """The shipped config, made small but not otherwise changed."""
     config = importlib.import_module(f"configs.{name}").get_config()
     config.data.size = (16, 16)
-    config.model.widths = (2, 4)
+    config.model.widths = (2, 4) if config.model.name == "unet" else (2, 2, 2, 2, 2)
     config.train.update({"steps": 2, "eval_every": 1, "log_every": 1, "batch_size": 8})
     config.report.bootstrap_draws = 20
     if config.data.source in TREES:
@@ -35,11 +40,14 @@ def shrunk(name, root):
     if config.data.source == "oai":
         config.data.masks = f"{config.data.root}/masks"
     if "phantom" in config.data:
-        config.data.phantom.patients = 40
+        config.data.phantom.patients = 40 if config.mitigation.groups == ("sex",) else 120
     if "external" in config.data:
         config.data.external = str(films.folder(root.with_name("external"), patient="q"))
     if config.data.source == "phantom" and "external" in config.data:
         config.data.external_structures = "whole femur,tibia"
+    if "study" in config:
+        config.study.update({"methods": ("erm", "group_dro"), "seeds": (0, 1), "bootstrap_draws": 20})
+        config.study.sweep_methods = ("erm",)
     config.lock()
     return config
 
@@ -49,12 +57,18 @@ def test_it_runs_two_steps_and_every_key_is_read(name, tmp_path, monkeypatch):
     config = shrunk(name, tmp_path / "films")
     leaves = set(run_folder.flat(config.to_dict()))
     seen = record_reads(monkeypatch)
-    modes.train(config, tmp_path / "run")
-    report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
+    run = tmp_path / "run"
+    if "study" in config:
+        modes.MODES["study"](config, run)
+        assert (run / "report" / "index.html").stat().st_size > 10_000
+        run = run / "runs" / "group_dro" / "seed_1"
+    else:
+        modes.train(config, run)
+    report = json.loads((run / "report" / "report.json").read_text())
     assert report["run"]["step"] in (1, 2)
     groups = report["scores"]["dice"]["groups"]
     assert {name.split("=")[0] for name in groups} == set(config.data.attributes)
-    assert (tmp_path / "run" / "report" / "index.html").stat().st_size > 10_000
+    assert (run / "report" / "index.html").stat().st_size > 10_000
     unread = {
         leaf for leaf in leaves if not any(path == leaf or leaf.startswith(path + ".") for path in seen)
     }
@@ -82,7 +96,7 @@ def record_reads(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("name", ["default", *NAMES])
+@pytest.mark.parametrize("name", [*sorted(PARTS), *NAMES])
 def test_the_docstring_says_what_it_is(name):
     assert importlib.import_module(f"configs.{name}").__doc__.strip()
 

@@ -7,6 +7,11 @@ from ml_collections import ConfigDict
 from kneefair_jax.errors import InputError
 
 LIMITS: dict[str, tuple[float, float]] = {
+    "mitigation.eta": (0, math.inf),
+    "mitigation.adjustment": (0, math.inf),
+    "mitigation.alpha": (0, 1),
+    "mitigation.penalty": (0, math.inf),
+    "mitigation.power": (0, math.inf),
     "mitigation.strength": (0, math.inf),
     "mitigation.distillation": (0, math.inf),
     "mitigation.extra_steps": (1, math.inf),
