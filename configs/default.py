@@ -47,9 +47,7 @@ def get_config() -> ConfigDict:
     mitigation.distillation = 1.0  # distilled: weight of the divergence from the teachers
     mitigation.start = "scratch"  # group_specific, distilled: where a group's model starts; or "pooled"
     mitigation.extra_steps = 100  # of jtt's first run; of last_layer's second
-    mitigation.share = (
-        0.2  # jtt: of the training cases that count more; last_layer: of each group's patients held out
-    )
+    mitigation.share = 0.2  # jtt: of the cases that count more; last_layer: of each group's patients held out
     mitigation.upweight = 5.0  # jtt: how much more
 
     config.optimizer = optimizer = ConfigDict()
