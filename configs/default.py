@@ -51,7 +51,7 @@ def get_config() -> ConfigDict:
     mitigation.sharpness = 0.0  # radius of sharpness-aware minimisation, at twice the time; 0 for none
     mitigation.start = "scratch"  # group_specific, distilled: where a group's model starts; or "pooled"
     mitigation.extra_steps = 100  # of jtt's first run; of last_layer's second
-    mitigation.share = 0.2  # jtt: of the training cases that count more; last_layer: of the patients held out
+    mitigation.share = 0.2  # jtt: of the cases that count more; last_layer: of each group's patients held out
     mitigation.upweight = 5.0  # jtt: how much more
 
     config.optimizer = optimizer = ConfigDict()

@@ -14,6 +14,9 @@ from configs.mitigations import METHODS, section
 
 STEPS = {"short": 250, "long": 1200, "null": 250}
 PLANTED = "Group B, a tenth of the training patients, has bones of another shape and less contrast."
+FEW = ("erm", "undersampled", "equal_share", "oversampled", "reweighted", "group_dro")
+COMPARED = {"short": tuple(METHODS), "long": FEW, "null": FEW}
+SEEDS = (10, 11, 12, 13, 14)
 DESCRIPTIONS = {
     "short": f"{PLANTED} The budget is short: B is under-trained.",
     "long": f"{PLANTED} The budget is long: every training case is fitted.",
@@ -51,9 +54,7 @@ def get_config(regime: str = "short") -> ConfigDict:
 
     # Hyperparameters were chosen on the seeds 0 and 1, and on other patients.
     config.data.seed = 1
-    config.study = study = section(
-        f"Mitigations on phantoms: {regime}", tuple(METHODS), seeds=(10, 11, 12, 13, 14)
-    )
+    config.study = study = section(f"Mitigations on phantoms: {regime}", COMPARED[regime], SEEDS)
     study.description = DESCRIPTIONS[regime]
     study.oracle = regime != "null"  # equal shares in training
     study.sweep = (0.0, 0.789, 0.936) if regime == "short" else ()  # the rare group's share: 1/2, 1/5, 1/10

@@ -67,6 +67,7 @@ def ready(
     main, outside = prepared.prepare(config.data, config.data.seed, cohort, external, directory, options)
     if main.cohort is not cohort:
         made = experiment.build(config, main.cohort)
+        schedules.check(config, main.cohort)
         table = run_folder.table_fingerprint(main.cohort.cases, made.partition.index)
     run_folder.check_data(workdir, table=table, pixels=main.cases.digest)
     for name in main.cohort.attributes if outside else ():

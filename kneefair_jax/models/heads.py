@@ -98,21 +98,22 @@ class GroupExperts(nn.Module):
     ) -> jax.Array:
         """Features f[B, H, W, C] -> f[B, H, W, C]; with `train` and `keys`, a key for each example, with noise."""
         batch, features = x.shape[0], x.shape[-1]
+        half = max(features // 2, 1)
         if group is None:
             group = jnp.full(batch, -1)
         scores = nn.Dense(self.groups * self.experts, dtype=jnp.float32)(x.mean((1, 2)).astype(jnp.float32))
         scores = scores.reshape(batch, self.groups, self.experts)
         member = jax.nn.one_hot(group, self.groups) + (group < 0)[:, None] / self.groups
-        scores = jnp.einsum("bg,bge->be", member, scores)
+        scores = jnp.einsum("bg,bge->be", member, scores, precision="highest")
         if train and keys is not None:
             scores += self.noise * jax.vmap(lambda key: jax.random.normal(key, (self.experts,)))(keys)
         gates = top_two(scores).astype(x.dtype)
         # All experts see all examples: at a bottleneck that is cheap, and shapes stay fixed.
-        hidden = nn.relu(nn.Conv(self.experts * features // 2, (1, 1), dtype=x.dtype)(x))
-        hidden = hidden.reshape(*x.shape[:3], self.experts, features // 2)
+        hidden = nn.relu(nn.Conv(self.experts * half, (1, 1), dtype=x.dtype)(x))
+        hidden = hidden.reshape(*x.shape[:3], self.experts, half)
         out = self.param(
             "out", nn.initializers.variance_scaling(0.1, "fan_in", "normal", in_axis=1, out_axis=2, batch_axis=0),
-            (self.experts, features // 2, features),
+            (self.experts, half, features),
         )  # fmt: skip
         return x + jnp.einsum("bhwed,edf,be->bhwf", hidden, out.astype(x.dtype), gates)
 
@@ -124,8 +125,10 @@ def group_cross_entropy(logits: jax.Array, group: jax.Array) -> jax.Array:
 
 def top_two(scores: jax.Array) -> jax.Array:
     """Softmax over the two highest of f32[..., E], 0 for the rest; with fewer than two experts, over all."""
-    second = jax.lax.top_k(scores, min(2, scores.shape[-1]))[0][..., -1:]
-    return jax.nn.softmax(jnp.where(scores >= second, scores, -jnp.inf))
+    experts = scores.shape[-1]
+    # By place, not by value: of scores that tie, no third may come in.
+    chosen = jax.nn.one_hot(jax.lax.top_k(scores, min(2, experts))[1], experts).sum(-2)
+    return jax.nn.softmax(jnp.where(chosen > 0, scores, -jnp.inf))
 
 
 @jax.custom_vjp

@@ -69,6 +69,25 @@ class Checkpoints:
         )
         return restored["state"], restored["clock"]["seconds"]
 
+    def variables(self, step: int, like: TrainState) -> tuple[dict[str, Any], float]:
+        """The network's variables at a step, and the seconds of training behind it.
+
+        Whoever scores a run need not know what its optimiser and its objective carried along.
+        """
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like.variables)
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.PyTreeRestore(
+                    abstract,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+                    partial_restore=True,
+                ),
+                clock=ocp.args.JsonRestore(),
+            ),
+        )
+        return restored["state"], restored["clock"]["seconds"]
+
     def close(self) -> None:
         """Waits for the last write."""
         self._manager.wait_until_finished()

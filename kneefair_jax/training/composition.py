@@ -67,7 +67,8 @@ def check_groups(config: Mapping[str, Any], partition: Partition, train: np.ndar
         train: its training rows.
 
     Raises:
-        InputError: fewer than two groups have a training case.
+        InputError: fewer than two groups have a training case, or one that each has a part of the network of its own
+            for has none.
     """
     by_group = config["sampler"] in sampling.BALANCING or config["head"] != "none"
     by_group |= config["objective"] not in mitigation.GROUPLESS or config["schedule"] in (
@@ -81,6 +82,12 @@ def check_groups(config: Mapping[str, Any], partition: Partition, train: np.ndar
         raise InputError(
             f"config.mitigation: the training cases are of {found} known group{'s' * (found != 1)} of {names}, and "
             "a mitigation by groups needs two; name other mitigation.groups"
+        )
+    untrained = np.setdiff1d(np.arange(len(partition.names)), partition.index[train])
+    if len(untrained) and (part := _needs_group_at_test(config)):
+        _refuse(
+            f"{part} segments each patient by group, but no training case has {partition.names[untrained[0]]}; take "
+            "wider groups, another split (config.data.seed) or another one"
         )
 
 
@@ -97,12 +104,17 @@ def check_known(config: Mapping[str, Any], partition: Partition, scored: np.ndar
         InputError: a group is unknown.
     """
     unknown = int((partition.index[scored] == UNKNOWN).sum())
-    for field, names in NEEDS_GROUP_AT_TEST.items():
-        if config[field] in names and unknown:
-            _refuse(
-                f"{field}={config[field]!r} segments each patient by group, but {', '.join(partition.attributes)} is "
-                f"missing for {unknown} of the {len(scored)} {whose} cases; leave those out, or take another one"
-            )
+    if unknown and (part := _needs_group_at_test(config)):
+        _refuse(
+            f"{part} segments each patient by group, but {unknown} of the {len(scored)} {whose} cases are of no known "
+            f"group of {', '.join(partition.attributes)}; leave those out, or take another one"
+        )
+
+
+def _needs_group_at_test(config: Mapping[str, Any]) -> str:
+    """The field that does and its value, for an error; empty where none does."""
+    fields = (field for field, names in NEEDS_GROUP_AT_TEST.items() if config[field] in names)
+    return next((f"{field}={config[field]!r}" for field in fields), "")
 
 
 def _refuse(reason: str) -> None:

@@ -110,7 +110,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
             flip_table=jnp.asarray(anatomy.flip_table(cohort.structures)),
             groups=len(partition.names),
             extras=steps.Extras(
-                frozen=stage.only is not None,
+                only=stage.only,
                 sharpness=config.mitigation.sharpness,
                 distillation=config.mitigation.distillation,
             ),
@@ -123,7 +123,8 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
         out_shardings=sharding.replicated(mesh),
     )(jnp.uint32(config.seed))
     if stage.start is not None:
-        first = first._replace(**jax.device_put(stage.start, sharding.replicated(mesh)))
+        # A copy: steps donate their state, and others may start from the same variables.
+        first = first._replace(**jax.device_put(stage.start, sharding.replicated(mesh), may_alias=False))
     if stage.teachers is not None:
         # As an argument: what a jitted function closes over is compiled into it.
         train_step = partial(train_step, teachers=stage.teachers)

@@ -77,9 +77,9 @@ def restore(workdir: Path, members: Sequence[Member], steps: Sequence[int], like
     selected = Selected([], 0.0)
     for member, step in zip(members, steps, strict=True):
         checkpoints = Checkpoints(workdir / member.directory / "checkpoints")
-        state, seconds = checkpoints.restore(step, like)
+        variables, seconds = checkpoints.variables(step, like)
         checkpoints.close()
-        selected = Selected([*selected.variables, state.variables], selected.seconds + seconds)
+        selected = Selected([*selected.variables, variables], selected.seconds + seconds)
     return selected
 
 

@@ -5,6 +5,7 @@ one of `single`, `jtt` and `last_layer` is in the run's own folder and takes `tr
 `mitigation.extra_steps`); the models of `group_specific` take `train.steps` each.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,9 +54,9 @@ class Run(NamedTuple):
     def variables(self, directory: str, made: Experiment) -> dict[str, Any]:
         """Of a trained stage's best checkpoint."""
         checkpoints = Checkpoints(self.workdir / directory / "checkpoints")
-        state, _ = checkpoints.restore(INNER_RULE(checkpoints.records())["step"], made.state)
+        variables, _ = checkpoints.variables(INNER_RULE(checkpoints.records())["step"], made.state)
         checkpoints.close()
-        return state.variables
+        return variables
 
 
 def single(run: Run) -> None:
@@ -116,11 +117,11 @@ def jtt(run: Run) -> None:
             first, Stage(sampler="shuffled", objective="erm", steps=config.mitigation.extra_steps)
         )
         checkpoints = Checkpoints(run.workdir / first / "checkpoints")
-        state, _ = checkpoints.restore(made.steps, made.state)
+        variables, _ = checkpoints.variables(made.steps, made.state)
         checkpoints.close()
         losses = scoring.over_cases(
             made.eval_step,
-            state.variables,
+            variables,
             run.cases,
             train,
             group=made.partition.index,
@@ -131,7 +132,11 @@ def jtt(run: Run) -> None:
         table = pd.DataFrame({"case_id": cohort.cases["case_id"].iloc[np.sort(worst)]})
         table.to_csv(path.with_suffix(".tmp"), index=False)
         path.with_suffix(".tmp").replace(path)
-    chosen = cohort.cases["case_id"].isin(pd.read_csv(path, dtype=str)["case_id"]).to_numpy()
+    chosen = (
+        cohort.cases["case_id"]
+        .isin(pd.read_csv(path, dtype=str, keep_default_na=False)["case_id"])
+        .to_numpy()
+    )
     weight = np.where(chosen, config.mitigation.upweight, 1.0)
     run.stage("", Stage(weight=weight / weight[train].mean()))
 
@@ -139,11 +144,11 @@ def jtt(run: Run) -> None:
 def last_layer(run: Run) -> None:
     """Deep feature reweighting (Kirichenko et al., ICLR 2023): the last layer alone, again, on balanced new patients.
 
-    The share `mitigation.share` of the training patients is held out of the first run; from its best checkpoint the
-    last layer is then trained on them, each group with equal share, and nothing else moves.
+    The share `mitigation.share` of each group's training patients is held out of the first run; from its best
+    checkpoint the last layer is then trained on them, each group with equal share, and nothing else moves.
     """
     config, cohort = run.config, run.cohort
-    train, held_out = hold_out(cohort, config.mitigation.share, config.seed)
+    train, held_out = hold_out(config, cohort)
     first = f"{STAGES}/first"
     variables = run.variables(first, run.stage(first, Stage(train=train)))
     run.stage(
@@ -164,13 +169,18 @@ def by_group(rows: np.ndarray, partition: Partition) -> list[np.ndarray]:
     return [rows[partition.index[rows] == g] for g in range(len(partition.names))]
 
 
-def hold_out(cohort: Cohort, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The training rows in two, by patient: those to train on, and a random `share` of the patients held out."""
-    rows = cohort.rows("train")
-    patient = cohort.cases["patient_id"].to_numpy()[rows]
-    people = np.unique(patient)
-    chosen = np.random.default_rng(seed).choice(people, round(share * len(people)), replace=False)
-    out = np.isin(patient, chosen)
+def hold_out(config: ConfigDict, cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
+    """The training rows in two, by patient: those to train on, and those to train the last layer on.
+
+    Of each group's patients a random `mitigation.share` is held out, rounded up so that no group is without.
+    """
+    partition = experiment.mitigation_groups(cohort, config.mitigation.groups)
+    rows, rng = cohort.rows("train"), np.random.default_rng(config.seed)
+    patient = cohort.cases["patient_id"].to_numpy()
+    people = [np.unique(patient[members]) for members in by_group(rows, partition)]
+    share = config.mitigation.share
+    chosen = [rng.choice(of_group, math.ceil(share * len(of_group)), replace=False) for of_group in people]
+    out = np.isin(patient[rows], np.concatenate(chosen))
     return rows[~out], rows[out]
 
 
@@ -206,7 +216,7 @@ def check(config: ConfigDict, cohort: Cohort) -> None:
                     f"({batch_size}) and one; take wider groups or smaller batches"
                 )
     if mitigation.schedule == "last_layer":
-        parts = hold_out(cohort, mitigation.share, config.seed)
+        parts = hold_out(config, cohort)
         if min(map(len, parts)) < batch_size:
             raise InputError(
                 f"config.mitigation.share={mitigation.share}: last_layer would train on {len(parts[0])} cases and "

@@ -28,12 +28,13 @@ class Extras(NamedTuple):
     """What a step does beyond the objective.
 
     Attributes:
-        frozen: the network is run as at test time, so that batch statistics stay as they are.
+        only: the top-level part of the parameters that has a gradient; the network is then run as at test time, so
+            that batch statistics stay as they are. None for all of it.
         sharpness: the radius rho of sharpness-aware minimisation (Foret et al., ICLR 2021); 0 for none.
         distillation: the weight of `distillation`, where the step is given teachers.
     """
 
-    frozen: bool = False
+    only: str | None = None
     sharpness: float = 0.0
     distillation: float = 0.0
 
@@ -90,16 +91,19 @@ def make_train_step(
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, PARTS), batch["position"])
         taught: jax.Array | None = None
         if teachers is not None:
-            taught = jnp.asarray(jax.vmap(lambda variables: model.apply(variables, image))(teachers))
+            # With the group: a teacher's router is its own group's.
+            taught = jnp.asarray(jax.vmap(lambda their: model.apply(their, image, group=group))(teachers))
 
         def losses_of(params: Any) -> tuple[jax.Array, jax.Array, Any]:
+            if extras.only:
+                params = {n: p if n == extras.only else jax.lax.stop_gradient(p) for n, p in params.items()}
             logits, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 image,
-                train=not extras.frozen,
+                train=extras.only is None,
                 group=group,
                 keys=keys,
-                mutable=["losses"] if extras.frozen else ["batch_stats", "losses"],
+                mutable=["losses"] if extras.only else ["batch_stats", "losses"],
             )
             auxiliary = sum(jax.tree.leaves(updates.get("losses", {})), jnp.zeros_like(mask))
             if taught is not None:
@@ -179,7 +183,9 @@ def distillation(logits: jax.Array, taught: jax.Array, group: jax.Array) -> jax.
         f32[B]; 0 where the group is unknown.
     """
     own = jax.nn.one_hot(group, taught.shape[0])
-    teacher = jax.nn.log_softmax(jax.lax.stop_gradient(jnp.einsum("bg,gbhwc->bhwc", own, taught)))
+    teacher = jax.nn.log_softmax(
+        jax.lax.stop_gradient(jnp.einsum("bg,gbhwc->bhwc", own, taught, precision="highest"))
+    )
     divergence = (jnp.exp(teacher) * (teacher - jax.nn.log_softmax(logits))).sum(-1)
     return divergence.mean((1, 2)) * (group >= 0)
 

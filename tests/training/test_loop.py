@@ -30,8 +30,9 @@ def run(config, prepared, workdir):
 
 
 def test_stopped_and_started_again_is_the_same_run(prepared, tmp_path, monkeypatch, capsys):
+    """The trap: a resume that loses the adversary's weights, or those of the groups."""
     config = study.config(steps=7, eval_every=3, log_every=2)
-    config.mitigation.objective = "reweighted"
+    config.mitigation.update({"objective": "group_dro", "head": "adversarial"})
     straight, records = run(config, prepared, tmp_path / "straight")
 
     # A power cut after the second evaluation has begun: step 6 is not on disk, its lines are.
@@ -51,6 +52,9 @@ def test_stopped_and_started_again_is_the_same_run(prepared, tmp_path, monkeypat
     resumed, records_resumed = run(config, prepared, tmp_path / "cut")
     assert "continuing from step 3" in capsys.readouterr().out
     chex.assert_trees_all_equal(straight, resumed)
+    first = experiment.build(config, prepared[0]).state
+    moved = jax.tree.map(lambda a, b: (a != b).any(), straight, first)
+    assert all(jax.tree.leaves([moved.params["bottleneck"], moved.objective.log_q]))
     assert records == records_resumed
     lines = [hooks.read(tmp_path / name / "metrics.jsonl") for name in ("straight", "cut")]
     assert lines[0] == lines[1]
