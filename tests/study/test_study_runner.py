@@ -1,0 +1,157 @@
+"""Runs are made once, dealt out over machines, and compared when all are there; the runs here are made up."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from kneefair_jax.errors import InputError
+from kneefair_jax.study import run_study, runner
+from kneefair_jax.study.trials import Trial, trials
+from kneefair_jax.training.loop import NonFiniteLossError
+from tests.study import made_up
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The folders of the runs that were made, in order."""
+    made = []
+
+    def one(config, workdir, directory, training):
+        made.append(workdir)
+        made_up.one(config, workdir, directory, training)
+
+    monkeypatch.setattr(runner.run, "one", one)
+    return made
+
+
+def test_a_study_is_made_once_and_tells_what_differs(calls, tmp_path, capsys):
+    config, cache = made_up.config(), jax.config.jax_compilation_cache_dir
+    run_study(config, tmp_path)
+    assert len(calls) == len(set(calls)) == len(trials(config))
+    told = capsys.readouterr().out
+    assert "group_dro          mitigation.objective: erm -> group_dro, mitigation.sampler: shuffled" in told
+    assert "trained" not in told  # what a run prints is in its folder
+    assert "trained" in (tmp_path / "runs" / "erm" / "seed_3" / "log.txt").read_text()
+    assert (tmp_path / "report" / "index.html").stat().st_size > 10_000
+    assert jax.config.jax_compilation_cache_dir == cache
+    before = (tmp_path / "report" / "study.json").read_bytes()
+    run_study(config, tmp_path)
+    assert len(calls) == len(trials(config))
+    assert (tmp_path / "report" / "study.json").read_bytes() == before
+
+
+def test_a_run_that_was_cut_off_goes_on(calls, tmp_path):
+    config = made_up.config()
+    run_study(config, tmp_path)
+    cut = tmp_path / "runs" / "group_dro" / "seed_4"
+    shutil.rmtree(cut / "report")
+    del calls[:]
+    run_study(config, tmp_path)
+    assert calls == [cut]
+
+
+def test_shards_share_the_runs_out_and_the_last_one_writes_the_page(calls, tmp_path, capsys):
+    config = made_up.config()
+    for part in (2, 0):
+        run_study(config, tmp_path, f"{part}/3")
+        assert not (tmp_path / "report").exists()
+        assert "the page waits for" in capsys.readouterr().out
+    run_study(config, tmp_path, "1/3")
+    assert len(calls) == len(set(calls)) == len(trials(config))
+    assert (tmp_path / "report" / "index.html").exists()
+
+
+@pytest.mark.parametrize("shard", ["3/3", "-1/2", "1", "a/b", "0/0"])
+def test_a_shard_that_is_none(shard, tmp_path):
+    with pytest.raises(InputError, match="give i/n with i from 0 to n - 1"):
+        run_study(made_up.config(), tmp_path, shard)
+
+
+def test_a_run_that_diverges_does_not_stop_the_others(tmp_path, monkeypatch):
+    made = []
+
+    def one(config, workdir, directory, training):
+        made.append(workdir)
+        if workdir.parent.name == "equal_share" and config.seed == 3:
+            raise NonFiniteLossError("training diverged at step 7")
+        made_up.one(config, workdir, directory, training)
+
+    monkeypatch.setattr(runner.run, "one", one)
+    config = made_up.config()
+    with pytest.raises(NonFiniteLossError, match=r"runs/equal_share/seed_3: training diverged at step 7"):
+        run_study(config, tmp_path)
+    assert len(made) == len(trials(config))
+    assert not (tmp_path / "report").exists()
+
+
+def test_nothing_is_run_when_one_method_cannot_be(calls, tmp_path):
+    config = made_up.config(methods=("erm", "equal_share", "group_dro", "group_specific"))
+    config.data.phantom.patients = 60
+    with pytest.raises(InputError, match="a model of its own needs at least a batch"):
+        run_study(config, tmp_path)
+    assert not calls
+
+
+def test_another_config_in_the_folder_is_refused(calls, tmp_path):
+    run_study(made_up.config(), tmp_path)
+    other = made_up.config()
+    other.train.steps = 99
+    with pytest.raises(InputError, match=r"train.steps is 99 but was 250"):
+        run_study(other, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        (
+            "config.json",
+            {"loss": "focal"},
+            "differs from runs/erm/seed_4 in loss, not in the mitigation alone",
+        ),
+        ("environment.json", {"data": {"table": "other"}}, "has other patients than"),
+    ],
+)
+def test_runs_that_differ_in_more_than_the_mitigation_are_not_compared(
+    calls, tmp_path, file, change, message
+):
+    """The trap: methods compared on other patients, or with another recipe."""
+    config = made_up.config()
+    run_study(config, tmp_path)
+    path = tmp_path / "runs" / "group_dro" / "seed_4" / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=message):
+        runner.summary(config, tmp_path)
+
+
+def test_the_numbers_follow_from_the_tables(calls, tmp_path):
+    config = made_up.config()
+    run_study(config, tmp_path)
+    study = json.loads((tmp_path / "report" / "study.json").read_text())
+    gaps = {}
+    for method in ("erm", "equal_share", "group_dro", "oracle"):
+        strength = 0.0 if method == "oracle" else None
+        gaps[method] = []
+        for seed in (3, 4, 5):
+            table = pd.read_parquet(tmp_path / Trial(method, seed, strength).directory / "cases.parquet")
+            test = table[(table["split"] == "test") & (table["model"] == "overall")]
+            means = test.groupby("race", observed=True)["dice"].mean()
+            gaps[method].append(means["A"] - means["B"])
+    methods = study["comparison"]["methods"]
+    for method, by_seed in gaps.items():
+        np.testing.assert_allclose(methods[method]["gap"]["per_seed"], by_seed, atol=1e-9)
+    means = {method: np.mean(by_seed) for method, by_seed in gaps.items()}
+    closed = (means["erm"] - means["group_dro"]) / (means["erm"] - means["oracle"])
+    np.testing.assert_allclose(methods["group_dro"]["closed"]["value"], closed, atol=1e-9)
+    assert study["methods"]["group_dro"]["changes"] == {
+        "mitigation.objective": ["erm", "group_dro"],
+        "mitigation.sampler": ["shuffled", "equal_share"],
+    }
+    shares = [point["share"] for point in study["sweep"]["points"]]
+    np.testing.assert_allclose(shares, [2 / 22, 5 / 25, 1 / 2])  # of 20 of A and what is left of 20 of B
+    assert study["runs"]["count"] == len(trials(config)) and study["runs"]["seconds"] == 2.0 * len(
+        trials(config)
+    )

@@ -1,0 +1,89 @@
+"""Which runs a study consists of, and that they differ in the mitigation alone."""
+
+import pytest
+
+from configs import study as configs
+from configs.mitigations import METHODS
+from kneefair_jax.errors import InputError
+from kneefair_jax.study import trials
+from kneefair_jax.study.trials import Trial
+from tests.study import made_up
+
+
+def test_methods_by_seeds_with_the_oracle_and_the_sweep_each_once():
+    config = made_up.config(sweep_methods=("erm", "equal_share"))
+    made = trials.trials(config)
+    # By seed: three methods; the oracle, and equal_share at equal shares; both at a fifth. A tenth is the study's own.
+    assert len(made) == 3 * (3 + 1 + 1 + 2)
+    assert len({trial.directory for trial in made}) == len(made) == len(set(made))
+    assert {trial.seed for trial in made[:7]} == {3}
+    assert Trial("oracle", 3, 0.0) in made and Trial("erm", 3, 0.0) not in made
+    assert {trial.strength for trial in made} == {None, 0.0, 0.789}
+    without = made_up.config(oracle=False, sweep=())
+    assert len(trials.trials(without)) == 9
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_changes_nothing_but_the_mitigation(method):
+    config = configs.get_config("all")
+    baseline = trials.config_of(config, Trial("erm", 10))
+    found = trials.changes(baseline.to_dict(), trials.config_of(config, Trial(method, 10)).to_dict())
+    assert all(field.startswith("mitigation.") for field in found)
+    assert bool(found) == (method != "erm")
+    again = trials.changes(baseline.to_dict(), trials.config_of(config, Trial("erm", 11)).to_dict())
+    assert again == {"seed": [10, 11]}
+    assert "study" not in baseline and "study" in config
+
+
+def test_the_oracle_is_the_baseline_with_equal_shares():
+    config = made_up.config()
+    found = trials.changes(
+        trials.config_of(config, Trial("erm", 3)).to_dict(),
+        trials.config_of(config, Trial("oracle", 3, 0.0)).to_dict(),
+    )
+    assert found == {"data.phantom.bias.race=B.representation": [0.936, 0.0]}
+    assert config.data.phantom.bias["race=B"]["representation"] == 0.936  # the study's own is left as it was
+
+
+def test_the_difference_is_told_in_a_line():
+    config = made_up.config()
+    one, other = (trials.config_of(config, Trial(method, 3)) for method in ("erm", "equal_share"))
+    assert trials.difference(one, other) == "mitigation.sampler: shuffled -> equal_share"
+    assert trials.difference(one, one) == "the baseline"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"study.methods": ("group_dro",)}, "erm is what all are compared with"),
+        ({"study.methods": ("erm", "magic")}, "'magic' is none of"),
+        ({"study.sweep_methods": ("erm", "sam")}, "'sam' is not among study.methods"),
+        ({"study.seeds": (1, 1)}, "each once"),
+        ({"study.seeds": ()}, "one or more"),
+        ({"data.folds": 3}, "one split"),
+        ({"mitigation.sampler": "equal_share"}, "mitigation.sampler is the baseline's"),
+        ({"data.phantom.bias": {}}, "need phantoms with the switch representation"),
+    ],
+)
+def test_what_could_not_be_compared_is_refused(changes, message):
+    config = made_up.config()
+    with config.unlocked():
+        for field, value in changes.items():
+            *sections, name = field.split(".")
+            section = config
+            for part in sections:
+                section = section[part]
+            section[name] = value
+    with pytest.raises(InputError, match=message):
+        trials.check(config)
+
+
+def test_a_config_without_a_study_and_a_setting_that_no_mitigation_has():
+    config = made_up.config()
+    with config.unlocked():
+        config.study.settings.group_dro.step = 1.0
+        with pytest.raises(InputError, match="mitigation has no field 'step'"):
+            trials.config_of(config, Trial("group_dro", 3))
+        del config["study"]
+    with pytest.raises(InputError, match="section `study`"):
+        trials.check(config)
