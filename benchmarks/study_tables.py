@@ -1,0 +1,106 @@
+"""README's tables of studies, from the `study.json` that each study wrote.
+
+    python benchmarks/study_tables.py                       # README.md, from benchmarks/results/study_*.json
+    python benchmarks/study_tables.py runs/study/report/study.json   # one study's table, to the screen
+
+A table stands in README between `<!-- study NAME -->` and `<!-- end -->`; NAME is that of the file.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+MARKED = re.compile(r"(<!-- study (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+HEADER = (
+    "| method | mean Dice | worst group | gap | change of the gap | closed | HD95, mm |",
+    "|---|---|---|---|---|---|---|",
+)
+
+
+def table(study: Mapping[str, Any]) -> str:
+    """A study's results as Markdown: what was compared, a row a method, with which command and on what."""
+    comparison, runs = study["comparison"], study["runs"]
+    conditions = study["conditions"]
+    lines = [
+        f"*{study['title']}*. {study['description']} {comparison['seeds']} seeds; {conditions['Training']}; "
+        f"tested on {conditions['Tested on']}.",
+        "",
+        *HEADER,
+    ]
+    order = [comparison["baseline"], *runs["config"]["study"]["methods"], *comparison["methods"]]
+    lines += [_row(name, comparison["methods"][name]) for name in dict.fromkeys(order)]
+    lines += [
+        "",
+        f"`{runs['command']}`: {runs['count']} runs, {_minutes(runs['seconds'])} of training on {runs['device']} "
+        f"(jax {runs['versions'].get('jax', '?')}).",
+    ]
+    return "\n".join(lines)
+
+
+def readme(text: str, studies: Mapping[str, Mapping[str, Any]]) -> str:
+    """README's text with every marked table made anew.
+
+    Raises:
+        KeyError: a table is of a study that there is not.
+    """
+    return MARKED.sub(lambda found: f"{found[1]}{table(studies[found[2]])}\n{found[3]}", text)
+
+
+def read() -> dict[str, Any]:
+    """The committed studies by name."""
+    return {
+        path.stem.removeprefix("study_"): json.loads(path.read_text())
+        for path in sorted(RESULTS.glob("study_*.json"))
+    }
+
+
+def _row(name: str, entry: Mapping[str, Any]) -> str:
+    change, closed = entry["change"], entry["closed"]
+    told = ""
+    if change and change["gap"]["value"] is not None:
+        p = change["gap"].get("p_holm")
+        told = f"{_number(change['gap']['value'], sign=True)} {_ends(change['gap']['seeds'], sign=True)}"
+        told += f", p = {p:.3f}" if p is not None else ""
+    share = ""
+    if closed and closed["value"] is not None:
+        share = f"{closed['value']:.0%} {_ends(closed['seeds'], percent=True)}"
+    distance = entry["hd95"]["value"]
+    return (
+        f"| `{name}` | {_number(entry['mean']['value'])} {_ends(entry['mean']['seeds'])} | "
+        f"{_number(entry['worst']['value'])} | {_number(entry['gap']['value'])} {_ends(entry['gap']['seeds'])} | "
+        f"{told} | {share} | {'' if distance is None else f'{distance:.1f}'} |"
+    )
+
+
+def _number(value: float | None, sign: bool = False) -> str:
+    return "" if value is None else f"{value:+.3f}" if sign else f"{value:.3f}"
+
+
+def _ends(ends: list[float] | None, sign: bool = False, percent: bool = False) -> str:
+    if ends is None:
+        return ""
+    low, high = (f"{end:.0%}" if percent else _number(end, sign) for end in ends)
+    return f"[{low}, {high}]"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min"
+
+
+def main(paths: list[str]) -> None:
+    """Prints the tables of the given files, or writes README's."""
+    if paths:
+        print("\n\n".join(table(json.loads(Path(path).read_text())) for path in paths))
+        return
+    path = ROOT / "README.md"
+    path.write_text(readme(path.read_text(), read()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,26 @@
+"""README's tables of studies are what the committed results say."""
+
+import re
+
+import pytest
+
+from benchmarks import study_tables
+
+
+def test_the_readme_s_tables_are_made_from_the_committed_studies():
+    """Wrong? Run `python benchmarks/study_tables.py`."""
+    text = (study_tables.ROOT / "README.md").read_text()
+    studies = study_tables.read()
+    assert {found[1] for found in study_tables.MARKED.findall(text)} == set(studies) != set()
+    assert study_tables.readme(text, studies) == text
+
+
+@pytest.mark.parametrize("name", study_tables.read())
+def test_a_table_s_rows_are_the_methods(name):
+    study = study_tables.read()[name]
+    rows = re.findall(r"^\| `(\w+)` \| (0\.\d{3})", study_tables.table(study), re.MULTILINE)
+    methods = study["comparison"]["methods"]
+    assert rows[0][0] == "erm"
+    assert dict(rows) == {method: f"{entry['mean']['value']:.3f}" for method, entry in methods.items()}
+    assert study["runs"]["device"] and study["runs"]["commit"]
+    assert not study["runs"]["commit"].endswith("-dirty")
