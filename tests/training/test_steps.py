@@ -30,9 +30,15 @@ def batch(size=8, dtype=np.float32):
 
 
 def parts(
-    objective="reweighted", axis_name=None, optimizer=None, head="none", extras=steps.Extras(), **strength
+    objective="reweighted",
+    axis_name=None,
+    optimizer=None,
+    head="none",
+    widths=(4, 8),
+    extras=None,
+    **strength,
 ):
-    fields = {"name": "unet", "widths": (4, 8), "convolutions": 1, "norm": "batch", "dtype": "float32"}
+    fields = {"name": "unet", "widths": widths, "convolutions": 1, "norm": "batch", "dtype": "float32"}
     head = models.HEADS[head](2, 0.5)
     model = models.create(fields, classes=3, axis_name=axis_name, parts=head)
     objective = mitigation.OBJECTIVES[objective]()
@@ -46,7 +52,7 @@ def parts(
         flip_table=jnp.arange(3),
         groups=2,
         seed=0,
-        extras=extras,
+        extras=extras or steps.Extras(),
         axis_name=axis_name,
     )
     single = models.create(fields, classes=3, parts=head)
@@ -69,9 +75,9 @@ def test_golden_number():
 GOLDEN = 1.989083
 
 
-def by_hand(data):
+def by_hand(data, widths=(4, 8)):
     """Losses of each example by parameters, for a network in training without any random draw."""
-    model = models.UNet(classes=3, widths=(4, 8), convolutions=1)
+    model = models.UNet(classes=3, widths=widths, convolutions=1)
     image = models.standardise(data["image"])
 
     def losses_of(state, params):
@@ -119,7 +125,8 @@ def test_the_gradient_is_that_of_the_weighted_losses():
 )
 def test_jit_pmap_and_shard_map_agree_with_one_device(objective, head, sharpness, spreads):
     """For the other objectives, `tests/mitigation` has it of their weights."""
-    setting = {"flip": 0.5, "noise": 0.05, "head": head, "extras": steps.Extras(sharpness=sharpness)}
+    setting = {"flip": 0.5, "noise": 0.05, "head": head, "widths": (4,)}
+    setting["extras"] = steps.Extras(sharpness=sharpness)
     step, state = parts(objective, **setting)
     data = batch()
     expected, metrics = jax.jit(step)(state, data)
@@ -152,9 +159,9 @@ def test_sharpness_follows_the_gradient_at_the_peak_and_counts_the_batch_once():
     """Foret et al. 2021: g(w + rho g(w) / |g(w)|), with the weights that the objective gave at w."""
     rho, data = 0.3, batch()
     data["weight"] = np.linspace(0.5, 1.5, 8).astype(np.float32)
-    step, state = parts("group_dro", extras=steps.Extras(sharpness=rho))
+    step, state = parts("group_dro", widths=(4,), extras=steps.Extras(sharpness=rho))
     new, metrics = jax.jit(step)(state, data)
-    losses_of = by_hand(data)
+    losses_of = by_hand(data, widths=(4,))
 
     @jax.jit
     def expected(params):
@@ -171,7 +178,7 @@ def test_sharpness_follows_the_gradient_at_the_peak_and_counts_the_batch_once():
     chex.assert_trees_all_close(new.params, params, atol=1e-5)
     chex.assert_trees_all_close(new.objective, objective, atol=1e-6)
     np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-4)
-    plain, _ = parts("group_dro")
+    plain, _ = parts("group_dro", widths=(4,))
     without, _ = jax.jit(plain)(state, data)
     # Statistics are those of the batch where we stand, taken once; and the peak's gradient is another.
     chex.assert_trees_all_close(new.batch_stats, without.batch_stats, atol=1e-6)
@@ -181,7 +188,7 @@ def test_sharpness_follows_the_gradient_at_the_peak_and_counts_the_batch_once():
 
 def test_only_one_part_of_the_network_has_a_gradient():
     extras = steps.Extras(only="head", sharpness=0.1)
-    step, state = parts("erm", extras=extras, head="moe")
+    step, state = parts("erm", extras=extras, head="moe", widths=(4,))
     new, _ = jax.jit(step)(state, batch())
     rest, before = dict(new.params), dict(state.params)
     assert abs(rest.pop("head")["kernel"] - before.pop("head")["kernel"]).max() > 1e-3
