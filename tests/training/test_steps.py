@@ -195,6 +195,21 @@ def test_only_one_part_of_the_network_has_a_gradient():
     chex.assert_trees_all_equal((rest, new.batch_stats), (before, state.batch_stats))
 
 
+def test_a_teacher_of_experts_uses_the_router_of_its_own_group():
+    step, state = parts("erm", head="moe", widths=(4,), extras=steps.Extras(distillation=1.0))
+    rng, run = np.random.default_rng(0), jax.jit(step)
+    teachers = jax.tree.map(lambda x: jnp.stack([x, x]) + 0.2 * rng.random((2, *x.shape)), state.variables)
+    _, metrics = run(state, batch(), teachers)
+    router = teachers["params"]["bottleneck"][
+        "Dense_0"
+    ]  # [teacher, group x expert] scores, four of each group
+    for group, same in ((1, True), (0, False)):
+        bias = router["bias"].at[0, 4 * group].add(50.0)
+        changed = {"bottleneck": teachers["params"]["bottleneck"] | {"Dense_0": router | {"bias": bias}}}
+        _, other = run(state, batch(), teachers | {"params": teachers["params"] | changed})
+        assert (other["auxiliary"] == metrics["auxiliary"]) == same
+
+
 def test_padding_changes_nothing_but_batch_statistics_are_the_caller_s_care():
     step, state = parts("erm", optimizer=optax.sgd(0.0))
     data = batch()
