@@ -107,3 +107,14 @@ def test_missing_is_never_part_of_another_group(rows):
 def test_membership_by_hand():
     matrix = groups.membership(np.array([1, -1, 0]), 2)
     assert matrix.dtype == np.float32 and matrix.tolist() == [[0, 1], [0, 0], [1, 0]]
+
+
+def test_another_table_s_rows_are_numbered_by_name():
+    """There, levels may be fewer, more, or in another order."""
+    like = groups.partition(cases(list("abb"), list("xxy")), ["sex", "race"])
+    assert like.names == ("sex=a,race=x", "sex=b,race=x", "sex=b,race=y")
+    there = cases(["b", "a", "", "c", "b", "a"], ["y", "y", "x", "x", "x", "x"])
+    index = groups.indexed(there, like)
+    assert index.tolist() == [2, -1, -1, -1, 1, 0] and index.dtype == np.int32
+    assert groups.indexed(cases([""] * 2, list("xy")), like).tolist() == [-1, -1]
+    np.testing.assert_array_equal(groups.indexed(cases(list("abb"), list("xxy")), like), like.index)

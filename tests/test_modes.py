@@ -15,6 +15,7 @@ def config(root, fold=-1):
     made = folder_config.get_config()
     made.data.update({"root": str(root), "size": (16, 16), "folds": 2, "fold": fold})
     made.model.widths = (2, 4)
+    made.augment = dict.fromkeys(made.augment, 0.0) | {"flip": 0.5}
     made.train.update({"steps": 2, "eval_every": 2, "batch_size": 8})
     made.report.bootstrap_draws = 20
     return made
@@ -46,6 +47,18 @@ def test_every_patient_is_scored_once_by_a_model_that_never_saw_it(tmp_path, cap
     assert len(list((tmp_path / "run" / "store" / "case_store").iterdir())) == 1
     modes.evaluate_only(config(root), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "report" / "report.json").read_text())["scores"] == report["scores"]
+
+
+def test_an_external_cohort_of_unknown_groups_cannot_be_segmented_by_group(tmp_path):
+    external = folder(tmp_path / "external", patient="x")
+    table = pd.read_csv(external / "metadata.csv")
+    table.drop(columns="sex").to_csv(external / "metadata.csv", index=False)
+    made = config(folder(tmp_path / "films"))
+    made.data.update({"folds": 0, "external": str(external)})
+    made.mitigation.head = "moe"
+    with pytest.raises(InputError, match="24 of the 24 external cases are of no known group of sex"):
+        modes.train(made, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_cannot_be_read_is_skipped_before_splits_are_dealt_and_said(tmp_path, capsys):

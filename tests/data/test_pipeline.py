@@ -66,6 +66,16 @@ def test_the_contract_of_a_batch():
     assert (batch["mask"] == 1).all()
 
 
+def test_a_case_s_weight_goes_with_it():
+    weight = np.arange(120) / 7
+    for batch in training(4, weight=weight):
+        np.testing.assert_allclose(batch["weight"], batch["case"] / 7, rtol=1e-6)
+        assert batch["weight"].dtype == np.float32
+    assert all((batch["weight"] == 1).all() for batch in training(2))
+    shares = [training(2, weight=weight, host=host, hosts=2) for host in range(2)]
+    assert all((b["weight"] == weight[b["case"]].astype(np.float32)).all() for share in shares for b in share)
+
+
 def test_training_streams_across_epochs_and_never_pads():
     batches = training(11)  # 44 examples, 4 epochs of 11
     epochs = np.concatenate([batch["case"] for batch in batches]).reshape(4, 11)

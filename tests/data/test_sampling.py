@@ -96,6 +96,15 @@ def test_undersampled_cuts_patients_to_the_smallest_group():
     assert len(choices) > 2
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_undersampling_what_is_undersampled_changes_nothing(seed):
+    once = sampling.undersample(ROWS, PARTITION, PATIENT, 8, seed)
+    for other in (seed, seed + 1):
+        np.testing.assert_array_equal(sampling.undersample(once, PARTITION, PATIENT, 8, other), once)
+    drawn = take("undersampled", len(once), seed=seed)
+    np.testing.assert_array_equal(np.sort(drawn), np.sort(once))
+
+
 def test_undersampled_must_leave_a_batch():
     with pytest.raises(InputError, match="undersampled to 2 patients a group, 1[01] training cases are left"):
         take("undersampled", 1, batch_size=16)

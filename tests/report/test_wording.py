@@ -25,6 +25,13 @@ def test_counts_amounts_intervals_and_lists():
     assert wording.listing(["a"]) == "a" and wording.listing(["a", "b", "c"]) == "a, b and c"
 
 
+def test_steps_of_one_model_of_several_and_of_folds():
+    assert wording.step(1200) == "1,200"
+    assert wording.step({"age=<=50": 900, "age=>=51": 1200}) == "age=≤50 900, age=≥51 1,200"
+    assert wording.step([900, 1200]) == "900, 1,200"
+    assert wording.step([{"sex=f": 5}, {"sex=f": 10}]) == "sex=f 5, sex=f 10"
+
+
 def test_blocks_are_marginals_then_pairs_and_levels_may_hold_commas():
     names = ["all", "sex=a, or b", "age=<=50", "sex=a, or b,age=<=50", "sex=x"]
     found = wording.blocks(names, ["sex", "age"])

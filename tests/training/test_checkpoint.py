@@ -57,6 +57,19 @@ def test_restored_on_another_number_of_devices(tmp_path):
         restored, _ = Checkpoints(tmp_path).restore(1, like)
         chex.assert_trees_all_equal(restored, state(1))
         assert len(restored.params["w"].sharding.device_set) == devices
+        # The network alone, whatever the optimiser and the objective were.
+        other = like._replace(opt_state=optax.sgd(1.0).init(like.params), objective=())
+        variables, seconds = Checkpoints(tmp_path).variables(1, other)
+        chex.assert_trees_all_equal(variables, state(1).variables)
+        assert len(variables["params"]["w"].sharding.device_set) == devices and seconds == 0.0
+
+
+def test_a_network_without_statistics_is_restored_alone(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state(1)._replace(batch_stats={}), scores(0.5), 0.0)
+    checkpoints.close()
+    variables, _ = Checkpoints(tmp_path).variables(1, state(0)._replace(batch_stats={}))
+    chex.assert_trees_all_equal(variables, state(1).variables | {"batch_stats": {}})
 
 
 def test_a_checkpoint_that_was_half_deleted_is_none(tmp_path):

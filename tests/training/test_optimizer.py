@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -50,3 +51,13 @@ def test_decoupled_decay_is_adamw_s():
 def test_unknown_names(field, message):
     with pytest.raises(InputError, match=message):
         optimizer.create(fields(**{field: "other"}), 10)
+
+
+def test_one_part_alone_moves_and_is_clipped_by_its_own_norm():
+    config = fields(name="adamw", weight_decay=0.1, warmup_steps=0, schedule="constant", learning_rate=1.0)
+    transform = optimizer.only(optimizer.create(config, 10), "head")
+    params = {"head": {"kernel": jnp.ones(2)}, "encoder_0": {"kernel": jnp.ones(2), "head": jnp.ones(2)}}
+    gradient = jax.tree.map(lambda p: 1e6 * p, params)
+    update, _ = transform.update(gradient, transform.init(params), params)
+    np.testing.assert_allclose(update["head"]["kernel"], -1.1, rtol=1e-4)
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(update["encoder_0"]))

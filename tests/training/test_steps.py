@@ -29,9 +29,18 @@ def batch(size=8, dtype=np.float32):
     }
 
 
-def parts(objective="reweighted", axis_name=None, optimizer=None, **strength):
-    fields = {"name": "unet", "widths": (4, 8), "convolutions": 1, "norm": "batch", "dtype": "float32"}
-    model = models.create(fields, classes=3, axis_name=axis_name)
+def parts(
+    objective="reweighted",
+    axis_name=None,
+    optimizer=None,
+    head="none",
+    widths=(4, 8),
+    extras=None,
+    **strength,
+):
+    fields = {"name": "unet", "widths": widths, "convolutions": 1, "norm": "batch", "dtype": "float32"}
+    head = models.HEADS[head](2, 0.5)
+    model = models.create(fields, classes=3, axis_name=axis_name, parts=head)
     objective = mitigation.OBJECTIVES[objective]()
     optimizer = optimizer or optax.sgd(0.1)
     step = steps.make_train_step(
@@ -42,9 +51,10 @@ def parts(objective="reweighted", axis_name=None, optimizer=None, **strength):
         augmentation=Augmentation(**strength),
         flip_table=jnp.arange(3),
         groups=2,
+        extras=extras or steps.Extras(),
         axis_name=axis_name,
     )
-    single = models.create(fields, classes=3)
+    single = models.create(fields, classes=3, parts=head)
     first = states.create(jnp.uint32(0), single, GRID, optimizer, objective, COUNTS)
     return step, first
 
@@ -64,24 +74,37 @@ def test_golden_number():
 GOLDEN = 1.989083
 
 
+def by_hand(data, widths=(4, 8)):
+    """Losses of each example by parameters, for a network in training without any random draw."""
+    model = models.UNet(classes=3, widths=widths, convolutions=1)
+    image = models.standardise(data["image"])
+
+    def losses_of(state, params):
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        logits, _ = model.apply(variables, image, train=True, mutable=["batch_stats"])
+        return losses.dice_cross_entropy(logits, data["label"].astype(np.int32))
+
+    return losses_of
+
+
 def test_the_gradient_is_that_of_the_weighted_losses():
     """The trap: a weighted loss whose gradient is lost, or that adjusts the reported loss."""
     step, state = parts("reweighted")
     data = batch()
-    model = models.UNet(classes=3, widths=(4, 8), convolutions=1)
-    weight = np.where(data["group"] < 0, 0, np.array([2 / 3, 2.0])[data["group"]]) / 7
+    data["weight"] = np.linspace(0.5, 1.5, 8).astype(np.float32)
+    weight = np.where(data["group"] < 0, 0, np.array([2 / 3, 2.0])[data["group"]]) / 7 * data["weight"]
+    losses_of = by_hand(data)
 
-    def per_example(params):
-        variables = {"params": params, "batch_stats": state.batch_stats}
-        image = models.standardise(data["image"])
-        logits, _ = model.apply(variables, image, train=True, mutable=["batch_stats"])
-        return losses.dice_cross_entropy(logits, data["label"].astype(np.int32))
+    @jax.jit
+    def weighed(params):
+        raw = losses_of(state, params)
+        return (weight * raw).sum(), raw
 
-    gradient = jax.grad(lambda p: (weight * per_example(p)).sum())(state.params)
+    (_, raw), gradient = jax.value_and_grad(weighed, has_aux=True)(state.params)
+    raw = np.asarray(raw)
     new, metrics = jax.jit(step)(state, data)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, gradient)
     chex.assert_trees_all_close(new.params, expected, atol=1e-5)
-    raw = np.asarray(per_example(state.params))
     np.testing.assert_allclose(metrics["loss"], (weight * raw).sum(), rtol=1e-5)
     np.testing.assert_allclose(metrics["loss_sum"] / metrics["count"], raw.mean(), rtol=1e-5)
     expected = [raw[data["group"] == g].sum() for g in range(2)]
@@ -89,34 +112,101 @@ def test_the_gradient_is_that_of_the_weighted_losses():
     np.testing.assert_array_equal(metrics["group_count"], [5, 2])
 
 
-@pytest.mark.parametrize("objective", sorted(mitigation.OBJECTIVES))
-def test_jit_pmap_and_shard_map_agree_with_one_device(objective):
-    strength = {"flip": 0.5, "rotation": 10.0, "noise": 0.05}
-    step, state = parts(objective, **strength)
+@pytest.mark.parametrize(
+    ("objective", "head", "sharpness", "spreads"),
+    [
+        ("reweighted", "none", 0.0, ("jit", "pmap", "shard_map", "unchecked shard_map")),
+        ("group_dro", "none", 0.0, ("jit", "shard_map")),
+        ("within_group_cvar", "none", 0.0, ("jit", "pmap")),
+        ("erm", "adversarial", 0.3, ("jit", "shard_map")),
+        ("erm", "moe", 0.0, ("jit",)),
+    ],
+)
+def test_jit_pmap_and_shard_map_agree_with_one_device(objective, head, sharpness, spreads):
+    """For the other objectives, `tests/mitigation` has it of their weights."""
+    setting = {"flip": 0.5, "noise": 0.05, "head": head, "widths": (4,)}
+    setting["extras"] = steps.Extras(sharpness=sharpness)
+    step, state = parts(objective, **setting)
     data = batch()
     expected, metrics = jax.jit(step)(state, data)
+    assert (metrics["auxiliary"] > 0) == (head == "adversarial")
 
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    split = jax.sharding.NamedSharding(mesh, P("data"))
-    replicated = jax.sharding.NamedSharding(mesh, P())
-    by_jit = jax.jit(step)(jax.device_put(state, replicated), jax.device_put(data, split))
-
-    local, _ = parts(objective, axis_name="data", **strength)
-    rows = jax.tree.map(lambda x: x.reshape(8, 1, *x.shape[1:]), data)
-    by_pmap = jax.pmap(local, axis_name="data", in_axes=(None, 0))(state, rows)
-    by_pmap = jax.tree.map(lambda x: np.asarray(x)[0], by_pmap)
-    results = {"jit": by_jit, "pmap": by_pmap}
-    for check in (True, False):
-        mapped = jax.shard_map(
-            local, mesh=mesh, in_specs=(P(), P("data")), out_specs=(P(), P()), check_vma=check
-        )
-        results[f"shard_map, check_vma={check}"] = jax.jit(mapped)(state, data)
+    local, _ = parts(objective, axis_name="data", **setting)
+    results = {}
+    if "jit" in spreads:
+        split = jax.sharding.NamedSharding(mesh, P("data"))
+        replicated = jax.sharding.NamedSharding(mesh, P())
+        results["jit"] = jax.jit(step)(jax.device_put(state, replicated), jax.device_put(data, split))
+    if "pmap" in spreads:
+        rows = jax.tree.map(lambda x: x.reshape(8, 1, *x.shape[1:]), data)
+        by_pmap = jax.pmap(local, axis_name="data", in_axes=(None, 0))(state, rows)
+        results["pmap"] = jax.tree.map(lambda x: np.asarray(x)[0], by_pmap)
+    for name in {"shard_map", "unchecked shard_map"} & set(spreads):
+        specs = {"in_specs": (P(), P("data")), "out_specs": (P(), P())}
+        mapped = jax.shard_map(local, mesh=mesh, check_vma=name == "shard_map", **specs)
+        results[name] = jax.jit(mapped)(state, data)
     for name, (new, numbers) in results.items():
         try:
             chex.assert_trees_all_close(new, expected, atol=2e-6)
             chex.assert_trees_all_close(numbers, metrics, rtol=1e-5, atol=1e-5)
         except AssertionError as error:
             raise AssertionError(f"{name}: {error}") from error
+
+
+def test_sharpness_follows_the_gradient_at_the_peak_and_counts_the_batch_once():
+    """Foret et al. 2021: g(w + rho g(w) / |g(w)|), with the weights that the objective gave at w."""
+    rho, data = 0.3, batch()
+    data["weight"] = np.linspace(0.5, 1.5, 8).astype(np.float32)
+    step, state = parts("group_dro", widths=(4,), extras=steps.Extras(sharpness=rho))
+    new, metrics = jax.jit(step)(state, data)
+    losses_of = by_hand(data, widths=(4,))
+
+    @jax.jit
+    def expected(params):
+        raw = losses_of(state, params)
+        weights, objective = mitigation.group_dro().update(raw, data["group"], data["mask"], state.objective)
+        weights = weights * data["weight"]
+        gradient = jax.grad(lambda p: (weights * losses_of(state, p)).sum())
+        first = gradient(params)
+        norm = jnp.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(first)))
+        at_peak = gradient(jax.tree.map(lambda p, g: p + rho * g / norm, params, first))
+        return jax.tree.map(lambda p, g: p - 0.1 * g, params, at_peak), objective, norm
+
+    params, objective, norm = expected(state.params)
+    chex.assert_trees_all_close(new.params, params, atol=1e-5)
+    chex.assert_trees_all_close(new.objective, objective, atol=1e-6)
+    np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-4)
+    plain, _ = parts("group_dro", widths=(4,))
+    without, _ = jax.jit(plain)(state, data)
+    # Statistics are those of the batch where we stand, taken once; and the peak's gradient is another.
+    chex.assert_trees_all_close(new.batch_stats, without.batch_stats, atol=1e-6)
+    moved = jax.tree.map(lambda a, b: abs(a - b).max(), new.params, without.params)
+    assert max(jax.tree.leaves(moved)) > 1e-3
+
+
+def test_only_one_part_of_the_network_has_a_gradient():
+    extras = steps.Extras(only="head", sharpness=0.1)
+    step, state = parts("erm", extras=extras, head="moe", widths=(4,))
+    new, _ = jax.jit(step)(state, batch())
+    rest, before = dict(new.params), dict(state.params)
+    assert abs(rest.pop("head")["kernel"] - before.pop("head")["kernel"]).max() > 1e-3
+    chex.assert_trees_all_equal((rest, new.batch_stats), (before, state.batch_stats))
+
+
+def test_a_teacher_of_experts_uses_the_router_of_its_own_group():
+    step, state = parts("erm", head="moe", widths=(4,), extras=steps.Extras(distillation=1.0))
+    rng, run = np.random.default_rng(0), jax.jit(step)
+    teachers = jax.tree.map(lambda x: jnp.stack([x, x]) + 0.2 * rng.random((2, *x.shape)), state.variables)
+    _, metrics = run(state, batch(), teachers)
+    router = teachers["params"]["bottleneck"][
+        "Dense_0"
+    ]  # [teacher, group x expert] scores, four of each group
+    for group, same in ((1, True), (0, False)):
+        bias = router["bias"].at[0, 4 * group].add(50.0)
+        changed = {"bottleneck": teachers["params"]["bottleneck"] | {"Dense_0": router | {"bias": bias}}}
+        _, other = run(state, batch(), teachers | {"params": teachers["params"] | changed})
+        assert (other["auxiliary"] == metrics["auxiliary"]) == same
 
 
 def test_padding_changes_nothing_but_batch_statistics_are_the_caller_s_care():
