@@ -17,6 +17,6 @@ METHODS = ("erm", "undersampled", "proportional", "equal_share", "reweighted", "
 def get_config() -> ConfigDict:
     """The folder's config, with a study of three seeds."""
     config = folder.get_config()
-    config.train.steps = 400
+    config.train.steps = 300
     config.study = section("Mitigations compared", METHODS, seeds=(0, 1, 2))
     return config

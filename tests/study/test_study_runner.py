@@ -100,7 +100,7 @@ def test_another_config_in_the_folder_is_refused(calls, tmp_path):
     run_study(made_up.config(), tmp_path)
     other = made_up.config()
     other.train.steps = 99
-    with pytest.raises(InputError, match=r"train.steps is 99 but was 400"):
+    with pytest.raises(InputError, match=r"train.steps is 99 but was 300"):
         run_study(other, tmp_path)
 
 
