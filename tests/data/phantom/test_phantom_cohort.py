@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from ml_collections import ConfigDict
 
@@ -43,6 +44,21 @@ def test_representation_changes_training_alone():
     assert (cases.groupby("patient_id")["split"].nunique() == 1).all()
     with pytest.raises(InputError, match=r"data\.folds=0"):
         source(config(bias=bias), size=SIZE, seed=0)
+
+
+def test_a_comparison_over_strengths_of_representation_tests_the_same_patients():
+    """An oracle, strength 0, that was tested on others would say nothing about what training can repair."""
+    at = {}
+    for strength in (0.0, 0.5, 0.9):
+        bias = {"race=B": {"representation": strength, "contrast": 0.5}}
+        settings = config(patients=200, attributes={"race": {"A": 0.5, "B": 0.5}}, bias=bias)
+        cases = source(settings, size=SIZE, seed=0, fractions=(0.5, 0.2, 0.3)).cases
+        at[strength] = cases.drop(columns="bias_representation")
+    for cases in at.values():
+        scored = at[0.0]["split"] != "train"
+        pd.testing.assert_frame_equal(cases[scored], at[0.0][scored])
+        assert (cases["split"] == at[0.0]["split"]).all() and (cases["case_id"] == at[0.0]["case_id"]).all()
+    assert not (at[0.9]["race"] == at[0.0]["race"]).all()
 
 
 def test_table():
