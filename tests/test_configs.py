@@ -48,11 +48,10 @@ def shrunk(name, root):
     if config.data.source == "phantom" and "external" in config.data:
         config.data.external_structures = "whole femur,tibia"
     if "study" in config:
-        # ResNets take long to compile: two runs will do.
-        config.study.update(
-            {"methods": ("erm", "group_dro"), "sweep_methods": ("erm",), "bootstrap_draws": 20}
-        )
-        config.study.seeds = (0, 1) if config.model.name == "unet" else (0,)
+        # A ResNet takes long to compile, once is enough.
+        methods = ("erm", "group_dro") if config.model.name == "unet" else ("erm",)
+        config.study.update({"methods": methods, "seeds": (0,), "sweep_methods": ("erm",)})
+        config.study.bootstrap_draws = 20
     config.lock()
     return config
 
@@ -66,7 +65,7 @@ def test_it_runs_two_steps_and_every_key_is_read(name, tmp_path, monkeypatch):
     if "study" in config:
         modes.MODES["study"](config, run)
         assert (run / "report" / "index.html").stat().st_size > 10_000
-        run = run / "runs" / "group_dro" / f"seed_{config.study.seeds[-1]}"
+        run = run / "runs" / config.study.methods[-1] / "seed_0"
     else:
         modes.train(config, run)
     report = json.loads((run / "report" / "report.json").read_text())
