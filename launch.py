@@ -29,6 +29,8 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.ERROR)
     try:
+        if _MODE.value != "study" and flags.FLAGS["shard"].present:
+            raise InputError(f"--shard deals the runs of --mode=study out; --mode={_MODE.value} has none")
         shard = {"shard": _SHARD.value} if _MODE.value == "study" else {}
         modes.MODES[_MODE.value](_CONFIG.value, Path(_WORKDIR.value), **shard)
     except InputError as error:

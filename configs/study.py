@@ -20,7 +20,7 @@ FEW = ("erm", "undersampled", "equal_share", "oversampled", "reweighted", "group
 SEEDS = (10, 11, 12, 13, 14)
 DESCRIPTIONS = {
     "short": f"{PLANTED} The budget is short: B is under-trained.",
-    "long": f"{PLANTED} The budget is long: every training case is fitted.",
+    "long": f"{PLANTED} The budget is five times that of the short study.",
     "all": f"{PLANTED} The budget is short: B is under-trained.",
     "null": "The groups do not differ and are equally large: whatever is found here is chance.",
 }

@@ -57,12 +57,12 @@ def evaluate(
         parts.append(_Part(*external, np.arange(len(theirs)), theirs, step))
     scored: dict[tuple[int, ...], list[dict[str, np.ndarray]]] = {}
     for steps_chosen in sorted(set(chosen.values())):
-        selected = members.restore(workdir, models, steps_chosen, experiment.state)
+        variables = members.restore(workdir, models, steps_chosen, experiment.state)
         run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
-        scored[steps_chosen] = [_scored(part, models, selected.variables, run) for part in parts]
+        scored[steps_chosen] = [_scored(part, models, variables, run) for part in parts]
         labels = [values.pop("prediction") for values in scored[steps_chosen]]
         if steps_chosen == chosen[config.select]:
-            predictions, train_seconds = labels[1], selected.seconds
+            predictions = labels[1]
     table = _joined(
         [
             case_table(values, part, rule)
@@ -77,9 +77,11 @@ def evaluate(
 
     environment = json.loads((workdir / "environment.json").read_text())
     report = _report(config, cohort, cases, table, environment)
+    steps_in_all, seconds = members.effort(workdir)
     report["run"] |= {
         "step": _steps(models, chosen[config.select]),
-        "times": {"train_seconds": train_seconds},
+        "steps_in_all": steps_in_all,
+        "times": {"train_seconds": seconds},
     }
     report["selection"] = {
         rule: {"step": _steps(models, steps_chosen)}
@@ -93,7 +95,7 @@ def evaluate(
             "structures": list(external[0].structures),
             "scores": _scores(config, external[0], outside),
         }
-    return _write(config, cohort, cases, table, workdir, report, hooks.read(workdir / "metrics.jsonl"))
+    return _write(config, cohort, cases, table, workdir, report, _curves(workdir, models))
 
 
 class _Part(NamedTuple):
@@ -120,6 +122,18 @@ def _steps(models: Sequence[members.Member], chosen: Sequence[int]) -> int | dic
     if len(models) == 1:
         return chosen[0]
     return {model.name: step for model, step in zip(models, chosen, strict=True)}
+
+
+def _curves(workdir: Path, models: Sequence[members.Member]) -> list[dict[str, Any]]:
+    """Records for the page's curves; where there are several models, the validation score of each."""
+    if len(models) == 1:
+        return hooks.read(workdir / "metrics.jsonl")
+    return [
+        {"step": record["step"], "validation": {model.name: record["validation"]["overall"]}}
+        for model in models
+        for record in hooks.read(workdir / model.directory / "metrics.jsonl")
+        if "validation" in record
+    ]
 
 
 def _validated(part: _Part, values: dict[str, np.ndarray], experiment: Experiment) -> dict[str, float]:

@@ -41,6 +41,7 @@ def check(config: ConfigDict) -> None:
     partition, train = experiment.check(config, cohort)
     experiment.training_order(config, cohort, partition, train)
     schedules.check(config, cohort)
+    experiment.check_weights(config, cohort)
 
 
 def ready(
@@ -59,7 +60,9 @@ def ready(
     if external:
         theirs = made.partition._replace(index=groups.indexed(external.cases, made.partition))
         composition.check_known(config.mitigation, theirs, np.arange(len(theirs.index)), "external")
-    if not training:
+    if training:
+        experiment.check_weights(config, cohort)
+    else:
         for member in members.of_run(config, made.partition):
             if not (workdir / member.directory / "checkpoints").is_dir():
                 raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")

@@ -3,7 +3,7 @@
 Its recipe: bilateral films squashed to 224 x 224, a U-Net with a ResNet-18 encoder, cross-entropy, Adam at 5e-4,
 batches of 16, 50 epochs, no augmentation; a baseline, "balanced" (undersampled), "stratified" (proportional) batches
 and group-specific models. Corrected here: scores are of the test patients alone and the same for all methods, samplers
-shuffle, background is not part of the mean, films are standardised and MONOCHROME1 inverted, all methods take equally
+shuffle, background is not part of the mean, films are standardised and MONOCHROME1 inverted, all models take equally
 many steps, and there are seeds, intervals and tests. Checkpoints are selected by Dice, not IoU.
 """
 
@@ -18,6 +18,8 @@ EPOCHS = 50
 def apply(config: ConfigDict, attribute: str) -> ConfigDict:
     """The recipe on a config's data, its groups those of one attribute."""
     config.data.size = (224, 224)
+    if attribute == "race":
+        config.data.levels = ConfigDict({"race": ("White", "Black")})  # the two that the study compared
     config.data.fractions = (0.7, 0.15, 0.15)
     config.model.name = "resnet18_unet"
     config.model.widths = (16, 32, 64, 128, 256)

@@ -1,7 +1,8 @@
 """A config's `data` section -> the cohort: its source of cases, with every case in a split."""
 
 from collections import ChainMap
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import anatomy, cohort, groups
 from kneefair_jax.data import folder, metadata, oai, phantom, siddiqui
-from kneefair_jax.data.source import Source
+from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError, choose
 
 EXTERNAL = "external"
@@ -95,6 +96,8 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
     if len(data.size) != 2 or min(data.size) < 1:
         raise InputError(f"config.data.size={tuple(data.size)}: give height and width in pixels")
     source, channels = choose(SOURCES, data.source, "data.source")(data, seed)
+    for name, levels in data.get("levels", {}).items():
+        source = _only(source, name, tuple(levels), data)
     cases, attributes = _kept(source, without), tuple(data.attributes)
     if reserved := sorted(set(attributes) & RESERVED):
         raise InputError(f"config.data.attributes: {reserved[0]!r} is a column of the results; rename yours")
@@ -152,6 +155,39 @@ def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ())
     cases = cases.assign(**{name: unknown for name in main.attributes if name not in there})
     cohort.check_apart(main.cases, cases)
     return Cohort(source, cases, main.attributes, source.structures, main.grid, main.named)
+
+
+def _only(source: Source, attribute: str, levels: tuple[str, ...], data: ConfigDict) -> Source:
+    """The cases of some levels of an attribute; the others are left out.
+
+    Raises:
+        InputError: there is no such attribute, or no case of a level.
+    """
+    if attribute not in source.cases:
+        raise InputError(
+            f"config.data.levels: the cases have no {attribute!r}; there is {list(source.cases)}"
+        )
+    values = _levels(source.cases[attribute], data)
+    if absent := [level for level in levels if level not in set(values)]:
+        raise InputError(
+            f"config.data.levels: no case has {attribute}={absent[0]}; there is {sorted(set(values))}"
+        )
+    keep = values.isin(levels).to_numpy()
+    why = f"{attribute} is not among data.levels"
+    cases = source.cases[keep].reset_index(drop=True)
+    columns = cases.select_dtypes("category")
+    return source._replace(
+        cases=cases.assign(**{name: columns[name].cat.remove_unused_categories() for name in columns}),
+        settings=source.settings | {f"levels of {attribute}": list(levels)},
+        read=partial(_read_some, source.read, np.flatnonzero(keep)),
+        left_out=(*source.left_out, *((case, why) for case in source.cases["case_id"][~keep])),
+    )
+
+
+def _read_some(
+    read: Callable[[Sequence[int]], Iterator[Example | InputError]], kept: np.ndarray, rows: Sequence[int]
+) -> Iterator[Example | InputError]:
+    return read([int(kept[row]) for row in rows])
 
 
 def _levels(values: pd.Series, data: ConfigDict) -> pd.Series:

@@ -18,7 +18,7 @@ from kneefair_jax import run, run_folder
 from kneefair_jax.errors import InputError
 from kneefair_jax.report import study_page
 from kneefair_jax.study import trials as of_study
-from kneefair_jax.study.summary import REPORT, summary
+from kneefair_jax.study.summary import DIVERGED, REPORT, summary
 from kneefair_jax.study.trials import Trial
 from kneefair_jax.training.loop import NonFiniteLossError
 
@@ -33,7 +33,6 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
 
     Raises:
         InputError: the config is not that of a study, or holds what cannot be run.
-        NonFiniteLossError: a run has diverged; the others were made.
     """
     part, parts = _shard(shard)
     of_study.check(config)
@@ -49,10 +48,9 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
         first = configs[Trial(method, config.study.seeds[0])]
         run.say(f"  {method:18s} {of_study.difference(baseline, first)}")
     directory = run.store_of(config, workdir)
-    diverged = []
     with _compilation_cache(workdir / "compiled"):
         for number, trial in enumerate(every):
-            if number % parts == part and not _finished(workdir, trial):
+            if number % parts == part and not _over(workdir, trial):
                 try:
                     _make(
                         configs[trial],
@@ -62,10 +60,9 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
                         trial,
                     )
                 except NonFiniteLossError as error:
-                    diverged.append(f"{trial.directory}: {error}")
-    if diverged:
-        raise NonFiniteLossError("; ".join(diverged))
-    if missing := [trial for trial in every if not _finished(workdir, trial)]:
+                    (workdir / trial.directory / DIVERGED).write_text(f"{error}\n")
+                    run.say(f"{number + 1}/{len(every)} {trial.directory}: {error}")
+    if missing := [trial for trial in every if not _over(workdir, trial)]:
         run.say(f"the page waits for {len(missing)} runs, {missing[0].directory} among them")
         return
     page = study_page.write(workdir / "report", summary(config, workdir))
@@ -82,8 +79,10 @@ def _shard(text: str) -> tuple[int, int]:
     return part, parts
 
 
-def _finished(workdir: Path, trial: Trial) -> bool:
-    return (workdir / trial.directory / REPORT).exists()
+def _over(workdir: Path, trial: Trial) -> bool:
+    """Whether a run is finished, or has diverged: the same steps would do so again."""
+    folder = workdir / trial.directory
+    return (folder / REPORT).exists() or (folder / DIVERGED).exists()
 
 
 def _make(config: ConfigDict, folder: Path, directory: Path, number: str, trial: Trial) -> None:

@@ -14,10 +14,11 @@ from kneefair_jax import evaluate, run_folder
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.comparison import compare
 from kneefair_jax.fairness.runs import stacked
-from kneefair_jax.study.trials import BASELINE, ORACLE, SWITCH, Trial, changes, strength_of, trials
-from kneefair_jax.training import selection
+from kneefair_jax.study.trials import BASELINE, ORACLE, SWITCH, Trial, changes, strength_of, swept, trials
+from kneefair_jax.training import members, selection
 
 REPORT = Path("report", "report.json")
+DIVERGED = "diverged.txt"
 
 
 def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
@@ -31,29 +32,38 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     main = {method: [Trial(method, seed) for seed in study.seeds] for method in methods}
     if study.oracle:
         main[ORACLE] = [Trial(ORACLE, seed, 0.0) for seed in study.seeds]
+    every = trials(config)
+    diverged = _diverged(workdir, every)
+    main = {method: made for method, made in main.items() if method not in diverged}
     differing = _checked(workdir, main)
     by_rule = {rule: _compared(config, workdir, main, rule) for rule in selection.RULES}
     first = workdir / main[BASELINE][0].directory
     report = json.loads((first / REPORT).read_text())
-    everything = [trial for trial in trials(config)]
-    seconds = sum(
-        json.loads((workdir / trial.directory / REPORT).read_text())["run"]["times"]["train_seconds"]
-        for trial in everything
-    )
+    effort = {trial: members.effort(workdir / trial.directory) for trial in every}
     return {
         "title": study.title,
         "description": study.description,
         "attribute": ",".join(config.mitigation.groups),
         "conditions": _conditions(config, report, first),
-        "methods": {name: {"label": name, "changes": differing[name]} for name in main},
+        "methods": {
+            name: {
+                "label": name,
+                "changes": differing[name],
+                "steps": max(effort[trial][0] for trial in made),
+                "seconds": sum(effort[trial][1] for trial in made) / len(made),
+            }
+            for name, made in main.items()
+        },
+        "diverged": diverged,
+        "notes": _notes(workdir, every),
         "comparison": by_rule[config.select],
         "rule": config.select,
         "rules": by_rule,
-        "sweep": _sweep(config, workdir),
+        "sweep": _sweep(config, workdir, diverged),
         "runs": {
             "seeds": list(study.seeds),
-            "count": len(everything),
-            "seconds": seconds,
+            "count": len(every),
+            "seconds": sum(seconds for _, seconds in effort.values()),
             **{key: report["run"][key] for key in ("device", "versions", "commit")},
             "command": run_folder.command(sys.argv),
             "config": run_folder.public(config),
@@ -61,16 +71,35 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     }
 
 
+def _read(workdir: Path, trial: Trial, name: str) -> dict[str, Any]:
+    return json.loads((workdir / trial.directory / name).read_text())
+
+
+def _diverged(workdir: Path, every: Sequence[Trial]) -> dict[str, list[str]]:
+    """Methods of which a run has diverged, and which: they are not compared.
+
+    Raises:
+        InputError: the baseline or the oracle has, so that there is nothing to compare with.
+    """
+    found: dict[str, list[str]] = {}
+    for trial in every:
+        if (workdir / trial.directory / DIVERGED).exists():
+            found.setdefault(trial.method, []).append(str(trial.directory))
+    for method in (BASELINE, ORACLE):
+        if method in found:
+            raise InputError(
+                f"{found[method][0]} has diverged, and all are compared with {method}; lower "
+                "optimizer.learning_rate, in another --workdir"
+            )
+    return found
+
+
 def _checked(workdir: Path, runs: Mapping[str, Sequence[Trial]]) -> dict[str, dict[str, list[Any]]]:
     """What each method changed, by what its runs say of themselves; anything else that differs is an error."""
-
-    def read(trial: Trial, name: str) -> dict[str, Any]:
-        return json.loads((workdir / trial.directory / name).read_text())
-
     differing = {}
     for method, made in runs.items():
         for baseline, trial in zip(runs[BASELINE], made, strict=True):
-            found = changes(read(baseline, "config.json"), read(trial, "config.json"))
+            found = changes(_read(workdir, baseline, "config.json"), _read(workdir, trial, "config.json"))
             allowed = ("mitigation.", "data.phantom.bias.") if method == ORACLE else ("mitigation.",)
             free = {field for field in found if field.startswith(run_folder.FREE)}
             if strange := [field for field in found if not field.startswith(allowed) and field not in free]:
@@ -78,13 +107,32 @@ def _checked(workdir: Path, runs: Mapping[str, Sequence[Trial]]) -> dict[str, di
                     f"{trial.directory} differs from {baseline.directory} in {strange[0]}, not in the mitigation "
                     "alone; remove the folder and run the study again"
                 )
-            data = [read(one, "environment.json")["data"] for one in (baseline, trial)]
-            if method != ORACLE and data[0] != data[1]:
-                raise InputError(
-                    f"{trial.directory} has other patients than {baseline.directory}; run it again"
-                )
+        _check_data(workdir, made if method == ORACLE else [runs[BASELINE][0], *made])
         differing[method] = {field: pair for field, pair in found.items() if field not in free}
     return differing
+
+
+def _check_data(workdir: Path, runs: Sequence[Trial]) -> None:
+    """Refuses runs on other patients or pixels than the first one's."""
+    data = [_read(workdir, trial, "environment.json")["data"] for trial in runs]
+    for trial, its_own in zip(runs, data, strict=True):
+        if its_own != data[0]:
+            raise InputError(
+                f"{trial.directory} has other patients or pixels than {runs[0].directory}; remove the folder and run "
+                "the study again"
+            )
+
+
+def _notes(workdir: Path, every: Sequence[Trial]) -> list[str]:
+    """What else differs between runs, which were perhaps made at different times or places."""
+    found = [_read(workdir, trial, "environment.json") for trial in every]
+    notes = []
+    for what, key in (("commits", "commit"), ("devices", "device"), ("versions of libraries", "versions")):
+        different = list(dict.fromkeys(json.dumps(one[key], sort_keys=True) for one in found))
+        if len(different) > 1:
+            shown = "" if key == "versions" else f": {', '.join(different)}"
+            notes.append(f"The runs were made with {len(different)} different {what}{shown}.")
+    return notes
 
 
 def _compared(
@@ -110,7 +158,7 @@ def _compared(
     )
 
 
-def _sweep(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
+def _sweep(config: ConfigDict, workdir: Path, diverged: Mapping[str, Sequence[str]]) -> dict[str, Any] | None:
     """The comparison at each strength of `representation`, by the rare group's share of the training patients."""
     study = config.study
     if not study.sweep:
@@ -124,8 +172,11 @@ def _sweep(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
                 Trial(ORACLE if at == 0.0 and method == BASELINE else method, seed, at)
                 for seed in study.seeds
             ]
-            for method in study.sweep_methods
+            for method in swept(config)
+            if method not in diverged
         }
+        for made in runs.values():
+            _check_data(workdir, [runs[BASELINE][0], *made])
         counts = pd.read_csv(workdir / runs[BASELINE][0].directory / "cohort.csv")
         patients = counts[counts["split"] == "train"].set_index("group")["patients"]
         share = float(patients[rare] / patients["all"])

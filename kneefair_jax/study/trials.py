@@ -34,6 +34,11 @@ class Trial(NamedTuple):
         return Path(place, self.method, f"seed_{self.seed}")
 
 
+def swept(config: ConfigDict) -> list[str]:
+    """The methods of the sweep: those of `study.sweep_methods` that the study has."""
+    return [method for method in config.study.sweep_methods if method in config.study.methods]
+
+
 def trials(config: ConfigDict) -> list[Trial]:
     """Every run of the study once, seeds outermost: a study that is cut off has whole seeds."""
     study = config.study
@@ -44,8 +49,8 @@ def trials(config: ConfigDict) -> list[Trial]:
         if study.oracle or 0.0 in study.sweep:
             made.append(Trial(ORACLE, seed, 0.0))
         if 0.0 in study.sweep:  # where `erm` is the oracle
-            made += [Trial(method, seed, 0.0) for method in study.sweep_methods if method != BASELINE]
-        made += [Trial(method, seed, s) for s in strengths for method in study.sweep_methods]
+            made += [Trial(method, seed, 0.0) for method in swept(config) if method != BASELINE]
+        made += [Trial(method, seed, s) for s in strengths for method in swept(config)]
     return made
 
 
@@ -97,8 +102,10 @@ def check(config: ConfigDict) -> None:
     for method in (*study.methods, *study.sweep_methods):
         if method not in study.settings:
             raise InputError(f"config.study.methods: {method!r} is none of {', '.join(study.settings)}")
-    if left_out := set(study.sweep_methods if study.sweep else ()) - set(study.methods):
-        raise InputError(f"config.study.sweep_methods: {sorted(left_out)[0]!r} is not among study.methods")
+    if study.sweep and BASELINE not in study.sweep_methods:
+        raise InputError(
+            f"config.study.sweep_methods={tuple(study.sweep_methods)}: add {BASELINE}, the baseline"
+        )
     if len(set(study.seeds)) < max(len(study.seeds), 1):
         raise InputError(f"config.study.seeds={tuple(study.seeds)}: give one or more, each once")
     if config.data.folds:

@@ -69,8 +69,8 @@ class Checkpoints:
         )
         return restored["state"], restored["clock"]["seconds"]
 
-    def variables(self, step: int, like: TrainState) -> tuple[dict[str, Any], float]:
-        """The network's variables at a step, and the seconds of training behind it.
+    def variables(self, step: int, like: TrainState) -> dict[str, Any]:
+        """The network's variables at a step.
 
         Whoever scores a run need not know what its optimiser and its objective carried along.
         """
@@ -83,10 +83,15 @@ class Checkpoints:
                     restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
                     partial_restore=True,
                 ),
-                clock=ocp.args.JsonRestore(),
             ),
         )
-        return restored["state"], restored["clock"]["seconds"]
+        return restored["state"]
+
+    def seconds(self, step: int) -> float:
+        """The seconds of training behind a step."""
+        return self._manager.restore(step, args=ocp.args.Composite(clock=ocp.args.JsonRestore()))["clock"][
+            "seconds"
+        ]
 
     def close(self) -> None:
         """Waits for the last write."""

@@ -51,6 +51,8 @@ def check(config: Mapping[str, Any]) -> None:
                 _refuse(
                     f"each model of schedule='group_specific' sees one group; {field}={value!r} needs several"
                 )
+    if schedule == "distilled" and head != "none":
+        _refuse(f"each teacher of schedule='distilled' sees one group; head={head!r} needs several")
     if schedule == "jtt" and (sampler in sampling.BALANCING or objective in mitigation.REWEIGHTING):
         _refuse(
             f"schedule='jtt' weighs up what a first run gets worst, and sampler={sampler!r} with "

@@ -167,6 +167,18 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
     return partition, train
 
 
+def check_weights(config: ConfigDict, cohort: Cohort) -> None:
+    """Reads the file `model.weights`, if one is named, only to see that it is for this network.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    if config.model.weights:
+        model = models.create(config.model, classes=len(cohort.structures) + 1)
+        image = jax.ShapeDtypeStruct((1, *cohort.grid), jnp.float32)
+        pretrained.load(config.model.weights, jax.eval_shape(model.init, jax.random.key(0), image))
+
+
 def pretrained_start(config: ConfigDict, made: Experiment) -> Experiment:
     """The same with the encoder's weights of the file `model.weights`.
 

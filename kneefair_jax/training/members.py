@@ -32,18 +32,6 @@ class Member(NamedTuple):
     name: str = ""
 
 
-class Selected(NamedTuple):
-    """What a selection rule chose: of each member, in their order.
-
-    Attributes:
-        variables: of the network.
-        seconds: of training, all members together.
-    """
-
-    variables: list[dict[str, Any]]
-    seconds: float
-
-
 def by_group(partition: Partition) -> list[Member]:
     """A model for each group."""
     return [Member(f"{STAGES}/group_{g}", g, name) for g, name in enumerate(partition.names)]
@@ -72,15 +60,28 @@ def records(workdir: Path, members: Sequence[Member]) -> list[list[selection.Rec
     return found
 
 
-def restore(workdir: Path, members: Sequence[Member], steps: Sequence[int], like: TrainState) -> Selected:
-    """The members as they were at the given steps, laid out over devices as `like` is."""
-    selected = Selected([], 0.0)
+def restore(
+    workdir: Path, members: Sequence[Member], steps: Sequence[int], like: TrainState
+) -> list[dict[str, Any]]:
+    """The members' variables at the given steps, laid out over devices as those of `like` are."""
+    variables = []
     for member, step in zip(members, steps, strict=True):
         checkpoints = Checkpoints(workdir / member.directory / "checkpoints")
-        variables, seconds = checkpoints.variables(step, like)
+        variables.append(checkpoints.variables(step, like))
         checkpoints.close()
-        selected = Selected([*selected.variables, variables], selected.seconds + seconds)
-    return selected
+    return variables
+
+
+def effort(workdir: Path) -> tuple[int, float]:
+    """Steps and seconds of training of all models and stages of a run, whichever checkpoints were selected."""
+    steps, seconds = 0, 0.0
+    for folder in (workdir / "checkpoints", *sorted((workdir / STAGES).glob("*/checkpoints"))):
+        if folder.is_dir():
+            checkpoints = Checkpoints(folder)
+            last = checkpoints.latest() or 0
+            steps, seconds = steps + last, seconds + (checkpoints.seconds(last) if last else 0.0)
+            checkpoints.close()
+    return steps, seconds
 
 
 def over_cases(

@@ -54,7 +54,7 @@ class Run(NamedTuple):
     def variables(self, directory: str, made: Experiment) -> dict[str, Any]:
         """Of a trained stage's best checkpoint."""
         checkpoints = Checkpoints(self.workdir / directory / "checkpoints")
-        variables, _ = checkpoints.variables(INNER_RULE(checkpoints.records())["step"], made.state)
+        variables = checkpoints.variables(INNER_RULE(checkpoints.records())["step"], made.state)
         checkpoints.close()
         return variables
 
@@ -117,7 +117,7 @@ def jtt(run: Run) -> None:
             first, Stage(sampler="shuffled", objective="erm", steps=config.mitigation.extra_steps)
         )
         checkpoints = Checkpoints(run.workdir / first / "checkpoints")
-        variables, _ = checkpoints.variables(made.steps, made.state)
+        variables = checkpoints.variables(made.steps, made.state)
         checkpoints.close()
         losses = scoring.over_cases(
             made.eval_step,
@@ -215,6 +215,11 @@ def check(config: ConfigDict, cohort: Cohort) -> None:
                     f"{len(validation[g])} validation cases, and a model of its own needs at least a batch "
                     f"({batch_size}) and one; take wider groups or smaller batches"
                 )
+    if mitigation.schedule == "jtt" and not round(mitigation.share * len(cohort.rows("train"))):
+        raise InputError(
+            f"config.mitigation.share={mitigation.share}: of {len(cohort.rows('train'))} training cases, jtt would "
+            "weigh none up; give a larger share"
+        )
     if mitigation.schedule == "last_layer":
         parts = hold_out(config, cohort)
         if min(map(len, parts)) < batch_size:

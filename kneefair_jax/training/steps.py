@@ -30,7 +30,8 @@ class Extras(NamedTuple):
     Attributes:
         only: the top-level part of the parameters that has a gradient; the network is then run as at test time, so
             that batch statistics stay as they are. None for all of it.
-        sharpness: the radius rho of sharpness-aware minimisation (Foret et al., ICLR 2021); 0 for none.
+        sharpness: the radius rho of sharpness-aware minimisation (Foret et al., ICLR 2021): the gradient that is
+            followed is the one at w + rho g / |g|, g being that at w; 0 for none.
         distillation: the weight of `distillation`, where the step is given teachers.
     """
 
@@ -66,9 +67,10 @@ def make_train_step(
 
     Returns:
         `train_step(state, batch, teachers=None) -> (state, metrics)`; `teachers`, the variables of one model a group,
-        stacked, are distilled. Metrics are `loss` (the objective's value, auxiliary losses included), `auxiliary`
-        (their part of it), `gradient_norm`, and sums with their counts: `loss_sum`, `count`, `group_loss_sum` f32[G],
-        `group_count` f32[G] of the *raw* losses, so that averages over steps and devices are exact.
+        stacked, are distilled. Metrics are `loss` (the sum of weights x losses, which is the objective's value F but
+        for `vrex`, and of auxiliary losses), `auxiliary` (their part of it), `gradient_norm`, and sums with their
+        counts: `loss_sum`, `count`, `group_loss_sum` f32[G], `group_count` f32[G] of the *raw* losses, so that
+        averages over steps and devices are exact.
     """
 
     def train_step(

@@ -82,3 +82,31 @@ def test_an_attribute_of_numbers_is_binned_or_refused():
     assert cohort.cases["fov_mm"].cat.categories.tolist() == ["<=120", "120-200", ">200"]
     assert ((cohort.cases["fov_mm"] == "<=120") == (width <= 120)).all()
     assert ((cohort.cases["fov_mm"] == ">200") == (width > 200)).all()
+
+
+def test_only_the_levels_asked_for_are_kept_and_the_others_listed(tmp_path):
+    root = folder(tmp_path)
+    whole = load.load(data(root), 0)
+    made = data(root)
+    made.levels.update({"sex": ("f",), "age": ("51-64", ">=65")})
+    cohort = load.load(made, 0)
+    kept = ((whole.cases["sex"] == "f") & whole.cases["age"].isin(["51-64", ">=65"])).to_numpy()
+    assert cohort.cases["case_id"].tolist() == whole.cases["case_id"][kept].tolist()
+    assert list(cohort.cases["sex"].cat.categories) == ["f"]
+    assert {case for case, _ in cohort.source.left_out} == set(whole.cases["case_id"][~kept])
+    assert cohort.source.settings != whole.source.settings  # a store of its own
+    rows = np.flatnonzero(kept)[[3, 0]]
+    for mine, theirs in zip(cohort.source.read([3, 0]), whole.source.read(rows), strict=True):
+        np.testing.assert_array_equal(mine.image, theirs.image)
+
+
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [({"sex": ("f", "x")}, "no case has sex=x; there is"), ({"hip": ("a",)}, "the cases have no 'hip'")],
+)
+def test_levels_that_there_are_not(tmp_path, levels, message):
+    made = data(folder(tmp_path))
+    with made.unlocked():
+        made.levels.update(levels)
+    with pytest.raises(InputError, match=message):
+        load.load(made, 0)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kneefair_jax import run_folder
 from kneefair_jax.errors import InputError
 from kneefair_jax.study import run_study, runner
 from kneefair_jax.study.trials import Trial, trials
@@ -19,6 +20,7 @@ from tests.study import made_up
 def calls(monkeypatch):
     """The folders of the runs that were made, in order."""
     made = []
+    monkeypatch.setattr("kneefair_jax.training.members.effort", lambda folder: (300, 2.0))
 
     def one(config, workdir, directory, training):
         made.append(workdir)
@@ -71,21 +73,52 @@ def test_a_shard_that_is_none(shard, tmp_path):
         run_study(made_up.config(), tmp_path, shard)
 
 
-def test_a_run_that_diverges_does_not_stop_the_others(tmp_path, monkeypatch):
-    made = []
+@pytest.fixture
+def diverging(monkeypatch):
+    """The methods whose runs of seed 3 diverge, and the folders of the runs that were tried."""
+    methods, tried = set(), []
 
     def one(config, workdir, directory, training):
-        made.append(workdir)
-        if workdir.parent.name == "equal_share" and config.seed == 3:
+        tried.append(workdir)
+        if workdir.parent.name in methods and config.seed == 3:
+            workdir.mkdir(parents=True, exist_ok=True)
+            run_folder.open_run(workdir, config, table="t", pixels="0.936")
             raise NonFiniteLossError("training diverged at step 7")
         made_up.one(config, workdir, directory, training)
 
     monkeypatch.setattr(runner.run, "one", one)
+    return methods, tried
+
+
+def test_a_method_that_diverges_is_named_and_left_out(diverging, tmp_path, capsys):
+    methods, tried = diverging
+    methods.add("equal_share")
+    config = made_up.config(sweep_methods=("erm", "equal_share"))
+    run_study(config, tmp_path)
+    assert len(tried) == len(trials(config))
+    assert "runs/equal_share/seed_3: training diverged at step 7" in capsys.readouterr().out
+    study = json.loads((tmp_path / "report" / "study.json").read_text())
+    assert "runs/equal_share/seed_3" in study["diverged"]["equal_share"]
+    assert set(study["comparison"]["methods"]) == {"erm", "group_dro", "oracle"}
+    assert set(study["sweep"]["points"][0]["comparison"]["methods"]) == {"erm"}
+    run_study(config, tmp_path)
+    assert len(tried) == len(trials(config))  # it would diverge again
+
+
+def test_there_is_no_study_without_its_baseline(diverging, tmp_path):
+    diverging[0].add("erm")
+    with pytest.raises(InputError, match=r"runs/erm/seed_3 has diverged, and all are compared with erm"):
+        run_study(made_up.config(), tmp_path)
+
+
+def test_runs_by_other_code_are_noted(calls, tmp_path):
     config = made_up.config()
-    with pytest.raises(NonFiniteLossError, match=r"runs/equal_share/seed_3: training diverged at step 7"):
-        run_study(config, tmp_path)
-    assert len(made) == len(trials(config))
-    assert not (tmp_path / "report").exists()
+    run_study(config, tmp_path)
+    assert runner.summary(config, tmp_path)["notes"] == []
+    path = tmp_path / "runs" / "group_dro" / "seed_4" / "environment.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": "other"}))
+    (note,) = runner.summary(config, tmp_path)["notes"]
+    assert "2 different commits" in note and "other" in note
 
 
 def test_nothing_is_run_when_one_method_cannot_be(calls, tmp_path):
@@ -112,7 +145,7 @@ def test_another_config_in_the_folder_is_refused(calls, tmp_path):
             {"loss": "focal"},
             "differs from runs/erm/seed_4 in loss, not in the mitigation alone",
         ),
-        ("environment.json", {"data": {"table": "other"}}, "has other patients than"),
+        ("environment.json", {"data": {"table": "other"}}, "has other patients or pixels than"),
     ],
 )
 def test_runs_that_differ_in_more_than_the_mitigation_are_not_compared(
@@ -152,6 +185,6 @@ def test_the_numbers_follow_from_the_tables(calls, tmp_path):
     }
     shares = [point["share"] for point in study["sweep"]["points"]]
     np.testing.assert_allclose(shares, [2 / 22, 5 / 25, 1 / 2])  # of 20 of A and what is left of 20 of B
-    assert study["runs"]["count"] == len(trials(config)) and study["runs"]["seconds"] == 2.0 * len(
-        trials(config)
-    )
+    assert study["runs"]["count"] == len(trials(config))
+    assert study["runs"]["seconds"] == 2.0 * len(trials(config))
+    assert study["methods"]["erm"]["steps"] == 300 and study["runs"]["seconds"] == 2.0 * len(trials(config))

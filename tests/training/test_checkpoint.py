@@ -16,6 +16,7 @@ from kneefair_jax.training.state import TrainState
 def state(step):
     params = {"w": jnp.arange(6.0).reshape(2, 3) + step}
     return TrainState(
+        jnp.uint32(0),
         jnp.int32(step),
         params,
         {"mean": jnp.ones(3) * step},
@@ -59,7 +60,7 @@ def test_restored_on_another_number_of_devices(tmp_path):
         assert len(restored.params["w"].sharding.device_set) == devices
         # The network alone, whatever the optimiser and the objective were.
         other = like._replace(opt_state=optax.sgd(1.0).init(like.params), objective=())
-        variables, seconds = Checkpoints(tmp_path).variables(1, other)
+        variables, seconds = Checkpoints(tmp_path).variables(1, other), Checkpoints(tmp_path).seconds(1)
         chex.assert_trees_all_equal(variables, state(1).variables)
         assert len(variables["params"]["w"].sharding.device_set) == devices and seconds == 0.0
 
@@ -68,7 +69,7 @@ def test_a_network_without_statistics_is_restored_alone(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(state(1)._replace(batch_stats={}), scores(0.5), 0.0)
     checkpoints.close()
-    variables, _ = Checkpoints(tmp_path).variables(1, state(0)._replace(batch_stats={}))
+    variables = Checkpoints(tmp_path).variables(1, state(0)._replace(batch_stats={}))
     chex.assert_trees_all_equal(variables, state(1).variables | {"batch_stats": {}})
 
 

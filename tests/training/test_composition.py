@@ -39,6 +39,7 @@ def test_only_reweighting_on_balanced_groups_corrects_twice(sampler, objective):
         ({"schedule": "group_specific", "sampler": "equal_share"}, "one group; sampler='equal_share' needs"),
         ({"schedule": "group_specific", "objective": "group_dro"}, "one group; objective='group_dro' needs"),
         ({"schedule": "group_specific", "head": "adversarial"}, "one group; head='adversarial' needs"),
+        ({"schedule": "distilled", "head": "moe"}, "each teacher of schedule='distilled' sees one group"),
         ({"schedule": "jtt", "sampler": "oversampled"}, "weigh rare groups up as well"),
         ({"schedule": "jtt", "objective": "reweighted"}, "weigh rare groups up as well"),
         ({"sampler": "magic"}, "mitigation.sampler='magic': give one of equal_share"),
@@ -55,7 +56,7 @@ def test_what_cannot_work_is_refused_with_the_reason(changes, message):
 
 def test_heads_and_schedules_go_with_the_others():
     for head in models.HEADS:
-        for schedule in set(schedules.SCHEDULES) - {"group_specific"}:
+        for schedule in set(schedules.SCHEDULES) - {"group_specific", "distilled"}:
             composition.check(fields(head=head, schedule=schedule, objective="group_dro"))
     for schedule in ("distilled", "last_layer"):
         composition.check(fields(schedule=schedule, sampler="equal_share", start="pooled"))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kneefair_jax.data import sampling
+from kneefair_jax.errors import InputError
 from kneefair_jax.training import experiment
 from tests.training import study
 
@@ -27,3 +28,13 @@ def test_the_sampler_draws_training_cases_by_the_config_s_groups(sampler):
         assert rare == {"proportional": [2, 2, 2], "equal_share": [4, 4, 4]}[sampler]
     if sampler == "undersampled":
         assert sum(rare) == 12
+
+
+def test_weights_that_cannot_be_read_are_refused_before_anything_is_built(tmp_path):
+    config, cohort = study.config(), study.cohort()
+    experiment.check_weights(config, cohort)
+    config.model.update(
+        {"name": "resnet18_unet", "widths": (2,) * 5, "weights": str(tmp_path / "no.safetensors")}
+    )
+    with pytest.raises(InputError, match="no.safetensors"):
+        experiment.check_weights(config, cohort)

@@ -54,9 +54,7 @@ class Run(NamedTuple):
     def selected(self, directory):
         """Variables of a stage's best checkpoint, worked out here: the highest mean, the earlier of equals."""
         best = max(self.records(directory), key=lambda r: (r["overall"], -r["step"]))["step"]
-        (variables,) = members.restore(
-            self.workdir, [members.Member(directory)], [best], self.made[0].state
-        ).variables
+        (variables,) = members.restore(self.workdir, [members.Member(directory)], [best], self.made[0].state)
         return jax.device_get(variables)
 
 
@@ -124,9 +122,14 @@ def test_the_last_layer_learns_from_patients_who_are_new_to_the_rest(last_layer)
 def test_a_rule_s_checkpoint_is_found_without_the_stage_s_optimiser(last_layer):
     """Whoever scores a run builds it from the config alone, whose optimiser moves all of the network."""
     like = experiment.build(last_layer.config, COHORT).state
-    selected = members.restore(last_layer.workdir, [members.Member()], [4], like)
-    chex.assert_trees_all_equal(selected.variables[0], last_layer.state("", 4).variables)
-    assert selected.seconds > 0
+    (selected,) = members.restore(last_layer.workdir, [members.Member()], [4], like)
+    chex.assert_trees_all_equal(selected, last_layer.state("", 4).variables)
+
+
+def test_the_effort_of_a_run_is_that_of_all_its_stages(last_layer):
+    steps, seconds = members.effort(last_layer.workdir)
+    assert steps == 4 + last_layer.config.mitigation.extra_steps
+    assert seconds > 0
 
 
 def test_every_group_has_held_out_patients_and_unknown_ones_stay():
@@ -146,6 +149,7 @@ def test_every_group_has_held_out_patients_and_unknown_ones_stay():
     [
         ({"schedule": "last_layer", "share": 0.1}, "hold out 4, and both need at least a batch"),
         ({"schedule": "last_layer", "share": 1.0}, "train on 0 cases"),
+        ({"schedule": "jtt", "share": 0.01}, "of 24 training cases, jtt would weigh none up"),
         ({"schedule": "group_specific", "groups": ("race",)}, "race=B has 6 training and 2 validation cases"),
         ({"schedule": "distilled", "groups": ("race",)}, "race=B has 6 training and 2 validation cases"),
     ],

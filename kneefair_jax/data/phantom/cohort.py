@@ -85,8 +85,10 @@ def _settings(
     try:
         bias = _nested(config["bias"])
         # At strength 0, too: a comparison over strengths needs the same patients in validation and test.
-        represented = any("representation" in switches for switches in bias.values())
-        if represented and fractions is None:
+        represented = (
+            any("representation" in switches for switches in bias.values()) and fractions is not None
+        )
+        if fractions is None and any(switches.get("representation", 0.0) for switches in bias.values()):
             raise InputError(
                 "phantom: the switch 'representation' plants its share in the training split; set data.folds=0"
             )
