@@ -63,9 +63,9 @@ def test_heads_and_schedules_go_with_the_others():
 
 
 BY_GROUP = [
-    *({"sampler": name} for name in sampling.BALANCING),
-    *({"objective": name} for name in set(mitigation.OBJECTIVES) - mitigation.GROUPLESS),
-    *({"head": name} for name in set(models.HEADS) - {"none"}),
+    *({"sampler": name} for name in sorted(sampling.BALANCING)),
+    *({"objective": name} for name in sorted(set(mitigation.OBJECTIVES) - mitigation.GROUPLESS)),
+    *({"head": name} for name in sorted(set(models.HEADS) - {"none"})),
     *({"schedule": name} for name in ("group_specific", "distilled", "last_layer")),
 ]
 
