@@ -1,6 +1,7 @@
 """A comparison of methods -> figures as inline SVG, by the rules of `figures`.
 
-A method keeps its marker in every figure, so that a grey print can be read too.
+A method keeps its marker in every figure, so that a grey print can be read too. Where there are more methods than
+markers, points are numbered.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from kneefair_jax.report.wording import DASH, listing, number
 _WIDTH = 7.6
 _MARKERS = "osD^vP<X>phd8H"
 _STROKES = ("-", "--", "-.", ":")
+_MANY = 12  # methods that markers alone still tell apart
 
 
 class _Look:
@@ -28,25 +30,32 @@ class _Look:
         others = [name for name in found["methods"] if name not in (self.baseline, self.oracle)]
         self.marker = {name: _MARKERS[1:][i % len(_MARKERS[1:])] for i, name in enumerate(others)}
         self.stroke = {name: _STROKES[i % len(_STROKES)] for i, name in enumerate(others)}
+        many = len(found["methods"]) > _MANY
+        self.number = {name: i for i, name in enumerate(found["methods"], 1)} if many else {}
 
     def of(self, name: str, *, filled: bool = True) -> dict[str, Any]:
         """Keyword arguments of a plot."""
         colour = {self.baseline: svg.ALERT, self.oracle: svg.MUTED}.get(name, svg.ACCENT)
-        marker = {self.baseline: "o", self.oracle: "*"}.get(name) or self.marker[name]
+        marker = {self.baseline: "o", self.oracle: "*"}.get(name) or (
+            "o" if self.number else self.marker[name]
+        )
         return {
             "marker": marker,
             "color": colour,
             "linestyle": self.stroke.get(name, "-"),
             "linewidth": 1.1,
-            "markersize": 8 if marker == "*" else 6,
+            "markersize": (8 if marker == "*" else 6) - (2 if self.number else 0),
             "markerfacecolor": colour if filled else svg.PAPER,
         }
+
+    def named(self, name: str) -> str:
+        """The method's label, after its number where there is one."""
+        return f"{self.number[name]} {label(self.study, name)}" if self.number else label(self.study, name)
 
     def legend(self, figure: Figure, names: Sequence[str], **style: Any) -> None:
         """Below the panels, in the order of the table."""
         handles = [
-            figure.axes[0].plot([], [], label=label(self.study, name), **self.of(name) | style)[0]
-            for name in names
+            figure.axes[0].plot([], [], label=self.named(name), **self.of(name) | style)[0] for name in names
         ]
         figure.legend(handles=handles, loc="outside lower left", ncols=4, labelcolor=svg.INK)
 
@@ -82,6 +91,7 @@ def plane(study: Mapping[str, Any], name: str) -> str:
                     methods[m]["mean"],
                     methods[m][key],
                     look.of(m, filled=m in front or m == look.oracle),
+                    look.number.get(m),
                 )
             _axes(axes, title, "mean Dice over all patients")
             if side == "gap":
@@ -95,13 +105,20 @@ def plane(study: Mapping[str, Any], name: str) -> str:
         return svg.text(figure, name, alt + (" ".join(fronts) or DASH))
 
 
-def _point(axes: Axes, x: Mapping[str, Any], y: Mapping[str, Any], look: Mapping[str, Any]) -> None:
+def _point(
+    axes: Axes, x: Mapping[str, Any], y: Mapping[str, Any], look: Mapping[str, Any], number: int | None
+) -> None:
     whisker = {"color": look["color"], "linewidth": 1.0, "alpha": 0.7, "solid_capstyle": "butt"}
     if x["seeds"]:
         axes.plot(x["seeds"], (y["value"], y["value"]), **whisker)
     if y["seeds"]:
         axes.plot((x["value"], x["value"]), y["seeds"], **whisker)
     axes.plot(x["value"], y["value"], zorder=3, **look)
+    if number is not None:
+        at = (x["value"], y["value"])
+        axes.annotate(
+            str(number), at, (3.5, 2.5), textcoords="offset points", color=look["color"], fontsize=7.5
+        )
 
 
 def _axes(axes: Axes, title: str, xlabel: str) -> None:
@@ -114,7 +131,7 @@ def _axes(axes: Axes, title: str, xlabel: str) -> None:
 
 
 def sweep(study: Mapping[str, Any], name: str) -> str:
-    """The gap by what is swept, a line a method with intervals over seeds.
+    """The signed gap of the comparison's pair by what is swept, a line a method with intervals over seeds.
 
     Args:
         study: see `study_page.write`; its `sweep` is not None.
@@ -141,10 +158,11 @@ def sweep(study: Mapping[str, Any], name: str) -> str:
             ends.append(
                 f"{label(study, m)} from {number(line[0][1]['value'])} to {number(line[-1][1]['value'])}"
             )
-        _axes(axes, "Gap", swept["label"])
+        title = "Gap: {} minus {}".format(*pair(study)) if study["comparison"]["pair"] else "Gap"
+        _axes(axes, title, swept["label"])
         axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
         look.legend(figure, shown)
-        return svg.text(figure, name, f"Gap by {swept['label']}: {', '.join(ends) or DASH}.")
+        return svg.text(figure, name, f"{title} by {swept['label']}: {', '.join(ends) or DASH}.")
 
 
 def gap(point: Mapping[str, Any], method: str) -> Mapping[str, Any] | None:
