@@ -200,7 +200,7 @@ def rules(study: Mapping[str, Any]) -> str:
 def diverged(study: Mapping[str, Any]) -> list[str]:
     """A sentence for each method that is left out since a run of it diverged."""
     return [
-        f"{label(study, name)} is left out: {amount(len(directories), 'run')} of it diverged ({listing(directories)})."
+        f"{label(study, name)} is left out, since {amount(len(directories), 'run')} diverged ({listing(directories)})."
         for name, directories in (study.get("diverged") or {}).items()
     ]
 

@@ -173,11 +173,11 @@ def test_what_the_methods_cost_is_on_the_page(study):
 
 
 def test_what_diverged_and_how_runs_differ_is_on_the_page(study):
-    assert "left out:" not in render(study)[1]
+    assert "diverged" not in render(study)[1]
     study["diverged"] = {"jtt": ["runs/jtt/seed_11"]}
     study["notes"] = ["3 runs were made on another device."]
     _, words = render(study)
-    assert "jtt is left out: 1 run of it diverged (runs/jtt/seed_11)." in words
+    assert "jtt is left out, since 1 run diverged (runs/jtt/seed_11)." in words
     assert "3 runs were made on another device." in words
     first = words.index("What each method does"), words.index("jtt is left"), words.index("Results by")
     last = words.index("How this was measured"), words.index("on another device")
@@ -186,7 +186,7 @@ def test_what_diverged_and_how_runs_differ_is_on_the_page(study):
 
 def test_winners_and_the_sweep_s_sign_say_what_they_are(study):
     _, words = render(study)
-    assert "by point estimates: no interval tells it from the next" in words
+    assert "by point estimates: nothing here tests it against the next" in words
     assert "At every point it is that of race A minus race B" in words
 
 

@@ -132,8 +132,8 @@ def test_methods_that_diverged_are_named(study):
     assert study_wording.diverged(study) == []
     study["diverged"] = {"dro": ["runs/dro/seed_1", "runs/dro/seed_2"], "jtt": ["runs/jtt/seed_1"]}
     assert study_wording.diverged(study) == [
-        "group DRO is left out: 2 runs of it diverged (runs/dro/seed_1 and runs/dro/seed_2).",
-        "jtt is left out: 1 run of it diverged (runs/jtt/seed_1).",
+        "group DRO is left out, since 2 runs diverged (runs/dro/seed_1 and runs/dro/seed_2).",
+        "jtt is left out, since 1 run diverged (runs/jtt/seed_1).",
     ]
 
 
