@@ -1,7 +1,7 @@
 """A comparison of methods -> figures as inline SVG, by the rules of `figures`.
 
-A method keeps its marker in every figure, so that a grey print can be read too. Where there are more methods than
-markers, points are numbered.
+A method keeps its marker in every figure, so that a grey print can be read too; in the plane of more methods than
+markers it has a number instead.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,16 +22,15 @@ _MANY = 12  # methods that markers alone still tell apart
 
 
 class _Look:
-    """Marker, stroke and colour of each method, and the label that the legend gives it."""
+    """Marker or number, stroke and colour of each method, and the label that the legend gives it."""
 
-    def __init__(self, study: Mapping[str, Any]):
+    def __init__(self, study: Mapping[str, Any], *, numbered: bool = False):
         found = study["comparison"]
         self.study, self.baseline, self.oracle = study, found["baseline"], found["oracle"]
         others = [name for name in found["methods"] if name not in (self.baseline, self.oracle)]
         self.marker = {name: _MARKERS[1:][i % len(_MARKERS[1:])] for i, name in enumerate(others)}
         self.stroke = {name: _STROKES[i % len(_STROKES)] for i, name in enumerate(others)}
-        many = len(found["methods"]) > _MANY
-        self.number = {name: i for i, name in enumerate(found["methods"], 1)} if many else {}
+        self.number = {name: i for i, name in enumerate(found["methods"], 1)} if numbered else {}
 
     def of(self, name: str, *, filled: bool = True) -> dict[str, Any]:
         """Keyword arguments of a plot."""
@@ -60,6 +59,11 @@ class _Look:
         figure.legend(handles=handles, loc="outside lower left", ncols=4, labelcolor=svg.INK)
 
 
+def numbered(study: Mapping[str, Any]) -> bool:
+    """Whether the plane has too many methods for markers alone."""
+    return len(study["comparison"]["methods"]) > _MANY
+
+
 def plane(study: Mapping[str, Any], name: str) -> str:
     """Overall mean against the worst group's mean and against the signed gap, with the front that no method dominates.
 
@@ -70,15 +74,20 @@ def plane(study: Mapping[str, Any], name: str) -> str:
     Returns:
         An `<svg>`: whiskers are intervals over seeds, filled markers lie on the Pareto front of their panel, a star
         is the oracle. The gap's axis points down, so that up and right is better in both panels, as far as 0.
+        Numbered points fill the panel, and long whiskers run out of it.
     """
-    look, methods = _Look(study), study["comparison"]["methods"]
+    look, methods = _Look(study, numbered=numbered(study)), study["comparison"]["methods"]
     shown = [m for m in methods if methods[m]["pair"]["value"] is not None]
+    # Numbers of neighbours stand on different sides of their points.
+    sides = sorted(shown, key=lambda m: methods[m]["mean"]["value"])
     fronts = []
     with svg.style():
-        figure = Figure(figsize=(_WIDTH, 3.4 + 0.2 * ((len(shown) + 3) // 4)), layout="constrained")
+        # Numbers need room: the panels one above the other, as wide as the page.
+        rows, height = ((2, 1), 7.6) if look.number else ((1, 2), 3.4)
+        figure = Figure(figsize=(_WIDTH, height + 0.2 * ((len(shown) + 3) // 4)), layout="constrained")
         best, worst = pair(study)
         panels = {"worst": "Worst group's mean", "gap": f"Gap: {best} minus {worst}"}
-        for axes, (side, title) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        for axes, (side, title) in zip(figure.subplots(*rows), panels.items(), strict=True):
             key = "pair" if side == "gap" else side
             front = [m for m in shown if (methods[m]["front"] or {}).get(side)]
             front.sort(key=lambda m: methods[m]["mean"]["value"])
@@ -92,7 +101,10 @@ def plane(study: Mapping[str, Any], name: str) -> str:
                     methods[m][key],
                     look.of(m, filled=m in front or m == look.oracle),
                     look.number.get(m),
+                    sides.index(m),
                 )
+            if look.number:
+                _fit(axes, [(methods[m]["mean"]["value"], methods[m][key]["value"]) for m in shown])
             _axes(axes, title, "mean Dice over all patients")
             if side == "gap":
                 if axes.get_ylim()[0] < 0:
@@ -106,9 +118,15 @@ def plane(study: Mapping[str, Any], name: str) -> str:
 
 
 def _point(
-    axes: Axes, x: Mapping[str, Any], y: Mapping[str, Any], look: Mapping[str, Any], number: int | None
+    axes: Axes,
+    x: Mapping[str, Any],
+    y: Mapping[str, Any],
+    look: Mapping[str, Any],
+    number: int | None,
+    side: int,
 ) -> None:
-    whisker = {"color": look["color"], "linewidth": 1.0, "alpha": 0.7, "solid_capstyle": "butt"}
+    alpha = 0.7 if number is None else 0.25
+    whisker = {"color": look["color"], "linewidth": 1.0, "alpha": alpha, "solid_capstyle": "butt"}
     if x["seeds"]:
         axes.plot(x["seeds"], (y["value"], y["value"]), **whisker)
     if y["seeds"]:
@@ -116,9 +134,26 @@ def _point(
     axes.plot(x["value"], y["value"], zorder=3, **look)
     if number is not None:
         at = (x["value"], y["value"])
+        across, up = ((4, 3), (-4, -3), (-4, 3), (4, -3))[side % 4]
         axes.annotate(
-            str(number), at, (3.5, 2.5), textcoords="offset points", color=look["color"], fontsize=7.5
+            str(number),
+            at,
+            (across, up),
+            textcoords="offset points",
+            ha="left" if across > 0 else "right",
+            va="bottom" if up > 0 else "top",
+            color=look["color"],
+            fontsize=8,
+            zorder=2.5,  # over whiskers, under points
+            bbox={"boxstyle": "square,pad=0", "facecolor": svg.PAPER, "edgecolor": "none"},
         )
+
+
+def _fit(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """Limits that hold the points, not the ends of all whiskers."""
+    for axis, values in zip("xy", zip(*points, strict=True), strict=True):
+        margin = 0.08 * (max(values) - min(values)) or 0.01
+        axes.set(**{f"{axis}lim": (min(values) - margin, max(values) + margin)})
 
 
 def _axes(axes: Axes, title: str, xlabel: str) -> None:

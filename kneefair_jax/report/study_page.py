@@ -73,6 +73,7 @@ def page(study: Mapping[str, Any]) -> str:
         # Safe to insert as they are: matplotlib and `svg.text` escape every name in them.
         figures={name: Markup(figure) for name, figure in drawn.items()},
         swept=study_figures.gap,
+        numbered=study_figures.numbered(study),
         readable=lambda name: wording.group(name, study["attribute"].split(",")),
         config=json.dumps(study["runs"].get("config"), indent=2, sort_keys=True, ensure_ascii=False),
     )
