@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import bootstrap, over_patients, over_seeds, summaries
+from kneefair_jax.fairness import over_patients, over_seeds
 
-CHANGES = {"mean": "mean", "worst": "worst", "gap": "pair"}
+# What a change is a change of.
+CHANGES = {"mean": "mean", "worst": "worst", "gap": "pair", "ser": "ser", "es": "es", "hd95": "hd95"}
 
 
 def compare(
@@ -24,6 +25,7 @@ def compare(
     baseline: str = "erm",
     oracle: str | None = None,
     hd95: Mapping[str, np.ndarray] | None = None,
+    pair: tuple[str, str] | None = None,
     min_group_patients: int = 10,
     draws: int = 10_000,
     seed: int = 0,
@@ -35,6 +37,7 @@ def compare(
     group minus its worst, fixed by the baseline's mean over seeds and signed, so that a method may turn it round:
     changes, the repairable gap and its share are about the pair. With two groups it is the gap. With more, `gap` is
     max - min, and a pair that was chosen because the baseline does badly on it flatters every other method a little.
+    Comparisons that are set side by side need one pair for all, or each point is flattered by its own.
 
     Args:
         scores: method -> f[S, P], patients' mean overlap scores by seed; NaN where undefined.
@@ -42,7 +45,9 @@ def compare(
         names: the G groups' names.
         baseline: the method that the others are compared to.
         oracle: the method, if any, that shows what training can repair; it is not one of those compared.
-        hd95: the same for a distance, of which the mean alone is reported; methods may be absent.
+        hd95: the same for a distance, of which the mean alone is reported, over those of the patients who have it in
+            every run; methods may be absent.
+        pair: the names of the best and the worst group, instead of the baseline's own; the pair may be negative.
         min_group_patients: smaller groups are not ranked.
         draws: bootstrap resamples.
         seed: of the bootstrap.
@@ -60,19 +65,23 @@ def compare(
              "methods": {name: {
                 "groups": {name: float},
                 "mean", "worst", "gap", "pair", "ser", "es", "hd95": over,
-                "change": {"mean", "worst", "gap": over + {"p", "p_holm"}} or None for the baseline,
+                "change": {"mean", "worst", "gap", "ser", "es", "hd95": over + {"p", "p_holm"}}
+                          or None for the baseline,
                 "closed": {"value", "seeds", "reason": str or None, "left": {"value", "seeds"},
                            "half": {"value", "seeds", "p", "p_holm"} or None} or None for baseline and oracle,
                 "front": {"worst": bool, "gap": bool} or None for the oracle}}}
 
-        `worst` is the lowest group mean. `p` is two-sided, by the paired t-test over seeds; that of `half` one-sided,
-        of whether the method closes more than half of the repairable gap. `p_holm` corrects over the methods, for
-        each statistic by itself; the oracle's is None. `left` is the method's pair minus the oracle's. `front`: no
-        other method is better in one and as good in the other of the overall mean and the worst group mean (or the
-        pair's distance from 0), by point estimates.
+        `worst` is the lowest group mean, and its change that of the lowest, whichever groups are lowest; the change
+        of `gap` is the pair's. Changes of `ser` and `es` have no interval over patients (`over_patients.intervals`).
+        `p` is two-sided, by the paired t-test over seeds; that of `half` one-sided, of whether the method closes more
+        than half of the repairable gap. `p_holm` corrects over the methods, for each statistic by itself; the
+        oracle's is None. `left` is the method's pair minus the oracle's. `front`: no other method is better in one
+        and as good in the other of the overall mean and the worst group mean (or the pair's distance from 0), by
+        point estimates.
 
     Raises:
-        InputError: the baseline or the oracle is not among the methods, or no patient has a score in all runs.
+        InputError: the baseline or the oracle is not among the methods, no patient has a score in all runs, or a
+            group of the given pair is not ranked.
         ValueError: arrays of unequal shapes.
     """
     for role, method in (("baseline", baseline), ("oracle", oracle)):
@@ -84,32 +93,39 @@ def compare(
         raise ValueError(f"scores {values.shape[1:]} are not seeds x patients of {index.shape} groups")
     if np.isnan(values).any((0, 1)).all():
         raise InputError("no patient has a score in all runs: there is nothing to compare")
-    strata = over_patients.stratify(values, index, min_group_patients)
+    strata = over_patients.stratify(values, index, min_group_patients, _numbers(pair, names))
     count = len(strata.groups)
+    for name in pair or ():
+        if names.index(name) not in strata.groups:
+            raise InputError(
+                f"the pair's group {name} has fewer than {min_group_patients} patients to rank it by"
+            )
 
     by_stratum = over_patients.means(strata.values, strata.sizes)  # [M, S, K]
     per_seed = over_patients.statistics(by_stratum, strata.sizes, count)
-    if count >= 2:
-        ranked = by_stratum[..., :count]
-        per_seed["gap"] = per_seed["pair"] if count == 2 else summaries.gap(ranked)
-        per_seed["ser"] = summaries.ser(ranked)
-    rng = np.random.default_rng(seed)
-    over = over_patients.intervals(strata, rng, draws, confidence)
-    none = [None] * len(order)
+    measured = [name for name in order if hd95 and name in hd95]
+    distances = _distances(hd95, measured, strata.rows) if hd95 and measured else None
+    over = over_patients.intervals(strata, np.random.default_rng(seed), draws, confidence, distances)
+    distance = {} if distances is None else dict(zip(measured, np.nanmean(distances, -1), strict=True))
+
+    def of(key: str, name: str) -> np.ndarray | None:
+        if key == "hd95":
+            return distance.get(name)
+        return per_seed[key][order.index(name)] if key in per_seed else None
+
+    def ends(key: str, name: str) -> list[float] | None:
+        named = measured if key.endswith("hd95") else order
+        return over[key][named.index(name)] if key in over and name in named else None
 
     methods: dict[str, dict[str, Any]] = {}
     for m, name in enumerate(order):
         described = {
-            key: _over(per_seed[key][m] if key in per_seed else None, over.get(key, none)[m], confidence)
-            for key in ("mean", "worst", "gap", "pair", "ser", "es")
+            key: _over(of(key, name), ends(key, name), confidence)
+            for key in ("mean", "worst", "gap", "pair", "ser", "es", "hd95")
         }
         change = {
-            key: _over(
-                per_seed[of][m] - per_seed[of][0] if of in per_seed else None,
-                over.get(f"change_{of}", none)[m],
-                confidence,
-            )
-            for key, of in CHANGES.items()
+            key: _over(_minus(of(what, name), of(what, baseline)), ends(f"change_{what}", name), confidence)
+            for key, what in CHANGES.items()
         }
         methods[name] = {
             "groups": {
@@ -117,7 +133,6 @@ def compare(
                 for k, g in sorted(enumerate(strata.groups), key=itemgetter(1))
             },
             **described,
-            "hd95": _distance(hd95, name, seed, draws, confidence),
             "change": change if m else None,
             "closed": None,
             "front": None,
@@ -163,20 +178,26 @@ def _over(per_seed: np.ndarray | None, patients: list[float] | None, confidence:
     }
 
 
-def _distance(
-    distances: Mapping[str, np.ndarray] | None, name: str, seed: int, draws: int, confidence: float
-) -> dict[str, Any]:
-    """Mean over the patients that have the distance in every run."""
-    if not distances or name not in distances:
-        return _over(None, None, confidence)
-    known = ~np.isnan(np.stack(list(distances.values()))).any((0, 1))
-    values = np.asarray(distances[name], float)[:, known]
-    if not known.any():
-        return _over(None, None, confidence)
-    # Sorted, as in `stratify`: the order of patients changes nothing.
-    by_patient = np.sort(values.mean(0))[:, None]
-    ends = bootstrap.mean_intervals(by_patient, np.random.default_rng(seed), draws, confidence)[0]
-    return _over(values.mean(1), None if np.isnan(ends).any() else ends.tolist(), confidence)
+def _minus(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    return None if one is None or other is None else one - other
+
+
+def _numbers(pair: tuple[str, str] | None, names: Sequence[str]) -> tuple[int, int] | None:
+    if pair is None:
+        return None
+    for name in pair:
+        if name not in names:
+            raise InputError(f"the pair's group {name} is none of {', '.join(names)}")
+    return names.index(pair[0]), names.index(pair[1])
+
+
+def _distances(
+    hd95: Mapping[str, np.ndarray], measured: Sequence[str], rows: np.ndarray
+) -> np.ndarray | None:
+    """f64[D, S, P] of the patients who are compared, NaN in every run for one who lacks it in any; None for nobody."""
+    values = np.stack([np.asarray(hd95[name], float)[:, rows] for name in measured])
+    known = ~np.isnan(values).any((0, 1))
+    return np.where(known, values, np.nan) if known.any() else None
 
 
 def _test_changes(methods: dict[str, dict[str, Any]], compared: list[str], oracle: str | None) -> None:

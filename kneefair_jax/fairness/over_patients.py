@@ -8,10 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax.fairness import bootstrap, summaries
-
-# A Student's t that only resamples without any spread reach: the interval would be made of them.
-_FAR = 1e3
+from kneefair_jax.fairness import bootstrap, simultaneous, summaries
+from kneefair_jax.fairness.simultaneous import Means
 
 
 class Strata(NamedTuple):
@@ -21,12 +19,14 @@ class Strata(NamedTuple):
         values: f64[M, S, P], methods x seeds x patients; the baseline first.
         sizes: i64[K], the patients of each stratum, in the order of `values`.
         groups: the partition's number of each of the G ranked groups, worst to best by the baseline. They are the
-            first G strata; one more holds everybody else, if there is anybody.
+            first G strata; one more holds everybody else, if there is anybody. A given pair is the last and the first.
+        rows: i64[P], where each of these patients was before sorting.
     """
 
     values: np.ndarray
     sizes: np.ndarray
     groups: tuple[int, ...]
+    rows: np.ndarray
 
     @property
     def smallest(self) -> int:
@@ -34,13 +34,16 @@ class Strata(NamedTuple):
         return int(self.sizes[: len(self.groups)].min() if len(self.groups) > 1 else self.sizes.sum())
 
 
-def stratify(values: np.ndarray, index: np.ndarray, minimum: int) -> Strata:
+def stratify(
+    values: np.ndarray, index: np.ndarray, minimum: int, pair: tuple[int, int] | None = None
+) -> Strata:
     """Sorts patients into strata, so that neither their order nor the groups' names change a resample.
 
     Args:
         values: f64[M, S, P], the baseline first; patients with a NaN are left out.
         index: i32[P], the group of each patient, negative where unknown.
         minimum: groups of fewer patients are not ranked.
+        pair: the two groups, best and worst, that are so whatever this baseline says; both must be ranked.
     """
     known = ~np.isnan(values).any((0, 1))
     values, index = values[:, :, known], index[known]
@@ -53,12 +56,16 @@ def stratify(values: np.ndarray, index: np.ndarray, minimum: int) -> Strata:
     found = [(int(g), members(index == g)) for g in np.unique(index) if g >= 0]
     ranked = [(g, rows) for g, rows in found if len(rows) >= max(minimum, 1)]
     ranked.sort(key=lambda group: (values[0][:, group[1]].mean(), len(group[1])))
+    if pair is not None:
+        ranked.sort(key=lambda group: (group[0] == pair[0]) - (group[0] == pair[1]))
     others = members(~np.isin(index, [g for g, _ in ranked]))
     strata = [rows for _, rows in ranked] + ([others] if len(others) else [])
+    order = np.concatenate(strata) if strata else np.arange(0)
     return Strata(
-        values[:, :, np.concatenate(strata)] if strata else values,
+        values[:, :, order],
         np.array([len(rows) for rows in strata], int),
         tuple(g for g, _ in ranked),
+        np.flatnonzero(known)[order],
     )
 
 
@@ -69,22 +76,22 @@ def means(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def resample(
-    averages: np.ndarray, sizes: np.ndarray, rng: np.random.Generator, draws: int
+    scores: np.ndarray, sizes: np.ndarray, rng: np.random.Generator, draws: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bootstrap means of strata, and the squared standard errors of those means.
 
     Args:
-        averages: f64[M, P], each method's scores averaged over seeds.
+        scores: f64[R, P], a row a run (or a difference of runs).
         sizes: i64[K], patients of each stratum.
-        rng: draws the patients, the same for all methods.
+        rng: draws the patients, the same for all rows.
         draws: resamples.
 
     Returns:
-        Two f64[draws, M, K].
+        Two f64[draws, R, K].
     """
-    shape = (draws, len(averages), len(sizes))
+    shape = (draws, len(scores), len(sizes))
     drawn, squared = np.empty(shape), np.empty(shape)
-    for k, part in enumerate(np.split(averages, np.cumsum(sizes)[:-1], axis=-1)):
+    for k, part in enumerate(np.split(scores, np.cumsum(sizes)[:-1], axis=-1)):
         n = part.shape[1]
         middle = part.mean(1)
         centred = (part - middle[:, None]).T
@@ -99,101 +106,123 @@ def resample(
 
 
 def statistics(by_stratum: np.ndarray, sizes: np.ndarray, groups: int) -> dict[str, np.ndarray]:
-    """Overall mean, worst group mean, signed gap of the pair, and ES of f[..., K] means of strata.
+    """Overall mean, worst group mean, signed gap of the pair, gap, SER and ES of f[..., K] means of strata.
 
-    The pair is the baseline's best group minus its worst: the last minus the first of the G ranked strata. With
-    fewer than two ranked groups there is a mean alone.
+    The pair is the last minus the first of the G ranked strata, and with two groups it is the gap. With fewer there
+    is a mean alone.
     """
     mean = by_stratum @ (sizes / sizes.sum())
     if groups < 2:
         return {"mean": mean}
     ranked = by_stratum[..., :groups]
+    pair = ranked[..., -1] - ranked[..., 0]
     return {
         "mean": mean,
         "worst": ranked.min(-1),
-        "pair": ranked[..., -1] - ranked[..., 0],
+        "pair": pair,
+        "gap": pair if groups == 2 else summaries.gap(ranked),
+        "ser": summaries.ser(ranked),
         "es": summaries.es(ranked, mean),
     }
 
 
 def intervals(
-    strata: Strata, rng: np.random.Generator, draws: int, confidence: float = 0.95
+    strata: Strata,
+    rng: np.random.Generator,
+    draws: int,
+    confidence: float = 0.95,
+    distances: np.ndarray | None = None,
 ) -> dict[str, list[list[float] | None]]:
     """Intervals over patients of every method's statistics, and of their change against the baseline.
 
-    Expanded percentile (Hesterberg 2015) with n the smallest ranked group, for what `statistics` names and, as
-    `change_mean`, `change_worst` and `change_pair`, for the paired changes. `gap` (max - min) is the signed pair for
-    two groups; for more, the union of simultaneous intervals of all signed pairs by the bootstrap of max |t|. `ser`
-    is the studentised bootstrap of the log of the ratio, its two groups fixed on the method's own full sample.
+    What is linear in the scores has the expanded percentile (Hesterberg 2015) with n the smallest ranked group:
+    `mean`, `pair`, `hd95` and their paired changes, `change_mean` and so on. `gap` is the signed pair for two groups.
+    All else is `simultaneous`: `worst`, `change_worst`, `ser`, `es`, and the `gap` of more than two groups. Changes of
+    `ser` and `es` have none: either side of a tie between groups they move differently.
+
+    Args:
+        strata: the scores.
+        rng: draws the patients.
+        draws: resamples.
+        confidence: of each interval.
+        distances: f64[D, S, P] of the same patients in the same order, the first of them the one that the others are
+            compared to; NaN for a patient without one, who is left out of all.
 
     Returns:
-        Statistic -> M intervals, None for an undefined one; nothing at all where a ranked group has fewer than
+        Statistic -> M (or D) intervals, None for an undefined one; nothing at all where a ranked group has fewer than
         `bootstrap.MIN_PATIENTS` patients.
     """
     if strata.smallest < bootstrap.MIN_PATIENTS:
         return {}
-    averages = strata.values.mean(1)
-    groups = len(strata.groups)
-    drawn, squared = resample(averages, strata.sizes, rng, draws)
-    samples = statistics(drawn, strata.sizes, groups)
-    for key in ("mean", "worst", "pair"):
-        if key in samples:
-            samples[f"change_{key}"] = samples[key] - samples[key][:, :1]
+    count, seeds, patients = strata.values.shape
+    groups, sizes = len(strata.groups), strata.sizes
+    scores = np.stack([strata.values, strata.values - strata.values[:1]]).reshape(-1, patients)
+    extra = np.empty((0, patients)) if distances is None else _rows(distances)
+    runs = len(scores)
+    drawn, squared = resample(np.concatenate([scores, extra]), sizes, rng, draws)
+    shape = (2, count, seeds, len(sizes))
+    every = Means(
+        means(scores, sizes).reshape(shape),
+        _squared_errors(scores, sizes).reshape(shape),
+        drawn[:, :runs].reshape(-1, *shape),
+        squared[:, :runs].reshape(-1, *shape),
+    )
+
+    def of(method: int, change: int = 0) -> Means:
+        return Means(
+            every.point[change, method],
+            every.spread[change, method],
+            every.drawn[:, change, method],
+            every.squared[:, change, method],
+        )
+
     levels = bootstrap.expanded_levels(strata.smallest, confidence)
-    found = {key: [_ends(column) for column in np.quantile(s, levels, 0).T] for key, s in samples.items()}
+
+    def percentiles(samples: np.ndarray) -> list[list[float] | None]:
+        return [_ends(column) for column in np.nanquantile(samples, levels, 0).T]
+
+    averaged = every.drawn.mean(3)
+    found: dict[str, list[list[float] | None]] = {}
+    for change, prefix in enumerate(("", "change_")):
+        found[f"{prefix}mean"] = percentiles(averaged[:, change] @ (sizes / sizes.sum()))
+        if groups >= 2:
+            found[f"{prefix}pair"] = percentiles(
+                averaged[:, change, :, groups - 1] - averaged[:, change, :, 0]
+            )
+    if distances is not None:
+        found |= dict.fromkeys(("hd95", "change_hd95"), [None] * len(distances))
+        if extra[-1].sum() >= bootstrap.MIN_PATIENTS:
+            # A mean over the patients that have the distance: how many do varies with the resample.
+            totals = drawn[:, runs:] @ sizes
+            with np.errstate(invalid="ignore", divide="ignore"):
+                either = percentiles(totals[:, :-1] / totals[:, -1:])
+            found["hd95"], found["change_hd95"] = either[: len(distances)], either[len(distances) :]
     if groups >= 2:
-        point = means(averages, strata.sizes)[:, :groups]
-        spread = _squared_errors(averages, strata.sizes)[:, :groups]
-        each = [
-            (point[m], spread[m], drawn[:, m, :groups], squared[:, m, :groups]) for m in range(len(point))
+        weights, methods = sizes / sizes.sum(), range(count)
+        ranked = [of(m).ranked(groups) for m in methods]
+        found["worst"] = [simultaneous.worst(part, confidence) for part in ranked]
+        found["change_worst"] = [
+            simultaneous.change_of_worst(ranked[m], ranked[0], of(m, 1).ranked(groups), confidence)
+            for m in methods
         ]
         found["gap"] = (
-            found["pair"] if groups == 2 else [_simultaneous(*method, confidence) for method in each]
+            found["pair"] if groups == 2 else [simultaneous.gap(part, confidence) for part in ranked]
         )
-        found["ser"] = [_ratio(*method, confidence) for method in each]
+        found["ser"] = [simultaneous.ser(part, confidence) for part in ranked]
+        found["es"] = [simultaneous.es(of(m), weights, groups, confidence) for m in methods]
     return found
 
 
-def _squared_errors(averages: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    parts = np.split(averages, np.cumsum(sizes)[:-1], axis=-1)
+def _rows(distances: np.ndarray) -> np.ndarray:
+    """Seeds' averages, their differences from the first, and who has them all: f64[2 D + 1, P], 0 where undefined."""
+    known = ~np.isnan(distances).any((0, 1))
+    averages = np.where(known, distances, 0.0).mean(1)
+    return np.concatenate([averages, averages - averages[:1], known[None].astype(float)])
+
+
+def _squared_errors(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    parts = np.split(scores, np.cumsum(sizes)[:-1], axis=-1)
     return np.stack([part.var(-1) / max(part.shape[-1] - 1, 1) for part in parts], axis=-1)
-
-
-def _simultaneous(
-    point: np.ndarray, spread: np.ndarray, drawn: np.ndarray, squared: np.ndarray, confidence: float
-) -> list[float] | None:
-    """[max(0, largest lower end), largest upper end] over all ordered pairs of groups."""
-    first, second = np.nonzero(~np.eye(len(point), dtype=bool))
-    difference = point[first] - point[second]
-    error = np.sqrt(spread[first] + spread[second])
-    shift = drawn[:, first] - drawn[:, second] - difference
-    t = _studentised(shift, np.sqrt(squared[:, first] + squared[:, second]))
-    quantile = np.quantile(np.abs(t).max(1), confidence)
-    if quantile > _FAR:
-        return None
-    reach = quantile * error
-    return _ends(np.array([max(0.0, (difference - reach).max()), (difference + reach).max()]))
-
-
-def _ratio(
-    point: np.ndarray, spread: np.ndarray, drawn: np.ndarray, squared: np.ndarray, confidence: float
-) -> list[float] | None:
-    """Of the largest error over the smallest, the two groups fixed on the full sample."""
-    high, low = int(point.argmin()), int(point.argmax())
-    error, errors = 1 - point, 1 - drawn
-    if min(error[low], errors[:, [high, low]].min()) <= 0:
-        return None
-    value = np.log(error[high] / error[low])
-    se = np.sqrt(spread[high] / error[high] ** 2 + spread[low] / error[low] ** 2)
-    shift = np.log(errors[:, high] / errors[:, low]) - value
-    ses = np.sqrt(squared[:, high] / errors[:, high] ** 2 + squared[:, low] / errors[:, low] ** 2)
-    t = np.quantile(_studentised(shift, ses), [(1 + confidence) / 2, (1 - confidence) / 2])
-    return _ends(np.exp(value - t * se)) if np.abs(t).max() < _FAR else None
-
-
-def _studentised(shift: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Shift over its standard error; a resample that drew equal scores alone has none, and lies far out."""
-    return np.divide(shift, error, out=np.sign(shift) * _FAR**2, where=error > 0)
 
 
 def _ends(ends: np.ndarray) -> list[float] | None:

@@ -1,6 +1,7 @@
 """A comparison of methods -> figures as inline SVG, by the rules of `figures`.
 
-A method keeps its marker in every figure, so that a grey print can be read too.
+A method keeps its marker in every figure, so that a grey print can be read too; in the plane of more methods than
+markers it has a number instead.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,38 +18,50 @@ from kneefair_jax.report.wording import DASH, listing, number
 _WIDTH = 7.6
 _MARKERS = "osD^vP<X>phd8H"
 _STROKES = ("-", "--", "-.", ":")
+_MANY = 12  # methods that markers alone still tell apart
 
 
 class _Look:
-    """Marker, stroke and colour of each method, and the label that the legend gives it."""
+    """Marker or number, stroke and colour of each method, and the label that the legend gives it."""
 
-    def __init__(self, study: Mapping[str, Any]):
+    def __init__(self, study: Mapping[str, Any], *, numbered: bool = False):
         found = study["comparison"]
         self.study, self.baseline, self.oracle = study, found["baseline"], found["oracle"]
         others = [name for name in found["methods"] if name not in (self.baseline, self.oracle)]
         self.marker = {name: _MARKERS[1:][i % len(_MARKERS[1:])] for i, name in enumerate(others)}
         self.stroke = {name: _STROKES[i % len(_STROKES)] for i, name in enumerate(others)}
+        self.number = {name: i for i, name in enumerate(found["methods"], 1)} if numbered else {}
 
     def of(self, name: str, *, filled: bool = True) -> dict[str, Any]:
         """Keyword arguments of a plot."""
         colour = {self.baseline: svg.ALERT, self.oracle: svg.MUTED}.get(name, svg.ACCENT)
-        marker = {self.baseline: "o", self.oracle: "*"}.get(name) or self.marker[name]
+        marker = {self.baseline: "o", self.oracle: "*"}.get(name) or (
+            "o" if self.number else self.marker[name]
+        )
         return {
             "marker": marker,
             "color": colour,
             "linestyle": self.stroke.get(name, "-"),
             "linewidth": 1.1,
-            "markersize": 8 if marker == "*" else 6,
+            "markersize": (8 if marker == "*" else 6) - (2 if self.number else 0),
             "markerfacecolor": colour if filled else svg.PAPER,
         }
+
+    def named(self, name: str) -> str:
+        """The method's label, after its number where there is one."""
+        return f"{self.number[name]} {label(self.study, name)}" if self.number else label(self.study, name)
 
     def legend(self, figure: Figure, names: Sequence[str], **style: Any) -> None:
         """Below the panels, in the order of the table."""
         handles = [
-            figure.axes[0].plot([], [], label=label(self.study, name), **self.of(name) | style)[0]
-            for name in names
+            figure.axes[0].plot([], [], label=self.named(name), **self.of(name) | style)[0] for name in names
         ]
         figure.legend(handles=handles, loc="outside lower left", ncols=4, labelcolor=svg.INK)
+
+
+def numbered(study: Mapping[str, Any]) -> bool:
+    """Whether the plane has too many methods for markers alone."""
+    return len(study["comparison"]["methods"]) > _MANY
 
 
 def plane(study: Mapping[str, Any], name: str) -> str:
@@ -61,15 +74,20 @@ def plane(study: Mapping[str, Any], name: str) -> str:
     Returns:
         An `<svg>`: whiskers are intervals over seeds, filled markers lie on the Pareto front of their panel, a star
         is the oracle. The gap's axis points down, so that up and right is better in both panels, as far as 0.
+        Numbered points fill the panel, and long whiskers run out of it.
     """
-    look, methods = _Look(study), study["comparison"]["methods"]
+    look, methods = _Look(study, numbered=numbered(study)), study["comparison"]["methods"]
     shown = [m for m in methods if methods[m]["pair"]["value"] is not None]
+    # Numbers of neighbours stand on different sides of their points.
+    sides = sorted(shown, key=lambda m: methods[m]["mean"]["value"])
     fronts = []
     with svg.style():
-        figure = Figure(figsize=(_WIDTH, 3.4 + 0.2 * ((len(shown) + 3) // 4)), layout="constrained")
+        # Numbers need room: the panels one above the other, as wide as the page.
+        rows, height = ((2, 1), 7.6) if look.number else ((1, 2), 3.4)
+        figure = Figure(figsize=(_WIDTH, height + 0.2 * ((len(shown) + 3) // 4)), layout="constrained")
         best, worst = pair(study)
         panels = {"worst": "Worst group's mean", "gap": f"Gap: {best} minus {worst}"}
-        for axes, (side, title) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        for axes, (side, title) in zip(figure.subplots(*rows), panels.items(), strict=True):
             key = "pair" if side == "gap" else side
             front = [m for m in shown if (methods[m]["front"] or {}).get(side)]
             front.sort(key=lambda m: methods[m]["mean"]["value"])
@@ -82,7 +100,11 @@ def plane(study: Mapping[str, Any], name: str) -> str:
                     methods[m]["mean"],
                     methods[m][key],
                     look.of(m, filled=m in front or m == look.oracle),
+                    look.number.get(m),
+                    sides.index(m),
                 )
+            if look.number:
+                _fit(axes, [(methods[m]["mean"]["value"], methods[m][key]["value"]) for m in shown])
             _axes(axes, title, "mean Dice over all patients")
             if side == "gap":
                 if axes.get_ylim()[0] < 0:
@@ -95,13 +117,43 @@ def plane(study: Mapping[str, Any], name: str) -> str:
         return svg.text(figure, name, alt + (" ".join(fronts) or DASH))
 
 
-def _point(axes: Axes, x: Mapping[str, Any], y: Mapping[str, Any], look: Mapping[str, Any]) -> None:
-    whisker = {"color": look["color"], "linewidth": 1.0, "alpha": 0.7, "solid_capstyle": "butt"}
+def _point(
+    axes: Axes,
+    x: Mapping[str, Any],
+    y: Mapping[str, Any],
+    look: Mapping[str, Any],
+    number: int | None,
+    side: int,
+) -> None:
+    alpha = 0.7 if number is None else 0.25
+    whisker = {"color": look["color"], "linewidth": 1.0, "alpha": alpha, "solid_capstyle": "butt"}
     if x["seeds"]:
         axes.plot(x["seeds"], (y["value"], y["value"]), **whisker)
     if y["seeds"]:
         axes.plot((x["value"], x["value"]), y["seeds"], **whisker)
     axes.plot(x["value"], y["value"], zorder=3, **look)
+    if number is not None:
+        at = (x["value"], y["value"])
+        across, up = ((4, 3), (-4, -3), (-4, 3), (4, -3))[side % 4]
+        axes.annotate(
+            str(number),
+            at,
+            (across, up),
+            textcoords="offset points",
+            ha="left" if across > 0 else "right",
+            va="bottom" if up > 0 else "top",
+            color=look["color"],
+            fontsize=8,
+            zorder=2.5,  # over whiskers, under points
+            bbox={"boxstyle": "square,pad=0", "facecolor": svg.PAPER, "edgecolor": "none"},
+        )
+
+
+def _fit(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """Limits that hold the points, not the ends of all whiskers."""
+    for axis, values in zip("xy", zip(*points, strict=True), strict=True):
+        margin = 0.08 * (max(values) - min(values)) or 0.01
+        axes.set(**{f"{axis}lim": (min(values) - margin, max(values) + margin)})
 
 
 def _axes(axes: Axes, title: str, xlabel: str) -> None:
@@ -114,7 +166,7 @@ def _axes(axes: Axes, title: str, xlabel: str) -> None:
 
 
 def sweep(study: Mapping[str, Any], name: str) -> str:
-    """The gap by what is swept, a line a method with intervals over seeds.
+    """The signed gap of the comparison's pair by what is swept, a line a method with intervals over seeds.
 
     Args:
         study: see `study_page.write`; its `sweep` is not None.
@@ -141,10 +193,11 @@ def sweep(study: Mapping[str, Any], name: str) -> str:
             ends.append(
                 f"{label(study, m)} from {number(line[0][1]['value'])} to {number(line[-1][1]['value'])}"
             )
-        _axes(axes, "Gap", swept["label"])
+        title = "Gap: {} minus {}".format(*pair(study)) if study["comparison"]["pair"] else "Gap"
+        _axes(axes, title, swept["label"])
         axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
         look.legend(figure, shown)
-        return svg.text(figure, name, f"Gap by {swept['label']}: {', '.join(ends) or DASH}.")
+        return svg.text(figure, name, f"{title} by {swept['label']}: {', '.join(ends) or DASH}.")
 
 
 def gap(point: Mapping[str, Any], method: str) -> Mapping[str, Any] | None:

@@ -24,15 +24,21 @@ def write(directory: Path, study: Mapping[str, Any]) -> Path:
             {"title": str, "description": str,    # what is studied, one line and one paragraph; "" for none
              "attribute": "race",                 # columns of the groups, joined by commas
              "conditions": {term: value},         # what all runs share: cohort, patients by split, steps, network
-             "methods": {name: {"label": str, "changes": {config field: [the baseline's, this method's]}}},
+             "methods": {name: {"label": str, "changes": {config field: [the baseline's, this method's]},
+                                "steps": int,          # of the optimiser in one run, all stages and models; optional
+                                "seconds": float}},    # of training one run; optional
              "comparison": {...},                 # of `fairness.comparison.compare`, by the rule below
              "rule": "overall",                   # which chose the checkpoints that are compared
              "rules": {rule: comparison},         # the same runs by every rule; {} for none
              "sweep": {"field": config field, "label": str, "points": [{"share": float, "comparison": {...}}]} or None,
+                                                   # all points with the pair of the comparison
+             "diverged": {method: [directory]},    # left out, since these runs diverged; optional
+             "notes": [str],                       # sentences on how runs differ, such as devices; optional
              "runs": {"seeds": [int], "seconds": float, "device", "versions": {package: version}, "commit",
                       "command", "config": {...}}}  # the baseline's config; None for what is unknown
 
-            Every method of the comparison has an entry in `methods`; the baseline's changes are empty.
+            Every method of the comparison has an entry in `methods`; the baseline's changes are empty. What diverged
+            is in no comparison, and may have an entry.
 
     Returns:
         The page's path.
@@ -61,11 +67,13 @@ def page(study: Mapping[str, Any]) -> str:
         labels={name: study_wording.label(study, name) for name in found["methods"]},
         opening=unbroken(study_wording.opening(study)),
         sentences={name: unbroken(study_wording.sentence(study, name)) for name in compared},
+        diverged=[unbroken(text) for text in study_wording.diverged(study)],
         rules=study_wording.rules(study),
         smallest={rule: study_wording.smallest_gap(part) for rule, part in study["rules"].items()},
         # Safe to insert as they are: matplotlib and `svg.text` escape every name in them.
         figures={name: Markup(figure) for name, figure in drawn.items()},
         swept=study_figures.gap,
+        numbered=study_figures.numbered(study),
         readable=lambda name: wording.group(name, study["attribute"].split(",")),
         config=json.dumps(study["runs"].get("config"), indent=2, sort_keys=True, ensure_ascii=False),
     )

@@ -70,7 +70,8 @@ def _repairable(study: Mapping[str, Any], baseline: str) -> str:
     oracle = label(study, study["comparison"]["oracle"])
     size = f"{number(repairable['value'])}{_ends(repairable['seeds'])}"
     if repairable["significant"]:
-        return f"The {oracle} shows that training can repair {size} of it; the rest is intrinsic."
+        text = f"The {oracle} shows that training can repair {size} of it; the rest is intrinsic"
+        return text + _perhaps(repairable["patients"]) + "."
     if repairable["seeds"] is None:
         return f"By the {oracle}, {size} of it is repairable; one seed cannot tell that from none."
     return f"There is nothing to repair that these seeds could tell from none: {baseline} minus {oracle} is {size}."
@@ -91,6 +92,12 @@ def _verdicts(study: Mapping[str, Any], compared: Sequence[str]) -> list[str]:
         sentences.append(f"The difference falls with {listing(less)}.")
     if more:
         sentences.append(f"It grows with {listing(more)}.")
+    if unsure := [
+        label(study, n)
+        for n, c in changes.items()
+        if _tested(c) and c["patients"] and not _told(c["patients"])
+    ]:
+        sentences.append(f"With {listing(unsure)}, other patients may show none of it.")
     if same:
         seeds = amount(study["comparison"]["seeds"], "seed")
         who = (
@@ -122,6 +129,9 @@ def sentence(study: Mapping[str, Any], name: str) -> str:
     closed = method["closed"]
     if closed and closed["value"] is not None:
         text += f"; it closes {_closed(closed)}"
+        over = (method["change"]["gap"]["patients"], found["repairable"]["patients"])
+        if any(ends and not _told(ends) for ends in over):
+            text += "; other patients may show none"
     return text + "."
 
 
@@ -138,15 +148,19 @@ def _gap(study: Mapping[str, Any], method: Mapping[str, Any]) -> str:
         text = f"moves the gap by {_size(change)} and turns it round: {worst} is ahead by {number(-now['value'])}"
     else:
         text = f"{'narrows' if value < 0 else 'widens'} the gap by {_size(change)}"
-    text += f" ({p_value(change['p_holm'])}"
-    over = change["patients"]
-    if over and not _told(over):
-        text += f"; over patients {signed(over[0])} to {signed(over[1])}, so other patients may show none"
-    return text + ")"
+    return f"{text} ({p_value(change['p_holm'])}{_perhaps(change['patients'])})"
 
 
 def _moved(change: Mapping[str, Any], what: str) -> str:
-    return f"{'lifts' if change['value'] > 0 else 'lowers'} {what} by {_size(change)} ({p_value(change['p_holm'])})"
+    verb = "lifts" if change["value"] > 0 else "lowers"
+    return f"{verb} {what} by {_size(change)} ({p_value(change['p_holm'])}{_perhaps(change['patients'])})"
+
+
+def _perhaps(over: Sequence[float] | None) -> str:
+    """What qualifies a claim about these patients, where their interval reaches 0."""
+    if over is None or _told(over):
+        return ""
+    return f"; over patients {signed(over[0])} to {signed(over[1])}, so other patients may show none"
 
 
 def _untold(change: Mapping[str, Any]) -> str:
@@ -177,9 +191,18 @@ def rules(study: Mapping[str, Any]) -> str:
     if not named:
         return ""
     if len(set(named.values())) == 1:
-        return f"By every rule {label(study, next(iter(named.values())))} has the smallest gap."
+        winner = label(study, next(iter(named.values())))
+        return f"By every rule {winner} has the smallest gap, by point estimates."
     each = [f"{label(study, winner)} by {rule.replace('_', ' ')}" for rule, winner in named.items()]
-    return f"The rule changes which method has the smallest gap: {listing(each)}."
+    return f"The rule changes which method has the smallest gap by point estimates: {listing(each)}."
+
+
+def diverged(study: Mapping[str, Any]) -> list[str]:
+    """A sentence for each method that is left out since a run of it diverged."""
+    return [
+        f"{label(study, name)} is left out, since {amount(len(directories), 'run')} diverged ({listing(directories)})."
+        for name, directories in (study.get("diverged") or {}).items()
+    ]
 
 
 def smallest_gap(found: Mapping[str, Any]) -> str | None:

@@ -59,7 +59,7 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "comparison": by_rule[config.select],
         "rule": config.select,
         "rules": by_rule,
-        "sweep": _sweep(config, workdir, diverged),
+        "sweep": _sweep(config, workdir, diverged, by_rule[config.select]["pair"]),
         "runs": {
             "seeds": list(study.seeds),
             "count": len(every),
@@ -136,7 +136,11 @@ def _notes(workdir: Path, every: Sequence[Trial]) -> list[str]:
 
 
 def _compared(
-    config: ConfigDict, workdir: Path, runs: Mapping[str, Sequence[Trial]], rule: str
+    config: ConfigDict,
+    workdir: Path,
+    runs: Mapping[str, Sequence[Trial]],
+    rule: str,
+    pair: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """`compare` on the test cases by the checkpoints that a rule selects."""
     tables: dict[str, list[pd.DataFrame]] = {}
@@ -152,14 +156,23 @@ def _compared(
         baseline=BASELINE,
         oracle=ORACLE if ORACLE in runs else None,
         hd95=stacked(tables, attributes, "hd95_mm").scores,
+        pair=(pair["best"], pair["worst"]) if pair else None,
         min_group_patients=config.report.min_group_patients,
         draws=config.study.bootstrap_draws,
         seed=config.seed,
     )
 
 
-def _sweep(config: ConfigDict, workdir: Path, diverged: Mapping[str, Sequence[str]]) -> dict[str, Any] | None:
-    """The comparison at each strength of `representation`, by the rare group's share of the training patients."""
+def _sweep(
+    config: ConfigDict,
+    workdir: Path,
+    diverged: Mapping[str, Sequence[str]],
+    pair: Mapping[str, str] | None,
+) -> dict[str, Any] | None:
+    """The comparison at each strength of `representation`, by the rare group's share of the training patients.
+
+    The pair is the main comparison's at every point, so that a point where the baseline's order turns is negative.
+    """
     study = config.study
     if not study.sweep:
         return None
@@ -180,7 +193,7 @@ def _sweep(config: ConfigDict, workdir: Path, diverged: Mapping[str, Sequence[st
         counts = pd.read_csv(workdir / runs[BASELINE][0].directory / "cohort.csv")
         patients = counts[counts["split"] == "train"].set_index("group")["patients"]
         share = float(patients[rare] / patients["all"])
-        points.append({"share": share, "comparison": _compared(config, workdir, runs, config.select)})
+        points.append({"share": share, "comparison": _compared(config, workdir, runs, config.select, pair)})
     points.sort(key=itemgetter("share"))
     return {
         "field": f"{rare}: {SWITCH}",

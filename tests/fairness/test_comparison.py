@@ -126,9 +126,12 @@ def test_one_seed_has_points_and_patients_alone():
 def test_identical_methods_do_not_differ():
     scores, index = study()
     result = compare(scores | {"equal_share": scores["erm"].copy()}, index)
-    for change in result["methods"]["equal_share"]["change"].values():
+    changes = result["methods"]["equal_share"]["change"]
+    assert changes.pop("hd95")["value"] is None
+    for key, change in changes.items():
         assert change["value"] == 0 and change["p"] == change["p_holm"] == 1
-        assert change["seeds"] == change["patients"] == [0, 0]
+        assert change["seeds"] == [0, 0]
+        assert change["patients"] == (None if key in ("ser", "es") else [0, 0])
     assert result["methods"]["equal_share"]["closed"]["value"] == 0
 
 
@@ -183,13 +186,87 @@ def test_a_distance_is_reported_by_its_mean():
     scores, index = study()
     distances = {name: 1 + 10 * (1 - values) for name, values in scores.items() if name != "oracle"}
     distances["erm"][0, 7] = np.nan
-    methods = compare(scores, index, hd95=distances)["methods"]
-    kept = np.delete(distances["reweighted"], 7, axis=1)
+    methods = compare(scores, index, hd95=distances, draws=4000)["methods"]
+    keep = np.arange(len(index)) != 7
+    kept = distances["reweighted"][:, keep]
     found = methods["reweighted"]["hd95"]
     assert found["value"] == pytest.approx(kept.mean())
-    expected = stats.t.interval(0.95, len(index) - 2, kept.mean(), stats.sem(kept.mean(0)))
-    assert found["patients"] == pytest.approx(list(expected), rel=0.02)
-    assert methods["oracle"]["hd95"]["value"] is None
+    # Within group, as for Dice: what lies between the groups is none of the mean's error.
+    variances = [kept.mean(0)[index[keep] == g].var() * (index[keep] == g).sum() for g in (0, 1)]
+    half = stats.t.ppf(0.975, 14) * np.sqrt(15 / 14 * sum(variances)) / keep.sum()
+    assert found["patients"] == pytest.approx([kept.mean() - half, kept.mean() + half], abs=0.08 * half)
+    assert methods["oracle"]["hd95"]["value"] is None and methods["oracle"]["change"]["hd95"]["value"] is None
+
+
+def test_every_column_has_a_paired_change():
+    scores, index = study()
+    distances = {name: 1 + 10 * (1 - values) for name, values in scores.items()}
+    distances["reweighted"][1, 3] = np.nan
+    methods = compare(scores, index, hd95=distances, draws=1000)["methods"]
+    keep = np.arange(len(index)) != 3
+    change = methods["equal_share"]["change"]
+    by_hand = {
+        "hd95": distances["equal_share"][:, keep].mean(1) - distances["erm"][:, keep].mean(1),
+        **{
+            key: np.subtract(methods["equal_share"][key]["per_seed"], methods["erm"][key]["per_seed"])
+            for key in ("ser", "es")
+        },
+    }
+    for key, differences in by_hand.items():
+        assert change[key]["per_seed"] == pytest.approx(differences)
+        raw = stats.ttest_1samp(differences, 0)
+        assert change[key]["p"] == pytest.approx(raw.pvalue) and change[key]["p_holm"] >= change[key]["p"]
+        assert change[key]["seeds"] == pytest.approx(list(raw.confidence_interval()))
+    low, high = change["hd95"]["patients"]
+    alone = methods["equal_share"]["hd95"]["patients"]
+    assert low <= change["hd95"]["value"] <= high
+    assert high - low < 0.3 * (alone[1] - alone[0])  # paired by patient
+
+
+def test_a_distance_is_resampled_with_the_scores():
+    """The trap: a bootstrap of its own. A distance that is a score has the score's interval."""
+    scores, index = study()
+    methods = compare(scores, index, hd95=scores)["methods"]
+    for entry in methods.values():
+        assert entry["hd95"]["patients"] == pytest.approx(entry["mean"]["patients"], abs=1e-12)
+
+
+def test_a_given_pair_is_kept():
+    """The trap: every point of a sweep that picks the pair by its own baseline."""
+    sizes = {"A": 40, "B": 20, "C": 15}
+    scores, index = study({"erm": 0.05, "group_dro": -0.02}, sizes=sizes)
+    own = compare(scores, index, tuple(sizes), oracle=None)
+    assert own["pair"]["worst"] == "C"
+    found = compare(scores, index, tuple(sizes), oracle=None, pair=("C", "A"))
+    assert found["pair"] == {"best": "C", "worst": "A"}
+    expected = scores["erm"][:, index == 2].mean(1) - scores["erm"][:, index == 0].mean(1)
+    erm = found["methods"]["erm"]
+    assert erm["pair"]["per_seed"] == pytest.approx(expected) and erm["pair"]["value"] < 0
+    assert erm["pair"]["patients"][1] < 0
+    assert erm["worst"]["per_seed"] == pytest.approx(own["methods"]["erm"]["worst"]["per_seed"])
+    assert found["methods"]["group_dro"]["change"]["gap"]["value"] == pytest.approx(0.07, abs=5e-3)
+    with pytest.raises(InputError, match="the pair's group D is none of A, B, C"):
+        compare(scores, index, tuple(sizes), oracle=None, pair=("A", "D"))
+    with pytest.raises(InputError, match="the pair's group C has fewer than 18 patients"):
+        compare(scores, index, tuple(sizes), oracle=None, pair=("A", "C"), min_group_patients=18)
+
+
+def test_values_lie_in_their_intervals_where_the_order_of_groups_turns_by_seed():
+    """The trap: an interval of the statistic of the seeds' average, beside the average of the statistic."""
+    rng = np.random.default_rng(0)
+    for groups in (2, 3):
+        index = np.repeat(np.arange(groups), 40)
+        turns = np.where((index + np.arange(groups)[:, None]) % groups == 0, -0.05, 0.05)
+        scores = {"erm": 0.85 + turns + rng.normal(0, 0.01, len(index))}
+        scores["other"] = scores["erm"] + 0.02 + rng.normal(0, 0.001, scores["erm"].shape)
+        for name, entry in compare(scores, index, "ABC"[:groups], oracle=None)["methods"].items():
+            for over in [entry[key] for key in ("mean", "worst", "gap", "pair", "ser", "es")]:
+                assert over["patients"][0] <= over["value"] <= over["patients"][1]
+            low, high = entry["worst"]["patients"]
+            assert high < 0.84 + 0.02 * (name == "other") and high - low < 0.02
+            if entry["change"]:
+                low, high = entry["change"]["worst"]["patients"]
+                assert low <= entry["change"]["worst"]["value"] <= high and high - low < 0.003
 
 
 def test_pareto_by_hand():

@@ -89,6 +89,26 @@ def test_the_sweep_runs_from_small_to_large(study):
     assert "erm from 0.090 to 0.050" in ET.fromstring(study_figures.sweep(study, "one")).attrib["aria-label"]
 
 
+def test_the_sweep_says_which_way_its_sign_points(study):
+    assert "Gap: race A minus race B" in "".join(ET.fromstring(study_figures.sweep(study, "one")).itertext())
+
+
+def test_more_methods_than_markers_are_numbered(study):
+    """The trap: a marker that two methods share."""
+    assert "erm" in labels(study) and "1" not in labels(study)
+    methods = study["comparison"]["methods"]
+    methods |= {f"m{i}": method(0.9 + 0.001 * i, 0.9, 0.03, (False, False)) for i in range(10)}
+    texts = labels(study)
+    for i, name in enumerate(methods, 1):
+        assert texts.count(str(i)) == 2  # in either panel
+        assert f"{i} {study['methods'].get(name, {}).get('label', name)}" in texts
+
+
+def labels(study):
+    root = ET.fromstring(study_figures.plane(study, "one"))
+    return [element.text for element in root.iter() if element.tag.endswith("text")]
+
+
 def test_a_gap_turned_round_shows_where_zero_is(study):
     zero = re.compile(r"stroke: var\(--muted[^\"]*stroke-width: 0\.8\b")
     assert not zero.search(study_figures.plane(study, "one"))

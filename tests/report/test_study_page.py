@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kneefair_jax.fairness.comparison import compare
-from kneefair_jax.report import study_page, wording
+from kneefair_jax.report import study_page, study_wording, wording
 
 METHODS = {  # gap of B, cost of A
     "erm": (0.058, 0.0),
@@ -138,8 +138,11 @@ def test_every_number_of_the_comparison_is_on_the_page(study):
             assert wording.number(over["value"]) in words
             assert wording.interval(over["seeds"]) in words and wording.interval(over["patients"]) in words
         assert wording.number(method["hd95"]["value"], 2) in words
-        for over in (method["change"] or {}).values():
-            assert wording.interval(over["seeds"]) in words and wording.interval(over["patients"]) in words
+        for key, over in (method["change"] or {}).items():
+            digits = 2 if key == "hd95" else 3
+            assert study_wording.signed(over["value"], digits) in words
+            assert wording.interval(over["seeds"], digits) in words
+            assert wording.interval(over["patients"], digits) in words
         if method["closed"]:
             assert wording.number(100 * method["closed"]["value"], 0) + " %" in words
             assert wording.number(method["closed"]["left"]["value"]) in words
@@ -156,6 +159,35 @@ def test_conditions_and_differences_are_on_the_page(study):
     for text in ("0, 1, 2, 3, 4", "cpu, 2 cores", "85.5 min", "0123abc", "--mode=study", '"steps": 250'):
         assert text in words
     assert re.search(r"reweighted\s+nothing", words)
+
+
+def test_what_the_methods_cost_is_on_the_page(study):
+    _, words = render(study)
+    assert "Steps in all" not in words
+    study["methods"]["erm"] |= {"steps": 300, "seconds": 41.2}
+    study["methods"]["group_dro"] |= {"steps": 1234, "seconds": 987.6}
+    _, words = render(study)
+    assert "Steps in all" in words and "Seconds" in words
+    assert re.search(r"erm 300 41 the baseline", words) and re.search(r"1,234 988 mitigation", words)
+    assert re.search(f"reweighted {wording.DASH} {wording.DASH} nothing", words)
+
+
+def test_what_diverged_and_how_runs_differ_is_on_the_page(study):
+    assert "diverged" not in render(study)[1]
+    study["diverged"] = {"jtt": ["runs/jtt/seed_11"]}
+    study["notes"] = ["3 runs were made on another device."]
+    _, words = render(study)
+    assert "jtt is left out, since 1 run diverged (runs/jtt/seed_11)." in words
+    assert "3 runs were made on another device." in words
+    first = words.index("What each method does"), words.index("jtt is left"), words.index("Results by")
+    last = words.index("How this was measured"), words.index("on another device")
+    assert sorted([*first, *last]) == [*first, *last]
+
+
+def test_winners_and_the_sweep_s_sign_say_what_they_are(study):
+    _, words = render(study)
+    assert "by point estimates: nothing here tests it against the next" in words
+    assert "At every point it is that of race A minus race B" in words
 
 
 def test_the_page_without_oracle_sweep_rules_distances_and_runs(study):
@@ -183,7 +215,9 @@ def test_one_seed_and_one_group_are_still_a_page(study):
 def test_three_groups_say_what_the_pair_is(study):
     study["comparison"] = comparison(sizes=SIZES | {"race=C": 25})
     _, words = render(study)
-    assert "a pair chosen for that flatters" in words and "simultaneous over all pairs" in words
+    assert (
+        "a pair chosen for that flatters" in words and "(max |t|) of all pairs of groups, all groups" in words
+    )
 
 
 def test_names_from_files_are_escaped(study):

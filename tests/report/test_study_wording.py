@@ -110,6 +110,33 @@ def test_other_patients_may_show_none(study):
     assert "(p = 0.003; over patients \N{MINUS SIGN}0.050 to +0.010, so other patients may show none)" in text
 
 
+def test_every_claim_is_qualified_by_patients(study):
+    """The trap: a claim about the worst group or the mean, or in the opening, that says nothing of other patients."""
+    change = study["comparison"]["methods"]["dro"]["change"]
+    for key in ("worst", "mean"):
+        change[key]["patients"] = [-0.03, 0.05]
+    clause = "; over patients \N{MINUS SIGN}0.030 to +0.050, so other patients may show none)"
+    text = study_wording.sentence(study, "dro")
+    assert f"lifts the worst group's mean by 0.018 [0.016, 0.020] (p < 0.001{clause}" in text
+    assert f"lowers the overall mean by 0.004 [0.002, 0.006] (p = 0.040{clause}" in text
+    assert "may show none" not in study_wording.opening(study)
+    change["gap"]["patients"] = [-0.05, 0.01]
+    assert study_wording.opening(study).endswith(
+        "The difference falls with group DRO. With group DRO, other patients may show none of it."
+    )
+    change["gap"]["patients"] = None
+    assert "may show none" not in study_wording.opening(study)
+
+
+def test_methods_that_diverged_are_named(study):
+    assert study_wording.diverged(study) == []
+    study["diverged"] = {"dro": ["runs/dro/seed_1", "runs/dro/seed_2"], "jtt": ["runs/jtt/seed_1"]}
+    assert study_wording.diverged(study) == [
+        "group DRO is left out, since 2 runs diverged (runs/dro/seed_1 and runs/dro/seed_2).",
+        "jtt is left out, since 1 run diverged (runs/jtt/seed_1).",
+    ]
+
+
 def test_narrower_means_nothing_where_the_baseline_s_gap_may_be_none(study):
     study["comparison"]["methods"]["erm"]["pair"]["patients"] = [-0.01, 0.02]
     text = study_wording.sentence(study, "dro")
@@ -133,7 +160,14 @@ def test_narrower_means_nothing_where_the_baseline_s_gap_may_be_none(study):
     ],
 )
 def test_the_share_that_is_closed(study, closed, expected):
+    study["comparison"]["repairable"] = over(0.04)
     assert with_dro(study, closed=closed).endswith(expected)
+    study["comparison"]["repairable"] = over(0.04, patients=[-0.01, 0.09])
+    assert with_dro(study, closed=closed).endswith(f"{expected[:-1]}; other patients may show none.")
+    study["comparison"]["repairable"] = over(0.04)
+    change = method(0.03, [(-0.02, 0.003)] * 3)["change"]
+    change["gap"]["patients"] = [-0.05, 0.01]
+    assert with_dro(study, closed=closed, change=change).endswith("; other patients may show none.")
 
 
 def test_one_seed_and_one_group(study):
@@ -172,6 +206,11 @@ def test_what_can_be_repaired(study):
     assert (
         "The oracle shows that training can repair 0.040 [0.038, 0.042] of it; the rest is intrinsic." in text
     )
+    study["comparison"]["repairable"] |= {"patients": [-0.01, 0.09]}
+    assert (
+        "the rest is intrinsic; over patients \N{MINUS SIGN}0.010 to +0.090, so other patients may show none."
+        in study_wording.opening(study)
+    )
     study["comparison"]["repairable"] |= {"significant": False}
     assert "There is nothing to repair that these seeds could tell from none" in study_wording.opening(study)
 
@@ -179,8 +218,9 @@ def test_what_can_be_repaired(study):
 def test_the_rule_may_change_the_winner(study):
     one, other = copy.deepcopy(study["comparison"]), copy.deepcopy(study["comparison"])
     study["rules"] = {"overall": one, "worst_group": other}
-    assert study_wording.rules(study) == "By every rule group DRO has the smallest gap."
+    assert study_wording.rules(study) == "By every rule group DRO has the smallest gap, by point estimates."
     other["methods"]["dro"]["gap"]["value"] = -0.06
     assert study_wording.rules(study) == (
-        "The rule changes which method has the smallest gap: group DRO by overall and erm by worst group."
+        "The rule changes which method has the smallest gap by point estimates: group DRO by overall and erm by worst "
+        "group."
     )

@@ -187,4 +187,16 @@ def test_the_numbers_follow_from_the_tables(calls, tmp_path):
     np.testing.assert_allclose(shares, [2 / 22, 5 / 25, 1 / 2])  # of 20 of A and what is left of 20 of B
     assert study["runs"]["count"] == len(trials(config))
     assert study["runs"]["seconds"] == 2.0 * len(trials(config))
-    assert study["methods"]["erm"]["steps"] == 300 and study["runs"]["seconds"] == 2.0 * len(trials(config))
+    assert study["methods"]["erm"]["steps"] == 300
+
+
+def test_every_point_of_the_sweep_has_the_comparison_s_pair(calls, tmp_path, monkeypatch):
+    """The trap: where the baseline's order turns, a gap that is positive again, of the other sign."""
+    monkeypatch.setattr(made_up, "GAPS", made_up.GAPS | {"oracle": -0.02})
+    config = made_up.config()
+    run_study(config, tmp_path)
+    study = json.loads((tmp_path / "report" / "study.json").read_text())
+    points = [point["comparison"] for point in study["sweep"]["points"]]
+    assert [point["pair"] for point in points] == [{"best": "race=A", "worst": "race=B"}] * 3
+    even = points[-1]["methods"]["erm"]["pair"]
+    assert even["value"] == pytest.approx(-0.03, abs=2e-3) and even["patients"][1] < 0
