@@ -74,10 +74,10 @@ def compare(
         `worst` is the lowest group mean, and its change that of the lowest, whichever groups are lowest; the change
         of `gap` is the pair's. Changes of `ser` and `es` have no interval over patients (`over_patients.intervals`).
         `p` is two-sided, by the paired t-test over seeds; that of `half` one-sided, of whether the method closes more
-        than half of the repairable gap. `p_holm` corrects over the methods, for each statistic by itself; the
-        oracle's is None. `left` is the method's pair minus the oracle's. `front`: no other method is better in one
-        and as good in the other of the overall mean and the worst group mean (or the pair's distance from 0), by
-        point estimates.
+        than half of the repairable gap. `p_holm` of a change corrects over all methods and statistics together, that
+        of `half` over the methods; the oracle's is None. `left` is the method's pair minus the oracle's. `front`: no
+        other method is better in one and as good in the other of the overall mean and the worst group mean (or the
+        pair's distance from 0), by point estimates.
 
     Raises:
         InputError: the baseline or the oracle is not among the methods, no patient has a score in all runs, or a
@@ -201,13 +201,15 @@ def _distances(
 
 
 def _test_changes(methods: dict[str, dict[str, Any]], compared: list[str], oracle: str | None) -> None:
-    """Adds p values to the changes."""
-    for key in CHANGES:
-        tested = [*compared, oracle] if oracle else compared
-        raw = {name: _test(methods[name]["change"][key]["per_seed"]) for name in tested}
-        corrected = over_seeds.holm({name: raw[name] for name in compared})
-        for name in tested:
-            methods[name]["change"][key] |= {"p": raw[name], "p_holm": corrected.get(name)}
+    """Adds p values to the changes; all of them, methods and statistics, are one family."""
+    raw = {
+        (name, key): _test(methods[name]["change"][key]["per_seed"])
+        for name in ([*compared, oracle] if oracle else compared)
+        for key in CHANGES
+    }
+    corrected = over_seeds.holm({test: p for test, p in raw.items() if test[0] != oracle})
+    for (name, key), p in raw.items():
+        methods[name]["change"][key] |= {"p": p, "p_holm": corrected.get((name, key))}
 
 
 def _test(per_seed: list[float] | None, *, greater: bool = False) -> float | None:

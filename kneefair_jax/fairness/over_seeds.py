@@ -5,6 +5,7 @@ training again and testing on the same patients.
 """
 
 from collections.abc import Mapping
+from operator import itemgetter
 
 import numpy as np
 from scipy import stats
@@ -43,7 +44,7 @@ def p_value(differences: np.ndarray, *, greater: bool = False) -> float | None:
     return float(tail if greater else 2 * tail)
 
 
-def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
+def holm[Name](p_values: Mapping[Name, float | None]) -> dict[Name, float | None]:
     """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979) over the tests that were made.
 
     The k-th smallest of m is multiplied by m - k + 1, and none falls below the one before it:
@@ -51,8 +52,8 @@ def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
         >>> holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": None})
         {'a': 0.03, 'b': 0.06, 'c': 0.06, 'd': None}
     """
-    made = sorted((p, name) for name, p in p_values.items() if p is not None)
-    corrected: dict[str, float | None] = dict.fromkeys(p_values)
+    made = sorted(((p, name) for name, p in p_values.items() if p is not None), key=itemgetter(0))
+    corrected: dict[Name, float | None] = dict.fromkeys(p_values)
     floor = 0.0
     for k, (p, name) in enumerate(made):
         floor = corrected[name] = min(1.0, max(floor, p * (len(made) - k)))
