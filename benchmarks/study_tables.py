@@ -79,7 +79,10 @@ def _row(name: str, entry: Mapping[str, Any]) -> str:
 
 
 def _number(value: float | None, sign: bool = False) -> str:
-    return "" if value is None else f"{value:+.3f}" if sign else f"{value:.3f}"
+    if value is None:
+        return ""
+    rounded = round(value, 3) + 0.0  # no minus before a zero
+    return f"{rounded:+.3f}" if sign and rounded else f"{rounded:.3f}"
 
 
 def _ends(ends: list[float] | None, sign: bool = False, percent: bool = False) -> str:

@@ -3,15 +3,13 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kneefair_jax import anatomy, groups, run_folder
+from kneefair_jax import case_table, groups, run_folder
 from kneefair_jax import cohort as cohorts
 from kneefair_jax.data.load import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
@@ -19,7 +17,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.scores import scores
 from kneefair_jax.report import page
 from kneefair_jax.report.overlays import CaseView
-from kneefair_jax.training import hooks, members, scoring, selection, steps
+from kneefair_jax.training import hooks, members, scoring, selection
 from kneefair_jax.training.experiment import Experiment
 
 TABLE = "cases.parquet"
@@ -49,23 +47,25 @@ def evaluate(
     records = members.records(workdir, models)
     chosen = {name: tuple(rule(r)["step"] for r in records) for name, rule in selection.RULES.items()}
     inside = experiment.partition.index
-    step = _case_step(experiment, cohort, cohort)
-    parts = [_Part(cohort, cases, cohort.rows(split), inside, step) for split in ("validation", "test")]
+    step = case_table.case_step(experiment, cohort, cohort)
+    parts = [
+        case_table.Part(cohort, cases, cohort.rows(split), inside, step) for split in ("validation", "test")
+    ]
     if external:
         theirs = groups.indexed(external[0].cases, experiment.partition)
-        step = _case_step(experiment, cohort, external[0])
-        parts.append(_Part(*external, np.arange(len(theirs)), theirs, step))
+        step = case_table.case_step(experiment, cohort, external[0])
+        parts.append(case_table.Part(*external, np.arange(len(theirs)), theirs, step))
     scored: dict[tuple[int, ...], list[dict[str, np.ndarray]]] = {}
     for steps_chosen in sorted(set(chosen.values())):
         variables = members.restore(workdir, models, steps_chosen, experiment.state)
         run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
-        scored[steps_chosen] = [_scored(part, models, variables, run) for part in parts]
+        scored[steps_chosen] = [case_table.score(part, models, variables, run) for part in parts]
         labels = [values.pop("prediction") for values in scored[steps_chosen]]
         if steps_chosen == chosen[config.select]:
             predictions = labels[1]
-    table = _joined(
+    table = case_table.joined(
         [
-            case_table(values, part, rule)
+            case_table.table(values, part, rule)
             for rule, steps_chosen in chosen.items()
             for part, values in zip(parts, scored[steps_chosen], strict=True)
         ],
@@ -98,25 +98,6 @@ def evaluate(
     return _write(config, cohort, cases, table, workdir, report, _curves(workdir, models))
 
 
-class _Part(NamedTuple):
-    """Cases to score: of which cohort, which rows, in which groups, by which step."""
-
-    cohort: Cohort
-    cases: Cases
-    rows: np.ndarray
-    group: np.ndarray
-    step: steps.EvalStep
-
-
-def _scored(
-    part: _Part, models: Sequence[members.Member], variables: Sequence[dict[str, Any]], run: dict[str, Any]
-) -> dict[str, np.ndarray]:
-    """Every score of every case of a part, and its label map."""
-    values = members.over_cases(part.step, models, variables, part.cases, part.rows, group=part.group, **run)
-    structures = len(part.cohort.structures)
-    return values | scoring.surface_distances(values["prediction"], part.cases, part.rows, structures)
-
-
 def _steps(models: Sequence[members.Member], chosen: Sequence[int]) -> int | dict[str, int]:
     """The chosen step, or that of each group's model."""
     if len(models) == 1:
@@ -136,7 +117,9 @@ def _curves(workdir: Path, models: Sequence[members.Member]) -> list[dict[str, A
     ]
 
 
-def _validated(part: _Part, values: dict[str, np.ndarray], experiment: Experiment) -> dict[str, float]:
+def _validated(
+    part: case_table.Part, values: dict[str, np.ndarray], experiment: Experiment
+) -> dict[str, float]:
     """What a selection rule saw of the validation cases: mean Dice, and that of the worst group."""
     here = experiment.partition._replace(index=part.group[part.rows])
     cases = part.cohort.cases.iloc[part.rows]
@@ -161,7 +144,7 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
         InputError: the folds are not those of one cohort.
     """
     tables = [pd.read_parquet(fold / TABLE) for fold in folds]
-    table = _joined([t[t["split"] == "test"] for t in tables], cohort.attributes)
+    table = case_table.joined([t[t["split"] == "test"] for t in tables], cohort.attributes)
     scored = table.loc[table["model"] == config.select, ["case_id", "structure"]]
     if scored.duplicated().any() or set(scored["case_id"]) != set(cohort.cases["case_id"]):
         raise InputError(
@@ -182,53 +165,6 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
         "times": {"train_seconds": sum(fold["run"]["times"]["train_seconds"] for fold in reports)},
     }
     return _write(config, everyone, cases, table, workdir, report, [])
-
-
-def _case_step(experiment: Experiment, cohort: Cohort, scored: Cohort) -> steps.EvalStep:
-    """Scores masks in the scored cohort's own label scheme."""
-    translation = anatomy.translation(cohort.structures, scored.structures)
-    step = steps.make_case_step(experiment.model, len(scored.structures), jnp.asarray(translation))
-    return jax.jit(step)
-
-
-def case_table(values: dict[str, np.ndarray], part: _Part, model: str) -> pd.DataFrame:
-    """What is known of N cases' predictions -> the long per-case table, N x S rows.
-
-    Columns: `case_id, patient_id, split, model, structure, <attributes>, dice, iou, hd95_mm, assd_mm, nsd,
-    true_area_mm2, pred_area_mm2`, all of the working grid; distances, NSD and areas are NaN where the spacing is
-    unknown.
-    """
-    cohort = part.cohort
-    spacing = np.array([part.cases[row]["spacing"] for row in part.rows], float)
-    pixel_mm2 = spacing.prod(1)
-    about = cohort.cases.iloc[part.rows][["case_id", "patient_id", "split", *cohort.attributes]]
-    measured = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
-    frames = []
-    for s, structure in enumerate(cohort.structures):
-        frame = about.assign(
-            model=model,
-            structure=structure,
-            **{score: values[score][:, s].astype(float) for score in measured},
-            true_area_mm2=values["true_pixels"][:, s] * pixel_mm2,
-            pred_area_mm2=values["pred_pixels"][:, s] * pixel_mm2,
-        )
-        frames.append(frame)
-    order = ["case_id", "patient_id", "split", "model", "structure", *cohort.attributes]
-    order += [*measured, "true_area_mm2", "pred_area_mm2"]
-    return pd.concat(frames, ignore_index=True)[order]
-
-
-def _joined(tables: Sequence[pd.DataFrame], attributes: Sequence[str]) -> pd.DataFrame:
-    """Tables below each other; levels keep the order of the first table, with those of later ones after them."""
-    levels = {
-        name: list(dict.fromkeys(level for table in tables for level in table[name].cat.categories))
-        for name in attributes
-    }
-    same = [
-        table.assign(**{name: table[name].cat.set_categories(levels[name]) for name in attributes})
-        for table in tables
-    ]
-    return pd.concat(same, ignore_index=True)
 
 
 def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
