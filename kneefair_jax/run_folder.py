@@ -153,7 +153,12 @@ def command(argv: Sequence[str]) -> str:
         else:
             flag, equals, value = word.rpartition("=")
             kept.append(flag + equals + _cut(value))
-    return shlex.join(["python", Path(kept[0]).name, *kept[1:]])
+    return " ".join(map(_quoted, ["python", Path(kept[0]).name, *kept[1:]]))
+
+
+def _quoted(word: str) -> str:
+    """As a shell takes it; tuples of strings in double quotes, as a person types them."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
 def _cut(value: str) -> str:

@@ -1,4 +1,5 @@
 import json
+import shlex
 import sys
 
 import numpy as np
@@ -87,3 +88,15 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):
         run_folder.check_config(tmp_path / "file", study.config())
+
+
+@pytest.mark.parametrize(
+    "word", ["--config.a=('sex',)", "--config.a=it's $HOME", "--config.title=two words", "plain"]
+)
+def test_a_command_can_be_typed_again(word):
+    command = run_folder.command(["launch.py", word])
+    assert shlex.split(command) == ["python", "launch.py", word]
+
+
+def test_tuples_of_strings_are_quoted_as_a_person_would():
+    assert run_folder.command(["launch.py", "--a=('sex',)"]) == "python launch.py \"--a=('sex',)\""
