@@ -105,7 +105,7 @@ def _verdicts(study: Mapping[str, Any], compared: Sequence[str]) -> list[str]:
             if less or more
             else "No method shows a"
         )
-        sentences.append(f"{who} change that {seeds} could tell from none.")
+        sentences.append(f"{who} change of the difference that {seeds} could tell from none.")
     return sentences
 
 

@@ -40,6 +40,9 @@ class Extras(NamedTuple):
     distillation: float = 0.0
 
 
+NO_EXTRAS = Extras()
+
+
 def make_train_step(
     model: nn.Module,
     loss: Loss,
@@ -49,7 +52,7 @@ def make_train_step(
     augmentation: Augmentation,
     flip_table: jax.Array,
     groups: int,
-    extras: Extras = Extras(),  # noqa: B008
+    extras: Extras = NO_EXTRAS,
     axis_name: str | None = None,
 ) -> TrainStep:
     """One update: augment, forward, per-example losses, group weights, backward, optimiser.

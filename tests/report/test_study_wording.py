@@ -191,10 +191,10 @@ def test_the_opening_sorts_methods_by_what_is_told(study):
     assert "3 mitigations and the baseline, erm, were trained with the same 5 seeds" in text
     assert "tested on the same 120 patients" in text and "better than race B by 0.050 [0.048, 0.052]" in text
     assert "The difference falls with group DRO. It grows with worse." in text
-    assert text.endswith("same shows no change that 5 seeds could tell from none.")
+    assert text.endswith("same shows no change of the difference that 5 seeds could tell from none.")
     del methods["worse"], methods["dro"]
     assert study_wording.opening(study).endswith(
-        "No method shows a change that 5 seeds could tell from none."
+        "No method shows a change of the difference that 5 seeds could tell from none."
     )
 
 
