@@ -14,6 +14,7 @@ from kneefair_jax import cohort as cohorts
 from kneefair_jax.data.load import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
+from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores
 from kneefair_jax.report import page
 from kneefair_jax.report.overlays import CaseView
@@ -178,6 +179,17 @@ def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str
     )
 
 
+def _interactions(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
+    return interactions(
+        table,
+        cohort.structures,
+        cohort.attributes,
+        min_group_patients=config.report.min_group_patients,
+        draws=config.report.bootstrap_draws,
+        seed=config.seed,
+    )
+
+
 def _report(
     config: ConfigDict, cohort: Cohort, cases: Cases, table: pd.DataFrame, environment: dict[str, Any]
 ) -> dict[str, Any]:
@@ -188,6 +200,7 @@ def _report(
     return {
         "schema": 1,
         "scores": _scores(config, cohort, test),
+        "interactions": _interactions(config, cohort, test),
         "cohort": {
             "structures": list(cohort.structures),
             "attributes": list(cohort.attributes),

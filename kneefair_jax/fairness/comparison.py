@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import over_patients, over_seeds
+from kneefair_jax.fairness import multiplicity, over_patients, over_seeds
 
 # What a change is a change of.
 CHANGES = {"mean": "mean", "worst": "worst", "gap": "pair", "ser": "ser", "es": "es", "hd95": "hd95"}
@@ -207,7 +207,7 @@ def _test_changes(methods: dict[str, dict[str, Any]], compared: list[str], oracl
         for name in ([*compared, oracle] if oracle else compared)
         for key in CHANGES
     }
-    corrected = over_seeds.holm({test: p for test, p in raw.items() if test[0] != oracle})
+    corrected = multiplicity.holm({test: p for test, p in raw.items() if test[0] != oracle})
     for (name, key), p in raw.items():
         methods[name]["change"][key] |= {"p": p, "p_holm": corrected.get((name, key))}
 
@@ -270,7 +270,7 @@ def _repair(
                 "p": halves[name],
             },
         }
-    for name, p in over_seeds.holm(halves).items():
+    for name, p in multiplicity.holm(halves).items():
         methods[name]["closed"]["half"]["p_holm"] = p
     return repairable
 

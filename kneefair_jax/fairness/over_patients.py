@@ -163,7 +163,7 @@ def intervals(
     shape = (2, count, seeds, len(sizes))
     every = Means(
         means(scores, sizes).reshape(shape),
-        _squared_errors(scores, sizes).reshape(shape),
+        squared_errors(scores, sizes).reshape(shape),
         drawn[:, :runs].reshape(-1, *shape),
         squared[:, :runs].reshape(-1, *shape),
     )
@@ -220,7 +220,8 @@ def _rows(distances: np.ndarray) -> np.ndarray:
     return np.concatenate([averages, averages - averages[:1], known[None].astype(float)])
 
 
-def _squared_errors(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+def squared_errors(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Squared standard errors of the means of strata: f64[R, P] -> f64[R, K]."""
     parts = np.split(scores, np.cumsum(sizes)[:-1], axis=-1)
     return np.stack([part.var(-1) / max(part.shape[-1] - 1, 1) for part in parts], axis=-1)
 

@@ -4,9 +4,6 @@ A percentile bootstrap of 5 seeds covers 83 % and of 3 seeds 75 %, so there is n
 training again and testing on the same patients.
 """
 
-from collections.abc import Mapping
-from operator import itemgetter
-
 import numpy as np
 from scipy import stats
 
@@ -42,22 +39,6 @@ def p_value(differences: np.ndarray, *, greater: bool = False) -> float | None:
         t = mean / error
     tail = stats.t.sf(t if greater else abs(t), len(differences) - 1)
     return float(tail if greater else 2 * tail)
-
-
-def holm[Name](p_values: Mapping[Name, float | None]) -> dict[Name, float | None]:
-    """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979) over the tests that were made.
-
-    The k-th smallest of m is multiplied by m - k + 1, and none falls below the one before it:
-
-        >>> holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": None})
-        {'a': 0.03, 'b': 0.06, 'c': 0.06, 'd': None}
-    """
-    made = sorted(((p, name) for name, p in p_values.items() if p is not None), key=itemgetter(0))
-    corrected: dict[Name, float | None] = dict.fromkeys(p_values)
-    floor = 0.0
-    for k, (p, name) in enumerate(made):
-        floor = corrected[name] = min(1.0, max(floor, p * (len(made) - k)))
-    return corrected
 
 
 def fieller(

@@ -1,17 +1,16 @@
 """The per-case table -> every fairness number of the report, for the groups of each attribute and each pair."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
-from kneefair_jax.fairness import bootstrap, summaries
-
-SCORES = ("dice", "iou")
-MACRO = "macro"
+from kneefair_jax.fairness import bootstrap, multiplicity, patient_table
+from kneefair_jax.fairness.inference import Settings, describe
+from kneefair_jax.fairness.patient_table import MACRO
 
 
 def scores(
@@ -22,81 +21,85 @@ def scores(
     min_group_patients: int,
     draws: int,
     seed: int,
+    permutations: int | None = None,
+    delta: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """The `scores` of `report.json` for one split and one model.
 
     Args:
-        cases: the long per-case table: `case_id, patient_id, structure`, categorical attribute columns, and one
-            column for each of `SCORES`.
+        cases: the long per-case table: `case_id, patient_id, structure`, categorical attribute columns, and those of
+            `patient_table.SCORES` that were measured, `dice` among them.
         structures: in the order to report them.
         attributes: columns to group by.
         min_group_patients: smaller groups, and the level `missing`, are shown but not ranked.
         draws: bootstrap resamples for each interval.
-        seed: of the bootstrap; the same table and seed give the same numbers.
+        seed: of the bootstrap and the permutations; the same table and seed give the same numbers.
+        permutations: of the attribute over patients; as many as `draws` if absent.
+        delta: score -> the equivalence margin, stated in advance, in the score's unit.
 
     Returns:
-        `{score: {"overall", "groups", "summaries", "structures"}}`: `report.json`, schema 1. Undefined numbers are
-        None, as are the intervals of summaries in this version. A group also says whether it is `ranked`, and if
-        not, why (`unranked`).
+        `{score: {"overall", "groups", "summaries", "structures"}}`: `report.json`, schema 1, with `inference.describe`
+        for each block's groups of one attribute or two. Undefined numbers are None. A group also says whether it is
+        `ranked`, and if not, why (`unranked`). `p_holm` corrects the macro score's tests over all attributes and pairs
+        of attributes, `p_bh` the structures' tests over structures and attributes.
     """
-    # Sorted, so that neither the order of rows nor that of batches changes a resample.
-    rows = cases.drop_duplicates("case_id").set_index("case_id").sort_index()
-    columns = [(score, structure) for score in SCORES for structure in (MACRO, *structures)]
-    values = np.stack([_column(cases, rows.index, *column) for column in columns], axis=1)
-    patients = rows["patient_id"].to_numpy()
+    table = patient_table.table(cases, structures)
+    settings = Settings(
+        min_group_patients, draws, draws if permutations is None else permutations, dict(delta or {})
+    )
 
-    def describe(member: np.ndarray, group: str) -> list[dict[str, Any]]:
-        """Mean and interval of each column over the patients of one group."""
-        by_patient = _patient_means(values[member], patients[member])
+    def means(member: np.ndarray, group: str) -> list[dict[str, Any]]:
         # Drawn by name: what other groups there are changes nothing.
         rng = np.random.default_rng([seed, zlib.crc32(group.encode())])
-        intervals = bootstrap.mean_intervals(by_patient, rng, draws)
-        known = ~np.isnan(by_patient)
-        return [
-            {
-                "mean": _number(by_patient[known[:, k], k].mean() if known[:, k].any() else np.nan),
-                "interval": None if np.isnan(intervals[k]).any() else intervals[k].tolist(),
-                "patients": int(known[:, k].sum()),
-                "cases": int((~np.isnan(values[member, k])).sum()),
-            }
-            for k in range(len(columns))
-        ]
+        return _means(table.values[member], table.patients[member], rng, draws)
 
-    overall = describe(np.ones(len(rows), bool), "all")
-    blocks = [{"overall": overall[k], "groups": {}, "summaries": {}} for k in range(len(columns))]
-    for partition in groups.partitions(rows, attributes):
-        name = ",".join(partition.attributes)
-        ranked: list[list[tuple[str, float]]] = [[] for _ in columns]
+    overall = means(np.ones(len(table.rows), bool), "all")
+    blocks: list[dict[str, Any]] = [{"overall": entry, "groups": {}, "summaries": {}} for entry in overall]
+    for partition in groups.partitions(table.rows, attributes):
+        key = ",".join(partition.attributes)
         for g, group in enumerate(partition.names):
-            for k, entry in enumerate(describe(partition.index == g, group)):
+            for block, entry in zip(blocks, means(partition.index == g, group), strict=True):
                 entry["unranked"] = _why_unranked(group, entry["patients"], min_group_patients)
                 entry["ranked"] = entry["unranked"] is None
-                blocks[k]["groups"][group] = entry
-                if entry["ranked"]:
-                    ranked[k].append((group, entry["mean"]))
-        for k in range(len(columns)):
-            blocks[k]["summaries"][name] = _summaries(ranked[k], overall[k]["mean"])
-    result: dict[str, Any] = {score: {"structures": {}} for score in SCORES}
-    for (score, structure), block in zip(columns, blocks, strict=True):
+                block["groups"][group] = entry
+        known = np.array([not groups.is_missing(group) for group in partition.names])
+        index = np.where(known[partition.index], partition.index, groups.UNKNOWN)
+        described = describe(
+            *patient_table.by_patient_and_group(table.values, table.patients, index),
+            partition.names,
+            table.columns,
+            [seed, zlib.crc32(key.encode())],
+            settings,
+        )
+        for block, entry in zip(blocks, described, strict=True):
+            block["summaries"][key] = entry
+    result: dict[str, Any] = {column.score: {"structures": {}} for column in table.columns}
+    for (score, structure), block in zip(table.columns, blocks, strict=True):
         if structure == MACRO:
             result[score].update(block)
         else:
             result[score]["structures"][structure] = block
+    for block in result.values():
+        _correct(block)
     return result
 
 
-def _column(cases: pd.DataFrame, index: pd.Index, score: str, structure: str) -> np.ndarray:
-    """One score of one structure for each case of `index`; macro is the mean over the structures it has."""
-    if structure == MACRO:
-        return cases.groupby("case_id")[score].mean().reindex(index).to_numpy(float)
-    one = cases[cases["structure"] == structure]
-    return one.set_index("case_id")[score].reindex(index).to_numpy(float)
-
-
-def _patient_means(values: np.ndarray, patients: np.ndarray) -> np.ndarray:
-    """f[N, K] scores of cases -> f[P, K] means over each patient's cases, NaN left out."""
-    frame = pd.DataFrame(values).groupby(patients, sort=True).mean()
-    return frame.to_numpy(float)
+def _means(
+    values: np.ndarray, patients: np.ndarray, rng: np.random.Generator, draws: int
+) -> list[dict[str, Any]]:
+    """Mean and interval over the patients of each column, f64[N, K]."""
+    by_patient = patient_table.by_patient(values, patients)
+    intervals = bootstrap.mean_intervals(by_patient, rng, draws)
+    known = ~np.isnan(by_patient)
+    return [
+        {
+            "mean": float(by_patient[known[:, k], k].mean()) if known[:, k].any() else None,
+            "interval": None if np.isnan(intervals[k]).any() else intervals[k].tolist(),
+            "patients": int(known[:, k].sum()),
+            "cases": int((~np.isnan(values[:, k])).sum()),
+        }
+        for k in range(values.shape[1])
+    ]
 
 
 def _why_unranked(group: str, patients: int, minimum: int) -> str | None:
@@ -105,26 +108,23 @@ def _why_unranked(group: str, patients: int, minimum: int) -> str | None:
     return f"too few to rank (n < {minimum})" if patients < max(minimum, 1) else None
 
 
-def _summaries(ranked: list[tuple[str, float]], overall: float | None) -> dict[str, Any]:
-    """Worst group, gap, SD, SER and ES of the ranked groups; None where fewer than two are."""
-    if len(ranked) < 2 or overall is None:
-        entries: dict[str, Any] = {
-            key: {"value": None, "interval": None} for key in ("worst", "gap", "sd", "ser", "es")
-        }
-        entries["worst"]["group"] = None
-        return entries
-    means = np.array([mean for _, mean in ranked])
-    numbers = {
-        "worst": summaries.worst(means),
-        "gap": summaries.gap(means),
-        "sd": summaries.sd(means),
-        "ser": summaries.ser(means),
-        "es": summaries.es(means, np.asarray(overall)),
+def _correct(block: dict[str, Any]) -> None:
+    """Fills one score's p values that are corrected over several tests."""
+    macro = {key: entry for key, entry in block["summaries"].items() if entry["test"]}
+    corrected = multiplicity.holm({key: entry["test"]["p"] for key, entry in macro.items()})
+    of_pairs = multiplicity.holm_of_families(
+        {key: [pair["p"] for pair in entry["pairs"]] for key, entry in macro.items()}
+    )
+    for key, entry in macro.items():
+        entry["test"]["p_holm"] = corrected[key]
+        for pair, p in zip(entry["pairs"], of_pairs[key], strict=True):
+            pair["p_holm"] = p
+    explored = {
+        (structure, key): entry["test"]
+        for structure, part in block["structures"].items()
+        for key, entry in part["summaries"].items()
+        if entry["test"]
     }
-    entries = {key: {"value": _number(value), "interval": None} for key, value in numbers.items()}
-    entries["worst"]["group"] = ranked[int(means.argmin())][0]
-    return entries
-
-
-def _number(value: Any) -> float | None:
-    return None if np.isnan(value) else float(value)
+    discovered = multiplicity.benjamini_hochberg({where: test["p"] for where, test in explored.items()})
+    for where, test in explored.items():
+        test["p_bh"] = discovered[where]

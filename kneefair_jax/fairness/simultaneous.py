@@ -35,6 +35,10 @@ class Means(NamedTuple):
         """The first strata alone."""
         return Means(*(part[..., :groups] for part in self))
 
+    def errors(self) -> "Means":
+        """Of e = 1 - S."""
+        return self._replace(point=1 - self.point, drawn=1 - self.drawn)
+
 
 def worst(means: Means, confidence: float = 0.95) -> list[float] | None:
     """Of min_g mu_g."""
@@ -42,21 +46,50 @@ def worst(means: Means, confidence: float = 0.95) -> list[float] | None:
     return ends and _averaged(*(end.min(1) for end in ends))
 
 
+def worst_error(errors: Means, confidence: float = 0.95) -> list[float] | None:
+    """Of max_g e_g."""
+    ends = contrasts(errors, np.eye(errors.point.shape[1]), confidence)
+    return ends and _averaged(*(end.max(1) for end in ends))
+
+
 def gap(means: Means, confidence: float = 0.95) -> list[float] | None:
     """Of max_g mu_g - min_g mu_g, the largest of all signed differences; not below 0."""
-    ends = contrasts(means, _pairs(means.point.shape[1]), confidence)
-    return ends and _averaged(*(np.maximum(end.max(1), 0) for end in ends))
+    ends = contrasts(means, pairs(means.point.shape[1]), confidence)
+    return ends and _averaged(*largest(*ends))
 
 
 def ser(means: Means, confidence: float = 0.95) -> list[float] | None:
     """Of max_g e_g / min_g e_g, e = 1 - mu, by the logarithm; not below 1. None where an error is 0."""
-    error, errors = 1 - means.point, 1 - means.drawn
-    if min(error.min(), errors.min()) <= 0:
+    return ratio(means.errors(), confidence)
+
+
+def ratio(errors: Means, confidence: float = 0.95) -> list[float] | None:
+    """Of max_g e_g / min_g e_g for the means e of errors, as `ser`."""
+    if min(errors.point.min(), errors.drawn.min()) <= 0:
         return None
     # The delta method: log e has the standard error of e over e.
-    logs = Means(np.log(error), means.spread / error**2, np.log(errors), means.squared / errors**2)
-    ends = contrasts(logs, _pairs(error.shape[1]), confidence)
-    return ends and _averaged(*(np.exp(np.maximum(end.max(1), 0)) for end in ends))
+    logs = Means(
+        np.log(errors.point),
+        errors.spread / errors.point**2,
+        np.log(errors.drawn),
+        errors.squared / errors.drawn**2,
+    )
+    ends = contrasts(logs, pairs(errors.point.shape[1]), confidence)
+    return ends and _averaged(*(np.exp(end) for end in largest(*ends)))
+
+
+def sd(means: Means, confidence: float = 0.95) -> list[float] | None:
+    """Of the population SD of mu_g; not below 0.
+
+    The SD is a norm, so that of the estimates is off by no more than the SD of their errors, whose quantile is the
+    bootstrap's, over the root of the mean squared standard error. With two groups it is half the interval of the gap.
+    """
+    point, error = means.point.std(1), np.sqrt(means.spread.mean(1))
+    t = _over((means.drawn - means.point).std(2), np.sqrt(means.squared.mean(2)))
+    quantile = np.quantile(t.max(1), confidence)
+    if quantile >= _FAR:
+        return None
+    return _averaged(np.maximum(point - quantile * error, 0), point + quantile * error)
 
 
 def es(means: Means, weights: np.ndarray, groups: int, confidence: float = 0.95) -> list[float] | None:
@@ -116,20 +149,44 @@ def contrasts(
     Returns:
         Lower and upper ends, f64[S, J] each; None where resamples without spread leave no quantile.
     """
-    point, error = means.point @ matrix.T, np.sqrt(means.spread @ (matrix**2).T)
-    shift = means.drawn @ matrix.T - point
-    errors = np.sqrt(means.squared @ (matrix**2).T)
-    # A resample that drew equal scores alone has no standard error, and lies far out unless it did not move.
-    moved = np.where(np.abs(shift) > ROUNDING, np.abs(shift), 0.0)
-    t = np.divide(moved, errors, out=(moved > 0) * _FAR**2, where=errors > ROUNDING)
+    point, error, t = studentised(means, matrix)
     quantile = np.quantile(t.max((1, 2)), confidence)
     return (point - quantile * error, point + quantile * error) if quantile < _FAR else None
 
 
-def _pairs(count: int) -> np.ndarray:
-    """The differences of all ordered pairs: f[count (count - 1), count]."""
-    first, second = np.nonzero(~np.eye(count, dtype=bool))
+def separate(means: Means, matrix: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """As `contrasts`, but each interval holds on its own: NaN ends where its resamples leave no quantile."""
+    point, error, t = studentised(means, matrix)
+    quantile = np.quantile(t, confidence, axis=0)
+    quantile = np.where(quantile < _FAR, quantile, np.nan)
+    return point - quantile * error, point + quantile * error
+
+
+def studentised(means: Means, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Linear functions of the means, their standard errors, and |t| of the resamples about them.
+
+    Returns:
+        f64[S, J], f64[S, J] and f64[draws, S, J].
+    """
+    point, error = means.point @ matrix.T, np.sqrt(means.spread @ (matrix**2).T)
+    return point, error, _over(means.drawn @ matrix.T - point, np.sqrt(means.squared @ (matrix**2).T))
+
+
+def pairs(count: int) -> np.ndarray:
+    """The differences of all pairs, the first minus a later one: f[count (count - 1) / 2, count]."""
+    first, second = np.triu_indices(count, 1)
     return np.eye(count)[first] - np.eye(count)[second]
+
+
+def largest(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals of signed differences f64[S, J], all of which hold -> that of the largest without its sign, f64[S]."""
+    return np.maximum(np.maximum(low, -high).max(1), 0), np.maximum(high, -low).max(1)
+
+
+def _over(shift: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    # A resample that drew equal scores alone has no standard error, and lies far out unless it did not move.
+    moved = np.where(np.abs(shift) > ROUNDING, np.abs(shift), 0.0)
+    return np.divide(moved, errors, out=(moved > 0) * _FAR**2, where=errors > ROUNDING)
 
 
 def _averaged(low: np.ndarray, high: np.ndarray) -> list[float] | None:

@@ -83,8 +83,10 @@ def test_small_groups_are_shown_but_not_ranked():
     assert result["groups"]["age=old"]["ranked"] is False
     assert result["groups"]["age=old"]["unranked"] == "too few to rank (n < 5)"
     assert result["groups"]["age=old"]["mean"] is not None
-    assert all(entry["value"] is None for entry in result["summaries"]["age"].values())
-    assert result["summaries"]["age"]["worst"]["group"] is None
+    summary = result["summaries"]["age"]
+    assert all(summary[key] == {"value": None, "interval": None} for key in ("gap", "sd", "es"))
+    assert summary["worst"]["group"] is None and summary["ser"]["value"] is None
+    assert summary["test"] is summary["rank"] is summary["detectable"] is None and summary["pairs"] == []
 
 
 def test_a_structure_that_a_group_never_has_is_null():

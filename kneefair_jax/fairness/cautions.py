@@ -1,0 +1,55 @@
+"""What a reader must know before reading an interval."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import stats
+
+# Below this a group is small, above these its scores are skewed and its spread is large. Both estimates vary in small
+# groups, so they lie below what defeats the intervals: the skewness of log-normal errors, and a doubled spread.
+SMALL = 20
+SKEWED = 0.75
+WIDER = 1.6
+
+
+def cautions(groups: Mapping[str, np.ndarray]) -> list[str]:
+    """Sentences about small groups whose scores are skewed and spread far more than another group's.
+
+    Their intervals cover about 90 % where they promise 95 %, whichever method they come from.
+
+    Args:
+        groups: patient means by name of the group.
+    """
+    spreads = {name: float(scores.std(ddof=1)) for name, scores in groups.items() if len(scores) > 2}
+    shapes = [
+        (groups[name] - groups[name].mean()) / spread for name, spread in spreads.items() if spread > 1e-12
+    ]
+    if len(shapes) < 2:
+        return []
+    # Of all groups, each centred and scaled: that of a small group alone says little.
+    skewness = abs(float(stats.skew(np.concatenate(shapes))))
+    if skewness < SKEWED:
+        return []
+    narrowest = min(spreads.values())
+    return [
+        f"{name} has {len(groups[name])} patients, with skewed scores that are spread {spread / narrowest:.1f} times "
+        "as far as another group's: its 95 % intervals cover about 90 %"
+        for name, spread in spreads.items()
+        if len(groups[name]) < SMALL and spread >= WIDER * narrowest > 0
+    ]
+
+
+def crossing(patients: np.ndarray) -> list[str]:
+    """A sentence about patients who have cases in several of the groups.
+
+    Args:
+        patients: the patient of each row, a row for each group that a patient is in.
+    """
+    twice = int((np.unique(patients, return_counts=True)[1] > 1).sum()) if len(patients) else 0
+    if not twice:
+        return []
+    who = "1 patient has" if twice == 1 else f"{twice} patients have"
+    return [
+        f"{who} cases in more than one of these groups and count once in each, as if they were different people: "
+        "where such cases score alike, intervals of differences are too wide and tests reject too seldom"
+    ]
