@@ -107,9 +107,10 @@ def batch(
     found["warned"] = np.array(
         [bool(cautions.cautions(dict(zip(names, one, strict=True)))) for one in groups]
     )
-    if len(sizes) == 2:
-        return found | _of_two(every, scores, errors, sizes, rng, permutations)
-    return found | _of_many(every)
+    if len(sizes) > 2:
+        return found | _of_many(every)
+    found |= _of_two(every, scores, errors, sizes, rng, permutations)
+    return found | {"gap missed without a warning": ~found["gap covers"] & ~found["warned"]}
 
 
 def _of_two(

