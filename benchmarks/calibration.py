@@ -250,8 +250,7 @@ def main() -> None:
                 print(f"  {name}: {100 * share:.1f} %", flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     about = {"hardware": hardware(), "environment": run_folder.environment(), "load_average": os.getloadavg()}
-    order = [one.name for one in CONDITIONS if one.name in before]
-    run_folder.write_json(options.out, about | {"conditions": {name: before[name] for name in order}})
+    run_folder.write_json(options.out, about | {"conditions": before})
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def stratify(
     """
     known = ~np.isnan(values).any((0, 1))
     values, index = values[:, :, known], index[known]
-    flat = values[::-1].reshape(-1, values.shape[-1])
+    flat = values[::-1].reshape(values.shape[0] * values.shape[1], values.shape[2])
 
     def members(chosen: np.ndarray) -> np.ndarray:
         rows = np.flatnonzero(chosen)

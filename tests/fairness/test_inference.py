@@ -1,0 +1,185 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from kneefair_jax.fairness import inference, simultaneous
+from kneefair_jax.fairness.inference import Settings
+from kneefair_jax.fairness.patient_table import Column
+from kneefair_jax.fairness.sample import resampled, samples
+
+DICE, HD95 = Column("dice", "macro"), Column("hd95_mm", "macro")
+NAMES = ("sex=f", "sex=m", "sex=x")
+
+
+def patients(sizes, seed=0):
+    """f64[P, 2], Dice and a distance that is 30 times its error, and each patient's group."""
+    rng = np.random.default_rng(seed)
+    index = np.repeat(np.arange(len(sizes)), sizes)
+    errors = 0.08 * np.exp(rng.normal(0, 0.3, len(index)) + 0.2 * index)
+    return np.stack([1 - errors, 30 * errors], axis=1), index
+
+
+def describe(values, index, names=NAMES, delta=None, who=None, minimum=3, draws=200):
+    who = np.arange(len(values)) if who is None else who
+    chosen = Settings(minimum, draws, draws - 1, delta or {})
+    return inference.describe(values, who, index, names, [DICE, HD95][: values.shape[1]], [0, 1], chosen)
+
+
+def test_two_groups_by_other_means():
+    values, index = patients((12, 9))
+    dice, distance = describe(values, index, delta={"dice": 0.5})
+    a, b = values[:12, 0], values[12:, 0]
+    (pair,) = dice["pairs"]
+    assert (pair["first"], pair["second"]) == ("sex=f", "sex=m")
+    assert pair["difference"] == pytest.approx(a.mean() - b.mean())
+    welch = stats.ttest_ind(a, b, equal_var=False)
+    assert dice["test"]["name"] == "permuted Welch t"
+    assert dice["test"]["statistic"] == pytest.approx(welch.statistic)
+    assert dice["test"]["p"] == pair["p"] == pytest.approx(welch.pvalue, abs=0.12)
+    assert pair["welch"] == pytest.approx(list(welch.confidence_interval()))
+    assert pair["p_mann_whitney"] == pytest.approx(stats.mannwhitneyu(a, b).pvalue)
+    assert dice["rank"] == {"name": "Brunner-Munzel", "p": pair["p_brunner_munzel"]}
+    low, high = pair["interval"]
+    assert low < pair["difference"] < high
+    assert dice["gap"]["interval"] == pytest.approx([max(0, low, -high), max(high, -low)])
+    assert dice["sd"]["interval"] == pytest.approx([end / 2 for end in dice["gap"]["interval"]])
+    assert dice["worst"]["group"] == distance["worst"]["group"] == "sex=m"
+    assert dice["equivalence"]["reason"].startswith("a group has 9 patients")
+    assert distance["equivalence"] is None
+
+
+def test_a_distance_is_an_error():
+    """The distance is 30 times the Dice error: its ratio is the same, its order turned, and it has no ES."""
+    values, index = patients((12, 9, 7))
+    dice, distance = describe(values, index)
+    assert distance["es"] == {"value": None, "interval": None} and dice["es"]["interval"]
+    for key in ("value", "interval", "null95"):
+        assert distance["ser"][key] == pytest.approx(dice["ser"][key])
+    for key in ("worst", "gap", "sd"):
+        assert distance[key]["value"] == pytest.approx(30 * dice[key]["value"])
+        assert distance[key]["interval"] == pytest.approx([30 * end for end in dice[key]["interval"]])
+    assert distance["detectable"] == pytest.approx(30 * dice["detectable"])
+    assert distance["test"]["p"] == dice["test"]["p"]
+    for one, other in zip(dice["pairs"], distance["pairs"], strict=True):
+        assert other["difference"] == pytest.approx(-30 * one["difference"])
+        assert other["cliffs_delta"] == pytest.approx(-one["cliffs_delta"])
+        assert other["p"] == one["p"]
+
+
+def test_three_groups_hold_at_once():
+    values, index = patients((12, 9, 7))
+    dice, _ = describe(values, index)
+    assert [(pair["first"], pair["second"]) for pair in dice["pairs"]] == [
+        ("sex=f", "sex=m"),
+        ("sex=f", "sex=x"),
+        ("sex=m", "sex=x"),
+    ]
+    (sample,) = samples(values, index, 3)
+    means = resampled(sample, np.random.default_rng([0, 1, 0]), 200)[0]
+    low, high = simultaneous.contrasts(means, simultaneous.pairs(3))
+    ends = [pair["interval"] for pair in dice["pairs"]]
+    np.testing.assert_allclose(ends, np.stack([low[0], high[0]], axis=1))
+    assert dice["gap"]["interval"] == pytest.approx(
+        [max(0, low.max(), -high.min()), max(high.max(), -low.min())]
+    )
+    assert dice["test"]["name"] == "permuted Welch ANOVA"
+    parts = np.split(values[:, 0], [12, 21])
+    assert dice["test"]["statistic"] == pytest.approx(stats.f_oneway(*parts, equal_var=False).statistic)
+    assert dice["rank"] == {"name": "Kruskal-Wallis", "p": pytest.approx(stats.kruskal(*parts).pvalue)}
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.permutations(range(3)), st.integers(0, 99))
+def test_other_names_and_another_order_of_patients_change_nothing(names, seed):
+    values, index = patients((8, 7, 6))
+    shuffled = np.random.default_rng(seed).permutation(len(values))
+    renamed = np.array(names)[index]
+    labels = tuple(NAMES[names.index(g)] for g in range(3))
+    for before, after in zip(
+        describe(values, index, draws=60),
+        describe(values[shuffled], renamed[shuffled], labels, draws=60),
+        strict=True,
+    ):
+        for key in ("worst", "gap", "sd", "ser", "es", "test", "rank", "detectable", "warnings"):
+            assert json.dumps(plain(before[key])) == json.dumps(plain(after[key]))
+        named = {(pair["first"], pair["second"]): pair for pair in after["pairs"]}
+        for pair in before["pairs"]:
+            same, sign = named.get((pair["first"], pair["second"])), 1
+            if same is None:
+                same, sign = named[pair["second"], pair["first"]], -1
+            for key in ("difference", "cliffs_delta"):
+                assert same[key] * sign == pytest.approx(pair[key], abs=1e-12)
+            for key in ("p", "p_brunner_munzel", "p_mann_whitney"):
+                assert same[key] == pytest.approx(pair[key])
+            assert sorted(sign * end for end in same["interval"]) == pytest.approx(pair["interval"])
+
+
+def plain(value):
+    """Rounded, since sums in another order differ in the last digit."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return float(f"{value:.9g}") if isinstance(value, float) else value
+
+
+def test_two_groups_keep_the_sign_of_t_whatever_the_names():
+    values, index = patients((9, 12))
+    t = stats.ttest_ind(values[:9, 0], values[9:, 0], equal_var=False).statistic
+    assert describe(values, index)[0]["test"]["statistic"] == pytest.approx(t)
+    assert describe(values, 1 - index)[0]["test"]["statistic"] == pytest.approx(-t)
+
+
+def test_the_unknown_count_in_the_overall_mean_alone():
+    """The trap: an unknown attribute that falls into group 0."""
+    values, index = patients((12, 9))
+    more = np.vstack([values, values[:4] * 0.5])
+    known, unknown = describe(values, index)[0], describe(more, np.append(index, [-1] * 4))[0]
+    for key in ("worst", "gap", "sd", "ser"):
+        assert unknown[key]["value"] == pytest.approx(known[key]["value"])
+    point = [values[:12, 0].mean(), values[12:, 0].mean()]
+    overall = more[:, 0].mean()
+    assert unknown["es"]["value"] == pytest.approx(overall / (1 + np.abs(overall - point).sum()))
+
+
+def test_ser_does_not_divide_by_0():
+    values, index = patients((12, 9))
+    values[:12, 0] = 1
+    dice = describe(values, index)[0]
+    assert dice["ser"] == {"value": None, "interval": None, "null95": None, "size": None}
+    assert dice["gap"]["value"] and dice["test"]["p"] < 0.05
+
+
+def test_patients_without_the_score_are_left_out_of_it_alone():
+    values, index = patients((12, 9))
+    holes = values.copy()
+    holes[[0, 13], 1] = np.nan
+    dice, distance = describe(holes, index)
+    means = [holes[1:12, 1].mean(), holes[[12, *range(14, 21)], 1].mean()]
+    assert distance["gap"]["value"] == pytest.approx(abs(means[0] - means[1]))
+    alone = describe(np.delete(values, [0, 13], 0), np.delete(index, [0, 13]))[1]
+    assert distance["gap"]["value"] == pytest.approx(alone["gap"]["value"])
+    assert dice["gap"]["value"] == pytest.approx(describe(values, index)[0]["gap"]["value"])
+
+
+def test_groups_too_small_for_an_interval_have_a_test():
+    values, index = patients((9, 4))
+    dice = describe(values, index, delta={"dice": 0.1})[0]
+    assert dice["gap"]["value"] and dice["gap"]["interval"] is None
+    assert dice["pairs"][0]["interval"] is None and dice["pairs"][0]["welch"] and dice["test"]["p"]
+    assert dice["equivalence"]["intervals"] == [] and not dice["equivalence"]["equivalent"]
+    one = describe(values, np.array([0] * 12 + [1]), minimum=1)[0]
+    assert one["gap"]["value"] and one["test"] is None and one["pairs"] == []
+
+
+def test_a_patient_in_two_groups_is_told():
+    values, index = patients((12, 9))
+    who = np.array([*range(12), *range(3, 12)])
+    assert describe(values, index, who=who)[0]["warnings"][-1].startswith(
+        "9 patients have cases in more than one"
+    )
+    assert describe(values, index)[0]["warnings"] == []
