@@ -60,8 +60,11 @@ def samples(values: np.ndarray, index: np.ndarray, minimum: int) -> Iterator[Sam
 
 
 def resampled(sample: Sample, rng: np.random.Generator, draws: int) -> list[Means | None]:
-    """The means of each column's strata, in the sample's `order`; None below `bootstrap.MIN_PATIENTS` in a group."""
-    if not sample.groups or sample.ranked.sizes.min() < bootstrap.MIN_PATIENTS:
+    """The means of each column's strata, in the sample's `order`.
+
+    None where fewer than two groups are ranked, or one has fewer than `bootstrap.MIN_PATIENTS` patients.
+    """
+    if len(sample.groups) < 2 or sample.ranked.sizes.min() < bootstrap.MIN_PATIENTS:
         return [None] * len(sample.columns)
     point = over_patients.means(sample.scores, sample.sizes)
     spread = over_patients.squared_errors(sample.scores, sample.sizes)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
+from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, multiplicity, patient_table
 from kneefair_jax.fairness.inference import Settings, describe
 from kneefair_jax.fairness.patient_table import MACRO
@@ -42,7 +43,15 @@ def scores(
         for each block's groups of one attribute or two. Undefined numbers are None. A group also says whether it is
         `ranked`, and if not, why (`unranked`). `p_holm` corrects the macro score's tests over all attributes and pairs
         of attributes, `p_bh` the structures' tests over structures and attributes.
+
+    Raises:
+        InputError: a margin of an unknown score, or one that is not above 0.
     """
+    for score, margin in (delta or {}).items():
+        if score not in patient_table.SCORES or not margin > 0:
+            raise InputError(
+                f"delta {score}={margin}: give a margin above 0 for any of {', '.join(patient_table.SCORES)}"
+            )
     table = patient_table.table(cases, structures)
     settings = Settings(
         min_group_patients, draws, draws if permutations is None else permutations, dict(delta or {})

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from kneefair_jax import groups
+from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import multiplicity
 from kneefair_jax.fairness import scores as module
 
@@ -201,3 +202,9 @@ def test_the_report_is_plain_json():
     json.dumps(found, allow_nan=False)
     assert found["dice"]["summaries"]["sex"]["equivalence"]["delta"] == 0.1
     assert found["iou"]["summaries"]["sex"]["equivalence"] is None
+
+
+@pytest.mark.parametrize("delta", [{"dcie": 0.1}, {"dice": 0.0}, {"dice": float("nan")}])
+def test_a_margin_that_makes_no_sense_is_refused(delta):
+    with pytest.raises(InputError, match="give a margin above 0"):
+        module.scores(table(), STRUCTURES, ("sex",), min_group_patients=3, draws=50, seed=0, delta=delta)
