@@ -32,10 +32,10 @@ def test_the_table_is_the_contract_s(run):
     table = pd.read_parquet(run[4] / "cases.parquet")
     assert list(table.columns) == [
         *("case_id", "patient_id", "split", "model", "structure", "sex", "race"),
-        *("dice", "iou", "hd95_mm", "assd_mm", "nsd", "true_area_mm2", "pred_area_mm2"),
+        *("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece", "true_area_mm2", "pred_area_mm2"),
     ]
     # Every rule's checkpoint and every part of the cohort has them.
-    assert table[["hd95_mm", "assd_mm", "nsd"]].notna().all(axis=None)
+    assert table[["hd95_mm", "assd_mm", "nsd", "ece"]].notna().all(axis=None)
     assert set(table["split"]) == {"validation", "test", "external"}
     assert set(table["model"]) == {"overall", "worst_group", "utopia"}
     assert not table.duplicated(["case_id", "model", "structure"]).any()
