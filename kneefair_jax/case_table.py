@@ -45,14 +45,14 @@ def table(values: dict[str, np.ndarray], part: Part, model: str) -> pd.DataFrame
     """What is known of N cases' predictions -> the long per-case table, N x S rows.
 
     Columns: `case_id, patient_id, split, model, structure, <attributes>, dice, iou, hd95_mm, assd_mm, nsd,
-    true_area_mm2, pred_area_mm2`, all of the working grid; distances, NSD and areas are NaN where the spacing is
+    ece, true_area_mm2, pred_area_mm2`, all of the working grid; distances, NSD and areas are NaN where the spacing is
     unknown.
     """
     cohort = part.cohort
     spacing = np.array([part.cases[row]["spacing"] for row in part.rows], float)
     pixel_mm2 = spacing.prod(1)
     about = cohort.cases.iloc[part.rows][["case_id", "patient_id", "split", *cohort.attributes]]
-    measured = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
+    measured = ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece")
     frames = []
     for s, structure in enumerate(cohort.structures):
         frame = about.assign(

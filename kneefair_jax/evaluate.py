@@ -5,20 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kneefair_jax import case_table, groups, run_folder
+from kneefair_jax import case_table, explanation, groups, root_cause, run_folder
 from kneefair_jax import cohort as cohorts
 from kneefair_jax.data.load import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.interactions import interactions
-from kneefair_jax.fairness.scores import scores
+from kneefair_jax.fairness.scores import scores as by_group
 from kneefair_jax.report import page
 from kneefair_jax.report.overlays import CaseView
-from kneefair_jax.training import hooks, members, scoring, selection
+from kneefair_jax.training import hooks, members, scoring, selection, steps
 from kneefair_jax.training.experiment import Experiment
 
 TABLE = "cases.parquet"
@@ -63,7 +64,8 @@ def evaluate(
         scored[steps_chosen] = [case_table.score(part, models, variables, run) for part in parts]
         labels = [values.pop("prediction") for values in scored[steps_chosen]]
         if steps_chosen == chosen[config.select]:
-            predictions = labels[1]
+            predictions, tested = labels[1], scored[steps_chosen][1]
+            best = variables
     table = case_table.joined(
         [
             case_table.table(values, part, rule)
@@ -75,9 +77,18 @@ def evaluate(
     table.to_parquet(workdir / TABLE)
     ids = cohort.cases["case_id"].iloc[parts[1].rows]
     _save(workdir, dict(zip(ids, predictions, strict=True)))
+    explanation.write(workdir, ids.to_numpy(), tested)
 
     environment = json.loads((workdir / "environment.json").read_text())
-    report = _report(config, cohort, cases, table, environment)
+    report = _report(config, cohort, cases, table, environment, [workdir])
+    if config.report.root_cause:
+        features = None
+        if len(models) == 1:
+            step = jax.jit(steps.make_feature_step(experiment.model))
+            run = {"group": inside, "batch_size": config.train.batch_size, "mesh": experiment.mesh}
+            everyone = np.arange(len(cohort.cases))
+            features = scoring.over_cases(step, best[0], cases, everyone, **run)["features"]
+        report["root_cause"] = root_cause.root_cause(cohort, cases, features, config.seed)
     steps_in_all, seconds = members.effort(workdir)
     report["run"] |= {
         "step": _steps(models, chosen[config.select]),
@@ -158,7 +169,7 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
     _save(workdir, predictions)
     everyone = cohort._replace(cases=cohort.cases.assign(split="test"))
     environment = json.loads((folds[0] / "environment.json").read_text())
-    report = _report(config, everyone, cases, table, environment)
+    report = _report(config, everyone, cases, table, environment, folds)
     reports = [json.loads((fold / "report" / "report.json").read_text()) for fold in folds]
     report["run"] |= {
         "folds": len(folds),
@@ -169,7 +180,7 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
 
 
 def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
-    return scores(
+    return by_group(
         table,
         cohort.structures,
         cohort.attributes,
@@ -191,16 +202,24 @@ def _interactions(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> di
 
 
 def _report(
-    config: ConfigDict, cohort: Cohort, cases: Cases, table: pd.DataFrame, environment: dict[str, Any]
+    config: ConfigDict,
+    cohort: Cohort,
+    cases: Cases,
+    table: pd.DataFrame,
+    environment: dict[str, Any],
+    evaluated: Sequence[Path],
 ) -> dict[str, Any]:
-    """The parts of `report.json` that one run and a union of folds share."""
+    """The parts of `report.json` that one run and a union of folds share; `evaluated` are their folders."""
     test = _of_run(config, table)
+    scores = _scores(config, cohort, test)
+    explained = explanation.explain(scores, cohort, cases, test, explanation.read(*evaluated))
     absent = test[test["dice"].isna()].groupby("structure").size()
     counts = cohorts.table(cohort.cases, cohort.attributes).reset_index()
     return {
         "schema": 1,
-        "scores": _scores(config, cohort, test),
+        "scores": scores,
         "interactions": _interactions(config, cohort, test),
+        **explained,
         "cohort": {
             "structures": list(cohort.structures),
             "attributes": list(cohort.attributes),

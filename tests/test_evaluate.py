@@ -17,6 +17,7 @@ from tests.training import study
 def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
     cohort, config = study.cohort(), study.config(steps=20, eval_every=10)
+    config.report.root_cause = True
     cases = store.prepare(cohort.source, cohort.grid, workdir / "store")
     made = experiment.build(config, cohort)
     run_folder.open_run(workdir, config, table="t", pixels=cases.digest)
@@ -32,10 +33,10 @@ def test_the_table_is_the_contract_s(run):
     table = pd.read_parquet(run[4] / "cases.parquet")
     assert list(table.columns) == [
         *("case_id", "patient_id", "split", "model", "structure", "sex", "race"),
-        *("dice", "iou", "hd95_mm", "assd_mm", "nsd", "true_area_mm2", "pred_area_mm2"),
+        *("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece", "true_area_mm2", "pred_area_mm2"),
     ]
     # Every rule's checkpoint and every part of the cohort has them.
-    assert table[["hd95_mm", "assd_mm", "nsd"]].notna().all(axis=None)
+    assert table[["hd95_mm", "assd_mm", "nsd", "ece"]].notna().all(axis=None)
     assert set(table["split"]) == {"validation", "test", "external"}
     assert set(table["model"]) == {"overall", "worst_group", "utopia"}
     assert not table.duplicated(["case_id", "model", "structure"]).any()
@@ -80,6 +81,26 @@ def test_group_means_of_the_report_follow_from_the_table(run):
     assert report["scores"]["dice"]["overall"]["patients"] == 4
     assert report["external"]["scores"]["dice"]["overall"]["cases"] == 8
     assert set(report["selection"]) == {"overall", "worst_group", "utopia"}
+
+
+def test_what_explains_the_scores(run):
+    report = json.loads((run[4] / "report" / "report.json").read_text())
+    table = pd.read_parquet(run[4] / "cases.parquet")
+    test = table[(table["model"] == "overall") & (table["split"] == "test")]
+    # Two patients of each sex are too few for a model.
+    assert report["model"]["dice"]["with_mediators"] is None
+    assert "too few" in report["model"]["dice"]["reasons"][0]
+    for block in (report["scores"]["dice"], report["scores"]["iou"]):
+        assert block["summaries"]["sex"]["ser"]["size"] >= 1
+    macro = test.groupby(["patient_id", "case_id"])["ece"].mean().groupby("patient_id").mean()
+    np.testing.assert_allclose(report["calibration"]["ece"]["all"], macro.mean(), rtol=1e-5)
+    curves = report["calibration"]["curves"]
+    pixels = {name: sum(curves[name]["pixels"]) for name in ("all", "sex=female", "sex=male")}
+    assert pixels["all"] == pixels["sex=female"] + pixels["sex=male"] > 0
+    found = report["root_cause"]
+    assert list(found["sex"]) == list(found["race"]) == ["image", "crop", "mask", "features"]
+    assert found["sex"]["features"]["patients"] == 20
+    assert found["race"]["features"]["reason"] == "fewer than two levels have 10 patients"
 
 
 def test_evaluating_again_gives_the_same_bytes(run):

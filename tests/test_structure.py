@@ -32,7 +32,12 @@ ALLOWED = {
     },
     "run_folder": set(),
     "case_table": {"anatomy", "data", "training"},
-    "evaluate": {"case_table", "cohort", "groups", "data", "fairness", "report", "training", "run_folder"},
+    "explanation": {"data", "fairness", "metrics"},
+    "root_cause": {"data", "fairness", "groups"},
+    "evaluate": {
+        *("case_table", "cohort", "groups", "data", "fairness", "report", "training", "run_folder"),
+        *("explanation", "root_cause"),
+    },
     "check": {"cohort", "groups", "data", "report", "run_folder"},
     "run": {"cohort", "groups", "data", "models", "training", "run_folder", "evaluate"},
     "study": {"run", "run_folder", "evaluate", "fairness", "report", "training"},

@@ -124,6 +124,7 @@ class ResNetUNet(nn.Module):
         padding = ((0, 0), (0, -height % 32), (0, -width % 32), (0, 0))
         x = jnp.pad(image, padding, mode="edge")
         *skips, x = ResNetEncoder(self.blocks, self.dtype, self.axis_name, name="encoder")(x, train)
+        self.sow("intermediates", "deepest", x)  # for whoever asks; else it is nothing
         if self.bottleneck is not None:
             x = self.bottleneck(x, group, train, keys)
         for level, features in reversed(list(enumerate(self.widths))):

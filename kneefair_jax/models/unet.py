@@ -66,6 +66,7 @@ class UNet(nn.Module):
                 skips.append(x)
                 x = downsample(x)
             x = block(features, f"encoder_{level}")(x, train)
+        self.sow("intermediates", "deepest", x)  # for whoever asks; else it is nothing
         if self.bottleneck is not None:
             x = self.bottleneck(x, group, train, keys)
         for level in reversed(range(len(skips))):

@@ -11,7 +11,7 @@ import optax
 
 from kneefair_jax.data.augment import Augmentation, augment
 from kneefair_jax.losses import Loss
-from kneefair_jax.metrics import Overlap, dice, iou, overlap
+from kneefair_jax.metrics import Overlap, dice, ece, iou, overlap, reliability
 from kneefair_jax.mitigation import GroupObjective
 from kneefair_jax.mitigation.objective import global_sum, safe_divide
 from kneefair_jax.models import standardise
@@ -207,10 +207,11 @@ def make_eval_step(model: nn.Module, loss: Loss, structures: int) -> EvalStep:
 
 
 def make_case_step(model: nn.Module, structures: int, translation: jax.Array) -> EvalStep:
-    """As `make_eval_step`, with the label map, for masks of the network's label scheme or another.
+    """As `make_eval_step`, with label map and calibration, for masks of the network's label scheme or another.
 
-    It gives `prediction` u8[B, H, W], which costs a transfer that scoring during training does without; and no loss,
-    which needs masks of the network's own labels.
+    It gives `prediction` u8[B, H, W], `ece` f32[B, S] and the sums of `metrics.reliability`, `pixels`, `confidence` and
+    `accuracy` f32[B, S, bins], which scoring during training does without; and no loss, which needs masks of the
+    network's own labels. A probability there is the sum over the network's labels that are called so.
 
     Args:
         model: the network.
@@ -219,9 +220,13 @@ def make_case_step(model: nn.Module, structures: int, translation: jax.Array) ->
     """
 
     def case_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
-        predicted = jnp.asarray(translation)[_logits(model, variables, batch).argmax(-1)]
-        scores = _scored(overlap(predicted, batch["label"].astype(jnp.int32), structures))
-        return scores | {"prediction": predicted.astype(jnp.uint8)}
+        logits, label = _logits(model, variables, batch), batch["label"].astype(jnp.int32)
+        predicted = jnp.asarray(translation)[logits.argmax(-1)]
+        called = jax.nn.one_hot(translation - 1, structures)  # background becomes a row of zeros
+        probability = jnp.einsum("bhwc,cs->bhws", jax.nn.softmax(logits), called, precision="highest")
+        sums = reliability(probability, label)
+        scores = _scored(overlap(predicted, label, structures)) | sums._asdict()
+        return scores | {"ece": ece(sums), "prediction": predicted.astype(jnp.uint8)}
 
     return case_step
 
@@ -233,6 +238,20 @@ def _scored(counts: Overlap) -> dict[str, jax.Array]:
         "true_pixels": counts.true,
         "pred_pixels": counts.predicted,
     }
+
+
+def make_feature_step(model: nn.Module) -> EvalStep:
+    """What the network makes of a case at its deepest: `step(variables, batch)` -> `features` f32[B, C].
+
+    Means over the image of the encoder's last features, before any part of `models.heads`.
+    """
+
+    def feature_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
+        image = standardise(batch["image"])
+        _, found = model.apply(variables, image, group=batch["group"], mutable=["intermediates"])
+        return {"features": found["intermediates"]["deepest"][0].astype(jnp.float32).mean((1, 2))}
+
+    return feature_step
 
 
 def _logits(model: nn.Module, variables: dict[str, Any], batch: Batch) -> jax.Array:

@@ -8,7 +8,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from kneefair_jax import losses, mitigation, models
+from kneefair_jax import losses, metrics, mitigation, models
 from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.training import state as states
 from kneefair_jax.training import steps
@@ -251,6 +251,8 @@ def test_evaluation_scores_each_case_and_never_donates():
     scores = evaluate(state.variables, data)
     mapped = jax.jit(steps.make_case_step(model, 2, jnp.arange(3)))(state.variables, data)
     predicted = mapped.pop("prediction")
+    calibrated = {name: mapped.pop(name) for name in ("ece", "pixels", "confidence", "accuracy")}
+    chex.assert_tree_all_finite(calibrated)
     loss = scores.pop("loss")
     assert loss.shape == (8,)
     chex.assert_trees_all_equal(mapped, scores)
@@ -272,7 +274,8 @@ def test_a_case_step_scores_in_another_scheme():
     step = jax.jit(steps.make_case_step(model, 1, jnp.array([0, 0, 1])))
     given["label"] = (given["label"] == 2).astype(np.uint8)
     scores = step(variables, given)
-    predicted = np.asarray(model.apply(variables, models.standardise(given["image"])).argmax(-1)) == 2
+    logits = model.apply(variables, models.standardise(given["image"]))
+    predicted = np.asarray(logits.argmax(-1)) == 2
     np.testing.assert_array_equal(scores["prediction"], predicted)
     assert scores["prediction"].dtype == np.uint8
     true = given["label"] == 1
@@ -281,3 +284,21 @@ def test_a_case_step_scores_in_another_scheme():
         scores["dice"][:, 0], 2 * both / (predicted.sum((1, 2)) + true.sum((1, 2))), rtol=1e-6
     )
     assert scores["dice"].shape == (8, 1) and "loss" not in scores
+    sums = metrics.reliability(jax.nn.softmax(logits)[..., 2:], given["label"])
+    np.testing.assert_allclose(scores["confidence"], sums.confidence, rtol=1e-4)
+    np.testing.assert_allclose(scores["ece"], metrics.ece(sums), rtol=1e-4)
+
+
+def test_a_feature_step_gives_the_encoder_s_last_features():
+    model, given = models.UNet(classes=3, widths=(4, 8), convolutions=1, norm="group"), batch()
+    variables = {"params": model.init(jax.random.key(0), given["image"])["params"]}
+    features = jax.jit(steps.make_feature_step(model))(variables, given)["features"]
+    _, seen = model.apply(
+        variables,
+        models.standardise(given["image"]),
+        capture_intermediates=lambda module, _: module.name == "encoder_1",
+        mutable=["intermediates"],
+    )
+    deepest = seen["intermediates"]["encoder_1"]["__call__"][0]
+    assert deepest.shape == (8, 4, 4, 8)
+    np.testing.assert_allclose(features, deepest.mean((1, 2)), rtol=1e-5, atol=1e-6)

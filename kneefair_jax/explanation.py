@@ -1,0 +1,64 @@
+"""What may explain a gap in the test cases: size, confounders, calibration. The parts of a report that say so."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kneefair_jax import metrics
+from kneefair_jax.data.load import Cohort
+from kneefair_jax.data.memory import Arrays
+from kneefair_jax.fairness import mixed_model, size_expected
+from kneefair_jax.fairness.reliability import Sums, calibration
+
+RELIABILITY = "calibration.npz"
+
+
+def explain(
+    scores: dict[str, Any], cohort: Cohort, cases: Arrays, test: pd.DataFrame, sums: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """`model` and `calibration` of `report.json`; the size-expected SER is written into `scores`.
+
+    Args:
+        scores: of the report; changed in place.
+        cohort: the cohort.
+        cases: its prepared cases.
+        test: the long per-case table of its test cases by one model.
+        sums: what `read` gives.
+    """
+    row_of = {case_id: row for row, case_id in enumerate(cohort.cases["case_id"])}
+    rows = [row_of[case_id] for case_id in test["case_id"].unique()]
+    about = cohort.cases.iloc[rows]
+    # A structure that was overlooked scores the image's diagonal, which says nothing about contours.
+    drawn = test[(test["true_area_mm2"] > 0) & (test["pred_area_mm2"] > 0)]
+    apart = float(drawn["assd_mm"].mean())
+    errors = [
+        metrics.boundary_errors(case["label"], len(cohort.structures), case["spacing"], apart)
+        for case in map(cases.__getitem__, rows)
+    ]
+    by_score = {name: np.stack([error[name] for error in errors]) for name in errors[0]}
+    size_expected.add(scores, by_score, about, cohort.attributes)
+    place = {case_id: k for k, case_id in enumerate(sums["case_id"])}
+    places = [place[case_id] for case_id in about["case_id"]]
+    return {
+        "model": mixed_model.models(test, about, cohort.attributes),
+        "calibration": calibration(
+            Sums(*(sums[name][places] for name in Sums._fields)), about, cohort.attributes
+        ),
+    }
+
+
+def write(workdir: Path, case_id: np.ndarray, values: dict[str, np.ndarray]) -> None:
+    """Keeps the sums of some cases' reliability, `case_id` and f32[N, S, bins] each, for `read`."""
+    sums = {name: values[name] for name in Sums._fields}
+    np.savez_compressed(workdir / RELIABILITY, allow_pickle=False, case_id=case_id.astype(str), **sums)
+
+
+def read(*workdirs: Path) -> dict[str, np.ndarray]:
+    """What `write` kept in one or several folders, one after another."""
+    parts = []
+    for workdir in workdirs:
+        with np.load(workdir / RELIABILITY) as kept:
+            parts.append(dict(kept))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

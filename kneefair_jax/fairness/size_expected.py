@@ -1,0 +1,53 @@
+"""Size-expected SER: the skewed error ratio that size alone would give, all contours being equally good."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kneefair_jax import groups
+from kneefair_jax.fairness import summaries
+
+
+def expected_ser(
+    errors: np.ndarray, patients: np.ndarray, index: np.ndarray, ranked: np.ndarray
+) -> float | None:
+    """SER of errors that follow from size, over the patients of each ranked group.
+
+    Args:
+        errors: f64[N, S] of `metrics.boundary_errors`, a row a case; NaN where a structure is absent.
+        patients: [N], whose case it is.
+        index: i32[N], the group of each case.
+        ranked: i[G], the groups to compare.
+
+    Returns:
+        max_g e_g / min_g e_g of the means of patients' means of cases' means over structures; None with fewer than
+        two groups, without a score in one of them, or where the smallest error is 0.
+    """
+    macro = pd.DataFrame(errors).mean(axis=1)
+    means = [macro[index == g].groupby(patients[index == g]).mean().mean() for g in ranked]
+    if len(means) < 2 or np.isnan(means).any():
+        return None
+    ser = float(summaries.ser(1 - np.array(means)))
+    return None if np.isnan(ser) else ser
+
+
+def add(
+    scores: dict[str, Any], errors: Mapping[str, np.ndarray], cases: pd.DataFrame, attributes: tuple[str, ...]
+) -> None:
+    """Writes `size` beside the value of each macro SER of a report's `scores`, for the groups ranked there.
+
+    Args:
+        scores: of `fairness.scores`; changed in place.
+        errors: score -> f64[N, S].
+        cases: the N cases: `patient_id` and the categorical attribute columns.
+        attributes: as the report's.
+    """
+    patients = cases["patient_id"].to_numpy()
+    for partition in groups.partitions(cases, attributes):
+        for score, of_cases in errors.items():
+            known = scores[score]["groups"]
+            ranked = [g for g, name in enumerate(partition.names) if known[name]["ranked"]]
+            ser = scores[score]["summaries"][",".join(partition.attributes)]["ser"]
+            ser["size"] = expected_ser(of_cases, patients, partition.index, np.array(ranked))

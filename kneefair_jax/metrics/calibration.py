@@ -1,0 +1,81 @@
+"""Whether a predicted probability means what it says, per case and structure, counted on the device.
+
+Each structure is its own yes-or-no question. Only pixels around the true structure count: far away from every bone
+a network is rightly sure, and a picture with more background would look better calibrated.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+BINS = 15  # of equal width, as in Guo et al. (ICML 2017)
+MARGIN = 0.1  # of a box's height above and below it, and of its width left and right; rounded up to pixels
+
+
+class Reliability(NamedTuple):
+    """Sums over the pixels of each bin, f32[B, S, bins] each; those of several cases add up.
+
+    Attributes:
+        pixels: how many pixels of the box have a probability in the bin.
+        confidence: the sum of their probabilities.
+        accuracy: how many of them are of the structure.
+    """
+
+    pixels: jax.Array
+    confidence: jax.Array
+    accuracy: jax.Array
+
+
+def reliability(probability: jax.Array, label: jax.Array, bins: int = BINS) -> Reliability:
+    """Counts the pixels of each structure's dilated box by their probability.
+
+    The box is the smallest that holds the true structure, grown by `MARGIN` of its own height and width on each side
+    and cut off at the image's border. Bin k holds probabilities p with k <= p * bins < k + 1, the last also p = 1.
+
+    Args:
+        probability: f[B, H, W, S] in [0, 1], of structures 1..S.
+        label: integers [B, H, W].
+        bins: of equal width.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    if probability.ndim != 4 or probability.shape[:3] != label.shape:
+        raise ValueError(f"give [B,H,W,S] and [B,H,W]: {probability.shape}, {label.shape}")
+    structures = probability.shape[-1]
+    true = label[..., None] == jnp.arange(1, structures + 1)
+    inside = _span(true.any(2))[:, :, None] & _span(true.any(1))[:, None]
+    place = jnp.clip((probability * bins).astype(jnp.int32), 0, bins - 1)
+
+    weight = inside.astype(jnp.float32)
+    values = jnp.stack([weight, weight * probability, weight * true], -1)
+
+    def of_structure(values: jax.Array, place: jax.Array) -> jax.Array:
+        return jax.ops.segment_sum(values.reshape(-1, 3), place.ravel(), bins)
+
+    # A scatter for each case, so that cases stay on their devices; on CPU four times as fast as bin after bin.
+    sums = jax.vmap(jax.vmap(of_structure, in_axes=(2, 2)))(values, place)
+    return Reliability(*jnp.moveaxis(sums, -1, 0))
+
+
+def ece(sums: Reliability) -> jax.Array:
+    """Expected calibration error: the bins' |accuracy - confidence|, weighted by their pixels.
+
+    Naeini et al. (AAAI 2015), of a probability and not only of the winning class.
+
+    Returns:
+        f32[B, S] in [0, 1]; NaN where the structure is absent from the truth and so has no box.
+    """
+    pixels = sums.pixels.sum(-1)
+    apart = jnp.abs(sums.accuracy - sums.confidence).sum(-1)
+    return jnp.where(pixels > 0, apart / jnp.maximum(pixels, 1), jnp.nan)
+
+
+def _span(occupied: jax.Array) -> jax.Array:
+    """From the first to the last place that is occupied and `MARGIN` of that beyond, bool[B, N, S] of bool[B, N, S]."""
+    place = jnp.arange(occupied.shape[1])[:, None]
+    first = jnp.where(occupied, place, occupied.shape[1]).min(1, keepdims=True)
+    last = jnp.where(occupied, place, -1).max(1, keepdims=True)
+    margin = jnp.ceil(MARGIN * (last - first + 1)).astype(jnp.int32)
+    return (place >= first - margin) & (place <= last + margin) & (first <= last)
