@@ -44,10 +44,10 @@ def label_rows(axes: Axes, rows: Sequence[Row]) -> None:
             tick.set_fontweight("bold")
 
 
-def value_axis(axes: Axes) -> None:
+def value_axis(axes: Axes, ticks: int = 4) -> None:
     """Few ticks and a grid across the rows."""
     axes.grid(axis="x")
-    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(ticks))
 
 
 def plane(axes: Axes) -> None:

@@ -28,7 +28,7 @@ def means(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: 
     """
     rows = rows_of(blocks)
     panels = {"All structures": scores, **{part: scores["structures"][part] for part in scores["structures"]}}
-    columns = min(3, len(panels))
+    columns = 4 if len(panels) == 4 else min(3, len(panels))
     lines = math.ceil(len(panels) / columns)
     layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1, hspace=0.04)
     with svg.style():
@@ -46,7 +46,7 @@ def means(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: 
 
 def _means_panel(axes: Axes, part: Mapping[str, Any], rows: Sequence[Row]) -> None:
     worst = {(summary.get("worst") or {}).get("group") for summary in part["summaries"].values()}
-    value_axis(axes)
+    value_axis(axes, 3)
     if part["overall"]["mean"] is not None:
         axes.axvline(part["overall"]["mean"], color=svg.MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     for y, row in enumerate(rows):
@@ -124,16 +124,8 @@ def gaps(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: s
             if row.name is None:
                 continue
             pair = found[row.name]
-            ends = pair.get("interval")
-            known = bool(ends) and None not in ends
-            told = known and (ends[0] > 0 or ends[1] < 0)
-            colour = svg.ALERT if told else svg.ACCENT
-            if known:
-                axes.plot(ends, (y, y), color=colour, linewidth=1.6, solid_capstyle="butt")
-            look = {"color": colour, "markersize": 5, "markerfacecolor": colour if told else svg.PAPER}
-            axes.plot(pair["difference"], y, "D" if told else "o", **look)
-            if told:
-                apart.append(f"{row.label} {signed(pair['difference'])} {interval(ends)}")
+            if _estimate(axes, y, pair["difference"], pair.get("interval"), 0):
+                apart.append(f"{row.label} {signed(pair['difference'])} {interval(pair['interval'])}")
         axes.set_xlabel(f"difference in mean {title}")
         label_rows(axes, rows)
         alt = f"Differences in mean {title} between groups. Intervals that leave zero out: "
@@ -164,14 +156,7 @@ def aucs(root_cause: Mapping[str, Any], name: str) -> str:
             entry = found.get(row.name or "") or {}
             if entry.get("auc") is None:
                 continue
-            ends = entry.get("interval")
-            known = bool(ends) and None not in ends
-            told = known and ends[0] > 0.5
-            colour = svg.ALERT if told else svg.ACCENT
-            if known:
-                axes.plot(ends, (y, y), color=colour, linewidth=1.6, solid_capstyle="butt")
-            look = {"color": colour, "markersize": 5, "markerfacecolor": colour if told else svg.PAPER}
-            axes.plot(entry["auc"], y, "D" if told else "o", **look)
+            _estimate(axes, y, entry["auc"], entry.get("interval"), 0.5)
             words.append(f"{(row.name or '').replace('|', ' from the ')} {number(entry['auc'], 2)}")
         axes.set_xlim(min(0.4, axes.get_xlim()[0]), 1.01)
         axes.set_xlabel("area under the ROC curve; 0.5 is guessing")
@@ -179,6 +164,18 @@ def aucs(root_cause: Mapping[str, Any], name: str) -> str:
         return svg.text(
             figure, name, f"How well an attribute is predicted: {', '.join(words) or 'not at all known'}."
         )
+
+
+def _estimate(axes: Axes, y: float, value: float, ends: Sequence[float | None] | None, null: float) -> bool:
+    """An estimate with its interval in one row; whether the interval leaves the null value out."""
+    known = [end for end in ends or () if end is not None]
+    told = len(known) == 2 and not known[0] <= null <= known[1]
+    colour = svg.ALERT if told else svg.ACCENT
+    if len(known) == 2:
+        axes.plot(known, (y, y), color=colour, linewidth=1.6, solid_capstyle="butt")
+    face = colour if told else svg.PAPER
+    axes.plot(value, y, "D" if told else "o", color=colour, markersize=5, markerfacecolor=face)
+    return told
 
 
 def _label(block: Block, name: str) -> str:

@@ -122,7 +122,8 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     ranks = dict.fromkeys(summary["rank"]["name"] for summary in found if summary.get("rank"))
     if ranks:
         yield (
-            f"Rank tests ({listing(ranks)}) {cite('munzel')} and Cliff's delta {cite('cliff')} are reported beside them."
+            f"Rank tests ({listing(ranks)}) {cite('munzel')} and Cliff's delta {cite('cliff')} are reported beside "
+            "them."
         )
     if any(summary.get("detectable") is not None for summary in found):
         yield "The smallest detectable gap is that of 80 % power at the 5 % level, by Welch's standard error."

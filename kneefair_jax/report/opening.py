@@ -80,7 +80,7 @@ def _not_known(found: Sequence[Verdict]) -> list[str]:
     chance = [v for v in opened if v.chance]
     rest = [v for v in opened if not v.chance]
     if chance:
-        sentences.append(f"No more than chance alone gives {_is(chance)} the {_gap(chance)} {_by(chance)}.")
+        sentences.append(f"The {_gap(chance)} {_by(chance)} {_is(chance)} no more than chance alone gives.")
     if rest:
         sentences.append(f"These patients cannot tell the {_gap(rest)} {_by(rest)} from none.")
     if seen := [v for v in opened if v.summary.get("detectable") is not None]:
@@ -101,7 +101,7 @@ def _equal(found: Sequence[Verdict]) -> list[str]:
     margin = number(given[0].summary["equivalence"]["delta"])
     sentences = []
     if equal := [v for v in given if v.kind == "fair"]:
-        sentences.append(f"Fair, by equivalence within ±{margin}, {_is(equal)} the result {_by(equal)}.")
+        sentences.append(f"Fair are the groups {_by(equal)}: equivalent within ±{margin}.")
     if not equal:
         sentences.append(f"Nothing is shown to be fair within ±{margin}.")
     return sentences

@@ -70,8 +70,8 @@ def page(
     return template("page.html", reading=verdicts.reading).render(
         report=report,
         attributes=attributes,
-        opening=opening(report),
-        details=details(report),
+        opening=wording.unbroken(opening(report)),
+        details=[wording.unbroken(text) for text in details(report)],
         # Safe to insert as they are: matplotlib and `svg.text` escape every name in them.
         figures={name: Markup(figure) for name, figure in drawn.items()},
         worst=[_view(case) for case in worst],

@@ -115,7 +115,10 @@ def intersections(scores: Mapping[str, Any], blocks: Sequence[Block], title: str
             axes.set_xticks(range(len(columns)), columns)
             axes.set_xlim(-0.5, len(columns) - 0.5)
             axes.set_xlabel(second)
-            axes.legend(title=first, loc="best")
+            # Room for the names, so that they hide no interval.
+            low, high = axes.get_ylim()
+            axes.set_ylim(low - 0.35 * (high - low), high)
+            axes.legend(title=first, loc="lower center", ncols=3)
         panels[0].set_ylabel(f"mean {title}")
         return svg.text(figure, name, f"Mean {title} where two attributes meet: {listing(words or [DASH])}.")
 

@@ -1,6 +1,7 @@
 """Numbers and groups -> the words a reader sees."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -82,6 +83,11 @@ def interval(ends: Sequence[float | None] | None, digits: int = 3) -> str:
     if ends is None or any(end is None for end in ends):
         return DASH
     return f"[{number(ends[0], digits)}, {number(ends[1], digits)}]"
+
+
+def unbroken(text: str) -> str:
+    """No line ends inside `p = 0.003` or `95 %`."""
+    return re.sub(r"p [=<] |\d %", lambda part: part[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
 
 
 def estimate(value: float | None, ends: Sequence[float | None] | None) -> str:
