@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from kneefair_jax.report import figures, forests, svg, wording
+from kneefair_jax.report import figures, forests, relations, svg, wording
 
 
 @pytest.fixture
@@ -87,3 +87,36 @@ def test_names_are_text_never_markup_or_formulas(scores):
 
 def test_placeholders_are_unlike_each_other():
     assert len(set(svg._VARIABLES)) == len(set(svg._VARIABLES.values())) == 6
+
+
+def test_gaps_tell_which_intervals_leave_zero_out(audited):
+    scores = audited["scores"]["dice"]
+    blocks = wording.blocks(scores["groups"], audited["cohort"]["attributes"])[:3]
+    text = forests.gaps(scores, blocks, "Dice", "g")
+    assert f"leave zero out: male {wording.MINUS} female +0.021 [0.011, 0.031]." in text
+    assert text.count("var(--alert") > 0 and "fill: var(--paper" in text
+
+
+def test_lines_of_means_in_bins_of_equally_many():
+    x, y = np.arange(12.0)[::-1], np.arange(12.0)
+    assert relations.binned(x, y) == ([2.5, 8.5], [8.5, 2.5])
+    assert relations.binned(x[:4], y[:4]) == ([], [])
+
+
+def test_areas_are_summed_over_structures_and_unknown_ones_left_out(audited_cases):
+    frame = relations.sized(audited_cases, ["sex"], "dice")
+    first = audited_cases[audited_cases["case_id"] == "case000"]
+    assert frame.loc["case000", "area"] == pytest.approx(first["true_area_mm2"].sum() / 100)
+    unknown = audited_cases.assign(true_area_mm2=np.nan)
+    assert relations.sized(unknown, ["sex"], "dice") is None
+    assert relations.sized(unknown.drop(columns="true_area_mm2"), ["sex"], "dice") is None
+
+
+def test_the_alt_texts_have_the_numbers(audited):
+    assert "sex from the mask 0.71, race from the image 0.55." in forests.aucs(audited["root_cause"], "a")
+    curves = audited["calibration"]["curves"]
+    alt = relations.reliability(curves, wording.blocks(curves, ["sex", "race"]), "r")
+    assert "male 0.69 at confidence 0.70" in alt
+    crossed = [wording.blocks(audited["scores"]["dice"]["groups"], ["sex", "race"])[-1]]
+    alt = relations.intersections(audited["scores"]["dice"], crossed, "Dice", "i")
+    assert "female, Black 0.920" in alt
