@@ -17,7 +17,7 @@ from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores as by_group
-from kneefair_jax.report import page
+from kneefair_jax.report import examples, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.training import hooks, members, scoring, selection, steps
 from kneefair_jax.training.experiment import Experiment
@@ -187,6 +187,7 @@ def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str
         min_group_patients=config.report.min_group_patients,
         draws=config.report.bootstrap_draws,
         seed=config.seed,
+        delta=dict(config.report.delta) or None,
     )
 
 
@@ -249,8 +250,8 @@ def _write(
 ) -> Path:
     test = _of_run(config, table)
     with np.load(workdir / PREDICTIONS) as predictions:
-        examples = _examples(test, cohort, cases, predictions)
-    return page.write(workdir / "report", report, test, curves, examples)
+        pictures = _examples(test, cohort, cases, predictions)
+    return page.write(workdir / "report", report, test, curves, pictures)
 
 
 def _of_run(config: ConfigDict, table: pd.DataFrame) -> pd.DataFrame:
@@ -259,32 +260,19 @@ def _of_run(config: ConfigDict, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _examples(test: pd.DataFrame, cohort: Cohort, cases: Cases, predictions: Any) -> list[CaseView]:
-    """The best, median and worst case of each level of each attribute; fewer where there are fewer."""
-    macro = test.groupby("case_id")["dice"].mean().dropna()
+    """The pictures of the cases that a report shows."""
     row_of = {case_id: row for row, case_id in enumerate(cohort.cases["case_id"])}
-    rows = cohort.cases.iloc[[row_of[case_id] for case_id in macro.index]]
     views = []
-    for attribute in cohort.attributes:
-        partition = groups.partition(rows, [attribute], missing_as_level=True)
-        for g, name in enumerate(partition.names):
-            ranked = macro[partition.index == g].sort_values(kind="stable", ascending=False)
-            places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
-            if len(ranked) < len(places):
-                places = {"only": 0} if len(ranked) == 1 else {"best": 0, "worst": 1}
-            for rank, place in places.items():
-                case_id = ranked.index[place]
-                example = cases[row_of[case_id]]
-                views.append(
-                    CaseView(
-                        case_id=case_id,
-                        group=name,
-                        rank=rank,
-                        score=float(ranked.iloc[place]),
-                        image=example["image"].mean(-1).astype(np.uint8),
-                        label=example["label"],
-                        prediction=predictions[case_id],
-                    )
-                )
+    for choice in examples.choose(test, cohort.cases, cohort.attributes):
+        example = cases[row_of[choice.case_id]]
+        views.append(
+            CaseView(
+                *choice,
+                image=example["image"].mean(-1).astype(np.uint8),
+                label=example["label"],
+                prediction=predictions[choice.case_id],
+            )
+        )
     return views
 
 

@@ -5,125 +5,18 @@ differ in shape as well as colour, and shades run one way, so that a grey print 
 """
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from kneefair_jax.report import svg
-from kneefair_jax.report.wording import DASH, Block, group, number
+from kneefair_jax.report.figure_rows import ROW, WIDTH, label_rows, rows_of, value_axis
+from kneefair_jax.report.wording import DASH, Block, number
 
-_WIDTH = 7.6  # inches; the page scales a figure to its own width
-_ROW = 0.24
 _MOST_POINTS = 400
-
-
-class _Row(NamedTuple):
-    """A line of a figure: a group, or the heading of the groups below it (name None)."""
-
-    name: str | None
-    label: str
-
-
-def _rows(blocks: Sequence[Block]) -> list[_Row]:
-    rows: list[_Row] = []
-    for block in blocks:
-        if block.title:
-            rows.append(_Row(None, block.title))
-        rows += [_Row(name, label) for name, label in block.labels.items()]
-    return rows
-
-
-def _label_rows(axes: Axes, rows: Sequence[_Row]) -> None:
-    """Group names down the left side, headings bold, the first at the top."""
-    axes.set_yticks(range(len(rows)), [row.label for row in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
-        if row.name is None:
-            tick.set_fontweight("bold")
-
-
-def _value_axis(axes: Axes) -> None:
-    axes.grid(axis="x")
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-
-
-def forest(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: str) -> str:
-    """Group means with their intervals, one panel for all structures and one for each.
-
-    Args:
-        scores: one score of the report, `report["scores"]["dice"]`.
-        blocks: the groups to show, in order.
-        title: the score's name for a reader.
-        name: the figure's name, used once a page.
-
-    Returns:
-        An `<svg>`: filled circles for ranked groups, hollow for those too small to rank, diamonds for the
-        worst of each attribute, a dashed line for the mean over all patients.
-    """
-    rows = _rows(blocks)
-    panels = {"All structures": scores, **{part: scores["structures"][part] for part in scores["structures"]}}
-    columns = min(3, len(panels))
-    lines = math.ceil(len(panels) / columns)
-    layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1, hspace=0.04)
-    with svg.style():
-        figure = Figure(figsize=(_WIDTH, lines * (_ROW * len(rows) + 0.75)), layout=layout)
-        grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
-        for axes, (panel, part) in zip(grid, panels.items(), strict=False):
-            _forest_panel(axes, part, rows)
-            axes.set_title(panel[:1].upper() + panel[1:])
-        for axes in grid[len(panels) :]:
-            axes.set_axis_off()
-        for axes in grid[::columns]:
-            _label_rows(axes, rows)
-        return svg.text(figure, name, f"Mean {title} by group. {_extremes(scores, blocks)}")
-
-
-def _forest_panel(axes: Axes, part: Mapping[str, Any], rows: Sequence[_Row]) -> None:
-    worst = {(summary.get("worst") or {}).get("group") for summary in part["summaries"].values()}
-    _value_axis(axes)
-    if part["overall"]["mean"] is not None:
-        axes.axvline(part["overall"]["mean"], color=svg.MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-    for y, row in enumerate(rows):
-        entry = part["groups"].get(row.name)
-        if entry is None or entry["mean"] is None:
-            continue
-        colour = svg.ALERT if row.name in worst else svg.ACCENT
-        if entry["interval"] and None not in entry["interval"]:
-            axes.plot(entry["interval"], (y, y), color=colour, linewidth=1.6, solid_capstyle="butt")
-        axes.plot(
-            entry["mean"],
-            y,
-            "D" if row.name in worst else "o",
-            color=colour,
-            markersize=5,
-            markerfacecolor=colour if entry.get("ranked", True) else svg.PAPER,
-        )
-
-
-def _extremes(scores: Mapping[str, Any], blocks: Sequence[Block]) -> str:
-    """The lowest and the highest mean in words, for an alt text."""
-    means = {
-        name: scores["groups"][name]["mean"]
-        for block in blocks
-        for name in block.labels
-        if scores["groups"][name]["mean"] is not None
-    }
-    if not means:
-        return "No group has a score."
-    attributes = [block.key for block in blocks if "," not in block.key]
-    return " ".join(
-        f"{word}: {group(name, attributes)}, {number(means[name])}."
-        for word, name in (
-            ("Lowest", min(means, key=means.__getitem__)),
-            ("Highest", max(means, key=means.__getitem__)),
-        )
-    )
 
 
 def distributions(values: Mapping[str, np.ndarray], blocks: Sequence[Block], title: str, name: str) -> str:
@@ -135,13 +28,13 @@ def distributions(values: Mapping[str, np.ndarray], blocks: Sequence[Block], tit
         title: the score's name for a reader.
         name: the figure's name, used once a page.
     """
-    rows = _rows(blocks)
+    rows = rows_of(blocks)
     jitter = np.random.default_rng(0)
     medians = []
     with svg.style():
-        figure = Figure(figsize=(_WIDTH, _ROW * 1.5 * len(rows) + 0.6), layout="constrained")
+        figure = Figure(figsize=(WIDTH, ROW * 1.5 * len(rows) + 0.6), layout="constrained")
         axes = figure.subplots()
-        _value_axis(axes)
+        value_axis(axes)
         for y, row in enumerate(rows):
             points = values.get(row.name or "", np.empty(0))
             if not len(points):
@@ -156,7 +49,7 @@ def distributions(values: Mapping[str, np.ndarray], blocks: Sequence[Block], tit
             axes.barh(y, third - first, 0.52, first, facecolor="none", edgecolor=svg.INK, linewidth=0.9)
             axes.plot((median, median), (y - 0.26, y + 0.26), color=svg.INK, linewidth=2)
         axes.set_xlabel(f"{title} of a case, mean over structures")
-        _label_rows(axes, rows)
+        label_rows(axes, rows)
         return svg.text(
             figure, name, f"{title} of every case by group. Medians: {', '.join(medians) or DASH}."
         )
@@ -171,7 +64,7 @@ def heat_map(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, nam
         title: the score's name for a reader.
         name: the figure's name, used once a page.
     """
-    rows = _rows(blocks)
+    rows = rows_of(blocks)
     columns = {"all": scores, **scores["structures"]}
     means = np.array(
         [[(part["groups"].get(row.name) or {}).get("mean") for part in columns.values()] for row in rows],
@@ -182,7 +75,7 @@ def heat_map(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, nam
     # Half opaque at most: the number on it must stay readable on a light and on a dark page.
     shade = 0.55 * shortfall / max(shortfall.max(initial=0), 1e-9)
     with svg.style():
-        figure = Figure(figsize=(_WIDTH, _ROW * 1.15 * len(rows) + 0.5), layout="constrained")
+        figure = Figure(figsize=(WIDTH, ROW * 1.15 * len(rows) + 0.5), layout="constrained")
         axes = figure.subplots()
         for y, row in enumerate(rows):
             for x in range(len(columns)):
@@ -195,7 +88,7 @@ def heat_map(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, nam
         axes.set_xticks(range(len(columns)), [column.replace(" ", "\n") for column in columns])
         axes.tick_params(length=0, labelcolor=svg.INK)
         axes.spines[:].set_visible(False)
-        _label_rows(axes, rows)
+        label_rows(axes, rows)
         gaps = dict(zip(columns, shortfall.max(axis=0, initial=0), strict=True))
         furthest = max(gaps, key=gaps.__getitem__)
         alt = (
@@ -220,7 +113,7 @@ def curves(records: Sequence[Mapping[str, Any]], name: str) -> str:
                 validation.setdefault(key.replace("_", " "), []).append((record["step"], value))
     strokes = itertools.cycle(("-", "--", "-.", ":"))
     with svg.style():
-        figure = Figure(figsize=(_WIDTH, 2.6), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         if losses:
             left.plot(*zip(*losses, strict=True), color=svg.INK, linewidth=1.1)

@@ -19,8 +19,8 @@ class CaseView(NamedTuple):
 
     Attributes:
         case_id: as in the per-case table.
-        group: the group's name, `sex=female`.
-        rank: `best`, `median`, `worst` or `only` of its group.
+        group: the group's name, `sex=female`, or `all`.
+        rank: `best`, `median`, `worst` or `only` of its group; `1`, `2`, ... from the worst of all.
         score: the case's macro Dice.
         image: u8[H,W] or u8[H,W,1].
         label: u8[H,W], the reference mask.

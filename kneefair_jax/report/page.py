@@ -1,4 +1,4 @@
-"""The report's two files: `report.json` for programs and `index.html`, one page that needs nothing else."""
+"""The report's files: `index.html`, one page that needs nothing else, and its numbers as JSON and CSV."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +11,12 @@ import pandas as pd
 from markupsafe import Markup
 
 from kneefair_jax import groups
-from kneefair_jax.report import figures, wording
+from kneefair_jax.report import figures, forests, relations, tables, verdicts, wording
+from kneefair_jax.report.examples import EVERYONE
+from kneefair_jax.report.methods_text import methods_text
+from kneefair_jax.report.opening import details, opening
 from kneefair_jax.report.overlays import CaseView, colour, overlay
+from kneefair_jax.report.wording import LOWER_IS_BETTER
 
 
 def write(
@@ -22,7 +26,7 @@ def write(
     curves: list[dict[str, Any]],
     examples: list[CaseView],
 ) -> Path:
-    """Writes `report.json` and `index.html` into the directory.
+    """Writes `index.html`, `report.json` and the CSV files of `tables` into the directory.
 
     The same input gives the same bytes: there is no date on the page.
 
@@ -32,16 +36,23 @@ def write(
             present, holds `scores` of the same form.
         cases: the rows of the per-case table that the scores are of: one split, one model.
         curves: records of the training run; empty for an audit of foreign predictions.
-        examples: cases to show as pictures.
+        examples: cases to show as pictures, of `examples.choose`.
 
     Returns:
         The page's path.
     """
     report = plain(report)
     directory.mkdir(parents=True, exist_ok=True)
+    html = page(report, cases, plain(curves), examples)
     text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     replace(directory / "report.json", text + "\n")
-    return replace(directory / "index.html", page(report, cases, plain(curves), examples))
+    written = tables.tables(report)
+    for name in tables.NAMES:
+        if name in written:
+            replace(directory / name, written[name])
+        else:  # of an earlier report
+            (directory / name).unlink(missing_ok=True)
+    return replace(directory / "index.html", html)
 
 
 def page(
@@ -51,33 +62,83 @@ def page(
     examples: Sequence[CaseView],
 ) -> str:
     """The page's HTML; the arguments are those of `write`, the numbers plain."""
-    scores, attributes = report["scores"], report["cohort"]["attributes"]
-    shown = wording.blocks(scores["dice"]["groups"], attributes)
-    single = [block for block in shown if "," not in block.key]
-    values = macro_by_group(cases, attributes, "dice")
+    attributes = report["cohort"]["attributes"]
     external = report.get("external") or {}
-    drawn = {
-        "forest": figures.forest(scores["dice"], shown, "Dice", "forest"),
-        "distributions": figures.distributions(values, single, "Dice", "cases"),
-        "heat_map": figures.heat_map(scores["dice"], shown, "Dice", "heat"),
-    }
-    if curves:
-        drawn["curves"] = figures.curves(curves, "curves")
-    if external:
-        inside = wording.blocks(external["scores"]["dice"]["groups"], attributes)
-        drawn["external"] = figures.forest(external["scores"]["dice"], inside, "Dice", "external")
-    return template("page.html").render(
+    drawn = _figures(report, cases, curves)
+    cited, references = methods_text(report)
+    worst = [case for case in examples if case.group == EVERYONE]
+    return template("page.html", reading=verdicts.reading).render(
         report=report,
         attributes=attributes,
-        opening=wording.opening(report),
+        opening=wording.unbroken(opening(report)),
+        details=[wording.unbroken(text) for text in details(report)],
         # Safe to insert as they are: matplotlib and `svg.text` escape every name in them.
         figures={name: Markup(figure) for name, figure in drawn.items()},
-        examples=_examples(examples, attributes),
+        worst=[_view(case) for case in worst],
+        examples=_examples([case for case in examples if case.group != EVERYONE], attributes),
         legend=[(name, colour(label)) for label, name in enumerate(report["cohort"]["structures"], start=1)],
         cohort=_cohort(report["cohort"]["table"]),
         config=json.dumps(report["run"].get("config"), indent=2, sort_keys=True, ensure_ascii=False),
         external=external,
+        methods=cited,
+        references=references,
+        files=["report.json", *tables.tables(report)],
+        judge=lambda block, scores, key: verdicts.judge(
+            block, scores, lower_is_better=key in LOWER_IS_BETTER
+        ),
+        tested=lambda scores: _any(scores, "test"),
+        paired=lambda scores: _any(scores, "pairs"),
+        margin=_any(report["scores"]["dice"], "equivalence"),
+        warnings=_warnings,
+        lower=LOWER_IS_BETTER,
     )
+
+
+def _figures(
+    report: dict[str, Any], cases: pd.DataFrame, curves: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """Name -> SVG of every figure that the report has numbers for."""
+    scores, attributes = report["scores"]["dice"], report["cohort"]["attributes"]
+    shown = wording.blocks(scores["groups"], attributes)
+    single = [block for block in shown if block.key in attributes]
+    crossed = [block for block in shown if "," in block.key]
+    values = macro_by_group(cases, attributes, "dice")
+    drawn = {
+        "forest": forests.means(scores, shown, "Dice", "forest"),
+        "distributions": figures.distributions(values, single, "Dice", "cases"),
+        "heat_map": figures.heat_map(scores, shown, "Dice", "heat"),
+    }
+    if _any(scores, "pairs"):
+        drawn["gaps"] = forests.gaps(scores, single, "Dice", "gaps")
+    if crossed:
+        drawn["intersections"] = relations.intersections(scores, crossed, "Dice", "intersections")
+    if single and (frame := relations.sized(cases, attributes, "dice")) is not None:
+        drawn["size"] = relations.size(frame, single, "Dice", "size")
+    if calibration := (report.get("calibration") or {}).get("curves"):
+        groups_of = wording.blocks(calibration, attributes)
+        drawn["calibration"] = relations.reliability(calibration, groups_of, "calibration")
+    if report.get("root_cause"):
+        drawn["root_cause"] = forests.aucs(report["root_cause"], "root_cause")
+    if curves:
+        drawn["curves"] = figures.curves(curves, "curves")
+    if external := report.get("external"):
+        inside = wording.blocks(external["scores"]["dice"]["groups"], attributes)
+        drawn["external"] = forests.means(external["scores"]["dice"], inside, "Dice", "external")
+    return drawn
+
+
+def _any(scores: Mapping[str, Any], key: str) -> bool:
+    """Whether any summary of a score has what later versions of the audit add."""
+    return any(summary.get(key) for summary in scores["summaries"].values())
+
+
+def _warnings(scores: Mapping[str, Any], attributes: Sequence[str]) -> list[str]:
+    """What a reader must know of a score's intervals and tests, each sentence once."""
+    found: dict[str, list[str]] = {}
+    for block in wording.blocks(scores["groups"], attributes):
+        for text in (scores["summaries"].get(block.key) or {}).get("warnings") or []:
+            found.setdefault(text, []).append(block.title)
+    return [f"By {wording.listing(titles)}: {text}" for text, titles in found.items()]
 
 
 def macro_by_group(cases: pd.DataFrame, attributes: Sequence[str], score: str) -> dict[str, np.ndarray]:
@@ -121,11 +182,13 @@ def _examples(examples: Sequence[CaseView], attributes: Sequence[str]) -> dict[s
     """Group for a reader -> its cases, the pictures drawn."""
     views: dict[str, list[dict[str, Any]]] = {}
     for case in examples:
-        picture = overlay(case.image, case.label, case.prediction)
-        views.setdefault(wording.group(case.group, attributes), []).append(
-            {"case_id": case.case_id, "rank": case.rank, "score": case.score, "picture": picture}
-        )
+        views.setdefault(wording.group(case.group, attributes), []).append(_view(case))
     return views
+
+
+def _view(case: CaseView) -> dict[str, Any]:
+    picture = overlay(case.image, case.label, case.prediction)
+    return {"case_id": case.case_id, "rank": case.rank, "score": case.score, "picture": picture}
 
 
 def _cohort(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -151,6 +214,8 @@ def template(name: str, **filters: Callable[[Any], Any]) -> jinja2.Template:
         "count": wording.count,
         "interval": wording.interval,
         "amount": wording.amount,
+        "p_value": wording.p_value,
+        "signed": wording.signed,
         "step": wording.step,
         **filters,
     }

@@ -143,3 +143,183 @@ def examples() -> list[CaseView]:
         CaseView(f"case{i:03d}", "sex=female", rank, 0.9 + i / 100, image, label, np.roll(label, i))
         for i, rank in enumerate(("worst", "median", "best"))
     ]
+
+
+LEVELS = {
+    "sex": ("female", "male"),
+    "race": ("Black", "White"),
+    "age": ("<=50", "51-60", "61-70", ">=71", "missing"),
+}
+AUDITED = ("dice", "iou", "hd95_mm", "ece")
+
+
+def verdict(pairs: list[list[str]], gap: float, *, p: float, ser: float, size: float | None = None) -> dict:
+    """One attribute's summary, with all that the audit adds."""
+    low = gap - 0.01
+    return {
+        "worst": {"value": 0.07, "interval": [0.06, 0.08], "group": pairs[0][1]},
+        "gap": {"value": gap, "interval": [max(low, 0.0), gap + 0.01]},
+        "sd": {"value": gap / 2, "interval": [0.001, 0.01]},
+        "es": {"value": 0.925, "interval": [0.91, 0.94]},
+        "ser": {"value": ser, "interval": [ser - 0.06, ser + 0.07], "null95": 1.14, "size": size},
+        "test": {"name": "permuted Welch t", "statistic": 2.31, "p": p / 2, "p_holm": p, "p_bh": None},
+        "rank": {"name": "Brunner-Munzel", "p": p / 3},
+        "pairs": [
+            {
+                "first": first,
+                "second": second,
+                "difference": (gap - 0.003 * i) * (-1) ** i,
+                "interval": sorted([(gap - 0.003 * i + e) * (-1) ** i for e in (-0.01, 0.01)]),
+                "welch": [low, gap + 0.011],
+                "p": p / 2,
+                "p_holm": p,
+                "p_brunner_munzel": p / 3,
+                "p_mann_whitney": p / 4,
+                "cliffs_delta": 0.31,
+            }
+            for i, (first, second) in enumerate(pairs)
+        ],
+        "detectable": 0.0211,
+        "equivalence": None,
+        "warnings": [],
+    }
+
+
+def audited_part(shift: float) -> dict:
+    attributes = list(LEVELS)
+    names = [f"{a}={level}" for a in attributes for level in LEVELS[a]] + [
+        f"{a}={x},{b}={y}"
+        for a, b in (("sex", "race"), ("sex", "age"), ("race", "age"))
+        for x in LEVELS[a]
+        for y in LEVELS[b]
+    ]
+    entries = {}
+    for i, name in enumerate(names):
+        small = ">=71" in name or "missing" in name
+        mean = 0.946 - shift - 0.02 * ("female" in name) - 0.006 * ("Black" in name) - 0.001 * (i % 3)
+        entries[name] = {
+            "mean": mean,
+            "interval": None if "missing" in name else [mean - 0.012, mean + 0.01],
+            "patients": 6 if small else 40,
+            "cases": 12 if small else 80,
+            "ranked": not small,
+            "unranked": "too few to rank (n < 10)" if small else None,
+        }
+    ages = [f"age={level}" for level in LEVELS["age"][:3]]
+    summaries = {
+        "sex": verdict([["sex=male", "sex=female"]], 0.021, p=0.0004, ser=1.38, size=1.36),
+        "race": verdict([["race=White", "race=Black"]], 0.006, p=0.41, ser=1.09, size=1.01),
+        "age": verdict([[ages[0], ages[1]], [ages[0], ages[2]], [ages[1], ages[2]]], 0.004, p=0.83, ser=1.05),
+        "sex,race": verdict(
+            [["sex=male,race=White", "sex=female,race=Black"]], 0.027, p=0.002, ser=1.6, size=1.3
+        ),
+    }
+    summaries["age"]["equivalence"] = {
+        "delta": 0.02,
+        "equivalent": True,
+        "reason": None,
+        "intervals": [[-0.01, 0.012]] * 3,
+    }
+    summaries["race"]["warnings"] = ["a group has 15 patients, skewed scores: intervals cover about 90 %."]
+    overall = {
+        "mean": 0.938 - shift,
+        "interval": [0.931 - shift, 0.944 - shift],
+        "patients": 80,
+        "cases": 160,
+    }
+    return {"overall": overall, "groups": entries, "summaries": summaries}
+
+
+@pytest.fixture
+def audited(report) -> dict:
+    """A report with all that an audit adds: two attributes of two levels, one of four and of unknown cases."""
+    fit = {
+        "terms": [
+            {"term": "sex[male]", "estimate": 0.019, "interval": [0.009, 0.03], "p": 0.0004},
+            {"term": "race[White]", "estimate": 0.004, "interval": [-0.006, 0.013], "p": 0.44},
+        ],
+        "patients": 78,
+        "cases": 156,
+    }
+    adjusted = {"term": "log(area)", "estimate": 0.031, "interval": [0.02, 0.043], "p": 1e-5}
+    sure = [0.6, 0.7, 0.8, 0.9, 0.98]
+    change = {"value": -0.004, "interval": [-0.009, 0.001], "p": 0.12}
+    return report | {
+        "scores": {
+            score: audited_part(0.01 * i)
+            | {"structures": {name: audited_part(0.01 * (i + j)) for j, name in enumerate(STRUCTURES)}}
+            for i, score in enumerate(AUDITED)
+        },
+        "cohort": report["cohort"] | {"attributes": list(LEVELS)},
+        "interactions": {
+            "sex,race": {
+                "dice": {
+                    "cells": [f"sex={s},race={r}" for s in LEVELS["sex"] for r in LEVELS["race"]],
+                    "contrast": 0.0123,
+                    "interval": [0.001, 0.024],
+                    "p": 0.031,
+                }
+            }
+        },
+        "model": {
+            "dice": {
+                "formula": "dice ~ sex * race + log(area) + (1 | patient)",
+                "kind": "mixed model",
+                "with_mediators": fit | {"terms": [*fit["terms"], adjusted]},
+                "without_mediators": fit,
+                "left_out": ["bmi"],
+            }
+        },
+        "calibration": {
+            "ece": None,
+            "curves": {
+                f"{a}={level}": {
+                    "confidence": sure,
+                    "accuracy": [None, *(x - 0.01 * i for x in sure[1:])],
+                    "pixels": [10] * 5,
+                }
+                for a in ("sex", "race")
+                for i, level in enumerate(LEVELS[a])
+            },
+        },
+        "root_cause": {
+            "sex": {
+                "image": {"auc": 0.93, "interval": [0.88, 0.97], "patients": 80},
+                "mask": {"auc": 0.71, "interval": [0.6, 0.81], "patients": 80},
+            },
+            "race": {"image": {"auc": 0.55, "interval": [0.42, 0.67], "patients": 80}},
+        },
+        "models": {
+            "order": ["unet", "nnunet"],
+            "pairs": [
+                {
+                    "first": "unet",
+                    "second": "nnunet",
+                    "attribute": "sex",
+                    "change_of_mean": {"value": 0.0071, "interval": [0.002, 0.012], "p": 0.01},
+                    "change_of_gap": change,
+                }
+            ],
+        },
+    }
+
+
+@pytest.fixture
+def audited_cases() -> pd.DataFrame:
+    """160 cases of 80 patients, whose score grows with the bones' size."""
+    draw = np.random.default_rng(1)
+    case = pd.DataFrame(
+        {
+            "case_id": [f"case{i:03d}" for i in range(160)],
+            "patient_id": [f"PERSON-{i // 2:03d}" for i in range(160)],
+            **{
+                a: pd.Categorical(draw.choice(levels, 160), levels, ordered=True)
+                for a, levels in LEVELS.items()
+            },
+            "area": draw.normal(4000, 500, 160),
+        }
+    )
+    case["area"] += 700 * (case["sex"] == "male").to_numpy()
+    rows = case.merge(pd.DataFrame({"structure": STRUCTURES, "part": (0.5, 0.4, 0.1)}), how="cross")
+    dice = 1 - 0.06 * 4000 / rows["area"] - draw.gamma(2.0, 0.006, len(rows))
+    return rows.assign(dice=dice, true_area_mm2=rows["area"] * rows["part"]).drop(columns=["area", "part"])

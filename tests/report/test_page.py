@@ -37,8 +37,19 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
-def test_every_mean_interval_and_count_is_on_the_page(report, cases, curves, examples):
-    parsed = Page(page.page(page.plain(report), cases, page.plain(curves), examples))
+_DRAWN: list[str] = []
+
+
+@pytest.fixture
+def html(report, cases, curves, examples) -> str:
+    """The page of the fixtures as they are, drawn once."""
+    if not _DRAWN:
+        _DRAWN.append(page.page(page.plain(report), cases, page.plain(curves), examples))
+    return _DRAWN[0]
+
+
+def test_every_mean_interval_and_count_is_on_the_page(report, html):
+    parsed = Page(html)
     words = parsed.words()
     for score in report["scores"].values():
         for part in (score, *score["structures"].values()):
@@ -52,10 +63,13 @@ def test_every_mean_interval_and_count_is_on_the_page(report, cases, curves, exa
     assert parsed.balanced and not parsed.open
 
 
-def test_the_opening_says_what_was_tested_and_the_gap(report, cases, curves, examples):
-    words = Page(page.page(page.plain(report), cases, page.plain(curves), examples)).words()
-    assert "femur, tibia and patella was tested on 1,132 cases of 66 patients" in words
-    assert "By sex, male has the highest mean (0.946) and female the lowest (0.931)" in words
+def test_the_opening_says_what_was_tested_and_the_gap(html):
+    words = Page(html).words()
+    assert (
+        "femur, tibia and patella was tested on 1,132 cases of 66 patients: by sex (female 31, male 31)"
+        in words
+    )
+    assert "By sex, male has the highest mean Dice (0.946) and female the lowest (0.931)" in words
     assert "a gap of 0.015 (95 % interval 0.002 to 0.027)" in words
     assert (
         "fewer than 10 patients, and patients whose attribute is missing, are shown but not ranked" in words
@@ -63,8 +77,7 @@ def test_the_opening_says_what_was_tested_and_the_gap(report, cases, curves, exa
     assert "missing in" not in words and "patella in 1 case;" in words
 
 
-def test_a_table_cell_for_what_is_null(report, cases, curves, examples):
-    html = page.page(page.plain(report), cases, page.plain(curves), examples)
+def test_a_table_cell_for_what_is_null(html):
     row = re.search(r'<th scope="row">male, missing.*?</tr>', html, re.DOTALL)
     assert row is not None
     cells = [cell.strip() for cell in re.findall(r"<td[^>]*>(.*?)</td>", row[0], re.DOTALL)]
@@ -84,8 +97,8 @@ def test_names_from_files_are_escaped(report, cases, curves, examples):
     assert parsed.balanced and not parsed.open
 
 
-def test_nothing_is_fetched(report, cases, curves, examples):
-    parsed = Page(page.page(page.plain(report), cases, page.plain(curves), examples))
+def test_nothing_is_fetched(html):
+    parsed = Page(html)
     assert {tag for tag, _ in parsed.tags}.isdisjoint({"link", "script", "iframe", "a", "object"})
     for tag, attributes in parsed.tags:
         for key, value in attributes.items():
@@ -94,21 +107,20 @@ def test_nothing_is_fetched(report, cases, curves, examples):
                 assert value.startswith("data:image/png" if tag == "img" else "#")
 
 
-def test_pictures_tables_and_ids_are_accessible(report, cases, curves, examples):
-    parsed = Page(page.page(page.plain(report), cases, page.plain(curves), examples))
+def test_pictures_tables_and_ids_are_accessible(html):
+    parsed = Page(html)
     pictures = [attributes for tag, attributes in parsed.tags if tag == "img"]
     figures = [attributes for tag, attributes in parsed.tags if tag == "svg"]
     headers = [attributes for tag, attributes in parsed.tags if tag == "th"]
     ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
     assert len(pictures) == 3 and all(a["alt"] for a in pictures)
-    assert len(figures) == 4 and all(a["role"] == "img" and a["aria-label"] for a in figures)
+    assert len(figures) == 5 and all(a["role"] == "img" and a["aria-label"] for a in figures)
     assert headers and all(a.get("scope") for a in headers)
     assert len(ids) == len(set(ids))
     assert dict(parsed.tags)["html"] == {"lang": "en"}
 
 
-def test_references_inside_the_figures_resolve(report, cases, curves, examples):
-    html = page.page(page.plain(report), cases, page.plain(curves), examples)
+def test_references_inside_the_figures_resolve(html):
     ids = set(re.findall(r'\bid="([^"]+)"', html))
     assert set(re.findall(r'(?:href="|url\()#([^")]+)', html)) <= ids
 
@@ -122,7 +134,12 @@ def test_patients_stay_off_the_page(tmp_path, report, cases, curves, examples):
 def test_the_same_input_gives_the_same_bytes(tmp_path, report, cases, curves, examples):
     first, second = (page.write(tmp_path / name, report, cases, curves, examples) for name in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
-    assert sorted(path.name for path in first.parent.iterdir()) == ["index.html", "report.json"]
+    assert sorted(path.name for path in first.parent.iterdir()) == [
+        "groups.csv",
+        "index.html",
+        "report.json",
+        "summaries.csv",
+    ]
 
 
 def test_the_json_is_strict_and_sorted(tmp_path, report, cases, curves, examples):
@@ -161,3 +178,33 @@ def test_macro_leaves_absent_structures_out(cases):
     assert values["sex=female"][0] == pytest.approx(0.7)
     assert len(values["sex=female"]) == 19 and len(values["sex=male"]) == 20
     assert len(values["age=missing"]) == 12  # cases 2, 5, ... 38 but the second is without a score
+
+
+def test_the_page_of_an_audit_shows_all_its_parts_once_and_escaped(audited, audited_cases, examples):
+    evil = "<img src=x>"
+    text = json.dumps(page.plain(audited)).replace("Black", evil).replace("nnunet", evil).replace("bmi", evil)
+    audited_cases["race"] = audited_cases["race"].cat.rename_categories({"Black": evil})
+    examples[0] = examples[0]._replace(group="all", rank="1", case_id=evil)
+    html = page.page(json.loads(text), audited_cases, [], examples)
+    parsed = Page(html)
+    words = parsed.words()
+    assert parsed.balanced and not parsed.open
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {a["src"][:10] for tag, a in parsed.tags if tag == "img"} == {"data:image"}
+    figures = [a["aria-label"] for tag, a in parsed.tags if tag == "svg"]
+    assert len(figures) == 8 and all(figures)
+    for said in (
+        "The lowest Dice of all",
+        "By race: a group has 15 patients, skewed scores: intervals cover about 90 %.",
+        "real; size alone explains it",
+        "no significant gap; detectable: 0.021",
+        "fair within ±0.020",
+        "The same for HD95, mm (lower is better)",
+        "mixed model: dice ~ sex * race + log(area) + (1 | patient). Left out: " + evil,
+        "+0.012 [0.001, 0.024] 0.031",
+        f"unet → {evil}",
+        "Software: jax 0.11.1.",
+        "report.json, groups.csv, summaries.csv, pairs.csv",
+    ):
+        assert said in words, said

@@ -45,17 +45,14 @@ def test_blocks_are_marginals_then_pairs_and_levels_may_hold_commas():
     assert wording.group("everyone", ["sex"]) == "everyone"
 
 
-def test_an_interval_that_reaches_zero_is_said_so(report):
-    text = wording.opening(report)
-    assert "a gap of 0.022 (95 % interval 0.000 to 0.044). That interval reaches zero" in text
-    assert text.count("reaches zero") == 1
+def test_signs_and_p_values():
+    assert [wording.signed(x) for x in (0.0214, -0.004, 0.0)] == ["+0.021", "\N{MINUS SIGN}0.004", "0.000"]
+    assert [wording.p_value(p) for p in (0.0409, 0.0004, None)] == ["0.041", "<0.001", wording.DASH]
+    assert wording.p_equals(0.0004) == "p < 0.001" and wording.p_equals(0.2) == "p = 0.200"
 
 
-def test_a_gap_without_an_interval_stands_alone(report):
-    report["scores"]["dice"]["summaries"]["sex"]["gap"] = {"value": 0.0146, "interval": None}
-    assert "a gap of 0.015." in wording.opening(report)
-
-
-def test_an_attribute_with_one_ranked_group_is_not_ranked(report):
-    report["scores"]["dice"]["groups"]["sex=male"]["ranked"] = False
-    assert "By sex, fewer than two groups have the 10 patients that ranking needs." in wording.opening(report)
+def test_patients_of_every_level_of_every_attribute(report):
+    assert wording.by_group(report["scores"]["dice"], ["sex", "age"]) == [
+        "sex (female 31, male 31)",
+        "age (≤50 31, ≥51 31, missing 4)",
+    ]

@@ -1,0 +1,56 @@
+"""Which cases a report shows as pictures."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from kneefair_jax import groups
+
+EVERYONE = "all"
+WORST = 6
+
+
+class Choice(NamedTuple):
+    """A case to show, as an example of which group, at which rank, with its macro Dice."""
+
+    case_id: str
+    group: str
+    rank: str
+    score: float
+
+
+def choose(
+    scored: pd.DataFrame, cases: pd.DataFrame, attributes: Sequence[str], worst: int = WORST
+) -> list[Choice]:
+    """The worst cases of all, then the best, median and worst of each level of each attribute.
+
+    Args:
+        scored: a row per case and structure, with `dice`; a case without any score is left out.
+        cases: a row per case: `case_id` and the categorical attribute columns.
+        attributes: columns to group by.
+        worst: how many of the worst cases of all, from the worst up.
+
+    Returns:
+        Those of all in the group `all`, ranked `1`, `2`, ...; a level of two cases has no median, one of a single
+        case only that one, ranked `only`.
+    """
+    macro = scored.groupby("case_id")["dice"].mean().dropna()
+    known = cases.set_index("case_id").loc[macro.index]
+    lowest = macro.sort_values(kind="stable").head(worst)
+    chosen = [
+        Choice(str(case), EVERYONE, str(rank), float(score))
+        for rank, (case, score) in enumerate(lowest.items(), 1)
+    ]
+    for attribute in attributes:
+        partition = groups.partition(known, [attribute], missing_as_level=True)
+        for g, name in enumerate(partition.names):
+            ranked = macro[partition.index == g].sort_values(kind="stable", ascending=False)
+            places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
+            if len(ranked) < len(places):
+                places = {"only": 0} if len(ranked) == 1 else {"best": 0, "worst": 1}
+            chosen += [
+                Choice(str(ranked.index[place]), name, rank, float(ranked.iloc[place]))
+                for rank, place in places.items()
+            ]
+    return chosen

@@ -1,0 +1,164 @@
+"""The methods of a report as a paragraph to cite: only what this report contains, with its references and versions."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from kneefair_jax.report.wording import amount, by_group, listing, number
+
+_DEFINED = {
+    "dice": "Dice",
+    "iou": "intersection over union (IoU)",
+    "hd95_mm": "95th-percentile Hausdorff distance (HD95, mm)",
+    "assd_mm": "average symmetric surface distance (ASSD, mm)",
+    "nsd": "normalised surface Dice (NSD){tolerance}",
+    "ece": "expected calibration error (ECE)",
+}
+_REFERENCES = {
+    "metrics": "Maier-Hein L, Reinke A, Godau P, et al. Metrics reloaded: recommendations for image analysis "
+    "validation. Nat Methods 2024;21:195-212.",
+    "bootstrap": "Hesterberg TC. What teachers should know about the bootstrap. Am Stat 2015;69:371-386.",
+    "ser": "Wang M, Deng W. Mitigating bias in face recognition using skewness-aware reinforcement learning. "
+    "CVPR 2020.",
+    "es": "Tian Y, Shi M, Luo Y, et al. FairSeg: a large-scale medical image segmentation dataset for fairness "
+    "learning. ICLR 2024.",
+    "janssen": "Janssen A. Studentized permutation tests for non-i.i.d. hypotheses and the generalized "
+    "Behrens-Fisher problem. Stat Probab Lett 1997;36:9-21.",
+    "chung": "Chung E, Romano JP. Exact and asymptotically robust permutation tests. Ann Stat 2013;41:484-507.",
+    "holm": "Holm S. A simple sequentially rejective multiple test procedure. Scand J Stat 1979;6:65-70.",
+    "bh": "Benjamini Y, Hochberg Y. Controlling the false discovery rate. J R Stat Soc B 1995;57:289-300.",
+    "munzel": "Brunner E, Munzel U. The nonparametric Behrens-Fisher problem. Biom J 2000;42:17-25.",
+    "cliff": "Cliff N. Dominance statistics: ordinal analyses to answer ordinal questions. "
+    "Psychol Bull 1993;114:494-509.",
+    "tost": "Schuirmann DJ. A comparison of the two one-sided tests procedure and the power approach. "
+    "J Pharmacokinet Biopharm 1987;15:657-680.",
+}
+
+
+class _Cited:
+    """References numbered in the order of their first mention."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    def __call__(self, *keys: str) -> str:
+        self.keys += [key for key in keys if key not in self.keys]
+        return f"[{','.join(str(self.keys.index(key) + 1) for key in keys)}]"
+
+    def list(self) -> list[str]:
+        return [f"[{i}] {_REFERENCES[key]}" for i, key in enumerate(self.keys, 1)]
+
+
+def methods_text(report: dict[str, Any]) -> tuple[str, list[str]]:
+    """The paragraph, and its references."""
+    cite = _Cited()
+    sentences = [*_data(report), *_scores(report, cite), *_inference(report, cite), *_more(report)]
+    return " ".join(sentences), cite.list()
+
+
+def _data(report: dict[str, Any]) -> Iterator[str]:
+    scores, cohort = report["scores"]["dice"], report["cohort"]
+    grouped = by_group(scores, cohort["attributes"])
+    overall = scores["overall"]
+    yield (
+        f"Segmentation of the {listing(cohort['structures'])} was scored on {amount(overall['cases'], 'case')} "
+        f"of {amount(overall['patients'], 'patient')}{f', grouped by {listing(grouped)}' if grouped else ''}."
+    )
+
+
+def _scores(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
+    tolerance = report["run"].get("nsd_tolerance_mm")
+    at = f" at a tolerance of {tolerance:g} mm" if tolerance is not None else ""
+    names = listing(_DEFINED.get(score, score).format(tolerance=at) for score in report["scores"])
+    yield (
+        f"For each case and structure we computed {names} {cite('metrics')}, and averaged over structures without "
+        "background; a structure absent from reference and prediction alike was left out."
+    )
+    yield (
+        "The patient was the unit of all statistics: the scores of a patient's cases were averaged first. Groups of "
+        f"fewer than {report['cohort']['min_group_patients']} patients were not ranked."
+    )
+
+
+def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
+    found = [summary for scores in report["scores"].values() for summary in scores["summaries"].values()]
+    tests = [summary["test"] for summary in found if summary.get("test")]
+    pairs = any(summary.get("pairs") for summary in found)
+    draws = _setting(report, "bootstrap_draws")
+    of_draws = f" ({draws:,} draws)" if isinstance(draws, int) else ""
+    studentised = "; those of differences between groups are studentised" if pairs else ""
+    if any(len(summary.get("pairs") or []) > 1 for summary in found):
+        studentised += ", and simultaneous by the maximum of |t| where an attribute has more than two groups"
+    yield (
+        f"95 % intervals are bootstrapped over patients within groups{of_draws}, by the expanded percentile "
+        f"{cite('bootstrap')}{studentised}."
+    )
+    yield (
+        "Inequality is summarised by the gap between the highest and the lowest group mean, the skewed error ratio "
+        f"(SER) {cite('ser')} and the equity-scaled score {cite('es')}."
+    )
+    if any((summary.get("ser") or {}).get("null95") is not None for summary in found):
+        yield "The SER is compared with its 95th percentile in simulated samples of groups with one common mean."
+    if any((summary.get("ser") or {}).get("size") is not None for summary in found):
+        yield (
+            "The SER that size alone would give was obtained by dilating and eroding every reference mask by the "
+            "pooled average surface distance."
+        )
+    if tests:
+        holm = (
+            f", corrected by Holm's method {cite('holm')}"
+            if any(t.get("p_holm") is not None for t in tests)
+            else ""
+        )
+        names = listing(dict.fromkeys(test["name"] for test in tests))
+        yield f"Gaps were tested by permutation of patients ({names}) {cite('janssen', 'chung')}{holm}."
+    parts = [
+        s
+        for scores in report["scores"].values()
+        for part in scores["structures"].values()
+        for s in part["summaries"].values()
+    ]
+    if any((summary.get("test") or {}).get("p_bh") is not None for summary in parts):
+        yield f"Tests of single structures are exploratory, corrected by Benjamini and Hochberg's method {cite('bh')}."
+    ranks = dict.fromkeys(summary["rank"]["name"] for summary in found if summary.get("rank"))
+    if ranks:
+        yield (
+            f"Rank tests ({listing(ranks)}) {cite('munzel')} and Cliff's delta {cite('cliff')} are reported beside "
+            "them."
+        )
+    if any(summary.get("detectable") is not None for summary in found):
+        yield "The smallest detectable gap is that of 80 % power at the 5 % level, by Welch's standard error."
+    equivalence = [summary["equivalence"] for summary in found if summary.get("equivalence")]
+    if equivalence:
+        yield (
+            f"Groups count as equivalent where the 90 % interval of every difference in Dice lies within "
+            f"±{number(equivalence[0]['delta'])} (two one-sided tests {cite('tost')}) and no group has fewer than 50 "
+            "patients."
+        )
+
+
+def _more(report: dict[str, Any]) -> Iterator[str]:
+    if model := (report.get("model") or {}).get("dice"):
+        yield (
+            f"Confounders were adjusted for by a {model['kind']} ({model['formula']}), with and without variables "
+            "that may be mediators."
+        )
+    if report.get("interactions"):
+        yield "Interactions of two attributes are contrasts of the four cell means."
+    if report.get("calibration"):
+        yield "Calibration was assessed inside the dilated box of each structure."
+    if report.get("root_cause"):
+        yield (
+            "How well an attribute is predicted from the image, the crop, the mask and the network's features was "
+            "measured by the area under the ROC curve, over patients."
+        )
+    if report.get("models"):
+        yield "Models were compared pairwise on the same patients, by the bootstrap of paired differences."
+    versions = report["run"].get("versions") or {}
+    if versions:
+        yield f"Software: {', '.join(f'{name} {version}' for name, version in versions.items())}."
+
+
+def _setting(report: dict[str, Any], name: str) -> Any:
+    """A setting of the report, from the run or from its config."""
+    run = report["run"]
+    return run.get(name) or ((run.get("config") or {}).get("report") or {}).get(name)

@@ -1,0 +1,144 @@
+"""The report's first paragraph: what was tested, on whom, and which of the gaps mean something."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kneefair_jax.report import verdicts
+from kneefair_jax.report.verdicts import Verdict
+from kneefair_jax.report.wording import amount, blocks, by_group, estimate, listing, number
+
+SCORE = "dice"
+
+
+def judged(report: dict[str, Any]) -> list[Verdict]:
+    """The verdict on every attribute, and on every pair of attributes that has two groups to compare."""
+    scores, attributes = report["scores"][SCORE], report["cohort"]["attributes"]
+    found = [verdicts.judge(block, scores) for block in blocks(scores["groups"], attributes) if block.key]
+    return [v for v in found if v.block.key in attributes or v.kind not in ("unranked", "untested")]
+
+
+def opening(report: dict[str, Any]) -> str:
+    """The paragraph that a reader in a hurry reads."""
+    found = judged(report)
+    sentences = [*_tested(report), *_gaps(found), *_not_known(found), *_equal(found), *_interactions(report)]
+    sentences.append(
+        f"Groups of fewer than {report['cohort']['min_group_patients']} patients, and patients whose attribute is "
+        "missing, are shown but not ranked."
+    )
+    return " ".join(sentences)
+
+
+def details(report: dict[str, Any]) -> list[str]:
+    """One paragraph for each attribute: its numbers, its test, what size and chance explain."""
+    means, smallest = report["scores"][SCORE]["groups"], report["cohort"]["min_group_patients"]
+    return [" ".join(verdicts.sentences(v, means, "Dice", smallest)) for v in judged(report)]
+
+
+def _tested(report: dict[str, Any]) -> list[str]:
+    scores, cohort = report["scores"][SCORE], report["cohort"]
+    overall = scores["overall"]
+    grouped = by_group(scores, cohort["attributes"])
+    return [
+        f"Segmentation of the {listing(cohort['structures'])} was tested on "
+        f"{amount(overall['cases'], 'case')} of {amount(overall['patients'], 'patient')}"
+        f"{f': by {listing(grouped)}' if grouped else ''}.",
+        f"The mean Dice over structures is {estimate(overall['mean'], overall['interval'])}.",
+    ]
+
+
+def _gaps(found: Sequence[Verdict]) -> list[str]:
+    """The gaps that are real, and whether size explains them; those where test and interval disagree."""
+    real = [v for v in found if v.kind == "real"]
+    sentences = []
+    if real:
+        gaps = listing(f"by {_title(v)} ({number(v.gap)}: {_better(v)})" for v in real)
+        sentences.append(f"Real, by test and interval, {_is(real)} the {_gap(real)} {gaps}.")
+        for size, words in (
+            ("explains", "Size alone explains"),
+            ("no", "Size alone does not explain"),
+            ("unclear", "Size may explain a part of"),
+        ):
+            if some := [v for v in real if v.size == size]:
+                sentences.append(f"{words} {'it' if len(real) == 1 else 'the gap ' + _by(some)}.")
+    elif any(v.kind in ("open", "unclear", "fair") for v in found):
+        sentences.append("No gap is shown to be real.")
+    if unclear := [v for v in found if v.kind == "unclear"]:
+        sentences.append(f"Test and interval disagree on the {_gap(unclear)} {_by(unclear)}.")
+    for v in (v for v in found if v.kind == "untested"):
+        ends = v.summary["gap"].get("interval")
+        told = " and may be none" if ends and ends[0] is not None and ends[0] <= 0 else ""
+        sentences.append(
+            f"By {_title(v)} the gap is {estimate(v.gap, ends)}{told}: {_better(v)}; it was not tested."
+        )
+    return sentences
+
+
+def _not_known(found: Sequence[Verdict]) -> list[str]:
+    """The gaps that this sample cannot tell from none, and those that it could not have seen."""
+    sentences = []
+    opened = [v for v in found if v.kind == "open"]
+    chance = [v for v in opened if v.chance]
+    rest = [v for v in opened if not v.chance]
+    if chance:
+        sentences.append(f"The {_gap(chance)} {_by(chance)} {_is(chance)} no more than chance alone gives.")
+    if rest:
+        sentences.append(f"These patients cannot tell the {_gap(rest)} {_by(rest)} from none.")
+    if seen := [v for v in opened if v.summary.get("detectable") is not None]:
+        least = listing(f"{number(v.summary['detectable'])} by {_title(v)}" for v in seen)
+        sentences.append(
+            f"That is not equality: gaps below {least} could not have been seen with this sample."
+        )
+    if few := [v for v in found if v.kind == "unranked"]:
+        sentences.append(f"Too few patients for any comparison: {_by(few)}.")
+    return sentences
+
+
+def _equal(found: Sequence[Verdict]) -> list[str]:
+    """What was shown to be fair, and what was not though a margin was given."""
+    given = [v for v in found if v.summary.get("equivalence")]
+    if not given:
+        return []
+    margin = number(given[0].summary["equivalence"]["delta"])
+    sentences = []
+    if equal := [v for v in given if v.kind == "fair"]:
+        sentences.append(f"Fair are the groups {_by(equal)}: equivalent within ±{margin}.")
+    if not equal:
+        sentences.append(f"Nothing is shown to be fair within ±{margin}.")
+    return sentences
+
+
+def _interactions(report: dict[str, Any]) -> list[str]:
+    """Where one attribute's gap depends on another."""
+    sentences = []
+    for key, by_score in (report.get("interactions") or {}).items():
+        found = by_score.get(SCORE) or {}
+        ends = found.get("interval")
+        if found.get("p") is None or found["p"] >= verdicts.LEVEL or not ends or None in ends:
+            continue
+        if ends[0] > 0 or ends[1] < 0:
+            first, _, second = key.partition(",")
+            sentences.append(
+                f"The gap by {first} depends on {second} (interaction {estimate(found['contrast'], ends)})."
+            )
+    return sentences
+
+
+def _by(found: Iterable[Verdict]) -> str:
+    return listing(f"by {_title(v)}" for v in found)
+
+
+def _title(verdict: Verdict) -> str:
+    return verdict.block.title
+
+
+def _better(verdict: Verdict) -> str:
+    labels = verdict.block.labels
+    return f"{labels[verdict.best or '']} above {labels[verdict.worst or '']}"
+
+
+def _gap(found: Sequence[Verdict]) -> str:
+    return "gap" if len(found) == 1 else "gaps"
+
+
+def _is(found: Sequence[Verdict]) -> str:
+    return "is" if len(found) == 1 else "are"

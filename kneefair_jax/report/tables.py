@@ -1,0 +1,124 @@
+"""The report's numbers as CSV, tidy: `groups.csv`, `summaries.csv`, `pairs.csv`."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kneefair_jax.report.wording import blocks
+
+NAMES = ("groups.csv", "summaries.csv", "pairs.csv")
+ALL = "all structures"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def tables(report: Mapping[str, Any]) -> dict[str, str]:
+    """File name -> CSV with a header: a row per group, per attribute, per pair of groups; none without rows.
+
+    Args:
+        report: `report.json`, its numbers plain. Rows say of which `cohort` they are: `test`, or `external`.
+
+    Returns:
+        Undefined numbers are empty cells. Text that a spreadsheet would run as a formula starts with an apostrophe.
+    """
+    writers = dict(zip(NAMES, (_groups, _summaries, _pairs), strict=True))
+    parts = list(_parts(report))
+    found = {name: [row for part in parts for row in rows(*part)] for name, rows in writers.items()}
+    return {name: _csv(rows) for name, rows in found.items() if rows}
+
+
+type _Part = tuple[dict[str, Any], Mapping[str, Any], Sequence[str]]
+
+
+def _parts(report: Mapping[str, Any]) -> Iterator[_Part]:
+    """Every score of all structures and of each: the cells that name it, its numbers, the attributes."""
+    attributes = report["cohort"]["attributes"]
+    for cohort, holder in (("test", report), ("external", report.get("external") or {"scores": {}})):
+        for score, scores in holder["scores"].items():
+            for structure, part in {ALL: scores, **scores["structures"]}.items():
+                yield {"cohort": cohort, "score": score, "structure": structure}, part, attributes
+
+
+def _groups(
+    where: dict[str, Any], part: Mapping[str, Any], attributes: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    def row(attribute: str, group: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            **where,
+            "attribute": attribute,
+            "group": group,
+            "patients": entry["patients"],
+            "cases": entry["cases"],
+            "mean": entry["mean"],
+            **_ends("", entry["interval"]),
+            "ranked": entry.get("ranked"),
+        }
+
+    yield row("", "all", part["overall"])
+    for block in blocks(part["groups"], attributes):
+        for name in block.labels:
+            yield row(block.key, name, part["groups"][name])
+
+
+def _summaries(where: dict[str, Any], part: Mapping[str, Any], _: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for attribute, summary in part["summaries"].items():
+        row = {**where, "attribute": attribute, "worst_group": (summary.get("worst") or {}).get("group")}
+        for key in ("worst", "gap", "sd", "ser", "es"):
+            entry = summary.get(key) or {}
+            name = "worst_error" if key == "worst" else key
+            row |= {name: entry.get("value"), **_ends(f"{name}_", entry.get("interval"))}
+        ser, test = summary.get("ser") or {}, summary.get("test") or {}
+        rank, equivalence = summary.get("rank") or {}, summary.get("equivalence") or {}
+        yield row | {
+            "ser_null95": ser.get("null95"),
+            "ser_size": ser.get("size"),
+            "test": test.get("name"),
+            "statistic": test.get("statistic"),
+            **{key: test.get(key) for key in ("p", "p_holm", "p_bh")},
+            "rank_test": rank.get("name"),
+            "rank_p": rank.get("p"),
+            "detectable": summary.get("detectable"),
+            "delta": equivalence.get("delta"),
+            "equivalent": equivalence.get("equivalent"),
+            "warnings": " ".join(summary.get("warnings") or []),
+        }
+
+
+def _pairs(where: dict[str, Any], part: Mapping[str, Any], _: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for attribute, summary in part["summaries"].items():
+        within = (summary.get("equivalence") or {}).get("intervals") or []
+        for i, pair in enumerate(summary.get("pairs") or []):
+            yield {
+                **where,
+                "attribute": attribute,
+                "first": pair["first"],
+                "second": pair["second"],
+                "difference": pair["difference"],
+                **_ends("", pair.get("interval")),
+                **_ends("welch_", pair.get("welch")),
+                **_ends("equivalence_", within[i] if i < len(within) else None),
+                **{
+                    key: pair.get(key)
+                    for key in ("p", "p_holm", "p_brunner_munzel", "p_mann_whitney", "cliffs_delta")
+                },
+            }
+
+
+def _ends(prefix: str, interval: Sequence[float | None] | None) -> dict[str, float | None]:
+    low, high = interval or (None, None)
+    return {f"{prefix}low": low, f"{prefix}high": high}
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    return buffer.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Text that cannot become a formula; numbers, a minus sign among them, as they are."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -1,0 +1,235 @@
+"""The audit's numbers of one attribute -> what they allow to say of its gap.
+
+A gap is called real only where test and interval agree. A large p never means "no difference": it comes with the
+gap that the sample would have shown. "Fair" is said only of groups whose equivalence was shown.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from kneefair_jax.report.wording import Block, estimate, number, p_equals
+
+LEVEL = 0.05
+
+Kind = Literal["unranked", "untested", "real", "unclear", "open", "fair"]
+Size = Literal["explains", "unclear", "no"]
+
+
+class Verdict(NamedTuple):
+    """What is known of the gap between the groups of an attribute, or of a pair of attributes.
+
+    Attributes:
+        block: the groups.
+        kind: `unranked` (fewer than two groups to compare), `untested` (a report without tests), `real` (the test
+            rejects and the interval leaves zero out), `unclear` (one of them alone does), `open` (neither), `fair`
+            (neither, and equivalence is shown).
+        gap: the highest minus the lowest group mean.
+        best: the group with the lowest error.
+        worst: the group with the highest.
+        size: whether size alone explains the skewed error ratio (SER): `no` where the SER's interval lies above the
+            ratio that size alone gives; `explains` where it does not and that ratio is at least half of the SER on
+            a log scale; `unclear` between. None where it is unknown, or where chance alone gives such a SER.
+        chance: whether the SER is within what chance alone gives; None where that is unknown.
+        summary: the numbers themselves, `report["scores"][score]["summaries"][key]`.
+    """
+
+    block: Block
+    kind: Kind
+    gap: float | None
+    best: str | None
+    worst: str | None
+    size: Size | None
+    chance: bool | None
+    summary: Mapping[str, Any]
+
+
+def judge(block: Block, scores: Mapping[str, Any], *, lower_is_better: bool = False) -> Verdict:
+    """The verdict on one block of groups, by the numbers of one score."""
+    summary = scores["summaries"].get(block.key) or {}
+    means = {
+        name: scores["groups"][name]["mean"]
+        for name in block.labels
+        if scores["groups"][name].get("ranked", True) and scores["groups"][name]["mean"] is not None
+    }
+    gap = (summary.get("gap") or {}).get("value")
+    if len(means) < 2 or gap is None:
+        return Verdict(block, "unranked", None, None, None, None, None, summary)
+    ranked = sorted(means, key=lambda name: means[name], reverse=not lower_is_better)
+    worst = (summary.get("worst") or {}).get("group") or ranked[-1]
+    ser = summary.get("ser") or {}
+    chance = _at_most(ser.get("value"), ser.get("null95"))
+    size = None if chance else _explained(ser)
+    return Verdict(block, _kind(summary), gap, ranked[0], worst, size, chance, summary)
+
+
+def p_of(summary: Mapping[str, Any]) -> tuple[float | None, str]:
+    """The gap's p and what was done to it: Holm's where there is one."""
+    test = summary.get("test") or {}
+    for key, words in (("p_holm", " after Holm's correction"), ("p", "")):
+        if test.get(key) is not None:
+            return test[key], words
+    return None, ""
+
+
+def _kind(summary: Mapping[str, Any]) -> Kind:
+    p, _ = p_of(summary)
+    if p is None:
+        return "untested"
+    ends = summary["gap"].get("interval")
+    tested, apart = p < LEVEL, _apart(ends)
+    if tested and apart:
+        return "real"
+    if tested or apart:
+        return "unclear"
+    return "fair" if (summary.get("equivalence") or {}).get("equivalent") else "open"
+
+
+def _apart(ends: list[float | None] | None) -> bool:
+    """Whether a gap's interval leaves zero out."""
+    return bool(ends) and ends[0] is not None and ends[0] > 0  # type: ignore[index]
+
+
+def _at_most(value: float | None, limit: float | None) -> bool | None:
+    return None if value is None or limit is None else value <= limit
+
+
+def _explained(ser: Mapping[str, Any]) -> Size | None:
+    value, size, ends = ser.get("value"), ser.get("size"), ser.get("interval")
+    if value is None or size is None:
+        return None
+    if value <= size:
+        return "explains"
+    if not ends or ends[0] is None:
+        return "unclear"
+    if ends[0] > size:
+        return "no"
+    return "explains" if math.log(size) >= math.log(value) / 2 else "unclear"
+
+
+def sentences(verdict: Verdict, means: Mapping[str, Any], title: str, smallest: int) -> list[str]:
+    """The verdict in full, one attribute's paragraph.
+
+    Args:
+        verdict: of `judge`.
+        means: group name -> its numbers, `report["scores"][score]["groups"]`.
+        title: the score's name.
+        smallest: patients that ranking needs.
+    """
+    block = verdict.block
+    if verdict.best is None or verdict.worst is None:
+        return [f"By {block.title}, fewer than two groups have the {smallest} patients that ranking needs."]
+    gap = verdict.summary["gap"]
+    best, worst = (block.labels[name] for name in (verdict.best, verdict.worst))
+    low, high = sorted((means[verdict.worst]["mean"], means[verdict.best]["mean"]))
+    ends = ("highest", "lowest") if high == means[verdict.best]["mean"] else ("lowest", "highest")
+    first, second = (high, low) if ends[0] == "highest" else (low, high)
+    return [
+        f"By {block.title}, {best} has the {ends[0]} mean {title} ({number(first)}) and {worst} the {ends[1]} "
+        f"({number(second)}), a gap of {estimate(gap['value'], gap['interval'])}.",
+        *_tested(verdict),
+        *_ratio(verdict),
+        *_equivalence(verdict),
+    ]
+
+
+def _tested(verdict: Verdict) -> list[str]:
+    p, corrected = p_of(verdict.summary)
+    reached = f"{p_equals(p)}{corrected}"
+    detectable = verdict.summary.get("detectable")
+    ends = verdict.summary["gap"].get("interval")
+    if verdict.kind == "untested":
+        if ends and ends[0] is not None and ends[0] <= 0:
+            return ["That interval reaches zero, so these patients cannot tell the gap from none."]
+        return []
+    if verdict.kind == "real":
+        return [f"The gap is real: the interval leaves zero out, and the test rejects equality ({reached})."]
+    if verdict.kind == "unclear":
+        what = (
+            "the test rejects equality, the interval reaches zero"
+            if p is not None and p < LEVEL
+            else "the interval leaves zero out, the test does not reject equality"
+        )
+        if ends is None:
+            what = "the test rejects equality, but there is no interval"
+        return [f"Whether the gap is real stays unclear: {what} ({reached})."]
+    found = [f"These patients cannot tell the gap from none ({reached})."]
+    if detectable is not None:
+        found.append(
+            f"That is not equality: with 80 % power this sample shows gaps of {number(detectable)} or more, "
+            "and a smaller one could not have been seen reliably."
+        )
+    return found
+
+
+def _ratio(verdict: Verdict) -> list[str]:
+    """What the SER adds: whether chance, or the bones' size, gives as much."""
+    ser = verdict.summary.get("ser") or {}
+    value, size, null = (number(ser.get(key)) for key in ("value", "size", "null95"))
+    if verdict.chance:
+        return [
+            f"The SER, {value}, is no more than chance alone gives: "
+            f"95 % of samples from equal groups stay below {null}."
+        ]
+    if verdict.size is None:
+        return (
+            [f"The SER, {value}, is more than chance alone gives ({null})."]
+            if verdict.chance is False
+            else []
+        )
+    if verdict.size == "explains":
+        return [
+            f"The SER, {value}, is what size alone explains: the same boundary error on every bone would give {size}."
+        ]
+    if verdict.size == "unclear":
+        return [
+            f"Whether size explains the SER, {value}, stays unclear: the same boundary error on every bone would "
+            f"give {size}."
+        ]
+    return [
+        f"Size alone does not explain it: the same boundary error on every bone would give a SER of {size}, "
+        f"not {value}."
+    ]
+
+
+def _equivalence(verdict: Verdict) -> list[str]:
+    """Whether the groups are as good as equal, where the reader said what that is."""
+    found = verdict.summary.get("equivalence")
+    if not found:
+        return []
+    margin = f"±{number(found['delta'])}"
+    if found.get("equivalent"):
+        within = f"the 90 % interval of every difference lies within {margin}"
+        return [
+            f"By that margin the groups are fair: {within}."
+            if verdict.kind != "real"
+            else f"It is small, though: {within}, the margin stated in advance."
+        ]
+    reason = f" ({found['reason']})" if found.get("reason") else ""
+    return [f"Equivalence within {margin} is not shown{reason}."]
+
+
+def reading(verdict: Verdict) -> str:
+    """The verdict in a cell of a table."""
+    detectable = verdict.summary.get("detectable")
+    equivalence = verdict.summary.get("equivalence") or {}
+    margin = f"±{number(equivalence.get('delta'))}"
+    if verdict.kind == "real":
+        text = "real"
+        if verdict.size is not None:
+            text += {
+                "explains": "; size alone explains it",
+                "unclear": "; part of it may be size",
+                "no": "; more than size explains",
+            }[verdict.size]
+        return text + (f"; within {margin}" if equivalence.get("equivalent") else "")
+    if verdict.kind == "fair":
+        return f"fair within {margin}"
+    if verdict.kind == "open":
+        shown = f"; detectable: {number(detectable)}" if detectable is not None else ""
+        return f"no significant gap{shown}"
+    return {
+        "unclear": "unclear: test and interval disagree",
+        "untested": "not tested",
+        "unranked": "too few patients to compare",
+    }[verdict.kind]
