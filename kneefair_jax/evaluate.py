@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import case_table, groups, run_folder
 from kneefair_jax import cohort as cohorts
+from kneefair_jax import fit as fits
 from kneefair_jax.data.load import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
@@ -63,6 +64,9 @@ def evaluate(
         labels = [values.pop("prediction") for values in scored[steps_chosen]]
         if steps_chosen == chosen[config.select]:
             predictions = labels[1]
+            fit = fits.fit(
+                config, parts[1]._replace(rows=cohort.rows("train")), models, variables, experiment
+            )
     table = case_table.joined(
         [
             case_table.table(values, part, rule)
@@ -83,6 +87,7 @@ def evaluate(
         "steps_in_all": steps_in_all,
         "times": {"train_seconds": seconds},
     }
+    report["fit"] = fit
     report["selection"] = {
         rule: {"step": _steps(models, steps_chosen)}
         | _validated(parts[0], scored[steps_chosen][0], experiment)
