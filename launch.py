@@ -8,7 +8,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from kneefair_jax import modes
+from kneefair_jax import interrupt, modes, run_folder
 from kneefair_jax.errors import InputError
 from kneefair_jax.training.loop import NonFiniteLossError
 
@@ -28,11 +28,16 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.ERROR)
+    interrupt.install()
+    workdir = Path(_WORKDIR.value)
     try:
         if _MODE.value != "study" and flags.FLAGS["shard"].present:
             raise InputError(f"--shard deals the runs of --mode=study out; --mode={_MODE.value} has none")
         shard = {"shard": _SHARD.value} if _MODE.value == "study" else {}
-        modes.MODES[_MODE.value](_CONFIG.value, Path(_WORKDIR.value), **shard)
+        # What comes next, tables read and networks built, takes its time.
+        path = config_flags.get_config_filename(flags.FLAGS["config"])
+        print(f"--mode={_MODE.value}: {path} in {workdir}", flush=True)
+        modes.MODES[_MODE.value](_CONFIG.value, workdir, **shard)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -40,7 +45,9 @@ def main(argv: Sequence[str]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        resumes = _MODE.value in ("train", "study") and run_folder.goes_on(workdir)
+        where = "goes on from the last checkpoint" if resumes else "starts again"
+        print(f"\nstopped; the same command {where}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -90,7 +90,9 @@ def get_config() -> ConfigDict:
 
     config.report = report = ConfigDict()
     report.min_group_patients = 10  # smaller groups are shown but not ranked
-    report.delta = ConfigDict()  # score -> the largest gap that counts as equal, such as dice=0.01; none claims it
+    report.delta = (
+        ConfigDict()
+    )  # score -> the largest gap that counts as equal, such as dice=0.01; none claims it
     report.bootstrap_draws = 10_000  # resamples of patients for each interval
     report.root_cause = (
         False  # how well image, crop, mask and features tell the attributes: reads every case again

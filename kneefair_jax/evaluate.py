@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import case_table, explanation, groups, root_cause, run_folder
 from kneefair_jax import cohort as cohorts
+from kneefair_jax import fit as fits
 from kneefair_jax.data.load import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
@@ -66,6 +67,8 @@ def evaluate(
         if steps_chosen == chosen[config.select]:
             predictions, tested = labels[1], scored[steps_chosen][1]
             best = variables
+            trained = parts[1]._replace(rows=cohort.rows("train"))
+            fit = fits.fit(config, trained, models, variables, experiment)
     table = case_table.joined(
         [
             case_table.table(values, part, rule)
@@ -95,6 +98,7 @@ def evaluate(
         "steps_in_all": steps_in_all,
         "times": {"train_seconds": seconds},
     }
+    report["fit"] = fit
     report["selection"] = {
         rule: {"step": _steps(models, steps_chosen)}
         | _validated(parts[0], scored[steps_chosen][0], experiment)

@@ -13,6 +13,10 @@ from kneefair_jax.errors import InputError
 
 def train(config: ConfigDict, workdir: Path) -> None:
     """Trains, then evaluates; with `data.folds`, each fold in turn (or the one that `data.fold` names)."""
+    if "study" in config:
+        run.say(
+            "note: config.study is ignored; --mode=train is one run, of config.mitigation; try --mode=study"
+        )
     _run(config, workdir, training=True)
 
 

@@ -74,6 +74,10 @@ def load(path: str | Path, variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: str | Path) -> dict[str, np.ndarray]:
+    if not Path(path).exists():
+        raise InputError(
+            f"config.model.weights={str(path)!r}: there is no such file; give one, or '' to start at random"
+        )
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -31,8 +31,12 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
-def check(config: ConfigDict) -> None:
+def check(config: ConfigDict, *, network: bool = True) -> None:
     """Refuses a run that cannot be made, as far as its table tells; no image is read.
+
+    Args:
+        config: of the run.
+        network: False where another run's check has looked at the same network.
 
     Raises:
         InputError: something that a user gave cannot be used.
@@ -41,7 +45,8 @@ def check(config: ConfigDict) -> None:
     partition, train = experiment.check(config, cohort)
     experiment.training_order(config, cohort, partition, train)
     schedules.check(config, cohort)
-    experiment.check_weights(config, cohort)
+    if network:
+        experiment.check_network(config, cohort)
 
 
 def ready(
@@ -51,32 +56,39 @@ def ready(
     run_folder.check_config(workdir, config)
     cohort = load.load(config.data, config.data.seed)
     external = load.load_external(config.data, cohort)
+    experiment.check(config, cohort)
+    experiment.check_network(config, cohort, weights=training)
     made = experiment.build(config, cohort)
     table = run_folder.table_fingerprint(cohort.cases, made.partition.index)
     # Before hours of reading, where the reading cannot change the table.
     if on_broken == "stop" and not store.is_prepared(cohort.source, cohort.grid, directory):
         run_folder.check_data(workdir, table=table)
     schedules.check(config, cohort)
-    if external:
-        theirs = made.partition._replace(index=groups.indexed(external.cases, made.partition))
-        composition.check_known(config.mitigation, theirs, np.arange(len(theirs.index)), "external")
-    if training:
-        experiment.check_weights(config, cohort)
-    else:
+    _check_external(config, made, external)
+    if not training:
         for member in members.of_run(config, made.partition):
             if not (workdir / member.directory / "checkpoints").is_dir():
                 raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
     options = options_of(config)._replace(on_broken=on_broken)
     main, outside = prepared.prepare(config.data, config.data.seed, cohort, external, directory, options)
     if main.cohort is not cohort:
+        # Groups that only the cases left out had are no groups any more, here and there.
         made = experiment.build(config, main.cohort)
         schedules.check(config, main.cohort)
+        _check_external(config, made, outside.cohort if outside else None)
         table = run_folder.table_fingerprint(main.cohort.cases, made.partition.index)
     run_folder.check_data(workdir, table=table, pixels=main.cases.digest)
     for name in main.cohort.attributes if outside else ():
         if outside and (outside.cohort.cases[name] == groups.MISSING).all():
             say(f"note: {name} is known of no external case")
     return made, main, outside
+
+
+def _check_external(config: ConfigDict, made: experiment.Experiment, external: load.Cohort | None) -> None:
+    """Refuses external cases that the run's mitigation could not segment."""
+    if external:
+        theirs = made.partition._replace(index=groups.indexed(external.cases, made.partition))
+        composition.check_known(config.mitigation, theirs, np.arange(len(theirs.index)), "external")
 
 
 def one(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> None:

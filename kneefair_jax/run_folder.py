@@ -61,6 +61,11 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
         )
 
 
+def goes_on(workdir: Path) -> bool:
+    """Whether a run in the folder, or below it, has a checkpoint to go on from."""
+    return any(path.name.isdigit() for path in workdir.glob("**/checkpoints/*"))
+
+
 def check_data(workdir: Path, **data: str) -> None:
     """Refuses to go on with, or to score, a run on other data than it was started on.
 

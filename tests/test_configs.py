@@ -54,7 +54,7 @@ def shrunk(name, root):
     if config.data.source == "phantom" and "external" in config.data:
         config.data.external_structures = "whole femur,tibia"
     if "study" in config:
-        methods = ("erm",) if "paper" in name else ("erm", "group_dro")
+        methods = ("erm", "undersampled" if "paper" in name else "group_dro")
         config.study.update({"methods": methods, "seeds": (0,), "sweep_methods": ("erm",)})
         config.data.attributes = config.mitigation.groups
         config.study.bootstrap_draws = 20

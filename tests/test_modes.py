@@ -61,6 +61,23 @@ def test_an_external_cohort_of_unknown_groups_cannot_be_segmented_by_group(tmp_p
     assert not (tmp_path / "run").exists()
 
 
+def test_a_group_that_was_left_out_whole_is_unknown_of_external_cases_too(tmp_path):
+    """The trap: groups are dealt anew without what cannot be read, and external ones were looked at before."""
+    root, external = folder(tmp_path / "films"), folder(tmp_path / "external", patient="x")
+    for directory in (root, external):
+        table = pd.read_csv(directory / "metadata.csv")
+        table.loc[table["case_id"].isin(["c0", "c1"]), "sex"] = "other"
+        table["split"] = ["train"] * 16 + ["validation"] * 4 + ["test"] * 4
+        table.to_csv(directory / "metadata.csv", index=False)
+    for name in ("0", "1"):
+        (root / f"images/{name}.png").write_bytes(b"torn")
+    made = config(root)
+    made.data.update({"folds": 0, "on_broken": "skip", "external": str(external), "split_column": "split"})
+    made.mitigation.head = "moe"
+    with pytest.raises(InputError, match=r"2 of the 24 external cases .* leave those out by data\.levels"):
+        modes.train(made, tmp_path / "run")
+
+
 def test_what_cannot_be_read_is_skipped_before_splits_are_dealt_and_said(tmp_path, capsys):
     root = folder(tmp_path / "films")
     external = folder(tmp_path / "external")

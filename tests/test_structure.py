@@ -12,9 +12,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kneefair_jax"
 
 # What each part may import of the package. A part is a module or a subpackage.
-FREE = {"errors"}
+FREE = {"errors", "interrupt"}
 ALLOWED = {
     "errors": set(),
+    "interrupt": set(),
     "anatomy": set(),
     "groups": set(),
     "cohort": {"anatomy", "groups"},
@@ -33,10 +34,11 @@ ALLOWED = {
     "run_folder": set(),
     "case_table": {"anatomy", "data", "training"},
     "explanation": {"data", "fairness", "metrics"},
+    "fit": {"case_table", "training"},
     "root_cause": {"data", "fairness", "groups"},
     "evaluate": {
         *("case_table", "cohort", "groups", "data", "fairness", "report", "training", "run_folder"),
-        *("explanation", "root_cause"),
+        *("explanation", "fit", "root_cause"),
     },
     "check": {"cohort", "groups", "data", "report", "run_folder"},
     "run": {"cohort", "groups", "data", "models", "training", "run_folder", "evaluate"},

@@ -5,6 +5,7 @@ objective = mitigation.group_dro(eta=0.1)
 state = objective.init(counts, patients)                      # training cases and patients of each group
 weights, state = objective.update(losses, group, mask, state)
 total = jnp.sum(jax.lax.stop_gradient(weights) * losses)      # differentiate this
+objective.value(weights, losses, group, mask, state)          # report this, F itself
 """
 
 import inspect
@@ -20,6 +21,7 @@ from kneefair_jax.mitigation.group_balanced import group_balanced as group_balan
 from kneefair_jax.mitigation.group_dro import group_dro as group_dro
 from kneefair_jax.mitigation.objective import GroupObjective as GroupObjective
 from kneefair_jax.mitigation.reweighted import reweighted as reweighted
+from kneefair_jax.mitigation.sharpness import ascend as ascend
 from kneefair_jax.mitigation.vrex import vrex as vrex
 from kneefair_jax.mitigation.within_group_cvar import within_group_cvar as within_group_cvar
 

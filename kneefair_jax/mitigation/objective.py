@@ -33,11 +33,42 @@ class Update(Protocol):
         ...
 
 
+class Value(Protocol):
+    """F itself, to be reported: nothing differentiates it."""
+
+    def __call__(
+        self,
+        weights: jax.Array,
+        losses: jax.Array,
+        group: jax.Array,
+        mask: jax.Array,
+        state: Any,
+        axis_name: str | None = None,
+    ) -> jax.Array:
+        """Weights f32[B] that `update` gave, what it was given for them -> f32[], of the global batch."""
+        ...
+
+
+def weighted_sum(
+    weights: jax.Array,
+    losses: jax.Array,
+    group: jax.Array,
+    mask: jax.Array,
+    state: Any,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """F where it is the sum of weights x losses: where twice the losses make twice F, or weights that are stopped."""
+    del group, mask, state
+    # What padding holds may be anything, NaN included.
+    return global_sum(jnp.where(weights == 0, 0, weights * losses), axis_name)
+
+
 class GroupObjective(NamedTuple):
-    """A pair of pure functions, as in optax."""
+    """Pure functions, as in optax."""
 
     init: Init
     update: Update
+    value: Value = weighted_sum
 
 
 def global_sum(x: jax.Array, axis_name: str | None) -> jax.Array:

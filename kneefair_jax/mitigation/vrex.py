@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from kneefair_jax.mitigation.group_losses import group_losses, training_counts
-from kneefair_jax.mitigation.objective import GroupObjective, check_setting
+from kneefair_jax.mitigation.objective import GroupObjective, check_setting, weighted_sum
 
 
 def vrex(*, penalty: float = 1.0) -> GroupObjective:
@@ -14,7 +14,7 @@ def vrex(*, penalty: float = 1.0) -> GroupObjective:
     Mean and variance (the population's: divided by |P|) are over groups, so that examples of unknown group have
     weight 0; fewer than two groups have no variance. dF/dL_g = (1 + 2 beta (L_g - mean_P L)) / |P|, which is negative
     for a group that fares much better than the others. F is not linear in the losses: the sum of weights times losses,
-    which has F's gradient, is mean_P L_g + 2 beta Var_P(L_g).
+    which has F's gradient, is mean_P L_g + 2 beta Var_P(L_g); `value` takes beta Var_P(L_g) off again.
 
     Source: Krueger et al. 2021, with the mean of the risks in place of their sum.
 
@@ -36,4 +36,17 @@ def vrex(*, penalty: float = 1.0) -> GroupObjective:
         mean = (batch.share * batch.mean).sum()
         return batch.weights(batch.share * (1 + 2 * penalty * (batch.mean - mean))), state
 
-    return GroupObjective(training_counts, update)
+    def value(
+        weights: jax.Array,
+        losses: jax.Array,
+        group: jax.Array,
+        mask: jax.Array,
+        state: Any,
+        axis_name: str | None = None,
+    ) -> jax.Array:
+        batch = group_losses(losses, group, mask, state.shape[0], axis_name)
+        mean = (batch.share * batch.mean).sum()
+        variance = (batch.share * (batch.mean - mean) ** 2).sum()
+        return weighted_sum(weights, losses, group, mask, state, axis_name) - penalty * variance
+
+    return GroupObjective(training_counts, update, value)

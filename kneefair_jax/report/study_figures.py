@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kneefair_jax.report import svg
-from kneefair_jax.report.study_wording import label, pair
+from kneefair_jax.report.study_wording import label, pair, within
 from kneefair_jax.report.wording import DASH, listing, number
 
 _WIDTH = 7.6
@@ -97,8 +97,8 @@ def plane(study: Mapping[str, Any], name: str) -> str:
             for m in shown:
                 _point(
                     axes,
-                    methods[m]["mean"],
-                    methods[m][key],
+                    within(methods[m]["mean"], "mean"),
+                    within(methods[m][key], key),
                     look.of(m, filled=m in front or m == look.oracle),
                     look.number.get(m),
                     sides.index(m),
@@ -187,15 +187,15 @@ def sweep(study: Mapping[str, Any], name: str) -> str:
             found = [(point["share"], gap(point, m)) for point in points]
             line = [(share + step * (i - (len(shown) - 1) / 2), over) for share, over in found if over]
             for x, over in line:
-                if over["seeds"]:
-                    axes.plot((x, x), over["seeds"], color=look.of(m)["color"], linewidth=1.0, alpha=0.7)
+                if ends_of := within(over, "pair").get("seeds"):
+                    axes.plot((x, x), ends_of, color=look.of(m)["color"], linewidth=1.0, alpha=0.7)
             axes.plot([x for x, _ in line], [over["value"] for _, over in line], **look.of(m))
             ends.append(
                 f"{label(study, m)} from {number(line[0][1]['value'])} to {number(line[-1][1]['value'])}"
             )
         title = "Gap: {} minus {}".format(*pair(study)) if study["comparison"]["pair"] else "Gap"
         _axes(axes, title, swept["label"])
-        axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
+        axes.set_xticks(shares, [f"{100 * share:.3g} %" for share in shares])
         look.legend(figure, shown)
         return svg.text(figure, name, f"{title} by {swept['label']}: {', '.join(ends) or DASH}.")
 

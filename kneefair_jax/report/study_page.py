@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from kneefair_jax.report import study_figures, study_wording, wording
+from kneefair_jax.report import study_figures, study_training, study_wording, wording
 from kneefair_jax.report.page import plain, replace, template
 from kneefair_jax.report.study_wording import unbroken
 
@@ -29,9 +29,11 @@ def write(directory: Path, study: Mapping[str, Any]) -> Path:
                                 "seconds": float}},    # of training one run; optional
              "comparison": {...},                 # of `fairness.comparison.compare`, by the rule below
              "rule": "overall",                   # which chose the checkpoints that are compared
-             "rules": {rule: comparison},         # the same runs by every rule; {} for none
+             "rules": {rule: comparison},         # the same runs by every rule, with the same pair; {} for none
              "sweep": {"field": config field, "label": str, "points": [{"share": float, "comparison": {...}}]} or None,
                                                    # all points with the pair of the comparison
+             "training": {method: {"rise": [float], "fit": {group: {"cases": int, "dice": [float]}}}},
+                                                   # of `study.regime.of_runs`; optional
              "diverged": {method: [directory]},    # left out, since these runs diverged; optional
              "notes": [str],                       # sentences on how runs differ, such as devices; optional
              "runs": {"seeds": [int], "seconds": float, "device", "versions": {package: version}, "commit",
@@ -60,11 +62,16 @@ def page(study: Mapping[str, Any]) -> str:
         drawn["plane"] = study_figures.plane(study, "plane")
     if study["sweep"] and study["sweep"]["points"]:
         drawn["sweep"] = study_figures.sweep(study, "sweep")
+    points = (study["sweep"] or {}).get("points") or []
     filters = {name: getattr(study_wording, name) for name in ("signed", "p_value", "percent")}
     return template("study.html", **filters, json=_json).render(
         study=study,
         found=found,
         labels={name: study_wording.label(study, name) for name in found["methods"]},
+        warnings=study_training.warnings(study),
+        regime=study_training.regime(study),
+        fit=study_training.fit(study),
+        within=study_wording.within,
         opening=unbroken(study_wording.opening(study)),
         sentences={name: unbroken(study_wording.sentence(study, name)) for name in compared},
         diverged=[unbroken(text) for text in study_wording.diverged(study)],
@@ -73,6 +80,9 @@ def page(study: Mapping[str, Any]) -> str:
         # Safe to insert as they are: matplotlib and `svg.text` escape every name in them.
         figures={name: Markup(figure) for name, figure in drawn.items()},
         swept=study_figures.gap,
+        in_sweep=[
+            name for name in found["methods"] if any(study_figures.gap(point, name) for point in points)
+        ],
         numbered=study_figures.numbered(study),
         readable=lambda name: wording.group(name, study["attribute"].split(",")),
         config=json.dumps(study["runs"].get("config"), indent=2, sort_keys=True, ensure_ascii=False),

@@ -1,5 +1,6 @@
 """A comparison of methods -> what its intervals allow to say, in words."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +8,16 @@ from typing import Any
 from kneefair_jax.report.wording import DASH, amount, group, listing, number
 
 LEVEL = 0.05
+
+# Where a statistic can be; Student's interval of few seeds may reach further.
+LIMITS = {
+    **dict.fromkeys(("mean", "worst", "es"), (0.0, 1.0)),
+    **dict.fromkeys(("gap", "pair"), (-1.0, 1.0)),
+    "ser": (1.0, math.inf),
+    "hd95": (0.0, math.inf),
+}
+# Said of a method after the rest: what it is called, its digits and unit.
+FURTHER = {"ser": ("SER", 3, ""), "es": ("ES-Dice", 3, ""), "hd95": ("HD95", 2, " mm")}
 
 
 def signed(value: float | None, digits: int = 3) -> str:
@@ -27,6 +38,17 @@ def percent(value: float | None) -> str:
     return DASH if value is None else f"{number(100 * value, 0)} %"
 
 
+def within(over: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """An estimate whose intervals end where its statistic does."""
+    low, high = LIMITS[key]
+    cut = {
+        kind: [min(max(end, low), high) for end in over[kind]]
+        for kind in ("seeds", "patients")
+        if over.get(kind)
+    }
+    return {**over, **cut}
+
+
 def label(study: Mapping[str, Any], name: str) -> str:
     """A method's name for a reader."""
     return (study["methods"].get(name) or {}).get("label") or name
@@ -45,7 +67,7 @@ def opening(study: Mapping[str, Any]) -> str:
     sentences = [
         f"{amount(len(compared), 'mitigation')} and the baseline, {baseline}, were trained with the same "
         f"{amount(found['seeds'], 'seed')} and tested on the same {amount(found['patients'], 'patient')}.",
-        f"The baseline reaches a mean Dice of {number(base['mean']['value'])}{_ends(base['mean']['patients'])}.",
+        f"The baseline reaches a mean Dice of {number(base['mean']['value'])}{_both(base, 'mean')}.",
     ]
     if found["pair"] is None:
         sentences.append(
@@ -54,8 +76,7 @@ def opening(study: Mapping[str, Any]) -> str:
         return " ".join(sentences)
     best, worst = pair(study)
     sentences.append(
-        f"It segments {best} better than {worst} by {number(base['pair']['value'])}{_ends(base['pair']['patients'])}"
-        + (", both over patients." if base["pair"]["patients"] else ".")
+        f"It segments {best} better than {worst} by {number(base['pair']['value'])}{_both(base, 'pair')}."
     )
     if not _told(base["pair"]["patients"]):
         sentences.append("These patients cannot tell that difference from none.")
@@ -68,13 +89,14 @@ def opening(study: Mapping[str, Any]) -> str:
 def _repairable(study: Mapping[str, Any], baseline: str) -> str:
     repairable = study["comparison"]["repairable"]
     oracle = label(study, study["comparison"]["oracle"])
-    size = f"{number(repairable['value'])}{_ends(repairable['seeds'])}"
+    size, ends = number(repairable["value"]), _ends(repairable["seeds"], "seeds")
     if repairable["significant"]:
-        text = f"The {oracle} shows that training can repair {size} of it; the rest is intrinsic"
+        text = f"The {oracle} shows that training can repair {size} of it{ends}; the rest is intrinsic"
         return text + _perhaps(repairable["patients"]) + "."
     if repairable["seeds"] is None:
         return f"By the {oracle}, {size} of it is repairable; one seed cannot tell that from none."
-    return f"There is nothing to repair that these seeds could tell from none: {baseline} minus {oracle} is {size}."
+    text = f"There is nothing to repair that these seeds could tell from none: {baseline} minus {oracle} is"
+    return f"{text} {size}{ends}."
 
 
 def _verdicts(study: Mapping[str, Any], compared: Sequence[str]) -> list[str]:
@@ -110,7 +132,7 @@ def _verdicts(study: Mapping[str, Any], compared: Sequence[str]) -> list[str]:
 
 
 def sentence(study: Mapping[str, Any], name: str) -> str:
-    """One sentence about one method: gap, worst group, overall mean, and the share of the repairable gap."""
+    """One sentence about one method: gap, worst group, overall mean, the share of the repairable gap, and the rest."""
     found = study["comparison"]
     method = found["methods"][name]
     parts = {"mean": "the overall mean"}
@@ -120,19 +142,25 @@ def sentence(study: Mapping[str, Any], name: str) -> str:
     clauses = [
         _gap(study, method) if key == "gap" else _moved(method["change"][key], parts[key]) for key in told
     ]
-    text = f"{label(study, name)} {listing(clauses)}" if clauses else label(study, name)
+    text = f"{label(study, name)}, over {amount(found['seeds'], 'seed')}, {listing(clauses or ['shows'])}"
     if rest := [f"{parts[key]} {_untold(method['change'][key])}" for key in parts if key not in told]:
-        seeds = amount(found["seeds"], "seed")
-        text += (
-            f"{', with' if told else ' shows'} no change that {seeds} could tell from none in {listing(rest)}"
-        )
+        text += f"{', with' if told else ''} no change to tell from none in {listing(rest)}"
     closed = method["closed"]
     if closed and closed["value"] is not None:
         text += f"; it closes {_closed(closed)}"
         over = (method["change"]["gap"]["patients"], found["repairable"]["patients"])
         if any(ends and not _told(ends) for ends in over):
             text += "; other patients may show none"
-    return text + "."
+    return f"{text}{_further(method['change'])}."
+
+
+def _further(changes: Mapping[str, Any]) -> str:
+    """What is told of SER, ES-Dice and HD95, and of which of them nothing is."""
+    known = {key: changes[key] for key in FURTHER if changes[key]["value"] is not None}
+    told = [_moved(change, *FURTHER[key]) for key, change in known.items() if _tested(change)]
+    rest = [FURTHER[key][0] for key, change in known.items() if not _tested(change)]
+    text = f"; it also {listing(told)}" if told else ""
+    return text + (f"; no change to tell from none in {listing(rest)}" if rest else "")
 
 
 def _gap(study: Mapping[str, Any], method: Mapping[str, Any]) -> str:
@@ -151,16 +179,18 @@ def _gap(study: Mapping[str, Any], method: Mapping[str, Any]) -> str:
     return f"{text} ({p_value(change['p_holm'])}{_perhaps(change['patients'])})"
 
 
-def _moved(change: Mapping[str, Any], what: str) -> str:
+def _moved(change: Mapping[str, Any], what: str, digits: int = 3, unit: str = "") -> str:
     verb = "lifts" if change["value"] > 0 else "lowers"
-    return f"{verb} {what} by {_size(change)} ({p_value(change['p_holm'])}{_perhaps(change['patients'])})"
+    qualified = f"{p_value(change['p_holm'])}{_perhaps(change['patients'], digits)}"
+    return f"{verb} {what} by {_size(change, digits)}{unit} ({qualified})"
 
 
-def _perhaps(over: Sequence[float] | None) -> str:
+def _perhaps(over: Sequence[float] | None, digits: int = 3) -> str:
     """What qualifies a claim about these patients, where their interval reaches 0."""
     if over is None or _told(over):
         return ""
-    return f"; over patients {signed(over[0])} to {signed(over[1])}, so other patients may show none"
+    ends = f"{signed(over[0], digits)} to {signed(over[1], digits)}"
+    return f"; over patients {ends}, so other patients may show none"
 
 
 def _untold(change: Mapping[str, Any]) -> str:
@@ -221,11 +251,11 @@ def pair(study: Mapping[str, Any]) -> tuple[str, str]:
     return group(found["best"], attributes), group(found["worst"], attributes)
 
 
-def _size(change: Mapping[str, Any]) -> str:
+def _size(change: Mapping[str, Any], digits: int = 3) -> str:
     """The change without its sign, and its interval turned to match."""
     ends = change["seeds"]
     low, high = ends if change["value"] > 0 else (-ends[1], -ends[0])
-    return f"{number(abs(change['value']))} [{number(low)}, {number(high)}]"
+    return f"{number(abs(change['value']), digits)} [{number(low, digits)}, {number(high, digits)}]"
 
 
 def _tested(change: Mapping[str, Any]) -> bool:
@@ -237,5 +267,12 @@ def _told(ends: Sequence[float] | None) -> bool:
     return ends is not None and (ends[0] > 0 or ends[1] < 0)
 
 
-def _ends(ends: Sequence[float] | None) -> str:
-    return f" [{number(ends[0])}, {number(ends[1])}]" if ends else ""
+def _both(method: Mapping[str, Any], key: str) -> str:
+    """The intervals of one statistic, each with what it is over."""
+    over = within(method[key], key)
+    found = [_ends(over[kind], kind) for kind in ("patients", "seeds") if over[kind]]
+    return ",".join(found)
+
+
+def _ends(ends: Sequence[float] | None, kind: str) -> str:
+    return f" [{number(ends[0])}, {number(ends[1])}] over {kind}" if ends else ""

@@ -8,15 +8,15 @@ writes the page.
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from kneefair_jax import run, run_folder
+from kneefair_jax import interrupt, run, run_folder
 from kneefair_jax.errors import InputError
-from kneefair_jax.report import study_page
+from kneefair_jax.report import study_page, wording
 from kneefair_jax.study import trials as of_study
 from kneefair_jax.study.summary import DIVERGED, REPORT, summary
 from kneefair_jax.study.trials import Trial
@@ -38,30 +38,30 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
     of_study.check(config)
     every = of_study.trials(config)
     configs = {trial: of_study.config_of(config, trial) for trial in every}
-    for trial, its_own in configs.items():
-        run_folder.check_config(workdir / trial.directory, its_own)
-        if trial.seed == config.study.seeds[0]:
-            run.check(its_own)
-    run.say(f"{len(every)} runs: {len(config.study.seeds)} seeds of each")
+    _check(config, workdir, configs)
+    run.say(of_study.counted(config, every))
     baseline = configs[Trial(of_study.BASELINE, config.study.seeds[0])]
     for method in config.study.methods:
         first = configs[Trial(method, config.study.seeds[0])]
         run.say(f"  {method:18s} {of_study.difference(baseline, first)}")
+    mine = [(number, trial) for number, trial in enumerate(every, 1) if (number - 1) % parts == part]
+    waiting = [(number, trial) for number, trial in mine if not _over(workdir, trial)]
+    _tell_waiting(workdir, mine, waiting, parts)
     directory = run.store_of(config, workdir)
+    started = time.perf_counter()
     with _compilation_cache(workdir / "compiled"):
-        for number, trial in enumerate(every):
-            if number % parts == part and not _over(workdir, trial):
-                try:
-                    _make(
-                        configs[trial],
-                        workdir / trial.directory,
-                        directory,
-                        f"{number + 1}/{len(every)}",
-                        trial,
-                    )
-                except NonFiniteLossError as error:
-                    (workdir / trial.directory / DIVERGED).write_text(f"{error}\n")
-                    run.say(f"{number + 1}/{len(every)} {trial.directory}: {error}")
+        for made, (number, trial) in enumerate(waiting, 1):
+            interrupt.check()
+            folder = workdir / trial.directory
+            try:
+                told = _make(configs[trial], folder, directory, config.mitigation.groups)
+            except NonFiniteLossError as error:
+                (folder / DIVERGED).write_text(f"{error}\n")
+                told = str(error)
+            name = trial.directory.relative_to("runs") if trial.strength is None else trial.directory
+            # By the mean of these runs: methods of several models take longer.
+            left = (time.perf_counter() - started) / made * (len(waiting) - made)
+            run.say(f"{number}/{len(every)} {name}: {told}{_minutes(left)}")
     if missing := [trial for trial in every if not _over(workdir, trial)]:
         run.say(f"the page waits for {len(missing)} runs, {missing[0].directory} among them")
         return
@@ -85,21 +85,63 @@ def _over(workdir: Path, trial: Trial) -> bool:
     return (folder / REPORT).exists() or (folder / DIVERGED).exists()
 
 
-def _make(config: ConfigDict, folder: Path, directory: Path, number: str, trial: Trial) -> None:
-    """One run, what it prints in its folder's `log.txt`."""
+def _check(config: ConfigDict, workdir: Path, configs: Mapping[Trial, ConfigDict]) -> None:
+    """Refuses a study of which any run could not be made; an error of a method's settings names the method."""
+    for trial, its_own in configs.items():
+        run_folder.check_config(workdir / trial.directory, its_own)
+    seed = config.study.seeds[0]
+    run.check(configs[Trial(of_study.BASELINE, seed)])
+    for trial, its_own in configs.items():
+        if trial.seed != seed or trial.method in (of_study.BASELINE, of_study.ORACLE):
+            continue
+        try:
+            run.check(its_own, network=False)
+        except InputError as error:
+            field, text = f"config.study.settings.{trial.method}", str(error)
+            named = text.replace("config.mitigation", field)
+            raise InputError(named if named != text else f"{field}: {text}") from error
+
+
+def _tell_waiting(
+    workdir: Path,
+    mine: Sequence[tuple[int, Trial]],
+    waiting: Sequence[tuple[int, Trial]],
+    parts: int,
+) -> None:
+    """How many runs there are to make, and why not all."""
+    resumed = sum(run_folder.goes_on(workdir / trial.directory) for _, trial in waiting)
+    if parts > 1:
+        run.say(f"{len(mine)} of them are this shard's")
+    if len(waiting) < len(mine) or resumed:
+        run.say(
+            f"{len(mine) - len(waiting)} finished before and skipped, {len(waiting)} to make"
+            + (f", {resumed} of them from a checkpoint on" if resumed else "")
+        )
+
+
+def _make(config: ConfigDict, folder: Path, directory: Path, attributes: Sequence[str]) -> str:
+    """One run, what it prints in its folder's `log.txt`; returns its scores, of the groups of mitigation."""
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
         run.one(config, folder, directory, training=True)
     dice = json.loads((folder / REPORT).read_text())["scores"]["dice"]
-    means = ", ".join(
-        f"{name} {entry['mean']:.4f}" for name, entry in dice["groups"].items() if entry["mean"] is not None
-    )
-    run.say(
-        f"{number} {trial.directory.relative_to('runs') if trial.strength is None else trial.directory}: Dice "
-        f"{dice['overall']['mean']:.4f}, {means} ({time.perf_counter() - started:.0f} s)"
-    )
+    means = [f"Dice {dice['overall']['mean']:.4f}"]
+    for block in wording.blocks(dice["groups"], config.data.attributes):
+        if set(block.key.split(",")) == set(attributes):
+            of_groups = {name: dice["groups"][name]["mean"] for name in block.labels}
+            means += [f"{name} {mean:.4f}" for name, mean in of_groups.items() if mean is not None]
     jax.clear_caches()  # a hundred runs' programs would fill the memory
+    return f"{', '.join(means)} ({time.perf_counter() - started:.0f} s)"
+
+
+def _minutes(seconds: float) -> str:
+    """`, about 12 min left`; nothing where nothing is."""
+    if not seconds:
+        return ""
+    if seconds > 2 * 3600:
+        return f", about {seconds / 3600:.0f} h left"
+    return f", about {max(round(seconds / 60), 1)} min left"
 
 
 @contextlib.contextmanager

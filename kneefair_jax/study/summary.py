@@ -14,6 +14,7 @@ from kneefair_jax import evaluate, run_folder
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.comparison import compare
 from kneefair_jax.fairness.runs import stacked
+from kneefair_jax.study import regime
 from kneefair_jax.study.trials import BASELINE, ORACLE, SWITCH, Trial, changes, strength_of, swept, trials
 from kneefair_jax.training import members, selection
 
@@ -36,7 +37,12 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     diverged = _diverged(workdir, every)
     main = {method: made for method, made in main.items() if method not in diverged}
     differing = _checked(workdir, main)
-    by_rule = {rule: _compared(config, workdir, main, rule) for rule in selection.RULES}
+    chosen = _compared(config, workdir, main, config.select)
+    # One pair for all, so that they can be set side by side.
+    by_rule = {
+        rule: chosen if rule == config.select else _compared(config, workdir, main, rule, chosen["pair"])
+        for rule in selection.RULES
+    }
     first = workdir / main[BASELINE][0].directory
     report = json.loads((first / REPORT).read_text())
     effort = {trial: members.effort(workdir / trial.directory) for trial in every}
@@ -56,10 +62,11 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         },
         "diverged": diverged,
         "notes": _notes(workdir, every),
-        "comparison": by_rule[config.select],
+        "training": regime.of_runs(workdir, main, REPORT),
+        "comparison": chosen,
         "rule": config.select,
         "rules": by_rule,
-        "sweep": _sweep(config, workdir, diverged, by_rule[config.select]["pair"]),
+        "sweep": _sweep(config, workdir, diverged, chosen["pair"]),
         "runs": {
             "seeds": list(study.seeds),
             "count": len(every),

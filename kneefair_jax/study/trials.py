@@ -1,6 +1,6 @@
 """Which runs a study consists of, and the config of each: all the same but for the mitigation and the seed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import run_folder
 from kneefair_jax.errors import InputError
+from kneefair_jax.report.wording import amount, listing
 
 BASELINE = "erm"
 ORACLE = "oracle"
@@ -54,6 +55,17 @@ def trials(config: ConfigDict) -> list[Trial]:
     return made
 
 
+def counted(config: ConfigDict, every: Sequence[Trial]) -> str:
+    """How many runs there are, and of what: `60 runs: 5 seeds of 6 methods, the oracle and 5 runs of the sweep`."""
+    study = config.study
+    parts = [amount(len(study.methods), "method")]
+    if study.oracle:
+        parts.append("the oracle")
+    if swept_runs := len(every) // len(study.seeds) - len(study.methods) - bool(study.oracle):
+        parts.append(f"{amount(swept_runs, 'run')} of the sweep")
+    return f"{amount(len(every), 'run')}: {amount(len(study.seeds), 'seed')} of {listing(parts)}"
+
+
 def config_of(config: ConfigDict, trial: Trial) -> ConfigDict:
     """The config of one run: the study's without its section, with the method's settings and the seed."""
     one = ConfigDict(config.copy_and_resolve_references().to_dict())
@@ -98,6 +110,12 @@ def check(config: ConfigDict) -> None:
     if BASELINE not in study.methods:
         raise InputError(
             f"config.study.methods={tuple(study.methods)}: {BASELINE} is what all are compared with"
+        )
+    if len(set(study.methods)) < 2:
+        others = [method for method in study.settings if method != BASELINE]
+        raise InputError(
+            f"config.study.methods={tuple(study.methods)}: there is nothing to compare with {BASELINE}; add one or "
+            f"more of {', '.join(others)}, or train {BASELINE} alone by --mode=train"
         )
     for method in (*study.methods, *study.sweep_methods):
         if method not in study.settings:

@@ -109,7 +109,8 @@ def check_known(config: Mapping[str, Any], partition: Partition, scored: np.ndar
     if unknown and (part := _needs_group_at_test(config)):
         _refuse(
             f"{part} segments each patient by group, but {unknown} of the {len(scored)} {whose} cases are of no known "
-            f"group of {', '.join(partition.attributes)}; leave those out, or take another one"
+            f"group of {', '.join(partition.attributes)}; leave those out by data.levels, which names the levels to "
+            "keep, or take another one"
         )
 
 

@@ -167,16 +167,22 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
     return partition, train
 
 
-def check_weights(config: ConfigDict, cohort: Cohort) -> None:
-    """Reads the file `model.weights`, if one is named, only to see that it is for this network.
+def check_network(config: ConfigDict, cohort: Cohort, *, weights: bool = True) -> None:
+    """Works the network's shapes out, and reads the file `model.weights`, if one is named, to see that it fits.
+
+    Args:
+        config: of the run.
+        cohort: of which the structures and the grid are asked.
+        weights: False to leave that file alone: a trained network needs it no more.
 
     Raises:
-        InputError: it cannot be used.
+        InputError: there is no such network, or the file cannot be used.
     """
-    if config.model.weights:
-        model = models.create(config.model, classes=len(cohort.structures) + 1)
-        image = jax.ShapeDtypeStruct((1, *cohort.grid), jnp.float32)
-        pretrained.load(config.model.weights, jax.eval_shape(model.init, jax.random.key(0), image))
+    model = models.create(config.model, classes=len(cohort.structures) + 1)
+    image = jax.ShapeDtypeStruct((1, *cohort.grid), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    if weights and config.model.weights:
+        pretrained.load(config.model.weights, variables)
 
 
 def pretrained_start(config: ConfigDict, made: Experiment) -> Experiment:

@@ -47,6 +47,10 @@ LIMITS: dict[str, tuple[float, float]] = {
 }
 
 
+# Those whose lower limit is itself too low.
+ABOVE = frozenset({"mitigation.alpha"})
+
+
 def check(config: ConfigDict) -> None:
     """Refuses numbers outside of `LIMITS`, and a network without channels.
 
@@ -58,8 +62,10 @@ def check(config: ConfigDict) -> None:
     for field, (low, high) in LIMITS.items():
         section, name = field.split(".")
         value = config[section][name]
-        if not low <= value <= high:
+        if not low <= value <= high or (value == low and field in ABOVE):
             allowed = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+            if field in ABOVE:
+                allowed = f"above {low} and at most {high}"
             raise InputError(f"config.{field}={value}: give a number {allowed}")
     widths = tuple(config.model.widths)
     if not widths or min(widths) < 1:

@@ -10,6 +10,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
+from kneefair_jax import interrupt
 from kneefair_jax.data import pipeline
 from kneefair_jax.data.load import Cohort
 from kneefair_jax.data.memory import Arrays
@@ -85,6 +86,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
         )
         pending = []
         for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
+            interrupt.check()
             state, metrics = experiment.train_step(state, sharding.global_batch(batch, mesh))
             pending.append(metrics)
             evaluate = step % config.train.eval_every == 0 or step == steps

@@ -39,10 +39,10 @@ class Run(NamedTuple):
     cases: Arrays
     workdir: Path
 
-    def stage(self, directory: str, stage: Stage = experiment.WHOLE) -> Experiment:
-        """Trains one stage in a folder within the run's."""
-        if directory:
-            print(f"stage {directory}", flush=True)
+    def stage(self, directory: str, stage: Stage = experiment.WHOLE, *, name: str = "") -> Experiment:
+        """Trains one stage in a folder within the run's; its name, if it has one, is for the terminal."""
+        if name:
+            print(f"stage: {name}", flush=True)
         made = experiment.build(self.config, self.cohort, stage)
         folder = self.workdir / directory
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,12 +78,10 @@ def group_specific(run: Run) -> list[dict[str, Any]]:
     train, validation = (by_group(cohort.rows(split), partition) for split in ("train", "validation"))
     start = None
     if config.mitigation.start == "pooled":
-        start = run.variables(
-            f"{STAGES}/pooled", run.stage(f"{STAGES}/pooled", Stage(sampler="shuffled", objective="erm"))
-        )
+        pooled, stage = f"{STAGES}/pooled", Stage(sampler="shuffled", objective="erm")
+        start = run.variables(pooled, run.stage(pooled, stage, name="the pooled model"))
     models = []
     for g, member in enumerate(members.by_group(partition)):
-        print(f"the model of {member.name}", flush=True)
         stage = Stage(
             train=train[g],
             validation=validation[g],
@@ -91,14 +89,15 @@ def group_specific(run: Run) -> list[dict[str, Any]]:
             objective="erm",
             start=start,
         )
-        models.append(run.variables(member.directory, run.stage(member.directory, stage)))
+        made = run.stage(member.directory, stage, name=f"the model of {member.name}")
+        models.append(run.variables(member.directory, made))
     return models
 
 
 def distilled(run: Run) -> None:
     """FairDi: the models of `group_specific` teach one student, each on its own group (`steps.distillation`)."""
     teachers = jax.tree.map(lambda *leaves: jnp.stack(leaves), *group_specific(run))
-    run.stage("", Stage(teachers=teachers))
+    run.stage("", Stage(teachers=teachers), name="the student")
 
 
 def jtt(run: Run) -> None:
@@ -114,7 +113,9 @@ def jtt(run: Run) -> None:
     if not path.exists():  # decided once: another number of devices could round another way
         first = f"{STAGES}/first"
         made = run.stage(
-            first, Stage(sampler="shuffled", objective="erm", steps=config.mitigation.extra_steps)
+            first,
+            Stage(sampler="shuffled", objective="erm", steps=config.mitigation.extra_steps),
+            name="the first run",
         )
         checkpoints = Checkpoints(run.workdir / first / "checkpoints")
         variables = checkpoints.variables(made.steps, made.state)
@@ -138,7 +139,7 @@ def jtt(run: Run) -> None:
         .to_numpy()
     )
     weight = np.where(chosen, config.mitigation.upweight, 1.0)
-    run.stage("", Stage(weight=weight / weight[train].mean()))
+    run.stage("", Stage(weight=weight / weight[train].mean()), name="the second run")
 
 
 def last_layer(run: Run) -> None:
@@ -150,7 +151,7 @@ def last_layer(run: Run) -> None:
     config, cohort = run.config, run.cohort
     train, held_out = hold_out(config, cohort)
     first = f"{STAGES}/first"
-    variables = run.variables(first, run.stage(first, Stage(train=train)))
+    variables = run.variables(first, run.stage(first, Stage(train=train), name="the first run"))
     run.stage(
         "",
         Stage(
@@ -161,6 +162,7 @@ def last_layer(run: Run) -> None:
             start=variables,
             only="head",
         ),
+        name="the last layer",
     )
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from kneefair_jax import groups, metrics
+from kneefair_jax import groups, interrupt, metrics
 from kneefair_jax.data import pipeline
 from kneefair_jax.data.memory import Arrays
 from kneefair_jax.fairness import summaries
@@ -32,6 +32,7 @@ def over_cases(
     group = np.full(len(cases), groups.UNKNOWN, np.int32) if group is None else group
     gathered = []
     for batch in pipeline.evaluation_batches(cases, rows, group, batch_size=batch_size):
+        interrupt.check()
         valid = batch["mask"] > 0
         result = jax.device_get(step(variables, sharding.global_batch(batch, mesh)))
         gathered.append(jax.tree.map(lambda x, valid=valid: x[valid], result))

@@ -12,7 +12,7 @@ import optax
 from kneefair_jax.data.augment import Augmentation, augment
 from kneefair_jax.losses import Loss
 from kneefair_jax.metrics import Overlap, dice, ece, iou, overlap, reliability
-from kneefair_jax.mitigation import GroupObjective
+from kneefair_jax.mitigation import GroupObjective, ascend
 from kneefair_jax.mitigation.objective import global_sum, safe_divide
 from kneefair_jax.models import standardise
 from kneefair_jax.training.state import TrainState
@@ -30,8 +30,7 @@ class Extras(NamedTuple):
     Attributes:
         only: the top-level part of the parameters that has a gradient; the network is then run as at test time, so
             that batch statistics stay as they are. None for all of it.
-        sharpness: the radius rho of sharpness-aware minimisation (Foret et al., ICLR 2021): the gradient that is
-            followed is the one at w + rho g / |g|, g being that at w; 0 for none.
+        sharpness: the radius of sharpness-aware minimisation (`mitigation.sharpness`); 0 for none.
         distillation: the weight of `distillation`, where the step is given teachers.
     """
 
@@ -70,10 +69,9 @@ def make_train_step(
 
     Returns:
         `train_step(state, batch, teachers=None) -> (state, metrics)`; `teachers`, the variables of one model a group,
-        stacked, are distilled. Metrics are `loss` (the sum of weights x losses, which is the objective's value F but
-        for `vrex`, and of auxiliary losses), `auxiliary` (their part of it), `gradient_norm`, and sums with their
-        counts: `loss_sum`, `count`, `group_loss_sum` f32[G], `group_count` f32[G] of the *raw* losses, so that
-        averages over steps and devices are exact.
+        stacked, are distilled. Metrics are `loss` (the objective's value F, and auxiliary losses), `auxiliary` (their
+        part of it), `gradient_norm`, and sums with their counts: `loss_sum`, `count`, `group_loss_sum` f32[G],
+        `group_count` f32[G] of the *raw* losses, so that averages over steps and devices are exact.
     """
 
     def train_step(
@@ -134,28 +132,26 @@ def make_train_step(
             value = jnp.sum(weights * losses) + auxiliary
             return value, (losses, auxiliary, weights, objective_state, batch_stats)
 
-        def gradient_of(params: Any, weights: jax.Array | None) -> tuple[tuple[jax.Array, Any], Any]:
+        def gradient_of(params: Any, weights: jax.Array | None) -> tuple[Any, Any]:
             if axis_name is not None:
                 # Without this, shard_map's default sums gradients by itself, and they would be summed twice.
                 params = jax.tree.map(lambda p: jax.lax.pcast(p, axis_name, to="varying"), params)
-            (value, aux), gradient = jax.value_and_grad(value_of, has_aux=True)(params, weights)
+            gradient, aux = jax.grad(value_of, has_aux=True)(params, weights)
             # Weights are those of the global batch, so the parts add up.
-            return (value, aux), gradient if axis_name is None else jax.lax.psum(gradient, axis_name)
+            return gradient if axis_name is None else jax.lax.psum(gradient, axis_name), aux
 
-        (value, aux), gradient = gradient_of(state.params, None)
-        losses, auxiliary, weights, objective_state, batch_stats = aux
+        gradient, (losses, auxiliary, weights, objective_state, batch_stats) = gradient_of(state.params, None)
         if axis_name is not None:
-            value, auxiliary = jax.lax.psum((value, auxiliary), axis_name)
+            auxiliary = jax.lax.psum(auxiliary, axis_name)
+        value = objective.value(weights, losses, group, mask, state.objective, axis_name)
         norm = optax.tree.norm(gradient)
         if extras.sharpness:
-            # Up the hill by rho, with the weights of where we stand; the gradient there is the one to follow.
-            rise = safe_divide(jnp.asarray(extras.sharpness), norm)
-            peak = jax.tree.map(lambda p, g: p + rise * g, state.params, gradient)
-            _, gradient = gradient_of(peak, weights)
+            # With the weights of where we stand.
+            gradient, _ = gradient_of(ascend(state.params, gradient, extras.sharpness), weights)
         step, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         member = jax.nn.one_hot(group, groups) * mask[:, None]
         metrics = {
-            "loss": value,
+            "loss": value + auxiliary,
             "auxiliary": auxiliary,
             "gradient_norm": norm,
             "loss_sum": global_sum(losses * mask, axis_name),

@@ -15,6 +15,10 @@ def test_docstring_example():
     weights = weigh(losses, [0, 0, 1], 1.0)
     np.testing.assert_allclose(weights, [-0.5, -0.5, 2], rtol=1e-6)
     np.testing.assert_allclose(weights @ losses, 3.5 + 2 * 2.25, rtol=1e-6)
+    objective, group = mitigation.vrex(penalty=1.0), jnp.array([0, 0, 1])
+    state = objective.init(jnp.ones(2, jnp.int32))
+    value = objective.value(weights, jnp.asarray(losses), group, jnp.ones(3), state)
+    np.testing.assert_allclose(value, 23 / 4, rtol=1e-6)
 
 
 def test_no_price_is_group_balanced():

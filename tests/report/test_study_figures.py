@@ -69,6 +69,12 @@ def test_the_plane_names_its_fronts_and_hollows_the_rest(study):
     assert "fill: var(--paper" not in study_figures.plane(study, "one")
 
 
+def test_ticks_are_for_a_reader(study):
+    study["sweep"]["points"][0]["share"] = 1 / 12
+    text = "".join(ET.fromstring(study_figures.sweep(study, "one")).itertext())
+    assert "8.33 %" in text and "8.333" not in text
+
+
 def test_one_seed_has_no_whiskers(study):
     whiskers = study_figures.sweep(study, "one").count("opacity: 0.7")
     assert whiskers == 2 * 4

@@ -200,6 +200,35 @@ def test_the_page_without_oracle_sweep_rules_distances_and_runs(study):
     assert "repairable" not in words
 
 
+def test_warnings_and_the_regime_are_on_the_page_where_they_are_known(study):
+    _, words = render(study)
+    assert "Careful." not in words and "Training cases" not in words  # runs that were made before they told
+    groups = {"race=A": [0.96] * 5, "race=B": [0.95] * 5}
+    fit = {group: {"cases": 40, "dice": dice} for group, dice in groups.items()}
+    study["training"] = {"erm": {"rise": [0.02] * 5, "fit": fit}, "group_dro": {"rise": None, "fit": None}}
+    _, words = render(study)
+    assert "Careful. The validation Dice of erm still rose by more than 0.01" in words
+    assert "the long-budget regime" in words and re.search(r"erm race A 0\.960 0\.9\d\d .0\.0\d\d 40", words)
+
+
+def test_the_sweep_s_table_has_no_row_of_dashes(study):
+    for point in study["sweep"]["points"]:
+        del point["comparison"]["methods"]["reweighted"]
+    _, words = render(study)
+    assert not re.search(f"reweighted {wording.DASH} {wording.DASH}", words)
+
+
+def test_intervals_end_where_scores_do(study):
+    study["comparison"]["methods"]["erm"]["mean"]["seeds"] = [0.9, 1.234]
+    _, words = render(study)
+    assert "[0.900, 1.000]" in words and "1.234" not in words
+
+
+def test_one_method_is_not_of_the_1_methods(study):
+    study["comparison"] = comparison({"erm": METHODS["erm"], "group_dro": METHODS["group_dro"]})
+    assert "of the one method and every column" in render(study)[1]
+
+
 def test_one_seed_and_one_group_are_still_a_page(study):
     study["comparison"] = comparison(seeds=1)
     _, words = render(study)

@@ -11,7 +11,7 @@ def over(value, half=0.002, patients=None, **more):
 
 
 def method(gap, change=None, closed=None):
-    """`change`: (value, p after Holm) of gap, worst group and mean."""
+    """`change`: (value, p after Holm) of gap, worst group and mean; of the rest nothing is known."""
     return {
         "mean": over(0.93),
         "gap": over(gap),
@@ -20,7 +20,8 @@ def method(gap, change=None, closed=None):
         and {
             key: over(value, p=p, p_holm=p)
             for key, (value, p) in zip(("gap", "worst", "mean"), change, strict=True)
-        },
+        }
+        | {key: over(0.0) | {"value": None, "p_holm": None} for key in ("ser", "es", "hd95")},
         "closed": closed,
     }
 
@@ -68,23 +69,46 @@ def test_numbers():
 
 def test_a_method_that_narrows(study):
     assert study_wording.sentence(study, "dro") == (
-        "group DRO narrows the gap by 0.020 [0.018, 0.022] (p = 0.003), lifts the worst group's mean by 0.018 "
-        "[0.016, 0.020] (p < 0.001) and lowers the overall mean by 0.004 [0.002, 0.006] (p = 0.040)."
+        "group DRO, over 5 seeds, narrows the gap by 0.020 [0.018, 0.022] (p = 0.003), lifts the worst group's mean "
+        "by 0.018 [0.016, 0.020] (p < 0.001) and lowers the overall mean by 0.004 [0.002, 0.006] (p = 0.040)."
     )
+
+
+def test_what_is_told_of_the_rest(study):
+    changes = study["comparison"]["methods"]["dro"]["change"]
+    changes["ser"] = over(-0.2, p_holm=0.01) | {"patients": None}
+    changes["es"] = over(0.01, p_holm=0.4)
+    changes["hd95"] = over(-1.5, half=2.0, p_holm=0.02)
+    text = study_wording.sentence(study, "dro")
+    assert text.endswith(
+        "; it also lowers SER by 0.200 [0.198, 0.202] (p = 0.010) and lowers HD95 by 1.50 "
+        "[\N{MINUS SIGN}0.50, 3.50] mm (p = 0.020; over patients \N{MINUS SIGN}3.50 to +0.50, so other patients may "
+        "show none); no change to tell from none in ES-Dice."
+    )
+    changes["ser"]["p_holm"] = changes["hd95"]["p_holm"] = 1.0
+    text = study_wording.sentence(study, "dro")
+    assert text.endswith("(p = 0.040); no change to tell from none in SER, ES-Dice and HD95.")
+
+
+def test_an_interval_ends_where_its_score_does():
+    wide = over(0.9, half=0.3, patients=[0.5, 0.99])
+    assert study_wording.within(wide, "mean") == wide | {"seeds": [pytest.approx(0.6), 1.0]}
+    assert study_wording.within(wide, "ser")["patients"] == [1.0, 1.0]
+    assert study_wording.within(over(1.2) | {"seeds": None}, "ser")["seeds"] is None
 
 
 def test_a_method_that_hurts_is_said_to(study):
     change = method(0.07, [(0.02, 0.003), (-0.02, 0.003), (0.0, 1.0)])["change"]
     text = with_dro(study, change=change)
     assert "widens the gap by 0.020 [0.018, 0.022]" in text and "lowers the worst group's mean" in text
-    assert "with no change that 5 seeds could tell from none in the overall mean (0.000 [" in text
+    assert "with no change to tell from none in the overall mean (0.000 [" in text
 
 
 def test_what_the_seeds_cannot_tell_is_no_claim(study):
     change = method(0.0, [(-0.02, 0.06), (0.01, 0.2), (0.0, 1.0)])["change"]
     text = with_dro(study, change=change)
     assert text.startswith(
-        "group DRO shows no change that 5 seeds could tell from none in the gap (\N{MINUS SIGN}0.020 ["
+        "group DRO, over 5 seeds, shows no change to tell from none in the gap (\N{MINUS SIGN}0.020 ["
     )
     for claim in ("narrows", "widens", "lifts", "lowers", "moves"):
         assert claim not in text
@@ -94,7 +118,7 @@ def test_levelling_down_is_not_sold_as_help(study):
     change = method(0.0, [(-0.02, 0.001), (0.001, 0.7), (-0.01, 0.01)])["change"]
     text = with_dro(study, change=change)
     assert "narrows the gap" in text and "lowers the overall mean" in text
-    assert "no change that 5 seeds could tell from none in the worst group's mean" in text
+    assert "no change to tell from none in the worst group's mean" in text
 
 
 def test_a_gap_turned_round(study):
@@ -175,7 +199,7 @@ def test_one_seed_and_one_group(study):
         change |= {"seeds": None, "p": None, "p_holm": None}
     study["comparison"]["seeds"] = 1
     assert study_wording.sentence(study, "dro").startswith(
-        "group DRO shows no change that 1 seed could tell from none in the gap (\N{MINUS SIGN}0.020)"
+        "group DRO, over 1 seed, shows no change to tell from none in the gap (\N{MINUS SIGN}0.020)"
     )
     assert "One seed: no change is tested." in study_wording.opening(study)
     study["comparison"]["pair"] = None
@@ -189,7 +213,10 @@ def test_the_opening_sorts_methods_by_what_is_told(study):
     methods["same"] = method(0.05, [(0.0, 0.9)] * 3)
     text = study_wording.opening(study)
     assert "3 mitigations and the baseline, erm, were trained with the same 5 seeds" in text
-    assert "tested on the same 120 patients" in text and "better than race B by 0.050 [0.048, 0.052]" in text
+    assert (
+        "tested on the same 120 patients" in text
+        and "better than race B by 0.050 [0.048, 0.052] over patients, [0.048, 0.052] over seeds." in text
+    )
     assert "The difference falls with group DRO. It grows with worse." in text
     assert text.endswith("same shows no change of the difference that 5 seeds could tell from none.")
     del methods["worse"], methods["dro"]
@@ -204,7 +231,8 @@ def test_what_can_be_repaired(study):
     study["comparison"]["repairable"] = over(0.04) | {"significant": True}
     text = study_wording.opening(study)
     assert (
-        "The oracle shows that training can repair 0.040 [0.038, 0.042] of it; the rest is intrinsic." in text
+        "The oracle shows that training can repair 0.040 of it [0.038, 0.042] over seeds; the rest is intrinsic."
+        in text
     )
     study["comparison"]["repairable"] |= {"patients": [-0.01, 0.09]}
     assert (

@@ -35,6 +35,9 @@ def test_a_study_is_made_once_and_tells_what_differs(calls, tmp_path, capsys):
     run_study(config, tmp_path)
     assert len(calls) == len(set(calls)) == len(trials(config))
     told = capsys.readouterr().out
+    assert "27 runs: 3 seeds of 3 methods, the oracle and 5 runs of the sweep" in told
+    assert "1/27 erm/seed_3: Dice 0.9000, race=A 0.9000 (" in told and " min left" in told
+    assert "left" not in told.splitlines()[-2] and "skipped" not in told
     assert "group_dro          mitigation.objective: erm -> group_dro, mitigation.sampler: shuffled" in told
     assert "trained" not in told  # what a run prints is in its folder
     assert "trained" in (tmp_path / "runs" / "erm" / "seed_3" / "log.txt").read_text()
@@ -42,17 +45,21 @@ def test_a_study_is_made_once_and_tells_what_differs(calls, tmp_path, capsys):
     assert jax.config.jax_compilation_cache_dir == cache
     before = (tmp_path / "report" / "study.json").read_bytes()
     run_study(config, tmp_path)
+    assert "27 finished before and skipped, 0 to make" in capsys.readouterr().out
     assert len(calls) == len(trials(config))
     assert (tmp_path / "report" / "study.json").read_bytes() == before
 
 
-def test_a_run_that_was_cut_off_goes_on(calls, tmp_path):
+def test_a_run_that_was_cut_off_goes_on(calls, tmp_path, capsys):
     config = made_up.config()
     run_study(config, tmp_path)
     cut = tmp_path / "runs" / "group_dro" / "seed_4"
     shutil.rmtree(cut / "report")
+    (cut / "checkpoints" / "60").mkdir(parents=True)
     del calls[:]
     run_study(config, tmp_path)
+    told = capsys.readouterr().out
+    assert "26 finished before and skipped, 1 to make, 1 of them from a checkpoint on" in told
     assert calls == [cut]
 
 
@@ -61,7 +68,8 @@ def test_shards_share_the_runs_out_and_the_last_one_writes_the_page(calls, tmp_p
     for part in (2, 0):
         run_study(config, tmp_path, f"{part}/3")
         assert not (tmp_path / "report").exists()
-        assert "the page waits for" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert "9 of them are this shard's" in told and "the page waits for" in told
     run_study(config, tmp_path, "1/3")
     assert len(calls) == len(set(calls)) == len(trials(config))
     assert (tmp_path / "report" / "index.html").exists()
@@ -96,7 +104,7 @@ def test_a_method_that_diverges_is_named_and_left_out(diverging, tmp_path, capsy
     config = made_up.config(sweep_methods=("erm", "equal_share"))
     run_study(config, tmp_path)
     assert len(tried) == len(trials(config))
-    assert "runs/equal_share/seed_3: training diverged at step 7" in capsys.readouterr().out
+    assert "equal_share/seed_3: training diverged at step 7" in capsys.readouterr().out
     study = json.loads((tmp_path / "report" / "study.json").read_text())
     assert "runs/equal_share/seed_3" in study["diverged"]["equal_share"]
     assert set(study["comparison"]["methods"]) == {"erm", "group_dro", "oracle"}
@@ -127,6 +135,22 @@ def test_nothing_is_run_when_one_method_cannot_be(calls, tmp_path):
     with pytest.raises(InputError, match="a model of its own needs at least a batch"):
         run_study(config, tmp_path)
     assert not calls
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eta": -1.0}, r"^config\.study\.settings\.group_dro\.eta=-1\.0: give a number at least 0$"),
+        ({"objective": "reweighted"}, r"^config\.study\.settings\.group_dro: sampler='equal_share' balances"),
+    ],
+)
+def test_an_error_of_a_method_s_settings_names_the_method(calls, tmp_path, settings, message):
+    config = made_up.config()
+    with config.unlocked():
+        config.study.settings.group_dro.update(settings)
+    with pytest.raises(InputError, match=message):
+        run_study(config, tmp_path)
+    assert not calls and not list(tmp_path.iterdir())
 
 
 def test_another_config_in_the_folder_is_refused(calls, tmp_path):
@@ -188,6 +212,26 @@ def test_the_numbers_follow_from_the_tables(calls, tmp_path):
     assert study["runs"]["count"] == len(trials(config))
     assert study["runs"]["seconds"] == 2.0 * len(trials(config))
     assert study["methods"]["erm"]["steps"] == 300
+
+
+def test_every_rule_has_the_comparison_s_pair(calls, tmp_path, monkeypatch):
+    """The trap: each rule's gap turned by its own baseline, side by side in one table."""
+    monkeypatch.setattr(made_up, "GAPS", made_up.GAPS | {"erm": 0.0})
+    real = made_up.pd.DataFrame.to_parquet
+
+    def turned(table, path):
+        # By the rule worst_group, the baseline is better for B.
+        shift = 0.01 * ((table["model"] == "worst_group") & (table["race"] == "B")).astype(float)
+        real(table.assign(dice=table["dice"] + shift - 0.003 * (table["race"] == "B")), path)
+
+    monkeypatch.setattr(made_up.pd.DataFrame, "to_parquet", turned)
+    config = made_up.config(oracle=False, sweep=())
+    run_study(config, tmp_path)
+    study = json.loads((tmp_path / "report" / "study.json").read_text())
+    pairs = [found["pair"] for found in study["rules"].values()]
+    assert pairs == [{"best": "race=A", "worst": "race=B"}] * 3
+    assert study["rules"]["worst_group"]["methods"]["erm"]["pair"]["value"] < 0
+    assert study["rules"]["overall"] == study["comparison"]
 
 
 def test_every_point_of_the_sweep_has_the_comparison_s_pair(calls, tmp_path, monkeypatch):

@@ -47,6 +47,15 @@ def test_the_oracle_is_the_baseline_with_equal_shares():
     assert config.data.phantom.bias["race=B"]["representation"] == 0.936  # the study's own is left as it was
 
 
+def test_the_count_says_of_what():
+    config = made_up.config(seeds=(3,), sweep_methods=("erm", "equal_share"))
+    assert trials.counted(config, trials.trials(config)) == (
+        "7 runs: 1 seed of 3 methods, the oracle and 3 runs of the sweep"
+    )
+    config = made_up.config(oracle=False, sweep=())
+    assert trials.counted(config, trials.trials(config)) == "9 runs: 3 seeds of 3 methods"
+
+
 def test_the_difference_is_told_in_a_line():
     config = made_up.config()
     one, other = (trials.config_of(config, Trial(method, 3)) for method in ("erm", "equal_share"))
@@ -58,6 +67,7 @@ def test_the_difference_is_told_in_a_line():
     ("changes", "message"),
     [
         ({"study.methods": ("group_dro",)}, "erm is what all are compared with"),
+        ({"study.methods": ("erm",)}, "nothing to compare with erm; add one or more of adversarial, "),
         ({"study.methods": ("erm", "magic")}, "'magic' is none of"),
         ({"study.sweep_methods": ("equal_share",)}, "add erm, the baseline"),
         ({"study.seeds": (1, 1)}, "each once"),

@@ -32,9 +32,9 @@ def test_the_sampler_draws_training_cases_by_the_config_s_groups(sampler):
 
 def test_weights_that_cannot_be_read_are_refused_before_anything_is_built(tmp_path):
     config, cohort = study.config(), study.cohort()
-    experiment.check_weights(config, cohort)
+    experiment.check_network(config, cohort)
     config.model.update(
         {"name": "resnet18_unet", "widths": (2,) * 5, "weights": str(tmp_path / "no.safetensors")}
     )
     with pytest.raises(InputError, match="no.safetensors"):
-        experiment.check_weights(config, cohort)
+        experiment.check_network(config, cohort)

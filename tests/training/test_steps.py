@@ -218,6 +218,14 @@ def test_padding_changes_nothing_but_batch_statistics_are_the_caller_s_care():
     np.testing.assert_array_equal(metrics["group_count"], [3, 1])
 
 
+def test_the_reported_loss_of_vrex_is_the_objective():
+    step, state = parts("vrex", widths=(4,))
+    _, metrics = jax.jit(step)(state, batch())
+    means = metrics["group_loss_sum"] / metrics["group_count"]
+    np.testing.assert_allclose(metrics["loss"], means.mean() + means.var(), rtol=1e-5)
+    assert means.var() > 1e-5
+
+
 def test_a_case_of_weight_zero_teaches_nothing():
     step, state = parts("erm")
     data = batch()

@@ -1,0 +1,46 @@
+"""How well a run's models do on the cases that they were trained on: beside the test's, whether these are fitted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from kneefair_jax.case_table import Part
+from kneefair_jax.training import members, scoring
+from kneefair_jax.training.experiment import Experiment
+
+MOST = 100  # cases of each group, so that a large cohort is not scored twice
+
+
+def fit(
+    config: ConfigDict,
+    train: Part,
+    models: Sequence[members.Member],
+    variables: Sequence[dict[str, Any]],
+    experiment: Experiment,
+) -> dict[str, dict[str, float]] | None:
+    """Mean Dice of up to `MOST` training cases of each group of mitigation, as they are, without augmentation.
+
+    They are the same for all runs on the same patients; a sampler may have left some of them out.
+
+    Args:
+        config: of the run.
+        train: the training cases.
+        models: of the run.
+        variables: theirs.
+        experiment: of the run.
+
+    Returns:
+        `{group: {"dice", "cases", "patients"}}`; None where no training case is of a known group.
+    """
+    rng, names = np.random.default_rng(config.data.seed), experiment.partition.names
+    of_groups = [rng.permutation(train.rows[train.group[train.rows] == g])[:MOST] for g in range(len(names))]
+    rows = np.sort(np.concatenate(of_groups)) if names else train.rows[:0]
+    if not len(rows):
+        return None
+    run = {"group": train.group, "batch_size": config.train.batch_size, "mesh": experiment.mesh}
+    dice = members.over_cases(train.step, models, variables, train.cases, rows, **run)["dice"]
+    here = experiment.partition._replace(index=train.group[rows])
+    table = scoring.group_table(dice, train.cohort.cases.iloc[rows], here, train.cohort.structures)
+    return table.drop("all")[["dice", "cases", "patients"]].to_dict("index")
