@@ -15,7 +15,7 @@ from kneefair_jax.data.load import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.scores import scores
-from kneefair_jax.report import page
+from kneefair_jax.report import examples, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.training import hooks, members, scoring, selection
 from kneefair_jax.training.experiment import Experiment
@@ -217,8 +217,8 @@ def _write(
 ) -> Path:
     test = _of_run(config, table)
     with np.load(workdir / PREDICTIONS) as predictions:
-        examples = _examples(test, cohort, cases, predictions)
-    return page.write(workdir / "report", report, test, curves, examples)
+        views = _examples(test, cohort, cases, predictions)
+    return page.write(workdir / "report", report, test, curves, views)
 
 
 def _of_run(config: ConfigDict, table: pd.DataFrame) -> pd.DataFrame:
@@ -227,32 +227,13 @@ def _of_run(config: ConfigDict, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _examples(test: pd.DataFrame, cohort: Cohort, cases: Cases, predictions: Any) -> list[CaseView]:
-    """The best, median and worst case of each level of each attribute; fewer where there are fewer."""
-    macro = test.groupby("case_id")["dice"].mean().dropna()
+    """The best, median and worst case of each level of each attribute, with their pictures."""
     row_of = {case_id: row for row, case_id in enumerate(cohort.cases["case_id"])}
-    rows = cohort.cases.iloc[[row_of[case_id] for case_id in macro.index]]
     views = []
-    for attribute in cohort.attributes:
-        partition = groups.partition(rows, [attribute], missing_as_level=True)
-        for g, name in enumerate(partition.names):
-            ranked = macro[partition.index == g].sort_values(kind="stable", ascending=False)
-            places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
-            if len(ranked) < len(places):
-                places = {"only": 0} if len(ranked) == 1 else {"best": 0, "worst": 1}
-            for rank, place in places.items():
-                case_id = ranked.index[place]
-                example = cases[row_of[case_id]]
-                views.append(
-                    CaseView(
-                        case_id=case_id,
-                        group=name,
-                        rank=rank,
-                        score=float(ranked.iloc[place]),
-                        image=example["image"].mean(-1).astype(np.uint8),
-                        label=example["label"],
-                        prediction=predictions[case_id],
-                    )
-                )
+    for choice in examples.choose(test, cohort.attributes):
+        example = cases[row_of[choice.case_id]]
+        image = example["image"].mean(-1).astype(np.uint8)
+        views.append(CaseView(*choice, image, example["label"], predictions[choice.case_id]))
     return views
 
 

@@ -31,6 +31,7 @@ ALLOWED = {
         *("models", "pretrained", "losses", "mitigation", "metrics", "fairness"),
     },
     "run_folder": set(),
+    "audit": {"anatomy", "groups", "cohort", "data", "metrics", "fairness", "report", "run_folder"},
     "case_table": {"anatomy", "data", "training"},
     "evaluate": {"case_table", "cohort", "groups", "data", "fairness", "report", "training", "run_folder"},
     "check": {"cohort", "groups", "data", "report", "run_folder"},
