@@ -1,7 +1,6 @@
 """`python -m kneefair_jax.audit`: the audit from the command line."""
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,22 +104,24 @@ def main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
     try:
         audit = _audited(options, argv)
-        page = audit.write(options.out)
+        pages = _written(audit, options.out)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: --out {options.out}: {error}; give a folder that can be written", file=sys.stderr)
         return 2
     for note in audit.notes:
         print(f"note: {note}")
     for model, report in audit.reports.items():
-        print("\n".join([f"\n{model}:"] if model and len(audit.reports) > 1 else [""]), end="")
+        print(f"\n{model}:" if len(pages) > 1 else "")
         print(text(report))
-    for model in list(audit.reports)[1:]:
-        print(f"page of {model}: {options.out / model / 'index.html'}")
-    print(f"page: {page}")
+        print(f"page: {pages[model]}")
     return 0
+
+
+def _written(audit: result.Audit, out: Path) -> dict[str, Path]:
+    try:
+        return audit.write(out)
+    except OSError as error:
+        raise InputError(f"--out {out}: {error}; give a folder that can be written") from error
 
 
 def text(report: dict[str, Any]) -> str:
@@ -204,8 +205,8 @@ def _models(words: Sequence[str]) -> dict[str, Path]:
         name, equals, folder = word.partition("=")
         path = Path(folder) if equals and not Path(word).is_dir() else Path(word)
         name = name if path != Path(word) else path.resolve().name
-        if not re.fullmatch(r"\w[\w. -]*", name):
-            raise InputError(f"--pred {word!r}: {name!r} cannot name a model's page; write NAME={path}")
+        if not name:
+            raise InputError(f"--pred {word!r}: write NAME=DIR, or DIR")
         if name in models:
             raise InputError(
                 f"--pred: two models are called {name!r}; name them, as in a={models[name]} b={path}"

@@ -60,28 +60,29 @@ class Audit(NamedTuple):
         """That of the first model, with `models`, the comparison, where there are several."""
         return next(iter(self.reports.values()))
 
-    def write(self, out: str | Path) -> Path:
+    def write(self, out: str | Path) -> dict[str, Path]:
         """Writes `index.html` and `report.json` of the first model, and `cases.csv` and `cases.parquet` of all.
 
-        Further models have a page in a folder of their name. In the CSV, a cell of text that a spreadsheet would run
-        as a formula is preceded by an apostrophe; the parquet has the text itself.
+        Further models have a page each, in `2-NAME`, `3-NAME`, ... In the CSV, a cell of text that a spreadsheet
+        would run as a formula is preceded by an apostrophe; the parquet has the text itself.
 
         Returns:
-            The first page's path.
+            The paths of the pages, by model.
         """
         out = Path(out)
         require_folder(out)
         out.mkdir(parents=True, exist_ok=True)
-        pages = []
+        pages = {}
         for number, (model, report) in enumerate(self.reports.items()):
             table = self.cases[self.cases["model"] == model]
-            folder = out / model if number else out
-            pages.append(page.write(folder, report, table, [], self.examples.get(model, [])))
+            # Names may come from a file: nothing of them but what a folder can be called.
+            folder = out / f"{number + 1}-{re.sub(r'[^\w-]', '_', model)}" if number else out
+            pages[model] = page.write(folder, report, table, [], self.examples.get(model, []))
         page.replace(out / "cases.csv", guarded(self.cases).to_csv(index=False))
         part = out / ".cases.parquet.part"
         self.cases.to_parquet(part)
         part.replace(out / "cases.parquet")
-        return pages[0]
+        return pages
 
     def metric_frame(
         self,
@@ -145,9 +146,10 @@ def audit(
         about: model -> what its report says of it under `run`, beyond what all say.
         examples: model -> pictures.
     """
+    notes = list(dict.fromkeys(map(_sentence, cohort.notes)))
     reports = {}
     for model, table in tables.items():
-        reports[model] = _report(cohort, table, structures, settings)
+        reports[model] = _report(cohort._replace(notes=notes), table, structures, settings)
         reports[model]["run"] |= {"model": model or None, **about.get(model, {})}
     if len(tables) > 1:
         models = paired.compare_models(
@@ -160,7 +162,7 @@ def audit(
         for report in reports.values():
             report["models"] = models
     cases = pd.concat(list(tables.values()), ignore_index=True)
-    return Audit(reports, cases, dict(examples), cohort.notes)
+    return Audit(reports, cases, dict(examples), notes)
 
 
 def _report(
@@ -204,18 +206,22 @@ def _scores(
     )
 
 
+def _sentence(note: str) -> str:
+    return note[0].upper() + note[1:].removesuffix(".") + "."
+
+
 def guarded(table: pd.DataFrame) -> pd.DataFrame:
     """The table with its texts, and names of columns, safe to open in a spreadsheet."""
 
     def guard(cell: Any) -> Any:
         return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
 
-    texts = {name: table[name].astype(object).map(guard) for name in table if not _is_number(table[name])}
+    texts = {
+        name: table[name].astype(object).map(guard)
+        for name in table
+        if not pd.api.types.is_numeric_dtype(table[name])
+    }
     return table.assign(**{str(name): column for name, column in texts.items()}).rename(columns=guard)
-
-
-def _is_number(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column)
 
 
 def require_folder(out: Path) -> None:

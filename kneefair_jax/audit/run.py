@@ -229,12 +229,11 @@ def _observations(cohort: Cohort, scored: Sequence[Scored], model: str) -> list[
             one.same and one.true_pixels > 0 for one in scored
         ],
     }
-    notes = [text.format(some(chosen)) for text, chosen in found.items() if any(chosen)]
-    return [note[0].upper() + note[1:] for note in notes if note[0].upper() + note[1:] not in cohort.notes]
+    return [text.format(some(chosen)) for text, chosen in found.items() if any(chosen)]
 
 
 def _one_spacing(scored: Sequence[Scored]) -> list[float] | None:
     """Mm per pixel down and across where all cases share it (and know it)."""
-    spacings = {tuple(np.round(one.spacing, 4).tolist()) for one in scored}
+    spacings = {tuple(np.round(one.spacing.astype(float), 4).tolist()) for one in scored}
     spacing: list[Any] = list(spacings.pop())
     return spacing if not spacings and np.isfinite(spacing).all() else None

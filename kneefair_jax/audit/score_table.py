@@ -19,6 +19,8 @@ from kneefair_jax.errors import InputError
 
 # A single score column without a structure.
 WHOLE = "all structures"
+# What a share may lie above 1 by float32.
+_ROUNDING = 1e-6
 # Averages over structures are not structures: they would count twice.
 _AVERAGES = {"macro", "mean", "average", "avg", "overall"}
 
@@ -178,15 +180,15 @@ def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
         for bad in np.flatnonzero(given & ~np.isfinite(values)):
             remedy = "write a number, or nothing where the structure is absent from truth and prediction"
             problems.append((int(rows[bad]), f"{score} {text[bad]!r} is not a finite number; {remedy}"))
-        if score in columns.SHARES and (values > 1).any():
+        if score in columns.SHARES and (values > 1 + _ROUNDING).any():
             what = (
                 "looks like percent; divide the column by 100" if np.nanmax(values) <= 100 else "correct it"
             )
-            first = int(np.flatnonzero(values > 1)[0])
+            first = int(np.flatnonzero(values > 1 + _ROUNDING)[0])
             problems.append((int(rows[first]), f"{score} {text[first]} is above 1; {what}"))
         for bad in np.flatnonzero(values < 0):
             problems.append((int(rows[bad]), f"{score} {text[bad]} is negative; correct it"))
-        result[score] = values
+        result[score] = np.minimum(values, 1.0) if score in columns.SHARES else values
     again = long.duplicated(["case_id", "model", "structure"]).to_numpy()
     for row, case, structure in zip(
         rows[again], long["case_id"][again], long["structure"][again], strict=True

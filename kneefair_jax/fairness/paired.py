@@ -126,7 +126,7 @@ def _estimate(
     shift = drawn[:, 0] @ contrast - value
     errors = np.sqrt(squared[:, 0] @ contrast**2)
     # A resample of equal changes alone has no standard error: it lies as far out as it can.
-    t = np.divide(shift, errors, out=np.sign(shift) * np.inf, where=errors > ROUNDING)
+    t = np.divide(shift, errors, out=np.where(shift > 0, np.inf, -np.inf), where=errors > ROUNDING)
     t = np.where(np.abs(shift) <= ROUNDING, 0.0, t)
     low, high = np.quantile(t, (0.975, 0.025), method="nearest")
     observed = value / error
