@@ -148,42 +148,42 @@ def _files(
     kept = [case for case in ids if case in true.of]
     if len(kept) < len(ids):
         without = [case for case in ids if case not in true.of]
-        text = f"{len(without)} of {len(ids)} cases of {cohort.path.name} have no reference mask (such as {without[0]})"
+        text = f"no reference mask for {len(without)} of {len(ids)} cases (such as {without[0]})"
         if on_missing != "skip" or not kept:
             raise InputError(
                 f"--truth {truth}: {text}; correct the case ids or the folder, or leave such cases out with "
                 "--on-missing skip"
             )
-        cohort.notes.append(f"{text} and are left out.")
+        cohort.notes.append(f"{text}: left out")
     if true.extra:
-        cohort.notes.append(
-            f"{len(true.extra)} reference masks have no row in {cohort.path.name} and are left out (such as "
-            f"{true.extra[0].name})."
-        )
+        cohort.notes.append(_unlisted(true.extra, "reference mask", cohort))
     found = {model: files.find(folder, kept, "--pred") for model, folder in folders.items()}
     for model, folder in folders.items():
         of = f" by {model}" if model else ""
         lacking = [case for case in kept if case not in found[model].of]
+        text = (
+            f"no prediction{of} for {len(lacking)} of {len(kept)} cases (such as {lacking[0]})"
+            if lacking
+            else ""
+        )
         if lacking and (on_missing == "stop" or len(lacking) == len(kept)):
             raise InputError(
-                f"--pred {folder}: {len(lacking)} of {len(kept)} cases have no prediction (such as {lacking[0]}); add "
-                "them, or choose --on-missing skip (leave them out) or zero (score them as empty masks)"
+                f"--pred {folder}: {text}; add them, or choose --on-missing skip (leave them out) or zero (score "
+                "them as empty masks)"
             )
         if lacking:
-            done = "left out" if on_missing == "skip" else "scored as empty masks"
-            cohort.notes.append(
-                f"{len(lacking)} of {len(kept)} cases have no prediction{of} (such as {lacking[0]}) and are {done}."
-            )
+            cohort.notes.append(f"{text}: {'left out' if on_missing == 'skip' else 'scored as empty masks'}")
         if found[model].extra:
-            cohort.notes.append(
-                f"{len(found[model].extra)} predictions{of} belong to no case of {cohort.path.name} and are left out "
-                f"(such as {found[model].extra[0].name})."
-            )
+            cohort.notes.append(_unlisted(found[model].extra, f"prediction{of}", cohort))
     if on_missing == "skip":  # for every model, so that all are scored on the same cases
         kept = [case for case in kept if all(case in files_of.of for files_of in found.values())]
         if not kept:
             raise InputError("no case has a prediction by every model; correct the folders given as --pred")
     return true.of, {model: files_of.of for model, files_of in found.items()}, cohort.of(kept)
+
+
+def _unlisted(extra: Sequence[Path], what: str, cohort: Cohort) -> str:
+    return f"left out, since no row of {cohort.path.name} is theirs: {len(extra)} x {what} (such as {extra[0].name})"
 
 
 def _images(cohort: Cohort, folder: Path) -> dict[str, Path]:

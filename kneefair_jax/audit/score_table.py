@@ -16,6 +16,7 @@ import pandas as pd
 from kneefair_jax.audit import cases, columns
 from kneefair_jax.data import metadata
 from kneefair_jax.errors import InputError
+from kneefair_jax.report import wording
 
 # A single score column without a structure.
 WHOLE = "all structures"
@@ -85,7 +86,9 @@ def read(
                 f"{cohort.path}: case {without[0]!r} ({len(without)} such cases) has no scores in {path}; add them, or "
                 "leave such cases out with --on-missing skip"
             )
-        cohort.notes.append(f"{len(without)} cases without scores are left out (such as {without[0]})")
+        cohort.notes.append(
+            f"left out for want of scores: {wording.amount(len(without), 'case')} (such as {without[0]})"
+        )
     cohort = cohort.of(scored)
     structures = tuple(dict.fromkeys(numbers["structure"]))
     tables = {model: _table(cohort, numbers, structures, model, split or "all", path) for model in models}
@@ -179,7 +182,7 @@ def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
         given = text != ""
         for bad in np.flatnonzero(given & ~np.isfinite(values)):
             remedy = "write a number, or nothing where the structure is absent from truth and prediction"
-            problems.append((int(rows[bad]), f"{score} {text[bad]!r} is not a finite number; {remedy}"))
+            problems.append((int(rows[bad]), f"{score} {str(text[bad])!r} is not a finite number; {remedy}"))
         if score in columns.SHARES and (values > 1 + _ROUNDING).any():
             what = (
                 "looks like percent; divide the column by 100" if np.nanmax(values) <= 100 else "correct it"
@@ -236,7 +239,7 @@ def _table(
         absent = sorted(set(about["case_id"]) - set(part["case_id"]))
         if absent:
             cohort.notes.append(
-                f"{structure}: {len(absent)} cases have no row (such as {absent[0]}) and are left out"
+                f"{structure} has no row for {wording.amount(len(absent), 'case')} (such as {absent[0]}), left out"
             )
         frames.append(about.assign(structure=structure).merge(part, on=["case_id", "structure"], how="left"))
     return pd.concat(frames, ignore_index=True)[columns.order(cohort.attributes)]

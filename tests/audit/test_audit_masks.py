@@ -131,19 +131,19 @@ def remove(root, *names):
 
 def test_a_missing_prediction_is_refused_left_out_or_scored_as_empty(root):
     remove(root, "pred/c5.png")
-    with pytest.raises(InputError, match=r"1 of 24 cases have no prediction \(such as c5\)"):
+    with pytest.raises(InputError, match=r"no prediction for 1 of 24 cases \(such as c5\)"):
         masks(root)
     skipped = masks(root, on_missing="skip")
     assert "c5" not in set(skipped.cases["case_id"])
     assert skipped.report["scores"]["dice"]["groups"]["sex=female"]["cases"] == 11
-    assert "1 of 24 cases have no prediction (such as c5) and are left out." in skipped.notes
+    assert "No prediction for 1 of 24 cases (such as c5): left out." in skipped.notes
     zero = masks(root, on_missing="zero")
     rows = zero.cases[zero.cases["case_id"] == "c5"]
     diagonal = np.hypot(20 * 0.5, 24 * 0.5)
     assert rows["dice"].tolist() == [0, 0]
     assert rows["nsd"].tolist() == [0, 0]
     assert rows["hd95_mm"].tolist() == pytest.approx([diagonal] * 2)
-    assert "1 of 24 cases have no prediction (such as c5) and are scored as empty masks." in zero.notes
+    assert "No prediction for 1 of 24 cases (such as c5): scored as empty masks." in zero.notes
 
 
 def test_what_is_skipped_for_one_model_is_skipped_for_all(root):
@@ -151,14 +151,12 @@ def test_what_is_skipped_for_one_model_is_skipped_for_all(root):
         folder.save(folder.truth_of(i), root / "best" / f"c{i}.png")
     remove(root, "best/c2.png", "truth/c7.png")
     pred = {"a": root / "pred", "b": root / "best"}
-    with pytest.raises(
-        InputError, match=r"1 of 24 cases of metadata.csv have no reference mask \(such as c7\)"
-    ):
+    with pytest.raises(InputError, match=r"no reference mask for 1 of 24 cases \(such as c7\)"):
         masks(root, pred, on_missing="zero")
     result = masks(root, pred, on_missing="skip")
     for _, rows in result.cases.groupby("model"):
         assert set(rows["case_id"]) == {f"c{i}" for i in range(folder.CASES)} - {"c2", "c7"}
-    assert any("have no prediction by b (such as c2)" in note for note in result.notes)
+    assert any("No prediction by b for 1 of 23 cases (such as c2)" in note for note in result.notes)
 
 
 def test_several_models_are_compared_on_the_same_patients(root):
@@ -184,14 +182,9 @@ def test_extra_files_are_counted_not_scored(root):
     (root / "pred" / "plans.json").write_text("{}")
     extra = masks(root)
     pd.testing.assert_frame_equal(extra.cases, plain.cases)
-    assert (
-        "1 predictions belong to no case of metadata.csv and are left out (such as stranger.png)."
-        in extra.notes
-    )
-    assert (
-        "1 reference masks have no row in metadata.csv and are left out (such as unlisted.png)."
-        in extra.notes
-    )
+    theirs = "Left out, since no row of metadata.csv is theirs: 1 x"
+    assert f"{theirs} prediction (such as stranger.png)." in extra.notes
+    assert f"{theirs} reference mask (such as unlisted.png)." in extra.notes
 
 
 def test_empty_masks_are_scored_and_noted(root):
