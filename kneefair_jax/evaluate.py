@@ -254,8 +254,8 @@ def _write(
 ) -> Path:
     test = _of_run(config, table)
     with np.load(workdir / PREDICTIONS) as predictions:
-        pictures = _examples(test, cohort, cases, predictions)
-    return page.write(workdir / "report", report, test, curves, pictures)
+        views = _examples(test, cohort, cases, predictions)
+    return page.write(workdir / "report", report, test, curves, views)
 
 
 def _of_run(config: ConfigDict, table: pd.DataFrame) -> pd.DataFrame:
@@ -264,19 +264,13 @@ def _of_run(config: ConfigDict, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _examples(test: pd.DataFrame, cohort: Cohort, cases: Cases, predictions: Any) -> list[CaseView]:
-    """The pictures of the cases that a report shows."""
+    """The cases that a report shows, with their pictures."""
     row_of = {case_id: row for row, case_id in enumerate(cohort.cases["case_id"])}
     views = []
-    for choice in examples.choose(test, cohort.cases, cohort.attributes):
+    for choice in examples.choose(test, cohort.attributes):
         example = cases[row_of[choice.case_id]]
-        views.append(
-            CaseView(
-                *choice,
-                image=example["image"].mean(-1).astype(np.uint8),
-                label=example["label"],
-                prediction=predictions[choice.case_id],
-            )
-        )
+        image = example["image"].mean(-1).astype(np.uint8)
+        views.append(CaseView(*choice, image, example["label"], predictions[choice.case_id]))
     return views
 
 

@@ -30,9 +30,7 @@ def explain(
     row_of = {case_id: row for row, case_id in enumerate(cohort.cases["case_id"])}
     rows = [row_of[case_id] for case_id in test["case_id"].unique()]
     about = cohort.cases.iloc[rows]
-    # A structure that was overlooked scores the image's diagonal, which says nothing about contours.
-    drawn = test[(test["true_area_mm2"] > 0) & (test["pred_area_mm2"] > 0)]
-    apart = float(drawn["assd_mm"].mean())
+    apart = size_expected.apart(test)
     errors = [
         metrics.boundary_errors(case["label"], len(cohort.structures), case["spacing"], apart)
         for case in map(cases.__getitem__, rows)

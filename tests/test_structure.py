@@ -32,6 +32,7 @@ ALLOWED = {
         *("models", "pretrained", "losses", "mitigation", "metrics", "fairness"),
     },
     "run_folder": set(),
+    "audit": {"anatomy", "groups", "cohort", "data", "metrics", "fairness", "report", "run_folder"},
     "case_table": {"anatomy", "data", "training"},
     "explanation": {"data", "fairness", "metrics"},
     "fit": {"case_table", "training"},

@@ -88,9 +88,11 @@ def require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any]) 
         )
 
 
-def check_identifiers(table: pd.DataFrame, problems: list[Problem]) -> None:
+def check_identifiers(
+    table: pd.DataFrame, problems: list[Problem], required: Sequence[str] = REQUIRED
+) -> None:
     """Notes required cells that are empty and cases that occur twice."""
-    for name in REQUIRED:
+    for name in required:
         problems += [(row, f"{name} is empty; fill it in") for row in table.index[table[name] == ""]]
     first: dict[str, int] = {}
     for row, case in table["case_id"].items():
@@ -98,22 +100,25 @@ def check_identifiers(table: pd.DataFrame, problems: list[Problem]) -> None:
             problems.append((row, f"case_id {case!r} is also in row {first[case]}; give each case its own"))
 
 
-def attribute(values: pd.Series, edges: Sequence[float] | None, problems: list[Problem]) -> pd.Series:
-    """A column of text -> a categorical one, in bins where `edges` are given."""
+def attribute(
+    values: pd.Series,
+    edges: Sequence[float] | None,
+    problems: list[Problem],
+    names: tuple[str, str] = ("data.attributes", "data.bins"),
+) -> pd.Series:
+    """A column of text -> a categorical one, in bins where `edges` are given; `names` are for the remedies."""
     numbers = pd.to_numeric(values.where(values != "", None), errors="coerce").astype(float)
     numbers = numbers.where(np.isfinite(numbers))
     given = values != ""
     if not given.any():
-        problems.append((1, f"column {values.name!r} is empty; fill it in or drop it from data.attributes"))
+        problems.append((1, f"column {values.name!r} is empty; fill it in or drop it from {names[0]}"))
     if edges is not None:
         for row in values.index[given & numbers.isna()]:
             text = f"{values.name} {values[row]!r} is not a number; correct it, or leave it empty if unknown"
             problems.append((row, text))
         return groups.binned(numbers, edges)
     if given.any() and numbers[given].notna().all() and numbers[given].nunique() > _MAX_CODES:
-        text = (
-            f"column {values.name!r} holds {numbers[given].nunique()} different numbers; set data.bins for it"
-        )
+        text = f"column {values.name!r} holds {numbers[given].nunique()} different numbers; set {names[1]} for it"
         problems.append((1, text))
     return groups.categorical(values)
 

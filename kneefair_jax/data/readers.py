@@ -59,7 +59,17 @@ def read_mask(path: str | Path) -> np.ndarray:
         InputError: unreadable file, JPEG, colour, more than one image, or values that are not integers.
     """
     path = Path(path)
-    labels, _ = _read(path, mask=True)
+    return _labels(_read(path, mask=True)[0], path)
+
+
+def read_mask_with_spacing(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """`read_mask`, and f32[2], mm per pixel down and across as the mask's header states it, NaN where it does not."""
+    path = Path(path)
+    labels, stated = _read(path, mask=True)
+    return _labels(labels, path), _spacing(stated, path)
+
+
+def _labels(labels: np.ndarray, path: Path) -> np.ndarray:
     if labels.ndim == 3 and labels.shape[2] == 1:
         labels = labels[..., 0]
     if labels.ndim != 2 or not labels.size:

@@ -20,23 +20,21 @@ class Choice(NamedTuple):
     score: float
 
 
-def choose(
-    scored: pd.DataFrame, cases: pd.DataFrame, attributes: Sequence[str], worst: int = WORST
-) -> list[Choice]:
+def choose(table: pd.DataFrame, attributes: Sequence[str], worst: int = WORST) -> list[Choice]:
     """The worst cases of all, then the best, median and worst of each level of each attribute.
 
     Args:
-        scored: a row per case and structure, with `dice`; a case without any score is left out.
-        cases: a row per case: `case_id` and the categorical attribute columns.
-        attributes: columns to group by.
+        table: the long per-case table: `case_id, dice` and the categorical attributes; a case without any score is
+            left out.
+        attributes: its columns to group by.
         worst: how many of the worst cases of all, from the worst up.
 
     Returns:
         Those of all in the group `all`, ranked `1`, `2`, ...; a level of two cases has no median, one of a single
         case only that one, ranked `only`.
     """
-    macro = scored.groupby("case_id")["dice"].mean().dropna()
-    known = cases.set_index("case_id").loc[macro.index]
+    macro = table.groupby("case_id")["dice"].mean().dropna()
+    known = table.drop_duplicates("case_id").set_index("case_id").loc[macro.index]
     lowest = macro.sort_values(kind="stable").head(worst)
     chosen = [
         Choice(str(case), EVERYONE, str(rank), float(score))

@@ -1,0 +1,16 @@
+"""The audit of anyone's masks or scores: fairness numbers and a page, without training and without a GPU.
+
+    from kneefair_jax import audit
+
+    labels = {"femur": 1, "tibia": 2}
+    result = audit.masks("truth", {"theirs": "predicted"}, "metadata.csv", ["sex"], labels=labels)
+    result.report["scores"]["dice"]["groups"], result.cases, result.metric_frame("sex")
+    result.write("report")
+
+`audit.table("scores.csv", ["sex"])` does the same for a table of scores, and `python -m kneefair_jax.audit` both.
+"""
+
+from kneefair_jax.audit.result import Audit as Audit
+from kneefair_jax.audit.result import Settings as Settings
+from kneefair_jax.audit.run import masks as masks
+from kneefair_jax.audit.run import table as table

@@ -1,0 +1,230 @@
+"""`python -m kneefair_jax.audit`: the audit from the command line."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kneefair_jax import run_folder
+from kneefair_jax.audit import legend, margin, result, run
+from kneefair_jax.errors import InputError
+from kneefair_jax.report import wording
+
+_EPILOG = """\
+examples:
+  python -m kneefair_jax.audit --truth masks --pred predicted --metadata metadata.csv \\
+      --labels femur=1 tibia=2 --attributes sex race --out report
+  python -m kneefair_jax.audit --truth masks --pred unet=a nnunet=b --metadata metadata.csv \\
+      --attributes sex age --bins age=50,64 --images films --delta dice=0.01 --out report
+  python -m kneefair_jax.audit --scores cases.csv --attributes sex --out report
+
+metadata.csv has a row per case: case_id (the masks' file name without its ending), the attributes, and optionally
+patient_id (all cases of a patient have the same), mask and image (paths below --truth and --images), spacing_mm (mm
+per pixel, 0.3 or 0.3x0.2 for down x across) and split. A score table has case_id, structure, dice, ... (a row per case
+and structure) or case_id, dice_femur, dice_tibia, ... (a row per case); the other scores are iou, hd95_mm, assd_mm,
+nsd and ece. Overlaps are between 0 and 1; an empty cell is a structure absent from truth and prediction.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m kneefair_jax.audit",
+        description="Measures how equally predicted masks, or a table of scores, serve groups of patients; writes one "
+        "page and all numbers. No training, no GPU.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    what = made.add_argument_group("what to audit: masks, or scores")
+    what.add_argument(
+        "--truth", type=Path, metavar="DIR", help="folder of the reference masks (PNG, NIfTI, NPY, ...)"
+    )
+    what.add_argument(
+        "--pred",
+        nargs="+",
+        action="extend",
+        metavar="[NAME=]DIR",
+        help="folder of the predicted masks; several models are compared on the same patients",
+    )
+    what.add_argument(
+        "--scores", type=Path, metavar="FILE", help="CSV or parquet of scores by case, instead of masks"
+    )
+    what.add_argument("--labels", nargs="+", action="extend", metavar="NAME=VALUES", help="femur=1 tibia=2,3 "
+        "background=9, or a scheme: knee, knees, chest; by default the values as found")  # fmt: skip
+    what.add_argument(
+        "--pred-labels",
+        nargs="+",
+        action="extend",
+        metavar="NAME=VALUES",
+        help="where the predictions use others",
+    )
+    who = made.add_argument_group("who the cases are")
+    who.add_argument("--metadata", type=Path, metavar="FILE", help="table of cases; needed with masks")
+    who.add_argument("--attributes", nargs="+", required=True, metavar="NAME", help="columns to report by")
+    who.add_argument(
+        "--bins", nargs="+", default=[], metavar="NAME=EDGES", help="age=50,64 makes <=50, 51-64, >=65"
+    )
+    who.add_argument("--split", metavar="NAME", help="only the cases whose column split says so")
+    who.add_argument(
+        "--on-missing",
+        choices=run.ON_MISSING,
+        default="stop",
+        help="a case without prediction: refuse it (default), leave it out, or score it as an empty mask",
+    )
+    how = made.add_argument_group("how")
+    how.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="where the page and the numbers go"
+    )
+    how.add_argument("--images", type=Path, metavar="DIR", help="radiographs to draw the examples on")
+    how.add_argument(
+        "--delta",
+        nargs="+",
+        default=[],
+        metavar="SCORE=MARGIN",
+        help="smaller gaps count as equal: dice=0.01",
+    )
+    how.add_argument(
+        "--readers",
+        type=Path,
+        metavar="FILE",
+        help="scores, or masks (case_id, reader, mask), of two readers: their mean absolute difference is the margin",
+    )
+    how.add_argument(
+        "--min-group-patients", type=int, default=10, metavar="N", help="smaller groups are not ranked"
+    )
+    how.add_argument("--draws", type=int, default=10_000, metavar="N", help="bootstrap resamples")
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the audit; 2 for what a person has to correct, with a sentence on stderr."""
+    options = parser().parse_args(argv)
+    try:
+        audit = _audited(options, argv)
+        pages = _written(audit, options.out)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for note in audit.notes:
+        print(f"note: {note}")
+    for model, report in audit.reports.items():
+        print(f"\n{model}:" if len(pages) > 1 else "")
+        print(text(report))
+        print(f"page: {pages[model]}")
+    return 0
+
+
+def _written(audit: result.Audit, out: Path) -> dict[str, Path]:
+    try:
+        return audit.write(out)
+    except OSError as error:
+        raise InputError(f"--out {out}: {error}; give a folder that can be written") from error
+
+
+def text(report: dict[str, Any]) -> str:
+    """Dice by group, a line each, and the gaps."""
+    scores = report["scores"]["dice"]
+    attributes = report["cohort"]["attributes"]
+    rows = [("", "patients", "Dice", "95 % interval")]
+    entries = {"all": scores["overall"], **scores["groups"]}
+    for name, entry in entries.items():
+        unranked = f"  {entry['unranked']}" if entry.get("unranked") else ""
+        rows.append(
+            (
+                wording.group(name, attributes),
+                wording.count(entry["patients"]),
+                wording.number(entry["mean"]),
+                wording.interval(entry["interval"]) + unranked,
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = [
+        f"{row[0].ljust(widths[0])}  {row[1].rjust(widths[1])}  {row[2].rjust(widths[2])}  {row[3]}"
+        for row in rows
+    ]
+    for key, summary in scores["summaries"].items():
+        gap = summary["gap"]
+        lines.append(
+            f"gap by {key.replace(',', ' x ')}: {wording.number(gap['value'])} {_ends(gap['interval'])}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def _ends(interval: list[float] | None) -> str:
+    return "" if interval is None else wording.interval(interval)
+
+
+def _audited(options: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
+    result.require_folder(options.out)
+    settings = result.Settings(
+        options.min_group_patients,
+        options.draws,
+        options.seed,
+        margin.parse(options.delta),
+        run_folder.command(["kneefair_jax.audit", *argv]).replace("python", "python -m", 1),
+    )
+    shared = {
+        "bins": _bins(options.bins),
+        "split": options.split,
+        "on_missing": options.on_missing,
+        "readers": options.readers,
+        "settings": settings,
+    }
+    if options.scores is not None:
+        given = [
+            name for name in ("truth", "pred", "labels", "pred_labels", "images") if getattr(options, name)
+        ]
+        if given:
+            raise InputError(
+                f"--scores and --{given[0].replace('_', '-')}: an audit is of scores or of masks"
+            )
+        return run.table(options.scores, options.attributes, metadata=options.metadata, **shared)
+    if not (options.truth and options.pred and options.metadata):
+        raise InputError(
+            "give --truth, --pred and --metadata to audit masks, or --scores to audit a table of scores"
+        )
+    return run.masks(
+        options.truth,
+        _models(options.pred),
+        options.metadata,
+        options.attributes,
+        labels=legend.parse(options.labels) if options.labels else None,
+        pred_labels=legend.parse(options.pred_labels, "--pred-labels") if options.pred_labels else None,
+        images=options.images,
+        **shared,
+    )
+
+
+def _models(words: Sequence[str]) -> dict[str, Path]:
+    """`NAME=DIR`, or a folder that is called by its own name."""
+    models: dict[str, Path] = {}
+    for word in words:
+        name, equals, folder = word.partition("=")
+        path = Path(folder) if equals and not Path(word).is_dir() else Path(word)
+        name = name if path != Path(word) else path.resolve().name
+        if not name:
+            raise InputError(f"--pred {word!r}: write NAME=DIR, or DIR")
+        if name in models:
+            raise InputError(
+                f"--pred: two models are called {name!r}; name them, as in a={models[name]} b={path}"
+            )
+        models[name] = path
+    return models
+
+
+def _bins(words: Sequence[str]) -> dict[str, list[float]]:
+    bins = {}
+    for word in words:
+        name, _, edges = word.partition("=")
+        try:
+            bins[name] = [float(edge) for edge in edges.split(",")]
+        except ValueError:
+            raise InputError(f"--bins {word!r}: write column=edges, such as age=50,64") from None
+    return bins
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

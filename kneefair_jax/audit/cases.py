@@ -1,0 +1,140 @@
+"""The table of cases: who they are and which groups they are in."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kneefair_jax import cohort, groups
+from kneefair_jax.audit.columns import IDENTIFIERS, OTHERS, SCORES
+from kneefair_jax.data import metadata
+from kneefair_jax.errors import InputError
+
+_OPTIONS = ("--attributes", "--bins")
+
+
+class Cohort(NamedTuple):
+    """Cases to audit.
+
+    Attributes:
+        path: the table they come from.
+        frame: a row per case, on the line in the table: `case_id`, `patient_id` (strings) and categorical attributes.
+        attributes: columns of `frame` to report by.
+        spacing: f32[N, 2], mm per pixel as the table has it; NaN where it does not say.
+        paths: of each row, as the table has them: `mask` and `image`, "" where it has none.
+        notes: what a reader of the numbers should know.
+    """
+
+    path: Path
+    frame: pd.DataFrame
+    attributes: tuple[str, ...]
+    spacing: np.ndarray
+    paths: pd.DataFrame
+    notes: list[str]
+
+    def of(self, cases: Sequence[str]) -> "Cohort":
+        """Some of the cases, in the table's order."""
+        kept = self.frame["case_id"].isin(cases).to_numpy()
+        return self._replace(
+            frame=_without_empty_levels(self.frame[kept], self.attributes),
+            spacing=self.spacing[kept],
+            paths=self.paths[kept],
+        )
+
+
+def read(
+    path: Path, attributes: Sequence[str], bins: Mapping[str, Sequence[float]], split: str | None = None
+) -> Cohort:
+    """`metadata.csv`: `case_id`, the attributes, and optionally `patient_id`, `mask`, `image`, `spacing_mm`, `split`.
+
+    Args:
+        path: the table.
+        attributes: its columns to report by.
+        bins: attribute -> ascending edges, for numbers.
+        split: the value of its column `split` to keep; None for all rows.
+
+    Raises:
+        InputError: the table cannot be used; the first five problems, by row, and how many there are.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the table of cases as --metadata")
+    return describe(metadata.read(path), path, attributes, bins, split)
+
+
+def describe(
+    table: pd.DataFrame,
+    path: Path,
+    attributes: Sequence[str],
+    bins: Mapping[str, Sequence[float]],
+    split: str | None = None,
+) -> Cohort:
+    """The same for a table that was read: cells are text, "" where missing, and its index is the line in the file."""
+    _require_columns(table, path, attributes, bins)
+    table = of_split(table, path, split)
+    notes = []
+    if "patient_id" not in table:
+        table = table.assign(patient_id=table["case_id"])
+        notes.append(
+            f"{path.name} has no column patient_id, so every case counts as a patient of its own; where a patient has "
+            "several cases (two knees, two visits), the intervals are too short"
+        )
+    problems: list[metadata.Problem] = []
+    metadata.check_identifiers(table, problems, ("case_id", "patient_id"))
+    columns = {name: table[name] for name in ("case_id", "patient_id")}
+    for name in attributes:
+        columns[name] = metadata.attribute(table[name], bins.get(name), problems, _OPTIONS)
+    spacing = metadata.spacings(table, problems)
+    metadata.refuse(path, problems)
+    frame = pd.DataFrame(columns)
+    paths = pd.DataFrame({name: table.get(name, "") for name in ("mask", "image")}, index=table.index)
+    return Cohort(path, frame, tuple(attributes), spacing, paths, notes + cohort.varying(frame, attributes))
+
+
+def of_split(table: pd.DataFrame, path: Path, split: str | None) -> pd.DataFrame:
+    """The rows of one split; all, where no split is asked for."""
+    if split is None:
+        return table
+    found = sorted(set(table.get("split", ())))
+    if split not in found:
+        has = f"its splits are {', '.join(found)}" if found else "it has no column split"
+        raise InputError(f"{path}: --split {split!r} is not in it; {has}")
+    return table[table["split"] == split]
+
+
+def _require_columns(
+    table: pd.DataFrame, path: Path, attributes: Sequence[str], bins: Mapping[str, Sequence[float]]
+) -> None:
+    columns = ", ".join(table.columns)
+    if "case_id" not in table:
+        hint = "; its cells are separated by semicolons" if ";" in columns else ""
+        raise InputError(f"{path}: column 'case_id' is missing{hint}; there are: {columns}")
+    if not attributes:
+        raise InputError("--attributes names nothing; give the columns to report by, such as sex race")
+    taken = {*IDENTIFIERS, *SCORES, *OTHERS, "mask", "image", "spacing_mm"}
+    for name in attributes:
+        if name not in table or name in taken:
+            there = ", ".join(column for column in table.columns if column not in taken) or "none"
+            raise InputError(
+                f"{path}: --attributes names {name!r}, which is not an attribute column; there are: {there}"
+            )
+        if list(attributes).count(name) > 1:
+            raise InputError(f"--attributes names {name!r} twice")
+    if unknown := sorted(set(bins) - set(attributes)):
+        raise InputError(f"--bins names {unknown[0]!r}, which is not among --attributes")
+
+
+def _without_empty_levels(frame: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
+    return frame.assign(**{name: frame[name].cat.remove_unused_categories() for name in attributes})
+
+
+def ordered(frame: pd.DataFrame, levels: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Attributes with their levels in a given order, where one is known."""
+    return frame.assign(
+        **{
+            name: groups.categorical(frame[name].astype(str), [*order])
+            for name, order in levels.items()
+            if name in frame and set(frame[name].astype(str)) <= {*order, groups.MISSING}
+        }
+    )

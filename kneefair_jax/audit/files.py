@@ -1,0 +1,78 @@
+"""Which file belongs to which case: by the file's name, or by the paths of a table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from kneefair_jax.errors import InputError
+
+# What `data.readers` knows by its name. JPEG masks are found, so that the reader can say why it refuses them.
+SUFFIXES = (
+    *(".nii.gz", ".nii", ".npy", ".png", ".tif", ".tiff"),
+    *(".dcm", ".dicom", ".jpg", ".jpeg"),
+)
+
+
+class Found(NamedTuple):
+    """Files of a folder.
+
+    Attributes:
+        of: case id -> its file, for those cases that have one.
+        extra: files that belong to no case.
+    """
+
+    of: dict[str, Path]
+    extra: list[Path]
+
+
+def find(folder: Path, cases: Sequence[str], option: str) -> Found:
+    """The files of cases by name, in the folder and those below it: `a.nii.gz` or `x/a.png` is of case `a`.
+
+    A case id with a slash, `x/a`, is the file's whole path below the folder. Files of other formats are passed over.
+
+    Args:
+        folder: where to look.
+        cases: case ids.
+        option: what gave the folder, for the messages.
+
+    Raises:
+        InputError: there is no such folder, no image in it, or two files for one case.
+    """
+    by_name: dict[str, list[Path]] = {}
+    for path in sorted(_require(folder, option).rglob("*")):
+        stem = stem_of(path.name)
+        if stem is not None and path.is_file():
+            names = {stem, (path.parent.relative_to(folder) / stem).as_posix()}
+            for name in names:
+                by_name.setdefault(name, []).append(path)
+    if not by_name:
+        raise InputError(f"{option} {folder}: no image files in it ({', '.join(SUFFIXES)})")
+    for case in cases:
+        if len(several := by_name.get(case, [])) > 1:
+            raise InputError(
+                f"{option} {folder}: case {case!r} has {len(several)} files, {several[0]} and {several[1]}; leave one, "
+                "or give the folder that holds one for each case"
+            )
+    found = {case: by_name[case][0] for case in cases if case in by_name}
+    taken = set(found.values())
+    return Found(found, sorted({path for paths in by_name.values() for path in paths} - taken))
+
+
+def listed(folder: Path, paths: dict[str, str], option: str) -> Found:
+    """The files of cases by a table's paths, relative to the folder; those that are there."""
+    root = _require(folder, option)
+    return Found({case: root / name for case, name in paths.items() if name and (root / name).is_file()}, [])
+
+
+def stem_of(name: str) -> str | None:
+    """A file's name without its format's suffix; None for a file of another format."""
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix) and not name.startswith("."):
+            return name[: -len(suffix)]
+    return None
+
+
+def _require(folder: Path, option: str) -> Path:
+    if not folder.is_dir():
+        raise InputError(f"{option} {folder}: no such folder; correct the path")
+    return folder

@@ -1,0 +1,115 @@
+"""Values in masks -> structures: `femur=1 tibia=2`, several values of one structure, and what is background."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kneefair_jax import anatomy
+from kneefair_jax.errors import InputError
+
+BACKGROUND = "background"
+# Masks of 0 and 255 would otherwise pass for structure 255.
+_MAX_FOUND = 32
+
+# Structure -> its value in the files, or values, in the order of the report.
+Labels = Mapping[str, int | Sequence[int]]
+Checked = Mapping[str, tuple[int, ...]]
+
+
+def parse(words: Sequence[str], option: str = "--labels") -> dict[str, tuple[int, ...]]:
+    """`["femur=1,4", "tibia=2"]` -> structure -> values; one word may name a scheme of `anatomy.SCHEMES`.
+
+    `background=0,3` says which further values are no structure.
+
+    Raises:
+        InputError: a word is not of this form, or a name or value occurs twice.
+    """
+    if len(words) == 1 and words[0] in anatomy.SCHEMES:
+        return {name: (label,) for label, name in enumerate(anatomy.SCHEMES[words[0]], start=1)}
+    labels: dict[str, tuple[int, ...]] = {}
+    for word in words:
+        name, equals, text = word.rpartition("=")
+        try:
+            values = tuple(int(value) for value in text.split(","))
+        except ValueError:
+            values = ()
+        if not equals or not name.strip() or not values:
+            schemes = ", ".join(anatomy.SCHEMES)
+            raise InputError(
+                f"{option} {word!r}: write structure=value, such as femur=1 or femur=1,4, or one of {schemes}"
+            )
+        if name.strip() in labels:
+            raise InputError(f"{option}: {name.strip()!r} is given twice; write {name.strip()}=1,4")
+        labels[name.strip()] = values
+    return checked(labels, option)
+
+
+def checked(labels: Labels, option: str = "labels") -> dict[str, tuple[int, ...]]:
+    """The same with 0 as background, or an InputError where a value stands for two structures."""
+    names: dict[int, str] = {}
+    structures = {
+        name: (values,) if isinstance(values, int) else tuple(values) for name, values in labels.items()
+    }
+    background = (0, *structures.pop(BACKGROUND, ()))
+    if not structures:
+        raise InputError(f"{option}: names no structure; write structure=value, such as femur=1")
+    for name, values in [*structures.items(), (BACKGROUND, background)]:
+        for value in dict.fromkeys(values):
+            if value in names:
+                raise InputError(
+                    f"{option}: value {value} is both {names[value]!r} and {name!r}; a pixel has one structure, so "
+                    "give each value once"
+                )
+            names[value] = name
+    return {**structures, BACKGROUND: tuple(dict.fromkeys(background))}
+
+
+def found(values: Iterable[int], folder: Path) -> dict[str, tuple[int, ...]]:
+    """The structures of masks that nothing was said of, `structure 1`, ... by their values.
+
+    Raises:
+        InputError: there is none, or values that are unlikely to be labels.
+    """
+    values = sorted(set(values) - {0})
+    if not values or not 1 <= values[0] <= values[-1] <= _MAX_FOUND:
+        what = f"hold the values {_some(values)}" if values else "are all empty"
+        raise InputError(
+            f"--truth {folder}: the masks {what}; say what they mean with --labels, such as --labels femur=1 tibia=2 "
+            "(in masks of 0 and 255, --labels femur=255)"
+        )
+    return {f"structure {value}": (value,) for value in values}
+
+
+def mapped(mask: np.ndarray, labels: Checked, path: Path, option: str = "--labels") -> np.ndarray:
+    """Values as in the file -> u8[H, W], 0 background, i + 1 the i-th structure.
+
+    Args:
+        mask: integers [H, W].
+        labels: of `checked`.
+        path: the file, for the message.
+        option: what gave the labels, for the message.
+
+    Raises:
+        InputError: the mask holds a value that is neither.
+    """
+    structures = [name for name in labels if name != BACKGROUND]
+    number = dict.fromkeys(labels[BACKGROUND], 0)
+    number |= {value: s for s, name in enumerate(structures, start=1) for value in labels[name]}
+    present = np.flatnonzero(np.bincount(mask.ravel())) if mask.dtype == np.uint8 else np.unique(mask)
+    if unknown := sorted(set(present.tolist()) - number.keys()):
+        raise InputError(
+            f"{path}: holds the value {_some(unknown)}, which names no structure ({described(labels)}); name it in "
+            f"{option}, as {BACKGROUND}={unknown[0]} if it is none"
+        )
+    table = np.array([number[value] for value in present.tolist()], np.uint8)
+    return table[np.searchsorted(present, mask)]
+
+
+def described(labels: Checked) -> str:
+    """`femur=1,4 tibia=2`."""
+    return " ".join(f"{name}={','.join(map(str, values))}" for name, values in labels.items())
+
+
+def _some(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")

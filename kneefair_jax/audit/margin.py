@@ -1,0 +1,99 @@
+"""The equivalence margin by score: stated, or how far two readers are apart."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from kneefair_jax.audit import columns, files, score_table, scoring
+from kneefair_jax.audit.cases import Cohort
+from kneefair_jax.audit.scoring import Reading
+from kneefair_jax.data import metadata
+from kneefair_jax.errors import InputError
+
+
+def parse(words: Sequence[str]) -> dict[str, float]:
+    """`["dice=0.01"]` -> score -> margin.
+
+    Raises:
+        InputError: a word is not of this form, or the margin is not positive.
+    """
+    margins: dict[str, float] = {}
+    for word in words:
+        score, _, text = word.partition("=")
+        try:
+            margins[score] = float(text)
+        except ValueError:
+            margins[score] = float("nan")
+        if score not in columns.SCORES or not 0 < margins[score] < float("inf"):
+            raise InputError(
+                f"--delta {word!r}: write score=margin, such as dice=0.01; scores: {', '.join(columns.SCORES)}"
+            )
+    return margins
+
+
+def of_readers(
+    path: Path, cohort: Cohort, truth: Mapping[str, Path], reading: Reading | None
+) -> dict[str, float]:
+    """The mean absolute difference between two readers, over the patients whom both read, by score.
+
+    Args:
+        path: a table with a column `reader` of two names; either scores as in `score_table`, or `case_id` and `mask`,
+            the path of the reader's mask below the table's folder, which is scored against the truth.
+        cohort: the cases audited; others are passed over.
+        truth: case id -> reference mask; empty where the audit is of scores.
+        reading: of the masks; None where the audit is of scores.
+
+    Raises:
+        InputError: the table cannot be used, or there are not two readers of the same cases.
+    """
+    text, _ = score_table.as_text(path)
+    if missing := {"reader", "case_id"} - set(text):
+        raise InputError(
+            f"{path}: column {sorted(missing)[0]!r} is missing; there are: {', '.join(text.columns)}"
+        )
+    text = text[text["case_id"].isin(cohort.frame["case_id"])]
+    names = list(dict.fromkeys(text["reader"]))
+    if len(names) != 2 or "" in names:
+        raise InputError(
+            f"{path}: has {len(names)} readers of the audited cases; give two, named in the column reader"
+        )
+    if "mask" in text:
+        if reading is None:
+            raise InputError(
+                f"{path}: lists masks, and an audit of scores has no truth to score them by; give scores"
+            )
+        long = pd.concat(
+            [_scored(path, text[text["reader"] == name], cohort, truth, reading) for name in names]
+        )
+    else:
+        scores = score_table.read_scores(text.assign(model=text["reader"]), path)[0]
+        long = scores.merge(cohort.frame[["case_id", "patient_id"]], on="case_id")
+    means = {}
+    for score in columns.SCORES:
+        by_case = long.groupby(["model", "case_id"]).agg({"patient_id": "first", score: "mean"})
+        apart = by_case[score].unstack("model")
+        patients = by_case["patient_id"].unstack("model").bfill(axis=1).iloc[:, 0]
+        if not (difference := (apart[names[0]] - apart[names[1]]).abs().dropna()).empty:
+            means[score] = float(difference.groupby(patients[difference.index]).mean().mean())
+    if "dice" not in means:
+        raise InputError(f"{path}: no case was read by both {names[0]!r} and {names[1]!r}")
+    if same := [score for score, mean in means.items() if mean == 0 and score == "dice"]:
+        raise InputError(f"{path}: the two readers do not differ in {same[0]}; state a margin with --delta")
+    return {score: mean for score, mean in means.items() if mean > 0}
+
+
+def _scored(
+    path: Path, text: pd.DataFrame, cohort: Cohort, truth: Mapping[str, Path], reading: Reading
+) -> pd.DataFrame:
+    """The long per-case table of one reader's masks."""
+    problems: list[metadata.Problem] = []
+    metadata.check_identifiers(text, problems, ("case_id", "mask"))
+    found = files.listed(path.parent, dict(zip(text["case_id"], text["mask"], strict=True)), "--readers").of
+    for row, case, name in zip(text.index, text["case_id"], text["mask"], strict=True):
+        if case not in found:
+            problems.append((row, f"mask {path.parent / name}: no such file"))
+    metadata.refuse(path, problems)
+    part = cohort.of(list(found))
+    scored = scoring.over_cases(part, truth, found, reading)
+    return scoring.table(part, scored, reading.structures, text["reader"].iloc[0], "all")

@@ -1,0 +1,234 @@
+"""What an audit leaves: reports, the per-case table, pages, and a fairlearn frame."""
+
+import importlib.metadata
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kneefair_jax import cohort as cohorts
+from kneefair_jax.audit.cases import Cohort
+from kneefair_jax.errors import InputError
+from kneefair_jax.fairness import mixed_model, paired, size_expected
+from kneefair_jax.fairness.interactions import interactions
+from kneefair_jax.fairness.scores import scores
+from kneefair_jax.report import page
+from kneefair_jax.report.overlays import CaseView
+
+_LIBRARIES = ("kneefair_jax", "numpy", "scipy", "pandas")
+# A spreadsheet runs cells that begin with these (OWASP, CSV injection).
+_FORMULA = re.compile(r"^[=+\-@\t\r]")
+
+
+class Settings(NamedTuple):
+    """How the numbers are made.
+
+    Attributes:
+        min_group_patients: smaller groups are shown but not ranked.
+        draws: bootstrap resamples.
+        seed: of the bootstrap.
+        delta: score -> equivalence margin.
+        command: as it was typed, for the page.
+    """
+
+    min_group_patients: int = 10
+    draws: int = 10_000
+    seed: int = 0
+    delta: Mapping[str, float] = {}
+    command: str | None = None
+
+
+class Audit(NamedTuple):
+    """The audit of one model or of several on the same cases.
+
+    Attributes:
+        reports: model -> `report.json`, schema 1.
+        cases: the long per-case table, models below each other (column `model`).
+        examples: model -> cases to show as pictures.
+        notes: what a reader of the numbers should know.
+    """
+
+    reports: dict[str, dict[str, Any]]
+    cases: pd.DataFrame
+    examples: dict[str, list[CaseView]]
+    notes: list[str]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """That of the first model, with `models`, the comparison, where there are several."""
+        return next(iter(self.reports.values()))
+
+    def write(self, out: str | Path) -> dict[str, Path]:
+        """Writes `index.html` and `report.json` of the first model, and `cases.csv` and `cases.parquet` of all.
+
+        Further models have a page each, in `2-NAME`, `3-NAME`, ... In the CSV, a cell of text that a spreadsheet
+        would run as a formula is preceded by an apostrophe; the parquet has the text itself.
+
+        Returns:
+            The paths of the pages, by model.
+        """
+        out = Path(out)
+        require_folder(out)
+        out.mkdir(parents=True, exist_ok=True)
+        pages = {}
+        for number, (model, report) in enumerate(self.reports.items()):
+            table = self.cases[self.cases["model"] == model]
+            # Names may come from a file: nothing of them but what a folder can be called.
+            folder = out / f"{number + 1}-{re.sub(r'[^\w-]', '_', model)}" if number else out
+            pages[model] = page.write(folder, report, table, [], self.examples.get(model, []))
+        page.replace(out / "cases.csv", guarded(self.cases).to_csv(index=False))
+        part = out / ".cases.parquet.part"
+        self.cases.to_parquet(part)
+        part.replace(out / "cases.parquet")
+        return pages
+
+    def metric_frame(
+        self,
+        attributes: str | Sequence[str],
+        score: str = "dice",
+        *,
+        structure: str | None = None,
+        model: str | None = None,
+    ) -> Any:
+        """`fairlearn.metrics.MetricFrame` of the mean score over patients, by group.
+
+        Its `by_group` holds the means of `report["scores"]`; `overall` too, where each patient is in one group.
+
+        Args:
+            attributes: one, or several for their intersections.
+            score: a column of the per-case table.
+            structure: one of the structures; None for the mean over them.
+            model: one of those audited; None for the first.
+
+        Raises:
+            InputError: fairlearn is not installed, or there is no such column, structure or model, or no scores.
+        """
+        try:
+            from fairlearn.metrics import MetricFrame
+        except ImportError as error:
+            raise InputError("metric_frame needs fairlearn: pip install fairlearn") from error
+        names = [attributes] if isinstance(attributes, str) else list(attributes)
+        model = next(iter(self.reports)) if model is None else model
+        rows = self.cases[self.cases["model"] == model]
+        if structure is not None:
+            rows = rows[rows["structure"] == structure]
+        if missing := [name for name in (*names, score) if name not in rows]:
+            raise InputError(f"metric_frame: {missing[0]!r} is none of {', '.join(rows.columns)}")
+        by_case = rows.groupby([*names, "patient_id", "case_id"], observed=True)[score].mean()
+        by_patient = by_case.groupby([*names, "patient_id"], observed=True).mean().dropna().reset_index()
+        if by_patient.empty:
+            raise InputError(f"metric_frame: no {score} of structure {structure!r} by model {model!r}")
+        return MetricFrame(
+            metrics={score: lambda _, values: float(values.mean())},
+            y_true=by_patient[score],
+            y_pred=by_patient[score],
+            sensitive_features=by_patient[names].astype(str),
+        )
+
+
+def audit(
+    cohort: Cohort,
+    tables: Mapping[str, pd.DataFrame],
+    structures: Sequence[str],
+    settings: Settings,
+    about: Mapping[str, Mapping[str, Any]],
+    examples: Mapping[str, list[CaseView]],
+    by_size: Mapping[str, Mapping[str, np.ndarray]],
+) -> Audit:
+    """Per-case tables -> everything.
+
+    Args:
+        cohort: the cases.
+        tables: model -> long per-case table, of the same cases.
+        structures: in the order to report them.
+        settings: how.
+        about: model -> what its report says of it under `run`, beyond what all say.
+        examples: model -> pictures.
+        by_size: model -> the errors that size alone would give (`metrics.boundary_errors`), a row a case.
+    """
+    notes = list(dict.fromkeys(map(_sentence, cohort.notes)))
+    reports = {}
+    for model, table in tables.items():
+        reports[model] = _report(cohort._replace(notes=notes), table, structures, settings)
+        if model in by_size:
+            size_expected.add(
+                reports[model]["scores"], by_size[model], cohort.frame, tuple(cohort.attributes)
+            )
+        reports[model]["run"] |= {"model": model or None, **about.get(model, {})}
+    if len(tables) > 1:
+        models = paired.compare_models(
+            tables,
+            list(cohort.attributes),
+            min_group_patients=settings.min_group_patients,
+            draws=settings.draws,
+            seed=settings.seed,
+        )
+        for report in reports.values():
+            report["models"] = models
+    cases = pd.concat(list(tables.values()), ignore_index=True)
+    return Audit(reports, cases, dict(examples), notes)
+
+
+def _report(
+    cohort: Cohort, table: pd.DataFrame, structures: Sequence[str], settings: Settings
+) -> dict[str, Any]:
+    absent = table[table["dice"].isna()].groupby("structure").size()
+    counts = cohorts.table(cohort.frame, cohort.attributes).reset_index()
+    how: dict[str, Any] = {
+        "structures": structures,
+        "attributes": cohort.attributes,
+        "min_group_patients": settings.min_group_patients,
+        "draws": settings.draws,
+        "seed": settings.seed,
+    }
+    return {
+        "schema": 1,
+        "scores": scores(table, **how, permutations=settings.draws, delta=dict(settings.delta) or None),
+        "interactions": interactions(table, **how),
+        "model": mixed_model.models(table, cohort.frame, cohort.attributes),
+        "cohort": {
+            "structures": list(structures),
+            "attributes": list(cohort.attributes),
+            "min_group_patients": settings.min_group_patients,
+            "table": counts.to_dict("records"),
+            "notes": cohort.notes,
+        },
+        "run": {
+            "config": None,
+            "command": settings.command,
+            "seed": settings.seed,
+            "delta": dict(settings.delta) or None,
+            "bootstrap_draws": settings.draws,
+            "absent": {structure: int(n) for structure, n in absent.items()},
+            "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES}
+            | {"python": platform.python_version()},
+        },
+    }
+
+
+def _sentence(note: str) -> str:
+    return note[0].upper() + note[1:].removesuffix(".") + "."
+
+
+def guarded(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its texts, and names of columns, safe to open in a spreadsheet."""
+
+    def guard(cell: Any) -> Any:
+        return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+
+    texts = {
+        name: table[name].astype(object).map(guard)
+        for name in table
+        if not pd.api.types.is_numeric_dtype(table[name])
+    }
+    return table.assign(**{str(name): column for name, column in texts.items()}).rename(columns=guard)
+
+
+def require_folder(out: Path) -> None:
+    """Refuses a file as the folder to write to; called before the work, not after it."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; give a folder")

@@ -1,0 +1,245 @@
+"""A table of scores from any tool -> the long per-case table, one a model.
+
+Long, as this package writes it: `case_id, structure, dice`, a row per case and structure. Or wide, a row per case, with
+a column per score and structure: `case_id, dice_femur, dice_tibia, hd95_mm_femur`. Either may have `patient_id`, the
+attributes, `model` (several are compared) and `split`. Scores are those of `columns.SCORES`: overlaps in [0, 1],
+distances in mm; an empty cell, or NaN, is a structure absent from truth and prediction.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kneefair_jax.audit import cases, columns
+from kneefair_jax.data import metadata
+from kneefair_jax.errors import InputError
+from kneefair_jax.report import wording
+
+# A single score column without a structure.
+WHOLE = "all structures"
+# What a share may lie above 1 by float32.
+_ROUNDING = 1e-6
+# Averages over structures are not structures: they would count twice.
+_AVERAGES = {"macro", "mean", "average", "avg", "overall"}
+
+
+class Scores(NamedTuple):
+    """What a score table holds.
+
+    Attributes:
+        cohort: its cases, with attributes from it or from `--metadata`.
+        tables: model -> long per-case table.
+        structures: in the order of the table.
+    """
+
+    cohort: cases.Cohort
+    tables: dict[str, pd.DataFrame]
+    structures: tuple[str, ...]
+
+
+def read(
+    path: Path,
+    who: Path | None,
+    attributes: Sequence[str],
+    bins: Mapping[str, Sequence[float]],
+    split: str | None = None,
+    on_missing: str = "stop",
+) -> Scores:
+    """Reads and checks a table of scores.
+
+    Args:
+        path: CSV or parquet.
+        who: `metadata.csv` with the attributes by `case_id`; None where the table has them itself.
+        attributes: columns to report by.
+        bins: attribute -> ascending edges, for numbers.
+        split: the value of the column `split` to keep.
+        on_missing: `stop` refuses cases of `who` without scores, `skip` leaves them out.
+
+    Raises:
+        InputError: the table cannot be used; the first problems by row.
+    """
+    text, levels = as_text(path)
+    if "case_id" not in text:
+        raise InputError(f"{path}: column 'case_id' is missing; there are: {', '.join(text.columns)}")
+    if split is None and len(splits := sorted(set(text.get("split", ())))) > 1:
+        raise InputError(f"{path}: holds the splits {', '.join(splits)}; choose one with --split")
+    text = cases.of_split(text, path, split)
+    numbers, dropped = read_scores(text, path)
+    models = dict.fromkeys(numbers["model"])
+    one_a_case = _one_row_a_case(text, path, [*attributes, "patient_id"])
+    if who is None:
+        cohort = cases.describe(one_a_case, path, attributes, bins)
+    else:
+        cohort = cases.read(who, attributes, bins, split if split in _splits_of(who) else None)
+    cohort = cohort._replace(frame=cases.ordered(cohort.frame, levels), notes=cohort.notes + dropped)
+    scored = list(dict.fromkeys(text["case_id"]))
+    if unknown := [case for case in scored if case not in set(cohort.frame["case_id"])]:
+        raise InputError(
+            f"{path}: case {unknown[0]!r} ({len(unknown)} such cases) is not in {cohort.path}; add its row"
+        )
+    if without := [case for case in cohort.frame["case_id"] if case not in set(scored)]:
+        if on_missing != "skip":
+            raise InputError(
+                f"{cohort.path}: case {without[0]!r} ({len(without)} such cases) has no scores in {path}; add them, or "
+                "leave such cases out with --on-missing skip"
+            )
+        cohort.notes.append(
+            f"left out for want of scores: {wording.amount(len(without), 'case')} (such as {without[0]})"
+        )
+    cohort = cohort.of(scored)
+    structures = tuple(dict.fromkeys(numbers["structure"]))
+    tables = {model: _table(cohort, numbers, structures, model, split or "all", path) for model in models}
+    return Scores(cohort, tables, structures)
+
+
+def as_text(path: Path) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """Every cell as text on its line, "" where missing; and the order of levels, where the file states one."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a CSV or parquet file of scores by case")
+    if path.suffix.lower() not in (".parquet", ".pq"):
+        return metadata.read(path), {}
+    try:
+        frame = pd.read_parquet(path)
+    except Exception as error:  # pyarrow has its own errors for a damaged file
+        raise InputError(f"{path}: unreadable parquet ({error}); export it again") from error
+    if frame.empty:
+        raise InputError(f"{path}: holds no rows")
+    levels = {
+        str(name): [str(level) for level in frame[name].cat.categories]
+        for name in frame
+        if isinstance(frame[name].dtype, pd.CategoricalDtype) and frame[name].cat.ordered
+    }
+    frame = frame.rename(columns=str).reset_index(drop=True)
+    text = frame.astype(object).where(frame.notna(), "").map(str)
+    text.index = pd.RangeIndex(2, 2 + len(text))  # as though line 1 named the columns
+    return text.map(
+        lambda cell: "" if cell.strip().lower() in metadata.MISSING_TEXT else cell.strip()
+    ), levels
+
+
+def read_scores(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """`case_id, model, structure` and all `columns.SCORES` (f64, checked) on the table's lines; and notes."""
+    long, notes = _melted(text, path)
+    return _numbers(long, path), notes
+
+
+def _melted(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Long or wide -> long: `case_id, model, structure` and scores as text, on the lines of the table; and notes."""
+    text = text if "model" in text else text.assign(model="")
+    keys = ["case_id", "model"]
+    plain = [score for score in columns.SCORES if score in text]
+    if "structure" in text and "dice" in text:
+        if (empty := text.index[text["structure"] == ""]).size:
+            raise InputError(f"{path} row {empty[0]}: structure is empty; fill it in")
+        average = text["structure"].str.lower().isin(_AVERAGES)
+        return text.loc[~average, [*keys, "structure", *plain]], _left_out(set(text["structure"][average]))
+    wide = {
+        (score, name.removeprefix(f"{score}_")): name
+        for score in columns.SCORES
+        for name in text.columns
+        if name.startswith(f"{score}_") and len(name) > len(score) + 1
+    }
+    averages = {structure for _, structure in wide if structure.lower() in _AVERAGES}
+    structures = list(dict.fromkeys(structure for score, structure in wide if score == "dice"))
+    structures = [structure for structure in structures if structure not in averages]
+    if not structures and "dice" in text:
+        return text[[*keys, *plain]].assign(structure=WHOLE), []
+    if not structures:
+        raise InputError(
+            f"{path}: has no scores; name them structure and dice (a row per case and structure) or dice_femur, "
+            f"dice_tibia, ... (a row per case); there are: {', '.join(text.columns)}"
+        )
+    frames = [
+        text[keys].assign(
+            structure=structure,
+            **{score: text[name] for (score, of), name in wide.items() if of == structure},
+        )
+        for structure in structures
+    ]
+    return pd.concat(frames).fillna(""), _left_out(averages)
+
+
+def _left_out(averages: set[str]) -> list[str]:
+    if not averages:
+        return []
+    return [
+        f"the table's own averages ({', '.join(sorted(averages))}) are left out: a case's macro score is the mean over "
+        "its structures"
+    ]
+
+
+def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Scores as f64, checked; lines are kept as the index."""
+    problems: list[metadata.Problem] = []
+    result = long[["case_id", "model", "structure"]].copy()
+    rows = long.index.to_numpy()
+    for score in columns.SCORES:
+        text = long[score].to_numpy(str) if score in long else np.full(len(long), "")
+        values = pd.to_numeric(pd.Series(text).where(text != "", None), errors="coerce").to_numpy(float)
+        given = text != ""
+        for bad in np.flatnonzero(given & ~np.isfinite(values)):
+            remedy = "write a number, or nothing where the structure is absent from truth and prediction"
+            problems.append((int(rows[bad]), f"{score} {str(text[bad])!r} is not a finite number; {remedy}"))
+        if score in columns.SHARES and (values > 1 + _ROUNDING).any():
+            what = (
+                "looks like percent; divide the column by 100" if np.nanmax(values) <= 100 else "correct it"
+            )
+            first = int(np.flatnonzero(values > 1 + _ROUNDING)[0])
+            problems.append((int(rows[first]), f"{score} {text[first]} is above 1; {what}"))
+        for bad in np.flatnonzero(values < 0):
+            problems.append((int(rows[bad]), f"{score} {text[bad]} is negative; correct it"))
+        result[score] = np.minimum(values, 1.0) if score in columns.SHARES else values
+    again = long.duplicated(["case_id", "model", "structure"]).to_numpy()
+    for row, case, structure in zip(
+        rows[again], long["case_id"][again], long["structure"][again], strict=True
+    ):
+        problems.append((int(row), f"case_id {case!r} has {structure!r} twice; give each case its own row"))
+    metadata.refuse(path, problems)
+    if result["dice"].isna().all():
+        raise InputError(f"{path}: dice is empty in every row; fill it in")
+    return result
+
+
+def _one_row_a_case(text: pd.DataFrame, path: Path, names: Sequence[str]) -> pd.DataFrame:
+    """The first line of each case, of which the others must say the same."""
+    first = text.drop_duplicates("case_id")
+    for name in names:
+        if name in text:
+            differing = text.groupby("case_id")[name].nunique()
+            if (several := differing.index[differing > 1]).size:
+                found = text.loc[text["case_id"] == several[0], name].unique()
+                raise InputError(
+                    f"{path}: the rows of case {several[0]!r} differ in {name} ({', '.join(map(repr, found[:2]))}); "
+                    "a case has one"
+                )
+    return first
+
+
+def _splits_of(path: Path) -> set[str]:
+    return set(metadata.read(path).get("split", ())) if path.is_file() else set()
+
+
+def _table(
+    cohort: cases.Cohort, numbers: pd.DataFrame, structures: Sequence[str], model: str, split: str, path: Path
+) -> pd.DataFrame:
+    """The long per-case table of one model; a structure without a row is noted, since it is left out of means."""
+    about = cohort.frame.assign(model=model, split=split, true_area_mm2=np.nan, pred_area_mm2=np.nan)
+    mine = numbers[numbers["model"] == model]
+    if lacking := sorted(set(about["case_id"]) - set(mine["case_id"])):
+        raise InputError(
+            f"{path}: model {model!r} has no scores of case {lacking[0]!r} ({len(lacking)} such cases); models are "
+            "compared on the same cases"
+        )
+    frames = []
+    for structure in structures:
+        part = mine[mine["structure"] == structure].drop(columns=["model"])
+        absent = sorted(set(about["case_id"]) - set(part["case_id"]))
+        if absent:
+            cohort.notes.append(
+                f"{structure} has no row for {wording.amount(len(absent), 'case')} (such as {absent[0]}), left out"
+            )
+        frames.append(about.assign(structure=structure).merge(part, on=["case_id", "structure"], how="left"))
+    return pd.concat(frames, ignore_index=True)[columns.order(cohort.attributes)]

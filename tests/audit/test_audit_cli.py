@@ -1,0 +1,133 @@
+import json
+
+import numpy as np
+import pytest
+
+from kneefair_jax.audit import files, legend, margin
+from kneefair_jax.audit.__main__ import main, parser
+from kneefair_jax.errors import InputError
+from tests.audit import folder
+
+
+@pytest.fixture
+def command(tmp_path):
+    root = folder.write(tmp_path)
+    return [
+        *("--truth", f"{root}/truth", "--pred", f"{root}/pred", "--metadata", f"{root}/metadata.csv"),
+        *("--attributes", "sex", "--labels", "femur=1", "tibia=2", "--out", f"{root}/out"),
+        *("--draws", "40", "--min-group-patients", "2"),
+    ]
+
+
+def test_one_command_leaves_page_and_numbers_and_no_path(command, tmp_path, capsys):
+    (tmp_path / "pred" / "stray.png").write_bytes((tmp_path / "pred" / "c0.png").read_bytes())
+    assert main([*command, "--delta", "dice=0.01"]) == 0
+    said = capsys.readouterr().out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["run"]["delta"] == {"dice": 0.01}
+    assert report["run"]["model"] == "pred"
+    assert report["run"]["command"].startswith("python -m kneefair_jax.audit --truth truth --pred pred")
+    women = report["scores"]["dice"]["groups"]["sex=female"]["mean"]
+    assert f"sex female         6  {women:.3f}  [" in said
+    assert "gap by sex: 0.0" in said
+    assert (
+        "note: Left out, since no row of metadata.csv is theirs: 1 x prediction by pred (such as stray"
+        in said
+    )
+    assert str(tmp_path / "out" / "index.html") in said
+    written = [tmp_path / "out" / name for name in ("index.html", "report.json", "cases.csv")]
+    assert not any(str(tmp_path) in path.read_text() for path in written)
+
+
+def test_bad_input_is_one_sentence_and_leaves_nothing(command, tmp_path, capsys):
+    (tmp_path / "pred" / "c3.png").unlink()
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --pred") and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").write_text("")
+    assert main(command) == 2
+    assert "is a file; give a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--attributes", "sex"), "give --truth, --pred and --metadata to audit masks, or --scores"),
+        (("--attributes", "sex", "--scores", "a.csv", "--truth", "b"), "--scores and --truth"),
+        (("--attributes", "sex", "--scores", "a.csv"), "a.csv: no such file"),
+        (("--attributes", "sex", "--scores", "a.csv", "--delta", "dice"), "write score=margin"),
+        (("--attributes", "sex", "--scores", "a.csv", "--bins", "age"), "write column=edges"),
+        (("--attributes", "sex", "--scores", "a.csv", "--draws", "0"), "give 1 or more"),
+        (
+            ("--attributes", "a", "--metadata", "b", "--truth", "c", "--pred", "d", "e/d"),
+            "two models are called 'd'",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(words, message, tmp_path, capsys):
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_names_every_option():
+    text = parser().format_help()
+    for option in (
+        "--truth",
+        "--pred",
+        "--scores",
+        "--labels",
+        "--attributes",
+        "--on-missing",
+        "--readers",
+        "--out",
+    ):
+        assert option in text
+
+
+def test_labels_are_parsed_by_hand():
+    assert legend.parse(["whole femur=1,4", "tibia=2"]) == {
+        "whole femur": (1, 4),
+        "tibia": (2,),
+        "background": (0,),
+    }
+    assert legend.parse(["chest"]) == {"right lung": (1,), "left lung": (2,), "heart": (3,)}
+    assert legend.parse(["background=9", "a=255"]) == {"a": (255,), "background": (0, 9)}
+    mask = np.array([[0, 9], [255, 0]])
+    np.testing.assert_array_equal(
+        legend.mapped(mask, legend.parse(["background=9", "a=255"]), "m"), [[0, 0], [1, 0]]
+    )
+    for words in (
+        ["femur"],
+        ["femur=x"],
+        ["=1"],
+        ["femur=1", "femur=2"],
+        ["a=1", "b=1"],
+        ["a=0"],
+        ["background=3"],
+    ):
+        with pytest.raises(InputError, match="--labels"):
+            legend.parse(words)
+
+
+def test_margins_are_parsed_by_hand():
+    assert margin.parse(["dice=0.01", "hd95_mm=2"]) == {"dice": 0.01, "hd95_mm": 2}
+    for word in ("dice=-1", "dice=x", "length=1", "dice=nan"):
+        with pytest.raises(InputError, match="write score=margin"):
+            margin.parse([word])
+
+
+def test_files_are_found_by_name_or_by_path(tmp_path):
+    for name in ("a/left.png", "b/left.nii.gz", "c.NPY", ".hidden.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = files.find(tmp_path, ["a/left", "b/left", "c", "d"], "--truth")
+    assert found.of == {
+        "a/left": tmp_path / "a/left.png",
+        "b/left": tmp_path / "b/left.nii.gz",
+        "c": tmp_path / "c.NPY",
+    }
+    assert not found.extra
+    assert len(files.find(tmp_path, ["c"], "--truth").extra) == 2
+    with pytest.raises(InputError, match="case 'left' has 2 files"):
+        files.find(tmp_path, ["left"], "--truth")

@@ -1,0 +1,240 @@
+import numpy as np
+import pandas as pd
+import pytest
+from fairlearn.metrics import MetricFrame
+
+from kneefair_jax import audit
+from kneefair_jax.audit.result import guarded
+from kneefair_jax.errors import InputError
+from tests.audit import folder
+
+QUICK = audit.Settings(draws=40, min_group_patients=2)
+
+
+def wide(**changes):
+    """A row per case: `case_id, patient_id, sex, race, dice_femur, dice_tibia, hd95_mm_femur`."""
+    rng = np.random.default_rng(0)
+    rows = folder.rows_of(
+        dice_femur=lambda i: round(rng.uniform(0.8, 1), 3),
+        dice_tibia=lambda i: "" if i == 5 else round(rng.uniform(0.7, 1), 3),
+        hd95_mm_femur=lambda i: round(rng.uniform(0, 4), 2),
+    )
+    frame = pd.DataFrame(rows).drop(columns="spacing_mm")
+    return frame.assign(**changes)
+
+
+def long(frame):
+    """The same, a row per case and structure."""
+    keys = ["case_id", "patient_id", "sex", "race"]
+    femur = frame[keys].assign(structure="femur", dice=frame["dice_femur"], hd95_mm=frame["hd95_mm_femur"])
+    tibia = frame[keys].assign(structure="tibia", dice=frame["dice_tibia"], hd95_mm="")
+    return pd.concat([femur, tibia])
+
+
+def save(frame, path):
+    frame.to_csv(path, index=False)
+    return path
+
+
+def table(path, attributes=("sex",), **options):
+    return audit.table(path, attributes, **{"settings": QUICK} | options)
+
+
+def test_wide_and_long_tables_are_the_same_by_hand(tmp_path):
+    one = table(save(wide(), tmp_path / "wide.csv"))
+    two = table(save(long(wide()), tmp_path / "long.csv"))
+    pd.testing.assert_frame_equal(one.cases, two.cases)
+    assert one.report["scores"] == two.report["scores"]
+    assert one.report["cohort"]["structures"] == ["femur", "tibia"]
+    frame = wide()
+    frame["dice_tibia"] = pd.to_numeric(frame["dice_tibia"])
+    macro = frame[["dice_femur", "dice_tibia"]].mean(axis=1)  # c5 has a femur alone
+    by_patient = macro.groupby([frame["sex"], frame["patient_id"]]).mean()
+    for sex, mean in by_patient.groupby("sex").mean().items():
+        assert one.report["scores"]["dice"]["groups"][f"sex={sex}"]["mean"] == pytest.approx(mean)
+    assert one.report["run"]["absent"] == {"tibia": 1}
+    femur = one.cases[one.cases["structure"] == "femur"].set_index("case_id")["hd95_mm"]
+    assert femur["c3"] == frame.loc[3, "hd95_mm_femur"]
+    assert one.cases.loc[one.cases["structure"] == "tibia", "hd95_mm"].isna().all()
+
+
+def test_one_column_of_dice_and_a_table_of_attributes(tmp_path):
+    scores = wide()[["case_id"]].assign(dice=np.linspace(0.8, 0.9, folder.CASES))
+    folder.write_table(tmp_path / "metadata.csv", folder.rows_of())
+    result = table(save(scores, tmp_path / "s.csv"), metadata=tmp_path / "metadata.csv")
+    assert result.report["cohort"]["structures"] == ["all structures"]
+    assert result.report["scores"]["dice"]["overall"]["patients"] == 12
+    with pytest.raises(InputError, match=r"case 'c20' \(4 such cases\) has no scores"):
+        table(save(scores[:20], tmp_path / "s.csv"), metadata=tmp_path / "metadata.csv")
+    fewer = table(tmp_path / "s.csv", metadata=tmp_path / "metadata.csv", on_missing="skip")
+    assert fewer.report["scores"]["dice"]["overall"]["cases"] == 20
+    assert "Left out for want of scores: 4 cases (such as c20)." in fewer.notes
+    folder.write_table(tmp_path / "metadata.csv", folder.rows_of()[:12])
+    with pytest.raises(InputError, match=r"case 'c12' \(8 such cases\) is not in"):
+        table(tmp_path / "s.csv", metadata=tmp_path / "metadata.csv")
+
+
+def test_what_an_audit_of_masks_wrote_can_be_audited(tmp_path):
+    """The parquet gives the same report, levels in their order; so does the CSV, but for that order."""
+    folder.write(tmp_path, age=lambda i: str(40 + i // 4 * 5))
+    options = {"bins": {"age": [50, 60]}, "settings": QUICK}
+    pred = {"a": tmp_path / "pred", "b": tmp_path / "truth"}
+    labels = {"femur": 1, "tibia": 2}
+    made = audit.masks(
+        tmp_path / "truth", pred, tmp_path / "metadata.csv", ["sex", "age"], labels=labels, **options
+    )
+    made.cases.to_parquet(tmp_path / "cases.parquet")
+    again = table(tmp_path / "cases.parquet", ["sex", "age"])
+    for model, report in made.reports.items():
+        for score in ("dice", "iou"):  # what size alone gives, the masks alone tell
+            for summary in report["scores"][score]["summaries"].values():
+                summary["ser"]["size"] = None
+        assert again.reports[model]["scores"] == report["scores"]
+    assert again.report["models"] == made.report["models"]
+    text = table(save(guarded(made.cases), tmp_path / "cases.csv"), ["sex", "age"])
+    assert text.report["scores"]["dice"]["groups"] == made.report["scores"]["dice"]["groups"]
+
+
+def test_averages_of_the_table_do_not_count_as_structures(tmp_path):
+    plain = table(save(wide(), tmp_path / "a.csv"))
+    more = table(save(wide(dice_mean=0.5), tmp_path / "b.csv"))
+    assert more.report["scores"] == plain.report["scores"]
+    assert "averages (mean) are left out" in more.notes[0]
+
+
+def test_cases_without_a_row_for_a_structure_are_noted(tmp_path):
+    frame = long(wide())
+    frame = frame[~((frame["structure"] == "femur") & (frame["case_id"] == "c2"))]
+    result = table(save(frame, tmp_path / "a.csv"))
+    assert "Femur has no row for 1 case (such as c2), left out." in result.notes
+
+
+@pytest.mark.parametrize("attributes", [["sex"], ["sex", "race"]], ids=["one", "two"])
+@pytest.mark.parametrize("structure", [None, "tibia"])
+def test_fairlearn_has_our_group_means(tmp_path, attributes, structure):
+    result = table(save(wide(), tmp_path / "a.csv"), ["sex", "race"])
+    frame = result.metric_frame(attributes, "dice", structure=structure)
+    assert isinstance(frame, MetricFrame)
+    block = result.report["scores"]["dice"]
+    block = block["structures"][structure] if structure else block
+    assert frame.overall["dice"] == pytest.approx(block["overall"]["mean"])
+    for levels, mean in frame.by_group["dice"].items():
+        levels = levels if isinstance(levels, tuple) else (levels,)
+        name = ",".join(f"{a}={level}" for a, level in zip(attributes, levels, strict=True))
+        assert mean == pytest.approx(block["groups"][name]["mean"])
+    if len(attributes) == 1:
+        gap = block["summaries"]["sex"]["gap"]["value"]
+        assert frame.difference(method="between_groups")["dice"] == pytest.approx(gap)
+
+
+def test_metric_frame_refuses_what_is_not_there(tmp_path, monkeypatch):
+    result = table(save(wide(), tmp_path / "a.csv"))
+    with pytest.raises(InputError, match="'age' is none of"):
+        result.metric_frame("age")
+    with pytest.raises(InputError, match="no dice of structure 'patella'"):
+        result.metric_frame("sex", structure="patella")
+    monkeypatch.setitem(__import__("sys").modules, "fairlearn.metrics", None)
+    with pytest.raises(InputError, match="pip install fairlearn"):
+        result.metric_frame("sex")
+
+
+def readers(first, second):
+    """Two readers' femur and tibia of four cases, of which two are one patient's."""
+    frame = wide()[:4][["case_id"]]
+    one = frame.assign(reader="A", dice_femur=0.9, dice_tibia=0.8)
+    return pd.concat([one.assign(**first), one.assign(reader="B", **second)])
+
+
+def test_readers_give_the_margin_by_hand(tmp_path):
+    """Macro differences of .01, .02, .03, .04 in c0 to c3; c0 and c2 are one patient's, c1 and c3 another's."""
+    path = save(readers({}, {"dice_femur": [0.92, 0.94, 0.84, 0.98]}), tmp_path / "readers.csv")
+    scores = save(wide(), tmp_path / "a.csv")
+    assert table(scores, readers=path).report["run"]["delta"] == pytest.approx({"dice": 0.025})
+    path = save(readers({}, {"dice_femur": [0.92, 0.92, 0.92, 0.98]})[:-1], path)  # c3 has one reader
+    assert table(scores, readers=path).report["run"]["delta"] == pytest.approx({"dice": 0.01})
+    stated = table(scores, readers=path, settings=QUICK._replace(delta={"dice": 0.05}))
+    assert stated.report["run"]["delta"] == {"dice": 0.05}
+    assert table(scores).report["run"]["delta"] is None
+
+
+def test_readers_masks_are_scored_against_the_truth(tmp_path):
+    """Reader A draws the truth, B a prediction: the margin is 1 minus its score."""
+    folder.write(tmp_path)
+    rows = [
+        {"case_id": f"c{i}", "reader": reader, "mask": f"{where}/c{i}.png"}
+        for reader, where in (("A", "truth"), ("B", "pred"))
+        for i in range(folder.CASES)
+    ]
+    folder.write_table(tmp_path / "readers.csv", rows)
+    options = {"labels": {"femur": 1, "tibia": 2}, "settings": QUICK}
+    where = tmp_path / "truth", tmp_path / "pred", tmp_path / "metadata.csv", ["sex"]
+    report = audit.masks(*where, readers=tmp_path / "readers.csv", **options).report
+    delta = report["run"]["delta"]
+    assert delta["dice"] == pytest.approx(1 - report["scores"]["dice"]["overall"]["mean"])
+    assert set(delta) == {"dice", "iou", "hd95_mm", "assd_mm", "nsd"}
+    folder.write_table(tmp_path / "readers.csv", [*rows[:-1], rows[-1] | {"mask": "pred/none.png"}])
+    with pytest.raises(InputError, match=r"row 49: mask .*none.png: no such file"):
+        audit.masks(*where, readers=tmp_path / "readers.csv", **options)
+
+
+def spoilt(**columns):
+    return lambda: wide(**columns)
+
+
+REFUSED = {
+    "above one": (spoilt(dice_femur=[250.0] * 24), {}, "row 2: dice 250.0 is above 1; correct it"),
+    "attribute absent": (spoilt(), {"attributes": ["age"]}, "there are: sex, race"),
+    "case twice": (lambda: pd.concat([wide(), wide()[:1]]), {}, "row 26: case_id 'c0' has 'femur' twice"),
+    "differing attribute": (
+        lambda: long(wide()).assign(sex=["female"] * 24 + ["male"] * 24),
+        {},
+        r"rows of case 'c0' differ in sex \('female', 'male'\)",
+    ),
+    "empty": (spoilt(dice_femur="", dice_tibia=""), {}, "dice is empty in every row"),
+    "infinite": (
+        spoilt(hd95_mm_femur=["1"] * 23 + ["inf"]),
+        {},
+        "row 25: hd95_mm 'inf' is not a finite number",
+    ),
+    "model lacks a case": (
+        lambda: pd.concat([wide(model="a"), wide(model="b")[:20]]),
+        {},
+        r"model 'b' has no scores of case 'c20' \(4 such cases\)",
+    ),
+    "negative": (spoilt(dice_tibia=[-0.1] * 24), {}, "row 2: dice -0.1 is negative"),
+    "no case_id": (lambda: wide().rename(columns={"case_id": "file"}), {}, "column 'case_id' is missing"),
+    "no scores": (lambda: wide()[["case_id", "sex"]], {}, "has no scores; name them"),
+    "percent": (
+        spoilt(dice_tibia=np.arange(77, 101)),
+        {},
+        "row 2: dice 77 is above 1; looks like percent; divide",
+    ),
+    "several splits": (
+        spoilt(split=["train", "test"] * 12),
+        {},
+        "holds the splits test, train; choose one with",
+    ),
+    "words": (spoilt(dice_femur=["0.9"] * 23 + ["good"]), {}, "row 25: dice 'good' is not a finite number"),
+    "zero": (spoilt(), {"on_missing": "zero"}, "an empty mask's distances are not known"),
+}
+
+
+@pytest.mark.parametrize(("make", "options", "message"), REFUSED.values(), ids=REFUSED)
+def test_bad_tables_are_refused_with_a_sentence(tmp_path, make, options, message):
+    with pytest.raises(InputError, match=message):
+        table(save(make(), tmp_path / "scores.csv"), **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reader": "A"}, "has 1 readers"),
+        ({"dice_femur": 0.9, "dice_tibia": 0.8}, "the two readers do not differ"),
+        ({"case_id": "elsewhere"}, "has 0 readers of the audited cases"),
+        ({"mask": "a.png"}, "an audit of scores has no truth"),
+    ],
+)
+def test_bad_readers_are_refused_with_a_sentence(tmp_path, change, message):
+    frame = readers({}, {"dice_femur": 0.92}).assign(**change)
+    with pytest.raises(InputError, match=message):
+        table(save(wide(), tmp_path / "a.csv"), readers=save(frame, tmp_path / "readers.csv"))
