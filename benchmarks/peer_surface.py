@@ -68,6 +68,7 @@ LIBRARIES = {"monai": monai, "monai_once": monai_once, "surface-distance": deepm
 def main() -> None:
     """Reads the folder, and which libraries to run unless all, from the command line."""
     folder, *chosen = sys.argv[1:]
+    torch.set_num_threads(1)  # threads that wait for each other are slower by far where other programs run
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
     seconds: dict[str, dict[str, float]] = {}

@@ -26,7 +26,7 @@ def distance_transform(masks: Masks) -> np.ndarray:
     return _loop(masks, distances)
 
 
-def _loop(masks: Masks, distances) -> np.ndarray:  # noqa: ANN001
+def _loop(masks: Masks, distances) -> np.ndarray:
     scores = np.full((len(masks.truth), masks.structures, 3), np.nan)
     for case, mm in enumerate(masks.spacing):
         for s in range(masks.structures):

@@ -13,12 +13,12 @@ example of each, worked out by hand):
 
 * The image's border is surface to both. Bones that leave the picture then agree where nobody drew a contour.
 * A structure absent from one alone: MONAI's HD95 is NaN, which its means leave out, and its ASSD infinite; to
-  surface-distance both are infinite. Here they are the diagonal, so that a missed bone costs something, and means exist.
+  surface-distance both are infinite. Here they are the diagonal: a missed bone costs something, and means exist.
 * Absent from both: surface-distance's HD95 is infinite; NaN to MONAI, as here.
 * surface-distance 0.1 ends with an AttributeError (`np.Inf`) under NumPy 2 wherever a mask is empty.
 * Its surface consists of the corners of pixels, each weighted by the length of contour there: distances are those of
-  outlines half a pixel further out, which are shorter between two small pixels. Its percentile does not interpolate, and
-  its average is two averages, one for each direction.
+  outlines half a pixel further out, shorter between two single pixels. Its percentile does not interpolate, and its
+  average is two averages, one for each direction.
 * A distance of exactly the tolerance: with 0.1 or 0.2 mm in f32 it exceeds 1 mm in surface-distance; here it is within.
 * An unknown spacing (NaN): MONAI ends with a ValueError.
 
