@@ -96,7 +96,7 @@ def main() -> None:
         "surface-distance": found["surface-distance"]["shifted squares"]["hd95_mm"]["largest"],
     }
     result = {
-        "what": "HD95, ASSD, NSD at 1 mm: absolute difference; `largest` over max(1, score), others over a pixel's side",
+        "what": "HD95, ASSD, NSD at 1 mm: differences; `largest` over max(1, score), others over a pixel's side",
         "hardware": hardware(),
         "environment": run_folder.environment(),
         "peers": peer["versions"],
