@@ -53,11 +53,9 @@ def surface_distances(
     Returns:
         `hd95_mm`, `assd_mm`, `nsd`: f64[N, S] each.
     """
-    scores = []
-    for predicted, row in zip(prediction, rows, strict=True):
-        case = cases[row]
-        scores.append(metrics.surface_distances(predicted, case["label"], structures, case["spacing"]))
-    return {name: np.stack([score[name] for score in scores]) for name in scores[0]}
+    kept = [cases[row] for row in rows]
+    truth, spacing = (np.stack([case[name] for case in kept]) for name in ("label", "spacing"))
+    return metrics.surface_distances(prediction, truth, structures, spacing)
 
 
 def group_table(

@@ -173,11 +173,39 @@ def test_without_spacing_nothing_is_known(spacing):
         assert np.isnan(measure(prediction, square(), spacing)).all()
 
 
+def test_many_cases_are_those_cases_one_by_one():
+    """More than share a tree; each with its own spacing, some unknown, some masks empty or full."""
+    rng = np.random.default_rng(0)
+    prediction, truth = np.where(rng.random((2, 2, 11, 9, 7)) < 0.6, rng.integers(1, 4, (2, 2, 11, 9, 7)), 0)
+    prediction[0, :4], truth[0, 2:6], truth[1, :3], prediction[1, 1:5] = 0, 0, 2, 2
+    spacing = rng.choice([0.2, 0.5, 3.0], (2, 11, 2))
+    spacing[1, 6] = np.nan
+    together = measure(prediction, truth, spacing, 3)
+    assert together.shape == (2, 11, 3, 3)
+    for case in np.ndindex(2, 11):
+        alone = measure(prediction[case], truth[case], spacing[case], 3)
+        np.testing.assert_allclose(together[case], alone, rtol=0, atol=1e-12)
+    same = measure(prediction, truth, (0.5, 0.2), 3)
+    np.testing.assert_allclose(same[1, 7], measure(prediction[1, 7], truth[1, 7], (0.5, 0.2), 3), atol=1e-12)
+    assert measure(prediction[0, :0], truth[0, :0], structures=3).shape == (0, 3, 3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int8, np.int64, np.uint64])
+def test_labels_of_any_type(dtype):
+    np.testing.assert_array_equal(
+        measure(square(5).astype(dtype), square().astype(dtype)), measure(square(5), square())
+    )
+    # A label beyond the structures is background to them.
+    np.testing.assert_array_equal(measure(square(5) + 2 * square(12), square()), measure(square(5), square()))
+
+
 def test_what_is_refused():
     with pytest.raises(ValueError, match="must both be"):
         measure(np.zeros((3, 3), int), np.zeros((3, 1), int))
     with pytest.raises(ValueError, match="must both be"):
-        measure(np.zeros((1, 3, 3), int), np.zeros((1, 3, 3), int))
+        measure(np.zeros(3, int), np.zeros(3, int))
+    with pytest.raises(ValueError):
+        measure(square(), square(), np.ones((3, 2)))
     for spacing in ((0.5,), (0.0, 1.0), 0.5):
         with pytest.raises(ValueError, match="two positive numbers"):
             measure(square(), square(), spacing)

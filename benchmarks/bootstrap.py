@@ -1,0 +1,152 @@
+r"""How fast is the bootstrap of five summaries of six groups, beside SciPy's and fairlearn's?
+
+    python benchmarks/bootstrap.py    (with fairlearn installed)
+
+10,000 draws of 2,000 patients with one case each; worst group, gap, SD, SER and ES of every draw. Ours draws patients
+within groups by `bootstrap`'s matrix product with counts, then takes the summaries of all draws at once. SciPy and
+fairlearn, whose bootstrap takes min and max, difference and ratio of a resample, run fewer draws; their time is
+scaled up. Memory is the peak of NumPy's and Python's allocations by `tracemalloc`, in a run of its own.
+"""
+
+import argparse
+import importlib.metadata
+import os
+import sys
+import time
+import tracemalloc
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.machine import hardware
+from kneefair_jax import groups, run_folder
+from kneefair_jax.fairness import bootstrap, summaries
+
+GROUPS = 6
+
+
+def five(means: np.ndarray, overall: np.ndarray) -> np.ndarray:
+    """f[..., G], f[...] -> f[5, ...]."""
+    one = [getattr(summaries, name)(means) for name in ("worst", "gap", "sd", "ser")]
+    return np.stack([*one, summaries.es(means, overall)])
+
+
+def ours(scores: np.ndarray, group: np.ndarray, draws: int) -> np.ndarray:
+    """95 % percentiles, f64[5, 2]."""
+    rng = np.random.default_rng(0)
+    sizes = np.bincount(group, minlength=GROUPS)
+    means = np.empty((draws, GROUPS))
+    for g, size in enumerate(sizes):
+        rows = max(1, bootstrap.CHUNK // size)
+        for start in range(0, draws, rows):
+            weights = rng.multinomial(size, np.full(size, 1 / size), min(rows, draws - start))
+            means[start : start + rows, g] = weights @ scores[group == g] / size
+    return np.quantile(five(means, means @ sizes / sizes.sum()), [0.025, 0.975], axis=1).T
+
+
+def scipy(scores: np.ndarray, group: np.ndarray, draws: int) -> np.ndarray:
+    """`scipy.stats.bootstrap` of the groups' samples, vectorised, in batches of 100."""
+
+    def statistic(*samples: np.ndarray, axis: int) -> np.ndarray:
+        means = np.stack([sample.mean(axis) for sample in samples], axis=-1)
+        sizes = np.array([sample.shape[axis] for sample in samples])
+        return five(means, means @ sizes / sizes.sum())
+
+    samples = [scores[group == g] for g in range(GROUPS)]
+    options = {"n_resamples": draws, "batch": 100, "method": "percentile", "vectorized": True}
+    found = stats.bootstrap(samples, statistic, rng=np.random.default_rng(0), **options)
+    return np.stack(found.confidence_interval, axis=-1)
+
+
+def fairlearn(scores: np.ndarray, group: np.ndarray, draws: int) -> np.ndarray:
+    """`MetricFrame`'s: by group, the smallest, the difference and the ratio; f64[2, 2], the worst error and the gap."""
+    from fairlearn.metrics import MetricFrame
+
+    frame = MetricFrame(
+        metrics=lambda truth, score: score.mean(),
+        y_true=np.zeros_like(scores),
+        y_pred=scores,
+        sensitive_features=group,
+        n_boot=draws,
+        ci_quantiles=[0.025, 0.975],
+        random_state=0,
+    )
+    worst = [1 - end for end in frame.group_min_ci[::-1]]
+    return np.array([worst, frame.difference_ci(method="between_groups")])
+
+
+def cost(
+    way: Callable[..., np.ndarray], data: tuple[np.ndarray, np.ndarray], draws: int, full: int, rounds: int
+) -> dict[str, Any]:
+    """Seconds of `full` draws, from runs of `draws`, the shortest of some; peak memory of one."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        intervals = way(*data, draws)
+        times.append(time.perf_counter() - start)
+    tracemalloc.start()
+    way(*data, draws)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return {
+        "draws_run": draws,
+        "seconds": min(times) * full / draws,
+        "rounds": times,
+        "peak_mib": peak / 2**20,
+        "intervals": intervals.tolist(),
+    }
+
+
+def main() -> None:
+    """Prints what it finds and writes it as JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "bootstrap.json")
+    parser.add_argument("--cases", type=int, default=2000)
+    parser.add_argument("--draws", type=int, default=10_000)
+    parser.add_argument("--scipy_draws", type=int, default=10_000)
+    parser.add_argument("--fairlearn_draws", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    group = rng.choice(GROUPS, options.cases, p=[0.4, 0.25, 0.15, 0.1, 0.06, 0.04])
+    assert groups.membership(group, GROUPS).any(0).all()
+    data = np.clip(rng.normal(0.9 - 0.01 * group, 0.04), 0, 0.999), group
+    warnings.simplefilter("ignore")
+    runs = {"ours": (ours, options.draws), "scipy": (scipy, options.scipy_draws)}
+    runs["fairlearn"] = fairlearn, options.fairlearn_draws
+    found = {
+        name: cost(way, data, draws, options.draws, options.rounds) for name, (way, draws) in runs.items()
+    }
+    result = {
+        "hardware": hardware(),
+        "environment": run_folder.environment(),
+        "versions": {name: importlib.metadata.version(name) for name in ("scipy", "fairlearn")},
+        "load_average": os.getloadavg(),
+        "cases": options.cases,
+        "draws": options.draws,
+        "summaries": ["worst", "gap", "sd", "ser", "es"],
+        "found": found,
+        "times_as_long_as_ours": {
+            name: values["seconds"] / found["ours"]["seconds"] for name, values in found.items()
+        },
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    run_folder.write_json(options.out, result)
+    for name, values in found.items():
+        ratio = result["times_as_long_as_ours"][name]
+        print(
+            f"{name:10s} {values['seconds']:8.2f} s ({values['draws_run']} draws run), {ratio:6.1f} times as long"
+            f" as ours, {values['peak_mib']:6.0f} MiB"
+        )
+
+
+if __name__ == "__main__":
+    main()
