@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kneefair_jax import case_table, groups, run_folder
+from kneefair_jax import case_table, groups, hosts, run_folder
 from kneefair_jax import cohort as cohorts
 from kneefair_jax.data.load import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
@@ -35,7 +35,7 @@ def evaluate(
     """Scores the checkpoint of every selection rule and writes the table, the predictions and the report.
 
     Writes `cases.parquet` (validation, test and external cases by every rule's checkpoint), `predictions.npz` (label
-    maps of the test cases on the working grid, by case id) and `report/`.
+    maps of the test cases on the working grid, by case id) and `report/`. Every host scores; the first one writes.
 
     Returns:
         The page's path.
@@ -63,6 +63,9 @@ def evaluate(
         labels = [values.pop("prediction") for values in scored[steps_chosen]]
         if steps_chosen == chosen[config.select]:
             predictions = labels[1]
+    steps_in_all, seconds = members.effort(workdir)
+    if not hosts.is_first():
+        return workdir / "report" / page.PAGE
     table = case_table.joined(
         [
             case_table.table(values, part, rule)
@@ -77,7 +80,6 @@ def evaluate(
 
     environment = json.loads((workdir / "environment.json").read_text())
     report = _report(config, cohort, cases, table, environment)
-    steps_in_all, seconds = members.effort(workdir)
     report["run"] |= {
         "step": _steps(models, chosen[config.select]),
         "steps_in_all": steps_in_all,

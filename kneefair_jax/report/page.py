@@ -15,6 +15,9 @@ from kneefair_jax.report import figures, wording
 from kneefair_jax.report.overlays import CaseView, colour, overlay
 
 
+PAGE = "index.html"
+
+
 def write(
     directory: Path,
     report: dict[str, Any],
@@ -41,7 +44,7 @@ def write(
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     replace(directory / "report.json", text + "\n")
-    return replace(directory / "index.html", page(report, cases, plain(curves), examples))
+    return replace(directory / PAGE, page(report, cases, plain(curves), examples))
 
 
 def page(
