@@ -21,7 +21,9 @@ _SHARD = flags.DEFINE_string(
     "shard", "0/1", "Of a study: i/n makes every n-th run from the i-th on, i = 0, ..., n - 1."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One of several processes of a run; SLURM, MPI, Kubernetes and Cloud TPUs are found."
+    "distributed",
+    False,
+    "One of several processes of a run; SLURM, MPI, Kubernetes and Cloud TPUs are found.",
 )
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", "", "Several processes elsewhere: host:port of the first one."

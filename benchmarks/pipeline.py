@@ -31,7 +31,7 @@ from benchmarks.machine import hardware
 from configs import quickstart
 from kneefair_jax import groups, run_folder
 from kneefair_jax.data import load, memory, pipeline, sampling, store
-from kneefair_jax.training import experiment, sharding
+from kneefair_jax.training import experiment
 
 WORKERS = (0, 2)  # processes of the DataLoader
 

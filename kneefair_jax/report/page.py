@@ -14,7 +14,6 @@ from kneefair_jax import groups
 from kneefair_jax.report import figures, wording
 from kneefair_jax.report.overlays import CaseView, colour, overlay
 
-
 PAGE = "index.html"
 
 

@@ -1,7 +1,6 @@
 """A config and a cohort -> the functions and the first state of a run: everything that is fixed before step 0."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,7 +92,9 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     train, order = training_order(config, cohort, partition, train, stage.sampler)
     head = choose(models.HEADS, config.mitigation.head, "mitigation.head")
     parts = head(len(partition.names), config.mitigation.strength)
-    model = models.create(config.model, classes=len(cohort.structures) + 1, axis_name=parallel.axis, parts=parts)
+    model = models.create(
+        config.model, classes=len(cohort.structures) + 1, axis_name=parallel.axis, parts=parts
+    )
     loss = choose(losses.LOSSES, config.loss, "loss")
     objective = mitigation.create(stage.objective or config.mitigation.objective, config.mitigation)
     transform = optimizer.create(config.optimizer, total)
@@ -132,7 +133,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
         model=model,
         # Teachers are an argument: what a compiled function closes over is compiled into it.
         train_step=lambda state, batch: train_step(state, batch, stage.teachers),
-        place=partial(parallel.place, mesh=mesh),
+        place=lambda batch: parallel.place(batch, mesh),
         eval_step=jax.jit(steps.make_eval_step(model, loss, len(cohort.structures))),
         state=first,
         steps=total,

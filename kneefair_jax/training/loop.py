@@ -15,7 +15,7 @@ from kneefair_jax.data import pipeline
 from kneefair_jax.data.load import Cohort
 from kneefair_jax.data.memory import Arrays
 from kneefair_jax.groups import Partition
-from kneefair_jax.training import scoring, selection, sharding
+from kneefair_jax.training import scoring, selection
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.experiment import Experiment
 from kneefair_jax.training.hooks import MetricWriter, Progress

@@ -1,7 +1,7 @@
 """Data parallelism: one mesh axis over every device, state replicated, batches split.
 
-`jit` lets XLA divide the step over the devices from how its arguments are laid out, which is what JAX recommends; `pmap`
-runs it once on each device with collectives over the axis `data`. Both give the result of a single device.
+`jit` lets XLA divide the step over the devices, from how its arguments are laid out, which is what JAX recommends;
+`pmap` runs it once on each device, with collectives over the axis `data`. Both give the result of a single device.
 """
 
 from collections.abc import Callable
@@ -58,15 +58,23 @@ def local_batch(batch: Batch, mesh: Mesh) -> Batch:
     return {name: array.reshape(devices, -1, *array.shape[1:]) for name, array in batch.items()}
 
 
+def _pmapped(step: Callable[..., Any]) -> Callable[..., Any]:
+    mapped = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0)
+    if jax.process_count() == 1:
+        return mapped
+    everywhere = replicated(data_mesh())
+
+    def of_all_hosts(x: jax.Array) -> jax.Array:
+        # What pmap returns is of this host's devices alone, and the other hosts have the same.
+        shards = [shard.data for shard in x.addressable_shards]
+        return jax.make_array_from_single_device_arrays(x.shape, everywhere, shards)
+
+    return lambda *arguments: jax.tree.map(of_all_hosts, mapped(*arguments))
+
+
 PARALLEL = {
     "jit": Parallel(None, lambda step: jax.jit(step, donate_argnums=0), global_batch),
-    "pmap": Parallel(
-        AXIS,
-        lambda step: jax.pmap(
-            step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0
-        ),
-        local_batch,
-    ),
+    "pmap": Parallel(AXIS, _pmapped, local_batch),
 }
 
 
