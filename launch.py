@@ -8,7 +8,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from kneefair_jax import interrupt, modes, run_folder
+from kneefair_jax import hosts, interrupt, modes, run_folder
 from kneefair_jax.errors import InputError
 from kneefair_jax.training.loop import NonFiniteLossError
 
@@ -20,6 +20,16 @@ _MODE = flags.DEFINE_enum("mode", "train", sorted(modes.MODES), "What to do; tra
 _SHARD = flags.DEFINE_string(
     "shard", "0/1", "Of a study: i/n makes every n-th run from the i-th on, i = 0, ..., n - 1."
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "One of several processes of a run; SLURM, MPI, Kubernetes and Cloud TPUs are found.",
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "Several processes elsewhere: host:port of the first one."
+)
+_PROCESSES = flags.DEFINE_integer("processes", 0, "With --coordinator: how many processes there are.")
+_PROCESS = flags.DEFINE_integer("process", -1, "With --coordinator: which of them this is, from 0.")
 flags.mark_flag_as_required("config")
 
 
@@ -33,6 +43,8 @@ def main(argv: Sequence[str]) -> None:
     try:
         if _MODE.value != "study" and flags.FLAGS["shard"].present:
             raise InputError(f"--shard deals the runs of --mode=study out; --mode={_MODE.value} has none")
+        if _DISTRIBUTED.value or _COORDINATOR.value:
+            hosts.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         shard = {"shard": _SHARD.value} if _MODE.value == "study" else {}
         # What comes next, tables read and networks built, takes its time.
         path = config_flags.get_config_filename(flags.FLAGS["config"])

@@ -31,7 +31,7 @@ from benchmarks.machine import hardware
 from configs import quickstart
 from kneefair_jax import groups, run_folder
 from kneefair_jax.data import load, memory, pipeline, sampling, store
-from kneefair_jax.training import experiment, sharding
+from kneefair_jax.training import experiment
 
 WORKERS = (0, 2)  # processes of the DataLoader
 
@@ -160,13 +160,13 @@ def waiting(config: Any, cohort: load.Cohort, cases: store.Cases, rounds: int, s
     arrays = memory.Kept(cases)
     batches = pipeline.training_batches(arrays, made.order, made.partition.index, batch_size=batch_size)
     for _ in range(3):  # compiles, and fills the buffers
-        state, metrics = made.train_step(state, sharding.global_batch(next(batches), made.mesh))
+        state, metrics = made.train_step(state, made.place(next(batches)))
         jax.block_until_ready(metrics)
     for _ in range(rounds):
         waited, start = 0.0, time.perf_counter()
         for _ in range(steps):
             asked = time.perf_counter()
-            batch = sharding.global_batch(next(batches), made.mesh)
+            batch = made.place(next(batches))
             waited += time.perf_counter() - asked
             state, metrics = made.train_step(state, batch)
             jax.block_until_ready((state, metrics))

@@ -86,6 +86,8 @@ def get_config() -> ConfigDict:
     train.eval_every = 100  # evaluations are checkpoints
     train.log_every = 20
 
+    config.parallel = "jit"  # over devices; or "pmap", with the same result
+
     config.select = "overall"  # the checkpoint that is the run's: overall, worst_group, utopia
 
     config.report = report = ConfigDict()

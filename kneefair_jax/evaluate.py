@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kneefair_jax import case_table, explanation, groups, root_cause, run_folder
+from kneefair_jax import case_table, explanation, groups, hosts, root_cause, run_folder
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import fit as fits
 from kneefair_jax.data.load import EXTERNAL, Cohort
@@ -38,7 +38,7 @@ def evaluate(
     """Scores the checkpoint of every selection rule and writes the table, the predictions and the report.
 
     Writes `cases.parquet` (validation, test and external cases by every rule's checkpoint), `predictions.npz` (label
-    maps of the test cases on the working grid, by case id) and `report/`.
+    maps of the test cases on the working grid, by case id) and `report/`. Every host scores; the first one writes.
 
     Returns:
         The page's path.
@@ -66,9 +66,12 @@ def evaluate(
         labels = [values.pop("prediction") for values in scored[steps_chosen]]
         if steps_chosen == chosen[config.select]:
             predictions, tested = labels[1], scored[steps_chosen][1]
-            best = variables
             trained = parts[1]._replace(rows=cohort.rows("train"))
             fit = fits.fit(config, trained, models, variables, experiment)
+            features = _features(config, experiment, cohort, cases, variables)
+    steps_in_all, seconds = members.effort(workdir)
+    if not hosts.is_first():
+        return workdir / "report" / page.PAGE
     table = case_table.joined(
         [
             case_table.table(values, part, rule)
@@ -85,14 +88,7 @@ def evaluate(
     environment = json.loads((workdir / "environment.json").read_text())
     report = _report(config, cohort, cases, table, environment, [workdir])
     if config.report.root_cause:
-        features = None
-        if len(models) == 1:
-            step = jax.jit(steps.make_feature_step(experiment.model))
-            run = {"group": inside, "batch_size": config.train.batch_size, "mesh": experiment.mesh}
-            everyone = np.arange(len(cohort.cases))
-            features = scoring.over_cases(step, best[0], cases, everyone, **run)["features"]
         report["root_cause"] = root_cause.root_cause(cohort, cases, features, config.seed)
-    steps_in_all, seconds = members.effort(workdir)
     report["run"] |= {
         "step": _steps(models, chosen[config.select]),
         "steps_in_all": steps_in_all,
@@ -112,6 +108,23 @@ def evaluate(
             "scores": _scores(config, external[0], outside),
         }
     return _write(config, cohort, cases, table, workdir, report, _curves(workdir, models))
+
+
+def _features(
+    config: ConfigDict,
+    experiment: Experiment,
+    cohort: Cohort,
+    cases: Cases,
+    variables: Sequence[dict[str, Any]],
+) -> np.ndarray | None:
+    """The network's deepest features of every case; None unless asked for, and of several models."""
+    if not config.report.root_cause or len(variables) > 1:
+        return None
+    step = jax.jit(steps.make_feature_step(experiment.model))
+    run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
+    everyone = np.arange(len(cohort.cases))
+    group = experiment.partition.index
+    return scoring.over_cases(step, variables[0], cases, everyone, group=group, **run)["features"]
 
 
 def _steps(models: Sequence[members.Member], chosen: Sequence[int]) -> int | dict[str, int]:

@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kneefair_jax import cohort as cohorts
-from kneefair_jax import evaluate, groups, models, run_folder
+from kneefair_jax import evaluate, groups, hosts, models, run_folder
 from kneefair_jax.data import left_out, load, memory, prepared, store
 from kneefair_jax.data.prepared import Prepared
 from kneefair_jax.errors import InputError
@@ -26,9 +26,8 @@ def options_of(config: ConfigDict) -> store.Options:
 
 
 def say(line: str) -> None:
-    """Prints a line, on one host of all."""
-    if jax.process_index() == 0:
-        print(line, flush=True)
+    """Prints a line at once."""
+    print(line, flush=True)
 
 
 def check(config: ConfigDict, *, network: bool = True) -> None:
@@ -115,14 +114,18 @@ def one(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> N
         for note in cohorts.varying(cohort.cases, cohort.attributes):
             print(f"note: {note}", flush=True)
         table = run_folder.table_fingerprint(cohort.cases, made.partition.index)
-        run_folder.open_run(workdir, config, table=table, pixels=cases.digest)
-        counts.reset_index().to_csv(workdir / "cohort.csv", index=False)
-    tell_left_out(workdir, main, outside)
+        if hosts.is_first():
+            run_folder.open_run(workdir, config, table=table, pixels=cases.digest)
+            counts.reset_index().to_csv(workdir / "cohort.csv", index=False)
+        hosts.wait("the run's folder is there")
+    if hosts.is_first():
+        tell_left_out(workdir, main, outside)
     if training:
         schedules.train(config, cohort, memory.Kept(cases), workdir)
     page = evaluate.evaluate(
         config, made, cohort, cases, workdir, (outside.cohort, outside.cases) if outside else None
     )
+    hosts.wait("the report is written")
     print(f"report: {page}", flush=True)
 
 

@@ -12,9 +12,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kneefair_jax"
 
 # What each part may import of the package. A part is a module or a subpackage.
-FREE = {"errors", "interrupt"}
+FREE = {"errors", "hosts", "interrupt"}
 ALLOWED = {
     "errors": set(),
+    "hosts": set(),
     "interrupt": set(),
     "anatomy": set(),
     "groups": set(),

@@ -11,16 +11,16 @@ class GroupSums(NamedTuple):
 
     Attributes:
         total: f[..., G].
-        count: f[..., G], scores in it; exact to 2^24 in f32.
+        counts: f[..., G], scores in it; exact to 2^24 in f32.
     """
 
     total: jax.Array
-    count: jax.Array
+    counts: jax.Array
 
     @property
     def mean(self) -> jax.Array:
         """f[..., G]; NaN for a group without a score."""
-        return jnp.where(self.count > 0, self.total / jnp.maximum(self.count, 1), jnp.nan)
+        return jnp.where(self.counts > 0, self.total / jnp.maximum(self.counts, 1), jnp.nan)
 
 
 def group_sums(

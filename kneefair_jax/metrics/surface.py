@@ -85,12 +85,12 @@ def surface_distances(
     if spacing.ndim < 1 or spacing.shape[-1] != 2 or (spacing <= 0).any():
         raise ValueError(f"spacing must be two positive numbers, mm per pixel down and across: {spacing}")
     spacing = np.broadcast_to(spacing, (*many, 2)).reshape(-1, 2)
-    masks = prediction.reshape(-1, height, width), truth.reshape(-1, height, width)
+    predicted, true = (mask.reshape(-1, height, width) for mask in (prediction, truth))
     known = np.isfinite(spacing).all(1)
     scores = np.full((len(spacing), structures, 3), np.nan)
 
     def fill(rows: np.ndarray) -> None:
-        scores[rows] = _measure(*(mask[rows] for mask in masks), structures, spacing[rows], tolerance_mm)
+        scores[rows] = _measure(predicted[rows], true[rows], structures, spacing[rows], tolerance_mm)
 
     rows = np.flatnonzero(known)
     parts = np.split(rows, range(_TOGETHER, len(rows), _TOGETHER))

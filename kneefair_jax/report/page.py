@@ -18,6 +18,8 @@ from kneefair_jax.report.opening import details, opening
 from kneefair_jax.report.overlays import CaseView, colour, overlay
 from kneefair_jax.report.wording import LOWER_IS_BETTER
 
+PAGE = "index.html"
+
 
 def write(
     directory: Path,
@@ -52,7 +54,7 @@ def write(
             replace(directory / name, written[name])
         else:  # of an earlier report
             (directory / name).unlink(missing_ok=True)
-    return replace(directory / "index.html", html)
+    return replace(directory / PAGE, html)
 
 
 def page(

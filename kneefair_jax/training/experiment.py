@@ -1,7 +1,6 @@
 """A config and a cohort -> the functions and the first state of a run: everything that is fixed before step 0."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +53,8 @@ class Experiment(NamedTuple):
 
     Attributes:
         model: the network.
-        train_step: jitted, `(state, batch) -> (state, metrics)`; it donates the state.
+        train_step: compiled, `(state, batch) -> (state, metrics)`; it donates the state.
+        place: this host's share of a batch -> the batch as `train_step` takes it.
         eval_step: jitted, `(variables, batch) -> scores per case`.
         state: before the first step, on every device.
         steps: how many to make.
@@ -67,6 +67,7 @@ class Experiment(NamedTuple):
 
     model: nn.Module
     train_step: steps.TrainStep
+    place: Callable[[sharding.Batch], dict[str, Any]]
     eval_step: steps.EvalStep
     state: state.TrainState
     steps: int
@@ -85,12 +86,15 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     """
     partition, train = check(config, cohort, stage)
     mesh = sharding.data_mesh()
+    parallel = sharding.PARALLEL[config.parallel]
     validation = cohort.rows("validation") if stage.validation is None else stage.validation
     total = config.train.steps if stage.steps is None else stage.steps
     train, order = training_order(config, cohort, partition, train, stage.sampler)
     head = choose(models.HEADS, config.mitigation.head, "mitigation.head")
     parts = head(len(partition.names), config.mitigation.strength)
-    model = models.create(config.model, classes=len(cohort.structures) + 1, parts=parts)
+    model = models.create(
+        config.model, classes=len(cohort.structures) + 1, axis_name=parallel.axis, parts=parts
+    )
     loss = choose(losses.LOSSES, config.loss, "loss")
     objective = mitigation.create(stage.objective or config.mitigation.objective, config.mitigation)
     transform = optimizer.create(config.optimizer, total)
@@ -100,7 +104,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     if augmentation.flip and not cohort.named:
         # Without names nobody knows which labels change places.
         augmentation = augmentation._replace(flip=0.0)
-    train_step: steps.TrainStep = jax.jit(
+    train_step = parallel.compiled(
         steps.make_train_step(
             model,
             loss,
@@ -114,8 +118,8 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
                 sharpness=config.mitigation.sharpness,
                 distillation=config.mitigation.distillation,
             ),
-        ),
-        donate_argnums=0,
+            axis_name=parallel.axis,
+        )
     )
     counts = [jnp.asarray(n) for n in training_counts(cohort, train, partition)]
     first = jax.jit(
@@ -125,12 +129,11 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     if stage.start is not None:
         # A copy: steps donate their state, and others may start from the same variables.
         first = first._replace(**jax.device_put(stage.start, sharding.replicated(mesh), may_alias=False))
-    if stage.teachers is not None:
-        # As an argument: what a jitted function closes over is compiled into it.
-        train_step = partial(train_step, teachers=stage.teachers)
     return Experiment(
         model=model,
-        train_step=train_step,
+        # Teachers are an argument: what a compiled function closes over is compiled into it.
+        train_step=lambda state, batch: train_step(state, batch, stage.teachers),
+        place=lambda batch: parallel.place(batch, mesh),
         eval_step=jax.jit(steps.make_eval_step(model, loss, len(cohort.structures))),
         state=first,
         steps=total,
@@ -154,6 +157,7 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
     limits.check(config)
     composition.check(config.mitigation)
     sharding.check_batch_size(config.train.batch_size, sharding.data_mesh())
+    choose(sharding.PARALLEL, config.parallel, "parallel")
     choose(selection.RULES, config.select, "select")
     train = cohort.rows("train") if stage.train is None else stage.train
     if config.train.batch_size > len(train):

@@ -10,12 +10,12 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from kneefair_jax import interrupt
+from kneefair_jax import hosts, interrupt
 from kneefair_jax.data import pipeline
 from kneefair_jax.data.load import Cohort
 from kneefair_jax.data.memory import Arrays
 from kneefair_jax.groups import Partition
-from kneefair_jax.training import scoring, selection, sharding
+from kneefair_jax.training import scoring, selection
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.experiment import Experiment
 from kneefair_jax.training.hooks import MetricWriter, Progress
@@ -48,7 +48,9 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
             state, seconds_before = checkpoints.restore(latest, state)
             print(f"continuing from step {latest}", flush=True)
         first = latest or 0
-        writer = stack.enter_context(contextlib.closing(MetricWriter(workdir, first)))
+        writer = None
+        if hosts.is_first():
+            writer = stack.enter_context(contextlib.closing(MetricWriter(workdir, first)))
 
         # Validation, the same rows each time.
         rows = experiment.validation
@@ -87,7 +89,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
         pending = []
         for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
             interrupt.check()
-            state, metrics = experiment.train_step(state, sharding.global_batch(batch, mesh))
+            state, metrics = experiment.train_step(state, experiment.place(batch))
             pending.append(metrics)
             evaluate = step % config.train.eval_every == 0 or step == steps
             if evaluate or step % config.train.log_every == 0:
@@ -106,12 +108,14 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
                         )
                         + ". Lower optimizer.learning_rate or optimizer.clip_norm, with another --workdir."
                     )
-                writer.write(record)
+                if writer:
+                    writer.write(record)
                 print(progress.line(step, record["loss"]), flush=True)
             if evaluate:
                 result = validate()
                 shown = {"overall": result["overall"], "worst_group": selection.worst(result)}
-                writer.write({"step": step, "validation": shown})
+                if writer:
+                    writer.write({"step": step, "validation": shown})
                 checkpoints.save(state, result, seconds_before + time.perf_counter() - started)
                 progress.skip()
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
+from kneefair_jax import hosts
 from kneefair_jax.data.load import Cohort
 from kneefair_jax.data.memory import Arrays
 from kneefair_jax.errors import InputError
@@ -131,8 +132,10 @@ def jtt(run: Run) -> None:
         )["loss"]
         worst = train[np.argsort(-losses, kind="stable")[: round(config.mitigation.share * len(train))]]
         table = pd.DataFrame({"case_id": cohort.cases["case_id"].iloc[np.sort(worst)]})
-        table.to_csv(path.with_suffix(".tmp"), index=False)
-        path.with_suffix(".tmp").replace(path)
+        if hosts.is_first():
+            table.to_csv(path.with_suffix(".tmp"), index=False)
+            path.with_suffix(".tmp").replace(path)
+        hosts.wait(UPWEIGHTED)
     chosen = (
         cohort.cases["case_id"]
         .isin(pd.read_csv(path, dtype=str, keep_default_na=False)["case_id"])

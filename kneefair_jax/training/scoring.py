@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
+from jax.experimental import multihost_utils
 
 from kneefair_jax import groups, interrupt, metrics
 from kneefair_jax.data import pipeline
@@ -27,16 +28,22 @@ def over_cases(
     """Applies `step(variables, batch)` to every row once; `group`, i32[cases], is unknown unless given.
 
     Returns:
-        The step's tree as NumPy arrays with one entry a row, in the order of `rows`; padding is dropped.
+        The step's tree as NumPy arrays with one entry a row, in the order of `rows`, on every host; padding is dropped.
     """
     group = np.full(len(cases), groups.UNKNOWN, np.int32) if group is None else group
+    share = {"host": jax.process_index(), "hosts": jax.process_count()}
     gathered = []
-    for batch in pipeline.evaluation_batches(cases, rows, group, batch_size=batch_size):
+    for batch in pipeline.evaluation_batches(cases, rows, group, batch_size=batch_size, **share):
         interrupt.check()
-        valid = batch["mask"] > 0
-        result = jax.device_get(step(variables, sharding.global_batch(batch, mesh)))
-        gathered.append(jax.tree.map(lambda x, valid=valid: x[valid], result))
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *gathered)
+        everywhere = sharding.global_batch(batch, mesh)
+        result = step(variables, everywhere), everywhere["position"]
+        if jax.process_count() > 1:
+            result = multihost_utils.process_allgather(result, tiled=True)
+        scores, position = jax.device_get(result)
+        # Each host brought every n-th example.
+        order = np.argsort(position)
+        gathered.append(jax.tree.map(lambda x, order=order: x[order], scores))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(rows)], *gathered)
 
 
 def surface_distances(

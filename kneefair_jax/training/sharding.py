@@ -1,4 +1,11 @@
-"""Data parallelism: one mesh axis over every device, state replicated, batches split."""
+"""Data parallelism: one mesh axis over every device, state replicated, batches split.
+
+`jit` lets XLA divide the step over the devices, from how its arguments are laid out, which is what JAX recommends;
+`pmap` runs it once on each device, with collectives over the axis `data`. Both give the result of a single device.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -7,6 +14,22 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from kneefair_jax.errors import InputError
 
 AXIS = "data"
+
+Batch = dict[str, np.ndarray]
+
+
+class Parallel(NamedTuple):
+    """A way of running one step on all devices.
+
+    Attributes:
+        axis: the name that collectives in the step go by; None where the step sees the global batch.
+        compiled: `step(state, batch, teachers)` -> the same, compiled; it donates the state.
+        place: this host's share of a batch, and the mesh -> the batch as `compiled` takes it.
+    """
+
+    axis: str | None
+    compiled: Callable[[Callable[..., Any]], Callable[..., Any]]
+    place: Callable[[Batch, Mesh], dict[str, Any]]
 
 
 def data_mesh() -> Mesh:
@@ -24,9 +47,35 @@ def split(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
-def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+def global_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
     """This host's share of a batch -> global arrays, split over all devices of all hosts."""
     return jax.make_array_from_process_local_data(split(mesh), batch)
+
+
+def local_batch(batch: Batch, mesh: Mesh) -> Batch:
+    """This host's share of a batch [B, ...] -> [devices of this host, B / devices, ...], as `jax.pmap` wants it."""
+    devices = len(mesh.local_devices)
+    return {name: array.reshape(devices, -1, *array.shape[1:]) for name, array in batch.items()}
+
+
+def _pmapped(step: Callable[..., Any]) -> Callable[..., Any]:
+    mapped = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0)
+    if jax.process_count() == 1:
+        return mapped
+    everywhere = replicated(data_mesh())
+
+    def of_all_hosts(x: jax.Array) -> jax.Array:
+        # What pmap returns is of this host's devices alone, and the other hosts have the same.
+        shards = [shard.data for shard in x.addressable_shards]
+        return jax.make_array_from_single_device_arrays(x.shape, everywhere, shards)
+
+    return lambda *arguments: jax.tree.map(of_all_hosts, mapped(*arguments))
+
+
+PARALLEL = {
+    "jit": Parallel(None, lambda step: jax.jit(step, donate_argnums=0), global_batch),
+    "pmap": Parallel(AXIS, _pmapped, local_batch),
+}
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

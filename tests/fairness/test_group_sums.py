@@ -18,7 +18,7 @@ COUNT = [[8, 5, 7, 6, 2], [8, 4, 7, 5, 1]]
 
 def check(sums):
     np.testing.assert_array_equal(sums.total, TOTAL)
-    np.testing.assert_array_equal(sums.count, COUNT)
+    np.testing.assert_array_equal(sums.counts, COUNT)
     np.testing.assert_array_equal(sums.mean, np.float32(TOTAL) / np.float32(COUNT))
 
 
@@ -44,5 +44,5 @@ def test_shards_of_any_length_add_up():
 
 def test_a_group_without_a_score_has_no_mean():
     sums = group_sums(jnp.array([1.0, NAN]), jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
-    np.testing.assert_array_equal(sums.count, [1, 0, 0])
+    np.testing.assert_array_equal(sums.counts, [1, 0, 0])
     np.testing.assert_array_equal(sums.mean, [1, NAN, NAN])

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -20,3 +22,21 @@ def test_batch_sizes():
     sharding.check_batch_size(16, mesh)
     with pytest.raises(InputError, match="batch_size=4 cannot be shared by 8 devices; use 8$"):
         sharding.check_batch_size(4, mesh)
+
+
+def test_pmap_takes_what_a_host_reads_and_returns_what_jit_does():
+    mesh = sharding.data_mesh()
+    batch = {"x": np.arange(16, dtype=np.float32)}
+
+    def step(state, batch, teachers, axis=None):
+        total = batch["x"].sum()
+        return state + (total if axis is None else jax.lax.psum(total, axis)) + teachers, {"one": state}
+
+    results = {}
+    for name, parallel in sharding.PARALLEL.items():
+        state = jax.device_put(np.float32(1), sharding.replicated(mesh))
+        compiled = parallel.compiled(partial(step, axis=parallel.axis))
+        results[name], metrics = compiled(state, parallel.place(batch, mesh), np.float32(2))
+        assert results[name].sharding.is_equivalent_to(sharding.replicated(mesh), 0)
+        assert float(metrics["one"]) == 1
+    assert {name: float(value) for name, value in results.items()} == {"jit": 123.0, "pmap": 123.0}

@@ -1,0 +1,56 @@
+"""The hosts of one run: how they find each other, which of them writes, and where they wait for one another.
+
+Every host runs the same program on its share of each batch; `jax.distributed` connects them. All of them see one file
+system: the first one writes what a person reads, and checkpoints are written by all together (orbax).
+"""
+
+import os
+import sys
+
+import jax
+from jax.experimental import multihost_utils
+
+from kneefair_jax.errors import InputError
+
+
+def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
+    """Connects this process to the others of its run; to be called before anything else asks JAX for its devices.
+
+    Without arguments JAX finds them by itself under SLURM, Open MPI, Kubernetes (JobSet) and on Cloud TPUs.
+
+    Args:
+        coordinator: `host:port` of the first process, which the others can reach.
+        processes: how many there are.
+        process: which of them this is, from 0.
+
+    Raises:
+        InputError: the arguments are incomplete, or there is nothing that JAX could find the others by.
+    """
+    if coordinator and not 0 <= process < processes:
+        raise InputError(
+            f"--coordinator={coordinator} needs --processes=n and --process=i, i from 0 to n - 1; "
+            f"they are {processes} and {process}"
+        )
+    try:
+        if coordinator:
+            jax.distributed.initialize(coordinator, processes, process)
+        else:
+            jax.distributed.initialize()
+    except ValueError as error:
+        raise InputError(
+            f"--distributed found no cluster here ({error}); give --coordinator=HOST:PORT --processes=n --process=i"
+        ) from error
+    if not is_first():
+        # What all of them would say, one says.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def is_first() -> bool:
+    """Whether this host is the one that writes."""
+    return jax.process_index() == 0
+
+
+def wait(for_what: str) -> None:
+    """Returns when every host has come to the place of this name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(for_what)
