@@ -16,7 +16,7 @@ from kneefair_jax.data.phantom.shares import cells, quotas, under_represented
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 
-VERSION = 2  # to be raised with every change of what a seed draws
+VERSION = 3  # to be raised with every change of what a seed draws
 CHUNK = 16  # cases rendered at a time; one shape, so one compilation
 SIDES = ("right", "left")
 SPLITS = ("train", "validation", "test")

@@ -60,8 +60,8 @@ FILM: dict[str, Range] = {
     "patella": Range((0.9, 1.1), (0.05, 1.8)),
     "depth": Range((0.95, 1.05), (0.35, 1.6)),  # factor on the bones' depth along the beam
     "sclerosis": Range((0.7, 1.3), (0.0, 3.0)),  # factor on the dense bone under the cartilage
-    "clouds": Range((0.5, 0.7), (0.0, 2.5)),  # coarse texture, relative to the fine
-    "cloud_mm": Range((6.0, 8.0), (2.5, 22.0)),  # its scale
+    "clouds": Range((0.5, 0.7), (0.0, 3.5)),  # coarse texture, relative to the fine
+    "cloud_mm": Range((6.0, 8.0), (2.5, 30.0)),  # its scale
     "soft": Range((0.95, 1.05), (0.3, 1.8)),  # factor on the soft tissue's attenuation
     "limb_shift": Range((-5, 5), (-20, 20)),  # of the limb's axis from the joint's centre, mm
     # What reaches the detector.
@@ -81,9 +81,9 @@ FILM: dict[str, Range] = {
     "bend_twice": Range((0.0, 0.0), (-0.05, 0.05)),
     "edge": Range((-0.5, 0.5), (-1.0, 2.0)),  # strength of edge enhancement
     "edge_mm": Range((0.6, 2.0), (0.5, 7.0)),  # its scale
-    "field": Range((0.0, 0.05), (0.0, 0.4)),  # uneven exposure, in standard deviations of the picture
-    "slope_down": Range((-0.05, 0.05), (-0.6, 0.6)),  # exposure that falls off along and across the film
-    "slope_across": Range((-0.05, 0.05), (-0.6, 0.6)),
+    "field": Range((0.0, 0.05), (0.0, 0.7)),  # uneven exposure, in standard deviations of the picture
+    "slope_down": Range((-0.05, 0.05), (-0.9, 0.9)),  # exposure that falls off along and across the film
+    "slope_across": Range((-0.05, 0.05), (-0.9, 0.9)),
     "speckle": Range((0.0, 0.0), (-0.03, 0.03)),  # noise of the digitiser, in grey values of 0 to 1
     "inverted": Range((-1.0, -0.01), (-1.0, 0.4)),  # bone is dark when above 0
     # Signs and things.
