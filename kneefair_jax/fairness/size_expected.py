@@ -7,33 +7,30 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
-from kneefair_jax.fairness import summaries
 
 
 def expected_ser(
-    errors: np.ndarray, patients: np.ndarray, index: np.ndarray, ranked: np.ndarray, worst: int
+    errors: np.ndarray, patients: np.ndarray, index: np.ndarray, best: int, worst: int
 ) -> float | None:
-    """SER of errors that follow from size, over the patients of each ranked group.
+    """The ratio of two groups' errors that follow from size, over their patients.
 
-    A ratio has no direction: where size alone would put another group last than the scores do, it explains nothing.
+    A SER has no direction. This ratio keeps that of the scores: it is below 1 where size would favour the group that
+    scores worst, and so explains nothing.
 
     Args:
         errors: f64[N, S] of `metrics.boundary_errors`, a row a case; NaN where a structure is absent.
         patients: [N], whose case it is.
         index: i32[N], the group of each case.
-        ranked: i[G], the groups to compare.
-        worst: that of them which scores worst.
+        best: the group that scores best.
+        worst: the group that scores worst.
 
     Returns:
-        max_g e_g / min_g e_g of the means of patients' means of cases' means over structures; None with fewer than
-        two groups, without a score in one of them, where the smallest error is 0, or where g is not the worst group.
+        e_worst / e_best, means of patients' means of cases' means over structures; None without a score in one of
+        them, or where e_best is 0.
     """
     macro = pd.DataFrame(errors).mean(axis=1)
-    means = [macro[index == g].groupby(patients[index == g]).mean().mean() for g in ranked]
-    if len(means) < 2 or np.isnan(means).any() or ranked[int(np.argmax(means))] != worst:
-        return None
-    ser = float(summaries.ser(1 - np.array(means)))
-    return None if np.isnan(ser) else ser
+    low, high = (macro[index == g].groupby(patients[index == g]).mean().mean() for g in (best, worst))
+    return float(high / low) if low > 0 and not np.isnan(high) else None
 
 
 def apart(cases: pd.DataFrame) -> float:
@@ -48,7 +45,7 @@ def apart(cases: pd.DataFrame) -> float:
 def add(
     scores: dict[str, Any], errors: Mapping[str, np.ndarray], cases: pd.DataFrame, attributes: tuple[str, ...]
 ) -> None:
-    """Writes `size` beside the value of each macro SER of a report's `scores`, for the groups ranked there.
+    """Writes `size` beside each macro SER of a report's `scores`, for the best and the worst group ranked there.
 
     Args:
         scores: of `fairness.scores`; changed in place.
@@ -59,11 +56,15 @@ def add(
     patients = cases["patient_id"].to_numpy()
     for partition in groups.partitions(cases, attributes):
         for score, of_cases in errors.items():
-            known = scores[score]["groups"]
-            ranked = [g for g, name in enumerate(partition.names) if known[name]["ranked"]]
-            summary = scores[score]["summaries"][",".join(partition.attributes)]
-            name = summary["worst"]["group"]
-            worst = partition.names.index(name) if name else -1
-            summary["ser"]["size"] = expected_ser(
-                of_cases, patients, partition.index, np.array(ranked), worst
-            )
+            means = {
+                name: scores[score]["groups"][name]["mean"]
+                for name in partition.names
+                if scores[score]["groups"][name]["ranked"]
+            }
+            ser = scores[score]["summaries"][",".join(partition.attributes)]["ser"]
+            ser["size"] = None
+            if len(means) > 1:
+                best, worst = (
+                    partition.names.index(choose(means, key=means.__getitem__)) for choose in (max, min)
+                )
+                ser["size"] = expected_ser(of_cases, patients, partition.index, best, worst)

@@ -186,6 +186,12 @@ def _ratio(verdict: Verdict) -> list[str]:
             f"Whether size explains the SER, {value}, stays unclear: the same boundary error on every bone would "
             f"give {size}."
         ]
+    if ser["size"] <= 1:
+        worst = verdict.block.labels[verdict.worst or ""]
+        return [
+            f"Size does not explain the SER, {value}: with the same boundary error on every bone, {worst} would not be "
+            "the worst."
+        ]
     return [
         f"Size alone does not explain it: the same boundary error on every bone would give a SER of {size}, "
         f"not {value}."
