@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
     """Draws the cohort and plants the bias."""
     config = default.get_config()
     config.data.source = "phantom"
+    config.data.seed = 1
     config.data.fractions = (0.5, 0.15, 0.35)  # test cases cost little here, and narrow the intervals
     config.data.phantom = phantom = ConfigDict()
     phantom.patients = 300

@@ -25,6 +25,16 @@ def expanded_levels(patients: int, confidence: float = 0.95) -> tuple[float, flo
     return level, 1 - level
 
 
+def counts(patients: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each patient is drawn, i64[draws, patients], when as many are drawn with replacement as there are.
+
+    Counting drawn numbers takes a fifth of the time of `rng.multinomial`, of which it is a sample.
+    """
+    drawn = rng.integers(patients, size=(draws, patients))
+    drawn += np.arange(0, draws * patients, patients)[:, None]
+    return np.bincount(drawn.ravel(), minlength=draws * patients).reshape(draws, patients)
+
+
 def mean_intervals(
     scores: np.ndarray, rng: np.random.Generator, draws: int = 10_000, confidence: float = 0.95
 ) -> np.ndarray:
@@ -47,7 +57,7 @@ def mean_intervals(
     for start in range(0, draws if patients else 0, rows):
         size = min(rows, draws - start)
         # How often each patient is drawn: resampling as a matrix product.
-        weights = rng.multinomial(patients, np.full(patients, 1 / patients), size).astype(float)
+        weights = counts(patients, size, rng).astype(float)
         count = weights @ known
         means[start : start + size] = np.divide(
             weights @ filled, count, out=np.full_like(count, np.nan), where=count > 0

@@ -98,7 +98,7 @@ def resample(
         rows = max(1, bootstrap.CHUNK // n)
         for start in range(0, draws, rows):
             chunk = slice(start, min(start + rows, draws))
-            weights = rng.multinomial(n, np.full(n, 1 / n), chunk.stop - start) / n
+            weights = bootstrap.counts(n, chunk.stop - start, rng) / n
             shift = weights @ centred
             drawn[chunk, :, k] = middle + shift
             squared[chunk, :, k] = np.clip(weights @ centred**2 - shift**2, 0, None) / max(n - 1, 1)

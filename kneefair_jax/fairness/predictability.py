@@ -127,5 +127,5 @@ def _resampled(level: np.ndarray, patients: np.ndarray, rng: np.random.Generator
     counts = np.zeros((draws, len(names)))
     for k in np.unique(level[first]):
         members = np.flatnonzero(level[first] == k)
-        counts[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), draws)
+        counts[:, members] = bootstrap.counts(len(members), draws, rng)
     return counts[:, of]

@@ -59,3 +59,11 @@ def test_the_seed_decides(draws):
     scores = np.random.default_rng(0).normal(size=(12, 1))
     a, b, c = (bootstrap.mean_intervals(scores, np.random.default_rng(s), draws) for s in (3, 3, 4))
     assert (a == b).all() and (a != c).any()
+
+
+def test_counts_are_those_of_drawing_with_replacement():
+    counts = bootstrap.counts(7, 20_000, np.random.default_rng(0))
+    assert counts.shape == (20_000, 7) and (counts.sum(1) == 7).all()
+    # Binomial of 7 draws with the chance 1/7.
+    share = np.bincount(counts.ravel(), minlength=8) / counts.size
+    np.testing.assert_allclose(share, stats.binom.pmf(np.arange(8), 7, 1 / 7), atol=0.005)

@@ -49,7 +49,7 @@ def test_changes_agree_with_student_and_welch(cohort):
         np.testing.assert_allclose(
             entry["interval"], [ends.low, ends.high], atol=0.05 * (ends.high - ends.low)
         )
-        assert entry["p"] == pytest.approx(test.pvalue, abs=0.01)
+        assert entry["p"] == pytest.approx(test.pvalue, abs=0.02)
 
 
 def test_the_interval_excludes_zero_where_p_is_small(cohort):
