@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from tests.films import folder
+from tests.launched import anew, here
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
@@ -37,10 +38,7 @@ def command(root, workdir, *extra, steps=40):
 
 
 def launch(*arguments, **options):
-    environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
-    return subprocess.run(
-        command(*arguments, **options), cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    return here(command(*arguments, **options))
 
 
 def without_times(workdir):
@@ -57,7 +55,7 @@ def films(tmp_path_factory):
 @pytest.fixture(scope="module")
 def straight(films, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "straight"
-    result = launch(films, workdir)
+    result = anew(command(films, workdir))
     assert result.returncode == 0, result.stderr
     return result, workdir
 
@@ -101,7 +99,7 @@ def test_killed_at_any_moment_and_started_again_is_the_same_report(films, straig
         time.sleep(draw.uniform(0, 0.2) if kill else 2.5)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    result = launch(films, workdir)
+    result = anew(command(films, workdir))
     assert result.returncode == 0, result.stderr
     assert without_times(workdir) == without_times(straight[1])
 
@@ -237,3 +235,11 @@ def test_bad_input_is_one_sentence_and_leaves_no_trace(name, films, tmp_path):
     assert expected in result.stderr
     assert len(result.stderr.strip().splitlines()) <= 6  # a head line and the first five rows
     assert not workdir.exists()
+
+
+@pytest.mark.parametrize("flag", ["--config.seed=-1", "--config.train.stepz=3"])
+def test_bad_input_ends_a_process_as_it_ends_a_test(flag, films, tmp_path):
+    run = command(films, tmp_path / "workdir", flag)
+    there = anew(run)
+    assert "Traceback" not in there.stderr
+    assert (there.returncode, there.stderr) == (here(run).returncode, here(run).stderr)

@@ -1,14 +1,13 @@
 """The OAI's tree through `launch.py`: prepared, two steps, a report by sex, race and age."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 
 from tests import oai_tree
+from tests.launched import here
 
 ROOT = Path(__file__).parents[1]
 PATIENTS = 24
@@ -22,11 +21,9 @@ SMALL = (
 
 
 def launch(root, workdir, *extra):
-    environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
     command = [sys.executable, str(ROOT / "launch.py"), f"--config={ROOT / 'configs/oai.py'}"]
     command += [f"--config.data.root={root}", f"--config.data.masks={root / 'masks'}"]
-    command += [f"--workdir={workdir}", *SMALL, *extra]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return here([*command, f"--workdir={workdir}", *SMALL, *extra])
 
 
 def test_the_oai_s_tree_by_knee(tmp_path):

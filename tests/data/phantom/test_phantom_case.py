@@ -6,30 +6,37 @@ import numpy as np
 import pytest
 
 from kneefair_jax import anatomy
-from kneefair_jax.data.phantom import Bias, draw_case, draw_film
+from kneefair_jax.data.phantom import NO_BIAS, draw_case, draw_film
+from kneefair_jax.data.phantom.case import draw_grade
 
 KEYS = jax.random.split(jax.random.key(7), 24)
 FEMUR, TIBIA, FIBULA, PATELLA = 1, 2, 3, 4
-NONE = Bias(*(jnp.float32(0),) * len(Bias._fields))
+SIZE = (96, 112)
+DRAWN = -1  # a grade that is not given
 
 
-@functools.cache
-def compiled():
-    draw = functools.partial(draw_case, size=(96, 96))
-    return jax.jit(jax.vmap(lambda k, knee, width: draw(k, knee, NONE, width=width), (0, None, None)))
+@jax.jit
+def one_program(keys, knee, width, grade):
+    """All that is drawn of one knee here, compiled once."""
+
+    def case(key, grade):
+        grade = jnp.where(grade == DRAWN, draw_grade(key, knee, NO_BIAS, width), grade)
+        return draw_case(key, knee, NO_BIAS, size=SIZE, width=width, grade=grade)
+
+    return jax.vmap(case)(keys, grade)
 
 
 @functools.cache
 def draw(knee=0, width=0.0):
-    return jax.device_get(compiled()(KEYS, jnp.int32(knee), jnp.float32(width)))
+    grades = jnp.full(len(KEYS), DRAWN, jnp.int32)
+    return jax.device_get(one_program(KEYS, jnp.int32(knee), jnp.float32(width), grades))
 
 
 def test_a_size_that_is_not_square():
-    size = (48, 80)
-    phantom = jax.jit(functools.partial(draw_case, size=size, fov_mm=120.0))(KEYS[0])
-    assert phantom.image.shape == phantom.label.shape == phantom.exact.shape == size
+    phantom = jax.tree.map(lambda leaf: leaf[0], draw())
+    assert phantom.image.shape == phantom.label.shape == phantom.exact.shape == SIZE
     assert phantom.image.dtype == phantom.label.dtype == jnp.uint8
-    np.testing.assert_allclose(phantom.spacing, 120 / 48)
+    np.testing.assert_allclose(phantom.spacing, 140 / 96)
     assert set(np.unique(phantom.label)) == {0, 1, 2, 3, 4}
 
 
@@ -58,10 +65,8 @@ def test_without_bias_the_mask_is_exact_and_bone_is_bright():
 
 
 def test_the_grade_can_be_given():
-    grades = jnp.arange(5)
-    given = jax.jit(jax.vmap(lambda g: draw_case(KEYS[0], 0, NONE, size=(64, 64), fov_mm=120.0, grade=g)))(
-        grades
-    )
+    same, grades = jnp.repeat(KEYS[:1], len(KEYS)), jnp.arange(len(KEYS)) % 5
+    given = one_program(same, jnp.int32(0), jnp.float32(0), grades)
     np.testing.assert_array_equal(given.grade[:, 0], grades)
     # Bone on bone at grade 4, and spurs: fewer background pixels between the margins.
     assert (given.label[4] > 0).sum() > (given.label[0] > 0).sum()

@@ -1,0 +1,58 @@
+"""`launch.py` in the tests' own process, which has imported everything: seconds sooner than a process anew."""
+
+import contextlib
+import io
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from absl import logging
+from absl.testing import flagsaver
+
+from kneefair_jax import modes  # noqa: F401 - whose libraries define flags once, which have to stay
+
+ROOT = Path(__file__).parents[1]
+
+
+def here(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """What `subprocess.run(command)` would return, with flags, signals and the log put back as they were.
+
+    Only that it is the tests' process differs: eight devices, and what was compiled is compiled. What a person is not
+    meant to see, an exception that gets through, gets through here too.
+    """
+    arguments = command[1:]
+    handler, verbosity = signal.getsignal(signal.SIGINT), logging.get_verbosity()
+    stdout, stderr = io.StringIO(), io.StringIO()
+    try:
+        with (
+            flagsaver.flagsaver(),  # forgets the flags that the script and the config define
+            mock.patch.object(sys, "argv", arguments),  # where a config looks for its fields
+            warnings.catch_warnings(),
+            contextlib.chdir(ROOT),
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+            pytest.raises(SystemExit) as stop,
+        ):
+            warnings.filterwarnings(
+                "ignore", "the load_module", DeprecationWarning
+            )  # ml_collections, of a config
+            launch = runpy.run_path(arguments[0])
+            launch["main"](launch["parse_flags"](arguments))
+            raise SystemExit(0)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        logging.set_verbosity(verbosity)
+    code = stop.value.code
+    return subprocess.CompletedProcess(command, code, stdout.getvalue(), stderr.getvalue())
+
+
+def anew(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """As a person runs it: a process with this machine's own devices."""
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
