@@ -49,6 +49,8 @@ def shrunk(name, root):
         config.data.masks = f"{config.data.root}/masks"
     if "phantom" in config.data:
         config.data.phantom.patients = 40 if config.mitigation.groups == ("sex",) else 120
+        if min(config.data.fractions) < 0.1:
+            config.data.fractions = (0.7, 0.15, 0.15)
     if "external" in config.data:
         config.data.external = str(films.folder(root.with_name("external"), patient="q"))
     if config.data.source == "phantom" and "external" in config.data:
@@ -56,6 +58,7 @@ def shrunk(name, root):
     if "study" in config:
         methods = ("erm", "undersampled" if "paper" in name else "group_dro")
         config.study.update({"methods": methods, "seeds": (0,), "sweep_methods": ("erm",)})
+        config.study.sweep = config.study.sweep[::2]  # what lies between takes runs of its own
         config.data.attributes = config.mitigation.groups
         config.study.bootstrap_draws = 20
     config.lock()

@@ -47,6 +47,9 @@ class Stage(NamedTuple):
 
 WHOLE = Stage()
 
+# The first state is drawn once, in no time; LLVM would optimise its many random numbers for ten seconds.
+_AT_ONCE = {"xla_backend_optimization_level": 0}
+
 
 class Experiment(NamedTuple):
     """What a run is made of.
@@ -125,6 +128,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     first = jax.jit(
         lambda seed: state.create(seed, model, cohort.grid, transform, objective, *counts),
         out_shardings=sharding.replicated(mesh),
+        compiler_options=_AT_ONCE if jax.default_backend() == "cpu" else None,
     )(jnp.uint32(config.seed))
     if stage.start is not None:
         # A copy: steps donate their state, and others may start from the same variables.

@@ -192,7 +192,9 @@ def test_a_case_may_be_called_na(tmp_path, monkeypatch):
     (tmp_path / "upweighted.csv").write_text("case_id\nNA\n")
     cohort = COHORT._replace(cases=COHORT.cases.assign(case_id=["NA", *COHORT.cases["case_id"][1:]]))
     seen = []
-    monkeypatch.setattr(schedules.Run, "stage", lambda self, directory, stage: seen.append(stage.weight))
+    monkeypatch.setattr(
+        schedules.Run, "stage", lambda self, directory, stage, **kwargs: seen.append(stage.weight)
+    )
     schedules.jtt(schedules.Run(study.config(), cohort, CASES, tmp_path))
     np.testing.assert_allclose(seen[0], np.where(np.arange(40) == 0, 5, 1) / (28 / 24))
 
