@@ -44,6 +44,7 @@ def main(argv: Sequence[str]) -> None:
         if _MODE.value != "study" and flags.FLAGS["shard"].present:
             raise InputError(f"--shard deals the runs of --mode=study out; --mode={_MODE.value} has none")
         if _DISTRIBUTED.value or _COORDINATOR.value:
+            _check_distributed()
             hosts.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         shard = {"shard": _SHARD.value} if _MODE.value == "study" else {}
         # What comes next, tables read and networks built, takes its time.
@@ -61,6 +62,17 @@ def main(argv: Sequence[str]) -> None:
         where = "goes on from the last checkpoint" if resumes else "starts again"
         print(f"\nstopped; the same command {where}", file=sys.stderr)
         sys.exit(130)
+
+
+def _check_distributed() -> None:
+    """Refuses what several hosts together cannot do: it writes from all of them."""
+    if _MODE.value in ("study", "check"):
+        raise InputError(
+            f"--mode={_MODE.value} runs on one host; drop --distributed and --coordinator"
+            + (" and deal its runs out by --shard=i/n" if _MODE.value == "study" else "")
+        )
+    if _CONFIG.value.data.folds and _CONFIG.value.data.fold == -1:
+        raise InputError("data.folds: several hosts train one fold at a time; give --config.data.fold=k")
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -127,7 +127,7 @@ def _of_two(
         ends = simultaneous.contrasts(means, simultaneous.pairs(2))
         _note(found, "gap covers", _covers(ends and [end.item() for end in ends], 0.0))
         edge = means._replace(point=means.point + moved, drawn=means.drawn + moved)
-        shown = equivalence.tost(edge, sizes, DELTA)
+        shown = equivalence.tost(edge, sizes, DELTA, int(sizes.min()))
         low, high = shown["intervals"][0]
         _note(found, "TOST claims", shown["equivalent"])
         _note(found, "TOST claims, whatever the sizes", low > -DELTA and high < DELTA)

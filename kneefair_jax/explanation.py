@@ -30,7 +30,7 @@ def explain(
     row_of = {case_id: row for row, case_id in enumerate(cohort.cases["case_id"])}
     rows = [row_of[case_id] for case_id in test["case_id"].unique()]
     about = cohort.cases.iloc[rows]
-    apart = size_expected.apart(test)
+    apart = size_expected.apart(test, np.array([cases[row]["spacing"] for row in rows]))
     errors = [
         metrics.boundary_errors(case["label"], len(cohort.structures), case["spacing"], apart)
         for case in map(cases.__getitem__, rows)

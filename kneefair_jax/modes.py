@@ -6,7 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from kneefair_jax import check as checks
-from kneefair_jax import evaluate, run, run_folder, study
+from kneefair_jax import evaluate, hosts, run, run_folder, study
 from kneefair_jax.data import load, prepared, store
 from kneefair_jax.errors import InputError
 
@@ -71,6 +71,8 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
         if config.data.fold in (-1, number):
             print(f"fold {number} of {len(folds)}", flush=True)
             run.one(fold, path, run.store_of(config, workdir), training)
+    if not hosts.is_first():
+        return
     waiting = [path.name for path in paths if not (path / "report" / "report.json").exists()]
     if waiting:
         print(f"the report over all folds waits for {', '.join(waiting)}", flush=True)

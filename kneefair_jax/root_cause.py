@@ -24,14 +24,13 @@ def root_cause(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """The `root_cause` of `report.json`.
 
-    By cross-validation over all cases of the cohort with a known level: train, validation and test together, as the
-    network did not learn the attribute from any of them.
+    By cross-validation over all cases of the cohort with a known level: train, validation and test together.
 
     Args:
         cohort: the cohort.
         cases: its prepared cases.
-        features: f32[N, C] of all cases from the network's deepest layer; None where several networks have a group
-            each, since the network itself would tell the group.
+        features: f32[N, C] of all cases from the network's deepest layer; None where the network itself would tell
+            the group: of several, each has one, and a head may have been shown it in training.
         seed: of everything random.
 
     Returns:

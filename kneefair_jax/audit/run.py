@@ -85,7 +85,8 @@ def masks(
         about[model] = {"fingerprint": scoring.fingerprint(cohort, scored), "spacing": _one_spacing(scored)}
         about[model]["labels"] = legend.described(reading.truth)
         examples[model] = pictures.views(tables[model], cohort, true, paths, shown, reading)
-        by_size[model] = scoring.sizes(cohort, true, scored, reading, size_expected.apart(tables[model]))
+        apart = size_expected.apart(tables[model], np.stack([one.spacing for one in scored]))
+        by_size[model] = scoring.sizes(cohort, true, scored, reading, apart)
     if readers is not None:
         delta = margin.of_readers(Path(readers), cohort, true, reading)
         settings = settings._replace(delta={**delta, **settings.delta})

@@ -11,16 +11,19 @@ from kneefair_jax.fairness.simultaneous import Means
 MIN_PATIENTS = 50
 
 
-def tost(means: Means | None, sizes: np.ndarray, delta: float, level: float = 0.05) -> dict[str, Any]:
+def tost(
+    means: Means | None, sizes: np.ndarray, delta: float, smallest: int, level: float = 0.05
+) -> dict[str, Any]:
     """Whether every pair's difference is shown to lie inside +-delta.
 
     Two one-sided tests at `level` are the interval of confidence 1 - 2 level (Schuirmann 1987), here of the
     studentised bootstrap; all pairs must pass, so each is tested at the full level (intersection-union).
 
     Args:
-        means: of the G groups, of one score; None where there are too few patients for an interval.
-        sizes: i64[G], patients of each group.
+        means: of the G ranked groups, of one score; None where there are too few patients for an interval.
+        sizes: i64[G], patients of each.
         delta: the margin, stated in advance, in the score's unit.
+        smallest: patients of the smallest group, ranked or not: of a group that nobody ranked nothing is shown.
         level: of each test.
 
     Returns:
@@ -38,8 +41,8 @@ def tost(means: Means | None, sizes: np.ndarray, delta: float, level: float = 0.
     reason = None
     if len(sizes) < 2:
         reason = "fewer than two groups are ranked"
-    elif min(sizes) < MIN_PATIENTS:
-        reason = f"a group has {min(sizes)} patients; equality needs {MIN_PATIENTS} in every group"
+    elif smallest < MIN_PATIENTS:
+        reason = f"the smallest group has {smallest}; equality needs {MIN_PATIENTS} patients in every group"
     elif not inside or None in intervals:
         reason = "a pair of groups has no interval"
     elif not all(inside):

@@ -15,7 +15,7 @@ from kneefair_jax.fairness import (
     summaries,
     welch,
 )
-from kneefair_jax.fairness.patient_table import Column
+from kneefair_jax.fairness.patient_table import MACRO, Column
 from kneefair_jax.fairness.sample import Sample, resampled, samples
 from kneefair_jax.fairness.simultaneous import Means
 
@@ -76,9 +76,12 @@ def describe(
             delta = settings.delta.get(columns[column].score)
             sizes = sample.ranked.sizes[np.argsort(sample.groups)]
             entry["equivalence"] = None
-            if delta is not None:
+            # A margin is stated for the score of all structures.
+            if delta is not None and columns[column].structure == MACRO:
                 groups = drawn and drawn.ranked(len(ranked))
-                entry["equivalence"] = equivalence.tost(groups, sizes, delta)
+                has = index[(index >= 0) & ~np.isnan(values[:, column])]
+                smallest = int(np.unique(has, return_counts=True)[1].min(initial=len(has)))
+                entry["equivalence"] = equivalence.tost(groups, sizes, delta, smallest)
             entry["warnings"] = []
             if len(ranked) >= 2:
                 entry["warnings"] += cautions.cautions(dict(zip(ranked, sample.parts(k), strict=True)))

@@ -33,13 +33,19 @@ def expected_ser(
     return float(high / low) if low > 0 and not np.isnan(high) else None
 
 
-def apart(cases: pd.DataFrame) -> float:
-    """The pooled ASSD of a per-case table, in mm: how far off contours are; NaN where no spacing is known.
+def apart(cases: pd.DataFrame, spacing: np.ndarray) -> float:
+    """How far off contours are, in mm: the pooled ASSD of a per-case table, at least the cohort's largest pixel.
 
-    A structure that was overlooked scores the image's diagonal, which says nothing about contours: it is left out.
+    One distance for all, or another machine's pixels would pass for another size. NaN where no spacing is known. A
+    structure that was overlooked scores the image's diagonal, which says nothing about contours: it is left out.
+
+    Args:
+        cases: the long per-case table.
+        spacing: f[N, 2], mm per pixel of each case.
     """
     drawn = cases[(cases["true_area_mm2"] > 0) & (cases["pred_area_mm2"] > 0)]
-    return float(drawn["assd_mm"].mean())
+    known = spacing[np.isfinite(spacing).all(1)]
+    return max(float(drawn["assd_mm"].mean()), float(known.max())) if len(known) else float("nan")
 
 
 def add(

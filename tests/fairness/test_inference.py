@@ -48,7 +48,7 @@ def test_two_groups_by_other_means():
     assert dice["gap"]["interval"] == pytest.approx([max(0, low, -high), max(high, -low)])
     assert dice["sd"]["interval"] == pytest.approx([end / 2 for end in dice["gap"]["interval"]])
     assert dice["worst"]["group"] == distance["worst"]["group"] == "sex=m"
-    assert dice["equivalence"]["reason"].startswith("a group has 9 patients")
+    assert dice["equivalence"]["reason"].startswith("the smallest group has 9")
     assert distance["equivalence"] is None
 
 

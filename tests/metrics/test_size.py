@@ -15,24 +15,46 @@ def square(side, at=3, size=24):
 
 def test_by_hand():
     errors = metrics.boundary_errors(square(10), 1, (1, 1), 1.0)
-    # 100 pixels; with one more all round, corners left out, 140; with one less 64.
-    np.testing.assert_allclose(errors["dice"], [1 - (200 / 240 + 128 / 164) / 2])
-    np.testing.assert_allclose(errors["iou"], [1 - (100 / 140 + 64 / 100) / 2])
-    # The disc of radius 1.5 pixels has the corners: 144.
-    errors = metrics.boundary_errors(square(10), 1, (2, 2), 3.0)
-    np.testing.assert_allclose(errors["iou"], [1 - (100 / 144 + 64 / 100) / 2])
+    # 100 pixels; one more all round is 40, and of each corner, a diagonal away, 1 / sqrt(2); with one less 64.
+    more = 140 + 4 / np.sqrt(2)
+    np.testing.assert_allclose(errors["dice"], [1 - (200 / (100 + more) + 128 / 164) / 2])
+    np.testing.assert_allclose(errors["iou"], [1 - (100 / more + 64 / 100) / 2])
+    # Half a pixel: half of the 40 and nothing of the corners but 1 - (sqrt(2) - 1 / 2) / sqrt(2); half of the 36.
+    more, less = 120 + 4 * (0.5 / np.sqrt(2)), 64 + 18
+    errors = metrics.boundary_errors(square(10), 1, (2, 2), 1.0)
+    np.testing.assert_allclose(errors["iou"], [1 - (100 / more + less / 100) / 2])
 
 
-@pytest.mark.parametrize("distance", [np.nan, 0.0, 0.3])
-def test_at_least_one_pixel(distance):
+def test_where_the_distance_is_unknown_it_is_a_pixel():
     expected = metrics.boundary_errors(square(9), 1, (0.5, 0.5), 0.5)
-    np.testing.assert_equal(metrics.boundary_errors(square(9), 1, (0.5, 0.5), distance), expected)
-    np.testing.assert_equal(metrics.boundary_errors(square(9), 1, (np.nan, 0.5), 9.0), expected)
+    np.testing.assert_allclose(
+        metrics.boundary_errors(square(9), 1, (0.5, 0.5), np.nan)["dice"], expected["dice"]
+    )
+    np.testing.assert_allclose(
+        metrics.boundary_errors(square(9), 1, (np.nan, 0.5), 9.0)["dice"], expected["dice"]
+    )
+
+
+@pytest.mark.parametrize("distance", [0.1, 0.3, 0.5, 0.9])
+def test_a_disc_scores_the_same_whatever_its_pixels(distance):
+    """A trap: a radius that acts in whole pixels takes another scanner's spacing for another size."""
+    found, radius = [], 15.0
+    for spacing in ((0.2, 0.2), (0.25, 0.4), (0.4, 0.4)):
+        y, x = np.mgrid[: int(36 / spacing[0]), : int(36 / spacing[1])]
+        y, x = (y + 0.5) * spacing[0] - 18, (x + 0.5) * spacing[1] - 18
+        disc = (y**2 + x**2 < radius**2).astype(np.uint8)
+        found.append(metrics.boundary_errors(disc, 1, spacing, distance)["dice"][0])
+        assert metrics.boundary_errors(disc, 1, spacing, 0.0)["dice"][0] == pytest.approx(0, abs=1e-12)
+    less, true, more = np.pi * (radius + np.array([-distance, 0, distance])) ** 2
+    # Its stairs are longer than the circle.
+    smooth = 1 - (2 * less / (less + true) + 2 * true / (true + more)) / 2
+    assert smooth < min(found) and max(found) < 1.28 * smooth
+    assert max(found) / min(found) < 1.08
 
 
 def test_absent_is_nan_and_what_erodes_to_nothing_scores_nothing():
     errors = metrics.boundary_errors(square(2), 2, (1, 1), 1.0)
-    np.testing.assert_allclose(errors["iou"], [1 - (4 / 12 + 0) / 2, np.nan])
+    np.testing.assert_allclose(errors["iou"], [1 - 4 / (12 + 4 / np.sqrt(2)) / 2, np.nan])
 
 
 def test_the_image_s_border_is_no_surface():
@@ -51,23 +73,14 @@ def test_bad_arguments():
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10_000), down=st.sampled_from([0.5, 1.0, 1.7]), distance=st.floats(0.1, 4))
-def test_against_brute_force(seed, down, distance):
-    """Every pixel against every other, on blobs that touch each other and the border."""
+@given(seed=st.integers(0, 10_000), down=st.sampled_from([0.5, 1.0, 1.7]))
+def test_a_larger_distance_costs_more(seed, down):
+    """On blobs that touch each other and the border."""
     rng = np.random.default_rng(seed)
     truth = ndimage.zoom(rng.integers(0, 3, (4, 4)), 3, order=0)[:, :10]
-    errors = metrics.boundary_errors(truth, 2, (down, 1.0), distance)
-    radius = max(distance, down, 1.0)
-    points = np.stack(np.mgrid[: truth.shape[0], : truth.shape[1]], -1).reshape(-1, 2) * (down, 1.0)
-    apart = np.linalg.norm(points[:, None] - points, axis=-1) <= radius + 1e-5
-    for s in (1, 2):
-        t = (truth == s).ravel()
-        if not t.any():
-            assert np.isnan(errors["dice"][s - 1])
-            continue
-        dilated = (apart & t).any(1)
-        eroded = ~(apart & ~t).any(1)
-        dice = [2 * (t & p).sum() / (t.sum() + p.sum()) for p in (dilated, eroded)]
-        iou = [(t & p).sum() / (t | p).sum() for p in (dilated, eroded)]
-        np.testing.assert_allclose(errors["dice"][s - 1], 1 - np.mean(dice), atol=1e-12)
-        np.testing.assert_allclose(errors["iou"][s - 1], 1 - np.mean(iou), atol=1e-12)
+    errors = [metrics.boundary_errors(truth, 2, (down, 1.0), distance) for distance in (0.0, 0.4, 1.0, 3.0)]
+    for score in ("dice", "iou"):
+        values = np.stack([error[score] for error in errors])
+        there = [(truth == s).any() for s in (1, 2)]
+        assert (np.isfinite(values) == there).all()
+        assert (np.diff(values[:, there], axis=0) >= 0).all() and np.allclose(values[0, there], 0)
