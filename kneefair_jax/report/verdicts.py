@@ -1,7 +1,7 @@
 """The audit's numbers of one attribute -> what they allow to say of its gap.
 
 A gap is called real only where test and interval agree. A large p never means "no difference": it comes with the
-gap that the sample would have shown. "Fair" is said only of groups whose equivalence was shown.
+gap that a single test would have shown. "Fair" is said only of groups whose equivalence was shown.
 """
 
 from collections.abc import Mapping
