@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from kneefair_jax.report.wording import amount, by_group, listing, number
+from kneefair_jax.report.wording import TITLES, amount, by_group, listing, number
 
 _DEFINED = {
     "dice": "Dice",
@@ -27,11 +27,14 @@ _REFERENCES = {
     "holm": "Holm S. A simple sequentially rejective multiple test procedure. Scand J Stat 1979;6:65-70.",
     "bh": "Benjamini Y, Hochberg Y. Controlling the false discovery rate. J R Stat Soc B 1995;57:289-300.",
     "munzel": "Brunner E, Munzel U. The nonparametric Behrens-Fisher problem. Biom J 2000;42:17-25.",
+    "kruskal": "Kruskal WH, Wallis WA. Use of ranks in one-criterion variance analysis. J Am Stat Assoc "
+    "1952;47:583-621.",
     "cliff": "Cliff N. Dominance statistics: ordinal analyses to answer ordinal questions. "
     "Psychol Bull 1993;114:494-509.",
     "tost": "Schuirmann DJ. A comparison of the two one-sided tests procedure and the power approach. "
     "J Pharmacokinet Biopharm 1987;15:657-680.",
 }
+_RANK_TESTS = {"Brunner-Munzel": "munzel", "Kruskal-Wallis": "kruskal"}
 
 
 class _Cited:
@@ -121,19 +124,35 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         yield f"Tests of single structures are exploratory, corrected by Benjamini and Hochberg's method {cite('bh')}."
     ranks = dict.fromkeys(summary["rank"]["name"] for summary in found if summary.get("rank"))
     if ranks:
-        yield (
-            f"Rank tests ({listing(ranks)}) {cite('munzel')} and Cliff's delta {cite('cliff')} are reported beside "
-            "them."
-        )
+        names = listing(f"{name} {cite(_RANK_TESTS[name])}" for name in ranks)
+        yield f"Rank tests ({names}) and Cliff's delta {cite('cliff')} are reported beside them."
     if any(summary.get("detectable") is not None for summary in found):
-        yield "The smallest detectable gap is that of 80 % power at the 5 % level, by Welch's standard error."
-    equivalence = [summary["equivalence"] for summary in found if summary.get("equivalence")]
-    if equivalence:
         yield (
-            f"Groups count as equivalent where the 90 % interval of every difference in Dice lies within "
-            f"±{number(equivalence[0]['delta'])} (two one-sided tests {cite('tost')}) and no group has fewer than 50 "
-            "patients."
+            "The smallest detectable gap is that of 80 % power of a single test at the 5 % level, uncorrected, by "
+            "Welch's standard error."
         )
+    if margins := _margins(report):
+        within = listing(_margin(score, delta) for score, delta in margins.items())
+        yield (
+            f"Groups count as equivalent where the 90 % interval of every difference lies within {within} (two "
+            f"one-sided tests {cite('tost')}) and no group has fewer than 50 patients."
+        )
+
+
+def _margins(report: dict[str, Any]) -> dict[str, float]:
+    """Score -> equivalence margin, of the scores whose equivalence was tested."""
+    return {
+        score: summary["equivalence"]["delta"]
+        for score, scores in report["scores"].items()
+        for summary in scores["summaries"].values()
+        if summary.get("equivalence")
+    }
+
+
+def _margin(score: str, delta: float) -> str:
+    """`±0.010 in Dice`, `±1.000 mm in HD95`."""
+    title, _, unit = TITLES.get(score, score).partition(", ")
+    return f"±{number(delta)}{f' {unit}' if unit else ''} in {title}"
 
 
 def _more(report: dict[str, Any]) -> Iterator[str]:
@@ -143,7 +162,7 @@ def _more(report: dict[str, Any]) -> Iterator[str]:
             "that may be mediators."
         )
     if report.get("interactions"):
-        yield "Interactions of two attributes are contrasts of the four cell means."
+        yield "Interactions of two attributes are contrasts of the four cell means, exploratory and uncorrected."
     if report.get("calibration"):
         yield "Calibration was assessed inside the dilated box of each structure."
     if report.get("root_cause"):

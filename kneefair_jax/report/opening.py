@@ -5,7 +5,7 @@ from typing import Any
 
 from kneefair_jax.report import verdicts
 from kneefair_jax.report.verdicts import Verdict
-from kneefair_jax.report.wording import amount, blocks, by_group, estimate, listing, number
+from kneefair_jax.report.wording import amount, blocks, by_group, estimate, listing, number, p_equals
 
 SCORE = "dice"
 
@@ -54,13 +54,13 @@ def _gaps(found: Sequence[Verdict]) -> list[str]:
         gaps = listing(f"by {_title(v)} ({number(v.gap)}: {_better(v)})" for v in real)
         sentences.append(f"Real, by test and interval, {_is(real)} the {_gap(real)} {gaps}.")
         for size, words in (
-            ("explains", "Size alone explains"),
-            ("no", "Size alone does not explain"),
-            ("unclear", "Size may explain a part of"),
+            ("explains", "Size alone explains {}."),
+            ("no", "Size alone does not explain {}."),
+            ("unclear", "Whether size alone explains {} stays unclear."),
         ):
             if some := [v for v in real if v.size == size]:
-                sentences.append(f"{words} {'it' if len(real) == 1 else 'the gap ' + _by(some)}.")
-    elif any(v.kind in ("open", "unclear", "fair") for v in found):
+                sentences.append(words.format("it" if len(real) == 1 else f"the {_gap(some)} {_by(some)}"))
+    elif any(v.kind in ("open", "unclear") for v in found):
         sentences.append("No gap is shown to be real.")
     if unclear := [v for v in found if v.kind == "unclear"]:
         sentences.append(f"Test and interval disagree on the {_gap(unclear)} {_by(unclear)}.")
@@ -76,17 +76,20 @@ def _gaps(found: Sequence[Verdict]) -> list[str]:
 def _not_known(found: Sequence[Verdict]) -> list[str]:
     """The gaps that this sample cannot tell from none, and those that it could not have seen."""
     sentences = []
-    opened = [v for v in found if v.kind == "open"]
+    opened = [v for v in found if v.kind == "open" and v.equivalence != "fair"]
     chance = [v for v in opened if v.chance]
     rest = [v for v in opened if not v.chance]
     if chance:
-        sentences.append(f"The {_gap(chance)} {_by(chance)} {_is(chance)} no more than chance alone gives.")
+        sentences.append(
+            f"The {_gap(chance)} {_by(chance)} {_is(chance)} within what chance alone gives in 95 % of samples."
+        )
     if rest:
         sentences.append(f"These patients cannot tell the {_gap(rest)} {_by(rest)} from none.")
     if seen := [v for v in opened if v.summary.get("detectable") is not None]:
         least = listing(f"{number(v.summary['detectable'])} by {_title(v)}" for v in seen)
         sentences.append(
-            f"That is not equality: gaps below {least} could not have been seen with this sample."
+            f"That is not equality: gaps below {least} could not have been seen reliably, even by a single test, "
+            "uncorrected."
         )
     if few := [v for v in found if v.kind == "unranked"]:
         sentences.append(f"Too few patients for any comparison: {_by(few)}.")
@@ -95,20 +98,20 @@ def _not_known(found: Sequence[Verdict]) -> list[str]:
 
 def _equal(found: Sequence[Verdict]) -> list[str]:
     """What was shown to be fair, and what was not though a margin was given."""
-    given = [v for v in found if v.summary.get("equivalence")]
+    given = [v for v in found if v.equivalence]
     if not given:
         return []
     margin = number(given[0].summary["equivalence"]["delta"])
     sentences = []
-    if equal := [v for v in given if v.kind == "fair"]:
-        sentences.append(f"Fair are the groups {_by(equal)}: equivalent within ±{margin}.")
-    if not equal:
-        sentences.append(f"Nothing is shown to be fair within ±{margin}.")
-    return sentences
+    if fair := [v for v in given if v.equivalence == "fair"]:
+        sentences.append(f"Fair are the groups {_by(fair)}: equivalent within ±{margin}.")
+    if small := [v for v in given if v.equivalence == "small"]:
+        sentences.append(f"Small, within ±{margin}, {_is(small)} the {_gap(small)} {_by(small)}.")
+    return sentences or [f"No groups are shown to be equivalent within ±{margin}."]
 
 
 def _interactions(report: dict[str, Any]) -> list[str]:
-    """Where one attribute's gap depends on another."""
+    """Where one attribute's gap may depend on another; no p here is corrected, so none is a finding."""
     sentences = []
     for key, by_score in (report.get("interactions") or {}).items():
         found = by_score.get(SCORE) or {}
@@ -118,7 +121,8 @@ def _interactions(report: dict[str, Any]) -> list[str]:
         if ends[0] > 0 or ends[1] < 0:
             first, _, second = key.partition(",")
             sentences.append(
-                f"The gap by {first} depends on {second} (interaction {estimate(found['contrast'], ends)})."
+                f"The gap by {first} may depend on {second}: interaction {estimate(found['contrast'], ends)}, "
+                f"{p_equals(found['p'])}, exploratory, uncorrected."
             )
     return sentences
 

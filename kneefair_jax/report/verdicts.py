@@ -1,10 +1,9 @@
 """The audit's numbers of one attribute -> what they allow to say of its gap.
 
 A gap is called real only where test and interval agree. A large p never means "no difference": it comes with the
-gap that the sample would have shown. "Fair" is said only of groups whose equivalence was shown.
+gap that a single test would have shown. "Fair" is said only of groups whose equivalence was shown.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -12,8 +11,9 @@ from kneefair_jax.report.wording import Block, estimate, number, p_equals
 
 LEVEL = 0.05
 
-Kind = Literal["unranked", "untested", "real", "unclear", "open", "fair"]
+Kind = Literal["unranked", "untested", "real", "unclear", "open"]
 Size = Literal["explains", "unclear", "no"]
+Equivalence = Literal["fair", "small", "not shown"]
 
 
 class Verdict(NamedTuple):
@@ -22,15 +22,16 @@ class Verdict(NamedTuple):
     Attributes:
         block: the groups.
         kind: `unranked` (fewer than two groups to compare), `untested` (a report without tests), `real` (the test
-            rejects and the interval leaves zero out), `unclear` (one of them alone does), `open` (neither), `fair`
-            (neither, and equivalence is shown).
+            rejects and the interval leaves zero out), `unclear` (one of them alone does), `open` (neither).
         gap: the highest minus the lowest group mean.
         best: the group with the lowest error.
         worst: the group with the highest.
-        size: whether size alone explains the skewed error ratio (SER): `no` where the SER's interval lies above the
-            ratio that size alone gives; `explains` where it does not and that ratio is at least half of the SER on
-            a log scale; `unclear` between. None where it is unknown, or where chance alone gives such a SER.
-        chance: whether the SER is within what chance alone gives; None where that is unknown.
+        size: whether size alone explains the skewed error ratio (SER): `explains` where size alone gives as much or
+            more; `no` where the SER's interval lies above what size alone gives; `unclear` where it reaches that, or
+            is absent. None where it is unknown, or where the SER is within chance.
+        chance: whether the SER is within what chance alone gives in 95 % of samples; None where that is unknown.
+        equivalence: against the margin stated in advance: `fair` (shown, and the gap is `open`), `small` (shown, but
+            the gap is of another kind: no claim that there is none), `not shown`. None without a margin.
         summary: the numbers themselves, `report["scores"][score]["summaries"][key]`.
     """
 
@@ -41,6 +42,7 @@ class Verdict(NamedTuple):
     worst: str | None
     size: Size | None
     chance: bool | None
+    equivalence: Equivalence | None
     summary: Mapping[str, Any]
 
 
@@ -54,13 +56,14 @@ def judge(block: Block, scores: Mapping[str, Any], *, lower_is_better: bool = Fa
     }
     gap = (summary.get("gap") or {}).get("value")
     if len(means) < 2 or gap is None:
-        return Verdict(block, "unranked", None, None, None, None, None, summary)
+        return Verdict(block, "unranked", None, None, None, None, None, None, summary)
     ranked = sorted(means, key=lambda name: means[name], reverse=not lower_is_better)
     worst = (summary.get("worst") or {}).get("group") or ranked[-1]
     ser = summary.get("ser") or {}
     chance = _at_most(ser.get("value"), ser.get("null95"))
     size = None if chance else _explained(ser)
-    return Verdict(block, _kind(summary), gap, ranked[0], worst, size, chance, summary)
+    kind = _kind(summary)
+    return Verdict(block, kind, gap, ranked[0], worst, size, chance, _equal(summary, kind), summary)
 
 
 def p_of(summary: Mapping[str, Any]) -> tuple[float | None, str]:
@@ -82,7 +85,16 @@ def _kind(summary: Mapping[str, Any]) -> Kind:
         return "real"
     if tested or apart:
         return "unclear"
-    return "fair" if (summary.get("equivalence") or {}).get("equivalent") else "open"
+    return "open"
+
+
+def _equal(summary: Mapping[str, Any], kind: Kind) -> Equivalence | None:
+    found = summary.get("equivalence")
+    if not found:
+        return None
+    if not found.get("equivalent"):
+        return "not shown"
+    return "fair" if kind == "open" else "small"
 
 
 def _apart(ends: list[float | None] | None) -> bool:
@@ -100,11 +112,7 @@ def _explained(ser: Mapping[str, Any]) -> Size | None:
         return None
     if value <= size:
         return "explains"
-    if not ends or ends[0] is None:
-        return "unclear"
-    if ends[0] > size:
-        return "no"
-    return "explains" if math.log(size) >= math.log(value) / 2 else "unclear"
+    return "no" if ends and ends[0] is not None and ends[0] > size else "unclear"
 
 
 def sentences(verdict: Verdict, means: Mapping[str, Any], title: str, smallest: int) -> list[str]:
@@ -154,10 +162,10 @@ def _tested(verdict: Verdict) -> list[str]:
             what = "the test rejects equality, but there is no interval"
         return [f"Whether the gap is real stays unclear: {what} ({reached})."]
     found = [f"These patients cannot tell the gap from none ({reached})."]
-    if detectable is not None:
+    if detectable is not None and verdict.equivalence != "fair":
         found.append(
-            f"That is not equality: with 80 % power this sample shows gaps of {number(detectable)} or more, "
-            "and a smaller one could not have been seen reliably."
+            f"That is not equality: a single test, uncorrected, would show gaps of {number(detectable)} or more with "
+            "80 % power; a smaller one could easily go unseen."
         )
     return found
 
@@ -168,23 +176,27 @@ def _ratio(verdict: Verdict) -> list[str]:
     value, size, null = (number(ser.get(key)) for key in ("value", "size", "null95"))
     if verdict.chance:
         return [
-            f"The SER, {value}, is no more than chance alone gives: "
-            f"95 % of samples from equal groups stay below {null}."
+            f"The SER, {value}, is within what chance alone gives in 95 % of samples of equal groups: "
+            f"up to {null}."
         ]
     if verdict.size is None:
         return (
-            [f"The SER, {value}, is more than chance alone gives ({null})."]
+            [f"The SER, {value}, is more than chance alone gives in 95 % of samples ({null})."]
             if verdict.chance is False
             else []
         )
     if verdict.size == "explains":
         return [
-            f"The SER, {value}, is what size alone explains: the same boundary error on every bone would give {size}."
+            f"Size alone explains the SER, {value}: the same boundary error on every bone would give {size}."
         ]
     if verdict.size == "unclear":
+        ends = ser.get("interval")
+        told = (
+            "the interval does not tell" if ends and ends[0] is not None else "there is no interval to tell"
+        )
         return [
-            f"Whether size explains the SER, {value}, stays unclear: the same boundary error on every bone would "
-            f"give {size}."
+            f"The same boundary error on every bone would give a SER of {size}, not {value}; {told} whether the rest "
+            "is more than chance."
         ]
     if ser["size"] <= 1:
         worst = verdict.block.labels[verdict.worst or ""]
@@ -200,17 +212,16 @@ def _ratio(verdict: Verdict) -> list[str]:
 
 def _equivalence(verdict: Verdict) -> list[str]:
     """Whether the groups are as good as equal, where the reader said what that is."""
-    found = verdict.summary.get("equivalence")
-    if not found:
+    if verdict.equivalence is None:
         return []
+    found = verdict.summary["equivalence"]
     margin = f"±{number(found['delta'])}"
-    if found.get("equivalent"):
-        within = f"the 90 % interval of every difference lies within {margin}"
-        return [
-            f"By that margin the groups are fair: {within}."
-            if verdict.kind != "real"
-            else f"It is small, though: {within}, the margin stated in advance."
-        ]
+    within = f"the 90 % interval of every difference lies within {margin}, the margin stated in advance"
+    if verdict.equivalence == "fair":
+        return [f"By equivalence the groups are fair: {within}."]
+    if verdict.equivalence == "small":
+        small = "It is small, though" if verdict.kind == "real" else "Any gap is small, though"
+        return [f"{small}: {within}."]
     reason = f" ({found['reason']})" if found.get("reason") else ""
     return [f"Equivalence within {margin} is not shown{reason}."]
 
@@ -218,18 +229,18 @@ def _equivalence(verdict: Verdict) -> list[str]:
 def reading(verdict: Verdict) -> str:
     """The verdict in a cell of a table."""
     detectable = verdict.summary.get("detectable")
-    equivalence = verdict.summary.get("equivalence") or {}
-    margin = f"±{number(equivalence.get('delta'))}"
+    margin = f"±{number((verdict.summary.get('equivalence') or {}).get('delta'))}"
+    small = f"; within {margin}" if verdict.equivalence == "small" else ""
     if verdict.kind == "real":
         text = "real"
         if verdict.size is not None:
             text += {
                 "explains": "; size alone explains it",
-                "unclear": "; part of it may be size",
+                "unclear": "; unclear whether size explains it",
                 "no": "; more than size explains",
             }[verdict.size]
-        return text + (f"; within {margin}" if equivalence.get("equivalent") else "")
-    if verdict.kind == "fair":
+        return text + small
+    if verdict.equivalence == "fair":
         return f"fair within {margin}"
     if verdict.kind == "open":
         shown = f"; detectable: {number(detectable)}" if detectable is not None else ""
@@ -238,4 +249,4 @@ def reading(verdict: Verdict) -> str:
         "unclear": "unclear: test and interval disagree",
         "untested": "not tested",
         "unranked": "too few patients to compare",
-    }[verdict.kind]
+    }[verdict.kind] + small

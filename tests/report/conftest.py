@@ -207,7 +207,7 @@ def audited_part(shift: float) -> dict:
         }
     ages = [f"age={level}" for level in LEVELS["age"][:3]]
     summaries = {
-        "sex": verdict([["sex=male", "sex=female"]], 0.021, p=0.0004, ser=1.38, size=1.36),
+        "sex": verdict([["sex=male", "sex=female"]], 0.021, p=0.0004, ser=1.38, size=1.4),
         "race": verdict([["race=White", "race=Black"]], 0.006, p=0.41, ser=1.09, size=1.01),
         "age": verdict([[ages[0], ages[1]], [ages[0], ages[2]], [ages[1], ages[2]]], 0.004, p=0.83, ser=1.05),
         "sex,race": verdict(

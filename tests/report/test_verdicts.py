@@ -41,8 +41,7 @@ def said(**numbers) -> str:
         ({"p": 0.05, "low": 0.001}, "unclear"),
         ({"p": 0.01, "low": None}, "unclear"),
         ({"p": 0.3}, "open"),
-        ({"p": 0.3, "equivalent": False}, "open"),
-        ({"p": 0.3, "equivalent": True}, "fair"),
+        ({"p": 0.3, "equivalent": True}, "open"),
         ({"p": 0.01, "low": 0.01, "equivalent": True}, "real"),
         ({"p": None, "low": 0.01}, "untested"),
     ],
@@ -56,7 +55,10 @@ def test_a_gap_is_real_only_where_test_and_interval_agree(numbers, kind):
     [
         ({"ser": 1.1, "null": 1.2, "size": 1.05}, None, True),  # chance comes first
         ({"ser": 1.3, "size": 1.31, "ends": (None, None)}, "explains", False),
-        ({"ser": 1.12, "null": 1.1, "size": 1.1, "ends": (1.05, 1.2)}, "explains", False),
+        ({"ser": 1.12, "null": 1.1, "size": 1.1, "ends": (1.05, 1.2)}, "unclear", False),
+        ({"ser": 1.3, "size": 1.3, "ends": (1.2, 1.4)}, "explains", False),
+        ({"ser": 1.4, "size": 1.19, "ends": (1.15, 1.7)}, "unclear", False),  # half of it is not all of it
+        ({"ser": 1.4, "size": 1.15, "ends": (1.15, 1.7)}, "unclear", False),
         ({"ser": 1.6, "size": 1.03, "ends": (1.02, 2.5)}, "unclear", False),
         ({"ser": 1.3, "size": 1.05, "ends": (1.2, 1.4)}, "no", False),
         ({"ser": 1.3, "size": 1.05, "ends": (None, None)}, "unclear", False),
@@ -76,16 +78,79 @@ def test_each_verdict_has_its_words_and_a_large_p_is_never_equality():
     assert "but there is no interval" in said(p=0.01, low=None)
     assert "the interval leaves zero out, the test does not" in said(p=0.2, low=0.01)
     quiet = said(p=0.8)
-    assert "That is not equality: with 80 % power this sample shows gaps of 0.020 or more" in quiet
+    assert (
+        "That is not equality: a single test, uncorrected, would show gaps of 0.020 or more with 80 % power; a "
+        "smaller one could easily go unseen."
+    ) in quiet
     assert "fair" not in quiet and "no difference" not in quiet
     assert "That interval reaches zero" in said(p=None) and "reaches zero" not in said(p=None, low=0.01)
-    assert "is what size alone explains" in said(ser=1.12, null=1.1, size=1.1, ends=(1.05, 1.2))
+    assert "Size alone explains the SER, 1.120: " in said(ser=1.12, null=1.1, size=1.12)
+    part = said(ser=1.4, size=1.19, ends=(1.1, 1.7))
+    assert (
+        "The same boundary error on every bone would give a SER of 1.190, not 1.400; the interval does not tell "
+        "whether the rest is more than chance."
+    ) in part and "explain" not in part
+    assert "there is no interval to tell" in said(size=1.19, ends=(None, None))
     assert "Size alone does not explain it" in said(size=1.05, ends=(1.2, 1.4))
-    assert "no more than chance alone gives" in said(ser=1.1)
+    assert (
+        "The SER, 1.100, is within what chance alone gives in 95 % of samples of equal groups: up to 1.200."
+        in said(ser=1.1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "equivalence", "detail", "opened"),
+    [
+        ({}, None, "", ""),
+        (
+            {"equivalent": False},
+            "not shown",
+            "is not shown",
+            "No groups are shown to be equivalent within ±0.050.",
+        ),
+        (
+            {"equivalent": True},
+            "fair",
+            "the groups are fair",
+            "Fair are the groups by sex: equivalent within ±0.050.",
+        ),
+        (
+            {"p": 0.01, "equivalent": True},
+            "small",
+            "Any gap is small, though",
+            "Small, within ±0.050, is the gap by sex.",
+        ),
+        (
+            {"p": 0.01, "low": 0.01, "equivalent": True},
+            "small",
+            "It is small, though",
+            "Small, within ±0.050, is the gap by sex.",
+        ),
+        (
+            {"p": None, "equivalent": True},
+            "small",
+            "Any gap is small, though",
+            "Small, within ±0.050, is the gap by sex.",
+        ),
+    ],
+)
+def test_opening_details_and_tables_agree_on_equivalence(report, numbers, equivalence, detail, opened):
+    scores = block_of(**numbers)
+    verdict = verdicts.judge(BLOCK, scores)
+    assert verdict.equivalence == equivalence
+    report["scores"]["dice"] |= scores
+    report["cohort"]["attributes"] = ["sex"]
+    (paragraph,), first, cell = opening.details(report), opening.opening(report), verdicts.reading(verdict)
+    assert detail in paragraph and opened in first
+    for text in (paragraph, first, cell):
+        assert ("fair" in text.lower()) == (equivalence == "fair")
+    assert ("is small, though: " in paragraph, "Small, within" in first) == (equivalence == "small",) * 2
+    assert ("within ±" in cell) == (equivalence in ("fair", "small"))
 
 
 def test_fair_is_said_only_where_equivalence_is_shown():
-    assert "the groups are fair" in said(equivalent=True)
+    fair = said(equivalent=True)
+    assert "the groups are fair" in fair and "not equality" not in fair
     refused = said(equivalent=False)
     assert "Equivalence within ±0.050 is not shown (a group of 20)." in refused and "fair" not in refused
     assert "It is small, though" in said(p=0.01, low=0.01, equivalent=True)
@@ -109,10 +174,19 @@ def test_the_opening_sorts_the_attributes_by_verdict(audited):
         in text
     )
     assert (
-        "The gap by race is no more than chance alone gives. That is not equality: gaps below 0.021" in text
+        "The gap by race is within what chance alone gives in 95 % of samples. That is not equality: gaps below "
+        "0.021 by race could not have been seen reliably, even by a single test, uncorrected." in text
     )
     assert "Fair are the groups by age: equivalent within ±0.020." in text
-    assert "The gap by sex depends on race (interaction 0.012 (95 % interval 0.001 to 0.024))." in text
+    assert (
+        "The gap by sex may depend on race: interaction 0.012 (95 % interval 0.001 to 0.024), p = 0.031, "
+        "exploratory, uncorrected." in text
+    )
+
+
+def test_the_opening_leaves_open_what_size_leaves_open(audited):
+    audited["scores"]["dice"]["summaries"]["sex"]["ser"]["size"] = 1.36
+    assert "Whether size alone explains the gap by sex stays unclear." in opening.opening(audited)
 
 
 def test_an_older_report_without_tests_still_has_its_words(report):
