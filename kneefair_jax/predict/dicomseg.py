@@ -1,5 +1,7 @@
 """A mask as a DICOM segmentation object, by highdicom."""
 
+import importlib.metadata
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,8 @@ ANATOMY = ("123037004", "SCT", "Anatomical Structure")
 def make(path: Path, mask: np.ndarray, structures: tuple[str, ...]) -> Any:
     """A binary segmentation that refers to the film's DICOM file, a segment a structure that is there.
 
-    Segment numbers are consecutive, as the standard wants them; labels are the segments' names. Where the film states
-    only its detector's spacing, that is the segmentation's too.
+    Segment numbers are consecutive, as the standard wants them; a segment's label is its structure's name. It lies on
+    the film's own pixels, which it refers to: a projection has no place in space, so no spacing is repeated here.
 
     Args:
         path: of the film.
@@ -51,23 +53,29 @@ def make(path: Path, mask: np.ndarray, structures: tuple[str, ...]) -> Any:
     table[found] = np.arange(1, len(found) + 1)
     described = [_segment(highdicom, number, structures[value - 1]) for number, value in enumerate(found, start=1)]
     try:
-        return highdicom.seg.Segmentation(
-            source_images=[source],
-            pixel_array=table[mask][None],
-            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=described,
-            series_instance_uid=generate_uid(),
-            series_number=1,
-            sop_instance_uid=generate_uid(),
-            instance_number=1,
-            manufacturer="kneefair_jax",
-            manufacturer_model_name="kneefair_jax",
-            software_versions="0.1.0",
-            device_serial_number="0",
-            series_description="Segmentation of knee bones (research)",
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of how the film's header writes names; they are copied as they are
+            return highdicom.seg.Segmentation(
+                source_images=[source],
+                pixel_array=table[mask][None],
+                segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=described,
+                series_instance_uid=generate_uid(),
+                series_number=1,
+                sop_instance_uid=generate_uid(),
+                instance_number=1,
+                manufacturer="kneefair_jax",
+                manufacturer_model_name="kneefair_jax",
+                software_versions=_version(),
+                device_serial_number="0",
+                series_description="Segmentation of knee bones (research)",
+            )
     except (AttributeError, ValueError, TypeError) as error:
         raise InputError(f"{path}: no DICOM-SEG can refer to this file ({error}); use --format png") from error
+
+
+def _version() -> str:
+    return importlib.metadata.version("kneefair_jax")
 
 
 def _segment(highdicom: Any, number: int, name: str) -> Any:
@@ -83,6 +91,6 @@ def _segment(highdicom: Any, number: int, name: str) -> Any:
         segmented_property_type=kind,
         algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-            name="kneefair_jax", version="0.1.0", family=Code("123109", "DCM", "Artificial Intelligence")
+            name="kneefair_jax", version=_version(), family=Code("123109", "DCM", "Artificial Intelligence")
         ),
     )

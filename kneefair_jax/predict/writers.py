@@ -1,5 +1,6 @@
 """Masks, overlays and areas as files; each appears whole or not at all."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,10 @@ def dicom_seg(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, .
     """A DICOM segmentation object that refers to the film; see `dicomseg.make`."""
     from kneefair_jax.predict import dicomseg
 
-    dicomseg.make(film.path, mask, structures).save_as(path)
+    made = dicomseg.make(film.path, mask, structures)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made.save_as(path)
 
 
 Write = Callable[[Path, np.ndarray, Film, tuple[str, ...]], None]
