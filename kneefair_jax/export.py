@@ -122,7 +122,9 @@ def _restored(folder: Path, step: int, shapes: dict[str, Any]) -> dict[str, Any]
 def main(argv: Sequence[str]) -> int:
     """Exports; 2 for what a person has to correct, with a sentence on stderr."""
     parser = argparse.ArgumentParser(prog="python -m kneefair_jax.export", description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run (launch.py --workdir)")
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="folder of a finished run (launch.py --workdir)"
+    )
     parser.add_argument("--out", type=Path, help="folder of the weights; by default RUN/export")
     parser.add_argument("--name", default=NAME, help="of the files, without ending")
     parser.add_argument("--half", action="store_true", help="round to float16: half the bytes")

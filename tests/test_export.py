@@ -32,7 +32,14 @@ def run_folder(folder, schedule, step):
     report = {
         "cohort": {"structures": ["a"]},
         "scores": {"dice": {"structures": scores}},
-        "run": {"grid": [8, 8], "step": step, "config": {}, "fingerprint": "", "steps_in_all": 7, "times": {}},
+        "run": {
+            "grid": [8, 8],
+            "step": step,
+            "config": {},
+            "fingerprint": "",
+            "steps_in_all": 7,
+            "times": {},
+        },
     }
     environment = dict.fromkeys(("command", "commit", "device", "started", "versions"), "")
     (folder / "report").mkdir(parents=True)

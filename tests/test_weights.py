@@ -23,7 +23,9 @@ def test_the_phantom_network_ships_and_segments_clinical_phantoms():
     assert models.count(network.variables["params"]) == network.about["parameters"] == 1_943_077
     assert network.about["dice"]["tibia"]["all"]["mean"] > 0.98 and network.about["step"] == 9000
     keys = jax.random.split(jax.random.key(2026), 8)
-    drawn = jax.jit(jax.vmap(lambda key, knee: draw_case(key, knee, size=(128, 128))))(keys, jnp.arange(8) % 2)
+    drawn = jax.jit(jax.vmap(lambda key, knee: draw_case(key, knee, size=(128, 128))))(
+        keys, jnp.arange(8) % 2
+    )
     masks = np.stack(predict.load("phantom", whole_femur=True)(list(np.asarray(drawn.image))))
     truth = jnp.array([0, 1, 2, 3, 1])[drawn.label]
     dice = np.asarray(metrics.dice(metrics.overlap(jnp.asarray(masks, jnp.int32), truth, structures=3)))

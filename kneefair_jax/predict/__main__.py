@@ -56,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
         help="files, folders (with those below), globs",
     )
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
-    made.add_argument("--format", choices=writers.FORMATS, default="png", help="of masks; dicomseg is for DICOM")
+    made.add_argument(
+        "--format", choices=writers.FORMATS, default="png", help="of masks; dicomseg is for DICOM"
+    )
     made.add_argument("--no-overlays", action="store_true", help="masks and areas alone")
     made.add_argument(
         "--knees",
@@ -67,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--whole-femur", action="store_true", help="femur and patella as one structure")
     made.add_argument("--flip", action="store_true", help="average with the flipped image: twice the time")
-    made.add_argument("--group", metavar="NAME", help="sex=female, say: of all patients, for group-specific runs")
+    made.add_argument(
+        "--group", metavar="NAME", help="sex=female, say: of all patients, for group-specific runs"
+    )
     made.add_argument("--batch-size", type=int, default=8, metavar="N", help="files at a time (8)")
     return made
 

@@ -21,13 +21,19 @@ def find(name: str | Path) -> Checkpoint:
     if str(name) in weights.NAMES or not folder.is_dir():
         network = weights.load(name)
         return {network.about.get("group"): network}
-    paths = sorted((folder / EXPORTED).glob(f"*{weights.SUFFIX}")) or sorted(folder.glob(f"*{weights.SUFFIX}"))
+    paths = sorted((folder / EXPORTED).glob(f"*{weights.SUFFIX}")) or sorted(
+        folder.glob(f"*{weights.SUFFIX}")
+    )
     if not paths:
-        raise InputError(f"{folder}: no exported weights; make them with python -m kneefair_jax.export {folder}")
+        raise InputError(
+            f"{folder}: no exported weights; make them with python -m kneefair_jax.export {folder}"
+        )
     networks = [weights.load(path) for path in paths]
     found = {network.about.get("group"): network for network in networks}
     if len(found) < len(networks):
-        raise InputError(f"{paths[0].parent}: {len(networks)} networks for the same cases; name one of the files")
+        raise InputError(
+            f"{paths[0].parent}: {len(networks)} networks for the same cases; name one of the files"
+        )
     return found
 
 

@@ -45,16 +45,22 @@ def make(path: Path, mask: np.ndarray, structures: tuple[str, ...]) -> Any:
     try:
         source = pydicom.dcmread(path)
     except InvalidDicomError as error:
-        raise InputError(f"{path}: no DICOM file, so DICOM-SEG has nothing to refer to; use --format png") from error
+        raise InputError(
+            f"{path}: no DICOM file, so DICOM-SEG has nothing to refer to; use --format png"
+        ) from error
     found = [int(value) for value in np.unique(mask[mask > 0])]
     if not found:
         raise InputError(f"{path}: nothing found, and an empty DICOM-SEG is not allowed; use --format png")
     table = np.zeros(256, np.uint8)
     table[found] = np.arange(1, len(found) + 1)
-    described = [_segment(highdicom, number, structures[value - 1]) for number, value in enumerate(found, start=1)]
+    described = [
+        _segment(highdicom, number, structures[value - 1]) for number, value in enumerate(found, start=1)
+    ]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of how the film's header writes names; they are copied as they are
+            warnings.simplefilter(
+                "ignore"
+            )  # of how the film's header writes names; they are copied as they are
             return highdicom.seg.Segmentation(
                 source_images=[source],
                 pixel_array=table[mask][None],
@@ -71,7 +77,9 @@ def make(path: Path, mask: np.ndarray, structures: tuple[str, ...]) -> Any:
                 series_description="Segmentation of knee bones (research)",
             )
     except (AttributeError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: no DICOM-SEG can refer to this file ({error}); use --format png") from error
+        raise InputError(
+            f"{path}: no DICOM-SEG can refer to this file ({error}); use --format png"
+        ) from error
 
 
 def _version() -> str:

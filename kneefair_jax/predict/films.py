@@ -92,7 +92,7 @@ def _is_bilateral(path: Path) -> bool:
     return "B" in sides or "bilateral" in described.replace("_", " ").lower().split()
 
 
-def _header(path: Path):  # noqa: ANN202
+def _header(path: Path):
     import pydicom
 
     return pydicom.dcmread(path, stop_before_pixels=True)

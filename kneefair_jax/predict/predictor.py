@@ -136,9 +136,7 @@ class Predictor:
         return Prediction(resample.labels_at(probabilities, size), confidence, _mean(sure[label > 0]))
 
 
-def load(
-    *names: str | Path, flip: bool = False, whole_femur: bool = False, batch_size: int = 8
-) -> Predictor:
+def load(*names: str | Path, flip: bool = False, whole_femur: bool = False, batch_size: int = 8) -> Predictor:
     """A predictor by the networks of these names; several are averaged.
 
     Args:

@@ -65,9 +65,7 @@ def overlay(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...
     Image.fromarray(overlays.picture(film.image, mask, mask, size)).save(path, format="PNG")
 
 
-def whole(
-    write: Write, path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...]
-) -> None:
+def whole(write: Write, path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...]) -> None:
     """Calls a writer so that the file appears whole or not at all.
 
     Raises:
@@ -79,7 +77,9 @@ def whole(
         write(temporary, mask, film, structures)
         temporary.replace(path)
     except OSError as error:
-        raise InputError(f"{film.path}: {path} cannot be written ({error}); free space, or give another --out") from error
+        raise InputError(
+            f"{film.path}: {path} cannot be written ({error}); free space, or give another --out"
+        ) from error
     finally:
         if path.parent.is_dir():
             temporary.unlink(missing_ok=True)

@@ -49,7 +49,9 @@ def load(name: str | Path) -> Network:
     """
     path = FOLDER / f"{name}{SUFFIX}" if name in NAMES else Path(name)
     if path.suffix != SUFFIX or not path.is_file():
-        raise InputError(f"weights {str(name)!r}: give a {SUFFIX} file that there is, or one of {', '.join(NAMES)}")
+        raise InputError(
+            f"weights {str(name)!r}: give a {SUFFIX} file that there is, or one of {', '.join(NAMES)}"
+        )
     about_path = path.with_suffix(".json")
     try:
         about = json.loads(about_path.read_text())
@@ -66,7 +68,9 @@ def load(name: str | Path) -> Network:
     return Network(model, {"batch_stats": {}, **traverse_util.unflatten_dict(flat, sep="/")}, about)
 
 
-def save_network(path: Path, variables: Mapping[str, Any], about: Mapping[str, Any], *, half: bool = False) -> None:
+def save_network(
+    path: Path, variables: Mapping[str, Any], about: Mapping[str, Any], *, half: bool = False
+) -> None:
     """Writes a network's two files, each whole or not at all.
 
     Args:
@@ -85,7 +89,9 @@ def save_network(path: Path, variables: Mapping[str, Any], about: Mapping[str, A
             for key, leaf in traverse_util.flatten_dict(dict(variables), sep="/").items()
         }
     if broken := [key for key, leaf in flat.items() if not np.isfinite(leaf).all()]:
-        raise InputError(f"{path}: the network's {broken[0]} is not finite as {kind.__name__}; it is not written")
+        raise InputError(
+            f"{path}: the network's {broken[0]} is not finite as {kind.__name__}; it is not written"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(about, indent=2, sort_keys=True, allow_nan=False) + "\n"
     for target, content in ((path, save(flat)), (path.with_suffix(".json"), text.encode())):
