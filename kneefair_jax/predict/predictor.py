@@ -16,7 +16,8 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.predict import checkpoints, resample
 from kneefair_jax.predict.checkpoints import Checkpoint
 
-# Measured with the weights that ship (see `Prediction.confident`).
+# Of the weights that ship: 32 clinical phantoms have 0.987 or more, of 32 as wide as in training 95 % have 0.945 or
+# more; 48 chest films (JSRT) and 32 images of noise, white and smooth, have at most 0.935. For other weights a guess.
 UNSURE = 0.94
 
 
