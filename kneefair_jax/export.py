@@ -62,11 +62,11 @@ def export(run: Path, out: Path, name: str = NAME, *, half: bool = False) -> lis
         },
     }
     chosen = report["run"]["step"]
+    members: dict[str, tuple[Path, int, str | None]] = {}
     if config["mitigation"]["schedule"] != GROUP_SPECIFIC:
-        members = {f"{name}{weights.SUFFIX}": (run, chosen, None)}
+        members[f"{name}{weights.SUFFIX}"] = (run, chosen, None)
     else:
         folders = sorted((run / "stages").glob("group_*"), key=lambda path: int(path.name.partition("_")[2]))
-        members = {}
         for number, folder in enumerate(folders):
             group = _group_of(folder)
             members[f"{name}_{number}{weights.SUFFIX}"] = (folder, chosen[group], group)

@@ -28,7 +28,8 @@ def joined(right: Prediction, left: Prediction) -> Prediction:
     """The predictions of the two halves as one of the film, its labels those of `sided`."""
     structures = tuple(right.confidence)
     names = sided(structures)
-    masks, confidence = [], {}
+    masks: list[np.ndarray] = []
+    confidence: dict[str, float] = {}
     for side, half in zip(SIDES, (right, left), strict=True):
         table = np.array([0, *(1 + names.index(f"{side} {name}") for name in structures)], np.uint8)
         masks.append(table[half.mask])

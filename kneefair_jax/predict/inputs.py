@@ -42,7 +42,9 @@ def _listed(given: Sequence[str], out: Path) -> Iterator[Input | InputError]:
     for text in given:
         path = Path(text)
         if path.is_dir():
-            files = [Input(file, _stem(file.relative_to(path))) for file in _within(path, out)]
+            files: list[Input | InputError] = [
+                Input(file, _stem(file.relative_to(path))) for file in _within(path, out)
+            ]
             yield from files or [InputError(f"{path}: no image files in this folder")]
         elif path.exists() or not glob.has_magic(text):
             yield Input(path, _stem(Path(path.name)))
