@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 
 demo: $(READY)
 	$(BIN)/python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
+	$(BIN)/python -m kneefair_jax.data.phantom --knee runs/knee.png
+	$(BIN)/python -m kneefair_jax.predict --checkpoint phantom --images runs/knee.png --out runs/segmented
 
 test: lint
 	$(BIN)/python -m pytest

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from kneefair_jax import anatomy, cohort
 from kneefair_jax.data import metadata, readers
@@ -149,8 +148,8 @@ def _arrays(case: Case, channels: int, structures: int) -> tuple[np.ndarray, np.
             "name the structure in data.structures"
         )
     image = readers.to_uint8(image)
-    if channels == 1 and image.shape[2] == 3:
-        image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
+    if channels == 1:
+        image = readers.to_grey(image)
     if image.shape[2] != channels:
         raise InputError(
             f"{case.image}: has {image.shape[2]} channel, {channels} are wanted; set channels to 1, "

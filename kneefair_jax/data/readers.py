@@ -109,6 +109,11 @@ def to_uint8(image: np.ndarray, window: tuple[float, float] = (0.5, 99.5)) -> np
     return np.rint(255 * np.clip(unit, 0, 1)).astype(np.uint8)
 
 
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """u8[H, W, 1 or 3] -> u8[H, W, 1]; of colours, their luma (ITU-R 601-2)."""
+    return image if image.shape[2] == 1 else np.asarray(Image.fromarray(image).convert("L"))[..., None]
+
+
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resizes u8[H, W, C] to `size` (rows, columns) by Pillow's linear filter, which widens when it reduces.
 
@@ -167,7 +172,7 @@ def _reader(path: Path) -> Callable[[Path, bool], _Raw]:
     if name.endswith((".nii", ".nii.gz")):
         return _read_nifti
     reader = _READERS.get(path.suffix.lower())
-    if reader is None and _has_dicom_magic(path):
+    if reader is None and has_dicom_magic(path):
         return _read_dicom
     if reader is None:
         raise InputError(
@@ -176,7 +181,7 @@ def _reader(path: Path) -> Callable[[Path, bool], _Raw]:
     return reader
 
 
-def _has_dicom_magic(path: Path) -> bool:
+def has_dicom_magic(path: Path) -> bool:
     """Archives such as OAI's name DICOM files without an extension, or by a UID with dots."""
     try:
         with path.open("rb") as file:
@@ -248,6 +253,7 @@ _READERS: dict[str, Callable[[Path, bool], _Raw]] = {
     **dict.fromkeys((".dcm", ".dicom"), _read_dicom),
     ".npy": _read_npy,
 }
+SUFFIXES = (".nii.gz", ".nii", *_READERS)  # of the files that are known by their names
 
 
 def _native(pixels: np.ndarray, path: Path) -> np.ndarray:

@@ -162,11 +162,18 @@ def gallery(size: int, seed: int) -> Image.Image:
 def main() -> None:
     """Writes the gallery."""
     parser = argparse.ArgumentParser(prog="python -m kneefair_jax.data.phantom", description=__doc__)
-    parser.add_argument("--out", required=True, help="PNG file to write")
+    parser.add_argument("--out", help="PNG file of the gallery")
+    parser.add_argument("--knee", help="PNG file of one knee alone, of 4 x --size pixels a side")
     parser.add_argument("--size", type=int, default=192, help="pixels along a picture's side")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    gallery(options.size, options.seed).save(options.out)
+    if not (options.out or options.knee):
+        parser.error("give --out, --knee or both")
+    if options.knee:
+        image, _, _ = _draw(4 * options.size, jax.random.key(options.seed))
+        Image.fromarray(image).save(options.knee)
+    if options.out:
+        gallery(options.size, options.seed).save(options.out)
 
 
 if __name__ == "__main__":

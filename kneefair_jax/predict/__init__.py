@@ -1,0 +1,15 @@
+"""Segmentation of anyone's radiographs by a network that ships, or by one's own.
+
+    from kneefair_jax import predict
+
+    predictor = predict.load("phantom")
+    masks = predictor(images)           # 2-D arrays of any sizes -> u8 masks of theirs
+    predictor.structures                # names of labels 1, 2, ...
+
+`python -m kneefair_jax.predict` does it for files. A run's folder is taken once it is exported
+(`python -m kneefair_jax.export RUN`). Nothing here is a medical device.
+"""
+
+from kneefair_jax.predict.predictor import Prediction as Prediction
+from kneefair_jax.predict.predictor import Predictor as Predictor
+from kneefair_jax.predict.predictor import load as load

@@ -1,0 +1,109 @@
+"""`python -m kneefair_jax.predict`: radiographs in, masks out."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kneefair_jax import weights
+from kneefair_jax.errors import InputError
+from kneefair_jax.predict import predictor, run, writers
+
+MOST = 125  # failures that an exit status can tell; shells use those above
+NOT_BEGUN = 126
+
+_EPILOG = f"""\
+examples:
+  python -m kneefair_jax.predict --checkpoint phantom --images knee.png --out segmented
+  python -m kneefair_jax.predict --checkpoint phantom --images films "more/*.dcm" --out segmented --format nifti --flip
+  python -m kneefair_jax.predict --checkpoint runs/mine --images film.dcm --knees both --out segmented
+
+OUT gets masks/ (0 is background, 1, 2, ... the structures, at the file's own size), overlays/ (to look at) and
+areas.csv: a row a file and structure, with mm2 where the file states its spacing, the network's mean confidence, and a
+warning where that is below {predictor.UNSURE} over all structures together: the image is unlike those trained on.
+
+A file that cannot be segmented is told in a line on stderr, and the rest goes on. The exit status is the number of
+those that failed, at most {MOST}; 0 if none did; {NOT_BEGUN} if nothing could be begun.
+
+This is for research, not for the care of patients.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m kneefair_jax.predict",
+        description="Segments radiographs: PNG, JPEG, TIFF, DICOM, NIfTI, NPY.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "--checkpoint",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="NAME",
+        help=f"a network that ships ({', '.join(weights.NAMES)}), an exported run's folder or a .safetensors file; "
+        "several are averaged",
+    )
+    made.add_argument(
+        "--images",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="PATH",
+        help="files, folders (with those below), globs",
+    )
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
+    made.add_argument(
+        "--format", choices=writers.FORMATS, default="png", help="of masks; dicomseg is for DICOM"
+    )
+    made.add_argument("--no-overlays", action="store_true", help="masks and areas alone")
+    made.add_argument(
+        "--knees",
+        choices=run.KNEES,
+        default="auto",
+        help="both: a film is cut at its midline, image left is the patient's right; auto: as a DICOM header says, "
+        "else one",
+    )
+    made.add_argument("--whole-femur", action="store_true", help="femur and patella as one structure")
+    made.add_argument("--flip", action="store_true", help="average with the flipped image: twice the time")
+    made.add_argument(
+        "--group", metavar="NAME", help="sex=female, say: of all patients, for group-specific runs"
+    )
+    made.add_argument("--batch-size", type=int, default=8, metavar="N", help="files at a time (8)")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Segments; the exit status is as the help says."""
+    options = parser().parse_args(argv)
+    try:
+        made = predictor.load(
+            *options.checkpoint,
+            flip=options.flip,
+            whole_femur=options.whole_femur,
+            batch_size=options.batch_size,
+        )
+        tally = run.run(
+            made,
+            options.images,
+            options.out,
+            run.Settings(
+                options.format, not options.no_overlays, options.knees, options.group, options.batch_size
+            ),
+            say=lambda line: print(line, flush=True),
+            complain=lambda line: print(f"failed: {line}", file=sys.stderr, flush=True),
+        )
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return NOT_BEGUN
+    print(
+        f"{tally.done} segmented, {tally.warned} with a warning, {tally.failed} failed: {options.out / run.AREAS}"
+    )
+    return min(tally.failed, MOST)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,39 @@
+"""A film of both knees: cut at the midline, each half segmented as one knee, and put together again."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kneefair_jax import anatomy
+from kneefair_jax.predict.predictor import Prediction
+
+SIDES = ("right", "left")  # of the patient, from image left to image right
+
+
+def halves(image: np.ndarray) -> list[np.ndarray]:
+    """u8[H, W, 1] -> its two parts, cut at the darkest column of the middle fifth."""
+    from kneefair_jax.data.oai import knees  # which loads pandas
+
+    column = knees.midline(image, np.zeros(image.shape[:2], np.uint8))
+    return [image[:, :column], image[:, column:]]
+
+
+def sided(structures: Sequence[str]) -> tuple[str, ...]:
+    """The structures of both knees; in the order of the scheme `knees` where they are its."""
+    names = tuple(f"{side} {name}" for name in structures for side in SIDES)
+    return next((scheme for scheme in anatomy.SCHEMES.values() if set(scheme) == set(names)), names)
+
+
+def joined(right: Prediction, left: Prediction) -> Prediction:
+    """The predictions of the two halves as one of the film, its labels those of `sided`."""
+    structures = tuple(right.confidence)
+    names = sided(structures)
+    masks: list[np.ndarray] = []
+    confidence: dict[str, float] = {}
+    for side, half in zip(SIDES, (right, left), strict=True):
+        table = np.array([0, *(1 + names.index(f"{side} {name}") for name in structures)], np.uint8)
+        masks.append(table[half.mask])
+        confidence |= {f"{side} {name}": value for name, value in half.confidence.items()}
+    # The worse half decides; one in which nothing is found is NaN, and NaN is what `min` of NumPy keeps.
+    overall = float(np.min([right.overall, left.overall]))
+    return Prediction(np.concatenate(masks, axis=1), {name: confidence[name] for name in names}, overall)

@@ -1,0 +1,104 @@
+"""A mask as a DICOM segmentation object, by highdicom."""
+
+import importlib.metadata
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kneefair_jax.errors import InputError
+
+# SNOMED CT codes of the structures, and of their sides.
+CODES = {
+    "femur": ("71341001", "Femur"),
+    "whole femur": ("71341001", "Femur"),
+    "tibia": ("12611008", "Tibia"),
+    "fibula": ("87342007", "Fibula"),
+    "patella": ("64234005", "Patella"),
+}
+ANATOMY = ("123037004", "SCT", "Anatomical Structure")
+
+
+def make(path: Path, mask: np.ndarray, structures: tuple[str, ...]) -> Any:
+    """A binary segmentation that refers to the film's DICOM file, a segment a structure that is there.
+
+    Segment numbers are consecutive, as the standard wants them; a segment's label is its structure's name. It lies on
+    the film's own pixels, which it refers to: a projection has no place in space, so no spacing is repeated here.
+
+    Args:
+        path: of the film.
+        mask: u8[H, W].
+        structures: names of labels 1, 2, ...
+
+    Raises:
+        InputError: the film is no DICOM file, highdicom is missing, or the mask is empty.
+    """
+    try:
+        import highdicom
+    except ImportError as error:
+        raise InputError("DICOM-SEG needs highdicom: pip install 'kneefair_jax[seg]'") from error
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+    from pydicom.uid import generate_uid
+
+    try:
+        source = pydicom.dcmread(path)
+    except InvalidDicomError as error:
+        raise InputError(
+            f"{path}: no DICOM file, so DICOM-SEG has nothing to refer to; use --format png"
+        ) from error
+    found = [int(value) for value in np.unique(mask[mask > 0])]
+    if not found:
+        raise InputError(f"{path}: nothing found, and an empty DICOM-SEG is not allowed; use --format png")
+    table = np.zeros(256, np.uint8)
+    table[found] = np.arange(1, len(found) + 1)
+    described = [
+        _segment(highdicom, number, structures[value - 1]) for number, value in enumerate(found, start=1)
+    ]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of how the film's header writes names; they are copied as they are
+            return highdicom.seg.Segmentation(
+                source_images=[source],
+                pixel_array=table[mask][None],
+                segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=described,
+                series_instance_uid=generate_uid(),
+                series_number=1,
+                sop_instance_uid=generate_uid(),
+                instance_number=1,
+                manufacturer="kneefair_jax",
+                manufacturer_model_name="kneefair_jax",
+                software_versions=_version(),
+                device_serial_number="0",
+                series_description="Segmentation of knee bones (research)",
+            )
+    except (AttributeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: no DICOM-SEG can refer to this file ({error}); use --format png"
+        ) from error
+
+
+def _version() -> str:
+    return importlib.metadata.version("kneefair_jax")
+
+
+def _segment(highdicom: Any, number: int, name: str) -> Any:
+    from pydicom.sr.coding import Code
+
+    side, _, structure = name.partition(" ")
+    code = CODES.get(name) or (CODES.get(structure) if side in ("right", "left") else None)
+    kind = Code(code[0], "SCT", code[1]) if code else Code("structure", "99KNEEFAIR", name)
+    return highdicom.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=name,
+        segmented_property_category=Code(*ANATOMY),
+        segmented_property_type=kind,
+        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name="kneefair_jax", version=_version(), family=Code("123109", "DCM", "Artificial Intelligence")
+        ),
+    )

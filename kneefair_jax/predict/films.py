@@ -1,0 +1,98 @@
+"""A file -> an image that a network can be shown; refused before it is decoded where it is too large."""
+
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from kneefair_jax.data import readers
+from kneefair_jax.errors import InputError
+
+MOST_PIXELS = 50_000_000  # a whole-leg film has about 27 million
+SMALLEST = 16  # pixels along a side
+
+
+class Film(NamedTuple):
+    """An image as read.
+
+    Attributes:
+        path: its file.
+        image: u8[H, W, 1], bone bright.
+        spacing: f32[2], mm per pixel down and across; NaN where unknown.
+        bilateral: whether its header says that it shows both knees.
+        note: what is odd about it, or "".
+    """
+
+    path: Path
+    image: np.ndarray
+    spacing: np.ndarray
+    bilateral: bool
+    note: str
+
+
+def read(path: Path) -> Film:
+    """Reads an image file.
+
+    Raises:
+        InputError: it is unreadable, too large, too small or blank.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged headers; what cannot be read is an error anyway
+        size = _stated_size(path)
+        if size is not None and size[0] * size[1] > MOST_PIXELS:
+            raise InputError(
+                f"{path}: {size[0]} x {size[1]} pixels, more than {MOST_PIXELS // 10**6} million; make it smaller"
+            )
+        pixels, spacing = readers.read_image(path)
+    if min(pixels.shape[:2]) < SMALLEST:
+        raise InputError(
+            f"{path}: {pixels.shape[0]} x {pixels.shape[1]} pixels; a radiograph has at least {SMALLEST} a side"
+        )
+    eight = readers.to_uint8(pixels)
+    grey = readers.to_grey(eight)
+    if grey.min() == grey.max():
+        raise InputError(f"{path}: all pixels are alike; export the film again")
+    colourful = eight.shape[2] == 3 and np.ptp(eight.astype(np.int16), axis=2).mean() > 8
+    return Film(path, grey, spacing, _is_bilateral(path), "in colour" if colourful else "")
+
+
+def _stated_size(path: Path) -> tuple[int, int] | None:
+    """Rows and columns by the header; None where it cannot be read: the reader says why."""
+    name = path.name.lower()
+    try:
+        if name.endswith((".nii", ".nii.gz")):
+            import nibabel
+
+            across, down = nibabel.load(path).shape[:2]  # type: ignore[attr-defined]
+            return down, across
+        if name.endswith(".npy"):
+            down, across = np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]
+            return down, across
+        if name.endswith((".dcm", ".dicom")) or not name.endswith(readers.SUFFIXES):
+            header = _header(path)
+            return int(header.Rows), int(header.Columns)
+        with Image.open(path) as image:
+            return image.height, image.width
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{path}: more than {MOST_PIXELS // 10**6} million pixels ({error}); make it smaller"
+        ) from error
+    except Exception:  # each library has its own errors for a damaged file
+        return None
+
+
+def _is_bilateral(path: Path) -> bool:
+    if path.name.lower().endswith(readers.SUFFIXES) and path.suffix.lower() not in (".dcm", ".dicom"):
+        return False
+    header = _header(path)
+    sides = {str(header.get(name) or "").strip().upper() for name in ("ImageLaterality", "Laterality")}
+    described = " ".join(str(header.get(name) or "") for name in ("SeriesDescription", "StudyDescription"))
+    return "B" in sides or "bilateral" in described.replace("_", " ").lower().split()
+
+
+def _header(path: Path):
+    import pydicom
+
+    return pydicom.dcmread(path, stop_before_pixels=True)

@@ -1,0 +1,76 @@
+"""Files, folders and globs -> the image files, and what the results of each are called."""
+
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from kneefair_jax.data import readers
+from kneefair_jax.errors import InputError
+
+
+class Input(NamedTuple):
+    """A file and the name of its results, without ending: below a given folder, the path there."""
+
+    path: Path
+    name: str
+
+
+def find(given: Sequence[str], out: Path) -> Iterator[Input | InputError]:
+    """The files that are meant, in order; an error in place of what is none.
+
+    Of a folder, and those below it, the files that readers know by their ending or that are DICOM; the rest is passed
+    over, and so are hidden files and everything in `out`.
+    """
+    first: dict[str, Path] = {}
+    for item in _listed(given, out.resolve()):
+        if isinstance(item, Input) and item.name in first:
+            other = first[item.name]
+            if item.path.resolve() == other.resolve():
+                continue  # given twice
+            yield InputError(
+                f"{item.path}: its results would be called {item.name!r}, as those of {other}; rename one of the two, "
+                "or give the folder that holds both"
+            )
+            continue
+        if isinstance(item, Input):
+            first[item.name] = item.path
+        yield item
+
+
+def _listed(given: Sequence[str], out: Path) -> Iterator[Input | InputError]:
+    for text in given:
+        path = Path(text)
+        if path.is_dir():
+            files: list[Input | InputError] = [
+                Input(file, _stem(file.relative_to(path))) for file in _within(path, out)
+            ]
+            yield from files or [InputError(f"{path}: no image files in this folder")]
+        elif path.exists() or not glob.has_magic(text):
+            yield Input(path, _stem(Path(path.name)))
+        elif found := sorted(Path(name) for name in glob.glob(text, recursive=True) if Path(name).is_file()):
+            yield from (Input(file, _stem(Path(file.name))) for file in found)
+        else:
+            yield InputError(f"{text}: no file matches")
+
+
+def _within(folder: Path, out: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and not hidden and not path.resolve().is_relative_to(out) and _is_image(path):
+            yield path
+
+
+def _is_image(path: Path) -> bool:
+    if path.name.lower().endswith(readers.SUFFIXES):
+        return True
+    try:
+        return readers.has_dicom_magic(path)
+    except InputError:
+        return False
+
+
+def _stem(path: Path) -> str:
+    name = path.as_posix()
+    suffix = next((suffix for suffix in readers.SUFFIXES if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)]

@@ -1,0 +1,171 @@
+"""Every file: read, segmented, written; what fails is told in a line, and the rest goes on."""
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from itertools import batched
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kneefair_jax.errors import InputError
+from kneefair_jax.predict import bilateral, films, inputs, writers
+from kneefair_jax.predict.films import Film
+from kneefair_jax.predict.predictor import Prediction, Predictor
+
+AREAS = "areas.csv"
+COLUMNS = ("file", "structure", "label", "area_mm2", "area_pixels", "confidence", "warning")
+KNEES = ("auto", "one", "both")
+
+
+class Settings(NamedTuple):
+    """How files are segmented.
+
+    Attributes:
+        format: of masks, a key of `writers.FORMATS`.
+        overlays: whether they are drawn.
+        knees: how many a film shows; `auto` asks its DICOM header.
+        group: of all patients, for group-specific networks.
+        batch: files read at a time.
+    """
+
+    format: str = "png"
+    overlays: bool = True
+    knees: str = "auto"
+    group: str | None = None
+    batch: int = 8
+
+
+class Tally(NamedTuple):
+    """How many files were segmented, with a warning or without, and how many failed."""
+
+    done: int
+    warned: int
+    failed: int
+
+
+def run(
+    predictor: Predictor,
+    given: Sequence[str],
+    out: Path,
+    settings: Settings,
+    *,
+    say: Callable[[str], None],
+    complain: Callable[[str], None],
+) -> Tally:
+    """Writes `masks/`, `overlays/` and `areas.csv` into a folder.
+
+    Args:
+        predictor: segments.
+        given: files, folders, globs.
+        out: the folder; made if need be.
+        settings: how.
+        say: gets a line a finished file.
+        complain: gets a line a failed one.
+
+    Raises:
+        InputError: nothing can be begun: no network for the group, both knees of a network that knows sides, or a
+            folder that cannot be written.
+    """
+    predictor.require_group(settings.group)
+    if settings.knees == "both" and _knows_sides(predictor):
+        raise InputError("--knees both: this network segments both knees by itself; leave it out")
+    found = list(inputs.find(given, out))
+    done = warned = failed = 0
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        table = (out / AREAS).open("w", newline="")
+    except OSError as error:
+        raise InputError(f"--out {out}: {error}; give a folder that can be written") from error
+    with table:
+        rows = csv.writer(table)
+        rows.writerow(COLUMNS)
+        for several in batched(found, settings.batch):
+            for item, result in _segmented(predictor, several, settings):
+                try:
+                    if isinstance(result, InputError):
+                        raise result
+                    path = _write(out, item, *result, settings)
+                    lines = list(_areas(item, *result))
+                    rows.writerows(lines)
+                    table.flush()
+                except (InputError, OSError) as error:
+                    failed += 1
+                    complain(" ".join(str(error).split()))  # of several lines one
+                    continue
+                done, warning = done + 1, lines[0][-1]
+                warned += bool(warning)
+                say(f"{done + failed}/{len(found)}  {path}" + (f"  warning: {warning}" if warning else ""))
+    return Tally(done, warned, failed)
+
+
+Result = tuple[Film, Prediction]
+
+
+def _segmented(
+    predictor: Predictor, items: Sequence[inputs.Input | InputError], settings: Settings
+) -> Iterator[tuple[inputs.Input, Result | InputError]]:
+    """The prediction of each, or why there is none, in order."""
+    read = [_read(item) for item in items]
+    parts: list[np.ndarray] = []
+    for film in read:
+        if isinstance(film, Film):
+            parts += bilateral.halves(film.image) if _both(film, predictor, settings) else [film.image]
+    predictions = iter(predictor.predict(parts, settings.group))
+    for item, film in zip(items, read, strict=True):
+        if isinstance(film, InputError):
+            yield inputs.Input(Path(), ""), film
+        elif _both(film, predictor, settings):
+            yield item, (film, bilateral.joined(next(predictions), next(predictions)))  # type: ignore[misc]
+        else:
+            yield item, (film, next(predictions))  # type: ignore[misc]
+
+
+def _read(item: inputs.Input | InputError) -> Film | InputError:
+    if isinstance(item, InputError):
+        return item
+    try:
+        return films.read(item.path)
+    except InputError as error:
+        return error
+    except MemoryError:
+        return InputError(f"{item.path}: too large for this machine's memory; make it smaller")
+
+
+def _both(film: Film, predictor: Predictor, settings: Settings) -> bool:
+    if settings.knees == "auto":
+        return film.bilateral and not _knows_sides(predictor)
+    return settings.knees == "both"
+
+
+def _knows_sides(predictor: Predictor) -> bool:
+    return any(name.split()[0] in bilateral.SIDES for name in predictor.structures)
+
+
+def _write(out: Path, item: inputs.Input, film: Film, prediction: Prediction, settings: Settings) -> Path:
+    """Writes what is wanted of one file; the path of what a person looks at."""
+    suffix, write = writers.FORMATS[settings.format]
+    structures = tuple(prediction.confidence)
+    path = out / "masks" / f"{item.name}{suffix}"
+    writers.whole(write, path, prediction.mask, film, structures)
+    if settings.overlays:
+        path = out / "overlays" / f"{item.name}.png"
+        writers.whole(writers.overlay, path, prediction.mask, film, structures)
+    return path
+
+
+def _areas(item: inputs.Input, film: Film, prediction: Prediction) -> Iterator[list[str]]:
+    """A row of `COLUMNS` a structure; empty where unknown or undefined."""
+    pixels = np.bincount(prediction.mask.ravel(), minlength=len(prediction.confidence) + 1)
+    warning = "; ".join(filter(None, (film.note, prediction.warning)))
+    for label, (name, confidence) in enumerate(prediction.confidence.items(), start=1):
+        area = float(pixels[label] * film.spacing.prod())
+        yield [
+            str(item.path),
+            name,
+            str(label),
+            f"{area:.2f}" if np.isfinite(area) else "",
+            str(pixels[label]),
+            f"{confidence:.4f}" if np.isfinite(confidence) else "",
+            warning,
+        ]

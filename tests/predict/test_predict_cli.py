@@ -1,0 +1,211 @@
+import csv
+import os
+import re
+
+import highdicom
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.uid import generate_uid
+
+from kneefair_jax.data import readers
+from kneefair_jax.predict import __main__ as cli
+from kneefair_jax.predict import films, inputs, writers
+from tests.data.test_readers import write_dicom, write_nifti
+from tests.predict.networks import write
+
+RNG = np.random.default_rng(0)
+PICTURE = RNG.integers(0, 256, (24, 30), dtype=np.uint8)
+STUDY = {
+    name: ""
+    for name in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate")
+} | {"StudyTime": "", "AccessionNumber": "", "ReferringPhysicianName": "", "Modality": "DX"}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    structures = ("femur", "tibia", "fibula", "patella")
+    return str(write(tmp_path_factory.mktemp("weights") / "w.safetensors", structures))
+
+
+def dicom(path, pixels, photometric="MONOCHROME2", **tags):
+    uids = {"StudyInstanceUID": generate_uid(), "SeriesInstanceUID": generate_uid()}
+    return write_dicom(path, pixels, photometric, **STUDY, **uids, **tags)
+
+
+def run(weights, out, *more):
+    return cli.main(["--checkpoint", weights, "--out", str(out), *map(str, more)])
+
+
+def test_every_kind_of_image_gets_a_mask_of_its_size(tmp_path, weights, capsys):
+    folder = tmp_path / "films"
+    (folder / "a/b").mkdir(parents=True)
+    for name in ("a/1.png", "a/b/1.jpg", "2.tif"):
+        Image.fromarray(PICTURE).save(folder / name)
+    Image.fromarray(np.repeat(PICTURE[..., None], 3, 2)).save(folder / "rgb.png")
+    np.save(folder / "3.npy", PICTURE.astype(float))
+    write_dicom(folder / "1.2.840.7", PICTURE, "MONOCHROME1", ImagerPixelSpacing=[0.5, 0.2])
+    write_nifti(folder / "4.nii.gz", PICTURE.T)
+    (folder / "notes.txt").write_text("passed over")
+    assert run(weights, tmp_path / "out", "--images", folder) == 0
+    assert "7 segmented" in capsys.readouterr().out
+    for name in ("a/1", "a/b/1", "2", "rgb", "3", "1.2.840.7", "4"):
+        assert readers.read_mask(tmp_path / f"out/masks/{name}.png").shape == PICTURE.shape
+        assert (tmp_path / f"out/overlays/{name}.png").exists()
+    rows = list(csv.DictReader((tmp_path / "out/areas.csv").read_text().splitlines()))
+    assert len(rows) == 7 * 4
+    for row in rows:
+        known = {"1.2.840.7": 0.1, "4.nii.gz": 0.06}.get(os.path.basename(row["file"]))
+        expected = "" if known is None else f"{known * int(row['area_pixels']):.2f}"
+        assert row["area_mm2"] == expected
+    # Read again, its results are not images.
+    assert sum(1 for _ in inputs.find([str(tmp_path)], tmp_path / "out")) == 7
+
+
+def test_nifti_masks_lie_where_their_films_do(tmp_path, weights):
+    image = nibabel.Nifti1Image(PICTURE.T[..., None], np.diag([-0.2, 0.3, 1, 1]))
+    nibabel.save(image, tmp_path / "a.nii")
+    dicom(tmp_path / "b.dcm", PICTURE, PixelSpacing=[0.5, 0.2])
+    out = tmp_path / "out"
+    assert run(weights, out, "--images", tmp_path / "a.nii", tmp_path / "*.dcm", "--format", "nifti") == 0
+    mask = nibabel.load(out / "masks/a.nii.gz")
+    assert mask.shape == (30, 24, 1) and mask.get_data_dtype() == np.uint8
+    np.testing.assert_allclose(mask.affine, image.affine, atol=1e-6)
+    labels, spacing = readers.read_mask_with_spacing(out / "masks/b.nii.gz")
+    assert labels.shape == PICTURE.shape
+    np.testing.assert_allclose(spacing, [0.5, 0.2], rtol=1e-6)
+
+
+def test_a_film_of_both_knees_becomes_a_dicom_seg(tmp_path, weights):
+    path = dicom(tmp_path / "film.dcm", PICTURE, SeriesDescription="Bilateral PA")
+    given = ("--images", path, "--no-overlays")
+    assert run(weights, tmp_path / "seg", *given, "--format", "dicomseg") == 0
+    assert run(weights, tmp_path / "png", *given) == 0
+    mask = readers.read_mask(tmp_path / "png/masks/film.png")
+    made = highdicom.seg.segread(tmp_path / "seg/masks/film.dcm")
+    uid = pydicom.dcmread(path).SOPInstanceUID
+    read = made.get_pixels_by_source_instance([uid], combine_segments=True)[0]
+    np.testing.assert_array_equal(read, np.searchsorted(np.unique([0, *mask.ravel()]), mask))
+    names = [
+        row["structure"] for row in csv.DictReader((tmp_path / "png/areas.csv").read_text().splitlines())
+    ]
+    assert names[:2] == ["right patella", "left patella"] and len(names) == 8
+    assert [one.SegmentLabel for one in made.SegmentSequence] == [
+        names[i - 1] for i in np.unique(mask[mask > 0])
+    ]
+
+
+def bad_files(folder):
+    folder.mkdir()
+    (folder / "text.png").write_text("no picture")
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "empty.png").touch()
+    (folder / "nothing.dcm").touch()
+    whole = dicom(folder / "truncated.dcm", PICTURE).read_bytes()
+    (folder / "truncated.dcm").write_bytes(whole[:-300])
+    write_dicom(folder / "codec.dcm", PICTURE)
+    other = pydicom.dcmread(folder / "codec.dcm")
+    other.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"  # MPEG2
+    other.PixelData = pydicom.encaps.encapsulate([b"1234"])
+    other["PixelData"].is_undefined_length = True
+    other.save_as(folder / "codec.dcm", implicit_vr=False, little_endian=True)
+    Image.fromarray(PICTURE[:1, :1]).save(folder / "one.png")
+    Image.new("1", (20_000, 20_000)).save(folder / "huge.png")
+    np.lib.format.open_memmap(folder / "vast.npy", "w+", np.uint8, (20_000, 20_000)).flush()
+    write_dicom(folder / "immense.dcm", PICTURE, Rows=20_000, Columns=20_000)
+    Image.fromarray(PICTURE * 0).save(folder / "black.png")
+    np.save(folder / "nan.npy", np.full((20, 20), np.nan))
+    np.save(folder / "volume.npy", np.ones((20, 20, 20)))
+    write_nifti(folder / "volumes.nii", np.ones((20, 20, 20), np.uint8))
+    pages = [Image.fromarray(PICTURE), Image.fromarray(PICTURE)]
+    pages[0].save(folder / "pages.tif", save_all=True, append_images=pages[1:])
+    write_dicom(folder / "zero.dcm", PICTURE, PixelSpacing=[0, 0])
+    (folder / "bare").mkdir()
+    Image.fromarray(PICTURE).save(folder / "good.png")
+    (folder / "other").mkdir()
+    Image.fromarray(PICTURE).save(folder / "other/good.png")
+
+
+BAD = {
+    "text.png": "unreadable file",
+    "notes.txt": "unknown format",
+    "empty.png": "unreadable file",
+    "nothing.dcm": "unreadable file",
+    "truncated.dcm": "unreadable file",
+    "codec.dcm": r"pip install 'kneefair_jax\[dicom\]'",
+    "one.png": "1 x 1 pixels",
+    "huge.png": "more than 50 million",
+    "vast.npy": "20000 x 20000 pixels, more than 50 million",
+    "immense.dcm": "20000 x 20000 pixels, more than 50 million",
+    "black.png": "all pixels are alike",
+    "nan.npy": "not numbers",
+    "volume.npy": "give one image",
+    "volumes.nii": "a volume",
+    "pages.tif": "several images",
+    "zero.dcm": "spacing",
+    "absent.png": "unreadable file",
+    "*.bmp": "no file matches",
+    "bare": "no image files in this folder",
+    "other/good.png": "rename one of the two",
+}
+
+
+def test_bad_files_are_told_in_a_line_each_and_the_rest_is_done(tmp_path, weights, capsys):
+    bad_files(tmp_path / "in")
+    paths = [tmp_path / "in" / name for name in ("good.png", *BAD)]
+    assert run(weights, tmp_path / "out", "--images", *paths) == len(BAD) == 20
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == len(BAD)
+    for line, (name, message) in zip(told, BAD.items(), strict=True):
+        assert line.startswith(f"failed: {tmp_path / 'in' / name}")
+        assert re.search(message, line), line
+    assert [path.name for path in (tmp_path / "out").rglob("*.png")] == ["good.png", "good.png"]
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, weights, capsys, monkeypatch):
+    def full(path, *_):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(writers.FORMATS, "png", (".png", full))
+    Image.fromarray(PICTURE).save(tmp_path / "a.png")
+    assert run(weights, tmp_path / "out", "--images", tmp_path / "a.png") == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert not list((tmp_path / "out/masks").iterdir())
+
+
+def test_a_file_without_permission(tmp_path, weights, capsys, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    Image.fromarray(PICTURE).save(tmp_path / "a.png")
+    monkeypatch.setattr(films.Image, "open", refused)  # root may read anything
+    assert run(weights, tmp_path / "out", "--images", tmp_path / "a.png") == 1
+    assert "Permission denied" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--checkpoint", "nothing"), "or one of phantom"),
+        (("--out", "{weights}"), "give a folder that can be written"),
+        (("--batch-size", "0"), "batch size"),
+    ],
+)
+def test_what_cannot_be_begun(tmp_path, weights, capsys, more, message):
+    more = [word.format(weights=weights) for word in more]
+    assert run(weights, tmp_path / "out", "--images", tmp_path, *more) == cli.NOT_BEGUN
+    assert message in capsys.readouterr().err
+
+
+def test_dicom_seg_of_a_png_is_refused(tmp_path, weights, capsys):
+    Image.fromarray(PICTURE).save(tmp_path / "a.png")
+    assert run(weights, tmp_path / "out", "--images", tmp_path, "--format", "dicomseg") == 1
+    assert "no DICOM file" in capsys.readouterr().err
+
+
+def test_a_photograph_in_colour_is_noted(tmp_path):
+    Image.fromarray(RNG.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    assert films.read(tmp_path / "a.png").note == "in colour"

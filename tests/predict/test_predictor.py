@@ -1,0 +1,109 @@
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from kneefair_jax import predict
+from kneefair_jax.errors import InputError
+from kneefair_jax.predict import bilateral, resample
+from kneefair_jax.predict.predictor import Prediction
+from tests.predict.networks import write
+
+RNG = np.random.default_rng(0)
+IMAGES = [RNG.integers(0, 256, size, dtype=np.uint8) for size in ((20, 30), (40, 17), (16, 16))]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("weights") / "w.safetensors")
+
+
+def test_masks_have_the_images_sizes_and_do_not_depend_on_the_batch(path):
+    predictor = predict.load(path, batch_size=2)
+    masks = predictor(IMAGES)
+    assert [mask.shape for mask in masks] == [image.shape for image in IMAGES]
+    assert all(mask.dtype == np.uint8 and mask.max() <= 3 for mask in masks)
+    alone = predictor.probabilities([IMAGES[1]])[0]
+    np.testing.assert_allclose(predictor.probabilities(IMAGES)[1], alone, atol=1e-5)
+    np.testing.assert_allclose(alone.sum(-1), 1, atol=1e-5)
+    assert predictor([]) == []
+
+
+def test_an_ensemble_is_the_mean_and_a_flip_is_the_mean_with_the_mirrored_image(tmp_path, path):
+    # Left and right change names on a flip.
+    sided = [
+        write(tmp_path / f"{i}.safetensors", ("right femur", "left femur", "tibia"), seed=i) for i in (0, 1)
+    ]
+    one, other, both, flipped = (
+        predict.load(*names, **more, batch_size=2)
+        for names, more in ((sided[:1], {}), (sided[1:], {}), (sided, {}), (sided[:1], {"flip": True}))
+    )
+    square = [IMAGES[2]]
+    mean = (one.probabilities(square) + other.probabilities(square)) / 2
+    np.testing.assert_allclose(both.probabilities(square), mean, atol=1e-6)
+    mirrored = one.probabilities([IMAGES[2][:, ::-1]])[:, :, ::-1][..., [0, 2, 1, 3]]
+    mean = (one.probabilities(square) + mirrored) / 2
+    np.testing.assert_allclose(flipped.probabilities(square), mean, atol=1e-5)
+    with pytest.raises(InputError, match="an ensemble shares both"):
+        predict.load(path, sided[0])
+
+
+def test_the_whole_femur_is_the_sum_of_femur_and_patella(tmp_path, path):
+    whole, parts = predict.load(path, whole_femur=True), predict.load(path)
+    assert whole.structures == ("whole femur", "tibia")
+    p = parts.probabilities(IMAGES[:1])[0]
+    expected = np.stack([p[..., 0], p[..., 1] + p[..., 3], p[..., 2]], -1)
+    np.testing.assert_allclose(whole.probabilities(IMAGES[:1])[0], expected, atol=1e-6)
+    with pytest.raises(InputError, match="not femur and patella"):
+        predict.load(write(tmp_path / "w.safetensors", ("femur",)), whole_femur=True)
+
+
+def test_a_group_s_images_go_to_its_network(tmp_path):
+    for seed, group in enumerate(("sex=f", "sex=m")):
+        write(tmp_path / f"{seed}.safetensors", group=group, seed=seed)
+    predictor, hers = predict.load(tmp_path), predict.load(tmp_path / "0.safetensors")
+    np.testing.assert_array_equal(
+        predictor.probabilities(IMAGES[:1], "sex=f"), hers.probabilities(IMAGES[:1], "sex=f")
+    )
+    with pytest.raises(InputError, match="give one of 'sex=f', 'sex=m' as group"):
+        predictor(IMAGES)
+
+
+@pytest.mark.parametrize(
+    "image", [np.ones(3), np.ones((3, 4, 5)), np.full((4, 4), np.nan), np.array([["a"]])]
+)
+def test_what_is_no_image(path, image):
+    with pytest.raises(InputError, match="no image|not numbers"):
+        predict.load(path)([image])
+
+
+def test_labels_are_those_of_the_interpolated_probabilities():
+    p = np.asarray(jax.nn.softmax(3 * RNG.normal(size=(5, 6, 4)), axis=-1), np.float32)
+    fine = np.stack([np.asarray(Image.fromarray(p[..., c]).resize((31, 17), 2)) for c in range(4)])
+    np.testing.assert_array_equal(resample.labels_at(p, (17, 31)), fine.argmax(0))
+    # Half a plane: the line is straight at any size.
+    p = np.zeros((4, 4, 2), np.float32)
+    p[:, :2, 0] = p[:, 2:, 1] = 1
+    assert (resample.labels_at(p, (40, 40)) == np.repeat([0, 1], 20)).all()
+
+
+def test_the_halves_of_a_film_are_named_by_side():
+    image = np.full((4, 11, 1), 90, np.uint8)
+    image[:, 5] = 0
+    right, left = bilateral.halves(image)
+    assert right.shape == (4, 5, 1) and left.shape == (4, 6, 1)
+    said = [
+        Prediction(np.full((4, w), 2, np.uint8), {"femur": v, "tibia": v}, v) for w, v in ((5, 0.9), (6, 0.8))
+    ]
+    both = bilateral.joined(*said)
+    assert tuple(both.confidence) == ("right femur", "left femur", "right tibia", "left tibia")
+    assert (both.mask == np.repeat([3, 4], [5, 6])).all() and both.overall == 0.8
+    assert both.confidence["right tibia"] == 0.9
+    assert bilateral.sided(("femur", "tibia", "fibula", "patella"))[:2] == ("right patella", "left patella")
+
+
+@pytest.mark.parametrize(
+    ("overall", "warning"), [(0.99, ""), (0.93, "unlike the training"), (float("nan"), "nothing found")]
+)
+def test_warnings(overall, warning):
+    assert Prediction(np.zeros((1, 1), np.uint8), {}, overall).warning.startswith(warning)

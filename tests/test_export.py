@@ -1,0 +1,85 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kneefair_jax import export, models, weights
+from kneefair_jax.errors import InputError
+from kneefair_jax.predict import checkpoints
+from kneefair_jax.training.checkpoint import Checkpoints
+from kneefair_jax.training.state import TrainState
+
+NETWORK = {"name": "unet", "widths": [2], "norm": "group", "weights": ""}
+
+
+def save(folder, seed, group):
+    model = models.create(NETWORK, classes=2)
+    # As a head's, which is not exported.
+    params = model.init(jax.random.key(seed), jnp.zeros((1, 8, 8, 1)))["params"]
+    with_head = params | {"critic": {"kernel": jnp.ones(3)}}
+    kept = Checkpoints(folder / "checkpoints")
+    state = TrainState(jnp.uint32(0), jnp.int32(7), with_head, {}, (), ())
+    kept.save(state, {"overall": 0.5, "groups": {group: 0.5}}, 1.0)
+    kept.close()
+    return params
+
+
+def run_folder(folder, schedule, step):
+    mitigation = {"head": "attribute_head", "schedule": schedule}
+    scores = {"a": {"overall": {"mean": 0.9, "interval": None, "patients": 3, "cases": 3}, "groups": {}}}
+    report = {
+        "cohort": {"structures": ["a"]},
+        "scores": {"dice": {"structures": scores}},
+        "run": {
+            "grid": [8, 8],
+            "step": step,
+            "config": {},
+            "fingerprint": "",
+            "steps_in_all": 7,
+            "times": {},
+        },
+    }
+    environment = dict.fromkeys(("command", "commit", "device", "started", "versions"), "")
+    (folder / "report").mkdir(parents=True)
+    (folder / "config.json").write_text(
+        json.dumps({"model": NETWORK, "data": {"channels": 1}, "mitigation": mitigation})
+    )
+    (folder / "report/report.json").write_text(json.dumps(report))
+    (folder / "environment.json").write_text(json.dumps(environment))
+    return folder
+
+
+def test_a_run_becomes_weights(tmp_path, capsys):
+    run = run_folder(tmp_path / "run", "single", 7)
+    params = save(run, 0, "sex=f")
+    with pytest.raises(InputError, match=r"python -m kneefair_jax.export .*run"):
+        checkpoints.find(run)
+    assert export.main([str(run)]) == 0
+    assert "model.safetensors" in capsys.readouterr().out
+    network = checkpoints.of_group(checkpoints.find(run), None)
+    jax.tree.map(np.testing.assert_array_equal, network.variables["params"], dict(params))
+    assert network.about["step"] == 7 and network.about["dice"]["a"]["all"]["mean"] == 0.9
+
+
+def test_each_group_s_network_is_found_by_its_name(tmp_path):
+    run = run_folder(tmp_path / "run", "group_specific", {"age=<=50": 7, "age=>=51": 7})
+    params = [save(run / f"stages/group_{g}", g, name) for g, name in enumerate(["age=>=51", "age=<=50"])]
+    paths = export.export(run, run / export.FOLDER)
+    assert [path.name for path in paths] == ["model_0.safetensors", "model_1.safetensors"]
+    found = checkpoints.find(run)
+    kernel = checkpoints.of_group(found, "age=<=50").variables["params"]["head"]["kernel"]
+    np.testing.assert_array_equal(kernel, params[1]["head"]["kernel"])
+    with pytest.raises(InputError, match=r"each for one group; give one of 'age=>=51', 'age=<=50'"):
+        checkpoints.of_group(found, None)
+    assert weights.load(paths[0]).about["group"] == "age=>=51"
+
+
+def test_unfinished_runs_are_refused(tmp_path, capsys):
+    assert export.main([str(tmp_path)]) == 2
+    assert "give the folder of a finished run" in capsys.readouterr().err
+    run = run_folder(tmp_path / "run", "single", 7)
+    (run / "config.json").write_text(json.dumps({"mitigation": {"head": "moe"}}))
+    with pytest.raises(InputError, match="'moe', which needs the group"):
+        export.export(run, tmp_path / "out")

@@ -1,0 +1,75 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kneefair_jax import metrics, models, predict, weights
+from kneefair_jax.data.phantom.case import draw_case
+from kneefair_jax.errors import InputError
+
+NETWORK = {"name": "unet", "widths": [2], "norm": "batch"}
+ABOUT = {"network": NETWORK, "structures": ["a"], "grid": [8, 8, 1]}
+
+
+def variables(seed=0):
+    return models.create(NETWORK, classes=2).init(jax.random.key(seed), jnp.zeros((1, 8, 8, 1)))
+
+
+def test_the_phantom_network_ships_and_segments_clinical_phantoms():
+    network = weights.load("phantom")
+    assert (weights.FOLDER / "phantom.safetensors").stat().st_size < 8e6
+    assert models.count(network.variables["params"]) == network.about["parameters"] == 1_943_077
+    assert network.about["dice"]["tibia"]["all"]["mean"] > 0.98 and network.about["step"] == 9000
+    keys = jax.random.split(jax.random.key(2026), 8)
+    drawn = jax.jit(jax.vmap(lambda key, knee: draw_case(key, knee, size=(128, 128))))(
+        keys, jnp.arange(8) % 2
+    )
+    masks = np.stack(predict.load("phantom", whole_femur=True)(list(np.asarray(drawn.image))))
+    truth = jnp.array([0, 1, 2, 3, 1])[drawn.label]
+    dice = np.asarray(metrics.dice(metrics.overlap(jnp.asarray(masks, jnp.int32), truth, structures=3)))
+    assert (dice > [0.98, 0.98, 0.95]).all()
+
+
+@pytest.mark.parametrize(("half", "tolerance"), [(False, 0), (True, 2**-11)])
+def test_what_is_saved_is_loaded(tmp_path, half, tolerance):
+    weights.save_network(tmp_path / "w.safetensors", variables(), ABOUT, half=half)
+    loaded = weights.load(tmp_path / "w.safetensors")
+    assert loaded.about == ABOUT and not list(tmp_path.glob(".*"))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=1e-7 if half else 0),
+        loaded.variables,
+        variables(),
+    )
+
+
+def test_numbers_beyond_float16_are_not_written(tmp_path):
+    large = jax.tree.map(lambda leaf: leaf + 1e6, variables())
+    with pytest.raises(InputError, match="not finite as float16"):
+        weights.save_network(tmp_path / "w.safetensors", large, ABOUT, half=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"structures": ["a"], "grid": [8, 8, 1]}, "lacks .*network"),
+        ([], "lacks"),
+        (ABOUT | {"structures": ["a", "b"]}, r"params/head/bias is \(2,\).*has \(3,\)"),
+        (ABOUT | {"network": NETWORK | {"widths": [2, 4]}}, "is absent, and the network"),
+    ],
+)
+def test_two_files_that_do_not_belong_together(tmp_path, about, message):
+    weights.save_network(tmp_path / "w.safetensors", variables(), ABOUT)
+    (tmp_path / "w.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match=message):
+        weights.load(tmp_path / "w.safetensors")
+
+
+def test_absent_and_damaged_files(tmp_path):
+    with pytest.raises(InputError, match="or one of phantom"):
+        weights.load("nothing")
+    (tmp_path / "w.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match="cannot be read"):
+        weights.load(tmp_path / "w.safetensors")
