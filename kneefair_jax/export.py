@@ -71,9 +71,9 @@ def export(run: Path, out: Path, name: str = NAME, *, half: bool = False) -> lis
             group = _group_of(folder)
             members[f"{name}_{number}{weights.SUFFIX}"] = (folder, chosen[group], group)
     paths = []
-    for file, (folder, step, group) in members.items():
+    for file, (folder, step, its_group) in members.items():
         variables = _restored(folder, step, weights.expected(model, grid))
-        its_own = about | {"group": group, "step": step, "parameters": models.count(variables["params"])}
+        its_own = about | {"group": its_group, "step": step, "parameters": models.count(variables["params"])}
         weights.save_network(out / file, variables, its_own, half=half)
         paths.append(out / file)
     return paths
