@@ -137,32 +137,38 @@ def formula(result):
 
 def test_confounders_are_adjusted_for_and_are_no_attributes(tmp_path):
     """From the score table, or from that of attributes; numbers are linear, a site's numbers are not."""
-    about = {"Age": np.arange(40, 64), "site": [1, 2, 2, 1] * 6, "weight": 70}
+    about = {
+        "Age": np.arange(40, 64),
+        "site": [1, 2, 2, 1] * 6,
+        "weight": 70,
+        "patient_id": wide()["case_id"],
+    }
     one = table(save(wide(**about), tmp_path / "a.csv"))
-    assert formula(one) == "dice ~ sex + Age + site + (1 | patient)"
+    assert formula(one) == "dice ~ sex + Age + site"
     model = one.report["model"]["dice"]
     assert [term["term"] for term in model["with_mediators"]["terms"]] == [
         *("intercept", "sex=male", "Age", "site=2")
     ]
     assert one.report["cohort"]["attributes"] == ["sex"]
     assert not {"Age", "site"} & set(one.cases)
-    who = save(wide()[["case_id", "patient_id", "sex"]].assign(age=about["Age"])[::-1], tmp_path / "who.csv")
+    who = save(
+        wide(age=about["Age"], **about)[["case_id", "patient_id", "sex", "age"]][::-1], tmp_path / "who.csv"
+    )
     scores = wide(**about).drop(columns=["sex", "patient_id"])
     two = table(save(scores, tmp_path / "b.csv"), metadata=who)
-    assert formula(two) == "dice ~ sex + age + site + (1 | patient)"
+    assert formula(two) == "dice ~ sex + age + site"
     for a, b in zip(*(r.report["model"]["dice"]["with_mediators"]["terms"] for r in (one, two)), strict=True):
         assert a["estimate"] == pytest.approx(b["estimate"], abs=1e-6)
     binned = table(tmp_path / "a.csv", ["sex", "Age"], bins={"Age": [50]})
-    assert formula(binned) == "dice ~ sex + Age + site + (1 | patient)"
+    assert formula(binned) == "dice ~ sex + Age + site"
     assert "Age=<=50" in binned.report["model"]["dice"]["references"]
 
 
 def test_a_number_that_is_none_is_unknown_and_a_confounder_of_rows_is_noted(tmp_path):
-    frame = wide(age=["80+", *range(41, 64)], kl=["mild", "severe"] * 12)
+    frame = wide(age=["80+", *range(41, 64)], kl=["mild", "severe"] * 12, patient_id=wide()["case_id"])
     result = table(save(frame, tmp_path / "a.csv"), ["race"])
-    fit = result.report["model"]["dice"]["with_mediators"]
-    assert fit is None or fit["cases"] == 23
-    assert formula(result) == "dice ~ race + age + kl + (1 | patient)"
+    assert result.report["model"]["dice"]["with_mediators"]["cases"] == 23
+    assert formula(result) == "dice ~ race + age + kl"
     rows = long(wide()).assign(site=lambda f: f["structure"])
     result = table(save(rows, tmp_path / "b.csv"))
     assert formula(result) == "dice ~ sex + (1 | patient)"
