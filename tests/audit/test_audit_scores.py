@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from fairlearn.metrics import MetricFrame
 
-from kneefair_jax import audit
+from kneefair_jax import audit, cohort
 from kneefair_jax.errors import InputError
 from kneefair_jax.report.tables import guarded
 from tests.audit import folder
@@ -129,6 +129,14 @@ def test_an_overlap_without_a_distance_is_noted_on_terminal_and_page(tmp_path):
     both = pd.concat([both, wide(model="b")[7:8]]).fillna({"hd95_mm_tibia": 1})
     (note,) = [n for n in table(save(both, tmp_path / "b.csv")).notes if "overlap" in n]
     assert note.startswith("1 row by b has an overlap but no hd95_mm (such as case c3, femur)")
+
+
+def test_a_table_is_guarded_in_texts_levels_and_names_and_keeps_its_numbers():
+    frame = pd.DataFrame({"=a": ["\nx", "ok"], "n": [-1, 2], "sex": pd.Categorical(["+b", "c"])})
+    expected = {"'=a": ["'\nx", "ok"], "n": [-1, 2], "sex": ["'+b", "c"]}
+    assert guarded(frame).to_dict("list") == expected
+    counts = cohort.table(frame.assign(case_id=["0", "1"], patient_id=["0", "1"]), ("sex",)).reset_index()
+    assert set(guarded(counts)["group"]) == {"all", "sex=+b", "sex=c"}
 
 
 def formula(result):
