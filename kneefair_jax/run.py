@@ -11,6 +11,7 @@ from kneefair_jax import evaluate, groups, hosts, models, run_folder
 from kneefair_jax.data import left_out, load, memory, prepared, store
 from kneefair_jax.data.prepared import Prepared
 from kneefair_jax.errors import InputError
+from kneefair_jax.report import tables
 from kneefair_jax.training import composition, experiment, members, schedules
 
 
@@ -116,7 +117,7 @@ def one(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> N
         table = run_folder.table_fingerprint(cohort.cases, made.partition.index)
         if hosts.is_first():
             run_folder.open_run(workdir, config, table=table, pixels=cases.digest)
-            counts.reset_index().to_csv(workdir / "cohort.csv", index=False)
+            tables.guarded(counts.reset_index()).to_csv(workdir / "cohort.csv", index=False)
         hosts.wait("the run's folder is there")
     if hosts.is_first():
         tell_left_out(workdir, main, outside)

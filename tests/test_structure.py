@@ -46,7 +46,7 @@ ALLOWED = {
         *("explanation", "fit", "root_cause"),
     },
     "check": {"cohort", "groups", "data", "report", "run_folder"},
-    "run": {"cohort", "groups", "data", "models", "training", "run_folder", "evaluate"},
+    "run": {"cohort", "groups", "data", "models", "training", "run_folder", "evaluate", "report"},
     "study": {"run", "run_folder", "evaluate", "fairness", "report", "training"},
     "modes": {"check", "data", "run", "run_folder", "evaluate", "study"},
 }

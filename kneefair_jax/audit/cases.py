@@ -11,6 +11,7 @@ from kneefair_jax import cohort, groups
 from kneefair_jax.audit.columns import IDENTIFIERS, OTHERS, SCORES
 from kneefair_jax.data import metadata
 from kneefair_jax.errors import InputError
+from kneefair_jax.fairness.design import COVARIATES
 
 _OPTIONS = ("--attributes", "--bins")
 
@@ -22,6 +23,7 @@ class Cohort(NamedTuple):
         path: the table they come from.
         frame: a row per case, on the line in the table: `case_id`, `patient_id` (strings) and categorical attributes.
         attributes: columns of `frame` to report by.
+        confounders: on the index of `frame`, what the mixed model adjusts for beside the attributes.
         spacing: f32[N, 2], mm per pixel as the table has it; NaN where it does not say.
         paths: of each row, as the table has them: `mask` and `image`, "" where it has none.
         notes: what a reader of the numbers should know.
@@ -30,6 +32,7 @@ class Cohort(NamedTuple):
     path: Path
     frame: pd.DataFrame
     attributes: tuple[str, ...]
+    confounders: pd.DataFrame
     spacing: np.ndarray
     paths: pd.DataFrame
     notes: list[str]
@@ -39,6 +42,7 @@ class Cohort(NamedTuple):
         kept = self.frame["case_id"].isin(cases).to_numpy()
         return self._replace(
             frame=_without_empty_levels(self.frame[kept], self.attributes),
+            confounders=self.confounders[kept],
             spacing=self.spacing[kept],
             paths=self.paths[kept],
         )
@@ -89,7 +93,36 @@ def describe(
     metadata.refuse(path, problems)
     frame = pd.DataFrame(columns)
     paths = pd.DataFrame({name: table.get(name, "") for name in ("mask", "image")}, index=table.index)
-    return Cohort(path, frame, tuple(attributes), spacing, paths, notes + cohort.varying(frame, attributes))
+    return Cohort(
+        path,
+        frame,
+        tuple(attributes),
+        confounders(table, attributes),
+        spacing,
+        paths,
+        notes + cohort.varying(frame, attributes),
+    )
+
+
+def confounders(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
+    """The columns of text named in `design.COVARIATES`, in any case of letters, that are no attributes.
+
+    Columns of which most known cells are numbers become f64, NaN where a cell is none; any other, and `site`, whose
+    numbers are codes, becomes a categorical one. An attribute in bins stays in bins: beside its own number, the
+    coefficient of a bin would no longer be the gap between groups.
+    """
+    taken = {name.lower() for name in attributes}
+    found: dict[str, pd.Series] = {}
+    for name in table:
+        if (plain := str(name).lower()) not in COVARIATES or plain in taken:
+            continue
+        taken.add(plain)
+        text = table[name]
+        numbers = pd.to_numeric(text.where(text != "", None), errors="coerce").astype(float)
+        numbers = numbers.where(np.isfinite(numbers))
+        measured = plain != "site" and 2 * numbers.notna().sum() > (text != "").sum()
+        found[str(name)] = numbers if measured else groups.categorical(text)
+    return pd.DataFrame(found, index=table.index)
 
 
 def of_split(table: pd.DataFrame, path: Path, split: str | None) -> pd.DataFrame:

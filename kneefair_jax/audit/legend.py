@@ -11,6 +11,8 @@ from kneefair_jax.errors import InputError
 BACKGROUND = "background"
 # Masks of 0 and 255 would otherwise pass for structure 255.
 _MAX_FOUND = 32
+# Label maps are u8, and 0 is background.
+_MAX_STRUCTURES = 255
 
 # Structure -> its value in the files, or values, in the order of the report.
 Labels = Mapping[str, int | Sequence[int]]
@@ -46,7 +48,11 @@ def parse(words: Sequence[str], option: str = "--labels") -> dict[str, tuple[int
 
 
 def checked(labels: Labels, option: str = "labels") -> dict[str, tuple[int, ...]]:
-    """The same with 0 as background, or an InputError where a value stands for two structures."""
+    """The same with 0 as background.
+
+    Raises:
+        InputError: a value stands for two structures, there is no structure, or there are more than 255.
+    """
     names: dict[int, str] = {}
     structures = {
         name: (values,) if isinstance(values, int) else tuple(values) for name, values in labels.items()
@@ -54,6 +60,11 @@ def checked(labels: Labels, option: str = "labels") -> dict[str, tuple[int, ...]
     background = (0, *structures.pop(BACKGROUND, ()))
     if not structures:
         raise InputError(f"{option}: names no structure; write structure=value, such as femur=1")
+    if len(structures) > _MAX_STRUCTURES:
+        raise InputError(
+            f"{option}: names {len(structures)} structures, and an audit takes up to {_MAX_STRUCTURES}; join values to "
+            "one structure, as in femur=1,4, or audit a part of them with the rest as background"
+        )
     for name, values in [*structures.items(), (BACKGROUND, background)]:
         for value in dict.fromkeys(values):
             if value in names:

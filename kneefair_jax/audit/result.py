@@ -16,12 +16,10 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import mixed_model, paired, size_expected
 from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores
-from kneefair_jax.report import page
+from kneefair_jax.report import page, tables
 from kneefair_jax.report.overlays import CaseView
 
 _LIBRARIES = ("kneefair_jax", "numpy", "scipy", "pandas")
-# A spreadsheet runs cells that begin with these (OWASP, CSV injection).
-_FORMULA = re.compile(r"^[=+\-@\t\r]")
 
 
 class Settings(NamedTuple):
@@ -80,7 +78,7 @@ class Audit(NamedTuple):
             # Names may come from a file: nothing of them but what a folder can be called.
             folder = out / f"{number + 1}-{re.sub(r'[^\w-]', '_', model)}" if number else out
             pages[model] = page.write(folder, report, table, [], self.examples.get(model, []))
-        page.replace(out / "cases.csv", guarded(self.cases).to_csv(index=False))
+        page.replace(out / "cases.csv", tables.guarded(self.cases).to_csv(index=False))
         part = out / ".cases.parquet.part"
         self.cases.to_parquet(part)
         part.replace(out / "cases.parquet")
@@ -189,7 +187,9 @@ def _report(
         "schema": 1,
         "scores": scores(table, **how, permutations=settings.draws, delta=dict(settings.delta) or None),
         "interactions": interactions(table, **how),
-        "model": mixed_model.models(table, cohort.frame, cohort.attributes),
+        "model": mixed_model.models(
+            table, pd.concat([cohort.frame, cohort.confounders], axis=1), cohort.attributes
+        ),
         "cohort": {
             "structures": list(structures),
             "attributes": list(cohort.attributes),
@@ -211,21 +211,9 @@ def _report(
 
 
 def _sentence(note: str) -> str:
-    return note[0].upper() + note[1:].removesuffix(".") + "."
-
-
-def guarded(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its texts, and names of columns, safe to open in a spreadsheet."""
-
-    def guard(cell: Any) -> Any:
-        return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
-
-    texts = {
-        name: table[name].astype(object).map(guard)
-        for name in table
-        if not pd.api.types.is_numeric_dtype(table[name])
-    }
-    return table.assign(**{str(name): column for name, column in texts.items()}).rename(columns=guard)
+    """With a capital, unless it begins with the name of a file."""
+    named = any(mark in note.split(maxsplit=1)[0] for mark in "./")
+    return (note[0] if named else note[0].upper()) + note[1:].removesuffix(".") + "."
 
 
 def require_folder(out: Path) -> None:

@@ -3,7 +3,8 @@
 Long, as this package writes it: `case_id, structure, dice`, a row per case and structure. Or wide, a row per case, with
 a column per score and structure: `case_id, dice_femur, dice_tibia, hd95_mm_femur`. Either may have `patient_id`, the
 attributes, `model` (several are compared) and `split`. Scores are those of `columns.SCORES`: overlaps in [0, 1],
-distances in mm; an empty cell, or NaN, is a structure absent from truth and prediction.
+distances in mm; an empty cell, or NaN, is a structure absent from truth and prediction. A distance alone that is empty
+is left out of the means, with a note.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ import pandas as pd
 from kneefair_jax.audit import cases, columns
 from kneefair_jax.data import metadata
 from kneefair_jax.errors import InputError
+from kneefair_jax.fairness.design import COVARIATES
 from kneefair_jax.report import wording
 
 # A single score column without a structure.
@@ -70,11 +72,15 @@ def read(
     numbers, dropped = read_scores(text, path)
     models = dict.fromkeys(numbers["model"])
     one_a_case = _one_row_a_case(text, path, [*attributes, "patient_id"])
+    one_a_case, varying = _constant_confounders(text, one_a_case, path, attributes)
     if who is None:
         cohort = cases.describe(one_a_case, path, attributes, bins)
     else:
         cohort = cases.read(who, attributes, bins, split if split in _splits_of(who) else None)
-    cohort = cohort._replace(frame=cases.ordered(cohort.frame, levels), notes=cohort.notes + dropped)
+        cohort = _with_confounders(cohort, one_a_case)
+    cohort = cohort._replace(
+        frame=cases.ordered(cohort.frame, levels), notes=cohort.notes + dropped + varying
+    )
     scored = list(dict.fromkeys(text["case_id"]))
     if unknown := [case for case in scored if case not in set(cohort.frame["case_id"])]:
         raise InputError(
@@ -218,6 +224,28 @@ def _one_row_a_case(text: pd.DataFrame, path: Path, names: Sequence[str]) -> pd.
     return first
 
 
+def _constant_confounders(
+    text: pd.DataFrame, one_a_case: pd.DataFrame, path: Path, attributes: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Without confounders that differ between the rows of a case, such as an anatomical `site`; and notes."""
+    names = [name for name in text if name.lower() in COVARIATES and name not in attributes]
+    differing = [name for name in names if (text.groupby("case_id")[name].nunique() > 1).any()]
+    notes = [
+        f"the mixed model does not adjust for {name}, which differs between the rows of a case in {path.name}"
+        for name in differing
+    ]
+    return one_a_case.drop(columns=differing), notes
+
+
+def _with_confounders(cohort: cases.Cohort, one_a_case: pd.DataFrame) -> cases.Cohort:
+    """Those of the score table too, where `--metadata` has none of that name."""
+    known = [*cohort.attributes, *cohort.confounders.columns]
+    more = cases.confounders(one_a_case.set_index("case_id"), known).reindex(cohort.frame["case_id"])
+    return cohort._replace(
+        confounders=pd.concat([cohort.confounders, more.set_index(cohort.frame.index)], axis=1)
+    )
+
+
 def _splits_of(path: Path) -> set[str]:
     return set(metadata.read(path).get("split", ())) if path.is_file() else set()
 
@@ -242,4 +270,23 @@ def _table(
                 f"{structure} has no row for {wording.amount(len(absent), 'case')} (such as {absent[0]}), left out"
             )
         frames.append(about.assign(structure=structure).merge(part, on=["case_id", "structure"], how="left"))
-    return pd.concat(frames, ignore_index=True)[columns.order(cohort.attributes)]
+    table = pd.concat(frames, ignore_index=True)[columns.order(cohort.attributes)]
+    cohort.notes.extend(_without_distance(table, model))
+    return table
+
+
+def _without_distance(table: pd.DataFrame, model: str) -> list[str]:
+    """Notes on rows with an overlap and no distance: some tools (MONAI) write NaN where the model misses a bone."""
+    overlaps = table[["dice", "iou", "nsd"]].notna().any(axis=1)
+    of = f" by {model}" if model else ""
+    notes = []
+    for score in columns.MILLIMETRES:
+        lacking = table[overlaps & table[score].isna()]
+        if len(lacking) and table[score].notna().any():
+            first = lacking.iloc[0]
+            notes.append(
+                f"{wording.amount(len(lacking), 'row')}{of} {'has' if len(lacking) == 1 else 'have'} an overlap but no "
+                f"{score} (such as case {first['case_id']}, {first['structure']}): its means are over the others, and "
+                "flatter a model that misses bones"
+            )
+    return notes

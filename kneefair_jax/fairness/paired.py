@@ -15,6 +15,9 @@ from kneefair_jax.fairness import bootstrap, over_patients, runs
 from kneefair_jax.fairness.multiplicity import holm
 from kneefair_jax.fairness.over_seeds import ROUNDING
 
+# Best and worst, and the sign of the gap, take it that higher is better.
+SCORES = ("dice", "iou", "nsd")
+
 
 def compare_models(
     tables: Mapping[str, pd.DataFrame],
@@ -33,7 +36,7 @@ def compare_models(
         tables: model -> its long per-case table (`case_id, patient_id, structure`, the attributes, the score), all of
             the same cases.
         attributes: categorical columns; patients whose attribute is missing count in the mean alone.
-        score: the column.
+        score: the column, one of `SCORES`.
         min_group_patients: smaller groups take no part in the gap.
         draws: bootstrap resamples.
         seed: of the bootstrap.
@@ -45,7 +48,10 @@ def compare_models(
 
     Raises:
         InputError: two tables are not of the same cases of the same patients.
+        ValueError: the score is an error, of which lower is better.
     """
+    if score not in SCORES:
+        raise ValueError(f"score {score!r}: models are compared by one of {', '.join(SCORES)}")
     pairs: list[dict[str, Any]] = []
     tests: dict[tuple[str, ...], dict[str, Any]] = {}
     for first, second in combinations(tables, 2):
@@ -72,7 +78,7 @@ def change(
     """The change of the mean and of the signed gap from one model to another.
 
     Args:
-        values: f[2, 1, P], patients' scores by the first and the second model; NaN is left out.
+        values: f[2, 1, P], patients' scores, higher being better, by the first and the second model; NaN is left out.
         index: i32[P], patients' groups; negative where unknown.
         names: of the groups.
         minimum: groups of fewer patients take no part in the gap.

@@ -5,10 +5,13 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from kneefair_jax.report.wording import blocks
 
 NAMES = ("groups.csv", "summaries.csv", "pairs.csv")
 ALL = "all structures"
+# A spreadsheet runs cells that begin with these (OWASP, CSV injection).
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -118,7 +121,19 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else _disarmed(value)
+
+
+def _disarmed(value: Any) -> Any:
     """Text that cannot become a formula; numbers, a minus sign among them, as they are."""
-    if isinstance(value, bool):
-        return str(value).lower()
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def guarded(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its texts, and names of columns, safe to open in a spreadsheet."""
+    texts = {
+        str(name): table[name].astype(object).map(_disarmed)
+        for name in table
+        if not pd.api.types.is_numeric_dtype(table[name])
+    }
+    return table.assign(**texts).rename(columns=_disarmed)

@@ -110,6 +110,14 @@ def test_labels_are_parsed_by_hand():
             legend.parse(words)
 
 
+def test_more_structures_than_a_label_map_holds_are_refused():
+    most = {f"s{i}": i for i in range(1, 256)}
+    values = np.array([[0, 255]])
+    np.testing.assert_array_equal(legend.mapped(values, legend.checked(most), "m"), [[0, 255]])
+    with pytest.raises(InputError, match="names 256 structures, and an audit takes up to 255"):
+        legend.checked(most | {"s256": 256})
+
+
 def test_margins_are_parsed_by_hand():
     assert margin.parse(["dice=0.01", "hd95_mm=2"]) == {"dice": 0.01, "hd95_mm": 2}
     for word in ("dice=-1", "dice=x", "length=1", "dice=nan"):

@@ -300,6 +300,17 @@ def test_html_is_escaped_and_formulas_are_disarmed(root):
     assert json.loads((out / "report.json").read_text())["cohort"]["structures"] == ["<b>femur", "@tibia"]
 
 
+def test_the_mixed_model_adjusts_for_confounders_of_the_cases_that_are_left(root):
+    folder.write_table(
+        root / "metadata.csv", folder.rows_of(bmi=lambda i: 20 + i % 5, KL=lambda i: i % 4 // 2)
+    )
+    (root / "pred" / "c0.png").unlink()
+    result = masks(root, on_missing="skip")
+    model = result.report["model"]["dice"]
+    assert model["formula"] == "dice ~ sex + bmi + KL + log(area) + (1 | patient)"
+    assert not {"bmi", "KL"} & set(result.cases)
+
+
 def test_models_names_stay_inside_the_folder(root):
     result = masks(root, {"a": root / "pred", "../../b<i>": root / "truth"})
     pages = result.write(root / "new" / "out")

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from fairlearn.metrics import MetricFrame
 
-from kneefair_jax import audit
-from kneefair_jax.audit.result import guarded
+from kneefair_jax import audit, cohort
 from kneefair_jax.errors import InputError
+from kneefair_jax.report.tables import guarded
 from tests.audit import folder
 
 QUICK = audit.Settings(draws=40, min_group_patients=2)
@@ -107,6 +107,85 @@ def test_cases_without_a_row_for_a_structure_are_noted(tmp_path):
     frame = frame[~((frame["structure"] == "femur") & (frame["case_id"] == "c2"))]
     result = table(save(frame, tmp_path / "a.csv"))
     assert "Femur has no row for 1 case (such as c2), left out." in result.notes
+
+
+def test_an_overlap_without_a_distance_is_noted_on_terminal_and_page(tmp_path):
+    """A missed femur has Dice 0 and no distance; a tibia absent from both has neither."""
+    frame = wide(hd95_mm_tibia=["" if i == 5 else 1.0 for i in range(folder.CASES)])
+    assert not any("overlap" in note for note in table(save(frame, tmp_path / "a.csv")).notes)
+    frame.loc[[3, 7], "dice_femur"] = 0
+    frame.loc[[3, 7], "hd95_mm_femur"] = np.nan
+    result = table(save(frame, tmp_path / "a.csv"))
+    note = (
+        "2 rows have an overlap but no hd95_mm (such as case c3, femur): its means are over the others, and flatter a "
+        "model that misses bones."
+    )
+    assert [n for n in result.notes if "overlap" in n] == [note]  # assd_mm is wholly empty
+    assert note in result.report["cohort"]["notes"]
+    assert result.report["run"]["absent"] == {"tibia": 1}
+    result.write(tmp_path / "out")
+    assert note in (tmp_path / "out" / "index.html").read_text()
+    both = pd.concat([wide(model="a", hd95_mm_tibia=1), frame.assign(model="b").drop(index=7)])
+    both = pd.concat([both, wide(model="b")[7:8]]).fillna({"hd95_mm_tibia": 1})
+    (note,) = [n for n in table(save(both, tmp_path / "b.csv")).notes if "overlap" in n]
+    assert note.startswith("1 row by b has an overlap but no hd95_mm (such as case c3, femur)")
+
+
+def test_a_table_is_guarded_in_texts_levels_and_names_and_keeps_its_numbers():
+    frame = pd.DataFrame({"=a": ["\nx", "ok"], "n": [-1, 2], "sex": pd.Categorical(["+b", "c"])})
+    expected = {"'=a": ["'\nx", "ok"], "n": [-1, 2], "sex": ["'+b", "c"]}
+    assert guarded(frame).to_dict("list") == expected
+    counts = cohort.table(frame.assign(case_id=["0", "1"], patient_id=["0", "1"]), ("sex",)).reset_index()
+    assert set(guarded(counts)["group"]) == {"all", "sex=+b", "sex=c"}
+
+
+def formula(result):
+    return result.report["model"]["dice"]["formula"]
+
+
+def test_confounders_are_adjusted_for_and_are_no_attributes(tmp_path):
+    """From the score table, or from that of attributes; numbers are linear, a site's numbers are not."""
+    about = {
+        "Age": np.arange(40, 64),
+        "site": [1, 2, 2, 1] * 6,
+        "weight": 70,
+        "patient_id": wide()["case_id"],
+    }
+    one = table(save(wide(**about), tmp_path / "a.csv"))
+    assert formula(one) == "dice ~ sex + Age + site"
+    model = one.report["model"]["dice"]
+    assert [term["term"] for term in model["with_mediators"]["terms"]] == [
+        *("intercept", "sex=male", "Age", "site=2")
+    ]
+    assert one.report["cohort"]["attributes"] == ["sex"]
+    assert not {"Age", "site"} & set(one.cases)
+    who = save(
+        wide(age=about["Age"], **about)[["case_id", "patient_id", "sex", "age"]][::-1], tmp_path / "who.csv"
+    )
+    scores = wide(**about).drop(columns=["sex", "patient_id"])
+    two = table(save(scores, tmp_path / "b.csv"), metadata=who)
+    assert formula(two) == "dice ~ sex + age + site"
+    for a, b in zip(*(r.report["model"]["dice"]["with_mediators"]["terms"] for r in (one, two)), strict=True):
+        assert a["estimate"] == pytest.approx(b["estimate"], abs=1e-6)
+    binned = table(tmp_path / "a.csv", ["sex", "Age"], bins={"Age": [50]})
+    assert formula(binned) == "dice ~ sex + Age + site"
+    assert "Age=<=50" in binned.report["model"]["dice"]["references"]
+
+
+def test_a_number_that_is_none_is_unknown_and_a_confounder_of_rows_is_noted(tmp_path):
+    frame = wide(age=["80+", *range(41, 64)], kl=["mild", "severe"] * 12, patient_id=wide()["case_id"])
+    result = table(save(frame, tmp_path / "a.csv"), ["race"])
+    assert result.report["model"]["dice"]["with_mediators"]["cases"] == 23
+    assert formula(result) == "dice ~ race + age + kl"
+    rows = long(wide()).assign(site=lambda f: f["structure"])
+    result = table(save(rows, tmp_path / "b.csv"))
+    assert formula(result) == "dice ~ sex + (1 | patient)"
+    assert any("does not adjust for site, which differs between the rows" in note for note in result.notes)
+
+
+def test_notes_keep_the_names_of_files(tmp_path):
+    result = table(save(wide().drop(columns="patient_id"), tmp_path / "mine.csv"))
+    assert result.notes[0].startswith("mine.csv has no column patient_id")
 
 
 @pytest.mark.parametrize("attributes", [["sex"], ["sex", "race"]], ids=["one", "two"])

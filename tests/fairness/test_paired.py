@@ -123,3 +123,11 @@ def test_other_patients_are_refused(cohort):
     sex, first, second = cohort
     with pytest.raises(InputError, match="was not tested on the cases"):
         paired.compare_models({"a": table(first, sex), "b": table(second[:-1], sex[:-1])}, ["sex"], draws=50)
+
+
+@pytest.mark.parametrize("score", ["assd_mm", "ece", "hd95_mm"])
+def test_an_error_is_refused_since_higher_is_taken_as_better(cohort, score):
+    sex, first, second = cohort
+    models = {"a": table(first, sex), "b": table(second, sex)}
+    with pytest.raises(ValueError, match=f"score '{score}': models are compared by one of dice, iou, nsd"):
+        paired.compare_models(models, ["sex"], score=score, draws=50)
