@@ -197,26 +197,18 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
 
 
 def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
-    return by_group(
-        table,
-        cohort.structures,
-        cohort.attributes,
-        min_group_patients=config.report.min_group_patients,
-        draws=config.report.bootstrap_draws,
-        seed=config.seed,
-        delta=dict(config.report.delta) or None,
-    )
+    return by_group(table, **_how(config, cohort), delta=dict(config.report.delta) or None)
 
 
-def _interactions(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
-    return interactions(
-        table,
-        cohort.structures,
-        cohort.attributes,
-        min_group_patients=config.report.min_group_patients,
-        draws=config.report.bootstrap_draws,
-        seed=config.seed,
-    )
+def _how(config: ConfigDict, cohort: Cohort) -> dict[str, Any]:
+    """What all statistics of a report are told."""
+    return {
+        "structures": cohort.structures,
+        "attributes": cohort.attributes,
+        "min_group_patients": config.report.min_group_patients,
+        "draws": config.report.bootstrap_draws,
+        "seed": config.seed,
+    }
 
 
 def _report(
@@ -236,7 +228,7 @@ def _report(
     return {
         "schema": 1,
         "scores": scores,
-        "interactions": _interactions(config, cohort, test),
+        "interactions": interactions(test, **_how(config, cohort)),
         **explained,
         "cohort": {
             "structures": list(cohort.structures),

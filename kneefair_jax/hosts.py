@@ -42,7 +42,7 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         ) from error
     if not is_first():
         # What all of them would say, one says.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open as long as the process
 
 
 def is_first() -> bool:

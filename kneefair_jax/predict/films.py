@@ -65,7 +65,7 @@ def _stated_size(path: Path) -> tuple[int, int] | None:
         if name.endswith((".nii", ".nii.gz")):
             import nibabel
 
-            across, down = nibabel.load(path).shape[:2]  # type: ignore[attr-defined]
+            across, down = nibabel.load(path).shape[:2]  # type: ignore[attr-defined]  # all images have one
             return down, across
         if name.endswith(".npy"):
             down, across = np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]

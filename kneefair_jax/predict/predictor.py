@@ -190,7 +190,7 @@ def _probabilities(model: nn.Module, variables: Any, image: jax.Array, swap: jax
     """u8[B, h, w, c] -> f32[B, h, w, C]; with a table of labels to swap, the mean with those of the flipped image."""
 
     def seen(image: jax.Array) -> jax.Array:
-        return jax.nn.softmax(model.apply(variables, models.standardise(image)))  # type: ignore[arg-type]
+        return jax.nn.softmax(jnp.asarray(model.apply(variables, models.standardise(image))))
 
     if swap is None:
         return seen(image)

@@ -113,12 +113,14 @@ def _segmented(
             parts += bilateral.halves(film.image) if _both(film, predictor, settings) else [film.image]
     predictions = iter(predictor.predict(parts, settings.group))
     for item, film in zip(items, read, strict=True):
-        if isinstance(film, InputError):
+        if isinstance(item, InputError):
+            yield inputs.Input(Path(), ""), item
+        elif isinstance(film, InputError):
             yield inputs.Input(Path(), ""), film
         elif _both(film, predictor, settings):
-            yield item, (film, bilateral.joined(next(predictions), next(predictions)))  # type: ignore[misc]
+            yield item, (film, bilateral.joined(next(predictions), next(predictions)))
         else:
-            yield item, (film, next(predictions))  # type: ignore[misc]
+            yield item, (film, next(predictions))
 
 
 def _read(item: inputs.Input | InputError) -> Film | InputError:

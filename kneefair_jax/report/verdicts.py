@@ -99,7 +99,7 @@ def _equal(summary: Mapping[str, Any], kind: Kind) -> Equivalence | None:
 
 def _apart(ends: list[float | None] | None) -> bool:
     """Whether a gap's interval leaves zero out."""
-    return bool(ends) and ends[0] is not None and ends[0] > 0  # type: ignore[index]
+    return bool(ends and ends[0] is not None and ends[0] > 0)
 
 
 def _at_most(value: float | None, limit: float | None) -> bool | None:
