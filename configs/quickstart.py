@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     phantom.bilateral = False  # a film of one knee, or of both
     phantom.fov_mm = (140.0, 140.0)  # least and largest height of a picture, mm
     phantom.randomisation = (0.0, 0.0)  # least and most; 0: as clinics see knees, 1: far wider than reality
-    phantom.masks = "annotated"  # as drawn, with the switch annotation's error; or "exact"
+    phantom.masks = "annotated"  # with the switch annotation's error; "exact"; "exact_test": test alone
 
     config.mitigation.groups = ("race",)
     config.train.steps = 400

@@ -6,7 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from kneefair_jax import check as checks
-from kneefair_jax import evaluate, hosts, run, run_folder, study
+from kneefair_jax import evaluate, hosts, machine, run, run_folder, study
 from kneefair_jax.data import load, prepared, store
 from kneefair_jax.errors import InputError
 
@@ -26,7 +26,7 @@ def evaluate_only(config: ConfigDict, workdir: Path) -> None:
 
 
 def check(config: ConfigDict, workdir: Path) -> None:
-    """Reads the whole cohort and says what is in it, before anyone trains; of folds, the first or the one named.
+    """Reads the whole cohort, times this machine, and says what is in both; of folds, the first or the one named.
 
     Raises:
         InputError: training would be refused, for what it says; what could be read has been shown before.
@@ -36,11 +36,15 @@ def check(config: ConfigDict, workdir: Path) -> None:
         run.say(f"splits are those of fold 0 of {config.data.folds}")
     store.check_options(run.options_of(config))
     # All that is broken is to be shown, not the first five alone.
-    _, main, outside = run.ready(
+    made, main, outside = run.ready(
         config, workdir, run.store_of(config, workdir), training=True, on_broken="skip"
     )
     checks.run(main, outside, workdir / "check", run.say)
     run.tell_left_out(workdir / "check", main, outside)
+    found = machine.measure(config, made, main.cases, workdir)
+    run_folder.write_json(workdir / "check" / "machine.json", found._asdict())
+    for line in machine.lines(found):
+        run.say(line)
     broken = [*main.cases.left_out, *(outside.cases.left_out if outside else ())]
     if broken and config.data.on_broken == "stop":
         raise InputError(store.refusal(broken, len(main.cases) + len(outside.cases if outside else ())))

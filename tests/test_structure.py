@@ -46,9 +46,10 @@ ALLOWED = {
         *("explanation", "fit", "root_cause"),
     },
     "check": {"cohort", "groups", "data", "report", "run_folder"},
+    "machine": {"data", "run_folder", "training"},
     "run": {"cohort", "groups", "data", "models", "training", "run_folder", "evaluate", "report"},
     "study": {"run", "run_folder", "evaluate", "fairness", "report", "training"},
-    "modes": {"check", "data", "run", "run_folder", "evaluate", "study"},
+    "modes": {"check", "data", "machine", "run", "run_folder", "evaluate", "study"},
 }
 # Outside the package, the parts that other people's code imports need these alone.
 ALONE = {

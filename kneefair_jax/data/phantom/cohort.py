@@ -20,12 +20,12 @@ VERSION = 3  # to be raised with every change of what a seed draws
 CHUNK = 16  # cases rendered at a time; one shape, so one compilation
 SIDES = ("right", "left")
 SPLITS = ("train", "validation", "test")
-MASKS = ("annotated", "exact")
+MASKS = ("annotated", "exact", "exact_test")
 GRADES = ("0", "1", "2", "3", "4")
 
 
 def _patients(settings: Mapping[str, Any]) -> pd.DataFrame:
-    """Attributes of each patient, and the split where `representation` makes it differ; in a random order."""
+    """Attributes of each patient, and the split where something depends on it; in a random order."""
     attributes, bias = list(settings["attributes"]), settings["bias"]
     shares = cells(settings["attributes"])
     if settings["fractions"]:
@@ -92,6 +92,11 @@ def _settings(
             raise InputError(
                 "phantom: the switch 'representation' plants its share in the training split; set data.folds=0"
             )
+        if fractions is None and config["masks"] == "exact_test":
+            raise InputError(
+                "phantom: masks = 'exact_test' needs one test split; set data.folds=0, or give another"
+            )
+        dealt = represented or config["masks"] == "exact_test"
         return {
             "source": "phantom",
             "version": VERSION,
@@ -103,7 +108,7 @@ def _settings(
             "fov_mm": [float(end) for end in config["fov_mm"]],
             "randomisation": [float(end) for end in config["randomisation"]],
             "masks": str(config["masks"]),
-            "fractions": [float(share) for share in fractions or ()] if represented else None,
+            "fractions": [float(share) for share in fractions or ()] if dealt else None,
             "size": [int(length) for length in size],
             "seed": int(seed),
         }
@@ -214,16 +219,17 @@ def source(
             `bias.SWITCHES` -> strength in [0, 1], where a case in several groups gets the largest; `fov_mm`, the
             least and the largest height of a picture (log-uniform between); `randomisation`, the least and the most
             (uniform between), 0 for clinical pictures, 1 for the wide ranges of `ranges`; `masks`, `annotated` (with
-            the switch `annotation`'s error) or `exact`.
+            the switch `annotation`'s error), `exact`, or `exact_test`: exact in the test split alone, so that what
+            such an error does to a network is measured against the truth.
         size: (H, W) in pixels.
         seed: decides everything that is random.
-        fractions: shares of train, validation and test, for the switch `representation`; None where somebody else
-            splits later.
+        fractions: shares of train, validation and test, for the switch `representation` and for `exact_test`; None
+            where somebody else splits later.
 
     Returns:
         Cases of the scheme `knee`, or `knees` on bilateral films, with the columns `case_id`, `patient_id`, `side` (of
         single knees), the attributes, `kl` (of the worse knee on a bilateral film), `fov_mm`, `randomisation`,
-        `bias_<switch>` for every switch, and `split` where `representation` is planted.
+        `bias_<switch>` for every switch, and `split` where `representation` or `exact_test` needs it.
 
     Raises:
         InputError: a setting is missing or cannot be met.
@@ -237,6 +243,9 @@ def source(
     ends = (jnp.array(settings["fov_mm"]), jnp.array(settings["randomisation"]))
     knees = np.zeros(len(cases), np.int32) if bilateral else (cases["side"] == "left").to_numpy(np.int32)
     plan = jax.device_get(_planned(jnp.uint32(seed), patients, knees, bias, *ends))
+    as_drawn = np.full(len(cases), settings["masks"] == "annotated")
+    if settings["masks"] == "exact_test":
+        as_drawn = (cases["split"] != "test").to_numpy()
     grades = plan.grade
     if bilateral:
         other = _planned(jnp.uint32(seed), patients, np.ones_like(knees), bias, *ends)
@@ -253,8 +262,8 @@ def source(
             drawn = jax.device_get(
                 _draw_chunk(jnp.uint32(seed), these, size=tuple(size), bilateral=bilateral)
             )
-            labels = drawn.label if settings["masks"] == "annotated" else drawn.exact
-            for k in range(len(few)):
-                yield Example(drawn.image[k, :, :, None], labels[k], drawn.spacing[k])
+            for k, row in enumerate(few):
+                label = drawn.label[k] if as_drawn[row] else drawn.exact[k]
+                yield Example(drawn.image[k, :, :, None], label, drawn.spacing[k])
 
     return Source(cases, anatomy.SCHEMES["knees" if bilateral else "knee"], settings, read)

@@ -142,6 +142,20 @@ def test_exact_masks_are_without_the_annotation_error():
         assert ((a.label > 0).sum() > (b.label > 0).sum()) == of_b
 
 
+def test_the_test_split_alone_may_be_exact():
+    bias = {"race=A": {"annotation": 1.0}, "race=B": {"annotation": 1.0}}  # whoever is dealt which level
+    mixed = source(config(bias=bias, masks="exact_test"), size=SIZE, seed=0, fractions=(0.5, 0.25, 0.25))
+    annotated = source(config(bias=bias), size=SIZE, seed=0)
+    exact = source(config(bias=bias, masks="exact"), size=SIZE, seed=0)
+    splits = list(mixed.cases["split"])
+    assert set(splits) == {"train", "validation", "test"}
+    for split, got, a, b in zip(splits, *map(examples, (mixed, annotated, exact)), strict=True):
+        np.testing.assert_array_equal(got.label, b.label if split == "test" else a.label)
+        assert (a.label != b.label).any()
+    with pytest.raises(InputError, match="exact_test"):
+        source(config(masks="exact_test"), size=SIZE, seed=0)
+
+
 def test_bilateral_films():
     cohort = source(config(patients=3, bilateral=True, fov_mm=(330.0, 350.0)), size=(48, 48), seed=0)
     assert len(cohort.cases) == 3 and "side" not in cohort.cases

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# A study's runs dealt out over an array of jobs, one GPU each:
+#   sbatch --array=0-15 recipes/slurm_study.sh --config=configs/study.py --workdir=runs/study
+# Shard i of n makes every n-th run; whichever shard ends last writes the comparison. A shard that was stopped is started
+# again with the same number (sbatch --array=3 ...; SHARDS=16) and goes on.
+#SBATCH --job-name=kneefair-study
+#SBATCH --ntasks=1
+#SBATCH --gpus-per-task=1
+#SBATCH --cpus-per-task=8
+#SBATCH --time=12:00:00
+#SBATCH --requeue
+#SBATCH --signal=TERM@180
+set -uo pipefail
+
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$HOME/.cache/kneefair_jax}
+shards=${SHARDS:-$SLURM_ARRAY_TASK_COUNT}
+
+srun .venv/bin/python launch.py --mode=study --shard="$SLURM_ARRAY_TASK_ID/$shards" "$@"
+status=$?
+if [ $status -eq 75 ]; then
+    scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
+fi
+exit $status
