@@ -3,8 +3,9 @@
 Python raises `KeyboardInterrupt` wherever it happens to be. Inside a callback of the garbage collector, of which XLA
 has one, the exception is printed and dropped, and the run goes on. So the signal is noted as well, and long work asks.
 
-SIGTERM (SLURM, Kubernetes and spot machines send it some seconds before SIGKILL) and SIGUSR1 (`sbatch --signal=USR1@120`)
-stop a run where it can go on later: training saves after the step at hand, everything else stops at once.
+SIGTERM (SLURM, Kubernetes and spot machines send it some seconds before SIGKILL) and SIGUSR1 (of `sbatch
+--signal=USR1@120`) stop a run where it can go on later: training saves after the step at hand, everything else stops at
+once.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ _preempted = False
 _deferred = False
 
 
-class Preempted(BaseException):  # noqa: N818  # like KeyboardInterrupt it is no error, and nobody catches it by chance
+class Preempted(BaseException):  # like KeyboardInterrupt it is no error, and nobody catches it by chance
     """The machine is wanted back; the same command goes on."""
 
 

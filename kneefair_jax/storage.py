@@ -1,4 +1,4 @@
-"""What a full or failing disk does, said in a sentence: libraries wrap the error of the system in errors of their own."""
+"""What a full or failing disk does, said in a sentence; libraries wrap the system's error in errors of their own."""
 
 import errno
 import os
@@ -15,6 +15,8 @@ _REMEDY = {
     errno.ESTALE: "look at the network file system",
 }
 
+_IN_TEXTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def sentence(error: BaseException) -> str | None:
     """What happened and what to do; None where the storage did not cause the error."""
@@ -22,7 +24,7 @@ def sentence(error: BaseException) -> str | None:
         for number, remedy in _REMEDY.items():
             known = isinstance(cause, OSError) and cause.errno == number
             # TensorStore, Arrow and Riegeli put the system's words into texts.
-            if known or (number in (errno.ENOSPC, errno.EDQUOT) and os.strerror(number) in str(cause)):
+            if known or (number in _IN_TEXTS and os.strerror(number) in str(cause)):
                 where = f"{cause.filename}: " if isinstance(cause, OSError) and cause.filename else ""
                 return f"{where}{os.strerror(number).lower()}; {remedy}"
     return None

@@ -63,7 +63,11 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def save(
-        self, state: TrainState, validation: dict[str, Any] | None, seconds: float, pending: Pending = ()
+        self,
+        state: TrainState,
+        validation: dict[str, Any] | None,
+        seconds: float,
+        pending: Sequence[dict[str, Any]] = (),
     ) -> None:
         """Saves a state.
 

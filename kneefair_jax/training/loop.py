@@ -43,7 +43,8 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
         checkpoint.set_damaged_aside(workdir / "checkpoints")
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / "checkpoints")))
         # Restore.
-        state, seconds_before, pending = experiment.state, 0.0, []
+        pending: checkpoint.Pending = []
+        state, seconds_before = experiment.state, 0.0
         if (latest := checkpoints.latest()) is not None:
             state, seconds_before, pending = checkpoints.restore(latest, state)
             print(f"continuing from step {latest}", flush=True)

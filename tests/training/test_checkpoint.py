@@ -41,9 +41,11 @@ def test_a_state_comes_back_bit_for_bit(tmp_path):
 
 def test_only_what_a_rule_may_still_choose_is_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    for step, values in enumerate([(0.5, 0.5, 0.5), (0.9, 0.9, 0.6), (0.4, 0.4, 0.4), (0.3, 0.3, 0.3)]):
+    for step, values in enumerate(
+        [(0.5, 0.5, 0.5), (0.9, 0.9, 0.6), (0.4, 0.4, 0.4), (0.3, 0.3, 0.3), (0.2, 0.2, 0.2)]
+    ):
         checkpoints.save(state(step), scores(*values), 0.0)
-    assert [record["step"] for record in checkpoints.records()] == [1, 3]
+    assert [record["step"] for record in checkpoints.records()] == [1, 3, 4]
     assert checkpoints.records()[0] == {"step": 1, **scores(0.9, 0.9, 0.6)}
     checkpoints.close()
 
