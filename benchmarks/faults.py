@@ -28,7 +28,7 @@ import orbax.checkpoint as ocp
 from benchmarks.machine import hardware
 
 ROOT = Path(__file__).parents[1]
-STEPS = 240
+STEPS = 60
 FLAGS = (
     "--config=configs/quickstart.py",
     "--config.data.phantom.patients=40",
@@ -40,7 +40,7 @@ FLAGS = (
     "--config.train.log_every=3",
     "--config.report.bootstrap_draws=20",
 )
-PATIENCE = 180.0  # seconds until a process counts as hanging
+PATIENCE = 300.0  # seconds until a process counts as hanging
 
 Row = dict[str, Any]
 
@@ -203,7 +203,7 @@ def stopped(place: Place, kind: signal.Signals) -> Iterator[Row]:
     name = kind.name.lower()
     workdir = place.root / name
     process = place.start(name)
-    until(lambda: reached(workdir) >= 30, process)
+    until(lambda: reached(workdir) >= 20, process)
     time.sleep(place.draw.uniform(0, 0.3))
     sent = time.monotonic()
     process.send_signal(kind)
@@ -249,7 +249,7 @@ def one_of_two(place: Place) -> Iterator[Row]:
         name = fault.replace(" ", "_")
         workdir = place.root / name
         both = place.both(name)
-        until(lambda: reached(workdir) >= 30, both[0])  # noqa: B023
+        until(lambda: reached(workdir) >= 20, both[0])  # noqa: B023
         sent = time.monotonic()
         both[which].send_signal(kind)
         status, err = over(both[1 - which])

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -61,6 +61,14 @@ class Checkpoints:
             temporary_path_class=Sealed,
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # After an error another host may be gone, for whom closing would wait.
+        if jax.process_count() == 1 or kind is None or not issubclass(kind, Exception):
+            self.close()
 
     def save(
         self,

@@ -41,7 +41,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
     with contextlib.ExitStack() as stack:
         stack.enter_context(interrupt.deferred())
         checkpoint.set_damaged_aside(workdir / "checkpoints")
-        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / "checkpoints")))
+        checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints"))
         # Restore.
         pending: checkpoint.Pending = []
         state, seconds_before = experiment.state, 0.0

@@ -123,9 +123,9 @@ def test_a_damaged_checkpoint_is_told_and_made_again(how, prepared, straight, tm
 
 def test_scores_that_were_not_written_are_not_selected_by(straight, tmp_path):
     workdir = shutil.copytree(straight, tmp_path / "run")
-    path = workdir / "checkpoints" / "3" / "metrics" / "metrics"
+    path = workdir / "checkpoints" / "6" / "metrics" / "metrics"
     path.write_text(path.read_text().replace("0.", "1.", 1))
-    with pytest.raises(InputError, match="metrics is not what was written: the checkpoint of step 3"):
+    with pytest.raises(InputError, match="metrics is not what was written: the checkpoint of step 6"):
         Checkpoints(workdir / "checkpoints")
 
 
@@ -181,8 +181,13 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
         [cases[row] for row in range(len(cases))]
 
 
+def fill_disk(*_):
+    with open("/dev/full", "w") as file:
+        file.write("x" * 10**6)
+
+
 FAULTS = {
-    "full": (lambda *_: open("/dev/full", "w").write("x" * 10**6), 1, "no space left on device; make space"),
+    "full": (fill_disk, 1, "no space left on device; make space"),
     "notice": (
         lambda *_: os.kill(os.getpid(), signal.SIGTERM),
         75,
