@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -129,6 +130,7 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None
 
 def equal(a: Path, b: Path) -> dict[str, bool]:
     """Whether two finished runs are the same, bit for bit."""
+    warnings.filterwarnings("ignore", "Sharding info not provided")
     states = [ocp.PyTreeCheckpointer().restore(run / "checkpoints" / str(STEPS) / "state") for run in (a, b)]
     leaves = [jax.tree.leaves(state) for state in states]
     return {
@@ -182,6 +184,7 @@ def killed(place: Place, times: int) -> Iterator[Row]:
             writing += any((workdir / "checkpoints").glob("*tmp*"))
             lost.append(max(0, reached(workdir) - max(checkpoints(workdir), default=0)))
             at += 1
+            print(f"killed {at} times; {lost[-1]} steps after a checkpoint", flush=True)
         ends.append(finish(place, name, "straight"))
         number += 1
     same = {
@@ -215,13 +218,12 @@ def stopped(place: Place, kind: signal.Signals) -> Iterator[Row]:
 
 
 def damaged(place: Place, kind: str) -> Iterator[Row]:
-    """The newest checkpoint's largest file, cut in half or with one bit flipped."""
+    """The largest file of the newest checkpoint's arrays, cut in half or with one bit flipped."""
     name = kind.replace(" ", "_")
     workdir = shutil.copytree(place.root / "straight", place.root / name)
     newest = checkpoints(workdir)[-1]
-    path = max(
-        (workdir / "checkpoints" / str(newest)).rglob("*"), key=lambda p: p.stat().st_size * p.is_file()
-    )
+    arrays = (workdir / "checkpoints" / str(newest) / "state").glob("ocdbt*/d/*")
+    path = max(arrays, key=lambda p: p.stat().st_size)
     data = bytearray(path.read_bytes())
     if kind == "truncated checkpoint":
         data = data[: len(data) // 2]
@@ -353,10 +355,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--only", nargs="*", default=list(FAULTS), choices=list(FAULTS))
+    parser.add_argument("--root", type=Path, help="a folder for the runs, kept; by default one that is not")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        root = Path(directory)
+    with contextlib.ExitStack() as stack:
+        root = options.root or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        root.mkdir(parents=True, exist_ok=True)
         cache = {
             "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
