@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,10 +127,17 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None
         time.sleep(0.002)
 
 
+def arrays(state: Path) -> Any:
+    """What a checkpoint holds, wherever it was written."""
+    checkpointer = ocp.PyTreeCheckpointer()
+    tree = checkpointer.metadata(state).item_metadata.tree
+    how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+    return checkpointer.restore(state, args=ocp.args.PyTreeRestore(restore_args=how))
+
+
 def equal(a: Path, b: Path) -> dict[str, bool]:
     """Whether two finished runs are the same, bit for bit."""
-    warnings.filterwarnings("ignore", "Sharding info not provided")
-    states = [ocp.PyTreeCheckpointer().restore(run / "checkpoints" / str(STEPS) / "state") for run in (a, b)]
+    states = [arrays(run / "checkpoints" / str(STEPS) / "state") for run in (a, b)]
     leaves = [jax.tree.leaves(state) for state in states]
     return {
         "state": len(leaves[0]) == len(leaves[1])
@@ -222,8 +228,8 @@ def damaged(place: Place, kind: str) -> Iterator[Row]:
     name = kind.replace(" ", "_")
     workdir = shutil.copytree(place.root / "straight", place.root / name)
     newest = checkpoints(workdir)[-1]
-    arrays = (workdir / "checkpoints" / str(newest) / "state").glob("ocdbt*/d/*")
-    path = max(arrays, key=lambda p: p.stat().st_size)
+    files = (workdir / "checkpoints" / str(newest) / "state").glob("ocdbt*/d/*")
+    path = max(files, key=lambda p: p.stat().st_size)
     data = bytearray(path.read_bytes())
     if kind == "truncated checkpoint":
         data = data[: len(data) // 2]
