@@ -378,6 +378,8 @@ def main() -> None:
         assert status == 0, err
         print(f"straight: {time.monotonic() - started:.0f} s", flush=True)
         rows = [made for name in options.only for made in FAULTS[name](place, options.kills)]
+        for made in rows:
+            made["happened"] = made["happened"].replace(str(root), "runs")
     if options.out:
         kept: list[Row] = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
         names = {made["fault"] for made in rows}
