@@ -8,9 +8,9 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from kneefair_jax import hosts, interrupt, modes, run_folder
+from kneefair_jax import hosts, interrupt, modes, run_folder, storage
 from kneefair_jax.errors import InputError
-from kneefair_jax.training.loop import NonFiniteLossError
+from kneefair_jax.training.divergence import NonFiniteLossError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Path to a config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string(
@@ -34,7 +34,10 @@ flags.mark_flag_as_required("config")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Dispatches; what a person has to read is a sentence on stderr: exit status 2 for bad input, 1 for divergence."""
+    """Dispatches; what a person has to read is a sentence on stderr: exit status 2 for bad input, 1 for what broke.
+
+    75 where the machine was wanted back and the same command goes on: schedulers requeue by it.
+    """
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.ERROR)
@@ -57,11 +60,22 @@ def main(argv: Sequence[str]) -> None:
     except NonFiniteLossError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except interrupt.Preempted:
+        print(f"\nthe machine is wanted back; {_goes_on(workdir)}", file=sys.stderr)
+        sys.exit(interrupt.PREEMPTED)
     except KeyboardInterrupt:
-        resumes = _MODE.value in ("train", "study") and run_folder.goes_on(workdir)
-        where = "goes on from the last checkpoint" if resumes else "starts again"
-        print(f"\nstopped; the same command {where}", file=sys.stderr)
+        print(f"\nstopped; {_goes_on(workdir)}", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if (told := storage.sentence(error) or hosts.lost(error)) is None:
+            raise
+        print(f"error: {told}; {_goes_on(workdir)}", file=sys.stderr, flush=True)
+        hosts.leave(1)
+
+
+def _goes_on(workdir: Path) -> str:
+    resumes = _MODE.value in ("train", "study") and run_folder.goes_on(workdir)
+    return "the same command " + ("goes on from the last checkpoint" if resumes else "starts again")
 
 
 def _check_distributed() -> None:

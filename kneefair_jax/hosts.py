@@ -6,6 +6,7 @@ system: the first one writes what a person reads, and checkpoints are written by
 
 import os
 import sys
+from typing import NoReturn
 
 import jax
 from jax.experimental import multihost_utils
@@ -54,3 +55,18 @@ def wait(for_what: str) -> None:
     """Returns when every host has come to the place of this name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(for_what)
+
+
+def lost(error: BaseException) -> str | None:
+    """What to say of an error that another process's end has caused; None if it was something else."""
+    if not jax.distributed.is_initialized() or not isinstance(error, jax.errors.JaxRuntimeError):
+        return None
+    return f"another process of this run is gone ({str(error).splitlines()[0][:200]})"
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process: at once where others might be waited for that are gone."""
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)

@@ -1,5 +1,6 @@
 """One run: its data made ready, everything a user can get wrong checked, then trained and evaluated."""
 
+import contextlib
 from pathlib import Path
 
 import jax
@@ -106,6 +107,18 @@ def one(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> N
     """
     on_broken = config.data.on_broken
     made, main, outside = ready(config, workdir, directory, training=training, on_broken=on_broken)
+    with run_folder.alone(workdir) if hosts.is_first() else contextlib.nullcontext():
+        _train_and_evaluate(config, workdir, made, main, outside, training)
+
+
+def _train_and_evaluate(
+    config: ConfigDict,
+    workdir: Path,
+    made: experiment.Experiment,
+    main: Prepared,
+    outside: Prepared | None,
+    training: bool,
+) -> None:
     cohort, cases = main.cohort, main.cases
     if training:
         parameters = models.count(made.state.params)

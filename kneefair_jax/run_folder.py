@@ -1,6 +1,8 @@
 """The folder of one run: which config it belongs to, and in which environment it was made."""
 
+import contextlib
 import datetime
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -8,7 +10,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,26 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
 def goes_on(workdir: Path) -> bool:
     """Whether a run in the folder, or below it, has a checkpoint to go on from."""
     return any(path.name.isdigit() for path in workdir.glob("**/checkpoints/*"))
+
+
+@contextlib.contextmanager
+def alone(workdir: Path) -> Iterator[None]:
+    """Keeps other processes out of a run's folder; ends with the process, however that ends.
+
+    Raises:
+        InputError: another process is at work in it.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process is at work in {workdir}; wait for it, stop it, or give another --workdir"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        yield
 
 
 def check_data(workdir: Path, **data: str) -> None:

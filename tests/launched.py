@@ -27,7 +27,8 @@ def here(command: list[str]) -> subprocess.CompletedProcess[str]:
     meant to see, an exception that gets through, gets through here too.
     """
     arguments = command[1:]
-    handler, verbosity = signal.getsignal(signal.SIGINT), logging.get_verbosity()
+    verbosity = logging.get_verbosity()
+    handlers = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     stdout, stderr = io.StringIO(), io.StringIO()
     try:
         with (
@@ -46,7 +47,8 @@ def here(command: list[str]) -> subprocess.CompletedProcess[str]:
             launch["main"](launch["parse_flags"](arguments))
             raise SystemExit(0)
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for kind, handler in handlers.items():
+            signal.signal(kind, handler)
         logging.set_verbosity(verbosity)
     code = stop.value.code
     return subprocess.CompletedProcess(command, code, stdout.getvalue(), stderr.getvalue())

@@ -33,6 +33,7 @@ ALLOWED = {
         *("models", "pretrained", "losses", "mitigation", "metrics", "fairness"),
     },
     "run_folder": set(),
+    "storage": set(),
     "weights": {"models"},
     "predict": {"anatomy", "data", "models", "report", "weights"},
     "export": {"models", "training", "weights"},

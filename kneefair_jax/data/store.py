@@ -61,8 +61,17 @@ class Cases:
         left_out: `(case_id, why)` of the source's cases that could not be read and are not among the rows.
     """
 
-    def __init__(self, records: Any, digest: str, left_out: tuple[tuple[str, str], ...] = ()):
+    def __init__(
+        self,
+        records: Any,
+        digest: str,
+        left_out: tuple[tuple[str, str], ...] = (),
+        ids: Sequence[str] = (),
+        folder: Path | None = None,
+    ):
         self._records = records
+        self._ids = ids
+        self._folder = folder
         self.digest = digest
         self.left_out = left_out
 
@@ -70,7 +79,15 @@ class Cases:
         return len(self._records)
 
     def __getitem__(self, row: int) -> dict[str, np.ndarray]:
-        return self._records[int(row)]
+        try:
+            return self._records[int(row)]
+        except Exception as error:
+            if not self._folder:
+                raise
+            raise InputError(
+                f"{self._folder}: the record of case {self._ids[int(row)]!r} cannot be read "
+                f"({str(error).splitlines()[0][:200]}); delete this folder, and the cases are prepared again"
+            ) from error
 
 
 def is_prepared(source: Source, grid: tuple[int, int, int], directory: Path) -> bool:
@@ -288,7 +305,16 @@ def _open(source: Source, folder: Path, on_broken: str) -> Cases:
     content = json.loads((final / DIGEST_FILE).read_text())
     shutil.rmtree(_partial(folder), ignore_errors=True)  # of a preparation that was killed at its last step
     _refuse(content, on_broken)
-    records = tfds.builder_from_directory(final).as_data_source(builder.SPLIT)
-    if not len(records) == content["cases"] == len(source.cases) - len(content["broken"]):
-        raise InputError(f"{final}: {len(records)} records for {len(source.cases)} cases; delete this folder")
-    return Cases(records, content["sha256"], tuple((case, why) for case, why in content["broken"]))
+    try:
+        records = tfds.builder_from_directory(final).as_data_source(builder.SPLIT)
+        stored = len(records)
+    except Exception as error:
+        raise InputError(
+            f"{final} cannot be read ({str(error).splitlines()[0][:200]}); delete this folder, and the cases are "
+            "prepared again"
+        ) from error
+    if not stored == content["cases"] == len(source.cases) - len(content["broken"]):
+        raise InputError(f"{final}: {stored} records for {len(source.cases)} cases; delete this folder")
+    broken = {case: why for case, why in content["broken"]}
+    ids = [case for case in source.cases["case_id"] if case not in broken]
+    return Cases(records, content["sha256"], tuple(broken.items()), ids, final)

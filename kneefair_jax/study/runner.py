@@ -20,7 +20,7 @@ from kneefair_jax.report import study_page, wording
 from kneefair_jax.study import trials as of_study
 from kneefair_jax.study.summary import DIVERGED, REPORT, summary
 from kneefair_jax.study.trials import Trial
-from kneefair_jax.training.loop import NonFiniteLossError
+from kneefair_jax.training.divergence import NonFiniteLossError
 
 
 def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:

@@ -1,56 +1,103 @@
 """Checkpoints by orbax: state and validation scores of each evaluation; the only file that knows orbax."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
+from orbax.checkpoint.path import atomicity
 
-from kneefair_jax.training import selection
+from kneefair_jax import hosts
+from kneefair_jax.errors import InputError
+from kneefair_jax.training import integrity, selection
 from kneefair_jax.training.state import TrainState
+
+Pending = list[dict[str, Any]]  # what steps said that no line of `metrics.jsonl` holds yet
+
+
+class Sealed(atomicity.AtomicRenameTemporaryPath):
+    """Orbax's hook for how a checkpoint gets its final name: with the sums of its files in it."""
+
+    async def finalize(self) -> None:
+        """Called by the first host when every host has written."""
+        await asyncio.to_thread(integrity.seal, Path(self.get()))
+        await super().finalize()
 
 
 class KeepSelected(checkpoint_managers.PreservationPolicy):
-    """Orbax's hook for what may be deleted: all but `selection.kept`."""
+    """Orbax's hook for what may be deleted: all but `selection.kept`, and the last two, scored or not."""
 
     def should_preserve(
         self, checkpoints: Sequence[Any], *, context: checkpoint_managers.PreservationContext
     ) -> list[bool]:
         """One answer for each checkpoint."""
         del context
-        scored = [checkpoint for checkpoint in checkpoints if checkpoint.metrics is not None]
-        if len(scored) < len(checkpoints):
-            return [True] * len(checkpoints)
-        keep = selection.kept([{"step": c.step, **c.metrics} for c in scored])
+        keep = {checkpoint.step for checkpoint in checkpoints[-selection.LAST :]}
+        if scored := [{"step": c.step, **c.metrics} for c in checkpoints if c.metrics is not None]:
+            keep |= selection.kept(scored)
         return [checkpoint.step in keep for checkpoint in checkpoints]
 
 
 class Checkpoints:
-    """The checkpoints of one run folder. Writing is asynchronous and atomic; a half-written one is not seen."""
+    """The checkpoints of one run folder. Writing is asynchronous and atomic; a half-written one is not seen.
+
+    Raises:
+        InputError: the scores of one are not those that were written.
+    """
 
     def __init__(self, directory: Path):
+        self._directory = directory.absolute()
+        for step in _steps(self._directory):
+            self._check(step, "metrics/")
         options = ocp.CheckpointManagerOptions(
             preservation_policy=KeepSelected(),
             best_fn=lambda scores: scores["overall"],  # orbax stores metrics only if it has one
             enable_async_checkpointing=True,
             cleanup_tmp_directories=True,
+            temporary_path_class=Sealed,
         )
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
 
-    def save(self, state: TrainState, validation: dict[str, Any], seconds: float) -> None:
-        """Saves a state with its validation scores (`overall`, `groups`) and the seconds of training so far."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # After an error another host may be gone, for whom closing would wait.
+        if jax.process_count() == 1 or kind is None or not issubclass(kind, Exception):
+            self.close()
+
+    def save(
+        self,
+        state: TrainState,
+        validation: dict[str, Any] | None,
+        seconds: float,
+        pending: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """Saves a state.
+
+        Args:
+            state: to save.
+            validation: its scores, `overall` and `groups`; None if it was not evaluated: no rule selects it then.
+            seconds: of training so far.
+            pending: see there, on the host.
+        """
         self._manager.save(
             int(state.step),
             metrics=validation,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave({"seconds": seconds})
+                state=ocp.args.StandardSave(state),
+                clock=ocp.args.JsonSave(
+                    {"seconds": seconds, "pending": [_plain(entry) for entry in pending]}
+                ),
             ),
         )
 
     def records(self) -> list[selection.Record]:
-        """Step and validation scores of every checkpoint there is, the earliest first."""
+        """Step and validation scores of every checkpoint that has scores, the earliest first."""
         self._manager.wait_until_finished()
         scores = {step: self._manager.metrics(step) for step in sorted(self._manager.all_steps())}
         # Deleting is not atomic: whoever is killed at it leaves a checkpoint, which was not wanted, without its scores.
@@ -60,20 +107,30 @@ class Checkpoints:
         """The newest whole checkpoint's step."""
         return self._manager.latest_step()
 
-    def restore(self, step: int, like: TrainState) -> tuple[TrainState, float]:
-        """The state at a step, laid out over devices as `like` is, and the seconds of training behind it."""
+    def restore(self, step: int, like: TrainState) -> tuple[TrainState, float, Pending]:
+        """The state at a step, laid out over devices as `like` is, the seconds of training behind it, what is pending.
+
+        Raises:
+            InputError: the checkpoint is damaged.
+        """
+        self._check(step)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), clock=ocp.args.JsonRestore()),
         )
-        return restored["state"], restored["clock"]["seconds"]
+        clock = restored["clock"]
+        return restored["state"], clock["seconds"], [_arrays(entry) for entry in clock.get("pending", ())]
 
     def variables(self, step: int, like: TrainState) -> dict[str, Any]:
         """The network's variables at a step.
 
         Whoever scores a run need not know what its optimiser and its objective carried along.
+
+        Raises:
+            InputError: the checkpoint is damaged.
         """
+        self._check(step)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like.variables)
         restored = self._manager.restore(
             step,
@@ -89,6 +146,7 @@ class Checkpoints:
 
     def seconds(self, step: int) -> float:
         """The seconds of training behind a step."""
+        self._check(step, "clock/")
         return self._manager.restore(step, args=ocp.args.Composite(clock=ocp.args.JsonRestore()))["clock"][
             "seconds"
         ]
@@ -97,3 +155,43 @@ class Checkpoints:
         """Waits for the last write."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+    def _check(self, step: int, part: str = "") -> None:
+        if what := integrity.damage(self._directory / str(step), part):
+            raise InputError(
+                f"{what}: the checkpoint of step {step} is damaged. Put a copy of it back, or move the folders of step "
+                f"{step} and later out of {self._directory}: --mode=train then makes these steps again, to the same "
+                "result"
+            )
+
+
+def set_damaged_aside(directory: Path) -> None:
+    """Before training goes on: says which of the newest checkpoints are damaged, and renames them."""
+    if hosts.is_first():
+        for step in reversed(_steps(directory)):
+            what = integrity.damage(directory / str(step))
+            if not what:
+                break
+            aside = integrity.set_aside(directory / str(step))
+            before = max(_steps(directory), default=None)
+            print(
+                f"{what}: the checkpoint of step {step} is damaged and now called {aside.name}; training "
+                + ("starts again" if before is None else f"goes on from the one before, step {before}"),
+                flush=True,
+            )
+    hosts.wait(f"damaged checkpoints are set aside in {directory}")
+
+
+def _steps(directory: Path) -> list[int]:
+    if not directory.is_dir():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
+
+
+def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays as JSON takes them; a float32 is written with enough digits to come back bit for bit."""
+    return {name: [str(np.asarray(x).dtype), np.asarray(x).tolist()] for name, x in entry.items()}
+
+
+def _arrays(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: np.array(values, dtype)[()] for name, (dtype, values) in entry.items()}

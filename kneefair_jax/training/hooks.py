@@ -5,7 +5,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import tensorboardX
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 
 class MetricWriter:
@@ -21,7 +23,10 @@ class MetricWriter:
         temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
         temporary.replace(path)
         self._lines = path.open("a")
-        self._events = tensorboardX.SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
+        (directory / "tensorboard").mkdir(exist_ok=True)
+        # Written here, not in tensorboardX's thread: where the disk is full, that dies and whoever waits for it hangs.
+        self._events = EventsWriter(str(directory / "tensorboard" / "events"))
+        self._events.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def write(self, record: dict[str, Any]) -> None:
         """Writes one record: `step`, and numbers or one level of dictionaries of numbers."""
@@ -30,14 +35,19 @@ class MetricWriter:
         for key, value in record.items():
             if isinstance(value, dict):
                 for name, number in value.items():
-                    self._events.add_scalar(f"{key}/{name}", number, record["step"])
+                    self._scalar(f"{key}/{name}", number, record["step"])
             elif key != "step":
-                self._events.add_scalar(key, value, record["step"])
+                self._scalar(key, value, record["step"])
+        self._events.flush()
 
     def close(self) -> None:
         """Flushes both."""
         self._lines.close()
         self._events.close()
+
+    def _scalar(self, name: str, value: float, step: int) -> None:
+        text = summary.scalar(name, value)
+        self._events.write_event(Event(wall_time=time.time(), step=step, summary=text))
 
 
 def read(path: Path) -> list[dict[str, Any]]:

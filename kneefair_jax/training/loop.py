@@ -15,17 +15,13 @@ from kneefair_jax.data import pipeline
 from kneefair_jax.data.load import Cohort
 from kneefair_jax.data.memory import Arrays
 from kneefair_jax.groups import Partition
-from kneefair_jax.training import scoring, selection
+from kneefair_jax.training import checkpoint, divergence, scoring, selection
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.experiment import Experiment
 from kneefair_jax.training.hooks import MetricWriter, Progress
 
 # Compiled once: leaf by leaf it takes longer than a step.
 _norm = jax.jit(optax.tree.norm)
-
-
-class NonFiniteLossError(RuntimeError):
-    """Training has diverged: the loss or a parameter is not a finite number."""
 
 
 def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arrays, workdir: Path) -> None:
@@ -36,16 +32,21 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
 
     Raises:
         NonFiniteLossError: the loss or a parameter is not finite; the last good checkpoint is kept.
+        Preempted: the machine is wanted back; the step at hand is saved.
     """
     steps, batch_size = experiment.steps, config.train.batch_size
     partition, mesh = experiment.partition, experiment.mesh
+    ids = cohort.cases["case_id"].to_numpy()
 
     with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / "checkpoints")))
+        stack.enter_context(interrupt.deferred())
+        checkpoint.set_damaged_aside(workdir / "checkpoints")
+        checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints"))
         # Restore.
+        pending: checkpoint.Pending = []
         state, seconds_before = experiment.state, 0.0
         if (latest := checkpoints.latest()) is not None:
-            state, seconds_before = checkpoints.restore(latest, state)
+            state, seconds_before, pending = checkpoints.restore(latest, state)
             print(f"continuing from step {latest}", flush=True)
         first = latest or 0
         writer = None
@@ -86,28 +87,28 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
             host=jax.process_index(),
             hosts=jax.process_count(),
         )
-        pending = []
         for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
             interrupt.check()
             state, metrics = experiment.train_step(state, experiment.place(batch))
             pending.append(metrics)
             evaluate = step % config.train.eval_every == 0 or step == steps
-            if evaluate or step % config.train.log_every == 0:
+            log = evaluate or step % config.train.log_every == 0
+            preempted = interrupt.preempted(step)
+            if log or preempted:
                 # The only place where the host waits for the device.
-                record = _summary(step, jax.device_get(pending), partition.names)
+                pending = jax.device_get(pending)
+                divergence.check(
+                    pending,
+                    float(_norm(state.params)),
+                    step,
+                    experiment,
+                    ids,
+                    batch_size,
+                    checkpoints.latest(),
+                )
+            if log:
+                record = _summary(step, pending, partition.names)
                 pending = []
-                # The loss is of the parameters before the update, so these are looked at too.
-                if not math.isfinite(record["loss"] + float(_norm(state.params))):
-                    good = checkpoints.latest()
-                    raise NonFiniteLossError(
-                        f"training diverged at step {step} (loss {record['loss']}); "
-                        + (
-                            f"the last good checkpoint is step {good}"
-                            if good
-                            else "there is no checkpoint yet"
-                        )
-                        + ". Lower optimizer.learning_rate or optimizer.clip_norm, with another --workdir."
-                    )
                 if writer:
                     writer.write(record)
                 print(progress.line(step, record["loss"]), flush=True)
@@ -118,6 +119,10 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
                     writer.write({"step": step, "validation": shown})
                 checkpoints.save(state, result, seconds_before + time.perf_counter() - started)
                 progress.skip()
+            elif preempted:
+                checkpoints.save(state, None, seconds_before + time.perf_counter() - started, pending)
+            if preempted:
+                raise interrupt.Preempted
 
 
 def _summary(step: int, metrics: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:

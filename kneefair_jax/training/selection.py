@@ -12,6 +12,8 @@ from typing import Any
 Record = dict[str, Any]
 Rule = Callable[[Sequence[Record]], Record]
 
+LAST = 2  # checkpoints that are kept whatever their scores: the newest may turn out to be damaged
+
 
 def overall(records: Sequence[Record]) -> Record:
     """The best mean over all validation patients."""
@@ -38,12 +40,12 @@ def utopia(records: Sequence[Record]) -> Record:
 RULES: dict[str, Rule] = {"overall": overall, "worst_group": worst_group, "utopia": utopia}
 
 
-def kept(records: Sequence[Record]) -> set[int]:
-    """The steps to keep on disk: the latest, each rule's choice, and all that no other dominates in every group.
+def kept(records: Sequence[Record], last: int = LAST) -> set[int]:
+    """The steps to keep on disk: the last few, each rule's choice, and all that no other dominates in every group.
 
     Those are enough for every rule to give, now and later, what it would give over all records.
     """
-    steps = {max(record["step"] for record in records)}
+    steps = set(sorted(record["step"] for record in records)[-last:])
     steps |= {rule(records)["step"] for rule in RULES.values()}
     steps |= {r["step"] for r in records if not any(_dominates(other, r) for other in records)}
     return steps

@@ -12,7 +12,7 @@ from kneefair_jax import run_folder
 from kneefair_jax.errors import InputError
 from kneefair_jax.study import run_study, runner
 from kneefair_jax.study.trials import Trial, trials
-from kneefair_jax.training.loop import NonFiniteLossError
+from kneefair_jax.training.divergence import NonFiniteLossError
 from tests.study import made_up
 
 

@@ -34,16 +34,18 @@ def test_a_state_comes_back_bit_for_bit(tmp_path):
     assert checkpoints.latest() is None
     checkpoints.save(state(7), scores(0.5), 12.5)
     checkpoints.close()
-    restored, seconds = Checkpoints(tmp_path / "c").restore(7, state(0))
+    restored, seconds, _ = Checkpoints(tmp_path / "c").restore(7, state(0))
     chex.assert_trees_all_equal(restored, state(7))
     assert isinstance(restored, TrainState) and seconds == 12.5
 
 
 def test_only_what_a_rule_may_still_choose_is_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    for step, values in enumerate([(0.5, 0.5, 0.5), (0.9, 0.9, 0.6), (0.4, 0.4, 0.4), (0.3, 0.3, 0.3)]):
+    for step, values in enumerate(
+        [(0.5, 0.5, 0.5), (0.9, 0.9, 0.6), (0.4, 0.4, 0.4), (0.3, 0.3, 0.3), (0.2, 0.2, 0.2)]
+    ):
         checkpoints.save(state(step), scores(*values), 0.0)
-    assert [record["step"] for record in checkpoints.records()] == [1, 3]
+    assert [record["step"] for record in checkpoints.records()] == [1, 3, 4]
     assert checkpoints.records()[0] == {"step": 1, **scores(0.9, 0.9, 0.6)}
     checkpoints.close()
 
@@ -55,7 +57,7 @@ def test_restored_on_another_number_of_devices(tmp_path):
     for devices in (8, 4, 1):
         mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), (sharding.AXIS,))
         like = jax.device_put(state(0), NamedSharding(mesh, PartitionSpec()))
-        restored, _ = Checkpoints(tmp_path).restore(1, like)
+        restored, *_ = Checkpoints(tmp_path).restore(1, like)
         chex.assert_trees_all_equal(restored, state(1))
         assert len(restored.params["w"].sharding.device_set) == devices
         # The network alone, whatever the optimiser and the objective were.

@@ -8,7 +8,7 @@ import pytest
 from kneefair_jax import groups
 from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import experiment, hooks, loop, selection
+from kneefair_jax.training import divergence, experiment, hooks, loop, selection
 from kneefair_jax.training.checkpoint import Checkpoints
 from tests.training import study
 
@@ -25,7 +25,7 @@ def run(config, prepared, workdir):
     workdir.mkdir(exist_ok=True)
     loop.train(config, made, cohort, cases, workdir)
     checkpoints = Checkpoints(workdir / "checkpoints")
-    state, _ = checkpoints.restore(config.train.steps, experiment.build(config, cohort).state)
+    state, *_ = checkpoints.restore(config.train.steps, experiment.build(config, cohort).state)
     return state, checkpoints.records()
 
 
@@ -94,7 +94,7 @@ def test_another_number_of_devices_trains_the_same(prepared, tmp_path, monkeypat
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_path):
     config = study.config(steps=6, eval_every=2)
     config.optimizer.update({"name": "sgd", "learning_rate": 1e30, "clip_norm": 0.0, "warmup_steps": 0})
-    with pytest.raises(loop.NonFiniteLossError, match=r"diverged at step \d .*checkpoint"):
+    with pytest.raises(divergence.NonFiniteLossError, match=r"diverged at step \d .*checkpoint"):
         run(config, prepared, tmp_path)
 
 
@@ -167,6 +167,6 @@ def test_groups_are_counted_in_the_training_split_alone(prepared):
 def test_a_step_too_far_is_noticed_before_it_is_saved(prepared, tmp_path):
     config = study.config(steps=1, eval_every=1)
     config.optimizer.update({"name": "sgd", "learning_rate": 1e38, "clip_norm": 0.0, "warmup_steps": 0})
-    with pytest.raises(loop.NonFiniteLossError, match="there is no checkpoint yet"):
+    with pytest.raises(divergence.NonFiniteLossError, match="there is no checkpoint yet"):
         run(config, prepared, tmp_path)
     assert Checkpoints(tmp_path / "checkpoints").latest() is None

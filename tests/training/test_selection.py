@@ -18,7 +18,7 @@ def test_by_hand():
     assert selection.worst_group(RECORDS)["step"] == 3
     # U = (.92, .81); the distances are .11, .0316, .07, ...
     assert selection.utopia(RECORDS)["step"] == 2
-    assert selection.kept(RECORDS) == {1, 2, 3, 4}  # 4 is the latest, the rest are not dominated
+    assert selection.kept(RECORDS, last=1) == {1, 2, 3, 4}  # 4 is the latest, the rest are not dominated
 
 
 def test_ties_go_to_the_earlier_step():
@@ -32,7 +32,7 @@ def test_a_group_without_a_score_at_some_step_is_not_compared():
         {"step": 2, "overall": 0.6, "groups": {"a": 0.6}},
     ]
     assert {rule(records)["step"] for rule in selection.RULES.values()} == {2}
-    assert selection.kept(records) == {2}
+    assert selection.kept(records, last=1) == {2} and selection.kept(records) == {1, 2}
 
 
 def test_without_groups_the_worst_is_the_overall():

@@ -1,0 +1,399 @@
+"""What befalls a run, and what is lost by it: `python benchmarks/faults.py --out benchmarks/results/faults.json`.
+
+A small run is killed, stopped, starved of disk space and given damaged files, then started again by the same command.
+Each row says what happened, how many steps had to be made again, and whether the run that went on ended as one that
+nothing befell: every array of the last state, `metrics.jsonl` and `cases.parquet`, bit for bit.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from benchmarks.machine import hardware
+
+ROOT = Path(__file__).parents[1]
+STEPS = 60
+FLAGS = (
+    "--config=configs/quickstart.py",
+    "--config.data.phantom.patients=40",
+    "--config.data.size=(32,40)",
+    "--config.model.widths=(2,4)",
+    f"--config.train.steps={STEPS}",
+    "--config.train.batch_size=8",
+    "--config.train.eval_every=4",
+    "--config.train.log_every=3",
+    "--config.report.bootstrap_draws=20",
+)
+PATIENCE = 300.0  # seconds until a process counts as hanging
+
+Row = dict[str, Any]
+
+
+class Place(NamedTuple):
+    """Where runs are made.
+
+    Attributes:
+        root: of their folders.
+        store: of prepared cases.
+        environment: of their processes.
+        draw: of random moments and places.
+    """
+
+    root: Path
+    store: Path
+    environment: dict[str, str]
+    draw: random.Random
+
+    def start(self, name: str | Path, *flags: str, devices: int = 1) -> subprocess.Popen[str]:
+        """The run's process."""
+        workdir = self.root / name
+        log = (self.root / f"{workdir.name}.log").open("a")
+        store = () if any("data.store" in flag for flag in flags) else (f"--config.data.store={self.store}",)
+        return subprocess.Popen(
+            [sys.executable, "launch.py", f"--workdir={workdir}", *FLAGS, *store, *flags],
+            cwd=ROOT,
+            env=self.environment | {"JAX_NUM_CPU_DEVICES": str(devices)},
+            stdout=log,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def go(self, name: str | Path, *flags: str, devices: int = 1) -> tuple[int, str]:
+        """Status and stderr of the run, when it is over."""
+        return over(self.start(name, *flags, devices=devices))
+
+    def both(self, name: str) -> list[subprocess.Popen[str]]:
+        """Two processes of one run over loopback."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        flags = (f"--coordinator={address}", "--processes=2")
+        return [self.start(name, *flags, f"--process={i}") for i in range(2)]
+
+
+def over(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Status and stderr of a process, when it is over; one that hangs is killed."""
+    try:
+        _, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return 999, "hung: " + process.communicate()[1]
+    return process.returncode, err
+
+
+def said(err: str) -> str:
+    """The last line that is not of a library's log."""
+    lines = [line for line in err.splitlines() if line.startswith(("error:", "the machine", "stopped"))]
+    return (lines or err.splitlines() or [""])[-1]
+
+
+def checkpoints(workdir: Path) -> list[int]:
+    """The steps that are on disk."""
+    folder = workdir / "checkpoints"
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []
+
+
+def reached(workdir: Path) -> int:
+    """The last step of which there is a line."""
+    path = workdir / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    steps = [0]
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):
+            steps.append(json.loads(line)["step"])
+    return max(steps)
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Waits for a condition, or for the process's end."""
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and not condition() and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def arrays(state: Path) -> Any:
+    """What a checkpoint holds, wherever it was written."""
+    checkpointer = ocp.PyTreeCheckpointer()
+    tree = checkpointer.metadata(state).item_metadata.tree
+    how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+    return checkpointer.restore(state, args=ocp.args.PyTreeRestore(restore_args=how))
+
+
+def equal(a: Path, b: Path) -> dict[str, bool]:
+    """Whether two finished runs are the same, bit for bit."""
+    states = [arrays(run / "checkpoints" / str(STEPS) / "state") for run in (a, b)]
+    leaves = [jax.tree.leaves(state) for state in states]
+    return {
+        "state": len(leaves[0]) == len(leaves[1])
+        and all(
+            np.asarray(x).tobytes() == np.asarray(y).tobytes()
+            for x, y in zip(leaves[0], leaves[1], strict=True)
+        ),
+        "metrics.jsonl": (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes(),
+        "cases.parquet": (a / "cases.parquet").read_bytes() == (b / "cases.parquet").read_bytes(),
+    }
+
+
+def row(fault: str, happened: str, lost: int | None, same: dict[str, bool] | None, **more: Any) -> Row:
+    """One of the table."""
+    made = {"fault": fault, "happened": happened, "steps_made_again": lost, "equal": same, **more}
+    print(json.dumps(made), flush=True)
+    return made
+
+
+def finish(place: Place, name: str, straight: str, *flags: str) -> dict[str, bool] | None:
+    """Runs to the end, and compares; None if it does not end well."""
+    status, err = place.go(name, *flags)
+    if status:
+        print(f"{name}: {status}: {err[-2000:]}", flush=True)
+        return None
+    return equal(place.root / name, place.root / straight)
+
+
+def killed(place: Place, times: int) -> Iterator[Row]:
+    """SIGKILL at random moments, half of them just as a checkpoint is being written."""
+    number, at, lost, writing, ends = 0, 0, [], 0, []
+    while at < times:
+        name = f"killed_{number}"
+        workdir = place.root / name
+        while at < times:
+            process = place.start(name)
+            before = reached(workdir)
+            if at % 5 == 0:
+                time.sleep(place.draw.uniform(0, 8))  # imports, compilation and preparation too
+            else:
+                until(lambda: reached(workdir) > before, process)  # noqa: B023
+                time.sleep(place.draw.uniform(0, 0.6))
+                if at % 2:
+                    until(lambda: any((workdir / "checkpoints").glob("*tmp*")), process)  # noqa: B023
+            if process.poll() is not None:
+                over(process)
+                break
+            process.kill()
+            over(process)
+            writing += any((workdir / "checkpoints").glob("*tmp*"))
+            lost.append(max(0, reached(workdir) - max(checkpoints(workdir), default=0)))
+            at += 1
+            print(f"killed {at} times; {lost[-1]} steps after a checkpoint", flush=True)
+        ends.append(finish(place, name, "straight"))
+        number += 1
+    same = {
+        key: all(bool(end) and end[key] for end in ends)
+        for key in ("state", "metrics.jsonl", "cases.parquet")
+    }
+    yield row(
+        f"SIGKILL, {times} times",
+        f"{number} runs, killed {times} times at random moments, {writing} of them while a checkpoint was being "
+        "written",
+        max(lost),
+        same,
+        lost=lost,
+    )
+
+
+def stopped(place: Place, kind: signal.Signals) -> Iterator[Row]:
+    """A scheduler's notice."""
+    name = kind.name.lower()
+    workdir = place.root / name
+    process = place.start(name)
+    until(lambda: reached(workdir) >= 20, process)
+    time.sleep(place.draw.uniform(0, 0.3))
+    sent = time.monotonic()
+    process.send_signal(kind)
+    status, err = over(process)
+    seconds = round(time.monotonic() - sent, 1)
+    kept, at = max(checkpoints(workdir)), reached(workdir)
+    happened = f"exit {status} after {seconds} s, checkpoint of step {kept}; {said(err)!r}"
+    yield row(kind.name, happened, max(0, at - kept), finish(place, name, "straight"), status=status)
+
+
+def damaged(place: Place, kind: str) -> Iterator[Row]:
+    """The largest file of the newest checkpoint's arrays, cut in half or with one bit flipped."""
+    name = kind.replace(" ", "_")
+    workdir = shutil.copytree(place.root / "straight", place.root / name)
+    newest = checkpoints(workdir)[-1]
+    files = (workdir / "checkpoints" / str(newest) / "state").glob("ocdbt*/d/*")
+    path = max(files, key=lambda p: p.stat().st_size)
+    data = bytearray(path.read_bytes())
+    if kind == "truncated checkpoint":
+        data = data[: len(data) // 2]
+    else:
+        data[place.draw.randrange(len(data))] ^= 1 << place.draw.randrange(8)
+    path.write_bytes(data)
+    status, err = place.go(name, "--mode=evaluate")
+    before = checkpoints(workdir)[-2]
+    happened = f"--mode=evaluate: exit {status}, {said(err)!r}"
+    same = finish(place, name, "straight")
+    log = (place.root / f"{name}.log").read_text()
+    line = next((line for line in log.splitlines() if "damaged" in line), "nothing said")
+    yield row(kind, f"{happened}; --mode=train: {line!r}", newest - before, same)
+
+
+def one_of_two(place: Place) -> Iterator[Row]:
+    """One process of two is killed; then one of two gets a notice."""
+    for process in place.both("two_straight"):
+        status, err = over(process)
+        assert status == 0, err
+    for fault, kind, which in (
+        ("one of two killed", signal.SIGKILL, 1),
+        ("SIGTERM to one of two", signal.SIGTERM, 1),
+    ):
+        name = fault.replace(" ", "_")
+        workdir = place.root / name
+        both = place.both(name)
+        until(lambda: reached(workdir) >= 20, both[0])  # noqa: B023
+        sent = time.monotonic()
+        both[which].send_signal(kind)
+        status, err = over(both[1 - which])
+        seconds = round(time.monotonic() - sent, 1)
+        other, _ = over(both[which])
+        lost = max(0, reached(workdir) - max(checkpoints(workdir), default=0))
+        ends = [over(process) for process in place.both(name)]
+        same = equal(workdir, place.root / "two_straight") if not any(s for s, _ in ends) else None
+        happened = (
+            f"the other ended after {seconds} s with exit {status}: {said(err)!r}; exit of the first {other}"
+        )
+        yield row(fault, happened, lost, same, seconds=seconds)
+
+
+def full(place: Place) -> Iterator[Row]:
+    """A disk that is full: a tmpfs of few bytes; then with more."""
+    disk = place.root / "disk"
+    disk.mkdir()
+    for fault, kib in (("ENOSPC at a checkpoint", 400), ("ENOSPC at the report", 0)):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(disk)], check=True)
+        try:
+            name = disk / fault.replace(" ", "_")
+            if kib:
+                subprocess.run(["mount", "-o", f"remount,size={kib}k", str(disk)], check=True)
+            else:
+                shutil.copytree(
+                    place.root / "straight", name, ignore=shutil.ignore_patterns("cases.parquet", "report")
+                )
+                used = sum(p.stat().st_blocks * 512 for p in disk.rglob("*")) // 1024
+                subprocess.run(["mount", "-o", f"remount,size={used + 40}k", str(disk)], check=True)
+            status, err = place.go(name)
+            kept = max(checkpoints(name), default=0)
+            lost = max(0, reached(name) - kept)
+            subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+            again, errors = place.go(name)
+            same = equal(name, place.root / "straight") if again == 0 else print(errors)
+            yield row(fault, f"exit {status}: {said(err)!r}; with space: exit {again}", lost, same)
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+
+
+def store(place: Place) -> Iterator[Row]:
+    """A damaged record in the store of prepared cases."""
+    copy = shutil.copytree(place.store, place.root / "bad_store")
+    path = max(copy.rglob("*array_record*"), key=lambda p: p.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+    status, err = place.go("bad_record", f"--config.data.store={copy}")
+    shutil.rmtree(copy)
+    same = finish(place, "bad_record", "straight", f"--config.data.store={copy}")
+    yield row("a flipped bit in the store", f"exit {status}: {said(err)!r}; store deleted", 0, same)
+
+
+def two_runs(place: Place) -> Iterator[Row]:
+    """The same command twice at once."""
+    workdir = place.root / "twice"
+    first = place.start("twice")
+    until(lambda: reached(workdir) >= 3, first)
+    first.send_signal(signal.SIGSTOP)  # or it would be over too soon
+    status, err = place.go("twice")
+    first.send_signal(signal.SIGCONT)
+    end, _ = over(first)
+    same = equal(workdir, place.root / "straight") if end == 0 else None
+    yield row("two runs in one workdir", f"the second: exit {status}: {said(err)!r}", 0, same)
+
+
+FAULTS: dict[str, Callable[[Place, int], Iterator[Row]]] = {
+    "sigkill": killed,
+    "sigterm": lambda place, _: stopped(place, signal.SIGTERM),
+    "sigusr1": lambda place, _: stopped(place, signal.SIGUSR1),
+    "truncated": lambda place, _: damaged(place, "truncated checkpoint"),
+    "flipped": lambda place, _: damaged(place, "bit-flipped checkpoint"),
+    "two_runs": lambda place, _: two_runs(place),
+    "store": lambda place, _: store(place),
+    "full": lambda place, _: full(place),
+    "hosts": lambda place, _: one_of_two(place),
+}
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown."""
+    lines = [
+        "| fault | what happened | steps made again | as the straight run, bit for bit |",
+        "|---|---|---|---|",
+    ]
+    for r in rows:
+        same = (
+            "did not end"
+            if r["equal"] is None
+            else "yes"
+            if all(r["equal"].values())
+            else f"no: {r['equal']}"
+        )
+        lines.append(f"| {r['fault']} | {r['happened']} | {r['steps_made_again']} | {same} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Writes the file and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--only", nargs="*", default=list(FAULTS), choices=list(FAULTS))
+    parser.add_argument("--root", type=Path, help="a folder for the runs, kept; by default one that is not")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        root = options.root or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        root.mkdir(parents=True, exist_ok=True)
+        cache = {
+            "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PLATFORMS": "cpu",
+        }
+        place = Place(root, root / "store", dict(os.environ) | cache, random.Random(0))
+        started = time.monotonic()
+        status, err = place.go("straight")
+        assert status == 0, err
+        print(f"straight: {time.monotonic() - started:.0f} s", flush=True)
+        rows = [made for name in options.only for made in FAULTS[name](place, options.kills)]
+        for made in rows:
+            made["happened"] = made["happened"].replace(str(root), "runs")
+    if options.out:
+        kept: list[Row] = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
+        names = {made["fault"] for made in rows}
+        rows = [made for made in kept if made["fault"] not in names] + rows
+        found = {
+            "hardware": hardware(),
+            "jax": jax.__version__,
+            "steps": STEPS,
+            "eval_every": 4,
+            "rows": rows,
+        }
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
