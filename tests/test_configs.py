@@ -38,8 +38,10 @@ def shrunk(name, root):
         image = jax.ShapeDtypeStruct((1, *config.data.size, 1), "float32")
         assert jax.eval_shape(model.init, jax.random.key(0), image)["params"]
         config.model.name = "unet"
-    # The size at which other tests draw phantoms: all of them compile one program.
-    config.data.size = (32, 40) if "phantom" in config.data else (16, 16)
+    # The sizes at which other tests draw phantoms, one knee or two: all of them compile one program.
+    config.data.size = (16, 16)
+    if "phantom" in config.data:
+        config.data.size = (48, 48) if config.data.phantom.bilateral else (32, 40)
     config.model.widths = (2, 4)
     config.train.update({"steps": 2, "eval_every": 1, "log_every": 1, "batch_size": 8})
     config.report.bootstrap_draws = 20

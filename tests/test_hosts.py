@@ -1,8 +1,8 @@
 """Two processes that share a run, as hosts of a cluster do, against one process with all the devices."""
 
 import os
-import socket
 import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -13,47 +13,24 @@ from tests.films import folder
 from tests.test_launch import ROOT, command
 
 
-def start(films, workdir, devices, *extra):
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
-    return subprocess.Popen(
-        command(films, workdir, *extra, steps=10),
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def run(arguments, devices):
+    environment = os.environ | {
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "DEVICES": str(devices),
+        "PYTHON": sys.executable,
+    }
+    result = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
-def done(process):
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    return out
-
-
-@pytest.fixture(scope="module")
-def films(tmp_path_factory):
-    return folder(tmp_path_factory.mktemp("films") / "f")
-
-
-@pytest.fixture(scope="module")
-def alone(films, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("runs") / "alone"
-    done(start(films, workdir, 4))
-    return pd.read_parquet(workdir / "cases.parquet")
-
-
-@pytest.mark.parametrize("parallel", ["jit", "pmap"])
-def test_two_processes_make_the_run_of_one(parallel, films, alone, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    flags = (f"--config.parallel={parallel}", f"--coordinator={address}", "--processes=2")
-    both = [start(films, tmp_path, 2, *flags, f"--process={i}") for i in range(2)]
-    first, second = map(done, both)
-    assert "report:" in first and "step 10/10" in first
-    assert "step" not in second  # one of them speaks
-    together = pd.read_parquet(tmp_path / "cases.parquet")
+def test_two_processes_make_the_run_of_one(tmp_path):
+    """By the recipe; `benchmarks/agreement.py` compares far more closely, and by pmap too."""
+    python, script, *flags = command(folder(tmp_path / "films"), tmp_path / "together", steps=10)
+    said = run([ROOT / "recipes/two_processes.sh", *flags], 2)
+    assert said.count("step 10/10") == said.count("report:") == 1  # one of them speaks
+    run([python, script, *flags, f"--workdir={tmp_path / 'alone'}"], 4)
+    together, alone = (pd.read_parquet(tmp_path / name / "cases.parquet") for name in ("together", "alone"))
     pd.testing.assert_frame_equal(together, alone, atol=1e-3)
 
 
