@@ -39,7 +39,7 @@ def check(config: ConfigDict, workdir: Path) -> None:
     _, main, outside = run.ready(
         config, workdir, run.store_of(config, workdir), training=True, on_broken="skip"
     )
-    checks.run(main, outside, workdir / "check", run.say)
+    checks.run(main, outside, workdir / "check", config.check.against, run.say)
     run.tell_left_out(workdir / "check", main, outside)
     broken = [*main.cases.left_out, *(outside.cases.left_out if outside else ())]
     if broken and config.data.on_broken == "stop":
