@@ -172,7 +172,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "suspicious.json")
     parser.add_argument("--cases", type=int, default=400)
-    parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument("--repetitions", type=int, default=10)
     options = parser.parse_args()
     about = {
         "hardware": hardware(),

@@ -11,7 +11,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.suspicious import agreement
 
 # A remedy explains a case if it closes this share of the way to the cohort's median agreement.
-_SHARE = 0.5
+_SHARE = 0.75
 _FARTHEST = 4  # shifts up to a quarter of the sides are tried
 COARSE = 64  # side of the thumbnails in which masks are compared with other films
 
