@@ -3,9 +3,9 @@
     python benchmarks/robustness.py
 
 Dice by structure and Kellgren-Lawrence grade on unseen phantoms as clinics see knees (140 mm in 128 x 128 pixels), and
-Dice against rotation, field of view, place, exposure, noise, resolution and metal. Those films are seen through a window
-of a larger one (280 mm), so that a turned or wider picture shows the leg, not an edge. Writes results/robustness.json and
-docs/robustness.png.
+Dice against rotation, field of view, place, exposure, noise, resolution and metal. Those films are seen through a
+window of a larger one (280 mm), so that a turned or wider picture shows the leg, not an edge. Writes
+results/robustness.json and docs/robustness.png.
 """
 
 import argparse
