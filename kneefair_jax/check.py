@@ -62,9 +62,10 @@ def run(
     }
     directory.mkdir(parents=True, exist_ok=True)
     for name, pairs in read.items():
+        sheet = directory / ("suspicious.png" if name == "cohort" else f"suspicious_{name}.png")
+        sheet.unlink(missing_ok=True)  # of an earlier check
         if pairs:
             say(f"comparing {len(parts[name].cases)} masks with the network's")
-            sheet = directory / ("suspicious.png" if name == "cohort" else f"suspicious_{name}.png")
             found[name]["suspicious"] = _suspicious(parts[name], pairs, sheet)
     run_folder.write_json(directory / "check.json", found)
     contact_sheet.write(directory / "contact_sheet.png", strips(main))
@@ -112,7 +113,6 @@ def _suspicious(part: Prepared, read: suspicious.Read, sheet: Path) -> dict[str,
     """Ranks the masks, and draws those that look wrong."""
     ranking = suspicious.rank(read, part.cohort.cases["case_id"].tolist(), part.cohort.structures)
     shown = ranking.suspects[:_SUSPECTS]
-    sheet.unlink(missing_ok=True)
     if shown:
         pairs = read([one.row for one in shown])
         contact_sheet.write(sheet, [_evidence(part, *both) for both in zip(shown, pairs, strict=True)])

@@ -13,6 +13,7 @@ from kneefair_jax.suspicious.ranking import Pair, Read
 
 AUTO = "auto"
 _SHIPPED = "phantom"
+_SHIPS = anatomy.SCHEMES["knee"]  # its structures
 _BATCH = 8
 
 
@@ -32,16 +33,16 @@ def pairs(prepared: Prepared, against: str, say: Callable[[str], None]) -> Read 
     """
     if not against:
         return None
+    structures = prepared.cohort.structures
+    if against == AUTO:
+        try:
+            _translation(_SHIPS, structures)
+        except InputError as error:
+            say(f"suspicious masks: not looked for; {error} (config.check.against names another checkpoint)")
+            return None
     predictor = predict.load(_SHIPPED if against == AUTO else against, batch_size=_BATCH)
     predictor.require_group(None)
-    structures = prepared.cohort.structures
-    try:
-        both, table = _translation(predictor.structures, structures)
-    except InputError as error:
-        if against != AUTO:
-            raise
-        say(f"suspicious masks: not looked for; {error} (config.check.against names another checkpoint)")
-        return None
+    both, table = _translation(predictor.structures, structures)
 
     def read(rows: Sequence[int]) -> Iterator[Pair]:
         for several in batched(rows, _BATCH):
