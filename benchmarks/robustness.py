@@ -24,7 +24,7 @@ from scipy import ndimage
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import hardware
-from kneefair_jax import predict, run_folder
+from kneefair_jax import anatomy, predict, run_folder
 from kneefair_jax.data.phantom import draw_case
 from kneefair_jax.predict import Predictor
 from kneefair_jax.report import overlays
@@ -195,8 +195,8 @@ def measure(cases: int) -> dict[str, Any]:
 
 def plot(found: dict[str, Any], path: Path) -> None:
     """A panel a sweep, a line a structure, its interval as a band."""
-    structures = list(found["by_grade"]["all"])
-    panels = {name: (curve["axis"], curve["steps"], curve["dice"]) for name, curve in found["curves"].items()}
+    structures, curves = anatomy.SCHEMES["knee"], found["curves"]
+    panels = {name: (sweep.axis, sweep.steps, curves[name]["dice"]) for name, sweep in SWEEPS.items()}
     grades = [grade for grade in found["by_grade"] if grade != "all"]
     panels["grade"] = (
         "Kellgren-Lawrence",
@@ -217,7 +217,8 @@ def plot(found: dict[str, Any], path: Path) -> None:
             panel.set_xticks(steps, [f"{step:g}" for step in steps])
             panel.minorticks_off()
         panel.set_title(name)
-        panel.set_xlabel(axis)
+        panel.set_xlabel(axis, fontsize=8)
+        panel.tick_params(labelsize=7)
         panel.grid(alpha=0.3)
         panel.set_ylim(0, 1.02)
     axes[0].set_ylabel("Dice")

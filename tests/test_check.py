@@ -132,16 +132,16 @@ def test_of_folds_the_first_is_checked(root, tmp_path):
 
 
 def test_masks_that_look_wrong_are_named_and_drawn(tmp_path, capsys):
-    """The network that ships on 24 knees, of whose masks one lies eight pixels too low."""
+    """The network that ships on 24 knees, of whose masks one lies three pixels too low."""
     settings = quickstart.get_config().data.phantom
     settings.update({"patients": 24, "knees_per_patient": 1})
-    source = phantom.source(settings, size=(128, 128), seed=9)
+    source = phantom.source(settings, size=(32, 40), seed=9)  # as other tests draw them
     root = tmp_path / "films"
     for name in ("images", "masks"):
         (root / name).mkdir(parents=True)
     for k, case in enumerate(source.read(range(24))):
         Image.fromarray(case.image[..., 0]).save(root / f"images/{k}.png")
-        mask = np.pad(case.label, ((8, 0), (0, 0)))[:128] if k == 5 else case.label
+        mask = np.pad(case.label, ((3, 0), (0, 0)))[:32] if k == 5 else case.label
         Image.fromarray(mask).save(root / f"masks/{k}.png")
     numbers = range(24)
     table = pd.DataFrame(
@@ -154,19 +154,25 @@ def test_masks_that_look_wrong_are_named_and_drawn(tmp_path, capsys):
         }
     )
     table.to_csv(root / "metadata.csv", index=False)
-    made = config(root, size=(128, 128), structures="knee", attributes=("sex",))
+    made = config(root, size=(32, 40), structures="knee", attributes=("sex",))
     modes.check(made, tmp_path / "run")
     said = capsys.readouterr().out
-    assert "masks that look wrong: " in said and "  c5: fits better when moved 8 pixels up (Dice 0." in said
+    assert "masks that look wrong: " in said and "  c5: fits better when moved 3 pixels up (Dice 0." in said
     part = found(tmp_path / "run")["cohort"]["suspicious"]
     assert part["suspects"][0]["case_id"] == "c5" and len(part["suspects"]) <= 3
-    assert len(part["scores"]) == 24 and part["usual_dice"] > 0.98
+    assert len(part["scores"]) == 24 and part["usual_dice"] > 0.9
     with Image.open(tmp_path / "run" / "check" / "suspicious.png") as sheet:
         assert sheet.width == 3 * 198 + 6
+
+
+def test_masks_are_compared_with_no_network_where_none_is_wanted(root, tmp_path, capsys):
+    made = config(root)
     made.check.against = ""
+    sheet = tmp_path / "run" / "check" / "suspicious.png"
+    sheet.parent.mkdir(parents=True)
+    sheet.write_bytes(b"of an earlier check")
     modes.check(made, tmp_path / "run")
-    assert "look wrong" not in capsys.readouterr().out
-    assert not (tmp_path / "run" / "check" / "suspicious.png").exists()
+    assert "suspicious" not in capsys.readouterr().out and not sheet.exists()
 
 
 @pytest.mark.parametrize(
