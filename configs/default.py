@@ -90,6 +90,11 @@ def get_config() -> ConfigDict:
 
     config.select = "overall"  # the checkpoint that is the run's: overall, worst_group, utopia
 
+    config.check = ConfigDict()
+    config.check.against = (
+        "auto"  # --mode=check compares masks with this checkpoint's; auto: that which ships; "" for none
+    )
+
     config.report = report = ConfigDict()
     report.min_group_patients = 10  # smaller groups are shown but not ranked
     report.delta = (

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import cohort as cohorts
-from kneefair_jax import groups, run_folder
+from kneefair_jax import groups, run_folder, suspicious
 from kneefair_jax.data import duplicates, measures
 from kneefair_jax.data.prepared import Prepared
 from kneefair_jax.report import contact_sheet
@@ -16,6 +16,8 @@ from kneefair_jax.report import contact_sheet
 _TILES = 8
 _ATTRIBUTES = 2
 _SHOWN = 5
+_STRANGE = 0.7  # a median Dice with the network below which it is at fault, not the masks
+_SUSPECTS = 24  # on their sheet
 
 
 class Reading(NamedTuple):
@@ -30,16 +32,25 @@ class Reading(NamedTuple):
     thumbnails: np.ndarray
 
 
-def run(main: Prepared, external: Prepared | None, directory: Path, say: Callable[[str], None]) -> None:
+def run(
+    main: Prepared, external: Prepared | None, directory: Path, against: str, say: Callable[[str], None]
+) -> None:
     """Says what there is, and writes `check.json` and `contact_sheet.png` into the directory.
+
+    Masks that look wrong are shown in `suspicious.png`, those of an external cohort in `suspicious_external.png`.
 
     Args:
         main: the cohort to train on.
         external: the one for evaluation alone.
         directory: made if absent.
+        against: the checkpoint whose masks the cohort's are compared with (`suspicious.pairs`).
         say: gets the lines for the terminal.
+
+    Raises:
+        InputError: there is no such checkpoint, or it segments other structures.
     """
     parts = {"cohort": main} | ({"external": external} if external else {})
+    read = {name: suspicious.pairs(part, against, say) for name, part in parts.items()}
     readings = {name: _read(part) for name, part in parts.items()}
     counts = cohorts.table(main.cohort.cases, main.cohort.attributes)
     found: dict[str, Any] = {
@@ -50,6 +61,12 @@ def run(main: Prepared, external: Prepared | None, directory: Path, say: Callabl
         **{name: _of_part(part, readings[name]) for name, part in parts.items()},
     }
     directory.mkdir(parents=True, exist_ok=True)
+    for name, pairs in read.items():
+        sheet = directory / ("suspicious.png" if name == "cohort" else f"suspicious_{name}.png")
+        sheet.unlink(missing_ok=True)  # of an earlier check
+        if pairs:
+            say(f"comparing {len(parts[name].cases)} masks with the network's")
+            found[name]["suspicious"] = _suspicious(parts[name], pairs, sheet)
     run_folder.write_json(directory / "check.json", found)
     contact_sheet.write(directory / "contact_sheet.png", strips(main))
     say(cohorts.text(counts))
@@ -90,6 +107,36 @@ def _read(prepared: Prepared) -> Reading:
         thumbnails.append(duplicates.thumbnail(example["image"]))
     index = pd.Index(prepared.cohort.cases["case_id"], name="case_id")
     return Reading(pd.DataFrame(measured, index=index), np.stack(thumbnails))
+
+
+def _suspicious(part: Prepared, read: suspicious.Read, sheet: Path) -> dict[str, Any]:
+    """Ranks the masks, and draws those that look wrong."""
+    ranking = suspicious.rank(read, part.cohort.cases["case_id"].tolist(), part.cohort.structures)
+    shown = ranking.suspects[:_SUSPECTS]
+    if shown:
+        pairs = read([one.row for one in shown])
+        contact_sheet.write(sheet, [_evidence(part, *both) for both in zip(shown, pairs, strict=True)])
+    return {
+        "usual_dice": None if np.isnan(ranking.usual) else ranking.usual,
+        "threshold": suspicious.FAR,
+        "scores": dict(zip(part.cohort.cases["case_id"], ranking.scores.round(3).tolist(), strict=True)),
+        "suspects": [
+            {key: value for key, value in one._asdict().items() if key != "row"} for one in ranking.suspects
+        ],
+    }
+
+
+def _evidence(
+    part: Prepared, suspect: suspicious.Suspect, pair: suspicious.Pair
+) -> tuple[str, list[contact_sheet.Tile]]:
+    """The film, the cohort's mask on it, and with it the network's."""
+    film, nothing = part.cases[suspect.row]["image"], np.zeros_like(pair.label)
+    tiles = [
+        contact_sheet.Tile("the film", film, nothing),
+        contact_sheet.Tile("its mask", film, pair.label),
+        contact_sheet.Tile("tinted: the network's", film, pair.label, pair.prediction),
+    ]
+    return f"{suspect.case_id}: {suspect.reason}", tiles
 
 
 def _near_duplicates(parts: dict[str, Prepared], readings: dict[str, Reading]) -> list[dict[str, Any]]:
@@ -134,6 +181,17 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
             several = " ..." if len(cases) > _SHOWN else ""
             listed = ", ".join(cases[:_SHOWN]) + several
             yield f"{structure} is absent from {len(cases)} of {part['cases']} masks{of}: {listed}"
+        if "suspicious" in part:
+            yield from _suspects(part["suspicious"], part["cases"], of)
         yield f"outliers{of}: {len(part['outliers']) or 'none'}"
         for outlier in part["outliers"][:_SHOWN]:
             yield "  {case_id}: {measure} {value:.4g}, median {median:.4g}".format(**outlier)
+
+
+def _suspects(found: dict[str, Any], cases: int, of: str) -> Iterator[str]:
+    suspects, usual = found["suspects"], found["usual_dice"]
+    yield f"masks that look wrong{of}: {len(suspects) or 'none'} of {cases}"
+    if usual is None or usual < _STRANGE:
+        yield f"  median Dice with the network {usual or 0:.2f}: it does not know such films, and this says little"
+    for one in suspects[:_SHOWN]:
+        yield "  {case_id}: {reason} (Dice {dice:.2f}, score {score:.1f})".format(**one)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from kneefair_jax import models, weights
+from kneefair_jax import card, models, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
@@ -23,14 +23,18 @@ GROUP_SPECIFIC = "group_specific"
 TRAINED_ALONE = ("none", "attribute_head", "adversarial")
 
 
-def export(run: Path, out: Path, name: str = NAME, *, half: bool = False) -> list[Path]:
-    """Writes the network of a run, or, of a group-specific one, each group's.
+def export(
+    run: Path, out: Path, name: str = NAME, *, half: bool = False, license_id: str | None = None
+) -> list[Path]:
+    """Writes the network of a run, or, of a group-specific one, each group's, and one model card.
 
     Args:
         run: the run's folder, evaluated.
-        out: where `{name}.safetensors` and `{name}.json` go, or `{name}_0`, `{name}_1`, ... of the groups.
+        out: where `{name}.safetensors` and `{name}.json` go, or `{name}_0`, `{name}_1`, ... of the
+            groups, and `{name}.md`.
         name: of the files.
         half: float16.
+        license_id: of the weights, for the card.
 
     Returns:
         The `.safetensors` files.
@@ -76,6 +80,10 @@ def export(run: Path, out: Path, name: str = NAME, *, half: bool = False) -> lis
         its_own = about | {"group": its_group, "step": step, "parameters": models.count(variables["params"])}
         weights.save_network(out / file, variables, its_own, half=half)
         paths.append(out / file)
+    text = card.card(
+        name, config, report, environment, parameters=its_own["parameters"], license_id=license_id
+    )
+    (out / f"{name}.md").write_text(text)
     return paths
 
 
@@ -128,14 +136,22 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, help="folder of the weights; by default RUN/export")
     parser.add_argument("--name", default=NAME, help="of the files, without ending")
     parser.add_argument("--half", action="store_true", help="round to float16: half the bytes")
+    parser.add_argument("--license", metavar="ID", help="of the weights, for the model card: apache-2.0, say")
     options = parser.parse_args(argv)
     try:
-        paths = export(options.run, options.out or options.run / FOLDER, options.name, half=options.half)
+        paths = export(
+            options.run,
+            options.out or options.run / FOLDER,
+            options.name,
+            half=options.half,
+            license_id=options.license,
+        )
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for path in paths:
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; what it is, in {path.with_suffix('.json').name}")
+    print(f"model card: {paths[0].parent / f'{options.name}.md'}")
     return 0
 
 

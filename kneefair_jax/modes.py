@@ -39,7 +39,7 @@ def check(config: ConfigDict, workdir: Path) -> None:
     made, main, outside = run.ready(
         config, workdir, run.store_of(config, workdir), training=True, on_broken="skip"
     )
-    checks.run(main, outside, workdir / "check", run.say)
+    checks.run(main, outside, workdir / "check", config.check.against, run.say)
     run.tell_left_out(workdir / "check", main, outside)
     found = machine.measure(config, made, main.cases, workdir)
     run_folder.write_json(workdir / "check" / "machine.json", found._asdict())

@@ -87,8 +87,8 @@ def test_it_runs_two_steps_and_every_key_is_read(name, tmp_path, monkeypatch):
     unread = {
         leaf for leaf in leaves if not any(path == leaf or leaf.startswith(path + ".") for path in seen)
     }
-    # `fold` counts only with folds; test_modes reads it.
-    assert unread <= {"data.fold"}
+    # `fold` counts only with folds, `check` only in its mode; test_modes and test_check read them.
+    assert unread <= {"data.fold", "check.against"}
 
 
 def record_reads(monkeypatch):

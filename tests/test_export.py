@@ -58,6 +58,7 @@ def test_a_run_becomes_weights(tmp_path, capsys):
         checkpoints.find(run)
     assert export.main([str(run)]) == 0
     assert "model.safetensors" in capsys.readouterr().out
+    assert "Licence of the weights: not recorded" in (run / "export/model.md").read_text()
     network = checkpoints.of_group(checkpoints.find(run), None)
     jax.tree.map(np.testing.assert_array_equal, network.variables["params"], dict(params))
     assert network.about["step"] == 7 and network.about["dice"]["a"]["all"]["mean"] == 0.9

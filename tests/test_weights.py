@@ -22,6 +22,9 @@ def test_the_phantom_network_ships_and_segments_clinical_phantoms():
     assert (weights.FOLDER / "phantom.safetensors").stat().st_size < 8e6
     assert models.count(network.variables["params"]) == network.about["parameters"] == 1_943_077
     assert network.about["dice"]["tibia"]["all"]["mean"] > 0.98 and network.about["step"] == 9000
+    card = (weights.FOLDER / "phantom.md").read_text()
+    femur = network.about["dice"]["femur"]["all"]["mean"]
+    assert 'license: "apache-2.0"' in card and f"| all | 480 | {femur:.3f} [" in card
     keys = jax.random.split(jax.random.key(2026), 8)
     drawn = jax.jit(jax.vmap(lambda key, knee: draw_case(key, knee, size=(128, 128))))(
         keys, jnp.arange(8) % 2

@@ -15,11 +15,12 @@ _CAPTION = 26
 
 
 class Tile(NamedTuple):
-    """One case: its id, image u8[H, W] or u8[H, W, C], and label u8[H, W]."""
+    """A case: its id, image u8[H, W] or u8[H, W, C], label u8[H, W] as a line, and a prediction u8[H, W] as a tint."""
 
     case_id: str
     image: np.ndarray
     label: np.ndarray
+    prediction: np.ndarray | None = None
 
 
 def sheet(strips: Sequence[tuple[str, Sequence[Tile]]]) -> Image.Image:
@@ -50,4 +51,5 @@ def write(path: Path, strips: Sequence[tuple[str, Sequence[Tile]]]) -> None:
 
 def _drawn(tile: Tile) -> np.ndarray:
     grey = tile.image if tile.image.ndim == 2 else tile.image.mean(axis=2).astype(np.uint8)
-    return picture(grey, tile.label, np.zeros_like(tile.label), _TILE)
+    tint = np.zeros_like(tile.label) if tile.prediction is None else tile.prediction
+    return picture(grey, tile.label, tint, _TILE)

@@ -1,0 +1,66 @@
+"""The pairs of a prepared cohort's masks and a network's."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import batched
+
+import numpy as np
+
+from kneefair_jax import anatomy, predict
+from kneefair_jax.data.prepared import Prepared
+from kneefair_jax.errors import InputError
+from kneefair_jax.predict import bilateral
+from kneefair_jax.suspicious.ranking import Pair, Read
+
+AUTO = "auto"
+_SHIPPED = "phantom"
+_SHIPS = anatomy.SCHEMES["knee"]  # its structures
+_BATCH = 8
+
+
+def pairs(prepared: Prepared, against: str, say: Callable[[str], None]) -> Read | None:
+    """A reader of the cohort's masks and the network's.
+
+    Args:
+        prepared: the cohort.
+        against: a checkpoint, as `predict.load` takes it; `auto` is the network that ships; "" is none.
+        say: gets a line, where `auto` cannot be compared.
+
+    Returns:
+        None if nothing is to be compared.
+
+    Raises:
+        InputError: there is no such checkpoint, or it does not segment the cohort's structures.
+    """
+    if not against:
+        return None
+    structures = prepared.cohort.structures
+    if against == AUTO:
+        try:
+            _translation(_SHIPS, structures)
+        except InputError as error:
+            say(f"suspicious masks: not looked for; {error} (config.check.against names another checkpoint)")
+            return None
+    predictor = predict.load(_SHIPPED if against == AUTO else against, batch_size=_BATCH)
+    predictor.require_group(None)
+    both, table = _translation(predictor.structures, structures)
+
+    def read(rows: Sequence[int]) -> Iterator[Pair]:
+        for several in batched(rows, _BATCH):
+            examples = [prepared.cases[row] for row in several]
+            films = [example["image"] for example in examples]
+            parts = [half for film in films for half in bilateral.halves(film)] if both else films
+            found = predictor.predict(parts)
+            if both:
+                found = [bilateral.joined(*two) for two in batched(found, 2)]
+            for example, prediction in zip(examples, found, strict=True):
+                yield Pair(example["label"], table[prediction.mask])
+
+    return read
+
+
+def _translation(predicted: tuple[str, ...], structures: tuple[str, ...]) -> tuple[bool, np.ndarray]:
+    """Whether films show both knees, and the cohort's label of each predicted one."""
+    sides = any(name.split()[0] in bilateral.SIDES for name in structures)
+    both = sides and not any(name.split()[0] in bilateral.SIDES for name in predicted)
+    names = bilateral.sided(predicted) if both else predicted
+    return both, anatomy.translation(names, structures).astype(np.uint8)

@@ -1,0 +1,78 @@
+"""A cohort's masks and the predictions of its films -> the masks to look at first."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from kneefair_jax.suspicious import agreement, reasons
+
+
+class Pair(NamedTuple):
+    """The cohort's mask and the network's of one film, u8[H, W] each, in the cohort's labels."""
+
+    label: np.ndarray
+    prediction: np.ndarray
+
+
+class Suspect(NamedTuple):
+    """A case whose mask looks wrong.
+
+    Attributes:
+        case_id: of the case.
+        row: of the cohort.
+        score: how far below the cohort's median its agreement is, in robust standard deviations.
+        dice: of all structures together, mask against prediction.
+        reason: what looks wrong, in words.
+    """
+
+    case_id: str
+    row: int
+    score: float
+    dice: float
+    reason: str
+
+
+class Ranking(NamedTuple):
+    """What is said of a cohort.
+
+    Attributes:
+        scores: f64[N], of `agreement.score`: all cases can be ranked by it.
+        usual: Dice of all structures together, the cohort's median; where it is low, the network does not know such
+            films, and its ranking says little.
+        suspects: the cases beyond the threshold, the most suspicious first.
+    """
+
+    scores: np.ndarray
+    usual: float
+    suspects: tuple[Suspect, ...]
+
+
+Read = Callable[[Sequence[int]], Iterator[Pair]]
+
+
+def rank(read: Read, case_ids: Sequence[str], structures: Sequence[str]) -> Ranking:
+    """Ranks the masks of a cohort.
+
+    Args:
+        read: rows -> their pairs in order; called for all rows, then again for the suspicious ones.
+        case_ids: of all rows.
+        structures: names of labels 1, 2, ...
+    """
+    counts, thumbnails = [], []
+    for pair in read(range(len(case_ids))):
+        counts.append(agreement.confusion(*pair, len(structures)))
+        thumbnails.append(reasons.coarse(pair.prediction))
+    odds = agreement.log_odds(np.stack(counts))
+    scores = agreement.score(odds)
+    overall = odds[:, -1][~np.isnan(odds[:, -1])]
+    usual = float(np.median(overall)) if overall.size else np.nan
+    rows = [int(row) for row in np.argsort(-scores, kind="stable") if scores[row] > agreement.FAR]
+    predictions = np.stack(thumbnails)
+    suspects = []
+    for row, pair in zip(rows, read(rows), strict=True):
+        other, gain = reasons.another(pair.label, row, predictions)
+        why = reasons.reason(*pair, structures, usual, (case_ids[other], gain))
+        dice = float(agreement.dice(odds[row, -1]))
+        suspects.append(Suspect(str(case_ids[row]), row, float(scores[row]), dice, why))
+    return Ranking(scores, float(agreement.dice(np.array(usual))), tuple(suspects))

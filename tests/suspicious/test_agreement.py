@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from kneefair_jax.suspicious import agreement
+
+
+def test_confusion_and_log_odds_by_hand():
+    label = np.array([[1, 1, 0], [0, 2, 2]], np.uint8)
+    prediction = np.array([[1, 0, 0], [0, 2, 2]], np.uint8)
+    counts = agreement.confusion(label, prediction, 3)
+    np.testing.assert_array_equal(counts, [[2, 0, 0, 0], [1, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 0]])
+    odds = agreement.log_odds(counts)
+    # Structure 1: I 1 of areas 2 + 1; 2: all agree; 3 in neither; together I 3 of 4 + 3.
+    np.testing.assert_allclose(odds, [np.log(2.5 / 1.5), np.log(4.5 / 0.5), np.nan, np.log(6.5 / 1.5)])
+    assert agreement.dice(odds[0]) == pytest.approx(2.5 / 4)
+
+
+def test_distance_below_the_median_by_hand():
+    # Median 5; below it lie 4, 3 and 0, at 1, 2 and 5: half of them within 2.
+    odds = np.array([[9.0], [7.0], [6.0], [5.0], [4.0], [3.0], [0.0]])
+    scale = 1.4826 * 2
+    np.testing.assert_allclose(agreement.below(odds)[:, 0] * scale, [-4, -2, -1, 0, 1, 2, 5])
+
+
+def test_the_scale_has_a_floor_and_nan_stays():
+    odds = np.array([[3.0, np.nan], [3.0, np.nan], [3.0, 1.0], [2.0, np.nan]])
+    odds = np.concatenate([odds, np.full((8, 2), 3.0)])
+    below = agreement.below(odds)
+    assert below[3, 0] == pytest.approx(1 / 1.4826) and np.isnan(below[0, 1]) and not below[0, 0]
+    alike = np.full((5, 1), 3.0)
+    alike[4] = 2.95  # of the only one below, its own distance would be the scale
+    assert agreement.below(alike)[4, 0] == pytest.approx(0.05 / 0.1)
+
+
+def test_a_quarter_of_wrong_masks_does_not_hide_them():
+    rng = np.random.default_rng(0)
+    odds = rng.normal(4, 0.2, (400, 3))
+    clean = agreement.score(odds)
+    odds[:100] -= 3
+    scores = agreement.score(odds)
+    assert (clean > agreement.FAR).mean() < 0.01
+    assert (scores[:100] > agreement.FAR).mean() < 0.5 < (scores[:60] > 0).mean()
+
+
+def test_the_worst_structure_decides_and_nothing_is_no_suspicion():
+    odds = np.tile([[4.0, 4.0, 4.0]], (9, 1)) + np.linspace(-0.2, 0.2, 9)[:, None]
+    odds[0] = [4.0, 1.0, 3.9]
+    odds[1] = np.nan
+    scores = agreement.score(odds)
+    assert scores.argmax() == 0 and scores[0] == agreement.below(odds)[0, 1] > agreement.FAR
+    assert scores[1] == 0

@@ -1,0 +1,92 @@
+"""A made-up cohort: every film a disc, a square and a bar at places of their own, faults planted by hand."""
+
+import numpy as np
+import pytest
+
+from kneefair_jax import suspicious
+from kneefair_jax.suspicious import reasons
+
+STRUCTURES = ("right disc", "left disc", "bar")
+SIDE = 96
+
+
+def mask(rng, wobble=0.0):
+    y, x = np.mgrid[:SIDE, :SIDE]
+    up, down, height = rng.uniform(24, 44), rng.uniform(56, 72), rng.uniform(76, 88)
+    size = 9 + wobble
+    made = np.zeros((SIDE, SIDE), np.uint8)
+    made[np.hypot(y - up, x - rng.uniform(18, 30)) < size] = 1
+    made[np.hypot(y - down, x - rng.uniform(60, 74)) < size] = 2
+    made[(abs(y - height) < 4) & (abs(x - 40) < 20 + wobble)] = 3
+    return made
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    """40 masks, and predictions that differ by less than a pixel of radius."""
+    masks = [mask(np.random.default_rng(k)) for k in range(40)]
+    predictions = [
+        mask(np.random.default_rng(k), np.random.default_rng(-k % 97).uniform(0.1, 0.4)) for k in range(40)
+    ]
+    return masks, predictions
+
+
+def ranked(masks, predictions):
+    def read(rows):
+        return (suspicious.Pair(masks[row], predictions[row]) for row in rows)
+
+    return suspicious.rank(read, [f"c{row}" for row in range(len(masks))], STRUCTURES)
+
+
+FAULTS = {
+    "another film": (lambda masks: masks[31], "fits another film: c31"),
+    "exchanged labels": (
+        lambda masks: np.array([0, 2, 1, 3], np.uint8)[masks[7]],
+        "left and right look exchanged",
+    ),
+    "exchanged structures": (
+        lambda masks: np.array([0, 1, 3, 2], np.uint8)[masks[7]],
+        "the labels of left disc and bar look exchanged",
+    ),
+    "mirrored": (lambda masks: masks[7][:, ::-1], "fits better mirrored left to right"),
+    "missing": (lambda masks: np.where(masks[7] == 3, 0, masks[7]).astype(np.uint8), "bar missing"),
+    "shifted": (
+        lambda masks: np.pad(masks[7], ((8, 0), (0, 3)))[:SIDE, 3:],
+        "fits better when moved 8 pixels up and 3 pixels right",
+    ),
+    "upside down": (lambda masks: masks[7][::-1], "fits better upside down"),
+}
+
+
+@pytest.mark.parametrize("fault", sorted(FAULTS))
+def test_a_planted_fault_stands_out_and_is_named(cohort, fault):
+    masks, predictions = cohort
+    plant, reason = FAULTS[fault]
+    ranking = ranked([*masks[:7], plant(masks), *masks[8:]], predictions)
+    assert [(one.case_id, one.row, one.reason) for one in ranking.suspects] == [("c7", 7, reason)]
+    assert ranking.scores.argmax() == 7 and ranking.suspects[0].score == ranking.scores[7]
+    assert ranking.usual > 0.95
+
+
+def test_no_fault_no_suspect_and_a_failed_prediction_has_no_remedy(cohort):
+    masks, predictions = cohort
+    assert not ranked(masks, predictions).suspects
+    film = np.zeros((SIDE, SIDE), np.uint8)
+    film[10:14, 10:80] = 1
+    (one,) = ranked(masks, [*predictions[:3], film, *predictions[4:]]).suspects
+    assert one.case_id == "c3"
+    assert one.reason == "left disc where the network sees none; bar where the network sees none"
+
+
+def test_a_structure_that_differs_is_named(cohort):
+    masks, predictions = cohort
+    wide = masks[5].copy()
+    wide[60:90, :][wide[60:90, :] == 0] = 3
+    (one,) = ranked([*masks[:5], wide, *masks[6:]], predictions).suspects
+    assert one.reason.startswith("bar differs, Dice 0.")
+
+
+def test_thumbnails_take_pixels_from_the_middle_of_their_cells():
+    image = np.arange(128)[:, None] * np.ones((1, 64), int)
+    thumbnail = reasons.coarse(image).reshape(reasons.COARSE, reasons.COARSE)
+    np.testing.assert_array_equal(thumbnail[:, 0], np.arange(64) * 2 + 1)

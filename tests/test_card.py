@@ -1,0 +1,99 @@
+"""A model card says what stands in the run's folder, and what does not stand there is unknown."""
+
+import copy
+
+import pytest
+import yaml
+
+from kneefair_jax import card
+
+
+def entry(mean, patients):
+    return {"mean": mean, "interval": [mean - 0.01, mean + 0.01], "patients": patients, "cases": patients}
+
+
+def structure(mean):
+    groups = {"site=a|b": entry(mean, 40), "site=c": entry(0.123, 3)}
+    return {"overall": entry(mean, 43), "groups": groups}
+
+
+DICE = {
+    "structures": {"tibia": structure(0.9), "femur": structure(0.95)},
+    "summaries": {"site": {"gap": {"value": 0.02, "interval": [0.01, 0.03]}}},
+}
+REPORT = {
+    "cohort": {
+        "structures": ["tibia", "femur"],
+        "attributes": ["site"],
+        "min_group_patients": 10,
+        "table": [
+            {"group": "site=a|b", "split": "train", "patients": 1200, "cases": 1300},
+            {"group": "site=c", "split": "train", "patients": 4, "cases": 9},
+        ],
+    },
+    "run": {"grid": [64, 48], "step": 900, "times": {"train_seconds": 90.0}, "absent": {"femur": 2}},
+    "scores": {"dice": DICE},
+}
+CONFIG = {
+    "model": {"name": "unet"},
+    "data": {"source": "folder"},
+    "mitigation": {"schedule": "group_specific"},
+}
+ENVIRONMENT = {"command": "python launch.py", "commit": "abc", "device": "1 x cpu", "versions": {"jax": "1"}}
+
+
+def front(text):
+    before, matter, body = text.split("---\n", 2)
+    assert not before
+    return yaml.safe_load(matter), body
+
+
+def test_a_hub_can_read_the_front_matter():
+    matter, _ = front(card.card("mine", CONFIG, REPORT, ENVIRONMENT, license_id="cc-by-4.0"))
+    assert matter["license"] == "cc-by-4.0" and matter["pipeline_tag"] == "image-segmentation"
+    assert matter["library_name"] == "kneefair_jax" and "radiography" in matter["tags"]
+    (model,) = matter["model-index"]
+    (result,) = model["results"]
+    assert model["name"] == "mine" and result["task"] == {"type": "image-segmentation"}
+    assert result["dataset"] == {"name": "test cases of its own cohort", "type": "folder"}
+    assert result["metrics"] == [
+        {"type": "dice", "name": "Dice, tibia", "value": 0.9},
+        {"type": "dice", "name": "Dice, femur", "value": 0.95},
+    ]
+
+
+def test_scores_and_patients_by_group_but_not_of_a_handful():
+    _, body = front(card.card("mine", CONFIG, REPORT, ENVIRONMENT, parameters=1234))
+    assert "`unet`) of 1,234 parameters that segments tibia and femur" in body
+    assert "| site=a\\|b | 40 | 0.900 [0.890, 0.910] | 0.950 [0.940, 0.960] |" in body
+    assert "| site=c | fewer than 10 | too few | too few |" in body and "0.123" not in body
+    assert "| site=a\\|b | 1,200 |" in body and "| site=c | fewer than 10 |" in body
+    assert "Gap by site, macro Dice: 0.020 ([0.010, 0.030])." in body
+    assert "femur is in neither mask of 2 test cases" in body
+    assert (
+        "the group of every image has to be given" in body and "Licence of the weights: not recorded" in body
+    )
+    assert "training time: 2 min" in body and "on no other" in body
+
+
+def test_what_is_not_there_is_said_and_another_cohort_is_told_apart():
+    bare = copy.deepcopy(REPORT)
+    bare["cohort"] = {"structures": ["tibia", "femur"]}
+    bare["run"] = {"grid": [64, 48], "step": 900}
+    matter, body = front(card.card("mine", {"model": {"name": "unet"}}, bare, {}))
+    assert "license" not in matter
+    assert "Patients by group: not recorded" in body and "commit: not recorded" in body
+    assert "was not looked at" in body and "None was scored." in body
+    bare["external"] = {"scores": {"dice": DICE}, "structures": ["femur", "tibia"]}
+    matter, body = front(card.card("mine", CONFIG, bare, {}))
+    (_, other) = matter["model-index"][0]["results"]
+    assert other["dataset"]["name"] == "another cohort" and other["metrics"][0]["name"] == "Dice, femur"
+    assert "None was scored." not in body
+
+
+@pytest.mark.parametrize(
+    ("source", "said"), [("oai", "terms of use apply"), ("phantom", "no patient's film")]
+)
+def test_where_the_films_come_from(source, said):
+    config = CONFIG | {"data": {"source": source}}
+    assert said in card.card("mine", config, REPORT, ENVIRONMENT)
