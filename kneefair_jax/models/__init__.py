@@ -21,8 +21,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet18_unet": partial(ResNetUNet, blocks=RESNET18),
     "resnet34_unet": partial(ResNetUNet, blocks=RESNET34),
 }
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-FIELDS = ("widths", "convolutions", "norm", "dtype")
+# float64 needs JAX_ENABLE_X64, and is for comparing ways to run (`benchmarks/agreement.py`).
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
+FIELDS = ("widths", "convolutions", "norm", "dtype", "remat")
 PRETRAINED = ("resnet18_unet", "resnet34_unet")  # those that `weights` are for
 
 
