@@ -60,6 +60,10 @@ def create(
     if "widths" in fields:
         fields["widths"] = tuple(fields["widths"])
     if "dtype" in fields:
+        if fields["dtype"] == "float64" and not jax.config.jax_enable_x64:
+            raise InputError(
+                "config.model.dtype='float64': set JAX_ENABLE_X64=1, without which JAX has no float64"
+            )
         fields["dtype"] = choose(DTYPES, fields["dtype"], "model.dtype")
     return network(classes=classes, axis_name=axis_name, **fields, **(parts or {}))
 

@@ -128,7 +128,9 @@ class ResNetUNet(nn.Module):
         height, width = image.shape[1:3]
         padding = ((0, 0), (0, -height % 32), (0, -width % 32), (0, 0))
         x = jnp.pad(image, padding, mode="edge")
-        *skips, x = ResNetEncoder(self.blocks, self.dtype, self.remat, self.axis_name, name="encoder")(x, train)
+        *skips, x = ResNetEncoder(self.blocks, self.dtype, self.remat, self.axis_name, name="encoder")(
+            x, train
+        )
         self.sow("intermediates", "deepest", x)  # for whoever asks; else it is nothing
         if self.bottleneck is not None:
             x = self.bottleneck(x, group, train, keys)
@@ -139,7 +141,9 @@ class ResNetUNet(nn.Module):
                 x = jnp.concatenate([skips[level - 1], x], axis=-1)
             name = f"decoder_{level}"
             x = block(features, self.convolutions, self.norm, self.dtype, self.axis_name, name=name)(x, train)
-        logits = nn.Conv(self.classes, (3, 3), dtype=jnp.promote_types(self.dtype, jnp.float32), name="head")(x)
+        logits = nn.Conv(self.classes, (3, 3), dtype=jnp.promote_types(self.dtype, jnp.float32), name="head")(
+            x
+        )
         logits = logits[:, :height, :width]
         if self.critic is not None:
             self.critic(image, logits, group, train)
