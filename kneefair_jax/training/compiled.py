@@ -10,7 +10,7 @@ from kneefair_jax.training.sharding import Parallel
 COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
-def once(parallel: Parallel, step: Callable[..., Any]) -> Callable[..., Any]:
+def once(parallel: Parallel, step: Callable[..., Any], parts: int = 1) -> Callable[..., Any]:
     """The step for all devices; before its first update it prints `cost`.
 
     Arrays on the host, and those laid out otherwise than the step wants them, are refused with JAX's error: to copy
@@ -19,6 +19,7 @@ def once(parallel: Parallel, step: Callable[..., Any]) -> Callable[..., Any]:
     Args:
         parallel: how devices share it.
         step: `(state, batch, teachers) -> (state, metrics)`; the result donates the state.
+        parts: of a batch that it takes one after another (`accumulation`).
     """
     run = parallel.compiled(step)
     told = False
@@ -28,27 +29,27 @@ def once(parallel: Parallel, step: Callable[..., Any]) -> Callable[..., Any]:
         if not told:
             told = True
             # What this compiles is what the call below finds compiled.
-            print(cost(run.lower(*arguments).compile()), flush=True)
+            print(cost(run.lower(*arguments).compile(), parts), flush=True)
         with jax.transfer_guard("disallow"):
             return parallel.whole(run(*arguments))
 
     return checked
 
 
-def cost(compiled: jax.stages.Compiled) -> str:
+def cost(compiled: jax.stages.Compiled, parts: int = 1) -> str:
     """`a step: 12.3 GFLOP, 210 MiB of temporaries, 35 MiB of arguments`, of each device, as far as XLA tells.
 
-    XLA counts the body of a loop once, however often it runs.
+    XLA counts the body of a loop once, so that the operations are of one of the `parts` of a batch.
     """
-    parts = []
+    told = []
     flops = (compiled.cost_analysis() or {}).get("flops", 0)
     if flops > 0:
-        parts.append(f"{flops / 1e9:.3g} GFLOP")
+        told.append(f"{flops / 1e9:.3g} GFLOP" + (f" for each of {parts} parts" if parts > 1 else ""))
     if (memory := compiled.memory_analysis()) is not None:
-        parts.append(f"{memory.temp_size_in_bytes / 2**20:.3g} MiB of temporaries")
-        parts.append(f"{memory.argument_size_in_bytes / 2**20:.3g} MiB of arguments")
+        told.append(f"{memory.temp_size_in_bytes / 2**20:.3g} MiB of temporaries")
+        told.append(f"{memory.argument_size_in_bytes / 2**20:.3g} MiB of arguments")
     each = " on each device" if jax.device_count() > 1 else ""
-    return f"a step{each}: {', '.join(parts) or 'its cost is not known here'}"
+    return f"a step{each}: {', '.join(told) or 'its cost is not known here'}"
 
 
 class Compilations:

@@ -136,6 +136,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
             axis_name=parallel.axis,
             parts=config.train.accumulation,
         ),
+        config.train.accumulation,
     )
     counts = [jnp.asarray(n) for n in training_counts(cohort, train, partition)]
     first = jax.jit(
