@@ -239,7 +239,9 @@ def test_computes_in_bfloat16_and_keeps_losses_statistics_and_parameters_in_floa
     assert re.search(r"bf16\[8,8,8,4\] = conv", text)
     new, metrics = jax.eval_shape(step, state, given)
     chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
-    assert {leaf.dtype for leaf in jax.tree.leaves((metrics, new.params, new.batch_stats))} == {jnp.float32}
+    assert {leaf.dtype for leaf in jax.tree.leaves((metrics, new.params, new.batch_stats))} == {
+        jnp.dtype("float32")
+    }
 
 
 def test_a_case_of_weight_zero_teaches_nothing():
