@@ -31,7 +31,12 @@ def get_config() -> ConfigDict:
     model.widths = (8, 16, 32, 64, 128)  # channels at full resolution, at half, ...
     model.convolutions = 2  # 3 x 3 convolutions of a block
     model.norm = "batch"  # or "group"
-    model.dtype = "float32"  # of the computation; parameters stay float32
+    model.dtype = (
+        "float32"  # of the computation, or "bfloat16"; parameters, statistics and losses stay float32
+    )
+    model.remat = (
+        False  # blocks keep nothing for the backward pass: less memory, about a third more arithmetic
+    )
 
     config.loss = "dice_cross_entropy"  # a key of losses.LOSSES
 
@@ -85,6 +90,10 @@ def get_config() -> ConfigDict:
     train.steps = 1000
     train.eval_every = 100  # evaluations are checkpoints
     train.log_every = 20
+    train.accumulation = (
+        1  # k: a batch in k parts, one after another; norm "batch" then sees a part at a time
+    )
+    train.profile = ()  # (first, last) step of a trace for TensorBoard, in the run's folder profile; () for none
 
     config.parallel = "jit"  # over devices; or "pmap", with the same result
 

@@ -37,6 +37,9 @@ OBJECTIVES: dict[str, Callable[..., GroupObjective]] = {
     "error_bound": error_bound,
 }
 
+# Those whose weights do not depend on the losses: F is linear in them, and the weights are known before any loss is.
+LINEAR = frozenset({"erm", "reweighted", "group_balanced"})
+
 # Those that need no group: they do the same where no group is known.
 GROUPLESS = frozenset({"erm", "cvar_dro"})
 

@@ -21,8 +21,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet18_unet": partial(ResNetUNet, blocks=RESNET18),
     "resnet34_unet": partial(ResNetUNet, blocks=RESNET34),
 }
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-FIELDS = ("widths", "convolutions", "norm", "dtype")
+# float64 needs JAX_ENABLE_X64, and is for comparing ways to run (`benchmarks/agreement.py`).
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
+FIELDS = ("widths", "convolutions", "norm", "dtype", "remat")
 PRETRAINED = ("resnet18_unet", "resnet34_unet")  # those that `weights` are for
 
 
@@ -59,6 +60,10 @@ def create(
     if "widths" in fields:
         fields["widths"] = tuple(fields["widths"])
     if "dtype" in fields:
+        if fields["dtype"] == "float64" and not jax.config.jax_enable_x64:
+            raise InputError(
+                "config.model.dtype='float64': set JAX_ENABLE_X64=1, without which JAX has no float64"
+            )
         fields["dtype"] = choose(DTYPES, fields["dtype"], "model.dtype")
     return network(classes=classes, axis_name=axis_name, **fields, **(parts or {}))
 

@@ -60,6 +60,16 @@ class ConvBlock(nn.Module):
         return x
 
 
+def rematerialised[M: nn.Module](block: type[M], remat: bool) -> type[M]:
+    """The same block; with `remat`, what it computes inside is computed once more in the backward pass, not kept.
+
+    Of a step's memory, most is what lies between convolutions; this keeps a block's input alone, for about a third
+    more arithmetic. Parameters, results and gradients are the same. `train`, the second argument, is static.
+    """
+    # The first argument counted is the module itself.
+    return nn.remat(block, static_argnums=(2,)) if remat else block
+
+
 def downsample(x: jax.Array) -> jax.Array:
     """2 x 2 maximum, f[B, 2H, 2W, C] -> f[B, H, W, C].
 

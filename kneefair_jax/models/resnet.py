@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.models.blocks import ConvBlock, Normalisation
+from kneefair_jax.models.blocks import ConvBlock, Normalisation, rematerialised
 
 RESNET18 = (2, 2, 2, 2)
 RESNET34 = (3, 4, 6, 3)
@@ -45,11 +45,13 @@ class ResNetEncoder(nn.Module):
     Attributes:
         blocks: basic blocks of each stage, `RESNET18` or `RESNET34`.
         dtype: of the computation.
+        remat: whether blocks keep nothing for the backward pass (`blocks.rematerialised`).
         axis_name: the mapped axis to pool batch statistics over, under pmap or shard_map.
     """
 
     blocks: tuple[int, ...] = RESNET18
     dtype: Any = jnp.float32
+    remat: bool = False
     axis_name: str | None = None
 
     @nn.compact
@@ -59,11 +61,12 @@ class ResNetEncoder(nn.Module):
         x = nn.relu(Normalisation("batch", self.axis_name, name="bn1")(x, train))
         features = [x]
         x = max_pool(x)
+        basic_block = rematerialised(BasicBlock, self.remat)
         for stage, (count, width) in enumerate(zip(self.blocks, STAGE_WIDTHS, strict=True), start=1):
             for number in range(count):
                 stride = 2 if stage > 1 and number == 0 else 1
                 name = f"layer{stage}_{number}"
-                x = BasicBlock(width, stride, self.dtype, self.axis_name, name=name)(x, train)
+                x = basic_block(width, stride, self.dtype, self.axis_name, name=name)(x, train)
             features.append(x)
         return features
 
@@ -88,6 +91,7 @@ class ResNetUNet(nn.Module):
         convolutions: 3 x 3 convolutions of each level of the decoder.
         norm: "batch", which is a ResNet's.
         dtype: of the computation; parameters, statistics and logits stay float32.
+        remat: whether blocks keep nothing for the backward pass (`blocks.rematerialised`).
         axis_name: the mapped axis to pool batch statistics over, under pmap or shard_map.
         bottleneck: `(features, group, train, keys) -> features` of the same shape, at a 32nd of the resolution.
         critic: `(image, logits, group, train)`, a network beside this one; what it has to say, it sows.
@@ -99,6 +103,7 @@ class ResNetUNet(nn.Module):
     convolutions: int = 2
     norm: str = "batch"
     dtype: Any = jnp.float32
+    remat: bool = False
     axis_name: str | None = None
     bottleneck: nn.Module | None = None
     critic: nn.Module | None = None
@@ -123,19 +128,23 @@ class ResNetUNet(nn.Module):
         height, width = image.shape[1:3]
         padding = ((0, 0), (0, -height % 32), (0, -width % 32), (0, 0))
         x = jnp.pad(image, padding, mode="edge")
-        *skips, x = ResNetEncoder(self.blocks, self.dtype, self.axis_name, name="encoder")(x, train)
+        *skips, x = ResNetEncoder(self.blocks, self.dtype, self.remat, self.axis_name, name="encoder")(
+            x, train
+        )
         self.sow("intermediates", "deepest", x)  # for whoever asks; else it is nothing
         if self.bottleneck is not None:
             x = self.bottleneck(x, group, train, keys)
+        block = rematerialised(ConvBlock, self.remat)
         for level, features in reversed(list(enumerate(self.widths))):
             x = enlarge(x)
             if level:
                 x = jnp.concatenate([skips[level - 1], x], axis=-1)
             name = f"decoder_{level}"
-            x = ConvBlock(features, self.convolutions, self.norm, self.dtype, self.axis_name, name=name)(
-                x, train
-            )
-        logits = nn.Conv(self.classes, (3, 3), dtype=jnp.float32, name="head")(x)[:, :height, :width]
+            x = block(features, self.convolutions, self.norm, self.dtype, self.axis_name, name=name)(x, train)
+        logits = nn.Conv(self.classes, (3, 3), dtype=jnp.promote_types(self.dtype, jnp.float32), name="head")(
+            x
+        )
+        logits = logits[:, :height, :width]
         if self.critic is not None:
             self.critic(image, logits, group, train)
         return logits

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kneefair_jax.models.blocks import ConvBlock, Upsample, downsample
+from kneefair_jax.models.blocks import ConvBlock, Upsample, downsample, rematerialised
 
 
 class UNet(nn.Module):
@@ -25,6 +25,7 @@ class UNet(nn.Module):
         convolutions: 3 x 3 convolutions of each block.
         norm: "batch" or "group".
         dtype: of the computation; parameters, statistics and logits stay float32.
+        remat: whether blocks keep nothing for the backward pass (`blocks.rematerialised`).
         axis_name: the mapped axis to pool batch statistics over, under pmap or shard_map.
         bottleneck: an optional part on the deepest features (`heads`).
         critic: an optional part that looks at image and logits (`heads`).
@@ -35,6 +36,7 @@ class UNet(nn.Module):
     convolutions: int = 2
     norm: str = "batch"
     dtype: Any = jnp.float32
+    remat: bool = False
     axis_name: str | None = None
     bottleneck: nn.Module | None = None
     critic: nn.Module | None = None
@@ -58,7 +60,8 @@ class UNet(nn.Module):
         x = jnp.pad(image.astype(self.dtype), padding, mode="edge")
 
         def block(features: int, name: str) -> ConvBlock:
-            return ConvBlock(features, self.convolutions, self.norm, self.dtype, self.axis_name, name=name)
+            kind = rematerialised(ConvBlock, self.remat)
+            return kind(features, self.convolutions, self.norm, self.dtype, self.axis_name, name=name)
 
         skips = []
         for level, features in enumerate(self.widths):
@@ -73,7 +76,7 @@ class UNet(nn.Module):
             x = Upsample(self.widths[level], self.dtype, name=f"up_{level}")(x)
             x = jnp.concatenate([skips[level], x], axis=-1)
             x = block(self.widths[level], f"decoder_{level}")(x, train)
-        logits = nn.Dense(self.classes, dtype=jnp.float32, name="head")(x)
+        logits = nn.Dense(self.classes, dtype=jnp.promote_types(self.dtype, jnp.float32), name="head")(x)
         logits = logits[:, :height, :width]
         if self.critic is not None:
             self.critic(image, logits, group, train)

@@ -16,7 +16,18 @@ from kneefair_jax.data import sampling
 from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.data.load import Cohort
 from kneefair_jax.errors import InputError, choose
-from kneefair_jax.training import composition, limits, optimizer, selection, sharding, state, steps
+from kneefair_jax.training import (
+    accumulation,
+    compiled,
+    composition,
+    limits,
+    optimizer,
+    profile,
+    selection,
+    sharding,
+    state,
+    steps,
+)
 
 
 class Stage(NamedTuple):
@@ -56,7 +67,7 @@ class Experiment(NamedTuple):
 
     Attributes:
         model: the network.
-        train_step: compiled, `(state, batch) -> (state, metrics)`; it donates the state.
+        train_step: compiled at its first call, `(state, batch) -> (state, metrics)`; it donates the state.
         place: this host's share of a batch -> the batch as `train_step` takes it.
         eval_step: jitted, `(variables, batch) -> scores per case`.
         state: before the first step, on every device.
@@ -107,7 +118,8 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     if augmentation.flip and not cohort.named:
         # Without names nobody knows which labels change places.
         augmentation = augmentation._replace(flip=0.0)
-    train_step = parallel.compiled(
+    train_step = compiled.once(
+        parallel,
         steps.make_train_step(
             model,
             loss,
@@ -122,7 +134,9 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
                 distillation=config.mitigation.distillation,
             ),
             axis_name=parallel.axis,
-        )
+            parts=config.train.accumulation,
+        ),
+        config.train.accumulation,
     )
     counts = [jnp.asarray(n) for n in training_counts(cohort, train, partition)]
     first = jax.jit(
@@ -160,7 +174,11 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
     """
     limits.check(config)
     composition.check(config.mitigation)
-    sharding.check_batch_size(config.train.batch_size, sharding.data_mesh())
+    mesh = sharding.data_mesh()
+    sharding.check_batch_size(config.train.batch_size, mesh)
+    objective = stage.objective or config.mitigation.objective
+    accumulation.check(config.train.accumulation, objective, config.train.batch_size, mesh.devices.size)
+    profile.check(config.train.profile)
     choose(sharding.PARALLEL, config.parallel, "parallel")
     choose(selection.RULES, config.select, "select")
     train = cohort.rows("train") if stage.train is None else stage.train

@@ -22,6 +22,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "train.steps": (1, math.inf),
     "train.eval_every": (1, math.inf),
     "train.log_every": (1, math.inf),
+    "train.accumulation": (1, math.inf),
     "model.convolutions": (1, math.inf),
     "optimizer.learning_rate": (0, math.inf),
     "optimizer.warmup_steps": (0, math.inf),

@@ -17,8 +17,10 @@ from kneefair_jax.data.memory import Arrays
 from kneefair_jax.groups import Partition
 from kneefair_jax.training import checkpoint, divergence, scoring, selection
 from kneefair_jax.training.checkpoint import Checkpoints
+from kneefair_jax.training.compiled import Compilations
 from kneefair_jax.training.experiment import Experiment
 from kneefair_jax.training.hooks import MetricWriter, Progress
+from kneefair_jax.training.profile import Trace
 
 # Compiled once: leaf by leaf it takes longer than a step.
 _norm = jax.jit(optax.tree.norm)
@@ -52,6 +54,8 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
         writer = None
         if hosts.is_first():
             writer = stack.enter_context(contextlib.closing(MetricWriter(workdir, first)))
+        trace = stack.enter_context(contextlib.closing(Trace(workdir / "profile", config.train.profile)))
+        compilations = stack.enter_context(contextlib.closing(Compilations()))
 
         # Validation, the same rows each time.
         rows = experiment.validation
@@ -89,7 +93,9 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
         )
         for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
             interrupt.check()
+            trace.before(step)
             state, metrics = experiment.train_step(state, experiment.place(batch))
+            trace.after(step, metrics)
             pending.append(metrics)
             evaluate = step % config.train.eval_every == 0 or step == steps
             log = evaluate or step % config.train.log_every == 0
@@ -119,6 +125,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
                     writer.write({"step": step, "validation": shown})
                 checkpoints.save(state, result, seconds_before + time.perf_counter() - started)
                 progress.skip()
+                compilations.tell(step)
             elif preempted:
                 checkpoints.save(state, None, seconds_before + time.perf_counter() - started, pending)
             if preempted:

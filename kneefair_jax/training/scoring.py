@@ -36,7 +36,8 @@ def over_cases(
     for batch in pipeline.evaluation_batches(cases, rows, group, batch_size=batch_size, **share):
         interrupt.check()
         everywhere = sharding.global_batch(batch, mesh)
-        result = step(variables, everywhere), everywhere["position"]
+        with jax.transfer_guard("disallow"):  # nothing is to go to and fro unasked, batch after batch
+            result = step(variables, everywhere), everywhere["position"]
         if jax.process_count() > 1:
             result = multihost_utils.process_allgather(result, tiled=True)
         scores, position = jax.device_get(result)

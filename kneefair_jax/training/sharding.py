@@ -23,13 +23,15 @@ class Parallel(NamedTuple):
 
     Attributes:
         axis: the name that collectives in the step go by; None where the step sees the global batch.
-        compiled: `step(state, batch, teachers)` -> the same, compiled; it donates the state.
+        compiled: `step(state, batch, teachers)` -> the same, to be compiled; it donates the state.
         place: this host's share of a batch, and the mesh -> the batch as `compiled` takes it.
+        whole: what `compiled` returns -> arrays on the devices of all hosts.
     """
 
     axis: str | None
-    compiled: Callable[[Callable[..., Any]], Callable[..., Any]]
+    compiled: Callable[[Callable[..., Any]], jax.stages.Wrapped]
     place: Callable[[Batch, Mesh], dict[str, Any]]
+    whole: Callable[[Any], Any]
 
 
 def data_mesh() -> Mesh:
@@ -52,29 +54,35 @@ def global_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
     return jax.make_array_from_process_local_data(split(mesh), batch)
 
 
-def local_batch(batch: Batch, mesh: Mesh) -> Batch:
+def local_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
     """This host's share of a batch [B, ...] -> [devices of this host, B / devices, ...], as `jax.pmap` wants it."""
-    devices = len(mesh.local_devices)
-    return {name: array.reshape(devices, -1, *array.shape[1:]) for name, array in batch.items()}
+    del mesh
+    devices = jax.local_devices()  # in the order of pmap, which may not be a mesh's
+    cut = {name: array.reshape(len(devices), -1, *array.shape[1:]) for name, array in batch.items()}
+    return jax.device_put(cut, NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS)))
 
 
-def _pmapped(step: Callable[..., Any]) -> Callable[..., Any]:
-    mapped = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0)
+def of_all_hosts(tree: Any) -> Any:
+    """What pmap returns, which is of this host's devices alone -> global arrays: the other hosts have the same."""
     if jax.process_count() == 1:
-        return mapped
+        return tree
     everywhere = replicated(data_mesh())
 
-    def of_all_hosts(x: jax.Array) -> jax.Array:
-        # What pmap returns is of this host's devices alone, and the other hosts have the same.
+    def whole(x: jax.Array) -> jax.Array:
         shards = [shard.data for shard in x.addressable_shards]
         return jax.make_array_from_single_device_arrays(x.shape, everywhere, shards)
 
-    return lambda *arguments: jax.tree.map(of_all_hosts, mapped(*arguments))
+    return jax.tree.map(whole, tree)
 
 
 PARALLEL = {
-    "jit": Parallel(None, lambda step: jax.jit(step, donate_argnums=0), global_batch),
-    "pmap": Parallel(AXIS, _pmapped, local_batch),
+    "jit": Parallel(None, lambda step: jax.jit(step, donate_argnums=0), global_batch, lambda tree: tree),
+    "pmap": Parallel(
+        AXIS,
+        lambda step: jax.pmap(step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0),
+        local_batch,
+        of_all_hosts,
+    ),
 }
 
 

@@ -15,6 +15,7 @@ from kneefair_jax.metrics import Overlap, dice, ece, iou, overlap, reliability
 from kneefair_jax.mitigation import GroupObjective, ascend
 from kneefair_jax.mitigation.objective import global_sum, safe_divide
 from kneefair_jax.models import standardise
+from kneefair_jax.training import accumulation
 from kneefair_jax.training.state import TrainState
 
 PARTS = 0x9A275  # names the stream of random keys for parts of the network, beside augmentation's
@@ -53,6 +54,7 @@ def make_train_step(
     groups: int,
     extras: Extras = NO_EXTRAS,
     axis_name: str | None = None,
+    parts: int = 1,
 ) -> TrainStep:
     """One update: augment, forward, per-example losses, group weights, backward, optimiser.
 
@@ -66,6 +68,8 @@ def make_train_step(
         groups: G.
         extras: what else it does.
         axis_name: set inside `jax.pmap` or `jax.shard_map`; None under plain `jax.jit`, where the batch is global.
+        parts: of a batch that go through the network one after another (`accumulation`); more than 1 only with an
+            objective of `mitigation.LINEAR`.
 
     Returns:
         `train_step(state, batch, teachers=None) -> (state, metrics)`; `teachers`, the variables of one model a group,
@@ -92,62 +96,74 @@ def make_train_step(
         mask, group = batch["mask"], batch["group"]
         # By place in the global batch, so that the number of devices changes no draw.
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, PARTS), batch["position"])
-        taught: jax.Array | None = None
-        if teachers is not None:
-            # With the group: a teacher's router is its own group's.
-            taught = jnp.asarray(jax.vmap(lambda their: model.apply(their, image, group=group))(teachers))
+        # What an auxiliary loss says of unknown groups is 0, and they are not counted either.
+        known = mask * (group >= 0)
+        examples = {
+            "image": image,
+            "label": label,
+            "group": group,
+            "mask": mask,
+            "keys": keys,
+            "auxiliary_weight": safe_divide(known, global_sum(known, axis_name)),
+        }
 
-        def losses_of(params: Any) -> tuple[jax.Array, jax.Array, Any]:
+        def losses_of(params: Any, batch_stats: Any, part: Batch) -> tuple[jax.Array, jax.Array, Any]:
             if extras.only:
                 params = {n: p if n == extras.only else jax.lax.stop_gradient(p) for n, p in params.items()}
             logits, updates = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                image,
+                {"params": params, "batch_stats": batch_stats},
+                part["image"],
                 train=extras.only is None,
-                group=group,
-                keys=keys,
+                group=part["group"],
+                keys=part["keys"],
                 mutable=["losses"] if extras.only else ["batch_stats", "losses"],
             )
-            auxiliary = sum(jax.tree.leaves(updates.get("losses", {})), jnp.zeros_like(mask))
-            if taught is not None:
-                auxiliary += extras.distillation * distillation(jnp.asarray(logits), taught, group)
-            return loss(logits, label), auxiliary, updates.get("batch_stats", state.batch_stats)
-
-        # What an auxiliary loss says of unknown groups is 0, and they are not counted either.
-        known = mask * (group >= 0)
-        auxiliary_weights = safe_divide(known, global_sum(known, axis_name))
-
-        def value_of(params: Any, weights: jax.Array | None) -> tuple[jax.Array, Any]:
-            losses, auxiliary, batch_stats = losses_of(params)
-            chex.assert_equal_shape(
-                [losses, auxiliary, mask]
-            )  # (B,) against (B, 1) would broadcast to (B, B)
-            objective_state = state.objective
-            if weights is None:
-                weights, objective_state = objective.update(
-                    jax.lax.stop_gradient(losses), group, mask, state.objective, axis_name
+            auxiliary = sum(jax.tree.leaves(updates.get("losses", {})), jnp.zeros_like(part["mask"]))
+            if teachers is not None:
+                # With the group: a teacher's router is its own group's.
+                taught = jax.vmap(lambda their: model.apply(their, part["image"], group=part["group"]))(
+                    teachers
                 )
-                weights = jax.lax.stop_gradient(weights * batch["weight"])
-            auxiliary = jnp.sum(auxiliary_weights * auxiliary)
-            value = jnp.sum(weights * losses) + auxiliary
-            return value, (losses, auxiliary, weights, objective_state, batch_stats)
+                auxiliary += extras.distillation * distillation(
+                    jnp.asarray(logits), jnp.asarray(taught), part["group"]
+                )
+            return loss(logits, part["label"]), auxiliary, updates.get("batch_stats", batch_stats)
 
-        def gradient_of(params: Any, weights: jax.Array | None) -> tuple[Any, Any]:
+        def weights_of(losses: jax.Array) -> tuple[jax.Array, Any]:
+            weights, objective_state = objective.update(
+                jax.lax.stop_gradient(losses), group, mask, state.objective, axis_name
+            )
+            return jax.lax.stop_gradient(weights * batch["weight"]), objective_state
+
+        def value_of(params: Any, batch_stats: Any, part: Batch) -> tuple[jax.Array, tuple[Any, Any]]:
+            losses, auxiliary, batch_stats = losses_of(params, batch_stats, part)
+            # (B,) against (B, 1) would broadcast to (B, B)
+            chex.assert_equal_shape([losses, auxiliary, part["mask"]])
+            weights = part["weights"] if "weights" in part else weights_of(losses)[0]
+            auxiliary = part["auxiliary_weight"] * auxiliary
+            value = jnp.sum(weights * losses) + jnp.sum(auxiliary)
+            return value, ({"loss": losses, "auxiliary": auxiliary}, batch_stats)
+
+        def gradient_of(params: Any, examples: Batch) -> tuple[Any, Any]:
             if axis_name is not None:
                 # Without this, shard_map's default sums gradients by itself, and they would be summed twice.
                 params = jax.tree.map(lambda p: jax.lax.pcast(p, axis_name, to="varying"), params)
-            gradient, aux = jax.grad(value_of, has_aux=True)(params, weights)
+            gradient, aux = accumulation.gradient(value_of, params, state.batch_stats, examples, parts)
             # Weights are those of the global batch, so the parts add up.
             return gradient if axis_name is None else jax.lax.psum(gradient, axis_name), aux
 
-        gradient, (losses, auxiliary, weights, objective_state, batch_stats) = gradient_of(state.params, None)
-        if axis_name is not None:
-            auxiliary = jax.lax.psum(auxiliary, axis_name)
+        if parts > 1:
+            # No loss is known yet, and none is needed.
+            examples["weights"] = weights_of(jnp.zeros_like(mask))[0]
+        gradient, (each, batch_stats) = gradient_of(state.params, examples)
+        losses, auxiliary = each["loss"], global_sum(each["auxiliary"], axis_name)
+        weights, objective_state = weights_of(losses)
         value = objective.value(weights, losses, group, mask, state.objective, axis_name)
         norm = optax.tree.norm(gradient)
         if extras.sharpness:
             # With the weights of where we stand.
-            gradient, _ = gradient_of(ascend(state.params, gradient, extras.sharpness), weights)
+            peak = ascend(state.params, gradient, extras.sharpness)
+            gradient, _ = gradient_of(peak, examples | {"weights": weights})
         step, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         member = jax.nn.one_hot(group, groups) * mask[:, None]
         metrics = {

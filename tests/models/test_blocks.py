@@ -1,8 +1,13 @@
+import functools
+
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from kneefair_jax import models
 from kneefair_jax.models import blocks
 
 
@@ -43,3 +48,42 @@ def test_upsample_is_a_transposed_convolution_of_two_by_two():
     )
     result = np.asarray(block.apply(variables, x))
     assert min(np.abs(result - expected).max(), np.abs(result - flipped).max()) < 1e-5
+
+
+def test_statistics_of_bfloat16_are_taken_in_float32():
+    """1 and the bfloat16 after it: their mean is no bfloat16."""
+    x = jnp.array([1.0, 1.0078125], jnp.bfloat16).reshape(2, 1, 1, 1)
+    layer = blocks.Normalisation("batch")
+    variables = layer.init(jax.random.key(0), x, True)
+    _, moved = layer.apply(variables, x, True, mutable=["batch_stats"])
+    mean = moved["batch_stats"]["BatchNorm_0"]["mean"]
+    assert mean.dtype == jnp.float32
+    np.testing.assert_allclose(mean, [(1 - blocks.BATCH_NORM_MOMENTUM) * 1.00390625], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet18_unet", "unet"])
+def test_rematerialised_networks_have_the_same_variables_and_keep_less(name):
+    image = jnp.ones((1, 32, 32, 1))
+    fields = {"name": name, "widths": (2, 2, 2, 2, 2), "convolutions": 1}
+    kept, again = (models.create(fields | {"remat": remat}, classes=3) for remat in (False, True))
+    variables, same = (jax.eval_shape(m.init, jax.random.key(0), image) for m in (kept, again))
+    chex.assert_trees_all_equal_shapes_and_dtypes(variables, same)
+    for model, count in ((kept, 0), (again, 13 if name != "unet" else 9)):
+        apply = functools.partial(model.apply, train=True, mutable=["batch_stats"])
+        made = jax.make_jaxpr(apply)(variables, image)
+        assert sum(equation.primitive.name.startswith("remat") for equation in made.eqns) == count
+
+
+def test_the_gradient_of_a_rematerialised_block_is_the_same():
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 2))
+    results = {}
+    for remat in (False, True):
+        block = blocks.rematerialised(blocks.ConvBlock, remat)(3, 2, "batch", jnp.float32, name="b")
+        variables = block.init(jax.random.key(0), x, True)
+
+        def loss(params, block=block, variables=variables):
+            y, moved = block.apply(variables | {"params": params}, x, True, mutable=["batch_stats"])
+            return (y**2).sum(), moved
+
+        results[remat] = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+    chex.assert_trees_all_close(results[False], results[True], rtol=1e-5, atol=1e-6)

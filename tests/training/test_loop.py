@@ -34,6 +34,8 @@ def test_stopped_and_started_again_is_the_same_run(prepared, tmp_path, monkeypat
     config = study.config(steps=7, eval_every=3, log_every=2)
     config.mitigation.update({"objective": "group_dro", "head": "adversarial"})
     straight, records = run(config, prepared, tmp_path / "straight")
+    # Three evaluations and more than two epochs.
+    assert "compiled again" not in capsys.readouterr().out
 
     # A power cut after the second evaluation has begun: step 6 is not on disk, its lines are.
     real = Checkpoints.save
@@ -61,8 +63,9 @@ def test_stopped_and_started_again_is_the_same_run(prepared, tmp_path, monkeypat
 
 
 def test_a_finished_run_is_left_alone(prepared, tmp_path):
-    config = study.config(steps=2)
+    config = study.config(steps=2, profile=(1, 2))
     first, _ = run(config, prepared, tmp_path)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     before = (tmp_path / "metrics.jsonl").read_text()
     again, _ = run(config, prepared, tmp_path)
     chex.assert_trees_all_equal(first, again)
@@ -105,6 +108,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_pa
         ("train", "batch_size", 64, "more than the 24 training cases"),
         ("train", "steps", 0, "at least 1"),
         ("train", "log_every", 0, "at least 1"),
+        ("train", "profile", (3, 2), r"profile=\(3, 2\): give the first and the last step"),
+        ("train", "accumulation", 2, "a batch of 8 on 8 devices cannot be cut into 2 equal parts; .* of 16"),
         ("augment", "flip", 2.0, "from 0 to 1"),
         ("augment", "scale", -1.0, "at least 0"),
         ("augment", "elastic", 0.1, "from 0 to 0.0625"),
@@ -146,10 +151,10 @@ def test_unnamed_labels_are_never_flipped(prepared):
     losses = {}
     for named in (True, False):
         made = experiment.build(config, cohort._replace(named=named))
-        losses[named] = float(made.train_step(made.state, batch)[1]["loss"])
+        losses[named] = float(made.train_step(made.state, made.place(batch))[1]["loss"])
     config.augment.flip = 0.0
     made = experiment.build(config, cohort)
-    assert losses[False] == float(made.train_step(made.state, batch)[1]["loss"]) != losses[True]
+    assert losses[False] == float(made.train_step(made.state, made.place(batch))[1]["loss"]) != losses[True]
 
 
 def test_groups_are_counted_in_the_training_split_alone(prepared):

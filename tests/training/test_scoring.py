@@ -13,8 +13,9 @@ def test_every_row_in_order_whatever_the_padding(tmp_path):
     cohort = study.cohort()
     cases = store.prepare(cohort.source, cohort.grid, tmp_path)
     rows = np.array([5, 3, 8, 1, 39])
-    step = lambda variables, batch: {"mean": batch["image"].mean((1, 2, 3)) + variables}
-    result = scoring.over_cases(step, 2.0, cases, rows, batch_size=8, mesh=sharding.data_mesh())
+    step = jax.jit(lambda variables, batch: {"mean": batch["image"].mean((1, 2, 3)) + variables})
+    two = jax.device_put(2.0, sharding.replicated(sharding.data_mesh()))
+    result = scoring.over_cases(step, two, cases, rows, batch_size=8, mesh=sharding.data_mesh())
     expected = [study.example(row).image.mean() + 2 for row in rows]
     np.testing.assert_allclose(result["mean"], expected, rtol=1e-5)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import sharding
+from kneefair_jax.training import compiled, sharding
 
 
 def test_a_batch_is_split_and_a_tree_is_everywhere():
@@ -24,7 +24,7 @@ def test_batch_sizes():
         sharding.check_batch_size(4, mesh)
 
 
-def test_pmap_takes_what_a_host_reads_and_returns_what_jit_does():
+def test_pmap_takes_what_a_host_reads_and_returns_what_jit_does(capsys):
     mesh = sharding.data_mesh()
     batch = {"x": np.arange(16, dtype=np.float32)}
 
@@ -35,8 +35,14 @@ def test_pmap_takes_what_a_host_reads_and_returns_what_jit_does():
     results = {}
     for name, parallel in sharding.PARALLEL.items():
         state = jax.device_put(np.float32(1), sharding.replicated(mesh))
-        compiled = parallel.compiled(partial(step, axis=parallel.axis))
-        results[name], metrics = compiled(state, parallel.place(batch, mesh), np.float32(2))
+        run = compiled.once(parallel, partial(step, axis=parallel.axis))
+        two = jax.device_put(np.float32(2), sharding.replicated(mesh))
+        results[name], metrics = run(state, parallel.place(batch, mesh), two)
+        assert "a step on each device: " in capsys.readouterr().out
+        # What is on the host is not sent unasked.
+        unasked = batch if name == "jit" else {"x": batch["x"].reshape(8, 2)}
+        with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
+            run(jax.device_put(np.float32(1), sharding.replicated(mesh)), unasked, two)
         assert results[name].sharding.is_equivalent_to(sharding.replicated(mesh), 0)
         assert float(metrics["one"]) == 1
     assert {name: float(value) for name, value in results.items()} == {"jit": 123.0, "pmap": 123.0}

@@ -1,5 +1,7 @@
 """One training step: its golden number, its gradient, and the same result however it is spread over devices."""
 
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -36,9 +38,12 @@ def parts(
     head="none",
     widths=(4, 8),
     extras=None,
+    norm="batch",
+    dtype="float32",
+    cut=1,
     **strength,
 ):
-    fields = {"name": "unet", "widths": widths, "convolutions": 1, "norm": "batch", "dtype": "float32"}
+    fields = {"name": "unet", "widths": widths, "convolutions": 1, "norm": norm, "dtype": dtype}
     head = models.HEADS[head](2, 0.5)
     model = models.create(fields, classes=3, axis_name=axis_name, parts=head)
     objective = mitigation.OBJECTIVES[objective]()
@@ -53,6 +58,7 @@ def parts(
         groups=2,
         extras=extras or steps.Extras(),
         axis_name=axis_name,
+        parts=cut,
     )
     single = models.create(fields, classes=3, parts=head)
     first = states.create(jnp.uint32(0), single, GRID, optimizer, objective, COUNTS)
@@ -224,6 +230,18 @@ def test_the_reported_loss_of_vrex_is_the_objective():
     means = metrics["group_loss_sum"] / metrics["group_count"]
     np.testing.assert_allclose(metrics["loss"], means.mean() + means.var(), rtol=1e-5)
     assert means.var() > 1e-5
+
+
+def test_computes_in_bfloat16_and_keeps_losses_statistics_and_parameters_in_float32():
+    step, state = parts("group_dro", dtype="bfloat16")
+    given = {name: jnp.asarray(array) for name, array in batch().items()}
+    text = str(jax.make_jaxpr(step)(state, given))
+    assert re.search(r"bf16\[8,8,8,4\] = conv", text)
+    new, metrics = jax.eval_shape(step, state, given)
+    chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
+    assert {leaf.dtype for leaf in jax.tree.leaves((metrics, new.params, new.batch_stats))} == {
+        jnp.dtype("float32")
+    }
 
 
 def test_a_case_of_weight_zero_teaches_nothing():
