@@ -1,6 +1,7 @@
 """Runs kneefair_jax: `python launch.py --config=configs/quickstart.py --workdir=runs/quickstart`."""
 
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,7 +69,10 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(130)
     except Exception as error:
         if (told := storage.sentence(error) or hosts.lost(error)) is None:
-            raise
+            if not jax.distributed.is_initialized():
+                raise
+            traceback.print_exc()  # at its end Python would wait for processes that may be gone
+            hosts.leave(1)
         print(f"error: {told}; {_goes_on(workdir)}", file=sys.stderr, flush=True)
         hosts.leave(1)
 

@@ -99,7 +99,11 @@ def over(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 def said(err: str) -> str:
     """The last line that is not of a library's log."""
-    lines = [line for line in err.splitlines() if line.startswith(("error:", "the machine", "stopped"))]
+    lines = [
+        line
+        for line in err.splitlines()
+        if line.startswith(("error:", "the machine", "stopped")) or "another task died" in line
+    ]
     return (lines or err.splitlines() or [""])[-1]
 
 

@@ -59,7 +59,8 @@ def wait(for_what: str) -> None:
 
 def lost(error: BaseException) -> str | None:
     """What to say of an error that another process's end has caused; None if it was something else."""
-    if not jax.distributed.is_initialized() or not isinstance(error, jax.errors.JaxRuntimeError):
+    words = ("Gloo", "NCCL", "Connection closed", "Connection reset", "coordination service", "UNAVAILABLE")
+    if not jax.distributed.is_initialized() or not any(word in str(error) for word in words):
         return None
     return f"another process of this run is gone ({str(error).splitlines()[0][:200]})"
 
