@@ -50,14 +50,13 @@ def evaluate(
     records = members.records(workdir, models)
     chosen = {name: tuple(rule(r)["step"] for r in records) for name, rule in selection.RULES.items()}
     inside = experiment.partition.index
-    step = case_table.case_step(experiment, cohort, cohort)
-    parts = [
-        case_table.Part(cohort, cases, cohort.rows(split), inside, step) for split in ("validation", "test")
-    ]
+    resolution = config.report.resolution
+    rows = [cohort.rows(split) for split in ("validation", "test")]
+    parts = case_table.parts(experiment, cohort, (cohort, cases), rows, inside, resolution)
     if external:
         theirs = groups.indexed(external[0].cases, experiment.partition)
-        step = case_table.case_step(experiment, cohort, external[0])
-        parts.append(case_table.Part(*external, np.arange(len(theirs)), theirs, step))
+        everybody = [np.arange(len(theirs))]
+        parts += case_table.parts(experiment, cohort, external, everybody, theirs, resolution)
     scored: dict[tuple[int, ...], list[dict[str, np.ndarray]]] = {}
     for steps_chosen in sorted(set(chosen.values())):
         variables = members.restore(workdir, models, steps_chosen, experiment.state)
@@ -152,7 +151,7 @@ def _validated(
     """What a selection rule saw of the validation cases: mean Dice, and that of the worst group."""
     here = experiment.partition._replace(index=part.group[part.rows])
     cases = part.cohort.cases.iloc[part.rows]
-    table = scoring.group_table(values["dice"], cases, here, part.cohort.structures)["dice"]
+    table = scoring.group_table(values["grid_dice"], cases, here, part.cohort.structures)["dice"]
     return {"dice": table["all"], "worst": table.drop("all").min() if len(table) > 1 else table["all"]}
 
 
@@ -170,8 +169,14 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
         The page's path.
 
     Raises:
-        InputError: the folds are not those of one cohort.
+        InputError: the folds are not those of one cohort, or not scored at one resolution.
     """
+    reports = [json.loads((fold / "report" / "report.json").read_text()) for fold in folds]
+    if len({report["run"].get("resolution") for report in reports}) > 1:
+        raise InputError(
+            f"the folds in {workdir} are scored at different resolutions; run --mode=evaluate of all with one "
+            "report.resolution"
+        )
     tables = [pd.read_parquet(fold / TABLE) for fold in folds]
     table = case_table.joined([t[t["split"] == "test"] for t in tables], cohort.attributes)
     scored = table.loc[table["model"] == config.select, ["case_id", "structure"]]
@@ -187,7 +192,6 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
     everyone = cohort._replace(cases=cohort.cases.assign(split="test"))
     environment = json.loads((folds[0] / "environment.json").read_text())
     report = _report(config, everyone, cases, table, environment, folds)
-    reports = [json.loads((fold / "report" / "report.json").read_text()) for fold in folds]
     report["run"] |= {
         "folds": len(folds),
         "step": [fold["run"]["step"] for fold in reports],
@@ -241,6 +245,7 @@ def _report(
             "fingerprint": cases.digest,
             "model": config.select,
             "grid": list(cohort.grid[:2]),
+            "resolution": "grid" if cohort.source.whole is None else config.report.resolution,
             "spacing": _one_spacing(cases),
             "absent": {structure: int(n) for structure, n in absent.items()},
             **{key: environment[key] for key in ("versions", "commit", "device", "command")},

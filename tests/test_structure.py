@@ -37,7 +37,7 @@ ALLOWED = {
     "predict": {"anatomy", "data", "models", "report", "weights"},
     "export": {"models", "training", "weights"},
     "audit": {"anatomy", "groups", "cohort", "data", "metrics", "fairness", "report", "run_folder"},
-    "case_table": {"anatomy", "data", "training"},
+    "case_table": {"anatomy", "data", "metrics", "training"},
     "explanation": {"data", "fairness", "metrics"},
     "fit": {"case_table", "training"},
     "root_cause": {"data", "fairness", "groups"},

@@ -76,6 +76,14 @@ def _scores(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         f"For each case and structure we computed {names} {cite('metrics')}, and averaged over structures without "
         "background; a structure absent from reference and prediction alike was left out."
     )
+    grid = " x ".join(map(str, report["run"].get("grid") or ()))
+    if report["run"].get("resolution") == "source":
+        yield (
+            f"The network's probabilities were interpolated linearly from its grid of {grid} pixels to the size of the "
+            "reference mask, where each pixel took the likeliest label and all scores but calibration were computed."
+        )
+    elif grid:
+        yield f"All scores were computed on a grid of {grid} pixels."
     yield (
         "The patient was the unit of all statistics: the scores of a patient's cases were averaged first. Groups of "
         f"fewer than {report['cohort']['min_group_patients']} patients were not ranked."

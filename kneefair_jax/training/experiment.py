@@ -16,7 +16,7 @@ from kneefair_jax.data import sampling
 from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.data.load import Cohort
 from kneefair_jax.errors import InputError, choose
-from kneefair_jax.training import composition, limits, optimizer, selection, sharding, state, steps
+from kneefair_jax.training import composition, limits, optimizer, scoring, selection, sharding, state, steps
 
 
 class Stage(NamedTuple):
@@ -163,6 +163,7 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
     sharding.check_batch_size(config.train.batch_size, sharding.data_mesh())
     choose(sharding.PARALLEL, config.parallel, "parallel")
     choose(selection.RULES, config.select, "select")
+    choose(scoring.RESOLUTIONS, config.report.resolution, "report.resolution")
     train = cohort.rows("train") if stage.train is None else stage.train
     if config.train.batch_size > len(train):
         raise InputError(

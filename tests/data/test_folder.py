@@ -57,6 +57,16 @@ def everything(given):
     return list(given.read(range(len(given.cases))))
 
 
+def test_whole_cases_are_the_files_own(root):
+    table(spacing_mm=["0.5x0.25", "", "1", "1"]).to_csv(root / "metadata.csv", index=False)
+    given = source(root)
+    (whole,), small = given.whole([0]), everything(given)[0]
+    np.testing.assert_array_equal(whole.image[..., 0], np.array(Image.open(root / "images/0.png")))
+    np.testing.assert_array_equal(whole.label, np.array(Image.open(root / "masks/0.png")))
+    np.testing.assert_allclose(whole.spacing, [0.5, 0.25])
+    np.testing.assert_allclose(small.spacing, [1, 0.5])  # half the pixels each way
+
+
 def test_source_by_hand(root):
     given = source(root)
     assert given.structures == ("femur", "tibia")
