@@ -69,7 +69,8 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     files = _fingerprints(table, root, skip=config["on_broken"] == "skip", problems=problems)
     metadata.refuse(path, problems)
 
-    frame = pd.DataFrame(columns).reset_index(drop=True)
+    others = metadata.confounders(table, config["attributes"])
+    frame = pd.concat([pd.DataFrame(columns), others], axis=1).reset_index(drop=True)
     if config["split_column"]:
         cohort.check_no_leak(frame)
     rows = zip(table.index, table["image"], table["mask"], spacing, strict=True)

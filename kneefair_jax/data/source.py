@@ -27,8 +27,8 @@ class Source(NamedTuple):
     """Cases to train on or to score.
 
     Attributes:
-        cases: a row per case: `case_id`, `patient_id` (strings), categorical attribute columns, and `split`
-            where the source fixes it.
+        cases: a row per case: `case_id`, `patient_id` (strings), categorical attribute columns, what there is of
+            `groups.COVARIATES` beside them, and `split` where the source fixes it.
         structures: names of labels 1, 2, ...
         settings: JSON-able; with the files it names, it determines every stored array. A change of it means
             that a prepared store is rebuilt.

@@ -54,7 +54,7 @@ class _Cited:
 def methods_text(report: dict[str, Any]) -> tuple[str, list[str]]:
     """The paragraph, and its references."""
     cite = _Cited()
-    sentences = [*_data(report), *_scores(report, cite), *_inference(report, cite), *_more(report)]
+    sentences = [*_data(report), *_scores(report, cite), *_inference(report, cite), *_more(report, cite)]
     return " ".join(sentences), cite.list()
 
 
@@ -163,14 +163,17 @@ def _margin(score: str, delta: float) -> str:
     return f"±{number(delta)}{f' {unit}' if unit else ''} in {title}"
 
 
-def _more(report: dict[str, Any]) -> Iterator[str]:
+def _more(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     if model := (report.get("model") or {}).get("dice"):
         yield (
             f"Confounders were adjusted for by a {model['kind']} ({model['formula']}), with and without variables "
             "that may be mediators."
         )
     if report.get("interactions"):
-        yield "Interactions of two attributes are contrasts of the four cell means, exploratory and uncorrected."
+        yield (
+            "Interactions of two attributes are contrasts of the four cell means, exploratory, corrected by Holm's "
+            f"method over pairs of attributes {cite('holm')}."
+        )
     if report.get("calibration"):
         yield "Calibration was assessed inside the dilated box of each structure."
     if report.get("root_cause"):

@@ -111,18 +111,18 @@ def _equal(found: Sequence[Verdict]) -> list[str]:
 
 
 def _interactions(report: dict[str, Any]) -> list[str]:
-    """Where one attribute's gap may depend on another; no p here is corrected, so none is a finding."""
+    """Where one attribute's gap may depend on another; nobody asked for it in advance, so it is no finding."""
     sentences = []
     for key, by_score in (report.get("interactions") or {}).items():
         found = by_score.get(SCORE) or {}
         ends = found.get("interval")
-        if found.get("p") is None or found["p"] >= verdicts.LEVEL or not ends or None in ends:
+        if found.get("p_holm") is None or found["p_holm"] >= verdicts.LEVEL or not ends or None in ends:
             continue
         if ends[0] > 0 or ends[1] < 0:
             first, _, second = key.partition(",")
             sentences.append(
                 f"The gap by {first} may depend on {second}: interaction {estimate(found['contrast'], ends)}, "
-                f"{p_equals(found['p'])}, exploratory, uncorrected."
+                f"{p_equals(found['p_holm'])} after Holm's correction, exploratory."
             )
     return sentences
 

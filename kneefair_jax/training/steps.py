@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from kneefair_jax.data.augment import Augmentation, augment
+from kneefair_jax.fairness.group_sums import group_sums
 from kneefair_jax.losses import Loss
 from kneefair_jax.metrics import Overlap, dice, ece, iou, overlap, reliability
 from kneefair_jax.mitigation import GroupObjective, ascend
@@ -149,15 +150,15 @@ def make_train_step(
             # With the weights of where we stand.
             gradient, _ = gradient_of(ascend(state.params, gradient, extras.sharpness), weights)
         step, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        member = jax.nn.one_hot(group, groups) * mask[:, None]
+        of_groups = group_sums(losses, jax.nn.one_hot(group, groups), mask, axis_name)
         metrics = {
             "loss": value + auxiliary,
             "auxiliary": auxiliary,
             "gradient_norm": norm,
             "loss_sum": global_sum(losses * mask, axis_name),
             "count": global_sum(mask, axis_name),
-            "group_loss_sum": global_sum(member * losses[:, None], axis_name),
-            "group_count": global_sum(member, axis_name),
+            "group_loss_sum": of_groups.total,
+            "group_count": of_groups.counts,
         }
         new_state = TrainState(
             seed=state.seed,

@@ -203,7 +203,7 @@ def test_the_page_of_an_audit_shows_all_its_parts_once_and_escaped(audited, audi
         "The same for HD95, mm (lower is better)",
         "mixed model: dice ~ sex * race + log(area) + (1 | patient). Left out: " + evil,
         "+0.012 [0.001, 0.024] 0.031",
-        "Exploratory: p is uncorrected",
+        "Exploratory; p after Holm",
         f"unet → {evil}",
         "Software: jax 0.11.1.",
         "report.json, groups.csv, summaries.csv, pairs.csv",

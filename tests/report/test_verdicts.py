@@ -179,8 +179,8 @@ def test_the_opening_sorts_the_attributes_by_verdict(audited):
     )
     assert "Fair are the groups by age: equivalent within ±0.020." in text
     assert (
-        "The gap by sex may depend on race: interaction 0.012 (95 % interval 0.001 to 0.024), p = 0.031, "
-        "exploratory, uncorrected." in text
+        "The gap by sex may depend on race: interaction 0.012 (95 % interval 0.001 to 0.024), p = 0.031 "
+        "after Holm's correction, exploratory." in text
     )
 
 
