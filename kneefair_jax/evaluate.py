@@ -20,6 +20,7 @@ from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores as by_group
 from kneefair_jax.report import examples, page
 from kneefair_jax.report.overlays import CaseView
+from kneefair_jax.report.spacing import one_spacing
 from kneefair_jax.training import hooks, members, scoring, selection, steps
 from kneefair_jax.training.experiment import Experiment
 
@@ -246,7 +247,7 @@ def _report(
             "model": config.select,
             "grid": list(cohort.grid[:2]),
             "resolution": "grid" if cohort.source.whole is None else config.report.resolution,
-            "spacing": _one_spacing(cases),
+            "spacing": one_spacing(cases[row]["spacing"] for row in range(len(cases))),
             "absent": {structure: int(n) for structure, n in absent.items()},
             **{key: environment[key] for key in ("versions", "commit", "device", "command")},
         },
@@ -282,13 +283,6 @@ def _examples(test: pd.DataFrame, cohort: Cohort, cases: Cases, predictions: Any
         image = example["image"].mean(-1).astype(np.uint8)
         views.append(CaseView(*choice, image, example["label"], predictions[choice.case_id]))
     return views
-
-
-def _one_spacing(cases: Cases) -> list[float] | None:
-    """Mm per pixel down and across where all cases share it (and know it)."""
-    spacings = {tuple(cases[row]["spacing"].tolist()) for row in range(len(cases))}
-    spacing = [round(side, 4) for side in spacings.pop()]
-    return spacing if not spacings and np.isfinite(spacing).all() else None
 
 
 def _save(workdir: Path, predictions: dict[str, np.ndarray]) -> None:

@@ -43,6 +43,7 @@ class Scored(NamedTuple):
         stated: f32[2, 2], mm per pixel as the truth's and the prediction's header state it, NaN where they do not.
         spacing: f32[2], mm per pixel as used.
         true_pixels: of all structures.
+        pred_pixels: of all structures.
         same: whether prediction and truth are equal.
         digest: of both label maps.
     """
@@ -51,6 +52,7 @@ class Scored(NamedTuple):
     stated: np.ndarray
     spacing: np.ndarray
     true_pixels: int
+    pred_pixels: int
     same: bool
     digest: bytes
 
@@ -87,6 +89,7 @@ def score(
         stated,
         spacing,
         int(np.count_nonzero(true)),
+        int(np.count_nonzero(predicted)),
         np.array_equal(true, predicted),
         hashlib.sha256(repr(true.shape).encode() + true.tobytes() + predicted.tobytes()).digest(),
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from kneefair_jax.report import verdicts
 from kneefair_jax.report.verdicts import Verdict
-from kneefair_jax.report.wording import amount, blocks, by_group, estimate, listing, number, p_equals
+from kneefair_jax.report.wording import amount, audited, blocks, by_group, estimate, listing, number, p_equals
 
 SCORE = "dice"
 
@@ -36,10 +36,10 @@ def details(report: dict[str, Any]) -> list[str]:
 
 def _tested(report: dict[str, Any]) -> list[str]:
     scores, cohort = report["scores"][SCORE], report["cohort"]
-    overall = scores["overall"]
+    overall, model = scores["overall"], audited(report)
     grouped = by_group(scores, cohort["attributes"])
     return [
-        f"Segmentation of the {listing(cohort['structures'])} was tested on "
+        f"Segmentation of the {listing(cohort['structures'])}{f' by {model}' if model else ''} was tested on "
         f"{amount(overall['cases'], 'case')} of {amount(overall['patients'], 'patient')}"
         f"{f': by {listing(grouped)}' if grouped else ''}.",
         f"The mean Dice over structures is {estimate(overall['mean'], overall['interval'])}.",
