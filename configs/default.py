@@ -110,6 +110,7 @@ def get_config() -> ConfigDict:
         ConfigDict()
     )  # score -> the largest gap that counts as equal, such as dice=0.01; none claims it
     report.bootstrap_draws = 10_000  # resamples of patients for each interval
+    report.resolution = "source"  # score at the masks' own size and spacing; "grid": on the working grid
     report.root_cause = (
         False  # how well image, crop, mask and features tell the attributes: reads every case again
     )

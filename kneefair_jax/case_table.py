@@ -1,6 +1,8 @@
 """What a run's models say of cases -> the long per-case table, from which every number of a report follows."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,63 +10,110 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from kneefair_jax import anatomy
+from kneefair_jax import anatomy, metrics
+from kneefair_jax.data import resample
 from kneefair_jax.data.load import Cohort
+from kneefair_jax.data.source import Example
 from kneefair_jax.data.store import Cases
 from kneefair_jax.training import members, scoring, steps
 from kneefair_jax.training.experiment import Experiment
 
 
 class Part(NamedTuple):
-    """Cases to score: of which cohort, which rows, in which groups, by which step."""
+    """Cases to score: of which cohort, which rows, in which groups, by which step.
+
+    `at_source` says whether at the reference masks' own size, or on the working grid.
+    """
 
     cohort: Cohort
     cases: Cases
     rows: np.ndarray
     group: np.ndarray
     step: steps.EvalStep
+    at_source: bool
 
 
-def case_step(experiment: Experiment, cohort: Cohort, scored: Cohort) -> steps.EvalStep:
-    """Scores masks in the scored cohort's own label scheme."""
-    translation = anatomy.translation(cohort.structures, scored.structures)
-    step = steps.make_case_step(experiment.model, len(scored.structures), jnp.asarray(translation))
-    return jax.jit(step)
+def parts(
+    experiment: Experiment,
+    cohort: Cohort,
+    scored: tuple[Cohort, Cases],
+    rows: Sequence[np.ndarray],
+    group: np.ndarray,
+    resolution: str,
+) -> list[Part]:
+    """Parts of one cohort, which share a step; masks are scored in that cohort's own label scheme.
+
+    Args:
+        experiment: of the run.
+        cohort: that of the run.
+        scored: the cohort to score, and its prepared cases.
+        rows: of each part.
+        group: i32[cases] of the scored cohort.
+        resolution: "source" or "grid"; a source without masks of their own size is scored on the grid.
+    """
+    theirs, cases = scored
+    at_source = resolution == "source" and theirs.source.whole is not None
+    translation = jnp.asarray(anatomy.translation(cohort.structures, theirs.structures))
+    step = jax.jit(
+        steps.make_case_step(experiment.model, len(theirs.structures), translation, probabilities=at_source)
+    )
+    return [Part(theirs, cases, some, group, step, at_source) for some in rows]
 
 
 def score(
     part: Part, models: Sequence[members.Member], variables: Sequence[dict[str, Any]], run: dict[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Every score of every case of a part, and its label map."""
-    values = members.over_cases(part.step, models, variables, part.cases, part.rows, group=part.group, **run)
-    structures = len(part.cohort.structures)
-    return values | scoring.surface_distances(values["prediction"], part.cases, part.rows, structures)
+    """Every score of every case of a part; its label map and Dice on the working grid: `prediction`, `grid_dice`."""
+    then = partial(_at_source, part.cohort) if part.at_source else None
+    values = members.over_cases(
+        part.step, models, variables, part.cases, part.rows, group=part.group, then=then, **run
+    )
+    if part.at_source:
+        return values
+    spacing = np.array([part.cases[row]["spacing"] for row in part.rows], float)
+    pixel_mm2 = spacing.prod(1, keepdims=True)
+    return (
+        values
+        | {f"{which}_area_mm2": values[f"{which}_pixels"] * pixel_mm2 for which in ("true", "pred")}
+        | {"grid_dice": values["dice"]}
+        | scoring.surface_distances(values["prediction"], part.cases, part.rows, len(part.cohort.structures))
+    )
+
+
+def _at_source(cohort: Cohort, values: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """A batch's result with scores and areas of the masks' own size and spacing in place of the grid's."""
+    kept = {name: value for name, value in values.items() if name != "probability"}
+
+    def of(probabilities: np.ndarray, case: Example) -> dict[str, np.ndarray]:
+        height, width = case.label.shape
+        predicted = resample.labels_at(probabilities, (height, width))
+        return metrics.mask_scores(predicted, case.label, len(cohort.structures), case.spacing)
+
+    with ThreadPoolExecutor() as pool:
+        scores = list(pool.map(of, values["probability"], cohort.whole(rows)))
+    found = {name: np.stack([one[name] for one in scores]) for name in scores[0]}
+    return kept | {"grid_dice": values["dice"]} | found
 
 
 def table(values: dict[str, np.ndarray], part: Part, model: str) -> pd.DataFrame:
     """What is known of N cases' predictions -> the long per-case table, N x S rows.
 
     Columns: `case_id, patient_id, split, model, structure, <attributes>, dice, iou, hd95_mm, assd_mm, nsd,
-    ece, true_area_mm2, pred_area_mm2`, all of the working grid; distances, NSD and areas are NaN where the spacing is
-    unknown.
+    ece, true_area_mm2, pred_area_mm2`, all but the ECE at the part's resolution; distances, NSD and areas are NaN where
+    the spacing is unknown.
     """
     cohort = part.cohort
-    spacing = np.array([part.cases[row]["spacing"] for row in part.rows], float)
-    pixel_mm2 = spacing.prod(1)
     about = cohort.cases.iloc[part.rows][["case_id", "patient_id", "split", *cohort.attributes]]
-    measured = ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece")
+    measured = ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece", "true_area_mm2", "pred_area_mm2")
     frames = []
     for s, structure in enumerate(cohort.structures):
         frame = about.assign(
             model=model,
             structure=structure,
             **{score: values[score][:, s].astype(float) for score in measured},
-            true_area_mm2=values["true_pixels"][:, s] * pixel_mm2,
-            pred_area_mm2=values["pred_pixels"][:, s] * pixel_mm2,
         )
         frames.append(frame)
-    order = ["case_id", "patient_id", "split", "model", "structure", *cohort.attributes]
-    order += [*measured, "true_area_mm2", "pred_area_mm2"]
+    order = ["case_id", "patient_id", "split", "model", "structure", *cohort.attributes, *measured]
     return pd.concat(frames, ignore_index=True)[order]
 
 

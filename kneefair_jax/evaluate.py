@@ -20,6 +20,7 @@ from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores as by_group
 from kneefair_jax.report import examples, page
 from kneefair_jax.report.overlays import CaseView
+from kneefair_jax.report.spacing import one_spacing
 from kneefair_jax.training import hooks, members, scoring, selection, steps
 from kneefair_jax.training.experiment import Experiment
 
@@ -50,14 +51,13 @@ def evaluate(
     records = members.records(workdir, models)
     chosen = {name: tuple(rule(r)["step"] for r in records) for name, rule in selection.RULES.items()}
     inside = experiment.partition.index
-    step = case_table.case_step(experiment, cohort, cohort)
-    parts = [
-        case_table.Part(cohort, cases, cohort.rows(split), inside, step) for split in ("validation", "test")
-    ]
+    resolution = config.report.resolution
+    rows = [cohort.rows(split) for split in ("validation", "test")]
+    parts = case_table.parts(experiment, cohort, (cohort, cases), rows, inside, resolution)
     if external:
         theirs = groups.indexed(external[0].cases, experiment.partition)
-        step = case_table.case_step(experiment, cohort, external[0])
-        parts.append(case_table.Part(*external, np.arange(len(theirs)), theirs, step))
+        everybody = [np.arange(len(theirs))]
+        parts += case_table.parts(experiment, cohort, external, everybody, theirs, resolution)
     scored: dict[tuple[int, ...], list[dict[str, np.ndarray]]] = {}
     for steps_chosen in sorted(set(chosen.values())):
         variables = members.restore(workdir, models, steps_chosen, experiment.state)
@@ -152,7 +152,7 @@ def _validated(
     """What a selection rule saw of the validation cases: mean Dice, and that of the worst group."""
     here = experiment.partition._replace(index=part.group[part.rows])
     cases = part.cohort.cases.iloc[part.rows]
-    table = scoring.group_table(values["dice"], cases, here, part.cohort.structures)["dice"]
+    table = scoring.group_table(values["grid_dice"], cases, here, part.cohort.structures)["dice"]
     return {"dice": table["all"], "worst": table.drop("all").min() if len(table) > 1 else table["all"]}
 
 
@@ -170,8 +170,14 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
         The page's path.
 
     Raises:
-        InputError: the folds are not those of one cohort.
+        InputError: the folds are not those of one cohort, or not scored at one resolution.
     """
+    reports = [json.loads((fold / "report" / "report.json").read_text()) for fold in folds]
+    if len({report["run"].get("resolution") for report in reports}) > 1:
+        raise InputError(
+            f"the folds in {workdir} are scored at different resolutions; run --mode=evaluate of all with one "
+            "report.resolution"
+        )
     tables = [pd.read_parquet(fold / TABLE) for fold in folds]
     table = case_table.joined([t[t["split"] == "test"] for t in tables], cohort.attributes)
     scored = table.loc[table["model"] == config.select, ["case_id", "structure"]]
@@ -187,7 +193,6 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
     everyone = cohort._replace(cases=cohort.cases.assign(split="test"))
     environment = json.loads((folds[0] / "environment.json").read_text())
     report = _report(config, everyone, cases, table, environment, folds)
-    reports = [json.loads((fold / "report" / "report.json").read_text()) for fold in folds]
     report["run"] |= {
         "folds": len(folds),
         "step": [fold["run"]["step"] for fold in reports],
@@ -241,7 +246,8 @@ def _report(
             "fingerprint": cases.digest,
             "model": config.select,
             "grid": list(cohort.grid[:2]),
-            "spacing": _one_spacing(cases),
+            "resolution": "grid" if cohort.source.whole is None else config.report.resolution,
+            "spacing": one_spacing(cases[row]["spacing"] for row in range(len(cases))),
             "absent": {structure: int(n) for structure, n in absent.items()},
             **{key: environment[key] for key in ("versions", "commit", "device", "command")},
         },
@@ -277,13 +283,6 @@ def _examples(test: pd.DataFrame, cohort: Cohort, cases: Cases, predictions: Any
         image = example["image"].mean(-1).astype(np.uint8)
         views.append(CaseView(*choice, image, example["label"], predictions[choice.case_id]))
     return views
-
-
-def _one_spacing(cases: Cases) -> list[float] | None:
-    """Mm per pixel down and across where all cases share it (and know it)."""
-    spacings = {tuple(cases[row]["spacing"].tolist()) for row in range(len(cases))}
-    spacing = [round(side, 4) for side in spacings.pop()]
-    return spacing if not spacings and np.isfinite(spacing).all() else None
 
 
 def _save(workdir: Path, predictions: dict[str, np.ndarray]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from kneefair_jax import case_table
 from kneefair_jax.case_table import Part
 from kneefair_jax.training import members, scoring
 from kneefair_jax.training.experiment import Experiment
@@ -39,8 +40,8 @@ def fit(
     rows = np.sort(np.concatenate(of_groups)) if names else train.rows[:0]
     if not len(rows):
         return None
-    run = {"group": train.group, "batch_size": config.train.batch_size, "mesh": experiment.mesh}
-    dice = members.over_cases(train.step, models, variables, train.cases, rows, **run)["dice"]
+    run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
+    dice = case_table.score(train._replace(rows=rows), models, variables, run)["dice"]
     here = experiment.partition._replace(index=train.group[rows])
     table = scoring.group_table(dice, train.cohort.cases.iloc[rows], here, train.cohort.structures)
     return table.drop("all")[["dice", "cases", "patients"]].to_dict("index")

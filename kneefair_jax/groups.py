@@ -16,6 +16,8 @@ from kneefair_jax.errors import InputError
 
 MISSING = "missing"
 UNKNOWN = -1
+# Columns that may explain a gap between groups, where a table has them.
+COVARIATES = ("age", "bmi", "kl", "site")
 
 
 class Partition(NamedTuple):

@@ -1,6 +1,7 @@
 """The per-case table and the report of a tiny run, checked against a recomputation from the masks."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -111,6 +112,19 @@ def test_evaluating_again_gives_the_same_bytes(run):
     expected = json.loads(before)
     del expected["external"]
     assert without == expected
+
+
+def test_masks_of_the_grid_s_size_score_the_same_at_their_own(run, tmp_path):
+    config, cohort, cases, made, workdir, _ = run
+    shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("store", "report"))
+    own = cohort.source._replace(whole=lambda rows: map(study.example, rows))
+    page = evaluate.evaluate(config, made, cohort._replace(source=own), cases, tmp_path / "run")
+    there, here = (pd.read_parquet(folder / "cases.parquet") for folder in (tmp_path / "run", workdir))
+    here = here[here["split"] != "external"]
+    pd.testing.assert_frame_equal(there, here, check_dtype=False)
+    assert "at the reference mask's own size" in page.read_text()
+    report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
+    assert report["run"]["resolution"] == "source"
 
 
 def test_a_folder_without_checkpoints(run, tmp_path):

@@ -39,7 +39,7 @@ ALLOWED = {
     "card": {"report"},
     "export": {"card", "models", "training", "weights"},
     "audit": {"anatomy", "groups", "cohort", "data", "metrics", "fairness", "report", "run_folder"},
-    "case_table": {"anatomy", "data", "training"},
+    "case_table": {"anatomy", "data", "metrics", "training"},
     "explanation": {"data", "fairness", "metrics"},
     "fit": {"case_table", "training"},
     "root_cause": {"data", "fairness", "groups"},

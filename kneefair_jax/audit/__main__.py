@@ -1,6 +1,7 @@
 """`python -m kneefair_jax.audit`: the audit from the command line."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,12 +109,15 @@ def main(argv: Sequence[str]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for note in audit.notes:
-        print(f"note: {note}")
-    for model, report in audit.reports.items():
-        print(f"\n{model}:" if len(pages) > 1 else "")
-        print(text(report))
-        print(f"page: {pages[model]}")
+    try:
+        for note in audit.notes:
+            print(f"note: {note}")
+        for model, report in audit.reports.items():
+            print(f"\n{model}:" if len(pages) > 1 else "")
+            print(text(report))
+            print(f"page: {pages[model]}", flush=True)
+    except BrokenPipeError:  # `| head`: who reads has had enough, and the pages are written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -72,12 +72,23 @@ class Audit(NamedTuple):
         out = Path(out)
         require_folder(out)
         out.mkdir(parents=True, exist_ok=True)
+        # Names may come from a file: nothing of them but what a folder can be called.
+        folders = {
+            model: f"{number + 1}-{re.sub(r'[^\w-]', '_', model)}" if number else ""
+            for number, model in enumerate(self.reports)
+        }
         pages = {}
-        for number, (model, report) in enumerate(self.reports.items()):
+        for model, report in self.reports.items():
             table = self.cases[self.cases["model"] == model]
-            # Names may come from a file: nothing of them but what a folder can be called.
-            folder = out / f"{number + 1}-{re.sub(r'[^\w-]', '_', model)}" if number else out
-            pages[model] = page.write(folder, report, table, [], self.examples.get(model, []))
+            up = "../" if folders[model] else ""
+            others = {
+                name: f"{up}{folder}{'/' if folder else ''}{page.PAGE}"
+                for name, folder in folders.items()
+                if name != model
+            }
+            pages[model] = page.write(
+                out / folders[model], report, table, [], self.examples.get(model, []), others
+            )
         page.replace(out / "cases.csv", tables.guarded(self.cases).to_csv(index=False))
         part = out / ".cases.parquet.part"
         self.cases.to_parquet(part)
@@ -213,7 +224,8 @@ def _report(
 def _sentence(note: str) -> str:
     """With a capital, unless it begins with the name of a file."""
     named = any(mark in note.split(maxsplit=1)[0] for mark in "./")
-    return (note[0] if named else note[0].upper()) + note[1:].removesuffix(".") + "."
+    text = (note[0] if named else note[0].upper()) + note[1:].removesuffix(".")
+    return text if text.endswith("?") else f"{text}."
 
 
 def require_folder(out: Path) -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from kneefair_jax.audit import (
     cases,
@@ -23,6 +23,8 @@ from kneefair_jax.audit.result import Audit, Settings
 from kneefair_jax.audit.scoring import Reading, Scored
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import size_expected
+from kneefair_jax.report import wording
+from kneefair_jax.report.spacing import one_spacing
 
 ON_MISSING = ("stop", "skip", "zero")
 type Folder = str | Path
@@ -82,14 +84,15 @@ def masks(
             )
         cohort.notes.extend(_observations(cohort, scored, model))
         cohort.notes.extend(orientation.notes(cohort, tables[model], true, paths, reading, model))
-        about[model] = {"fingerprint": scoring.fingerprint(cohort, scored), "spacing": _one_spacing(scored)}
+        spacing = one_spacing(one.spacing for one in scored)
+        about[model] = {"fingerprint": scoring.fingerprint(cohort, scored), "spacing": spacing}
         about[model]["labels"] = legend.described(reading.truth)
         examples[model] = pictures.views(tables[model], cohort, true, paths, shown, reading)
         apart = size_expected.apart(tables[model], np.stack([one.spacing for one in scored]))
         by_size[model] = scoring.sizes(cohort, true, scored, reading, apart)
     if readers is not None:
         delta = margin.of_readers(Path(readers), cohort, true, reading)
-        settings = settings._replace(delta={**delta, **settings.delta})
+        settings = _with_readers(settings, delta, cohort)
     return result.audit(cohort, tables, reading.structures, settings, about, examples, by_size)
 
 
@@ -129,7 +132,7 @@ def table(
     given = score_table.read(Path(scores), who, attributes, bins or {}, split, on_missing)
     if readers is not None:
         delta = margin.of_readers(Path(readers), given.cohort, {}, None)
-        settings = settings._replace(delta={**delta, **settings.delta})
+        settings = _with_readers(settings, delta, given.cohort)
     return result.audit(given.cohort, given.tables, given.structures, settings, {}, {}, {})
 
 
@@ -138,6 +141,17 @@ def _check(settings: Settings, on_missing: str) -> None:
         raise InputError(f"on_missing={on_missing!r}: give one of {', '.join(ON_MISSING)}")
     if settings.min_group_patients < 1 or settings.draws < 1:
         raise InputError("min_group_patients and draws count something: give 1 or more")
+
+
+def _with_readers(settings: Settings, delta: Mapping[str, float], cohort: Cohort) -> Settings:
+    """The readers' margins where none is stated; a note says which are whose."""
+    theirs = {score: value for score, value in delta.items() if score not in settings.delta}
+    if theirs:
+        what = wording.listing(f"{value:.4f} in {wording.TITLES[score]}" for score, value in theirs.items())
+        cohort.notes.append(f"the margin of equivalence is the mean difference between two readers: {what}")
+    if stated := sorted(set(delta) & set(settings.delta)):
+        cohort.notes.append(f"the margin of {wording.listing(stated)} is the one stated, not the readers'")
+    return settings._replace(delta={**delta, **settings.delta})
 
 
 def _files(
@@ -226,17 +240,24 @@ def _observations(cohort: Cohort, scored: Sequence[Scored], model: str) -> list[
         "the spacing is unknown in {}, so these have no distances, NSD or areas.": [
             not np.isfinite(one.spacing).all() for one in scored
         ],
+        "a pixel is larger than the tolerance of NSD, 1 mm, in {}: there, an error of one pixel is a miss.": [
+            bool(np.isfinite(one.spacing).all() and one.spacing.max() > 1) for one in scored
+        ],
         f"the headers of reference mask and prediction{of} state different spacings in {{}}; the table's, or else the "
         "reference's, was taken.": [differ(one.stated) for one in scored],
         f"the prediction{of} equals the reference mask pixel by pixel in {{}}; is it a copy?": [
             one.same and one.true_pixels > 0 for one in scored
         ],
     }
-    return [text.format(some(chosen)) for text, chosen in found.items() if any(chosen)]
+    told = [text.format(some(chosen)) for text, chosen in found.items() if any(chosen)]
+    empty = np.array([one.true_pixels > 0 and not one.pred_pixels for one in scored])
+    if empty.any():
+        whose = "; ".join(_by_level(cohort.frame[name], empty) for name in cohort.attributes)
+        told.append(f"the prediction{of} is empty in {some(empty.tolist())}, and scores 0 there ({whose}).")
+    return told
 
 
-def _one_spacing(scored: Sequence[Scored]) -> list[float] | None:
-    """Mm per pixel down and across where all cases share it (and know it)."""
-    spacings = {tuple(np.round(one.spacing.astype(float), 4).tolist()) for one in scored}
-    spacing: list[Any] = list(spacings.pop())
-    return spacing if not spacings and np.isfinite(spacing).all() else None
+def _by_level(levels: pd.Series, chosen: np.ndarray) -> str:
+    """`sex: female 6, male 0`."""
+    counts = levels[chosen].value_counts(sort=False)
+    return f"{levels.name}: {', '.join(f'{level} {count}' for level, count in counts.items())}"

@@ -240,7 +240,7 @@ def _constant_confounders(
 def _with_confounders(cohort: cases.Cohort, one_a_case: pd.DataFrame) -> cases.Cohort:
     """Those of the score table too, where `--metadata` has none of that name."""
     known = [*cohort.attributes, *cohort.confounders.columns]
-    more = cases.confounders(one_a_case.set_index("case_id"), known).reindex(cohort.frame["case_id"])
+    more = metadata.confounders(one_a_case.set_index("case_id"), known).reindex(cohort.frame["case_id"])
     return cohort._replace(
         confounders=pd.concat([cohort.confounders, more.set_index(cohort.frame.index)], axis=1)
     )

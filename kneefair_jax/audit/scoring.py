@@ -43,6 +43,7 @@ class Scored(NamedTuple):
         stated: f32[2, 2], mm per pixel as the truth's and the prediction's header state it, NaN where they do not.
         spacing: f32[2], mm per pixel as used.
         true_pixels: of all structures.
+        pred_pixels: of all structures.
         same: whether prediction and truth are equal.
         digest: of both label maps.
     """
@@ -51,6 +52,7 @@ class Scored(NamedTuple):
     stated: np.ndarray
     spacing: np.ndarray
     true_pixels: int
+    pred_pixels: int
     same: bool
     digest: bytes
 
@@ -82,23 +84,12 @@ def score(
 ) -> Scored:
     """All scores of one case; where the table gives no spacing, that of the truth's header counts."""
     spacing = np.where(np.isnan(spacing), stated[0], spacing)
-    counts = np.bincount(
-        true.ravel().astype(int) * (structures + 1) + predicted.ravel(), minlength=(structures + 1) ** 2
-    )
-    confusion = counts.reshape(structures + 1, structures + 1)
-    both, in_truth, in_prediction = np.diag(confusion)[1:], confusion.sum(1)[1:], confusion.sum(0)[1:]
-    pixel_mm2 = float(spacing.prod())
     return Scored(
-        {
-            "dice": _ratio(2 * both, in_truth + in_prediction),
-            "iou": _ratio(both, in_truth + in_prediction - both),
-            **metrics.surface_distances(predicted, true, structures, spacing),
-            "true_area_mm2": in_truth * pixel_mm2,
-            "pred_area_mm2": in_prediction * pixel_mm2,
-        },
+        metrics.mask_scores(predicted, true, structures, spacing),
         stated,
         spacing,
-        int(in_truth.sum()),
+        int(np.count_nonzero(true)),
+        int(np.count_nonzero(predicted)),
         np.array_equal(true, predicted),
         hashlib.sha256(repr(true.shape).encode() + true.tobytes() + predicted.tobytes()).digest(),
     )
@@ -188,7 +179,3 @@ def fingerprint(cohort: Cohort, scored: Sequence[Scored]) -> str:
     for case, one in zip(cohort.frame["case_id"], scored, strict=True):
         digest.update(case.encode() + one.digest)
     return digest.hexdigest()
-
-
-def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.where(b > 0, a / np.maximum(b, 1), np.nan)

@@ -69,7 +69,8 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     files = _fingerprints(table, root, skip=config["on_broken"] == "skip", problems=problems)
     metadata.refuse(path, problems)
 
-    frame = pd.DataFrame(columns).reset_index(drop=True)
+    others = metadata.confounders(table, config["attributes"])
+    frame = pd.concat([pd.DataFrame(columns), others], axis=1).reset_index(drop=True)
     if config["split_column"]:
         cohort.check_no_leak(frame)
     rows = zip(table.index, table["image"], table["mask"], spacing, strict=True)
@@ -92,6 +93,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         settings=settings,
         read=partial(_read, path, cases, size, channels, len(structures)),
         portable=True,
+        whole=partial(_read, path, cases, None, channels, len(structures)),
     )
 
 
@@ -161,7 +163,7 @@ def _arrays(case: Case, channels: int, structures: int) -> tuple[np.ndarray, np.
 def _read(
     path: Path,
     cases: Sequence[Case],
-    size: tuple[int, int],
+    size: tuple[int, int] | None,
     channels: int,
     structures: int,
     rows: Sequence[int],
@@ -172,6 +174,8 @@ def _read(
             image, label, spacing = _arrays(case, channels, structures)
         except InputError as error:
             return InputError(f"{path} row {case.row}: {error}")
+        if size is None:
+            return Example(image, label, spacing)
         scale = np.array(label.shape, np.float32) / np.array(size, np.float32)
         return Example(
             readers.resize_image(image, size),

@@ -47,6 +47,19 @@ class Cohort(NamedTuple):
         """i64, the rows of a split in the table's order."""
         return np.flatnonzero((self.cases["split"] == split).to_numpy())
 
+    def whole(self, rows: Sequence[int] | np.ndarray) -> Iterator[Example]:
+        """Rows of the table at their files' own size and spacing, read anew; of a source that has such.
+
+        Raises:
+            InputError: a file cannot be read any more.
+        """
+        assert self.source.whole is not None
+        place = pd.Index(self.source.cases["case_id"])
+        for case in self.source.whole(place.get_indexer(self.cases["case_id"].iloc[rows]).tolist()):
+            if isinstance(case, InputError):
+                raise case
+            yield case
+
 
 def _folder(data: ConfigDict, seed: int) -> tuple[Source, int]:
     del seed
@@ -180,6 +193,7 @@ def _only(source: Source, attribute: str, levels: tuple[str, ...], data: ConfigD
         cases=cases.assign(**{name: columns[name].cat.remove_unused_categories() for name in columns}),
         settings=source.settings | {f"levels of {attribute}": list(levels)},
         read=partial(_read_some, source.read, np.flatnonzero(keep)),
+        whole=source.whole and partial(_read_some, source.whole, np.flatnonzero(keep)),
         left_out=(*source.left_out, *((case, why) for case in source.cases["case_id"][~keep])),
     )
 

@@ -150,3 +150,24 @@ def spacings(table: pd.DataFrame, problems: list[Problem]) -> np.ndarray:
                     )
                 )
     return spacing
+
+
+def confounders(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
+    """The columns of text named in `groups.COVARIATES`, in any case of letters, that are no attributes.
+
+    Columns of which most known cells are numbers become f64, NaN where a cell is none; any other, and `site`, whose
+    numbers are codes, becomes a categorical one. An attribute in bins stays in bins: beside its own number, the
+    coefficient of a bin would no longer be the gap between groups.
+    """
+    taken = {name.lower() for name in attributes}
+    found: dict[str, pd.Series] = {}
+    for name in table:
+        if (plain := str(name).lower()) not in groups.COVARIATES or plain in taken:
+            continue
+        taken.add(plain)
+        text = table[name]
+        numbers = pd.to_numeric(text.where(text != "", None), errors="coerce").astype(float)
+        numbers = numbers.where(np.isfinite(numbers))
+        measured = plain != "site" and 2 * numbers.notna().sum() > (text != "").sum()
+        found[str(name)] = numbers if measured else groups.categorical(text)
+    return pd.DataFrame(found, index=table.index)

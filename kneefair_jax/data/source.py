@@ -27,8 +27,8 @@ class Source(NamedTuple):
     """Cases to train on or to score.
 
     Attributes:
-        cases: a row per case: `case_id`, `patient_id` (strings), categorical attribute columns, and `split`
-            where the source fixes it.
+        cases: a row per case: `case_id`, `patient_id` (strings), categorical attribute columns, what there is of
+            `groups.COVARIATES` beside them, and `split` where the source fixes it.
         structures: names of labels 1, 2, ...
         settings: JSON-able; with the files it names, it determines every stored array. A change of it means
             that a prepared store is rebuilt.
@@ -36,6 +36,7 @@ class Source(NamedTuple):
             that says why it has none. A function of the rows alone.
         portable: whether `read` can be pickled and called in other processes.
         left_out: `(what, why)` of everything that the source itself left out of `cases`.
+        whole: as `read`, at the files' own size and spacing; None where the working grid is the cases' own.
     """
 
     cases: pd.DataFrame
@@ -44,3 +45,4 @@ class Source(NamedTuple):
     read: Callable[[Sequence[int]], Iterator[Example | InputError]]
     portable: bool = False
     left_out: tuple[tuple[str, str], ...] = ()
+    whole: Callable[[Sequence[int]], Iterator[Example | InputError]] | None = None

@@ -41,6 +41,21 @@ def cautions(groups: Mapping[str, np.ndarray]) -> list[str]:
     ]
 
 
+def lacking(scored: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """A sentence for each structure that some of the groups have scores of, and others none at all.
+
+    Args:
+        scored: structure -> ranked group -> patients with a score of it.
+    """
+    return [
+        f"{structure} has no score in {name}, whose mean over structures is of the others alone: it cannot be compared "
+        "with that of groups that have it"
+        for structure, groups in scored.items()
+        for name, patients in groups.items()
+        if not patients and any(groups.values())
+    ]
+
+
 def crossing(patients: np.ndarray) -> list[str]:
     """A sentence about patients who have cases in several of the groups.
 

@@ -9,7 +9,7 @@ import pandas as pd
 from kneefair_jax import groups
 
 AREA = "log(area)"
-COVARIATES = ("age", "bmi", "kl", "site")
+COVARIATES = groups.COVARIATES
 # What a group differs in may act through these: they are no confounders then, but a part of the effect.
 MEDIATORS = ("bmi", "kl", AREA)
 # A coefficient of fewer patients says nothing, and a single one has no robust standard error.

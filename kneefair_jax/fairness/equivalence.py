@@ -43,6 +43,8 @@ def tost(
         reason = "fewer than two groups are ranked"
     elif smallest < MIN_PATIENTS:
         reason = f"the smallest group has {smallest}; equality needs {MIN_PATIENTS} patients in every group"
+    elif means is not None and not means.spread.any():
+        reason = "no group's scores vary, so they compare nothing"
     elif not inside or None in intervals:
         reason = "a pair of groups has no interval"
     elif not all(inside):

@@ -71,7 +71,7 @@ def describe(
         )
         ranked = [names[g] for g in sorted(sample.groups)]
         for k, (column, drawn) in enumerate(zip(sample.columns, means, strict=True)):
-            entry = _summaries(sample, k, ranked, columns[column], drawn)
+            entry = _summaries(sample, k, ranked, columns[column], drawn, patients)
             entry |= _comparisons(sample, k, ranked, drawn, tests)
             delta = settings.delta.get(columns[column].score)
             sizes = sample.ranked.sizes[np.argsort(sample.groups)]
@@ -91,7 +91,7 @@ def describe(
 
 
 def _summaries(
-    sample: Sample, k: int, ranked: list[str], column: Column, means: Means | None
+    sample: Sample, k: int, ranked: list[str], column: Column, means: Means | None, patients: np.ndarray
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {
         key: {"value": None, "interval": None} for key in ("worst", "gap", "sd", "es", "ser")
@@ -101,7 +101,10 @@ def _summaries(
     if len(ranked) < 2:
         return entry
     point = np.array([part.mean() for part in sample.parts(k)])
-    overall = sample.scores[k].mean()
+    # Of all patients: one who has a row in several groups counts once, in equal parts.
+    _, who, rows = np.unique(patients[sample.rows], return_inverse=True, return_counts=True)
+    part = 1 / (rows[who] * len(rows))
+    overall = part @ sample.scores[k]
     error = _itself if column.lower_is_better else summaries.overlap_error
     values = {
         "worst": summaries.worst(point, error),
@@ -121,7 +124,7 @@ def _summaries(
     entry["gap"]["interval"] = simultaneous.gap(groups)
     entry["sd"]["interval"] = simultaneous.sd(groups)
     if not column.lower_is_better:
-        weights = (sample.sizes / sample.sizes.sum())[sample.order]
+        weights = np.add.reduceat(part, np.cumsum(sample.sizes) - sample.sizes)[sample.order]
         entry["es"]["interval"] = simultaneous.es(means, weights, len(ranked))
     if entry["ser"]["value"] is not None:
         entry["ser"]["interval"] = simultaneous.ratio(errors)

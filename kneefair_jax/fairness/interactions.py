@@ -10,6 +10,7 @@ import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.fairness import simultaneous
+from kneefair_jax.fairness.multiplicity import holm
 from kneefair_jax.fairness.patient_table import MACRO, by_patient_and_group, table
 from kneefair_jax.fairness.sample import resampled, samples
 from kneefair_jax.fairness.simultaneous import Means
@@ -35,7 +36,8 @@ def interactions(
         seed: of the bootstrap.
 
     Returns:
-        `{"sex,race": {score: {"cells": [4 names], "contrast", "interval", "p"}}}`; pairs without four cells absent.
+        `{"sex,race": {score: {"cells": [4 names], "contrast", "interval", "p", "p_holm"}}}`; pairs without four cells
+        absent. `p_holm` is corrected over the pairs of attributes, for each score.
     """
     known = table(cases, structures)
     macro = [k for k, column in enumerate(known.columns) if column.structure == MACRO]
@@ -57,7 +59,11 @@ def interactions(
                 if drawn is not None:
                     entry = {"cells": [part.names[g] for g in cells], **contrast(drawn.ranked(4))}
                     found.setdefault(key, {})[known.columns[macro[column]].score] = entry
-    order = [column.score for column in known.columns]
+    order = list(dict.fromkeys(column.score for column in known.columns))
+    for score in order:
+        corrected = holm({key: entry[score]["p"] for key, entry in found.items() if score in entry})
+        for key, p in corrected.items():
+            found[key][score] |= {"p_holm": p}
     return {
         key: dict(sorted(entry.items(), key=lambda one: order.index(one[0]))) for key, entry in found.items()
     }

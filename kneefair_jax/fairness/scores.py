@@ -9,9 +9,9 @@ import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import bootstrap, multiplicity, patient_table
+from kneefair_jax.fairness import bootstrap, cautions, multiplicity, patient_table
 from kneefair_jax.fairness.inference import Settings, describe
-from kneefair_jax.fairness.patient_table import MACRO
+from kneefair_jax.fairness.patient_table import MACRO, Column
 
 
 def scores(
@@ -80,8 +80,12 @@ def scores(
             [seed, zlib.crc32(key.encode())],
             settings,
         )
-        for block, entry in zip(blocks, described, strict=True):
+        for column, block, entry in zip(table.columns, blocks, described, strict=True):
             block["summaries"][key] = entry
+            if column.structure == MACRO and (told := _lacking(table.columns, blocks, column, partition)):
+                entry["warnings"] += told
+                if entry["equivalence"]:
+                    entry["equivalence"] |= {"equivalent": False, "reason": told[0]}
     result: dict[str, Any] = {column.score: {"structures": {}} for column in table.columns}
     for (score, structure), block in zip(table.columns, blocks, strict=True):
         if structure == MACRO:
@@ -91,6 +95,20 @@ def scores(
     for block in result.values():
         _correct(block)
     return result
+
+
+def _lacking(
+    columns: Sequence[Column], blocks: Sequence[dict[str, Any]], macro: Column, partition: groups.Partition
+) -> list[str]:
+    """`cautions.lacking` of one score and the ranked groups of a partition."""
+    ranked = [name for name in partition.names if blocks[columns.index(macro)]["groups"][name]["ranked"]]
+    return cautions.lacking(
+        {
+            column.structure: {name: block["groups"][name]["patients"] for name in ranked}
+            for column, block in zip(columns, blocks, strict=True)
+            if column.score == macro.score and column.structure != MACRO
+        }
+    )
 
 
 def _means(

@@ -5,6 +5,7 @@ Overlap and calibration are counted on the device, distances are taken on the ho
 
 from kneefair_jax.metrics.calibration import ece as ece
 from kneefair_jax.metrics.calibration import reliability as reliability
+from kneefair_jax.metrics.masks import mask_scores as mask_scores
 from kneefair_jax.metrics.overlap import Overlap as Overlap
 from kneefair_jax.metrics.overlap import dice as dice
 from kneefair_jax.metrics.overlap import iou as iou

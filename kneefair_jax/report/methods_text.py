@@ -54,7 +54,7 @@ class _Cited:
 def methods_text(report: dict[str, Any]) -> tuple[str, list[str]]:
     """The paragraph, and its references."""
     cite = _Cited()
-    sentences = [*_data(report), *_scores(report, cite), *_inference(report, cite), *_more(report)]
+    sentences = [*_data(report), *_scores(report, cite), *_inference(report, cite), *_more(report, cite)]
     return " ".join(sentences), cite.list()
 
 
@@ -76,6 +76,14 @@ def _scores(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         f"For each case and structure we computed {names} {cite('metrics')}, and averaged over structures without "
         "background; a structure absent from reference and prediction alike was left out."
     )
+    grid = " x ".join(map(str, report["run"].get("grid") or ()))
+    if report["run"].get("resolution") == "source":
+        yield (
+            f"The network's probabilities were interpolated linearly from its grid of {grid} pixels to the size of the "
+            "reference mask, where each pixel took the likeliest label and all scores but calibration were computed."
+        )
+    elif grid:
+        yield f"All scores were computed on a grid of {grid} pixels."
     yield (
         "The patient was the unit of all statistics: the scores of a patient's cases were averaged first. Groups of "
         f"fewer than {report['cohort']['min_group_patients']} patients were not ranked."
@@ -155,14 +163,17 @@ def _margin(score: str, delta: float) -> str:
     return f"±{number(delta)}{f' {unit}' if unit else ''} in {title}"
 
 
-def _more(report: dict[str, Any]) -> Iterator[str]:
+def _more(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     if model := (report.get("model") or {}).get("dice"):
         yield (
             f"Confounders were adjusted for by a {model['kind']} ({model['formula']}), with and without variables "
             "that may be mediators."
         )
     if report.get("interactions"):
-        yield "Interactions of two attributes are contrasts of the four cell means, exploratory and uncorrected."
+        yield (
+            "Interactions of two attributes are contrasts of the four cell means, exploratory, corrected by Holm's "
+            f"method over pairs of attributes {cite('holm')}."
+        )
     if report.get("calibration"):
         yield "Calibration was assessed inside the dilated box of each structure."
     if report.get("root_cause"):

@@ -5,7 +5,7 @@ from typing import Any
 
 from kneefair_jax.report import verdicts
 from kneefair_jax.report.verdicts import Verdict
-from kneefair_jax.report.wording import amount, blocks, by_group, estimate, listing, number, p_equals
+from kneefair_jax.report.wording import amount, audited, blocks, by_group, estimate, listing, number, p_equals
 
 SCORE = "dice"
 
@@ -36,10 +36,10 @@ def details(report: dict[str, Any]) -> list[str]:
 
 def _tested(report: dict[str, Any]) -> list[str]:
     scores, cohort = report["scores"][SCORE], report["cohort"]
-    overall = scores["overall"]
+    overall, model = scores["overall"], audited(report)
     grouped = by_group(scores, cohort["attributes"])
     return [
-        f"Segmentation of the {listing(cohort['structures'])} was tested on "
+        f"Segmentation of the {listing(cohort['structures'])}{f' by {model}' if model else ''} was tested on "
         f"{amount(overall['cases'], 'case')} of {amount(overall['patients'], 'patient')}"
         f"{f': by {listing(grouped)}' if grouped else ''}.",
         f"The mean Dice over structures is {estimate(overall['mean'], overall['interval'])}.",
@@ -111,18 +111,18 @@ def _equal(found: Sequence[Verdict]) -> list[str]:
 
 
 def _interactions(report: dict[str, Any]) -> list[str]:
-    """Where one attribute's gap may depend on another; no p here is corrected, so none is a finding."""
+    """Where one attribute's gap may depend on another; nobody asked for it in advance, so it is no finding."""
     sentences = []
     for key, by_score in (report.get("interactions") or {}).items():
         found = by_score.get(SCORE) or {}
         ends = found.get("interval")
-        if found.get("p") is None or found["p"] >= verdicts.LEVEL or not ends or None in ends:
+        if found.get("p_holm") is None or found["p_holm"] >= verdicts.LEVEL or not ends or None in ends:
             continue
         if ends[0] > 0 or ends[1] < 0:
             first, _, second = key.partition(",")
             sentences.append(
                 f"The gap by {first} may depend on {second}: interaction {estimate(found['contrast'], ends)}, "
-                f"{p_equals(found['p'])}, exploratory, uncorrected."
+                f"{p_equals(found['p_holm'])} after Holm's correction, exploratory."
             )
     return sentences
 

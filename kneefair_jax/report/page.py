@@ -11,12 +11,12 @@ import pandas as pd
 from markupsafe import Markup
 
 from kneefair_jax import groups
+from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER
 from kneefair_jax.report import figures, forests, relations, tables, verdicts, wording
 from kneefair_jax.report.examples import EVERYONE
 from kneefair_jax.report.methods_text import methods_text
 from kneefair_jax.report.opening import details, opening
 from kneefair_jax.report.overlays import CaseView, colour, overlay
-from kneefair_jax.report.wording import LOWER_IS_BETTER
 
 PAGE = "index.html"
 
@@ -27,6 +27,7 @@ def write(
     cases: pd.DataFrame,
     curves: list[dict[str, Any]],
     examples: list[CaseView],
+    others: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes `index.html`, `report.json` and the CSV files of `tables` into the directory.
 
@@ -39,13 +40,14 @@ def write(
         cases: the rows of the per-case table that the scores are of: one split, one model.
         curves: records of the training run; empty for an audit of foreign predictions.
         examples: cases to show as pictures, of `examples.choose`.
+        others: the pages of other models on the same cases, by model: where they are, seen from here.
 
     Returns:
         The page's path.
     """
     report = plain(report)
     directory.mkdir(parents=True, exist_ok=True)
-    html = page(report, cases, plain(curves), examples)
+    html = page(report, cases, plain(curves), examples, others)
     text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     replace(directory / "report.json", text + "\n")
     written = tables.tables(report)
@@ -62,6 +64,7 @@ def page(
     cases: pd.DataFrame,
     curves: Sequence[Mapping[str, Any]],
     examples: Sequence[CaseView],
+    others: Mapping[str, str] | None = None,
 ) -> str:
     """The page's HTML; the arguments are those of `write`, the numbers plain."""
     attributes = report["cohort"]["attributes"]
@@ -92,6 +95,8 @@ def page(
         paired=lambda scores: _any(scores, "pairs"),
         margin=_any(report["scores"]["dice"], "equivalence"),
         warnings=_warnings,
+        others=others or {},
+        audited=wording.audited(report),
         lower=LOWER_IS_BETTER,
     )
 
@@ -112,13 +117,17 @@ def _figures(
     }
     if _any(scores, "pairs"):
         drawn["gaps"] = forests.gaps(scores, single, "Dice", "gaps")
+    if _any(report["scores"].get("hd95_mm") or {"summaries": {}}, "test"):
+        far = report["scores"]["hd95_mm"]
+        drawn["forest_hd95_mm"] = forests.means(far, shown, "HD95, mm", "forest_hd95")
     if crossed:
         drawn["intersections"] = relations.intersections(scores, crossed, "Dice", "intersections")
     if single and (frame := relations.sized(cases, attributes, "dice")) is not None:
         drawn["size"] = relations.size(frame, single, "Dice", "size")
     if calibration := (report.get("calibration") or {}).get("curves"):
         groups_of = wording.blocks(calibration, attributes)
-        drawn["calibration"] = relations.reliability(calibration, groups_of, "calibration")
+        ece = report["calibration"].get("ece") or {}
+        drawn["calibration"] = relations.reliability(calibration, groups_of, ece, "calibration")
     if report.get("root_cause"):
         drawn["root_cause"] = forests.aucs(report["root_cause"], "root_cause")
     if curves:

@@ -123,12 +123,15 @@ def intersections(scores: Mapping[str, Any], blocks: Sequence[Block], title: str
         return svg.text(figure, name, f"Mean {title} where two attributes meet: {listing(words or [DASH])}.")
 
 
-def reliability(curves: Mapping[str, Any], blocks: Sequence[Block], name: str) -> str:
+def reliability(
+    curves: Mapping[str, Any], blocks: Sequence[Block], ece: Mapping[str, float | None], name: str
+) -> str:
     """The share of pixels that are right by how sure the network was, a line a group; the diagonal is calibrated.
 
     Args:
         curves: group -> `{"confidence": [...], "accuracy": [...], "pixels": [...]}`, empty bins None.
         blocks: one attribute each, or the block of all.
+        ece: group -> its calibration error, for the legend.
         name: the figure's name, used once a page.
     """
     words = []
@@ -141,6 +144,7 @@ def reliability(curves: Mapping[str, Any], blocks: Sequence[Block], name: str) -
             lowest = 1.0
             for (group, label), look in zip(block.labels.items(), looks(), strict=False):
                 curve = curves[group]
+                named = label if ece.get(group) is None else f"{label}: ECE {number(ece[group])}"
                 points = [
                     (sure, right)
                     for sure, right in zip(curve["confidence"], curve["accuracy"], strict=True)
@@ -148,10 +152,12 @@ def reliability(curves: Mapping[str, Any], blocks: Sequence[Block], name: str) -
                 ]
                 if not points:
                     continue
-                axes.plot(*zip(*points, strict=True), **look, linewidth=1.2, markersize=4, label=label)
+                axes.plot(*zip(*points, strict=True), **look, linewidth=1.2, markersize=4, label=named)
                 lowest = min(lowest, *(min(point) for point in points))
                 furthest = max(points, key=lambda point: abs(point[0] - point[1]))
-                words.append(f"{label} {number(furthest[1], 2)} at confidence {number(furthest[0], 2)}")
+                words.append(
+                    f"{named.replace(':', ',')}, {number(furthest[1], 2)} at confidence {number(furthest[0], 2)}"
+                )
             axes.set(xlim=(lowest - 0.03, 1.01), ylim=(lowest - 0.03, 1.01), xlabel="confidence")
             axes.legend(loc="lower right")
         panels[0].set_ylabel("share of pixels that are right")

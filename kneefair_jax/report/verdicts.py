@@ -7,6 +7,7 @@ gap that a single test would have shown. "Fair" is said only of groups whose equ
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from kneefair_jax import groups
 from kneefair_jax.report.wording import Block, estimate, number, p_equals
 
 LEVEL = 0.05
@@ -132,9 +133,16 @@ def sentences(verdict: Verdict, means: Mapping[str, Any], title: str, smallest: 
     low, high = sorted((means[verdict.worst]["mean"], means[verdict.best]["mean"]))
     ends = ("highest", "lowest") if high == means[verdict.best]["mean"] else ("lowest", "highest")
     first, second = (high, low) if ends[0] == "highest" else (low, high)
+    if first == second:
+        same = f"By {block.title}, all ranked groups have the same mean {title} ({number(first)})."
+        return [same, *_equivalence(verdict)]
+    unranked = any(
+        means[name].get("ranked") is False and not groups.is_missing(name) for name in block.labels
+    )
+    of_ranked = "of the ranked groups " if unranked else ""
     return [
-        f"By {block.title}, {best} has the {ends[0]} mean {title} ({number(first)}) and {worst} the {ends[1]} "
-        f"({number(second)}), a gap of {estimate(gap['value'], gap['interval'])}.",
+        f"By {block.title}, {of_ranked}{best} has the {ends[0]} mean {title} ({number(first)}) and {worst} the "
+        f"{ends[1]} ({number(second)}), a gap of {estimate(gap['value'], gap['interval'])}.",
         *_tested(verdict),
         *_ratio(verdict),
         *_equivalence(verdict),
@@ -187,7 +195,7 @@ def _ratio(verdict: Verdict) -> list[str]:
         )
     if verdict.size == "explains":
         return [
-            f"Size alone explains the SER, {value}: the same boundary error on every bone would give {size}."
+            f"Size alone explains the SER, {value}: the same boundary error on every structure would give {size}."
         ]
     if verdict.size == "unclear":
         ends = ser.get("interval")
@@ -195,17 +203,17 @@ def _ratio(verdict: Verdict) -> list[str]:
             "the interval does not tell" if ends and ends[0] is not None else "there is no interval to tell"
         )
         return [
-            f"The same boundary error on every bone would give a SER of {size}, not {value}; {told} whether the rest "
-            "is more than chance."
+            f"The same boundary error on every structure would give a SER of {size}, not {value}; {told} whether the "
+            "rest is more than chance."
         ]
     if ser["size"] <= 1:
         worst = verdict.block.labels[verdict.worst or ""]
         return [
-            f"Size does not explain the SER, {value}: with the same boundary error on every bone, {worst} would not be "
-            "the worst."
+            f"Size does not explain the SER, {value}: with the same boundary error on every structure, {worst} would "
+            "not be the worst."
         ]
     return [
-        f"Size alone does not explain it: the same boundary error on every bone would give a SER of {size}, "
+        f"Size alone does not explain it: the same boundary error on every structure would give a SER of {size}, "
         f"not {value}."
     ]
 
@@ -216,7 +224,7 @@ def _equivalence(verdict: Verdict) -> list[str]:
         return []
     found = verdict.summary["equivalence"]
     margin = f"±{number(found['delta'])}"
-    within = f"the 90 % interval of every difference lies within {margin}, the margin stated in advance"
+    within = f"the 90 % interval of every difference lies within {margin}"
     if verdict.equivalence == "fair":
         return [f"By equivalence the groups are fair: {within}."]
     if verdict.equivalence == "small":

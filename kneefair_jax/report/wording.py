@@ -16,7 +16,6 @@ TITLES = {
     "nsd": "NSD",
     "ece": "ECE",
 }
-LOWER_IS_BETTER = ("hd95_mm", "assd_mm", "ece")
 
 
 class Block(NamedTuple):
@@ -148,3 +147,8 @@ def levels_of(name: str, attributes: Sequence[str]) -> dict[str, str]:
             level, _, other = name.removeprefix(f"{first}=").partition(f",{second}=")
             return {first: level, second: other}
     return {a: name.removeprefix(f"{a}=") for a in attributes if name.startswith(f"{a}=")}
+
+
+def audited(report: Mapping[str, Any]) -> str | None:
+    """The model that an audit of several is of; None for a run, whose `model` is a selection rule."""
+    return None if report["run"].get("config") else report["run"].get("model")

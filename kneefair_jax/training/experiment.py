@@ -23,6 +23,7 @@ from kneefair_jax.training import (
     limits,
     optimizer,
     profile,
+    scoring,
     selection,
     sharding,
     state,
@@ -181,6 +182,7 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
     profile.check(config.train.profile)
     choose(sharding.PARALLEL, config.parallel, "parallel")
     choose(selection.RULES, config.select, "select")
+    choose(scoring.RESOLUTIONS, config.report.resolution, "report.resolution")
     train = cohort.rows("train") if stage.train is None else stage.train
     if config.train.batch_size > len(train):
         raise InputError(

@@ -94,6 +94,7 @@ def over_cases(
     group: np.ndarray,
     batch_size: int,
     mesh: jax.sharding.Mesh,
+    then: Callable[[Any, np.ndarray], Any] | None = None,
 ) -> Any:
     """As `scoring.over_cases`, each row by the member of its group.
 
@@ -106,16 +107,14 @@ def over_cases(
         group: i32[cases], the group of each; where there is a member a group, each of `rows` has a known one.
         batch_size: of the global batch.
         mesh: the devices.
+        then: what to keep of each batch.
     """
+    run: dict[str, Any] = {"group": group, "batch_size": batch_size, "mesh": mesh, "then": then}
     parts, places = [], []
     for member, its_own in zip(members, variables, strict=True):
         place = np.flatnonzero((group[rows] == member.group) | (member.group is None))
         if len(place):
             places.append(place)
-            parts.append(
-                scoring.over_cases(
-                    step, its_own, cases, rows[place], group=group, batch_size=batch_size, mesh=mesh
-                )
-            )
+            parts.append(scoring.over_cases(step, its_own, cases, rows[place], **run))
     order = np.argsort(np.concatenate(places))
     return jax.tree.map(lambda *arrays: np.concatenate(arrays)[order], *parts)

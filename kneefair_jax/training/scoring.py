@@ -14,6 +14,9 @@ from kneefair_jax.data.memory import Arrays
 from kneefair_jax.fairness import summaries
 from kneefair_jax.training import sharding
 
+# Where scores are taken: at the reference masks' own size, or on the working grid.
+RESOLUTIONS = dict.fromkeys(("source", "grid"))
+
 
 def over_cases(
     step: Callable[..., Any],
@@ -24,15 +27,18 @@ def over_cases(
     group: np.ndarray | None = None,
     batch_size: int,
     mesh: jax.sharding.Mesh,
+    then: Callable[[Any, np.ndarray], Any] | None = None,
 ) -> Any:
     """Applies `step(variables, batch)` to every row once; `group`, i32[cases], is unknown unless given.
+
+    `then(tree, rows)` makes of a batch's result what is to be kept of it, on the host.
 
     Returns:
         The step's tree as NumPy arrays with one entry a row, in the order of `rows`, on every host; padding is dropped.
     """
     group = np.full(len(cases), groups.UNKNOWN, np.int32) if group is None else group
     share = {"host": jax.process_index(), "hosts": jax.process_count()}
-    gathered = []
+    gathered: list[Any] = []
     for batch in pipeline.evaluation_batches(cases, rows, group, batch_size=batch_size, **share):
         interrupt.check()
         everywhere = sharding.global_batch(batch, mesh)
@@ -42,9 +48,11 @@ def over_cases(
             result = multihost_utils.process_allgather(result, tiled=True)
         scores, position = jax.device_get(result)
         # Each host brought every n-th example.
-        order = np.argsort(position)
-        gathered.append(jax.tree.map(lambda x, order=order: x[order], scores))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(rows)], *gathered)
+        here = rows[len(gathered) * batch_size :][:batch_size]
+        order = np.argsort(position)[: len(here)]
+        values = jax.tree.map(lambda x, order=order: x[order], scores)
+        gathered.append(then(values, here) if then else values)
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *gathered)
 
 
 def surface_distances(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from kneefair_jax.data.augment import Augmentation, augment
+from kneefair_jax.fairness.group_sums import group_sums
 from kneefair_jax.losses import Loss
 from kneefair_jax.metrics import Overlap, dice, ece, iou, overlap, reliability
 from kneefair_jax.mitigation import GroupObjective, ascend
@@ -165,15 +166,15 @@ def make_train_step(
             peak = ascend(state.params, gradient, extras.sharpness)
             gradient, _ = gradient_of(peak, examples | {"weights": weights})
         step, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        member = jax.nn.one_hot(group, groups) * mask[:, None]
+        of_groups = group_sums(losses, jax.nn.one_hot(group, groups), mask, axis_name)
         metrics = {
             "loss": value + auxiliary,
             "auxiliary": auxiliary,
             "gradient_norm": norm,
             "loss_sum": global_sum(losses * mask, axis_name),
             "count": global_sum(mask, axis_name),
-            "group_loss_sum": global_sum(member * losses[:, None], axis_name),
-            "group_count": global_sum(member, axis_name),
+            "group_loss_sum": of_groups.total,
+            "group_count": of_groups.counts,
         }
         new_state = TrainState(
             seed=state.seed,
@@ -218,7 +219,9 @@ def make_eval_step(model: nn.Module, loss: Loss, structures: int) -> EvalStep:
     return eval_step
 
 
-def make_case_step(model: nn.Module, structures: int, translation: jax.Array) -> EvalStep:
+def make_case_step(
+    model: nn.Module, structures: int, translation: jax.Array, *, probabilities: bool = False
+) -> EvalStep:
     """As `make_eval_step`, with label map and calibration, for masks of the network's label scheme or another.
 
     It gives `prediction` u8[B, H, W], `ece` f32[B, S] and the sums of `metrics.reliability`, `pixels`, `confidence` and
@@ -229,15 +232,17 @@ def make_case_step(model: nn.Module, structures: int, translation: jax.Array) ->
         model: the network.
         structures: S of the masks' scheme.
         translation: i32[C], what each of the network's labels is called there (`anatomy.translation`).
+        probabilities: whether it also gives `probability` f32[B, H, W, S + 1], background first.
     """
 
     def case_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
         logits, label = _logits(model, variables, batch), batch["label"].astype(jnp.int32)
         predicted = jnp.asarray(translation)[logits.argmax(-1)]
-        called = jax.nn.one_hot(translation - 1, structures)  # background becomes a row of zeros
+        called = jax.nn.one_hot(translation, structures + 1)
         probability = jnp.einsum("bhwc,cs->bhws", jax.nn.softmax(logits), called, precision="highest")
-        sums = reliability(probability, label)
+        sums = reliability(probability[..., 1:], label)
         scores = _scored(overlap(predicted, label, structures)) | sums._asdict()
+        scores |= {"probability": probability} if probabilities else {}
         return scores | {"ece": ece(sums), "prediction": predicted.astype(jnp.uint8)}
 
     return case_step

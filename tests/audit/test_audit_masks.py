@@ -200,6 +200,20 @@ def test_empty_masks_are_scored_and_noted(root):
     assert "The reference mask is empty in 2 of 24 cases (such as c0)." in result.notes
 
 
+def test_empty_predictions_are_counted_by_group(root):
+    for i in (1, 3, 4):
+        folder.save(np.zeros_like(folder.truth_of(i)), root / "pred" / f"c{i}.png")
+    (note,) = [note for note in masks(root).notes if "is empty in" in note]
+    assert note.startswith("The prediction is empty in 3 of 24 cases (such as c1)")
+    assert "sex: female 2, male 1" in note
+
+
+def test_pixels_larger_than_the_tolerance_are_pointed_out(root):
+    folder.write_table(root / "metadata.csv", folder.rows_of(spacing_mm=lambda i: "1.2" if i == 2 else "1"))
+    (note,) = [note for note in masks(root).notes if "tolerance" in note]
+    assert "1 of 24 cases (such as c2)" in note
+
+
 def test_a_copy_of_the_truth_scores_one_and_is_pointed_out(root):
     result = masks(root, root / "truth")
     block = result.report["scores"]["dice"]

@@ -57,6 +57,28 @@ def everything(given):
     return list(given.read(range(len(given.cases))))
 
 
+def test_what_may_explain_a_gap_is_kept_beside_the_attributes(root):
+    others = {"BMI": ["22.5", "", "31", "30"], "site": ["1", "2", "2", "1"], "barcode": list("wxyz")}
+    table(**others).to_csv(root / "metadata.csv", index=False)
+    cases = source(root, attributes=("sex",), bins={}).cases
+    assert list(cases) == ["case_id", "patient_id", "sex", "age", "BMI", "site"]
+    np.testing.assert_array_equal(cases["age"], [50, 70, np.nan, 51])
+    np.testing.assert_array_equal(cases["BMI"], [22.5, np.nan, 31, 30])
+    assert list(cases["site"]) == ["1", "2", "2", "1"]
+    # In bins it is an attribute, and stays in bins.
+    assert list(source(root).cases["age"]) == ["<=50", ">=65", "missing", "51-64"]
+
+
+def test_whole_cases_are_the_files_own(root):
+    table(spacing_mm=["0.5x0.25", "", "1", "1"]).to_csv(root / "metadata.csv", index=False)
+    given = source(root)
+    (whole,), small = given.whole([0]), everything(given)[0]
+    np.testing.assert_array_equal(whole.image[..., 0], np.array(Image.open(root / "images/0.png")))
+    np.testing.assert_array_equal(whole.label, np.array(Image.open(root / "masks/0.png")))
+    np.testing.assert_allclose(whole.spacing, [0.5, 0.25])
+    np.testing.assert_allclose(small.spacing, [1, 0.5])  # half the pixels each way
+
+
 def test_source_by_hand(root):
     given = source(root)
     assert given.structures == ("femur", "tibia")

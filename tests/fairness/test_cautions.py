@@ -32,3 +32,13 @@ def test_patients_in_two_groups_are_counted():
     (sentence,) = cautions.crossing(np.array(["p", "q", "p"]))
     assert sentence.startswith("1 patient has cases in more than one")
     assert cautions.crossing(np.array(["p", "q", "q", "p"]))[0].startswith("2 patients have")
+
+
+def test_a_group_without_a_structure():
+    scored = {
+        "femur": {"sex=f": 0, "sex=m": 80},
+        "tibia": {"sex=f": 80, "sex=m": 80},
+        "patella": {"sex=f": 0},
+    }
+    (sentence,) = cautions.lacking(scored)
+    assert sentence.startswith("femur has no score in sex=f")

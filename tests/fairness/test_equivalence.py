@@ -41,6 +41,14 @@ def test_without_an_interval_nothing_is_shown():
     assert equivalence.tost(still, np.array([60, 60]), 0.05, 60)["intervals"] == [None]
 
 
+def test_scores_that_do_not_vary_show_nothing():
+    """A network that finds nothing has equal groups."""
+    found = equivalence.tost(normal([0.0, 0.0], 0.0, 100), np.array([60, 60]), 0.05, 60)
+    assert (
+        found["equivalent"] is False and found["reason"] == "no group's scores vary, so they compare nothing"
+    )
+
+
 def test_each_pair_is_tested_at_the_full_level():
     """Intersection-union: a third group does not widen the first pair's interval."""
     two = equivalence.tost(normal([0.9, 0.89], 0.01), np.array([50, 50]), 0.05, 50)["intervals"][0]

@@ -127,6 +127,20 @@ def plain(value):
     return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
+def test_a_patient_in_two_groups_counts_once_in_the_overall_mean_of_es():
+    values, index = patients((6, 7, 2))
+    index[13:] = -1
+    who = np.arange(15)
+    who[6], who[13] = 0, 14  # one either side of an age, one with two rows that no group has
+    dice, _ = describe(values, index, who=who)
+    scores = values[:, 0]
+    once = [scores[[0, 6]].mean(), *scores[1:6], *scores[7:13], scores[13:].mean()]
+    overall, means = np.mean(once), [scores[:6].mean(), scores[6:13].mean()]
+    expected = overall / (1 + sum(abs(overall - mean) for mean in means))
+    assert dice["es"]["value"] == pytest.approx(expected)
+    assert dice["es"]["interval"][0] < expected < dice["es"]["interval"][1]
+
+
 def test_two_groups_keep_the_sign_of_t_whatever_the_names():
     values, index = patients((9, 12))
     t = stats.ttest_ind(values[:9, 0], values[9:, 0], equal_var=False).statistic

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from kneefair_jax import groups
 from kneefair_jax.fairness import interactions as module
@@ -84,6 +85,22 @@ def test_two_by_two():
     expected = mean["f", "B"] - mean["f", "W"] - mean["m", "B"] + mean["m", "W"]
     assert entry["contrast"] == pytest.approx(expected)
     assert entry["interval"][0] < expected < entry["interval"][1] and 0 < entry["p"] <= 1
+
+
+def test_p_is_corrected_over_pairs_of_attributes_score_by_score():
+    frame = table()
+    rng = np.random.default_rng(1)
+    visit = dict(zip(frame["patient_id"].unique(), rng.permutation(["x", "y"] * 24), strict=True))
+    frame = frame.assign(visit=groups.categorical(frame["patient_id"].map(visit)))
+    result = module.interactions(
+        frame, ("femur", "tibia"), ("sex", "race", "visit"), min_group_patients=3, draws=99, seed=0
+    )
+    assert len(result) == 3
+    for score in ("dice", "hd95_mm"):
+        p_values = [result[key][score]["p"] for key in result]
+        expected = multipletests(p_values, method="holm")[1]
+        assert [result[key][score]["p_holm"] for key in result] == pytest.approx(expected)
+    assert found(frame)["sex,race"]["dice"]["p_holm"] == found(frame)["sex,race"]["dice"]["p"]
 
 
 def test_other_tables_have_none():

@@ -107,6 +107,12 @@ def test_a_structure_that_a_group_never_has_is_null():
         "unranked": "too few to rank (n < 3)",
     }
     assert tibia["summaries"]["sex"]["gap"]["value"] is None
+    result = module.scores(
+        frame, STRUCTURES, ("sex", "age"), min_group_patients=3, draws=50, seed=0, delta={"dice": 0.9}
+    )["dice"]["summaries"]["sex"]
+    told = [text for text in result["warnings"] if text.startswith("tibia has no score in sex=f")]
+    assert len(told) == 1 and result["equivalence"]["reason"] == told[0]
+    assert result["equivalence"]["equivalent"] is False
 
 
 def test_the_order_of_rows_changes_nothing():

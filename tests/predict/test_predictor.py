@@ -4,8 +4,9 @@ import pytest
 from PIL import Image
 
 from kneefair_jax import predict
+from kneefair_jax.data import resample
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import bilateral, resample
+from kneefair_jax.predict import bilateral
 from kneefair_jax.predict.predictor import Prediction
 from tests.predict.networks import write
 

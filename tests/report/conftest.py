@@ -257,7 +257,8 @@ def audited(report) -> dict:
                     "cells": [f"sex={s},race={r}" for s in LEVELS["sex"] for r in LEVELS["race"]],
                     "contrast": 0.0123,
                     "interval": [0.001, 0.024],
-                    "p": 0.031,
+                    "p": 0.0155,
+                    "p_holm": 0.031,
                 }
             }
         },

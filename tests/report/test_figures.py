@@ -115,8 +115,8 @@ def test_areas_are_summed_over_structures_and_unknown_ones_left_out(audited_case
 def test_the_alt_texts_have_the_numbers(audited):
     assert "sex from the mask 0.71, race from the image 0.55." in forests.aucs(audited["root_cause"], "a")
     curves = audited["calibration"]["curves"]
-    alt = relations.reliability(curves, wording.blocks(curves, ["sex", "race"]), "r")
-    assert "male 0.69 at confidence 0.70" in alt
+    alt = relations.reliability(curves, wording.blocks(curves, ["sex", "race"]), {"sex=male": 0.012}, "r")
+    assert "male, ECE 0.012, 0.69 at confidence 0.70" in alt
     crossed = [wording.blocks(audited["scores"]["dice"]["groups"], ["sex", "race"])[-1]]
     alt = relations.intersections(audited["scores"]["dice"], crossed, "Dice", "i")
     assert "female, Black 0.920" in alt

@@ -193,7 +193,7 @@ def test_the_page_of_an_audit_shows_all_its_parts_once_and_escaped(audited, audi
     assert len(ids) == len(set(ids))
     assert {a["src"][:10] for tag, a in parsed.tags if tag == "img"} == {"data:image"}
     figures = [a["aria-label"] for tag, a in parsed.tags if tag == "svg"]
-    assert len(figures) == 8 and all(figures)
+    assert len(figures) == 9 and all(figures)
     for said in (
         "The lowest Dice of all",
         "By race: a group has 15 patients, skewed scores: intervals cover about 90 %.",
@@ -203,9 +203,22 @@ def test_the_page_of_an_audit_shows_all_its_parts_once_and_escaped(audited, audi
         "The same for HD95, mm (lower is better)",
         "mixed model: dice ~ sex * race + log(area) + (1 | patient). Left out: " + evil,
         "+0.012 [0.001, 0.024] 0.031",
-        "Exploratory: p is uncorrected",
+        "Exploratory; p after Holm",
         f"unet → {evil}",
         "Software: jax 0.11.1.",
         "report.json, groups.csv, summaries.csv, pairs.csv",
     ):
         assert said in words, said
+
+
+def test_a_page_says_whose_it_is_what_to_know_first_and_where_the_others_are(audited, audited_cases):
+    audited["run"] |= {"config": None, "model": "<b>a</b>"}
+    audited["cohort"]["notes"] = ["Six predictions are empty."]
+    html = page.page(audited, audited_cases, [], [], {"nnunet": "../2-nnunet/index.html"})
+    assert "<h1>Segmentation accuracy by patient group: &lt;b&gt;a&lt;/b&gt;</h1>" in html
+    assert "by &lt;b&gt;a&lt;/b&gt; was tested on" in html
+    places = [
+        html.index(text) for text in ("<h1>", "Six predictions are empty.", "was tested on", "Cohort</h2>")
+    ]
+    assert places == sorted(places) and html.count("Six predictions are empty.") == 1
+    assert '<a href="../2-nnunet/index.html">nnunet</a>' in html

@@ -87,7 +87,7 @@ def test_each_verdict_has_its_words_and_a_large_p_is_never_equality():
     assert "Size alone explains the SER, 1.120: " in said(ser=1.12, null=1.1, size=1.12)
     part = said(ser=1.4, size=1.19, ends=(1.1, 1.7))
     assert (
-        "The same boundary error on every bone would give a SER of 1.190, not 1.400; the interval does not tell "
+        "The same boundary error on every structure would give a SER of 1.190, not 1.400; the interval does not tell "
         "whether the rest is more than chance."
     ) in part and "explain" not in part
     assert "there is no interval to tell" in said(size=1.19, ends=(None, None))
@@ -179,8 +179,8 @@ def test_the_opening_sorts_the_attributes_by_verdict(audited):
     )
     assert "Fair are the groups by age: equivalent within ±0.020." in text
     assert (
-        "The gap by sex may depend on race: interaction 0.012 (95 % interval 0.001 to 0.024), p = 0.031, "
-        "exploratory, uncorrected." in text
+        "The gap by sex may depend on race: interaction 0.012 (95 % interval 0.001 to 0.024), p = 0.031 "
+        "after Holm's correction, exploratory." in text
     )
 
 

@@ -4,6 +4,7 @@ Some have plain names here; any other column goes by its own name. A column of k
 `<name>_right` and `<name>_left`.
 """
 
+import contextlib
 import difflib
 import functools
 import textwrap
@@ -66,7 +67,8 @@ def add(
         bins: attribute -> ascending edges, for numbers.
 
     Returns:
-        `case_id`, `patient_id`, `side` where cases are knees, and a categorical column for each name.
+        `case_id`, `patient_id`, `side` where cases are knees, a categorical column for each name, and the confounders
+        beside them (`metadata.confounders`).
 
     Raises:
         InputError: no table has a column, or what it holds cannot be an attribute; the message has no values.
@@ -82,7 +84,21 @@ def add(
             raise InputError("config.data.attributes: 'side' is of knees: set data.knees='split'")
         if name not in columns:
             columns[name] = _categorical(cases, _levels(cases, found, look, name), bins.get(name))
-    return pd.DataFrame(columns)
+    return pd.concat([pd.DataFrame(columns), _confounders(cases, found, look, names)], axis=1)
+
+
+def _confounders(
+    cases: pd.DataFrame,
+    found: Mapping[str, tables.Table],
+    look: Callable[[str], tables.Column | None],
+    names: Sequence[str],
+) -> pd.DataFrame:
+    """`metadata.confounders`, so far as the tables have one value for a case."""
+    known = {}
+    for name in groups.COVARIATES:
+        with contextlib.suppress(InputError):  # nobody asked for it
+            known[name] = _levels(cases, found, look, name)
+    return metadata.confounders(pd.DataFrame(known, index=cases.index), names)
 
 
 def _levels(

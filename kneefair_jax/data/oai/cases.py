@@ -100,7 +100,8 @@ def build(
         "files": [[film.name, *_stamp(film.path), *_stamp(film.mask), *film.spacing] for film in usable],
     }
     read = partial(_read, tuple(usable), sides, (size[0], size[1]), mirror)
-    return Source(cases, structures, settings, read, portable=True, left_out=tuple(left_out))
+    whole = partial(_read, tuple(usable), sides, None, mirror)
+    return Source(cases, structures, settings, read, portable=True, left_out=tuple(left_out), whole=whole)
 
 
 def existing(text: str, field: str) -> Path:
@@ -143,7 +144,11 @@ def _stamp(path: Path | None) -> list[Any]:
 
 
 def _read(
-    usable: Sequence[Film], sides: Sequence[str], size: tuple[int, int], mirror: bool, rows: Sequence[int]
+    usable: Sequence[Film],
+    sides: Sequence[str],
+    size: tuple[int, int] | None,
+    mirror: bool,
+    rows: Sequence[int],
 ) -> Iterator[Example | InputError]:
     # The knees of a film follow each other, so it is read once for both.
     for number, run in groupby(rows, key=lambda row: int(row) // len(sides)):
@@ -159,7 +164,7 @@ def _read(
 
 
 def _case(
-    film: Film, image: np.ndarray, label: np.ndarray, side: str, size: tuple[int, int], mirror: bool
+    film: Film, image: np.ndarray, label: np.ndarray, side: str, size: tuple[int, int] | None, mirror: bool
 ) -> Example | InputError:
     classes = len(films.STRUCTURES)
     if side:
@@ -169,9 +174,10 @@ def _case(
                 f"{film.mask}: nothing is drawn of the {side} knee; draw it, or remove the mask"
             )
         image, label = knees.cut(image, label, side, mirror=mirror)
+    spacing = np.array(film.spacing, np.float32)
+    if size is None:
+        return Example(image, label, spacing)
     scale = np.array(label.shape, np.float32) / np.array(size, np.float32)
     return Example(
-        readers.resize_image(image, size),
-        readers.resize_label(label, size, classes + 1),
-        np.array(film.spacing, np.float32) * scale,
+        readers.resize_image(image, size), readers.resize_label(label, size, classes + 1), spacing * scale
     )

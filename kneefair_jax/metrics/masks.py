@@ -1,0 +1,47 @@
+"""All scores of a pair of masks at once, whatever their size; on the host, where nothing is compiled for it."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kneefair_jax.metrics.surface import surface_distances
+
+
+def mask_scores(
+    prediction: np.ndarray, truth: np.ndarray, structures: int, spacing: ArrayLike
+) -> dict[str, np.ndarray]:
+    """Overlap, surface distances and areas of one case.
+
+    Args:
+        prediction: u8[H, W], structures as 1..S.
+        truth: u8[H, W].
+        structures: S.
+        spacing: mm per pixel down and across; NaN where it is unknown.
+
+    Returns:
+        `dice`, `iou`, `hd95_mm`, `assd_mm`, `nsd`, `true_area_mm2`, `pred_area_mm2`, f64[S] each: those of
+        `surface_distances`; overlaps are NaN where a structure is in neither mask, areas where the spacing is unknown.
+
+    Raises:
+        ValueError: the shapes differ, or a spacing is not positive.
+
+    Example:
+        >>> truth = np.array([[1, 1, 0, 0]], np.uint8)
+        >>> scores = mask_scores(np.roll(truth, 1), truth, structures=1, spacing=(1.0, 2.0))
+        >>> scores["dice"].tolist(), scores["true_area_mm2"].tolist()
+        ([0.5], [4.0])
+    """
+    pairs = truth.ravel().astype(int) * (structures + 1) + prediction.ravel()
+    confusion = np.bincount(pairs, minlength=(structures + 1) ** 2).reshape(structures + 1, structures + 1)
+    both, in_truth, in_prediction = np.diag(confusion)[1:], confusion.sum(1)[1:], confusion.sum(0)[1:]
+    pixel_mm2 = float(np.asarray(spacing, float).prod())
+    return {
+        "dice": _ratio(2 * both, in_truth + in_prediction),
+        "iou": _ratio(both, in_truth + in_prediction - both),
+        **surface_distances(prediction, truth, structures, spacing),
+        "true_area_mm2": in_truth * pixel_mm2,
+        "pred_area_mm2": in_prediction * pixel_mm2,
+    }
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.where(b > 0, a / np.maximum(b, 1), np.nan)

@@ -1,0 +1,71 @@
+"""Scores at the size of the reference masks, worked out by hand."""
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from kneefair_jax import case_table, groups
+from kneefair_jax.data.load import Cohort
+from kneefair_jax.data.source import Example, Source
+from kneefair_jax.errors import InputError
+from kneefair_jax.training import members, sharding
+
+RUN = {"batch_size": 2, "mesh": jax.sharding.Mesh(np.array(jax.devices()[:1]), (sharding.AXIS,))}
+
+
+def whole(rows):
+    """A broken case, then one column of the structure of four, pixels being twice as high as wide; then all four."""
+    for row in rows:
+        label = np.zeros((4, 4), np.uint8)
+        label[:, 3 if row == 1 else 0 :] = 1
+        spacing = np.array([1, 0.5], np.float32)
+        yield InputError("a.png: gone") if row == 0 else Example(label[..., None], label, spacing)
+
+
+@pytest.fixture
+def cohort():
+    listed = pd.DataFrame({"case_id": ["broken", "a", "b"], "patient_id": ["p", "q", "r"]})
+    source = Source(listed, ("bone",), {}, None, whole=whole)
+    cases = listed.iloc[1:].assign(split="test", sex=groups.categorical(pd.Series(["f", "m"], index=[1, 2])))
+    return Cohort(source, cases.reset_index(drop=True), ("sex",), ("bone",), (2, 2, 1), named=True)
+
+
+def scored(cohort, rows):
+    """A network that is sure of background on the left, and of the structure on the right."""
+    probability = np.zeros((2, 2, 2), np.float32)
+    probability[:, 0, 0] = probability[:, 1, 1] = 1
+    some = {"image": np.zeros((2, 2, 1), np.uint8), "label": np.zeros((2, 2), np.uint8)}
+    cases = [some | {"spacing": np.array([2, 1], np.float32)}] * len(cohort.cases)
+
+    def step(variables, batch):
+        size = len(batch["case"])
+        return {
+            "dice": np.full((size, 1), 0.25),
+            "ece": np.zeros((size, 1)),
+            "probability": np.stack([probability] * size),
+        }
+
+    part = case_table.Part(cohort, cases, np.array(rows), np.zeros(len(cases), int), step, at_source=True)
+    return part, case_table.score(part, [members.Member()], [None], RUN)
+
+
+def test_masks_are_compared_at_the_size_of_the_reference(cohort):
+    part, values = scored(cohort, [1, 0, 1])
+    assert "probability" not in values
+    np.testing.assert_array_equal(values["grid_dice"], np.full((3, 1), 0.25))
+    table = case_table.table(values, part, "overall")
+    assert list(table["case_id"]) == ["b", "a", "b"]
+    # Enlarged, the prediction is the right half: 8 pixels of 0.5 mm2. Of a the right column is true, of b everything.
+    np.testing.assert_allclose(table["pred_area_mm2"], [4, 4, 4])
+    np.testing.assert_allclose(table["true_area_mm2"], [8, 2, 8])
+    np.testing.assert_allclose(table["dice"], [2 / 3, 2 / 3, 2 / 3])
+    np.testing.assert_allclose(table["iou"], [0.5, 0.5, 0.5])
+    # The surfaces of a are a column of half a millimetre apart; b has none in the image.
+    assert table[["hd95_mm", "assd_mm", "nsd"]].iloc[1].tolist() == [0.5, 0.5, 1]
+
+
+def test_a_file_that_is_gone_is_named(cohort):
+    cases = cohort.source.cases.assign(split="test", sex=groups.categorical(pd.Series(["f", "m", "m"])))
+    with pytest.raises(InputError, match=r"a\.png: gone"):
+        scored(cohort._replace(cases=cases), [1, 0])
