@@ -1,9 +1,9 @@
-"""README's tables of studies, from the `study.json` that each study wrote.
+"""The tables of docs/mitigations.md, from the `study.json` that each study wrote.
 
-    python benchmarks/study_tables.py                       # README.md, from benchmarks/results/study_*.json
+    python benchmarks/study_tables.py                       # docs/mitigations.md, from benchmarks/results/study_*.json
     python benchmarks/study_tables.py runs/study/report/study.json   # one study's table, to the screen
 
-A table stands in README between `<!-- study NAME -->` and `<!-- end -->`; NAME is that of the file.
+A table stands there between `<!-- study NAME -->` and `<!-- end -->`; NAME is that of the file.
 """
 
 import json
@@ -44,7 +44,7 @@ def table(study: Mapping[str, Any]) -> str:
 
 
 def readme(text: str, studies: Mapping[str, Mapping[str, Any]]) -> str:
-    """README's text with every marked table made anew.
+    """The page's text with every marked table made anew.
 
     Raises:
         KeyError: a table is of a study that there is not.
@@ -97,11 +97,11 @@ def _minutes(seconds: float) -> str:
 
 
 def main(paths: list[str]) -> None:
-    """Prints the tables of the given files, or writes README's."""
+    """Prints the tables of the given files, or writes those of the page."""
     if paths:
         print("\n\n".join(table(json.loads(Path(path).read_text())) for path in paths))
         return
-    path = ROOT / "README.md"
+    path = ROOT / "docs" / "mitigations.md"
     path.write_text(readme(path.read_text(), read()))
 
 

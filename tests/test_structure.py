@@ -132,5 +132,5 @@ def test_the_readme_s_python_runs(tmp_path):
 
 def test_the_readme_s_commands_name_files_that_exist():
     text = (ROOT / "README.md").read_text()
-    for name in set(re.findall(r"(?:configs|benchmarks|docs)/[\w/.-]+\w", text)):
+    for name in set(re.findall(r"(?:configs|benchmarks|docs|recipes)/[\w/.-]+\w", text)):
         assert (ROOT / name).exists(), name
