@@ -207,7 +207,7 @@ def killed(place: Place, times: int) -> Iterator[Row]:
         "written",
         max(lost),
         same,
-        lost=lost,
+        each=lost,
     )
 
 

@@ -108,7 +108,7 @@ def cut(path):
 def test_a_damaged_checkpoint_is_told_and_made_again(how, prepared, straight, tmp_path, capsys):
     """Orbax alone restores a flipped bit of an array's data as if nothing were."""
     workdir = shutil.copytree(straight, tmp_path / "run")
-    files = [path for path in (workdir / "checkpoints" / "7" / "state").rglob("*") if path.is_file()]
+    files = (workdir / "checkpoints" / "7" / "state").glob("ocdbt*/d/*")
     how(max(files, key=lambda path: path.stat().st_size))
     checkpoints = Checkpoints(workdir / "checkpoints")
     with pytest.raises(InputError, match="the checkpoint of step 7 is damaged. Put a copy"):
