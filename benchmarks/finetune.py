@@ -30,7 +30,6 @@ from kneefair_jax.fairness import bootstrap
 ROOT = Path(__file__).parents[1]
 TEST, VALIDATION, TRAIN = 40, 36, 170
 PATIENTS = (10, TRAIN)
-SEEDS = (0, 1, 2)
 ARMS: dict[str, dict[str, Any]] = {
     "from scratch": {"init_from": "", "optimizer.learning_rate": 2e-3},
     "fine-tuned": {"init_from": "phantom", "optimizer.learning_rate": 4e-3},
@@ -38,7 +37,7 @@ ARMS: dict[str, dict[str, Any]] = {
 TABLE = ("| patients to train on | from scratch | fine-tuned | difference |", "|---|---|---|---|")
 
 
-def tables(data: Path, folder: Path) -> None:
+def tables(data: Path, folder: Path, seeds: int) -> None:
     """A folder with the images of another and one table for each number of patients and seed."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("images", "masks"):
@@ -52,7 +51,7 @@ def tables(data: Path, folder: Path) -> None:
     split = ["test"] * TEST + ["validation"] * VALIDATION + ["train"] * TRAIN
     rows = [{**row, "split": part} for row, part in zip(rows, split, strict=True)]
     for patients in PATIENTS:
-        for seed in SEEDS:
+        for seed in range(seeds):
             chosen = np.random.default_rng(seed).permutation(TRAIN)[:patients] + TEST + VALIDATION
             with (folder / f"{patients}_{seed}.csv").open("w", newline="") as file:
                 writer = csv.DictWriter(file, list(rows[0]))
@@ -126,13 +125,14 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "finetune.json")
     options = parser.parse_args()
-    tables(options.data, options.workdir / "films")
-    # Seed by seed: whoever stops early has both arms of the seeds that there are.
+    tables(options.data, options.workdir / "films", options.seeds)
+    # Seed by seed: whoever stops early has all of the seeds that there are.
     runs: dict[int, dict[str, list[Path]]] = {patients: {arm: [] for arm in ARMS} for patients in PATIENTS}
-    for seed in SEEDS:
+    for seed in range(options.seeds):
         for patients in PATIENTS:
             for arm in ARMS:
                 made = train(options.workdir, arm, patients, seed, options.steps)
@@ -147,6 +147,7 @@ def main() -> None:
     environment = run_folder.environment() | {"commits": sorted({report["commit"] for report in reports})}
     found = {
         "arms": ARMS,
+        "seeds": options.seeds,
         "steps": options.steps,
         "test_patients": TEST,
         "results": {str(patients): compared(arms) for patients, arms in runs.items()},
