@@ -48,7 +48,8 @@ class Run(NamedTuple):
         made = experiment.build(self.config, self.cohort, stage)
         folder = self.workdir / directory
         folder.mkdir(parents=True, exist_ok=True)
-        if stage.start is None and not _has_begun(folder):
+        named = self.config.init_from or self.config.model.weights
+        if named and stage.start is None and not _has_begun(folder):
             made = experiment.started(self.config, self.cohort, made)
         loop.train(self.config, made, self.cohort, self.cases, folder)
         return made
