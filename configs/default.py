@@ -8,6 +8,8 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of the parameters, the order of cases, augmentation, the bootstrap
 
+    config.init_from = ""  # trained weights: "phantom", a .safetensors file, an exported run; "" draws them
+
     config.data = data = ConfigDict()
     data.seed = 0  # of the split, and of phantoms
     data.size = (128, 128)  # height and width of the working grid, pixels

@@ -58,7 +58,7 @@ def ready(
     cohort = load.load(config.data, config.data.seed)
     external = load.load_external(config.data, cohort)
     experiment.check(config, cohort)
-    experiment.check_network(config, cohort, weights=training)
+    experiment.check_network(config, cohort, start=training and not run_folder.goes_on(workdir))
     made = experiment.build(config, cohort)
     table = run_folder.table_fingerprint(cohort.cases, made.partition.index)
     # Before hours of reading, where the reading cannot change the table.

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import jax
 import ml_collections
+import numpy as np
 import pytest
 
-from kneefair_jax import models, modes, run_folder
+from kneefair_jax import models, modes, run_folder, weights
 from tests import films, oai_tree
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +44,8 @@ def shrunk(name, root):
     if "phantom" in config.data:
         config.data.size = (48, 48) if config.data.phantom.bilateral else (32, 40)
     config.model.widths = (2, 4)
+    if config.init_from:
+        config.init_from = str(start(root.with_name("start.safetensors"), config.model))
     config.train.update({"steps": 2, "eval_every": 1, "log_every": 1, "batch_size": 8})
     config.report.bootstrap_draws = 20
     if config.data.source in TREES:
@@ -65,6 +68,15 @@ def shrunk(name, root):
         config.study.bootstrap_draws = 20
     config.lock()
     return config
+
+
+def start(path, fields):
+    """A network of these fields, in a file, for a run to start from."""
+    shapes = weights.expected(models.create(fields, classes=2), (8, 8, 1))
+    params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.1, np.float32), shapes["params"])
+    about = {"network": {**fields, "weights": ""}, "structures": ["bone"], "grid": [8, 8, 1]}
+    weights.save_network(path, {"params": params}, about)
+    return path
 
 
 @pytest.mark.parametrize("name", NAMES)

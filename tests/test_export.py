@@ -7,9 +7,9 @@ import pytest
 
 from kneefair_jax import export, models, weights
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import checkpoints
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
+from kneefair_jax.weights import checkpoints
 
 NETWORK = {"name": "unet", "widths": [2], "norm": "group", "weights": ""}
 

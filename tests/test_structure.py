@@ -28,9 +28,10 @@ ALLOWED = {
     "metrics": set(),
     "fairness": {"groups", "metrics"},
     "report": {"anatomy", "groups", "fairness"},
+    "warm_start": {"anatomy", "weights"},
     "training": {
         *("anatomy", "groups", "cohort", "data"),
-        *("models", "pretrained", "losses", "mitigation", "metrics", "fairness"),
+        *("models", "pretrained", "warm_start", "losses", "mitigation", "metrics", "fairness"),
     },
     "run_folder": set(),
     "storage": set(),

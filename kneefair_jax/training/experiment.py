@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from kneefair_jax import anatomy, groups, losses, mitigation, models, pretrained
+from kneefair_jax import anatomy, groups, losses, mitigation, models, pretrained, warm_start
 from kneefair_jax.data import sampling
 from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.data.load import Cohort
@@ -195,13 +195,13 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
     return partition, train
 
 
-def check_network(config: ConfigDict, cohort: Cohort, *, weights: bool = True) -> None:
-    """Works the network's shapes out, and reads the file `model.weights`, if one is named, to see that it fits.
+def check_network(config: ConfigDict, cohort: Cohort, *, start: bool = True) -> None:
+    """Works the network's shapes out, and reads the file that it starts from, if one is named, to see that it fits.
 
     Args:
         config: of the run.
         cohort: of which the structures and the grid are asked.
-        weights: False to leave that file alone: a trained network needs it no more.
+        start: False to leave that file alone: a network that has been trained needs it no more.
 
     Raises:
         InputError: there is no such network, or the file cannot be used.
@@ -209,17 +209,27 @@ def check_network(config: ConfigDict, cohort: Cohort, *, weights: bool = True) -
     model = models.create(config.model, classes=len(cohort.structures) + 1)
     image = jax.ShapeDtypeStruct((1, *cohort.grid), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
-    if weights and config.model.weights:
+    if start and config.init_from:
+        warm_start.find(config.init_from, config.model, cohort.grid[2])
+    elif start and config.model.weights:
         pretrained.load(config.model.weights, variables)
 
 
-def pretrained_start(config: ConfigDict, made: Experiment) -> Experiment:
-    """The same with the encoder's weights of the file `model.weights`.
+def started(config: ConfigDict, cohort: Cohort, made: Experiment) -> Experiment:
+    """The same from the network of `init_from`, or with the encoder of `model.weights`, if one of them is named.
 
     Raises:
         InputError: it cannot be used.
     """
-    loaded = pretrained.load(Path(config.model.weights), made.state.variables)
+    drawn = made.state.variables
+    if config.init_from:
+        network = warm_start.find(config.init_from, config.model, cohort.grid[2])
+        print(warm_start.told(config.init_from, network, cohort.structures), flush=True)
+        loaded = warm_start.applied(network, cohort.structures, drawn)
+    elif config.model.weights:
+        loaded = pretrained.load(Path(config.model.weights), drawn)
+    else:
+        return made
     return made._replace(state=made.state._replace(**loaded))
 
 

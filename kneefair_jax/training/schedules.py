@@ -5,6 +5,7 @@ one of `single`, `jtt` and `last_layer` is in the run's own folder and takes `tr
 `mitigation.extra_steps`); the models of `group_specific` take `train.steps` each.
 """
 
+import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -47,8 +48,9 @@ class Run(NamedTuple):
         made = experiment.build(self.config, self.cohort, stage)
         folder = self.workdir / directory
         folder.mkdir(parents=True, exist_ok=True)
-        if self.config.model.weights and stage.start is None:
-            made = experiment.pretrained_start(self.config, made)
+        named = self.config.init_from or self.config.model.weights
+        if named and stage.start is None and not _has_begun(folder):
+            made = experiment.started(self.config, self.cohort, made)
         loop.train(self.config, made, self.cohort, self.cases, folder)
         return made
 
@@ -58,6 +60,12 @@ class Run(NamedTuple):
         variables = checkpoints.variables(INNER_RULE(checkpoints.records())["step"], made.state)
         checkpoints.close()
         return variables
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a stage goes on from a checkpoint, so that nobody asks where it started."""
+    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+        return checkpoints.latest() is not None
 
 
 def single(run: Run) -> None:
