@@ -157,6 +157,21 @@ def varying(cases: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
     return notes
 
 
+def alike(cases: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
+    """Says which levels of an attribute differ in capitals and spaces alone: mostly one group, written twice."""
+    notes = []
+    for attribute in attributes:
+        written: dict[str, list[str]] = {}
+        for level in cases[attribute].cat.categories:
+            written.setdefault("".join(str(level).casefold().split()), []).append(repr(str(level)))
+        notes += [
+            f"{attribute} has the groups {' and '.join(same)}; write them alike if they are one"
+            for same in written.values()
+            if len(same) > 1
+        ]
+    return notes
+
+
 def text(counts: pd.DataFrame) -> str:
     """Renders what `table` returns for a terminal: a line per group, a column per split.
 

@@ -202,6 +202,15 @@ def test_text_is_aligned_and_compact(counted):
     assert "(" not in alike
 
 
+def test_groups_that_are_written_alike_are_pointed_out():
+    cases = pd.DataFrame(
+        {"sex": pd.Categorical(["female", "Female ", "male"]), "site": pd.Categorical(list("aab"))}
+    )
+    assert cohort.alike(cases, ["sex", "site"]) == [
+        "sex has the groups 'Female ' and 'female'; write them alike if they are one"
+    ]
+
+
 def test_a_patient_of_two_sexes_is_pointed_out():
     table = pd.DataFrame({"case_id": list("abcd"), "patient_id": ["P1", "P1", "P2", "P2"]})
     table["sex"] = groups.categorical(pd.Series(["f", "m", "f", "f"]))

@@ -99,7 +99,7 @@ def describe(
         metadata.confounders(table, attributes),
         spacing,
         paths,
-        notes + cohort.varying(frame, attributes),
+        notes + cohort.varying(frame, attributes) + cohort.alike(frame, attributes),
     )
 
 

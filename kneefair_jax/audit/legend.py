@@ -36,7 +36,7 @@ def parse(words: Sequence[str], option: str = "--labels") -> dict[str, tuple[int
             values = tuple(int(value) for value in text.split(","))
         except ValueError:
             values = ()
-        if not equals or not name.strip() or not values:
+        if not equals or not name.strip() or "=" in name or not values:
             schemes = ", ".join(anatomy.SCHEMES)
             raise InputError(
                 f"{option} {word!r}: write structure=value, such as femur=1 or femur=1,4, or one of {schemes}"

@@ -29,6 +29,10 @@ def parse(words: Sequence[str]) -> dict[str, float]:
             raise InputError(
                 f"--delta {word!r}: write score=margin, such as dice=0.01; scores: {', '.join(columns.SCORES)}"
             )
+        if margins[score] >= 1 and not score.endswith("_mm"):
+            raise InputError(
+                f"--delta {word!r}: {score} is between 0 and 1, so every gap would count as none"
+            )
     return margins
 
 

@@ -1,10 +1,11 @@
-"""Predictions that are turned against the truth: square masks of another format fit in size and score near 0."""
+"""Predictions that are turned against the truth, or whose labels are: they fit in size, and score near 0."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import linear_sum_assignment
 
 from kneefair_jax.audit import scoring
 from kneefair_jax.audit.cases import Cohort
@@ -28,7 +29,9 @@ def notes(
     reading: Reading,
     model: str,
 ) -> list[str]:
-    """Says how a model's predictions would fit better, if they score below half and another orientation does better.
+    """Says how a model's predictions would fit better: turned, or with their labels exchanged.
+
+    Only where they score below half.
 
     Args:
         cohort: the cases.
@@ -41,22 +44,44 @@ def notes(
     if table["dice"].mean() >= _POOR:
         return []
     cases = [case for case in cohort.frame["case_id"] if case in prediction][:_CASES]
-    dice: dict[str, list[float]] = {turn: [] for turn in ("as it is", *_TURNS)}
-    for case in cases:
-        true, predicted, _ = scoring.pair(truth[case], prediction[case], reading)
-        for turn, value in dice.items():
-            turned = _TURNS[turn](predicted) if turn in _TURNS else predicted
+    pairs = [scoring.pair(truth[case], prediction[case], reading)[:2] for case in cases]
+    renamed = _renamed(pairs, len(reading.structures))
+    changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {"as it is": lambda mask: mask, **_TURNS}
+    if exchanged := [
+        f"{reading.structures[was - 1]} is called {reading.structures[now - 1]}"
+        for was, now in enumerate(renamed)
+        if now != was
+    ]:
+        changes[", ".join(exchanged)] = lambda mask: renamed[mask]
+    dice: dict[str, list[float]] = {change: [] for change in changes}
+    for true, predicted in pairs:
+        for change, value in dice.items():
+            turned = changes[change](predicted)
             if turned.shape == true.shape:
                 value.append(_foreground_dice(true, turned))
-    means = {turn: float(np.mean(values)) for turn, values in dice.items() if len(values) == len(cases) > 0}
+    means = {
+        change: float(np.mean(values)) for change, values in dice.items() if len(values) == len(cases) > 0
+    }
     best = max(means, key=means.__getitem__, default="as it is")
     if best == "as it is" or means[best] < means["as it is"] + _CLEAR:
         return []
     of = f" by {model}" if model else ""
+    what = "orientation" if best in _TURNS else "labels (--pred-labels)"
     return [
         f"WARNING: the predictions{of} fit the reference masks better when {best} (Dice of all structures "
-        f"{means[best]:.2f} instead of {means['as it is']:.2f}): check their orientation before you believe any number."
+        f"{means[best]:.2f} instead of {means['as it is']:.2f}): check their {what} before you believe any number."
     ]
+
+
+def _renamed(pairs: Sequence[tuple[np.ndarray, np.ndarray]], structures: int) -> np.ndarray:
+    """u8[S + 1], what each predicted label had better be called: most pixels agree, each name is given once."""
+    together = np.zeros((structures + 1, structures + 1), np.int64)
+    for true, predicted in pairs:
+        both = predicted.astype(np.int64).ravel() * (structures + 1) + true.ravel()
+        together += np.bincount(both, minlength=together.size).reshape(together.shape)
+    names = np.arange(structures + 1, dtype=np.uint8)
+    names[1:] = 1 + linear_sum_assignment(together[1:, 1:], maximize=True)[1]
+    return names
 
 
 def _foreground_dice(true: np.ndarray, predicted: np.ndarray) -> float:

@@ -161,6 +161,10 @@ def _files(
     ids = list(cohort.frame["case_id"])
     true = files.listed(truth, dict(zip(ids, cohort.paths["mask"], strict=True)), "--truth")
     if not true.of:
+        if (cohort.paths["mask"] != "").any():
+            cohort.notes.append(
+                f"no path of {cohort.path.name}'s column mask is below --truth, so masks were found by case_id"
+            )
         true = files.find(truth, ids, "--truth")
     kept = [case for case in ids if case in true.of]
     if len(kept) < len(ids):

@@ -237,6 +237,18 @@ def test_turned_predictions_are_pointed_out(tmp_path):
     assert note.startswith("WARNING: the predictions fit the reference masks better when flipped upside down")
 
 
+def test_exchanged_labels_are_pointed_out(root):
+    """And not taken for a turn, which brings two neighbours of one size to each other's place too."""
+    for i in range(folder.CASES):
+        mask = folder.prediction_of(i)
+        folder.save(np.array([0, 2, 1], np.uint8)[mask], root / "pred" / f"c{i}.png")
+    warning = next(note for note in masks(root).notes if note.startswith("WARNING"))
+    assert "better when femur is called tibia, tibia is called femur" in warning
+    assert "check their labels (--pred-labels)" in warning
+    right = masks(root, pred_labels={"femur": 2, "tibia": 1})
+    assert not any(note.startswith("WARNING") for note in right.notes)
+
+
 def test_spacings_that_headers_state_differently_are_pointed_out(root):
     for name, mm in (("truth", 0.5), ("pred", 1.0)):
         for i in range(folder.CASES):
