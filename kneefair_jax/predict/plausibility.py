@@ -10,9 +10,9 @@ from scipy import ndimage
 
 SIDES = ("right", "left")  # of the patient, from image left to image right
 
-# The least share of a knee's bone. Of the masks that the network that ships draws of 160 clinical phantoms (128, 192 and
-# 256 pixels a side), the smallest shares are 0.26, 0.44, 0.35, 0.054 and 0.13: each limit is about half of those, as a
-# film may be cropped. Of 64 phantoms upside down, no fibula has more than 0.025: this is how they are found out.
+# The least share of a knee's bone. Of the masks that the network that ships draws of 160 clinical phantoms (128, 192
+# and 256 pixels a side), the smallest shares are 0.26, 0.44, 0.35, 0.054 and 0.13: each limit is about half of those,
+# as a film may be cropped. Of 64 phantoms upside down, no fibula has more than 0.025: so they are found out.
 LEAST = {"femur": 0.13, "whole femur": 0.22, "tibia": 0.17, "fibula": 0.03, "patella": 0.06}
 # The largest share of a structure outside its largest piece. A knee's bones are one piece each, but for the femur,
 # of which the patella may cut off a part: both count as one. In those 160 masks the second piece has at most 0.009; in
@@ -45,15 +45,15 @@ def _of_one(masks: dict[str, np.ndarray]) -> list[str]:
         return []
     said = []
     if absent := [name for name, size in sizes.items() if not size]:
-        said.append(f"no {' and no '.join(absent)} found (upside down or cut off?)")
+        said.append(f"no {', no '.join(absent)} found: upside down or cut off?")
     if little := [name for name, size in sizes.items() if 0 < size < LEAST.get(name, 0) * bone]:
-        shares = (f"{name} ({sizes[name] / bone:.1%} of the bone)" for name in little)
-        said.append(f"too little {' and '.join(shares)} (upside down or cut off?)")
+        shares = (f"{name} ({100 * sizes[name] / bone:.1f} % of the bone)" for name in little)
+        said.append(f"too little {', '.join(shares)}: upside down or cut off?")
     if broken := [name for name in masks if name in LEAST and _outside(masks, name) > PIECE]:
-        said.append(f"{' and '.join(broken)} in several pieces (two knees? --knees both cuts them apart)")
+        said.append(f"{', '.join(broken)} in several pieces: two knees? see --knees")
     femur = next((name for name in ("femur", "whole femur") if sizes.get(name)), None)
     if femur and sizes.get("tibia") and _height(masks["tibia"]) <= _height(masks[femur]):
-        said.append(f"the tibia is not below the {femur} (upside down or on its side?)")
+        said.append(f"the tibia is not below the {femur}: upside down or on its side?")
     return said
 
 
