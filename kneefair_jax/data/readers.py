@@ -158,9 +158,8 @@ def _overlaps(new: int, old: int) -> csr_array:
 
 
 def _read(path: Path, *, mask: bool) -> _Raw:
-    reader = _reader(path)
     try:
-        return reader(path, mask)
+        return _reader(path)(path, mask)
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -190,13 +189,8 @@ def _reader(path: Path) -> Callable[[Path, bool], _Raw]:
 
 def has_dicom_magic(path: Path) -> bool:
     """Archives such as OAI's name DICOM files without an extension, or by a UID with dots."""
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; correct its path") from error
-    except OSError as error:
-        raise InputError(f"{path}: unreadable file ({error}); export or download it again") from error
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def _read_pillow(path: Path, mask: bool) -> _Raw:
@@ -223,14 +217,8 @@ def _read_npy(path: Path, mask: bool) -> _Raw:
 
 def _read_dicom(path: Path, mask: bool) -> _Raw:
     import pydicom
-    from pydicom.errors import InvalidDicomError
 
-    try:
-        dataset = pydicom.dcmread(path)
-    except InvalidDicomError as error:
-        raise InputError(
-            f"{path}: unreadable file (no DICOM, or without its preamble); export or download it again"
-        ) from error
+    dataset = pydicom.dcmread(path)
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise InputError(f"{path}: a DICOM file without an image; leave it out")
     if int(dataset.get("NumberOfFrames") or 1) > 1:

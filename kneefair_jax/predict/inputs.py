@@ -76,7 +76,7 @@ def _is_image(path: Path) -> bool:
         return True
     try:
         return readers.has_dicom_magic(path)
-    except InputError:
+    except OSError:
         return False
 
 

@@ -184,7 +184,10 @@ def bad_files(folder: Path):
         ("absent.dcm", "no such file"),
         ("absent", "no such file"),
         ("broken.png", "unreadable file .*download it again"),
-        ("broken.dcm", r"unreadable file \(no DICOM, or without its preamble\).*download it again$"),
+        (
+            "broken.dcm",
+            r"unreadable file \(File is missing DICOM .{1,90} \.\.\.\); export or download it again$",
+        ),
         ("report.dcm", "a DICOM file without an image"),
         ("packed.dcm", r"unreadable file \(compressed DICOM, RLE Lossless: .{1,100}\); pip install"),
         ("broken.nii", "unreadable file"),
