@@ -26,15 +26,18 @@ def doubts(label: np.ndarray, structures: Sequence[str]) -> tuple[str, ...]:
 
     Args:
         label: u8[h, w]; its pixels need not be square.
-        structures: names of labels 1, 2, ... Those of each side are a knee of their own; of what is no bone of the
+        structures: names of labels 1, 2, ... Bones of each side are a knee of their own; of what is no bone of the
             knee, only that it is absent is said.
     """
-    names = list(structures)
+    masks = {name: label == value for value, name in enumerate(structures, start=1)}
+    if not label.any():
+        return ()
+    if not all(name.partition(" ")[0] in SIDES and name.partition(" ")[2] in LEAST for name in structures):
+        return tuple(_of_one(masks))
     found: list[str] = []
-    for side in ("", *SIDES):
-        own = [name for name in names if (name.split()[0] if name.split()[0] in SIDES else "") == side]
-        masks = {name.removeprefix(f"{side} "): label == names.index(name) + 1 for name in own}
-        found += [f"{side} knee: {doubt}" if side else doubt for doubt in _of_one(masks)]
+    for side in SIDES:
+        own = {name.removeprefix(f"{side} "): mask for name, mask in masks.items() if name.startswith(side)}
+        found += [f"{side} knee: {doubt}" for doubt in _of_one(own)]
     return tuple(found)
 
 
@@ -42,7 +45,7 @@ def _of_one(masks: dict[str, np.ndarray]) -> list[str]:
     sizes = {name: int(mask.sum()) for name, mask in masks.items()}
     bone = sum(sizes.values())
     if not bone:
-        return []
+        return ["nothing found"]
     said = []
     if absent := [name for name, size in sizes.items() if not size]:
         said.append(f"no {', no '.join(absent)} found: upside down or cut off?")
