@@ -4,6 +4,7 @@ Arrays are indexed [row, column], the way a viewer shows the film. Every error i
 the file and the remedy.
 """
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     PNG, JPEG and TIFF state a print density, not the size of a detector's pixel, so their spacing is unknown.
     DICOM MONOCHROME1 is inverted, so that bone is bright in every file. NIfTI is stored [x, y] and is
     transposed to [row, column]; the flips in its affine are ignored, as they are for its mask.
+    ImagerPixelSpacing is in the detector's plane, where a bone that lies before it is magnified; neither it nor
+    PixelSpacing is corrected for that here.
 
     Returns:
         pixels, u8, u16 or f32 [H, W, C] with C 1 or 3 (what is neither u8 nor u16 becomes f32; transparency
@@ -155,16 +158,19 @@ def _overlaps(new: int, old: int) -> csr_array:
 
 
 def _read(path: Path, *, mask: bool) -> _Raw:
-    reader = _reader(path)
     try:
-        return reader(path, mask)
+        return _reader(path)(path, mask)
     except InputError:
         raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; correct its path") from error
     except Exception as error:  # each library has its own errors for a damaged file
-        remedy = "export or download it again"
-        if reader is _read_dicom:
-            remedy += ", and for compressed DICOM: pip install 'kneefair_jax[dicom]'"
-        raise InputError(f"{path}: unreadable file ({error}); {remedy}") from error
+        raise InputError(f"{path}: unreadable file ({_brief(error)}); export or download it again") from error
+
+
+def _brief(error: Exception) -> str:
+    """What a library says, in a line that leaves room for the remedy."""
+    return textwrap.shorten(str(error), 100, placeholder=" ...") or type(error).__name__
 
 
 def _reader(path: Path) -> Callable[[Path, bool], _Raw]:
@@ -183,11 +189,8 @@ def _reader(path: Path) -> Callable[[Path, bool], _Raw]:
 
 def has_dicom_magic(path: Path) -> bool:
     """Archives such as OAI's name DICOM files without an extension, or by a UID with dots."""
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError as error:
-        raise InputError(f"{path}: unreadable file ({error}); export or download it again") from error
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def _read_pillow(path: Path, mask: bool) -> _Raw:
@@ -214,19 +217,36 @@ def _read_npy(path: Path, mask: bool) -> _Raw:
 
 def _read_dicom(path: Path, mask: bool) -> _Raw:
     import pydicom
-    from pydicom.pixels import pixel_array
 
     dataset = pydicom.dcmread(path)
+    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        raise InputError(f"{path}: a DICOM file without an image; leave it out")
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise InputError(f"{path}: holds several frames; give one image per file")
-    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+    photometric = dataset.get("PhotometricInterpretation")
+    if photometric == "PALETTE COLOR":
         raise InputError(f"{path}: DICOM with a colour palette; export it as MONOCHROME2 or RGB")
-    pixels = pixel_array(dataset)
-    if dataset.PhotometricInterpretation == "MONOCHROME1" and not mask:
+    pixels = _decoded(dataset, path)
+    if photometric == "MONOCHROME1" and not mask:
         pixels = _inverted(_native(pixels, path), dataset.BitsStored)
     # The detector's own spacing first: PixelSpacing may have been calibrated on an object in the film.
     stated = [dataset.get(name) for name in ("ImagerPixelSpacing", "PixelSpacing")]
     return pixels, next((value for value in stated if value is not None and np.size(value)), None)
+
+
+def _decoded(dataset: Any, path: Path) -> np.ndarray:
+    from pydicom.pixels import pixel_array
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    try:
+        return pixel_array(dataset)
+    except Exception as error:
+        if not syntax.is_compressed:
+            raise
+        raise InputError(
+            f"{path}: unreadable file (compressed DICOM, {syntax.name}: {_brief(error)}); "
+            "pip install 'kneefair_jax[dicom]', or export it uncompressed"
+        ) from error
 
 
 def _inverted(pixels: np.ndarray, bits: int) -> np.ndarray:
@@ -261,10 +281,10 @@ def _native(pixels: np.ndarray, path: Path) -> np.ndarray:
         return pixels.astype(np.uint8) * np.uint8(255)
     if pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2:
         return pixels.astype(pixels.dtype.newbyteorder("="))
-    if pixels.dtype.kind not in "iuf" or not np.isfinite(pixels).all():
-        raise InputError(
-            f"{path}: holds pixels that are not numbers (NaN, infinite or {pixels.dtype}); export it again"
-        )
+    if pixels.dtype.kind not in "iuf":
+        raise InputError(f"{path}: holds pixels of type {pixels.dtype}; export them as numbers")
+    if not np.isfinite(pixels).all():
+        raise InputError(f"{path}: holds pixels that are not numbers (NaN or infinite); export it again")
     return pixels.astype(np.float32)
 
 

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from kneefair_jax import anatomy
+from kneefair_jax.predict.plausibility import SIDES
 from kneefair_jax.predict.predictor import Prediction
-
-SIDES = ("right", "left")  # of the patient, from image left to image right
 
 
 def halves(image: np.ndarray) -> list[np.ndarray]:
@@ -36,4 +35,11 @@ def joined(right: Prediction, left: Prediction) -> Prediction:
         confidence |= {f"{side} {name}": value for name, value in half.confidence.items()}
     # The worse half decides; one in which nothing is found is NaN, and NaN is what `min` of NumPy keeps.
     overall = float(np.min([right.overall, left.overall]))
-    return Prediction(np.concatenate(masks, axis=1), {name: confidence[name] for name in names}, overall)
+    doubts = (
+        f"{side} knee: {doubt}"
+        for side, half in zip(SIDES, (right, left), strict=True)
+        for doubt in half.doubts
+    )
+    return Prediction(
+        np.concatenate(masks, axis=1), {name: confidence[name] for name in names}, overall, tuple(doubts)
+    )

@@ -42,20 +42,35 @@ def read(path: Path) -> Film:
         warnings.simplefilter("ignore")  # of damaged headers; what cannot be read is an error anyway
         size = _stated_size(path)
         if size is not None and size[0] * size[1] > MOST_PIXELS:
-            raise InputError(
-                f"{path}: {size[0]} x {size[1]} pixels, more than {MOST_PIXELS // 10**6} million; make it smaller"
-            )
+            raise InputError(f"{path}: {_too_large(*size)}")
         pixels, spacing = readers.read_image(path)
-    if min(pixels.shape[:2]) < SMALLEST:
-        raise InputError(
-            f"{path}: {pixels.shape[0]} x {pixels.shape[1]} pixels; a radiograph has at least {SMALLEST} a side"
-        )
     eight = readers.to_uint8(pixels)
     grey = readers.to_grey(eight)
-    if grey.min() == grey.max():
-        raise InputError(f"{path}: all pixels are alike; export the film again")
+    try:
+        require_picture(grey)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     colourful = eight.shape[2] == 3 and np.ptp(eight.astype(np.int16), axis=2).mean() > 8
     return Film(path, grey, spacing, _is_bilateral(path), "in colour" if colourful else "")
+
+
+def require_picture(image: np.ndarray) -> None:
+    """Refuses u8[H, W, 1] that cannot be a radiograph.
+
+    Raises:
+        InputError: it is too small, too large, or blank.
+    """
+    height, width = image.shape[:2]
+    if min(height, width) < SMALLEST:
+        raise InputError(f"{height} x {width} pixels; a radiograph has at least {SMALLEST} a side")
+    if height * width > MOST_PIXELS:
+        raise InputError(_too_large(height, width))
+    if image.min() == image.max():
+        raise InputError("all pixels are alike; export the film again")
+
+
+def _too_large(height: int, width: int) -> str:
+    return f"{height} x {width} pixels, more than {MOST_PIXELS // 10**6} million; make it smaller"
 
 
 def _stated_size(path: Path) -> tuple[int, int] | None:

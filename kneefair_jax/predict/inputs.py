@@ -17,10 +17,13 @@ class Input(NamedTuple):
 
 
 def find(given: Sequence[str], out: Path) -> Iterator[Input | InputError]:
-    """The files that are meant, in order; an error in place of what is none.
+    """The files that are meant, in order; an error in place of one that is none.
 
     Of a folder, and those below it, the files that readers know by their ending or that are DICOM; the rest is passed
     over, and so are hidden files and everything in `out`.
+
+    Raises:
+        InputError: a folder is `out`, or in it: results could be taken for films.
     """
     first: dict[str, Path] = {}
     for item in _listed(given, out.resolve()):
@@ -28,9 +31,11 @@ def find(given: Sequence[str], out: Path) -> Iterator[Input | InputError]:
             other = first[item.name]
             if item.path.resolve() == other.resolve():
                 continue  # given twice
+            remedy = "rename one of the two"
+            if item.path.resolve().parent != other.resolve().parent:
+                remedy += ", or give the folder that holds both"
             yield InputError(
-                f"{item.path}: its results would be called {item.name!r}, as those of {other}; rename one of the two, "
-                "or give the folder that holds both"
+                f"{item.path}: its results would be called {item.name!r}, as those of {other}; {remedy}"
             )
             continue
         if isinstance(item, Input):
@@ -42,6 +47,11 @@ def _listed(given: Sequence[str], out: Path) -> Iterator[Input | InputError]:
     for text in given:
         path = Path(text)
         if path.is_dir():
+            if path.resolve().is_relative_to(out):
+                raise InputError(
+                    f"--out {out} is, or holds, the folder of films {path}: results and films would mix; "
+                    "choose another folder for --out"
+                )
             files: list[Input | InputError] = [
                 Input(file, _stem(file.relative_to(path))) for file in _within(path, out)
             ]
@@ -66,7 +76,7 @@ def _is_image(path: Path) -> bool:
         return True
     try:
         return readers.has_dicom_magic(path)
-    except InputError:
+    except OSError:
         return False
 
 

@@ -13,8 +13,13 @@ import numpy as np
 from kneefair_jax import anatomy, models
 from kneefair_jax.data import readers, resample
 from kneefair_jax.errors import InputError
+<<<<<<< HEAD
 from kneefair_jax.weights import checkpoints
 from kneefair_jax.weights.checkpoints import Checkpoint
+=======
+from kneefair_jax.predict import checkpoints, films, plausibility, resample
+from kneefair_jax.predict.checkpoints import Checkpoint
+>>>>>>> predictfix
 
 # Of the weights that ship: 32 clinical phantoms have 0.987 or more, of 32 as wide as in training 95 % have 0.945 or
 # more; 48 chest films (JSRT) and 32 images of noise, white and smooth, have at most 0.935. For other weights a guess.
@@ -29,20 +34,23 @@ class Prediction(NamedTuple):
         confidence: by structure, the mean probability of the chosen class over its pixels of the working grid; NaN
             where the structure is absent.
         overall: the same over all structures; NaN where none is found.
+        doubts: what in the mask is no knee's, by `plausibility.doubts`.
     """
 
     mask: np.ndarray
     confidence: dict[str, float]
     overall: float
+    doubts: tuple[str, ...] = ()
 
     @property
     def warning(self) -> str:
-        """Why not to trust it: nothing is found, or the overall confidence is below 0.94; else empty."""
+        """Why not to trust it: nothing found, an overall confidence below 0.94, what is no knee's; else empty."""
         if np.isnan(self.overall):
-            return "nothing found"
+            return "; ".join(("nothing found", *self.doubts))
         if self.overall < UNSURE:
-            return f"unlike the training images: confidence {self.overall:.3f} is below {UNSURE}"
-        return ""
+            unlike = f"unlike the training images: confidence {self.overall:.3f} is below {UNSURE}"
+            return "; ".join((unlike, *self.doubts))
+        return "; ".join(self.doubts)
 
 
 class Predictor:
@@ -78,20 +86,20 @@ class Predictor:
         """Segments images.
 
         Args:
-            images: [H, W], [H, W, 1] or [H, W, 3] each, u8, u16 or float, bone bright; sizes may differ.
+            images: a list of [H, W], [H, W, 1] or [H, W, 3], u8, u16 or float, bone bright; sizes may differ.
             group: `sex=female`, for networks that are each for one group.
 
         Returns:
             u8[H, W], a mask for each.
 
         Raises:
-            InputError: an image is none, or there is no network for the group.
+            InputError: an image is none, too small, too large or blank, or there is no network for the group.
         """
         return [prediction.mask for prediction in self.predict(images, group)]
 
     def predict(self, images: Sequence[Any] | np.ndarray, group: str | None = None) -> list[Prediction]:
-        """As a call, with confidences."""
-        ready = [as_uint8(image) for image in images]
+        """As a call, but each with mask, confidence and warning; arguments and errors are the same."""
+        ready = _ready(images)
         if not ready:
             return []
         on_grid = self.probabilities(ready, group)
@@ -103,7 +111,7 @@ class Predictor:
     def probabilities(self, images: Sequence[np.ndarray], group: str | None = None) -> np.ndarray:
         """f32[N, h, w, C] on the working grid: of background and each structure, the mean of all networks."""
         networks = [checkpoints.of_group(checkpoint, group) for checkpoint in self._ensemble]
-        inputs = np.stack([self._input(as_uint8(image)) for image in images])
+        inputs = np.stack([self._input(image) for image in _ready(images)])
         # One compilation for many images, and one for a single one.
         size = 1 if len(inputs) == 1 else self._batch_size
         parts = []
@@ -134,7 +142,12 @@ class Predictor:
         confidence = {
             name: _mean(sure[label == value]) for value, name in enumerate(self.structures, start=1)
         }
-        return Prediction(resample.labels_at(probabilities, size), confidence, _mean(sure[label > 0]))
+        return Prediction(
+            resample.labels_at(probabilities, size),
+            confidence,
+            _mean(sure[label > 0]),
+            plausibility.doubts(label, self.structures),
+        )
 
 
 def load(*names: str | Path, flip: bool = False, whole_femur: bool = False, batch_size: int = 8) -> Predictor:
@@ -151,6 +164,10 @@ def load(*names: str | Path, flip: bool = False, whole_femur: bool = False, batc
     """
     if not names or batch_size < 1:
         raise InputError("give the name of a network, and a batch size of 1 or more")
+    if odd := [name for name in names if not isinstance(name, (str, Path))]:
+        raise InputError(
+            f"{odd[0]!r} is no name of a network; give names one by one: load('phantom', 'runs/mine')"
+        )
     made = [checkpoints.find(name) for name in names]
     return Predictor(made, flip=flip, whole_femur=whole_femur, batch_size=batch_size)
 
@@ -170,8 +187,25 @@ def as_uint8(image: Any) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
     if not np.isfinite(array).all():
-        raise InputError("an image holds pixels that are not numbers (NaN or infinite)")
+        raise InputError("it holds pixels that are not numbers (NaN or infinite)")
     return readers.to_uint8(array if array.dtype == np.uint16 else array.astype(np.float32))
+
+
+def _ready(images: Sequence[Any] | np.ndarray) -> list[np.ndarray]:
+    """u8[H, W, 1 or 3] of each; what the command line refuses of files is refused."""
+    shape = np.shape(images) if isinstance(images, np.ndarray) else ()
+    if isinstance(images, (str, Path)) or len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)):
+        raise InputError(
+            "give a list of images, each an array: predictor([image]); the command line takes files"
+        )
+    ready = []
+    for place, image in enumerate(images):
+        try:
+            ready.append(as_uint8(image))
+            films.require_picture(readers.to_grey(ready[-1]))
+        except InputError as error:
+            raise InputError(f"images[{place}]: {error}") from error
+    return ready
 
 
 def _with_whole_femur(structures: tuple[str, ...]) -> tuple[str, ...]:

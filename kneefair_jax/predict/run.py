@@ -64,8 +64,8 @@ def run(
         complain: gets a line a failed one.
 
     Raises:
-        InputError: nothing can be begun: no network for the group, both knees of a network that knows sides, or a
-            folder that cannot be written.
+        InputError: nothing can be begun: no network for the group, both knees of a network that knows sides, a
+            folder that cannot be written, or films in it.
     """
     predictor.require_group(settings.group)
     if settings.knees == "both" and _knows_sides(predictor):
@@ -106,28 +106,37 @@ def _segmented(
     predictor: Predictor, items: Sequence[inputs.Input | InputError], settings: Settings
 ) -> Iterator[tuple[inputs.Input, Result | InputError]]:
     """The prediction of each, or why there is none, in order."""
-    read = [_read(item) for item in items]
-    parts: list[np.ndarray] = []
-    for film in read:
-        if isinstance(film, Film):
-            parts += bilateral.halves(film.image) if _both(film, predictor, settings) else [film.image]
+    read = [_read(item, predictor, settings) for item in items]
+    parts = [part for found in read if not isinstance(found, InputError) for part in found[1]]
     predictions = iter(predictor.predict(parts, settings.group))
-    for item, film in zip(items, read, strict=True):
+    for item, found in zip(items, read, strict=True):
         if isinstance(item, InputError):
             yield inputs.Input(Path(), ""), item
-        elif isinstance(film, InputError):
-            yield inputs.Input(Path(), ""), film
-        elif _both(film, predictor, settings):
-            yield item, (film, bilateral.joined(next(predictions), next(predictions)))
+        elif isinstance(found, InputError):
+            yield inputs.Input(Path(), ""), found
+        elif len(found[1]) == 2:
+            yield item, (found[0], bilateral.joined(next(predictions), next(predictions)))
         else:
-            yield item, (film, next(predictions))
+            yield item, (found[0], next(predictions))
 
 
-def _read(item: inputs.Input | InputError) -> Film | InputError:
+def _read(
+    item: inputs.Input | InputError, predictor: Predictor, settings: Settings
+) -> tuple[Film, list[np.ndarray]] | InputError:
+    """A film and what of it the network sees, whole or in halves; or why not."""
     if isinstance(item, InputError):
         return item
     try:
-        return films.read(item.path)
+        film = films.read(item.path)
+        if not _both(film, predictor, settings):
+            return film, [film.image]
+        halves = bilateral.halves(film.image)
+        for side, half in zip(bilateral.SIDES, halves, strict=True):
+            try:
+                films.require_picture(half)
+            except InputError as error:
+                raise InputError(f"{item.path}: {side} half: {error}; or --knees one") from error
+        return film, halves
     except InputError as error:
         return error
     except MemoryError:
@@ -163,7 +172,7 @@ def _areas(item: inputs.Input, film: Film, prediction: Prediction) -> Iterator[l
     for label, (name, confidence) in enumerate(prediction.confidence.items(), start=1):
         area = float(pixels[label] * film.spacing.prod())
         yield [
-            str(item.path),
+            _cell(item.path),
             name,
             str(label),
             f"{area:.2f}" if np.isfinite(area) else "",
@@ -171,3 +180,9 @@ def _areas(item: inputs.Input, film: Film, prediction: Prediction) -> Iterator[l
             f"{confidence:.4f}" if np.isfinite(confidence) else "",
             warning,
         ]
+
+
+def _cell(path: Path) -> str:
+    """A path that no spreadsheet runs as a formula: `=1.png` and `./=1.png` are the same file."""
+    text = str(path)
+    return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
+from kneefair_jax import anatomy
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict.films import Film
+from kneefair_jax.predict.plausibility import SIDES
 from kneefair_jax.report import overlays
 
 OVERLAY = (512, 1024)  # the least and the most pixels of an overlay's longer side
+_TEXT, _LINE = 16, 24  # pixels, of the legend
 
 
 def png(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...]) -> None:
@@ -59,10 +62,46 @@ FORMATS: dict[str, tuple[str, Write]] = {  # name -> ending and writer
 
 
 def overlay(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...]) -> None:
-    """The film with the structures tinted and outlined."""
-    del structures
+    """The film with the structures tinted and outlined, and beneath it which colour is which."""
+    names, table = tints(structures)
     size = int(np.clip(max(mask.shape), *OVERLAY))
-    Image.fromarray(overlays.picture(film.image, mask, mask, size)).save(path, format="PNG")
+    picture = overlays.picture(film.image, table[mask], table[mask], size)
+    strip = _legend(picture.shape[1], names)
+    Image.fromarray(np.concatenate([picture, strip])).save(path, format="PNG")
+
+
+def tints(structures: tuple[str, ...]) -> tuple[dict[str, int], np.ndarray]:
+    """What is coloured how: name -> label whose colour it has, and u8[256], that label of each label.
+
+    A bone of the knee has one colour in every picture, on both sides and as part of a scheme of any order.
+    """
+    knee = anatomy.SCHEMES["knee"]
+    bones = [name.split(" ", 1)[1] if name.split()[0] in SIDES else name for name in structures]
+    parts = [anatomy.UNIONS.get(bone, (bone,))[0] for bone in bones]
+    if not set(parts) <= set(knee):
+        return {name: label for label, name in enumerate(structures, start=1)}, np.arange(256, dtype=np.uint8)
+    labels = [1 + knee.index(part) for part in parts]
+    table = np.zeros(256, np.uint8)
+    table[1 : len(labels) + 1] = labels
+    return dict(sorted(zip(bones, labels, strict=True), key=lambda item: item[1])), table
+
+
+def _legend(width: int, names: dict[str, int]) -> np.ndarray:
+    """u8[h, width, 3]: a square of its colour before each name, in as many lines as it takes."""
+    font = ImageFont.load_default(size=_TEXT)
+    places, left, top = [], _TEXT // 2, _TEXT // 2
+    for name in names:
+        wide = 2 * _TEXT + int(font.getlength(name))
+        if left > _TEXT // 2 and left + wide > width:
+            left, top = _TEXT // 2, top + _LINE
+        places.append((left, top))
+        left += wide
+    strip = Image.new("RGB", (width, top + _LINE), "black")
+    pen = ImageDraw.Draw(strip)
+    for (x, y), (name, label) in zip(places, names.items(), strict=True):
+        pen.rectangle((x, y, x + _TEXT - 4, y + _TEXT - 4), fill=overlays.colour(label))
+        pen.text((x + _TEXT, y - 3), name, fill="white", font=font)
+    return np.asarray(strip)
 
 
 def whole(write: Write, path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...]) -> None:

@@ -260,7 +260,7 @@ def test_a_missing_file_is_left_to_the_reading_where_broken_cases_are_skipped(ro
     given = source(root, on_broken="skip")
     results = everything(given)
     assert [isinstance(result, InputError) for result in results] == [False, True, False, False]
-    assert re.search("metadata.csv row 3: .*1.png: unreadable file .*No such file", str(results[1]))
+    assert re.search("metadata.csv row 3: .*1.png: no such file", str(results[1]))
     assert json.dumps(given.settings) != there  # read anew once it is there
 
 

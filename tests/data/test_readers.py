@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage, generate_uid
 
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
@@ -166,6 +166,13 @@ def bad_files(folder: Path):
     write_dicom(folder / "frames.dcm", np.stack([U8, U8]), NumberOfFrames=2)
     write_dicom(folder / "palette.dcm", U8, "PALETTE COLOR")
     write_dicom(folder / "empty.dcm", U8, Rows=9)
+    report = pydicom.dcmread(write_dicom(folder / "report.dcm", U8))
+    del report.PixelData, report.PhotometricInterpretation
+    report.save_as(folder / "report.dcm")
+    packed = pydicom.dcmread(write_dicom(folder / "packed.dcm", U8))
+    packed.compress(RLELossless)
+    packed.PixelData = packed.PixelData[:-20]
+    packed.save_as(folder / "packed.dcm")
     pages = [Image.fromarray(U8), Image.fromarray(U8)]
     pages[0].save(folder / "pages.tif", save_all=True, append_images=pages[1:])
 
@@ -173,16 +180,22 @@ def bad_files(folder: Path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("absent.png", "unreadable file .*download it again"),
-        ("absent", "unreadable file .*download it again"),
+        ("absent.png", "no such file"),
+        ("absent.dcm", "no such file"),
+        ("absent", "no such file"),
         ("broken.png", "unreadable file .*download it again"),
-        ("broken.dcm", "unreadable file .*compressed DICOM: pip install"),
+        (
+            "broken.dcm",
+            r"unreadable file \(File is missing DICOM .{1,90} \.\.\.\); export or download it again$",
+        ),
+        ("report.dcm", "a DICOM file without an image"),
+        ("packed.dcm", r"unreadable file \(compressed DICOM, RLE Lossless: .{1,100}\); pip install"),
         ("broken.nii", "unreadable file"),
-        ("empty.dcm", "unreadable file"),
+        ("empty.dcm", r"unreadable file \(.{1,100}\); export or download it again$"),
         ("object.npy", "unreadable file"),
         ("notes.txt", "unknown format.*convert it to PNG"),
-        ("nan.npy", "not numbers"),
-        ("complex.npy", "not numbers"),
+        ("nan.npy", r"not numbers \(NaN or infinite\)"),
+        ("complex.npy", "of type complex128; export them as numbers"),
         ("volume.npy", r"shape \(3, 4, 5\).*give one image"),
         ("volume.nii", r"shape \(3, 4, 5\).*give one image"),
         ("frames.dcm", "several frames"),

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from pydicom.uid import generate_uid
 
+from kneefair_jax import anatomy
 from kneefair_jax.data import readers
 from kneefair_jax.predict import __main__ as cli
 from kneefair_jax.predict import films, inputs, writers
@@ -79,7 +80,7 @@ def test_nifti_masks_lie_where_their_films_do(tmp_path, weights):
 
 
 def test_a_film_of_both_knees_becomes_a_dicom_seg(tmp_path, weights):
-    path = dicom(tmp_path / "film.dcm", PICTURE, SeriesDescription="Bilateral PA")
+    path = dicom(tmp_path / "film.dcm", np.hstack([PICTURE, PICTURE]), SeriesDescription="Bilateral PA")
     given = ("--images", path, "--no-overlays")
     assert run(weights, tmp_path / "seg", *given, "--format", "dicomseg") == 0
     assert run(weights, tmp_path / "png", *given) == 0
@@ -122,8 +123,11 @@ def bad_files(folder):
     pages = [Image.fromarray(PICTURE), Image.fromarray(PICTURE)]
     pages[0].save(folder / "pages.tif", save_all=True, append_images=pages[1:])
     write_dicom(folder / "zero.dcm", PICTURE, PixelSpacing=[0, 0])
+    half = np.hstack([PICTURE, PICTURE * 0, PICTURE * 0])
+    dicom(folder / "half.dcm", half, ImageLaterality="B")
     (folder / "bare").mkdir()
     Image.fromarray(PICTURE).save(folder / "good.png")
+    Image.fromarray(PICTURE).save(folder / "good.jpg")
     (folder / "other").mkdir()
     Image.fromarray(PICTURE).save(folder / "other/good.png")
 
@@ -145,17 +149,19 @@ BAD = {
     "volumes.nii": "a volume",
     "pages.tif": "several images",
     "zero.dcm": "spacing",
-    "absent.png": "unreadable file",
+    "half.dcm": "left half: all pixels are alike; .*--knees one",
+    "absent.png": "no such file",
     "*.bmp": "no file matches",
     "bare": "no image files in this folder",
-    "other/good.png": "rename one of the two",
+    "other/good.png": "rename one of the two, or give the folder that holds both",
+    "good.jpg": "rename one of the two$",
 }
 
 
 def test_bad_files_are_told_in_a_line_each_and_the_rest_is_done(tmp_path, weights, capsys):
     bad_files(tmp_path / "in")
     paths = [tmp_path / "in" / name for name in ("good.png", *BAD)]
-    assert run(weights, tmp_path / "out", "--images", *paths) == len(BAD) == 20
+    assert run(weights, tmp_path / "out", "--images", *paths) == len(BAD) == 22
     told = capsys.readouterr().err.splitlines()
     assert len(told) == len(BAD)
     for line, (name, message) in zip(told, BAD.items(), strict=True):
@@ -191,13 +197,47 @@ def test_a_file_without_permission(tmp_path, weights, capsys, monkeypatch):
     [
         (("--checkpoint", "nothing"), "or one of phantom"),
         (("--out", "{weights}"), "give a folder that can be written"),
+        (("--out", "{films}"), "choose another folder for --out"),
+        (("--out", "{films}/.."), "choose another folder for --out"),
         (("--batch-size", "0"), "batch size"),
     ],
 )
 def test_what_cannot_be_begun(tmp_path, weights, capsys, more, message):
-    more = [word.format(weights=weights) for word in more]
+    more = [word.format(weights=weights, films=tmp_path) for word in more]
     assert run(weights, tmp_path / "out", "--images", tmp_path, *more) == cli.NOT_BEGUN
     assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_cell_of_areas_is_a_formula_and_every_path_is_the_file_s(tmp_path, weights, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(PICTURE).save("=1.png")
+    assert run(weights, "out", "--images", "=1.png", "--no-overlays") == 0
+    rows = csv.DictReader((tmp_path / "out/areas.csv").read_text().splitlines())
+    assert {row["file"] for row in rows} == {"./=1.png"}
+
+
+def test_overlays_have_a_legend_and_one_colour_a_bone(tmp_path):
+    one, table = writers.tints(("femur", "tibia", "fibula", "patella"))
+    assert one == {"femur": 1, "tibia": 2, "fibula": 3, "patella": 4} and table[:5].tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+    both, table = writers.tints(anatomy.SCHEMES["knees"])
+    assert both == one and table[:9].tolist() == [0, 4, 4, 1, 1, 2, 2, 3, 3]
+    assert writers.tints(("whole femur", "tibia"))[0] == {"whole femur": 1, "tibia": 2}
+    names, table = writers.tints(anatomy.SCHEMES["chest"])
+    assert list(names.values()) == [1, 2, 3] and table[:4].tolist() == [0, 1, 2, 3]
+    mask = np.zeros((60, 20), np.uint8)  # so narrow that the legend takes several lines
+    film = films.Film(tmp_path, mask[..., None], np.full(2, np.nan), False, "")
+    writers.overlay(tmp_path / "a.png", mask, film, anatomy.SCHEMES["knees"])
+    picture = np.asarray(Image.open(tmp_path / "a.png"))
+    assert picture.shape[1:] == (171, 3) and not picture[:512].any()
+    for label in (1, 2, 3, 4):
+        assert (picture[512:] == anatomy.COLOURS[label]).all(axis=2).sum() >= 150  # a square of 13 pixels
 
 
 def test_dicom_seg_of_a_png_is_refused(tmp_path, weights, capsys):

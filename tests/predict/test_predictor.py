@@ -28,6 +28,9 @@ def test_masks_have_the_images_sizes_and_do_not_depend_on_the_batch(path):
     np.testing.assert_allclose(predictor.probabilities(IMAGES)[1], alone, atol=1e-5)
     np.testing.assert_allclose(alone.sum(-1), 1, atol=1e-5)
     assert predictor([]) == []
+    said = predictor.predict(IMAGES)
+    np.testing.assert_array_equal(said[1].mask, masks[1])
+    assert tuple(said[1].confidence) == predictor.structures and isinstance(said[1].warning, str)
 
 
 def test_an_ensemble_is_the_mean_and_a_flip_is_the_mean_with_the_mirrored_image(tmp_path, path):
@@ -71,11 +74,32 @@ def test_a_group_s_images_go_to_its_network(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "image", [np.ones(3), np.ones((3, 4, 5)), np.full((4, 4), np.nan), np.array([["a"]])]
+    ("image", "message"),
+    [
+        (np.ones(3), "no image"),
+        (np.ones((3, 4, 5)), "no image"),
+        (np.full((20, 20), np.nan), "not numbers"),
+        (np.array([["a"]]), "no image"),
+        (IMAGES[0][:3, :3], "3 x 3 pixels; a radiograph has at least 16"),
+        (np.ones((20, 20)), "all pixels are alike"),
+        (np.broadcast_to(IMAGES[0][:1, :1], (8000, 8000)), "8000 x 8000 pixels, more than 50 million"),
+    ],
 )
-def test_what_is_no_image(path, image):
-    with pytest.raises(InputError, match="no image|not numbers"):
-        predict.load(path)([image])
+def test_what_is_no_image(path, image, message):
+    with pytest.raises(InputError, match=r"images\[1\]: .*" + message):
+        predict.load(path)([IMAGES[0], image])
+
+
+@pytest.mark.parametrize("images", [IMAGES[0], IMAGES[0][..., None], "knee.png"])
+def test_one_image_is_no_list(path, images):
+    with pytest.raises(InputError, match=r"a list of images, .*predictor\(\[image\]\)"):
+        predict.load(path)(images)
+
+
+@pytest.mark.parametrize("name", [None, ["phantom"]])
+def test_what_is_no_name(name):
+    with pytest.raises(InputError, match="is no name of a network"):
+        predict.load(name)
 
 
 def test_labels_are_those_of_the_interpolated_probabilities():
