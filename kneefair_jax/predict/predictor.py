@@ -13,13 +13,9 @@ import numpy as np
 from kneefair_jax import anatomy, models
 from kneefair_jax.data import readers, resample
 from kneefair_jax.errors import InputError
-<<<<<<< HEAD
+from kneefair_jax.predict import films, plausibility
 from kneefair_jax.weights import checkpoints
 from kneefair_jax.weights.checkpoints import Checkpoint
-=======
-from kneefair_jax.predict import checkpoints, films, plausibility, resample
-from kneefair_jax.predict.checkpoints import Checkpoint
->>>>>>> predictfix
 
 # Of the weights that ship: 32 clinical phantoms have 0.987 or more, of 32 as wide as in training 95 % have 0.945 or
 # more; 48 chest films (JSRT) and 32 images of noise, white and smooth, have at most 0.935. For other weights a guess.
