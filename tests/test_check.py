@@ -46,7 +46,8 @@ def test_a_cohort_in_order(root, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "patients (cases)" in said and "age=missing" in said
     note = "age differs between the cases of one patient for 1 patients"
-    assert said.count("note: ") == 1 and f"note: {note}" in said
+    cohort, machine = said.split("machine: ")
+    assert cohort.count("note: ") == 1 and f"note: {note}" in cohort and "a training step takes" in machine
     assert "suspicious masks: not looked for; label scheme: 'disc' is none of ('femur'," in said
     assert "near-duplicate films of different patients: none" in said and "outliers: none" in said
     everything = found(tmp_path / "run")

@@ -41,7 +41,7 @@ class Run(NamedTuple):
 
     def state(self, directory, step, stage=-1):
         checkpoints = Checkpoints(self.workdir / directory / "checkpoints")
-        state, _ = checkpoints.restore(step, self.made[stage].state)
+        state, *_ = checkpoints.restore(step, self.made[stage].state)
         checkpoints.close()
         return state
 
