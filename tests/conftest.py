@@ -7,6 +7,8 @@ import tempfile
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Half of the tests' time was LLVM's optimisation of small programs.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".lstrip()
 
 # Many tests start the same run anew; they compile it once, all workers together.
 if "PYTEST_XDIST_WORKER" not in os.environ:

@@ -66,6 +66,8 @@ def tail_weights(
     Returns:
         f32[b].
     """
+    # Computed once: a compiler that did it twice could round it otherwise, and nobody would equal themselves.
+    losses = jax.lax.optimization_barrier(losses)
     others, other_group, other_valid = (global_gather(x, axis_name) for x in (losses, group, valid))
     peer = jnp.where(group[:, None] == other_group, other_valid, 0)
     above = jnp.where(others > losses[:, None], peer, 0).sum(1)

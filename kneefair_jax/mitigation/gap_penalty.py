@@ -33,8 +33,10 @@ def gap_penalty(*, penalty: float = 1.0) -> GroupObjective:
         losses: jax.Array, group: jax.Array, mask: jax.Array, state: Any, axis_name: str | None = None
     ) -> tuple[jax.Array, Any]:
         batch = group_losses(losses, group, mask, state.shape[0], axis_name)
-        largest = batch.present & (batch.mean == jnp.where(batch.present, batch.mean, -jnp.inf).max())
-        smallest = batch.present & (batch.mean == jnp.where(batch.present, batch.mean, jnp.inf).min())
+        # Computed once: a compiler that did it twice could round it otherwise, and nothing would equal the largest.
+        mean = jax.lax.optimization_barrier(batch.mean)
+        largest = batch.present & (mean == jnp.where(batch.present, mean, -jnp.inf).max())
+        smallest = batch.present & (mean == jnp.where(batch.present, mean, jnp.inf).min())
         gap = batch.weights(_equal_shares(largest) - _equal_shares(smallest))
         mask = mask.astype(jnp.result_type(losses))
         return safe_divide(mask, global_sum(mask, axis_name)) + penalty * gap, state

@@ -74,10 +74,21 @@ def downsample(x: jax.Array) -> jax.Array:
     """2 x 2 maximum, f[B, 2H, 2W, C] -> f[B, H, W, C].
 
     The same values as `nn.max_pool`, whose gradient (select-and-scatter) is slow on CPU and TPU; this one's is
-    an elementwise comparison. Ties share the gradient.
+    an elementwise choice.
     """
     batch, height, width, channels = x.shape
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    rows = larger(x[:, :, 0], x[:, :, 1])
+    return larger(rows[:, :, :, 0], rows[:, :, :, 1])
+
+
+def larger(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The larger of two, elementwise; the first has a tie's gradient, as in torch's max-pooling.
+
+    Not `jnp.max` or `jnp.maximum`, whose gradient asks which input *equals* the maximum: where a compiler computes the
+    input once more, and rounds it otherwise, none does, and the gradient is 0 / 0 or lost.
+    """
+    return jnp.where(a >= b, a, b)
 
 
 class Upsample(nn.Module):

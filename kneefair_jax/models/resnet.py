@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.models.blocks import ConvBlock, Normalisation, rematerialised
+from kneefair_jax.models.blocks import ConvBlock, Normalisation, larger, rematerialised
 
 RESNET18 = (2, 2, 2, 2)
 RESNET34 = (3, 4, 6, 3)
@@ -154,13 +154,13 @@ def max_pool(x: jax.Array) -> jax.Array:
     """3 x 3 maximum with stride 2 of features that are nowhere negative, f[B, H, W, C] -> f[B, H/2, W/2, C].
 
     The same values as torch's `MaxPool2d(3, 2, 1)`; sizes round up. For the gradient's sake not `nn.max_pool`: see
-    `blocks.downsample`.
+    `blocks.downsample` and `blocks.larger`.
     """
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     for axis in (1, 2):
         size = x.shape[axis]
         parts = [jax.lax.slice_in_dim(x, start, size - 2 + start, 2, axis) for start in range(3)]
-        x = jnp.maximum(jnp.maximum(parts[0], parts[1]), parts[2])
+        x = larger(larger(parts[0], parts[1]), parts[2])
     return x
 
 

@@ -20,6 +20,30 @@ def test_downsample_equals_max_pool_and_its_gradient_where_nothing_ties():
     np.testing.assert_allclose(gradient(blocks.downsample), gradient(pool), rtol=1e-6)
 
 
+def test_a_tie_s_gradient_goes_to_the_first():
+    x = jnp.ones((1, 2, 2, 1))
+    gradient = jax.grad(lambda x: 3 * blocks.downsample(x).sum())(x)
+    np.testing.assert_array_equal(gradient[0, ..., 0], [[3, 0], [0, 0]])
+
+
+def test_pooling_what_the_compiler_computes_twice_keeps_its_gradient():
+    """Rounded otherwise the second time, no input equals the maximum; that gradient was 0 / 0."""
+    x = jax.random.normal(jax.random.key(0), (8, 16, 16, 1))
+    model = models.UNet(classes=3, widths=(2, 4))
+    variables = model.init(jax.random.key(1), x)
+    params = jax.tree.map(
+        lambda p: p + 0.02 * jax.random.normal(jax.random.key(2), p.shape), variables["params"]
+    )
+
+    def loss(params):
+        logits, updates = model.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
+        return ((logits - 1) ** 2).mean(), updates
+
+    gradient = jax.grad(loss, has_aux=True)
+    compiled = jax.jit(gradient).lower(params).compile({"xla_backend_optimization_level": 0})
+    chex.assert_trees_all_close(compiled(params)[0], gradient(params)[0], rtol=1e-3, atol=1e-5)
+
+
 def test_no_select_and_scatter_and_no_transposed_convolution():
     """What is slow on CPU and TPU must not come back unseen."""
     block = blocks.Upsample(4, jnp.float32)
