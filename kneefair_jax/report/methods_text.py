@@ -84,6 +84,10 @@ def _scores(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         )
     elif grid:
         yield f"All scores were computed on a grid of {grid} pixels."
+    there = (report.get("external") or {}).get("resolution")
+    if there and there != report["run"].get("resolution"):
+        at = "at the size of its reference masks" if there == "source" else f"on the grid of {grid} pixels"
+        yield f"Those of the external cohort were computed {at}."
     yield (
         "The patient was the unit of all statistics: the scores of a patient's cases were averaged first. Groups of "
         f"fewer than {report['cohort']['min_group_patients']} patients were not ranked."
