@@ -36,6 +36,7 @@ def card(
         license_id: of the weights, such as `apache-2.0`; None leaves it open.
     """
     structures = report["cohort"]["structures"]
+    least = report["cohort"].get("min_group_patients", _FEW)
     grid = " x ".join(str(side) for side in report["run"]["grid"])
     numbers = f" of {wording.count(parameters)} parameters" if parameters else ""
     parts = [
@@ -45,10 +46,10 @@ def card(
         f"on a grid of {grid} pixels. Made with {LIBRARY}.",
         _use(config, license_id),
         _training(config, report),
-        "## Scores\n\n" + _scores(report, "Test cases of the run's own cohort."),
+        "## Scores\n\n" + _scores(report, "Test cases of the run's own cohort.", least),
         "### Another cohort\n\n"
         + (
-            _scores(report["external"], "Cases of an external cohort, for evaluation alone.")
+            _scores(report["external"], "Cases of an external cohort, for evaluation alone.", least)
             if "external" in report
             else "None was scored."
         ),
@@ -126,10 +127,9 @@ def _training(config: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     return f"## Training cohort\n\n{what}\n\nPatients:\n\n" + _table(["group", *splits], rows)
 
 
-def _scores(scored: Mapping[str, Any], caption: str) -> str:
+def _scores(scored: Mapping[str, Any], caption: str, least: int) -> str:
     dice = scored["scores"]["dice"]
     structures = _by_structure(scored)
-    least = scored.get("cohort", {}).get("min_group_patients", _FEW)
     first = next(iter(structures.values()))
     rows = []
     for group in ("all", *first["groups"]):
@@ -173,7 +173,10 @@ def _limit_lines(config: Mapping[str, Any], report: Mapping[str, Any]) -> Iterat
         yield "How it does for groups of patients was not looked at."
     if "external" not in report:
         yield "It was tested on the kind of films it was trained on and on no other."
-    yield "Scores are of masks on the working grid, not at a film's own size."
+    cohorts = {"Scores": report["run"], "Scores of the other cohort": report.get("external")}
+    for which, scored in cohorts.items():
+        if scored and scored.get("resolution", "grid") == "grid":
+            yield f"{which} are of masks on the working grid, not at a film's own size."
     for structure, cases in (report["run"].get("absent") or {}).items():
         yield f"{structure} is in neither mask of {cases} test cases, which have no score for it."
 

@@ -22,7 +22,8 @@ from kneefair_jax.training.experiment import Experiment
 class Part(NamedTuple):
     """Cases to score: of which cohort, which rows, in which groups, by which step.
 
-    `at_source` says whether at the reference masks' own size, or on the working grid.
+    `at_source` says whether at the reference masks' own size, or on the working grid; `translation`, i32[C], what each
+    of the network's labels is called in the cohort.
     """
 
     cohort: Cohort
@@ -31,6 +32,7 @@ class Part(NamedTuple):
     group: np.ndarray
     step: steps.EvalStep
     at_source: bool
+    translation: np.ndarray
 
 
 def parts(
@@ -52,19 +54,29 @@ def parts(
         resolution: "source" or "grid"; a source without masks of their own size is scored on the grid.
     """
     theirs, cases = scored
-    at_source = resolution == "source" and theirs.source.whole is not None
-    translation = jnp.asarray(anatomy.translation(cohort.structures, theirs.structures))
+    at_source = resolution_of(theirs, resolution) == "source"
+    translation = anatomy.translation(cohort.structures, theirs.structures)
     step = jax.jit(
-        steps.make_case_step(experiment.model, len(theirs.structures), translation, probabilities=at_source)
+        steps.make_case_step(
+            experiment.model, len(theirs.structures), jnp.asarray(translation), probabilities=at_source
+        )
     )
-    return [Part(theirs, cases, some, group, step, at_source) for some in rows]
+    return [Part(theirs, cases, some, group, step, at_source, translation) for some in rows]
+
+
+def resolution_of(cohort: Cohort, wanted: str) -> str:
+    """Where masks are scored: as `report.resolution` wants, but on the grid where they have no size of their own."""
+    return "grid" if cohort.source.whole is None else wanted
 
 
 def score(
     part: Part, models: Sequence[members.Member], variables: Sequence[dict[str, Any]], run: dict[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Every score of every case of a part; its label map and Dice on the working grid: `prediction`, `grid_dice`."""
-    then = partial(_at_source, part.cohort) if part.at_source else None
+    """Every score of every case of a part, and the `spacing` that they were taken at, f[N, 2].
+
+    Its label map and Dice on the working grid are `prediction` and `grid_dice`.
+    """
+    then = partial(_at_source, part) if part.at_source else None
     values = members.over_cases(
         part.step, models, variables, part.cases, part.rows, group=part.group, then=then, **run
     )
@@ -75,22 +87,27 @@ def score(
     return (
         values
         | {f"{which}_area_mm2": values[f"{which}_pixels"] * pixel_mm2 for which in ("true", "pred")}
-        | {"grid_dice": values["dice"]}
+        | {"grid_dice": values["dice"], "spacing": spacing}
         | scoring.surface_distances(values["prediction"], part.cases, part.rows, len(part.cohort.structures))
     )
 
 
-def _at_source(cohort: Cohort, values: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
-    """A batch's result with scores and areas of the masks' own size and spacing in place of the grid's."""
+def _at_source(part: Part, values: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """A batch's result with scores and areas of the masks' own size and spacing in place of the grid's.
+
+    As on the grid, the network's likeliest label is found first and then called what the cohort calls it.
+    """
     kept = {name: value for name, value in values.items() if name != "probability"}
+    called = part.translation.astype(np.uint8)
 
     def of(probabilities: np.ndarray, case: Example) -> dict[str, np.ndarray]:
         height, width = case.label.shape
-        predicted = resample.labels_at(probabilities, (height, width))
-        return metrics.mask_scores(predicted, case.label, len(cohort.structures), case.spacing)
+        predicted = called[resample.labels_at(probabilities, (height, width))]
+        scores = metrics.mask_scores(predicted, case.label, len(part.cohort.structures), case.spacing)
+        return scores | {"spacing": case.spacing}
 
     with ThreadPoolExecutor() as pool:
-        scores = list(pool.map(of, values["probability"], cohort.whole(rows)))
+        scores = list(pool.map(of, values["probability"], part.cohort.whole(rows)))
     found = {name: np.stack([one[name] for one in scores]) for name in scores[0]}
     return kept | {"grid_dice": values["dice"]} | found
 

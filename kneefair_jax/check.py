@@ -56,10 +56,7 @@ def run(
     found: dict[str, Any] = {
         "schema": 1,
         "groups": counts.reset_index().to_dict("records"),
-        "notes": [
-            *cohorts.varying(main.cohort.cases, main.cohort.attributes),
-            *cohorts.alike(main.cohort.cases, main.cohort.attributes),
-        ],
+        "notes": main.cohort.notes(),
         "near_duplicates": _near_duplicates(parts, readings),
         **{name: _of_part(part, readings[name]) for name, part in parts.items()},
     }

@@ -26,6 +26,7 @@ from kneefair_jax.training.experiment import Experiment
 
 TABLE = "cases.parquet"
 PREDICTIONS = "predictions.npz"
+REPORT = Path("report", "report.json")
 
 
 def evaluate(
@@ -51,13 +52,13 @@ def evaluate(
     records = members.records(workdir, models)
     chosen = {name: tuple(rule(r)["step"] for r in records) for name, rule in selection.RULES.items()}
     inside = experiment.partition.index
-    resolution = config.report.resolution
+    wanted = config.report.resolution
     rows = [cohort.rows(split) for split in ("validation", "test")]
-    parts = case_table.parts(experiment, cohort, (cohort, cases), rows, inside, resolution)
+    parts = case_table.parts(experiment, cohort, (cohort, cases), rows, inside, wanted)
     if external:
         theirs = groups.indexed(external[0].cases, experiment.partition)
         everybody = [np.arange(len(theirs))]
-        parts += case_table.parts(experiment, cohort, external, everybody, theirs, resolution)
+        parts += case_table.parts(experiment, cohort, external, everybody, theirs, wanted)
     scored: dict[tuple[int, ...], list[dict[str, np.ndarray]]] = {}
     for steps_chosen in sorted(set(chosen.values())):
         variables = members.restore(workdir, models, steps_chosen, experiment.state)
@@ -105,6 +106,7 @@ def evaluate(
         report["external"] = {
             "fingerprint": external[1].digest,
             "structures": list(external[0].structures),
+            "resolution": case_table.resolution_of(external[0], wanted),
             "scores": _scores(config, external[0], outside),
         }
     return _write(config, cohort, cases, table, workdir, report, _curves(workdir, models))
@@ -172,8 +174,8 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
     Raises:
         InputError: the folds are not those of one cohort, or not scored at one resolution.
     """
-    reports = [json.loads((fold / "report" / "report.json").read_text()) for fold in folds]
-    if len({report["run"].get("resolution") for report in reports}) > 1:
+    reports = [json.loads((fold / REPORT).read_text()) for fold in folds]
+    if len({resolution(fold) for fold in folds}) > 1:
         raise InputError(
             f"the folds in {workdir} are scored at different resolutions; run --mode=evaluate of all with one "
             "report.resolution"
@@ -199,6 +201,13 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
         "times": {"train_seconds": sum(fold["run"]["times"]["train_seconds"] for fold in reports)},
     }
     return _write(config, everyone, cases, table, workdir, report, [])
+
+
+def resolution(workdir: Path) -> str | None:
+    """Where the masks of an evaluated run were scored, `source` or `grid`; None of a run that is not evaluated."""
+    path = workdir / REPORT
+    # Reports that do not say are of a time when there was but the grid.
+    return json.loads(path.read_text())["run"].get("resolution", "grid") if path.exists() else None
 
 
 def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
@@ -227,7 +236,8 @@ def _report(
     """The parts of `report.json` that one run and a union of folds share; `evaluated` are their folders."""
     test = _of_run(config, table)
     scores = _scores(config, cohort, test)
-    explained = explanation.explain(scores, cohort, cases, test, explanation.read(*evaluated))
+    at, sums = case_table.resolution_of(cohort, config.report.resolution), explanation.read(*evaluated)
+    explained = explanation.explain(scores, cohort, cases if at == "grid" else None, test, sums)
     absent = test[test["dice"].isna()].groupby("structure").size()
     counts = cohorts.table(cohort.cases, cohort.attributes).reset_index()
     return {
@@ -246,8 +256,8 @@ def _report(
             "fingerprint": cases.digest,
             "model": config.select,
             "grid": list(cohort.grid[:2]),
-            "resolution": "grid" if cohort.source.whole is None else config.report.resolution,
-            "spacing": one_spacing(cases[row]["spacing"] for row in range(len(cases))),
+            "resolution": at,
+            "spacing": one_spacing(sums["spacing"]),
             "absent": {structure: int(n) for structure, n in absent.items()},
             **{key: environment[key] for key in ("versions", "commit", "device", "command")},
         },

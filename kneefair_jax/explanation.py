@@ -1,5 +1,8 @@
 """What may explain a gap in the test cases: size, confounders, calibration. The parts of a report that say so."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +16,32 @@ from kneefair_jax.fairness import mixed_model, size_expected
 from kneefair_jax.fairness.reliability import Sums, calibration
 
 RELIABILITY = "calibration.npz"
+_BATCH = 16  # masks of their own size that are in memory at once
 
 
 def explain(
-    scores: dict[str, Any], cohort: Cohort, cases: Arrays, test: pd.DataFrame, sums: dict[str, np.ndarray]
+    scores: dict[str, Any],
+    cohort: Cohort,
+    cases: Arrays | None,
+    test: pd.DataFrame,
+    sums: dict[str, np.ndarray],
 ) -> dict[str, Any]:
     """`model` and `calibration` of `report.json`; the size-expected SER is written into `scores`.
 
     Args:
         scores: of the report; changed in place.
         cohort: the cohort.
-        cases: its prepared cases.
+        cases: its prepared cases, where they are scored on the working grid; None where at the masks' own size.
         test: the long per-case table of its test cases by one model.
         sums: what `read` gives.
     """
     row_of = {case_id: row for row, case_id in enumerate(cohort.cases["case_id"])}
     rows = [row_of[case_id] for case_id in test["case_id"].unique()]
     about = cohort.cases.iloc[rows]
-    apart = size_expected.apart(test, np.array([cases[row]["spacing"] for row in rows]))
-    errors = [
-        metrics.boundary_errors(case["label"], len(cohort.structures), case["spacing"], apart)
-        for case in map(cases.__getitem__, rows)
-    ]
-    by_score = {name: np.stack([error[name] for error in errors]) for name in errors[0]}
-    size_expected.add(scores, by_score, about, cohort.attributes)
     place = {case_id: k for k, case_id in enumerate(sums["case_id"])}
     places = [place[case_id] for case_id in about["case_id"]]
+    by_size = _by_size(cohort, cases, test, rows, sums["spacing"][places])
+    size_expected.add(scores, by_size, about, cohort.attributes)
     return {
         "model": mixed_model.models(test, about, cohort.attributes),
         "calibration": calibration(
@@ -47,9 +50,31 @@ def explain(
     }
 
 
+def _by_size(
+    cohort: Cohort, cases: Arrays | None, test: pd.DataFrame, rows: Sequence[int], spacing: np.ndarray
+) -> dict[str, np.ndarray]:
+    """`metrics.boundary_errors` of each row, of the masks and pixels that its distances were taken between."""
+    apart = size_expected.apart(test, spacing)
+
+    def of(label: np.ndarray, spacing: np.ndarray) -> dict[str, np.ndarray]:
+        return metrics.boundary_errors(label, len(cohort.structures), spacing, apart)
+
+    errors: list[dict[str, np.ndarray]] = []
+    with ThreadPoolExecutor() as pool:
+        for some in batched(zip(rows, spacing, strict=True), _BATCH):
+            here, pixels = zip(*some, strict=True)
+            labels = (
+                [case.label for case in cohort.whole(list(here))]
+                if cases is None
+                else [cases[row]["label"] for row in here]
+            )
+            errors += pool.map(of, labels, pixels)
+    return {name: np.stack([error[name] for error in errors]) for name in errors[0]}
+
+
 def write(workdir: Path, case_id: np.ndarray, values: dict[str, np.ndarray]) -> None:
-    """Keeps the sums of some cases' reliability, `case_id` and f32[N, S, bins] each, for `read`."""
-    sums = {name: values[name] for name in Sums._fields}
+    """Keeps `case_id`, the sums of these cases' reliability, f32[N, S, bins] each, and `spacing` f[N, 2] for `read`."""
+    sums = {name: values[name] for name in (*Sums._fields, "spacing")}
     np.savez_compressed(workdir / RELIABILITY, allow_pickle=False, case_id=case_id.astype(str), **sums)
 
 

@@ -77,9 +77,11 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
             run.one(fold, path, run.store_of(config, workdir), training)
     if not hosts.is_first():
         return
-    waiting = [path.name for path in paths if not (path / "report" / "report.json").exists()]
+    at = evaluate.resolution(paths[max(config.data.fold, 0)])
+    waiting = [path.name for path in paths if evaluate.resolution(path) != at]
     if waiting:
-        print(f"the report over all folds waits for {', '.join(waiting)}", flush=True)
+        told = f"the report over all folds waits for {', '.join(waiting)}"
+        print(f"{told}, with scores of report.resolution={at}", flush=True)
         return
     cohort = load.load(folds[0].data, config.data.seed)
     ready, _ = prepared.prepare(

@@ -125,9 +125,8 @@ def _train_and_evaluate(
         print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {parameters:,} parameters")
         counts = cohorts.table(cohort.cases, cohort.attributes)
         print(cohorts.text(counts), flush=True)
-        for notes in (cohorts.varying, cohorts.alike):
-            for note in notes(cohort.cases, cohort.attributes):
-                print(f"note: {note}", flush=True)
+        for note in cohort.notes():
+            print(f"note: {note}", flush=True)
         table = run_folder.table_fingerprint(cohort.cases, made.partition.index)
         if hosts.is_first():
             run_folder.open_run(workdir, config, table=table, pixels=cases.digest)

@@ -91,6 +91,21 @@ def test_what_is_not_there_is_said_and_another_cohort_is_told_apart():
     assert "None was scored." not in body
 
 
+def test_where_masks_were_scored_and_whose_few_patients_are_hidden():
+    report = copy.deepcopy(REPORT)
+    report["cohort"]["min_group_patients"] = 3
+    report["external"] = {"scores": {"dice": DICE}, "structures": ["femur", "tibia"], "resolution": "grid"}
+    report["run"]["resolution"] = "source"
+    _, body = front(card.card("mine", CONFIG, report, {}))
+    assert "\n* Scores of the other cohort are of masks on the working grid" in body
+    assert "\n* Scores are of masks" not in body
+    # Three patients are enough for this run, there as here.
+    assert body.count("| site=c | 3 | 0.123") == 2
+    report["external"]["resolution"] = "source"
+    assert "working grid" not in front(card.card("mine", CONFIG, report, {}))[1]
+    assert "\n* Scores are of masks on the working grid" in front(card.card("mine", CONFIG, REPORT, {}))[1]
+
+
 @pytest.mark.parametrize(
     ("source", "said"), [("oai", "terms of use apply"), ("phantom", "no patient's film")]
 )

@@ -46,7 +46,7 @@ def scored(cohort, rows):
             "probability": np.stack([probability] * size),
         }
 
-    part = case_table.Part(cohort, cases, np.array(rows), np.zeros(len(cases), int), step, at_source=True)
+    part = case_table.Part(cohort, cases, np.array(rows), np.zeros(len(cases), int), step, True, np.arange(2))
     return part, case_table.score(part, [members.Member()], [None], RUN)
 
 
@@ -63,6 +63,15 @@ def test_masks_are_compared_at_the_size_of_the_reference(cohort):
     np.testing.assert_allclose(table["iou"], [0.5, 0.5, 0.5])
     # The surfaces of a are a column of half a millimetre apart; b has none in the image.
     assert table[["hd95_mm", "assd_mm", "nsd"]].iloc[1].tolist() == [0.5, 0.5, 1]
+
+
+def test_a_pixel_is_its_likeliest_label_before_that_is_called_otherwise(cohort):
+    """As on the grid: what the cohort has no name for is no background until it has won."""
+    part, _ = scored(cohort, [1])
+    probability = np.array([0.3, 0.3, 0.4], np.float32).reshape(1, 1, 1, 3).repeat(2, 1).repeat(2, 2)
+    values = {"probability": probability, "dice": np.zeros((1, 1))}
+    translated = part._replace(translation=np.array([0, 0, 1]))
+    np.testing.assert_array_equal(case_table._at_source(translated, values, np.array([1]))["dice"], [[1.0]])
 
 
 def test_a_file_that_is_gone_is_named(cohort):

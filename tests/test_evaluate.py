@@ -1,16 +1,20 @@
 """The per-case table and the report of a tiny run, checked against a recomputation from the masks."""
 
+import copy
 import json
 import shutil
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from kneefair_jax import evaluate, metrics, run_folder
+from kneefair_jax import evaluate, metrics, models, run_folder
 from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import experiment, loop
+from kneefair_jax.fairness import size_expected
+from kneefair_jax.training import experiment, loop, members
 from tests.training import study
 
 
@@ -125,6 +129,76 @@ def test_masks_of_the_grid_s_size_score_the_same_at_their_own(run, tmp_path):
     assert "at the reference mask's own size" in page.read_text()
     report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
     assert report["run"]["resolution"] == "source"
+
+
+def larger(rows):
+    """The cases at three times the rows and twice the columns, with lines that no grid of 16 rows can tell."""
+    for row in rows:
+        case = study.example(row)
+        label = np.kron(case.label, np.ones((3, 2), np.uint8))
+        label[::5] = 0
+        yield case._replace(label=label, spacing=case.spacing / (3, 2))
+
+
+class Squares(list):
+    """Prepared cases in which nobody drew the discs."""
+
+    digest = "squares"
+
+    @classmethod
+    def of(cls, cases):
+        return cls({**case, "label": case["label"] // 2} for case in map(cases.__getitem__, range(8)))
+
+
+def test_masks_of_another_size_and_scheme(run, tmp_path):
+    config, cohort, cases, made, workdir, _ = run
+    shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("store", "report"))
+    config = config.copy_and_resolve_references()
+    config.report.root_cause = False
+    own = cohort._replace(source=cohort.source._replace(whole=larger))
+    outside = study.cohort(8)
+    listed = outside.cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])
+    squares = outside.source._replace(
+        cases=listed, whole=lambda rows: (case._replace(label=case.label // 2) for case in larger(rows))
+    )
+    theirs = outside._replace(source=squares, cases=listed, structures=("square",))
+    evaluate.evaluate(config, made, own, cases, tmp_path / "run", (theirs, Squares.of(cases)))
+    table = pd.read_parquet(tmp_path / "run" / "cases.parquet").query("model == 'overall'")
+    report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
+    assert report["external"]["resolution"] == "source"
+    np.testing.assert_allclose(report["run"]["spacing"], [0.1667, 0.25])
+
+    # The likeliest of the network's own labels, and only then the other scheme's name for it.
+    (variables,) = members.restore(workdir, [members.Member()], (report["run"]["step"],), made.state)
+    image = models.standardise(np.stack([cases[row]["image"] for row in range(8)]))
+    probability = jax.jit(lambda image: jax.nn.softmax(made.model.apply(variables, image)))(image)
+    dice = []
+    for planes, case in zip(np.asarray(probability), larger(range(8)), strict=True):
+        fine = [
+            Image.fromarray(plane).resize((32, 48), Image.Resampling.BILINEAR)
+            for plane in np.moveaxis(planes, 2, 0).copy()
+        ]
+        found = np.argmax([np.asarray(plane) for plane in fine], axis=0) == 2
+        true = case.label == 2
+        dice.append(2 * (found & true).sum() / (found.sum() + true.sum()))
+    np.testing.assert_allclose(table.query("split == 'external'")["dice"], dice)
+
+    # What size alone explains is of the masks that the distances are of.
+    test, rows = table.query("split == 'test'"), cohort.rows("test")
+    spacing = np.tile([0.5 / 3, 0.25], (len(rows), 1))
+    apart = size_expected.apart(test, spacing)
+    errors = [
+        metrics.boundary_errors(c.label, 2, pixel, apart)
+        for c, pixel in zip(larger(rows), spacing, strict=True)
+    ]
+    expected = copy.deepcopy(report["scores"])
+    by_score = {name: np.stack([error[name] for error in errors]) for name in ("dice", "iou")}
+    size_expected.add(expected, by_score, cohort.cases.iloc[rows], ("sex", "race"))
+    for score in ("dice", "iou"):
+        ser, by_hand = (
+            found[score]["summaries"]["sex"]["ser"]["size"] for found in (report["scores"], expected)
+        )
+        assert ser == pytest.approx(by_hand, rel=1e-6)
 
 
 def test_a_folder_without_checkpoints(run, tmp_path):

@@ -47,6 +47,11 @@ def test_every_patient_is_scored_once_by_a_model_that_never_saw_it(tmp_path, cap
     assert len(list((tmp_path / "run" / "store" / "case_store").iterdir())) == 1
     modes.evaluate_only(config(root), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "report" / "report.json").read_text())["scores"] == report["scores"]
+    finer = config(root, fold=1)
+    finer.report.resolution = "grid"
+    capsys.readouterr()
+    modes.evaluate_only(finer, tmp_path / "run")
+    assert "waits for fold_0, with scores of report.resolution=grid" in capsys.readouterr().out
 
 
 def test_an_external_cohort_of_unknown_groups_cannot_be_segmented_by_group(tmp_path):

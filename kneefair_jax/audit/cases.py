@@ -99,7 +99,10 @@ def describe(
         metadata.confounders(table, attributes),
         spacing,
         paths,
-        notes + cohort.varying(frame, attributes) + cohort.alike(frame, attributes),
+        notes
+        + metadata.unlikely_ages(table)
+        + cohort.varying(frame, attributes)
+        + cohort.alike(frame, attributes),
     )
 
 

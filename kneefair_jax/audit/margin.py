@@ -51,7 +51,7 @@ def of_readers(
     Raises:
         InputError: the table cannot be used, or there are not two readers of the same cases.
     """
-    text, _ = score_table.as_text(path)
+    text = score_table.as_text(path)
     if missing := {"reader", "case_id"} - set(text):
         raise InputError(
             f"{path}: column {sorted(missing)[0]!r} is missing; there are: {', '.join(text.columns)}"

@@ -147,7 +147,7 @@ def _with_readers(settings: Settings, delta: Mapping[str, float], cohort: Cohort
     """The readers' margins where none is stated; a note says which are whose."""
     theirs = {score: value for score, value in delta.items() if score not in settings.delta}
     if theirs:
-        what = wording.listing(f"{value:.4f} in {wording.TITLES[score]}" for score, value in theirs.items())
+        what = wording.listing(wording.margin(score, value, 4) for score, value in theirs.items())
         cohort.notes.append(f"the margin of equivalence is the mean difference between two readers: {what}")
     if stated := sorted(set(delta) & set(settings.delta)):
         cohort.notes.append(f"the margin of {wording.listing(stated)} is the one stated, not the readers'")

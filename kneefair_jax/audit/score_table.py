@@ -63,12 +63,14 @@ def read(
     Raises:
         InputError: the table cannot be used; the first problems by row.
     """
-    text, levels = as_text(path)
+    written, levels = _as_written(path)
+    text = metadata.known(written)
     if "case_id" not in text:
         raise InputError(f"{path}: column 'case_id' is missing; there are: {', '.join(text.columns)}")
     if split is None and len(splits := sorted(set(text.get("split", ())))) > 1:
         raise InputError(f"{path}: holds the splits {', '.join(splits)}; choose one with --split")
     text = cases.of_split(text, path, split)
+    worded = _worded(written.loc[text.index])
     numbers, dropped = read_scores(text, path)
     models = dict.fromkeys(numbers["model"])
     one_a_case = _one_row_a_case(text, path, [*attributes, "patient_id"])
@@ -79,7 +81,7 @@ def read(
         cohort = cases.read(who, attributes, bins, split if split in _splits_of(who) else None)
         cohort = _with_confounders(cohort, one_a_case)
     cohort = cohort._replace(
-        frame=cases.ordered(cohort.frame, levels), notes=cohort.notes + dropped + varying
+        frame=cases.ordered(cohort.frame, levels), notes=cohort.notes + worded + dropped + varying
     )
     scored = list(dict.fromkeys(text["case_id"]))
     if unknown := [case for case in scored if case not in set(cohort.frame["case_id"])]:
@@ -101,12 +103,17 @@ def read(
     return Scores(cohort, tables, structures)
 
 
-def as_text(path: Path) -> tuple[pd.DataFrame, dict[str, list[str]]]:
-    """Every cell as text on its line, "" where missing; and the order of levels, where the file states one."""
+def as_text(path: Path) -> pd.DataFrame:
+    """Every cell as text on its line, "" where missing."""
+    return metadata.known(_as_written(path)[0])
+
+
+def _as_written(path: Path) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """Every cell as text on its line, words for missing among them; the order of levels, where the file states one."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a CSV or parquet file of scores by case")
     if path.suffix.lower() not in (".parquet", ".pq"):
-        return metadata.read(path), {}
+        return metadata.as_written(path), {}
     try:
         frame = pd.read_parquet(path)
     except Exception as error:  # pyarrow has its own errors for a damaged file
@@ -121,9 +128,23 @@ def as_text(path: Path) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     frame = frame.rename(columns=str).reset_index(drop=True)
     text = frame.astype(object).where(frame.notna(), "").map(str)
     text.index = pd.RangeIndex(2, 2 + len(text))  # as though line 1 named the columns
-    return text.map(
-        lambda cell: "" if cell.strip().lower() in metadata.MISSING_TEXT else cell.strip()
-    ), levels
+    return text.map(str.strip), levels
+
+
+def _worded(written: pd.DataFrame) -> list[str]:
+    """Notes on scores in whose place stands a word such as NaN, which another tool may write for a failure."""
+    notes = []
+    for name in written:
+        if name.startswith(columns.SCORES):
+            words = written[name].str.lower().isin(metadata.MISSING_TEXT - {""})
+            if words.any():
+                first = written[words].iloc[0]
+                has = f"{wording.amount(int(words.sum()), 'row')} {'has' if words.sum() == 1 else 'have'}"
+                notes.append(
+                    f"{has} {first[name]!r} for {name} (such as case {first['case_id']}): read as an empty cell, of a "
+                    "structure absent from truth and prediction"
+                )
+    return notes
 
 
 def read_scores(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:

@@ -94,6 +94,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         read=partial(_read, path, cases, size, channels, len(structures)),
         portable=True,
         whole=partial(_read, path, cases, None, channels, len(structures)),
+        notes=tuple(metadata.unlikely_ages(table)),
     )
 
 

@@ -47,6 +47,11 @@ class Cohort(NamedTuple):
         """i64, the rows of a split in the table's order."""
         return np.flatnonzero((self.cases["split"] == split).to_numpy())
 
+    def notes(self) -> list[str]:
+        """What is odd about the cases, though they can be used."""
+        given = (self.cases, self.attributes)
+        return [*self.source.notes, *cohort.varying(*given), *cohort.alike(*given)]
+
     def whole(self, rows: Sequence[int] | np.ndarray) -> Iterator[Example]:
         """Rows of the table at their files' own size and spacing, read anew; of a source that has such.
 

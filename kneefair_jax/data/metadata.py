@@ -6,6 +6,7 @@ Empty cells, `NA`, `N/A`, `NaN`, `null` and `missing` mean missing; `none` is a 
 """
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,14 @@ MISSING_TEXT = {"", "na", "n/a", "nan", "null", groups.MISSING}
 _SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 # A number with more levels than this is a measurement, not a code.
 _MAX_CODES = 10
+_OLDEST = 120  # years
 # A line of metadata.csv (the header is line 1) and what is wrong with it.
 Problem = tuple[int, str]
+
+
+def _plain(name: str) -> str:
+    """A column's plain name, in small letters: `age` of Age, and of V00AGE as the OAI calls it."""
+    return re.sub(r"^[vp]\d\d(xr)?", "", name.lower())
 
 
 def refuse(path: Path, problems: Sequence[Problem]) -> None:
@@ -36,7 +43,17 @@ def refuse(path: Path, problems: Sequence[Problem]) -> None:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Every cell as text, "" where it is missing; the index is the line in the file.
+    """Every cell as text, "" where it is missing; the index is the line in the file."""
+    return known(as_written(path))
+
+
+def known(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of text with "" for every word that means missing."""
+    return table.map(lambda cell: "" if cell.lower() in MISSING_TEXT else cell)
+
+
+def as_written(path: Path) -> pd.DataFrame:
+    """As `read`, but with words that mean missing as they are.
 
     Python's own reader, since pandas fills short rows and shifts long ones without a word.
     """
@@ -59,8 +76,7 @@ def read(path: Path) -> pd.DataFrame:
     ragged = [(row, len(cells)) for row, cells in rows.items() if len(cells) != len(header)]
     remedy = f"cells under {len(header)} columns; add what is missing, or quote a cell that holds a comma"
     refuse(path, [(row, f"malformed CSV: {count} {remedy}") for row, count in ragged])
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=header, dtype=str)
-    return table.map(lambda cell: "" if cell.lower() in MISSING_TEXT else cell)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=header, dtype=str)
 
 
 def require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any]) -> None:
@@ -152,14 +168,33 @@ def spacings(table: pd.DataFrame, problems: list[Problem]) -> np.ndarray:
     return spacing
 
 
+def unlikely_ages(table: pd.DataFrame) -> list[str]:
+    """Says which cases of a table of text have an age that nobody has, such as -3 or 999, a code for unknown."""
+    notes = []
+    for name in table:
+        ages = (
+            pd.to_numeric(table[name], errors="coerce")
+            if _plain(str(name)) == "age"
+            else pd.Series(dtype=float)
+        )
+        wrong = ages[(ages < 0) | (ages > _OLDEST)]
+        if len(wrong):
+            shown = ", ".join(f"{table['case_id'][row]}: {table[name][row]}" for row in wrong.index[:3])
+            notes.append(
+                f"{len(wrong)} of {len(table)} rows have an {name} below 0 or above {_OLDEST} (such as {shown}), taken as "
+                "it stands; leave it empty where it is unknown"
+            )
+    return notes
+
+
 def confounders(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
     """The columns of text named in `groups.COVARIATES`, in any case of letters, that are no attributes.
 
     Columns of which most known cells are numbers become f64, NaN where a cell is none; any other, and `site`, whose
     numbers are codes, becomes a categorical one. An attribute in bins stays in bins: beside its own number, the
-    coefficient of a bin would no longer be the gap between groups.
+    coefficient of a bin would no longer be the gap between groups; V00AGE is age there.
     """
-    taken = {name.lower() for name in attributes}
+    taken = {_plain(name) for name in attributes}
     found: dict[str, pd.Series] = {}
     for name in table:
         if (plain := str(name).lower()) not in groups.COVARIATES or plain in taken:

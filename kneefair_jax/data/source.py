@@ -36,6 +36,7 @@ class Source(NamedTuple):
             that says why it has none. A function of the rows alone.
         portable: whether `read` can be pickled and called in other processes.
         left_out: `(what, why)` of everything that the source itself left out of `cases`.
+        notes: what is odd about `cases`, though they can be used.
         whole: as `read`, at the files' own size and spacing; None where the working grid is the cases' own.
     """
 
@@ -46,3 +47,4 @@ class Source(NamedTuple):
     portable: bool = False
     left_out: tuple[tuple[str, str], ...] = ()
     whole: Callable[[Sequence[int]], Iterator[Example | InputError]] | None = None
+    notes: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from kneefair_jax.report.wording import TITLES, amount, by_group, listing, number
+from kneefair_jax.report.wording import amount, by_group, listing, margin
 
 _DEFINED = {
     "dice": "Dice",
@@ -84,6 +84,10 @@ def _scores(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         )
     elif grid:
         yield f"All scores were computed on a grid of {grid} pixels."
+    there = (report.get("external") or {}).get("resolution")
+    if there and there != report["run"].get("resolution"):
+        at = "at the size of its reference masks" if there == "source" else f"on the grid of {grid} pixels"
+        yield f"Those of the external cohort were computed {at}."
     yield (
         "The patient was the unit of all statistics: the scores of a patient's cases were averaged first. Groups of "
         f"fewer than {report['cohort']['min_group_patients']} patients were not ranked."
@@ -140,7 +144,7 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
             "Welch's standard error."
         )
     if margins := _margins(report):
-        within = listing(_margin(score, delta) for score, delta in margins.items())
+        within = listing(f"±{margin(score, delta)}" for score, delta in margins.items())
         yield (
             f"Groups count as equivalent where the 90 % interval of every difference lies within {within} (two "
             f"one-sided tests {cite('tost')}) and no group has fewer than 50 patients."
@@ -155,12 +159,6 @@ def _margins(report: dict[str, Any]) -> dict[str, float]:
         for summary in scores["summaries"].values()
         if summary.get("equivalence")
     }
-
-
-def _margin(score: str, delta: float) -> str:
-    """`±0.010 in Dice`, `±1.000 mm in HD95`."""
-    title, _, unit = TITLES.get(score, score).partition(", ")
-    return f"±{number(delta)}{f' {unit}' if unit else ''} in {title}"
 
 
 def _more(report: dict[str, Any], cite: _Cited) -> Iterator[str]:

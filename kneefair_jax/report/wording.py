@@ -45,6 +45,12 @@ def signed(value: float | None, digits: int = 3) -> str:
     return f"+{text}" if value is not None and value > 0 and text.strip("0.") else text
 
 
+def margin(score: str, value: float, digits: int = 3) -> str:
+    """`0.010 in Dice`, `1.000 mm in HD95`."""
+    title, _, unit = TITLES.get(score, score).partition(", ")
+    return f"{number(value, digits)}{f' {unit}' if unit else ''} in {title}"
+
+
 def p_value(p: float | None) -> str:
     """`0.041`, `<0.001`; an en dash where nothing was tested."""
     if p is None or not math.isfinite(p):

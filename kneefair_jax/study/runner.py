@@ -14,11 +14,11 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from kneefair_jax import interrupt, run, run_folder
+from kneefair_jax import evaluate, interrupt, run, run_folder
 from kneefair_jax.errors import InputError
 from kneefair_jax.report import study_page, wording
 from kneefair_jax.study import trials as of_study
-from kneefair_jax.study.summary import DIVERGED, REPORT, summary
+from kneefair_jax.study.summary import DIVERGED, summary
 from kneefair_jax.study.trials import Trial
 from kneefair_jax.training.divergence import NonFiniteLossError
 
@@ -82,7 +82,7 @@ def _shard(text: str) -> tuple[int, int]:
 def _over(workdir: Path, trial: Trial) -> bool:
     """Whether a run is finished, or has diverged: the same steps would do so again."""
     folder = workdir / trial.directory
-    return (folder / REPORT).exists() or (folder / DIVERGED).exists()
+    return (folder / evaluate.REPORT).exists() or (folder / DIVERGED).exists()
 
 
 def _check(config: ConfigDict, workdir: Path, configs: Mapping[Trial, ConfigDict]) -> None:
@@ -125,7 +125,7 @@ def _make(config: ConfigDict, folder: Path, directory: Path, attributes: Sequenc
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
         run.one(config, folder, directory, training=True)
-    dice = json.loads((folder / REPORT).read_text())["scores"]["dice"]
+    dice = json.loads((folder / evaluate.REPORT).read_text())["scores"]["dice"]
     means = [f"Dice {dice['overall']['mean']:.4f}"]
     for block in wording.blocks(dice["groups"], config.data.attributes):
         if set(block.key.split(",")) == set(attributes):

@@ -18,7 +18,6 @@ from kneefair_jax.study import regime
 from kneefair_jax.study.trials import BASELINE, ORACLE, SWITCH, Trial, changes, strength_of, swept, trials
 from kneefair_jax.training import members, selection
 
-REPORT = Path("report", "report.json")
 DIVERGED = "diverged.txt"
 
 
@@ -36,6 +35,7 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     every = trials(config)
     diverged = _diverged(workdir, every)
     main = {method: made for method, made in main.items() if method not in diverged}
+    _check_resolution(workdir, [trial for trial in every if trial.method not in diverged])
     differing = _checked(workdir, main)
     chosen = _compared(config, workdir, main, config.select)
     # One pair for all, so that they can be set side by side.
@@ -44,7 +44,7 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         for rule in selection.RULES
     }
     first = workdir / main[BASELINE][0].directory
-    report = json.loads((first / REPORT).read_text())
+    report = json.loads((first / evaluate.REPORT).read_text())
     effort = {trial: members.effort(workdir / trial.directory) for trial in every}
     return {
         "title": study.title,
@@ -62,7 +62,7 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         },
         "diverged": diverged,
         "notes": _notes(workdir, every),
-        "training": regime.of_runs(workdir, main, REPORT),
+        "training": regime.of_runs(workdir, main, evaluate.REPORT),
         "comparison": chosen,
         "rule": config.select,
         "rules": by_rule,
@@ -128,6 +128,18 @@ def _check_data(workdir: Path, runs: Sequence[Trial]) -> None:
                 f"{trial.directory} has other patients or pixels than {runs[0].directory}; remove the folder and run "
                 "the study again"
             )
+
+
+def _check_resolution(workdir: Path, runs: Sequence[Trial]) -> None:
+    """Refuses runs that are scored at another resolution than the first one: finer pixels alone change a score."""
+    first, *others = runs
+    at = evaluate.resolution(workdir / first.directory)
+    differing = [trial.directory for trial in others if evaluate.resolution(workdir / trial.directory) != at]
+    if differing:
+        raise InputError(
+            f"{', '.join(map(str, differing[:5]))}{' and others' if len(differing) > 5 else ''}: scored at another "
+            f"resolution than {first.directory} ({at}); score them anew with --mode=evaluate and one report.resolution"
+        )
 
 
 def _notes(workdir: Path, every: Sequence[Trial]) -> list[str]:

@@ -226,21 +226,23 @@ def make_case_step(
 
     It gives `prediction` u8[B, H, W], `ece` f32[B, S] and the sums of `metrics.reliability`, `pixels`, `confidence` and
     `accuracy` f32[B, S, bins], which scoring during training does without; and no loss, which needs masks of the
-    network's own labels. A probability there is the sum over the network's labels that are called so.
+    network's own labels. A pixel is what its likeliest label is called; only for calibration is a probability the sum
+    over the network's labels that are called so.
 
     Args:
         model: the network.
         structures: S of the masks' scheme.
         translation: i32[C], what each of the network's labels is called there (`anatomy.translation`).
-        probabilities: whether it also gives `probability` f32[B, H, W, S + 1], background first.
+        probabilities: whether it also gives `probability` f32[B, H, W, C], of the network's own labels.
     """
 
     def case_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
         logits, label = _logits(model, variables, batch), batch["label"].astype(jnp.int32)
         predicted = jnp.asarray(translation)[logits.argmax(-1)]
         called = jax.nn.one_hot(translation, structures + 1)
-        probability = jnp.einsum("bhwc,cs->bhws", jax.nn.softmax(logits), called, precision="highest")
-        sums = reliability(probability[..., 1:], label)
+        probability = jax.nn.softmax(logits)
+        merged = jnp.einsum("bhwc,cs->bhws", probability, called, precision="highest")
+        sums = reliability(merged[..., 1:], label)
         scores = _scored(overlap(predicted, label, structures)) | sums._asdict()
         scores |= {"probability": probability} if probabilities else {}
         return scores | {"ece": ece(sums), "prediction": predicted.astype(jnp.uint8)}

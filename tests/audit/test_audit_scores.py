@@ -170,6 +170,25 @@ def test_confounders_are_adjusted_for_and_are_no_attributes(tmp_path):
     binned = table(tmp_path / "a.csv", ["sex", "Age"], bins={"Age": [50]})
     assert formula(binned) == "dice ~ sex + Age + site"
     assert "Age=<=50" in binned.report["model"]["dice"]["references"]
+    # The OAI's own name for it: beside its bins, no number either.
+    renamed = save(wide(**about, V00AGE=about["Age"]), tmp_path / "c.csv")
+    assert formula(table(renamed, ["V00AGE"], bins={"V00AGE": [50]})) == "dice ~ V00AGE + site"
+
+
+def test_ages_that_nobody_has_and_words_for_scores_are_noted(tmp_path):
+    frame = wide(age=[-3, 999, 120, 0, "", "80+", *range(40, 58)])
+    frame["dice_tibia"] = frame["dice_tibia"].astype(object)
+    frame.loc[[2, 7], "dice_tibia"] = ["n/a", "NaN"]
+    result = table(save(frame, tmp_path / "a.csv"))
+    assert [note for note in result.notes if note.startswith("2 of 24 rows")] == [
+        "2 of 24 rows have an age below 0 or above 120 (such as c0: -3, c1: 999), taken as it stands; leave it empty "
+        "where it is unknown."
+    ]
+    assert [note for note in result.notes if "read as" in note] == [
+        "2 rows have 'n/a' for dice_tibia (such as case c2): read as an empty cell, of a structure absent from truth "
+        "and prediction."
+    ]
+    assert result.report["run"]["absent"] == {"tibia": 3}  # that of c5 is an empty cell, and not noted
 
 
 def test_a_number_that_is_none_is_unknown_and_a_confounder_of_rows_is_noted(tmp_path):
@@ -231,6 +250,11 @@ def test_readers_give_the_margin_by_hand(tmp_path):
     assert table(scores, readers=path).report["run"]["delta"] == pytest.approx({"dice": 0.025})
     path = save(readers({}, {"dice_femur": [0.92, 0.92, 0.92, 0.98]})[:-1], path)  # c3 has one reader
     assert table(scores, readers=path).report["run"]["delta"] == pytest.approx({"dice": 0.01})
+    far = save(
+        readers({"hd95_mm_femur": 1.0}, {"dice_femur": 0.92, "hd95_mm_femur": 2.5}), tmp_path / "far.csv"
+    )
+    (note,) = [note for note in table(scores, readers=far).notes if "two readers" in note]
+    assert note.endswith(": 0.0100 in Dice and 1.5000 mm in HD95.")
     stated = table(scores, readers=path, settings=QUICK._replace(delta={"dice": 0.05}))
     assert stated.report["run"]["delta"] == {"dice": 0.05}
     assert table(scores).report["run"]["delta"] is None

@@ -216,6 +216,12 @@ BAD_TABLES = [
 ]
 
 
+def test_ages_that_nobody_has_are_noted(root):
+    put(age=["50", "999", "", "-1"])(root)
+    (note,) = source(root).notes
+    assert "2 of 4 rows have an age below 0" in note and "999" in note
+
+
 @pytest.mark.parametrize(("damage", "changes", "message"), BAD_TABLES)
 def test_bad_tables_are_refused_at_once(root, damage, changes, message):
     damage(root)

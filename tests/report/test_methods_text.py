@@ -17,6 +17,14 @@ def test_no_margin_no_equivalence(report):
     assert "equivalent" not in methods_text.methods_text(report)[0]
 
 
+def test_another_cohort_s_resolution_is_told(report):
+    report["run"]["resolution"] = "source"
+    report["external"] = {"scores": report["scores"], "resolution": "source"}
+    assert "Those of the external cohort" not in methods_text.methods_text(report)[0]
+    report["external"]["resolution"] = "grid"
+    assert "Those of the external cohort were computed on the grid of" in methods_text.methods_text(report)[0]
+
+
 @pytest.mark.parametrize(
     "used", [["Brunner-Munzel"], ["Kruskal-Wallis"], ["Brunner-Munzel", "Kruskal-Wallis"]]
 )

@@ -170,6 +170,11 @@ def test_another_config_in_the_folder_is_refused(calls, tmp_path):
             "differs from runs/erm/seed_4 in loss, not in the mitigation alone",
         ),
         ("environment.json", {"data": {"table": "other"}}, "has other patients or pixels than"),
+        (
+            "report/report.json",
+            {"run": {"resolution": "source"}},
+            r"runs/group_dro/seed_4: scored at another resolution than .* \(grid\).*--mode=evaluate",
+        ),
     ],
 )
 def test_runs_that_differ_in_more_than_the_mitigation_are_not_compared(

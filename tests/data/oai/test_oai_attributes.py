@@ -52,6 +52,8 @@ def test_every_way_to_write_the_tables_gives_the_same_attributes(tmp_path, varia
     assert cases["sex"].tolist() == ["male", "male", "female", "female"]
     assert cases["race"].tolist() == ["White", "White", "Black", "Black"]
     assert cases["age"].tolist() == ["<=50", "<=50", ">=65", ">=65"]  # 46 and 67
+    # By the tables' own name it is no less an age: none stands beside its bins.
+    assert "age" not in add(tmp_path, knees(0, 3), "V00AGE", bins={"V00AGE": (50, 64)})
     assert cases["bmi"].tolist() == ["20", "20", "21.5", "21.5"]
     # (k + 2 side) % 5 of the readings of project 15
     assert cases["kl"].tolist() == ["2", "4", "0", "2"]
