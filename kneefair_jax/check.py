@@ -119,6 +119,7 @@ def _suspicious(part: Prepared, read: suspicious.Read, sheet: Path) -> dict[str,
     return {
         "usual_dice": None if np.isnan(ranking.usual) else ranking.usual,
         "threshold": suspicious.FAR,
+        "unjudged": list(ranking.unjudged),
         "scores": dict(zip(part.cohort.cases["case_id"], ranking.scores.round(3).tolist(), strict=True)),
         "suspects": [
             {key: value for key, value in one._asdict().items() if key != "row"} for one in ranking.suspects
@@ -190,7 +191,13 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
 
 def _suspects(found: dict[str, Any], cases: int, of: str) -> Iterator[str]:
     suspects, usual = found["suspects"], found["usual_dice"]
+    if cases < suspicious.FEWEST:
+        yield f"masks that look wrong{of}: not looked for; {cases} cases are fewer than {suspicious.FEWEST}"
+        return
     yield f"masks that look wrong{of}: {len(suspects) or 'none'} of {cases}"
+    if found["unjudged"]:
+        few = f"in fewer than {suspicious.FEWEST} cases"
+        yield f"  not judged, being {few}: {', '.join(found['unjudged'])}"
     if usual is None or usual < _STRANGE:
         yield f"  median Dice with the network {usual or 0:.2f}: it does not know such films, and this says little"
     for one in suspects[:_SHOWN]:

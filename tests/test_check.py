@@ -133,7 +133,7 @@ def test_of_folds_the_first_is_checked(root, tmp_path):
 
 
 def test_masks_that_look_wrong_are_named_and_drawn(tmp_path, capsys):
-    """The network that ships on 24 knees, of whose masks one lies three pixels too low."""
+    """The network that ships on 24 knees, of whose masks one lies four pixels too low, and of whose films one is blank."""
     settings = quickstart.get_config().data.phantom
     settings.update({"patients": 24, "knees_per_patient": 1})
     source = phantom.source(settings, size=(32, 40), seed=9)  # as other tests draw them
@@ -141,8 +141,8 @@ def test_masks_that_look_wrong_are_named_and_drawn(tmp_path, capsys):
     for name in ("images", "masks"):
         (root / name).mkdir(parents=True)
     for k, case in enumerate(source.read(range(24))):
-        Image.fromarray(case.image[..., 0]).save(root / f"images/{k}.png")
-        mask = np.pad(case.label, ((3, 0), (0, 0)))[:32] if k == 5 else case.label
+        Image.fromarray(case.image[..., 0] * np.uint8(k != 11)).save(root / f"images/{k}.png")
+        mask = np.pad(case.label, ((4, 0), (0, 0)))[:32] if k == 5 else case.label
         Image.fromarray(mask).save(root / f"masks/{k}.png")
     numbers = range(24)
     table = pd.DataFrame(
@@ -158,9 +158,10 @@ def test_masks_that_look_wrong_are_named_and_drawn(tmp_path, capsys):
     made = config(root, size=(32, 40), structures="knee", attributes=("sex",))
     modes.check(made, tmp_path / "run")
     said = capsys.readouterr().out
-    assert "masks that look wrong: " in said and "  c5: fits better when moved 3 pixels up (Dice 0." in said
+    assert "masks that look wrong: " in said and "  c5: fits better when moved 4 pixels up (Dice 0." in said
     part = found(tmp_path / "run")["cohort"]["suspicious"]
-    assert part["suspects"][0]["case_id"] == "c5" and len(part["suspects"]) <= 3
+    suspects = {one["case_id"] for one in part["suspects"]}
+    assert {"c5", "c11"} <= suspects and len(suspects) <= 4
     assert len(part["scores"]) == 24 and part["usual_dice"] > 0.9
     with Image.open(tmp_path / "run" / "check" / "suspicious.png") as sheet:
         assert sheet.width == 3 * 198 + 6

@@ -95,28 +95,20 @@ class Predictor:
 
     def predict(self, images: Sequence[Any] | np.ndarray, group: str | None = None) -> list[Prediction]:
         """As a call, but each with mask, confidence and warning; arguments and errors are the same."""
-        ready = _ready(images)
-        if not ready:
+        return self.segment(_ready(images), group)
+
+    def segment(self, images: Sequence[np.ndarray], group: str | None = None) -> list[Prediction]:
+        """As `predict`, of u8[H, W, 1 or 3] that are known to be pictures, or blank for a reason."""
+        if not images:
             return []
-        on_grid = self.probabilities(ready, group)
         return [
             self._said(probabilities, (image.shape[0], image.shape[1]))
-            for image, probabilities in zip(ready, on_grid, strict=True)
+            for image, probabilities in zip(images, self._on_grid(images, group), strict=True)
         ]
 
-    def probabilities(self, images: Sequence[np.ndarray], group: str | None = None) -> np.ndarray:
+    def probabilities(self, images: Sequence[Any] | np.ndarray, group: str | None = None) -> np.ndarray:
         """f32[N, h, w, C] on the working grid: of background and each structure, the mean of all networks."""
-        networks = [checkpoints.of_group(checkpoint, group) for checkpoint in self._ensemble]
-        inputs = np.stack([self._input(image) for image in _ready(images)])
-        # One compilation for many images, and one for a single one.
-        size = 1 if len(inputs) == 1 else self._batch_size
-        parts = []
-        for start in range(0, len(inputs), size):
-            batch = inputs[start : start + size]
-            padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
-            each = [_probabilities(n.model, n.variables, padded, self._swap) for n in networks]
-            parts.append(np.mean(jax.device_get(each), axis=0)[: len(batch)])
-        return np.concatenate(parts) @ self._merge
+        return self._on_grid(_ready(images), group)
 
     def require_group(self, group: str | None) -> None:
         """Refuses a group that there is no network for.
@@ -126,6 +118,19 @@ class Predictor:
         """
         for checkpoint in self._ensemble:
             checkpoints.of_group(checkpoint, group)
+
+    def _on_grid(self, images: Sequence[np.ndarray], group: str | None) -> np.ndarray:
+        networks = [checkpoints.of_group(checkpoint, group) for checkpoint in self._ensemble]
+        inputs = np.stack([self._input(image) for image in images])
+        # One compilation for many images, and one for a single one.
+        size = 1 if len(inputs) == 1 else self._batch_size
+        parts = []
+        for start in range(0, len(inputs), size):
+            batch = inputs[start : start + size]
+            padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+            each = [_probabilities(n.model, n.variables, padded, self._swap) for n in networks]
+            parts.append(np.mean(jax.device_get(each), axis=0)[: len(batch)])
+        return np.concatenate(parts) @ self._merge
 
     def _input(self, image: np.ndarray) -> np.ndarray:
         height, width, channels = self.grid

@@ -108,7 +108,7 @@ def _segmented(
     """The prediction of each, or why there is none, in order."""
     read = [_read(item, predictor, settings) for item in items]
     parts = [part for found in read if not isinstance(found, InputError) for part in found[1]]
-    predictions = iter(predictor.predict(parts, settings.group))
+    predictions = iter(predictor.segment(parts, settings.group))
     for item, found in zip(items, read, strict=True):
         if isinstance(item, InputError):
             yield inputs.Input(Path(), ""), item

@@ -6,6 +6,8 @@ import numpy as np
 # network's mistakes have a longer tail than a normal distribution.
 FAR = 5.0
 _MAD_OF_NORMAL = 1.4826
+# Cases that a structure needs: of five, two at most are below the median, and a wrong one is half of its own scale.
+FEWEST = 6
 _LEAST_SCALE = 0.1  # log odds: Dice 0.990 against 0.989; below it nobody sees a difference
 
 
@@ -50,12 +52,12 @@ def below(odds: np.ndarray) -> np.ndarray:
         odds: f64[N, S + 1], of `log_odds`.
 
     Returns:
-        f64[N, S + 1]; negative above the median, NaN where the agreement is.
+        f64[N, S + 1]; negative above the median, NaN where the agreement is, and of structures in fewer than 6 cases.
     """
     result = np.full(odds.shape, np.nan)
     for column in range(odds.shape[1]):
         known = odds[:, column][~np.isnan(odds[:, column])]
-        if not known.size:
+        if known.size < FEWEST:
             continue
         centre = np.median(known)
         lower = centre - known[known < centre]
@@ -64,7 +66,13 @@ def below(odds: np.ndarray) -> np.ndarray:
     return result
 
 
-def score(odds: np.ndarray) -> np.ndarray:
+def worst(distances: np.ndarray) -> np.ndarray:
     """f64[N]: the largest of `below` over a case's structures and all together; 0 where there is nothing at all."""
-    distances = below(odds)
     return np.where(np.isnan(distances).all(1), 0.0, np.nanmax(np.nan_to_num(distances, nan=-np.inf), 1))
+
+
+def medians(odds: np.ndarray) -> np.ndarray:
+    """f64[S + 1]: of each column of `log_odds` what is known, or NaN."""
+    return np.array(
+        [np.median(known) if (known := column[~np.isnan(column)]).size else np.nan for column in odds.T]
+    )

@@ -49,7 +49,7 @@ def pairs(prepared: Prepared, against: str, say: Callable[[str], None]) -> Read 
             examples = [prepared.cases[row] for row in several]
             films = [example["image"] for example in examples]
             parts = [half for film in films for half in bilateral.halves(film)] if both else films
-            found = predictor.predict(parts)
+            found = predictor.segment(parts)  # a blank film has a mask that is wrong, too
             if both:
                 found = [bilateral.joined(*two) for two in batched(found, 2)]
             for example, prediction in zip(examples, found, strict=True):

@@ -37,15 +37,17 @@ class Ranking(NamedTuple):
     """What is said of a cohort.
 
     Attributes:
-        scores: f64[N], of `agreement.score`: all cases can be ranked by it.
+        scores: f64[N], of `agreement.worst`: all cases can be ranked by it.
         usual: Dice of all structures together, the cohort's median; where it is low, the network does not know such
             films, and its ranking says little.
         suspects: the cases beyond the threshold, the most suspicious first.
+        unjudged: structures in too few cases for any to stand out.
     """
 
     scores: np.ndarray
     usual: float
     suspects: tuple[Suspect, ...]
+    unjudged: tuple[str, ...]
 
 
 Read = Callable[[Sequence[int]], Iterator[Pair]]
@@ -64,15 +66,17 @@ def rank(read: Read, case_ids: Sequence[str], structures: Sequence[str]) -> Rank
         counts.append(agreement.confusion(*pair, len(structures)))
         thumbnails.append(reasons.coarse(pair.prediction))
     odds = agreement.log_odds(np.stack(counts))
-    scores = agreement.score(odds)
-    overall = odds[:, -1][~np.isnan(odds[:, -1])]
-    usual = float(np.median(overall)) if overall.size else np.nan
+    distances = agreement.below(odds)
+    scores = agreement.worst(distances)
+    usual = agreement.medians(odds)
     rows = [int(row) for row in np.argsort(-scores, kind="stable") if scores[row] > agreement.FAR]
     predictions = np.stack(thumbnails)
     suspects = []
     for row, pair in zip(rows, read(rows), strict=True):
-        other, gain = reasons.another(pair.label, row, predictions)
-        why = reasons.reason(*pair, structures, usual, (case_ids[other], gain))
+        other, gain = reasons.another(pair.label, row, predictions, len(structures))
+        why = reasons.reason(*pair, structures, usual, distances[row], (case_ids[other], gain))
         dice = float(agreement.dice(odds[row, -1]))
         suspects.append(Suspect(str(case_ids[row]), row, float(scores[row]), dice, why))
-    return Ranking(scores, float(agreement.dice(np.array(usual))), tuple(suspects))
+    few = (~np.isnan(odds[:, :-1])).sum(0) < agreement.FEWEST
+    unjudged = tuple(name for name, too_few in zip(structures, few, strict=True) if too_few)
+    return Ranking(scores, float(agreement.dice(usual[-1])), tuple(suspects), unjudged)

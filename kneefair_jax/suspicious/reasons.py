@@ -20,33 +20,40 @@ def reason(
     label: np.ndarray,
     prediction: np.ndarray,
     structures: Sequence[str],
-    usual: float,
-    another: tuple[str, float],
+    usual: np.ndarray,
+    below: np.ndarray,
+    another: tuple[str, np.ndarray],
 ) -> str:
-    """What is probably wrong.
+    """What is probably wrong: what is missing, a remedy that fits, and the worst structure if that leaves it wrong.
 
     Args:
         label: u8[H, W], the cohort's mask.
         prediction: u8[H, W], the network's.
         structures: names of labels 1, 2, ...
-        usual: the cohort's median agreement, log odds of Dice of all structures together.
-        another: the other film whose prediction fits the mask best, and by how much better than its own film's.
+        usual: f64[S + 1], the cohort's median agreement, log odds of Dice of each structure and of all together.
+        below: f64[S + 1], how far the case is below it, of `agreement.below`.
+        another: the other film whose prediction fits the mask best, and by how much better than its own film's,
+            f64[S + 1].
     """
     counts = agreement.confusion(label, prediction, len(structures))
     odds = agreement.log_odds(counts)
-    drawn, seen = counts.sum(1)[1:], counts.sum(0)[1:]
-    named = list(zip(structures, drawn > 0, seen > 0, strict=True))
-    said = [f"{name} missing" for name, here, there in named if there and not here]
-    own = odds[-1]
-    gains = {words: value - own for words, value in _remedies(label, prediction, structures, counts)}
+    drawn, seen = counts.sum(1)[1:] > 0, counts.sum(0)[1:] > 0
+    said = [f"{structures[int(s)]} missing" for s in np.flatnonzero(seen & ~drawn)]
+    gains = {words: after - odds for words, after in _remedies(label, prediction, structures, counts)}
     name, gain = another
     gains[f"fits another film: {name}"] = gain
-    best = max(gains, key=gains.__getitem__)
-    if gains[best] > 0 and gains[best] >= _SHARE * (usual - own):
+    best = max(gains, key=lambda words: gains[words][-1])
+    enough = gains[best] >= _SHARE * (usual - odds)
+    remedied = gains[best][-1] > 0 and enough[-1]
+    if remedied:
         said.append(best)
-    said += [f"{name} where the network sees none" for name, here, there in named if here and not there]
-    if not said:
-        worst = int(np.nanargmin(odds[:-1]))
+    said += [f"{structures[int(s)]} where the network sees none" for s in np.flatnonzero(drawn & ~seen)]
+    # Of those that both masks show, and that no remedy restores: of others it was said.
+    unexplained = drawn & seen & ~(remedied & enough[:-1])
+    distance = np.where(unexplained & ~np.isnan(below[:-1]), below[:-1], -np.inf)
+    worst = int(distance.argmax())
+    if distance[worst] > agreement.FAR or not said:
+        worst = worst if np.isfinite(distance[worst]) else int(np.nanargmin(odds[:-1]))
         said.append(f"{structures[worst]} differs, Dice {agreement.dice(odds[worst]):.2f}")
     return "; ".join(said)
 
@@ -57,34 +64,37 @@ def coarse(mask: np.ndarray) -> np.ndarray:
     return mask[np.ix_(rows, columns)].ravel()
 
 
-def another(label: np.ndarray, row: int, predictions: np.ndarray) -> tuple[int, float]:
+def another(label: np.ndarray, row: int, predictions: np.ndarray, structures: int) -> tuple[int, np.ndarray]:
     """The other film whose prediction fits a mask best.
 
     Args:
         label: u8[H, W].
         row: of its own film.
         predictions: u8[N, 4096], `coarse` of all films.
+        structures: S.
 
     Returns:
-        Its row, and how much larger the log odds of Dice are than its own film's.
+        Its row, and how much larger the log odds of Dice are than its own film's, f64[S + 1], as of `log_odds`.
     """
     mask = coarse(label)
     both = ((predictions == mask) & (mask > 0)).sum(1)
     either = (predictions > 0).sum(1) + (mask > 0).sum()
-    odds = np.log((2 * both + 0.5) / (either - 2 * both + 0.5))
-    others = odds.copy()
-    others[row] = -np.inf
-    best = int(others.argmax())
-    return best, float(others[best] - odds[row])
+    fit = both / np.maximum(either, 1)
+    fit[row] = -1
+    best = int(fit.argmax())
+    theirs, own = (
+        agreement.log_odds(agreement.confusion(mask, predictions[film], structures)) for film in (best, row)
+    )
+    return best, theirs - own
 
 
 def _remedies(
     label: np.ndarray, prediction: np.ndarray, structures: Sequence[str], counts: np.ndarray
-) -> Iterator[tuple[str, float]]:
-    """What could be done to the mask, and the agreement after it."""
+) -> Iterator[tuple[str, np.ndarray]]:
+    """What could be done to the mask, and the agreement after it, f64[S + 1]."""
 
-    def after(mask: np.ndarray, film: np.ndarray) -> float:
-        return float(agreement.log_odds(agreement.confusion(mask, film, len(structures)))[-1])
+    def after(mask: np.ndarray, film: np.ndarray) -> np.ndarray:
+        return agreement.log_odds(agreement.confusion(mask, film, len(structures)))
 
     _, column = linear_sum_assignment(counts[1:, 1:], maximize=True)
     table = np.array([0, *(1 + column)], np.uint8)

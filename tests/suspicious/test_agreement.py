@@ -27,25 +27,33 @@ def test_the_scale_has_a_floor_and_nan_stays():
     odds = np.concatenate([odds, np.full((8, 2), 3.0)])
     below = agreement.below(odds)
     assert below[3, 0] == pytest.approx(1 / 1.4826) and np.isnan(below[0, 1]) and not below[0, 0]
-    alike = np.full((5, 1), 3.0)
+    alike = np.full((6, 1), 3.0)
     alike[4] = 2.95  # of the only one below, its own distance would be the scale
     assert agreement.below(alike)[4, 0] == pytest.approx(0.05 / 0.1)
 
 
-def test_a_quarter_of_wrong_masks_does_not_hide_them():
+def test_a_fifth_of_wrong_masks_does_not_hide_them():
     rng = np.random.default_rng(0)
     odds = rng.normal(4, 0.2, (400, 3))
-    clean = agreement.score(odds)
-    odds[:100] -= 3
-    scores = agreement.score(odds)
+    clean = agreement.worst(agreement.below(odds))
+    odds[:80] -= 3
+    scores = agreement.worst(agreement.below(odds))
     assert (clean > agreement.FAR).mean() < 0.01
-    assert (scores[:100] > agreement.FAR).mean() < 0.5 < (scores[:60] > 0).mean()
+    assert (scores[:80] > agreement.FAR).mean() > 0.95
+
+
+def test_a_structure_of_too_few_cases_accuses_nobody():
+    """The wrong one of five would be half of its own scale; of six it stands out."""
+    odds = np.linspace(4, 4.05, 6)[:, None]
+    odds[0] = -3
+    assert agreement.below(odds)[0, 0] > agreement.FAR
+    assert np.isnan(agreement.below(odds[:5])).all()
 
 
 def test_the_worst_structure_decides_and_nothing_is_no_suspicion():
     odds = np.tile([[4.0, 4.0, 4.0]], (9, 1)) + np.linspace(-0.2, 0.2, 9)[:, None]
     odds[0] = [4.0, 1.0, 3.9]
     odds[1] = np.nan
-    scores = agreement.score(odds)
+    scores = agreement.worst(agreement.below(odds))
     assert scores.argmax() == 0 and scores[0] == agreement.below(odds)[0, 1] > agreement.FAR
     assert scores[1] == 0

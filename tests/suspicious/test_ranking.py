@@ -75,7 +75,9 @@ def test_no_fault_no_suspect_and_a_failed_prediction_has_no_remedy(cohort):
     film[10:14, 10:80] = 1
     (one,) = ranked(masks, [*predictions[:3], film, *predictions[4:]]).suspects
     assert one.case_id == "c3"
-    assert one.reason == "left disc where the network sees none; bar where the network sees none"
+    assert one.reason == (
+        "left disc where the network sees none; bar where the network sees none; right disc differs, Dice 0.00"
+    )
 
 
 def test_a_structure_that_differs_is_named(cohort):
@@ -84,6 +86,25 @@ def test_a_structure_that_differs_is_named(cohort):
     wide[60:90, :][wide[60:90, :] == 0] = 3
     (one,) = ranked([*masks[:5], wide, *masks[6:]], predictions).suspects
     assert one.reason.startswith("bar differs, Dice 0.")
+
+
+@pytest.mark.parametrize(("below", "more"), [(4.9, ""), (5.1, "; bar differs, Dice 0.")])
+def test_a_remedy_does_not_hide_what_it_leaves_wrong(cohort, below, more):
+    masks, predictions = cohort
+    wrong = masks[7][:, ::-1].copy()
+    wrong[:, :52][wrong[:, :52] == 3] = 0  # more than a third of the bar, which is a small part of all
+    usual, distances = np.array([3.0, 3.0, 6.0, 3.0]), np.array([9.0, 9.0, below, 9.0])
+    said = reasons.reason(wrong, predictions[7], STRUCTURES, usual, distances, ("c1", np.full(4, -1.0)))
+    assert said.startswith("fits better mirrored left to right" + more) and bool(more) == ("bar" in said)
+
+
+def test_few_films_are_not_judged(cohort):
+    masks, predictions = cohort
+    few = ranked([masks[9], *masks[1:5]], predictions[:5])
+    assert not few.suspects and few.unjudged == STRUCTURES
+    assert not few.scores.any()
+    six = ranked([masks[9], *masks[1:6]], predictions[:6])
+    assert [one.case_id for one in six.suspects] == ["c0"] and not six.unjudged
 
 
 def test_thumbnails_take_pixels_from_the_middle_of_their_cells():
