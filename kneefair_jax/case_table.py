@@ -1,7 +1,6 @@
 """What a run's models say of cases -> the long per-case table, from which every number of a report follows."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -100,14 +99,13 @@ def _at_source(part: Part, values: dict[str, np.ndarray], rows: np.ndarray) -> d
     kept = {name: value for name, value in values.items() if name != "probability"}
     called = part.translation.astype(np.uint8)
 
-    def of(probabilities: np.ndarray, case: Example) -> dict[str, np.ndarray]:
+    def of(place: int, case: Example) -> dict[str, np.ndarray]:
         height, width = case.label.shape
-        predicted = called[resample.labels_at(probabilities, (height, width))]
+        predicted = called[resample.labels_at(values["probability"][place], (height, width))]
         scores = metrics.mask_scores(predicted, case.label, len(part.cohort.structures), case.spacing)
         return scores | {"spacing": case.spacing}
 
-    with ThreadPoolExecutor() as pool:
-        scores = list(pool.map(of, values["probability"], part.cohort.whole(rows)))
+    scores = part.cohort.over_whole(of, rows)
     found = {name: np.stack([one[name] for one in scores]) for name in scores[0]}
     return kept | {"grid_dice": values["dice"]} | found
 

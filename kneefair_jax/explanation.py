@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from kneefair_jax.fairness import mixed_model, size_expected
 from kneefair_jax.fairness.reliability import Sums, calibration
 
 RELIABILITY = "calibration.npz"
-_BATCH = 16  # masks of their own size that are in memory at once
 
 
 def explain(
@@ -59,16 +57,11 @@ def _by_size(
     def of(label: np.ndarray, spacing: np.ndarray) -> dict[str, np.ndarray]:
         return metrics.boundary_errors(label, len(cohort.structures), spacing, apart)
 
-    errors: list[dict[str, np.ndarray]] = []
-    with ThreadPoolExecutor() as pool:
-        for some in batched(zip(rows, spacing, strict=True), _BATCH):
-            here, pixels = zip(*some, strict=True)
-            labels = (
-                [case.label for case in cohort.whole(list(here))]
-                if cases is None
-                else [cases[row]["label"] for row in here]
-            )
-            errors += pool.map(of, labels, pixels)
+    if cases is None:
+        errors = cohort.over_whole(lambda _, case: of(case.label, case.spacing), np.asarray(rows))
+    else:
+        with ThreadPoolExecutor() as pool:
+            errors = list(pool.map(of, [cases[row]["label"] for row in rows], spacing))
     return {name: np.stack([error[name] for error in errors]) for name in errors[0]}
 
 

@@ -133,7 +133,7 @@ def test_of_folds_the_first_is_checked(root, tmp_path):
 
 
 def test_masks_that_look_wrong_are_named_and_drawn(tmp_path, capsys):
-    """The network that ships on 24 knees, of whose masks one lies four pixels too low, and of whose films one is blank."""
+    """The network that ships on 24 knees: one mask lies four pixels too low, one film is blank."""
     settings = quickstart.get_config().data.phantom
     settings.update({"patients": 24, "knees_per_patient": 1})
     source = phantom.source(settings, size=(32, 40), seed=9)  # as other tests draw them

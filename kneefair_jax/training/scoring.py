@@ -31,7 +31,7 @@ def over_cases(
 ) -> Any:
     """Applies `step(variables, batch)` to every row once; `group`, i32[cases], is unknown unless given.
 
-    `then(tree, rows)` makes of a batch's result what is to be kept of it, on the host.
+    `then(tree, rows)` makes of a batch's result what is to be kept of it, an entry a row; hosts share its work.
 
     Returns:
         The step's tree as NumPy arrays with one entry a row, in the order of `rows`, on every host; padding is dropped.
@@ -51,8 +51,27 @@ def over_cases(
         here = rows[len(gathered) * batch_size :][:batch_size]
         order = np.argsort(position)[: len(here)]
         values = jax.tree.map(lambda x, order=order: x[order], scores)
-        gathered.append(then(values, here) if then else values)
+        gathered.append(_by_share(then, values, here) if then else values)
     return jax.tree.map(lambda *parts: np.concatenate(parts), *gathered)
+
+
+def _by_share(then: Callable[[Any, np.ndarray], Any], values: Any, rows: np.ndarray) -> Any:
+    """`then(values, rows)`, of which each host works out its share."""
+    hosts = jax.process_count()
+    if hosts == 1:
+        return then(values, rows)
+    each = -(-len(rows) // hosts)
+    # The first rows come twice where shares would not be equal.
+    mine = np.resize(np.arange(len(rows)), each * hosts)[jax.process_index() * each :][:each]
+    share = then(jax.tree.map(lambda x: x[mine], values), rows[mine])
+
+    def everyone_s(x: np.ndarray) -> np.ndarray:
+        # As bytes: of float64, JAX would make float32.
+        raw = np.ascontiguousarray(x).reshape(each, -1).view(np.uint8)
+        raw = np.asarray(multihost_utils.process_allgather(raw, tiled=True))
+        return raw.view(x.dtype).reshape(-1, *x.shape[1:])[: len(rows)]
+
+    return jax.tree.map(everyone_s, share)
 
 
 def surface_distances(
