@@ -42,9 +42,9 @@ class Film(NamedTuple):
     label: np.ndarray
 
 
-def draw(cases: int, side: int, fov: float, grade: int | None = None) -> list[Film]:
+def draw(cases: int, side: int, fov: float, grade: int | None = None, seed: int = SEED) -> list[Film]:
     """Right and left knees in turn, of seeds that no network was trained on."""
-    keys = jax.vmap(lambda number: jax.random.fold_in(jax.random.key(SEED), number))(
+    keys = jax.vmap(lambda number: jax.random.fold_in(jax.random.key(seed), number))(
         jnp.arange(cases) + 10_000 * (-1 if grade is None else grade) + 10_000
     )
     one = jax.jit(

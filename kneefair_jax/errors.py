@@ -20,3 +20,8 @@ def choose[T](registry: Mapping[str, T], name: str, field: str) -> T:
     if name not in registry:
         raise InputError(f"config.{field}={name!r}: give one of {', '.join(sorted(registry))}")
     return registry[name]
+
+
+def told(error: BaseException) -> str:
+    """The first line of what a library's error says, at most 200 characters; the error's name if it says nothing."""
+    return next(iter(str(error).splitlines()), "")[:200] or type(error).__name__

@@ -11,7 +11,7 @@ from typing import NoReturn
 import jax
 from jax.experimental import multihost_utils
 
-from kneefair_jax.errors import InputError
+from kneefair_jax.errors import InputError, told
 
 
 def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
@@ -62,7 +62,7 @@ def lost(error: BaseException) -> str | None:
     words = ("Gloo", "NCCL", "Connection closed", "Connection reset", "coordination service", "UNAVAILABLE")
     if not jax.distributed.is_initialized() or not any(word in str(error) for word in words):
         return None
-    return f"another process of this run is gone ({str(error).splitlines()[0][:200]})"
+    return f"another process of this run is gone ({told(error)})"
 
 
 def leave(status: int) -> NoReturn:

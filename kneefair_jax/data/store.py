@@ -18,7 +18,7 @@ from kneefair_jax.data import builder, preparation
 from kneefair_jax.data.builder import CaseStore
 from kneefair_jax.data.preparation import Outcome
 from kneefair_jax.data.source import Source
-from kneefair_jax.errors import InputError
+from kneefair_jax.errors import InputError, told
 
 DIGEST_FILE = "content.json"
 ON_BROKEN = ("stop", "skip")
@@ -81,12 +81,14 @@ class Cases:
     def __getitem__(self, row: int) -> dict[str, np.ndarray]:
         try:
             return self._records[int(row)]
+        except MemoryError:
+            raise
         except Exception as error:
             if not self._folder:
                 raise
             raise InputError(
                 f"{self._folder}: the record of case {self._ids[int(row)]!r} cannot be read "
-                f"({str(error).splitlines()[0][:200]}); delete this folder, and the cases are prepared again"
+                f"({told(error)}); delete this folder, and the cases are prepared again"
             ) from error
 
 
@@ -308,10 +310,11 @@ def _open(source: Source, folder: Path, on_broken: str) -> Cases:
     try:
         records = tfds.builder_from_directory(final).as_data_source(builder.SPLIT)
         stored = len(records)
+    except MemoryError:
+        raise
     except Exception as error:
         raise InputError(
-            f"{final} cannot be read ({str(error).splitlines()[0][:200]}); delete this folder, and the cases are "
-            "prepared again"
+            f"{final} cannot be read ({told(error)}); delete this folder, and the cases are prepared again"
         ) from error
     if not stored == content["cases"] == len(source.cases) - len(content["broken"]):
         raise InputError(f"{final}: {stored} records for {len(source.cases)} cases; delete this folder")
