@@ -6,6 +6,8 @@ A ranking to look at, not a verdict: a network can be wrong, too, and where it i
 from kneefair_jax.suspicious.agreement import FAR as FAR
 from kneefair_jax.suspicious.agreement import FEWEST as FEWEST
 from kneefair_jax.suspicious.network import AUTO as AUTO
+from kneefair_jax.suspicious.network import BATCH as BATCH
+from kneefair_jax.suspicious.network import comparison as comparison
 from kneefair_jax.suspicious.network import pairs as pairs
 from kneefair_jax.suspicious.ranking import Pair as Pair
 from kneefair_jax.suspicious.ranking import Ranking as Ranking

@@ -14,22 +14,50 @@ from kneefair_jax.suspicious.ranking import Pair, Read
 AUTO = "auto"
 _SHIPPED = "phantom"
 _SHIPS = anatomy.SCHEMES["knee"]  # its structures
-_BATCH = 8
+BATCH = 8
+
+
+type Compare = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], Iterator[Pair]]
+
+
+def comparison(structures: tuple[str, ...], against: str) -> Compare:
+    """What pairs films, u8[H, W, C] each, and their masks, u8[H, W], with the network's masks of these films.
+
+    Args:
+        structures: names of the masks' labels 1, 2, ...
+        against: a checkpoint, as `predict.load` takes it; `auto` is the network that ships.
+
+    Raises:
+        InputError: there is no such checkpoint, or it does not segment these structures.
+    """
+    predictor = predict.load(_SHIPPED if against == AUTO else against, batch_size=BATCH)
+    predictor.require_group(None)
+    both, table = _translation(predictor.structures, structures)
+
+    def compare(films: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Iterator[Pair]:
+        parts = [half for film in films for half in bilateral.halves(film)] if both else films
+        found = predictor.segment(parts)  # a blank film has a mask that is wrong, too
+        if both:
+            found = [bilateral.joined(*two) for two in batched(found, 2)]
+        for label, prediction in zip(labels, found, strict=True):
+            yield Pair(label, table[prediction.mask])
+
+    return compare
 
 
 def pairs(prepared: Prepared, against: str, say: Callable[[str], None]) -> Read | None:
-    """A reader of the cohort's masks and the network's.
+    """A reader of a prepared cohort's masks and the network's.
 
     Args:
         prepared: the cohort.
-        against: a checkpoint, as `predict.load` takes it; `auto` is the network that ships; "" is none.
+        against: as for `comparison`; "" is none.
         say: gets a line, where `auto` cannot be compared.
 
     Returns:
         None if nothing is to be compared.
 
     Raises:
-        InputError: there is no such checkpoint, or it does not segment the cohort's structures.
+        InputError: as `comparison`.
     """
     if not against:
         return None
@@ -40,20 +68,12 @@ def pairs(prepared: Prepared, against: str, say: Callable[[str], None]) -> Read 
         except InputError as error:
             say(f"suspicious masks: not looked for; {error} (config.check.against names another checkpoint)")
             return None
-    predictor = predict.load(_SHIPPED if against == AUTO else against, batch_size=_BATCH)
-    predictor.require_group(None)
-    both, table = _translation(predictor.structures, structures)
+    compare = comparison(structures, against)
 
     def read(rows: Sequence[int]) -> Iterator[Pair]:
-        for several in batched(rows, _BATCH):
+        for several in batched(rows, BATCH):
             examples = [prepared.cases[row] for row in several]
-            films = [example["image"] for example in examples]
-            parts = [half for film in films for half in bilateral.halves(film)] if both else films
-            found = predictor.segment(parts)  # a blank film has a mask that is wrong, too
-            if both:
-                found = [bilateral.joined(*two) for two in batched(found, 2)]
-            for example, prediction in zip(examples, found, strict=True):
-                yield Pair(example["label"], table[prediction.mask])
+            yield from compare([e["image"] for e in examples], [e["label"] for e in examples])
 
     return read
 

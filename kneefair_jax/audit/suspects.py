@@ -1,0 +1,62 @@
+"""Reference masks that look wrongly annotated: a network's masks of the same films do not fit them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import batched
+from pathlib import Path
+
+import pandas as pd
+
+from kneefair_jax.audit import legend
+from kneefair_jax.audit.cases import Cohort
+from kneefair_jax.audit.scoring import Reading
+from kneefair_jax.data import readers
+from kneefair_jax.errors import InputError
+
+
+def table(
+    cohort: Cohort, truth: Mapping[str, Path], images: Mapping[str, Path], reading: Reading, against: str
+) -> pd.DataFrame:
+    """The suspicious ones among the masks that have a film, the most suspicious first.
+
+    Args:
+        cohort: the cases.
+        truth: case id -> reference mask.
+        images: case id -> radiograph.
+        reading: of the masks.
+        against: a checkpoint whose masks they are compared with; `auto` is the network that ships.
+
+    Returns:
+        `case_id`, `score` (robust standard deviations below the median agreement), `dice` with the network's mask, and
+        `reason`.
+
+    Raises:
+        InputError: there is no such checkpoint, it segments other structures, films are too few or of other sizes.
+    """
+    # They load the networks, which the rest of an audit does without.
+    from kneefair_jax import suspicious
+    from kneefair_jax.predict import films
+
+    ids = [case for case in cohort.frame["case_id"] if case in images]
+    if len(ids) < suspicious.FEWEST:
+        raise InputError(
+            f"--suspicious: {len(ids)} of {len(cohort.frame)} cases have a film; it takes {suspicious.FEWEST} with "
+            "--images, among which one can stand out"
+        )
+    compare = suspicious.comparison(reading.structures, against)
+
+    def read(rows: Sequence[int]) -> Iterator[suspicious.Pair]:
+        for several in batched(rows, suspicious.BATCH):
+            paths = [(images[ids[row]], truth[ids[row]]) for row in several]
+            pictures = [films.read(film).image for film, _ in paths]
+            labels = [legend.mapped(readers.read_mask(mask), reading.truth, mask) for _, mask in paths]
+            for picture, label, (film, mask) in zip(pictures, labels, paths, strict=True):
+                if picture.shape[:2] != label.shape:
+                    raise InputError(
+                        f"{film}: {picture.shape[0]} x {picture.shape[1]} pixels, its mask {mask} {label.shape[0]} x "
+                        f"{label.shape[1]}; --suspicious compares them pixel by pixel: export both on one grid"
+                    )
+            yield from compare(pictures, labels)
+
+    found = suspicious.rank(read, ids, reading.structures).suspects
+    columns = ["case_id", "score", "dice", "reason"]
+    return pd.DataFrame([one._asdict() for one in found], columns=columns)
