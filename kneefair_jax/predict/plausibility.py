@@ -1,6 +1,7 @@
 """What in a mask cannot be a knee as it stands on a postero-anterior film: rules of anatomy, structure by structure.
 
 The network's confidence does not tell: of an upside-down knee, or of two knees in one picture, it can be above 0.95.
+`benchmarks/plausibility.py` tries the limits on films that they were not chosen on.
 """
 
 from collections.abc import Sequence
