@@ -39,7 +39,10 @@ ALLOWED = {
     "predict": {"anatomy", "data", "models", "report", "weights"},
     "card": {"report"},
     "export": {"card", "models", "training", "weights"},
-    "audit": {"anatomy", "groups", "cohort", "data", "metrics", "fairness", "report", "run_folder"},
+    "audit": {
+        *("anatomy", "groups", "cohort", "data", "metrics", "fairness", "report", "run_folder"),
+        *("predict", "suspicious"),
+    },
     "case_table": {"anatomy", "data", "metrics", "training"},
     "explanation": {"data", "fairness", "metrics"},
     "fit": {"case_table", "training"},

@@ -80,6 +80,14 @@ def parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--images", type=Path, metavar="DIR", help="radiographs to draw the examples on")
     how.add_argument(
+        "--suspicious",
+        nargs="?",
+        const="auto",
+        default="",
+        metavar="CHECKPOINT",
+        help="also name reference masks that look wrong, by a network's masks of --images; by default that which ships",
+    )
+    how.add_argument(
         "--delta",
         nargs="+",
         default=[],
@@ -179,7 +187,9 @@ def _audited(options: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
     }
     if options.scores is not None:
         given = [
-            name for name in ("truth", "pred", "labels", "pred_labels", "images") if getattr(options, name)
+            name
+            for name in ("truth", "pred", "labels", "pred_labels", "images", "suspicious")
+            if getattr(options, name)
         ]
         if given:
             raise InputError(
@@ -198,6 +208,7 @@ def _audited(options: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         labels=legend.parse(options.labels) if options.labels else None,
         pred_labels=legend.parse(options.pred_labels, "--pred-labels") if options.pred_labels else None,
         images=options.images,
+        suspicious=options.suspicious,
         **shared,
     )
 

@@ -48,12 +48,14 @@ class Audit(NamedTuple):
         cases: the long per-case table, models below each other (column `model`).
         examples: model -> cases to show as pictures.
         notes: what a reader of the numbers should know.
+        suspects: reference masks that look wrong, of `suspects.table`; None where they were not looked for.
     """
 
     reports: dict[str, dict[str, Any]]
     cases: pd.DataFrame
     examples: dict[str, list[CaseView]]
     notes: list[str]
+    suspects: pd.DataFrame | None = None
 
     @property
     def report(self) -> dict[str, Any]:
@@ -62,6 +64,8 @@ class Audit(NamedTuple):
 
     def write(self, out: str | Path) -> dict[str, Path]:
         """Writes `index.html` and `report.json` of the first model, and `cases.csv` and `cases.parquet` of all.
+
+        And `suspicious.csv`, where reference masks were compared with a network's.
 
         Further models have a page each, in `2-NAME`, `3-NAME`, ... In the CSV, a cell of text that a spreadsheet
         would run as a formula is preceded by an apostrophe; the parquet has the text itself.
@@ -90,6 +94,8 @@ class Audit(NamedTuple):
                 out / folders[model], report, table, [], self.examples.get(model, []), others
             )
         page.replace(out / "cases.csv", tables.guarded(self.cases).to_csv(index=False))
+        if self.suspects is not None:
+            page.replace(out / "suspicious.csv", tables.guarded(self.suspects).to_csv(index=False))
         part = out / ".cases.parquet.part"
         self.cases.to_parquet(part)
         part.replace(out / "cases.parquet")

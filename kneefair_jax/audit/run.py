@@ -16,6 +16,7 @@ from kneefair_jax.audit import (
     result,
     score_table,
     scoring,
+    suspects,
 )
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.legend import Labels
@@ -43,6 +44,7 @@ def masks(
     images: Folder | None = None,
     on_missing: str = "stop",
     readers: Folder | None = None,
+    suspicious: str = "",
     settings: Settings | None = None,
 ) -> Audit:
     """Audits predicted masks against reference masks of the same size.
@@ -60,6 +62,8 @@ def masks(
         on_missing: what to do with a case without a prediction: `stop` refuses it, `skip` leaves it out for every
             model (as it does a case without a reference mask), `zero` scores it as an empty mask.
         readers: a table of two readers, whose difference is the equivalence margin (`margin.of_readers`).
+        suspicious: the checkpoint whose masks of `images` the reference masks are compared with, for those that look
+            wrong (`suspects.table`); `auto` is the network that ships, "" compares nothing.
         settings: how the numbers are made; its `delta` goes before the readers'.
 
     Raises:
@@ -74,6 +78,9 @@ def masks(
     true, predicted, cohort = _files(cohort, Path(truth), folders, on_missing)
     shown = _images(cohort, Path(images)) if images is not None else {}
     reading = _reading(cohort, Path(truth), true, labels, pred_labels)
+    wrong = suspects.table(cohort, true, shown, reading, suspicious) if suspicious else None
+    if wrong is not None:
+        cohort.notes.append(suspects.note(wrong))
     tables, about, examples, by_size = {}, {}, {}, {}
     for model, paths in predicted.items():
         scored = scoring.over_cases(cohort, true, paths, reading)
@@ -93,7 +100,8 @@ def masks(
     if readers is not None:
         delta = margin.of_readers(Path(readers), cohort, true, reading)
         settings = _with_readers(settings, delta, cohort)
-    return result.audit(cohort, tables, reading.structures, settings, about, examples, by_size)
+    audit = result.audit(cohort, tables, reading.structures, settings, about, examples, by_size)
+    return audit._replace(suspects=wrong)
 
 
 def table(

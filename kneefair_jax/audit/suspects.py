@@ -12,6 +12,8 @@ from kneefair_jax.audit.scoring import Reading
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
 
+_SHOWN = 5
+
 
 def table(
     cohort: Cohort, truth: Mapping[str, Path], images: Mapping[str, Path], reading: Reading, against: str
@@ -59,4 +61,16 @@ def table(
 
     found = suspicious.rank(read, ids, reading.structures).suspects
     columns = ["case_id", "score", "dice", "reason"]
-    return pd.DataFrame([one._asdict() for one in found], columns=columns)
+    return pd.DataFrame([one._asdict() for one in found], columns=columns).round({"score": 2, "dice": 4})
+
+
+def note(wrong: pd.DataFrame) -> str:
+    """What of them is said among the notes."""
+    if wrong.empty:
+        return "no reference mask looks wrong by a network's masks of the same films"
+    first = "; ".join(f"{one.case_id}: {one.reason}" for one in wrong.head(_SHOWN).itertuples())
+    more = ", ..." if len(wrong) > _SHOWN else ""
+    return (
+        f"reference masks that look wrong by a network's masks of the same films, to be looked at: {len(wrong)} "
+        f"({first}{more}), all in suspicious.csv"
+    )

@@ -45,7 +45,7 @@ def dice(odds: np.ndarray) -> np.ndarray:
 def below(odds: np.ndarray) -> np.ndarray:
     """How far below the cohort's median each value is, in robust standard deviations of that structure.
 
-    The scale is the median distance of what lies below the median, times 1.4826: a median absolute deviation of the
+    The scale is the lower half's median distance from the median, times 1.4826: a median absolute deviation of the
     lower side alone, as agreement is skewed. Neither moves far while fewer than a quarter of the masks are wrong.
 
     Args:
@@ -60,8 +60,9 @@ def below(odds: np.ndarray) -> np.ndarray:
         if known.size < FEWEST:
             continue
         centre = np.median(known)
-        lower = centre - known[known < centre]
-        scale = _MAD_OF_NORMAL * np.median(lower) if lower.size else 0.0
+        # The lower half, not what is below the median: of values that are all alike, the odd one would be the scale.
+        lower = centre - np.sort(known)[: known.size // 2]
+        scale = _MAD_OF_NORMAL * np.median(lower)
         result[:, column] = (centre - odds[:, column]) / max(scale, _LEAST_SCALE)
     return result
 

@@ -26,9 +26,9 @@ def test_the_scale_has_a_floor_and_nan_stays():
     odds = np.array([[3.0, np.nan], [3.0, np.nan], [3.0, 1.0], [2.0, np.nan]])
     odds = np.concatenate([odds, np.full((8, 2), 3.0)])
     below = agreement.below(odds)
-    assert below[3, 0] == pytest.approx(1 / 1.4826) and np.isnan(below[0, 1]) and not below[0, 0]
+    assert below[3, 0] == pytest.approx(1 / 0.1) and np.isnan(below[0, 1]) and not below[0, 0]
     alike = np.full((6, 1), 3.0)
-    alike[4] = 2.95  # of the only one below, its own distance would be the scale
+    alike[4] = 2.95
     assert agreement.below(alike)[4, 0] == pytest.approx(0.05 / 0.1)
 
 

@@ -1,0 +1,84 @@
+"""A network that sees what a film shows in grey; one reference mask is of another film."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kneefair_jax import audit, predict
+from kneefair_jax.audit.__main__ import main
+from kneefair_jax.errors import InputError
+from kneefair_jax.predict.predictor import Prediction
+from tests.audit import folder
+
+LABELS = {"femur": 1, "tibia": 2}
+
+
+class Network:
+    structures = ("femur", "tibia", "fibula", "patella")
+
+    def require_group(self, group):
+        assert group is None
+
+    def segment(self, images):
+        return [
+            Prediction(image[..., 0] // 100, dict.fromkeys(self.structures, 1.0), 1.0) for image in images
+        ]
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    folder.write(tmp_path)
+    for i in range(folder.CASES):
+        # Every film is seen a pixel wrong somewhere, or nothing would be unusual.
+        film = 100 * folder.truth_of(i)
+        film[4 + i % 7, 3 + i % 5] ^= 100
+        folder.save(film, tmp_path / "films" / f"c{i}.png")
+    folder.save(np.roll(folder.truth_of(5), (4, 5), (0, 1)), tmp_path / "truth" / "c5.png")
+    monkeypatch.setattr(predict, "load", lambda name, batch_size: Network() if name == "phantom" else None)
+    return tmp_path
+
+
+def masks(root, **options):
+    settings = audit.Settings(draws=20, min_group_patients=2)
+    given = (root / "truth", root / "pred", root / "metadata.csv", ["sex"])
+    return audit.masks(*given, **{"labels": LABELS, "settings": settings} | options)
+
+
+def test_the_mask_of_another_place_is_named_on_the_page_and_in_a_table(root):
+    found = masks(root, images=root / "films", suspicious="auto")
+    assert found.suspects["case_id"].tolist() == ["c5"] and found.suspects["score"][0] > 5
+    said = "1 (c5: fits better when moved 4 pixels up and 5 pixels left), all in suspicious.csv."
+    assert found.notes[-1].endswith(said), found.notes
+    found.write(root / "out")
+    written = pd.read_csv(root / "out" / "suspicious.csv")
+    assert written["reason"].tolist() == found.suspects["reason"].tolist()
+    assert "c5: fits better when moved" in (root / "out" / "index.html").read_text()
+
+
+def test_by_the_command_line_and_where_all_is_well(root, capsys):
+    folder.save(folder.truth_of(5), root / "truth" / "c5.png")
+    paths = {"truth": "truth", "pred": "pred", "metadata": "metadata.csv", "images": "films", "out": "out"}
+    argv = [word for name, path in paths.items() for word in (f"--{name}", str(root / path))]
+    argv += ["--attributes", "sex", "--labels", "femur=1", "tibia=2", "--draws", "20", "--suspicious"]
+    assert main(argv) == 0
+    assert "note: No reference mask looks wrong by a network's masks" in capsys.readouterr().out
+    assert (root / "out" / "suspicious.csv").read_text() == "case_id,score,dice,reason\n"
+
+
+def test_none_is_asked_for_and_none_is_compared(root):
+    found = masks(root, images=root / "films")
+    assert found.suspects is None
+    found.write(root / "out")
+    assert not (root / "out" / "suspicious.csv").exists()
+
+
+def test_what_cannot_be_compared_is_refused(root):
+    with pytest.raises(InputError, match="0 of 24 cases have a film; it takes 6 with --images"):
+        masks(root, suspicious="auto")
+    folder.save(np.arange(16 * 24, dtype=np.uint16).reshape(16, 24) // 2 % 256, root / "films" / "c3.png")
+    with pytest.raises(
+        InputError, match=r"c3\.png: 16 x 24 pixels, its mask .*c3\.png 20 x 24; --suspicious"
+    ):
+        masks(root, images=root / "films", suspicious="auto")
+    with pytest.raises(InputError, match="label scheme: 'thumb' is none of"):
+        masks(root, images=root / "films", suspicious="auto", labels={"femur": 1, "thumb": 2})
