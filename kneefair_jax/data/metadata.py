@@ -181,8 +181,8 @@ def unlikely_ages(table: pd.DataFrame) -> list[str]:
         if len(wrong):
             shown = ", ".join(f"{table['case_id'][row]}: {table[name][row]}" for row in wrong.index[:3])
             notes.append(
-                f"{len(wrong)} of {len(table)} rows have an {name} below 0 or above {_OLDEST} (such as {shown}), taken as "
-                "it stands; leave it empty where it is unknown"
+                f"{len(wrong)} of {len(table)} rows have an {name} below 0 or above {_OLDEST} (such as {shown}), taken "
+                "as it stands; leave it empty where it is unknown"
             )
     return notes
 
