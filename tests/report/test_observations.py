@@ -23,8 +23,8 @@ def test_what_a_reader_must_know_first():
         "is a miss",
         "the prediction is empty in 2 of 4 cases (such as c), and scores 0 there (sex: f 0, m 2)",
     ]
-    assert observations.sentences(["one. two.", "one. two.", "a.csv has", "is it?"]) == [
-        "One. two.",
+    assert observations.sentences(["one two.", "one two", "a.csv has", "is it?"]) == [
+        "One two.",
         "a.csv has.",
         "Is it?",
     ]
