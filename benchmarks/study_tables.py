@@ -37,7 +37,7 @@ def table(study: Mapping[str, Any]) -> str:
     lines += [_row(name, comparison["methods"][name]) for name in dict.fromkeys(order)]
     lines += [
         "",
-        f"`{runs['command']}`: {runs['count']} runs, {_minutes(runs['seconds'])} of training on {runs['device']} "
+        f"`{_command(runs)}`: {runs['count']} runs, {_minutes(runs['seconds'])} of training on {runs['device']} "
         f"(jax {runs['versions'].get('jax', '?')}).",
     ]
     return "\n".join(lines)
@@ -58,6 +58,15 @@ def read() -> dict[str, Any]:
         path.stem.removeprefix("study_"): json.loads(path.read_text())
         for path in sorted(RESULTS.glob("study_*.json"))
     }
+
+
+def _command(runs: Mapping[str, Any]) -> str:
+    """As it was typed, and what gives the same today: before `report.resolution` there was but the grid."""
+    given = runs["config"]
+    older = (
+        "resolution" not in given["report"] and given["data"]["source"] != "phantom"
+    )  # these are the grid's own
+    return f"{runs['command']}{older * ' --config.report.resolution=grid'}"
 
 
 def _row(name: str, entry: Mapping[str, Any]) -> str:

@@ -97,13 +97,17 @@ def _at_source(part: Part, values: dict[str, np.ndarray], rows: np.ndarray) -> d
     As on the grid, the network's likeliest label is found first and then called what the cohort calls it.
     """
     kept = {name: value for name, value in values.items() if name != "probability"}
-    called = part.translation.astype(np.uint8)
+    called, structures = part.translation.astype(np.uint8), len(part.cohort.structures)
 
     def of(place: int, case: Example) -> dict[str, np.ndarray]:
         height, width = case.label.shape
         predicted = called[resample.labels_at(values["probability"][place], (height, width))]
-        scores = metrics.mask_scores(predicted, case.label, len(part.cohort.structures), case.spacing)
-        return scores | {"spacing": case.spacing}
+        scores = metrics.mask_scores(predicted, case.label, structures, case.spacing)
+        pixels = {
+            f"{which}_pixels": np.bincount(mask.ravel(), minlength=structures + 1)[1:]
+            for which, mask in (("true", case.label), ("pred", predicted))
+        }
+        return scores | pixels | {"spacing": case.spacing}
 
     scores = part.cohort.over_whole(of, rows)
     found = {name: np.stack([one[name] for one in scores]) for name in scores[0]}

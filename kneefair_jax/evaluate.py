@@ -11,14 +11,12 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from kneefair_jax import case_table, explanation, groups, hosts, root_cause, run_folder
-from kneefair_jax import cohort as cohorts
 from kneefair_jax import fit as fits
 from kneefair_jax.data.load import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores as by_group
-from kneefair_jax.report import examples, page
+from kneefair_jax.report import assembly, examples, observations, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.spacing import one_spacing
 from kneefair_jax.training import hooks, members, scoring, selection, steps
@@ -235,33 +233,36 @@ def _report(
 ) -> dict[str, Any]:
     """The parts of `report.json` that one run and a union of folds share; `evaluated` are their folders."""
     test = _of_run(config, table)
-    scores = _scores(config, cohort, test)
-    at, sums = case_table.resolution_of(cohort, config.report.resolution), explanation.read(*evaluated)
-    explained = explanation.explain(scores, cohort, cases if at == "grid" else None, test, sums)
-    absent = test[test["dice"].isna()].groupby("structure").size()
-    counts = cohorts.table(cohort.cases, cohort.attributes).reset_index()
-    return {
-        "schema": 1,
-        "scores": scores,
-        "interactions": interactions(test, **_how(config, cohort)),
-        **explained,
-        "cohort": {
-            "structures": list(cohort.structures),
-            "attributes": list(cohort.attributes),
-            "min_group_patients": config.report.min_group_patients,
-            "table": counts.to_dict("records"),
-        },
-        "run": {
+    ids = test["case_id"].unique()
+    rows = pd.Index(cohort.cases["case_id"]).get_indexer(ids)
+    kept = explanation.read(ids, *evaluated)
+    at = case_table.resolution_of(cohort, config.report.resolution)
+    observed = observations.observations(
+        cohort.cases.iloc[rows],
+        cohort.attributes,
+        true_pixels=kept["true_pixels"].sum(1),
+        pred_pixels=kept["pred_pixels"].sum(1),
+        spacing=kept["spacing"],
+    )
+    report = assembly.assembled(
+        test,
+        cohort.cases,
+        notes=[*cohort.notes(), *observed],
+        delta=dict(config.report.delta),
+        run={
             "config": run_folder.public(config),
             "fingerprint": cases.digest,
             "model": config.select,
             "grid": list(cohort.grid[:2]),
             "resolution": at,
-            "spacing": one_spacing(sums["spacing"]),
-            "absent": {structure: int(n) for structure, n in absent.items()},
+            "spacing": one_spacing(kept["spacing"]),
             **{key: environment[key] for key in ("versions", "commit", "device", "command")},
         },
-    }
+        **_how(config, cohort),
+    )
+    on_grid = cases if at == "grid" else None
+    report["calibration"] = explanation.explain(report["scores"], cohort, on_grid, test, rows, kept)
+    return report
 
 
 def _write(

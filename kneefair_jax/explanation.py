@@ -1,4 +1,4 @@
-"""What may explain a gap in the test cases: size, confounders, calibration. The parts of a report that say so."""
+"""What may explain a gap in the test cases: size, calibration. The parts of a report that say so."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +11,11 @@ import pandas as pd
 from kneefair_jax import metrics
 from kneefair_jax.data.load import Cohort
 from kneefair_jax.data.memory import Arrays
-from kneefair_jax.fairness import mixed_model, size_expected
+from kneefair_jax.fairness import size_expected
 from kneefair_jax.fairness.reliability import Sums, calibration
 
 RELIABILITY = "calibration.npz"
+KEPT = ("spacing", "true_pixels", "pred_pixels")
 
 
 def explain(
@@ -22,34 +23,27 @@ def explain(
     cohort: Cohort,
     cases: Arrays | None,
     test: pd.DataFrame,
-    sums: dict[str, np.ndarray],
+    rows: np.ndarray,
+    kept: dict[str, np.ndarray],
 ) -> dict[str, Any]:
-    """`model` and `calibration` of `report.json`; the size-expected SER is written into `scores`.
+    """`calibration` of `report.json`; the size-expected SER is written into `scores`.
 
     Args:
         scores: of the report; changed in place.
         cohort: the cohort.
         cases: its prepared cases, where they are scored on the working grid; None where at the masks' own size.
-        test: the long per-case table of its test cases by one model.
-        sums: what `read` gives.
+        test: the long per-case table of some cases by one model.
+        rows: theirs in the cohort's table.
+        kept: what `read` gives of them.
     """
-    row_of = {case_id: row for row, case_id in enumerate(cohort.cases["case_id"])}
-    rows = [row_of[case_id] for case_id in test["case_id"].unique()]
     about = cohort.cases.iloc[rows]
-    place = {case_id: k for k, case_id in enumerate(sums["case_id"])}
-    places = [place[case_id] for case_id in about["case_id"]]
-    by_size = _by_size(cohort, cases, test, rows, sums["spacing"][places])
+    by_size = _by_size(cohort, cases, test, rows, kept["spacing"])
     size_expected.add(scores, by_size, about, cohort.attributes)
-    return {
-        "model": mixed_model.models(test, about, cohort.attributes),
-        "calibration": calibration(
-            Sums(*(sums[name][places] for name in Sums._fields)), about, cohort.attributes
-        ),
-    }
+    return calibration(Sums(*(kept[name] for name in Sums._fields)), about, cohort.attributes)
 
 
 def _by_size(
-    cohort: Cohort, cases: Arrays | None, test: pd.DataFrame, rows: Sequence[int], spacing: np.ndarray
+    cohort: Cohort, cases: Arrays | None, test: pd.DataFrame, rows: np.ndarray, spacing: np.ndarray
 ) -> dict[str, np.ndarray]:
     """`metrics.boundary_errors` of each row, of the masks and pixels that its distances were taken between."""
     apart = size_expected.apart(test, spacing)
@@ -66,15 +60,19 @@ def _by_size(
 
 
 def write(workdir: Path, case_id: np.ndarray, values: dict[str, np.ndarray]) -> None:
-    """Keeps `case_id`, the sums of these cases' reliability, f32[N, S, bins] each, and `spacing` f[N, 2] for `read`."""
-    sums = {name: values[name] for name in (*Sums._fields, "spacing")}
-    np.savez_compressed(workdir / RELIABILITY, allow_pickle=False, case_id=case_id.astype(str), **sums)
+    """Keeps of N cases what the per-case table has not, for `read`: `KEPT` and the sums of reliability.
+
+    These are f32[N, S, bins] each, the spacing f[N, 2] and the pixels i[N, S].
+    """
+    kept = {name: values[name] for name in (*Sums._fields, *KEPT)}
+    np.savez_compressed(workdir / RELIABILITY, allow_pickle=False, case_id=case_id.astype(str), **kept)
 
 
-def read(*workdirs: Path) -> dict[str, np.ndarray]:
-    """What `write` kept in one or several folders, one after another."""
+def read(case_id: Sequence[str], *workdirs: Path) -> dict[str, np.ndarray]:
+    """What `write` kept of these cases in one or several folders, in their order."""
     parts = []
     for workdir in workdirs:
         with np.load(workdir / RELIABILITY) as kept:
             parts.append(dict(kept))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    place = pd.Index(np.concatenate([part["case_id"] for part in parts])).get_indexer(case_id)
+    return {name: np.concatenate([part[name] for part in parts])[place] for name in (*Sums._fields, *KEPT)}

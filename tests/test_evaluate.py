@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kneefair_jax import evaluate, metrics, models, run_folder
+from kneefair_jax import evaluate, explanation, metrics, models, run_folder
 from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import size_expected
@@ -116,6 +116,28 @@ def test_evaluating_again_gives_the_same_bytes(run):
     expected = json.loads(before)
     del expected["external"]
     assert without == expected
+
+
+def test_what_is_odd_is_said_before_the_numbers(run, tmp_path):
+    """As an audit says it; a union reads the same of its folds."""
+    config, cohort, cases, _, workdir, _ = run
+    test = cohort.rows("test")
+    kept = {name: np.ones((8, 2, 15)) for name in ("pixels", "confidence", "accuracy")}
+    kept |= {"true_pixels": np.ones((8, 2), int), "pred_pixels": np.ones((8, 2), int)}
+    kept |= {"spacing": np.full((8, 2), 0.5)}
+    kept["pred_pixels"][:2], kept["spacing"][5] = 0, 1.5
+    ids = cohort.cases["case_id"].iloc[test].to_numpy()
+    order = np.arange(8)[::-1]
+    explanation.write(tmp_path, ids[order], {name: values[order] for name, values in kept.items()})
+    table = pd.read_parquet(workdir / "cases.parquet")
+    environment = json.loads((workdir / "environment.json").read_text())
+    report = evaluate._report(config, cohort, cases, table, environment, [tmp_path])
+    notes = " ".join(report["cohort"]["notes"])
+    assert (
+        f"The prediction is empty in 2 of 8 cases (such as {ids[0]}), and scores 0 there (sex: female 2"
+        in notes
+    )
+    assert f"larger than the tolerance of NSD, 1 mm, in 1 of 8 cases (such as {ids[5]})" in notes
 
 
 def test_masks_of_the_grid_s_size_score_the_same_at_their_own(run, tmp_path):

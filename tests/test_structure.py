@@ -27,7 +27,7 @@ ALLOWED = {
     "mitigation": set(),
     "metrics": set(),
     "fairness": {"groups", "metrics"},
-    "report": {"anatomy", "groups", "fairness"},
+    "report": {"anatomy", "groups", "cohort", "fairness"},
     "warm_start": {"anatomy", "weights"},
     "training": {
         *("anatomy", "groups", "cohort", "data"),
@@ -48,7 +48,7 @@ ALLOWED = {
     "fit": {"case_table", "training"},
     "root_cause": {"data", "fairness", "groups"},
     "evaluate": {
-        *("case_table", "cohort", "groups", "data", "fairness", "report", "training", "run_folder"),
+        *("case_table", "groups", "data", "fairness", "report", "training", "run_folder"),
         *("explanation", "fit", "root_cause"),
     },
     "machine": {"data", "run_folder", "training"},

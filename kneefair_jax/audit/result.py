@@ -10,13 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from kneefair_jax import cohort as cohorts
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import mixed_model, paired, size_expected
-from kneefair_jax.fairness.interactions import interactions
-from kneefair_jax.fairness.scores import scores
-from kneefair_jax.report import page, tables
+from kneefair_jax.fairness import paired, size_expected
+from kneefair_jax.report import assembly, observations, page, tables
 from kneefair_jax.report.overlays import CaseView
 
 _LIBRARIES = ("kneefair_jax", "numpy", "scipy", "pandas")
@@ -165,73 +162,47 @@ def audit(
         examples: model -> pictures.
         by_size: model -> the errors that size alone would give (`metrics.boundary_errors`), a row a case.
     """
-    notes = list(dict.fromkeys(map(_sentence, cohort.notes)))
-    reports = {}
-    for model, table in tables.items():
-        reports[model] = _report(cohort._replace(notes=notes), table, structures, settings)
-        if model in by_size:
-            size_expected.add(
-                reports[model]["scores"], by_size[model], cohort.frame, tuple(cohort.attributes)
-            )
-        reports[model]["run"] |= {"model": model or None, **about.get(model, {})}
-    if len(tables) > 1:
-        models = paired.compare_models(
-            tables,
-            list(cohort.attributes),
-            min_group_patients=settings.min_group_patients,
-            draws=settings.draws,
-            seed=settings.seed,
-        )
-        for report in reports.values():
-            report["models"] = models
-    cases = pd.concat(list(tables.values()), ignore_index=True)
-    return Audit(reports, cases, dict(examples), notes)
-
-
-def _report(
-    cohort: Cohort, table: pd.DataFrame, structures: Sequence[str], settings: Settings
-) -> dict[str, Any]:
-    absent = table[table["dice"].isna()].groupby("structure").size()
-    counts = cohorts.table(cohort.frame, cohort.attributes).reset_index()
     how: dict[str, Any] = {
-        "structures": structures,
-        "attributes": cohort.attributes,
+        "attributes": list(cohort.attributes),
         "min_group_patients": settings.min_group_patients,
         "draws": settings.draws,
         "seed": settings.seed,
     }
+    reports = {}
+    for model, table in tables.items():
+        reports[model] = assembly.assembled(
+            table,
+            cohort.frame,
+            cohort.confounders,
+            notes=cohort.notes,
+            delta=settings.delta,
+            run=_about(settings) | {"model": model or None, **about.get(model, {})},
+            structures=structures,
+            **how,
+        )
+        if model in by_size:
+            size_expected.add(
+                reports[model]["scores"], by_size[model], cohort.frame, tuple(cohort.attributes)
+            )
+    if len(tables) > 1:
+        models = paired.compare_models(tables, **how)
+        for report in reports.values():
+            report["models"] = models
+    cases = pd.concat(list(tables.values()), ignore_index=True)
+    return Audit(reports, cases, dict(examples), observations.sentences(cohort.notes))
+
+
+def _about(settings: Settings) -> dict[str, Any]:
+    """What every report of an audit says of how it was made."""
     return {
-        "schema": 1,
-        "scores": scores(table, **how, permutations=settings.draws, delta=dict(settings.delta) or None),
-        "interactions": interactions(table, **how),
-        "model": mixed_model.models(
-            table, pd.concat([cohort.frame, cohort.confounders], axis=1), cohort.attributes
-        ),
-        "cohort": {
-            "structures": list(structures),
-            "attributes": list(cohort.attributes),
-            "min_group_patients": settings.min_group_patients,
-            "table": counts.to_dict("records"),
-            "notes": cohort.notes,
-        },
-        "run": {
-            "config": None,
-            "command": settings.command,
-            "seed": settings.seed,
-            "delta": dict(settings.delta) or None,
-            "bootstrap_draws": settings.draws,
-            "absent": {structure: int(n) for structure, n in absent.items()},
-            "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES}
-            | {"python": platform.python_version()},
-        },
+        "config": None,
+        "command": settings.command,
+        "seed": settings.seed,
+        "delta": dict(settings.delta) or None,
+        "bootstrap_draws": settings.draws,
+        "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES}
+        | {"python": platform.python_version()},
     }
-
-
-def _sentence(note: str) -> str:
-    """With a capital, unless it begins with the name of a file."""
-    named = any(mark in note.split(maxsplit=1)[0] for mark in "./")
-    text = (note[0] if named else note[0].upper()) + note[1:].removesuffix(".")
-    return text if text.endswith("?") else f"{text}."
 
 
 def require_folder(out: Path) -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from kneefair_jax.audit import (
     cases,
@@ -24,11 +24,12 @@ from kneefair_jax.audit.result import Audit, Settings
 from kneefair_jax.audit.scoring import Reading, Scored
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import size_expected
-from kneefair_jax.report import wording
+from kneefair_jax.report import observations, wording
 from kneefair_jax.report.spacing import one_spacing
 
 ON_MISSING = ("stop", "skip", "zero")
 type Folder = str | Path
+_OBSERVED = ("true_pixels", "pred_pixels", "spacing")  # of `Scored`
 
 
 def masks(
@@ -238,38 +239,20 @@ def _reading(
 
 def _observations(cohort: Cohort, scored: Sequence[Scored], model: str) -> list[str]:
     """What is odd about a model's cases, though it can be scored."""
-    ids = cohort.frame["case_id"].to_numpy()
     of = f" by {model}" if model else ""
-
-    def some(chosen: Sequence[bool]) -> str:
-        return f"{sum(chosen)} of {len(ids)} cases (such as {ids[int(np.argmax(chosen))]})"
+    given: dict[str, Any] = {name: np.array([getattr(one, name) for one in scored]) for name in _OBSERVED}
 
     def differ(stated: np.ndarray) -> bool:
         return bool(np.isfinite(stated).all() and not np.allclose(stated[0], stated[1], rtol=0.01))
 
     found = {
-        "the reference mask is empty in {}.": [one.true_pixels == 0 for one in scored],
-        "the spacing is unknown in {}, so these have no distances, NSD or areas.": [
-            not np.isfinite(one.spacing).all() for one in scored
-        ],
-        "a pixel is larger than the tolerance of NSD, 1 mm, in {}: there, an error of one pixel is a miss.": [
-            bool(np.isfinite(one.spacing).all() and one.spacing.max() > 1) for one in scored
-        ],
         f"the headers of reference mask and prediction{of} state different spacings in {{}}; the table's, or else the "
-        "reference's, was taken.": [differ(one.stated) for one in scored],
+        "reference's, was taken": [differ(one.stated) for one in scored],
         f"the prediction{of} equals the reference mask pixel by pixel in {{}}; is it a copy?": [
             one.same and one.true_pixels > 0 for one in scored
         ],
     }
-    told = [text.format(some(chosen)) for text, chosen in found.items() if any(chosen)]
-    empty = np.array([one.true_pixels > 0 and not one.pred_pixels for one in scored])
-    if empty.any():
-        whose = "; ".join(_by_level(cohort.frame[name], empty) for name in cohort.attributes)
-        told.append(f"the prediction{of} is empty in {some(empty.tolist())}, and scores 0 there ({whose}).")
-    return told
-
-
-def _by_level(levels: pd.Series, chosen: np.ndarray) -> str:
-    """`sex: female 6, male 0`."""
-    counts = levels[chosen].value_counts(sort=False)
-    return f"{levels.name}: {', '.join(f'{level} {count}' for level, count in counts.items())}"
+    told = observations.observations(cohort.frame, cohort.attributes, of=of, **given)
+    return told + [
+        text.format(observations.some(cohort.frame, chosen)) for text, chosen in found.items() if any(chosen)
+    ]

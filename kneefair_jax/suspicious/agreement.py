@@ -6,7 +6,7 @@ import numpy as np
 # network's mistakes have a longer tail than a normal distribution.
 FAR = 5.0
 _MAD_OF_NORMAL = 1.4826
-# Cases that a structure needs: of five, two at most are below the median, and a wrong one is half of its own scale.
+# Cases that a structure needs: of five, the lower half is two, and a wrong one is half of its own scale.
 FEWEST = 6
 _LEAST_SCALE = 0.1  # log odds: Dice 0.990 against 0.989; below it nobody sees a difference
 

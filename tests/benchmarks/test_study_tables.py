@@ -24,3 +24,9 @@ def test_a_table_s_rows_are_the_methods(name):
     assert dict(rows) == {method: f"{entry['mean']['value']:.3f}" for method, entry in methods.items()}
     assert study["runs"]["device"] and study["runs"]["commit"]
     assert not study["runs"]["commit"].endswith("-dirty")
+
+
+def test_a_study_older_than_the_choice_of_resolution_is_repeated_on_the_grid():
+    studies = study_tables.read()
+    assert "--config.report.resolution=grid`: 21 runs" in study_tables.table(studies["jsrt"])
+    assert "report.resolution" not in study_tables.table(studies["null"])

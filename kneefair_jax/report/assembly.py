@@ -1,0 +1,51 @@
+"""A per-case table -> what the report of a run and that of an audit have in common."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from kneefair_jax import cohort
+from kneefair_jax.fairness import mixed_model
+from kneefair_jax.fairness.interactions import interactions
+from kneefair_jax.fairness.scores import scores
+from kneefair_jax.report.observations import sentences
+
+
+def assembled(
+    table: pd.DataFrame,
+    cases: pd.DataFrame,
+    confounders: pd.DataFrame | None = None,
+    *,
+    notes: Sequence[str],
+    delta: Mapping[str, float],
+    run: Mapping[str, Any],
+    **how: Any,
+) -> dict[str, Any]:
+    """`report.json`, schema 1, so far as it follows from the scores.
+
+    Args:
+        table: the long per-case table of one split and one model.
+        cases: the cohort: `case_id`, `patient_id`, the categorical attribute columns, and `split` where there is one.
+        confounders: on its index, what the mixed model adjusts for, where `cases` has it not.
+        notes: what a reader of the numbers should know.
+        delta: score -> the equivalence margin.
+        run: where the numbers come from.
+        **how: `structures`, `attributes`, `min_group_patients`, `draws` and `seed` of `fairness.scores`.
+    """
+    absent = table[table["dice"].isna()].groupby("structure").size()
+    described = cases if confounders is None else pd.concat([cases, confounders], axis=1)
+    return {
+        "schema": 1,
+        "scores": scores(table, **how, delta=dict(delta) or None),
+        "interactions": interactions(table, **how),
+        "model": mixed_model.models(table, described, how["attributes"]),
+        "cohort": {
+            "structures": list(how["structures"]),
+            "attributes": list(how["attributes"]),
+            "min_group_patients": how["min_group_patients"],
+            "table": cohort.table(cases, how["attributes"]).reset_index().to_dict("records"),
+            "notes": sentences(notes),
+        },
+        "run": {"absent": {structure: int(n) for structure, n in absent.items()}, **run},
+    }
