@@ -35,8 +35,9 @@ flags.mark_flag_as_required("config")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Dispatches; what a person has to read is a sentence on stderr: exit status 2 for bad input, 1 for what broke.
+    """Dispatches; what a person has to read is a sentence on stderr.
 
+    Exit status 2 is for what a person has to correct, 1 for what broke.
     75 where the machine was wanted back and the same command goes on: schedulers requeue by it.
     """
     if len(argv) > 1:
@@ -55,12 +56,9 @@ def main(argv: Sequence[str]) -> None:
         path = config_flags.get_config_filename(flags.FLAGS["config"])
         print(f"--mode={_MODE.value}: {path} in {workdir}", flush=True)
         modes.MODES[_MODE.value](_CONFIG.value, workdir, **shard)
-    except InputError as error:
+    except (InputError, NonFiniteLossError) as error:  # the same command would end as this one
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except NonFiniteLossError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        hosts.leave(2, together=True)
     except interrupt.Preempted:
         print(f"\nthe machine is wanted back; {_goes_on(workdir)}", file=sys.stderr)
         sys.exit(interrupt.PREEMPTED)
@@ -73,6 +71,8 @@ def main(argv: Sequence[str]) -> None:
                 raise
             traceback.print_exc()  # at its end Python would wait for processes that may be gone
             hosts.leave(1)
+        if jax.distributed.is_initialized():
+            traceback.print_exc()  # which process it was, and whether it was one, may be in it
         print(f"error: {told}; {_goes_on(workdir)}", file=sys.stderr, flush=True)
         hosts.leave(1)
 

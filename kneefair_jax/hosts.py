@@ -4,14 +4,21 @@ Every host runs the same program on its share of each batch; `jax.distributed` c
 system: the first one writes what a person reads, and checkpoints are written by all together (orbax).
 """
 
+import contextlib
 import os
 import sys
+import time
+from collections.abc import Callable
 from typing import NoReturn
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from kneefair_jax.errors import InputError, told
+
+_LONGEST = 4096  # bytes of a refusal that all hosts repeat
+_PATIENCE = 10  # seconds
 
 
 def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
@@ -57,6 +64,25 @@ def wait(for_what: str) -> None:
         multihost_utils.sync_global_devices(for_what)
 
 
+def on_first(do: Callable[[], object]) -> None:
+    """Runs it on the first host; what that refuses, every host refuses.
+
+    Raises:
+        InputError: of the first host.
+    """
+    refusal = ""
+    if is_first():
+        try:
+            do()
+        except InputError as error:
+            refusal = str(error)
+    if jax.process_count() > 1:
+        text = np.frombuffer(refusal.encode()[:_LONGEST].ljust(_LONGEST), np.uint8)
+        refusal = bytes(multihost_utils.broadcast_one_to_all(text)).decode(errors="ignore").rstrip()
+    if refusal:
+        raise InputError(refusal)
+
+
 def lost(error: BaseException) -> str | None:
     """What to say of an error that another process's end has caused; None if it was something else."""
     words = ("Gloo", "NCCL", "Connection closed", "Connection reset", "coordination service", "UNAVAILABLE")
@@ -65,9 +91,23 @@ def lost(error: BaseException) -> str | None:
     return f"another process of this run is gone ({told(error)})"
 
 
-def leave(status: int) -> NoReturn:
-    """Ends the process: at once where others might be waited for that are gone."""
+def leave(status: int, *, together: bool = False) -> NoReturn:
+    """Ends the process: at once where others might be waited for that are gone.
+
+    Args:
+        status: of the process.
+        together: whether the others are probably leaving, too: whoever is first to go takes those along who are not.
+    """
     if jax.distributed.is_initialized():
         sys.stdout.flush()
+        sys.stderr.flush()
+        if together:
+            from orbax.checkpoint import multihost  # whose barrier, unlike JAX's public one, gives up
+
+            with contextlib.suppress(Exception):  # they work on, and will notice
+                multihost.get_barrier_sync_fn()(key="leaving", timeout_ms=1000 * _PATIENCE)
+                time.sleep(
+                    is_first()
+                )  # without the first host, which connects them, the others would be aborted
         os._exit(status)
     sys.exit(status)

@@ -23,6 +23,7 @@ PREEMPTED = 75
 _noted = False
 _preempted = False
 _deferred = False
+_asked = 0  # times that the hosts were asked, of this process
 
 
 class Preempted(BaseException):  # like KeyboardInterrupt it is no error, and nobody catches it by chance
@@ -37,7 +38,7 @@ def install() -> None:
 
 
 def check() -> None:
-    """Between two pieces of work.
+    """Between two pieces of work, the same ones on every host.
 
     Raises:
         KeyboardInterrupt: there was one, whether or not it got through.
@@ -45,7 +46,7 @@ def check() -> None:
     """
     if _noted:
         raise KeyboardInterrupt
-    if _preempted and not _deferred:
+    if not _deferred and preempted():
         raise Preempted
 
 
@@ -60,14 +61,17 @@ def deferred() -> Iterator[None]:
         _deferred = False
 
 
-def preempted(step: int) -> bool:
-    """Whether to save after this step and stop; every host asks at every step, and all are told the same.
+def preempted() -> bool:
+    """Whether to stop here, and save; every host asks as often, and all are told the same.
 
-    A notice may reach one host alone. JAX's coordination service then finds the first step that no host has passed.
+    A notice may reach one host alone. JAX's coordination service then finds the first asking that no host has passed;
+    askings are counted over the whole process, since one that is not asked for would not be found.
     """
-    if jax.process_count() > 1:
-        return multihost_utils.reached_preemption_sync_point(step)
-    return _preempted
+    global _asked
+    if jax.process_count() == 1:
+        return _preempted
+    _asked += 1
+    return multihost_utils.reached_preemption_sync_point(_asked)
 
 
 def _note(number: int, frame: FrameType | None) -> None:

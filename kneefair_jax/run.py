@@ -107,7 +107,8 @@ def one(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> N
     """
     on_broken = config.data.on_broken
     made, main, outside = ready(config, workdir, directory, training=training, on_broken=on_broken)
-    with run_folder.alone(workdir) if hosts.is_first() else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        hosts.on_first(lambda: stack.enter_context(run_folder.alone(workdir)))
         _train_and_evaluate(config, workdir, made, main, outside, training)
 
 
@@ -128,10 +129,9 @@ def _train_and_evaluate(
         for note in cohort.notes():
             print(f"note: {note}", flush=True)
         table = run_folder.table_fingerprint(cohort.cases, made.partition.index)
+        hosts.on_first(lambda: run_folder.open_run(workdir, config, table=table, pixels=cases.digest))
         if hosts.is_first():
-            run_folder.open_run(workdir, config, table=table, pixels=cases.digest)
             tables.guarded(counts.reset_index()).to_csv(workdir / "cohort.csv", index=False)
-        hosts.wait("the run's folder is there")
     if hosts.is_first():
         tell_left_out(workdir, main, outside)
     if training:

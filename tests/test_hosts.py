@@ -1,13 +1,14 @@
 """Two processes that share a run, as hosts of a cluster do, against one process with all the devices."""
 
 import os
+import socket
 import subprocess
 import sys
 
 import pandas as pd
 import pytest
 
-from kneefair_jax import hosts
+from kneefair_jax import hosts, run_folder
 from kneefair_jax.errors import InputError
 from tests.films import folder
 from tests.launched import here
@@ -30,6 +31,52 @@ def test_two_processes_make_the_run_of_one(tmp_path):
     assert together.stdout.count("step 10/10") == together.stdout.count("report:") == 1  # one of them speaks
     tables = (pd.read_parquet(tmp_path / name / "cases.parquet") for name in ("together", "alone"))
     pd.testing.assert_frame_equal(*tables, atol=1e-3)
+
+
+def two(arguments):
+    """Two processes of `launch.py`, with a device each; their output can be read as it comes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    return [
+        subprocess.Popen(
+            [*arguments, f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process={process}"],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for process in (0, 1)
+    ]
+
+
+def noticed(processes, line, told):
+    """Sends SIGTERM to some of them once the first has printed a line; all exit statuses."""
+    assert any(line in said for said in processes[0].stdout)
+    for process in told:
+        processes[process].terminate()
+    said = [process.communicate(timeout=240)[0] for process in processes]
+    assert all("the machine is wanted back" in text for text in said), said
+    return [process.returncode for process in processes]
+
+
+def test_a_notice_to_one_host_stops_all_of_them_at_any_moment(tmp_path):
+    arguments = command(folder(tmp_path / "films"), tmp_path / "run", steps=4000)
+    assert noticed(two(arguments), "/4000  loss", told=[1]) == [75, 75]
+    assert any((tmp_path / "run" / "checkpoints").iterdir())
+    # Before the first step of a run that goes on: its steps do not begin at 1.
+    assert noticed(two(arguments), "continuing from step", told=[0, 1]) == [75, 75]
+
+
+def test_what_the_first_host_refuses_all_refuse(tmp_path):
+    run = tmp_path / "run"
+    with run_folder.alone(run):
+        processes = two(command(folder(tmp_path / "films"), run))
+        said = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2], said
+    assert all("error: " in text and "Traceback" not in text for text in said)
 
 
 def test_what_is_missing_is_named():

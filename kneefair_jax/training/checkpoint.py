@@ -66,7 +66,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # After an error another host may be gone, for whom closing would wait.
+        # After an error another host may be gone, for whom closing would wait; who raises on all of them waits before.
         if jax.process_count() == 1 or kind is None or not issubclass(kind, Exception):
             self.close()
 
@@ -106,6 +106,11 @@ class Checkpoints:
     def latest(self) -> int | None:
         """The newest whole checkpoint's step."""
         return self._manager.latest_step()
+
+    def committed(self) -> int | None:
+        """The same, when what is being written is whole: every host calls it."""
+        self._manager.wait_until_finished()
+        return self.latest()
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, float, Pending]:
         """The state at a step, laid out over devices as `like` is, the seconds of training behind it, what is pending.

@@ -1,7 +1,7 @@
 """Training that has diverged: at which step, on which cases."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ def check(
     experiment: Experiment,
     case_ids: np.ndarray,
     batch_size: int,
-    good: int | None,
+    committed: Callable[[], int | None],
 ) -> None:
     """Looks at steps that were made.
 
@@ -31,7 +31,7 @@ def check(
         experiment: whose `order` says which cases a step saw.
         case_ids: of the rows of the cohort table.
         batch_size: of the global batch.
-        good: the step of the last checkpoint, if there is one.
+        committed: waits for what is being written -> the step of the last checkpoint, if there is one.
 
     Raises:
         NonFiniteLossError: with the first step whose loss or gradient is not finite, and the cases of its batch.
@@ -44,6 +44,7 @@ def check(
     bad = step - len(metrics) + 1 + index
     loss = float(metrics[index]["loss_sum"] / metrics[index]["count"])
     rows = [experiment.order[k] for k in range((bad - 1) * batch_size, bad * batch_size)]
+    good = committed()
     raise NonFiniteLossError(
         f"training diverged at step {bad} (loss {loss}) on the cases {', '.join(map(str, case_ids[rows]))}; "
         + (f"the last good checkpoint is step {good}" if good else "there is no checkpoint yet")

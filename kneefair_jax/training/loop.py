@@ -99,7 +99,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
             pending.append(metrics)
             evaluate = step % config.train.eval_every == 0 or step == steps
             log = evaluate or step % config.train.log_every == 0
-            preempted = interrupt.preempted(step)
+            preempted = interrupt.preempted()
             if log or preempted:
                 # The only place where the host waits for the device.
                 pending = jax.device_get(pending)
@@ -110,7 +110,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
                     experiment,
                     ids,
                     batch_size,
-                    checkpoints.latest(),
+                    checkpoints.committed,
                 )
             if log:
                 record = _summary(step, pending, partition.names)
