@@ -169,8 +169,8 @@ def _read(path: Path, *, mask: bool) -> _Raw:
 
 
 def _brief(error: Exception) -> str:
-    """What a library says, in a line that leaves room for the remedy."""
-    return textwrap.shorten(str(error), 100, placeholder=" ...") or type(error).__name__
+    """The first sentence of what a library says, in a line that leaves room for the remedy."""
+    return textwrap.shorten(str(error).partition(". ")[0], 100, placeholder=" ...") or type(error).__name__
 
 
 def _reader(path: Path) -> Callable[[Path, bool], _Raw]:
@@ -283,9 +283,11 @@ def _native(pixels: np.ndarray, path: Path) -> np.ndarray:
         return pixels.astype(pixels.dtype.newbyteorder("="))
     if pixels.dtype.kind not in "iuf":
         raise InputError(f"{path}: holds pixels of type {pixels.dtype}; export them as numbers")
-    if not np.isfinite(pixels).all():
-        raise InputError(f"{path}: holds pixels that are not numbers (NaN or infinite); export it again")
-    return pixels.astype(np.float32)
+    with np.errstate(over="ignore"):
+        native = pixels.astype(np.float32)
+    if not np.isfinite(native).all():
+        raise InputError(f"{path}: holds pixels that are NaN, infinite or beyond float32; export it again")
+    return native
 
 
 def _spacing(stated: Any, path: Path) -> np.ndarray:

@@ -187,9 +187,13 @@ def as_uint8(image: Any) -> np.ndarray:
         )
     if array.dtype == np.uint8:
         return array
+    if array.dtype == np.uint16:
+        return readers.to_uint8(array)
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
     if not np.isfinite(array).all():
-        raise InputError("it holds pixels that are not numbers (NaN or infinite)")
-    return readers.to_uint8(array if array.dtype == np.uint16 else array.astype(np.float32))
+        raise InputError("it holds pixels that are NaN, infinite or beyond float32")
+    return readers.to_uint8(array)
 
 
 def _ready(images: Sequence[Any] | np.ndarray) -> list[np.ndarray]:

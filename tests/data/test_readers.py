@@ -159,6 +159,7 @@ def bad_files(folder: Path):
     (folder / "notes.txt").write_text("no picture")
     np.save(folder / "object.npy", np.array([{}]), allow_pickle=True)
     np.save(folder / "nan.npy", np.full((3, 4), np.nan))
+    np.save(folder / "large.npy", np.full((3, 4), 1e300))
     np.save(folder / "complex.npy", np.ones((3, 4), complex))
     np.save(folder / "volume.npy", np.ones((3, 4, 5)))
     write_nifti(folder / "volume.nii", np.ones((3, 4, 5), np.uint8))
@@ -175,6 +176,15 @@ def bad_files(folder: Path):
     packed.save_as(folder / "packed.dcm")
     pages = [Image.fromarray(U8), Image.fromarray(U8)]
     pages[0].save(folder / "pages.tif", save_all=True, append_images=pages[1:])
+
+
+def test_of_a_long_complaint_of_a_library_the_first_sentence_is_told(tmp_path, monkeypatch):
+    def refuse(path, mask):
+        raise ValueError("Broken header. Some advice for programmers.")
+
+    monkeypatch.setitem(readers._READERS, ".png", refuse)
+    with pytest.raises(InputError, match=r"unreadable file \(Broken header\); export"):
+        readers.read_image(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +204,8 @@ def bad_files(folder: Path):
         ("empty.dcm", r"unreadable file \(.{1,100}\); export or download it again$"),
         ("object.npy", "unreadable file"),
         ("notes.txt", "unknown format.*convert it to PNG"),
-        ("nan.npy", r"not numbers \(NaN or infinite\)"),
+        ("large.npy", "NaN, infinite or beyond float32"),
+        ("nan.npy", "NaN, infinite or beyond float32"),
         ("complex.npy", "of type complex128; export them as numbers"),
         ("volume.npy", r"shape \(3, 4, 5\).*give one image"),
         ("volume.nii", r"shape \(3, 4, 5\).*give one image"),

@@ -144,7 +144,7 @@ BAD = {
     "vast.npy": "20000 x 20000 pixels, more than 50 million",
     "immense.dcm": "20000 x 20000 pixels, more than 50 million",
     "black.png": "all pixels are alike",
-    "nan.npy": "not numbers",
+    "nan.npy": "NaN, infinite",
     "volume.npy": "give one image",
     "volumes.nii": "a volume",
     "pages.tif": "several images",

@@ -78,7 +78,8 @@ def test_a_group_s_images_go_to_its_network(tmp_path):
     [
         (np.ones(3), "no image"),
         (np.ones((3, 4, 5)), "no image"),
-        (np.full((20, 20), np.nan), "not numbers"),
+        (np.full((20, 20), np.nan), "NaN, infinite"),
+        (np.full((20, 20), 1e300), "beyond float32"),
         (np.array([["a"]]), "no image"),
         (IMAGES[0][:3, :3], "3 x 3 pixels; a radiograph has at least 16"),
         (np.ones((20, 20)), "all pixels are alike"),
