@@ -196,7 +196,7 @@ def test_of_a_long_complaint_of_a_library_the_first_sentence_is_told(tmp_path, m
         ("broken.png", "unreadable file .*download it again"),
         (
             "broken.dcm",
-            r"unreadable file \(File is missing DICOM .{1,90} \.\.\.\); export or download it again$",
+            r"unreadable file \(File is missing DICOM .{1,90} the header\); export or download it again$",
         ),
         ("report.dcm", "a DICOM file without an image"),
         ("packed.dcm", r"unreadable file \(compressed DICOM, RLE Lossless: .{1,100}\); pip install"),
