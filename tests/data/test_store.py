@@ -164,6 +164,26 @@ def test_options_are_checked_before_anything_is_written(tmp_path, options, words
     assert not (tmp_path / "s").exists()
 
 
+class Failing:
+    """Records of which each raises."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __getitem__(self, row):
+        raise self.error
+
+
+def test_a_record_that_cannot_be_read_is_named_even_by_an_error_without_a_text(tmp_path):
+    with pytest.raises(InputError, match=r"record of case 'c1' cannot be read \(EOFError\)"):
+        store.Cases(Failing(EOFError()), "", (), ["c0", "c1"], tmp_path)[1]
+
+
+def test_a_machine_out_of_memory_is_no_damaged_record(tmp_path):
+    with pytest.raises(MemoryError):
+        store.Cases(Failing(MemoryError()), "", (), ["c0"], tmp_path)[0]
+
+
 KILLED = """
 import sys
 from pathlib import Path
