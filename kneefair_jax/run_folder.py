@@ -23,9 +23,9 @@ from kneefair_jax.errors import InputError
 
 # What may change between two starts of one run: it does not touch training, or `check_data` sees what it changes.
 FREE = (
-    *("report", "select", "parallel", "check", "init_from", "train.profile", "model.remat"),
+    *("report", "select", "parallel", "check", "train.profile", "model.remat"),
     *("data.external", "data.external_structures", "data.root", "data.metadata"),
-    *("model.weights", "data.store", "data.workers", "data.beam", "data.on_broken"),
+    *("data.store", "data.workers", "data.beam", "data.on_broken"),
 )
 LIBRARIES = (
     "kneefair_jax",

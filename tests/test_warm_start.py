@@ -129,6 +129,23 @@ def test_a_run_starts_there_once(tmp_path, capsys):
     np.testing.assert_array_equal(head["kernel"][:, [0, 2]], its["kernel"][:, [0, 1]])
     assert (head["kernel"][:, 1] != its["kernel"][:, 2]).any()
 
+    # One whose only checkpoint is damaged starts there again.
+    largest = max((tmp_path / "run/checkpoints/2").rglob("*"), key=lambda file: file.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-1])
+    modes.train(config, tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "training starts again" in said and f"starts from {path};" in said
+    checkpoints = Checkpoints(tmp_path / "run/checkpoints")
+    again = checkpoints.variables(2, state.TrainState(0, 0, like | {"head": head}, {}, (), ()))["params"]
+    checkpoints.close()
+    jax.tree.map(np.testing.assert_array_equal, again, ended | {"head": head})
+
+    # A run that started elsewhere cannot say later that it started there.
+    config.init_from = "phantom"
+    with pytest.raises(InputError, match="init_from"):
+        modes.train(config, tmp_path / "run")
+    config.init_from = str(path)
+
     # Whoever goes on needs the file no more, and whoever starts does.
     path.unlink()
     modes.train(config, tmp_path / "run")

@@ -37,15 +37,16 @@ def training_batches(
         batch_size: of the global batch; a multiple of `hosts`.
         weight: f32[len(cases)], what the loss of each row's case counts; None for 1 each.
         start: the first step to give; the number of hosts may have been another in the steps before.
-        host: this process among `hosts`; it reads every `hosts`-th example of each global batch.
+        host: this process among `hosts`; it reads the `host`-th part of each global batch, in one run: an array of all
+            hosts' parts has its examples in the same places as on one host.
         hosts: processes that share the run.
 
     Returns:
         DESIGN's batch contract, this host's share of it, and `position` i32[B], the place in the global batch.
     """
-    position = np.arange(host, batch_size, hosts, dtype=np.int32)
+    position = _positions(batch_size, host, hosts)
     mask = np.ones(len(position), np.float32)
-    share = order[host::hosts].batch(len(position), drop_remainder=True)
+    share = order.batch(batch_size, drop_remainder=True).map(lambda rows: rows[position])
 
     def weighed(rows: np.ndarray) -> Batch:
         batch = _batch(cases, group, rows, mask, position)
@@ -65,10 +66,15 @@ def evaluation_batches(
     """
     padded = np.append(rows, np.repeat(rows[:1], -len(rows) % batch_size))
     valid = (np.arange(len(padded)) < len(rows)).astype(np.float32)
-    position = np.arange(host, batch_size, hosts, dtype=np.int32)
-    share = grain.MapDataset.range(len(padded))[host::hosts].batch(len(position))
+    position = _positions(batch_size, host, hosts)
+    share = grain.MapDataset.range(len(padded)).batch(batch_size).map(lambda places: places[position])
     batches = share.map(lambda places: _batch(cases, group, padded[places], valid[places], position))
     return iter(batches.to_iter_dataset(READ))
+
+
+def _positions(batch_size: int, host: int, hosts: int) -> np.ndarray:
+    """i32[B / hosts], a host's places in the global batch."""
+    return np.arange(batch_size, dtype=np.int32).reshape(hosts, -1)[host]
 
 
 def _batch(

@@ -16,6 +16,7 @@ def seal(directory: Path) -> None:
     paths = sorted(path for path in directory.rglob("*") if path.is_file() and path.parent != directory)
     with (directory / SUMS).open("w") as file:
         file.writelines(f"{_sha256(path)}  {path.relative_to(directory)}\n" for path in paths)
+        file.write(f"# {len(paths)} files\n")  # so that a sum that is missing is missed
         file.flush()
         os.fsync(file.fileno())
 
@@ -34,7 +35,10 @@ def damage(directory: Path, part: str = "") -> str | None:
     """
     if not (directory / SUMS).exists():
         return None
-    for line in (directory / SUMS).read_text(errors="replace").splitlines():
+    *lines, end = (directory / SUMS).read_text(errors="replace").splitlines() or [""]
+    if end != f"# {len(lines)} files":
+        return f"{directory / SUMS} is not what was written"
+    for line in lines:
         sha256, _, name = line.partition("  ")
         if not name.startswith(part):
             continue

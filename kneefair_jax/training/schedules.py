@@ -22,7 +22,7 @@ from kneefair_jax.data.load import Cohort
 from kneefair_jax.data.memory import Arrays
 from kneefair_jax.errors import InputError
 from kneefair_jax.groups import Partition
-from kneefair_jax.training import experiment, loop, members, scoring, selection
+from kneefair_jax.training import checkpoint, experiment, loop, members, scoring, selection
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.experiment import Experiment, Stage
 from kneefair_jax.training.members import STAGES
@@ -63,7 +63,8 @@ class Run(NamedTuple):
 
 
 def _has_begun(folder: Path) -> bool:
-    """Whether a stage goes on from a checkpoint, so that nobody asks where it started."""
+    """Whether a stage goes on from a checkpoint that is whole, so that nobody asks where it started."""
+    checkpoint.set_damaged_aside(folder / "checkpoints")
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
         return checkpoints.latest() is not None
 

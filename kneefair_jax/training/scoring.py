@@ -47,7 +47,7 @@ def over_cases(
         if jax.process_count() > 1:
             result = multihost_utils.process_allgather(result, tiled=True)
         scores, position = jax.device_get(result)
-        # Each host brought every n-th example.
+        # By place in the batch, however devices are laid out.
         here = rows[len(gathered) * batch_size :][:batch_size]
         order = np.argsort(position)[: len(here)]
         values = jax.tree.map(lambda x, order=order: x[order], scores)

@@ -76,6 +76,14 @@ def test_a_case_s_weight_goes_with_it():
     assert all((b["weight"] == weight[b["case"]].astype(np.float32)).all() for share in shares for b in share)
 
 
+def test_the_parts_of_the_hosts_one_behind_the_other_are_the_batch_of_one():
+    """An array of all hosts' parts is cut, for accumulation, as that of one host is."""
+    one, *two = (training(4), *(training(4, host=host, hosts=2) for host in range(2)))
+    for whole, *parts in zip(one, *two, strict=True):
+        for name in whole:
+            np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), whole[name])
+
+
 def test_training_streams_across_epochs_and_never_pads():
     batches = training(11)  # 44 examples, 4 epochs of 11
     epochs = np.concatenate([batch["case"] for batch in batches]).reshape(4, 11)

@@ -19,7 +19,7 @@ def sealed(tmp_path):
 
 def test_sums_are_those_of_sha256sum(sealed):
     subprocess.run(["sha256sum", "--quiet", "--strict", "-c", integrity.SUMS], cwd=sealed, check=True)
-    assert len((sealed / integrity.SUMS).read_text().splitlines()) == 2
+    assert len((sealed / integrity.SUMS).read_text().splitlines()) == 2 + 1
 
 
 def test_what_is_as_it_was_is_whole(sealed):
@@ -38,6 +38,13 @@ def test_what_is_absent_is_damage_of_the_whole_alone(sealed):
     (sealed / "metrics" / "metrics").unlink()
     assert integrity.damage(sealed) == f"{sealed}/metrics/metrics is missing"
     assert integrity.damage(sealed, "metrics/") is None
+
+
+@pytest.mark.parametrize("lines", [0, 1, 2])
+def test_sums_that_are_cut_are_damage(sealed, lines):
+    text = (sealed / integrity.SUMS).read_text().splitlines(keepends=True)
+    (sealed / integrity.SUMS).write_text("".join(text[:lines]))
+    assert integrity.damage(sealed) == f"{sealed}/{integrity.SUMS} is not what was written"
 
 
 def test_without_sums_nothing_is_said(sealed):
