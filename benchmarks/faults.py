@@ -1,4 +1,4 @@
-"""What befalls a run, and what is lost by it: `python -m benchmarks.faults`, as root of a Linux (it mounts a small disk).
+"""What befalls a run, and what is lost by it: `python -m benchmarks.faults`, by root, since it mounts a small disk.
 
 A small run is killed, stopped, starved of disk space and given damaged files, then started again by the same command.
 Each row says what happened, how many steps had to be made again, and whether the run that went on ended as one that
