@@ -1,4 +1,4 @@
-"""Do one device, eight, eight under pmap and two processes make the same run?
+"""Do one device, eight and two processes of two, by jit and by pmap, make the same run?
 
     python benchmarks/agreement.py
 
@@ -48,6 +48,7 @@ LAYOUTS = {
     "8 devices, jit": Layout(1, 8, "jit"),
     "8 devices, pmap": Layout(1, 8, "pmap"),
     "2 processes x 2 devices, jit": Layout(2, 2, "jit"),
+    "2 processes x 2 devices, pmap": Layout(2, 2, "pmap"),
 }
 STEPS = 20
 WHAT = ("gradient", "parameters", "batch_statistics", "group_weights", "losses")

@@ -1,4 +1,4 @@
-"""What befalls a run, and what is lost by it: `python benchmarks/faults.py --out benchmarks/results/faults.json`.
+"""What befalls a run, and what is lost by it: `python -m benchmarks.faults`, by root, since it mounts a small disk.
 
 A small run is killed, stopped, starved of disk space and given damaged files, then started again by the same command.
 Each row says what happened, how many steps had to be made again, and whether the run that went on ended as one that
@@ -26,6 +26,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from benchmarks.machine import hardware
+from kneefair_jax import run_folder
 
 ROOT = Path(__file__).parents[1]
 STEPS = 60
@@ -124,6 +125,22 @@ def reached(workdir: Path) -> int:
     return max(steps)
 
 
+def continued(log: Path) -> int:
+    """The step that the last start went on from, by its own word; 0 if it began."""
+    words = [line for line in log.read_text().splitlines() if line.startswith(("--mode=", "continuing from"))]
+    return int(words[-1].split()[-1]) if words[-1].startswith("continuing") else 0
+
+
+def partial(workdir: Path) -> set[tuple[str, int]]:
+    """The checkpoints that are not whole, each with the time of its last change: one may be begun twice."""
+    folders = (workdir / "checkpoints").glob("*tmp*")
+    found = set()
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):  # it has become whole
+            found.add((folder.name, folder.stat().st_ctime_ns))
+    return found
+
+
 def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Waits for a condition, or for the process's end."""
     deadline = time.monotonic() + PATIENCE
@@ -177,21 +194,21 @@ def killed(place: Place, times: int) -> Iterator[Row]:
         name = f"killed_{number}"
         workdir = place.root / name
         while at < times:
+            before, left = reached(workdir), partial(workdir)  # what the kill before has left
             process = place.start(name)
-            before = reached(workdir)
             if at % 5 == 0:
                 time.sleep(place.draw.uniform(0, 8))  # imports, compilation and preparation too
             else:
                 until(lambda: reached(workdir) > before, process)  # noqa: B023
                 time.sleep(place.draw.uniform(0, 0.6))
                 if at % 2:
-                    until(lambda: any((workdir / "checkpoints").glob("*tmp*")), process)  # noqa: B023
+                    until(lambda: bool(partial(workdir) - left), process)  # noqa: B023
             if process.poll() is not None:
                 over(process)
                 break
             process.kill()
             over(process)
-            writing += any((workdir / "checkpoints").glob("*tmp*"))
+            writing += bool(partial(workdir) - left)
             lost.append(max(0, reached(workdir) - max(checkpoints(workdir), default=0)))
             at += 1
             print(f"killed {at} times; {lost[-1]} steps after a checkpoint", flush=True)
@@ -223,7 +240,7 @@ def stopped(place: Place, kind: signal.Signals) -> Iterator[Row]:
     status, err = over(process)
     seconds = round(time.monotonic() - sent, 1)
     kept, at = max(checkpoints(workdir)), reached(workdir)
-    happened = f"exit {status} after {seconds} s, checkpoint of step {kept}; {said(err)!r}"
+    happened = f"exit {status} after {seconds} s, checkpoint of step {kept}; {said(err)}"
     yield row(kind.name, happened, max(0, at - kept), finish(place, name, "straight"), status=status)
 
 
@@ -241,12 +258,12 @@ def damaged(place: Place, kind: str) -> Iterator[Row]:
         data[place.draw.randrange(len(data))] ^= 1 << place.draw.randrange(8)
     path.write_bytes(data)
     status, err = place.go(name, "--mode=evaluate")
-    before = checkpoints(workdir)[-2]
-    happened = f"--mode=evaluate: exit {status}, {said(err)!r}"
+    happened = f"--mode=evaluate: exit {status}, {said(err) or 'nothing said'}"
+    at = reached(workdir)
     same = finish(place, name, "straight")
-    log = (place.root / f"{name}.log").read_text()
-    line = next((line for line in log.splitlines() if "damaged" in line), "nothing said")
-    yield row(kind, f"{happened}; --mode=train: {line!r}", newest - before, same)
+    log = place.root / f"{name}.log"
+    line = next((line for line in log.read_text().splitlines() if "damaged" in line), "nothing said")
+    yield row(kind, f"{happened}; --mode=train: {line}", at - continued(log), same)
 
 
 def one_of_two(place: Place) -> Iterator[Row]:
@@ -271,7 +288,7 @@ def one_of_two(place: Place) -> Iterator[Row]:
         ends = [over(process) for process in place.both(name)]
         same = equal(workdir, place.root / "two_straight") if not any(s for s, _ in ends) else None
         happened = (
-            f"the other ended after {seconds} s with exit {status}: {said(err)!r}; exit of the first {other}"
+            f"the other ended after {seconds} s with exit {status}: {said(err)}; exit of the first {other}"
         )
         yield row(fault, happened, lost, same, seconds=seconds)
 
@@ -298,7 +315,7 @@ def full(place: Place) -> Iterator[Row]:
             subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
             again, errors = place.go(name)
             same = equal(name, place.root / "straight") if again == 0 else print(errors)
-            yield row(fault, f"exit {status}: {said(err)!r}; with space: exit {again}", lost, same)
+            yield row(fault, f"exit {status}: {said(err)}; with space: exit {again}", lost, same)
         finally:
             subprocess.run(["umount", str(disk)], check=True)
 
@@ -313,7 +330,7 @@ def store(place: Place) -> Iterator[Row]:
     status, err = place.go("bad_record", f"--config.data.store={copy}")
     shutil.rmtree(copy)
     same = finish(place, "bad_record", "straight", f"--config.data.store={copy}")
-    yield row("a flipped bit in the store", f"exit {status}: {said(err)!r}; store deleted", 0, same)
+    yield row("a flipped bit in the store", f"exit {status}: {said(err)}; store deleted", 0, same)
 
 
 def two_runs(place: Place) -> Iterator[Row]:
@@ -326,7 +343,7 @@ def two_runs(place: Place) -> Iterator[Row]:
     first.send_signal(signal.SIGCONT)
     end, _ = over(first)
     same = equal(workdir, place.root / "straight") if end == 0 else None
-    yield row("two runs in one workdir", f"the second: exit {status}: {said(err)!r}", 0, same)
+    yield row("two runs in one workdir", f"the second: exit {status}: {said(err)}", 0, same)
 
 
 FAULTS: dict[str, Callable[[Place, int], Iterator[Row]]] = {
@@ -366,8 +383,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--only", nargs="*", default=list(FAULTS), choices=list(FAULTS))
     parser.add_argument("--root", type=Path, help="a folder for the runs, kept; by default one that is not")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "faults.json")
     options = parser.parse_args()
+    conditions = {"hardware": hardware(), "environment": run_folder.environment()}
     with contextlib.ExitStack() as stack:
         root = options.root or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         root.mkdir(parents=True, exist_ok=True)
@@ -384,18 +402,12 @@ def main() -> None:
         rows = [made for name in options.only for made in FAULTS[name](place, options.kills)]
         for made in rows:
             made["happened"] = made["happened"].replace(str(root), "runs")
-    if options.out:
-        kept: list[Row] = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
-        names = {made["fault"] for made in rows}
-        rows = [made for made in kept if made["fault"] not in names] + rows
-        found = {
-            "hardware": hardware(),
-            "jax": jax.__version__,
-            "steps": STEPS,
-            "eval_every": 4,
-            "rows": rows,
-        }
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+            made |= conditions
+    # Rows that were not made again stay, with their own conditions.
+    kept: list[Row] = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
+    names = {made["fault"] for made in rows}
+    rows = [made for made in kept if made["fault"] not in names] + rows
+    run_folder.write_json(options.out, {"steps": STEPS, "eval_every": 4, "rows": rows})
     print(table(rows))
 
 

@@ -13,11 +13,14 @@ set -uo pipefail
 
 # The next job of this kind need not compile the same steps again.
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$HOME/.cache/kneefair_jax}
+# Since SLURM 22.05 srun does not take it over from sbatch.
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
 srun .venv/bin/python launch.py "$@"
 status=$?
-# Told to stop (time limit, preemption), a run saves itself and says so by this status: start it again.
-if [ $status -eq 75 ]; then
+# 75: told to stop (time limit, preemption), it has saved itself. 2: a person has to correct something. All else (1, 134,
+# 137: a full disk, a dead process) may go better the next time, but not after ten restarts of whatever kind.
+if [ $status -eq 75 ] || { [ $status -ne 0 ] && [ $status -ne 2 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 10 ]; }; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit $status

@@ -13,11 +13,16 @@
 set -uo pipefail
 
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$HOME/.cache/kneefair_jax}
+# Since SLURM 22.05 srun does not take it over from sbatch.
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
-# When one process dies the others cannot go on: end the step, and start the job again.
-srun --kill-on-bad-exit=1 .venv/bin/python launch.py --distributed "$@"
+# The highest status of all counts. When a process dies, JAX ends the others (its heartbeats take 100 s to tell); to kill
+# them at once would hide a 2 behind 137.
+srun --kill-on-bad-exit=0 .venv/bin/python launch.py --distributed "$@"
 status=$?
-if [ $status -eq 75 ]; then
+# 75: told to stop (time limit, preemption), it has saved itself. 2: a person has to correct something. All else (1, 134,
+# 137: a full disk, a dead process) may go better the next time, but not after ten restarts of whatever kind.
+if [ $status -eq 75 ] || { [ $status -ne 0 ] && [ $status -ne 2 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 10 ]; }; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit $status

@@ -15,10 +15,18 @@ start 0 "$@"
 first=$!
 start 1 "$@"
 second=$!
-trap 'kill -TERM $first $second 2>/dev/null' TERM INT
+trap 'told=1; kill -TERM $first $second 2>/dev/null' TERM INT
 
-wait $first
-status=$?
-wait $second
-other=$?
-exit $((status ? status : other))
+# A signal ends `wait`, with a status of its own: wait again for that of the process.
+status_of() {
+    until
+        told=
+        wait "$1"
+        status=$?
+        [ -z "$told" ]
+    do :; done
+}
+status_of $first
+other=$status
+status_of $second
+exit $((other ? other : status))
