@@ -11,6 +11,7 @@ import pandas as pd
 from kneefair_jax import metrics
 from kneefair_jax.data.load import Cohort
 from kneefair_jax.data.memory import Arrays
+from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import size_expected
 from kneefair_jax.fairness.reliability import Sums, calibration
 
@@ -74,5 +75,9 @@ def read(case_id: Sequence[str], *workdirs: Path) -> dict[str, np.ndarray]:
     for workdir in workdirs:
         with np.load(workdir / RELIABILITY) as kept:
             parts.append(dict(kept))
+        if not {*KEPT} <= set(parts[-1]):
+            raise InputError(
+                f"{workdir} was evaluated by an earlier version; evaluate it again: --mode=evaluate"
+            )
     place = pd.Index(np.concatenate([part["case_id"] for part in parts])).get_indexer(case_id)
     return {name: np.concatenate([part[name] for part in parts])[place] for name in (*Sums._fields, *KEPT)}

@@ -1,6 +1,7 @@
 """One run: its data made ready, everything a user can get wrong checked, then trained and evaluated."""
 
 import contextlib
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -71,7 +72,10 @@ def ready(
             if not (workdir / member.directory / "checkpoints").is_dir():
                 raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
     options = options_of(config)._replace(on_broken=on_broken)
-    main, outside = prepared.prepare(config.data, config.data.seed, cohort, external, directory, options)
+    prepare = partial(prepared.prepare, config.data, config.data.seed, cohort, external, directory, options)
+    if jax.process_count() > 1:
+        hosts.on_first(prepare)  # not every file system's locks keep hosts apart
+    main, outside = prepare()
     if main.cohort is not cohort:
         # Groups that only the cases left out had are no groups any more, here and there.
         made = experiment.build(config, main.cohort)

@@ -1,5 +1,7 @@
 """The loop, end to end on a tiny cohort: N steps straight are k steps, a stop, and the rest."""
 
+import contextlib
+
 import chex
 import jax
 import numpy as np
@@ -29,6 +31,21 @@ def run(config, prepared, workdir):
     return state, checkpoints.records()
 
 
+@contextlib.contextmanager
+def cut(monkeypatch, step):
+    """The power fails before the checkpoint of a step is on disk."""
+    real = Checkpoints.save
+
+    def save(self, state, validation, seconds):
+        if int(state.step) == step:
+            raise KeyboardInterrupt
+        real(self, state, validation, seconds)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Checkpoints, "save", save)
+        yield
+
+
 def test_stopped_and_started_again_is_the_same_run(prepared, tmp_path, monkeypatch, capsys):
     """The trap: a resume that loses the adversary's weights, or those of the groups."""
     config = study.config(steps=7, eval_every=3, log_every=2)
@@ -38,17 +55,8 @@ def test_stopped_and_started_again_is_the_same_run(prepared, tmp_path, monkeypat
     assert "compiled again" not in capsys.readouterr().out
 
     # A power cut after the second evaluation has begun: step 6 is not on disk, its lines are.
-    real = Checkpoints.save
-
-    def cut(self, state, validation, seconds):
-        if int(state.step) == 6:
-            raise KeyboardInterrupt
-        real(self, state, validation, seconds)
-
-    monkeypatch.setattr(Checkpoints, "save", cut)
-    with pytest.raises(KeyboardInterrupt):
+    with cut(monkeypatch, 6):
         run(config, prepared, tmp_path / "cut")
-    monkeypatch.undo()
     assert hooks.read(tmp_path / "cut" / "metrics.jsonl")[-1]["step"] == 6
     capsys.readouterr()
     resumed, records_resumed = run(config, prepared, tmp_path / "cut")
@@ -92,6 +100,29 @@ def test_another_number_of_devices_trains_the_same(prepared, tmp_path, monkeypat
     # Adam divides small gradients by their own size, so float32 rounding shows.
     chex.assert_trees_all_close(single.params, eight.params, atol=2e-3)
     chex.assert_trees_all_close(single.batch_stats, eight.batch_stats, atol=2e-3)
+
+
+def test_four_devices_then_two_then_four_train_as_four_do(prepared, tmp_path, monkeypatch):
+    config = study.config(steps=6, eval_every=2)
+    # Plain steps, since Adam makes of rounding what it likes.
+    config.optimizer.update({"name": "sgd", "learning_rate": 0.1})
+    devices = {n: jax.sharding.Mesh(np.array(jax.devices()[:n]), ("data",)) for n in (2, 4)}
+
+    def on(n):
+        monkeypatch.setattr(experiment.sharding, "data_mesh", lambda: devices[n])
+
+    on(4)
+    straight, _ = run(config, prepared, tmp_path / "straight")
+    with cut(monkeypatch, 4):
+        run(config, prepared, tmp_path / "moved")
+    on(2)
+    with cut(monkeypatch, 6):
+        run(config, prepared, tmp_path / "moved")
+    on(4)
+    moved, records = run(config, prepared, tmp_path / "moved")
+    assert [record["step"] for record in records][-2:] == [4, 6]
+    chex.assert_trees_all_close(moved.params, straight.params, atol=1e-5)
+    chex.assert_trees_all_close(moved.batch_stats, straight.batch_stats, atol=1e-5)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_path):

@@ -264,6 +264,6 @@ def source(
             )
             for k, row in enumerate(few):
                 label = drawn.label[k] if as_drawn[row] else drawn.exact[k]
-                yield Example(drawn.image[k, :, :, None], label, drawn.spacing[k])
+                yield Example(drawn.image[k, :, :, None], label, drawn.spacing[k].astype(np.float32))
 
     return Source(cases, anatomy.SCHEMES["knees" if bilateral else "knee"], settings, read)
