@@ -120,7 +120,9 @@ def jtt(run: Run) -> None:
     config, cohort = run.config, run.cohort
     path = run.workdir / UPWEIGHTED
     train = cohort.rows("train")
-    if not path.exists():  # decided once: another number of devices could round another way
+    if path.exists():  # decided once: another number of devices could round another way
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    else:
         first = f"{STAGES}/first"
         made = run.stage(
             first,
@@ -144,12 +146,9 @@ def jtt(run: Run) -> None:
         if hosts.is_first():
             table.to_csv(path.with_suffix(".tmp"), index=False)
             path.with_suffix(".tmp").replace(path)
+        # Every host goes on with the table it made: a shared disk may show the others the file only later.
         hosts.wait(UPWEIGHTED)
-    chosen = (
-        cohort.cases["case_id"]
-        .isin(pd.read_csv(path, dtype=str, keep_default_na=False)["case_id"])
-        .to_numpy()
-    )
+    chosen = cohort.cases["case_id"].isin(table["case_id"]).to_numpy()
     weight = np.where(chosen, config.mitigation.upweight, 1.0)
     run.stage("", Stage(weight=weight / weight[train].mean()), name="the second run")
 
