@@ -194,7 +194,8 @@ def _suspects(found: dict[str, Any], cases: int, of: str) -> Iterator[str]:
     if cases < suspicious.FEWEST:
         yield f"masks that look wrong{of}: not looked for; {cases} cases are fewer than {suspicious.FEWEST}"
         return
-    yield f"masks that look wrong{of}: {len(suspects) or 'none'} of {cases}"
+    grid = "; moves in pixels of the working grid" if suspects else ""
+    yield f"masks that look wrong{of}: {len(suspects) or 'none'} of {cases}{grid}"
     if found["unjudged"]:
         few = f"in fewer than {suspicious.FEWEST} cases"
         yield f"  not judged, being {few}: {', '.join(found['unjudged'])}"

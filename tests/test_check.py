@@ -158,6 +158,7 @@ def test_masks_that_look_wrong_are_named_and_drawn(tmp_path, capsys):
     made = config(root, size=(32, 40), structures="knee", attributes=("sex",))
     modes.check(made, tmp_path / "run")
     said = capsys.readouterr().out
+    assert "; moves in pixels of the working grid" in said
     assert "masks that look wrong: " in said and "  c5: fits better when moved 4 pixels up (Dice 0." in said
     part = found(tmp_path / "run")["cohort"]["suspicious"]
     suspects = {one["case_id"] for one in part["suspects"]}

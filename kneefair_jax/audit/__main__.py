@@ -21,10 +21,11 @@ examples:
   python -m kneefair_jax.audit --scores cases.csv --attributes sex --out report
 
 metadata.csv has a row per case: case_id (the masks' file name without its ending), the attributes, and optionally
-patient_id (all cases of a patient have the same), mask and image (paths below --truth and --images), spacing_mm (mm
-per pixel, 0.3 or 0.3x0.2 for down x across) and split. A score table has case_id, structure, dice, ... (a row per case
-and structure) or case_id, dice_femur, dice_tibia, ... (a row per case); the other scores are iou, hd95_mm, assd_mm,
-nsd and ece. Overlaps are between 0 and 1; an empty cell is a structure absent from truth and prediction.
+patient_id (all cases of a patient have the same), mask and image (paths below --truth and --images, or seen from the
+table), spacing_mm (mm per pixel, 0.3 or 0.3x0.2 for down x across) and split. A score table has case_id, structure,
+dice, ... (a row per case and structure) or case_id, dice_femur, dice_tibia, ... (a row per case); the other scores are
+iou, hd95_mm, assd_mm, nsd and ece. Overlaps are between 0 and 1; an empty cell is a structure absent from truth and
+prediction.
 """
 
 

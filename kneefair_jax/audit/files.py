@@ -58,10 +58,31 @@ def find(folder: Path, cases: Sequence[str], option: str) -> Found:
     return Found(found, sorted({path for paths in by_name.values() for path in paths} - taken))
 
 
-def listed(folder: Path, paths: dict[str, str], option: str) -> Found:
-    """The files of cases by a table's paths, relative to the folder; those that are there."""
-    root = _require(folder, option)
-    return Found({case: root / name for case, name in paths.items() if name and (root / name).is_file()}, [])
+def listed(folder: Path, paths: dict[str, str], option: str, table: Path | None = None) -> Found:
+    """The files of cases by a table's paths, relative to the folder; those that are there.
+
+    Args:
+        folder: where they must be.
+        paths: case id -> its path, "" if the table has none.
+        option: what gave the folder, for the messages.
+        table: the table; if given, its paths may also be relative to where it is, as `data.folder` reads them.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    root = _require(folder, option).resolve()
+    found = {}
+    for case, name in paths.items():
+        if not name:
+            continue
+        if (folder / name).is_file():
+            found[case] = folder / name
+        elif table is not None:
+            path = table.parent / name
+            # Where the table's own masks are elsewhere, those of another reader were asked for.
+            if path.is_file() and path.parent.resolve().is_relative_to(root):
+                found[case] = path
+    return Found(found, [])
 
 
 def stem_of(name: str) -> str | None:

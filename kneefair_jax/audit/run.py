@@ -168,7 +168,7 @@ def _files(
 ) -> tuple[dict[str, Path], dict[str, dict[str, Path]], Cohort]:
     """Reference masks, predictions by model, and the cases that are left."""
     ids = list(cohort.frame["case_id"])
-    true = files.listed(truth, dict(zip(ids, cohort.paths["mask"], strict=True)), "--truth")
+    true = files.listed(truth, dict(zip(ids, cohort.paths["mask"], strict=True)), "--truth", cohort.path)
     if not true.of:
         if (cohort.paths["mask"] != "").any():
             cohort.notes.append(
@@ -218,7 +218,8 @@ def _unlisted(extra: Sequence[Path], what: str, cohort: Cohort) -> str:
 
 def _images(cohort: Cohort, folder: Path) -> dict[str, Path]:
     ids = list(cohort.frame["case_id"])
-    named = files.listed(folder, dict(zip(ids, cohort.paths["image"], strict=True)), "--images").of
+    paths = dict(zip(ids, cohort.paths["image"], strict=True))
+    named = files.listed(folder, paths, "--images", cohort.path).of
     return named or files.find(folder, ids, "--images").of
 
 

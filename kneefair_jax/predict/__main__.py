@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kneefair_jax import weights
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import predictor, run, writers
+from kneefair_jax.predict import predictor, routing, run, writers
 
 MOST = 125  # failures that an exit status can tell; shells use those above
 NOT_BEGUN = 126
@@ -72,8 +72,15 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--whole-femur", action="store_true", help="femur and patella as one structure")
     made.add_argument("--flip", action="store_true", help="average with the flipped image: twice the time")
-    made.add_argument(
+    groups = made.add_mutually_exclusive_group()
+    groups.add_argument(
         "--group", metavar="NAME", help="sex=female, say: of all patients, for group-specific runs"
+    )
+    groups.add_argument(
+        "--metadata",
+        type=Path,
+        metavar="CSV",
+        help="the group of each: case_id (the file's name without its ending) and the groups' attributes",
     )
     made.add_argument("--batch-size", type=int, default=8, metavar="N", help="files at a time (8)")
     return made
@@ -89,12 +96,19 @@ def main(argv: Sequence[str]) -> int:
             whole_femur=options.whole_femur,
             batch_size=options.batch_size,
         )
+        table = options.metadata
+        groups = None if table is None else routing.groups_of_cases(table, made.groups)
         tally = run.run(
             made,
             options.images,
             options.out,
             run.Settings(
-                options.format, not options.no_overlays, options.knees, options.group, options.batch_size
+                options.format,
+                not options.no_overlays,
+                options.knees,
+                options.group,
+                options.batch_size,
+                groups,
             ),
             say=lambda line: print(line, flush=True),
             complain=lambda line: print(f"failed: {line}", file=sys.stderr, flush=True),

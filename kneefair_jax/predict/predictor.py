@@ -55,6 +55,7 @@ class Predictor:
     Attributes:
         structures: names of labels 1, 2, ... of the masks.
         grid: (H, W, C), what images are resized to.
+        groups: names of those that have a network of their own; empty where every network is for everybody.
     """
 
     def __init__(
@@ -75,6 +76,10 @@ class Predictor:
         merged = anatomy.translation(its_own, self.structures)
         self._merge = np.eye(len(self.structures) + 1, dtype=np.float32)[merged]
         self._swap = jnp.asarray(anatomy.flip_table(its_own)) if flip else None
+        named = [
+            [group for group in checkpoint if group] for checkpoint in ensemble if None not in checkpoint
+        ]
+        self.groups = tuple(group for group in (named[0] if named else ()) if all(group in n for n in named))
         self._ensemble = list(ensemble)
         self._batch_size = batch_size
 

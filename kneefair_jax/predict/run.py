@@ -1,7 +1,7 @@
 """Every file: read, segmented, written; what fails is told in a line, and the rest goes on."""
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import batched
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,7 @@ class Settings(NamedTuple):
         knees: how many a film shows; `auto` asks its DICOM header.
         group: of all patients, for group-specific networks.
         batch: files read at a time.
+        groups: case id, a file's name without ending -> its group; None where all are of `group`.
     """
 
     format: str = "png"
@@ -34,6 +35,7 @@ class Settings(NamedTuple):
     knees: str = "auto"
     group: str | None = None
     batch: int = 8
+    groups: Mapping[str, str] | None = None
 
 
 class Tally(NamedTuple):
@@ -67,7 +69,8 @@ def run(
         InputError: nothing can be begun: no network for the group, both knees of a network that knows sides, a
             folder that cannot be written, or films in it.
     """
-    predictor.require_group(settings.group)
+    if settings.groups is None:
+        predictor.require_group(settings.group)
     if settings.knees == "both" and _knows_sides(predictor):
         raise InputError("--knees both: this network segments both knees by itself; leave it out")
     found = list(inputs.find(given, out))
@@ -102,45 +105,73 @@ def run(
 Result = tuple[Film, Prediction]
 
 
+class _Read(NamedTuple):
+    """A film, what of it the network sees (the whole or its halves), and its patient's group."""
+
+    film: Film
+    parts: list[np.ndarray]
+    group: str | None
+
+
 def _segmented(
     predictor: Predictor, items: Sequence[inputs.Input | InputError], settings: Settings
 ) -> Iterator[tuple[inputs.Input, Result | InputError]]:
     """The prediction of each, or why there is none, in order."""
     read = [_read(item, predictor, settings) for item in items]
-    parts = [part for found in read if not isinstance(found, InputError) for part in found[1]]
-    predictions = iter(predictor.segment(parts, settings.group))
+    parts = [(part, found.group) for found in read if isinstance(found, _Read) for part in found.parts]
+    predictions = iter(_by_group(predictor, parts))
     for item, found in zip(items, read, strict=True):
         if isinstance(item, InputError):
             yield inputs.Input(Path(), ""), item
         elif isinstance(found, InputError):
             yield inputs.Input(Path(), ""), found
-        elif len(found[1]) == 2:
-            yield item, (found[0], bilateral.joined(next(predictions), next(predictions)))
+        elif len(found.parts) == 2:
+            yield item, (found.film, bilateral.joined(next(predictions), next(predictions)))
         else:
-            yield item, (found[0], next(predictions))
+            yield item, (found.film, next(predictions))
 
 
-def _read(
-    item: inputs.Input | InputError, predictor: Predictor, settings: Settings
-) -> tuple[Film, list[np.ndarray]] | InputError:
-    """A film and what of it the network sees, whole or in halves; or why not."""
+def _by_group(predictor: Predictor, parts: Sequence[tuple[np.ndarray, str | None]]) -> list[Prediction]:
+    """The prediction of each, by its group's network, in order."""
+    of_place: dict[int, Prediction] = {}
+    for group in dict.fromkeys(group for _, group in parts):
+        places = [place for place, (_, its) in enumerate(parts) if its == group]
+        predicted = predictor.segment([parts[place][0] for place in places], group)
+        of_place.update(zip(places, predicted, strict=True))
+    return [of_place[place] for place in range(len(parts))]
+
+
+def _read(item: inputs.Input | InputError, predictor: Predictor, settings: Settings) -> _Read | InputError:
+    """A film as it is to be segmented, or why it cannot be."""
     if isinstance(item, InputError):
         return item
     try:
+        group = _group(item, settings)
         film = films.read(item.path)
         if not _both(film, predictor, settings):
-            return film, [film.image]
+            return _Read(film, [film.image], group)
         halves = bilateral.halves(film.image)
         for side, half in zip(bilateral.SIDES, halves, strict=True):
             try:
                 films.require_picture(half)
             except InputError as error:
                 raise InputError(f"{item.path}: {side} half: {error}; or --knees one") from error
-        return film, halves
+        return _Read(film, halves, group)
     except InputError as error:
         return error
     except MemoryError:
         return InputError(f"{item.path}: too large for this machine's memory; make it smaller")
+
+
+def _group(item: inputs.Input, settings: Settings) -> str | None:
+    if settings.groups is None:
+        return settings.group
+    for case in (item.name, Path(item.name).name):
+        if case in settings.groups:
+            return settings.groups[case]
+    raise InputError(
+        f"{item.path}: --metadata has no case {item.name!r}, so its group is not known; add a row"
+    )
 
 
 def _both(film: Film, predictor: Predictor, settings: Settings) -> bool:

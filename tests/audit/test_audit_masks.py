@@ -438,3 +438,25 @@ def test_bad_input_is_refused_with_a_sentence(root, spoil, options, message):
     } | options
     with pytest.raises(InputError, match=message):
         audit.masks(metadata=Path(root / "metadata.csv"), settings=QUICK, **options)
+
+
+def test_paths_of_the_table_are_relative_to_the_masks_or_to_the_table(tmp_path):
+    """As `data.folder` reads them; a file's name need not be the case's id then."""
+    expected = masks(folder.write(tmp_path / "by_id")).cases
+    for name, prefix in (("below", ""), ("beside", "truth/")):
+        root = folder.write(tmp_path / name, mask=lambda i, prefix=prefix: f"{prefix}film{i}.png")
+        for i in range(folder.CASES):
+            (root / "truth" / f"c{i}.png").rename(root / "truth" / f"film{i}.png")
+        result = masks(root)
+        pd.testing.assert_frame_equal(result.cases, expected)
+        assert not [note for note in result.notes if "column mask" in note]
+
+
+def test_the_tables_own_masks_do_not_stand_in_for_another_readers(tmp_path):
+    """The table names masks in `truth`; the predictions are asked for as the truth, by their case ids."""
+    root = folder.write(tmp_path, mask=lambda i: f"truth/c{i}.png")
+    result = audit.masks(
+        root / "pred", root / "pred", root / "metadata.csv", ["sex"], labels=LABELS, settings=QUICK
+    )
+    assert (result.cases["dice"] == 1).all()
+    assert [note for note in result.notes if "column mask is below --truth" in note]
