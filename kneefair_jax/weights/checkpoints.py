@@ -48,4 +48,5 @@ def of_group(checkpoint: Checkpoint, group: str | None) -> Network:
     if group in checkpoint:
         return checkpoint[group]
     names = ", ".join(repr(name) for name in checkpoint)
-    raise InputError(f"group {group!r}: these networks are each for one group; give one of {names} as group")
+    given = "no group is given" if group is None else f"group {group!r}"
+    raise InputError(f"{given}: these networks are each for one group; give one of {names} as group")
