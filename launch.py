@@ -9,8 +9,9 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from kneefair_jax import hosts, interrupt, modes, run_folder, storage
+from kneefair_jax import modes
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import distributed, io_errors, preemption, run_directory
 from kneefair_jax.training.divergence import NonFiniteLossError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Path to a config file.", lock_config=True)
@@ -43,14 +44,14 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.ERROR)
-    interrupt.install()
+    preemption.install()
     workdir = Path(_WORKDIR.value)
     try:
         if _MODE.value != "study" and flags.FLAGS["shard"].present:
             raise InputError(f"--shard deals the runs of --mode=study out; --mode={_MODE.value} has none")
         if _DISTRIBUTED.value or _COORDINATOR.value:
             _check_distributed()
-            hosts.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+            distributed.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         shard = {"shard": _SHARD.value} if _MODE.value == "study" else {}
         # What comes next, tables read and networks built, takes its time.
         path = config_flags.get_config_filename(flags.FLAGS["config"])
@@ -58,27 +59,27 @@ def main(argv: Sequence[str]) -> None:
         modes.MODES[_MODE.value](_CONFIG.value, workdir, **shard)
     except (InputError, NonFiniteLossError) as error:  # the same command would end as this one
         print(f"error: {error}", file=sys.stderr)
-        hosts.leave(2, together=True)
-    except interrupt.Preempted:
+        distributed.leave(2, together=True)
+    except preemption.Preempted:
         print(f"\nthe machine is wanted back; {_goes_on(workdir)}", file=sys.stderr)
-        sys.exit(interrupt.PREEMPTED)
+        sys.exit(preemption.PREEMPTED)
     except KeyboardInterrupt:
         print(f"\nstopped; {_goes_on(workdir)}", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if (told := storage.sentence(error) or hosts.lost(error)) is None:
+        if (told := io_errors.sentence(error) or distributed.lost(error)) is None:
             if not jax.distributed.is_initialized():
                 raise
             traceback.print_exc()  # at its end Python would wait for processes that may be gone
-            hosts.leave(1)
+            distributed.leave(1)
         if jax.distributed.is_initialized():
             traceback.print_exc()  # which process it was, and whether it was one, may be in it
         print(f"error: {told}; {_goes_on(workdir)}", file=sys.stderr, flush=True)
-        hosts.leave(1)
+        distributed.leave(1)
 
 
 def _goes_on(workdir: Path) -> str:
-    resumes = _MODE.value in ("train", "study") and run_folder.goes_on(workdir)
+    resumes = _MODE.value in ("train", "study") and run_directory.goes_on(workdir)
     return "the same command " + ("goes on from the last checkpoint" if resumes else "starts again")
 
 

@@ -30,8 +30,8 @@ from ml_collections import ConfigDict
 
 from benchmarks.machine import hardware
 from configs import quickstart
-from kneefair_jax import hosts, run_folder
 from kneefair_jax.data import load, pipeline, store
+from kneefair_jax.runtime import atomic, distributed, run_directory
 from kneefair_jax.training import experiment
 
 
@@ -166,7 +166,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.to:
         if options.coordinator:
-            hosts.start(options.coordinator, options.processes, options.process)
+            distributed.start(options.coordinator, options.processes, options.process)
         run(options.dtype, options.parallel, Path(options.store), Path(options.to))
         return
     rows: list[dict[str, Any]] = []
@@ -190,8 +190,8 @@ def main() -> None:
         row[what] <= limit for row in rows for (dtype, what), limit in ASKED.items() if row["dtype"] == dtype
     )
     result = {"steps": STEPS, "agree": good, "rows": rows}
-    run_folder.write_json(
-        options.out, {"hardware": hardware(), "environment": run_folder.environment(), **result}
+    atomic.write_json(
+        options.out, {"hardware": hardware(), "environment": run_directory.environment(), **result}
     )
     print(json.dumps({"agree": good}))
     sys.exit(not good)

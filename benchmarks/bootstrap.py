@@ -25,9 +25,10 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import hardware
-from kneefair_jax import groups, run_folder
+from kneefair_jax import groups
 from kneefair_jax.fairness import inference, summaries
 from kneefair_jax.fairness.patient_table import MACRO, Column
+from kneefair_jax.runtime import atomic, run_directory
 
 GROUPS = 6
 
@@ -129,7 +130,7 @@ def main() -> None:
     }
     result = {
         "hardware": hardware(),
-        "environment": run_folder.environment(),
+        "environment": run_directory.environment(),
         "versions": {name: importlib.metadata.version(name) for name in ("scipy", "fairlearn")},
         "load_average": os.getloadavg(),
         "cases": options.cases,
@@ -141,7 +142,7 @@ def main() -> None:
         },
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    run_folder.write_json(options.out, result)
+    atomic.write_json(options.out, result)
     for name, values in found.items():
         ratio = result["times_as_long_as_ours"][name]
         print(

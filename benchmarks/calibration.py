@@ -26,7 +26,6 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.machine import hardware
-from kneefair_jax import run_folder
 from kneefair_jax.fairness import (
     cautions,
     equivalence,
@@ -37,6 +36,7 @@ from kneefair_jax.fairness import (
     welch,
 )
 from kneefair_jax.fairness.simultaneous import Means
+from kneefair_jax.runtime import atomic, run_directory
 
 MEAN_ERROR, SD = 0.08, 0.03
 DELTA = 0.03  # equivalence margin, and the true difference at its edge
@@ -249,8 +249,12 @@ def main() -> None:
             for name, share in found["share"].items():
                 print(f"  {name}: {100 * share:.1f} %", flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    about = {"hardware": hardware(), "environment": run_folder.environment(), "load_average": os.getloadavg()}
-    run_folder.write_json(options.out, about | {"conditions": before})
+    about = {
+        "hardware": hardware(),
+        "environment": run_directory.environment(),
+        "load_average": os.getloadavg(),
+    }
+    atomic.write_json(options.out, about | {"conditions": before})
 
 
 if __name__ == "__main__":

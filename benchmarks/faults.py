@@ -26,7 +26,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from benchmarks.machine import hardware
-from kneefair_jax import run_folder
+from kneefair_jax.runtime import atomic, run_directory
 
 ROOT = Path(__file__).parents[1]
 STEPS = 60
@@ -385,7 +385,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help="a folder for the runs, kept; by default one that is not")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "faults.json")
     options = parser.parse_args()
-    conditions = {"hardware": hardware(), "environment": run_folder.environment()}
+    conditions = {"hardware": hardware(), "environment": run_directory.environment()}
     with contextlib.ExitStack() as stack:
         root = options.root or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         root.mkdir(parents=True, exist_ok=True)
@@ -407,7 +407,7 @@ def main() -> None:
     kept: list[Row] = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
     names = {made["fault"] for made in rows}
     rows = [made for made in kept if made["fault"] not in names] + rows
-    run_folder.write_json(options.out, {"steps": STEPS, "eval_every": 4, "rows": rows})
+    atomic.write_json(options.out, {"steps": STEPS, "eval_every": 4, "rows": rows})
     print(table(rows))
 
 

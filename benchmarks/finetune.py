@@ -24,8 +24,8 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import hardware
-from kneefair_jax import run_folder
 from kneefair_jax.fairness import bootstrap
+from kneefair_jax.runtime import atomic, run_directory
 
 ROOT = Path(__file__).parents[1]
 TEST, VALIDATION, TRAIN = 40, 36, 170
@@ -144,7 +144,7 @@ def main() -> None:
         for run in its
     ]
     seconds = [report["times"]["train_seconds"] for report in reports]
-    environment = run_folder.environment() | {"commits": sorted({report["commit"] for report in reports})}
+    environment = run_directory.environment() | {"commits": sorted({report["commit"] for report in reports})}
     found = {
         "arms": ARMS,
         "seeds": options.seeds,
@@ -154,7 +154,7 @@ def main() -> None:
         "train_seconds": {"each": seconds, "mean": float(np.mean(seconds))},
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    run_folder.write_json(options.out, {"hardware": hardware(), "environment": environment} | found)
+    atomic.write_json(options.out, {"hardware": hardware(), "environment": environment} | found)
     print("\n".join(TABLE))
     for patients, entry in found["results"].items():
         print(row(patients, entry))

@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import hardware
 from configs import phantom_to_real
-from kneefair_jax import run_folder
 from kneefair_jax.data import phantom
 from kneefair_jax.data.source import Source
+from kneefair_jax.runtime import atomic, run_directory
 
 KINDS = {
     f"{ranges}, {side} x {side}": (randomisation, side)
@@ -72,9 +72,13 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=128)
     options = parser.parse_args()
     found = measure(options.cases, options.rounds)
-    about = {"hardware": hardware(), "environment": run_folder.environment(), "load_average": os.getloadavg()}
+    about = {
+        "hardware": hardware(),
+        "environment": run_directory.environment(),
+        "load_average": os.getloadavg(),
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    run_folder.write_json(options.out, about | found)
+    atomic.write_json(options.out, about | found)
     for name, rate in found["cases_per_second"].items():
         print(f"{name:25s} {rate:8.1f} cases/s")
 

@@ -29,8 +29,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import hardware
 from configs import quickstart
-from kneefair_jax import groups, run_folder
+from kneefair_jax import groups
 from kneefair_jax.data import load, memory, pipeline, sampling, store
+from kneefair_jax.runtime import atomic, run_directory
 from kneefair_jax.training import experiment
 
 WORKERS = (0, 2)  # processes of the DataLoader
@@ -207,13 +208,13 @@ def main() -> None:
     result = {
         "what": f"{len(cases)} cases of {'x'.join(map(str, cohort.grid))}, batches of {batch_size}",
         "hardware": hardware(),
-        "environment": run_folder.environment(),
+        "environment": run_directory.environment(),
         "load_average": os.getloadavg(),
         "throughput": read,
         "waiting": waits,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    run_folder.write_json(options.out, result)
+    atomic.write_json(options.out, result)
     for title, value in {**read["cases_per_second"], **read["ratios"]}.items():
         print(f"{title:75s} {value:10.3g}")
     print(f"{'share of a training step spent waiting for data':75s} {waits['share']:10.3%}")

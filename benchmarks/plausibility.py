@@ -16,7 +16,8 @@ import numpy as np
 
 from benchmarks import robustness
 from benchmarks.machine import hardware
-from kneefair_jax import predict, run_folder
+from kneefair_jax import predict
+from kneefair_jax.runtime import atomic, run_directory
 
 SEED = 904_000
 
@@ -73,8 +74,8 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=200, help="films of each size and kind")
     options = parser.parse_args()
     found = measure(options.cases)
-    about = {"hardware": hardware(), "environment": run_folder.environment()}
-    run_folder.write_json(options.out, about | {"seed": SEED, "found": found})
+    about = {"hardware": hardware(), "environment": run_directory.environment()}
+    atomic.write_json(options.out, about | {"seed": SEED, "found": found})
     for name, counts in found.items():
         print(f"{name}: {counts['doubted']} of {counts['pictures']} doubted, {counts['warned']} warned")
 

@@ -24,7 +24,8 @@ from safetensors.numpy import load_file
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import hardware
-from kneefair_jax import models, pretrained, run_folder
+from kneefair_jax import models, pretrained
+from kneefair_jax.runtime import atomic, run_directory
 
 TOLERANCE = 1e-4
 NETWORKS = ("resnet18", "resnet34")
@@ -89,7 +90,7 @@ def main() -> None:
     result = {
         "what": "largest difference of the five feature maps, over the root mean square of PyTorch's",
         "hardware": hardware(),
-        "environment": run_folder.environment(),
+        "environment": run_directory.environment(),
         "safetensors": importlib.metadata.version("safetensors"),
         "pytorch": json.loads(answer.stdout),
         "differences": differences,
@@ -97,7 +98,7 @@ def main() -> None:
         "tolerance": TOLERANCE,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    run_folder.write_json(options.out, result)
+    atomic.write_json(options.out, result)
     for title, values in differences.items():
         print(f"{title:30s}", *(f"{value:9.1e}" for value in values))
     if not largest < TOLERANCE:

@@ -24,10 +24,11 @@ from scipy import ndimage
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import hardware
-from kneefair_jax import anatomy, predict, run_folder
+from kneefair_jax import anatomy, predict
 from kneefair_jax.data.phantom import draw_case
 from kneefair_jax.predict import Predictor
 from kneefair_jax.report import overlays
+from kneefair_jax.runtime import atomic, run_directory
 
 SEED = 771_000
 SIDE, FOV = 128, 140.0
@@ -238,9 +239,9 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=root / "docs" / "robustness.png")
     parser.add_argument("--cases", type=int, default=64, help="films of each grade, and of each step")
     options = parser.parse_args()
-    about = {"hardware": hardware(), "environment": run_folder.environment()}
+    about = {"hardware": hardware(), "environment": run_directory.environment()}
     found = {"seed": SEED, "cases": options.cases} | measure(options.cases)
-    run_folder.write_json(options.out, about | found)
+    atomic.write_json(options.out, about | found)
     plot(found, options.picture)
     for grade, scores in found["by_grade"].items():
         print(grade, "  ".join(f"{name} {one['mean']:.3f}" for name, one in scores.items()))

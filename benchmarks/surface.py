@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import surface_masks, surface_ways
 from benchmarks.machine import hardware
 from benchmarks.surface_masks import Masks
-from kneefair_jax import metrics, run_folder
+from kneefair_jax import metrics
+from kneefair_jax.runtime import atomic, run_directory
 
 FEW = 8
 
@@ -91,14 +92,14 @@ def main() -> None:
     found = measure(masks, options.rounds, options.peer_python)
     about = {
         "hardware": hardware(),
-        "environment": run_folder.environment(),
+        "environment": run_directory.environment(),
         "load_average": os.getloadavg(),
         "cases": options.cases,
         "structures": masks.structures,
         "side": options.side,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    run_folder.write_json(options.out, about | found)
+    atomic.write_json(options.out, about | found)
     for name, value in found["seconds_per_case"].items():
         ratio = found["times_as_long_as_ours"][name]
         print(f"{name:20s} {1000 * value:8.2f} ms a case {ratio:7.1f} times as long as ours")

@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import surface_masks
 from benchmarks.machine import hardware
 from benchmarks.surface_masks import Masks
-from kneefair_jax import metrics, run_folder
+from kneefair_jax import metrics
+from kneefair_jax.runtime import atomic, run_directory
 
 TOLERANCE = 1e-5
 SCORES = ("hd95_mm", "assd_mm", "nsd")
@@ -98,14 +99,14 @@ def main() -> None:
     result = {
         "what": "HD95, ASSD, NSD at 1 mm: differences; `largest` over max(1, score), others over a pixel's side",
         "hardware": hardware(),
-        "environment": run_folder.environment(),
+        "environment": run_directory.environment(),
         "peers": peer["versions"],
         "differences": found,
         "largest_where_they_should_agree": largest,
         "tolerance": TOLERANCE,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    run_folder.write_json(options.out, result)
+    atomic.write_json(options.out, result)
     print(f"{'':48s} {'pairs':>6s} {'largest':>9s} {'pixels':>9s} {'mean':>9s}")
     for library, by_set in found.items():
         for title, scores in by_set.items():

@@ -20,9 +20,10 @@ from sklearn.metrics import roc_auc_score
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import hardware
-from kneefair_jax import anatomy, predict, run_folder, suspicious
+from kneefair_jax import anatomy, predict, suspicious
 from kneefair_jax.data import phantom
 from kneefair_jax.predict import bilateral
+from kneefair_jax.runtime import atomic, run_directory
 
 SEED = 770_011
 SHARE = 0.1
@@ -176,7 +177,7 @@ def main() -> None:
     options = parser.parse_args()
     about = {
         "hardware": hardware(),
-        "environment": run_folder.environment(),
+        "environment": run_directory.environment(),
         "seed": SEED,
         "share": SHARE,
         "shift_pixels": SHIFT,
@@ -184,7 +185,7 @@ def main() -> None:
         "repetitions": options.repetitions,
     }
     found = measure(options.cases, options.repetitions)
-    run_folder.write_json(options.out, about | {"cohorts": found})
+    atomic.write_json(options.out, about | {"cohorts": found})
     for name, entry in found.items():
         print(f"{name}: clean cohort, {entry['clean']['falsely_accused']} of {options.cases} accused")
         for fault in (*FAULTS, "all together"):

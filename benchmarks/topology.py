@@ -26,8 +26,9 @@ import optax
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
-from kneefair_jax import losses, mitigation, models, run_folder
+from kneefair_jax import losses, mitigation, models
 from kneefair_jax.data.augment import Augmentation
+from kneefair_jax.runtime import atomic, run_directory
 from kneefair_jax.training import sharding, state, steps
 from kneefair_jax.training.compiled import cost
 
@@ -131,10 +132,10 @@ def main() -> None:
             **summary(moved(compiled.as_text())),
         }
         print(f"{name}: {rows[name]}", flush=True)
-    run_folder.write_json(
+    atomic.write_json(
         options.out,
         {
-            "environment": run_folder.environment(),
+            "environment": run_directory.environment(),
             "compiled_for": f"{len(devices)} x {devices[0].device_kind}",
             "topology": options.tpu,
             "steps": rows,

@@ -22,8 +22,9 @@ import numpy as np
 import optax
 
 from benchmarks.machine import hardware
-from kneefair_jax import losses, mitigation, models, run_folder
+from kneefair_jax import losses, mitigation, models
 from kneefair_jax.data.augment import Augmentation
+from kneefair_jax.runtime import atomic, run_directory
 from kneefair_jax.training import state, steps
 
 WIDTHS = (8, 16, 32, 64)
@@ -117,9 +118,13 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=10)
     options = parser.parse_args()
     found = [measure(options.models, side, 8, options.rounds, options.updates) for side in (64, 128)]
-    about = {"hardware": hardware(), "environment": run_folder.environment(), "load_average": os.getloadavg()}
+    about = {
+        "hardware": hardware(),
+        "environment": run_directory.environment(),
+        "load_average": os.getloadavg(),
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    run_folder.write_json(options.out, about | {"sizes": found})
+    atomic.write_json(options.out, about | {"sizes": found})
     for size in found:
         print(
             f"{size['models']} models at {size['side']} x {size['side']}: {size['milliseconds']['in turns']:.0f} ms in "

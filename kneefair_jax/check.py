@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import cohort as cohorts
-from kneefair_jax import groups, run_folder, suspicious
+from kneefair_jax import groups, suspicious
 from kneefair_jax.data import duplicates, measures
 from kneefair_jax.data.prepared import Prepared
 from kneefair_jax.report import contact_sheet
+from kneefair_jax.runtime import atomic
 
 _TILES = 8
 _ATTRIBUTES = 2
@@ -67,7 +68,7 @@ def run(
         if pairs:
             say(f"comparing {len(parts[name].cases)} masks with the network's")
             found[name]["suspicious"] = _suspicious(parts[name], pairs, sheet)
-    run_folder.write_json(directory / "check.json", found)
+    atomic.write_json(directory / "check.json", found)
     contact_sheet.write(directory / "contact_sheet.png", strips(main))
     say(cohorts.text(counts))
     for line in _lines(found):

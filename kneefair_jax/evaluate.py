@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kneefair_jax import case_table, explanation, groups, hosts, root_cause, run_folder
+from kneefair_jax import case_table, explanation, groups, root_cause
 from kneefair_jax import fit as fits
 from kneefair_jax.data.load import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
@@ -19,6 +19,7 @@ from kneefair_jax.fairness.scores import scores as by_group
 from kneefair_jax.report import assembly, examples, observations, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.spacing import one_spacing
+from kneefair_jax.runtime import distributed, run_directory
 from kneefair_jax.training import hooks, members, scoring, selection, steps
 from kneefair_jax.training.experiment import Experiment
 
@@ -69,7 +70,7 @@ def evaluate(
             fit = fits.fit(config, trained, models, variables, experiment)
             features = _features(config, experiment, cohort, cases, variables)
     steps_in_all, seconds = members.effort(workdir)
-    if not hosts.is_first():
+    if not distributed.is_first():
         return workdir / "report" / page.PAGE
     table = case_table.joined(
         [
@@ -250,7 +251,7 @@ def _report(
         notes=[*cohort.notes(), *observed],
         delta=dict(config.report.delta),
         run={
-            "config": run_folder.public(config),
+            "config": run_directory.public(config),
             "fingerprint": cases.digest,
             "model": config.select,
             "grid": list(cohort.grid[:2]),

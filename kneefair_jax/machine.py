@@ -12,9 +12,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from kneefair_jax import run_folder
 from kneefair_jax.data import pipeline
 from kneefair_jax.data.memory import Arrays
+from kneefair_jax.runtime import run_directory
 from kneefair_jax.training.experiment import Experiment
 
 SECONDS = 2.0  # of timing, for reading and for steps each
@@ -86,7 +86,7 @@ def measure(config: ConfigDict, made: Experiment, cases: Arrays, workdir: Path) 
 
     stepping = np.median(_times(step)).item()
     device = jax.devices()[0]
-    environment = run_folder.environment()
+    environment = run_directory.environment()
     return Found(
         devices=environment["device"],
         backend=jax.default_backend(),

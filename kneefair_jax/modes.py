@@ -6,9 +6,10 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from kneefair_jax import check as checks
-from kneefair_jax import evaluate, hosts, machine, run, run_folder, study
+from kneefair_jax import evaluate, machine, run, study
 from kneefair_jax.data import load, prepared, store
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import atomic, distributed, run_directory
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
@@ -42,7 +43,7 @@ def check(config: ConfigDict, workdir: Path) -> None:
     checks.run(main, outside, workdir / "check", config.check.against, run.say)
     run.tell_left_out(workdir / "check", main, outside)
     found = machine.measure(config, made, main.cases, workdir)
-    run_folder.write_json(workdir / "check" / "machine.json", found._asdict())
+    atomic.write_json(workdir / "check" / "machine.json", found._asdict())
     for line in machine.lines(found):
         run.say(line)
     broken = [*main.cases.left_out, *(outside.cases.left_out if outside else ())]
@@ -70,12 +71,12 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
         )
     # Folds that were run elsewhere or earlier must be folds of this same run.
     for fold, path in zip(folds, paths, strict=True):
-        run_folder.check_config(path, fold)
+        run_directory.check_config(path, fold)
     for number, (fold, path) in enumerate(zip(folds, paths, strict=True)):
         if config.data.fold in (-1, number):
             print(f"fold {number} of {len(folds)}", flush=True)
             run.one(fold, path, run.store_of(config, workdir), training)
-    if not hosts.is_first():
+    if not distributed.is_first():
         return
     at = evaluate.resolution(paths[max(config.data.fold, 0)])
     waiting = [path.name for path in paths if evaluate.resolution(path) != at]

@@ -9,11 +9,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kneefair_jax import cohort as cohorts
-from kneefair_jax import evaluate, groups, hosts, models, run_folder
+from kneefair_jax import evaluate, groups, models
 from kneefair_jax.data import left_out, load, memory, prepared, store
 from kneefair_jax.data.prepared import Prepared
 from kneefair_jax.errors import InputError
 from kneefair_jax.report import tables
+from kneefair_jax.runtime import distributed, run_directory
 from kneefair_jax.training import composition, experiment, members, schedules
 
 
@@ -55,16 +56,16 @@ def ready(
     config: ConfigDict, workdir: Path, directory: Path, *, training: bool, on_broken: str
 ) -> tuple[experiment.Experiment, Prepared, Prepared | None]:
     """All that precedes the first step. What a user can get wrong is checked before the first byte is written."""
-    run_folder.check_config(workdir, config)
+    run_directory.check_config(workdir, config)
     cohort = load.load(config.data, config.data.seed)
     external = load.load_external(config.data, cohort)
     experiment.check(config, cohort)
-    experiment.check_network(config, cohort, start=training and not run_folder.goes_on(workdir))
+    experiment.check_network(config, cohort, start=training and not run_directory.goes_on(workdir))
     made = experiment.build(config, cohort)
-    table = run_folder.table_fingerprint(cohort.cases, made.partition.index)
+    table = run_directory.table_fingerprint(cohort.cases, made.partition.index)
     # Before hours of reading, where the reading cannot change the table.
     if on_broken == "stop" and not store.is_prepared(cohort.source, cohort.grid, directory):
-        run_folder.check_data(workdir, table=table)
+        run_directory.check_data(workdir, table=table)
     schedules.check(config, cohort)
     _check_external(config, made, external)
     if not training:
@@ -74,15 +75,15 @@ def ready(
     options = options_of(config)._replace(on_broken=on_broken)
     prepare = partial(prepared.prepare, config.data, config.data.seed, cohort, external, directory, options)
     if jax.process_count() > 1:
-        hosts.on_first(prepare)  # not every file system's locks keep hosts apart
+        distributed.on_first(prepare)  # not every file system's locks keep hosts apart
     main, outside = prepare()
     if main.cohort is not cohort:
         # Groups that only the cases left out had are no groups any more, here and there.
         made = experiment.build(config, main.cohort)
         schedules.check(config, main.cohort)
         _check_external(config, made, outside.cohort if outside else None)
-        table = run_folder.table_fingerprint(main.cohort.cases, made.partition.index)
-    run_folder.check_data(workdir, table=table, pixels=main.cases.digest)
+        table = run_directory.table_fingerprint(main.cohort.cases, made.partition.index)
+    run_directory.check_data(workdir, table=table, pixels=main.cases.digest)
     for name in main.cohort.attributes if outside else ():
         if outside and (outside.cohort.cases[name] == groups.MISSING).all():
             say(f"note: {name} is known of no external case")
@@ -112,7 +113,7 @@ def one(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> N
     on_broken = config.data.on_broken
     made, main, outside = ready(config, workdir, directory, training=training, on_broken=on_broken)
     with contextlib.ExitStack() as stack:
-        hosts.on_first(lambda: stack.enter_context(run_folder.alone(workdir)))
+        distributed.on_first(lambda: stack.enter_context(run_directory.alone(workdir)))
         _train_and_evaluate(config, workdir, made, main, outside, training)
 
 
@@ -132,18 +133,20 @@ def _train_and_evaluate(
         print(cohorts.text(counts), flush=True)
         for note in cohort.notes():
             print(f"note: {note}", flush=True)
-        table = run_folder.table_fingerprint(cohort.cases, made.partition.index)
-        hosts.on_first(lambda: run_folder.open_run(workdir, config, table=table, pixels=cases.digest))
-        if hosts.is_first():
+        table = run_directory.table_fingerprint(cohort.cases, made.partition.index)
+        distributed.on_first(
+            lambda: run_directory.open_run(workdir, config, table=table, pixels=cases.digest)
+        )
+        if distributed.is_first():
             tables.guarded(counts.reset_index()).to_csv(workdir / "cohort.csv", index=False)
-    if hosts.is_first():
+    if distributed.is_first():
         tell_left_out(workdir, main, outside)
     if training:
         schedules.train(config, cohort, memory.Kept(cases), workdir)
     page = evaluate.evaluate(
         config, made, cohort, cases, workdir, (outside.cohort, outside.cases) if outside else None
     )
-    hosts.wait("the report is written")
+    distributed.wait("the report is written")
     print(f"report: {page}", flush=True)
 
 

@@ -9,7 +9,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from kneefair_jax import models, modes, run_folder, weights
+from kneefair_jax import models, modes, weights
+from kneefair_jax.runtime import run_directory
 from tests import films, oai_tree
 
 ROOT = Path(__file__).parents[1]
@@ -82,7 +83,7 @@ def start(path, fields):
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_two_steps_and_every_key_is_read(name, tmp_path, monkeypatch):
     config = shrunk(name, tmp_path / "films")
-    leaves = set(run_folder.flat(config.to_dict()))
+    leaves = set(run_directory.flat(config.to_dict()))
     seen = record_reads(monkeypatch)
     run = tmp_path / "run"
     if "study" in config:

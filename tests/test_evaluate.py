@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kneefair_jax import evaluate, explanation, metrics, models, run_folder
+from kneefair_jax import evaluate, explanation, metrics, models
 from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import size_expected
+from kneefair_jax.runtime import run_directory
 from kneefair_jax.training import experiment, loop, members
 from tests.training import study
 
@@ -25,7 +26,7 @@ def run(tmp_path_factory):
     config.report.root_cause = True
     cases = store.prepare(cohort.source, cohort.grid, workdir / "store")
     made = experiment.build(config, cohort)
-    run_folder.open_run(workdir, config, table="t", pixels=cases.digest)
+    run_directory.open_run(workdir, config, table="t", pixels=cases.digest)
     loop.train(config, made, cohort, cases, workdir)
     outside = study.cohort(8)
     table = outside.cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])

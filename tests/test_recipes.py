@@ -1,4 +1,4 @@
-"""The recipes as shells run them, with stand-ins for the schedulers; `tests/test_hosts.py` makes a run by one."""
+"""The recipes as shells run them, with stand-ins for the schedulers; `runtime/test_distributed.py` starts one."""
 
 import os
 import re

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from configs import finetune
-from kneefair_jax import models, modes, run_folder, warm_start, weights
+from kneefair_jax import models, modes, warm_start, weights
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import run_directory
 from kneefair_jax.training import state
 from kneefair_jax.training.checkpoint import Checkpoints
 from tests import films
@@ -151,6 +152,6 @@ def test_a_run_starts_there_once(tmp_path, capsys):
     modes.train(config, tmp_path / "run")
     said = capsys.readouterr().out
     assert "continuing from step 2" in said and "starts from" not in said
-    assert run_folder.goes_on(tmp_path / "run")
+    assert run_directory.goes_on(tmp_path / "run")
     with pytest.raises(InputError, match="give a .safetensors file that there is"):
         modes.train(config, tmp_path / "another")

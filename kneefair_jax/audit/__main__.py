@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kneefair_jax import run_folder
 from kneefair_jax.audit import legend, margin, result, run
 from kneefair_jax.errors import InputError
 from kneefair_jax.report import wording
+from kneefair_jax.runtime import run_directory
 
 _EPILOG = """\
 examples:
@@ -177,7 +177,7 @@ def _audited(options: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         options.draws,
         options.seed,
         margin.parse(options.delta),
-        run_folder.command(["kneefair_jax.audit", *argv]).replace("python", "python -m", 1),
+        run_directory.command(["kneefair_jax.audit", *argv]).replace("python", "python -m", 1),
     )
     shared = {
         "bins": _bins(options.bins),

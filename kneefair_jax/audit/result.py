@@ -15,6 +15,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import paired, size_expected
 from kneefair_jax.report import assembly, observations, page, tables
 from kneefair_jax.report.overlays import CaseView
+from kneefair_jax.runtime import atomic
 
 _LIBRARIES = ("kneefair_jax", "numpy", "scipy", "pandas")
 
@@ -90,9 +91,9 @@ class Audit(NamedTuple):
             pages[model] = page.write(
                 out / folders[model], report, table, [], self.examples.get(model, []), others
             )
-        page.replace(out / "cases.csv", tables.guarded(self.cases).to_csv(index=False))
+        atomic.write_text(out / "cases.csv", tables.guarded(self.cases).to_csv(index=False))
         if self.suspects is not None:
-            page.replace(out / "suspicious.csv", tables.guarded(self.suspects).to_csv(index=False))
+            atomic.write_text(out / "suspicious.csv", tables.guarded(self.suspects).to_csv(index=False))
         part = out / ".cases.parquet.part"
         self.cases.to_parquet(part)
         part.replace(out / "cases.parquet")

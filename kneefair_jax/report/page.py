@@ -17,6 +17,7 @@ from kneefair_jax.report.examples import EVERYONE
 from kneefair_jax.report.methods_text import methods_text
 from kneefair_jax.report.opening import details, opening
 from kneefair_jax.report.overlays import CaseView, colour, overlay
+from kneefair_jax.runtime import atomic
 
 PAGE = "index.html"
 
@@ -49,14 +50,14 @@ def write(
     directory.mkdir(parents=True, exist_ok=True)
     html = page(report, cases, plain(curves), examples, others)
     text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    replace(directory / "report.json", text + "\n")
+    atomic.write_text(directory / "report.json", text + "\n")
     written = tables.tables(report)
     for name in tables.NAMES:
         if name in written:
-            replace(directory / name, written[name])
+            atomic.write_text(directory / name, written[name])
         else:  # of an earlier report
             (directory / name).unlink(missing_ok=True)
-    return replace(directory / PAGE, html)
+    return atomic.write_text(directory / PAGE, html)
 
 
 def page(
@@ -232,10 +233,3 @@ def template(name: str, **filters: Callable[[Any], Any]) -> jinja2.Template:
     }
     environment.globals |= {"blocks": wording.blocks, "titles": wording.TITLES}
     return environment.get_template(name)
-
-
-def replace(path: Path, text: str) -> Path:
-    """Writes beside the file, then renames: a reader finds the old page or the new one, never half of one."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    return part.replace(path)

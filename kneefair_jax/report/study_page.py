@@ -8,8 +8,9 @@ from typing import Any
 from markupsafe import Markup
 
 from kneefair_jax.report import study_figures, study_training, study_wording, wording
-from kneefair_jax.report.page import plain, replace, template
+from kneefair_jax.report.page import plain, template
 from kneefair_jax.report.study_wording import unbroken
+from kneefair_jax.runtime import atomic
 
 
 def write(directory: Path, study: Mapping[str, Any]) -> Path:
@@ -49,8 +50,8 @@ def write(directory: Path, study: Mapping[str, Any]) -> Path:
     html = page(study)
     text = json.dumps({"schema": 1, **study}, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     directory.mkdir(parents=True, exist_ok=True)
-    replace(directory / "study.json", text + "\n")
-    return replace(directory / "index.html", html)
+    atomic.write_text(directory / "study.json", text + "\n")
+    return atomic.write_text(directory / "index.html", html)
 
 
 def page(study: Mapping[str, Any]) -> str:

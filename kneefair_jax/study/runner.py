@@ -14,9 +14,10 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from kneefair_jax import evaluate, interrupt, run, run_folder
+from kneefair_jax import evaluate, run
 from kneefair_jax.errors import InputError
 from kneefair_jax.report import study_page, wording
+from kneefair_jax.runtime import preemption, run_directory
 from kneefair_jax.study import trials as of_study
 from kneefair_jax.study.summary import DIVERGED, summary
 from kneefair_jax.study.trials import Trial
@@ -51,7 +52,7 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
     started = time.perf_counter()
     with _compilation_cache(workdir / "compiled"):
         for made, (number, trial) in enumerate(waiting, 1):
-            interrupt.check()
+            preemption.check()
             folder = workdir / trial.directory
             try:
                 told = _make(configs[trial], folder, directory, config.mitigation.groups)
@@ -88,7 +89,7 @@ def _over(workdir: Path, trial: Trial) -> bool:
 def _check(config: ConfigDict, workdir: Path, configs: Mapping[Trial, ConfigDict]) -> None:
     """Refuses a study of which any run could not be made; an error of a method's settings names the method."""
     for trial, its_own in configs.items():
-        run_folder.check_config(workdir / trial.directory, its_own)
+        run_directory.check_config(workdir / trial.directory, its_own)
     seed = config.study.seeds[0]
     run.check(configs[Trial(of_study.BASELINE, seed)])
     for trial, its_own in configs.items():
@@ -109,7 +110,7 @@ def _tell_waiting(
     parts: int,
 ) -> None:
     """How many runs there are to make, and why not all."""
-    resumed = sum(run_folder.goes_on(workdir / trial.directory) for _, trial in waiting)
+    resumed = sum(run_directory.goes_on(workdir / trial.directory) for _, trial in waiting)
     if parts > 1:
         run.say(f"{len(mine)} of them are this shard's")
     if len(waiting) < len(mine) or resumed:

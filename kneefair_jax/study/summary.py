@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kneefair_jax import evaluate, run_folder
+from kneefair_jax import evaluate
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.comparison import compare
 from kneefair_jax.fairness.runs import stacked
+from kneefair_jax.runtime import run_directory
 from kneefair_jax.study import regime
 from kneefair_jax.study.trials import BASELINE, ORACLE, SWITCH, Trial, changes, strength_of, swept, trials
 from kneefair_jax.training import members, selection
@@ -72,8 +73,8 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             "count": len(every),
             "seconds": sum(seconds for _, seconds in effort.values()),
             **{key: report["run"][key] for key in ("device", "versions", "commit")},
-            "command": run_folder.command(sys.argv),
-            "config": run_folder.public(config),
+            "command": run_directory.command(sys.argv),
+            "config": run_directory.public(config),
         },
     }
 
@@ -108,7 +109,7 @@ def _checked(workdir: Path, runs: Mapping[str, Sequence[Trial]]) -> dict[str, di
         for baseline, trial in zip(runs[BASELINE], made, strict=True):
             found = changes(_read(workdir, baseline, "config.json"), _read(workdir, trial, "config.json"))
             allowed = ("mitigation.", "data.phantom.bias.") if method == ORACLE else ("mitigation.",)
-            free = {field for field in found if field.startswith(run_folder.FREE)}
+            free = {field for field in found if field.startswith(run_directory.FREE)}
             if strange := [field for field in found if not field.startswith(allowed) and field not in free]:
                 raise InputError(
                     f"{trial.directory} differs from {baseline.directory} in {strange[0]}, not in the mitigation "

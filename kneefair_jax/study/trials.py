@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from kneefair_jax import run_folder
 from kneefair_jax.errors import InputError
 from kneefair_jax.report.wording import amount, listing
+from kneefair_jax.runtime import run_directory
 
 BASELINE = "erm"
 ORACLE = "oracle"
@@ -84,7 +84,7 @@ def config_of(config: ConfigDict, trial: Trial) -> ConfigDict:
 
 def changes(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The fields in which two configs differ: name -> [base's value, the other's]."""
-    flat, its_own = run_folder.flat(dict(base)), run_folder.flat(dict(other))
+    flat, its_own = run_directory.flat(dict(base)), run_directory.flat(dict(other))
     return {
         field: [flat.get(field), its_own.get(field)]
         for field in sorted(flat.keys() | its_own.keys())

@@ -11,8 +11,8 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 from orbax.checkpoint.path import atomicity
 
-from kneefair_jax import hosts
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import distributed
 from kneefair_jax.training import integrity, selection
 from kneefair_jax.training.state import TrainState
 
@@ -172,7 +172,7 @@ class Checkpoints:
 
 def set_damaged_aside(directory: Path) -> None:
     """Before training goes on: says which of the newest checkpoints are damaged, and renames them."""
-    if hosts.is_first():
+    if distributed.is_first():
         for step in reversed(_steps(directory)):
             what = integrity.damage(directory / str(step))
             if not what:
@@ -184,7 +184,7 @@ def set_damaged_aside(directory: Path) -> None:
                 + ("starts again" if before is None else f"goes on from the one before, step {before}"),
                 flush=True,
             )
-    hosts.wait(f"damaged checkpoints are set aside in {directory}")
+    distributed.wait(f"damaged checkpoints are set aside in {directory}")
 
 
 def _steps(directory: Path) -> list[int]:

@@ -9,6 +9,8 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from kneefair_jax.runtime import atomic
+
 
 class MetricWriter:
     """Appends records to `metrics.jsonl` and to TensorBoard's event files.
@@ -19,9 +21,7 @@ class MetricWriter:
     def __init__(self, directory: Path, step: int):
         path = directory / "metrics.jsonl"
         kept = [record for record in read(path) if record["step"] <= step]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        temporary.replace(path)
+        atomic.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
         self._lines = path.open("a")
         (directory / "tensorboard").mkdir(exist_ok=True)
         # Written here, not in tensorboardX's thread: where the disk is full, that dies and whoever waits for it hangs.

@@ -10,11 +10,11 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from kneefair_jax import hosts, interrupt
 from kneefair_jax.data import pipeline
 from kneefair_jax.data.load import Cohort
 from kneefair_jax.data.memory import Arrays
 from kneefair_jax.groups import Partition
+from kneefair_jax.runtime import distributed, preemption
 from kneefair_jax.training import checkpoint, divergence, scoring, selection
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.compiled import Compilations
@@ -41,7 +41,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
     ids = cohort.cases["case_id"].to_numpy()
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(interrupt.deferred())
+        stack.enter_context(preemption.deferred())
         checkpoint.set_damaged_aside(workdir / "checkpoints")
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints"))
         # Restore.
@@ -52,7 +52,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
             print(f"continuing from step {latest}", flush=True)
         first = latest or 0
         writer = None
-        if hosts.is_first():
+        if distributed.is_first():
             writer = stack.enter_context(contextlib.closing(MetricWriter(workdir, first)))
         trace = stack.enter_context(contextlib.closing(Trace(workdir / "profile", config.train.profile)))
         compilations = stack.enter_context(contextlib.closing(Compilations()))
@@ -92,14 +92,14 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
             hosts=jax.process_count(),
         )
         for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
-            interrupt.check()
+            preemption.check()
             trace.before(step)
             state, metrics = experiment.train_step(state, experiment.place(batch))
             trace.after(step, metrics)
             pending.append(metrics)
             evaluate = step % config.train.eval_every == 0 or step == steps
             log = evaluate or step % config.train.log_every == 0
-            preempted = interrupt.preempted()
+            preempted = preemption.preempted()
             if log or preempted:
                 # The only place where the host waits for the device.
                 pending = jax.device_get(pending)
@@ -129,7 +129,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
             elif preempted:
                 checkpoints.save(state, None, seconds_before + time.perf_counter() - started, pending)
             if preempted:
-                raise interrupt.Preempted
+                raise preemption.Preempted
 
 
 def _summary(step: int, metrics: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import jax
 
-from kneefair_jax import hosts
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import distributed
 
 
 def check(steps: Sequence[int]) -> None:
@@ -27,7 +27,7 @@ class Trace:
 
     def __init__(self, directory: Path, steps: Sequence[int]):
         self._directory = directory
-        self._steps = range(steps[0], steps[1] + 1) if steps and hosts.is_first() else range(0)
+        self._steps = range(steps[0], steps[1] + 1) if steps and distributed.is_first() else range(0)
         self._open = False
 
     def before(self, step: int) -> None:

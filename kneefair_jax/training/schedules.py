@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kneefair_jax import hosts
 from kneefair_jax.data.load import Cohort
 from kneefair_jax.data.memory import Arrays
 from kneefair_jax.errors import InputError
 from kneefair_jax.groups import Partition
+from kneefair_jax.runtime import atomic, distributed
 from kneefair_jax.training import checkpoint, experiment, loop, members, scoring, selection
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.experiment import Experiment, Stage
@@ -143,11 +143,10 @@ def jtt(run: Run) -> None:
         )["loss"]
         worst = train[np.argsort(-losses, kind="stable")[: round(config.mitigation.share * len(train))]]
         table = pd.DataFrame({"case_id": cohort.cases["case_id"].iloc[np.sort(worst)]})
-        if hosts.is_first():
-            table.to_csv(path.with_suffix(".tmp"), index=False)
-            path.with_suffix(".tmp").replace(path)
+        if distributed.is_first():
+            atomic.write_text(path, table.to_csv(index=False))
         # Every host goes on with the table it made: a shared disk may show the others the file only later.
-        hosts.wait(UPWEIGHTED)
+        distributed.wait(UPWEIGHTED)
     chosen = cohort.cases["case_id"].isin(table["case_id"]).to_numpy()
     weight = np.where(chosen, config.mitigation.upweight, 1.0)
     run.stage("", Stage(weight=weight / weight[train].mean()), name="the second run")

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from jax.experimental import multihost_utils
 
-from kneefair_jax import groups, interrupt, metrics
+from kneefair_jax import groups, metrics
 from kneefair_jax.data import pipeline
 from kneefair_jax.data.memory import Arrays
 from kneefair_jax.fairness import summaries
+from kneefair_jax.runtime import preemption
 from kneefair_jax.training import sharding
 
 # Where scores are taken: at the reference masks' own size, or on the working grid.
@@ -40,7 +41,7 @@ def over_cases(
     share = {"host": jax.process_index(), "hosts": jax.process_count()}
     gathered: list[Any] = []
     for batch in pipeline.evaluation_batches(cases, rows, group, batch_size=batch_size, **share):
-        interrupt.check()
+        preemption.check()
         everywhere = sharding.global_batch(batch, mesh)
         with jax.transfer_guard("disallow"):  # nothing is to go to and fro unasked, batch after batch
             result = step(variables, everywhere), everywhere["position"]

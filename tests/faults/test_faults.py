@@ -9,9 +9,10 @@ import chex
 import jax
 import pytest
 
-from kneefair_jax import interrupt, modes, run_folder
+from kneefair_jax import modes
 from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import preemption, run_directory
 from kneefair_jax.training import divergence, experiment, hooks, loop
 from kneefair_jax.training.checkpoint import Checkpoints
 from tests.films import folder
@@ -39,8 +40,8 @@ def straight(prepared, tmp_path_factory):
 @pytest.fixture
 def signals(monkeypatch):
     before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    monkeypatch.setattr(interrupt, "_preempted", False)
-    interrupt.install()
+    monkeypatch.setattr(preemption, "_preempted", False)
+    preemption.install()
     yield
     for kind, handler in before.items():
         signal.signal(kind, handler)
@@ -74,24 +75,24 @@ def assert_same(prepared, workdir, straight):
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_notice_saves_the_step_at_hand(kind, prepared, straight, signals, tmp_path, monkeypatch):
     """Step 5 is neither an evaluation nor a line: what it said waits in the checkpoint for the line of step 6."""
-    with pytest.raises(interrupt.Preempted):
+    with pytest.raises(preemption.Preempted):
         train(prepared, tmp_path, at=5, befalls=lambda: os.kill(os.getpid(), kind))
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     assert checkpoints.latest() == 5 and [record["step"] for record in checkpoints.records()] == [3]
     checkpoints.close()
     assert hooks.read(tmp_path / "metrics.jsonl")[-1]["step"] == 4
-    monkeypatch.setattr(interrupt, "_preempted", False)
+    monkeypatch.setattr(preemption, "_preempted", False)
     train(prepared, tmp_path)
     assert_same(prepared, tmp_path, straight)
 
 
 def test_a_notice_outside_of_training_stops_at_once(signals):
-    with pytest.raises(interrupt.Preempted):
+    with pytest.raises(preemption.Preempted):
         os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(interrupt.Preempted):
-        interrupt.check()
-    with interrupt.deferred():
-        interrupt.check()
+    with pytest.raises(preemption.Preempted):
+        preemption.check()
+    with preemption.deferred():
+        preemption.check()
 
 
 def flip(path):
@@ -165,9 +166,9 @@ def test_a_loss_that_is_not_finite_names_the_cases_of_its_step(prepared, tmp_pat
 
 
 def test_one_process_a_folder(tmp_path):
-    with run_folder.alone(tmp_path), pytest.raises(InputError, match="another process is at work in"):
-        run_folder.alone(tmp_path).__enter__()
-    with run_folder.alone(tmp_path):
+    with run_directory.alone(tmp_path), pytest.raises(InputError, match="another process is at work in"):
+        run_directory.alone(tmp_path).__enter__()
+    with run_directory.alone(tmp_path):
         pass
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from configs import study as configs
-from kneefair_jax import evaluate, groups, run_folder
+from kneefair_jax import evaluate, groups
 from kneefair_jax.cohort import SPLITS
+from kneefair_jax.runtime import atomic, run_directory
 from kneefair_jax.training import selection
 
 GAPS = {"erm": 0.10, "equal_share": 0.05, "group_dro": 0.04, "oracle": 0.03}
@@ -43,7 +44,7 @@ def one(config, workdir, directory, training):
         for rule in selection.RULES
         for part, step in (("femur", 0.01), ("tibia", -0.01))
     ]
-    run_folder.open_run(workdir, config, table="t", pixels=f"{strength}")
+    run_directory.open_run(workdir, config, table="t", pixels=f"{strength}")
     pd.concat(tables).to_parquet(workdir / evaluate.TABLE)
     few = {"train": (20, round(20 * (1 - 0.95 * strength))), "test": (10, 10)}
     rows = [
@@ -60,5 +61,5 @@ def one(config, workdir, directory, training):
         | {"device": "d", "versions": {}, "commit": "c"},
     }
     (workdir / "report").mkdir()
-    run_folder.write_json(workdir / "report" / "report.json", report)
+    atomic.write_json(workdir / "report" / "report.json", report)
     print("trained", json.dumps(method))

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kneefair_jax import run_folder
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import run_directory
 from kneefair_jax.study import run_study, runner
 from kneefair_jax.study.trials import Trial, trials
 from kneefair_jax.training.divergence import NonFiniteLossError
@@ -90,7 +90,7 @@ def diverging(monkeypatch):
         tried.append(workdir)
         if workdir.parent.name in methods and config.seed == 3:
             workdir.mkdir(parents=True, exist_ok=True)
-            run_folder.open_run(workdir, config, table="t", pixels="0.936")
+            run_directory.open_run(workdir, config, table="t", pixels="0.936")
             raise NonFiniteLossError("training diverged at step 7")
         made_up.one(config, workdir, directory, training)
 

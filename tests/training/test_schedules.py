@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kneefair_jax import evaluate, groups, losses, models, run_folder
+from kneefair_jax import evaluate, groups, losses, models
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import run_directory
 from kneefair_jax.training import experiment, hooks, members, schedules, steps
 from kneefair_jax.training.checkpoint import Checkpoints
 from tests.training import study
@@ -215,7 +216,7 @@ def test_each_group_has_a_model_of_its_own_patients(group_specific):
 def test_each_test_case_is_scored_by_the_model_of_its_own_group(group_specific):
     """On the common test split; checked against the scores of each model, case by case."""
     config, workdir = group_specific.config, group_specific.workdir
-    run_folder.open_run(workdir, config, table="t", pixels="p")
+    run_directory.open_run(workdir, config, table="t", pixels="p")
     outside = study.cohort(8)
     table = outside.cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])
     made = experiment.build(config, COHORT)

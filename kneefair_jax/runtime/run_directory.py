@@ -20,6 +20,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import atomic
 
 # What may change between two starts of one run: it does not touch training, or `check_data` sees what it changes.
 FREE = (
@@ -123,9 +124,9 @@ def open_run(workdir: Path, config: ConfigDict, **data: str) -> None:
         data: fingerprints by name.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
+    atomic.write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
     if not (workdir / "environment.json").exists():
-        write_json(workdir / "environment.json", {**environment(), "data": data})
+        atomic.write_json(workdir / "environment.json", {**environment(), "data": data})
 
 
 def public(config: ConfigDict) -> dict[str, Any]:
@@ -161,13 +162,6 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             items[f"{prefix}{key}"] = value
     return items
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
-    temporary.replace(path)
 
 
 def command(argv: Sequence[str]) -> str:

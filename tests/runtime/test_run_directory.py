@@ -5,32 +5,32 @@ import sys
 import numpy as np
 import pytest
 
-from kneefair_jax import run_folder
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import atomic, run_directory
 from tests.training import study
 
 
 def test_the_same_config_may_go_on_and_another_may_not(tmp_path):
     config = study.config()
-    run_folder.check_config(tmp_path, config)
-    run_folder.open_run(tmp_path, config, table="t", pixels="p")
-    run_folder.check_config(tmp_path, config)
+    run_directory.check_config(tmp_path, config)
+    run_directory.open_run(tmp_path, config, table="t", pixels="p")
+    run_directory.check_config(tmp_path, config)
     config.report.bootstrap_draws = 7
     config.select = "worst_group"
-    run_folder.check_config(tmp_path, config)
+    run_directory.check_config(tmp_path, config)
     config.train.steps = 99
     config.model.widths = (2, 2)
     with pytest.raises(
         InputError, match=r"model.widths is \[2, 2\] but was \[4, 8\]; train.steps is 99 but was 6"
     ):
-        run_folder.check_config(tmp_path, config)
+        run_directory.check_config(tmp_path, config)
 
 
 def test_the_environment_names_versions_and_no_path(tmp_path, monkeypatch):
     monkeypatch.setattr(
         sys, "argv", ["/home/me/launch.py", "--workdir=/secret", "--config=c.py", "--workdir", "/x"]
     )
-    run_folder.open_run(tmp_path / "run", study.config(), table="t", pixels="p")
+    run_directory.open_run(tmp_path / "run", study.config(), table="t", pixels="p")
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert environment["command"] == "python launch.py --config=c.py"
     assert environment["versions"]["jax"] and environment["versions"]["python"]
@@ -39,64 +39,66 @@ def test_the_environment_names_versions_and_no_path(tmp_path, monkeypatch):
 
 
 def test_flat():
-    assert run_folder.flat({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a.b": 1, "a.c.d": 2, "e": 3}
+    assert run_directory.flat({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a.b": 1, "a.c.d": 2, "e": 3}
 
 
 def test_json_is_whole_and_strict(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        run_folder.write_json(tmp_path / "x.json", {"a": float("nan")})
+        atomic.write_json(tmp_path / "x.json", {"a": float("nan")})
     assert not (tmp_path / "x.json").exists()
 
 
 def test_no_absolute_path_is_published(monkeypatch):
     config = study.config()
     config.data.store = "/home/me/store"
-    assert run_folder.public(config)["data"]["store"] == "store"
+    assert run_directory.public(config)["data"]["store"] == "store"
     monkeypatch.setattr(sys, "argv", ["launch.py", "--config.data.root=/home/me/knees", "--config=../c.py"])
-    assert run_folder.environment()["command"] == "python launch.py --config.data.root=knees --config=../c.py"
+    assert (
+        run_directory.environment()["command"] == "python launch.py --config.data.root=knees --config=../c.py"
+    )
 
 
 def test_other_data_is_refused_whichever_part_changed(tmp_path):
-    run_folder.check_data(tmp_path, table="t", pixels="p")
-    run_folder.open_run(tmp_path, study.config(), table="t", pixels="p")
-    run_folder.check_data(tmp_path, table="t", pixels="p")
-    run_folder.check_data(tmp_path, table="t")
+    run_directory.check_data(tmp_path, table="t", pixels="p")
+    run_directory.open_run(tmp_path, study.config(), table="t", pixels="p")
+    run_directory.check_data(tmp_path, table="t", pixels="p")
+    run_directory.check_data(tmp_path, table="t")
     for data, changed in ({"table": "u"}, "table"), ({"table": "t", "pixels": "q"}, "pixels"):
         with pytest.raises(InputError, match=f"its {changed} changed"):
-            run_folder.check_data(tmp_path, **data)
+            run_directory.check_data(tmp_path, **data)
 
 
 def test_the_environment_is_that_of_the_first_start(tmp_path):
-    run_folder.open_run(tmp_path, study.config(), table="t", pixels="p")
+    run_directory.open_run(tmp_path, study.config(), table="t", pixels="p")
     before = (tmp_path / "environment.json").read_text()
-    run_folder.open_run(tmp_path, study.config(), table="t", pixels="p")
+    run_directory.open_run(tmp_path, study.config(), table="t", pixels="p")
     assert (tmp_path / "environment.json").read_text() == before
 
 
 def test_the_fingerprint_of_a_table_is_of_cases_patients_splits_and_groups():
     cases = study.cohort().cases
     group = np.zeros(len(cases), int)
-    first = run_folder.table_fingerprint(cases, group)
-    assert first == run_folder.table_fingerprint(cases.copy(), group)
+    first = run_directory.table_fingerprint(cases, group)
+    assert first == run_directory.table_fingerprint(cases.copy(), group)
     for column in ("case_id", "patient_id", "split"):
         changed = cases.assign(**{column: ["x", *cases[column][1:]]})
-        assert run_folder.table_fingerprint(changed, group) != first
-    assert run_folder.table_fingerprint(cases, group + 1) != first
+        assert run_directory.table_fingerprint(changed, group) != first
+    assert run_directory.table_fingerprint(cases, group + 1) != first
 
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):
-        run_folder.check_config(tmp_path / "file", study.config())
+        run_directory.check_config(tmp_path / "file", study.config())
 
 
 @pytest.mark.parametrize(
     "word", ["--config.a=('sex',)", "--config.a=it's $HOME", "--config.title=two words", "plain"]
 )
 def test_a_command_can_be_typed_again(word):
-    command = run_folder.command(["launch.py", word])
+    command = run_directory.command(["launch.py", word])
     assert shlex.split(command) == ["python", "launch.py", word]
 
 
 def test_tuples_of_strings_are_quoted_as_a_person_would():
-    assert run_folder.command(["launch.py", "--a=('sex',)"]) == "python launch.py \"--a=('sex',)\""
+    assert run_directory.command(["launch.py", "--a=('sex',)"]) == "python launch.py \"--a=('sex',)\""

@@ -3,14 +3,14 @@ import os
 
 import pytest
 
-from kneefair_jax import storage
+from kneefair_jax.runtime import io_errors
 
 
 def test_the_kernel_s_own_error():
     with pytest.raises(OSError) as caught, open("/dev/full", "w") as file:
         file.write("x")
         file.flush()
-    assert storage.sentence(caught.value) == "no space left on device; make space"
+    assert io_errors.sentence(caught.value) == "no space left on device; make space"
 
 
 def test_one_inside_a_library_s():
@@ -21,15 +21,15 @@ def test_one_inside_a_library_s():
             raise ValueError("cannot write") from error
     except ValueError as error:
         assert (
-            storage.sentence(error) == "/run/x: read-only file system; give a --workdir that can be written"
+            io_errors.sentence(error) == "/run/x: read-only file system; give a --workdir that can be written"
         )
 
 
 def test_one_that_is_told_in_words_alone():
     text = "RESOURCE_EXHAUSTED: Error writing: No space left on device [OS error 28]"
-    assert storage.sentence(RuntimeError(text)) == "no space left on device; make space"
+    assert io_errors.sentence(RuntimeError(text)) == "no space left on device; make space"
 
 
 def test_anything_else_is_not_the_storage_s():
-    assert storage.sentence(ValueError("no")) is None
-    assert storage.sentence(FileNotFoundError(errno.ENOENT, "no", "x")) is None
+    assert io_errors.sentence(ValueError("no")) is None
+    assert io_errors.sentence(FileNotFoundError(errno.ENOENT, "no", "x")) is None

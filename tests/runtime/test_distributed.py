@@ -8,8 +8,8 @@ import sys
 import pandas as pd
 import pytest
 
-from kneefair_jax import hosts, run_folder
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import distributed, run_directory
 from tests.films import folder
 from tests.launched import here
 from tests.test_launch import ROOT, command
@@ -72,7 +72,7 @@ def test_a_notice_to_one_host_stops_all_of_them_at_any_moment(tmp_path):
 
 def test_what_the_first_host_refuses_all_refuse(tmp_path):
     run = tmp_path / "run"
-    with run_folder.alone(run):
+    with run_directory.alone(run):
         processes = two(command(folder(tmp_path / "films"), run))
         said = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [2, 2], said
@@ -81,4 +81,4 @@ def test_what_the_first_host_refuses_all_refuse(tmp_path):
 
 def test_what_is_missing_is_named():
     with pytest.raises(InputError, match="--process=i, i from 0 to n - 1; they are 2 and -1"):
-        hosts.start("localhost:1", 2)
+        distributed.start("localhost:1", 2)

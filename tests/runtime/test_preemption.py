@@ -6,20 +6,20 @@ import signal
 
 import pytest
 
-from kneefair_jax import interrupt
+from kneefair_jax.runtime import preemption
 
 
 @pytest.fixture
 def installed(monkeypatch):
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(interrupt, "_noted", False)
-    interrupt.install()
+    monkeypatch.setattr(preemption, "_noted", False)
+    preemption.install()
     yield
     signal.signal(signal.SIGINT, before)
 
 
 def test_it_raises_at_once(installed):
-    interrupt.check()
+    preemption.check()
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -38,4 +38,4 @@ def test_one_that_a_callback_swallowed_is_found_at_the_next_check(installed):
     finally:
         gc.callbacks.remove(callback)
     with pytest.raises(KeyboardInterrupt):
-        interrupt.check()
+        preemption.check()
