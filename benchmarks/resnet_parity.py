@@ -24,8 +24,9 @@ from safetensors.numpy import load_file
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import hardware
-from kneefair_jax import models, pretrained
+from kneefair_jax import models
 from kneefair_jax.runtime import atomic, run_directory
+from kneefair_jax.weights import imagenet
 
 TOLERANCE = 1e-4
 NETWORKS = ("resnet18", "resnet34")
@@ -46,7 +47,7 @@ def features(weights: Path, network: str, image: np.ndarray) -> list[np.ndarray]
     """What this package makes of f32[B, H, W, C]."""
     model = models.create({"name": f"{network}_unet"}, classes=2)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
-    loaded = pretrained.load(weights, variables)
+    loaded = imagenet.load(weights, variables)
     encoder = models.ResNetEncoder(model.blocks)
     with jax.default_matmul_precision("float32"):
         run = jax.jit(encoder.apply)

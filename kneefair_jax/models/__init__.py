@@ -35,7 +35,7 @@ def create(
 ) -> nn.Module:
     """The network that `config` describes: `name`, a key of `MODELS`, and any of `FIELDS`.
 
-    `weights`, a file, is checked here only to be for this network: `pretrained.load` reads it into the variables.
+    `weights`, a file, is checked here only to be for this network: `weights.imagenet.load` reads it into the variables.
 
     Args:
         config: for example `{"name": "unet", "widths": (16, 32, 64)}`.

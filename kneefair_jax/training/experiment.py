@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from kneefair_jax import anatomy, groups, losses, mitigation, models, pretrained, warm_start
+from kneefair_jax import anatomy, groups, losses, mitigation, models
 from kneefair_jax.data import sampling
 from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.data.load import Cohort
@@ -29,6 +29,7 @@ from kneefair_jax.training import (
     state,
     steps,
 )
+from kneefair_jax.weights import imagenet, warm_start
 
 
 class Stage(NamedTuple):
@@ -212,7 +213,7 @@ def check_network(config: ConfigDict, cohort: Cohort, *, start: bool = True) -> 
     if start and config.init_from:
         warm_start.find(config.init_from, config.model, cohort.grid[2])
     elif start and config.model.weights:
-        pretrained.load(config.model.weights, variables)
+        imagenet.load(config.model.weights, variables)
 
 
 def started(config: ConfigDict, cohort: Cohort, made: Experiment) -> Experiment:
@@ -227,7 +228,7 @@ def started(config: ConfigDict, cohort: Cohort, made: Experiment) -> Experiment:
         print(warm_start.told(config.init_from, network, cohort.structures), flush=True)
         loaded = warm_start.applied(network, cohort.structures, drawn)
     elif config.model.weights:
-        loaded = pretrained.load(Path(config.model.weights), drawn)
+        loaded = imagenet.load(Path(config.model.weights), drawn)
     else:
         return made
     return made._replace(state=made.state._replace(**loaded))

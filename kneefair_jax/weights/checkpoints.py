@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from kneefair_jax import weights
 from kneefair_jax.errors import InputError
-from kneefair_jax.weights import Network
+from kneefair_jax.weights.network import NAMES, SUFFIX, Network, load
 
 EXPORTED = "export"  # the folder of a run that `kneefair_jax.export` fills
 
@@ -18,17 +17,15 @@ def find(name: str | Path) -> Checkpoint:
         InputError: there are none, or the run is not exported.
     """
     folder = Path(name)
-    if str(name) in weights.NAMES or not folder.is_dir():
-        network = weights.load(name)
+    if str(name) in NAMES or not folder.is_dir():
+        network = load(name)
         return {network.about.get("group"): network}
-    paths = sorted((folder / EXPORTED).glob(f"*{weights.SUFFIX}")) or sorted(
-        folder.glob(f"*{weights.SUFFIX}")
-    )
+    paths = sorted((folder / EXPORTED).glob(f"*{SUFFIX}")) or sorted(folder.glob(f"*{SUFFIX}"))
     if not paths:
         raise InputError(
             f"{folder}: no exported weights; make them with python -m kneefair_jax.export {folder}"
         )
-    networks = [weights.load(path) for path in paths]
+    networks = [load(path) for path in paths]
     found = {network.about.get("group"): network for network in networks}
     if len(found) < len(networks):
         raise InputError(

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from configs import finetune
-from kneefair_jax import models, modes, warm_start, weights
+from kneefair_jax import models, modes, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import run_directory
 from kneefair_jax.training import state
 from kneefair_jax.training.checkpoint import Checkpoints
+from kneefair_jax.weights import warm_start
 from tests import films
 
 NETWORK = {"name": "unet", "widths": (2, 4), "convolutions": 2, "norm": "group"}

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from kneefair_jax import models, pretrained
+from kneefair_jax import models
 from kneefair_jax.errors import InputError
+from kneefair_jax.weights import imagenet
 
 BLOCKS = (1, 1, 1, 1)
 MODEL = models.ResNetUNet(classes=2, blocks=BLOCKS, widths=(2, 2, 2, 2, 2), convolutions=1)
@@ -106,7 +107,7 @@ def encoder(variables):
 def test_features_are_those_of_numpy(tmp_path, channels):
     image = np.random.default_rng(1).normal(size=(2, channels, 33, 64)).astype(np.float32)
     expected = reference(TENSORS, np.broadcast_to(image, (2, 3, 33, 64)).astype(np.float64))
-    variables = pretrained.load(saved(tmp_path / "weights.safetensors", TENSORS), shapes(channels))
+    variables = imagenet.load(saved(tmp_path / "weights.safetensors", TENSORS), shapes(channels))
     features = jax.jit(models.ResNetEncoder(BLOCKS).apply)(encoder(variables), image.transpose(0, 2, 3, 1))
     for ours, theirs in zip(features, expected, strict=True):
         np.testing.assert_allclose(
@@ -116,7 +117,7 @@ def test_features_are_those_of_numpy(tmp_path, channels):
 
 def test_every_array_of_the_encoder_is_replaced_and_the_decoder_stays(tmp_path):
     before = jax.tree.map(lambda leaf: jax.device_put(np.full(leaf.shape, 9, np.float32)), shapes())
-    variables = pretrained.load(saved(tmp_path / "weights.safetensors", TENSORS), before)
+    variables = imagenet.load(saved(tmp_path / "weights.safetensors", TENSORS), before)
     assert jax.tree.structure(variables) == jax.tree.structure(before)
     for kind, tree in variables.items():
         assert not any(9 in np.asarray(leaf) for leaf in jax.tree.leaves(tree["encoder"]))
@@ -135,7 +136,7 @@ def test_arrays_stay_where_they_were(tmp_path):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     before = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, device=everywhere), shapes())
-    after = pretrained.load(saved(tmp_path / "weights.safetensors", TENSORS), before)
+    after = imagenet.load(saved(tmp_path / "weights.safetensors", TENSORS), before)
     assert all(leaf.sharding == everywhere for leaf in jax.tree.leaves(after))
 
 
@@ -150,8 +151,8 @@ def test_other_files_of_the_same_weights(tmp_path, form):
     if form == "smp":
         tensors = {f"encoder.{name}": value for name, value in tensors.items()}
         tensors["decoder.blocks.0.conv1.0.weight"] = np.zeros((2, 2, 3, 3), np.float32)
-    expected = pretrained.load(saved(tmp_path / "weights.safetensors", TENSORS), shapes())
-    result = pretrained.load(saved(tmp_path / "other.safetensors", tensors), shapes())
+    expected = imagenet.load(saved(tmp_path / "weights.safetensors", TENSORS), shapes())
+    result = imagenet.load(saved(tmp_path / "other.safetensors", tensors), shapes())
     for kind in expected:
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-2),
@@ -162,7 +163,7 @@ def test_other_files_of_the_same_weights(tmp_path, form):
 
 def refused(path, message):
     with pytest.raises(InputError, match=re.escape(str(path)) + message):
-        pretrained.load(path, shapes())
+        imagenet.load(path, shapes())
 
 
 def test_what_does_not_fit_is_refused(tmp_path):

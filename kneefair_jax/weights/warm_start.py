@@ -8,7 +8,8 @@ import numpy as np
 
 from kneefair_jax import anatomy
 from kneefair_jax.errors import InputError
-from kneefair_jax.weights import Network, checkpoints
+from kneefair_jax.weights import checkpoints
+from kneefair_jax.weights.network import Network
 
 HEAD = "head"  # the last layer of every network
 SHARED = ("widths", "convolutions", "norm")
