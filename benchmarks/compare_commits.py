@@ -1,4 +1,4 @@
-"""Check that two commits compute the same numbers: `python benchmarks/compare_commits.py BEFORE AFTER --jsrt DIR`.
+"""Check that two commits compute the same numbers: `python -m benchmarks.compare_commits BEFORE AFTER --jsrt DIR`.
 
 Each commit is checked out into a worktree of its own, and every scenario below is run in it as a user would run it:
 through `launch.py` and `python -m kneefair_jax.audit` alone, so that modules may move between the two commits. Then
@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import orbax.checkpoint as ocp
 import pandas as pd
 from PIL import Image
 from scipy import ndimage
+
+from benchmarks.faults import arrays
 
 ROOT = Path(__file__).parents[1]
 # Keys of reports and of `environment.json` that differ between two runs of one commit.
@@ -219,7 +220,7 @@ def contents(out: Path) -> Iterator[tuple[str, Any]]:
     for path in sorted(out.rglob("*")):
         name = str(path.relative_to(out))
         if path.name == "state" and path.parent.parent.name == "checkpoints":
-            leaves = np_leaves(ocp.PyTreeCheckpointer().restore(path))
+            leaves = np_leaves(arrays(path))
             yield from ((f"{name}/{key}", value) for key, value in leaves)
         elif path.name == "cases.parquet":
             yield from ((f"{name}/{column}", values) for column, values in pd.read_parquet(path).items())
