@@ -16,7 +16,7 @@ test: lint
 
 # Apache Beam has an environment of its own, about 1 GB: its versions are not the others'.
 test-beam: .venv-beam/.ready
-	.venv-beam/bin/python -m pytest -m beam tests/data/test_beam.py
+	.venv-beam/bin/python -m pytest -m beam tests/data/store/test_beam.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -30,7 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.machine import hardware
 from configs import quickstart
 from kneefair_jax import groups
-from kneefair_jax.data import load, memory, pipeline, sampling, store
+from kneefair_jax.data import load, pipeline, sampling, store
+from kneefair_jax.data.store import cache
 from kneefair_jax.runtime import atomic, run_directory
 from kneefair_jax.training import experiment
 
@@ -79,7 +80,7 @@ def throughput(
     cases: store.Cases, folder: Path, batch_size: int, rounds: int, epochs: int, torch_python: str | None
 ) -> dict[str, Any]:
     """Cases a second of each loader."""
-    mapped, kept = Mapped(folder), memory.Kept(cases)
+    mapped, kept = Mapped(folder), cache.Kept(cases)
     steps = epochs * (len(mapped) // batch_size)
     group = np.zeros(len(mapped), np.int32)
 
@@ -158,7 +159,7 @@ def waiting(config: Any, cohort: load.Cohort, cases: store.Cases, rounds: int, s
     state = made.state
     shares: list[float] = []
     milliseconds: list[float] = []
-    arrays = memory.Kept(cases)
+    arrays = cache.Kept(cases)
     batches = pipeline.training_batches(arrays, made.order, made.partition.index, batch_size=batch_size)
     for _ in range(3):  # compiles, and fills the buffers
         state, metrics = made.train_step(state, made.place(next(batches)))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from kneefair_jax import metrics
 from kneefair_jax.data.load import Cohort
-from kneefair_jax.data.memory import Arrays
+from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import size_expected
 from kneefair_jax.fairness.reliability import Sums, calibration

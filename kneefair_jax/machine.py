@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kneefair_jax.data import pipeline
-from kneefair_jax.data.memory import Arrays
+from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.runtime import run_directory
 from kneefair_jax.training.experiment import Experiment
 

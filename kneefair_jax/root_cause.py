@@ -13,7 +13,7 @@ from PIL import Image
 
 from kneefair_jax import groups
 from kneefair_jax.data.load import Cohort
-from kneefair_jax.data.memory import Arrays
+from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.fairness.predictability import attribute_auc, components
 
 SIZE = (32, 32)

@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import evaluate, groups, models
-from kneefair_jax.data import left_out, load, memory, prepared, store
+from kneefair_jax.data import left_out, load, prepared, store
 from kneefair_jax.data.prepared import Prepared
+from kneefair_jax.data.store import cache
 from kneefair_jax.errors import InputError
 from kneefair_jax.report import tables
 from kneefair_jax.runtime import distributed, run_directory
@@ -142,7 +143,7 @@ def _train_and_evaluate(
     if distributed.is_first():
         tell_left_out(workdir, main, outside)
     if training:
-        schedules.train(config, cohort, memory.Kept(cases), workdir)
+        schedules.train(config, cohort, cache.Kept(cases), workdir)
     page = evaluate.evaluate(
         config, made, cohort, cases, workdir, (outside.cohort, outside.cases) if outside else None
     )

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax.data import pipeline
 from kneefair_jax.data.load import Cohort
-from kneefair_jax.data.memory import Arrays
+from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import distributed, preemption
 from kneefair_jax.training import checkpoint, divergence, scoring, selection

@@ -18,7 +18,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from kneefair_jax.data.load import Cohort
-from kneefair_jax.data.memory import Arrays
+from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.errors import InputError
 from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import atomic, distributed

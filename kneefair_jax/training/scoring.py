@@ -10,7 +10,7 @@ from jax.experimental import multihost_utils
 
 from kneefair_jax import groups, metrics
 from kneefair_jax.data import pipeline
-from kneefair_jax.data.memory import Arrays
+from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.fairness import summaries
 from kneefair_jax.runtime import preemption
 from kneefair_jax.training import sharding

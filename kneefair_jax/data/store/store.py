@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 import tensorflow_datasets as tfds
 
-from kneefair_jax.data import builder, preparation
-from kneefair_jax.data.builder import CaseStore
-from kneefair_jax.data.preparation import Outcome
 from kneefair_jax.data.source import Source
+from kneefair_jax.data.store import chunks, tfds_builder
+from kneefair_jax.data.store.chunks import Outcome
+from kneefair_jax.data.store.tfds_builder import CaseStore
 from kneefair_jax.errors import InputError, told
 
 DIGEST_FILE = "content.json"
@@ -44,7 +44,7 @@ class Options(NamedTuple):
     on_broken: str = "stop"
     beam: str = ""
     say: Callable[[str], None] = lambda line: None
-    chunk: int = preparation.CHUNK
+    chunk: int = chunks.CHUNK
 
 
 def fingerprint(source: Source, grid: tuple[int, int, int]) -> str:
@@ -210,7 +210,7 @@ def _lock(path: Path, say: Callable[[str], None]) -> TextIO | None:
 
 def _check_beam(sources: Sequence[tuple[Source, tuple[int, int, int]]], flags: str) -> None:
     try:
-        from kneefair_jax.data import beam
+        from kneefair_jax.data.store import beam
     except ImportError as error:
         raise InputError(
             f"config.data.beam needs Apache Beam ({error}); install it in an environment of its own: "
@@ -240,7 +240,7 @@ def _write(source: Source, grid: tuple[int, int, int], directory: Path, options:
 def _write_here(
     source: Source, scratch: Path, store: Callable[..., CaseStore], options: Options
 ) -> dict[str, Any]:
-    chunks = preparation.read_all(
+    files = chunks.read_all(
         source.read,
         len(source.cases),
         scratch,
@@ -248,22 +248,22 @@ def _write_here(
         say=options.say,
         chunk=options.chunk,
     )
-    content = _content(source, preparation.outcomes(chunks))
+    content = _content(source, chunks.outcomes(files))
     _refuse(content, options.on_broken)
-    builder.pack(store(records=preparation.records(chunks)), scratch)
+    tfds_builder.pack(store(records=chunks.records(files)), scratch)
     return content
 
 
 def _write_by_beam(
     source: Source, scratch: Path, store: Callable[..., CaseStore], options: Options
 ) -> dict[str, Any]:
-    from kneefair_jax.data import beam
+    from kneefair_jax.data.store import beam
 
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     records = beam.ReadCases(source.read, len(source.cases), scratch, options.chunk)
     try:
-        builder.pack(store(records=records), scratch, beam_options=beam.options(options.beam))
+        tfds_builder.pack(store(records=records), scratch, beam_options=beam.options(options.beam))
     except Exception as error:
         if "generated examples is 0" not in str(error):  # TFDS's words for a pipeline without a record
             raise
@@ -308,7 +308,7 @@ def _open(source: Source, folder: Path, on_broken: str) -> Cases:
     shutil.rmtree(_partial(folder), ignore_errors=True)  # of a preparation that was killed at its last step
     _refuse(content, on_broken)
     try:
-        records = tfds.builder_from_directory(final).as_data_source(builder.SPLIT)
+        records = tfds.builder_from_directory(final).as_data_source(tfds_builder.SPLIT)
         stored = len(records)
     except MemoryError:
         raise

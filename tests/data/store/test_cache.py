@@ -3,7 +3,7 @@ import threading
 import numpy as np
 import pytest
 
-from kneefair_jax.data.memory import Kept
+from kneefair_jax.data.store.cache import Kept
 
 
 class Counted:

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kneefair_jax.data import folder, preparation, store
+from kneefair_jax.data import folder, store
+from kneefair_jax.data.store import chunks
 from kneefair_jax.errors import InputError
 from tests import films
 from tests.data import slow
@@ -321,8 +322,8 @@ def test_progress_is_said_when_it_takes_long(tmp_path, monkeypatch):
     said = []
     store.prepare(source(), GRID, tmp_path / "a", say=said.append, chunk=3)
     assert said == []
-    monkeypatch.setattr(preparation, "_PATIENCE", 0.0)
-    monkeypatch.setattr(preparation, "_EVERY", 0.0)
+    monkeypatch.setattr(chunks, "_PATIENCE", 0.0)
+    monkeypatch.setattr(chunks, "_EVERY", 0.0)
     store.prepare(source(seconds=0.01), GRID, tmp_path / "b", say=said.append, chunk=3)
     assert [line.split("  ")[0] for line in said] == [f"preparing: {n}/12 cases" for n in (3, 6, 9, 12)]
     assert all("cases/s" in line and line.endswith("left") for line in said)

@@ -52,7 +52,7 @@ def test_a_job_is_small_however_much_the_source_holds(tmp_path):
     """A request to start a job may have 10 MB; a folder of 100,000 films is more."""
     import apache_beam
 
-    from kneefair_jax.data import beam
+    from kneefair_jax.data.store import beam
 
     given = source()
     heavy = given._replace(read=partial(_read_with, np.random.default_rng(0).bytes(2**20), given.read))

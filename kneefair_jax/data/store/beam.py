@@ -15,7 +15,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners import create_runner
 
-from kneefair_jax.data.preparation import Outcome, Read, outcome
+from kneefair_jax.data.store.chunks import Outcome, Read, outcome
 from kneefair_jax.errors import InputError
 
 _OUTCOMES, _READ = "outcomes", "read.pickle"
