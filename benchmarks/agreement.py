@@ -30,7 +30,7 @@ from ml_collections import ConfigDict
 
 from benchmarks.machine import hardware
 from configs import quickstart
-from kneefair_jax.data import load, pipeline, store
+from kneefair_jax.data import cohort_loader, pipeline, store
 from kneefair_jax.runtime import atomic, distributed, run_directory
 from kneefair_jax.training import experiment
 
@@ -78,7 +78,7 @@ def widened(tree: Any) -> Any:
 def run(dtype: str, parallel: str, directory: Path, out: Path) -> None:
     """Makes the steps and writes what came of them: this process's share of the order, and the rest alike in all."""
     config = config_of(dtype, parallel)
-    cohort = load.load(config.data, config.data.seed)
+    cohort = cohort_loader.load(config.data, config.data.seed)
     cases = store.prepare(cohort.source, cohort.grid, directory)
     made = experiment.build(config, cohort)
     state = made.state

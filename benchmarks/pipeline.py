@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.machine import hardware
 from configs import quickstart
 from kneefair_jax import groups
-from kneefair_jax.data import load, pipeline, sampling, store
+from kneefair_jax.data import cohort_loader, pipeline, sampling, store
 from kneefair_jax.data.store import cache
 from kneefair_jax.runtime import atomic, run_directory
 from kneefair_jax.training import experiment
@@ -148,7 +148,9 @@ def torch_loaders(
         yield answer(), {name: partial(ask, workers) for name, workers in names.items()}
 
 
-def waiting(config: Any, cohort: load.Cohort, cases: store.Cases, rounds: int, steps: int) -> dict[str, Any]:
+def waiting(
+    config: Any, cohort: cohort_loader.Cohort, cases: store.Cases, rounds: int, steps: int
+) -> dict[str, Any]:
     """The share of the training step's time in which the device has nothing to do because data are not there.
 
     Each step is waited for before the next batch is asked for. So waiting is counted in full; the loop of a real run
@@ -197,7 +199,7 @@ def main() -> None:
     options = parser.parse_args()
     config = quickstart.get_config()
     config.data.phantom.patients = options.patients
-    cohort = load.load(config.data, config.seed)
+    cohort = cohort_loader.load(config.data, config.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cases = store.prepare(cohort.source, cohort.grid, folder / "store")

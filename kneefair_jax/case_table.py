@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, metrics
-from kneefair_jax.data import resample
-from kneefair_jax.data.load import Cohort
+from kneefair_jax.data import readers
+from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example
 from kneefair_jax.data.store import Cases
 from kneefair_jax.training import members, scoring, steps
@@ -101,7 +101,7 @@ def _at_source(part: Part, values: dict[str, np.ndarray], rows: np.ndarray) -> d
 
     def of(place: int, case: Example) -> dict[str, np.ndarray]:
         height, width = case.label.shape
-        predicted = called[resample.labels_at(values["probability"][place], (height, width))]
+        predicted = called[readers.labels_at(values["probability"][place], (height, width))]
         scores = metrics.mask_scores(predicted, case.label, structures, case.spacing)
         pixels = {
             f"{which}_pixels": np.bincount(mask.ravel(), minlength=structures + 1)[1:]

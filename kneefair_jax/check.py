@@ -10,7 +10,7 @@ import pandas as pd
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import groups, suspicious
 from kneefair_jax.data import duplicates, measures
-from kneefair_jax.data.prepared import Prepared
+from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.report import contact_sheet
 from kneefair_jax.runtime import atomic
 

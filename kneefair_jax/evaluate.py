@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import case_table, explanation, groups, root_cause
 from kneefair_jax import fit as fits
-from kneefair_jax.data.load import EXTERNAL, Cohort
+from kneefair_jax.data.cohort_loader import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.scores import scores as by_group

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import check as checks
 from kneefair_jax import evaluate, machine, run, study
-from kneefair_jax.data import load, prepared, store
+from kneefair_jax.data import cohort_loader, store
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic, distributed, run_directory
 
@@ -84,8 +84,8 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
         told = f"the report over all folds waits for {', '.join(waiting)}"
         print(f"{told}, with scores of report.resolution={at}", flush=True)
         return
-    cohort = load.load(folds[0].data, config.data.seed)
-    ready, _ = prepared.prepare(
+    cohort = cohort_loader.load(folds[0].data, config.data.seed)
+    ready, _ = cohort_loader.prepare(
         folds[0].data, config.data.seed, cohort, None, run.store_of(config, workdir), run.options_of(config)
     )
     page = evaluate.union(folds[0], ready.cohort, ready.cases, workdir, paths)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from kneefair_jax import groups
-from kneefair_jax.data.load import Cohort
+from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.fairness.predictability import attribute_auc, components
 

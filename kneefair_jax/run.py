@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import evaluate, groups, models
-from kneefair_jax.data import left_out, load, prepared, store
-from kneefair_jax.data.prepared import Prepared
+from kneefair_jax.data import cohort_loader, source, store
+from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.data.store import cache
 from kneefair_jax.errors import InputError
 from kneefair_jax.report import tables
@@ -45,7 +45,7 @@ def check(config: ConfigDict, *, network: bool = True) -> None:
     Raises:
         InputError: something that a user gave cannot be used.
     """
-    cohort = load.load(config.data, config.data.seed)
+    cohort = cohort_loader.load(config.data, config.data.seed)
     partition, train = experiment.check(config, cohort)
     experiment.training_order(config, cohort, partition, train)
     schedules.check(config, cohort)
@@ -58,8 +58,8 @@ def ready(
 ) -> tuple[experiment.Experiment, Prepared, Prepared | None]:
     """All that precedes the first step. What a user can get wrong is checked before the first byte is written."""
     run_directory.check_config(workdir, config)
-    cohort = load.load(config.data, config.data.seed)
-    external = load.load_external(config.data, cohort)
+    cohort = cohort_loader.load(config.data, config.data.seed)
+    external = cohort_loader.load_external(config.data, cohort)
     experiment.check(config, cohort)
     experiment.check_network(config, cohort, start=training and not run_directory.goes_on(workdir))
     made = experiment.build(config, cohort)
@@ -74,7 +74,9 @@ def ready(
             if not (workdir / member.directory / "checkpoints").is_dir():
                 raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
     options = options_of(config)._replace(on_broken=on_broken)
-    prepare = partial(prepared.prepare, config.data, config.data.seed, cohort, external, directory, options)
+    prepare = partial(
+        cohort_loader.prepare, config.data, config.data.seed, cohort, external, directory, options
+    )
     if jax.process_count() > 1:
         distributed.on_first(prepare)  # not every file system's locks keep hosts apart
     main, outside = prepare()
@@ -91,7 +93,9 @@ def ready(
     return made, main, outside
 
 
-def _check_external(config: ConfigDict, made: experiment.Experiment, external: load.Cohort | None) -> None:
+def _check_external(
+    config: ConfigDict, made: experiment.Experiment, external: cohort_loader.Cohort | None
+) -> None:
     """Refuses external cases that the run's mitigation could not segment."""
     if external:
         theirs = made.partition._replace(index=groups.indexed(external.cases, made.partition))
@@ -155,6 +159,6 @@ def tell_left_out(workdir: Path, main: Prepared, outside: Prepared | None) -> No
     """Lists the cases that were left out, on screen and in `left_out.csv`."""
     for part, name in ((main, "left_out.csv"), (outside, "left_out_external.csv")):
         listed = part.left_out if part else ()
-        left_out.write(listed, workdir / name)
+        source.write_excluded(listed, workdir / name)
         if listed:
-            say(left_out.text(listed, workdir / name))
+            say(source.describe_excluded(listed, workdir / name))

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from kneefair_jax import case_table, groups
-from kneefair_jax.data.load import Cohort
+from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 from kneefair_jax.training import members, sharding

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from kneefair_jax import groups, root_cause
-from kneefair_jax.data.load import Cohort
+from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Source
 
 PATIENTS = 60

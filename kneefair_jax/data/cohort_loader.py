@@ -1,4 +1,4 @@
-"""A config's `data` section -> the cohort: its source of cases, with every case in a split."""
+"""A config's `data` section -> the cohort: its source of cases, every case in a split, and its prepared arrays."""
 
 import os
 from collections import ChainMap
@@ -13,8 +13,10 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from kneefair_jax import anatomy, cohort, groups
-from kneefair_jax.data import folder, metadata, oai, phantom, siddiqui
-from kneefair_jax.data.source import Example, Source
+from kneefair_jax.data import folder, metadata, oai, phantom, store
+from kneefair_jax.data.oai import siddiqui
+from kneefair_jax.data.source import Example, LeftOut, Source
+from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError, choose
 
 EXTERNAL = "external"
@@ -83,6 +85,20 @@ class Cohort(NamedTuple):
             return [
                 one for part in pool.map(some, np.array_split(np.arange(len(rows)), threads)) for one in part
             ]
+
+
+class Prepared(NamedTuple):
+    """A cohort and its arrays.
+
+    Attributes:
+        cohort: the cases that can be read, in splits.
+        cases: their arrays; row k is row k of `cohort.cases`.
+        left_out: what the source, or its files, kept out of the cohort.
+    """
+
+    cohort: Cohort
+    cases: Cases
+    left_out: tuple[LeftOut, ...]
 
 
 def _folder(data: ConfigDict, seed: int) -> tuple[Source, int]:
@@ -192,6 +208,41 @@ def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ())
     cases = cases.assign(**{name: unknown for name in main.attributes if name not in there})
     cohort.check_apart(main.cases, cases)
     return Cohort(source, cases, main.attributes, source.structures, main.grid, main.named)
+
+
+def prepare(
+    data: ConfigDict,
+    seed: int,
+    cohort: Cohort,
+    external: Cohort | None,
+    directory: Path,
+    options: store.Options,
+) -> tuple[Prepared, Prepared | None]:
+    """Prepares a cohort, and an external one, as loaded; loads them again without what cannot be read.
+
+    Args:
+        data: the config's `data` section.
+        seed: as given to `load`.
+        cohort: from `load`.
+        external: from `load_external`.
+        directory: of the prepared stores.
+        options: of the preparation.
+
+    Raises:
+        InputError: as `store.prepare_all`; or the cohort cannot do without the cases that are left out.
+    """
+    # The external one first: it is seldom the larger, and a broken file in it refuses both.
+    parts = [part for part in (external, cohort) if part]
+    *others, cases = store.prepare_all([(part.source, part.grid) for part in parts], directory, options)
+    if cases.left_out:
+        cohort = load(data, seed, without=dict(cases.left_out))
+    main = Prepared(cohort, cases, cohort.source.left_out + cases.left_out)
+    if external is None:
+        return main, None
+    if others[0].left_out:
+        external = load_external(data, cohort, without=dict(others[0].left_out))
+        assert external is not None
+    return main, Prepared(external, others[0], external.source.left_out + others[0].left_out)
 
 
 def _only(source: Source, attribute: str, levels: tuple[str, ...], data: ConfigDict) -> Source:

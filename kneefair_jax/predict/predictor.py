@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kneefair_jax import anatomy, models
-from kneefair_jax.data import readers, resample
+from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import films, plausibility
 from kneefair_jax.weights import checkpoints
@@ -149,7 +149,7 @@ class Predictor:
             name: _mean(sure[label == value]) for value, name in enumerate(self.structures, start=1)
         }
         return Prediction(
-            resample.labels_at(probabilities, size),
+            readers.labels_at(probabilities, size),
             confidence,
             _mean(sure[label > 0]),
             plausibility.doubts(label, self.structures),

@@ -6,7 +6,7 @@ from itertools import batched
 import numpy as np
 
 from kneefair_jax import anatomy, predict
-from kneefair_jax.data.prepared import Prepared
+from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import bilateral
 from kneefair_jax.suspicious.ranking import Pair, Read

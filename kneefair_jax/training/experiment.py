@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from kneefair_jax import anatomy, groups, losses, mitigation, models
 from kneefair_jax.data import sampling
 from kneefair_jax.data.augment import Augmentation
-from kneefair_jax.data.load import Cohort
+from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.errors import InputError, choose
 from kneefair_jax.training import (
     accumulation,

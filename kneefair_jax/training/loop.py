@@ -11,7 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from kneefair_jax.data import pipeline
-from kneefair_jax.data.load import Cohort
+from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import distributed, preemption

@@ -5,8 +5,8 @@ import pytest
 from configs import folder as folder_config
 from configs import phantom_to_real as phantom_config
 from kneefair_jax import groups
+from kneefair_jax.data import cohort_loader
 from kneefair_jax.data import folder as folder_source
-from kneefair_jax.data import load
 from kneefair_jax.data.source import Source
 from kneefair_jax.errors import InputError
 from tests.films import folder
@@ -20,9 +20,9 @@ def data(root):
 
 def test_cases_left_out_are_in_no_split_and_their_levels_are_gone(tmp_path):
     root = folder(tmp_path)
-    whole = load.load(data(root), 0)
+    whole = cohort_loader.load(data(root), 0)
     young = whole.cases.loc[whole.cases["age"] == "<=50", "case_id"]
-    cohort = load.load(data(root), 0, without=set(young))
+    cohort = cohort_loader.load(data(root), 0, without=set(young))
     assert len(cohort.cases) == 24 - len(young) and not set(young) & set(cohort.cases["case_id"])
     assert list(cohort.cases.index) == list(range(len(cohort.cases)))
     assert "<=50" not in cohort.cases["age"].cat.categories
@@ -43,7 +43,7 @@ def test_an_empty_cohort_says_what_became_of_it(tmp_path, monkeypatch):
     real = folder_source.source
     monkeypatch.setattr(folder_source, "source", nothing)
     with pytest.raises(InputError, match="no case is left of 1, all left out:\nfilm 1: no pixel spacing"):
-        load.load(data(root), 0)
+        cohort_loader.load(data(root), 0)
 
 
 def test_an_external_cohort_may_have_other_labels_and_fewer_columns(tmp_path):
@@ -55,15 +55,15 @@ def test_an_external_cohort_may_have_other_labels_and_fewer_columns(tmp_path):
     made.update({"size": (16, 16), "attributes": ("sex", "side"), "external": str(root)})
     made.phantom.patients = 20
     made.fractions = (0.6, 0.2, 0.2)
-    main = load.load(made, 0)
+    main = cohort_loader.load(made, 0)
     made.external_structures = "whole femur,tibia"
-    external = load.load_external(made, main)
+    external = cohort_loader.load_external(made, main)
     assert external.structures == ("whole femur", "tibia") and external.grid == (16, 16, 1)
     assert set(external.cases["sex"]) == {"f", "m"}
     assert set(external.cases["side"]) == {groups.MISSING}
     made.external_structures = "whole femur,hip"
     with pytest.raises(InputError, match="'hip' is none of"):
-        load.load_external(made, main)
+        cohort_loader.load_external(made, main)
 
 
 def test_an_attribute_of_numbers_is_binned_or_refused():
@@ -74,10 +74,10 @@ def test_an_attribute_of_numbers_is_binned_or_refused():
     for name in ("fov_mm", "randomisation"):
         made.attributes = ("sex", name)
         with pytest.raises(InputError, match=f"'{name}' holds 20 different numbers; set data.bins"):
-            load.load(made, 0)
+            cohort_loader.load(made, 0)
     made.attributes = ("sex", "fov_mm")
     made.bins.fov_mm = (120.0, 200.0)
-    cohort = load.load(made, 0)
+    cohort = cohort_loader.load(made, 0)
     width = cohort.source.cases["fov_mm"]
     assert cohort.cases["fov_mm"].cat.categories.tolist() == ["<=120", "120-200", ">200"]
     assert ((cohort.cases["fov_mm"] == "<=120") == (width <= 120)).all()
@@ -87,10 +87,10 @@ def test_an_attribute_of_numbers_is_binned_or_refused():
 @pytest.mark.parametrize(("name", "levels"), [("sex", ("f",)), ("age", ("51-64", ">=65"))])
 def test_only_the_levels_asked_for_are_kept_and_the_others_listed(tmp_path, name, levels):
     root = folder(tmp_path)
-    whole = load.load(data(root), 0)
+    whole = cohort_loader.load(data(root), 0)
     made = data(root)
     made.levels.update({name: levels})
-    cohort = load.load(made, 0)
+    cohort = cohort_loader.load(made, 0)
     kept = whole.cases[name].isin(levels).to_numpy()
     assert cohort.cases["case_id"].tolist() == whole.cases["case_id"][kept].tolist()
     assert tuple(cohort.cases[name].cat.categories) == levels
@@ -110,4 +110,4 @@ def test_levels_that_there_are_not(tmp_path, levels, message):
     with made.unlocked():
         made.levels.update(levels)
     with pytest.raises(InputError, match=message):
-        load.load(made, 0)
+        cohort_loader.load(made, 0)

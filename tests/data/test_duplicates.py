@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import quickstart
-from kneefair_jax.data import duplicates, load
+from kneefair_jax.data import cohort_loader, duplicates
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +13,7 @@ def knees():
     config = quickstart.get_config()
     config.data.size = (64, 64)
     config.data.phantom.patients = 60
-    cohort = load.load(config.data, 0)
+    cohort = cohort_loader.load(config.data, 0)
     cases = cohort.source.read(range(len(cohort.cases)))
     return np.stack([case.image for case in cases]), cohort.cases["patient_id"].tolist()
 

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from kneefair_jax import predict
-from kneefair_jax.data import resample
+from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import bilateral
 from kneefair_jax.predict.predictor import Prediction
@@ -106,11 +106,11 @@ def test_what_is_no_name(name):
 def test_labels_are_those_of_the_interpolated_probabilities():
     p = np.asarray(jax.nn.softmax(3 * RNG.normal(size=(5, 6, 4)), axis=-1), np.float32)
     fine = np.stack([np.asarray(Image.fromarray(p[..., c]).resize((31, 17), 2)) for c in range(4)])
-    np.testing.assert_array_equal(resample.labels_at(p, (17, 31)), fine.argmax(0))
+    np.testing.assert_array_equal(readers.labels_at(p, (17, 31)), fine.argmax(0))
     # Half a plane: the line is straight at any size.
     p = np.zeros((4, 4, 2), np.float32)
     p[:, :2, 0] = p[:, 2:, 1] = 1
-    assert (resample.labels_at(p, (40, 40)) == np.repeat([0, 1], 20)).all()
+    assert (readers.labels_at(p, (40, 40)) == np.repeat([0, 1], 20)).all()
 
 
 def test_the_halves_of_a_film_are_named_by_side():

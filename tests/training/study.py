@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from configs import default
 from kneefair_jax import groups
-from kneefair_jax.data.load import Cohort
+from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example, Source
 
 GRID = (16, 16, 1)

@@ -11,10 +11,9 @@ import pandas as pd
 
 from kneefair_jax import anatomy
 from kneefair_jax.data import readers
-from kneefair_jax.data.left_out import LeftOut
 from kneefair_jax.data.oai import attributes, films, knees, masks, selection, tables, tree
 from kneefair_jax.data.oai.films import Film
-from kneefair_jax.data.source import Example, Source
+from kneefair_jax.data.source import Example, LeftOut, Source
 from kneefair_jax.errors import InputError
 
 # Bumped when the same files give other arrays.

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from kneefair_jax.data.left_out import LeftOut
 from kneefair_jax.data.oai.films import Film
+from kneefair_jax.data.source import LeftOut
 from kneefair_jax.errors import InputError
 
 SUFFIXES = (".nii.gz", ".nii", ".png", ".npy", ".tif", ".tiff", ".dcm")

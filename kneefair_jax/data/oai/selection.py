@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from kneefair_jax.data.left_out import LeftOut
 from kneefair_jax.data.oai import films as film_files
 from kneefair_jax.data.oai import tables
 from kneefair_jax.data.oai.films import Film
+from kneefair_jax.data.source import LeftOut
 from kneefair_jax.errors import InputError
 
 QUALITY = ("ACCEPT", "ALIGN", "CENTER", "DEPICT", "EXPOSE", "MOTION", "POSITN")

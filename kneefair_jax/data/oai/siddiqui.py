@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kneefair_jax.data.left_out import LeftOut
 from kneefair_jax.data.oai import cases, masks, selection
 from kneefair_jax.data.oai.films import Film
 from kneefair_jax.data.oai.tree import VISITS
-from kneefair_jax.data.source import Source
+from kneefair_jax.data.source import LeftOut, Source
 from kneefair_jax.errors import InputError
 
 _ID = re.compile(r"(?<!\d)\d{7}(?!\d)")

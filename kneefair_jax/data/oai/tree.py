@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kneefair_jax.data.left_out import LeftOut
 from kneefair_jax.data.oai import tables
 from kneefair_jax.data.oai.films import Film
+from kneefair_jax.data.source import LeftOut
 from kneefair_jax.errors import InputError
 
 # The number of a visit in the tables -> its folder of images.

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from kneefair_jax.data import siddiqui
+from kneefair_jax.data.oai import siddiqui
 from kneefair_jax.errors import InputError
 from tests import oai_tree
 

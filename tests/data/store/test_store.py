@@ -19,7 +19,7 @@ from tests import films
 from tests.data import slow
 from tests.data.slow import GRID, example, source
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def rows_of(log):

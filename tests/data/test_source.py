@@ -1,4 +1,4 @@
-from kneefair_jax.data import left_out
+from kneefair_jax.data import source
 
 
 def test_reasons_are_counted_and_all_is_listed(tmp_path):
@@ -8,8 +8,8 @@ def test_reasons_are_counted_and_all_is_listed(tmp_path):
         for i in range(3)
     ]
     listed += [("film 9", "no pixel spacing"), ('a "b", c', "no pixel spacing")]
-    left_out.write(listed, table)
-    assert left_out.text(listed, table).split("\n") == [
+    source.write_excluded(listed, table)
+    assert source.describe_excluded(listed, table).split("\n") == [
         "left out: 5 (listed in left_out.csv)",
         "     3 x unreadable file",
         "     2 x no pixel spacing",
@@ -17,10 +17,10 @@ def test_reasons_are_counted_and_all_is_listed(tmp_path):
     lines = table.read_text().splitlines()
     assert lines[0] == "what,why" and len(lines) == 6
     assert lines[5] == '"a ""b"", c",no pixel spacing'
-    left_out.write([], table)
+    source.write_excluded([], table)
     assert not table.exists()
 
 
 def test_rare_reasons_are_not_all_said(tmp_path):
     listed = [(f"c{i}", f"reason {i}") for i in range(8)]
-    assert left_out.text(listed, tmp_path / "l.csv").split("\n")[-1] == "       and 3 more reasons"
+    assert source.describe_excluded(listed, tmp_path / "l.csv").split("\n")[-1] == "       and 3 more reasons"
