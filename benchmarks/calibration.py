@@ -27,15 +27,13 @@ from scipy import stats
 
 from benchmarks.machine import hardware
 from kneefair_jax.fairness import (
-    cautions,
-    equivalence,
-    null_ser,
-    over_patients,
-    permutation,
-    simultaneous,
-    welch,
+    hypothesis_tests,
+    inference,
+    patient_bootstrap,
+    reference_ser,
+    simultaneous_intervals,
 )
-from kneefair_jax.fairness.simultaneous import Means
+from kneefair_jax.fairness.simultaneous_intervals import Means
 from kneefair_jax.runtime import atomic, run_directory
 
 MEAN_ERROR, SD = 0.08, 0.03
@@ -92,20 +90,20 @@ def batch(
     errors = knees(condition, cohorts, rng)
     sizes = np.array(condition.sizes)
     scores = 1 - errors.mean(2)
-    drawn, squared = over_patients.resample(scores, sizes, rng, draws)
-    point = over_patients.means(scores, sizes)
-    spread = over_patients.squared_errors(scores, sizes)
+    drawn, squared = patient_bootstrap.resample(scores, sizes, rng, draws)
+    point = patient_bootstrap.means(scores, sizes)
+    spread = patient_bootstrap.squared_errors(scores, sizes)
     every = [
         Means(point[c : c + 1], spread[c : c + 1], drawn[:, c : c + 1], squared[:, c : c + 1])
         for c in range(cohorts)
     ]
-    tests = permutation.welch(scores, sizes, rng, permutations)
+    tests = hypothesis_tests.permuted_welch(scores, sizes, rng, permutations)
     assert tests is not None
     found = {"test rejects": tests.p <= 0.05}
     groups = [np.split(one, np.cumsum(sizes)[:-1]) for one in scores]
     names = [str(g) for g in range(len(sizes))]
     found["warned"] = np.array(
-        [bool(cautions.cautions(dict(zip(names, one, strict=True)))) for one in groups]
+        [bool(inference.small_group_warnings(dict(zip(names, one, strict=True)))) for one in groups]
     )
     if len(sizes) > 2:
         return found | _of_many(every)
@@ -124,10 +122,10 @@ def _of_two(
     found: dict[str, list[bool]] = {}
     apart, moved = np.array([1.0, 1 / RATIO]), np.array([DELTA, 0.0])
     for means in every:
-        ends = simultaneous.contrasts(means, simultaneous.pairs(2))
+        ends = simultaneous_intervals.contrasts(means, simultaneous_intervals.pairs(2))
         _note(found, "gap covers", _covers(ends and [end.item() for end in ends], 0.0))
         edge = means._replace(point=means.point + moved, drawn=means.drawn + moved)
-        shown = equivalence.tost(edge, sizes, DELTA, int(sizes.min()))
+        shown = hypothesis_tests.tost(edge, sizes, DELTA, int(sizes.min()))
         low, high = shown["intervals"][0]
         _note(found, "TOST claims", shown["equivalent"])
         _note(found, "TOST claims, whatever the sizes", low > -DELTA and high < DELTA)
@@ -135,15 +133,19 @@ def _of_two(
         other = Means(
             equal.point * apart, equal.spread * apart**2, equal.drawn * apart, equal.squared * apart**2
         )
-        _note(found, "SER covers", _covers(simultaneous.ratio(other), RATIO))
-        _note(found, "SER above null", _ser(equal.point[0]) > (null_ser.percentile(equal, sizes) or np.inf))
+        _note(found, "SER covers", _covers(simultaneous_intervals.ratio(other), RATIO))
+        _note(
+            found,
+            "SER above null",
+            _ser(equal.point[0]) > (reference_ser.null_percentile(equal, sizes) or np.inf),
+        )
         _note(found, "naive: SER, percentile, covers", _percentile(_ser(other.drawn[:, 0]), RATIO))
         _note(
             found, "naive: SER of equal groups, percentile, covers", _percentile(_ser(equal.drawn[:, 0]), 1.0)
         )
         difference = means.drawn[:, 0, 0] - means.drawn[:, 0, 1]
         _note(found, "naive: gap, percentile, covers", _percentile(difference, 0.0))
-    low, high = welch.intervals(scores, sizes)[:, 0].T
+    low, high = hypothesis_tests.welch_intervals(scores, sizes)[:, 0].T
     first, second = np.split(scores, [sizes[0]], axis=1)
     one, other = (part.reshape(len(part), -1) for part in np.split(errors, [sizes[0]], axis=1))
     return {name: np.array(noted) for name, noted in found.items()} | {
@@ -160,10 +162,12 @@ def _of_many(every: list[Means]) -> dict[str, np.ndarray]:
     for means in every:
         for name, shift in (("equal", 0 * SPACED), ("spaced", SPACED)):
             moved = means._replace(point=means.point + shift, drawn=means.drawn + shift)
-            _note(found, f"max - min covers, {name}", _covers(simultaneous.gap(moved), shift.max()))
-            _note(found, f"SD covers, {name}", _covers(simultaneous.sd(moved), shift.std()))
+            _note(found, f"max - min covers, {name}", _covers(simultaneous_intervals.gap(moved), shift.max()))
+            _note(found, f"SD covers, {name}", _covers(simultaneous_intervals.sd(moved), shift.std()))
             _note(
-                found, f"worst covers, {name}", _covers(simultaneous.worst_error(moved.errors()), MEAN_ERROR)
+                found,
+                f"worst covers, {name}",
+                _covers(simultaneous_intervals.worst_error(moved.errors()), MEAN_ERROR),
             )
             extremes = np.ptp(moved.drawn[:, 0], axis=1)
             _note(found, f"naive: max - min, percentile, covers, {name}", _percentile(extremes, shift.max()))
@@ -176,7 +180,7 @@ def _of_many(every: list[Means]) -> dict[str, np.ndarray]:
                 equal.drawn * ratios,
                 equal.squared * ratios**2,
             )
-            _note(found, f"SER covers, {name}", _covers(simultaneous.ratio(other), ratios.max()))
+            _note(found, f"SER covers, {name}", _covers(simultaneous_intervals.ratio(other), ratios.max()))
     return {name: np.array(noted) for name, noted in found.items()}
 
 

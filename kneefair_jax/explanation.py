@@ -12,8 +12,8 @@ from kneefair_jax import metrics
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import size_expected
-from kneefair_jax.fairness.reliability import Sums, calibration
+from kneefair_jax.fairness import reference_ser
+from kneefair_jax.fairness.group_calibration import Sums, calibration
 
 RELIABILITY = "calibration.npz"
 KEPT = ("spacing", "true_pixels", "pred_pixels")
@@ -39,7 +39,7 @@ def explain(
     """
     about = cohort.cases.iloc[rows]
     by_size = _by_size(cohort, cases, test, rows, kept["spacing"])
-    size_expected.add(scores, by_size, about, cohort.attributes)
+    reference_ser.add(scores, by_size, about, cohort.attributes)
     return calibration(Sums(*(kept[name] for name in Sums._fields)), about, cohort.attributes)
 
 
@@ -47,7 +47,7 @@ def _by_size(
     cohort: Cohort, cases: Arrays | None, test: pd.DataFrame, rows: np.ndarray, spacing: np.ndarray
 ) -> dict[str, np.ndarray]:
     """`metrics.boundary_errors` of each row, of the masks and pixels that its distances were taken between."""
-    apart = size_expected.apart(test, spacing)
+    apart = reference_ser.apart(test, spacing)
 
     def of(label: np.ndarray, spacing: np.ndarray) -> dict[str, np.ndarray]:
         return metrics.boundary_errors(label, len(cohort.structures), spacing, apart)

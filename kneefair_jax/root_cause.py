@@ -14,7 +14,7 @@ from PIL import Image
 from kneefair_jax import groups
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.store.cache import Arrays
-from kneefair_jax.fairness.predictability import attribute_auc, components
+from kneefair_jax.fairness.attribute_auc import attribute_auc, components
 
 SIZE = (32, 32)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from kneefair_jax import evaluate, explanation, metrics, models
 from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import size_expected
+from kneefair_jax.fairness import reference_ser
 from kneefair_jax.runtime import run_directory
 from kneefair_jax.training import experiment, loop, members
 from tests.training import study
@@ -209,14 +209,14 @@ def test_masks_of_another_size_and_scheme(run, tmp_path):
     # What size alone explains is of the masks that the distances are of.
     test, rows = table.query("split == 'test'"), cohort.rows("test")
     spacing = np.tile([0.5 / 3, 0.25], (len(rows), 1))
-    apart = size_expected.apart(test, spacing)
+    apart = reference_ser.apart(test, spacing)
     errors = [
         metrics.boundary_errors(c.label, 2, pixel, apart)
         for c, pixel in zip(larger(rows), spacing, strict=True)
     ]
     expected = copy.deepcopy(report["scores"])
     by_score = {name: np.stack([error[name] for error in errors]) for name in ("dice", "iou")}
-    size_expected.add(expected, by_score, cohort.cases.iloc[rows], ("sex", "race"))
+    reference_ser.add(expected, by_score, cohort.cases.iloc[rows], ("sex", "race"))
     for score in ("dice", "iou"):
         ser, by_hand = (
             found[score]["summaries"]["sex"]["ser"]["size"] for found in (report["scores"], expected)

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import cohort, groups
-from kneefair_jax.audit.columns import IDENTIFIERS, OTHERS, SCORES
 from kneefair_jax.data import metadata
 from kneefair_jax.errors import InputError
+from kneefair_jax.fairness.patient_table import IDENTIFIERS, OTHERS, SCORES
 
 _OPTIONS = ("--attributes", "--bins")
 

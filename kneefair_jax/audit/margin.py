@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from kneefair_jax.audit import columns, files, score_table, scoring
+from kneefair_jax.audit import files, score_table, scoring
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.scoring import Reading
 from kneefair_jax.data import metadata
 from kneefair_jax.errors import InputError
+from kneefair_jax.fairness import patient_table
 
 
 def parse(words: Sequence[str]) -> dict[str, float]:
@@ -25,9 +26,9 @@ def parse(words: Sequence[str]) -> dict[str, float]:
             margins[score] = float(text)
         except ValueError:
             margins[score] = float("nan")
-        if score not in columns.SCORES or not 0 < margins[score] < float("inf"):
+        if score not in patient_table.SCORES or not 0 < margins[score] < float("inf"):
             raise InputError(
-                f"--delta {word!r}: write score=margin, such as dice=0.01; scores: {', '.join(columns.SCORES)}"
+                f"--delta {word!r}: write score=margin, such as dice=0.01; scores: {', '.join(patient_table.SCORES)}"
             )
         if margins[score] >= 1 and not score.endswith("_mm"):
             raise InputError(
@@ -74,7 +75,7 @@ def of_readers(
         scores = score_table.read_scores(text.assign(model=text["reader"]), path)[0]
         long = scores.merge(cohort.frame[["case_id", "patient_id"]], on="case_id")
     means = {}
-    for score in columns.SCORES:
+    for score in patient_table.SCORES:
         by_case = long.groupby(["model", "case_id"]).agg({"patient_id": "first", score: "mean"})
         apart = by_case[score].unstack("model")
         patients = by_case["patient_id"].unstack("model").bfill(axis=1).iloc[:, 0]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import paired, size_expected
+from kneefair_jax.fairness import model_comparison, reference_ser
 from kneefair_jax.report import assembly, observations, page, tables
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import atomic
@@ -182,11 +182,11 @@ def audit(
             **how,
         )
         if model in by_size:
-            size_expected.add(
+            reference_ser.add(
                 reports[model]["scores"], by_size[model], cohort.frame, tuple(cohort.attributes)
             )
     if len(tables) > 1:
-        models = paired.compare_models(tables, **how)
+        models = model_comparison.compare_models(tables, **how)
         for report in reports.values():
             report["models"] = models
     cases = pd.concat(list(tables.values()), ignore_index=True)

@@ -23,7 +23,7 @@ from kneefair_jax.audit.legend import Labels
 from kneefair_jax.audit.result import Audit, Settings
 from kneefair_jax.audit.scoring import Reading, Scored
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import size_expected
+from kneefair_jax.fairness import reference_ser
 from kneefair_jax.report import observations, wording
 from kneefair_jax.report.spacing import one_spacing
 
@@ -96,7 +96,7 @@ def masks(
         about[model] = {"fingerprint": scoring.fingerprint(cohort, scored), "spacing": spacing}
         about[model]["labels"] = legend.described(reading.truth)
         examples[model] = pictures.views(tables[model], cohort, true, paths, shown, reading)
-        apart = size_expected.apart(tables[model], np.stack([one.spacing for one in scored]))
+        apart = reference_ser.apart(tables[model], np.stack([one.spacing for one in scored]))
         by_size[model] = scoring.sizes(cohort, true, scored, reading, apart)
     if readers is not None:
         delta = margin.of_readers(Path(readers), cohort, true, reading)

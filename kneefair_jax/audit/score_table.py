@@ -2,7 +2,7 @@
 
 Long, as this package writes it: `case_id, structure, dice`, a row per case and structure. Or wide, a row per case, with
 a column per score and structure: `case_id, dice_femur, dice_tibia, hd95_mm_femur`. Either may have `patient_id`, the
-attributes, `model` (several are compared) and `split`. Scores are those of `columns.SCORES`: overlaps in [0, 1],
+attributes, `model` (several are compared) and `split`. Scores are those of `patient_table.SCORES`: overlaps in [0, 1],
 distances in mm; an empty cell, or NaN, is a structure absent from truth and prediction. A distance alone that is empty
 is left out of the means, with a note.
 """
@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kneefair_jax.audit import cases, columns
+from kneefair_jax.audit import cases
 from kneefair_jax.data import metadata
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness.design import COVARIATES
+from kneefair_jax.fairness import patient_table
+from kneefair_jax.fairness.mixed_model import COVARIATES
 from kneefair_jax.report import wording
 
 # A single score column without a structure.
@@ -135,7 +136,7 @@ def _worded(written: pd.DataFrame) -> list[str]:
     """Notes on scores in whose place stands a word such as NaN, which another tool may write for a failure."""
     notes = []
     for name in written:
-        if name.startswith(columns.SCORES):
+        if name.startswith(patient_table.SCORES):
             words = written[name].str.lower().isin(metadata.MISSING_TEXT - {""})
             if words.any():
                 first = written[words].iloc[0]
@@ -148,7 +149,7 @@ def _worded(written: pd.DataFrame) -> list[str]:
 
 
 def read_scores(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """`case_id, model, structure` and all `columns.SCORES` (f64, checked) on the table's lines; and notes."""
+    """`case_id, model, structure` and all `patient_table.SCORES` (f64, checked) on the table's lines; and notes."""
     long, notes = _melted(text, path)
     return _numbers(long, path), notes
 
@@ -157,7 +158,7 @@ def _melted(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
     """Long or wide -> long: `case_id, model, structure` and scores as text, on the lines of the table; and notes."""
     text = text if "model" in text else text.assign(model="")
     keys = ["case_id", "model"]
-    plain = [score for score in columns.SCORES if score in text]
+    plain = [score for score in patient_table.SCORES if score in text]
     if "structure" in text and "dice" in text:
         if (empty := text.index[text["structure"] == ""]).size:
             raise InputError(f"{path} row {empty[0]}: structure is empty; fill it in")
@@ -165,7 +166,7 @@ def _melted(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
         return text.loc[~average, [*keys, "structure", *plain]], _left_out(set(text["structure"][average]))
     wide = {
         (score, name.removeprefix(f"{score}_")): name
-        for score in columns.SCORES
+        for score in patient_table.SCORES
         for name in text.columns
         if name.startswith(f"{score}_") and len(name) > len(score) + 1
     }
@@ -203,14 +204,14 @@ def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
     problems: list[metadata.Problem] = []
     result = long[["case_id", "model", "structure"]].copy()
     rows = long.index.to_numpy()
-    for score in columns.SCORES:
+    for score in patient_table.SCORES:
         text = long[score].to_numpy(str) if score in long else np.full(len(long), "")
         values = pd.to_numeric(pd.Series(text).where(text != "", None), errors="coerce").to_numpy(float)
         given = text != ""
         for bad in np.flatnonzero(given & ~np.isfinite(values)):
             remedy = "write a number, or nothing where the structure is absent from truth and prediction"
             problems.append((int(rows[bad]), f"{score} {str(text[bad])!r} is not a finite number; {remedy}"))
-        if score in columns.SHARES and (values > 1 + _ROUNDING).any():
+        if score in patient_table.SHARES and (values > 1 + _ROUNDING).any():
             what = (
                 "looks like percent; divide the column by 100" if np.nanmax(values) <= 100 else "correct it"
             )
@@ -218,7 +219,7 @@ def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
             problems.append((int(rows[first]), f"{score} {text[first]} is above 1; {what}"))
         for bad in np.flatnonzero(values < 0):
             problems.append((int(rows[bad]), f"{score} {text[bad]} is negative; correct it"))
-        result[score] = np.minimum(values, 1.0) if score in columns.SHARES else values
+        result[score] = np.minimum(values, 1.0) if score in patient_table.SHARES else values
     again = long.duplicated(["case_id", "model", "structure"]).to_numpy()
     for row, case, structure in zip(
         rows[again], long["case_id"][again], long["structure"][again], strict=True
@@ -291,7 +292,7 @@ def _table(
                 f"{structure} has no row for {wording.amount(len(absent), 'case')} (such as {absent[0]}), left out"
             )
         frames.append(about.assign(structure=structure).merge(part, on=["case_id", "structure"], how="left"))
-    table = pd.concat(frames, ignore_index=True)[columns.order(cohort.attributes)]
+    table = pd.concat(frames, ignore_index=True)[patient_table.column_order(cohort.attributes)]
     cohort.notes.extend(_without_distance(table, model))
     return table
 
@@ -301,7 +302,7 @@ def _without_distance(table: pd.DataFrame, model: str) -> list[str]:
     overlaps = table[["dice", "iou", "nsd"]].notna().any(axis=1)
     of = f" by {model}" if model else ""
     notes = []
-    for score in columns.MILLIMETRES:
+    for score in patient_table.MILLIMETRES:
         lacking = table[overlaps & table[score].isna()]
         if len(lacking) and table[score].notna().any():
             first = lacking.iloc[0]

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import metrics
-from kneefair_jax.audit import columns, legend
+from kneefair_jax.audit import legend
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.legend import BACKGROUND, Checked
 from kneefair_jax.data import metadata, readers
 from kneefair_jax.errors import InputError
+from kneefair_jax.fairness import patient_table
 
 
 class Reading(NamedTuple):
@@ -170,7 +171,7 @@ def table(
         )
         for s, structure in enumerate(structures)
     ]
-    return pd.concat(frames, ignore_index=True)[columns.order(cohort.attributes)]
+    return pd.concat(frames, ignore_index=True)[patient_table.column_order(cohort.attributes)]
 
 
 def fingerprint(cohort: Cohort, scored: Sequence[Scored]) -> str:

@@ -1,1 +1,16 @@
-"""Summaries of scores by group, and how sure one can be of them."""
+"""Summaries of scores by group, and how sure one can be of them: intervals, tests, equivalence, models compared.
+
+    from kneefair_jax import fairness
+
+    fairness.gap(means), fairness.ser(means)               # of group means, NumPy's or JAX's
+    fairness.permuted_welch(scores, sizes, rng)            # is there a gap?
+    fairness.compare(scores, index, names)                 # methods over seeds, on the same patients
+    fairness.compare_models(tables, ["sex"])               # models on the same patients
+
+`fairness.scores` has what a report says of each group and gap. Names load on first use: the summaries need neither
+pandas nor statsmodels.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

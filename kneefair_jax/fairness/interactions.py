@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
-from kneefair_jax.fairness import simultaneous
+from kneefair_jax.fairness import simultaneous_intervals
 from kneefair_jax.fairness.multiplicity import holm
+from kneefair_jax.fairness.patient_bootstrap import resampled, samples
 from kneefair_jax.fairness.patient_table import MACRO, by_patient_and_group, table
-from kneefair_jax.fairness.sample import resampled, samples
-from kneefair_jax.fairness.simultaneous import Means
+from kneefair_jax.fairness.simultaneous_intervals import Means
 
 
 def interactions(
@@ -78,8 +78,8 @@ def contrast(means: Means) -> Mapping[str, Any]:
         means: of the four cells in that order.
     """
     matrix = np.array([[1.0, -1.0, -1.0, 1.0]])
-    point, error, t = simultaneous.studentised(means, matrix)
-    ends = simultaneous.contrasts(means, matrix)
+    point, error, t = simultaneous_intervals.studentised(means, matrix)
+    ends = simultaneous_intervals.contrasts(means, matrix)
     observed = np.abs(point) / np.where(error > 0, error, np.inf)
     return {
         "contrast": point.item(),

@@ -9,7 +9,7 @@ import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import bootstrap, cautions, multiplicity, patient_table
+from kneefair_jax.fairness import bootstrap, inference, multiplicity, patient_table
 from kneefair_jax.fairness.inference import Settings, describe
 from kneefair_jax.fairness.patient_table import MACRO, Column
 
@@ -100,9 +100,9 @@ def scores(
 def _lacking(
     columns: Sequence[Column], blocks: Sequence[dict[str, Any]], macro: Column, partition: groups.Partition
 ) -> list[str]:
-    """`cautions.lacking` of one score and the ranked groups of a partition."""
+    """`missing_structure_warnings` of one score and the ranked groups of a partition."""
     ranked = [name for name in partition.names if blocks[columns.index(macro)]["groups"][name]["ranked"]]
-    return cautions.lacking(
+    return inference.missing_structure_warnings(
         {
             column.structure: {name: block["groups"][name]["patients"] for name in ranked}
             for column, block in zip(columns, blocks, strict=True)

@@ -1,7 +1,7 @@
 """What an equal error at the boundary costs structures of unequal size; on the host, by NumPy and SciPy.
 
 A contour that is off by a millimetre costs a small bone more Dice than a large one. So a group of smaller bones scores
-worse although its contours are as good; `fairness.size_expected` takes that apart from the rest.
+worse although its contours are as good; `fairness.reference_ser` takes that apart from the rest.
 """
 
 import numpy as np

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import evaluate
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness.comparison import compare
-from kneefair_jax.fairness.runs import stacked
+from kneefair_jax.fairness.method_comparison import compare
+from kneefair_jax.fairness.patient_table import stacked
 from kneefair_jax.runtime import run_directory
 from kneefair_jax.study import regime
 from kneefair_jax.study.trials import BASELINE, ORACLE, SWITCH, Trial, changes, strength_of, swept, trials

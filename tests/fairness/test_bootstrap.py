@@ -51,7 +51,8 @@ def test_memory_chunks_change_nothing_but_the_draws(monkeypatch):
     whole = bootstrap.mean_intervals(scores, np.random.default_rng(1), draws=4000)
     monkeypatch.setattr(bootstrap, "CHUNK", 30 * 7)
     chunked = bootstrap.mean_intervals(scores, np.random.default_rng(1), draws=4000)
-    np.testing.assert_array_equal(whole, chunked)
+    # Not bit for bit: how a matrix product is summed depends on its size, and on the processor.
+    np.testing.assert_allclose(whole, chunked, rtol=1e-13)
 
 
 @pytest.mark.parametrize("draws", [100, 1000])

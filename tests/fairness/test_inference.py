@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from kneefair_jax.fairness import inference, simultaneous
+from kneefair_jax.fairness import inference, simultaneous_intervals
 from kneefair_jax.fairness.inference import Settings
+from kneefair_jax.fairness.patient_bootstrap import resampled, samples
 from kneefair_jax.fairness.patient_table import Column
-from kneefair_jax.fairness.sample import resampled, samples
 
 DICE, HD95 = Column("dice", "macro"), Column("hd95_mm", "macro")
 NAMES = ("sex=f", "sex=m", "sex=x")
@@ -80,7 +80,7 @@ def test_three_groups_hold_at_once():
     ]
     (sample,) = samples(values, index, 3)
     means = resampled(sample, np.random.default_rng([0, 1, 0]), 200)[0]
-    low, high = simultaneous.contrasts(means, simultaneous.pairs(3))
+    low, high = simultaneous_intervals.contrasts(means, simultaneous_intervals.pairs(3))
     ends = [pair["interval"] for pair in dice["pairs"]]
     np.testing.assert_allclose(ends, np.stack([low[0], high[0]], axis=1))
     assert dice["gap"]["interval"] == pytest.approx(
@@ -197,3 +197,44 @@ def test_a_patient_in_two_groups_is_told():
         "9 patients have cases in more than one"
     )
     assert describe(values, index)[0]["warnings"] == []
+
+
+def errors(n, sd, seed):
+    """Log-normal, of mean 0 and this SD."""
+    drawn = np.exp(0.7 * np.random.default_rng(seed).normal(size=n))
+    return sd * (drawn - drawn.mean()) / drawn.std(ddof=1)
+
+
+def test_a_small_skewed_spread_group_is_named():
+    large, small = 0.9 - errors(60, 0.03, 0), 0.9 - errors(15, 0.06, 1)
+    (sentence,) = inference.small_group_warnings({"sex=f": large, "sex=m": small})
+    assert sentence.startswith("sex=m has 15 patients") and "2.0 times" in sentence
+
+
+def test_what_needs_none():
+    large, small = 0.9 - errors(60, 0.03, 0), 0.9 - errors(15, 0.06, 1)
+    twenty, narrow = 0.9 - errors(20, 0.06, 1), 0.9 - errors(15, 0.03, 1)
+    rng = np.random.default_rng(2)
+    normal = {"a": rng.normal(0.9, 0.03, 60), "b": rng.normal(0.9, 0.06, 15)}
+    assert inference.small_group_warnings({"a": large, "b": twenty}) == []
+    assert inference.small_group_warnings({"a": large, "b": narrow}) == []
+    assert inference.small_group_warnings(normal) == []
+    assert inference.small_group_warnings({"b": small}) == [] and inference.small_group_warnings({}) == []
+    assert inference.small_group_warnings({"a": np.full(9, 0.9), "b": np.full(9, 0.8)}) == []
+
+
+def test_patients_in_two_groups_are_counted():
+    assert inference.shared_patient_warnings(np.array(["p", "q", "r"])) == []
+    (sentence,) = inference.shared_patient_warnings(np.array(["p", "q", "p"]))
+    assert sentence.startswith("1 patient has cases in more than one")
+    assert inference.shared_patient_warnings(np.array(["p", "q", "q", "p"]))[0].startswith("2 patients have")
+
+
+def test_a_group_without_a_structure():
+    scored = {
+        "femur": {"sex=f": 0, "sex=m": 80},
+        "tibia": {"sex=f": 80, "sex=m": 80},
+        "patella": {"sex=f": 0},
+    }
+    (sentence,) = inference.missing_structure_warnings(scored)
+    assert sentence.startswith("femur has no score in sex=f")

@@ -6,8 +6,8 @@ from statsmodels.stats.multitest import multipletests
 
 from kneefair_jax import groups
 from kneefair_jax.fairness import interactions as module
-from kneefair_jax.fairness.over_patients import means, resample, squared_errors
-from kneefair_jax.fairness.simultaneous import Means
+from kneefair_jax.fairness.patient_bootstrap import means, resample, squared_errors
+from kneefair_jax.fairness.simultaneous_intervals import Means
 
 
 def cells(point, sizes, draws=4000, seed=0):

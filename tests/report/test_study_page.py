@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from kneefair_jax.fairness.comparison import compare
+from kneefair_jax.fairness.method_comparison import compare
 from kneefair_jax.report import study_page, study_wording, wording
 
 METHODS = {  # gap of B, cost of A

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kneefair_jax.fairness import simultaneous
-from kneefair_jax.fairness.simultaneous import Means
+from kneefair_jax.fairness import simultaneous_intervals
+from kneefair_jax.fairness.simultaneous_intervals import Means
 
 
 def normal(point, error, draws=40_000, seed=0):
@@ -14,14 +14,14 @@ def normal(point, error, draws=40_000, seed=0):
 
 
 def test_one_contrast_is_the_plain_interval():
-    low, high = simultaneous.contrasts(normal([0.9, 0.8], [0.03, 0.04]), np.array([[1.0, -1.0]]))
+    low, high = simultaneous_intervals.contrasts(normal([0.9, 0.8], [0.03, 0.04]), np.array([[1.0, -1.0]]))
     half = stats.norm.ppf(0.975) * 0.05
     assert (low.item(), high.item()) == pytest.approx((0.1 - half, 0.1 + half), abs=1e-3)
 
 
 def test_independent_contrasts_are_sidak_s():
     """Three means at two seeds, all independent: the quantile of the largest of 6 |t|."""
-    low, high = simultaneous.contrasts(normal(np.full((2, 3), 0.9), 0.01), np.eye(3))
+    low, high = simultaneous_intervals.contrasts(normal(np.full((2, 3), 0.9), 0.01), np.eye(3))
     quantile = stats.norm.ppf((1 + 0.95 ** (1 / 6)) / 2)
     np.testing.assert_allclose(high - low, 0.02 * quantile, rtol=0.01)
 
@@ -30,26 +30,29 @@ def test_ends_by_hand(monkeypatch):
     """Every statistic at the ends of its contrasts, seed by seed, then averaged."""
     point = np.array([[0.9, 0.8, 0.85], [0.8, 0.9, 0.85]])
     monkeypatch.setattr(
-        simultaneous, "contrasts", lambda m, c, _: (m.point @ c.T - 0.02, m.point @ c.T + 0.02)
+        simultaneous_intervals, "contrasts", lambda m, c, _: (m.point @ c.T - 0.02, m.point @ c.T + 0.02)
     )
     means = Means(point, point, point[None], point[None])
-    assert simultaneous.worst(means) == pytest.approx([0.78, 0.82])
-    assert simultaneous.gap(means) == pytest.approx([0.08, 0.12])
-    assert simultaneous.ser(means) == pytest.approx([2 * np.exp(-0.02), 2 * np.exp(0.02)])
+    assert simultaneous_intervals.worst(means) == pytest.approx([0.78, 0.82])
+    assert simultaneous_intervals.gap(means) == pytest.approx([0.08, 0.12])
+    assert simultaneous_intervals.ser(means) == pytest.approx([2 * np.exp(-0.02), 2 * np.exp(0.02)])
     # Deviations from S = 0.85: 0.05, 0.05, 0.
     expected = [0.83 / (1 + 0.07 + 0.07 + 0.02), 0.87 / (1 + 0.03 + 0.03)]
-    assert simultaneous.es(means, np.full(3, 1 / 3), 3) == pytest.approx(expected)
+    assert simultaneous_intervals.es(means, np.full(3, 1 / 3), 3) == pytest.approx(expected)
     equal = Means(*(np.full_like(part, 0.8) for part in means))
-    assert simultaneous.gap(equal) == pytest.approx([0, 0.02]) and simultaneous.ser(equal)[0] == 1
+    assert (
+        simultaneous_intervals.gap(equal) == pytest.approx([0, 0.02])
+        and simultaneous_intervals.ser(equal)[0] == 1
+    )
 
 
 def test_the_change_of_the_worst_is_paired_where_the_worst_group_stays():
     a, b = normal([0.95, 0.85], 0.02), normal([0.95, 0.80], 0.02, seed=1)
     change = normal([0.0, 0.05], 0.001, seed=2)
-    low, high = simultaneous.change_of_worst(a, b, change)
+    low, high = simultaneous_intervals.change_of_worst(a, b, change)
     assert (low + high) / 2 == pytest.approx(0.05) and high - low < 2 * 3 * 0.001
     turned = normal([0.80, 0.95], 0.02)  # now the other group is the worst: different patients
-    low, high = simultaneous.change_of_worst(turned, b, normal([-0.15, 0.15], 0.001, seed=2))
+    low, high = simultaneous_intervals.change_of_worst(turned, b, normal([-0.15, 0.15], 0.001, seed=2))
     assert (low + high) / 2 == pytest.approx(0.0) and high - low > 2 * 1.96 * 0.028
 
 
@@ -57,22 +60,22 @@ def test_resamples_without_spread_leave_no_interval():
     means = normal([0.9, 0.8], 0.01, draws=100)
     squared = means.squared.copy()
     squared[:10] = 0
-    assert simultaneous.worst(means._replace(squared=squared)) is None
-    assert simultaneous.worst(means) is not None
+    assert simultaneous_intervals.worst(means._replace(squared=squared)) is None
+    assert simultaneous_intervals.worst(means) is not None
     still = Means(means.point, 0 * means.spread, means.point + 0 * means.drawn, 0 * means.squared)
-    assert simultaneous.worst(still) == pytest.approx([0.8, 0.8])
+    assert simultaneous_intervals.worst(still) == pytest.approx([0.8, 0.8])
 
 
 def test_the_sd_of_two_groups_is_half_the_gap():
     means = normal([0.9, 0.8], 0.02, draws=2000)
-    low, high = simultaneous.gap(means)
-    assert simultaneous.sd(means) == pytest.approx([low / 2, high / 2])
-    assert simultaneous.sd(normal([0.9, 0.9], 0.02))[0] == 0
+    low, high = simultaneous_intervals.gap(means)
+    assert simultaneous_intervals.sd(means) == pytest.approx([low / 2, high / 2])
+    assert simultaneous_intervals.sd(normal([0.9, 0.9], 0.02))[0] == 0
 
 
 def test_the_sd_of_more_groups_by_chi():
     """G times the squared SD of G equally known means, over their squared error, is chi-squared of G - 1."""
-    low, high = simultaneous.sd(normal(np.linspace(0.5, 1, 6), 0.01))
+    low, high = simultaneous_intervals.sd(normal(np.linspace(0.5, 1, 6), 0.01))
     point = np.linspace(0.5, 1, 6).std()
     half = 0.01 * np.sqrt(stats.chi2.ppf(0.95, 5) / 6)
     assert (low, high) == (pytest.approx(point - half, abs=1e-4), pytest.approx(point + half, abs=1e-4))
@@ -80,27 +83,27 @@ def test_the_sd_of_more_groups_by_chi():
 
 def test_the_ratio_of_distances_is_the_ser_of_scores():
     means = normal([0.9, 0.8], 0.01, draws=2000)
-    assert simultaneous.ratio(means.errors()) == simultaneous.ser(means)
+    assert simultaneous_intervals.ratio(means.errors()) == simultaneous_intervals.ser(means)
     scaled = Means(*(part * by for part, by in zip(means.errors(), (30, 900, 30, 900), strict=True)))
-    assert simultaneous.ratio(scaled) == pytest.approx(simultaneous.ser(means))
-    assert simultaneous.ratio(scaled._replace(point=np.array([[3.0, 0.0]]))) is None
+    assert simultaneous_intervals.ratio(scaled) == pytest.approx(simultaneous_intervals.ser(means))
+    assert simultaneous_intervals.ratio(scaled._replace(point=np.array([[3.0, 0.0]]))) is None
 
 
 def test_the_worst_error_is_the_worst_score_s():
     means = normal([0.9, 0.8, 0.85], 0.01, draws=2000)
-    low, high = simultaneous.worst(means)
-    assert simultaneous.worst_error(means.errors()) == pytest.approx([1 - high, 1 - low])
+    low, high = simultaneous_intervals.worst(means)
+    assert simultaneous_intervals.worst_error(means.errors()) == pytest.approx([1 - high, 1 - low])
 
 
 def test_separate_intervals_are_each_contrast_s_own():
-    means, matrix = normal([0.9, 0.8, 0.85], 0.01), simultaneous.pairs(3)
-    low, high = simultaneous.separate(means, matrix, 0.9)
+    means, matrix = normal([0.9, 0.8, 0.85], 0.01), simultaneous_intervals.pairs(3)
+    low, high = simultaneous_intervals.separate(means, matrix, 0.9)
     for j in range(3):
-        own = simultaneous.contrasts(means, matrix[j : j + 1], 0.9)
+        own = simultaneous_intervals.contrasts(means, matrix[j : j + 1], 0.9)
         assert (low[0, j], high[0, j]) == (own[0].item(), own[1].item())
     still = means._replace(squared=0 * means.squared)
-    assert np.isnan(simultaneous.separate(still, matrix)).all()
+    assert np.isnan(simultaneous_intervals.separate(still, matrix)).all()
 
 
 def test_pairs_are_the_first_minus_the_later():
-    np.testing.assert_array_equal(simultaneous.pairs(3) @ [5.0, 3.0, 1.0], [2, 4, 2])
+    np.testing.assert_array_equal(simultaneous_intervals.pairs(3) @ [5.0, 3.0, 1.0], [2, 4, 2])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax.fairness.over_seeds import ROUNDING
+from kneefair_jax.fairness.seed_intervals import ROUNDING
 
 # A Student's t that only resamples without any spread reach: the interval would be made of them.
 _FAR = 1e3

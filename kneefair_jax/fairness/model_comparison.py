@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kneefair_jax.fairness import bootstrap, over_patients, runs
+from kneefair_jax.fairness import bootstrap, patient_bootstrap, patient_table
 from kneefair_jax.fairness.multiplicity import holm
-from kneefair_jax.fairness.over_seeds import ROUNDING
+from kneefair_jax.fairness.seed_intervals import ROUNDING
 
 # Best and worst, and the sign of the gap, take it that higher is better.
 SCORES = ("dice", "iou", "nsd")
@@ -57,7 +57,7 @@ def compare_models(
     for first, second in combinations(tables, 2):
         both = {first: [tables[first]], second: [tables[second]]}
         for attribute in attributes:
-            run = runs.stacked(both, [attribute], score)
+            run = patient_table.stacked(both, [attribute], score)
             values = np.stack([run.scores[first], run.scores[second]])
             entry = change(values, run.index, run.names, min_group_patients, draws, seed)
             pairs.append({"first": first, "second": second, "attribute": attribute, **entry})
@@ -93,7 +93,7 @@ def change(
     entry: dict[str, Any] = {"patients": int(known.sum()), "pair": None}
     entry["change_of_mean"] = _estimate(everyone, np.array([known.sum()]), np.ones(1), draws, seed)
     entry["change_of_gap"] = {"value": None, "interval": None, "p": None}
-    strata = over_patients.stratify(values, index, minimum)
+    strata = patient_bootstrap.stratify(values, index, minimum)
     count = len(strata.groups)
     if count >= 2:
         contrast = np.zeros(len(strata.sizes))
@@ -122,14 +122,14 @@ def _estimate(
     if not sizes.sum():
         return {"value": None, "interval": None, "p": None}
     used = contrast != 0
-    value = float(over_patients.means(scores, sizes)[0] @ contrast)
+    value = float(patient_bootstrap.means(scores, sizes)[0] @ contrast)
     if sizes[used].min() < bootstrap.MIN_PATIENTS:
         return {"value": value, "interval": None, "p": None}
     spread = np.array([part.var(ddof=1) / part.size for part in np.split(scores[0], np.cumsum(sizes)[:-1])])
     error = float(np.sqrt(spread[used] @ contrast[used] ** 2))
     if error <= ROUNDING:
         return {"value": value, "interval": [value, value], "p": 1.0 if abs(value) <= ROUNDING else None}
-    drawn, squared = over_patients.resample(scores, sizes, np.random.default_rng(seed), draws)
+    drawn, squared = patient_bootstrap.resample(scores, sizes, np.random.default_rng(seed), draws)
     shift = drawn[:, 0] @ contrast - value
     errors = np.sqrt(squared[:, 0] @ contrast**2)
     # A resample of equal changes alone has no standard error: it lies as far out as it can.

@@ -4,12 +4,13 @@ Every statistic here is a function of the means of strata: the ranked groups, an
 count in the overall mean alone.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax.fairness import bootstrap, simultaneous, summaries
-from kneefair_jax.fairness.simultaneous import Means
+from kneefair_jax.fairness import bootstrap, simultaneous_intervals, summaries
+from kneefair_jax.fairness.simultaneous_intervals import Means
 
 
 class Strata(NamedTuple):
@@ -200,16 +201,18 @@ def intervals(
     if groups >= 2:
         weights, methods = sizes / sizes.sum(), range(count)
         ranked = [of(m).ranked(groups) for m in methods]
-        found["worst"] = [simultaneous.worst(part, confidence) for part in ranked]
+        found["worst"] = [simultaneous_intervals.worst(part, confidence) for part in ranked]
         found["change_worst"] = [
-            simultaneous.change_of_worst(ranked[m], ranked[0], of(m, 1).ranked(groups), confidence)
+            simultaneous_intervals.change_of_worst(ranked[m], ranked[0], of(m, 1).ranked(groups), confidence)
             for m in methods
         ]
         found["gap"] = (
-            found["pair"] if groups == 2 else [simultaneous.gap(part, confidence) for part in ranked]
+            found["pair"]
+            if groups == 2
+            else [simultaneous_intervals.gap(part, confidence) for part in ranked]
         )
-        found["ser"] = [simultaneous.ser(part, confidence) for part in ranked]
-        found["es"] = [simultaneous.es(of(m), weights, groups, confidence) for m in methods]
+        found["ser"] = [simultaneous_intervals.ser(part, confidence) for part in ranked]
+        found["es"] = [simultaneous_intervals.es(of(m), weights, groups, confidence) for m in methods]
     return found
 
 
@@ -228,3 +231,70 @@ def squared_errors(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 def _ends(ends: np.ndarray) -> list[float] | None:
     return ends.tolist() if np.isfinite(ends).all() else None
+
+
+class Sample(NamedTuple):
+    """Patients who have all of K columns. Groups that are too small, and unknown ones, make one last stratum.
+
+    Attributes:
+        columns: which of the columns.
+        scores: f64[K, P], stratum by stratum, in an order that neither names nor rows change.
+        sizes: i64[G] of the ranked groups, or i64[G + 1] where there is somebody else.
+        groups: the numbers of the G ranked groups, in the order of their strata.
+        rows: i64[P], which row of the values each of these patients is.
+    """
+
+    columns: np.ndarray
+    scores: np.ndarray
+    sizes: np.ndarray
+    groups: tuple[int, ...]
+    rows: np.ndarray
+
+    @property
+    def ranked(self) -> "Sample":
+        """The patients of the ranked groups alone."""
+        sizes = self.sizes[: len(self.groups)]
+        some = slice(sizes.sum())
+        return self._replace(scores=self.scores[:, some], sizes=sizes, rows=self.rows[some])
+
+    @property
+    def order(self) -> np.ndarray:
+        """The strata in the order in which the groups are numbered, somebody else last."""
+        return np.array([*np.argsort(self.groups), *range(len(self.groups), len(self.sizes))], int)
+
+    def parts(self, column: int) -> list[np.ndarray]:
+        """One column's scores by ranked group, as the groups are numbered."""
+        parts = np.split(self.scores[column], np.cumsum(self.sizes)[:-1])
+        return [parts[k] for k in np.argsort(self.groups)]
+
+
+def samples(values: np.ndarray, index: np.ndarray, minimum: int) -> Iterator[Sample]:
+    """A sample for each set of columns that the same patients have.
+
+    Args:
+        values: f64[R, K], NaN where undefined.
+        index: i[R], each row's group, negative where it has none that can be ranked.
+        minimum: smaller groups are not ranked.
+    """
+    known, of_column = np.unique(~np.isnan(values), axis=1, return_inverse=True)
+    for pattern in range(known.shape[1]):
+        columns = np.flatnonzero(of_column == pattern)
+        strata = stratify(values[:, columns].T[None], index, minimum)
+        yield Sample(columns, strata.values[0], strata.sizes, strata.groups, strata.rows)
+
+
+def resampled(sample: Sample, rng: np.random.Generator, draws: int) -> list[Means | None]:
+    """The means of each column's strata, in the sample's `order`.
+
+    None where fewer than two groups are ranked, or one has fewer than `bootstrap.MIN_PATIENTS` patients.
+    """
+    if len(sample.groups) < 2 or sample.ranked.sizes.min() < bootstrap.MIN_PATIENTS:
+        return [None] * len(sample.columns)
+    point = means(sample.scores, sample.sizes)
+    spread = squared_errors(sample.scores, sample.sizes)
+    drawn, squared = resample(sample.scores, sample.sizes, rng, draws)
+    order = sample.order
+    return [
+        Means(*(part[..., k : k + 1, order] for part in (point, spread, drawn, squared)))
+        for k in range(len(sample.columns))
+    ]

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
-from kneefair_jax.fairness.reliability import Sums, calibration
+from kneefair_jax.fairness.group_calibration import Sums, calibration
 
 
 def test_by_hand():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import comparison
+from kneefair_jax.fairness import method_comparison
 
 SEEDS = 5
 SIZES = {"A": 40, "B": 15}
@@ -27,7 +27,7 @@ def study(gaps=None, seed=0, sizes=SIZES, seeds=SEEDS, noise=0.002):
 
 
 def compare(scores, index, names=tuple(SIZES), **options):
-    return comparison.compare(scores, index, names, **{"draws": 200, "oracle": "oracle"} | options)
+    return method_comparison.compare(scores, index, names, **{"draws": 200, "oracle": "oracle"} | options)
 
 
 def test_values_by_hand():
@@ -278,7 +278,7 @@ def test_values_lie_in_their_intervals_where_the_order_of_groups_turns_by_seed()
 def test_pareto_by_hand():
     x = np.array([0.90, 0.92, 0.91, 0.92, 0.89])
     y = np.array([0.85, 0.80, 0.79, 0.80, 0.85])
-    assert comparison.pareto(x, y).tolist() == [True, True, False, True, False]
+    assert method_comparison.pareto(x, y).tolist() == [True, True, False, True, False]
 
 
 def test_the_front_leaves_the_oracle_out():

@@ -2,46 +2,49 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kneefair_jax.fairness import over_seeds
+from kneefair_jax.fairness import seed_intervals
 
 
 def test_against_scipy():
     a, b = np.random.default_rng(0).normal(0.9, 0.01, (2, 5))
     paired = stats.ttest_rel(a, b)
-    np.testing.assert_allclose(over_seeds.p_value(a - b), paired.pvalue)
-    np.testing.assert_allclose(over_seeds.interval(a - b), paired.confidence_interval())
+    np.testing.assert_allclose(seed_intervals.p_value(a - b), paired.pvalue)
+    np.testing.assert_allclose(seed_intervals.interval(a - b), paired.confidence_interval())
     one_sided = stats.ttest_rel(a, b, alternative="greater").pvalue
-    np.testing.assert_allclose(over_seeds.p_value(a - b, greater=True), one_sided)
+    np.testing.assert_allclose(seed_intervals.p_value(a - b, greater=True), one_sided)
 
 
 def test_by_hand():
     # mean 2, standard error 1 / sqrt(3); Student's quantile of 2 degrees of freedom is 4.302653.
     half = 4.302653 / np.sqrt(3)
     np.testing.assert_allclose(
-        over_seeds.interval(np.array([1.0, 2.0, 3.0])), [2 - half, 2 + half], rtol=1e-6
+        seed_intervals.interval(np.array([1.0, 2.0, 3.0])), [2 - half, 2 + half], rtol=1e-6
     )
 
 
 def test_one_seed_says_nothing():
     one = np.array([0.03])
-    assert over_seeds.interval(one) is None and over_seeds.p_value(one) is None
-    assert over_seeds.fieller(one, one) is None
+    assert seed_intervals.interval(one) is None and seed_intervals.p_value(one) is None
+    assert seed_intervals.fieller(one, one) is None
 
 
 def test_no_variance():
     same, none = np.full(4, 0.1 + 0.2) - 0.3, np.zeros(3)
     for differences in (same, none):  # 0.1 + 0.2 - 0.3 is rounding
-        assert over_seeds.p_value(differences) == 1 and over_seeds.p_value(differences, greater=True) == 1
-    assert over_seeds.p_value(np.full(3, 0.02)) == 0
-    assert over_seeds.p_value(np.full(3, 0.02), greater=True) == 0
-    assert over_seeds.p_value(np.full(3, -0.02), greater=True) == 1
-    assert over_seeds.interval(np.full(3, 0.02)) == [0.02, 0.02]
+        assert (
+            seed_intervals.p_value(differences) == 1
+            and seed_intervals.p_value(differences, greater=True) == 1
+        )
+    assert seed_intervals.p_value(np.full(3, 0.02)) == 0
+    assert seed_intervals.p_value(np.full(3, 0.02), greater=True) == 0
+    assert seed_intervals.p_value(np.full(3, -0.02), greater=True) == 1
+    assert seed_intervals.interval(np.full(3, 0.02)) == [0.02, 0.02]
 
 
 def test_three_seeds_are_covered_by_student_s_t():
     """The trap: a percentile bootstrap of three seeds covers three in four."""
     draws = np.random.default_rng(0).normal(0.05, 0.01, (2000, 3))
-    ends = np.array([over_seeds.interval(values) for values in draws])
+    ends = np.array([seed_intervals.interval(values) for values in draws])
     covered = ((ends[:, 0] <= 0.05) & (ends[:, 1] >= 0.05)).mean()
     assert 0.94 < covered < 0.96
     picks = draws[:, np.random.default_rng(1).integers(0, 3, (500, 3))].mean(-1)
@@ -54,20 +57,20 @@ def test_fieller_is_the_set_that_the_t_test_does_not_reject(seed):
     rng = np.random.default_rng(seed)
     whole = rng.normal(0.05, 0.01, 4)
     part = 0.6 * whole + rng.normal(0, 0.01, 4)
-    low, high = over_seeds.fieller(part, whole)
+    low, high = seed_intervals.fieller(part, whole)
     grid = np.linspace(low - 1, high + 1, 1501)
-    kept = np.array([over_seeds.p_value(part - c * whole) >= 0.05 for c in grid])
+    kept = np.array([seed_intervals.p_value(part - c * whole) >= 0.05 for c in grid])
     np.testing.assert_array_equal(kept, (grid >= low) & (grid <= high))
 
 
 def test_fieller_has_no_ends_where_the_denominator_may_be_zero():
     whole = np.array([0.03, -0.02, 0.04, -0.03])
-    assert over_seeds.fieller(np.array([0.02, 0.01, 0.03, 0.02]), whole) is None
-    assert over_seeds.p_value(whole) > 0.05
+    assert seed_intervals.fieller(np.array([0.02, 0.01, 0.03, 0.02]), whole) is None
+    assert seed_intervals.p_value(whole) > 0.05
 
 
 def test_fieller_without_variance_is_the_ratio():
-    np.testing.assert_allclose(over_seeds.fieller(np.full(3, 0.02), np.full(3, 0.04)), [0.5, 0.5])
+    np.testing.assert_allclose(seed_intervals.fieller(np.full(3, 0.02), np.full(3, 0.04)), [0.5, 0.5])
 
 
 def test_fieller_covers_as_often_as_it_says():
@@ -75,6 +78,6 @@ def test_fieller_covers_as_often_as_it_says():
     covered = []
     for _ in range(1500):
         whole = rng.normal(0.05, 0.01, 5)
-        ends = over_seeds.fieller(0.7 * 0.05 + rng.normal(0, 0.01, 5), whole)
+        ends = seed_intervals.fieller(0.7 * 0.05 + rng.normal(0, 0.01, 5), whole)
         covered.append(ends is None or ends[0] <= 0.7 <= ends[1])
     assert 0.935 < np.mean(covered) < 0.965

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from kneefair_jax.fairness import bootstrap, over_patients
+from kneefair_jax.fairness import bootstrap, patient_bootstrap
+from kneefair_jax.fairness import patient_bootstrap as module
 
 
 def cohort(rng, means, sizes, spread=0.03, methods=1, seeds=1):
@@ -14,10 +15,12 @@ def cohort(rng, means, sizes, spread=0.03, methods=1, seeds=1):
 def test_strata_by_hand():
     values = np.array([[[0.9, 0.8, np.nan, 0.7, 0.6, 0.95, 0.5]]])
     index = np.array([1, 0, 0, 0, 2, 1, -1])
-    strata = over_patients.stratify(values, index, 2)
+    strata = patient_bootstrap.stratify(values, index, 2)
     assert strata.groups == (0, 1) and strata.sizes.tolist() == [2, 2, 2]  # group 2 is too small to rank
     np.testing.assert_array_equal(strata.values[0, 0], [0.7, 0.8, 0.9, 0.95, 0.5, 0.6])
-    found = over_patients.statistics(over_patients.means(strata.values, strata.sizes), strata.sizes, 2)
+    found = patient_bootstrap.statistics(
+        patient_bootstrap.means(strata.values, strata.sizes), strata.sizes, 2
+    )
     np.testing.assert_allclose(found["mean"], [[4.45 / 6]])
     np.testing.assert_allclose(found["pair"], [[0.175]])
     np.testing.assert_allclose(found["worst"], [[0.75]])
@@ -26,8 +29,8 @@ def test_strata_by_hand():
 
 def test_resamples_have_the_moments_that_they_should():
     averages, index = cohort(np.random.default_rng(0), [0.9, 0.8], [40, 12], methods=2)
-    strata = over_patients.stratify(averages, index, 5)
-    drawn, squared = over_patients.resample(
+    strata = patient_bootstrap.stratify(averages, index, 5)
+    drawn, squared = patient_bootstrap.resample(
         strata.values[:, 0], strata.sizes, np.random.default_rng(1), 20_000
     )
     assert drawn.shape == squared.shape == (20_000, 2, 2)
@@ -43,9 +46,9 @@ def test_resamples_have_the_moments_that_they_should():
 
 def test_chunks_change_nothing(monkeypatch):
     averages = np.random.default_rng(0).uniform(size=(2, 30))
-    whole = over_patients.resample(averages, np.array([20, 10]), np.random.default_rng(1), 300)
+    whole = patient_bootstrap.resample(averages, np.array([20, 10]), np.random.default_rng(1), 300)
     monkeypatch.setattr(bootstrap, "CHUNK", 20 * 7)
-    chunked = over_patients.resample(averages, np.array([20, 10]), np.random.default_rng(1), 300)
+    chunked = patient_bootstrap.resample(averages, np.array([20, 10]), np.random.default_rng(1), 300)
     np.testing.assert_allclose(whole, chunked, rtol=1e-12)
 
 
@@ -68,8 +71,8 @@ def test_covers_as_often_as_it_says(key, means, sizes, truth):
     rng = np.random.default_rng(0)
     covered = []
     for _ in range(250):
-        strata = over_patients.stratify(*cohort(rng, means, sizes, spread=0.02), 5)
-        low, high = over_patients.intervals(strata, rng, 500)[key][0]
+        strata = patient_bootstrap.stratify(*cohort(rng, means, sizes, spread=0.02), 5)
+        low, high = patient_bootstrap.intervals(strata, rng, 500)[key][0]
         covered.append(low <= truth <= high)
     # Simultaneous intervals are on the safe side.
     exact = key in ("pair", "mean") or (key == "gap" and len(sizes) == 2)
@@ -83,7 +86,7 @@ def test_a_change_of_the_worst_mean_covers_as_often_as_it_says():
     for _ in range(150):
         true = np.stack([np.array([0.95, 0.95, 0.95, 0.8])[index], np.full(len(index), 0.9)])[:, None]
         values = true + rng.normal(0, 0.03, (2, 1, len(index)))
-        low, high = over_patients.intervals(over_patients.stratify(values, index, 5), rng, 500)[
+        low, high = patient_bootstrap.intervals(patient_bootstrap.stratify(values, index, 5), rng, 500)[
             "change_worst"
         ][1]
         covered.append(low <= 0.1 <= high)
@@ -95,36 +98,74 @@ def test_an_interval_of_a_gap_may_hold_zero():
     rng = np.random.default_rng(0)
     for sizes in ((30, 30), (30, 30, 30)):
         values, index = cohort(rng, [0.9] * len(sizes), sizes)
-        found = over_patients.intervals(over_patients.stratify(values, index, 5), rng, 1000)
+        found = patient_bootstrap.intervals(patient_bootstrap.stratify(values, index, 5), rng, 1000)
         assert found["gap"][0][0] <= 0 <= found["gap"][0][1]
         assert found["ser"][0][0] == 1 < found["ser"][0][1]
 
 
 def test_too_few_distances_have_no_interval():
     values, index = cohort(np.random.default_rng(0), [0.9, 0.8], [30, 20])
-    strata = over_patients.stratify(values, index, 5)
+    strata = patient_bootstrap.stratify(values, index, 5)
     distances = np.where(np.arange(50) < bootstrap.MIN_PATIENTS - 1, values, np.nan)
-    found = over_patients.intervals(strata, np.random.default_rng(0), 200, distances=distances)
+    found = patient_bootstrap.intervals(strata, np.random.default_rng(0), 200, distances=distances)
     assert found["hd95"] == found["change_hd95"] == [None]
-    found = over_patients.intervals(strata, np.random.default_rng(0), 200, distances=values)
+    found = patient_bootstrap.intervals(strata, np.random.default_rng(0), 200, distances=values)
     assert found["hd95"][0] is not None and found["change_hd95"] == [[0, 0]]
 
 
 def test_identical_patients_and_perfect_scores():
     index = np.repeat([0, 1], 8)
-    same = over_patients.stratify(np.where(index == 0, 0.8, 0.9)[None, None], index, 5)
-    found = over_patients.intervals(same, np.random.default_rng(0), 200)
+    same = patient_bootstrap.stratify(np.where(index == 0, 0.8, 0.9)[None, None], index, 5)
+    found = patient_bootstrap.intervals(same, np.random.default_rng(0), 200)
     np.testing.assert_allclose(found["pair"][0], [0.1, 0.1])
     np.testing.assert_allclose(found["ser"][0], [2, 2])
-    perfect = over_patients.stratify(np.where(index == 0, 0.8, 1.0)[None, None], index, 5)
-    assert over_patients.intervals(perfect, np.random.default_rng(0), 200)["ser"] == [None]
+    perfect = patient_bootstrap.stratify(np.where(index == 0, 0.8, 1.0)[None, None], index, 5)
+    assert patient_bootstrap.intervals(perfect, np.random.default_rng(0), 200)["ser"] == [None]
 
 
 def test_too_few_patients_have_no_interval():
     values, index = cohort(np.random.default_rng(0), [0.9, 0.8], [30, bootstrap.MIN_PATIENTS - 1])
-    few = over_patients.intervals(over_patients.stratify(values, index, 2), np.random.default_rng(0), 100)
+    few = patient_bootstrap.intervals(
+        patient_bootstrap.stratify(values, index, 2), np.random.default_rng(0), 100
+    )
     assert few == {}
-    one = over_patients.stratify(values, index, 10)  # one group left: a mean is all there is
+    one = patient_bootstrap.stratify(values, index, 10)  # one group left: a mean is all there is
     assert len(one.groups) == 1
-    found = over_patients.intervals(one, np.random.default_rng(0), 100)
+    found = patient_bootstrap.intervals(one, np.random.default_rng(0), 100)
     assert found.keys() == {"mean", "change_mean"} and found["mean"][0] is not None
+
+
+def test_columns_of_the_same_patients_are_one_sample():
+    rng = np.random.default_rng(0)
+    values = rng.uniform(size=(12, 3))
+    values[:2, 1] = np.nan
+    index = np.array([1] * 6 + [0] * 5 + [-1])
+    found = {tuple(one.columns): one for one in module.samples(values, index, 5)}
+    assert set(found) == {(0, 2), (1,)}
+    one = found[0, 2]
+    assert sorted(one.groups) == [0, 1] and one.sizes.sum() == 12 and one.ranked.sizes.sum() == 11
+    np.testing.assert_allclose(
+        [part.mean() for part in one.parts(1)], [values[6:11, 2].mean(), values[:6, 2].mean()]
+    )
+    np.testing.assert_array_equal(values[one.rows][:, [0, 2]].T, one.scores)
+    assert found[1,].groups == (0,)  # of the other group four are left
+
+
+def test_the_means_are_in_the_order_of_the_groups():
+    rng = np.random.default_rng(0)
+    values, index = rng.uniform(size=(30, 2)), np.repeat([2, 0, 1, -1], [8, 9, 10, 3])
+    values[index == 0] += 1  # the last by its mean
+    (one,) = module.samples(values, index, 5)
+    means = module.resampled(one, np.random.default_rng(0), 50)
+    for k, drawn in enumerate(means):
+        expected = [values[index == g, k].mean() for g in (0, 1, 2, -1)]
+        np.testing.assert_allclose(drawn.point[0], expected)
+        np.testing.assert_allclose(drawn.drawn.mean(0)[0], expected, atol=0.1)
+        assert drawn.drawn.shape == drawn.squared.shape == (50, 1, 4)
+
+
+def test_a_group_of_four_has_no_resamples():
+    (one,) = module.samples(np.random.default_rng(0).uniform(size=(10, 2)), np.repeat([0, 1], [6, 4]), 1)
+    assert module.resampled(one, np.random.default_rng(0), 9) == [None, None]
+    (none,) = module.samples(np.full((4, 1), np.nan), np.zeros(4, int), 1)
+    assert none.groups == () and module.resampled(none, np.random.default_rng(0), 9) == [None]

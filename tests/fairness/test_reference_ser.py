@@ -1,8 +1,11 @@
 import numpy as np
 import pandas as pd
+import pytest
 
 from kneefair_jax import groups, metrics
-from kneefair_jax.fairness import scores, size_expected
+from kneefair_jax.fairness import reference_ser, scores
+from kneefair_jax.fairness.patient_bootstrap import means, resample, squared_errors
+from kneefair_jax.fairness.simultaneous_intervals import Means
 
 SIZE = 160
 
@@ -21,7 +24,7 @@ def test_bones_a_tenth_smaller():
     errors = [metrics.boundary_errors(bone(length), 1, (0.4, 0.4), 0.8) for length in lengths]
     for score, least, most in [("dice", 1.08, 1.13), ("iou", 1.07, 1.13)]:
         stacked = np.stack([error[score] for error in errors])
-        ser = size_expected.expected_ser(stacked, np.arange(24), small.astype(np.int32), 0, 1)
+        ser = reference_ser.expected_ser(stacked, np.arange(24), small.astype(np.int32), 0, 1)
         assert least < ser < most
 
 
@@ -47,18 +50,55 @@ def test_by_hand_over_patients_and_only_ranked_groups():
     )
     report = scores.scores(cases, ["femur"], ["sex"], min_group_patients=2, draws=10, seed=0)
     errors = np.array([[0.1, 0.3], [0.4, np.nan], [0.2, 0.2], [0.5, 0.7], [0.3, 0.5], [0.9, 0.9], [0.9, 0.9]])
-    size_expected.add(report, {"dice": errors}, cases, ("sex",))
+    reference_ser.add(report, {"dice": errors}, cases, ("sex",))
     # f: p (.2 + .4) / 2, q .2; m: .6 and .4; x, one patient, is not ranked.
     np.testing.assert_allclose(report["dice"]["summaries"]["sex"]["ser"]["size"], 0.5 / 0.25)
     assert report["iou"]["summaries"]["sex"]["ser"]["size"] is None
     # Where size would put the other group last, the ratio says so.
-    size_expected.add(report, {"dice": errors[[3, 3, 4, 0, 2, 5, 6]]}, cases, ("sex",))
+    reference_ser.add(report, {"dice": errors[[3, 3, 4, 0, 2, 5, 6]]}, cases, ("sex",))
     np.testing.assert_allclose(report["dice"]["summaries"]["sex"]["ser"]["size"], 0.2 / 0.5)
 
 
 def test_undefined():
     patients, index = np.arange(4), np.array([0, 0, 1, 1], np.int32)
     some = np.array([[0.1], [0.2], [np.nan], [np.nan]])
-    assert size_expected.expected_ser(some, patients, index, 0, 1) is None
+    assert reference_ser.expected_ser(some, patients, index, 0, 1) is None
     zero = np.array([[0.0], [0.0], [0.1], [0.1]])
-    assert size_expected.expected_ser(zero, patients, index, 0, 1) is None
+    assert reference_ser.expected_ser(zero, patients, index, 0, 1) is None
+
+
+def errors(scores, sizes, draws=4000):
+    values = 1 - scores[None]
+    return Means(
+        means(values, sizes),
+        squared_errors(values, sizes),
+        *resample(values, sizes, np.random.default_rng(0), draws),
+    )
+
+
+def test_the_number_of_methods():
+    """60 and 15 patients, IoU SD .03, mean .92: 95th percentile 1.24."""
+    sizes = np.array([60, 15])
+    found = [
+        reference_ser.null_percentile(
+            errors(np.random.default_rng(seed).normal(0.92, 0.03, 75), sizes), sizes
+        )
+        for seed in range(20)
+    ]
+    assert np.mean(found) == pytest.approx(1.24, abs=0.02)
+
+
+def test_a_true_gap_does_not_move_it():
+    """The groups are drawn about a common mean, so only where that lies matters."""
+    rng, sizes = np.random.default_rng(0), np.array([40, 40])
+    scores = rng.normal(0.9, 0.03, 80)
+    apart = scores + np.repeat([0.03, -0.03], sizes)
+    equal = reference_ser.null_percentile(errors(scores, sizes), sizes)
+    assert reference_ser.null_percentile(errors(apart, sizes), sizes) == pytest.approx(equal, rel=1e-9)
+
+
+def test_errors_that_reach_0_have_none():
+    scores, sizes = np.random.default_rng(0).normal(0.999, 0.03, 20), np.array([10, 10])
+    assert reference_ser.null_percentile(errors(scores, sizes), sizes) is None
+    perfect = np.ones(20)
+    assert reference_ser.null_percentile(errors(perfect, sizes), sizes) is None

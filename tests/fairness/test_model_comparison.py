@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import paired
+from kneefair_jax.fairness import model_comparison
 
 
 def table(scores, sex):
@@ -37,7 +37,7 @@ def test_changes_agree_with_student_and_welch(cohort):
     """With 60 and 140 patients the studentised bootstrap is close to both t tests, of the patients' changes."""
     sex, first, second = cohort
     models = {"a": table(first, sex), "b": table(second, sex)}
-    (pair,) = paired.compare_models(models, ["sex"], seed=1)["pairs"]
+    (pair,) = model_comparison.compare_models(models, ["sex"], seed=1)["pairs"]
     change = second - first
     female, male = change[sex == "female"], change[sex == "male"]
     mean, gap = stats.ttest_1samp(change, 0), stats.ttest_ind(male, female, equal_var=False)
@@ -58,7 +58,7 @@ def test_the_interval_excludes_zero_where_p_is_small(cohort):
     said = set()
     for shift in np.linspace(0, 0.004, 8):
         models = {"a": table(first, sex), "b": table(first + rng.normal(shift, 0.01, 200), sex)}
-        (pair,) = paired.compare_models(models, ["sex"], draws=400)["pairs"]
+        (pair,) = model_comparison.compare_models(models, ["sex"], draws=400)["pairs"]
         for entry in (pair["change_of_mean"], pair["change_of_gap"]):
             low, high = entry["interval"]
             if abs(entry["p"] - 0.05) > 0.01:  # 400 draws resolve p no further
@@ -72,7 +72,7 @@ def test_three_models_swap_signs_and_holm_counts_a_mean_once(cohort):
     race = np.tile(["A", "B"], 100)
     tables = {name: table(s, sex).assign(race=pd.Categorical([*race, *race])) for name, s in
               (("a", first), ("b", second), ("c", second + 0.01))}  # fmt: skip
-    result = paired.compare_models(tables, ["sex", "race"], draws=200)
+    result = model_comparison.compare_models(tables, ["sex", "race"], draws=200)
     assert [(p["first"], p["second"], p["attribute"]) for p in result["pairs"]] == [
         (*models, attribute)
         for models in (("a", "b"), ("a", "c"), ("b", "c"))
@@ -93,7 +93,9 @@ def test_three_models_swap_signs_and_holm_counts_a_mean_once(cohort):
         e[k]["p_holm"] for e in result["pairs"] for k in ("change_of_mean", "change_of_gap") if e[k]["p_holm"]
     )
     assert corrected == pytest.approx(min(1, 8 * smallest))
-    back = paired.compare_models({"b": tables["b"], "a": tables["a"]}, ["sex"], draws=200)["pairs"][0]
+    back = model_comparison.compare_models({"b": tables["b"], "a": tables["a"]}, ["sex"], draws=200)["pairs"][
+        0
+    ]
     assert back["change_of_mean"]["value"] == pytest.approx(-by_sex["change_of_mean"]["value"])
 
 
@@ -101,20 +103,20 @@ def test_few_patients_have_no_interval_and_one_group_no_gap(cohort):
     sex, first, second = cohort
     few = slice(57, 64)  # three women, four men
     models = {"a": table(first[few], sex[few]), "b": table(second[few], sex[few])}
-    (pair,) = paired.compare_models(models, ["sex"], min_group_patients=2, draws=100)["pairs"]
+    (pair,) = model_comparison.compare_models(models, ["sex"], min_group_patients=2, draws=100)["pairs"]
     assert pair["change_of_mean"]["interval"] is not None
     assert pair["change_of_gap"]["value"] is not None
     assert pair["change_of_gap"]["interval"] is pair["change_of_gap"]["p"] is None
-    (pair,) = paired.compare_models(models, ["sex"], min_group_patients=10, draws=100)["pairs"]
+    (pair,) = model_comparison.compare_models(models, ["sex"], min_group_patients=10, draws=100)["pairs"]
     assert pair["pair"] is pair["change_of_gap"]["value"] is None
 
 
 def test_a_patient_without_a_score_by_both_is_left_out(cohort):
     sex, first, second = cohort
     second = np.where(np.arange(200) == 7, np.nan, second)
-    (pair,) = paired.compare_models({"a": table(first, sex), "b": table(second, sex)}, ["sex"], draws=50)[
-        "pairs"
-    ]
+    (pair,) = model_comparison.compare_models(
+        {"a": table(first, sex), "b": table(second, sex)}, ["sex"], draws=50
+    )["pairs"]
     assert pair["patients"] == 199
     assert pair["change_of_mean"]["value"] == pytest.approx(np.nanmean(second - first))
 
@@ -122,7 +124,9 @@ def test_a_patient_without_a_score_by_both_is_left_out(cohort):
 def test_other_patients_are_refused(cohort):
     sex, first, second = cohort
     with pytest.raises(InputError, match="was not tested on the cases"):
-        paired.compare_models({"a": table(first, sex), "b": table(second[:-1], sex[:-1])}, ["sex"], draws=50)
+        model_comparison.compare_models(
+            {"a": table(first, sex), "b": table(second[:-1], sex[:-1])}, ["sex"], draws=50
+        )
 
 
 @pytest.mark.parametrize("score", ["assd_mm", "ece", "hd95_mm"])
@@ -130,4 +134,4 @@ def test_an_error_is_refused_since_higher_is_taken_as_better(cohort, score):
     sex, first, second = cohort
     models = {"a": table(first, sex), "b": table(second, sex)}
     with pytest.raises(ValueError, match=f"score '{score}': models are compared by one of dice, iou, nsd"):
-        paired.compare_models(models, ["sex"], score=score, draws=50)
+        model_comparison.compare_models(models, ["sex"], score=score, draws=50)

@@ -1,7 +1,7 @@
 """Mitigations compared on the same patients, over seeds: what each changes, and how sure one can be.
 
-There are two kinds of interval and neither replaces the other. Over seeds (`over_seeds`, Student's t): train again,
-test on the same patients. Over patients (`over_patients`, bootstrap): test these trained models on other patients.
+There are two kinds of interval and neither replaces the other. Over seeds (`seed_intervals`, Student's t): train again,
+test on the same patients. Over patients (`patient_bootstrap`): test these trained models on other patients.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import multiplicity, over_patients, over_seeds
+from kneefair_jax.fairness import multiplicity, patient_bootstrap, seed_intervals
 
 # What a change is a change of.
 CHANGES = {"mean": "mean", "worst": "worst", "gap": "pair", "ser": "ser", "es": "es", "hd95": "hd95"}
@@ -72,7 +72,7 @@ def compare(
                 "front": {"worst": bool, "gap": bool} or None for the oracle}}}
 
         `worst` is the lowest group mean, and its change that of the lowest, whichever groups are lowest; the change
-        of `gap` is the pair's. Changes of `ser` and `es` have no interval over patients (`over_patients.intervals`).
+        of `gap` is the pair's. Changes of `ser` and `es` have no interval over patients (see there).
         `p` is two-sided, by the paired t-test over seeds; that of `half` one-sided, of whether the method closes more
         than half of the repairable gap. `p_holm` of a change corrects over all methods and statistics together, that
         of `half` over the methods; the oracle's is None. `left` is the method's pair minus the oracle's. `front`: no
@@ -93,7 +93,7 @@ def compare(
         raise ValueError(f"scores {values.shape[1:]} are not seeds x patients of {index.shape} groups")
     if np.isnan(values).any((0, 1)).all():
         raise InputError("no patient has a score in all runs: there is nothing to compare")
-    strata = over_patients.stratify(values, index, min_group_patients, _numbers(pair, names))
+    strata = patient_bootstrap.stratify(values, index, min_group_patients, _numbers(pair, names))
     count = len(strata.groups)
     for name in pair or ():
         if names.index(name) not in strata.groups:
@@ -101,11 +101,11 @@ def compare(
                 f"the pair's group {name} has fewer than {min_group_patients} patients to rank it by"
             )
 
-    by_stratum = over_patients.means(strata.values, strata.sizes)  # [M, S, K]
-    per_seed = over_patients.statistics(by_stratum, strata.sizes, count)
+    by_stratum = patient_bootstrap.means(strata.values, strata.sizes)  # [M, S, K]
+    per_seed = patient_bootstrap.statistics(by_stratum, strata.sizes, count)
     measured = [name for name in order if hd95 and name in hd95]
     distances = _distances(hd95, measured, strata.rows) if hd95 and measured else None
-    over = over_patients.intervals(strata, np.random.default_rng(seed), draws, confidence, distances)
+    over = patient_bootstrap.intervals(strata, np.random.default_rng(seed), draws, confidence, distances)
     distance = {} if distances is None else dict(zip(measured, np.nanmean(distances, -1), strict=True))
 
     def of(key: str, name: str) -> np.ndarray | None:
@@ -173,7 +173,7 @@ def _over(per_seed: np.ndarray | None, patients: list[float] | None, confidence:
     return {
         "value": float(per_seed.mean()),
         "per_seed": per_seed.tolist(),
-        "seeds": over_seeds.interval(per_seed, confidence),
+        "seeds": seed_intervals.interval(per_seed, confidence),
         "patients": patients,
     }
 
@@ -213,7 +213,7 @@ def _test_changes(methods: dict[str, dict[str, Any]], compared: list[str], oracl
 
 
 def _test(per_seed: list[float] | None, *, greater: bool = False) -> float | None:
-    return None if per_seed is None else over_seeds.p_value(np.array(per_seed), greater=greater)
+    return None if per_seed is None else seed_intervals.p_value(np.array(per_seed), greater=greater)
 
 
 def _repair(
@@ -246,7 +246,10 @@ def _repair(
     halves: dict[str, float | None] = {}
     for name in compared:
         part = -np.array(methods[name]["change"]["gap"]["per_seed"])
-        left = {"value": float((whole - part).mean()), "seeds": over_seeds.interval(whole - part, confidence)}
+        left = {
+            "value": float((whole - part).mean()),
+            "seeds": seed_intervals.interval(whole - part, confidence),
+        }
         if reason:
             methods[name]["closed"] = {
                 "value": None,
@@ -257,8 +260,8 @@ def _repair(
             }
             continue
         beyond = part - 0.5 * whole
-        halves[name] = over_seeds.p_value(beyond, greater=True)
-        ends = over_seeds.fieller(part, whole, confidence)
+        halves[name] = seed_intervals.p_value(beyond, greater=True)
+        ends = seed_intervals.fieller(part, whole, confidence)
         methods[name]["closed"] = {
             "value": float(part.mean() / whole.mean()),
             "seeds": list(ends) if ends else None,
@@ -266,7 +269,7 @@ def _repair(
             "left": left,
             "half": {
                 "value": float(beyond.mean()),
-                "seeds": over_seeds.interval(beyond, confidence),
+                "seeds": seed_intervals.interval(beyond, confidence),
                 "p": halves[name],
             },
         }

@@ -1,0 +1,45 @@
+from .attribute_auc import weighted_auc
+from .bootstrap import mean_intervals
+from .hypothesis_tests import (
+    PermutationTests,
+    RankTests,
+    cliffs_delta,
+    detectable_gap,
+    permuted_welch,
+    rank_tests,
+    tost,
+    welch_intervals,
+)
+from .method_comparison import compare
+from .model_comparison import compare_models
+from .multiplicity import benjamini_hochberg, holm
+from .patient_table import Runs, stacked
+from .reference_ser import expected_ser, null_percentile
+from .summaries import es, gap, group_means, sd, ser, worst
+
+__all__ = [
+    "PermutationTests",
+    "RankTests",
+    "Runs",
+    "benjamini_hochberg",
+    "cliffs_delta",
+    "compare",
+    "compare_models",
+    "detectable_gap",
+    "es",
+    "expected_ser",
+    "gap",
+    "group_means",
+    "holm",
+    "mean_intervals",
+    "null_percentile",
+    "permuted_welch",
+    "rank_tests",
+    "sd",
+    "ser",
+    "stacked",
+    "tost",
+    "weighted_auc",
+    "welch_intervals",
+    "worst",
+]

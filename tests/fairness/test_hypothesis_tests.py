@@ -1,0 +1,259 @@
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from kneefair_jax.fairness import hypothesis_tests
+from kneefair_jax.fairness.multiplicity import holm
+from kneefair_jax.fairness.simultaneous_intervals import Means
+
+
+def scores(sizes, seed=0, columns=3, wider=1.0):
+    """Columns of patients' scores, those of the last group more variable."""
+    rng = np.random.default_rng(seed)
+    spread = np.repeat([*[0.03] * (len(sizes) - 1), 0.03 * wider], sizes)
+    return rng.normal(0.9, spread, (columns, sum(sizes)))
+
+
+def test_the_statistics_are_scipy_s():
+    values, sizes = scores((12, 7)), np.array([12, 7])
+    found = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 9)
+    expected = stats.ttest_ind(values[:, :12], values[:, 12:], axis=1, equal_var=False).statistic
+    np.testing.assert_allclose(found.statistic, expected)
+    np.testing.assert_allclose(found.pairs[:, 0], expected)
+    assert found.name == "permuted Welch t"
+    values, sizes = scores((12, 7, 5)), np.array([12, 7, 5])
+    parts = np.split(values, [12, 19], axis=1)
+    found = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 9)
+    np.testing.assert_allclose(found.statistic, stats.f_oneway(*parts, axis=1, equal_var=False).statistic)
+    for j, (a, b) in enumerate([(0, 1), (0, 2), (1, 2)]):
+        expected = stats.ttest_ind(parts[a], parts[b], axis=1, equal_var=False).statistic
+        np.testing.assert_allclose(found.pairs[:, j], expected)
+    assert found.name == "permuted Welch ANOVA"
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2), (3, 4)])
+def test_against_all_permutations(sizes):
+    values, sizes = scores(sizes, seed=1, columns=1), np.array(sizes)
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+
+    def statistics(labels):
+        parts = [values[0, labels == g] for g in range(len(sizes))]
+        t = [
+            abs(stats.ttest_ind(parts[a], parts[b], equal_var=False).statistic)
+            for a, b in zip(*np.triu_indices(len(sizes), 1), strict=True)
+        ]
+        return (t[0] if len(sizes) == 2 else stats.f_oneway(*parts, equal_var=False).statistic), np.array(t)
+
+    observed, t = statistics(labels)
+    every = [statistics(np.array(split)) for split in set(permutations(labels.tolist()))]
+    found = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 4000)
+    exact = np.mean([one >= observed * (1 - 1e-9) for one, _ in every])
+    assert found.p[0] == pytest.approx(exact, abs=4 * np.sqrt(0.25 / 4000))
+    exact = np.mean([ts.max() >= t * (1 - 1e-9) for _, ts in every], axis=0)
+    np.testing.assert_allclose(found.pairs_p[0], exact, atol=4 * np.sqrt(0.25 / 4000))
+
+
+def test_a_small_group_of_doubled_spread_keeps_the_level():
+    """Where permuted means reject a true null in 19 % of cohorts (the table in METHODS)."""
+    sizes = np.array([60, 15])
+    values = scores((60, 15), columns=1500, wider=2.0)
+    found = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 299)
+    assert 0.035 < (found.p <= 0.05).mean() < 0.075
+    rng = np.random.default_rng(1)
+    weights = rng.permuted(np.tile(np.repeat([1 / 60, -1 / 15], sizes), (299, 1)), axis=1)
+    means = np.abs(values @ np.repeat([1 / 60, -1 / 15], sizes))
+    naive = (1 + (np.abs(weights @ values.T) >= means).sum(0)) / 300
+    assert (naive <= 0.05).mean() > 0.14
+
+
+def test_chunks_change_nothing_but_the_draws(monkeypatch):
+    values, sizes = scores((12, 7, 5)), np.array([12, 7, 5])
+    whole = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 200)
+    monkeypatch.setattr(hypothesis_tests, "CHUNK", 24 * 3 * 7)
+    chunked = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 200)
+    np.testing.assert_array_equal(whole.p, chunked.p)
+    np.testing.assert_array_equal(whole.pairs_p, chunked.pairs_p)
+
+
+def test_scores_that_are_all_equal_are_no_gap_and_a_whole_one_is_found():
+    sizes = np.array([6, 6])
+    equal = hypothesis_tests.permuted_welch(np.full((1, 12), 0.9), sizes, np.random.default_rng(0), 99)
+    assert equal.p[0] == 1 and equal.statistic[0] == 0
+    apart = np.repeat([0.9, 0.8], sizes)[None]
+    found = hypothesis_tests.permuted_welch(apart, sizes, np.random.default_rng(0), 999)
+    # Two of the 924 splits are as far apart.
+    assert found.p[0] < 0.01 and np.isfinite(found.statistic[0])
+
+
+def test_a_group_of_one_has_no_test():
+    assert (
+        hypothesis_tests.permuted_welch(scores((5, 1)), np.array([5, 1]), np.random.default_rng(0), 9) is None
+    )
+    assert hypothesis_tests.permuted_welch(scores((5,)), np.array([5]), np.random.default_rng(0), 9) is None
+
+
+def test_people_in_both_groups_make_it_cautious():
+    """Everybody is a row in both, with scores that correlate by 0.8, and no gap: rejected in far fewer than 5 %."""
+    rng = np.random.default_rng(0)
+    person = rng.normal(size=(300, 15))
+    visits = 0.9 + 0.03 * np.concatenate(
+        [person + 0.5 * rng.normal(size=person.shape) for _ in range(2)], axis=1
+    )
+    found = hypothesis_tests.permuted_welch(visits, np.array([15, 15]), np.random.default_rng(0), 299)
+    assert (found.p <= 0.05).mean() < 0.02
+
+
+ranks_scores = st.lists(st.integers(0, 20).map(lambda i: i / 20), min_size=2, max_size=8).map(np.array)
+
+
+@settings(max_examples=50, deadline=None)
+@given(ranks_scores, ranks_scores)
+def test_cliffs_delta_by_counting(a, b):
+    counted = np.sign(a[:, None] - b).mean()
+    assert hypothesis_tests.cliffs_delta(a, b) == pytest.approx(counted, abs=1e-12)
+    assert hypothesis_tests.cliffs_delta(b, a) == pytest.approx(-counted, abs=1e-12)
+
+
+def test_two_groups_are_scipy_s():
+    a, b = np.random.default_rng(0).normal(size=(2, 12))
+    found = hypothesis_tests.rank_tests([a, b[:7]])
+    assert found.name == "Brunner-Munzel"
+    assert found.p == found.brunner_munzel[0] == pytest.approx(stats.brunnermunzel(a, b[:7]).pvalue)
+    assert found.mann_whitney == [pytest.approx(stats.mannwhitneyu(a, b[:7]).pvalue)]
+
+
+def test_dunn_by_hand():
+    """Ranks 1 2 3 | 4 5 6 | 7.5 7.5 9: means 2, 5, 8; one tie of two."""
+    groups = [np.array([1.0, 2, 3]), np.array([4.0, 5, 6]), np.array([7.0, 7, 9])]
+    error = np.sqrt((9 * 10 / 12 - 6 / (12 * 8)) * (1 / 3 + 1 / 3))
+    p = 2 * stats.norm.sf(np.array([3, 6, 3]) / error)
+    assert hypothesis_tests.dunn(groups) == pytest.approx(p.tolist())
+    found = hypothesis_tests.rank_tests(groups)
+    assert found.name == "Kruskal-Wallis" and found.p == pytest.approx(stats.kruskal(*groups).pvalue)
+    assert found.mann_whitney == pytest.approx(list(holm(dict(enumerate(p.tolist()))).values()))
+    assert found.cliffs_delta == [-1, -1, -1] and found.brunner_munzel == [None] * 3
+
+
+def test_kruskal_wallis_of_two_is_the_square_of_dunn():
+    """H of two groups is z^2, ties and all, so that both have one p value."""
+    rng = np.random.default_rng(0)
+    groups = [rng.integers(0, 6, n).astype(float) for n in (9, 14)]
+    assert hypothesis_tests.dunn(groups) == [pytest.approx(stats.kruskal(*groups).pvalue)]
+
+
+def test_equal_scores_and_small_groups():
+    same = np.full(5, 0.9)
+    assert hypothesis_tests.rank_tests([same, same])[1:] == (1.0, [1.0], [1.0], [0.0])
+    assert hypothesis_tests.rank_tests([same, same, same]).mann_whitney == [1.0] * 3
+    assert (
+        hypothesis_tests.rank_tests([same, same[:1]]) is None and hypothesis_tests.rank_tests([same]) is None
+    )
+
+
+def normal(point, error, draws=40_000):
+    """Means with a known standard error, their resamples normal."""
+    point = np.array([point])
+    drawn = point + error * np.random.default_rng(0).normal(size=(draws, *point.shape))
+    return Means(point, np.full_like(point, error**2), drawn, np.full_like(drawn, error**2))
+
+
+def test_the_interval_is_that_of_two_one_sided_tests():
+    found = hypothesis_tests.tost(normal([0.9, 0.89], 0.01), np.array([50, 60]), 0.05, 50)
+    half = stats.norm.ppf(0.95) * 0.01 * np.sqrt(2)
+    assert found["intervals"][0] == pytest.approx([0.01 - half, 0.01 + half], abs=3e-4)
+    assert found == {"delta": 0.05, "equivalent": True, "reason": None, "intervals": found["intervals"]}
+
+
+@pytest.mark.parametrize(
+    ("points", "sizes", "reason"),
+    [
+        ([0.9, 0.9], [50, 49], "the smallest group has 49; equality needs 50 patients in every group"),
+        ([0.9, 0.9, 0.86], [50, 50, 50], "a pair's interval reaches beyond the margin"),
+        ([0.9], [50], "fewer than two groups are ranked"),
+    ],
+)
+def test_what_is_not_shown_to_be_equal(points, sizes, reason):
+    found = hypothesis_tests.tost(normal(points, 0.01, 2000), np.array(sizes), 0.05, min(sizes))
+    assert found["equivalent"] is False and found["reason"] == reason
+
+
+def test_without_an_interval_nothing_is_shown():
+    found = hypothesis_tests.tost(None, np.array([60, 60]), 0.05, 60)
+    assert (found["equivalent"], found["reason"]) == (False, "a pair of groups has no interval")
+    still = normal([0.9, 0.9], 0.01, 100)
+    still = still._replace(squared=0 * still.squared)
+    assert hypothesis_tests.tost(still, np.array([60, 60]), 0.05, 60)["intervals"] == [None]
+
+
+def test_scores_that_do_not_vary_show_nothing():
+    """A network that finds nothing has equal groups."""
+    found = hypothesis_tests.tost(normal([0.0, 0.0], 0.0, 100), np.array([60, 60]), 0.05, 60)
+    assert (
+        found["equivalent"] is False and found["reason"] == "no group's scores vary, so they compare nothing"
+    )
+
+
+def test_each_pair_is_tested_at_the_full_level():
+    """Intersection-union: a third group does not widen the first pair's interval."""
+    two = hypothesis_tests.tost(normal([0.9, 0.89], 0.01), np.array([50, 50]), 0.05, 50)["intervals"][0]
+    three = hypothesis_tests.tost(normal([0.9, 0.89, 0.9], 0.01), np.array([50] * 3), 0.05, 50)["intervals"][
+        0
+    ]
+    assert three == pytest.approx(two, abs=3e-4)
+
+
+def test_a_group_too_small_to_be_ranked_leaves_nothing_shown():
+    found = hypothesis_tests.tost(normal([0.9, 0.9], 0.01), np.array([120, 110]), 0.05, 9)
+    assert found["equivalent"] is False
+    assert found["reason"] == "the smallest group has 9; equality needs 50 patients in every group"
+
+
+SIZES = np.array([20, 9, 14])
+SCORES = np.random.default_rng(0).normal(0.9, np.repeat([0.02, 0.06, 0.04], SIZES), (2, 43))
+
+
+def test_intervals_are_scipy_s():
+    parts = np.split(SCORES, [20, 29], axis=1)
+    found = hypothesis_tests.welch_intervals(SCORES, SIZES, 0.9)
+    for j, (a, b) in enumerate([(0, 1), (0, 2), (1, 2)]):
+        result = stats.ttest_ind(parts[a], parts[b], axis=1, equal_var=False)
+        expected = result.confidence_interval(0.9)
+        np.testing.assert_allclose(found[:, j], np.stack([expected.low, expected.high], axis=1))
+
+
+def test_the_detectable_gap_by_hand():
+    """Two groups of 10 with SD 0.03: standard error 0.03 sqrt(0.2), 18 degrees of freedom."""
+    one = np.arange(10.0)
+    group = 0.9 + 0.03 * (one - one.mean()) / one.std(ddof=1)
+    expected = (2.100922 + 0.862049) * 0.03 * np.sqrt(0.2)
+    found = hypothesis_tests.detectable_gap(np.tile(group, 2)[None], np.array([10, 10]))
+    assert found == pytest.approx([expected], rel=1e-5)
+
+
+def test_the_detectable_gap_is_found_as_often_as_it_says():
+    rng, sizes = np.random.default_rng(1), np.array([40, 20])
+    scores = rng.normal(0.9, np.repeat([0.03, 0.05], sizes), (4000, 60))
+    gap = hypothesis_tests.detectable_gap(scores, sizes).mean()
+    a, b = np.split(scores, [40], axis=1)
+    p = stats.ttest_ind(a + gap, b, axis=1, equal_var=False).pvalue
+    assert 0.77 < (p <= 0.05).mean() < 0.83
+
+
+def test_the_largest_pair_counts():
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    parts = np.split(SCORES, [20, 29], axis=1)
+    each = [
+        hypothesis_tests.detectable_gap(np.concatenate([parts[a], parts[b]], axis=1), SIZES[[a, b]])
+        for a, b in pairs
+    ]
+    np.testing.assert_allclose(hypothesis_tests.detectable_gap(SCORES, SIZES), np.max(each, axis=0))
+
+
+def test_equal_scores_have_no_width():
+    np.testing.assert_allclose(
+        hypothesis_tests.welch_intervals(np.full((1, 8), 0.9), np.array([4, 4])), [[[0, 0]]]
+    )
