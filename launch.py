@@ -12,7 +12,7 @@ from ml_collections import config_flags
 from kneefair_jax import modes
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import distributed, io_errors, preemption, run_directory
-from kneefair_jax.training.divergence import NonFiniteLossError
+from kneefair_jax.training.loop import NonFiniteLossError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Path to a config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string(

@@ -32,7 +32,7 @@ from benchmarks.machine import hardware
 from configs import quickstart
 from kneefair_jax.data import cohort_loader, pipeline, store
 from kneefair_jax.runtime import atomic, distributed, run_directory
-from kneefair_jax.training import experiment
+from kneefair_jax.training import setup
 
 
 class Layout(NamedTuple):
@@ -80,7 +80,7 @@ def run(dtype: str, parallel: str, directory: Path, out: Path) -> None:
     config = config_of(dtype, parallel)
     cohort = cohort_loader.load(config.data, config.data.seed)
     cases = store.prepare(cohort.source, cohort.grid, directory)
-    made = experiment.build(config, cohort)
+    made = setup.build(config, cohort)
     state = made.state
     if dtype == "float64":
         state = jax.jit(widened)(state)

@@ -33,7 +33,7 @@ from kneefair_jax import groups
 from kneefair_jax.data import cohort_loader, pipeline, sampling, store
 from kneefair_jax.data.store import cache
 from kneefair_jax.runtime import atomic, run_directory
-from kneefair_jax.training import experiment
+from kneefair_jax.training import setup
 
 WORKERS = (0, 2)  # processes of the DataLoader
 
@@ -156,7 +156,7 @@ def waiting(
     Each step is waited for before the next batch is asked for. So waiting is counted in full; the loop of a real run
     asks while the device still computes.
     """
-    made = experiment.build(config, cohort)
+    made = setup.build(config, cohort)
     batch_size = config.train.batch_size
     state = made.state
     shares: list[float] = []

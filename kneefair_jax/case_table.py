@@ -14,8 +14,8 @@ from kneefair_jax.data import readers
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example
 from kneefair_jax.data.store import Cases
-from kneefair_jax.training import members, scoring, steps
-from kneefair_jax.training.experiment import Experiment
+from kneefair_jax.training import group_models, scoring, steps
+from kneefair_jax.training.setup import Experiment
 
 
 class Part(NamedTuple):
@@ -69,14 +69,17 @@ def resolution_of(cohort: Cohort, wanted: str) -> str:
 
 
 def score(
-    part: Part, models: Sequence[members.Member], variables: Sequence[dict[str, Any]], run: dict[str, Any]
+    part: Part,
+    models: Sequence[group_models.Member],
+    variables: Sequence[dict[str, Any]],
+    run: dict[str, Any],
 ) -> dict[str, np.ndarray]:
     """Every score of every case of a part, and the `spacing` that they were taken at, f[N, 2].
 
     Its label map and Dice on the working grid are `prediction` and `grid_dice`.
     """
     then = partial(_at_source, part) if part.at_source else None
-    values = members.over_cases(
+    values = group_models.over_cases(
         part.step, models, variables, part.cases, part.rows, group=part.group, then=then, **run
     )
     if part.at_source:

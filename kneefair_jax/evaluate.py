@@ -20,8 +20,8 @@ from kneefair_jax.report import assembly, examples, observations, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.spacing import one_spacing
 from kneefair_jax.runtime import distributed, run_directory
-from kneefair_jax.training import hooks, members, scoring, selection, steps
-from kneefair_jax.training.experiment import Experiment
+from kneefair_jax.training import group_models, metric_writer, scoring, selection, steps
+from kneefair_jax.training.setup import Experiment
 
 TABLE = "cases.parquet"
 PREDICTIONS = "predictions.npz"
@@ -47,8 +47,8 @@ def evaluate(
     Raises:
         InputError: the folder has no checkpoint.
     """
-    models = members.of_run(config, experiment.partition)
-    records = members.records(workdir, models)
+    models = group_models.of_run(config, experiment.partition)
+    records = group_models.records(workdir, models)
     chosen = {name: tuple(rule(r)["step"] for r in records) for name, rule in selection.RULES.items()}
     inside = experiment.partition.index
     wanted = config.report.resolution
@@ -60,7 +60,7 @@ def evaluate(
         parts += case_table.parts(experiment, cohort, external, everybody, theirs, wanted)
     scored: dict[tuple[int, ...], list[dict[str, np.ndarray]]] = {}
     for steps_chosen in sorted(set(chosen.values())):
-        variables = members.restore(workdir, models, steps_chosen, experiment.state)
+        variables = group_models.restore(workdir, models, steps_chosen, experiment.state)
         run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
         scored[steps_chosen] = [case_table.score(part, models, variables, run) for part in parts]
         labels = [values.pop("prediction") for values in scored[steps_chosen]]
@@ -69,7 +69,7 @@ def evaluate(
             trained = parts[1]._replace(rows=cohort.rows("train"))
             fit = fits.fit(config, trained, models, variables, experiment)
             features = _features(config, experiment, cohort, cases, variables)
-    steps_in_all, seconds = members.effort(workdir)
+    steps_in_all, seconds = group_models.effort(workdir)
     if not distributed.is_first():
         return workdir / "report" / page.PAGE
     table = case_table.joined(
@@ -128,21 +128,21 @@ def _features(
     return scoring.over_cases(step, variables[0], cases, everyone, group=group, **run)["features"]
 
 
-def _steps(models: Sequence[members.Member], chosen: Sequence[int]) -> int | dict[str, int]:
+def _steps(models: Sequence[group_models.Member], chosen: Sequence[int]) -> int | dict[str, int]:
     """The chosen step, or that of each group's model."""
     if len(models) == 1:
         return chosen[0]
     return {model.name: step for model, step in zip(models, chosen, strict=True)}
 
 
-def _curves(workdir: Path, models: Sequence[members.Member]) -> list[dict[str, Any]]:
+def _curves(workdir: Path, models: Sequence[group_models.Member]) -> list[dict[str, Any]]:
     """Records for the page's curves; where there are several models, the validation score of each."""
     if len(models) == 1:
-        return hooks.read(workdir / "metrics.jsonl")
+        return metric_writer.read(workdir / "metrics.jsonl")
     return [
         {"step": record["step"], "validation": {model.name: record["validation"]["overall"]}}
         for model in models
-        for record in hooks.read(workdir / model.directory / "metrics.jsonl")
+        for record in metric_writer.read(workdir / model.directory / "metrics.jsonl")
         if "validation" in record
     ]
 

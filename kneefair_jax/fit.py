@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import case_table
 from kneefair_jax.case_table import Part
-from kneefair_jax.training import members, scoring
-from kneefair_jax.training.experiment import Experiment
+from kneefair_jax.training import group_models, scoring
+from kneefair_jax.training.setup import Experiment
 
 MOST = 100  # cases of each group, so that a large cohort is not scored twice
 
@@ -17,7 +17,7 @@ MOST = 100  # cases of each group, so that a large cohort is not scored twice
 def fit(
     config: ConfigDict,
     train: Part,
-    models: Sequence[members.Member],
+    models: Sequence[group_models.Member],
     variables: Sequence[dict[str, Any]],
     experiment: Experiment,
 ) -> dict[str, dict[str, float]] | None:

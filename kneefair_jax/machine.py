@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from kneefair_jax.data import pipeline
 from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.runtime import run_directory
-from kneefair_jax.training.experiment import Experiment
+from kneefair_jax.training.setup import Experiment
 
 SECONDS = 2.0  # of timing, for reading and for steps each
 GIB = 2**30

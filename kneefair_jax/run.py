@@ -16,7 +16,7 @@ from kneefair_jax.data.store import cache
 from kneefair_jax.errors import InputError
 from kneefair_jax.report import tables
 from kneefair_jax.runtime import distributed, run_directory
-from kneefair_jax.training import composition, experiment, members, schedules
+from kneefair_jax.training import group_models, setup, stages, validate
 
 
 def store_of(config: ConfigDict, workdir: Path) -> Path:
@@ -46,31 +46,31 @@ def check(config: ConfigDict, *, network: bool = True) -> None:
         InputError: something that a user gave cannot be used.
     """
     cohort = cohort_loader.load(config.data, config.data.seed)
-    partition, train = experiment.check(config, cohort)
-    experiment.training_order(config, cohort, partition, train)
-    schedules.check(config, cohort)
+    partition, train = setup.check(config, cohort)
+    setup.training_order(config, cohort, partition, train)
+    stages.check(config, cohort)
     if network:
-        experiment.check_network(config, cohort)
+        setup.check_network(config, cohort)
 
 
 def ready(
     config: ConfigDict, workdir: Path, directory: Path, *, training: bool, on_broken: str
-) -> tuple[experiment.Experiment, Prepared, Prepared | None]:
+) -> tuple[setup.Experiment, Prepared, Prepared | None]:
     """All that precedes the first step. What a user can get wrong is checked before the first byte is written."""
     run_directory.check_config(workdir, config)
     cohort = cohort_loader.load(config.data, config.data.seed)
     external = cohort_loader.load_external(config.data, cohort)
-    experiment.check(config, cohort)
-    experiment.check_network(config, cohort, start=training and not run_directory.goes_on(workdir))
-    made = experiment.build(config, cohort)
+    setup.check(config, cohort)
+    setup.check_network(config, cohort, start=training and not run_directory.goes_on(workdir))
+    made = setup.build(config, cohort)
     table = run_directory.table_fingerprint(cohort.cases, made.partition.index)
     # Before hours of reading, where the reading cannot change the table.
     if on_broken == "stop" and not store.is_prepared(cohort.source, cohort.grid, directory):
         run_directory.check_data(workdir, table=table)
-    schedules.check(config, cohort)
+    stages.check(config, cohort)
     _check_external(config, made, external)
     if not training:
-        for member in members.of_run(config, made.partition):
+        for member in group_models.of_run(config, made.partition):
             if not (workdir / member.directory / "checkpoints").is_dir():
                 raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
     options = options_of(config)._replace(on_broken=on_broken)
@@ -82,8 +82,8 @@ def ready(
     main, outside = prepare()
     if main.cohort is not cohort:
         # Groups that only the cases left out had are no groups any more, here and there.
-        made = experiment.build(config, main.cohort)
-        schedules.check(config, main.cohort)
+        made = setup.build(config, main.cohort)
+        stages.check(config, main.cohort)
         _check_external(config, made, outside.cohort if outside else None)
         table = run_directory.table_fingerprint(main.cohort.cases, made.partition.index)
     run_directory.check_data(workdir, table=table, pixels=main.cases.digest)
@@ -94,12 +94,12 @@ def ready(
 
 
 def _check_external(
-    config: ConfigDict, made: experiment.Experiment, external: cohort_loader.Cohort | None
+    config: ConfigDict, made: setup.Experiment, external: cohort_loader.Cohort | None
 ) -> None:
     """Refuses external cases that the run's mitigation could not segment."""
     if external:
         theirs = made.partition._replace(index=groups.indexed(external.cases, made.partition))
-        composition.check_known(config.mitigation, theirs, np.arange(len(theirs.index)), "external")
+        validate.check_known_groups(config.mitigation, theirs, np.arange(len(theirs.index)), "external")
 
 
 def one(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> None:
@@ -125,7 +125,7 @@ def one(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> N
 def _train_and_evaluate(
     config: ConfigDict,
     workdir: Path,
-    made: experiment.Experiment,
+    made: setup.Experiment,
     main: Prepared,
     outside: Prepared | None,
     training: bool,
@@ -147,7 +147,7 @@ def _train_and_evaluate(
     if distributed.is_first():
         tell_left_out(workdir, main, outside)
     if training:
-        schedules.train(config, cohort, cache.Kept(cases), workdir)
+        stages.train(config, cohort, cache.Kept(cases), workdir)
     page = evaluate.evaluate(
         config, made, cohort, cases, workdir, (outside.cohort, outside.cases) if outside else None
     )

@@ -9,7 +9,7 @@ from kneefair_jax import case_table, groups
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import members, sharding
+from kneefair_jax.training import group_models, sharding
 
 RUN = {"batch_size": 2, "mesh": jax.sharding.Mesh(np.array(jax.devices()[:1]), (sharding.AXIS,))}
 
@@ -47,7 +47,7 @@ def scored(cohort, rows):
         }
 
     part = case_table.Part(cohort, cases, np.array(rows), np.zeros(len(cases), int), step, True, np.arange(2))
-    return part, case_table.score(part, [members.Member()], [None], RUN)
+    return part, case_table.score(part, [group_models.Member()], [None], RUN)
 
 
 def test_masks_are_compared_at_the_size_of_the_reference(cohort):

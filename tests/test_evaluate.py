@@ -15,7 +15,7 @@ from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
 from kneefair_jax.runtime import run_directory
-from kneefair_jax.training import experiment, loop, members
+from kneefair_jax.training import group_models, loop, setup
 from tests.training import study
 
 
@@ -25,7 +25,7 @@ def run(tmp_path_factory):
     cohort, config = study.cohort(), study.config(steps=20, eval_every=10)
     config.report.root_cause = True
     cases = store.prepare(cohort.source, cohort.grid, workdir / "store")
-    made = experiment.build(config, cohort)
+    made = setup.build(config, cohort)
     run_directory.open_run(workdir, config, table="t", pixels=cases.digest)
     loop.train(config, made, cohort, cases, workdir)
     outside = study.cohort(8)
@@ -192,7 +192,9 @@ def test_masks_of_another_size_and_scheme(run, tmp_path):
     np.testing.assert_allclose(report["run"]["spacing"], [0.1667, 0.25])
 
     # The likeliest of the network's own labels, and only then the other scheme's name for it.
-    (variables,) = members.restore(workdir, [members.Member()], (report["run"]["step"],), made.state)
+    (variables,) = group_models.restore(
+        workdir, [group_models.Member()], (report["run"]["step"],), made.state
+    )
     image = models.standardise(np.stack([cases[row]["image"] for row in range(8)]))
     probability = jax.jit(lambda image: jax.nn.softmax(made.model.apply(variables, image)))(image)
     dice = []

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kneefair_jax.study.trials import Trial
-from kneefair_jax.training import hooks, members
+from kneefair_jax.training import group_models, metric_writer
 
 
 def of_runs(workdir: Path, runs: Mapping[str, Sequence[Trial]], report: Path) -> dict[str, dict[str, Any]]:
@@ -38,10 +38,12 @@ def of_runs(workdir: Path, runs: Mapping[str, Sequence[Trial]], report: Path) ->
 def rise(folder: Path) -> float | None:
     """Of one run: the mean over its models, None if one of them was evaluated once."""
     own = folder / "metrics.jsonl"
-    paths = [own] if own.exists() else sorted(folder.glob(f"{members.STAGES}/group_*/{own.name}"))
+    paths = [own] if own.exists() else sorted(folder.glob(f"{group_models.STAGES}/group_*/{own.name}"))
     rises = []
     for path in paths:
-        scores = [record["validation"]["overall"] for record in hooks.read(path) if "validation" in record]
+        scores = [
+            record["validation"]["overall"] for record in metric_writer.read(path) if "validation" in record
+        ]
         if len(scores) < 2:
             return None
         rises.append(scores[-1] - scores[-2])

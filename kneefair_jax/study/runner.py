@@ -21,7 +21,7 @@ from kneefair_jax.runtime import preemption, run_directory
 from kneefair_jax.study import trials as of_study
 from kneefair_jax.study.summary import DIVERGED, summary
 from kneefair_jax.study.trials import Trial
-from kneefair_jax.training.divergence import NonFiniteLossError
+from kneefair_jax.training.loop import NonFiniteLossError
 
 
 def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:

@@ -17,7 +17,7 @@ from kneefair_jax.fairness.patient_table import stacked
 from kneefair_jax.runtime import run_directory
 from kneefair_jax.study import regime
 from kneefair_jax.study.trials import BASELINE, ORACLE, SWITCH, Trial, changes, strength_of, swept, trials
-from kneefair_jax.training import members, selection
+from kneefair_jax.training import group_models, selection
 
 DIVERGED = "diverged.txt"
 
@@ -46,7 +46,7 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     }
     first = workdir / main[BASELINE][0].directory
     report = json.loads((first / evaluate.REPORT).read_text())
-    effort = {trial: members.effort(workdir / trial.directory) for trial in every}
+    effort = {trial: group_models.effort(workdir / trial.directory) for trial in every}
     return {
         "title": study.title,
         "description": study.description,

@@ -1,6 +1,13 @@
-"""Checkpoints by orbax: state and validation scores of each evaluation; the only file that knows orbax."""
+"""Checkpoints by orbax: state and validation scores of each evaluation; the only file that knows orbax.
+
+Orbax restores a flipped bit in the data of an array without a word. So the SHA-256 of every file is written into a
+checkpoint before it gets its final name: a checkpoint that has this name has them, and `sha256sum -c SHA256SUMS` in it
+checks it too.
+"""
 
 import asyncio
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,10 +20,11 @@ from orbax.checkpoint.path import atomicity
 
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import distributed
-from kneefair_jax.training import integrity, selection
+from kneefair_jax.training import selection
 from kneefair_jax.training.state import TrainState
 
 Pending = list[dict[str, Any]]  # what steps said that no line of `metrics.jsonl` holds yet
+SUMS = "SHA256SUMS"
 
 
 class Sealed(atomicity.AtomicRenameTemporaryPath):
@@ -24,7 +32,7 @@ class Sealed(atomicity.AtomicRenameTemporaryPath):
 
     async def finalize(self) -> None:
         """Called by the first host when every host has written."""
-        await asyncio.to_thread(integrity.seal, Path(self.get()))
+        await asyncio.to_thread(seal, Path(self.get()))
         await super().finalize()
 
 
@@ -162,7 +170,7 @@ class Checkpoints:
         self._manager.close()
 
     def _check(self, step: int, part: str = "") -> None:
-        if what := integrity.damage(self._directory / str(step), part):
+        if what := find_damage(self._directory / str(step), part):
             raise InputError(
                 f"{what}: the checkpoint of step {step} is damaged. Put a copy of it back, or move the folders of step "
                 f"{step} and later out of {self._directory}: --mode=train then makes these steps again, to the same "
@@ -174,10 +182,10 @@ def set_damaged_aside(directory: Path) -> None:
     """Before training goes on: says which of the newest checkpoints are damaged, and renames them."""
     if distributed.is_first():
         for step in reversed(_steps(directory)):
-            what = integrity.damage(directory / str(step))
+            what = find_damage(directory / str(step))
             if not what:
                 break
-            aside = integrity.set_aside(directory / str(step))
+            aside = set_aside(directory / str(step))
             before = max(_steps(directory), default=None)
             print(
                 f"{what}: the checkpoint of step {step} is damaged and now called {aside.name}; training "
@@ -200,3 +208,56 @@ def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _arrays(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {name: np.array(values, dtype)[()] for name, (dtype, values) in entry.items()}
+
+
+def seal(directory: Path) -> None:
+    """Writes `SHA256SUMS` of every file in the folders of a folder; what lies in it directly, orbax still changes."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file() and path.parent != directory)
+    with (directory / SUMS).open("w") as file:
+        file.writelines(f"{_sha256(path)}  {path.relative_to(directory)}\n" for path in paths)
+        file.write(f"# {len(paths)} files\n")  # so that a sum that is missing is missed
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def find_damage(directory: Path, part: str = "") -> str | None:
+    """Which file is not what was written.
+
+    Args:
+        directory: a checkpoint.
+        part: look at this folder in it alone; what is absent of it is no damage: whoever is killed at deleting a
+            checkpoint that was not wanted leaves some of its files.
+
+    Returns:
+        What is wrong with the first such file; None where nothing is, or where there are no sums, as in checkpoints of
+        earlier versions.
+    """
+    if not (directory / SUMS).exists():
+        return None
+    *lines, end = (directory / SUMS).read_text(errors="replace").splitlines() or [""]
+    if end != f"# {len(lines)} files":
+        return f"{directory / SUMS} is not what was written"
+    for line in lines:
+        sha256, _, name = line.partition("  ")
+        if not name.startswith(part):
+            continue
+        path = directory / name
+        if not path.is_file():
+            if not part:
+                return f"{path} is missing"
+        elif _sha256(path) != sha256:
+            return f"{path} is not what was written"
+    return None
+
+
+def set_aside(directory: Path) -> Path:
+    """Renames a damaged checkpoint, so that its step can be made again; returns where it is."""
+    number = 0
+    while (aside := directory.with_name(f"damaged_{directory.name}_{number}")).exists():
+        number += 1
+    return directory.rename(aside)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,10 +3,12 @@
 import contextlib
 import math
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -15,15 +17,18 @@ from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import distributed, preemption
-from kneefair_jax.training import checkpoint, divergence, scoring, selection
+from kneefair_jax.training import checkpoint, scoring, selection
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.compiled import Compilations
-from kneefair_jax.training.experiment import Experiment
-from kneefair_jax.training.hooks import MetricWriter, Progress
-from kneefair_jax.training.profile import Trace
+from kneefair_jax.training.metric_writer import MetricWriter, Progress, Trace
+from kneefair_jax.training.setup import Experiment
 
 # Compiled once: leaf by leaf it takes longer than a step.
 _norm = jax.jit(optax.tree.norm)
+
+
+class NonFiniteLossError(RuntimeError):
+    """Training has diverged: the loss or a parameter is not a finite number."""
 
 
 def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arrays, workdir: Path) -> None:
@@ -103,7 +108,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
             if log or preempted:
                 # The only place where the host waits for the device.
                 pending = jax.device_get(pending)
-                divergence.check(
+                check_finite(
                     pending,
                     float(_norm(state.params)),
                     step,
@@ -149,3 +154,42 @@ def _summary(step: int, metrics: list[dict[str, Any]], names: tuple[str, ...]) -
             name: float(group_sum[g] / group_count[g]) for g, name in enumerate(names) if group_count[g]
         },
     }
+
+
+def check_finite(
+    metrics: Sequence[Mapping[str, Any]],
+    norm: float,
+    step: int,
+    experiment: Experiment,
+    case_ids: np.ndarray,
+    batch_size: int,
+    committed: Callable[[], int | None],
+) -> None:
+    """Looks at steps that were made.
+
+    Args:
+        metrics: of the last steps, one entry a step, on the host.
+        norm: of the parameters after them: a loss is of the parameters before the update.
+        step: the last of them.
+        experiment: whose `order` says which cases a step saw.
+        case_ids: of the rows of the cohort table.
+        batch_size: of the global batch.
+        committed: waits for what is being written -> the step of the last checkpoint, if there is one.
+
+    Raises:
+        NonFiniteLossError: with the first step whose loss or gradient is not finite, and the cases of its batch.
+    """
+    finite = [math.isfinite(float(entry["loss_sum"] + entry["gradient_norm"])) for entry in metrics]
+    if all(finite) and math.isfinite(norm):
+        return
+    # Where all of them are finite, the last update went too far.
+    index = finite.index(False) if False in finite else len(finite) - 1
+    bad = step - len(metrics) + 1 + index
+    loss = float(metrics[index]["loss_sum"] / metrics[index]["count"])
+    rows = [experiment.order[k] for k in range((bad - 1) * batch_size, bad * batch_size)]
+    good = committed()
+    raise NonFiniteLossError(
+        f"training diverged at step {bad} (loss {loss}) on the cases {', '.join(map(str, case_ids[rows]))}; "
+        + (f"the last good checkpoint is step {good}" if good else "there is no checkpoint yet")
+        + ". Lower optimizer.learning_rate or optimizer.clip_norm, with another --workdir."
+    )

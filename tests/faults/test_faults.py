@@ -13,7 +13,7 @@ from kneefair_jax import modes
 from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import preemption, run_directory
-from kneefair_jax.training import divergence, experiment, hooks, loop
+from kneefair_jax.training import loop, metric_writer, setup
 from kneefair_jax.training.checkpoint import Checkpoints
 from tests.films import folder
 from tests.launched import here
@@ -27,7 +27,7 @@ CONFIG = {"steps": 7, "eval_every": 3, "log_every": 2}
 def prepared(tmp_path_factory):
     cohort = study.cohort()
     cases = store.prepare(cohort.source, cohort.grid, tmp_path_factory.mktemp("store"))
-    return cohort, cases, experiment.build(study.config(**CONFIG), cohort)
+    return cohort, cases, setup.build(study.config(**CONFIG), cohort)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_a_notice_saves_the_step_at_hand(kind, prepared, straight, signals, tmp_
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     assert checkpoints.latest() == 5 and [record["step"] for record in checkpoints.records()] == [3]
     checkpoints.close()
-    assert hooks.read(tmp_path / "metrics.jsonl")[-1]["step"] == 4
+    assert metric_writer.read(tmp_path / "metrics.jsonl")[-1]["step"] == 4
     monkeypatch.setattr(preemption, "_preempted", False)
     train(prepared, tmp_path)
     assert_same(prepared, tmp_path, straight)
@@ -135,7 +135,7 @@ def test_a_full_disk_loses_nothing(prepared, straight, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def fill():
-        monkeypatch.setattr(hooks.MetricWriter, "write", write)
+        monkeypatch.setattr(metric_writer.MetricWriter, "write", write)
 
     with pytest.raises(OSError):
         train(prepared, tmp_path, at=5, befalls=fill)
@@ -156,7 +156,7 @@ def test_a_loss_that_is_not_finite_names_the_cases_of_its_step(prepared, tmp_pat
         return state, metrics
 
     start = jax.tree.map(lambda x: x.copy(), made.state)
-    with pytest.raises(divergence.NonFiniteLossError) as caught:
+    with pytest.raises(loop.NonFiniteLossError) as caught:
         loop.train(
             study.config(**CONFIG), made._replace(train_step=step, state=start), cohort, cases, tmp_path
         )

@@ -12,7 +12,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import run_directory
 from kneefair_jax.study import run_study, runner
 from kneefair_jax.study.trials import Trial, trials
-from kneefair_jax.training.divergence import NonFiniteLossError
+from kneefair_jax.training.loop import NonFiniteLossError
 from tests.study import made_up
 
 
@@ -20,7 +20,7 @@ from tests.study import made_up
 def calls(monkeypatch):
     """The folders of the runs that were made, in order."""
     made = []
-    monkeypatch.setattr("kneefair_jax.training.members.effort", lambda folder: (300, 2.0))
+    monkeypatch.setattr("kneefair_jax.training.group_models.effort", lambda folder: (300, 2.0))
 
     def one(config, workdir, directory, training):
         made.append(workdir)

@@ -10,7 +10,7 @@ import pytest
 from kneefair_jax import groups
 from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import divergence, experiment, hooks, loop, selection
+from kneefair_jax.training import loop, metric_writer, selection, setup
 from kneefair_jax.training.checkpoint import Checkpoints
 from tests.training import study
 
@@ -23,11 +23,11 @@ def prepared(tmp_path_factory):
 
 def run(config, prepared, workdir):
     cohort, cases = prepared
-    made = experiment.build(config, cohort)
+    made = setup.build(config, cohort)
     workdir.mkdir(exist_ok=True)
     loop.train(config, made, cohort, cases, workdir)
     checkpoints = Checkpoints(workdir / "checkpoints")
-    state, *_ = checkpoints.restore(config.train.steps, experiment.build(config, cohort).state)
+    state, *_ = checkpoints.restore(config.train.steps, setup.build(config, cohort).state)
     return state, checkpoints.records()
 
 
@@ -57,16 +57,16 @@ def test_stopped_and_started_again_is_the_same_run(prepared, tmp_path, monkeypat
     # A power cut after the second evaluation has begun: step 6 is not on disk, its lines are.
     with cut(monkeypatch, 6):
         run(config, prepared, tmp_path / "cut")
-    assert hooks.read(tmp_path / "cut" / "metrics.jsonl")[-1]["step"] == 6
+    assert metric_writer.read(tmp_path / "cut" / "metrics.jsonl")[-1]["step"] == 6
     capsys.readouterr()
     resumed, records_resumed = run(config, prepared, tmp_path / "cut")
     assert "continuing from step 3" in capsys.readouterr().out
     chex.assert_trees_all_equal(straight, resumed)
-    first = experiment.build(config, prepared[0]).state
+    first = setup.build(config, prepared[0]).state
     moved = jax.tree.map(lambda a, b: (a != b).any(), straight, first)
     assert all(jax.tree.leaves([moved.params["bottleneck"], moved.objective.log_q]))
     assert records == records_resumed
-    lines = [hooks.read(tmp_path / name / "metrics.jsonl") for name in ("straight", "cut")]
+    lines = [metric_writer.read(tmp_path / name / "metrics.jsonl") for name in ("straight", "cut")]
     assert lines[0] == lines[1]
 
 
@@ -85,7 +85,7 @@ def test_it_learns(prepared, tmp_path):
     config.optimizer.learning_rate = 1e-2
     config.augment = dict.fromkeys(config.augment, 0.0)
     _, records = run(config, prepared, tmp_path)
-    losses = [record["loss"] for record in hooks.read(tmp_path / "metrics.jsonl") if "loss" in record]
+    losses = [record["loss"] for record in metric_writer.read(tmp_path / "metrics.jsonl") if "loss" in record]
     assert losses[-1] < 0.6 * losses[0]
     assert records[-1]["overall"] > 0.9
     assert set(records[-1]["groups"]) == {"sex=female", "sex=male"}
@@ -95,7 +95,7 @@ def test_another_number_of_devices_trains_the_same(prepared, tmp_path, monkeypat
     config = study.config(steps=3, eval_every=3)
     eight, _ = run(config, prepared, tmp_path / "eight")
     one = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
-    monkeypatch.setattr(experiment.sharding, "data_mesh", lambda: one)
+    monkeypatch.setattr(setup.sharding, "data_mesh", lambda: one)
     single, _ = run(config, prepared, tmp_path / "one")
     # Adam divides small gradients by their own size, so float32 rounding shows.
     chex.assert_trees_all_close(single.params, eight.params, atol=2e-3)
@@ -109,7 +109,7 @@ def test_four_devices_then_two_then_four_train_as_four_do(prepared, tmp_path, mo
     devices = {n: jax.sharding.Mesh(np.array(jax.devices()[:n]), ("data",)) for n in (2, 4)}
 
     def on(n):
-        monkeypatch.setattr(experiment.sharding, "data_mesh", lambda: devices[n])
+        monkeypatch.setattr(setup.sharding, "data_mesh", lambda: devices[n])
 
     on(4)
     straight, _ = run(config, prepared, tmp_path / "straight")
@@ -128,7 +128,7 @@ def test_four_devices_then_two_then_four_train_as_four_do(prepared, tmp_path, mo
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_path):
     config = study.config(steps=6, eval_every=2)
     config.optimizer.update({"name": "sgd", "learning_rate": 1e30, "clip_norm": 0.0, "warmup_steps": 0})
-    with pytest.raises(divergence.NonFiniteLossError, match=r"diverged at step \d .*checkpoint"):
+    with pytest.raises(loop.NonFiniteLossError, match=r"diverged at step \d .*checkpoint"):
         run(config, prepared, tmp_path)
 
 
@@ -162,7 +162,7 @@ def test_what_cannot_work_is_refused(prepared, section, key, value, message):
     config = study.config()
     (config[section] if section else config)[key] = value
     with pytest.raises(InputError, match=message):
-        experiment.build(config, prepared[0])
+        setup.build(config, prepared[0])
 
 
 def test_unnamed_labels_are_never_flipped(prepared):
@@ -181,10 +181,10 @@ def test_unnamed_labels_are_never_flipped(prepared):
     }
     losses = {}
     for named in (True, False):
-        made = experiment.build(config, cohort._replace(named=named))
+        made = setup.build(config, cohort._replace(named=named))
         losses[named] = float(made.train_step(made.state, made.place(batch))[1]["loss"])
     config.augment.flip = 0.0
-    made = experiment.build(config, cohort)
+    made = setup.build(config, cohort)
     assert losses[False] == float(made.train_step(made.state, made.place(batch))[1]["loss"]) != losses[True]
 
 
@@ -196,13 +196,13 @@ def test_groups_are_counted_in_the_training_split_alone(prepared):
     table = cohort.cases.copy()
     table["race"] = np.where((np.arange(len(table)) < 20) | (table["split"] != "train"), "A", "B")
     table["race"] = groups.categorical(table["race"])
-    made = experiment.build(config, cohort._replace(cases=table))
+    made = setup.build(config, cohort._replace(cases=table))
     np.testing.assert_allclose(made.state.objective, [24 / (2 * 20), 24 / (2 * 4)])
 
 
 def test_a_step_too_far_is_noticed_before_it_is_saved(prepared, tmp_path):
     config = study.config(steps=1, eval_every=1)
     config.optimizer.update({"name": "sgd", "learning_rate": 1e38, "clip_norm": 0.0, "warmup_steps": 0})
-    with pytest.raises(divergence.NonFiniteLossError, match="there is no checkpoint yet"):
+    with pytest.raises(loop.NonFiniteLossError, match="there is no checkpoint yet"):
         run(config, prepared, tmp_path)
     assert Checkpoints(tmp_path / "checkpoints").latest() is None

@@ -22,10 +22,10 @@ from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.errors import InputError
 from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import atomic, distributed
-from kneefair_jax.training import checkpoint, experiment, loop, members, scoring, selection
+from kneefair_jax.training import checkpoint, group_models, loop, scoring, selection, setup
 from kneefair_jax.training.checkpoint import Checkpoints
-from kneefair_jax.training.experiment import Experiment, Stage
-from kneefair_jax.training.members import STAGES
+from kneefair_jax.training.group_models import STAGES
+from kneefair_jax.training.setup import Experiment, Stage
 
 UPWEIGHTED = "upweighted.csv"
 
@@ -41,16 +41,16 @@ class Run(NamedTuple):
     cases: Arrays
     workdir: Path
 
-    def stage(self, directory: str, stage: Stage = experiment.WHOLE, *, name: str = "") -> Experiment:
+    def stage(self, directory: str, stage: Stage = setup.WHOLE, *, name: str = "") -> Experiment:
         """Trains one stage in a folder within the run's; its name, if it has one, is for the terminal."""
         if name:
             print(f"stage: {name}", flush=True)
-        made = experiment.build(self.config, self.cohort, stage)
+        made = setup.build(self.config, self.cohort, stage)
         folder = self.workdir / directory
         folder.mkdir(parents=True, exist_ok=True)
         named = self.config.init_from or self.config.model.weights
         if named and stage.start is None and not _has_begun(folder):
-            made = experiment.started(self.config, self.cohort, made)
+            made = setup.started(self.config, self.cohort, made)
         loop.train(self.config, made, self.cohort, self.cases, folder)
         return made
 
@@ -84,14 +84,14 @@ def group_specific(run: Run) -> list[dict[str, Any]]:
         The models' variables, in the order of the groups.
     """
     config, cohort = run.config, run.cohort
-    partition = experiment.mitigation_groups(cohort, config.mitigation.groups)
+    partition = setup.mitigation_groups(cohort, config.mitigation.groups)
     train, validation = (by_group(cohort.rows(split), partition) for split in ("train", "validation"))
     start = None
     if config.mitigation.start == "pooled":
         pooled, stage = f"{STAGES}/pooled", Stage(sampler="shuffled", objective="erm")
         start = run.variables(pooled, run.stage(pooled, stage, name="the pooled model"))
     models = []
-    for g, member in enumerate(members.by_group(partition)):
+    for g, member in enumerate(group_models.by_group(partition)):
         stage = Stage(
             train=train[g],
             validation=validation[g],
@@ -186,7 +186,7 @@ def hold_out(config: ConfigDict, cohort: Cohort) -> tuple[np.ndarray, np.ndarray
 
     Of each group's patients a random `mitigation.share` is held out, rounded up so that no group is without.
     """
-    partition = experiment.mitigation_groups(cohort, config.mitigation.groups)
+    partition = setup.mitigation_groups(cohort, config.mitigation.groups)
     rows, rng = cohort.rows("train"), np.random.default_rng(config.seed)
     patient = cohort.cases["patient_id"].to_numpy()
     people = [np.unique(patient[members]) for members in by_group(rows, partition)]
@@ -218,7 +218,7 @@ def check(config: ConfigDict, cohort: Cohort) -> None:
     """
     mitigation, batch_size = config.mitigation, config.train.batch_size
     if mitigation.schedule in ("group_specific", "distilled"):
-        partition = experiment.mitigation_groups(cohort, mitigation.groups)
+        partition = setup.mitigation_groups(cohort, mitigation.groups)
         train, validation = (by_group(cohort.rows(split), partition) for split in ("train", "validation"))
         for g, name in enumerate(partition.names):
             if len(train[g]) < batch_size or not len(validation[g]):

@@ -19,15 +19,14 @@ from kneefair_jax.errors import InputError, choose
 from kneefair_jax.training import (
     accumulation,
     compiled,
-    composition,
-    limits,
+    metric_writer,
     optimizer,
-    profile,
     scoring,
     selection,
     sharding,
     state,
     steps,
+    validate,
 )
 from kneefair_jax.weights import imagenet, warm_start
 
@@ -174,13 +173,13 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
     Raises:
         InputError: the config names something that there is not, or that cannot work together or with the cohort.
     """
-    limits.check(config)
-    composition.check(config.mitigation)
+    validate.check_ranges(config)
+    validate.check_composition(config.mitigation)
     mesh = sharding.data_mesh()
     sharding.check_batch_size(config.train.batch_size, mesh)
     objective = stage.objective or config.mitigation.objective
     accumulation.check(config.train.accumulation, objective, config.train.batch_size, mesh.devices.size)
-    profile.check(config.train.profile)
+    metric_writer.check_profile(config.train.profile)
     choose(sharding.PARALLEL, config.parallel, "parallel")
     choose(selection.RULES, config.select, "select")
     choose(scoring.RESOLUTIONS, config.report.resolution, "report.resolution")
@@ -190,9 +189,9 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
             f"config.train.batch_size={config.train.batch_size} is more than the {len(train)} training cases"
         )
     partition = mitigation_groups(cohort, config.mitigation.groups)
-    composition.check_groups(config.mitigation, partition, cohort.rows("train"))
+    validate.check_groups(config.mitigation, partition, cohort.rows("train"))
     scored = np.concatenate([cohort.rows("validation"), cohort.rows("test")])
-    composition.check_known(config.mitigation, partition, scored, "validation and test")
+    validate.check_known_groups(config.mitigation, partition, scored, "validation and test")
     return partition, train
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from kneefair_jax.data import sampling
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import experiment
+from kneefair_jax.training import setup
 from tests.training import study
 
 
@@ -13,8 +13,8 @@ def ordered(**fields):
     config, cohort = study.config(), study.cohort()
     config.mitigation.groups = ("race",)
     config.mitigation.update(fields)
-    partition = experiment.mitigation_groups(cohort, ("race",))
-    return experiment.training_order(config, cohort, partition, cohort.rows("train"))[1]
+    partition = setup.mitigation_groups(cohort, ("race",))
+    return setup.training_order(config, cohort, partition, cohort.rows("train"))[1]
 
 
 @pytest.mark.parametrize("sampler", sampling.SAMPLERS)
@@ -32,9 +32,9 @@ def test_the_sampler_draws_training_cases_by_the_config_s_groups(sampler):
 
 def test_weights_that_cannot_be_read_are_refused_before_anything_is_built(tmp_path):
     config, cohort = study.config(), study.cohort()
-    experiment.check_network(config, cohort)
+    setup.check_network(config, cohort)
     config.model.update(
         {"name": "resnet18_unet", "widths": (2,) * 5, "weights": str(tmp_path / "no.safetensors")}
     )
     with pytest.raises(InputError, match="no.safetensors"):
-        experiment.check_network(config, cohort)
+        setup.check_network(config, cohort)

@@ -13,7 +13,7 @@ import pytest
 from kneefair_jax import evaluate, groups, losses, models
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import run_directory
-from kneefair_jax.training import experiment, hooks, members, schedules, steps
+from kneefair_jax.training import group_models, metric_writer, setup, stages, steps
 from kneefair_jax.training.checkpoint import Checkpoints
 from tests.training import study
 
@@ -55,7 +55,9 @@ class Run(NamedTuple):
     def selected(self, directory):
         """Variables of a stage's best checkpoint, worked out here: the highest mean, the earlier of equals."""
         best = max(self.records(directory), key=lambda r: (r["overall"], -r["step"]))["step"]
-        (variables,) = members.restore(self.workdir, [members.Member(directory)], [best], self.made[0].state)
+        (variables,) = group_models.restore(
+            self.workdir, [group_models.Member(directory)], [best], self.made[0].state
+        )
         return jax.device_get(variables)
 
 
@@ -66,9 +68,9 @@ def run(workdir, cohort=COHORT, **mitigation):
     config.optimizer.update({"name": "adamw", "weight_decay": 0.1, "learning_rate": 1e-2})
     config.mitigation.update({"extra_steps": 4, "share": 0.4, **mitigation})
     result = Run(config, workdir, [], [])
-    build = experiment.build
+    build = setup.build
 
-    def spy(config, cohort, stage=experiment.WHOLE):
+    def spy(config, cohort, stage=setup.WHOLE):
         made = build(config, cohort, stage)
         result.stages.append(stage)
         # Steps donate their state: keep what it was.
@@ -76,9 +78,9 @@ def run(workdir, cohort=COHORT, **mitigation):
         return made
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schedules.experiment, "build", spy)
-        schedules.check(config, cohort)
-        schedules.train(config, cohort, CASES, workdir)
+        patch.setattr(setup, "build", spy)
+        stages.check(config, cohort)
+        stages.train(config, cohort, CASES, workdir)
     return result
 
 
@@ -122,13 +124,13 @@ def test_the_last_layer_learns_from_patients_who_are_new_to_the_rest(last_layer)
 
 def test_a_rule_s_checkpoint_is_found_without_the_stage_s_optimiser(last_layer):
     """Whoever scores a run builds it from the config alone, whose optimiser moves all of the network."""
-    like = experiment.build(last_layer.config, COHORT).state
-    (selected,) = members.restore(last_layer.workdir, [members.Member()], [4], like)
+    like = setup.build(last_layer.config, COHORT).state
+    (selected,) = group_models.restore(last_layer.workdir, [group_models.Member()], [4], like)
     chex.assert_trees_all_equal(selected, last_layer.state("", 4).variables)
 
 
 def test_the_effort_of_a_run_is_that_of_all_its_stages(last_layer):
-    steps, seconds = members.effort(last_layer.workdir)
+    steps, seconds = group_models.effort(last_layer.workdir)
     assert steps == 4 + last_layer.config.mitigation.extra_steps
     assert seconds > 0
 
@@ -139,10 +141,10 @@ def test_every_group_has_held_out_patients_and_unknown_ones_stay():
     race = COHORT.cases["race"].astype(str)
     race[:4] = ""
     cohort = COHORT._replace(cases=COHORT.cases.assign(race=groups.categorical(race)))
-    kept, held_out = schedules.hold_out(config, cohort)
+    kept, held_out = stages.hold_out(config, cohort)
     assert set(cohort.cases["race"].iloc[held_out]) == {"A", "B"} and set(range(4)) <= set(kept)
     config.seed = 1
-    assert set(schedules.hold_out(config, cohort)[1]) != set(held_out)
+    assert set(stages.hold_out(config, cohort)[1]) != set(held_out)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_stages_with_too_few_cases_are_refused(changes, message):
     config = study.config()
     config.mitigation.update(changes)
     with pytest.raises(InputError, match=message):
-        schedules.check(config, COHORT)
+        stages.check(config, COHORT)
 
 
 def test_what_the_first_run_gets_worst_counts_more(jtt):
@@ -194,9 +196,9 @@ def test_a_case_may_be_called_na(tmp_path, monkeypatch):
     cohort = COHORT._replace(cases=COHORT.cases.assign(case_id=["NA", *COHORT.cases["case_id"][1:]]))
     seen = []
     monkeypatch.setattr(
-        schedules.Run, "stage", lambda self, directory, stage, **kwargs: seen.append(stage.weight)
+        stages.Run, "stage", lambda self, directory, stage, **kwargs: seen.append(stage.weight)
     )
-    schedules.jtt(schedules.Run(study.config(), cohort, CASES, tmp_path))
+    stages.jtt(stages.Run(study.config(), cohort, CASES, tmp_path))
     np.testing.assert_allclose(seen[0], np.where(np.arange(40) == 0, 5, 1) / (28 / 24))
 
 
@@ -219,7 +221,7 @@ def test_each_test_case_is_scored_by_the_model_of_its_own_group(group_specific):
     run_directory.open_run(workdir, config, table="t", pixels="p")
     outside = study.cohort(8)
     table = outside.cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])
-    made = experiment.build(config, COHORT)
+    made = setup.build(config, COHORT)
     evaluate.evaluate(config, made, COHORT, CASES, workdir, (outside._replace(cases=table), CASES))
     scored = pd.read_parquet(workdir / "cases.parquet")
     scored = scored[scored["model"] == "overall"].set_index("case_id")
@@ -270,7 +272,7 @@ def test_a_student_learns_from_the_models_of_the_groups(group_specific, tmp_path
     for g in range(2):
         p = jax.nn.log_softmax(made.model.apply(own[g], image))
         divergence += ((np.exp(p) * (p - q)).sum(-1).mean((1, 2)) * (SEX[rows] == g)).mean()
-    first = hooks.read(tmp_path / "metrics.jsonl")[0]
+    first = metric_writer.read(tmp_path / "metrics.jsonl")[0]
     assert first["step"] == 1
     np.testing.assert_allclose(first["auxiliary"], 3 * divergence, rtol=1e-4)
     assert divergence > 1e-4

@@ -2,18 +2,18 @@ import json
 
 import pytest
 
-from kneefair_jax.training import hooks
+from kneefair_jax.training import metric_writer
 
 
 def test_records_beyond_the_restored_step_are_made_again(tmp_path):
-    writer = hooks.MetricWriter(tmp_path, 0)
+    writer = metric_writer.MetricWriter(tmp_path, 0)
     for step in (1, 2, 3):
         writer.write({"step": step, "loss": step / 10, "group_loss": {"sex=a": 0.5}})
     writer.close()
-    writer = hooks.MetricWriter(tmp_path, 2)
+    writer = metric_writer.MetricWriter(tmp_path, 2)
     writer.write({"step": 3, "loss": 7.0})
     writer.close()
-    assert [(r["step"], r["loss"]) for r in hooks.read(tmp_path / "metrics.jsonl")] == [
+    assert [(r["step"], r["loss"]) for r in metric_writer.read(tmp_path / "metrics.jsonl")] == [
         (1, 0.1),
         (2, 0.2),
         (3, 7.0),
@@ -22,12 +22,12 @@ def test_records_beyond_the_restored_step_are_made_again(tmp_path):
 
 def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1}) + '\n{"step": 2, "lo')
-    assert hooks.read(tmp_path / "metrics.jsonl") == [{"step": 1}]
-    assert hooks.read(tmp_path / "none.jsonl") == []
+    assert metric_writer.read(tmp_path / "metrics.jsonl") == [{"step": 1}]
+    assert metric_writer.read(tmp_path / "none.jsonl") == []
 
 
 def test_tensorboard_reads_the_events(tmp_path):
-    writer = hooks.MetricWriter(tmp_path, 0)
+    writer = metric_writer.MetricWriter(tmp_path, 0)
     writer.write({"step": 1, "loss": 0.25, "validation": {"overall": 0.5}})
     writer.close()
     (events,) = (tmp_path / "tensorboard").glob("events*")
@@ -37,8 +37,8 @@ def test_tensorboard_reads_the_events(tmp_path):
 
 def test_progress(monkeypatch):
     now = iter([0.0, 2.0, 10.0, 12.0])
-    monkeypatch.setattr(hooks.time, "perf_counter", lambda: next(now))
-    progress = hooks.Progress(steps=100, batch_size=8)
+    monkeypatch.setattr(metric_writer.time, "perf_counter", lambda: next(now))
+    progress = metric_writer.Progress(steps=100, batch_size=8)
     assert progress.line(10, 0.5) == "step  10/100  loss 0.5000"
     assert progress.line(20, 0.25) == "step  20/100  loss 0.2500    40.0 images/s  0m16s left"
     progress.skip()  # an evaluation of eight seconds
@@ -47,4 +47,4 @@ def test_progress(monkeypatch):
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0m00s"), (65, "1m05s"), (3725, "1h02m05s")])
 def test_clock(seconds, text):
-    assert hooks.clock(seconds) == text
+    assert metric_writer.clock(seconds) == text
