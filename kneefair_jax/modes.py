@@ -6,9 +6,10 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from kneefair_jax import check as checks
-from kneefair_jax import evaluate, machine, run, study
+from kneefair_jax import machine, run, study
 from kneefair_jax.data import cohort_loader, store
 from kneefair_jax.errors import InputError
+from kneefair_jax.evaluation import evaluate
 from kneefair_jax.runtime import atomic, distributed, run_directory
 
 

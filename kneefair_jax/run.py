@@ -9,11 +9,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kneefair_jax import cohort as cohorts
-from kneefair_jax import evaluate, groups, models
+from kneefair_jax import groups, models
 from kneefair_jax.data import cohort_loader, source, store
 from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.data.store import cache
 from kneefair_jax.errors import InputError
+from kneefair_jax.evaluation import evaluate
 from kneefair_jax.report import tables
 from kneefair_jax.runtime import distributed, run_directory
 from kneefair_jax.training import group_models, setup, stages, validate

@@ -38,20 +38,15 @@ ALLOWED = {
         *("anatomy", "groups", "cohort", "data", "metrics", "fairness", "report"),
         *("predict", "suspicious"),
     },
-    "case_table": {"anatomy", "data", "metrics", "training"},
-    "explanation": {"data", "fairness", "metrics"},
-    "fit": {"case_table", "training"},
-    "root_cause": {"data", "fairness", "groups"},
-    "evaluate": {
-        *("case_table", "groups", "data", "fairness", "report", "training"),
-        *("explanation", "fit", "root_cause"),
+    "evaluation": {
+        *("anatomy", "groups", "data", "metrics", "fairness", "report", "training"),
     },
     "machine": {"data", "training"},
     "suspicious": {"anatomy", "data", "predict"},
     "check": {"cohort", "groups", "data", "report", "suspicious"},
-    "run": {"cohort", "groups", "data", "models", "training", "evaluate", "report"},
-    "study": {"run", "evaluate", "fairness", "report", "training"},
-    "modes": {"check", "data", "machine", "run", "evaluate", "study"},
+    "run": {"cohort", "groups", "data", "models", "training", "evaluation", "report"},
+    "study": {"run", "evaluation", "fairness", "report", "training"},
+    "modes": {"check", "data", "machine", "run", "evaluation", "study"},
 }
 # Outside the package, the parts that other people's code imports need these alone.
 ALONE = {

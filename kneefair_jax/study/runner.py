@@ -14,8 +14,9 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from kneefair_jax import evaluate, run
+from kneefair_jax import run
 from kneefair_jax.errors import InputError
+from kneefair_jax.evaluation import evaluate
 from kneefair_jax.report import study_page, wording
 from kneefair_jax.runtime import preemption, run_directory
 from kneefair_jax.study import trials as of_study

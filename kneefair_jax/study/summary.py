@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kneefair_jax import evaluate
 from kneefair_jax.errors import InputError
+from kneefair_jax.evaluation import evaluate
 from kneefair_jax.fairness.method_comparison import compare
 from kneefair_jax.fairness.patient_table import stacked
 from kneefair_jax.runtime import run_directory

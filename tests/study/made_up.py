@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from configs import study as configs
-from kneefair_jax import evaluate, groups
+from kneefair_jax import groups
 from kneefair_jax.cohort import SPLITS
+from kneefair_jax.evaluation import evaluate
 from kneefair_jax.runtime import atomic, run_directory
 from kneefair_jax.training import selection
 

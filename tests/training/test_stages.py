@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kneefair_jax import evaluate, groups, losses, models
+from kneefair_jax import groups, losses, models
 from kneefair_jax.errors import InputError
+from kneefair_jax.evaluation import evaluate
 from kneefair_jax.runtime import run_directory
 from kneefair_jax.training import group_models, metric_writer, setup, stages, steps
 from kneefair_jax.training.checkpoint import Checkpoints

@@ -2,9 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kneefair_jax import groups, root_cause
+from kneefair_jax import groups
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Source
+from kneefair_jax.evaluation import attribute_leakage
 
 PATIENTS = 60
 
@@ -48,7 +49,7 @@ def people(male):
 
 
 def test_a_marker_shows_in_the_image_alone(people, male):
-    found = root_cause.root_cause(people, drawn(male, marker=150), None, seed=0)["sex"]
+    found = attribute_leakage.root_cause(people, drawn(male, marker=150), None, seed=0)["sex"]
     assert list(found) == ["image", "crop", "mask"]
     assert found["image"]["auc"] > 0.95 and found["image"]["interval"][0] > 0.8
     for name in ("crop", "mask"):
@@ -58,12 +59,12 @@ def test_a_marker_shows_in_the_image_alone(people, male):
 
 def test_size_shows_in_the_mask_and_features_as_they_are(people, male):
     features = np.random.default_rng(1).normal(size=(PATIENTS, 5)) + 9 * male[:, None]
-    found = root_cause.root_cause(people, drawn(male, wider=6), features, seed=0)["sex"]
+    found = attribute_leakage.root_cause(people, drawn(male, wider=6), features, seed=0)["sex"]
     assert found["mask"]["auc"] > 0.9 and found["features"]["auc"] > 0.99
 
 
 def test_nothing_planted_nothing_found(people, male):
-    found = root_cause.root_cause(people, drawn(male), np.zeros((PATIENTS, 3)), seed=0)["sex"]
+    found = attribute_leakage.root_cause(people, drawn(male), np.zeros((PATIENTS, 3)), seed=0)["sex"]
     for entry in found.values():
         assert entry["interval"][0] <= 0.5 <= entry["interval"][1]
     assert found["features"]["auc"] == 0.5
@@ -78,7 +79,7 @@ def test_small_pictures_by_hand():
         {"image": image.astype(np.uint8)[..., None], "label": label},
         {"image": image.astype(np.uint8)[..., None], "label": 0 * label},
     ]
-    small = root_cause.small(cases, 2)
+    small = attribute_leakage.small(cases, 2)
     mean = image.reshape(32, 2, 32, 2).mean((1, 3)).ravel()
     np.testing.assert_allclose(small["image"], [mean, mean], rtol=1e-5)
     np.testing.assert_allclose(small["crop"], [image[16:48, 8:40].ravel(), mean], rtol=1e-5)

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kneefair_jax import case_table, explanation, groups, root_cause
-from kneefair_jax import fit as fits
+from kneefair_jax import groups
 from kneefair_jax.data.cohort_loader import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
+from kneefair_jax.evaluation import attribute_leakage, calibration, case_table
+from kneefair_jax.evaluation import train_scores as fits
 from kneefair_jax.fairness.scores import scores as by_group
 from kneefair_jax.report import assembly, examples, observations, page
 from kneefair_jax.report.overlays import CaseView
@@ -83,12 +84,12 @@ def evaluate(
     table.to_parquet(workdir / TABLE)
     ids = cohort.cases["case_id"].iloc[parts[1].rows]
     _save(workdir, dict(zip(ids, predictions, strict=True)))
-    explanation.write(workdir, ids.to_numpy(), tested)
+    calibration.write(workdir, ids.to_numpy(), tested)
 
     environment = json.loads((workdir / "environment.json").read_text())
     report = _report(config, cohort, cases, table, environment, [workdir])
     if config.report.root_cause:
-        report["root_cause"] = root_cause.root_cause(cohort, cases, features, config.seed)
+        report["root_cause"] = attribute_leakage.root_cause(cohort, cases, features, config.seed)
     report["run"] |= {
         "step": _steps(models, chosen[config.select]),
         "steps_in_all": steps_in_all,
@@ -236,7 +237,7 @@ def _report(
     test = _of_run(config, table)
     ids = test["case_id"].unique()
     rows = pd.Index(cohort.cases["case_id"]).get_indexer(ids)
-    kept = explanation.read(ids, *evaluated)
+    kept = calibration.read(ids, *evaluated)
     at = case_table.resolution_of(cohort, config.report.resolution)
     observed = observations.observations(
         cohort.cases.iloc[rows],
@@ -262,7 +263,7 @@ def _report(
         **_how(config, cohort),
     )
     on_grid = cases if at == "grid" else None
-    report["calibration"] = explanation.explain(report["scores"], cohort, on_grid, test, rows, kept)
+    report["calibration"] = calibration.explain(report["scores"], cohort, on_grid, test, rows, kept)
     return report
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from kneefair_jax import case_table
-from kneefair_jax.case_table import Part
+from kneefair_jax.evaluation import case_table
+from kneefair_jax.evaluation.case_table import Part
 from kneefair_jax.training import group_models, scoring
 from kneefair_jax.training.setup import Experiment
 

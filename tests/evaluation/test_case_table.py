@@ -5,10 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kneefair_jax import case_table, groups
+from kneefair_jax import groups
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
+from kneefair_jax.evaluation import case_table
 from kneefair_jax.training import group_models, sharding
 
 RUN = {"batch_size": 2, "mesh": jax.sharding.Mesh(np.array(jax.devices()[:1]), (sharding.AXIS,))}
