@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import hardware
-from kneefair_jax import anatomy, predict, suspicious
+from kneefair_jax import anatomy, label_errors, predict
 from kneefair_jax.data import phantom
 from kneefair_jax.predict import bilateral
 from kneefair_jax.runtime import atomic, run_directory
@@ -115,13 +115,13 @@ def cohort(name: str, cases: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
     return np.stack(masks), np.stack(predictions), source.structures
 
 
-def ranked(masks: np.ndarray, predictions: np.ndarray, structures: tuple[str, ...]) -> suspicious.Ranking:
+def ranked(masks: np.ndarray, predictions: np.ndarray, structures: tuple[str, ...]) -> label_errors.Ranking:
     """As `--mode=check` ranks them."""
 
-    def read(rows: Sequence[int]) -> Iterator[suspicious.Pair]:
-        return (suspicious.Pair(masks[row], predictions[row]) for row in rows)
+    def read(rows: Sequence[int]) -> Iterator[label_errors.Pair]:
+        return (label_errors.Pair(masks[row], predictions[row]) for row in rows)
 
-    return suspicious.rank(read, [str(row) for row in range(len(masks))], structures)
+    return label_errors.rank(read, [str(row) for row in range(len(masks))], structures)
 
 
 def planted(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import cohort as cohorts
-from kneefair_jax import groups, suspicious
+from kneefair_jax import groups, label_errors
 from kneefair_jax.data import duplicates, measures
 from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.report import contact_sheet
@@ -44,14 +44,14 @@ def run(
         main: the cohort to train on.
         external: the one for evaluation alone.
         directory: made if absent.
-        against: the checkpoint whose masks the cohort's are compared with (`suspicious.pairs`).
+        against: the checkpoint whose masks the cohort's are compared with (`label_errors.pairs`).
         say: gets the lines for the terminal.
 
     Raises:
         InputError: there is no such checkpoint, or it segments other structures.
     """
     parts = {"cohort": main} | ({"external": external} if external else {})
-    read = {name: suspicious.pairs(part, against, say) for name, part in parts.items()}
+    read = {name: label_errors.pairs(part, against, say) for name, part in parts.items()}
     readings = {name: _read(part) for name, part in parts.items()}
     counts = cohorts.table(main.cohort.cases, main.cohort.attributes)
     found: dict[str, Any] = {
@@ -110,16 +110,16 @@ def _read(prepared: Prepared) -> Reading:
     return Reading(pd.DataFrame(measured, index=index), np.stack(thumbnails))
 
 
-def _suspicious(part: Prepared, read: suspicious.Read, sheet: Path) -> dict[str, Any]:
+def _suspicious(part: Prepared, read: label_errors.Read, sheet: Path) -> dict[str, Any]:
     """Ranks the masks, and draws those that look wrong."""
-    ranking = suspicious.rank(read, part.cohort.cases["case_id"].tolist(), part.cohort.structures)
+    ranking = label_errors.rank(read, part.cohort.cases["case_id"].tolist(), part.cohort.structures)
     shown = ranking.suspects[:_SUSPECTS]
     if shown:
         pairs = read([one.row for one in shown])
         contact_sheet.write(sheet, [_evidence(part, *both) for both in zip(shown, pairs, strict=True)])
     return {
         "usual_dice": None if np.isnan(ranking.usual) else ranking.usual,
-        "threshold": suspicious.FAR,
+        "threshold": label_errors.FAR,
         "unjudged": list(ranking.unjudged),
         "scores": dict(zip(part.cohort.cases["case_id"], ranking.scores.round(3).tolist(), strict=True)),
         "suspects": [
@@ -129,7 +129,7 @@ def _suspicious(part: Prepared, read: suspicious.Read, sheet: Path) -> dict[str,
 
 
 def _evidence(
-    part: Prepared, suspect: suspicious.Suspect, pair: suspicious.Pair
+    part: Prepared, suspect: label_errors.Suspect, pair: label_errors.Pair
 ) -> tuple[str, list[contact_sheet.Tile]]:
     """The film, the cohort's mask on it, and with it the network's."""
     film, nothing = part.cases[suspect.row]["image"], np.zeros_like(pair.label)
@@ -192,13 +192,13 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
 
 def _suspects(found: dict[str, Any], cases: int, of: str) -> Iterator[str]:
     suspects, usual = found["suspects"], found["usual_dice"]
-    if cases < suspicious.FEWEST:
-        yield f"masks that look wrong{of}: not looked for; {cases} cases are fewer than {suspicious.FEWEST}"
+    if cases < label_errors.FEWEST:
+        yield f"masks that look wrong{of}: not looked for; {cases} cases are fewer than {label_errors.FEWEST}"
         return
     grid = "; moves in pixels of the working grid" if suspects else ""
     yield f"masks that look wrong{of}: {len(suspects) or 'none'} of {cases}{grid}"
     if found["unjudged"]:
-        few = f"in fewer than {suspicious.FEWEST} cases"
+        few = f"in fewer than {label_errors.FEWEST} cases"
         yield f"  not judged, being {few}: {', '.join(found['unjudged'])}"
     if usual is None or usual < _STRANGE:
         yield f"  median Dice with the network {usual or 0:.2f}: it does not know such films, and this says little"

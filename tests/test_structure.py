@@ -36,14 +36,14 @@ ALLOWED = {
     "export": {"card", "models", "training", "weights"},
     "audit": {
         *("anatomy", "groups", "cohort", "data", "metrics", "fairness", "report"),
-        *("predict", "suspicious"),
+        *("predict", "label_errors"),
     },
     "evaluation": {
         *("anatomy", "groups", "data", "metrics", "fairness", "report", "training"),
     },
     "machine": {"data", "training"},
-    "suspicious": {"anatomy", "data", "predict"},
-    "check": {"cohort", "groups", "data", "report", "suspicious"},
+    "label_errors": {"anatomy", "data", "predict"},
+    "check": {"cohort", "groups", "data", "report", "label_errors"},
     "run": {"cohort", "groups", "data", "models", "training", "evaluation", "report"},
     "study": {"run", "evaluation", "fairness", "report", "training"},
     "modes": {"check", "data", "machine", "run", "evaluation", "study"},

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kneefair_jax.audit import legend, margin, result, run
+from kneefair_jax.audit import equivalence_margin, label_map, result, run
 from kneefair_jax.errors import InputError
 from kneefair_jax.report import wording
 from kneefair_jax.runtime import run_directory
@@ -176,7 +176,7 @@ def _audited(options: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         options.min_group_patients,
         options.draws,
         options.seed,
-        margin.parse(options.delta),
+        equivalence_margin.parse(options.delta),
         run_directory.command(["kneefair_jax.audit", *argv]).replace("python", "python -m", 1),
     )
     shared = {
@@ -206,8 +206,8 @@ def _audited(options: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         _models(options.pred),
         options.metadata,
         options.attributes,
-        labels=legend.parse(options.labels) if options.labels else None,
-        pred_labels=legend.parse(options.pred_labels, "--pred-labels") if options.pred_labels else None,
+        labels=label_map.parse(options.labels) if options.labels else None,
+        pred_labels=label_map.parse(options.pred_labels, "--pred-labels") if options.pred_labels else None,
         images=options.images,
         suspicious=options.suspicious,
         **shared,

@@ -8,18 +8,18 @@ import numpy as np
 
 from kneefair_jax.audit import (
     cases,
+    equivalence_margin,
     files,
-    legend,
-    margin,
-    orientation,
+    label_errors,
+    label_map,
+    mask_alignment,
     pictures,
     result,
     score_table,
     scoring,
-    suspects,
 )
 from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.audit.legend import Labels
+from kneefair_jax.audit.label_map import Labels
 from kneefair_jax.audit.result import Audit, Settings
 from kneefair_jax.audit.scoring import Reading, Scored
 from kneefair_jax.errors import InputError
@@ -62,9 +62,9 @@ def masks(
         images: folder of the radiographs to draw on, by case id or by the column `image`.
         on_missing: what to do with a case without a prediction: `stop` refuses it, `skip` leaves it out for every
             model (as it does a case without a reference mask), `zero` scores it as an empty mask.
-        readers: a table of two readers, whose difference is the equivalence margin (`margin.of_readers`).
+        readers: a table of two readers, whose difference is the equivalence margin (`equivalence_margin.of_readers`).
         suspicious: the checkpoint whose masks of `images` the reference masks are compared with, for those that look
-            wrong (`suspects.table`); `auto` is the network that ships, "" compares nothing.
+            wrong (`label_errors.table`); `auto` is the network that ships, "" compares nothing.
         settings: how the numbers are made; its `delta` goes before the readers'.
 
     Raises:
@@ -79,9 +79,9 @@ def masks(
     true, predicted, cohort = _files(cohort, Path(truth), folders, on_missing)
     shown = _images(cohort, Path(images)) if images is not None else {}
     reading = _reading(cohort, Path(truth), true, labels, pred_labels)
-    wrong = suspects.table(cohort, true, shown, reading, suspicious) if suspicious else None
+    wrong = label_errors.table(cohort, true, shown, reading, suspicious) if suspicious else None
     if wrong is not None:
-        cohort.notes.append(suspects.note(wrong))
+        cohort.notes.append(label_errors.note(wrong))
     tables, about, examples, by_size = {}, {}, {}, {}
     for model, paths in predicted.items():
         scored = scoring.over_cases(cohort, true, paths, reading)
@@ -91,15 +91,15 @@ def masks(
                 f"{truth}: no mask holds any of {', '.join(reading.structures)}; correct --labels"
             )
         cohort.notes.extend(_observations(cohort, scored, model))
-        cohort.notes.extend(orientation.notes(cohort, tables[model], true, paths, reading, model))
+        cohort.notes.extend(mask_alignment.notes(cohort, tables[model], true, paths, reading, model))
         spacing = one_spacing(one.spacing for one in scored)
         about[model] = {"fingerprint": scoring.fingerprint(cohort, scored), "spacing": spacing}
-        about[model]["labels"] = legend.described(reading.truth)
+        about[model]["labels"] = label_map.described(reading.truth)
         examples[model] = pictures.views(tables[model], cohort, true, paths, shown, reading)
         apart = reference_ser.apart(tables[model], np.stack([one.spacing for one in scored]))
         by_size[model] = scoring.sizes(cohort, true, scored, reading, apart)
     if readers is not None:
-        delta = margin.of_readers(Path(readers), cohort, true, reading)
+        delta = equivalence_margin.of_readers(Path(readers), cohort, true, reading)
         settings = _with_readers(settings, delta, cohort)
     audit = result.audit(cohort, tables, reading.structures, settings, about, examples, by_size)
     return audit._replace(suspects=wrong)
@@ -140,7 +140,7 @@ def table(
     who = None if metadata is None else Path(metadata)
     given = score_table.read(Path(scores), who, attributes, bins or {}, split, on_missing)
     if readers is not None:
-        delta = margin.of_readers(Path(readers), given.cohort, {}, None)
+        delta = equivalence_margin.of_readers(Path(readers), given.cohort, {}, None)
         settings = _with_readers(settings, delta, given.cohort)
     return result.audit(given.cohort, given.tables, given.structures, settings, {}, {}, {})
 
@@ -226,10 +226,10 @@ def _images(cohort: Cohort, folder: Path) -> dict[str, Path]:
 def _reading(
     cohort: Cohort, folder: Path, truth: Mapping[str, Path], own: Labels | None, theirs: Labels | None
 ) -> Reading:
-    values = legend.checked(own or legend.found(scoring.values_of(cohort, truth), folder), "--labels")
+    values = label_map.checked(own or label_map.found(scoring.values_of(cohort, truth), folder), "--labels")
     if theirs is None:
         return Reading(values, values)
-    others = legend.checked(theirs, "--pred-labels")
+    others = label_map.checked(theirs, "--pred-labels")
     if differing := sorted(set(others) ^ set(values)):
         raise InputError(
             f"--pred-labels and --labels name different structures ({differing[0]!r} is in one alone); name the same "

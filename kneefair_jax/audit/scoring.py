@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import metrics
-from kneefair_jax.audit import legend
+from kneefair_jax.audit import label_map
 from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.audit.legend import BACKGROUND, Checked
+from kneefair_jax.audit.label_map import BACKGROUND, Checked
 from kneefair_jax.data import metadata, readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
@@ -23,7 +23,7 @@ class Reading(NamedTuple):
     """How masks are read.
 
     Attributes:
-        truth: structure -> values of the reference masks, `legend.checked`.
+        truth: structure -> values of the reference masks, `label_map.checked`.
         prediction: the same of the predicted masks.
     """
 
@@ -65,11 +65,11 @@ def pair(truth: Path, prediction: Path | None, reading: Reading) -> tuple[np.nda
         InputError: a file cannot be read, holds a value that names no structure, or the two differ in size.
     """
     values, stated = readers.read_mask_with_spacing(truth)
-    true = legend.mapped(values, reading.truth, truth)
+    true = label_map.mapped(values, reading.truth, truth)
     if prediction is None:
         return true, np.zeros_like(true), np.stack([stated, stated])
     values, theirs = readers.read_mask_with_spacing(prediction)
-    predicted = legend.mapped(values, reading.prediction, prediction, "--pred-labels")
+    predicted = label_map.mapped(values, reading.prediction, prediction, "--pred-labels")
     if predicted.shape != true.shape:
         hint = " (they are transposed)" if predicted.shape == true.shape[::-1] else ""
         raise InputError(
@@ -129,7 +129,7 @@ def sizes(
 
     def of(item: tuple[str, Scored]) -> dict[str, np.ndarray]:
         case, one = item
-        true = legend.mapped(readers.read_mask(truth[case]), reading.truth, truth[case])
+        true = label_map.mapped(readers.read_mask(truth[case]), reading.truth, truth[case])
         return metrics.boundary_errors(true, len(reading.structures), one.spacing, apart)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from kneefair_jax.audit import files, legend, margin
+from kneefair_jax.audit import equivalence_margin, files, label_map
 from kneefair_jax.audit.__main__ import main, parser
 from kneefair_jax.errors import InputError
 from tests.audit import folder
@@ -86,16 +86,16 @@ def test_help_names_every_option():
 
 
 def test_labels_are_parsed_by_hand():
-    assert legend.parse(["whole femur=1,4", "tibia=2"]) == {
+    assert label_map.parse(["whole femur=1,4", "tibia=2"]) == {
         "whole femur": (1, 4),
         "tibia": (2,),
         "background": (0,),
     }
-    assert legend.parse(["chest"]) == {"right lung": (1,), "left lung": (2,), "heart": (3,)}
-    assert legend.parse(["background=9", "a=255"]) == {"a": (255,), "background": (0, 9)}
+    assert label_map.parse(["chest"]) == {"right lung": (1,), "left lung": (2,), "heart": (3,)}
+    assert label_map.parse(["background=9", "a=255"]) == {"a": (255,), "background": (0, 9)}
     mask = np.array([[0, 9], [255, 0]])
     np.testing.assert_array_equal(
-        legend.mapped(mask, legend.parse(["background=9", "a=255"]), "m"), [[0, 0], [1, 0]]
+        label_map.mapped(mask, label_map.parse(["background=9", "a=255"]), "m"), [[0, 0], [1, 0]]
     )
     for words in (
         ["femur"],
@@ -107,22 +107,22 @@ def test_labels_are_parsed_by_hand():
         ["background=3"],
     ):
         with pytest.raises(InputError, match="--labels"):
-            legend.parse(words)
+            label_map.parse(words)
 
 
 def test_more_structures_than_a_label_map_holds_are_refused():
     most = {f"s{i}": i for i in range(1, 256)}
     values = np.array([[0, 255]])
-    np.testing.assert_array_equal(legend.mapped(values, legend.checked(most), "m"), [[0, 255]])
+    np.testing.assert_array_equal(label_map.mapped(values, label_map.checked(most), "m"), [[0, 255]])
     with pytest.raises(InputError, match="names 256 structures, and an audit takes up to 255"):
-        legend.checked(most | {"s256": 256})
+        label_map.checked(most | {"s256": 256})
 
 
 def test_margins_are_parsed_by_hand():
-    assert margin.parse(["dice=0.01", "hd95_mm=2"]) == {"dice": 0.01, "hd95_mm": 2}
+    assert equivalence_margin.parse(["dice=0.01", "hd95_mm=2"]) == {"dice": 0.01, "hd95_mm": 2}
     for word in ("dice=-1", "dice=x", "length=1", "dice=nan"):
         with pytest.raises(InputError, match="write score=margin"):
-            margin.parse([word])
+            equivalence_margin.parse([word])
 
 
 def test_files_are_found_by_name_or_by_path(tmp_path):

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 
 from kneefair_jax import anatomy
 from kneefair_jax.errors import InputError
-from kneefair_jax.suspicious import agreement
+from kneefair_jax.label_errors import agreement
 
 # A remedy explains a case if it closes this share of the way to the cohort's median agreement.
 _SHARE = 0.75

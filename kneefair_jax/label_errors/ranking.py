@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax.suspicious import agreement, reasons
+from kneefair_jax.label_errors import agreement, diagnosis
 
 
 class Pair(NamedTuple):
@@ -64,7 +64,7 @@ def rank(read: Read, case_ids: Sequence[str], structures: Sequence[str]) -> Rank
     counts, thumbnails = [], []
     for pair in read(range(len(case_ids))):
         counts.append(agreement.confusion(*pair, len(structures)))
-        thumbnails.append(reasons.coarse(pair.prediction))
+        thumbnails.append(diagnosis.coarse(pair.prediction))
     odds = agreement.log_odds(np.stack(counts))
     distances = agreement.below(odds)
     scores = agreement.worst(distances)
@@ -73,8 +73,8 @@ def rank(read: Read, case_ids: Sequence[str], structures: Sequence[str]) -> Rank
     predictions = np.stack(thumbnails)
     suspects = []
     for row, pair in zip(rows, read(rows), strict=True):
-        other, gain = reasons.another(pair.label, row, predictions, len(structures))
-        why = reasons.reason(*pair, structures, usual, distances[row], (case_ids[other], gain))
+        other, gain = diagnosis.another(pair.label, row, predictions, len(structures))
+        why = diagnosis.reason(*pair, structures, usual, distances[row], (case_ids[other], gain))
         dice = float(agreement.dice(odds[row, -1]))
         suspects.append(Suspect(str(case_ids[row]), row, float(scores[row]), dice, why))
     few = (~np.isnan(odds[:, :-1])).sum(0) < agreement.FEWEST

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kneefair_jax import suspicious
-from kneefair_jax.suspicious import reasons
+from kneefair_jax import label_errors
+from kneefair_jax.label_errors import diagnosis
 
 STRUCTURES = ("right disc", "left disc", "bar")
 SIDE = 96
@@ -33,9 +33,9 @@ def cohort():
 
 def ranked(masks, predictions):
     def read(rows):
-        return (suspicious.Pair(masks[row], predictions[row]) for row in rows)
+        return (label_errors.Pair(masks[row], predictions[row]) for row in rows)
 
-    return suspicious.rank(read, [f"c{row}" for row in range(len(masks))], STRUCTURES)
+    return label_errors.rank(read, [f"c{row}" for row in range(len(masks))], STRUCTURES)
 
 
 FAULTS = {
@@ -94,7 +94,7 @@ def test_a_remedy_does_not_hide_what_it_leaves_wrong(cohort, below, more):
     wrong = masks[7][:, ::-1].copy()
     wrong[:, :52][wrong[:, :52] == 3] = 0  # more than a third of the bar, which is a small part of all
     usual, distances = np.array([3.0, 3.0, 6.0, 3.0]), np.array([9.0, 9.0, below, 9.0])
-    said = reasons.reason(wrong, predictions[7], STRUCTURES, usual, distances, ("c1", np.full(4, -1.0)))
+    said = diagnosis.reason(wrong, predictions[7], STRUCTURES, usual, distances, ("c1", np.full(4, -1.0)))
     assert said.startswith("fits better mirrored left to right" + more) and bool(more) == ("bar" in said)
 
 
@@ -109,5 +109,5 @@ def test_few_films_are_not_judged(cohort):
 
 def test_thumbnails_take_pixels_from_the_middle_of_their_cells():
     image = np.arange(128)[:, None] * np.ones((1, 64), int)
-    thumbnail = reasons.coarse(image).reshape(reasons.COARSE, reasons.COARSE)
+    thumbnail = diagnosis.coarse(image).reshape(diagnosis.COARSE, diagnosis.COARSE)
     np.testing.assert_array_equal(thumbnail[:, 0], np.arange(64) * 2 + 1)

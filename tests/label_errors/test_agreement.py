@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kneefair_jax.suspicious import agreement
+from kneefair_jax.label_errors import agreement
 
 
 def test_confusion_and_log_odds_by_hand():

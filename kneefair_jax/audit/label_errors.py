@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kneefair_jax.audit import legend
+from kneefair_jax.audit import label_map
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.scoring import Reading
 from kneefair_jax.data import readers
@@ -35,22 +35,22 @@ def table(
         InputError: there is no such checkpoint, it segments other structures, films are too few or of other sizes.
     """
     # They load the networks, which the rest of an audit does without.
-    from kneefair_jax import suspicious
+    from kneefair_jax import label_errors
     from kneefair_jax.predict import films
 
     ids = [case for case in cohort.frame["case_id"] if case in images]
-    if len(ids) < suspicious.FEWEST:
+    if len(ids) < label_errors.FEWEST:
         raise InputError(
-            f"--suspicious: {len(ids)} of {len(cohort.frame)} cases have a film; it takes {suspicious.FEWEST} with "
+            f"--suspicious: {len(ids)} of {len(cohort.frame)} cases have a film; it takes {label_errors.FEWEST} with "
             "--images, among which one can stand out"
         )
-    compare = suspicious.comparison(reading.structures, against)
+    compare = label_errors.comparison(reading.structures, against)
 
-    def read(rows: Sequence[int]) -> Iterator[suspicious.Pair]:
-        for several in batched(rows, suspicious.BATCH):
+    def read(rows: Sequence[int]) -> Iterator[label_errors.Pair]:
+        for several in batched(rows, label_errors.BATCH):
             paths = [(images[ids[row]], truth[ids[row]]) for row in several]
             pictures = [films.read(film).image for film, _ in paths]
-            labels = [legend.mapped(readers.read_mask(mask), reading.truth, mask) for _, mask in paths]
+            labels = [label_map.mapped(readers.read_mask(mask), reading.truth, mask) for _, mask in paths]
             for picture, label, (film, mask) in zip(pictures, labels, paths, strict=True):
                 if picture.shape[:2] != label.shape:
                     raise InputError(
@@ -59,7 +59,7 @@ def table(
                     )
             yield from compare(pictures, labels)
 
-    found = suspicious.rank(read, ids, reading.structures).suspects
+    found = label_errors.rank(read, ids, reading.structures).suspects
     columns = ["case_id", "score", "dice", "reason"]
     return pd.DataFrame([one._asdict() for one in found], columns=columns).round({"score": 2, "dice": 4})
 

@@ -8,8 +8,8 @@ import numpy as np
 from kneefair_jax import anatomy, predict
 from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.errors import InputError
+from kneefair_jax.label_errors.ranking import Pair, Read
 from kneefair_jax.predict import bilateral
-from kneefair_jax.suspicious.ranking import Pair, Read
 
 AUTO = "auto"
 _SHIPPED = "phantom"
