@@ -5,11 +5,12 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from kneefair_jax import check as checks
-from kneefair_jax import machine, run, study
+from kneefair_jax import run, study
 from kneefair_jax.data import cohort_loader, store
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
+from kneefair_jax.preflight import check as checks
+from kneefair_jax.preflight import hardware
 from kneefair_jax.runtime import atomic, distributed, run_directory
 
 
@@ -43,9 +44,9 @@ def check(config: ConfigDict, workdir: Path) -> None:
     )
     checks.run(main, outside, workdir / "check", config.check.against, run.say)
     run.tell_left_out(workdir / "check", main, outside)
-    found = machine.measure(config, made, main.cases, workdir)
+    found = hardware.measure(config, made, main.cases, workdir)
     atomic.write_json(workdir / "check" / "machine.json", found._asdict())
-    for line in machine.lines(found):
+    for line in hardware.lines(found):
         run.say(line)
     broken = [*main.cases.left_out, *(outside.cases.left_out if outside else ())]
     if broken and config.data.on_broken == "stop":

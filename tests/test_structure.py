@@ -41,12 +41,11 @@ ALLOWED = {
     "evaluation": {
         *("anatomy", "groups", "data", "metrics", "fairness", "report", "training"),
     },
-    "machine": {"data", "training"},
     "label_errors": {"anatomy", "data", "predict"},
-    "check": {"cohort", "groups", "data", "report", "label_errors"},
+    "preflight": {"cohort", "groups", "data", "label_errors", "report", "training"},
     "run": {"cohort", "groups", "data", "models", "training", "evaluation", "report"},
     "study": {"run", "evaluation", "fairness", "report", "training"},
-    "modes": {"check", "data", "machine", "run", "evaluation", "study"},
+    "modes": {"preflight", "data", "run", "evaluation", "study"},
 }
 # Outside the package, the parts that other people's code imports need these alone.
 ALONE = {

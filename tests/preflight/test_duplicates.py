@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import quickstart
-from kneefair_jax.data import cohort_loader, duplicates
+from kneefair_jax.data import cohort_loader
+from kneefair_jax.preflight import duplicates
 
 
 @pytest.fixture(scope="module")

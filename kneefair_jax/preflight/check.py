@@ -9,8 +9,8 @@ import pandas as pd
 
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import groups, label_errors
-from kneefair_jax.data import duplicates, measures
 from kneefair_jax.data.cohort_loader import Prepared
+from kneefair_jax.preflight import duplicates, outliers
 from kneefair_jax.report import contact_sheet
 from kneefair_jax.runtime import atomic
 
@@ -25,7 +25,7 @@ class Reading(NamedTuple):
     """A cohort read through.
 
     Attributes:
-        measured: of `measures.of_case`, indexed by case id.
+        measured: of `outliers.of_case`, indexed by case id.
         thumbnails: f32[N, 256], of `duplicates.thumbnail`.
     """
 
@@ -104,7 +104,7 @@ def _read(prepared: Prepared) -> Reading:
     measured, thumbnails = [], []
     for row in range(len(prepared.cases)):
         example = prepared.cases[row]
-        measured.append(measures.of_case(**example, structures=prepared.cohort.structures))
+        measured.append(outliers.of_case(**example, structures=prepared.cohort.structures))
         thumbnails.append(duplicates.thumbnail(example["image"]))
     index = pd.Index(prepared.cohort.cases["case_id"], name="case_id")
     return Reading(pd.DataFrame(measured, index=index), np.stack(thumbnails))
@@ -162,8 +162,8 @@ def _of_part(part: Prepared, reading: Reading) -> dict[str, Any]:
         "cases": len(cases),
         "patients": cases["patient_id"].nunique(),
         "left_out": [list(entry) for entry in part.left_out],
-        "outliers": [outlier._asdict() for outlier in measures.outliers(reading.measured)],
-        "absent": measures.absent(reading.measured),
+        "outliers": [outlier._asdict() for outlier in outliers.outliers(reading.measured)],
+        "absent": outliers.absent(reading.measured),
     }
 
 

@@ -1,5 +1,5 @@
-from kneefair_jax import machine
-from kneefair_jax.machine import GIB, Found
+from kneefair_jax.preflight import hardware
+from kneefair_jax.preflight.hardware import GIB, Found
 
 FAST = Found(
     devices="8 x NVIDIA H100",
@@ -19,7 +19,7 @@ FAST = Found(
 
 
 def text(**changes):
-    return "\n".join(machine.lines(FAST._replace(**changes)))
+    return "\n".join(hardware.lines(FAST._replace(**changes)))
 
 
 def test_what_there_is_and_how_long_it_takes():
@@ -48,4 +48,4 @@ def test_what_is_slow_or_scarce_is_said_with_its_remedy():
 def test_gpus_are_counted_as_the_driver_shows_them(tmp_path):
     for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
         (tmp_path / name).touch()
-    assert machine.nvidia_gpus(tmp_path) == 2
+    assert hardware.nvidia_gpus(tmp_path) == 2

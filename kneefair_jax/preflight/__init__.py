@@ -1,0 +1,5 @@
+"""What is looked at before training: `launch.py --mode=check`.
+
+`check` reads the whole cohort and reports what is in it: groups and splits, `duplicates` under two patients' names,
+`outliers` in size, spacing, grey values and area, masks that look wrong. `hardware` times this machine.
+"""
