@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kneefair_jax.report import wording
+from kneefair_jax.report.text import formatting
 
 LIBRARY = "kneefair_jax"
 _UNKNOWN = "not recorded"
@@ -38,7 +38,7 @@ def card(
     structures = report["cohort"]["structures"]
     least = report["cohort"].get("min_group_patients", _FEW)
     grid = " x ".join(str(side) for side in report["run"]["grid"])
-    numbers = f" of {wording.count(parameters)} parameters" if parameters else ""
+    numbers = f" of {formatting.count(parameters)} parameters" if parameters else ""
     parts = [
         _front_matter(name, config, report, license_id),
         f"# {name}\n\n"
@@ -137,17 +137,19 @@ def _scores(scored: Mapping[str, Any], caption: str, least: int) -> str:
         patients = max(entry["patients"] or 0 for entry in entries)
         few = patients < least and group != "all"
         cells = [
-            "too few" if few else f"{wording.number(entry['mean'])} {wording.interval(entry['interval'])}"
+            "too few"
+            if few
+            else f"{formatting.number(entry['mean'])} {formatting.interval(entry['interval'])}"
             for entry in entries
         ]
         rows.append([_group(group), _patients(patients, least), *cells])
     text = f"{caption} Mean Dice over patients, and its 95 % interval.\n\n"
     text += _table(["group", "patients", *structures], rows)
     for attributes, summary in dice.get("summaries", {}).items():
-        gap, ends = summary["gap"]["value"], wording.interval(summary["gap"]["interval"])
-        interval = "interval not computed" if ends == wording.DASH else ends
+        gap, ends = summary["gap"]["value"], formatting.interval(summary["gap"]["interval"])
+        interval = "interval not computed" if ends == formatting.DASH else ends
         text += (
-            f"\n\nGap by {attributes.replace(',', ' x ')}, macro Dice: {wording.number(gap)} ({interval})."
+            f"\n\nGap by {attributes.replace(',', ' x ')}, macro Dice: {formatting.number(gap)} ({interval})."
         )
     return text
 
@@ -187,7 +189,7 @@ def _origin(report: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
     facts = {
         "command": f"`{environment['command']}`" if environment.get("command") else _UNKNOWN,
         "commit": environment.get("commit") or _UNKNOWN,
-        "step": wording.step(report["run"]["step"]),
+        "step": formatting.step(report["run"]["step"]),
         "training time": f"{seconds / 60:.0f} min" if seconds else _UNKNOWN,
         "device": environment.get("device") or _UNKNOWN,
         "versions": ", ".join(f"{key} {value}" for key, value in versions.items()) or _UNKNOWN,
@@ -197,7 +199,7 @@ def _origin(report: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
 
 def _patients(count: int, least: int) -> str:
     """Of a handful of patients the very number may tell who they are."""
-    return f"fewer than {least}" if 0 < count < least else wording.count(count)
+    return f"fewer than {least}" if 0 < count < least else formatting.count(count)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

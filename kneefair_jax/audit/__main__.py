@@ -9,7 +9,7 @@ from typing import Any
 
 from kneefair_jax.audit import equivalence_margin, label_map, result, run
 from kneefair_jax.errors import InputError
-from kneefair_jax.report import wording
+from kneefair_jax.report.text import formatting
 from kneefair_jax.runtime import run_directory
 
 _EPILOG = """\
@@ -147,10 +147,10 @@ def text(report: dict[str, Any]) -> str:
         unranked = f"  {entry['unranked']}" if entry.get("unranked") else ""
         rows.append(
             (
-                wording.group(name, attributes),
-                wording.count(entry["patients"]),
-                wording.number(entry["mean"]),
-                wording.interval(entry["interval"]) + unranked,
+                formatting.group(name, attributes),
+                formatting.count(entry["patients"]),
+                formatting.number(entry["mean"]),
+                formatting.interval(entry["interval"]) + unranked,
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
@@ -161,13 +161,13 @@ def text(report: dict[str, Any]) -> str:
     for key, summary in scores["summaries"].items():
         gap = summary["gap"]
         lines.append(
-            f"gap by {key.replace(',', ' x ')}: {wording.number(gap['value'])} {_ends(gap['interval'])}".rstrip()
+            f"gap by {key.replace(',', ' x ')}: {formatting.number(gap['value'])} {_ends(gap['interval'])}".rstrip()
         )
     return "\n".join(lines)
 
 
 def _ends(interval: list[float] | None) -> str:
-    return "" if interval is None else wording.interval(interval)
+    return "" if interval is None else formatting.interval(interval)
 
 
 def _audited(options: argparse.Namespace, argv: Sequence[str]) -> result.Audit:

@@ -13,7 +13,7 @@ import pandas as pd
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import model_comparison, reference_ser
-from kneefair_jax.report import assembly, observations, page, tables
+from kneefair_jax.report import build, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import atomic
 
@@ -91,9 +91,9 @@ class Audit(NamedTuple):
             pages[model] = page.write(
                 out / folders[model], report, table, [], self.examples.get(model, []), others
             )
-        atomic.write_text(out / "cases.csv", tables.guarded(self.cases).to_csv(index=False))
+        atomic.write_text(out / "cases.csv", csv_tables.guarded(self.cases).to_csv(index=False))
         if self.suspects is not None:
-            atomic.write_text(out / "suspicious.csv", tables.guarded(self.suspects).to_csv(index=False))
+            atomic.write_text(out / "suspicious.csv", csv_tables.guarded(self.suspects).to_csv(index=False))
         part = out / ".cases.parquet.part"
         self.cases.to_parquet(part)
         part.replace(out / "cases.parquet")
@@ -171,7 +171,7 @@ def audit(
     }
     reports = {}
     for model, table in tables.items():
-        reports[model] = assembly.assembled(
+        reports[model] = build.build_report(
             table,
             cohort.frame,
             cohort.confounders,
@@ -190,7 +190,7 @@ def audit(
         for report in reports.values():
             report["models"] = models
     cases = pd.concat(list(tables.values()), ignore_index=True)
-    return Audit(reports, cases, dict(examples), observations.sentences(cohort.notes))
+    return Audit(reports, cases, dict(examples), notes.sentences(cohort.notes))
 
 
 def _about(settings: Settings) -> dict[str, Any]:

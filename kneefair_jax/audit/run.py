@@ -24,8 +24,9 @@ from kneefair_jax.audit.result import Audit, Settings
 from kneefair_jax.audit.scoring import Reading, Scored
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
-from kneefair_jax.report import observations, wording
-from kneefair_jax.report.spacing import one_spacing
+from kneefair_jax.report import notes
+from kneefair_jax.report.notes import one_spacing
+from kneefair_jax.report.text import formatting
 
 ON_MISSING = ("stop", "skip", "zero")
 type Folder = str | Path
@@ -156,10 +157,10 @@ def _with_readers(settings: Settings, delta: Mapping[str, float], cohort: Cohort
     """The readers' margins where none is stated; a note says which are whose."""
     theirs = {score: value for score, value in delta.items() if score not in settings.delta}
     if theirs:
-        what = wording.listing(wording.margin(score, value, 4) for score, value in theirs.items())
+        what = formatting.listing(formatting.margin(score, value, 4) for score, value in theirs.items())
         cohort.notes.append(f"the margin of equivalence is the mean difference between two readers: {what}")
     if stated := sorted(set(delta) & set(settings.delta)):
-        cohort.notes.append(f"the margin of {wording.listing(stated)} is the one stated, not the readers'")
+        cohort.notes.append(f"the margin of {formatting.listing(stated)} is the one stated, not the readers'")
     return settings._replace(delta={**delta, **settings.delta})
 
 
@@ -253,7 +254,7 @@ def _observations(cohort: Cohort, scored: Sequence[Scored], model: str) -> list[
             one.same and one.true_pixels > 0 for one in scored
         ],
     }
-    told = observations.observations(cohort.frame, cohort.attributes, of=of, **given)
+    told = notes.observations(cohort.frame, cohort.attributes, of=of, **given)
     return told + [
-        text.format(observations.some(cohort.frame, chosen)) for text, chosen in found.items() if any(chosen)
+        text.format(notes.some(cohort.frame, chosen)) for text, chosen in found.items() if any(chosen)
     ]

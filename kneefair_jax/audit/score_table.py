@@ -19,7 +19,7 @@ from kneefair_jax.data import metadata
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.fairness.mixed_model import COVARIATES
-from kneefair_jax.report import wording
+from kneefair_jax.report.text import formatting
 
 # A single score column without a structure.
 WHOLE = "all structures"
@@ -96,7 +96,7 @@ def read(
                 "leave such cases out with --on-missing skip"
             )
         cohort.notes.append(
-            f"left out for want of scores: {wording.amount(len(without), 'case')} (such as {without[0]})"
+            f"left out for want of scores: {formatting.amount(len(without), 'case')} (such as {without[0]})"
         )
     cohort = cohort.of(scored)
     structures = tuple(dict.fromkeys(numbers["structure"]))
@@ -140,7 +140,7 @@ def _worded(written: pd.DataFrame) -> list[str]:
             words = written[name].str.lower().isin(metadata.MISSING_TEXT - {""})
             if words.any():
                 first = written[words].iloc[0]
-                has = f"{wording.amount(int(words.sum()), 'row')} {'has' if words.sum() == 1 else 'have'}"
+                has = f"{formatting.amount(int(words.sum()), 'row')} {'has' if words.sum() == 1 else 'have'}"
                 notes.append(
                     f"{has} {first[name]!r} for {name} (such as case {first['case_id']}): read as an empty cell, of a "
                     "structure absent from truth and prediction"
@@ -289,7 +289,7 @@ def _table(
         absent = sorted(set(about["case_id"]) - set(part["case_id"]))
         if absent:
             cohort.notes.append(
-                f"{structure} has no row for {wording.amount(len(absent), 'case')} (such as {absent[0]}), left out"
+                f"{structure} has no row for {formatting.amount(len(absent), 'case')} (such as {absent[0]}), left out"
             )
         frames.append(about.assign(structure=structure).merge(part, on=["case_id", "structure"], how="left"))
     table = pd.concat(frames, ignore_index=True)[patient_table.column_order(cohort.attributes)]
@@ -307,8 +307,8 @@ def _without_distance(table: pd.DataFrame, model: str) -> list[str]:
         if len(lacking) and table[score].notna().any():
             first = lacking.iloc[0]
             notes.append(
-                f"{wording.amount(len(lacking), 'row')}{of} {'has' if len(lacking) == 1 else 'have'} an overlap but no "
-                f"{score} (such as case {first['case_id']}, {first['structure']}): its means are over the others, and "
-                "flatter a model that misses bones"
+                f"{formatting.amount(len(lacking), 'row')}{of} {'has' if len(lacking) == 1 else 'have'} an overlap but "
+                f"no {score} (such as case {first['case_id']}, {first['structure']}): its means are over the others, "
+                "and flatter a model that misses bones"
             )
     return notes

@@ -17,9 +17,9 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import attribute_leakage, calibration, case_table
 from kneefair_jax.evaluation import train_scores as fits
 from kneefair_jax.fairness.scores import scores as by_group
-from kneefair_jax.report import assembly, examples, observations, page
+from kneefair_jax.report import build, examples, notes, page
+from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.overlays import CaseView
-from kneefair_jax.report.spacing import one_spacing
 from kneefair_jax.runtime import distributed, run_directory
 from kneefair_jax.training import group_models, metric_writer, scoring, selection, steps
 from kneefair_jax.training.setup import Experiment
@@ -239,14 +239,14 @@ def _report(
     rows = pd.Index(cohort.cases["case_id"]).get_indexer(ids)
     kept = calibration.read(ids, *evaluated)
     at = case_table.resolution_of(cohort, config.report.resolution)
-    observed = observations.observations(
+    observed = notes.observations(
         cohort.cases.iloc[rows],
         cohort.attributes,
         true_pixels=kept["true_pixels"].sum(1),
         pred_pixels=kept["pred_pixels"].sum(1),
         spacing=kept["spacing"],
     )
-    report = assembly.assembled(
+    report = build.build_report(
         test,
         cohort.cases,
         notes=[*cohort.notes(), *observed],

@@ -12,11 +12,13 @@ from markupsafe import Markup
 
 from kneefair_jax import groups
 from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER
-from kneefair_jax.report import figures, forests, relations, tables, verdicts, wording
+from kneefair_jax.report import csv_tables
 from kneefair_jax.report.examples import EVERYONE
-from kneefair_jax.report.methods_text import methods_text
-from kneefair_jax.report.opening import details, opening
+from kneefair_jax.report.figures import distributions, forest, scatter
 from kneefair_jax.report.overlays import CaseView, colour, overlay
+from kneefair_jax.report.text import findings, formatting
+from kneefair_jax.report.text.methods import methods_text
+from kneefair_jax.report.text.summary import details, opening
 from kneefair_jax.runtime import atomic
 
 PAGE = "index.html"
@@ -30,7 +32,7 @@ def write(
     examples: list[CaseView],
     others: Mapping[str, str] | None = None,
 ) -> Path:
-    """Writes `index.html`, `report.json` and the CSV files of `tables` into the directory.
+    """Writes `index.html`, `report.json` and the CSV files of `csv_tables` into the directory.
 
     The same input gives the same bytes: there is no date on the page.
 
@@ -51,8 +53,8 @@ def write(
     html = page(report, cases, plain(curves), examples, others)
     text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     atomic.write_text(directory / "report.json", text + "\n")
-    written = tables.tables(report)
-    for name in tables.NAMES:
+    written = csv_tables.tables(report)
+    for name in csv_tables.NAMES:
         if name in written:
             atomic.write_text(directory / name, written[name])
         else:  # of an earlier report
@@ -73,11 +75,11 @@ def page(
     drawn = _figures(report, cases, curves)
     cited, references = methods_text(report)
     worst = [case for case in examples if case.group == EVERYONE]
-    return template("page.html", reading=verdicts.reading).render(
+    return template("page.html", reading=findings.reading).render(
         report=report,
         attributes=attributes,
-        opening=wording.unbroken(opening(report)),
-        details=[wording.unbroken(text) for text in details(report)],
+        opening=formatting.unbroken(opening(report)),
+        details=[formatting.unbroken(text) for text in details(report)],
         # Safe to insert as they are: matplotlib and `svg.text` escape every name in them.
         figures={name: Markup(figure) for name, figure in drawn.items()},
         worst=[_view(case) for case in worst],
@@ -88,8 +90,8 @@ def page(
         external=external,
         methods=cited,
         references=references,
-        files=["report.json", *tables.tables(report)],
-        judge=lambda block, scores, key: verdicts.judge(
+        files=["report.json", *csv_tables.tables(report)],
+        judge=lambda block, scores, key: findings.judge(
             block, scores, lower_is_better=key in LOWER_IS_BETTER
         ),
         tested=lambda scores: _any(scores, "test"),
@@ -97,7 +99,7 @@ def page(
         margin=_any(report["scores"]["dice"], "equivalence"),
         warnings=_warnings,
         others=others or {},
-        audited=wording.audited(report),
+        audited=formatting.audited(report),
         lower=LOWER_IS_BETTER,
     )
 
@@ -107,35 +109,35 @@ def _figures(
 ) -> dict[str, str]:
     """Name -> SVG of every figure that the report has numbers for."""
     scores, attributes = report["scores"]["dice"], report["cohort"]["attributes"]
-    shown = wording.blocks(scores["groups"], attributes)
+    shown = formatting.blocks(scores["groups"], attributes)
     single = [block for block in shown if block.key in attributes]
     crossed = [block for block in shown if "," in block.key]
     values = macro_by_group(cases, attributes, "dice")
     drawn = {
-        "forest": forests.means(scores, shown, "Dice", "forest"),
-        "distributions": figures.distributions(values, single, "Dice", "cases"),
-        "heat_map": figures.heat_map(scores, shown, "Dice", "heat"),
+        "forest": forest.means(scores, shown, "Dice", "forest"),
+        "distributions": distributions.distributions(values, single, "Dice", "cases"),
+        "heat_map": distributions.heat_map(scores, shown, "Dice", "heat"),
     }
     if _any(scores, "pairs"):
-        drawn["gaps"] = forests.gaps(scores, single, "Dice", "gaps")
+        drawn["gaps"] = forest.gaps(scores, single, "Dice", "gaps")
     if _any(report["scores"].get("hd95_mm") or {"summaries": {}}, "test"):
         far = report["scores"]["hd95_mm"]
-        drawn["forest_hd95_mm"] = forests.means(far, shown, "HD95, mm", "forest_hd95")
+        drawn["forest_hd95_mm"] = forest.means(far, shown, "HD95, mm", "forest_hd95")
     if crossed:
-        drawn["intersections"] = relations.intersections(scores, crossed, "Dice", "intersections")
-    if single and (frame := relations.sized(cases, attributes, "dice")) is not None:
-        drawn["size"] = relations.size(frame, single, "Dice", "size")
+        drawn["intersections"] = scatter.intersections(scores, crossed, "Dice", "intersections")
+    if single and (frame := scatter.sized(cases, attributes, "dice")) is not None:
+        drawn["size"] = scatter.size(frame, single, "Dice", "size")
     if calibration := (report.get("calibration") or {}).get("curves"):
-        groups_of = wording.blocks(calibration, attributes)
+        groups_of = formatting.blocks(calibration, attributes)
         ece = report["calibration"].get("ece") or {}
-        drawn["calibration"] = relations.reliability(calibration, groups_of, ece, "calibration")
+        drawn["calibration"] = scatter.reliability(calibration, groups_of, ece, "calibration")
     if report.get("root_cause"):
-        drawn["root_cause"] = forests.aucs(report["root_cause"], "root_cause")
+        drawn["root_cause"] = forest.aucs(report["root_cause"], "root_cause")
     if curves:
-        drawn["curves"] = figures.curves(curves, "curves")
+        drawn["curves"] = distributions.curves(curves, "curves")
     if external := report.get("external"):
-        inside = wording.blocks(external["scores"]["dice"]["groups"], attributes)
-        drawn["external"] = forests.means(external["scores"]["dice"], inside, "Dice", "external")
+        inside = formatting.blocks(external["scores"]["dice"]["groups"], attributes)
+        drawn["external"] = forest.means(external["scores"]["dice"], inside, "Dice", "external")
     return drawn
 
 
@@ -147,10 +149,10 @@ def _any(scores: Mapping[str, Any], key: str) -> bool:
 def _warnings(scores: Mapping[str, Any], attributes: Sequence[str]) -> list[str]:
     """What a reader must know of a score's intervals and tests, each sentence once."""
     found: dict[str, list[str]] = {}
-    for block in wording.blocks(scores["groups"], attributes):
+    for block in formatting.blocks(scores["groups"], attributes):
         for text in (scores["summaries"].get(block.key) or {}).get("warnings") or []:
             found.setdefault(text, []).append(block.title)
-    return [f"By {wording.listing(titles)}: {text}" for text, titles in found.items()]
+    return [f"By {formatting.listing(titles)}: {text}" for text, titles in found.items()]
 
 
 def macro_by_group(cases: pd.DataFrame, attributes: Sequence[str], score: str) -> dict[str, np.ndarray]:
@@ -194,7 +196,7 @@ def _examples(examples: Sequence[CaseView], attributes: Sequence[str]) -> dict[s
     """Group for a reader -> its cases, the pictures drawn."""
     views: dict[str, list[dict[str, Any]]] = {}
     for case in examples:
-        views.setdefault(wording.group(case.group, attributes), []).append(_view(case))
+        views.setdefault(formatting.group(case.group, attributes), []).append(_view(case))
     return views
 
 
@@ -215,21 +217,21 @@ def _cohort(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def template(name: str, **filters: Callable[[Any], Any]) -> jinja2.Template:
     """One of the pages beside this file, with filters beyond those that all have; every value is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "number": wording.number,
-        "count": wording.count,
-        "interval": wording.interval,
-        "amount": wording.amount,
-        "p_value": wording.p_value,
-        "signed": wording.signed,
-        "step": wording.step,
+        "number": formatting.number,
+        "count": formatting.count,
+        "interval": formatting.interval,
+        "amount": formatting.amount,
+        "p_value": formatting.p_value,
+        "signed": formatting.signed,
+        "step": formatting.step,
         **filters,
     }
-    environment.globals |= {"blocks": wording.blocks, "titles": wording.TITLES}
+    environment.globals |= {"blocks": formatting.blocks, "titles": formatting.TITLES}
     return environment.get_template(name)

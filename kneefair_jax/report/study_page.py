@@ -7,9 +7,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from kneefair_jax.report import study_figures, study_training, study_wording, wording
+from kneefair_jax.report.figures import study_figures
 from kneefair_jax.report.page import plain, template
-from kneefair_jax.report.study_wording import unbroken
+from kneefair_jax.report.text import formatting, study_text
+from kneefair_jax.report.text.study_text import unbroken
 from kneefair_jax.runtime import atomic
 
 
@@ -64,20 +65,20 @@ def page(study: Mapping[str, Any]) -> str:
     if study["sweep"] and study["sweep"]["points"]:
         drawn["sweep"] = study_figures.sweep(study, "sweep")
     points = (study["sweep"] or {}).get("points") or []
-    filters = {name: getattr(study_wording, name) for name in ("signed", "p_value", "percent")}
+    filters = {name: getattr(study_text, name) for name in ("signed", "p_value", "percent")}
     return template("study.html", **filters, json=_json).render(
         study=study,
         found=found,
-        labels={name: study_wording.label(study, name) for name in found["methods"]},
-        warnings=study_training.warnings(study),
-        regime=study_training.regime(study),
-        fit=study_training.fit(study),
-        within=study_wording.within,
-        opening=unbroken(study_wording.opening(study)),
-        sentences={name: unbroken(study_wording.sentence(study, name)) for name in compared},
-        diverged=[unbroken(text) for text in study_wording.diverged(study)],
-        rules=study_wording.rules(study),
-        smallest={rule: study_wording.smallest_gap(part) for rule, part in study["rules"].items()},
+        labels={name: study_text.label(study, name) for name in found["methods"]},
+        warnings=study_text.warnings(study),
+        regime=study_text.regime(study),
+        fit=study_text.fit(study),
+        within=study_text.within,
+        opening=unbroken(study_text.opening(study)),
+        sentences={name: unbroken(study_text.sentence(study, name)) for name in compared},
+        diverged=[unbroken(text) for text in study_text.diverged(study)],
+        rules=study_text.rules(study),
+        smallest={rule: study_text.smallest_gap(part) for rule, part in study["rules"].items()},
         # Safe to insert as they are: matplotlib and `svg.text` escape every name in them.
         figures={name: Markup(figure) for name, figure in drawn.items()},
         swept=study_figures.gap,
@@ -85,7 +86,7 @@ def page(study: Mapping[str, Any]) -> str:
             name for name in found["methods"] if any(study_figures.gap(point, name) for point in points)
         ],
         numbered=study_figures.numbered(study),
-        readable=lambda name: wording.group(name, study["attribute"].split(",")),
+        readable=lambda name: formatting.group(name, study["attribute"].split(",")),
         config=json.dumps(study["runs"].get("config"), indent=2, sort_keys=True, ensure_ascii=False),
     )
 

@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 from kneefair_jax import run
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
-from kneefair_jax.report import study_page, wording
+from kneefair_jax.report import study_page
+from kneefair_jax.report.text import formatting
 from kneefair_jax.runtime import preemption, run_directory
 from kneefair_jax.study import trials as of_study
 from kneefair_jax.study.summary import DIVERGED, summary
@@ -129,7 +130,7 @@ def _make(config: ConfigDict, folder: Path, directory: Path, attributes: Sequenc
         run.one(config, folder, directory, training=True)
     dice = json.loads((folder / evaluate.REPORT).read_text())["scores"]["dice"]
     means = [f"Dice {dice['overall']['mean']:.4f}"]
-    for block in wording.blocks(dice["groups"], config.data.attributes):
+    for block in formatting.blocks(dice["groups"], config.data.attributes):
         if set(block.key.split(",")) == set(attributes):
             of_groups = {name: dice["groups"][name]["mean"] for name in block.labels}
             means += [f"{name} {mean:.4f}" for name, mean in of_groups.items() if mean is not None]

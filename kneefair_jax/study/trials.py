@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.report.wording import amount, listing
+from kneefair_jax.report.text.formatting import amount, listing
 from kneefair_jax.runtime import run_directory
 
 BASELINE = "erm"

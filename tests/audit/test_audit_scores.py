@@ -5,7 +5,7 @@ from fairlearn.metrics import MetricFrame
 
 from kneefair_jax import audit, cohort
 from kneefair_jax.errors import InputError
-from kneefair_jax.report.tables import guarded
+from kneefair_jax.report.csv_tables import guarded
 from tests.audit import folder
 
 QUICK = audit.Settings(draws=40, min_group_patients=2)

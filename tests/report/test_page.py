@@ -5,7 +5,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from kneefair_jax.report import page, wording
+from kneefair_jax.report import page
+from kneefair_jax.report.text import formatting
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -81,7 +82,7 @@ def test_a_table_cell_for_what_is_null(html):
     row = re.search(r'<th scope="row">male, missing.*?</tr>', html, re.DOTALL)
     assert row is not None
     cells = [cell.strip() for cell in re.findall(r"<td[^>]*>(.*?)</td>", row[0], re.DOTALL)]
-    assert cells == ["4", "8"] + [wording.DASH] * 5
+    assert cells == ["4", "8"] + [formatting.DASH] * 5
     assert "nan" not in Page(html).words().lower().split() and "None" not in Page(html).words()
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from kneefair_jax.fairness.method_comparison import compare
-from kneefair_jax.report import study_page, study_wording, wording
+from kneefair_jax.report import study_page
+from kneefair_jax.report.text import formatting, study_text
 
 METHODS = {  # gap of B, cost of A
     "erm": (0.058, 0.0),
@@ -135,21 +136,23 @@ def test_every_number_of_the_comparison_is_on_the_page(study):
     _, words = render(study)
     for method in study["comparison"]["methods"].values():
         for over in [method[key] for key in ("mean", "worst", "gap", "ser", "es")]:
-            assert wording.number(over["value"]) in words
-            assert wording.interval(over["seeds"]) in words and wording.interval(over["patients"]) in words
-        assert wording.number(method["hd95"]["value"], 2) in words
+            assert formatting.number(over["value"]) in words
+            assert (
+                formatting.interval(over["seeds"]) in words and formatting.interval(over["patients"]) in words
+            )
+        assert formatting.number(method["hd95"]["value"], 2) in words
         for key, over in (method["change"] or {}).items():
             digits = 2 if key == "hd95" else 3
-            assert study_wording.signed(over["value"], digits) in words
-            assert wording.interval(over["seeds"], digits) in words
-            assert wording.interval(over["patients"], digits) in words
+            assert study_text.signed(over["value"], digits) in words
+            assert formatting.interval(over["seeds"], digits) in words
+            assert formatting.interval(over["patients"], digits) in words
         if method["closed"]:
-            assert wording.number(100 * method["closed"]["value"], 0) + " %" in words
-            assert wording.number(method["closed"]["left"]["value"]) in words
+            assert formatting.number(100 * method["closed"]["value"], 0) + " %" in words
+            assert formatting.number(method["closed"]["left"]["value"]) in words
     for part in study["rules"].values():
-        assert wording.number(part["methods"]["reweighted"]["gap"]["value"]) in words
+        assert formatting.number(part["methods"]["reweighted"]["gap"]["value"]) in words
     for point in study["sweep"]["points"]:
-        assert wording.interval(point["comparison"]["methods"]["erm"]["pair"]["seeds"]) in words
+        assert formatting.interval(point["comparison"]["methods"]["erm"]["pair"]["seeds"]) in words
 
 
 def test_conditions_and_differences_are_on_the_page(study):
@@ -169,7 +172,7 @@ def test_what_the_methods_cost_is_on_the_page(study):
     _, words = render(study)
     assert "Steps in all" in words and "Seconds" in words
     assert re.search(r"erm 300 41 the baseline", words) and re.search(r"1,234 988 mitigation", words)
-    assert re.search(f"reweighted {wording.DASH} {wording.DASH} nothing", words)
+    assert re.search(f"reweighted {formatting.DASH} {formatting.DASH} nothing", words)
 
 
 def test_what_diverged_and_how_runs_differ_is_on_the_page(study):
@@ -215,7 +218,7 @@ def test_the_sweep_s_table_has_no_row_of_dashes(study):
     for point in study["sweep"]["points"]:
         del point["comparison"]["methods"]["reweighted"]
     _, words = render(study)
-    assert not re.search(f"reweighted {wording.DASH} {wording.DASH}", words)
+    assert not re.search(f"reweighted {formatting.DASH} {formatting.DASH}", words)
 
 
 def test_intervals_end_where_scores_do(study):

@@ -1,8 +1,8 @@
 import pytest
 
-from kneefair_jax.report import opening, verdicts, wording
+from kneefair_jax.report.text import findings, formatting, summary
 
-BLOCK = wording.Block("sex", "sex", {"sex=f": "f", "sex=m": "m"})
+BLOCK = formatting.Block("sex", "sex", {"sex=f": "f", "sex=m": "m"})
 
 
 def block_of(
@@ -30,7 +30,7 @@ def block_of(
 
 def said(**numbers) -> str:
     scores = block_of(**numbers)
-    return " ".join(verdicts.sentences(verdicts.judge(BLOCK, scores), scores["groups"], "Dice", 10))
+    return " ".join(findings.sentences(findings.judge(BLOCK, scores), scores["groups"], "Dice", 10))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def said(**numbers) -> str:
     ],
 )
 def test_a_gap_is_real_only_where_test_and_interval_agree(numbers, kind):
-    assert verdicts.judge(BLOCK, block_of(**numbers)).kind == kind
+    assert findings.judge(BLOCK, block_of(**numbers)).kind == kind
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_gap_is_real_only_where_test_and_interval_agree(numbers, kind):
     ],
 )
 def test_what_size_and_chance_explain(numbers, size, chance):
-    verdict = verdicts.judge(BLOCK, block_of(**numbers))
+    verdict = findings.judge(BLOCK, block_of(**numbers))
     assert (verdict.size, verdict.chance) == (size, chance)
 
 
@@ -136,11 +136,11 @@ def test_each_verdict_has_its_words_and_a_large_p_is_never_equality():
 )
 def test_opening_details_and_tables_agree_on_equivalence(report, numbers, equivalence, detail, opened):
     scores = block_of(**numbers)
-    verdict = verdicts.judge(BLOCK, scores)
+    verdict = findings.judge(BLOCK, scores)
     assert verdict.equivalence == equivalence
     report["scores"]["dice"] |= scores
     report["cohort"]["attributes"] = ["sex"]
-    (paragraph,), first, cell = opening.details(report), opening.opening(report), verdicts.reading(verdict)
+    (paragraph,), first, cell = summary.details(report), summary.opening(report), findings.reading(verdict)
     assert detail in paragraph and opened in first
     for text in (paragraph, first, cell):
         assert ("fair" in text.lower()) == (equivalence == "fair")
@@ -159,14 +159,14 @@ def test_fair_is_said_only_where_equivalence_is_shown():
 def test_a_distance_is_worst_where_it_is_highest():
     scores = block_of()
     scores["summaries"]["sex"]["worst"]["group"] = None
-    verdict = verdicts.judge(BLOCK, scores, lower_is_better=True)
+    verdict = findings.judge(BLOCK, scores, lower_is_better=True)
     assert (verdict.best, verdict.worst) == ("sex=f", "sex=m")
-    words = verdicts.sentences(verdict, scores["groups"], "HD95", 10)[0]
+    words = findings.sentences(verdict, scores["groups"], "HD95", 10)[0]
     assert "f has the lowest mean HD95 (0.920) and m the highest (0.940)" in words
 
 
 def test_the_opening_sorts_the_attributes_by_verdict(audited):
-    text = opening.opening(audited)
+    text = summary.opening(audited)
     assert "age (≤50 40, 51-60 40, 61-70 40, ≥71 6, missing 6)" in text
     assert "Real, by test and interval, are the gaps by sex (0.021: male above female) and by sex" in text
     assert (
@@ -186,17 +186,17 @@ def test_the_opening_sorts_the_attributes_by_verdict(audited):
 
 def test_the_opening_leaves_open_what_size_leaves_open(audited):
     audited["scores"]["dice"]["summaries"]["sex"]["ser"]["size"] = 1.36
-    assert "Whether size alone explains the gap by sex stays unclear." in opening.opening(audited)
+    assert "Whether size alone explains the gap by sex stays unclear." in summary.opening(audited)
 
 
 def test_an_older_report_without_tests_still_has_its_words(report):
-    text = opening.opening(report)
+    text = summary.opening(report)
     assert "By age the gap is 0.022 (95 % interval 0.000 to 0.044) and may be none: ≤50 above ≥51" in text
     assert "real" not in text.lower() and "fair" not in text.lower()
     report["scores"]["dice"]["summaries"]["sex"]["gap"] = {"value": 0.0146, "interval": None}
-    assert "a gap of 0.015." in opening.details(report)[0]
+    assert "a gap of 0.015." in summary.details(report)[0]
     report["scores"]["dice"]["groups"]["sex=male"]["ranked"] = False
-    assert opening.details(report)[0] == (
+    assert summary.details(report)[0] == (
         "By sex, fewer than two groups have the 10 patients that ranking needs."
     )
-    assert "Too few patients for any comparison: by sex." in opening.opening(report)
+    assert "Too few patients for any comparison: by sex." in summary.opening(report)

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
-from kneefair_jax.report import observations
+from kneefair_jax.report import notes
 
 
 def test_what_a_reader_must_know_first():
     cases = pd.DataFrame({"case_id": list("abcd"), "sex": groups.categorical(pd.Series(list("ffmm")))})
-    told = observations.observations(
+    told = notes.observations(
         cases,
         ["sex"],
         true_pixels=np.array([9, 0, 9, 9]),
@@ -23,7 +23,7 @@ def test_what_a_reader_must_know_first():
         "is a miss",
         "the prediction is empty in 2 of 4 cases (such as c), and scores 0 there (sex: f 0, m 2)",
     ]
-    assert observations.sentences(["one two.", "one two", "a.csv has", "is it?"]) == [
+    assert notes.sentences(["one two.", "one two", "a.csv has", "is it?"]) == [
         "One two.",
         "a.csv has.",
         "Is it?",

@@ -3,9 +3,18 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from kneefair_jax.report import verdicts
-from kneefair_jax.report.verdicts import Verdict
-from kneefair_jax.report.wording import amount, audited, blocks, by_group, estimate, listing, number, p_equals
+from kneefair_jax.report.text import findings
+from kneefair_jax.report.text.findings import Verdict
+from kneefair_jax.report.text.formatting import (
+    amount,
+    audited,
+    blocks,
+    by_group,
+    estimate,
+    listing,
+    number,
+    p_equals,
+)
 
 SCORE = "dice"
 
@@ -13,7 +22,7 @@ SCORE = "dice"
 def judged(report: dict[str, Any]) -> list[Verdict]:
     """The verdict on every attribute, and on every pair of attributes that has two groups to compare."""
     scores, attributes = report["scores"][SCORE], report["cohort"]["attributes"]
-    found = [verdicts.judge(block, scores) for block in blocks(scores["groups"], attributes) if block.key]
+    found = [findings.judge(block, scores) for block in blocks(scores["groups"], attributes) if block.key]
     return [v for v in found if v.block.key in attributes or v.kind not in ("unranked", "untested")]
 
 
@@ -31,7 +40,7 @@ def opening(report: dict[str, Any]) -> str:
 def details(report: dict[str, Any]) -> list[str]:
     """One paragraph for each attribute: its numbers, its test, what size and chance explain."""
     means, smallest = report["scores"][SCORE]["groups"], report["cohort"]["min_group_patients"]
-    return [" ".join(verdicts.sentences(v, means, "Dice", smallest)) for v in judged(report)]
+    return [" ".join(findings.sentences(v, means, "Dice", smallest)) for v in judged(report)]
 
 
 def _tested(report: dict[str, Any]) -> list[str]:
@@ -116,7 +125,7 @@ def _interactions(report: dict[str, Any]) -> list[str]:
     for key, by_score in (report.get("interactions") or {}).items():
         found = by_score.get(SCORE) or {}
         ends = found.get("interval")
-        if found.get("p_holm") is None or found["p_holm"] >= verdicts.LEVEL or not ends or None in ends:
+        if found.get("p_holm") is None or found["p_holm"] >= findings.LEVEL or not ends or None in ends:
             continue
         if ends[0] > 0 or ends[1] < 0:
             first, _, second = key.partition(",")

@@ -4,7 +4,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from kneefair_jax.report import figures, forests, relations, svg, wording
+from kneefair_jax.report.figures import distributions, forest, scatter, svg
+from kneefair_jax.report.text import formatting
 
 
 @pytest.fixture
@@ -14,7 +15,7 @@ def scores(report):
 
 @pytest.fixture
 def blocks(scores):
-    return wording.blocks(scores["groups"], ["sex", "age"])
+    return formatting.blocks(scores["groups"], ["sex", "age"])
 
 
 def height(text: str) -> float:
@@ -24,10 +25,10 @@ def height(text: str) -> float:
 def test_every_figure_is_well_formed_named_and_the_same_twice(scores, blocks, curves):
     values = {"sex=female": np.linspace(0.8, 0.9, 30), "sex=male": np.linspace(0.85, 0.9, 500)}
     for draw in (
-        lambda: forests.means(scores, blocks, "Dice", "one"),
-        lambda: figures.distributions(values, blocks, "Dice", "one"),
-        lambda: figures.heat_map(scores, blocks, "Dice", "one"),
-        lambda: figures.curves(curves[:-1], "one"),
+        lambda: forest.means(scores, blocks, "Dice", "one"),
+        lambda: distributions.distributions(values, blocks, "Dice", "one"),
+        lambda: distributions.heat_map(scores, blocks, "Dice", "one"),
+        lambda: distributions.curves(curves[:-1], "one"),
     ):
         text = draw()
         root = ET.fromstring(text)
@@ -38,14 +39,14 @@ def test_every_figure_is_well_formed_named_and_the_same_twice(scores, blocks, cu
 
 
 def test_the_heat_map_prints_every_number(scores, blocks):
-    text = figures.heat_map(scores, blocks, "Dice", "heat")
+    text = distributions.heat_map(scores, blocks, "Dice", "heat")
     for part in (scores, *scores["structures"].values()):
         for entry in part["groups"].values():
-            assert wording.number(entry["mean"]) in text
+            assert formatting.number(entry["mean"]) in text
 
 
 def test_the_forest_tells_ranked_worst_and_small_apart(scores, blocks):
-    text = forests.means(scores, blocks, "Dice", "f")
+    text = forest.means(scores, blocks, "Dice", "f")
     assert "var(--alert" in text and "var(--accent" in text and "fill: var(--paper" in text
     assert "Lowest: age missing, 0.911. Highest: sex male, age ≤50, 0.953." in text
 
@@ -54,15 +55,15 @@ def test_many_groups_make_a_taller_figure_not_smaller_letters(scores, blocks):
     entry = scores["groups"]["sex=male"]
     many = {"groups": {f"sex=s{i}": entry for i in range(60)}, "summaries": {}, "overall": scores["overall"]}
     tall = many | {"structures": {}}
-    text = forests.means(tall, wording.blocks(tall["groups"], ["sex"]), "Dice", "f")
+    text = forest.means(tall, formatting.blocks(tall["groups"], ["sex"]), "Dice", "f")
     assert height(text) > 60 * 12
-    assert height(text) > 1.5 * height(forests.means(scores | {"structures": {}}, blocks, "Dice", "f"))
+    assert height(text) > 1.5 * height(forest.means(scores | {"structures": {}}, blocks, "Dice", "f"))
 
 
 def test_large_groups_draw_only_their_outer_cases(blocks):
     draw = np.random.default_rng(0)
     few, many = (
-        figures.distributions({"sex=male": draw.uniform(size=n)}, blocks, "Dice", "d").count("<use")
+        distributions.distributions({"sex=male": draw.uniform(size=n)}, blocks, "Dice", "d").count("<use")
         for n in (400, 2000)
     )
     assert 400 <= few <= 430 and 200 <= many <= 230
@@ -71,17 +72,17 @@ def test_large_groups_draw_only_their_outer_cases(blocks):
 def test_no_scores_at_all_is_still_a_figure():
     empty = {"mean": None, "interval": None, "patients": 0, "cases": 0}
     nothing = {"overall": empty, "groups": {"sex=male": empty}, "summaries": {}, "structures": {}}
-    blocks = wording.blocks(nothing["groups"], ["sex"])
-    assert "No group has a score." in forests.means(nothing, blocks, "Dice", "f")
-    assert wording.DASH in figures.heat_map(nothing, blocks, "Dice", "h")
-    assert "Medians: ." not in figures.distributions({}, blocks, "Dice", "d")
-    assert figures.curves([], "c").startswith("<svg")
+    blocks = formatting.blocks(nothing["groups"], ["sex"])
+    assert "No group has a score." in forest.means(nothing, blocks, "Dice", "f")
+    assert formatting.DASH in distributions.heat_map(nothing, blocks, "Dice", "h")
+    assert "Medians: ." not in distributions.distributions({}, blocks, "Dice", "d")
+    assert distributions.curves([], "c").startswith("<svg")
 
 
 def test_names_are_text_never_markup_or_formulas(scores):
     name = "sex=<b>$x^2$ & 膝"
     part = scores | {"groups": {name: scores["groups"]["sex=male"]}, "structures": {}}
-    text = forests.means(part, wording.blocks(part["groups"], ["sex"]), "Dice", "f")
+    text = forest.means(part, formatting.blocks(part["groups"], ["sex"]), "Dice", "f")
     assert "<b>$x^2$ & 膝" in "".join(ET.fromstring(text).itertext())
 
 
@@ -91,32 +92,32 @@ def test_placeholders_are_unlike_each_other():
 
 def test_gaps_tell_which_intervals_leave_zero_out(audited):
     scores = audited["scores"]["dice"]
-    blocks = wording.blocks(scores["groups"], audited["cohort"]["attributes"])[:3]
-    text = forests.gaps(scores, blocks, "Dice", "g")
-    assert f"leave zero out: male {wording.MINUS} female +0.021 [0.011, 0.031]." in text
+    blocks = formatting.blocks(scores["groups"], audited["cohort"]["attributes"])[:3]
+    text = forest.gaps(scores, blocks, "Dice", "g")
+    assert f"leave zero out: male {formatting.MINUS} female +0.021 [0.011, 0.031]." in text
     assert text.count("var(--alert") > 0 and "fill: var(--paper" in text
 
 
 def test_lines_of_means_in_bins_of_equally_many():
     x, y = np.arange(12.0)[::-1], np.arange(12.0)
-    assert relations.binned(x, y) == ([2.5, 8.5], [8.5, 2.5])
-    assert relations.binned(x[:4], y[:4]) == ([], [])
+    assert scatter.binned(x, y) == ([2.5, 8.5], [8.5, 2.5])
+    assert scatter.binned(x[:4], y[:4]) == ([], [])
 
 
 def test_areas_are_summed_over_structures_and_unknown_ones_left_out(audited_cases):
-    frame = relations.sized(audited_cases, ["sex"], "dice")
+    frame = scatter.sized(audited_cases, ["sex"], "dice")
     first = audited_cases[audited_cases["case_id"] == "case000"]
     assert frame.loc["case000", "area"] == pytest.approx(first["true_area_mm2"].sum() / 100)
     unknown = audited_cases.assign(true_area_mm2=np.nan)
-    assert relations.sized(unknown, ["sex"], "dice") is None
-    assert relations.sized(unknown.drop(columns="true_area_mm2"), ["sex"], "dice") is None
+    assert scatter.sized(unknown, ["sex"], "dice") is None
+    assert scatter.sized(unknown.drop(columns="true_area_mm2"), ["sex"], "dice") is None
 
 
 def test_the_alt_texts_have_the_numbers(audited):
-    assert "sex from the mask 0.71, race from the image 0.55." in forests.aucs(audited["root_cause"], "a")
+    assert "sex from the mask 0.71, race from the image 0.55." in forest.aucs(audited["root_cause"], "a")
     curves = audited["calibration"]["curves"]
-    alt = relations.reliability(curves, wording.blocks(curves, ["sex", "race"]), {"sex=male": 0.012}, "r")
+    alt = scatter.reliability(curves, formatting.blocks(curves, ["sex", "race"]), {"sex=male": 0.012}, "r")
     assert "male, ECE 0.012, 0.69 at confidence 0.70" in alt
-    crossed = [wording.blocks(audited["scores"]["dice"]["groups"], ["sex", "race"])[-1]]
-    alt = relations.intersections(audited["scores"]["dice"], crossed, "Dice", "i")
+    crossed = [formatting.blocks(audited["scores"]["dice"]["groups"], ["sex", "race"])[-1]]
+    alt = scatter.intersections(audited["scores"]["dice"], crossed, "Dice", "i")
     assert "female, Black 0.920" in alt

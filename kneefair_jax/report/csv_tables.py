@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from kneefair_jax.report.wording import blocks
+from kneefair_jax.report.text.formatting import blocks
 
 NAMES = ("groups.csv", "summaries.csv", "pairs.csv")
 ALL = "all structures"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from kneefair_jax.report.wording import amount, by_group, listing, margin
+from kneefair_jax.report.text.formatting import amount, by_group, listing, margin
 
 _DEFINED = {
     "dice": "Dice",

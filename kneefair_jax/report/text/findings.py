@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from kneefair_jax import groups
-from kneefair_jax.report.wording import Block, estimate, number, p_equals
+from kneefair_jax.report.text.formatting import Block, estimate, number, p_equals
 
 LEVEL = 0.05
 

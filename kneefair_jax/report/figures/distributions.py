@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kneefair_jax.report import svg
-from kneefair_jax.report.figure_rows import ROW, WIDTH, label_rows, rows_of, value_axis
-from kneefair_jax.report.wording import DASH, Block, number
+from kneefair_jax.report.figures import svg
+from kneefair_jax.report.figures.svg import ROW, WIDTH, label_rows, rows_of, value_axis
+from kneefair_jax.report.text.formatting import DASH, Block, number
 
 _MOST_POINTS = 400
 

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from kneefair_jax.report import svg
-from kneefair_jax.report.figure_rows import ROW, WIDTH, Row, label_rows, rows_of, value_axis
-from kneefair_jax.report.wording import MINUS, Block, group, interval, number, signed
+from kneefair_jax.report.figures import svg
+from kneefair_jax.report.figures.svg import ROW, WIDTH, Row, label_rows, rows_of, value_axis
+from kneefair_jax.report.text.formatting import MINUS, Block, group, interval, number, signed
 
 
 def means(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: str) -> str:

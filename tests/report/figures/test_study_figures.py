@@ -3,7 +3,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from kneefair_jax.report import study_figures
+from kneefair_jax.report.figures import study_figures
 
 
 def over(value, half=0.004):

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kneefair_jax import groups
-from kneefair_jax.report import svg
-from kneefair_jax.report.figure_rows import WIDTH, looks, plane
-from kneefair_jax.report.wording import DASH, Block, levels_of, listing, number, readable
+from kneefair_jax.report.figures import svg
+from kneefair_jax.report.figures.svg import WIDTH, looks, plane
+from kneefair_jax.report.text.formatting import DASH, Block, levels_of, listing, number, readable
 
 _BINS = 6
 _FEWEST = 5  # cases in a bin whose mean is drawn

@@ -9,10 +9,10 @@ from kneefair_jax import cohort
 from kneefair_jax.fairness import mixed_model
 from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores
-from kneefair_jax.report.observations import sentences
+from kneefair_jax.report.notes import sentences
 
 
-def assembled(
+def build_report(
     table: pd.DataFrame,
     cases: pd.DataFrame,
     confounders: pd.DataFrame | None = None,

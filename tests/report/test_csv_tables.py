@@ -3,7 +3,7 @@ import io
 import pandas as pd
 import pytest
 
-from kneefair_jax.report import tables
+from kneefair_jax.report import csv_tables
 from kneefair_jax.report.page import plain
 
 
@@ -12,17 +12,21 @@ def read(text: str) -> pd.DataFrame:
 
 
 def test_every_number_of_the_report_is_in_a_cell(audited):
-    found = {name: read(text) for name, text in tables.tables(audited).items()}
-    assert list(found) == list(tables.NAMES)
+    found = {name: read(text) for name, text in csv_tables.tables(audited).items()}
+    assert list(found) == list(csv_tables.NAMES)
     group = found["groups.csv"].query("score == 'iou' and structure == 'tibia' and group == 'sex=female'")
     entry = audited["scores"]["iou"]["structures"]["tibia"]["groups"]["sex=female"]
     assert group[["mean", "low", "high"]].to_numpy()[0].tolist() == pytest.approx(
         [entry["mean"], *entry["interval"]]
     )
     assert len(found["groups.csv"]) == len(tables_of(audited)) * (1 + len(entry_names(audited)))
-    age = found["summaries.csv"].query("score == 'dice' and structure == @tables.ALL and attribute == 'age'")
+    age = found["summaries.csv"].query(
+        "score == 'dice' and structure == @csv_tables.ALL and attribute == 'age'"
+    )
     assert age.iloc[0][["gap", "p_holm", "delta", "equivalent"]].tolist() == [0.004, 0.83, 0.02, True]
-    pairs = found["pairs.csv"].query("score == 'dice' and structure == @tables.ALL and attribute == 'age'")
+    pairs = found["pairs.csv"].query(
+        "score == 'dice' and structure == @csv_tables.ALL and attribute == 'age'"
+    )
     assert pairs["difference"].tolist() == pytest.approx([0.004, -0.001, -0.002])
     assert (pairs["equivalence_high"] == 0.012).all() and (pairs["low"] < pairs["high"]).all()
 
@@ -36,7 +40,7 @@ def entry_names(report) -> list:
 
 
 def test_a_report_without_pairs_has_no_table_of_them_and_nulls_are_empty(report):
-    written = tables.tables(plain(report))
+    written = csv_tables.tables(plain(report))
     assert list(written) == ["groups.csv", "summaries.csv"]
     assert read(written["summaries.csv"])["ser"].isna().all()
 
@@ -47,5 +51,5 @@ def test_text_that_a_spreadsheet_would_run_is_guarded_and_numbers_are_not(start,
     summary = report["scores"]["dice"]["summaries"]["sex"]
     summary["worst"]["group"] = f"{start}cmd|' /C calc'!A0"
     summary["gap"]["value"] = -0.5
-    row = read(tables.tables(report)["summaries.csv"]).iloc[0]
+    row = read(csv_tables.tables(report)["summaries.csv"]).iloc[0]
     assert row["worst_group"] == f"'{start}cmd|' /C calc'!A0" and row["gap"] == -0.5

@@ -1,6 +1,6 @@
 """What is odd about scored masks, though they can be scored: what a reader must know before any number."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -62,3 +62,14 @@ def _by_level(levels: pd.Series, chosen: np.ndarray) -> str:
     """`sex: female 6, male 0`."""
     counts = levels[chosen].value_counts(sort=False)
     return f"{levels.name}: {', '.join(f'{level} {count}' for level, count in counts.items())}"
+
+
+def one_spacing(spacings: Iterable[np.ndarray]) -> list[float] | None:
+    """Mm per pixel down and across, to 0.1 micrometre, where all cases share it and know it; else None.
+
+    >>> one_spacing([np.array([0.3, 0.2]), np.array([0.3, 0.2])])
+    [0.3, 0.2]
+    """
+    different = {tuple(np.round(spacing.astype(float), 4).tolist()) for spacing in spacings}
+    spacing: list[float] = list(different.pop())
+    return spacing if not different and np.isfinite(spacing).all() else None

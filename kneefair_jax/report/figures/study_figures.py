@@ -1,4 +1,4 @@
-"""A comparison of methods -> figures as inline SVG, by the rules of `figures`.
+"""A comparison of methods -> figures as inline SVG, by the rules of `svg`.
 
 A method keeps its marker in every figure, so that a grey print can be read too; in the plane of more methods than
 markers it has a number instead.
@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kneefair_jax.report import svg
-from kneefair_jax.report.study_wording import label, pair, within
-from kneefair_jax.report.wording import DASH, listing, number
+from kneefair_jax.report.figures import svg
+from kneefair_jax.report.text.formatting import DASH, listing, number
+from kneefair_jax.report.text.study_text import label, pair, within
 
 _WIDTH = 7.6
 _MARKERS = "osD^vP<X>phd8H"

@@ -1,0 +1,1 @@
+"""Sentences of the report: findings and verdicts, the summary above them, the methods paragraph, the study's text."""

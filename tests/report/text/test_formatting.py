@@ -1,0 +1,58 @@
+import pytest
+
+from kneefair_jax.report.text import formatting
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.94551, "0.946"),
+        (None, formatting.DASH),
+        (float("nan"), formatting.DASH),
+        (-0.0123, "\N{MINUS SIGN}0.012"),
+        (1, "1.000"),
+    ],
+)
+def test_numbers(value, text):
+    assert formatting.number(value) == text
+
+
+def test_counts_amounts_intervals_and_lists():
+    assert formatting.count(12345) == "12,345" and formatting.count(None) == formatting.DASH
+    assert formatting.amount(1, "case") == "1 case" and formatting.amount(0, "case") == "0 cases"
+    assert formatting.interval([0.1, 0.25]) == "[0.100, 0.250]"
+    assert formatting.interval(None) == formatting.interval([None, 0.1]) == formatting.DASH
+    assert formatting.listing(["a"]) == "a" and formatting.listing(["a", "b", "c"]) == "a, b and c"
+
+
+def test_steps_of_one_model_of_several_and_of_folds():
+    assert formatting.step(1200) == "1,200"
+    assert formatting.step({"age=<=50": 900, "age=>=51": 1200}) == "age=≤50 900, age=≥51 1,200"
+    assert formatting.step([900, 1200]) == "900, 1,200"
+    assert formatting.step([{"sex=f": 5}, {"sex=f": 10}]) == "sex=f 5, sex=f 10"
+
+
+def test_blocks_are_marginals_then_pairs_and_levels_may_hold_commas():
+    names = ["all", "sex=a, or b", "age=<=50", "sex=a, or b,age=<=50", "sex=x"]
+    found = formatting.blocks(names, ["sex", "age"])
+    assert [block.key for block in found] == ["", "sex", "age", "sex,age"]
+    assert found[0].labels == {"all": "all"}
+    assert list(found[1].labels.values()) == ["a, or b", "x"]
+    assert found[3].title == "sex \N{MULTIPLICATION SIGN} age" and list(found[3].labels.values()) == [
+        "a, or b, ≤50"
+    ]
+    assert formatting.group("sex=a, or b,age=<=50", ["sex", "age"]) == "sex a, or b, age ≤50"
+    assert formatting.group("everyone", ["sex"]) == "everyone"
+
+
+def test_signs_and_p_values():
+    assert [formatting.signed(x) for x in (0.0214, -0.004, 0.0)] == ["+0.021", "\N{MINUS SIGN}0.004", "0.000"]
+    assert [formatting.p_value(p) for p in (0.0409, 0.0004, None)] == ["0.041", "<0.001", formatting.DASH]
+    assert formatting.p_equals(0.0004) == "p < 0.001" and formatting.p_equals(0.2) == "p = 0.200"
+
+
+def test_patients_of_every_level_of_every_attribute(report):
+    assert formatting.by_group(report["scores"]["dice"], ["sex", "age"]) == [
+        "sex (female 31, male 31)",
+        "age (≤50 31, ≥51 31, missing 4)",
+    ]
