@@ -9,8 +9,8 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from kneefair_jax import modes
 from kneefair_jax.errors import InputError
+from kneefair_jax.runs import modes
 from kneefair_jax.runtime import distributed, io_errors, preemption, run_directory
 from kneefair_jax.training.loop import NonFiniteLossError
 

@@ -15,7 +15,7 @@ import pytest
 from absl import logging
 from absl.testing import flagsaver
 
-from kneefair_jax import modes  # noqa: F401 - whose libraries define flags once, which have to stay
+from kneefair_jax.runs import modes  # noqa: F401 - whose libraries define flags once, which have to stay
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,7 +9,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from kneefair_jax import models, modes, weights
+from kneefair_jax import models, weights
+from kneefair_jax.runs import modes
 from kneefair_jax.runtime import run_directory
 from tests import films, oai_tree
 

@@ -32,8 +32,7 @@ ALLOWED = {
     },
     "weights": {"anatomy", "models"},
     "predict": {"anatomy", "data", "models", "report", "weights"},
-    "card": {"report"},
-    "export": {"card", "models", "training", "weights"},
+    "export": {"models", "report", "training", "weights"},
     "audit": {
         *("anatomy", "groups", "cohort", "data", "metrics", "fairness", "report"),
         *("predict", "label_errors"),
@@ -43,9 +42,9 @@ ALLOWED = {
     },
     "label_errors": {"anatomy", "data", "predict"},
     "preflight": {"cohort", "groups", "data", "label_errors", "report", "training"},
-    "run": {"cohort", "groups", "data", "models", "training", "evaluation", "report"},
-    "study": {"run", "evaluation", "fairness", "report", "training"},
-    "modes": {"preflight", "data", "run", "evaluation", "study"},
+    "runs": {
+        *("cohort", "groups", "data", "models", "fairness", "training", "evaluation", "report", "preflight"),
+    },
 }
 # Outside the package, the parts that other people's code imports need these alone.
 ALONE = {

@@ -9,9 +9,9 @@ import chex
 import jax
 import pytest
 
-from kneefair_jax import modes
 from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
+from kneefair_jax.runs import modes
 from kneefair_jax.runtime import preemption, run_directory
 from kneefair_jax.training import loop, metric_writer, setup
 from kneefair_jax.training.checkpoint import Checkpoints

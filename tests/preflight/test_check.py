@@ -9,9 +9,9 @@ from PIL import Image
 
 from configs import folder as folder_config
 from configs import quickstart
-from kneefair_jax import modes
 from kneefair_jax.data import phantom
 from kneefair_jax.errors import InputError
+from kneefair_jax.runs import modes
 from tests.films import folder
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from configs import finetune
-from kneefair_jax import models, modes, weights
+from kneefair_jax import models, weights
 from kneefair_jax.errors import InputError
+from kneefair_jax.runs import modes
 from kneefair_jax.runtime import run_directory
 from kneefair_jax.training import state
 from kneefair_jax.training.checkpoint import Checkpoints

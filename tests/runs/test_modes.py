@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from configs import folder as folder_config
-from kneefair_jax import modes
 from kneefair_jax.errors import InputError
+from kneefair_jax.runs import modes
 from tests.films import folder
 
 

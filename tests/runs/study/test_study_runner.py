@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 
 from kneefair_jax.errors import InputError
+from kneefair_jax.runs import single
+from kneefair_jax.runs.study import run_study
+from kneefair_jax.runs.study.summary import summary
+from kneefair_jax.runs.study.trials import Trial, trials
 from kneefair_jax.runtime import run_directory
-from kneefair_jax.study import run_study, runner
-from kneefair_jax.study.trials import Trial, trials
 from kneefair_jax.training.loop import NonFiniteLossError
-from tests.study import made_up
+from tests.runs.study import made_up
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def calls(monkeypatch):
         made.append(workdir)
         made_up.one(config, workdir, directory, training)
 
-    monkeypatch.setattr(runner.run, "one", one)
+    monkeypatch.setattr(single, "run_experiment", one)
     return made
 
 
@@ -94,7 +96,7 @@ def diverging(monkeypatch):
             raise NonFiniteLossError("training diverged at step 7")
         made_up.one(config, workdir, directory, training)
 
-    monkeypatch.setattr(runner.run, "one", one)
+    monkeypatch.setattr(single, "run_experiment", one)
     return methods, tried
 
 
@@ -122,10 +124,10 @@ def test_there_is_no_study_without_its_baseline(diverging, tmp_path):
 def test_runs_by_other_code_are_noted(calls, tmp_path):
     config = made_up.config()
     run_study(config, tmp_path)
-    assert runner.summary(config, tmp_path)["notes"] == []
+    assert summary(config, tmp_path)["notes"] == []
     path = tmp_path / "runs" / "group_dro" / "seed_4" / "environment.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": "other"}))
-    (note,) = runner.summary(config, tmp_path)["notes"]
+    (note,) = summary(config, tmp_path)["notes"]
     assert "2 different commits" in note and "other" in note
 
 
@@ -186,7 +188,7 @@ def test_runs_that_differ_in_more_than_the_mitigation_are_not_compared(
     path = tmp_path / "runs" / "group_dro" / "seed_4" / file
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(InputError, match=message):
-        runner.summary(config, tmp_path)
+        summary(config, tmp_path)
 
 
 def test_the_numbers_follow_from_the_tables(calls, tmp_path):

@@ -5,7 +5,7 @@ import copy
 import pytest
 import yaml
 
-from kneefair_jax import card
+from kneefair_jax.export import model_card
 
 
 def entry(mean, patients):
@@ -49,7 +49,7 @@ def front(text):
 
 
 def test_a_hub_can_read_the_front_matter():
-    matter, _ = front(card.card("mine", CONFIG, REPORT, ENVIRONMENT, license_id="cc-by-4.0"))
+    matter, _ = front(model_card.card("mine", CONFIG, REPORT, ENVIRONMENT, license_id="cc-by-4.0"))
     assert matter["license"] == "cc-by-4.0" and matter["pipeline_tag"] == "image-segmentation"
     assert matter["library_name"] == "kneefair_jax" and "radiography" in matter["tags"]
     (model,) = matter["model-index"]
@@ -63,7 +63,7 @@ def test_a_hub_can_read_the_front_matter():
 
 
 def test_scores_and_patients_by_group_but_not_of_a_handful():
-    _, body = front(card.card("mine", CONFIG, REPORT, ENVIRONMENT, parameters=1234))
+    _, body = front(model_card.card("mine", CONFIG, REPORT, ENVIRONMENT, parameters=1234))
     assert "`unet`) of 1,234 parameters that segments tibia and femur" in body
     assert "| site=a\\|b | 40 | 0.900 [0.890, 0.910] | 0.950 [0.940, 0.960] |" in body
     assert "| site=c | fewer than 10 | too few | too few |" in body and "0.123" not in body
@@ -80,12 +80,12 @@ def test_what_is_not_there_is_said_and_another_cohort_is_told_apart():
     bare = copy.deepcopy(REPORT)
     bare["cohort"] = {"structures": ["tibia", "femur"]}
     bare["run"] = {"grid": [64, 48], "step": 900}
-    matter, body = front(card.card("mine", {"model": {"name": "unet"}}, bare, {}))
+    matter, body = front(model_card.card("mine", {"model": {"name": "unet"}}, bare, {}))
     assert "license" not in matter
     assert "Patients by group: not recorded" in body and "commit: not recorded" in body
     assert "was not looked at" in body and "None was scored." in body
     bare["external"] = {"scores": {"dice": DICE}, "structures": ["femur", "tibia"]}
-    matter, body = front(card.card("mine", CONFIG, bare, {}))
+    matter, body = front(model_card.card("mine", CONFIG, bare, {}))
     (_, other) = matter["model-index"][0]["results"]
     assert other["dataset"]["name"] == "another cohort" and other["metrics"][0]["name"] == "Dice, femur"
     assert "None was scored." not in body
@@ -96,14 +96,16 @@ def test_where_masks_were_scored_and_whose_few_patients_are_hidden():
     report["cohort"]["min_group_patients"] = 3
     report["external"] = {"scores": {"dice": DICE}, "structures": ["femur", "tibia"], "resolution": "grid"}
     report["run"]["resolution"] = "source"
-    _, body = front(card.card("mine", CONFIG, report, {}))
+    _, body = front(model_card.card("mine", CONFIG, report, {}))
     assert "\n* Scores of the other cohort are of masks on the working grid" in body
     assert "\n* Scores are of masks" not in body
     # Three patients are enough for this run, there as here.
     assert body.count("| site=c | 3 | 0.123") == 2
     report["external"]["resolution"] = "source"
-    assert "working grid" not in front(card.card("mine", CONFIG, report, {}))[1]
-    assert "\n* Scores are of masks on the working grid" in front(card.card("mine", CONFIG, REPORT, {}))[1]
+    assert "working grid" not in front(model_card.card("mine", CONFIG, report, {}))[1]
+    assert (
+        "\n* Scores are of masks on the working grid" in front(model_card.card("mine", CONFIG, REPORT, {}))[1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,4 +113,4 @@ def test_where_masks_were_scored_and_whose_few_patients_are_hidden():
 )
 def test_where_the_films_come_from(source, said):
     config = CONFIG | {"data": {"source": source}}
-    assert said in card.card("mine", config, REPORT, ENVIRONMENT)
+    assert said in model_card.card("mine", config, REPORT, ENVIRONMENT)

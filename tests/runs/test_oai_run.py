@@ -9,7 +9,7 @@ import pandas as pd
 from tests import oai_tree
 from tests.launched import here
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PATIENTS = 24
 SMALL = (
     "--config.data.size=(16,16)",

@@ -14,9 +14,18 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.fairness.method_comparison import compare
 from kneefair_jax.fairness.patient_table import stacked
+from kneefair_jax.runs.study import convergence
+from kneefair_jax.runs.study.trials import (
+    BASELINE,
+    ORACLE,
+    SWITCH,
+    Trial,
+    changes,
+    strength_of,
+    swept,
+    trials,
+)
 from kneefair_jax.runtime import run_directory
-from kneefair_jax.study import regime
-from kneefair_jax.study.trials import BASELINE, ORACLE, SWITCH, Trial, changes, strength_of, swept, trials
 from kneefair_jax.training import group_models, selection
 
 DIVERGED = "diverged.txt"
@@ -63,7 +72,7 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         },
         "diverged": diverged,
         "notes": _notes(workdir, every),
-        "training": regime.of_runs(workdir, main, evaluate.REPORT),
+        "training": convergence.of_runs(workdir, main, evaluate.REPORT),
         "comparison": chosen,
         "rule": config.select,
         "rules": by_rule,

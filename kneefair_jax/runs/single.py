@@ -20,12 +20,12 @@ from kneefair_jax.runtime import distributed, run_directory
 from kneefair_jax.training import group_models, setup, stages, validate
 
 
-def store_of(config: ConfigDict, workdir: Path) -> Path:
+def store_dir(config: ConfigDict, workdir: Path) -> Path:
     """The folder of prepared cases: `data.store`, or one in the run's."""
     return Path(config.data.store) if config.data.store else workdir / "store"
 
 
-def options_of(config: ConfigDict) -> store.Options:
+def store_options(config: ConfigDict) -> store.Options:
     """How the config wants cases to be prepared."""
     data = config.data
     return store.Options(workers=data.workers, on_broken=data.on_broken, beam=data.beam, say=say)
@@ -54,7 +54,7 @@ def check(config: ConfigDict, *, network: bool = True) -> None:
         setup.check_network(config, cohort)
 
 
-def ready(
+def prepare_run(
     config: ConfigDict, workdir: Path, directory: Path, *, training: bool, on_broken: str
 ) -> tuple[setup.Experiment, Prepared, Prepared | None]:
     """All that precedes the first step. What a user can get wrong is checked before the first byte is written."""
@@ -74,7 +74,7 @@ def ready(
         for member in group_models.of_run(config, made.partition):
             if not (workdir / member.directory / "checkpoints").is_dir():
                 raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
-    options = options_of(config)._replace(on_broken=on_broken)
+    options = store_options(config)._replace(on_broken=on_broken)
     prepare = partial(
         cohort_loader.prepare, config.data, config.data.seed, cohort, external, directory, options
     )
@@ -103,7 +103,7 @@ def _check_external(
         validate.check_known_groups(config.mitigation, theirs, np.arange(len(theirs.index)), "external")
 
 
-def one(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> None:
+def run_experiment(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> None:
     """Trains, unless it is not to, and evaluates.
 
     Args:
@@ -117,7 +117,7 @@ def one(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> N
         NonFiniteLossError: training has diverged.
     """
     on_broken = config.data.on_broken
-    made, main, outside = ready(config, workdir, directory, training=training, on_broken=on_broken)
+    made, main, outside = prepare_run(config, workdir, directory, training=training, on_broken=on_broken)
     with contextlib.ExitStack() as stack:
         distributed.on_first(lambda: stack.enter_context(run_directory.alone(workdir)))
         _train_and_evaluate(config, workdir, made, main, outside, training)

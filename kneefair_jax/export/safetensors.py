@@ -1,9 +1,6 @@
-"""`python -m kneefair_jax.export RUN`: a finished run's selected checkpoint -> weights that `predict` takes."""
+"""A finished run's selected checkpoint -> weights that `predict` takes, and a model card."""
 
-import argparse
 import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from kneefair_jax import card, models, weights
+from kneefair_jax import models, weights
 from kneefair_jax.errors import InputError
+from kneefair_jax.export import model_card
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
 
@@ -80,7 +78,7 @@ def export(
         its_own = about | {"group": its_group, "step": step, "parameters": models.count(variables["params"])}
         weights.save_network(out / file, variables, its_own, half=half)
         paths.append(out / file)
-    text = card.card(
+    text = model_card.card(
         name, config, report, environment, parameters=its_own["parameters"], license_id=license_id
     )
     (out / f"{name}.md").write_text(text)
@@ -125,35 +123,3 @@ def _restored(folder: Path, step: int, shapes: dict[str, Any]) -> dict[str, Any]
     variables = checkpoints.variables(step, like)
     checkpoints.close()
     return {name: tree for name, tree in variables.items() if traverse_util.flatten_dict(tree)}
-
-
-def main(argv: Sequence[str]) -> int:
-    """Exports; 2 for what a person has to correct, with a sentence on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m kneefair_jax.export", description=__doc__)
-    parser.add_argument(
-        "run", type=Path, metavar="RUN", help="folder of a finished run (launch.py --workdir)"
-    )
-    parser.add_argument("--out", type=Path, help="folder of the weights; by default RUN/export")
-    parser.add_argument("--name", default=NAME, help="of the files, without ending")
-    parser.add_argument("--half", action="store_true", help="round to float16: half the bytes")
-    parser.add_argument("--license", metavar="ID", help="of the weights, for the model card: apache-2.0, say")
-    options = parser.parse_args(argv)
-    try:
-        paths = export(
-            options.run,
-            options.out or options.run / FOLDER,
-            options.name,
-            half=options.half,
-            license_id=options.license,
-        )
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for path in paths:
-        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; what it is, in {path.with_suffix('.json').name}")
-    print(f"model card: {paths[0].parent / f'{options.name}.md'}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

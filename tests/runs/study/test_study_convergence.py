@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from kneefair_jax.study import regime
-from kneefair_jax.study.trials import Trial
+from kneefair_jax.runs.study import convergence
+from kneefair_jax.runs.study.trials import Trial
 
 REPORT = "report.json"
 
@@ -23,16 +23,16 @@ def test_the_last_rise_and_the_fit_seed_by_seed(tmp_path):
     for trial, last in zip(made, (0.8, 0.7), strict=True):
         fit = {"race=A": {"dice": last + 0.1, "cases": 9, "patients": 9}}
         write(tmp_path / trial.directory, [0.1, 0.6, last], fit)
-    found = regime.of_runs(tmp_path, {"erm": made}, REPORT)["erm"]
+    found = convergence.of_runs(tmp_path, {"erm": made}, REPORT)["erm"]
     assert found["rise"] == pytest.approx([0.2, 0.1])
     assert found["fit"] == {"race=A": {"cases": 9, "dice": pytest.approx([0.9, 0.8])}}
     write(tmp_path / made[1].directory, [0.7])  # evaluated once, by a version that did not tell
-    assert regime.of_runs(tmp_path, {"erm": made}, REPORT)["erm"] == {"rise": None, "fit": None}
+    assert convergence.of_runs(tmp_path, {"erm": made}, REPORT)["erm"] == {"rise": None, "fit": None}
 
 
 def test_several_models_are_one_run(tmp_path):
     for g, scores in enumerate(([0.5, 0.6], [0.5, 0.9])):
         write(tmp_path / f"stages/group_{g}", scores)
     write(tmp_path / "stages/pooled", [0.0, 0.9])
-    assert regime.rise(tmp_path) == pytest.approx(0.25)
-    assert regime.rise(tmp_path / "none") is None
+    assert convergence.rise(tmp_path) == pytest.approx(0.25)
+    assert convergence.rise(tmp_path / "none") is None

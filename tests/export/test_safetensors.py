@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kneefair_jax import export, models, weights
+from kneefair_jax import models, weights
 from kneefair_jax.errors import InputError
+from kneefair_jax.export import safetensors
+from kneefair_jax.export.__main__ import main
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
 from kneefair_jax.weights import checkpoints
@@ -56,7 +58,7 @@ def test_a_run_becomes_weights(tmp_path, capsys):
     params = save(run, 0, "sex=f")
     with pytest.raises(InputError, match=r"python -m kneefair_jax.export .*run"):
         checkpoints.find(run)
-    assert export.main([str(run)]) == 0
+    assert main([str(run)]) == 0
     assert "model.safetensors" in capsys.readouterr().out
     assert "Licence of the weights: not recorded" in (run / "export/model.md").read_text()
     network = checkpoints.of_group(checkpoints.find(run), None)
@@ -67,7 +69,7 @@ def test_a_run_becomes_weights(tmp_path, capsys):
 def test_each_group_s_network_is_found_by_its_name(tmp_path):
     run = run_folder(tmp_path / "run", "group_specific", {"age=<=50": 7, "age=>=51": 7})
     params = [save(run / f"stages/group_{g}", g, name) for g, name in enumerate(["age=>=51", "age=<=50"])]
-    paths = export.export(run, run / export.FOLDER)
+    paths = safetensors.export(run, run / safetensors.FOLDER)
     assert [path.name for path in paths] == ["model_0.safetensors", "model_1.safetensors"]
     found = checkpoints.find(run)
     kernel = checkpoints.of_group(found, "age=<=50").variables["params"]["head"]["kernel"]
@@ -78,9 +80,9 @@ def test_each_group_s_network_is_found_by_its_name(tmp_path):
 
 
 def test_unfinished_runs_are_refused(tmp_path, capsys):
-    assert export.main([str(tmp_path)]) == 2
+    assert main([str(tmp_path)]) == 2
     assert "give the folder of a finished run" in capsys.readouterr().err
     run = run_folder(tmp_path / "run", "single", 7)
     (run / "config.json").write_text(json.dumps({"mitigation": {"head": "moe"}}))
     with pytest.raises(InputError, match="'moe', which needs the group"):
-        export.export(run, tmp_path / "out")
+        safetensors.export(run, tmp_path / "out")

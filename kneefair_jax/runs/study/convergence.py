@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kneefair_jax.study.trials import Trial
+from kneefair_jax.runs.study.trials import Trial
 from kneefair_jax.training import group_models, metric_writer
 
 

@@ -5,9 +5,9 @@ import pytest
 from configs import study as configs
 from configs.mitigations import METHODS
 from kneefair_jax.errors import InputError
-from kneefair_jax.study import trials
-from kneefair_jax.study.trials import Trial
-from tests.study import made_up
+from kneefair_jax.runs.study import trials
+from kneefair_jax.runs.study.trials import Trial
+from tests.runs.study import made_up
 
 
 def test_methods_by_seeds_with_the_oracle_and_the_sweep_each_once():
