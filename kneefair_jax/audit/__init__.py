@@ -10,7 +10,7 @@
 `audit.table("scores.csv", ["sex"])` does the same for a table of scores, and `python -m kneefair_jax.audit` both.
 """
 
-from kneefair_jax.audit.result import Audit as Audit
-from kneefair_jax.audit.result import Settings as Settings
-from kneefair_jax.audit.run import masks as masks
-from kneefair_jax.audit.run import table as table
+from kneefair_jax.audit.result import Audit, Settings
+from kneefair_jax.audit.run import masks, table
+
+__all__ = ["Audit", "Settings", "masks", "table"]

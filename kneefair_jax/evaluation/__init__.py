@@ -4,3 +4,7 @@
 `attribute_leakage` are what the page says beside: scores on training cases, size and calibration, and how well each
 attribute can be told from image, mask and features.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

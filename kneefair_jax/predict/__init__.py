@@ -12,6 +12,6 @@
 A run's folder is taken once it is exported (`python -m kneefair_jax.export RUN`). Nothing here is a medical device.
 """
 
-from kneefair_jax.predict.predictor import Prediction as Prediction
-from kneefair_jax.predict.predictor import Predictor as Predictor
-from kneefair_jax.predict.predictor import load as load
+from kneefair_jax.predict.predictor import Prediction, Predictor, load
+
+__all__ = ["Prediction", "Predictor", "load"]

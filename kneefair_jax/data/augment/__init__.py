@@ -4,5 +4,7 @@ Every draw is a function of (key, position in the global batch), so neither the 
 changes it. What has strength 0 is left out of the program, not multiplied by 0.
 """
 
-from kneefair_jax.data.augment.batch import augment as augment
-from kneefair_jax.data.augment.strength import Augmentation as Augmentation
+from kneefair_jax.data.augment.batch import augment
+from kneefair_jax.data.augment.strength import Augmentation
+
+__all__ = ["Augmentation", "augment"]

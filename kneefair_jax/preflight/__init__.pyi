@@ -1,0 +1,3 @@
+from . import check, duplicates, hardware, outliers
+
+__all__ = ["check", "duplicates", "hardware", "outliers"]
