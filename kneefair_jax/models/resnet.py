@@ -81,7 +81,7 @@ class ResNetUNet(nn.Module):
 
         model = ResNetUNet(classes=9)
         variables = model.init(jax.random.key(0), image)            # image f32[B, H, W, 1]
-        variables = pretrained.load("resnet18.safetensors", variables)
+        variables = weights.imagenet.load("resnet18.safetensors", variables)
         logits = model.apply(variables, image)                      # f32[B, H, W, 9]
 
     Attributes:

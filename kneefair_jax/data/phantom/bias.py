@@ -15,7 +15,7 @@ class Bias(NamedTuple):
     The eighth switch, `representation`, acts on the cohort and not on a case; see `cohort`.
     """
 
-    morphology: jax.Array | float = 0.0  # other proportions of the bones, about `shapes.BIASED`
+    morphology: jax.Array | float = 0.0  # other proportions of the bones, about `population.BIASED`
     contrast: jax.Array | float = 0.0  # at 1, 55 % less mineral
     noise: jax.Array | float = 0.0  # at 1, a 25th of the photons: five times the noise
     soft_tissue: jax.Array | float = 0.0  # at 1, a limb 45 % wider, with 2.5 times the scatter

@@ -1,0 +1,54 @@
+import json
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pandas as pd
+import pytest
+
+from benchmarks.compare_commits import differences, equal
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two result folders with a checkpoint, a table, predictions and a report each, the same in both."""
+    for name in ("before", "after"):
+        out = tmp_path / name / "run"
+        (out / "report").mkdir(parents=True)
+        pd.DataFrame({"case_id": ["a", "b"], "dice": [0.5, np.nan]}).to_parquet(out / "cases.parquet")
+        np.savez(out / "predictions.npz", a=np.arange(4, dtype=np.uint8))
+        report = {"scores": {"dice": [0.5, None]}, "run": {"commit": name, "started": name}}
+        (out / "report" / "report.json").write_text(json.dumps(report))
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            checkpointer.save(out / "checkpoints" / "7" / "state", {"params": {"w": np.ones(3, np.float32)}})
+    return tmp_path / "before", tmp_path / "after"
+
+
+def test_two_runs_of_one_commit_do_not_differ(results):
+    compared, different = differences(*results)
+    # Two columns, one prediction, one array, and of the report: itself, scores, dice, its two values, run.
+    assert (compared, different) == (2 + 1 + 1 + 6, [])
+
+
+def test_every_kind_of_difference_is_named(results):
+    before, after = results
+    run = after / "run"
+    pd.DataFrame({"case_id": ["a", "b"], "dice": [0.5, 0.0]}).to_parquet(run / "cases.parquet")
+    np.savez(run / "predictions.npz", a=np.arange(4, dtype=np.uint8), b=np.zeros(1))
+    (run / "report" / "report.json").write_text(json.dumps({"scores": {"dice": [0.25, None]}, "run": {}}))
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        one_bit = np.nextafter(np.ones(3, np.float32), 2, dtype=np.float32)
+        checkpointer.save(run / "checkpoints" / "7" / "state", {"params": {"w": one_bit}}, force=True)
+    assert differences(before, after)[1] == [
+        "run/cases.parquet/dice",
+        "run/checkpoints/7/state//params/w",
+        "run/predictions.npz/b",
+        "run/report/report.json//scores/dice/0",
+    ]
+
+
+def test_types_and_signs_count():
+    assert equal(float("nan"), float("nan")) and equal(np.array([np.nan]), np.array([np.nan]))
+    assert not equal(1, 1.0) and not equal(1, True)
+    assert not equal(np.zeros(1, np.float32), np.zeros(1))
+    assert not equal(np.array([0.0]), np.array([-0.0]))
+    assert not equal(pd.Series([1], dtype="int32"), pd.Series([1], dtype="int64"))
