@@ -262,6 +262,8 @@ def json_leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def equal(a: Any, b: Any) -> bool:
     """Whether two values are the same, bit for bit; NaN equals NaN."""
     if isinstance(a, pd.Series) and isinstance(b, pd.Series):
+        if pd.api.types.is_float_dtype(a) and pd.api.types.is_float_dtype(b):
+            return equal(a.to_numpy(), b.to_numpy())
         return a.dtype == b.dtype and a.equals(b)
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()

@@ -51,4 +51,6 @@ def test_types_and_signs_count():
     assert not equal(1, 1.0) and not equal(1, True)
     assert not equal(np.zeros(1, np.float32), np.zeros(1))
     assert not equal(np.array([0.0]), np.array([-0.0]))
+    assert not equal(pd.Series([0.0]), pd.Series([-0.0]))
+    assert equal(pd.Series([np.nan]), pd.Series([np.nan]))
     assert not equal(pd.Series([1], dtype="int32"), pd.Series([1], dtype="int64"))
