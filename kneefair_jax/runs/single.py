@@ -17,7 +17,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.report import csv_tables
 from kneefair_jax.runtime import distributed, run_directory
-from kneefair_jax.training import group_models, setup, stages, validate
+from kneefair_jax.training import config_checks, group_models, setup, stages
 
 
 def store_dir(config: ConfigDict, workdir: Path) -> Path:
@@ -100,7 +100,7 @@ def _check_external(
     """Refuses external cases that the run's mitigation could not segment."""
     if external:
         theirs = made.partition._replace(index=groups.indexed(external.cases, made.partition))
-        validate.check_known_groups(config.mitigation, theirs, np.arange(len(theirs.index)), "external")
+        config_checks.check_known_groups(config.mitigation, theirs, np.arange(len(theirs.index)), "external")
 
 
 def run_experiment(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> None:

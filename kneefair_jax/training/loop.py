@@ -19,7 +19,7 @@ from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import distributed, preemption
 from kneefair_jax.training import checkpoint, scoring, selection
 from kneefair_jax.training.checkpoint import Checkpoints
-from kneefair_jax.training.compiled import Compilations
+from kneefair_jax.training.compilation import Compilations
 from kneefair_jax.training.metric_writer import MetricWriter, Progress, Trace
 from kneefair_jax.training.setup import Experiment
 

@@ -18,7 +18,8 @@ from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.errors import InputError, choose
 from kneefair_jax.training import (
     accumulation,
-    compiled,
+    compilation,
+    config_checks,
     metric_writer,
     optimizer,
     scoring,
@@ -26,7 +27,6 @@ from kneefair_jax.training import (
     sharding,
     state,
     steps,
-    validate,
 )
 from kneefair_jax.weights import imagenet, warm_start
 
@@ -119,7 +119,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     if augmentation.flip and not cohort.named:
         # Without names nobody knows which labels change places.
         augmentation = augmentation._replace(flip=0.0)
-    train_step = compiled.once(
+    train_step = compilation.once(
         parallel,
         steps.make_train_step(
             model,
@@ -173,8 +173,8 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
     Raises:
         InputError: the config names something that there is not, or that cannot work together or with the cohort.
     """
-    validate.check_ranges(config)
-    validate.check_composition(config.mitigation)
+    config_checks.check_ranges(config)
+    config_checks.check_composition(config.mitigation)
     mesh = sharding.data_mesh()
     sharding.check_batch_size(config.train.batch_size, mesh)
     objective = stage.objective or config.mitigation.objective
@@ -189,9 +189,9 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
             f"config.train.batch_size={config.train.batch_size} is more than the {len(train)} training cases"
         )
     partition = mitigation_groups(cohort, config.mitigation.groups)
-    validate.check_groups(config.mitigation, partition, cohort.rows("train"))
+    config_checks.check_groups(config.mitigation, partition, cohort.rows("train"))
     scored = np.concatenate([cohort.rows("validation"), cohort.rows("test")])
-    validate.check_known_groups(config.mitigation, partition, scored, "validation and test")
+    config_checks.check_known_groups(config.mitigation, partition, scored, "validation and test")
     return partition, train
 
 

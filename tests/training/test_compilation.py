@@ -5,19 +5,19 @@ import contextlib
 import jax
 import jax.numpy as jnp
 
-from kneefair_jax.training import compiled
+from kneefair_jax.training import compilation
 
 
 def test_the_cost_of_a_product_is_what_it_is_by_hand():
     square = jax.ShapeDtypeStruct((1024, 1024), jnp.float32)
-    text = compiled.cost(jax.jit(jnp.dot).lower(square, square).compile())
+    text = compilation.cost(jax.jit(jnp.dot).lower(square, square).compile())
     # 2 x 1024^3 operations on two arrays of 4 MiB.
     assert text.startswith("a step on each device: 2.15 GFLOP, ")
     assert text.endswith(" MiB of temporaries, 8 MiB of arguments")
 
 
 def test_a_compilation_after_the_first_evaluation_is_told_of(capsys):
-    with contextlib.closing(compiled.Compilations()) as compilations:
+    with contextlib.closing(compilation.Compilations()) as compilations:
         double = jax.jit(lambda x: 2 * x)
         double(jnp.ones(3))
         compilations.tell(10)

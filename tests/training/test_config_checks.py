@@ -7,7 +7,7 @@ from configs import default
 from kneefair_jax import groups, mitigation, models
 from kneefair_jax.data import sampling
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import setup, stages, validate
+from kneefair_jax.training import config_checks, setup, stages
 from tests.training import study
 
 
@@ -20,7 +20,7 @@ def partition(*index):
 
 
 def test_schedules_are_named_where_they_are_checked_and_where_they_run():
-    assert set(validate.SCHEDULES) == set(stages.SCHEDULES)
+    assert set(config_checks.SCHEDULES) == set(stages.SCHEDULES)
 
 
 @pytest.mark.parametrize("objective", mitigation.OBJECTIVES)
@@ -28,9 +28,9 @@ def test_schedules_are_named_where_they_are_checked_and_where_they_run():
 def test_only_reweighting_on_balanced_groups_corrects_twice(sampler, objective):
     if sampler in ("undersampled", "oversampled", "equal_share") and objective == "reweighted":
         with pytest.raises(InputError, match=f"sampler='{sampler}' balances the groups, and objective='rew"):
-            validate.check_composition(fields(sampler=sampler, objective=objective))
+            config_checks.check_composition(fields(sampler=sampler, objective=objective))
     else:
-        validate.check_composition(fields(sampler=sampler, objective=objective))
+        config_checks.check_composition(fields(sampler=sampler, objective=objective))
 
 
 @pytest.mark.parametrize(
@@ -51,15 +51,15 @@ def test_only_reweighting_on_balanced_groups_corrects_twice(sampler, objective):
 )
 def test_what_cannot_work_is_refused_with_the_reason(changes, message):
     with pytest.raises(InputError, match=message):
-        validate.check_composition(fields(**changes))
+        config_checks.check_composition(fields(**changes))
 
 
 def test_heads_and_schedules_go_with_the_others():
     for head in models.HEADS:
         for schedule in set(stages.SCHEDULES) - {"group_specific", "distilled"}:
-            validate.check_composition(fields(head=head, schedule=schedule, objective="group_dro"))
+            config_checks.check_composition(fields(head=head, schedule=schedule, objective="group_dro"))
     for schedule in ("distilled", "last_layer"):
-        validate.check_composition(fields(schedule=schedule, sampler="equal_share", start="pooled"))
+        config_checks.check_composition(fields(schedule=schedule, sampler="equal_share", start="pooled"))
 
 
 BY_GROUP = [
@@ -75,28 +75,28 @@ def test_a_mitigation_by_groups_needs_two_in_training(changes):
     """The second group is in the rows that are not trained on."""
     given = partition(0, 0, -1, 1, 2)
     with pytest.raises(InputError, match="of 1 known group of race, and a mitigation by groups needs two"):
-        validate.check_groups(fields(**changes), given, np.arange(3))
+        config_checks.check_groups(fields(**changes), given, np.arange(3))
     with pytest.raises(InputError, match="of 0 known groups of race"):
-        validate.check_groups(fields(**changes), given, np.array([2]))
-    validate.check_groups(fields(**changes), partition(0, 1, 2), np.arange(3))
+        config_checks.check_groups(fields(**changes), given, np.array([2]))
+    config_checks.check_groups(fields(**changes), partition(0, 1, 2), np.arange(3))
 
 
 def test_the_rest_needs_no_group():
     for changes in ({}, {"sampler": "proportional"}, {"objective": "cvar_dro"}, {"schedule": "jtt"}):
-        validate.check_groups(fields(**changes), partition(-1, -1), np.arange(2))
-        validate.check_known_groups(fields(**changes), partition(-1, -1), np.arange(2), "test")
+        config_checks.check_groups(fields(**changes), partition(-1, -1), np.arange(2))
+        config_checks.check_known_groups(fields(**changes), partition(-1, -1), np.arange(2), "test")
 
 
 @pytest.mark.parametrize("changes", [{"schedule": "group_specific"}, {"head": "moe"}], ids=str)
 def test_who_is_segmented_by_group_must_have_one(changes):
     given = partition(0, -1, 1, 2, -1)
     with pytest.raises(InputError, match="2 of the 3 external cases are of no known group of race"):
-        validate.check_known_groups(fields(**changes), given, np.array([1, 2, 4]), "external")
-    validate.check_known_groups(fields(**changes), given, np.array([0, 2, 3]), "external")
+        config_checks.check_known_groups(fields(**changes), given, np.array([1, 2, 4]), "external")
+    config_checks.check_known_groups(fields(**changes), given, np.array([0, 2, 3]), "external")
     # Nor can a model segment a group that none has seen.
     with pytest.raises(InputError, match="no training case has race=C"):
-        validate.check_groups(fields(**changes), given, np.array([0, 1, 2]))
-    validate.check_groups(fields(head="adversarial"), given, np.array([0, 1, 2]))
+        config_checks.check_groups(fields(**changes), given, np.array([0, 1, 2]))
+    config_checks.check_groups(fields(head="adversarial"), given, np.array([0, 1, 2]))
 
 
 @pytest.mark.parametrize("row", [25, 35], ids=["validation", "test"])
