@@ -1,16 +1,19 @@
 """Check that two commits compute the same numbers: `python -m benchmarks.compare_commits BEFORE AFTER --jsrt DIR`.
 
-Each commit is checked out into a worktree of its own, and every scenario below is run in it as a user would run it:
-through `launch.py` and `python -m kneefair_jax.audit` alone, so that modules may move between the two commits. Then
-the results are compared bit for bit: every array of every checkpoint, every value of `cases.parquet` and
-`predictions.npz`, and every JSON report key by key, except for keys that hold times, commits or commands.
+Each commit is checked out into a worktree of its own, and every scenario below is run in it as a user would run it,
+through the commands alone, so that modules may move between the two commits. Then the results are compared: arrays
+of every checkpoint and `.npz` file, weights and masks by their bytes, `cases.parquet` and `metrics.jsonl` value by
+value, JSON reports key by key, CSV files and pages as text. Left out are times, commits and commands; TensorBoard's
+files; folds, external cohorts, the OAI's layouts and several processes.
 
-Results are kept by commit below --work; a scenario that has finished is not run again.
+Results are kept by commit below --work; a scenario that has finished is run again only where it changed.
 """
 
 import argparse
+import inspect
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -28,8 +32,10 @@ from scipy import ndimage
 from benchmarks.faults import arrays
 
 ROOT = Path(__file__).parents[1]
-# Keys of reports and of `environment.json` that differ between two runs of one commit.
+# Keys of JSON files that differ between two runs of one commit.
 VOLATILE = {"commit", "command", "started", "times"}
+# Cells of pages that hold seconds or minutes; every count in them is in the JSON file too.
+DURATION = re.compile(r"<(dd|td)>\d+( s| min)?</(dd|td)>")
 TIMEOUT_S = 1800.0
 
 
@@ -71,9 +77,9 @@ def launch(commit: Commit, workdir: Path, *flags: str, devices: int = 1, stop_af
     run(command, commit, log, environment)
 
 
-def audit(commit: Commit, out: Path, *flags: str) -> None:
-    """Run `python -m kneefair_jax.audit`."""
-    command = [sys.executable, "-m", "kneefair_jax.audit", f"--out={out}", *flags]
+def module(commit: Commit, name: str, out: Path, *arguments: str) -> None:
+    """Run `python -m kneefair_jax.NAME ... --out OUT`."""
+    command = [sys.executable, "-m", f"kneefair_jax.{name}", *arguments, "--out", str(out)]
     run(command, commit, out.with_suffix(".log"), os.environ | {"JAX_PLATFORMS": "cpu"})
 
 
@@ -112,9 +118,19 @@ def folder(commit: Commit, out: Path, jsrt: Path) -> None:
     launch(commit, out / "run", "--config=configs/folder.py", f"--config.data.root={jsrt}", *flags)
 
 
-def resumed(commit: Commit, out: Path, jsrt: Path) -> None:
+def preemption(commit: Commit, out: Path, jsrt: Path) -> None:
     """A run that is preempted after step 10 and resumed."""
     launch(commit, out / "run", *PHANTOMS, stop_after=10)
+
+
+def check_export_predict(commit: Commit, out: Path, jsrt: Path) -> None:
+    """A cohort checked, a run exported, and films segmented by it and by the weights that ship."""
+    launch(commit, out / "run", "--mode=check", *PHANTOMS)
+    launch(commit, out / "run", *PHANTOMS)
+    module(commit, "export", out / "weights", str(out / "run"))
+    films = [str(path) for path in sorted((jsrt / "images").glob("*.png"))[:3]]
+    for name, checkpoint in {"own": str(out / "weights"), "shipped": "phantom"}.items():
+        module(commit, "predict", out / name, "--checkpoint", checkpoint, "--images", *films)
 
 
 def eight_devices(commit: Commit, out: Path, jsrt: Path) -> None:
@@ -144,22 +160,22 @@ def mitigations(commit: Commit, out: Path, jsrt: Path) -> None:
 
 
 def audit_masks(commit: Commit, out: Path, jsrt: Path) -> None:
-    """An audit of two models' masks: the reference masks, shrunk for men, and grown for everybody."""
+    """An audit of two models' masks: the reference masks, eroded for men, and dilated for everybody."""
     cases = pd.read_csv(jsrt / "metadata.csv")
     for case in cases.itertuples():
         labels = np.asarray(Image.open(jsrt / str(case.mask)))
-        shrunk = np.where(ndimage.binary_erosion(labels > 0), labels, 0) if case.sex == "male" else labels
-        for name, mask in {"shrunk": shrunk, "grown": ndimage.grey_dilation(labels, 3)}.items():
+        eroded = np.where(ndimage.binary_erosion(labels > 0), labels, 0) if case.sex == "male" else labels
+        for name, mask in {"eroded": eroded, "dilated": ndimage.grey_dilation(labels, 3)}.items():
             (out / name).mkdir(exist_ok=True)
             Image.fromarray(mask.astype(np.uint8)).save(out / name / Path(str(case.mask)).name)
-    predictions = [f"shrunk={out / 'shrunk'}", f"grown={out / 'grown'}"]
+    predictions = [f"eroded={out / 'eroded'}", f"dilated={out / 'dilated'}"]
     flags = ("--attributes", "sex", "age", "--bins", "age=50,64", "--draws", "1000", "--delta", "dice=0.01")
     tables = (
         f"--truth={jsrt / 'masks'}",
         f"--images={jsrt / 'images'}",
         f"--metadata={jsrt / 'metadata.csv'}",
     )
-    audit(commit, out / "page", *tables, "--labels", "chest", "--pred", *predictions, *flags)
+    module(commit, "audit", out / "page", *tables, "--labels", "chest", "--pred", *predictions, *flags)
 
 
 def audit_scores(commit: Commit, out: Path, jsrt: Path) -> None:
@@ -174,14 +190,14 @@ def audit_scores(commit: Commit, out: Path, jsrt: Path) -> None:
         table[f"dice_{name}"] = dice.where(rng.random(300) > 0.03).round(6)
     table.to_csv(out / "scores.csv", index=False)
     flags = ("--attributes", "sex", "race", "--draws", "1000", "--delta", "dice=0.02")
-    audit(commit, out / "page", f"--scores={out / 'scores.csv'}", *flags)
+    module(commit, "audit", out / "page", f"--scores={out / 'scores.csv'}", *flags)
 
 
 SCENARIOS: dict[str, Callable[[Commit, Path, Path], None]] = {
     scenario.__name__: scenario
     for scenario in (
-        *(quickstart, folder, resumed, eight_devices, pmap, mitigations),
-        *(audit_masks, audit_scores),
+        *(quickstart, folder, preemption, eight_devices, pmap, mitigations),
+        *(check_export_predict, audit_masks, audit_scores),
     )
 }
 
@@ -206,76 +222,69 @@ def git(*arguments: str) -> str:
 def record(commit: Commit, name: str, jsrt: Path) -> Path:
     """Run a scenario in a commit's worktree unless its results are there; return their folder."""
     out = commit.results / name
-    done = out / "done"
-    if not done.exists():
+    marker, setting = (
+        out / "finished.json",
+        json.dumps([str(jsrt), inspect.getsource(SCENARIOS[name]), PHANTOMS]),
+    )
+    if not marker.exists() or marker.read_text() != setting:
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         SCENARIOS[name](commit, out, jsrt)
-        done.touch()
+        marker.write_text(setting)
     return out
 
 
 def contents(out: Path) -> Iterator[tuple[str, Any]]:
-    """Name and value of everything that is compared: arrays, columns, and leaves of JSON files."""
+    """Name and value of everything that is compared below a folder of results."""
     for path in sorted(out.rglob("*")):
         name = str(path.relative_to(out))
         if path.name == "state" and path.parent.parent.name == "checkpoints":
-            leaves = np_leaves(arrays(path))
-            yield from ((f"{name}/{key}", value) for key, value in leaves)
+            yield from leaves(arrays(path), name)
+        elif "checkpoints" in path.parts or "store" in path.parts or path.name == "environment.json":
+            continue
         elif path.name == "cases.parquet":
             yield from ((f"{name}/{column}", values) for column, values in pd.read_parquet(path).items())
-        elif path.name == "predictions.npz":
+        elif path.suffix == ".npz":
             with np.load(path) as file:
-                yield from ((f"{name}/{key}", file[key]) for key in file.files)
-        elif (path.suffix == ".json" and path.parent.name == "report") or path.name == "report.json":
-            yield from ((f"{name}/{key}", value) for key, value in json_leaves(json.loads(path.read_text())))
+                yield from leaves(dict(file), name)
+        elif path.suffix == ".json" and path.name not in ("config.json", "finished.json", "machine.json"):
+            yield from leaves(json.loads(path.read_text()), name)
+        elif path.suffix == ".jsonl":
+            yield from leaves([json.loads(line) for line in path.read_text().splitlines()], name)
+        elif path.suffix in (".csv", ".html"):
+            yield name, DURATION.sub("", path.read_text())
+        elif path.suffix in (".png", ".safetensors"):
+            yield name, path.read_bytes()
 
 
-def np_leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays of a tree of dicts and lists, with their paths."""
-    items = (
-        tree.items()
-        if isinstance(tree, dict)
-        else enumerate(tree)
-        if isinstance(tree, list | tuple)
-        else None
-    )
-    if items is None:
-        yield prefix, np.asarray(tree)
-    else:
-        for key, value in items:
-            yield from np_leaves(value, f"{prefix}/{key}")
+def leaves(tree: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The leaves of a tree with their paths, keys of `VOLATILE` left out; None and empty nodes are leaves."""
 
+    def is_leaf(node: Any) -> bool:
+        return node is None or (isinstance(node, dict | list) and not node)
 
-def json_leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a JSON value with their paths, keys of `VOLATILE` left out."""
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else None
-    if items is None:
-        yield prefix, tree
-    else:
-        yield prefix, type(tree).__name__  # so that an empty list is something, too
-        for key, value in items:
-            if key not in VOLATILE:
-                yield from json_leaves(value, f"{prefix}/{key}")
+    for keys, value in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf):
+        if not VOLATILE & {getattr(key, "key", None) for key in keys}:
+            yield name + jax.tree_util.keystr(keys), value
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Whether two values are the same, bit for bit; NaN equals NaN."""
+    """Whether two values are the same: arrays and columns of floats by their bytes, other values by their text."""
     if isinstance(a, pd.Series) and isinstance(b, pd.Series):
         if pd.api.types.is_float_dtype(a) and pd.api.types.is_float_dtype(b):
             return equal(a.to_numpy(), b.to_numpy())
         return a.dtype == b.dtype and a.equals(b)
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-    return type(a) is type(b) and (a == b or (a != a and b != b))
+    return type(a) is type(b) and repr(a) == repr(b)
 
 
 def differences(before: Path, after: Path) -> tuple[int, list[str]]:
     """How many values two result folders share, and the names of those that differ or that only one has."""
-    one, other = dict(contents(before)), dict(contents(after))
-    names = one.keys() & other.keys()
-    different = [name for name in names if not equal(one[name], other[name])]
-    return len(names), sorted([*different, *(one.keys() ^ other.keys())])
+    values_before, values_after = dict(contents(before)), dict(contents(after))
+    names = values_before.keys() & values_after.keys()
+    different = [name for name in names if not equal(values_before[name], values_after[name])]
+    return len(names), sorted([*different, *(values_before.keys() ^ values_after.keys())])
 
 
 def main() -> None:
@@ -286,19 +295,20 @@ def main() -> None:
     parser.add_argument("before", help="a commit")
     parser.add_argument("after", nargs="?", default="HEAD", help="another; by default HEAD")
     parser.add_argument(
-        "--jsrt", type=Path, required=True, help="folder of the JSRT films and their metadata.csv"
+        "--jsrt", type=Path, required=True, help="folder of the JSRT films: metadata.csv, images, masks"
     )
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "commits", help="where results are kept")
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     options = parser.parse_args()
     work, jsrt = options.work.absolute(), options.jsrt.absolute()
-    commits = [checkout(revision, work) for revision in dict.fromkeys((options.before, options.after))]
+    before, after = (checkout(revision, work) for revision in (options.before, options.after))
+    if before == after:
+        parser.error(f"{options.before} and {options.after} are the same commit")
     failed = False
     for name in options.only:
-        results = [record(commit, name, jsrt) for commit in commits]
-        compared, different = differences(results[0], results[-1])
-        failed |= bool(different) or not compared
-        print(f"{name}: {compared} values compared, {len(different)} differ", flush=True)
+        count, different = differences(record(before, name, jsrt), record(after, name, jsrt))
+        failed |= bool(different) or not count
+        print(f"{name}: {count} values compared, {len(different)} differ", flush=True)
         for line in different[:20]:
             print(f"    {line}", flush=True)
     sys.exit(failed)

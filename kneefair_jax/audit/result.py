@@ -46,7 +46,7 @@ class Audit(NamedTuple):
         cases: the long per-case table, models below each other (column `model`).
         examples: model -> cases to show as pictures.
         notes: what a reader of the numbers should know.
-        suspects: reference masks that look wrong, of `label_errors.table`; None where they were not looked for.
+        suspects: reference masks that look wrong, of `label_error_table.table`; None where they were not looked for.
     """
 
     reports: dict[str, dict[str, Any]]

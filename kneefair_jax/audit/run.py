@@ -10,7 +10,7 @@ from kneefair_jax.audit import (
     cases,
     equivalence_margin,
     files,
-    label_errors,
+    label_error_table,
     label_map,
     mask_alignment,
     pictures,
@@ -65,7 +65,7 @@ def masks(
             model (as it does a case without a reference mask), `zero` scores it as an empty mask.
         readers: a table of two readers, whose difference is the equivalence margin (`equivalence_margin.of_readers`).
         suspicious: the checkpoint whose masks of `images` the reference masks are compared with, for those that look
-            wrong (`label_errors.table`); `auto` is the network that ships, "" compares nothing.
+            wrong (`label_error_table.table`); `auto` is the network that ships, "" compares nothing.
         settings: how the numbers are made; its `delta` goes before the readers'.
 
     Raises:
@@ -80,9 +80,9 @@ def masks(
     true, predicted, cohort = _files(cohort, Path(truth), folders, on_missing)
     shown = _images(cohort, Path(images)) if images is not None else {}
     reading = _reading(cohort, Path(truth), true, labels, pred_labels)
-    wrong = label_errors.table(cohort, true, shown, reading, suspicious) if suspicious else None
+    wrong = label_error_table.table(cohort, true, shown, reading, suspicious) if suspicious else None
     if wrong is not None:
-        cohort.notes.append(label_errors.note(wrong))
+        cohort.notes.append(label_error_table.note(wrong))
     tables, about, examples, by_size = {}, {}, {}, {}
     for model, paths in predicted.items():
         scored = scoring.over_cases(cohort, true, paths, reading)

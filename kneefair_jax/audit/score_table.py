@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from kneefair_jax import groups
 from kneefair_jax.audit import cases
 from kneefair_jax.data import metadata
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
-from kneefair_jax.fairness.mixed_model import COVARIATES
 from kneefair_jax.report.text import formatting
 
 # A single score column without a structure.
@@ -250,7 +250,7 @@ def _constant_confounders(
     text: pd.DataFrame, one_a_case: pd.DataFrame, path: Path, attributes: Sequence[str]
 ) -> tuple[pd.DataFrame, list[str]]:
     """Without confounders that differ between the rows of a case, such as an anatomical `site`; and notes."""
-    names = [name for name in text if name.lower() in COVARIATES and name not in attributes]
+    names = [name for name in text if name.lower() in groups.COVARIATES and name not in attributes]
     differing = [name for name in names if (text.groupby("case_id")[name].nunique() > 1).any()]
     notes = [
         f"the mixed model does not adjust for {name}, which differs between the rows of a case in {path.name}"

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kneefair_jax import anatomy, cohort, groups
+from kneefair_jax import anatomy, groups
+from kneefair_jax import cohort as cohorts
 from kneefair_jax.data import folder, metadata, oai, phantom, store
 from kneefair_jax.data.oai import siddiqui
-from kneefair_jax.data.source import Example, LeftOut, Source
+from kneefair_jax.data.source import Example, LeftOut, Source, read_subset
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError, choose
 
@@ -54,7 +55,7 @@ class Cohort(NamedTuple):
     def notes(self) -> list[str]:
         """What is odd about the cases, though they can be used."""
         given = (self.cases, self.attributes)
-        return [*self.source.notes, *cohort.varying(*given), *cohort.alike(*given)]
+        return [*self.source.notes, *cohorts.varying(*given), *cohorts.alike(*given)]
 
     def whole(self, rows: Sequence[int] | np.ndarray) -> Iterator[Example]:
         """Rows of the table at their files' own size and spacing, read anew; of a source that has such.
@@ -161,12 +162,12 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
         raise InputError("config.data.folds: the cases come with a split; set data.split_column='' for folds")
     if "split" not in cases:
         if data.folds:
-            split = cohort.folds(cases, data.folds, data.fold, data.fractions, seed, attributes)
+            split = cohorts.folds(cases, data.folds, data.fold, data.fractions, seed, attributes)
         else:
-            split = cohort.split(cases, data.fractions, seed, attributes)
+            split = cohorts.split(cases, data.fractions, seed, attributes)
         cases = cases.assign(split=split)
-    cohort.check_no_leak(cases)
-    for name in cohort.SPLITS:
+    cohorts.check_no_leak(cases)
+    for name in cohorts.SPLITS:
         if not (cases["split"] == name).any():
             raise InputError(f"config.data: no case is in the split {name!r}; every split needs one")
     return Cohort(
@@ -206,7 +207,7 @@ def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ())
     cases = _kept(source, without).assign(split=EXTERNAL)
     unknown = groups.categorical(pd.Series("", index=cases.index))
     cases = cases.assign(**{name: unknown for name in main.attributes if name not in there})
-    cohort.check_apart(main.cases, cases)
+    cohorts.check_apart(main.cases, cases)
     return Cohort(source, cases, main.attributes, source.structures, main.grid, main.named)
 
 
@@ -267,16 +268,10 @@ def _only(source: Source, attribute: str, levels: tuple[str, ...], data: ConfigD
     return source._replace(
         cases=cases.assign(**{name: columns[name].cat.remove_unused_categories() for name in columns}),
         settings=source.settings | {f"levels of {attribute}": list(levels)},
-        read=partial(_read_some, source.read, np.flatnonzero(keep)),
-        whole=source.whole and partial(_read_some, source.whole, np.flatnonzero(keep)),
+        read=partial(read_subset, source.read, np.flatnonzero(keep)),
+        whole=source.whole and partial(read_subset, source.whole, np.flatnonzero(keep)),
         left_out=(*source.left_out, *((case, why) for case in source.cases["case_id"][~keep])),
     )
-
-
-def _read_some(
-    read: Callable[[Sequence[int]], Iterator[Example | InputError]], kept: np.ndarray, rows: Sequence[int]
-) -> Iterator[Example | InputError]:
-    return read([int(kept[row]) for row in rows])
 
 
 def _levels(values: pd.Series, data: ConfigDict) -> pd.Series:

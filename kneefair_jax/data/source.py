@@ -59,6 +59,19 @@ class Source(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+def read_subset(
+    read: Callable[[Sequence[int]], Iterator[Example | InputError]], kept: np.ndarray, rows: Sequence[int]
+) -> Iterator[Example | InputError]:
+    """Read some of the rows that were kept of a source; it stands here since reading processes import it.
+
+    Args:
+        read: of the source.
+        kept: i[K], the source's rows that were kept.
+        rows: numbers from 0 to K - 1.
+    """
+    return read([int(kept[row]) for row in rows])
+
+
 def describe_excluded(left_out: Sequence[LeftOut], table: Path) -> str:
     """How much was left out for which reason, the most frequent first; `table` is where all of it is listed."""
     reasons = Counter(_reason(why) for _, why in left_out).most_common()

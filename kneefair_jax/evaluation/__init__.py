@@ -1,10 +1,8 @@
 """From checkpoints to the per-case table, and from the table to a run's report.
 
-`case_table` scores every case, `evaluate` writes a run's tables and page; `train_scores`, `calibration` and
-`attribute_leakage` are what the page says beside: scores on training cases, size and calibration, and how well each
-attribute can be told from image, mask and features.
+`case_table` scores every case and `evaluate` writes a run's tables and page. The page also has scores on training cases
+(`train_scores`), size and calibration as explanations of a gap (`size_and_calibration`), and how well each attribute
+can be predicted from image, mask and features (`attribute_leakage`).
 """
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = ["attribute_leakage", "case_table", "evaluate", "size_and_calibration", "train_scores"]

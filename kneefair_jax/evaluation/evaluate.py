@@ -14,8 +14,7 @@ from kneefair_jax import groups
 from kneefair_jax.data.cohort_loader import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
-from kneefair_jax.evaluation import attribute_leakage, calibration, case_table
-from kneefair_jax.evaluation import train_scores as fits
+from kneefair_jax.evaluation import attribute_leakage, case_table, size_and_calibration, train_scores
 from kneefair_jax.fairness.scores import scores as by_group
 from kneefair_jax.report import build, examples, notes, page
 from kneefair_jax.report.notes import one_spacing
@@ -68,7 +67,7 @@ def evaluate(
         if steps_chosen == chosen[config.select]:
             predictions, tested = labels[1], scored[steps_chosen][1]
             trained = parts[1]._replace(rows=cohort.rows("train"))
-            fit = fits.fit(config, trained, models, variables, experiment)
+            fit = train_scores.score_training_cases(config, trained, models, variables, experiment)
             features = _features(config, experiment, cohort, cases, variables)
     steps_in_all, seconds = group_models.effort(workdir)
     if not distributed.is_first():
@@ -84,7 +83,7 @@ def evaluate(
     table.to_parquet(workdir / TABLE)
     ids = cohort.cases["case_id"].iloc[parts[1].rows]
     _save(workdir, dict(zip(ids, predictions, strict=True)))
-    calibration.write(workdir, ids.to_numpy(), tested)
+    size_and_calibration.write(workdir, ids.to_numpy(), tested)
 
     environment = json.loads((workdir / "environment.json").read_text())
     report = _report(config, cohort, cases, table, environment, [workdir])
@@ -237,7 +236,7 @@ def _report(
     test = _of_run(config, table)
     ids = test["case_id"].unique()
     rows = pd.Index(cohort.cases["case_id"]).get_indexer(ids)
-    kept = calibration.read(ids, *evaluated)
+    kept = size_and_calibration.read(ids, *evaluated)
     at = case_table.resolution_of(cohort, config.report.resolution)
     observed = notes.observations(
         cohort.cases.iloc[rows],
@@ -263,7 +262,7 @@ def _report(
         **_how(config, cohort),
     )
     on_grid = cases if at == "grid" else None
-    report["calibration"] = calibration.explain(report["scores"], cohort, on_grid, test, rows, kept)
+    report["calibration"] = size_and_calibration.explain(report["scores"], cohort, on_grid, test, rows, kept)
     return report
 
 

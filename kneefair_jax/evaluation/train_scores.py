@@ -14,7 +14,7 @@ from kneefair_jax.training.setup import Experiment
 MOST = 100  # cases of each group, so that a large cohort is not scored twice
 
 
-def fit(
+def score_training_cases(
     config: ConfigDict,
     train: Part,
     models: Sequence[group_models.Member],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.export import safetensors
+from kneefair_jax.export import network_files
 
 
 def main(argv: Sequence[str]) -> int:
@@ -16,14 +16,14 @@ def main(argv: Sequence[str]) -> int:
         "run", type=Path, metavar="RUN", help="folder of a finished run (launch.py --workdir)"
     )
     parser.add_argument("--out", type=Path, help="folder of the weights; by default RUN/export")
-    parser.add_argument("--name", default=safetensors.NAME, help="of the files, without ending")
+    parser.add_argument("--name", default=network_files.NAME, help="of the files, without ending")
     parser.add_argument("--half", action="store_true", help="round to float16: half the bytes")
     parser.add_argument("--license", metavar="ID", help="of the weights, for the model card: apache-2.0, say")
     options = parser.parse_args(argv)
     try:
-        paths = safetensors.export(
+        paths = network_files.export(
             options.run,
-            options.out or options.run / safetensors.FOLDER,
+            options.out or options.run / network_files.FOLDER,
             options.name,
             half=options.half,
             license_id=options.license,

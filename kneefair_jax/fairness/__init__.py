@@ -7,8 +7,8 @@
     fairness.compare(scores, index, names)                 # methods over seeds, on the same patients
     fairness.compare_models(tables, ["sex"])               # models on the same patients
 
-`fairness.scores` has what a report says of each group and gap. Names load on first use: the summaries need neither
-pandas nor statsmodels.
+`fairness.scores.scores` gives what a report says of each group and gap. Names load on first use: the summaries need
+neither pandas nor statsmodels.
 """
 
 import lazy_loader

@@ -1,3 +1,4 @@
+from . import group_sums, interactions, mixed_model, scores, simultaneous_intervals, summaries
 from .attribute_auc import weighted_auc
 from .bootstrap import mean_intervals
 from .hypothesis_tests import (
@@ -30,14 +31,20 @@ __all__ = [
     "expected_ser",
     "gap",
     "group_means",
+    "group_sums",
     "holm",
+    "interactions",
     "mean_intervals",
+    "mixed_model",
     "null_percentile",
     "permuted_welch",
     "rank_tests",
+    "scores",
     "sd",
     "ser",
+    "simultaneous_intervals",
     "stacked",
+    "summaries",
     "tost",
     "weighted_auc",
     "welch_intervals",

@@ -1,4 +1,4 @@
-"""Hypothesis tests about gaps between groups: is there one, how is it ranked, is it equivalent to none?
+"""Tests of gaps between groups: permuted Welch tests, rank tests and equivalence tests.
 
 Permuted Welch tests are the primary ones: the attribute is permuted over patients, and the statistic is studentised.
 Permuted means reject a true null in 19 % of cohorts where the small group is the more variable one; a statistic

@@ -72,7 +72,7 @@ def compare(
                 "front": {"worst": bool, "gap": bool} or None for the oracle}}}
 
         `worst` is the lowest group mean, and its change that of the lowest, whichever groups are lowest; the change
-        of `gap` is the pair's. Changes of `ser` and `es` have no interval over patients (see there).
+        of `gap` is the pair's. Changes of `ser` and `es` have no interval over patients (`patient_bootstrap`).
         `p` is two-sided, by the paired t-test over seeds; that of `half` one-sided, of whether the method closes more
         than half of the repairable gap. `p_holm` of a change corrects over all methods and statistics together, that
         of `half` over the methods; the oracle's is None. `left` is the method's pair minus the oracle's. `front`: no

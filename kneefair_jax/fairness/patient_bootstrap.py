@@ -1,7 +1,8 @@
 """What the test patients allow to say: bootstrap over patients within group, the same resamples for every method.
 
 Every statistic here is a function of the means of strata: the ranked groups, and all other patients together, who
-count in the overall mean alone.
+count in the overall mean alone. `samples` and `resampled` do the same for several columns of scores of one model, as
+`inference` needs them.
 """
 
 from collections.abc import Iterator
@@ -138,8 +139,8 @@ def intervals(
 
     What is linear in the scores has the expanded percentile (Hesterberg 2015) with n the smallest ranked group:
     `mean`, `pair`, `hd95` and their paired changes, `change_mean` and so on. `gap` is the signed pair for two groups.
-    All else is `simultaneous`: `worst`, `change_worst`, `ser`, `es`, and the `gap` of more than two groups. Changes of
-    `ser` and `es` have none: either side of a tie between groups they move differently.
+    All else is of `simultaneous_intervals`: `worst`, `change_worst`, `ser`, `es`, and the `gap` of more than two
+    groups. Changes of `ser` and `es` have none: either side of a tie between groups they move differently.
 
     Args:
         strata: the scores.
@@ -179,8 +180,8 @@ def intervals(
 
     levels = bootstrap.expanded_levels(strata.smallest, confidence)
 
-    def percentiles(samples: np.ndarray) -> list[list[float] | None]:
-        return [_ends(column) for column in np.nanquantile(samples, levels, 0).T]
+    def percentiles(drawn: np.ndarray) -> list[list[float] | None]:
+        return [_ends(column) for column in np.nanquantile(drawn, levels, 0).T]
 
     averaged = every.drawn.mean(3)
     found: dict[str, list[list[float] | None]] = {}

@@ -1,4 +1,7 @@
-"""The long per-case table: its columns, and the means by patient that statistics are made of, for one run or many."""
+"""Scores by patient, from the long per-case table: means that every statistic is made of, for one run or many.
+
+The columns of the per-case table are named here.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -126,8 +129,8 @@ def stacked(
                 f"{method} has {len(runs)} seeds and {first_method} {seeds}; finish the runs of both"
             )
         rows = []
-        for seed, table in enumerate(runs):
-            of_case = table.groupby("case_id").agg({"patient_id": "first", score: "mean"})
+        for seed, of_run in enumerate(runs):
+            of_case = of_run.groupby("case_id").agg({"patient_id": "first", score: "mean"})
             if not of_case["patient_id"].equals(cases["patient_id"].sort_index()):
                 raise InputError(
                     f"run {seed + 1} of {method} was not tested on the cases of run 1 of {first_method}; "

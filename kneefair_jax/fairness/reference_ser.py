@@ -1,4 +1,4 @@
-"""What a SER is read against: the one that size alone gives, all contours being equally good, and that of no gap."""
+"""Reference values of the SER: from size alone, all contours being equally good, and without a gap."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -4,6 +4,15 @@
 `overlays`, and `csv_tables` its tables. Import the modules by name: `overlays` needs neither matplotlib nor Jinja.
 """
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = [
+    "build",
+    "contact_sheet",
+    "csv_tables",
+    "examples",
+    "figures",
+    "notes",
+    "overlays",
+    "page",
+    "study_page",
+    "text",
+]

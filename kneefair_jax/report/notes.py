@@ -1,4 +1,4 @@
-"""What is odd about scored masks, though they can be scored: what a reader must know before any number."""
+"""Notes above the numbers: what is odd about scored masks, though they can be scored, and the pixel spacing."""
 
 from collections.abc import Iterable, Sequence
 

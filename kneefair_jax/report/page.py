@@ -215,7 +215,7 @@ def _cohort(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def template(name: str, **filters: Callable[[Any], Any]) -> jinja2.Template:
-    """One of the pages beside this file, with filters beyond those that all have; every value is escaped."""
+    """One of the pages in `templates/`, with filters beyond those that all have; every value is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

@@ -8,16 +8,16 @@ from ml_collections import ConfigDict
 from kneefair_jax.data import cohort_loader, store
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
-from kneefair_jax.preflight import check as checks
+from kneefair_jax.preflight import check as preflight_check
 from kneefair_jax.preflight import hardware
-from kneefair_jax.runs import single, study
+from kneefair_jax.runs import experiment, study
 from kneefair_jax.runtime import atomic, distributed, run_directory
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
     """Trains, then evaluates; with `data.folds`, each fold in turn (or the one that `data.fold` names)."""
     if "study" in config:
-        single.say(
+        experiment.say(
             "note: config.study is ignored; --mode=train is one run, of config.mitigation; try --mode=study"
         )
     _run(config, workdir, training=True)
@@ -36,18 +36,18 @@ def check(config: ConfigDict, workdir: Path) -> None:
     """
     if config.data.folds and config.data.fold == -1:
         config = _of_fold(config, 0)
-        single.say(f"splits are those of fold 0 of {config.data.folds}")
-    store.check_options(single.store_options(config))
+        experiment.say(f"splits are those of fold 0 of {config.data.folds}")
+    store.check_options(experiment.store_options(config))
     # All that is broken is to be shown, not the first five alone.
-    made, main, outside = single.prepare_run(
-        config, workdir, single.store_dir(config, workdir), training=True, on_broken="skip"
+    made, main, outside = experiment.prepare_run(
+        config, workdir, experiment.store_dir(config, workdir), training=True, on_broken="skip"
     )
-    checks.run(main, outside, workdir / "check", config.check.against, single.say)
-    single.tell_left_out(workdir / "check", main, outside)
+    preflight_check.run(main, outside, workdir / "check", config.check.against, experiment.say)
+    experiment.tell_left_out(workdir / "check", main, outside)
     found = hardware.measure(config, made, main.cases, workdir)
     atomic.write_json(workdir / "check" / "machine.json", found._asdict())
     for line in hardware.lines(found):
-        single.say(line)
+        experiment.say(line)
     broken = [*main.cases.left_out, *(outside.cases.left_out if outside else ())]
     if broken and config.data.on_broken == "stop":
         raise InputError(store.refusal(broken, len(main.cases) + len(outside.cases if outside else ())))
@@ -63,7 +63,7 @@ MODES: dict[str, Callable[..., None]] = {
 
 def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
     if not config.data.folds:
-        single.run_experiment(config, workdir, single.store_dir(config, workdir), training)
+        experiment.run_experiment(config, workdir, experiment.store_dir(config, workdir), training)
         return
     folds = [_of_fold(config, fold) for fold in range(config.data.folds)]
     paths = [workdir / f"fold_{fold}" for fold in range(len(folds))]
@@ -77,7 +77,7 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
     for number, (fold, path) in enumerate(zip(folds, paths, strict=True)):
         if config.data.fold in (-1, number):
             print(f"fold {number} of {len(folds)}", flush=True)
-            single.run_experiment(fold, path, single.store_dir(config, workdir), training)
+            experiment.run_experiment(fold, path, experiment.store_dir(config, workdir), training)
     if not distributed.is_first():
         return
     at = evaluate.resolution(paths[max(config.data.fold, 0)])
@@ -92,8 +92,8 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
         config.data.seed,
         cohort,
         None,
-        single.store_dir(config, workdir),
-        single.store_options(config),
+        experiment.store_dir(config, workdir),
+        experiment.store_options(config),
     )
     page = evaluate.union(folds[0], ready.cohort, ready.cases, workdir, paths)
     print(f"all folds: {page}", flush=True)

@@ -1,3 +1,10 @@
+import pickle
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+
 from kneefair_jax.data import source
 
 
@@ -24,3 +31,16 @@ def test_reasons_are_counted_and_all_is_listed(tmp_path):
 def test_rare_reasons_are_not_all_said(tmp_path):
     listed = [(f"c{i}", f"reason {i}") for i in range(8)]
     assert source.describe_excluded(listed, tmp_path / "l.csv").split("\n")[-1] == "       and 3 more reasons"
+
+
+def test_a_part_of_a_source_is_read_without_jax_and_tfds(tmp_path):
+    read = partial(source.read_subset, list, np.array([5, 3, 8]))
+    assert list(read([2, 0])) == [8, 5]
+    (tmp_path / "read.pickle").write_bytes(pickle.dumps(read))
+    code = (
+        "import pickle, sys\n"
+        f"read = pickle.load(open({str(tmp_path / 'read.pickle')!r}, 'rb'))\n"
+        "assert list(read([1])) == [3]\n"
+        "assert not {'jax', 'tensorflow_datasets', 'grain'} & sys.modules.keys()\n"
+    )
+    subprocess.run([sys.executable, "-W", "error::DeprecationWarning", "-c", code], check=True)

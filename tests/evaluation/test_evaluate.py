@@ -13,7 +13,7 @@ from PIL import Image
 from kneefair_jax import metrics, models
 from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
-from kneefair_jax.evaluation import calibration, evaluate
+from kneefair_jax.evaluation import evaluate, size_and_calibration
 from kneefair_jax.fairness import reference_ser
 from kneefair_jax.runtime import run_directory
 from kneefair_jax.training import group_models, loop, setup
@@ -130,7 +130,7 @@ def test_what_is_odd_is_said_before_the_numbers(run, tmp_path):
     kept["pred_pixels"][:2], kept["spacing"][5] = 0, 1.5
     ids = cohort.cases["case_id"].iloc[test].to_numpy()
     order = np.arange(8)[::-1]
-    calibration.write(tmp_path, ids[order], {name: values[order] for name, values in kept.items()})
+    size_and_calibration.write(tmp_path, ids[order], {name: values[order] for name, values in kept.items()})
     table = pd.read_parquet(workdir / "cases.parquet")
     environment = json.loads((workdir / "environment.json").read_text())
     report = evaluate._report(config, cohort, cases, table, environment, [tmp_path])

@@ -1,5 +1,7 @@
-"""Figures of the report as inline SVG: forests of means and gaps, distributions, scatter plots, the study's plane."""
+"""Figures of the report as inline SVG. Every public function is pure: the same numbers give the same bytes.
 
-import lazy_loader
+Rows are groups, so that a figure of many groups grows downwards and its letters keep their size. Markers
+differ in shape as well as color, and shades run one way, so that a gray print says the same.
+"""
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = ["distributions", "forest", "scatter", "study_figures", "svg"]

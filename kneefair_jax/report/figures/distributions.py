@@ -1,8 +1,4 @@
-"""Scores -> figures as inline SVG. Every public function is pure: the same numbers give the same bytes.
-
-Rows are groups, so that a figure of many groups grows downwards and its letters keep their size. Markers
-differ in shape as well as colour, and shades run one way, so that a grey print says the same.
-"""
+"""Distributions of scores by group, the heat map of structures, and training curves."""
 
 import itertools
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A comparison of methods -> figures as inline SVG, by the rules of `svg`.
+"""A comparison of methods -> figures as inline SVG, by the rules of `report.figures`.
 
 A method keeps its marker in every figure, so that a grey print can be read too; in the plane of more methods than
 markers it has a number instead.

@@ -1,5 +1,3 @@
 """Sentences of the report: findings and verdicts, the summary above them, the methods paragraph, the study's text."""
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = ["findings", "formatting", "methods", "study_text", "summary"]

@@ -18,7 +18,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.report import study_page
 from kneefair_jax.report.text import formatting
-from kneefair_jax.runs import single
+from kneefair_jax.runs import experiment
 from kneefair_jax.runs.study import trials as of_study
 from kneefair_jax.runs.study.summary import DIVERGED, summary
 from kneefair_jax.runs.study.trials import Trial
@@ -42,15 +42,15 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
     every = of_study.trials(config)
     configs = {trial: of_study.config_of(config, trial) for trial in every}
     _check(config, workdir, configs)
-    single.say(of_study.counted(config, every))
+    experiment.say(of_study.counted(config, every))
     baseline = configs[Trial(of_study.BASELINE, config.study.seeds[0])]
     for method in config.study.methods:
         first = configs[Trial(method, config.study.seeds[0])]
-        single.say(f"  {method:18s} {of_study.difference(baseline, first)}")
+        experiment.say(f"  {method:18s} {of_study.difference(baseline, first)}")
     mine = [(number, trial) for number, trial in enumerate(every, 1) if (number - 1) % parts == part]
     waiting = [(number, trial) for number, trial in mine if not _over(workdir, trial)]
     _tell_waiting(workdir, mine, waiting, parts)
-    directory = single.store_dir(config, workdir)
+    directory = experiment.store_dir(config, workdir)
     started = time.perf_counter()
     with _compilation_cache(workdir / "compiled"):
         for made, (number, trial) in enumerate(waiting, 1):
@@ -64,12 +64,12 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
             name = trial.directory.relative_to("runs") if trial.strength is None else trial.directory
             # By the mean of these runs: methods of several models take longer.
             left = (time.perf_counter() - started) / made * (len(waiting) - made)
-            single.say(f"{number}/{len(every)} {name}: {told}{_minutes(left)}")
+            experiment.say(f"{number}/{len(every)} {name}: {told}{_minutes(left)}")
     if missing := [trial for trial in every if not _over(workdir, trial)]:
-        single.say(f"the page waits for {len(missing)} runs, {missing[0].directory} among them")
+        experiment.say(f"the page waits for {len(missing)} runs, {missing[0].directory} among them")
         return
     page = study_page.write(workdir / "report", summary(config, workdir))
-    single.say(f"study: {page}")
+    experiment.say(f"study: {page}")
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -93,12 +93,12 @@ def _check(config: ConfigDict, workdir: Path, configs: Mapping[Trial, ConfigDict
     for trial, its_own in configs.items():
         run_directory.check_config(workdir / trial.directory, its_own)
     seed = config.study.seeds[0]
-    single.check(configs[Trial(of_study.BASELINE, seed)])
+    experiment.check(configs[Trial(of_study.BASELINE, seed)])
     for trial, its_own in configs.items():
         if trial.seed != seed or trial.method in (of_study.BASELINE, of_study.ORACLE):
             continue
         try:
-            single.check(its_own, network=False)
+            experiment.check(its_own, network=False)
         except InputError as error:
             field, text = f"config.study.settings.{trial.method}", str(error)
             named = text.replace("config.mitigation", field)
@@ -114,9 +114,9 @@ def _tell_waiting(
     """How many runs there are to make, and why not all."""
     resumed = sum(run_directory.goes_on(workdir / trial.directory) for _, trial in waiting)
     if parts > 1:
-        single.say(f"{len(mine)} of them are this shard's")
+        experiment.say(f"{len(mine)} of them are this shard's")
     if len(waiting) < len(mine) or resumed:
-        single.say(
+        experiment.say(
             f"{len(mine) - len(waiting)} finished before and skipped, {len(waiting)} to make"
             + (f", {resumed} of them from a checkpoint on" if resumed else "")
         )
@@ -127,7 +127,7 @@ def _make(config: ConfigDict, folder: Path, directory: Path, attributes: Sequenc
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
-        single.run_experiment(config, folder, directory, training=True)
+        experiment.run_experiment(config, folder, directory, training=True)
     dice = json.loads((folder / evaluate.REPORT).read_text())["scores"]["dice"]
     means = [f"Dice {dice['overall']['mean']:.4f}"]
     for block in formatting.blocks(dice["groups"], config.data.attributes):

@@ -27,7 +27,7 @@ def config(**study):
 
 
 def one(config, workdir, directory, training):
-    """In place of `single.run_experiment`."""
+    """In place of `run_experiment`."""
     assert training
     directory.mkdir(parents=True, exist_ok=True)
     cases = pd.DataFrame(

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runs import single
+from kneefair_jax.runs import experiment
 from kneefair_jax.runs.study import run_study
 from kneefair_jax.runs.study.summary import summary
 from kneefair_jax.runs.study.trials import Trial, trials
@@ -28,7 +28,7 @@ def calls(monkeypatch):
         made.append(workdir)
         made_up.one(config, workdir, directory, training)
 
-    monkeypatch.setattr(single, "run_experiment", one)
+    monkeypatch.setattr(experiment, "run_experiment", one)
     return made
 
 
@@ -96,7 +96,7 @@ def diverging(monkeypatch):
             raise NonFiniteLossError("training diverged at step 7")
         made_up.one(config, workdir, directory, training)
 
-    monkeypatch.setattr(single, "run_experiment", one)
+    monkeypatch.setattr(experiment, "run_experiment", one)
     return methods, tried
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from kneefair_jax import models, weights
 from kneefair_jax.errors import InputError
-from kneefair_jax.export import safetensors
+from kneefair_jax.export import network_files
 from kneefair_jax.export.__main__ import main
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
@@ -69,7 +69,7 @@ def test_a_run_becomes_weights(tmp_path, capsys):
 def test_each_group_s_network_is_found_by_its_name(tmp_path):
     run = run_folder(tmp_path / "run", "group_specific", {"age=<=50": 7, "age=>=51": 7})
     params = [save(run / f"stages/group_{g}", g, name) for g, name in enumerate(["age=>=51", "age=<=50"])]
-    paths = safetensors.export(run, run / safetensors.FOLDER)
+    paths = network_files.export(run, run / network_files.FOLDER)
     assert [path.name for path in paths] == ["model_0.safetensors", "model_1.safetensors"]
     found = checkpoints.find(run)
     kernel = checkpoints.of_group(found, "age=<=50").variables["params"]["head"]["kernel"]
@@ -85,4 +85,4 @@ def test_unfinished_runs_are_refused(tmp_path, capsys):
     run = run_folder(tmp_path / "run", "single", 7)
     (run / "config.json").write_text(json.dumps({"mitigation": {"head": "moe"}}))
     with pytest.raises(InputError, match="'moe', which needs the group"):
-        safetensors.export(run, tmp_path / "out")
+        network_files.export(run, tmp_path / "out")

@@ -1,3 +1,0 @@
-from . import check, duplicates, hardware, outliers
-
-__all__ = ["check", "duplicates", "hardware", "outliers"]

@@ -1,3 +1,0 @@
-from . import findings, formatting, methods, study_text, summary
-
-__all__ = ["findings", "formatting", "methods", "study_text", "summary"]
