@@ -104,8 +104,8 @@ def _refuse_other_names(
         if len(several) > 1:
             named = f"--labels names {', '.join(structures)}" if structures else "--labels names no structure"
             raise InputError(
-                f"{option} {folder}: no file has a case id as its name, and {len(several)} begin with {case!r}, such as "
-                f"{by_name[several[0]][0]} and {by_name[several[1]][0]}; if each holds one structure, name them "
+                f"{option} {folder}: no file has a case id as its name, and {len(several)} begin with {case!r}, such "
+                f"as {by_name[several[0]][0]} and {by_name[several[1]][0]}; if each holds one structure, name them "
                 f"CASE_STRUCTURE, such as {case}_femur.png, by the structures of --labels ({named}); else name "
                 "one file by the case id alone"
             )

@@ -127,8 +127,8 @@ def _structure(segment: str, values: Values, path: Path) -> str:
     unions = [name for name in plain if wanted in anatomy.UNIONS.get(name, ())]
     if wanted not in plain and len(unions) != 1:
         raise InputError(
-            f"{path}: the segment {segment!r} names no structure of {', '.join(values)}; name a structure as the "
-            f"segment is named, such as {segment}=1, or export without it"
+            f"{path}: the segment {segment!r} is none of the structures {', '.join(values)}; name them as the segments "
+            f"are named (--labels of an audit, data.structures of a folder), such as {segment}=1, or export without it"
         )
     return plain[wanted if wanted in plain else unions[0]]
 
