@@ -9,6 +9,7 @@ from kneefair_jax.audit import files, score_table, scoring
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.scoring import Reading
 from kneefair_jax.data import metadata
+from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 
@@ -38,7 +39,7 @@ def parse(words: Sequence[str]) -> dict[str, float]:
 
 
 def of_readers(
-    path: Path, cohort: Cohort, truth: Mapping[str, Path], reading: Reading | None
+    path: Path, cohort: Cohort, truth: Mapping[str, MaskPath], reading: Reading | None
 ) -> dict[str, float]:
     """The mean absolute difference between two readers, over the patients whom both read, by score.
 
@@ -89,7 +90,7 @@ def of_readers(
 
 
 def _scored(
-    path: Path, text: pd.DataFrame, cohort: Cohort, truth: Mapping[str, Path], reading: Reading
+    path: Path, text: pd.DataFrame, cohort: Cohort, truth: Mapping[str, MaskPath], reading: Reading
 ) -> pd.DataFrame:
     """The long per-case table of one reader's masks."""
     problems: list[metadata.Problem] = []

@@ -1,9 +1,10 @@
 """Which file belongs to which case: by the file's name, or by the paths of a table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from kneefair_jax.data.mask_files import MaskPath, StructureFiles
 from kneefair_jax.errors import InputError
 
 # What `data.readers` knows by its name. JPEG masks are found, so that the reader can say why it refuses them.
@@ -17,26 +18,28 @@ class Found(NamedTuple):
     """Files of a folder.
 
     Attributes:
-        of: case id -> its file, for those cases that have one.
+        of: case id -> its file, or its files by structure, for those cases that have any.
         extra: files that belong to no case.
     """
 
-    of: dict[str, Path]
+    of: dict[str, MaskPath]
     extra: list[Path]
 
 
-def find(folder: Path, cases: Sequence[str], option: str) -> Found:
+def find(folder: Path, cases: Sequence[str], option: str, structures: Sequence[str] = ()) -> Found:
     """The files of cases by name, in the folder and those below it: `a.nii.gz` or `x/a.png` is of case `a`.
 
     A case id with a slash, `x/a`, is the file's whole path below the folder. Files of other formats are passed over.
+    A case without a file of its name may have one for each structure: `a_femur.png` or `a/femur.png`.
 
     Args:
         folder: where to look.
         cases: case ids.
         option: what gave the folder, for the messages.
+        structures: that files of one structure are called by.
 
     Raises:
-        InputError: there is no such folder, no image in it, or two files for one case.
+        InputError: there is no such folder, no image in it, two files for one case, or files of some structures alone.
     """
     by_name: dict[str, list[Path]] = {}
     for path in sorted(_require(folder, option).rglob("*")):
@@ -53,9 +56,59 @@ def find(folder: Path, cases: Sequence[str], option: str) -> Found:
                 f"{option} {folder}: case {case!r} has {len(several)} files, {several[0]} and {several[1]}; leave one, "
                 "or give the folder that holds one for each case"
             )
-    found = {case: by_name[case][0] for case in cases if case in by_name}
-    taken = set(found.values())
+    found: dict[str, MaskPath] = {case: by_name[case][0] for case in cases if case in by_name}
+    taken = {path for path in found.values() if isinstance(path, Path)}
+    for case in cases:
+        if case not in found and (own := _by_structure(case, structures, by_name, option)):
+            found[case] = own
+            taken |= set(own.files.values())
+    if not found:
+        _refuse_other_names(folder, cases, option, structures, by_name)
     return Found(found, sorted({path for paths in by_name.values() for path in paths} - taken))
+
+
+def _by_structure(
+    case: str, structures: Sequence[str], by_name: Mapping[str, list[Path]], option: str
+) -> StructureFiles | None:
+    """The files of a case, one a structure; None where there is none."""
+    result: dict[str, Path] = {}
+    for structure in structures:
+        endings = {structure, structure.replace(" ", "_"), structure.replace(" ", "-")}
+        names = [f"{case}{mark}{ending}" for ending in sorted(endings) for mark in "_-/"]
+        paths = sorted({path for name in names for path in by_name.get(name, ())})
+        if len(paths) > 1:
+            raise InputError(
+                f"{option}: case {case!r} has {len(paths)} files of {structure!r}, {paths[0]} and {paths[1]}; leave one"
+            )
+        if paths:
+            result[structure] = paths[0]
+    if result and (missing := [name for name in structures if name not in result]):
+        raise InputError(
+            f"{option}: case {case!r} has one file a structure, such as {next(iter(result.values()))}, and none of "
+            f"{missing[0]!r}; add it (empty where the structure is absent), or name in --labels the structures that "
+            "every case has"
+        )
+    return StructureFiles(result) if result else None
+
+
+def _refuse_other_names(
+    folder: Path,
+    cases: Sequence[str],
+    option: str,
+    structures: Sequence[str],
+    by_name: Mapping[str, list[Path]],
+) -> None:
+    """Says how files of one structure are called, where files' names begin with case ids and go on."""
+    for case in cases:
+        several = sorted(name for name in by_name if name.startswith((f"{case}_", f"{case}-", f"{case}/")))
+        if len(several) > 1:
+            named = f"--labels names {', '.join(structures)}" if structures else "--labels names no structure"
+            raise InputError(
+                f"{option} {folder}: no file has a case id as its name, and {len(several)} begin with {case!r}, such "
+                f"as {by_name[several[0]][0]} and {by_name[several[1]][0]}; if each holds one structure, name them "
+                f"CASE_STRUCTURE, such as {case}_femur.png, by the structures of --labels ({named}); else name "
+                "one file by the case id alone"
+            )
 
 
 def listed(folder: Path, paths: dict[str, str], option: str, table: Path | None = None) -> Found:
@@ -71,7 +124,7 @@ def listed(folder: Path, paths: dict[str, str], option: str, table: Path | None 
         InputError: there is no such folder.
     """
     root = _require(folder, option).resolve()
-    found = {}
+    found: dict[str, MaskPath] = {}
     for case, name in paths.items():
         if not name:
             continue

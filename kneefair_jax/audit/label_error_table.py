@@ -9,14 +9,15 @@ import pandas as pd
 from kneefair_jax.audit import label_map
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.scoring import Reading
-from kneefair_jax.data import readers
+from kneefair_jax.data import mask_files
+from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
 
 _SHOWN = 5
 
 
 def table(
-    cohort: Cohort, truth: Mapping[str, Path], images: Mapping[str, Path], reading: Reading, against: str
+    cohort: Cohort, truth: Mapping[str, MaskPath], images: Mapping[str, Path], reading: Reading, against: str
 ) -> pd.DataFrame:
     """The suspicious ones among the masks that have a film, the most suspicious first.
 
@@ -50,14 +51,20 @@ def table(
         for several in batched(rows, label_errors.BATCH):
             paths = [(images[ids[row]], truth[ids[row]]) for row in several]
             pictures = [films.read(film).image for film, _ in paths]
-            labels = [label_map.mapped(readers.read_mask(mask), reading.truth, mask) for _, mask in paths]
+            values = [mask_files.read(mask, reading.truth).values for _, mask in paths]
+            labels = [
+                label_map.mapped(one, reading.truth, mask)
+                for one, (_, mask) in zip(values, paths, strict=True)
+            ]
             for picture, label, (film, mask) in zip(pictures, labels, paths, strict=True):
                 if picture.shape[:2] != label.shape:
                     raise InputError(
                         f"{film}: {picture.shape[0]} x {picture.shape[1]} pixels, its mask {mask} {label.shape[0]} x "
                         f"{label.shape[1]}; --suspicious compares them pixel by pixel: export both on one grid"
                     )
-            yield from compare(pictures, labels)
+            for one, both in zip(values, compare(pictures, labels), strict=True):
+                both.prediction[label_map.ignored(one, reading.truth)] = 0
+                yield both
 
     found = label_errors.rank(read, ids, reading.structures).suspects
     columns = ["case_id", "score", "dice", "reason"]

@@ -1,4 +1,4 @@
-"""Values in masks -> structures: `femur=1 tibia=2`, several values of one structure, and what is background."""
+"""Values in masks -> structures: `femur=1 tibia=2`, several values of one structure, what is background or ignored."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -6,9 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from kneefair_jax import anatomy
+from kneefair_jax.data import mask_checks
+from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
 
+_OPTION = "--labels"
 BACKGROUND = "background"
+# Void pixels, which nobody labeled: they are left out of every score.
+IGNORE = "ignore"
+# More unknown values than this are not one forgotten label.
+_MANY_UNKNOWN = 3
 # Masks of 0 and 255 would otherwise pass for structure 255.
 _MAX_FOUND = 32
 # Label maps are u8, and 0 is background.
@@ -20,17 +27,18 @@ Checked = Mapping[str, tuple[int, ...]]
 
 
 def parse(words: Sequence[str], option: str = "--labels") -> dict[str, tuple[int, ...]]:
-    """`["femur=1,4", "tibia=2"]` -> structure -> values; one word may name a scheme of `anatomy.SCHEMES`.
+    """`["femur=1,4", "tibia=2"]` -> structure -> values; the first word may name a scheme of `anatomy.SCHEMES`.
 
-    `background=0,3` says which further values are no structure.
+    `background=0,3` says which further values are no structure, `ignore=255` which pixels are left out of the scores.
 
     Raises:
         InputError: a word is not of this form, or a name or value occurs twice.
     """
-    if len(words) == 1 and words[0] in anatomy.SCHEMES:
-        return {name: (label,) for label, name in enumerate(anatomy.SCHEMES[words[0]], start=1)}
-    labels: dict[str, tuple[int, ...]] = {}
-    for word in words:
+    scheme = anatomy.SCHEMES.get(words[0], ()) if words else ()
+    labels: dict[str, tuple[int, ...]] = {name: (label,) for label, name in enumerate(scheme, start=1)}
+    if scheme and len(words) == 1:
+        return labels
+    for word in words[1 if scheme else 0 :]:
         name, equals, text = word.rpartition("=")
         try:
             values = tuple(int(value) for value in text.split(","))
@@ -48,16 +56,17 @@ def parse(words: Sequence[str], option: str = "--labels") -> dict[str, tuple[int
 
 
 def checked(labels: Labels, option: str = "labels") -> dict[str, tuple[int, ...]]:
-    """The same with 0 as background.
+    """The same with 0 as background, and after it the ignored values, where there are any.
 
     Raises:
-        InputError: a value stands for two structures, there is no structure, or there are more than 255.
+        InputError: a value stands for two structures, there is no structure, there are more than 255, or 0 is ignored.
     """
     names: dict[int, str] = {}
     structures = {
         name: (values,) if isinstance(values, int) else tuple(values) for name, values in labels.items()
     }
     background = (0, *structures.pop(BACKGROUND, ()))
+    ignored = {IGNORE: structures.pop(IGNORE)} if IGNORE in structures else {}
     if not structures:
         raise InputError(f"{option}: names no structure; write structure=value, such as femur=1")
     if len(structures) > _MAX_STRUCTURES:
@@ -65,7 +74,7 @@ def checked(labels: Labels, option: str = "labels") -> dict[str, tuple[int, ...]
             f"{option}: names {len(structures)} structures, and an audit takes up to {_MAX_STRUCTURES}; join values to "
             "one structure, as in femur=1,4, or audit a part of them with the rest as background"
         )
-    for name, values in [*structures.items(), (BACKGROUND, background)]:
+    for name, values in [*structures.items(), (BACKGROUND, background), *ignored.items()]:
         for value in dict.fromkeys(values):
             if value in names:
                 raise InputError(
@@ -73,7 +82,22 @@ def checked(labels: Labels, option: str = "labels") -> dict[str, tuple[int, ...]
                     "give each value once"
                 )
             names[value] = name
-    return {**structures, BACKGROUND: tuple(dict.fromkeys(background))}
+    return {**structures, BACKGROUND: tuple(dict.fromkeys(background)), **ignored}
+
+
+def structure_names(labels: Checked) -> tuple[str, ...]:
+    """The names of labels 1, 2, ... of what `mapped` returns."""
+    return tuple(name for name in labels if name not in (BACKGROUND, IGNORE))
+
+
+def of_prediction(labels: Checked) -> dict[str, tuple[int, ...]]:
+    """The label map of predictions that have the values of the reference masks: they leave no pixel out."""
+    return {name: values for name, values in labels.items() if name != IGNORE}
+
+
+def ignored(mask: np.ndarray, labels: Checked) -> np.ndarray:
+    """Where a mask, with values as in the file, holds an ignored one; bool[H, W]."""
+    return np.isin(mask, labels.get(IGNORE, ()))
 
 
 def found(values: Iterable[int], folder: Path) -> dict[str, tuple[int, ...]]:
@@ -92,8 +116,8 @@ def found(values: Iterable[int], folder: Path) -> dict[str, tuple[int, ...]]:
     return {f"structure {value}": (value,) for value in values}
 
 
-def mapped(mask: np.ndarray, labels: Checked, path: Path, option: str = "--labels") -> np.ndarray:
-    """Values as in the file -> u8[H, W], 0 background, i + 1 the i-th structure.
+def mapped(mask: np.ndarray, labels: Checked, path: MaskPath, option: str = _OPTION) -> np.ndarray:
+    """Values as in the file -> u8[H, W], 0 background and ignored pixels, i + 1 the i-th structure.
 
     Args:
         mask: integers [H, W].
@@ -102,16 +126,21 @@ def mapped(mask: np.ndarray, labels: Checked, path: Path, option: str = "--label
         option: what gave the labels, for the message.
 
     Raises:
-        InputError: the mask holds a value that is neither.
+        InputError: the mask holds a value that none of them names.
     """
-    structures = [name for name in labels if name != BACKGROUND]
-    number = dict.fromkeys(labels[BACKGROUND], 0)
-    number |= {value: s for s, name in enumerate(structures, start=1) for value in labels[name]}
+    number = dict.fromkeys((*labels[BACKGROUND], *labels.get(IGNORE, ())), 0)
+    number |= {value: s for s, name in enumerate(structure_names(labels), start=1) for value in labels[name]}
     present = np.flatnonzero(np.bincount(mask.ravel())) if mask.dtype == np.uint8 else np.unique(mask)
     if unknown := sorted(set(present.tolist()) - number.keys()):
+        if len(unknown) > _MANY_UNKNOWN:
+            raise InputError(
+                f"{path}: holds {len(unknown)} values that name no structure ({_some(unknown)}; {described(labels)}), "
+                f"as interpolation and gray scales leave them; {mask_checks.EXPORT_LABELS}, or name them in {option}"
+            )
+        void = f", as {IGNORE}={unknown[0]} if nobody labeled these pixels" if option == _OPTION else ""
         raise InputError(
             f"{path}: holds the value {_some(unknown)}, which names no structure ({described(labels)}); name it in "
-            f"{option}, as {BACKGROUND}={unknown[0]} if it is none"
+            f"{option}, as {BACKGROUND}={unknown[0]} if it is none{void}"
         )
     table = np.array([number[value] for value in present.tolist()], np.uint8)
     return table[np.searchsorted(present, mask)]

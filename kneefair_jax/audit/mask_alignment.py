@@ -1,7 +1,6 @@
 """Predictions that are turned against the truth, or whose labels are: they fit in size, and score near 0."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from kneefair_jax.audit import scoring
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.scoring import Reading
+from kneefair_jax.data.mask_files import MaskPath
 
 _TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "transposed": np.transpose,
@@ -24,8 +24,8 @@ _POOR, _CASES, _CLEAR = 0.5, 20, 0.2
 def notes(
     cohort: Cohort,
     table: pd.DataFrame,
-    truth: Mapping[str, Path],
-    prediction: Mapping[str, Path],
+    truth: Mapping[str, MaskPath],
+    prediction: Mapping[str, MaskPath],
     reading: Reading,
     model: str,
 ) -> list[str]:

@@ -10,6 +10,7 @@ from kneefair_jax.audit import scoring
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.scoring import Reading
 from kneefair_jax.data import readers
+from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.report import examples
 from kneefair_jax.report.overlays import CaseView
 
@@ -19,8 +20,8 @@ _GREY = 80
 def views(
     table: pd.DataFrame,
     cohort: Cohort,
-    truth: Mapping[str, Path],
-    prediction: Mapping[str, Path],
+    truth: Mapping[str, MaskPath],
+    prediction: Mapping[str, MaskPath],
     images: Mapping[str, Path],
     reading: Reading,
 ) -> list[CaseView]:
@@ -40,7 +41,7 @@ def views(
     shown = []
     for choice in examples.choose(table, cohort.attributes):
         case = choice.case_id
-        true, predicted, _ = scoring.pair(truth[case], prediction.get(case), reading)
+        true, predicted = scoring.pair(truth[case], prediction.get(case), reading)[:2]
         image = _image(images[case], true.shape) if case in images else np.full(true.shape, _GREY, np.uint8)
         shown.append(CaseView(*choice, image, true, predicted))
     return shown

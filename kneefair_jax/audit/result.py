@@ -17,6 +17,7 @@ from kneefair_jax.report import build, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import atomic
 
+_FAULTS = "mask_faults.csv"
 _LIBRARIES = ("kneefair_jax", "numpy", "scipy", "pandas")
 
 
@@ -47,6 +48,7 @@ class Audit(NamedTuple):
         examples: model -> cases to show as pictures.
         notes: what a reader of the numbers should know.
         suspects: reference masks that look wrong, of `label_error_table.table`; None where they were not looked for.
+        mask_faults: faults that masks show by themselves, of `mask_faults.table`; None in an audit of scores.
     """
 
     reports: dict[str, dict[str, Any]]
@@ -54,6 +56,7 @@ class Audit(NamedTuple):
     examples: dict[str, list[CaseView]]
     notes: list[str]
     suspects: pd.DataFrame | None = None
+    mask_faults: pd.DataFrame | None = None
 
     @property
     def report(self) -> dict[str, Any]:
@@ -63,7 +66,8 @@ class Audit(NamedTuple):
     def write(self, out: str | Path) -> dict[str, Path]:
         """Writes `index.html` and `report.json` of the first model, and `cases.csv` and `cases.parquet` of all.
 
-        And `suspicious.csv`, where reference masks were compared with a network's.
+        And `suspicious.csv`, where reference masks were compared with a network's, and `mask_faults.csv`, where masks
+        show faults.
 
         Further models have a page each, in `2-NAME`, `3-NAME`, ... In the CSV, a cell of text that a spreadsheet
         would run as a formula is preceded by an apostrophe; the parquet has the text itself.
@@ -94,6 +98,9 @@ class Audit(NamedTuple):
         atomic.write_text(out / "cases.csv", csv_tables.guarded(self.cases).to_csv(index=False))
         if self.suspects is not None:
             atomic.write_text(out / "suspicious.csv", csv_tables.guarded(self.suspects).to_csv(index=False))
+        (out / _FAULTS).unlink(missing_ok=True)  # of an earlier audit
+        if self.mask_faults is not None and not self.mask_faults.empty:
+            atomic.write_text(out / _FAULTS, csv_tables.guarded(self.mask_faults).to_csv(index=False))
         part = out / ".cases.parquet.part"
         self.cases.to_parquet(part)
         part.replace(out / "cases.parquet")

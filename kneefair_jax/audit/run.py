@@ -13,6 +13,7 @@ from kneefair_jax.audit import (
     label_error_table,
     label_map,
     mask_alignment,
+    mask_faults,
     pictures,
     result,
     score_table,
@@ -22,6 +23,8 @@ from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.label_map import Labels
 from kneefair_jax.audit.result import Audit, Settings
 from kneefair_jax.audit.scoring import Reading, Scored
+from kneefair_jax.data import mask_files
+from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
 from kneefair_jax.report import notes
@@ -77,13 +80,20 @@ def masks(
         {name: Path(path) for name, path in pred.items()} if isinstance(pred, Mapping) else {"": Path(pred)}
     )
     cohort = cases.read(Path(metadata), attributes, bins or {}, split)
-    true, predicted, cohort = _files(cohort, Path(truth), folders, on_missing)
+    names = label_map.structure_names(label_map.checked(labels, "--labels")) if labels else ()
+    true, predicted, cohort = _files(cohort, Path(truth), folders, on_missing, names)
     shown = _images(cohort, Path(images)) if images is not None else {}
     reading = _reading(cohort, Path(truth), true, labels, pred_labels)
+    for paths, values in [
+        (true, reading.truth),
+        *((paths, reading.prediction) for paths in predicted.values()),
+    ]:
+        mask_files.check_palettes(list(paths.values()), values)
     wrong = label_error_table.table(cohort, true, shown, reading, suspicious) if suspicious else None
     if wrong is not None:
         cohort.notes.append(label_error_table.note(wrong))
     tables, about, examples, by_size = {}, {}, {}, {}
+    faults: dict[str, list[list[str]]] = {}
     for model, paths in predicted.items():
         scored = scoring.over_cases(cohort, true, paths, reading)
         tables[model] = scoring.table(cohort, scored, reading.structures, model, split or "all")
@@ -91,6 +101,8 @@ def masks(
             raise InputError(
                 f"{truth}: no mask holds any of {', '.join(reading.structures)}; correct --labels"
             )
+        faults["reference"] = [one.true_faults for one in scored]
+        faults[model] = [one.pred_faults for one in scored]
         cohort.notes.extend(_observations(cohort, scored, model))
         cohort.notes.extend(mask_alignment.notes(cohort, tables[model], true, paths, reading, model))
         spacing = one_spacing(one.spacing for one in scored)
@@ -99,11 +111,13 @@ def masks(
         examples[model] = pictures.views(tables[model], cohort, true, paths, shown, reading)
         apart = reference_ser.apart(tables[model], np.stack([one.spacing for one in scored]))
         by_size[model] = scoring.sizes(cohort, true, scored, reading, apart)
+    faulty = mask_faults.table(cohort, faults)
+    cohort.notes.extend(mask_faults.notes(faulty, len(cohort.frame)))
     if readers is not None:
         delta = equivalence_margin.of_readers(Path(readers), cohort, true, reading)
         settings = _with_readers(settings, delta, cohort)
     audit = result.audit(cohort, tables, reading.structures, settings, about, examples, by_size)
-    return audit._replace(suspects=wrong)
+    return audit._replace(suspects=wrong, mask_faults=faulty)
 
 
 def table(
@@ -165,8 +179,8 @@ def _with_readers(settings: Settings, delta: Mapping[str, float], cohort: Cohort
 
 
 def _files(
-    cohort: Cohort, truth: Path, folders: Mapping[str, Path], on_missing: str
-) -> tuple[dict[str, Path], dict[str, dict[str, Path]], Cohort]:
+    cohort: Cohort, truth: Path, folders: Mapping[str, Path], on_missing: str, structures: Sequence[str]
+) -> tuple[dict[str, MaskPath], dict[str, dict[str, MaskPath]], Cohort]:
     """Reference masks, predictions by model, and the cases that are left."""
     ids = list(cohort.frame["case_id"])
     true = files.listed(truth, dict(zip(ids, cohort.paths["mask"], strict=True)), "--truth", cohort.path)
@@ -175,7 +189,7 @@ def _files(
             cohort.notes.append(
                 f"no path of {cohort.path.name}'s column mask is below --truth, so masks were found by case_id"
             )
-        true = files.find(truth, ids, "--truth")
+        true = files.find(truth, ids, "--truth", structures)
     kept = [case for case in ids if case in true.of]
     if len(kept) < len(ids):
         without = [case for case in ids if case not in true.of]
@@ -188,7 +202,7 @@ def _files(
         cohort.notes.append(f"{text}: left out")
     if true.extra:
         cohort.notes.append(_unlisted(true.extra, "reference mask", cohort))
-    found = {model: files.find(folder, kept, "--pred") for model, folder in folders.items()}
+    found = {model: files.find(folder, kept, "--pred", structures) for model, folder in folders.items()}
     for model, folder in folders.items():
         of = f" by {model}" if model else ""
         lacking = [case for case in kept if case not in found[model].of]
@@ -221,22 +235,29 @@ def _images(cohort: Cohort, folder: Path) -> dict[str, Path]:
     ids = list(cohort.frame["case_id"])
     paths = dict(zip(ids, cohort.paths["image"], strict=True))
     named = files.listed(folder, paths, "--images", cohort.path).of
-    return named or files.find(folder, ids, "--images").of
+    images = named or files.find(folder, ids, "--images").of
+    return {case: path for case, path in images.items() if isinstance(path, Path)}
 
 
 def _reading(
-    cohort: Cohort, folder: Path, truth: Mapping[str, Path], own: Labels | None, theirs: Labels | None
+    cohort: Cohort, folder: Path, truth: Mapping[str, MaskPath], own: Labels | None, theirs: Labels | None
 ) -> Reading:
-    values = label_map.checked(own or label_map.found(scoring.values_of(cohort, truth), folder), "--labels")
+    values = label_map.checked(own or scoring.found_labels(cohort, truth, folder), "--labels")
+    in_predictions = label_map.of_prediction(values)
     if theirs is None:
-        return Reading(values, values)
+        return Reading(values, in_predictions)
     others = label_map.checked(theirs, "--pred-labels")
-    if differing := sorted(set(others) ^ set(values)):
+    if label_map.IGNORE in others:
+        raise InputError(
+            "--pred-labels: ignore is for the reference masks, or else a model would choose the pixels that count; "
+            "give it in --labels, and what is no structure in predictions as background"
+        )
+    if differing := sorted(set(others) ^ set(in_predictions)):
         raise InputError(
             f"--pred-labels and --labels name different structures ({differing[0]!r} is in one alone); name the same "
             "in both, and what is in one alone background"
         )
-    return Reading(values, {name: others[name] for name in values})
+    return Reading(values, {name: others[name] for name in in_predictions})
 
 
 def _observations(cohort: Cohort, scored: Sequence[Scored], model: str) -> list[str]:

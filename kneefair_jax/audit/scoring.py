@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kneefair_jax import metrics
-from kneefair_jax.audit import label_map
+from kneefair_jax import anatomy, metrics
+from kneefair_jax.audit import label_map, mask_faults
 from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.audit.label_map import BACKGROUND, Checked
-from kneefair_jax.data import metadata, readers
+from kneefair_jax.audit.label_map import Checked
+from kneefair_jax.data import mask_files, metadata
+from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 
@@ -33,7 +34,25 @@ class Reading(NamedTuple):
     @property
     def structures(self) -> tuple[str, ...]:
         """Names of labels 1, 2, ... of what `pair` returns."""
-        return tuple(name for name in self.truth if name != BACKGROUND)
+        return label_map.structure_names(self.truth)
+
+
+class MaskPair(NamedTuple):
+    """A reference mask and a prediction on one grid.
+
+    Attributes:
+        true: u8[H, W], structures as 1..S; ignored pixels are 0.
+        predicted: the same; empty where there is no prediction.
+        stated: f32[2, 2], mm per pixel as the truth's and the prediction's header state it, NaN where they do not.
+        true_values: integers [H, W], as the file holds them.
+        predicted_values: the same; None where there is no prediction.
+    """
+
+    true: np.ndarray
+    predicted: np.ndarray
+    stated: np.ndarray
+    true_values: np.ndarray
+    predicted_values: np.ndarray | None
 
 
 class Scored(NamedTuple):
@@ -47,6 +66,8 @@ class Scored(NamedTuple):
         pred_pixels: of all structures.
         same: whether prediction and truth are equal.
         digest: of both label maps.
+        true_faults: of the reference mask (`mask_faults.of_mask`).
+        pred_faults: of the prediction.
     """
 
     scores: dict[str, np.ndarray]
@@ -56,20 +77,26 @@ class Scored(NamedTuple):
     pred_pixels: int
     same: bool
     digest: bytes
+    true_faults: list[str]
+    pred_faults: list[str]
 
 
-def pair(truth: Path, prediction: Path | None, reading: Reading) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Truth u8[H, W], prediction u8[H, W] (empty where there is none), and f32[2, 2] spacings as their headers state.
+def pair(truth: MaskPath, prediction: MaskPath | None, reading: Reading) -> MaskPair:
+    """Reads both masks of a case.
+
+    Pixels that the truth ignores become background in both, before anything is scored: they enter no overlap, no area
+    and no distance, since surfaces are those of what is left. Where such pixels cut a structure off, both masks have
+    the same edge there.
 
     Raises:
         InputError: a file cannot be read, holds a value that names no structure, or the two differ in size.
     """
-    values, stated = readers.read_mask_with_spacing(truth)
+    values, stated = mask_files.read(truth, reading.truth)
     true = label_map.mapped(values, reading.truth, truth)
     if prediction is None:
-        return true, np.zeros_like(true), np.stack([stated, stated])
-    values, theirs = readers.read_mask_with_spacing(prediction)
-    predicted = label_map.mapped(values, reading.prediction, prediction, "--pred-labels")
+        return MaskPair(true, np.zeros_like(true), np.stack([stated, stated]), values, None)
+    predicted_values, predicted_stated = mask_files.read(prediction, reading.prediction)
+    predicted = label_map.mapped(predicted_values, reading.prediction, prediction, "--pred-labels")
     if predicted.shape != true.shape:
         hint = " (they are transposed)" if predicted.shape == true.shape[::-1] else ""
         raise InputError(
@@ -77,27 +104,29 @@ def pair(truth: Path, prediction: Path | None, reading: Reading) -> tuple[np.nda
             f"{true.shape[0]} x {true.shape[1]}{hint}; export the predictions at the size of the truth, labels "
             "by nearest neighbour"
         )
-    return true, predicted, np.stack([stated, theirs])
+    predicted[label_map.ignored(values, reading.truth)] = 0
+    return MaskPair(true, predicted, np.stack([stated, predicted_stated]), values, predicted_values)
 
 
-def score(
-    true: np.ndarray, predicted: np.ndarray, stated: np.ndarray, spacing: np.ndarray, structures: int
-) -> Scored:
+def score(masks: MaskPair, spacing: np.ndarray, reading: Reading) -> Scored:
     """All scores of one case; where the table gives no spacing, that of the truth's header counts."""
-    spacing = np.where(np.isnan(spacing), stated[0], spacing)
+    true, predicted, values = masks.true, masks.predicted, masks.predicted_values
+    spacing = np.where(np.isnan(spacing), masks.stated[0], spacing)
     return Scored(
-        metrics.mask_scores(predicted, true, structures, spacing),
-        stated,
+        metrics.mask_scores(predicted, true, len(reading.structures), spacing),
+        masks.stated,
         spacing,
         int(np.count_nonzero(true)),
         int(np.count_nonzero(predicted)),
         np.array_equal(true, predicted),
         hashlib.sha256(repr(true.shape).encode() + true.tobytes() + predicted.tobytes()).digest(),
+        mask_faults.of_mask(masks.true_values, reading.truth),
+        [] if values is None else mask_faults.of_mask(values, reading.prediction),
     )
 
 
 def over_cases(
-    cohort: Cohort, truth: Mapping[str, Path], prediction: Mapping[str, Path], reading: Reading
+    cohort: Cohort, truth: Mapping[str, MaskPath], prediction: Mapping[str, MaskPath], reading: Reading
 ) -> list[Scored]:
     """Every case of a cohort by one model, in its order; a case without a prediction is scored as an empty one.
 
@@ -108,8 +137,7 @@ def over_cases(
     def of(item: tuple[str, np.ndarray]) -> Scored | InputError:
         case, spacing = item
         try:
-            masks = pair(truth[case], prediction.get(case), reading)
-            return score(*masks, spacing, len(reading.structures))
+            return score(pair(truth[case], prediction.get(case), reading), spacing, reading)
         except InputError as error:
             return error
 
@@ -123,13 +151,15 @@ def over_cases(
 
 
 def sizes(
-    cohort: Cohort, truth: Mapping[str, Path], scored: Sequence[Scored], reading: Reading, apart: float
+    cohort: Cohort, truth: Mapping[str, MaskPath], scored: Sequence[Scored], reading: Reading, apart: float
 ) -> dict[str, np.ndarray]:
     """`metrics.boundary_errors` of every case's reference mask, f64[N, S] by score, contours `apart` mm off."""
 
     def of(item: tuple[str, Scored]) -> dict[str, np.ndarray]:
         case, one = item
-        true = label_map.mapped(readers.read_mask(truth[case]), reading.truth, truth[case])
+        true = label_map.mapped(
+            mask_files.read(truth[case], reading.truth).values, reading.truth, truth[case]
+        )
         return metrics.boundary_errors(true, len(reading.structures), one.spacing, apart)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -137,16 +167,18 @@ def sizes(
     return {name: np.stack([error[name] for error in errors]) for name in errors[0]}
 
 
-def values_of(cohort: Cohort, truth: Mapping[str, Path]) -> set[int]:
-    """The values that occur in the reference masks.
+def found_labels(cohort: Cohort, truth: Mapping[str, MaskPath], folder: Path) -> dict[str, tuple[int, ...]]:
+    """The structures of reference masks that nobody named: those of DICOM-SEGs by their labels, others by their values.
 
     Raises:
         InputError: what is wrong with which files, by the row of the table.
     """
 
-    def of(case: str) -> set[int] | InputError:
+    def of(case: str) -> set[int] | list[str] | InputError:
         try:
-            return set(np.unique(readers.read_mask(truth[case])).tolist())
+            if names := mask_files.segment_names(truth[case]):
+                return names
+            return set(np.unique(mask_files.read(truth[case], {}).values).tolist())
         except InputError as error:
             return error
 
@@ -156,7 +188,23 @@ def values_of(cohort: Cohort, truth: Mapping[str, Path]) -> set[int]:
         (row, str(r)) for row, r in zip(cohort.frame.index, results, strict=True) if isinstance(r, InputError)
     ]
     metadata.refuse(cohort.path, wrong)
-    return set[int]().union(*(result for result in results if not isinstance(result, InputError)))
+    values = set[int]().union(*(result for result in results if isinstance(result, set)))
+    names = [name for result in results if isinstance(result, list) for name in result]
+    if not names:
+        return label_map.found(values, folder)
+    if any(isinstance(result, set) for result in results):
+        raise InputError(
+            f"--truth {folder}: some masks are DICOM-SEG, whose segments have names, and some have values alone; name "
+            "the structures with --labels, such as --labels femur=1 tibia=2"
+        )
+    return {name: (label,) for label, name in enumerate(_ordered(names), start=1)}
+
+
+def _ordered(names: Sequence[str]) -> list[str]:
+    """Each name once, in the order of a scheme that has them all, or else as they occur."""
+    different = dict.fromkeys(names)
+    scheme = next((scheme for scheme in anatomy.SCHEMES.values() if set(different) <= set(scheme)), different)
+    return [name for name in scheme if name in different]
 
 
 def table(

@@ -11,13 +11,17 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, cohort
-from kneefair_jax.data import metadata, readers
+from kneefair_jax.data import mask_checks, mask_files, metadata, readers
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 
 # Masks of 0 and 255 would otherwise pass for 255 structures.
 _MAX_FOUND = 32
 _THREADS = 4
+_MANY_OUTSIDE = 3
+_MASKS = (
+    2  # raise it where `mask_files.read` gives other labels of the same file: stores are then prepared anew
+)
 
 
 class Case(NamedTuple):
@@ -80,8 +84,10 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         if config["structures"] == "auto"
         else anatomy.parse(config["structures"])
     )
+    mask_files.check_palettes([case.mask for case in cases], _values(structures), _THREADS)
     settings = {
         "kind": "folder",
+        "masks": _MASKS,
         "files": files,
         "grid": [*size, channels],
         "structures": list(structures),
@@ -91,9 +97,9 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         cases=frame,
         structures=structures,
         settings=settings,
-        read=partial(_read, path, cases, size, channels, len(structures)),
+        read=partial(_read, path, cases, size, channels, structures),
         portable=True,
-        whole=partial(_read, path, cases, None, channels, len(structures)),
+        whole=partial(_read, path, cases, None, channels, structures),
         notes=tuple(metadata.unlikely_ages(table)),
     )
 
@@ -119,14 +125,17 @@ def _fingerprints(
 
 
 def _found_structures(path: Path, cases: Sequence[Case]) -> tuple[str, ...]:
-    def of(case: Case) -> int:
+    def of(case: Case) -> int | InputError:
         try:
-            return int(readers.read_mask(case.mask).max())
-        except InputError:
-            return 0  # `Source.read` says what is wrong with it
+            return int(mask_files.read(case.mask, {}).values.max())
+        except InputError as error:
+            return error  # `Source.read` says what is wrong with it, if other masks can be read
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        highest = max(pool.map(of, cases))
+        results = list(pool.map(of, cases))
+    highest = max((result for result in results if isinstance(result, int)), default=0)
+    if errors := [result for result in results if isinstance(result, InputError) and not highest]:
+        raise errors[0]
     if not 1 <= highest <= _MAX_FOUND:
         raise InputError(
             f"{path}: the highest label in the masks is {highest}; number the structures 1, 2, ... "
@@ -135,21 +144,24 @@ def _found_structures(path: Path, cases: Sequence[Case]) -> tuple[str, ...]:
     return tuple(f"structure {label}" for label in range(1, highest + 1))
 
 
-def _arrays(case: Case, channels: int, structures: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _values(structures: Sequence[str]) -> dict[str, tuple[int]]:
+    """The label map of a folder: structure i is label i + 1."""
+    return {name: (label,) for label, name in enumerate(structures, start=1)}
+
+
+def _arrays(
+    case: Case, channels: int, structures: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image u8[H, W, channels], label u8[H, W] and spacing f32[2] as stored, or an InputError."""
     image, spacing = readers.read_image(case.image)
-    label = readers.read_mask(case.mask)
+    label = mask_files.read(case.mask, _values(structures)).values
     if image.shape[:2] != label.shape:
         raise InputError(
             f"{case.mask}: mask and image differ in size ({label.shape} and {image.shape[:2]} rows and columns); "
             "export both on one grid"
         )
-    if label.min() < 0 or label.max() > structures:
-        outside = label.max() if label.max() > structures else label.min()
-        raise InputError(
-            f"{case.mask}: label {outside} is outside the scheme 0-{structures}; renumber the mask or "
-            "name the structure in data.structures"
-        )
+    if label.min() < 0 or label.max() > len(structures):
+        raise InputError(f"{case.mask}: {_outside(label, structures)}")
     image = readers.to_uint8(image)
     if channels == 1:
         image = readers.to_grey(image)
@@ -161,12 +173,32 @@ def _arrays(case: Case, channels: int, structures: int) -> tuple[np.ndarray, np.
     return image, label.astype(np.uint8), np.where(np.isnan(case.spacing), spacing, case.spacing)
 
 
+def _outside(label: np.ndarray, structures: Sequence[str]) -> str:
+    """What is wrong with labels beyond the scheme, and what to do."""
+    outside = np.unique(label[(label < 0) | (label > len(structures))])
+    if mask_checks.contour_bands(label, range(1, len(structures) + 1), outside.tolist()):
+        return (
+            f"label {outside[-1]} is a thin band along the contours, such as a void label, and outside the scheme "
+            f"0-{len(structures)}; training needs a label for every pixel, so draw the structures up to their contours "
+            f"(an audit leaves such pixels out with --labels ... ignore={outside[-1]})"
+        )
+    if len(outside) > _MANY_OUTSIDE:
+        return (
+            f"{len(outside)} labels are outside the scheme 0-{len(structures)}, as interpolation and gray scales leave "
+            f"them; {mask_checks.EXPORT_LABELS}"
+        )
+    return (
+        f"label {outside[-1]} is outside the scheme 0-{len(structures)}; renumber the mask or name the structure in "
+        "data.structures"
+    )
+
+
 def _read(
     path: Path,
     cases: Sequence[Case],
     size: tuple[int, int] | None,
     channels: int,
-    structures: int,
+    structures: Sequence[str],
     rows: Sequence[int],
 ) -> Iterator[Example | InputError]:
     def load(row: int) -> Example | InputError:
@@ -180,7 +212,7 @@ def _read(
         scale = np.array(label.shape, np.float32) / np.array(size, np.float32)
         return Example(
             readers.resize_image(image, size),
-            readers.resize_label(label, size, structures + 1),
+            readers.resize_label(label, size, len(structures) + 1),
             spacing * scale,
         )
 

@@ -249,6 +249,8 @@ def _read_dicom(path: Path, mask: bool) -> _Raw:
     dataset = pydicom.dcmread(path)
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise InputError(f"{path}: a DICOM file without an image; leave it out")
+    if "SegmentSequence" in dataset:  # frames are segments by name, which `mask_files` reads
+        raise InputError(f"{path}: a DICOM segmentation, not a radiograph; give it as a mask")
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise InputError(f"{path}: holds several frames; give one image per file")
     photometric = dataset.get("PhotometricInterpretation")

@@ -9,6 +9,7 @@ import pandas as pd
 
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import groups, label_errors
+from kneefair_jax.data import mask_checks
 from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.preflight import duplicates, outliers
 from kneefair_jax.report import contact_sheet
@@ -159,12 +160,26 @@ def _near_duplicates(parts: dict[str, Prepared], readings: dict[str, Reading]) -
 def _of_part(part: Prepared, reading: Reading) -> dict[str, Any]:
     cases = part.cohort.cases
     return {
+        "interpolated": _interpolated(part),
         "cases": len(cases),
         "patients": cases["patient_id"].nunique(),
         "left_out": [list(entry) for entry in part.left_out],
         "outliers": [outlier._asdict() for outlier in outliers.outliers(reading.measured)],
         "absent": outliers.absent(reading.measured),
     }
+
+
+def _interpolated(part: Prepared) -> list[str]:
+    """The cases whose masks have interpolated labels, by their files where the source has such."""
+    rows = np.arange(len(part.cases))
+    if part.cohort.source.whole is None:
+        labels = (part.cases[int(row)]["label"] for row in rows)
+        faulty = [mask_checks.interpolated_rims(label).interpolated for label in labels]
+    else:
+        faulty = part.cohort.over_whole(
+            lambda _, case: mask_checks.interpolated_rims(case.label).interpolated, rows
+        )
+    return part.cohort.cases["case_id"][faulty].tolist()
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
@@ -179,15 +194,23 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         if name not in found:
             continue
         part, of = found[name], "" if name == "cohort" else " of the external cohort"
+        if part["interpolated"]:
+            faulty = part["interpolated"]
+            yield (
+                f"WARNING: interpolated labels in {len(faulty)} of {part['cases']} masks{of}: {_some(faulty)}; where "
+                f"two structures meet, a thin rim has the label of a third; {mask_checks.EXPORT_LABELS}"
+            )
         for structure, cases in part["absent"].items():
-            several = " ..." if len(cases) > _SHOWN else ""
-            listed = ", ".join(cases[:_SHOWN]) + several
-            yield f"{structure} is absent from {len(cases)} of {part['cases']} masks{of}: {listed}"
+            yield f"{structure} is absent from {len(cases)} of {part['cases']} masks{of}: {_some(cases)}"
         if "suspicious" in part:
             yield from _suspects(part["suspicious"], part["cases"], of)
         yield f"outliers{of}: {len(part['outliers']) or 'none'}"
         for outlier in part["outliers"][:_SHOWN]:
             yield "  {case_id}: {measure} {value:.4g}, median {median:.4g}".format(**outlier)
+
+
+def _some(cases: list[str]) -> str:
+    return ", ".join(cases[:_SHOWN]) + (" ..." if len(cases) > _SHOWN else "")
 
 
 def _suspects(found: dict[str, Any], cases: int, of: str) -> Iterator[str]:

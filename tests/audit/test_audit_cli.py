@@ -97,7 +97,21 @@ def test_labels_are_parsed_by_hand():
     np.testing.assert_array_equal(
         label_map.mapped(mask, label_map.parse(["background=9", "a=255"]), "m"), [[0, 0], [1, 0]]
     )
+    assert label_map.parse(["chest", "ignore=255", "background=9"]) == {
+        "right lung": (1,),
+        "left lung": (2,),
+        "heart": (3,),
+        "background": (0, 9),
+        "ignore": (255,),
+    }
+    labels = label_map.parse(["a=1", "ignore=255"])
+    assert label_map.structure_names(labels) == ("a",)
+    np.testing.assert_array_equal(label_map.mapped(np.array([[1, 255]]), labels, "m"), [[1, 0]])
+    np.testing.assert_array_equal(label_map.ignored(np.array([[1, 255]]), labels), [[False, True]])
     for words in (
+        ["ignore=255"],
+        ["a=1", "ignore=0"],
+        ["a=1", "ignore=1"],
         ["femur"],
         ["femur=x"],
         ["=1"],

@@ -57,6 +57,7 @@ def test_a_cohort_in_order(root, tmp_path, capsys):
         "left_out": [],
         "outliers": [],
         "absent": {},
+        "interpolated": [],
     }
     whole = {row["group"]: row["cases"] for row in everything["groups"] if row["split"] == "all"}
     assert whole["sex=f"] == 12 and whole["age=missing"] == 2

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import readers
+from kneefair_jax.data import mask_files, readers
 from kneefair_jax.data.oai import tables
 from kneefair_jax.errors import InputError
 
@@ -105,7 +105,8 @@ def labels(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         InputError: it is unreadable, of another size, empty, has labels beyond the scheme, or has the patient's
             right knee to the right of the left one, or of the film's centre where there is but one.
     """
-    label = readers.read_mask(path)
+    values = {name: (label,) for label, name in enumerate(STRUCTURES, start=1)}
+    label = mask_files.read(path, values).values
     if label.shape != tuple(shape):
         raise InputError(
             f"{path}: the mask has {label.shape} rows and columns, its film has {tuple(shape)}; export it on the "

@@ -1,0 +1,128 @@
+"""DICOM segmentation objects as masks: one picture, whose segments name their structures.
+
+pydicom is enough to read them. PS3.3 of the DICOM standard defines the object (A.51) and its segments (C.8.20).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kneefair_jax.errors import InputError
+
+_SOP_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.66.4": "Segmentation Storage",
+    "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage",
+}
+
+
+class Segmentation(NamedTuple):
+    """A mask and the names of its labels.
+
+    Attributes:
+        segment: i64[H, W], the number of each pixel's segment; 0 is none.
+        names: segment number -> SegmentLabel, those without pixels included.
+        spacing: mm per pixel down and across, or None.
+    """
+
+    segment: np.ndarray
+    names: dict[int, str]
+    spacing: tuple[float, float] | None
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether a DICOM file is a segmentation object; False for what pydicom cannot read."""
+    import pydicom
+
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    except Exception:  # the reader of DICOM images says what is wrong with the file
+        return False
+    return header.get("SOPClassUID") in _SOP_CLASSES
+
+
+def read(path: Path) -> Segmentation:
+    """Reads a segmentation of one picture, of the type BINARY or LABELMAP.
+
+    Raises:
+        InputError: the file is damaged, FRACTIONAL or a volume, its segments overlap, or two have the same label.
+    """
+    import pydicom
+
+    dataset = pydicom.dcmread(path)
+    kind = dataset.get("SegmentationType")
+    if kind not in ("BINARY", "LABELMAP"):
+        raise InputError(
+            f"{path}: a DICOM-SEG of the type {kind}, which holds no labels; export it as BINARY or LABELMAP"
+        )
+    try:
+        names = {
+            int(segment.SegmentNumber): str(segment.SegmentLabel).strip()
+            for segment in dataset.SegmentSequence
+        }
+        frames = _frames(dataset)
+        segment = _label_map(frames, path) if kind == "LABELMAP" else _joined(dataset, frames, names, path)
+    except InputError:
+        raise
+    except Exception as error:  # a missing element, or pixels that cannot be decoded
+        raise InputError(f"{path}: unreadable DICOM-SEG ({error}); export it again") from error
+    names.pop(0, None)  # a label map may describe its background
+    if unknown := sorted(set(np.unique(segment).tolist()) - {0, *names}):
+        raise InputError(
+            f"{path}: holds the segment number {unknown[0]}, which its header does not describe; export it again"
+        )
+    if len(set(names.values())) < len(names):
+        raise InputError(f"{path}: two segments have the same label; export one segment a structure")
+    return Segmentation(segment, names, _spacing(dataset))
+
+
+def _frames(dataset: Any) -> np.ndarray:
+    """Frames [F, H, W]."""
+    frames = dataset.pixel_array
+    return frames[None] if frames.ndim == 2 else frames
+
+
+def _label_map(frames: np.ndarray, path: Path) -> np.ndarray:
+    _require_one_picture(len(frames) > 1, path)
+    return frames[0].astype(np.int64)
+
+
+def _joined(dataset: Any, frames: np.ndarray, names: dict[int, str], path: Path) -> np.ndarray:
+    """One binary frame a segment -> segment numbers, i64[H, W]."""
+    segment = np.zeros(frames.shape[1:], np.int64)
+    numbers = list(_numbers(dataset, len(frames)))
+    _require_one_picture(len(set(numbers)) < len(numbers), path)
+    for number, frame in zip(numbers, frames, strict=True):
+        if (both := np.unique(segment[(frame > 0) & (segment > 0)])).size:
+            raise InputError(
+                f"{path}: the segments {names.get(int(both[0]))!r} and {names.get(number)!r} overlap, and a mask has "
+                "one structure a pixel; export segments that do not overlap"
+            )
+        segment[frame > 0] = number
+    return segment
+
+
+def _numbers(dataset: Any, frames: int) -> Iterator[int]:
+    """The segment number of each frame: stated by frame, or once for all."""
+    shared = dataset.get("SharedFunctionalGroupsSequence") or [None]
+    groups = dataset.get("PerFrameFunctionalGroupsSequence") or [None] * frames
+    for group in groups:
+        stated = [
+            one for one in (group, shared[0]) if one is not None and "SegmentIdentificationSequence" in one
+        ]
+        yield int(stated[0].SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+
+
+def _require_one_picture(several: bool, path: Path) -> None:
+    if several:
+        raise InputError(f"{path}: a DICOM-SEG of several pictures; give one file for each radiograph")
+
+
+def _spacing(dataset: Any) -> tuple[float, float] | None:
+    for group in dataset.get("SharedFunctionalGroupsSequence") or ():
+        for measures in group.get("PixelMeasuresSequence") or ():
+            if measures.get("PixelSpacing"):
+                down, across = measures.PixelSpacing
+                return float(down), float(across)
+    return None

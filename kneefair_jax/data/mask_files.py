@@ -1,0 +1,169 @@
+"""Mask files of every kind -> label values: one image, a palette image, a DICOM-SEG, or one file a structure.
+
+`readers.read_mask` gives the numbers of a file; here they get the meaning that palettes, segments' names and file
+names give them.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kneefair_jax import anatomy
+from kneefair_jax.data import dicom_seg, palettes, readers
+from kneefair_jax.errors import InputError
+
+# Structure -> the values that stand for it in the files; names of what is no structure included.
+Values = Mapping[str, Sequence[int]]
+_DICOM = (".dcm", ".dicom")
+
+
+class StructureFiles(NamedTuple):
+    """The mask of one case in several files, one a structure.
+
+    Attributes:
+        files: structure -> its file, whose pixels other than 0 are the structure's.
+    """
+
+    files: Mapping[str, Path]
+
+    @property
+    def name(self) -> str:
+        """The name of the first file."""
+        return next(iter(self.files.values())).name
+
+    def __str__(self) -> str:
+        """The first file and how many there are."""
+        first, *others = map(str, self.files.values())
+        return f"{first} and {len(others)} more" if others else first
+
+
+type MaskPath = Path | StructureFiles
+
+
+class Mask(NamedTuple):
+    """Label values and the pixel spacing of one case.
+
+    Attributes:
+        values: integers [H, W].
+        spacing: f32[2], mm per pixel down and across as the header states it, NaN where it does not.
+    """
+
+    values: np.ndarray
+    spacing: np.ndarray
+
+
+def read(path: MaskPath, values: Values) -> Mask:
+    """Reads the mask of one case.
+
+    The segments of a DICOM-SEG and the files of `StructureFiles` get the first value of the structure that they name.
+
+    Args:
+        path: its file or files.
+        values: structure -> values; empty where nobody named the structures.
+
+    Raises:
+        InputError: a file cannot be read, a segment's label is none of the structures, or files overlap.
+    """
+    if isinstance(path, StructureFiles):
+        return _joined(path, values)
+    if is_dicom_seg(path):
+        return _of_segments(path, values)
+    index, spacing = readers.read_mask_with_spacing(path)
+    palette = palettes.read(path)
+    if palette is None:
+        return Mask(index, spacing)
+    return Mask(palettes.labels(index, palette, _all(values), path), spacing)
+
+
+def segment_names(path: MaskPath) -> list[str]:
+    """The labels of a DICOM-SEG's segments; none for any other file.
+
+    Raises:
+        InputError: the DICOM-SEG cannot be read.
+    """
+    if isinstance(path, StructureFiles) or not is_dicom_seg(path):
+        return []
+    return [*dicom_seg.read(path).names.values()]
+
+
+def check_palettes(paths: Sequence[MaskPath], values: Values, threads: int | None = None) -> None:
+    """Requires that palette images of one folder mean the same by an index (`palettes.check`)."""
+    files = [path for path in paths if not isinstance(path, StructureFiles)]
+    palettes.check(files, readers.read_mask, _all(values), threads)
+
+
+def is_dicom_seg(path: Path) -> bool:
+    """Whether a file is a DICOM segmentation object, by its name or its first bytes, and by its header."""
+    known = path.name.lower().endswith(readers.SUFFIXES)
+    if not path.is_file() or (known and path.suffix.lower() not in _DICOM):
+        return False
+    return (known or readers.has_dicom_magic(path)) and dicom_seg.is_segmentation(path)
+
+
+def _all(values: Values) -> set[int]:
+    return {number for numbers in values.values() for number in numbers}
+
+
+def _of_segments(path: Path, values: Values) -> Mask:
+    segment, names, spacing = dicom_seg.read(path)
+    if not values:
+        raise InputError(
+            f"{path}: a DICOM-SEG of {', '.join(names.values())}, and nobody named the structures; name them, in an "
+            "audit with --labels femur=1 tibia=2 ..., in a folder with data.structures"
+        )
+    table = np.zeros(max(names, default=0) + 1, np.int64)
+    for number in np.unique(segment[segment > 0]).tolist():
+        table[number] = values[_structure(names[number], values, path)][0]
+    stated = np.full(2, np.nan) if spacing is None else np.array(spacing)
+    return Mask(table[segment], stated.astype(np.float32))
+
+
+def _structure(segment: str, values: Values, path: Path) -> str:
+    """The structure that a segment's label names, whatever its case: itself, or the union that it is a part of."""
+    plain = {" ".join(name.lower().split()): name for name in values}
+    wanted = " ".join(segment.lower().split())
+    unions = [name for name in plain if wanted in anatomy.UNIONS.get(name, ())]
+    if wanted not in plain and len(unions) != 1:
+        raise InputError(
+            f"{path}: the segment {segment!r} is none of the structures {', '.join(values)}; name them as the segments "
+            f"are named (--labels of an audit, data.structures of a folder), such as {segment}=1, or export without it"
+        )
+    return plain[wanted if wanted in plain else unions[0]]
+
+
+def _joined(case: StructureFiles, values: Values) -> Mask:
+    joined, spacing = None, np.full(2, np.nan, np.float32)
+    drawn: dict[int, Path] = {}
+    for structure, path in case.files.items():
+        mask, stated = _single(path, structure, values)
+        if joined is None:
+            joined, spacing = np.zeros(mask.shape, np.int64), stated
+        if mask.shape != joined.shape:
+            raise InputError(
+                f"{path}: has {mask.shape[0]} x {mask.shape[1]} pixels, and {next(iter(case.files.values()))} has "
+                f"{joined.shape[0]} x {joined.shape[1]}; export all structures of a case on one grid"
+            )
+        value = values[structure][0]
+        if both := np.unique(joined[mask & (joined > 0)]).tolist():
+            raise InputError(
+                f"{path}: overlaps {drawn[both[0]]}, and a pixel has one structure; export structures "
+                "that do not overlap"
+            )
+        joined[mask] = value
+        drawn[value] = path
+    assert joined is not None
+    return Mask(joined, spacing)
+
+
+def _single(path: Path, structure: str, values: Values) -> tuple[np.ndarray, np.ndarray]:
+    """Where the structure is, bool[H, W], and the stated spacing."""
+    mask, spacing = read(path, {structure: values[structure]} if is_dicom_seg(path) else {})
+    present = np.unique(mask[mask != 0])
+    if present.size > 1:
+        raise InputError(
+            f"{path}: holds {present.size} values besides 0, and as one of several files of a case it is of the "
+            f"structure {structure!r} alone; leave its values at 0 and one other"
+        )
+    return mask != 0, spacing
