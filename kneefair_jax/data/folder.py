@@ -14,6 +14,7 @@ from kneefair_jax import anatomy, cohort
 from kneefair_jax.data import metadata, readers
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
+from kneefair_jax.safe_text import without_paths
 
 # Masks of 0 and 255 would otherwise pass for 255 structures.
 _MAX_FOUND = 32
@@ -91,10 +92,11 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         cases=frame,
         structures=structures,
         settings=settings,
-        read=partial(_read, path, cases, size, channels, len(structures)),
+        read=partial(_read, root, path, cases, size, channels, len(structures)),
         portable=True,
-        whole=partial(_read, path, cases, None, channels, len(structures)),
+        whole=partial(_read, root, path, cases, None, channels, len(structures)),
         notes=tuple(metadata.unlikely_ages(table)),
+        files=partial(_files_of, cases),
     )
 
 
@@ -161,7 +163,12 @@ def _arrays(case: Case, channels: int, structures: int) -> tuple[np.ndarray, np.
     return image, label.astype(np.uint8), np.where(np.isnan(case.spacing), spacing, case.spacing)
 
 
+def _files_of(cases: Sequence[Case], row: int) -> tuple[Path, ...]:
+    return cases[row].image, cases[row].mask
+
+
 def _read(
+    root: Path,
     path: Path,
     cases: Sequence[Case],
     size: tuple[int, int] | None,
@@ -174,7 +181,7 @@ def _read(
         try:
             image, label, spacing = _arrays(case, channels, structures)
         except InputError as error:
-            return InputError(f"{path} row {case.row}: {error}")
+            return InputError(without_paths(f"{path} row {case.row}: {error}", root))
         if size is None:
             return Example(image, label, spacing)
         scale = np.array(label.shape, np.float32) / np.array(size, np.float32)

@@ -81,7 +81,7 @@ def prepare_run(
     if jax.process_count() > 1:
         distributed.on_first(prepare)  # not every file system's locks keep hosts apart
     main, outside = prepare()
-    if main.cohort is not cohort:
+    if main.cases.left_out:  # then the cohort was loaded again without them
         # Groups that only the cases left out had are no groups any more, here and there.
         made = setup.build(config, main.cohort)
         stages.check(config, main.cohort)

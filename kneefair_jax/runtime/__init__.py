@@ -1,6 +1,8 @@
-"""What surrounds a run: its directory, its processes, preemption, disks that fail, files that appear whole."""
+"""What surrounds a run: its directory, its processes, preemption, disks that fail, files that appear whole.
 
-from kneefair_jax.runtime.atomic import write_json, write_text
-from kneefair_jax.runtime.preemption import PREEMPTED, Preempted
+Names load on first use: reading processes import `atomic` alone, and no JAX.
+"""
 
-__all__ = ["PREEMPTED", "Preempted", "write_json", "write_text"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

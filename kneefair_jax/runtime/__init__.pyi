@@ -1,0 +1,4 @@
+from .atomic import write_json, write_text
+from .preemption import PREEMPTED, Preempted
+
+__all__ = ["PREEMPTED", "Preempted", "write_json", "write_text"]
