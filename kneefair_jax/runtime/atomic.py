@@ -100,7 +100,7 @@ def open_in_place(path: Path, mode: str) -> IO[str]:
     access = {"a": os.O_WRONLY | os.O_APPEND, "r+": os.O_RDWR}[mode]
     # Whatever took the file's place since: no link is followed, and no pipe is waited for.
     descriptor = os.open(path, access | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    file = os.fdopen(descriptor, mode, encoding="utf-8")
+    file = os.fdopen(descriptor, mode, encoding="utf-8", newline="")
     try:
         _require_regular(path, os.fstat(descriptor).st_mode)
     except InputError:

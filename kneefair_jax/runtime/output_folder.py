@@ -23,10 +23,10 @@ def require_plain(folder: Path, names: Sequence[str]) -> None:
     Raises:
         InputError: with the first path that is neither a regular file nor a folder.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; give a folder")
+    if not folder.is_dir():
+        return
     for pattern in names:
-        for path in sorted(folder.glob(pattern)) if folder.is_dir() else ():
+        for path in sorted(folder.glob(pattern)):
             _require_plain(path)
 
 

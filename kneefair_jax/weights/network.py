@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save
 
 from kneefair_jax import models
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import atomic
 
 SUFFIX = ".safetensors"
 FOLDER = Path(__file__).parent
@@ -89,9 +90,7 @@ def save_network(
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(about, indent=2, sort_keys=True, allow_nan=False) + "\n"
     for target, content in ((path, save(flat)), (path.with_suffix(".json"), text.encode())):
-        temporary = target.with_name(f".{target.name}.tmp")
-        temporary.write_bytes(content)
-        temporary.replace(target)
+        atomic.write_bytes(target, content)
 
 
 def expected(model: nn.Module, grid: tuple[int, int, int]) -> dict[str, Any]:
