@@ -1,5 +1,6 @@
 """Cases from a folder: images, masks and one `metadata.csv` (see `metadata`)."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -95,7 +96,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         read=partial(_read, root, path, cases, size, channels, len(structures)),
         portable=True,
         whole=partial(_read, root, path, cases, None, channels, len(structures)),
-        notes=tuple(metadata.unlikely_ages(table)),
+        notes=(*metadata.unlikely_ages(table), *_links(root, cases)),
         files=partial(_files_of, cases),
     )
 
@@ -108,8 +109,10 @@ def _fingerprints(
     for row, *names in table[["image", "mask"]].itertuples():
         for name, column in zip(names, ("image", "mask"), strict=True):
             path = root / name
-            if name and Path(name).is_absolute():
-                problems.append((row, f"{column} {name}: write the path relative to data.root"))
+            if name and (Path(name).is_absolute() or os.path.normpath(name).split(os.sep)[0] == ".."):
+                problems.append(
+                    (row, f"{column} {name}: write the path relative to data.root, and inside it")
+                )
             elif name and not path.is_file() and skip:
                 fingerprints.append([name, None, None])  # left to the reading, like any that cannot be read
             elif name and not path.is_file():
@@ -118,6 +121,23 @@ def _fingerprints(
                 stat = path.stat()
                 fingerprints.append([name, stat.st_size, stat.st_mtime_ns])
     return fingerprints
+
+
+def _links(root: Path, cases: Sequence[Case]) -> Iterator[str]:
+    """A note where files are reached through symbolic links that lead out of the folder."""
+    inside = root.resolve()
+    leaving = [
+        (case.row, path)
+        for case in cases
+        for path in (case.image, case.mask)
+        if path.exists() and not path.resolve().is_relative_to(inside)
+    ]
+    if leaving:
+        row, path = leaving[0]
+        yield (
+            f"{len(leaving)} files are reached through symbolic links that lead out of data.root (such as row {row}, "
+            f"{path.relative_to(root)})"
+        )
 
 
 def _found_structures(path: Path, cases: Sequence[Case]) -> tuple[str, ...]:
