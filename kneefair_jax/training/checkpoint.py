@@ -33,6 +33,10 @@ class Sealed(atomicity.AtomicRenameTemporaryPath):
         """Called by the first host when every host has written."""
         await asyncio.to_thread(seal, Path(self.get()))
         await super().finalize()
+        # Orbax writes its folder's absolute path into a file of which only the name is ever looked at.
+        await asyncio.to_thread(
+            atomic.write_text, Path(self.get_final()) / atomicity.COMMIT_SUCCESS_FILE, "committed\n"
+        )
 
 
 class KeepSelected(checkpoint_managers.PreservationPolicy):
