@@ -28,17 +28,15 @@ class Areas:
     def __init__(self, folder: Path):
         self._path = folder / AREAS
         self._rows = _read(self._path)
+        self._write()  # a last line that was cut off would spoil the next one
         self._lines = atomic.open_in_place(self._path, "a")
-        if not self._path.stat().st_size:
-            self._append([COLUMNS])
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._lines.close()
-        rows = [COLUMNS, *(row for rows in self._rows.values() for row in rows)]
-        atomic.write_text(self._path, _text(rows))
+        self._write()
 
     def add(self, rows: Sequence[Sequence[str]]) -> None:
         """Adds the rows of one file, in place of those that it had."""
@@ -60,6 +58,10 @@ class Areas:
                     f"{file}: its mask would replace that of {other}, of an earlier run into this folder; rename "
                     "one of the two, or give another --out"
                 )
+
+    def _write(self) -> None:
+        rows = [COLUMNS, *(row for rows in self._rows.values() for row in rows)]
+        atomic.write_text(self._path, _text(rows))
 
     def _append(self, rows: Sequence[Sequence[str]]) -> None:
         self._lines.write(_text(rows))
