@@ -104,11 +104,11 @@ def parse_flags(argv: list[str]) -> list[str]:
         return rest
     except AttributeError as error:
         text = str(error).replace("\\n", " ").replace("\\'", "'").strip("\"'")
-        print(f"error: the config has no field '{' '.join(text.split())}", file=sys.stderr)
+        field = safe_text.printable(" ".join(text.split()))
+        print(f"error: the config has no field '{field}", file=sys.stderr)
     except OSError as error:
-        print(
-            "error: the config file cannot be loaded:", str(error).splitlines()[-1].strip(), file=sys.stderr
-        )
+        reason = safe_text.printable(str(error).splitlines()[-1].strip())
+        print("error: the config file cannot be loaded:", reason, file=sys.stderr)
     sys.exit(2)
 
 

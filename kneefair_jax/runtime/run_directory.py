@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic, output_folder
-from kneefair_jax.safe_text import without_paths_in
+from kneefair_jax.safe_text import without_paths, without_paths_in
 
 # What may change between two starts of one run: it does not touch training, or `check_data` sees what it changes.
 FREE = (
@@ -184,7 +184,7 @@ def _quoted(word: str) -> str:
 
 
 def _cut(value: str) -> str:
-    return Path(value).name if Path(value).expanduser().is_absolute() else value
+    return Path(value).name if Path(value).expanduser().is_absolute() else without_paths(value)
 
 
 def _commit() -> str | None:

@@ -1,7 +1,9 @@
 """What a run says of itself: numbers to `metrics.jsonl` and TensorBoard, lines to the terminal, traces of its steps."""
 
+import glob
 import json
 import secrets
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,3 +147,6 @@ class Trace:
         if self._open:
             self._open = False
             jax.profiler.stop_trace()
+            # The files are called after this host; what is in them, the profiler's own format, still names it.
+            for path in self._directory.rglob(f"{glob.escape(socket.gethostname())}.*"):
+                path.rename(path.with_name(f"host{path.name.removeprefix(socket.gethostname())}"))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from kneefair_jax.audit import __main__ as audit
 from kneefair_jax.errors import InputError
+from kneefair_jax.export import __main__ as export
 from kneefair_jax.predict import __main__ as predict
 from kneefair_jax.runs import modes
 from kneefair_jax.runs.study import runner
@@ -19,6 +20,7 @@ from tests.audit import folder as masks
 from tests.films import folder
 from tests.hostile import trust
 from tests.predict.networks import write
+from tests.runs.study import made_up
 from tests.runs.test_modes import config as folds_config
 
 
@@ -231,3 +233,41 @@ def test_a_mask_that_changes_while_training_runs_is_not_scored_under_the_old_dig
     with pytest.raises(InputError, match=r"case 'c\d+'.*changed since the cases were prepared"):
         modes.train(made, tmp_path / "run")
     assert not (tmp_path / "run/report").exists()
+
+
+def test_a_link_in_the_folder_of_a_study(tmp_path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    trust.link(tmp_path / "study/runs", tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="study/runs is a symbolic link"):
+        runner.run_study(made_up.config(), tmp_path / "study")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_link_where_folds_are_reported_or_weights_exported(copied, tmp_path, capsys):
+    root, workdir = copied
+    (tmp_path / "elsewhere").mkdir()
+    trust.link(workdir / "report", tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="report is a symbolic link"):
+        modes.train(folds_config(root), workdir)
+    assert export.main([str(workdir)]) == 2
+    assert one_line(capsys.readouterr().err)
+    (workdir / "report").unlink()
+    (workdir / "report.moved").rename(workdir / "report")
+    (workdir / "export").mkdir()
+    trust.pipe(workdir / "export/model.md")
+    assert export.main([str(workdir)]) == 2
+    err = capsys.readouterr().err
+    assert one_line(err) and "model.md is a pipe" in err
+
+
+def test_a_link_in_place_of_the_stores(copied, tmp_path):
+    root, workdir = copied
+    (tmp_path / "elsewhere").mkdir()
+    made = config(root)
+    made.data.store = str(tmp_path / "stores")
+    (tmp_path / "stores").mkdir()
+    trust.link(tmp_path / "stores/case_store", tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="case_store is a symbolic link"):
+        modes.evaluate_only(made, workdir)
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -24,6 +24,7 @@ import numpy as np
 from kneefair_jax.data.source import Example, files_sha256
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic
+from kneefair_jax.safe_text import without_paths
 
 Read = Callable[[Sequence[int]], Iterator[Example | InputError]]
 Files = Callable[[int], tuple[Path, ...]]
@@ -53,7 +54,7 @@ class Outcome(NamedTuple):
 def outcome(row: int, result: Example | InputError, files: Files | None = None) -> Outcome:
     """The outcome of a row that was read; `files` names the files that it was read from."""
     if isinstance(result, InputError):
-        return Outcome(row, "", str(result))
+        return Outcome(row, "", without_paths(str(result)))
     digest = hashlib.sha256()
     for array in result:
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -19,7 +19,6 @@ from kneefair_jax.data.store.chunks import Outcome
 from kneefair_jax.data.store.tfds_builder import CaseStore
 from kneefair_jax.errors import InputError, told
 from kneefair_jax.runtime import atomic, output_folder
-from kneefair_jax.safe_text import without_paths
 
 DIGEST_FILE = "content.json"
 ON_BROKEN = ("stop", "skip")
@@ -131,8 +130,11 @@ def prepare_all(
         _check_beam(sources, options.beam)
     absent = [path for path in (directory, *directory.parents) if not path.exists()]
     folders = [_folder(source, grid, directory) for source, grid in sources]
-    for folder in folders:
-        output_folder.require_plain(directory, [f"{CaseStore.name}/{folder.name}"])
+    if (directory / CaseStore.name).is_symlink():
+        raise InputError(
+            f"{directory / CaseStore.name} is a symbolic link; remove it, or give another config.data.store"
+        )
+    output_folder.require_plain(directory / CaseStore.name, [folder.name for folder in folders])
     with contextlib.ExitStack() as locks:
         # All of them, to the end: what this call may have to remove again, nobody else has begun to use.
         for folder in sorted({folder for folder in folders if not _is_whole(folder)}):
@@ -286,7 +288,7 @@ def _content(source: Source, outcomes: Iterable[Outcome]) -> dict[str, Any]:
     for row, sha256, why, of_files in outcomes:
         files.append(of_files)
         if why:
-            broken.append((source.cases["case_id"].iloc[row], without_paths(why)))
+            broken.append((source.cases["case_id"].iloc[row], why))
         else:
             digest.update(bytes.fromhex(sha256))
             kept += 1
