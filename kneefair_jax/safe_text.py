@@ -6,7 +6,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import IO, Any, TextIO, cast
 
 # A spreadsheet runs cells that begin with these, in either width (OWASP, CSV injection).
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
@@ -62,7 +62,7 @@ def without_paths_in(value: Any) -> Any:
 class Filtered:
     """A text stream that changes what is written to it."""
 
-    def __init__(self, stream: TextIO, change: Callable[[str], str]):
+    def __init__(self, stream: IO[str], change: Callable[[str], str]):
         self._stream = stream
         self._change = change
 

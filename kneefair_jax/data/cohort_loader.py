@@ -305,10 +305,10 @@ def _read_unchanged(
         # After the reading: whoever changes a file between the two is noticed.
         known = recorded[row] and not isinstance(case, InputError)
         if known and files_sha256(files(row)) != recorded[row]:
-            names = " or ".join(path.name for path in files(row))
+            names = " or ".join("/".join(path.parts[-2:]) for path in files(row))
             yield InputError(
-                f"case {ids[row]!r}: {names} changed since the cases were prepared, and the network was trained on the "
-                "earlier files; put them back and rerun, or train on the new ones in another --workdir"
+                f"case {ids[row]!r}: {names} changed since the cases were prepared, so its score would be of other "
+                "pixels than the run's; put the files back and rerun, or train on the new ones in another --workdir"
             )
         else:
             yield case

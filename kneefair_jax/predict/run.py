@@ -82,7 +82,7 @@ def run(
     with contextlib.ExitStack() as stack:
         try:
             output_folder.require_plain(out, WRITTEN)
-            stack.enter_context(output_folder.exclusive_lock(out, "--out"))
+            stack.enter_context(output_folder.exclusive_lock(out, "--out", ("masks", "overlays")))
             table = stack.enter_context(Areas(out))
         except OSError as error:
             raise InputError(f"--out {out}: {error}; give a folder that can be written") from error

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -47,12 +48,13 @@ def _require_plain(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def exclusive_lock(folder: Path, option: str) -> Iterator[None]:
+def exclusive_lock(folder: Path, option: str, subfolders: Sequence[str] = ()) -> Iterator[None]:
     """Keep other processes out of a folder; the lock ends with the process, however that ends.
 
     Args:
         folder: made if need be.
         option: the flag that gave it, for the message.
+        subfolders: where, beside the folder itself, temporary files of killed processes are deleted.
 
     Raises:
         InputError: another process holds the lock, or `.lock` is no regular file.
@@ -67,7 +69,8 @@ def exclusive_lock(folder: Path, option: str) -> Iterator[None]:
             ) from error
         except OSError:
             pass  # a file system without locks
-        for path in folder.iterdir():
+        stale = [folder.glob(".part-*"), *((folder / name).rglob(".part-*") for name in subfolders)]
+        for path in itertools.chain.from_iterable(stale):
             if atomic.TEMPORARY.match(path.name):
-                path.unlink(missing_ok=True)  # of a process that was killed
+                path.unlink(missing_ok=True)
         yield

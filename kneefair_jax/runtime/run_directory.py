@@ -93,7 +93,7 @@ def alone(workdir: Path) -> AbstractContextManager[None]:
     Raises:
         InputError: another process is at work in it.
     """
-    return output_folder.exclusive_lock(workdir, "--workdir")
+    return output_folder.exclusive_lock(workdir, "--workdir", ("report",))
 
 
 def check_data(workdir: Path, **data: str) -> None:

@@ -12,7 +12,9 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.export import __main__ as export
 from kneefair_jax.predict import __main__ as predict
 from kneefair_jax.runs import modes
+from kneefair_jax.runs.study import runner
 from tests.hostile import identity
+from tests.runs.study import made_up
 
 HOST = "planted-host.example"
 HEADER = [identity.NAME, identity.BIRTH, identity.ACCESSION, identity.PATIENT]
@@ -111,3 +113,21 @@ def test_an_audit(trained, tmp_path, capsys):
     ]
     assert audit.main([*given, "--draws", "20", "--out", str(tmp_path / "report")]) == 0, capsys.readouterr()
     assert identity.leaks(tmp_path / "report", secrets(root.parent, tmp_path)) == []
+    given = ["--scores", str(tmp_path / "report/cases.csv"), "--attributes", "sex", "--draws", "20"]
+    assert audit.main([*given, "--out", str(tmp_path / "scores")]) == 0, capsys.readouterr()
+    assert identity.leaks(tmp_path / "scores", secrets(root.parent, tmp_path)) == []
+
+
+def test_a_study(tmp_path, monkeypatch):
+    def one(config, workdir, directory, training):
+        made_up.one(config, workdir, directory, training)
+        print(f"report: {workdir.absolute()}/report/index.html")
+
+    monkeypatch.setattr(runner.single, "run_experiment", one)
+    made = made_up.config(methods=("erm", "equal_share"))
+    with made.unlocked():
+        made.data.store = str(tmp_path / "store")
+    runner.run_study(made, tmp_path / "study")
+    assert "report: index.html" in (tmp_path / "study/runs/erm/seed_3/log.txt").read_text()
+    assert (tmp_path / "study/report/study.json").exists()
+    assert identity.leaks(tmp_path / "study", secrets(tmp_path)) == []

@@ -89,9 +89,14 @@ def test_a_table_that_was_cut_off_is_gone_on_with(films, weights):
     assert run(weights, "first/a.png") == 0
     path = films / "out/areas.csv"
     path.write_text(path.read_text()[:-9])  # killed while it wrote the last row
-    (films / "out/.part-0123456789abcdef-areas.csv").touch()
+    stale = [
+        films / f"out/{name}"
+        for name in (".part-0123456789abcdef-areas.csv", "masks/.part-0123456789abcdef-a.png")
+    ]
+    for other in stale:
+        other.touch()
     assert run(weights, "first/b.png") == 0
     rows = list(csv.reader(path.read_text().splitlines()))
     assert {len(row) for row in rows} == {len(COLUMNS)}
     assert [row[0] for row in rows].count("first/b.png") == 3
-    assert not (films / "out/.part-0123456789abcdef-areas.csv").exists()
+    assert not any(other.exists() for other in stale)
