@@ -48,6 +48,8 @@ def load(name: str | Path) -> Network:
             f"weights {str(name)!r}: give a {SUFFIX} file that there is, or one of {', '.join(NAMES)}"
         )
     about_path = path.with_suffix(".json")
+    if about_path.exists() and not about_path.is_file():  # a pipe would block whoever opens it
+        raise InputError(f"{about_path}: not a file; copy or export {path.name} and it again")
     try:
         about = json.loads(about_path.read_text())
         flat = {key: tensor.astype(np.float32) for key, tensor in load_file(path).items()}
