@@ -9,6 +9,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from kneefair_jax import safe_text
 from kneefair_jax.errors import InputError
 from kneefair_jax.runs import modes
 from kneefair_jax.runtime import distributed, io_errors, preemption, run_directory
@@ -35,6 +36,7 @@ _PROCESS = flags.DEFINE_integer("process", -1, "With --coordinator: which of the
 flags.mark_flag_as_required("config")
 
 
+@safe_text.terminal()
 def main(argv: Sequence[str]) -> None:
     """Dispatches; what a person has to read is a sentence on stderr.
 
@@ -102,11 +104,11 @@ def parse_flags(argv: list[str]) -> list[str]:
         return rest
     except AttributeError as error:
         text = str(error).replace("\\n", " ").replace("\\'", "'").strip("\"'")
-        print(f"error: the config has no field '{' '.join(text.split())}", file=sys.stderr)
+        field = safe_text.printable(" ".join(text.split()))
+        print(f"error: the config has no field '{field}", file=sys.stderr)
     except OSError as error:
-        print(
-            "error: the config file cannot be loaded:", str(error).splitlines()[-1].strip(), file=sys.stderr
-        )
+        reason = safe_text.printable(str(error).splitlines()[-1].strip())
+        print("error: the config file cannot be loaded:", reason, file=sys.stderr)
     sys.exit(2)
 
 

@@ -163,7 +163,7 @@ def audit_masks(commit: Commit, out: Path, jsrt: Path) -> None:
     """An audit of two models' masks: the reference masks, eroded for men, and dilated for everybody."""
     cases = pd.read_csv(jsrt / "metadata.csv")
     for case in cases.itertuples():
-        labels = np.asarray(Image.open(jsrt / str(case.mask)))
+        labels = np.asarray(Image.open(jsrt / str(case.mask), formats=("PNG",)))
         eroded = np.where(ndimage.binary_erosion(labels > 0), labels, 0) if case.sex == "male" else labels
         for name, mask in {"eroded": eroded, "dilated": ndimage.grey_dilation(labels, 3)}.items():
             (out / name).mkdir(exist_ok=True)

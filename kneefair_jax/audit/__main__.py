@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kneefair_jax import safe_text
 from kneefair_jax.audit import equivalence_margin, label_map, result, run
 from kneefair_jax.errors import InputError
 from kneefair_jax.report.text import formatting
@@ -109,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@safe_text.terminal()
 def main(argv: Sequence[str]) -> int:
     """Runs the audit; 2 for what a person has to correct, with a sentence on stderr."""
     options = parser().parse_args(argv)

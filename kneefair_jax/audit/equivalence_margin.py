@@ -95,7 +95,9 @@ def _scored(
     """The long per-case table of one reader's masks."""
     problems: list[metadata.Problem] = []
     metadata.check_identifiers(text, problems, ("case_id", "mask"))
-    found = files.listed(path.parent, dict(zip(text["case_id"], text["mask"], strict=True)), "--readers").of
+    paths = dict(zip(text["case_id"], text["mask"], strict=True))
+    rows = text.drop_duplicates("case_id", keep="first").index
+    found = files.listed(path.parent, paths, rows, "the folder of --readers", path, beside=False).of
     for row, case, name in zip(text.index, text["case_id"], text["mask"], strict=True):
         if case not in found:
             problems.append((row, f"mask {path.parent / name}: no such file"))

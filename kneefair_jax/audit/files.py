@@ -1,5 +1,6 @@
 """Which file belongs to which case: by the file's name, or by the paths of a table."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -111,31 +112,64 @@ def _refuse_other_names(
             )
 
 
-def listed(folder: Path, paths: dict[str, str], option: str, table: Path | None = None) -> Found:
+def listed(
+    folder: Path,
+    paths: Mapping[str, str],
+    rows: Sequence[int],
+    option: str,
+    table: Path,
+    *,
+    beside: bool = True,
+) -> Found:
     """The files of cases by a table's paths, relative to the folder; those that are there.
 
     Args:
         folder: where they must be.
         paths: case id -> its path, "" if the table has none.
+        rows: of these cases in the table, for the messages.
         option: what gave the folder, for the messages.
-        table: the table; if given, its paths may also be relative to where it is, as `data.folder` reads them.
+        table: the table.
+        beside: whether its paths may also be relative to where the table is, as `data.folder` reads them.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no such folder, or a path that exists leads out of it.
     """
     root = _require(folder, option).resolve()
     found: dict[str, MaskPath] = {}
-    for case, name in paths.items():
+    for row, (case, name) in zip(rows, paths.items(), strict=True):
         if not name:
             continue
-        if (folder / name).is_file():
-            found[case] = folder / name
-        elif table is not None:
-            path = table.parent / name
-            # Where the table's own masks are elsewhere, those of another reader were asked for.
-            if path.is_file() and path.parent.resolve().is_relative_to(root):
-                found[case] = path
+        path, other = folder / name, table.parent / name
+        if path.is_file() and _is_below(path, folder):
+            found[case] = path
+        # Where the table's own masks are elsewhere, those of another reader were asked for.
+        elif beside and other.is_file() and other.parent.resolve().is_relative_to(root):
+            found[case] = other
+        elif path.is_file():
+            raise InputError(
+                f"{table} row {row}: {name} leads out of {option} {folder}; write a path below that folder, or give "
+                f"the folder that holds the file as {option}"
+            )
     return Found(found, [])
+
+
+def linked_outside(folder: Path, found: Mapping[str, MaskPath]) -> list[str]:
+    """The cases with a file that is reached through a symbolic link that leads out of the folder."""
+    root = folder.resolve()
+
+    def is_inside(path: Path) -> bool:
+        return path.resolve().is_relative_to(root)
+
+    return [
+        case
+        for case, path in found.items()
+        if not all(map(is_inside, path.files.values() if isinstance(path, StructureFiles) else [path]))
+    ]
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    """By what is written, whatever links there are."""
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def stem_of(name: str) -> str | None:

@@ -15,9 +15,21 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import model_comparison, reference_ser
 from kneefair_jax.report import build, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
-from kneefair_jax.runtime import atomic
+from kneefair_jax.runtime import atomic, output_folder
+from kneefair_jax.safe_text import without_paths
 
 _FAULTS = "mask_faults.csv"
+# In the folder of the results; further models have a folder each.
+_WRITTEN = (
+    page.PAGE,
+    "report.json",
+    *csv_tables.NAMES,
+    "cases.csv",
+    "cases.parquet",
+    "suspicious.csv",
+    _FAULTS,
+    "[0-9]*-*",
+)
 _LIBRARIES = ("kneefair_jax", "numpy", "scipy", "pandas")
 
 
@@ -101,9 +113,8 @@ class Audit(NamedTuple):
         (out / _FAULTS).unlink(missing_ok=True)  # of an earlier audit
         if self.mask_faults is not None and not self.mask_faults.empty:
             atomic.write_text(out / _FAULTS, csv_tables.guarded(self.mask_faults).to_csv(index=False))
-        part = out / ".cases.parquet.part"
-        self.cases.to_parquet(part)
-        part.replace(out / "cases.parquet")
+        with atomic.replacing(out / "cases.parquet") as temporary:
+            self.cases.to_parquet(temporary)
         return pages
 
     def metric_frame(
@@ -182,7 +193,7 @@ def audit(
             table,
             cohort.frame,
             cohort.confounders,
-            notes=cohort.notes,
+            notes=[without_paths(note) for note in cohort.notes],
             delta=settings.delta,
             run=_about(settings) | {"model": model or None, **about.get(model, {})},
             structures=structures,
@@ -214,6 +225,7 @@ def _about(settings: Settings) -> dict[str, Any]:
 
 
 def require_folder(out: Path) -> None:
-    """Refuses a file as the folder to write to; called before the work, not after it."""
+    """Refuses a file as the folder to write to, or links in it; called before the work, not after it."""
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
+    output_folder.require_plain(out, _WRITTEN)

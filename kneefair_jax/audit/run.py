@@ -183,7 +183,8 @@ def _files(
 ) -> tuple[dict[str, MaskPath], dict[str, dict[str, MaskPath]], Cohort]:
     """Reference masks, predictions by model, and the cases that are left."""
     ids = list(cohort.frame["case_id"])
-    true = files.listed(truth, dict(zip(ids, cohort.paths["mask"], strict=True)), "--truth", cohort.path)
+    paths = dict(zip(ids, cohort.paths["mask"], strict=True))
+    true = files.listed(truth, paths, cohort.frame.index, "--truth", cohort.path)
     if not true.of:
         if (cohort.paths["mask"] != "").any():
             cohort.notes.append(
@@ -200,11 +201,13 @@ def _files(
                 "--on-missing skip"
             )
         cohort.notes.append(f"{text}: left out")
+    _note_links(cohort, truth, true.of, "--truth")
     if true.extra:
         cohort.notes.append(_unlisted(true.extra, "reference mask", cohort))
     found = {model: files.find(folder, kept, "--pred", structures) for model, folder in folders.items()}
     for model, folder in folders.items():
         of = f" by {model}" if model else ""
+        _note_links(cohort, folder, found[model].of, f"--pred{of}")
         lacking = [case for case in kept if case not in found[model].of]
         text = (
             f"no prediction{of} for {len(lacking)} of {len(kept)} cases (such as {lacking[0]})"
@@ -234,9 +237,18 @@ def _unlisted(extra: Sequence[Path], what: str, cohort: Cohort) -> str:
 def _images(cohort: Cohort, folder: Path) -> dict[str, Path]:
     ids = list(cohort.frame["case_id"])
     paths = dict(zip(ids, cohort.paths["image"], strict=True))
-    named = files.listed(folder, paths, "--images", cohort.path).of
-    images = named or files.find(folder, ids, "--images").of
-    return {case: path for case, path in images.items() if isinstance(path, Path)}
+    named = files.listed(folder, paths, cohort.frame.index, "--images", cohort.path).of
+    found = named or files.find(folder, ids, "--images").of
+    _note_links(cohort, folder, found, "--images")
+    return {case: path for case, path in found.items() if isinstance(path, Path)}
+
+
+def _note_links(cohort: Cohort, folder: Path, found: Mapping[str, MaskPath], option: str) -> None:
+    if linked := files.linked_outside(folder, found):
+        cohort.notes.append(
+            f"{len(linked)} files of {option} are reached through symbolic links that lead out of the folder (such as "
+            f"that of case {linked[0]})"
+        )
 
 
 def _reading(

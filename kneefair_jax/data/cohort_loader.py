@@ -16,7 +16,7 @@ from kneefair_jax import anatomy, groups
 from kneefair_jax import cohort as cohorts
 from kneefair_jax.data import folder, metadata, oai, phantom, store
 from kneefair_jax.data.oai import siddiqui
-from kneefair_jax.data.source import Example, LeftOut, Source, read_subset
+from kneefair_jax.data.source import Example, LeftOut, Source, files_sha256, read_subset
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError, choose
 
@@ -237,13 +237,14 @@ def prepare(
     *others, cases = store.prepare_all([(part.source, part.grid) for part in parts], directory, options)
     if cases.left_out:
         cohort = load(data, seed, without=dict(cases.left_out))
-    main = Prepared(cohort, cases, cohort.source.left_out + cases.left_out)
+    main = Prepared(_unchanged(cohort, cases), cases, cohort.source.left_out + cases.left_out)
     if external is None:
         return main, None
     if others[0].left_out:
         external = load_external(data, cohort, without=dict(others[0].left_out))
         assert external is not None
-    return main, Prepared(external, others[0], external.source.left_out + others[0].left_out)
+    left_out = external.source.left_out + others[0].left_out
+    return main, Prepared(_unchanged(external, others[0]), others[0], left_out)
 
 
 def _only(source: Source, attribute: str, levels: tuple[str, ...], data: ConfigDict) -> Source:
@@ -270,8 +271,42 @@ def _only(source: Source, attribute: str, levels: tuple[str, ...], data: ConfigD
         settings=source.settings | {f"levels of {attribute}": list(levels)},
         read=partial(read_subset, source.read, np.flatnonzero(keep)),
         whole=source.whole and partial(read_subset, source.whole, np.flatnonzero(keep)),
+        files=source.files and partial(_files_of_some, source.files, np.flatnonzero(keep)),
         left_out=(*source.left_out, *((case, why) for case in source.cases["case_id"][~keep])),
     )
+
+
+def _files_of_some(files: Callable[[int], tuple[Path, ...]], kept: np.ndarray, row: int) -> tuple[Path, ...]:
+    return files(int(kept[row]))
+
+
+def _unchanged(cohort: Cohort, cases: Cases) -> Cohort:
+    """The cohort, whose files at their own size are refused where they are not those that were prepared."""
+    source = cohort.source
+    if not (source.whole and source.files and cases.files):
+        return cohort
+    read = partial(_read_unchanged, source.whole, source.files, cases.files, list(source.cases["case_id"]))
+    return cohort._replace(source=source._replace(whole=read))
+
+
+def _read_unchanged(
+    read: Callable[[Sequence[int]], Iterator[Example | InputError]],
+    files: Callable[[int], tuple[Path, ...]],
+    recorded: Sequence[str],
+    ids: Sequence[str],
+    rows: Sequence[int],
+) -> Iterator[Example | InputError]:
+    for row, case in zip(rows, read(rows), strict=True):
+        # After the reading: whoever changes a file between the two is noticed.
+        known = recorded[row] and not isinstance(case, InputError)
+        if known and files_sha256(files(row)) != recorded[row]:
+            names = " or ".join("/".join(path.parts[-2:]) for path in files(row))
+            yield InputError(
+                f"case {ids[row]!r}: {names} changed since the cases were prepared, so its score would be of other "
+                "pixels than the run's; put the files back and rerun, or train on the new ones in another --workdir"
+            )
+        else:
+            yield case
 
 
 def _levels(values: pd.Series, data: ConfigDict) -> pd.Series:

@@ -1,5 +1,6 @@
 """Cases from a folder: images, masks and one `metadata.csv` (see `metadata`)."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,6 +15,7 @@ from kneefair_jax import anatomy, cohort
 from kneefair_jax.data import mask_checks, mask_files, metadata, readers
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
+from kneefair_jax.safe_text import without_paths
 
 # Masks of 0 and 255 would otherwise pass for 255 structures.
 _MAX_FOUND = 32
@@ -97,10 +99,11 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         cases=frame,
         structures=structures,
         settings=settings,
-        read=partial(_read, path, cases, size, channels, structures),
+        read=partial(_read, root, path, cases, size, channels, structures),
         portable=True,
-        whole=partial(_read, path, cases, None, channels, structures),
-        notes=tuple(metadata.unlikely_ages(table)),
+        whole=partial(_read, root, path, cases, None, channels, structures),
+        notes=(*metadata.unlikely_ages(table), *_links(root, cases)),
+        files=partial(_files_of, cases),
     )
 
 
@@ -112,8 +115,10 @@ def _fingerprints(
     for row, *names in table[["image", "mask"]].itertuples():
         for name, column in zip(names, ("image", "mask"), strict=True):
             path = root / name
-            if name and Path(name).is_absolute():
-                problems.append((row, f"{column} {name}: write the path relative to data.root"))
+            if name and (Path(name).is_absolute() or os.path.normpath(name).split(os.sep)[0] == ".."):
+                problems.append(
+                    (row, f"{column} {name}: write the path relative to data.root, and inside it")
+                )
             elif name and not path.is_file() and skip:
                 fingerprints.append([name, None, None])  # left to the reading, like any that cannot be read
             elif name and not path.is_file():
@@ -122,6 +127,23 @@ def _fingerprints(
                 stat = path.stat()
                 fingerprints.append([name, stat.st_size, stat.st_mtime_ns])
     return fingerprints
+
+
+def _links(root: Path, cases: Sequence[Case]) -> Iterator[str]:
+    """A note where files are reached through symbolic links that lead out of the folder."""
+    inside = root.resolve()
+    leaving = [
+        (case.row, path)
+        for case in cases
+        for path in (case.image, case.mask)
+        if path.exists() and not path.resolve().is_relative_to(inside)
+    ]
+    if leaving:
+        row, path = leaving[0]
+        yield (
+            f"{len(leaving)} files are reached through symbolic links that lead out of data.root (such as row {row}, "
+            f"{path.relative_to(root)})"
+        )
 
 
 def _found_structures(path: Path, cases: Sequence[Case]) -> tuple[str, ...]:
@@ -193,7 +215,12 @@ def _outside(label: np.ndarray, structures: Sequence[str]) -> str:
     )
 
 
+def _files_of(cases: Sequence[Case], row: int) -> tuple[Path, ...]:
+    return cases[row].image, cases[row].mask
+
+
 def _read(
+    root: Path,
     path: Path,
     cases: Sequence[Case],
     size: tuple[int, int] | None,
@@ -206,7 +233,7 @@ def _read(
         try:
             image, label, spacing = _arrays(case, channels, structures)
         except InputError as error:
-            return InputError(f"{path} row {case.row}: {error}")
+            return InputError(without_paths(f"{path} row {case.row}: {error}", root))
         if size is None:
             return Example(image, label, spacing)
         scale = np.array(label.shape, np.float32) / np.array(size, np.float32)

@@ -20,6 +20,8 @@ _Raw = tuple[np.ndarray, Any]
 
 # Pillow modes that hold one number per pixel: what a mask may be. A palette index is a label.
 _LABEL_MODES = {"1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
+# Pillow would take the file's first bytes for what they are, whatever its name: PostScript would start Ghostscript.
+PILLOW_FORMATS = ("PNG", "JPEG", "TIFF")
 _TO_GREY = {"1", "LA", "La"}
 _TO_RGB = {"P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 
@@ -186,6 +188,8 @@ def _overlaps(new: int, old: int) -> csr_array:
 
 
 def _read(path: Path, *, mask: bool) -> _Raw:
+    if path.exists() and not path.is_file():  # a pipe would block whoever opens it
+        raise InputError(f"{path}: not a file; give a path to an image file")
     try:
         return _reader(path)(path, mask)
     except InputError:
@@ -222,7 +226,7 @@ def has_dicom_magic(path: Path) -> bool:
 
 
 def _read_pillow(path: Path, mask: bool) -> _Raw:
-    with Image.open(path) as image:
+    with Image.open(path, formats=PILLOW_FORMATS) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise InputError(f"{path}: holds several images; give one image per file")
         if not mask:

@@ -1,6 +1,8 @@
 """What every source of cases gives: a table of cases, their arrays row by row, and what it left out of the table."""
 
 import csv
+import hashlib
+import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import atomic
+from kneefair_jax.safe_text import spreadsheet_cell, without_paths
 
 # What was left out (a case, a film, a row of a table), and why.
 LeftOut = tuple[str, str]
@@ -46,6 +50,7 @@ class Source(NamedTuple):
         portable: whether `read` can be pickled and called in other processes.
         left_out: `(what, why)` of everything that the source itself left out of `cases`.
         notes: what is odd about `cases`, though they can be used.
+        files: row of `cases` -> the files that its arrays are read from; None where there are none.
         whole: as `read`, at the files' own size and spacing; None where the working grid is the cases' own.
     """
 
@@ -57,6 +62,7 @@ class Source(NamedTuple):
     left_out: tuple[LeftOut, ...] = ()
     whole: Callable[[Sequence[int]], Iterator[Example | InputError]] | None = None
     notes: tuple[str, ...] = ()
+    files: Callable[[int], tuple[Path, ...]] | None = None
 
 
 def read_subset(
@@ -87,8 +93,27 @@ def write_excluded(left_out: Sequence[LeftOut], table: Path) -> None:
     if not left_out:
         table.unlink(missing_ok=True)
         return
-    with table.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("what", "why"), *left_out])
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    writer.writerow(("what", "why"))
+    writer.writerows([spreadsheet_cell(without_paths(cell)) for cell in row] for row in left_out)
+    atomic.write_text(table, buffer.getvalue())
+
+
+def files_sha256(paths: Sequence[Path]) -> str:
+    """Return the SHA-256 of the bytes of files, one after another, in hex digits.
+
+    Raises:
+        InputError: one cannot be read any more.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read any more ({error.strerror}); put it back") from error
+    return digest.hexdigest()
 
 
 def _reason(why: str) -> str:

@@ -19,7 +19,7 @@ from kneefair_jax.fairness.scores import scores as by_group
 from kneefair_jax.report import build, examples, notes, page
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.overlays import CaseView
-from kneefair_jax.runtime import distributed, run_directory
+from kneefair_jax.runtime import atomic, distributed, run_directory
 from kneefair_jax.training import group_models, metric_writer, scoring, selection, steps
 from kneefair_jax.training.setup import Experiment
 
@@ -80,7 +80,8 @@ def evaluate(
         ],
         cohort.attributes,
     )
-    table.to_parquet(workdir / TABLE)
+    with atomic.replacing(workdir / TABLE) as path:
+        table.to_parquet(path)
     ids = cohort.cases["case_id"].iloc[parts[1].rows]
     _save(workdir, dict(zip(ids, predictions, strict=True)))
     size_and_calibration.write(workdir, ids.to_numpy(), tested)
@@ -186,7 +187,8 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
         raise InputError(
             f"the folds in {workdir} do not test each case once; run all of them again, on one cohort"
         )
-    table.to_parquet(workdir / TABLE)
+    with atomic.replacing(workdir / TABLE) as path:
+        table.to_parquet(path)
     predictions: dict[str, np.ndarray] = {}
     for fold in folds:
         predictions |= np.load(fold / PREDICTIONS)
@@ -298,4 +300,5 @@ def _examples(test: pd.DataFrame, cohort: Cohort, cases: Cases, predictions: Any
 
 
 def _save(workdir: Path, predictions: dict[str, np.ndarray]) -> None:
-    np.savez_compressed(workdir / PREDICTIONS, allow_pickle=False, **predictions)
+    with atomic.replacing(workdir / PREDICTIONS) as path:
+        np.savez_compressed(path, allow_pickle=False, **predictions)

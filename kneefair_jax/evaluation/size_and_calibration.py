@@ -14,6 +14,7 @@ from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
 from kneefair_jax.fairness.group_calibration import Sums, calibration
+from kneefair_jax.runtime import atomic
 
 RELIABILITY = "calibration.npz"
 KEPT = ("spacing", "true_pixels", "pred_pixels")
@@ -66,7 +67,8 @@ def write(workdir: Path, case_id: np.ndarray, values: dict[str, np.ndarray]) -> 
     These are f32[N, S, bins] each, the spacing f[N, 2] and the pixels i[N, S].
     """
     kept = {name: values[name] for name in (*Sums._fields, *KEPT)}
-    np.savez_compressed(workdir / RELIABILITY, allow_pickle=False, case_id=case_id.astype(str), **kept)
+    with atomic.replacing(workdir / RELIABILITY) as path:
+        np.savez_compressed(path, allow_pickle=False, case_id=case_id.astype(str), **kept)
 
 
 def read(case_id: Sequence[str], *workdirs: Path) -> dict[str, np.ndarray]:

@@ -5,10 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from kneefair_jax import safe_text
 from kneefair_jax.errors import InputError
 from kneefair_jax.export import network_files
 
 
+@safe_text.terminal()
 def main(argv: Sequence[str]) -> int:
     """Exports; 2 for what a person has to correct, with a sentence on stderr."""
     parser = argparse.ArgumentParser(prog="python -m kneefair_jax.export", description=__doc__)

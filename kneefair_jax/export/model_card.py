@@ -5,10 +5,13 @@ idea, arXiv 1810.03993) wants it as README.md. Everything in it stands in the ru
 unknown. It names groups, never patients, and no count of patients below the report's least number to rank.
 """
 
+import html
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kneefair_jax import safe_text
 from kneefair_jax.report.text import formatting
 
 LIBRARY = "kneefair_jax"
@@ -35,12 +38,17 @@ def card(
         parameters: how many numbers the network has.
         license_id: of the weights, such as `apache-2.0`; None leaves it open.
     """
+    front_matter = _front_matter(name, config, report, license_id)
+    command = environment.get("command")
+    name, config, report, environment, license_id = (
+        _markdown(value) for value in (name, config, report, environment, license_id)
+    )
     structures = report["cohort"]["structures"]
     least = report["cohort"].get("min_group_patients", _FEW)
     grid = " x ".join(str(side) for side in report["run"]["grid"])
     numbers = f" of {formatting.count(parameters)} parameters" if parameters else ""
     parts = [
-        _front_matter(name, config, report, license_id),
+        front_matter,
         f"# {name}\n\n"
         f"A network (`{config['model']['name']}`){numbers} that segments {_listed(structures)} in radiographs, "
         f"on a grid of {grid} pixels. Made with {LIBRARY}.",
@@ -54,7 +62,7 @@ def card(
             else "None was scored."
         ),
         _limits(config, report),
-        _origin(report, environment),
+        _origin(report, environment, command),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -183,11 +191,11 @@ def _limit_lines(config: Mapping[str, Any], report: Mapping[str, Any]) -> Iterat
         yield f"{structure} is in neither mask of {cases} test cases, which have no score for it."
 
 
-def _origin(report: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+def _origin(report: Mapping[str, Any], environment: Mapping[str, Any], command: str | None) -> str:
     seconds = report["run"].get("times", {}).get("train_seconds")
     versions = environment.get("versions") or {}
     facts = {
-        "command": f"`{environment['command']}`" if environment.get("command") else _UNKNOWN,
+        "command": f"`{_code(command)}`" if command else _UNKNOWN,
         "commit": environment.get("commit") or _UNKNOWN,
         "step": formatting.step(report["run"]["step"]),
         "training time": f"{seconds / 60:.0f} min" if seconds else _UNKNOWN,
@@ -204,7 +212,24 @@ def _patients(count: int, least: int) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _markdown(value: Any) -> Any:
+    """A JSON value whose texts, keys among them, are shown by Markdown as they are: no HTML, links, images or cells."""
+    if isinstance(value, Mapping):
+        return {_markdown(key): _markdown(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_markdown(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    line = " ".join(safe_text.printable(value).split())
+    return re.sub(r"([\\`*|\[\]])", r"\\\1", html.escape(line, quote=False))
+
+
+def _code(text: str) -> str:
+    """Text for a code span, which a backtick would end."""
+    return " ".join(safe_text.printable(text).split()).replace("`", "'")
 
 
 def _group(name: str) -> str:

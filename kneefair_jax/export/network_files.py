@@ -11,6 +11,7 @@ from flax import traverse_util
 from kneefair_jax import models, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.export import model_card
+from kneefair_jax.runtime import atomic, output_folder, run_directory
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
 
@@ -40,6 +41,8 @@ def export(
     Raises:
         InputError: the run is not finished, or its network needs what only training has.
     """
+    output_folder.require_plain(run, run_directory.WRITTEN)
+    output_folder.require_plain(out, (f"{name}*",))
     config, report, environment = (
         _json(run, name) for name in ("config.json", "report/report.json", "environment.json")
     )
@@ -81,7 +84,7 @@ def export(
     text = model_card.card(
         name, config, report, environment, parameters=its_own["parameters"], license_id=license_id
     )
-    (out / f"{name}.md").write_text(text)
+    atomic.write_text(out / f"{name}.md", text)
     return paths
 
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kneefair_jax import weights
+from kneefair_jax import safe_text, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import predictor, routing, run, writers
 
@@ -17,6 +17,8 @@ examples:
   python -m kneefair_jax.predict --checkpoint phantom --images knee.png --out segmented
   python -m kneefair_jax.predict --checkpoint phantom --images films "more/*.dcm" --out segmented --format nifti --flip
   python -m kneefair_jax.predict --checkpoint runs/mine --images film.dcm --knees both --out segmented
+
+A second run into the same OUT adds to its areas.csv; rows of files that are segmented again are replaced.
 
 OUT gets masks/ (0 is background, 1, 2, ... the structures, at the file's own size), overlays/ (to look at) and
 areas.csv: a row a file and structure, with mm2 where the file states its spacing, the network's mean confidence, and a
@@ -72,6 +74,13 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--whole-femur", action="store_true", help="femur and patella as one structure")
     made.add_argument("--flip", action="store_true", help="average with the flipped image: twice the time")
+    made.add_argument(
+        "--anonymous",
+        action="store_true",
+        help="dicomseg without the patient's name, identifiers and dates, and with new UIDs, so that it no longer "
+        "refers to its film; without this option they are copied from the film, as the standard wants; the other "
+        "formats hold none",
+    )
     groups = made.add_mutually_exclusive_group()
     groups.add_argument(
         "--group", metavar="NAME", help="sex=female, say: of all patients, for group-specific runs"
@@ -86,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@safe_text.terminal()
 def main(argv: Sequence[str]) -> int:
     """Segments; the exit status is as the help says."""
     options = parser().parse_args(argv)
@@ -109,6 +119,7 @@ def main(argv: Sequence[str]) -> int:
                 options.group,
                 options.batch_size,
                 groups,
+                options.anonymous,
             ),
             say=lambda line: print(line, flush=True),
             complain=lambda line: print(f"failed: {line}", file=sys.stderr, flush=True),

@@ -17,10 +17,22 @@ CODES = {
     "fibula": ("87342007", "Fibula"),
     "patella": ("64234005", "Patella"),
 }
+# What of a film's header an anonymous segmentation may rest on: how its pixels are stored and lie.
+_TECHNICAL = (
+    *("SOPClassUID", "Modality", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "NumberOfFrames"),
+    *("PixelSpacing", "ImagerPixelSpacing", "PatientOrientation"),
+)
+# Attributes that the standard wants, though they may be empty (type 2 of the modules Patient and General Study).
+_IDENTITY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime"),
+    *("AccessionNumber", "ReferringPhysicianName"),
+)
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 ANATOMY = ("123037004", "SCT", "Anatomical Structure")
 
 
-def make(path: Path, mask: np.ndarray, structures: tuple[str, ...]) -> Any:
+def make(path: Path, mask: np.ndarray, structures: tuple[str, ...], *, anonymous: bool = False) -> Any:
     """A binary segmentation that refers to the film's DICOM file, a segment a structure that is there.
 
     Segment numbers are consecutive, as the standard wants them; a segment's label is its structure's name. It lies on
@@ -30,6 +42,8 @@ def make(path: Path, mask: np.ndarray, structures: tuple[str, ...]) -> Any:
         path: of the film.
         mask: u8[H, W].
         structures: names of labels 1, 2, ...
+        anonymous: leave out who the patient is. By the standard a segmentation carries the name, the identifiers and
+            the dates of its film; without them, and with new UIDs, it no longer says which film it belongs to.
 
     Raises:
         InputError: the film is no DICOM file, highdicom is missing, or the mask is empty.
@@ -48,6 +62,8 @@ def make(path: Path, mask: np.ndarray, structures: tuple[str, ...]) -> Any:
         raise InputError(
             f"{path}: no DICOM file, so DICOM-SEG has nothing to refer to; use --format png"
         ) from error
+    if anonymous:
+        source = _anonymous(source)
     found = [int(value) for value in np.unique(mask[mask > 0])]
     if not found:
         raise InputError(f"{path}: nothing found, and an empty DICOM-SEG is not allowed; use --format png")
@@ -61,7 +77,7 @@ def make(path: Path, mask: np.ndarray, structures: tuple[str, ...]) -> Any:
             warnings.simplefilter(
                 "ignore"
             )  # of how the film's header writes names; they are copied as they are
-            return highdicom.seg.Segmentation(
+            made = highdicom.seg.Segmentation(
                 source_images=[source],
                 pixel_array=table[mask][None],
                 segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
@@ -76,10 +92,32 @@ def make(path: Path, mask: np.ndarray, structures: tuple[str, ...]) -> Any:
                 device_serial_number="0",
                 series_description="Segmentation of knee bones (research)",
             )
+            if anonymous:
+                made.PatientIdentityRemoved = "YES"
+                made.DeidentificationMethod = "only attributes of the pixels kept; new UIDs"
+            return made
     except (AttributeError, ValueError, TypeError) as error:
         raise InputError(
             f"{path}: no DICOM-SEG can refer to this file ({error}); use --format png"
         ) from error
+
+
+def _anonymous(source: Any) -> Any:
+    """A header with what is technical in another, all that identifies empty, and new UIDs."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import generate_uid
+
+    bare = Dataset()
+    bare.file_meta = FileMetaDataset()
+    bare.file_meta.TransferSyntaxUID = source.file_meta.TransferSyntaxUID
+    for keyword in _TECHNICAL:
+        if keyword in source:
+            setattr(bare, keyword, source[keyword].value)
+    for keyword in _IDENTITY:
+        setattr(bare, keyword, "")
+    for keyword in _UIDS:
+        setattr(bare, keyword, generate_uid())
+    return bare
 
 
 def _version() -> str:

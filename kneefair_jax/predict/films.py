@@ -38,6 +38,8 @@ def read(path: Path) -> Film:
     Raises:
         InputError: it is unreadable, too large, too small or blank.
     """
+    if path.exists() and not path.is_file():  # a pipe would block whoever opens it
+        raise InputError(f"{path}: not a file; give a path to an image file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged headers; what cannot be read is an error anyway
         size = _stated_size(path)
@@ -88,7 +90,7 @@ def _stated_size(path: Path) -> tuple[int, int] | None:
         if name.endswith((".dcm", ".dicom")) or not name.endswith(readers.SUFFIXES):
             header = _header(path)
             return int(header.Rows), int(header.Columns)
-        with Image.open(path) as image:
+        with Image.open(path, formats=readers.PILLOW_FORMATS) as image:
             return image.height, image.width
     except Image.DecompressionBombError as error:
         raise InputError(

@@ -1,6 +1,6 @@
 """Every file: read, segmented, written; what fails is told in a line, and the rest goes on."""
 
-import csv
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import batched
 from pathlib import Path
@@ -10,11 +10,13 @@ import numpy as np
 
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import bilateral, films, inputs, writers
+from kneefair_jax.predict.areas import AREAS, Areas
 from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.predictor import Prediction, Predictor
+from kneefair_jax.runtime import output_folder
+from kneefair_jax.safe_text import printable
 
-AREAS = "areas.csv"
-COLUMNS = ("file", "structure", "label", "area_mm2", "area_pixels", "confidence", "warning")
+WRITTEN = (".lock", AREAS, "masks", "overlays")
 KNEES = ("auto", "one", "both")
 
 
@@ -28,6 +30,7 @@ class Settings(NamedTuple):
         group: of all patients, for group-specific networks.
         batch: files read at a time.
         groups: case id, a file's name without ending -> its group; None where all are of `group`.
+        anonymous: whether DICOM-SEG is written without the patient's identity.
     """
 
     format: str = "png"
@@ -36,6 +39,7 @@ class Settings(NamedTuple):
     group: str | None = None
     batch: int = 8
     groups: Mapping[str, str] | None = None
+    anonymous: bool = False
 
 
 class Tally(NamedTuple):
@@ -67,7 +71,7 @@ def run(
 
     Raises:
         InputError: nothing can be begun: no network for the group, both knees of a network that knows sides, a
-            folder that cannot be written, or films in it.
+            folder that cannot be written or that another process writes to, or films in it.
     """
     if settings.groups is None:
         predictor.require_group(settings.group)
@@ -75,28 +79,28 @@ def run(
         raise InputError("--knees both: this network segments both knees by itself; leave it out")
     found = list(inputs.find(given, out))
     done = warned = failed = 0
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        table = (out / AREAS).open("w", newline="")
-    except OSError as error:
-        raise InputError(f"--out {out}: {error}; give a folder that can be written") from error
-    with table:
-        rows = csv.writer(table)
-        rows.writerow(COLUMNS)
+    with contextlib.ExitStack() as stack:
+        try:
+            output_folder.require_plain(out, WRITTEN)
+            stack.enter_context(output_folder.exclusive_lock(out, "--out", ("masks", "overlays")))
+            table = stack.enter_context(Areas(out))
+        except OSError as error:
+            raise InputError(f"--out {out}: {error}; give a folder that can be written") from error
         for several in batched(found, settings.batch):
             for item, result in _segmented(predictor, several, settings):
                 try:
                     if isinstance(result, InputError):
                         raise result
+                    mask = _mask(item, settings)
+                    table.require_own(_cell(item), mask.as_posix())
                     path = _write(out, item, *result, settings)
-                    lines = list(_areas(item, *result))
-                    rows.writerows(lines)
-                    table.flush()
+                    lines = list(_areas(item, mask, *result))
+                    table.add(lines)
                 except (InputError, OSError) as error:
                     failed += 1
                     complain(" ".join(str(error).split()))  # of several lines one
                     continue
-                done, warning = done + 1, lines[0][-1]
+                done, warning = done + 1, lines[0][-2]
                 warned += bool(warning)
                 say(f"{done + failed}/{len(found)}  {path}" + (f"  warning: {warning}" if warning else ""))
     return Tally(done, warned, failed)
@@ -186,9 +190,11 @@ def _knows_sides(predictor: Predictor) -> bool:
 
 def _write(out: Path, item: inputs.Input, film: Film, prediction: Prediction, settings: Settings) -> Path:
     """Writes what is wanted of one file; the path of what a person looks at."""
-    suffix, write = writers.FORMATS[settings.format]
+    _, write = writers.FORMATS[settings.format]
+    if settings.anonymous:
+        write = writers.ANONYMOUS.get(settings.format, write)
     structures = tuple(prediction.confidence)
-    path = out / "masks" / f"{item.name}{suffix}"
+    path = out / _mask(item, settings)
     writers.whole(write, path, prediction.mask, film, structures)
     if settings.overlays:
         path = out / "overlays" / f"{item.name}.png"
@@ -196,24 +202,34 @@ def _write(out: Path, item: inputs.Input, film: Film, prediction: Prediction, se
     return path
 
 
-def _areas(item: inputs.Input, film: Film, prediction: Prediction) -> Iterator[list[str]]:
-    """A row of `COLUMNS` a structure; empty where unknown or undefined."""
+def _mask(item: inputs.Input, settings: Settings) -> Path:
+    """Where the mask of a file goes in the output folder."""
+    return Path("masks", f"{item.name}{writers.FORMATS[settings.format][0]}")
+
+
+def _areas(item: inputs.Input, mask: Path, film: Film, prediction: Prediction) -> Iterator[list[str]]:
+    """A row of `areas.COLUMNS` a structure; empty where unknown or undefined."""
     pixels = np.bincount(prediction.mask.ravel(), minlength=len(prediction.confidence) + 1)
     warning = "; ".join(filter(None, (film.note, prediction.warning)))
     for label, (name, confidence) in enumerate(prediction.confidence.items(), start=1):
         area = float(pixels[label] * film.spacing.prod())
         yield [
-            _cell(item.path),
+            _cell(item),
             name,
             str(label),
             f"{area:.2f}" if np.isfinite(area) else "",
             str(pixels[label]),
             f"{confidence:.4f}" if np.isfinite(confidence) else "",
             warning,
+            printable(mask.as_posix()),
         ]
 
 
-def _cell(path: Path) -> str:
-    """A path that no spreadsheet runs as a formula: `=1.png` and `./=1.png` are the same file."""
-    text = str(path)
+def _cell(item: inputs.Input) -> str:
+    """A path that no spreadsheet runs as a formula: `=1.png` and `./=1.png` are the same file.
+
+    An absolute path, which names people and machines, is cut to its part below the folder that was given.
+    """
+    parts = len(Path(item.name).parts)
+    text = printable(str(Path(*item.path.parts[-parts:]) if item.path.is_absolute() else item.path))
     return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.plausibility import SIDES
 from kneefair_jax.report import overlays
+from kneefair_jax.runtime import atomic
 
 OVERLAY = (512, 1024)  # the least and the most pixels of an overlay's longer side
 _TEXT, _LINE = 16, 24  # pixels, of the legend
@@ -43,11 +45,13 @@ def nifti(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...])
     nibabel.save(image, path)
 
 
-def dicom_seg(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...]) -> None:
+def dicom_seg(
+    path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...], *, anonymous: bool = False
+) -> None:
     """A DICOM segmentation object that refers to the film; see `dicomseg.make`."""
     from kneefair_jax.predict import dicomseg
 
-    made = dicomseg.make(film.path, mask, structures)
+    made = dicomseg.make(film.path, mask, structures, anonymous=anonymous)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made.save_as(path)
@@ -59,6 +63,8 @@ FORMATS: dict[str, tuple[str, Write]] = {  # name -> ending and writer
     "nifti": (".nii.gz", nifti),
     "dicomseg": (".dcm", dicom_seg),
 }
+# Writers in place of those that carry the patient's identity.
+ANONYMOUS: dict[str, Write] = {"dicomseg": partial(dicom_seg, anonymous=True)}
 
 
 def overlay(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...]) -> None:
@@ -110,15 +116,11 @@ def whole(write: Write, path: Path, mask: np.ndarray, film: Film, structures: tu
     Raises:
         InputError: the file cannot be written.
     """
-    temporary = path.with_name(f".part-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary, mask, film, structures)
-        temporary.replace(path)
+        with atomic.replacing(path) as temporary:
+            write(temporary, mask, film, structures)
     except OSError as error:
         raise InputError(
             f"{film.path}: {path} cannot be written ({error}); free space, or give another --out"
         ) from error
-    finally:
-        if path.parent.is_dir():
-            temporary.unlink(missing_ok=True)

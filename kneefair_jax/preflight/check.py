@@ -14,6 +14,7 @@ from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.preflight import duplicates, outliers
 from kneefair_jax.report import contact_sheet
 from kneefair_jax.runtime import atomic
+from kneefair_jax.safe_text import without_paths_in
 
 _TILES = 8
 _ATTRIBUTES = 2
@@ -69,7 +70,7 @@ def run(
         if pairs:
             say(f"comparing {len(parts[name].cases)} masks with the network's")
             found[name]["suspicious"] = _suspicious(parts[name], pairs, sheet)
-    atomic.write_json(directory / "check.json", found)
+    atomic.write_json(directory / "check.json", without_paths_in(found))
     contact_sheet.write(directory / "contact_sheet.png", strips(main))
     say(cohorts.text(counts))
     for line in _lines(found):

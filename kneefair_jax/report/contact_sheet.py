@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from kneefair_jax.report.overlays import picture
+from kneefair_jax.runtime import atomic
 
 _TILE = 192
 _GAP = 6
@@ -46,7 +47,8 @@ def sheet(strips: Sequence[tuple[str, Sequence[Tile]]]) -> Image.Image:
 
 def write(path: Path, strips: Sequence[tuple[str, Sequence[Tile]]]) -> None:
     """Writes `sheet` as a PNG file."""
-    sheet(strips).save(path, optimize=True)
+    with atomic.replacing(path) as temporary:
+        sheet(strips).save(temporary, format="PNG", optimize=True)
 
 
 def _drawn(tile: Tile) -> np.ndarray:

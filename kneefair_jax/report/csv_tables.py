@@ -8,11 +8,10 @@ from typing import Any
 import pandas as pd
 
 from kneefair_jax.report.text.formatting import blocks
+from kneefair_jax.safe_text import spreadsheet_cell
 
 NAMES = ("groups.csv", "summaries.csv", "pairs.csv")
 ALL = "all structures"
-# A spreadsheet runs cells that begin with these (OWASP, CSV injection).
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def tables(report: Mapping[str, Any]) -> dict[str, str]:
@@ -121,19 +120,14 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    return str(value).lower() if isinstance(value, bool) else _disarmed(value)
-
-
-def _disarmed(value: Any) -> Any:
-    """Text that cannot become a formula; numbers, a minus sign among them, as they are."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return str(value).lower() if isinstance(value, bool) else spreadsheet_cell(value)
 
 
 def guarded(table: pd.DataFrame) -> pd.DataFrame:
     """The table with its texts, and names of columns, safe to open in a spreadsheet."""
     texts = {
-        str(name): table[name].astype(object).map(_disarmed)
+        str(name): table[name].astype(object).map(spreadsheet_cell)
         for name in table
         if not pd.api.types.is_numeric_dtype(table[name])
     }
-    return table.assign(**texts).rename(columns=_disarmed)
+    return table.assign(**texts).rename(columns=spreadsheet_cell)

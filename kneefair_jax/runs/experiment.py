@@ -16,7 +16,7 @@ from kneefair_jax.data.store import cache
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.report import csv_tables
-from kneefair_jax.runtime import distributed, run_directory
+from kneefair_jax.runtime import atomic, distributed, run_directory
 from kneefair_jax.training import config_checks, group_models, setup, stages
 
 
@@ -81,7 +81,7 @@ def prepare_run(
     if jax.process_count() > 1:
         distributed.on_first(prepare)  # not every file system's locks keep hosts apart
     main, outside = prepare()
-    if main.cohort is not cohort:
+    if main.cases.left_out:  # then the cohort was loaded again without them
         # Groups that only the cases left out had are no groups any more, here and there.
         made = setup.build(config, main.cohort)
         stages.check(config, main.cohort)
@@ -144,7 +144,8 @@ def _train_and_evaluate(
             lambda: run_directory.open_run(workdir, config, table=table, pixels=cases.digest)
         )
         if distributed.is_first():
-            csv_tables.guarded(counts.reset_index()).to_csv(workdir / "cohort.csv", index=False)
+            table_of_groups = csv_tables.guarded(counts.reset_index()).to_csv(index=False)
+            atomic.write_text(workdir / "cohort.csv", table_of_groups)
     if distributed.is_first():
         tell_left_out(workdir, main, outside)
     if training:

@@ -11,7 +11,7 @@ from kneefair_jax.evaluation import evaluate
 from kneefair_jax.preflight import check as preflight_check
 from kneefair_jax.preflight import hardware
 from kneefair_jax.runs import experiment, study
-from kneefair_jax.runtime import atomic, distributed, run_directory
+from kneefair_jax.runtime import atomic, distributed, output_folder, run_directory
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
@@ -65,6 +65,7 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
     if not config.data.folds:
         experiment.run_experiment(config, workdir, experiment.store_dir(config, workdir), training)
         return
+    output_folder.require_plain(workdir, run_directory.WRITTEN)
     folds = [_of_fold(config, fold) for fold in range(config.data.folds)]
     paths = [workdir / f"fold_{fold}" for fold in range(len(folds))]
     if not -1 <= config.data.fold < len(folds):

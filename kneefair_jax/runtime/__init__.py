@@ -1,3 +1,11 @@
 """What surrounds a run: its directory, its processes, preemption, disks that fail, files that appear whole."""
 
-__all__ = ["atomic", "distributed", "io_errors", "preemption", "run_directory"]
+__all__ = [
+    "atomic",
+    "cache_directory",
+    "distributed",
+    "io_errors",
+    "output_folder",
+    "preemption",
+    "run_directory",
+]

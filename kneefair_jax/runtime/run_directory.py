@@ -1,8 +1,6 @@
 """The folder of one run: which config it belongs to, and in which environment it was made."""
 
-import contextlib
 import datetime
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -10,7 +8,8 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,28 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic
+from kneefair_jax.runtime import atomic, output_folder
+from kneefair_jax.safe_text import without_paths, without_paths_in
 
 # What may change between two starts of one run: it does not touch training, or `check_data` sees what it changes.
 FREE = (
     *("report", "select", "parallel", "check", "train.profile", "model.remat"),
     *("data.external", "data.external_structures", "data.root", "data.metadata"),
     *("data.store", "data.workers", "data.beam", "data.on_broken"),
+)
+# What runs, folds and studies write in their folder.
+WRITTEN = (
+    *(".lock", "config.json", "environment.json", "metrics.jsonl", "log.txt", "cases.parquet", "*.npz"),
+    *(
+        "cohort.csv",
+        "left_out*.csv",
+        "upweighted.csv",
+        "diverged.txt",
+        "checkpoints",
+        "tensorboard",
+        "profile",
+    ),
+    *("stages", "store", "check", "report", "export", "fold_*", "runs"),
 )
 LIBRARIES = (
     "kneefair_jax",
@@ -42,17 +56,20 @@ LIBRARIES = (
 
 
 def check_config(workdir: Path, config: ConfigDict) -> None:
-    """Refuses a folder that holds another run.
+    """Refuses a folder that holds another run, or that leads elsewhere.
+
+    Absolute paths are compared by their last part: the folder's `config.json` holds no more of them.
 
     Raises:
-        InputError: with the fields that differ, or because `workdir` is a file.
+        InputError: with the fields that differ; or `workdir` is a file, or holds a link or a pipe.
     """
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"{workdir} is a file; give a folder, or a new name, as --workdir")
+    output_folder.require_plain(workdir, WRITTEN)
     path = workdir / "config.json"
     if not path.exists():
         return
-    then, now = flat(json.loads(path.read_text())), flat(json.loads(config.to_json_best_effort()))
+    then, now = flat(without_paths_in(json.loads(path.read_text()))), flat(public(config))
     differing = [
         f"{key} is {now.get(key)!r} but was {then.get(key)!r}"
         for key in sorted(then.keys() | now.keys())
@@ -70,24 +87,13 @@ def goes_on(workdir: Path) -> bool:
     return any(path.name.isdigit() for path in workdir.glob("**/checkpoints/*"))
 
 
-@contextlib.contextmanager
-def alone(workdir: Path) -> Iterator[None]:
+def alone(workdir: Path) -> AbstractContextManager[None]:
     """Keeps other processes out of a run's folder; ends with the process, however that ends.
 
     Raises:
         InputError: another process is at work in it.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"another process is at work in {workdir}; wait for it, stop it, or give another --workdir"
-            ) from error
-        except OSError:
-            pass  # a file system without locks
-        yield
+    return output_folder.exclusive_lock(workdir, "--workdir", ("report",))
 
 
 def check_data(workdir: Path, **data: str) -> None:
@@ -124,20 +130,14 @@ def open_run(workdir: Path, config: ConfigDict, **data: str) -> None:
         data: fingerprints by name.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    atomic.write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
+    atomic.write_json(workdir / "config.json", public(config))
     if not (workdir / "environment.json").exists():
         atomic.write_json(workdir / "environment.json", {**environment(), "data": data})
 
 
 def public(config: ConfigDict) -> dict[str, Any]:
-    """The config as JSON for a report, absolute paths cut to their last part: they name people and machines."""
-
-    def cut(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: cut(item) for key, item in value.items()}
-        return _cut(value) if isinstance(value, str) else value
-
-    return cut(json.loads(config.to_json_best_effort()))
+    """The config as JSON for files that are shared: absolute paths, which name people and machines, cut short."""
+    return without_paths_in(json.loads(config.to_json_best_effort()))
 
 
 def environment() -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _quoted(word: str) -> str:
 
 
 def _cut(value: str) -> str:
-    return Path(value).name if Path(value).expanduser().is_absolute() else value
+    return Path(value).name if Path(value).expanduser().is_absolute() else without_paths(value)
 
 
 def _commit() -> str | None:

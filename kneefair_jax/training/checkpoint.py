@@ -7,7 +7,6 @@ checks it too.
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +18,7 @@ from orbax.checkpoint import checkpoint_managers
 from orbax.checkpoint.path import atomicity
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import distributed
+from kneefair_jax.runtime import atomic, distributed
 from kneefair_jax.training import selection
 from kneefair_jax.training.state import TrainState
 
@@ -30,11 +29,9 @@ SUMS = "SHA256SUMS"
 def seal(directory: Path) -> None:
     """Writes `SHA256SUMS` of every file in the folders of a folder; what lies in it directly, orbax still changes."""
     paths = sorted(path for path in directory.rglob("*") if path.is_file() and path.parent != directory)
-    with (directory / SUMS).open("w") as file:
+    with atomic.replacing(directory / SUMS, sync=True) as temporary, temporary.open("w") as file:
         file.writelines(f"{_sha256(path)}  {path.relative_to(directory)}\n" for path in paths)
         file.write(f"# {len(paths)} files\n")  # so that a sum that is missing is missed
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def find_damage(directory: Path, part: str = "") -> str | None:
@@ -82,6 +79,10 @@ class Sealed(atomicity.AtomicRenameTemporaryPath):
         """Called by the first host when every host has written."""
         await asyncio.to_thread(seal, Path(self.get()))
         await super().finalize()
+        # Orbax writes its folder's absolute path into a file of which only the name is ever looked at.
+        await asyncio.to_thread(
+            atomic.write_text, Path(self.get_final()) / atomicity.COMMIT_SUCCESS_FILE, "committed\n"
+        )
 
 
 class KeepSelected(checkpoint_managers.PreservationPolicy):

@@ -1,6 +1,9 @@
 """What a run says of itself: numbers to `metrics.jsonl` and TensorBoard, lines to the terminal, traces of its steps."""
 
+import glob
 import json
+import secrets
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +11,8 @@ from typing import Any
 
 import jax
 from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
 
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic, distributed
@@ -25,11 +28,12 @@ class MetricWriter:
         path = directory / "metrics.jsonl"
         kept = [record for record in read(path) if record["step"] <= step]
         atomic.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
-        self._lines = path.open("a")
+        self._lines = atomic.open_in_place(path, "a")
         (directory / "tensorboard").mkdir(exist_ok=True)
         # Written here, not in tensorboardX's thread: where the disk is full, that dies and whoever waits for it hangs.
-        self._events = EventsWriter(str(directory / "tensorboard" / "events"))
-        self._events.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+        self._events = RecordWriter(str(directory / "tensorboard" / _events_name()))
+        self._event(file_version="brain.Event:2")
+        self._event(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, record: dict[str, Any]) -> None:
         """Writes one record: `step`, and numbers or one level of dictionaries of numbers."""
@@ -49,8 +53,15 @@ class MetricWriter:
         self._events.close()
 
     def _scalar(self, name: str, value: float, step: int) -> None:
-        text = summary.scalar(name, value)
-        self._events.write_event(Event(wall_time=time.time(), step=step, summary=text))
+        self._event(step=step, summary=summary.scalar(name, value))
+
+    def _event(self, **fields: Any) -> None:
+        self._events.write(Event(wall_time=time.time(), **fields).SerializeToString())
+
+
+def _events_name() -> str:
+    """What TensorBoard takes for a file of events, without the name of the host that libraries put there."""
+    return f"events.out.tfevents.{int(time.time())}.{secrets.token_hex(8)}"
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -136,3 +147,6 @@ class Trace:
         if self._open:
             self._open = False
             jax.profiler.stop_trace()
+            # The files are called after this host; what is in them, the profiler's own format, still names it.
+            for path in self._directory.rglob(f"{glob.escape(socket.gethostname())}.*"):
+                path.rename(path.with_name(f"host{path.name.removeprefix(socket.gethostname())}"))

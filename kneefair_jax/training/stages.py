@@ -22,6 +22,7 @@ from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.errors import InputError
 from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import atomic, distributed
+from kneefair_jax.safe_text import spreadsheet_cell
 from kneefair_jax.training import checkpoint, group_models, loop, scoring, selection, setup
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.group_models import STAGES
@@ -144,10 +145,11 @@ def jtt(run: Run) -> None:
         worst = train[np.argsort(-losses, kind="stable")[: round(config.mitigation.share * len(train))]]
         table = pd.DataFrame({"case_id": cohort.cases["case_id"].iloc[np.sort(worst)]})
         if distributed.is_first():
-            atomic.write_text(path, table.to_csv(index=False))
+            atomic.write_text(path, table.map(spreadsheet_cell).to_csv(index=False))
         # Every host goes on with the table it made: a shared disk may show the others the file only later.
         distributed.wait(UPWEIGHTED)
-    chosen = cohort.cases["case_id"].isin(table["case_id"]).to_numpy()
+    ids = cohort.cases["case_id"]
+    chosen = (ids.isin(table["case_id"]) | ids.map(spreadsheet_cell).isin(table["case_id"])).to_numpy()
     weight = np.where(chosen, config.mitigation.upweight, 1.0)
     run.stage("", Stage(weight=weight / weight[train].mean()), name="the second run")
 

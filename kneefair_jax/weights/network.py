@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save
 
 from kneefair_jax import models
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import atomic
 
 SUFFIX = ".safetensors"
 FOLDER = Path(__file__).parent
@@ -47,6 +48,8 @@ def load(name: str | Path) -> Network:
             f"weights {str(name)!r}: give a {SUFFIX} file that there is, or one of {', '.join(NAMES)}"
         )
     about_path = path.with_suffix(".json")
+    if about_path.exists() and not about_path.is_file():  # a pipe would block whoever opens it
+        raise InputError(f"{about_path}: not a file; copy or export {path.name} and it again")
     try:
         about = json.loads(about_path.read_text())
         flat = {key: tensor.astype(np.float32) for key, tensor in load_file(path).items()}
@@ -89,9 +92,7 @@ def save_network(
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(about, indent=2, sort_keys=True, allow_nan=False) + "\n"
     for target, content in ((path, save(flat)), (path.with_suffix(".json"), text.encode())):
-        temporary = target.with_name(f".{target.name}.tmp")
-        temporary.write_bytes(content)
-        temporary.replace(target)
+        atomic.write_bytes(target, content)
 
 
 def expected(model: nn.Module, grid: tuple[int, int, int]) -> dict[str, Any]:

@@ -102,3 +102,18 @@ def test_a_command_can_be_typed_again(word):
 
 def test_tuples_of_strings_are_quoted_as_a_person_would():
     assert run_directory.command(["launch.py", "--a=('sex',)"]) == "python launch.py \"--a=('sex',)\""
+
+
+def test_a_run_goes_on_by_a_config_whose_paths_were_cut(tmp_path):
+    config = study.config()
+    config.init_from = "/home/me/runs/pretrained"
+    run_directory.open_run(tmp_path, config, table="t", pixels="p")
+    assert "/home" not in (tmp_path / "config.json").read_text()
+    run_directory.check_config(tmp_path, config)
+    # One that an earlier version wrote has the whole path.
+    whole = json.loads((tmp_path / "config.json").read_text()) | {"init_from": config.init_from}
+    atomic.write_json(tmp_path / "config.json", whole)
+    run_directory.check_config(tmp_path, config)
+    config.init_from = "/home/me/runs/another"
+    with pytest.raises(InputError, match="init_from is 'another' but was 'pretrained'"):
+        run_directory.check_config(tmp_path, config)

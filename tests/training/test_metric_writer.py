@@ -1,4 +1,5 @@
 import json
+import socket
 
 import pytest
 
@@ -32,7 +33,8 @@ def test_tensorboard_reads_the_events(tmp_path):
     writer.close()
     (events,) = (tmp_path / "tensorboard").glob("events*")
     data = events.read_bytes()
-    assert b"loss" in data and b"validation/overall" in data
+    assert b"loss" in data and b"validation/overall" in data and b"brain.Event:2" in data
+    assert socket.gethostname() not in events.name.removeprefix("events.out.tfevents")
 
 
 def test_progress(monkeypatch):

@@ -1,4 +1,5 @@
 import json
+import os
 
 import jax
 import jax.numpy as jnp
@@ -76,3 +77,12 @@ def test_absent_and_damaged_files(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"no weights")
     with pytest.raises(InputError, match="cannot be read"):
         weights.load(tmp_path / "w.safetensors")
+
+
+def test_a_pipe_in_place_of_the_description_does_not_hang(tmp_path):
+    path = tmp_path / "w.safetensors"
+    weights.save_network(path, variables(), ABOUT)
+    path.with_suffix(".json").unlink()
+    os.mkfifo(path.with_suffix(".json"))
+    with pytest.raises(InputError, match=r"w\.json: not a file"):
+        weights.load(path)

@@ -100,7 +100,16 @@ def build(
     }
     read = partial(_read, tuple(usable), sides, (size[0], size[1]), mirror)
     whole = partial(_read, tuple(usable), sides, None, mirror)
-    return Source(cases, structures, settings, read, portable=True, left_out=tuple(left_out), whole=whole)
+    return Source(
+        cases,
+        structures,
+        settings,
+        read,
+        portable=True,
+        left_out=tuple(left_out),
+        whole=whole,
+        files=partial(_files_of, tuple(usable), len(sides)),
+    )
 
 
 def existing(text: str, field: str) -> Path:
@@ -140,6 +149,11 @@ def _stamp(path: Path | None) -> list[Any]:
         raise ValueError("a film without its mask is no case")
     stat = path.stat()
     return [path.name, stat.st_size, stat.st_mtime_ns]
+
+
+def _files_of(usable: Sequence[Film], knees_of_film: int, row: int) -> tuple[Path, ...]:
+    film = usable[row // knees_of_film]
+    return (film.path, film.mask) if film.mask else (film.path,)
 
 
 def _read(

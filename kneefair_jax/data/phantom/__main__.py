@@ -4,6 +4,7 @@ import argparse
 import functools
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from kneefair_jax import anatomy
 from kneefair_jax.data.phantom import cohort, shares
 from kneefair_jax.data.phantom.bias import CASE_SWITCHES, NO_BIAS, Bias
 from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film, draw_grade
+from kneefair_jax.runtime import atomic
 
 STRENGTHS = (0.0, 0.5, 1.0)
 COLUMNS = 6
@@ -171,9 +173,14 @@ def main() -> None:
         parser.error("give --out, --knee or both")
     if options.knee:
         image, _, _ = _draw(4 * options.size, jax.random.key(options.seed))
-        Image.fromarray(image).save(options.knee)
+        _save(Image.fromarray(image), Path(options.knee))
     if options.out:
-        gallery(options.size, options.seed).save(options.out)
+        _save(gallery(options.size, options.seed), Path(options.out))
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    with atomic.replacing(path) as temporary:
+        picture.save(temporary)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners import create_runner
 
-from kneefair_jax.data.store.chunks import Outcome, Read, outcome
+from kneefair_jax.data.store.chunks import Files, Outcome, Read, outcome
 from kneefair_jax.errors import InputError
 
 _OUTCOMES, _READ = "outcomes", "read.pickle"
@@ -27,10 +27,10 @@ class ReadCases(beam.PTransform):
     What became of every row is written beside: lines of JSON in files below `folder`, for `outcomes`.
     """
 
-    def __init__(self, read: Read, rows: int, folder: Path, chunk: int):
+    def __init__(self, read: Read, rows: int, folder: Path, chunk: int, files: Files | None = None):
         """Reads `chunk` rows at a time; `read` is pickled into `folder`, as a job must not be of 10 MB or more."""
         super().__init__()
-        self._read = read
+        self._read = read, files
         self._spans = [(start, min(start + chunk, rows)) for start in range(0, rows, chunk)]
         self._folder = folder
 
@@ -53,12 +53,14 @@ class _Read(beam.DoFn):
         self._path = path
 
     def setup(self) -> None:
-        self._read: Read = pickle.loads(self._path.read_bytes())
+        self._read: Read
+        self._files: Files | None
+        self._read, self._files = pickle.loads(self._path.read_bytes())
 
     def process(self, span: tuple[int, int]) -> Iterator[Any]:
         rows = range(*span)
         for row, result in zip(rows, self._read(rows), strict=True):
-            yield beam.pvalue.TaggedOutput(_OUTCOMES, outcome(row, result))
+            yield beam.pvalue.TaggedOutput(_OUTCOMES, outcome(row, result, self._files))
             if not isinstance(result, InputError):
                 yield row, result._asdict()
 

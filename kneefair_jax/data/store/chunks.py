@@ -21,10 +21,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax.data.source import Example
+from kneefair_jax.data.source import Example, files_sha256
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import atomic
+from kneefair_jax.safe_text import without_paths
 
 Read = Callable[[Sequence[int]], Iterator[Example | InputError]]
+Files = Callable[[int], tuple[Path, ...]]
 Record = tuple[int, dict[str, np.ndarray]]
 
 CHUNK = 64  # cases read, and kept for a restart, at a time
@@ -39,25 +42,34 @@ class Outcome(NamedTuple):
         row: of the source's table.
         sha256: hex digits, of its arrays; "" where it has none.
         why: why it has none; "" where it has.
+        files: hex digits, of the bytes of its files; "" where it has none.
     """
 
     row: int
     sha256: str
     why: str
+    files: str = ""
 
 
-def outcome(row: int, result: Example | InputError) -> Outcome:
-    """The outcome of a row that was read."""
+def outcome(row: int, result: Example | InputError, files: Files | None = None) -> Outcome:
+    """The outcome of a row that was read; `files` names the files that it was read from."""
     if isinstance(result, InputError):
-        return Outcome(row, "", str(result))
+        return Outcome(row, "", without_paths(str(result)))
     digest = hashlib.sha256()
     for array in result:
         digest.update(np.ascontiguousarray(array).tobytes())
-    return Outcome(row, digest.hexdigest(), "")
+    return Outcome(row, digest.hexdigest(), "", files_sha256(files(row)) if files else "")
 
 
 def read_all(
-    read: Read, rows: int, folder: Path, *, workers: int, say: Callable[[str], None], chunk: int = CHUNK
+    read: Read,
+    rows: int,
+    folder: Path,
+    *,
+    workers: int,
+    say: Callable[[str], None],
+    chunk: int = CHUNK,
+    files: Files | None = None,
 ) -> list[Path]:
     """Reads rows 0, ..., rows - 1 into files of a chunk each; chunks that are there already are not read again.
 
@@ -70,6 +82,7 @@ def read_all(
         workers: processes to read in; 0 reads here. No more are started than there are chunks, and none for one.
         say: gets a line of progress every few seconds.
         chunk: rows of a chunk.
+        files: row -> its files, whose bytes are summed beside the arrays; with workers, it is pickled.
 
     Returns:
         The chunks' files in the order of the rows.
@@ -82,9 +95,9 @@ def read_all(
     paths = [folder / f"{span.start:09d}-{span.stop:09d}.npz" for span in spans]
     waiting = [(span, path) for span, path in zip(spans, paths, strict=True) if not path.exists()]
     if workers and len(waiting) > 1:
-        finished = _in_processes(read, waiting, min(workers, len(waiting)))
+        finished = _in_processes(read, files, waiting, min(workers, len(waiting)))
     else:
-        finished = (_keep(read, *task) for task in waiting)
+        finished = (_keep(read, files, *task) for task in waiting)
     done = before = rows - sum(len(span) for span, _ in waiting)
     start = last = time.monotonic()
     for count in finished:
@@ -102,7 +115,8 @@ def outcomes(chunks: Iterable[Path]) -> Iterator[Outcome]:
     """The outcome of every row, in order."""
     for path in chunks:
         with np.load(path) as chunk:
-            columns = [chunk[name].tolist() for name in Outcome._fields]
+            names = [name for name in Outcome._fields if name in chunk]  # earlier versions had no `files`
+            columns = [chunk[name].tolist() for name in names]
         yield from (Outcome(*cells) for cells in zip(*columns, strict=True))
 
 
@@ -116,28 +130,27 @@ def records(chunks: Iterable[Path]) -> Iterator[Record]:
             yield row, {name: chunk[name][place] for name in Example._fields}
 
 
-def _keep(read: Read, rows: Sequence[int], path: Path) -> int:
+def _keep(read: Read, files: Files | None, rows: Sequence[int], path: Path) -> int:
     """Reads a chunk and writes its file."""
     results = list(read(rows))
-    rows_are = [outcome(row, result) for row, result in zip(rows, results, strict=True)]
+    rows_are = [outcome(row, result, files) for row, result in zip(rows, results, strict=True)]
     examples = [result for result in results if not isinstance(result, InputError)]
     arrays = {
         name: np.stack([getattr(example, name) for example in examples]) if examples else np.empty(0)
         for name in Example._fields
     }
     columns = {name: np.array([getattr(row, name) for row in rows_are]) for name in Outcome._fields}
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    # Synchronised, or a power cut could leave the name without the bytes.
+    with atomic.replacing(path, sync=True) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays, **columns)
-        file.flush()
-        os.fsync(file.fileno())  # or a power cut could leave the name without the bytes
-    temporary.replace(path)
     return len(rows)
 
 
-def _in_processes(read: Read, tasks: Sequence[tuple[range, Path]], workers: int) -> Iterator[int]:
+def _in_processes(
+    read: Read, files: Files | None, tasks: Sequence[tuple[range, Path]], workers: int
+) -> Iterator[int]:
     context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks that JAX holds
-    with ProcessPoolExecutor(workers, context, _begin, (read,)) as pool:
+    with ProcessPoolExecutor(workers, context, _begin, (read, files)) as pool:
         try:
             with _no_main_module():
                 futures = [pool.submit(_keep_here, *task) for task in tasks]
@@ -153,12 +166,14 @@ def _in_processes(read: Read, tasks: Sequence[tuple[range, Path]], workers: int)
             raise
 
 
-_read_here: Read  # of a reading process; sent once, not with every chunk
+# Of a reading process; sent once, not with every chunk.
+_read_here: Read
+_files_here: Files | None
 
 
-def _begin(read: Read) -> None:
-    global _read_here
-    _read_here = read
+def _begin(read: Read, files: Files | None) -> None:
+    global _read_here, _files_here
+    _read_here, _files_here = read, files
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent stops the others
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -172,7 +187,7 @@ def _begin(read: Read) -> None:
 
 
 def _keep_here(rows: Sequence[int], path: Path) -> int:
-    return _keep(_read_here, rows, path)
+    return _keep(_read_here, _files_here, rows, path)
 
 
 @contextlib.contextmanager

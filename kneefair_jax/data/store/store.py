@@ -9,16 +9,16 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import IO, Any, NamedTuple
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from kneefair_jax.data.source import Source
 from kneefair_jax.data.store import chunks, tfds_builder
 from kneefair_jax.data.store.chunks import Outcome
 from kneefair_jax.data.store.tfds_builder import CaseStore
 from kneefair_jax.errors import InputError, told
+from kneefair_jax.runtime import atomic, output_folder
 
 DIGEST_FILE = "content.json"
 ON_BROKEN = ("stop", "skip")
@@ -59,6 +59,7 @@ class Cases:
     Attributes:
         digest: SHA-256 of every stored array; the same on any machine, for the same pixels.
         left_out: `(case_id, why)` of the source's cases that could not be read and are not among the rows.
+        files: SHA-256 of each source row's files as they were read, "" of a row without; () where it is not recorded.
     """
 
     def __init__(
@@ -68,12 +69,14 @@ class Cases:
         left_out: tuple[tuple[str, str], ...] = (),
         ids: Sequence[str] = (),
         folder: Path | None = None,
+        files: Sequence[str] = (),
     ):
         self._records = records
         self._ids = ids
         self._folder = folder
         self.digest = digest
         self.left_out = left_out
+        self.files = files
 
     def __len__(self) -> int:
         return len(self._records)
@@ -127,6 +130,11 @@ def prepare_all(
         _check_beam(sources, options.beam)
     absent = [path for path in (directory, *directory.parents) if not path.exists()]
     folders = [_folder(source, grid, directory) for source, grid in sources]
+    if (directory / CaseStore.name).is_symlink():
+        raise InputError(
+            f"{directory / CaseStore.name} is a symbolic link; remove it, or give another config.data.store"
+        )
+    output_folder.require_plain(directory / CaseStore.name, [folder.name for folder in folders])
     with contextlib.ExitStack() as locks:
         # All of them, to the end: what this call may have to remove again, nobody else has begun to use.
         for folder in sorted({folder for folder in folders if not _is_whole(folder)}):
@@ -137,10 +145,7 @@ def prepare_all(
                 if not _is_whole(folder):
                     written.append(folder)
                     _write(source, grid, directory, options)
-            return [
-                _open(source, folder, options.on_broken)
-                for (source, _), folder in zip(sources, folders, strict=True)
-            ]
+            return [_open(source, grid, directory, options.on_broken) for source, grid in sources]
         except BrokenCasesError:
             for folder in written:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -187,12 +192,12 @@ def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _lock(path: Path, say: Callable[[str], None]) -> TextIO | None:
+def _lock(path: Path, say: Callable[[str], None]) -> IO[str] | None:
     """The file, locked; None if whoever had the lock removed it with its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as opened:
         try:
-            file = opened.enter_context(path.open("w"))
+            file = opened.enter_context(atomic.open_in_place(path, "r+"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -231,9 +236,8 @@ def _write(source: Source, grid: tuple[int, int, int], directory: Path, options:
     content = write(
         source, scratch, partial(CaseStore, name=folder.name, grid=grid, data_dir=directory), options
     )
-    temporary = final / f"{DIGEST_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps(content))
-    temporary.replace(final / DIGEST_FILE)  # last: a store without this file is not finished
+    # Last: a store without this file is not finished.
+    atomic.write_text(final / DIGEST_FILE, json.dumps(content))
     shutil.rmtree(scratch, ignore_errors=True)  # whoever opens the store meanwhile removes it too
 
 
@@ -247,6 +251,7 @@ def _write_here(
         workers=options.workers if source.portable else 0,
         say=options.say,
         chunk=options.chunk,
+        files=source.files,
     )
     content = _content(source, chunks.outcomes(files))
     _refuse(content, options.on_broken)
@@ -261,7 +266,7 @@ def _write_by_beam(
 
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    records = beam.ReadCases(source.read, len(source.cases), scratch, options.chunk)
+    records = beam.ReadCases(source.read, len(source.cases), scratch, options.chunk, source.files)
     try:
         tfds_builder.pack(store(records=records), scratch, beam_options=beam.options(options.beam))
     except Exception as error:
@@ -276,16 +281,19 @@ def _write_by_beam(
 
 
 def _content(source: Source, outcomes: Iterable[Outcome]) -> dict[str, Any]:
-    """What the digest file says: SHA-256 over those of the records, their number, and what is broken."""
+    """What the digest file says: SHA-256 over those of the records and of files by row, and what is broken."""
     digest, kept = hashlib.sha256(), 0
     broken: list[tuple[str, str]] = []
-    for row, sha256, why in outcomes:
+    files: list[str] = []
+    for row, sha256, why, of_files in outcomes:
+        files.append(of_files)
         if why:
             broken.append((source.cases["case_id"].iloc[row], why))
         else:
             digest.update(bytes.fromhex(sha256))
             kept += 1
-    return {"sha256": digest.hexdigest(), "cases": kept, "broken": broken}
+    content = {"sha256": digest.hexdigest(), "cases": kept, "broken": broken}
+    return content | ({"files": files} if source.files else {})
 
 
 def _refuse(content: dict[str, Any], on_broken: str) -> None:
@@ -302,15 +310,16 @@ def refusal(broken: Sequence[tuple[str, str]], kept: int) -> str:
     return "\n".join([head, *(why for _, why in broken[:5])])
 
 
-def _open(source: Source, folder: Path, on_broken: str) -> Cases:
+def _open(source: Source, grid: tuple[int, int, int], directory: Path, on_broken: str) -> Cases:
+    folder = _folder(source, grid, directory)
     final = _final(folder)
-    content = json.loads((final / DIGEST_FILE).read_text())
+    content = _read_content(final / DIGEST_FILE)
     shutil.rmtree(_partial(folder), ignore_errors=True)  # of a preparation that was killed at its last step
     _refuse(content, on_broken)
     try:
-        records = tfds.builder_from_directory(final).as_data_source(tfds_builder.SPLIT)
+        records = tfds_builder.open_store(folder.name, grid, directory)
         stored = len(records)
-    except MemoryError:
+    except (MemoryError, InputError):
         raise
     except Exception as error:
         raise InputError(
@@ -320,4 +329,16 @@ def _open(source: Source, folder: Path, on_broken: str) -> Cases:
         raise InputError(f"{final}: {stored} records for {len(source.cases)} cases; delete this folder")
     broken = {case: why for case, why in content["broken"]}
     ids = [case for case in source.cases["case_id"] if case not in broken]
-    return Cases(records, content["sha256"], tuple(broken.items()), ids, final)
+    return Cases(records, content["sha256"], tuple(broken.items()), ids, final, content.get("files", ()))
+
+
+def _read_content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+        content["broken"] = [(str(case), str(why)) for case, why in content["broken"]]
+        bytes.fromhex(content["sha256"])
+        return content | {"cases": int(content["cases"])}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path} cannot be read ({told(error)}); delete this store's folder, and the cases are prepared again"
+        ) from error

@@ -1,14 +1,26 @@
-"""The TFDS builder of a store: what a record holds, and how records are packed into array_record."""
+"""The TFDS builder of a store: what a record holds, how records are packed into array_record, and how they are read.
+
+TFDS can read a dataset by what its own files say of it, and imports the Python modules that those name. A store may
+have been made by somebody else, so it is read by this module's features alone, and refused where its files differ.
+"""
 
 import contextlib
 import io
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
+from google.protobuf import json_format
+
+from kneefair_jax.errors import InputError
 
 SPLIT = "cases"
+_FORMAT = "array_record"
+_SHARDS = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # names of the record files: none outside the store
 
 
 class CaseStore(tfds.core.GeneratorBasedBuilder):
@@ -26,7 +38,7 @@ class CaseStore(tfds.core.GeneratorBasedBuilder):
         self._grid = grid
         self._records = records
         config = tfds.core.BuilderConfig(name=name, description="one prepared source")
-        super().__init__(data_dir=data_dir, config=config, file_format="array_record")
+        super().__init__(data_dir=data_dir, config=config, file_format=_FORMAT)
 
     def _info(self) -> tfds.core.DatasetInfo:
         tensor = tfds.features.Tensor
@@ -63,4 +75,75 @@ def pack(store: CaseStore, scratch: Path, **how: Any) -> None:
     config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP, **how)
     # TFDS announces a "download", which this is not, and makes a folder for it.
     with contextlib.redirect_stdout(io.StringIO()):
-        store.download_and_prepare(download_dir=scratch, file_format="array_record", download_config=config)
+        store.download_and_prepare(download_dir=scratch, file_format=_FORMAT, download_config=config)
+
+
+def open_store(name: str, grid: tuple[int, int, int], data_dir: Path) -> Any:
+    """The records of a finished store, to be read at random; nothing that its files name is imported.
+
+    Args:
+        name: of the store.
+        grid: (H, W, C) of its cases.
+        data_dir: the folder of all stores.
+
+    Returns:
+        A sequence of `{"image", "label", "spacing"}`.
+
+    Raises:
+        InputError: `features.json` or `dataset_info.json` is not what `CaseStore` writes.
+    """
+    folder = data_dir / CaseStore.name / name / str(CaseStore.VERSION)
+    _require_info(folder, name)
+    with _without_warnings():
+        store = CaseStore(name=name, grid=grid, data_dir=data_dir, records=None)
+        assert store.info.features is not None
+        _require_same(folder / "features.json", json_format.MessageToDict(store.info.features.to_proto()))
+        return store.as_data_source(SPLIT)
+
+
+def _require_info(folder: Path, name: str) -> None:
+    """Refuses a `dataset_info.json` of other records, or of record files elsewhere."""
+    path = folder / "dataset_info.json"
+    info = _json(path)
+    kept = {key: info.get(key) for key in ("name", "version", "configName", "fileFormat")}
+    splits = [{key: split.get(key) for key in ("name", "filepathTemplate")} for split in info["splits"]]
+    ours = {
+        "name": CaseStore.name,
+        "version": str(CaseStore.VERSION),
+        "configName": name,
+        "fileFormat": _FORMAT,
+    }
+    if kept != ours or splits != [{"name": SPLIT, "filepathTemplate": _SHARDS}]:
+        raise _foreign(path)
+
+
+def _require_same(path: Path, expected: dict[str, Any]) -> None:
+    if _json(path) != expected:
+        raise _foreign(path)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); delete this store's folder, and the cases are prepared again"
+        ) from error
+
+
+def _foreign(path: Path) -> InputError:
+    return InputError(
+        f"{path} is not what this version writes, so the store is not opened; delete the folder {path.parent}, and the "
+        "cases are prepared again"
+    )
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """TFDS warns of a configuration that it does not know, which every store has."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)

@@ -10,10 +10,12 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO, cast
 
 import jax
 from ml_collections import ConfigDict
 
+from kneefair_jax import safe_text
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.report import study_page
@@ -22,7 +24,7 @@ from kneefair_jax.runs import experiment
 from kneefair_jax.runs.study import trials as of_study
 from kneefair_jax.runs.study.summary import DIVERGED, summary
 from kneefair_jax.runs.study.trials import Trial
-from kneefair_jax.runtime import preemption, run_directory
+from kneefair_jax.runtime import atomic, cache_directory, output_folder, preemption, run_directory
 from kneefair_jax.training.loop import NonFiniteLossError
 
 
@@ -38,6 +40,7 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
         InputError: the config is not that of a study, or holds what cannot be run.
     """
     part, parts = _shard(shard)
+    output_folder.require_plain(workdir, run_directory.WRITTEN)
     of_study.check(config)
     every = of_study.trials(config)
     configs = {trial: of_study.config_of(config, trial) for trial in every}
@@ -52,14 +55,14 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
     _tell_waiting(workdir, mine, waiting, parts)
     directory = experiment.store_dir(config, workdir)
     started = time.perf_counter()
-    with _compilation_cache(workdir / "compiled"):
+    with _compilation_cache():
         for made, (number, trial) in enumerate(waiting, 1):
             preemption.check()
             folder = workdir / trial.directory
             try:
                 told = _make(configs[trial], folder, directory, config.mitigation.groups)
             except NonFiniteLossError as error:
-                (folder / DIVERGED).write_text(f"{error}\n")
+                atomic.write_text(folder / DIVERGED, f"{error}\n")
                 told = str(error)
             name = trial.directory.relative_to("runs") if trial.strength is None else trial.directory
             # By the mean of these runs: methods of several models take longer.
@@ -126,7 +129,10 @@ def _make(config: ConfigDict, folder: Path, directory: Path, attributes: Sequenc
     """One run, what it prints in its folder's `log.txt`; returns its scores, of the groups of mitigation."""
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
+    with (
+        atomic.open_in_place(folder / "log.txt", "a") as file,
+        contextlib.redirect_stdout(cast(TextIO, safe_text.Filtered(file, _as_logged))),
+    ):
         experiment.run_experiment(config, folder, directory, training=True)
     dice = json.loads((folder / evaluate.REPORT).read_text())["scores"]["dice"]
     means = [f"Dice {dice['overall']['mean']:.4f}"]
@@ -136,6 +142,10 @@ def _make(config: ConfigDict, folder: Path, directory: Path, attributes: Sequenc
             means += [f"{name} {mean:.4f}" for name, mean in of_groups.items() if mean is not None]
     jax.clear_caches()  # a hundred runs' programs would fill the memory
     return f"{', '.join(means)} ({time.perf_counter() - started:.0f} s)"
+
+
+def _as_logged(text: str) -> str:
+    return safe_text.printable(safe_text.without_paths(text))
 
 
 def _minutes(seconds: float) -> str:
@@ -148,12 +158,22 @@ def _minutes(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def _compilation_cache(directory: Path) -> Iterator[None]:
-    """Runs that differ in the seed alone are one program: compiled once, unless the user has a cache already."""
+def _compilation_cache() -> Iterator[None]:
+    """Runs that differ in the seed alone are one program: compiled once, unless the user has a cache already.
+
+    What is compiled is run unseen, so it is kept where nobody else can write, never in the study's folder.
+    """
     if jax.config.jax_compilation_cache_dir:
         yield
         return
-    jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
+    if (directory := cache_directory.user_cache("compiled")) is None:
+        experiment.say(
+            "note: no compilation cache: $XDG_CACHE_HOME/kneefair_jax (or ~/.cache/kneefair_jax) is not a folder that "
+            "only you can write to; every run compiles anew"
+        )
+        yield
+        return
+    jax.config.update("jax_compilation_cache_dir", str(directory))
     try:
         yield
     finally:

@@ -1,0 +1,98 @@
+"""The table `areas.csv` of an output folder, which several runs in turn may fill: rows are merged by file."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import atomic
+from kneefair_jax.safe_text import spreadsheet_cell
+
+AREAS = "areas.csv"
+COLUMNS = ("file", "structure", "label", "area_mm2", "area_pixels", "confidence", "warning", "mask")
+_FILE, _MASK = COLUMNS.index("file"), COLUMNS.index("mask")
+
+
+class Areas:
+    """The rows of an output folder, by file.
+
+    A file's rows are appended at once, so that a process that is killed loses none; at the end the table is replaced by
+    one in which each file has its latest rows alone. The folder's lock must be held.
+
+    Raises:
+        InputError: the folder holds an `areas.csv` with other columns.
+    """
+
+    def __init__(self, folder: Path):
+        self._path = folder / AREAS
+        self._rows = _read(self._path)
+        self._write()  # a last line that was cut off would spoil the next one
+        self._lines = atomic.open_in_place(self._path, "a")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+        self._write()
+
+    def add(self, rows: Sequence[Sequence[str]]) -> None:
+        """Adds the rows of one file, in place of those that it had."""
+        guarded = [[spreadsheet_cell(cell) for cell in row] for row in rows]
+        self._append(guarded)
+        self._rows[guarded[0][_FILE]] = guarded
+
+    def require_own(self, file: str, mask: str) -> None:
+        """Refuses a file whose mask would replace that of another file of an earlier run.
+
+        Args:
+            file: as in the table.
+            mask: the path of its mask in the folder; masks that differ in format alone are the same.
+        """
+        stem = _stem(spreadsheet_cell(mask))
+        for other, rows in self._rows.items():
+            if other != spreadsheet_cell(file) and _stem(rows[0][_MASK]) == stem:
+                raise InputError(
+                    f"{file}: its mask would replace that of {other}, of an earlier run into this folder; rename "
+                    "one of the two, or give another --out"
+                )
+
+    def _write(self) -> None:
+        rows = [COLUMNS, *(row for rows in self._rows.values() for row in rows)]
+        atomic.write_text(self._path, _text(rows))
+
+    def _append(self, rows: Sequence[Sequence[str]]) -> None:
+        self._lines.write(_text(rows))
+        self._lines.flush()
+
+
+def _read(path: Path) -> dict[str, list[list[str]]]:
+    """File -> its rows; of a file that was segmented twice the latest."""
+    atomic.require_regular(path)
+    if not path.exists() or not path.stat().st_size:
+        return {}
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        head, *rows = list(csv.reader(file))
+    if tuple(head) != COLUMNS:
+        raise InputError(
+            f"{path}: its columns are not {', '.join(COLUMNS)}, so rows cannot be added; move it away, or give another "
+            "--out"
+        )
+    by_file: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        if len(row) == len(COLUMNS):  # the last line may have been cut off
+            by_file.setdefault(row[_FILE], {})[row[1]] = row
+    return {file: list(of.values()) for file, of in by_file.items()}
+
+
+def _stem(mask: str) -> str:
+    """`masks/1.nii.gz` -> `masks/1`."""
+    return next((mask.removesuffix(end) for end in (".nii.gz", ".png", ".dcm") if mask.endswith(end)), mask)
+
+
+def _text(rows: Sequence[Sequence[str]]) -> str:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer).writerows(rows)
+    return buffer.getvalue()

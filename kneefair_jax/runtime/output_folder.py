@@ -1,0 +1,76 @@
+"""The folder that a command writes to: nothing in it leads elsewhere, and one process at a time works in it."""
+
+import contextlib
+import fcntl
+import itertools
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import atomic
+
+
+def require_plain(folder: Path, names: Sequence[str]) -> None:
+    """Refuse a folder in which something that the command writes or reads is a link, a pipe or a device.
+
+    The folder itself may be a symbolic link: the user named it. What lies in it may be somebody else's.
+
+    Args:
+        folder: of the results; it need not exist.
+        names: glob patterns of what the command writes there; folders are searched with all that lies below.
+
+    Raises:
+        InputError: with the first path that is neither a regular file nor a folder.
+    """
+    if not folder.is_dir():
+        return
+    for pattern in names:
+        for path in sorted(folder.glob(pattern)):
+            _require_plain(path)
+
+
+def _require_plain(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+                if entry.is_symlink() or not entry.is_file(follow_symlinks=False):
+                    _require_plain(Path(entry.path))
+        elif not stat.S_ISREG(mode):
+            raise InputError(
+                f"{path} is {atomic.kind(mode)}; results are written to regular files and folders alone: "
+                "remove it, or give another folder"
+            )
+    except FileNotFoundError:
+        pass  # another process deleted it meanwhile
+
+
+@contextlib.contextmanager
+def exclusive_lock(folder: Path, option: str, subfolders: Sequence[str] = ()) -> Iterator[None]:
+    """Keep other processes out of a folder; the lock ends with the process, however that ends.
+
+    Args:
+        folder: made if need be.
+        option: the flag that gave it, for the message.
+        subfolders: where, beside the folder itself, temporary files of killed processes are deleted.
+
+    Raises:
+        InputError: another process holds the lock, or `.lock` is no regular file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic.open_in_place(folder / ".lock", "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process is at work in {folder}; wait for it, stop it, or give another {option}"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        stale = [folder.glob(".part-*"), *((folder / name).rglob(".part-*") for name in subfolders)]
+        for path in itertools.chain.from_iterable(stale):
+            if atomic.TEMPORARY.match(path.name):
+                path.unlink(missing_ok=True)
+        yield

@@ -1,0 +1,83 @@
+"""Text of files and names, made safe for where it goes: a terminal, a spreadsheet, a file that is shared."""
+
+import contextlib
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, TextIO, cast
+
+# A spreadsheet runs cells that begin with these, in either width (OWASP, CSV injection).
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# Marks that make text read in another order than it is stored (CVE-2021-42574), and separators that break lines.
+_MISLEADING = frozenset("\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_QUOTED_PATH = re.compile(r"""(['"])~?/[^'"\n]*/([^'"/\n]*)\1""")
+_BARE_PATH = re.compile(r"""(?<![\w./:~<-])~?/(?:[^\s/'":;,()\[\]<>]+/)+([^\s/'":;,()\[\]<>]*)""")
+
+
+def printable(text: str) -> str:
+    r"""The text with what a terminal would obey, not show, as escapes: ESC becomes `\x1b`; line feeds and tabs stay."""
+    return "".join(
+        character
+        if character in "\n\t"
+        or not (unicodedata.category(character) in ("Cc", "Cs") or character in _MISLEADING)
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def spreadsheet_cell(value: Any) -> Any:
+    """Text with an apostrophe before it where a spreadsheet would run it as a formula; all other values as they are."""
+    if isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
+
+
+def without_paths(text: str, *folders: Path) -> str:
+    """The text with absolute paths cut to their last part: they name people and machines.
+
+    Args:
+        text: of a message or a table.
+        folders: whose paths are cut to what begins with the folder's own name; they may hold spaces.
+    """
+    for folder in folders:
+        if folder.is_absolute() and folder.name:
+            text = text.replace(f"{folder}/", f"{folder.name}/").replace(str(folder), folder.name)
+    return _BARE_PATH.sub(r"\1", _QUOTED_PATH.sub(r"\1\2\1", text))
+
+
+def without_paths_in(value: Any) -> Any:
+    """A JSON value with `without_paths` of every text; a text that is one absolute path is cut to its last part."""
+    if isinstance(value, dict):
+        return {key: without_paths_in(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_paths_in(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    return Path(value).name if value.startswith(("/", "~")) and "\n" not in value else without_paths(value)
+
+
+class Filtered:
+    """A text stream that changes what is written to it."""
+
+    def __init__(self, stream: IO[str], change: Callable[[str], str]):
+        self._stream = stream
+        self._change = change
+
+    def write(self, text: str) -> int:
+        """Writes the changed text."""
+        self._stream.write(self._change(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[None]:
+    """Whatever is printed in the block, names of files and groups among it, is `printable`."""
+    out, err = (cast(TextIO, Filtered(stream, printable)) for stream in (sys.stdout, sys.stderr))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        yield

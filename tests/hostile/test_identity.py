@@ -1,0 +1,133 @@
+"""No output file of any command says who a patient is, where the films lay or which machine read them."""
+
+import csv
+import socket
+
+import pydicom
+import pytest
+
+from configs import folder as folder_config
+from kneefair_jax.audit import __main__ as audit
+from kneefair_jax.errors import InputError
+from kneefair_jax.export import __main__ as export
+from kneefair_jax.predict import __main__ as predict
+from kneefair_jax.runs import modes
+from kneefair_jax.runs.study import runner
+from tests.hostile import identity
+from tests.runs.study import made_up
+
+HOST = "planted-host.example"
+HEADER = [identity.NAME, identity.BIRTH, identity.ACCESSION, identity.PATIENT]
+
+
+def config(root, **changes):
+    made = folder_config.get_config()
+    made.data.update(
+        {"root": str(root), "size": (16, 16), "structures": "femur,tibia", "attributes": ("sex",)}
+    )
+    made.data.update({"on_broken": "skip", "workers": 0} | changes)
+    made.model.widths = (2, 4)
+    made.augment = dict.fromkeys(made.augment, 0.0) | {"flip": 0.5}
+    made.train.update({"steps": 2, "eval_every": 2, "batch_size": 8})
+    made.report.bootstrap_draws = 20
+    made.check.against = ""
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder of films and a run on it."""
+    root = tmp_path_factory.mktemp("with a space") / "films"
+    workdir = tmp_path_factory.mktemp("work") / "run"
+    identity.folder(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "gethostname", lambda: HOST)
+        modes.check(config(root), workdir)
+        modes.train(config(root), workdir)
+    assert export.main([str(workdir), "--name", "mine"]) == 0
+    return root, workdir
+
+
+def secrets(*folders):
+    return [*HEADER, HOST, *map(str, folders)]
+
+
+def test_a_run_its_check_its_report_and_its_export(trained):
+    root, workdir = trained
+    names = {path.name for path in workdir.rglob("*")}
+    assert {"left_out.csv", "check.json", "config.json", "content.json", "cases.parquet", "mine.md"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert identity.leaks(workdir, secrets(root.parent, workdir)) == []
+
+
+def test_the_run_is_resumed_and_evaluated_by_its_shortened_config(trained, tmp_path):
+    root, workdir = trained
+    modes.evaluate_only(config(root), workdir)
+    with pytest.raises(InputError, match="loss"):
+        other = config(root)
+        other.loss = "focal"
+        modes.train(other, workdir)
+
+
+@pytest.mark.parametrize("kind", ["png", "nifti", "dicomseg"])
+def test_predictions(trained, tmp_path, kind):
+    root, workdir = trained
+    films = root / "images" / ("*.dcm" if kind != "png" else "c*")
+    given = ["--checkpoint", str(workdir), "--images", str(films), "--out", str(tmp_path / "out")]
+    assert predict.main([*given, "--format", kind, "--anonymous"]) == 0
+    assert len(list((tmp_path / "out/masks").iterdir())) == (24 if kind == "png" else 12)
+    assert identity.leaks(tmp_path / "out", secrets(root.parent, workdir, tmp_path)) == []
+
+
+def test_a_dicom_seg_carries_the_identity_unless_it_is_anonymous(trained, tmp_path):
+    root, workdir = trained
+    film = root / "images/c0.dcm"
+    given = ["--checkpoint", str(workdir), "--images", str(film), "--format", "dicomseg", "--no-overlays"]
+    assert predict.main([*given, "--out", str(tmp_path / "named")]) == 0
+    assert predict.main([*given, "--out", str(tmp_path / "anonymous"), "--anonymous"]) == 0
+    source = pydicom.dcmread(film)
+    named, anonymous = (pydicom.dcmread(tmp_path / name / "masks/c0.dcm") for name in ("named", "anonymous"))
+    assert named.PatientName == identity.NAME and named.StudyInstanceUID == source.StudyInstanceUID
+    assert anonymous.PatientName == "" and anonymous.PatientIdentityRemoved == "YES"
+    assert str(source.StudyInstanceUID) not in str(anonymous)
+    assert str(source.SOPInstanceUID) not in str(anonymous)
+    assert anonymous.PixelData == named.PixelData
+
+
+def test_an_audit(trained, tmp_path, capsys):
+    root, _ = trained
+    table = list(csv.DictReader((root / "metadata.csv").read_text().splitlines()))[:-1]
+    with (root / "audited.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    given = ["--truth", str(root / "masks"), "--pred", str(root / "masks"), "--images", str(root / "images")]
+    given += [
+        "--metadata",
+        str(root / "audited.csv"),
+        "--attributes",
+        "sex",
+        "--labels",
+        "femur=1",
+        "tibia=2",
+    ]
+    assert audit.main([*given, "--draws", "20", "--out", str(tmp_path / "report")]) == 0, capsys.readouterr()
+    assert identity.leaks(tmp_path / "report", secrets(root.parent, tmp_path)) == []
+    given = ["--scores", str(tmp_path / "report/cases.csv"), "--attributes", "sex", "--draws", "20"]
+    assert audit.main([*given, "--out", str(tmp_path / "scores")]) == 0, capsys.readouterr()
+    assert identity.leaks(tmp_path / "scores", secrets(root.parent, tmp_path)) == []
+
+
+def test_a_study(tmp_path, monkeypatch):
+    def one(config, workdir, directory, training):
+        made_up.one(config, workdir, directory, training)
+        print(f"report: {workdir.absolute()}/report/index.html")
+
+    monkeypatch.setattr(runner.single, "run_experiment", one)
+    made = made_up.config(methods=("erm", "equal_share"))
+    with made.unlocked():
+        made.data.store = str(tmp_path / "store")
+    runner.run_study(made, tmp_path / "study")
+    assert "report: index.html" in (tmp_path / "study/runs/erm/seed_3/log.txt").read_text()
+    assert (tmp_path / "study/report/study.json").exists()
+    assert identity.leaks(tmp_path / "study", secrets(tmp_path)) == []

@@ -1,0 +1,74 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from kneefair_jax import safe_text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é\t1\n", "plain é\t1\n"),
+        ("\x1b[2J\r\x9b", r"\x1b[2J\r\x9b"),
+        ("a\u202eb", r"a\u202eb"),
+        ("\udcff", r"\udcff"),
+    ],
+)
+def test_printable(text, shown):
+    assert safe_text.printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("-2+3", "'-2+3"),
+        ("@A1", "'@A1"),
+        ("\t=1", "'\t=1"),
+        ("＝1", "'＝1"),  # noqa: RUF001
+        ("-2.5", "-2.5"),
+        ("+1e-3", "+1e-3"),
+        ("<=50", "<=50"),
+        ("'=1", "'=1"),
+        (-2.5, -2.5),
+        (None, None),
+    ],
+)
+def test_spreadsheet_cell(value, cell):
+    assert safe_text.spreadsheet_cell(value) == cell
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("/home/jane/m.csv row 3: /home/jane/x/1.png: bad", "m.csv row 3: 1.png: bad"),
+        ("[Errno 2] no file: '/home/jane doe/1.png'", "[Errno 2] no file: '1.png'"),
+        ("~/knees/1.png", "1.png"),
+        ("masks/1.png and ../2.png", "masks/1.png and ../2.png"),
+        ("https://arxiv.org/abs/1810.03993, 3/4 images/s", "https://arxiv.org/abs/1810.03993, 3/4 images/s"),
+    ],
+)
+def test_paths_are_cut(text, kept):
+    assert safe_text.without_paths(text) == kept
+
+
+def test_paths_below_a_known_folder_keep_what_is_below_it():
+    root = Path("/home/jane doe/my knees")
+    text = f"{root}/m.csv row 3: {root}/masks/a 1.png"
+    assert safe_text.without_paths(text, root) == "my knees/m.csv row 3: my knees/masks/a 1.png"
+    assert safe_text.without_paths("knees/1.png", Path("knees")) == "knees/1.png"
+
+
+def test_paths_in_a_json_value():
+    value = {"a": ["/home/jane doe/x", 1, None], "b": {"c": "--temp=/home/jane/t"}, "d": "sex"}
+    assert safe_text.without_paths_in(value) == {"a": ["x", 1, None], "b": {"c": "--temp=t"}, "d": "sex"}
+
+
+def test_the_terminal(capsys):
+    before = sys.stdout
+    with safe_text.terminal():
+        print("\x1b[1m")
+        print("\x07", file=sys.stderr)
+    assert sys.stdout is before
+    assert capsys.readouterr() == ("\\x1b[1m\n", "\\x07\n")
