@@ -123,7 +123,7 @@ def test_a_study(tmp_path, monkeypatch):
         made_up.one(config, workdir, directory, training)
         print(f"report: {workdir.absolute()}/report/index.html")
 
-    monkeypatch.setattr(runner.single, "run_experiment", one)
+    monkeypatch.setattr(runner.experiment, "run_experiment", one)
     made = made_up.config(methods=("erm", "equal_share"))
     with made.unlocked():
         made.data.store = str(tmp_path / "store")

@@ -222,14 +222,14 @@ def test_a_mask_that_changes_while_training_runs_is_not_scored_under_the_old_dig
 ):
     root = shutil.copytree(trained[0], tmp_path / "films")
     made = config(root)
-    train = modes.single.stages.train
+    train = modes.experiment.stages.train
 
     def edit(*given):
         train(*given)
         for path in (root / "masks").iterdir():
             Image.fromarray(np.rot90(np.asarray(Image.open(path)), 2)).save(path)
 
-    monkeypatch.setattr(modes.single.stages, "train", edit)
+    monkeypatch.setattr(modes.experiment.stages, "train", edit)
     with pytest.raises(InputError, match=r"case 'c\d+'.*changed since the cases were prepared"):
         modes.train(made, tmp_path / "run")
     assert not (tmp_path / "run/report").exists()
