@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     data.source = "folder"
     data.root = ""  # the folder; required
     data.metadata = "metadata.csv"  # case_id, patient_id, image, mask, attributes; spacing_mm if known
+    # Masks label every pixel: an audit leaves void pixels out (--labels ... ignore=255), training refuses them.
     data.structures = (
         "auto"  # knee, knees, chest, names of labels 1, 2, ... by comma; auto: as found, no flips
     )

@@ -42,7 +42,11 @@ def parser() -> argparse.ArgumentParser:
     )
     what = made.add_argument_group("what to audit: masks, or scores")
     what.add_argument(
-        "--truth", type=Path, metavar="DIR", help="folder of the reference masks (PNG, NIfTI, NPY, ...)"
+        "--truth",
+        type=Path,
+        metavar="DIR",
+        help="folder of the reference masks (PNG, NIfTI, NPY, DICOM-SEG, ...); by case id, or one file a structure "
+        "of --labels: CASE_femur.png",
     )
     what.add_argument(
         "--pred",
@@ -55,7 +59,8 @@ def parser() -> argparse.ArgumentParser:
         "--scores", type=Path, metavar="FILE", help="CSV or parquet of scores by case, instead of masks"
     )
     what.add_argument("--labels", nargs="+", action="extend", metavar="NAME=VALUES", help="femur=1 tibia=2,3 "
-        "background=9, or a scheme: knee, knees, chest; by default the values as found")  # fmt: skip
+        "background=9 ignore=255 (pixels left out of every score), or a scheme: knee, knees, chest; by default the "
+        "values, or a DICOM-SEG's segments, as found")  # fmt: skip
     what.add_argument(
         "--pred-labels",
         nargs="+",

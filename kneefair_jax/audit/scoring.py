@@ -64,7 +64,7 @@ class Scored(NamedTuple):
         spacing: f32[2], mm per pixel as used.
         true_pixels: of all structures.
         pred_pixels: of all structures.
-        same: whether prediction and truth are equal.
+        same: whether prediction and truth are equal, and no pixel is ignored.
         digest: of both label maps.
         true_faults: of the reference mask (`mask_faults.of_mask`).
         pred_faults: of the prediction.
@@ -118,7 +118,8 @@ def score(masks: MaskPair, spacing: np.ndarray, reading: Reading) -> Scored:
         spacing,
         int(np.count_nonzero(true)),
         int(np.count_nonzero(predicted)),
-        np.array_equal(true, predicted),
+        # Nobody copies a mask with pixels that it does not label.
+        np.array_equal(true, predicted) and not label_map.ignored(masks.true_values, reading.truth).any(),
         hashlib.sha256(repr(true.shape).encode() + true.tobytes() + predicted.tobytes()).digest(),
         mask_faults.of_mask(masks.true_values, reading.truth),
         [] if values is None else mask_faults.of_mask(values, reading.prediction),

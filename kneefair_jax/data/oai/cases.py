@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import readers
+from kneefair_jax.data import mask_files, readers
 from kneefair_jax.data.oai import attributes, films, knees, masks, selection, tables, tree
 from kneefair_jax.data.oai.films import Film
 from kneefair_jax.data.source import Example, LeftOut, Source
 from kneefair_jax.errors import InputError
 
 # Bumped when the same files give other arrays.
-VERSION = 1
+VERSION = 2
 ENROLLEES = "enrollees"
 
 
@@ -90,6 +90,7 @@ def build(
     ]
     cases = attributes.add(pd.DataFrame(rows), found, tuple(config["attributes"]), config["bins"])
     structures = anatomy.SCHEMES["knee" if split else "knees"]
+    mask_files.check_palettes([film.mask for film in usable if film.mask], films.VALUES)
     settings = {
         "kind": kind,
         "version": VERSION,

@@ -15,6 +15,7 @@ from kneefair_jax.errors import InputError
 
 SERIES = "Bilateral PA Fixed Flexion Knee"
 STRUCTURES = anatomy.SCHEMES["knees"]
+VALUES = {name: (label,) for label, name in enumerate(STRUCTURES, start=1)}  # of masks
 WINDOW = (5.0, 99.0)  # percentiles of the film
 PLAUSIBLE_MM = (0.05, 1.0)  # knee films of the OAI have 0.2-0.4 mm
 
@@ -105,8 +106,7 @@ def labels(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         InputError: it is unreadable, of another size, empty, has labels beyond the scheme, or has the patient's
             right knee to the right of the left one, or of the film's centre where there is but one.
     """
-    values = {name: (label,) for label, name in enumerate(STRUCTURES, start=1)}
-    label = mask_files.read(path, values).values
+    label = mask_files.read(path, VALUES).values
     if label.shape != tuple(shape):
         raise InputError(
             f"{path}: the mask has {label.shape} rows and columns, its film has {tuple(shape)}; export it on the "
