@@ -218,7 +218,7 @@ BAD = {
     "nothing to evaluate": ({}, None, ("--mode=evaluate",), "holds no checkpoint"),
     "negative seed": ({}, None, ("--config.seed=-1",), "seed=-1"),
     "a shard of no study": ({}, None, ("--shard=0/2",), "--mode=train has none"),
-    "not a number": ({}, None, ("--config.train.steps=many",), "steps"),
+    "not a number": ({}, None, ("--config.train.log_every=many",), "log_every"),
     "no such fold": ({}, None, ("--config.data.folds=3", "--config.data.fold=5"), "fold=5 of 3"),
 }
 

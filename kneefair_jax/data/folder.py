@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, cohort
-from kneefair_jax.data import metadata, readers
+from kneefair_jax.data import ages, metadata, readers
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 
@@ -45,7 +45,8 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         config: `root`, the folder; `metadata`, its table's file name; `structures`, a scheme of
             `anatomy.SCHEMES`, names between commas, or "auto" for those found in the masks; `attributes`, the
             columns that define groups; `bins`, attribute -> ascending edges, for numbers; `split_column`, or
-            "" for none; `on_broken`, "stop", or "skip" to leave a missing file to `Source.read`.
+            "" for none; `on_broken`, "stop", or "skip" to leave a missing file to `Source.read`;
+            `allow_similar_ids`, whether identifiers and levels may look alike.
         size: rows and columns of the working grid.
         channels: 1 (colour becomes grey) or 3.
 
@@ -56,13 +57,17 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         raise InputError("config.data.root is empty: give the folder with --config.data.root=DIR")
     root = Path(config["root"])
     path = root / config["metadata"]
-    table = metadata.read(path)
+    table, written, notes = metadata.read(path)
     metadata.require_columns(table, path, config)
+    notes += metadata.word_notes(written, config["attributes"])
     problems: list[metadata.Problem] = []
-    metadata.check_identifiers(table, problems)
+    options = metadata.Options(allow_similar=config.get("allow_similar_ids", False))
+    metadata.check_identifiers(table, problems, options=options)
+    table, more = metadata.with_ages(table, config["attributes"], problems)
     columns = {name: table[name] for name in ("case_id", "patient_id")}
     for name in config["attributes"]:
-        columns[name] = metadata.attribute(table[name], config["bins"].get(name), problems)
+        columns[name] = metadata.attribute(table[name], config["bins"].get(name), problems, options)
+        metadata.check_merged(table, name, problems)
     if config["split_column"]:
         columns["split"] = metadata.splits(table[config["split_column"]], problems)
     spacing = metadata.spacings(table, problems)
@@ -70,6 +75,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     metadata.refuse(path, problems)
 
     others = metadata.confounders(table, config["attributes"])
+    notes += [*more, *metadata.not_numbers(table, others), *ages.unlikely(table)]
     frame = pd.concat([pd.DataFrame(columns), others], axis=1).reset_index(drop=True)
     if config["split_column"]:
         cohort.check_no_leak(frame)
@@ -94,7 +100,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         read=partial(_read, path, cases, size, channels, len(structures)),
         portable=True,
         whole=partial(_read, path, cases, None, channels, len(structures)),
-        notes=tuple(metadata.unlikely_ages(table)),
+        notes=tuple(notes),
     )
 
 
