@@ -92,8 +92,8 @@ def describe(
             "several cases (two knees, two visits), the intervals are too short"
         )
     problems: list[metadata.Problem] = []
+    table, of_ages = metadata.with_ages(table, path, attributes)
     metadata.check_identifiers(table, problems, ("case_id", "patient_id"), options)
-    table, of_ages = metadata.with_ages(table, attributes, problems)
     columns = {name: table[name] for name in ("case_id", "patient_id")}
     for name in attributes:
         columns[name] = metadata.attribute(table[name], bins.get(name), problems, options)

@@ -62,8 +62,8 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     notes += metadata.word_notes(written, config["attributes"])
     problems: list[metadata.Problem] = []
     options = metadata.Options(allow_similar=config.get("allow_similar_ids", False))
+    table, more = metadata.with_ages(table, path, config["attributes"])
     metadata.check_identifiers(table, problems, options=options)
-    table, more = metadata.with_ages(table, config["attributes"], problems)
     columns = {name: table[name] for name in ("case_id", "patient_id")}
     for name in config["attributes"]:
         columns[name] = metadata.attribute(table[name], config["bins"].get(name), problems, options)

@@ -24,6 +24,8 @@ def visible(text: str) -> str:
 
     White space stays; outer white space is trimmed and inner runs become one space.
     """
+    if text.isascii() and text.isprintable():  # almost every cell
+        return " ".join(text.split())
     kept = (
         character
         for character in text
@@ -39,10 +41,16 @@ def canonical(text: str) -> str:
     The steps: Unicode NFKC, removal of invisible characters, case folding, collapse of white space, and one form for
     numerals (`0007`, `7`, `7.0` and `7e0` are `7`). Reference: Unicode Standard Annex 15 (normalization forms).
     """
-    folded = visible(unicodedata.normalize("NFKC", text)).casefold()
-    # Once more: a removed character may have kept a letter and its accent apart.
-    folded = visible(unicodedata.normalize("NFKC", folded))
+    folded = plain(text)
     return _numeral(folded) or folded
+
+
+def plain(text: str) -> str:
+    """Return the text normalized (NFKC), visible and case-folded: `canonical` without one form for numerals."""
+    folded = visible(unicodedata.normalize("NFKC", text)).casefold()
+    if not folded.isascii():  # a removed character may have kept a letter and its accent apart
+        folded = visible(unicodedata.normalize("NFKC", folded))
+    return folded
 
 
 def similar_identifiers(values: Iterable[str]) -> list[list[str]]:
@@ -119,7 +127,9 @@ def _is_blank(character: str) -> bool:
 
 def _numeral(text: str) -> str:
     """One text for all numerals of a value, exact for any number of digits; "" where the text is no numeral."""
-    ascii_digits = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
+    ascii_digits = (
+        text if text.isascii() else "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
+    )
     match = _NUMERAL.fullmatch(ascii_digits)
     if match is None or not (match[2] or match[3]):
         return ""

@@ -19,6 +19,8 @@ from kneefair_jax.errors import InputError
 
 REQUIRED = ("case_id", "patient_id", "image", "mask")
 _PEOPLE = {"case_id": "case", "patient_id": "patient"}
+# Millimetres per pixel of radiographs, with a margin: detectors have 0.05 to 0.2, thumbnails 2.
+_FINEST, _COARSEST = 0.01, 5.0
 _SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 # A number with more levels than this is a measurement, not a code.
 _MAX_CODES = 10
@@ -142,9 +144,11 @@ def check_identifiers(
             problems.append((row, f"case_id {case!r} is also in row {first[case]}; give each case its own"))
     for name in (name for name in _PEOPLE if name in required):
         cells = dict(table[name].items())
-        problems += identifiers.spoiled(cells, name, options.allow_similar)
         if not options.allow_similar:
             problems += identifiers.similar(cells, name, _PEOPLE[name], options.similar)
+            alike = {cell for group in identifiers.similar_identifiers(cells.values()) for cell in group}
+            cells = {row: cell for row, cell in cells.items() if cell not in alike}
+        problems += identifiers.spoiled(cells, name, options.allow_similar)
 
 
 def check_merged(table: pd.DataFrame, name: str, problems: list[Problem]) -> None:
@@ -162,16 +166,20 @@ def check_merged(table: pd.DataFrame, name: str, problems: list[Problem]) -> Non
         problems += [(int(str(row)), text) for row in table.index[empty]]
 
 
-def with_ages(
-    table: pd.DataFrame, attributes: Sequence[str], problems: list[Problem]
-) -> tuple[pd.DataFrame, list[str]]:
-    """Return the table with ages in years (`ages.in_years`) in its attributes and covariates, and notes."""
+def with_ages(table: pd.DataFrame, path: Path, attributes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table with ages in years (`ages.in_years`) in its attributes and covariates, and notes.
+
+    Raises:
+        InputError: cells are dates or years of birth.
+    """
+    problems: list[Problem] = []
     columns, notes = {}, []
     for name in table:
         used = name in attributes or str(name).lower() in groups.COVARIATES
         if used and (ages.is_age(str(name)) or ages.is_dicom(table[name])):
             columns[str(name)], more = ages.in_years(table[name], problems)
             notes += more
+    refuse(path, problems)
     return table.assign(**columns), notes
 
 
@@ -246,8 +254,13 @@ def spacings(table: pd.DataFrame, problems: list[Problem]) -> np.ndarray:
                 values = [number_text.parse(number) for number in text.lower().split("x")]
             except ValueError:
                 values = []
-            if len(values) in (1, 2) and all(value > 0 for value in values):
+            if len(values) in (1, 2) and all(_FINEST <= value <= _COARSEST for value in values):
                 spacing[index] = values
+            elif len(values) in (1, 2) and min(values) > 0:
+                unit = (
+                    f"no radiograph has it (from {_FINEST:g} to {_COARSEST:g}); write millimetres per pixel"
+                )
+                problems.append((row, f"spacing_mm {text!r}: {unit}"))
             else:
                 problems.append(
                     (

@@ -9,7 +9,7 @@ from kneefair_jax.data import identifiers
 
 # Certain: no level of an attribute is called so. `none` is a level like any other (no implant).
 CERTAIN = frozenset(
-    {"", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "#nan", "null", "nil", "<null>", "nat", "empty"}
+    {"", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "#nan", "null", "<null>", "nat"}
     | {groups.MISSING}
 )
 # Read as missing too, but counted in a note, since somebody may mean a level by them.
@@ -17,7 +17,7 @@ AMBIGUOUS = frozenset(
     {"?", "??", "???", "-", "--", "---", "\u2013", "\u2014", ".", "..", "...", "*", "/", "_"}
     | {"n.a.", "n.a", "n/k", "nk", "n.k.", "unk", "unknown", "unkown", "undefined", "undetermined"}
     | {"not available", "not known", "not recorded", "not reported", "not stated", "not specified"}
-    | {"unspecified", "unavailable", "no data", "no information", "unknown/not reported"}
+    | {"unspecified", "unavailable", "empty", "no data", "no information", "unknown/not reported"}
     | {"unknown / not reported", "unknown or not reported", "refused", "don't know", "do not know"}
     | {"#value!", "#ref!", "#name?", "#div/0!", "#num!", "#null!", "#error!", "1.#qnan", "-1.#ind"}
 )
@@ -25,7 +25,7 @@ AMBIGUOUS = frozenset(
 
 def word(cell: str) -> str:
     """Return the form of a cell in which `CERTAIN` and `AMBIGUOUS` are written."""
-    return identifiers.canonical(cell)
+    return identifiers.plain(cell)
 
 
 def removed(table: pd.DataFrame) -> pd.DataFrame:
@@ -47,7 +47,7 @@ def notes(table: pd.DataFrame, ignored: frozenset[str] = frozenset()) -> list[st
         counts = table[name].value_counts()
         ambiguous = {cell: int(n) for cell, n in counts.items() if word(str(cell)) in AMBIGUOUS}
         if ambiguous:
-            lines.append(f"column {name}: {_counted(ambiguous)} read as missing; rename it if it is a level")
+            lines.append(f"column {name}: {_counted(ambiguous)} read as missing; rename what is a level")
         none = {cell: int(n) for cell, n in counts.items() if word(str(cell)) == "none"}
         if none:
             lines.append(
@@ -64,4 +64,4 @@ def _replacements(column: pd.Series) -> Mapping[str, str]:
 def _counted(words: Mapping[str, int]) -> str:
     cells = ", ".join(f"{cell!r} ({n})" for cell, n in words.items())
     total = sum(words.values())
-    return f"{total} cell{'s' * (total != 1)} {cells}"
+    return f"{total} cell{'s' * (total != 1)} ({cells}) {'are' if total != 1 else 'is'}"

@@ -55,6 +55,14 @@ def test_spacings_by_hand():
     assert [row for row, _ in problems] == [4, 7, 8, 9]
 
 
+@pytest.mark.parametrize("text", ["300", "0.0003", "0.3x300", "5.1", "0.009"])
+def test_spacings_in_other_units_are_refused(text):
+    problems = []
+    assert np.isnan(metadata.spacings(pd.DataFrame({"spacing_mm": column(text)}), problems)).all()
+    ((row, message),) = problems
+    assert row == 2 and repr(text) in message and "millimetres" in message
+
+
 def test_an_attribute_in_the_first_row_of_each_patient_alone_is_a_merged_cell():
     def rows(*cells):
         problems = []
@@ -76,6 +84,23 @@ def test_a_blank_identifier_below_a_filled_one_has_its_remedy():
     texts = {row: text for row, text in problems}
     assert sorted(row for row, _ in problems) == [2, 3, 4]
     assert "unmerge" in texts[3] and "'a'" in texts[3] and "unmerge" in texts[4] and "unmerge" not in texts[2]
+
+
+def test_a_damaged_identifier_is_listed_once():
+    table = pd.DataFrame({"case_id": column("7", "7.0", "8.0", "1.2E+11")})
+    problems = []
+    metadata.check_identifiers(table, problems, ("case_id",))
+    assert sorted(row for row, _ in problems) == [3, 4, 5]
+    assert "'7' (row 2)" in dict(problems)[3]
+
+
+def test_dates_of_birth_are_refused_once_a_row(tmp_path):
+    table = pd.DataFrame({"Age": column("1960-01-02", "50", "051Y", name="Age")})
+    with pytest.raises(InputError, match="t.csv row 2: .*1960-01-02") as error:
+        metadata.with_ages(table, tmp_path / "t.csv", ["Age"])
+    assert len(str(error.value).splitlines()) == 1
+    years, notes = metadata.with_ages(table[1:], tmp_path / "t.csv", ["Age"])
+    assert years["Age"].tolist() == ["50", "51"] and len(notes) == 1
 
 
 def test_covariates_that_are_no_numbers_are_noted():

@@ -62,7 +62,7 @@ REFUSED = {
     "id_float": ({"patient": lambda i, k: f"{IDS[i]}.0"}, ("row 2", f"{IDS[0]}.0")),
     "id_float_in_one_visit": (
         {"patient": lambda i, k: f"{IDS[i]}{'.0' * k}"},
-        ("row 3", f"'{IDS[0]}.0'", f"'{IDS[0]}' (row 2)", "120 problems", "--allow-similar-ids"),
+        ("row 3", f"'{IDS[0]}.0'", f"'{IDS[0]}' (row 2)", "60 problems", "--allow-similar-ids"),
     ),
     "id_zeros_in_one_visit": (
         {"patient": lambda i, k: f"{i:04d}" if k else str(i)},
