@@ -160,6 +160,38 @@ def test_numbers_of_options_are_decimal(option, tmp_path, capsys):
     assert status == 2 and word in capsys.readouterr().err
 
 
+def test_readers_of_the_same_cases_in_another_spelling_are_refused(tmp_path, capsys):
+    """Cases that the table of readers spells otherwise would be skipped in silence."""
+    path = tables.scores(tmp_path / "plain.csv")
+    rows = [f"{'Cc'[i > 0]}{i:03d}R,{reader},0.9{reader == 'b':d}" for i in range(9) for reader in "ab"]
+    (tmp_path / "readers.csv").write_text("\n".join(["case_id,reader,dice", *rows]))
+    status, _, _, err = run(path, "--readers", str(tmp_path / "readers.csv"), capsys=capsys)
+    assert status == 2 and "readers.csv row" in err and "'C000R'" in err and "'c000R'" in err
+    (tmp_path / "readers.csv").write_text("\n".join(["case_id;reader;dice", *rows[2:]]).replace(",", ";"))
+    status, report, _, _ = run(path, "--readers", str(tmp_path / "readers.csv"), capsys=capsys)
+    assert status == 0 and report["run"]["delta"] == pytest.approx({"dice": 0.01})
+
+
+def test_scores_and_metadata_that_spell_cases_differently_are_refused(tmp_path, capsys):
+    scores = ["case_id,dice", *(f"{i},0.9{i % 10}" for i in range(24))]
+    people = ["case_id,patient_id,sex", *(f"{i:03d},p{i},{'FM'[i % 2]}" for i in range(24))]
+    (tmp_path / "scores.csv").write_text("\n".join(scores))
+    (tmp_path / "people.csv").write_text("\n".join(people))
+    for more in ((), ("--on-missing", "skip")):
+        options = ("--metadata", str(tmp_path / "people.csv"), *more)
+        status, _, _, err = run(
+            tmp_path / "scores.csv", *options, capsys=capsys, attributes=("--attributes", "sex")
+        )
+        assert status == 2 and "case '0'" in err and "has '000'; write them alike" in err
+
+
+def test_a_structure_in_two_spellings_is_refused(tmp_path, capsys):
+    rows = [f"c{i},{'FM'[i % 2]},{('femur', 'Femur')[i // 2 % 2]},0.9" for i in range(24)]
+    (tmp_path / "a.csv").write_text("\n".join(["case_id,sex,structure,dice", *rows]))
+    status, _, _, err = run(tmp_path / "a.csv", capsys=capsys, attributes=("--attributes", "sex"))
+    assert status == 2 and "row 4" in err and "'Femur'" in err
+
+
 @pytest.mark.skipif(importlib.util.find_spec("fairlearn") is None, reason="fairlearn is not installed")
 def test_a_metric_frame_has_the_groups_of_the_report(tmp_path):
     path = tables.groups_without_scores(tmp_path / "scores.csv")

@@ -72,7 +72,8 @@ def add(
         beside them (`metadata.confounders`).
 
     Raises:
-        InputError: no table has a column, or what it holds cannot be an attribute; the message has no values.
+        InputError: no table has a column, or what it holds cannot be an attribute; of values, the message has levels
+            alone.
     """
     columns = {name: cases[name] for name in ("case_id", "patient_id")}
     if (cases["side"] != "").any():
