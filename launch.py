@@ -1,7 +1,9 @@
 """Runs kneefair_jax: `python launch.py --config=configs/quickstart.py --workdir=runs/quickstart`."""
 
+import re
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,7 +99,13 @@ def _check_distributed() -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Absl's parser; a mistyped field or a missing config file is one sentence too."""
+    """Absl's parser; a mistyped or repeated field or a missing config file is one sentence too."""
+    if repeated := repeated_fields(argv):
+        print(
+            f"error: --{repeated[0]} is given more than once; give each field once, a tuple with all of its values",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     try:
         rest = app.parse_flags_with_usage(argv)
         _ = _CONFIG.value.seed  # a file that cannot be loaded is noticed only when its config is used
@@ -110,6 +118,14 @@ def parse_flags(argv: list[str]) -> list[str]:
         reason = safe_text.printable(str(error).splitlines()[-1].strip())
         print("error: the config file cannot be loaded:", reason, file=sys.stderr)
     sys.exit(2)
+
+
+def repeated_fields(argv: Sequence[str]) -> list[str]:
+    """The config's fields that several flags set: ml_collections would append a tuple to the one before it."""
+    given = list(argv[: argv.index("--")]) if "--" in argv else argv
+    flag = re.compile(r"--?(?:no)?(config\.[^=]+)(?:=.*)?", re.DOTALL)
+    counts = Counter(match[1] for word in given if (match := flag.fullmatch(word)))
+    return [field for field, count in counts.items() if count > 1]
 
 
 if __name__ == "__main__":

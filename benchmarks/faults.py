@@ -39,7 +39,7 @@ FLAGS = (
     "--config.train.batch_size=8",
     "--config.train.eval_every=4",
     "--config.train.log_every=3",
-    "--config.report.bootstrap_draws=20",
+    "--config.report.bootstrap_draws=40",
 )
 PATIENCE = 300.0  # seconds until a process counts as hanging
 

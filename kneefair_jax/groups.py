@@ -137,7 +137,7 @@ def partitions(cases: pd.DataFrame, attributes: Sequence[str]) -> list[Partition
 
 def is_missing(name: str) -> bool:
     """Whether a group is one of cases with a missing attribute: a level of its name is `missing`."""
-    return any(part.endswith(f"={MISSING}") for part in name.split(","))
+    return any(part.partition("=")[2] == MISSING for part in name.split(","))
 
 
 def membership(index: np.ndarray, groups: int) -> np.ndarray:

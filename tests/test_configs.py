@@ -49,7 +49,7 @@ def shrunk(name, root):
     if config.init_from:
         config.init_from = str(start(root.with_name("start.safetensors"), config.model))
     config.train.update({"steps": 2, "eval_every": 1, "log_every": 1, "batch_size": 8})
-    config.report.bootstrap_draws = 20
+    config.report.bootstrap_draws = 40
     if config.data.source in TREES:
         config.data.root = str(TREES[config.data.source](root))
     if config.data.source == "oai":
@@ -67,7 +67,7 @@ def shrunk(name, root):
         config.study.update({"methods": methods, "seeds": (0,), "sweep_methods": ("erm",)})
         config.study.sweep = config.study.sweep[::2]  # what lies between takes runs of its own
         config.data.attributes = config.mitigation.groups
-        config.study.bootstrap_draws = 20
+        config.study.bootstrap_draws = 40
     config.lock()
     return config
 

@@ -118,3 +118,8 @@ def test_another_table_s_rows_are_numbered_by_name():
     assert index.tolist() == [2, -1, -1, -1, 1, 0] and index.dtype == np.int32
     assert groups.indexed(cases([""] * 2, list("xy")), like).tolist() == [-1, -1]
     np.testing.assert_array_equal(groups.indexed(cases(list("abb"), list("xxy")), like), like.index)
+
+
+def test_a_level_that_ends_like_a_missing_one_is_a_level():
+    assert groups.is_missing("sex=missing") and groups.is_missing("sex=f,race=missing")
+    assert not groups.is_missing("sex=x=missing") and not groups.is_missing("sex=f,race=not missing")

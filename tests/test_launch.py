@@ -218,7 +218,25 @@ BAD = {
     "nothing to evaluate": ({}, None, ("--mode=evaluate",), "holds no checkpoint"),
     "negative seed": ({}, None, ("--config.seed=-1",), "seed=-1"),
     "a shard of no study": ({}, None, ("--shard=0/2",), "--mode=train has none"),
-    "not a number": ({}, None, ("--config.train.steps=many",), "steps"),
+    "not a number": ({}, None, ("--config.train.log_every=many",), "log_every"),
+    "a field twice": (
+        {},
+        None,
+        ("--config.data.attributes=('sex',)", "--config.data.attributes=('age',)"),
+        "attributes",
+    ),
+    "a field twice, otherwise written": (
+        {},
+        None,
+        ("-config.data.seed", "1", "--config.data.seed=2"),
+        "config.data.seed is given more than once",
+    ),
+    "a field of the command twice": (
+        {},
+        None,
+        ("--config.train.steps=3",),
+        "config.train.steps is given more than once",
+    ),
     "no such fold": ({}, None, ("--config.data.folds=3", "--config.data.fold=5"), "fold=5 of 3"),
 }
 

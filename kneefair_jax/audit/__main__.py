@@ -9,7 +9,9 @@ from typing import Any
 
 from kneefair_jax import safe_text
 from kneefair_jax.audit import equivalence_margin, label_map, result, run
+from kneefair_jax.data import number_text
 from kneefair_jax.errors import InputError
+from kneefair_jax.fairness import bootstrap
 from kneefair_jax.report.text import formatting
 from kneefair_jax.runtime import run_directory
 
@@ -23,10 +25,11 @@ examples:
 
 metadata.csv has a row per case: case_id (the masks' file name without its ending), the attributes, and optionally
 patient_id (all cases of a patient have the same), mask and image (paths below --truth and --images, or seen from the
-table), spacing_mm (mm per pixel, 0.3 or 0.3x0.2 for down x across) and split. A score table has case_id, structure,
-dice, ... (a row per case and structure) or case_id, dice_femur, dice_tibia, ... (a row per case); the other scores are
-iou, hd95_mm, assd_mm, nsd and ece. Overlaps are between 0 and 1; an empty cell is a structure absent from truth and
-prediction.
+table), spacing_mm (mm per pixel, 0.3 or 0.3x0.2 for down x across) and split. Tables are UTF-8 or UTF-16 text with
+commas, semicolons, tabs or bars between cells; ages may be in DICOM's form (065Y). A score table has case_id,
+structure, dice, ... (a row per case and structure) or case_id, dice_femur, dice_tibia, ... (a row per case); the other
+scores are iou, hd95_mm, assd_mm, nsd and ece. Overlaps are between 0 and 1; an empty cell is a structure absent from
+truth and prediction.
 """
 
 
@@ -81,6 +84,11 @@ def parser() -> argparse.ArgumentParser:
         default="stop",
         help="a case without prediction: refuse it (default), leave it out, or score it as an empty mask",
     )
+    who.add_argument(
+        "--allow-similar-ids",
+        action="store_true",
+        help="accept identifiers and levels that look alike, such as 7 and 0007, or F and f, as different ones",
+    )
     how = made.add_argument_group("how")
     how.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="where the page and the numbers go"
@@ -110,7 +118,13 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--min-group-patients", type=int, default=10, metavar="N", help="smaller groups are not ranked"
     )
-    how.add_argument("--draws", type=int, default=10_000, metavar="N", help="bootstrap resamples")
+    how.add_argument(
+        "--draws",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help=f"bootstrap resamples, {bootstrap.MIN_DRAWS} or more",
+    )
     how.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap")
     return made
 
@@ -191,6 +205,7 @@ def _audited(options: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         "split": options.split,
         "on_missing": options.on_missing,
         "readers": options.readers,
+        "allow_similar_ids": options.allow_similar_ids,
         "settings": settings,
     }
     if options.scores is not None:
@@ -243,7 +258,7 @@ def _bins(words: Sequence[str]) -> dict[str, list[float]]:
     for word in words:
         name, _, edges = word.partition("=")
         try:
-            bins[name] = [float(edge) for edge in edges.split(",")]
+            bins[name] = [number_text.parse(edge) for edge in edges.split(",")]
         except ValueError:
             raise InputError(f"--bins {word!r}: write column=edges, such as age=50,64") from None
     return bins

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import cohort, groups
-from kneefair_jax.data import metadata
+from kneefair_jax.data import ages, identifiers, metadata
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.patient_table import IDENTIFIERS, OTHERS, SCORES
 
-_OPTIONS = ("--attributes", "--bins")
+_OPTIONS = metadata.Options("--attributes", "--bins", "--allow-similar-ids")
 
 
 class Cohort(NamedTuple):
@@ -48,7 +48,11 @@ class Cohort(NamedTuple):
 
 
 def read(
-    path: Path, attributes: Sequence[str], bins: Mapping[str, Sequence[float]], split: str | None = None
+    path: Path,
+    attributes: Sequence[str],
+    bins: Mapping[str, Sequence[float]],
+    split: str | None = None,
+    allow_similar: bool = False,
 ) -> Cohort:
     """`metadata.csv`: `case_id`, the attributes, and optionally `patient_id`, `mask`, `image`, `spacing_mm`, `split`.
 
@@ -57,26 +61,30 @@ def read(
         attributes: its columns to report by.
         bins: attribute -> ascending edges, for numbers.
         split: the value of its column `split` to keep; None for all rows.
+        allow_similar: whether identifiers and levels may look alike.
 
     Raises:
         InputError: the table cannot be used; the first five problems, by row, and how many there are.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the table of cases as --metadata")
-    return describe(metadata.read(path), path, attributes, bins, split)
+    return describe(metadata.read(path), path, attributes, bins, split, allow_similar)
 
 
 def describe(
-    table: pd.DataFrame,
+    source: metadata.Table,
     path: Path,
     attributes: Sequence[str],
     bins: Mapping[str, Sequence[float]],
     split: str | None = None,
+    allow_similar: bool = False,
 ) -> Cohort:
-    """The same for a table that was read: cells are text, "" where missing, and its index is the line in the file."""
-    _require_columns(table, path, attributes, bins)
-    table = of_split(table, path, split)
-    notes = []
+    """The same for a table that was read."""
+    _require_columns(source.cells, path, attributes, bins)
+    options = _OPTIONS._replace(allow_similar=allow_similar)
+    check_words(source.cells, path, ("split",), options)
+    table = of_split(source.cells, path, split)
+    notes = [*source.notes, *metadata.word_notes(source.written.loc[table.index], attributes)]
     if "patient_id" not in table:
         table = table.assign(patient_id=table["case_id"])
         notes.append(
@@ -84,26 +92,43 @@ def describe(
             "several cases (two knees, two visits), the intervals are too short"
         )
     problems: list[metadata.Problem] = []
-    metadata.check_identifiers(table, problems, ("case_id", "patient_id"))
+    table, of_ages = metadata.with_ages(table, path, attributes)
+    metadata.check_identifiers(table, problems, ("case_id", "patient_id"), options)
     columns = {name: table[name] for name in ("case_id", "patient_id")}
     for name in attributes:
-        columns[name] = metadata.attribute(table[name], bins.get(name), problems, _OPTIONS)
+        columns[name] = metadata.attribute(table[name], bins.get(name), problems, options)
+        metadata.check_merged(table, name, problems)
     spacing = metadata.spacings(table, problems)
     metadata.refuse(path, problems)
     frame = pd.DataFrame(columns)
+    confounders = metadata.confounders(table, attributes)
     paths = pd.DataFrame({name: table.get(name, "") for name in ("mask", "image")}, index=table.index)
     return Cohort(
         path,
         frame,
         tuple(attributes),
-        metadata.confounders(table, attributes),
+        confounders,
         spacing,
         paths,
         notes
-        + metadata.unlikely_ages(table)
+        + of_ages
+        + metadata.not_numbers(table, confounders)
+        + ages.unlikely(table)
         + cohort.varying(frame, attributes)
         + cohort.alike(frame, attributes),
     )
+
+
+def check_words(
+    table: pd.DataFrame, path: Path, names: Sequence[str], options: metadata.Options = _OPTIONS
+) -> None:
+    """Refuses columns in which one name, of a split or a structure, is written in several ways."""
+    if not options.allow_similar:
+        problems: list[metadata.Problem] = []
+        for name in names:
+            if name in table:
+                problems += identifiers.similar(dict(table[name].items()), name, name, options.similar)
+        metadata.refuse(path, problems)
 
 
 def of_split(table: pd.DataFrame, path: Path, split: str | None) -> pd.DataFrame:
@@ -122,8 +147,7 @@ def _require_columns(
 ) -> None:
     columns = ", ".join(table.columns)
     if "case_id" not in table:
-        hint = "; its cells are separated by semicolons" if ";" in columns else ""
-        raise InputError(f"{path}: column 'case_id' is missing{hint}; there are: {columns}")
+        raise InputError(f"{path}: column 'case_id' is missing; there are: {columns}")
     if not attributes:
         raise InputError("--attributes names nothing; give the columns to report by, such as sex race")
     taken = {*IDENTIFIERS, *SCORES, *OTHERS, "mask", "image", "spacing_mm"}

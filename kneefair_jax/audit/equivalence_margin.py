@@ -8,7 +8,7 @@ import pandas as pd
 from kneefair_jax.audit import files, score_table, scoring
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.scoring import Reading
-from kneefair_jax.data import metadata
+from kneefair_jax.data import identifiers, metadata, number_text
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
@@ -24,7 +24,7 @@ def parse(words: Sequence[str]) -> dict[str, float]:
     for word in words:
         score, _, text = word.partition("=")
         try:
-            margins[score] = float(text)
+            margins[score] = number_text.parse(text)
         except ValueError:
             margins[score] = float("nan")
         if score not in patient_table.SCORES or not 0 < margins[score] < float("inf"):
@@ -39,7 +39,11 @@ def parse(words: Sequence[str]) -> dict[str, float]:
 
 
 def of_readers(
-    path: Path, cohort: Cohort, truth: Mapping[str, MaskPath], reading: Reading | None
+    path: Path,
+    cohort: Cohort,
+    truth: Mapping[str, MaskPath],
+    reading: Reading | None,
+    allow_similar: bool = False,
 ) -> dict[str, float]:
     """The mean absolute difference between two readers, over the patients whom both read, by score.
 
@@ -49,15 +53,17 @@ def of_readers(
         cohort: the cases audited; others are passed over.
         truth: case id -> reference mask; empty where the audit is of scores.
         reading: of the masks; None where the audit is of scores.
+        allow_similar: whether identifiers may look like those of the audited cases.
 
     Raises:
         InputError: the table cannot be used, or there are not two readers of the same cases.
     """
-    text = score_table.as_text(path)
+    text = score_table.as_table(path).cells
     if missing := {"reader", "case_id"} - set(text):
         raise InputError(
             f"{path}: column {sorted(missing)[0]!r} is missing; there are: {', '.join(text.columns)}"
         )
+    _check_identifiers(text, path, cohort, allow_similar)
     text = text[text["case_id"].isin(cohort.frame["case_id"])]
     names = list(dict.fromkeys(text["reader"]))
     if len(names) != 2 or "" in names:
@@ -87,6 +93,24 @@ def of_readers(
     if same := [score for score, mean in means.items() if mean == 0 and score == "dice"]:
         raise InputError(f"{path}: the two readers do not differ in {same[0]}; state a margin with --delta")
     return {score: mean for score, mean in means.items() if mean > 0}
+
+
+def _check_identifiers(text: pd.DataFrame, path: Path, cohort: Cohort, allow_similar: bool) -> None:
+    """Refuses case ids that look like another one, of this table or of the audited cases, and would be skipped."""
+    cells = dict(text["case_id"].items())
+    problems = identifiers.spoiled(cells, "case_id", allow_similar)
+    if not allow_similar:
+        problems += identifiers.similar(cells, "case_id", "case", "--allow-similar-ids")
+        row_of = {case: row for row, case in cells.items()}
+        problems += [
+            (
+                row_of[case],
+                f"case_id {case!r} looks like {audited!r} of the audited cases; write them alike, or give "
+                "--allow-similar-ids",
+            )
+            for audited, case in identifiers.across(list(cohort.frame["case_id"]), list(row_of))
+        ]
+    metadata.refuse(path, problems)
 
 
 def _scored(

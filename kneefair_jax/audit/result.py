@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from kneefair_jax import groups
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import model_comparison, reference_ser
@@ -124,16 +125,21 @@ class Audit(NamedTuple):
         *,
         structure: str | None = None,
         model: str | None = None,
+        include_missing: bool = False,
     ) -> Any:
-        """`fairlearn.metrics.MetricFrame` of the mean score over patients, by group.
+        """Return `fairlearn.metrics.MetricFrame` of the mean score over patients, by group.
 
-        Its `by_group` holds the means of `report["scores"]`; `overall` too, where each patient is in one group.
+        Its `by_group` holds the means of `report["scores"]`, NaN for a group in which no patient has the score;
+        `overall` too, where each patient is in one group and none is excluded. Patients without a known attribute are
+        excluded, as in the report's gaps: `missing` is no group of people, and `difference()` and `ratio()` would
+        compare it with the groups.
 
         Args:
             attributes: one, or several for their intersections.
             score: a column of the per-case table.
             structure: one of the structures; None for the mean over them.
             model: one of those audited; None for the first.
+            include_missing: whether patients with a missing attribute are a group of their own, `missing`.
 
         Raises:
             InputError: fairlearn is not installed, or there is no such column, structure or model, or no scores.
@@ -149,12 +155,14 @@ class Audit(NamedTuple):
             rows = rows[rows["structure"] == structure]
         if missing := [name for name in (*names, score) if name not in rows]:
             raise InputError(f"metric_frame: {missing[0]!r} is none of {', '.join(rows.columns)}")
+        if not include_missing:
+            rows = rows[(rows[names].astype(str) != groups.MISSING).all(axis=1)]
         by_case = rows.groupby([*names, "patient_id", "case_id"], observed=True)[score].mean()
-        by_patient = by_case.groupby([*names, "patient_id"], observed=True).mean().dropna().reset_index()
-        if by_patient.empty:
+        by_patient = by_case.groupby([*names, "patient_id"], observed=True).mean().reset_index()
+        if by_patient[score].isna().all():
             raise InputError(f"metric_frame: no {score} of structure {structure!r} by model {model!r}")
         return MetricFrame(
-            metrics={score: lambda _, values: float(values.mean())},
+            metrics={score: lambda _, values: float(pd.Series(values).mean())},
             y_true=by_patient[score],
             y_pred=by_patient[score],
             sensitive_features=by_patient[names].astype(str),

@@ -26,7 +26,7 @@ from kneefair_jax.audit.scoring import Reading, Scored
 from kneefair_jax.data import mask_files
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import reference_ser
+from kneefair_jax.fairness import bootstrap, reference_ser
 from kneefair_jax.report import notes
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.text import formatting
@@ -50,6 +50,7 @@ def masks(
     on_missing: str = "stop",
     readers: Folder | None = None,
     suspicious: str = "",
+    allow_similar_ids: bool = False,
     settings: Settings | None = None,
 ) -> Audit:
     """Audits predicted masks against reference masks of the same size.
@@ -69,6 +70,7 @@ def masks(
         readers: a table of two readers, whose difference is the equivalence margin (`equivalence_margin.of_readers`).
         suspicious: the checkpoint whose masks of `images` the reference masks are compared with, for those that look
             wrong (`label_error_table.table`); `auto` is the network that ships, "" compares nothing.
+        allow_similar_ids: whether identifiers and levels may look alike, such as 7 and 0007.
         settings: how the numbers are made; its `delta` goes before the readers'.
 
     Raises:
@@ -79,7 +81,7 @@ def masks(
     folders = (
         {name: Path(path) for name, path in pred.items()} if isinstance(pred, Mapping) else {"": Path(pred)}
     )
-    cohort = cases.read(Path(metadata), attributes, bins or {}, split)
+    cohort = cases.read(Path(metadata), attributes, bins or {}, split, allow_similar_ids)
     names = label_map.structure_names(label_map.checked(labels, "--labels")) if labels else ()
     true, predicted, cohort = _files(cohort, Path(truth), folders, on_missing, names)
     shown = _images(cohort, Path(images)) if images is not None else {}
@@ -114,7 +116,7 @@ def masks(
     faulty = mask_faults.table(cohort, faults)
     cohort.notes.extend(mask_faults.notes(faulty, len(cohort.frame)))
     if readers is not None:
-        delta = equivalence_margin.of_readers(Path(readers), cohort, true, reading)
+        delta = equivalence_margin.of_readers(Path(readers), cohort, true, reading, allow_similar_ids)
         settings = _with_readers(settings, delta, cohort)
     audit = result.audit(cohort, tables, reading.structures, settings, about, examples, by_size)
     return audit._replace(suspects=wrong, mask_faults=faulty)
@@ -129,6 +131,7 @@ def table(
     split: str | None = None,
     on_missing: str = "stop",
     readers: Folder | None = None,
+    allow_similar_ids: bool = False,
     settings: Settings | None = None,
 ) -> Audit:
     """Audits a table of scores by case, of any tool.
@@ -141,6 +144,7 @@ def table(
         split: the value of the column `split` to keep.
         on_missing: what to do with cases of `metadata` without scores: `stop` or `skip`.
         readers: a table of two readers' scores, whose difference is the equivalence margin.
+        allow_similar_ids: whether identifiers and levels may look alike, such as 7 and 0007.
         settings: how the numbers are made; its `delta` goes before the readers'.
 
     Raises:
@@ -153,9 +157,9 @@ def table(
             "--on-missing zero: an empty mask's distances are not known without masks; write its scores"
         )
     who = None if metadata is None else Path(metadata)
-    given = score_table.read(Path(scores), who, attributes, bins or {}, split, on_missing)
+    given = score_table.read(Path(scores), who, attributes, bins or {}, split, on_missing, allow_similar_ids)
     if readers is not None:
-        delta = equivalence_margin.of_readers(Path(readers), given.cohort, {}, None)
+        delta = equivalence_margin.of_readers(Path(readers), given.cohort, {}, None, allow_similar_ids)
         settings = _with_readers(settings, delta, given.cohort)
     return result.audit(given.cohort, given.tables, given.structures, settings, {}, {}, {})
 
@@ -163,8 +167,9 @@ def table(
 def _check(settings: Settings, on_missing: str) -> None:
     if on_missing not in ON_MISSING:
         raise InputError(f"on_missing={on_missing!r}: give one of {', '.join(ON_MISSING)}")
-    if settings.min_group_patients < 1 or settings.draws < 1:
-        raise InputError("min_group_patients and draws count something: give 1 or more")
+    if settings.min_group_patients < 1:
+        raise InputError("min_group_patients counts patients: give 1 or more")
+    bootstrap.check_draws(settings.draws, "--draws")
 
 
 def _with_readers(settings: Settings, delta: Mapping[str, float], cohort: Cohort) -> Settings:

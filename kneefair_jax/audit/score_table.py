@@ -2,7 +2,8 @@
 
 Long, as this package writes it: `case_id, structure, dice`, a row per case and structure. Or wide, a row per case, with
 a column per score and structure: `case_id, dice_femur, dice_tibia, hd95_mm_femur`. Either may have `patient_id`, the
-attributes, `model` (several are compared) and `split`. Scores are those of `patient_table.SCORES`: overlaps in [0, 1],
+attributes, `model` (several are compared) and `split`. The background, averages and statistics among the structures
+are left out with a note (`structure_names`). Scores are those of `patient_table.SCORES`: overlaps in [0, 1],
 distances in mm; an empty cell, or NaN, is a structure absent from truth and prediction. A distance alone that is empty
 is left out of the means, with a note.
 """
@@ -15,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
-from kneefair_jax.audit import cases
-from kneefair_jax.data import metadata
+from kneefair_jax.audit import cases, structure_names
+from kneefair_jax.data import identifiers, metadata, missing_words, number_text
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.report.text import formatting
@@ -25,8 +26,6 @@ from kneefair_jax.report.text import formatting
 WHOLE = "all structures"
 # What a share may lie above 1 by float32.
 _ROUNDING = 1e-6
-# Averages over structures are not structures: they would count twice.
-_AVERAGES = {"macro", "mean", "average", "avg", "overall"}
 
 
 class Scores(NamedTuple):
@@ -50,6 +49,7 @@ def read(
     bins: Mapping[str, Sequence[float]],
     split: str | None = None,
     on_missing: str = "stop",
+    allow_similar: bool = False,
 ) -> Scores:
     """Reads and checks a table of scores.
 
@@ -60,34 +60,47 @@ def read(
         bins: attribute -> ascending edges, for numbers.
         split: the value of the column `split` to keep.
         on_missing: `stop` refuses cases of `who` without scores, `skip` leaves them out.
+        allow_similar: whether identifiers, levels and names may look alike.
 
     Raises:
         InputError: the table cannot be used; the first problems by row.
     """
-    written, levels = _as_written(path)
-    text = metadata.known(written)
+    table, levels = _read(path)
+    text = table.cells
     if "case_id" not in text:
         raise InputError(f"{path}: column 'case_id' is missing; there are: {', '.join(text.columns)}")
     if split is None and len(splits := sorted(set(text.get("split", ())))) > 1:
         raise InputError(f"{path}: holds the splits {', '.join(splits)}; choose one with --split")
+    options = metadata.Options(similar="--allow-similar-ids", allow_similar=allow_similar)
+    cases.check_words(text, path, ("split", "model", "structure"), options)
     text = cases.of_split(text, path, split)
-    worded = _worded(written.loc[text.index])
+    worded = _worded(table.written.loc[text.index])
     numbers, dropped = read_scores(text, path)
     models = dict.fromkeys(numbers["model"])
+    structures = tuple(dict.fromkeys(numbers["structure"]))
+    if not allow_similar and (alike := identifiers.similar_identifiers(structures)):
+        raise InputError(
+            f"{path}: the structures {' and '.join(alike[0])} look like the same one; write them alike"
+        )
     one_a_case = _one_row_a_case(text, path, [*attributes, "patient_id"])
     one_a_case, varying = _constant_confounders(text, one_a_case, path, attributes)
     if who is None:
-        cohort = cases.describe(one_a_case, path, attributes, bins)
+        part = metadata.Table(one_a_case, table.written.loc[one_a_case.index], table.notes)
+        cohort = cases.describe(part, path, attributes, bins, allow_similar=allow_similar)
     else:
-        cohort = cases.read(who, attributes, bins, split if split in _splits_of(who) else None)
+        _check_case_ids(text, path, options)
+        cohort = cases.read(who, attributes, bins, split if split in _splits_of(who) else None, allow_similar)
+        dropped = [*table.notes, *dropped]
         cohort = _with_confounders(cohort, one_a_case)
     cohort = cohort._replace(
         frame=cases.ordered(cohort.frame, levels), notes=cohort.notes + worded + dropped + varying
     )
     scored = list(dict.fromkeys(text["case_id"]))
     if unknown := [case for case in scored if case not in set(cohort.frame["case_id"])]:
+        twins = identifiers.across(list(cohort.frame["case_id"]), unknown[:1])
+        hint = f", which has {twins[0][0]!r}; write them alike" if twins else "; add its row"
         raise InputError(
-            f"{path}: case {unknown[0]!r} ({len(unknown)} such cases) is not in {cohort.path}; add its row"
+            f"{path}: case {unknown[0]!r} ({len(unknown)} such cases) is not in {cohort.path}{hint}"
         )
     if without := [case for case in cohort.frame["case_id"] if case not in set(scored)]:
         if on_missing != "skip":
@@ -99,22 +112,21 @@ def read(
             f"left out for want of scores: {formatting.amount(len(without), 'case')} (such as {without[0]})"
         )
     cohort = cohort.of(scored)
-    structures = tuple(dict.fromkeys(numbers["structure"]))
     tables = {model: _table(cohort, numbers, structures, model, split or "all", path) for model in models}
     return Scores(cohort, tables, structures)
 
 
-def as_text(path: Path) -> pd.DataFrame:
-    """Every cell as text on its line, "" where missing."""
-    return metadata.known(_as_written(path)[0])
+def as_table(path: Path) -> metadata.Table:
+    """Every cell as text on its line."""
+    return _read(path)[0]
 
 
-def _as_written(path: Path) -> tuple[pd.DataFrame, dict[str, list[str]]]:
-    """Every cell as text on its line, words for missing among them; the order of levels, where the file states one."""
+def _read(path: Path) -> tuple[metadata.Table, dict[str, list[str]]]:
+    """Every cell as text on its line; the order of levels, where the file states one."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a CSV or parquet file of scores by case")
     if path.suffix.lower() not in (".parquet", ".pq"):
-        return metadata.as_written(path), {}
+        return metadata.read(path), {}
     try:
         frame = pd.read_parquet(path)
     except Exception as error:  # pyarrow has its own errors for a damaged file
@@ -129,7 +141,15 @@ def _as_written(path: Path) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     frame = frame.rename(columns=str).reset_index(drop=True)
     text = frame.astype(object).where(frame.notna(), "").map(str)
     text.index = pd.RangeIndex(2, 2 + len(text))  # as though line 1 named the columns
-    return text.map(str.strip), levels
+    written = text.map(str.strip)
+    return metadata.Table(missing_words.removed(written), written, []), levels
+
+
+def _check_case_ids(text: pd.DataFrame, path: Path, options: metadata.Options) -> None:
+    """Refuses case ids that look alike or are damaged, where `--metadata` says who the cases are."""
+    problems: list[metadata.Problem] = []
+    metadata.check_identifiers(text.drop_duplicates("case_id"), problems, ("case_id",), options)
+    metadata.refuse(path, problems)
 
 
 def _worded(written: pd.DataFrame) -> list[str]:
@@ -137,7 +157,7 @@ def _worded(written: pd.DataFrame) -> list[str]:
     notes = []
     for name in written:
         if name.startswith(patient_table.SCORES):
-            words = written[name].str.lower().isin(metadata.MISSING_TEXT - {""})
+            words = (written[name] != "") & (missing_words.removed(written[[name]])[name] == "")
             if words.any():
                 first = written[words].iloc[0]
                 has = f"{formatting.amount(int(words.sum()), 'row')} {'has' if words.sum() == 1 else 'have'}"
@@ -162,19 +182,24 @@ def _melted(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
     if "structure" in text and "dice" in text:
         if (empty := text.index[text["structure"] == ""]).size:
             raise InputError(f"{path} row {empty[0]}: structure is empty; fill it in")
-        average = text["structure"].str.lower().isin(_AVERAGES)
-        return text.loc[~average, [*keys, "structure", *plain]], _left_out(set(text["structure"][average]))
+        kinds = structure_names.excluded(text["structure"])
+        excluded = text["structure"].isin(kinds)
+        if excluded.all():
+            raise InputError(
+                f"{path}: column structure names no structure, but {', '.join(kinds)}; add the scores by structure"
+            )
+        return text.loc[~excluded, [*keys, "structure", *plain]], structure_names.notes(kinds)
     wide = {
         (score, name.removeprefix(f"{score}_")): name
         for score in patient_table.SCORES
         for name in text.columns
         if name.startswith(f"{score}_") and len(name) > len(score) + 1
     }
-    averages = {structure for _, structure in wide if structure.lower() in _AVERAGES}
+    kinds = structure_names.excluded(structure for _, structure in wide)
     structures = list(dict.fromkeys(structure for score, structure in wide if score == "dice"))
-    structures = [structure for structure in structures if structure not in averages]
+    structures = [structure for structure in structures if structure not in kinds]
     if not structures and "dice" in text:
-        return text[[*keys, *plain]].assign(structure=WHOLE), []
+        return text[[*keys, *plain]].assign(structure=WHOLE), structure_names.notes(kinds)
     if not structures:
         raise InputError(
             f"{path}: has no scores; name them structure and dice (a row per case and structure) or dice_femur, "
@@ -187,16 +212,7 @@ def _melted(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
         )
         for structure in structures
     ]
-    return pd.concat(frames).fillna(""), _left_out(averages)
-
-
-def _left_out(averages: set[str]) -> list[str]:
-    if not averages:
-        return []
-    return [
-        f"the table's own averages ({', '.join(sorted(averages))}) are left out: a case's macro score is the mean over "
-        "its structures"
-    ]
+    return pd.concat(frames).fillna(""), structure_names.notes(kinds)
 
 
 def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -206,7 +222,7 @@ def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
     rows = long.index.to_numpy()
     for score in patient_table.SCORES:
         text = long[score].to_numpy(str) if score in long else np.full(len(long), "")
-        values = pd.to_numeric(pd.Series(text).where(text != "", None), errors="coerce").to_numpy(float)
+        values = number_text.column(pd.Series(text, dtype=object)).to_numpy()
         given = text != ""
         for bad in np.flatnonzero(given & ~np.isfinite(values)):
             remedy = "write a number, or nothing where the structure is absent from truth and prediction"
@@ -269,7 +285,7 @@ def _with_confounders(cohort: cases.Cohort, one_a_case: pd.DataFrame) -> cases.C
 
 
 def _splits_of(path: Path) -> set[str]:
-    return set(metadata.read(path).get("split", ())) if path.is_file() else set()
+    return set(metadata.read(path).cells.get("split", ())) if path.is_file() else set()
 
 
 def _table(

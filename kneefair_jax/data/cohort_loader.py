@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import anatomy, groups
 from kneefair_jax import cohort as cohorts
-from kneefair_jax.data import folder, metadata, oai, phantom, store
+from kneefair_jax.data import folder, identifiers, metadata, oai, phantom, store
 from kneefair_jax.data.oai import siddiqui
 from kneefair_jax.data.source import Example, LeftOut, Source, files_sha256, read_subset
 from kneefair_jax.data.store import Cases
@@ -197,7 +197,7 @@ def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ())
     """
     if not data.get("external"):
         return None
-    columns = metadata.read(Path(data.external) / data.metadata).columns
+    columns = metadata.read(Path(data.external) / data.metadata).cells.columns
     there = [name for name in main.attributes if name in columns]
     structures = data.external_structures or ",".join(main.structures)
     its_own = {"root": data.external, "structures": structures, "attributes": there, "split_column": ""}
@@ -208,6 +208,8 @@ def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ())
     unknown = groups.categorical(pd.Series("", index=cases.index))
     cases = cases.assign(**{name: unknown for name in main.attributes if name not in there})
     cohorts.check_apart(main.cases, cases)
+    if not data.get("allow_similar_ids", False):
+        _check_similar(main, cases, Path(data.external) / data.metadata)
     return Cohort(source, cases, main.attributes, source.structures, main.grid, main.named)
 
 
@@ -274,6 +276,25 @@ def _only(source: Source, attribute: str, levels: tuple[str, ...], data: ConfigD
         files=source.files and partial(_files_of_some, source.files, np.flatnonzero(keep)),
         left_out=(*source.left_out, *((case, why) for case in source.cases["case_id"][~keep])),
     )
+
+
+def _check_similar(main: Cohort, external: pd.DataFrame, path: Path) -> None:
+    """Refuses patients and levels of an external cohort that are those of the main one in another spelling.
+
+    Raises:
+        InputError: naming the first five pairs and how many there are.
+    """
+    nouns = {"patient_id": "patient"}
+    pairs = [
+        f"{path}: {name} {there!r} and {here!r} of data.root look like the same {nouns.get(name, 'level')}"
+        for name in ("patient_id", *main.attributes)
+        for here, there in identifiers.across(list(main.cases[name].unique()), list(external[name].unique()))
+    ]
+    if pairs:
+        raise InputError(
+            "\n".join(pairs[:5])
+            + f"\n{len(pairs)} such; write them alike, remove patients of both, or give data.allow_similar_ids=True"
+        )
 
 
 def _files_of_some(files: Callable[[int], tuple[Path, ...]], kept: np.ndarray, row: int) -> tuple[Path, ...]:

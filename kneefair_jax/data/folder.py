@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, cohort
-from kneefair_jax.data import mask_checks, mask_files, metadata, readers
+from kneefair_jax.data import ages, mask_checks, mask_files, metadata, readers
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import without_paths
@@ -51,7 +51,8 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         config: `root`, the folder; `metadata`, its table's file name; `structures`, a scheme of
             `anatomy.SCHEMES`, names between commas, or "auto" for those found in the masks; `attributes`, the
             columns that define groups; `bins`, attribute -> ascending edges, for numbers; `split_column`, or
-            "" for none; `on_broken`, "stop", or "skip" to leave a missing file to `Source.read`.
+            "" for none; `on_broken`, "stop", or "skip" to leave a missing file to `Source.read`;
+            `allow_similar_ids`, whether identifiers and levels may look alike.
         size: rows and columns of the working grid.
         channels: 1 (colour becomes grey) or 3.
 
@@ -62,13 +63,17 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         raise InputError("config.data.root is empty: give the folder with --config.data.root=DIR")
     root = Path(config["root"])
     path = root / config["metadata"]
-    table = metadata.read(path)
+    table, written, notes = metadata.read(path)
     metadata.require_columns(table, path, config)
+    notes += metadata.word_notes(written, config["attributes"])
     problems: list[metadata.Problem] = []
-    metadata.check_identifiers(table, problems)
+    options = metadata.Options(allow_similar=config.get("allow_similar_ids", False))
+    table, more = metadata.with_ages(table, path, config["attributes"])
+    metadata.check_identifiers(table, problems, options=options)
     columns = {name: table[name] for name in ("case_id", "patient_id")}
     for name in config["attributes"]:
-        columns[name] = metadata.attribute(table[name], config["bins"].get(name), problems)
+        columns[name] = metadata.attribute(table[name], config["bins"].get(name), problems, options)
+        metadata.check_merged(table, name, problems)
     if config["split_column"]:
         columns["split"] = metadata.splits(table[config["split_column"]], problems)
     spacing = metadata.spacings(table, problems)
@@ -76,6 +81,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     metadata.refuse(path, problems)
 
     others = metadata.confounders(table, config["attributes"])
+    notes += [*more, *metadata.not_numbers(table, others), *ages.unlikely(table)]
     frame = pd.concat([pd.DataFrame(columns), others], axis=1).reset_index(drop=True)
     if config["split_column"]:
         cohort.check_no_leak(frame)
@@ -102,7 +108,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         read=partial(_read, root, path, cases, size, channels, structures),
         portable=True,
         whole=partial(_read, root, path, cases, None, channels, structures),
-        notes=(*metadata.unlikely_ages(table), *_links(root, cases)),
+        notes=(*notes, *_links(root, cases)),
         files=partial(_files_of, cases),
     )
 

@@ -1,35 +1,63 @@
 """`metadata.csv`: a row per case, read as text and checked cell by cell.
 
 Its columns are `case_id`, `patient_id`, `image` and `mask` (paths relative to the folder), any attribute columns,
-and optionally `spacing_mm` (`0.3`, or `0.3x0.2` for down x across) and a split.
-Empty cells, `NA`, `N/A`, `NaN`, `null` and `missing` mean missing; `none` is a level like any other.
+and optionally `spacing_mm` (`0.3`, or `0.3x0.2` for down x across) and a split. `delimited` has the dialects,
+`missing_words` the words for missing, `ages` the forms of an age, `identifiers` which identifiers look alike.
 """
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
+from kneefair_jax.data import ages, delimited, identifiers, missing_words, number_text
 from kneefair_jax.errors import InputError
 
 REQUIRED = ("case_id", "patient_id", "image", "mask")
-MISSING_TEXT = {"", "na", "n/a", "nan", "null", groups.MISSING}
+_PEOPLE = {"case_id": "case", "patient_id": "patient"}
+# Millimetres per pixel of radiographs, with a margin: detectors have 0.05 to 0.2, thumbnails 2.
+_FINEST, _COARSEST = 0.01, 5.0
 _SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 # A number with more levels than this is a measurement, not a code.
 _MAX_CODES = 10
-_OLDEST = 120  # years
+# A group is called `sex=f,race=x`: a level `f,race=x` of sex would be that group too; `<=50` and `Black, other` not.
+_LIKE_A_GROUP = re.compile(r",.*=", re.DOTALL)
 # A line of metadata.csv (the header is line 1) and what is wrong with it.
 Problem = tuple[int, str]
 
 
-def _plain(name: str) -> str:
-    """A column's plain name, in small letters: `age` of Age, and of V00AGE as the OAI calls it."""
-    return re.sub(r"^[vp]\d\d(xr)?", "", name.lower())
+class Options(NamedTuple):
+    """How the user names the options that remedies mention, and whether identifiers may look alike.
+
+    Attributes:
+        attributes: the option that names the attributes.
+        bins: the option that sets the bins.
+        similar: the option that allows identifiers and levels that look alike.
+        allow_similar: whether it is set.
+    """
+
+    attributes: str = "data.attributes"
+    bins: str = "data.bins"
+    similar: str = "data.allow_similar_ids=True"
+    allow_similar: bool = False
+
+
+class Table(NamedTuple):
+    """A table of text; the index of both frames is the line in the file.
+
+    Attributes:
+        cells: "" where a cell is missing.
+        written: the cells as they are in the file, words for missing among them.
+        notes: the dialect of the file, where it is not the usual one.
+    """
+
+    cells: pd.DataFrame
+    written: pd.DataFrame
+    notes: list[str]
 
 
 def refuse(path: Path, problems: Sequence[Problem]) -> None:
@@ -42,33 +70,17 @@ def refuse(path: Path, problems: Sequence[Problem]) -> None:
     raise InputError("\n".join(lines))
 
 
-def read(path: Path) -> pd.DataFrame:
-    """Every cell as text, "" where it is missing; the index is the line in the file."""
-    return known(as_written(path))
+def read(path: Path) -> Table:
+    """Read a text table; every row has as many cells as the header.
 
+    Python's own reader, since pandas fills short rows and shifts long ones silently.
 
-def known(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of text with "" for every word that means missing."""
-    return table.map(lambda cell: "" if cell.lower() in MISSING_TEXT else cell)
-
-
-def as_written(path: Path) -> pd.DataFrame:
-    """As `read`, but with words that mean missing as they are.
-
-    Python's own reader, since pandas fills short rows and shifts long ones without a word.
+    Raises:
+        InputError: there is no such file, or it is no table.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; set data.root and data.metadata to the table of cases")
-    rows: dict[int, list[str]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    rows[reader.line_num] = [cell.strip() for cell in cells]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: malformed CSV ({error}); save it as UTF-8 text with commas") from error
+    header, rows, notes = delimited.read(path)
     if not rows or len(set(header)) < len(header):
         raise InputError(
             f"{path}: malformed CSV; line 1 names the columns, each once, and each further line is a case"
@@ -76,7 +88,15 @@ def as_written(path: Path) -> pd.DataFrame:
     ragged = [(row, len(cells)) for row, cells in rows.items() if len(cells) != len(header)]
     remedy = f"cells under {len(header)} columns; add what is missing, or quote a cell that holds a comma"
     refuse(path, [(row, f"malformed CSV: {count} {remedy}") for row, count in ragged])
-    return pd.DataFrame.from_dict(rows, orient="index", columns=header, dtype=str)
+    written = pd.DataFrame.from_dict(rows, orient="index", columns=header, dtype=str)
+    return Table(missing_words.removed(written), written, notes)
+
+
+def word_notes(written: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
+    """Return `missing_words.notes` of the attributes, the covariates, the spacing and the split."""
+    used = {*attributes, "spacing_mm", "split"}
+    kept = [name for name in written if name in used or str(name).lower() in groups.COVARIATES]
+    return missing_words.notes(written[kept])
 
 
 def require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any]) -> None:
@@ -84,8 +104,6 @@ def require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any]) 
     columns = ", ".join(table.columns)
     for name in REQUIRED:
         if name not in table:
-            if len(table.columns) == 1 and ";" in table.columns[0]:
-                raise InputError(f"{path}: its cells are separated by semicolons; save it with commas")
             hint = " (repeat case_id in it if no two cases share a patient)" if name == "patient_id" else ""
             raise InputError(f"{path}: column {name!r} is missing; add it{hint}; there are: {columns}")
     attributes = tuple(config["attributes"])
@@ -105,38 +123,118 @@ def require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any]) 
 
 
 def check_identifiers(
-    table: pd.DataFrame, problems: list[Problem], required: Sequence[str] = REQUIRED
+    table: pd.DataFrame,
+    problems: list[Problem],
+    required: Sequence[str] = REQUIRED,
+    options: Options = Options(),  # noqa: B008 - a NamedTuple cannot change
 ) -> None:
-    """Notes required cells that are empty and cases that occur twice."""
+    """Notes required cells that are empty, cases that occur twice, and identifiers that are damaged or look alike."""
     for name in required:
-        problems += [(row, f"{name} is empty; fill it in") for row in table.index[table[name] == ""]]
+        above = ""
+        for row, cell in table[name].items():
+            remedy = "fill it in"
+            if above and not cell:
+                remedy += f"; where cells were merged with {above!r} above, unmerge them and repeat the value"
+            if not cell:
+                problems.append((int(str(row)), f"{name} is empty; {remedy}"))
+            above = cell or above
     first: dict[str, int] = {}
     for row, case in table["case_id"].items():
         if case and first.setdefault(case, row) != row:
             problems.append((row, f"case_id {case!r} is also in row {first[case]}; give each case its own"))
+    for name in (name for name in _PEOPLE if name in required):
+        cells = dict(table[name].items())
+        if not options.allow_similar:
+            problems += identifiers.similar(cells, name, _PEOPLE[name], options.similar)
+            alike = {cell for group in identifiers.similar_identifiers(cells.values()) for cell in group}
+            cells = {row: cell for row, cell in cells.items() if cell not in alike}
+        problems += identifiers.spoiled(cells, name, options.allow_similar)
+
+
+def check_merged(table: pd.DataFrame, name: str, problems: list[Problem]) -> None:
+    """Notes the empty cells of an attribute that each patient has in its first row alone, as merged cells leave it.
+
+    Two such patients at least, and no patient with a value in a later row: one missing visit is no such pattern.
+    """
+    place = table.groupby("patient_id", sort=False).cumcount()
+    filled = table[name] != ""
+    first = table["patient_id"].map(filled[place == 0].set_axis(table["patient_id"][place == 0]))
+    later = (place > 0) & (table["patient_id"] != "")
+    empty = later & ~filled & first
+    if table["patient_id"][empty].nunique() > 1 and not (later & filled).any():
+        text = f"{name} is empty below the first row of the patient, as merged cells are; repeat the value in each row"
+        problems += [(int(str(row)), text) for row in table.index[empty]]
+
+
+def with_ages(table: pd.DataFrame, path: Path, attributes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table with ages in years (`ages.in_years`) in its attributes and covariates, and notes.
+
+    Raises:
+        InputError: cells are dates or years of birth.
+    """
+    problems: list[Problem] = []
+    columns, notes = {}, []
+    for name in table:
+        used = name in attributes or str(name).lower() in groups.COVARIATES
+        if used and (ages.is_age(str(name)) or ages.is_dicom(table[name])):
+            columns[str(name)], more = ages.in_years(table[name], problems)
+            notes += more
+    refuse(path, problems)
+    return table.assign(**columns), notes
 
 
 def attribute(
     values: pd.Series,
     edges: Sequence[float] | None,
     problems: list[Problem],
-    names: tuple[str, str] = ("data.attributes", "data.bins"),
+    options: Options = Options(),  # noqa: B008 - a NamedTuple cannot change
+    *,
+    rows: bool = True,
 ) -> pd.Series:
-    """A column of text -> a categorical one, in bins where `edges` are given; `names` are for the remedies."""
-    numbers = pd.to_numeric(values.where(values != "", None), errors="coerce").astype(float)
-    numbers = numbers.where(np.isfinite(numbers))
-    given = values != ""
-    if not given.any():
-        problems.append((1, f"column {values.name!r} is empty; fill it in or drop it from {names[0]}"))
+    """A column of text -> a categorical one, in bins where `edges` are given.
+
+    Args:
+        values: text, "" where missing.
+        edges: ascending, for numbers.
+        problems: gets what is wrong, by the index of `values`.
+        options: for the remedies.
+        rows: whether the index is the line in a file, for the messages.
+    """
+    numbers = number_text.column(values)
+    known = values != ""
+    if not known.any():
+        problems.append(
+            (1, f"column {values.name!r} is empty; fill it in or drop it from {options.attributes}")
+        )
     if edges is not None:
-        for row in values.index[given & numbers.isna()]:
+        for row in values.index[known & numbers.isna()]:
             text = f"{values.name} {values[row]!r} is not a number; correct it, or leave it empty if unknown"
             problems.append((row, text))
         return groups.binned(numbers, edges)
-    if given.any() and numbers[given].notna().all() and numbers[given].nunique() > _MAX_CODES:
-        text = f"column {values.name!r} holds {numbers[given].nunique()} different numbers; set {names[1]} for it"
+    levels = values[known].unique()
+    if len(levels) > _MAX_CODES and numbers[known].notna().all():
+        text = f"column {values.name!r} holds {numbers[known].nunique()} different numbers; set {options.bins} for it"
         problems.append((1, text))
+    elif len(levels) > 1 and all(map(ages.is_date, levels)):
+        problems.append((1, f"column {values.name!r} holds dates; make an age or a period of them"))
+    else:
+        problems += _unusable_levels(values, options, rows=rows)
     return groups.categorical(values)
+
+
+def _unusable_levels(values: pd.Series, options: Options, *, rows: bool) -> list[Problem]:
+    """Levels and names that would collide in a group's name, and levels that look alike."""
+    problems = []
+    remedy = "make it the name of another group, such as 'sex=f,race=x'; write a semicolon instead"
+    if set(str(values.name)) & set(",="):
+        problems.append((1, f"column {values.name!r}: a comma or equals sign would {remedy}"))
+    for row, level in values.drop_duplicates().items():
+        if _LIKE_A_GROUP.search(level):
+            problems.append((int(str(row)), f"{values.name} {level!r}: the comma would {remedy}"))
+    if not options.allow_similar:
+        cells = dict(values.items())
+        problems += identifiers.similar(cells, str(values.name), "level", options.similar, rows=rows)
+    return problems
 
 
 def splits(values: pd.Series, problems: list[Problem]) -> pd.Series:
@@ -153,11 +251,16 @@ def spacings(table: pd.DataFrame, problems: list[Problem]) -> np.ndarray:
     for index, (row, text) in enumerate(table.get("spacing_mm", pd.Series(dtype=str)).items()):
         if text:
             try:
-                values = [float(number) for number in text.lower().split("x")]
+                values = [number_text.parse(number) for number in text.lower().split("x")]
             except ValueError:
                 values = []
-            if len(values) in (1, 2) and all(0 < value < np.inf for value in values):
+            if len(values) in (1, 2) and all(_FINEST <= value <= _COARSEST for value in values):
                 spacing[index] = values
+            elif len(values) in (1, 2) and min(values) > 0:
+                unit = (
+                    f"no radiograph has it (from {_FINEST:g} to {_COARSEST:g}); write millimetres per pixel"
+                )
+                problems.append((row, f"spacing_mm {text!r}: {unit}"))
             else:
                 problems.append(
                     (
@@ -168,25 +271,6 @@ def spacings(table: pd.DataFrame, problems: list[Problem]) -> np.ndarray:
     return spacing
 
 
-def unlikely_ages(table: pd.DataFrame) -> list[str]:
-    """Says which cases of a table of text have an age that nobody has, such as -3 or 999, a code for unknown."""
-    notes = []
-    for name in table:
-        ages = (
-            pd.to_numeric(table[name], errors="coerce")
-            if _plain(str(name)) == "age"
-            else pd.Series(dtype=float)
-        )
-        wrong = ages[(ages < 0) | (ages > _OLDEST)]
-        if len(wrong):
-            shown = ", ".join(f"{table['case_id'][row]}: {table[name][row]}" for row in wrong.index[:3])
-            notes.append(
-                f"{len(wrong)} of {len(table)} rows have an {name} below 0 or above {_OLDEST} (such as {shown}), taken "
-                "as it stands; leave it empty where it is unknown"
-            )
-    return notes
-
-
 def confounders(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
     """The columns of text named in `groups.COVARIATES`, in any case of letters, that are no attributes.
 
@@ -194,15 +278,27 @@ def confounders(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
     numbers are codes, becomes a categorical one. An attribute in bins stays in bins: beside its own number, the
     coefficient of a bin would no longer be the gap between groups; V00AGE is age there.
     """
-    taken = {_plain(name) for name in attributes}
+    taken = {ages.plain(name) for name in attributes}
     found: dict[str, pd.Series] = {}
     for name in table:
         if (plain := str(name).lower()) not in groups.COVARIATES or plain in taken:
             continue
         taken.add(plain)
         text = table[name]
-        numbers = pd.to_numeric(text.where(text != "", None), errors="coerce").astype(float)
-        numbers = numbers.where(np.isfinite(numbers))
+        numbers = number_text.column(text)
         measured = plain != "site" and 2 * numbers.notna().sum() > (text != "").sum()
         found[str(name)] = numbers if measured else groups.categorical(text)
     return pd.DataFrame(found, index=table.index)
+
+
+def not_numbers(table: pd.DataFrame, covariates: pd.DataFrame) -> list[str]:
+    """Return a note for every numeric covariate (of `confounders`) with cells that are no numbers."""
+    notes = []
+    for name in covariates.select_dtypes("number"):
+        wrong = table[name][covariates[name].isna() & (table[name] != "")]
+        if len(wrong):
+            notes.append(
+                f"{len(wrong)} of {len(table)} rows have no number as {name} (such as {wrong.iloc[0]!r} in row "
+                f"{wrong.index[0]}); the mixed model leaves their cases out"
+            )
+    return notes

@@ -66,7 +66,11 @@ def attribute_auc(
     Returns:
         `{"auc", "interval", "patients", "levels"}` with the numbers of the levels that took part; where fewer than two
         do, `auc` and `interval` are None, and there is a `reason`.
+
+    Raises:
+        InputError: there are too few draws for an interval (`bootstrap.check_draws`).
     """
+    bootstrap.check_draws(draws)
     _, patients = np.unique(patients, return_inverse=True)
     levels = [int(k) for k in np.unique(level[level >= 0]) if len(set(patients[level == k])) >= MIN_PATIENTS]
     known = np.isin(level, levels)

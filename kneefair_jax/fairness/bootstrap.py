@@ -1,11 +1,18 @@
 """Intervals of means by resampling patients."""
 
+import math
+
 import numpy as np
 from scipy import stats
+
+from kneefair_jax.errors import InputError
 
 # Below this a resample's range bounds the interval: of 95 % intervals from normal scores, those of 2 patients cover
 # the mean in 50 % of cohorts, of 3 in 75 %, of 4 in 87 %, of 5 in 92 %, of 8 in 94 % (4,000 cohorts each).
 MIN_PATIENTS = 5
+
+# The least number of resamples: with fewer than 1 / 0.025, the ends of a 95 % interval lie outside of all of them.
+MIN_DRAWS = 40
 
 # Draws x patients held at once: 64 MiB of weights.
 CHUNK = 1 << 23
@@ -23,6 +30,24 @@ def expanded_levels(patients: int, confidence: float = 0.95) -> tuple[float, flo
     t = stats.t.ppf((1 - confidence) / 2, patients - 1)
     level = float(stats.norm.cdf(np.sqrt(patients / (patients - 1)) * t))
     return level, 1 - level
+
+
+def check_draws(draws: int, option: str = "draws", confidence: float = 0.95) -> None:
+    """Refuse fewer resamples than an interval needs.
+
+    Args:
+        draws: resamples.
+        option: the name of the setting, for the message.
+        confidence: of the interval.
+
+    Raises:
+        InputError: there are fewer than 2 / (1 - confidence), so that no resample lies beyond either end.
+    """
+    least = math.ceil(round(2 / (1 - confidence), 6))
+    if draws < least:
+        raise InputError(
+            f"{option}={draws}: a {confidence:.0%} interval needs {least} resamples or more; 10000 is usual"
+        )
 
 
 def counts(patients: int, draws: int, rng: np.random.Generator) -> np.ndarray:
@@ -48,7 +73,11 @@ def mean_intervals(
 
     Returns:
         f64[K, 2]; NaN where fewer than `MIN_PATIENTS` patients have the score.
+
+    Raises:
+        InputError: there are too few draws (`check_draws`).
     """
+    check_draws(draws, confidence=confidence)
     patients = len(scores)
     known = ~np.isnan(scores)
     filled = np.where(known, scores, 0.0)

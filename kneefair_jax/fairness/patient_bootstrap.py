@@ -90,7 +90,11 @@ def resample(
 
     Returns:
         Two f64[draws, R, K].
+
+    Raises:
+        InputError: there are too few draws for an interval (`bootstrap.check_draws`).
     """
+    bootstrap.check_draws(draws)
     shape = (draws, len(scores), len(sizes))
     drawn, squared = np.empty(shape), np.empty(shape)
     for k, part in enumerate(np.split(scores, np.cumsum(sizes)[:-1], axis=-1)):

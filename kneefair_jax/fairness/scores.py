@@ -45,8 +45,9 @@ def scores(
         of attributes, `p_bh` the structures' tests over structures and attributes.
 
     Raises:
-        InputError: a margin of an unknown score, or one that is not above 0.
+        InputError: a margin of an unknown score, or one that is not above 0; or too few draws for an interval.
     """
+    bootstrap.check_draws(draws)
     for score, margin in (delta or {}).items():
         if score not in patient_table.SCORES or not margin > 0:
             raise InputError(

@@ -91,6 +91,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="CSV",
         help="the group of each: case_id (the file's name without its ending) and the groups' attributes",
     )
+    made.add_argument(
+        "--allow-similar-ids",
+        action="store_true",
+        help="accept case ids of --metadata that look alike, such as 7 and 0007, as different ones",
+    )
     made.add_argument("--batch-size", type=int, default=8, metavar="N", help="files at a time (8)")
     return made
 
@@ -107,7 +112,12 @@ def main(argv: Sequence[str]) -> int:
             batch_size=options.batch_size,
         )
         table = options.metadata
-        groups = None if table is None else routing.groups_of_cases(table, made.groups)
+        groups = table and routing.groups_of_cases(
+            table,
+            made.groups,
+            allow_similar=options.allow_similar_ids,
+            say=lambda note: print(f"note: {note}", flush=True),
+        )
         tally = run.run(
             made,
             options.images,

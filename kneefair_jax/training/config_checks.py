@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from kneefair_jax import mitigation, models
 from kneefair_jax.data import sampling
 from kneefair_jax.errors import InputError, choose
+from kneefair_jax.fairness import bootstrap
 from kneefair_jax.groups import UNKNOWN, Partition
 
 LIMITS: dict[str, tuple[float, float]] = {
@@ -54,7 +55,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "augment.collimation": (0, 1),
     "augment.invert": (0, 1),
     "report.min_group_patients": (1, math.inf),
-    "report.bootstrap_draws": (1, math.inf),
+    "report.bootstrap_draws": (bootstrap.MIN_DRAWS, math.inf),
 }
 
 

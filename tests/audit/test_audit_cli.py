@@ -58,7 +58,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(command, tmp_path, capsys)
         (("--attributes", "sex", "--scores", "a.csv"), "a.csv: no such file"),
         (("--attributes", "sex", "--scores", "a.csv", "--delta", "dice"), "write score=margin"),
         (("--attributes", "sex", "--scores", "a.csv", "--bins", "age"), "write column=edges"),
-        (("--attributes", "sex", "--scores", "a.csv", "--draws", "0"), "give 1 or more"),
+        (("--attributes", "sex", "--scores", "a.csv", "--draws", "39"), "--draws=39"),
         (
             ("--attributes", "a", "--metadata", "b", "--truth", "c", "--pred", "d", "e/d"),
             "two models are called 'd'",

@@ -39,7 +39,7 @@ def root(tmp_path, monkeypatch):
 
 
 def masks(root, **options):
-    settings = audit.Settings(draws=20, min_group_patients=2)
+    settings = audit.Settings(draws=40, min_group_patients=2)
     given = (root / "truth", root / "pred", root / "metadata.csv", ["sex"])
     return audit.masks(*given, **{"labels": LABELS, "settings": settings} | options)
 
@@ -59,7 +59,7 @@ def test_by_the_command_line_and_where_all_is_well(root, capsys):
     folder.save(folder.truth_of(5), root / "truth" / "c5.png")
     paths = {"truth": "truth", "pred": "pred", "metadata": "metadata.csv", "images": "films", "out": "out"}
     argv = [word for name, path in paths.items() for word in (f"--{name}", str(root / path))]
-    argv += ["--attributes", "sex", "--labels", "femur=1", "tibia=2", "--draws", "20", "--suspicious"]
+    argv += ["--attributes", "sex", "--labels", "femur=1", "tibia=2", "--draws", "40", "--suspicious"]
     assert main(argv) == 0
     assert "note: No reference mask looks wrong by a network's masks" in capsys.readouterr().out
     assert (root / "out" / "suspicious.csv").read_text() == "case_id,score,dice,reason\n"

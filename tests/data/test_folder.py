@@ -134,12 +134,12 @@ def test_split_column_is_taken_over(root):
 
 
 def test_numbers_with_few_levels_are_codes_and_none_is_a_level(root):
-    table(grade=["0", "4", "", "0"], implant=["none", "None", "null", "left"]).to_csv(
+    table(grade=["0", "4", "", "0"], implant=["none", "none", "null", "left"]).to_csv(
         root / "metadata.csv", index=False
     )
     cases = source(root, attributes=("grade", "implant")).cases
     assert cases["grade"].tolist() == ["0", "4", "missing", "0"]
-    assert cases["implant"].tolist() == ["none", "None", "missing", "left"]
+    assert cases["implant"].tolist() == ["none", "none", "missing", "left"]
 
 
 def test_settings_follow_the_arrays_and_nothing_else(root):

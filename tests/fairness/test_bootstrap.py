@@ -1,8 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
-from kneefair_jax.fairness import bootstrap
+from kneefair_jax import groups
+from kneefair_jax.errors import InputError
+from kneefair_jax.fairness import attribute_auc, bootstrap, method_comparison, model_comparison, scores
 
 
 def test_levels_by_hand():
@@ -68,3 +71,41 @@ def test_counts_are_those_of_drawing_with_replacement():
     # Binomial of 7 draws with the chance 1/7.
     share = np.bincount(counts.ravel(), minlength=8) / counts.size
     np.testing.assert_allclose(share, stats.binom.pmf(np.arange(8), 7, 1 / 7), atol=0.005)
+
+
+@pytest.mark.parametrize(("draws", "confidence"), [(39, 0.95), (0, 0.95), (19, 0.9), (199, 0.99)])
+def test_too_few_draws_give_no_interval(draws, confidence):
+    values = np.linspace(0, 1, 10)[:, None]
+    with pytest.raises(InputError, match=f"draws={draws}.* {draws + 1 if draws else 40} "):
+        bootstrap.mean_intervals(values, np.random.default_rng(0), draws, confidence)
+    least = draws + 1 if draws else bootstrap.MIN_DRAWS
+    low, high = bootstrap.mean_intervals(values, np.random.default_rng(0), least, confidence)[0]
+    assert low < 0.5 < high
+
+
+def test_every_interval_needs_the_least_number_of_draws():
+    frame = pd.DataFrame(
+        {
+            "case_id": [f"c{i}" for i in range(24)],
+            "patient_id": [f"p{i}" for i in range(24)],
+            "structure": "femur",
+            "sex": groups.categorical(pd.Series(["f", "m"] * 12)),
+            "dice": np.linspace(0.8, 0.9, 24),
+        }
+    )
+    index, few = np.arange(24) % 2, bootstrap.MIN_DRAWS - 1
+    runs = {"erm": np.linspace(0.8, 0.9, 24)[None], "other": np.linspace(0.7, 0.9, 24)[None]}
+    calls = (
+        lambda draws: scores.scores(frame, ["femur"], ["sex"], min_group_patients=2, draws=draws, seed=0),
+        lambda draws: method_comparison.compare(runs, index, ("f", "m"), min_group_patients=2, draws=draws),
+        lambda draws: model_comparison.compare_models(
+            {"a": frame, "b": frame.assign(dice=0.5 + index / 9)}, ["sex"], min_group_patients=2, draws=draws
+        ),
+        lambda draws: attribute_auc.attribute_auc(
+            np.linspace(-1, 1, 24)[:, None], index, np.arange(24), seed=0, draws=draws
+        ),
+    )
+    for call in calls:
+        assert call(few + 1)
+        with pytest.raises(InputError, match=f"draws={few}"):
+            call(few)

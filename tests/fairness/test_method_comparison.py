@@ -323,7 +323,7 @@ def test_no_method_changes_anything_where_there_is_nothing_to_change():
     alarms = 0
     for seed in range(150):
         scores, index = study(dict.fromkeys(names, 0.0), seed=seed, sizes={"A": 12, "B": 10})
-        methods = compare(scores, index, oracle=None, draws=20)["methods"]
+        methods = compare(scores, index, oracle=None, draws=40)["methods"]
         changes = [entry for name in names[1:] for entry in methods[name]["change"].values()]
         alarms += any(entry["p_holm"] is not None and entry["p_holm"] < 0.05 for entry in changes)
     assert alarms / 150 < 0.09

@@ -48,7 +48,7 @@ def test_by_hand_over_patients_and_only_ranked_groups():
         ["p", "p", "q", "r", "s", "t", "t"],
         ["f", "f", "f", "m", "m", "x", "x"],
     )
-    report = scores.scores(cases, ["femur"], ["sex"], min_group_patients=2, draws=10, seed=0)
+    report = scores.scores(cases, ["femur"], ["sex"], min_group_patients=2, draws=40, seed=0)
     errors = np.array([[0.1, 0.3], [0.4, np.nan], [0.2, 0.2], [0.5, 0.7], [0.3, 0.5], [0.9, 0.9], [0.9, 0.9]])
     reference_ser.add(report, {"dice": errors}, cases, ("sex",))
     # f: p (.2 + .4) / 2, q .2; m: .6 and .4; x, one patient, is not ranked.

@@ -17,7 +17,7 @@ def config(root, fold=-1):
     made.model.widths = (2, 4)
     made.augment = dict.fromkeys(made.augment, 0.0) | {"flip": 0.5}
     made.train.update({"steps": 2, "eval_every": 2, "batch_size": 8})
-    made.report.bootstrap_draws = 20
+    made.report.bootstrap_draws = 40
     return made
 
 

@@ -147,7 +147,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_pa
         ("optimizer", "learning_rate", -1.0, "at least 0"),
         ("model", "widths", (0, 4), "channels of each level"),
         ("model", "dtype", "float33", "give one of bfloat16, float32"),
-        ("report", "bootstrap_draws", 0, "at least 1"),
+        ("report", "bootstrap_draws", 39, "at least 40"),
         ("mitigation", "alpha", 0.0, "above 0 and at most 1"),
         ("mitigation", "alpha", 2.0, "above 0 and at most 1"),
         ("mitigation", "groups", ("race", "age"), "give one or more of data.attributes"),

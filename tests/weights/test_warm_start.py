@@ -111,7 +111,7 @@ def test_a_run_starts_there_once(tmp_path, capsys):
     config.model.widths = NETWORK["widths"]
     config.optimizer.learning_rate = 0.0  # what it starts with is what it ends with
     config.train.update({"steps": 2, "eval_every": 2, "batch_size": 8})
-    config.report.bootstrap_draws = 20
+    config.report.bootstrap_draws = 40
 
     config.model.norm = "batch"
     with pytest.raises(InputError, match="model.norm"):

@@ -11,11 +11,10 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
-from kneefair_jax.data import metadata
+from kneefair_jax.data import metadata, number_text
 from kneefair_jax.data.oai import tables
 from kneefair_jax.errors import InputError
 
@@ -57,6 +56,7 @@ def add(
     found: Mapping[str, tables.Table],
     names: Sequence[str],
     bins: Mapping[str, Sequence[float]],
+    options: metadata.Options = metadata.Options(),  # noqa: B008 - a NamedTuple cannot change
 ) -> pd.DataFrame:
     """Adds attributes to cases.
 
@@ -65,13 +65,15 @@ def add(
         found: the tables.
         names: the attributes; `side`, plain names, or columns of the tables in any case.
         bins: attribute -> ascending edges, for numbers.
+        options: whether levels may look alike.
 
     Returns:
         `case_id`, `patient_id`, `side` where cases are knees, a categorical column for each name, and the confounders
         beside them (`metadata.confounders`).
 
     Raises:
-        InputError: no table has a column, or what it holds cannot be an attribute; the message has no values.
+        InputError: no table has a column, or what it holds cannot be an attribute; of values, the message has levels
+            alone.
     """
     columns = {name: cases[name] for name in ("case_id", "patient_id")}
     if (cases["side"] != "").any():
@@ -83,7 +85,7 @@ def add(
         if name == "side" and name not in columns:
             raise InputError("config.data.attributes: 'side' is of knees: set data.knees='split'")
         if name not in columns:
-            columns[name] = _categorical(cases, _levels(cases, found, look, name), bins.get(name))
+            columns[name] = _categorical(cases, _levels(cases, found, look, name), bins.get(name), options)
     return pd.concat([pd.DataFrame(columns), _confounders(cases, found, look, names)], axis=1)
 
 
@@ -174,18 +176,19 @@ def _absent(found: Mapping[str, tables.Table], name: str, known: Known) -> str:
     )
 
 
-def _categorical(cases: pd.DataFrame, values: pd.Series, edges: Sequence[float] | None) -> pd.Series:
+def _categorical(
+    cases: pd.DataFrame, values: pd.Series, edges: Sequence[float] | None, options: metadata.Options
+) -> pd.Series:
     """Text -> a categorical column, in bins where `edges` are given."""
     if edges is not None:
-        numbers = pd.to_numeric(values.where(values != "", None), errors="coerce").astype(float)
-        wrong = (values != "") & ~np.isfinite(numbers)
+        wrong = (values != "") & number_text.column(values).isna()
         if wrong.any():
             raise InputError(
                 f"config.data.bins: {values.name!r} is not a number for {_some(list(cases['case_id'][wrong]))}; "
                 "correct the table, or take it out of data.bins"
             )
     problems: list[metadata.Problem] = []
-    column = metadata.attribute(values, edges, problems)
+    column = metadata.attribute(values, edges, problems, options, rows=False)
     if problems:
         raise InputError(f"the OAI's tables: {problems[0][1]}")
     return column

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import mask_files, readers
+from kneefair_jax.data import mask_files, metadata, readers
 from kneefair_jax.data.oai import attributes, films, knees, masks, selection, tables, tree
 from kneefair_jax.data.oai.films import Film
 from kneefair_jax.data.source import Example, LeftOut, Source
@@ -88,7 +88,8 @@ def build(
         for film in usable
         for side in sides
     ]
-    cases = attributes.add(pd.DataFrame(rows), found, tuple(config["attributes"]), config["bins"])
+    options = metadata.Options(allow_similar=config.get("allow_similar_ids", False))
+    cases = attributes.add(pd.DataFrame(rows), found, tuple(config["attributes"]), config["bins"], options)
     structures = anatomy.SCHEMES["knee" if split else "knees"]
     mask_files.check_palettes([film.mask for film in usable if film.mask], films.VALUES)
     settings = {

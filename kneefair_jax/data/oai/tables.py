@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from kneefair_jax.data import metadata
+from kneefair_jax.data import metadata, missing_words
 from kneefair_jax.errors import InputError
 
 _SUFFIXES = (".txt", ".csv")
@@ -130,7 +130,8 @@ def read(table: Table, names: Sequence[str]) -> pd.DataFrame:
         raise InputError(f"{table.path}: malformed table ({error}); download or export it again") from error
     metadata.refuse(table.path, problems)
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(names), dtype=str)
-    return frame.map(lambda cell: "" if _is_missing(cell) else cell)
+    missing = {cell: "" for cell in pd.unique(frame.to_numpy().ravel()) if _is_missing(cell)}
+    return frame.map(lambda cell: missing.get(cell, cell))
 
 
 def patients(table: Table) -> set[str]:
@@ -185,7 +186,7 @@ def barcode(text: str) -> str:
 
 
 def _is_missing(cell: str) -> bool:
-    return cell.lower() in metadata.MISSING_TEXT or bool(_MISSING.fullmatch(cell))
+    return missing_words.word(cell) in missing_words.CERTAIN or bool(_MISSING.fullmatch(cell))
 
 
 def _identifiers(table: Table, frame: pd.DataFrame) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from kneefair_jax.errors import InputError
+from kneefair_jax.fairness import bootstrap
 from kneefair_jax.report.text.formatting import amount, listing
 from kneefair_jax.runtime import run_directory
 
@@ -107,6 +108,7 @@ def check(config: ConfigDict) -> None:
     if "study" not in config:
         raise InputError("--mode=study needs a config with a section `study`, such as configs/study.py")
     study = config.study
+    bootstrap.check_draws(study.bootstrap_draws, "config.study.bootstrap_draws")
     if BASELINE not in study.methods:
         raise InputError(
             f"config.study.methods={tuple(study.methods)}: {BASELINE} is what all are compared with"

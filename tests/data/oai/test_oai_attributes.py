@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from kneefair_jax.data import metadata
 from kneefair_jax.data.oai import attributes, tables
 from kneefair_jax.errors import InputError
 from tests import oai_tree
@@ -131,3 +132,16 @@ def test_values_that_cannot_be_used_are_not_shown(tmp_path, name, rows, message)
     with pytest.raises(InputError, match=message) as error:
         add(tmp_path, films(0), "sex" if name == "P02SEX" else name, bins={"V00AGE": (50,)})
     assert "Robot" not in str(error.value) and "forty" not in str(error.value)
+
+
+def test_levels_that_look_alike_are_refused_unless_allowed(tmp_path):
+    rows = [[oai_tree.patient(k), level] for k, level in enumerate(("Center", "center", "other"))]
+    oai_tree.table(tmp_path / "centers.txt", ["ID", "CENTER"], rows)
+    with pytest.raises(
+        InputError, match=r"'Center' and 'center' look like .* data\.allow_similar_ids"
+    ) as error:
+        add(tmp_path, films(0, 1, 2), "CENTER")
+    assert "row" not in str(error.value) and oai_tree.patient(0) not in str(error.value)
+    allowed = metadata.Options(allow_similar=True)
+    cases = attributes.add(films(0, 1, 2), tables.find(tmp_path), ("CENTER",), BINS, allowed)
+    assert cases["CENTER"].tolist() == ["Center", "center", "other"]

@@ -121,6 +121,14 @@ def test_there_is_no_study_without_its_baseline(diverging, tmp_path):
         run_study(made_up.config(), tmp_path)
 
 
+def test_a_study_with_too_few_draws_is_refused_before_its_runs(calls, tmp_path):
+    config = made_up.config()
+    config.study.bootstrap_draws = 39
+    with pytest.raises(InputError, match=r"config\.study\.bootstrap_draws=39"):
+        run_study(config, tmp_path)
+    assert not calls
+
+
 def test_runs_by_other_code_are_noted(calls, tmp_path):
     config = made_up.config()
     run_study(config, tmp_path)

@@ -1,0 +1,118 @@
+"""Text tables as people have them: UTF-8 or UTF-16, cells between commas, semicolons, tabs or bars."""
+
+import codecs
+import csv
+import io
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from kneefair_jax.data import identifiers
+from kneefair_jax.errors import InputError
+
+KEY = "case_id"  # the column of every table that is read; the delimiter is the one that yields it
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+# Excel's own first line, which names the delimiter.
+_HINT = re.compile(r"\"?sep=(.)\"?\r?\n")
+_BOMS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+# 0,5 or 1,25e-3; and 0,3x0,2 of a spacing.
+_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?(\s*x\s*[0-9]*(,[0-9]+)?)?")
+_PLAIN = re.compile(r"[+-]?[0-9]+")
+_TEXT = frozenset({KEY, "patient_id", "image", "mask", "model", "structure", "reader", "split"})
+
+
+class Rows(NamedTuple):
+    """The cells of a file.
+
+    Attributes:
+        header: the columns' names.
+        cells: line in the file (that of the header is 1) -> cells, trimmed; lines without any text are left out.
+        notes: the dialect, where it is not UTF-8 with commas and decimal points.
+    """
+
+    header: list[str]
+    cells: dict[int, list[str]]
+    notes: list[str]
+
+
+def read(path: Path) -> Rows:
+    """Read a text table; its delimiter is the one whose header has a column `case_id`, the comma if none has.
+
+    In tables with semicolons or tabs, a column whose numbers all have decimal commas is read with decimal points.
+
+    Raises:
+        InputError: the encoding is not UTF-8 or marked UTF-16, or a quoted cell is not closed.
+    """
+    text, encoding = _decoded(path)
+    skipped = 0
+    if hint := _HINT.match(text):
+        text, skipped = text[hint.end() :], 1
+    delimiter = hint[1] if hint else _delimiter(text)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        header = [identifiers.visible(name) for name in next(reader, [])]
+        cells = {}
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                cells[reader.line_num + skipped] = [cell.strip() for cell in row]
+    except csv.Error as error:
+        raise InputError(f"{path}: malformed CSV ({error}); save it as UTF-8 text with commas") from error
+    notes = []
+    if encoding != "UTF-8" or delimiter != ",":
+        notes.append(
+            f"{path.name} is read as {encoding} text with {_DELIMITERS.get(delimiter, repr(delimiter))}"
+        )
+    if delimiter != "," and (named := _with_decimal_commas(header, cells)):
+        notes.append(f"{path.name}: decimal commas are read as points in {', '.join(named)}")
+    return Rows(header, cells, notes)
+
+
+def _decoded(path: Path) -> tuple[str, str]:
+    """The text of a file and the name of its encoding."""
+    data = path.read_bytes()
+    codec = next((name for mark, name in _BOMS.items() if data.startswith(mark)), "utf-8")
+    remedy = "save it as UTF-8 text with commas"
+    try:
+        text = data.decode(codec)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: malformed CSV ({error}); {remedy}") from error
+    if "\0" in text:
+        raise InputError(
+            f"{path}: malformed CSV (it holds NUL bytes, as UTF-16 without a mark does); {remedy}"
+        )
+    return text, "UTF-8" if codec.startswith("utf-8") else codec.upper()
+
+
+def _delimiter(text: str) -> str:
+    header = io.StringIO(text, newline="").readline()
+
+    def columns(delimiter: str) -> int:
+        names = next(csv.reader([header], delimiter=delimiter), [])
+        return len(names) if KEY in map(identifiers.visible, names) else 0
+
+    return max(_DELIMITERS, key=columns)  # the first of the largest: the comma where none has it
+
+
+def _with_decimal_commas(header: list[str], cells: dict[int, list[str]]) -> list[str]:
+    """Replaces decimal commas in place; returns the names of the columns that had them."""
+    named = []
+    for place, name in enumerate(header):
+        rows = [row for row in cells.values() if place < len(row) and row[place]]
+        numbers = [row for row in rows if _COMMA.fullmatch(row[place])]
+        # A point beside a comma would make one of them a separator of thousands: such a column is left to be refused.
+        mixed = any(re.search(r"[0-9]\.[0-9]", row[place]) for row in rows)
+        others = [
+            row for row in rows if not _COMMA.fullmatch(row[place]) and not _PLAIN.fullmatch(row[place])
+        ]
+        if name in _TEXT or not numbers or mixed or len(others) > len(numbers):
+            continue
+        for row in numbers:
+            row[place] = row[place].replace(",", ".")
+        named.append(name)
+    return named

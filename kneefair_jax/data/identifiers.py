@@ -1,0 +1,140 @@
+"""Identifiers and levels that differ as text and look the same: `0007`, `7`, `7.0`, ` p7`, `P7`, `é` in two encodings.
+
+Cells are compared, never changed: an identifier keeps its zeros, and a pair that looks alike is refused or allowed.
+"""
+
+import re
+import unicodedata
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+# Characters without ink whose Unicode category is not Cc or Cf: fillers, joiners and variation selectors.
+_BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+_SELECTORS = (("\ufe00", "\ufe0f"), ("\U000e0100", "\U000e01ef"))
+_NUMERAL = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?(?:e([+-]?[0-9]{1,6}))?")
+# `1.23457E+11`, as a spreadsheet shows 123456780021: the last digits are gone.
+_SCIENTIFIC = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?[eE][+-][0-9]{1,3}|[+-]?[0-9]+\.[0-9]+[eE][0-9]{1,3}")
+_FLOAT = re.compile(r"[+-]?[0-9]+\.0+")
+
+# A line of a table (the header is line 1) and what is wrong with it.
+type Problem = tuple[int, str]
+
+
+def visible(text: str) -> str:
+    """Return the text without control characters, zero-width characters and other characters without ink.
+
+    White space stays; outer white space is trimmed and inner runs become one space.
+    """
+    if text.isascii() and text.isprintable():  # almost every cell
+        return " ".join(text.split())
+    kept = (
+        character
+        for character in text
+        if character.isspace()
+        or not (_is_blank(character) or unicodedata.category(character) in ("Cc", "Cf"))
+    )
+    return " ".join("".join(kept).split())
+
+
+def canonical(text: str) -> str:
+    """Return what identifiers that look the same have in common.
+
+    The steps: Unicode NFKC, removal of invisible characters, case folding, collapse of white space, and one form for
+    numerals (`0007`, `7`, `7.0` and `7e0` are `7`). Reference: Unicode Standard Annex 15 (normalization forms).
+    """
+    folded = plain(text)
+    return _numeral(folded) or folded
+
+
+def plain(text: str) -> str:
+    """Return the text normalized (NFKC), visible and case-folded: `canonical` without one form for numerals."""
+    folded = visible(unicodedata.normalize("NFKC", text)).casefold()
+    if not folded.isascii():  # a removed character may have kept a letter and its accent apart
+        folded = visible(unicodedata.normalize("NFKC", folded))
+    return folded
+
+
+def similar_identifiers(values: Iterable[str]) -> list[list[str]]:
+    """Return the groups of distinct values with one canonical form, in the order of their first occurrence.
+
+    Args:
+        values: identifiers as text, repeated or not.
+
+    Returns:
+        Lists of two or more distinct values each; empty where all distinct values look different.
+    """
+    forms: dict[str, list[str]] = {}
+    for value in dict.fromkeys(values):
+        forms.setdefault(canonical(value), []).append(value)
+    return [group for group in forms.values() if len(group) > 1]
+
+
+def similar(
+    cells: Mapping[int, str], column: str, noun: str, remedy: str, *, rows: bool = True
+) -> list[Problem]:
+    """Return a problem for every value that looks like an earlier one of its column.
+
+    Args:
+        cells: line in the file -> cell; empty cells are ignored.
+        column: the column's name.
+        noun: what the values stand for, such as `patient`.
+        remedy: the option that allows such values.
+        rows: whether the message names the line of the earlier value.
+    """
+    first: dict[str, int] = {}
+    for row, cell in cells.items():
+        if cell:
+            first.setdefault(cell, row)
+    return [
+        (
+            first[other],
+            f"{column} {original!r}{f' (row {first[original]})' if rows else ''} and {other!r} look like the same "
+            f"{noun}; write them alike, or give {remedy}",
+        )
+        for original, *others in similar_identifiers(first)
+        for other in others
+    ]
+
+
+def spoiled(cells: Mapping[int, str], column: str, allowed: bool = False) -> list[Problem]:
+    """Return a problem for every identifier that a spreadsheet turned into a number: `1.23457E+11`, `7.0`.
+
+    Args:
+        cells: line in the file -> cell.
+        column: the column's name.
+        allowed: whether similar identifiers are allowed; `7.0` then passes as text, and lost digits still do not.
+    """
+    remedy = "export the column as text from the original source; the file no longer holds the identifier"
+    return [
+        (row, f"{column} {cell!r} was turned into a number by a spreadsheet or program; {remedy}")
+        for row, cell in cells.items()
+        if _SCIENTIFIC.fullmatch(cell) or (_FLOAT.fullmatch(cell) and not allowed)
+    ]
+
+
+def across(first: Sequence[Hashable], second: Sequence[Hashable]) -> list[tuple[str, str]]:
+    """Return pairs of different values, one of each sequence, that look the same; one at most by value of `second`."""
+    forms: dict[str, str] = {}
+    for value in map(str, first):
+        forms.setdefault(canonical(value), value)
+    known = set(map(str, first))
+    others = dict.fromkeys(value for value in map(str, second) if value not in known)
+    return [(forms[form], value) for value in others if (form := canonical(value)) in forms]
+
+
+def _is_blank(character: str) -> bool:
+    return character in _BLANKS or any(low <= character <= high for low, high in _SELECTORS)
+
+
+def _numeral(text: str) -> str:
+    """One text for all numerals of a value, exact for any number of digits; "" where the text is no numeral."""
+    ascii_digits = (
+        text if text.isascii() else "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
+    )
+    match = _NUMERAL.fullmatch(ascii_digits)
+    if match is None or not (match[2] or match[3]):
+        return ""
+    fraction = match[3] or ""
+    digits = (match[2] + fraction).lstrip("0")
+    exponent = int(match[4] or 0) - len(fraction) + len(digits) - len(digits.rstrip("0"))
+    digits = digits.rstrip("0")
+    return f"{match[1].replace('+', '')}{digits}e{exponent}" if digits else "0"

@@ -1,0 +1,105 @@
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kneefair_jax.data import identifiers
+from kneefair_jax.data.identifiers import across, canonical, similar, similar_identifiers, spoiled
+
+SAME = [
+    ["7", "0007", "7.0", "7e0", "+7", "07.00", "70e-1", "7.", " 7 ", "\uff17", "\u0667", "7\u200b"],
+    ["p7", "P7", " p7", "p7\t", "\uff507", "p\u200d7", "p\u00ad7", "\ufeffp7", "p\ufe0f7"],
+    ["caf\u00e9", "cafe\u0301", "CAF\u00c9", "cafe\u034f\u0301"],
+    ["Female", "female", "FEMALE ", "\uff26emale"],
+    ["a b", "a  b", "a\u00a0b", "A\u3000B", "a\tb"],
+    ["0", "000", "0.0", "-0", "0e5"],
+    ["stra\u00dfe", "STRASSE"],
+    ["123456780001000", "1.23456780001e14"],
+]
+DIFFERENT = [
+    "7",
+    "70",
+    "-7",
+    "7a",
+    "a7",
+    "ab",
+    "a b",
+    "7.1",
+    "1e400",
+    "1e401",
+    "1" * 40,
+    "1" * 39 + "2",
+    "p007",
+    "p7",
+]
+
+
+@pytest.mark.parametrize("values", SAME, ids=lambda values: values[0])
+def test_what_looks_the_same_by_hand(values):
+    assert similar_identifiers(values) == [values]
+    assert similar_identifiers(values[:1] * 3) == []
+
+
+def test_what_looks_different_by_hand():
+    assert similar_identifiers(DIFFERENT) == []
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+@given(TEXT)
+def test_a_canonical_form_stays_as_it_is(value):
+    form = canonical(value)
+    assert canonical(f"  {value}\u200b ") == form
+    assert (
+        canonical(unicodedata.normalize("NFD", value))
+        == canonical(unicodedata.normalize("NFC", value))
+        == form
+    )
+
+
+@given(st.integers(0, 10**30), st.integers(0, 9), st.integers(0, 9))
+def test_numerals_of_one_value_have_one_form(value, zeros, places):
+    forms = [
+        str(value),
+        "0" * zeros + str(value),
+        f"{value}.{'0' * places}",
+        f"{value}{'0' * places}e-{places}",
+    ]
+    assert len({canonical(form) for form in forms}) == 1
+    assert canonical(str(value)) != canonical(str(value + 1))
+
+
+@given(st.lists(st.sampled_from([value for group in SAME for value in group] + DIFFERENT)))
+def test_groups_are_disjoint_and_hold_what_was_given(values):
+    found = similar_identifiers(values)
+    members = [value for group in found for value in group]
+    assert len(members) == len(set(members)) and set(members) <= set(values)
+    assert all(len(group) > 1 and len({canonical(value) for value in group}) == 1 for group in found)
+    rest = [value for value in dict.fromkeys(values) if value not in members]
+    assert len({canonical(value) for value in rest}) == len(rest)
+
+
+def test_problems_name_both_rows():
+    cells = {2: "x", 3: "7", 4: "", 5: "7", 9: "0007", 11: "7.0", 12: "0007"}
+    problems = similar(cells, "patient_id", "patient", "--allow-similar-ids")
+    assert [row for row, _ in problems] == [9, 11]
+    assert all("'7' (row 3)" in text and "--allow-similar-ids" in text for _, text in problems)
+    assert "'0007'" in problems[0][1] and "'7.0'" in problems[1][1]
+
+
+def test_what_a_spreadsheet_spoiled():
+    cells = dict(enumerate(["1.23457E+11", "1E+05", "1.5e3", "7.0", "7", "0007", "1e5", "p7.0", "3.10"]))
+    assert [row for row, _ in spoiled(cells, "case_id")] == [0, 1, 2, 3]
+    assert [row for row, _ in spoiled(cells, "case_id", allowed=True)] == [0, 1, 2]
+
+
+def test_pairs_across_two_cohorts():
+    assert across(["7", "8", "P1"], ["0007", "8", "p1", "9"]) == [("7", "0007"), ("P1", "p1")]
+    assert across(["7"], []) == []
+
+
+def test_visible_text_keeps_letters_and_inner_space():
+    assert identifiers.visible(" \ufeffcase\u200b_id\u00a0 ") == "case_id"
+    assert identifiers.visible("a \t b") == "a b"

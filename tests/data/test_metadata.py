@@ -1,0 +1,125 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from kneefair_jax.data import metadata
+from kneefair_jax.errors import InputError
+
+
+def column(*cells, name="sex"):
+    return pd.Series(cells, index=range(2, 2 + len(cells)), name=name)
+
+
+USUAL = metadata.Options()
+
+
+def problems_of(values, options=USUAL, edges=None):
+    problems = []
+    metadata.attribute(values, edges, problems, options)
+    return problems
+
+
+def test_levels_that_look_alike_are_refused_unless_allowed():
+    values = column("Female", "male", "female", "Female", "\uff26emale")
+    assert [row for row, _ in problems_of(values)] == [4, 6]
+    assert all(
+        "'Female' (row 2)" in text and "data.allow_similar_ids" in text for _, text in problems_of(values)
+    )
+    assert problems_of(values, metadata.Options(allow_similar=True)) == []
+    assert problems_of(column("1", "01", "2", name="site"), edges=(1,)) == []  # numbers in bins are numbers
+
+
+@pytest.mark.parametrize("level", ["f,race=x", "f, race=x", "a,b=missing"])
+def test_a_level_that_would_be_another_group_is_refused(level):
+    ((row, text),) = problems_of(column("m", level, level))
+    assert row == 3 and repr(level) in text
+
+
+@pytest.mark.parametrize("level", ["<=50", ">= 65", "Black, non-Hispanic", "a=b", "=1"])
+def test_a_level_that_cannot_be_another_group_passes(level):
+    assert problems_of(column("m", level)) == []
+
+
+def test_a_name_that_would_be_another_group_and_a_column_of_dates_are_refused():
+    assert problems_of(column("m", "f", name="a=b"))[0][0] == 1
+    assert problems_of(column("m", "f", name="a,b"))[0][0] == 1
+    assert "dates" in problems_of(column("1960-01-02", "", "1961-01-02", name="visit"))[0][1]
+
+
+def test_spacings_by_hand():
+    problems = []
+    table = pd.DataFrame({"spacing_mm": column("0.3", "0.3x0.2", "0_3", "0.3X0.2", "", "-1", "1e999", "0,3")})
+    spacing = metadata.spacings(table, problems)
+    np.testing.assert_allclose(spacing[[0, 1, 3]], [[0.3, 0.3], [0.3, 0.2], [0.3, 0.2]], rtol=1e-6)
+    assert np.isnan(spacing[[2, 4, 5, 6, 7]]).all()
+    assert [row for row, _ in problems] == [4, 7, 8, 9]
+
+
+@pytest.mark.parametrize("text", ["300", "0.0003", "0.3x300", "5.1", "0.009"])
+def test_spacings_in_other_units_are_refused(text):
+    problems = []
+    assert np.isnan(metadata.spacings(pd.DataFrame({"spacing_mm": column(text)}), problems)).all()
+    ((row, message),) = problems
+    assert row == 2 and repr(text) in message and "millimetres" in message
+
+
+def test_an_attribute_in_the_first_row_of_each_patient_alone_is_a_merged_cell():
+    def rows(*cells):
+        problems = []
+        table = pd.DataFrame({"patient_id": column(*"aabbcc"), "sex": column(*cells)})
+        metadata.check_merged(table, "sex", problems)
+        return [row for row, _ in problems]
+
+    assert rows("f", "", "m", "", "f", "") == [3, 5, 7]
+    assert rows("f", "", "m", "", "", "") == [3, 5]
+    assert rows("f", "", "m", "m", "f", "") == []  # some visits lack it
+    assert rows("f", "", "", "", "", "") == []
+    assert rows("", "f", "", "m", "", "f") == []
+
+
+def test_a_blank_identifier_below_a_filled_one_has_its_remedy():
+    table = pd.DataFrame({"case_id": column("a", "", "b"), "patient_id": column("", "p", "")})
+    problems = []
+    metadata.check_identifiers(table, problems, ("case_id", "patient_id"))
+    texts = {row: text for row, text in problems}
+    assert sorted(row for row, _ in problems) == [2, 3, 4]
+    assert "unmerge" in texts[3] and "'a'" in texts[3] and "unmerge" in texts[4] and "unmerge" not in texts[2]
+
+
+def test_a_damaged_identifier_is_listed_once():
+    table = pd.DataFrame({"case_id": column("7", "7.0", "8.0", "1.2E+11")})
+    problems = []
+    metadata.check_identifiers(table, problems, ("case_id",))
+    assert sorted(row for row, _ in problems) == [3, 4, 5]
+    assert "'7' (row 2)" in dict(problems)[3]
+
+
+def test_dates_of_birth_are_refused_once_a_row(tmp_path):
+    table = pd.DataFrame({"Age": column("1960-01-02", "50", "051Y", name="Age")})
+    with pytest.raises(InputError, match="t.csv row 2: .*1960-01-02") as error:
+        metadata.with_ages(table, tmp_path / "t.csv", ["Age"])
+    assert len(str(error.value).splitlines()) == 1
+    years, notes = metadata.with_ages(table[1:], tmp_path / "t.csv", ["Age"])
+    assert years["Age"].tolist() == ["50", "51"] and len(notes) == 1
+
+
+def test_covariates_that_are_no_numbers_are_noted():
+    table = pd.DataFrame({"age": column("50", "51", "80+", "", name="age")})
+    covariates = metadata.confounders(table, ())
+    np.testing.assert_array_equal(covariates["age"], [50, 51, np.nan, np.nan])
+    (note,) = metadata.not_numbers(table, covariates)
+    assert "1 of 4" in note and "'80+'" in note and "row 4" in note
+
+
+def test_a_table_is_read_with_missing_words_and_as_written(tmp_path):
+    (tmp_path / "t.csv").write_text("case_id,sex\n007,?\n8,f\n")
+    table = metadata.read(tmp_path / "t.csv")
+    assert table.cells["case_id"].tolist() == ["007", "8"] and table.cells["sex"].tolist() == ["", "f"]
+    assert table.written["sex"].tolist() == ["?", "f"] and list(table.cells.index) == [2, 3]
+    assert table.notes == []
+    assert (
+        len(metadata.word_notes(table.written, ("sex",))) == 1
+        and metadata.word_notes(table.written, ()) == []
+    )
+    with pytest.raises(InputError, match="no such file"):
+        metadata.read(tmp_path / "u.csv")
