@@ -1,7 +1,6 @@
 import json
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -75,7 +74,7 @@ def test_formats_may_differ_and_a_table_s_paths_win(root):
     for i in range(folder.CASES):
         path = other / "labels" / f"mask{i}.nii.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        nibabel.save(nibabel.Nifti1Image(folder.truth_of(i).T, np.diag([0.5, 0.5, 1, 1])), path)
+        folder.save_nifti(folder.truth_of(i), path, 0.5)
         (other / "films").mkdir(exist_ok=True)
         (other / "films" / f"c{i}.png").touch()  # never taken for a mask
         nested = other / "pred" / f"site{i % 2}"
@@ -253,7 +252,7 @@ def test_spacings_that_headers_state_differently_are_pointed_out(root):
     for name, mm in (("truth", 0.5), ("pred", 1.0)):
         for i in range(folder.CASES):
             mask = folder.truth_of(i) if name == "truth" else folder.prediction_of(i)
-            nibabel.save(nibabel.Nifti1Image(mask.T, np.diag([mm, mm, 1, 1])), root / name / f"c{i}.nii.gz")
+            folder.save_nifti(mask, root / name / f"c{i}.nii.gz", mm)
             (root / name / f"c{i}.png").unlink()
     folder.write_table(root / "metadata.csv", folder.rows_of(spacing_mm=lambda i: ""))
     result = masks(root)

@@ -183,7 +183,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, weights, capsys, monk
 
 
 def test_a_file_without_permission(tmp_path, weights, capsys, monkeypatch):
-    def refused(*_):
+    def refused(*_, **__):
         raise PermissionError(13, "Permission denied")
 
     Image.fromarray(PICTURE).save(tmp_path / "a.png")
