@@ -22,6 +22,7 @@ from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.label_map import Labels
 from kneefair_jax.audit.result import Audit, Settings
 from kneefair_jax.audit.scoring import Reading, Scored
+from kneefair_jax.data.readers import ORIENTATIONS
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
 from kneefair_jax.report import notes
@@ -41,6 +42,7 @@ def masks(
     *,
     labels: Labels | None = None,
     pred_labels: Labels | None = None,
+    orientation: str = "none",
     bins: Mapping[str, Sequence[float]] | None = None,
     split: str | None = None,
     images: Folder | None = None,
@@ -58,6 +60,7 @@ def masks(
         attributes: its columns to report by.
         labels: structure -> its values in the masks; None takes the values as found.
         pred_labels: the same of the predictions, where theirs are others.
+        orientation: a name of `data.readers.ORIENTATIONS` that every predicted mask is laid out by, after its header.
         bins: attribute -> ascending edges, for numbers.
         split: the value of the table's column `split` to keep.
         images: folder of the radiographs to draw on, by case id or by the column `image`.
@@ -73,13 +76,15 @@ def masks(
     """
     settings = settings or Settings()
     _check(settings, on_missing)
+    if orientation not in ORIENTATIONS:
+        raise InputError(f"--orientation {orientation!r}: give one of {', '.join(ORIENTATIONS)}")
     folders = (
         {name: Path(path) for name, path in pred.items()} if isinstance(pred, Mapping) else {"": Path(pred)}
     )
     cohort = cases.read(Path(metadata), attributes, bins or {}, split)
     true, predicted, cohort = _files(cohort, Path(truth), folders, on_missing)
     shown = _images(cohort, Path(images)) if images is not None else {}
-    reading = _reading(cohort, Path(truth), true, labels, pred_labels)
+    reading = _reading(cohort, Path(truth), true, labels, pred_labels)._replace(orientation=orientation)
     wrong = label_errors.table(cohort, true, shown, reading, suspicious) if suspicious else None
     if wrong is not None:
         cohort.notes.append(label_errors.note(wrong))

@@ -25,10 +25,12 @@ class Reading(NamedTuple):
     Attributes:
         truth: structure -> values of the reference masks, `label_map.checked`.
         prediction: the same of the predicted masks.
+        orientation: a name of `readers.ORIENTATIONS` that every predicted mask is laid out by.
     """
 
     truth: Checked
     prediction: Checked
+    orientation: str = "none"
 
     @property
     def structures(self) -> tuple[str, ...]:
@@ -68,16 +70,20 @@ def pair(truth: Path, prediction: Path | None, reading: Reading) -> tuple[np.nda
     true = label_map.mapped(values, reading.truth, truth)
     if prediction is None:
         return true, np.zeros_like(true), np.stack([stated, stated])
-    values, theirs = readers.read_mask_with_spacing(prediction)
+    values, pred_spacing = readers.read_mask_with_spacing(prediction)
+    orientation = readers.ORIENTATIONS[reading.orientation]
+    values, pred_spacing = orientation.apply(values), orientation.of_pair(pred_spacing)
     predicted = label_map.mapped(values, reading.prediction, prediction, "--pred-labels")
     if predicted.shape != true.shape:
-        hint = " (they are transposed)" if predicted.shape == true.shape[::-1] else ""
+        hint, remedy = "", "export the predictions at the size of the truth, labels by nearest neighbour"
+        if predicted.shape == true.shape[::-1]:
+            hint = " (they are transposed)"
+            remedy += ", or lay them out with --orientation transpose, rotate-90 or rotate-270"
         raise InputError(
             f"{prediction}: has {predicted.shape[0]} x {predicted.shape[1]} pixels and its truth {truth} has "
-            f"{true.shape[0]} x {true.shape[1]}{hint}; export the predictions at the size of the truth, labels "
-            "by nearest neighbour"
+            f"{true.shape[0]} x {true.shape[1]}{hint}; {remedy}"
         )
-    return true, predicted, np.stack([stated, theirs])
+    return true, predicted, np.stack([stated, pred_spacing])
 
 
 def score(

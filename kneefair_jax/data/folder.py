@@ -18,6 +18,7 @@ from kneefair_jax.errors import InputError
 # Masks of 0 and 255 would otherwise pass for 255 structures.
 _MAX_FOUND = 32
 _THREADS = 4
+_READER = 2  # counts changes of what readers make of a file; a store of an earlier one is prepared anew
 
 
 class Case(NamedTuple):
@@ -45,7 +46,8 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         config: `root`, the folder; `metadata`, its table's file name; `structures`, a scheme of
             `anatomy.SCHEMES`, names between commas, or "auto" for those found in the masks; `attributes`, the
             columns that define groups; `bins`, attribute -> ascending edges, for numbers; `split_column`, or
-            "" for none; `on_broken`, "stop", or "skip" to leave a missing file to `Source.read`.
+            "" for none; `on_broken`, "stop", or "skip" to leave a missing file to `Source.read`; `orientation`, a name
+            of `readers.ORIENTATIONS` that every mask is laid out by, or "" to follow the headers alone.
         size: rows and columns of the working grid.
         channels: 1 (colour becomes grey) or 3.
 
@@ -54,6 +56,11 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     """
     if not config["root"]:
         raise InputError("config.data.root is empty: give the folder with --config.data.root=DIR")
+    orientation = config.get("orientation", "")
+    if orientation and orientation not in readers.ORIENTATIONS:
+        raise InputError(
+            f"config.data.orientation={orientation!r}: give one of {', '.join(readers.ORIENTATIONS)}, or nothing"
+        )
     root = Path(config["root"])
     path = root / config["metadata"]
     table = metadata.read(path)
@@ -82,6 +89,8 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     )
     settings = {
         "kind": "folder",
+        "reader": _READER,
+        "orientation": orientation,
         "files": files,
         "grid": [*size, channels],
         "structures": list(structures),
@@ -91,9 +100,9 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         cases=frame,
         structures=structures,
         settings=settings,
-        read=partial(_read, path, cases, size, channels, len(structures)),
+        read=partial(_read, path, cases, size, channels, len(structures), orientation),
         portable=True,
-        whole=partial(_read, path, cases, None, channels, len(structures)),
+        whole=partial(_read, path, cases, None, channels, len(structures), orientation),
         notes=tuple(metadata.unlikely_ages(table)),
     )
 
@@ -135,10 +144,21 @@ def _found_structures(path: Path, cases: Sequence[Case]) -> tuple[str, ...]:
     return tuple(f"structure {label}" for label in range(1, highest + 1))
 
 
-def _arrays(case: Case, channels: int, structures: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image u8[H, W, channels], label u8[H, W] and spacing f32[2] as stored, or an InputError."""
-    image, spacing = readers.read_image(case.image)
-    label = readers.read_mask(case.mask)
+def _arrays(
+    case: Case, channels: int, structures: int, orientation: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image u8[H, W, channels], label u8[H, W] and spacing f32[2] as displayed, or an InputError."""
+    film, mask = readers.read_radiograph(case.image), readers.read_label_file(case.mask)
+    image, spacing, label = film.pixels, film.spacing, mask.labels
+    if orientation:
+        label = readers.ORIENTATIONS[orientation].apply(label)
+    elif film.orientation != readers.NONE and not mask.oriented:
+        turn = next(name for name, value in readers.ORIENTATIONS.items() if value == film.orientation)
+        raise InputError(
+            f"{case.mask}: the header of {case.image.name} states how the film lies ({turn} displays it), and the mask "
+            "states nothing; give --config.data.orientation=none if the mask lies as the film is displayed, "
+            f"--config.data.orientation={turn} if it lies as the film's pixels are stored"
+        )
     if image.shape[:2] != label.shape:
         raise InputError(
             f"{case.mask}: mask and image differ in size ({label.shape} and {image.shape[:2]} rows and columns); "
@@ -150,7 +170,7 @@ def _arrays(case: Case, channels: int, structures: int) -> tuple[np.ndarray, np.
             f"{case.mask}: label {outside} is outside the scheme 0-{structures}; renumber the mask or "
             "name the structure in data.structures"
         )
-    image = readers.to_uint8(image)
+    image = readers.to_uint8(image, valid=film.valid)
     if channels == 1:
         image = readers.to_grey(image)
     if image.shape[2] != channels:
@@ -167,12 +187,13 @@ def _read(
     size: tuple[int, int] | None,
     channels: int,
     structures: int,
+    orientation: str,
     rows: Sequence[int],
 ) -> Iterator[Example | InputError]:
     def load(row: int) -> Example | InputError:
         case = cases[row]
         try:
-            image, label, spacing = _arrays(case, channels, structures)
+            image, label, spacing = _arrays(case, channels, structures, orientation)
         except InputError as error:
             return InputError(f"{path} row {case.row}: {error}")
         if size is None:

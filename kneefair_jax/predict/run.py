@@ -14,7 +14,7 @@ from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.predictor import Prediction, Predictor
 
 AREAS = "areas.csv"
-COLUMNS = ("file", "structure", "label", "area_mm2", "area_pixels", "confidence", "warning")
+COLUMNS = ("file", "structure", "label", "area_mm2", "area_pixels", "spacing_kind", "confidence", "warning")
 KNEES = ("auto", "one", "both")
 
 
@@ -208,6 +208,7 @@ def _areas(item: inputs.Input, film: Film, prediction: Prediction) -> Iterator[l
             str(label),
             f"{area:.2f}" if np.isfinite(area) else "",
             str(pixels[label]),
+            film.spacing_kind,
             f"{confidence:.4f}" if np.isfinite(confidence) else "",
             warning,
         ]

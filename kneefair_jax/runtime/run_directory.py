@@ -26,6 +26,7 @@ from kneefair_jax.runtime import atomic
 FREE = (
     *("report", "select", "parallel", "check", "train.profile", "model.remat"),
     *("data.external", "data.external_structures", "data.root", "data.metadata"),
+    "data.orientation",
     *("data.store", "data.workers", "data.beam", "data.on_broken"),
 )
 LIBRARIES = (

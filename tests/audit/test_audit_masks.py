@@ -233,7 +233,10 @@ def test_turned_predictions_are_pointed_out(tmp_path):
         np.save(tmp_path / "pred" / f"c{i}.npy", mask[::-1])
         (tmp_path / "pred" / f"c{i}.png").unlink()
     (note,) = masks(tmp_path).notes
-    assert note.startswith("WARNING: the predictions fit the reference masks better when flipped upside down")
+    assert note.startswith("WARNING: 24 of 24 predictions") and "--orientation flip-ud" in note
+    right = masks(tmp_path, orientation="flip-ud")
+    assert right.report["scores"]["dice"]["overall"]["mean"] == 1
+    assert not any("flip" in note for note in right.notes)
 
 
 def test_exchanged_labels_are_pointed_out(root):

@@ -61,7 +61,7 @@ class Decoded(NamedTuple):
         spacing: mm per pixel down and across as the header states it, one number for both, or None.
         spacing_kind: `detector`, `calibrated`, `scanned`, `header` or `unknown`.
         grid: stored pixels -> patient space by affine or ImageOrientationPatient; None if the header states neither.
-        view: patient space -> displayed space by PatientOrientation, which states no position in space.
+        view: pixels as displayed -> the patient's right at image left, by PatientOrientation where there is no `grid`.
         valid: bool[rows, columns], False where pixels are padding; None if all are valid.
         notes: what is odd about the header.
     """

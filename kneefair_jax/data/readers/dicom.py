@@ -101,11 +101,20 @@ def geometry(dataset: Any) -> tuple[Orientation | None, Orientation]:
 
 def directions(dataset: Any) -> list[float] | None:
     """ImageOrientationPatient, None where it is absent or not six numbers."""
+    return _numbers(dataset, "ImageOrientationPatient", 6)
+
+
+def position(dataset: Any) -> list[float]:
+    """ImagePositionPatient, the origin where it is absent or not three numbers."""
+    return _numbers(dataset, "ImagePositionPatient", 3) or [0.0, 0.0, 0.0]
+
+
+def _numbers(dataset: Any, name: str, count: int) -> list[float] | None:
     try:
-        cosines = [float(value) for value in dataset.get("ImageOrientationPatient") or ()]
+        values = [float(value) for value in dataset.get(name) or ()]
     except (TypeError, ValueError):
         return None
-    return cosines if len(cosines) == 6 and np.isfinite(cosines).all() else None
+    return values if len(values) == count and np.isfinite(values).all() else None
 
 
 def _decoded(dataset: Any, path: Path) -> np.ndarray:

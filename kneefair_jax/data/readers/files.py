@@ -21,9 +21,9 @@ class Radiograph(NamedTuple):
         spacing_kind: `detector` (ImagerPixelSpacing), `calibrated` (PixelSpacing), `scanned`
             (NominalScannedPixelSpacing), `header` (NIfTI) or `unknown`.
         valid: bool[H, W], False where pixels are padding; None if all are valid.
-        orientation: the stored pixels -> the displayed space.
-        view: the part of it that states no position in space (PatientOrientation): a mask in patient space, such as
-            NIfTI, needs it too.
+        orientation: what was applied to the stored pixels, by affine or ImageOrientationPatient.
+        view: what would bring the patient's right to image left, by PatientOrientation. It is not applied: it states
+            no position in space, and viewers, ITK and the masks drawn in them ignore it.
         notes: what is odd about the header.
     """
 
@@ -42,13 +42,11 @@ class LabelFile(NamedTuple):
     Attributes:
         labels: u8 or i64 [H, W], in the displayed space where the header states an orientation, else as stored.
         spacing: f32[2], mm per pixel down and across; NaN where the file does not state it.
-        in_space: whether an affine states where it lies.
-        oriented: whether the header states an orientation at all.
+        oriented: whether the header states an orientation.
     """
 
     labels: np.ndarray
     spacing: np.ndarray
-    in_space: bool
     oriented: bool
 
 
@@ -72,7 +70,7 @@ def read_radiograph(path: str | Path) -> Radiograph:
             f"{path}: holds an array of shape {pixels.shape}; give one image, grey [row, column] or colour "
             "[row, column, 3]"
         )
-    orientation = (decoded.grid or NONE).then(decoded.view)
+    orientation = decoded.grid or NONE
     return Radiograph(
         orientation.apply(native(pixels, path)),
         orientation.of_pair(spacing.checked(decoded.spacing, path)),
@@ -98,12 +96,11 @@ def read_label_file(path: str | Path) -> LabelFile:
     """
     path = Path(path)
     decoded = _read(path, mask=True)
-    orientation = (decoded.grid or NONE).then(decoded.view)
+    orientation = decoded.grid or NONE
     return LabelFile(
         orientation.apply(labels.checked(decoded.pixels, path)),
         orientation.of_pair(spacing.checked(decoded.spacing, path)),
         decoded.grid is not None,
-        decoded.grid is not None or decoded.view != NONE,
     )
 
 

@@ -2,7 +2,7 @@
 
 The displayed space is LPS, as SimpleITK gives a 2-D slice: columns run to the patient's left and rows to the posterior
 (axial), columns to the left and rows to the feet (frontal), or columns to the posterior and rows to the feet (lateral).
-A file whose header states no orientation (PNG, NPY, NIfTI with both codes 0) lies as it is stored.
+A file whose header states no orientation (PNG, NPY, NIfTI with both codes 0) is taken to lie so as it is stored.
 """
 
 from collections.abc import Sequence

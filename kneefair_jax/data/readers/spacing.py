@@ -10,6 +10,7 @@ from kneefair_jax.errors import InputError
 
 SMALLEST_MM, LARGEST_MM = 0.01, 5.0  # a micrograph is finer, a thumbnail of a whole leg coarser
 KINDS = ("detector", "calibrated", "scanned", "header", "unknown")
+_REMEDY = "correct it, or delete it if it is unknown"
 _DISAGREE = 1.5  # the magnification of a bone before the detector is smaller
 # In order of precedence: PixelSpacing may have been calibrated on an object in the film.
 _TAGS = {
@@ -32,16 +33,18 @@ def checked(stated: Any, path: Path, name: str = "field") -> np.ndarray:
     """
     if stated is None:
         return np.full(2, np.nan, np.float32)
-    remedy = "correct it, or delete it if it is unknown"
     try:
         values = [float(value) for value in np.ravel(np.asarray(stated, dtype=object))]
     except (TypeError, ValueError):
         values = []
     if len(values) not in (1, 2):
-        raise InputError(f"{path}: the header's spacing ({name}) is {stated!r}, not two numbers in mm; {remedy}")
+        raise InputError(
+            f"{path}: the header's spacing ({name}) is {stated!r}, not two numbers in mm; {_REMEDY}"
+        )
     if not all(SMALLEST_MM <= np.float32(value) <= LARGEST_MM for value in values):
         raise InputError(
-            f"{path}: the header's spacing ({name}) is {values} mm, not between {SMALLEST_MM} and {LARGEST_MM:g} mm; {remedy}"
+            f"{path}: the header's spacing ({name}) is {values} mm, not between {SMALLEST_MM} and {LARGEST_MM:g} mm; "
+            f"{_REMEDY}"
         )
     return np.array(np.broadcast_to(np.array(values, np.float32), 2))
 
@@ -79,10 +82,10 @@ def _value(dataset: Any, name: str, path: Path) -> Any:
         value = dataset.get(name)
     except (
         Exception
-    ) as error:  # pydicom converts the text only now, and has several errors for what it is not
+    ) as error:  # pydicom converts the text now, and raises several errors for what is no number
+        what = " ".join(str(error).split())[:100]
         raise InputError(
-            f"{path}: the header's spacing ({name}) is not two numbers in mm ({' '.join(str(error).split())[:100]}); correct "
-            "it, or delete it if it is unknown"
+            f"{path}: the header's spacing ({name}) is not two numbers in mm ({what}); {_REMEDY}"
         ) from error
     if value is None or (isinstance(value, str) and not value) or (np.ndim(value) and not len(value)):
         return None
