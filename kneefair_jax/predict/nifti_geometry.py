@@ -56,7 +56,7 @@ def _affine(film: Film, spacing: np.ndarray) -> np.ndarray:
     cosines = None if header is None else dicom.directions(header)
     affine = None
     if cosines is not None:
-        affine = orientation.affine_of_directions(cosines, dicom.position(header), spacing)
+        affine = orientation.affine_of_directions(cosines, dicom.position(header), spacing.tolist())
     return np.diag([-spacing[1], -spacing[0], 1.0, 1.0]) if affine is None else affine
 
 

@@ -35,7 +35,8 @@ def bright(
     valid = _valid(stored, within, dataset)
     if valid is not None and not valid.any():
         raise InputError(f"{path}: all pixels are padding; export the film again")
-    pixels, bits, notes = within, int(dataset.BitsStored), ()
+    pixels, bits = within, int(dataset.BitsStored)
+    notes: tuple[str, ...] = ()
     if _header_states_too_few_bits(stored, within, valid):
         pixels, bits = stored, 8 * stored.dtype.itemsize
         notes = (

@@ -1,0 +1,86 @@
+"""Masks that lie on their films only when turned or flipped: contours of bones lie where grey values change.
+
+No network is needed, so this holds for any structures. A mask's contours are laid over the film in the eight
+orientations, and the one whose contours have the strongest edges below them fits.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from kneefair_jax.data.readers import ORIENTATIONS
+
+NONE = "none"
+_FEWEST = 16  # pixels of a contour
+# By how much the mean rank of the edges must rise. Of 60 JSRT chest films and 120 phantom knees with correct masks, it
+# rises in none; the right orientation leads by 0.06 to 0.3.
+_CLEAR = 0.04
+_CONSISTENT = 0.9  # share of the cases that one orientation must fit to be a cohort's
+
+
+class Turned(NamedTuple):
+    """A case whose mask fits its film better in another orientation.
+
+    Attributes:
+        case_id: the case.
+        orientation: a name of `readers.ORIENTATIONS`.
+        edge_rank: mean rank, 0 to 1, of the film's edges below the contours in that orientation.
+        edge_rank_as_read: the same of the mask as read.
+    """
+
+    case_id: str
+    orientation: str
+    edge_rank: float
+    edge_rank_as_read: float
+
+
+def turned(case_id: str, image: np.ndarray, label: np.ndarray) -> Turned | None:
+    """Return the orientation that fits clearly better; None where the mask fits as read, or has no contour.
+
+    Args:
+        case_id: the case.
+        image: u8[H, W, C].
+        label: u8[H, W].
+    """
+    ranks = _edge_ranks(image)
+    strength = {}
+    for name, orientation in ORIENTATIONS.items():
+        contour = _contour(orientation.apply(label))
+        if contour.shape == ranks.shape:
+            if np.count_nonzero(contour) < _FEWEST:
+                return None
+            strength[name] = float(ranks[contour].mean())
+    best = max(strength, key=strength.__getitem__)
+    if strength[best] < strength[NONE] + _CLEAR:
+        return None
+    return Turned(case_id, best, strength[best], strength[NONE])
+
+
+def consistent(cases: Sequence[Turned], count: int) -> str:
+    """Return the orientation that fits nearly all `count` cases of a cohort, or ""."""
+    if not cases:
+        return ""
+    name, several = Counter(case.orientation for case in cases).most_common(1)[0]
+    return name if several >= _CONSISTENT * count else ""
+
+
+def _edge_ranks(image: np.ndarray) -> np.ndarray:
+    """f64[H, W], the rank of each pixel's gradient magnitude, 0 to 1: exposure and contrast do not matter."""
+    down, across = np.gradient(image.astype(np.float32).mean(axis=2))
+    magnitude = np.hypot(down, across).ravel()
+    ranks = np.empty(magnitude.size)
+    ranks[np.argsort(magnitude, kind="stable")] = np.arange(magnitude.size) / magnitude.size
+    return ranks.reshape(image.shape[:2])
+
+
+def _contour(label: np.ndarray) -> np.ndarray:
+    """bool[H, W], the pixels on both sides of every border between labels."""
+    contour = np.zeros(label.shape, bool)
+    down, across = label[1:] != label[:-1], label[:, 1:] != label[:, :-1]
+    contour[1:] |= down
+    contour[:-1] |= down
+    contour[:, 1:] |= across
+    contour[:, :-1] |= across
+    return contour
