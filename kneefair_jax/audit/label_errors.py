@@ -49,7 +49,8 @@ def table(
     def read(rows: Sequence[int]) -> Iterator[label_errors.Pair]:
         for several in batched(rows, label_errors.BATCH):
             paths = [(images[ids[row]], truth[ids[row]]) for row in several]
-            pictures = [films.read(film).image for film, _ in paths]
+            read_films = [films.read(film) for film, _ in paths]
+            pictures = [film.displayed(film.image) for film in read_films]  # as the masks lie
             labels = [label_map.mapped(readers.read_mask(mask), reading.truth, mask) for _, mask in paths]
             for picture, label, (film, mask) in zip(pictures, labels, paths, strict=True):
                 if picture.shape[:2] != label.shape:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
+from kneefair_jax.data.readers.spacing import LARGEST_MM, SMALLEST_MM
 from kneefair_jax.errors import InputError
 
 REQUIRED = ("case_id", "patient_id", "image", "mask")
@@ -156,8 +157,13 @@ def spacings(table: pd.DataFrame, problems: list[Problem]) -> np.ndarray:
                 values = [float(number) for number in text.lower().split("x")]
             except ValueError:
                 values = []
-            if len(values) in (1, 2) and all(0 < value < np.inf for value in values):
+            if len(values) in (1, 2) and all(SMALLEST_MM <= value <= LARGEST_MM for value in values):
                 spacing[index] = values
+            elif values and all(0 < value < np.inf for value in values):
+                least, most = f"{SMALLEST_MM:g}", f"{LARGEST_MM:g}"
+                problems.append(
+                    (row, f"spacing_mm {text!r} is not between {least} and {most} mm; write mm per pixel")
+                )
             else:
                 problems.append(
                     (

@@ -32,11 +32,18 @@ def read(path: Path, mask: bool) -> Decoded:
     across, down = (float(image.header.get_zooms()[axis]) for axis in axes)
     unit = _MM.get(image.header.get_xyzt_units()[0])
     grid = None if states_nothing(image) else orientation.of_affine(image.affine, *axes)
+    notes = []
+    if unit is None and (across, down) != (1, 1):
+        notes.append(f"the header states no unit, so its pixel size of {down:.4g} x {across:.4g} is not used")
+    qform = image.header.get_qform(coded=True)[0]
+    if grid is not None and qform is not None and orientation.of_affine(qform, *axes) != grid:
+        notes.append("qform and sform state different orientations; the sform was taken")
     return Decoded(
         stored,
         None if unit is None else (down * unit, across * unit),
         "unknown" if unit is None else "header",
         grid,
+        notes=tuple(notes),
     )
 
 

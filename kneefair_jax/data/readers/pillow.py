@@ -40,17 +40,13 @@ def read(path: Path, mask: bool) -> Decoded:
     with Image.open(path, formats=FORMATS) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise InputError(f"{path}: holds several images; give one image per file")
-        if mask:
-            _refuse_as_mask(image, path)
-        turn = (
-            int(image.getexif().get(_ORIENTATION, 1)) if image.format != "TIFF" else 1
-        )  # of TIFF, Pillow applies it
-        if head is not None and head.depth == 16 and head.channels > 1:
-            if mask and head.channels > 2:
-                raise InputError(
-                    f"{path}: a mask in colour; export the labels 0, 1, 2, ... as one grey image"
-                )
-            pixels = png.read_deep(path, head)
+        deep = head if head is not None and head.depth == 16 and head.channels > 1 else None
+        if mask:  # Pillow opens 16-bit grey with alpha as RGBA
+            _refuse_as_mask(image, path, grey=deep is not None and deep.channels == 2)
+        # Pillow applies TIFF's orientation itself.
+        turn = 1 if image.format == "TIFF" else int(image.getexif().get(_ORIENTATION, 1))
+        if deep is not None:
+            pixels = png.read_deep(path, deep)
         else:
             pixels = _array(image, mask)
             if image.format == "TIFF":
@@ -60,12 +56,12 @@ def read(path: Path, mask: bool) -> Decoded:
     return Decoded(_EXIF[turn].apply(pixels) if turn in _EXIF else pixels)
 
 
-def _refuse_as_mask(image: Image.Image, path: Path) -> None:
+def _refuse_as_mask(image: Image.Image, path: Path, grey: bool) -> None:
     if image.format == "JPEG":
         raise InputError(
             f"{path}: JPEG is lossy and changes labels along every contour; export the mask as PNG"
         )
-    if image.mode not in LABEL_MODES | {"LA"}:
+    if image.mode not in LABEL_MODES | {"LA"} and not grey:
         raise InputError(
             f"{path}: a mask in colour ({image.mode}); export the labels 0, 1, 2, ... as one grey image"
         )
