@@ -159,7 +159,7 @@ def spacings(table: pd.DataFrame, problems: list[Problem]) -> np.ndarray:
                 values = []
             if len(values) in (1, 2) and all(SMALLEST_MM <= value <= LARGEST_MM for value in values):
                 spacing[index] = values
-            elif values and all(0 < value < np.inf for value in values):
+            elif len(values) in (1, 2) and all(0 < value < np.inf for value in values):
                 least, most = f"{SMALLEST_MM:g}", f"{LARGEST_MM:g}"
                 problems.append(
                     (row, f"spacing_mm {text!r} is not between {least} and {most} mm; write mm per pixel")

@@ -103,16 +103,17 @@ def _tile(prepared: Prepared, row: int) -> contact_sheet.Tile:
 
 def _read(prepared: Prepared) -> Reading:
     """Every case once."""
-    measured, thumbnails, turned = [], [], []
+    measured, thumbnails, edge_ranks = [], [], {}
     for row in range(len(prepared.cases)):
         example = prepared.cases[row]
         measured.append(outliers.of_case(**example, structures=prepared.cohort.structures))
         thumbnails.append(duplicates.thumbnail(example["image"]))
         case_id = str(prepared.cohort.cases["case_id"].iloc[row])
-        if one := mask_orientation.turned(case_id, example["image"], example["label"]):
-            turned.append(one)
+        edge_ranks[case_id] = mask_orientation.edge_ranks(example["image"], example["label"])
     index = pd.Index(prepared.cohort.cases["case_id"], name="case_id")
-    return Reading(pd.DataFrame(measured, index=index), np.stack(thumbnails), turned)
+    return Reading(
+        pd.DataFrame(measured, index=index), np.stack(thumbnails), mask_orientation.turned(edge_ranks)
+    )
 
 
 def _suspicious(part: Prepared, read: label_errors.Read, sheet: Path) -> dict[str, Any]:

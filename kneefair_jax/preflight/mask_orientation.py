@@ -5,10 +5,11 @@ orientations, and the one whose contours have the strongest edges below them fit
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from kneefair_jax.data.readers import ORIENTATIONS
 
@@ -17,6 +18,8 @@ _FEWEST = 16  # pixels of a contour
 # By how much the mean rank of the edges must rise. Of 60 JSRT chest films and 120 phantom knees with correct masks, it
 # rises in none; the right orientation leads by 0.06 to 0.3.
 _CLEAR = 0.04
+# A cohort is judged that is large enough, and of which most cases fit best in one orientation or two (two sites).
+_FEWEST_CASES, _AGREEING = 8, 0.8
 _CONSISTENT = 0.9  # share of the cases that one orientation must fit to be a cohort's
 
 
@@ -36,26 +39,40 @@ class Turned(NamedTuple):
     edge_rank_as_read: float
 
 
-def turned(case_id: str, image: np.ndarray, label: np.ndarray) -> Turned | None:
-    """Return the orientation that fits clearly better; None where the mask fits as read, or has no contour.
+def edge_ranks(image: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """Return the mean rank, 0 to 1, of the film's edges below the contours, by orientation; none without contours.
 
     Args:
-        case_id: the case.
         image: u8[H, W, C].
         label: u8[H, W].
     """
-    ranks = _edge_ranks(image)
-    strength = {}
+    ranks = _ranks(image)
+    result = {}
     for name, orientation in ORIENTATIONS.items():
         contour = _contour(orientation.apply(label))
-        if contour.shape == ranks.shape:
-            if np.count_nonzero(contour) < _FEWEST:
-                return None
-            strength[name] = float(ranks[contour].mean())
-    best = max(strength, key=strength.__getitem__)
-    if strength[best] < strength[NONE] + _CLEAR:
-        return None
-    return Turned(case_id, best, strength[best], strength[NONE])
+        if contour.shape == ranks.shape and np.count_nonzero(contour) >= _FEWEST:
+            result[name] = float(ranks[contour].mean())
+    return result
+
+
+def turned(cases: Mapping[str, Mapping[str, float]]) -> list[Turned]:
+    """Return the cases whose mask fits clearly better in another orientation.
+
+    Masks that do not follow the edges of their films fit best in any of the eight: then nothing is said.
+
+    Args:
+        cases: case id -> `edge_ranks`.
+    """
+    best = {case: max(ranks, key=ranks.__getitem__) for case, ranks in cases.items() if ranks}
+    if len(best) < _FEWEST_CASES:
+        return []
+    if sum(count for _, count in Counter(best.values()).most_common(2)) < _AGREEING * len(best):
+        return []
+    return [
+        Turned(case, name, cases[case][name], cases[case][NONE])
+        for case, name in best.items()
+        if cases[case][name] >= cases[case][NONE] + _CLEAR
+    ]
 
 
 def consistent(cases: Sequence[Turned], count: int) -> str:
@@ -66,13 +83,11 @@ def consistent(cases: Sequence[Turned], count: int) -> str:
     return name if several >= _CONSISTENT * count else ""
 
 
-def _edge_ranks(image: np.ndarray) -> np.ndarray:
+def _ranks(image: np.ndarray) -> np.ndarray:
     """f64[H, W], the rank of each pixel's gradient magnitude, 0 to 1: exposure and contrast do not matter."""
     down, across = np.gradient(image.astype(np.float32).mean(axis=2))
-    magnitude = np.hypot(down, across).ravel()
-    ranks = np.empty(magnitude.size)
-    ranks[np.argsort(magnitude, kind="stable")] = np.arange(magnitude.size) / magnitude.size
-    return ranks.reshape(image.shape[:2])
+    magnitude = np.hypot(down, across)
+    return stats.rankdata(magnitude, axis=None).reshape(magnitude.shape) / magnitude.size
 
 
 def _contour(label: np.ndarray) -> np.ndarray:
