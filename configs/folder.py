@@ -28,6 +28,10 @@ def get_config() -> ConfigDict:
     data.attributes = ("sex", "age")
     data.bins = ConfigDict({"age": (50.0, 64.0)})  # numeric columns: <=50, 51-64, >=65
     data.split_column = ""  # a column of train, validation and test; "" deals patients by seed
+    # How every mask is laid out to lie on its film, where headers do not say: none, flip-lr, flip-ud, rotate-180,
+    # transpose, rotate-90, rotate-270, anti-transpose; "": as the headers say. `--mode=check` names what fits.
+    data.orientation = ""
     data.external = ""  # another folder of the same layout, for evaluation alone
     data.external_structures = ""  # its labels, where they are others: "whole femur,tibia"; "": the same
+    data.external_orientation = ""  # of its masks, as data.orientation
     return config

@@ -10,6 +10,7 @@ from typing import Any
 from kneefair_jax import safe_text
 from kneefair_jax.audit import equivalence_margin, label_map, result, run
 from kneefair_jax.data import number_text
+from kneefair_jax.data.readers import ORIENTATIONS
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap
 from kneefair_jax.report.text import formatting
@@ -70,6 +71,12 @@ def parser() -> argparse.ArgumentParser:
         action="extend",
         metavar="NAME=VALUES",
         help="where the predictions use others",
+    )
+    what.add_argument(
+        "--orientation",
+        choices=list(ORIENTATIONS),
+        default="none",
+        help="lay out every predicted mask so, after its header was followed; the notes name what fits",
     )
     who = made.add_argument_group("who the cases are")
     who.add_argument("--metadata", type=Path, metavar="FILE", help="table of cases; needed with masks")
@@ -213,7 +220,7 @@ def _audited(options: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
             name
             for name in ("truth", "pred", "labels", "pred_labels", "images", "suspicious")
             if getattr(options, name)
-        ]
+        ] + (["orientation"] if options.orientation != "none" else [])
         if given:
             raise InputError(
                 f"--scores and --{given[0].replace('_', '-')}: an audit is of scores or of masks"
@@ -230,6 +237,7 @@ def _audited(options: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         options.attributes,
         labels=label_map.parse(options.labels) if options.labels else None,
         pred_labels=label_map.parse(options.pred_labels, "--pred-labels") if options.pred_labels else None,
+        orientation=options.orientation,
         images=options.images,
         suspicious=options.suspicious,
         **shared,

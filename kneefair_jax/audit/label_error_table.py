@@ -50,7 +50,8 @@ def table(
     def read(rows: Sequence[int]) -> Iterator[label_errors.Pair]:
         for several in batched(rows, label_errors.BATCH):
             paths = [(images[ids[row]], truth[ids[row]]) for row in several]
-            pictures = [films.read(film).image for film, _ in paths]
+            read_films = [films.read(film) for film, _ in paths]
+            pictures = [film.displayed(film.image) for film in read_films]  # as the masks lie
             values = [mask_files.read(mask, reading.truth).values for _, mask in paths]
             labels = [
                 label_map.mapped(one, reading.truth, mask)

@@ -49,6 +49,6 @@ def views(
 
 def _image(path: Path, size: tuple[int, ...]) -> np.ndarray:
     """u8[H, W], of the masks' size."""
-    pixels, _ = readers.read_image(path)
-    resized = readers.resize_image(readers.to_uint8(pixels), (size[0], size[1]))
+    film = readers.read_radiograph(path)
+    resized = readers.resize_image(readers.to_uint8(film.pixels, valid=film.valid), (size[0], size[1]))
     return resized.mean(-1).astype(np.uint8)

@@ -25,6 +25,7 @@ from kneefair_jax.audit.result import Audit, Settings
 from kneefair_jax.audit.scoring import Reading, Scored
 from kneefair_jax.data import mask_files
 from kneefair_jax.data.mask_files import MaskPath
+from kneefair_jax.data.readers import ORIENTATIONS
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, reference_ser
 from kneefair_jax.report import notes
@@ -44,6 +45,7 @@ def masks(
     *,
     labels: Labels | None = None,
     pred_labels: Labels | None = None,
+    orientation: str = "none",
     bins: Mapping[str, Sequence[float]] | None = None,
     split: str | None = None,
     images: Folder | None = None,
@@ -62,6 +64,7 @@ def masks(
         attributes: its columns to report by.
         labels: structure -> its values in the masks; None takes the values as found.
         pred_labels: the same of the predictions, where theirs are others.
+        orientation: a name of `data.readers.ORIENTATIONS` that every predicted mask is laid out by, after its header.
         bins: attribute -> ascending edges, for numbers.
         split: the value of the table's column `split` to keep.
         images: folder of the radiographs to draw on, by case id or by the column `image`.
@@ -78,6 +81,8 @@ def masks(
     """
     settings = settings or Settings()
     _check(settings, on_missing)
+    if orientation not in ORIENTATIONS:
+        raise InputError(f"--orientation {orientation!r}: give one of {', '.join(ORIENTATIONS)}")
     folders = (
         {name: Path(path) for name, path in pred.items()} if isinstance(pred, Mapping) else {"": Path(pred)}
     )
@@ -85,7 +90,7 @@ def masks(
     names = label_map.structure_names(label_map.checked(labels, "--labels")) if labels else ()
     true, predicted, cohort = _files(cohort, Path(truth), folders, on_missing, names)
     shown = _images(cohort, Path(images)) if images is not None else {}
-    reading = _reading(cohort, Path(truth), true, labels, pred_labels)
+    reading = _reading(cohort, Path(truth), true, labels, pred_labels)._replace(orientation=orientation)
     for paths, values in [
         (true, reading.truth),
         *((paths, reading.prediction) for paths in predicted.values()),

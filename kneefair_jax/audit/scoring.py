@@ -16,6 +16,7 @@ from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.label_map import Checked
 from kneefair_jax.data import mask_files, metadata
 from kneefair_jax.data.mask_files import MaskPath
+from kneefair_jax.data.readers import ORIENTATIONS
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 
@@ -26,10 +27,12 @@ class Reading(NamedTuple):
     Attributes:
         truth: structure -> values of the reference masks, `label_map.checked`.
         prediction: the same of the predicted masks.
+        orientation: a name of `readers.ORIENTATIONS` that every predicted mask is laid out by.
     """
 
     truth: Checked
     prediction: Checked
+    orientation: str = "none"
 
     @property
     def structures(self) -> tuple[str, ...]:
@@ -91,18 +94,23 @@ def pair(truth: MaskPath, prediction: MaskPath | None, reading: Reading) -> Mask
     Raises:
         InputError: a file cannot be read, holds a value that names no structure, or the two differ in size.
     """
-    values, stated = mask_files.read(truth, reading.truth)
+    values, stated, _ = mask_files.read(truth, reading.truth)
     true = label_map.mapped(values, reading.truth, truth)
     if prediction is None:
         return MaskPair(true, np.zeros_like(true), np.stack([stated, stated]), values, None)
-    predicted_values, predicted_stated = mask_files.read(prediction, reading.prediction)
+    predicted_mask = mask_files.read(prediction, reading.prediction)
+    orientation = ORIENTATIONS[reading.orientation]
+    predicted_values = orientation.apply(predicted_mask.values)
+    predicted_stated = orientation.of_pair(predicted_mask.spacing)
     predicted = label_map.mapped(predicted_values, reading.prediction, prediction, "--pred-labels")
     if predicted.shape != true.shape:
-        hint = " (they are transposed)" if predicted.shape == true.shape[::-1] else ""
+        hint, remedy = "", "export the predictions at the size of the truth, labels by nearest neighbour"
+        if predicted.shape == true.shape[::-1]:
+            hint = " (they are transposed)"
+            remedy += ", or lay them out with --orientation transpose, rotate-90 or rotate-270"
         raise InputError(
             f"{prediction}: has {predicted.shape[0]} x {predicted.shape[1]} pixels and its truth {truth} has "
-            f"{true.shape[0]} x {true.shape[1]}{hint}; export the predictions at the size of the truth, labels "
-            "by nearest neighbour"
+            f"{true.shape[0]} x {true.shape[1]}{hint}; {remedy}"
         )
     predicted[label_map.ignored(values, reading.truth)] = 0
     return MaskPair(true, predicted, np.stack([stated, predicted_stated]), values, predicted_values)

@@ -201,6 +201,7 @@ def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ())
     there = [name for name in main.attributes if name in columns]
     structures = data.external_structures or ",".join(main.structures)
     its_own = {"root": data.external, "structures": structures, "attributes": there, "split_column": ""}
+    its_own["orientation"] = data.get("external_orientation", "")
     settings = ChainMap[str, Any](its_own, data)
     source = folder.source(settings, size=tuple(data.size), channels=main.grid[2])
     anatomy.translation(main.structures, source.structures)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kneefair_jax.data.readers import Orientation, orientation
 from kneefair_jax.errors import InputError
 
 _SOP_CLASSES = {
@@ -23,12 +24,14 @@ class Segmentation(NamedTuple):
     Attributes:
         segment: i64[H, W], the number of each pixel's segment; 0 is none.
         names: segment number -> SegmentLabel, those without pixels included.
-        spacing: mm per pixel down and across, or None.
+        spacing: mm per pixel down and across of the stored array, or None.
+        grid: what brings the stored array to the displayed space, None where the header states no orientation.
     """
 
     segment: np.ndarray
     names: dict[int, str]
     spacing: tuple[float, float] | None
+    grid: Orientation | None
 
 
 def is_segmentation(path: Path) -> bool:
@@ -74,7 +77,7 @@ def read(path: Path) -> Segmentation:
         )
     if len(set(names.values())) < len(names):
         raise InputError(f"{path}: two segments have the same label; export one segment a structure")
-    return Segmentation(segment, names, _spacing(dataset))
+    return Segmentation(segment, names, _spacing(dataset), _grid(dataset))
 
 
 def _frames(dataset: Any) -> np.ndarray:
@@ -125,4 +128,13 @@ def _spacing(dataset: Any) -> tuple[float, float] | None:
             if measures.get("PixelSpacing"):
                 down, across = measures.PixelSpacing
                 return float(down), float(across)
+    return None
+
+
+def _grid(dataset: Any) -> Orientation | None:
+    for group in dataset.get("SharedFunctionalGroupsSequence") or ():
+        for plane in group.get("PlaneOrientationSequence") or ():
+            cosines = [float(value) for value in plane.get("ImageOrientationPatient") or ()]
+            if len(cosines) == 6:
+                return orientation.of_directions(cosines)
     return None

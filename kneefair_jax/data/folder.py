@@ -21,9 +21,7 @@ from kneefair_jax.safe_text import without_paths
 _MAX_FOUND = 32
 _THREADS = 4
 _MANY_OUTSIDE = 3
-_MASKS = (
-    2  # raise it where `mask_files.read` gives other labels of the same file: stores are then prepared anew
-)
+_READER = 2  # counts changes of what readers make of a file; a store of an earlier one is prepared anew
 
 
 class Case(NamedTuple):
@@ -51,7 +49,8 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         config: `root`, the folder; `metadata`, its table's file name; `structures`, a scheme of
             `anatomy.SCHEMES`, names between commas, or "auto" for those found in the masks; `attributes`, the
             columns that define groups; `bins`, attribute -> ascending edges, for numbers; `split_column`, or
-            "" for none; `on_broken`, "stop", or "skip" to leave a missing file to `Source.read`;
+            "" for none; `on_broken`, "stop", or "skip" to leave a missing file to `Source.read`; `orientation`, a name
+            of `readers.ORIENTATIONS` that every mask is laid out by, or "" to follow the headers alone;
             `allow_similar_ids`, whether identifiers and levels may look alike.
         size: rows and columns of the working grid.
         channels: 1 (colour becomes grey) or 3.
@@ -61,6 +60,11 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     """
     if not config["root"]:
         raise InputError("config.data.root is empty: give the folder with --config.data.root=DIR")
+    orientation = config.get("orientation", "")
+    if orientation and orientation not in readers.ORIENTATIONS:
+        raise InputError(
+            f"config.data.orientation={orientation!r}: give one of {', '.join(readers.ORIENTATIONS)}, or nothing"
+        )
     root = Path(config["root"])
     path = root / config["metadata"]
     table, written, notes = metadata.read(path)
@@ -95,7 +99,8 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     mask_files.check_palettes([case.mask for case in cases], _values(structures), _THREADS)
     settings = {
         "kind": "folder",
-        "masks": _MASKS,
+        "reader": _READER,
+        "orientation": orientation,
         "files": files,
         "grid": [*size, channels],
         "structures": list(structures),
@@ -105,9 +110,9 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         cases=frame,
         structures=structures,
         settings=settings,
-        read=partial(_read, root, path, cases, size, channels, structures),
+        read=partial(_read, root, path, cases, size, channels, structures, orientation),
         portable=True,
-        whole=partial(_read, root, path, cases, None, channels, structures),
+        whole=partial(_read, root, path, cases, None, channels, structures, orientation),
         notes=(*notes, *_links(root, cases)),
         files=partial(_files_of, cases),
     )
@@ -178,11 +183,20 @@ def _values(structures: Sequence[str]) -> dict[str, tuple[int]]:
 
 
 def _arrays(
-    case: Case, channels: int, structures: Sequence[str]
+    case: Case, channels: int, structures: Sequence[str], orientation: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image u8[H, W, channels], label u8[H, W] and spacing f32[2] as stored, or an InputError."""
-    image, spacing = readers.read_image(case.image)
-    label = mask_files.read(case.mask, _values(structures)).values
+    """Image u8[H, W, channels], label u8[H, W] and spacing f32[2] as displayed, or an InputError."""
+    film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, _values(structures))
+    image, spacing, label = film.pixels, film.spacing, mask.values
+    if orientation:
+        label = readers.ORIENTATIONS[orientation].apply(label)
+    elif film.orientation != readers.NONE and not mask.oriented:
+        turn = next(name for name, value in readers.ORIENTATIONS.items() if value == film.orientation)
+        raise InputError(
+            f"{case.mask}: the header of {case.image.name} states how the film lies ({turn} displays it), and the mask "
+            "states nothing; give --config.data.orientation=none if the mask lies as the film is displayed, "
+            f"--config.data.orientation={turn} if it lies as the film's pixels are stored"
+        )
     if image.shape[:2] != label.shape:
         raise InputError(
             f"{case.mask}: mask and image differ in size ({label.shape} and {image.shape[:2]} rows and columns); "
@@ -190,7 +204,7 @@ def _arrays(
         )
     if label.min() < 0 or label.max() > len(structures):
         raise InputError(f"{case.mask}: {_outside(label, structures)}")
-    image = readers.to_uint8(image)
+    image = readers.to_uint8(image, valid=film.valid)
     if channels == 1:
         image = readers.to_grey(image)
     if image.shape[2] != channels:
@@ -232,12 +246,13 @@ def _read(
     size: tuple[int, int] | None,
     channels: int,
     structures: Sequence[str],
+    orientation: str,
     rows: Sequence[int],
 ) -> Iterator[Example | InputError]:
     def load(row: int) -> Example | InputError:
         case = cases[row]
         try:
-            image, label, spacing = _arrays(case, channels, structures)
+            image, label, spacing = _arrays(case, channels, structures, orientation)
         except InputError as error:
             return InputError(without_paths(f"{path} row {case.row}: {error}", root))
         if size is None:

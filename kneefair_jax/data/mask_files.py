@@ -48,10 +48,12 @@ class Mask(NamedTuple):
     Attributes:
         values: integers [H, W].
         spacing: f32[2], mm per pixel down and across as the header states it, NaN where it does not.
+        oriented: whether the header states how the mask lies.
     """
 
     values: np.ndarray
     spacing: np.ndarray
+    oriented: bool = False
 
 
 def read(path: MaskPath, values: Values) -> Mask:
@@ -70,11 +72,11 @@ def read(path: MaskPath, values: Values) -> Mask:
         return _joined(path, values)
     if is_dicom_seg(path):
         return _of_segments(path, values)
-    index, spacing = readers.read_mask_with_spacing(path)
+    index, spacing, oriented = readers.read_label_file(path)
     palette = palettes.read(path)
     if palette is None:
-        return Mask(index, spacing)
-    return Mask(palettes.labels(index, palette, _all(values), path), spacing)
+        return Mask(index, spacing, oriented)
+    return Mask(palettes.labels(index, palette, _all(values), path), spacing, oriented)
 
 
 def segment_names(path: MaskPath) -> list[str]:
@@ -107,7 +109,7 @@ def _all(values: Values) -> set[int]:
 
 
 def _of_segments(path: Path, values: Values) -> Mask:
-    segment, names, spacing = dicom_seg.read(path)
+    segment, names, spacing, grid = dicom_seg.read(path)
     if not values:
         raise InputError(
             f"{path}: a DICOM-SEG of {', '.join(names.values())}, and nobody named the structures; name them, in an "
@@ -117,7 +119,9 @@ def _of_segments(path: Path, values: Values) -> Mask:
     for number in np.unique(segment[segment > 0]).tolist():
         table[number] = values[_structure(names[number], values, path)][0]
     stated = np.full(2, np.nan) if spacing is None else np.array(spacing)
-    return Mask(table[segment], stated.astype(np.float32))
+    orientation = grid or readers.NONE
+    stated = orientation.of_pair(stated.astype(np.float32))
+    return Mask(orientation.apply(table[segment]), stated, grid is not None)
 
 
 def _structure(segment: str, values: Values, path: Path) -> str:
@@ -134,12 +138,12 @@ def _structure(segment: str, values: Values, path: Path) -> str:
 
 
 def _joined(case: StructureFiles, values: Values) -> Mask:
-    joined, spacing = None, np.full(2, np.nan, np.float32)
+    joined, spacing, oriented = None, np.full(2, np.nan, np.float32), False
     drawn: dict[int, Path] = {}
     for structure, path in case.files.items():
-        mask, stated = _single(path, structure, values)
+        mask, stated, states_orientation = _single(path, structure, values)
         if joined is None:
-            joined, spacing = np.zeros(mask.shape, np.int64), stated
+            joined, spacing, oriented = np.zeros(mask.shape, np.int64), stated, states_orientation
         if mask.shape != joined.shape:
             raise InputError(
                 f"{path}: has {mask.shape[0]} x {mask.shape[1]} pixels, and {next(iter(case.files.values()))} has "
@@ -154,16 +158,16 @@ def _joined(case: StructureFiles, values: Values) -> Mask:
         joined[mask] = value
         drawn[value] = path
     assert joined is not None
-    return Mask(joined, spacing)
+    return Mask(joined, spacing, oriented)
 
 
-def _single(path: Path, structure: str, values: Values) -> tuple[np.ndarray, np.ndarray]:
-    """Where the structure is, bool[H, W], and the stated spacing."""
-    mask, spacing = read(path, {structure: values[structure]} if is_dicom_seg(path) else {})
+def _single(path: Path, structure: str, values: Values) -> Mask:
+    """Where the structure is, bool[H, W], and what the header states."""
+    mask, spacing, oriented = read(path, {structure: values[structure]} if is_dicom_seg(path) else {})
     present = np.unique(mask[mask != 0])
     if present.size > 1:
         raise InputError(
             f"{path}: holds {present.size} values besides 0, and as one of several files of a case it is of the "
             f"structure {structure!r} alone; leave its values at 0 and one other"
         )
-    return mask != 0, spacing
+    return Mask(mask != 0, spacing, oriented)

@@ -15,12 +15,11 @@ import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.data import ages, delimited, identifiers, missing_words, number_text
+from kneefair_jax.data.readers.spacing import LARGEST_MM, SMALLEST_MM
 from kneefair_jax.errors import InputError
 
 REQUIRED = ("case_id", "patient_id", "image", "mask")
 _PEOPLE = {"case_id": "case", "patient_id": "patient"}
-# Millimetres per pixel of radiographs, with a margin: detectors have 0.05 to 0.2, thumbnails 2.
-_FINEST, _COARSEST = 0.01, 5.0
 _SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 # A number with more levels than this is a measurement, not a code.
 _MAX_CODES = 10
@@ -254,12 +253,10 @@ def spacings(table: pd.DataFrame, problems: list[Problem]) -> np.ndarray:
                 values = [number_text.parse(number) for number in text.lower().split("x")]
             except ValueError:
                 values = []
-            if len(values) in (1, 2) and all(_FINEST <= value <= _COARSEST for value in values):
+            if len(values) in (1, 2) and all(SMALLEST_MM <= value <= LARGEST_MM for value in values):
                 spacing[index] = values
             elif len(values) in (1, 2) and min(values) > 0:
-                unit = (
-                    f"no radiograph has it (from {_FINEST:g} to {_COARSEST:g}); write millimetres per pixel"
-                )
+                unit = f"no radiograph has it (from {SMALLEST_MM:g} to {LARGEST_MM:g}); write millimetres per pixel"
                 problems.append((row, f"spacing_mm {text!r}: {unit}"))
             else:
                 problems.append(

@@ -24,8 +24,10 @@ OUT gets masks/ (0 is background, 1, 2, ... the structures, at the file's own si
 areas.csv: a row a file and structure, with mm2 where the file states its spacing, the network's mean confidence, and a
 warning where that is below {predictor.UNSURE} over all structures together: the image is unlike those trained on; or
 where the mask is no knee's: a structure is absent, too small or in several pieces, or the tibia is not below the femur.
-Areas are by the spacing as stated, which is the detector's in most DICOM files: a bone that lies before it appears
-larger there, and nothing is corrected for that.
+Areas are by the spacing as stated; spacing_kind says which: detector (ImagerPixelSpacing, most DICOM files: a bone that
+lies before the detector appears larger there, and nothing is corrected for that), calibrated (PixelSpacing), scanned
+(NominalScannedPixelSpacing), header (NIfTI) or unknown. A warning names two of them that differ by more than a factor
+of 1.5. Masks as PNG lie as the film is displayed (its header followed); as nifti and dicomseg on its stored pixels.
 
 A file that cannot be segmented is told in a line on stderr, and the rest goes on. The exit status is the number of
 those that failed, at most {MOST}; 0 if none did; {NOT_BEGUN} if nothing could be begun.

@@ -11,7 +11,17 @@ from kneefair_jax.runtime import atomic
 from kneefair_jax.safe_text import spreadsheet_cell
 
 AREAS = "areas.csv"
-COLUMNS = ("file", "structure", "label", "area_mm2", "area_pixels", "confidence", "warning", "mask")
+COLUMNS = (
+    "file",
+    "structure",
+    "label",
+    "area_mm2",
+    "area_pixels",
+    "spacing_kind",
+    "confidence",
+    "warning",
+    "mask",
+)
 _FILE, _MASK = COLUMNS.index("file"), COLUMNS.index("mask")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from kneefair_jax.data import readers
+from kneefair_jax.data.readers import dicom
 from kneefair_jax.errors import InputError
 
 MOST_PIXELS = 50_000_000  # a whole-leg film has about 27 million
@@ -19,10 +20,13 @@ class Film(NamedTuple):
 
     Attributes:
         path: its file.
-        image: u8[H, W, 1], bone bright.
+        image: u8[H, W, 1], bone bright, the patient's right at image left where the header says so.
         spacing: f32[2], mm per pixel down and across; NaN where unknown.
         bilateral: whether its header says that it shows both knees.
         note: what is odd about it, or "".
+        spacing_kind: of `readers.Radiograph`.
+        orientation: what displays the stored pixels, of `readers.Radiograph`.
+        view: what turns the displayed pixels to `image`, of `readers.Radiograph`.
     """
 
     path: Path
@@ -30,6 +34,21 @@ class Film(NamedTuple):
     spacing: np.ndarray
     bilateral: bool
     note: str
+    spacing_kind: str = "unknown"
+    orientation: readers.Orientation = readers.NONE
+    view: readers.Orientation = readers.NONE
+
+    def displayed(self, mask: np.ndarray) -> np.ndarray:
+        """Return a mask of `image` as a mask of the displayed pixels, which a file without orientation holds."""
+        return self.view.undo(mask)
+
+    def stored(self, mask: np.ndarray) -> np.ndarray:
+        """Return a mask of `image` as a mask of the film's stored pixels."""
+        return self.orientation.undo(self.view.undo(mask))
+
+    def stored_spacing(self) -> np.ndarray:
+        """Return f32[2], mm per stored pixel down and across; NaN where unknown."""
+        return self.orientation.of_pair(self.view.of_pair(self.spacing))
 
 
 def read(path: Path) -> Film:
@@ -45,15 +64,26 @@ def read(path: Path) -> Film:
         size = _stated_size(path)
         if size is not None and size[0] * size[1] > MOST_PIXELS:
             raise InputError(f"{path}: {_too_large(*size)}")
-        pixels, spacing = readers.read_image(path)
-    eight = readers.to_uint8(pixels)
+        film = readers.read_radiograph(path)
+        bilateral = _is_bilateral(path)
+    eight = film.view.apply(readers.to_uint8(film.pixels, valid=film.valid))
     grey = readers.to_grey(eight)
     try:
         require_picture(grey)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     colourful = eight.shape[2] == 3 and np.ptp(eight.astype(np.int16), axis=2).mean() > 8
-    return Film(path, grey, spacing, _is_bilateral(path), "in colour" if colourful else "")
+    notes = (*film.notes, *(["in colour"] if colourful else []))
+    return Film(
+        path,
+        grey,
+        film.view.of_pair(film.spacing),
+        bilateral,
+        "; ".join(notes),
+        film.spacing_kind,
+        film.orientation,
+        film.view,
+    )
 
 
 def require_picture(image: np.ndarray) -> None:
@@ -82,8 +112,8 @@ def _stated_size(path: Path) -> tuple[int, int] | None:
         if name.endswith((".nii", ".nii.gz")):
             import nibabel
 
-            across, down = nibabel.load(path).shape[:2]  # type: ignore[attr-defined]  # all images have one
-            return down, across
+            shape = nibabel.load(path).shape  # type: ignore[attr-defined]  # all images have one
+            return int(np.prod(shape[1:])), shape[0]
         if name.endswith(".npy"):
             down, across = np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]
             return down, across
@@ -110,6 +140,4 @@ def _is_bilateral(path: Path) -> bool:
 
 
 def _header(path: Path):
-    import pydicom
-
-    return pydicom.dcmread(path, stop_before_pixels=True)
+    return dicom.load(path, header=True)

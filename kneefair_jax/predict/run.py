@@ -219,6 +219,7 @@ def _areas(item: inputs.Input, mask: Path, film: Film, prediction: Prediction) -
             str(label),
             f"{area:.2f}" if np.isfinite(area) else "",
             str(pixels[label]),
+            film.spacing_kind,
             f"{confidence:.4f}" if np.isfinite(confidence) else "",
             warning,
             printable(mask.as_posix()),

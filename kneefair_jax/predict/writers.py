@@ -4,13 +4,13 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from kneefair_jax import anatomy
 from kneefair_jax.errors import InputError
+from kneefair_jax.predict import nifti_geometry
 from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.plausibility import SIDES
 from kneefair_jax.report import overlays
@@ -21,28 +21,17 @@ _TEXT, _LINE = 16, 24  # pixels, of the legend
 
 
 def png(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...]) -> None:
-    """Labels as grey values 0, 1, 2, ..."""
-    del film, structures
-    Image.fromarray(mask).save(path, format="PNG")
+    """Labels as grey values 0, 1, 2, ..., as the film is displayed."""
+    del structures
+    Image.fromarray(film.displayed(mask)).save(path, format="PNG")
 
 
 def nifti(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...]) -> None:
-    """The mask [x, y, ...] with the affine of a NIfTI film, else with its spacing (1 where that is unknown)."""
+    """The mask on the film's stored pixels; see `nifti_geometry.image`."""
     import nibabel
 
     del structures
-    if film.path.name.lower().endswith((".nii", ".nii.gz")):
-        source: Any = nibabel.load(film.path)
-        header = source.header.copy()
-        header.set_data_dtype(np.uint8)
-        header.set_slope_inter(1, 0)
-        image = nibabel.Nifti1Image(mask.T.reshape(source.shape), source.affine, header)
-    else:
-        known = np.isfinite(film.spacing).all()
-        down, across = film.spacing if known else (1.0, 1.0)
-        image = nibabel.Nifti1Image(mask.T[..., None], np.diag([across, down, 1.0, 1.0]))
-        image.header.set_xyzt_units("mm" if known else "unknown")
-    nibabel.save(image, path)
+    nibabel.save(nifti_geometry.image(mask, film), path)
 
 
 def dicom_seg(
@@ -51,7 +40,7 @@ def dicom_seg(
     """A DICOM segmentation object that refers to the film; see `dicomseg.make`."""
     from kneefair_jax.predict import dicomseg
 
-    made = dicomseg.make(film.path, mask, structures, anonymous=anonymous)
+    made = dicomseg.make(film.path, film.stored(mask), structures, anonymous=anonymous)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made.save_as(path)

@@ -11,7 +11,7 @@ from kneefair_jax import cohort as cohorts
 from kneefair_jax import groups, label_errors
 from kneefair_jax.data import mask_checks
 from kneefair_jax.data.cohort_loader import Prepared
-from kneefair_jax.preflight import duplicates, outliers
+from kneefair_jax.preflight import duplicates, mask_orientation, outliers
 from kneefair_jax.report import contact_sheet
 from kneefair_jax.runtime import atomic
 from kneefair_jax.safe_text import without_paths_in
@@ -29,10 +29,12 @@ class Reading(NamedTuple):
     Attributes:
         measured: of `outliers.of_case`, indexed by case id.
         thumbnails: f32[N, 256], of `duplicates.thumbnail`.
+        turned: the cases whose mask fits its film in another orientation.
     """
 
     measured: pd.DataFrame
     thumbnails: np.ndarray
+    turned: list[mask_orientation.Turned]
 
 
 def run(
@@ -103,13 +105,17 @@ def _tile(prepared: Prepared, row: int) -> contact_sheet.Tile:
 
 def _read(prepared: Prepared) -> Reading:
     """Every case once."""
-    measured, thumbnails = [], []
+    measured, thumbnails, edge_ranks = [], [], {}
     for row in range(len(prepared.cases)):
         example = prepared.cases[row]
         measured.append(outliers.of_case(**example, structures=prepared.cohort.structures))
         thumbnails.append(duplicates.thumbnail(example["image"]))
+        case_id = str(prepared.cohort.cases["case_id"].iloc[row])
+        edge_ranks[case_id] = mask_orientation.edge_ranks(example["image"], example["label"])
     index = pd.Index(prepared.cohort.cases["case_id"], name="case_id")
-    return Reading(pd.DataFrame(measured, index=index), np.stack(thumbnails))
+    return Reading(
+        pd.DataFrame(measured, index=index), np.stack(thumbnails), mask_orientation.turned(edge_ranks)
+    )
 
 
 def _suspicious(part: Prepared, read: label_errors.Read, sheet: Path) -> dict[str, Any]:
@@ -165,6 +171,10 @@ def _of_part(part: Prepared, reading: Reading) -> dict[str, Any]:
         "cases": len(cases),
         "patients": cases["patient_id"].nunique(),
         "left_out": [list(entry) for entry in part.left_out],
+        "orientation": {
+            "consistent": mask_orientation.consistent(reading.turned, len(cases)),
+            "turned": [one._asdict() for one in reading.turned],
+        },
         "outliers": [outlier._asdict() for outlier in outliers.outliers(reading.measured)],
         "absent": outliers.absent(reading.measured),
     }
@@ -203,8 +213,9 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
             )
         for structure, cases in part["absent"].items():
             yield f"{structure} is absent from {len(cases)} of {part['cases']} masks{of}: {_some(cases)}"
+        yield from _orientation(part["orientation"], part["cases"], name)
         if "suspicious" in part:
-            yield from _suspects(part["suspicious"], part["cases"], of)
+            yield from _suspects(part["suspicious"], part["cases"], of, part["orientation"]["consistent"])
         yield f"outliers{of}: {len(part['outliers']) or 'none'}"
         for outlier in part["outliers"][:_SHOWN]:
             yield "  {case_id}: {measure} {value:.4g}, median {median:.4g}".format(**outlier)
@@ -214,7 +225,21 @@ def _some(cases: list[str]) -> str:
     return ", ".join(cases[:_SHOWN]) + (" ..." if len(cases) > _SHOWN else "")
 
 
-def _suspects(found: dict[str, Any], cases: int, of: str) -> Iterator[str]:
+def _orientation(result: dict[str, Any], cases: int, name: str) -> Iterator[str]:
+    turned, of = result["turned"], "" if name == "cohort" else " of the external cohort"
+    if common := result["consistent"]:
+        flag = "data.orientation" if name == "cohort" else "data.external_orientation"
+        yield (
+            f"WARNING: {len(turned)} of {cases} masks{of} lie on their films only when laid out by {common}; correct "
+            f"their headers, or give --config.{flag}={common}"
+        )
+    elif turned:
+        yield f"WARNING: {len(turned)} of {cases} masks{of} fit their film better in another orientation; correct them:"
+        for one in turned[:_SHOWN]:
+            yield "  {case_id}: {orientation}".format(**one)
+
+
+def _suspects(found: dict[str, Any], cases: int, of: str, consistent: str) -> Iterator[str]:
     suspects, usual = found["suspects"], found["usual_dice"]
     if cases < label_errors.FEWEST:
         yield f"masks that look wrong{of}: not looked for; {cases} cases are fewer than {label_errors.FEWEST}"
@@ -224,7 +249,9 @@ def _suspects(found: dict[str, Any], cases: int, of: str) -> Iterator[str]:
     if found["unjudged"]:
         few = f"in fewer than {label_errors.FEWEST} cases"
         yield f"  not judged, being {few}: {', '.join(found['unjudged'])}"
-    if usual is None or usual < _STRANGE:
+    if consistent and (usual is None or usual < _STRANGE):
+        yield f"  median Dice with the network {usual or 0:.2f}, since the masks lie otherwise: see the warning above"
+    elif usual is None or usual < _STRANGE:
         yield f"  median Dice with the network {usual or 0:.2f}: it does not know such films, and this says little"
     for one in suspects[:_SHOWN]:
         yield "  {case_id}: {reason} (Dice {dice:.2f}, score {score:.1f})".format(**one)

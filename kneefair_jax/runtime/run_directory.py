@@ -26,7 +26,8 @@ from kneefair_jax.safe_text import without_paths, without_paths_in
 FREE = (
     *("report", "select", "parallel", "check", "train.profile", "model.remat"),
     *("data.external", "data.external_structures", "data.root", "data.metadata"),
-    *("data.store", "data.workers", "data.beam", "data.on_broken", "data.allow_similar_ids"),
+    *("data.store", "data.workers", "data.beam", "data.on_broken"),
+    *("data.allow_similar_ids", "data.orientation"),
 )
 # What runs, folds and studies write in their folder.
 WRITTEN = (

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import nibabel
 import numpy as np
 from PIL import Image
 
@@ -35,6 +36,14 @@ def sex_of(i):
 def save(mask, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(mask).save(path)
+
+
+def save_nifti(mask, path, mm):
+    """L-P order, as it is displayed, in mm."""
+    image = nibabel.Nifti1Image(mask.T, np.diag([-mm, -mm, 1, 1]))
+    image.header.set_xyzt_units("mm")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(image, path)
 
 
 def write_table(path, rows):

@@ -1,7 +1,6 @@
 import json
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -75,7 +74,7 @@ def test_formats_may_differ_and_a_table_s_paths_win(root):
     for i in range(folder.CASES):
         path = other / "labels" / f"mask{i}.nii.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        nibabel.save(nibabel.Nifti1Image(folder.truth_of(i).T, np.diag([0.5, 0.5, 1, 1])), path)
+        folder.save_nifti(folder.truth_of(i), path, 0.5)
         (other / "films").mkdir(exist_ok=True)
         (other / "films" / f"c{i}.png").touch()  # never taken for a mask
         nested = other / "pred" / f"site{i % 2}"
@@ -234,7 +233,10 @@ def test_turned_predictions_are_pointed_out(tmp_path):
         np.save(tmp_path / "pred" / f"c{i}.npy", mask[::-1])
         (tmp_path / "pred" / f"c{i}.png").unlink()
     (note,) = masks(tmp_path).notes
-    assert note.startswith("WARNING: the predictions fit the reference masks better when flipped upside down")
+    assert note.startswith("WARNING: 24 of 24 predictions") and "--orientation flip-ud" in note
+    right = masks(tmp_path, orientation="flip-ud")
+    assert right.report["scores"]["dice"]["overall"]["mean"] == 1
+    assert not any("flip" in note for note in right.notes)
 
 
 def test_exchanged_labels_are_pointed_out(root):
@@ -253,7 +255,7 @@ def test_spacings_that_headers_state_differently_are_pointed_out(root):
     for name, mm in (("truth", 0.5), ("pred", 1.0)):
         for i in range(folder.CASES):
             mask = folder.truth_of(i) if name == "truth" else folder.prediction_of(i)
-            nibabel.save(nibabel.Nifti1Image(mask.T, np.diag([mm, mm, 1, 1])), root / name / f"c{i}.nii.gz")
+            folder.save_nifti(mask, root / name / f"c{i}.nii.gz", mm)
             (root / name / f"c{i}.png").unlink()
     folder.write_table(root / "metadata.csv", folder.rows_of(spacing_mm=lambda i: ""))
     result = masks(root)

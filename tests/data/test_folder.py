@@ -104,9 +104,9 @@ def test_examples_are_the_files_in_the_order_of_the_table(root):
 
 
 def test_spacing_from_the_table_then_the_header_scaled_by_the_resize(root):
-    for x_mm, name in ((0.2, "s.nii"), (9.0, "t.nii")):
-        image = nibabel.Nifti1Image(np.ones((12, 8), np.uint8), np.eye(4))
-        image.header.set_zooms((x_mm, 0.3))
+    for x_mm, name in ((0.2, "s.nii"), (4.0, "t.nii")):
+        image = nibabel.Nifti1Image(np.ones((12, 8), np.uint8), np.diag([-x_mm, -0.3, 1, 1]))
+        image.header.set_xyzt_units("mm")
         nibabel.save(image, root / "images" / name)
     files = ["images/s.nii", "images/t.nii", "images/2.png", "images/3.png"]
     table(image=files, spacing_mm=["", "0.5", "0.3x0.2", ""]).to_csv(root / "metadata.csv", index=False)

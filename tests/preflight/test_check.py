@@ -55,6 +55,7 @@ def test_a_cohort_in_order(root, tmp_path, capsys):
         "cases": 24,
         "patients": 12,
         "left_out": [],
+        "orientation": {"consistent": "", "turned": []},
         "outliers": [],
         "absent": {},
         "interpolated": [],

@@ -89,10 +89,10 @@ def picture(path: Path) -> np.ndarray:
     Raises:
         InputError: the file is unreadable or in colour.
     """
-    image, _ = readers.read_image(path)
-    if image.shape[2] != 1:
+    film = readers.read_radiograph(path)
+    if film.pixels.shape[2] != 1:
         raise InputError(f"{path}: a film in colour; download it again")
-    return readers.to_uint8(image.astype(np.float32), WINDOW)
+    return readers.to_uint8(film.pixels.astype(np.float32), WINDOW, film.valid)
 
 
 def labels(path: Path, shape: tuple[int, ...]) -> np.ndarray:

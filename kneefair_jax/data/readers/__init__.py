@@ -1,0 +1,42 @@
+"""Image and mask files -> arrays: PNG, JPEG, TIFF, NPY, DICOM and NIfTI.
+
+Arrays are indexed [row, column] in the displayed space of `orientation`: bone bright, at the file's full depth, padding
+excluded, oriented by the header. Every error is an `InputError` that names the file and the remedy.
+"""
+
+from kneefair_jax.data.readers.decoded import NONE, Orientation
+from kneefair_jax.data.readers.files import (
+    SUFFIXES,
+    LabelFile,
+    Radiograph,
+    has_dicom_magic,
+    read_image,
+    read_label_file,
+    read_mask,
+    read_mask_with_spacing,
+    read_radiograph,
+)
+from kneefair_jax.data.readers.orientation import ORIENTATIONS
+from kneefair_jax.data.readers.pillow import FORMATS as PILLOW_FORMATS
+from kneefair_jax.data.readers.pixels import labels_at, resize_image, resize_label, to_grey, to_uint8
+
+__all__ = [
+    "NONE",
+    "ORIENTATIONS",
+    "PILLOW_FORMATS",
+    "SUFFIXES",
+    "LabelFile",
+    "Orientation",
+    "Radiograph",
+    "has_dicom_magic",
+    "labels_at",
+    "read_image",
+    "read_label_file",
+    "read_mask",
+    "read_mask_with_spacing",
+    "read_radiograph",
+    "resize_image",
+    "resize_label",
+    "to_grey",
+    "to_uint8",
+]

@@ -1,0 +1,139 @@
+"""DICOM: one frame, its geometry, and its pixels by `dicom_pixels`."""
+
+import textwrap
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kneefair_jax.data.readers import dicom_pixels, orientation, spacing
+from kneefair_jax.data.readers.decoded import NONE, Decoded, Orientation
+from kneefair_jax.errors import InputError
+
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_GROUPS = (b"\x08\x00", b"\x02\x00")  # what a file without preamble begins with, little endian
+
+
+def read(path: Path, mask: bool) -> Decoded:
+    """Decode an image, or a mask whose labels are the stored values.
+
+    Raises:
+        InputError: no image, several frames, a palette, or a header that contradicts itself.
+    """
+    dataset = load(path)
+    if not any(name in dataset for name in _PIXELS):
+        raise InputError(f"{path}: a DICOM file without an image; leave it out")
+    if "SegmentSequence" in dataset:  # frames are segments by name, which `mask_files` reads
+        raise InputError(f"{path}: a DICOM segmentation, not a radiograph; give it as a mask")
+    if int(dataset.get("NumberOfFrames") or 1) > 1:
+        raise InputError(f"{path}: holds several frames; give one image per file")
+    if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+        raise InputError(f"{path}: DICOM with a colour palette; export it as MONOCHROME2 or RGB")
+    stated, kind, notes = spacing.of_dicom(dataset, path)
+    stored = _decoded(dataset, path)
+    valid = None
+    if mask:
+        pixels = dicom_pixels.within_bits(stored, dataset)
+    else:
+        pixels, valid, odd = dicom_pixels.bright(stored, dataset, path)
+        notes = (*notes, *odd)
+    grid, view = geometry(dataset)
+    return Decoded(pixels, stated, kind, grid, view, valid, notes)
+
+
+def load(path: Path, *, header: bool = False) -> Any:
+    """Return the data set; of a file without preamble and meta header only if it parses as an image.
+
+    Args:
+        path: of the file.
+        header: whether to stop before the pixels.
+
+    Raises:
+        InvalidDicomError: it is no DICOM image.
+    """
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    try:
+        dataset = pydicom.dcmread(path, stop_before_pixels=header)
+    except InvalidDicomError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                dataset = pydicom.dcmread(path, stop_before_pixels=header, force=True)
+                is_image = "Rows" in dataset and "Columns" in dataset
+            except Exception:  # the parser has many errors for what is no DICOM file
+                is_image = False
+        if not is_image:
+            raise error
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    return dataset
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its content: archives such as OAI's give it no extension, or a UID with dots."""
+    with path.open("rb") as file:
+        start = file.read(132)
+    if start[128:] == b"DICM":
+        return True
+    if start[:2] not in _GROUPS:
+        return False
+    try:
+        load(path, header=True)
+    except Exception:  # as above
+        return False
+    return True
+
+
+def geometry(dataset: Any) -> tuple[Orientation | None, Orientation]:
+    """Return `grid` and `view` of `Decoded`; PatientOrientation counts where there is no ImageOrientationPatient."""
+    if (cosines := directions(dataset)) is not None:
+        grid = orientation.of_directions(cosines)
+        if grid is not None:
+            return grid, NONE
+    letters = dataset.get("PatientOrientation") or ()
+    view = orientation.of_letters([letters] if isinstance(letters, str) else list(letters))
+    return None, view or NONE
+
+
+def directions(dataset: Any) -> list[float] | None:
+    """ImageOrientationPatient, None where it is absent or not six numbers."""
+    return _numbers(dataset, "ImageOrientationPatient", 6)
+
+
+def position(dataset: Any) -> list[float]:
+    """ImagePositionPatient, the origin where it is absent or not three numbers."""
+    return _numbers(dataset, "ImagePositionPatient", 3) or [0.0, 0.0, 0.0]
+
+
+def _numbers(dataset: Any, name: str, count: int) -> list[float] | None:
+    try:
+        values = [float(value) for value in dataset.get(name) or ()]
+    except (TypeError, ValueError):
+        return None
+    return values if len(values) == count and np.isfinite(values).all() else None
+
+
+def _decoded(dataset: Any, path: Path) -> np.ndarray:
+    from pydicom.pixels import pixel_array
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    try:
+        return pixel_array(dataset, correct_unused_bits=False)
+    except Exception as error:
+        if not syntax.is_compressed:
+            raise
+        raise InputError(
+            f"{path}: unreadable file (compressed DICOM, {syntax.name}: {brief(error)}); "
+            "pip install 'kneefair_jax[dicom]', or export it uncompressed"
+        ) from error
+
+
+def brief(error: Exception) -> str:
+    """The first sentence of a library's message, in a line that leaves room for the remedy."""
+    return textwrap.shorten(str(error).partition(". ")[0], 100, placeholder=" ...") or type(error).__name__

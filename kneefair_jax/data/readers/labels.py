@@ -1,0 +1,30 @@
+"""Labels of a mask, as the file holds them: one integer per pixel."""
+
+from pathlib import Path
+
+import numpy as np
+
+from kneefair_jax.errors import InputError
+
+
+def checked(labels: np.ndarray, path: Path) -> np.ndarray:
+    """Return u8 or i64 [H, W].
+
+    Raises:
+        InputError: not one label per pixel, or values that are not integers.
+    """
+    if labels.ndim == 3 and labels.shape[2] == 1:
+        labels = labels[..., 0]
+    if labels.ndim != 2 or not labels.size:
+        raise InputError(
+            f"{path}: a mask is one label per pixel, and this holds an array of shape {labels.shape}; "
+            "export the labels 0, 1, 2, ... as one grey image"
+        )
+    if labels.dtype == np.uint8 or labels.dtype == bool:
+        return labels.astype(np.uint8)
+    if labels.dtype.kind not in "iuf" or not (np.isfinite(labels) & (labels == np.rint(labels))).all():
+        raise InputError(
+            f"{path}: holds values that are not integers; export the labels 0, 1, 2, ... without "
+            "interpolation or scaling"
+        )
+    return labels.astype(np.int64)

@@ -1,0 +1,69 @@
+"""NIfTI: [x, y] or [x, y, z] with one slice, its affine and its units."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kneefair_jax.data.readers import orientation
+from kneefair_jax.data.readers.decoded import Decoded
+from kneefair_jax.errors import InputError
+
+_MM = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
+
+
+def read(path: Path, mask: bool) -> Decoded:
+    """Decode a file; images and masks alike.
+
+    Raises:
+        InputError: it holds a volume.
+    """
+    import nibabel
+
+    del mask
+    image: Any = nibabel.load(path)
+    pixels = np.asanyarray(image.dataobj)
+    while pixels.ndim > 3 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    axes = plane(pixels.shape)
+    if axes is None:
+        raise InputError(f"{path}: a volume of shape {pixels.shape}; give one image, [x, y] or [x, y, 1]")
+    stored = pixels.reshape([pixels.shape[axis] for axis in axes]).T
+    across, down = (float(image.header.get_zooms()[axis]) for axis in axes)
+    unit = _MM.get(image.header.get_xyzt_units()[0])
+    grid = None if states_nothing(image) else orientation.of_affine(image.affine, *axes)
+    notes = []
+    if unit is None and (across, down) != (1, 1):
+        notes.append(f"the header states no unit, so its pixel size of {down:.4g} x {across:.4g} is not used")
+    qform = image.header.get_qform(coded=True)[0]
+    if grid is not None and qform is not None and orientation.of_affine(qform, *axes) != grid:
+        notes.append("qform and sform state different orientations; the sform was taken")
+    return Decoded(
+        stored,
+        None if unit is None else (down * unit, across * unit),
+        "unknown" if unit is None else "header",
+        grid,
+        notes=tuple(notes),
+    )
+
+
+def plane(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """The axes of columns and rows: the first two, or those that have more than one voxel; None for a volume."""
+    extra = [axis for axis in range(2, len(shape)) if shape[axis] > 1]
+    if len(shape) < 2 or (extra and (len(shape) > 3 or 1 not in shape[:2])):
+        return None
+    if not extra:
+        return 0, 1
+    return (1, 2) if shape[0] == 1 else (0, 2)
+
+
+def states_nothing(image: Any) -> bool:
+    """Whether a header states no orientation: both codes 0, or nibabel's identity in an unknown unit.
+
+    `Nifti1Image(array, numpy.eye(4))` is how a script saves an array that has no place in space; a film of exactly
+    1 mm in RAS+ order that states its unit is read as stated.
+    """
+    header = image.header
+    if not int(header["sform_code"]) and not int(header["qform_code"]):
+        return True
+    return header.get_xyzt_units()[0] == "unknown" and np.array_equal(image.affine, np.eye(4))

@@ -1,0 +1,103 @@
+"""The displayed space, and how the headers of NIfTI and DICOM bring an array of pixels into it.
+
+The displayed space is LPS, as SimpleITK gives a 2-D slice: columns run to the patient's left and rows to the posterior
+(axial), columns to the left and rows to the feet (frontal), or columns to the posterior and rows to the feet (lateral).
+A file whose header states no orientation (PNG, NPY, NIfTI with both codes 0) is taken to lie so as it is stored.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kneefair_jax.data.readers.decoded import NONE, Orientation
+
+# The names that a flag takes; `rotate-90` is counterclockwise, as `numpy.rot90`.
+ORIENTATIONS = {
+    "none": NONE,
+    "flip-lr": Orientation(flip_columns=True),
+    "flip-ud": Orientation(flip_rows=True),
+    "rotate-180": Orientation(flip_rows=True, flip_columns=True),
+    "transpose": Orientation(transpose=True),
+    "rotate-90": Orientation(transpose=True, flip_rows=True),
+    "rotate-270": Orientation(transpose=True, flip_columns=True),
+    "anti-transpose": Orientation(transpose=True, flip_rows=True, flip_columns=True),
+}
+# Letter of PatientOrientation -> axis of RAS+ space, and whether the coordinate increases.
+_LETTERS = {"R": (0, True), "L": (0, False), "A": (1, True), "P": (1, False), "H": (2, True), "F": (2, False)}
+
+
+def of_affine(affine: np.ndarray, columns: int = 0, rows: int = 1) -> Orientation | None:
+    """Return the orientation by a RAS+ affine; None if the affine is singular.
+
+    Args:
+        affine: f64[4, 4], voxel index -> mm in RAS+ space.
+        columns: the voxel axis that is the stored array's column index.
+        rows: the voxel axis that is the stored array's row index.
+    """
+    from nibabel.orientations import io_orientation
+
+    if not np.isfinite(affine).all():
+        return None
+    axes = io_orientation(affine)
+    if np.isnan(axes[[columns, rows]]).any():
+        return None
+    (column_axis, column_sign), (row_axis, row_sign) = axes[columns], axes[rows]
+    return _of_axes((column_axis, column_sign > 0), (row_axis, row_sign > 0))
+
+
+def of_directions(cosines: Sequence[float]) -> Orientation | None:
+    """Return the orientation by DICOM's ImageOrientationPatient; None if it is no pair of directions.
+
+    Args:
+        cosines: six numbers in LPS space: the direction of increasing column index, then of increasing row index.
+    """
+    affine = affine_of_directions(cosines)
+    return None if affine is None else of_affine(affine)
+
+
+def affine_of_directions(
+    cosines: Sequence[float],
+    position: Sequence[float] = (0.0, 0.0, 0.0),
+    spacing: Sequence[float] = (1.0, 1.0),
+) -> np.ndarray | None:
+    """Return f64[4, 4], [column, row, 0] -> mm in RAS+ space; None if the directions are not perpendicular units.
+
+    Args:
+        cosines: ImageOrientationPatient.
+        position: ImagePositionPatient.
+        spacing: mm per pixel, down and across.
+    """
+    directions = np.asarray(cosines, float)
+    if directions.shape != (6,) or not np.allclose(
+        directions.reshape(2, 3) @ directions.reshape(2, 3).T, np.eye(2), atol=1e-2
+    ):
+        return None
+    across, down = directions[:3], directions[3:]
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack([across * spacing[1], down * spacing[0], np.cross(across, down)], axis=1)
+    affine[:3, 3] = position
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def of_letters(letters: Sequence[str]) -> Orientation | None:
+    """Return the orientation by DICOM's PatientOrientation; None if the letters are not two different axes.
+
+    Lateral films keep their side: either direction of anterior is a usual display.
+
+    Args:
+        letters: what the columns run to, then what the rows run to, such as ["L", "F"].
+    """
+    axes = [_LETTERS.get(str(letter).strip().upper()[:1]) for letter in letters]
+    if len(axes) != 2 or axes[0] is None or axes[1] is None or axes[0][0] == axes[1][0]:
+        return None
+    orientation = _of_axes(axes[0], axes[1])
+    if {axes[0][0], axes[1][0]} == {1, 2}:
+        return orientation._replace(flip_columns=False)
+    return orientation
+
+
+def _of_axes(columns: tuple[float, bool], rows: tuple[float, bool]) -> Orientation:
+    """Of the RAS+ axis along columns and along rows, and whether each increases: all displayed axes decrease."""
+    if columns[0] <= rows[0]:
+        return Orientation(False, flip_rows=rows[1], flip_columns=columns[1])
+    return Orientation(True, flip_rows=columns[1], flip_columns=rows[1])

@@ -1,0 +1,106 @@
+"""PNG, JPEG and TIFF by Pillow, with what it drops: depth, TIFF's polarity and number types, orientation tags."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from kneefair_jax.data.readers import png
+from kneefair_jax.data.readers.decoded import Decoded
+from kneefair_jax.data.readers.orientation import ORIENTATIONS
+from kneefair_jax.errors import InputError
+
+# Pillow would take the file's first bytes for what they are, whatever its name: PostScript would start Ghostscript.
+FORMATS = ("PNG", "JPEG", "TIFF")
+# Modes that hold one number per pixel: what a mask may be. A palette index is a label.
+LABEL_MODES = {"1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
+_TO_GREY = {"1", "LA", "La"}
+_TO_RGB = {"P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+_MIN_IS_WHITE = 0
+_ORIENTATION = 274  # tag of EXIF
+_EXIF = {
+    2: ORIENTATIONS["flip-lr"],
+    3: ORIENTATIONS["rotate-180"],
+    4: ORIENTATIONS["flip-ud"],
+    5: ORIENTATIONS["transpose"],
+    6: ORIENTATIONS["rotate-270"],
+    7: ORIENTATIONS["anti-transpose"],
+    8: ORIENTATIONS["rotate-90"],
+}
+
+
+def read(path: Path, mask: bool) -> Decoded:
+    """Decode an image, or a mask whose labels are the stored values; EXIF's or TIFF's orientation is applied.
+
+    Raises:
+        InputError: several images, or as a mask JPEG or colour.
+    """
+    head = png.header(path)
+    with Image.open(path, formats=FORMATS) as image:
+        if getattr(image, "n_frames", 1) > 1:
+            raise InputError(f"{path}: holds several images; give one image per file")
+        deep = head if head is not None and head.depth == 16 and head.channels > 1 else None
+        if mask:  # Pillow opens 16-bit grey with alpha as RGBA
+            _refuse_as_mask(image, path, grey=deep is not None and deep.channels == 2)
+        # Pillow applies TIFF's orientation itself.
+        turn = 1 if image.format == "TIFF" else int(image.getexif().get(_ORIENTATION, 1))
+        if deep is not None:
+            pixels = png.read_deep(path, deep)
+        else:
+            pixels = _array(image, mask)
+            if image.format == "TIFF":
+                pixels = _as_tiff_states(pixels, image, path, mask)
+            elif mask and head is not None and head.depth in (2, 4) and not head.palette:
+                pixels = pixels // (255 // (2**head.depth - 1))  # Pillow stretches them to 8 bits
+    return Decoded(_EXIF[turn].apply(pixels) if turn in _EXIF else pixels)
+
+
+def _refuse_as_mask(image: Image.Image, path: Path, grey: bool) -> None:
+    if image.format == "JPEG":
+        raise InputError(
+            f"{path}: JPEG is lossy and changes labels along every contour; export the mask as PNG"
+        )
+    if image.mode not in LABEL_MODES | {"LA"} and not grey:
+        raise InputError(
+            f"{path}: a mask in colour ({image.mode}); export the labels 0, 1, 2, ... as one grey image"
+        )
+
+
+def _array(image: Image.Image, mask: bool) -> np.ndarray:
+    if mask:
+        return np.array(image.getchannel(0) if image.mode == "LA" else image)
+    target = "L" if image.mode in _TO_GREY else "RGB" if image.mode in _TO_RGB else image.mode
+    return np.array(image.convert(target) if target != image.mode else image)
+
+
+def _as_tiff_states(pixels: np.ndarray, image: Any, path: Path, mask: bool) -> np.ndarray:
+    """Undo what Pillow does to TIFF, or does not: number types, small depths, MinIsWhite.
+
+    Raises:
+        InputError: colour of more than 8 bits.
+    """
+    bits = image.tag_v2.get(_BITS, (1,))
+    depth = int(bits[0] if isinstance(bits, tuple) else bits)
+    kind = image.tag_v2.get(_SAMPLE_FORMAT, (1,))
+    signed = int(kind[0] if isinstance(kind, tuple) else kind) == 2
+    if pixels.ndim == 3:
+        if depth > 8:
+            raise InputError(
+                f"{path}: TIFF of {depth} bits in colour or with alpha; export it as 16-bit grey"
+            )
+        return pixels
+    if pixels.dtype == np.uint8 and depth == 8 and signed:
+        pixels = pixels.view(np.int8)
+    elif pixels.dtype == np.int32 and depth == 32 and not signed:
+        pixels = pixels.view(np.uint32)
+    white = image.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE and depth > 1
+    if white and depth <= 8 and mask:
+        pixels = np.invert(pixels)  # Pillow inverted them
+    if white and depth > 8 and not mask:
+        most = 2**depth - 1
+        pixels = most - pixels if pixels.dtype.kind == "u" else -pixels.astype(np.float64)
+    if mask and depth in (2, 4) and pixels.dtype == np.uint8:
+        pixels = pixels // (255 // (2**depth - 1))
+    return pixels

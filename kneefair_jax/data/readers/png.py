@@ -1,0 +1,109 @@
+"""PNG of 16 bits with colour or alpha, at full depth: Pillow reduces them to 8 bits."""
+
+import struct
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kneefair_jax.errors import InputError
+
+_MAGIC = b"\x89PNG\r\n\x1a\n"
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+
+
+class Header(NamedTuple):
+    """What IHDR states.
+
+    Attributes:
+        width: pixels.
+        height: pixels.
+        depth: bits a sample.
+        channels: samples a pixel.
+        interlaced: whether by Adam7.
+        palette: whether samples are indices.
+    """
+
+    width: int
+    height: int
+    depth: int
+    channels: int
+    interlaced: bool
+    palette: bool
+
+
+def header(path: Path) -> Header | None:
+    """Return what a PNG file's header states; None for another format."""
+    with path.open("rb") as file:
+        start = file.read(33)
+    if len(start) < 33 or not start.startswith(_MAGIC) or start[12:16] != b"IHDR":
+        return None
+    width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", start[16:29])
+    return Header(width, height, depth, _CHANNELS.get(colour, 0), bool(interlace), colour == 3)
+
+
+def read_deep(path: Path, head: Header) -> np.ndarray:
+    """Return u16[H, W] of grey with alpha, u16[H, W, 3] of colour; transparency is dropped.
+
+    Args:
+        path: a file of 16 bits with 2, 3 or 4 channels.
+        head: its header.
+
+    Raises:
+        InputError: it is interlaced, or damaged.
+    """
+    if head.interlaced:
+        raise InputError(
+            f"{path}: interlaced PNG of 16 bits with colour or alpha; export it as 16-bit grey PNG"
+        )
+    size = 2 * head.channels
+    lines = head.height * (1 + head.width * size)
+    packer = zlib.decompressobj()
+    raw = packer.decompress(b"".join(_data(path)), lines)  # no more than the header promises
+    if len(raw) != lines:
+        raise InputError(f"{path}: unreadable file (truncated PNG); export or download it again")
+    rows = np.frombuffer(raw, np.uint8).reshape(head.height, 1 + head.width * size)
+    pixels = _unfiltered(rows[:, 0], rows[:, 1:].reshape(head.height, head.width, size)).view(">u2")
+    pixels = pixels.astype(np.uint16)
+    return pixels[..., 0] if head.channels == 2 else pixels[..., :3]
+
+
+def _data(path: Path) -> list[bytes]:
+    """The IDAT chunks."""
+    content, at, found = path.read_bytes(), len(_MAGIC), []
+    while at + 8 <= len(content):
+        length, kind = struct.unpack(">I4s", content[at : at + 8])
+        if kind == b"IDAT":
+            found.append(content[at + 8 : at + 8 + length])
+        at += 12 + length
+    return found
+
+
+def _unfiltered(filters: np.ndarray, filtered: np.ndarray) -> np.ndarray:
+    """Invert PNG's filters (ISO/IEC 15948, 9.2), one anti-diagonal of pixels at a time.
+
+    A pixel needs its left, upper and upper left neighbours, so those of one anti-diagonal do not need one another.
+
+    Args:
+        filters: u8[H], 0 none, 1 sub, 2 up, 3 average, 4 Paeth.
+        filtered: u8[H, W, bytes a pixel].
+    """
+    height, width, size = filtered.shape
+    if filters.max(initial=0) > 4:
+        raise ValueError("unknown PNG filter")
+    out = np.zeros((height + 1, width + 1, size), np.int16)  # a row and a column of zeros before the picture
+    kinds = filters[:, None]
+    for diagonal in range(height + width - 1):
+        rows = np.arange(max(0, diagonal - width + 1), min(height, diagonal + 1))
+        columns = diagonal - rows
+        left, up, both = out[rows + 1, columns], out[rows, columns + 1], out[rows, columns]
+        guess = left + up - both
+        to_left, to_up, to_both = abs(guess - left), abs(guess - up), abs(guess - both)
+        paeth = np.where(
+            (to_left <= to_up) & (to_left <= to_both), left, np.where(to_up <= to_both, up, both)
+        )
+        kind = kinds[rows]
+        predicted = np.choose(kind, [np.zeros_like(left), left, up, (left + up) >> 1, paeth])
+        out[rows + 1, columns + 1] = (filtered[rows, columns] + predicted) & 255
+    return np.ascontiguousarray(out[1:, 1:].astype(np.uint8))

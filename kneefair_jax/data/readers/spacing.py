@@ -1,0 +1,105 @@
+"""Pixel spacing as headers state it: checked numbers, and the kind of distance that they are."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kneefair_jax.errors import InputError
+
+SMALLEST_MM, LARGEST_MM = 0.01, 5.0  # a micrograph is finer, a thumbnail of a whole leg coarser
+KINDS = ("detector", "calibrated", "scanned", "header", "unknown")
+_REMEDY = "correct it, or delete it if it is unknown"
+_DISAGREE = 1.5  # the magnification of a bone before the detector is smaller
+# In order of precedence: PixelSpacing may have been calibrated on an object in the film.
+_TAGS = {
+    "ImagerPixelSpacing": "detector",
+    "PixelSpacing": "calibrated",
+    "NominalScannedPixelSpacing": "scanned",
+}
+
+
+def checked(stated: Any, path: Path, name: str = "field") -> np.ndarray:
+    """Return f32[2], mm per pixel down and across; NaN where nothing is stated.
+
+    Args:
+        stated: one number or two, in mm, or None.
+        path: the file, for the message.
+        name: of the header's field, for the message.
+
+    Raises:
+        InputError: it is not one number or two, or not between 0.01 and 5 mm.
+    """
+    if stated is None:
+        return np.full(2, np.nan, np.float32)
+    try:
+        values = [float(value) for value in np.ravel(np.asarray(stated, dtype=object))]
+    except (TypeError, ValueError):
+        values = []
+    if len(values) not in (1, 2):
+        raise InputError(
+            f"{path}: the header's spacing ({name}) is {stated!r}, not two numbers in mm; {_REMEDY}"
+        )
+    if not all(SMALLEST_MM <= np.float32(value) <= LARGEST_MM for value in values):
+        raise InputError(
+            f"{path}: the header's spacing ({name}) is {values} mm, not between {SMALLEST_MM} and {LARGEST_MM:g} mm; "
+            f"{_REMEDY}"
+        )
+    return np.array(np.broadcast_to(np.array(values, np.float32), 2))
+
+
+def of_dicom(dataset: Any, path: Path) -> tuple[np.ndarray | None, str, tuple[str, ...]]:
+    """Return the spacing of a DICOM header, its kind, and a note where two fields disagree.
+
+    ImagerPixelSpacing is in the detector's plane, where a bone that lies before it is magnified; neither it nor
+    PixelSpacing is corrected for that here.
+
+    Raises:
+        InputError: a field is not one number or two within the plausible range.
+    """
+    stated: dict[str, np.ndarray] = {}
+    for name in _TAGS:
+        if (value := _value(dataset, name, path)) is not None:
+            stated[name] = checked(value, path, name)
+    measures = _measures(dataset)
+    if measures is not None and (value := _value(measures, "PixelSpacing", path)) is not None:
+        stated.setdefault("PixelSpacing", checked(value, path, "PixelSpacing"))
+    if not stated:
+        return None, "unknown", ()
+    name = next(iter(stated))
+    notes = [
+        f"{name} {_text(stated[name])} mm and {other} {_text(value)} mm disagree; areas are by {name}"
+        for other, value in stated.items()
+        if np.abs(np.log(value / stated[name])).max() > math.log(_DISAGREE)
+    ]
+    return stated[name], _TAGS[name], tuple(notes)
+
+
+def _value(dataset: Any, name: str, path: Path) -> Any:
+    """A field's value, None where it is absent or empty."""
+    try:
+        value = dataset.get(name)
+    except (
+        Exception
+    ) as error:  # pydicom converts the text now, and raises several errors for what is no number
+        what = " ".join(str(error).split())[:100]
+        raise InputError(
+            f"{path}: the header's spacing ({name}) is not two numbers in mm ({what}); {_REMEDY}"
+        ) from error
+    if value is None or (isinstance(value, str) and not value) or (np.ndim(value) and not len(value)):
+        return None
+    return value if isinstance(value, str) or not np.ndim(value) else list(value)
+
+
+def _measures(dataset: Any) -> Any:
+    """The Pixel Measures of an enhanced object with one frame."""
+    for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in (dataset.get(name) or [])[:1]:
+            for measures in (group.get("PixelMeasuresSequence") or [])[:1]:
+                return measures
+    return None
+
+
+def _text(spacing: np.ndarray) -> str:
+    return " x ".join(f"{value:.4g}" for value in spacing)

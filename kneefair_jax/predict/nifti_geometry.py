@@ -1,0 +1,67 @@
+"""A mask as a NIfTI image that lies on its film in nibabel, ITK, ITK-SNAP and 3D Slicer alike.
+
+The header is new: of a NIfTI film, its geometry and unit alone are copied, since free text (`descrip`, `db_name`,
+`aux_file`, extensions) may name the patient.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from kneefair_jax.data.readers import dicom, orientation
+from kneefair_jax.predict.films import Film
+
+_GEOMETRY = (
+    *("pixdim", "xyzt_units", "qform_code", "sform_code", "srow_x", "srow_y", "srow_z"),
+    *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+)
+_SCANNER = 1  # the code of coordinates in the scanner's space
+
+
+def image(mask: np.ndarray, film: Film) -> Any:
+    """Return the NIfTI image of a mask.
+
+    Of a NIfTI film it has the shape, affine, codes and unit. Else it is [column, row, 1] with the film's
+    ImageOrientationPatient and ImagePositionPatient, or identity directions in LPS as SimpleITK gives any film without
+    them. Where the spacing is unknown, a pixel has size 1 in an unknown unit.
+
+    Args:
+        mask: u8[H, W], of `film.image`.
+        film: the film as read.
+    """
+    import nibabel
+
+    stored = film.stored(mask)
+    if film.path.name.lower().endswith((".nii", ".nii.gz")):
+        source: Any = nibabel.load(film.path)
+        header = nibabel.Nifti1Header()
+        header.set_data_dtype(np.uint8)
+        header.set_data_shape(source.shape)
+        for name in _GEOMETRY:
+            header[name] = source.header[name]
+        return nibabel.Nifti1Image(stored.T.reshape(source.shape), source.affine, header)
+    spacing = film.stored_spacing()
+    known = bool(np.isfinite(spacing).all())
+    affine = _affine(film, spacing if known else np.ones(2))
+    made = nibabel.Nifti1Image(stored.T[..., None], affine)
+    made.set_qform(affine, _SCANNER)
+    made.set_sform(affine, _SCANNER)
+    made.header.set_xyzt_units("mm" if known else "unknown")
+    return made
+
+
+def _affine(film: Film, spacing: np.ndarray) -> np.ndarray:
+    """f64[4, 4], [column, row, 0] -> mm in RAS+ space."""
+    header = _dicom_header(film)
+    cosines = None if header is None else dicom.directions(header)
+    affine = None
+    if cosines is not None:
+        affine = orientation.affine_of_directions(cosines, dicom.position(header), spacing.tolist())
+    return np.diag([-spacing[1], -spacing[0], 1.0, 1.0]) if affine is None else affine
+
+
+def _dicom_header(film: Film) -> Any:
+    try:
+        return dicom.load(film.path, header=True) if dicom.is_dicom(film.path) else None
+    except Exception:  # a header that breaks off; its pixels were read
+        return None
