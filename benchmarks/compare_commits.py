@@ -33,9 +33,9 @@ from benchmarks.faults import arrays
 
 ROOT = Path(__file__).parents[1]
 # Keys of JSON files that differ between two runs of one commit.
-VOLATILE = {"commit", "command", "started", "times"}
-# Cells of pages that hold seconds or minutes; every count in them is in the JSON file too.
-DURATION = re.compile(r"<(dd|td)>\d+( s| min)?</(dd|td)>")
+VOLATILE = {"commit", "command", "started", "times", "seconds"}
+# Parts of pages that hold seconds, minutes or the commit; every count among them is in the JSON file too.
+VOLATILE_CELLS = re.compile(r"<(dd|td)>[\d.]+( s| min)?</(dd|td)>|<dt>Commit</dt><dd>.*</dd>")
 TIMEOUT_S = 1800.0
 
 
@@ -252,7 +252,7 @@ def contents(out: Path) -> Iterator[tuple[str, Any]]:
         elif path.suffix == ".jsonl":
             yield from leaves([json.loads(line) for line in path.read_text().splitlines()], name)
         elif path.suffix in (".csv", ".html"):
-            yield name, DURATION.sub("", path.read_text())
+            yield name, VOLATILE_CELLS.sub("", path.read_text())
         elif path.suffix in (".png", ".safetensors"):
             yield name, path.read_bytes()
 

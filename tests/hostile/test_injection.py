@@ -57,7 +57,7 @@ def test_tables_of_an_audit_and_its_lines(tmp_path, capsys):
     masks.write(tmp_path, site=lambda i: names[i % 3])
     given = ["--truth", "truth", "--pred", "pred", "--metadata", "metadata.csv", "--out", "out"]
     given = [str(tmp_path / word) if i % 2 else word for i, word in enumerate(given)]
-    assert audit.main([*given, "--attributes", "site", "--draws", "20"]) == 0
+    assert audit.main([*given, "--attributes", "site", "--draws", "40"]) == 0
     assert_no_formula(tmp_path / "out")
     assert FORMULA in set(pd.read_parquet(tmp_path / "out/cases.parquet")["site"])
     assert_shown(capsys, r"\x1b[31mred\x07")

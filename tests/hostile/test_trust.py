@@ -144,7 +144,7 @@ def test_links_and_pipes_where_an_audit_goes(tmp_path, capsys, name):
     given = [str(tmp_path / word) if i % 2 else word for i, word in enumerate(given)]
     for plant in (lambda path: trust.link(path, target), trust.pipe):
         plant(tmp_path / "out" / name)
-        assert audit.main([*given, "--attributes", "sex", "--draws", "20"]) == 2
+        assert audit.main([*given, "--attributes", "sex", "--draws", "40"]) == 2
         err = capsys.readouterr().err
         assert one_line(err) and name in err
     assert target.read_text() == "precious"
