@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-beam lint clean
+.PHONY: demo test test-all test-beam lint clean
 
 demo: $(READY)
 	$(BIN)/python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
@@ -13,6 +13,10 @@ demo: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest
+
+# The slow tests as well.
+test-all: lint
+	$(BIN)/python -m pytest -m "not beam"
 
 # Apache Beam has an environment of its own, about 1 GB: its versions are not the others'.
 test-beam: .venv-beam/.ready
