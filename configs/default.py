@@ -15,7 +15,6 @@ def get_config() -> ConfigDict:
     data.size = (128, 128)  # height and width of the working grid, pixels
     data.attributes = ("sex", "race")  # columns to report by, alone and in pairs
     data.levels = ConfigDict()  # attribute -> the levels to keep; cases of others are left out, and listed
-    data.allow_similar_ids = False  # True accepts identifiers and levels that look alike: 7 and 0007, F and f
     data.fractions = (0.7, 0.15, 0.15)  # of the patients: train, validation, test
     data.folds = 0  # k > 0: k-fold cross-validation by patient; each fold is a run of its own
     data.fold = -1  # which fold to run; -1: all of them, one after another

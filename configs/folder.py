@@ -34,4 +34,5 @@ def get_config() -> ConfigDict:
     data.external = ""  # another folder of the same layout, for evaluation alone
     data.external_structures = ""  # its labels, where they are others: "whole femur,tibia"; "": the same
     data.external_orientation = ""  # of its masks, as data.orientation
+    data.allow_similar_ids = False  # True accepts identifiers and levels that look alike: 7 and 0007, F and f
     return config

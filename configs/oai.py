@@ -42,4 +42,5 @@ def get_config() -> ConfigDict:
     quality.EXPOSE = ""
     quality.MOTION = ""
     quality.POSITN = ""
+    data.allow_similar_ids = False  # True accepts identifiers and levels that look alike: 7 and 0007, F and f
     return config

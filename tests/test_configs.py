@@ -81,7 +81,13 @@ def start(path, fields):
     return path
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Of each kind of run one is fast: a single one of each source, and a study.
+SLOW = {"paper.oai", "paper.phantoms", "phantom_to_real", "study_folder", "finetune"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in NAMES]
+)
 def test_it_runs_two_steps_and_every_key_is_read(name, tmp_path, monkeypatch):
     config = shrunk(name, tmp_path / "films")
     leaves = set(run_directory.flat(config.to_dict()))

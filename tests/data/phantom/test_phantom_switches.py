@@ -140,6 +140,7 @@ def of_pictures(cohort):
     return np.array(rows)
 
 
+@pytest.mark.slow
 def test_at_strength_0_groups_differ_as_often_as_chance_has_it():
     """A two-sample test at 5 % over 1,000 cohorts."""
     config = {
