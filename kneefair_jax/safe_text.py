@@ -1,6 +1,7 @@
 """Text of files and names, made safe for where it goes: a terminal, a spreadsheet, a file that is shared."""
 
 import contextlib
+import os
 import re
 import sys
 import unicodedata
@@ -13,8 +14,15 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  #
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # Marks that make text read in another order than it is stored (CVE-2021-42574), and separators that break lines.
 _MISLEADING = frozenset("\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_QUOTED_PATH = re.compile(r"""(['"])~?/[^'"\n]*/([^'"/\n]*)\1""")
-_BARE_PATH = re.compile(r"""(?<![\w./:~<-])~?/(?:[^\s/'":;,()\[\]<>]+/)+([^\s/'":;,()\[\]<>]*)""")
+_QUOTED_PATH = re.compile(r"""'~?/[^'\n]*/[^'\n]*'|"~?/[^"\n]*/[^"\n]*\"""")
+_PART = r"""[^\s/'":;,()\[\]<>]+"""
+# A folder's name may hold spaces: all words before a slash, but for those up to a file's name (`1.png and x/`).
+_FOLDER = rf"(?:(?!{_PART}\.[A-Za-z]\w{{1,4}} ){_PART} +)*{_PART}/"
+_BARE_PATH = re.compile(
+    rf"(?:file:(?://[\w.-]*)?|(?<![\w./:~<-]))(?:~/(?:{_FOLDER})*|/{_PART}/(?:{_FOLDER})*)(?:{_PART})?"
+)
+# A text that begins with a path and goes on as a message, or has another path in it.
+_MESSAGE = re.compile(r"""[:;]\s|[\s('"\[=]~?/|\n""")
 
 
 def printable(text: str) -> str:
@@ -36,27 +44,34 @@ def spreadsheet_cell(value: Any) -> Any:
 
 
 def without_paths(text: str, *folders: Path) -> str:
-    """The text with absolute paths cut to their last part: they name people and machines.
+    """Return the text with absolute paths cut to their last part: they name people and machines.
 
     Args:
         text: of a message or a table.
-        folders: whose paths are cut to what begins with the folder's own name; they may hold spaces.
+        folders: whose paths are cut to what begins with the folder's own name; they may hold any character. The home
+            folder is known.
     """
-    for folder in folders:
-        if folder.is_absolute() and folder.name:
-            text = text.replace(f"{folder}/", f"{folder.name}/").replace(str(folder), folder.name)
-    return _BARE_PATH.sub(r"\1", _QUOTED_PATH.sub(r"\1\2\1", text))
+    home = os.path.expanduser("~")
+    known = {str(folder): folder.name for folder in folders if folder.is_absolute()} | {home: "~"}
+    for path in sorted(known, key=len, reverse=True):
+        if path.startswith("/") and path != "/":
+            text = re.sub(
+                rf"(?<![\w.~-]){re.escape(path)}(?![\w-]|\.\w)", known[path].replace("\\", r"\\"), text
+            )
+    text = _QUOTED_PATH.sub(lambda match: f"{match[0][0]}{Path(match[0][1:-1]).name}{match[0][-1]}", text)
+    return _BARE_PATH.sub(lambda match: Path(match[0]).name, text)
 
 
 def without_paths_in(value: Any) -> Any:
-    """A JSON value with `without_paths` of every text; a text that is one absolute path is cut to its last part."""
+    """Return a JSON value with `without_paths` of every text; a text that is one path is cut to its last part."""
     if isinstance(value, dict):
         return {key: without_paths_in(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [without_paths_in(item) for item in value]
     if not isinstance(value, str):
         return value
-    return Path(value).name if value.startswith(("/", "~")) and "\n" not in value else without_paths(value)
+    is_path = value.startswith(("/", "~")) and not _MESSAGE.search(value)
+    return (Path(value).name or value) if is_path else without_paths(value)
 
 
 class Filtered:

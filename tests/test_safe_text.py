@@ -45,6 +45,12 @@ def test_spreadsheet_cell(value, cell):
         ("/home/jane/m.csv row 3: /home/jane/x/1.png: bad", "m.csv row 3: 1.png: bad"),
         ("[Errno 2] no file: '/home/jane doe/1.png'", "[Errno 2] no file: '1.png'"),
         ("~/knees/1.png", "1.png"),
+        ("/home/Jo Smith/films/x.png: damaged", "x.png: damaged"),
+        ("/data/J. Smith/Study 2/x 1.png: damaged", "x 1.png: damaged"),
+        ("/data/jo/1.png and masks/2.png; /data/jo/m/", "1.png and masks/2.png; m"),
+        ("file:///home/jo/x.png, file://pc/home/Jo S/y.png", "x.png, y.png"),
+        ('no file: "/home/jo/it\'s/1.png"', 'no file: "1.png"'),
+        ("2 images /s and 3/4 a/b", "2 images /s and 3/4 a/b"),
         ("masks/1.png and ../2.png", "masks/1.png and ../2.png"),
         ("https://arxiv.org/abs/1810.03993, 3/4 images/s", "https://arxiv.org/abs/1810.03993, 3/4 images/s"),
     ],
@@ -58,6 +64,20 @@ def test_paths_below_a_known_folder_keep_what_is_below_it():
     text = f"{root}/m.csv row 3: {root}/masks/a 1.png"
     assert safe_text.without_paths(text, root) == "my knees/m.csv row 3: my knees/masks/a 1.png"
     assert safe_text.without_paths("knees/1.png", Path("knees")) == "knees/1.png"
+
+
+def test_the_home_folder_is_known_whatever_its_name(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/Smith, Jo (x)")
+    text = "/home/Smith, Jo (x)/films/1.png: bad; /home/Smith, Jo (x); /mnt/home/Smith"
+    assert safe_text.without_paths(text) == "1.png: bad; ~; Smith"
+    folder = Path("/home/Smith, Jo (x)/my knees")
+    assert safe_text.without_paths(f"{folder}/a, b/1.png {folder}2/x", folder) == "my knees/a, b/1.png x"
+
+
+def test_a_text_that_begins_with_a_path_is_cut_as_a_message():
+    texts = ["/home/jo/m.csv: correct a/b", "/tmp (/home/jo/y)", "/", "/data/Smith, Jo/knees", "~/k/x", "/x"]
+    kept = ["m.csv: correct a/b", "/tmp (y)", "/", "knees", "x", "x"]
+    assert safe_text.without_paths_in(texts) == kept
 
 
 def test_paths_in_a_json_value():

@@ -39,7 +39,9 @@ def canonical(text: str) -> str:
     """Return what identifiers that look the same have in common.
 
     The steps: Unicode NFKC, removal of invisible characters, case folding, collapse of white space, and one form for
-    numerals (`0007`, `7`, `7.0` and `7e0` are `7`). Reference: Unicode Standard Annex 15 (normalization forms).
+    numerals (`0007`, `7` and `7.0` are `7`). `1.1` and `1.10` stay apart, as the first and the tenth patient of site 1,
+    and so do `12000` and `12E03`: only an exponent with a sign, or after a decimal point, is a number's. Reference:
+    Unicode Standard Annex 15 (normalization forms).
     """
     folded = plain(text)
     return _numeral(folded) or folded
@@ -126,15 +128,24 @@ def _is_blank(character: str) -> bool:
 
 
 def _numeral(text: str) -> str:
-    """One text for all numerals of a value, exact for any number of digits; "" where the text is no numeral."""
+    """Return one text for all numerals of a value, exact for any number of digits.
+
+    Returns "" for other text, for an exponent with neither a sign nor a decimal point before it (`12e03` may be an
+    identifier), and for a fraction that ends in zero after another digit (`1.10`).
+    """
     ascii_digits = (
         text if text.isascii() else "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
     )
     match = _NUMERAL.fullmatch(ascii_digits)
     if match is None or not (match[2] or match[3]):
         return ""
-    fraction = match[3] or ""
+    fraction, power = match[3] or "", match[4]
+    if power and match[3] is None and power[0] not in "+-":
+        return ""
+    if not power and fraction.strip("0") and fraction.endswith("0"):
+        return ""
     digits = (match[2] + fraction).lstrip("0")
-    exponent = int(match[4] or 0) - len(fraction) + len(digits) - len(digits.rstrip("0"))
+    exponent = int(power or 0) - len(fraction) + len(digits) - len(digits.rstrip("0"))
     digits = digits.rstrip("0")
-    return f"{match[1].replace('+', '')}{digits}e{exponent}" if digits else "0"
+    # `visible` removes the control character from other text, so `7e0` cannot look like the form of 7.
+    return f"{match[1].replace('+', '')}{digits}\0e{exponent}" if digits else "0"

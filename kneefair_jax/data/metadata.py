@@ -49,7 +49,7 @@ class Table(NamedTuple):
     """A table of text; the index of both frames is the line in the file.
 
     Attributes:
-        cells: "" where a cell is missing.
+        cells: "" where a cell is missing; `missing_words.removed` has the exceptions.
         written: the cells as they are in the file, words for missing among them.
         notes: the dialect of the file, where it is not the usual one.
     """
@@ -127,7 +127,14 @@ def check_identifiers(
     required: Sequence[str] = REQUIRED,
     options: Options = Options(),  # noqa: B008 - a NamedTuple cannot change
 ) -> None:
-    """Notes required cells that are empty, cases that occur twice, and identifiers that are damaged or look alike."""
+    """Notes required cells that are missing, cases that occur twice, and identifiers that are damaged or look alike."""
+    words = {
+        name: table[name][table[name].map(missing_words.is_missing)] for name in _PEOPLE if name in required
+    }
+    for name, of_column in words.items():
+        for row, cell in of_column[of_column != ""].items():
+            text = f"{name} {cell!r} is read as missing; rename it, or fill in the identifier"
+            problems.append((int(str(row)), text))
     for name in required:
         above = ""
         for row, cell in table[name].items():
@@ -139,10 +146,10 @@ def check_identifiers(
             above = cell or above
     first: dict[str, int] = {}
     for row, case in table["case_id"].items():
-        if case and first.setdefault(case, row) != row:
+        if row not in words["case_id"].index and first.setdefault(case, row) != row:
             problems.append((row, f"case_id {case!r} is also in row {first[case]}; give each case its own"))
     for name in (name for name in _PEOPLE if name in required):
-        cells = dict(table[name].items())
+        cells = dict(table[name].drop(words[name].index).items())
         if not options.allow_similar:
             problems += identifiers.similar(cells, name, _PEOPLE[name], options.similar)
             alike = {cell for group in identifiers.similar_identifiers(cells.values()) for cell in group}

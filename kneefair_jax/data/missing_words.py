@@ -22,14 +22,25 @@ AMBIGUOUS = frozenset(
     | {"#value!", "#ref!", "#name?", "#div/0!", "#num!", "#null!", "#error!", "1.#qnan", "-1.#ind"}
 )
 
+IDENTIFIERS = ("case_id", "patient_id")
+
 
 def word(cell: str) -> str:
     """Return the form of a cell in which `CERTAIN` and `AMBIGUOUS` are written."""
     return identifiers.plain(cell)
 
 
+def is_missing(cell: str) -> bool:
+    """Return whether a cell is empty or holds a word that means missing."""
+    return word(cell) in CERTAIN | AMBIGUOUS
+
+
 def removed(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of text with "" in place of every word that means missing."""
+    """Return a table of text with "" in place of every word that means missing.
+
+    Columns of `IDENTIFIERS` keep their words, which may be a patient's initials: `metadata.check_identifiers` refuses
+    them by name. Cells without ink become "" in every column.
+    """
     return table.apply(lambda column: column.map(_replacements(column)))
 
 
@@ -57,8 +68,8 @@ def notes(table: pd.DataFrame, ignored: frozenset[str] = frozenset()) -> list[st
 
 
 def _replacements(column: pd.Series) -> Mapping[str, str]:
-    cells = column.unique()
-    return {cell: "" if word(cell) in CERTAIN | AMBIGUOUS else cell for cell in cells}
+    empty = (lambda cell: not word(cell)) if column.name in IDENTIFIERS else is_missing
+    return {cell: "" if empty(cell) else cell for cell in column.unique()}
 
 
 def _counted(words: Mapping[str, int]) -> str:

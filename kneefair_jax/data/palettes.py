@@ -25,6 +25,8 @@ def read(path: Path) -> np.ndarray | None:
     if path.suffix.lower() not in _SUFFIXES:
         return None
     try:
+        if not path.is_file():  # to open a named pipe would wait for a writer
+            return None
         with Image.open(path, formats=("PNG", "TIFF")) as image:
             if image.mode != "P":
                 return None

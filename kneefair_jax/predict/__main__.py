@@ -18,7 +18,9 @@ examples:
   python -m kneefair_jax.predict --checkpoint phantom --images films "more/*.dcm" --out segmented --format nifti --flip
   python -m kneefair_jax.predict --checkpoint runs/mine --images film.dcm --knees both --out segmented
 
-A second run into the same OUT adds to its areas.csv; rows of files that are segmented again are replaced.
+A second run into the same OUT adds to its areas.csv; rows of files that are segmented again are replaced. Files are the
+same where their absolute paths are (file_id is a hash of it): a file of another folder whose mask would have the same
+name is refused.
 
 OUT gets masks/ (0 is background, 1, 2, ... the structures, at the file's own size), overlays/ (to look at) and
 areas.csv: a row a file and structure, with mm2 where the file states its spacing, the network's mean confidence, and a

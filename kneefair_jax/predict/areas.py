@@ -1,7 +1,9 @@
 """The table `areas.csv` of an output folder, which several runs in turn may fill: rows are merged by file."""
 
 import csv
+import hashlib
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -13,6 +15,7 @@ from kneefair_jax.safe_text import spreadsheet_cell
 AREAS = "areas.csv"
 COLUMNS = (
     "file",
+    "file_id",
     "structure",
     "label",
     "area_mm2",
@@ -22,11 +25,19 @@ COLUMNS = (
     "warning",
     "mask",
 )
-_FILE, _MASK = COLUMNS.index("file"), COLUMNS.index("mask")
+_FILE, _ID, _STRUCTURE, _MASK = map(COLUMNS.index, ("file", "file_id", "structure", "mask"))
+
+
+def file_id(path: Path) -> str:
+    """Return a short SHA-256 of a file's absolute path: the same for the same file in every run, without its folders.
+
+    The prefix keeps a spreadsheet from reading it as a number.
+    """
+    return f"sha256:{hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:12]}"
 
 
 class Areas:
-    """The rows of an output folder, by file.
+    """The rows of an output folder, by `file_id`.
 
     A file's rows are appended at once, so that a process that is killed loses none; at the end the table is replaced by
     one in which each file has its latest rows alone. The folder's lock must be held.
@@ -52,21 +63,21 @@ class Areas:
         """Adds the rows of one file, in place of those that it had."""
         guarded = [[spreadsheet_cell(cell) for cell in row] for row in rows]
         self._append(guarded)
-        self._rows[guarded[0][_FILE]] = guarded
+        self._rows[guarded[0][_ID]] = guarded
 
-    def require_own(self, file: str, mask: str) -> None:
+    def require_own(self, path: Path, mask: str) -> None:
         """Refuses a file whose mask would replace that of another file of an earlier run.
 
         Args:
-            file: as in the table.
+            path: of the file.
             mask: the path of its mask in the folder; masks that differ in format alone are the same.
         """
-        stem = _stem(spreadsheet_cell(mask))
+        own, stem = file_id(path), _stem(spreadsheet_cell(mask))
         for other, rows in self._rows.items():
-            if other != spreadsheet_cell(file) and _stem(rows[0][_MASK]) == stem:
+            if other != own and _stem(rows[0][_MASK]) == stem:
                 raise InputError(
-                    f"{file}: its mask would replace that of {other}, of an earlier run into this folder; rename "
-                    "one of the two, or give another --out"
+                    f"{path}: its mask would replace that of another file, {rows[0][_FILE]}, of an earlier run "
+                    "into this --out; rename one of the two, or give another --out"
                 )
 
     def _write(self) -> None:
@@ -79,7 +90,7 @@ class Areas:
 
 
 def _read(path: Path) -> dict[str, list[list[str]]]:
-    """File -> its rows; of a file that was segmented twice the latest."""
+    """`file_id` -> the rows of the file; of a file that was segmented twice the latest."""
     atomic.require_regular(path)
     if not path.exists() or not path.stat().st_size:
         return {}
@@ -93,7 +104,7 @@ def _read(path: Path) -> dict[str, list[list[str]]]:
     by_file: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         if len(row) == len(COLUMNS):  # the last line may have been cut off
-            by_file.setdefault(row[_FILE], {})[row[1]] = row
+            by_file.setdefault(row[_ID], {})[row[_STRUCTURE]] = row
     return {file: list(of.values()) for file, of in by_file.items()}
 
 

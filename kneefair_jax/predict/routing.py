@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kneefair_jax.data import identifiers, metadata
+from kneefair_jax.data import identifiers, metadata, missing_words
 from kneefair_jax.errors import InputError
 
 
@@ -44,9 +44,8 @@ def groups_of_cases(
     options = metadata.Options(similar="--allow-similar-ids", allow_similar=allow_similar)
     metadata.check_identifiers(table, problems, ("case_id",), options)
     if "patient_id" in table and not allow_similar:
-        problems += identifiers.similar(
-            dict(table["patient_id"].items()), "patient_id", "patient", options.similar
-        )
+        patients = table["patient_id"][~table["patient_id"].map(missing_words.is_missing)]
+        problems += identifiers.similar(dict(patients.items()), "patient_id", "patient", options.similar)
     found = {}
     for row, case in table["case_id"].items():
         group = ",".join(f"{attribute}={table.at[row, attribute]}" for attribute in attributes)

@@ -10,7 +10,7 @@ import numpy as np
 
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import bilateral, films, inputs, writers
-from kneefair_jax.predict.areas import AREAS, Areas
+from kneefair_jax.predict.areas import AREAS, Areas, file_id
 from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.predictor import Prediction, Predictor
 from kneefair_jax.runtime import output_folder
@@ -92,7 +92,7 @@ def run(
                     if isinstance(result, InputError):
                         raise result
                     mask = _mask(item, settings)
-                    table.require_own(_cell(item), mask.as_posix())
+                    table.require_own(item.path, mask.as_posix())
                     path = _write(out, item, *result, settings)
                     lines = list(_areas(item, mask, *result))
                     table.add(lines)
@@ -215,6 +215,7 @@ def _areas(item: inputs.Input, mask: Path, film: Film, prediction: Prediction) -
         area = float(pixels[label] * film.spacing.prod())
         yield [
             _cell(item),
+            file_id(item.path),
             name,
             str(label),
             f"{area:.2f}" if np.isfinite(area) else "",

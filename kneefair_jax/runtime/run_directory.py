@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -43,6 +44,8 @@ WRITTEN = (
     ),
     *("stages", "store", "check", "report", "export", "fold_*", "runs"),
 )
+# The field of environment.json with the hashes of whole paths.
+_PATHS = "path_sha256"
 LIBRARIES = (
     "kneefair_jax",
     "jax",
@@ -59,7 +62,8 @@ LIBRARIES = (
 def check_config(workdir: Path, config: ConfigDict) -> None:
     """Refuses a folder that holds another run, or that leads elsewhere.
 
-    Absolute paths are compared by their last part: the folder's `config.json` holds no more of them.
+    The folder's `config.json` holds the last part of absolute paths alone, so whole paths are compared by a hash that
+    `environment.json` holds; a run of an earlier version has none, and its paths are compared by the last part.
 
     Raises:
         InputError: with the fields that differ; or `workdir` is a file, or holds a link or a pipe.
@@ -75,6 +79,13 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
         f"{key} is {now.get(key)!r} but was {then.get(key)!r}"
         for key in sorted(then.keys() | now.keys())
         if then.get(key) != now.get(key) and not key.startswith(FREE)
+    ]
+    paths = _path_digests(config)
+    known = _environment(workdir).get(_PATHS, paths)
+    differing += [
+        f"{key} is another path with the last part {now[key]!r}"
+        for key in sorted(known.keys() | paths.keys())
+        if known.get(key) != paths.get(key) and then.get(key) == now.get(key)
     ]
     if differing:
         raise InputError(
@@ -107,8 +118,7 @@ def check_data(workdir: Path, **data: str) -> None:
     Raises:
         InputError: one differs. A changed table deals patients anew: those trained on could be tested.
     """
-    path = workdir / "environment.json"
-    then = json.loads(path.read_text())["data"] if path.exists() else data
+    then = _environment(workdir).get("data", data)
     if changed := [name for name, value in data.items() if then[name] != value]:
         raise InputError(
             f"{workdir} holds a run on other data (its {' and '.join(changed)} changed since); put the data back, "
@@ -133,12 +143,33 @@ def open_run(workdir: Path, config: ConfigDict, **data: str) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     atomic.write_json(workdir / "config.json", public(config))
     if not (workdir / "environment.json").exists():
-        atomic.write_json(workdir / "environment.json", {**environment(), "data": data})
+        atomic.write_json(
+            workdir / "environment.json", {**environment(), "data": data, _PATHS: _path_digests(config)}
+        )
 
 
 def public(config: ConfigDict) -> dict[str, Any]:
     """The config as JSON for files that are shared: absolute paths, which name people and machines, cut short."""
     return without_paths_in(json.loads(config.to_json_best_effort()))
+
+
+def _path_digests(config: ConfigDict) -> dict[str, str]:
+    """Return a short SHA-256 of each value that `public` shortens, by the dotted name of its field, except `FREE`."""
+    full, short = flat(json.loads(config.to_json_best_effort())), flat(public(config))
+    digests = {}
+    for key, value in full.items():
+        if value != short[key] and not key.startswith(FREE):
+            text = (
+                os.path.normpath(os.path.expanduser(value)) if isinstance(value, str) else json.dumps(value)
+            )
+            digests[key] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return digests
+
+
+def _environment(workdir: Path) -> dict[str, Any]:
+    """Return `environment.json` of a folder; empty where there is none."""
+    path = workdir / "environment.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def environment() -> dict[str, Any]:

@@ -185,7 +185,7 @@ BAD_TABLES = [
     (put(), {"attributes": ("patient_id",)}, "names 'patient_id', which is not an attribute"),
     (put(), {"split_column": "fold"}, "split_column is 'fold'; set it to '' or one of"),
     (put(case_id=["a", "b", "", "d"]), {}, "row 4: case_id is empty; fill it in"),
-    (put(patient_id=["P1", "NA", "P2", "P3"]), {}, "row 3: patient_id is empty; fill it in"),
+    (put(patient_id=["P1", "NA", "P2", "P3"]), {}, "row 3: patient_id 'NA' is read as missing"),
     (put(mask=["", *table()["mask"][1:]]), {}, "row 2: mask is empty"),
     (put(case_id=["a", "b", "c", "b"]), {}, "row 5: case_id 'b' is also in row 3; give each case"),
     (

@@ -8,12 +8,12 @@ from kneefair_jax.data import identifiers
 from kneefair_jax.data.identifiers import across, canonical, similar, similar_identifiers, spoiled
 
 SAME = [
-    ["7", "0007", "7.0", "7e0", "+7", "07.00", "70e-1", "7.", " 7 ", "\uff17", "\u0667", "7\u200b"],
+    ["7", "0007", "7.0", "7.0e0", "7e+0", "+7", "07.00", "70e-1", "7.", " 7 ", "\uff17", "\u0667", "7\u200b"],
     ["p7", "P7", " p7", "p7\t", "\uff507", "p\u200d7", "p\u00ad7", "\ufeffp7", "p\ufe0f7"],
     ["caf\u00e9", "cafe\u0301", "CAF\u00c9", "cafe\u034f\u0301"],
     ["Female", "female", "FEMALE ", "\uff26emale"],
     ["a b", "a  b", "a\u00a0b", "A\u3000B", "a\tb"],
-    ["0", "000", "0.0", "-0", "0e5"],
+    ["0", "000", "0.0", "-0", "0e+5"],
     ["stra\u00dfe", "STRASSE"],
     ["123456780001000", "1.23456780001e14"],
 ]
@@ -26,8 +26,14 @@ DIFFERENT = [
     "ab",
     "a b",
     "7.1",
-    "1e400",
-    "1e401",
+    "7.10",
+    "7.100",
+    "7e0",
+    "7.01",
+    "12000",
+    "12E03",
+    "1e+400",
+    "1e+401",
     "1" * 40,
     "1" * 39 + "2",
     "p007",

@@ -86,6 +86,17 @@ def test_a_blank_identifier_below_a_filled_one_has_its_remedy():
     assert "unmerge" in texts[3] and "'a'" in texts[3] and "unmerge" in texts[4] and "unmerge" not in texts[2]
 
 
+def test_a_word_for_missing_as_identifier_is_named_and_no_merged_cell(tmp_path):
+    (tmp_path / "t.csv").write_text("case_id,patient_id\na,AB\nb,NK\nunknown,\nd,nk\nUnknown,CD\n")
+    problems = []
+    metadata.check_identifiers(metadata.read(tmp_path / "t.csv").cells, problems, ("case_id", "patient_id"))
+    texts = dict(problems)
+    assert sorted(row for row, _ in problems) == [3, 4, 4, 5, 6]
+    assert "patient_id 'NK'" in texts[3] and "rename" in texts[3] and "unmerge" not in texts[3]
+    assert "'nk'" in texts[5] and "'Unknown'" in texts[6]
+    assert {"rename" in text for row, text in problems if row == 4} == {True, False}
+
+
 def test_a_damaged_identifier_is_listed_once():
     table = pd.DataFrame({"case_id": column("7", "7.0", "8.0", "1.2E+11")})
     problems = []

@@ -1,3 +1,6 @@
+import os
+import threading
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -52,6 +55,17 @@ def test_files_without_a_palette(tmp_path):
     Image.fromarray(INDEX.astype(np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"none")
     assert [palettes.read(tmp_path / name) for name in ("a.png", "b.png", "c.png", "a.npy")] == [None] * 4
+
+
+def test_a_named_pipe_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "p.png")
+    palette_of = []
+    thread = threading.Thread(
+        target=lambda: palette_of.append(palettes.read(tmp_path / "p.png")), daemon=True
+    )
+    thread.start()
+    thread.join(10)
+    assert palette_of == [None]
 
 
 def read(path):

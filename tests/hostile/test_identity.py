@@ -127,7 +127,9 @@ def test_a_study(tmp_path, monkeypatch):
     made = made_up.config(methods=("erm", "equal_share"))
     with made.unlocked():
         made.data.store = str(tmp_path / "store")
-    runner.run_study(made, tmp_path / "study")
-    assert "report: index.html" in (tmp_path / "study/runs/erm/seed_3/log.txt").read_text()
-    assert (tmp_path / "study/report/study.json").exists()
-    assert identity.leaks(tmp_path / "study", secrets(tmp_path)) == []
+    workdir = tmp_path / "Smith, Jo" / "study"
+    runner.run_study(made, workdir)
+    log = (workdir / "runs/erm/seed_3/log.txt").read_text()
+    assert "report: seed_3/report/index.html" in log and "Smith" not in log
+    assert (workdir / "report/study.json").exists()
+    assert identity.leaks(workdir, [*secrets(tmp_path), "Smith"]) == []

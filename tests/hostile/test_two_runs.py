@@ -67,6 +67,22 @@ def test_a_mask_of_another_film_is_not_replaced(films, weights, capsys):
     assert files(films)[0] == ["first/a.png", "first/b.png", "second/c.png"]
 
 
+def test_films_of_the_same_name_in_two_folders_by_absolute_path(films, weights, capsys):
+    first, second = ((films / name).as_posix() for name in ("first", "second"))
+    assert run(weights, first) == 0
+    names, before = files(films)
+    assert names == ["a.png", "b.png"] and "/" not in "".join(row["file_id"] for row in before)
+    mask = (films / "out/masks/a.png").read_bytes()
+    capsys.readouterr()
+    assert run(weights, second) == 1
+    assert f"{second}/a.png" in capsys.readouterr().err
+    assert (films / "out/masks/a.png").read_bytes() == mask
+    assert [row for row in files(films)[1] if row["mask"] != "masks/c.png"] == before
+    Image.fromarray(np.tile(np.arange(40, dtype=np.uint8), (40, 1))).save(films / "first/b.png")
+    assert run(weights, "first", first) == 0  # the same files, by either path, replace their own rows
+    assert [row["mask"] for row in files(films)[1]].count("masks/b.png") == 3
+
+
 def test_two_at_once(films, weights, capsys):
     (films / "out").mkdir()
     with (films / "out/.lock").open("w") as file:

@@ -114,6 +114,26 @@ def test_a_run_goes_on_by_a_config_whose_paths_were_cut(tmp_path):
     whole = json.loads((tmp_path / "config.json").read_text()) | {"init_from": config.init_from}
     atomic.write_json(tmp_path / "config.json", whole)
     run_directory.check_config(tmp_path, config)
+    config.init_from = "/home/me/runs/other/../pretrained"
+    run_directory.check_config(tmp_path, config)
     config.init_from = "/home/me/runs/another"
     with pytest.raises(InputError, match="init_from is 'another' but was 'pretrained'"):
         run_directory.check_config(tmp_path, config)
+
+
+def test_two_paths_with_the_same_last_part_are_two_configs(tmp_path):
+    config = study.config()
+    config.init_from, config.data.root = "/a/runs/seed1/best", "/a/films"
+    run_directory.open_run(tmp_path, config, table="t", pixels="p")
+    assert "seed1" not in (tmp_path / "environment.json").read_text()
+    config.data.root = "/b/films"  # may change
+    run_directory.check_config(tmp_path, config)
+    for other in "/a/runs/seed2/best", "best":
+        config.init_from = other
+        with pytest.raises(InputError, match="init_from .*'best'.*--workdir"):
+            run_directory.check_config(tmp_path, config)
+    # A run of an earlier version has no hash and goes on.
+    environment = json.loads((tmp_path / "environment.json").read_text())
+    del environment["path_sha256"]
+    atomic.write_json(tmp_path / "environment.json", environment)
+    run_directory.check_config(tmp_path, config)

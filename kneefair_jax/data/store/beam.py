@@ -1,11 +1,11 @@
 """The reading of cases as an Apache Beam transform: on this machine, or on Dataflow, Flink or Spark.
 
 It is the only module that imports Beam, which needs an environment of its own (`constraints-beam.txt`). Every worker
-must see the source's files, and the store's folder, under the paths that the command names.
+must see the source's files, and the store's folder, under the paths that the command names, and run as the user of the
+command: nobody else may read or write the scratch folder.
 """
 
 import json
-import pickle
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +15,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners import create_runner
 
+from kneefair_jax.data.store import checked_pickle
 from kneefair_jax.data.store.chunks import Files, Outcome, Read, outcome
 from kneefair_jax.errors import InputError
 
@@ -37,25 +38,26 @@ class ReadCases(beam.PTransform):
     def expand(self, pipeline: Any) -> Any:
         """Beam's part of it."""
         path = self._folder / _READ
-        path.write_bytes(pickle.dumps(self._read))
+        digest = checked_pickle.write(path, self._read)
         read = (
             pipeline
             | beam.Create(self._spans)
             | beam.Reshuffle()  # or one worker would be given all of it
-            | beam.ParDo(_Read(path)).with_outputs(_OUTCOMES, main="records")
+            | beam.ParDo(_Read(path, digest)).with_outputs(_OUTCOMES, main="records")
         )
         _ = read[_OUTCOMES] | beam.Map(json.dumps) | beam.io.WriteToText(str(self._folder / _OUTCOMES))
         return read.records
 
 
 class _Read(beam.DoFn):
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, sha256: str):
         self._path = path
+        self._sha256 = sha256
 
     def setup(self) -> None:
         self._read: Read
         self._files: Files | None
-        self._read, self._files = pickle.loads(self._path.read_bytes())
+        self._read, self._files = checked_pickle.read(self._path, self._sha256)
 
     def process(self, span: tuple[int, int]) -> Iterator[Any]:
         rows = range(*span)

@@ -265,7 +265,7 @@ def _write_by_beam(
     from kneefair_jax.data.store import beam
 
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
+    scratch.mkdir(mode=0o700)
     records = beam.ReadCases(source.read, len(source.cases), scratch, options.chunk, source.files)
     try:
         tfds_builder.pack(store(records=records), scratch, beam_options=beam.options(options.beam))

@@ -129,9 +129,13 @@ def _make(config: ConfigDict, folder: Path, directory: Path, attributes: Sequenc
     """One run, what it prints in its folder's `log.txt`; returns its scores, of the groups of mitigation."""
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
+    data = config.data
+    folders = [folder.absolute(), *(Path(data.get(name) or "") for name in ("root", "external", "store"))]
     with (
         atomic.open_in_place(folder / "log.txt", "a") as file,
-        contextlib.redirect_stdout(cast(TextIO, safe_text.Filtered(file, _as_logged))),
+        contextlib.redirect_stdout(
+            cast(TextIO, safe_text.Filtered(file, lambda text: _as_logged(text, *folders)))
+        ),
     ):
         experiment.run_experiment(config, folder, directory, training=True)
     dice = json.loads((folder / evaluate.REPORT).read_text())["scores"]["dice"]
@@ -144,8 +148,9 @@ def _make(config: ConfigDict, folder: Path, directory: Path, attributes: Sequenc
     return f"{', '.join(means)} ({time.perf_counter() - started:.0f} s)"
 
 
-def _as_logged(text: str) -> str:
-    return safe_text.printable(safe_text.without_paths(text))
+def _as_logged(text: str, *folders: Path) -> str:
+    """Return the text for a log that is shared; `folders` are those of the run, whose names may hold any character."""
+    return safe_text.printable(safe_text.without_paths(text, *folders))
 
 
 def _minutes(seconds: float) -> str:
