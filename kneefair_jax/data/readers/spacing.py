@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kneefair_jax.data.readers import functional_groups
 from kneefair_jax.errors import InputError
 
 SMALLEST_MM, LARGEST_MM = 0.01, 5.0  # a micrograph is finer, a thumbnail of a whole leg coarser
@@ -80,9 +81,7 @@ def of_dicom(dataset: Any, path: Path) -> tuple[np.ndarray | None, str, tuple[st
 def _value(dataset: Any, name: str, path: Path) -> Any:
     """A field's value, of the header or of its Pixel Measures; None where it is absent or empty."""
     try:
-        value = dataset.get(name)
-        if _is_empty(value) and (measures := _measures(dataset)) is not None:
-            value = measures.get(name)
+        value = functional_groups.value(dataset, "PixelMeasuresSequence", name)
     except (
         Exception
     ) as error:  # pydicom converts the text now, and raises several errors for what is no number
@@ -90,22 +89,7 @@ def _value(dataset: Any, name: str, path: Path) -> Any:
         raise InputError(
             f"{path}: the header's spacing ({name}) is not two numbers in mm ({what}); {_REMEDY}"
         ) from error
-    if _is_empty(value):
-        return None
-    return value if isinstance(value, str) or not np.ndim(value) else list(value)
-
-
-def _is_empty(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value) or bool(np.ndim(value) and not len(value))
-
-
-def _measures(dataset: Any) -> Any:
-    """The Pixel Measures of an enhanced object with one frame."""
-    for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in (dataset.get(name) or [])[:1]:
-            for measures in (group.get("PixelMeasuresSequence") or [])[:1]:
-                return measures
-    return None
+    return value if value is None or isinstance(value, str) or not np.ndim(value) else list(value)
 
 
 def _text(spacing: np.ndarray) -> str:
