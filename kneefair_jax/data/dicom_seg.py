@@ -38,10 +38,8 @@ class Segmentation(NamedTuple):
 
 def is_segmentation(path: Path) -> bool:
     """Whether a DICOM file is a segmentation object; False for what pydicom cannot read."""
-    import pydicom
-
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+        header = dicom.load(path, header=True)
     except Exception:  # the reader of DICOM images says what is wrong with the file
         return False
     return header.get("SOPClassUID") in _SOP_CLASSES
@@ -54,15 +52,13 @@ def read(path: Path) -> Segmentation:
         InputError: the file is damaged, FRACTIONAL or a volume, its segments overlap, two have the same label, or its
             spacing is not plausible.
     """
-    import pydicom
-
-    dataset = pydicom.dcmread(path)
-    kind = dataset.get("SegmentationType")
-    if kind not in ("BINARY", "LABELMAP"):
-        raise InputError(
-            f"{path}: a DICOM-SEG of the type {kind}, which holds no labels; export it as BINARY or LABELMAP"
-        )
     try:
+        dataset = dicom.load(path)
+        kind = dataset.get("SegmentationType")
+        if kind not in ("BINARY", "LABELMAP"):
+            raise InputError(
+                f"{path}: a DICOM-SEG of the type {kind}, which holds no labels; export it as BINARY or LABELMAP"
+            )
         names = {
             int(segment.SegmentNumber): str(segment.SegmentLabel).strip()
             for segment in dataset.SegmentSequence

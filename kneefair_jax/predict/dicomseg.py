@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kneefair_jax.data.readers import dicom
 from kneefair_jax.errors import InputError
 
 # SNOMED CT codes of the structures, and of their sides.
@@ -52,12 +53,11 @@ def make(path: Path, mask: np.ndarray, structures: tuple[str, ...], *, anonymous
         import highdicom
     except ImportError as error:
         raise InputError("DICOM-SEG needs highdicom: pip install 'kneefair_jax[seg]'") from error
-    import pydicom
     from pydicom.errors import InvalidDicomError
     from pydicom.uid import generate_uid
 
     try:
-        source = pydicom.dcmread(path)
+        source = dicom.load(path)
     except InvalidDicomError as error:
         raise InputError(
             f"{path}: no DICOM file, so DICOM-SEG has nothing to refer to; use --format png"

@@ -97,3 +97,18 @@ def test_the_film_s_reader_takes_the_orientation_of_functional_groups(tmp_path):
     dataset.PerFrameFunctionalGroupsSequence = [group]
     dataset.save_as(path)
     np.testing.assert_array_equal(readers.read_image(path)[0][..., 0], pixels[::-1, ::-1])
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_files_without_preamble(tmp_path, mask, implicit):
+    def bare(path):
+        dataset = pydicom.Dataset()
+        dataset.update({element.tag: element for element in pydicom.dcmread(path)})
+        dataset.save_as(path, implicit_vr=implicit, little_endian=True)
+        return path
+
+    film = bare(masks.film(tmp_path / "film.dcm", mask * 40))
+    for anonymous in (False, True):
+        dicomseg.make(film, mask, masks.NAMES, anonymous=anonymous).save_as(tmp_path / "seg.dcm")
+        for path in (tmp_path / "seg.dcm", bare(tmp_path / "seg.dcm")):
+            np.testing.assert_array_equal(mask_files.read(path, VALUES).values, mask)
