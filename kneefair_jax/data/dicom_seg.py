@@ -28,12 +28,14 @@ class Segmentation(NamedTuple):
         names: segment number -> SegmentLabel, those without pixels included.
         spacing: f32[2], mm per pixel down and across of the stored array; NaN where the header does not state it.
         grid: what brings the stored array to the displayed space, None where the header states no orientation.
+        notes: what is odd about the header.
     """
 
     segment: np.ndarray
     names: dict[int, str]
     spacing: np.ndarray
     grid: Orientation | None
+    notes: tuple[str, ...] = ()
 
 
 def is_segmentation(path: Path) -> bool:
@@ -65,7 +67,8 @@ def read(path: Path) -> Segmentation:
         }
         frames = _frames(dataset)
         segment = _label_map(frames, path) if kind == "LABELMAP" else _joined(dataset, frames, names, path)
-        spacing = spacings.checked(spacings.of_dicom(dataset, path)[0], path)
+        stated, _, notes = spacings.of_dicom(dataset, path)
+        spacing = spacings.checked(stated, path)
         _require_one_geometry(dataset, path)
         grid, _ = dicom.geometry(dataset)
     except InputError:
@@ -79,7 +82,7 @@ def read(path: Path) -> Segmentation:
         )
     if len(set(names.values())) < len(names):
         raise InputError(f"{path}: two segments have the same label; export one segment a structure")
-    return Segmentation(segment, names, spacing, grid)
+    return Segmentation(segment, names, spacing, grid, notes)
 
 
 def _frames(dataset: Any) -> np.ndarray:
