@@ -23,7 +23,7 @@ from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.label_map import Labels
 from kneefair_jax.audit.result import Audit, Settings
 from kneefair_jax.audit.scoring import Reading, Scored
-from kneefair_jax.data import mask_files
+from kneefair_jax.data import header_notes, mask_files
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.data.readers import ORIENTATIONS
 from kneefair_jax.errors import InputError
@@ -297,7 +297,15 @@ def _observations(cohort: Cohort, scored: Sequence[Scored], model: str) -> list[
             one.same and one.true_pixels > 0 for one in scored
         ],
     }
-    told = notes.observations(cohort.frame, cohort.attributes, of=of, **given)
+    ids = cohort.frame["case_id"].tolist()
+    headers = {
+        "reference mask": [one.true_notes for one in scored],
+        f"prediction{of}": [one.pred_notes for one in scored],
+    }
+    odd = [
+        f"{mask}: {text}" for mask, texts in headers.items() for text in header_notes.aggregate(ids, texts)
+    ]
+    told = odd + notes.observations(cohort.frame, cohort.attributes, of=of, **given)
     return told + [
         text.format(notes.some(cohort.frame, chosen)) for text, chosen in found.items() if any(chosen)
     ]

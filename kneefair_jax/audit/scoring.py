@@ -49,6 +49,8 @@ class MaskPair(NamedTuple):
         stated: f32[2, 2], mm per pixel as the truth's and the prediction's header state it, NaN where they do not.
         true_values: integers [H, W], as the file holds them.
         predicted_values: the same; None where there is no prediction.
+        true_notes: what is odd about the truth's header.
+        pred_notes: what is odd about the prediction's header.
     """
 
     true: np.ndarray
@@ -56,6 +58,8 @@ class MaskPair(NamedTuple):
     stated: np.ndarray
     true_values: np.ndarray
     predicted_values: np.ndarray | None
+    true_notes: tuple[str, ...] = ()
+    pred_notes: tuple[str, ...] = ()
 
 
 class Scored(NamedTuple):
@@ -71,6 +75,8 @@ class Scored(NamedTuple):
         digest: of both label maps.
         true_faults: of the reference mask (`mask_faults.of_mask`).
         pred_faults: of the prediction.
+        true_notes: what is odd about the truth's header.
+        pred_notes: what is odd about the prediction's header.
     """
 
     scores: dict[str, np.ndarray]
@@ -82,6 +88,8 @@ class Scored(NamedTuple):
     digest: bytes
     true_faults: list[str]
     pred_faults: list[str]
+    true_notes: tuple[str, ...] = ()
+    pred_notes: tuple[str, ...] = ()
 
 
 def pair(truth: MaskPath, prediction: MaskPath | None, reading: Reading) -> MaskPair:
@@ -94,10 +102,10 @@ def pair(truth: MaskPath, prediction: MaskPath | None, reading: Reading) -> Mask
     Raises:
         InputError: a file cannot be read, holds a value that names no structure, or the two differ in size.
     """
-    values, stated, _ = mask_files.read(truth, reading.truth)
+    values, stated, _, notes = mask_files.read(truth, reading.truth)
     true = label_map.mapped(values, reading.truth, truth)
     if prediction is None:
-        return MaskPair(true, np.zeros_like(true), np.stack([stated, stated]), values, None)
+        return MaskPair(true, np.zeros_like(true), np.stack([stated, stated]), values, None, notes)
     predicted_mask = mask_files.read(prediction, reading.prediction)
     orientation = ORIENTATIONS[reading.orientation]
     predicted_values = orientation.apply(predicted_mask.values)
@@ -113,7 +121,8 @@ def pair(truth: MaskPath, prediction: MaskPath | None, reading: Reading) -> Mask
             f"{true.shape[0]} x {true.shape[1]}{hint}; {remedy}"
         )
     predicted[label_map.ignored(values, reading.truth)] = 0
-    return MaskPair(true, predicted, np.stack([stated, predicted_stated]), values, predicted_values)
+    both = np.stack([stated, predicted_stated])
+    return MaskPair(true, predicted, both, values, predicted_values, notes, predicted_mask.notes)
 
 
 def score(masks: MaskPair, spacing: np.ndarray, reading: Reading) -> Scored:
@@ -131,6 +140,8 @@ def score(masks: MaskPair, spacing: np.ndarray, reading: Reading) -> Scored:
         hashlib.sha256(repr(true.shape).encode() + true.tobytes() + predicted.tobytes()).digest(),
         mask_faults.of_mask(masks.true_values, reading.truth),
         [] if values is None else mask_faults.of_mask(values, reading.prediction),
+        masks.true_notes,
+        masks.pred_notes,
     )
 
 

@@ -16,7 +16,7 @@ from kneefair_jax import anatomy, groups
 from kneefair_jax import cohort as cohorts
 from kneefair_jax.data import folder, identifiers, metadata, oai, phantom, store
 from kneefair_jax.data.oai import siddiqui
-from kneefair_jax.data.source import Example, LeftOut, Source, files_sha256, read_subset
+from kneefair_jax.data.source import Example, Header, LeftOut, Source, files_sha256, read_subset
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError, choose
 
@@ -64,11 +64,22 @@ class Cohort(NamedTuple):
             InputError: a file cannot be read any more.
         """
         assert self.source.whole is not None
-        place = pd.Index(self.source.cases["case_id"])
-        for case in self.source.whole(place.get_indexer(self.cases["case_id"].iloc[rows]).tolist()):
+        for case in self.source.whole(self._places(rows)):
             if isinstance(case, InputError):
                 raise case
             yield case
+
+    def headers(self) -> list[Header]:
+        """The headers of every case's files, read anew; none of a source without such files."""
+        if self.source.headers is None:
+            return []
+        headers = self.source.headers(self._places(np.arange(len(self.cases))))
+        return [Header("unknown", ()) if isinstance(one, InputError) else one for one in headers]
+
+    def _places(self, rows: Sequence[int] | np.ndarray) -> list[int]:
+        """Rows of the table -> rows of the source."""
+        place = pd.Index(self.source.cases["case_id"])
+        return place.get_indexer(self.cases["case_id"].iloc[rows]).tolist()
 
     def over_whole[T](self, of: Callable[[int, Example], T], rows: np.ndarray) -> list[T]:
         """`of(k, case)` of the k-th row at its files' own size, in as many threads as there are cores.
@@ -274,6 +285,7 @@ def _only(source: Source, attribute: str, levels: tuple[str, ...], data: ConfigD
         settings=source.settings | {f"levels of {attribute}": list(levels)},
         read=partial(read_subset, source.read, np.flatnonzero(keep)),
         whole=source.whole and partial(read_subset, source.whole, np.flatnonzero(keep)),
+        headers=source.headers and partial(read_subset, source.headers, np.flatnonzero(keep)),
         files=source.files and partial(_files_of_some, source.files, np.flatnonzero(keep)),
         left_out=(*source.left_out, *((case, why) for case in source.cases["case_id"][~keep])),
     )

@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kneefair_jax.data.readers import Orientation, orientation
+from kneefair_jax.data.readers import Orientation, dicom, functional_groups
+from kneefair_jax.data.readers import spacing as spacings
 from kneefair_jax.errors import InputError
 
 _SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.66.4": "Segmentation Storage",
     "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage",
 }
+_GEOMETRY = {"PixelMeasuresSequence": "PixelSpacing", "PlaneOrientationSequence": "ImageOrientationPatient"}
 
 
 class Segmentation(NamedTuple):
@@ -24,22 +26,22 @@ class Segmentation(NamedTuple):
     Attributes:
         segment: i64[H, W], the number of each pixel's segment; 0 is none.
         names: segment number -> SegmentLabel, those without pixels included.
-        spacing: mm per pixel down and across of the stored array, or None.
+        spacing: f32[2], mm per pixel down and across of the stored array; NaN where the header does not state it.
         grid: what brings the stored array to the displayed space, None where the header states no orientation.
+        notes: what is odd about the header.
     """
 
     segment: np.ndarray
     names: dict[int, str]
-    spacing: tuple[float, float] | None
+    spacing: np.ndarray
     grid: Orientation | None
+    notes: tuple[str, ...] = ()
 
 
 def is_segmentation(path: Path) -> bool:
     """Whether a DICOM file is a segmentation object; False for what pydicom cannot read."""
-    import pydicom
-
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+        header = dicom.load(path, header=True)
     except Exception:  # the reader of DICOM images says what is wrong with the file
         return False
     return header.get("SOPClassUID") in _SOP_CLASSES
@@ -49,23 +51,26 @@ def read(path: Path) -> Segmentation:
     """Reads a segmentation of one picture, of the type BINARY or LABELMAP.
 
     Raises:
-        InputError: the file is damaged, FRACTIONAL or a volume, its segments overlap, or two have the same label.
+        InputError: the file is damaged, FRACTIONAL or a volume, its segments overlap, two have the same label, or its
+            spacing is not plausible.
     """
-    import pydicom
-
-    dataset = pydicom.dcmread(path)
-    kind = dataset.get("SegmentationType")
-    if kind not in ("BINARY", "LABELMAP"):
-        raise InputError(
-            f"{path}: a DICOM-SEG of the type {kind}, which holds no labels; export it as BINARY or LABELMAP"
-        )
     try:
+        dataset = dicom.load(path)
+        kind = dataset.get("SegmentationType")
+        if kind not in ("BINARY", "LABELMAP"):
+            raise InputError(
+                f"{path}: a DICOM-SEG of the type {kind}, which holds no labels; export it as BINARY or LABELMAP"
+            )
         names = {
             int(segment.SegmentNumber): str(segment.SegmentLabel).strip()
             for segment in dataset.SegmentSequence
         }
         frames = _frames(dataset)
         segment = _label_map(frames, path) if kind == "LABELMAP" else _joined(dataset, frames, names, path)
+        stated, _, notes = spacings.of_dicom(dataset, path)
+        spacing = spacings.checked(stated, path)
+        _require_one_geometry(dataset, path)
+        grid, _ = dicom.geometry(dataset)
     except InputError:
         raise
     except Exception as error:  # a missing element, or pixels that cannot be decoded
@@ -77,7 +82,7 @@ def read(path: Path) -> Segmentation:
         )
     if len(set(names.values())) < len(names):
         raise InputError(f"{path}: two segments have the same label; export one segment a structure")
-    return Segmentation(segment, names, _spacing(dataset), _grid(dataset))
+    return Segmentation(segment, names, spacing, grid, notes)
 
 
 def _frames(dataset: Any) -> np.ndarray:
@@ -122,19 +127,10 @@ def _require_one_picture(several: bool, path: Path) -> None:
         raise InputError(f"{path}: a DICOM-SEG of several pictures; give one file for each radiograph")
 
 
-def _spacing(dataset: Any) -> tuple[float, float] | None:
-    for group in dataset.get("SharedFunctionalGroupsSequence") or ():
-        for measures in group.get("PixelMeasuresSequence") or ():
-            if measures.get("PixelSpacing"):
-                down, across = measures.PixelSpacing
-                return float(down), float(across)
-    return None
-
-
-def _grid(dataset: Any) -> Orientation | None:
-    for group in dataset.get("SharedFunctionalGroupsSequence") or ():
-        for plane in group.get("PlaneOrientationSequence") or ():
-            cosines = [float(value) for value in plane.get("ImageOrientationPatient") or ()]
-            if len(cosines) == 6:
-                return orientation.of_directions(cosines)
-    return None
+def _require_one_geometry(dataset: Any, path: Path) -> None:
+    for macro, name in _GEOMETRY.items():
+        values = [item.get(name) for item in functional_groups.items(dataset, macro)]
+        if any(value != values[0] for value in values):
+            raise InputError(
+                f"{path}: its frames state different values of {name}; export all segments on one grid"
+            )

@@ -13,7 +13,7 @@ import pandas as pd
 
 from kneefair_jax import anatomy, cohort
 from kneefair_jax.data import ages, mask_checks, mask_files, metadata, readers
-from kneefair_jax.data.source import Example, Source
+from kneefair_jax.data.source import Example, Header, Source
 from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import without_paths
 
@@ -115,6 +115,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         whole=partial(_read, root, path, cases, None, channels, structures, orientation),
         notes=(*notes, *_links(root, cases)),
         files=partial(_files_of, cases),
+        headers=partial(_headers, cases, structures),
     )
 
 
@@ -237,6 +238,23 @@ def _outside(label: np.ndarray, structures: Sequence[str]) -> str:
 
 def _files_of(cases: Sequence[Case], row: int) -> tuple[Path, ...]:
     return cases[row].image, cases[row].mask
+
+
+def _headers(
+    cases: Sequence[Case], structures: Sequence[str], rows: Sequence[int]
+) -> Iterator[Header | InputError]:
+    def of(row: int) -> Header | InputError:
+        case = cases[row]
+        try:
+            film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, _values(structures))
+        except InputError as error:
+            return error
+        notes = (*(f"film: {text}" for text in film.notes), *(f"mask: {text}" for text in mask.notes))
+        return Header(film.spacing_kind if np.isnan(case.spacing).any() else "table", notes)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for few in batched(rows, 4 * _THREADS):  # as `_read`
+            yield from pool.map(of, few)
 
 
 def _read(

@@ -49,11 +49,13 @@ class Mask(NamedTuple):
         values: integers [H, W].
         spacing: f32[2], mm per pixel down and across as the header states it, NaN where it does not.
         oriented: whether the header states how the mask lies.
+        notes: what is odd about the header or headers.
     """
 
     values: np.ndarray
     spacing: np.ndarray
     oriented: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def read(path: MaskPath, values: Values) -> Mask:
@@ -72,11 +74,11 @@ def read(path: MaskPath, values: Values) -> Mask:
         return _joined(path, values)
     if is_dicom_seg(path):
         return _of_segments(path, values)
-    index, spacing, oriented = readers.read_label_file(path)
+    index, spacing, oriented, notes = readers.read_label_file(path)
     palette = palettes.read(path)
     if palette is None:
-        return Mask(index, spacing, oriented)
-    return Mask(palettes.labels(index, palette, _all(values), path), spacing, oriented)
+        return Mask(index, spacing, oriented, notes)
+    return Mask(palettes.labels(index, palette, _all(values), path), spacing, oriented, notes)
 
 
 def segment_names(path: MaskPath) -> list[str]:
@@ -109,7 +111,7 @@ def _all(values: Values) -> set[int]:
 
 
 def _of_segments(path: Path, values: Values) -> Mask:
-    segment, names, spacing, grid = dicom_seg.read(path)
+    segment, names, spacing, grid, notes = dicom_seg.read(path)
     if not values:
         raise InputError(
             f"{path}: a DICOM-SEG of {', '.join(names.values())}, and nobody named the structures; name them, in an "
@@ -118,10 +120,8 @@ def _of_segments(path: Path, values: Values) -> Mask:
     table = np.zeros(max(names, default=0) + 1, np.int64)
     for number in np.unique(segment[segment > 0]).tolist():
         table[number] = values[_structure(names[number], values, path)][0]
-    stated = np.full(2, np.nan) if spacing is None else np.array(spacing)
     orientation = grid or readers.NONE
-    stated = orientation.of_pair(stated.astype(np.float32))
-    return Mask(orientation.apply(table[segment]), stated, grid is not None)
+    return Mask(orientation.apply(table[segment]), orientation.of_pair(spacing), grid is not None, notes)
 
 
 def _structure(segment: str, values: Values, path: Path) -> str:
@@ -140,8 +140,10 @@ def _structure(segment: str, values: Values, path: Path) -> str:
 def _joined(case: StructureFiles, values: Values) -> Mask:
     joined, spacing, oriented = None, np.full(2, np.nan, np.float32), False
     drawn: dict[int, Path] = {}
+    notes: dict[str, None] = {}
     for structure, path in case.files.items():
-        mask, stated, states_orientation = _single(path, structure, values)
+        mask, stated, states_orientation, odd = _single(path, structure, values)
+        notes.update(dict.fromkeys(odd))
         if joined is None:
             joined, spacing, oriented = np.zeros(mask.shape, np.int64), stated, states_orientation
         if mask.shape != joined.shape:
@@ -158,16 +160,16 @@ def _joined(case: StructureFiles, values: Values) -> Mask:
         joined[mask] = value
         drawn[value] = path
     assert joined is not None
-    return Mask(joined, spacing, oriented)
+    return Mask(joined, spacing, oriented, tuple(notes))
 
 
 def _single(path: Path, structure: str, values: Values) -> Mask:
     """Where the structure is, bool[H, W], and what the header states."""
-    mask, spacing, oriented = read(path, {structure: values[structure]} if is_dicom_seg(path) else {})
+    mask, spacing, oriented, notes = read(path, {structure: values[structure]} if is_dicom_seg(path) else {})
     present = np.unique(mask[mask != 0])
     if present.size > 1:
         raise InputError(
             f"{path}: holds {present.size} values besides 0, and as one of several files of a case it is of the "
             f"structure {structure!r} alone; leave its values at 0 and one other"
         )
-    return Mask(mask != 0, spacing, oriented)
+    return Mask(mask != 0, spacing, oriented, notes)

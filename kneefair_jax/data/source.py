@@ -36,6 +36,18 @@ class Example(NamedTuple):
     spacing: np.ndarray
 
 
+class Header(NamedTuple):
+    """What the files of a case state beside their pixels.
+
+    Attributes:
+        spacing_kind: `table`, or of `readers.Radiograph`.
+        notes: what is odd about the headers of film and mask.
+    """
+
+    spacing_kind: str
+    notes: tuple[str, ...]
+
+
 class Source(NamedTuple):
     """Cases to train on or to score.
 
@@ -51,6 +63,8 @@ class Source(NamedTuple):
         left_out: `(what, why)` of everything that the source itself left out of `cases`.
         notes: what is odd about `cases`, though they can be used.
         files: row of `cases` -> the files that its arrays are read from; None where there are none.
+        headers: rows of `cases` -> for each, in order, its files' headers, or the `InputError` of a file that cannot
+            be read; None where the source has no such files.
         whole: as `read`, at the files' own size and spacing; None where the working grid is the cases' own.
     """
 
@@ -63,15 +77,16 @@ class Source(NamedTuple):
     whole: Callable[[Sequence[int]], Iterator[Example | InputError]] | None = None
     notes: tuple[str, ...] = ()
     files: Callable[[int], tuple[Path, ...]] | None = None
+    headers: Callable[[Sequence[int]], Iterator[Header | InputError]] | None = None
 
 
-def read_subset(
-    read: Callable[[Sequence[int]], Iterator[Example | InputError]], kept: np.ndarray, rows: Sequence[int]
-) -> Iterator[Example | InputError]:
+def read_subset[T](
+    read: Callable[[Sequence[int]], Iterator[T]], kept: np.ndarray, rows: Sequence[int]
+) -> Iterator[T]:
     """Read some of the rows that were kept of a source; it stands here since reading processes import it.
 
     Args:
-        read: of the source.
+        read: `read`, `whole` or `headers` of the source.
         kept: i[K], the source's rows that were kept.
         rows: numbers from 0 to K - 1.
     """

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kneefair_jax.data.readers import dicom
 from kneefair_jax.errors import InputError
 
 # SNOMED CT codes of the structures, and of their sides.
@@ -23,6 +24,8 @@ _TECHNICAL = (
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "NumberOfFrames"),
     *("PixelSpacing", "ImagerPixelSpacing", "PatientOrientation"),
 )
+# What highdicom wants of a film with a frame of reference; a projection seldom has all.
+_PLACE = ("PixelSpacing", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient")
 # Attributes that the standard wants, though they may be empty (type 2 of the modules Patient and General Study).
 _IDENTITY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime"),
@@ -35,12 +38,13 @@ ANATOMY = ("123037004", "SCT", "Anatomical Structure")
 def make(path: Path, mask: np.ndarray, structures: tuple[str, ...], *, anonymous: bool = False) -> Any:
     """A binary segmentation that refers to the film's DICOM file, a segment a structure that is there.
 
-    Segment numbers are consecutive, as the standard wants them; a segment's label is its structure's name. It lies on
-    the film's own pixels, which it refers to: a projection has no place in space, so no spacing is repeated here.
+    Segment numbers are consecutive, as the standard wants them; a segment's label is its structure's name. The mask
+    lies on the film's stored pixels, so the object repeats the film's ImageOrientationPatient and PixelSpacing where
+    the film states them. It has the film's frame of reference only if the film states its place in it completely.
 
     Args:
         path: of the film.
-        mask: u8[H, W].
+        mask: u8[H, W], of the film's stored pixels.
         structures: names of labels 1, 2, ...
         anonymous: leave out who the patient is. By the standard a segmentation carries the name, the identifiers and
             the dates of its film; without them, and with new UIDs, it no longer says which film it belongs to.
@@ -52,16 +56,18 @@ def make(path: Path, mask: np.ndarray, structures: tuple[str, ...], *, anonymous
         import highdicom
     except ImportError as error:
         raise InputError("DICOM-SEG needs highdicom: pip install 'kneefair_jax[seg]'") from error
-    import pydicom
     from pydicom.errors import InvalidDicomError
     from pydicom.uid import generate_uid
 
     try:
-        source = pydicom.dcmread(path)
+        source = dicom.load(path)
     except InvalidDicomError as error:
         raise InputError(
             f"{path}: no DICOM file, so DICOM-SEG has nothing to refer to; use --format png"
         ) from error
+    cosines = dicom.directions(source) if dicom.geometry(source)[0] is not None else None
+    if cosines is None or not all(source.get(name) for name in _PLACE):
+        source.pop("FrameOfReferenceUID", None)
     if anonymous:
         source = _anonymous(source)
     found = [int(value) for value in np.unique(mask[mask > 0])]
@@ -92,6 +98,10 @@ def make(path: Path, mask: np.ndarray, structures: tuple[str, ...], *, anonymous
                 device_serial_number="0",
                 series_description="Segmentation of knee bones (research)",
             )
+            if cosines is not None:
+                made.SharedFunctionalGroupsSequence[
+                    0
+                ].PlaneOrientationSequence = highdicom.PlaneOrientationSequence("PATIENT", cosines)
             if anonymous:
                 made.PatientIdentityRemoved = "YES"
                 made.DeidentificationMethod = "only attributes of the pixels kept; new UIDs"

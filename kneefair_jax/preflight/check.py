@@ -1,5 +1,6 @@
 """What is in a cohort, said and shown before anyone trains: `launch.py --mode=check`."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import pandas as pd
 
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import groups, label_errors
-from kneefair_jax.data import mask_checks
+from kneefair_jax.data import header_notes, mask_checks
 from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.preflight import duplicates, mask_orientation, outliers
 from kneefair_jax.report import contact_sheet
@@ -166,7 +167,12 @@ def _near_duplicates(parts: dict[str, Prepared], readings: dict[str, Reading]) -
 
 def _of_part(part: Prepared, reading: Reading) -> dict[str, Any]:
     cases = part.cohort.cases
+    headers = part.cohort.headers()
     return {
+        "headers": header_notes.aggregate(cases["case_id"].tolist(), [one.notes for one in headers])
+        if headers
+        else [],
+        "spacing_kinds": dict(Counter(one.spacing_kind for one in headers)),
         "interpolated": _interpolated(part),
         "cases": len(cases),
         "patients": cases["patient_id"].nunique(),
@@ -205,6 +211,11 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         if name not in found:
             continue
         part, of = found[name], "" if name == "cohort" else " of the external cohort"
+        for note in part["headers"]:
+            yield f"note on headers{of}: {note}"
+        if len(kinds := part["spacing_kinds"]) > 1:
+            what = ", ".join(f"{kind} in {count}" for kind, count in sorted(kinds.items()))
+            yield f"note: the pixel spacing of the films{of} is of different kinds: {what} of {part['cases']} cases"
         if part["interpolated"]:
             faulty = part["interpolated"]
             yield (

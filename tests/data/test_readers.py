@@ -120,6 +120,24 @@ def test_dicom_spacing(tmp_path, tags, expected):
     np.testing.assert_allclose(spacing, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("used", "unused", "value"),
+    [
+        ("ImagerPixelSpacing", "PixelSpacing", [0, 0]),
+        ("ImagerPixelSpacing", "PixelSpacing", [0.2, 0.2, 0.2]),
+        ("ImagerPixelSpacing", "NominalScannedPixelSpacing", [25.4, 25.4]),
+        ("PixelSpacing", "NominalScannedPixelSpacing", [25.4, 25.4]),
+    ],
+)
+def test_an_implausible_spacing_that_is_not_used_is_a_note(tmp_path, used, unused, value):
+    path = write_dicom(tmp_path / "a.dcm", U8, **{used: [0.2, 0.1], unused: value})
+    film = readers.read_radiograph(path)
+    np.testing.assert_allclose(film.spacing, [0.2, 0.1], rtol=1e-6)
+    assert len(film.notes) == 1 and film.notes[0].startswith(f"{unused} ") and used in film.notes[0]
+    with pytest.raises(InputError, match=rf"a\.dcm.*{used}.*correct it"):
+        readers.read_image(write_dicom(path, U8, **{used: value, unused: [0.2, 0.1]}))
+
+
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
 @pytest.mark.parametrize("extra", [0, 1])
 def test_nifti_is_transposed(tmp_path, name, extra):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kneefair_jax.data.readers import dicom_pixels, orientation, spacing
+from kneefair_jax.data.readers import dicom_pixels, functional_groups, orientation, spacing
 from kneefair_jax.data.readers.decoded import NONE, Decoded, Orientation
 from kneefair_jax.errors import InputError
 
@@ -103,17 +103,17 @@ def geometry(dataset: Any) -> tuple[Orientation | None, Orientation]:
 
 def directions(dataset: Any) -> list[float] | None:
     """ImageOrientationPatient, None where it is absent or not six numbers."""
-    return _numbers(dataset, "ImageOrientationPatient", 6)
+    return _numbers(dataset, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
 
 
 def position(dataset: Any) -> list[float]:
     """ImagePositionPatient, the origin where it is absent or not three numbers."""
-    return _numbers(dataset, "ImagePositionPatient", 3) or [0.0, 0.0, 0.0]
+    return _numbers(dataset, "PlanePositionSequence", "ImagePositionPatient", 3) or [0.0, 0.0, 0.0]
 
 
-def _numbers(dataset: Any, name: str, count: int) -> list[float] | None:
+def _numbers(dataset: Any, macro: str, name: str, count: int) -> list[float] | None:
     try:
-        values = [float(value) for value in dataset.get(name) or ()]
+        values = [float(value) for value in functional_groups.value(dataset, macro, name) or ()]
     except (TypeError, ValueError):
         return None
     return values if len(values) == count and np.isfinite(values).all() else None

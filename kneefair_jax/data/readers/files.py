@@ -43,11 +43,13 @@ class LabelFile(NamedTuple):
         labels: u8 or i64 [H, W], in the displayed space where the header states an orientation, else as stored.
         spacing: f32[2], mm per pixel down and across; NaN where the file does not state it.
         oriented: whether the header states an orientation.
+        notes: what is odd about the header.
     """
 
     labels: np.ndarray
     spacing: np.ndarray
     oriented: bool
+    notes: tuple[str, ...] = ()
 
 
 def read_radiograph(path: str | Path) -> Radiograph:
@@ -101,6 +103,7 @@ def read_label_file(path: str | Path) -> LabelFile:
         orientation.apply(labels.checked(decoded.pixels, path)),
         orientation.of_pair(spacing.checked(decoded.spacing, path)),
         decoded.grid is not None,
+        decoded.notes,
     )
 
 

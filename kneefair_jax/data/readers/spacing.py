@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kneefair_jax.data.readers import functional_groups
 from kneefair_jax.errors import InputError
 
 SMALLEST_MM, LARGEST_MM = 0.01, 5.0  # a micrograph is finer, a thumbnail of a whole leg coarser
@@ -50,36 +51,37 @@ def checked(stated: Any, path: Path, name: str = "field") -> np.ndarray:
 
 
 def of_dicom(dataset: Any, path: Path) -> tuple[np.ndarray | None, str, tuple[str, ...]]:
-    """Return the spacing of a DICOM header, its kind, and a note where two fields disagree.
+    """Return the spacing of a DICOM header, its kind, and notes on other fields that disagree or cannot be used.
 
-    ImagerPixelSpacing is in the detector's plane, where a bone that lies before it is magnified; neither it nor
-    PixelSpacing is corrected for that here.
+    The first field that is present is used. ImagerPixelSpacing is in the detector's plane, where a bone that lies
+    before it is magnified; neither it nor PixelSpacing is corrected for that here.
 
     Raises:
-        InputError: a field is not one number or two within the plausible range.
+        InputError: the field that is used is not one number or two within the plausible range.
     """
-    stated: dict[str, np.ndarray] = {}
+    used, spacing, notes = "", None, []
     for name in _TAGS:
-        if (value := _value(dataset, name, path)) is not None:
-            stated[name] = checked(value, path, name)
-    measures = _measures(dataset)
-    if measures is not None and (value := _value(measures, "PixelSpacing", path)) is not None:
-        stated.setdefault("PixelSpacing", checked(value, path, "PixelSpacing"))
-    if not stated:
-        return None, "unknown", ()
-    name = next(iter(stated))
-    notes = [
-        f"{name} {_text(stated[name])} mm and {other} {_text(value)} mm disagree; areas are by {name}"
-        for other, value in stated.items()
-        if np.abs(np.log(value / stated[name])).max() > math.log(_DISAGREE)
-    ]
-    return stated[name], _TAGS[name], tuple(notes)
+        try:
+            value = _value(dataset, name, path)
+            stated = None if value is None else checked(value, path, name)
+        except InputError:
+            if spacing is None:
+                raise
+            notes.append(f"{name} is not a plausible spacing and is ignored; areas are by {used}")
+            continue
+        if spacing is None:
+            used, spacing = name, stated
+        elif stated is not None and np.abs(np.log(stated / spacing)).max() > math.log(_DISAGREE):
+            notes.append(
+                f"{used} {_text(spacing)} mm and {name} {_text(stated)} mm disagree; areas are by {used}"
+            )
+    return spacing, _TAGS[used] if spacing is not None else "unknown", tuple(notes)
 
 
 def _value(dataset: Any, name: str, path: Path) -> Any:
-    """A field's value, None where it is absent or empty."""
+    """A field's value, of the header or of its Pixel Measures; None where it is absent or empty."""
     try:
-        value = dataset.get(name)
+        value = functional_groups.value(dataset, "PixelMeasuresSequence", name)
     except (
         Exception
     ) as error:  # pydicom converts the text now, and raises several errors for what is no number
@@ -87,18 +89,7 @@ def _value(dataset: Any, name: str, path: Path) -> Any:
         raise InputError(
             f"{path}: the header's spacing ({name}) is not two numbers in mm ({what}); {_REMEDY}"
         ) from error
-    if value is None or (isinstance(value, str) and not value) or (np.ndim(value) and not len(value)):
-        return None
-    return value if isinstance(value, str) or not np.ndim(value) else list(value)
-
-
-def _measures(dataset: Any) -> Any:
-    """The Pixel Measures of an enhanced object with one frame."""
-    for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in (dataset.get(name) or [])[:1]:
-            for measures in (group.get("PixelMeasuresSequence") or [])[:1]:
-                return measures
-    return None
+    return value if value is None or isinstance(value, str) or not np.ndim(value) else list(value)
 
 
 def _text(spacing: np.ndarray) -> str:
