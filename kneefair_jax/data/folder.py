@@ -21,7 +21,7 @@ from kneefair_jax.safe_text import without_paths
 _MAX_FOUND = 32
 _THREADS = 4
 _MANY_OUTSIDE = 3
-_READER = 2  # counts changes of what readers make of a file; a store of an earlier one is prepared anew
+_READER = 3  # counts changes of what readers make of a file; a store of an earlier one is prepared anew
 
 
 class Case(NamedTuple):

@@ -38,7 +38,8 @@ def read(path: Path, mask: bool) -> Decoded:
         InputError: several images, or as a mask JPEG or colour.
     """
     head = png.header(path)
-    with Image.open(path, formats=FORMATS) as image:
+    # Given a path, Pillow maps an uncompressed TIFF into memory with the width that its orientation tag leads to.
+    with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise InputError(f"{path}: holds several images; give one image per file")
         deep = head if head is not None and head.depth == 16 and head.channels > 1 else None
