@@ -52,7 +52,7 @@ def test_nifti_that_states_no_orientation_is_read_as_stored(tmp_path):
     for name, affine in (("codes", None), ("identity", np.eye(4))):
         nibabel.save(nibabel.Nifti1Image(FILM.T, affine), tmp_path / f"{name}.nii")
         same(tmp_path / f"{name}.nii")
-        assert not readers.read_label_file(tmp_path / f"{name}.nii").oriented
+        assert readers.read_label_file(tmp_path / f"{name}.nii").orientation is None
 
 
 DIRECTIONS = {
