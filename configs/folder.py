@@ -28,8 +28,9 @@ def get_config() -> ConfigDict:
     data.attributes = ("sex", "age")
     data.bins = ConfigDict({"age": (50.0, 64.0)})  # numeric columns: <=50, 51-64, >=65
     data.split_column = ""  # a column of train, validation and test; "" deals patients by seed
-    # How every mask is laid out to lie on its film, where headers do not say: none, flip-lr, flip-ud, rotate-180,
-    # transpose, rotate-90, rotate-270, anti-transpose; "": as the headers say. `--mode=check` names what fits.
+    # How to lay out a mask on its film where one header or both state no orientation: none (as displayed), stored (as
+    # stored pixels lie), flip-lr, flip-ud, rotate-180, transpose, rotate-90, rotate-270, anti-transpose; "": refuse the
+    # masks whose headers leave it open. Where both headers state one, they decide. `--mode=check` names what fits.
     data.orientation = ""
     data.external = ""  # another folder of the same layout, for evaluation alone
     data.external_structures = ""  # its labels, where they are others: "whole femur,tibia"; "": the same

@@ -9,8 +9,7 @@ from typing import Any
 
 from kneefair_jax import safe_text
 from kneefair_jax.audit import equivalence_margin, label_map, result, run
-from kneefair_jax.data import number_text
-from kneefair_jax.data.readers import ORIENTATIONS
+from kneefair_jax.data import layouts, number_text
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap
 from kneefair_jax.report.text import formatting
@@ -74,9 +73,10 @@ def parser() -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--orientation",
-        choices=list(ORIENTATIONS),
+        choices=layouts.FLAGS,
         default="none",
-        help="lay out every predicted mask so, after its header was followed; the notes name what fits",
+        help="lay out so each predicted mask whose header, or whose reference mask's, states no orientation (stored: "
+        "as the stored pixels lie); where both headers state one, they decide; the notes name what fits",
     )
     who = made.add_argument_group("who the cases are")
     who.add_argument("--metadata", type=Path, metavar="FILE", help="table of cases; needed with masks")

@@ -9,7 +9,7 @@ import pandas as pd
 from kneefair_jax.audit import label_map
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.scoring import Reading
-from kneefair_jax.data import mask_files
+from kneefair_jax.data import layouts, mask_files
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
 
@@ -17,7 +17,12 @@ _SHOWN = 5
 
 
 def table(
-    cohort: Cohort, truth: Mapping[str, MaskPath], images: Mapping[str, Path], reading: Reading, against: str
+    cohort: Cohort,
+    truth: Mapping[str, MaskPath],
+    images: Mapping[str, Path],
+    reading: Reading,
+    against: str,
+    open_films: set[str],
 ) -> pd.DataFrame:
     """The suspicious ones among the masks that have a film, the most suspicious first.
 
@@ -27,6 +32,7 @@ def table(
         images: case id -> radiograph.
         reading: of the masks.
         against: a checkpoint whose masks they are compared with; `auto` is the network that ships.
+        open_films: gets the cases of which only one header, of film or truth, states an orientation.
 
     Returns:
         `case_id`, `score` (robust standard deviations below the median agreement), `dice` with the network's mask, and
@@ -52,15 +58,19 @@ def table(
             paths = [(images[ids[row]], truth[ids[row]]) for row in several]
             read_films = [films.read(film) for film, _ in paths]
             pictures = [film.displayed(film.image) for film in read_films]  # as the masks lie
-            values = [mask_files.read(mask, reading.truth).values for _, mask in paths]
+            masks = [mask_files.read(mask, reading.truth) for _, mask in paths]
+            for row, film, mask in zip(several, read_films, masks, strict=True):
+                if layouts.relation(film.orientation, mask.orientation) == layouts.OPEN:
+                    open_films.add(ids[row])
+            values = [mask.values for mask in masks]
             labels = [
                 label_map.mapped(one, reading.truth, mask)
                 for one, (_, mask) in zip(values, paths, strict=True)
             ]
-            for picture, label, (film, mask) in zip(pictures, labels, paths, strict=True):
+            for picture, label, (image, path) in zip(pictures, labels, paths, strict=True):
                 if picture.shape[:2] != label.shape:
                     raise InputError(
-                        f"{film}: {picture.shape[0]} x {picture.shape[1]} pixels, its mask {mask} {label.shape[0]} x "
+                        f"{image}: {picture.shape[0]} x {picture.shape[1]} pixels, its mask {path} {label.shape[0]} x "
                         f"{label.shape[1]}; --suspicious compares them pixel by pixel: export both on one grid"
                     )
             for one, both in zip(values, compare(pictures, labels), strict=True):

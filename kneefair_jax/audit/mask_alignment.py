@@ -13,6 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from kneefair_jax.audit import scoring
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.scoring import Reading
+from kneefair_jax.data import layouts
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.data.readers import ORIENTATIONS
 
@@ -32,11 +33,13 @@ class Fit(NamedTuple):
         dice: of all structures together, as read.
         orientation: the one of the eight that fits best by a clear margin, or `none`.
         best: Dice in that orientation.
+        stated: whether the headers of both masks state an orientation, so that `--orientation` has no effect.
     """
 
     dice: float
     orientation: str
     best: float
+    stated: bool = False
 
 
 def notes(
@@ -63,7 +66,7 @@ def notes(
 
     def fit_of(case: str) -> Fit:
         masks = scoring.pair(truth[case], prediction[case], reading)
-        return fit(masks.true, masks.predicted)
+        return fit(masks.true, masks.predicted)._replace(stated=masks.relation == layouts.STATED)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         fits = dict(zip(poor, pool.map(fit_of, poor), strict=True))
@@ -103,7 +106,7 @@ def _turned(turned: Mapping[str, Fit], several: int, of: str, reading: Reading) 
     )
     more = ", ..." if len(turned) > _SHOWN else ""
     remedy = "correct these files or their headers"
-    if count == several and reading.orientation == NONE:
+    if count == several and reading.orientation == NONE and not any(one.stated for one in turned.values()):
         remedy = f"correct the headers, or give --orientation {common}"
     return (
         f"WARNING: {len(turned)} of {several} predictions{of} fit the reference masks better in another orientation, "

@@ -9,7 +9,7 @@ import pandas as pd
 from kneefair_jax.audit import scoring
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.scoring import Reading
-from kneefair_jax.data import readers
+from kneefair_jax.data import layouts, readers
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.report import examples
 from kneefair_jax.report.overlays import CaseView
@@ -24,6 +24,7 @@ def views(
     prediction: Mapping[str, MaskPath],
     images: Mapping[str, Path],
     reading: Reading,
+    open_films: set[str],
 ) -> list[CaseView]:
     """The best, median and worst case of each level of each attribute.
 
@@ -34,6 +35,7 @@ def views(
         prediction: case id -> predicted mask; a case without one is shown without.
         images: case id -> radiograph; those without are shown on grey.
         reading: of the masks.
+        open_films: gets the cases of which only one header, of film or truth, states an orientation.
 
     Raises:
         InputError: an image cannot be read.
@@ -41,14 +43,18 @@ def views(
     shown = []
     for choice in examples.choose(table, cohort.attributes):
         case = choice.case_id
-        true, predicted = scoring.pair(truth[case], prediction.get(case), reading)[:2]
-        image = _image(images[case], true.shape) if case in images else np.full(true.shape, _GREY, np.uint8)
-        shown.append(CaseView(*choice, image, true, predicted))
+        masks = scoring.pair(truth[case], prediction.get(case), reading)
+        image = np.full(masks.true.shape, _GREY, np.uint8)
+        if case in images:
+            film = readers.read_radiograph(images[case])
+            image = _image(film, masks.true.shape)
+            if layouts.relation(film.orientation, masks.orientation) == layouts.OPEN:
+                open_films.add(case)
+        shown.append(CaseView(*choice, image, masks.true, masks.predicted))
     return shown
 
 
-def _image(path: Path, size: tuple[int, ...]) -> np.ndarray:
+def _image(film: readers.Radiograph, size: tuple[int, ...]) -> np.ndarray:
     """u8[H, W], of the masks' size."""
-    film = readers.read_radiograph(path)
     resized = readers.resize_image(readers.to_uint8(film.pixels, valid=film.valid), (size[0], size[1]))
     return resized.mean(-1).astype(np.uint8)

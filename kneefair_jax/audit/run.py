@@ -23,9 +23,8 @@ from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.label_map import Labels
 from kneefair_jax.audit.result import Audit, Settings
 from kneefair_jax.audit.scoring import Reading, Scored
-from kneefair_jax.data import header_notes, mask_files
+from kneefair_jax.data import header_notes, layouts, mask_files
 from kneefair_jax.data.mask_files import MaskPath
-from kneefair_jax.data.readers import ORIENTATIONS
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, reference_ser
 from kneefair_jax.report import notes
@@ -64,7 +63,8 @@ def masks(
         attributes: its columns to report by.
         labels: structure -> its values in the masks; None takes the values as found.
         pred_labels: the same of the predictions, where theirs are others.
-        orientation: a name of `data.readers.ORIENTATIONS` that every predicted mask is laid out by, after its header.
+        orientation: of `data.layouts.FLAGS`, for the predicted masks whose relation to the reference mask the headers
+            leave open; where both headers state an orientation, they decide.
         bins: attribute -> ascending edges, for numbers.
         split: the value of the table's column `split` to keep.
         images: folder of the radiographs to draw on, by case id or by the column `image`.
@@ -81,8 +81,8 @@ def masks(
     """
     settings = settings or Settings()
     _check(settings, on_missing)
-    if orientation not in ORIENTATIONS:
-        raise InputError(f"--orientation {orientation!r}: give one of {', '.join(ORIENTATIONS)}")
+    if orientation not in layouts.FLAGS:
+        raise InputError(f"--orientation {orientation!r}: give one of {', '.join(layouts.FLAGS)}")
     folders = (
         {name: Path(path) for name, path in pred.items()} if isinstance(pred, Mapping) else {"": Path(pred)}
     )
@@ -96,8 +96,10 @@ def masks(
         *((paths, reading.prediction) for paths in predicted.values()),
     ]:
         mask_files.check_palettes(list(paths.values()), values)
-    wrong = label_error_table.table(cohort, true, shown, reading, suspicious) if suspicious else None
-    if wrong is not None:
+    open_films: set[str] = set()
+    wrong = None
+    if suspicious:
+        wrong = label_error_table.table(cohort, true, shown, reading, suspicious, open_films)
         cohort.notes.append(label_error_table.note(wrong))
     tables, about, examples, by_size = {}, {}, {}, {}
     faults: dict[str, list[list[str]]] = {}
@@ -110,14 +112,19 @@ def masks(
             )
         faults["reference"] = [one.true_faults for one in scored]
         faults[model] = [one.pred_faults for one in scored]
-        cohort.notes.extend(_observations(cohort, scored, model))
+        cohort.notes.extend(_observations(cohort, scored, model, orientation))
         cohort.notes.extend(mask_alignment.notes(cohort, tables[model], true, paths, reading, model))
         spacing = one_spacing(one.spacing for one in scored)
         about[model] = {"fingerprint": scoring.fingerprint(cohort, scored), "spacing": spacing}
         about[model]["labels"] = label_map.described(reading.truth)
-        examples[model] = pictures.views(tables[model], cohort, true, paths, shown, reading)
+        examples[model] = pictures.views(tables[model], cohort, true, paths, shown, reading, open_films)
         apart = reference_ser.apart(tables[model], np.stack([one.spacing for one in scored]))
         by_size[model] = scoring.sizes(cohort, true, scored, reading, apart)
+    if open_films:
+        cohort.notes.append(
+            f"only one of the headers of film and reference mask states an orientation in {len(open_films)} of the "
+            f"films that were read (such as {min(open_films)}): the other was taken to lie as this one is displayed"
+        )
     faulty = mask_faults.table(cohort, faults)
     cohort.notes.extend(mask_faults.notes(faulty, len(cohort.frame)))
     if readers is not None:
@@ -282,7 +289,7 @@ def _reading(
     return Reading(values, {name: others[name] for name in in_predictions})
 
 
-def _observations(cohort: Cohort, scored: Sequence[Scored], model: str) -> list[str]:
+def _observations(cohort: Cohort, scored: Sequence[Scored], model: str, orientation: str) -> list[str]:
     """What is odd about a model's cases, though it can be scored."""
     of = f" by {model}" if model else ""
     given: dict[str, Any] = {name: np.array([getattr(one, name) for one in scored]) for name in _OBSERVED}
@@ -293,6 +300,10 @@ def _observations(cohort: Cohort, scored: Sequence[Scored], model: str) -> list[
     found = {
         f"the headers of reference mask and prediction{of} state different spacings in {{}}; the table's, or else the "
         "reference's, was taken": [differ(one.stated) for one in scored],
+        f"only one of the headers of reference mask and prediction{of} states an orientation in {{}}; the other was "
+        "taken to lie as this one is displayed (give --orientation stored if it lies as this one is stored)": [
+            one.relation == layouts.OPEN and orientation == "none" for one in scored
+        ],
         f"the prediction{of} equals the reference mask pixel by pixel in {{}}; is it a copy?": [
             one.same and one.true_pixels > 0 for one in scored
         ],

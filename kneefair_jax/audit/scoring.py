@@ -14,9 +14,9 @@ from kneefair_jax import anatomy, metrics
 from kneefair_jax.audit import label_map, mask_faults
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.label_map import Checked
-from kneefair_jax.data import mask_files, metadata
+from kneefair_jax.data import layouts, mask_files, metadata
 from kneefair_jax.data.mask_files import MaskPath
-from kneefair_jax.data.readers import ORIENTATIONS
+from kneefair_jax.data.readers import Orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 
@@ -27,7 +27,7 @@ class Reading(NamedTuple):
     Attributes:
         truth: structure -> values of the reference masks, `label_map.checked`.
         prediction: the same of the predicted masks.
-        orientation: a name of `readers.ORIENTATIONS` that every predicted mask is laid out by.
+        orientation: of `layouts.FLAGS`, for predicted masks whose relation to the truth the headers leave open.
     """
 
     truth: Checked
@@ -49,6 +49,8 @@ class MaskPair(NamedTuple):
         stated: f32[2, 2], mm per pixel as the truth's and the prediction's header state it, NaN where they do not.
         true_values: integers [H, W], as the file holds them.
         predicted_values: the same; None where there is no prediction.
+        orientation: of the truth's header, None where it states none.
+        relation: `layouts.relation` of truth and prediction.
         true_notes: what is odd about the truth's header.
         pred_notes: what is odd about the prediction's header.
     """
@@ -58,6 +60,8 @@ class MaskPair(NamedTuple):
     stated: np.ndarray
     true_values: np.ndarray
     predicted_values: np.ndarray | None
+    orientation: Orientation | None
+    relation: str
     true_notes: tuple[str, ...] = ()
     pred_notes: tuple[str, ...] = ()
 
@@ -75,6 +79,7 @@ class Scored(NamedTuple):
         digest: of both label maps.
         true_faults: of the reference mask (`mask_faults.of_mask`).
         pred_faults: of the prediction.
+        relation: of `MaskPair`.
         true_notes: what is odd about the truth's header.
         pred_notes: what is odd about the prediction's header.
     """
@@ -88,6 +93,7 @@ class Scored(NamedTuple):
     digest: bytes
     true_faults: list[str]
     pred_faults: list[str]
+    relation: str
     true_notes: tuple[str, ...] = ()
     pred_notes: tuple[str, ...] = ()
 
@@ -102,27 +108,32 @@ def pair(truth: MaskPath, prediction: MaskPath | None, reading: Reading) -> Mask
     Raises:
         InputError: a file cannot be read, holds a value that names no structure, or the two differ in size.
     """
-    values, stated, _, notes = mask_files.read(truth, reading.truth)
+    values, stated, laid_out, notes = mask_files.read(truth, reading.truth)
     true = label_map.mapped(values, reading.truth, truth)
     if prediction is None:
-        return MaskPair(true, np.zeros_like(true), np.stack([stated, stated]), values, None, notes)
+        both = np.stack([stated, stated])
+        return MaskPair(true, np.zeros_like(true), both, values, None, laid_out, layouts.STATED, notes)
     predicted_mask = mask_files.read(prediction, reading.prediction)
-    orientation = ORIENTATIONS[reading.orientation]
-    predicted_values = orientation.apply(predicted_mask.values)
-    predicted_stated = orientation.of_pair(predicted_mask.spacing)
+    relation = layouts.relation(laid_out, predicted_mask.orientation)
+    correction = layouts.correction(laid_out, predicted_mask.orientation, reading.orientation)
+    predicted_values = correction.apply(predicted_mask.values)
+    predicted_stated = correction.of_pair(predicted_mask.spacing)
     predicted = label_map.mapped(predicted_values, reading.prediction, prediction, "--pred-labels")
     if predicted.shape != true.shape:
         hint, remedy = "", "export the predictions at the size of the truth, labels by nearest neighbour"
         if predicted.shape == true.shape[::-1]:
             hint = " (they are transposed)"
-            remedy += ", or lay them out with --orientation transpose, rotate-90 or rotate-270"
+            if relation != layouts.STATED:
+                remedy += ", or lay them out with --orientation transpose, rotate-90 or rotate-270"
         raise InputError(
             f"{prediction}: has {predicted.shape[0]} x {predicted.shape[1]} pixels and its truth {truth} has "
             f"{true.shape[0]} x {true.shape[1]}{hint}; {remedy}"
         )
     predicted[label_map.ignored(values, reading.truth)] = 0
     both = np.stack([stated, predicted_stated])
-    return MaskPair(true, predicted, both, values, predicted_values, notes, predicted_mask.notes)
+    return MaskPair(
+        true, predicted, both, values, predicted_values, laid_out, relation, notes, predicted_mask.notes
+    )
 
 
 def score(masks: MaskPair, spacing: np.ndarray, reading: Reading) -> Scored:
@@ -140,6 +151,7 @@ def score(masks: MaskPair, spacing: np.ndarray, reading: Reading) -> Scored:
         hashlib.sha256(repr(true.shape).encode() + true.tobytes() + predicted.tobytes()).digest(),
         mask_faults.of_mask(masks.true_values, reading.truth),
         [] if values is None else mask_faults.of_mask(values, reading.prediction),
+        masks.relation,
         masks.true_notes,
         masks.pred_notes,
     )

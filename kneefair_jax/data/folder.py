@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, cohort
-from kneefair_jax.data import ages, mask_checks, mask_files, metadata, readers
+from kneefair_jax.data import ages, layouts, mask_checks, mask_files, metadata, readers
 from kneefair_jax.data.source import Example, Header, Source
 from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import without_paths
@@ -21,7 +21,7 @@ from kneefair_jax.safe_text import without_paths
 _MAX_FOUND = 32
 _THREADS = 4
 _MANY_OUTSIDE = 3
-_READER = 2  # counts changes of what readers make of a file; a store of an earlier one is prepared anew
+_READER = 3  # counts changes of what readers make of a file; a store of an earlier one is prepared anew
 
 
 class Case(NamedTuple):
@@ -50,7 +50,8 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
             `anatomy.SCHEMES`, names between commas, or "auto" for those found in the masks; `attributes`, the
             columns that define groups; `bins`, attribute -> ascending edges, for numbers; `split_column`, or
             "" for none; `on_broken`, "stop", or "skip" to leave a missing file to `Source.read`; `orientation`, a name
-            of `readers.ORIENTATIONS` that every mask is laid out by, or "" to follow the headers alone;
+            of `layouts.FLAGS` for the masks whose relation to their film the headers leave open (of film and mask,
+            one or both state no orientation), or "" to follow the headers and refuse what they contradict;
             `allow_similar_ids`, whether identifiers and levels may look alike.
         size: rows and columns of the working grid.
         channels: 1 (colour becomes grey) or 3.
@@ -61,9 +62,9 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     if not config["root"]:
         raise InputError("config.data.root is empty: give the folder with --config.data.root=DIR")
     orientation = config.get("orientation", "")
-    if orientation and orientation not in readers.ORIENTATIONS:
+    if orientation and orientation not in layouts.FLAGS:
         raise InputError(
-            f"config.data.orientation={orientation!r}: give one of {', '.join(readers.ORIENTATIONS)}, or nothing"
+            f"config.data.orientation={orientation!r}: give one of {', '.join(layouts.FLAGS)}, or nothing"
         )
     root = Path(config["root"])
     path = root / config["metadata"]
@@ -188,16 +189,10 @@ def _arrays(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image u8[H, W, channels], label u8[H, W] and spacing f32[2] as displayed, or an InputError."""
     film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, _values(structures))
-    image, spacing, label = film.pixels, film.spacing, mask.values
-    if orientation:
-        label = readers.ORIENTATIONS[orientation].apply(label)
-    elif film.orientation != readers.NONE and not mask.oriented:
-        turn = next(name for name, value in readers.ORIENTATIONS.items() if value == film.orientation)
-        raise InputError(
-            f"{case.mask}: the header of {case.image.name} states how the film lies ({turn} displays it), and the mask "
-            "states nothing; give --config.data.orientation=none if the mask lies as the film is displayed, "
-            f"--config.data.orientation={turn} if it lies as the film's pixels are stored"
-        )
+    if not orientation and layouts.relation(film.orientation, mask.orientation) == layouts.OPEN:
+        raise InputError(f"{case.mask}: {_open(case, film.orientation, mask.orientation)}")
+    image, spacing = film.pixels, film.spacing
+    label = layouts.correction(film.orientation, mask.orientation, orientation or "none").apply(mask.values)
     if image.shape[:2] != label.shape:
         raise InputError(
             f"{case.mask}: mask and image differ in size ({label.shape} and {image.shape[:2]} rows and columns); "
@@ -214,6 +209,17 @@ def _arrays(
             "or give colour images"
         )
     return image, label.astype(np.uint8), np.where(np.isnan(case.spacing), spacing, case.spacing)
+
+
+def _open(case: Case, film: readers.Orientation | None, mask: readers.Orientation | None) -> str:
+    """What the headers leave open, and the flags that decide it."""
+    turned, other = (case.image.name, case.mask.name) if mask is None else (case.mask.name, case.image.name)
+    turn = readers.name_of(film or mask or readers.NONE)
+    return (
+        f"the header of {turned} states an orientation ({turn} displays its pixels), and that of {other} states none; "
+        f"give --config.data.orientation=none if {other} lies as {turned} is displayed, "
+        f"--config.data.orientation={layouts.STORED} if it lies as the pixels of {turned} are stored"
+    )
 
 
 def _outside(label: np.ndarray, structures: Sequence[str]) -> str:

@@ -5,18 +5,20 @@ names give them.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import dicom_seg, palettes, readers
+from kneefair_jax.data import dicom_seg, layouts, palettes, readers
 from kneefair_jax.errors import InputError
 
 # Structure -> the values that stand for it in the files; names of what is no structure included.
 Values = Mapping[str, Sequence[int]]
 _DICOM = (".dcm", ".dicom")
+_SAME_SPACING = 0.01  # relative difference of spacings up to which files state the same
 
 
 class StructureFiles(NamedTuple):
@@ -48,13 +50,13 @@ class Mask(NamedTuple):
     Attributes:
         values: integers [H, W].
         spacing: f32[2], mm per pixel down and across as the header states it, NaN where it does not.
-        oriented: whether the header states how the mask lies.
+        orientation: what was applied to the stored pixels; None where the header states no orientation.
         notes: what is odd about the header or headers.
     """
 
     values: np.ndarray
     spacing: np.ndarray
-    oriented: bool = False
+    orientation: readers.Orientation | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -74,11 +76,11 @@ def read(path: MaskPath, values: Values) -> Mask:
         return _joined(path, values)
     if is_dicom_seg(path):
         return _of_segments(path, values)
-    index, spacing, oriented, notes = readers.read_label_file(path)
+    index, spacing, orientation, notes = readers.read_label_file(path)
     palette = palettes.read(path)
-    if palette is None:
-        return Mask(index, spacing, oriented, notes)
-    return Mask(palettes.labels(index, palette, _all(values), path), spacing, oriented, notes)
+    if palette is not None:
+        index = palettes.labels(index, palette, _all(values), path)
+    return Mask(index, spacing, orientation, notes)
 
 
 def segment_names(path: MaskPath) -> list[str]:
@@ -121,7 +123,7 @@ def _of_segments(path: Path, values: Values) -> Mask:
     for number in np.unique(segment[segment > 0]).tolist():
         table[number] = values[_structure(names[number], values, path)][0]
     orientation = grid or readers.NONE
-    return Mask(orientation.apply(table[segment]), orientation.of_pair(spacing), grid is not None, notes)
+    return Mask(orientation.apply(table[segment]), orientation.of_pair(spacing), grid, notes)
 
 
 def _structure(segment: str, values: Values, path: Path) -> str:
@@ -138,14 +140,15 @@ def _structure(segment: str, values: Values, path: Path) -> str:
 
 
 def _joined(case: StructureFiles, values: Values) -> Mask:
-    joined, spacing, oriented = None, np.full(2, np.nan, np.float32), False
+    singles = {path: _single(path, structure, values) for structure, path in case.files.items()}
+    _require_one_layout(singles)
+    first = next(iter(singles.values()))
+    joined = np.zeros(first.values.shape, np.int64)
     drawn: dict[int, Path] = {}
     notes: dict[str, None] = {}
     for structure, path in case.files.items():
-        mask, stated, states_orientation, odd = _single(path, structure, values)
-        notes.update(dict.fromkeys(odd))
-        if joined is None:
-            joined, spacing, oriented = np.zeros(mask.shape, np.int64), stated, states_orientation
+        notes.update(dict.fromkeys(singles[path].notes))
+        mask = singles[path].values
         if mask.shape != joined.shape:
             raise InputError(
                 f"{path}: has {mask.shape[0]} x {mask.shape[1]} pixels, and {next(iter(case.files.values()))} has "
@@ -159,17 +162,36 @@ def _joined(case: StructureFiles, values: Values) -> Mask:
             )
         joined[mask] = value
         drawn[value] = path
-    assert joined is not None
-    return Mask(joined, spacing, oriented, tuple(notes))
+    spacings = [one.spacing for one in singles.values() if np.isfinite(one.spacing).all()]
+    orientations = [one.orientation for one in singles.values() if one.orientation is not None]
+    return Mask(joined, next(iter(spacings), first.spacing), next(iter(orientations), None), tuple(notes))
+
+
+def _require_one_layout(singles: Mapping[Path, Mask]) -> None:
+    """Require that the headers of a case's files agree in orientation and spacing."""
+    for (path, one), (other_path, other) in combinations(singles.items(), 2):
+        if layouts.relation(one.orientation, other.orientation) == layouts.OPEN:
+            raise InputError(
+                f"{other_path}: only one of the headers of this file and {path} states an orientation; export all "
+                "structures of a case in one format, with one header"
+            )
+        both = np.stack([one.spacing, other.spacing])
+        if np.isfinite(both).all() and not np.allclose(both[0], both[1], rtol=_SAME_SPACING):
+            raise InputError(
+                f"{other_path}: its header states a pixel of {other.spacing[0]:.4g} x {other.spacing[1]:.4g} mm, and "
+                f"that of {path} {one.spacing[0]:.4g} x {one.spacing[1]:.4g} mm; correct the wrong header"
+            )
 
 
 def _single(path: Path, structure: str, values: Values) -> Mask:
     """Where the structure is, bool[H, W], and what the header states."""
-    mask, spacing, oriented, notes = read(path, {structure: values[structure]} if is_dicom_seg(path) else {})
+    mask, spacing, orientation, notes = read(
+        path, {structure: values[structure]} if is_dicom_seg(path) else {}
+    )
     present = np.unique(mask[mask != 0])
     if present.size > 1:
         raise InputError(
             f"{path}: holds {present.size} values besides 0, and as one of several files of a case it is of the "
             f"structure {structure!r} alone; leave its values at 0 and one other"
         )
-    return Mask(mask != 0, spacing, oriented, notes)
+    return Mask(mask != 0, spacing, orientation, notes)

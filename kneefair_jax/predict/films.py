@@ -25,7 +25,7 @@ class Film(NamedTuple):
         bilateral: whether its header says that it shows both knees.
         note: what is odd about it, or "".
         spacing_kind: of `readers.Radiograph`.
-        orientation: what displays the stored pixels, of `readers.Radiograph`.
+        orientation: what displays the stored pixels, or None, of `readers.Radiograph`.
         view: what turns the displayed pixels to `image`, of `readers.Radiograph`.
     """
 
@@ -35,7 +35,7 @@ class Film(NamedTuple):
     bilateral: bool
     note: str
     spacing_kind: str = "unknown"
-    orientation: readers.Orientation = readers.NONE
+    orientation: readers.Orientation | None = None
     view: readers.Orientation = readers.NONE
 
     def displayed(self, mask: np.ndarray) -> np.ndarray:
@@ -44,11 +44,11 @@ class Film(NamedTuple):
 
     def stored(self, mask: np.ndarray) -> np.ndarray:
         """Return a mask of `image` as a mask of the film's stored pixels."""
-        return self.orientation.undo(self.view.undo(mask))
+        return (self.orientation or readers.NONE).undo(self.view.undo(mask))
 
     def stored_spacing(self) -> np.ndarray:
         """Return f32[2], mm per stored pixel down and across; NaN where unknown."""
-        return self.orientation.of_pair(self.view.of_pair(self.spacing))
+        return (self.orientation or readers.NONE).of_pair(self.view.of_pair(self.spacing))
 
 
 def read(path: Path) -> Film:

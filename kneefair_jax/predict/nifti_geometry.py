@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kneefair_jax.data.readers import dicom, orientation
+from kneefair_jax.data.readers import NONE, dicom, orientation
 from kneefair_jax.predict.films import Film
 
 _GEOMETRY = (
@@ -22,8 +22,10 @@ def image(mask: np.ndarray, film: Film) -> Any:
     """Return the NIfTI image of a mask.
 
     Of a NIfTI film it has the shape, affine, codes and unit. Else it is [column, row, 1] with the film's
-    ImageOrientationPatient and ImagePositionPatient, or identity directions in LPS as SimpleITK gives any film without
-    them. Where the spacing is unknown, a pixel has size 1 in an unknown unit.
+    ImageOrientationPatient and ImagePositionPatient. A film without them has identity directions in LPS, as SimpleITK
+    gives it, or the directions of the turn that EXIF states, so that pixels lie on the film's stored pixels (as ITK
+    reads them) and the affine displays them as the film. Where the spacing is unknown, a pixel has size 1 in an unknown
+    unit.
 
     Args:
         mask: u8[H, W], of `film.image`.
@@ -42,7 +44,7 @@ def image(mask: np.ndarray, film: Film) -> Any:
         return nibabel.Nifti1Image(stored.T.reshape(source.shape), source.affine, header)
     spacing = film.stored_spacing()
     known = bool(np.isfinite(spacing).all())
-    affine = _affine(film, spacing if known else np.ones(2))
+    affine = _affine(film, stored.shape, spacing if known else np.ones(2))
     made = nibabel.Nifti1Image(stored.T[..., None], affine)
     made.set_qform(affine, _SCANNER)
     made.set_sform(affine, _SCANNER)
@@ -50,14 +52,15 @@ def image(mask: np.ndarray, film: Film) -> Any:
     return made
 
 
-def _affine(film: Film, spacing: np.ndarray) -> np.ndarray:
-    """f64[4, 4], [column, row, 0] -> mm in RAS+ space."""
+def _affine(film: Film, shape: tuple[int, ...], spacing: np.ndarray) -> np.ndarray:
+    """f64[4, 4], [column, row, 0] of stored pixels of this shape -> mm in RAS+ space."""
     header = _dicom_header(film)
     cosines = None if header is None else dicom.directions(header)
-    affine = None
+    affine = orientation.affine_of_turn(film.orientation or NONE, shape, spacing.tolist())
     if cosines is not None:
-        affine = orientation.affine_of_directions(cosines, dicom.position(header), spacing.tolist())
-    return np.diag([-spacing[1], -spacing[0], 1.0, 1.0]) if affine is None else affine
+        stated = orientation.affine_of_directions(cosines, dicom.position(header), spacing.tolist())
+        affine = affine if stated is None else stated
+    return affine
 
 
 def _dicom_header(film: Film) -> Any:

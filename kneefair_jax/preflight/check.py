@@ -1,7 +1,7 @@
 """What is in a cohort, said and shown before anyone trains: `launch.py --mode=check`."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import groups, label_errors
-from kneefair_jax.data import header_notes, mask_checks
+from kneefair_jax.data import header_notes, mask_checks, readers
 from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.preflight import duplicates, mask_orientation, outliers
 from kneefair_jax.report import contact_sheet
@@ -76,7 +76,7 @@ def run(
     atomic.write_json(directory / "check.json", without_paths_in(found))
     contact_sheet.write(directory / "contact_sheet.png", strips(main))
     say(cohorts.text(counts))
-    for line in _lines(found):
+    for line in _lines(found, parts):
         say(line)
     say(f"contact sheet: {directory / 'contact_sheet.png'}; all of this: {directory / 'check.json'}")
 
@@ -199,7 +199,7 @@ def _interpolated(part: Prepared) -> list[str]:
     return part.cohort.cases["case_id"][faulty].tolist()
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
+def _lines(found: dict[str, Any], parts: dict[str, Prepared]) -> Iterator[str]:
     for note in found["notes"]:
         yield f"note: {note}"
     pairs = found["near_duplicates"]
@@ -224,7 +224,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
             )
         for structure, cases in part["absent"].items():
             yield f"{structure} is absent from {len(cases)} of {part['cases']} masks{of}: {_some(cases)}"
-        yield from _orientation(part["orientation"], part["cases"], name)
+        yield from _orientation(part["orientation"], part["cases"], name, parts[name].cohort.source.settings)
         if "suspicious" in part:
             yield from _suspects(part["suspicious"], part["cases"], of, part["orientation"]["consistent"])
         yield f"outliers{of}: {len(part['outliers']) or 'none'}"
@@ -236,13 +236,17 @@ def _some(cases: list[str]) -> str:
     return ", ".join(cases[:_SHOWN]) + (" ..." if len(cases) > _SHOWN else "")
 
 
-def _orientation(result: dict[str, Any], cases: int, name: str) -> Iterator[str]:
+def _orientation(result: dict[str, Any], cases: int, name: str, settings: Mapping[str, Any]) -> Iterator[str]:
     turned, of = result["turned"], "" if name == "cohort" else " of the external cohort"
     if common := result["consistent"]:
-        flag = "data.orientation" if name == "cohort" else "data.external_orientation"
+        remedy = "correct their headers"
+        current = readers.ORIENTATIONS.get(settings.get("orientation") or "none")
+        if settings.get("kind") == "folder" and current is not None:
+            flag = "data.orientation" if name == "cohort" else "data.external_orientation"
+            value = readers.name_of(current.then(readers.ORIENTATIONS[common]))
+            remedy += f", or (where film or mask states no orientation) give --config.{flag}={value}"
         yield (
-            f"WARNING: {len(turned)} of {cases} masks{of} lie on their films only when laid out by {common}; correct "
-            f"their headers, or give --config.{flag}={common}"
+            f"WARNING: {len(turned)} of {cases} masks{of} lie on their films only when laid out by {common}; {remedy}"
         )
     elif turned:
         yield f"WARNING: {len(turned)} of {cases} masks{of} fit their film better in another orientation; correct them:"

@@ -163,7 +163,7 @@ def test_a_mask_that_states_nothing_of_a_film_that_does_needs_a_word(tmp_path):
     table.to_csv(root / "metadata.csv", index=False)
     error = examples(root)[2]
     assert isinstance(error, InputError)
-    for word in ("row 4", "c02.png", "data.orientation=none", "data.orientation=rotate-180"):
+    for word in ("row 4", "c02.png", "data.orientation=none", "data.orientation=stored"):
         assert word in str(error)
     np.testing.assert_array_equal(examples(root, orientation="none")[2].label, films.knee(2)[1])
     with pytest.raises(InputError, match=r"orientation='upside'.*flip-ud"):
@@ -310,7 +310,7 @@ def test_an_unknown_spacing_is_written_and_read_back_as_unknown(tmp_path, weight
             nibabel.save(picture, tmp_path / film)
         assert predict.main([*given, "--format", "nifti", "--no-overlays"]) == 0
         mask = readers.read_label_file(tmp_path / name / "masks" / "film.nii.gz")
-        assert np.isnan(mask.spacing).all() and mask.oriented
+        assert np.isnan(mask.spacing).all() and mask.orientation == readers.NONE
         rows = list(csv.DictReader((tmp_path / name / "areas.csv").read_text().splitlines()))
         assert {(row["area_mm2"], row["spacing_kind"]) for row in rows} == {("", "unknown")}
 

@@ -16,7 +16,7 @@ from kneefair_jax.data.readers.files import (
     read_mask_with_spacing,
     read_radiograph,
 )
-from kneefair_jax.data.readers.orientation import ORIENTATIONS
+from kneefair_jax.data.readers.orientation import ORIENTATIONS, name_of
 from kneefair_jax.data.readers.pillow import FORMATS as PILLOW_FORMATS
 from kneefair_jax.data.readers.pixels import labels_at, resize_image, resize_label, to_grey, to_uint8
 
@@ -30,6 +30,7 @@ __all__ = [
     "Radiograph",
     "has_dicom_magic",
     "labels_at",
+    "name_of",
     "read_image",
     "read_label_file",
     "read_mask",

@@ -23,14 +23,18 @@ class Orientation(NamedTuple):
         if self == NONE:
             return array
         array = array.swapaxes(0, 1) if self.transpose else array
-        return np.ascontiguousarray(self._flip(array))
+        array = array[::-1] if self.flip_rows else array
+        return np.ascontiguousarray(array[:, ::-1] if self.flip_columns else array)
 
     def undo(self, array: np.ndarray) -> np.ndarray:
         """Invert `apply`."""
-        if self == NONE:
-            return array
-        array = self._flip(array)
-        return np.ascontiguousarray(array.swapaxes(0, 1) if self.transpose else array)
+        return self.inverse().apply(array)
+
+    def inverse(self) -> "Orientation":
+        """Return the orientation that undoes this one."""
+        if self.transpose:
+            return Orientation(True, self.flip_columns, self.flip_rows)
+        return self
 
     def of_pair(self, pair: np.ndarray) -> np.ndarray:
         """Return [down, across] for the array that `apply` returns."""
@@ -45,10 +49,6 @@ class Orientation(NamedTuple):
             self.transpose != other.transpose, rows != other.flip_rows, columns != other.flip_columns
         )
 
-    def _flip(self, array: np.ndarray) -> np.ndarray:
-        array = array[::-1] if self.flip_rows else array
-        return array[:, ::-1] if self.flip_columns else array
-
 
 NONE = Orientation()
 
@@ -60,7 +60,8 @@ class Decoded(NamedTuple):
         pixels: [rows, columns] or [rows, columns, channels], bone bright.
         spacing: mm per pixel down and across as the header states it, one number for both, or None.
         spacing_kind: `detector`, `calibrated`, `scanned`, `header` or `unknown`.
-        grid: stored pixels -> patient space by affine or ImageOrientationPatient; None if the header states neither.
+        grid: stored pixels -> displayed space by affine, ImageOrientationPatient or the turn of EXIF or TIFF; None if
+            the header states none of them.
         view: pixels as displayed -> the patient's right at image left, by PatientOrientation where there is no `grid`.
         valid: bool[rows, columns], False where pixels are padding; None if all are valid.
         notes: what is odd about the header.

@@ -21,7 +21,8 @@ class Radiograph(NamedTuple):
         spacing_kind: `detector` (ImagerPixelSpacing), `calibrated` (PixelSpacing), `scanned`
             (NominalScannedPixelSpacing), `header` (NIfTI) or `unknown`.
         valid: bool[H, W], False where pixels are padding; None if all are valid.
-        orientation: what was applied to the stored pixels, by affine or ImageOrientationPatient.
+        orientation: what was applied to the stored pixels, by affine, ImageOrientationPatient or EXIF; None where the
+            header states none.
         view: what would bring the patient's right to image left, by PatientOrientation. It is not applied: it states
             no position in space, and viewers, ITK and the masks drawn in them ignore it.
         notes: what is odd about the header.
@@ -31,7 +32,7 @@ class Radiograph(NamedTuple):
     spacing: np.ndarray
     spacing_kind: str = "unknown"
     valid: np.ndarray | None = None
-    orientation: Orientation = NONE
+    orientation: Orientation | None = None
     view: Orientation = NONE
     notes: tuple[str, ...] = ()
 
@@ -42,13 +43,13 @@ class LabelFile(NamedTuple):
     Attributes:
         labels: u8 or i64 [H, W], in the displayed space where the header states an orientation, else as stored.
         spacing: f32[2], mm per pixel down and across; NaN where the file does not state it.
-        oriented: whether the header states an orientation.
+        orientation: what was applied to the stored pixels; None where the header states no orientation.
         notes: what is odd about the header.
     """
 
     labels: np.ndarray
     spacing: np.ndarray
-    oriented: bool
+    orientation: Orientation | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -78,7 +79,7 @@ def read_radiograph(path: str | Path) -> Radiograph:
         orientation.of_pair(spacing.checked(decoded.spacing, path)),
         decoded.spacing_kind,
         None if decoded.valid is None else orientation.apply(decoded.valid),
-        orientation,
+        decoded.grid,
         decoded.view,
         decoded.notes,
     )
@@ -102,7 +103,7 @@ def read_label_file(path: str | Path) -> LabelFile:
     return LabelFile(
         orientation.apply(labels.checked(decoded.pixels, path)),
         orientation.of_pair(spacing.checked(decoded.spacing, path)),
-        decoded.grid is not None,
+        decoded.grid,
         decoded.notes,
     )
 

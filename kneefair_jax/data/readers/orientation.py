@@ -26,6 +26,11 @@ ORIENTATIONS = {
 _LETTERS = {"R": (0, True), "L": (0, False), "A": (1, True), "P": (1, False), "H": (2, True), "F": (2, False)}
 
 
+def name_of(orientation: Orientation) -> str:
+    """Return the name in `ORIENTATIONS`."""
+    return next(name for name, value in ORIENTATIONS.items() if value == orientation)
+
+
 def of_affine(affine: np.ndarray, columns: int = 0, rows: int = 1) -> Orientation | None:
     """Return the orientation by a RAS+ affine; None if the affine is singular.
 
@@ -77,6 +82,28 @@ def affine_of_directions(
     affine[:3, :3] = np.stack([across * spacing[1], down * spacing[0], np.cross(across, down)], axis=1)
     affine[:3, 3] = position
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def affine_of_turn(
+    turn: Orientation, shape: Sequence[int], spacing: Sequence[float] = (1.0, 1.0)
+) -> np.ndarray:
+    """Return f64[4, 4], [column, row, 0] of stored pixels -> mm in RAS+ space, axial, by what displays them.
+
+    Args:
+        turn: stored pixels -> displayed pixels, of which the first is at 0.
+        shape: rows and columns as stored.
+        spacing: mm per stored pixel, down and across.
+    """
+    down, across = np.array([0.0, 1.0, 0.0]), np.array([1.0, 0.0, 0.0])  # LPS, of displayed pixels
+    down = -down if turn.flip_rows else down
+    across = -across if turn.flip_columns else across
+    if turn.transpose:
+        down, across = across, down
+    steps = np.stack([down * spacing[0] * (shape[0] - 1), across * spacing[1] * (shape[1] - 1)])
+    corner = -steps.sum(axis=0).clip(max=0.0) + 0.0  # of the first stored pixel
+    affine = affine_of_directions([*across, *down], corner.tolist(), spacing)
+    assert affine is not None
+    return affine
 
 
 def of_letters(letters: Sequence[str]) -> Orientation | None:

@@ -32,29 +32,31 @@ _EXIF = {
 
 
 def read(path: Path, mask: bool) -> Decoded:
-    """Decode an image, or a mask whose labels are the stored values; EXIF's or TIFF's orientation is applied.
+    """Decode an image, or a mask whose labels are the stored values; `grid` is the turn of EXIF or TIFF.
 
     Raises:
         InputError: several images, or as a mask JPEG or colour.
     """
     head = png.header(path)
-    with Image.open(path, formats=FORMATS) as image:
+    # Given a path, Pillow maps an uncompressed TIFF into memory with the width that its orientation tag leads to.
+    with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise InputError(f"{path}: holds several images; give one image per file")
         deep = head if head is not None and head.depth == 16 and head.channels > 1 else None
         if mask:  # Pillow opens 16-bit grey with alpha as RGBA
             _refuse_as_mask(image, path, grey=deep is not None and deep.channels == 2)
-        # Pillow applies TIFF's orientation itself.
-        turn = 1 if image.format == "TIFF" else int(image.getexif().get(_ORIENTATION, 1))
+        # 1 states how a picture is stored, not that it was laid out: most writers set it unasked.
+        turn = _EXIF.get(int(image.getexif().get(_ORIENTATION, 1)))
         if deep is not None:
             pixels = png.read_deep(path, deep)
         else:
             pixels = _array(image, mask)
             if image.format == "TIFF":
                 pixels = _as_tiff_states(pixels, image, path, mask)
+                pixels = pixels if turn is None else turn.undo(pixels)  # Pillow turned them
             elif mask and head is not None and head.depth in (2, 4) and not head.palette:
                 pixels = pixels // (255 // (2**head.depth - 1))  # Pillow stretches them to 8 bits
-    return Decoded(_EXIF[turn].apply(pixels) if turn in _EXIF else pixels)
+    return Decoded(pixels, grid=turn)
 
 
 def _refuse_as_mask(image: Image.Image, path: Path, grey: bool) -> None:

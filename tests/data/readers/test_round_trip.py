@@ -7,7 +7,7 @@ import pydicom
 import pytest
 import SimpleITK
 import tifffile
-from PIL import Image, ImageOps
+from PIL import Image
 from pydicom.pixels import apply_modality_lut
 
 from kneefair_jax.data import readers
@@ -52,7 +52,7 @@ def test_nifti_that_states_no_orientation_is_read_as_stored(tmp_path):
     for name, affine in (("codes", None), ("identity", np.eye(4))):
         nibabel.save(nibabel.Nifti1Image(FILM.T, affine), tmp_path / f"{name}.nii")
         same(tmp_path / f"{name}.nii")
-        assert not readers.read_label_file(tmp_path / f"{name}.nii").oriented
+        assert readers.read_label_file(tmp_path / f"{name}.nii").orientation is None
 
 
 DIRECTIONS = {
@@ -104,20 +104,46 @@ def test_dicom_in_every_polarity_is_pydicom_s_reading(tmp_path, photometric, slo
     assert film.spacing_kind == "calibrated"
 
 
-@pytest.mark.parametrize("number", range(1, 9))
+TURNS = {
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.T,
+    6: lambda stored: np.rot90(stored, 3),
+    7: lambda stored: stored[::-1, ::-1].T,
+    8: lambda stored: np.rot90(stored),
+}
+
+
+@pytest.mark.parametrize("number", TURNS)
 @pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
 def test_exif_and_tiff_orientation(tmp_path, number, suffix):
     path, film = tmp_path / f"film.{suffix}", (FILM >> 4).astype(np.uint8)
     exif = Image.Exif()
     exif[274] = number
     Image.fromarray(film).save(path, exif=exif)
-    with Image.open(path) as image:
-        expected = np.asarray(ImageOps.exif_transpose(image))
+    if suffix == "jpg":
+        with Image.open(path) as image:
+            film = np.asarray(image)
+    expected = TURNS[number](film)
     same(path, expected)
     if suffix != "jpg":
         np.testing.assert_array_equal(readers.read_mask(path), expected)
     if suffix != "tif":  # OpenCV turns PNG and JPEG, and TIFF in some versions
         np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), expected)
+
+
+@pytest.mark.parametrize("number", TURNS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("compression", [None, "tiff_deflate"])
+@pytest.mark.parametrize("shape", [(60, 80), (80, 60)])
+def test_a_tiff_is_turned_by_its_tag_whatever_its_compression(tmp_path, number, dtype, compression, shape):
+    stored = np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
+    path = tmp_path / "film.tif"
+    Image.fromarray(stored).save(path, tiffinfo={274: number}, compression=compression)
+    same(path, TURNS[number](stored))
+    np.testing.assert_array_equal(readers.read_mask(path), TURNS[number](stored))
 
 
 @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
