@@ -6,6 +6,7 @@ import pytest
 import SimpleITK
 from PIL import Image
 
+from kneefair_jax import label_errors
 from kneefair_jax.audit import run
 from kneefair_jax.audit.result import Settings
 from kneefair_jax.data import folder, mask_files, readers
@@ -182,6 +183,24 @@ def test_an_audit_names_films_whose_headers_leave_the_orientation_open(tmp_path)
     audit = audited(tmp_path, images=tmp_path / "films")
     (note,) = [note for note in audit.notes if "states an orientation" in note]
     assert "film" in note and "c" in note
+
+
+def test_a_comparison_with_a_network_names_all_such_films(tmp_path, monkeypatch):
+    def comparison(structures, against):
+        del structures, against
+        return lambda pictures, labels: [label_errors.Pair(one, one.copy()) for one in labels]
+
+    monkeypatch.setattr(label_errors, "comparison", comparison)
+    masks_of(tmp_path, png, png, nifti)
+    audit = audited(tmp_path, images=tmp_path / "films", suspicious="auto")
+    (note,) = [note for note in audit.notes if "states an orientation" in note]
+    assert "6 of the films" in note and "c0" in note
+
+
+def test_no_flag_is_advised_against_headers_that_state_a_wrong_orientation(tmp_path):
+    masks_of(tmp_path, nifti, lambda path, array: nifti(path.with_suffix(".nii.gz"), array[::-1, ::-1]))
+    (warning,) = [note for note in audited(tmp_path).notes if note.startswith("WARNING")]
+    assert "c0: rotate-180" in warning and "--orientation" not in warning
 
 
 def test_files_by_structure_are_of_one_layout(tmp_path):
