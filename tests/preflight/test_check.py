@@ -59,6 +59,8 @@ def test_a_cohort_in_order(root, tmp_path, capsys):
         "outliers": [],
         "absent": {},
         "interpolated": [],
+        "headers": [],
+        "spacing_kinds": {"table": 24},
     }
     whole = {row["group"]: row["cases"] for row in everything["groups"] if row["split"] == "all"}
     assert whole["sex=f"] == 12 and whole["age=missing"] == 2
