@@ -66,7 +66,7 @@ def test_geometry_of_shared_and_of_frame_groups(tmp_path, mask, place):
             macro(group, "PlaneOrientationSequence", ImageOrientationPatient=TURNED)
 
     read = mask_files.read(segmentation(tmp_path, mask, edit), VALUES)
-    assert read.oriented
+    assert read.orientation is not None
     np.testing.assert_array_equal(read.values, mask[::-1, ::-1])
     np.testing.assert_allclose(read.spacing, [0.3, 0.2], rtol=1e-6)
 
