@@ -66,7 +66,8 @@ def pairs(prepared: Prepared, against: str, say: Callable[[str], None]) -> Read 
         try:
             _translation(_SHIPS, structures)
         except InputError as error:
-            say(f"suspicious masks: not looked for; {error} (name the structures in data.structures, or another checkpoint in config.check.against)")
+            remedy = "name the structures in data.structures, or another checkpoint in config.check.against"
+            say(f"suspicious masks: not looked for; {error} ({remedy})")
             return None
     compare = comparison(structures, against)
 

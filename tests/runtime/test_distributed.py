@@ -62,6 +62,7 @@ def noticed(processes, line, told):
     return [process.returncode for process in processes]
 
 
+@pytest.mark.slow
 def test_a_notice_to_one_host_stops_all_of_them_at_any_moment(tmp_path):
     arguments = command(folder(tmp_path / "films"), tmp_path / "run", steps=4000)
     assert noticed(two(arguments), "/4000  loss", told=[1]) == [75, 75]
