@@ -81,8 +81,8 @@ def start(path, fields):
     return path
 
 
-# Of each kind of run one is fast: a single one of each source, and a study.
-SLOW = {"paper.oai", "paper.phantoms", "phantom_to_real", "study_folder", "finetune"}
+# A single run of each source is fast; tests/runs/study has fast studies.
+SLOW = {"paper.oai", "paper.phantoms", "phantom_to_real", "study", "study_folder", "finetune"}
 
 
 @pytest.mark.parametrize(
