@@ -21,6 +21,8 @@ LOWER_IS_BETTER = frozenset({"hd95_mm", "assd_mm", "ece"})
 SHARES = ("dice", "iou", "nsd", "ece")
 MILLIMETRES = ("hd95_mm", "assd_mm")
 IDENTIFIERS = ("case_id", "patient_id", "split", "model", "structure")
+# A segmentation with a lower Dice counts as failed, unless the reader states another threshold.
+FAILURE_DICE = 0.5
 OTHERS = ("true_area_mm2", "pred_area_mm2")
 
 
@@ -61,6 +63,26 @@ def table(cases: pd.DataFrame, structures: Sequence[str]) -> Table:
     known = [score for score in SCORES if score in cases and (score == "dice" or cases[score].notna().any())]
     columns = tuple(Column(score, structure) for score in known for structure in (MACRO, *structures))
     return Table(rows, columns, np.stack([_column(cases, rows.index, *column) for column in columns], axis=1))
+
+
+def failures(cases: pd.DataFrame, table: Table, threshold: float = FAILURE_DICE) -> np.ndarray:
+    """Which scores come from a failed segmentation: bool[N, K], as `table.values`.
+
+    A structure failed in a case where its Dice is below the threshold (an absent prediction of a present structure
+    has Dice 0); `MACRO` failed where any structure did. Undefined Dice is no failure.
+
+    Args:
+        cases: the long per-case table of `table`.
+        table: of the same cases.
+        threshold: Dice below which a segmentation counts as failed.
+    """
+    failed = cases[cases["dice"] < threshold]
+    by_structure = {
+        structure: table.rows.index.isin(rows["case_id"]) for structure, rows in failed.groupby("structure")
+    }
+    by_structure[MACRO] = table.rows.index.isin(failed["case_id"])
+    none = np.zeros(len(table.rows), bool)
+    return np.stack([by_structure.get(structure, none) for _, structure in table.columns], axis=1)
 
 
 def by_patient(values: np.ndarray, patients: np.ndarray) -> np.ndarray:
