@@ -1,6 +1,7 @@
 from . import group_sums, interactions, mixed_model, scores, simultaneous_intervals, summaries
 from .attribute_auc import weighted_auc
 from .bootstrap import mean_intervals
+from .equivalence import tost
 from .hypothesis_tests import (
     PermutationTests,
     RankTests,
@@ -8,14 +9,13 @@ from .hypothesis_tests import (
     detectable_gap,
     permuted_welch,
     rank_tests,
-    tost,
     welch_intervals,
 )
 from .method_comparison import compare
 from .model_comparison import compare_models
 from .multiplicity import benjamini_hochberg, holm
 from .patient_table import Runs, stacked
-from .reference_ser import expected_ser, null_percentile
+from .reference_ser import expected_ser
 from .summaries import es, gap, group_means, sd, ser, worst
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "interactions",
     "mean_intervals",
     "mixed_model",
-    "null_percentile",
     "permuted_welch",
     "rank_tests",
     "scores",

@@ -1,33 +1,31 @@
 """Tests of gaps between groups: permuted Welch tests, rank tests and equivalence tests.
 
-Permuted Welch tests are the primary ones: the attribute is permuted over patients, and the statistic is studentised.
+Permuted Welch tests are the primary ones: the attribute is permuted over patients, and the statistic is studentized.
 Permuted means reject a true null in 19 % of cohorts where the small group is the more variable one; a statistic
 divided by its standard error keeps the level even then (Janssen, Statistics & Probability Letters 36, 1997; Chung and
-Romano, Annals of Statistics 41, 2013). Welch's intervals and the smallest detectable gap stand beside them.
+Romano, Annals of Statistics 41, 2013). Each pair's t goes through Hall's cubic transformation, which takes out its
+skewness (Hall, JRSS B 54, 1992): with log-normal errors and 60 and 15 patients, the smaller group twice as variable,
+8.6 % of true nulls are rejected without it and 7.1 % with it. Welch's intervals and the smallest detectable gap stand
+beside them.
 
 Rank tests are what readers of papers expect, and they ask another question than the gap. Brunner-Munzel: is a patient
 of one group as likely to score above as below one of the other? Mann-Whitney and Kruskal-Wallis: are the distributions
 the same? The last two also reject where spreads alone differ.
-
-Groups are called equivalent by two one-sided tests, never by a large p.
 """
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from kneefair_jax.fairness import simultaneous_intervals
+from kneefair_jax.fairness import two_part
 from kneefair_jax.fairness.bootstrap import CHUNK
 from kneefair_jax.fairness.multiplicity import holm
-from kneefair_jax.fairness.simultaneous_intervals import Means
 
 # Statistics this close to the observed one are ties: the same split, summed in another order.
 _TIE = 1e-9
-# Fewer patients in a group cannot show equality.
-MIN_EQUIVALENCE_PATIENTS = 50
 
 
 class PermutationTests(NamedTuple):
@@ -39,6 +37,8 @@ class PermutationTests(NamedTuple):
         p: f64[K], two-sided.
         pairs: f64[K, J], Welch's t of each pair, in the order of `simultaneous_intervals.pairs`.
         pairs_p: f64[K, J], of each pair by the permuted max |t|, so corrected over the pairs.
+        largest: f64[permutations, K], the permuted max |t| over pairs, ascending; every t Hall's.
+        skewness: f64[K, J], of the pairs' differences: third cumulant over cubed standard error.
     """
 
     name: str
@@ -46,6 +46,21 @@ class PermutationTests(NamedTuple):
     p: np.ndarray
     pairs: np.ndarray
     pairs_p: np.ndarray
+    largest: np.ndarray
+    skewness: np.ndarray
+
+    def shifts(self, column: int, pair: int, level: float) -> tuple[float, float] | None:
+        """Studentized differences at which the pair's test just rejects at the level: (below 0, above 0).
+
+        `difference - shift * standard error` are the ends of the interval that excludes zero if and only if
+        `pairs_p` is at most the level. None where there are too few permutations for the level.
+        """
+        beyond = int(np.floor(level * (1 + len(self.largest)) + 1e-9)) - 1
+        if beyond < 0:
+            return None
+        critical = self.largest[len(self.largest) - 1 - beyond, column]
+        skewness = self.skewness[column, pair]
+        return two_part.unskewed(-critical, skewness), two_part.unskewed(critical, skewness)
 
 
 def permuted_welch(
@@ -72,45 +87,63 @@ def permuted_welch(
     centred = scores - scores.mean(1, keepdims=True)
     spread = centred.std(1, keepdims=True)
     scaled = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12)
-    both = np.concatenate([scaled, scaled**2]).T
-    statistic, pairs = _welch_statistics(both, labels[None], sizes)
-    observed = [np.abs(part[0]) * (1 - _TIE) for part in (statistic, pairs)]
-    beyond, pairs_beyond = np.zeros(statistic.shape[1:]), np.zeros(pairs.shape[1:])
+    powers = np.concatenate([scaled, scaled**2, scaled**3]).T
+    anova, t, skewness = _welch_statistics(powers, labels[None], sizes)
+    pairs = np.abs(two_part.hall(t, skewness))[0] * (1 - _TIE)
+    overall = anova[0] * (1 - _TIE)
+    beyond = np.zeros(len(scores))
+    largest = np.empty((permutations, len(scores)))
     rows = max(1, CHUNK // max(patients * count, len(scores) * count**2))
     for start in range(0, permutations, rows):
         size = min(rows, permutations - start)
         shuffled = rng.permuted(np.tile(labels, (size, 1)), axis=1)
-        permuted, t = _welch_statistics(both, shuffled, sizes)
-        beyond += (np.abs(permuted) >= observed[0]).sum(0)
-        pairs_beyond += (np.abs(t).max(2, keepdims=True) >= observed[1]).sum(0)
+        permuted, permuted_t, permuted_skewness = _welch_statistics(powers, shuffled, sizes)
+        beyond += (permuted >= overall).sum(0)
+        largest[start : start + size] = np.abs(two_part.hall(permuted_t, permuted_skewness)).max(2)
+    largest.sort(axis=0)
+    pairs_p = np.stack(
+        [
+            (1 + permutations - np.searchsorted(largest[:, k], pairs[k])) / (1 + permutations)
+            for k in range(len(scores))
+        ]
+    )
     return PermutationTests(
         "permuted Welch t" if count == 2 else "permuted Welch ANOVA",
-        statistic[0],
-        (1 + beyond) / (1 + permutations),
-        pairs[0],
-        (1 + pairs_beyond) / (1 + permutations),
+        t[0, :, 0] if count == 2 else anova[0],
+        pairs_p[:, 0] if count == 2 else (1 + beyond) / (1 + permutations),
+        t[0],
+        pairs_p,
+        largest,
+        skewness[0],
     )
 
 
 def _welch_statistics(
-    both: np.ndarray, labels: np.ndarray, sizes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sums by group as matrix products -> f64[D, K] and f64[D, K, J].
+    powers: np.ndarray, labels: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sums by group as matrix products -> Welch's F f64[D, K], t of pairs and their skewness, f64[D, K, J] each.
 
     Args:
-        both: f64[P, 2 K], scores of SD 1 and their squares.
+        powers: f64[P, 3 K], scores of SD 1, their squares and cubes.
         labels: i[D, P], the patients' groups by draw.
         sizes: i64[G].
     """
-    sums = [(labels == g).astype(float) @ both for g in range(len(sizes) - 1)]
-    sums.append(both.sum(0) - sum(sums))
-    total, squares = np.split(np.stack(sums, axis=-1), 2, axis=1)  # f64[D, K, G] each
-    mean = total / sizes
+    sums = [(labels == g).astype(float) @ powers for g in range(len(sizes) - 1)]
+    sums.append(powers.sum(0) - sum(sums))
+    mean, squares, cubes = np.split(np.stack(sums, axis=-1) / sizes, 3, axis=1)  # f64[D, K, G] each
     # A group of equal scores has a standard error of nearly 0, not of 0: its t is large, not undefined.
-    variance = np.maximum(squares - total * mean, 1e-12) / (sizes - 1) / sizes
+    moment = np.maximum(squares - mean**2, 1e-12 / sizes)
+    variance = moment / (sizes - 1)
+    third = (cubes - 3 * mean * squares + 2 * mean**3) / sizes**2
     first, second = np.triu_indices(len(sizes), 1)
-    pairs = (mean[..., first] - mean[..., second]) / np.sqrt(variance[..., first] + variance[..., second])
-    return (pairs[..., 0] if len(sizes) == 2 else _welch_anova(mean, variance, sizes)), pairs
+    errors = np.sqrt(variance[..., first] + variance[..., second])
+    # Where no score varies, rounding would pass for skewness.
+    cubed = np.where(errors > 1e-5, errors**3, np.inf)
+    skewness = (third[..., first] - third[..., second]) / cubed
+    # Two patients have no skewness, and a few hardly any that could be estimated.
+    few = sizes < two_part.MIN_SKEWNESS_PATIENTS
+    skewness[..., few[first] | few[second]] = 0
+    return _welch_anova(mean, variance, sizes), (mean[..., first] - mean[..., second]) / errors, skewness
 
 
 def _welch_anova(mean: np.ndarray, variance: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -246,44 +279,3 @@ def _all_equal(groups: Sequence[np.ndarray]) -> bool:
 
 def _holm(p_values: list[float | None]) -> list[float | None]:
     return list(holm(dict(enumerate(p_values))).values())
-
-
-def tost(
-    means: Means | None, sizes: np.ndarray, delta: float, smallest: int, level: float = 0.05
-) -> dict[str, Any]:
-    """Whether every pair's difference is shown to lie inside +-delta.
-
-    Two one-sided tests at `level` are the interval of confidence 1 - 2 level (Schuirmann 1987), here of the
-    studentised bootstrap; all pairs must pass, so each is tested at the full level (intersection-union).
-
-    Args:
-        means: of the G ranked groups, of one score; None where there are too few patients for an interval.
-        sizes: i64[G], patients of each.
-        delta: the margin, stated in advance, in the score's unit.
-        smallest: patients of the smallest group, ranked or not: of a group that nobody ranked nothing is shown.
-        level: of each test.
-
-    Returns:
-        `{"delta", "equivalent": bool, "reason": why not, or None, "intervals": [[lo, hi]]}`, a pair after another in
-        the order of `simultaneous_intervals.pairs`; an interval is None where there is none.
-    """
-    intervals: list[list[float] | None] = []
-    if means is not None:
-        ends = simultaneous_intervals.separate(means, simultaneous_intervals.pairs(len(sizes)), 1 - 2 * level)
-        intervals = [
-            [float(low), float(high)] if np.isfinite(low) and np.isfinite(high) else None
-            for low, high in zip(*(end[0] for end in ends), strict=True)
-        ]
-    inside = [ends is not None and -delta < ends[0] and ends[1] < delta for ends in intervals]
-    reason = None
-    if len(sizes) < 2:
-        reason = "fewer than two groups are ranked"
-    elif smallest < MIN_EQUIVALENCE_PATIENTS:
-        reason = f"the smallest group has {smallest}; equality needs {MIN_EQUIVALENCE_PATIENTS} patients in every group"
-    elif means is not None and not means.spread.any():
-        reason = "no group's scores vary, so they compare nothing"
-    elif not inside or None in intervals:
-        reason = "a pair of groups has no interval"
-    elif not all(inside):
-        reason = "a pair's interval reaches beyond the margin"
-    return {"delta": delta, "equivalent": reason is None, "reason": reason, "intervals": intervals}

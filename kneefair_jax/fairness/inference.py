@@ -6,16 +6,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from kneefair_jax.fairness import hypothesis_tests, reference_ser, simultaneous_intervals, summaries
-from kneefair_jax.fairness.patient_bootstrap import Sample, resampled, samples
+from kneefair_jax.fairness import (
+    equivalence,
+    group_intervals,
+    hypothesis_tests,
+    patient_table,
+    summaries,
+    two_part,
+)
+from kneefair_jax.fairness.patient_bootstrap import Sample, samples
 from kneefair_jax.fairness.patient_table import MACRO, Column
-from kneefair_jax.fairness.simultaneous_intervals import Means
+from kneefair_jax.fairness.two_part import Scores
 
 # Below this a group is small, above these its scores are skewed and its spread is large. Estimates from few patients
 # vary, so both lie well below what defeats the intervals, log-normal errors with a doubled spread: of such cohorts with
 # 60 and 15 patients 65 % are warned of, of normal ones with doubled spread 6 %, of skewed ones with equal spread 6 %
 # (benchmarks/calibration.py, 3,000 cohorts).
 SMALL_GROUP = 20
+# Fewer patients have no interval: nobody would read one that spans half of the score's range.
+MIN_INTERVAL_PATIENTS = 5
 SKEWED_SCORES = 0.5
 WIDER_SPREAD = 1.4
 
@@ -25,19 +34,18 @@ class Settings(NamedTuple):
 
     Attributes:
         minimum: smaller groups are not ranked.
-        draws: bootstrap resamples.
         permutations: of the attribute.
         delta: score -> equivalence margin in its unit; scores without one claim nothing.
     """
 
     minimum: int
-    draws: int
     permutations: int
     delta: Mapping[str, float]
 
 
 def describe(
     values: np.ndarray,
+    failed: np.ndarray,
     patients: np.ndarray,
     index: np.ndarray,
     names: Sequence[str],
@@ -49,20 +57,20 @@ def describe(
 
     Args:
         values: f64[R, K], patients' means within a group; NaN where undefined.
+        failed: bool[R, K], whether a failed segmentation is among them (`patient_table.failures`).
         patients: the patient of each row.
         index: i[R], the row's group, negative where it cannot be ranked and counts in the overall mean alone.
         names: of the groups.
         columns: what the K are.
-        seed: of resamples and permutations.
+        seed: of the permutations.
         settings: the rest.
 
     Returns:
         For each column `worst, gap, sd, es, ser, test, rank, pairs, detectable, equivalence, warnings`; undefined
         numbers and parts are None. Corrections over several columns are left to the caller (`p_holm`, `p_bh` None).
     """
-    found: dict[int, dict[str, Any]] = {}
+    entries: dict[int, dict[str, Any]] = {}
     for sample in samples(values, index, settings.minimum):
-        means = resampled(sample, np.random.default_rng([*seed, 0]), settings.draws)
         tests = hypothesis_tests.permuted_welch(
             sample.ranked.scores,
             sample.ranked.sizes,
@@ -70,24 +78,42 @@ def describe(
             settings.permutations,
         )
         ranked = [names[g] for g in sorted(sample.groups)]
-        for k, (column, drawn) in enumerate(zip(sample.columns, means, strict=True)):
-            entry = _summaries(sample, k, ranked, columns[column], drawn, patients)
-            entry |= _comparisons(sample, k, ranked, drawn, tests)
+        for k, column in enumerate(sample.columns):
+            of_strata = strata(sample, k, columns[column], failed[sample.rows, column])
+            entry = _summaries(sample, k, ranked, columns[column], of_strata, patients)
+            comparisons, (low, high) = _comparisons(sample, k, ranked, of_strata, tests)
+            entry |= comparisons
+            if low is not None:
+                entry["gap"]["interval"] = group_intervals.gap(low, high)
+                entry["sd"]["interval"] = group_intervals.sd(low, high, len(ranked))
             delta = settings.delta.get(columns[column].score)
-            sizes = sample.ranked.sizes[np.argsort(sample.groups)]
             entry["equivalence"] = None
             # A margin is stated for the score of all structures.
             if delta is not None and columns[column].structure == MACRO:
-                groups = drawn and drawn.ranked(len(ranked))
                 has = index[(index >= 0) & ~np.isnan(values[:, column])]
-                smallest = int(np.unique(has, return_counts=True)[1].min(initial=len(has)))
-                entry["equivalence"] = hypothesis_tests.tost(groups, sizes, delta, smallest)
+                unranked = len(np.unique(has)) - len(ranked)
+                entry["equivalence"] = equivalence.tost(of_strata[: len(ranked)], delta, unranked)
             entry["warnings"] = []
             if len(ranked) >= 2:
                 entry["warnings"] += small_group_warnings(dict(zip(ranked, sample.parts(k), strict=True)))
                 entry["warnings"] += shared_patient_warnings(patients[sample.ranked.rows])
-            found[int(column)] = entry
-    return [found[k] for k in range(len(columns))]
+            entries[int(column)] = entry
+    return [entries[k] for k in range(len(columns))]
+
+
+def strata(sample: Sample, k: int, column: Column, failed: np.ndarray) -> list[Scores]:
+    """Every stratum's scores, the ranked groups as they are numbered, all other patients last.
+
+    Args:
+        sample: K columns of the same patients.
+        k: which of them.
+        column: what it is.
+        failed: bool[P], in the sample's order.
+    """
+    ends = np.cumsum(sample.sizes)[:-1]
+    parts = list(zip(np.split(sample.scores[k], ends), np.split(failed, ends), strict=True))
+    worst, best = patient_table.bounds(column.score)
+    return [two_part.scores(*parts[g], worst, best) for g in sample.order]
 
 
 def small_group_warnings(groups: Mapping[str, np.ndarray]) -> list[str]:
@@ -149,13 +175,13 @@ def shared_patient_warnings(patients: np.ndarray) -> list[str]:
 
 
 def _summaries(
-    sample: Sample, k: int, ranked: list[str], column: Column, means: Means | None, patients: np.ndarray
+    sample: Sample, k: int, ranked: list[str], column: Column, strata: list[Scores], patients: np.ndarray
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {
         key: {"value": None, "interval": None} for key in ("worst", "gap", "sd", "es", "ser")
     }
     entry["worst"]["group"] = None
-    entry["ser"] |= {"null95": None, "size": None}
+    entry["ser"]["size"] = None
     if len(ranked) < 2:
         return entry
     point = np.array([part.mean() for part in sample.parts(k)])
@@ -174,76 +200,82 @@ def _summaries(
     for key, value in values.items():
         entry[key]["value"] = float(value) if np.isfinite(value) else None
     entry["worst"]["group"] = ranked[int(error(point).argmax())]
-    if means is None:
+    groups = strata[: len(ranked)]
+    if min(group.n for group in groups) < MIN_INTERVAL_PATIENTS:
         return entry
-    groups = means.ranked(len(ranked))
-    errors = groups if column.lower_is_better else groups.errors()
-    entry["worst"]["interval"] = simultaneous_intervals.worst_error(errors)
-    entry["gap"]["interval"] = simultaneous_intervals.gap(groups)
-    entry["sd"]["interval"] = simultaneous_intervals.sd(groups)
+    entry["worst"]["interval"] = group_intervals.worst_error(groups)
     if not column.lower_is_better:
         weights = np.add.reduceat(part, np.cumsum(sample.sizes) - sample.sizes)[sample.order]
-        entry["es"]["interval"] = simultaneous_intervals.es(means, weights, len(ranked))
+        entry["es"]["interval"] = group_intervals.es(strata, weights, len(ranked))
     if entry["ser"]["value"] is not None:
-        entry["ser"]["interval"] = simultaneous_intervals.ratio(errors)
-        entry["ser"]["null95"] = reference_ser.null_percentile(
-            errors, sample.sizes[sample.order][: len(ranked)]
-        )
+        entry["ser"]["interval"] = group_intervals.ser(groups)
     return entry
+
+
+type _Limits = tuple[np.ndarray, np.ndarray] | tuple[None, None]
 
 
 def _comparisons(
     sample: Sample,
     k: int,
     ranked: list[str],
-    means: Means | None,
+    strata: list[Scores],
     tests: hypothesis_tests.PermutationTests | None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], _Limits]:
+    """Tests and pairs of the groups, and the limits of the pairs' differences where there are any."""
     if tests is None:
-        return {"test": None, "rank": None, "pairs": [], "detectable": None}
+        return {"test": None, "rank": None, "pairs": [], "detectable": None}, (None, None)
     count = len(ranked)
     parts = sample.parts(k)
     ranks = hypothesis_tests.rank_tests(parts)
     assert ranks is not None  # both need two patients in each group
     together, sizes = np.concatenate(parts)[None], np.array([len(part) for part in parts])
-    ends = means and simultaneous_intervals.contrasts(
-        means.ranked(count), simultaneous_intervals.pairs(count)
-    )
-    intervals = np.stack([end[0] for end in ends], axis=1).tolist() if ends else None
     welchs = hypothesis_tests.welch_intervals(together, sizes)[0].tolist()
-    # The test has the groups in the sample's order: a pair may be turned round there.
+    # The tests have the groups in the sample's order, where a pair may be turned round.
     place = np.argsort(sample.groups)
-    pairs_p = np.zeros((count, count))
-    pairs_p[np.triu_indices(count, 1)] = tests.pairs_p[k]
-    pairs_p += pairs_p.T
-    turned = -1.0 if count == 2 and place[0] == 1 else 1.0
+    in_order = [strata[g] for g in np.argsort(place)]
+    low, high, p = (_by_name(part, place) for part in group_intervals.tested_differences(in_order, tests, k))
+    first, second = np.triu_indices(count, 1)
+    turned = place[first] > place[second]
+    low, high = np.where(turned, -high, low), np.where(turned, -low, high)
+    known = sizes.min() >= MIN_INTERVAL_PATIENTS
     pairs = [
         {
             "first": ranked[a],
             "second": ranked[b],
             "difference": float(parts[a].mean() - parts[b].mean()),
-            "interval": intervals and intervals[j],
+            "interval": [float(low[j]), float(high[j])] if known else None,
             "welch": welchs[j],
-            "p": float(pairs_p[place[a], place[b]]),
+            "p": float(p[j]),
             "p_holm": None,
             "p_brunner_munzel": ranks.brunner_munzel[j],
             "p_mann_whitney": ranks.mann_whitney[j],
             "cliffs_delta": ranks.cliffs_delta[j],
         }
-        for j, (a, b) in enumerate(zip(*np.triu_indices(count, 1), strict=True))
+        for j, (a, b) in enumerate(zip(first, second, strict=True))
     ]
     return {
         "test": {
             "name": tests.name,
-            "statistic": float(turned * tests.statistic[k]),
-            "p": float(tests.p[k]),
+            "statistic": float((-1.0 if count == 2 and turned[0] else 1.0) * tests.statistic[k]),
+            "p": float(p[0] if count == 2 else tests.p[k]),
             "p_holm": None,
             "p_bh": None,
         },
         "rank": {"name": ranks.name, "p": ranks.p},
         "pairs": pairs,
         "detectable": float(hypothesis_tests.detectable_gap(together, sizes)[0]),
-    }
+    }, ((low, high) if known else (None, None))
+
+
+def _by_name(of_pairs: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Numbers of pairs in the sample's order -> in the order of the groups' numbers, f64[J]."""
+    count = len(place)
+    square = np.zeros((count, count))
+    square[np.triu_indices(count, 1)] = of_pairs
+    square += square.T
+    first, second = np.triu_indices(count, 1)
+    return square[place[first], place[second]]
 
 
 def _itself(error: Any) -> Any:

@@ -1,7 +1,6 @@
 """Does the gap of one attribute differ between the levels of another? The contrast of a 2 x 2 intersection."""
 
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -9,11 +8,13 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
-from kneefair_jax.fairness import simultaneous_intervals
+from kneefair_jax.fairness import group_intervals, inference, patient_table
 from kneefair_jax.fairness.multiplicity import holm
-from kneefair_jax.fairness.patient_bootstrap import resampled, samples
+from kneefair_jax.fairness.patient_bootstrap import samples
 from kneefair_jax.fairness.patient_table import MACRO, by_patient_and_group, table
-from kneefair_jax.fairness.simultaneous_intervals import Means
+
+# (a1 b1 - a1 b2) - (a2 b1 - a2 b2)
+CONTRAST = np.array([1.0, -1.0, -1.0, 1.0])
 
 
 def interactions(
@@ -22,8 +23,7 @@ def interactions(
     attributes: Sequence[str],
     *,
     min_group_patients: int,
-    draws: int,
-    seed: int,
+    failure_dice: float = patient_table.FAILURE_DICE,
 ) -> dict[str, dict[str, Any]]:
     """The `interactions` of `report.json`: of every pair of attributes whose ranked cells are 2 x 2.
 
@@ -32,8 +32,7 @@ def interactions(
         structures: of which the macro score is the mean.
         attributes: columns to cross.
         min_group_patients: smaller cells are not ranked.
-        draws: bootstrap resamples.
-        seed: of the bootstrap.
+        failure_dice: Dice below which a segmentation counts as failed.
 
     Returns:
         `{"sex,race": {score: {"cells": [4 names], "contrast", "interval", "p", "p_holm"}}}`; pairs without four cells
@@ -41,6 +40,7 @@ def interactions(
     """
     known = table(cases, structures)
     macro = [k for k, column in enumerate(known.columns) if column.structure == MACRO]
+    failed = patient_table.failures(cases, known, failure_dice)[:, macro]
     found: dict[str, dict[str, Any]] = {}
     for part in groups.partitions(known.rows, attributes):
         if len(part.attributes) != 2:
@@ -48,17 +48,23 @@ def interactions(
         key = ",".join(part.attributes)
         rankable = np.array([not groups.is_missing(name) for name in part.names])
         index = np.where(rankable[part.index], part.index, groups.UNKNOWN)
+        flags = patient_table.any_by_patient_and_group(failed, known.patients, index)
         values, _, index = by_patient_and_group(known.values[:, macro], known.patients, index)
-        rng_seed = [seed, zlib.crc32(key.encode()), 0]
         for sample in samples(values, index, min_group_patients):
             cells = _two_by_two(known.rows, part, sample.groups)
-            if cells is None:
+            if cells is None or sample.ranked.sizes.min() < inference.MIN_INTERVAL_PATIENTS:
                 continue
-            means = resampled(sample, np.random.default_rng(rng_seed), draws)
-            for column, drawn in zip(sample.columns, means, strict=True):
-                if drawn is not None:
-                    entry = {"cells": [part.names[g] for g in cells], **contrast(drawn.ranked(4))}
-                    found.setdefault(key, {})[known.columns[macro[column]].score] = entry
+            for k, column in enumerate(sample.columns):
+                of_score = known.columns[macro[column]]
+                strata = inference.strata(sample, k, of_score, flags[sample.rows, column])
+                contrast, interval, p = group_intervals.tested_contrast(strata[:4], CONTRAST)
+                entry = {
+                    "cells": [part.names[g] for g in cells],
+                    "contrast": contrast,
+                    "interval": interval,
+                    "p": p,
+                }
+                found.setdefault(key, {})[of_score.score] = entry
     order = list(dict.fromkeys(column.score for column in known.columns))
     for score in order:
         corrected = holm({key: entry[score]["p"] for key, entry in found.items() if score in entry})
@@ -66,25 +72,6 @@ def interactions(
             found[key][score] |= {"p_holm": p}
     return {
         key: dict(sorted(entry.items(), key=lambda one: order.index(one[0]))) for key, entry in found.items()
-    }
-
-
-def contrast(means: Means) -> Mapping[str, Any]:
-    """(a1 b1 - a1 b2) - (a2 b1 - a2 b2) with its studentised bootstrap interval, and p from the same resamples.
-
-    A permutation would have to keep both main effects, and none does so exactly.
-
-    Args:
-        means: of the four cells in that order.
-    """
-    matrix = np.array([[1.0, -1.0, -1.0, 1.0]])
-    point, error, t = simultaneous_intervals.studentised(means, matrix)
-    ends = simultaneous_intervals.contrasts(means, matrix)
-    observed = np.abs(point) / np.where(error > 0, error, np.inf)
-    return {
-        "contrast": point.item(),
-        "interval": [end.item() for end in ends] if ends else None,
-        "p": float((1 + (t >= observed).sum()) / (1 + len(t))) if error.item() > 0 else None,
     }
 
 

@@ -26,6 +26,13 @@ FAILURE_DICE = 0.5
 OTHERS = ("true_area_mm2", "pred_area_mm2")
 
 
+def bounds(score: str) -> tuple[float | None, float]:
+    """The worst and the best possible value of a score; distances have no worst one."""
+    if score in MILLIMETRES:
+        return None, 0.0
+    return (1.0, 0.0) if score in LOWER_IS_BETTER else (0.0, 1.0)
+
+
 class Column(NamedTuple):
     """A score of one structure, or of `MACRO`: a case's mean over the structures it has."""
 
@@ -102,6 +109,16 @@ def by_patient_and_group(
     """
     means = pd.DataFrame(values).groupby([patients, index], sort=True).mean()
     return means.to_numpy(float), *(means.index.get_level_values(level).to_numpy() for level in (0, 1))
+
+
+def any_by_patient(flags: np.ndarray, patients: np.ndarray) -> np.ndarray:
+    """bool[N, K] of cases -> bool[P, K], whether any of a patient's cases has it; rows as in `by_patient`."""
+    return pd.DataFrame(flags).groupby(patients, sort=True).any().to_numpy(bool)
+
+
+def any_by_patient_and_group(flags: np.ndarray, patients: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """As `any_by_patient`; rows as in `by_patient_and_group`."""
+    return pd.DataFrame(flags).groupby([patients, index], sort=True).any().to_numpy(bool)
 
 
 def _column(cases: pd.DataFrame, index: pd.Index, score: str, structure: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import bootstrap, inference, multiplicity, patient_table
+from kneefair_jax.fairness import bootstrap, inference, multiplicity, patient_table, two_part
 from kneefair_jax.fairness.inference import Settings, describe
 from kneefair_jax.fairness.patient_table import MACRO, Column
 
@@ -24,6 +24,7 @@ def scores(
     seed: int,
     permutations: int | None = None,
     delta: Mapping[str, float] | None = None,
+    failure_dice: float = patient_table.FAILURE_DICE,
 ) -> dict[str, Any]:
     """The `scores` of `report.json` for one split and one model.
 
@@ -33,10 +34,12 @@ def scores(
         structures: in the order to report them.
         attributes: columns to group by.
         min_group_patients: smaller groups, and the level `missing`, are shown but not ranked.
-        draws: bootstrap resamples for each interval.
-        seed: of the bootstrap and the permutations; the same table and seed give the same numbers.
-        permutations: of the attribute over patients; as many as `draws` if absent.
+        draws: permutations of the attribute over patients.
+        seed: of the permutations; the same table and seed give the same numbers.
+        permutations: in place of `draws`.
         delta: score -> the equivalence margin, stated in advance, in the score's unit.
+        failure_dice: Dice below which a segmentation counts as failed; intervals of means take failures apart
+            (`two_part`).
 
     Returns:
         `{score: {"overall", "groups", "summaries", "structures"}}`: `report.json`, schema 1, with `inference.describe`
@@ -54,28 +57,33 @@ def scores(
                 f"delta {score}={margin}: give a margin above 0 for any of {', '.join(patient_table.SCORES)}"
             )
     table = patient_table.table(cases, structures)
+    failed = patient_table.failures(cases, table, failure_dice)
     settings = Settings(
-        min_group_patients, draws, draws if permutations is None else permutations, dict(delta or {})
+        min_group_patients, draws if permutations is None else permutations, dict(delta or {})
     )
 
-    def means(member: np.ndarray, group: str) -> list[dict[str, Any]]:
-        # Drawn by name: what other groups there are changes nothing.
-        rng = np.random.default_rng([seed, zlib.crc32(group.encode())])
-        return _means(table.values[member], table.patients[member], rng, draws)
+    def means(member: np.ndarray) -> list[dict[str, Any]]:
+        return _means(table.values[member], failed[member], table.patients[member], table.columns)
 
-    overall = means(np.ones(len(table.rows), bool), "all")
+    overall = means(np.ones(len(table.rows), bool))
     blocks: list[dict[str, Any]] = [{"overall": entry, "groups": {}, "summaries": {}} for entry in overall]
     for partition in groups.partitions(table.rows, attributes):
         key = ",".join(partition.attributes)
         for g, group in enumerate(partition.names):
-            for block, entry in zip(blocks, means(partition.index == g, group), strict=True):
+            for block, entry in zip(blocks, means(partition.index == g), strict=True):
                 entry["unranked"] = _why_unranked(group, entry["patients"], min_group_patients)
                 entry["ranked"] = entry["unranked"] is None
                 block["groups"][group] = entry
         known = np.array([not groups.is_missing(group) for group in partition.names])
         index = np.where(known[partition.index], partition.index, groups.UNKNOWN)
+        values, patients, group_index = patient_table.by_patient_and_group(
+            table.values, table.patients, index
+        )
         described = describe(
-            *patient_table.by_patient_and_group(table.values, table.patients, index),
+            values,
+            patient_table.any_by_patient_and_group(failed, table.patients, index),
+            patients,
+            group_index,
             partition.names,
             table.columns,
             [seed, zlib.crc32(key.encode())],
@@ -113,21 +121,31 @@ def _lacking(
 
 
 def _means(
-    values: np.ndarray, patients: np.ndarray, rng: np.random.Generator, draws: int
+    values: np.ndarray, failed: np.ndarray, patients: np.ndarray, columns: Sequence[Column]
 ) -> list[dict[str, Any]]:
-    """Mean and interval over the patients of each column, f64[N, K]."""
+    """Mean and interval over the patients of each column, from f64[N, K] and bool[N, K]."""
     by_patient = patient_table.by_patient(values, patients)
-    intervals = bootstrap.mean_intervals(by_patient, rng, draws)
+    failed_patients = patient_table.any_by_patient(failed, patients)
     known = ~np.isnan(by_patient)
-    return [
-        {
-            "mean": float(by_patient[known[:, k], k].mean()) if known[:, k].any() else None,
-            "interval": None if np.isnan(intervals[k]).any() else intervals[k].tolist(),
-            "patients": int(known[:, k].sum()),
-            "cases": int((~np.isnan(values[:, k])).sum()),
-        }
-        for k in range(values.shape[1])
-    ]
+    entries = []
+    for k, column in enumerate(columns):
+        scored = known[:, k]
+        group = None
+        if scored.any():
+            group = two_part.scores(
+                by_patient[scored, k], failed_patients[scored, k], *patient_table.bounds(column.score)
+            )
+        entries.append(
+            {
+                "mean": group and group.mean,
+                "interval": list(two_part.limits(group, 0.025))
+                if group and group.n >= inference.MIN_INTERVAL_PATIENTS
+                else None,
+                "patients": int(scored.sum()),
+                "cases": int((~np.isnan(values[:, k])).sum()),
+            }
+        )
+    return entries
 
 
 def _why_unranked(group: str, patients: int, minimum: int) -> str | None:

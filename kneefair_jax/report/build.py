@@ -38,7 +38,9 @@ def build_report(
     return {
         "schema": 1,
         "scores": scores(table, **how, delta=dict(delta) or None),
-        "interactions": interactions(table, **how),
+        "interactions": interactions(
+            table, how["structures"], how["attributes"], min_group_patients=how["min_group_patients"]
+        ),
         "model": mixed_model.models(table, described, how["attributes"]),
         "cohort": {
             "structures": list(how["structures"]),

@@ -72,7 +72,6 @@ def _summaries(where: dict[str, Any], part: Mapping[str, Any], _: Sequence[str])
         ser, test = summary.get("ser") or {}, summary.get("test") or {}
         rank, equivalence = summary.get("rank") or {}, summary.get("equivalence") or {}
         yield row | {
-            "ser_null95": ser.get("null95"),
             "ser_size": ser.get("size"),
             "test": test.get("name"),
             "statistic": test.get("statistic"),

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from kneefair_jax.fairness import inference, simultaneous_intervals
+from kneefair_jax.fairness import group_intervals, inference, two_part
 from kneefair_jax.fairness.inference import Settings
-from kneefair_jax.fairness.patient_bootstrap import resampled, samples
 from kneefair_jax.fairness.patient_table import Column
 
 DICE, HD95 = Column("dice", "macro"), Column("hd95_mm", "macro")
@@ -25,8 +24,15 @@ def patients(sizes, seed=0):
 
 def describe(values, index, names=NAMES, delta=None, who=None, minimum=3, draws=200):
     who = np.arange(len(values)) if who is None else who
-    chosen = Settings(minimum, draws, draws - 1, delta or {})
-    return inference.describe(values, who, index, names, [DICE, HD95][: values.shape[1]], [0, 1], chosen)
+    chosen = Settings(minimum, draws - 1, delta or {})
+    failed = np.repeat(values[:, :1] < 0.5, values.shape[1], axis=1)
+    columns = [DICE, HD95][: values.shape[1]]
+    return inference.describe(values, failed, who, index, names, columns, [0, 1], chosen)
+
+
+def whole(values, worst=0.0, best=1.0):
+    """Scores of a group without failures."""
+    return two_part.scores(values, np.zeros(len(values), bool), worst, best)
 
 
 def test_two_groups_by_other_means():
@@ -44,24 +50,28 @@ def test_two_groups_by_other_means():
     assert pair["p_mann_whitney"] == pytest.approx(stats.mannwhitneyu(a, b).pvalue)
     assert dice["rank"] == {"name": "Brunner-Munzel", "p": pair["p_brunner_munzel"]}
     low, high = pair["interval"]
-    assert low < pair["difference"] < high
+    expected = group_intervals.differences([whole(a), whole(b)])
+    assert [low, high] == pytest.approx([end.item() for end in expected])
     assert dice["gap"]["interval"] == pytest.approx([max(0, low, -high), max(high, -low)])
     assert dice["sd"]["interval"] == pytest.approx([end / 2 for end in dice["gap"]["interval"]])
     assert dice["worst"]["group"] == distance["worst"]["group"] == "sex=m"
-    assert dice["equivalence"]["reason"].startswith("the smallest group has 9")
+    assert dice["equivalence"]["equivalent"]  # even if nearly half of either group could fail unseen
     assert distance["equivalence"] is None
 
 
 def test_a_distance_is_an_error():
-    """The distance is 30 times the Dice error: its ratio is the same, its order turned, and it has no ES."""
+    """The distance is 30 times the Dice error: its ratio is the same, its order turned, and it has no ES.
+
+    Its intervals are narrower: a distance has no worst value that an unobserved failure could take.
+    """
     values, index = patients((12, 9, 7))
     dice, distance = describe(values, index)
     assert distance["es"] == {"value": None, "interval": None} and dice["es"]["interval"]
-    for key in ("value", "interval", "null95"):
-        assert distance["ser"][key] == pytest.approx(dice["ser"][key])
-    for key in ("worst", "gap", "sd"):
-        assert distance[key]["value"] == pytest.approx(30 * dice[key]["value"])
-        assert distance[key]["interval"] == pytest.approx([30 * end for end in dice[key]["interval"]])
+    for key in ("worst", "gap", "sd", "ser"):
+        scale = 1 if key == "ser" else 30
+        assert distance[key]["value"] == pytest.approx(scale * dice[key]["value"])
+        low, high = distance[key]["interval"]
+        assert scale * dice[key]["interval"][0] <= low + 1e-9 and high <= scale * dice[key]["interval"][1]
     assert distance["detectable"] == pytest.approx(30 * dice["detectable"])
     assert distance["test"]["p"] == dice["test"]["p"]
     for one, other in zip(dice["pairs"], distance["pairs"], strict=True):
@@ -78,14 +88,14 @@ def test_three_groups_hold_at_once():
         ("sex=f", "sex=x"),
         ("sex=m", "sex=x"),
     ]
-    (sample,) = samples(values, index, 3)
-    means = resampled(sample, np.random.default_rng([0, 1, 0]), 200)[0]
-    low, high = simultaneous_intervals.contrasts(means, simultaneous_intervals.pairs(3))
-    ends = [pair["interval"] for pair in dice["pairs"]]
-    np.testing.assert_allclose(ends, np.stack([low[0], high[0]], axis=1))
-    assert dice["gap"]["interval"] == pytest.approx(
-        [max(0, low.max(), -high.min()), max(high.max(), -low.min())]
-    )
+    groups = [whole(part) for part in np.split(values[:, 0], [12, 21])]
+    low, high = group_intervals.differences(groups)
+    # The first pair's test does not reject; the others' do, and then the test has the limit next to zero.
+    ends = np.array([pair["interval"] for pair in dice["pairs"]])
+    assert [pair["p"] <= 0.05 for pair in dice["pairs"]] == list((ends[:, 0] > 0) | (ends[:, 1] < 0))
+    np.testing.assert_allclose(ends[:, 1], high)
+    assert (ends[:, 0] >= low - 1e-12).all()
+    assert dice["gap"]["interval"] == pytest.approx([max(0, ends[:, 0].max()), ends[:, 1].max()])
     assert dice["test"]["name"] == "permuted Welch ANOVA"
     parts = np.split(values[:, 0], [12, 21])
     assert dice["test"]["statistic"] == pytest.approx(stats.f_oneway(*parts, equal_var=False).statistic)
@@ -164,7 +174,7 @@ def test_ser_does_not_divide_by_0():
     values, index = patients((12, 9))
     values[:12, 0] = 1
     dice = describe(values, index)[0]
-    assert dice["ser"] == {"value": None, "interval": None, "null95": None, "size": None}
+    assert dice["ser"] == {"value": None, "interval": None, "size": None}
     assert dice["gap"]["value"] and dice["test"]["p"] < 0.05
 
 
@@ -185,7 +195,7 @@ def test_groups_too_small_for_an_interval_have_a_test():
     dice = describe(values, index, delta={"dice": 0.1})[0]
     assert dice["gap"]["value"] and dice["gap"]["interval"] is None
     assert dice["pairs"][0]["interval"] is None and dice["pairs"][0]["welch"] and dice["test"]["p"]
-    assert dice["equivalence"]["intervals"] == [] and not dice["equivalence"]["equivalent"]
+    assert not dice["equivalence"]["equivalent"]
     one = describe(values, np.array([0] * 12 + [1]), minimum=1)[0]
     assert one["gap"]["value"] and one["test"] is None and one["pairs"] == []
 
@@ -238,3 +248,34 @@ def test_a_group_without_a_structure():
     }
     (sentence,) = inference.missing_structure_warnings(scored)
     assert sentence.startswith("femur has no score in sex=f")
+
+
+def test_one_failure_gives_a_useful_interval():
+    """Thirty patients at 0.95, and fifteen of whom one fails: the studentized bootstrap gave [0.000, 4.739]."""
+    rng = np.random.default_rng(0)
+    values = 0.95 + 0.001 * rng.normal(size=(45, 1))
+    values[-1] = 0
+    (dice,) = describe(values, np.repeat([0, 1], [30, 15]))
+    low, high = dice["pairs"][0]["interval"]
+    assert -0.1 < low < 0 and 0.1 < high < 0.35
+    assert dice["gap"]["interval"] == pytest.approx([0, high])
+    assert dice["pairs"][0]["p"] == dice["test"]["p"] > 0.05
+    assert 1 <= dice["ser"]["interval"][0] < dice["ser"]["value"] < dice["ser"]["interval"][1] < 10
+    assert 0.05 < dice["worst"]["interval"][0] < dice["worst"]["interval"][1] < 0.4
+    assert 0 < dice["es"]["interval"][0] < dice["es"]["interval"][1] <= 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1, width=32), st.integers(0, 2)), min_size=18, max_size=40))
+def test_no_interval_leaves_what_the_score_can_take(rows):
+    values, index = np.array([[score] for score, _ in rows]), np.array([group for _, group in rows])
+    (dice,) = describe(values, index, minimum=5, draws=60)
+    for pair in dice["pairs"]:
+        assert -1 <= pair["interval"][0] <= pair["difference"] + 1e-9
+        assert pair["difference"] - 1e-9 <= pair["interval"][1] <= 1
+        assert (pair["p"] <= 0.05) == (pair["interval"][0] > 0 or pair["interval"][1] < 0) or pair[
+            "p"
+        ] > 0.0499
+    for key, most in (("worst", 1), ("gap", 1), ("es", 1)):
+        ends = dice[key]["interval"]
+        assert ends is None or (0 <= ends[0] <= ends[1] + 1e-12 and ends[1] <= most + 1e-9)

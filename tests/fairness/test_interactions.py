@@ -5,47 +5,49 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from kneefair_jax import groups
+from kneefair_jax.fairness import group_intervals, two_part
 from kneefair_jax.fairness import interactions as module
-from kneefair_jax.fairness.patient_bootstrap import means, resample, squared_errors
-from kneefair_jax.fairness.simultaneous_intervals import Means
 
 
-def cells(point, sizes, draws=4000, seed=0):
+def cells(point, sizes, seed=0):
     rng = np.random.default_rng(seed)
-    scores = np.concatenate([rng.normal(m, 0.03, n) for m, n in zip(point, sizes, strict=True)])[None]
-    drawn, squared = resample(scores, np.array(sizes), rng, draws)
-    return scores[0], Means(
-        means(scores, np.array(sizes)), squared_errors(scores, np.array(sizes)), drawn, squared
-    )
+    return [rng.normal(m, 0.03, n) for m, n in zip(point, sizes, strict=True)]
+
+
+def contrast_of(parts):
+    groups = [two_part.scores(part, part < 0.5, 0.0, 1.0) for part in parts]
+    return group_intervals.tested_contrast(groups, module.CONTRAST)
 
 
 def test_a_large_sample_is_the_normal_s():
-    sizes = [80, 90, 100, 70]
-    scores, drawn = cells([0.9, 0.88, 0.9, 0.90], sizes)
-    found = module.contrast(drawn)
-    parts = np.split(scores, np.cumsum(sizes)[:-1])
+    parts = cells([0.93, 0.88, 0.9, 0.90], [80, 90, 100, 70])
+    contrast, (low, high), p = contrast_of(parts)
     a, b, c, d = (part.mean() for part in parts)
-    assert found["contrast"] == pytest.approx(a - b - c + d)
+    assert contrast == pytest.approx(a - b - c + d)
     error = np.sqrt(sum(part.var(ddof=1) / len(part) for part in parts))
-    half = stats.norm.ppf(0.975) * error
-    assert found["interval"] == pytest.approx([found["contrast"] - half, found["contrast"] + half], abs=0.001)
-    assert found["p"] == pytest.approx(2 * stats.norm.sf(abs(found["contrast"]) / error), abs=0.02)
-    low, high = found["interval"]
-    assert (found["p"] <= 0.05) == (low > 0 or high < 0)
+    assert p == pytest.approx(2 * stats.norm.sf(abs(contrast) / error), abs=0.001)
+    # The test rejects, so the limit next to zero is its own; the other allows for unobserved failures.
+    assert p < 0.001 and low == pytest.approx(contrast - stats.norm.ppf(0.975) * error, abs=0.001)
+    assert high > contrast + 0.04
 
 
 def test_gaps_of_one_attribute_alone_are_no_interaction():
     """Both main effects are large; p is uniform."""
-    rejected = [
-        module.contrast(cells([0.9, 0.8, 0.7, 0.6], [12] * 4, 299, seed)[1])["p"] <= 0.05
-        for seed in range(120)
-    ]
-    assert 0.005 < np.mean(rejected) < 0.1
+    rejected = [contrast_of(cells([0.9, 0.8, 0.7, 0.6], [12] * 4, seed))[2] <= 0.05 for seed in range(400)]
+    assert 0.025 < np.mean(rejected) < 0.08
 
 
-def test_cells_without_spread_have_no_p():
-    still = Means(*(np.full(shape, 0.0) for shape in ((1, 4), (1, 4), (9, 1, 4), (9, 1, 4))))
-    assert module.contrast(still) == {"contrast": 0.0, "interval": [0.0, 0.0], "p": None}
+def test_cells_without_spread_show_no_interaction():
+    contrast, (low, high), p = contrast_of([np.full(9, 0.9)] * 4)
+    assert (contrast, p) == (pytest.approx(0), 1.0) and low < 0 < high
+
+
+def test_a_failure_decides_by_the_interval():
+    parts = cells([0.9, 0.9, 0.9, 0.9], [40] * 4)
+    parts[0][:6] = 0
+    contrast, (_, high), p = contrast_of(parts)
+    assert contrast == pytest.approx(-0.135, abs=0.03)
+    assert (p <= 0.05) == (high < 0)
 
 
 def table(races=2, patients=48):
@@ -69,9 +71,7 @@ def table(races=2, patients=48):
 
 
 def found(frame, minimum=5):
-    return module.interactions(
-        frame, ("femur", "tibia"), ("sex", "race"), min_group_patients=minimum, draws=99, seed=0
-    )
+    return module.interactions(frame, ("femur", "tibia"), ("sex", "race"), min_group_patients=minimum)
 
 
 def test_two_by_two():
@@ -92,9 +92,7 @@ def test_p_is_corrected_over_pairs_of_attributes_score_by_score():
     rng = np.random.default_rng(1)
     visit = dict(zip(frame["patient_id"].unique(), rng.permutation(["x", "y"] * 24), strict=True))
     frame = frame.assign(visit=groups.categorical(frame["patient_id"].map(visit)))
-    result = module.interactions(
-        frame, ("femur", "tibia"), ("sex", "race", "visit"), min_group_patients=3, draws=99, seed=0
-    )
+    result = module.interactions(frame, ("femur", "tibia"), ("sex", "race", "visit"), min_group_patients=3)
     assert len(result) == 3
     for score in ("dice", "hd95_mm"):
         p_values = [result[key][score]["p"] for key in result]

@@ -161,7 +161,7 @@ def verdict(pairs: list[list[str]], gap: float, *, p: float, ser: float, size: f
         "gap": {"value": gap, "interval": [max(low, 0.0), gap + 0.01]},
         "sd": {"value": gap / 2, "interval": [0.001, 0.01]},
         "es": {"value": 0.925, "interval": [0.91, 0.94]},
-        "ser": {"value": ser, "interval": [ser - 0.06, ser + 0.07], "null95": 1.14, "size": size},
+        "ser": {"value": ser, "interval": [ser - 0.06, ser + 0.07], "size": size},
         "test": {"name": "permuted Welch t", "statistic": 2.31, "p": p / 2, "p_holm": p, "p_bh": None},
         "rank": {"name": "Brunner-Munzel", "p": p / 3},
         "pairs": [

@@ -29,8 +29,7 @@ class Verdict(NamedTuple):
         worst: the group with the highest.
         size: whether size alone explains the skewed error ratio (SER): `explains` where size alone gives as much or
             more; `no` where the SER's interval lies above what size alone gives; `unclear` where it reaches that, or
-            is absent. None where it is unknown, or where the SER is within chance.
-        chance: whether the SER is within what chance alone gives in 95 % of samples; None where that is unknown.
+            is absent. None where it is unknown, or where the gap is not significant.
         equivalence: against the margin stated in advance: `fair` (shown, and the gap is `open`), `small` (shown, but
             the gap is of another kind: no claim that there is none), `not shown`. None without a margin.
         summary: the numbers themselves, `report["scores"][score]["summaries"][key]`.
@@ -42,7 +41,6 @@ class Verdict(NamedTuple):
     best: str | None
     worst: str | None
     size: Size | None
-    chance: bool | None
     equivalence: Equivalence | None
     summary: Mapping[str, Any]
 
@@ -57,14 +55,13 @@ def judge(block: Block, scores: Mapping[str, Any], *, lower_is_better: bool = Fa
     }
     gap = (summary.get("gap") or {}).get("value")
     if len(means) < 2 or gap is None:
-        return Verdict(block, "unranked", None, None, None, None, None, None, summary)
+        return Verdict(block, "unranked", None, None, None, None, None, summary)
     ranked = sorted(means, key=lambda name: means[name], reverse=not lower_is_better)
     worst = (summary.get("worst") or {}).get("group") or ranked[-1]
     ser = summary.get("ser") or {}
-    chance = _at_most(ser.get("value"), ser.get("null95"))
-    size = None if chance else _explained(ser)
     kind = _kind(summary)
-    return Verdict(block, kind, gap, ranked[0], worst, size, chance, _equal(summary, kind), summary)
+    size = None if kind in ("open", "unclear") else _explained(ser)
+    return Verdict(block, kind, gap, ranked[0], worst, size, _equal(summary, kind), summary)
 
 
 def p_of(summary: Mapping[str, Any]) -> tuple[float | None, str]:
@@ -101,10 +98,6 @@ def _equal(summary: Mapping[str, Any], kind: Kind) -> Equivalence | None:
 def _apart(ends: list[float | None] | None) -> bool:
     """Whether a gap's interval leaves zero out."""
     return bool(ends and ends[0] is not None and ends[0] > 0)
-
-
-def _at_most(value: float | None, limit: float | None) -> bool | None:
-    return None if value is None or limit is None else value <= limit
 
 
 def _explained(ser: Mapping[str, Any]) -> Size | None:
@@ -179,20 +172,11 @@ def _tested(verdict: Verdict) -> list[str]:
 
 
 def _ratio(verdict: Verdict) -> list[str]:
-    """What the SER adds: whether chance, or the bones' size, gives as much."""
+    """What the SER adds: whether the bones' size gives as much."""
     ser = verdict.summary.get("ser") or {}
-    value, size, null = (number(ser.get(key)) for key in ("value", "size", "null95"))
-    if verdict.chance:
-        return [
-            f"The SER, {value}, is within what chance alone gives in 95 % of samples of equal groups: "
-            f"up to {null}."
-        ]
+    value, size = (number(ser.get(key)) for key in ("value", "size"))
     if verdict.size is None:
-        return (
-            [f"The SER, {value}, is more than chance alone gives in 95 % of samples ({null})."]
-            if verdict.chance is False
-            else []
-        )
+        return []
     if verdict.size == "explains":
         return [
             f"Size alone explains the SER, {value}: the same boundary error on every structure would give {size}."

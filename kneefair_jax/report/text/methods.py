@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from kneefair_jax.fairness import patient_table
 from kneefair_jax.report.text.formatting import amount, by_group, listing, margin
 
 _DEFINED = {
@@ -16,7 +17,10 @@ _DEFINED = {
 _REFERENCES = {
     "metrics": "Maier-Hein L, Reinke A, Godau P, et al. Metrics reloaded: recommendations for image analysis "
     "validation. Nat Methods 2024;21:195-212.",
-    "bootstrap": "Hesterberg TC. What teachers should know about the bootstrap. Am Stat 2015;69:371-386.",
+    "hall": "Hall P. On the removal of skewness by transformation. J R Stat Soc B 1992;54:221-228.",
+    "stringer": "Bickel PJ. Inference and auditing: the Stringer bound. Int Stat Rev 1992;60:197-209.",
+    "mover": "Zou GY, Donner A. Construction of confidence limits about effect measures: a general approach. "
+    "Stat Med 2008;27:1693-1702.",
     "ser": "Wang M, Deng W. Mitigating bias in face recognition using skewness-aware reinforcement learning. "
     "CVPR 2020.",
     "es": "Tian Y, Shi M, Luo Y, et al. FairSeg: a large-scale medical image segmentation dataset for fairness "
@@ -98,21 +102,21 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     found = [summary for scores in report["scores"].values() for summary in scores["summaries"].values()]
     tests = [summary["test"] for summary in found if summary.get("test")]
     pairs = any(summary.get("pairs") for summary in found)
-    draws = _setting(report, "bootstrap_draws")
-    of_draws = f" ({draws:,} draws)" if isinstance(draws, int) else ""
-    studentised = "; those of differences between groups are studentised" if pairs else ""
-    if any(len(summary.get("pairs") or []) > 1 for summary in found):
-        studentised += ", and simultaneous by the maximum of |t| where an attribute has more than two groups"
+    of_pairs = " and of differences between groups" if pairs else ""
+    several = any(len(summary.get("pairs") or []) > 1 for summary in found)
+    at_once = (
+        ", simultaneous by Bonferroni's method where an attribute has more than two groups" if several else ""
+    )
     yield (
-        f"95 % intervals are bootstrapped over patients within groups{of_draws}, by the expanded percentile "
-        f"{cite('bootstrap')}{studentised}."
+        f"95 % intervals of means{of_pairs} have two parts{at_once}: Student's interval of the scores of patients "
+        f"without a failed segmentation (Dice below {patient_table.FAILURE_DICE:g}), corrected for skewness "
+        f"{cite('hall')}, and Stringer's bounds of what failures take away {cite('stringer')}, combined by the method "
+        f"of variance estimates recovery {cite('mover')}; they allow for failures that were not observed."
     )
     yield (
         "Inequality is summarised by the gap between the highest and the lowest group mean, the skewed error ratio "
         f"(SER) {cite('ser')} and the equity-scaled score {cite('es')}."
     )
-    if any((summary.get("ser") or {}).get("null95") is not None for summary in found):
-        yield "The SER is compared with its 95th percentile in simulated samples of groups with one common mean."
     if any((summary.get("ser") or {}).get("size") is not None for summary in found):
         yield (
             "The SER that size alone would give was obtained by dilating and eroding every reference mask by the "
@@ -125,7 +129,12 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
             else ""
         )
         names = listing(dict.fromkeys(test["name"] for test in tests))
-        yield f"Gaps were tested by permutation of patients ({names}) {cite('janssen', 'chung')}{holm}."
+        draws = _setting(report, "bootstrap_draws")
+        of_draws = f", {draws:,} times" if isinstance(draws, int) else ""
+        yield (
+            f"Gaps were tested by permutation of patients{of_draws} ({names}) {cite('janssen', 'chung')}{holm}; where "
+            "a segmentation failed, the p value is that of the interval, if larger."
+        )
     parts = [
         s
         for scores in report["scores"].values()
@@ -147,7 +156,7 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         within = listing(f"±{margin(score, delta)}" for score, delta in margins.items())
         yield (
             f"Groups count as equivalent where the 90 % interval of every difference lies within {within} (two "
-            f"one-sided tests {cite('tost')}) and no group has fewer than 50 patients."
+            f"one-sided tests {cite('tost')}), which allows for failures that were not observed."
         )
 
 

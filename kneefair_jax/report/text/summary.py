@@ -38,7 +38,7 @@ def opening(report: dict[str, Any]) -> str:
 
 
 def details(report: dict[str, Any]) -> list[str]:
-    """One paragraph for each attribute: its numbers, its test, what size and chance explain."""
+    """One paragraph for each attribute: its numbers, its test, what size explains."""
     means, smallest = report["scores"][SCORE]["groups"], report["cohort"]["min_group_patients"]
     return [" ".join(findings.sentences(v, means, "Dice", smallest)) for v in judged(report)]
 
@@ -86,14 +86,10 @@ def _not_known(found: Sequence[Verdict]) -> list[str]:
     """The gaps that this sample cannot tell from none, and those that it could not have seen."""
     sentences = []
     opened = [v for v in found if v.kind == "open" and v.equivalence != "fair"]
-    chance = [v for v in opened if v.chance]
-    rest = [v for v in opened if not v.chance]
-    if chance:
+    if opened:
         sentences.append(
-            f"The {_gap(chance)} {_by(chance)} {_is(chance)} within what chance alone gives in 95 % of samples."
+            f"With this sample size the {_gap(opened)} {_by(opened)} {_is(opened)} not distinguishable from zero."
         )
-    if rest:
-        sentences.append(f"These patients cannot tell the {_gap(rest)} {_by(rest)} from none.")
     if seen := [v for v in opened if v.summary.get("detectable") is not None]:
         least = listing(f"{number(v.summary['detectable'])} by {_title(v)}" for v in seen)
         sentences.append(

@@ -6,7 +6,7 @@ BLOCK = formatting.Block("sex", "sex", {"sex=f": "f", "sex=m": "m"})
 
 
 def block_of(
-    *, p=0.5, low=0.0, ser=1.3, ends=(1.1, 1.5), null=1.2, size=None, equivalent=None, detectable=0.02
+    *, p=0.5, low=0.0, ser=1.3, ends=(1.1, 1.5), size=None, equivalent=None, detectable=0.02
 ) -> dict:
     return {
         "groups": {
@@ -17,7 +17,7 @@ def block_of(
             "sex": {
                 "worst": {"value": 0.08, "interval": None, "group": "sex=f"},
                 "gap": {"value": 0.02, "interval": None if low is None else [low, 0.04]},
-                "ser": {"value": ser, "interval": list(ends), "null95": null, "size": size},
+                "ser": {"value": ser, "interval": list(ends), "size": size},
                 "test": None if p is None else {"name": "permuted Welch t", "p": p / 2, "p_holm": p},
                 "equivalence": None
                 if equivalent is None
@@ -51,25 +51,23 @@ def test_a_gap_is_real_only_where_test_and_interval_agree(numbers, kind):
 
 
 @pytest.mark.parametrize(
-    ("numbers", "size", "chance"),
+    ("numbers", "size"),
     [
-        ({"ser": 1.1, "null": 1.2, "size": 1.05}, None, True),  # chance comes first
-        ({"ser": 1.3, "size": 1.31, "ends": (None, None)}, "explains", False),
-        ({"ser": 1.12, "null": 1.1, "size": 1.1, "ends": (1.05, 1.2)}, "unclear", False),
-        ({"ser": 1.3, "size": 1.3, "ends": (1.2, 1.4)}, "explains", False),
-        ({"ser": 1.4, "size": 1.19, "ends": (1.15, 1.7)}, "unclear", False),  # half of it is not all of it
-        ({"ser": 1.4, "size": 1.15, "ends": (1.15, 1.7)}, "unclear", False),
-        ({"ser": 1.6, "size": 1.03, "ends": (1.02, 2.5)}, "unclear", False),
-        ({"ser": 1.3, "size": 1.05, "ends": (1.2, 1.4)}, "no", False),
-        ({"ser": 1.3, "size": 1.05, "ends": (None, None)}, "unclear", False),
-        ({"ser": 1.3}, None, False),
-        ({"ser": None, "size": 1.1}, None, None),
-        ({"ser": 1.3, "null": None}, None, None),
+        ({"p": 0.5, "ser": 1.3, "size": 1.05}, None),  # a gap that is not significant needs no explanation
+        ({"ser": 1.3, "size": 1.31, "ends": (None, None)}, "explains"),
+        ({"ser": 1.12, "size": 1.1, "ends": (1.05, 1.2)}, "unclear"),
+        ({"ser": 1.3, "size": 1.3, "ends": (1.2, 1.4)}, "explains"),
+        ({"ser": 1.4, "size": 1.19, "ends": (1.15, 1.7)}, "unclear"),  # half of it is not all of it
+        ({"ser": 1.4, "size": 1.15, "ends": (1.15, 1.7)}, "unclear"),
+        ({"ser": 1.6, "size": 1.03, "ends": (1.02, 2.5)}, "unclear"),
+        ({"ser": 1.3, "size": 1.05, "ends": (1.2, 1.4)}, "no"),
+        ({"ser": 1.3, "size": 1.05, "ends": (None, None)}, "unclear"),
+        ({"ser": 1.3}, None),
+        ({"ser": None, "size": 1.1}, None),
     ],
 )
-def test_what_size_and_chance_explain(numbers, size, chance):
-    verdict = findings.judge(BLOCK, block_of(**numbers))
-    assert (verdict.size, verdict.chance) == (size, chance)
+def test_what_size_explains(numbers, size):
+    assert findings.judge(BLOCK, block_of(**({"p": 0.01, "low": 0.01} | numbers))).size == size
 
 
 def test_each_verdict_has_its_words_and_a_large_p_is_never_equality():
@@ -84,18 +82,14 @@ def test_each_verdict_has_its_words_and_a_large_p_is_never_equality():
     ) in quiet
     assert "fair" not in quiet and "no difference" not in quiet
     assert "That interval reaches zero" in said(p=None) and "reaches zero" not in said(p=None, low=0.01)
-    assert "Size alone explains the SER, 1.120: " in said(ser=1.12, null=1.1, size=1.12)
-    part = said(ser=1.4, size=1.19, ends=(1.1, 1.7))
+    assert "Size alone explains the SER, 1.120: " in said(p=0.01, low=0.01, ser=1.12, size=1.12)
+    part = said(p=0.01, low=0.01, ser=1.4, size=1.19, ends=(1.1, 1.7))
     assert (
         "The same boundary error on every structure would give a SER of 1.190, not 1.400; the interval does not tell "
         "whether the rest is more than chance."
     ) in part and "explain" not in part
-    assert "there is no interval to tell" in said(size=1.19, ends=(None, None))
-    assert "Size alone does not explain it" in said(size=1.05, ends=(1.2, 1.4))
-    assert (
-        "The SER, 1.100, is within what chance alone gives in 95 % of samples of equal groups: up to 1.200."
-        in said(ser=1.1)
-    )
+    assert "there is no interval to tell" in said(p=0.01, low=0.01, size=1.19, ends=(None, None))
+    assert "Size alone does not explain it" in said(p=0.01, low=0.01, size=1.05, ends=(1.2, 1.4))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +168,7 @@ def test_the_opening_sorts_the_attributes_by_verdict(audited):
         in text
     )
     assert (
-        "The gap by race is within what chance alone gives in 95 % of samples. That is not equality: gaps below "
+        "With this sample size the gap by race is not distinguishable from zero. That is not equality: gaps below "
         "0.021 by race could not have been seen reliably, even by a single test, uncorrected." in text
     )
     assert "Fair are the groups by age: equivalent within ±0.020." in text

@@ -1,0 +1,58 @@
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kneefair_jax.fairness import power
+
+
+def test_the_difference_of_means_is_statsmodels_s():
+    solve = pytest.importorskip("statsmodels.stats.power").TTestIndPower()
+    effect = solve.solve_power(nobs1=60, ratio=1, alpha=0.05, power=0.8)
+    assert power.mean_difference((60, 60), (0.03, 0.03)) == pytest.approx(0.03 * effect, rel=0.01)
+    assert power.mean_difference((5, 5), (0.0, 0.0)) == 0
+
+
+def test_patients_and_difference_are_inverse():
+    n = power.mean_difference_patients(0.02, 0.05)
+    assert power.mean_difference((n, n), (0.05, 0.05)) <= 0.02
+    assert power.mean_difference((n - 1, n - 1), (0.05, 0.05)) > 0.02
+    # 2 (1.96 + 0.84)^2 (0.05 / 0.02)^2 = 98 patients by the normal distribution
+    assert 98 <= n <= 100
+    assert power.mean_difference_patients(0.02, 0.05, ratio=3) < n
+
+
+@pytest.mark.parametrize(("patients", "rates"), [((12, 9), (0.4, 0.05)), ((7, 20), (0.3, 0.3))])
+def test_the_power_of_fisher_s_test_by_all_tables(patients, rates):
+    expected = 0.0
+    for a, b in itertools.product(*(range(n + 1) for n in patients)):
+        p = stats.fisher_exact([[a, patients[0] - a], [b, patients[1] - b]]).pvalue
+        chance = stats.binom.pmf(a, patients[0], rates[0]) * stats.binom.pmf(b, patients[1], rates[1])
+        expected += chance * (p <= 0.05)
+    assert power.failure_power(patients, rates) == pytest.approx(expected, abs=1e-4)
+
+
+def test_failure_rates_and_patients_are_inverse():
+    rate = power.failure_difference((60, 200), 0.01)
+    assert power.failure_power((60, 200), (rate, 0.01)) >= 0.8
+    assert power.failure_power((60, 200), (rate - 0.002, 0.01)) < 0.8
+    n = power.failure_patients((0.10, 0.01))
+    assert (
+        power.failure_power((n, n), (0.10, 0.01)) >= 0.8 > power.failure_power((n // 2, n // 2), (0.10, 0.01))
+    )
+    assert power.failure_difference((3, 200), 0.5) is None
+
+
+def test_a_gap_made_of_failures_needs_far_more_patients():
+    """A gap of 0.02: shared by all patients with an SD of 0.03, or made by 2.1 % failures of one group's patients."""
+    shared, failing = power.mean_difference_patients(0.02, 0.03), power.failure_patients((0.021, 0.0))
+    assert shared < 40 and failing > 8 * shared
+
+
+def test_the_power_of_means_is_reached_in_simulation():
+    rng = np.random.default_rng(0)
+    gap = power.mean_difference((30, 60), (0.03, 0.02))
+    first, second = rng.normal(0.9 - gap, 0.03, (2000, 30)), rng.normal(0.9, 0.02, (2000, 60))
+    p = stats.ttest_ind(first, second, axis=1, equal_var=False).pvalue
+    assert np.mean(p <= 0.05) == pytest.approx(0.8, abs=0.03)
