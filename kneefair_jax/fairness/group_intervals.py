@@ -6,6 +6,7 @@ stays inside the range of the score.
 """
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from scipy import stats
@@ -60,14 +61,14 @@ def tested_differences(
     low, high = differences(groups, level)
     p = tests.pairs_p[column].copy()
     matrix = pairs(len(groups))
-    for j, (a, b) in enumerate(zip(*np.triu_indices(len(groups), 1), strict=True)):
-        if groups[a].failed or groups[b].failed:
+    for j, (first, second) in enumerate(combinations(groups, 2)):
+        if first.failed or second.failed:
             p[j] = max(p[j], min(1.0, len(p) * _reaches_zero(groups, matrix[j])))
             continue
         if p[j] > level or (shifts := tests.shifts(column, j, level)) is None:
             continue
-        point = groups[a].mean - groups[b].mean
-        error = float(np.hypot(groups[a].error, groups[b].error))
+        point = first.mean - second.mean
+        error = float(np.hypot(first.error, second.error))
         low[j] = max(low[j], point - shifts[1] * error) if point > 0 else low[j]
         high[j] = min(high[j], point - shifts[0] * error) if point < 0 else high[j]
     return low, high, p
@@ -100,7 +101,7 @@ def tested_contrast(
     freedom = variances.sum() ** 2 / (variances**2 / [group.freedom for group in groups]).sum()
     third = [c**3 * group.skewness * group.error**3 for c, group in zip(coefficients, groups, strict=True)]
     skewness = float(np.sum(third)) / error**3
-    p = float(2 * stats.t.sf(abs(two_part.hall(np.float64(point / error), np.float64(skewness))), freedom))
+    p = float(2 * stats.t.sf(abs(two_part.hall(point / error, skewness)), freedom))
     if p <= level:
         critical = stats.t.ppf(1 - level / 2, freedom)
         if point > 0:

@@ -81,11 +81,11 @@ def describe(
         for k, column in enumerate(sample.columns):
             of_strata = strata(sample, k, columns[column], failed[sample.rows, column])
             entry = _summaries(sample, k, ranked, columns[column], of_strata, patients)
-            comparisons, (low, high) = _comparisons(sample, k, ranked, of_strata, tests)
+            comparisons, limits = _comparisons(sample, k, ranked, of_strata, tests)
             entry |= comparisons
-            if low is not None:
-                entry["gap"]["interval"] = group_intervals.gap(low, high)
-                entry["sd"]["interval"] = group_intervals.sd(low, high, len(ranked))
+            if limits is not None:
+                entry["gap"]["interval"] = group_intervals.gap(*limits)
+                entry["sd"]["interval"] = group_intervals.sd(*limits, len(ranked))
             delta = settings.delta.get(columns[column].score)
             entry["equivalence"] = None
             # A margin is stated for the score of all structures.
@@ -113,7 +113,7 @@ def strata(sample: Sample, k: int, column: Column, failed: np.ndarray) -> list[S
     ends = np.cumsum(sample.sizes)[:-1]
     parts = list(zip(np.split(sample.scores[k], ends), np.split(failed, ends), strict=True))
     worst, best = patient_table.bounds(column.score)
-    return [two_part.scores(*parts[g], worst, best) for g in sample.order]
+    return [two_part.scores(values, flags, worst, best) for values, flags in (parts[g] for g in sample.order)]
 
 
 def small_group_warnings(groups: Mapping[str, np.ndarray]) -> list[str]:
@@ -212,7 +212,7 @@ def _summaries(
     return entry
 
 
-type _Limits = tuple[np.ndarray, np.ndarray] | tuple[None, None]
+type _Limits = tuple[np.ndarray, np.ndarray]
 
 
 def _comparisons(
@@ -221,10 +221,10 @@ def _comparisons(
     ranked: list[str],
     strata: list[Scores],
     tests: hypothesis_tests.PermutationTests | None,
-) -> tuple[dict[str, Any], _Limits]:
+) -> tuple[dict[str, Any], _Limits | None]:
     """Tests and pairs of the groups, and the limits of the pairs' differences where there are any."""
     if tests is None:
-        return {"test": None, "rank": None, "pairs": [], "detectable": None}, (None, None)
+        return {"test": None, "rank": None, "pairs": [], "detectable": None}, None
     count = len(ranked)
     parts = sample.parts(k)
     ranks = hypothesis_tests.rank_tests(parts)
@@ -265,7 +265,7 @@ def _comparisons(
         "rank": {"name": ranks.name, "p": ranks.p},
         "pairs": pairs,
         "detectable": float(hypothesis_tests.detectable_gap(together, sizes)[0]),
-    }, ((low, high) if known else (None, None))
+    }, ((low, high) if known else None)
 
 
 def _by_name(of_pairs: np.ndarray, place: np.ndarray) -> np.ndarray:

@@ -68,8 +68,8 @@ def interactions(
     order = list(dict.fromkeys(column.score for column in known.columns))
     for score in order:
         corrected = holm({key: entry[score]["p"] for key, entry in found.items() if score in entry})
-        for key, p in corrected.items():
-            found[key][score] |= {"p_holm": p}
+        for key, p_holm in corrected.items():
+            found[key][score] |= {"p_holm": p_holm}
     return {
         key: dict(sorted(entry.items(), key=lambda one: order.index(one[0]))) for key, entry in found.items()
     }

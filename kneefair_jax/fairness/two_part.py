@@ -85,11 +85,9 @@ def scores(values: np.ndarray, failed: np.ndarray, worst: float | None, best: fl
     end = worst
     if end is None and len(bad):
         end = float(bad.min() if best > center else bad.max())
-    losses = (
-        np.sort(np.clip((center - bad) / (center - end), 0, 1))[::-1]
-        if len(bad) and center != end
-        else 0 * bad
-    )
+    losses = np.empty(0)
+    if end is not None and len(bad) and center != end:
+        losses = np.sort(np.clip((center - bad) / (center - end), 0, 1))[::-1]
     return Scores(
         n=len(values),
         failed=len(bad),
