@@ -42,12 +42,14 @@ class Contrast(Estimate):
     """The adjusted difference between the mean scores of two levels of an attribute, in units of the score.
 
     Attributes:
+        term: its name in tables, `sex: male minus female`.
         attribute: its column.
         level: whose standardized mean comes first.
         reference: whose standardized mean is subtracted.
         df: Satterthwaite degrees of freedom of interval and p value.
     """
 
+    term: str
     attribute: str
     level: str
     reference: str
@@ -161,6 +163,7 @@ def _fit(
             p=float(p[i]),
             p_adjusted=corrected[key],
             method=METHOD,
+            term=f"{key[0]}: {key[1]} minus {key[2]}",
             attribute=key[0],
             level=key[1],
             reference=key[2],
