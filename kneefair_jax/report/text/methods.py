@@ -201,7 +201,7 @@ def _adjustment(model: dict[str, Any], cite: _Cited) -> Iterator[str]:
             )
     if adjusted:
         yield (
-            f"Gaps were adjusted {', and in a second model with possible mediators '.join(adjusted)}, as differences "
+            f"Gaps were adjusted {'; in a second model, with possible mediators, '.join(adjusted)}, as differences "
             f"of marginally standardized means {cite('standardization')} by least squares in which every patient has "
             "the same weight, with CR2 standard errors clustered by patient and Satterthwaite's degrees of freedom "
             f"{cite('mccaffrey', 'tipton')}."

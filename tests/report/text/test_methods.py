@@ -80,7 +80,7 @@ def test_a_mediator_alone_is_named_as_one(audited):
     """Two attributes are adjusted for each other; area, in the second model, is no confounder."""
     text, cited = adjustment(audited)
     assert cited and "for the other attributes (dice ~ sex * race; 78 patients)" in text
-    assert "possible mediators for the other attributes and log(area)" in text
+    assert "possible mediators, for the other attributes and log(area)" in text
 
 
 def test_a_model_that_was_not_fitted_adjusts_for_nothing(audited):
