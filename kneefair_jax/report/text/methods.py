@@ -192,6 +192,7 @@ def _more(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
 def _adjustment(model: dict[str, Any], cite: _Cited) -> Iterator[str]:
     """Sentences about the adjusted model of a score: the covariates that it holds, and the others with the reason."""
     fits = [model[label] for label in ("without_mediators", "with_mediators") if model.get(label)]
+    fits = [fit for fit in fits if fit["contrasts"]]
     adjusted: list[str] = []
     for fit in {fit["formula"]: fit for fit in fits}.values():
         others = len({contrast["attribute"] for contrast in fit["contrasts"]}) > 1
@@ -207,7 +208,7 @@ def _adjustment(model: dict[str, Any], cite: _Cited) -> Iterator[str]:
             f"{cite('mccaffrey', 'tipton')}."
         )
     if not fits:
-        yield f"Gaps were not adjusted ({'; '.join(model['reasons'])})."
+        yield f"Gaps were not adjusted ({'; '.join(model['reasons'] or ['no attribute is in the model'])})."
     elif model["reasons"]:
         yield f"One of the two models was not fitted ({'; '.join(model['reasons'])})."
     if fits and not any(fit["covariates"] for fit in fits):

@@ -91,3 +91,13 @@ def test_a_model_that_was_not_fitted_adjusts_for_nothing(audited):
     model |= {"without_mediators": None}
     text, cited = adjustment(audited)
     assert not cited and "Gaps were not adjusted (with mediators: 14 patients" in text
+
+
+def test_covariates_without_an_attribute_adjust_no_gap(audited):
+    model = audited["model"]["dice"]
+    for label in ("with_mediators", "without_mediators"):
+        model[label] |= {"contrasts": [], "covariates": ["age"], "formula": "dice ~ age"}
+    model["left_out"] = ["sex: the same in all cases"]
+    text, cited = adjustment(audited)
+    assert not cited and "Gaps were not adjusted" in text and "sex: the same in all cases" in text
+    assert "dice ~ age" not in text
