@@ -6,8 +6,8 @@ report, with standard errors robust to the correlation of a patient's cases and 
 (`cluster_robust`). BMI, KL grade and area may be mediators (the way by which a group comes to its score), so the model
 is fitted with and without them, on the same cases.
 
-A random intercept by patient instead of the weights changes the standard deviation of an adjusted gap by less than
-2 % at 1 to 4 cases a patient, and needs an iteration that may fail; its own standard errors reject up to 29 % of true
+A random intercept by patient in place of the weights changes the standard deviation of an adjusted gap by 2 % at most at
+1 to 4 cases a patient, and needs an iteration that may fail; with its own standard errors it rejects 15 to 27 % of true
 null hypotheses where a small group is twice as variable (docs/statistics.md).
 """
 
