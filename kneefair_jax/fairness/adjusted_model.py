@@ -6,9 +6,9 @@ report, with standard errors robust to the correlation of a patient's cases and 
 (`cluster_robust`). BMI, KL grade and area may be mediators (the way by which a group comes to its score), so the model
 is fitted with and without them, on the same cases.
 
-A random intercept by patient in place of the weights changes the standard deviation of an adjusted gap by 2 % at most at
-1 to 4 cases a patient, and needs an iteration that may fail; with its own standard errors it rejects 15 to 27 % of true
-null hypotheses where a small group is twice as variable (docs/statistics.md).
+A random intercept by patient in place of the weights changes the standard deviation of an adjusted gap by 2 % at most
+at 1 to 4 cases a patient, and needs an iteration that may fail; with its own standard errors it rejects 15 to 27 % of
+true null hypotheses where a small group is twice as variable (docs/statistics.md).
 """
 
 from collections.abc import Sequence
@@ -184,11 +184,11 @@ def _fit(
 
 def _warnings(residuals: pd.Series, attributes: Sequence[str], rows: pd.DataFrame) -> list[str]:
     """Sentences about small groups whose patients' residuals are skewed and spread far more than another group's."""
-    found: list[str] = []
+    sentences: list[str] = []
     for attribute in attributes:
         of_patients = residuals.groupby([rows[attribute], rows["patient_id"]], observed=True).mean()
-        groups_of = of_patients.groupby(level=0, observed=True)
-        found += inference.small_group_warnings(
-            {f"{attribute}={level}": part.to_numpy() for level, part in groups_of}
+        by_level = of_patients.groupby(level=0, observed=True)
+        sentences += inference.small_group_warnings(
+            {f"{attribute}={level}": part.to_numpy() for level, part in by_level}
         )
-    return found
+    return sentences

@@ -50,15 +50,15 @@ class Design:
 
     def formula(self, columns: Sequence[str]) -> str:
         """The right-hand side with these columns, such as `sex * race + age`; `1` is the intercept alone."""
-        held = [self.variables[name] for name in columns]
-        crossed = next((tuple(v) for v in held if len(v) > 1), ())
-        single = dict.fromkeys(name for v in held for name in v if name not in crossed)
+        variables = [self.variables[name] for name in columns]
+        crossed = next((tuple(v) for v in variables if len(v) > 1), ())
+        single = dict.fromkeys(name for v in variables for name in v if name not in crossed)
         return " + ".join([" * ".join(crossed)] * bool(crossed) + list(single)) or "1"
 
     def covariates(self, columns: Sequence[str]) -> list[str]:
         """The variables of these columns that are no attributes."""
-        held = dict.fromkeys(variable for name in columns for variable in self.variables[name])
-        return [variable for variable in held if variable not in self.attributes]
+        names = dict.fromkeys(variable for name in columns for variable in self.variables[name])
+        return [variable for variable in names if variable not in self.attributes]
 
 
 def design(rows: pd.DataFrame, attributes: Sequence[str]) -> Design:
@@ -91,7 +91,7 @@ def design(rows: pd.DataFrame, attributes: Sequence[str]) -> Design:
             columns[key], variables[key] = part[level], {name: level}
     crossed = [name for name in parts if name in attributes and name.lower() not in groups.COVARIATES][:2]
     if len(crossed) == 2:
-        first, second = ([key for key, held in variables.items() if name in held] for name in crossed)
+        first, second = ([key for key, of in variables.items() if name in of] for name in crossed)
         for a in first:
             for b in second:
                 both = columns[a] * columns[b]
@@ -132,25 +132,25 @@ def standardized(
         Robins, Mathematical Modelling 7:1393-1512, 1986, doi:10.1016/0270-0255(86)90088-6.
     """
     means = pd.Series(np.average(design.columns, axis=0, weights=weights), index=design.columns.columns)
-    held = {name: design.variables[name] for name in columns}
-    found = {}
+    variables = {name: design.variables[name] for name in columns}
+    differences = {}
     for attribute in design.attributes:
         levels = design.levels.get(attribute, ())
-        main = {v[attribute] for v in held.values() if list(v) == [attribute]}
+        main = {v[attribute] for v in variables.values() if list(v) == [attribute]}
         for reference, level in combinations(levels, 2):
             if not {reference, level} <= {levels[0], *main}:
                 continue
             # The mean of an interaction's column, the attribute's level given, is that of its other factor.
-            found[attribute, level, reference] = np.array(
+            differences[attribute, level, reference] = np.array(
                 [
                     ((v.get(attribute) == level) - float(v.get(attribute) == reference))
                     * np.prod([means[f"{name}={other}"] for name, other in v.items() if name != attribute])
                     if attribute in v
                     else 0.0
-                    for v in held.values()
+                    for v in variables.values()
                 ]
             )
-    return found
+    return differences
 
 
 def independent(columns: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -107,22 +107,22 @@ def three():
     return pd.DataFrame(frame), levels
 
 
-def test_standardized_is_the_mean_over_everybody_given_each_level():
+def test_standardized_is_the_mean_over_all_patients_given_each_level():
     frame, levels = three()
     made = model_design.design(frame, list(levels))
     weights = 1 / np.bincount(frame["patient_id"])[frame["patient_id"]]
-    found = model_design.standardized(made, list(made.columns), weights)
-    assert list(found)[:2] == [("sex", "m", "f"), ("race", "B", "A")] and len(found) == 1 + 3 + 1
+    differences = model_design.standardized(made, list(made.columns), weights)
+    assert list(differences)[:2] == [("sex", "m", "f"), ("race", "B", "A")] and len(differences) == 1 + 3 + 1
 
-    def columns(given):
+    def columns(people):
         """The design of the same people, all of one level."""
-        s, r, d = given["sex"] == "m", given["race"], given["side"] == "r"
-        parts = [r == "r", s, r == "B", r == "C", d, given["age"], s & (r == "B"), s & (r == "C")]
-        parts[0] = pd.Series(1, index=given.index)
+        ones = pd.Series(1, index=people.index)
+        s, r, d = people["sex"] == "m", people["race"], people["side"] == "r"
+        parts = [ones, s, r == "B", r == "C", d, people["age"], s & (r == "B"), s & (r == "C")]
         return np.column_stack([np.asarray(part, float) for part in parts])
 
     assert np.array_equal(columns(frame), made.columns)
-    for (attribute, level, reference), combination in found.items():
+    for (attribute, level, reference), combination in differences.items():
         means = [
             np.average(columns(frame.assign(**{attribute: one})), axis=0, weights=weights)
             for one in (level, reference)
