@@ -8,7 +8,7 @@
     fairness.compare_models(tables, ["sex"])               # models on the same patients
 
 `fairness.scores.scores` gives what a report says of each group and gap. Names load on first use: the summaries need
-neither pandas nor statsmodels.
+no pandas.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-from . import group_sums, interactions, mixed_model, scores, simultaneous_intervals, summaries
+from . import adjusted_model, group_sums, interactions, scores, simultaneous_intervals, summaries
 from .attribute_auc import weighted_auc
 from .bootstrap import mean_intervals
 from .equivalence import tost
@@ -22,6 +22,7 @@ __all__ = [
     "PermutationTests",
     "RankTests",
     "Runs",
+    "adjusted_model",
     "benjamini_hochberg",
     "cliffs_delta",
     "compare",
@@ -35,7 +36,6 @@ __all__ = [
     "holm",
     "interactions",
     "mean_intervals",
-    "mixed_model",
     "permuted_welch",
     "rank_tests",
     "scores",

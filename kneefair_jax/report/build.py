@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from kneefair_jax import cohort
-from kneefair_jax.fairness import mixed_model
+from kneefair_jax.fairness import adjusted_model
 from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores
 from kneefair_jax.report.notes import sentences
@@ -27,7 +27,7 @@ def build_report(
     Args:
         table: the long per-case table of one split and one model.
         cases: the cohort: `case_id`, `patient_id`, the categorical attribute columns, and `split` where there is one.
-        confounders: on its index, what the mixed model adjusts for, where `cases` has it not.
+        confounders: on its index, what the model adjusts for, where `cases` has it not.
         notes: what a reader of the numbers should know.
         delta: score -> the equivalence margin.
         run: where the numbers come from.
@@ -41,7 +41,7 @@ def build_report(
         "interactions": interactions(
             table, how["structures"], how["attributes"], min_group_patients=how["min_group_patients"]
         ),
-        "model": mixed_model.models(table, described, how["attributes"]),
+        "model": adjusted_model.models(table, described, how["attributes"]),
         "cohort": {
             "structures": list(how["structures"]),
             "attributes": list(how["attributes"]),

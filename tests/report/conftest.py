@@ -235,13 +235,35 @@ def audited(report) -> dict:
     """A report with all that an audit adds: two attributes of two levels, one of four and of unknown cases."""
     fit = {
         "terms": [
-            {"term": "sex[male]", "estimate": 0.019, "interval": [0.009, 0.03], "p": 0.0004},
-            {"term": "race[White]", "estimate": 0.004, "interval": [-0.006, 0.013], "p": 0.44},
+            {"term": "sex=male", "estimate": 0.019, "interval": [0.009, 0.03], "df": 70.1, "p": 0.0004},
+            {"term": "race=White", "estimate": 0.004, "interval": [-0.006, 0.013], "df": 41.5, "p": 0.44},
         ],
+        "contrasts": [
+            {
+                "term": f"{attribute}: {level} minus {reference}",
+                "attribute": attribute,
+                "level": level,
+                "reference": reference,
+                "estimate": estimate,
+                "interval": [estimate - 0.01, estimate + 0.01],
+                "n": 78,
+                "p": p,
+                "p_adjusted": 2 * p,
+                "df": 70.1,
+                "method": "CR2",
+            }
+            for attribute, level, reference, estimate, p in (
+                ("sex", "male", "female", 0.0175, 0.0021),
+                ("race", "White", "Black", 0.0031, 0.38),
+            )
+        ],
+        "covariates": [],
+        "formula": "dice ~ sex * race",
+        "warnings": [],
         "patients": 78,
         "cases": 156,
     }
-    adjusted = {"term": "log(area)", "estimate": 0.031, "interval": [0.02, 0.043], "p": 1e-5}
+    adjusted = {"term": "log(area)", "estimate": 0.031, "interval": [0.02, 0.043], "df": 60.2, "p": 1e-5}
     sure = [0.6, 0.7, 0.8, 0.9, 0.98]
     change = {"value": -0.004, "interval": [-0.009, 0.001], "p": 0.12}
     return report | {
@@ -264,11 +286,17 @@ def audited(report) -> dict:
         },
         "model": {
             "dice": {
-                "formula": "dice ~ sex * race + log(area) + (1 | patient)",
-                "kind": "mixed model",
-                "with_mediators": fit | {"terms": [*fit["terms"], adjusted]},
+                "formula": "dice ~ sex * race + log(area)",
+                "kind": "least squares",
+                "with_mediators": fit
+                | {
+                    "terms": [*fit["terms"], adjusted],
+                    "formula": "dice ~ sex * race + log(area)",
+                    "covariates": ["log(area)"],
+                },
                 "without_mediators": fit,
-                "left_out": ["bmi"],
+                "left_out": ["bmi: unknown in most cases"],
+                "reasons": [],
             }
         },
         "calibration": {

@@ -37,6 +37,12 @@ _REFERENCES = {
     "Psychol Bull 1993;114:494-509.",
     "tost": "Schuirmann DJ. A comparison of the two one-sided tests procedure and the power approach. "
     "J Pharmacokinet Biopharm 1987;15:657-680.",
+    "standardization": "Robins J. A new approach to causal inference in mortality studies with a sustained exposure "
+    "period. Math Model 1986;7:1393-1512.",
+    "mccaffrey": "Bell RM, McCaffrey DF. Bias reduction in standard errors for linear regression with multi-stage "
+    "samples. Surv Methodol 2002;28:169-181.",
+    "tipton": "Pustejovsky JE, Tipton E. Small-sample methods for cluster-robust variance estimation and hypothesis "
+    "testing in fixed effects models. J Bus Econ Stat 2018;36:672-683.",
 }
 _RANK_TESTS = {"Brunner-Munzel": "munzel", "Kruskal-Wallis": "kruskal"}
 
@@ -172,10 +178,7 @@ def _margins(report: dict[str, Any]) -> dict[str, float]:
 
 def _more(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     if model := (report.get("model") or {}).get("dice"):
-        yield (
-            f"Confounders were adjusted for by a {model['kind']} ({model['formula']}), with and without variables "
-            "that may be mediators."
-        )
+        yield from _adjustment(model, cite)
     if report.get("interactions"):
         yield (
             "Interactions of two attributes are contrasts of the four cell means, exploratory, corrected by Holm's "
@@ -193,6 +196,34 @@ def _more(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     versions = report["run"].get("versions") or {}
     if versions:
         yield f"Software: {', '.join(f'{name} {version}' for name, version in versions.items())}."
+
+
+def _adjustment(model: dict[str, Any], cite: _Cited) -> Iterator[str]:
+    """Sentences about the adjusted model of a score: the covariates that it holds, and the others with the reason."""
+    fits = [model[label] for label in ("without_mediators", "with_mediators") if model.get(label)]
+    fits = [fit for fit in fits if fit["contrasts"]]
+    adjusted: list[str] = []
+    for fit in {fit["formula"]: fit for fit in fits}.values():
+        others = len({contrast["attribute"] for contrast in fit["contrasts"]}) > 1
+        if variables := [*["the other attributes"] * others, *fit["covariates"]]:
+            adjusted.append(
+                f"for {listing(variables)} ({fit['formula']}; {amount(fit['patients'], 'patient')})"
+            )
+    if adjusted:
+        yield (
+            f"Gaps were adjusted {'; in a second model, with possible mediators, '.join(adjusted)}, as differences "
+            f"of marginally standardized means {cite('standardization')} by least squares in which every patient has "
+            "the same weight, with CR2 standard errors clustered by patient and Satterthwaite's degrees of freedom "
+            f"{cite('mccaffrey', 'tipton')}."
+        )
+    if not fits:
+        yield f"Gaps were not adjusted ({'; '.join(model['reasons'] or ['no attribute is in the model'])})."
+    elif model["reasons"]:
+        yield f"One of the two models was not fitted ({'; '.join(model['reasons'])})."
+    if fits and not any(fit["covariates"] for fit in fits):
+        yield "Gaps were not adjusted for covariates."
+    if model["left_out"]:
+        yield f"Left out of the model: {'; '.join(model['left_out'])}."
 
 
 def _setting(report: dict[str, Any], name: str) -> Any:

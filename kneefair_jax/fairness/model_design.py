@@ -1,0 +1,223 @@
+"""Attributes and covariates of the cases -> the columns of a linear model, and contrasts of an attribute's levels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from kneefair_jax import groups
+
+AREA = "log(area)"
+# What a group differs in may act through these: they are no confounders then, but a part of the effect.
+MEDIATORS = ("bmi", "kl", AREA)
+# A coefficient of fewer patients says nothing.
+MIN_LEVEL_PATIENTS = 5
+# Where a covariate is unknown in more cases than this share, it is left out; else the cases are.
+MOST_UNKNOWN = 0.5
+_RANK = 1e-8
+
+
+@dataclass(frozen=True)
+class Design:
+    """Columns of numbers for the cases of which everything is known.
+
+    Attributes:
+        columns: f64, a row a case (the index is that of the rows given), a named column a coefficient: `intercept`,
+            `sex=male`, `sex=male:race=B`, `age`; the first level of an attribute has none, it is the reference.
+        variables: column -> its variables and their levels, `{"sex": "male", "race": "B"}`; None is a number's level.
+        attributes: those of the variables whose levels are compared; the others are covariates.
+        levels: variable -> its levels, the reference first; a number has none.
+        left_out: variables, levels and cases that the model does not hold, and why.
+    """
+
+    columns: pd.DataFrame
+    variables: dict[str, dict[str, str | None]]
+    attributes: tuple[str, ...]
+    levels: dict[str, tuple[str, ...]]
+    left_out: tuple[str, ...]
+
+    @property
+    def mediators(self) -> list[str]:
+        """The columns of possible mediators."""
+        return [name for name in self.columns if any(v.lower() in MEDIATORS for v in self.variables[name])]
+
+    @property
+    def references(self) -> list[str]:
+        """The levels without a column."""
+        return [f"{name}={levels[0]}" for name, levels in self.levels.items()]
+
+    def formula(self, columns: Sequence[str]) -> str:
+        """The right-hand side with these columns, such as `sex * race + age`; `1` is the intercept alone."""
+        variables = [self.variables[name] for name in columns]
+        crossed = next((tuple(v) for v in variables if len(v) > 1), ())
+        single = dict.fromkeys(name for v in variables for name in v if name not in crossed)
+        return " + ".join([" * ".join(crossed)] * bool(crossed) + list(single)) or "1"
+
+    def covariates(self, columns: Sequence[str]) -> list[str]:
+        """The variables of these columns that are no attributes."""
+        names = dict.fromkeys(variable for name in columns for variable in self.variables[name])
+        return [variable for variable in names if variable not in self.attributes]
+
+
+def design(rows: pd.DataFrame, attributes: Sequence[str]) -> Design:
+    """The model `a * b + covariates`, so far as the columns exist.
+
+    `a * b` are the first two attributes that are not themselves covariates, with their interaction.
+
+    Args:
+        rows: a row a case: `patient_id`, the attributes, and any of `groups.COVARIATES` (in any case of letters) and
+            `AREA`; numbers are linear, anything else is levels, of which `missing` is none.
+        attributes: their columns.
+    """
+    spelling = {str(name).lower(): str(name) for name in rows}
+    covariates = [spelling[name] for name in (*groups.COVARIATES, AREA) if name in spelling]
+    values, left_out = _usable(rows, list(dict.fromkeys([*attributes, *covariates])))
+    keep = pd.Series(True, index=rows.index)
+    for name, column in values.items():
+        if unknown := int(column.isna().sum()):
+            left_out.append(f"{unknown} of {len(column)} cases: {name} is unknown")
+        keep &= column.notna()
+    keep = _frequent(values, keep, rows["patient_id"], left_out)
+    parts = {name: _columns(column[keep]) for name, column in values.items()}
+    left_out += [f"{name}: the same in all cases that are left" for name, part in parts.items() if not part]
+    parts = {name: part for name, part in parts.items() if part}
+    columns = {"intercept": pd.Series(1.0, index=rows.index[keep])}
+    variables: dict[str, dict[str, str | None]] = {"intercept": {}}
+    for name, part in parts.items():
+        for level in part:
+            key = name if level is None else f"{name}={level}"
+            columns[key], variables[key] = part[level], {name: level}
+    crossed = [name for name in parts if name in attributes and name.lower() not in groups.COVARIATES][:2]
+    if len(crossed) == 2:
+        first, second = ([key for key, of in variables.items() if name in of] for name in crossed)
+        for a in first:
+            for b in second:
+                both = columns[a] * columns[b]
+                if (number := rows["patient_id"][both.index[both != 0]].nunique()) < MIN_LEVEL_PATIENTS:
+                    left_out.append(f"{a}:{b}: {number} patients, {MIN_LEVEL_PATIENTS} are needed")
+                else:
+                    columns[f"{a}:{b}"], variables[f"{a}:{b}"] = both, variables[a] | variables[b]
+    return Design(
+        columns=pd.DataFrame(columns, index=rows.index[keep]),
+        variables=variables,
+        attributes=tuple(name for name in parts if name in attributes),
+        levels={
+            name: (str(values[name][keep].min()), *map(str, part))
+            for name, part in parts.items()
+            if None not in part
+        },
+        left_out=tuple(left_out),
+    )
+
+
+def standardized(
+    design: Design, columns: Sequence[str], weights: np.ndarray
+) -> dict[tuple[str, str, str], np.ndarray]:
+    """The differences between the levels of each attribute as combinations of coefficients.
+
+    All cases are given the one level, then the other; everything else stays as it is. The difference of the weighted
+    means of the fitted scores is the marginal standardization (g-computation) of the attribute's effect.
+
+    Args:
+        design: of the cases.
+        columns: those with a coefficient.
+        weights: f64[N], of the cases in the mean.
+
+    Returns:
+        (attribute, level, reference) -> f64[K], for each pair of levels that the coefficients tell apart.
+
+    Reference:
+        Robins, Mathematical Modelling 7:1393-1512, 1986, doi:10.1016/0270-0255(86)90088-6.
+    """
+    means = pd.Series(np.average(design.columns, axis=0, weights=weights), index=design.columns.columns)
+    variables = {name: design.variables[name] for name in columns}
+    differences = {}
+    for attribute in design.attributes:
+        levels = design.levels.get(attribute, ())
+        main = {v[attribute] for v in variables.values() if list(v) == [attribute]}
+        for reference, level in combinations(levels, 2):
+            if not {reference, level} <= {levels[0], *main}:
+                continue
+            # The mean of an interaction's column, the attribute's level given, is that of its other factor.
+            differences[attribute, level, reference] = np.array(
+                [
+                    ((v.get(attribute) == level) - float(v.get(attribute) == reference))
+                    * np.prod([means[f"{name}={other}"] for name, other in v.items() if name != attribute])
+                    if attribute in v
+                    else 0.0
+                    for v in variables.values()
+                ]
+            )
+    return differences
+
+
+def independent(columns: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The columns that do not follow from those to their left, and the names of the others."""
+    basis = np.zeros((len(columns), 0))
+    kept, others = [], []
+    for name in columns:
+        column = columns[name].to_numpy(float)
+        # Twice, as the first projection leaves rounding errors of the size that is asked for.
+        rest = column - basis @ (basis.T @ column)
+        rest = rest - basis @ (basis.T @ rest)
+        if np.linalg.norm(rest) <= _RANK * max(float(np.linalg.norm(column)), 1e-300):
+            others.append(str(name))
+        else:
+            kept.append(name)
+            basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
+    return columns[kept], others
+
+
+def _usable(rows: pd.DataFrame, names: Sequence[str]) -> tuple[dict[str, pd.Series], list[str]]:
+    """The variables that are known in most cases and differ between them, and why others are left out."""
+    values, left_out = {}, []
+    for name in names:
+        column = _values(rows[name])
+        if column.isna().all():
+            left_out.append(f"{name}: unknown in all cases")
+        elif column.isna().mean() > MOST_UNKNOWN:
+            left_out.append(f"{name}: unknown in most cases")
+        elif column.nunique() < 2:
+            left_out.append(f"{name}: the same in all cases")
+        else:
+            values[name] = column
+    return values, left_out
+
+
+def _frequent(
+    values: dict[str, pd.Series], keep: pd.Series, patient_ids: pd.Series, left_out: list[str]
+) -> pd.Series:
+    """Those of the cases `keep` whose levels all have `MIN_LEVEL_PATIENTS`; the other levels join `left_out`."""
+    categories = {n: c for n, c in values.items() if isinstance(c.dtype, pd.CategoricalDtype)}
+    while True:
+        before = keep
+        for name, column in categories.items():
+            patients = patient_ids[keep].groupby(column[keep], observed=True).nunique()
+            for level in patients.index[patients < MIN_LEVEL_PATIENTS]:
+                left_out.append(
+                    f"{name}={level}: {patients[level]} patients, {MIN_LEVEL_PATIENTS} are needed"
+                )
+                keep = keep & (column != level)
+        # Cases left out for one variable may make a level of another too rare.
+        if keep.equals(before):
+            return keep
+
+
+def _values(column: pd.Series) -> pd.Series:
+    """Finite numbers, or an ordered categorical; NaN where unknown."""
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        numbers = column.astype(float)
+        return numbers.where(np.isfinite(numbers))
+    levels = column if isinstance(column.dtype, pd.CategoricalDtype) else groups.categorical(column)
+    known = [level for level in levels.cat.categories if level != groups.MISSING]
+    return levels.cat.set_categories(known, ordered=True)
+
+
+def _columns(values: pd.Series) -> dict[str | None, pd.Series]:
+    """Level -> f64: the numbers under None, or zeros and ones for each level that occurs but the first."""
+    if not isinstance(values.dtype, pd.CategoricalDtype):
+        return {None: values} if values.nunique() > 1 else {}
+    levels = values.cat.remove_unused_categories()
+    return {str(level): (levels == level).astype(float) for level in levels.cat.categories[1:]}

@@ -1,0 +1,210 @@
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from kneefair_jax import groups
+from kneefair_jax.fairness import adjusted_model
+from kneefair_jax.fairness.adjusted_model import AREA
+
+
+def study(patients=60, knees=2, seed=0, effect=-0.03):
+    """Cohort and long table of two structures: men score `effect` lower, and 0.05 per unit of log(area) higher."""
+    rng = np.random.default_rng(seed)
+    n = patients * knees
+    of = np.repeat(np.arange(patients), knees)
+    cohort = pd.DataFrame(
+        {
+            "case_id": [f"c{k:03d}" for k in range(n)],
+            "patient_id": [f"p{k:03d}" for k in of],
+            "sex": groups.categorical(pd.Series(np.where(of % 2, "male", "female"))),
+            "race": groups.categorical(pd.Series(np.where(of % 3, "A", "B"))),
+            "age": rng.uniform(45, 79, patients)[of],
+        }
+    )
+    male = (cohort["sex"] == "male").to_numpy()
+    area = np.exp(rng.normal(8, 0.2, n) + 0.3 * male)
+    score = 0.9 + effect * male + 0.05 * (np.log(area) - 8)
+    score = score + rng.normal(0, 0.01, patients)[of] + rng.normal(0, 0.01, n)
+    half = cohort[["case_id", "patient_id"]].assign(assd_mm=np.nan)
+    parts = [
+        half.assign(structure="a", dice=score + 0.02, true_area_mm2=0.75 * area),
+        half.assign(structure="b", dice=score - 0.02, true_area_mm2=0.25 * area),
+    ]
+    known = cohort.assign(score=score, area=np.log(area))
+    return cohort, pd.concat(parts), known.rename(columns={"area": "log_area"})
+
+
+def terms(fit):
+    return {term["term"]: term for term in fit["terms"]}
+
+
+@pytest.mark.parametrize("knees", [1, 2])
+def test_as_statsmodels_by_formula_and_the_planted_effect_is_found(knees):
+    cohort, cases, known = study(knees=knees)
+    model = adjusted_model.models(cases, cohort, ["sex", "race"])["dice"]
+    assert model["formula"] == "dice ~ sex * race + age + log(area)"
+    fit = model["with_mediators"]
+    assert (fit["patients"], fit["cases"]) == (60, 60 * knees)
+    assert fit["formula"] == model["formula"] and fit["covariates"] == ["age", AREA]
+    ours = terms(fit)
+    assert list(ours) == ["intercept", "sex=male", "race=B", "age", AREA, "sex=male:race=B"]
+    names = ["Intercept", "C(sex)[T.male]", "C(race)[T.B]", "age", "log_area", "C(sex)[T.male]:C(race)[T.B]"]
+    expected = smf.ols("score ~ C(sex) * C(race) + age + log_area", known)
+    expected = expected.fit(cov_type="HC2") if knees == 1 else expected.fit()
+    for term, name in zip(ours.values(), names, strict=True):
+        np.testing.assert_allclose(term["estimate"], expected.params[name], rtol=1e-8)
+        low, high = term["interval"]
+        assert (low + high) / 2 == pytest.approx(term["estimate"])
+        error = (high - low) / 2 / stats.t.ppf(0.975, term["df"])
+        assert term["p"] == pytest.approx(2 * stats.t.sf(abs(term["estimate"]) / error, term["df"]))
+        assert 5 < term["df"] < 60
+        if knees == 1:
+            np.testing.assert_allclose(error, expected.bse[name], rtol=1e-8)
+    assert ours["sex=male"]["interval"][0] < -0.03 < ours["sex=male"]["interval"][1] < 0
+    # Men's larger bones make up for 0.015 of it, and without the area that is in the effect.
+    without = model["without_mediators"]
+    assert without["formula"] == "dice ~ sex * race + age" and without["covariates"] == ["age"]
+    assert terms(without)["sex=male"]["estimate"] > ours["sex=male"]["estimate"] + 0.005
+
+
+def contrast(fit, attribute):
+    (one,) = (c for c in fit["contrasts"] if c["attribute"] == attribute)
+    return one
+
+
+def test_without_covariates_it_is_welch_s_test_of_patient_means():
+    """Patients of 1 to 3 cases; the model adjusts for nothing and the contrast is the gap of the report."""
+    cohort, cases, known = study(knees=3)
+    keep = known.groupby("patient_id").cumcount() <= known["patient_id"].str[1:].astype(int) % 3
+    cohort, known = cohort[keep], known[keep]
+    cases = cases[cases["case_id"].isin(cohort["case_id"])]
+    fit = adjusted_model.models(cases, cohort.drop(columns="age"), ["sex"])["dice"]["without_mediators"]
+    assert fit["covariates"] == [] and fit["formula"] == "dice ~ sex"
+    means = known.groupby("patient_id").agg({"score": "mean", "sex": "first"})
+    male, female = (means["score"][means["sex"] == sex] for sex in ("male", "female"))
+    one = contrast(fit, "sex")
+    assert (one["level"], one["reference"], one["n"]) == ("male", "female", 60)
+    assert one["estimate"] == pytest.approx(male.mean() - female.mean())
+    assert one["df"] == pytest.approx(58)
+    error = np.sqrt(male.var() / 30 + female.var() / 30)
+    np.testing.assert_allclose(one["interval"], one["estimate"] + error * stats.t.ppf([0.025, 0.975], 58))
+
+
+def test_a_contrast_is_the_mean_over_the_other_attribute_and_not_the_effect_at_its_reference():
+    """Men lose 0.06 in race B (a third of the patients) and nothing in A: 0.02 in the mean over all."""
+    cohort, cases, known = study(patients=300, effect=0)
+    lower = 0.06 * ((known["sex"] == "male") & (known["race"] == "B"))
+    cases["dice"] = cases["dice"] - np.tile(lower, 2)
+    fit = adjusted_model.models(cases, cohort, ["sex", "race"])["dice"]["with_mediators"]
+    assert abs(terms(fit)["sex=male"]["estimate"]) < 0.004
+    one = contrast(fit, "sex")
+    assert one["estimate"] == pytest.approx(-0.02, abs=0.004)
+    assert one["interval"][0] < -0.02 < one["interval"][1] < 0
+    assert one["p"] < one["p_adjusted"] or one["p_adjusted"] < 1e-6
+    # A covariate's distribution cancels, as it does not interact.
+    moved = adjusted_model.models(cases, cohort.assign(age=cohort["age"] + 100), ["sex", "race"])["dice"]
+    assert contrast(moved["with_mediators"], "sex")["estimate"] == pytest.approx(one["estimate"])
+
+
+def test_all_pairs_of_levels_are_contrasts_with_holm_s_correction():
+    cohort, cases, _ = study()
+    cohort["ward"] = groups.categorical(pd.Series(np.repeat(["x", "y", "z"], 40)))
+    fit = adjusted_model.models(cases, cohort, ["sex", "ward"])["dice"]["without_mediators"]
+    pairs = [(c["attribute"], c["level"], c["reference"]) for c in fit["contrasts"]]
+    assert pairs == [("sex", "male", "female"), *(("ward", *pair) for pair in ("yx", "zx", "zy"))]
+    ends = [c["estimate"] for c in fit["contrasts"]]
+    assert ends[1] + ends[3] == pytest.approx(ends[2])
+    p = [c["p"] for c in fit["contrasts"]]
+    np.testing.assert_allclose(
+        [c["p_adjusted"] for c in fit["contrasts"]], multipletests(p, method="holm")[1]
+    )
+
+
+def test_the_covariates_are_those_of_the_model_and_no_others():
+    cohort, cases, _ = study()
+    cohort["site"] = groups.categorical(cohort["sex"].map({"male": "x", "female": "y"}).astype(str))
+    cohort["bmi"] = np.nan
+    model = adjusted_model.models(cases, cohort, ["sex", "race"])["dice"]
+    assert model["without_mediators"]["covariates"] == ["age"]
+    assert model["with_mediators"]["covariates"] == ["age", AREA]
+    assert model["left_out"] == ["bmi: unknown in all cases", "site=y: follows from the other columns"]
+    assert model["formula"] == "dice ~ sex * race + age + log(area)"
+
+
+def test_a_small_group_with_skewed_and_wide_residuals_is_warned_of():
+    cohort, cases, known = study()
+    rare = known["patient_id"].isin([f"p{k:03d}" for k in range(8)]).to_numpy()
+    cohort["ward"] = groups.categorical(pd.Series(np.where(rare, "x", "y")))
+    of = known["patient_id"].str[1:].astype(int)
+    wide = -0.2 * np.log1p(-(of % 8 + 0.5) / 8)  # the quantiles of an exponential distribution
+    plain = adjusted_model.models(cases, cohort, ["ward"])["dice"]["without_mediators"]
+    cases["dice"] -= np.tile(np.where(rare, wide, wide / 4), 2)
+    skewed = adjusted_model.models(cases, cohort, ["ward"])["dice"]["without_mediators"]
+    assert plain["warnings"] == []
+    assert len(skewed["warnings"]) == 1 and "ward=x has 8 patients" in skewed["warnings"][0]
+
+
+def test_an_interval_of_shares_ends_at_1():
+    """Five patients, of whom two fail altogether, against others who are nearly perfect."""
+    cohort, cases, _ = study(patients=30)
+    of = cohort["patient_id"].str[1:].astype(int)
+    cohort["ward"] = groups.categorical(pd.Series(np.where(of < 5, "x", "y")))
+    score = np.where(of < 5, np.where(of % 3 == 0, 0.0, 1.0), 0.99 + of / 1e4)
+    fit = adjusted_model.models(
+        cases.assign(dice=np.tile(score, 2), assd_mm=np.tile(9 * score, 2)), cohort, ["ward"]
+    )
+    one, far = (contrast(fit[score]["without_mediators"], "ward") for score in ("dice", "assd_mm"))
+    assert one["interval"][0] > -1 and one["interval"][1] == 1 < far["interval"][1] / 9
+
+
+def test_a_score_nowhere_known_is_absent():
+    cohort, cases, _ = study()
+    assert list(adjusted_model.models(cases, cohort, ["sex", "race"])) == ["dice"]
+    made = adjusted_model.models(cases.assign(ece=cases["dice"]), cohort, ["sex"], ("ece", "nsd"))
+    assert list(made) == ["ece"]
+
+
+def test_too_few_patients_is_a_reason():
+    cohort, cases, _ = study(patients=14)
+    model = adjusted_model.models(cases, cohort, ["sex", "race"])["dice"]
+    # Two women of race B are no interaction; 5 coefficients are left, and 4 without the area.
+    assert model["left_out"] == ["sex=male:race=B: 2 patients, 5 are needed"]
+    assert model["with_mediators"] is None and model["without_mediators"]["patients"] == 14
+    assert model["reasons"] == [
+        "with mediators: 14 patients with everything known are too few for 5 coefficients; 15 are needed"
+    ]
+
+
+def test_a_redundant_column_is_left_out_and_named():
+    cohort, cases, _ = study()
+    cohort["site"] = groups.categorical(cohort["sex"].map({"male": "x", "female": "y"}).astype(str))
+    model = adjusted_model.models(cases, cohort, ["sex", "race"])["dice"]
+    assert model["left_out"] == ["site=y: follows from the other columns"]
+    assert "site=y" not in terms(model["with_mediators"])
+
+
+def test_no_variance_within_or_between_or_at_all():
+    cohort, cases, _ = study()
+    model = adjusted_model.models(cases.assign(dice=0.9), cohort, ["sex"])["dice"]
+    assert model["reasons"] == [
+        "without mediators: all cases score the same",
+        "with mediators: all cases score the same",
+    ]
+    # Where knees alone differ, nothing is between patients.
+    noise = np.tile(np.random.default_rng(1).normal(0, 0.01, 120), 2)
+    model = adjusted_model.models(cases.assign(dice=0.9 + noise), cohort, ["sex"])["dice"]
+    assert abs(terms(model["without_mediators"])["sex=male"]["estimate"]) < 0.005
+    # A score that is the attribute leaves nothing to judge it by.
+    exact = np.tile(0.9 + 0.05 * (cohort["sex"] == "male"), 2)
+    model = adjusted_model.models(cases.assign(dice=exact), cohort, ["sex"])["dice"]
+    assert model["with_mediators"] is None and len(model["reasons"]) == 2
+
+
+def test_one_patient_who_determines_a_coefficient_is_a_reason():
+    cohort, cases, _ = study()
+    cohort["age"] = np.where(cohort["patient_id"] == "p007", 70.0, 60.0)
+    model = adjusted_model.models(cases, cohort, ["sex"])["dice"]
+    assert model["without_mediators"] is None and "one patient" in model["reasons"][0]
