@@ -9,7 +9,7 @@ import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.fairness import endpoints, multiplicity, patient_table, rates, small_groups
-from kneefair_jax.fairness.endpoints import Endpoint, Settings
+from kneefair_jax.fairness.endpoints import Endpoint, EndpointSettings
 from kneefair_jax.fairness.estimate import Estimate
 from kneefair_jax.fairness.patient_table import Table
 from kneefair_jax.fairness.rates import Comparison, Tally
@@ -80,7 +80,7 @@ def endpoint_rates(
     min_group_patients: int,
     draws: int,
     seed: int,
-    settings: Settings | None = None,
+    settings: EndpointSettings | None = None,
 ) -> dict[str, Any]:
     """Return the `rates` of `report.json` for one split and one model.
 
@@ -97,7 +97,7 @@ def endpoint_rates(
         `{"failure_dice", "endpoints", "small_groups"}`: the threshold; endpoint -> `EndpointRates` as a dict; and of
         means, score -> attribute -> group -> `Estimate` as a dict (`small_groups.tests`).
     """
-    settings = settings or Settings()
+    settings = settings or EndpointSettings()
     table = patient_table.table(cases, structures)
     partitions = groups.partitions(table.rows, attributes)
     return {

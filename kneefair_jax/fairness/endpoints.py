@@ -38,7 +38,7 @@ class Endpoint:
     adverse: bool = False
 
 
-class Settings(NamedTuple):
+class EndpointSettings(NamedTuple):
     """Which endpoints a report has, stated in advance.
 
     Attributes:
@@ -86,7 +86,7 @@ def parse(texts: Sequence[str], option: str = "--endpoint") -> tuple[Endpoint, .
     return tuple(endpoints.values())
 
 
-def check(settings: Settings, failure_option: str, endpoint_option: str) -> None:
+def check(settings: EndpointSettings, failure_option: str, endpoint_option: str) -> None:
     """Refuse thresholds that no report can use.
 
     Raises:
@@ -99,7 +99,7 @@ def check(settings: Settings, failure_option: str, endpoint_option: str) -> None
     parse(settings.thresholds, endpoint_option)
 
 
-def listed(settings: Settings) -> tuple[Endpoint, ...]:
+def listed(settings: EndpointSettings) -> tuple[Endpoint, ...]:
     """Return every endpoint of a report, in the order to report them."""
     return (
         Endpoint(FAILURE, "dice", settings.failure_dice, adverse=True),

@@ -6,7 +6,7 @@ import pytest
 
 from kneefair_jax import groups
 from kneefair_jax.fairness import endpoint_rates, rates
-from kneefair_jax.fairness.endpoints import Settings
+from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.rates import Tally
 
 STRUCTURES = ("femur", "tibia")
@@ -62,7 +62,7 @@ def test_counts_rates_and_tests_by_group():
 
 
 def test_a_threshold_counts_patients_who_reach_it_in_every_case_and_structure():
-    found = of(cohort(), Settings(0.2, ("dice>=0.9", "hd95_mm<=2")))["endpoints"]
+    found = of(cohort(), EndpointSettings(0.2, ("dice>=0.9", "hd95_mm<=2")))["endpoints"]
     assert found["failure"]["count"] == 0
     assert found["dice>=0.9"]["groups"]["race=A"]["count"] == 32
     assert found["hd95_mm<=2"]["count"] == 50 and not found["hd95_mm<=2"]["adverse"]

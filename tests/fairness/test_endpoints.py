@@ -4,7 +4,7 @@ import pytest
 
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import endpoints, patient_table
-from kneefair_jax.fairness.endpoints import Endpoint, Settings
+from kneefair_jax.fairness.endpoints import Endpoint, EndpointSettings
 
 STRUCTURES = ("femur", "tibia")
 NAN = np.nan
@@ -21,8 +21,8 @@ def long(**columns) -> pd.DataFrame:
     return pd.DataFrame(rows | {name: np.ravel(values) for name, values in columns.items()})
 
 
-def adverse(name: str, cases: pd.DataFrame, settings: Settings | None = None):
-    endpoint = next(e for e in endpoints.listed(settings or Settings()) if e.name == name)
+def adverse(name: str, cases: pd.DataFrame, settings: EndpointSettings | None = None):
+    endpoint = next(e for e in endpoints.listed(settings or EndpointSettings()) if e.name == name)
     table = patient_table.table(cases, STRUCTURES)
     return endpoints.adverse_cases(endpoint, cases, table, STRUCTURES)
 
@@ -33,7 +33,7 @@ def test_thresholds_are_parsed():
         Endpoint("hd95_mm<=5", "hd95_mm", 5.0),
     )
     assert endpoints.parse([]) == ()
-    names = [endpoint.name for endpoint in endpoints.listed(Settings())]
+    names = [endpoint.name for endpoint in endpoints.listed(EndpointSettings())]
     assert names == ["failure", "absent", "dice>=0.9", "hd95_mm<=5"]
 
 
@@ -63,12 +63,12 @@ def test_other_thresholds_are_refused_with_the_remedy(text, remedy):
 
 
 def test_settings_are_checked_under_their_own_names():
-    endpoints.check(Settings(), "--failure-dice", "--endpoint")
+    endpoints.check(EndpointSettings(), "--failure-dice", "--endpoint")
     for value in (0, 1, -0.5, NAN, float("inf")):
         with pytest.raises(InputError, match="--failure-dice"):
-            endpoints.check(Settings(value), "--failure-dice", "--endpoint")
+            endpoints.check(EndpointSettings(value), "--failure-dice", "--endpoint")
     with pytest.raises(InputError, match="report.endpoints 'dice'"):
-        endpoints.check(Settings(0.5, ("dice",)), "a", "report.endpoints")
+        endpoints.check(EndpointSettings(0.5, ("dice",)), "a", "report.endpoints")
     with pytest.raises(InputError, match="once"):
         endpoints.parse(["dice>=0.9", "dice>=0.90"])
 
@@ -78,7 +78,7 @@ def test_a_failure_is_any_structure_below_the_threshold():
     np.testing.assert_array_equal(
         adverse("failure", cases), [[0, 0, 0], [1, 1, 0], [0, NAN, 0], [NAN, NAN, NAN], [1, 1, NAN]]
     )
-    assert adverse("failure", cases, Settings(0.85))[:, 0].tolist()[:3] == [1, 1, 1]
+    assert adverse("failure", cases, EndpointSettings(0.85))[:, 0].tolist()[:3] == [1, 1, 1]
 
 
 def test_a_score_that_was_stored_as_float32_reaches_its_threshold():
@@ -86,7 +86,7 @@ def test_a_score_that_was_stored_as_float32_reaches_its_threshold():
     assert at < 0.9
     cases = long(dice=[(at, at), (0.8999, 0.95)])
     np.testing.assert_array_equal(adverse("dice>=0.9", cases), [[0, 0, 0], [1, 1, 0]])
-    np.testing.assert_array_equal(adverse("failure", cases, Settings(0.9)), [[0, 0, 0], [1, 1, 0]])
+    np.testing.assert_array_equal(adverse("failure", cases, EndpointSettings(0.9)), [[0, 0, 0], [1, 1, 0]])
 
 
 def test_an_absent_prediction_has_no_area_and_a_miss_elsewhere_has():
