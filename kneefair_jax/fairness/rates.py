@@ -234,28 +234,29 @@ def p_values(comparisons: Mapping[str, Comparison]) -> dict[tuple[str, str], flo
 def adjusted(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
     """Correct over attributes by Holm's method: tests over groups and tests of small groups as one family.
 
-    Pairs, which `compare` corrects within their attribute, are corrected over attributes too.
+    Pairs, which `compare` corrects within their attribute, are corrected over attributes too; the only pair of an
+    attribute is its test over groups, and has that p value.
     """
     family = multiplicity.holm(p_values(comparisons))
     pairs = multiplicity.holm_of_families(
         {
-            attribute: [
-                pair.difference.p_adjusted for pair in found.pairs if pair.difference.p_adjusted is not None
-            ]
+            attribute: [p for pair in found.pairs if (p := pair.difference.p_adjusted) is not None]
             for attribute, found in comparisons.items()
         }
     )
-    return {
-        attribute: Comparison(
-            found.test and replace(found.test, p_adjusted=family[attribute, ALL_GROUPS]),
+    corrected = {}
+    for attribute, found in comparisons.items():
+        over_groups = family.get((attribute, ALL_GROUPS))
+        of_pairs = [over_groups] if len(found.pairs) == 1 else pairs[attribute]
+        corrected[attribute] = Comparison(
+            found.test and replace(found.test, p_adjusted=over_groups),
             tuple(
                 replace(pair, difference=replace(pair.difference, p_adjusted=p))
-                for pair, p in zip(found.pairs, pairs[attribute], strict=True)
+                for pair, p in zip(found.pairs, of_pairs, strict=True)
             ),
             {
                 name: replace(test, p_adjusted=family[attribute, name])
                 for name, test in found.unranked.items()
             },
         )
-        for attribute, found in comparisons.items()
-    }
+    return corrected

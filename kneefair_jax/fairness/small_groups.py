@@ -55,7 +55,7 @@ def _against_rest(
         first, second = values[rows & member][:, columns].T, values[rows & ~member][:, columns].T
         if not 0 < first.shape[1] < max(minimum, 1) or not second.shape[1]:
             continue
-        tested = _permuted(first, second, draws, seed)
+        tested = permuted(first, second, draws, seed)
         if tested is None:
             continue
         p, method = tested
@@ -66,7 +66,7 @@ def _against_rest(
     return results
 
 
-def _permuted(first: np.ndarray, second: np.ndarray, draws: int, seed: int) -> tuple[np.ndarray, str] | None:
+def permuted(first: np.ndarray, second: np.ndarray, draws: int, seed: int) -> tuple[np.ndarray, str] | None:
     """Two-sided p values f64[K] of K scores of a group f64[K, n] against the rest, and the test's name.
 
     The difference is studentized: a plain one rejects 25 % of true nulls where a group of 3 to 9 patients has scores

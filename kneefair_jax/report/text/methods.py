@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from kneefair_jax.report.text.failures import endpoint_title
 from kneefair_jax.report.text.formatting import amount, by_group, listing, margin
 
 _DEFINED = {
@@ -21,6 +22,12 @@ _REFERENCES = {
     "CVPR 2020.",
     "es": "Tian Y, Shi M, Luo Y, et al. FairSeg: a large-scale medical image segmentation dataset for fairness "
     "learning. ICLR 2024.",
+    "exact": "Clopper CJ, Pearson ES. The use of confidence or fiducial limits illustrated in the case of the "
+    "binomial. Biometrika 1934;26:404-413.",
+    "freeman": "Freeman GH, Halton JH. Note on an exact treatment of contingency, goodness of fit and other problems "
+    "of significance. Biometrika 1951;38:141-149.",
+    "newcombe": "Newcombe RG. Interval estimation for the difference between independent proportions: comparison of "
+    "eleven methods. Stat Med 1998;17:873-890.",
     "janssen": "Janssen A. Studentized permutation tests for non-i.i.d. hypotheses and the generalized "
     "Behrens-Fisher problem. Stat Probab Lett 1997;36:9-21.",
     "chung": "Chung E, Romano JP. Exact and asymptotically robust permutation tests. Ann Stat 2013;41:484-507.",
@@ -54,7 +61,8 @@ class _Cited:
 def methods_text(report: dict[str, Any]) -> tuple[str, list[str]]:
     """The paragraph, and its references."""
     cite = _Cited()
-    sentences = [*_data(report), *_scores(report, cite), *_inference(report, cite), *_more(report, cite)]
+    sentences = [*_data(report), *_scores(report, cite), *_rates(report, cite)]
+    sentences += [*_inference(report, cite), *_more(report, cite)]
     return " ".join(sentences), cite.list()
 
 
@@ -92,6 +100,34 @@ def _scores(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         "The patient was the unit of all statistics: the scores of a patient's cases were averaged first. Groups of "
         f"fewer than {report['cohort']['min_group_patients']} patients were not ranked."
     )
+
+
+def _rates(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
+    rates = report.get("rates")
+    if not rates:
+        return
+    endpoints = {name: one for name, one in rates["endpoints"].items() if one["reason"] is None}
+    reached = [endpoint_title(name, one) for name, one in endpoints.items() if not one["adverse"]]
+    shares = (
+        f", and the shares of patients who reach {listing(reached)} in every structure" if reached else ""
+    )
+    yield (
+        f"A segmentation counted as failed where the Dice of any structure was below {rates['failure_dice']:g}. "
+        f"Failure rates by group{shares} have exact intervals {cite('exact')}."
+    )
+    compared = [found for one in endpoints.values() for found in one["comparisons"].values()]
+    if any(found["test"] for found in compared):
+        more = f" and its extension to more than two groups {cite('freeman')}"
+        tables = more if any(len(found["pairs"]) > 1 for found in compared) else ""
+        yield (
+            f"They were compared by Fisher's exact test{tables}, corrected by Holm's method {cite('holm')}; "
+            f"differences have Newcombe's interval, from exact ones {cite('newcombe')}."
+        )
+    if any(found["unranked"] for found in compared):
+        yield (
+            "Groups too small to rank were compared with all other patients, rates by Fisher's exact test and means by "
+            "permutation."
+        )
 
 
 def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
