@@ -1,4 +1,15 @@
-from . import group_sums, interactions, mixed_model, scores, simultaneous_intervals, summaries
+from . import (
+    endpoint_rates,
+    endpoints,
+    group_sums,
+    interactions,
+    mixed_model,
+    rates,
+    scores,
+    simultaneous_intervals,
+    small_groups,
+    summaries,
+)
 from .attribute_auc import weighted_auc
 from .bootstrap import mean_intervals
 from .hypothesis_tests import (
@@ -27,6 +38,8 @@ __all__ = [
     "compare",
     "compare_models",
     "detectable_gap",
+    "endpoint_rates",
+    "endpoints",
     "es",
     "expected_ser",
     "gap",
@@ -39,10 +52,12 @@ __all__ = [
     "null_percentile",
     "permuted_welch",
     "rank_tests",
+    "rates",
     "scores",
     "sd",
     "ser",
     "simultaneous_intervals",
+    "small_groups",
     "stacked",
     "summaries",
     "tost",
