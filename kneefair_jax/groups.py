@@ -140,6 +140,13 @@ def is_missing(name: str) -> bool:
     return any(part.partition("=")[2] == MISSING for part in name.split(","))
 
 
+def why_unranked(name: str, patients: int, minimum: int) -> str | None:
+    """Return why a group is shown but not ranked; None where it is ranked."""
+    if is_missing(name):
+        return "not a group: unknown"
+    return f"too few to rank (n < {minimum})" if patients < max(minimum, 1) else None
+
+
 def membership(index: np.ndarray, groups: int) -> np.ndarray:
     """Group indices i32[N] -> f32[N, groups] of zeros and ones; `UNKNOWN` rows are all zero."""
     return (index[:, None] == np.arange(groups)).astype(np.float32)

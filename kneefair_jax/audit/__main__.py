@@ -11,7 +11,7 @@ from kneefair_jax import safe_text
 from kneefair_jax.audit import equivalence_margin, label_map, result, run
 from kneefair_jax.data import layouts, number_text
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import bootstrap
+from kneefair_jax.fairness import bootstrap, endpoints
 from kneefair_jax.report.text import formatting
 from kneefair_jax.runtime import run_directory
 
@@ -123,6 +123,19 @@ def parser() -> argparse.ArgumentParser:
         help="scores, or masks (case_id, reader, mask), of two readers: their mean absolute difference is the margin",
     )
     how.add_argument(
+        "--failure-dice",
+        default="0.5",
+        metavar="DICE",
+        help="a segmentation with a lower Dice of any structure counts as failed (default: 0.5)",
+    )
+    how.add_argument(
+        "--endpoint",
+        action="append",
+        metavar="SCORE>=NUMBER",
+        help="share of patients who reach a threshold in every structure and case; repeatable, quoted: "
+        f"{' '.join(f'--endpoint "{text}"' for text in endpoints.EndpointSettings().thresholds)} are the default",
+    )
+    how.add_argument(
         "--min-group-patients", type=int, default=10, metavar="N", help="smaller groups are not ranked"
     )
     how.add_argument(
@@ -206,6 +219,7 @@ def _audited(options: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         options.seed,
         equivalence_margin.parse(options.delta),
         run_directory.command(["kneefair_jax.audit", *argv]).replace("python", "python -m", 1),
+        _endpoints(options.failure_dice, options.endpoint),
     )
     shared = {
         "bins": _bins(options.bins),
@@ -259,6 +273,17 @@ def _models(words: Sequence[str]) -> dict[str, Path]:
             )
         models[name] = path
     return models
+
+
+def _endpoints(failure_dice: str, thresholds: Sequence[str] | None) -> endpoints.EndpointSettings:
+    try:
+        dice = number_text.parse(failure_dice)
+    except ValueError:
+        raise InputError(
+            f"--failure-dice {failure_dice!r}: give a Dice above 0 and below 1, such as 0.5"
+        ) from None
+    settings = endpoints.EndpointSettings(dice)
+    return settings if thresholds is None else settings._replace(thresholds=tuple(thresholds))
 
 
 def _bins(words: Sequence[str]) -> dict[str, list[float]]:

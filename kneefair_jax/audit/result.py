@@ -14,6 +14,7 @@ from kneefair_jax import groups
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import model_comparison, reference_ser
+from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.report import build, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import atomic, output_folder
@@ -43,6 +44,7 @@ class Settings(NamedTuple):
         seed: of the bootstrap.
         delta: score -> equivalence margin.
         command: as it was typed, for the page.
+        endpoints: thresholds of failed segmentations and of other endpoints.
     """
 
     min_group_patients: int = 10
@@ -50,6 +52,7 @@ class Settings(NamedTuple):
     seed: int = 0
     delta: Mapping[str, float] = {}
     command: str | None = None
+    endpoints: EndpointSettings = EndpointSettings()
 
 
 class Audit(NamedTuple):
@@ -203,6 +206,7 @@ def audit(
             cohort.confounders,
             notes=[without_paths(note) for note in cohort.notes],
             delta=settings.delta,
+            endpoints=settings.endpoints,
             run=_about(settings) | {"model": model or None, **about.get(model, {})},
             structures=structures,
             **how,
@@ -227,6 +231,8 @@ def _about(settings: Settings) -> dict[str, Any]:
         "seed": settings.seed,
         "delta": dict(settings.delta) or None,
         "bootstrap_draws": settings.draws,
+        "failure_dice": settings.endpoints.failure_dice,
+        "endpoints": list(settings.endpoints.thresholds),
         "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES}
         | {"python": platform.python_version()},
     }

@@ -26,7 +26,7 @@ from kneefair_jax.audit.scoring import Reading, Scored
 from kneefair_jax.data import header_notes, layouts, mask_files
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import bootstrap, reference_ser
+from kneefair_jax.fairness import bootstrap, endpoints, reference_ser
 from kneefair_jax.report import notes
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.text import formatting
@@ -182,6 +182,7 @@ def _check(settings: Settings, on_missing: str) -> None:
     if settings.min_group_patients < 1:
         raise InputError("min_group_patients counts patients: give 1 or more")
     bootstrap.check_draws(settings.draws, "--draws")
+    endpoints.check(settings.endpoints, "--failure-dice", "--endpoint")
 
 
 def _with_readers(settings: Settings, delta: Mapping[str, float], cohort: Cohort) -> Settings:

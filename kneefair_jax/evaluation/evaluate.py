@@ -15,6 +15,8 @@ from kneefair_jax.data.cohort_loader import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import attribute_leakage, case_table, size_and_calibration, train_scores
+from kneefair_jax.fairness import endpoints
+from kneefair_jax.fairness.endpoint_rates import endpoint_rates
 from kneefair_jax.fairness.scores import scores as by_group
 from kneefair_jax.report import build, examples, notes, page
 from kneefair_jax.report.notes import one_spacing
@@ -108,6 +110,7 @@ def evaluate(
             "structures": list(external[0].structures),
             "resolution": case_table.resolution_of(external[0], wanted),
             "scores": _scores(config, external[0], outside),
+            "rates": endpoint_rates(outside, **_how(config, external[0]), settings=_endpoints(config)),
         }
     return _write(config, cohort, cases, table, workdir, report, _curves(workdir, models))
 
@@ -226,6 +229,10 @@ def _how(config: ConfigDict, cohort: Cohort) -> dict[str, Any]:
     }
 
 
+def _endpoints(config: ConfigDict) -> endpoints.EndpointSettings:
+    return endpoints.EndpointSettings(config.report.failure_dice, tuple(config.report.endpoints))
+
+
 def _report(
     config: ConfigDict,
     cohort: Cohort,
@@ -252,6 +259,7 @@ def _report(
         cohort.cases,
         notes=[*cohort.notes(), *observed],
         delta=dict(config.report.delta),
+        endpoints=_endpoints(config),
         run={
             "config": run_directory.public(config),
             "fingerprint": cases.digest,

@@ -7,6 +7,8 @@ import pandas as pd
 
 from kneefair_jax import cohort
 from kneefair_jax.fairness import adjusted_model
+from kneefair_jax.fairness.endpoint_rates import endpoint_rates
+from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores
 from kneefair_jax.report.notes import sentences
@@ -20,9 +22,12 @@ def build_report(
     notes: Sequence[str],
     delta: Mapping[str, float],
     run: Mapping[str, Any],
+    endpoints: EndpointSettings | None = None,
     **how: Any,
 ) -> dict[str, Any]:
     """`report.json`, schema 1, so far as it follows from the scores.
+
+    `scores` are those of `fairness.scores.scores`, `rates` those of `fairness.endpoint_rates.endpoint_rates`.
 
     Args:
         table: the long per-case table of one split and one model.
@@ -31,15 +36,22 @@ def build_report(
         notes: what a reader of the numbers should know.
         delta: score -> the equivalence margin.
         run: where the numbers come from.
+        endpoints: thresholds of failed segmentations and of other endpoints; None for the defaults.
         **how: `structures`, `attributes`, `min_group_patients`, `draws` and `seed` of `fairness.scores`.
     """
+    endpoints = endpoints or EndpointSettings()
     absent = table[table["dice"].isna()].groupby("structure").size()
     described = cases if confounders is None else pd.concat([cases, confounders], axis=1)
     return {
         "schema": 1,
-        "scores": scores(table, **how, delta=dict(delta) or None),
+        "scores": scores(table, **how, delta=dict(delta) or None, failure_dice=endpoints.failure_dice),
+        "rates": endpoint_rates(table, **how, settings=endpoints),
         "interactions": interactions(
-            table, how["structures"], how["attributes"], min_group_patients=how["min_group_patients"]
+            table,
+            how["structures"],
+            how["attributes"],
+            min_group_patients=how["min_group_patients"],
+            failure_dice=endpoints.failure_dice,
         ),
         "model": adjusted_model.models(table, described, how["attributes"]),
         "cohort": {

@@ -1,4 +1,4 @@
-"""The report's numbers as CSV, tidy: `groups.csv`, `summaries.csv`, `pairs.csv`."""
+"""The report's numbers as CSV, tidy: `groups.csv`, `summaries.csv`, `pairs.csv`, `rates.csv`, `rate_tests.csv`."""
 
 import csv
 import io
@@ -7,15 +7,17 @@ from typing import Any
 
 import pandas as pd
 
+from kneefair_jax.report import rate_tables
+from kneefair_jax.report.rate_tables import ALL
 from kneefair_jax.report.text.formatting import blocks
 from kneefair_jax.safe_text import spreadsheet_cell
 
-NAMES = ("groups.csv", "summaries.csv", "pairs.csv")
-ALL = "all structures"
+_OF_RATES = {"rates.csv": rate_tables.rate_rows, "rate_tests.csv": rate_tables.test_rows}
+NAMES = ("groups.csv", "summaries.csv", "pairs.csv", *_OF_RATES)
 
 
 def tables(report: Mapping[str, Any]) -> dict[str, str]:
-    """File name -> CSV with a header: a row per group, per attribute, per pair of groups; none without rows.
+    """File name -> CSV with a header: a row per group, per attribute, per pair, per rate, per test; none without rows.
 
     Args:
         report: `report.json`, its numbers plain. Rows say of which `cohort` they are: `test`, or `external`.
@@ -23,9 +25,10 @@ def tables(report: Mapping[str, Any]) -> dict[str, str]:
     Returns:
         Undefined numbers are empty cells. Text that a spreadsheet would run as a formula starts with an apostrophe.
     """
-    writers = dict(zip(NAMES, (_groups, _summaries, _pairs), strict=True))
+    writers = dict(zip(NAMES[:3], (_groups, _summaries, _pairs), strict=True))
     parts = list(_parts(report))
     found = {name: [row for part in parts for row in rows(*part)] for name, rows in writers.items()}
+    found |= {name: list(rows(report)) for name, rows in _OF_RATES.items()}
     return {name: _csv(rows) for name, rows in found.items() if rows}
 
 

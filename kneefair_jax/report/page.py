@@ -16,7 +16,7 @@ from kneefair_jax.report import csv_tables
 from kneefair_jax.report.examples import EVERYONE
 from kneefair_jax.report.figures import distributions, forest, scatter
 from kneefair_jax.report.overlays import CaseView, colour, overlay
-from kneefair_jax.report.text import findings, formatting
+from kneefair_jax.report.text import failures, findings, formatting
 from kneefair_jax.report.text.methods import methods_text
 from kneefair_jax.report.text.summary import details, opening
 from kneefair_jax.runtime import atomic
@@ -101,6 +101,9 @@ def page(
         others=others or {},
         audited=formatting.audited(report),
         lower=LOWER_IS_BETTER,
+        endpoint_title=failures.endpoint_title,
+        computed=_computed,
+        small_means=lambda rates: any(rates["small_groups"].values()),
     )
 
 
@@ -144,6 +147,11 @@ def _figures(
 def _any(scores: Mapping[str, Any], key: str) -> bool:
     """Whether any summary of a score has what later versions of the audit add."""
     return any(summary.get(key) for summary in scores["summaries"].values())
+
+
+def _computed(rates: Mapping[str, Any]) -> dict[str, Any]:
+    """The endpoints that the scores allow."""
+    return {name: endpoint for name, endpoint in rates["endpoints"].items() if endpoint["reason"] is None}
 
 
 def _warnings(scores: Mapping[str, Any], attributes: Sequence[str]) -> list[str]:
@@ -230,6 +238,9 @@ def template(name: str, **filters: Callable[[Any], Any]) -> jinja2.Template:
         "amount": formatting.amount,
         "p_value": formatting.p_value,
         "signed": formatting.signed,
+        "percent": formatting.percent,
+        "percents": formatting.percents,
+        "group_name": formatting.group,
         "step": formatting.step,
         **filters,
     }

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from kneefair_jax import mitigation, models
 from kneefair_jax.data import sampling
 from kneefair_jax.errors import InputError, choose
-from kneefair_jax.fairness import bootstrap
+from kneefair_jax.fairness import bootstrap, endpoints
 from kneefair_jax.groups import UNKNOWN, Partition
 
 LIMITS: dict[str, tuple[float, float]] = {
@@ -68,7 +68,7 @@ NEEDS_GROUP_AT_TEST = {"schedule": ("group_specific",), "head": ("moe",)}
 
 
 def check_ranges(config: ConfigDict) -> None:
-    """Refuses numbers outside of `LIMITS`, and a network without channels.
+    """Refuses numbers outside of `LIMITS`, endpoints of another form, and a network without channels.
 
     Raises:
         InputError: naming the field, its value and what it may be.
@@ -83,6 +83,8 @@ def check_ranges(config: ConfigDict) -> None:
             if field in ABOVE:
                 allowed = f"above {low} and at most {high}"
             raise InputError(f"config.{field}={value}: give a number {allowed}")
+    settings = endpoints.EndpointSettings(config.report.failure_dice, tuple(config.report.endpoints))
+    endpoints.check(settings, "config.report.failure_dice", "config.report.endpoints")
     widths = tuple(config.model.widths)
     if not widths or min(widths) < 1:
         raise InputError(

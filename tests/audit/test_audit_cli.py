@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from kneefair_jax.audit import equivalence_margin, files, label_map
@@ -21,10 +22,16 @@ def command(tmp_path):
 
 def test_one_command_leaves_page_and_numbers_and_no_path(command, tmp_path, capsys):
     (tmp_path / "pred" / "stray.png").write_bytes((tmp_path / "pred" / "c0.png").read_bytes())
-    assert main([*command, "--delta", "dice=0.01"]) == 0
+    endpoints = ("--failure-dice", "0.8", "--endpoint", "dice>=0.6", "--endpoint", "nsd>=0.5")
+    assert main([*command, "--delta", "dice=0.01", *endpoints]) == 0
     said = capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["run"]["delta"] == {"dice": 0.01}
+    assert report["run"]["failure_dice"] == 0.8 and report["run"]["endpoints"] == ["dice>=0.6", "nsd>=0.5"]
+    assert set(report["rates"]["endpoints"]) == {"failure", "absent", "dice>=0.6", "nsd>=0.5"}
+    scored = pd.read_csv(tmp_path / "out" / "cases.csv")
+    failed = scored[scored["dice"] < 0.8]["patient_id"].nunique()
+    assert report["rates"]["endpoints"]["failure"]["count"] == failed > 0
     assert report["run"]["model"] == "pred"
     assert report["run"]["command"].startswith("python -m kneefair_jax.audit --truth truth --pred pred")
     women = report["scores"]["dice"]["groups"]["sex=female"]["mean"]
@@ -59,6 +66,9 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(command, tmp_path, capsys)
         (("--attributes", "sex", "--scores", "a.csv", "--delta", "dice"), "write score=margin"),
         (("--attributes", "sex", "--scores", "a.csv", "--bins", "age"), "write column=edges"),
         (("--attributes", "sex", "--scores", "a.csv", "--draws", "39"), "--draws=39"),
+        (("--attributes", "sex", "--scores", "a.csv", "--failure-dice", "half"), "--failure-dice 'half'"),
+        (("--attributes", "sex", "--scores", "a.csv", "--failure-dice", "50"), "--failure-dice=50"),
+        (("--attributes", "sex", "--scores", "a.csv", "--endpoint", "dice<=0.9"), "dice>=0.9"),
         (
             ("--attributes", "a", "--metadata", "b", "--truth", "c", "--pred", "d", "e/d"),
             "two models are called 'd'",

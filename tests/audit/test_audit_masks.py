@@ -346,7 +346,16 @@ def test_models_names_stay_inside_the_folder(root):
     assert [path.parent.parent.name for path in pages.values()] == ["new", "out"]
     assert sorted(path.name for path in (root / "new").rglob("*")) == sorted(
         ["out", "cases.csv", "cases.parquet", "2-______b_i_"]
-        + ["index.html", "report.json", "groups.csv", "summaries.csv", "pairs.csv"] * 2
+        + [
+            "index.html",
+            "report.json",
+            "groups.csv",
+            "summaries.csv",
+            "pairs.csv",
+            "rates.csv",
+            "rate_tests.csv",
+        ]
+        * 2
     )
 
 

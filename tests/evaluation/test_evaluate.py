@@ -87,6 +87,11 @@ def test_group_means_of_the_report_follow_from_the_table(run):
     np.testing.assert_allclose(report["scores"]["dice"]["summaries"]["sex"]["gap"]["value"], gap)
     assert report["scores"]["dice"]["overall"]["patients"] == 4
     assert report["external"]["scores"]["dice"]["overall"]["cases"] == 8
+    for split, rates in (("test", report["rates"]), ("external", report["external"]["rates"])):
+        rows = table[(table["model"] == "overall") & (table["split"] == split)]
+        failure = rates["endpoints"]["failure"]
+        assert failure["count"] == rows[rows["dice"] < 0.5]["patient_id"].nunique()
+        assert failure["overall"]["n"] == rows["patient_id"].nunique() == 4
     assert set(report["selection"]) == {"overall", "worst_group", "utopia"}
 
 

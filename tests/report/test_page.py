@@ -5,8 +5,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from kneefair_jax.report import page
+from kneefair_jax.report import build, page
 from kneefair_jax.report.text import formatting
+from tests.report import failed_cohort
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -226,3 +227,36 @@ def test_a_page_says_whose_it_is_what_to_know_first_and_where_the_others_are(aud
     ]
     assert places == sorted(places) and html.count("Six predictions are empty.") == 1
     assert '<a href="../2-nnunet/index.html">nnunet</a>' in html
+
+
+def test_a_page_with_failures_in_one_group_says_so_first(tmp_path):
+    table = failed_cohort.cases(8)
+    table.loc[table["dice"] < 0.5, "pred_area_mm2"] = 0.0
+    table.loc[table["dice"] < 0.5, "dice"] = 0.0
+    cohort = table.drop_duplicates("case_id").reset_index(drop=True)
+    about = {"notes": [], "delta": {}, "run": {"config": None}}
+    how = {"min_group_patients": 10, "draws": 40, "seed": 0}
+    attributes = list(failed_cohort.ATTRIBUTES)
+    report = build.build_report(
+        table,
+        cohort[["case_id", "patient_id", *attributes]],
+        structures=failed_cohort.STRUCTURES,
+        attributes=attributes,
+        **about,
+        **how,
+    )
+    html = page.write(tmp_path, report, table, [], []).read_text()
+    parsed = Page(html)
+    words = parsed.words()
+    assert parsed.balanced and not parsed.open
+    first = words.index("was tested on 60 cases")
+    failed = words.index("more frequent in female than in male")
+    assert first < failed < words.index("The mean Dice over structures")
+    assert "8 of 30, 26.7 %" in words and "12.3 to 45.9 %" in words
+    row = re.search(r'<th scope="row">C .*?</tr>', html, re.DOTALL)
+    assert row is not None and row[0].count("0 of 4, 0.0 %") == 2 and row[0].count("4 of 4, 100.0 %") == 2
+    assert "rates.csv, rate_tests.csv" in words
+    read = json.loads((tmp_path / "report.json").read_text())["rates"]["endpoints"]
+    counts = {name: endpoint["count"] for name, endpoint in read.items()}
+    assert counts == {"failure": 8, "absent": 8, "dice>=0.9": 52, "hd95_mm<=5": 52}
+    assert (tmp_path / "rates.csv").exists() and "PERSON" not in (tmp_path / "rates.csv").read_text()

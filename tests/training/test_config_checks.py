@@ -62,6 +62,24 @@ def test_heads_and_schedules_go_with_the_others():
         config_checks.check_composition(fields(schedule=schedule, sampler="equal_share", start="pooled"))
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "remedy"),
+    [
+        ("failure_dice", 1.0, "above 0 and below 1"),
+        ("failure_dice", 0.0, "above 0 and below 1"),
+        ("endpoints", ("dice<=0.9",), "dice>=0.9"),
+        ("endpoints", ("dice>=0.9", "0.9"), "dice>=0.9"),
+    ],
+)
+def test_endpoints_that_no_report_can_use_are_refused(field, value, remedy):
+    config = default.get_config()
+    config_checks.check_ranges(config)
+    config.report[field] = value
+    with pytest.raises(InputError, match=f"config.report.{field}") as refused:
+        config_checks.check_ranges(config)
+    assert remedy in str(refused.value)
+
+
 BY_GROUP = [
     *({"sampler": name} for name in sorted(sampling.BALANCING)),
     *({"objective": name} for name in sorted(set(mitigation.OBJECTIVES) - mitigation.GROUPLESS)),

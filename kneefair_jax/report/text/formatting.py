@@ -90,6 +90,19 @@ def interval(ends: Sequence[float | None] | None, digits: int = 3) -> str:
     return f"[{number(ends[0], digits)}, {number(ends[1], digits)}]"
 
 
+def percent(value: float | None) -> str:
+    """`19.4 %` of a share; an en dash where there is no number."""
+    return DASH if value is None else f"{number(100 * value, 1)} %"
+
+
+def percents(ends: Sequence[float | None] | None) -> str:
+    """`7.5 to 37.5 %`, an interval of shares; an en dash where there is none."""
+    if ends is None or None in ends:
+        return DASH
+    low, high = (number(100 * end, 1) for end in ends if end is not None)
+    return f"{low} to {high} %"
+
+
 def unbroken(text: str) -> str:
     """No line ends inside `p = 0.003` or `95 %`."""
     return re.sub(r"p [=<] |\d %", lambda part: part[0].replace(" ", "\N{NO-BREAK SPACE}"), text)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kneefair_jax.fairness import patient_table
+from kneefair_jax.report.text.failures import endpoint_title
 from kneefair_jax.report.text.formatting import amount, by_group, listing, margin
 
 _DEFINED = {
@@ -25,6 +26,12 @@ _REFERENCES = {
     "CVPR 2020.",
     "es": "Tian Y, Shi M, Luo Y, et al. FairSeg: a large-scale medical image segmentation dataset for fairness "
     "learning. ICLR 2024.",
+    "exact": "Clopper CJ, Pearson ES. The use of confidence or fiducial limits illustrated in the case of the "
+    "binomial. Biometrika 1934;26:404-413.",
+    "freeman": "Freeman GH, Halton JH. Note on an exact treatment of contingency, goodness of fit and other problems "
+    "of significance. Biometrika 1951;38:141-149.",
+    "newcombe": "Newcombe RG. Interval estimation for the difference between independent proportions: comparison of "
+    "eleven methods. Stat Med 1998;17:873-890.",
     "janssen": "Janssen A. Studentized permutation tests for non-i.i.d. hypotheses and the generalized "
     "Behrens-Fisher problem. Stat Probab Lett 1997;36:9-21.",
     "chung": "Chung E, Romano JP. Exact and asymptotically robust permutation tests. Ann Stat 2013;41:484-507.",
@@ -64,7 +71,8 @@ class _Cited:
 def methods_text(report: dict[str, Any]) -> tuple[str, list[str]]:
     """The paragraph, and its references."""
     cite = _Cited()
-    sentences = [*_data(report), *_scores(report, cite), *_inference(report, cite), *_more(report, cite)]
+    sentences = [*_data(report), *_scores(report, cite), *_rates(report, cite)]
+    sentences += [*_inference(report, cite), *_more(report, cite)]
     return " ".join(sentences), cite.list()
 
 
@@ -104,18 +112,47 @@ def _scores(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     )
 
 
+def _rates(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
+    rates = report.get("rates")
+    if not rates:
+        return
+    endpoints = {name: one for name, one in rates["endpoints"].items() if one["reason"] is None}
+    reached = [endpoint_title(name, one) for name, one in endpoints.items() if not one["adverse"]]
+    shares = (
+        f", and the shares of patients who reach {listing(reached)} in every structure" if reached else ""
+    )
+    yield (
+        f"A segmentation counted as failed where the Dice of any structure was below {rates['failure_dice']:g}. "
+        f"Failure rates by group{shares} have exact intervals {cite('exact')}."
+    )
+    compared = [found for one in endpoints.values() for found in one["comparisons"].values()]
+    if any(found["test"] for found in compared):
+        more = f" and its extension to more than two groups {cite('freeman')}"
+        tables = more if any(len(found["pairs"]) > 1 for found in compared) else ""
+        yield (
+            f"They were compared by Fisher's exact test{tables}, corrected by Holm's method {cite('holm')}; "
+            f"differences have Newcombe's interval, from exact ones {cite('newcombe')}."
+        )
+    if any(found["unranked"] for found in compared):
+        yield (
+            "Groups too small to rank were compared with all other patients, rates by Fisher's exact test and means by "
+            "permutation."
+        )
+
+
 def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     found = [summary for scores in report["scores"].values() for summary in scores["summaries"].values()]
     tests = [summary["test"] for summary in found if summary.get("test")]
     pairs = any(summary.get("pairs") for summary in found)
     of_pairs = " and of differences between groups" if pairs else ""
+    failure_dice = (report.get("rates") or {}).get("failure_dice", patient_table.FAILURE_DICE)
     several = any(len(summary.get("pairs") or []) > 1 for summary in found)
     at_once = (
         ", simultaneous by Bonferroni's method where an attribute has more than two groups" if several else ""
     )
     yield (
         f"95 % intervals of means{of_pairs} have two parts{at_once}: Student's interval of the scores of patients "
-        f"without a failed segmentation (Dice below {patient_table.FAILURE_DICE:g}), corrected for skewness "
+        f"without a failed segmentation (Dice below {failure_dice:g}), corrected for skewness "
         f"{cite('hall')}, and Stringer's bounds of what failures take away {cite('stringer')}, combined by the method "
         f"of variance estimates recovery {cite('mover')}; they allow for failures that were not observed."
     )

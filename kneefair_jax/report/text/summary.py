@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from kneefair_jax.report.text import findings
+from kneefair_jax.report.text import failures, findings
 from kneefair_jax.report.text.findings import Verdict
 from kneefair_jax.report.text.formatting import (
     amount,
@@ -29,7 +29,9 @@ def judged(report: dict[str, Any]) -> list[Verdict]:
 def opening(report: dict[str, Any]) -> str:
     """The paragraph that a reader in a hurry reads."""
     found = judged(report)
-    sentences = [*_tested(report), *_gaps(found), *_not_known(found), *_equal(found), *_interactions(report)]
+    tested, mean = _tested(report)
+    sentences = [tested, *failures.opening(report), mean]
+    sentences += [*_gaps(found), *_not_known(found), *_equal(found), *_interactions(report)]
     sentences.append(
         f"Groups of fewer than {report['cohort']['min_group_patients']} patients, and patients whose attribute is "
         "missing, are shown but not ranked."

@@ -1,0 +1,214 @@
+"""The per-case table -> rates of failures and thresholds by group: the `rates` of `report.json`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kneefair_jax import groups
+from kneefair_jax.fairness import endpoints, multiplicity, patient_table, rates, small_groups
+from kneefair_jax.fairness.endpoints import Endpoint, EndpointSettings
+from kneefair_jax.fairness.estimate import Estimate
+from kneefair_jax.fairness.patient_table import Table
+from kneefair_jax.fairness.rates import Comparison, Tally
+
+
+@dataclass(frozen=True)
+class GroupRate:
+    """The rate of an endpoint in one group.
+
+    Attributes:
+        count: patients with the event of an adverse endpoint; patients who reach a threshold.
+        rate: their share, over the patients whose event is known.
+        ranked: whether the group takes part in tests over groups.
+        unranked: why it does not.
+    """
+
+    count: int
+    rate: Estimate
+    ranked: bool
+    unranked: str | None
+
+
+@dataclass(frozen=True)
+class StructureRates:
+    """The rates of one structure, by group of each attribute.
+
+    The `tests` by attribute are exploratory: their `p_adjusted` is that of Benjamini and Hochberg.
+    """
+
+    overall: Estimate
+    groups: dict[str, GroupRate]
+    tests: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class EndpointRates:
+    """The rates of one endpoint: of all structures together (a patient's worst counts), and of each structure.
+
+    Attributes:
+        score: of the endpoint.
+        threshold: of the endpoint.
+        adverse: of the endpoint.
+        reason: why it cannot be computed, and all else is empty; None where it can.
+        count: patients of all groups, as `GroupRate.count`.
+        overall: the rate over all patients; None where it cannot be computed.
+        groups: by name, of each attribute and each pair of attributes.
+        comparisons: by attribute, corrected by `rates.adjusted`. Pairs of attributes are shown but not tested: their
+            rates differ wherever those of one attribute do.
+        structures: by name.
+    """
+
+    score: str | None
+    threshold: float | None
+    adverse: bool
+    reason: str | None
+    count: int
+    overall: Estimate | None
+    groups: dict[str, GroupRate]
+    comparisons: dict[str, Comparison]
+    structures: dict[str, StructureRates]
+
+
+def endpoint_rates(
+    cases: pd.DataFrame,
+    structures: Sequence[str],
+    attributes: Sequence[str],
+    *,
+    min_group_patients: int,
+    draws: int,
+    seed: int,
+    settings: EndpointSettings | None = None,
+) -> dict[str, Any]:
+    """Return the `rates` of `report.json` for one split and one model.
+
+    Args:
+        cases: the long per-case table, as `fairness.scores.scores` takes it.
+        structures: in the order to report them.
+        attributes: columns to group by.
+        min_group_patients: smaller groups, and the level `missing`, are shown but not ranked.
+        draws: permutations of the tests of means of small groups.
+        seed: of the permutations and the random tables.
+        settings: the endpoints.
+
+    Returns:
+        `{"failure_dice", "endpoints", "small_groups"}`: the threshold; endpoint -> `EndpointRates` as a dict; and of
+        means, score -> attribute -> group -> `Estimate` as a dict (`small_groups.tests`).
+    """
+    settings = settings or EndpointSettings()
+    table = patient_table.table(cases, structures)
+    partitions = groups.partitions(table.rows, attributes)
+    return {
+        "failure_dice": settings.failure_dice,
+        "endpoints": {
+            endpoint.name: asdict(
+                _rates(endpoint, cases, table, structures, partitions, min_group_patients, seed)
+            )
+            for endpoint in endpoints.listed(settings)
+        },
+        "small_groups": {
+            score: {
+                attribute: {name: asdict(test) for name, test in of.items()}
+                for attribute, of in found.items()
+            }
+            for score, found in small_groups.tests(
+                table, partitions[: len(attributes)], min_group_patients, draws, seed
+            ).items()
+        },
+    }
+
+
+def _rates(
+    endpoint: Endpoint,
+    cases: pd.DataFrame,
+    table: Table,
+    structures: Sequence[str],
+    partitions: Sequence[groups.Partition],
+    minimum: int,
+    seed: int,
+) -> EndpointRates:
+    about = (endpoint.score, endpoint.threshold, endpoint.adverse)
+    events = endpoints.adverse_cases(endpoint, cases, table, structures)
+    if isinstance(events, str):
+        return EndpointRates(*about, events, 0, None, {}, {}, {})
+    everyone = groups.Partition((), ("all",), np.zeros(len(events), np.int32))
+    overall, *tallied = (
+        _tallied(events, table.patients, partition, endpoint.adverse) for partition in [everyone, *partitions]
+    )
+    by_group: dict[str, GroupRate] = {}
+    comparisons = {}
+    parts: dict[str, StructureRates] = {
+        structure: StructureRates(rates.rate(overall[s]["all"]), {}, {})
+        for s, structure in enumerate(structures, start=1)
+    }
+    for partition, columns in zip(partitions, tallied, strict=True):
+        by_group |= _group_rates(columns[0], minimum)
+        if len(partition.attributes) > 1:
+            continue
+        (attribute,) = partition.attributes
+        ranked, small = _ranked(columns[0], minimum)
+        comparisons[attribute] = rates.compare(ranked, small, seed)
+        for part, of_part in zip(parts.values(), columns[1:], strict=True):
+            part.groups.update(_group_rates(of_part, minimum))
+            if test := rates.same_rate(_ranked(of_part, minimum)[0], seed):
+                part.tests[attribute] = test
+    return EndpointRates(
+        *about,
+        None,
+        overall[0]["all"].events,
+        rates.rate(overall[0]["all"]),
+        by_group,
+        rates.adjusted(comparisons),
+        _explored(parts),
+    )
+
+
+def _tallied(
+    events: np.ndarray, patients: np.ndarray, partition: groups.Partition, adverse: bool
+) -> list[dict[str, Tally]]:
+    """Of each of K columns of adverse events, f64[N, K], group -> patients and those who count."""
+    columns, rows = rates.merged(events, patients, partition.index)
+    # Merged as adverse events: a patient reaches a threshold in every case, or misses it.
+    return [rates.tallies(column if adverse else 1 - column, rows, partition.names) for column in columns.T]
+
+
+def _group_rates(tallies: Mapping[str, Tally], minimum: int) -> dict[str, GroupRate]:
+    found = {}
+    for name, tally in tallies.items():
+        reason = groups.why_unranked(name, tally.patients, minimum)
+        found[name] = GroupRate(tally.events, rates.rate(tally), reason is None, reason)
+    return found
+
+
+def _ranked(tallies: Mapping[str, Tally], minimum: int) -> tuple[dict[str, Tally], dict[str, Tally]]:
+    """The groups to rank, and those that are too small; patients without a known attribute are in neither."""
+    known = {name: tally for name, tally in tallies.items() if not groups.is_missing(name)}
+    ranked = {
+        name: tally
+        for name, tally in known.items()
+        if groups.why_unranked(name, tally.patients, minimum) is None
+    }
+    return ranked, {name: tally for name, tally in known.items() if name not in ranked}
+
+
+def _explored(parts: Mapping[str, StructureRates]) -> dict[str, StructureRates]:
+    """Correct tests by structure and attribute over both, by Benjamini and Hochberg's method."""
+    corrected = multiplicity.benjamini_hochberg(
+        {
+            (structure, attribute): test.p
+            for structure, part in parts.items()
+            for attribute, test in part.tests.items()
+        }
+    )
+    return {
+        structure: replace(
+            part,
+            tests={
+                attribute: replace(test, p_adjusted=corrected[structure, attribute])
+                for attribute, test in part.tests.items()
+            },
+        )
+        for structure, part in parts.items()
+    }

@@ -1,0 +1,262 @@
+"""Rates of a binary endpoint by group: exact intervals, Fisher's exact tests and differences of pairs.
+
+Means of scores hide rare failures, and their intervals are too short where a few scores are 0. A rate has an exact
+interval however rare the event is: n patients without a failure allow a failure rate of up to 1 - 0.025^(1/n).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from kneefair_jax.fairness import multiplicity, patient_table
+from kneefair_jax.fairness.estimate import Estimate
+
+CONFIDENCE = 0.95
+# Of the test over more than two groups: its p value varies by 0.002 (standard deviation) about 0.05.
+DRAWS = 9_999
+# In a family of tests, that over all ranked groups of an attribute.
+ALL_GROUPS = "all groups"
+
+
+class Tally(NamedTuple):
+    """Patients of a group, and how many of them have the event."""
+
+    events: int
+    patients: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The difference of two groups' rates, the first minus the second.
+
+    Attributes:
+        first: name of a group.
+        second: name of another group.
+        difference: with its interval and Fisher's exact test; `p_adjusted` is Holm's over the pairs.
+    """
+
+    first: str
+    second: str
+    difference: Estimate
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the rates of one attribute's groups compare.
+
+    Attributes:
+        test: the largest difference of two ranked groups' rates, and the test that all ranked groups have the same
+            rate; None where fewer than two groups are ranked.
+        pairs: of ranked groups, in the order of the groups.
+        unranked: for each group that is too small to rank, its rate minus that of all other patients whose attribute is
+            known.
+    """
+
+    test: Estimate | None
+    pairs: tuple[Pair, ...]
+    unranked: dict[str, Estimate]
+
+
+def merged(events: np.ndarray, patients: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Merge the cases that a patient has in a group: the event occurs where it occurs in any of them.
+
+    Args:
+        events: f64[N, K] of 0, 1 and NaN where it is unknown.
+        patients: the patient of each case, [N].
+        index: the group of each case, i[N].
+
+    Returns:
+        f64[R, K] of 0, 1 and NaN by patient and group, and the group of each row, i[R].
+    """
+    means, _, rows = patient_table.by_patient_and_group(events, patients, index)
+    return np.where(np.isnan(means), np.nan, means > 0), rows
+
+
+def tallies(events: np.ndarray, index: np.ndarray, names: Sequence[str]) -> dict[str, Tally]:
+    """Count rows with a known event, and events, by group.
+
+    Args:
+        events: f64[R] of 0, 1 and NaN where it is unknown.
+        index: the group of each row, i[R].
+        names: of the groups.
+    """
+    counted = {}
+    for g, name in enumerate(names):
+        known = events[(index == g) & ~np.isnan(events)]
+        counted[name] = Tally(int(known.sum()), len(known))
+    return counted
+
+
+@cache
+def clopper_pearson(tally: Tally, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """Return the exact interval of a rate; None without patients.
+
+    Reference: Clopper and Pearson, Biometrika 26, 1934. As `scipy.stats.binomtest(...).proportion_ci`, of which the
+    quantiles of the beta distribution are the closed form.
+    """
+    events, patients = tally
+    if not patients:
+        return None
+    tail = (1 - confidence) / 2
+    low = float(stats.beta.ppf(tail, events, patients - events + 1)) if events else 0.0
+    high = float(stats.beta.isf(tail, events + 1, patients - events)) if events < patients else 1.0
+    return low, high
+
+
+def rate(tally: Tally) -> Estimate:
+    """Return the share of patients with the event and its exact interval."""
+    events, patients = tally
+    value = events / patients if patients else None
+    return Estimate(value, clopper_pearson(tally), patients, method="Clopper-Pearson interval")
+
+
+def difference(first: Tally, second: Tally, pairs: int = 1) -> Estimate:
+    """Return the difference of two rates, its interval and Fisher's exact test.
+
+    The interval combines the exact intervals of both rates (method of variance estimates recovery), so that it never
+    leaves [-1, 1] and never degenerates where one of the rates is 0 or 1.
+
+    Reference: Newcombe, Statistics in Medicine 17, 1998 (method 10, there with score intervals); Zou and Donner,
+    Statistics in Medicine 27, 2008, DOI 10.1002/sim.3095.
+
+    Args:
+        first: patients and events of a group, at least one patient.
+        second: the same of another group.
+        pairs: differences whose intervals hold together at 95 % (Bonferroni).
+    """
+    confidence = 1 - (1 - CONFIDENCE) / pairs
+    (low_1, high_1), (low_2, high_2) = (clopper_pearson(t, confidence) or (0.0, 1.0) for t in (first, second))
+    rate_1, rate_2 = (t.events / t.patients for t in (first, second))
+    value = rate_1 - rate_2
+    interval = (
+        max(-1.0, value - float(np.hypot(rate_1 - low_1, high_2 - rate_2))),
+        min(1.0, value + float(np.hypot(high_1 - rate_1, rate_2 - low_2))),
+    )
+    together = f", simultaneous over {pairs} pairs" if pairs > 1 else ""
+    return Estimate(
+        value,
+        interval,
+        first.patients + second.patients,
+        fisher([first, second]),
+        method=f"Newcombe interval from Clopper-Pearson intervals{together}; Fisher's exact test",
+    )
+
+
+def fisher(groups: Sequence[Tally], draws: int = DRAWS, seed: int = 0) -> float:
+    """Return the two-sided p value of the hypothesis that all groups have the same rate.
+
+    Fisher's exact test of two groups; of more, the Fisher-Freeman-Halton test with random tables of the same margins.
+    The result does not depend on the order of the groups.
+
+    Args:
+        groups: at least two, each with at least one patient.
+        draws: random tables.
+        seed: of the random tables.
+    """
+    table = np.array(sorted((t.events, t.patients - t.events) for t in groups)).T
+    if not table.any(1).all():  # every patient has the event, or no patient has it
+        return 1.0
+    if len(groups) == 2:
+        return float(stats.fisher_exact(table).pvalue)
+    method = stats.MonteCarloMethod(n_resamples=draws, rng=np.random.default_rng(seed))
+    return float(stats.fisher_exact(table, method=method).pvalue)
+
+
+def same_rate(ranked: Mapping[str, Tally], seed: int = 0) -> Estimate | None:
+    """Test whether all groups have the same rate; the estimate is the largest difference, None of fewer than two."""
+    if len(ranked) < 2:
+        return None
+    values = [t.events / t.patients for t in ranked.values()]
+    method = (
+        "Fisher's exact test" if len(ranked) == 2 else f"Fisher-Freeman-Halton test, {DRAWS:,} random tables"
+    )
+    patients = sum(t.patients for t in ranked.values())
+    p = fisher(list(ranked.values()), seed=seed)
+    return Estimate(max(values) - min(values), None, patients, p, method=method)
+
+
+def compare(
+    ranked: Mapping[str, Tally], unranked: Mapping[str, Tally] | None = None, seed: int = 0
+) -> Comparison:
+    """Test whether groups have the same rate, by exact tests.
+
+    Args:
+        ranked: the groups that are large enough to rank, by name, each with at least one patient.
+        unranked: the groups of patients whose attribute is known, but that are too small to rank.
+        seed: of the test over more than two groups.
+
+    Returns:
+        With `p_adjusted` of the pairs alone; `adjusted` corrects over attributes.
+    """
+    return Comparison(same_rate(ranked, seed), _pairs(ranked), _against_rest(ranked, unranked or {}))
+
+
+def _pairs(ranked: Mapping[str, Tally]) -> tuple[Pair, ...]:
+    names = list(combinations(ranked, 2))
+    differences = {(a, b): difference(ranked[a], ranked[b], len(names)) for a, b in names}
+    corrected = multiplicity.holm({pair: found.p for pair, found in differences.items()})
+    return tuple(
+        Pair(*pair, replace(found, p_adjusted=corrected[pair])) for pair, found in differences.items()
+    )
+
+
+def _against_rest(ranked: Mapping[str, Tally], unranked: Mapping[str, Tally]) -> dict[str, Estimate]:
+    everyone = np.array([*ranked.values(), *unranked.values()]).reshape(-1, 2).sum(0)
+    compared = {}
+    for name, tally in unranked.items():
+        rest = Tally(*(everyone - tally).tolist())
+        if tally.patients and rest.patients:
+            compared[name] = difference(tally, rest)
+    return compared
+
+
+def p_values(comparisons: Mapping[str, Comparison]) -> dict[tuple[str, str], float]:
+    """Return every uncorrected p value of one endpoint, the hypotheses of one family.
+
+    Returns:
+        (attribute, `ALL_GROUPS`) for the test over the ranked groups, and (attribute, group) for each group that is too
+        small to rank.
+    """
+    found: dict[tuple[str, str], float] = {}
+    for attribute, comparison in comparisons.items():
+        tests = {ALL_GROUPS: comparison.test} if comparison.test else {}
+        for name, test in (tests | comparison.unranked).items():
+            if test.p is not None:
+                found[attribute, name] = test.p
+    return found
+
+
+def adjusted(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
+    """Correct over attributes by Holm's method: tests over groups and tests of small groups as one family.
+
+    Pairs, which `compare` corrects within their attribute, are corrected over attributes too; the only pair of an
+    attribute is its test over groups, and has that p value.
+    """
+    family = multiplicity.holm(p_values(comparisons))
+    pairs = multiplicity.holm_of_families(
+        {
+            attribute: [p for pair in found.pairs if (p := pair.difference.p_adjusted) is not None]
+            for attribute, found in comparisons.items()
+        }
+    )
+    corrected = {}
+    for attribute, found in comparisons.items():
+        over_groups = family.get((attribute, ALL_GROUPS))
+        of_pairs = [over_groups] if len(found.pairs) == 1 else pairs[attribute]
+        corrected[attribute] = Comparison(
+            found.test and replace(found.test, p_adjusted=over_groups),
+            tuple(
+                replace(pair, difference=replace(pair.difference, p_adjusted=p))
+                for pair, p in zip(found.pairs, of_pairs, strict=True)
+            ),
+            {
+                name: replace(test, p_adjusted=family[attribute, name])
+                for name, test in found.unranked.items()
+            },
+        )
+    return corrected

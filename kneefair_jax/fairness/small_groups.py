@@ -1,0 +1,93 @@
+"""Permutation tests of the mean score of groups that are too small to rank, each against all other patients."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kneefair_jax import groups
+from kneefair_jax.fairness import hypothesis_tests, multiplicity, patient_table
+from kneefair_jax.fairness.estimate import Estimate
+from kneefair_jax.fairness.patient_table import MACRO, Table
+
+# Statistics this close to the observed one are ties.
+_TIE = 1e-9
+
+
+def tests(
+    table: Table, partitions: Sequence[groups.Partition], minimum: int, draws: int, seed: int
+) -> dict[str, dict[str, dict[str, Estimate]]]:
+    """Test each group below the minimum against all other patients whose attribute is known.
+
+    Args:
+        table: scores by case.
+        partitions: of its rows, one attribute each.
+        minimum: patients that ranking needs.
+        draws: permutations.
+        seed: of the permutations.
+
+    Returns:
+        Score -> attribute -> group -> the difference of mean scores over all structures (group minus rest) with its p
+        value; `p_adjusted` is Holm's over all groups of a score. Attributes without such a group are left out.
+    """
+    columns = [k for k, column in enumerate(table.columns) if column.structure == MACRO]
+    found: dict[str, dict[tuple[str, str], Estimate]] = {table.columns[k].score: {} for k in columns}
+    for partition in partitions:
+        known = np.array([not groups.is_missing(name) for name in partition.names])
+        index = np.where(known[partition.index], partition.index, groups.UNKNOWN)
+        values, _, rows = patient_table.by_patient_and_group(table.values[:, columns], table.patients, index)
+        values, rows = values[rows >= 0], rows[rows >= 0]
+        for g, name in enumerate(partition.names):
+            for k, test in _against_rest(values, rows == g, minimum, draws, seed).items():
+                found[table.columns[columns[k]].score][",".join(partition.attributes), name] = test
+    return {score: _corrected(of_score) for score, of_score in found.items()}
+
+
+def _against_rest(
+    values: np.ndarray, member: np.ndarray, minimum: int, draws: int, seed: int
+) -> dict[int, Estimate]:
+    """Of each of K scores, f64[R, K], that enough patients have: the members bool[R] against the rest."""
+    scored = ~np.isnan(values)
+    patterns, pattern = np.unique(scored, axis=1, return_inverse=True)
+    results = {}
+    for which, rows in enumerate(patterns.T):
+        columns = np.flatnonzero(pattern == which)
+        first, second = values[rows & member][:, columns].T, values[rows & ~member][:, columns].T
+        if not 0 < first.shape[1] < max(minimum, 1) or not second.shape[1]:
+            continue
+        tested = permuted(first, second, draws, seed)
+        if tested is None:
+            continue
+        p, method = tested
+        for place, k in enumerate(columns):
+            gap = float(first[place].mean() - second[place].mean())
+            patients = first.shape[1] + second.shape[1]
+            results[int(k)] = Estimate(gap, None, patients, float(p[place]), method=method)
+    return results
+
+
+def permuted(first: np.ndarray, second: np.ndarray, draws: int, seed: int) -> tuple[np.ndarray, str] | None:
+    """Two-sided p values f64[K] of K scores of a group f64[K, n] against the rest, and the test's name.
+
+    The difference is studentized: a plain one rejects 25 % of true nulls where a group of 3 to 9 patients has scores
+    with twice the spread of the rest, the studentized one 4 to 6 % (120 other patients, normal scores). A single
+    patient has no spread and is compared by distance from the mean, over all patients. None where a single other
+    patient is left.
+    """
+    both = np.concatenate([first, second], axis=1)
+    sizes = np.array([first.shape[1], second.shape[1]])
+    tested = hypothesis_tests.permuted_welch(both, sizes, np.random.default_rng(seed), draws)
+    if tested is not None:
+        return tested.p, f"permuted Welch t, {draws:,} permutations"
+    if sizes[1] == 1:
+        return None
+    distance = np.abs(both - both.mean(1, keepdims=True))
+    return (distance >= distance[:, :1] * (1 - _TIE)).mean(1), "exact permutation test of one patient"
+
+
+def _corrected(estimates: dict[tuple[str, str], Estimate]) -> dict[str, dict[str, Estimate]]:
+    corrected = multiplicity.holm({key: test.p for key, test in estimates.items()})
+    by_attribute: dict[str, dict[str, Estimate]] = {}
+    for (attribute, name), test in estimates.items():
+        by_attribute.setdefault(attribute, {})[name] = replace(test, p_adjusted=corrected[attribute, name])
+    return by_attribute

@@ -1,0 +1,159 @@
+"""Failed segmentations and thresholds by group, in words: the opening's sentences, and names of endpoints."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kneefair_jax import groups
+from kneefair_jax.report.text.formatting import (
+    TITLES,
+    Block,
+    amount,
+    blocks,
+    count,
+    group,
+    listing,
+    number,
+    p_equals,
+    percent,
+    percents,
+)
+
+LEVEL = 0.05
+_HOLM = " after Holm's correction"
+
+
+def endpoint_title(name: str, endpoint: Mapping[str, Any]) -> str:
+    """`failed (Dice < 0.5)`, `absent prediction`, `Dice ≥ 0.9`, `HD95 ≤ 5 mm`."""
+    if name == "absent":
+        return "absent prediction"
+    title, _, unit = TITLES[endpoint["score"]].partition(", ")
+    limit = f"{endpoint['threshold']:g}{f' {unit}' if unit else ''}"
+    if name == "failure":
+        return f"failed ({title} < {limit})"
+    return f"{title} {'≤' if '<=' in name else '≥'} {limit}"
+
+
+def opening(report: Mapping[str, Any]) -> list[str]:
+    """How many patients of each group have failed segmentations, and whether the groups differ; differences first.
+
+    And which groups that are too small to rank differ from all other patients, in failures or in mean Dice.
+    """
+    rates = report.get("rates")
+    if not rates:
+        return []
+    failure, attributes = rates["endpoints"]["failure"], report["cohort"]["attributes"]
+    defined = f" (Dice below {rates['failure_dice']:g} in any structure)"
+    shown = [block for block in blocks(failure["groups"], attributes) if block.key in attributes]
+    small = list(_small_groups(rates, report))
+    if not failure["count"]:
+        names = [name for block in shown for name in block.labels if not groups.is_missing(name)]
+        return [*_none_failed({name: failure["groups"][name] for name in names}, defined, attributes), *small]
+    shown.sort(key=lambda block: _verdict(failure["comparisons"][block.key]) != "differ")
+    return [_sentence(block, failure, "" if place else defined) for place, block in enumerate(shown)] + small
+
+
+def _none_failed(entries: Mapping[str, Any], defined: str, attributes: Sequence[str]) -> Iterator[str]:
+    """Which failure rate remains possible, by the smallest group of any attribute."""
+    patients = {name: entry["rate"]["n"] for name, entry in entries.items() if entry["rate"]["n"]}
+    if not patients:
+        return
+    name = min(patients, key=lambda name: patients[name])
+    yield (
+        f"No segmentation failed{defined}: in the smallest group, {group(name, attributes)} "
+        f"({amount(patients[name], 'patient')}), a failure rate of up to "
+        f"{percent(entries[name]['rate']['interval'][1])} remains possible (95 % interval)."
+    )
+
+
+def _verdict(compared: Mapping[str, Any]) -> str:
+    """`untested`, `open` (no significant difference), `unclear` (test and interval disagree), or `differ`."""
+    if compared["test"] is None:
+        return "untested"
+    if compared["test"]["p_adjusted"] >= LEVEL:
+        return "open"
+    pairs = compared["pairs"]
+    return "unclear" if len(pairs) == 1 and not _is_named(pairs[0]["difference"]) else "differ"
+
+
+def _sentence(block: Block, failure: Mapping[str, Any], defined: str) -> str:
+    """How many patients of each group of an attribute have failed segmentations, and whether the groups differ."""
+    entries = {name: failure["groups"][name] for name in block.labels}
+    shares = listing(
+        f"{block.labels[name]} {_share(entry)}"
+        for name, entry in entries.items()
+        if entry["rate"]["n"] and (entry["count"] or not groups.is_missing(name))
+    )
+    compared = failure["comparisons"][block.key]
+    verdict = _verdict(compared)
+    if verdict == "untested":
+        return (
+            f"Failed segmentations{defined} by {block.title}: {shares}; the groups are too small to compare."
+        )
+    reached = f"{p_equals(compared['test']['p_adjusted'])}{_HOLM}"
+    if verdict == "open":
+        return (
+            f"The rate of failed segmentations{defined} does not differ significantly by {block.title}: {shares}; "
+            f"{reached}."
+        )
+    if verdict == "unclear":
+        return (
+            f"Whether the rate of failed segmentations{defined} differs by {block.title} is unclear: {shares}; the "
+            f"exact test rejects equal rates ({reached}), and the interval of the difference includes zero."
+        )
+    named = [_more_frequent(pair, block) for pair in compared["pairs"] if _is_named(pair["difference"])]
+    if not named:
+        return (
+            f"The rate of failed segmentations{defined} differs significantly by {block.title} ({reached}): {shares}; "
+            "which groups differ remains open."
+        )
+    return (
+        f"Failed segmentations{defined} are more frequent in {listing(named)}: {shares}; the difference by "
+        f"{block.title} is statistically significant ({reached})."
+    )
+
+
+def _is_named(difference: Mapping[str, Any]) -> bool:
+    """Whether a difference has its own corrected p value below the level and an interval that excludes zero."""
+    low, high = difference["interval"]
+    return difference["p_adjusted"] < LEVEL and not low <= 0 <= high
+
+
+def _more_frequent(pair: Mapping[str, Any], block: Block) -> str:
+    names = [block.labels[pair["first"]], block.labels[pair["second"]]]
+    higher, lower = names if pair["difference"]["estimate"] > 0 else reversed(names)
+    return f"{higher} than in {lower}"
+
+
+def _small_groups(rates: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each group that is too small to rank and that differs from all other patients."""
+    attributes = report["cohort"]["attributes"]
+    failure = rates["endpoints"]["failure"]
+    for compared in failure["comparisons"].values():
+        for name, test in compared["unranked"].items():
+            if _is_named(test):
+                entry = failure["groups"][name]
+                than = "more" if test["estimate"] > 0 else "less"
+                yield (
+                    f"In {group(name, attributes)}, which is too small to rank, failed segmentations are {than} "
+                    f"frequent than in all other patients: {_share(entry)}; "
+                    f"{p_equals(test['p_adjusted'])}{_HOLM}."
+                )
+    for of_attribute in (rates["small_groups"].get("dice") or {}).values():
+        for name, test in of_attribute.items():
+            if test["p_adjusted"] < LEVEL:
+                than = "below" if test["estimate"] < 0 else "above"
+                yield (
+                    f"The mean Dice of {group(name, attributes)}, which is too small to rank "
+                    f"({amount(failure['groups'][name]['rate']['n'], 'patient')}), lies "
+                    f"{number(abs(test['estimate']))} {than} that of all other patients "
+                    f"({p_equals(test['p_adjusted'])}{_HOLM})."
+                )
+
+
+def _share(entry: Mapping[str, Any]) -> str:
+    """`6 of 31 patients (19.4 %, 95 % interval 7.5 to 37.5 %)`."""
+    rate = entry["rate"]
+    return (
+        f"{count(entry['count'])} of {amount(rate['n'], 'patient')} ({percent(rate['estimate'])}, 95 % interval "
+        f"{percents(rate['interval'])})"
+    )

@@ -1,0 +1,59 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from kneefair_jax import groups
+from kneefair_jax.fairness import patient_table, small_groups
+
+
+def results(levels, dice, minimum=10, draws=999, **columns):
+    cases = pd.DataFrame(
+        {
+            "case_id": [f"c{i:03d}" for i in range(len(dice))],
+            "patient_id": [f"p{i:03d}" for i in range(len(dice))],
+            "structure": "femur",
+            "race": groups.categorical(pd.Series(levels)),
+            "dice": dice,
+            **columns,
+        }
+    )
+    table = patient_table.table(cases, ("femur",))
+    return small_groups.tests(table, groups.partitions(table.rows, ["race"]), minimum, draws, 0)
+
+
+def test_nine_patients_far_below_the_rest_are_flagged():
+    draw = np.random.default_rng(0)
+    dice = np.concatenate([draw.normal(0.55, 0.05, 9), draw.normal(0.95, 0.02, 60)])
+    found = results(["C"] * 9 + ["A"] * 40 + ["B"] * 20, dice)["dice"]["race"]
+    assert list(found) == ["race=C"]
+    one = found["race=C"]
+    assert one.estimate == pytest.approx(dice[:9].mean() - dice[9:].mean())
+    assert one.p == one.p_adjusted == pytest.approx(1 / 1000) and one.n == 69
+
+
+def test_a_single_patient_is_compared_with_every_other():
+    dice = [0.2, *np.linspace(0.9, 0.99, 39)]
+    found = results(["C"] + ["A"] * 39, dice)["dice"]["race"]["race=C"]
+    assert found.p == pytest.approx(1 / 40)
+    dice[0] = 0.945
+    assert results(["C"] + ["A"] * 39, dice)["dice"]["race"]["race=C"].p > 0.9
+
+
+def test_missing_is_no_group_and_no_comparison_and_scores_have_their_own_patients():
+    dice = [0.9] * 12 + [0.1, 0.2] + [0.0] * 5 + [0.91] * 3
+    levels = ["A"] * 12 + ["B"] * 2 + [""] * 5 + ["C"] * 3
+    hd95 = np.where(np.array(levels) == "C", np.nan, np.linspace(1, 2, 22))
+    found = results(levels, np.array(dice) + np.linspace(0, 0.01, 22), hd95_mm=hd95)
+    assert list(found["dice"]["race"]) == ["race=B", "race=C"] and list(found["hd95_mm"]["race"]) == [
+        "race=B"
+    ]
+    assert found["dice"]["race"]["race=B"].n == 17 and found["hd95_mm"]["race"]["race=B"].n == 14
+    p = {name: one.p for name, one in found["dice"]["race"].items()}
+    smaller = min(p, key=p.get)
+    assert found["dice"]["race"][smaller].p_adjusted == pytest.approx(min(1, 2 * p[smaller]))
+
+
+def test_nothing_is_tested_where_all_are_ranked_or_nobody_is_left():
+    assert results(["A"] * 12 + ["B"] * 12, np.linspace(0.8, 0.9, 24)) == {"dice": {}}
+    assert results(["A"] * 3, [0.8, 0.9, 0.7]) == {"dice": {}}
+    assert results(["A"] * 3 + ["B"], [0.8, 0.9, 0.7, 0.6])["dice"]["race"].keys() == {"race=B"}
