@@ -24,9 +24,9 @@ SMALL, REST = (3, 5, 9), 120
 
 @cache
 def _difference(first: Tally, second: Tally) -> tuple[float, float, float]:
-    found = rates.difference(first, second)
-    assert found.interval and found.p is not None
-    return *found.interval, found.p
+    difference = rates.difference(first, second)
+    assert difference.interval and difference.p is not None
+    return *difference.interval, difference.p
 
 
 @cache
@@ -37,16 +37,18 @@ def _p(groups: tuple[Tally, ...]) -> float:
 def of_rates(sizes: tuple[int, ...], rate: float, cohorts: int) -> dict[str, float]:
     """Return shares of cohorts: a true null rejected, intervals that cover a rate, no difference, a difference."""
     rng = np.random.default_rng([cohorts, *sizes])
-    drawn = [
+    cohort_tallies = [
         tuple(map(Tally, row, sizes)) for row in rng.binomial(sizes, rate, (cohorts, len(sizes))).tolist()
     ]
     higher = rng.binomial(sizes[1], MORE_FAILURES, cohorts).tolist()
-    smallest = [rates.clopper_pearson(groups[-1]) or (0.0, 1.0) for groups in drawn]
-    null = [_difference(*groups[:2]) for groups in drawn]
-    other = [_difference(Tally(k, sizes[1]), groups[0]) for k, groups in zip(higher, drawn, strict=True)]
+    smallest = [rates.clopper_pearson(groups[-1]) or (0.0, 1.0) for groups in cohort_tallies]
+    null = [_difference(*groups[:2]) for groups in cohort_tallies]
+    other = [
+        _difference(Tally(k, sizes[1]), groups[0]) for k, groups in zip(higher, cohort_tallies, strict=True)
+    ]
     true = MORE_FAILURES - rate
     return {
-        "rejected": float(np.mean([_p(groups) <= 0.05 for groups in drawn])),
+        "rejected": float(np.mean([_p(groups) <= 0.05 for groups in cohort_tallies])),
         "rate_covered": float(np.mean([low <= rate <= high for low, high in smallest])),
         "no_difference_covered": float(np.mean([low <= 0 <= high for low, high, _ in null])),
         "difference_covered": float(np.mean([low <= true <= high for low, high, _ in other])),
@@ -62,9 +64,9 @@ def of_means(patients: int, wider: float, skewed: bool, cohorts: int, draws: int
         noise = rng.normal(size=(min(50, cohorts - start), patients + REST))
         errors = np.exp(0.8 * noise) - np.exp(0.32) if skewed else noise
         errors[:, :patients] *= wider
-        tested = small_groups.permuted(errors[:, :patients], errors[:, patients:], draws, start)
-        assert tested is not None
-        rejected += int((tested[0] <= 0.05).sum())
+        result = small_groups.permuted(errors[:, :patients], errors[:, patients:], draws, start)
+        assert result is not None
+        rejected += int((result[0] <= 0.05).sum())
     return rejected / cohorts
 
 

@@ -123,3 +123,10 @@ def test_another_table_s_rows_are_numbered_by_name():
 def test_a_level_that_ends_like_a_missing_one_is_a_level():
     assert groups.is_missing("sex=missing") and groups.is_missing("sex=f,race=missing")
     assert not groups.is_missing("sex=x=missing") and not groups.is_missing("sex=f,race=not missing")
+
+
+def test_groups_that_are_shown_and_not_ranked_have_a_reason():
+    assert groups.why_unranked("sex=f", 10, 10) is None
+    assert "n < 10" in groups.why_unranked("sex=f", 9, 10)
+    assert groups.why_unranked("sex=f", 0, 0) is not None
+    assert "unknown" in groups.why_unranked("sex=missing", 50, 10)

@@ -110,10 +110,10 @@ def endpoint_rates(
         },
         "small_groups": {
             score: {
-                attribute: {name: asdict(test) for name, test in of.items()}
-                for attribute, of in found.items()
+                attribute: {name: asdict(test) for name, test in tests.items()}
+                for attribute, tests in by_attribute.items()
             }
-            for score, found in small_groups.tests(
+            for score, by_attribute in small_groups.tests(
                 table, partitions[: len(attributes)], min_group_patients, draws, seed
             ).items()
         },
@@ -133,9 +133,10 @@ def _rates(
     events = endpoints.adverse_cases(endpoint, cases, table, structures)
     if isinstance(events, str):
         return EndpointRates(*about, events, 0, None, {}, {}, {})
-    everyone = groups.Partition((), ("all",), np.zeros(len(events), np.int32))
-    overall, *tallied = (
-        _tallied(events, table.patients, partition, endpoint.adverse) for partition in [everyone, *partitions]
+    all_patients = groups.Partition((), ("all",), np.zeros(len(events), np.int32))
+    overall, *columns_by_partition = (
+        _tallied(events, table.patients, partition, endpoint.adverse)
+        for partition in [all_patients, *partitions]
     )
     by_group: dict[str, GroupRate] = {}
     comparisons = {}
@@ -143,13 +144,13 @@ def _rates(
         structure: StructureRates(rates.rate(overall[s]["all"]), {}, {})
         for s, structure in enumerate(structures, start=1)
     }
-    for partition, columns in zip(partitions, tallied, strict=True):
+    for partition, columns in zip(partitions, columns_by_partition, strict=True):
         by_group |= _group_rates(columns[0], minimum)
         if len(partition.attributes) > 1:
             continue
         (attribute,) = partition.attributes
-        ranked, small = _ranked(columns[0], minimum)
-        comparisons[attribute] = rates.compare(ranked, small, seed)
+        ranked, unranked = _ranked(columns[0], minimum)
+        comparisons[attribute] = rates.compare(ranked, unranked, seed)
         for part, of_part in zip(parts.values(), columns[1:], strict=True):
             part.groups.update(_group_rates(of_part, minimum))
             if test := rates.same_rate(_ranked(of_part, minimum)[0], seed):
@@ -175,27 +176,27 @@ def _tallied(
 
 
 def _group_rates(tallies: Mapping[str, Tally], minimum: int) -> dict[str, GroupRate]:
-    found = {}
+    rates_by_group = {}
     for name, tally in tallies.items():
         reason = groups.why_unranked(name, tally.patients, minimum)
-        found[name] = GroupRate(tally.events, rates.rate(tally), reason is None, reason)
-    return found
+        rates_by_group[name] = GroupRate(tally.events, rates.rate(tally), reason is None, reason)
+    return rates_by_group
 
 
 def _ranked(tallies: Mapping[str, Tally], minimum: int) -> tuple[dict[str, Tally], dict[str, Tally]]:
     """The groups to rank, and those that are too small; patients without a known attribute are in neither."""
-    known = {name: tally for name, tally in tallies.items() if not groups.is_missing(name)}
+    with_attribute = {name: tally for name, tally in tallies.items() if not groups.is_missing(name)}
     ranked = {
         name: tally
-        for name, tally in known.items()
+        for name, tally in with_attribute.items()
         if groups.why_unranked(name, tally.patients, minimum) is None
     }
-    return ranked, {name: tally for name, tally in known.items() if name not in ranked}
+    return ranked, {name: tally for name, tally in with_attribute.items() if name not in ranked}
 
 
 def _explored(parts: Mapping[str, StructureRates]) -> dict[str, StructureRates]:
     """Correct tests by structure and attribute over both, by Benjamini and Hochberg's method."""
-    corrected = multiplicity.benjamini_hochberg(
+    adjusted_p = multiplicity.benjamini_hochberg(
         {
             (structure, attribute): test.p
             for structure, part in parts.items()
@@ -206,7 +207,7 @@ def _explored(parts: Mapping[str, StructureRates]) -> dict[str, StructureRates]:
         structure: replace(
             part,
             tests={
-                attribute: replace(test, p_adjusted=corrected[structure, attribute])
+                attribute: replace(test, p_adjusted=adjusted_p[structure, attribute])
                 for attribute, test in part.tests.items()
             },
         )

@@ -139,10 +139,10 @@ def adverse_cases(
     )
     if isinstance(event, str):
         return event
-    defined, known = ~np.isnan(dice), ~np.isnan(event)
-    complete = defined.any(1) & (known | ~defined).all(1)
-    together = np.where(complete, np.where(known, event, 0.0).max(1, initial=0.0), np.nan)
-    return np.column_stack([together, event])
+    has_dice, has_event = ~np.isnan(dice), ~np.isnan(event)
+    complete = has_dice.any(1) & (has_event | ~has_dice).all(1)
+    of_any = np.where(complete, np.where(has_event, event, 0.0).max(1, initial=0.0), np.nan)
+    return np.column_stack([of_any, event])
 
 
 def _absent(
@@ -172,15 +172,15 @@ def _missed(
     if Column(endpoint.score, MACRO) not in table.columns:
         return f"no case has a known {endpoint.score}"
     values = table.values[:, _columns(table, endpoint.score, structures)]
-    known = ~np.isnan(values)
-    if not (known & (dice > 0)).any():
+    has_value = ~np.isnan(values)
+    if not (has_value & (dice > 0)).any():
         return f"no structure with overlap has a known {endpoint.score}"
     if endpoint.score in patient_table.LOWER_IS_BETTER:
         missed = values > endpoint.threshold + _ROUNDING
     else:
         missed = values < endpoint.threshold - _ROUNDING
     # Many tools leave the distance of an empty prediction out: a structure without overlap misses its threshold.
-    missed = np.where(known, missed, np.where(dice == 0, 1.0, np.nan))
+    missed = np.where(has_value, missed, np.where(dice == 0, 1.0, np.nan))
     return np.where(np.isnan(dice), np.nan, missed)
 
 

@@ -85,11 +85,11 @@ def tallies(events: np.ndarray, index: np.ndarray, names: Sequence[str]) -> dict
         index: the group of each row, i[R].
         names: of the groups.
     """
-    counted = {}
+    by_group = {}
     for g, name in enumerate(names):
-        known = events[(index == g) & ~np.isnan(events)]
-        counted[name] = Tally(int(known.sum()), len(known))
-    return counted
+        values = events[(index == g) & ~np.isnan(events)]
+        by_group[name] = Tally(int(values.sum()), len(values))
+    return by_group
 
 
 @cache
@@ -137,13 +137,13 @@ def difference(first: Tally, second: Tally, pairs: int = 1) -> Estimate:
         max(-1.0, value - float(np.hypot(rate_1 - low_1, high_2 - rate_2))),
         min(1.0, value + float(np.hypot(high_1 - rate_1, rate_2 - low_2))),
     )
-    together = f", simultaneous over {pairs} pairs" if pairs > 1 else ""
+    simultaneous = f", simultaneous over {pairs} pairs" if pairs > 1 else ""
     return Estimate(
         value,
         interval,
         first.patients + second.patients,
         fisher([first, second]),
-        method=f"Newcombe interval from Clopper-Pearson intervals{together}; Fisher's exact test",
+        method=f"Newcombe interval from Clopper-Pearson intervals{simultaneous}; Fisher's exact test",
     )
 
 
@@ -199,20 +199,20 @@ def compare(
 def _pairs(ranked: Mapping[str, Tally]) -> tuple[Pair, ...]:
     names = list(combinations(ranked, 2))
     differences = {(a, b): difference(ranked[a], ranked[b], len(names)) for a, b in names}
-    corrected = multiplicity.holm({pair: found.p for pair, found in differences.items()})
+    adjusted_p = multiplicity.holm({pair: estimate.p for pair, estimate in differences.items()})
     return tuple(
-        Pair(*pair, replace(found, p_adjusted=corrected[pair])) for pair, found in differences.items()
+        Pair(*pair, replace(estimate, p_adjusted=adjusted_p[pair])) for pair, estimate in differences.items()
     )
 
 
 def _against_rest(ranked: Mapping[str, Tally], unranked: Mapping[str, Tally]) -> dict[str, Estimate]:
-    everyone = np.array([*ranked.values(), *unranked.values()]).reshape(-1, 2).sum(0)
-    compared = {}
+    total = np.array([*ranked.values(), *unranked.values()]).reshape(-1, 2).sum(0)
+    differences = {}
     for name, tally in unranked.items():
-        rest = Tally(*(everyone - tally).tolist())
+        rest = Tally(*(total - tally).tolist())
         if tally.patients and rest.patients:
-            compared[name] = difference(tally, rest)
-    return compared
+            differences[name] = difference(tally, rest)
+    return differences
 
 
 def p_values(comparisons: Mapping[str, Comparison]) -> dict[tuple[str, str], float]:
@@ -222,13 +222,13 @@ def p_values(comparisons: Mapping[str, Comparison]) -> dict[tuple[str, str], flo
         (attribute, `ALL_GROUPS`) for the test over the ranked groups, and (attribute, group) for each group that is too
         small to rank.
     """
-    found: dict[tuple[str, str], float] = {}
+    p_by_test: dict[tuple[str, str], float] = {}
     for attribute, comparison in comparisons.items():
         tests = {ALL_GROUPS: comparison.test} if comparison.test else {}
         for name, test in (tests | comparison.unranked).items():
             if test.p is not None:
-                found[attribute, name] = test.p
-    return found
+                p_by_test[attribute, name] = test.p
+    return p_by_test
 
 
 def adjusted(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
@@ -240,23 +240,23 @@ def adjusted(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
     family = multiplicity.holm(p_values(comparisons))
     pairs = multiplicity.holm_of_families(
         {
-            attribute: [p for pair in found.pairs if (p := pair.difference.p_adjusted) is not None]
-            for attribute, found in comparisons.items()
+            attribute: [p for pair in comparison.pairs if (p := pair.difference.p_adjusted) is not None]
+            for attribute, comparison in comparisons.items()
         }
     )
-    corrected = {}
-    for attribute, found in comparisons.items():
-        over_groups = family.get((attribute, ALL_GROUPS))
-        of_pairs = [over_groups] if len(found.pairs) == 1 else pairs[attribute]
-        corrected[attribute] = Comparison(
-            found.test and replace(found.test, p_adjusted=over_groups),
+    adjusted_comparisons = {}
+    for attribute, comparison in comparisons.items():
+        p_over_groups = family.get((attribute, ALL_GROUPS))
+        of_pairs = [p_over_groups] if len(comparison.pairs) == 1 else pairs[attribute]
+        adjusted_comparisons[attribute] = Comparison(
+            comparison.test and replace(comparison.test, p_adjusted=p_over_groups),
             tuple(
                 replace(pair, difference=replace(pair.difference, p_adjusted=p))
-                for pair, p in zip(found.pairs, of_pairs, strict=True)
+                for pair, p in zip(comparison.pairs, of_pairs, strict=True)
             ),
             {
                 name: replace(test, p_adjusted=family[attribute, name])
-                for name, test in found.unranked.items()
+                for name, test in comparison.unranked.items()
             },
         )
-    return corrected
+    return adjusted_comparisons

@@ -31,16 +31,16 @@ def tests(
         value; `p_adjusted` is Holm's over all groups of a score. Attributes without such a group are left out.
     """
     columns = [k for k, column in enumerate(table.columns) if column.structure == MACRO]
-    found: dict[str, dict[tuple[str, str], Estimate]] = {table.columns[k].score: {} for k in columns}
+    estimates: dict[str, dict[tuple[str, str], Estimate]] = {table.columns[k].score: {} for k in columns}
     for partition in partitions:
-        known = np.array([not groups.is_missing(name) for name in partition.names])
-        index = np.where(known[partition.index], partition.index, groups.UNKNOWN)
+        is_known = np.array([not groups.is_missing(name) for name in partition.names])
+        index = np.where(is_known[partition.index], partition.index, groups.UNKNOWN)
         values, _, rows = patient_table.by_patient_and_group(table.values[:, columns], table.patients, index)
         values, rows = values[rows >= 0], rows[rows >= 0]
         for g, name in enumerate(partition.names):
             for k, test in _against_rest(values, rows == g, minimum, draws, seed).items():
-                found[table.columns[columns[k]].score][",".join(partition.attributes), name] = test
-    return {score: _corrected(of_score) for score, of_score in found.items()}
+                estimates[table.columns[columns[k]].score][",".join(partition.attributes), name] = test
+    return {score: _corrected(of_score) for score, of_score in estimates.items()}
 
 
 def _against_rest(
@@ -55,10 +55,10 @@ def _against_rest(
         first, second = values[rows & member][:, columns].T, values[rows & ~member][:, columns].T
         if not 0 < first.shape[1] < max(minimum, 1) or not second.shape[1]:
             continue
-        tested = permuted(first, second, draws, seed)
-        if tested is None:
+        test_result = permuted(first, second, draws, seed)
+        if test_result is None:
             continue
-        p, method = tested
+        p, method = test_result
         for place, k in enumerate(columns):
             gap = float(first[place].mean() - second[place].mean())
             patients = first.shape[1] + second.shape[1]
@@ -74,20 +74,20 @@ def permuted(first: np.ndarray, second: np.ndarray, draws: int, seed: int) -> tu
     patient has no spread and is compared by distance from the mean, over all patients. None where a single other
     patient is left.
     """
-    both = np.concatenate([first, second], axis=1)
+    scores = np.concatenate([first, second], axis=1)
     sizes = np.array([first.shape[1], second.shape[1]])
-    tested = hypothesis_tests.permuted_welch(both, sizes, np.random.default_rng(seed), draws)
-    if tested is not None:
-        return tested.p, f"permuted Welch t, {draws:,} permutations"
+    welch = hypothesis_tests.permuted_welch(scores, sizes, np.random.default_rng(seed), draws)
+    if welch is not None:
+        return welch.p, f"permuted Welch t, {draws:,} permutations"
     if sizes[1] == 1:
         return None
-    distance = np.abs(both - both.mean(1, keepdims=True))
+    distance = np.abs(scores - scores.mean(1, keepdims=True))
     return (distance >= distance[:, :1] * (1 - _TIE)).mean(1), "exact permutation test of one patient"
 
 
 def _corrected(estimates: dict[tuple[str, str], Estimate]) -> dict[str, dict[str, Estimate]]:
-    corrected = multiplicity.holm({key: test.p for key, test in estimates.items()})
+    adjusted_p = multiplicity.holm({key: test.p for key, test in estimates.items()})
     by_attribute: dict[str, dict[str, Estimate]] = {}
     for (attribute, name), test in estimates.items():
-        by_attribute.setdefault(attribute, {})[name] = replace(test, p_adjusted=corrected[attribute, name])
+        by_attribute.setdefault(attribute, {})[name] = replace(test, p_adjusted=adjusted_p[attribute, name])
     return by_attribute

@@ -21,14 +21,14 @@ def rate_rows(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def test_rows(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """A row per test: of all ranked groups, of a pair, of a small group against all other patients, and of means."""
     for where, endpoint, _ in _endpoints(report):
-        for attribute, compared in endpoint["comparisons"].items():
-            here = where | {"structure": ALL, "attribute": attribute}
-            if compared["test"]:
-                yield _test(here, "ranked groups", "", "", compared["test"])
-            for pair in compared["pairs"]:
-                yield _test(here, "pair", pair["first"], pair["second"], pair["difference"])
-            for group, test in compared["unranked"].items():
-                yield _test(here, "small group", group, "all others", test)
+        for attribute, comparison in endpoint["comparisons"].items():
+            cells = where | {"structure": ALL, "attribute": attribute}
+            if comparison["test"]:
+                yield _test(cells, "ranked groups", "", "", comparison["test"])
+            for pair in comparison["pairs"]:
+                yield _test(cells, "pair", pair["first"], pair["second"], pair["difference"])
+            for group, test in comparison["unranked"].items():
+                yield _test(cells, "small group", group, "all others", test)
         for structure, part in endpoint["structures"].items():
             for attribute, test in part["tests"].items():
                 yield _test(
@@ -37,14 +37,14 @@ def test_rows(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for cohort, rates in _cohorts(report):
         for score, by_attribute in rates["small_groups"].items():
             for attribute, of_attribute in by_attribute.items():
-                here = {
+                cells = {
                     "cohort": cohort,
                     "endpoint": f"mean {score}",
                     "structure": ALL,
                     "attribute": attribute,
                 }
                 for group, test in of_attribute.items():
-                    yield _test(here, "small group", group, "all others", test)
+                    yield _test(cells, "small group", group, "all others", test)
 
 
 def _cohorts(report: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -245,6 +245,8 @@ def test_a_page_with_failures_in_one_group_says_so_first(tmp_path):
         **about,
         **how,
     )
+    outside = {"rates": failed_cohort.rates(failed_cohort.cases(3)), "structures": failed_cohort.STRUCTURES}
+    report["external"] = {"scores": report["scores"], **outside}
     html = page.write(tmp_path, report, table, [], []).read_text()
     parsed = Page(html)
     words = parsed.words()
@@ -255,7 +257,8 @@ def test_a_page_with_failures_in_one_group_says_so_first(tmp_path):
     assert "8 of 30, 26.7 %" in words and "12.3 to 45.9 %" in words
     row = re.search(r'<th scope="row">C .*?</tr>', html, re.DOTALL)
     assert row is not None and row[0].count("0 of 4, 0.0 %") == 2 and row[0].count("4 of 4, 100.0 %") == 2
-    assert "rates.csv, rate_tests.csv" in words
+    assert "rates.csv, rate_tests.csv" in words and "3 of 30, 10.0 %" in words
+    assert words.count("Clopper CJ") == 1 and words.count("Newcombe RG") == 1 and "Freeman GH" not in words
     read = json.loads((tmp_path / "report.json").read_text())["rates"]["endpoints"]
     counts = {name: endpoint["count"] for name, endpoint in read.items()}
     assert counts == {"failure": 8, "absent": 8, "dice>=0.9": 52, "hd95_mm<=5": 52}

@@ -42,40 +42,48 @@ def opening(report: Mapping[str, Any]) -> list[str]:
     if not rates:
         return []
     failure, attributes = rates["endpoints"]["failure"], report["cohort"]["attributes"]
-    defined = f" (Dice below {rates['failure_dice']:g} in any structure)"
-    shown = [block for block in blocks(failure["groups"], attributes) if block.key in attributes]
-    small = list(_small_groups(rates, report))
+    definition = f" (Dice below {rates['failure_dice']:g} in any structure)"
+    attribute_blocks = [block for block in blocks(failure["groups"], attributes) if block.key in attributes]
+    small_group_sentences = list(_small_groups(rates, report))
     if not failure["count"]:
-        names = [name for block in shown for name in block.labels if not groups.is_missing(name)]
-        return [*_none_failed({name: failure["groups"][name] for name in names}, defined, attributes), *small]
-    shown.sort(key=lambda block: _verdict(failure["comparisons"][block.key]) != "differ")
-    return [_sentence(block, failure, "" if place else defined) for place, block in enumerate(shown)] + small
+        return [_none_failed(failure, definition, attribute_blocks), *small_group_sentences]
+    if not attribute_blocks:
+        share = _share({"count": failure["count"], "rate": failure["overall"]})
+        return [f"Failed segmentations{definition} occur in {share}."]
+    attribute_blocks.sort(key=lambda block: _verdict(failure["comparisons"][block.key]) != "differ")
+    return [
+        _sentence(block, failure, "" if place else definition) for place, block in enumerate(attribute_blocks)
+    ] + small_group_sentences
 
 
-def _none_failed(entries: Mapping[str, Any], defined: str, attributes: Sequence[str]) -> Iterator[str]:
-    """Which failure rate remains possible, by the smallest group of any attribute."""
-    patients = {name: entry["rate"]["n"] for name, entry in entries.items() if entry["rate"]["n"]}
-    if not patients:
-        return
-    name = min(patients, key=lambda name: patients[name])
-    yield (
-        f"No segmentation failed{defined}: in the smallest group, {group(name, attributes)} "
-        f"({amount(patients[name], 'patient')}), a failure rate of up to "
-        f"{percent(entries[name]['rate']['interval'][1])} remains possible (95 % interval)."
+def _none_failed(failure: Mapping[str, Any], definition: str, attribute_blocks: Sequence[Block]) -> str:
+    """Which failure rate remains possible, in the smallest group of any attribute."""
+    rates = {
+        f"in the smallest group, {block.title} {label}": failure["groups"][name]["rate"]
+        for block in attribute_blocks
+        for name, label in block.labels.items()
+        if not groups.is_missing(name) and failure["groups"][name]["rate"]["n"]
+    } or {"among all": failure["overall"]}
+    where = min(rates, key=lambda text: rates[text]["n"])
+    if not rates[where]["n"]:
+        return "No segmentation has a known Dice, so failures cannot be counted."
+    return (
+        f"No segmentation failed{definition}: {where} ({amount(rates[where]['n'], 'patient')}), a failure rate of "
+        f"up to {percent(rates[where]['interval'][1])} remains possible (95 % interval)."
     )
 
 
-def _verdict(compared: Mapping[str, Any]) -> str:
+def _verdict(comparison: Mapping[str, Any]) -> str:
     """`untested`, `open` (no significant difference), `unclear` (test and interval disagree), or `differ`."""
-    if compared["test"] is None:
+    if comparison["test"] is None:
         return "untested"
-    if compared["test"]["p_adjusted"] >= LEVEL:
+    if comparison["test"]["p_adjusted"] >= LEVEL:
         return "open"
-    pairs = compared["pairs"]
+    pairs = comparison["pairs"]
     return "unclear" if len(pairs) == 1 and not _is_named(pairs[0]["difference"]) else "differ"
 
 
-def _sentence(block: Block, failure: Mapping[str, Any], defined: str) -> str:
+def _sentence(block: Block, failure: Mapping[str, Any], definition: str) -> str:
     """How many patients of each group of an attribute have failed segmentations, and whether the groups differ."""
     entries = {name: failure["groups"][name] for name in block.labels}
     shares = listing(
@@ -83,32 +91,32 @@ def _sentence(block: Block, failure: Mapping[str, Any], defined: str) -> str:
         for name, entry in entries.items()
         if entry["rate"]["n"] and (entry["count"] or not groups.is_missing(name))
     )
-    compared = failure["comparisons"][block.key]
-    verdict = _verdict(compared)
+    comparison = failure["comparisons"][block.key]
+    verdict = _verdict(comparison)
     if verdict == "untested":
-        return (
-            f"Failed segmentations{defined} by {block.title}: {shares}; the groups are too small to compare."
-        )
-    reached = f"{p_equals(compared['test']['p_adjusted'])}{_HOLM}"
+        return f"Failed segmentations{definition} by {block.title}: {shares}; the groups are too small to compare."
+    p_text = f"{p_equals(comparison['test']['p_adjusted'])}{_HOLM}"
     if verdict == "open":
         return (
-            f"The rate of failed segmentations{defined} does not differ significantly by {block.title}: {shares}; "
-            f"{reached}."
+            f"The rate of failed segmentations{definition} does not differ significantly by {block.title}: {shares}; "
+            f"{p_text}."
         )
     if verdict == "unclear":
         return (
-            f"Whether the rate of failed segmentations{defined} differs by {block.title} is unclear: {shares}; the "
-            f"exact test rejects equal rates ({reached}), and the interval of the difference includes zero."
+            f"Whether the rate of failed segmentations{definition} differs by {block.title} is unclear: {shares}; the "
+            f"exact test rejects equal rates ({p_text}), and the interval of the difference includes zero."
         )
-    named = [_more_frequent(pair, block) for pair in compared["pairs"] if _is_named(pair["difference"])]
-    if not named:
+    pair_texts = [
+        _more_frequent(pair, block) for pair in comparison["pairs"] if _is_named(pair["difference"])
+    ]
+    if not pair_texts:
         return (
-            f"The rate of failed segmentations{defined} differs significantly by {block.title} ({reached}): {shares}; "
-            "which groups differ remains open."
+            f"The rate of failed segmentations{definition} differs significantly by {block.title} ({p_text}): "
+            f"{shares}; which groups differ remains open."
         )
     return (
-        f"Failed segmentations{defined} are more frequent in {listing(named)}: {shares}; the difference by "
-        f"{block.title} is statistically significant ({reached})."
+        f"Failed segmentations{definition} are more frequent in {listing(pair_texts)}: {shares}; the difference by "
+        f"{block.title} is statistically significant ({p_text})."
     )
 
 
@@ -128,24 +136,24 @@ def _small_groups(rates: Mapping[str, Any], report: Mapping[str, Any]) -> Iterat
     """A sentence for each group that is too small to rank and that differs from all other patients."""
     attributes = report["cohort"]["attributes"]
     failure = rates["endpoints"]["failure"]
-    for compared in failure["comparisons"].values():
-        for name, test in compared["unranked"].items():
+    for comparison in failure["comparisons"].values():
+        for name, test in comparison["unranked"].items():
             if _is_named(test):
                 entry = failure["groups"][name]
-                than = "more" if test["estimate"] > 0 else "less"
+                direction = "more" if test["estimate"] > 0 else "less"
                 yield (
-                    f"In {group(name, attributes)}, which is too small to rank, failed segmentations are {than} "
+                    f"In {group(name, attributes)}, which is too small to rank, failed segmentations are {direction} "
                     f"frequent than in all other patients: {_share(entry)}; "
                     f"{p_equals(test['p_adjusted'])}{_HOLM}."
                 )
     for of_attribute in (rates["small_groups"].get("dice") or {}).values():
         for name, test in of_attribute.items():
             if test["p_adjusted"] < LEVEL:
-                than = "below" if test["estimate"] < 0 else "above"
+                direction = "below" if test["estimate"] < 0 else "above"
                 yield (
                     f"The mean Dice of {group(name, attributes)}, which is too small to rank "
                     f"({amount(failure['groups'][name]['rate']['n'], 'patient')}), lies "
-                    f"{number(abs(test['estimate']))} {than} that of all other patients "
+                    f"{number(abs(test['estimate']))} {direction} that of all other patients "
                     f"({p_equals(test['p_adjusted'])}{_HOLM})."
                 )
 

@@ -117,23 +117,25 @@ def _rates(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     if not rates:
         return
     endpoints = {name: one for name, one in rates["endpoints"].items() if one["reason"] is None}
-    reached = [endpoint_title(name, one) for name, one in endpoints.items() if not one["adverse"]]
+    thresholds = [endpoint_title(name, one) for name, one in endpoints.items() if not one["adverse"]]
     shares = (
-        f", and the shares of patients who reach {listing(reached)} in every structure" if reached else ""
+        f", and the shares of patients who reach {listing(thresholds)} in every structure"
+        if thresholds
+        else ""
     )
     yield (
         f"A segmentation counted as failed where the Dice of any structure was below {rates['failure_dice']:g}. "
         f"Failure rates by group{shares} have exact intervals {cite('exact')}."
     )
-    compared = [found for one in endpoints.values() for found in one["comparisons"].values()]
-    if any(found["test"] for found in compared):
-        more = f" and its extension to more than two groups {cite('freeman')}"
-        tables = more if any(len(found["pairs"]) > 1 for found in compared) else ""
+    comparisons = [comparison for one in endpoints.values() for comparison in one["comparisons"].values()]
+    if any(comparison["test"] for comparison in comparisons):
+        several = any(len(comparison["pairs"]) > 1 for comparison in comparisons)
+        extension = f" and its extension to more than two groups {cite('freeman')}" if several else ""
         yield (
-            f"They were compared by Fisher's exact test{tables}, corrected by Holm's method {cite('holm')}; "
+            f"They were compared by Fisher's exact test{extension}, corrected by Holm's method {cite('holm')}; "
             f"differences have Newcombe's interval, from exact ones {cite('newcombe')}."
         )
-    if any(found["unranked"] for found in compared):
+    if any(comparison["unranked"] for comparison in comparisons):
         yield (
             "Groups too small to rank were compared with all other patients, rates by Fisher's exact test and means by "
             "permutation."

@@ -1,5 +1,6 @@
 import pytest
 
+from kneefair_jax.fairness.endpoint_rates import endpoint_rates
 from kneefair_jax.report.text import failures
 from tests.report import failed_cohort
 
@@ -64,6 +65,15 @@ def test_names_with_braces_are_no_templates():
     table = failed_cohort.cases(3)
     table["sex"] = table["sex"].cat.rename_categories({"female": "{0}{x}"})
     assert "{0}{x} 3 of 30" in " ".join(failures.opening(failed_cohort.report(table)))
+
+
+@pytest.mark.parametrize(("failed", "words"), [(2, "2 of 60"), (0, "6.0 %")])
+def test_without_attributes_all_patients_are_one_group(failed, words):
+    table = failed_cohort.cases(failed)
+    how = {"min_group_patients": 10, "draws": 99, "seed": 0}
+    rates = endpoint_rates(table, failed_cohort.STRUCTURES, [], **how)
+    (sentence,) = failures.opening({"rates": rates, "cohort": {"attributes": []}})
+    assert words in sentence
 
 
 def test_a_report_without_rates_has_no_sentence():
