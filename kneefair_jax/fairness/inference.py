@@ -36,11 +36,14 @@ class Settings(NamedTuple):
         minimum: smaller groups are not ranked.
         permutations: of the attribute.
         delta: score -> equivalence margin in its unit; scores without one claim nothing.
+        level: of the intervals of differences, gap and SD: all pairs' differences are covered with probability
+            1 - level.
     """
 
     minimum: int
     permutations: int
     delta: Mapping[str, float]
+    level: float = 0.05
 
 
 def describe(
@@ -81,7 +84,7 @@ def describe(
         for k, column in enumerate(sample.columns):
             of_strata = strata(sample, k, columns[column], failed[sample.rows, column])
             entry = _summaries(sample, k, ranked, columns[column], of_strata, patients)
-            comparisons, limits = _comparisons(sample, k, ranked, of_strata, tests)
+            comparisons, limits = _comparisons(sample, k, ranked, of_strata, tests, settings.level)
             entry |= comparisons
             if limits is not None:
                 entry["gap"]["interval"] = group_intervals.gap(*limits)
@@ -221,6 +224,7 @@ def _comparisons(
     ranked: list[str],
     strata: list[Scores],
     tests: hypothesis_tests.PermutationTests | None,
+    level: float,
 ) -> tuple[dict[str, Any], _Limits | None]:
     """Tests and pairs of the groups, and the limits of the pairs' differences where there are any."""
     if tests is None:
@@ -234,7 +238,9 @@ def _comparisons(
     # The tests have the groups in the sample's order, where a pair may be turned round.
     place = np.argsort(sample.groups)
     in_order = [strata[g] for g in np.argsort(place)]
-    low, high, p = (_by_name(part, place) for part in group_intervals.tested_differences(in_order, tests, k))
+    low, high, p = (
+        _by_name(part, place) for part in group_intervals.tested_differences(in_order, tests, k, level)
+    )
     first, second = np.triu_indices(count, 1)
     turned = place[first] > place[second]
     low, high = np.where(turned, -high, low), np.where(turned, -low, high)

@@ -2,14 +2,15 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import bootstrap, inference, multiplicity, patient_table, two_part
+from kneefair_jax.fairness import bootstrap, family, inference, multiplicity, patient_table, two_part
+from kneefair_jax.fairness.family import Hypothesis
 from kneefair_jax.fairness.inference import Settings, describe
 from kneefair_jax.fairness.patient_table import MACRO, Column
 
@@ -25,6 +26,7 @@ def scores(
     permutations: int | None = None,
     delta: Mapping[str, float] | None = None,
     failure_dice: float = patient_table.FAILURE_DICE,
+    primary: Mapping[Hypothesis, float] | None = None,
 ) -> dict[str, Any]:
     """The `scores` of `report.json` for one split and one model.
 
@@ -40,12 +42,15 @@ def scores(
         delta: score -> the equivalence margin, stated in advance, in the score's unit.
         failure_dice: Dice below which a segmentation counts as failed; intervals of means take failures apart
             (`two_part`).
+        primary: p values of the other hypotheses of the primary family (`family.p_values`).
 
     Returns:
         `{score: {"overall", "groups", "summaries", "structures"}}`: `report.json`, schema 1, with `inference.describe`
         for each block's groups of one attribute or two. Undefined numbers are None. A group also says whether it is
-        `ranked`, and if not, why (`unranked`). `p_holm` corrects the macro score's tests over all attributes and pairs
-        of attributes, `p_bh` the structures' tests over structures and attributes.
+        `ranked`, and if not, why (`unranked`). `p_holm` of the macro Dice corrects over the primary family, and its
+        intervals of differences, gap and SD are at the level of that correction (`level`); `p_holm` of other macro
+        scores corrects over attributes, `p_bh` the structures' tests over structures and attributes. Gaps of pairs of
+        attributes are exploratory: they follow wherever one attribute's do (`p_holm` None).
 
     Raises:
         InputError: a margin of an unknown score, or one that is not above 0; or too few draws for an interval.
@@ -67,30 +72,19 @@ def scores(
 
     overall = means(np.ones(len(table.rows), bool))
     blocks: list[dict[str, Any]] = [{"overall": entry, "groups": {}, "summaries": {}} for entry in overall]
-    for partition in groups.partitions(table.rows, attributes):
-        key = ",".join(partition.attributes)
+    groupings = [
+        _grouping(table, failed, partition, seed) for partition in groups.partitions(table.rows, attributes)
+    ]
+    for grouping in groupings:
+        partition = grouping.partition
         for g, group in enumerate(partition.names):
             for block, entry in zip(blocks, means(partition.index == g), strict=True):
                 entry["unranked"] = _why_unranked(group, entry["patients"], min_group_patients)
                 entry["ranked"] = entry["unranked"] is None
                 block["groups"][group] = entry
-        known = np.array([not groups.is_missing(group) for group in partition.names])
-        index = np.where(known[partition.index], partition.index, groups.UNKNOWN)
-        values, patients, group_index = patient_table.by_patient_and_group(
-            table.values, table.patients, index
-        )
-        described = describe(
-            values,
-            patient_table.any_by_patient_and_group(failed, table.patients, index),
-            patients,
-            group_index,
-            partition.names,
-            table.columns,
-            [seed, zlib.crc32(key.encode())],
-            settings,
-        )
+        described = grouping.describe(table.columns, settings)
         for column, block, entry in zip(table.columns, blocks, described, strict=True):
-            block["summaries"][key] = entry
+            block["summaries"][grouping.key] = entry
             if column.structure == MACRO and (told := _lacking(table.columns, blocks, column, partition)):
                 entry["warnings"] += told
                 if entry["equivalence"]:
@@ -101,9 +95,68 @@ def scores(
             result[score].update(block)
         else:
             result[score]["structures"][structure] = block
-    for block in result.values():
-        _correct(block)
+    for score, block in result.items():
+        _correct(block, attributes, (primary or {}) if score == family.SCORE else {})
+    macro = table.columns.index(Column(family.SCORE, MACRO))
+    for grouping in groupings[: len(attributes)]:
+        entry = result[family.SCORE]["summaries"][grouping.key]
+        if entry["test"]:
+            entry["level"] = family.own_level(entry["test"]["p"], entry["test"]["p_holm"])
+            _at_level(entry, grouping, table.columns, macro, settings)
     return result
+
+
+class _Grouping(NamedTuple):
+    """Scores by patient and group of one partition of the cases: the arguments of `inference.describe`."""
+
+    partition: groups.Partition
+    values: np.ndarray
+    failed: np.ndarray
+    patients: np.ndarray
+    groups: np.ndarray
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return ",".join(self.partition.attributes)
+
+    def describe(
+        self, columns: Sequence[Column], settings: Settings, only: Sequence[int] | None = None
+    ) -> list[dict[str, Any]]:
+        chosen = list(range(len(columns)) if only is None else only)
+        return describe(
+            self.values[:, chosen],
+            self.failed[:, chosen],
+            self.patients,
+            self.groups,
+            self.partition.names,
+            [columns[k] for k in chosen],
+            [self.seed, zlib.crc32(self.key.encode())],
+            settings,
+        )
+
+
+def _grouping(
+    table: patient_table.Table, failed: np.ndarray, partition: groups.Partition, seed: int
+) -> _Grouping:
+    known = np.array([not groups.is_missing(group) for group in partition.names])
+    index = np.where(known[partition.index], partition.index, groups.UNKNOWN)
+    values, patients, rows = patient_table.by_patient_and_group(table.values, table.patients, index)
+    flags = patient_table.any_by_patient_and_group(failed, table.patients, index)
+    return _Grouping(partition, values, flags, patients, rows, seed)
+
+
+def _at_level(
+    entry: dict[str, Any], grouping: _Grouping, columns: Sequence[Column], macro: int, settings: Settings
+) -> None:
+    """Puts intervals at the entry's level in place of those at 95 %, so that they agree with the corrected test."""
+    if entry["level"] == family.LEVEL:
+        return
+    (own,) = grouping.describe(columns, settings._replace(level=entry["level"]), [macro])
+    for key in ("gap", "sd"):
+        entry[key]["interval"] = own[key]["interval"]
+    for pair, other in zip(entry["pairs"], own["pairs"], strict=True):
+        pair["interval"] = other["interval"]
 
 
 def _lacking(
@@ -154,17 +207,23 @@ def _why_unranked(group: str, patients: int, minimum: int) -> str | None:
     return f"too few to rank (n < {minimum})" if patients < max(minimum, 1) else None
 
 
-def _correct(block: dict[str, Any]) -> None:
-    """Fills one score's p values that are corrected over several tests."""
-    macro = {key: entry for key, entry in block["summaries"].items() if entry["test"]}
-    corrected = multiplicity.holm({key: entry["test"]["p"] for key, entry in macro.items()})
-    of_pairs = multiplicity.holm_of_families(
-        {key: [pair["p"] for pair in entry["pairs"]] for key, entry in macro.items()}
-    )
-    for key, entry in macro.items():
-        entry["test"]["p_holm"] = corrected[key]
-        for pair, p in zip(entry["pairs"], of_pairs[key], strict=True):
-            pair["p_holm"] = p
+def _correct(block: dict[str, Any], attributes: Sequence[str], others: Mapping[Hypothesis, float]) -> None:
+    """Fills one score's p values that are corrected over several tests.
+
+    Args:
+        block: of the score.
+        attributes: whose gaps are corrected together, with `others`; gaps of their intersections are not.
+        others: p values of hypotheses of the same family.
+    """
+    tested = {key: block["summaries"][key] for key in attributes if block["summaries"][key]["test"]}
+    hypotheses = {Hypothesis(family.MEAN, key): entry["test"]["p"] for key, entry in tested.items()}
+    corrected = family.adjusted({**hypotheses, **others})
+    for key, entry in tested.items():
+        p, p_holm = entry["test"]["p"], corrected[Hypothesis(family.MEAN, key)]
+        entry["test"]["p_holm"] = p_holm
+        for pair in entry["pairs"]:
+            # Pairs are corrected within the attribute already, and pay for the rest of the family like its test.
+            pair["p_holm"] = min(1.0, max(p_holm, pair["p"] * p_holm / p))
     explored = {
         (structure, key): entry["test"]
         for structure, part in block["structures"].items()

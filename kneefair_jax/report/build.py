@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 
 from kneefair_jax import cohort
-from kneefair_jax.fairness import adjusted_model
+from kneefair_jax.fairness import adjusted_model, family
 from kneefair_jax.fairness.endpoint_rates import endpoint_rates
 from kneefair_jax.fairness.endpoints import EndpointSettings
+from kneefair_jax.fairness.family import Hypothesis
 from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores
 from kneefair_jax.report.notes import sentences
@@ -42,17 +43,28 @@ def build_report(
     endpoints = endpoints or EndpointSettings()
     absent = table[table["dice"].isna()].groupby("structure").size()
     described = cases if confounders is None else pd.concat([cases, confounders], axis=1)
-    return {
+    rates = endpoint_rates(table, **how, settings=endpoints)
+    crossed = interactions(
+        table,
+        how["structures"],
+        how["attributes"],
+        min_group_patients=how["min_group_patients"],
+        failure_dice=endpoints.failure_dice,
+    )
+    others = family.p_values(rates, crossed)
+    scored = scores(
+        table, **how, delta=dict(delta) or None, failure_dice=endpoints.failure_dice, primary=others
+    )
+    gaps = {
+        Hypothesis(family.MEAN, attribute): summary["test"]["p"]
+        for attribute in how["attributes"]
+        if (summary := scored[family.SCORE]["summaries"][attribute])["test"]
+    }
+    report = {
         "schema": 1,
-        "scores": scores(table, **how, delta=dict(delta) or None, failure_dice=endpoints.failure_dice),
-        "rates": endpoint_rates(table, **how, settings=endpoints),
-        "interactions": interactions(
-            table,
-            how["structures"],
-            how["attributes"],
-            min_group_patients=how["min_group_patients"],
-            failure_dice=endpoints.failure_dice,
-        ),
+        "scores": scored,
+        "rates": rates,
+        "interactions": crossed,
         "model": adjusted_model.models(table, described, how["attributes"]),
         "cohort": {
             "structures": list(how["structures"]),
@@ -63,3 +75,5 @@ def build_report(
         },
         "run": {"absent": {structure: int(n) for structure, n in absent.items()}, **run},
     }
+    family.write(report, {**gaps, **others})
+    return report
