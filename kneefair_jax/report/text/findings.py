@@ -1,20 +1,21 @@
 """The audit's numbers of one attribute -> what they allow to say of its gap.
 
-A gap is called real only where test and interval agree. A large p never means "no difference": it comes with the
-gap that a single test would have shown. "Fair" is said only of groups whose equivalence was shown.
+A gap is called significant only by its test, corrected over the primary family, and a pair of groups is named only by
+its own corrected test and interval. A large p never means "no difference": it comes with the gap that a single test
+would have shown. Groups are called equivalent only in what was shown, a mean within a margin.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from kneefair_jax import groups
-from kneefair_jax.report.text.formatting import Block, estimate, number, p_equals
+from kneefair_jax.report.text.formatting import Block, estimate, listing, number, p_equals
 
 LEVEL = 0.05
 
-Kind = Literal["unranked", "untested", "real", "unclear", "open"]
+Kind = Literal["unranked", "untested", "significant", "unlocated", "open", "exploratory"]
 Size = Literal["explains", "unclear", "no"]
-Equivalence = Literal["fair", "small", "not shown"]
+Equivalence = Literal["equivalent", "small", "not shown"]
 
 
 class Verdict(NamedTuple):
@@ -22,21 +23,25 @@ class Verdict(NamedTuple):
 
     Attributes:
         block: the groups.
-        kind: `unranked` (fewer than two groups to compare), `untested` (a report without tests), `real` (the test
-            rejects and the interval leaves zero out), `unclear` (one of them alone does), `open` (neither).
+        kind: `unranked` (fewer than two groups to compare), `untested` (a report without tests), `significant` (the
+            corrected test rejects, and so do the test and the interval of a pair), `unlocated` (the test of all groups
+            rejects, and no pair's does), `open` (it does not reject), `exploratory` (groups of two attributes, whose
+            gap follows from those of one attribute; their interaction is tested instead).
+        pairs: those that differ significantly, each by its own corrected p and interval.
         gap: the highest minus the lowest group mean.
         best: the group with the lowest error.
         worst: the group with the highest.
         size: whether size alone explains the skewed error ratio (SER): `explains` where size alone gives as much or
             more; `no` where the SER's interval lies above what size alone gives; `unclear` where it reaches that, or
             is absent. None where it is unknown, or where the gap is not significant.
-        equivalence: against the margin stated in advance: `fair` (shown, and the gap is `open`), `small` (shown, but
+        equivalence: against the margin stated in advance: `equivalent` (shown, and the gap is not significant), `small` (shown, but
             the gap is of another kind: no claim that there is none), `not shown`. None without a margin.
         summary: the numbers themselves, `report["scores"][score]["summaries"][key]`.
     """
 
     block: Block
     kind: Kind
+    pairs: tuple[Mapping[str, Any], ...]
     gap: float | None
     best: str | None
     worst: str | None
@@ -55,13 +60,14 @@ def judge(block: Block, scores: Mapping[str, Any], *, lower_is_better: bool = Fa
     }
     gap = (summary.get("gap") or {}).get("value")
     if len(means) < 2 or gap is None:
-        return Verdict(block, "unranked", None, None, None, None, None, summary)
+        return Verdict(block, "unranked", (), None, None, None, None, None, summary)
     ranked = sorted(means, key=lambda name: means[name], reverse=not lower_is_better)
     worst = (summary.get("worst") or {}).get("group") or ranked[-1]
     ser = summary.get("ser") or {}
-    kind = _kind(summary)
-    size = None if kind in ("open", "unclear") else _explained(ser)
-    return Verdict(block, kind, gap, ranked[0], worst, size, _equal(summary, kind), summary)
+    pairs = tuple(pair for pair in summary.get("pairs") or () if _is_named(pair))
+    kind = _kind(block, summary, pairs)
+    size = _explained(ser) if kind in ("significant", "untested") else None
+    return Verdict(block, kind, pairs, gap, ranked[0], worst, size, _equal(summary, kind), summary)
 
 
 def p_of(summary: Mapping[str, Any]) -> tuple[float | None, str]:
@@ -73,17 +79,23 @@ def p_of(summary: Mapping[str, Any]) -> tuple[float | None, str]:
     return None, ""
 
 
-def _kind(summary: Mapping[str, Any]) -> Kind:
+def _kind(block: Block, summary: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> Kind:
     p, _ = p_of(summary)
     if p is None:
         return "untested"
-    ends = summary["gap"].get("interval")
-    tested, apart = p < LEVEL, _apart(ends)
-    if tested and apart:
-        return "real"
-    if tested or apart:
-        return "unclear"
-    return "open"
+    if "," in block.key:
+        return "exploratory"
+    if p >= LEVEL:
+        return "open"
+    return "significant" if pairs else "unlocated"
+
+
+def _is_named(pair: Mapping[str, Any]) -> bool:
+    """Whether a pair's own corrected p is below the level, and its interval excludes zero."""
+    ends = pair.get("interval")
+    return (
+        pair["p_holm"] is not None and pair["p_holm"] < LEVEL and bool(ends) and not ends[0] <= 0 <= ends[1]
+    )
 
 
 def _equal(summary: Mapping[str, Any], kind: Kind) -> Equivalence | None:
@@ -92,12 +104,7 @@ def _equal(summary: Mapping[str, Any], kind: Kind) -> Equivalence | None:
         return None
     if not found.get("equivalent"):
         return "not shown"
-    return "fair" if kind == "open" else "small"
-
-
-def _apart(ends: list[float | None] | None) -> bool:
-    """Whether a gap's interval leaves zero out."""
-    return bool(ends and ends[0] is not None and ends[0] > 0)
+    return "equivalent" if kind in ("open", "exploratory") else "small"
 
 
 def _explained(ser: Mapping[str, Any]) -> Size | None:
@@ -149,26 +156,41 @@ def _tested(verdict: Verdict) -> list[str]:
     ends = verdict.summary["gap"].get("interval")
     if verdict.kind == "untested":
         if ends and ends[0] is not None and ends[0] <= 0:
-            return ["That interval reaches zero, so these patients cannot tell the gap from none."]
+            return [
+                "That interval includes zero: with this sample size the gap is not distinguishable from zero."
+            ]
         return []
-    if verdict.kind == "real":
-        return [f"The gap is real: the interval leaves zero out, and the test rejects equality ({reached})."]
-    if verdict.kind == "unclear":
-        what = (
-            "the test rejects equality, the interval reaches zero"
-            if p is not None and p < LEVEL
-            else "the interval leaves zero out, the test does not reject equality"
+    if verdict.kind == "exploratory":
+        return ["Gaps between groups of two attributes are exploratory and not tested on their own."]
+    if verdict.kind == "significant":
+        return [f"The gap is statistically significant ({reached}): {better(verdict)}."]
+    if verdict.kind == "unlocated":
+        which = (
+            "no group has enough patients for an interval"
+            if ends is None
+            else "which groups differ remains open"
         )
-        if ends is None:
-            what = "the test rejects equality, but there is no interval"
-        return [f"Whether the gap is real stays unclear: {what} ({reached})."]
-    found = [f"These patients cannot tell the gap from none ({reached})."]
-    if detectable is not None and verdict.equivalence != "fair":
+        return [f"The groups differ significantly ({reached}); {which}."]
+    found = [f"With this sample size the gap is not distinguishable from zero ({reached})."]
+    if detectable is not None and verdict.equivalence != "equivalent":
         found.append(
-            f"That is not equality: a single test, uncorrected, would show gaps of {number(detectable)} or more with "
-            "80 % power; a smaller one could easily go unseen."
+            f"That is not equality: a single test, uncorrected, would find a gap of {number(detectable)} or more in "
+            "which all patients take part with 80 % power; a smaller one, or one made of a few failures, could easily "
+            "remain unseen."
         )
     return found
+
+
+def better(verdict: Verdict) -> str:
+    """The pairs of groups that differ significantly, higher mean first, or the extremes of an untested gap."""
+    labels = verdict.block.labels
+    if not verdict.pairs:
+        return f"{labels[verdict.best or '']} > {labels[verdict.worst or '']}"
+    ordered = (
+        (pair["first"], pair["second"]) if pair["difference"] > 0 else (pair["second"], pair["first"])
+        for pair in verdict.pairs
+    )
+    return listing(f"{labels[high]} > {labels[low]}" for high, low in ordered)
 
 
 def _ratio(verdict: Verdict) -> list[str]:
@@ -209,11 +231,10 @@ def _equivalence(verdict: Verdict) -> list[str]:
     found = verdict.summary["equivalence"]
     margin = f"±{number(found['delta'])}"
     within = f"the 90 % interval of every difference lies within {margin}"
-    if verdict.equivalence == "fair":
-        return [f"By equivalence the groups are fair: {within}."]
+    if verdict.equivalence == "equivalent":
+        return [f"The groups are equivalent in the mean: {within}."]
     if verdict.equivalence == "small":
-        small = "It is small, though" if verdict.kind == "real" else "Any gap is small, though"
-        return [f"{small}: {within}."]
+        return [f"The gap is small, though: {within}."]
     reason = f" ({found['reason']})" if found.get("reason") else ""
     return [f"Equivalence within {margin} is not shown{reason}."]
 
@@ -223,8 +244,8 @@ def reading(verdict: Verdict) -> str:
     detectable = verdict.summary.get("detectable")
     margin = f"±{number((verdict.summary.get('equivalence') or {}).get('delta'))}"
     small = f"; within {margin}" if verdict.equivalence == "small" else ""
-    if verdict.kind == "real":
-        text = "real"
+    if verdict.kind == "significant":
+        text = "significant"
         if verdict.size is not None:
             text += {
                 "explains": "; size alone explains it",
@@ -232,13 +253,14 @@ def reading(verdict: Verdict) -> str:
                 "no": "; more than size explains",
             }[verdict.size]
         return text + small
-    if verdict.equivalence == "fair":
-        return f"fair within {margin}"
+    if verdict.equivalence == "equivalent":
+        return f"equivalent within {margin}"
     if verdict.kind == "open":
         shown = f"; detectable: {number(detectable)}" if detectable is not None else ""
         return f"no significant gap{shown}"
     return {
-        "unclear": "unclear: test and interval disagree",
+        "unlocated": "significant; which groups differ is open",
         "untested": "not tested",
+        "exploratory": "exploratory",
         "unranked": "too few patients to compare",
     }[verdict.kind] + small

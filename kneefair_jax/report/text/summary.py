@@ -1,4 +1,4 @@
-"""The report's first paragraph: what was tested, on whom, and which of the gaps mean something."""
+"""The report's first paragraph: what was tested, on whom, and which of the gaps are significant."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,10 +20,13 @@ SCORE = "dice"
 
 
 def judged(report: dict[str, Any]) -> list[Verdict]:
-    """The verdict on every attribute, and on every pair of attributes that has two groups to compare."""
+    """The verdict on every attribute."""
     scores, attributes = report["scores"][SCORE], report["cohort"]["attributes"]
-    found = [findings.judge(block, scores) for block in blocks(scores["groups"], attributes) if block.key]
-    return [v for v in found if v.block.key in attributes or v.kind not in ("unranked", "untested")]
+    return [
+        findings.judge(block, scores)
+        for block in blocks(scores["groups"], attributes)
+        if block.key in attributes
+    ]
 
 
 def opening(report: dict[str, Any]) -> str:
@@ -58,36 +61,40 @@ def _tested(report: dict[str, Any]) -> list[str]:
 
 
 def _gaps(found: Sequence[Verdict]) -> list[str]:
-    """The gaps that are real, and whether size explains them; those where test and interval disagree."""
-    real = [v for v in found if v.kind == "real"]
+    """The gaps that are significant, and whether size explains them."""
+    significant = [v for v in found if v.kind == "significant"]
     sentences = []
-    if real:
-        gaps = listing(f"by {_title(v)} ({number(v.gap)}: {_better(v)})" for v in real)
-        sentences.append(f"Real, by test and interval, {_is(real)} the {_gap(real)} {gaps}.")
+    if significant:
+        gaps = listing(f"by {_title(v)} ({number(v.gap)}; {findings.better(v)})" for v in significant)
+        sentences.append(
+            f"The {_gap(significant)} in mean Dice {gaps} {_is(significant)} statistically significant."
+        )
         for size, words in (
             ("explains", "Size alone explains {}."),
             ("no", "Size alone does not explain {}."),
-            ("unclear", "Whether size alone explains {} stays unclear."),
+            ("unclear", "Whether size alone explains {} is unclear."),
         ):
-            if some := [v for v in real if v.size == size]:
-                sentences.append(words.format("it" if len(real) == 1 else f"the {_gap(some)} {_by(some)}"))
-    elif any(v.kind in ("open", "unclear") for v in found):
-        sentences.append("No gap is shown to be real.")
-    if unclear := [v for v in found if v.kind == "unclear"]:
-        sentences.append(f"Test and interval disagree on the {_gap(unclear)} {_by(unclear)}.")
+            if some := [v for v in significant if v.size == size]:
+                sentences.append(
+                    words.format("it" if len(significant) == 1 else f"the {_gap(some)} {_by(some)}")
+                )
+    elif any(v.kind == "open" for v in found):
+        sentences.append("No gap in mean Dice is statistically significant.")
+    if unlocated := [v for v in found if v.kind == "unlocated"]:
+        sentences.append(f"Groups differ significantly in mean Dice {_by(unlocated)}; which ones is open.")
     for v in (v for v in found if v.kind == "untested"):
         ends = v.summary["gap"].get("interval")
-        told = " and may be none" if ends and ends[0] is not None and ends[0] <= 0 else ""
+        told = " and may be zero" if ends and ends[0] is not None and ends[0] <= 0 else ""
         sentences.append(
-            f"By {_title(v)} the gap is {estimate(v.gap, ends)}{told}: {_better(v)}; it was not tested."
+            f"By {_title(v)} the gap is {estimate(v.gap, ends)}{told} ({findings.better(v)}); it was not tested."
         )
     return sentences
 
 
 def _not_known(found: Sequence[Verdict]) -> list[str]:
-    """The gaps that this sample cannot tell from none, and those that it could not have seen."""
+    """The gaps that this sample cannot tell from zero, and those that it could not have seen."""
     sentences = []
-    opened = [v for v in found if v.kind == "open" and v.equivalence != "fair"]
+    opened = [v for v in found if v.kind == "open" and v.equivalence != "equivalent"]
     if opened:
         sentences.append(
             f"With this sample size the {_gap(opened)} {_by(opened)} {_is(opened)} not distinguishable from zero."
@@ -95,8 +102,8 @@ def _not_known(found: Sequence[Verdict]) -> list[str]:
     if seen := [v for v in opened if v.summary.get("detectable") is not None]:
         least = listing(f"{number(v.summary['detectable'])} by {_title(v)}" for v in seen)
         sentences.append(
-            f"That is not equality: gaps below {least} could not have been seen reliably, even by a single test, "
-            "uncorrected."
+            f"That is not equality: gaps below {least}, and gaps made of a few failures, could not have been seen "
+            "reliably, even by a single test, uncorrected."
         )
     if few := [v for v in found if v.kind == "unranked"]:
         sentences.append(f"Too few patients for any comparison: {_by(few)}.")
@@ -104,21 +111,21 @@ def _not_known(found: Sequence[Verdict]) -> list[str]:
 
 
 def _equal(found: Sequence[Verdict]) -> list[str]:
-    """What was shown to be fair, and what was not though a margin was given."""
+    """Which groups were shown to be equivalent in the mean, and that none were though a margin was given."""
     given = [v for v in found if v.equivalence]
     if not given:
         return []
     margin = number(given[0].summary["equivalence"]["delta"])
     sentences = []
-    if fair := [v for v in given if v.equivalence == "fair"]:
-        sentences.append(f"Fair are the groups {_by(fair)}: equivalent within ±{margin}.")
+    if equal := [v for v in given if v.equivalence == "equivalent"]:
+        sentences.append(f"The groups {_by(equal)} are equivalent in mean Dice within ±{margin}.")
     if small := [v for v in given if v.equivalence == "small"]:
-        sentences.append(f"Small, within ±{margin}, {_is(small)} the {_gap(small)} {_by(small)}.")
+        sentences.append(f"The {_gap(small)} {_by(small)} {_is(small)} small, within ±{margin}.")
     return sentences or [f"No groups are shown to be equivalent within ±{margin}."]
 
 
 def _interactions(report: dict[str, Any]) -> list[str]:
-    """Where one attribute's gap may depend on another; nobody asked for it in advance, so it is no finding."""
+    """Where one attribute's gap depends on another, beyond what both attributes explain alone."""
     sentences = []
     for key, by_score in (report.get("interactions") or {}).items():
         found = by_score.get(SCORE) or {}
@@ -128,8 +135,8 @@ def _interactions(report: dict[str, Any]) -> list[str]:
         if ends[0] > 0 or ends[1] < 0:
             first, _, second = key.partition(",")
             sentences.append(
-                f"The gap by {first} may depend on {second}: interaction {estimate(found['contrast'], ends)}, "
-                f"{p_equals(found['p_holm'])} after Holm's correction, exploratory."
+                f"The gap by {first} depends on {second}: interaction {estimate(found['contrast'], ends)}, "
+                f"{p_equals(found['p_holm'])} after Holm's correction."
             )
     return sentences
 
@@ -140,11 +147,6 @@ def _by(found: Iterable[Verdict]) -> str:
 
 def _title(verdict: Verdict) -> str:
     return verdict.block.title
-
-
-def _better(verdict: Verdict) -> str:
-    labels = verdict.block.labels
-    return f"{labels[verdict.best or '']} above {labels[verdict.worst or '']}"
 
 
 def _gap(found: Sequence[Verdict]) -> str:
