@@ -34,8 +34,8 @@ class Verdict(NamedTuple):
         size: whether size alone explains the skewed error ratio (SER): `explains` where size alone gives as much or
             more; `no` where the SER's interval lies above what size alone gives; `unclear` where it reaches that, or
             is absent. None where it is unknown, or where the gap is not significant.
-        equivalence: against the margin stated in advance: `equivalent` (shown, and the gap is not significant), `small` (shown, but
-            the gap is of another kind: no claim that there is none), `not shown`. None without a margin.
+        equivalence: against the margin stated in advance: `equivalent` (shown, and the gap is not significant), `small`
+            (shown, but the gap is significant), `not shown`. None without a margin.
         summary: the numbers themselves, `report["scores"][score]["summaries"][key]`.
     """
 
@@ -92,10 +92,8 @@ def _kind(block: Block, summary: Mapping[str, Any], pairs: Sequence[Mapping[str,
 
 def _is_named(pair: Mapping[str, Any]) -> bool:
     """Whether a pair's own corrected p is below the level, and its interval excludes zero."""
-    ends = pair.get("interval")
-    return (
-        pair["p_holm"] is not None and pair["p_holm"] < LEVEL and bool(ends) and not ends[0] <= 0 <= ends[1]
-    )
+    ends, p = pair.get("interval"), pair.get("p_holm")
+    return p is not None and p < LEVEL and ends is not None and not ends[0] <= 0 <= ends[1]
 
 
 def _equal(summary: Mapping[str, Any], kind: Kind) -> Equivalence | None:
