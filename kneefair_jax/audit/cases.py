@@ -127,7 +127,10 @@ def check_words(
         problems: list[metadata.Problem] = []
         for name in names:
             if name in table:
-                problems += identifiers.similar(dict(table[name].items()), name, name, options.similar)
+                cells = dict(table[name].items())
+                problems += identifiers.similar(
+                    cells, name, name, options.similar, form=identifiers.canonical
+                )
         metadata.refuse(path, problems)
 
 

@@ -78,7 +78,7 @@ def read(
     numbers, dropped = read_scores(text, path)
     models = dict.fromkeys(numbers["model"])
     structures = tuple(dict.fromkeys(numbers["structure"]))
-    if not allow_similar and (alike := identifiers.similar_identifiers(structures)):
+    if not allow_similar and (alike := identifiers.similar_identifiers(structures, identifiers.canonical)):
         raise InputError(
             f"{path}: the structures {' and '.join(alike[0])} look like the same one; write them alike"
         )

@@ -297,11 +297,14 @@ def _check_similar(main: Cohort, external: pd.DataFrame, path: Path) -> None:
     Raises:
         InputError: naming the first five pairs and how many there are.
     """
-    nouns = {"patient_id": "patient"}
+    columns = [("patient_id", "patient", identifiers.canonical_identifier)]
+    columns += [(name, "level", identifiers.canonical) for name in main.attributes]
     pairs = [
-        f"{path}: {name} {there!r} and {here!r} of data.root look like the same {nouns.get(name, 'level')}"
-        for name in ("patient_id", *main.attributes)
-        for here, there in identifiers.across(list(main.cases[name].unique()), list(external[name].unique()))
+        f"{path}: {name} {there!r} and {here!r} of data.root look like the same {noun}"
+        for name, noun, form in columns
+        for here, there in identifiers.across(
+            list(main.cases[name].unique()), list(external[name].unique()), form
+        )
     ]
     if pairs:
         raise InputError(

@@ -239,7 +239,9 @@ def _unusable_levels(values: pd.Series, options: Options, *, rows: bool) -> list
             problems.append((int(str(row)), f"{values.name} {level!r}: the comma would {remedy}"))
     if not options.allow_similar:
         cells = dict(values.items())
-        problems += identifiers.similar(cells, str(values.name), "level", options.similar, rows=rows)
+        problems += identifiers.similar(
+            cells, str(values.name), "level", options.similar, rows=rows, form=identifiers.canonical
+        )
     return problems
 
 

@@ -228,6 +228,7 @@ def config(root, **changes):
 FOLDERS = {
     "zeros": ({"patient_id": [f"{i // 2:04d}" if i % 2 else f"{i // 2}" for i in range(24)]}, "row 3"),
     "float": ({"patient_id": [f"{i // 2}" + ".0" * (i % 2) for i in range(24)]}, "row 3"),
+    "zeros inside": ({"patient_id": [f"P{i // 2:0{1 + 2 * (i % 2)}d}" for i in range(24)]}, "row 3"),
     "two sides": ({"patient_id": ["pP"[i % 2] + f"{i // 2}" for i in range(24)]}, "row 3"),
     "levels": ({"sex": ["f"] * 12 + ["F"] * 2 + ["m"] * 10}, "row 14"),
     "spacing": ({"spacing_mm": ["0.3"] * 5 + ["0_3"] + ["0.3"] * 18}, "row 7"),
@@ -256,7 +257,7 @@ def test_a_table_of_groups_is_refused_by_row(tmp_path, capsys):
     for seed, group in enumerate(("sex=f", "sex=m")):
         write(tmp_path / f"nets/{seed}.safetensors", group=group, seed=seed)
     tables.folder(tmp_path / "films")
-    (tmp_path / "groups.csv").write_text("case_id;sex\n7;f\n0007;m\n")
+    (tmp_path / "groups.csv").write_text("case_id;sex\nP7;f\nP007;m\n")
     arguments = [
         "--checkpoint",
         tmp_path / "nets",
@@ -268,7 +269,7 @@ def test_a_table_of_groups_is_refused_by_row(tmp_path, capsys):
     arguments += ["--metadata", tmp_path / "groups.csv"]
     assert predict_cli.main([str(word) for word in arguments]) == predict_cli.NOT_BEGUN
     err = capsys.readouterr().err
-    assert "row 3" in err and "'7' (row 2)" in err and "--allow-similar-ids" in err
+    assert "row 3" in err and "'P7' (row 2)" in err and "--allow-similar-ids" in err
     assert not (tmp_path / "out").exists()
     rows = "".join(f"{i};{'fm'[i % 2]}\n" for i in range(24))
     (tmp_path / "groups.csv").write_text("case_id;sex\n" + rows)
