@@ -89,7 +89,9 @@ def build(
         for side in sides
     ]
     options = metadata.Options(allow_similar=config.get("allow_similar_ids", False))
-    cases = attributes.add(pd.DataFrame(rows), found, tuple(config["attributes"]), config["bins"], options)
+    cases, notes = attributes.add(
+        pd.DataFrame(rows), found, tuple(config["attributes"]), config["bins"], options
+    )
     structures = anatomy.SCHEMES["knee" if split else "knees"]
     mask_files.check_palettes([film.mask for film in usable if film.mask], films.VALUES)
     settings = {
@@ -110,6 +112,7 @@ def build(
         portable=True,
         left_out=tuple(left_out),
         whole=whole,
+        notes=notes,
         files=partial(_files_of, tuple(usable), len(sides)),
     )
 
