@@ -81,8 +81,8 @@ def start(path, fields):
     return path
 
 
-# A single run of each source is fast; tests/runs/study has fast studies.
-SLOW = {"paper.oai", "paper.phantoms", "phantom_to_real", "study", "study_folder", "finetune"}
+# A run of phantoms and one of a folder are fast; tests/runs has fast runs of the OAI, and fast studies.
+SLOW = {"oai", "paper.oai", "paper.phantoms", "phantom_to_real", "study", "study_folder", "finetune"}
 
 
 @pytest.mark.parametrize(

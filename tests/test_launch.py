@@ -22,6 +22,11 @@ SMALL = (
     "--config.model.widths=(2,4)",
     "--config.train.eval_every=5",
     "--config.report.bootstrap_draws=50",
+    # Less to compile: of the augmentations, the flip stays.
+    *(
+        f"--config.augment.{name}=0.0"
+        for name in ("rotation", "scale", "shift", "gamma", "contrast", "noise")
+    ),
 )
 
 
@@ -77,11 +82,13 @@ def test_a_run_says_what_it_does_and_leaves_what_it_promised(straight):
     assert "p1" not in result.stdout  # no patient is named
 
 
-def test_killed_at_any_moment_and_started_again_is_the_same_report(films, straight, tmp_path):
+# Once after the first checkpoint; at the slow level also before it, and after the first checkpoint of a second start.
+@pytest.mark.parametrize("kills", [(1,), pytest.param((0, 1, 1), marks=pytest.mark.slow)], ids=len)
+def test_killed_at_any_moment_and_started_again_is_the_same_report(films, straight, tmp_path, kills):
     workdir = tmp_path / "killed"
     environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
     draw = random.Random(0)
-    for kill in range(2):
+    for kill in kills:
         process = subprocess.Popen(
             command(films, workdir),
             cwd=ROOT,
@@ -89,7 +96,7 @@ def test_killed_at_any_moment_and_started_again_is_the_same_report(films, straig
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        # Some moment after the first checkpoint of this start, or before it in the first.
+        # Some moment after the first checkpoint of this start, or before it.
         before = set(os.listdir(workdir / "checkpoints")) if (workdir / "checkpoints").exists() else set()
         deadline = time.monotonic() + 60
         while process.poll() is None and kill and time.monotonic() < deadline:
@@ -256,7 +263,9 @@ def test_bad_input_is_one_sentence_and_leaves_no_trace(name, films, tmp_path):
     assert not workdir.exists()
 
 
-@pytest.mark.parametrize("flag", ["--config.seed=-1", "--config.train.stepz=3"])
+@pytest.mark.parametrize(
+    "flag", ["--config.seed=-1", pytest.param("--config.train.stepz=3", marks=pytest.mark.slow)]
+)
 def test_bad_input_ends_a_process_as_it_ends_a_test(flag, films, tmp_path):
     run = command(films, tmp_path / "workdir", flag)
     there = anew(run)

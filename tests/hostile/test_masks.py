@@ -303,7 +303,10 @@ def test_a_tenth_of_the_masks_is_faulty(cohort, tmp_path, audit, capsys):
     assert "nearest neighbor" in printed and all(name in printed for name in (*interpolated, *of_another))
 
 
-@pytest.mark.parametrize("orientation", ["flip-lr", "flip-ud", "rotate-180"])
+@pytest.mark.parametrize(
+    "orientation",
+    ["flip-ud", *(pytest.param(name, marks=pytest.mark.slow) for name in ("flip-lr", "rotate-180"))],
+)
 def test_a_tenth_of_the_masks_is_turned(cohort, tmp_path, audit, capsys, orientation):
     turned = [masks.case_id(n) for n in FAULTS]
     for n in FAULTS:

@@ -30,9 +30,12 @@ def run(path, *options, capsys, attributes=AGES):
     return status, report, text.out, text.err
 
 
-@pytest.fixture
-def plain(tmp_path, capsys):
-    return run(tables.scores(tmp_path / "plain.csv"), capsys=capsys)[1]
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The report of the plain table."""
+    path = tables.scores(tmp_path_factory.mktemp("plain") / "plain.csv")
+    assert main(["--scores", str(path), *AGES, "--out", str(path.parent / "out"), *QUICK]) == 0
+    return json.loads((path.parent / "out/report.json").read_text())
 
 
 @pytest.mark.parametrize("name", tables.DIALECTS)

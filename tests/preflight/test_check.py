@@ -136,6 +136,7 @@ def test_of_folds_the_first_is_checked(root, tmp_path):
     assert counts["test"] == 4 and counts["all"] == 12
 
 
+@pytest.mark.slow  # fast: tests/hostile/test_masks.py, a tenth of the masks is faulty
 def test_masks_that_look_wrong_are_named_and_drawn(tmp_path, capsys):
     """The network that ships on 24 knees: one mask lies four pixels too low, one film is blank."""
     settings = quickstart.get_config().data.phantom

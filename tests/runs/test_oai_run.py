@@ -17,6 +17,10 @@ SMALL = (
     "--config.train.steps=2",
     "--config.train.eval_every=2",
     "--config.report.bootstrap_draws=50",
+    *(
+        f"--config.augment.{name}=0.0"
+        for name in ("rotation", "scale", "shift", "gamma", "contrast", "noise")
+    ),
 )
 
 

@@ -102,6 +102,7 @@ def test_another_number_of_devices_trains_the_same(prepared, tmp_path, monkeypat
     chex.assert_trees_all_close(single.batch_stats, eight.batch_stats, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_four_devices_then_two_then_four_train_as_four_do(prepared, tmp_path, monkeypatch):
     config = study.config(steps=6, eval_every=2)
     # Plain steps, since Adam makes of rounding what it likes.
