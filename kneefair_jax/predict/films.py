@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from kneefair_jax.data import readers
-from kneefair_jax.data.readers import dicom
+from kneefair_jax.data.readers import dicom, suffixes
 from kneefair_jax.errors import InputError
 
 MOST_PIXELS = 50_000_000  # a whole-leg film has about 27 million
@@ -107,17 +107,17 @@ def _too_large(height: int, width: int) -> str:
 
 def _stated_size(path: Path) -> tuple[int, int] | None:
     """Rows and columns by the header; None where it cannot be read: the reader says why."""
-    name = path.name.lower()
+    suffix = suffixes.suffix_of(path.name)
     try:
-        if name.endswith((".nii", ".nii.gz")):
+        if suffix in suffixes.NIFTI:
             import nibabel
 
             shape = nibabel.load(path).shape  # type: ignore[attr-defined]  # all images have one
             return int(np.prod(shape[1:])), shape[0]
-        if name.endswith(".npy"):
+        if suffix in suffixes.NPY:
             down, across = np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]
             return down, across
-        if name.endswith((".dcm", ".dicom")) or not name.endswith(readers.SUFFIXES):
+        if suffix in suffixes.DICOM or not suffix:
             header = _header(path)
             return int(header.Rows), int(header.Columns)
         with Image.open(path, formats=readers.PILLOW_FORMATS) as image:
@@ -131,7 +131,7 @@ def _stated_size(path: Path) -> tuple[int, int] | None:
 
 
 def _is_bilateral(path: Path) -> bool:
-    if path.name.lower().endswith(readers.SUFFIXES) and path.suffix.lower() not in (".dcm", ".dicom"):
+    if suffixes.suffix_of(path.name) not in (*suffixes.DICOM, ""):
         return False
     header = _header(path)
     sides = {str(header.get(name) or "").strip().upper() for name in ("ImageLaterality", "Laterality")}
