@@ -13,6 +13,7 @@ import pandas as pd
 
 from kneefair_jax import anatomy, cohort
 from kneefair_jax.data import ages, layouts, mask_checks, mask_files, metadata, readers
+from kneefair_jax.data.readers import laterality
 from kneefair_jax.data.source import Example, Header, Source
 from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import without_paths
@@ -32,12 +33,14 @@ class Case(NamedTuple):
         image: path of the image.
         mask: path of the mask.
         spacing: f32[2], mm per pixel from the table; NaN leaves it to the image's header.
+        side: which knee the table states, of `laterality.parse`.
     """
 
     row: int
     image: Path
     mask: Path
     spacing: np.ndarray
+    side: str = ""
 
 
 def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -> Source:
@@ -90,8 +93,9 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     frame = pd.concat([pd.DataFrame(columns), others], axis=1).reset_index(drop=True)
     if config["split_column"]:
         cohort.check_no_leak(frame)
-    rows = zip(table.index, table["image"], table["mask"], spacing, strict=True)
-    cases = [Case(row, root / image, root / mask, mm) for row, image, mask, mm in rows]
+    sides = next((table[name] for name in laterality.COLUMNS if name in table), [""] * len(table))
+    rows = zip(table.index, table["image"], table["mask"], spacing, map(laterality.parse, sides), strict=True)
+    cases = [Case(row, root / image, root / mask, mm, side) for row, image, mask, mm, side in rows]
     structures = (
         _found_structures(path, cases)
         if config["structures"] == "auto"
@@ -255,8 +259,10 @@ def _headers(
             film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, _values(structures))
         except InputError as error:
             return error
-        notes = (*(f"film: {text}" for text in film.notes), *(f"mask: {text}" for text in mask.notes))
-        return Header(film.spacing_kind if np.isnan(case.spacing).any() else "table", notes)
+        side = laterality.contradiction(film.laterality, case.side, "the table")
+        notes = (f"film: {text}" for text in (*film.notes, side) if text)
+        kind = film.spacing_kind if np.isnan(case.spacing).any() else "table"
+        return Header(kind, (*notes, *(f"mask: {text}" for text in mask.notes)))
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for few in batched(rows, 4 * _THREADS):  # as `_read`

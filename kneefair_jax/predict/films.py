@@ -27,6 +27,7 @@ class Film(NamedTuple):
         spacing_kind: of `readers.Radiograph`.
         orientation: what displays the stored pixels, or None, of `readers.Radiograph`.
         view: what turns the displayed pixels to `image`, of `readers.Radiograph`.
+        laterality: which knee its header states, of `readers.Radiograph`.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Film(NamedTuple):
     spacing_kind: str = "unknown"
     orientation: readers.Orientation | None = None
     view: readers.Orientation = readers.NONE
+    laterality: str = ""
 
     def displayed(self, mask: np.ndarray) -> np.ndarray:
         """Return a mask of `image` as a mask of the displayed pixels, which a file without orientation holds."""
@@ -65,7 +67,6 @@ def read(path: Path) -> Film:
         if size is not None and size[0] * size[1] > MOST_PIXELS:
             raise InputError(f"{path}: {_too_large(*size)}")
         film = readers.read_radiograph(path)
-        bilateral = _is_bilateral(path)
     eight = film.view.apply(readers.to_uint8(film.pixels, valid=film.valid))
     grey = readers.to_grey(eight)
     try:
@@ -78,11 +79,12 @@ def read(path: Path) -> Film:
         path,
         grey,
         film.view.of_pair(film.spacing),
-        bilateral,
+        film.bilateral,
         "; ".join(notes),
         film.spacing_kind,
         film.orientation,
         film.view,
+        film.laterality,
     )
 
 
@@ -118,7 +120,7 @@ def _stated_size(path: Path) -> tuple[int, int] | None:
             down, across = np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]
             return down, across
         if suffix in suffixes.DICOM or not suffix:
-            header = _header(path)
+            header = dicom.load(path, header=True)
             return int(header.Rows), int(header.Columns)
         with Image.open(path, formats=readers.PILLOW_FORMATS) as image:
             return image.height, image.width
@@ -128,16 +130,3 @@ def _stated_size(path: Path) -> tuple[int, int] | None:
         ) from error
     except Exception:  # each library has its own errors for a damaged file
         return None
-
-
-def _is_bilateral(path: Path) -> bool:
-    if suffixes.suffix_of(path.name) not in (*suffixes.DICOM, ""):
-        return False
-    header = _header(path)
-    sides = {str(header.get(name) or "").strip().upper() for name in ("ImageLaterality", "Laterality")}
-    described = " ".join(str(header.get(name) or "") for name in ("SeriesDescription", "StudyDescription"))
-    return "B" in sides or "bilateral" in described.replace("_", " ").lower().split()
-
-
-def _header(path: Path):
-    return dicom.load(path, header=True)

@@ -26,6 +26,8 @@ class Radiograph(NamedTuple):
         view: what would bring the patient's right to image left, by PatientOrientation. It is not applied: it states
             no position in space, and viewers, ITK and the masks drawn in them ignore it.
         notes: what is odd about the header.
+        laterality: which knee a DICOM header states: R, L, B (both) or "".
+        bilateral: whether a DICOM header states that both knees are shown.
     """
 
     pixels: np.ndarray
@@ -35,6 +37,8 @@ class Radiograph(NamedTuple):
     orientation: Orientation | None = None
     view: Orientation = NONE
     notes: tuple[str, ...] = ()
+    laterality: str = ""
+    bilateral: bool = False
 
 
 class LabelFile(NamedTuple):
@@ -82,6 +86,8 @@ def read_radiograph(path: str | Path) -> Radiograph:
         decoded.grid,
         decoded.view,
         decoded.notes,
+        decoded.laterality,
+        decoded.bilateral,
     )
 
 
