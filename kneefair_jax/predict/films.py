@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from kneefair_jax.data import readers
-from kneefair_jax.data.readers import dicom, suffixes
+from kneefair_jax.data.readers import dicom, pillow, suffixes
 from kneefair_jax.errors import InputError
 
 MOST_PIXELS = 50_000_000  # a whole-leg film has about 27 million
@@ -122,8 +122,7 @@ def _stated_size(path: Path) -> tuple[int, int] | None:
         if suffix in suffixes.DICOM or not suffix:
             header = dicom.load(path, header=True)
             return int(header.Rows), int(header.Columns)
-        with Image.open(path, formats=readers.PILLOW_FORMATS) as image:
-            return image.height, image.width
+        return pillow.size(path)
     except Image.DecompressionBombError as error:
         raise InputError(
             f"{path}: more than {MOST_PIXELS // 10**6} million pixels ({error}); make it smaller"

@@ -15,14 +15,12 @@ from kneefair_jax.data.readers.files import (
     read_radiograph,
 )
 from kneefair_jax.data.readers.orientation import ORIENTATIONS, name_of
-from kneefair_jax.data.readers.pillow import FORMATS as PILLOW_FORMATS
 from kneefair_jax.data.readers.pixels import labels_at, resize_image, resize_label, to_grey, to_uint8
 from kneefair_jax.data.readers.suffixes import SUFFIXES, suffix_of
 
 __all__ = [
     "NONE",
     "ORIENTATIONS",
-    "PILLOW_FORMATS",
     "SUFFIXES",
     "LabelFile",
     "Orientation",
