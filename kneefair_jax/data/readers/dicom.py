@@ -39,7 +39,7 @@ def read(path: Path, mask: bool) -> Decoded:
         pixels, valid, odd = dicom_pixels.bright(stored, dataset, path)
         notes = (*notes, *odd)
     grid, view = geometry(dataset)
-    side = laterality.of_dicom(dataset, oriented=grid is not None or _letters(dataset) is not None)
+    side = laterality_of(dataset)
     return Decoded(pixels, stated, kind, grid, view, valid, (*notes, *side.notes), side.side, side.bilateral)
 
 
@@ -98,6 +98,12 @@ def geometry(dataset: Any) -> tuple[Orientation | None, Orientation]:
         if grid is not None:
             return grid, NONE
     return None, _letters(dataset) or NONE
+
+
+def laterality_of(dataset: Any) -> laterality.Laterality:
+    """Return which knee the header states."""
+    oriented = geometry(dataset)[0] is not None or _letters(dataset) is not None
+    return laterality.of_dicom(dataset, oriented=oriented)
 
 
 def _letters(dataset: Any) -> Orientation | None:
