@@ -14,7 +14,18 @@ from kneefair_jax.predict import films
 
 RNG = np.random.default_rng(0)
 FILM = RNG.integers(0, 4096, (20, 28)).astype(np.uint16)
-TYPES = [np.uint8, np.uint16, np.uint32, np.int8, np.int16, np.int32, np.float32, np.float64]
+TYPES = [
+    np.uint8,
+    np.uint16,
+    np.uint32,
+    np.uint64,
+    np.int8,
+    np.int16,
+    np.int32,
+    np.float16,
+    np.float32,
+    np.float64,
+]
 
 
 @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
