@@ -39,7 +39,7 @@ def read(path: Path, mask: bool) -> tuple[np.ndarray, int]:
     Transparency is dropped. The pixels are as stored: the orientation is not applied.
 
     Raises:
-        InputError: several images, a color space other than RGB, or a compression that tifffile does not decode.
+        InputError: several images, a color space other than RGB, bits or a compression that tifffile does not decode.
     """
     size(path)
     with _opened(path) as tiff:
@@ -61,12 +61,12 @@ def read(path: Path, mask: bool) -> tuple[np.ndarray, int]:
             )
         try:
             pixels = page.asarray(maxworkers=1)
-        except (KeyError, ValueError) as error:
+        except Exception as error:  # each codec has its own
             if "imagecodecs" not in str(error):
                 raise
             raise InputError(
-                f"{path}: TIFF of {page.bitspersample} bits, compressed by {page.compression.name}; export it without "
-                "compression or as 16-bit gray PNG, or pip install imagecodecs"
+                f"{path}: TIFF of {page.bitspersample} bits (compression {page.compression.name}); export it without "
+                "compression in 8 or 16 bits, or pip install imagecodecs"
             ) from error
         if page.samplesperpixel > 1:
             pixels = np.moveaxis(pixels, 0, -1) if page.planarconfig.name == "SEPARATE" else pixels

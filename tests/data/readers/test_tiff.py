@@ -1,6 +1,7 @@
 """TIFF in every number type and polarity, against tifffile's and OpenCV's reading of the same files."""
 
 import importlib.util
+import struct
 
 import cv2
 import numpy as np
@@ -68,6 +69,43 @@ def test_color_keeps_its_depth(tmp_path, dtype, channels, options, planar):
         np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[..., 2::-1], expected)
     with pytest.raises(InputError, match=r"film\.tif.*export"):
         readers.read_mask(path)
+
+
+def write_packed(path, pixels, bits, white):
+    """Gray TIFF of samples that fill no bytes, which tifffile writes only with imagecodecs."""
+    flat = (pixels[..., None] >> np.arange(bits)[::-1] & 1).astype(np.uint8).reshape(len(pixels), -1)
+    data = np.packbits(flat, axis=1).tobytes()
+    height, width = pixels.shape
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: int(not white), 273: 8, 277: 1, 278: height}
+    tags |= {279: len(data)}
+    entries = b"".join(struct.pack("<HHII", code, 4, 1, value) for code, value in tags.items())
+    ifd = struct.pack("<H", len(tags)) + entries + bytes(4)
+    path.write_bytes(struct.pack("<4sI", b"II*\0", 8 + len(data)) + data + ifd)
+    return path
+
+
+@pytest.mark.parametrize("white", [False, True])
+@pytest.mark.parametrize("bits", [2, 4, 10, 12, 14])
+def test_samples_that_fill_no_bytes(tmp_path, bits, white):
+    """Pillow opens 2 and 4 bits, and 12 if MinIsBlack; tifffile needs imagecodecs for the others."""
+    film, labels = FILM % 2**bits, FILM % 4
+    path = write_packed(tmp_path / "film.tif", film, bits, white)
+    label_path = write_packed(tmp_path / "labels.tif", labels, bits, white)
+    opened = bits < 8 or (bits == 12 and not white)
+    if not opened and importlib.util.find_spec("imagecodecs") is None:
+        for read in (readers.read_image, readers.read_mask):
+            with pytest.raises(InputError, match=rf"film\.tif.*{bits} bits.*export"):
+                read(path)
+        return
+    np.testing.assert_array_equal(readers.read_mask(label_path), labels)
+    image = readers.read_image(path)[0][..., 0].astype(int)
+    steps = np.diff(np.unique(image))
+    assert len(np.unique(image)) == 2**bits if bits < 8 else len(np.unique(image)) == len(np.unique(film))
+    expected = (2**bits - 1 - film if white else film).astype(int)
+    np.testing.assert_array_equal(image - image.min(), (expected - expected.min()) * steps.min())
+    if opened and bits < 8:
+        shown = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert shown is None or np.corrcoef(shown.ravel(), image.ravel())[0, 1] > 0.999
 
 
 @pytest.mark.parametrize("compression", [1, 5, 8])  # none, LZW, deflate
