@@ -213,6 +213,7 @@ def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ())
     structures = data.external_structures or ",".join(main.structures)
     its_own = {"root": data.external, "structures": structures, "attributes": there, "split_column": ""}
     its_own["orientation"] = data.get("external_orientation", "")
+    its_own["orientation_field"] = "data.external_orientation"
     settings = ChainMap[str, Any](its_own, data)
     source = folder.source(settings, size=tuple(data.size), channels=main.grid[2])
     anatomy.translation(main.structures, source.structures)

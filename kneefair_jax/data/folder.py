@@ -13,6 +13,7 @@ import pandas as pd
 
 from kneefair_jax import anatomy, cohort
 from kneefair_jax.data import ages, layouts, mask_checks, mask_files, metadata, readers
+from kneefair_jax.data.readers import laterality
 from kneefair_jax.data.source import Example, Header, Source
 from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import without_paths
@@ -32,12 +33,14 @@ class Case(NamedTuple):
         image: path of the image.
         mask: path of the mask.
         spacing: f32[2], mm per pixel from the table; NaN leaves it to the image's header.
+        side: which knee the table states, of `laterality.parse`.
     """
 
     row: int
     image: Path
     mask: Path
     spacing: np.ndarray
+    side: str = ""
 
 
 def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -> Source:
@@ -52,6 +55,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
             "" for none; `on_broken`, "stop", or "skip" to leave a missing file to `Source.read`; `orientation`, a name
             of `layouts.FLAGS` for the masks whose relation to their film the headers leave open (of film and mask,
             one or both state no orientation), or "" to follow the headers and refuse what they contradict;
+            `orientation_field`, its name in messages where that is not `data.orientation`;
             `allow_similar_ids`, whether identifiers and levels may look alike.
         size: rows and columns of the working grid.
         channels: 1 (colour becomes grey) or 3.
@@ -61,11 +65,8 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     """
     if not config["root"]:
         raise InputError("config.data.root is empty: give the folder with --config.data.root=DIR")
-    orientation = config.get("orientation", "")
-    if orientation and orientation not in layouts.FLAGS:
-        raise InputError(
-            f"config.data.orientation={orientation!r}: give one of {', '.join(layouts.FLAGS)}, or nothing"
-        )
+    flag = layouts.Flag(config.get("orientation", ""), config.get("orientation_field", "data.orientation"))
+    orientation = layouts.checked(flag)
     root = Path(config["root"])
     path = root / config["metadata"]
     table, written, notes = metadata.read(path)
@@ -90,8 +91,9 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     frame = pd.concat([pd.DataFrame(columns), others], axis=1).reset_index(drop=True)
     if config["split_column"]:
         cohort.check_no_leak(frame)
-    rows = zip(table.index, table["image"], table["mask"], spacing, strict=True)
-    cases = [Case(row, root / image, root / mask, mm) for row, image, mask, mm in rows]
+    sides = next((table[name] for name in laterality.COLUMNS if name in table), [""] * len(table))
+    rows = zip(table.index, table["image"], table["mask"], spacing, map(laterality.parse, sides), strict=True)
+    cases = [Case(row, root / image, root / mask, mm, side) for row, image, mask, mm, side in rows]
     structures = (
         _found_structures(path, cases)
         if config["structures"] == "auto"
@@ -101,7 +103,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     settings = {
         "kind": "folder",
         "reader": _READER,
-        "orientation": orientation,
+        "orientation": orientation.value,
         "files": files,
         "grid": [*size, channels],
         "structures": list(structures),
@@ -185,14 +187,13 @@ def _values(structures: Sequence[str]) -> dict[str, tuple[int]]:
 
 
 def _arrays(
-    case: Case, channels: int, structures: Sequence[str], orientation: str
+    case: Case, channels: int, structures: Sequence[str], orientation: layouts.Flag
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image u8[H, W, channels], label u8[H, W] and spacing f32[2] as displayed, or an InputError."""
     film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, _values(structures))
-    if not orientation and layouts.relation(film.orientation, mask.orientation) == layouts.OPEN:
-        raise InputError(f"{case.mask}: {_open(case, film.orientation, mask.orientation)}")
     image, spacing = film.pixels, film.spacing
-    label = layouts.correction(film.orientation, mask.orientation, orientation or "none").apply(mask.values)
+    files = layouts.File(case.mask, mask.orientation), layouts.File(case.image, film.orientation)
+    label = layouts.lay_on_film(mask.values, *files, orientation)
     if image.shape[:2] != label.shape:
         raise InputError(
             f"{case.mask}: mask and image differ in size ({label.shape} and {image.shape[:2]} rows and columns); "
@@ -209,17 +210,6 @@ def _arrays(
             "or give colour images"
         )
     return image, label.astype(np.uint8), np.where(np.isnan(case.spacing), spacing, case.spacing)
-
-
-def _open(case: Case, film: readers.Orientation | None, mask: readers.Orientation | None) -> str:
-    """What the headers leave open, and the flags that decide it."""
-    turned, other = (case.image.name, case.mask.name) if mask is None else (case.mask.name, case.image.name)
-    turn = readers.name_of(film or mask or readers.NONE)
-    return (
-        f"the header of {turned} states an orientation ({turn} displays its pixels), and that of {other} states none; "
-        f"give --config.data.orientation=none if {other} lies as {turned} is displayed, "
-        f"--config.data.orientation={layouts.STORED} if it lies as the pixels of {turned} are stored"
-    )
 
 
 def _outside(label: np.ndarray, structures: Sequence[str]) -> str:
@@ -255,8 +245,10 @@ def _headers(
             film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, _values(structures))
         except InputError as error:
             return error
-        notes = (*(f"film: {text}" for text in film.notes), *(f"mask: {text}" for text in mask.notes))
-        return Header(film.spacing_kind if np.isnan(case.spacing).any() else "table", notes)
+        side = laterality.contradiction(film.laterality, case.side, "the table")
+        notes = (f"film: {text}" for text in (*film.notes, side) if text)
+        kind = film.spacing_kind if np.isnan(case.spacing).any() else "table"
+        return Header(kind, (*notes, *(f"mask: {text}" for text in mask.notes)))
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for few in batched(rows, 4 * _THREADS):  # as `_read`
@@ -270,7 +262,7 @@ def _read(
     size: tuple[int, int] | None,
     channels: int,
     structures: Sequence[str],
-    orientation: str,
+    orientation: layouts.Flag,
     rows: Sequence[int],
 ) -> Iterator[Example | InputError]:
     def load(row: int) -> Example | InputError:

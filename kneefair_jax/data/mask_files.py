@@ -13,11 +13,11 @@ import numpy as np
 
 from kneefair_jax import anatomy
 from kneefair_jax.data import dicom_seg, layouts, palettes, readers
+from kneefair_jax.data.readers import suffixes
 from kneefair_jax.errors import InputError
 
 # Structure -> the values that stand for it in the files; names of what is no structure included.
 Values = Mapping[str, Sequence[int]]
-_DICOM = (".dcm", ".dicom")
 _SAME_SPACING = 0.01  # relative difference of spacings up to which files state the same
 
 
@@ -102,10 +102,10 @@ def check_palettes(paths: Sequence[MaskPath], values: Values, threads: int | Non
 
 def is_dicom_seg(path: Path) -> bool:
     """Whether a file is a DICOM segmentation object, by its name or its first bytes, and by its header."""
-    known = path.name.lower().endswith(readers.SUFFIXES)
-    if not path.is_file() or (known and path.suffix.lower() not in _DICOM):
+    known = suffixes.suffix_of(path.name)
+    if not path.is_file() or (known and known not in suffixes.DICOM):
         return False
-    return (known or readers.has_dicom_magic(path)) and dicom_seg.is_segmentation(path)
+    return (bool(known) or readers.has_dicom_magic(path)) and dicom_seg.is_segmentation(path)
 
 
 def _all(values: Values) -> set[int]:

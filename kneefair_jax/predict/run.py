@@ -129,10 +129,11 @@ def _segmented(
             yield inputs.Input(Path(), ""), item
         elif isinstance(found, InputError):
             yield inputs.Input(Path(), ""), found
-        elif len(found.parts) == 2:
-            yield item, (found.film, bilateral.joined(next(predictions), next(predictions)))
         else:
-            yield item, (found.film, next(predictions))
+            halves = [next(predictions) for _ in found.parts]
+            prediction = bilateral.joined(*halves) if len(halves) == 2 else halves[0]
+            film = bilateral.with_side_notes(found.film, tuple(prediction.confidence), found.group)
+            yield item, (film, prediction)
 
 
 def _by_group(predictor: Predictor, parts: Sequence[tuple[np.ndarray, str | None]]) -> list[Prediction]:

@@ -195,16 +195,22 @@ def test_a_spacing_that_is_none_is_refused_by_name(tmp_path, kind):
         readers.read_image(path)
 
 
-def test_one_bad_spacing_stops_neither_films_nor_a_cohort(tmp_path, weights, no_timing, capsys):
-    root = geometry.cohort_with_bad_spacing(tmp_path / "cohort")
-    out = tmp_path / "out"
+def test_bad_spacings_stop_neither_films_nor_a_cohort(tmp_path, weights, no_timing, capsys):
+    root, out = tmp_path / "cohort", tmp_path / "out"
+    bad = geometry.cohort_with_bad_spacing(root)
+    assert {"comma", "comma_between", "three", "blank", "word", "vr_ut"} <= set(bad.values())
     given = ["--checkpoint", weights, "--images", str(root / "images"), "--out", str(out), "--no-overlays"]
-    assert predict.main(given) == 1
-    assert "c05.dcm" in capsys.readouterr().err
-    assert len(list((out / "masks").iterdir())) == 23
-    assert checked(root, tmp_path / "run", on_broken="skip")["cases"] == 23
-    ((case, why),) = json.loads((tmp_path / "run/check/check.json").read_text())["cohort"]["left_out"]
-    assert "c05" in case and "PixelSpacing" in why
+    assert predict.main(given) == len(bad)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(bad)
+    for line, name in zip(lines, bad, strict=True):
+        assert f"{name}.dcm" in line and "PixelSpacing" in line and "correct it" in line
+    good = {f"c{n:02d}" for n in range(geometry.CASES)} - set(bad)
+    assert {path.stem for path in (out / "masks").iterdir()} == good
+    assert checked(root, tmp_path / "run", on_broken="skip")["cases"] == len(good)
+    left_out = json.loads((tmp_path / "run/check/check.json").read_text())["cohort"]["left_out"]
+    assert [case for case, _ in left_out] == list(bad)
+    assert all("PixelSpacing" in why and "correct it" in why for _, why in left_out)
     with pytest.raises(InputError, match=r"row 7.*c05\.dcm"):
         modes.check(config_of(root, on_broken="stop"), tmp_path / "stop")
 
