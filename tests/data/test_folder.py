@@ -244,7 +244,7 @@ BAD_PIXELS = [
     (
         save(np.full((8, 12), 255, np.uint8), "masks/2.png"),
         {},
-        "row 4: .*label 255 is outside the scheme 0-2; ren",
+        "row 4: .*2.png: .*255.*structures=femur=255.*data.ignore_label=255",
     ),
     (put(), {"channels": 3}, "row 2: .*has 1 channel, 3 are wanted"),
 ]
