@@ -66,10 +66,10 @@ def parse(text: str, ignore: int, prefix: str) -> LabelMap:
     if "=" not in text:
         return checked(numbered(anatomy.parse(text), ignore, prefix))
     words = [word.rpartition("=") for word in text.split(",")]
-    structures = anatomy.parse(",".join(name for name, _, _ in words))
     numbers = [number.strip() for _, _, number in words]
     is_number = [number.isdecimal() and 0 < int(number) <= _LARGEST for number in numbers]
-    if not all(is_number) or len(structures) != len(numbers):
+    structures = anatomy.parse(",".join(name for name, _, _ in words)) if all(is_number) else ()
+    if len(structures) != len(numbers):  # the name of a scheme stands for several
         raise InputError(
             f"config.{prefix}structures={text!r}: write each structure with its value in the masks, 1 to {_LARGEST}, "
             "as in femur=1,tibia=255, or all of them without, as in femur,tibia"
