@@ -167,8 +167,13 @@ def _fingerprints(
             elif name and not is_there and skip:
                 fingerprints.append([name, None, None])  # left to the reading, like any that cannot be read
             elif name and not is_there:
-                path = root / name
-                problems.append((row, f"{column} {path}: no such file; correct the path or remove the row"))
+                remedy = "correct the path or remove the row"
+                if column == "mask" and not Path(name).suffix:
+                    remedy += (
+                        f"; one file a structure is called {Path(name).name}_STRUCTURE.png, by the names in "
+                        "data.structures, which must not be 'auto'"
+                    )
+                problems.append((row, f"{column} {root / name}: no such file; {remedy}"))
             elif name:
                 for path in paths:
                     stat = path.stat()

@@ -65,8 +65,8 @@ class Source(NamedTuple):
         files: row of `cases` -> the files that its arrays are read from; None where there are none.
         headers: rows of `cases` -> for each, in order, its files' headers, or the `InputError` of a file that cannot
             be read; None where the source has no such files.
-        void: whether labels may hold `anatomy.VOID`.
         whole: as `read`, at the files' own size and spacing; None where the working grid is the cases' own.
+        void: whether labels may hold `anatomy.VOID`.
     """
 
     cases: pd.DataFrame
