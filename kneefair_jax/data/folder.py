@@ -219,6 +219,8 @@ def _arrays(
     case: Case, channels: int, labels: LabelMap, orientation: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image u8[H, W, channels], label u8[H, W] of `label_values` and spacing f32[2] as displayed, or an InputError."""
+    if isinstance(case.mask, Path):
+        structure_files.find(case.mask, labels.structures)  # names the structure that has no file
     film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, labels.of_files)
     if not orientation and layouts.relation(film.orientation, mask.orientation) == layouts.OPEN:
         raise InputError(f"{case.mask}: {_open(case, film.orientation, mask.orientation)}")

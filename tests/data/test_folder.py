@@ -386,5 +386,6 @@ def test_a_structure_without_a_file_is_named_by_row(root):
         source(root)
     results = everything(source(root, on_broken="skip"))
     assert [isinstance(one, InputError) for one in results] == [False, False, True, False]
+    assert re.search(r"row 4: .*2_femur.png.*'tibia'", str(results[2]))
     with pytest.raises(InputError, match=r"row 2: mask .*masks/0: .*0_STRUCTURE.png.*data.structures"):
         source(root, structures="auto")
