@@ -129,7 +129,7 @@ def pair(truth: MaskPath, prediction: MaskPath | None, reading: Reading) -> Mask
             f"{prediction}: has {predicted.shape[0]} x {predicted.shape[1]} pixels and its truth {truth} has "
             f"{true.shape[0]} x {true.shape[1]}{hint}; {remedy}"
         )
-    predicted[label_map.ignored(values, reading.truth)] = 0
+    predicted = anatomy.background_where(label_map.ignored(values, reading.truth), predicted)
     both = np.stack([stated, predicted_stated])
     return MaskPair(
         true, predicted, both, values, predicted_values, laid_out, relation, notes, predicted_mask.notes

@@ -210,10 +210,12 @@ def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ())
         return None
     columns = metadata.read(Path(data.external) / data.metadata).cells.columns
     there = [name for name in main.attributes if name in columns]
-    structures = data.external_structures or ",".join(main.structures)
+    # The names alone would lose the values that data.structures may give them.
+    is_folder = data.source == "folder" and main.named
+    structures = data.external_structures or (data.structures if is_folder else ",".join(main.structures))
     its_own = {"root": data.external, "structures": structures, "attributes": there, "split_column": ""}
     its_own["orientation"] = data.get("external_orientation", "")
-    its_own["orientation_field"] = "data.external_orientation"
+    its_own |= {"ignore_label": data.get("external_ignore_label", -1), "prefix": "data.external_"}
     settings = ChainMap[str, Any](its_own, data)
     source = folder.source(settings, size=tuple(data.size), channels=main.grid[2])
     anatomy.translation(main.structures, source.structures)

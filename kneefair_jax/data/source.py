@@ -27,7 +27,7 @@ class Example(NamedTuple):
 
     Attributes:
         image: u8[H, W, C].
-        label: u8[H, W]; 0 is background, i + 1 is `structures[i]`.
+        label: u8[H, W]; 0 is background, i + 1 is `structures[i]`, `anatomy.VOID` a pixel that nobody annotated.
         spacing: f32[2], mm per pixel down and across; NaN where it is unknown.
     """
 
@@ -66,6 +66,7 @@ class Source(NamedTuple):
         headers: rows of `cases` -> for each, in order, its files' headers, or the `InputError` of a file that cannot
             be read; None where the source has no such files.
         whole: as `read`, at the files' own size and spacing; None where the working grid is the cases' own.
+        void: whether labels may hold `anatomy.VOID`.
     """
 
     cases: pd.DataFrame
@@ -78,6 +79,7 @@ class Source(NamedTuple):
     notes: tuple[str, ...] = ()
     files: Callable[[int], tuple[Path, ...]] | None = None
     headers: Callable[[Sequence[int]], Iterator[Header | InputError]] | None = None
+    void: bool = False
 
 
 def read_subset[T](

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from kneefair_jax import anatomy, groups, label_errors
 from kneefair_jax import cohort as cohorts
-from kneefair_jax import groups, label_errors
 from kneefair_jax.data import header_notes, mask_checks, readers
 from kneefair_jax.data.cohort_loader import Prepared
-from kneefair_jax.preflight import duplicates, mask_orientation, outliers
+from kneefair_jax.preflight import duplicates, mask_orientation, outliers, void_pixels
 from kneefair_jax.report import contact_sheet
 from kneefair_jax.runtime import atomic
 from kneefair_jax.safe_text import without_paths_in
@@ -31,11 +31,13 @@ class Reading(NamedTuple):
         measured: of `outliers.of_case`, indexed by case id.
         thumbnails: f32[N, 256], of `duplicates.thumbnail`.
         turned: the cases whose mask fits its film in another orientation.
+        void: f64[N], the share of each case's pixels that are void.
     """
 
     measured: pd.DataFrame
     thumbnails: np.ndarray
     turned: list[mask_orientation.Turned]
+    void: list[float]
 
 
 def run(
@@ -106,16 +108,18 @@ def _tile(prepared: Prepared, row: int) -> contact_sheet.Tile:
 
 def _read(prepared: Prepared) -> Reading:
     """Every case once."""
-    measured, thumbnails, edge_ranks = [], [], {}
+    measured, thumbnails, edge_ranks, void = [], [], {}, []
     for row in range(len(prepared.cases)):
         example = prepared.cases[row]
+        void.append(float((example["label"] == anatomy.VOID).mean()))
+        example = example | {"label": anatomy.clear_void(example["label"])}
         measured.append(outliers.of_case(**example, structures=prepared.cohort.structures))
         thumbnails.append(duplicates.thumbnail(example["image"]))
         case_id = str(prepared.cohort.cases["case_id"].iloc[row])
         edge_ranks[case_id] = mask_orientation.edge_ranks(example["image"], example["label"])
     index = pd.Index(prepared.cohort.cases["case_id"], name="case_id")
     return Reading(
-        pd.DataFrame(measured, index=index), np.stack(thumbnails), mask_orientation.turned(edge_ranks)
+        pd.DataFrame(measured, index=index), np.stack(thumbnails), mask_orientation.turned(edge_ranks), void
     )
 
 
@@ -174,6 +178,7 @@ def _of_part(part: Prepared, reading: Reading) -> dict[str, Any]:
         else [],
         "spacing_kinds": dict(Counter(one.spacing_kind for one in headers)),
         "interpolated": _interpolated(part),
+        "void": void_pixels.of_groups(reading.void, cases, part.cohort.attributes),
         "cases": len(cases),
         "patients": cases["patient_id"].nunique(),
         "left_out": [list(entry) for entry in part.left_out],
@@ -194,7 +199,7 @@ def _interpolated(part: Prepared) -> list[str]:
         faulty = [mask_checks.interpolated_rims(label).interpolated for label in labels]
     else:
         faulty = part.cohort.over_whole(
-            lambda _, case: mask_checks.interpolated_rims(case.label).interpolated, rows
+            lambda _, case: mask_checks.interpolated_rims(anatomy.clear_void(case.label)).interpolated, rows
         )
     return part.cohort.cases["case_id"][faulty].tolist()
 
@@ -216,6 +221,7 @@ def _lines(found: dict[str, Any], parts: dict[str, Prepared]) -> Iterator[str]:
         if len(kinds := part["spacing_kinds"]) > 1:
             what = ", ".join(f"{kind} in {count}" for kind, count in sorted(kinds.items()))
             yield f"note: the pixel spacing of the films{of} is of different kinds: {what} of {part['cases']} cases"
+        yield from void_pixels.lines(part["void"], of)
         if part["interpolated"]:
             faulty = part["interpolated"]
             yield (

@@ -28,7 +28,7 @@ FREE = (
     *("report", "select", "parallel", "check", "train.profile", "model.remat"),
     *("data.external", "data.external_structures", "data.root", "data.metadata"),
     *("data.store", "data.workers", "data.beam", "data.on_broken"),
-    *("data.allow_similar_ids", "data.orientation"),
+    *("data.allow_similar_ids", "data.orientation", "data.ignore_label"),
 )
 # What runs, folds and studies write in their folder.
 WRITTEN = (

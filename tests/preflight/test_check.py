@@ -59,6 +59,7 @@ def test_a_cohort_in_order(root, tmp_path, capsys):
         "outliers": [],
         "absent": {},
         "interpolated": [],
+        "void": {},
         "headers": [],
         "spacing_kinds": {"table": 24},
     }
