@@ -1,9 +1,12 @@
+import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
 from kneefair_jax.data import readers
 from kneefair_jax.data.readers import laterality
 from tests.hostile import films
+
+FILM = np.arange(320, dtype=np.uint16).reshape(16, 20)
 
 
 def enhanced(side):
@@ -37,13 +40,13 @@ def enhanced(side):
     ],
 )
 def test_the_side_that_tags_state(tmp_path, tags, side, bilateral):
-    film = readers.read_radiograph(films.dicom(tmp_path / "film.dcm", films.bright(), **tags))
+    film = readers.read_radiograph(films.dicom(tmp_path / "film.dcm", FILM, **tags))
     assert (film.laterality, film.bilateral, film.notes) == (side, bilateral, ())
 
 
 @pytest.mark.parametrize("other", ["L", "B"])
 def test_tags_that_contradict_each_other_state_no_side(tmp_path, other):
-    path = films.dicom(tmp_path / "film.dcm", films.bright(), ImageLaterality=other, Laterality="R")
+    path = films.dicom(tmp_path / "film.dcm", FILM, ImageLaterality=other, Laterality="R")
     film = readers.read_radiograph(path)
     (note,) = film.notes
     assert film.laterality == "" and f"ImageLaterality {other}" in note and "Laterality R" in note
@@ -63,7 +66,7 @@ def test_a_horizontal_flip_without_an_orientation_is_a_note(tmp_path, tags, note
     for flip, expected in (("YES", notes), ("NO", 0)):
         path = films.dicom(
             tmp_path / f"{flip}.dcm",
-            films.bright(),
+            FILM,
             FieldOfViewHorizontalFlip=flip,
             FieldOfViewRotation=0,
             **tags,
