@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, cohort
-from kneefair_jax.data import ages, layouts, mask_checks, mask_files, metadata, readers
-from kneefair_jax.data.source import Example, Header, Source
+from kneefair_jax.data import ages, inspection, layouts, mask_checks, mask_files, metadata, readers
+from kneefair_jax.data.inspection import Inspection
+from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import without_paths
 
@@ -21,7 +22,7 @@ from kneefair_jax.safe_text import without_paths
 _MAX_FOUND = 32
 _THREADS = 4
 _MANY_OUTSIDE = 3
-_READER = 3  # counts changes of what readers make of a file; a store of an earlier one is prepared anew
+_READER = 4  # counts changes of what readers make of a file; a store of an earlier one is prepared anew
 
 
 class Case(NamedTuple):
@@ -116,7 +117,6 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         whole=partial(_read, root, path, cases, None, channels, structures, orientation),
         notes=(*notes, *_links(root, cases)),
         files=partial(_files_of, cases),
-        headers=partial(_headers, cases, structures),
     )
 
 
@@ -186,13 +186,14 @@ def _values(structures: Sequence[str]) -> dict[str, tuple[int]]:
 
 def _arrays(
     case: Case, channels: int, structures: Sequence[str], orientation: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image u8[H, W, channels], label u8[H, W] and spacing f32[2] as displayed, or an InputError."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Inspection]:
+    """Image u8[H, W, channels], label u8[H, W] and spacing f32[2] as displayed, and what the files show beside them."""
     film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, _values(structures))
     if not orientation and layouts.relation(film.orientation, mask.orientation) == layouts.OPEN:
         raise InputError(f"{case.mask}: {_open(case, film.orientation, mask.orientation)}")
     image, spacing = film.pixels, film.spacing
-    label = layouts.correction(film.orientation, mask.orientation, orientation or "none").apply(mask.values)
+    correction = layouts.correction(film.orientation, mask.orientation, orientation or "none")
+    label = correction.apply(mask.values)
     if image.shape[:2] != label.shape:
         raise InputError(
             f"{case.mask}: mask and image differ in size ({label.shape} and {image.shape[:2]} rows and columns); "
@@ -208,7 +209,28 @@ def _arrays(
             f"{case.image}: has {image.shape[2]} channel, {channels} are wanted; set channels to 1, "
             "or give colour images"
         )
-    return image, label.astype(np.uint8), np.where(np.isnan(case.spacing), spacing, case.spacing)
+    return (
+        image,
+        label.astype(np.uint8),
+        np.where(np.isnan(case.spacing), spacing, case.spacing),
+        _inspection(film, mask, correction.of_pair(mask.spacing), case.spacing, label),
+    )
+
+
+def _inspection(
+    film: readers.Radiograph,
+    mask: mask_files.Mask,
+    mask_spacing: np.ndarray,
+    table_spacing: np.ndarray,
+    label: np.ndarray,
+) -> Inspection:
+    notes = [
+        *(f"film: {text}" for text in film.notes),
+        *(f"mask: {text}" for text in mask.notes),
+        *inspection.spacing_notes(film.spacing, mask_spacing, table_spacing),
+    ]
+    kind = film.spacing_kind if np.isnan(table_spacing).any() else "table"
+    return inspection.of_mask(label, kind, notes)
 
 
 def _open(case: Case, film: readers.Orientation | None, mask: readers.Orientation | None) -> str:
@@ -246,23 +268,6 @@ def _files_of(cases: Sequence[Case], row: int) -> tuple[Path, ...]:
     return cases[row].image, cases[row].mask
 
 
-def _headers(
-    cases: Sequence[Case], structures: Sequence[str], rows: Sequence[int]
-) -> Iterator[Header | InputError]:
-    def of(row: int) -> Header | InputError:
-        case = cases[row]
-        try:
-            film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, _values(structures))
-        except InputError as error:
-            return error
-        notes = (*(f"film: {text}" for text in film.notes), *(f"mask: {text}" for text in mask.notes))
-        return Header(film.spacing_kind if np.isnan(case.spacing).any() else "table", notes)
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for few in batched(rows, 4 * _THREADS):  # as `_read`
-            yield from pool.map(of, few)
-
-
 def _read(
     root: Path,
     path: Path,
@@ -276,16 +281,17 @@ def _read(
     def load(row: int) -> Example | InputError:
         case = cases[row]
         try:
-            image, label, spacing = _arrays(case, channels, structures, orientation)
+            image, label, spacing, seen = _arrays(case, channels, structures, orientation)
         except InputError as error:
             return InputError(without_paths(f"{path} row {case.row}: {error}", root))
         if size is None:
-            return Example(image, label, spacing)
+            return Example(image, label, spacing, seen)
         scale = np.array(label.shape, np.float32) / np.array(size, np.float32)
         return Example(
             readers.resize_image(image, size),
             readers.resize_label(label, size, len(structures) + 1),
             spacing * scale,
+            seen,
         )
 
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -60,6 +60,8 @@ def test_a_cohort_in_order(root, tmp_path, capsys):
         "absent": {},
         "interpolated": [],
         "headers": [],
+        "header_notes": {},
+        "unreadable": [],
         "spacing_kinds": {"table": 24},
     }
     whole = {row["group"]: row["cases"] for row in everything["groups"] if row["split"] == "all"}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import mask_files, metadata, readers
+from kneefair_jax.data import inspection, mask_files, metadata, readers
 from kneefair_jax.data.oai import attributes, films, knees, masks, selection, tables, tree
 from kneefair_jax.data.oai.films import Film
 from kneefair_jax.data.source import Example, LeftOut, Source
@@ -194,5 +194,8 @@ def _case(
         return Example(image, label, spacing)
     scale = np.array(label.shape, np.float32) / np.array(size, np.float32)
     return Example(
-        readers.resize_image(image, size), readers.resize_label(label, size, classes + 1), spacing * scale
+        readers.resize_image(image, size),
+        readers.resize_label(label, size, classes + 1),
+        spacing * scale,
+        inspection.of_mask(label),
     )
