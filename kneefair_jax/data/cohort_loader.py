@@ -140,7 +140,7 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
     Args:
         data: the config's `data` section.
         seed: of the split, and of phantoms.
-        without: case ids to leave out before the split is dealt: those of cases that cannot be read.
+        without: case ids to leave out before the split is dealt.
 
     Raises:
         InputError: the table or the section cannot be used.
@@ -156,6 +156,13 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
     source, channels = choose(SOURCES, data.source, "data.source")(data, seed)
     for name, levels in data.get("levels", {}).items():
         source = _only(source, name, tuple(levels), data)
+    return _split(source, channels, data, seed, without)
+
+
+def _split(
+    source: Source, channels: int, data: ConfigDict, seed: int, without: Collection[str] = ()
+) -> Cohort:
+    """The cohort of a source, split by patient, without the cases of some ids: those that cannot be read."""
     cases, attributes = _kept(source, without), tuple(data.attributes)
     if reserved := sorted(set(attributes) & RESERVED):
         raise InputError(f"config.data.attributes: {reserved[0]!r} is a column of the results; rename yours")
@@ -184,7 +191,7 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
     )
 
 
-def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ()) -> Cohort | None:
+def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
     """The cohort in the folder `data.external`, for evaluation alone; None where there is none.
 
     It has the layout of `configs/folder.py`. Its labels are those of the main cohort, or those that
@@ -194,7 +201,6 @@ def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ())
     Args:
         data: the config's `data` section; its `metadata`, `bins` and `on_broken` are for this folder too.
         main: the cohort to train on.
-        without: case ids to leave out: those of cases that cannot be read.
 
     Raises:
         InputError: it cannot be used, has structures that the main cohort has not, or shares a patient with it.
@@ -209,13 +215,18 @@ def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ())
     settings = ChainMap[str, Any](its_own, data)
     source = folder.source(settings, size=tuple(data.size), channels=main.grid[2])
     anatomy.translation(main.structures, source.structures)
-    cases = _kept(source, without).assign(split=EXTERNAL)
-    unknown = groups.categorical(pd.Series("", index=cases.index))
-    cases = cases.assign(**{name: unknown for name in main.attributes if name not in there})
+    cases = _external_cases(source, main)
     cohorts.check_apart(main.cases, cases)
     if not data.get("allow_similar_ids", False):
         _check_similar(main, cases, Path(data.external) / data.metadata)
     return Cohort(source, cases, main.attributes, source.structures, main.grid, main.named)
+
+
+def _external_cases(source: Source, main: Cohort, without: Collection[str] = ()) -> pd.DataFrame:
+    """The table of an external cohort with every attribute of the main one, without the cases of some ids."""
+    cases = _kept(source, without).assign(split=EXTERNAL)
+    unknown = groups.categorical(pd.Series("", index=cases.index))
+    return cases.assign(**{name: unknown for name in main.attributes if name not in cases})
 
 
 def prepare(
@@ -226,7 +237,7 @@ def prepare(
     directory: Path,
     options: store.Options,
 ) -> tuple[Prepared, Prepared | None]:
-    """Prepares a cohort, and an external one, as loaded; loads them again without what cannot be read.
+    """Prepares a cohort, and an external one, as loaded; splits them again without what cannot be read.
 
     Args:
         data: the config's `data` section.
@@ -243,14 +254,14 @@ def prepare(
     parts = [part for part in (external, cohort) if part]
     *others, cases = store.prepare_all([(part.source, part.grid) for part in parts], directory, options)
     if cases.left_out:
-        cohort = load(data, seed, without=dict(cases.left_out))
+        cohort = _split(cohort.source, cohort.grid[2], data, seed, without=dict(cases.left_out))
     left_out = cohort.source.left_out + cases.left_out
     cohort = _with_notes(_unchanged(cohort, cases), _header_notes(cohort, cases))
     if external is None:
         return Prepared(cohort, cases, left_out), None
     if others[0].left_out:
-        external = load_external(data, cohort, without=dict(others[0].left_out))
-        assert external is not None
+        readable = _external_cases(external.source, cohort, without=dict(others[0].left_out))
+        external = external._replace(cases=readable)
     # A report has one list of notes, that of the main cohort.
     cohort = _with_notes(cohort, [f"external cohort: {note}" for note in _header_notes(external, others[0])])
     external_left_out = external.source.left_out + others[0].left_out

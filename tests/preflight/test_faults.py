@@ -9,22 +9,18 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kneefair_jax.data import mask_files, readers
+from kneefair_jax.data import cohort_loader, mask_files, readers, store
 from kneefair_jax.errors import InputError
 from kneefair_jax.preflight import check as preflight_check
 from kneefair_jax.preflight import duplicates, faults
 from kneefair_jax.runs import modes
 from tests import films
+from tests.hostile.test_geometry import no_timing
 from tests.preflight.test_check import config
 
+__all__ = ["no_timing"]
+
 NAMES = ["c3", "c5", "c9"]
-
-
-@pytest.fixture(autouse=True)
-def no_timing(monkeypatch):
-    measured = type("Measured", (), {"_asdict": lambda self: {}})()
-    monkeypatch.setattr(modes.hardware, "measure", lambda *_: measured)
-    monkeypatch.setattr(modes.hardware, "lines", lambda _: [])
 
 
 @pytest.fixture
@@ -39,8 +35,13 @@ def root(tmp_path):
     return root
 
 
-def checked(root, workdir, **data):
-    modes.check(config(root, size=(20, 24), **data), workdir)
+def checked(root, workdir, **changes):
+    data = config(root, size=(20, 24), **changes).data
+    cohort = cohort_loader.load(data, 0)
+    external = cohort_loader.load_external(data, cohort)
+    options = store.Options(on_broken="skip")
+    main, outside = cohort_loader.prepare(data, 0, cohort, external, workdir / "store", options)
+    preflight_check.run(main, outside, workdir / "check", "", print)
     table = pd.read_csv(workdir / "check/faults.csv", keep_default_na=False)
     return json.loads((workdir / "check/check.json").read_text()), table
 
@@ -84,6 +85,7 @@ def test_files_that_vanish_or_change_meanwhile_are_named_and_the_rest_goes_on(
     ]
 
 
+@pytest.mark.usefixtures("no_timing")
 def test_a_file_that_vanishes_while_it_is_prepared_is_left_out(root, tmp_path, monkeypatch):
     read = mask_files.read
 
@@ -95,7 +97,7 @@ def test_a_file_that_vanishes_while_it_is_prepared_is_left_out(root, tmp_path, m
 
     monkeypatch.setattr(mask_files, "read", vanishing)
     with pytest.raises(InputError, match=r"1 of 24 cases cannot be read.*\n.*3\.png"):
-        checked(root, tmp_path / "run")
+        modes.check(config(root), tmp_path / "run")
     result = json.loads((tmp_path / "run/check/check.json").read_text())["cohort"]
     ((case, why),) = result["unreadable"]
     assert case == "c3" and "masks/3.png" in why and result["cases"] == 23

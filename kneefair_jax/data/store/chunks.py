@@ -62,7 +62,7 @@ def outcome(row: int, result: Example | InputError, files: Files | None = None) 
             raise result
         of_files = files_sha256(own) if files else ""
     except InputError as error:
-        return Outcome(row, "", without_paths(str(error), *own))
+        return Outcome(row, "", without_paths(str(error), *(path.parent for path in own)))
     digest = hashlib.sha256()
     for array in result.arrays().values():
         digest.update(np.ascontiguousarray(array).tobytes())
