@@ -66,7 +66,7 @@ def test_areas_of_files_without_a_spacing(predict, tmp_path, kind):
     _, rows = predict("--spacing", "0.5,0.2", "--format", "nifti")
     assert {row["spacing_kind"] for row in rows} == {"stated"}
     assert [row["area_mm2"] for row in rows] == [f"{0.1 * int(row['area_pixels']):.2f}" for row in rows]
-    _, spacing = readers.read_mask_with_spacing(tmp_path / "out/masks/a.nii.gz")
+    spacing = readers.read_label_file(tmp_path / "out/masks/a.nii.gz").spacing
     np.testing.assert_allclose(spacing, [0.5, 0.2], rtol=1e-6)
 
 
