@@ -19,7 +19,7 @@ from kneefair_jax.safe_text import without_paths_in
 
 _TILES = 8
 _ATTRIBUTES = 2
-_SHOWN = 5
+_SHOWN = 10
 _STRANGE = 0.7  # a median Dice with the network below which it is at fault, not the masks
 _SUSPECTS = 24  # on their sheet
 
