@@ -1,5 +1,7 @@
 """The spacing that a person states for films whose files state none: `--spacing`."""
 
+import re
+
 import numpy as np
 
 from kneefair_jax.data import number_text
@@ -12,13 +14,13 @@ _SAME = 0.01  # relative difference up to which a header and the flag state one 
 
 
 def parse(text: str) -> np.ndarray:
-    """Return f32[2], mm per pixel down and across, of `0.15` or `0.15,0.2`.
+    """Return f32[2], mm per pixel down and across, of `0.15`, `0.15,0.2` or, as in tables, `0.15x0.2`.
 
     Raises:
         InputError: it is not one number or two, or not between 0.01 and 5 mm.
     """
     try:
-        values = [number_text.parse(word) for word in text.split(",")]
+        values = [number_text.parse(word) for word in re.split("[,x]", text)]
     except ValueError:
         values = []
     if len(values) not in (1, 2) or not all(SMALLEST_MM <= value <= LARGEST_MM for value in values):

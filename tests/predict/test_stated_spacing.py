@@ -38,7 +38,13 @@ def predict(tmp_path, weights):
 
 @pytest.mark.parametrize(
     ("text", "spacing"),
-    [("0.15", [0.15, 0.15]), ("0.15,0.2", [0.15, 0.2]), ("5", [5, 5]), ("1e-2", [0.01] * 2)],
+    [
+        ("0.15", [0.15, 0.15]),
+        ("0.15,0.2", [0.15, 0.2]),
+        ("0.15x0.2", [0.15, 0.2]),
+        ("5", [5, 5]),
+        ("1e-2", [0.01] * 2),
+    ],
 )
 def test_one_number_or_two(text, spacing):
     np.testing.assert_allclose(stated_spacing.parse(text), spacing, rtol=1e-6)
