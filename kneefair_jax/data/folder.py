@@ -11,17 +11,27 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from kneefair_jax import cohort
-from kneefair_jax.data import ages, label_values, layouts, mask_files, metadata, readers, structure_files
+from kneefair_jax import anatomy, cohort
+from kneefair_jax.data import (
+    ages,
+    inspection,
+    label_values,
+    layouts,
+    mask_files,
+    metadata,
+    readers,
+    structure_files,
+)
+from kneefair_jax.data.inspection import Inspection
 from kneefair_jax.data.label_values import LabelMap
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.data.readers import laterality
-from kneefair_jax.data.source import Example, Header, Source
+from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import without_paths
 
 _THREADS = 4
-_READER = 3  # counts changes of what readers make of a file; a store of an earlier one is prepared anew
+_READER = 5  # counts changes of what readers make of a file; a store of an earlier one is prepared anew
 
 
 class Case(NamedTuple):
@@ -121,7 +131,6 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         whole=partial(_read, root, path, cases, None, channels, labels, orientation),
         notes=(*notes, *_links(root, cases)),
         files=partial(_files_of, cases),
-        headers=partial(_headers, cases, labels),
         void=ignore > 0,
     )
 
@@ -217,15 +226,16 @@ def _found_labels(path: Path, cases: Sequence[Case], ignore: int, prefix: str) -
 
 def _arrays(
     case: Case, channels: int, labels: LabelMap, orientation: layouts.Flag
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image u8[H, W, channels], label u8[H, W] of `label_values` and spacing f32[2] as displayed, or an InputError."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Inspection]:
+    """Image u8[H, W, channels], label u8[H, W] of `label_values`, spacing f32[2], and what the files show besides."""
     if isinstance(case.mask, Path):
         structure_files.find(case.mask, labels.structures)  # names the structure that has no file
     film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, labels.of_files)
     image, spacing = film.pixels, film.spacing
     mask_path = structure_files.files_of(case.mask)[0]
     files = layouts.File(mask_path, mask.orientation), layouts.File(case.image, film.orientation)
-    label = layouts.lay_on_film(mask.values, *files, orientation)
+    correction = layouts.mask_to_film(*files, orientation)
+    label = correction.apply(mask.values)
     if image.shape[:2] != label.shape:
         raise InputError(
             f"{case.mask}: mask and image differ in size ({label.shape} and {image.shape[:2]} rows and columns); "
@@ -240,28 +250,29 @@ def _arrays(
             f"{case.image}: has {image.shape[2]} channel, {channels} are wanted; set channels to 1, "
             "or give colour images"
         )
-    return image, label, np.where(np.isnan(case.spacing), spacing, case.spacing)
+    return (
+        image,
+        label,
+        np.where(np.isnan(case.spacing), spacing, case.spacing),
+        _inspection(case, film, mask, correction.of_pair(mask.spacing), label),
+    )
+
+
+def _inspection(
+    case: Case, film: readers.Radiograph, mask: mask_files.Mask, mask_spacing: np.ndarray, label: np.ndarray
+) -> Inspection:
+    side = laterality.contradiction(film.laterality, case.side, "the table")
+    notes = [
+        *(f"film: {text}" for text in (*film.notes, side) if text),
+        *(f"mask: {text}" for text in mask.notes),
+        *inspection.spacing_notes(film.spacing, mask_spacing, case.spacing),
+    ]
+    kind = film.spacing_kind if np.isnan(case.spacing).any() else "table"
+    return inspection.of_mask(anatomy.clear_void(label), kind, notes)
 
 
 def _files_of(cases: Sequence[Case], row: int) -> tuple[Path, ...]:
     return cases[row].image, *structure_files.files_of(cases[row].mask)
-
-
-def _headers(cases: Sequence[Case], labels: LabelMap, rows: Sequence[int]) -> Iterator[Header | InputError]:
-    def of(row: int) -> Header | InputError:
-        case = cases[row]
-        try:
-            film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, labels.of_files)
-        except InputError as error:
-            return error
-        side = laterality.contradiction(film.laterality, case.side, "the table")
-        notes = (f"film: {text}" for text in (*film.notes, side) if text)
-        kind = film.spacing_kind if np.isnan(case.spacing).any() else "table"
-        return Header(kind, (*notes, *(f"mask: {text}" for text in mask.notes)))
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for few in batched(rows, 4 * _THREADS):  # as `_read`
-            yield from pool.map(of, few)
 
 
 def _read(
@@ -277,14 +288,14 @@ def _read(
     def load(row: int) -> Example | InputError:
         case = cases[row]
         try:
-            image, label, spacing = _arrays(case, channels, labels, orientation)
+            image, label, spacing, seen = _arrays(case, channels, labels, orientation)
             if size is None:
-                return Example(image, label, spacing)
+                return Example(image, label, spacing, seen)
             small = label_values.resized(label, size, labels, case.mask)
         except InputError as error:
             return InputError(without_paths(f"{path} row {case.row}: {error}", root))
         scale = np.array(label.shape, np.float32) / np.array(size, np.float32)
-        return Example(readers.resize_image(image, size), small, spacing * scale)
+        return Example(readers.resize_image(image, size), small, spacing * scale, seen)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for few in batched(rows, 4 * _THREADS):  # a pool reads all it is given, so give it little at a time

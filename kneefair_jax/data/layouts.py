@@ -6,8 +6,6 @@ A file has an orientation (what its header applied to the stored pixels), or Non
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from kneefair_jax.data.readers import NONE, ORIENTATIONS, Orientation, name_of
 from kneefair_jax.errors import InputError
 
@@ -49,12 +47,11 @@ def checked(flag: Flag) -> Flag:
     return flag
 
 
-def lay_on_film(values: np.ndarray, mask: File, film: File, flag: Flag) -> np.ndarray:
-    """Return a mask as it lies on its film, after both headers were followed.
+def mask_to_film(mask: File, film: File, flag: Flag) -> Orientation:
+    """Return what lays a mask on its film, after both headers were followed.
 
     Args:
-        values: [H, W].
-        mask: the file that it was read from.
+        mask: the file of the mask.
         film: the file of its film.
         flag: what settles a pair whose headers leave it open.
 
@@ -70,7 +67,7 @@ def lay_on_film(values: np.ndarray, mask: File, film: File, flag: Flag) -> np.nd
             f"{turned.path.name} is displayed, --config.{flag.name}={STORED} if it lies as the pixels of "
             f"{turned.path.name} are stored"
         )
-    return correction(film.orientation, mask.orientation, flag.value or "none").apply(values)
+    return correction(film.orientation, mask.orientation, flag.value or "none")
 
 
 def relation(first: Orientation | None, second: Orientation | None) -> str:

@@ -24,7 +24,7 @@ class Film(NamedTuple):
         spacing: f32[2], mm per pixel down and across; NaN where unknown.
         bilateral: whether its header says that it shows both knees.
         note: what is odd about it, or "".
-        spacing_kind: of `readers.Radiograph`.
+        spacing_kind: of `readers.Radiograph`, or `stated` (`stated_spacing`).
         orientation: what displays the stored pixels, or None, of `readers.Radiograph`.
         view: what turns the displayed pixels to `image`, of `readers.Radiograph`.
         laterality: which knee its header states, of `readers.Radiograph`.

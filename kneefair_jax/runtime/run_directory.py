@@ -205,7 +205,8 @@ def command(argv: Sequence[str]) -> str:
         elif word in ("--workdir", "-workdir"):
             skip = True
         else:
-            flag, equals, value = word.rpartition("=")
+            # A path may hold an equals sign itself.
+            flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
             kept.append(flag + equals + _cut(value))
     return " ".join(map(_quoted, ["python", Path(kept[0]).name, *kept[1:]]))
 

@@ -61,6 +61,8 @@ def test_a_cohort_in_order(root, tmp_path, capsys):
         "interpolated": [],
         "void": {},
         "headers": [],
+        "header_notes": {},
+        "unreadable": [],
         "spacing_kinds": {"table": 24},
     }
     whole = {row["group"]: row["cases"] for row in everything["groups"] if row["split"] == "all"}

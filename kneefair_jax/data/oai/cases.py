@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import header_notes, layouts, mask_files, metadata, readers
+from kneefair_jax.data import header_notes, inspection, layouts, mask_files, metadata, readers
 from kneefair_jax.data.oai import attributes, films, knees, masks, selection, tables, tree
 from kneefair_jax.data.oai.films import Film
 from kneefair_jax.data.source import Example, LeftOut, Source
@@ -115,7 +115,10 @@ def build(
         portable=True,
         left_out=tuple(left_out),
         whole=whole,
-        notes=(*notes, *header_notes.aggregate([film.name for film in usable], [film.notes for film in usable])),
+        notes=(
+            *notes,
+            *header_notes.aggregate([film.name for film in usable], [film.notes for film in usable]),
+        ),
         files=partial(_files_of, tuple(usable), len(sides)),
     )
 
@@ -200,5 +203,8 @@ def _case(
         return Example(image, label, spacing)
     scale = np.array(label.shape, np.float32) / np.array(size, np.float32)
     return Example(
-        readers.resize_image(image, size), readers.resize_label(label, size, classes + 1), spacing * scale
+        readers.resize_image(image, size),
+        readers.resize_label(label, size, classes + 1),
+        spacing * scale,
+        inspection.of_mask(label),
     )

@@ -128,7 +128,7 @@ def read(film: Film, flag: layouts.Flag) -> Arrays:
         raise ValueError("a film without its mask is no case")
     radiograph, mask = readers.read_radiograph(film.path), mask_files.read(film.mask, VALUES)
     files = layouts.File(film.mask, mask.orientation), layouts.File(film.path, radiograph.orientation)
-    label = layouts.lay_on_film(mask.values, *files, flag)
+    label = layouts.mask_to_film(*files, flag).apply(mask.values)
     image = picture(radiograph, film.path)
     spacing = (radiograph.orientation or readers.NONE).of_pair(np.array(film.spacing, np.float32))
     return Arrays(image, labels(label, image.shape[:2], film.mask), spacing)

@@ -140,11 +140,12 @@ def _decoded(dataset: Any, path: Path) -> np.ndarray:
         if not syntax.is_compressed:
             raise
         raise InputError(
-            f"{path}: unreadable file (compressed DICOM, {syntax.name}: {brief(error)}); "
+            f"{path}: unreadable file (compressed DICOM, {syntax.name}: {brief(error, path)}); "
             "pip install 'kneefair_jax[dicom]', or export it uncompressed"
         ) from error
 
 
-def brief(error: Exception) -> str:
-    """The first sentence of a library's message, in a line that leaves room for the remedy."""
-    return textwrap.shorten(str(error).partition(". ")[0], 100, placeholder=" ...") or type(error).__name__
+def brief(error: Exception, path: Path) -> str:
+    """The first sentence of a library's message, short enough for the remedy, without the file's folder."""
+    text = str(error).replace(str(path), path.name)  # before it is shortened: half a path is not known as one
+    return textwrap.shorten(text.partition(". ")[0], 100, placeholder=" ...") or type(error).__name__

@@ -135,7 +135,7 @@ def _read(path: Path, *, mask: bool) -> Decoded:
         raise InputError(f"{path}: no such file; correct its path") from error
     except Exception as error:  # each library has its own errors for a damaged file
         raise InputError(
-            f"{path}: unreadable file ({dicom.brief(error)}); export or download it again"
+            f"{path}: unreadable file ({dicom.brief(error, path)}); export or download it again"
         ) from error
 
 
