@@ -79,31 +79,39 @@ def turned(fits: Mapping[str, Fit | None]) -> dict[str, Fit]:
     return {case: one for case, one in fits.items() if one is not None and one.orientation != NONE}
 
 
-def notes(
-    fits: Mapping[str, Fit | None],
-    confusions: Mapping[str, np.ndarray],
-    structures: Sequence[str],
-    mean_dice: float,
-    of: str,
-    flag: str,
-) -> list[str]:
-    """Name the cases whose prediction fits better in another orientation, and labels that are exchanged.
+def frequencies(thumbnails: Sequence[np.ndarray]) -> np.ndarray:
+    """f64[256, K], how often each label is at each of the K pixels of thumbnails, u8[side, side]."""
+    labels = np.stack([one.ravel() for one in thumbnails])
+    counts = np.zeros((256, labels.shape[1]))
+    for label in np.unique(labels):
+        counts[label] = (labels == label).mean(0)
+    return counts
+
+
+def reference_is_turned(true: np.ndarray, predicted: np.ndarray, usual: np.ndarray) -> bool:
+    """Whether of two masks that lie differently the reference is the one that lies unlike most masks.
 
     Args:
-        fits: case id -> `fit`, of the cases with a prediction; None where a case does not score poorly.
-        confusions: case id -> `confusion`, of the first of them.
-        structures: names of labels 1, 2, ...
-        mean_dice: over cases and structures.
+        true: u8[side, side], thumbnail of the reference mask.
+        predicted: the same of the prediction.
+        usual: of `frequencies`.
+    """
+    pixels = np.arange(usual.shape[1])
+    of_true, of_prediction = (float(usual[one.ravel(), pixels].mean()) for one in (true, predicted))
+    return of_true < of_prediction
+
+
+def notes(turned: Mapping[str, Fit], several: int, of: str, flag: str) -> list[str]:
+    """Name the cases whose prediction fits better in another orientation.
+
+    Args:
+        turned: those cases.
+        several: how many cases have a prediction.
         of: whose predictions, such as ` by unet`.
         flag: the value of `--orientation`.
     """
-    others = turned(fits)
-    if mean_dice < _EXCHANGED and (found := _exchanged(confusions, structures, of, others)):
-        return [found]
-    return [_turned(others, len(fits), of, flag)] if others else []
-
-
-def _turned(turned: Mapping[str, Fit], several: int, of: str, flag: str) -> str:
+    if not turned:
+        return []
     counts = Counter(one.orientation for one in turned.values())
     common, count = counts.most_common(1)[0]
     listed = ", ".join(
@@ -114,16 +122,30 @@ def _turned(turned: Mapping[str, Fit], several: int, of: str, flag: str) -> str:
     remedy = "correct these files or their headers"
     if count == several and flag == NONE and not any(one.stated for one in turned.values()):
         remedy = f"correct the headers, or give --orientation {common}"
-    return (
+    return [
         f"WARNING: {len(turned)} of {several} predictions{of} fit the reference masks better in another orientation, "
         f"by Dice of all structures ({listed}{more}): {remedy} before you believe any number."
-    )
+    ]
 
 
-def _exchanged(
-    confusions: Mapping[str, np.ndarray], structures: Sequence[str], of: str, turned: Mapping[str, Fit]
+def exchanged_labels(
+    fits: Mapping[str, Fit | None],
+    confusions: Mapping[str, np.ndarray],
+    structures: Sequence[str],
+    mean_dice: float,
+    of: str,
 ) -> str:
-    """A note on exchanged labels where that fits clearly better than the files as they are, and than a turn; or ""."""
+    """A note on exchanged labels where that fits clearly better than the files as they are, and than a turn; or "".
+
+    Args:
+        fits: case id -> `fit`, of the cases with a prediction; None where a case does not score poorly.
+        confusions: case id -> `confusion`, of the first of them.
+        structures: names of labels 1, 2, ...
+        mean_dice: over cases and structures.
+        of: whose predictions, such as ` by unet`.
+    """
+    if not mean_dice < _EXCHANGED or not confusions:
+        return ""
     renamed = _renamed([*confusions.values()])
     words = [
         f"{structures[was - 1]} is called {structures[now - 1]}"
@@ -134,7 +156,8 @@ def _exchanged(
         return ""
     as_read = {case: _dice(pixels, np.arange(len(pixels))) for case, pixels in confusions.items()}
     after = float(np.mean([_dice(pixels, renamed) for pixels in confusions.values()]))
-    best_turn = [turned[case].best if case in turned else one for case, one in as_read.items()]
+    others = turned(fits)
+    best_turn = [others[case].best if case in others else one for case, one in as_read.items()]
     before = np.mean(list(as_read.values()))
     if after < before + _BETTER or after < np.mean(best_turn):
         return ""

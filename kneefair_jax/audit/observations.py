@@ -1,6 +1,6 @@
 """What is odd about the masks of an audit, though they can be scored: notes, and the faults of single masks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,12 +8,26 @@ import pandas as pd
 
 from kneefair_jax.audit import case_mismatch, mask_alignment, spacing_faults
 from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.audit.mask_faults import HEADER, ORIENTATION, REFERENCE, Fault, FaultyMask
+from kneefair_jax.audit.mask_alignment import Fit
+from kneefair_jax.audit.mask_faults import (
+    BAND,
+    HEADER,
+    INTERPOLATED,
+    ORIENTATION,
+    OTHER_CASE,
+    REFERENCE,
+    Fault,
+    FaultyMask,
+)
 from kneefair_jax.audit.mask_pair import Reading
 from kneefair_jax.audit.mask_summary import Summary
 from kneefair_jax.audit.scoring import Case, Scored
 from kneefair_jax.data import header_notes, layouts
+from kneefair_jax.data.readers import ORIENTATIONS, name_of
 from kneefair_jax.report import notes as report_notes
+
+# Faults that explain why a prediction overlaps its reference mask less than others do.
+_LOWER_OVERLAP = (INTERPOLATED, BAND, ORIENTATION, OTHER_CASE)
 
 
 class Observations(NamedTuple):
@@ -63,29 +77,22 @@ def of_model(
     present = {case: mask for case, mask in masks.items() if mask is not None}
     fits = {case: scored[case].fit for case in present}
     confusions = {case: one.confusion for case, one in scored.items() if one.confusion is not None}
-    turned = mask_alignment.turned(fits)
+    other_labels = mask_alignment.exchanged_labels(
+        fits, confusions, reading.structures, float(table["dice"].mean()), of
+    )
+    turned = {} if other_labels else mask_alignment.turned(fits)
     between_headers = spacing_faults.against_reference(truth, masks, model)
-    copied = case_mismatch.copies(present, model)
-    exchanged = case_mismatch.exchanged(truth, masks, fits, model)
     faults = [
         *_own_faults(present, model),
-        *(
-            FaultyMask(
-                case,
-                model,
-                Fault(ORIENTATION, f"{one.orientation} (Dice {one.best:.2f}, not {one.dice:.2f})"),
-            )
-            for case, one in turned.items()
-        ),
-        *copied,
+        *_turned(turned, truth, present, model),
+        *case_mismatch.copies(present, model),
         *case_mismatch.copies_of_references(truth, masks, model),
-        *exchanged,
+        *case_mismatch.exchanged(truth, masks, fits, model),
         *between_headers,
     ]
-    alignment = mask_alignment.notes(
-        fits, confusions, reading.structures, float(table["dice"].mean()), of, reading.orientation
-    )
-    explained = {one.case_id for one in faults}
+    explained = {
+        one.case_id for one in [*faults, *_own_faults(truth, REFERENCE)] if one.fault.kind in _LOWER_OVERLAP
+    }
     faults += case_mismatch.outliers(_overlaps(truth, scored), explained, model)
     notes = [
         *_header_notes(masks, f"prediction{of}"),
@@ -100,9 +107,31 @@ def of_model(
         *spacing_faults.kinds(present, f"predictions{of}"),
         *spacing_faults.pair_kinds(truth, masks, of),
         *_pair_notes(cohort, list(scored.values()), {one.case_id for one in between_headers}, of, reading),
-        *alignment,
+        *(
+            [other_labels]
+            if other_labels
+            else mask_alignment.notes(turned, len(fits), of, reading.orientation)
+        ),
     ]
     return Observations(notes, faults)
+
+
+def _turned(
+    turned: Mapping[str, Fit], truth: dict[str, Summary], masks: dict[str, Summary], model: str
+) -> list[FaultyMask]:
+    """The masks that lie differently: of prediction and reference the one that lies unlike most masks."""
+    if not turned:
+        return []
+    usual = mask_alignment.frequencies([one.thumbnail for one in (*truth.values(), *masks.values())])
+
+    faults = []
+    for case, one in turned.items():
+        remedy, mask = ORIENTATIONS[one.orientation], model
+        if mask_alignment.reference_is_turned(truth[case].thumbnail, masks[case].thumbnail, usual):
+            remedy, mask = remedy.inverse(), REFERENCE
+        detail = f"fits after {name_of(remedy)} (Dice {one.best:.2f}, not {one.dice:.2f})"
+        faults.append(FaultyMask(case, mask, Fault(ORIENTATION, detail)))
+    return faults
 
 
 def _own_faults(masks: dict[str, Summary], name: str) -> Iterator[FaultyMask]:

@@ -43,6 +43,7 @@ class Settings(NamedTuple):
         seed: of the bootstrap.
         delta: score -> equivalence margin.
         command: as it was typed, for the page.
+        folders: whose paths no output file holds, whatever characters their names have (`safe_text.without_paths`).
     """
 
     min_group_patients: int = 10
@@ -50,6 +51,7 @@ class Settings(NamedTuple):
     seed: int = 0
     delta: Mapping[str, float] = {}
     command: str | None = None
+    folders: tuple[Path, ...] = ()
 
 
 class Audit(NamedTuple):
@@ -203,7 +205,7 @@ def audit(
             table,
             cohort.frame,
             cohort.confounders,
-            notes=[without_paths(note) for note in cohort.notes],
+            notes=[without_paths(note, *settings.folders) for note in cohort.notes],
             delta=settings.delta,
             run=_about(settings) | {"model": model or None, **about.get(model, {})},
             structures=structures,

@@ -1,6 +1,6 @@
 """An audit of masks, and an audit of a table of scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,8 @@ def masks(
     """
     settings = settings or Settings()
     _check(settings, on_missing)
+    given = (truth, *(pred.values() if isinstance(pred, Mapping) else [pred]), metadata, images, readers)
+    settings = settings._replace(folders=(*settings.folders, *_known(given)))
     if orientation not in layouts.FLAGS:
         raise InputError(f"--orientation {orientation!r}: give one of {', '.join(layouts.FLAGS)}")
     folders = (
@@ -178,6 +180,7 @@ def table(
     """
     settings = settings or Settings()
     _check(settings, on_missing)
+    settings = settings._replace(folders=(*settings.folders, *_known((scores, metadata, readers))))
     if on_missing == "zero":
         raise InputError(
             "--on-missing zero: an empty mask's distances are not known without masks; write its scores"
@@ -188,6 +191,12 @@ def table(
         delta = equivalence_margin.of_readers(Path(readers), given.cohort, {}, None, allow_similar_ids)
         settings = _with_readers(settings, delta, given.cohort)
     return result.audit(given.cohort, given.tables, given.structures, settings, {}, {}, {})
+
+
+def _known(paths: Iterable[Folder | None]) -> list[Path]:
+    """Folders and files, and the folders that they are in, as messages may have them."""
+    given = [Path(path) for path in paths if path is not None]
+    return [*given, *(path.parent for path in given)]
 
 
 def _check(settings: Settings, on_missing: str) -> None:
