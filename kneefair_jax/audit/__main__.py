@@ -209,7 +209,7 @@ def _audited(options: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         options.seed,
         equivalence_margin.parse(options.delta),
         _command(options, argv),
-        (options.out, options.out.parent),
+        (options.out,),
     )
     shared = {
         "bins": _bins(options.bins),
@@ -252,7 +252,8 @@ def _command(options: argparse.Namespace, argv: Sequence[str]) -> str:
     """The command line, with the last part alone of each path that is absolute."""
     models = [Path(path) for word in options.pred or () for path in (word, word.partition("=")[2]) if path]
     single = (options.truth, options.scores, options.metadata, options.images, options.readers, options.out)
-    folders = [*models, *(path for path in single if path is not None)]
+    checkpoint = [Path(options.suspicious)] if options.suspicious else []
+    folders = [*models, *checkpoint, *(path for path in single if path is not None)]
     words = [safe_text.without_paths(word, *folders) for word in argv]
     return run_directory.command(["kneefair_jax.audit", *words]).replace("python", "python -m", 1)
 

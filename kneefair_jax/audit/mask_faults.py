@@ -110,7 +110,8 @@ def closing_lines(faults: pd.DataFrame) -> list[str]:
     lines = []
     for (mask, kind), some in faults.groupby(["mask", kinds], sort=False):
         of = "reference masks" if mask == REFERENCE else f"predictions by {mask}".removesuffix(" by ")
-        lines.append(f"faulty {of}, {kind}: {len(some)} ({_ids(some['case_id'].tolist())})")
+        cases = list(dict.fromkeys(some["case_id"]))
+        lines.append(f"look at {len(cases)} {of} ({_ids(cases)}): {kind}")
     return lines
 
 

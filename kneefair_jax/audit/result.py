@@ -53,6 +53,10 @@ class Settings(NamedTuple):
     command: str | None = None
     folders: tuple[Path, ...] = ()
 
+    def with_folders(self, *paths: str | Path | None) -> "Settings":
+        """The same with further folders and files."""
+        return self._replace(folders=(*self.folders, *(Path(path) for path in paths if path is not None)))
+
 
 class Audit(NamedTuple):
     """The audit of one model or of several on the same cases.

@@ -1,6 +1,7 @@
 """An audit of masks, and an audit of a table of scores."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +85,12 @@ def masks(
     """
     settings = settings or Settings()
     _check(settings, on_missing)
-    given = (truth, *(pred.values() if isinstance(pred, Mapping) else [pred]), metadata, images, readers)
-    settings = settings._replace(folders=(*settings.folders, *_known(given)))
     if orientation not in layouts.FLAGS:
         raise InputError(f"--orientation {orientation!r}: give one of {', '.join(layouts.FLAGS)}")
     folders = (
         {name: Path(path) for name, path in pred.items()} if isinstance(pred, Mapping) else {"": Path(pred)}
     )
+    settings = settings.with_folders(truth, *folders.values(), metadata, images, readers)
     cohort = cases.read(Path(metadata), attributes, bins or {}, split, allow_similar_ids)
     names = label_map.structure_names(label_map.checked(labels, "--labels")) if labels else ()
     true, predicted, cohort = _files(cohort, Path(truth), folders, on_missing, names)
@@ -109,6 +109,10 @@ def masks(
     tables, examples, apart = {}, {}, {}
     about: dict[str, dict[str, Any]] = {}
     spacing = np.stack([one.spacing for one in results])
+    spacing_kinds = Counter(
+        "table" if np.isfinite(stated).all() else one.truth.spacing_kind
+        for stated, one in zip(cohort.spacing, results, strict=True)
+    )
     for model, paths in predicted.items():
         scored = [one.by_model[model] for one in results]
         tables[model] = scoring.table(cohort, scored, reading.structures, model, split or "all")
@@ -122,6 +126,7 @@ def masks(
         about[model] = {
             "fingerprint": scoring.fingerprint(cohort, scored),
             "spacing": one_spacing(spacing),
+            "spacing_kinds": dict(spacing_kinds),
             "labels": label_map.described(reading.truth),
         }
         if label_map.IGNORE in reading.truth:
@@ -180,7 +185,7 @@ def table(
     """
     settings = settings or Settings()
     _check(settings, on_missing)
-    settings = settings._replace(folders=(*settings.folders, *_known((scores, metadata, readers))))
+    settings = settings.with_folders(scores, metadata, readers)
     if on_missing == "zero":
         raise InputError(
             "--on-missing zero: an empty mask's distances are not known without masks; write its scores"
@@ -191,12 +196,6 @@ def table(
         delta = equivalence_margin.of_readers(Path(readers), given.cohort, {}, None, allow_similar_ids)
         settings = _with_readers(settings, delta, given.cohort)
     return result.audit(given.cohort, given.tables, given.structures, settings, {}, {}, {})
-
-
-def _known(paths: Iterable[Folder | None]) -> list[Path]:
-    """Folders and files, and the folders that they are in, as messages may have them."""
-    given = [Path(path) for path in paths if path is not None]
-    return [*given, *(path.parent for path in given)]
 
 
 def _check(settings: Settings, on_missing: str) -> None:
