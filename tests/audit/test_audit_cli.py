@@ -114,6 +114,9 @@ def test_labels_are_parsed_by_hand():
         ["a=1", "ignore=1"],
         ["femur"],
         ["femur=x"],
+        ["femur=1_0"],
+        ["femur=1.5"],
+        ["femur=١"],  # noqa: RUF001
         ["=1"],
         ["femur=1", "femur=2"],
         ["a=1", "b=1"],

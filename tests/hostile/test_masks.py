@@ -326,7 +326,10 @@ def test_a_tenth_of_the_masks_is_faulty(cohort, tmp_path, audit, capsys):
     interpolated, of_another = ([masks.case_id(n) for n in some] for some in (INTERPOLATED, OF_ANOTHER))
     status, out, _, printed = audit("masks", "pred", "--images", cohort / "images", "--suspicious")
     assert status == 0
-    assert pd.read_csv(out / "mask_faults.csv")["case_id"].tolist() == interpolated
+    faults = pd.read_csv(out / "mask_faults.csv")
+    assert faults.loc[faults["fault"] == "interpolated labels", "case_id"].tolist() == interpolated
+    copied = set(faults.loc[faults["fault"].str.startswith("same pixels"), "case_id"])
+    assert copied == {*of_another, *(masks.case_id(n + 1) for n in OF_ANOTHER)}
     suspects = pd.read_csv(out / "suspicious.csv")["case_id"].tolist()
     # The network that ships accuses 1 % of correct masks (docs/weights.md).
     assert set(of_another) <= set(suspects) and len(set(suspects) - {*of_another, *interpolated}) <= 1

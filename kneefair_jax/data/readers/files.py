@@ -49,12 +49,14 @@ class LabelFile(NamedTuple):
         spacing: f32[2], mm per pixel down and across; NaN where the file does not state it.
         orientation: what was applied to the stored pixels; None where the header states no orientation.
         notes: what is odd about the header.
+        spacing_kind: as of `Radiograph`.
     """
 
     labels: np.ndarray
     spacing: np.ndarray
     orientation: Orientation | None = None
     notes: tuple[str, ...] = ()
+    spacing_kind: str = "unknown"
 
 
 def read_radiograph(path: str | Path) -> Radiograph:
@@ -111,6 +113,7 @@ def read_label_file(path: str | Path) -> LabelFile:
         orientation.of_pair(spacing.checked(decoded.spacing, path)),
         decoded.grid,
         decoded.notes,
+        decoded.spacing_kind,
     )
 
 
