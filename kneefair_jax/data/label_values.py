@@ -138,10 +138,12 @@ def mapped(mask: np.ndarray, labels: LabelMap, path: MaskPath) -> np.ndarray:
     Raises:
         InputError: the mask holds a value that the label map does not name.
     """
+    low, high = int(mask.min()), int(mask.max())
+    if not labels.settings and 0 <= low <= high <= len(labels.values):
+        return mask.astype(np.uint8)  # the values are the labels, as mostly
     number = {0: 0} | {value: label for label, value in enumerate(labels.values.values(), start=1)}
     if labels.ignore > 0:
         number[labels.ignore] = anatomy.VOID
-    low, high = int(mask.min()), int(mask.max())
     is_small = low >= 0 and high <= _LARGEST
     present = (np.flatnonzero(np.bincount(mask.ravel())) if is_small else np.unique(mask)).tolist()
     if unknown := [value for value in present if value not in number]:
