@@ -338,7 +338,8 @@ def test_without_void_pixels_the_label_map_changes_no_array(root):
     plain, given = source(root), source(root, ignore_label=255)
     assert not plain.void and "ignore_label" not in plain.settings and plain.settings != given.settings
     for one, other in zip(everything(plain), everything(given), strict=True):
-        for array, same in zip(one, other, strict=True):
+        assert one.inspection == other.inspection
+        for array, same in zip(one[:3], other[:3], strict=True):
             np.testing.assert_array_equal(array, same)
 
 
