@@ -81,8 +81,17 @@ def start(path, fields):
     return path
 
 
-# A run of phantoms and one of a folder are fast; tests/runs has fast runs of the OAI, and fast studies.
-SLOW = {"oai", "paper.oai", "paper.phantoms", "phantom_to_real", "study", "study_folder", "finetune"}
+# A folder and the OAI's study layout are fast; tests/runs has fast runs of the OAI's tree, and fast studies.
+SLOW = {
+    "finetune",
+    "oai",
+    "paper.oai",
+    "paper.phantoms",
+    "phantom_to_real",
+    "quickstart",
+    "study",
+    "study_folder",
+}
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,13 @@ def same_order(oriented, tmp_path_factory):
     return audited(oriented, "pred_LP", tmp_path_factory.mktemp("same"))
 
 
-@pytest.mark.parametrize("pred", ["pred_RP", "pred_RA", "pred_LA", "pred_AR", "pred_PL", "pred_by_site"])
+def slow(*values):
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
+@pytest.mark.parametrize(
+    "pred", ["pred_RA", "pred_AR", "pred_by_site", *slow("pred_RP", "pred_LA", "pred_PL")]
+)
 def test_predictions_in_another_order_score_the_same(oriented, same_order, tmp_path, pred, capsys):
     same, expected = same_order
     report, cases = audited(oriented, pred, tmp_path / "other")
@@ -74,7 +80,7 @@ def test_cases_that_lie_otherwise_are_named(oriented, tmp_path, capsys):
     assert not any(f"c{n:02d}" in note for n in range(24) if n % 8 >= 2)
 
 
-@pytest.mark.parametrize("turn", ["flip-lr", "flip-ud", "rotate-180", "transpose", "rotate-90"])
+@pytest.mark.parametrize("turn", ["flip-lr", "rotate-90", *slow("flip-ud", "rotate-180", "transpose")])
 def test_an_orientation_is_named_and_applied_by_the_flag_alone(tmp_path, turn, capsys):
     rows = []
     for n in range(12):

@@ -30,12 +30,17 @@ def run(path, *options, capsys, attributes=AGES):
     return status, report, text.out, text.err
 
 
+def report_of(path, attributes):
+    """The report of an audit of a score table."""
+    out = path.parent / "out"
+    assert main(["--scores", str(path), *attributes, "--out", str(out), *QUICK]) == 0
+    return json.loads((out / "report.json").read_text())
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """The report of the plain table."""
-    path = tables.scores(tmp_path_factory.mktemp("plain") / "plain.csv")
-    assert main(["--scores", str(path), *AGES, "--out", str(path.parent / "out"), *QUICK]) == 0
-    return json.loads((path.parent / "out/report.json").read_text())
+    return report_of(tables.scores(tmp_path_factory.mktemp("plain") / "plain.csv"), AGES)
 
 
 @pytest.mark.parametrize("name", tables.DIALECTS)
@@ -119,16 +124,24 @@ def test_words_in_the_place_of_a_score_are_counted(word, tmp_path, capsys):
     assert any(f"2 rows have {word!r} for dice" in line for line in out.splitlines())
 
 
+SEX = ("--attributes", "sex")
+
+
+@pytest.fixture(scope="module")
+def structures_alone(tmp_path_factory):
+    """The report of a table that has nothing but structures."""
+    path = tables.long(tmp_path_factory.mktemp("structures") / "plain.csv")
+    return report_of(path, SEX)
+
+
 @pytest.mark.parametrize("shape", [tables.long, tables.wide])
 @pytest.mark.parametrize("name", tables.EXTRAS)
-def test_what_is_no_structure_is_left_out_with_a_note(name, shape, tmp_path, capsys):
-    sex = ("--attributes", "sex")
-    right = run(tables.long(tmp_path / "plain.csv"), capsys=capsys, attributes=sex)[1]
+def test_what_is_no_structure_is_left_out_with_a_note(name, shape, structures_alone, tmp_path, capsys):
     status, report, out, _ = run(
-        shape(tmp_path / "a.csv", tables.EXTRAS[name]), capsys=capsys, attributes=sex
+        shape(tmp_path / "a.csv", tables.EXTRAS[name]), capsys=capsys, attributes=SEX
     )
     assert status == 0 and report["cohort"]["structures"] == ["femur", "tibia"]
-    assert report["scores"] == right["scores"]
+    assert report["scores"] == structures_alone["scores"]
     notes = "\n".join(line for line in out.splitlines() if line.startswith("note:"))
     assert [extra for extra in tables.EXTRAS[name] if extra not in notes] == []
 
