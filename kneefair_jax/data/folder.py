@@ -201,6 +201,7 @@ def _arrays(
         )
     if label.min() < 0 or label.max() > len(structures):
         raise InputError(f"{case.mask}: {_outside(label, structures)}")
+    label = label.astype(np.uint8)
     image = readers.to_uint8(image, valid=film.valid)
     if channels == 1:
         image = readers.to_grey(image)
@@ -211,7 +212,7 @@ def _arrays(
         )
     return (
         image,
-        label.astype(np.uint8),
+        label,
         np.where(np.isnan(case.spacing), spacing, case.spacing),
         _inspection(film, mask, correction.of_pair(mask.spacing), case.spacing, label),
     )
