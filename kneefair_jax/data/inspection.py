@@ -34,7 +34,7 @@ def of_mask(label: np.ndarray, spacing_kind: str = "", notes: Sequence[str] = ()
     """Inspect a mask.
 
     Args:
-        label: integers [H, W], at the file's own size, 0 where no structure is.
+        label: u8[H, W], at the file's own size, 0 where no structure is.
         spacing_kind: see `Inspection`.
         notes: see `Inspection`.
     """
@@ -78,8 +78,7 @@ def decode(text: str) -> Inspection | None:
 def _sha256(label: np.ndarray) -> str:
     if not label.any():
         return ""
-    values = np.ascontiguousarray(label, np.int64 if label.dtype.itemsize > 1 else np.uint8)
-    return hashlib.sha256(str(values.shape).encode() + values.tobytes()).hexdigest()
+    return hashlib.sha256(str(label.shape).encode() + label.astype(np.uint8).tobytes()).hexdigest()
 
 
 def _text(spacing: np.ndarray) -> str:

@@ -156,3 +156,17 @@ def test_no_cell_of_the_table_is_a_formula_or_holds_a_path(tmp_path):
 def test_equal_digests_are_grouped():
     assert duplicates.identical(["a", "b", "a", "", "", "c", "b", "a"]) == [[0, 2, 7], [1, 6]]
     assert duplicates.identical([]) == []
+
+
+def test_notes_on_headers_of_both_cohorts_are_among_the_run_s_notes_once(root, tmp_path):
+    other = films.folder(tmp_path / "other", patient="x")
+    table = pd.read_csv(other / "metadata.csv")
+    table.loc[table["case_id"].isin(NAMES), "spacing_mm"] = np.nan
+    table.to_csv(other / "metadata.csv", index=False)
+    data = config(root, size=(20, 24), external=str(other)).data
+    cohort = cohort_loader.load(data, 0)
+    external = cohort_loader.load_external(data, cohort)
+    main, _ = cohort_loader.prepare(data, 0, cohort, external, tmp_path / "store", store.Options())
+    notes = [note for note in main.cohort.notes() if "pixel spacing" in note]
+    assert len(notes) == 1 and notes[0].startswith("external cohort: ")
+    assert "table in 21, unknown in 3 of 24 cases" in notes[0]
