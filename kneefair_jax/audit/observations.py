@@ -161,9 +161,12 @@ def _pair_notes(
 ) -> list[str]:
     """How the headers and pixels of a prediction go with those of its reference mask."""
     same = [one.same for one in scored]
-    copy = "is it a copy?"
+    warning, copy = "", "is it a copy?"
     if all(same):
-        copy = "this is a WARNING: a model that is audited against its own masks is equally good for all"
+        warning, copy = (
+            "WARNING: ",
+            "a model that is audited against its own masks is equally good for all groups",
+        )
     chosen = {
         f"the headers of reference mask and prediction{of} state different spacings in {{}}; the table's, or else the "
         "reference's, was taken": cohort.frame["case_id"].isin(other_spacing).to_numpy(),
@@ -171,6 +174,8 @@ def _pair_notes(
         "taken to lie as this one is displayed (give --orientation stored if it lies as this one is stored)": np.array(
             [one.relation == layouts.OPEN and reading.orientation == mask_alignment.NONE for one in scored]
         ),
-        f"the prediction{of} equals the reference mask pixel by pixel in {{}}; {copy}": np.array(same),
+        f"{warning}the prediction{of} equals the reference mask pixel by pixel in {{}}; {copy}": np.array(
+            same
+        ),
     }
     return [text.format(report_notes.some(cohort.frame, some)) for text, some in chosen.items() if some.any()]
