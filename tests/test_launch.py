@@ -82,13 +82,12 @@ def test_a_run_says_what_it_does_and_leaves_what_it_promised(straight):
     assert "p1" not in result.stdout  # no patient is named
 
 
-# Once after the first checkpoint; at the slow level also before it, and after the first checkpoint of a second start.
-@pytest.mark.parametrize("kills", [(1,), pytest.param((0, 1, 1), marks=pytest.mark.slow)], ids=len)
-def test_killed_at_any_moment_and_started_again_is_the_same_report(films, straight, tmp_path, kills):
+@pytest.mark.slow  # fast: tests/training/test_loop.py stops and resumes a run in this process
+def test_killed_at_any_moment_and_started_again_is_the_same_report(films, straight, tmp_path):
     workdir = tmp_path / "killed"
     environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
     draw = random.Random(0)
-    for kill in kills:
+    for kill in (0, 1, 1):
         process = subprocess.Popen(
             command(films, workdir),
             cwd=ROOT,
