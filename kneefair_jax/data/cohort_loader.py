@@ -221,7 +221,8 @@ def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
     cases = _external_cases(source, main)
     cohorts.check_apart(main.cases, cases)
     if not data.get("allow_similar_ids", False):
-        _check_similar(main, cases, Path(data.external) / data.metadata)
+        # Phantoms are nobody: their p00007 is not a patient p7.
+        _check_similar(main, cases, Path(data.external) / data.metadata, people=data.source != "phantom")
     return Cohort(source, cases, main.attributes, source.structures, main.grid, main.named)
 
 
@@ -303,13 +304,13 @@ def _only(source: Source, attribute: str, levels: tuple[str, ...], data: ConfigD
     )
 
 
-def _check_similar(main: Cohort, external: pd.DataFrame, path: Path) -> None:
+def _check_similar(main: Cohort, external: pd.DataFrame, path: Path, *, people: bool) -> None:
     """Refuses patients and levels of an external cohort that are those of the main one in another spelling.
 
     Raises:
         InputError: naming the first five pairs and how many there are.
     """
-    columns = [("patient_id", "patient", identifiers.canonical_identifier)]
+    columns = [("patient_id", "patient", identifiers.canonical_identifier)] if people else []
     columns += [(name, "level", identifiers.canonical) for name in main.attributes]
     pairs = [
         f"{path}: {name} {there!r} and {here!r} of data.root look like the same {noun}"
