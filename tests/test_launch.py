@@ -137,7 +137,9 @@ def test_check_reads_everything_and_refuses_what_training_would(films, straight,
     result = launch(films, workdir, "--mode=check")
     assert result.returncode == 0, result.stderr
     assert "sex=f" in result.stdout and "near-duplicate films" in result.stdout
-    assert {"check.json", "contact_sheet.png", "faults.csv", "machine.json"} == set(os.listdir(workdir / "check"))
+    assert {"check.json", "contact_sheet.png", "faults.csv", "machine.json"} == set(
+        os.listdir(workdir / "check")
+    )
     assert "a training step takes" in result.stdout and "of disk free" in result.stdout
     root = shutil.copytree(films, tmp_path / "bad")
     (root / "images/3.png").write_bytes(b"no")
