@@ -20,10 +20,12 @@ def get_config() -> ConfigDict:
     data.source = "folder"
     data.root = ""  # the folder; required
     data.metadata = "metadata.csv"  # case_id, patient_id, image, mask, attributes; spacing_mm if known
-    # Masks label every pixel: an audit leaves void pixels out (--labels ... ignore=255), training refuses them.
-    data.structures = (
-        "auto"  # knee, knees, chest, names of labels 1, 2, ... by comma; auto: as found, no flips
-    )
+    # knee, knees, chest, names of labels 1, 2, ... by comma, or with their values in the masks, "femur=255"; auto: as
+    # found, no flips. A cell "masks/a" of the column mask stands for one file a structure: masks/a_femur.png, ...
+    data.structures = "auto"
+    # The value of void pixels in the masks (not annotated, outside the field of view), often 255: losses and scores
+    # leave them out, as an audit does with --labels ... ignore=255. -1: none.
+    data.ignore_label = -1
     data.channels = 1
     data.attributes = ("sex", "age")
     data.bins = ConfigDict({"age": (50.0, 64.0)})  # numeric columns: <=50, 51-64, >=65
@@ -35,5 +37,6 @@ def get_config() -> ConfigDict:
     data.external = ""  # another folder of the same layout, for evaluation alone
     data.external_structures = ""  # its labels, where they are others: "whole femur,tibia"; "": the same
     data.external_orientation = ""  # of its masks, as data.orientation
+    data.external_ignore_label = -1  # of its masks, as data.ignore_label
     data.allow_similar_ids = False  # True accepts identifiers and levels that look alike: 7 and 0007, F and f
     return config

@@ -26,6 +26,8 @@ def get_config() -> ConfigDict:
     data.masks = ""  # the folder of masks; required
     data.tables = ""  # the folder of the tables; "" is data.root
     data.visits = ("00",)  # 00 baseline, 01 12 months, 03 24, 05 36, 06 48, 08 72, 10 96
+    # How a mask lies on its film where one header or both state no orientation, as in configs/folder.py.
+    data.orientation = ""
     data.knees = "film"  # a case is a film with 8 structures; "split": a knee with 4
     data.mirror = False  # of split knees, mirror the left ones: every fibula is at image left
     # sex, race, age (at the visit where a table has V06AGE and so on, else at enrolment), bmi, kl, site, side, or any

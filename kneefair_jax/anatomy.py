@@ -47,6 +47,9 @@ COLOURS: np.ndarray = np.array(
     np.uint8,
 )
 
+# The label of void pixels (not annotated, or outside the field of view) in the arrays of a cohort.
+VOID = 255
+
 _OTHER_SIDE = {"right": "left", "left": "right", "r": "l", "l": "r"}
 
 
@@ -54,7 +57,7 @@ def parse(text: str) -> tuple[str, ...]:
     """The structures of a scheme by its name in `SCHEMES`, or by their own names between commas.
 
     Raises:
-        InputError: a name is empty or given twice.
+        InputError: a name is empty or given twice, or there are more than 254.
     """
     if text in SCHEMES:
         return SCHEMES[text]
@@ -63,6 +66,10 @@ def parse(text: str) -> tuple[str, ...]:
         raise InputError(
             f"label scheme {text!r}: give one of {sorted(SCHEMES)}, or the names of labels 1, 2, ... "
             "between commas, each once"
+        )
+    if len(names) >= VOID:
+        raise InputError(
+            f"label scheme: {len(names)} structures, and a cohort has up to {VOID - 1}; name fewer"
         )
     return names
 
@@ -115,3 +122,23 @@ def flip_table(structures: tuple[str, ...]) -> np.ndarray:
             )
         table[label] = words.index(partner) + 1
     return table
+
+
+def with_void(table: np.ndarray) -> np.ndarray:
+    """A `flip_table` for labels that hold `VOID`, which stays `VOID`; i32[256] of i32[S + 1]."""
+    extended = np.arange(VOID + 1, dtype=np.int32)
+    extended[: len(table)] = table
+    return extended
+
+
+def clear_void(label: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """A mask, by default the label map itself, with background in place of the label map's void pixels.
+
+    Scores of both masks then leave these pixels out: they are of no structure, in overlaps, areas and surfaces.
+    """
+    return background_where(label == VOID, label if mask is None else mask)
+
+
+def background_where(void: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The mask, integers [H, W], with background in place of the void pixels, bool[H, W]."""
+    return np.where(void, mask.dtype.type(0), mask)

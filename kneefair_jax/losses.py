@@ -1,8 +1,9 @@
-"""Segmentation losses, one value per example: `(logits f32[B,H,W,C], label i32[B,H,W]) -> f32[B]`.
+"""Segmentation losses, one value per example: `(logits f32[B,H,W,C], label i32[B,H,W], valid) -> f32[B]`.
 
 A loss that sums over the batch before it divides (batch Dice) cannot be split by group, so none here does.
 Class 0 is background. Region losses (Dice, Tversky) average over the structures 1..C-1; pixel losses
-(cross-entropy, focal) average over all pixels.
+(cross-entropy, focal) average over all pixels. With `valid`, bool[B,H,W], pixels where it is False (void) enter no
+sum and no mean, whatever their label, and the gradient there is 0; an example without a valid pixel costs nothing.
 """
 
 from collections.abc import Callable
@@ -10,44 +11,50 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
+Valid = jax.Array | None
+Loss = Callable[[jax.Array, jax.Array, Valid], jax.Array]
 
 # Added to both sides of a ratio of areas in pixels: an absent structure that is predicted absent costs nothing.
 SMOOTH = 1.0
 
 
-def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
+def cross_entropy(logits: jax.Array, label: jax.Array, valid: Valid = None) -> jax.Array:
     """Mean over pixels of -log p(label).
 
     Args:
         logits: f32[B, H, W, C].
-        label: i32[B, H, W] in [0, C).
+        label: i32[B, H, W] in [0, C); any number in void pixels.
+        valid: bool[B, H, W], False in void pixels; None where there are none.
 
     Returns:
         f32[B].
     """
-    return -_log_likelihood(logits, label).mean((1, 2))
+    return -pixel_mean(_log_likelihood(logits, label, valid), valid)
 
 
-def focal(logits: jax.Array, label: jax.Array, gamma: float = 2.0) -> jax.Array:
+def focal(logits: jax.Array, label: jax.Array, valid: Valid = None, gamma: float = 2.0) -> jax.Array:
     """Mean over pixels of -(1 - p)^gamma log p, p = p(label) (Lin et al., ICCV 2017, without alpha).
 
     Shapes as for `cross_entropy`; gamma 0 is cross-entropy.
     """
-    log_p = _log_likelihood(logits, label)
+    log_p = _log_likelihood(logits, label, valid)
     # 1 - p by expm1: exact where p is near one, and p is where the gradient of the power is taken.
-    return (-((-jnp.expm1(log_p)) ** gamma) * log_p).mean((1, 2))
+    return pixel_mean(-((-jnp.expm1(log_p)) ** gamma) * log_p, valid)
 
 
-def tversky(logits: jax.Array, label: jax.Array, alpha: float = 0.3, beta: float = 0.7) -> jax.Array:
+def tversky(
+    logits: jax.Array, label: jax.Array, valid: Valid = None, alpha: float = 0.3, beta: float = 0.7
+) -> jax.Array:
     """1 - the mean over structures of TP / (TP + alpha FP + beta FN) (Salehi et al., MLMI 2017).
 
     TP, FP and FN are sums of probabilities over one example's pixels. alpha = beta = 1/2 is soft Dice.
     Shapes as for `cross_entropy`.
     """
-    _check_shapes(logits, label)
+    _check_shapes(logits, label, valid)
     probability = jax.nn.softmax(logits)[..., 1:]
-    truth = jax.nn.one_hot(label, logits.shape[-1])[..., 1:]
+    truth = jax.nn.one_hot(_known(label, valid), logits.shape[-1])[..., 1:]
+    if valid is not None:
+        probability = jnp.where(valid[..., None], probability, 0)
     true_positive = (probability * truth).sum((1, 2))
     false_positive = probability.sum((1, 2)) - true_positive
     false_negative = truth.sum((1, 2)) - true_positive
@@ -59,17 +66,17 @@ def tversky(logits: jax.Array, label: jax.Array, alpha: float = 0.3, beta: float
     return 1.0 - index.mean(-1)
 
 
-def soft_dice(logits: jax.Array, label: jax.Array) -> jax.Array:
+def soft_dice(logits: jax.Array, label: jax.Array, valid: Valid = None) -> jax.Array:
     """1 - the mean over structures of (2 TP + s) / (2 TP + FP + FN + s) (Milletari et al., 3DV 2016).
 
     With areas, not their squares, in the denominator. Shapes as for `cross_entropy`.
     """
-    return tversky(logits, label, alpha=0.5, beta=0.5)
+    return tversky(logits, label, valid, alpha=0.5, beta=0.5)
 
 
-def dice_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
+def dice_cross_entropy(logits: jax.Array, label: jax.Array, valid: Valid = None) -> jax.Array:
     """`soft_dice` + `cross_entropy`, nnU-Net's sum (Isensee et al., Nature Methods 2021)."""
-    return soft_dice(logits, label) + cross_entropy(logits, label)
+    return soft_dice(logits, label, valid) + cross_entropy(logits, label, valid)
 
 
 LOSSES: dict[str, Loss] = {
@@ -81,15 +88,29 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def _log_likelihood(logits: jax.Array, label: jax.Array) -> jax.Array:
-    """Log p(label) of every pixel, f32[B, H, W]."""
-    _check_shapes(logits, label)
+def pixel_mean(values: jax.Array, valid: Valid = None) -> jax.Array:
+    """Mean of f32[B, H, W] over the valid pixels of each example, f32[B]; 0 where an example has none."""
+    if valid is None:
+        return values.mean((1, 2))
+    return jnp.where(valid, values, 0).sum((1, 2)) / jnp.maximum(valid.sum((1, 2)), 1)
+
+
+def _known(label: jax.Array, valid: Valid) -> jax.Array:
+    """The labels with background in place of void, so that each is the number of a class."""
+    return label if valid is None else jnp.where(valid, label, 0)
+
+
+def _log_likelihood(logits: jax.Array, label: jax.Array, valid: Valid) -> jax.Array:
+    """Log p(label) of every pixel, f32[B, H, W]; in void pixels that of background."""
+    _check_shapes(logits, label, valid)
     # one_hot and a sum, not a gather: gathers are slow on TPU, and their gradient is a scatter.
-    truth = jax.nn.one_hot(label, logits.shape[-1], dtype=logits.dtype)
+    truth = jax.nn.one_hot(_known(label, valid), logits.shape[-1], dtype=logits.dtype)
     return (jax.nn.log_softmax(logits) * truth).sum(-1)
 
 
-def _check_shapes(logits: jax.Array, label: jax.Array) -> None:
+def _check_shapes(logits: jax.Array, label: jax.Array, valid: Valid) -> None:
     """Refuses what would broadcast without a word."""
     if logits.ndim != 4 or logits.shape[:3] != label.shape:
         raise ValueError(f"logits [B,H,W,C] and label [B,H,W] do not match: {logits.shape}, {label.shape}")
+    if valid is not None and valid.shape != label.shape:
+        raise ValueError(f"label and valid must both be [B,H,W]: {label.shape}, {valid.shape}")

@@ -36,11 +36,14 @@ def printable(text: str) -> str:
     )
 
 
+def is_formula(text: str) -> bool:
+    """Whether a spreadsheet would run a cell with this text."""
+    return text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
+
+
 def spreadsheet_cell(value: Any) -> Any:
     """Text with an apostrophe before it where a spreadsheet would run it as a formula; all other values as they are."""
-    if isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value):
-        return f"'{value}"
-    return value
+    return f"'{value}" if isinstance(value, str) and is_formula(value) else value
 
 
 def without_paths(text: str, *folders: Path) -> str:
@@ -62,16 +65,16 @@ def without_paths(text: str, *folders: Path) -> str:
     return _BARE_PATH.sub(lambda match: Path(match[0]).name, text)
 
 
-def without_paths_in(value: Any) -> Any:
+def without_paths_in(value: Any, *folders: Path) -> Any:
     """Return a JSON value with `without_paths` of every text; a text that is one path is cut to its last part."""
     if isinstance(value, dict):
-        return {key: without_paths_in(item) for key, item in value.items()}
+        return {key: without_paths_in(item, *folders) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [without_paths_in(item) for item in value]
+        return [without_paths_in(item, *folders) for item in value]
     if not isinstance(value, str):
         return value
     is_path = value.startswith(("/", "~")) and not _MESSAGE.search(value)
-    return (Path(value).name or value) if is_path else without_paths(value)
+    return (Path(value).name or value) if is_path else without_paths(value, *folders)
 
 
 class Filtered:

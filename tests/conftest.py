@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -16,3 +17,31 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+
+# Files whose few tests take long. A worker that starts one last would run it alone.
+LONG = frozenset(
+    {
+        "hostile/test_masks.py",
+        "runs/study/test_study_runner.py",
+        "runs/test_modes.py",
+        "runs/test_oai_run.py",
+        "test_launch.py",
+        "test_configs.py",
+        "training/test_loop.py",
+        "training/test_stages.py",
+        "preflight/test_check.py",
+        "hostile/test_geometry.py",
+        "hostile/test_tables.py",
+        "hostile/test_identity.py",
+        "hostile/test_round_trip_commands.py",
+        "data/phantom/test_phantom_switches.py",
+        "evaluation/test_evaluate.py",
+        "audit/test_audit_masks.py",
+    }
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Run the long files first, so that the last file of every worker is a short one."""
+    folder = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(folder).as_posix() not in LONG)

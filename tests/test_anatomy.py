@@ -72,3 +72,17 @@ def test_translation_by_hand():
         anatomy.translation(knee, ("hip",))
     with pytest.raises(InputError, match="'femur' is in both 'femur' and 'whole femur'"):
         anatomy.translation(knee, ("femur", "whole femur"))
+
+
+def test_void_becomes_background_in_the_masks_it_is_cleared_of():
+    label = np.array([[0, 1, anatomy.VOID]], np.uint8)
+    prediction = np.array([[1, 2, 2]], np.uint8)
+    assert anatomy.clear_void(label).tolist() == [[0, 1, 0]]
+    cleared = anatomy.clear_void(label, prediction)
+    assert cleared.tolist() == [[1, 2, 0]] and cleared.dtype == np.uint8 and prediction[0, 2] == 2
+
+
+def test_a_flip_table_with_void_leaves_void():
+    table = anatomy.with_void(anatomy.flip_table(("heart", "right lung", "left lung")))
+    assert table.dtype == np.int32 and table.shape == (256,)
+    assert table[[0, 1, 2, 3, anatomy.VOID]].tolist() == [0, 1, 3, 2, anatomy.VOID]

@@ -81,8 +81,17 @@ def start(path, fields):
     return path
 
 
-# A single run of each source is fast; tests/runs/study has fast studies.
-SLOW = {"paper.oai", "paper.phantoms", "phantom_to_real", "study", "study_folder", "finetune"}
+# A folder and the OAI's study layout are fast; tests/runs has fast runs of the OAI's tree, and fast studies.
+SLOW = {
+    "finetune",
+    "oai",
+    "paper.oai",
+    "paper.phantoms",
+    "phantom_to_real",
+    "quickstart",
+    "study",
+    "study_folder",
+}
 
 
 @pytest.mark.parametrize(

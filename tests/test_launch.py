@@ -22,6 +22,11 @@ SMALL = (
     "--config.model.widths=(2,4)",
     "--config.train.eval_every=5",
     "--config.report.bootstrap_draws=50",
+    # Less to compile: of the augmentations, the flip stays.
+    *(
+        f"--config.augment.{name}=0.0"
+        for name in ("rotation", "scale", "shift", "gamma", "contrast", "noise")
+    ),
 )
 
 
@@ -77,11 +82,12 @@ def test_a_run_says_what_it_does_and_leaves_what_it_promised(straight):
     assert "p1" not in result.stdout  # no patient is named
 
 
+@pytest.mark.slow  # fast: tests/training/test_loop.py stops and resumes a run in this process
 def test_killed_at_any_moment_and_started_again_is_the_same_report(films, straight, tmp_path):
     workdir = tmp_path / "killed"
     environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
     draw = random.Random(0)
-    for kill in range(2):
+    for kill in (0, 1, 1):
         process = subprocess.Popen(
             command(films, workdir),
             cwd=ROOT,
@@ -89,7 +95,7 @@ def test_killed_at_any_moment_and_started_again_is_the_same_report(films, straig
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        # Some moment after the first checkpoint of this start, or before it in the first.
+        # Some moment after the first checkpoint of this start, or before it.
         before = set(os.listdir(workdir / "checkpoints")) if (workdir / "checkpoints").exists() else set()
         deadline = time.monotonic() + 60
         while process.poll() is None and kill and time.monotonic() < deadline:
@@ -131,7 +137,9 @@ def test_check_reads_everything_and_refuses_what_training_would(films, straight,
     result = launch(films, workdir, "--mode=check")
     assert result.returncode == 0, result.stderr
     assert "sex=f" in result.stdout and "near-duplicate films" in result.stdout
-    assert {"check.json", "contact_sheet.png", "machine.json"} == set(os.listdir(workdir / "check"))
+    assert {"check.json", "contact_sheet.png", "faults.csv", "machine.json"} == set(
+        os.listdir(workdir / "check")
+    )
     assert "a training step takes" in result.stdout and "of disk free" in result.stdout
     root = shutil.copytree(films, tmp_path / "bad")
     (root / "images/3.png").write_bytes(b"no")
@@ -256,7 +264,9 @@ def test_bad_input_is_one_sentence_and_leaves_no_trace(name, films, tmp_path):
     assert not workdir.exists()
 
 
-@pytest.mark.parametrize("flag", ["--config.seed=-1", "--config.train.stepz=3"])
+@pytest.mark.parametrize(
+    "flag", ["--config.seed=-1", pytest.param("--config.train.stepz=3", marks=pytest.mark.slow)]
+)
 def test_bad_input_ends_a_process_as_it_ends_a_test(flag, films, tmp_path):
     run = command(films, tmp_path / "workdir", flag)
     there = anew(run)

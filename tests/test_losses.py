@@ -122,3 +122,75 @@ def test_wrong_shapes_are_refused(name):
         losses.LOSSES[name](logits, label[..., None])
     with pytest.raises((ValueError, TypeError)):
         losses.LOSSES[name](logits, label[:1])
+
+
+def void_case(seed, batch=2, size=4):
+    """A random case with at least one valid pixel an example; labels are 255 in void."""
+    logits, label = random_case(seed, batch, size)
+    valid = np.random.default_rng(seed).uniform(size=label.shape) > 0.4
+    valid[:, 0, 0] = True
+    return logits, np.where(valid, label, 255).astype(np.int32), valid
+
+
+def test_void_by_hand():
+    # Three pixels, background and one structure: p = .75 in a pixel of it, .25 in background, .9 in void.
+    p = np.array([0.75, 0.25, 0.9], np.float32)
+    logits = np.log(np.stack([1 - p, p], -1)).reshape(1, 1, 3, 2)
+    label, valid = np.array([[[1, 0, 255]]], np.int32), np.array([[[True, True, False]]])
+    np.testing.assert_allclose(losses.cross_entropy(logits, label, valid), [-np.log(0.75)], rtol=1e-6)
+    np.testing.assert_allclose(losses.focal(logits, label, valid), [-(0.25**2) * np.log(0.75)], rtol=1e-6)
+    np.testing.assert_allclose(
+        losses.soft_dice(logits, label, valid), [1 - (1.5 + 1) / (1 + 1 + 1)], rtol=1e-6
+    )
+    expected = 1 - (0.75 + 0.5) / (0.75 + 0.3 * 0.25 + 0.7 * 0.25 + 0.5)
+    np.testing.assert_allclose(losses.tversky(logits, label, valid), [expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000), amount=st.floats(-1e4, 1e4, width=32), called=st.integers(0, 255))
+def test_void_pixels_change_no_bit_of_a_loss(name, seed, amount, called):
+    loss = losses.LOSSES[name]
+    logits, label, valid = void_case(seed)
+    others = np.where(valid[..., None], logits, amount * np.arange(4, dtype=np.float32))
+    expected = np.asarray(loss(logits, label, valid))
+    np.testing.assert_array_equal(loss(others, np.where(valid, label, called), valid), expected)
+    # What is left is the loss of the valid pixels alone.
+    for i in range(2):
+        own = loss(logits[i][valid[i]][None, None], label[i][valid[i]][None, None])
+        np.testing.assert_allclose(expected[i], own[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+def test_the_gradient_in_void_pixels_is_exactly_zero(name):
+    logits, label, valid = void_case(8, batch=1, size=3)
+
+    def total(x):
+        return losses.LOSSES[name](x, label, valid).sum()
+
+    gradient = np.asarray(jax.grad(total)(logits))
+    assert not valid.all() and not gradient[~valid].any() and gradient[valid].any(-1).all()
+    with jax.enable_x64(True):
+        jax.test_util.check_grads(total, (logits.astype(np.float64),), order=1, modes="rev")
+        step = np.zeros(logits.shape)
+        step[~valid] = 1e-3
+        x = logits.astype(np.float64)
+        assert total(x + step) == total(x - step)
+
+
+@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+def test_an_example_of_void_alone_costs_nothing(name):
+    logits, label = random_case(9)
+    valid = np.ones(label.shape, bool)
+    valid[1] = False
+    value, gradient = jax.value_and_grad(lambda x: losses.LOSSES[name](x, label, valid)[1])(logits)
+    assert value == 0 and not np.asarray(gradient).any()
+    np.testing.assert_allclose(
+        losses.LOSSES[name](logits, label, valid)[::2], losses.LOSSES[name](logits, label)[::2], rtol=1e-6
+    )
+
+
+def test_a_mask_of_valid_pixels_of_another_shape_is_refused():
+    logits, label = random_case(7)
+    with pytest.raises(ValueError, match=r"valid must .*\(3, 5, 5\), \(1, 5, 5\)"):
+        losses.cross_entropy(logits, label, np.ones((1, 5, 5), bool))

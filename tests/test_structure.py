@@ -42,7 +42,7 @@ ALLOWED = {
     },
     "evaluation": {"anatomy", "data", "fairness", "groups", "metrics", "report", "runtime", "training"},
     "export": {"models", "report", "runtime", "training", "weights"},
-    "preflight": {"cohort", "data", "groups", "label_errors", "report", "runtime", "training"},
+    "preflight": {"anatomy", "cohort", "data", "groups", "label_errors", "report", "runtime", "training"},
     "runs": {
         *("cohort", "data", "evaluation", "fairness", "groups", "models", "preflight", "report", "runtime"),
         "training",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kneefair_jax import safe_text
-from kneefair_jax.audit import equivalence_margin, label_map, result, run
+from kneefair_jax.audit import equivalence_margin, label_map, mask_faults, result, run
 from kneefair_jax.data import layouts, number_text
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints
@@ -166,6 +166,9 @@ def main(argv: Sequence[str]) -> int:
             print(f"\n{model}:" if len(pages) > 1 else "")
             print(text(report))
             print(f"page: {pages[model]}", flush=True)
+        if audit.mask_faults is not None and not audit.mask_faults.empty:
+            print("\n".join(["", *mask_faults.closing_lines(audit.mask_faults)]))
+            print(f"all of them: {options.out / mask_faults.FILE}", flush=True)
     except BrokenPipeError:  # `| head`: who reads has had enough, and the pages are written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
@@ -218,8 +221,9 @@ def _audited(options: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         options.draws,
         options.seed,
         equivalence_margin.parse(options.delta),
-        run_directory.command(["kneefair_jax.audit", *argv]).replace("python", "python -m", 1),
+        _command(options, argv),
         _endpoints(options.failure_dice, options.endpoint),
+        (options.out,),
     )
     shared = {
         "bins": _bins(options.bins),
@@ -256,6 +260,16 @@ def _audited(options: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         suspicious=options.suspicious,
         **shared,
     )
+
+
+def _command(options: argparse.Namespace, argv: Sequence[str]) -> str:
+    """The command line, with the last part alone of each path that is absolute."""
+    models = [Path(path) for word in options.pred or () for path in (word, word.partition("=")[2]) if path]
+    single = (options.truth, options.scores, options.metadata, options.images, options.readers, options.out)
+    checkpoint = [Path(options.suspicious)] if options.suspicious else []
+    folders = [*models, *checkpoint, *(path for path in single if path is not None)]
+    words = [safe_text.without_paths(word, *folders) for word in argv]
+    return run_directory.command(["kneefair_jax.audit", *words]).replace("python", "python -m", 1)
 
 
 def _models(words: Sequence[str]) -> dict[str, Path]:

@@ -22,7 +22,7 @@ class Cohort(NamedTuple):
         path: the table they come from.
         frame: a row per case, on the line in the table: `case_id`, `patient_id` (strings) and categorical attributes.
         attributes: columns of `frame` to report by.
-        confounders: on the index of `frame`, what the mixed model adjusts for beside the attributes.
+        confounders: on the index of `frame`, what the adjusted model adjusts for beside the attributes.
         spacing: f32[N, 2], mm per pixel as the table has it; NaN where it does not say.
         paths: of each row, as the table has them: `mask` and `image`, "" where it has none.
         notes: what a reader of the numbers should know.
@@ -127,7 +127,10 @@ def check_words(
         problems: list[metadata.Problem] = []
         for name in names:
             if name in table:
-                problems += identifiers.similar(dict(table[name].items()), name, name, options.similar)
+                cells = dict(table[name].items())
+                problems += identifiers.similar(
+                    cells, name, name, options.similar, form=identifiers.canonical
+                )
         metadata.refuse(path, problems)
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from kneefair_jax.audit import files, score_table, scoring
+from kneefair_jax.audit import files, label_map, score_table, scoring
 from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.audit.scoring import Reading
+from kneefair_jax.audit.mask_pair import Reading
 from kneefair_jax.data import identifiers, metadata, number_text
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
@@ -49,7 +49,8 @@ def of_readers(
 
     Args:
         path: a table with a column `reader` of two names; either scores as in `score_table`, or `case_id` and `mask`,
-            the path of the reader's mask below the table's folder, which is scored against the truth.
+            the path of the reader's mask below the table's folder, which is scored against the truth. What the labels
+            call ignore may be in readers' masks, too, and is left out there as it is in the truth.
         cohort: the cases audited; others are passed over.
         truth: case id -> reference mask; empty where the audit is of scores.
         reading: of the masks; None where the audit is of scores.
@@ -75,8 +76,17 @@ def of_readers(
             raise InputError(
                 f"{path}: lists masks, and an audit of scores has no truth to score them by; give scores"
             )
+        masks = {name: _masks(path, text[text["reader"] == name]) for name in names}
+        both = [case for case in masks[names[0]] if case in masks[names[1]]]
+        if not both:
+            raise InputError(f"{path}: no case was read by both {names[0]!r} and {names[1]!r}")
+        part, reading = cohort.of(both), _of_readers(reading)
+        results = scoring.over_cases(part, truth, masks, reading)
         long = pd.concat(
-            [_scored(path, text[text["reader"] == name], cohort, truth, reading) for name in names]
+            [
+                scoring.table(part, [one.by_model[name] for one in results], reading.structures, name, "all")
+                for name in names
+            ]
         )
     else:
         scores = score_table.read_scores(text.assign(model=text["reader"]), path)[0]
@@ -113,10 +123,17 @@ def _check_identifiers(text: pd.DataFrame, path: Path, cohort: Cohort, allow_sim
     metadata.refuse(path, problems)
 
 
-def _scored(
-    path: Path, text: pd.DataFrame, cohort: Cohort, truth: Mapping[str, MaskPath], reading: Reading
-) -> pd.DataFrame:
-    """The long per-case table of one reader's masks."""
+def _of_readers(reading: Reading) -> Reading:
+    """Readers leave pixels out as the reference masks do, unless such a value is a structure of the predictions."""
+    taken = {value for values in reading.prediction.values() for value in values}
+    ignored = tuple(value for value in reading.truth.get(label_map.IGNORE, ()) if value not in taken)
+    return (
+        reading._replace(prediction={**reading.prediction, label_map.IGNORE: ignored}) if ignored else reading
+    )
+
+
+def _masks(path: Path, text: pd.DataFrame) -> dict[str, MaskPath]:
+    """Case id -> mask of one reader, by the rows of the table."""
     problems: list[metadata.Problem] = []
     metadata.check_identifiers(text, problems, ("case_id", "mask"))
     paths = dict(zip(text["case_id"], text["mask"], strict=True))
@@ -126,6 +143,4 @@ def _scored(
         if case not in found:
             problems.append((row, f"mask {path.parent / name}: no such file"))
     metadata.refuse(path, problems)
-    part = cohort.of(list(found))
-    scored = scoring.over_cases(part, truth, found, reading)
-    return scoring.table(part, scored, reading.structures, text["reader"].iloc[0], "all")
+    return found

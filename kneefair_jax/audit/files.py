@@ -6,13 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kneefair_jax.data.mask_files import MaskPath, StructureFiles
+from kneefair_jax.data.readers import SUFFIXES
 from kneefair_jax.errors import InputError
-
-# What `data.readers` knows by its name. JPEG masks are found, so that the reader can say why it refuses them.
-SUFFIXES = (
-    *(".nii.gz", ".nii", ".npy", ".png", ".tif", ".tiff"),
-    *(".dcm", ".dicom", ".jpg", ".jpeg"),
-)
 
 
 class Found(NamedTuple):

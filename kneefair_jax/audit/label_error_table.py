@@ -3,17 +3,31 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import batched
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
-from kneefair_jax.audit import label_map
+from kneefair_jax.audit import mask_pair
 from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.audit.scoring import Reading
-from kneefair_jax.data import layouts, mask_files
+from kneefair_jax.audit.film_headers import FilmHeader
+from kneefair_jax.audit.mask_pair import Reading
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
 
 _SHOWN = 5
+
+
+class LabelErrors(NamedTuple):
+    """Reference masks that look wrong.
+
+    Attributes:
+        suspects: `case_id`, `score` (robust standard deviations below the median agreement), `dice` with the network's
+            mask, and `reason`; the most suspicious first.
+        headers: case id -> what the header of its film states.
+    """
+
+    suspects: pd.DataFrame
+    headers: dict[str, FilmHeader]
 
 
 def table(
@@ -22,9 +36,8 @@ def table(
     images: Mapping[str, Path],
     reading: Reading,
     against: str,
-    open_films: set[str],
-) -> pd.DataFrame:
-    """The suspicious ones among the masks that have a film, the most suspicious first.
+) -> LabelErrors:
+    """The suspicious ones among the masks that have a film; films and masks are decoded in batches.
 
     Args:
         cohort: the cases.
@@ -32,11 +45,6 @@ def table(
         images: case id -> radiograph.
         reading: of the masks.
         against: a checkpoint whose masks they are compared with; `auto` is the network that ships.
-        open_films: gets the cases of which only one header, of film or truth, states an orientation.
-
-    Returns:
-        `case_id`, `score` (robust standard deviations below the median agreement), `dice` with the network's mask, and
-        `reason`.
 
     Raises:
         InputError: there is no such checkpoint, it segments other structures, films are too few or of other sizes.
@@ -53,33 +61,30 @@ def table(
         )
     compare = label_errors.comparison(reading.structures, against)
 
+    headers: dict[str, FilmHeader] = {}
+
     def read(rows: Sequence[int]) -> Iterator[label_errors.Pair]:
         for several in batched(rows, label_errors.BATCH):
-            paths = [(images[ids[row]], truth[ids[row]]) for row in several]
-            read_films = [films.read(film) for film, _ in paths]
+            read_films = [films.read(images[ids[row]]) for row in several]
+            masks = [mask_pair.reference(truth[ids[row]], reading) for row in several]
             pictures = [film.displayed(film.image) for film in read_films]  # as the masks lie
-            masks = [mask_files.read(mask, reading.truth) for _, mask in paths]
-            for row, film, mask in zip(several, read_films, masks, strict=True):
-                if layouts.relation(film.orientation, mask.orientation) == layouts.OPEN:
-                    open_films.add(ids[row])
-            values = [mask.values for mask in masks]
-            labels = [
-                label_map.mapped(one, reading.truth, mask)
-                for one, (_, mask) in zip(values, paths, strict=True)
-            ]
-            for picture, label, (image, path) in zip(pictures, labels, paths, strict=True):
-                if picture.shape[:2] != label.shape:
+            for row, film, picture, mask in zip(several, read_films, pictures, masks, strict=True):
+                odd = tuple(film.note.split("; ")) if film.note else ()
+                headers[ids[row]] = FilmHeader(odd, film.orientation, mask.mask.orientation)
+                if picture.shape[:2] != mask.label.shape:
                     raise InputError(
-                        f"{image}: {picture.shape[0]} x {picture.shape[1]} pixels, its mask {path} {label.shape[0]} x "
-                        f"{label.shape[1]}; --suspicious compares them pixel by pixel: export both on one grid"
+                        f"{film.path}: {picture.shape[0]} x {picture.shape[1]} pixels, its mask {mask.path} "
+                        f"{mask.label.shape[0]} x {mask.label.shape[1]}; --suspicious compares them pixel by pixel: "
+                        "export both on one grid"
                     )
-            for one, both in zip(values, compare(pictures, labels), strict=True):
-                both.prediction[label_map.ignored(one, reading.truth)] = 0
+            for mask, both in zip(masks, compare(pictures, [mask.label for mask in masks]), strict=True):
+                both.prediction[mask.ignored] = 0
                 yield both
 
     found = label_errors.rank(read, ids, reading.structures).suspects
     columns = ["case_id", "score", "dice", "reason"]
-    return pd.DataFrame([one._asdict() for one in found], columns=columns).round({"score": 2, "dice": 4})
+    suspects = pd.DataFrame([one._asdict() for one in found], columns=columns)
+    return LabelErrors(suspects.round({"score": 2, "dice": 4}), headers)
 
 
 def note(wrong: pd.DataFrame) -> str:

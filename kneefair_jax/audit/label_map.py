@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import mask_checks
+from kneefair_jax.data import mask_checks, number_text
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
 
@@ -41,7 +41,7 @@ def parse(words: Sequence[str], option: str = "--labels") -> dict[str, tuple[int
     for word in words[1 if scheme else 0 :]:
         name, equals, text = word.rpartition("=")
         try:
-            values = tuple(int(value) for value in text.split(","))
+            values = tuple(map(_whole_number, text.split(",")))
         except ValueError:
             values = ()
         if not equals or not name.strip() or "=" in name or not values:
@@ -53,6 +53,13 @@ def parse(words: Sequence[str], option: str = "--labels") -> dict[str, tuple[int
             raise InputError(f"{option}: {name.strip()!r} is given twice; write {name.strip()}=1,4")
         labels[name.strip()] = values
     return checked(labels, option)
+
+
+def _whole_number(text: str) -> int:
+    number = number_text.parse(text)
+    if not number.is_integer():
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(number)
 
 
 def checked(labels: Labels, option: str = "labels") -> dict[str, tuple[int, ...]]:

@@ -1,20 +1,15 @@
-"""Predictions that lie differently from the truth, or whose labels do: they fit in size, and score near 0."""
+"""Predictions that lie differently from the truth, or whose labels do: they fit in size, and score near 0.
 
-import os
+The evidence of a case is taken while its masks are at hand (`fit`, `confusion`); the notes follow from it.
+"""
+
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from kneefair_jax.audit import scoring
-from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.audit.scoring import Reading
-from kneefair_jax.data import layouts
-from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.data.readers import ORIENTATIONS
 
 NONE = "none"
@@ -22,8 +17,8 @@ NONE = "none"
 # value that masks of the same knee have.
 _POOR, _CLEAR, _FITS = 0.85, 0.1, 0.5
 _SHOWN = 10
-# Labels are compared over a cohort, and only where it scores below half.
-_EXCHANGED, _CASES, _BETTER = 0.5, 20, 0.2
+# Labels are compared over the first cases of a cohort, and only where it scores below half.
+_EXCHANGED, CASES, _BETTER = 0.5, 20, 0.2
 
 
 class Fit(NamedTuple):
@@ -42,49 +37,19 @@ class Fit(NamedTuple):
     stated: bool = False
 
 
-def notes(
-    cohort: Cohort,
-    table: pd.DataFrame,
-    truth: Mapping[str, MaskPath],
-    prediction: Mapping[str, MaskPath],
-    reading: Reading,
-    model: str,
-) -> list[str]:
-    """Name the cases whose prediction fits better in another orientation, and labels that are exchanged.
-
-    Args:
-        cohort: the cases.
-        table: the model's long per-case table.
-        truth: case id -> reference mask.
-        prediction: case id -> predicted mask.
-        reading: of the masks.
-        model: its name, for the note.
-    """
-    of = f" by {model}" if model else ""
-    dice = table.groupby("case_id")["dice"].mean()
-    poor = [case for case in cohort.frame["case_id"] if case in prediction and not dice[case] >= _POOR]
-
-    def fit_of(case: str) -> Fit:
-        masks = scoring.pair(truth[case], prediction[case], reading)
-        return fit(masks.true, masks.predicted)._replace(stated=masks.relation == layouts.STATED)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        fits = dict(zip(poor, pool.map(fit_of, poor), strict=True))
-    turned = {case: one for case, one in fits.items() if one.orientation != NONE}
-    several = sum(case in prediction for case in cohort.frame["case_id"])
-    if table["dice"].mean() < _EXCHANGED and (
-        found := _exchanged(cohort, truth, prediction, reading, of, turned)
-    ):
-        return [found]
-    return [_turned(turned, several, of, reading)] if turned else []
+def is_poor(dice: np.ndarray) -> bool:
+    """Whether a case is looked at, by the Dice of its structures, f64[S]; NaN where one is absent."""
+    present = dice[np.isfinite(dice)]
+    return not (present.size and present.mean() >= _POOR)
 
 
-def fit(true: np.ndarray, predicted: np.ndarray) -> Fit:
+def fit(true: np.ndarray, predicted: np.ndarray, stated: bool = False) -> Fit:
     """Compare a prediction with its truth in the eight orientations.
 
     Args:
         true: u8[H, W].
         predicted: u8[H, W].
+        stated: whether the headers of both state an orientation.
     """
     dice = {}
     for name, orientation in ORIENTATIONS.items():
@@ -94,68 +59,126 @@ def fit(true: np.ndarray, predicted: np.ndarray) -> Fit:
     best = max(dice, key=dice.__getitem__)  # the first of equals, and `none` is the first of all
     if dice[best] < max(dice[NONE] + _CLEAR, _FITS):
         best = NONE
-    return Fit(dice[NONE], best, dice[best])
+    return Fit(dice[NONE], best, dice[best], stated)
 
 
-def _turned(turned: Mapping[str, Fit], several: int, of: str, reading: Reading) -> str:
+def confusion(true: np.ndarray, predicted: np.ndarray, structures: int) -> np.ndarray:
+    """i64[S + 1, S + 1], pixels by predicted label and by true label.
+
+    Args:
+        true: u8[H, W].
+        predicted: u8[H, W].
+        structures: S.
+    """
+    both = predicted.astype(np.int64).ravel() * (structures + 1) + true.ravel()
+    return np.bincount(both, minlength=(structures + 1) ** 2).reshape(structures + 1, structures + 1)
+
+
+def turned(fits: Mapping[str, Fit | None]) -> dict[str, Fit]:
+    """The cases that fit better in another orientation."""
+    return {case: one for case, one in fits.items() if one is not None and one.orientation != NONE}
+
+
+def frequencies(thumbnails: Sequence[np.ndarray]) -> np.ndarray:
+    """f64[256, K], how often each label is at each of the K pixels of thumbnails, u8[side, side]."""
+    labels = np.stack([one.ravel() for one in thumbnails])
+    counts = np.zeros((256, labels.shape[1]))
+    for label in np.unique(labels):
+        counts[label] = (labels == label).mean(0)
+    return counts
+
+
+def reference_is_turned(true: np.ndarray, predicted: np.ndarray, usual: np.ndarray) -> bool:
+    """Whether of two masks that lie differently the reference is the one that lies unlike most masks.
+
+    Args:
+        true: u8[side, side], thumbnail of the reference mask.
+        predicted: the same of the prediction.
+        usual: of `frequencies`.
+    """
+    pixels = np.arange(usual.shape[1])
+    of_true, of_prediction = (float(usual[one.ravel(), pixels].mean()) for one in (true, predicted))
+    return of_true < of_prediction
+
+
+def notes(turned: Mapping[str, Fit], several: int, of: str, flag: str) -> list[str]:
+    """Name the cases whose prediction fits better in another orientation.
+
+    Args:
+        turned: those cases.
+        several: how many cases have a prediction.
+        of: whose predictions, such as ` by unet`.
+        flag: the value of `--orientation`.
+    """
+    if not turned:
+        return []
     counts = Counter(one.orientation for one in turned.values())
     common, count = counts.most_common(1)[0]
     listed = ", ".join(
         f"{case}: {one.orientation} ({one.best:.2f} instead of {one.dice:.2f})"
         for case, one in list(turned.items())[:_SHOWN]
     )
-    more = ", ..." if len(turned) > _SHOWN else ""
+    more = ", ... (all in mask_faults.csv)" if len(turned) > _SHOWN else ""
     remedy = "correct these files or their headers"
-    if count == several and reading.orientation == NONE and not any(one.stated for one in turned.values()):
+    if count == several and flag == NONE and not any(one.stated for one in turned.values()):
         remedy = f"correct the headers, or give --orientation {common}"
-    return (
+    return [
         f"WARNING: {len(turned)} of {several} predictions{of} fit the reference masks better in another orientation, "
         f"by Dice of all structures ({listed}{more}): {remedy} before you believe any number."
-    )
+    ]
 
 
-def _exchanged(
-    cohort: Cohort,
-    truth: Mapping[str, MaskPath],
-    prediction: Mapping[str, MaskPath],
-    reading: Reading,
+def exchanged_labels(
+    fits: Mapping[str, Fit | None],
+    confusions: Mapping[str, np.ndarray],
+    structures: Sequence[str],
+    mean_dice: float,
     of: str,
-    turned: Mapping[str, Fit],
 ) -> str:
-    """A note on exchanged labels where that fits clearly better than the files as they are, and than a turn; or ""."""
-    cases = [case for case in cohort.frame["case_id"] if case in prediction][:_CASES]
-    pairs = [scoring.pair(truth[case], prediction[case], reading)[:2] for case in cases]
-    renamed = _renamed(pairs, len(reading.structures))
+    """A note on exchanged labels where that fits clearly better than the files as they are, and than a turn; or "".
+
+    Args:
+        fits: case id -> `fit`, of the cases with a prediction; None where a case does not score poorly.
+        confusions: case id -> `confusion`, of the first of them.
+        structures: names of labels 1, 2, ...
+        mean_dice: over cases and structures.
+        of: whose predictions, such as ` by unet`.
+    """
+    if not mean_dice < _EXCHANGED or not confusions:
+        return ""
+    renamed = _renamed([*confusions.values()])
     words = [
-        f"{reading.structures[was - 1]} is called {reading.structures[now - 1]}"
+        f"{structures[was - 1]} is called {structures[now - 1]}"
         for was, now in enumerate(renamed)
         if now != was
     ]
     if not words:
         return ""
-    as_read = [_foreground_dice(true, predicted) for true, predicted in pairs]
-    after = float(np.mean([_foreground_dice(true, renamed[predicted]) for true, predicted in pairs]))
-    best_turn = [
-        turned[case].best if case in turned else one for case, one in zip(cases, as_read, strict=True)
-    ]
-    if after < np.mean(as_read) + _BETTER or after < np.mean(best_turn):
+    as_read = {case: _dice(pixels, np.arange(len(pixels))) for case, pixels in confusions.items()}
+    after = float(np.mean([_dice(pixels, renamed) for pixels in confusions.values()]))
+    others = turned(fits)
+    best_turn = [others[case].best if case in others else one for case, one in as_read.items()]
+    before = np.mean(list(as_read.values()))
+    if after < before + _BETTER or after < np.mean(best_turn):
         return ""
     return (
         f"WARNING: the predictions{of} fit the reference masks better when {', '.join(words)} (Dice of all structures "
-        f"{after:.2f} instead of {np.mean(as_read):.2f}): check their labels (--pred-labels) before you believe any "
-        "number."
+        f"{after:.2f} instead of {before:.2f}): check their labels (--pred-labels) before you believe any number."
     )
 
 
-def _renamed(pairs: Sequence[tuple[np.ndarray, np.ndarray]], structures: int) -> np.ndarray:
-    """u8[S + 1], what each predicted label had better be called: most pixels agree, each name is given once."""
-    together = np.zeros((structures + 1, structures + 1), np.int64)
-    for true, predicted in pairs:
-        both = predicted.astype(np.int64).ravel() * (structures + 1) + true.ravel()
-        together += np.bincount(both, minlength=together.size).reshape(together.shape)
-    names = np.arange(structures + 1, dtype=np.uint8)
+def _renamed(confusions: Sequence[np.ndarray]) -> np.ndarray:
+    """i64[S + 1], what each predicted label had better be called: most pixels agree, each name is given once."""
+    together = np.sum(confusions, axis=0)
+    names = np.arange(len(together))
     names[1:] = 1 + linear_sum_assignment(together[1:, 1:], maximize=True)[1]
     return names
+
+
+def _dice(pixels: np.ndarray, names: np.ndarray) -> float:
+    """`_foreground_dice` by a confusion matrix, predicted labels having other names."""
+    total = int(pixels[1:].sum()) + int(pixels[:, 1:].sum())
+    return 2 * int(pixels[np.arange(1, len(pixels)), names[1:]].sum()) / max(total, 1)
 
 
 def _foreground_dice(true: np.ndarray, predicted: np.ndarray) -> float:

@@ -1,23 +1,66 @@
-"""Faults of masks that their own pixels show, by case: a table of them, and what is said of it among the notes."""
+"""Faulty masks by case: a table of them, and what is said of it among the notes and at the end of the terminal."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.label_map import BACKGROUND, Checked, structure_names
 from kneefair_jax.data import mask_checks
 
+FILE = "mask_faults.csv"
 COLUMNS = ("case_id", "mask", "fault")
-INTERPOLATED = "interpolated labels"
-BAND = "void band as background"
+REFERENCE = "reference"  # in the column `mask`, beside the names of models
 _SHOWN = 5
 
+# Kinds of faults, and what a note says of masks that have one; the notes on other kinds are written elsewhere.
+INTERPOLATED = "interpolated labels"
+BAND = "void band as background"
+SAME_PIXELS = "same pixels as another case"
+OTHER_CASE = "fits another case"
+OUTLIER = "overlaps far less than in most cases"
+UNITS = "pixel spacing far from that of most cases"
+TABLE_SPACING = "header and table state different spacings"
+PAIR_SPACING = "headers of reference mask and prediction state different spacings"
+ORIENTATION = "orientation"
+HEADER = "header"
+_NOTES = {
+    INTERPOLATED: "have interpolated labels {where}: where two structures meet, a thin rim has the label of a third; "
+    f"{mask_checks.EXPORT_LABELS}",
+    BAND: "have a thin band of the value {detail}, which counts as background, along the contours {where}; if nobody "
+    "labeled these pixels, leave them out of the scores with ignore={detail} in --labels",
+    SAME_PIXELS: "have the pixels of another case's mask {where}; replace the copies with the masks of these cases",
+    OTHER_CASE: "fit the mask of another case better than that of their own {where}; correct the names of these files",
+    OUTLIER: "overlap their counterpart far less than in most cases {where}; look whether both are of the same film",
+    UNITS: "have a pixel spacing in which bones are of another size than in most cases {where}; correct its unit in "
+    "the header or the table",
+    TABLE_SPACING: "have headers that state another spacing than the table {where}; the table's was taken: correct the "
+    "wrong one",
+}
 
-def of_mask(values: np.ndarray, labels: Checked) -> list[str]:
-    """The faults of one mask.
+
+class Fault(NamedTuple):
+    """A fault of a mask: its kind, and what is particular to the mask."""
+
+    kind: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        """The cell of the table."""
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
+
+
+class FaultyMask(NamedTuple):
+    """A fault with the case and the mask, `reference` or the name of a model."""
+
+    case_id: str
+    mask: str
+    fault: Fault
+
+
+def of_mask(values: np.ndarray, labels: Checked) -> list[Fault]:
+    """The faults that the pixels of one mask show by themselves.
 
     Args:
         values: integers [H, W], as the file holds them.
@@ -26,42 +69,64 @@ def of_mask(values: np.ndarray, labels: Checked) -> list[str]:
     structures = [value for name in structure_names(labels) for value in labels[name]]
     bands = mask_checks.contour_bands(values, structures, labels[BACKGROUND])
     interpolated = mask_checks.interpolated_rims(values).interpolated
-    return [INTERPOLATED] * interpolated + [f"{BAND}: {value}" for value in bands]
+    return [Fault(INTERPOLATED)] * interpolated + [Fault(BAND, str(value)) for value in bands]
 
 
-def table(cohort: Cohort, faults: Mapping[str, Iterable[Sequence[str]]]) -> pd.DataFrame:
-    """A row per case, mask and fault: `case_id`, `mask`, `fault`.
-
-    Args:
-        cohort: the cases.
-        faults: `reference` or a model -> the faults of each case's mask, in the cohort's order.
-    """
-    rows: list[dict[str, Any]] = [
-        dict(zip(COLUMNS, (case, mask, fault), strict=True))
-        for mask, by_case in faults.items()
-        for case, several in zip(cohort.frame["case_id"], by_case, strict=True)
-        for fault in several
-    ]
+def table(faults: Iterable[FaultyMask]) -> pd.DataFrame:
+    """A row per case, mask and fault: `case_id`, `mask`, `fault`."""
+    rows = [(one.case_id, one.mask, str(one.fault)) for one in faults]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def notes(faults: pd.DataFrame, cases: int) -> list[str]:
-    """What is said of `table`, with the remedy; `cases` is how many there are."""
-    result = []
-    for (mask, fault), some in faults.groupby(["mask", "fault"], sort=False):
-        which = "reference masks" if mask == "reference" else f"predictions by {mask}".removesuffix(" by ")
-        ids = ", ".join(some["case_id"].iloc[:_SHOWN]) + (", ..." if len(some) > _SHOWN else "")
-        where = f"in {len(some)} of {cases} cases ({ids}; all in mask_faults.csv)"
-        if fault == INTERPOLATED:
-            result.append(
-                f"WARNING: {which} have interpolated labels {where}: where two structures meet, a thin rim has the "
-                f"label of a third; {mask_checks.EXPORT_LABELS}"
-            )
-        else:
-            value = fault.rpartition(": ")[2]
-            result.append(
-                f"WARNING: {which} have a thin band of the value {value}, which counts as background, along the "
-                f"contours {where}; if nobody labeled these pixels, leave them out of the scores with "
-                f"ignore={value} in --labels"
-            )
-    return result
+def notes(faults: Sequence[FaultyMask], cases: int) -> list[str]:
+    """A warning for each mask and kind of fault, with the remedy.
+
+    Args:
+        faults: of all masks.
+        cases: how many cases there are.
+    """
+    groups: dict[tuple[str, ...], list[FaultyMask]] = {}
+    for one in faults:
+        if one.fault.kind in _NOTES:
+            value = one.fault.detail if one.fault.kind == BAND else ""
+            groups.setdefault((one.mask, one.fault.kind, value), []).append(one)
+    lines = []
+    for (mask, kind, value), some in groups.items():
+        of = "reference masks" if mask == REFERENCE else f"predictions by {mask}".removesuffix(" by ")
+        # Words of a file are inserted last, since they may hold braces.
+        where = f"in {len(some)} of {cases} cases ({_listed(some)}; all in {FILE})"
+        text = _NOTES[kind].replace("{detail}", value).replace("{where}", where)
+        lines.append(f"WARNING: {of} {text}")
+    return lines
+
+
+def closing_lines(faults: pd.DataFrame) -> list[str]:
+    """What the terminal says last: a line for each mask and kind of fault, which begins with the cases.
+
+    Args:
+        faults: of `table`.
+    """
+    kinds = faults["fault"].str.partition(": ")[0]
+    lines = []
+    for (mask, kind), some in faults.groupby(["mask", kinds], sort=False):
+        of = "reference masks" if mask == REFERENCE else f"predictions by {mask}".removesuffix(" by ")
+        cases = list(dict.fromkeys(some["case_id"]))
+        lines.append(f"look at {len(cases)} {of} ({_ids(cases)}): {kind}")
+    return lines
+
+
+def _listed(faults: Sequence[FaultyMask]) -> str:
+    """The first cases, with the details that notes do not have elsewhere."""
+    return _ids(
+        [
+            f"{one.case_id}: {one.fault.detail}"
+            if one.fault.detail and one.fault.kind != BAND
+            else one.case_id
+            for one in faults
+        ]
+    )
+
+
+def _ids(texts: Sequence[str]) -> str:
+    between = "; " if any(": " in text for text in texts) else ", "
+    return between.join(texts[:_SHOWN]) + (f"{between}..." if len(texts) > _SHOWN else "")

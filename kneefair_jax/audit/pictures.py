@@ -2,19 +2,33 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kneefair_jax.audit import scoring
+from kneefair_jax.audit import mask_pair
 from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.audit.scoring import Reading
-from kneefair_jax.data import layouts, readers
+from kneefair_jax.audit.film_headers import FilmHeader
+from kneefair_jax.audit.mask_pair import Reading
+from kneefair_jax.data import readers
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.report import examples
 from kneefair_jax.report.overlays import CaseView
 
 _GREY = 80
+
+
+class Pictures(NamedTuple):
+    """What a page shows of a model.
+
+    Attributes:
+        views: the cases, in the order of the page.
+        headers: case id -> what the header of its film states, of the films that were read.
+    """
+
+    views: list[CaseView]
+    headers: dict[str, FilmHeader]
 
 
 def views(
@@ -24,9 +38,8 @@ def views(
     prediction: Mapping[str, MaskPath],
     images: Mapping[str, Path],
     reading: Reading,
-    open_films: set[str],
-) -> list[CaseView]:
-    """The best, median and worst case of each level of each attribute.
+) -> Pictures:
+    """The best, median and worst case of each level of each attribute; their masks are decoded again.
 
     Args:
         table: the long per-case table of one model.
@@ -35,23 +48,23 @@ def views(
         prediction: case id -> predicted mask; a case without one is shown without.
         images: case id -> radiograph; those without are shown on grey.
         reading: of the masks.
-        open_films: gets the cases of which only one header, of film or truth, states an orientation.
 
     Raises:
         InputError: an image cannot be read.
     """
-    shown = []
-    for choice in examples.choose(table, cohort.attributes):
-        case = choice.case_id
-        masks = scoring.pair(truth[case], prediction.get(case), reading)
+    choices = examples.choose(table, cohort.attributes)
+    headers: dict[str, FilmHeader] = {}
+    drawn: dict[str, tuple[np.ndarray, ...]] = {}
+    for case in dict.fromkeys(choice.case_id for choice in choices):
+        true = mask_pair.reference(truth[case], reading)
+        masks = mask_pair.pair(true, prediction.get(case), reading)
         image = np.full(masks.true.shape, _GREY, np.uint8)
         if case in images:
             film = readers.read_radiograph(images[case])
             image = _image(film, masks.true.shape)
-            if layouts.relation(film.orientation, masks.orientation) == layouts.OPEN:
-                open_films.add(case)
-        shown.append(CaseView(*choice, image, masks.true, masks.predicted))
-    return shown
+            headers[case] = FilmHeader(film.notes, film.orientation, true.mask.orientation)
+        drawn[case] = image, masks.true, masks.predicted
+    return Pictures([CaseView(*choice, *drawn[choice.case_id]) for choice in choices], headers)
 
 
 def _image(film: readers.Radiograph, size: tuple[int, ...]) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
+from kneefair_jax.audit import mask_faults
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import model_comparison, reference_ser
@@ -20,7 +21,6 @@ from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import atomic, output_folder
 from kneefair_jax.safe_text import without_paths
 
-_FAULTS = "mask_faults.csv"
 # In the folder of the results; further models have a folder each.
 _WRITTEN = (
     page.PAGE,
@@ -29,7 +29,7 @@ _WRITTEN = (
     "cases.csv",
     "cases.parquet",
     "suspicious.csv",
-    _FAULTS,
+    mask_faults.FILE,
     "[0-9]*-*",
 )
 _LIBRARIES = ("kneefair_jax", "numpy", "scipy", "pandas")
@@ -45,6 +45,7 @@ class Settings(NamedTuple):
         delta: score -> equivalence margin.
         command: as it was typed, for the page.
         endpoints: thresholds of failed segmentations and of other endpoints.
+        folders: whose paths no output file holds, whatever characters their names have (`safe_text.without_paths`).
     """
 
     min_group_patients: int = 10
@@ -53,6 +54,11 @@ class Settings(NamedTuple):
     delta: Mapping[str, float] = {}
     command: str | None = None
     endpoints: EndpointSettings = EndpointSettings()
+    folders: tuple[Path, ...] = ()
+
+    def with_folders(self, *paths: str | Path | None) -> "Settings":
+        """The same with further folders and files."""
+        return self._replace(folders=(*self.folders, *(Path(path) for path in paths if path is not None)))
 
 
 class Audit(NamedTuple):
@@ -64,7 +70,7 @@ class Audit(NamedTuple):
         examples: model -> cases to show as pictures.
         notes: what a reader of the numbers should know.
         suspects: reference masks that look wrong, of `label_error_table.table`; None where they were not looked for.
-        mask_faults: faults that masks show by themselves, of `mask_faults.table`; None in an audit of scores.
+        mask_faults: faulty masks by case, of `mask_faults.table`; None in an audit of scores.
     """
 
     reports: dict[str, dict[str, Any]]
@@ -114,9 +120,11 @@ class Audit(NamedTuple):
         atomic.write_text(out / "cases.csv", csv_tables.guarded(self.cases).to_csv(index=False))
         if self.suspects is not None:
             atomic.write_text(out / "suspicious.csv", csv_tables.guarded(self.suspects).to_csv(index=False))
-        (out / _FAULTS).unlink(missing_ok=True)  # of an earlier audit
+        (out / mask_faults.FILE).unlink(missing_ok=True)  # of an earlier audit
         if self.mask_faults is not None and not self.mask_faults.empty:
-            atomic.write_text(out / _FAULTS, csv_tables.guarded(self.mask_faults).to_csv(index=False))
+            atomic.write_text(
+                out / mask_faults.FILE, csv_tables.guarded(self.mask_faults).to_csv(index=False)
+            )
         with atomic.replacing(out / "cases.parquet") as temporary:
             self.cases.to_parquet(temporary)
         return pages
@@ -204,7 +212,7 @@ def audit(
             table,
             cohort.frame,
             cohort.confounders,
-            notes=[without_paths(note) for note in cohort.notes],
+            notes=[without_paths(note, *settings.folders) for note in cohort.notes],
             delta=settings.delta,
             endpoints=settings.endpoints,
             run=_about(settings) | {"model": model or None, **about.get(model, {})},

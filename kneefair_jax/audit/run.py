@@ -1,5 +1,6 @@
 """An audit of masks, and an audit of a table of scores."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,30 +11,33 @@ from kneefair_jax.audit import (
     cases,
     equivalence_margin,
     files,
+    film_headers,
+    ignored_pixels,
     label_error_table,
     label_map,
-    mask_alignment,
     mask_faults,
+    observations,
     pictures,
     result,
     score_table,
     scoring,
+    structure_discovery,
 )
 from kneefair_jax.audit.cases import Cohort
+from kneefair_jax.audit.film_headers import FilmHeader
 from kneefair_jax.audit.label_map import Labels
+from kneefair_jax.audit.mask_pair import Reading
 from kneefair_jax.audit.result import Audit, Settings
-from kneefair_jax.audit.scoring import Reading, Scored
-from kneefair_jax.data import header_notes, layouts, mask_files
+from kneefair_jax.audit.scoring import Case
+from kneefair_jax.data import layouts
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, reference_ser
-from kneefair_jax.report import notes
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.text import formatting
 
 ON_MISSING = ("stop", "skip", "zero")
 type Folder = str | Path
-_OBSERVED = ("true_pixels", "pred_pixels", "spacing")  # of `Scored`
 
 
 def masks(
@@ -86,52 +90,69 @@ def masks(
     folders = (
         {name: Path(path) for name, path in pred.items()} if isinstance(pred, Mapping) else {"": Path(pred)}
     )
+    settings = settings.with_folders(truth, *folders.values(), metadata, images, readers)
     cohort = cases.read(Path(metadata), attributes, bins or {}, split, allow_similar_ids)
     names = label_map.structure_names(label_map.checked(labels, "--labels")) if labels else ()
     true, predicted, cohort = _files(cohort, Path(truth), folders, on_missing, names)
-    shown = _images(cohort, Path(images)) if images is not None else {}
+    films = _images(cohort, Path(images)) if images is not None else {}
     reading = _reading(cohort, Path(truth), true, labels, pred_labels)._replace(orientation=orientation)
-    for paths, values in [
-        (true, reading.truth),
-        *((paths, reading.prediction) for paths in predicted.values()),
-    ]:
-        mask_files.check_palettes(list(paths.values()), values)
-    open_films: set[str] = set()
-    wrong = None
+    suspects = None
+    headers: dict[str, FilmHeader] = {}
     if suspicious:
-        wrong = label_error_table.table(cohort, true, shown, reading, suspicious, open_films)
-        cohort.notes.append(label_error_table.note(wrong))
-    tables, about, examples, by_size = {}, {}, {}, {}
-    faults: dict[str, list[list[str]]] = {}
+        errors = label_error_table.table(cohort, true, films, reading, suspicious)
+        suspects, headers = errors.suspects, errors.headers
+        cohort.notes.append(label_error_table.note(suspects))
+    results = scoring.over_cases(cohort, true, predicted, reading)
+    odd = observations.of_references(cohort, results)
+    faults = odd.faults
+    cohort.notes.extend(odd.notes)
+    tables, examples, apart = {}, {}, {}
+    about: dict[str, dict[str, Any]] = {}
+    spacing = np.stack([one.spacing for one in results])
+    spacing_kinds = Counter(
+        "table" if np.isfinite(stated).all() else one.truth.spacing_kind
+        for stated, one in zip(cohort.spacing, results, strict=True)
+    )
     for model, paths in predicted.items():
-        scored = scoring.over_cases(cohort, true, paths, reading)
+        scored = [one.by_model[model] for one in results]
         tables[model] = scoring.table(cohort, scored, reading.structures, model, split or "all")
         if tables[model]["dice"].isna().all():
             raise InputError(
                 f"{truth}: no mask holds any of {', '.join(reading.structures)}; correct --labels"
             )
-        faults["reference"] = [one.true_faults for one in scored]
-        faults[model] = [one.pred_faults for one in scored]
-        cohort.notes.extend(_observations(cohort, scored, model, orientation))
-        cohort.notes.extend(mask_alignment.notes(cohort, tables[model], true, paths, reading, model))
-        spacing = one_spacing(one.spacing for one in scored)
-        about[model] = {"fingerprint": scoring.fingerprint(cohort, scored), "spacing": spacing}
-        about[model]["labels"] = label_map.described(reading.truth)
-        examples[model] = pictures.views(tables[model], cohort, true, paths, shown, reading, open_films)
-        apart = reference_ser.apart(tables[model], np.stack([one.spacing for one in scored]))
-        by_size[model] = scoring.sizes(cohort, true, scored, reading, apart)
-    if open_films:
-        cohort.notes.append(
-            f"only one of the headers of film and reference mask states an orientation in {len(open_films)} of the "
-            f"films that were read (such as {min(open_films)}): the other was taken to lie as this one is displayed"
-        )
-    faulty = mask_faults.table(cohort, faults)
-    cohort.notes.extend(mask_faults.notes(faulty, len(cohort.frame)))
+        odd = observations.of_model(cohort, results, model, tables[model], reading)
+        faults = faults + odd.faults
+        cohort.notes.extend(odd.notes)
+        about[model] = {
+            "fingerprint": scoring.fingerprint(cohort, scored),
+            "spacing": one_spacing(spacing),
+            "spacing_kinds": dict(spacing_kinds),
+            "labels": label_map.described(reading.truth),
+        }
+        if label_map.IGNORE in reading.truth:
+            ignored = _ignored(cohort, results, model, reading)
+            about[model]["ignored"] = ignored.as_dict()
+            cohort.notes.append(ignored_pixels.note(ignored, len(results), f" by {model}" if model else ""))
+        shown = pictures.views(tables[model], cohort, true, paths, films, reading)
+        examples[model], headers = shown.views, headers | shown.headers
+        apart[model] = reference_ser.apart(tables[model], spacing)
+    by_size = scoring.sizes(cohort, true, results, reading, apart)
+    cohort.notes.extend([*film_headers.notes(headers), *mask_faults.notes(faults, len(results))])
     if readers is not None:
         delta = equivalence_margin.of_readers(Path(readers), cohort, true, reading, allow_similar_ids)
         settings = _with_readers(settings, delta, cohort)
     audit = result.audit(cohort, tables, reading.structures, settings, about, examples, by_size)
-    return audit._replace(suspects=wrong, mask_faults=faulty)
+    return audit._replace(suspects=suspects, mask_faults=mask_faults.table(faults))
+
+
+def _ignored(cohort: Cohort, results: Sequence[Case], model: str, reading: Reading) -> ignored_pixels.Ignored:
+    """What is left out of the scores of a model."""
+    return ignored_pixels.of_model(
+        cohort.frame["case_id"].tolist(),
+        [one.ignored for one in results],
+        np.stack([one.by_model[model].ignored for one in results]),
+        reading.structures,
+    )
 
 
 def table(
@@ -164,6 +185,7 @@ def table(
     """
     settings = settings or Settings()
     _check(settings, on_missing)
+    settings = settings.with_folders(scores, metadata, readers)
     if on_missing == "zero":
         raise InputError(
             "--on-missing zero: an empty mask's distances are not known without masks; write its scores"
@@ -272,7 +294,7 @@ def _note_links(cohort: Cohort, folder: Path, found: Mapping[str, MaskPath], opt
 def _reading(
     cohort: Cohort, folder: Path, truth: Mapping[str, MaskPath], own: Labels | None, theirs: Labels | None
 ) -> Reading:
-    values = label_map.checked(own or scoring.found_labels(cohort, truth, folder), "--labels")
+    values = label_map.checked(own or structure_discovery.labels(cohort, truth, folder), "--labels")
     in_predictions = label_map.of_prediction(values)
     if theirs is None:
         return Reading(values, in_predictions)
@@ -288,36 +310,3 @@ def _reading(
             "in both, and what is in one alone background"
         )
     return Reading(values, {name: others[name] for name in in_predictions})
-
-
-def _observations(cohort: Cohort, scored: Sequence[Scored], model: str, orientation: str) -> list[str]:
-    """What is odd about a model's cases, though it can be scored."""
-    of = f" by {model}" if model else ""
-    given: dict[str, Any] = {name: np.array([getattr(one, name) for one in scored]) for name in _OBSERVED}
-
-    def differ(stated: np.ndarray) -> bool:
-        return bool(np.isfinite(stated).all() and not np.allclose(stated[0], stated[1], rtol=0.01))
-
-    found = {
-        f"the headers of reference mask and prediction{of} state different spacings in {{}}; the table's, or else the "
-        "reference's, was taken": [differ(one.stated) for one in scored],
-        f"only one of the headers of reference mask and prediction{of} states an orientation in {{}}; the other was "
-        "taken to lie as this one is displayed (give --orientation stored if it lies as this one is stored)": [
-            one.relation == layouts.OPEN and orientation == "none" for one in scored
-        ],
-        f"the prediction{of} equals the reference mask pixel by pixel in {{}}; is it a copy?": [
-            one.same and one.true_pixels > 0 for one in scored
-        ],
-    }
-    ids = cohort.frame["case_id"].tolist()
-    headers = {
-        "reference mask": [one.true_notes for one in scored],
-        f"prediction{of}": [one.pred_notes for one in scored],
-    }
-    odd = [
-        f"{mask}: {text}" for mask, texts in headers.items() for text in header_notes.aggregate(ids, texts)
-    ]
-    told = odd + notes.observations(cohort.frame, cohort.attributes, of=of, **given)
-    return told + [
-        text.format(notes.some(cohort.frame, chosen)) for text, chosen in found.items() if any(chosen)
-    ]

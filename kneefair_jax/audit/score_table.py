@@ -78,7 +78,7 @@ def read(
     numbers, dropped = read_scores(text, path)
     models = dict.fromkeys(numbers["model"])
     structures = tuple(dict.fromkeys(numbers["structure"]))
-    if not allow_similar and (alike := identifiers.similar_identifiers(structures)):
+    if not allow_similar and (alike := identifiers.similar_identifiers(structures, identifiers.canonical)):
         raise InputError(
             f"{path}: the structures {' and '.join(alike[0])} look like the same one; write them alike"
         )
@@ -269,7 +269,7 @@ def _constant_confounders(
     names = [name for name in text if name.lower() in groups.COVARIATES and name not in attributes]
     differing = [name for name in names if (text.groupby("case_id")[name].nunique() > 1).any()]
     notes = [
-        f"the mixed model does not adjust for {name}, which differs between the rows of a case in {path.name}"
+        f"the adjusted model does not adjust for {name}, which differs between the rows of a case in {path.name}"
         for name in differing
     ]
     return one_a_case.drop(columns=differing), notes

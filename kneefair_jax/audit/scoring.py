@@ -1,69 +1,28 @@
-"""Masks -> the long per-case table, at the masks' own size and spacing; NumPy and threads, nothing is compiled."""
+"""Masks -> the results of every case, each file decoded once; NumPy and threads, nothing is compiled."""
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kneefair_jax import anatomy, metrics
-from kneefair_jax.audit import label_map, mask_faults
+from kneefair_jax import metrics
+from kneefair_jax.audit import mask_alignment, mask_pair, mask_summary
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.label_map import Checked
+from kneefair_jax.audit.mask_alignment import Fit
+from kneefair_jax.audit.mask_pair import Reading, Reference
+from kneefair_jax.audit.mask_summary import Summary
 from kneefair_jax.data import layouts, mask_files, metadata
 from kneefair_jax.data.mask_files import MaskPath
-from kneefair_jax.data.readers import Orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 
-
-class Reading(NamedTuple):
-    """How masks are read.
-
-    Attributes:
-        truth: structure -> values of the reference masks, `label_map.checked`.
-        prediction: the same of the predicted masks.
-        orientation: of `layouts.FLAGS`, for predicted masks whose relation to the truth the headers leave open.
-    """
-
-    truth: Checked
-    prediction: Checked
-    orientation: str = "none"
-
-    @property
-    def structures(self) -> tuple[str, ...]:
-        """Names of labels 1, 2, ... of what `pair` returns."""
-        return label_map.structure_names(self.truth)
-
-
-class MaskPair(NamedTuple):
-    """A reference mask and a prediction on one grid.
-
-    Attributes:
-        true: u8[H, W], structures as 1..S; ignored pixels are 0.
-        predicted: the same; empty where there is no prediction.
-        stated: f32[2, 2], mm per pixel as the truth's and the prediction's header state it, NaN where they do not.
-        true_values: integers [H, W], as the file holds them.
-        predicted_values: the same; None where there is no prediction.
-        orientation: of the truth's header, None where it states none.
-        relation: `layouts.relation` of truth and prediction.
-        true_notes: what is odd about the truth's header.
-        pred_notes: what is odd about the prediction's header.
-    """
-
-    true: np.ndarray
-    predicted: np.ndarray
-    stated: np.ndarray
-    true_values: np.ndarray
-    predicted_values: np.ndarray | None
-    orientation: Orientation | None
-    relation: str
-    true_notes: tuple[str, ...] = ()
-    pred_notes: tuple[str, ...] = ()
+type Paths = Mapping[str, MaskPath]  # case id -> mask
 
 
 class Scored(NamedTuple):
@@ -71,172 +30,164 @@ class Scored(NamedTuple):
 
     Attributes:
         scores: `dice`, `iou`, `hd95_mm`, `assd_mm`, `nsd`, `true_area_mm2`, `pred_area_mm2`, f64[S] each.
-        stated: f32[2, 2], mm per pixel as the truth's and the prediction's header state it, NaN where they do not.
-        spacing: f32[2], mm per pixel as used.
-        true_pixels: of all structures.
-        pred_pixels: of all structures.
-        same: whether prediction and truth are equal, and no pixel is ignored.
-        digest: of both label maps.
-        true_faults: of the reference mask (`mask_faults.of_mask`).
-        pred_faults: of the prediction.
-        relation: of `MaskPair`.
-        true_notes: what is odd about the truth's header.
-        pred_notes: what is odd about the prediction's header.
+        mask: the prediction; None where there is none.
+        same: whether prediction and truth are equal and not empty, and no pixel is ignored.
+        digest: of both label maps without ignored pixels.
+        relation: `layouts.relation` of both files.
+        fit: in the eight orientations, of a case that scores poorly; else None.
+        confusion: i64[S + 1, S + 1] of the first cases (`mask_alignment.CASES`); else None.
+        ignored: f64[S], the share of each predicted structure that is ignored; NaN where there is none of it.
     """
 
     scores: dict[str, np.ndarray]
-    stated: np.ndarray
-    spacing: np.ndarray
-    true_pixels: int
-    pred_pixels: int
+    mask: Summary | None
     same: bool
     digest: bytes
-    true_faults: list[str]
-    pred_faults: list[str]
     relation: str
-    true_notes: tuple[str, ...] = ()
-    pred_notes: tuple[str, ...] = ()
+    fit: Fit | None
+    confusion: np.ndarray | None
+    ignored: np.ndarray
 
 
-def pair(truth: MaskPath, prediction: MaskPath | None, reading: Reading) -> MaskPair:
-    """Reads both masks of a case.
+class Case(NamedTuple):
+    """One case.
 
-    Pixels that the truth ignores become background in both, before anything is scored: they enter no overlap, no area
-    and no distance, since surfaces are those of what is left. Where such pixels cut a structure off, both masks have
-    the same edge there.
-
-    Raises:
-        InputError: a file cannot be read, holds a value that names no structure, or the two differ in size.
+    Attributes:
+        truth: its reference mask.
+        spacing: f32[2], mm per pixel as used: the table's, or else that of the reference's header.
+        ignored: pixels that the reference mask leaves out.
+        by_model: of each model.
     """
-    values, stated, laid_out, notes = mask_files.read(truth, reading.truth)
-    true = label_map.mapped(values, reading.truth, truth)
-    if prediction is None:
-        both = np.stack([stated, stated])
-        return MaskPair(true, np.zeros_like(true), both, values, None, laid_out, layouts.STATED, notes)
-    predicted_mask = mask_files.read(prediction, reading.prediction)
-    relation = layouts.relation(laid_out, predicted_mask.orientation)
-    correction = layouts.correction(laid_out, predicted_mask.orientation, reading.orientation)
-    predicted_values = correction.apply(predicted_mask.values)
-    predicted_stated = correction.of_pair(predicted_mask.spacing)
-    predicted = label_map.mapped(predicted_values, reading.prediction, prediction, "--pred-labels")
-    if predicted.shape != true.shape:
-        hint, remedy = "", "export the predictions at the size of the truth, labels by nearest neighbour"
-        if predicted.shape == true.shape[::-1]:
-            hint = " (they are transposed)"
-            if relation != layouts.STATED:
-                remedy += ", or lay them out with --orientation transpose, rotate-90 or rotate-270"
-        raise InputError(
-            f"{prediction}: has {predicted.shape[0]} x {predicted.shape[1]} pixels and its truth {truth} has "
-            f"{true.shape[0]} x {true.shape[1]}{hint}; {remedy}"
-        )
-    predicted[label_map.ignored(values, reading.truth)] = 0
-    both = np.stack([stated, predicted_stated])
-    return MaskPair(
-        true, predicted, both, values, predicted_values, laid_out, relation, notes, predicted_mask.notes
-    )
 
-
-def score(masks: MaskPair, spacing: np.ndarray, reading: Reading) -> Scored:
-    """All scores of one case; where the table gives no spacing, that of the truth's header counts."""
-    true, predicted, values = masks.true, masks.predicted, masks.predicted_values
-    spacing = np.where(np.isnan(spacing), masks.stated[0], spacing)
-    return Scored(
-        metrics.mask_scores(predicted, true, len(reading.structures), spacing),
-        masks.stated,
-        spacing,
-        int(np.count_nonzero(true)),
-        int(np.count_nonzero(predicted)),
-        # Nobody copies a mask with pixels that it does not label.
-        np.array_equal(true, predicted) and not label_map.ignored(masks.true_values, reading.truth).any(),
-        hashlib.sha256(repr(true.shape).encode() + true.tobytes() + predicted.tobytes()).digest(),
-        mask_faults.of_mask(masks.true_values, reading.truth),
-        [] if values is None else mask_faults.of_mask(values, reading.prediction),
-        masks.relation,
-        masks.true_notes,
-        masks.pred_notes,
-    )
+    truth: Summary
+    spacing: np.ndarray
+    ignored: int
+    by_model: dict[str, Scored]
 
 
 def over_cases(
-    cohort: Cohort, truth: Mapping[str, MaskPath], prediction: Mapping[str, MaskPath], reading: Reading
-) -> list[Scored]:
-    """Every case of a cohort by one model, in its order; a case without a prediction is scored as an empty one.
+    cohort: Cohort, truth: Paths, predictions: Mapping[str, Paths], reading: Reading
+) -> list[Case]:
+    """Every case of a cohort, in its order, by every model; a case without a prediction is scored as an empty one.
+
+    What is kept of a case does not depend on the size of its masks.
+
+    Args:
+        cohort: the cases.
+        truth: the reference masks.
+        predictions: model -> predicted masks.
+        reading: of the masks.
 
     Raises:
-        InputError: what is wrong with which files, by the row of the table.
+        InputError: what is wrong with which files, by the row of the table; or the palettes of a folder differ.
     """
+    ids = cohort.frame["case_id"]
+    first = {
+        model: set(islice((case for case in ids if case in paths), mask_alignment.CASES))
+        for model, paths in predictions.items()
+    }
 
-    def of(item: tuple[str, np.ndarray]) -> Scored | InputError:
+    def of(item: tuple[str, np.ndarray]) -> Case | list[InputError]:
         case, spacing = item
         try:
-            return score(pair(truth[case], prediction.get(case), reading), spacing, reading)
+            true = mask_pair.reference(truth[case], reading)
         except InputError as error:
-            return error
+            return [error]
+        spacing = np.where(np.isnan(spacing), true.mask.spacing, spacing)
+        by_model, wrong = {}, []
+        for model, paths in predictions.items():
+            try:
+                by_model[model] = _score(true, paths.get(case), spacing, reading, case in first[model])
+            except InputError as error:
+                wrong.append(error)
+        if wrong:
+            return wrong
+        summary = mask_summary.of(true.mask, true.label, true.label, reading.truth)
+        return Case(summary, spacing, int(np.count_nonzero(true.ignored)), by_model)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(of, zip(cohort.frame["case_id"], cohort.spacing, strict=True)))
+        results = list(pool.map(of, zip(ids, cohort.spacing, strict=True)))
     wrong = [
-        (row, str(r)) for row, r in zip(cohort.frame.index, results, strict=True) if isinstance(r, InputError)
+        (row, str(error))
+        for row, result in zip(cohort.frame.index, results, strict=True)
+        if isinstance(result, list)
+        for error in result
     ]
+    if wrong:
+        # Values that name no structure may be those of a palette that was sorted anew, which is the better message.
+        for paths in (truth, *predictions.values()):
+            values = reading.truth if paths is truth else reading.prediction
+            mask_files.check_palettes([paths[case] for case in ids if case in paths], values)
     metadata.refuse(cohort.path, wrong)
-    return [result for result in results if isinstance(result, Scored)]
+    cases = [result for result in results if isinstance(result, Case)]
+    _check_palettes(cases, predictions, reading)
+    return cases
+
+
+def _score(
+    true: Reference, path: MaskPath | None, spacing: np.ndarray, reading: Reading, in_first: bool
+) -> Scored:
+    """All results of one case by one model."""
+    masks = mask_pair.pair(true, path, reading)
+    structures = len(reading.structures)
+    scores = metrics.mask_scores(masks.predicted, masks.true, structures, spacing)
+    mask = masks.prediction
+    poor = mask is not None and mask_alignment.is_poor(scores["dice"])
+    in_all, in_ignored = (
+        np.bincount(label.ravel(), minlength=structures + 1)[1:]
+        for label in (masks.label, masks.label[masks.ignored])
+    )
+    return Scored(
+        scores,
+        None if mask is None else mask_summary.of(mask, masks.label, masks.predicted, reading.prediction),
+        # Nobody copies a mask with pixels that it does not label.
+        bool(masks.true.any()) and np.array_equal(masks.true, masks.predicted) and not masks.ignored.any(),
+        mask_summary.digest(masks.true, masks.predicted),
+        masks.relation,
+        mask_alignment.fit(masks.true, masks.predicted, masks.relation == layouts.STATED) if poor else None,
+        mask_alignment.confusion(masks.true, masks.predicted, structures) if in_first else None,
+        np.where(in_all > 0, in_ignored / np.maximum(in_all, 1), np.nan),
+    )
+
+
+def _check_palettes(cases: Sequence[Case], models: Iterable[str], reading: Reading) -> None:
+    """Requires that palette images of one folder mean the same by an index."""
+    folders: list[tuple[list[Summary | None], Checked]] = [([one.truth for one in cases], reading.truth)]
+    folders += [([one.by_model[model].mask for one in cases], reading.prediction) for model in models]
+    for masks, values in folders:
+        indices = dict(mask.palette for mask in masks if mask is not None and mask.palette is not None)
+        mask_files.check_read_palettes(indices, values)
 
 
 def sizes(
-    cohort: Cohort, truth: Mapping[str, MaskPath], scored: Sequence[Scored], reading: Reading, apart: float
-) -> dict[str, np.ndarray]:
-    """`metrics.boundary_errors` of every case's reference mask, f64[N, S] by score, contours `apart` mm off."""
+    cohort: Cohort, truth: Paths, cases: Sequence[Case], reading: Reading, apart: Mapping[str, float]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Model -> `metrics.boundary_errors` of every case's reference mask, f64[N, S] by score.
 
-    def of(item: tuple[str, Scored]) -> dict[str, np.ndarray]:
-        case, one = item
-        true = label_map.mapped(
-            mask_files.read(truth[case], reading.truth).values, reading.truth, truth[case]
-        )
-        return metrics.boundary_errors(true, len(reading.structures), one.spacing, apart)
+    The distance follows from the scores of all cases, so this decodes each reference mask a second time.
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        errors = list(pool.map(of, zip(cohort.frame["case_id"], scored, strict=True)))
-    return {name: np.stack([error[name] for error in errors]) for name in errors[0]}
-
-
-def found_labels(cohort: Cohort, truth: Mapping[str, MaskPath], folder: Path) -> dict[str, tuple[int, ...]]:
-    """The structures of reference masks that nobody named: those of DICOM-SEGs by their labels, others by their values.
-
-    Raises:
-        InputError: what is wrong with which files, by the row of the table.
+    Args:
+        cohort: the cases.
+        truth: the reference masks.
+        cases: their results.
+        reading: of the masks.
+        apart: model -> how far off contours are, mm.
     """
 
-    def of(case: str) -> set[int] | list[str] | InputError:
-        try:
-            if names := mask_files.segment_names(truth[case]):
-                return names
-            return set(np.unique(mask_files.read(truth[case], {}).values).tolist())
-        except InputError as error:
-            return error
+    def of(item: tuple[str, Case]) -> dict[str, dict[str, np.ndarray]]:
+        case, one = item
+        true = mask_pair.reference(truth[case], reading).label
+        return {
+            model: metrics.boundary_errors(true, len(reading.structures), one.spacing, distance)
+            for model, distance in apart.items()
+        }
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(of, cohort.frame["case_id"]))
-    wrong = [
-        (row, str(r)) for row, r in zip(cohort.frame.index, results, strict=True) if isinstance(r, InputError)
-    ]
-    metadata.refuse(cohort.path, wrong)
-    values = set[int]().union(*(result for result in results if isinstance(result, set)))
-    names = [name for result in results if isinstance(result, list) for name in result]
-    if not names:
-        return label_map.found(values, folder)
-    if any(isinstance(result, set) for result in results):
-        raise InputError(
-            f"--truth {folder}: some masks are DICOM-SEG, whose segments have names, and some have values alone; name "
-            "the structures with --labels, such as --labels femur=1 tibia=2"
-        )
-    return {name: (label,) for label, name in enumerate(_ordered(names), start=1)}
-
-
-def _ordered(names: Sequence[str]) -> list[str]:
-    """Each name once, in the order of a scheme that has them all, or else as they occur."""
-    different = dict.fromkeys(names)
-    scheme = next((scheme for scheme in anatomy.SCHEMES.values() if set(different) <= set(scheme)), different)
-    return [name for name in scheme if name in different]
+        errors = list(pool.map(of, zip(cohort.frame["case_id"], cases, strict=True)))
+    return {
+        model: {name: np.stack([error[model][name] for error in errors]) for name in errors[0][model]}
+        for model in apart
+    }
 
 
 def table(

@@ -14,9 +14,9 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import anatomy, groups
 from kneefair_jax import cohort as cohorts
-from kneefair_jax.data import folder, identifiers, metadata, oai, phantom, store
+from kneefair_jax.data import file_changes, folder, header_notes, identifiers, metadata, oai, phantom, store
 from kneefair_jax.data.oai import siddiqui
-from kneefair_jax.data.source import Example, Header, LeftOut, Source, files_sha256, read_subset
+from kneefair_jax.data.source import Example, LeftOut, Source, read_subset
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError, choose
 
@@ -64,19 +64,12 @@ class Cohort(NamedTuple):
             InputError: a file cannot be read any more.
         """
         assert self.source.whole is not None
-        for case in self.source.whole(self._places(rows)):
+        for case in self.source.whole(self.places(rows)):
             if isinstance(case, InputError):
                 raise case
             yield case
 
-    def headers(self) -> list[Header]:
-        """The headers of every case's files, read anew; none of a source without such files."""
-        if self.source.headers is None:
-            return []
-        headers = self.source.headers(self._places(np.arange(len(self.cases))))
-        return [Header("unknown", ()) if isinstance(one, InputError) else one for one in headers]
-
-    def _places(self, rows: Sequence[int] | np.ndarray) -> list[int]:
+    def places(self, rows: Sequence[int] | np.ndarray) -> list[int]:
         """Rows of the table -> rows of the source."""
         place = pd.Index(self.source.cases["case_id"])
         return place.get_indexer(self.cases["case_id"].iloc[rows]).tolist()
@@ -147,7 +140,7 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
     Args:
         data: the config's `data` section.
         seed: of the split, and of phantoms.
-        without: case ids to leave out before the split is dealt: those of cases that cannot be read.
+        without: case ids to leave out before the split is dealt.
 
     Raises:
         InputError: the table or the section cannot be used.
@@ -163,6 +156,13 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
     source, channels = choose(SOURCES, data.source, "data.source")(data, seed)
     for name, levels in data.get("levels", {}).items():
         source = _only(source, name, tuple(levels), data)
+    return _split(source, channels, data, seed, without)
+
+
+def _split(
+    source: Source, channels: int, data: ConfigDict, seed: int, without: Collection[str] = ()
+) -> Cohort:
+    """The cohort of a source, split by patient, without the cases of some ids: those that cannot be read."""
     cases, attributes = _kept(source, without), tuple(data.attributes)
     if reserved := sorted(set(attributes) & RESERVED):
         raise InputError(f"config.data.attributes: {reserved[0]!r} is a column of the results; rename yours")
@@ -191,7 +191,7 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
     )
 
 
-def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ()) -> Cohort | None:
+def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
     """The cohort in the folder `data.external`, for evaluation alone; None where there is none.
 
     It has the layout of `configs/folder.py`. Its labels are those of the main cohort, or those that
@@ -201,7 +201,6 @@ def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ())
     Args:
         data: the config's `data` section; its `metadata`, `bins` and `on_broken` are for this folder too.
         main: the cohort to train on.
-        without: case ids to leave out: those of cases that cannot be read.
 
     Raises:
         InputError: it cannot be used, has structures that the main cohort has not, or shares a patient with it.
@@ -210,19 +209,28 @@ def load_external(data: ConfigDict, main: Cohort, without: Collection[str] = ())
         return None
     columns = metadata.read(Path(data.external) / data.metadata).cells.columns
     there = [name for name in main.attributes if name in columns]
-    structures = data.external_structures or ",".join(main.structures)
+    # The names alone would lose the values that data.structures may give them.
+    is_folder = data.source == "folder" and main.named
+    structures = data.external_structures or (data.structures if is_folder else ",".join(main.structures))
     its_own = {"root": data.external, "structures": structures, "attributes": there, "split_column": ""}
     its_own["orientation"] = data.get("external_orientation", "")
+    its_own |= {"ignore_label": data.get("external_ignore_label", -1), "prefix": "data.external_"}
     settings = ChainMap[str, Any](its_own, data)
     source = folder.source(settings, size=tuple(data.size), channels=main.grid[2])
     anatomy.translation(main.structures, source.structures)
-    cases = _kept(source, without).assign(split=EXTERNAL)
-    unknown = groups.categorical(pd.Series("", index=cases.index))
-    cases = cases.assign(**{name: unknown for name in main.attributes if name not in there})
+    cases = _external_cases(source, main)
     cohorts.check_apart(main.cases, cases)
     if not data.get("allow_similar_ids", False):
-        _check_similar(main, cases, Path(data.external) / data.metadata)
+        # Phantoms are nobody: their p00007 is not a patient p7.
+        _check_similar(main, cases, Path(data.external) / data.metadata, people=data.source != "phantom")
     return Cohort(source, cases, main.attributes, source.structures, main.grid, main.named)
+
+
+def _external_cases(source: Source, main: Cohort, without: Collection[str] = ()) -> pd.DataFrame:
+    """The table of an external cohort with every attribute of the main one, without the cases of some ids."""
+    cases = _kept(source, without).assign(split=EXTERNAL)
+    unknown = groups.categorical(pd.Series("", index=cases.index))
+    return cases.assign(**{name: unknown for name in main.attributes if name not in cases})
 
 
 def prepare(
@@ -233,7 +241,7 @@ def prepare(
     directory: Path,
     options: store.Options,
 ) -> tuple[Prepared, Prepared | None]:
-    """Prepares a cohort, and an external one, as loaded; loads them again without what cannot be read.
+    """Prepares a cohort, and an external one, as loaded; splits them again without what cannot be read.
 
     Args:
         data: the config's `data` section.
@@ -250,15 +258,21 @@ def prepare(
     parts = [part for part in (external, cohort) if part]
     *others, cases = store.prepare_all([(part.source, part.grid) for part in parts], directory, options)
     if cases.left_out:
-        cohort = load(data, seed, without=dict(cases.left_out))
-    main = Prepared(_unchanged(cohort, cases), cases, cohort.source.left_out + cases.left_out)
+        cohort = _split(cohort.source, cohort.grid[2], data, seed, without=dict(cases.left_out))
+    left_out = cohort.source.left_out + cases.left_out
+    cohort = _with_notes(_unchanged(cohort, cases), _header_notes(cohort, cases))
     if external is None:
-        return main, None
+        return Prepared(cohort, cases, left_out), None
     if others[0].left_out:
-        external = load_external(data, cohort, without=dict(others[0].left_out))
-        assert external is not None
-    left_out = external.source.left_out + others[0].left_out
-    return main, Prepared(_unchanged(external, others[0]), others[0], left_out)
+        readable = _external_cases(external.source, cohort, without=dict(others[0].left_out))
+        external = external._replace(cases=readable)
+    # A report has one list of notes, that of the main cohort.
+    cohort = _with_notes(cohort, [f"external cohort: {note}" for note in _header_notes(external, others[0])])
+    external_left_out = external.source.left_out + others[0].left_out
+    return (
+        Prepared(cohort, cases, left_out),
+        Prepared(_unchanged(external, others[0]), others[0], external_left_out),
+    )
 
 
 def _only(source: Source, attribute: str, levels: tuple[str, ...], data: ConfigDict) -> Source:
@@ -285,23 +299,25 @@ def _only(source: Source, attribute: str, levels: tuple[str, ...], data: ConfigD
         settings=source.settings | {f"levels of {attribute}": list(levels)},
         read=partial(read_subset, source.read, np.flatnonzero(keep)),
         whole=source.whole and partial(read_subset, source.whole, np.flatnonzero(keep)),
-        headers=source.headers and partial(read_subset, source.headers, np.flatnonzero(keep)),
         files=source.files and partial(_files_of_some, source.files, np.flatnonzero(keep)),
         left_out=(*source.left_out, *((case, why) for case in source.cases["case_id"][~keep])),
     )
 
 
-def _check_similar(main: Cohort, external: pd.DataFrame, path: Path) -> None:
+def _check_similar(main: Cohort, external: pd.DataFrame, path: Path, *, people: bool) -> None:
     """Refuses patients and levels of an external cohort that are those of the main one in another spelling.
 
     Raises:
         InputError: naming the first five pairs and how many there are.
     """
-    nouns = {"patient_id": "patient"}
+    columns = [("patient_id", "patient", identifiers.canonical_identifier)] if people else []
+    columns += [(name, "level", identifiers.canonical) for name in main.attributes]
     pairs = [
-        f"{path}: {name} {there!r} and {here!r} of data.root look like the same {nouns.get(name, 'level')}"
-        for name in ("patient_id", *main.attributes)
-        for here, there in identifiers.across(list(main.cases[name].unique()), list(external[name].unique()))
+        f"{path}: {name} {there!r} and {here!r} of data.root look like the same {noun}"
+        for name, noun, form in columns
+        for here, there in identifiers.across(
+            list(main.cases[name].unique()), list(external[name].unique()), form
+        )
     ]
     if pairs:
         raise InputError(
@@ -314,33 +330,34 @@ def _files_of_some(files: Callable[[int], tuple[Path, ...]], kept: np.ndarray, r
     return files(int(kept[row]))
 
 
+def _header_notes(cohort: Cohort, cases: Cases) -> list[str]:
+    """The notes on the headers of the prepared cases, as they were decoded."""
+    return header_notes.of_cohort(cohort.cases["case_id"].tolist(), cases.inspections)
+
+
+def _with_notes(cohort: Cohort, notes: Sequence[str]) -> Cohort:
+    source = cohort.source
+    return cohort._replace(source=source._replace(notes=(*source.notes, *notes)))
+
+
+def changed_files(prepared: Prepared) -> list[tuple[str, str]]:
+    """Return `(case_id, why)` of the cases whose files are not those that were prepared, or cannot be read any more."""
+    cohort, recorded = prepared.cohort, prepared.cases.files
+    if not (cohort.source.files and recorded):
+        return []
+    ids = cohort.cases["case_id"].tolist()
+    return file_changes.of_cases(ids, cohort.places(np.arange(len(ids))), cohort.source.files, recorded)
+
+
 def _unchanged(cohort: Cohort, cases: Cases) -> Cohort:
     """The cohort, whose files at their own size are refused where they are not those that were prepared."""
     source = cohort.source
     if not (source.whole and source.files and cases.files):
         return cohort
-    read = partial(_read_unchanged, source.whole, source.files, cases.files, list(source.cases["case_id"]))
+    read = partial(
+        file_changes.read_unchanged, source.whole, source.files, cases.files, list(source.cases["case_id"])
+    )
     return cohort._replace(source=source._replace(whole=read))
-
-
-def _read_unchanged(
-    read: Callable[[Sequence[int]], Iterator[Example | InputError]],
-    files: Callable[[int], tuple[Path, ...]],
-    recorded: Sequence[str],
-    ids: Sequence[str],
-    rows: Sequence[int],
-) -> Iterator[Example | InputError]:
-    for row, case in zip(rows, read(rows), strict=True):
-        # After the reading: whoever changes a file between the two is noticed.
-        known = recorded[row] and not isinstance(case, InputError)
-        if known and files_sha256(files(row)) != recorded[row]:
-            names = " or ".join("/".join(path.parts[-2:]) for path in files(row))
-            yield InputError(
-                f"case {ids[row]!r}: {names} changed since the cases were prepared, so its score would be of other "
-                "pixels than the run's; put the files back and rerun, or train on the new ones in another --workdir"
-            )
-        else:
-            yield case
 
 
 def _levels(values: pd.Series, data: ConfigDict) -> pd.Series:

@@ -29,6 +29,7 @@ class Segmentation(NamedTuple):
         spacing: f32[2], mm per pixel down and across of the stored array; NaN where the header does not state it.
         grid: what brings the stored array to the displayed space, None where the header states no orientation.
         notes: what is odd about the header.
+        spacing_kind: of `readers.Radiograph`.
     """
 
     segment: np.ndarray
@@ -36,6 +37,7 @@ class Segmentation(NamedTuple):
     spacing: np.ndarray
     grid: Orientation | None
     notes: tuple[str, ...] = ()
+    spacing_kind: str = "unknown"
 
 
 def is_segmentation(path: Path) -> bool:
@@ -67,7 +69,7 @@ def read(path: Path) -> Segmentation:
         }
         frames = _frames(dataset)
         segment = _label_map(frames, path) if kind == "LABELMAP" else _joined(dataset, frames, names, path)
-        stated, _, notes = spacings.of_dicom(dataset, path)
+        stated, spacing_kind, notes = spacings.of_dicom(dataset, path)
         spacing = spacings.checked(stated, path)
         _require_one_geometry(dataset, path)
         grid, _ = dicom.geometry(dataset)
@@ -82,7 +84,7 @@ def read(path: Path) -> Segmentation:
         )
     if len(set(names.values())) < len(names):
         raise InputError(f"{path}: two segments have the same label; export one segment a structure")
-    return Segmentation(segment, names, spacing, grid, notes)
+    return Segmentation(segment, names, spacing, grid, notes, spacing_kind)
 
 
 def _frames(dataset: Any) -> np.ndarray:

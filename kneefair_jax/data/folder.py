@@ -12,16 +12,26 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, cohort
-from kneefair_jax.data import ages, layouts, mask_checks, mask_files, metadata, readers
-from kneefair_jax.data.source import Example, Header, Source
+from kneefair_jax.data import (
+    ages,
+    inspection,
+    label_values,
+    layouts,
+    mask_files,
+    metadata,
+    readers,
+    structure_files,
+)
+from kneefair_jax.data.inspection import Inspection
+from kneefair_jax.data.label_values import LabelMap
+from kneefair_jax.data.mask_files import MaskPath
+from kneefair_jax.data.readers import laterality
+from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import without_paths
 
-# Masks of 0 and 255 would otherwise pass for 255 structures.
-_MAX_FOUND = 32
 _THREADS = 4
-_MANY_OUTSIDE = 3
-_READER = 3  # counts changes of what readers make of a file; a store of an earlier one is prepared anew
+_READER = 5  # counts changes of what readers make of a file; a store of an earlier one is prepared anew
 
 
 class Case(NamedTuple):
@@ -30,14 +40,16 @@ class Case(NamedTuple):
     Attributes:
         row: its line in metadata.csv.
         image: path of the image.
-        mask: path of the mask.
+        mask: path of the mask, or of its files, one a structure.
         spacing: f32[2], mm per pixel from the table; NaN leaves it to the image's header.
+        side: which knee the table states, of `laterality.parse`.
     """
 
     row: int
     image: Path
-    mask: Path
+    mask: MaskPath
     spacing: np.ndarray
+    side: str = ""
 
 
 def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -> Source:
@@ -47,12 +59,14 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
 
     Args:
         config: `root`, the folder; `metadata`, its table's file name; `structures`, a scheme of
-            `anatomy.SCHEMES`, names between commas, or "auto" for those found in the masks; `attributes`, the
-            columns that define groups; `bins`, attribute -> ascending edges, for numbers; `split_column`, or
-            "" for none; `on_broken`, "stop", or "skip" to leave a missing file to `Source.read`; `orientation`, a name
-            of `layouts.FLAGS` for the masks whose relation to their film the headers leave open (of film and mask,
-            one or both state no orientation), or "" to follow the headers and refuse what they contradict;
-            `allow_similar_ids`, whether identifiers and levels may look alike.
+            `anatomy.SCHEMES`, names between commas (`femur,tibia`, or with their values in the masks, `femur=255`), or
+            "auto" for those found in the masks; `ignore_label`, the value of void pixels, or -1 for none; `prefix` of
+            these settings in messages, "data." unless given; `attributes`, the columns that define groups; `bins`,
+            attribute -> ascending edges, for numbers; `split_column`, or "" for none; `on_broken`, "stop", or "skip" to
+            leave a missing file to `Source.read`; `orientation`, a name of `layouts.FLAGS` for the masks whose relation
+            to their film the headers leave open (of film and mask, one or both state no orientation), or "" to follow
+            the headers and refuse what they contradict; `allow_similar_ids`, whether identifiers and levels may look
+            alike.
         size: rows and columns of the working grid.
         channels: 1 (colour becomes grey) or 3.
 
@@ -61,11 +75,10 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     """
     if not config["root"]:
         raise InputError("config.data.root is empty: give the folder with --config.data.root=DIR")
-    orientation = config.get("orientation", "")
-    if orientation and orientation not in layouts.FLAGS:
-        raise InputError(
-            f"config.data.orientation={orientation!r}: give one of {', '.join(layouts.FLAGS)}, or nothing"
-        )
+    ignore, prefix = config.get("ignore_label", -1), config.get("prefix", "data.")
+    orientation = layouts.checked(layouts.Flag(config.get("orientation", ""), f"{prefix}orientation"))
+    is_auto, skip = config["structures"] == label_values.AUTO, config["on_broken"] == "skip"
+    labels = None if is_auto else label_values.parse(config["structures"], ignore, prefix)
     root = Path(config["root"])
     path = root / config["metadata"]
     table, written, notes = metadata.read(path)
@@ -82,7 +95,8 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     if config["split_column"]:
         columns["split"] = metadata.splits(table[config["split_column"]], problems)
     spacing = metadata.spacings(table, problems)
-    files = _fingerprints(table, root, skip=config["on_broken"] == "skip", problems=problems)
+    masks = _masks(table, root, labels.structures if labels else (), skip=skip, problems=problems)
+    files = _fingerprints(table, masks, root, skip=skip, problems=problems)
     metadata.refuse(path, problems)
 
     others = metadata.confounders(table, config["attributes"])
@@ -90,55 +104,90 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     frame = pd.concat([pd.DataFrame(columns), others], axis=1).reset_index(drop=True)
     if config["split_column"]:
         cohort.check_no_leak(frame)
-    rows = zip(table.index, table["image"], table["mask"], spacing, strict=True)
-    cases = [Case(row, root / image, root / mask, mm) for row, image, mask, mm in rows]
-    structures = (
-        _found_structures(path, cases)
-        if config["structures"] == "auto"
-        else anatomy.parse(config["structures"])
-    )
-    mask_files.check_palettes([case.mask for case in cases], _values(structures), _THREADS)
+    sides = next((table[name] for name in laterality.COLUMNS if name in table), [""] * len(table))
+    rows = zip(table.index, table["image"], masks, spacing, map(laterality.parse, sides), strict=True)
+    cases = [Case(row, root / image, mask, mm, side) for row, image, mask, mm, side in rows]
+    if labels is None:
+        labels = _found_labels(path, cases, ignore, prefix)
+    mask_files.check_palettes(masks, labels.of_files, _THREADS)
+    if ignore > 0:
+        notes.append(f"pixels with the void label {ignore} are left out of losses and scores")
     settings = {
         "kind": "folder",
         "reader": _READER,
-        "orientation": orientation,
+        "orientation": orientation.value,
         "files": files,
         "grid": [*size, channels],
-        "structures": list(structures),
+        "structures": list(labels.structures),
         "spacing_mm": list(table["spacing_mm"]) if "spacing_mm" in table else None,
+        **labels.settings,
     }
     return Source(
         cases=frame,
-        structures=structures,
+        structures=labels.structures,
         settings=settings,
-        read=partial(_read, root, path, cases, size, channels, structures, orientation),
+        read=partial(_read, root, path, cases, size, channels, labels, orientation),
         portable=True,
-        whole=partial(_read, root, path, cases, None, channels, structures, orientation),
+        whole=partial(_read, root, path, cases, None, channels, labels, orientation),
         notes=(*notes, *_links(root, cases)),
         files=partial(_files_of, cases),
-        headers=partial(_headers, cases, structures),
+        void=ignore > 0,
     )
 
 
+def _masks(
+    table: pd.DataFrame,
+    root: Path,
+    structures: Sequence[str],
+    *,
+    skip: bool,
+    problems: list[metadata.Problem],
+) -> list[MaskPath]:
+    """The mask of every row: one file, or one file a structure."""
+    masks: list[MaskPath] = []
+    for row, name in table["mask"].items():
+        try:
+            masks.append(structure_files.find(root / name, structures) if name else root)
+        except InputError as error:
+            masks.append(root / name)
+            if not skip:  # else `Source.read` leaves the case out
+                problems.append((row, f"mask {error}"))
+    return masks
+
+
 def _fingerprints(
-    table: pd.DataFrame, root: Path, *, skip: bool, problems: list[metadata.Problem]
+    table: pd.DataFrame,
+    masks: Sequence[MaskPath],
+    root: Path,
+    *,
+    skip: bool,
+    problems: list[metadata.Problem],
 ) -> list[list[Any]]:
     """Path, bytes and time of change of every image and mask: cheap, and enough to notice a new file."""
     fingerprints = []
-    for row, *names in table[["image", "mask"]].itertuples():
-        for name, column in zip(names, ("image", "mask"), strict=True):
-            path = root / name
+    for (row, *names), mask in zip(table[["image", "mask"]].itertuples(), masks, strict=True):
+        files = ((root / names[0],), structure_files.files_of(mask))
+        for name, column, paths in zip(names, ("image", "mask"), files, strict=True):
+            is_there = all(path.is_file() for path in paths)
             if name and (Path(name).is_absolute() or os.path.normpath(name).split(os.sep)[0] == ".."):
                 problems.append(
                     (row, f"{column} {name}: write the path relative to data.root, and inside it")
                 )
-            elif name and not path.is_file() and skip:
+            elif name and not is_there and skip:
                 fingerprints.append([name, None, None])  # left to the reading, like any that cannot be read
-            elif name and not path.is_file():
-                problems.append((row, f"{column} {path}: no such file; correct the path or remove the row"))
+            elif name and not is_there:
+                remedy = "correct the path or remove the row"
+                if column == "mask" and not Path(name).suffix:
+                    remedy += (
+                        f"; one file a structure is called {Path(name).name}_STRUCTURE.png, by the names in "
+                        "data.structures, which must not be 'auto'"
+                    )
+                problems.append((row, f"{column} {root / name}: no such file; {remedy}"))
             elif name:
-                stat = path.stat()
-                fingerprints.append([name, stat.st_size, stat.st_mtime_ns])
+                for path in paths:
+                    stat = path.stat()
+                    own = name if path == root / name else str(path.relative_to(root))
+                    fingerprints.append([own, stat.st_size, stat.st_mtime_ns])
     return fingerprints
 
 
@@ -148,7 +197,7 @@ def _links(root: Path, cases: Sequence[Case]) -> Iterator[str]:
     leaving = [
         (case.row, path)
         for case in cases
-        for path in (case.image, case.mask)
+        for path in (case.image, *structure_files.files_of(case.mask))
         if path.exists() and not path.resolve().is_relative_to(inside)
     ]
     if leaving:
@@ -159,47 +208,40 @@ def _links(root: Path, cases: Sequence[Case]) -> Iterator[str]:
         )
 
 
-def _found_structures(path: Path, cases: Sequence[Case]) -> tuple[str, ...]:
+def _found_labels(path: Path, cases: Sequence[Case], ignore: int, prefix: str) -> LabelMap:
     def of(case: Case) -> int | InputError:
         try:
-            return int(mask_files.read(case.mask, {}).values.max())
+            values = mask_files.read(case.mask, {}).values
         except InputError as error:
             return error  # `Source.read` says what is wrong with it, if other masks can be read
+        return int(values[values != ignore].max(initial=0))
 
     with ThreadPoolExecutor(_THREADS) as pool:
         results = list(pool.map(of, cases))
     highest = max((result for result in results if isinstance(result, int)), default=0)
     if errors := [result for result in results if isinstance(result, InputError) and not highest]:
         raise errors[0]
-    if not 1 <= highest <= _MAX_FOUND:
-        raise InputError(
-            f"{path}: the highest label in the masks is {highest}; number the structures 1, 2, ... "
-            "(in a mask of 0 and 255, make 255 a 1), or name them in data.structures"
-        )
-    return tuple(f"structure {label}" for label in range(1, highest + 1))
-
-
-def _values(structures: Sequence[str]) -> dict[str, tuple[int]]:
-    """The label map of a folder: structure i is label i + 1."""
-    return {name: (label,) for label, name in enumerate(structures, start=1)}
+    return label_values.found(highest, ignore, prefix, path)
 
 
 def _arrays(
-    case: Case, channels: int, structures: Sequence[str], orientation: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image u8[H, W, channels], label u8[H, W] and spacing f32[2] as displayed, or an InputError."""
-    film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, _values(structures))
-    if not orientation and layouts.relation(film.orientation, mask.orientation) == layouts.OPEN:
-        raise InputError(f"{case.mask}: {_open(case, film.orientation, mask.orientation)}")
+    case: Case, channels: int, labels: LabelMap, orientation: layouts.Flag
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Inspection]:
+    """Image u8[H, W, channels], label u8[H, W] of `label_values`, spacing f32[2], and what the files show besides."""
+    if isinstance(case.mask, Path):
+        structure_files.find(case.mask, labels.structures)  # names the structure that has no file
+    film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, labels.of_files)
     image, spacing = film.pixels, film.spacing
-    label = layouts.correction(film.orientation, mask.orientation, orientation or "none").apply(mask.values)
+    mask_path = structure_files.files_of(case.mask)[0]
+    files = layouts.File(mask_path, mask.orientation), layouts.File(case.image, film.orientation)
+    correction = layouts.mask_to_film(*files, orientation)
+    label = correction.apply(mask.values)
     if image.shape[:2] != label.shape:
         raise InputError(
             f"{case.mask}: mask and image differ in size ({label.shape} and {image.shape[:2]} rows and columns); "
             "export both on one grid"
         )
-    if label.min() < 0 or label.max() > len(structures):
-        raise InputError(f"{case.mask}: {_outside(label, structures)}")
+    label = label_values.mapped(label, labels, case.mask)
     image = readers.to_uint8(image, valid=film.valid)
     if channels == 1:
         image = readers.to_grey(image)
@@ -208,59 +250,29 @@ def _arrays(
             f"{case.image}: has {image.shape[2]} channel, {channels} are wanted; set channels to 1, "
             "or give colour images"
         )
-    return image, label.astype(np.uint8), np.where(np.isnan(case.spacing), spacing, case.spacing)
-
-
-def _open(case: Case, film: readers.Orientation | None, mask: readers.Orientation | None) -> str:
-    """What the headers leave open, and the flags that decide it."""
-    turned, other = (case.image.name, case.mask.name) if mask is None else (case.mask.name, case.image.name)
-    turn = readers.name_of(film or mask or readers.NONE)
     return (
-        f"the header of {turned} states an orientation ({turn} displays its pixels), and that of {other} states none; "
-        f"give --config.data.orientation=none if {other} lies as {turned} is displayed, "
-        f"--config.data.orientation={layouts.STORED} if it lies as the pixels of {turned} are stored"
+        image,
+        label,
+        np.where(np.isnan(case.spacing), spacing, case.spacing),
+        _inspection(case, film, mask, correction.of_pair(mask.spacing), label),
     )
 
 
-def _outside(label: np.ndarray, structures: Sequence[str]) -> str:
-    """What is wrong with labels beyond the scheme, and what to do."""
-    outside = np.unique(label[(label < 0) | (label > len(structures))])
-    if mask_checks.contour_bands(label, range(1, len(structures) + 1), outside.tolist()):
-        return (
-            f"label {outside[-1]} is a thin band along the contours, such as a void label, and outside the scheme "
-            f"0-{len(structures)}; training needs a label for every pixel, so draw the structures up to their contours "
-            f"(an audit leaves such pixels out with --labels ... ignore={outside[-1]})"
-        )
-    if len(outside) > _MANY_OUTSIDE:
-        return (
-            f"{len(outside)} labels are outside the scheme 0-{len(structures)}, as interpolation and gray scales leave "
-            f"them; {mask_checks.EXPORT_LABELS}"
-        )
-    return (
-        f"label {outside[-1]} is outside the scheme 0-{len(structures)}; renumber the mask or name the structure in "
-        "data.structures"
-    )
+def _inspection(
+    case: Case, film: readers.Radiograph, mask: mask_files.Mask, mask_spacing: np.ndarray, label: np.ndarray
+) -> Inspection:
+    side = laterality.contradiction(film.laterality, case.side, "the table")
+    notes = [
+        *(f"film: {text}" for text in (*film.notes, side) if text),
+        *(f"mask: {text}" for text in mask.notes),
+        *inspection.spacing_notes(film.spacing, mask_spacing, case.spacing),
+    ]
+    kind = film.spacing_kind if np.isnan(case.spacing).any() else "table"
+    return inspection.of_mask(anatomy.clear_void(label), kind, notes)
 
 
 def _files_of(cases: Sequence[Case], row: int) -> tuple[Path, ...]:
-    return cases[row].image, cases[row].mask
-
-
-def _headers(
-    cases: Sequence[Case], structures: Sequence[str], rows: Sequence[int]
-) -> Iterator[Header | InputError]:
-    def of(row: int) -> Header | InputError:
-        case = cases[row]
-        try:
-            film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, _values(structures))
-        except InputError as error:
-            return error
-        notes = (*(f"film: {text}" for text in film.notes), *(f"mask: {text}" for text in mask.notes))
-        return Header(film.spacing_kind if np.isnan(case.spacing).any() else "table", notes)
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for few in batched(rows, 4 * _THREADS):  # as `_read`
-            yield from pool.map(of, few)
+    return cases[row].image, *structure_files.files_of(cases[row].mask)
 
 
 def _read(
@@ -269,24 +281,21 @@ def _read(
     cases: Sequence[Case],
     size: tuple[int, int] | None,
     channels: int,
-    structures: Sequence[str],
-    orientation: str,
+    labels: LabelMap,
+    orientation: layouts.Flag,
     rows: Sequence[int],
 ) -> Iterator[Example | InputError]:
     def load(row: int) -> Example | InputError:
         case = cases[row]
         try:
-            image, label, spacing = _arrays(case, channels, structures, orientation)
+            image, label, spacing, seen = _arrays(case, channels, labels, orientation)
+            if size is None:
+                return Example(image, label, spacing, seen)
+            small = label_values.resized(label, size, labels, case.mask)
         except InputError as error:
             return InputError(without_paths(f"{path} row {case.row}: {error}", root))
-        if size is None:
-            return Example(image, label, spacing)
         scale = np.array(label.shape, np.float32) / np.array(size, np.float32)
-        return Example(
-            readers.resize_image(image, size),
-            readers.resize_label(label, size, len(structures) + 1),
-            spacing * scale,
-        )
+        return Example(readers.resize_image(image, size), small, spacing * scale, seen)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for few in batched(rows, 4 * _THREADS):  # a pool reads all it is given, so give it little at a time

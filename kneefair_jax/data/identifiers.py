@@ -1,11 +1,11 @@
-"""Identifiers and levels that differ as text and look the same: `0007`, `7`, `7.0`, ` p7`, `P7`, `é` in two encodings.
+"""Identifiers and levels that differ as text and look the same: `0007`, `7`, `7.0`; `p7`, `P007`; `é` in two encodings.
 
 Cells are compared, never changed: an identifier keeps its zeros, and a pair that looks alike is refused or allowed.
 """
 
 import re
 import unicodedata
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 # Characters without ink whose Unicode category is not Cc or Cf: fillers, joiners and variation selectors.
 _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
@@ -14,6 +14,7 @@ _NUMERAL = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?(?:e([+-]?[0-9]{1,6}))?")
 # `1.23457E+11`, as a spreadsheet shows 123456780021: the last digits are gone.
 _SCIENTIFIC = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?[eE][+-][0-9]{1,3}|[+-]?[0-9]+\.[0-9]+[eE][0-9]{1,3}")
 _FLOAT = re.compile(r"[+-]?[0-9]+\.0+")
+_LEADING_ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 
 # A line of a table (the header is line 1) and what is wrong with it.
 type Problem = tuple[int, str]
@@ -36,7 +37,7 @@ def visible(text: str) -> str:
 
 
 def canonical(text: str) -> str:
-    """Return what identifiers that look the same have in common.
+    """Return what levels and names that look the same have in common.
 
     The steps: Unicode NFKC, removal of invisible characters, case folding, collapse of white space, and one form for
     numerals (`0007`, `7` and `7.0` are `7`). `1.1` and `1.10` stay apart, as the first and the tenth patient of site 1,
@@ -44,6 +45,16 @@ def canonical(text: str) -> str:
     Unicode Standard Annex 15 (normalization forms).
     """
     folded = plain(text)
+    return _numeral(_ascii_digits(folded)) or folded
+
+
+def canonical_identifier(text: str) -> str:
+    """Return what identifiers that look the same have in common: `canonical` without zeros before the numbers inside.
+
+    `P007` and `P7` have one form, and so have `site-01-007` and `site-1-7`. A point separates two numbers, as in
+    `1.007` and `1.7`, patient 7 of site 1; in a level it is a decimal point, so levels have the form `canonical`.
+    """
+    folded = _LEADING_ZEROS.sub("", _ascii_digits(plain(text)))
     return _numeral(folded) or folded
 
 
@@ -55,23 +66,32 @@ def plain(text: str) -> str:
     return folded
 
 
-def similar_identifiers(values: Iterable[str]) -> list[list[str]]:
+def similar_identifiers(
+    values: Iterable[str], form: Callable[[str], str] = canonical_identifier
+) -> list[list[str]]:
     """Return the groups of distinct values with one canonical form, in the order of their first occurrence.
 
     Args:
         values: identifiers as text, repeated or not.
+        form: value -> canonical form; `canonical` for levels and names.
 
     Returns:
         Lists of two or more distinct values each; empty where all distinct values look different.
     """
     forms: dict[str, list[str]] = {}
     for value in dict.fromkeys(values):
-        forms.setdefault(canonical(value), []).append(value)
+        forms.setdefault(form(value), []).append(value)
     return [group for group in forms.values() if len(group) > 1]
 
 
 def similar(
-    cells: Mapping[int, str], column: str, noun: str, remedy: str, *, rows: bool = True
+    cells: Mapping[int, str],
+    column: str,
+    noun: str,
+    remedy: str,
+    *,
+    rows: bool = True,
+    form: Callable[[str], str] = canonical_identifier,
 ) -> list[Problem]:
     """Return a problem for every value that looks like an earlier one of its column.
 
@@ -81,6 +101,7 @@ def similar(
         noun: what the values stand for, such as `patient`.
         remedy: the option that allows such values.
         rows: whether the message names the line of the earlier value.
+        form: value -> canonical form; `canonical` for levels and names.
     """
     first: dict[str, int] = {}
     for row, cell in cells.items():
@@ -92,7 +113,7 @@ def similar(
             f"{column} {original!r}{f' (row {first[original]})' if rows else ''} and {other!r} look like the same "
             f"{noun}; write them alike, or give {remedy}",
         )
-        for original, *others in similar_identifiers(first)
+        for original, *others in similar_identifiers(first, form)
         for other in others
     ]
 
@@ -113,18 +134,29 @@ def spoiled(cells: Mapping[int, str], column: str, allowed: bool = False) -> lis
     ]
 
 
-def across(first: Sequence[Hashable], second: Sequence[Hashable]) -> list[tuple[str, str]]:
+def across(
+    first: Sequence[Hashable],
+    second: Sequence[Hashable],
+    form: Callable[[str], str] = canonical_identifier,
+) -> list[tuple[str, str]]:
     """Return pairs of different values, one of each sequence, that look the same; one at most by value of `second`."""
-    forms: dict[str, str] = {}
+    originals: dict[str, str] = {}
     for value in map(str, first):
-        forms.setdefault(canonical(value), value)
+        originals.setdefault(form(value), value)
     known = set(map(str, first))
     others = dict.fromkeys(value for value in map(str, second) if value not in known)
-    return [(forms[form], value) for value in others if (form := canonical(value)) in forms]
+    return [(originals[key], value) for value in others if (key := form(value)) in originals]
 
 
 def _is_blank(character: str) -> bool:
     return character in _BLANKS or any(low <= character <= high for low, high in _SELECTORS)
+
+
+def _ascii_digits(text: str) -> str:
+    """Return the text with 0 to 9 in place of the decimal digits of other scripts."""
+    if text.isascii():
+        return text
+    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
 
 
 def _numeral(text: str) -> str:
@@ -133,10 +165,7 @@ def _numeral(text: str) -> str:
     Returns "" for other text, for an exponent with neither a sign nor a decimal point before it (`12e03` may be an
     identifier), and for a fraction that ends in zero after another digit (`1.10`).
     """
-    ascii_digits = (
-        text if text.isascii() else "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
-    )
-    match = _NUMERAL.fullmatch(ascii_digits)
+    match = _NUMERAL.fullmatch(text)
     if match is None or not (match[2] or match[3]):
         return ""
     fraction, power = match[3] or "", match[4]

@@ -13,11 +13,11 @@ import numpy as np
 
 from kneefair_jax import anatomy
 from kneefair_jax.data import dicom_seg, layouts, palettes, readers
+from kneefair_jax.data.readers import suffixes
 from kneefair_jax.errors import InputError
 
 # Structure -> the values that stand for it in the files; names of what is no structure included.
 Values = Mapping[str, Sequence[int]]
-_DICOM = (".dcm", ".dicom")
 _SAME_SPACING = 0.01  # relative difference of spacings up to which files state the same
 
 
@@ -52,12 +52,16 @@ class Mask(NamedTuple):
         spacing: f32[2], mm per pixel down and across as the header states it, NaN where it does not.
         orientation: what was applied to the stored pixels; None where the header states no orientation.
         notes: what is odd about the header or headers.
+        spacing_kind: of `readers.Radiograph`; `unknown` where the header states no spacing.
+        palette: of a palette image, its file and the indices in use; None for any other file.
     """
 
     values: np.ndarray
     spacing: np.ndarray
     orientation: readers.Orientation | None = None
     notes: tuple[str, ...] = ()
+    spacing_kind: str = "unknown"
+    palette: tuple[Path, np.ndarray] | None = None
 
 
 def read(path: MaskPath, values: Values) -> Mask:
@@ -76,11 +80,12 @@ def read(path: MaskPath, values: Values) -> Mask:
         return _joined(path, values)
     if is_dicom_seg(path):
         return _of_segments(path, values)
-    index, spacing, orientation, notes = readers.read_label_file(path)
+    index, spacing, orientation, notes, spacing_kind = readers.read_label_file(path)
     palette = palettes.read(path)
-    if palette is not None:
-        index = palettes.labels(index, palette, _all(values), path)
-    return Mask(index, spacing, orientation, notes)
+    if palette is None:
+        return Mask(index, spacing, orientation, notes, spacing_kind)
+    labels = palettes.labels(index, palette, _all(values), path)
+    return Mask(labels, spacing, orientation, notes, spacing_kind, (path, np.unique(index)))
 
 
 def segment_names(path: MaskPath) -> list[str]:
@@ -100,12 +105,17 @@ def check_palettes(paths: Sequence[MaskPath], values: Values, threads: int | Non
     palettes.check(files, readers.read_mask, _all(values), threads)
 
 
+def check_read_palettes(indices: Mapping[Path, np.ndarray], values: Values) -> None:
+    """Requires the same of palette images that were read: `Mask.palette`; nothing is decoded again."""
+    palettes.check([*indices], indices.__getitem__, _all(values))
+
+
 def is_dicom_seg(path: Path) -> bool:
     """Whether a file is a DICOM segmentation object, by its name or its first bytes, and by its header."""
-    known = path.name.lower().endswith(readers.SUFFIXES)
-    if not path.is_file() or (known and path.suffix.lower() not in _DICOM):
+    known = suffixes.suffix_of(path.name)
+    if not path.is_file() or (known and known not in suffixes.DICOM):
         return False
-    return (known or readers.has_dicom_magic(path)) and dicom_seg.is_segmentation(path)
+    return (bool(known) or readers.has_dicom_magic(path)) and dicom_seg.is_segmentation(path)
 
 
 def _all(values: Values) -> set[int]:
@@ -113,7 +123,7 @@ def _all(values: Values) -> set[int]:
 
 
 def _of_segments(path: Path, values: Values) -> Mask:
-    segment, names, spacing, grid, notes = dicom_seg.read(path)
+    segment, names, spacing, grid, notes, spacing_kind = dicom_seg.read(path)
     if not values:
         raise InputError(
             f"{path}: a DICOM-SEG of {', '.join(names.values())}, and nobody named the structures; name them, in an "
@@ -123,7 +133,7 @@ def _of_segments(path: Path, values: Values) -> Mask:
     for number in np.unique(segment[segment > 0]).tolist():
         table[number] = values[_structure(names[number], values, path)][0]
     orientation = grid or readers.NONE
-    return Mask(orientation.apply(table[segment]), orientation.of_pair(spacing), grid, notes)
+    return Mask(orientation.apply(table[segment]), orientation.of_pair(spacing), grid, notes, spacing_kind)
 
 
 def _structure(segment: str, values: Values, path: Path) -> str:
@@ -162,9 +172,9 @@ def _joined(case: StructureFiles, values: Values) -> Mask:
             )
         joined[mask] = value
         drawn[value] = path
-    spacings = [one.spacing for one in singles.values() if np.isfinite(one.spacing).all()]
+    stating = next((one for one in singles.values() if np.isfinite(one.spacing).all()), first)
     orientations = [one.orientation for one in singles.values() if one.orientation is not None]
-    return Mask(joined, next(iter(spacings), first.spacing), next(iter(orientations), None), tuple(notes))
+    return Mask(joined, stating.spacing, next(iter(orientations), None), tuple(notes), stating.spacing_kind)
 
 
 def _require_one_layout(singles: Mapping[Path, Mask]) -> None:
@@ -185,13 +195,11 @@ def _require_one_layout(singles: Mapping[Path, Mask]) -> None:
 
 def _single(path: Path, structure: str, values: Values) -> Mask:
     """Where the structure is, bool[H, W], and what the header states."""
-    mask, spacing, orientation, notes = read(
-        path, {structure: values[structure]} if is_dicom_seg(path) else {}
-    )
-    present = np.unique(mask[mask != 0])
+    mask = read(path, {structure: values[structure]} if is_dicom_seg(path) else {})
+    present = np.unique(mask.values[mask.values != 0])
     if present.size > 1:
         raise InputError(
             f"{path}: holds {present.size} values besides 0, and as one of several files of a case it is of the "
             f"structure {structure!r} alone; leave its values at 0 and one other"
         )
-    return Mask(mask != 0, spacing, orientation, notes)
+    return mask._replace(values=mask.values != 0)

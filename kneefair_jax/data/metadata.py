@@ -239,7 +239,9 @@ def _unusable_levels(values: pd.Series, options: Options, *, rows: bool) -> list
             problems.append((int(str(row)), f"{values.name} {level!r}: the comma would {remedy}"))
     if not options.allow_similar:
         cells = dict(values.items())
-        problems += identifiers.similar(cells, str(values.name), "level", options.similar, rows=rows)
+        problems += identifiers.similar(
+            cells, str(values.name), "level", options.similar, rows=rows, form=identifiers.canonical
+        )
     return problems
 
 
@@ -303,6 +305,6 @@ def not_numbers(table: pd.DataFrame, covariates: pd.DataFrame) -> list[str]:
         if len(wrong):
             notes.append(
                 f"{len(wrong)} of {len(table)} rows have no number as {name} (such as {wrong.iloc[0]!r} in row "
-                f"{wrong.index[0]}); the mixed model leaves their cases out"
+                f"{wrong.index[0]}); the adjusted model leaves their cases out"
             )
     return notes

@@ -13,16 +13,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from kneefair_jax.data.readers import suffixes
 from kneefair_jax.errors import InputError
 
-_SUFFIXES = (".png", ".tif", ".tiff")
 # Gray values up to this are labels; a picture that is to be looked at uses the whole scale.
 _MAX_LABEL = 32
 
 
 def read(path: Path) -> np.ndarray | None:
     """The palette of a file, u8[N, 3] by index; None for any other file, or one that cannot be read."""
-    if path.suffix.lower() not in _SUFFIXES:
+    if suffixes.suffix_of(path.name) not in suffixes.PALETTE:
         return None
     try:
         if not path.is_file():  # to open a named pipe would wait for a writer

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from kneefair_jax.data.inspection import Inspection
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic
 from kneefair_jax.safe_text import spreadsheet_cell, without_paths
@@ -23,29 +24,26 @@ _SHOWN = 5  # reasons
 
 
 class Example(NamedTuple):
-    """One case on the working grid.
+    """One case, on the working grid or at its files' own size.
 
     Attributes:
         image: u8[H, W, C].
-        label: u8[H, W]; 0 is background, i + 1 is `structures[i]`.
+        label: u8[H, W]; 0 is background, i + 1 is `structures[i]`, `anatomy.VOID` a pixel that nobody annotated.
         spacing: f32[2], mm per pixel down and across; NaN where it is unknown.
+        inspection: what its files show beside these arrays; None of a case without files.
     """
 
     image: np.ndarray
     label: np.ndarray
     spacing: np.ndarray
+    inspection: Inspection | None = None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays by name."""
+        return {name: getattr(self, name) for name in ARRAYS}
 
 
-class Header(NamedTuple):
-    """What the files of a case state beside their pixels.
-
-    Attributes:
-        spacing_kind: `table`, or of `readers.Radiograph`.
-        notes: what is odd about the headers of film and mask.
-    """
-
-    spacing_kind: str
-    notes: tuple[str, ...]
+ARRAYS = ("image", "label", "spacing")  # of an `Example`, as a store keeps them
 
 
 class Source(NamedTuple):
@@ -63,9 +61,8 @@ class Source(NamedTuple):
         left_out: `(what, why)` of everything that the source itself left out of `cases`.
         notes: what is odd about `cases`, though they can be used.
         files: row of `cases` -> the files that its arrays are read from; None where there are none.
-        headers: rows of `cases` -> for each, in order, its files' headers, or the `InputError` of a file that cannot
-            be read; None where the source has no such files.
         whole: as `read`, at the files' own size and spacing; None where the working grid is the cases' own.
+        void: whether labels may hold `anatomy.VOID`.
     """
 
     cases: pd.DataFrame
@@ -77,7 +74,7 @@ class Source(NamedTuple):
     whole: Callable[[Sequence[int]], Iterator[Example | InputError]] | None = None
     notes: tuple[str, ...] = ()
     files: Callable[[int], tuple[Path, ...]] | None = None
-    headers: Callable[[Sequence[int]], Iterator[Header | InputError]] | None = None
+    void: bool = False
 
 
 def read_subset[T](
@@ -86,7 +83,7 @@ def read_subset[T](
     """Read some of the rows that were kept of a source; it stands here since reading processes import it.
 
     Args:
-        read: `read`, `whole` or `headers` of the source.
+        read: `read` or `whole` of the source.
         kept: i[K], the source's rows that were kept.
         rows: numbers from 0 to K - 1.
     """
@@ -103,15 +100,18 @@ def describe_excluded(left_out: Sequence[LeftOut], table: Path) -> str:
     return "\n".join(lines)
 
 
-def write_excluded(left_out: Sequence[LeftOut], table: Path) -> None:
-    """A CSV file with the columns `what` and `why`; no file where nothing is left out."""
+def write_excluded(left_out: Sequence[LeftOut], table: Path, folders: Sequence[Path] = ()) -> None:
+    """A CSV file with the columns `what` and `why`; no file where nothing is left out.
+
+    `folders` are known ones, as for `safe_text.without_paths`.
+    """
     if not left_out:
         table.unlink(missing_ok=True)
         return
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     writer.writerow(("what", "why"))
-    writer.writerows([spreadsheet_cell(without_paths(cell)) for cell in row] for row in left_out)
+    writer.writerows([spreadsheet_cell(without_paths(cell, *folders)) for cell in row] for row in left_out)
     atomic.write_text(table, buffer.getvalue())
 
 

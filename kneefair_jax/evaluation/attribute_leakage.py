@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kneefair_jax import groups
+from kneefair_jax import anatomy, groups
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.fairness.attribute_auc import attribute_auc, components
@@ -67,7 +67,7 @@ def small(cases: Arrays, structures: int) -> Mapping[str, np.ndarray]:
     rows: dict[str, list[np.ndarray]] = {"image": [], "crop": [], "mask": []}
     for row in range(len(cases)):
         case = cases[row]
-        image, label = case["image"].mean(-1, dtype=np.float32), case["label"]
+        image, label = case["image"].mean(-1, dtype=np.float32), anatomy.clear_void(case["label"])
         whole = (slice(0, label.shape[0]), slice(0, label.shape[1]))
         rows["image"].append(_small(image, whole))
         rows["crop"].append(_small(image, _box(label) or whole))

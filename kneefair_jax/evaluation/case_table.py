@@ -57,7 +57,11 @@ def parts(
     translation = anatomy.translation(cohort.structures, theirs.structures)
     step = jax.jit(
         steps.make_case_step(
-            experiment.model, len(theirs.structures), jnp.asarray(translation), probabilities=at_source
+            experiment.model,
+            len(theirs.structures),
+            jnp.asarray(translation),
+            probabilities=at_source,
+            void=theirs.source.void,
         )
     )
     return [Part(theirs, cases, some, group, step, at_source, translation) for some in rows]
@@ -97,7 +101,8 @@ def score(
 def _at_source(part: Part, values: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
     """A batch's result with scores and areas of the masks' own size and spacing in place of the grid's.
 
-    As on the grid, the network's likeliest label is found first and then called what the cohort calls it.
+    As on the grid, the network's likeliest label is found first and then called what the cohort calls it. Void pixels
+    of the reference mask are background in both masks, as in an audit.
     """
     kept = {name: value for name, value in values.items() if name != "probability"}
     called, structures = part.translation.astype(np.uint8), len(part.cohort.structures)
@@ -105,10 +110,11 @@ def _at_source(part: Part, values: dict[str, np.ndarray], rows: np.ndarray) -> d
     def of(place: int, case: Example) -> dict[str, np.ndarray]:
         height, width = case.label.shape
         predicted = called[readers.labels_at(values["probability"][place], (height, width))]
-        scores = metrics.mask_scores(predicted, case.label, structures, case.spacing)
+        true, predicted = anatomy.clear_void(case.label), anatomy.clear_void(case.label, predicted)
+        scores = metrics.mask_scores(predicted, true, structures, case.spacing)
         pixels = {
             f"{which}_pixels": np.bincount(mask.ravel(), minlength=structures + 1)[1:]
-            for which, mask in (("true", case.label), ("pred", predicted))
+            for which, mask in (("true", true), ("pred", predicted))
         }
         return scores | pixels | {"spacing": case.spacing}
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kneefair_jax import metrics
+from kneefair_jax import anatomy, metrics
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.errors import InputError
@@ -51,7 +51,7 @@ def _by_size(
     apart = reference_ser.apart(test, spacing)
 
     def of(label: np.ndarray, spacing: np.ndarray) -> dict[str, np.ndarray]:
-        return metrics.boundary_errors(label, len(cohort.structures), spacing, apart)
+        return metrics.boundary_errors(anatomy.clear_void(label), len(cohort.structures), spacing, apart)
 
     if cases is None:
         errors = cohort.over_whole(lambda _, case: of(case.label, case.spacing), np.asarray(rows))

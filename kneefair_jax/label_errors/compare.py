@@ -40,7 +40,7 @@ def comparison(structures: tuple[str, ...], against: str) -> Compare:
         if both:
             found = [bilateral.joined(*two) for two in batched(found, 2)]
         for label, prediction in zip(labels, found, strict=True):
-            yield Pair(label, table[prediction.mask])
+            yield Pair(anatomy.clear_void(label), anatomy.clear_void(label, table[prediction.mask]))
 
     return compare
 

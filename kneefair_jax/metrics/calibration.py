@@ -27,7 +27,9 @@ class Reliability(NamedTuple):
     accuracy: jax.Array
 
 
-def reliability(probability: jax.Array, label: jax.Array, bins: int = BINS) -> Reliability:
+def reliability(
+    probability: jax.Array, label: jax.Array, bins: int = BINS, valid: jax.Array | None = None
+) -> Reliability:
     """Counts the pixels of each structure's dilated box by their probability.
 
     The box is the smallest that holds the true structure, grown by `MARGIN` of its own height and width on each side
@@ -37,6 +39,7 @@ def reliability(probability: jax.Array, label: jax.Array, bins: int = BINS) -> R
         probability: f[B, H, W, S] in [0, 1], of structures 1..S.
         label: integers [B, H, W].
         bins: of equal width.
+        valid: bool[B, H, W], False in void pixels, which are not counted; None where there are none.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -45,7 +48,11 @@ def reliability(probability: jax.Array, label: jax.Array, bins: int = BINS) -> R
         raise ValueError(f"give [B,H,W,S] and [B,H,W]: {probability.shape}, {label.shape}")
     structures = probability.shape[-1]
     true = label[..., None] == jnp.arange(1, structures + 1)
+    if valid is not None:
+        true = true & valid[..., None]
     inside = _span(true.any(2))[:, :, None] & _span(true.any(1))[:, None]
+    if valid is not None:
+        inside = inside & valid[..., None]
     place = jnp.clip((probability * bins).astype(jnp.int32), 0, bins - 1)
 
     weight = inside.astype(jnp.float32)

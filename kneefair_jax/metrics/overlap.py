@@ -18,13 +18,16 @@ class Overlap(NamedTuple):
     true: jax.Array
 
 
-def overlap(prediction: jax.Array, label: jax.Array, structures: int) -> Overlap:
+def overlap(
+    prediction: jax.Array, label: jax.Array, structures: int, valid: jax.Array | None = None
+) -> Overlap:
     """Counts the pixels of structures 1..S in prediction, in truth, and in both.
 
     Args:
         prediction: integers [B, H, W].
         label: integers [B, H, W].
         structures: S.
+        valid: bool[B, H, W], False in void pixels, which are not counted in any mask; None where there are none.
 
     Raises:
         ValueError: the shapes differ (broadcasting (B,) against (B, 1) would silently score all pairs).
@@ -34,6 +37,8 @@ def overlap(prediction: jax.Array, label: jax.Array, structures: int) -> Overlap
     structure = jnp.arange(1, structures + 1).reshape(1, 1, 1, -1)
     predicted = prediction[..., None] == structure
     true = label[..., None] == structure
+    if valid is not None:
+        predicted, true = predicted & valid[..., None], true & valid[..., None]
     return Overlap(*((x.sum((1, 2), dtype=jnp.int32)) for x in (predicted & true, predicted, true)))
 
 

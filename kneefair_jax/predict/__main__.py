@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kneefair_jax import safe_text, weights
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import predictor, routing, run, writers
+from kneefair_jax.predict import predictor, routing, run, stated_spacing, writers
 
 MOST = 125  # failures that an exit status can tell; shells use those above
 NOT_BEGUN = 126
@@ -26,10 +26,12 @@ OUT gets masks/ (0 is background, 1, 2, ... the structures, at the file's own si
 areas.csv: a row a file and structure, with mm2 where the file states its spacing, the network's mean confidence, and a
 warning where that is below {predictor.UNSURE} over all structures together: the image is unlike those trained on; or
 where the mask is no knee's: a structure is absent, too small or in several pieces, or the tibia is not below the femur.
+The first row of a file has its warning, and the others refer to it (see femur).
 Areas are by the spacing as stated; spacing_kind says which: detector (ImagerPixelSpacing, most DICOM files: a bone that
 lies before the detector appears larger there, and nothing is corrected for that), calibrated (PixelSpacing), scanned
-(NominalScannedPixelSpacing), header (NIfTI) or unknown. A warning names two of them that differ by more than a factor
-of 1.5. Masks as PNG lie as the film is displayed (its header followed); as nifti and dicomseg on its stored pixels.
+(NominalScannedPixelSpacing), header (NIfTI), stated (--spacing) or unknown. A warning names two of them that differ by
+more than a factor of 1.5. Masks as PNG lie as the film is displayed (its header followed); as nifti and dicomseg on its
+stored pixels.
 
 A file that cannot be segmented is told in a line on stderr, and the rest goes on. The exit status is the number of
 those that failed, at most {MOST}; 0 if none did; {NOT_BEGUN} if nothing could be begun.
@@ -85,6 +87,12 @@ def parser() -> argparse.ArgumentParser:
         "refers to its film; without this option they are copied from the film, as the standard wants; the other "
         "formats hold none",
     )
+    made.add_argument(
+        "--spacing",
+        metavar="MM",
+        help="the pixel spacing in mm, as one number or as ROW,COLUMN of the film as displayed, for files that state "
+        "none (PNG, JPEG); a file that states its own keeps it, with a warning where the two differ",
+    )
     groups = made.add_mutually_exclusive_group()
     groups.add_argument(
         "--group", metavar="NAME", help="sex=female, say: of all patients, for group-specific runs"
@@ -109,6 +117,7 @@ def main(argv: Sequence[str]) -> int:
     """Segments; the exit status is as the help says."""
     options = parser().parse_args(argv)
     try:
+        spacing = None if options.spacing is None else stated_spacing.parse(options.spacing)
         made = predictor.load(
             *options.checkpoint,
             flip=options.flip,
@@ -134,6 +143,7 @@ def main(argv: Sequence[str]) -> int:
                 options.batch_size,
                 groups,
                 options.anonymous,
+                spacing,
             ),
             say=lambda line: print(line, flush=True),
             complain=lambda line: print(f"failed: {line}", file=sys.stderr, flush=True),

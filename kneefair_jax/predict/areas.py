@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from kneefair_jax.data.readers import suffix_of
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic
 from kneefair_jax.safe_text import spreadsheet_cell
@@ -110,7 +111,7 @@ def _read(path: Path) -> dict[str, list[list[str]]]:
 
 def _stem(mask: str) -> str:
     """`masks/1.nii.gz` -> `masks/1`."""
-    return next((mask.removesuffix(end) for end in (".nii.gz", ".png", ".dcm") if mask.endswith(end)), mask)
+    return mask[: len(mask) - len(suffix_of(mask))]
 
 
 def _text(rows: Sequence[Sequence[str]]) -> str:

@@ -1,10 +1,16 @@
-"""A film of both knees: cut at the midline, each half segmented as one knee, and put together again."""
+"""A film of both knees: cut at the midline, each half segmented as one knee, and put together again.
 
-from collections.abc import Sequence
+Which knee a film shows is by its place in the image, and by the run; a header that states another one gets a note.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from kneefair_jax import anatomy
+from kneefair_jax.data.readers import laterality
+from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.plausibility import SIDES
 from kneefair_jax.predict.predictor import Prediction
 
@@ -43,3 +49,25 @@ def joined(right: Prediction, left: Prediction) -> Prediction:
     return Prediction(
         np.concatenate(masks, axis=1), {name: confidence[name] for name in names}, overall, tuple(doubts)
     )
+
+
+def with_side_notes(film: Film, structures: Sequence[str], group: str | None) -> Film:
+    """Return the film with a note where its header states another knee than its mask or its group has.
+
+    Args:
+        film: as read.
+        structures: names of the labels of its mask.
+        group: that its network is of, such as `sex=female,side=left`; None where networks are for all films.
+    """
+    return film._replace(note="; ".join(filter(None, (film.note, *_side_notes(film, structures, group)))))
+
+
+def _side_notes(film: Film, structures: Sequence[str], group: str | None) -> Iterator[str]:
+    side = laterality.SIDES.get(film.laterality)
+    if side and any(name.startswith(other) for other in SIDES if other != side for name in structures):
+        yield f"the header states the {side} knee alone, and the mask is of both; see --knees"
+    for name, level in re.findall(r"(?:^|,)([^,=]+)=([^,]+)", group or ""):
+        if name in laterality.COLUMNS:
+            yield laterality.contradiction(
+                film.laterality, laterality.parse(level), f"its group ({name}={level})"
+            )

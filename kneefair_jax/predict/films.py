@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from kneefair_jax.data import readers
-from kneefair_jax.data.readers import dicom
+from kneefair_jax.data.readers import dicom, pillow, suffixes
 from kneefair_jax.errors import InputError
 
 MOST_PIXELS = 50_000_000  # a whole-leg film has about 27 million
@@ -24,9 +24,10 @@ class Film(NamedTuple):
         spacing: f32[2], mm per pixel down and across; NaN where unknown.
         bilateral: whether its header says that it shows both knees.
         note: what is odd about it, or "".
-        spacing_kind: of `readers.Radiograph`.
+        spacing_kind: of `readers.Radiograph`, or `stated` (`stated_spacing`).
         orientation: what displays the stored pixels, or None, of `readers.Radiograph`.
         view: what turns the displayed pixels to `image`, of `readers.Radiograph`.
+        laterality: which knee its header states, of `readers.Radiograph`.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Film(NamedTuple):
     spacing_kind: str = "unknown"
     orientation: readers.Orientation | None = None
     view: readers.Orientation = readers.NONE
+    laterality: str = ""
 
     def displayed(self, mask: np.ndarray) -> np.ndarray:
         """Return a mask of `image` as a mask of the displayed pixels, which a file without orientation holds."""
@@ -65,7 +67,6 @@ def read(path: Path) -> Film:
         if size is not None and size[0] * size[1] > MOST_PIXELS:
             raise InputError(f"{path}: {_too_large(*size)}")
         film = readers.read_radiograph(path)
-        bilateral = _is_bilateral(path)
     eight = film.view.apply(readers.to_uint8(film.pixels, valid=film.valid))
     grey = readers.to_grey(eight)
     try:
@@ -78,11 +79,12 @@ def read(path: Path) -> Film:
         path,
         grey,
         film.view.of_pair(film.spacing),
-        bilateral,
+        film.bilateral,
         "; ".join(notes),
         film.spacing_kind,
         film.orientation,
         film.view,
+        film.laterality,
     )
 
 
@@ -107,37 +109,23 @@ def _too_large(height: int, width: int) -> str:
 
 def _stated_size(path: Path) -> tuple[int, int] | None:
     """Rows and columns by the header; None where it cannot be read: the reader says why."""
-    name = path.name.lower()
+    suffix = suffixes.suffix_of(path.name)
     try:
-        if name.endswith((".nii", ".nii.gz")):
+        if suffix in suffixes.NIFTI:
             import nibabel
 
             shape = nibabel.load(path).shape  # type: ignore[attr-defined]  # all images have one
             return int(np.prod(shape[1:])), shape[0]
-        if name.endswith(".npy"):
+        if suffix in suffixes.NPY:
             down, across = np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]
             return down, across
-        if name.endswith((".dcm", ".dicom")) or not name.endswith(readers.SUFFIXES):
-            header = _header(path)
+        if suffix in suffixes.DICOM or not suffix:
+            header = dicom.load(path, header=True)
             return int(header.Rows), int(header.Columns)
-        with Image.open(path, formats=readers.PILLOW_FORMATS) as image:
-            return image.height, image.width
+        return pillow.size(path)
     except Image.DecompressionBombError as error:
         raise InputError(
             f"{path}: more than {MOST_PIXELS // 10**6} million pixels ({error}); make it smaller"
         ) from error
     except Exception:  # each library has its own errors for a damaged file
         return None
-
-
-def _is_bilateral(path: Path) -> bool:
-    if path.name.lower().endswith(readers.SUFFIXES) and path.suffix.lower() not in (".dcm", ".dicom"):
-        return False
-    header = _header(path)
-    sides = {str(header.get(name) or "").strip().upper() for name in ("ImageLaterality", "Laterality")}
-    described = " ".join(str(header.get(name) or "") for name in ("SeriesDescription", "StudyDescription"))
-    return "B" in sides or "bilateral" in described.replace("_", " ").lower().split()
-
-
-def _header(path: Path):
-    return dicom.load(path, header=True)

@@ -72,7 +72,7 @@ def _within(folder: Path, out: Path) -> Iterator[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    if path.name.lower().endswith(readers.SUFFIXES):
+    if readers.suffix_of(path.name):
         return True
     try:
         return readers.has_dicom_magic(path)
@@ -82,5 +82,4 @@ def _is_image(path: Path) -> bool:
 
 def _stem(path: Path) -> str:
     name = path.as_posix()
-    suffix = next((suffix for suffix in readers.SUFFIXES if name.lower().endswith(suffix)), "")
-    return name[: len(name) - len(suffix)]
+    return name[: len(name) - len(readers.suffix_of(name))]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kneefair_jax.data.readers import NONE, dicom, orientation
+from kneefair_jax.data.readers import NONE, dicom, orientation, suffixes
 from kneefair_jax.predict.films import Film
 
 _GEOMETRY = (
@@ -34,7 +34,7 @@ def image(mask: np.ndarray, film: Film) -> Any:
     import nibabel
 
     stored = film.stored(mask)
-    if film.path.name.lower().endswith((".nii", ".nii.gz")):
+    if suffixes.suffix_of(film.path.name) in suffixes.NIFTI:
         source: Any = nibabel.load(film.path)
         header = nibabel.Nifti1Header()
         header.set_data_dtype(np.uint8)

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import bilateral, films, inputs, writers
+from kneefair_jax.predict import bilateral, films, inputs, stated_spacing, writers
 from kneefair_jax.predict.areas import AREAS, Areas, file_id
 from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.predictor import Prediction, Predictor
 from kneefair_jax.runtime import output_folder
-from kneefair_jax.safe_text import printable
+from kneefair_jax.safe_text import is_formula, printable, without_paths
 
 WRITTEN = (".lock", AREAS, "masks", "overlays")
 KNEES = ("auto", "one", "both")
@@ -31,6 +31,7 @@ class Settings(NamedTuple):
         batch: files read at a time.
         groups: case id, a file's name without ending -> its group; None where all are of `group`.
         anonymous: whether DICOM-SEG is written without the patient's identity.
+        spacing: f32[2], mm per pixel down and across of films whose files state none; None leaves it unknown.
     """
 
     format: str = "png"
@@ -40,6 +41,7 @@ class Settings(NamedTuple):
     batch: int = 8
     groups: Mapping[str, str] | None = None
     anonymous: bool = False
+    spacing: np.ndarray | None = None
 
 
 class Tally(NamedTuple):
@@ -94,7 +96,7 @@ def run(
                     mask = _mask(item, settings)
                     table.require_own(item.path, mask.as_posix())
                     path = _write(out, item, *result, settings)
-                    lines = list(_areas(item, mask, *result))
+                    lines = list(_areas(item, mask, *result, out))
                     table.add(lines)
                 except (InputError, OSError) as error:
                     failed += 1
@@ -129,10 +131,11 @@ def _segmented(
             yield inputs.Input(Path(), ""), item
         elif isinstance(found, InputError):
             yield inputs.Input(Path(), ""), found
-        elif len(found.parts) == 2:
-            yield item, (found.film, bilateral.joined(next(predictions), next(predictions)))
         else:
-            yield item, (found.film, next(predictions))
+            halves = [next(predictions) for _ in found.parts]
+            prediction = bilateral.joined(*halves) if len(halves) == 2 else halves[0]
+            film = bilateral.with_side_notes(found.film, tuple(prediction.confidence), found.group)
+            yield item, (film, prediction)
 
 
 def _by_group(predictor: Predictor, parts: Sequence[tuple[np.ndarray, str | None]]) -> list[Prediction]:
@@ -152,6 +155,8 @@ def _read(item: inputs.Input | InputError, predictor: Predictor, settings: Setti
     try:
         group = _group(item, settings)
         film = films.read(item.path)
+        if settings.spacing is not None:
+            film = stated_spacing.applied(film, settings.spacing)
         if not _both(film, predictor, settings):
             return _Read(film, [film.image], group)
         halves = bilateral.halves(film.image)
@@ -207,10 +212,17 @@ def _mask(item: inputs.Input, settings: Settings) -> Path:
     return Path("masks", f"{item.name}{writers.FORMATS[settings.format][0]}")
 
 
-def _areas(item: inputs.Input, mask: Path, film: Film, prediction: Prediction) -> Iterator[list[str]]:
-    """A row of `areas.COLUMNS` a structure; empty where unknown or undefined."""
+def _areas(
+    item: inputs.Input, mask: Path, film: Film, prediction: Prediction, out: Path
+) -> Iterator[list[str]]:
+    """A row of `areas.COLUMNS` a structure; empty where unknown or undefined.
+
+    The first row has the film's warning, the others refer to it.
+    """
     pixels = np.bincount(prediction.mask.ravel(), minlength=len(prediction.confidence) + 1)
-    warning = "; ".join(filter(None, (film.note, prediction.warning)))
+    folders = (out.absolute(), item.path.absolute().parent)
+    warning = without_paths("; ".join(filter(None, (film.note, prediction.warning))), *folders)
+    reference = f"see {next(iter(prediction.confidence))}" if warning else ""
     for label, (name, confidence) in enumerate(prediction.confidence.items(), start=1):
         area = float(pixels[label] * film.spacing.prod())
         yield [
@@ -222,7 +234,7 @@ def _areas(item: inputs.Input, mask: Path, film: Film, prediction: Prediction) -
             str(pixels[label]),
             film.spacing_kind,
             f"{confidence:.4f}" if np.isfinite(confidence) else "",
-            warning,
+            warning if label == 1 else reference,
             printable(mask.as_posix()),
         ]
 
@@ -234,4 +246,4 @@ def _cell(item: inputs.Input) -> str:
     """
     parts = len(Path(item.name).parts)
     text = printable(str(Path(*item.path.parts[-parts:]) if item.path.is_absolute() else item.path))
-    return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+    return f"./{text}" if is_formula(text) else text

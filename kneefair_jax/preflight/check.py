@@ -1,25 +1,25 @@
 """What is in a cohort, said and shown before anyone trains: `launch.py --mode=check`."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from kneefair_jax import anatomy, groups, label_errors
 from kneefair_jax import cohort as cohorts
-from kneefair_jax import groups, label_errors
-from kneefair_jax.data import header_notes, mask_checks, readers
+from kneefair_jax.data import cohort_loader, header_notes, inspection, mask_checks, readers
 from kneefair_jax.data.cohort_loader import Prepared
-from kneefair_jax.preflight import duplicates, mask_orientation, outliers
+from kneefair_jax.data.inspection import Inspection
+from kneefair_jax.preflight import duplicates, faults, mask_orientation, outliers, void_pixels
 from kneefair_jax.report import contact_sheet
 from kneefair_jax.runtime import atomic
 from kneefair_jax.safe_text import without_paths_in
 
 _TILES = 8
 _ATTRIBUTES = 2
-_SHOWN = 5
+_SHOWN = 10
 _STRANGE = 0.7  # a median Dice with the network below which it is at fault, not the masks
 _SUSPECTS = 24  # on their sheet
 
@@ -31,17 +31,29 @@ class Reading(NamedTuple):
         measured: of `outliers.of_case`, indexed by case id.
         thumbnails: f32[N, 256], of `duplicates.thumbnail`.
         turned: the cases whose mask fits its film in another orientation.
+        void: f64[N], the share of each case's pixels that are void.
+        inspections: of each case, as its files were decoded; of the prepared mask where the source records none.
     """
 
     measured: pd.DataFrame
     thumbnails: np.ndarray
     turned: list[mask_orientation.Turned]
+    void: list[float]
+    inspections: list[Inspection]
 
 
 def run(
-    main: Prepared, external: Prepared | None, directory: Path, against: str, say: Callable[[str], None]
+    main: Prepared,
+    external: Prepared | None,
+    directory: Path,
+    against: str,
+    say: Callable[[str], None],
+    folders: Sequence[Path] = (),
 ) -> None:
-    """Says what there is, and writes `check.json` and `contact_sheet.png` into the directory.
+    """Says what there is, and writes `check.json`, `faults.csv` and `contact_sheet.png` into the directory.
+
+    No file is decoded: the preparation of the cases recorded what their files show. Files that changed since then, or
+    cannot be read any more, are named by case.
 
     Masks that look wrong are shown in `suspicious.png`, those of an external cohort in `suspicious_external.png`.
 
@@ -51,6 +63,7 @@ def run(
         directory: made if absent.
         against: the checkpoint whose masks the cohort's are compared with (`label_errors.pairs`).
         say: gets the lines for the terminal.
+        folders: known ones, as for `safe_text.without_paths`.
 
     Raises:
         InputError: there is no such checkpoint, or it segments other structures.
@@ -64,6 +77,7 @@ def run(
         "groups": counts.reset_index().to_dict("records"),
         "notes": main.cohort.notes(),
         "near_duplicates": _near_duplicates(parts, readings),
+        "identical_masks": _identical_masks(parts, readings),
         **{name: _of_part(part, readings[name]) for name, part in parts.items()},
     }
     directory.mkdir(parents=True, exist_ok=True)
@@ -73,12 +87,15 @@ def run(
         if pairs:
             say(f"comparing {len(parts[name].cases)} masks with the network's")
             found[name]["suspicious"] = _suspicious(parts[name], pairs, sheet)
-    atomic.write_json(directory / "check.json", without_paths_in(found))
+    atomic.write_json(directory / "check.json", without_paths_in(found, *folders))
+    listed = faults.table(found, list(parts))
+    faults.write(directory / faults.TABLE, listed, folders)
     contact_sheet.write(directory / "contact_sheet.png", strips(main))
     say(cohorts.text(counts))
     for line in _lines(found, parts):
         say(line)
     say(f"contact sheet: {directory / 'contact_sheet.png'}; all of this: {directory / 'check.json'}")
+    say(f"by case: {len(listed)} faults of {listed['case_id'].nunique()} cases in {directory / faults.TABLE}")
 
 
 def strips(prepared: Prepared) -> list[tuple[str, list[contact_sheet.Tile]]]:
@@ -106,16 +123,24 @@ def _tile(prepared: Prepared, row: int) -> contact_sheet.Tile:
 
 def _read(prepared: Prepared) -> Reading:
     """Every case once."""
-    measured, thumbnails, edge_ranks = [], [], {}
+    measured, thumbnails, edge_ranks, void, inspections = [], [], {}, [], []
+    recorded = prepared.cases.inspections or [None] * len(prepared.cases)
     for row in range(len(prepared.cases)):
         example = prepared.cases[row]
+        void.append(float((example["label"] == anatomy.VOID).mean()))
+        example = example | {"label": anatomy.clear_void(example["label"])}
         measured.append(outliers.of_case(**example, structures=prepared.cohort.structures))
         thumbnails.append(duplicates.thumbnail(example["image"]))
+        inspections.append(recorded[row] or inspection.of_mask(example["label"]))
         case_id = str(prepared.cohort.cases["case_id"].iloc[row])
         edge_ranks[case_id] = mask_orientation.edge_ranks(example["image"], example["label"])
     index = pd.Index(prepared.cohort.cases["case_id"], name="case_id")
     return Reading(
-        pd.DataFrame(measured, index=index), np.stack(thumbnails), mask_orientation.turned(edge_ranks)
+        pd.DataFrame(measured, index=index),
+        np.stack(thumbnails),
+        mask_orientation.turned(edge_ranks),
+        void,
+        inspections,
     )
 
 
@@ -150,14 +175,34 @@ def _evidence(
     return f"{suspect.case_id}: {suspect.reason}", tiles
 
 
+def _everyone(parts: dict[str, Prepared]) -> pd.DataFrame:
+    """The cases of all cohorts: `case_id`, `patient_id`, `split`, `cohort`."""
+    columns = ["case_id", "patient_id", "split"]
+    tables = [part.cohort.cases[columns].assign(cohort=name) for name, part in parts.items()]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _identical_masks(parts: dict[str, Prepared], readings: dict[str, Reading]) -> list[dict[str, Any]]:
+    everyone = _everyone(parts)
+    digests = [one.mask_sha256 for reading in readings.values() for one in reading.inspections]
+    return [
+        {
+            "cases": everyone["case_id"].iloc[rows].tolist(),
+            "cohorts": everyone["cohort"].iloc[rows].tolist(),
+            "patients": int(everyone["patient_id"].iloc[rows].nunique()),
+        }
+        for rows in duplicates.identical(digests)
+    ]
+
+
 def _near_duplicates(parts: dict[str, Prepared], readings: dict[str, Reading]) -> list[dict[str, Any]]:
-    tables = [part.cohort.cases[["case_id", "patient_id", "split"]] for part in parts.values()]
-    everyone = pd.concat(tables, ignore_index=True)
+    everyone = _everyone(parts)
     thumbnails = np.concatenate([reading.thumbnails for reading in readings.values()])
     ids, sides = everyone["case_id"].tolist(), everyone["split"].tolist()
     return [
         {
             "cases": [ids[pair.first], ids[pair.second]],
+            "cohorts": everyone["cohort"].iloc[[pair.first, pair.second]].tolist(),
             "splits": [sides[pair.first], sides[pair.second]],
             "likeness": pair.likeness,
         }
@@ -167,13 +212,16 @@ def _near_duplicates(parts: dict[str, Prepared], readings: dict[str, Reading]) -
 
 def _of_part(part: Prepared, reading: Reading) -> dict[str, Any]:
     cases = part.cohort.cases
-    headers = part.cohort.headers()
+    ids, inspections = cases["case_id"].tolist(), reading.inspections
     return {
-        "headers": header_notes.aggregate(cases["case_id"].tolist(), [one.notes for one in headers])
-        if headers
-        else [],
-        "spacing_kinds": dict(Counter(one.spacing_kind for one in headers)),
-        "interpolated": _interpolated(part),
+        "headers": header_notes.aggregate(ids, [one.notes for one in inspections]),
+        "header_notes": {
+            case_id: list(one.notes) for case_id, one in zip(ids, inspections, strict=True) if one.notes
+        },
+        "spacing_kinds": header_notes.spacing_kinds(inspections),
+        "interpolated": [case_id for case_id, one in zip(ids, inspections, strict=True) if one.interpolated],
+        "unreadable": [list(one) for one in (*part.cases.left_out, *cohort_loader.changed_files(part))],
+        "void": void_pixels.of_groups(reading.void, cases, part.cohort.attributes),
         "cases": len(cases),
         "patients": cases["patient_id"].nunique(),
         "left_out": [list(entry) for entry in part.left_out],
@@ -186,19 +234,6 @@ def _of_part(part: Prepared, reading: Reading) -> dict[str, Any]:
     }
 
 
-def _interpolated(part: Prepared) -> list[str]:
-    """The cases whose masks have interpolated labels, by their files where the source has such."""
-    rows = np.arange(len(part.cases))
-    if part.cohort.source.whole is None:
-        labels = (part.cases[int(row)]["label"] for row in rows)
-        faulty = [mask_checks.interpolated_rims(label).interpolated for label in labels]
-    else:
-        faulty = part.cohort.over_whole(
-            lambda _, case: mask_checks.interpolated_rims(case.label).interpolated, rows
-        )
-    return part.cohort.cases["case_id"][faulty].tolist()
-
-
 def _lines(found: dict[str, Any], parts: dict[str, Prepared]) -> Iterator[str]:
     for note in found["notes"]:
         yield f"note: {note}"
@@ -207,15 +242,19 @@ def _lines(found: dict[str, Any], parts: dict[str, Prepared]) -> Iterator[str]:
     for pair in pairs[:_SHOWN]:
         one, other = (f"{case} ({side})" for case, side in zip(pair["cases"], pair["splits"], strict=True))
         yield f"  {one} and {other}: likeness {pair['likeness']:.2f}"
+    groups = found["identical_masks"]
+    yield f"masks that several cases share: {len(groups) or 'none'}"
+    for group in groups[:_SHOWN]:
+        yield f"  {_some(group['cases'])}: pixel for pixel the same mask, of {group['patients']} patients"
     for name in ("cohort", "external"):
         if name not in found:
             continue
         part, of = found[name], "" if name == "cohort" else " of the external cohort"
-        for note in part["headers"]:
-            yield f"note on headers{of}: {note}"
-        if len(kinds := part["spacing_kinds"]) > 1:
-            what = ", ".join(f"{kind} in {count}" for kind, count in sorted(kinds.items()))
-            yield f"note: the pixel spacing of the films{of} is of different kinds: {what} of {part['cases']} cases"
+        if part["unreadable"]:
+            yield f"WARNING: files{of} that cannot be read, or changed meanwhile: {len(part['unreadable'])} cases"
+            for case_id, why in part["unreadable"][:_SHOWN]:
+                yield f"  {case_id}: {' '.join(why.split())}"
+        yield from void_pixels.lines(part["void"], of)
         if part["interpolated"]:
             faulty = part["interpolated"]
             yield (

@@ -1,4 +1,4 @@
-"""Films that occur twice, under names of two patients: the leak that no table shows.
+"""Films of two patients that are one film, and masks of two cases that are one mask: the leaks that no table shows.
 
 All knees look alike, so a difference hash of 64 or 256 bits finds distinct patients as close as a film and its noisy
 copy. What tells two films apart is what is left of them once the common is taken away: thumbnails, standardised, less
@@ -61,6 +61,14 @@ def pairs(thumbnails: np.ndarray, owners: Sequence[str], threshold: float = THRE
             if start + first < second:
                 found.append(Pair(int(start + first), int(second), round(float(alike[first, second]), 3)))
     return sorted(found, key=lambda pair: (-pair.likeness, pair))
+
+
+def identical(digests: Sequence[str]) -> list[list[int]]:
+    """Return the rows of each group of equal digests, in order; "" equals nothing."""
+    groups: dict[str, list[int]] = {}
+    for row, digest in enumerate(digests):
+        groups.setdefault(digest, []).append(row)
+    return [rows for digest, rows in groups.items() if digest and len(rows) > 1]
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ def picture(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, size: 
 
     Args:
         image: u8[H,W] or u8[H,W,1].
-        label: u8[H,W], drawn as a solid line just inside each structure.
+        label: u8[H,W], drawn as a solid line just inside each structure; void is not drawn.
         prediction: u8[H,W], drawn as a translucent fill.
         size: the picture's longer side.
     """
@@ -65,7 +65,7 @@ def picture(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, size: 
     # Labels are names, not amounts: between 1 and 3 there is no 2.
     truth, drawn = (
         np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(shape, Image.Resampling.NEAREST))
-        for mask in (label, prediction)
+        for mask in (anatomy.clear_void(label), prediction)
     )
     pixels = np.repeat(grey[..., None], 3, axis=-1).astype(np.float32)
     for value in np.unique(drawn[drawn > 0]):

@@ -1,5 +1,6 @@
 """The report's files: `index.html`, one page that needs nothing else, and its numbers as JSON and CSV."""
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -222,6 +223,7 @@ def _cohort(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"splits": list(splits), "groups": by_group}
 
 
+@functools.lru_cache(maxsize=4)
 def template(name: str, **filters: Callable[[Any], Any]) -> jinja2.Template:
     """One of the pages in `templates/`, with filters beyond those that all have; every value is escaped."""
     environment = jinja2.Environment(

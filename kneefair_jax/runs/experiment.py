@@ -1,6 +1,7 @@
 """One run: its data made ready, everything a user can get wrong checked, then trained and evaluated."""
 
 import contextlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,12 @@ def store_options(config: ConfigDict) -> store.Options:
     """How the config wants cases to be prepared."""
     data = config.data
     return store.Options(workers=data.workers, on_broken=data.on_broken, beam=data.beam, say=say)
+
+
+def known_folders(config: ConfigDict, workdir: Path) -> list[Path]:
+    """The folders whose paths messages may hold, for `safe_text.without_paths`."""
+    named = (config.data.get(name, "") for name in ("root", "external", "masks", "tables", "store"))
+    return [Path(path).absolute() for path in (workdir, *filter(None, named))]
 
 
 def say(line: str) -> None:
@@ -147,7 +154,7 @@ def _train_and_evaluate(
             table_of_groups = csv_tables.guarded(counts.reset_index()).to_csv(index=False)
             atomic.write_text(workdir / "cohort.csv", table_of_groups)
     if distributed.is_first():
-        tell_left_out(workdir, main, outside)
+        tell_left_out(workdir, main, outside, known_folders(config, workdir))
     if training:
         stages.train(config, cohort, cache.Kept(cases), workdir)
     page = evaluate.evaluate(
@@ -157,10 +164,12 @@ def _train_and_evaluate(
     print(f"report: {page}", flush=True)
 
 
-def tell_left_out(workdir: Path, main: Prepared, outside: Prepared | None) -> None:
+def tell_left_out(
+    workdir: Path, main: Prepared, outside: Prepared | None, folders: Sequence[Path] = ()
+) -> None:
     """Lists the cases that were left out, on screen and in `left_out.csv`."""
     for part, name in ((main, "left_out.csv"), (outside, "left_out_external.csv")):
         listed = part.left_out if part else ()
-        source.write_excluded(listed, workdir / name)
+        source.write_excluded(listed, workdir / name, folders)
         if listed:
             say(source.describe_excluded(listed, workdir / name))

@@ -42,8 +42,9 @@ def check(config: ConfigDict, workdir: Path) -> None:
     made, main, outside = experiment.prepare_run(
         config, workdir, experiment.store_dir(config, workdir), training=True, on_broken="skip"
     )
-    preflight_check.run(main, outside, workdir / "check", config.check.against, experiment.say)
-    experiment.tell_left_out(workdir / "check", main, outside)
+    folders = experiment.known_folders(config, workdir)
+    preflight_check.run(main, outside, workdir / "check", config.check.against, experiment.say, folders)
+    experiment.tell_left_out(workdir / "check", main, outside, folders)
     found = hardware.measure(config, made, main.cases, workdir)
     atomic.write_json(workdir / "check" / "machine.json", found._asdict())
     for line in hardware.lines(found):

@@ -28,7 +28,7 @@ FREE = (
     *("report", "select", "parallel", "check", "train.profile", "model.remat"),
     *("data.external", "data.external_structures", "data.root", "data.metadata"),
     *("data.store", "data.workers", "data.beam", "data.on_broken"),
-    *("data.allow_similar_ids", "data.orientation"),
+    *("data.allow_similar_ids", "data.orientation", "data.ignore_label"),
 )
 # What runs, folds and studies write in their folder.
 WRITTEN = (
@@ -205,7 +205,8 @@ def command(argv: Sequence[str]) -> str:
         elif word in ("--workdir", "-workdir"):
             skip = True
         else:
-            flag, equals, value = word.rpartition("=")
+            # A path may hold an equals sign itself.
+            flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
             kept.append(flag + equals + _cut(value))
     return " ".join(map(_quoted, ["python", Path(kept[0]).name, *kept[1:]]))
 

@@ -1,9 +1,7 @@
 """What a run says of itself: numbers to `metrics.jsonl` and TensorBoard, lines to the terminal, traces of its steps."""
 
-import glob
 import json
 import secrets
-import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +14,8 @@ from tensorboardX.record_writer import RecordWriter
 
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic, distributed
+
+_TRACES = (".xplane.pb", ".trace.json.gz")  # endings of the profiler's files
 
 
 class MetricWriter:
@@ -147,6 +147,15 @@ class Trace:
         if self._open:
             self._open = False
             jax.profiler.stop_trace()
-            # The files are called after this host; what is in them, the profiler's own format, still names it.
-            for path in self._directory.rglob(f"{glob.escape(socket.gethostname())}.*"):
-                path.rename(path.with_name(f"host{path.name.removeprefix(socket.gethostname())}"))
+            anonymize_trace_names(self._directory)
+
+
+def anonymize_trace_names(directory: Path) -> None:
+    """Rename the profiler's files, which are called after this host, to `host` and their ending.
+
+    Each session has a folder of its own, so no two files of it meet; files of a run that was killed in a trace are
+    renamed too. What is in the files, the profiler's own format, still names the host.
+    """
+    for ending in _TRACES:
+        for path in directory.rglob(f"*{ending}"):
+            path.rename(path.with_name(f"host{ending}"))

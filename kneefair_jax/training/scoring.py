@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jax.experimental import multihost_utils
 
-from kneefair_jax import groups, metrics
+from kneefair_jax import anatomy, groups, metrics
 from kneefair_jax.data import pipeline
 from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.fairness import summaries
@@ -91,7 +91,8 @@ def surface_distances(
     """
     kept = [cases[row] for row in rows]
     truth, spacing = (np.stack([case[name] for case in kept]) for name in ("label", "spacing"))
-    return metrics.surface_distances(prediction, truth, structures, spacing)
+    cleared = anatomy.clear_void(truth, prediction), anatomy.clear_void(truth)
+    return metrics.surface_distances(*cleared, structures, spacing)
 
 
 def group_table(

@@ -119,6 +119,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     if augmentation.flip and not cohort.named:
         # Without names nobody knows which labels change places.
         augmentation = augmentation._replace(flip=0.0)
+    flip_table = anatomy.flip_table(cohort.structures)
     train_step = compilation.once(
         parallel,
         steps.make_train_step(
@@ -127,7 +128,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
             objective,
             transform,
             augmentation=augmentation,
-            flip_table=jnp.asarray(anatomy.flip_table(cohort.structures)),
+            flip_table=jnp.asarray(anatomy.with_void(flip_table) if cohort.source.void else flip_table),
             groups=len(partition.names),
             extras=steps.Extras(
                 only=stage.only,
@@ -136,6 +137,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
             ),
             axis_name=parallel.axis,
             parts=config.train.accumulation,
+            void=cohort.source.void,
         ),
         config.train.accumulation,
     )
@@ -153,7 +155,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
         # Teachers are an argument: what a compiled function closes over is compiled into it.
         train_step=lambda state, batch: train_step(state, batch, stage.teachers),
         place=lambda batch: parallel.place(batch, mesh),
-        eval_step=jax.jit(steps.make_eval_step(model, loss, len(cohort.structures))),
+        eval_step=jax.jit(steps.make_eval_step(model, loss, len(cohort.structures), void=cohort.source.void)),
         state=first,
         steps=total,
         partition=partition,

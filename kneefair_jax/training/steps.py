@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kneefair_jax.anatomy import VOID
 from kneefair_jax.data.augment import Augmentation, augment
 from kneefair_jax.fairness.group_sums import group_sums
-from kneefair_jax.losses import Loss
+from kneefair_jax.losses import Loss, pixel_mean
 from kneefair_jax.metrics import Overlap, dice, ece, iou, overlap, reliability
 from kneefair_jax.mitigation import GroupObjective, ascend
 from kneefair_jax.mitigation.objective import global_sum, safe_divide
@@ -56,6 +57,7 @@ def make_train_step(
     extras: Extras = NO_EXTRAS,
     axis_name: str | None = None,
     parts: int = 1,
+    void: bool = False,
 ) -> TrainStep:
     """One update: augment, forward, per-example losses, group weights, backward, optimiser.
 
@@ -65,12 +67,14 @@ def make_train_step(
         objective: turns losses into weights of the global batch.
         optimizer: of the parameters.
         augmentation: strength of the random variation.
-        flip_table: labels after a left/right flip.
+        flip_table: labels after a left/right flip, `VOID` included where labels hold it.
         groups: G.
         extras: what else it does.
         axis_name: set inside `jax.pmap` or `jax.shard_map`; None under plain `jax.jit`, where the batch is global.
         parts: of a batch that go through the network one after another (`accumulation`); more than 1 only with an
             objective of `mitigation.LINEAR`.
+        void: whether labels hold `anatomy.VOID`, whose pixels no loss sees; an example without any other pixel (a warp
+            can move all of them out) counts as padding. Static: without it, nothing is computed for it.
 
     Returns:
         `train_step(state, batch, teachers=None) -> (state, metrics)`; `teachers`, the variables of one model a group,
@@ -95,6 +99,9 @@ def make_train_step(
         )
         image = standardise(image)
         mask, group = batch["mask"], batch["group"]
+        valid = _valid(label, void)
+        if valid is not None:
+            mask = mask * valid.any((1, 2))
         # By place in the global batch, so that the number of devices changes no draw.
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, PARTS), batch["position"])
         # What an auxiliary loss says of unknown groups is 0, and they are not counted either.
@@ -107,6 +114,8 @@ def make_train_step(
             "keys": keys,
             "auxiliary_weight": safe_divide(known, global_sum(known, axis_name)),
         }
+        if valid is not None:
+            examples["valid"] = valid
 
         def losses_of(params: Any, batch_stats: Any, part: Batch) -> tuple[jax.Array, jax.Array, Any]:
             if extras.only:
@@ -126,9 +135,13 @@ def make_train_step(
                     teachers
                 )
                 auxiliary += extras.distillation * distillation(
-                    jnp.asarray(logits), jnp.asarray(taught), part["group"]
+                    jnp.asarray(logits), jnp.asarray(taught), part["group"], part.get("valid")
                 )
-            return loss(logits, part["label"]), auxiliary, updates.get("batch_stats", batch_stats)
+            return (
+                loss(logits, part["label"], part.get("valid")),
+                auxiliary,
+                updates.get("batch_stats", batch_stats),
+            )
 
         def weights_of(losses: jax.Array) -> tuple[jax.Array, Any]:
             weights, objective_state = objective.update(
@@ -189,13 +202,16 @@ def make_train_step(
     return train_step
 
 
-def distillation(logits: jax.Array, taught: jax.Array, group: jax.Array) -> jax.Array:
+def distillation(
+    logits: jax.Array, taught: jax.Array, group: jax.Array, valid: jax.Array | None = None
+) -> jax.Array:
     """KL(p_teacher(a) || p), mean over pixels; the teacher is that of the example's own group (FairDi).
 
     Args:
         logits: f32[B, H, W, C] of the student.
         taught: f32[G, B, H, W, C], the logits of every group's teacher.
         group: i32[B]; -1 has no teacher.
+        valid: bool[B, H, W], False in void pixels, of which teachers have learned nothing; None where there are none.
 
     Returns:
         f32[B]; 0 where the group is unknown.
@@ -205,22 +221,32 @@ def distillation(logits: jax.Array, taught: jax.Array, group: jax.Array) -> jax.
         jax.lax.stop_gradient(jnp.einsum("bg,gbhwc->bhwc", own, taught, precision="highest"))
     )
     divergence = (jnp.exp(teacher) * (teacher - jax.nn.log_softmax(logits))).sum(-1)
-    return divergence.mean((1, 2)) * (group >= 0)
+    return pixel_mean(divergence, valid) * (group >= 0)
 
 
-def make_eval_step(model: nn.Module, loss: Loss, structures: int) -> EvalStep:
-    """Scores per case: `eval_step(variables, batch)` -> `dice`, `iou` f32[B, S], pixels i32[B, S], `loss` f32[B]."""
+def make_eval_step(model: nn.Module, loss: Loss, structures: int, *, void: bool = False) -> EvalStep:
+    """Scores per case: `eval_step(variables, batch)` -> `dice`, `iou` f32[B, S], pixels i32[B, S], `loss` f32[B].
+
+    With `void`, pixels with the label `anatomy.VOID` are left out of all of them.
+    """
 
     def eval_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
         logits = _logits(model, variables, batch)
         label = batch["label"].astype(jnp.int32)
-        return _scored(overlap(logits.argmax(-1), label, structures)) | {"loss": loss(logits, label)}
+        valid = _valid(label, void)
+        counts = overlap(logits.argmax(-1), label, structures, valid)
+        return _scored(counts) | {"loss": loss(logits, label, valid)}
 
     return eval_step
 
 
 def make_case_step(
-    model: nn.Module, structures: int, translation: jax.Array, *, probabilities: bool = False
+    model: nn.Module,
+    structures: int,
+    translation: jax.Array,
+    *,
+    probabilities: bool = False,
+    void: bool = False,
 ) -> EvalStep:
     """As `make_eval_step`, with label map and calibration, for masks of the network's label scheme or another.
 
@@ -234,6 +260,7 @@ def make_case_step(
         structures: S of the masks' scheme.
         translation: i32[C], what each of the network's labels is called there (`anatomy.translation`).
         probabilities: whether it also gives `probability` f32[B, H, W, C], of the network's own labels.
+        void: whether the masks hold `anatomy.VOID`, whose pixels are left out of all scores (not of `prediction`).
     """
 
     def case_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
@@ -242,12 +269,18 @@ def make_case_step(
         called = jax.nn.one_hot(translation, structures + 1)
         probability = jax.nn.softmax(logits)
         merged = jnp.einsum("bhwc,cs->bhws", probability, called, precision="highest")
-        sums = reliability(merged[..., 1:], label)
-        scores = _scored(overlap(predicted, label, structures)) | sums._asdict()
+        valid = _valid(label, void)
+        sums = reliability(merged[..., 1:], label, valid=valid)
+        scores = _scored(overlap(predicted, label, structures, valid)) | sums._asdict()
         scores |= {"probability": probability} if probabilities else {}
         return scores | {"ece": ece(sums), "prediction": predicted.astype(jnp.uint8)}
 
     return case_step
+
+
+def _valid(label: jax.Array, void: bool) -> jax.Array | None:
+    """Where labels are known, bool[B, H, W]; None where labels hold no void."""
+    return label != VOID if void else None
 
 
 def _scored(counts: Overlap) -> dict[str, jax.Array]:

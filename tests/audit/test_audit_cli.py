@@ -46,6 +46,21 @@ def test_one_command_leaves_page_and_numbers_and_no_path(command, tmp_path, caps
     assert not any(str(tmp_path) in path.read_text() for path in written)
 
 
+def test_no_output_has_the_names_of_folders_above_those_given(tmp_path, capsys):
+    root = folder.write(tmp_path / "Smith, Jo (x)" / "st=udy")
+    folder.save(folder.truth_of(1), root / "truth" / "c0.png")  # so that there is a table of faults
+    (root / "truth" / "c2.png").rename(root / "elsewhere.png")
+    (root / "truth" / "c2.png").symlink_to(root / "elsewhere.png")
+    words = [
+        *("--truth", f"{root}/truth", "--pred", f"model={root}/pred", "--metadata", f"{root}/metadata.csv"),
+        *("--attributes", "sex", f"--out={root}/out, 1", "--draws", "40"),
+    ]
+    assert main(words) == 0
+    assert str(root / "out, 1" / "mask_faults.csv") in capsys.readouterr().out.splitlines()[-1]
+    written = [path.read_bytes() for path in (root / "out, 1").iterdir()]
+    assert len(written) > 5 and not any(b"Smith" in content or b"st=udy" in content for content in written)
+
+
 def test_bad_input_is_one_sentence_and_leaves_nothing(command, tmp_path, capsys):
     (tmp_path / "pred" / "c3.png").unlink()
     assert main(command) == 2
@@ -124,6 +139,9 @@ def test_labels_are_parsed_by_hand():
         ["a=1", "ignore=1"],
         ["femur"],
         ["femur=x"],
+        ["femur=1_0"],
+        ["femur=1.5"],
+        ["femur=١"],  # noqa: RUF001
         ["=1"],
         ["femur=1", "femur=2"],
         ["a=1", "b=1"],

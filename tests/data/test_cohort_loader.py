@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from configs import folder as folder_config
 from configs import phantom_to_real as phantom_config
@@ -111,3 +112,20 @@ def test_levels_that_there_are_not(tmp_path, levels, message):
         made.levels.update(levels)
     with pytest.raises(InputError, match=message):
         cohort_loader.load(made, 0)
+
+
+def test_an_external_cohort_has_the_values_of_the_main_one_and_void_of_its_own(tmp_path):
+    roots = [folder(tmp_path / name, patient=name) for name in ("main", "external")]
+    for root in roots:
+        for path in (root / "masks").iterdir():
+            Image.fromarray(np.array([0, 2, 1], np.uint8)[np.array(Image.open(path))]).save(path)
+    made = data(roots[0])
+    made.update({"structures": "disc=2,square=1", "external": str(roots[1]), "external_ignore_label": 255})
+    main = cohort_loader.load(made, 0)
+    external = cohort_loader.load_external(made, main)
+    assert external.structures == ("disc", "square") and external.source.void and not main.source.void
+    for cohort in (main, external):
+        label = next(cohort.source.read([0])).label
+        assert label[4, 4] == 1 and label[10, 10] == 2
+    made.external_structures = "disc,square"
+    assert next(cohort_loader.load_external(made, main).source.read([0])).label[4, 4] == 2

@@ -244,7 +244,7 @@ BAD_PIXELS = [
     (
         save(np.full((8, 12), 255, np.uint8), "masks/2.png"),
         {},
-        "row 4: .*label 255 is outside the scheme 0-2; ren",
+        "row 4: .*2.png: .*255.*structures=femur=255.*data.ignore_label=255",
     ),
     (put(), {"channels": 3}, "row 2: .*has 1 channel, 3 are wanted"),
 ]
@@ -302,3 +302,91 @@ def test_five_problems_are_listed_and_all_counted(root):
     lines = str(error.value).split("\n")
     assert lines[0].endswith("6 problems, of which the first 5:") and len(lines) == 6
     assert [line.split(" row ")[1][:2] for line in lines[1:]] == ["2:", "2:", "3:", "3:", "4:"]
+
+
+def put_void(root):
+    """Void in every mask but the last: the first two columns."""
+    labels = []
+    for i in range(4):
+        label = np.array(Image.open(root / f"masks/{i}.png"))
+        label[:, :2] = label[:, :2] if i == 3 else 255
+        save(label, f"masks/{i}.png")(root)
+        labels.append(label)
+    return labels
+
+
+def test_void_pixels_come_through_the_reading(root):
+    labels = put_void(root)
+    given = source(root, (8, 12), ignore_label=255)
+    assert given.void and any("255" in note for note in given.notes)
+    for read in (given.read, given.whole):
+        for example, label in zip(read(range(4)), labels, strict=True):
+            np.testing.assert_array_equal(example.label, label)
+            assert example.label.dtype == np.uint8
+    np.testing.assert_array_equal(
+        everything(source(root, (4, 6), ignore_label=255))[0].label == 255, [[1, 0, 0, 0, 0, 0]] * 4
+    )
+    assert source(root, structures="auto", ignore_label=255).structures == ("structure 1", "structure 2")
+    refused = everything(source(root))
+    assert [isinstance(one, InputError) for one in refused] == [True, True, True, False]
+    assert re.search(r"row 2: .*0.png: .*255.*data.ignore_label=255", str(refused[0]))
+    external = everything(source(root, prefix="data.external_"))
+    assert "data.external_ignore_label=255" in str(external[0])
+
+
+def test_without_void_pixels_the_label_map_changes_no_array(root):
+    plain, given = source(root), source(root, ignore_label=255)
+    assert not plain.void and "ignore_label" not in plain.settings and plain.settings != given.settings
+    for one, other in zip(everything(plain), everything(given), strict=True):
+        assert one.inspection == other.inspection
+        for array, same in zip(one[:3], other[:3], strict=True):
+            np.testing.assert_array_equal(array, same)
+
+
+def test_a_mask_of_void_alone_has_no_arrays(root):
+    save(np.full((8, 12), 255, np.uint8), "masks/2.png")(root)
+    results = everything(source(root, ignore_label=255))
+    assert [isinstance(one, InputError) for one in results] == [False, False, True, False]
+    assert re.search(r"row 4: .*2.png: .*remove the row", str(results[2]))
+
+
+def test_a_structure_may_have_a_value_of_its_own(root):
+    for i in range(4):
+        label = np.array(Image.open(root / f"masks/{i}.png"))
+        save(np.array([0, 255, 7], np.uint8)[label], f"masks/{i}.png")(root)
+    given = source(root, (8, 12), structures="femur=255,tibia=7")
+    assert given.structures == ("femur", "tibia") and given.settings["values"] == [255, 7]
+    assert {label for one in everything(given) for label in np.unique(one.label)} == {0, 1, 2}
+
+
+def by_structure(root):
+    """The masks again, one file a structure, with values 0 and 255; the column `mask` names no file."""
+    for i in range(4):
+        label = np.array(Image.open(root / f"masks/{i}.png"))
+        for value, name in enumerate(("femur", "tibia"), start=1):
+            save(np.where(label == value, 255, 0).astype(np.uint8), f"masks/{i}_{name}.png")(root)
+    put(mask=[f"masks/{i}" for i in range(4)])(root)
+
+
+def test_one_file_a_structure_is_read_as_one_mask(root):
+    whole = everything(source(root, (8, 12)))
+    by_structure(root)
+    given = source(root, (8, 12))
+    for one, other in zip(everything(given), whole, strict=True):
+        np.testing.assert_array_equal(one.label, other.label)
+    assert [path.name for path in given.files(1)] == ["1.png", "1_femur.png", "1_tibia.png"]
+    assert pickle.loads(pickle.dumps(given.read)) is not None
+    os.utime(root / "masks/2_tibia.png", ns=(1, 1))
+    assert source(root, (8, 12)).settings != given.settings
+
+
+def test_a_structure_without_a_file_is_named_by_row(root):
+    by_structure(root)
+    (root / "masks/2_tibia.png").unlink()
+    with pytest.raises(InputError, match=r"row 4: mask .*2_femur.png.*'tibia'"):
+        source(root)
+    results = everything(source(root, on_broken="skip"))
+    assert [isinstance(one, InputError) for one in results] == [False, False, True, False]
+    assert re.search(r"row 4: .*2_femur.png.*'tibia'", str(results[2]))
+    with pytest.raises(InputError, match=r"row 2: mask .*masks/0: .*0_STRUCTURE.png.*data.structures"):
+        source(root, structures="auto")

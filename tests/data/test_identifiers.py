@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kneefair_jax.data import identifiers
-from kneefair_jax.data.identifiers import across, canonical, similar, similar_identifiers, spoiled
+from kneefair_jax.data.identifiers import (
+    across,
+    canonical,
+    canonical_identifier,
+    similar,
+    similar_identifiers,
+    spoiled,
+)
 
 SAME = [
     ["7", "0007", "7.0", "7.0e0", "7e+0", "+7", "07.00", "70e-1", "7.", " 7 ", "\uff17", "\u0667", "7\u200b"],
@@ -16,6 +23,12 @@ SAME = [
     ["0", "000", "0.0", "-0", "0e+5"],
     ["stra\u00dfe", "STRASSE"],
     ["123456780001000", "1.23456780001e14"],
+    ["P7", "P007", "p07", "P\u0660\u0667"],
+    ["site-1-7", "site-01-007", "SITE-1-07"],
+    ["1.7", "01.007", "1.07"],
+    ["s1.7", "S01.007"],
+    ["1.2.10", "01.02.10"],
+    ["a0b", "a00b", "A000B"],
 ]
 DIFFERENT = [
     "7",
@@ -29,15 +42,21 @@ DIFFERENT = [
     "7.10",
     "7.100",
     "7e0",
-    "7.01",
     "12000",
     "12E03",
     "1e+400",
     "1e+401",
     "1" * 40,
     "1" * 39 + "2",
-    "p007",
-    "p7",
+    "p70",
+    "p700",
+    "site-1-7",
+    "site-17",
+    "site-1-70",
+    "1.1",
+    "1.10",
+    "s1.1",
+    "s1.10",
 ]
 
 
@@ -45,6 +64,13 @@ DIFFERENT = [
 def test_what_looks_the_same_by_hand(values):
     assert similar_identifiers(values) == [values]
     assert similar_identifiers(values[:1] * 3) == []
+
+
+def test_levels_keep_the_zeros_of_fractions_and_names():
+    levels = ["0.5 mg", "0.05 mg", "1.5", "1.05", "grade 1", "grade 01"]
+    assert similar_identifiers(levels, canonical) == []
+    assert similar_identifiers(["1", "01", "1.0"], canonical) == [["1", "01", "1.0"]]
+    assert across(["1.5"], ["1.05"]) == [("1.5", "1.05")] and across(["1.5"], ["1.05"], canonical) == []
 
 
 def test_what_looks_different_by_hand():
@@ -56,13 +82,32 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 @given(TEXT)
 def test_a_canonical_form_stays_as_it_is(value):
-    form = canonical(value)
-    assert canonical(f"  {value}\u200b ") == form
-    assert (
-        canonical(unicodedata.normalize("NFD", value))
-        == canonical(unicodedata.normalize("NFC", value))
-        == form
-    )
+    for form_of in (canonical, canonical_identifier):
+        form = form_of(value)
+        assert form_of(f"  {value}\u200b ") == form
+        assert (
+            form_of(unicodedata.normalize("NFD", value))
+            == form_of(unicodedata.normalize("NFC", value))
+            == form
+        )
+
+
+PREFIX = st.text("abPQ-_/ ", min_size=1, max_size=4).map(lambda text: f"x{text.strip()}")
+NUMBERS = st.lists(
+    st.tuples(PREFIX, st.integers(0, 10**12), st.integers(0, 3), st.integers(0, 3)), min_size=1
+)
+
+
+@given(NUMBERS, st.sampled_from(["", ".", "-"]), st.data())
+def test_numbers_inside_identifiers_are_equal_but_for_leading_zeros(parts, mark, data):
+    written = [
+        "".join(f"{prefix}{mark}{'0' * part[zeros]}{number}" for prefix, number, *part in parts)
+        for zeros in (0, 1)
+    ]
+    assert canonical_identifier(written[0]) == canonical_identifier(written[1])
+    changed = data.draw(st.integers(0, len(parts) - 1))
+    other = "".join(f"{p}{mark}{n + (k == changed)}" for k, (p, n, *_) in enumerate(parts))
+    assert canonical_identifier(other) != canonical_identifier(written[0])
 
 
 @given(st.integers(0, 10**30), st.integers(0, 9), st.integers(0, 9))
@@ -82,9 +127,11 @@ def test_groups_are_disjoint_and_hold_what_was_given(values):
     found = similar_identifiers(values)
     members = [value for group in found for value in group]
     assert len(members) == len(set(members)) and set(members) <= set(values)
-    assert all(len(group) > 1 and len({canonical(value) for value in group}) == 1 for group in found)
+    assert all(
+        len(group) > 1 and len({canonical_identifier(value) for value in group}) == 1 for group in found
+    )
     rest = [value for value in dict.fromkeys(values) if value not in members]
-    assert len({canonical(value) for value in rest}) == len(rest)
+    assert len({canonical_identifier(value) for value in rest}) == len(rest)
 
 
 def test_problems_name_both_rows():

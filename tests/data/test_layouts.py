@@ -6,10 +6,11 @@ import pytest
 import SimpleITK
 from PIL import Image
 
+from configs import folder as folder_config
 from kneefair_jax import label_errors
 from kneefair_jax.audit import run
 from kneefair_jax.audit.result import Settings
-from kneefair_jax.data import folder, mask_files, readers
+from kneefair_jax.data import cohort_loader, folder, mask_files, readers
 from kneefair_jax.data.mask_files import StructureFiles
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import films, writers
@@ -199,7 +200,7 @@ def test_a_comparison_with_a_network_names_all_such_films(tmp_path, monkeypatch)
 
 def test_no_flag_is_advised_against_headers_that_state_a_wrong_orientation(tmp_path):
     masks_of(tmp_path, nifti, lambda path, array: nifti(path.with_suffix(".nii.gz"), array[::-1, ::-1]))
-    (warning,) = [note for note in audited(tmp_path).notes if note.startswith("WARNING")]
+    (warning,) = [note for note in audited(tmp_path).notes if "another orientation" in note]
     assert "c0: rotate-180" in warning and "--orientation" not in warning
 
 
@@ -227,3 +228,28 @@ def test_files_by_structure_are_of_one_layout(tmp_path):
         joined("femur.nii.gz", "tibia.png")
     with pytest.raises(InputError, match=r"large\.nii\.gz.*0\.4.*femur\.nii\.gz.*0\.2"):
         joined("femur.nii.gz", "large.nii.gz")
+
+
+def test_the_message_names_the_flag_of_the_external_cohort(tmp_path):
+    external = tmp_path / "external"
+    for root in (tmp_path / "main", external):
+        root.mkdir()
+        png(root / "film.png", FILM)
+        (nifti if root == external else png)(root / f"mask{'.nii.gz' if root == external else '.png'}", LABEL)
+    rows = [f"c{n},p{n},film.png,mask.png,{split}" for n, split in enumerate(("train", "validation", "test"))]
+    columns = "case_id,patient_id,image,mask"
+    (tmp_path / "main/metadata.csv").write_text("\n".join([f"{columns},split", *rows]) + "\n")
+    (external / "metadata.csv").write_text(f"{columns}\ne0,q0,film.png,mask.nii.gz\n")
+    data = folder_config.get_config().data
+    data.update({"root": str(tmp_path / "main"), "structures": "femur,tibia", "attributes": ()})
+    data.update({"size": LABEL.shape, "split_column": "split", "external": str(external)})
+    main = cohort_loader.load(data, seed=0)
+    (error,) = cohort_loader.load_external(data, main).source.read([0])
+    assert isinstance(error, InputError) and "row 2" in str(error)
+    assert "--config.data.external_orientation=stored" in str(error) and "data.orientation" not in str(error)
+    data.external_orientation = "upside"
+    with pytest.raises(InputError, match=r"data\.external_orientation='upside'"):
+        cohort_loader.load_external(data, main)
+    data.external_orientation = "none"
+    (example,) = cohort_loader.load_external(data, main).source.read([0])
+    assert is_aligned(example)

@@ -308,10 +308,10 @@ def test_resize_label_is_the_identity_at_its_own_size_and_repeats_when_enlarged(
 
 def test_a_mask_comes_with_the_spacing_of_its_header(tmp_path):
     stored = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    labels, spacing = readers.read_mask_with_spacing(write_nifti(tmp_path / "a.nii.gz", stored))
+    labels, spacing, *_ = readers.read_label_file(write_nifti(tmp_path / "a.nii.gz", stored))
     np.testing.assert_array_equal(labels, stored.T)
     np.testing.assert_allclose(spacing, [0.3, 0.2])
     np.save(tmp_path / "a.npy", stored)
-    labels, spacing = readers.read_mask_with_spacing(tmp_path / "a.npy")
+    labels, spacing, *_ = readers.read_label_file(tmp_path / "a.npy")
     np.testing.assert_array_equal(labels, stored)
     assert np.isnan(spacing).all()

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kneefair_jax import groups
+from kneefair_jax import anatomy, groups
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
@@ -64,6 +64,21 @@ def test_masks_are_compared_at_the_size_of_the_reference(cohort):
     np.testing.assert_allclose(table["iou"], [0.5, 0.5, 0.5])
     # The surfaces of a are a column of half a millimetre apart; b has none in the image.
     assert table[["hd95_mm", "assd_mm", "nsd"]].iloc[1].tolist() == [0.5, 0.5, 1]
+
+
+def test_void_pixels_of_the_reference_are_in_neither_mask(cohort):
+    def void(rows):
+        for case in whole(rows):
+            case.label[:2, 3] = anatomy.VOID  # half of the right column
+            yield case
+
+    source = cohort.source._replace(whole=void, void=True)
+    part, values = scored(cohort._replace(source=source), [0])
+    table = case_table.table(values, part, "overall")
+    # The prediction is the right half, 8 pixels of 0.5 mm2, of which 2 are void; the truth is 2 pixels.
+    assert table["pred_area_mm2"].tolist() == [3] and table["true_area_mm2"].tolist() == [1]
+    assert values["pred_pixels"].tolist() == [[6]] and values["true_pixels"].tolist() == [[2]]
+    np.testing.assert_allclose(table["dice"], [2 * 2 / (6 + 2)])
 
 
 def test_a_pixel_is_its_likeliest_label_before_that_is_called_otherwise(cohort):

@@ -111,15 +111,15 @@ def bad_spacing(path: Path, kind: str, number: int = 0) -> Path:
     return path
 
 
-def cohort_with_bad_spacing(root: Path) -> Path:
-    """Case 14: 24 films, of which one has a decimal comma."""
-    rows = []
+def cohort_with_bad_spacing(root: Path) -> dict[str, str]:
+    """Case 14: 24 films, of which some have a PixelSpacing that is none; the kind of each by its case."""
+    rows, bad = [], dict(zip((f"c{n:02d}" for n in range(5, CASES)), (*SPACINGS, "vr_ut"), strict=False))
     (root / "masks").mkdir(parents=True, exist_ok=True)
     for n in range(CASES):
         name = f"c{n:02d}"
         path = root / "images" / f"{name}.dcm"
-        bad_spacing(path, "comma", n) if n == 5 else dicom(path, bright(n))
+        bad_spacing(path, bad[name], n) if name in bad else dicom(path, bright(n))
         Image.fromarray(knee(n)[1]).save(root / "masks" / f"{name}.png")
         rows.append(f"{name},p{n:02d},images/{name}.dcm,masks/{name}.png,{'fm'[n % 2]}")
     table(root / "metadata.csv", "case_id,patient_id,image,mask,sex", rows)
-    return root
+    return bad

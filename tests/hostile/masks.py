@@ -16,8 +16,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
 
+from kneefair_jax.data import readers
 from kneefair_jax.data.phantom import Bias, draw_case
 from kneefair_jax.predict import dicomseg
+from tests.hostile import films
 
 SIZE = 64
 CASES = 40
@@ -218,6 +220,41 @@ def interpolated(root: Path, cases: int = 24) -> list[str]:
         save(nearest(mask) if n % 2 else linear(mask), root / "masks" / name)
     table(root, cases, image="images/{}.png", mask="masks/{}.png")
     return [case_id(n) for n in range(0, cases, 2)]
+
+
+SPOILED = {4: 14, 14: 4}  # a tenth of the cases, and with which each is exchanged
+
+
+def spoiled_tenth(root: Path, kind: str, side: str, cases: int = 20) -> list[str]:
+    """`truth` and `pred`, of which a tenth is faulty on one side; an audit names each with what is wrong.
+
+    `flip-ud`, `rotate-90` (of `readers.ORIENTATIONS`): laid out so. `units`: NIfTI, of which the faulty state a tenth
+    of the pixel. `interpolated`: enlarged linearly. `copied`: the next case's. `exchanged`: each other's. `foreign`: of
+    a patient who is not in the cohort.
+
+    Returns:
+        The ids of the faulty cases.
+    """
+    truth = list(phantoms()[1][:cases])
+    sides = {"truth": truth, "pred": [np.pad(one, ((1, 0), (0, 0)), mode="edge")[:-1] for one in truth]}
+    change = {
+        "units": lambda n: sides[side][n],
+        "interpolated": lambda n: linear(sides[side][n]),
+        "copied": lambda n: sides[side][n + 1],
+        "exchanged": lambda n: sides[side][SPOILED[n]],
+        "foreign": lambda n: phantoms()[1][n + 20],
+    }.get(kind, lambda n: readers.ORIENTATIONS[kind].apply(sides[side][n]))
+    spoiled = {n: change(n) for n in SPOILED} if kind else {}
+    for name, masks in sides.items():
+        for n, mask in enumerate(masks):
+            wrong = name == side and n in spoiled
+            mask = spoiled[n] if wrong else mask
+            if kind == "units":
+                films.nifti(root / name / f"{case_id(n)}.nii.gz", mask, mm=0.2 if wrong else 2.0)
+            else:
+                save(np.ascontiguousarray(mask), root / name / f"{case_id(n)}.png")
+    table(root, cases)
+    return [case_id(n) for n in SPOILED]
 
 
 def by_structure(root: Path, cases: int = 8) -> None:

@@ -72,6 +72,10 @@ REFUSED = {
         {"patient": lambda i, k: f"{'pP'[k]}{i:03d}"},
         ("row 3", "'p000' (row 2)", "'P000'", "60 problems"),
     ),
+    "id_zeros_inside": (
+        {"patient": lambda i, k: f"site-{i % 3:02d}-{i:03d}" if k else f"site-{i % 3}-{i}"},
+        ("row 3", "'site-0-0' (row 2)", "'site-00-000'", "60 problems", "--allow-similar-ids"),
+    ),
     "id_zero_width": ({"patient": lambda i, k: f"p{i}" + "\u200b" * k}, ("row 3", "60 problems")),
     "id_accents": (
         {"patient": lambda i, k: ("caf\u00e9", "cafe\u0301")[k] + str(i)},

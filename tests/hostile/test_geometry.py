@@ -55,7 +55,13 @@ def same_order(oriented, tmp_path_factory):
     return audited(oriented, "pred_LP", tmp_path_factory.mktemp("same"))
 
 
-@pytest.mark.parametrize("pred", ["pred_RP", "pred_RA", "pred_LA", "pred_AR", "pred_PL", "pred_by_site"])
+def slow(*values):
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
+@pytest.mark.parametrize(
+    "pred", ["pred_RA", "pred_AR", "pred_by_site", *slow("pred_RP", "pred_LA", "pred_PL")]
+)
 def test_predictions_in_another_order_score_the_same(oriented, same_order, tmp_path, pred, capsys):
     same, expected = same_order
     report, cases = audited(oriented, pred, tmp_path / "other")
@@ -67,14 +73,17 @@ def test_predictions_in_another_order_score_the_same(oriented, same_order, tmp_p
 
 def test_cases_that_lie_otherwise_are_named(oriented, tmp_path, capsys):
     audited(oriented, "pred_wrong", tmp_path / "out")
-    notes = [line for line in capsys.readouterr().out.splitlines() if "orientation" in line]
-    (note,) = notes
+    lines = capsys.readouterr().out.splitlines()
+    (note,) = [line for line in lines if line.startswith("note: ") and "orientation" in line]
     turned = [f"c{n:02d}" for n in range(24) if n % 8 < 2]
     assert all(f"{case}: flip-lr" in note for case in turned)
     assert not any(f"c{n:02d}" in note for n in range(24) if n % 8 >= 2)
+    faults = pd.read_csv(tmp_path / "out/mask_faults.csv")
+    assert faults["case_id"].tolist() == turned and set(faults["mask"]) == {"pred_wrong"}
+    assert set(faults["fault"].str.split(" ").str[3]) == {"flip-lr"}
 
 
-@pytest.mark.parametrize("turn", ["flip-lr", "flip-ud", "rotate-180", "transpose", "rotate-90"])
+@pytest.mark.parametrize("turn", ["flip-lr", "rotate-90", *slow("flip-ud", "rotate-180", "transpose")])
 def test_an_orientation_is_named_and_applied_by_the_flag_alone(tmp_path, turn, capsys):
     rows = []
     for n in range(12):
@@ -195,16 +204,22 @@ def test_a_spacing_that_is_none_is_refused_by_name(tmp_path, kind):
         readers.read_image(path)
 
 
-def test_one_bad_spacing_stops_neither_films_nor_a_cohort(tmp_path, weights, no_timing, capsys):
-    root = geometry.cohort_with_bad_spacing(tmp_path / "cohort")
-    out = tmp_path / "out"
+def test_bad_spacings_stop_neither_films_nor_a_cohort(tmp_path, weights, no_timing, capsys):
+    root, out = tmp_path / "cohort", tmp_path / "out"
+    bad = geometry.cohort_with_bad_spacing(root)
+    assert {"comma", "comma_between", "three", "blank", "word", "vr_ut"} <= set(bad.values())
     given = ["--checkpoint", weights, "--images", str(root / "images"), "--out", str(out), "--no-overlays"]
-    assert predict.main(given) == 1
-    assert "c05.dcm" in capsys.readouterr().err
-    assert len(list((out / "masks").iterdir())) == 23
-    assert checked(root, tmp_path / "run", on_broken="skip")["cases"] == 23
-    ((case, why),) = json.loads((tmp_path / "run/check/check.json").read_text())["cohort"]["left_out"]
-    assert "c05" in case and "PixelSpacing" in why
+    assert predict.main(given) == len(bad)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(bad)
+    for line, name in zip(lines, bad, strict=True):
+        assert f"{name}.dcm" in line and "PixelSpacing" in line and "correct it" in line
+    good = {f"c{n:02d}" for n in range(geometry.CASES)} - set(bad)
+    assert {path.stem for path in (out / "masks").iterdir()} == good
+    assert checked(root, tmp_path / "run", on_broken="skip")["cases"] == len(good)
+    left_out = json.loads((tmp_path / "run/check/check.json").read_text())["cohort"]["left_out"]
+    assert [case for case, _ in left_out] == list(bad)
+    assert all("PixelSpacing" in why and "correct it" in why for _, why in left_out)
     with pytest.raises(InputError, match=r"row 7.*c05\.dcm"):
         modes.check(config_of(root, on_broken="stop"), tmp_path / "stop")
 

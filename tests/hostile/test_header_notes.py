@@ -12,9 +12,11 @@ __all__ = ["no_timing"]
 def test_notes_that_differ_in_numbers_are_of_one_kind():
     notes = [(), ("a pixel of 0.3 x 2e-05",), ("a pixel of 0.25 x 1", "other")]
     first, second = aggregate(["a", "b", "c"], notes)
-    assert first == "a pixel of 0.3 x 2e-05 (in 2 of 3 cases, such as b)"
-    assert second == "other (in 1 of 3 cases, such as c)"
+    assert first == "a pixel of 0.3 x 2e-05 (in 2 of 3 cases: b, c)"
+    assert second == "other (in 1 of 3 cases: c)"
     assert aggregate([], []) == []
+    (many,) = aggregate(list("abcdefg"), [("x",)] * 7)
+    assert many == "x (in 7 of 7 cases: a, b, c, d, e, ...)"
 
 
 def test_an_audit_tells_of_masks_without_a_unit(tmp_path, capsys):
@@ -42,6 +44,7 @@ def test_check_tells_of_headers_and_of_kinds_of_spacing(tmp_path, no_timing, cap
     result = checked(root, tmp_path / "run")
     (note,) = result["headers"]
     assert note.startswith("mask" if kind == "masks" else "film") and "unit" in note
-    assert "2 of 24 cases" in note and "c03" in note and note in capsys.readouterr().out
+    assert "2 of 24 cases" in note and "c03" in note and capsys.readouterr().out.count(note) == 1
+    assert set(result["header_notes"]) == {"c03", "c07"}
     kinds = {"header": 24} if kind == "masks" else {"header": 22, "unknown": 2}
     assert result["spacing_kinds"] == kinds

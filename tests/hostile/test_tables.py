@@ -30,9 +30,17 @@ def run(path, *options, capsys, attributes=AGES):
     return status, report, text.out, text.err
 
 
-@pytest.fixture
-def plain(tmp_path, capsys):
-    return run(tables.scores(tmp_path / "plain.csv"), capsys=capsys)[1]
+def report_of(path, attributes):
+    """The report of an audit of a score table."""
+    out = path.parent / "out"
+    assert main(["--scores", str(path), *attributes, "--out", str(out), *QUICK]) == 0
+    return json.loads((out / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The report of the plain table."""
+    return report_of(tables.scores(tmp_path_factory.mktemp("plain") / "plain.csv"), AGES)
 
 
 @pytest.mark.parametrize("name", tables.DIALECTS)
@@ -116,16 +124,24 @@ def test_words_in_the_place_of_a_score_are_counted(word, tmp_path, capsys):
     assert any(f"2 rows have {word!r} for dice" in line for line in out.splitlines())
 
 
+SEX = ("--attributes", "sex")
+
+
+@pytest.fixture(scope="module")
+def structures_alone(tmp_path_factory):
+    """The report of a table that has nothing but structures."""
+    path = tables.long(tmp_path_factory.mktemp("structures") / "plain.csv")
+    return report_of(path, SEX)
+
+
 @pytest.mark.parametrize("shape", [tables.long, tables.wide])
 @pytest.mark.parametrize("name", tables.EXTRAS)
-def test_what_is_no_structure_is_left_out_with_a_note(name, shape, tmp_path, capsys):
-    sex = ("--attributes", "sex")
-    right = run(tables.long(tmp_path / "plain.csv"), capsys=capsys, attributes=sex)[1]
+def test_what_is_no_structure_is_left_out_with_a_note(name, shape, structures_alone, tmp_path, capsys):
     status, report, out, _ = run(
-        shape(tmp_path / "a.csv", tables.EXTRAS[name]), capsys=capsys, attributes=sex
+        shape(tmp_path / "a.csv", tables.EXTRAS[name]), capsys=capsys, attributes=SEX
     )
     assert status == 0 and report["cohort"]["structures"] == ["femur", "tibia"]
-    assert report["scores"] == right["scores"]
+    assert report["scores"] == structures_alone["scores"]
     notes = "\n".join(line for line in out.splitlines() if line.startswith("note:"))
     assert [extra for extra in tables.EXTRAS[name] if extra not in notes] == []
 
@@ -228,6 +244,7 @@ def config(root, **changes):
 FOLDERS = {
     "zeros": ({"patient_id": [f"{i // 2:04d}" if i % 2 else f"{i // 2}" for i in range(24)]}, "row 3"),
     "float": ({"patient_id": [f"{i // 2}" + ".0" * (i % 2) for i in range(24)]}, "row 3"),
+    "zeros inside": ({"patient_id": [f"P{i // 2:0{1 + 2 * (i % 2)}d}" for i in range(24)]}, "row 3"),
     "two sides": ({"patient_id": ["pP"[i % 2] + f"{i // 2}" for i in range(24)]}, "row 3"),
     "levels": ({"sex": ["f"] * 12 + ["F"] * 2 + ["m"] * 10}, "row 14"),
     "spacing": ({"spacing_mm": ["0.3"] * 5 + ["0_3"] + ["0.3"] * 18}, "row 7"),
@@ -256,7 +273,7 @@ def test_a_table_of_groups_is_refused_by_row(tmp_path, capsys):
     for seed, group in enumerate(("sex=f", "sex=m")):
         write(tmp_path / f"nets/{seed}.safetensors", group=group, seed=seed)
     tables.folder(tmp_path / "films")
-    (tmp_path / "groups.csv").write_text("case_id;sex\n7;f\n0007;m\n")
+    (tmp_path / "groups.csv").write_text("case_id;sex\nP7;f\nP007;m\n")
     arguments = [
         "--checkpoint",
         tmp_path / "nets",
@@ -268,7 +285,7 @@ def test_a_table_of_groups_is_refused_by_row(tmp_path, capsys):
     arguments += ["--metadata", tmp_path / "groups.csv"]
     assert predict_cli.main([str(word) for word in arguments]) == predict_cli.NOT_BEGUN
     err = capsys.readouterr().err
-    assert "row 3" in err and "'7' (row 2)" in err and "--allow-similar-ids" in err
+    assert "row 3" in err and "'P7' (row 2)" in err and "--allow-similar-ids" in err
     assert not (tmp_path / "out").exists()
     rows = "".join(f"{i};{'fm'[i % 2]}\n" for i in range(24))
     (tmp_path / "groups.csv").write_text("case_id;sex\n" + rows)

@@ -70,3 +70,18 @@ def test_a_truthful_network_is_calibrated_and_a_sure_one_is_not(made):
 def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"\[B,H,W,S\]"):
         calibration.reliability(np.zeros((2, 4, 4, 1)), np.zeros((2, 4, 5), int))
+
+
+def test_void_pixels_are_in_no_bin(made):
+    probability, label, sums = made
+    void = np.zeros(label.shape, bool)
+    void[0, 5:8] = True  # inside the box of structure 1: 3 rows of 16
+    marked = np.where(void, 255, label)
+    count = jax.jit(calibration.reliability)
+    ours = count(probability, marked, valid=~void)
+    pixels = np.asarray(ours.pixels).sum(-1)
+    assert pixels[0].tolist() == [14 * 16 - 3 * 16, 9, 0]
+    changed = np.where(void[..., None], 1 - probability, probability)
+    for one, two in zip(ours, count(changed, marked, valid=~void), strict=True):
+        np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(np.asarray(ours.accuracy)[1], np.asarray(sums.accuracy)[1])

@@ -61,3 +61,26 @@ def test_broadcasting_is_refused():
         metrics.overlap(np.zeros((2, 3, 3), int), np.zeros((2, 1, 3), int), 1)
     with pytest.raises(ValueError, match="must both be"):
         metrics.overlap(np.zeros((2, 3, 3, 1), int), np.zeros((2, 3, 3, 1), int), 1)
+
+
+def test_void_pixels_are_in_no_count():
+    label = np.array([[[1, 1, 255, 255, 0, 255]]])
+    prediction = np.array([[[1, 0, 1, 2, 1, 2]]])
+    counts = metrics.overlap(prediction, label, 2, label != 255)
+    assert np.asarray(counts.intersection).tolist() == [[1, 0]]
+    assert np.asarray(counts.predicted).tolist() == [[2, 0]]
+    assert np.asarray(counts.true).tolist() == [[2, 0]]
+    # Structure 2 is predicted in void alone, so it has no score.
+    np.testing.assert_array_equal(metrics.dice(counts), [[0.5, np.nan]])
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_predictions_in_void_change_nothing(seed):
+    rng = np.random.default_rng(seed)
+    label, prediction, other = rng.integers(0, 4, (3, 2, 5, 6))
+    valid = rng.uniform(size=label.shape) > 0.3
+    ours = metrics.overlap(prediction, label, 3, valid)
+    theirs = metrics.overlap(np.where(valid, prediction, other), np.where(valid, label, 255), 3, valid)
+    for one, two in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, two)

@@ -74,7 +74,7 @@ def test_nifti_masks_lie_where_their_films_do(tmp_path, weights):
     mask = nibabel.load(out / "masks/a.nii.gz")
     assert mask.shape == (30, 24, 1) and mask.get_data_dtype() == np.uint8
     np.testing.assert_allclose(mask.affine, image.affine, atol=1e-6)
-    labels, spacing = readers.read_mask_with_spacing(out / "masks/b.nii.gz")
+    labels, spacing, *_ = readers.read_label_file(out / "masks/b.nii.gz")
     assert labels.shape == PICTURE.shape
     np.testing.assert_allclose(spacing, [0.5, 0.2], rtol=1e-6)
 

@@ -53,3 +53,10 @@ def test_a_long_scheme_starts_the_palette_again_without_background():
     assert colour(1) == tuple(anatomy.COLOURS[1])
     assert colour(8) == tuple(anatomy.COLOURS[8])
     assert colour(9) == colour(1)
+
+
+def test_void_is_not_drawn():
+    label = np.zeros((64, 64), np.uint8)
+    label[:, :32], label[:, 32:] = 2, anatomy.VOID
+    pixels = decoded(overlay(np.full((64, 64), 100, np.uint8), label, np.zeros_like(label)))
+    assert (pixels[:, 128:] == 100).all() and tuple(pixels[100, 127]) == tuple(anatomy.COLOURS[2])

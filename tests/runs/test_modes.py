@@ -1,5 +1,7 @@
 """Folds: each a run of its own, and their union a cohort reported whole."""
 
+import contextlib
+import io
 import json
 
 import pandas as pd
@@ -21,36 +23,52 @@ def config(root, fold=-1):
     return made
 
 
-def test_every_patient_is_scored_once_by_a_model_that_never_saw_it(tmp_path, capsys):
-    root = folder(tmp_path / "films")
-    modes.train(config(root, fold=1), tmp_path / "run")
-    assert "waits for fold_0" in capsys.readouterr().out
-    assert not (tmp_path / "run" / "report").exists()
-    modes.train(config(root), tmp_path / "run")
-    union = pd.read_parquet(tmp_path / "run" / "cases.parquet")
+@pytest.fixture(scope="module")
+def folds(tmp_path_factory):
+    """The folder of films, and the folder of a run of two folds."""
+    path = tmp_path_factory.mktemp("folds")
+    root = folder(path / "films")
+    stdout = io.StringIO()
+    with contextlib.redirect_stdout(stdout):
+        modes.train(config(root, fold=1), path / "run")
+    assert "waits for fold_0" in stdout.getvalue()
+    assert not (path / "run" / "report").exists()
+    modes.train(config(root), path / "run")
+    return root, path / "run"
+
+
+def test_every_patient_is_scored_once_by_a_model_that_never_saw_it(folds):
+    root, run = folds
+    union = pd.read_parquet(run / "cases.parquet")
     mine = union[union["model"] == "overall"]
     assert sorted(mine["case_id"].unique()) == sorted(f"c{i}" for i in range(24))
     assert not mine.duplicated(["case_id", "structure"]).any()
-    report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
+    report = json.loads((run / "report" / "report.json").read_text())
     assert report["scores"]["dice"]["overall"]["cases"] == 24
     assert report["scores"]["dice"]["groups"]["age=missing"]["cases"] == 2
     assert len(report["run"]["step"]) == 2
     for fold in range(2):
-        table = pd.read_csv(tmp_path / "run" / f"fold_{fold}" / "cohort.csv")
+        table = pd.read_csv(run / f"fold_{fold}" / "cohort.csv")
         counts = table[table["group"] == "all"].set_index("split")["patients"]
         assert counts["test"] == 6 and counts["all"] == 12
     other = config(root, fold=1)
     other.loss = "focal"
     with pytest.raises(InputError, match="holds a run of another config"):
-        modes.train(other, tmp_path / "run")
+        modes.train(other, run)
     # One store serves them all.
-    assert len(list((tmp_path / "run" / "store" / "case_store").iterdir())) == 1
-    modes.evaluate_only(config(root), tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "report" / "report.json").read_text())["scores"] == report["scores"]
+    assert len(list((run / "store" / "case_store").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_folds_are_evaluated_again_together(folds, capsys):
+    root, run = folds
+    report = json.loads((run / "report" / "report.json").read_text())
+    modes.evaluate_only(config(root), run)
+    assert json.loads((run / "report" / "report.json").read_text())["scores"] == report["scores"]
     finer = config(root, fold=1)
     finer.report.resolution = "grid"
     capsys.readouterr()
-    modes.evaluate_only(finer, tmp_path / "run")
+    modes.evaluate_only(finer, run)
     assert "waits for fold_0, with scores of report.resolution=grid" in capsys.readouterr().out
 
 

@@ -15,6 +15,7 @@ from tests.launched import here
 from tests.test_launch import ROOT, command
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_run_of_one(tmp_path):
     """By the recipe; `benchmarks/agreement.py` compares far more closely, and by pmap too."""
     alone = command(folder(tmp_path / "films"), tmp_path / "alone", steps=10)

@@ -100,6 +100,18 @@ def test_a_command_can_be_typed_again(word):
     assert shlex.split(command) == ["python", "launch.py", word]
 
 
+def test_a_path_with_an_equals_sign_is_cut_whole():
+    words = [
+        "launch.py",
+        "--config.data.root=/data/Smith=Jo, A./knees",
+        "--config.data.beam=--temp=/home/jo/t",
+    ]
+    assert shlex.split(run_directory.command(words)) == [
+        *("python", "launch.py"),
+        *("--config.data.root=knees", "--config.data.beam=--temp=t"),
+    ]
+
+
 def test_tuples_of_strings_are_quoted_as_a_person_would():
     assert run_directory.command(["launch.py", "--a=('sex',)"]) == "python launch.py \"--a=('sex',)\""
 

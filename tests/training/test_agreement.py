@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from kneefair_jax.training import sharding
 from tests.training import test_steps
@@ -14,6 +15,7 @@ def wide(tree):
     return jax.tree.map(lambda x: x.astype(np.float64) if jnp.issubdtype(x.dtype, np.floating) else x, tree)
 
 
+@pytest.mark.slow
 def test_one_device_eight_and_pmap_agree_in_float64():
     """Adam divides small gradients by their own size: float32 could not tell an error from rounding here."""
     with jax.enable_x64(True):

@@ -50,3 +50,16 @@ def test_progress(monkeypatch):
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0m00s"), (65, "1m05s"), (3725, "1h02m05s")])
 def test_clock(seconds, text):
     assert metric_writer.clock(seconds) == text
+
+
+def test_files_of_a_trace_do_not_name_the_host(tmp_path):
+    for session in ("1", "2"):  # the first of a run that was killed in its trace
+        folder = tmp_path / "plugins/profile" / session
+        folder.mkdir(parents=True)
+        for ending in (".xplane.pb", ".trace.json.gz"):
+            (folder / f"host.of.jane{ending}").write_text(session)
+    metric_writer.anonymize_trace_names(tmp_path)
+    metric_writer.anonymize_trace_names(tmp_path)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(path.name for path in files) == ["host.trace.json.gz"] * 2 + ["host.xplane.pb"] * 2
+    assert {path.read_text() for path in files if path.parent.name == "1"} == {"1"}

@@ -46,6 +46,16 @@ def test_distances_of_each_case_with_its_own_spacing():
     np.testing.assert_allclose(scores["nsd"], [[1, np.nan], [0, np.nan], [np.nan] * 2])
 
 
+def test_distances_leave_void_out_of_both_masks():
+    label, prediction = np.zeros((2, 1, 8, 8), np.uint8)
+    label[0, 2:6, 1:4], prediction[0, 2:6, 1:6], prediction[0, 7, 7] = 1, 1, 2
+    label[0, :, 4:] = 255
+    cases = [{"label": label[0], "spacing": np.ones(2, np.float32)}]
+    scores = scoring.surface_distances(prediction, cases, np.array([0]), 2)
+    np.testing.assert_array_equal(scores["hd95_mm"], [[0, np.nan]])
+    np.testing.assert_array_equal(scores["nsd"], [[1, np.nan]])
+
+
 def test_means_over_patients_not_cases():
     cases = pd.DataFrame(
         {"patient_id": ["p", "p", "q", "r"], "sex": groups.categorical(pd.Series(list("aaab")))}

@@ -30,7 +30,7 @@ class Cases(list):
     digest = "pixels"
 
 
-CASES = Cases(study.example(row)._asdict() for row in range(len(COHORT.cases)))
+CASES = Cases(study.example(row).arrays() for row in range(len(COHORT.cases)))
 
 
 class Run(NamedTuple):

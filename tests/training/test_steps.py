@@ -10,13 +10,14 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from kneefair_jax import losses, metrics, mitigation, models
-from kneefair_jax.data.augment import Augmentation
+from kneefair_jax import anatomy, losses, metrics, mitigation, models
+from kneefair_jax.data.augment import Augmentation, geometry
 from kneefair_jax.training import state as states
 from kneefair_jax.training import steps
 
 COUNTS = jnp.array([9, 3], jnp.int32)
 GRID = (8, 8, 1)
+FLIPPED = np.array([0, 2, 1], np.int32)  # what each label is called after a flip, in the tests of void pixels
 
 
 def batch(size=8, dtype=np.float32):
@@ -41,6 +42,7 @@ def parts(
     norm="batch",
     dtype="float32",
     cut=1,
+    void=False,
     **strength,
 ):
     fields = {"name": "unet", "widths": widths, "convolutions": 1, "norm": norm, "dtype": dtype}
@@ -54,11 +56,12 @@ def parts(
         objective,
         optimizer,
         augmentation=Augmentation(**strength),
-        flip_table=jnp.arange(3),
+        flip_table=jnp.asarray(anatomy.with_void(FLIPPED)) if void else jnp.arange(3),
         groups=2,
         extras=extras or steps.Extras(),
         axis_name=axis_name,
         parts=cut,
+        void=void,
     )
     single = models.create(fields, classes=3, parts=head)
     first = states.create(jnp.uint32(0), single, GRID, optimizer, objective, COUNTS)
@@ -328,3 +331,104 @@ def test_a_feature_step_gives_the_encoder_s_last_features():
     deepest = seen["intermediates"]["encoder_1"]["__call__"][0]
     assert deepest.shape == (8, 4, 4, 8)
     np.testing.assert_allclose(features, deepest.mean((1, 2)), rtol=1e-5, atol=1e-6)
+
+
+def with_void(data):
+    """The batch with void pixels at random; the sixth mask is void alone."""
+    void = np.random.default_rng(1).uniform(size=data["label"].shape) < 0.3
+    void[5] = True
+    return data | {"label": np.where(void, anatomy.VOID, data["label"]).astype(np.uint8)}, ~void
+
+
+def test_a_step_learns_nothing_from_void_pixels():
+    step, state = parts("reweighted", void=True)
+    data, valid = with_void(batch())
+    weight = np.where(data["group"] < 0, 0, np.array([2 / 3, 2.0])[data["group"]]) * (np.arange(8) != 5) / 6
+    model = models.UNet(classes=3, widths=(4, 8), convolutions=1)
+
+    def weighed(params, label):
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        image = models.standardise(data["image"])
+        logits, _ = model.apply(variables, image, train=True, mutable=["batch_stats"])
+        raw = losses.dice_cross_entropy(logits, label, valid)
+        return (weight * raw).sum(), raw
+
+    # Whatever the masks call void pixels: here background.
+    known = np.where(valid, data["label"], 0).astype(np.int32)
+    (value, raw), gradient = jax.jit(jax.value_and_grad(weighed, has_aux=True))(state.params, known)
+    new, scores = jax.jit(step)(state, data)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, gradient)
+    chex.assert_trees_all_close(new.params, expected, atol=1e-5)
+    np.testing.assert_allclose(scores["loss"], value, rtol=1e-5)
+    # The mask of void alone counts as padding.
+    assert scores["count"] == 7 and scores["group_count"].tolist() == [4, 2]
+    np.testing.assert_allclose(scores["loss_sum"], np.delete(raw, 5).sum(), rtol=1e-5)
+
+
+def test_a_step_for_void_is_the_usual_one_where_no_pixel_is_void():
+    data = batch() | {"label": np.zeros((8, 8, 8), np.uint8)}  # of background, which a flip leaves as it is
+    usual, new = (
+        jax.jit(step)(state, data)
+        for step, state in (parts("erm", widths=(4,), void=void, flip=1.0) for void in (False, True))
+    )
+    chex.assert_trees_all_close(usual[0].params, new[0].params, rtol=1e-5, atol=1e-7)
+    chex.assert_trees_all_close(usual[1], new[1], rtol=1e-5)
+
+
+def test_micro_batches_with_void_add_up_to_the_batch():
+    data, _ = with_void(batch())
+    whole, in_two = (
+        jax.jit(step)(state, data)
+        for step, state in (parts(void=True, norm="group", widths=(4,), cut=n) for n in (1, 2))
+    )
+    chex.assert_trees_all_close(whole[0].params, in_two[0].params, rtol=1e-4, atol=1e-6)
+    assert whole[1]["count"] == in_two[1]["count"] == 7
+
+
+def test_a_flip_swaps_labels_and_leaves_void():
+    label, image = jnp.array([[0, 1, 2, anatomy.VOID]]), jnp.zeros((1, 4, 1))
+    table = jnp.asarray(anatomy.with_void(FLIPPED))
+    _, flipped = geometry.vary(jax.random.key(0), image, label, Augmentation(flip=1.0), table)
+    assert flipped.tolist() == [[anatomy.VOID, 1, 2, 0]]
+
+
+def test_scores_leave_void_out_and_predictions_do_not():
+    fields = {"name": "unet", "widths": (4, 8), "convolutions": 1, "norm": "group", "dtype": "float32"}
+    model, (data, valid) = models.create(fields, classes=3), with_void(batch())
+    variables = {"params": model.init(jax.random.key(0), data["image"])["params"]}
+    scores = jax.jit(steps.make_eval_step(model, losses.cross_entropy, 2, void=True))(variables, data)
+    step = steps.make_case_step(model, 2, jnp.arange(3), void=True)
+    cases = jax.jit(step)(variables, data)
+    predicted = np.asarray(cases["prediction"])
+    usual = jax.jit(steps.make_case_step(model, 2, jnp.arange(3)))(variables, batch())
+    np.testing.assert_array_equal(predicted, usual["prediction"])
+    for s in range(2):
+        p, t = (predicted == s + 1) & valid, data["label"] == s + 1
+        both, either = (p & t).sum((1, 2)), p.sum((1, 2)) + t.sum((1, 2))
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_allclose(scores["dice"][:, s], 2 * both / either, rtol=1e-6)
+        np.testing.assert_array_equal(scores["pred_pixels"][:, s], p.sum((1, 2)))
+        np.testing.assert_array_equal(cases["dice"][:, s], scores["dice"][:, s])
+    # A mask of void alone has no score.
+    assert np.isnan(scores["dice"][5]).all() and np.isnan(cases["ece"][5]).all() and scores["loss"][5] == 0
+
+
+def test_teachers_say_nothing_of_void_pixels():
+    rng = np.random.default_rng(0)
+    logits, taught = rng.normal(size=(2, 3, 3, 4)), rng.normal(size=(2, 2, 3, 3, 4))
+    valid = rng.uniform(size=(2, 3, 3)) > 0.4
+    group = jnp.array([0, 1])
+    value = steps.distillation(jnp.asarray(logits), jnp.asarray(taught), group, valid)
+    changed = np.where(valid[..., None], logits, 7.0)
+    np.testing.assert_array_equal(
+        steps.distillation(jnp.asarray(changed), jnp.asarray(taught), group, valid), value
+    )
+    own = [
+        steps.distillation(
+            jnp.asarray(logits[i][valid[i]][None, None]),
+            jnp.asarray(taught[:, i][:, valid[i]][:, None, None]),
+            group[i : i + 1],
+        )[0]
+        for i in range(2)
+    ]
+    np.testing.assert_allclose(value, own, rtol=1e-5)

@@ -18,7 +18,7 @@ def variables(seed=0):
     return models.create(NETWORK, classes=2).init(jax.random.key(seed), jnp.zeros((1, 8, 8, 1)))
 
 
-def test_the_phantom_network_ships_and_segments_clinical_phantoms():
+def test_the_phantom_network_ships_with_its_card():
     network = weights.load("phantom")
     assert (weights.FOLDER / "phantom.safetensors").stat().st_size < 8e6
     assert models.count(network.variables["params"]) == network.about["parameters"] == 1_943_077
@@ -26,6 +26,10 @@ def test_the_phantom_network_ships_and_segments_clinical_phantoms():
     card = (weights.FOLDER / "phantom.md").read_text()
     femur = network.about["dice"]["femur"]["all"]["mean"]
     assert 'license: "apache-2.0"' in card and f"| all | 480 | {femur:.3f} [" in card
+
+
+@pytest.mark.slow
+def test_the_phantom_network_segments_clinical_phantoms():
     keys = jax.random.split(jax.random.key(2026), 8)
     drawn = jax.jit(jax.vmap(lambda key, knee: draw_case(key, knee, size=(128, 128))))(
         keys, jnp.arange(8) % 2

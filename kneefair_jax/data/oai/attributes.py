@@ -33,6 +33,19 @@ class Known(NamedTuple):
     baseline: bool = False
 
 
+class Attributes(NamedTuple):
+    """The attributes of cases.
+
+    Attributes:
+        cases: `case_id`, `patient_id`, `side` where cases are knees, a categorical column for each attribute, and the
+            confounders beside them (`metadata.confounders`).
+        notes: the words that were read as missing, by column.
+    """
+
+    cases: pd.DataFrame
+    notes: tuple[str, ...]
+
+
 def _named(levels: Mapping[str, str], cell: str) -> str:
     """The level of a code; KeyError where the OAI has no such code."""
     return levels[tables.code(cell)]
@@ -57,8 +70,8 @@ def add(
     names: Sequence[str],
     bins: Mapping[str, Sequence[float]],
     options: metadata.Options = metadata.Options(),  # noqa: B008 - a NamedTuple cannot change
-) -> pd.DataFrame:
-    """Adds attributes to cases.
+) -> Attributes:
+    """Return the attributes of cases.
 
     Args:
         cases: `case_id`, `patient_id`, `visit`, `barcode`, and `side` (right or left; "" for a film).
@@ -67,10 +80,6 @@ def add(
         bins: attribute -> ascending edges, for numbers.
         options: whether levels may look alike.
 
-    Returns:
-        `case_id`, `patient_id`, `side` where cases are knees, a categorical column for each name, and the confounders
-        beside them (`metadata.confounders`).
-
     Raises:
         InputError: no table has a column, or what it holds cannot be an attribute; of values, the message has levels
             alone.
@@ -78,7 +87,13 @@ def add(
     columns = {name: cases[name] for name in ("case_id", "patient_id")}
     if (cases["side"] != "").any():
         columns["side"] = groups.categorical(cases["side"], ("right", "left"))
-    look = functools.cache(functools.partial(tables.column, found))
+    columns_read: dict[str, tables.Column | None] = {}
+
+    def look(name: str) -> tables.Column | None:
+        if name not in columns_read:
+            columns_read[name] = tables.column(found, name)
+        return columns_read[name]
+
     for name in names:
         if name in ("case_id", "patient_id") or list(names).count(name) > 1:
             raise InputError(f"config.data.attributes: {name!r} is named twice, or is no attribute")
@@ -86,7 +101,10 @@ def add(
             raise InputError("config.data.attributes: 'side' is of knees: set data.knees='split'")
         if name not in columns:
             columns[name] = _categorical(cases, _levels(cases, found, look, name), bins.get(name), options)
-    return pd.concat([pd.DataFrame(columns), _confounders(cases, found, look, names)], axis=1)
+    frame = pd.concat([pd.DataFrame(columns), _confounders(cases, found, look, names)], axis=1)
+    return Attributes(
+        frame, tuple(note for column in columns_read.values() if column for note in column.notes)
+    )
 
 
 def _confounders(

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import mask_files, metadata, readers
+from kneefair_jax.data import header_notes, inspection, layouts, mask_files, metadata, readers
 from kneefair_jax.data.oai import attributes, films, knees, masks, selection, tables, tree
 from kneefair_jax.data.oai.films import Film
 from kneefair_jax.data.source import Example, LeftOut, Source
 from kneefair_jax.errors import InputError
 
 # Bumped when the same files give other arrays.
-VERSION = 2
+VERSION = 3
 ENROLLEES = "enrollees"
 
 
@@ -61,7 +61,8 @@ def build(
         left_out: all others.
         found: the tables.
         config: `knees`, "film" for a case of eight structures (scheme `knees`) or "split" for two of four
-            (scheme `knee`); `mirror`, whether split left knees are mirrored; `attributes`; `bins`, attribute ->
+            (scheme `knee`); `orientation`, how a mask lies on its film where their headers leave it open (`layouts`);
+            `mirror`, whether split left knees are mirrored; `attributes`; `bins`, attribute ->
             ascending edges.
         size: rows and columns of the working grid.
 
@@ -70,6 +71,7 @@ def build(
     """
     if config["knees"] not in ("film", "split"):
         raise InputError(f"config.data.knees={config['knees']!r}: give film or split")
+    flag = layouts.checked(layouts.Flag(config.get("orientation", "")))
     mirror = bool(config["mirror"])
     split = config["knees"] == "split"
     if mirror and not split:
@@ -89,7 +91,9 @@ def build(
         for side in sides
     ]
     options = metadata.Options(allow_similar=config.get("allow_similar_ids", False))
-    cases = attributes.add(pd.DataFrame(rows), found, tuple(config["attributes"]), config["bins"], options)
+    cases, notes = attributes.add(
+        pd.DataFrame(rows), found, tuple(config["attributes"]), config["bins"], options
+    )
     structures = anatomy.SCHEMES["knee" if split else "knees"]
     mask_files.check_palettes([film.mask for film in usable if film.mask], films.VALUES)
     settings = {
@@ -98,10 +102,11 @@ def build(
         "grid": [*size, 1],
         "knees": config["knees"],
         "mirror": mirror,
+        "orientation": flag.value,
         "files": [[film.name, *_stamp(film.path), *_stamp(film.mask), *film.spacing] for film in usable],
     }
-    read = partial(_read, tuple(usable), sides, (size[0], size[1]), mirror)
-    whole = partial(_read, tuple(usable), sides, None, mirror)
+    read = partial(_read, tuple(usable), sides, (size[0], size[1]), mirror, flag)
+    whole = partial(_read, tuple(usable), sides, None, mirror, flag)
     return Source(
         cases,
         structures,
@@ -110,6 +115,10 @@ def build(
         portable=True,
         left_out=tuple(left_out),
         whole=whole,
+        notes=(
+            *notes,
+            *header_notes.aggregate([film.name for film in usable], [film.notes for film in usable]),
+        ),
         files=partial(_files_of, tuple(usable), len(sides)),
     )
 
@@ -163,24 +172,25 @@ def _read(
     sides: Sequence[str],
     size: tuple[int, int] | None,
     mirror: bool,
+    flag: layouts.Flag,
     rows: Sequence[int],
 ) -> Iterator[Example | InputError]:
     # The knees of a film follow each other, so it is read once for both.
     for number, run in groupby(rows, key=lambda row: int(row) // len(sides)):
         film = usable[number]
         try:
-            image = films.picture(film.path)
-            label = films.labels(film.mask, image.shape[:2])
+            arrays = films.read(film, flag)
         except InputError as error:
             yield from [error for _ in run]
             continue
         for row in run:
-            yield _case(film, image, label, sides[int(row) % len(sides)], size, mirror)
+            yield _case(film, arrays, sides[int(row) % len(sides)], size, mirror)
 
 
 def _case(
-    film: Film, image: np.ndarray, label: np.ndarray, side: str, size: tuple[int, int] | None, mirror: bool
+    film: Film, arrays: films.Arrays, side: str, size: tuple[int, int] | None, mirror: bool
 ) -> Example | InputError:
+    image, label, spacing = arrays
     classes = len(films.STRUCTURES)
     if side:
         classes = len(anatomy.SCHEMES["knee"])
@@ -189,10 +199,12 @@ def _case(
                 f"{film.mask}: nothing is drawn of the {side} knee; draw it, or remove the mask"
             )
         image, label = knees.cut(image, label, side, mirror=mirror)
-    spacing = np.array(film.spacing, np.float32)
     if size is None:
         return Example(image, label, spacing)
     scale = np.array(label.shape, np.float32) / np.array(size, np.float32)
     return Example(
-        readers.resize_image(image, size), readers.resize_label(label, size, classes + 1), spacing * scale
+        readers.resize_image(image, size),
+        readers.resize_label(label, size, classes + 1),
+        spacing * scale,
+        inspection.of_mask(label),
     )

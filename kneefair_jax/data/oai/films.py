@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import mask_files, readers
+from kneefair_jax.data import layouts, mask_files, readers
 from kneefair_jax.data.oai import tables
+from kneefair_jax.data.readers import dicom, laterality
 from kneefair_jax.errors import InputError
 
 SERIES = "Bilateral PA Fixed Flexion Knee"
@@ -20,7 +21,12 @@ WINDOW = (5.0, 99.0)  # percentiles of the film
 PLAUSIBLE_MM = (0.05, 1.0)  # knee films of the OAI have 0.2-0.4 mm
 
 _SPACINGS = ("ImagerPixelSpacing", "PixelSpacing")
-_TAGS = [*_SPACINGS, "SeriesDescription", "AccessionNumber", "Rows"]
+_TAGS = [
+    *_SPACINGS,
+    *("SeriesDescription", "AccessionNumber", "Rows"),
+    *("ImageLaterality", "Laterality", "FieldOfViewHorizontalFlip", "SharedFunctionalGroupsSequence"),
+    *("PatientOrientation", "ImageOrientationPatient"),
+]
 
 
 class Film(NamedTuple):
@@ -34,7 +40,8 @@ class Film(NamedTuple):
         path: of the DICOM file.
         description: of its series as a list of contents gives it, or "".
         mask: path of the mask, or None.
-        spacing: mm per pixel down and across; 0 until the header is read.
+        spacing: mm per stored pixel down and across; 0 until the header is read.
+        notes: what is odd about the tags of side and orientation.
     """
 
     name: str
@@ -45,6 +52,7 @@ class Film(NamedTuple):
     description: str = ""
     mask: Path | None = None
     spacing: tuple[float, float] = (0.0, 0.0)
+    notes: tuple[str, ...] = ()
 
 
 def inspect(film: Film, *, must_be_named: bool) -> tuple[Film, list[str]]:
@@ -55,7 +63,7 @@ def inspect(film: Film, *, must_be_named: bool) -> tuple[Film, list[str]]:
         must_be_named: whether a film of which nothing says what series it is from is refused.
 
     Returns:
-        The film with its spacing and barcode, and why it cannot be used: an empty list if it can.
+        The film with its spacing, barcode and notes, and why it cannot be used: an empty list if it can.
     """
     import pydicom
 
@@ -66,6 +74,7 @@ def inspect(film: Film, *, must_be_named: bool) -> tuple[Film, list[str]]:
         described = str(header.get("SeriesDescription") or "").strip()
         digits = tables.barcode(str(header.get("AccessionNumber") or ""))
         values = [header.get(name) for name in _SPACINGS]
+        side, (_, view) = dicom.laterality_of(header), dicom.geometry(header)
     except Exception as error:  # a damaged file can fail anywhere in the parser
         return film, [f"unreadable DICOM header ({type(error).__name__})"]
     if "Rows" not in header:
@@ -80,33 +89,74 @@ def inspect(film: Film, *, must_be_named: bool) -> tuple[Film, list[str]]:
     spacing, problem = _spacing(values)
     if problem:
         reasons.append(problem)
-    return film._replace(spacing=spacing, barcode=film.barcode or digits), reasons
+    notes = side.notes
+    if side.side in laterality.SIDES:
+        notes += (f"the header states the {laterality.SIDES[side.side]} knee alone",)
+    if view != readers.NONE:
+        notes += (
+            f"PatientOrientation states that {readers.name_of(view)} brings the patient's right to image left, and the "
+            "film is used as stored",
+        )
+    return film._replace(spacing=spacing, barcode=film.barcode or digits, notes=notes), reasons
 
 
-def picture(path: Path) -> np.ndarray:
-    """The film, u8[H, W, 1]: bone is bright, the 5th percentile is 0 and the 99th 255.
+class Arrays(NamedTuple):
+    """A film and its mask, in which the patient's right is at image left.
+
+    Attributes:
+        image: u8[H, W, 1].
+        label: u8[H, W] of the scheme `knees`.
+        spacing: f32[2], mm per pixel down and across.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    spacing: np.ndarray
+
+
+def read(film: Film, flag: layouts.Flag) -> Arrays:
+    """Reads a film and its mask.
+
+    Args:
+        film: with mask and spacing.
+        flag: how the mask lies on the film where their headers leave it open.
 
     Raises:
-        InputError: the file is unreadable or in colour.
+        InputError: a file is unreadable, or the mask does not fit.
     """
-    film = readers.read_radiograph(path)
+    if film.mask is None:
+        raise ValueError("a film without its mask is no case")
+    radiograph, mask = readers.read_radiograph(film.path), mask_files.read(film.mask, VALUES)
+    files = layouts.File(film.mask, mask.orientation), layouts.File(film.path, radiograph.orientation)
+    label = layouts.mask_to_film(*files, flag).apply(mask.values)
+    image = picture(radiograph, film.path)
+    spacing = (radiograph.orientation or readers.NONE).of_pair(np.array(film.spacing, np.float32))
+    return Arrays(image, labels(label, image.shape[:2], film.mask), spacing)
+
+
+def picture(film: readers.Radiograph, path: Path) -> np.ndarray:
+    """Return the film as displayed, u8[H, W, 1]: bone is bright, the 5th percentile is 0 and the 99th 255.
+
+    Raises:
+        InputError: it is in color.
+    """
     if film.pixels.shape[2] != 1:
         raise InputError(f"{path}: a film in colour; download it again")
     return readers.to_uint8(film.pixels.astype(np.float32), WINDOW, film.valid)
 
 
-def labels(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """The mask of a film, u8[H, W] of the scheme `knees`.
+def labels(label: np.ndarray, shape: tuple[int, ...], path: Path) -> np.ndarray:
+    """Return the mask of a film, u8[H, W] of the scheme `knees`.
 
     Args:
-        path: of the mask.
+        label: integers [H, W], laid out as the film is.
         shape: rows and columns of the film.
+        path: of the mask, for messages.
 
     Raises:
-        InputError: it is unreadable, of another size, empty, has labels beyond the scheme, or has the patient's
+        InputError: it is of another size, empty, has labels beyond the scheme, or has the patient's
             right knee to the right of the left one, or of the film's centre where there is but one.
     """
-    label = mask_files.read(path, VALUES).values
     if label.shape != tuple(shape):
         raise InputError(
             f"{path}: the mask has {label.shape} rows and columns, its film has {tuple(shape)}; export it on the "

@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from kneefair_jax.data import readers
 from kneefair_jax.data.oai.films import Film
 from kneefair_jax.data.source import LeftOut
 from kneefair_jax.errors import InputError
-
-SUFFIXES = (".nii.gz", ".nii", ".png", ".npy", ".tif", ".tiff", ".dcm")
 
 
 def by_name(folder: Path) -> dict[str, Path]:
@@ -20,8 +19,8 @@ def by_name(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         name = path.name.lower()
-        suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
-        if suffix is None or name.startswith(".") or not path.is_file():
+        suffix = readers.suffix_of(name)
+        if not suffix or name.startswith(".") or not path.is_file():
             continue
         if twin := found.get(name.removesuffix(suffix)):
             raise InputError(f"{path} and {twin.name} are masks of the same name; keep one of them")

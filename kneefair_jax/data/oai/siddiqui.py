@@ -12,6 +12,7 @@ from typing import Any
 from kneefair_jax.data.oai import cases, masks, selection
 from kneefair_jax.data.oai.films import Film
 from kneefair_jax.data.oai.tree import VISITS
+from kneefair_jax.data.readers import suffixes
 from kneefair_jax.data.source import LeftOut, Source
 from kneefair_jax.errors import InputError
 
@@ -55,7 +56,7 @@ def _folder(root: Path, name: str) -> Path:
 def _pairs(images: Path, annotations: Path, visit: str) -> tuple[list[Film], list[LeftOut]]:
     labels = masks.by_name(annotations)
     files = [path for path in sorted(images.iterdir()) if not path.name.startswith(".")]
-    pictures = {path.stem: path for path in files if path.suffix.lower() == ".dcm"}
+    pictures = {path.stem: path for path in files if suffixes.suffix_of(path.name) in suffixes.DICOM}
     paired: list[Film] = []
     left_out: list[LeftOut] = [(path.name, "no .dcm file") for path in files if path not in pictures.values()]
     for name, path in pictures.items():

@@ -51,12 +51,14 @@ class Column(NamedTuple):
         by_film: whether the keys are films (barcodes), else patients (`ID`).
         by_side: whether the keys tell the sides apart.
         cells: the different cells that each key has, missing ones left out.
+        notes: `missing_words.notes` of the column.
     """
 
     path: Path
     by_film: bool
     by_side: bool
     cells: dict[Key, list[str]]
+    notes: tuple[str, ...] = ()
 
 
 def find(folder: Path) -> dict[str, Table]:
@@ -101,6 +103,8 @@ def header(path: Path) -> Table | None:
 
 def read(table: Table, names: Sequence[str]) -> pd.DataFrame:
     """Some columns of a table as text; the index is the line in the file.
+
+    Missing forms and the certain words for a missing value become "".
 
     Raises:
         InputError: a line has fewer or more cells than the header, or the file is no table.
@@ -157,7 +161,7 @@ def column(found: Mapping[str, Table], name: str) -> Column | None:
         if merged is None:
             merged = one
         elif one[1:3] == merged[1:3]:
-            merged = merged._replace(cells=one.cells | merged.cells)
+            merged = merged._replace(cells=one.cells | merged.cells, notes=merged.notes + one.notes)
     return merged
 
 
@@ -210,8 +214,16 @@ def _keyed(table: Table, name: str, *, readings: bool) -> Column:
     who = _identifiers(table, frame) if film is None else [barcode(cell) for cell in frame[film]]
     sides = [_SIDES.get(code(cell), "") for cell in frame[side]] if side else [""] * len(frame)
     counts = [not project or code(cell) == _KL_PROJECT for cell in frame[project or "ID"]]
+    words = {cell: label(cell) for cell in frame[name].unique() if missing_words.is_missing(label(cell))}
     cells: dict[Key, list[str]] = {}
     for key, cell, counted in zip(zip(who, sides, strict=True), frame[name], counts, strict=True):
-        if cell and counted and cell not in cells.setdefault(key, []):
+        if cell not in words and counted and cell not in cells.setdefault(key, []):
             cells[key].append(cell)
-    return Column(table.path, film is not None, side is not None, cells)
+    notes = missing_words.notes(frame.loc[counts, [name]].replace({name: words}))
+    return Column(
+        table.path,
+        film is not None,
+        side is not None,
+        cells,
+        tuple(f"{table.path.name}, {note}" for note in notes),
+    )

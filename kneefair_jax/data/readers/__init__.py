@@ -6,24 +6,21 @@ excluded, oriented by the header. Every error is an `InputError` that names the 
 
 from kneefair_jax.data.readers.decoded import NONE, Orientation
 from kneefair_jax.data.readers.files import (
-    SUFFIXES,
     LabelFile,
     Radiograph,
     has_dicom_magic,
     read_image,
     read_label_file,
     read_mask,
-    read_mask_with_spacing,
     read_radiograph,
 )
 from kneefair_jax.data.readers.orientation import ORIENTATIONS, name_of
-from kneefair_jax.data.readers.pillow import FORMATS as PILLOW_FORMATS
 from kneefair_jax.data.readers.pixels import labels_at, resize_image, resize_label, to_grey, to_uint8
+from kneefair_jax.data.readers.suffixes import SUFFIXES, suffix_of
 
 __all__ = [
     "NONE",
     "ORIENTATIONS",
-    "PILLOW_FORMATS",
     "SUFFIXES",
     "LabelFile",
     "Orientation",
@@ -34,10 +31,10 @@ __all__ = [
     "read_image",
     "read_label_file",
     "read_mask",
-    "read_mask_with_spacing",
     "read_radiograph",
     "resize_image",
     "resize_label",
+    "suffix_of",
     "to_grey",
     "to_uint8",
 ]

@@ -65,6 +65,8 @@ class Decoded(NamedTuple):
         view: pixels as displayed -> the patient's right at image left, by PatientOrientation where there is no `grid`.
         valid: bool[rows, columns], False where pixels are padding; None if all are valid.
         notes: what is odd about the header.
+        laterality: which knee the header states: R, L, B (both) or "".
+        bilateral: whether the header states that both knees are shown.
     """
 
     pixels: np.ndarray
@@ -74,3 +76,5 @@ class Decoded(NamedTuple):
     view: Orientation = NONE
     valid: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    laterality: str = ""
+    bilateral: bool = False

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kneefair_jax.data.readers import dicom_pixels, functional_groups, orientation, spacing
+from kneefair_jax.data.readers import dicom_pixels, functional_groups, laterality, orientation, spacing
 from kneefair_jax.data.readers.decoded import NONE, Decoded, Orientation
 from kneefair_jax.errors import InputError
 
@@ -39,7 +39,8 @@ def read(path: Path, mask: bool) -> Decoded:
         pixels, valid, odd = dicom_pixels.bright(stored, dataset, path)
         notes = (*notes, *odd)
     grid, view = geometry(dataset)
-    return Decoded(pixels, stated, kind, grid, view, valid, notes)
+    side = laterality_of(dataset)
+    return Decoded(pixels, stated, kind, grid, view, valid, (*notes, *side.notes), side.side, side.bilateral)
 
 
 def load(path: Path, *, header: bool = False) -> Any:
@@ -96,9 +97,19 @@ def geometry(dataset: Any) -> tuple[Orientation | None, Orientation]:
         grid = orientation.of_directions(cosines)
         if grid is not None:
             return grid, NONE
+    return None, _letters(dataset) or NONE
+
+
+def laterality_of(dataset: Any) -> laterality.Laterality:
+    """Return which knee the header states."""
+    oriented = geometry(dataset)[0] is not None or _letters(dataset) is not None
+    return laterality.of_dicom(dataset, oriented=oriented)
+
+
+def _letters(dataset: Any) -> Orientation | None:
+    """The orientation by PatientOrientation, None where it states none."""
     letters = dataset.get("PatientOrientation") or ()
-    view = orientation.of_letters([letters] if isinstance(letters, str) else list(letters))
-    return None, view or NONE
+    return orientation.of_letters([letters] if isinstance(letters, str) else list(letters))
 
 
 def directions(dataset: Any) -> list[float] | None:
@@ -129,11 +140,12 @@ def _decoded(dataset: Any, path: Path) -> np.ndarray:
         if not syntax.is_compressed:
             raise
         raise InputError(
-            f"{path}: unreadable file (compressed DICOM, {syntax.name}: {brief(error)}); "
+            f"{path}: unreadable file (compressed DICOM, {syntax.name}: {brief(error, path)}); "
             "pip install 'kneefair_jax[dicom]', or export it uncompressed"
         ) from error
 
 
-def brief(error: Exception) -> str:
-    """The first sentence of a library's message, in a line that leaves room for the remedy."""
-    return textwrap.shorten(str(error).partition(". ")[0], 100, placeholder=" ...") or type(error).__name__
+def brief(error: Exception, path: Path) -> str:
+    """The first sentence of a library's message, short enough for the remedy, without the file's folder."""
+    text = str(error).replace(str(path), path.name)  # before it is shortened: half a path is not known as one
+    return textwrap.shorten(text.partition(". ")[0], 100, placeholder=" ...") or type(error).__name__

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax.data.readers import dicom, labels, nifti, pillow, spacing
+from kneefair_jax.data.readers import dicom, labels, nifti, pillow, spacing, suffixes
 from kneefair_jax.data.readers.decoded import NONE, Decoded, Orientation
 from kneefair_jax.data.readers.pixels import native
 from kneefair_jax.errors import InputError
@@ -26,6 +26,8 @@ class Radiograph(NamedTuple):
         view: what would bring the patient's right to image left, by PatientOrientation. It is not applied: it states
             no position in space, and viewers, ITK and the masks drawn in them ignore it.
         notes: what is odd about the header.
+        laterality: which knee a DICOM header states: R, L, B (both) or "".
+        bilateral: whether a DICOM header states that both knees are shown.
     """
 
     pixels: np.ndarray
@@ -35,6 +37,8 @@ class Radiograph(NamedTuple):
     orientation: Orientation | None = None
     view: Orientation = NONE
     notes: tuple[str, ...] = ()
+    laterality: str = ""
+    bilateral: bool = False
 
 
 class LabelFile(NamedTuple):
@@ -45,12 +49,14 @@ class LabelFile(NamedTuple):
         spacing: f32[2], mm per pixel down and across; NaN where the file does not state it.
         orientation: what was applied to the stored pixels; None where the header states no orientation.
         notes: what is odd about the header.
+        spacing_kind: as of `Radiograph`.
     """
 
     labels: np.ndarray
     spacing: np.ndarray
     orientation: Orientation | None = None
     notes: tuple[str, ...] = ()
+    spacing_kind: str = "unknown"
 
 
 def read_radiograph(path: str | Path) -> Radiograph:
@@ -82,6 +88,8 @@ def read_radiograph(path: str | Path) -> Radiograph:
         decoded.grid,
         decoded.view,
         decoded.notes,
+        decoded.laterality,
+        decoded.bilateral,
     )
 
 
@@ -105,18 +113,13 @@ def read_label_file(path: str | Path) -> LabelFile:
         orientation.of_pair(spacing.checked(decoded.spacing, path)),
         decoded.grid,
         decoded.notes,
+        decoded.spacing_kind,
     )
 
 
 def read_mask(path: str | Path) -> np.ndarray:
     """Return the labels of `read_label_file`, u8 or i64 [H, W]."""
     return read_label_file(path).labels
-
-
-def read_mask_with_spacing(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels and the spacing of `read_label_file`."""
-    mask = read_label_file(path)
-    return mask.labels, mask.spacing
 
 
 def has_dicom_magic(path: Path) -> bool:
@@ -135,15 +138,12 @@ def _read(path: Path, *, mask: bool) -> Decoded:
         raise InputError(f"{path}: no such file; correct its path") from error
     except Exception as error:  # each library has its own errors for a damaged file
         raise InputError(
-            f"{path}: unreadable file ({dicom.brief(error)}); export or download it again"
+            f"{path}: unreadable file ({dicom.brief(error, path)}); export or download it again"
         ) from error
 
 
 def _reader(path: Path) -> Callable[[Path, bool], Decoded]:
-    name = path.name.lower()
-    if name.endswith((".nii", ".nii.gz")):
-        return nifti.read
-    reader = READERS.get(path.suffix.lower())
+    reader = READERS.get(suffixes.suffix_of(path.name))
     if reader is None and dicom.is_dicom(path):
         return dicom.read
     if reader is None:
@@ -160,8 +160,8 @@ def _read_npy(path: Path, mask: bool) -> Decoded:
 
 # By the ending of the name. A mask of another kind (DICOM-SEG, a palette) is decoded where its format is.
 READERS: dict[str, Callable[[Path, bool], Decoded]] = {
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff"), pillow.read),
-    **dict.fromkeys((".dcm", ".dicom"), dicom.read),
-    ".npy": _read_npy,
+    **dict.fromkeys(suffixes.NIFTI, nifti.read),
+    **dict.fromkeys(suffixes.NPY, _read_npy),
+    **dict.fromkeys((*suffixes.PALETTE, *suffixes.JPEG), pillow.read),
+    **dict.fromkeys(suffixes.DICOM, dicom.read),
 }
-SUFFIXES = (".nii.gz", ".nii", *READERS)  # of the files that are known by their names

@@ -1,12 +1,15 @@
-"""PNG, JPEG and TIFF by Pillow, with what it drops: depth, TIFF's polarity and number types, orientation tags."""
+"""PNG, JPEG and TIFF by Pillow, with what it drops: depth, TIFF's polarity and number types, orientation tags.
+
+TIFF that Pillow does not open, or opens with 8 of its bits, is read by tifffile (`tiff`).
+"""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from kneefair_jax.data.readers import png
+from kneefair_jax.data.readers import png, tiff
 from kneefair_jax.data.readers.decoded import Decoded
 from kneefair_jax.data.readers.orientation import ORIENTATIONS
 from kneefair_jax.errors import InputError
@@ -37,11 +40,38 @@ def read(path: Path, mask: bool) -> Decoded:
     Raises:
         InputError: several images, or as a mask JPEG or colour.
     """
+    try:
+        decoded = _by_pillow(path, mask)
+    except UnidentifiedImageError:
+        if not tiff.is_tiff(path):
+            raise
+        decoded = None
+    if decoded is None:
+        pixels, turn = tiff.read(path, mask)
+        decoded = Decoded(pixels, grid=_EXIF.get(turn))
+    return decoded
+
+
+def size(path: Path) -> tuple[int, int]:
+    """Return rows and columns as stored, by the header."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.height, image.width
+    except UnidentifiedImageError:
+        if not tiff.is_tiff(path):
+            raise
+        return tiff.size(path)
+
+
+def _by_pillow(path: Path, mask: bool) -> Decoded | None:
+    """Return what Pillow decodes, None where it drops bits of a TIFF."""
     head = png.header(path)
     # Given a path, Pillow maps an uncompressed TIFF into memory with the width that its orientation tag leads to.
     with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise InputError(f"{path}: holds several images; give one image per file")
+        if image.format == "TIFF" and image.mode not in LABEL_MODES and _depth(image) > 8:
+            return None
         deep = head if head is not None and head.depth == 16 and head.channels > 1 else None
         if mask:  # Pillow opens 16-bit grey with alpha as RGBA
             _refuse_as_mask(image, path, grey=deep is not None and deep.channels == 2)
@@ -52,7 +82,7 @@ def read(path: Path, mask: bool) -> Decoded:
         else:
             pixels = _array(image, mask)
             if image.format == "TIFF":
-                pixels = _as_tiff_states(pixels, image, path, mask)
+                pixels = _as_tiff_states(pixels, image, mask)
                 pixels = pixels if turn is None else turn.undo(pixels)  # Pillow turned them
             elif mask and head is not None and head.depth in (2, 4) and not head.palette:
                 pixels = pixels // (255 // (2**head.depth - 1))  # Pillow stretches them to 8 bits
@@ -77,21 +107,12 @@ def _array(image: Image.Image, mask: bool) -> np.ndarray:
     return np.array(image.convert(target) if target != image.mode else image)
 
 
-def _as_tiff_states(pixels: np.ndarray, image: Any, path: Path, mask: bool) -> np.ndarray:
-    """Undo what Pillow does to TIFF, or does not: number types, small depths, MinIsWhite.
-
-    Raises:
-        InputError: colour of more than 8 bits.
-    """
-    bits = image.tag_v2.get(_BITS, (1,))
-    depth = int(bits[0] if isinstance(bits, tuple) else bits)
+def _as_tiff_states(pixels: np.ndarray, image: Any, mask: bool) -> np.ndarray:
+    """Undo what Pillow does to TIFF, or does not: number types, small depths, MinIsWhite."""
+    depth = _depth(image)
     kind = image.tag_v2.get(_SAMPLE_FORMAT, (1,))
     signed = int(kind[0] if isinstance(kind, tuple) else kind) == 2
     if pixels.ndim == 3:
-        if depth > 8:
-            raise InputError(
-                f"{path}: TIFF of {depth} bits in colour or with alpha; export it as 16-bit grey"
-            )
         return pixels
     if pixels.dtype == np.uint8 and depth == 8 and signed:
         pixels = pixels.view(np.int8)
@@ -101,8 +122,13 @@ def _as_tiff_states(pixels: np.ndarray, image: Any, path: Path, mask: bool) -> n
     if white and depth <= 8 and mask:
         pixels = np.invert(pixels)  # Pillow inverted them
     if white and depth > 8 and not mask:
-        most = 2**depth - 1
-        pixels = most - pixels if pixels.dtype.kind == "u" else -pixels.astype(np.float64)
+        pixels = tiff.inverted(pixels)
     if mask and depth in (2, 4) and pixels.dtype == np.uint8:
         pixels = pixels // (255 // (2**depth - 1))
     return pixels
+
+
+def _depth(image: Any) -> int:
+    """Bits a sample that a TIFF states."""
+    bits = image.tag_v2.get(_BITS, (1,))
+    return int(bits[0] if isinstance(bits, tuple) else bits)

@@ -10,6 +10,8 @@ import numpy as np
 from kneefair_jax.errors import InputError
 
 _MAGIC = b"\x89PNG\r\n\x1a\n"
+# Of each pass of Adam7: its first row and column, and the steps down and across (ISO/IEC 15948, 8.2).
+_ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 
 
@@ -51,21 +53,23 @@ def read_deep(path: Path, head: Header) -> np.ndarray:
         head: its header.
 
     Raises:
-        InputError: it is interlaced, or damaged.
+        InputError: it is damaged.
     """
-    if head.interlaced:
-        raise InputError(
-            f"{path}: interlaced PNG of 16 bits with colour or alpha; export it as 16-bit grey PNG"
-        )
+    pixels = np.empty((head.height, head.width, head.channels), np.uint16)
+    passes = _ADAM7 if head.interlaced else ((0, 0, 1, 1),)
+    grids = [pixels[top::down, left::across] for top, left, down, across in passes]
+    grids = [grid for grid in grids if grid.size]
     size = 2 * head.channels
-    lines = head.height * (1 + head.width * size)
+    lengths = [len(grid) * (1 + grid.shape[1] * size) for grid in grids]
     packer = zlib.decompressobj()
-    raw = packer.decompress(b"".join(_data(path)), lines)  # no more than the header promises
-    if len(raw) != lines:
+    raw = packer.decompress(b"".join(_data(path)), sum(lengths))  # no more than the header promises
+    if len(raw) != sum(lengths):
         raise InputError(f"{path}: unreadable file (truncated PNG); export or download it again")
-    rows = np.frombuffer(raw, np.uint8).reshape(head.height, 1 + head.width * size)
-    pixels = _unfiltered(rows[:, 0], rows[:, 1:].reshape(head.height, head.width, size)).view(">u2")
-    pixels = pixels.astype(np.uint16)
+    start = 0
+    for grid, length in zip(grids, lengths, strict=True):
+        rows = np.frombuffer(raw, np.uint8, length, start).reshape(len(grid), -1)
+        grid[...] = _unfiltered(rows[:, 0], rows[:, 1:].reshape(*grid.shape[:2], size)).view(">u2")
+        start += length
     return pixels[..., 0] if head.channels == 2 else pixels[..., :3]
 
 

@@ -10,7 +10,6 @@ from kneefair_jax.data.readers import functional_groups
 from kneefair_jax.errors import InputError
 
 SMALLEST_MM, LARGEST_MM = 0.01, 5.0  # a micrograph is finer, a thumbnail of a whole leg coarser
-KINDS = ("detector", "calibrated", "scanned", "header", "unknown")
 _REMEDY = "correct it, or delete it if it is unknown"
 _DISAGREE = 1.5  # the magnification of a bone before the detector is smaller
 # In order of precedence: PixelSpacing may have been calibrated on an object in the film.

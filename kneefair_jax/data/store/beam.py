@@ -62,9 +62,10 @@ class _Read(beam.DoFn):
     def process(self, span: tuple[int, int]) -> Iterator[Any]:
         rows = range(*span)
         for row, result in zip(rows, self._read(rows), strict=True):
-            yield beam.pvalue.TaggedOutput(_OUTCOMES, outcome(row, result, self._files))
-            if not isinstance(result, InputError):
-                yield row, result._asdict()
+            of_row = outcome(row, result, self._files)
+            yield beam.pvalue.TaggedOutput(_OUTCOMES, of_row)
+            if not (isinstance(result, InputError) or of_row.why):
+                yield row, result.arrays()
 
 
 def outcomes(folder: Path) -> Iterable[Outcome]:

@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax.data.source import Example, files_sha256
+from kneefair_jax.data import inspection
+from kneefair_jax.data.source import ARRAYS, Example, files_sha256
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic
 from kneefair_jax.safe_text import without_paths
@@ -43,22 +44,29 @@ class Outcome(NamedTuple):
         sha256: hex digits, of its arrays; "" where it has none.
         why: why it has none; "" where it has.
         files: hex digits, of the bytes of its files; "" where it has none.
+        inspection: of its files, by `inspection.encode`; "" where it has none.
     """
 
     row: int
     sha256: str
     why: str
     files: str = ""
+    inspection: str = ""
 
 
 def outcome(row: int, result: Example | InputError, files: Files | None = None) -> Outcome:
-    """The outcome of a row that was read; `files` names the files that it was read from."""
-    if isinstance(result, InputError):
-        return Outcome(row, "", without_paths(str(result)))
+    """The outcome of a row that was read; `files` names the files that it was read from, which may be gone by now."""
+    own = files(row) if files else ()
+    try:
+        if isinstance(result, InputError):
+            raise result
+        of_files = files_sha256(own) if files else ""
+    except InputError as error:
+        return Outcome(row, "", without_paths(str(error), *(path.parent for path in own)))
     digest = hashlib.sha256()
-    for array in result:
+    for array in result.arrays().values():
         digest.update(np.ascontiguousarray(array).tobytes())
-    return Outcome(row, digest.hexdigest(), "", files_sha256(files(row)) if files else "")
+    return Outcome(row, digest.hexdigest(), "", of_files, inspection.encode(result.inspection))
 
 
 def read_all(
@@ -127,17 +135,21 @@ def records(chunks: Iterable[Path]) -> Iterator[Record]:
             chunk = dict(file)
         kept = chunk["row"][chunk["why"] == ""].tolist()
         for place, row in enumerate(kept):
-            yield row, {name: chunk[name][place] for name in Example._fields}
+            yield row, {name: chunk[name][place] for name in ARRAYS}
 
 
 def _keep(read: Read, files: Files | None, rows: Sequence[int], path: Path) -> int:
     """Reads a chunk and writes its file."""
     results = list(read(rows))
     rows_are = [outcome(row, result, files) for row, result in zip(rows, results, strict=True)]
-    examples = [result for result in results if not isinstance(result, InputError)]
+    examples = [
+        result
+        for result, one in zip(results, rows_are, strict=True)
+        if not (isinstance(result, InputError) or one.why)
+    ]
     arrays = {
         name: np.stack([getattr(example, name) for example in examples]) if examples else np.empty(0)
-        for name in Example._fields
+        for name in ARRAYS
     }
     columns = {name: np.array([getattr(row, name) for row in rows_are]) for name in Outcome._fields}
     # Synchronised, or a power cut could leave the name without the bytes.

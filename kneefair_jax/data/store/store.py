@@ -13,6 +13,8 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from kneefair_jax.data import inspection
+from kneefair_jax.data.inspection import Inspection
 from kneefair_jax.data.source import Source
 from kneefair_jax.data.store import chunks, tfds_builder
 from kneefair_jax.data.store.chunks import Outcome
@@ -60,6 +62,7 @@ class Cases:
         digest: SHA-256 of every stored array; the same on any machine, for the same pixels.
         left_out: `(case_id, why)` of the source's cases that could not be read and are not among the rows.
         files: SHA-256 of each source row's files as they were read, "" of a row without; () where it is not recorded.
+        inspections: what the files of each record showed, None of a record without files; () where it is not recorded.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Cases:
         ids: Sequence[str] = (),
         folder: Path | None = None,
         files: Sequence[str] = (),
+        inspections: Sequence[Inspection | None] = (),
     ):
         self._records = records
         self._ids = ids
@@ -77,6 +81,7 @@ class Cases:
         self.digest = digest
         self.left_out = left_out
         self.files = files
+        self.inspections = inspections
 
     def __len__(self) -> int:
         return len(self._records)
@@ -285,14 +290,17 @@ def _content(source: Source, outcomes: Iterable[Outcome]) -> dict[str, Any]:
     digest, kept = hashlib.sha256(), 0
     broken: list[tuple[str, str]] = []
     files: list[str] = []
-    for row, sha256, why, of_files in outcomes:
+    inspections: list[str] = []
+    for row, sha256, why, of_files, inspected in outcomes:
         files.append(of_files)
         if why:
             broken.append((source.cases["case_id"].iloc[row], why))
         else:
             digest.update(bytes.fromhex(sha256))
+            inspections.append(inspected)
             kept += 1
     content = {"sha256": digest.hexdigest(), "cases": kept, "broken": broken}
+    content |= {"inspections": inspections} if any(inspections) else {}
     return content | ({"files": files} if source.files else {})
 
 
@@ -329,7 +337,15 @@ def _open(source: Source, grid: tuple[int, int, int], directory: Path, on_broken
         raise InputError(f"{final}: {stored} records for {len(source.cases)} cases; delete this folder")
     broken = {case: why for case, why in content["broken"]}
     ids = [case for case in source.cases["case_id"] if case not in broken]
-    return Cases(records, content["sha256"], tuple(broken.items()), ids, final, content.get("files", ()))
+    return Cases(
+        records,
+        content["sha256"],
+        tuple(broken.items()),
+        ids,
+        final,
+        content.get("files", ()),
+        content["inspections"],
+    )
 
 
 def _read_content(path: Path) -> dict[str, Any]:
@@ -337,7 +353,8 @@ def _read_content(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
         content["broken"] = [(str(case), str(why)) for case, why in content["broken"]]
         bytes.fromhex(content["sha256"])
-        return content | {"cases": int(content["cases"])}
+        inspections = tuple(inspection.decode(text) for text in content.get("inspections", ()))
+        return content | {"cases": int(content["cases"]), "inspections": inspections}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{path} cannot be read ({told(error)}); delete this store's folder, and the cases are prepared again"

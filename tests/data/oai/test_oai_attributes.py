@@ -29,7 +29,7 @@ def knees(*ks):
 
 
 def add(folder, cases, *names, bins=BINS):
-    return attributes.add(cases, tables.find(folder), names, bins)
+    return attributes.add(cases, tables.find(folder), names, bins).cases
 
 
 # Codes and labels, cases of names, separators: the same four patients.
@@ -77,6 +77,20 @@ def test_any_column_by_its_own_name_and_what_is_missing(tmp_path):
     assert cases["V00EXPOSE"].tolist() == ["0"] * 4 + ["missing"]  # by barcode
     assert cases["sex"].tolist()[3:] == ["female", "missing"]
     assert cases["age"].tolist()[4] == "missing"
+
+
+def test_words_for_missing_are_missing_and_counted(tmp_path):
+    oai_tree.write_tables(tmp_path, 5)
+    cells = ["1: Yes", "9: Unknown", "?", "0: None", ".M: Missing"]
+    rows = [[oai_tree.patient(k), cell, cell] for k, cell in enumerate(cells)]
+    oai_tree.table(tmp_path / "Extra.txt", ["ID", "V00MEDS", "V00AGE"], rows)
+    result = attributes.add(films(*range(5)), tables.find(tmp_path), ("V00MEDS",), {})
+    assert result.cases["V00MEDS"].tolist() == ["Yes", "missing", "missing", "None", "missing"]
+    (note,) = [note for note in result.notes if "V00MEDS" in note]
+    assert "Extra.txt" in note and "2 cells" in note and "'Unknown' (1)" in note and "'?' (1)" in note
+    # A word gives way to the number of another table.
+    oai_tree.table(tmp_path / "AAge.txt", ["ID", "V00AGE"], [[oai_tree.patient(1), "unknown"]])
+    assert add(tmp_path, films(1), "age")["age"].tolist() == ["51-64"]
 
 
 def test_the_age_is_the_visit_s_where_a_table_has_it_and_the_grade_only_there(tmp_path):
@@ -143,5 +157,5 @@ def test_levels_that_look_alike_are_refused_unless_allowed(tmp_path):
         add(tmp_path, films(0, 1, 2), "CENTER")
     assert "row" not in str(error.value) and oai_tree.patient(0) not in str(error.value)
     allowed = metadata.Options(allow_similar=True)
-    cases = attributes.add(films(0, 1, 2), tables.find(tmp_path), ("CENTER",), BINS, allowed)
+    cases = attributes.add(films(0, 1, 2), tables.find(tmp_path), ("CENTER",), BINS, allowed).cases
     assert cases["CENTER"].tolist() == ["Center", "center", "other"]

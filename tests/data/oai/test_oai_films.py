@@ -1,8 +1,10 @@
+import nibabel
 import numpy as np
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
+from kneefair_jax.data import layouts, readers
 from kneefair_jax.data.oai import films
 from kneefair_jax.errors import InputError
 from tests import oai_tree
@@ -95,9 +97,13 @@ def test_a_damaged_header_is_a_reason(tmp_path, content, reason):
     ]
 
 
+def picture(path):
+    return films.picture(readers.read_radiograph(path), path)
+
+
 def test_monochrome1_gives_the_same_picture_windowed_at_the_5th_and_99th_percentile(tmp_path):
-    two = films.picture(oai_tree.write_film(tmp_path / "2", PIXELS))
-    one = films.picture(oai_tree.write_film(tmp_path / "1", PIXELS, "MONOCHROME1"))
+    two = picture(oai_tree.write_film(tmp_path / "2", PIXELS))
+    one = picture(oai_tree.write_film(tmp_path / "1", PIXELS, "MONOCHROME1"))
     assert pydicom.dcmread(tmp_path / "1").pixel_array[0, 0] == 4095
     np.testing.assert_array_equal(one, two)
     low, high = 0.05 * 599, 0.99 * 599
@@ -124,10 +130,10 @@ def test_real_radiographs_are_inverted(tmp_path, name, bits):
     stored = dataset.pixel_array
     if "PixelSpacing" in dataset:  # the zero that is refused, here too
         with pytest.raises(InputError, match="correct it"):
-            films.picture(dataset.filename)
+            picture(dataset.filename)
         del dataset.PixelSpacing
     dataset.save_as(tmp_path / "film.dcm")
-    image = films.picture(tmp_path / "film.dcm")[..., 0]
+    image = picture(tmp_path / "film.dcm")[..., 0]
     low, high = np.percentile(stored, [1, 95])  # the 99th and 5th once inverted
     expected = np.rint(255 * np.clip((high - stored) / (high - low), 0, 1))
     assert abs(image - expected).max() <= 1
@@ -142,12 +148,16 @@ def mask(tmp_path, edit):
     return oai_tree.write_mask(tmp_path / "a.nii.gz", edit(label))
 
 
+def labels(path, shape):
+    return films.labels(readers.read_mask(path), shape, path)
+
+
 def test_labels(tmp_path):
-    label = films.labels(mask(tmp_path, lambda label: label), (20, 30))
+    label = labels(mask(tmp_path, lambda label: label), (20, 30))
     assert label.dtype == np.uint8 and label[6, 4] == RIGHT and label[6, 22] == LEFT
     assert films.of_side(label, "right").sum() == films.of_side(label, "left").sum() == 24
     for one, other in ((RIGHT, "left"), (LEFT, "right")):
-        only = films.labels(mask(tmp_path, lambda label, one=one: label * (label == one)), (20, 30))
+        only = labels(mask(tmp_path, lambda label, one=one: label * (label == one)), (20, 30))
         assert only.any() and not films.of_side(only, other).any()
 
 
@@ -167,5 +177,77 @@ def test_labels(tmp_path):
 def test_masks_that_do_not_fit(tmp_path, edit, message):
     path = mask(tmp_path, edit)
     with pytest.raises(InputError, match=message) as error:
-        films.labels(path, (20, 30))
+        labels(path, (20, 30))
     assert str(error.value).startswith(str(path))
+
+
+STATES = {"rotate-180": np.diag([0.3, 0.2, 1, 1]), "none": np.diag([-0.3, -0.2, 1, 1])}  # by affine
+
+
+def pair(tmp_path, turn=None, **tags):
+    """A film with its mask, whose header states that `turn` displays it, or nothing."""
+    label = np.zeros((20, 30), np.uint8)
+    label[5:9, 3:9], label[11:19, 20:26] = RIGHT, LEFT
+    path = oai_tree.write_film(tmp_path / "001", label.astype(np.uint16) * 900, **tags)
+    if turn is None:
+        mask = oai_tree.write_mask(tmp_path / "a.nii.gz", label)
+    else:
+        mask = tmp_path / "a.nii.gz"
+        image = nibabel.Nifti1Image(readers.ORIENTATIONS[turn].undo(label).T, STATES[turn])
+        image.header.set_xyzt_units("mm")
+        nibabel.save(image, mask)
+    found, reasons = films.inspect(film(path, mask=mask), must_be_named=True)
+    assert reasons == []
+    return found, label
+
+
+def is_aligned(arrays):
+    return bool(((arrays.image[..., 0] > 0) == (arrays.label > 0)).all())
+
+
+def test_a_mask_whose_header_turns_it_needs_a_word(tmp_path):
+    found, label = pair(tmp_path, "rotate-180")
+    with pytest.raises(InputError) as error:
+        films.read(found, layouts.Flag())
+    for word in ("a.nii.gz", "001", "--config.data.orientation=none", "--config.data.orientation=stored"):
+        assert word in str(error.value)
+    arrays = films.read(found, layouts.Flag("none"))
+    np.testing.assert_array_equal(arrays.label, label)
+    assert is_aligned(arrays)
+    np.testing.assert_allclose(arrays.spacing, [0.3, 0.2])
+
+
+@pytest.mark.parametrize("turn", ["none", "rotate-180"])
+def test_headers_of_film_and_mask_are_followed_alike(tmp_path, turn):
+    """The film's columns run to the left, its rows to the back: it is displayed as it is stored."""
+    tags = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "ImagePositionPatient": [0, 0, 0]}
+    found, label = pair(tmp_path, turn, **tags)
+    arrays = films.read(found, layouts.Flag())
+    np.testing.assert_array_equal(arrays.label, label)
+    assert is_aligned(arrays)
+
+
+def test_a_transposed_film_keeps_its_spacing_by_axis(tmp_path):
+    tags = {"ImageOrientationPatient": [0, 1, 0, 1, 0, 0], "ImagePositionPatient": [0, 0, 0]}
+    found, label = pair(tmp_path, **tags)
+    arrays = films.read(found, layouts.Flag("stored"))
+    np.testing.assert_array_equal(arrays.label, label.T)
+    assert is_aligned(arrays)
+    np.testing.assert_allclose(arrays.spacing, [0.2, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ({}, None),
+        ({"ImageLaterality": "B"}, None),
+        ({"ImageLaterality": "R"}, "right knee alone"),
+        ({"ImageLaterality": "B", "Laterality": "L"}, "contradict"),
+        ({"FieldOfViewHorizontalFlip": "YES"}, "FieldOfViewHorizontalFlip"),
+        ({"FieldOfViewHorizontalFlip": "YES", "PatientOrientation": ["L", "F"]}, None),
+        ({"PatientOrientation": ["R", "F"]}, "flip-lr"),
+    ],
+)
+def test_side_tags_are_notes(tmp_path, tags, words):
+    notes = pair(tmp_path, **tags)[0].notes
+    assert len(notes) == (words is not None) and all(words in note for note in notes)

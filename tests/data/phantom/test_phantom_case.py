@@ -81,6 +81,7 @@ def test_wide_pictures_differ_more_than_clinical_ones():
         assert np.ptp(image) > 20 and (label == TIBIA).any() and (label == FEMUR).any()
 
 
+@pytest.mark.slow
 def test_a_film_of_both_knees_has_the_right_one_on_its_left():
     film = jax.device_get(jax.jit(lambda k: draw_film(k, size=(96, 96), fov_mm=340.0))(KEYS[1]))
     names = anatomy.SCHEMES["knees"]

@@ -6,19 +6,14 @@ import numpy as np
 import pytest
 
 from kneefair_jax.data import readers
-from kneefair_jax.data.readers import png
 from kneefair_jax.errors import InputError
 
 RNG = np.random.default_rng(0)
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
 
-def write(path, rows, channels, filters=None, interlace=0, width=None):
-    """A PNG of 16 bits whose filtered bytes are given, or u16[H, W, channels] with the filters of its rows."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    colour = {2: 4, 3: 2, 4: 6}[channels]
+def lines_of(rows, channels, filters):
+    """u16[H, W, channels] -> its bytes, row k filtered by `filters[k]`."""
     raw = rows.astype(">u2").view(np.uint8).reshape(len(rows), -1).astype(int)
     size = 2 * channels
     lines = []
@@ -32,8 +27,19 @@ def write(path, rows, channels, filters=None, interlace=0, width=None):
         )
         predicted = [0 * left, left, up, (left + up) // 2, paeth][kind]
         lines.append(bytes([kind]) + ((raw[y] - predicted) % 256).astype(np.uint8).tobytes())
-    data = zlib.compress(b"".join(lines))
-    head = struct.pack(">IIBBBBB", width or rows.shape[1], len(rows), 16, colour, 0, 0, interlace)
+    return b"".join(lines)
+
+
+def write(path, rows, channels, filters=None, interlaced=False, width=None):
+    """A PNG of 16 bits of u16[H, W, channels]; the filters are of its rows, of a pass the first of them."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    colour = {2: 4, 3: 2, 4: 6}[channels]
+    passes = [rows[top::down, left::across] for top, left, down, across in ADAM7] if interlaced else [rows]
+    data = zlib.compress(b"".join(lines_of(one, channels, filters[: len(one)]) for one in passes if one.size))
+    head = struct.pack(">IIBBBBB", width or rows.shape[1], len(rows), 16, colour, 0, 0, interlaced)
     half = len(data) // 2
     parts = [
         chunk(b"IHDR", head),
@@ -45,11 +51,12 @@ def write(path, rows, channels, filters=None, interlace=0, width=None):
     return path
 
 
+@pytest.mark.parametrize("interlaced", [False, True])
 @pytest.mark.parametrize("channels", [2, 3, 4])
-@pytest.mark.parametrize("shape", [(15, 9), (1, 7), (8, 1)])
-def test_every_filter(tmp_path, channels, shape):
+@pytest.mark.parametrize("shape", [(15, 9), (1, 7), (8, 1), (1, 1), (3, 5)])
+def test_every_filter(tmp_path, channels, shape, interlaced):
     pixels = RNG.integers(0, 2**16, (*shape, channels)).astype(np.uint16)
-    path = write(tmp_path / "a.png", pixels, channels, [y % 5 for y in range(shape[0])])
+    path = write(tmp_path / "a.png", pixels, channels, [y % 5 for y in range(shape[0])], interlaced)
     image, _ = readers.read_image(path)
     np.testing.assert_array_equal(image, pixels[..., : 1 if channels == 2 else 3])
     if channels > 2:
@@ -63,11 +70,9 @@ def test_labels_beside_alpha(tmp_path):
     np.testing.assert_array_equal(readers.read_mask(path), labels[..., 0])
 
 
-def test_interlaced_and_truncated_files_are_refused(tmp_path):
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_truncated_files_are_refused(tmp_path, interlaced):
     pixels = RNG.integers(0, 2**16, (6, 7, 3)).astype(np.uint16)
-    path = write(tmp_path / "interlaced.png", pixels, 3, [0] * 6, interlace=1)
-    with pytest.raises(InputError, match=r"interlaced\.png.*export"):
-        png.read_deep(path, png.header(path))
-    path = write(tmp_path / "short.png", pixels, 3, [0] * 6, width=8)
+    path = write(tmp_path / "short.png", pixels, 3, [0] * 6, interlaced, width=8)
     with pytest.raises(InputError, match=r"short\.png.*export"):
         readers.read_image(path)

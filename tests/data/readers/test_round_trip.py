@@ -146,26 +146,6 @@ def test_a_tiff_is_turned_by_its_tag_whatever_its_compression(tmp_path, number, 
     np.testing.assert_array_equal(readers.read_mask(path), TURNS[number](stored))
 
 
-@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.int8, np.int16, np.float32])
-def test_tiff_in_every_polarity(tmp_path, photometric, dtype):
-    """Pillow does not open MinIsWhite of the other number types: they are refused."""
-    labels = (FILM % 5).astype(dtype)
-    film = (FILM >> 6).astype(dtype)
-    tifffile.imwrite(tmp_path / "labels.tif", labels, photometric=photometric)
-    tifffile.imwrite(tmp_path / "film.tif", film, photometric=photometric)
-    if photometric == "miniswhite" and dtype in (np.uint32, np.int8, np.int16):
-        with pytest.raises(InputError, match=r"film\.tif.*export"):
-            readers.read_image(tmp_path / "film.tif")
-        return
-    np.testing.assert_array_equal(readers.read_mask(tmp_path / "labels.tif"), labels)
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "labels.tif"), labels)
-    image = readers.read_image(tmp_path / "film.tif")[0][..., 0].astype(np.float64)
-    rises = photometric == "minisblack"
-    steps = image - film.astype(float) if rises else image + film.astype(float)
-    assert np.ptp(steps) == 0
-
-
 def test_a_bilevel_tiff_is_read_as_it_is_displayed(tmp_path):
     film = FILM > 2000
     for photometric in ("minisblack", "miniswhite"):

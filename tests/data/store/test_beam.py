@@ -26,7 +26,7 @@ def test_the_store_is_that_of_a_preparation_without_beam(tmp_path, flags):
     kept = [row for row in range(45) if row not in (4, 30)]
     assert len(beam) == len(kept)
     for place, row in enumerate(kept):
-        for key, array in example(row)._asdict().items():
+        for key, array in example(row).arrays().items():
             np.testing.assert_array_equal(beam[place][key], array)
     # And it serves a start without Beam.
     again = store.prepare(source(45, broken=(4, 30), seconds=9.0), GRID, tmp_path / "beam", on_broken="skip")

@@ -37,7 +37,7 @@ def is_running(process):
 def assert_rows(cases, rows):
     assert len(cases) == len(rows)
     for place, row in enumerate(rows):
-        for key, array in example(row)._asdict().items():
+        for key, array in example(row).arrays().items():
             np.testing.assert_array_equal(cases[place][key], array)
             assert cases[place][key].dtype == array.dtype
 
@@ -63,7 +63,9 @@ def test_the_digest_is_of_the_pixels(tmp_path):
     assert a.digest == b.digest != c.digest
     whole = hashlib.sha256()
     for row in range(12):
-        whole.update(hashlib.sha256(b"".join(array.tobytes() for array in example(row))).digest())
+        whole.update(
+            hashlib.sha256(b"".join(array.tobytes() for array in example(row).arrays().values())).digest()
+        )
     assert a.digest == whole.hexdigest()
     # Of the cases that are kept, whatever became of the others.
     d = store.prepare(source(count=12, broken=(11,)), GRID, tmp_path / "d", on_broken="skip")

@@ -18,9 +18,8 @@ from kneefair_jax.training.loop import NonFiniteLossError
 from tests.runs.study import made_up
 
 
-@pytest.fixture
-def calls(monkeypatch):
-    """The folders of the runs that were made, in order."""
+def replace_runs(monkeypatch):
+    """Replaces training by made-up runs; returns the list of their folders, in order."""
     made = []
     monkeypatch.setattr("kneefair_jax.training.group_models.effort", lambda folder: (300, 2.0))
 
@@ -30,6 +29,28 @@ def calls(monkeypatch):
 
     monkeypatch.setattr(experiment, "run_experiment", one)
     return made
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The folders of the runs that were made, in order."""
+    return replace_runs(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a finished study of `made_up.config()`."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        replace_runs(monkeypatch)
+        run_study(made_up.config(), folder)
+    return folder
+
+
+@pytest.fixture
+def study_copy(finished, tmp_path):
+    """A folder of its own for each test, with the finished study in it."""
+    return shutil.copytree(finished, tmp_path / "study")
 
 
 def test_a_study_is_made_once_and_tells_what_differs(calls, tmp_path, capsys):
@@ -52,14 +73,12 @@ def test_a_study_is_made_once_and_tells_what_differs(calls, tmp_path, capsys):
     assert (tmp_path / "report" / "study.json").read_bytes() == before
 
 
-def test_a_run_that_was_cut_off_goes_on(calls, tmp_path, capsys):
+def test_a_run_that_was_cut_off_goes_on(calls, study_copy, capsys):
     config = made_up.config()
-    run_study(config, tmp_path)
-    cut = tmp_path / "runs" / "group_dro" / "seed_4"
+    cut = study_copy / "runs" / "group_dro" / "seed_4"
     shutil.rmtree(cut / "report")
     (cut / "checkpoints" / "60").mkdir(parents=True)
-    del calls[:]
-    run_study(config, tmp_path)
+    run_study(config, study_copy)
     told = capsys.readouterr().out
     assert "26 finished before and skipped, 1 to make, 1 of them from a checkpoint on" in told
     assert calls == [cut]
@@ -129,13 +148,12 @@ def test_a_study_with_too_few_draws_is_refused_before_its_runs(calls, tmp_path):
     assert not calls
 
 
-def test_runs_by_other_code_are_noted(calls, tmp_path):
+def test_runs_by_other_code_are_noted(calls, study_copy):
     config = made_up.config()
-    run_study(config, tmp_path)
-    assert summary(config, tmp_path)["notes"] == []
-    path = tmp_path / "runs" / "group_dro" / "seed_4" / "environment.json"
+    assert summary(config, study_copy)["notes"] == []
+    path = study_copy / "runs" / "group_dro" / "seed_4" / "environment.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": "other"}))
-    (note,) = summary(config, tmp_path)["notes"]
+    (note,) = summary(config, study_copy)["notes"]
     assert "2 different commits" in note and "other" in note
 
 
@@ -163,12 +181,11 @@ def test_an_error_of_a_method_s_settings_names_the_method(calls, tmp_path, setti
     assert not calls and not list(tmp_path.iterdir())
 
 
-def test_another_config_in_the_folder_is_refused(calls, tmp_path):
-    run_study(made_up.config(), tmp_path)
+def test_another_config_in_the_folder_is_refused(calls, study_copy):
     other = made_up.config()
     other.train.steps = 99
     with pytest.raises(InputError, match=r"train.steps is 99 but was 300"):
-        run_study(other, tmp_path)
+        run_study(other, study_copy)
 
 
 @pytest.mark.parametrize(
@@ -188,27 +205,25 @@ def test_another_config_in_the_folder_is_refused(calls, tmp_path):
     ],
 )
 def test_runs_that_differ_in_more_than_the_mitigation_are_not_compared(
-    calls, tmp_path, file, change, message
+    calls, study_copy, file, change, message
 ):
     """The trap: methods compared on other patients, or with another recipe."""
     config = made_up.config()
-    run_study(config, tmp_path)
-    path = tmp_path / "runs" / "group_dro" / "seed_4" / file
+    path = study_copy / "runs" / "group_dro" / "seed_4" / file
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(InputError, match=message):
-        summary(config, tmp_path)
+        summary(config, study_copy)
 
 
-def test_the_numbers_follow_from_the_tables(calls, tmp_path):
+def test_the_numbers_follow_from_the_tables(calls, study_copy):
     config = made_up.config()
-    run_study(config, tmp_path)
-    study = json.loads((tmp_path / "report" / "study.json").read_text())
+    study = json.loads((study_copy / "report" / "study.json").read_text())
     gaps = {}
     for method in ("erm", "equal_share", "group_dro", "oracle"):
         strength = 0.0 if method == "oracle" else None
         gaps[method] = []
         for seed in (3, 4, 5):
-            table = pd.read_parquet(tmp_path / Trial(method, seed, strength).directory / "cases.parquet")
+            table = pd.read_parquet(study_copy / Trial(method, seed, strength).directory / "cases.parquet")
             test = table[(table["split"] == "test") & (table["model"] == "overall")]
             means = test.groupby("race", observed=True)["dice"].mean()
             gaps[method].append(means["A"] - means["B"])

@@ -1,0 +1,60 @@
+"""What `check` finds in single cases, as one table: `faults.csv`, a row per case and fault."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kneefair_jax.report import csv_tables
+from kneefair_jax.runtime import atomic
+from kneefair_jax.safe_text import without_paths
+
+TABLE = "faults.csv"
+COLUMNS = ("cohort", "case_id", "fault", "detail")
+
+
+def table(result: Mapping[str, Any], parts: Sequence[str]) -> pd.DataFrame:
+    """Return `COLUMNS`, a row per case and fault.
+
+    Args:
+        result: the content of `check.json`.
+        parts: its keys of cohorts, `cohort` and `external`.
+    """
+    rows = [
+        (name, case_id, fault, detail) for name in parts for case_id, fault, detail in _of_part(result[name])
+    ]
+    for group in result["identical_masks"]:
+        for name, case_id in zip(group["cohorts"], group["cases"], strict=True):
+            others = [other for other in group["cases"] if other != case_id] or group["cases"]
+            rows.append((name, case_id, "identical mask", f"the same mask as {', '.join(others)}"))
+    for pair in result["near_duplicates"]:
+        for place in (0, 1):
+            detail = f"nearly the same film as {pair['cases'][1 - place]} (likeness {pair['likeness']:.2f})"
+            rows.append((pair["cohorts"][place], pair["cases"][place], "near-duplicate film", detail))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def write(path: Path, faults: pd.DataFrame, folders: Sequence[Path]) -> None:
+    """Write the table as CSV, without absolute paths and formulas; `folders` are those of `safe_text.without_paths`."""
+    texts = faults.map(lambda cell: without_paths(cell, *folders))
+    atomic.write_text(path, csv_tables.guarded(texts).to_csv(index=False))
+
+
+def _of_part(part: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for case_id, why in part["unreadable"]:
+        yield case_id, "unreadable", why
+    for one in part["orientation"]["turned"]:
+        yield str(one["case_id"]), "orientation", f"the mask fits its film better with {one['orientation']}"
+    for case_id in part["interpolated"]:
+        yield case_id, "interpolated labels", "a thin rim between two structures has the label of a third"
+    for case_id, notes in part["header_notes"].items():
+        for note in notes:
+            yield case_id, "header", note
+    for one in part.get("suspicious", {}).get("suspects", ()):
+        yield str(one["case_id"]), "mask and film", one["reason"]
+    for structure, cases in part["absent"].items():
+        for case_id in cases:
+            yield case_id, "absent structure", structure
+    for one in part["outliers"]:
+        yield str(one["case_id"]), "outlier", "{measure} {value:.4g}, median {median:.4g}".format(**one)

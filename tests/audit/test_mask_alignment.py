@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from kneefair_jax.audit import mask_alignment
+from kneefair_jax.audit.mask_summary import thumbnail
+from kneefair_jax.data.readers import ORIENTATIONS
+from tests.audit.summaries import bone
+
+
+@pytest.mark.parametrize("name", ORIENTATIONS)
+def test_the_orientation_that_fits(name):
+    true = bone(3, 40, 20, 12)
+    fit = mask_alignment.fit(true, ORIENTATIONS[name].inverse().apply(true))
+    assert (fit.orientation, fit.best) == (name, 1.0)
+    assert (fit.dice == 1) == (name == "none")
+
+
+def test_poor_is_the_mean_over_structures_that_are_there():
+    assert mask_alignment.is_poor(np.array([0.9, 0.7]))
+    assert not mask_alignment.is_poor(np.array([0.9, np.nan]))
+    assert mask_alignment.is_poor(np.array([np.nan, np.nan]))
+
+
+def test_confusion_counts_predicted_and_true_labels():
+    true, predicted = np.array([[0, 1, 1, 2]], np.uint8), np.array([[0, 1, 2, 0]], np.uint8)
+    np.testing.assert_array_equal(
+        mask_alignment.confusion(true, predicted, 2), [[1, 0, 1], [0, 1, 0], [0, 1, 0]]
+    )
+
+
+def test_exchanged_labels_are_found_by_their_pixels():
+    true = bone(3, 40)
+    renamed = np.array([0, 2, 1], np.uint8)[true]
+    pixels = {"a": mask_alignment.confusion(true, renamed, 2)}
+    arguments = ({"a": None}, pixels, ("femur", "tibia"))
+    note = mask_alignment.exchanged_labels(*arguments, 0.0, " by m")
+    assert "femur is called tibia, tibia is called femur" in note and "1.00 instead of 0.00" in note
+    assert not mask_alignment.exchanged_labels(*arguments, 0.9, "")
+    assert not mask_alignment.exchanged_labels({}, {}, ("femur", "tibia"), 0.0, "")
+
+
+def test_the_mask_that_lies_unlike_most_is_the_turned_one():
+    usual = mask_alignment.frequencies([thumbnail(bone(3 + i, 30 + i)) for i in range(6)])
+    right, turned = thumbnail(bone(5, 31)), thumbnail(bone(5, 31)[::-1])
+    assert mask_alignment.reference_is_turned(turned, right, usual)
+    assert not mask_alignment.reference_is_turned(right, turned, usual)

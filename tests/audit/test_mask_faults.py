@@ -1,0 +1,36 @@
+from kneefair_jax.audit import mask_faults
+from kneefair_jax.audit.mask_faults import Fault, FaultyMask
+
+FAULTS = [
+    *(FaultyMask(f"c{i}", "reference", Fault(mask_faults.INTERPOLATED)) for i in range(7)),
+    FaultyMask("{c}", "unet", Fault(mask_faults.BAND, "255")),
+    FaultyMask("c3", "", Fault(mask_faults.SAME_PIXELS, "c4")),
+    FaultyMask("c5", "unet", Fault(mask_faults.HEADER, "the header states no unit")),
+]
+
+
+def test_the_table_has_a_row_per_fault():
+    table = mask_faults.table(FAULTS)
+    assert list(table.columns) == ["case_id", "mask", "fault"] and len(table) == 10
+    assert table["fault"].tolist()[-3:] == [
+        "void band as background: 255",
+        "same pixels as another case: c4",
+        "header: the header states no unit",
+    ]
+    assert mask_faults.table([]).empty
+
+
+def test_a_note_for_each_kind_with_cases_and_remedy():
+    interpolated, band, copies = mask_faults.notes(FAULTS, 24)
+    assert "7 of 24 cases (c0, c1, c2, c3, c4, ...; all in mask_faults.csv)" in interpolated
+    assert "nearest neighbor" in interpolated
+    assert "ignore=255" in band and "{c}" in band and "unet" in band
+    assert "(c3: c4; all" in copies
+
+
+def test_the_terminal_ends_with_cases_by_mask_and_kind():
+    lines = mask_faults.closing_lines(mask_faults.table(FAULTS))
+    assert len(lines) == 4
+    assert (
+        "7 reference masks (c0, c1, c2, c3, c4, ...)" in lines[0] and "unet" in lines[1] and "{c}" in lines[1]
+    )

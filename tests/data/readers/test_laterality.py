@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from kneefair_jax.data import readers
+from kneefair_jax.data.readers import laterality
+from tests.hostile import films
+
+FILM = np.arange(320, dtype=np.uint16).reshape(16, 20)
+
+
+def enhanced(side):
+    frame, group = Dataset(), Dataset()
+    frame.FrameLaterality = side
+    group.FrameAnatomySequence = [frame]
+    return {"SharedFunctionalGroupsSequence": [group]}
+
+
+@pytest.mark.parametrize(
+    ("tags", "side", "bilateral"),
+    [
+        ({}, "", False),
+        ({"Laterality": "R"}, "R", False),
+        ({"ImageLaterality": "L"}, "L", False),
+        ({"ImageLaterality": "L", "Laterality": "L"}, "L", False),
+        ({"ImageLaterality": "B"}, "B", True),
+        ({"ImageLaterality": "U"}, "", False),
+        ({"Laterality": ""}, "", False),
+        ({"Laterality": "RIGHT"}, "R", False),
+        (enhanced("R"), "R", False),
+        (enhanced("L") | {"Laterality": "L"}, "L", False),
+        ({"SeriesDescription": "Bilateral PA Fixed Flexion Knee"}, "", True),
+        ({"StudyDescription": "XR_KNEE_BILATERAL"}, "", True),
+        ({"SeriesDescription": "bilateral", "ImageLaterality": "R"}, "R", True),
+        (
+            {"StudyDescription": "bilateral knees", "ImageLaterality": "R"},
+            "R",
+            False,
+        ),  # of a study of two films
+    ],
+)
+def test_the_side_that_tags_state(tmp_path, tags, side, bilateral):
+    film = readers.read_radiograph(films.dicom(tmp_path / "film.dcm", FILM, **tags))
+    assert (film.laterality, film.bilateral, film.notes) == (side, bilateral, ())
+
+
+@pytest.mark.parametrize("other", ["L", "B"])
+def test_tags_that_contradict_each_other_state_no_side(tmp_path, other):
+    path = films.dicom(tmp_path / "film.dcm", FILM, ImageLaterality=other, Laterality="R")
+    film = readers.read_radiograph(path)
+    (note,) = film.notes
+    assert film.laterality == "" and f"ImageLaterality {other}" in note and "Laterality R" in note
+
+
+@pytest.mark.parametrize(
+    ("tags", "notes"),
+    [
+        ({}, 1),
+        ({"PatientOrientation": ["L", "F"]}, 0),
+        ({"PatientOrientation": ["R", "F"]}, 0),
+        ({"PatientOrientation": ["", ""]}, 1),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, 0),
+    ],
+)
+def test_a_horizontal_flip_without_an_orientation_is_a_note(tmp_path, tags, notes):
+    for flip, expected in (("YES", notes), ("NO", 0)):
+        path = films.dicom(
+            tmp_path / f"{flip}.dcm",
+            FILM,
+            FieldOfViewHorizontalFlip=flip,
+            FieldOfViewRotation=0,
+            **tags,
+        )
+        found = [note for note in readers.read_radiograph(path).notes if "FieldOfViewHorizontalFlip" in note]
+        assert len(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("side", "other", "odd"),
+    [
+        ("R", "L", True),
+        ("L", "R", True),
+        ("R", "R", False),
+        ("", "L", False),
+        ("B", "L", False),
+        ("", "", False),
+    ],
+)
+def test_only_one_knee_against_the_other_is_a_contradiction(side, other, odd):
+    assert bool(laterality.contradiction(side, other, "the table")) == odd

@@ -1,0 +1,125 @@
+"""`--spacing`: areas of films whose files state none, and what `areas.csv` says of them."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kneefair_jax.data import readers
+from kneefair_jax.errors import InputError
+from kneefair_jax.predict import __main__ as cli
+from kneefair_jax.predict import films, run, stated_spacing
+from tests.hostile.films import dicom
+from tests.predict.networks import write
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (30, 24), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    structures = ("femur", "tibia", "fibula", "patella")
+    return str(write(tmp_path_factory.mktemp("weights") / "w.safetensors", structures))
+
+
+@pytest.fixture
+def predict(tmp_path, weights):
+    """Runs the command on the files of `tmp_path/films`: exit status and rows of areas.csv."""
+
+    def of(*more):
+        given = ["--checkpoint", weights, "--images", str(tmp_path / "films"), "--out", str(tmp_path / "out")]
+        status = cli.main([*given, "--no-overlays", *more])
+        table = tmp_path / "out/areas.csv"
+        return status, list(csv.DictReader(table.read_text().splitlines())) if table.exists() else []
+
+    (tmp_path / "films").mkdir()
+    return of
+
+
+@pytest.mark.parametrize(
+    ("text", "spacing"),
+    [
+        ("0.15", [0.15, 0.15]),
+        ("0.15,0.2", [0.15, 0.2]),
+        ("0.15x0.2", [0.15, 0.2]),
+        ("5", [5, 5]),
+        ("1e-2", [0.01] * 2),
+    ],
+)
+def test_one_number_or_two(text, spacing):
+    np.testing.assert_allclose(stated_spacing.parse(text), spacing, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "0.009", "5.1", "-1", "0_3", "0,15", "nan", "inf", "1,1,1", "0.15;0.2", "x"]
+)
+def test_anything_else_is_refused_with_the_remedy(text):
+    with pytest.raises(InputError, match=r"--spacing.*0\.01 and 5.*--spacing 0\.15,0\.2"):
+        stated_spacing.parse(text)
+
+
+def test_a_refused_spacing_begins_nothing(predict, tmp_path, capsys):
+    Image.fromarray(PICTURE).save(tmp_path / "films/a.png")
+    status, rows = predict("--spacing", "0_3")
+    assert status == cli.NOT_BEGUN and "0_3" in capsys.readouterr().err
+    assert rows == [] and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_areas_of_files_without_a_spacing(predict, tmp_path, kind):
+    Image.fromarray(PICTURE).save(tmp_path / f"films/a.{kind}")
+    assert {(row["area_mm2"], row["spacing_kind"]) for row in predict()[1]} == {("", "unknown")}
+    _, rows = predict("--spacing", "0.5,0.2", "--format", "nifti")
+    assert {row["spacing_kind"] for row in rows} == {"stated"}
+    assert [row["area_mm2"] for row in rows] == [f"{0.1 * int(row['area_pixels']):.2f}" for row in rows]
+    spacing = readers.read_label_file(tmp_path / "out/masks/a.nii.gz").spacing
+    np.testing.assert_allclose(spacing, [0.5, 0.2], rtol=1e-6)
+
+
+def test_it_is_of_the_film_as_displayed(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the film is displayed turned by a quarter
+    Image.fromarray(PICTURE).save(tmp_path / "a.png", exif=exif)
+    film = stated_spacing.applied(films.read(tmp_path / "a.png"), np.array([0.5, 0.2], np.float32))
+    assert film.image.shape[:2] == (24, 30) and film.spacing_kind == "stated"
+    np.testing.assert_allclose(film.spacing, [0.5, 0.2])
+    np.testing.assert_allclose(film.stored_spacing(), [0.2, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"), [("0.5", False), ("0.501", False), ("0.25", True), ("0.5,0.4", True)]
+)
+def test_a_header_is_followed_and_a_contradiction_is_a_warning(predict, tmp_path, text, warned):
+    dicom(tmp_path / "films/a.dcm", PICTURE.astype(np.uint16) * 16, PixelSpacing=[0.5, 0.5])
+    _, rows = predict("--spacing", text)
+    assert {row["spacing_kind"] for row in rows} == {"calibrated"}
+    assert rows[0]["area_mm2"] == f"{0.25 * int(rows[0]['area_pixels']):.2f}"
+    assert ("--spacing" in rows[0]["warning"]) == warned
+
+
+def test_a_warning_is_written_once_a_film_and_every_row_refers_to_it(predict, tmp_path):
+    dicom(
+        tmp_path / "films/a.dcm",
+        PICTURE.astype(np.uint16) * 16,
+        PixelSpacing=[0.5, 0.5],
+        ImagerPixelSpacing=[2, 2],
+    )
+    _, rows = predict()
+    first, *others = (row["warning"] for row in rows)
+    assert "ImagerPixelSpacing" in first and others == ["see femur"] * 3
+
+
+def test_no_warning_is_no_text_in_any_row(tmp_path):
+    item = run.inputs.Input(tmp_path / "a.png", "a")
+    prediction = run.Prediction(np.ones((30, 24), np.uint8), dict.fromkeys(("femur", "tibia"), 0.99), 0.99)
+    film = films.Film(tmp_path / "a.png", PICTURE[..., None], np.full(2, np.nan), False, "")
+    assert [row[-2] for row in run._areas(item, item.path, film, prediction, tmp_path)] == ["", ""]
+
+
+def test_no_folder_s_name_is_in_a_warning(tmp_path):
+    folder = tmp_path / "Smith, Jo (x)"
+    item = run.inputs.Input(folder / "a.png", "a")
+    prediction = run.Prediction(np.ones((30, 24), np.uint8), {"femur": 0.99}, 0.99)
+    film = films.Film(item.path, PICTURE[..., None], np.full(2, np.nan), False, f"{folder}/a.png is odd")
+    ((*_, warning, _),) = run._areas(item, item.path, film, prediction, tmp_path)
+    assert "is odd" in warning and str(tmp_path) not in warning
