@@ -172,10 +172,14 @@ def test_corrections():
     raw = {key: entry["test"]["p"] for key, entry in result["summaries"].items() if entry["test"]}
     assert set(raw) == {"sex", "age", "sex,age"}
     corrected = {key: result["summaries"][key]["test"]["p_holm"] for key in raw}
-    assert corrected == pytest.approx(multiplicity.holm(raw))
+    assert corrected == pytest.approx(
+        multiplicity.holm({key: raw[key] for key in ("sex", "age")}) | {"sex,age": None}
+    )
     sex = result["summaries"]["sex"]
     assert sex["pairs"][0]["p_holm"] == pytest.approx(sex["test"]["p_holm"])
-    assert all(pair["p"] <= pair["p_holm"] for key in raw for pair in result["summaries"][key]["pairs"])
+    assert sex["level"] == pytest.approx(0.05 * raw["sex"] / sex["test"]["p_holm"])
+    for key in ("sex", "age"):
+        assert all(pair["p"] <= pair["p_holm"] for pair in result["summaries"][key]["pairs"])
     assert sex["test"]["p_bh"] is None
     explored = [
         result["structures"][structure]["summaries"][key]["test"] for structure in STRUCTURES for key in raw
