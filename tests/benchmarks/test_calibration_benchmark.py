@@ -13,9 +13,11 @@ def condition(name):
     return next(one for one in calibration.CONDITIONS if one.name == name)
 
 
-@pytest.mark.parametrize("name", ["60-15 normal doubled", "60-15 skewed doubled"])
-def test_knees_are_paired_and_groups_are_equal(name):
-    drawn = calibration.knees(condition(name), 4000, np.random.default_rng(0))
+@pytest.mark.parametrize("shape", ["normal", "skewed"])
+def test_knees_are_paired_and_groups_are_equal(shape):
+    drawn = calibration.knees(
+        condition(f"60-15 {shape} doubled, failures 0 %"), 4000, np.random.default_rng(0)
+    )
     large, small = drawn[:, :60].reshape(-1, 2), drawn[:, 60:].reshape(-1, 2)
     for knees, sd in ((large, 0.03), (small, 0.06)):
         assert knees.mean() == pytest.approx(0.08, abs=1e-3)
@@ -23,21 +25,33 @@ def test_knees_are_paired_and_groups_are_equal(name):
         assert np.corrcoef(knees.T)[0, 1] == pytest.approx(0.5, abs=0.04)
 
 
+def test_failures_have_the_stated_share_and_mean():
+    chosen = condition("60-15 beta equal, failures 0 and 5 %")
+    drawn = calibration.knees(chosen, 4000, np.random.default_rng(0))
+    failed = (drawn == 1).any(2)
+    assert failed[:, :60].sum() == 0 and failed[:, 60:].mean() == pytest.approx(0.05, abs=0.004)
+    means = [1 - drawn[:, :60].mean(), 1 - drawn[:, 60:].mean()]
+    assert means == pytest.approx(chosen.truth.tolist(), abs=2e-3)
+
+
 def test_shares(tmp_path, monkeypatch):
     out = tmp_path / "calibration.json"
-    out.write_text(json.dumps({"conditions": {"200-60 normal equal": "kept"}}))
-    arguments = ["--cohorts", "30", "--draws", "99", "--permutations", "99", "--jobs", "1", "--only"]
-    chosen = ["60-15 normal equal", "60-60-60-15-15-15 normal equal"]
+    out.write_text(json.dumps({"conditions": {"another": "kept"}}))
+    arguments = ["--cohorts", "30", "--permutations", "99", "--jobs", "1", "--only"]
+    chosen = ["60-15 normal equal, failures 0 %", "30-30 beta equal, failures 5 %"]
     monkeypatch.setattr(sys, "argv", ["calibration.py", "--out", str(out), *arguments, *chosen])
     monkeypatch.setattr(calibration, "ProcessPoolExecutor", Serial)
     calibration.main()
-    found = json.loads(out.read_text())
-    assert set(found["conditions"]) == {*chosen, "200-60 normal equal"}
-    assert found["hardware"]["cores"] and found["conditions"]["200-60 normal equal"] == "kept"
-    two, six = (found["conditions"][name]["share"] for name in chosen)
-    assert two["gap covers"] > 0.8 and two["test rejects"] < 0.2
-    assert two["naive: SER of equal groups, percentile, covers"] == 0
-    assert six["max - min covers, equal"] > 0.8 and six["naive: max - min, percentile, covers, equal"] == 0
+    results = json.loads(out.read_text())
+    assert set(results["conditions"]) == {*chosen, "another"}
+    assert results["hardware"]["cores"] and results["conditions"]["another"] == "kept"
+    sound, failing = (results["conditions"][name] for name in chosen)
+    assert sound["share"]["gap covers"] > 0.8 and sound["share"]["test rejects"] < 0.2
+    assert sound["share"]["test and interval disagree"] == failing["share"]["test and interval disagree"] == 0
+    assert failing["share"]["last mean covers"] > 0.9
+    assert failing["share"]["naive: Student's t of the last mean covers"] < 0.95
+    width, reference = failing["median"].values()
+    assert width < 1.2 * reference
 
 
 class Serial:
