@@ -19,7 +19,7 @@ from kneefair_jax.report.figures import distributions, forest, scatter
 from kneefair_jax.report.overlays import CaseView, colour, overlay
 from kneefair_jax.report.text import failures, findings, formatting
 from kneefair_jax.report.text.methods import methods_text
-from kneefair_jax.report.text.summary import details, opening
+from kneefair_jax.report.text.summary import SCORE, details, opening
 from kneefair_jax.runtime import atomic
 
 PAGE = "index.html"
@@ -93,7 +93,7 @@ def page(
         references=references,
         files=["report.json", *csv_tables.tables(report)],
         judge=lambda block, scores, key: findings.judge(
-            block, scores, lower_is_better=key in LOWER_IS_BETTER
+            block, scores, lower_is_better=key in LOWER_IS_BETTER, primary=key == SCORE
         ),
         tested=lambda scores: _any(scores, "test"),
         paired=lambda scores: _any(scores, "pairs"),

@@ -25,8 +25,8 @@ class Verdict(NamedTuple):
         block: the groups.
         kind: `unranked` (fewer than two groups to compare), `untested` (a report without tests), `significant` (the
             corrected test rejects, and so do the test and the interval of a pair), `unlocated` (the test of all groups
-            rejects, and no pair's does), `open` (it does not reject), `exploratory` (groups of two attributes, whose
-            gap follows from those of one attribute; their interaction is tested instead).
+            rejects, and no pair's does), `open` (it does not reject), `exploratory` (outside the primary family:
+            another score, or groups of two attributes, whose interaction is tested instead).
         pairs: those that differ significantly, each by its own corrected p and interval.
         gap: the highest minus the lowest group mean.
         best: the group with the lowest error.
@@ -50,8 +50,17 @@ class Verdict(NamedTuple):
     summary: Mapping[str, Any]
 
 
-def judge(block: Block, scores: Mapping[str, Any], *, lower_is_better: bool = False) -> Verdict:
-    """The verdict on one block of groups, by the numbers of one score."""
+def judge(
+    block: Block, scores: Mapping[str, Any], *, lower_is_better: bool = False, primary: bool = True
+) -> Verdict:
+    """The verdict on one block of groups, by the numbers of one score.
+
+    Args:
+        block: the groups.
+        scores: `report["scores"][score]`.
+        lower_is_better: whether the score is an error.
+        primary: whether it is the score of the primary family; gaps of others are exploratory.
+    """
     summary = scores["summaries"].get(block.key) or {}
     means = {
         name: scores["groups"][name]["mean"]
@@ -65,7 +74,7 @@ def judge(block: Block, scores: Mapping[str, Any], *, lower_is_better: bool = Fa
     worst = (summary.get("worst") or {}).get("group") or ranked[-1]
     ser = summary.get("ser") or {}
     pairs = tuple(pair for pair in summary.get("pairs") or () if _is_named(pair))
-    kind = _kind(block, summary, pairs)
+    kind = _kind(summary, pairs, primary and "," not in block.key)
     size = _explained(ser) if kind in ("significant", "untested") else None
     return Verdict(block, kind, pairs, gap, ranked[0], worst, size, _equal(summary, kind), summary)
 
@@ -79,11 +88,11 @@ def p_of(summary: Mapping[str, Any]) -> tuple[float | None, str]:
     return None, ""
 
 
-def _kind(block: Block, summary: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> Kind:
+def _kind(summary: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], primary: bool) -> Kind:
     p, _ = p_of(summary)
     if p is None:
         return "untested"
-    if "," in block.key:
+    if not primary:
         return "exploratory"
     if p >= LEVEL:
         return "open"
