@@ -12,7 +12,7 @@ from kneefair_jax.audit import equivalence_margin, label_map, mask_faults, resul
 from kneefair_jax.data import layouts, number_text
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints
-from kneefair_jax.report.text import formatting
+from kneefair_jax.report.text import failures, formatting
 from kneefair_jax.runtime import run_directory
 
 _EPILOG = """\
@@ -182,7 +182,7 @@ def _written(audit: result.Audit, out: Path) -> dict[str, Path]:
 
 
 def text(report: dict[str, Any]) -> str:
-    """Dice by group, a line each, and the gaps."""
+    """Dice by group, a line each, the gaps, and failed segmentations."""
     scores = report["scores"]["dice"]
     attributes = report["cohort"]["attributes"]
     rows = [("", "patients", "Dice", "95 % interval")]
@@ -203,11 +203,13 @@ def text(report: dict[str, Any]) -> str:
         for row in rows
     ]
     for key, summary in scores["summaries"].items():
-        gap = summary["gap"]
+        gap, test = summary["gap"], summary["test"] or {}
+        p = f", {formatting.p_equals(test['p_holm'])} (Holm)" if test.get("p_holm") is not None else ""
         lines.append(
             f"gap by {key.replace(',', ' x ')}: {formatting.number(gap['value'])} {_ends(gap['interval'])}".rstrip()
+            + p
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *failures.opening(report)])
 
 
 def _ends(interval: list[float] | None) -> str:

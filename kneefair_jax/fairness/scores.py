@@ -79,7 +79,7 @@ def scores(
         partition = grouping.partition
         for g, group in enumerate(partition.names):
             for block, entry in zip(blocks, means(partition.index == g), strict=True):
-                entry["unranked"] = _why_unranked(group, entry["patients"], min_group_patients)
+                entry["unranked"] = groups.why_unranked(group, entry["patients"], min_group_patients)
                 entry["ranked"] = entry["unranked"] is None
                 block["groups"][group] = entry
         described = grouping.describe(table.columns, settings)
@@ -199,12 +199,6 @@ def _means(
             }
         )
     return entries
-
-
-def _why_unranked(group: str, patients: int, minimum: int) -> str | None:
-    if groups.is_missing(group):
-        return "not a group: unknown"
-    return f"too few to rank (n < {minimum})" if patients < max(minimum, 1) else None
 
 
 def _correct(block: dict[str, Any], attributes: Sequence[str], others: Mapping[Hypothesis, float]) -> None:
