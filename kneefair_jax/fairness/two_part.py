@@ -85,7 +85,7 @@ def scores(values: np.ndarray, failed: np.ndarray, worst: float | None, best: fl
     end = worst
     if end is None and len(bad):
         end = float(bad.min() if best > center else bad.max())
-    losses = np.empty(0)
+    losses = np.zeros(len(bad))
     if end is not None and len(bad) and center != end:
         losses = np.sort(np.clip((center - bad) / (center - end), 0, 1))[::-1]
     return Scores(
