@@ -118,12 +118,14 @@ def _as_tiff_states(pixels: np.ndarray, image: Any, mask: bool) -> np.ndarray:
         pixels = pixels.view(np.int8)
     elif pixels.dtype == np.int32 and depth == 32 and not signed:
         pixels = pixels.view(np.uint32)
-    white = image.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE and depth > 1
+    white = image.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE
     if white and depth <= 8 and mask:
-        pixels = np.invert(pixels)  # Pillow inverted them
+        pixels = np.invert(pixels)  # Pillow inverted them; tifffile writes boolean arrays as MinIsWhite
     if white and depth > 8 and not mask:
         pixels = tiff.inverted(pixels)
-    if mask and depth in (2, 4) and pixels.dtype == np.uint8:
+    if (
+        mask and depth in (2, 4) and image.mode == "L"
+    ):  # Pillow stretches gray to 8 bits, but not palette indices
         pixels = pixels // (255 // (2**depth - 1))
     return pixels
 

@@ -146,13 +146,13 @@ def test_a_tiff_is_turned_by_its_tag_whatever_its_compression(tmp_path, number, 
     np.testing.assert_array_equal(readers.read_mask(path), TURNS[number](stored))
 
 
-def test_a_bilevel_tiff_is_read_as_it_is_displayed(tmp_path):
+def test_a_bilevel_tiff_is_a_film_as_displayed_and_a_mask_as_stored(tmp_path):
     film = FILM > 2000
     for photometric in ("minisblack", "miniswhite"):
         path = tmp_path / f"{photometric}.tif"
         tifffile.imwrite(path, film, photometric=photometric)
         shown = film if photometric == "minisblack" else ~film
-        np.testing.assert_array_equal(readers.read_mask(path), shown)
+        np.testing.assert_array_equal(readers.read_mask(path), film)
         same(path, np.where(shown, 255, 0))
 
 
