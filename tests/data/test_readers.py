@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
 
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
@@ -70,6 +80,24 @@ def test_jpeg_is_an_image_and_no_mask(tmp_path):
         assert readers.read_image(tmp_path / name)[0].shape == (8, 8, 1)
         with pytest.raises(InputError, match=r"lossy.*export the mask as PNG"):
             readers.read_mask(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "syntax", [JPEGBaseline8Bit, JPEGExtended12Bit, JPEG2000, HTJ2K, JPEGLSNearLossless, RLELossless]
+)
+def test_a_dicom_mask_in_a_lossy_transfer_syntax_is_refused(tmp_path, syntax):
+    path = write_dicom(tmp_path / "a.dcm", U8)
+    dataset = pydicom.dcmread(path)
+    dataset.compress(RLELossless)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(path)
+    if syntax == RLELossless:
+        np.testing.assert_array_equal(readers.read_mask(path), U8)
+        return
+    with pytest.raises(
+        InputError, match=r"a\.dcm: DICOM in the transfer syntax .*JPEG.*may be lossy.*export the mask"
+    ):
+        readers.read_mask(path)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +257,7 @@ def test_of_a_long_complaint_of_a_library_the_first_sentence_is_told(tmp_path, m
         ("volume.nii", r"shape \(3, 4, 5\).*give one image"),
         ("frames.dcm", "several frames"),
         ("pages.tif", "several images"),
-        ("palette.dcm", "colour palette"),
+        ("palette.dcm", "color palette"),
         ("zero.dcm", r"spacing .*\[0.0, 0.0\] mm.*correct it"),
     ],
 )
@@ -243,7 +271,7 @@ def test_bad_images_name_the_file_and_the_remedy(tmp_path, name, message):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (RGB, "in colour"),
+        (RGB, "in color"),
         (U8 + 0.5, "not integers"),
         (np.full((3, 4), np.nan), "not integers"),
         (np.ones((3, 4), complex), "not integers"),

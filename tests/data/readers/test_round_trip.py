@@ -167,7 +167,7 @@ def test_png_of_16_bits_keeps_its_depth(tmp_path, channels):
     same(path, expected)
     assert readers.read_image(path)[0].dtype == np.uint16
     if channels > 1:
-        with pytest.raises(InputError, match="colour"):
+        with pytest.raises(InputError, match="in color"):
             readers.read_mask(path)
 
 
