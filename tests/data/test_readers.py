@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import nibabel
@@ -258,7 +259,7 @@ def test_of_a_long_complaint_of_a_library_the_first_sentence_is_told(tmp_path, m
         ("frames.dcm", "several frames"),
         ("pages.tif", "several images"),
         ("palette.dcm", "color palette"),
-        ("zero.dcm", r"spacing .*\[0.0, 0.0\] mm.*correct it"),
+        ("zero.dcm", r"spacing \(ImagerPixelSpacing\) is 0 x 0 mm, .* and 5 mm; correct it"),
     ],
 )
 def test_bad_images_name_the_file_and_the_remedy(tmp_path, name, message):
@@ -332,6 +333,32 @@ def test_resize_label_is_the_identity_at_its_own_size_and_repeats_when_enlarged(
     label = U8 % 3
     assert readers.resize_label(label, (3, 4), 3) is label
     np.testing.assert_array_equal(readers.resize_label(label, (6, 8), 3), label.repeat(2, 0).repeat(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("pixdim", "unit", "text", "hint"),
+    [
+        ((1093.8, 1093.8), "mm", "pixdim in mm) is 1093.8 x 1093.8 mm", "micrometers labeled as mm?"),
+        ((0.0002, 0.0002), "mm", "pixdim in mm) is 0.0002 x 0.0002 mm", "meters labeled as mm?"),
+        ((0.2, 0.2), "meter", "pixdim in meters) is 200 x 200 mm", "mm labeled as meters?"),
+        (
+            (0.25, 0.5),
+            "micron",
+            "pixdim in micrometers) is 0.0005 x 0.00025 mm",
+            "mm labeled as micrometers?",
+        ),
+        ((0.1, 1093.8), "mm", "pixdim in mm) is 1093.8 x 0.1 mm", ""),
+    ],
+)
+def test_an_implausible_spacing_of_nifti_names_its_field_and_unit(tmp_path, pixdim, unit, text, hint):
+    image = nibabel.Nifti1Image(np.zeros((8, 8), np.uint8), np.diag([*pixdim, 1, 1]))
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    hint = f" ({hint} correct the unit)" if hint else ""
+    message = f"a.nii.gz: the header's spacing ({text}, not between 0.01 and 5 mm{hint}; correct it, or"
+    for read in (readers.read_image, readers.read_mask):
+        with pytest.raises(InputError, match=re.escape(message)):
+            read(tmp_path / "a.nii.gz")
 
 
 def test_a_mask_comes_with_the_spacing_of_its_header(tmp_path):
