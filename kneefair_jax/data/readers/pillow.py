@@ -18,7 +18,7 @@ from kneefair_jax.errors import InputError
 FORMATS = ("PNG", "JPEG", "TIFF")
 # Modes that hold one number per pixel: what a mask may be. A palette index is a label.
 LABEL_MODES = {"1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
-_TO_GREY = {"1", "LA", "La"}
+_TO_GRAY = {"1", "LA", "La"}
 _TO_RGB = {"P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 259, 262, 339  # tags of TIFF
 _MIN_IS_WHITE = 0
@@ -102,7 +102,7 @@ def _refuse_as_mask(image: Image.Image, path: Path, gray: bool) -> None:
 def _array(image: Image.Image, mask: bool) -> np.ndarray:
     if mask:
         return np.array(image.getchannel(0) if image.mode == "LA" else image)
-    target = "L" if image.mode in _TO_GREY else "RGB" if image.mode in _TO_RGB else image.mode
+    target = "L" if image.mode in _TO_GRAY else "RGB" if image.mode in _TO_RGB else image.mode
     return np.array(image.convert(target) if target != image.mode else image)
 
 
