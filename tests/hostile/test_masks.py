@@ -341,10 +341,9 @@ def test_a_tenth_of_the_masks_is_faulty(cohort, tmp_path, audit, capsys):
     assert "nearest neighbor" in printed and all(name in printed for name in (*interpolated, *of_another))
 
 
-@pytest.mark.parametrize(
-    "orientation",
-    ["flip-ud", *(pytest.param(name, marks=pytest.mark.slow) for name in ("flip-lr", "rotate-180"))],
-)
+# test_spoiled_tenth.py (the audit) and test_check_faults.py (`check`) have fast tests of this and of other units.
+@pytest.mark.slow
+@pytest.mark.parametrize("orientation", ["flip-ud", "flip-lr", "rotate-180"])
 def test_a_tenth_of_the_masks_is_turned(cohort, tmp_path, audit, capsys, orientation):
     turned = [masks.case_id(n) for n in FAULTS]
     for n in FAULTS:
@@ -362,6 +361,7 @@ def test_a_tenth_of_the_masks_is_turned(cohort, tmp_path, audit, capsys, orienta
     assert all(case in capsys.readouterr().out for case in turned[:1])
 
 
+@pytest.mark.slow
 def test_a_tenth_of_the_masks_is_in_other_units(cohort, tmp_path, audit):
     """Headers that say meters where millimeters were meant: an area would be a million times too large."""
     metadata = cohort / "metadata.csv"

@@ -1,11 +1,12 @@
 import json
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 from ml_collections import ConfigDict
 
-from kneefair_jax.data.phantom import source
+from kneefair_jax.data.phantom import draw_film, source
 from kneefair_jax.data.phantom.bias import CASE_SWITCHES
 from kneefair_jax.errors import InputError
 
@@ -156,6 +157,16 @@ def test_the_test_split_alone_may_be_exact():
         source(config(masks="exact_test"), size=SIZE, seed=0)
 
 
+def test_bilateral_cases():
+    """Traced, not drawn: their program takes long to compile."""
+    cohort = source(config(patients=3, bilateral=True, fov_mm=(330.0, 350.0)), size=(48, 48), seed=0)
+    assert len(cohort.cases) == 3 and "side" not in cohort.cases
+    assert cohort.structures[0] == "right patella" and len(cohort.structures) == 8
+    film = jax.eval_shape(lambda key: draw_film(key, size=(48, 56), fov_mm=340.0), jax.random.key(0))
+    assert film.image.shape == film.label.shape == (48, 56) and film.grade.shape == (2,)
+
+
+@pytest.mark.slow
 def test_bilateral_films():
     cohort = source(config(patients=3, bilateral=True, fov_mm=(330.0, 350.0)), size=(48, 48), seed=0)
     assert len(cohort.cases) == 3 and "side" not in cohort.cases
