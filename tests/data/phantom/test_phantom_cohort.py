@@ -157,6 +157,16 @@ def test_the_test_split_alone_may_be_exact():
         source(config(masks="exact_test"), size=SIZE, seed=0)
 
 
+def test_domain_randomization_makes_pictures_differ_more():
+    clinical, wide = (
+        examples(source(config(randomisation=(width, width)), size=SIZE, seed=0)) for width in (0.0, 1.0)
+    )
+    spread = lambda some: np.std([example.image.mean() for example in some])
+    assert spread(wide) > 1.5 * spread(clinical)
+    for example in wide:  # the knee stays in the picture
+        assert np.ptp(example.image) > 20 and {1, 2} <= set(np.unique(example.label))
+
+
 def test_bilateral_cases():
     """Traced, not drawn: their program takes long to compile."""
     cohort = source(config(patients=3, bilateral=True, fov_mm=(330.0, 350.0)), size=(48, 48), seed=0)
