@@ -298,6 +298,7 @@ class TestByStructure:
 
 
 # "Must show" 5 of the issue: a tenth of the masks of a cohort is faulty, and `check` and an audit name each case.
+# test_spoiled_tenth.py (the audit) and test_check_faults.py (`check`) have fast tests of the same faults.
 def interpolate(root, n):
     masks.save(masks.linear(masks.phantoms()[1][n]), root / f"masks/{masks.case_id(n)}.png")
 
@@ -320,6 +321,7 @@ def cohort(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_tenth_of_the_masks_is_faulty(cohort, tmp_path, audit, capsys):
     for n, spoil in FAULTS.items():
         spoil(cohort, n)
@@ -341,7 +343,6 @@ def test_a_tenth_of_the_masks_is_faulty(cohort, tmp_path, audit, capsys):
     assert "nearest neighbor" in printed and all(name in printed for name in (*interpolated, *of_another))
 
 
-# test_spoiled_tenth.py (the audit) and test_check_faults.py (`check`) have fast tests of this and of other units.
 @pytest.mark.slow
 @pytest.mark.parametrize("orientation", ["flip-ud", "flip-lr", "rotate-180"])
 def test_a_tenth_of_the_masks_is_turned(cohort, tmp_path, audit, capsys, orientation):
