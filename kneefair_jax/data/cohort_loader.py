@@ -219,10 +219,11 @@ def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
     source = folder.source(settings, size=tuple(data.size), channels=main.grid[2])
     anatomy.translation(main.structures, source.structures)
     cases = _external_cases(source, main)
-    cohorts.check_apart(main.cases, cases)
+    people = data.source != "phantom"  # phantoms are nobody: their p00007 is no patient p00007 or p7
+    if people:
+        cohorts.check_apart(main.cases, cases)
     if not data.get("allow_similar_ids", False):
-        # Phantoms are nobody: their p00007 is not a patient p7.
-        _check_similar(main, cases, Path(data.external) / data.metadata, people=data.source != "phantom")
+        _check_similar(main, cases, Path(data.external) / data.metadata, people=people)
     return Cohort(source, cases, main.attributes, source.structures, main.grid, main.named)
 
 
@@ -322,7 +323,7 @@ def _check_similar(main: Cohort, external: pd.DataFrame, path: Path, *, people: 
     if pairs:
         raise InputError(
             "\n".join(pairs[:5])
-            + f"\n{len(pairs)} such; write them alike, remove patients of both, or give data.allow_similar_ids=True"
+            + f"\n{len(pairs)} such; write them alike, remove patients of both, or give {metadata.Options().similar}"
         )
 
 

@@ -62,6 +62,9 @@ def test_an_external_cohort_may_have_other_labels_and_fewer_columns(tmp_path):
     assert external.structures == ("whole femur", "tibia") and external.grid == (16, 16, 1)
     assert set(external.cases["sex"]) == {"f", "m"}
     assert set(external.cases["side"]) == {groups.MISSING}
+    table["patient_id"] = main.cases["patient_id"].iloc[0]  # a phantom is nobody
+    table.drop(columns="age").to_csv(root / "metadata.csv", index=False)
+    assert len(cohort_loader.load_external(made, main).cases) == 24
     made.external_structures = "whole femur,hip"
     with pytest.raises(InputError, match="'hip' is none of"):
         cohort_loader.load_external(made, main)
