@@ -111,7 +111,9 @@ def write_excluded(left_out: Sequence[LeftOut], table: Path, folders: Sequence[P
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     writer.writerow(("what", "why"))
-    writer.writerows([spreadsheet_cell(without_paths(cell, *folders)) for cell in row] for row in left_out)
+    writer.writerows(
+        [spreadsheet_cell(cell) for cell in (what, without_paths(why, *folders))] for what, why in left_out
+    )
     atomic.write_text(table, buffer.getvalue())
 
 
