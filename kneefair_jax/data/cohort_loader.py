@@ -1,5 +1,6 @@
 """A config's `data` section -> the cohort: its source of cases, every case in a split, and its prepared arrays."""
 
+import contextlib
 import os
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -21,6 +22,7 @@ from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError, choose
 
 EXTERNAL = "external"
+_SHOWN = 5  # cases in a message
 
 # Columns of the per-case table, now or as designed.
 RESERVED = {
@@ -259,21 +261,37 @@ def prepare(
     parts = [part for part in (external, cohort) if part]
     *others, cases = store.prepare_all([(part.source, part.grid) for part in parts], directory, options)
     if cases.left_out:
-        cohort = _split(cohort.source, cohort.grid[2], data, seed, without=dict(cases.left_out))
+        with naming_unreadable(cases.left_out):
+            cohort = _split(cohort.source, cohort.grid[2], data, seed, without=dict(cases.left_out))
     left_out = cohort.source.left_out + cases.left_out
-    cohort = _with_notes(_unchanged(cohort, cases), _header_notes(cohort, cases))
+    cohort = _with_notes(_unchanged(cohort, cases), _file_notes(cohort, cases))
     if external is None:
         return Prepared(cohort, cases, left_out), None
     if others[0].left_out:
         readable = _external_cases(external.source, cohort, without=dict(others[0].left_out))
         external = external._replace(cases=readable)
     # A report has one list of notes, that of the main cohort.
-    cohort = _with_notes(cohort, [f"external cohort: {note}" for note in _header_notes(external, others[0])])
+    cohort = _with_notes(cohort, [f"external cohort: {note}" for note in _file_notes(external, others[0])])
     external_left_out = external.source.left_out + others[0].left_out
     return (
         Prepared(cohort, cases, left_out),
         Prepared(_unchanged(external, others[0]), others[0], external_left_out),
     )
+
+
+@contextlib.contextmanager
+def naming_unreadable(left_out: Sequence[LeftOut]) -> Iterator[None]:
+    """Adds the cases that cannot be read, the first five and how many there are, to an error that follows from them.
+
+    Raises:
+        InputError: as within the block, with the cases.
+    """
+    try:
+        yield
+    except InputError as error:
+        lines = [why for _, why in left_out[:_SHOWN]]
+        text = f"{error}\nthis is without {len(left_out)} cases that cannot be read:"
+        raise InputError("\n".join([text, *lines])) from error
 
 
 def _only(source: Source, attribute: str, levels: tuple[str, ...], data: ConfigDict) -> Source:
@@ -331,9 +349,27 @@ def _files_of_some(files: Callable[[int], tuple[Path, ...]], kept: np.ndarray, r
     return files(int(kept[row]))
 
 
-def _header_notes(cohort: Cohort, cases: Cases) -> list[str]:
-    """The notes on the headers of the prepared cases, as they were decoded."""
-    return header_notes.of_cohort(cohort.cases["case_id"].tolist(), cases.inspections)
+def _file_notes(cohort: Cohort, cases: Cases) -> list[str]:
+    """The notes on the headers and the void pixels of the prepared cases, as they were decoded."""
+    return [
+        *header_notes.of_cohort(cohort.cases["case_id"].tolist(), cases.inspections),
+        *_void_notes(cohort.source, cases),
+    ]
+
+
+def _void_notes(source: Source, cases: Cases) -> Iterator[str]:
+    """How many pixels are void, where the masks may have such; or that none is, as with a value given by mistake."""
+    if not (source.void and cases.inspections):
+        return
+    value = source.settings["ignore_label"]
+    counts = [one.void_pixels for one in cases.inspections if one and one.void_pixels]
+    if counts:
+        yield (
+            f"{sum(counts):,} pixels in {len(counts)} of {len(cases)} masks have the void label {value} and are left "
+            "out of losses and scores"
+        )
+    else:
+        yield f"no mask has a pixel of the void label {value}; correct the setting, or leave it out"
 
 
 def _with_notes(cohort: Cohort, notes: Sequence[str]) -> Cohort:

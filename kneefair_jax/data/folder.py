@@ -98,6 +98,13 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     masks = _masks(table, root, labels.structures if labels else (), skip=skip, problems=problems)
     files = _fingerprints(table, masks, root, skip=skip, problems=problems)
     metadata.refuse(path, problems)
+    several = [row for row, mask in zip(table.index, masks, strict=True) if not isinstance(mask, Path)]
+    if ignore > 0 and several:
+        raise InputError(
+            f"config.{prefix}ignore_label={ignore}: the mask of {path} row {several[0]} has one file a structure "
+            f"({len(several)} such rows), in which no value is void; leave the setting out, or save the labels of a "
+            "case as one image"
+        )
 
     others = metadata.confounders(table, config["attributes"])
     notes += [*more, *metadata.not_numbers(table, others), *ages.unlikely(table)]
@@ -110,8 +117,6 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     if labels is None:
         labels = _found_labels(path, cases, ignore, prefix)
     mask_files.check_palettes(masks, labels.of_files, _THREADS)
-    if ignore > 0:
-        notes.append(f"pixels with the void label {ignore} are left out of losses and scores")
     settings = {
         "kind": "folder",
         "reader": _READER,
