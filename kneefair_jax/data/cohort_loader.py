@@ -1,6 +1,5 @@
 """A config's `data` section -> the cohort: its source of cases, every case in a split, and its prepared arrays."""
 
-import contextlib
 import os
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -17,12 +16,11 @@ from kneefair_jax import anatomy, groups
 from kneefair_jax import cohort as cohorts
 from kneefair_jax.data import file_changes, folder, header_notes, identifiers, metadata, oai, phantom, store
 from kneefair_jax.data.oai import siddiqui
-from kneefair_jax.data.source import Example, LeftOut, Source, read_subset
+from kneefair_jax.data.source import Example, LeftOut, Source, naming_unreadable, read_subset
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError, choose
 
 EXTERNAL = "external"
-_SHOWN = 5  # cases in a message
 
 # Columns of the per-case table, now or as designed.
 RESERVED = {
@@ -279,21 +277,6 @@ def prepare(
     )
 
 
-@contextlib.contextmanager
-def naming_unreadable(left_out: Sequence[LeftOut]) -> Iterator[None]:
-    """Adds the cases that cannot be read, the first five and how many there are, to an error that follows from them.
-
-    Raises:
-        InputError: as within the block, with the cases.
-    """
-    try:
-        yield
-    except InputError as error:
-        lines = [why for _, why in left_out[:_SHOWN]]
-        text = f"{error}\nthis is without {len(left_out)} cases that cannot be read:"
-        raise InputError("\n".join([text, *lines])) from error
-
-
 def _only(source: Source, attribute: str, levels: tuple[str, ...], data: ConfigDict) -> Source:
     """The cases of some levels of an attribute; the others are left out.
 
@@ -351,25 +334,10 @@ def _files_of_some(files: Callable[[int], tuple[Path, ...]], kept: np.ndarray, r
 
 def _file_notes(cohort: Cohort, cases: Cases) -> list[str]:
     """The notes on the headers and the void pixels of the prepared cases, as they were decoded."""
-    return [
-        *header_notes.of_cohort(cohort.cases["case_id"].tolist(), cases.inspections),
-        *_void_notes(cohort.source, cases),
-    ]
-
-
-def _void_notes(source: Source, cases: Cases) -> Iterator[str]:
-    """How many pixels are void, where the masks may have such; or that none is, as with a value given by mistake."""
-    if not (source.void and cases.inspections):
-        return
-    value = source.settings["ignore_label"]
-    counts = [one.void_pixels for one in cases.inspections if one and one.void_pixels]
-    if counts:
-        yield (
-            f"{sum(counts):,} pixels in {len(counts)} of {len(cases)} masks have the void label {value} and are left "
-            "out of losses and scores"
-        )
-    else:
-        yield f"no mask has a pixel of the void label {value}; correct the setting, or leave it out"
+    notes = header_notes.of_cohort(cohort.cases["case_id"].tolist(), cases.inspections)
+    if cohort.source.void and cases.inspections:
+        notes.append(header_notes.of_void(cases.inspections, cohort.source.settings["ignore_label"]))
+    return notes
 
 
 def _with_notes(cohort: Cohort, notes: Sequence[str]) -> Cohort:

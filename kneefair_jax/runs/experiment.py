@@ -109,7 +109,7 @@ def prepare_run(
     inspect(main, outside)
     if main.cases.left_out:  # then the cohort was loaded again without them
         # Groups that only the cases left out had are no groups any more, here and there.
-        with cohort_loader.naming_unreadable(main.cases.left_out):
+        with source.naming_unreadable(main.cases.left_out):
             made = setup.build(config, main.cohort)
             stages.check(config, main.cohort)
             _check_external(config, made, outside.cohort if outside else None)
