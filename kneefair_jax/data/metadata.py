@@ -41,7 +41,7 @@ class Options(NamedTuple):
 
     attributes: str = "data.attributes"
     bins: str = "data.bins"
-    similar: str = "data.allow_similar_ids=True"
+    similar: str = "--config.data.allow_similar_ids=True"
     allow_similar: bool = False
 
 
