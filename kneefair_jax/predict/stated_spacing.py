@@ -45,4 +45,4 @@ def applied(film: Film, spacing: np.ndarray) -> Film:
         return film
     stated, used = (" x ".join(f"{value:.4g}" for value in pair) for pair in (own, film.spacing))
     note = f"--spacing states {stated} mm, the header {used} mm; areas are by the header"
-    return film._replace(note="; ".join(filter(None, (film.note, note))))
+    return film._replace(notes=(*film.notes, note))
