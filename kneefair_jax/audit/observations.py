@@ -150,7 +150,7 @@ def _turned(
 ) -> list[FaultyMask]:
     """The masks that lie differently: of prediction and reference the one that lies unlike most masks.
 
-    Most masks are those of the cases that score well. Where none does, the predictions are named.
+    Most masks are those of the cases that score well. Where none does, or both lie like them, predictions are named.
     """
     if not turned:
         return []
@@ -158,9 +158,10 @@ def _turned(
     usual = mask_alignment.frequencies(good) if good else None
     faults = []
     for case, one in turned.items():
-        remedy, mask, true = ORIENTATIONS[one.orientation], model, truth[case]
+        remedy, mask = ORIENTATIONS[one.orientation], model
+        predicted = masks[case].thumbnail
         if usual is not None and mask_alignment.reference_is_turned(
-            true.thumbnail, masks[case].thumbnail, true.ignored, usual
+            predicted, remedy.apply(predicted), usual
         ):
             remedy, mask = remedy.inverse(), REFERENCE
         detail = f"fits after {name_of(remedy)} (Dice {one.best:.2f}, not {one.dice:.2f})"

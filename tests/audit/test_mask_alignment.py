@@ -44,10 +44,16 @@ def test_exchanged_labels_are_found_by_their_pixels():
 def test_the_mask_that_lies_unlike_most_is_the_turned_one():
     usual = mask_alignment.frequencies([thumbnail(bone(3 + i, 30 + i)) for i in range(6)])
     right, turned = thumbnail(bone(5, 31)), thumbnail(bone(5, 31)[::-1])
-    ignored = np.zeros((32, 32), bool)
-    assert mask_alignment.reference_is_turned(turned, right, ignored, usual)
-    assert not mask_alignment.reference_is_turned(right, turned, ignored, usual)
-    assert not mask_alignment.reference_is_turned(turned, right, ~ignored, usual)
+    assert mask_alignment.reference_is_turned(right, turned, usual)
+    assert not mask_alignment.reference_is_turned(turned, right, usual)
+    assert not mask_alignment.reference_is_turned(right, right, usual)
+
+
+def test_a_mirrored_prediction_among_right_and_left_knees_is_the_turned_one():
+    right = [thumbnail(bone(3 + i, 8 + i)) for i in range(6)]
+    usual = mask_alignment.frequencies([*right, *(one[:, ::-1] for one in right)])
+    assert not any(mask_alignment.reference_is_turned(one, one[:, ::-1], usual) for one in right)
+    assert not any(mask_alignment.reference_is_turned(one[:, ::-1], one, usual) for one in right)
 
 
 def test_a_prediction_is_turned_before_ignored_pixels_are_left_out():

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from kneefair_jax import audit
+from kneefair_jax.audit import label_map, mask_summary
+from kneefair_jax.data.mask_files import Mask
 from tests.audit import folder
 from tests.audit.summaries import bone
 
@@ -118,6 +120,21 @@ def test_predictions_that_are_all_turned_are_named_and_so_is_the_flag(tmp_path):
 def test_a_copied_reference_explains_the_low_overlap_of_its_prediction(tmp_path):
     result = audited(tmp_path, instead({0: truth_of(23)}, truth_of))
     assert named(result) == [("c00", "reference", "identical mask"), ("c23", "reference", "identical mask")]
+
+
+def test_an_edge_of_ignored_pixels_is_no_rim():
+    """Structure 2 reaches from 4 into the ignored rows by three pixels, and goes on below them."""
+    label = np.zeros((64, 64), np.uint8)
+    label[4:28, 8:56], label[28:58, 8:56] = 4, 2
+    ignored = np.zeros(label.shape, bool)
+    ignored[31:36] = True
+    labels = label_map.checked({"a": 1, "b": 2, "c": 3, "d": 4})
+    for values in (label, np.where(ignored, 255, label)):
+        assert not mask_summary.of(
+            Mask(values, np.ones(2)), np.where(ignored, 0, label), ignored, labels
+        ).faults
+    everything = np.ones(label.shape, bool)
+    assert not mask_summary.of(Mask(label, np.ones(2)), 0 * label, everything, labels).faults
 
 
 def test_a_prediction_may_hold_anything_in_ignored_pixels(tmp_path):
