@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from kneefair_jax.audit import mask_faults
 from kneefair_jax.audit.label_map import Checked
@@ -58,26 +57,12 @@ def of(mask: Mask, label: np.ndarray, ignored: np.ndarray, labels: Checked) -> S
         mask.spacing,
         mask.spacing_kind,
         mask.notes,
-        mask_faults.of_mask(_without(ignored, mask.values), labels),
+        mask_faults.of_mask(mask.values, labels, ignored),
         digest(label),
         thumbnail(label),
         thumbnail(ignored),
         mask.palette,
     )
-
-
-def _without(ignored: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Values, integers [H, W], with that of the nearest other pixel in place of each ignored one.
-
-    Background in their place would cut thin strips off structures, which look like the rims of interpolation.
-    """
-    if not ignored.any():
-        return values
-    if ignored.all():
-        return np.zeros_like(values)
-    nearest = ndimage.distance_transform_edt(ignored, return_distances=False, return_indices=True)
-    filled: np.ndarray = values[tuple(nearest)]
-    return filled
 
 
 def digest(*labels: np.ndarray) -> bytes:

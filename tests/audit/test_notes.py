@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from kneefair_jax.audit import cases, label_map, result, score_table
+from kneefair_jax.data import metadata
 from kneefair_jax.errors import InputError
 from tests.audit import folder
 
@@ -40,3 +41,11 @@ def test_warnings_come_first(tmp_path):
     audit = result.audit(*arguments, {}, {}, {})
     assert audit.notes == ["WARNING: second.", "WARNING: fourth.", "First.", "Third."]
     assert audit.report["cohort"]["notes"] == audit.notes
+
+
+def test_a_message_says_how_many_problems_are_shown():
+    path = Path("metadata.csv")
+    with pytest.raises(InputError, match=r"^metadata.csv: 2 problems:\n"):
+        metadata.refuse(path, [(2, "a"), (3, "b")])
+    with pytest.raises(InputError, match=r"^metadata.csv: 6 problems, of which the first 5:\n"):
+        metadata.refuse(path, [(row, "a") for row in range(2, 8)])
