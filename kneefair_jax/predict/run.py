@@ -230,7 +230,7 @@ def _areas(
     """
     pixels = np.bincount(prediction.mask.ravel(), minlength=len(prediction.confidence) + 1)
     folders = (out.absolute(), item.path.absolute().parent)
-    warning = without_paths("; ".join(filter(None, (film.note, prediction.warning))), *folders)
+    warning = without_paths("; ".join(filter(None, (*film.notes, prediction.warning))), *folders)
     reference = f"see {next(iter(prediction.confidence))}" if warning else ""
     for label, (name, confidence) in enumerate(prediction.confidence.items(), start=1):
         area = float(pixels[label] * film.spacing.prod())

@@ -59,4 +59,4 @@ def applied(film: Film, spacing: np.ndarray) -> Film:
     stated, used = (" x ".join(f"{value:.4g}" for value in pair) for pair in (own, film.spacing))
     # A text that began with `--spacing` would be a formula of a spreadsheet.
     note = f"the header states {used} mm, and --spacing {stated} mm; areas are by the header"
-    return film._replace(note="; ".join(filter(None, (film.note, note))))
+    return film._replace(notes=(*film.notes, note))

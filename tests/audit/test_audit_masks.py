@@ -235,8 +235,9 @@ def test_turned_predictions_are_pointed_out(tmp_path):
         folder.save(mask, tmp_path / "truth" / f"c{i}.png")
         np.save(tmp_path / "pred" / f"c{i}.npy", mask[::-1])
         (tmp_path / "pred" / f"c{i}.png").unlink()
-    (note,) = masks(tmp_path).notes
-    assert note.startswith("WARNING: 24 of 24 predictions") and "--orientation flip-ud" in note
+    remedy, note = masks(tmp_path).notes
+    assert remedy.startswith("WARNING: all 24 predictions") and "--orientation flip-ud" in remedy
+    assert note.startswith("WARNING: predictions fit their counterparts") and "in 24 of 24 cases" in note
     right = masks(tmp_path, orientation="flip-ud")
     assert right.report["scores"]["dice"]["overall"]["mean"] == 1
     assert not any("flip" in note for note in right.notes)

@@ -330,7 +330,7 @@ def test_a_tenth_of_the_masks_is_faulty(cohort, tmp_path, audit, capsys):
     assert status == 0
     faults = pd.read_csv(out / "mask_faults.csv")
     assert faults.loc[faults["fault"] == "interpolated labels", "case_id"].tolist() == interpolated
-    copied = set(faults.loc[faults["fault"].str.startswith("same pixels"), "case_id"])
+    copied = set(faults.loc[faults["fault"] == "identical mask", "case_id"])
     assert copied == {*of_another, *(masks.case_id(n + 1) for n in OF_ANOTHER)}
     suspects = pd.read_csv(out / "suspicious.csv")["case_id"].tolist()
     # The network that ships accuses 1 % of correct masks (docs/weights.md).
