@@ -81,7 +81,7 @@ def start(path, fields):
     return path
 
 
-# A folder and the OAI's study layout are fast; tests/runs has fast runs of the OAI's tree, and fast studies.
+# A folder is fast; tests/runs has fast runs of the OAI's tree, and fast studies.
 SLOW = {
     "finetune",
     "oai",
@@ -89,6 +89,7 @@ SLOW = {
     "paper.phantoms",
     "phantom_to_real",
     "quickstart",
+    "siddiqui",
     "study",
     "study_folder",
 }

@@ -146,7 +146,7 @@ def test_check_reads_everything_and_refuses_what_training_would(films, straight,
     (root / "masks/7.png").write_bytes(b"no")
     result = launch(root, tmp_path / "new", "--mode=check")
     assert result.returncode == 2 and "Traceback" not in result.stderr
-    assert result.stderr.startswith("error: 2 of 24 cases cannot be read; --config.data.on_broken=skip")
+    assert result.stderr.startswith("error: 2 of 24 cases cannot be read:\n")
     assert "row 5: " in result.stderr and "row 9: " in result.stderr
     assert "left_out.csv" in os.listdir(tmp_path / "new" / "check")
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax.audit.mask_alignment import NONE, Fit
+from kneefair_jax.audit.mask_alignment import Fit
 from kneefair_jax.audit.mask_faults import OTHER_CASE, OUTLIER, SAME_PIXELS, Fault, FaultyMask
 from kneefair_jax.audit.mask_summary import Summary
 
@@ -28,7 +28,7 @@ def copies(masks: Masks, name: str) -> list[FaultyMask]:
     """
     cases_of = _by_digest(masks)
     return [
-        FaultyMask(case, name, Fault(SAME_PIXELS, _named([other for other in cases if other != case])))
+        FaultyMask(case, name, _identical(_named([other for other in cases if other != case])))
         for cases in cases_of.values()
         if len(cases) > 1
         for case in cases
@@ -42,7 +42,7 @@ def copies_of_references(truth: Masks, predictions: Masks, model: str) -> list[F
     for case, mask in predictions.items():
         cases = cases_of.get(mask.digest, []) if mask is not None and mask.pixels else []
         if cases and case not in cases:
-            faults.append(FaultyMask(case, model, Fault(SAME_PIXELS, f"reference mask of {_named(cases)}")))
+            faults.append(FaultyMask(case, model, _identical(f"the reference mask of {_named(cases)}")))
     return faults
 
 
@@ -52,7 +52,8 @@ def exchanged(
     """The cases whose prediction fits another reference mask, and whose reference mask another prediction.
 
     So it is where two files are exchanged, and where all have their neighbor's name. Thumbnails of masks of one size
-    are compared, and only of cases that score poorly: a poor prediction is not taken for one of another case.
+    are compared, and only of cases that score poorly: a poor prediction is not taken for one of another case. A case
+    that fits at least as well in another orientation is not named.
 
     Args:
         truth: reference masks.
@@ -60,21 +61,27 @@ def exchanged(
         fits: case id -> `mask_alignment.fit`; None where a case does not score poorly.
         model: its name.
     """
-    poor = [case for case, fit in fits.items() if fit is not None and fit.orientation == NONE]
+    best = {case: fit.best for case, fit in fits.items() if fit is not None}
     shapes: dict[tuple[int, ...], list[str]] = {}
-    for case in poor:
+    for case in best:
         true, predicted = truth[case], predictions[case]
         if true is not None and predicted is not None and true.pixels and predicted.pixels:
             shapes.setdefault(true.shape, []).append(case)
-    return [fault for cases in shapes.values() for fault in _exchanged(cases, truth, predictions, model)]
+    return [
+        fault for cases in shapes.values() for fault in _exchanged(cases, truth, predictions, best, model)
+    ]
 
 
-def _exchanged(cases: Sequence[str], truth: Masks, predictions: Masks, model: str) -> list[FaultyMask]:
-    """The same among cases whose masks have one size."""
+def _exchanged(
+    cases: Sequence[str], truth: Masks, predictions: Masks, best: Mapping[str, float], model: str
+) -> list[FaultyMask]:
+    """The same among cases whose masks have one size, by their Dice in the best orientation."""
     of_truth, of_prediction = (
-        np.stack([one.thumbnail.ravel() for case in cases if (one := masks[case]) is not None])
+        _Thumbnails.of([one for case in cases if (one := masks[case]) is not None])
         for masks in (truth, predictions)
     )
+    # What is ignored is a matter of the reference mask, whichever prediction it is compared with.
+    of_prediction = of_prediction._replace(counted=np.ones_like(of_prediction.counted))
     forward, backward = _best(of_prediction, of_truth), _best(of_truth, of_prediction)
     return [
         FaultyMask(
@@ -83,8 +90,22 @@ def _exchanged(cases: Sequence[str], truth: Masks, predictions: Masks, model: st
             Fault(OTHER_CASE, f"{cases[there.row]}, Dice about {there.dice:.2f}, not {there.own:.2f}"),
         )
         for case, there, back in zip(cases, forward, backward, strict=True)
-        if there.is_clear and back.is_clear
+        if there.is_clear and back.is_clear and there.dice > best[case]
     ]
+
+
+class _Thumbnails(NamedTuple):
+    """Thumbnails of N masks: labels, u8[N, K], and which pixels are not ignored, bool[N, K]."""
+
+    labels: np.ndarray
+    counted: np.ndarray
+
+    @classmethod
+    def of(cls, masks: Sequence[Summary]) -> "_Thumbnails":
+        return cls(
+            np.stack([one.thumbnail.ravel() for one in masks]),
+            ~np.stack([one.ignored.ravel() for one in masks]),
+        )
 
 
 class _Match(NamedTuple):
@@ -99,11 +120,11 @@ class _Match(NamedTuple):
         return self.dice >= max(_FITS, self.own + _CLEAR)
 
 
-def _best(thumbnails: np.ndarray, others: np.ndarray) -> list[_Match]:
-    """The match of each of N thumbnails, u8[N, K], among others, u8[N, K]."""
+def _best(thumbnails: _Thumbnails, others: _Thumbnails) -> list[_Match]:
+    """The match of each of N thumbnails among N others."""
     matches = []
-    for start in range(0, len(thumbnails), _ROWS):
-        dice = _overlaps(thumbnails[start : start + _ROWS], others)
+    for start in range(0, len(thumbnails.labels), _ROWS):
+        dice = _overlaps(_Thumbnails(*(part[start : start + _ROWS] for part in thumbnails)), others)
         for row, best in enumerate(dice.argmax(1)):
             matches.append(_Match(int(best), float(dice[row, best]), float(dice[row, start + row])))
     return matches
@@ -131,6 +152,10 @@ def outliers(overlap: Mapping[str, float], named: set[str], model: str) -> list[
     ]
 
 
+def _identical(to: str) -> Fault:
+    return Fault(SAME_PIXELS, f"the same mask as {to}")
+
+
 def _by_digest(masks: Masks) -> dict[bytes, list[str]]:
     """Digest -> cases, of masks that are not empty."""
     cases_of: dict[bytes, list[str]] = {}
@@ -140,14 +165,21 @@ def _by_digest(masks: Masks) -> dict[bytes, list[str]]:
     return cases_of
 
 
-def _overlaps(predictions: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """Dice of all structures together, f32[P, R], of thumbnails u8[P, K] and u8[R, K]."""
-    labels = np.unique(references)
-    both = np.zeros((len(predictions), len(references)), np.float32)
+def _overlaps(first: _Thumbnails, second: _Thumbnails) -> np.ndarray:
+    """Dice of all structures together, f32[P, R], over the pixels that neither of two thumbnails ignores."""
+    labels = np.unique(first.labels)
+    both = np.zeros((len(first.labels), len(second.labels)), np.float32)
     for label in labels[labels > 0]:
-        both += (predictions == label).astype(np.float32) @ (references == label).astype(np.float32).T
-    total = np.count_nonzero(predictions, 1)[:, None] + np.count_nonzero(references, 1)
+        both += _common((first.labels == label) & first.counted, (second.labels == label) & second.counted)
+    total = _common((first.labels > 0) & first.counted, second.counted)
+    total += _common(first.counted, (second.labels > 0) & second.counted)
     return 2 * both / np.maximum(total, 1)
+
+
+def _common(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """f32[P, R], how many pixels are set in both of two thumbnails, bool[P, K] and bool[R, K]."""
+    counts: np.ndarray = first.astype(np.float32) @ second.astype(np.float32).T
+    return counts
 
 
 def _named(cases: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """The table of cases: who they are and which groups they are in."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from kneefair_jax import cohort, groups
 from kneefair_jax.data import ages, identifiers, metadata
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.patient_table import IDENTIFIERS, OTHERS, SCORES
+from kneefair_jax.report.text import formatting
 
 _OPTIONS = metadata.Options("--attributes", "--bins", "--allow-similar-ids")
 
@@ -101,6 +103,8 @@ def describe(
     spacing = metadata.spacings(table, problems)
     metadata.refuse(path, problems)
     frame = pd.DataFrame(columns)
+    if allow_similar:
+        notes += _similar_notes(frame, attributes)
     confounders = metadata.confounders(table, attributes)
     paths = pd.DataFrame({name: table.get(name, "") for name in ("mask", "image")}, index=table.index)
     return Cohort(
@@ -117,6 +121,23 @@ def describe(
         + cohort.varying(frame, attributes)
         + cohort.alike(frame, attributes),
     )
+
+
+def _similar_notes(frame: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
+    """Notes on the identifiers and levels that look alike, which `--allow-similar-ids` keeps apart."""
+    notes = []
+    for name in ("patient_id", "case_id", *attributes):
+        form = identifiers.canonical if name in attributes else identifiers.canonical_identifier
+        values = [value for value in frame[name].astype(str).unique() if value != groups.MISSING]
+        alike = identifiers.similar_identifiers(values, form)
+        if alike and not (name == "case_id" and frame["case_id"].equals(frame["patient_id"])):
+            pairs = formatting.amount(sum(math.comb(len(group), 2) for group in alike), "pair")
+            noun = {"patient_id": "patients", "case_id": "cases"}.get(name, "groups")
+            notes.append(
+                f"--allow-similar-ids: {pairs} of {name} {'looks' if pairs == '1 pair' else 'look'} alike (such as "
+                f"{alike[0][0]!r} and {alike[0][1]!r}), counted as different {noun}"
+            )
+    return notes
 
 
 def check_words(

@@ -69,8 +69,7 @@ def table(
             masks = [mask_pair.reference(truth[ids[row]], reading) for row in several]
             pictures = [film.displayed(film.image) for film in read_films]  # as the masks lie
             for row, film, picture, mask in zip(several, read_films, pictures, masks, strict=True):
-                odd = tuple(film.note.split("; ")) if film.note else ()
-                headers[ids[row]] = FilmHeader(odd, film.orientation, mask.mask.orientation)
+                headers[ids[row]] = FilmHeader(film.notes, film.orientation, mask.mask.orientation)
                 if picture.shape[:2] != mask.label.shape:
                     raise InputError(
                         f"{film.path}: {picture.shape[0]} x {picture.shape[1]} pixels, its mask {mask.path} "

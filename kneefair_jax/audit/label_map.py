@@ -118,7 +118,7 @@ def found(values: Iterable[int], folder: Path) -> dict[str, tuple[int, ...]]:
         what = f"hold the values {_some(values)}" if values else "are all empty"
         raise InputError(
             f"--truth {folder}: the masks {what}; say what they mean with --labels, such as --labels femur=1 tibia=2 "
-            "(in masks of 0 and 255, --labels femur=255)"
+            f"(in masks of 0 and 255, --labels femur=255), and {IGNORE}=255 where nobody labeled the pixels of 255"
         )
     return {f"structure {value}": (value,) for value in values}
 

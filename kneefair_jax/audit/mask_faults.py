@@ -8,16 +8,18 @@ import pandas as pd
 
 from kneefair_jax.audit.label_map import BACKGROUND, Checked, structure_names
 from kneefair_jax.data import mask_checks
+from kneefair_jax.report.text import formatting
 
 FILE = "mask_faults.csv"
-COLUMNS = ("case_id", "mask", "fault")
+COLUMNS = ("case_id", "mask", "fault", "detail")  # as in the table of `check`
 REFERENCE = "reference"  # in the column `mask`, beside the names of models
 _SHOWN = 5
+_IGNORED = np.int32(2**24)  # above every label
 
 # Kinds of faults, and what a note says of masks that have one; the notes on other kinds are written elsewhere.
 INTERPOLATED = "interpolated labels"
 BAND = "void band as background"
-SAME_PIXELS = "same pixels as another case"
+SAME_PIXELS = "identical mask"
 OTHER_CASE = "fits another case"
 OUTLIER = "overlaps far less than in most cases"
 UNITS = "pixel spacing far from that of most cases"
@@ -26,11 +28,13 @@ PAIR_SPACING = "headers of reference mask and prediction state different spacing
 ORIENTATION = "orientation"
 HEADER = "header"
 _NOTES = {
+    ORIENTATION: "fit their counterparts better in another orientation {where}; correct these files or their headers "
+    "before you believe any number",
     INTERPOLATED: "have interpolated labels {where}: where two structures meet, a thin rim has the label of a third; "
     f"{mask_checks.EXPORT_LABELS}",
     BAND: "have a thin band of the value {detail}, which counts as background, along the contours {where}; if nobody "
     "labeled these pixels, leave them out of the scores with ignore={detail} in --labels",
-    SAME_PIXELS: "have the pixels of another case's mask {where}; replace the copies with the masks of these cases",
+    SAME_PIXELS: "are identical to the mask of another case {where}; replace the copies with the masks of these cases",
     OTHER_CASE: "fit the mask of another case better than that of their own {where}; correct the names of these files",
     OUTLIER: "overlap their counterpart far less than in most cases {where}; look whether both are of the same film",
     UNITS: "have a pixel spacing in which bones are of another size than in most cases {where}; correct its unit in "
@@ -46,10 +50,6 @@ class Fault(NamedTuple):
     kind: str
     detail: str = ""
 
-    def __str__(self) -> str:
-        """The cell of the table."""
-        return f"{self.kind}: {self.detail}" if self.detail else self.kind
-
 
 class FaultyMask(NamedTuple):
     """A fault with the case and the mask, `reference` or the name of a model."""
@@ -59,22 +59,26 @@ class FaultyMask(NamedTuple):
     fault: Fault
 
 
-def of_mask(values: np.ndarray, labels: Checked) -> list[Fault]:
+def of_mask(values: np.ndarray, labels: Checked, ignored: np.ndarray) -> list[Fault]:
     """The faults that the pixels of one mask show by themselves.
 
     Args:
         values: integers [H, W], as the file holds them.
         labels: the label map of such masks.
+        ignored: bool[H, W], the pixels that are left out of every score, whatever they hold.
     """
     structures = [value for name in structure_names(labels) for value in labels[name]]
-    bands = mask_checks.contour_bands(values, structures, labels[BACKGROUND])
-    interpolated = mask_checks.interpolated_rims(values).interpolated
+    bands = mask_checks.contour_bands(np.where(ignored, 0, values), structures, labels[BACKGROUND])
+    # A label above all others. Background in its place would cut thin strips off structures, which look like rims: 9
+    # false alarms on 40 phantoms whose lower half is ignored, not 0.
+    rims = np.where(ignored, _IGNORED, values) if ignored.any() else values
+    interpolated = mask_checks.interpolated_rims(rims).interpolated
     return [Fault(INTERPOLATED)] * interpolated + [Fault(BAND, str(value)) for value in bands]
 
 
 def table(faults: Iterable[FaultyMask]) -> pd.DataFrame:
-    """A row per case, mask and fault: `case_id`, `mask`, `fault`."""
-    rows = [(one.case_id, one.mask, str(one.fault)) for one in faults]
+    """Return `COLUMNS`, a row per case, mask and fault."""
+    rows = [(one.case_id, one.mask, *one.fault) for one in faults]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -106,12 +110,12 @@ def closing_lines(faults: pd.DataFrame) -> list[str]:
     Args:
         faults: of `table`.
     """
-    kinds = faults["fault"].str.partition(": ")[0]
     lines = []
-    for (mask, kind), some in faults.groupby(["mask", kinds], sort=False):
-        of = "reference masks" if mask == REFERENCE else f"predictions by {mask}".removesuffix(" by ")
+    for (mask, kind), some in faults.groupby(["mask", "fault"], sort=False):
         cases = list(dict.fromkeys(some["case_id"]))
-        lines.append(f"look at {len(cases)} {of} ({_ids(cases)}): {kind}")
+        noun = "reference mask" if mask == REFERENCE else "prediction"
+        of = "" if mask in (REFERENCE, "") else f" by {mask}"
+        lines.append(f"look at {formatting.amount(len(cases), noun)}{of} ({_ids(cases)}): {kind}")
     return lines
 
 

@@ -26,6 +26,7 @@ class Summary(NamedTuple):
         faults: of `mask_faults.of_mask`.
         digest: SHA-256 of shape and labels.
         thumbnail: u8[32, 32], labels of the pixels on a regular grid.
+        ignored: bool[32, 32], which of these pixels are ignored.
         palette: of `mask_files.Mask`.
     """
 
@@ -37,27 +38,29 @@ class Summary(NamedTuple):
     faults: list[Fault]
     digest: bytes
     thumbnail: np.ndarray
+    ignored: np.ndarray
     palette: tuple[Path, np.ndarray] | None
 
 
-def of(mask: Mask, label: np.ndarray, scored: np.ndarray, labels: Checked) -> Summary:
+def of(mask: Mask, label: np.ndarray, ignored: np.ndarray, labels: Checked) -> Summary:
     """Summarize a mask.
 
     Args:
         mask: as read.
         label: u8[H, W], its structures.
-        scored: u8[H, W], the same without ignored pixels.
+        ignored: bool[H, W], the pixels that are left out of every score, and of the search for faults.
         labels: the label map of such masks.
     """
     return Summary(
         label.shape,
-        int(np.count_nonzero(scored)),
+        int(np.count_nonzero(label[~ignored])),
         mask.spacing,
         mask.spacing_kind,
         mask.notes,
-        mask_faults.of_mask(mask.values, labels),
+        mask_faults.of_mask(mask.values, labels, ignored),
         digest(label),
         thumbnail(label),
+        thumbnail(ignored),
         mask.palette,
     )
 
@@ -69,6 +72,6 @@ def digest(*labels: np.ndarray) -> bytes:
 
 
 def thumbnail(label: np.ndarray) -> np.ndarray:
-    """u8[32, 32], the pixels nearest to the centers of 32 x 32 equal parts."""
+    """[32, 32], the pixels nearest to the centers of 32 x 32 equal parts."""
     rows, columns = ((np.arange(THUMBNAIL) + 0.5) * side / THUMBNAIL for side in label.shape)
     return label[np.ix_(rows.astype(int), columns.astype(int))]

@@ -15,7 +15,9 @@ from kneefair_jax.audit.mask_faults import (
     INTERPOLATED,
     ORIENTATION,
     OTHER_CASE,
+    OUTLIER,
     REFERENCE,
+    SAME_PIXELS,
     Fault,
     FaultyMask,
 )
@@ -27,7 +29,7 @@ from kneefair_jax.data.readers import ORIENTATIONS, name_of
 from kneefair_jax.report import notes as report_notes
 
 # Faults that explain why a prediction overlaps its reference mask less than others do.
-_LOWER_OVERLAP = (INTERPOLATED, BAND, ORIENTATION, OTHER_CASE)
+_LOWER_OVERLAP = (INTERPOLATED, BAND, ORIENTATION, OTHER_CASE, SAME_PIXELS)
 
 
 class Observations(NamedTuple):
@@ -58,7 +60,12 @@ def of_references(cohort: Cohort, cases: Sequence[Case]) -> Observations:
 
 
 def of_model(
-    cohort: Cohort, cases: Sequence[Case], model: str, table: pd.DataFrame, reading: Reading
+    cohort: Cohort,
+    cases: Sequence[Case],
+    model: str,
+    table: pd.DataFrame,
+    reading: Reading,
+    of_truth: Sequence[FaultyMask],
 ) -> Observations:
     """Of the predictions of a model, and of how they lie on the reference masks.
 
@@ -68,6 +75,7 @@ def of_model(
         model: its name.
         table: its long per-case table.
         reading: of the masks.
+        of_truth: the faults of `of_references`.
     """
     of = f" by {model}" if model else ""
     ids = cohort.frame["case_id"].tolist()
@@ -80,20 +88,26 @@ def of_model(
     other_labels = mask_alignment.exchanged_labels(
         fits, confusions, reading.structures, float(table["dice"].mean()), of
     )
-    turned = {} if other_labels else mask_alignment.turned(fits)
+    overlaps = _overlaps(truth, scored)
     between_headers = spacing_faults.against_reference(truth, masks, model)
-    faults = [
-        *_own_faults(present, model),
-        *_turned(turned, truth, present, model),
+    of_others = [
         *case_mismatch.copies(present, model),
         *case_mismatch.copies_of_references(truth, masks, model),
         *case_mismatch.exchanged(truth, masks, fits, model),
-        *between_headers,
     ]
-    explained = {
-        one.case_id for one in [*faults, *_own_faults(truth, REFERENCE)] if one.fault.kind in _LOWER_OVERLAP
+    # A mask of another case may fit a little better when it is turned, too.
+    elsewhere = {
+        one.case_id for one in [*of_truth, *of_others] if one.fault.kind in (SAME_PIXELS, OTHER_CASE)
     }
-    faults += case_mismatch.outliers(_overlaps(truth, scored), explained, model)
+    turned = {} if other_labels else mask_alignment.turned(fits, overlaps)
+    turned = {case: one for case, one in turned.items() if case not in elsewhere}
+    orientations = _turned(turned, fits, truth, present, model)
+    faults = [*_own_faults(present, model), *orientations, *of_others, *between_headers]
+    explained = {one.case_id for one in [*faults, *of_truth] if one.fault.kind in _LOWER_OVERLAP}
+    faults += case_mismatch.outliers(overlaps, explained, model)
+    flag_note = ""
+    if not any(one.mask == REFERENCE for one in orientations):
+        flag_note = mask_alignment.flag_note(turned, len(fits), of, reading.orientation)
     notes = [
         *_header_notes(masks, f"prediction{of}"),
         *report_notes.observations(
@@ -107,27 +121,48 @@ def of_model(
         *spacing_faults.kinds(present, f"predictions{of}"),
         *spacing_faults.pair_kinds(truth, masks, of),
         *_pair_notes(cohort, list(scored.values()), {one.case_id for one in between_headers}, of, reading),
-        *(
-            [other_labels]
-            if other_labels
-            else mask_alignment.notes(turned, len(fits), of, reading.orientation)
-        ),
+        *filter(None, (other_labels, flag_note)),
     ]
     return Observations(notes, faults)
 
 
+def combined(faults: Sequence[FaultyMask]) -> list[FaultyMask]:
+    """Return the faults of the masks of all models, each once.
+
+    A turned reference mask is named once, whatever its Dice with each model; and where the masks of one model show
+    what is wrong with a reference mask, a low overlap with another model's is explained.
+    """
+    explained = {one.case_id for one in faults if one.mask == REFERENCE and one.fault.kind in _LOWER_OVERLAP}
+    unique: dict[tuple[str, ...], FaultyMask] = {}
+    for one in faults:
+        detail = "" if one.fault.kind == ORIENTATION else one.fault.detail
+        if one.fault.kind != OUTLIER or one.case_id not in explained:
+            unique.setdefault((one.case_id, one.mask, one.fault.kind, detail), one)
+    return list(unique.values())
+
+
 def _turned(
-    turned: Mapping[str, Fit], truth: dict[str, Summary], masks: dict[str, Summary], model: str
+    turned: Mapping[str, Fit],
+    fits: Mapping[str, Fit | None],
+    truth: dict[str, Summary],
+    masks: dict[str, Summary],
+    model: str,
 ) -> list[FaultyMask]:
-    """The masks that lie differently: of prediction and reference the one that lies unlike most masks."""
+    """The masks that lie differently: of prediction and reference the one that lies unlike most masks.
+
+    Most masks are those of the cases that score well. Where none does, or both lie like them, predictions are named.
+    """
     if not turned:
         return []
-    usual = mask_alignment.frequencies([one.thumbnail for one in (*truth.values(), *masks.values())])
-
+    good = [masks[case].thumbnail for case, one in fits.items() if one is None]
+    usual = mask_alignment.frequencies(good) if good else None
     faults = []
     for case, one in turned.items():
         remedy, mask = ORIENTATIONS[one.orientation], model
-        if mask_alignment.reference_is_turned(truth[case].thumbnail, masks[case].thumbnail, usual):
+        predicted = masks[case].thumbnail
+        if usual is not None and mask_alignment.reference_is_turned(
+            predicted, remedy.apply(predicted), usual
+        ):
             remedy, mask = remedy.inverse(), REFERENCE
         detail = f"fits after {name_of(remedy)} (Dice {one.best:.2f}, not {one.dice:.2f})"
         faults.append(FaultyMask(case, mask, Fault(ORIENTATION, detail)))

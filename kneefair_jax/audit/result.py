@@ -207,12 +207,13 @@ def audit(
         "seed": settings.seed,
     }
     reports = {}
+    in_order = sorted(cohort.notes, key=lambda note: not note.startswith("WARNING:"))
     for model, table in tables.items():
         reports[model] = build.build_report(
             table,
             cohort.frame,
             cohort.confounders,
-            notes=[without_paths(note, *settings.folders) for note in cohort.notes],
+            notes=[without_paths(note, *settings.folders) for note in in_order],
             delta=settings.delta,
             endpoints=settings.endpoints,
             run=_about(settings) | {"model": model or None, **about.get(model, {})},
@@ -228,7 +229,7 @@ def audit(
         for report in reports.values():
             report["models"] = models
     cases = pd.concat(list(tables.values()), ignore_index=True)
-    return Audit(reports, cases, dict(examples), notes.sentences(cohort.notes))
+    return Audit(reports, cases, dict(examples), notes.sentences(in_order))
 
 
 def _about(settings: Settings) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def masks(
         cohort.notes.append(label_error_table.note(suspects))
     results = scoring.over_cases(cohort, true, predicted, reading)
     odd = observations.of_references(cohort, results)
-    faults = odd.faults
+    of_truth, faults = odd.faults, odd.faults
     cohort.notes.extend(odd.notes)
     tables, examples, apart = {}, {}, {}
     about: dict[str, dict[str, Any]] = {}
@@ -120,7 +120,7 @@ def masks(
             raise InputError(
                 f"{truth}: no mask holds any of {', '.join(reading.structures)}; correct --labels"
             )
-        odd = observations.of_model(cohort, results, model, tables[model], reading)
+        odd = observations.of_model(cohort, results, model, tables[model], reading, of_truth)
         faults = faults + odd.faults
         cohort.notes.extend(odd.notes)
         about[model] = {
@@ -136,6 +136,7 @@ def masks(
         shown = pictures.views(tables[model], cohort, true, paths, films, reading)
         examples[model], headers = shown.views, headers | shown.headers
         apart[model] = reference_ser.apart(tables[model], spacing)
+    faults = observations.combined(faults)
     by_size = scoring.sizes(cohort, true, results, reading, apart)
     cohort.notes.extend([*film_headers.notes(headers), *mask_faults.notes(faults, len(results))])
     if readers is not None:

@@ -228,11 +228,15 @@ def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
             remedy = "write a number, or nothing where the structure is absent from truth and prediction"
             problems.append((int(rows[bad]), f"{score} {str(text[bad])!r} is not a finite number; {remedy}"))
         if score in patient_table.SHARES and (values > 1 + _ROUNDING).any():
-            what = (
-                "looks like percent; divide the column by 100" if np.nanmax(values) <= 100 else "correct it"
-            )
-            first = int(np.flatnonzero(values > 1 + _ROUNDING)[0])
-            problems.append((int(rows[first]), f"{score} {text[first]} is above 1; {what}"))
+            above = np.flatnonzero(values > 1 + _ROUNDING)
+            percent = _percent(values, result)[above]
+            remedies = {
+                "looks like percent; divide the column by 100": above[percent][:1],
+                "correct it": above[~percent],
+            }
+            for remedy, cells in remedies.items():
+                for bad in cells:
+                    problems.append((int(rows[bad]), f"{score} {text[bad]} is above 1; {remedy}"))
         for bad in np.flatnonzero(values < 0):
             problems.append((int(rows[bad]), f"{score} {text[bad]} is negative; correct it"))
         result[score] = np.minimum(values, 1.0) if score in patient_table.SHARES else values
@@ -245,6 +249,21 @@ def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
     if result["dice"].isna().all():
         raise InputError(f"{path}: dice is empty in every row; fill it in")
     return result
+
+
+def _percent(values: np.ndarray, long: pd.DataFrame) -> np.ndarray:
+    """Return bool[N], whether the scores of a row's model and structure are percent.
+
+    So they are where most are above 1 and none is above 100. A column of a wide table is one structure; a single score
+    above 1 among shares is an error of its own.
+
+    Args:
+        values: f64[N], scores; NaN where a cell is empty.
+        long: N rows with `model` and `structure`.
+    """
+    by = pd.Series(values, index=long.index).groupby([long["model"].to_numpy(), long["structure"].to_numpy()])
+    most: np.ndarray = ((by.transform("median") > 1) & (by.transform("max") <= 100)).to_numpy()
+    return most
 
 
 def _one_row_a_case(text: pd.DataFrame, path: Path, names: Sequence[str]) -> pd.DataFrame:

@@ -102,7 +102,7 @@ def over_cases(
                 wrong.append(error)
         if wrong:
             return wrong
-        summary = mask_summary.of(true.mask, true.label, true.label, reading.truth)
+        summary = mask_summary.of(true.mask, true.label, true.ignored, reading.truth)
         return Case(summary, spacing, int(np.count_nonzero(true.ignored)), by_model)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -139,12 +139,14 @@ def _score(
     )
     return Scored(
         scores,
-        None if mask is None else mask_summary.of(mask, masks.label, masks.predicted, reading.prediction),
+        None if mask is None else mask_summary.of(mask, masks.label, masks.ignored, reading.prediction),
         # Nobody copies a mask with pixels that it does not label.
         bool(masks.true.any()) and np.array_equal(masks.true, masks.predicted) and not masks.ignored.any(),
         mask_summary.digest(masks.true, masks.predicted),
         masks.relation,
-        mask_alignment.fit(masks.true, masks.predicted, masks.relation == layouts.STATED) if poor else None,
+        mask_alignment.fit(masks.true, masks.label, masks.ignored, masks.relation == layouts.STATED)
+        if poor
+        else None,
         mask_alignment.confusion(masks.true, masks.predicted, structures) if in_first else None,
         np.where(in_all > 0, in_ignored / np.maximum(in_all, 1), np.nan),
     )

@@ -9,8 +9,9 @@ from kneefair_jax.audit.mask_summary import Summary
 
 _SAME = 0.01  # relative difference up to which two spacings are the same
 # A wrong unit changes the spacing and, by its square, the area of the bones. Films that were resized have other pixels
-# and bones of the same area, a cropped one has a smaller area and the same pixels.
-_SPACING_RATIO, _AREA_RATIO = 2.0, 4.0
+# and bones of the same area, a cropped one has a smaller area and the same pixels. A factor of 2 makes areas 4 times as
+# large, of which the size of the knee takes or adds a third; spacings of a cohort differ by some percent.
+_SPACING_RATIO, _AREA_RATIO = 1.8, 2.5
 
 
 def units(truth: Mapping[str, Summary], spacing: np.ndarray) -> list[FaultyMask]:

@@ -16,7 +16,7 @@ from kneefair_jax import anatomy, groups
 from kneefair_jax import cohort as cohorts
 from kneefair_jax.data import file_changes, folder, header_notes, identifiers, metadata, oai, phantom, store
 from kneefair_jax.data.oai import siddiqui
-from kneefair_jax.data.source import Example, LeftOut, Source, read_subset
+from kneefair_jax.data.source import Example, LeftOut, Source, naming_unreadable, read_subset
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError, choose
 
@@ -219,10 +219,11 @@ def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
     source = folder.source(settings, size=tuple(data.size), channels=main.grid[2])
     anatomy.translation(main.structures, source.structures)
     cases = _external_cases(source, main)
-    cohorts.check_apart(main.cases, cases)
+    people = data.source != "phantom"  # phantoms are nobody: their p00007 is no patient p00007 or p7
+    if people:
+        cohorts.check_apart(main.cases, cases)
     if not data.get("allow_similar_ids", False):
-        # Phantoms are nobody: their p00007 is not a patient p7.
-        _check_similar(main, cases, Path(data.external) / data.metadata, people=data.source != "phantom")
+        _check_similar(main, cases, Path(data.external) / data.metadata, people=people)
     return Cohort(source, cases, main.attributes, source.structures, main.grid, main.named)
 
 
@@ -258,16 +259,17 @@ def prepare(
     parts = [part for part in (external, cohort) if part]
     *others, cases = store.prepare_all([(part.source, part.grid) for part in parts], directory, options)
     if cases.left_out:
-        cohort = _split(cohort.source, cohort.grid[2], data, seed, without=dict(cases.left_out))
+        with naming_unreadable(cases.left_out):
+            cohort = _split(cohort.source, cohort.grid[2], data, seed, without=dict(cases.left_out))
     left_out = cohort.source.left_out + cases.left_out
-    cohort = _with_notes(_unchanged(cohort, cases), _header_notes(cohort, cases))
+    cohort = _with_notes(_unchanged(cohort, cases), _file_notes(cohort, cases))
     if external is None:
         return Prepared(cohort, cases, left_out), None
     if others[0].left_out:
         readable = _external_cases(external.source, cohort, without=dict(others[0].left_out))
         external = external._replace(cases=readable)
     # A report has one list of notes, that of the main cohort.
-    cohort = _with_notes(cohort, [f"external cohort: {note}" for note in _header_notes(external, others[0])])
+    cohort = _with_notes(cohort, [f"external cohort: {note}" for note in _file_notes(external, others[0])])
     external_left_out = external.source.left_out + others[0].left_out
     return (
         Prepared(cohort, cases, left_out),
@@ -322,7 +324,7 @@ def _check_similar(main: Cohort, external: pd.DataFrame, path: Path, *, people: 
     if pairs:
         raise InputError(
             "\n".join(pairs[:5])
-            + f"\n{len(pairs)} such; write them alike, remove patients of both, or give data.allow_similar_ids=True"
+            + f"\n{len(pairs)} such; write them alike, remove patients of both, or give {metadata.Options().similar}"
         )
 
 
@@ -330,9 +332,12 @@ def _files_of_some(files: Callable[[int], tuple[Path, ...]], kept: np.ndarray, r
     return files(int(kept[row]))
 
 
-def _header_notes(cohort: Cohort, cases: Cases) -> list[str]:
-    """The notes on the headers of the prepared cases, as they were decoded."""
-    return header_notes.of_cohort(cohort.cases["case_id"].tolist(), cases.inspections)
+def _file_notes(cohort: Cohort, cases: Cases) -> list[str]:
+    """The notes on the headers and the void pixels of the prepared cases, as they were decoded."""
+    notes = header_notes.of_cohort(cohort.cases["case_id"].tolist(), cases.inspections)
+    if cohort.source.void and cases.inspections:
+        notes.append(header_notes.of_void(cases.inspections, cohort.source.settings["ignore_label"]))
+    return notes
 
 
 def _with_notes(cohort: Cohort, notes: Sequence[str]) -> Cohort:

@@ -53,11 +53,12 @@ def read(path: Path) -> Segmentation:
     """Reads a segmentation of one picture, of the type BINARY or LABELMAP.
 
     Raises:
-        InputError: the file is damaged, FRACTIONAL or a volume, its segments overlap, two have the same label, or its
-            spacing is not plausible.
+        InputError: the file is damaged, lossy, FRACTIONAL or a volume, its segments overlap, two have the same label,
+            or its spacing is not plausible.
     """
     try:
         dataset = dicom.load(path)
+        dicom.require_lossless(dataset, path)
         kind = dataset.get("SegmentationType")
         if kind not in ("BINARY", "LABELMAP"):
             raise InputError(

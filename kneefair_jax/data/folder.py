@@ -31,7 +31,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import without_paths
 
 _THREADS = 4
-_READER = 5  # counts changes of what readers make of a file; a store of an earlier one is prepared anew
+_READER = 6  # counts changes of what readers make of a file; a store of an earlier one is prepared anew
 
 
 class Case(NamedTuple):
@@ -98,6 +98,13 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     masks = _masks(table, root, labels.structures if labels else (), skip=skip, problems=problems)
     files = _fingerprints(table, masks, root, skip=skip, problems=problems)
     metadata.refuse(path, problems)
+    several = [row for row, mask in zip(table.index, masks, strict=True) if not isinstance(mask, Path)]
+    if ignore > 0 and several:
+        raise InputError(
+            f"config.{prefix}ignore_label={ignore}: the mask of {path} row {several[0]} has one file a structure "
+            f"({len(several)} such rows), in which no value is void; leave the setting out, or save the labels of a "
+            "case as one image"
+        )
 
     others = metadata.confounders(table, config["attributes"])
     notes += [*more, *metadata.not_numbers(table, others), *ages.unlikely(table)]
@@ -110,8 +117,6 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     if labels is None:
         labels = _found_labels(path, cases, ignore, prefix)
     mask_files.check_palettes(masks, labels.of_files, _THREADS)
-    if ignore > 0:
-        notes.append(f"pixels with the void label {ignore} are left out of losses and scores")
     settings = {
         "kind": "folder",
         "reader": _READER,
@@ -235,13 +240,13 @@ def _arrays(
     mask_path = structure_files.files_of(case.mask)[0]
     files = layouts.File(mask_path, mask.orientation), layouts.File(case.image, film.orientation)
     correction = layouts.mask_to_film(*files, orientation)
-    label = correction.apply(mask.values)
-    if image.shape[:2] != label.shape:
+    values = correction.apply(mask.values)
+    if image.shape[:2] != values.shape:
         raise InputError(
-            f"{case.mask}: mask and image differ in size ({label.shape} and {image.shape[:2]} rows and columns); "
+            f"{case.mask}: mask and image differ in size ({values.shape} and {image.shape[:2]} rows and columns); "
             "export both on one grid"
         )
-    label = label_values.mapped(label, labels, case.mask)
+    label = label_values.mapped(values, labels, case.mask)
     image = readers.to_uint8(image, valid=film.valid)
     if channels == 1:
         image = readers.to_grey(image)
@@ -254,21 +259,24 @@ def _arrays(
         image,
         label,
         np.where(np.isnan(case.spacing), spacing, case.spacing),
-        _inspection(case, film, mask, correction.of_pair(mask.spacing), label),
+        _inspection(
+            case, film, mask._replace(values=values, spacing=correction.of_pair(mask.spacing)), label, labels
+        ),
     )
 
 
 def _inspection(
-    case: Case, film: readers.Radiograph, mask: mask_files.Mask, mask_spacing: np.ndarray, label: np.ndarray
+    case: Case, film: readers.Radiograph, mask: mask_files.Mask, label: np.ndarray, labels: LabelMap
 ) -> Inspection:
+    """What the files of a case show; `mask` is laid out as the film, `label` is its u8[H, W] of `label_values`."""
     side = laterality.contradiction(film.laterality, case.side, "the table")
     notes = [
         *(f"film: {text}" for text in (*film.notes, side) if text),
         *(f"mask: {text}" for text in mask.notes),
-        *inspection.spacing_notes(film.spacing, mask_spacing, case.spacing),
+        *inspection.spacing_notes(film.spacing, mask.spacing, case.spacing),
     ]
     kind = film.spacing_kind if np.isnan(case.spacing).any() else "table"
-    return inspection.of_mask(anatomy.clear_void(label), kind, notes)
+    return inspection.of_mask(anatomy.clear_void(label), kind, notes, values=mask.values, void=labels.ignore)
 
 
 def _files_of(cases: Sequence[Case], row: int) -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""Notes on the headers of many files, each kind of note once."""
+"""Notes on the headers of many files, each kind of note once, and on the void pixels of all masks."""
 
 import re
 from collections import Counter
@@ -49,6 +49,17 @@ def of_cohort(case_ids: Sequence[str], inspections: Sequence[Inspection | None])
         what = ", ".join(f"{kind} in {count}" for kind, count in sorted(kinds.items()))
         notes.append(f"the pixel spacing of the films is of different kinds: {what} of {len(known)} cases")
     return notes
+
+
+def of_void(inspections: Sequence[Inspection | None], value: int) -> str:
+    """Return how many pixels are void; or that none is, as where `value` was given by mistake."""
+    counts = [one.void_pixels for one in inspections if one and one.void_pixels]
+    if not counts:
+        return f"no mask has a pixel of the void label {value}; correct the setting, or leave it out"
+    return (
+        f"{sum(counts):,} pixels in {len(counts)} of {len(inspections)} masks have the void label {value} and are left "
+        "out of losses and scores"
+    )
 
 
 def spacing_kinds(inspections: Sequence[Inspection | None]) -> dict[str, int]:

@@ -22,24 +22,40 @@ class Inspection(NamedTuple):
         notes: what is odd about the headers of film and mask.
         interpolated: whether the mask has interpolated labels, by `mask_checks.interpolated_rims`.
         mask_sha256: hex digits, of the labels; "" of a mask without a structure.
+        void_pixels: how many pixels of the mask's file are void.
     """
 
     spacing_kind: str = ""
     notes: tuple[str, ...] = ()
     interpolated: bool = False
     mask_sha256: str = ""
+    void_pixels: int = 0
 
 
-def of_mask(label: np.ndarray, spacing_kind: str = "", notes: Sequence[str] = ()) -> Inspection:
+def of_mask(
+    label: np.ndarray,
+    spacing_kind: str = "",
+    notes: Sequence[str] = (),
+    *,
+    values: np.ndarray | None = None,
+    void: int = -1,
+) -> Inspection:
     """Inspect a mask.
 
     Args:
         label: u8[H, W], at the file's own size, 0 where no structure is.
         spacing_kind: see `Inspection`.
         notes: see `Inspection`.
+        values: integers [H, W], the mask as the file holds it, where its values are not the labels or it shows more
+            than the case: interpolation mixes the file's values.
+        void: the value of void pixels in `values`; -1 for none.
     """
-    interpolated = mask_checks.interpolated_rims(label).interpolated
-    return Inspection(spacing_kind, tuple(notes), interpolated, _sha256(label))
+    values = label if values is None else values
+    is_void = values == void
+    void_pixels = int(np.count_nonzero(is_void))
+    bones = np.where(is_void, 0, values) if void_pixels else values
+    interpolated = mask_checks.interpolated_rims(bones).interpolated
+    return Inspection(spacing_kind, tuple(notes), interpolated, _sha256(label), void_pixels)
 
 
 def spacing_notes(film: np.ndarray, mask: np.ndarray, table: np.ndarray) -> list[str]:
@@ -71,8 +87,8 @@ def decode(text: str) -> Inspection | None:
     """Invert `encode`."""
     if not text:
         return None
-    kind, notes, interpolated, sha256 = json.loads(text)
-    return Inspection(str(kind), tuple(map(str, notes)), bool(interpolated), str(sha256))
+    kind, notes, interpolated, sha256, void_pixels = json.loads(text)
+    return Inspection(str(kind), tuple(map(str, notes)), bool(interpolated), str(sha256), int(void_pixels))
 
 
 def _sha256(label: np.ndarray) -> str:

@@ -41,7 +41,7 @@ class Options(NamedTuple):
 
     attributes: str = "data.attributes"
     bins: str = "data.bins"
-    similar: str = "data.allow_similar_ids=True"
+    similar: str = "--config.data.allow_similar_ids=True"
     allow_similar: bool = False
 
 
@@ -65,7 +65,8 @@ def refuse(path: Path, problems: Sequence[Problem]) -> None:
         return
     lines = [f"{path} row {row}: {text}" for row, text in sorted(problems)[:5]]
     if len(problems) > 1:
-        lines.insert(0, f"{path}: {len(problems)} problems, of which the first {len(lines)}:")
+        shown = f", of which the first {len(lines)}" if len(lines) < len(problems) else ""
+        lines.insert(0, f"{path}: {len(problems)} problems{shown}:")
     raise InputError("\n".join(lines))
 
 

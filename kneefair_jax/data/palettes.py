@@ -39,8 +39,9 @@ def read(path: Path) -> np.ndarray | None:
 def labels(index: np.ndarray, palette: np.ndarray, values: Collection[int], path: Path) -> np.ndarray:
     """The labels of a palette image: its indices, or the gray values that these show.
 
-    Colors and indices that agree need no choice. Where they do not, the gray values are the labels if all of them are
-    values of structures or background and the indices are not, or if all are small, as no picture to look at is.
+    Colors and indices that agree need no choice, and several indices that all show one gray value are the labels.
+    Elsewhere the gray values are the labels if all of them are values of structures or background and the indices are
+    not, or if all are small, as no picture to look at is.
 
     Args:
         index: integers [H, W].
@@ -58,7 +59,9 @@ def labels(index: np.ndarray, palette: np.ndarray, values: Collection[int], path
     colors = palette[used]
     shown = colors[:, 0]
     index = index.astype(np.uint8)
-    if (colors != shown[:, None]).any() or np.array_equal(shown, used):
+    # Colors that nobody set are black, as are those of an 8-bit color map in a TIFF, which has 16 bits.
+    unset = len(used) > 1 and np.ptp(shown) == 0
+    if (colors != shown[:, None]).any() or np.array_equal(shown, used) or unset:
         return index
     by_shown, by_index = (set(one.tolist()) <= {0, *values} for one in (shown, used))
     small = shown.max() <= _MAX_LABEL

@@ -1,5 +1,6 @@
 """What every source of cases gives: a table of cases, their arrays row by row, and what it left out of the table."""
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -20,7 +21,7 @@ from kneefair_jax.safe_text import spreadsheet_cell, without_paths
 # What was left out (a case, a film, a row of a table), and why.
 LeftOut = tuple[str, str]
 
-_SHOWN = 5  # reasons
+_SHOWN = 5  # reasons, or cases
 
 
 class Example(NamedTuple):
@@ -111,8 +112,25 @@ def write_excluded(left_out: Sequence[LeftOut], table: Path, folders: Sequence[P
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     writer.writerow(("what", "why"))
-    writer.writerows([spreadsheet_cell(without_paths(cell, *folders)) for cell in row] for row in left_out)
+    writer.writerows(
+        [spreadsheet_cell(cell) for cell in (what, without_paths(why, *folders))] for what, why in left_out
+    )
     atomic.write_text(table, buffer.getvalue())
+
+
+@contextlib.contextmanager
+def naming_unreadable(left_out: Sequence[LeftOut]) -> Iterator[None]:
+    """Adds the cases that cannot be read, the first five and how many there are, to an error that follows from them.
+
+    Raises:
+        InputError: as within the block, with the cases.
+    """
+    try:
+        yield
+    except InputError as error:
+        lines = [why for _, why in left_out[:_SHOWN]]
+        text = f"{error}\nthis is without {len(left_out)} cases that cannot be read:"
+        raise InputError("\n".join([text, *lines])) from error
 
 
 def files_sha256(paths: Sequence[Path]) -> str:

@@ -5,6 +5,10 @@ import numpy as np
 # Deviations from the median that are far, as for `check`'s other measures. Iglewicz and Hoaglin (1993) take 3.5, but a
 # network's mistakes have a longer tail than a normal distribution.
 FAR = 5.0
+# Dice from which a structure is not called wrong, however well the other cases agree. Of 200 exact phantom masks at 64
+# pixels and 200 at 128, it clears the three that lie beyond `FAR` (Dice 0.959 to 0.978). Of masks moved by a pixel, 20
+# of 20 at 64 pixels and 11 of 20 at 128 are below it, and of those moved by two pixels all.
+AGREES = 0.95
 _MAD_OF_NORMAL = 1.4826
 # Cases that a structure needs: of five, the lower half is two, and a wrong one is half of its own scale.
 FEWEST = 6
@@ -46,7 +50,8 @@ def below(odds: np.ndarray) -> np.ndarray:
     """How far below the cohort's median each value is, in robust standard deviations of that structure.
 
     The scale is the lower half's median distance from the median, times 1.4826: a median absolute deviation of the
-    lower side alone, as agreement is skewed. Neither moves far while fewer than a quarter of the masks are wrong.
+    lower side alone, as agreement is skewed. Neither moves far while fewer than a quarter of the masks are wrong. Where
+    Dice is `AGREES` or more, the distance is at most `FAR`.
 
     Args:
         odds: f64[N, S + 1], of `log_odds`.
@@ -64,7 +69,7 @@ def below(odds: np.ndarray) -> np.ndarray:
         lower = centre - np.sort(known)[: known.size // 2]
         scale = _MAD_OF_NORMAL * np.median(lower)
         result[:, column] = (centre - odds[:, column]) / max(scale, _LEAST_SCALE)
-    return result
+    return np.where(dice(odds) >= AGREES, np.minimum(result, FAR), result)
 
 
 def worst(distances: np.ndarray) -> np.ndarray:

@@ -154,6 +154,9 @@ def main(argv: Sequence[str]) -> int:
     print(
         f"{tally.done} segmented, {tally.warned} with a warning, {tally.failed} failed: {options.out / run.AREAS}"
     )
+    if tally.without_spacing:
+        files = "1 file states" if tally.without_spacing == 1 else f"{tally.without_spacing} files state"
+        print(f"{files} no pixel spacing: areas in pixels only; state it with --spacing")
     return min(tally.failed, MOST)
 
 

@@ -59,7 +59,7 @@ def with_side_notes(film: Film, structures: Sequence[str], group: str | None) ->
         structures: names of the labels of its mask.
         group: that its network is of, such as `sex=female,side=left`; None where networks are for all films.
     """
-    return film._replace(note="; ".join(filter(None, (film.note, *_side_notes(film, structures, group)))))
+    return film._replace(notes=(*film.notes, *filter(None, _side_notes(film, structures, group))))
 
 
 def _side_notes(film: Film, structures: Sequence[str], group: str | None) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,14 @@ _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 ANATOMY = ("123037004", "SCT", "Anatomical Structure")
 
 
-def make(path: Path, mask: np.ndarray, structures: tuple[str, ...], *, anonymous: bool = False) -> Any:
+def make(
+    path: Path,
+    mask: np.ndarray,
+    structures: tuple[str, ...],
+    *,
+    anonymous: bool = False,
+    spacing: Sequence[float] | None = None,
+) -> Any:
     """A binary segmentation that refers to the film's DICOM file, a segment a structure that is there.
 
     Segment numbers are consecutive, as the standard wants them; a segment's label is its structure's name. The mask
@@ -48,14 +56,17 @@ def make(path: Path, mask: np.ndarray, structures: tuple[str, ...], *, anonymous
         structures: names of labels 1, 2, ...
         anonymous: leave out who the patient is. By the standard a segmentation carries the name, the identifiers and
             the dates of its film; without them, and with new UIDs, it no longer says which film it belongs to.
+        spacing: mm per stored pixel down and across, of a film whose header states none; None where nobody states it.
 
     Raises:
-        InputError: the film is no DICOM file, highdicom is missing, or the mask is empty.
+        InputError: the film is no DICOM file or lacks a field of the patient or the study, highdicom is missing, or the
+            mask is empty.
     """
     try:
         import highdicom
     except ImportError as error:
         raise InputError("DICOM-SEG needs highdicom: pip install 'kneefair_jax[seg]'") from error
+    from pydicom.datadict import dictionary_description
     from pydicom.errors import InvalidDicomError
     from pydicom.uid import generate_uid
 
@@ -70,6 +81,14 @@ def make(path: Path, mask: np.ndarray, structures: tuple[str, ...], *, anonymous
         source.pop("FrameOfReferenceUID", None)
     if anonymous:
         source = _anonymous(source)
+    remedy = (
+        "use --format png" if anonymous else "add --anonymous, which leaves them out, or use --format png"
+    )
+    if missing := [name for name in (*_IDENTITY, *_UIDS) if name not in source]:
+        names = ", ".join(f"{dictionary_description(name)} ({name})" for name in missing)
+        raise InputError(
+            f"{path}: the header lacks fields that a DICOM-SEG of this film must repeat: {names}; {remedy}"
+        )
     found = [int(value) for value in np.unique(mask[mask > 0])]
     if not found:
         raise InputError(f"{path}: nothing found, and an empty DICOM-SEG is not allowed; use --format png")
@@ -102,14 +121,25 @@ def make(path: Path, mask: np.ndarray, structures: tuple[str, ...], *, anonymous
                 made.SharedFunctionalGroupsSequence[
                     0
                 ].PlaneOrientationSequence = highdicom.PlaneOrientationSequence("PATIENT", cosines)
+            if spacing is not None:
+                made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = [_measures(source, spacing)]
             if anonymous:
                 made.PatientIdentityRemoved = "YES"
                 made.DeidentificationMethod = "only attributes of the pixels kept; new UIDs"
             return made
     except (AttributeError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: no DICOM-SEG can refer to this file ({error}); use --format png"
-        ) from error
+        raise InputError(f"{path}: no DICOM-SEG can refer to this file ({error}); {remedy}") from error
+
+
+def _measures(source: Any, spacing: Sequence[float]) -> Any:
+    """The item of the Pixel Measures Sequence, with the film's slice thickness where its header states one."""
+    from pydicom.dataset import Dataset
+
+    measures = Dataset()
+    measures.PixelSpacing = [f"{value:.6g}" for value in spacing]
+    if source.get("SliceThickness"):
+        measures.SliceThickness = source.SliceThickness
+    return measures
 
 
 def _anonymous(source: Any) -> Any:

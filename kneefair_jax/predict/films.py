@@ -23,7 +23,7 @@ class Film(NamedTuple):
         image: u8[H, W, 1], bone bright, the patient's right at image left where the header says so.
         spacing: f32[2], mm per pixel down and across; NaN where unknown.
         bilateral: whether its header says that it shows both knees.
-        note: what is odd about it, or "".
+        notes: what is odd about it.
         spacing_kind: of `readers.Radiograph`, or `stated` (`stated_spacing`).
         orientation: what displays the stored pixels, or None, of `readers.Radiograph`.
         view: what turns the displayed pixels to `image`, of `readers.Radiograph`.
@@ -34,7 +34,7 @@ class Film(NamedTuple):
     image: np.ndarray
     spacing: np.ndarray
     bilateral: bool
-    note: str
+    notes: tuple[str, ...]
     spacing_kind: str = "unknown"
     orientation: readers.Orientation | None = None
     view: readers.Orientation = readers.NONE
@@ -80,7 +80,7 @@ def read(path: Path) -> Film:
         grey,
         film.view.of_pair(film.spacing),
         film.bilateral,
-        "; ".join(notes),
+        notes,
         film.spacing_kind,
         film.orientation,
         film.view,

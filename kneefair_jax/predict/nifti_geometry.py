@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kneefair_jax.data.readers import NONE, dicom, orientation, suffixes
+from kneefair_jax.data.readers import NONE, dicom, nifti, orientation, suffixes
+from kneefair_jax.predict import stated_spacing
 from kneefair_jax.predict.films import Film
 
 _GEOMETRY = (
@@ -21,11 +22,11 @@ _SCANNER = 1  # the code of coordinates in the scanner's space
 def image(mask: np.ndarray, film: Film) -> Any:
     """Return the NIfTI image of a mask.
 
-    Of a NIfTI film it has the shape, affine, codes and unit. Else it is [column, row, 1] with the film's
-    ImageOrientationPatient and ImagePositionPatient. A film without them has identity directions in LPS, as SimpleITK
-    gives it, or the directions of the turn that EXIF states, so that pixels lie on the film's stored pixels (as ITK
-    reads them) and the affine displays them as the film. Where the spacing is unknown, a pixel has size 1 in an unknown
-    unit.
+    Of a NIfTI film it has the shape, affine, codes and unit; a spacing that `--spacing` states replaces that of the
+    affine. Else it is [column, row, 1] with the film's ImageOrientationPatient and ImagePositionPatient. A film without
+    them has identity directions in LPS, as SimpleITK gives it, or the directions of the turn that EXIF states, so that
+    pixels lie on the film's stored pixels (as ITK reads them) and the affine displays them as the film. Where the
+    spacing is unknown, a pixel has size 1 in an unknown unit.
 
     Args:
         mask: u8[H, W], of `film.image`.
@@ -41,7 +42,10 @@ def image(mask: np.ndarray, film: Film) -> Any:
         header.set_data_shape(source.shape)
         for name in _GEOMETRY:
             header[name] = source.header[name]
-        return nibabel.Nifti1Image(stored.T.reshape(source.shape), source.affine, header)
+        affine = source.affine
+        if film.spacing_kind == stated_spacing.KIND:
+            affine = _state_spacing(header, affine, film)
+        return nibabel.Nifti1Image(stored.T.reshape(source.shape), affine, header)
     spacing = film.stored_spacing()
     known = bool(np.isfinite(spacing).all())
     affine = _affine(film, stored.shape, spacing if known else np.ones(2))
@@ -50,6 +54,28 @@ def image(mask: np.ndarray, film: Film) -> Any:
     made.set_sform(affine, _SCANNER)
     made.header.set_xyzt_units("mm" if known else "unknown")
     return made
+
+
+def _state_spacing(header: Any, affine: np.ndarray, film: Film) -> np.ndarray:
+    """Write the stated spacing into the header of a NIfTI film, and return the affine with it, f64[4, 4].
+
+    A header without an orientation still has none: its codes are 0.
+    """
+    axes = nifti.plane(header.get_data_shape()[:3])
+    assert axes is not None  # the reader refuses volumes
+    sizes = dict(zip(axes, film.stored_spacing()[::-1].tolist(), strict=True))
+    header.set_xyzt_units("mm")
+    if film.orientation is None:
+        header["pixdim"][[1 + axis for axis in sizes]] = list(sizes.values())
+        header["sform_code"] = header["qform_code"] = 0
+        base: np.ndarray = header.get_base_affine()
+        return base
+    affine = affine.copy()
+    for axis, size in sizes.items():
+        affine[:3, axis] *= size / np.linalg.norm(affine[:3, axis])
+    header.set_qform(affine, int(header["qform_code"]))
+    header.set_sform(affine, int(header["sform_code"]))
+    return affine
 
 
 def _affine(film: Film, shape: tuple[int, ...], spacing: np.ndarray) -> np.ndarray:

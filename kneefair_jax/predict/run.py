@@ -45,11 +45,19 @@ class Settings(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """How many files were segmented, with a warning or without, and how many failed."""
+    """How many files were segmented, with a warning or without, how many failed, and how many have no spacing.
+
+    Attributes:
+        done: files that were segmented.
+        warned: of those, files with a warning.
+        failed: files that were not segmented.
+        without_spacing: of those that were segmented, files whose areas are in pixels only.
+    """
 
     done: int
     warned: int
     failed: int
+    without_spacing: int = 0
 
 
 def run(
@@ -80,7 +88,7 @@ def run(
     if settings.knees == "both" and _knows_sides(predictor):
         raise InputError("--knees both: this network segments both knees by itself; leave it out")
     found = list(inputs.find(given, out))
-    done = warned = failed = 0
+    done = warned = failed = without_spacing = 0
     with contextlib.ExitStack() as stack:
         try:
             output_folder.require_plain(out, WRITTEN)
@@ -104,8 +112,9 @@ def run(
                     continue
                 done, warning = done + 1, lines[0][-2]
                 warned += bool(warning)
+                without_spacing += bool(np.isnan(result[0].spacing).any())
                 say(f"{done + failed}/{len(found)}  {path}" + (f"  warning: {warning}" if warning else ""))
-    return Tally(done, warned, failed)
+    return Tally(done, warned, failed, without_spacing)
 
 
 Result = tuple[Film, Prediction]
@@ -221,7 +230,7 @@ def _areas(
     """
     pixels = np.bincount(prediction.mask.ravel(), minlength=len(prediction.confidence) + 1)
     folders = (out.absolute(), item.path.absolute().parent)
-    warning = without_paths("; ".join(filter(None, (film.note, prediction.warning))), *folders)
+    warning = without_paths("; ".join(filter(None, (*film.notes, prediction.warning))), *folders)
     reference = f"see {next(iter(prediction.confidence))}" if warning else ""
     for label, (name, confidence) in enumerate(prediction.confidence.items(), start=1):
         area = float(pixels[label] * film.spacing.prod())

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kneefair_jax import anatomy
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import nifti_geometry
+from kneefair_jax.predict import nifti_geometry, stated_spacing
 from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.plausibility import SIDES
 from kneefair_jax.report import overlays
@@ -40,7 +40,8 @@ def dicom_seg(
     """A DICOM segmentation object that refers to the film; see `dicomseg.make`."""
     from kneefair_jax.predict import dicomseg
 
-    made = dicomseg.make(film.path, film.stored(mask), structures, anonymous=anonymous)
+    spacing = film.stored_spacing().tolist() if film.spacing_kind == stated_spacing.KIND else None
+    made = dicomseg.make(film.path, film.stored(mask), structures, anonymous=anonymous, spacing=spacing)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made.save_as(path)

@@ -1,6 +1,6 @@
 """What is in a cohort, said and shown before anyone trains: `launch.py --mode=check`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,7 +87,9 @@ def run(
         if pairs:
             say(f"comparing {len(parts[name].cases)} masks with the network's")
             found[name]["suspicious"] = _suspicious(parts[name], pairs, sheet)
-    atomic.write_json(directory / "check.json", without_paths_in(found, *folders))
+    ids = {str(case_id) for part in parts.values() for case_id in part.cohort.source.cases["case_id"]}
+    ids |= {what for part in parts.values() for what, _ in part.left_out}
+    atomic.write_json(directory / "check.json", _without_paths(found, ids, folders))
     listed = faults.table(found, list(parts))
     faults.write(directory / faults.TABLE, listed, folders)
     contact_sheet.write(directory / "contact_sheet.png", strips(main))
@@ -96,6 +98,15 @@ def run(
         say(line)
     say(f"contact sheet: {directory / 'contact_sheet.png'}; all of this: {directory / 'check.json'}")
     say(f"by case: {len(listed)} faults of {listed['case_id'].nunique()} cases in {directory / faults.TABLE}")
+
+
+def _without_paths(value: Any, ids: Collection[str], folders: Sequence[Path]) -> Any:
+    """Return `safe_text.without_paths_in` of a JSON value, in which identifiers of cases stay as they are."""
+    if isinstance(value, dict):
+        return {key: _without_paths(item, ids, folders) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_paths(item, ids, folders) for item in value]
+    return value if isinstance(value, str) and value in ids else without_paths_in(value, *folders)
 
 
 def strips(prepared: Prepared) -> list[tuple[str, list[contact_sheet.Tile]]]:

@@ -12,6 +12,9 @@ from kneefair_jax.safe_text import without_paths
 
 TABLE = "faults.csv"
 COLUMNS = ("cohort", "case_id", "fault", "detail")
+_OTHERS = 3  # cases that a row names beside its own
+# Their details name cases, whose identifiers stay as they are.
+_IDENTICAL, _DUPLICATE = "identical mask", "near-duplicate film"
 
 
 def table(result: Mapping[str, Any], parts: Sequence[str]) -> pd.DataFrame:
@@ -27,17 +30,24 @@ def table(result: Mapping[str, Any], parts: Sequence[str]) -> pd.DataFrame:
     for group in result["identical_masks"]:
         for name, case_id in zip(group["cohorts"], group["cases"], strict=True):
             others = [other for other in group["cases"] if other != case_id] or group["cases"]
-            rows.append((name, case_id, "identical mask", f"the same mask as {', '.join(others)}"))
+            more = f" and {len(others) - _OTHERS} more" if len(others) > _OTHERS else ""
+            detail = f"the same mask as {', '.join(others[:_OTHERS])}{more}"
+            rows.append((name, case_id, _IDENTICAL, detail))
     for pair in result["near_duplicates"]:
         for place in (0, 1):
             detail = f"nearly the same film as {pair['cases'][1 - place]} (likeness {pair['likeness']:.2f})"
-            rows.append((pair["cohorts"][place], pair["cases"][place], "near-duplicate film", detail))
+            rows.append((pair["cohorts"][place], pair["cases"][place], _DUPLICATE, detail))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def write(path: Path, faults: pd.DataFrame, folders: Sequence[Path]) -> None:
-    """Write the table as CSV, without absolute paths and formulas; `folders` are those of `safe_text.without_paths`."""
-    texts = faults.map(lambda cell: without_paths(cell, *folders))
+    """Write the table as CSV, without formulas, and without absolute paths in details; identifiers stay as they are.
+
+    `folders` are those of `safe_text.without_paths`.
+    """
+    names_cases = faults["fault"].isin([_IDENTICAL, _DUPLICATE])
+    details = faults["detail"].map(lambda text: without_paths(text, *folders))
+    texts = faults.assign(detail=faults["detail"].where(names_cases, details))
     atomic.write_text(path, csv_tables.guarded(texts).to_csv(index=False))
 
 

@@ -1,7 +1,7 @@
 """One run: its data made ready, everything a user can get wrong checked, then trained and evaluated."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -62,9 +62,27 @@ def check(config: ConfigDict, *, network: bool = True) -> None:
 
 
 def prepare_run(
-    config: ConfigDict, workdir: Path, directory: Path, *, training: bool, on_broken: str
+    config: ConfigDict,
+    workdir: Path,
+    directory: Path,
+    *,
+    training: bool,
+    on_broken: str,
+    inspect: Callable[[Prepared, Prepared | None], None] = lambda main, external: None,
 ) -> tuple[setup.Experiment, Prepared, Prepared | None]:
-    """All that precedes the first step. What a user can get wrong is checked before the first byte is written."""
+    """All that precedes the first step. What a user can get wrong is checked before the first byte is written.
+
+    Args:
+        config: of the run.
+        workdir: its folder.
+        directory: of prepared cases.
+        training: False to evaluate what there is.
+        on_broken: as `data.on_broken`.
+        inspect: gets the cohorts as soon as they are prepared, before anything is refused for want of cases.
+
+    Raises:
+        InputError: something that a user gave cannot be used.
+    """
     run_directory.check_config(workdir, config)
     cohort = cohort_loader.load(config.data, config.data.seed)
     external = cohort_loader.load_external(config.data, cohort)
@@ -88,11 +106,13 @@ def prepare_run(
     if jax.process_count() > 1:
         distributed.on_first(prepare)  # not every file system's locks keep hosts apart
     main, outside = prepare()
+    inspect(main, outside)
     if main.cases.left_out:  # then the cohort was loaded again without them
         # Groups that only the cases left out had are no groups any more, here and there.
-        made = setup.build(config, main.cohort)
-        stages.check(config, main.cohort)
-        _check_external(config, made, outside.cohort if outside else None)
+        with source.naming_unreadable(main.cases.left_out):
+            made = setup.build(config, main.cohort)
+            stages.check(config, main.cohort)
+            _check_external(config, made, outside.cohort if outside else None)
         table = run_directory.table_fingerprint(main.cohort.cases, made.partition.index)
     run_directory.check_data(workdir, table=table, pixels=main.cases.digest)
     for name in main.cohort.attributes if outside else ():

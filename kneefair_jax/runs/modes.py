@@ -6,6 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from kneefair_jax.data import cohort_loader, store
+from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.preflight import check as preflight_check
@@ -38,13 +39,21 @@ def check(config: ConfigDict, workdir: Path) -> None:
         config = _of_fold(config, 0)
         experiment.say(f"splits are those of fold 0 of {config.data.folds}")
     store.check_options(experiment.store_options(config))
+
+    def inspect(main: Prepared, outside: Prepared | None) -> None:
+        folders = experiment.known_folders(config, workdir)
+        preflight_check.run(main, outside, workdir / "check", config.check.against, experiment.say, folders)
+        experiment.tell_left_out(workdir / "check", main, outside, folders)
+
     # All that is broken is to be shown, not the first five alone.
     made, main, outside = experiment.prepare_run(
-        config, workdir, experiment.store_dir(config, workdir), training=True, on_broken="skip"
+        config,
+        workdir,
+        experiment.store_dir(config, workdir),
+        training=True,
+        on_broken="skip",
+        inspect=inspect,
     )
-    folders = experiment.known_folders(config, workdir)
-    preflight_check.run(main, outside, workdir / "check", config.check.against, experiment.say, folders)
-    experiment.tell_left_out(workdir / "check", main, outside, folders)
     found = hardware.measure(config, made, main.cases, workdir)
     atomic.write_json(workdir / "check" / "machine.json", found._asdict())
     for line in hardware.lines(found):

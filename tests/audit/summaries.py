@@ -8,9 +8,10 @@ from kneefair_jax.data.mask_files import Mask
 LABELS = label_map.checked({"femur": 1, "tibia": 2})
 
 
-def of(label, spacing=(np.nan, np.nan), kind="unknown"):
+def of(label, spacing=(np.nan, np.nan), kind="unknown", ignored=None):
     mask = Mask(label, np.array(spacing, np.float32), spacing_kind=kind)
-    return mask_summary.of(mask, label, label, LABELS)
+    ignored = np.zeros(label.shape, bool) if ignored is None else ignored
+    return mask_summary.of(mask, label, ignored, LABELS)
 
 
 def bone(row, column, height=16, width=16):

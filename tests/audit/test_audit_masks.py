@@ -235,8 +235,9 @@ def test_turned_predictions_are_pointed_out(tmp_path):
         folder.save(mask, tmp_path / "truth" / f"c{i}.png")
         np.save(tmp_path / "pred" / f"c{i}.npy", mask[::-1])
         (tmp_path / "pred" / f"c{i}.png").unlink()
-    (note,) = masks(tmp_path).notes
-    assert note.startswith("WARNING: 24 of 24 predictions") and "--orientation flip-ud" in note
+    remedy, note = masks(tmp_path).notes
+    assert remedy.startswith("WARNING: all 24 predictions") and "--orientation flip-ud" in remedy
+    assert note.startswith("WARNING: predictions fit their counterparts") and "in 24 of 24 cases" in note
     right = masks(tmp_path, orientation="flip-ud")
     assert right.report["scores"]["dice"]["overall"]["mean"] == 1
     assert not any("flip" in note for note in right.notes)
@@ -422,7 +423,7 @@ REFUSED = {
     "attribute reserved": (nothing, {"attributes": ["spacing_mm"]}, "there are: sex, race"),
     "attribute twice": (nothing, {"attributes": ["sex", "sex"]}, "names 'sex' twice"),
     "bins of another": (nothing, {"bins": {"age": [50]}}, "--bins names 'age'"),
-    "colour": (colour, {}, r"row 6: .*c4.png: a mask in colour"),
+    "colour": (colour, {}, r"row 6: .*c4.png: a mask in color"),
     "duplicated case": (table_of(case_id=lambda i: "c1" if i == 2 else f"c{i}"), {}, "row 4: case_id 'c1' is also in"),
     "empty attribute": (table_of(sex=lambda i: ""), {}, "column 'sex' is empty; fill it in or drop it from --attr"),
     "labels differ": (nothing, {"pred_labels": {"femur": 1, "patella": 2}}, "name different structures"),

@@ -286,6 +286,11 @@ def spoilt(**columns):
 
 REFUSED = {
     "above one": (spoilt(dice_femur=[250.0] * 24), {}, "row 2: dice 250.0 is above 1; correct it"),
+    "above one in one cell": (
+        spoilt(dice_femur=[0.95] * 23 + [1.2]),
+        {},
+        r"^[^\n]* row 25: dice 1.2 is above 1; correct it$",
+    ),
     "attribute absent": (spoilt(), {"attributes": ["age"]}, "there are: sex, race"),
     "case twice": (lambda: pd.concat([wide(), wide()[:1]]), {}, "row 26: case_id 'c0' has 'femur' twice"),
     "differing attribute": (

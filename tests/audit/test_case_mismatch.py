@@ -20,7 +20,10 @@ def fits(masks):
 
 def test_copies_are_named_on_both_sides():
     masks = TRUTH | {"c1": TRUTH["c4"], "c2": EMPTY, "c3": EMPTY}
-    assert named(case_mismatch.copies(masks, "reference")) == {"c1": "c4", "c4": "c1"}
+    assert named(case_mismatch.copies(masks, "reference")) == {
+        "c1": "the same mask as c4",
+        "c4": "the same mask as c1",
+    }
     assert not case_mismatch.copies(TRUTH, "reference")
     shape = {"a": of(np.ones((8, 4), np.uint8)), "b": of(np.ones((4, 8), np.uint8))}
     assert not case_mismatch.copies(shape, "reference")
@@ -29,7 +32,8 @@ def test_copies_are_named_on_both_sides():
 def test_predictions_that_are_the_reference_of_another_case():
     assert not case_mismatch.copies_of_references(TRUTH, TRUTH, "m")
     masks = TRUTH | {"c0": TRUTH["c3"], "c1": None}
-    assert named(case_mismatch.copies_of_references(TRUTH, masks, "m")) == {"c0": "reference mask of c3"}
+    details = named(case_mismatch.copies_of_references(TRUTH, masks, "m"))
+    assert details == {"c0": "the same mask as the reference mask of c3"}
 
 
 def test_exchanged_files_are_named_and_poor_ones_are_not():
@@ -40,9 +44,25 @@ def test_exchanged_files_are_named_and_poor_ones_are_not():
     shifted = {case: TRUTH[ids[(n + 1) % 5]] for n, case in enumerate(ids)}
     details = named(case_mismatch.exchanged(TRUTH, shifted, fits(shifted), "m"))
     assert [detail[:2] for detail in details.values()] == ["c1", "c2", "c3", "c4", "c0"]
+    # Each of them fits better in another orientation; then none of them is named.
+    turns = {case: one and mask_alignment.Fit(0.1, "flip-lr", 1.0) for case, one in fits(exchanged).items()}
+    assert not case_mismatch.exchanged(TRUTH, exchanged, turns, "m")
+    turns = {case: one and mask_alignment.Fit(0.1, "flip-lr", 0.6) for case, one in fits(exchanged).items()}
+    assert case_mismatch.exchanged(TRUTH, exchanged, turns, "m")
     # One prediction fits another case, which is served well: no exchange.
     poor = TRUTH | {"c0": TRUTH["c4"]}
     assert not case_mismatch.exchanged(TRUTH, poor, fits(poor), "m")
+
+
+def test_exchanged_files_are_named_where_half_of_a_reference_is_ignored():
+    ignored = np.zeros((64, 64), bool)
+    ignored[:, 32:] = True
+    truth = {"a": bone(2, 20, 20, 20), "b": bone(30, 24, 20, 20)}
+    references = {case: of(np.where(ignored, 0, one), ignored=ignored) for case, one in truth.items()}
+    predictions = {"a": of(truth["b"], ignored=ignored), "b": of(truth["a"], ignored=ignored)}
+    poor = dict.fromkeys(truth, mask_alignment.Fit(0.1, "none", 0.1))
+    details = named(case_mismatch.exchanged(references, predictions, poor, "m"))
+    assert details.keys() == {"a", "b"} and details["a"].startswith("b, Dice about 1.00")
 
 
 def test_outliers_are_far_below_a_median_that_is_high():

@@ -7,6 +7,7 @@ import pytest
 from kneefair_jax import audit, predict
 from kneefair_jax.audit.__main__ import main
 from kneefair_jax.errors import InputError
+from kneefair_jax.predict import films
 from kneefair_jax.predict.predictor import Prediction
 from tests.audit import folder
 
@@ -63,6 +64,13 @@ def test_by_the_command_line_and_where_all_is_well(root, capsys):
     assert main(argv) == 0
     assert "note: No reference mask looks wrong by a network's masks" in capsys.readouterr().out
     assert (root / "out" / "suspicious.csv").read_text() == "case_id,score,dice,reason\n"
+
+
+def test_a_note_on_a_film_is_not_divided(root, monkeypatch):
+    read = films.read
+    monkeypatch.setattr(films, "read", lambda path: read(path)._replace(notes=("one; the same", "two")))
+    lines = [note for note in masks(root, images=root / "films", suspicious="auto").notes if "Film" in note]
+    assert [line.partition(" (")[0].partition(": ")[2] for line in lines] == ["one; the same", "two"]
 
 
 def test_none_is_asked_for_and_none_is_compared(root):

@@ -4,18 +4,19 @@ from kneefair_jax.audit.mask_faults import Fault, FaultyMask
 FAULTS = [
     *(FaultyMask(f"c{i}", "reference", Fault(mask_faults.INTERPOLATED)) for i in range(7)),
     FaultyMask("{c}", "unet", Fault(mask_faults.BAND, "255")),
-    FaultyMask("c3", "", Fault(mask_faults.SAME_PIXELS, "c4")),
+    FaultyMask("c3", "", Fault(mask_faults.SAME_PIXELS, "the same mask as c4")),
     FaultyMask("c5", "unet", Fault(mask_faults.HEADER, "the header states no unit")),
 ]
 
 
 def test_the_table_has_a_row_per_fault():
     table = mask_faults.table(FAULTS)
-    assert list(table.columns) == ["case_id", "mask", "fault"] and len(table) == 10
-    assert table["fault"].tolist()[-3:] == [
-        "void band as background: 255",
-        "same pixels as another case: c4",
-        "header: the header states no unit",
+    assert list(table.columns) == ["case_id", "mask", "fault", "detail"] and len(table) == 10
+    assert table[["fault", "detail"]].to_numpy().tolist()[-4:] == [
+        ["interpolated labels", ""],
+        ["void band as background", "255"],
+        ["identical mask", "the same mask as c4"],
+        ["header", "the header states no unit"],
     ]
     assert mask_faults.table([]).empty
 
@@ -25,7 +26,7 @@ def test_a_note_for_each_kind_with_cases_and_remedy():
     assert "7 of 24 cases (c0, c1, c2, c3, c4, ...; all in mask_faults.csv)" in interpolated
     assert "nearest neighbor" in interpolated
     assert "ignore=255" in band and "{c}" in band and "unet" in band
-    assert "(c3: c4; all" in copies
+    assert "(c3: the same mask as c4; all" in copies
 
 
 def test_the_terminal_ends_with_cases_by_mask_and_kind():
@@ -34,3 +35,5 @@ def test_the_terminal_ends_with_cases_by_mask_and_kind():
     assert (
         "7 reference masks (c0, c1, c2, c3, c4, ...)" in lines[0] and "unet" in lines[1] and "{c}" in lines[1]
     )
+    assert lines[1] == "look at 1 prediction by unet ({c}): void band as background"
+    assert lines[2] == "look at 1 prediction (c3): identical mask"

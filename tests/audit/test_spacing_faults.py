@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from kneefair_jax.audit import spacing_faults
 from kneefair_jax.audit.mask_faults import PAIR_SPACING, TABLE_SPACING, UNITS
@@ -21,6 +22,17 @@ def test_other_units_change_pixels_and_bones():
     faults = spacing_faults.units(truth, spacing)
     assert kinds(faults) == [("c2", UNITS), ("c3", UNITS)]
     assert "10 times" in faults[0].fault.detail and "areas 100 times" in faults[0].fault.detail
+
+
+@pytest.mark.parametrize("height", [12, 16, 20])
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_a_factor_of_two_is_found_whatever_the_size_of_the_knee(height, factor):
+    truth = masks(*[(0.2, 0.2)] * 5) | {"c2": of(bone(2, 3, height))}
+    spacing = np.full((5, 2), 0.2, np.float32)
+    spacing[2] *= factor
+    assert kinds(spacing_faults.units(truth, spacing)) == [("c2", UNITS)]
+    spacing[2] = 0.2 * 1.5
+    assert not spacing_faults.units(truth, spacing)
 
 
 def test_a_resized_film_and_a_cropped_one_are_no_faults():

@@ -6,7 +6,7 @@ from PIL import Image
 from configs import folder as folder_config
 from configs import phantom_to_real as phantom_config
 from kneefair_jax import groups
-from kneefair_jax.data import cohort_loader
+from kneefair_jax.data import cohort_loader, store
 from kneefair_jax.data import folder as folder_source
 from kneefair_jax.data.source import Source
 from kneefair_jax.errors import InputError
@@ -62,6 +62,9 @@ def test_an_external_cohort_may_have_other_labels_and_fewer_columns(tmp_path):
     assert external.structures == ("whole femur", "tibia") and external.grid == (16, 16, 1)
     assert set(external.cases["sex"]) == {"f", "m"}
     assert set(external.cases["side"]) == {groups.MISSING}
+    table["patient_id"] = main.cases["patient_id"].iloc[0]  # a phantom is nobody
+    table.drop(columns="age").to_csv(root / "metadata.csv", index=False)
+    assert len(cohort_loader.load_external(made, main).cases) == 24
     made.external_structures = "whole femur,hip"
     with pytest.raises(InputError, match="'hip' is none of"):
         cohort_loader.load_external(made, main)
@@ -129,3 +132,38 @@ def test_an_external_cohort_has_the_values_of_the_main_one_and_void_of_its_own(t
         assert label[4, 4] == 1 and label[10, 10] == 2
     made.external_structures = "disc,square"
     assert next(cohort_loader.load_external(made, main).source.read([0])).label[4, 4] == 2
+
+
+@pytest.mark.parametrize(
+    ("masks", "note"), [(2, "24 pixels in 2 of 24 masks have the void label 255"), (0, "no mask has")]
+)
+def test_void_pixels_are_counted_when_the_cases_are_prepared(tmp_path, masks, note):
+    root = folder(tmp_path / "films")
+    for k in range(masks):
+        with Image.open(root / f"masks/{k}.png") as image:
+            mask = np.array(image)
+        mask[0, :12] = 255
+        Image.fromarray(mask).save(root / f"masks/{k}.png")
+    made = data(root)
+    made.update({"structures": "disc,square", "ignore_label": 255})
+    cohort = cohort_loader.load(made, 0)
+    main, _ = cohort_loader.prepare(made, 0, cohort, None, tmp_path / "store", store.Options())
+    (text,) = [text for text in main.cohort.notes() if "void" in text]
+    assert text.startswith(note)
+
+
+def test_an_empty_split_names_the_cases_that_cannot_be_read(tmp_path):
+    root = folder(tmp_path / "films")
+    table = pd.read_csv(root / "metadata.csv")
+    table.assign(split=["test"] * 2 + ["validation"] * 2 + ["train"] * 20).to_csv(
+        root / "metadata.csv", index=False
+    )
+    for k in range(2):
+        (root / f"masks/{k}.png").write_bytes(b"torn")
+    made = data(root)
+    made.split_column = "split"
+    cohort = cohort_loader.load(made, 0)
+    with pytest.raises(
+        InputError, match=r"no case is in the split 'test'.*\n.* 2 cases .*\n.*0\.png.*\n.*1\.png"
+    ):
+        cohort_loader.prepare(made, 0, cohort, None, tmp_path / "store", store.Options(on_broken="skip"))

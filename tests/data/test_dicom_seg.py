@@ -3,6 +3,8 @@
 import numpy as np
 import pydicom
 import pytest
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit
 
 from kneefair_jax.data import mask_files, readers
 from kneefair_jax.errors import InputError
@@ -48,6 +50,16 @@ def test_a_spacing_that_no_film_may_have_is_refused(tmp_path, mask, spacing, sha
 
     path = segmentation(tmp_path, mask, edit)
     with pytest.raises(InputError, match=r"seg\.dcm.*PixelSpacing.*correct it"):
+        mask_files.read(path, VALUES)
+
+
+def test_a_lossy_transfer_syntax_is_refused(tmp_path, mask):
+    path = segmentation(tmp_path, mask, lambda *_: None)
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.PixelData = encapsulate([dataset.PixelData])
+    dataset.save_as(path)
+    with pytest.raises(InputError, match=r"seg\.dcm: DICOM in the transfer syntax JPEG.*may be lossy"):
         mask_files.read(path, VALUES)
 
 

@@ -46,5 +46,23 @@ def test_equal_masks_have_one_digest_and_empty_masks_have_none():
 def test_it_is_written_and_read_back():
     one = inspection.of_mask(np.eye(4, dtype=np.uint8), "table", ["film: odd"])
     assert inspection.decode(inspection.encode(one)) == one
-    assert one == ("table", ("film: odd",), False, one.mask_sha256)
+    assert one == ("table", ("film: odd",), False, one.mask_sha256, 0)
     assert inspection.encode(None) == "" and inspection.decode("") is None
+
+
+def test_interpolation_is_looked_for_in_the_values_of_the_file_not_in_the_labels():
+    values = np.zeros((32, 32), np.uint8)
+    values[4:12], values[12:14], values[14:28], values[28:] = 1, 2, 3, 2  # a rim of 2 between 1 and 3
+    labels = np.array([0, 2, 1, 3], np.uint8)[values]
+    assert not inspection.of_mask(labels).interpolated
+    assert inspection.of_mask(labels, values=values).interpolated
+    assert inspection.of_mask(labels, values=values).mask_sha256 == inspection.of_mask(labels).mask_sha256
+
+
+def test_void_pixels_are_counted_and_are_no_step_between_labels():
+    values = np.zeros((8, 8), np.uint8)
+    values[:4], values[4:6] = 1, 255
+    label = np.where(values == 255, 0, values)
+    one = inspection.of_mask(label, values=values, void=255)
+    assert one.void_pixels == 16 and not one.interpolated
+    assert inspection.decode(inspection.encode(one)) == one

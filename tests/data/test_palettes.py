@@ -38,6 +38,8 @@ INDEX = np.array([[0, 1], [2, 2]])
         (palette(0, 127, 255), (127, 255), [[0, 127], [255, 255]]),
         (palette((0, 0, 0), (255, 0, 0), (0, 0, 255)), (1, 2), INDEX),
         (palette(0, 5, 9), (1, 2), INDEX),  # small, but no labels
+        (palette(0), (1, 2), INDEX),  # entries that nobody set
+        (palette(0), (), INDEX),
     ],
 )
 def test_indices_or_what_they_show(tmp_path, colors, values, expected):

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import nibabel
@@ -8,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
 
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
@@ -70,6 +81,24 @@ def test_jpeg_is_an_image_and_no_mask(tmp_path):
         assert readers.read_image(tmp_path / name)[0].shape == (8, 8, 1)
         with pytest.raises(InputError, match=r"lossy.*export the mask as PNG"):
             readers.read_mask(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "syntax", [JPEGBaseline8Bit, JPEGExtended12Bit, JPEG2000, HTJ2K, JPEGLSNearLossless, RLELossless]
+)
+def test_a_dicom_mask_in_a_lossy_transfer_syntax_is_refused(tmp_path, syntax):
+    path = write_dicom(tmp_path / "a.dcm", U8)
+    dataset = pydicom.dcmread(path)
+    dataset.compress(RLELossless)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(path)
+    if syntax == RLELossless:
+        np.testing.assert_array_equal(readers.read_mask(path), U8)
+        return
+    with pytest.raises(
+        InputError, match=r"a\.dcm: DICOM in the transfer syntax .*JPEG.*may be lossy.*export the mask"
+    ):
+        readers.read_mask(path)
 
 
 @pytest.mark.parametrize(
@@ -229,8 +258,8 @@ def test_of_a_long_complaint_of_a_library_the_first_sentence_is_told(tmp_path, m
         ("volume.nii", r"shape \(3, 4, 5\).*give one image"),
         ("frames.dcm", "several frames"),
         ("pages.tif", "several images"),
-        ("palette.dcm", "colour palette"),
-        ("zero.dcm", r"spacing .*\[0.0, 0.0\] mm.*correct it"),
+        ("palette.dcm", "color palette"),
+        ("zero.dcm", r"spacing \(ImagerPixelSpacing\) is 0 x 0 mm, .* and 5 mm; correct it"),
     ],
 )
 def test_bad_images_name_the_file_and_the_remedy(tmp_path, name, message):
@@ -243,7 +272,7 @@ def test_bad_images_name_the_file_and_the_remedy(tmp_path, name, message):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (RGB, "in colour"),
+        (RGB, "in color"),
         (U8 + 0.5, "not integers"),
         (np.full((3, 4), np.nan), "not integers"),
         (np.ones((3, 4), complex), "not integers"),
@@ -304,6 +333,32 @@ def test_resize_label_is_the_identity_at_its_own_size_and_repeats_when_enlarged(
     label = U8 % 3
     assert readers.resize_label(label, (3, 4), 3) is label
     np.testing.assert_array_equal(readers.resize_label(label, (6, 8), 3), label.repeat(2, 0).repeat(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("pixdim", "unit", "text", "hint"),
+    [
+        ((1093.8, 1093.8), "mm", "pixdim in mm) is 1093.8 x 1093.8 mm", "micrometers labeled as mm?"),
+        ((0.0002, 0.0002), "mm", "pixdim in mm) is 0.0002 x 0.0002 mm", "meters labeled as mm?"),
+        ((0.2, 0.2), "meter", "pixdim in meters) is 200 x 200 mm", "mm labeled as meters?"),
+        (
+            (0.25, 0.5),
+            "micron",
+            "pixdim in micrometers) is 0.0005 x 0.00025 mm",
+            "mm labeled as micrometers?",
+        ),
+        ((0.1, 1093.8), "mm", "pixdim in mm) is 1093.8 x 0.1 mm", ""),
+    ],
+)
+def test_an_implausible_spacing_of_nifti_names_its_field_and_unit(tmp_path, pixdim, unit, text, hint):
+    image = nibabel.Nifti1Image(np.zeros((8, 8), np.uint8), np.diag([*pixdim, 1, 1]))
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    hint = f" ({hint} correct the unit)" if hint else ""
+    message = f"a.nii.gz: the header's spacing ({text}, not between 0.01 and 5 mm{hint}; correct it, or"
+    for read in (readers.read_image, readers.read_mask):
+        with pytest.raises(InputError, match=re.escape(message)):
+            read(tmp_path / "a.nii.gz")
 
 
 def test_a_mask_comes_with_the_spacing_of_its_header(tmp_path):

@@ -44,3 +44,8 @@ def test_a_part_of_a_source_is_read_without_jax_and_tfds(tmp_path):
         "assert not {'jax', 'tensorflow_datasets', 'grain'} & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-W", "error::DeprecationWarning", "-c", code], check=True)
+
+
+def test_identifiers_of_excluded_cases_stay_as_they_are(tmp_path):
+    source.write_excluded([("/site/x/c05", "/home/jo/a.png: gone")], tmp_path / "left_out.csv")
+    assert (tmp_path / "left_out.csv").read_text().splitlines()[1] == "/site/x/c05,a.png: gone"

@@ -73,7 +73,7 @@ def outcome(tmp_path_factory):
         ("flipped", "orientation", "flip-ud"),
         ("turned", "orientation", "rotate-270"),
         ("units", "header", "0.2 x 0.2 mm"),
-        ("implausible units", "unreadable", "20.0"),
+        ("implausible units", "unreadable", "20 x 20 mm"),
         ("interpolated", "interpolated labels", ""),
         ("another", "mask and film", ""),
         ("copied", "identical mask", "c37"),

@@ -76,11 +76,11 @@ def test_cases_that_lie_otherwise_are_named(oriented, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     (note,) = [line for line in lines if line.startswith("note: ") and "orientation" in line]
     turned = [f"c{n:02d}" for n in range(24) if n % 8 < 2]
-    assert all(f"{case}: flip-lr" in note for case in turned)
+    assert "6 of 24 cases" in note and all(f"{case}: fits after flip-lr" in note for case in turned[:5])
     assert not any(f"c{n:02d}" in note for n in range(24) if n % 8 >= 2)
     faults = pd.read_csv(tmp_path / "out/mask_faults.csv")
     assert faults["case_id"].tolist() == turned and set(faults["mask"]) == {"pred_wrong"}
-    assert set(faults["fault"].str.split(" ").str[3]) == {"flip-lr"}
+    assert set(faults["detail"].str.split(" ").str[2]) == {"flip-lr"}
 
 
 @pytest.mark.parametrize("turn", ["flip-lr", "rotate-90", *slow("flip-ud", "rotate-180", "transpose")])

@@ -17,29 +17,30 @@ def audited(root, capsys):
     if not path.exists():
         return None, lines[-1]
     assert str(path) in lines[-1]
-    faults = pd.read_csv(path)
+    faults = pd.read_csv(path, keep_default_na=False)
     end = lines.index("", max(n for n, line in enumerate(lines) if line.startswith("page: ")))
     return faults, "\n".join(lines[end:])
 
 
+SPACING = "pixel spacing far from that of most cases"
+HEADERS = "headers of reference mask and prediction state different spacings"
+OUTLIER = "overlaps far less than in most cases"
+# The mask, the fault, and the start of its detail.
 EXPECTED = {
-    ("flip-ud", "truth"): ("reference", "orientation: fits after flip-ud"),
-    ("flip-ud", "pred"): ("pred", "orientation: fits after flip-ud"),
-    ("rotate-90", "truth"): ("reference", "orientation: fits after rotate-270"),
-    ("rotate-90", "pred"): ("pred", "orientation: fits after rotate-270"),
-    ("units", "truth"): ("reference", "pixel spacing far from that of most cases: 0.2 x 0.2 mm"),
-    ("units", "pred"): (
-        "pred",
-        "headers of reference mask and prediction state different spacings: 2 x 2 mm and 0.2",
-    ),
-    ("interpolated", "truth"): ("reference", "interpolated labels"),
-    ("interpolated", "pred"): ("pred", "interpolated labels"),
-    ("copied", "truth"): ("reference", "same pixels as another case: c"),
-    ("copied", "pred"): ("pred", "same pixels as another case: c"),
-    ("exchanged", "truth"): ("pred", "fits another case: c"),
-    ("exchanged", "pred"): ("pred", "fits another case: c"),
-    ("foreign", "truth"): ("pred", "overlaps far less than in most cases: Dice 0."),
-    ("foreign", "pred"): ("pred", "overlaps far less than in most cases: Dice 0."),
+    ("flip-ud", "truth"): ("reference", "orientation", "fits after flip-ud"),
+    ("flip-ud", "pred"): ("pred", "orientation", "fits after flip-ud"),
+    ("rotate-90", "truth"): ("reference", "orientation", "fits after rotate-270"),
+    ("rotate-90", "pred"): ("pred", "orientation", "fits after rotate-270"),
+    ("units", "truth"): ("reference", SPACING, "0.2 x 0.2 mm"),
+    ("units", "pred"): ("pred", HEADERS, "2 x 2 mm and 0.2"),
+    ("interpolated", "truth"): ("reference", "interpolated labels", ""),
+    ("interpolated", "pred"): ("pred", "interpolated labels", ""),
+    ("copied", "truth"): ("reference", "identical mask", "the same mask as c"),
+    ("copied", "pred"): ("pred", "identical mask", "the same mask as c"),
+    ("exchanged", "truth"): ("pred", "fits another case", "c"),
+    ("exchanged", "pred"): ("pred", "fits another case", "c"),
+    ("foreign", "truth"): ("pred", OUTLIER, "Dice 0."),
+    ("foreign", "pred"): ("pred", OUTLIER, "Dice 0."),
 }
 
 
@@ -47,8 +48,10 @@ EXPECTED = {
 def test_each_is_named_with_what_is_wrong(tmp_path, capsys, kind, side):
     spoiled = masks.spoiled_tenth(tmp_path, kind, side)
     faults, end = audited(tmp_path, capsys)
-    mask, start = EXPECTED[kind, side]
-    named = faults[(faults["mask"] == mask) & faults["fault"].str.startswith(start)]
+    mask, fault, start = EXPECTED[kind, side]
+    named = faults[
+        (faults["mask"] == mask) & (faults["fault"] == fault) & faults["detail"].str.startswith(start)
+    ]
     originals = [masks.case_id(n + 1) for n in masks.SPOILED] if kind == "copied" else []
     assert sorted(named["case_id"]) == sorted(spoiled + originals)
     assert set(faults["case_id"]) == {*spoiled, *originals}  # no other case has any fault

@@ -57,3 +57,9 @@ def test_the_worst_structure_decides_and_nothing_is_no_suspicion():
     scores = agreement.worst(agreement.below(odds))
     assert scores.argmax() == 0 and scores[0] == agreement.below(odds)[0, 1] > agreement.FAR
     assert scores[1] == 0
+
+
+def test_what_agrees_well_is_not_far_however_well_the_others_agree():
+    dice = np.array([*[0.996, 0.997, 0.998] * 6, 0.96, 0.94])
+    distance = agreement.below(np.log(dice / (1 - dice))[:, None])[:, 0]
+    assert distance[-2] == agreement.FAR and distance[-1] > agreement.FAR

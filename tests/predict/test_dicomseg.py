@@ -9,6 +9,7 @@ from pydicom.uid import generate_uid
 
 from kneefair_jax.audit import __main__ as audit
 from kneefair_jax.data import mask_files
+from kneefair_jax.errors import InputError
 from kneefair_jax.predict import films, writers
 from tests.hostile import masks
 from tests.hostile.test_geometry import IOP
@@ -67,6 +68,23 @@ def test_highdicom_reads_the_stored_mask(tmp_path, tags):
     seg = highdicom.seg.segread(tmp_path / "seg.dcm")
     frames = seg.get_pixels_by_source_instance([uid], combine_segments=True)
     np.testing.assert_array_equal(frames[0], read.stored(mask_of(read)))
+
+
+def test_a_film_without_a_birth_date_is_refused_with_the_remedy(tmp_path):
+    read = film(tmp_path / "film.dcm")
+    dataset = pydicom.dcmread(tmp_path / "film.dcm")
+    del dataset.PatientBirthDate, dataset.StudyInstanceUID
+    dataset.save_as(tmp_path / "film.dcm")
+    with pytest.raises(InputError) as error:
+        writers.dicom_seg(tmp_path / "seg.dcm", mask_of(read), read, masks.NAMES)
+    message = str(error.value)
+    assert (
+        "Patient's Birth Date (PatientBirthDate), Study Instance UID (StudyInstanceUID); add --anonymous"
+        in message
+    )
+    writers.ANONYMOUS["dicomseg"](tmp_path / "seg.dcm", mask_of(read), read, masks.NAMES)
+    made = mask_files.read(tmp_path / "seg.dcm", VALUES)
+    np.testing.assert_array_equal(made.values, read.displayed(mask_of(read)))
 
 
 def test_directions_of_many_digits_and_directions_that_are_none(tmp_path):

@@ -232,7 +232,7 @@ def test_overlays_have_a_legend_and_one_colour_a_bone(tmp_path):
     names, table = writers.tints(anatomy.SCHEMES["chest"])
     assert list(names.values()) == [1, 2, 3] and table[:4].tolist() == [0, 1, 2, 3]
     mask = np.zeros((60, 20), np.uint8)  # so narrow that the legend takes several lines
-    film = films.Film(tmp_path, mask[..., None], np.full(2, np.nan), False, "")
+    film = films.Film(tmp_path, mask[..., None], np.full(2, np.nan), False, ())
     writers.overlay(tmp_path / "a.png", mask, film, anatomy.SCHEMES["knees"])
     picture = np.asarray(Image.open(tmp_path / "a.png"))
     assert picture.shape[1:] == (171, 3) and not picture[:512].any()
@@ -248,4 +248,4 @@ def test_dicom_seg_of_a_png_is_refused(tmp_path, weights, capsys):
 
 def test_a_photograph_in_colour_is_noted(tmp_path):
     Image.fromarray(RNG.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(tmp_path / "a.png")
-    assert films.read(tmp_path / "a.png").note == "in colour"
+    assert films.read(tmp_path / "a.png").notes == ("in colour",)

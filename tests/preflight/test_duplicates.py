@@ -8,9 +8,24 @@ from kneefair_jax.data import cohort_loader
 from kneefair_jax.preflight import duplicates
 
 
-@pytest.fixture(scope="module")
-def knees():
-    """Phantoms of sixty patients: images u8[N, H, W, C] and their owners."""
+@pytest.fixture(scope="module", params=["shapes", pytest.param("phantoms", marks=pytest.mark.slow)])
+def knees(request):
+    """Two films of each of sixty patients: images u8[N, H, W, C] and their owners."""
+    return {"shapes": shapes, "phantoms": phantoms}[request.param]()
+
+
+def shapes():
+    """A bright shaft on black, as of all films, with sixteen soft spots of its own on each."""
+    rng = np.random.default_rng(5)
+    rows, columns = np.mgrid[:64, :64]
+    images = np.repeat(np.where(abs(columns - 32) < 12, 120.0, 10.0)[None], 120, axis=0)
+    for image in images:
+        for row, column in rng.uniform(8, 56, (16, 2)):
+            image += rng.uniform(-60, 100) * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 72)
+    return images.clip(0, 255).astype(np.uint8)[..., None], [f"p{n // 2}" for n in range(120)]
+
+
+def phantoms():
     config = quickstart.get_config()
     config.data.size = (64, 64)
     config.data.phantom.patients = 60

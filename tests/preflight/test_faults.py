@@ -170,3 +170,20 @@ def test_notes_on_headers_of_both_cohorts_are_among_the_run_s_notes_once(root, t
     notes = [note for note in main.cohort.notes() if "pixel spacing" in note]
     assert len(notes) == 1 and notes[0].startswith("external cohort: ")
     assert "table in 21, unknown in 3 of 24 cases" in notes[0]
+
+
+def test_identifiers_stay_as_they_are_and_a_row_names_three_other_cases(tmp_path):
+    ids = [f"/site/{name}/c05" for name in "vwxyz"]
+    part = {"unreadable": [[ids[0], "/home/jo/a.png: gone"]], "orientation": {"turned": []}}
+    part |= {"interpolated": [], "header_notes": {}, "absent": {}, "outliers": []}
+    group = {"cases": ids, "cohorts": ["cohort"] * 5}
+    found = {"cohort": part, "identical_masks": [group], "near_duplicates": []}
+    faults.write(tmp_path / "faults.csv", faults.table(found, ["cohort"]), [])
+    table = pd.read_csv(tmp_path / "faults.csv")
+    assert table["case_id"].tolist() == [ids[0], *ids]
+    assert table["detail"].tolist()[:2] == [
+        "a.png: gone",
+        f"the same mask as {', '.join(ids[1:4])} and 1 more",
+    ]
+    cleaned = preflight_check._without_paths({"a": [[ids[0], "/home/jo/a.png: gone"]]}, set(ids), [])
+    assert cleaned == {"a": [[ids[0], "a.png: gone"]]}

@@ -135,3 +135,20 @@ def test_what_cannot_be_read_is_skipped_before_splits_are_dealt_and_said(tmp_pat
     made.data.on_broken = "stop"
     with pytest.raises(InputError, match="1 of 24 cases cannot be read"):
         modes.train(made, tmp_path / "run")
+
+
+def test_a_check_names_what_cannot_be_read_before_training_is_refused(tmp_path):
+    root = folder(tmp_path / "films")
+    for k in range(12):
+        (root / f"masks/{k}.png").write_bytes(b"torn")
+    made = config(root)
+    made.data.update({"folds": 0})
+    made.train.batch_size = 16
+    made.check.against = ""
+    with pytest.raises(
+        InputError, match=r"batch_size=16 is more than .*\n.* 12 cases that cannot be read:\n.*0\.png"
+    ):
+        modes.check(made, tmp_path / "run")
+    table = pd.read_csv(tmp_path / "run/check/faults.csv")
+    assert (table["fault"] == "unreadable").sum() == 12
+    assert len(pd.read_csv(tmp_path / "run/check/left_out.csv")) == 12

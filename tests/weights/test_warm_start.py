@@ -1,16 +1,20 @@
 """What a run takes from a trained network, what it draws anew, and what it is refused."""
 
+from types import SimpleNamespace
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from configs import finetune
 from kneefair_jax import models, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.runs import modes
 from kneefair_jax.runtime import run_directory
-from kneefair_jax.training import state
+from kneefair_jax.training import setup, state
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.weights import warm_start
 from tests import films
@@ -101,6 +105,39 @@ def test_what_is_no_single_network_is_refused(tmp_path):
         warm_start.find(str(tmp_path / "run"), NETWORK, 1)
 
 
+class Start(NamedTuple):
+    """What `setup.started` reads of an experiment and changes."""
+
+    state: state.TrainState
+
+
+def test_the_state_before_the_first_step_has_the_named_parameters(tmp_path, capsys):
+    path = tmp_path / "w.safetensors"
+    params = trained(path)
+    config = ConfigDict({"init_from": str(path), "model": NETWORK | {"norm": "batch"}})
+    cohort = SimpleNamespace(structures=("disc", "square"), grid=(16, 16, 1))
+    with pytest.raises(InputError, match=r"model\.norm"):
+        setup.check_network(config, cohort)
+    config.model.norm = "group"
+    setup.check_network(config, cohort)
+    drawn_params = drawn(NETWORK, cohort.structures)["params"]
+    started = setup.started(config, cohort, Start(state.TrainState(0, 0, drawn_params, {}, (), ())))
+    assert f"starts from {path}; the last layer is drawn anew for disc\n" in capsys.readouterr().out
+    after = dict(started.state.params)
+    head, stored_head = after.pop("head"), params.pop("head")
+    jax.tree.map(np.testing.assert_array_equal, after, params)
+    # Background, disc, square; in the file it is background, square, bone.
+    np.testing.assert_array_equal(head["kernel"][:, [0, 2]], stored_head["kernel"][:, [0, 1]])
+    assert (head["kernel"][:, 1] == 9).all()
+
+    # A trained run no longer needs the file, and a new run does.
+    path.unlink()
+    setup.check_network(config, cohort, start=False)
+    with pytest.raises(InputError, match="give a .safetensors file that there is"):
+        setup.check_network(config, cohort)
+
+
+@pytest.mark.slow
 def test_a_run_starts_there_once(tmp_path, capsys):
     path = tmp_path / "w.safetensors"
     params = trained(path)

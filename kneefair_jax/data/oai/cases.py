@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import header_notes, inspection, layouts, mask_files, metadata, readers
+from kneefair_jax.data import inspection, layouts, mask_files, metadata, readers
 from kneefair_jax.data.oai import attributes, films, knees, masks, selection, tables, tree
 from kneefair_jax.data.oai.films import Film
 from kneefair_jax.data.source import Example, LeftOut, Source
 from kneefair_jax.errors import InputError
 
 # Bumped when the same files give other arrays.
-VERSION = 3
+VERSION = 4
 ENROLLEES = "enrollees"
 
 
@@ -115,10 +115,7 @@ def build(
         portable=True,
         left_out=tuple(left_out),
         whole=whole,
-        notes=(
-            *notes,
-            *header_notes.aggregate([film.name for film in usable], [film.notes for film in usable]),
-        ),
+        notes=tuple(notes),
         files=partial(_files_of, tuple(usable), len(sides)),
     )
 
@@ -190,7 +187,7 @@ def _read(
 def _case(
     film: Film, arrays: films.Arrays, side: str, size: tuple[int, int] | None, mirror: bool
 ) -> Example | InputError:
-    image, label, spacing = arrays
+    image, label, spacing = arrays.image, arrays.label, arrays.spacing
     classes = len(films.STRUCTURES)
     if side:
         classes = len(anatomy.SCHEMES["knee"])
@@ -206,5 +203,5 @@ def _case(
         readers.resize_image(image, size),
         readers.resize_label(label, size, classes + 1),
         spacing * scale,
-        inspection.of_mask(label),
+        inspection.of_mask(label, arrays.spacing_kind, arrays.notes, values=arrays.label),
     )

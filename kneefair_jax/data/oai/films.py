@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import layouts, mask_files, readers
+from kneefair_jax.data import inspection, layouts, mask_files, readers
 from kneefair_jax.data.oai import tables
 from kneefair_jax.data.readers import dicom, laterality
 from kneefair_jax.errors import InputError
@@ -107,11 +107,15 @@ class Arrays(NamedTuple):
         image: u8[H, W, 1].
         label: u8[H, W] of the scheme `knees`.
         spacing: f32[2], mm per pixel down and across.
+        spacing_kind: of `readers.Radiograph`.
+        notes: what is odd about the headers of film and mask.
     """
 
     image: np.ndarray
     label: np.ndarray
     spacing: np.ndarray
+    spacing_kind: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def read(film: Film, flag: layouts.Flag) -> Arrays:
@@ -128,10 +132,18 @@ def read(film: Film, flag: layouts.Flag) -> Arrays:
         raise ValueError("a film without its mask is no case")
     radiograph, mask = readers.read_radiograph(film.path), mask_files.read(film.mask, VALUES)
     files = layouts.File(film.mask, mask.orientation), layouts.File(film.path, radiograph.orientation)
-    label = layouts.mask_to_film(*files, flag).apply(mask.values)
+    correction = layouts.mask_to_film(*files, flag)
+    label = correction.apply(mask.values)
     image = picture(radiograph, film.path)
     spacing = (radiograph.orientation or readers.NONE).of_pair(np.array(film.spacing, np.float32))
-    return Arrays(image, labels(label, image.shape[:2], film.mask), spacing)
+    unknown = np.full(2, np.nan, np.float32)
+    notes = [
+        *(f"film: {text}" for text in dict.fromkeys((*radiograph.notes, *film.notes))),
+        *(f"mask: {text}" for text in mask.notes),
+        *inspection.spacing_notes(spacing, correction.of_pair(mask.spacing), unknown),
+    ]
+    label = labels(label, image.shape[:2], film.mask)
+    return Arrays(image, label, spacing, radiograph.spacing_kind, tuple(notes))
 
 
 def picture(film: readers.Radiograph, path: Path) -> np.ndarray:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from kneefair_jax.data import readers
 from kneefair_jax.data.oai.films import Film
+from kneefair_jax.data.readers import suffixes
 from kneefair_jax.data.source import LeftOut
 from kneefair_jax.errors import InputError
 
 
 def by_name(folder: Path) -> dict[str, Path]:
-    """The masks of a folder by their name without suffix, in lower case.
+    """The masks of a folder by their name without suffix, in lower case; a JPEG is a preview, and no mask.
 
     Raises:
         InputError: two differ in nothing but suffix or case.
@@ -20,7 +21,7 @@ def by_name(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         name = path.name.lower()
         suffix = readers.suffix_of(name)
-        if not suffix or name.startswith(".") or not path.is_file():
+        if not suffix or suffix in suffixes.JPEG or name.startswith(".") or not path.is_file():
             continue
         if twin := found.get(name.removesuffix(suffix)):
             raise InputError(f"{path} and {twin.name} are masks of the same name; keep one of them")
@@ -53,7 +54,11 @@ def pair(films: Sequence[Film], folder: Path) -> tuple[list[Film], list[LeftOut]
         else:
             paired.append(film._replace(mask=mask or masks[film.patient]))
     if films and not paired:
-        there = f"the folder has {next(iter(masks.values())).name!r}" if masks else "the folder has none"
+        there = (
+            f"the folder has {next(iter(masks.values())).name!r}"
+            if masks
+            else "the folder has none (a JPEG is no mask)"
+        )
         raise InputError(
             f"{folder}: no mask fits a film. The mask of film {films[0].name} is {films[0].name}.nii.gz, "
             f"{films[0].barcode}.nii.gz, or, if the patient has one film, {films[0].patient}.nii.gz (or .png); {there}"

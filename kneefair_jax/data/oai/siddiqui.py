@@ -56,7 +56,12 @@ def _folder(root: Path, name: str) -> Path:
 def _pairs(images: Path, annotations: Path, visit: str) -> tuple[list[Film], list[LeftOut]]:
     labels = masks.by_name(annotations)
     files = [path for path in sorted(images.iterdir()) if not path.name.startswith(".")]
-    pictures = {path.stem: path for path in files if suffixes.suffix_of(path.name) in suffixes.DICOM}
+    pictures: dict[str, Path] = {}
+    for path in (path for path in files if suffixes.suffix_of(path.name) in suffixes.DICOM):
+        twin = next((other for other in pictures.values() if other.stem.lower() == path.stem.lower()), None)
+        if twin:
+            raise InputError(f"{path} and {twin.name} are films of the same name; keep one of them")
+        pictures[path.stem] = path
     paired: list[Film] = []
     left_out: list[LeftOut] = [(path.name, "no .dcm file") for path in files if path not in pictures.values()]
     for name, path in pictures.items():

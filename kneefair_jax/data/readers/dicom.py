@@ -7,11 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from kneefair_jax.data.readers import dicom_pixels, functional_groups, laterality, orientation, spacing
+from kneefair_jax.data.readers import (
+    dicom_pixels,
+    functional_groups,
+    labels,
+    laterality,
+    orientation,
+    spacing,
+)
 from kneefair_jax.data.readers.decoded import NONE, Decoded, Orientation
 from kneefair_jax.errors import InputError
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+# Compressed transfer syntaxes that keep every value; JPEG 2000 that is not "Lossless Only" need not (PS3.5, A.4.4).
+_LOSSLESS = (
+    "1.2.840.10008.1.2.1.98",  # encapsulated uncompressed
+    *(f"1.2.840.10008.1.2.4.{process}" for process in (57, 58, 65, 66, 70, 80, 90, 92, 110, 201, 202)),
+    "1.2.840.10008.1.2.5",  # RLE
+)
 _GROUPS = (b"\x08\x00", b"\x02\x00")  # what a file without preamble begins with, little endian
 
 
@@ -19,7 +32,8 @@ def read(path: Path, mask: bool) -> Decoded:
     """Decode an image, or a mask whose labels are the stored values.
 
     Raises:
-        InputError: no image, several frames, a palette, or a header that contradicts itself.
+        InputError: no image, several frames, a palette, a header that contradicts itself, or a mask in a lossy transfer
+            syntax.
     """
     dataset = load(path)
     if not any(name in dataset for name in _PIXELS):
@@ -29,7 +43,9 @@ def read(path: Path, mask: bool) -> Decoded:
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise InputError(f"{path}: holds several frames; give one image per file")
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
-        raise InputError(f"{path}: DICOM with a colour palette; export it as MONOCHROME2 or RGB")
+        raise InputError(f"{path}: DICOM with a color palette; export it as MONOCHROME2 or RGB")
+    if mask:
+        require_lossless(dataset, path)
     stated, kind, notes = spacing.of_dicom(dataset, path)
     stored = _decoded(dataset, path)
     valid = None
@@ -74,6 +90,17 @@ def load(path: Path, *, header: bool = False) -> Any:
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     return dataset
+
+
+def require_lossless(dataset: Any, path: Path) -> None:
+    """Require a transfer syntax that keeps every label.
+
+    Raises:
+        InputError: it may be lossy.
+    """
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax not in _LOSSLESS and syntax.is_compressed:
+        labels.refuse_lossy(path, f"DICOM in the transfer syntax {syntax.name}")
 
 
 def is_dicom(path: Path) -> bool:

@@ -76,7 +76,7 @@ def read_radiograph(path: str | Path) -> Radiograph:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
         raise InputError(
-            f"{path}: holds an array of shape {pixels.shape}; give one image, grey [row, column] or colour "
+            f"{path}: holds an array of shape {pixels.shape}; give one image, gray [row, column] or color "
             "[row, column, 3]"
         )
     orientation = decoded.grid or NONE
@@ -103,7 +103,7 @@ def read_label_file(path: str | Path) -> LabelFile:
     """Read a label mask without changing a label (MONOCHROME1 and MinIsWhite are not inverted here).
 
     Raises:
-        InputError: unreadable file, JPEG, colour, more than one image, or values that are not integers.
+        InputError: unreadable file, lossy compression, color, more than one image, or values that are not integers.
     """
     path = Path(path)
     decoded = _read(path, mask=True)

@@ -4,6 +4,7 @@ PS3.3 of the DICOM standard: FrameLaterality (C.7.6.16.2.8) is of a frame, Image
 and Laterality (C.7.3.1) of a series. They "shall be consistent", so none counts where they are not.
 """
 
+import re
 from typing import Any, NamedTuple
 
 from kneefair_jax.data.readers import functional_groups
@@ -78,4 +79,5 @@ def contradiction(side: str, other: str, source: str) -> str:
 
 
 def _is_bilateral(dataset: Any, name: str) -> bool:
-    return "bilateral" in str(dataset.get(name) or "").replace("_", " ").lower().split()
+    """Whether a description has the word, next to any punctuation: `KNEES, BILATERAL; AP`, `XR_KNEE_BILATERAL`."""
+    return bool(re.search(r"(?<![a-z])bilateral(?![a-z])", str(dataset.get(name) or "").lower()))

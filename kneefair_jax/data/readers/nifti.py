@@ -5,18 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from kneefair_jax.data.readers import orientation
+from kneefair_jax.data.readers import orientation, spacing
 from kneefair_jax.data.readers.decoded import Decoded
 from kneefair_jax.errors import InputError
 
-_MM = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
+_MM = {"mm": (1.0, "mm"), "meter": (1000.0, "meters"), "micron": (0.001, "micrometers")}
 
 
 def read(path: Path, mask: bool) -> Decoded:
     """Decode a file; images and masks alike.
 
     Raises:
-        InputError: it holds a volume.
+        InputError: it holds a volume, or its spacing is not plausible.
     """
     import nibabel
 
@@ -30,18 +30,19 @@ def read(path: Path, mask: bool) -> Decoded:
         raise InputError(f"{path}: a volume of shape {pixels.shape}; give one image, [x, y] or [x, y, 1]")
     stored = pixels.reshape([pixels.shape[axis] for axis in axes]).T
     across, down = (float(image.header.get_zooms()[axis]) for axis in axes)
-    unit = _MM.get(image.header.get_xyzt_units()[0])
+    mm, unit = _MM.get(image.header.get_xyzt_units()[0], (None, ""))
     grid = None if states_nothing(image) else orientation.of_affine(image.affine, *axes)
     notes = []
-    if unit is None and (across, down) != (1, 1):
+    if mm is None and (across, down) != (1, 1):
         notes.append(f"the header states no unit, so its pixel size of {down:.4g} x {across:.4g} is not used")
     qform = image.header.get_qform(coded=True)[0]
     if grid is not None and qform is not None and orientation.of_affine(qform, *axes) != grid:
         notes.append("qform and sform state different orientations; the sform was taken")
+    field = f"pixdim in {unit}"
     return Decoded(
         stored,
-        None if unit is None else (down * unit, across * unit),
-        "unknown" if unit is None else "header",
+        None if mm is None else spacing.checked((down * mm, across * mm), path, field, unit),
+        "unknown" if mm is None else "header",
         grid,
         notes=tuple(notes),
     )

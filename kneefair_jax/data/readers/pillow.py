@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from kneefair_jax.data.readers import png, tiff
+from kneefair_jax.data.readers import labels, png, tiff
 from kneefair_jax.data.readers.decoded import Decoded
 from kneefair_jax.data.readers.orientation import ORIENTATIONS
 from kneefair_jax.errors import InputError
@@ -18,9 +18,9 @@ from kneefair_jax.errors import InputError
 FORMATS = ("PNG", "JPEG", "TIFF")
 # Modes that hold one number per pixel: what a mask may be. A palette index is a label.
 LABEL_MODES = {"1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
-_TO_GREY = {"1", "LA", "La"}
+_TO_GRAY = {"1", "LA", "La"}
 _TO_RGB = {"P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
-_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 259, 262, 339  # tags of TIFF
 _MIN_IS_WHITE = 0
 _ORIENTATION = 274  # tag of EXIF
 _EXIF = {
@@ -38,7 +38,7 @@ def read(path: Path, mask: bool) -> Decoded:
     """Decode an image, or a mask whose labels are the stored values; `grid` is the turn of EXIF or TIFF.
 
     Raises:
-        InputError: several images, or as a mask JPEG or colour.
+        InputError: several images, or a mask in color or in a lossy compression.
     """
     try:
         decoded = _by_pillow(path, mask)
@@ -73,8 +73,8 @@ def _by_pillow(path: Path, mask: bool) -> Decoded | None:
         if image.format == "TIFF" and image.mode not in LABEL_MODES and _depth(image) > 8:
             return None
         deep = head if head is not None and head.depth == 16 and head.channels > 1 else None
-        if mask:  # Pillow opens 16-bit grey with alpha as RGBA
-            _refuse_as_mask(image, path, grey=deep is not None and deep.channels == 2)
+        if mask:  # Pillow opens 16-bit gray with alpha as RGBA
+            _refuse_as_mask(image, path, gray=deep is not None and deep.channels == 2)
         # 1 states how a picture is stored, not that it was laid out: most writers set it unasked.
         turn = _EXIF.get(int(image.getexif().get(_ORIENTATION, 1)))
         if deep is not None:
@@ -89,21 +89,20 @@ def _by_pillow(path: Path, mask: bool) -> Decoded | None:
     return Decoded(pixels, grid=turn)
 
 
-def _refuse_as_mask(image: Image.Image, path: Path, grey: bool) -> None:
-    if image.format == "JPEG":
-        raise InputError(
-            f"{path}: JPEG is lossy and changes labels along every contour; export the mask as PNG"
-        )
-    if image.mode not in LABEL_MODES | {"LA"} and not grey:
-        raise InputError(
-            f"{path}: a mask in colour ({image.mode}); export the labels 0, 1, 2, ... as one grey image"
-        )
+def _refuse_as_mask(image: Image.Image, path: Path, gray: bool) -> None:
+    codec = "JPEG" if image.format == "JPEG" else None
+    if image.format == "TIFF":
+        codec = tiff.lossy_codec(int(image.tag_v2.get(_COMPRESSION, 1)))  # type: ignore[attr-defined]
+    if codec is not None:
+        labels.refuse_lossy(path, codec)
+    if image.mode not in LABEL_MODES | {"LA"} and not gray:
+        labels.refuse_color(path, image.mode)
 
 
 def _array(image: Image.Image, mask: bool) -> np.ndarray:
     if mask:
         return np.array(image.getchannel(0) if image.mode == "LA" else image)
-    target = "L" if image.mode in _TO_GREY else "RGB" if image.mode in _TO_RGB else image.mode
+    target = "L" if image.mode in _TO_GRAY else "RGB" if image.mode in _TO_RGB else image.mode
     return np.array(image.convert(target) if target != image.mode else image)
 
 
@@ -118,12 +117,14 @@ def _as_tiff_states(pixels: np.ndarray, image: Any, mask: bool) -> np.ndarray:
         pixels = pixels.view(np.int8)
     elif pixels.dtype == np.int32 and depth == 32 and not signed:
         pixels = pixels.view(np.uint32)
-    white = image.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE and depth > 1
+    white = image.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE
     if white and depth <= 8 and mask:
-        pixels = np.invert(pixels)  # Pillow inverted them
+        pixels = np.invert(pixels)  # Pillow inverted them; tifffile writes boolean arrays as MinIsWhite
     if white and depth > 8 and not mask:
         pixels = tiff.inverted(pixels)
-    if mask and depth in (2, 4) and pixels.dtype == np.uint8:
+    if (
+        mask and depth in (2, 4) and image.mode == "L"
+    ):  # Pillow stretches gray to 8 bits, but not palette indices
         pixels = pixels // (255 // (2**depth - 1))
     return pixels
 

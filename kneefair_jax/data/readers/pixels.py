@@ -55,7 +55,7 @@ def to_uint8(
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:
-    """u8[H, W, 1 or 3] -> u8[H, W, 1]; of colours, their luma (ITU-R 601-2)."""
+    """u8[H, W, 1 or 3] -> u8[H, W, 1]; of colors, their luma (ITU-R 601-2)."""
     return image if image.shape[2] == 1 else np.asarray(Image.fromarray(image).convert("L"))[..., None]
 
 

@@ -1,4 +1,4 @@
-"""PNG of 16 bits with colour or alpha, at full depth: Pillow reduces them to 8 bits."""
+"""PNG of 16 bits with color or alpha, at full depth: Pillow reduces them to 8 bits."""
 
 import struct
 import zlib
@@ -12,7 +12,7 @@ from kneefair_jax.errors import InputError
 _MAGIC = b"\x89PNG\r\n\x1a\n"
 # Of each pass of Adam7: its first row and column, and the steps down and across (ISO/IEC 15948, 8.2).
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
-_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
 
 
 class Header(NamedTuple):
@@ -41,12 +41,12 @@ def header(path: Path) -> Header | None:
         start = file.read(33)
     if len(start) < 33 or not start.startswith(_MAGIC) or start[12:16] != b"IHDR":
         return None
-    width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", start[16:29])
-    return Header(width, height, depth, _CHANNELS.get(colour, 0), bool(interlace), colour == 3)
+    width, height, depth, color, _, _, interlace = struct.unpack(">IIBBBBB", start[16:29])
+    return Header(width, height, depth, _CHANNELS.get(color, 0), bool(interlace), color == 3)
 
 
 def read_deep(path: Path, head: Header) -> np.ndarray:
-    """Return u16[H, W] of grey with alpha, u16[H, W, 3] of colour; transparency is dropped.
+    """Return u16[H, W] of gray with alpha, u16[H, W, 3] of color; transparency is dropped.
 
     Args:
         path: a file of 16 bits with 2, 3 or 4 channels.

@@ -1,6 +1,7 @@
 """Pixel spacing as headers state it: checked numbers, and the kind of distance that they are."""
 
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from kneefair_jax.errors import InputError
 
 SMALLEST_MM, LARGEST_MM = 0.01, 5.0  # a micrograph is finer, a thumbnail of a whole leg coarser
 _REMEDY = "correct it, or delete it if it is unknown"
+_UNITS = ("micrometers", "mm", "meters")
 _DISAGREE = 1.5  # the magnification of a bone before the detector is smaller
 # In order of precedence: PixelSpacing may have been calibrated on an object in the film.
 _TAGS = {
@@ -20,13 +22,14 @@ _TAGS = {
 }
 
 
-def checked(stated: Any, path: Path, name: str = "field") -> np.ndarray:
+def checked(stated: Any, path: Path, name: str = "", unit: str = "mm") -> np.ndarray:
     """Return f32[2], mm per pixel down and across; NaN where nothing is stated.
 
     Args:
         stated: one number or two, in mm, or None.
         path: the file, for the message.
         name: of the header's field, for the message.
+        unit: of the field, one of `_UNITS`, for the message.
 
     Raises:
         InputError: it is not one number or two, or not between 0.01 and 5 mm.
@@ -37,14 +40,13 @@ def checked(stated: Any, path: Path, name: str = "field") -> np.ndarray:
         values = [float(value) for value in np.ravel(np.asarray(stated, dtype=object))]
     except (TypeError, ValueError):
         values = []
+    field = f"the header's spacing ({name})" if name else "the header's spacing"
     if len(values) not in (1, 2):
+        raise InputError(f"{path}: {field} is {stated!r}, not two numbers in mm; {_REMEDY}")
+    if not _plausible(values):
         raise InputError(
-            f"{path}: the header's spacing ({name}) is {stated!r}, not two numbers in mm; {_REMEDY}"
-        )
-    if not all(SMALLEST_MM <= np.float32(value) <= LARGEST_MM for value in values):
-        raise InputError(
-            f"{path}: the header's spacing ({name}) is {values} mm, not between {SMALLEST_MM} and {LARGEST_MM:g} mm; "
-            f"{_REMEDY}"
+            f"{path}: {field} is {_text(values)} mm, not between {SMALLEST_MM} and {LARGEST_MM:g} mm"
+            f"{_wrong_unit(values, unit)}; {_REMEDY}"
         )
     return np.array(np.broadcast_to(np.array(values, np.float32), 2))
 
@@ -91,5 +93,20 @@ def _value(dataset: Any, name: str, path: Path) -> Any:
     return value if value is None or isinstance(value, str) or not np.ndim(value) else list(value)
 
 
-def _text(spacing: np.ndarray) -> str:
-    return " x ".join(f"{value:.4g}" for value in spacing)
+def _plausible(values: Sequence[float]) -> bool:
+    return all(SMALLEST_MM <= np.float32(value) <= LARGEST_MM for value in values)
+
+
+def _wrong_unit(values: Sequence[float], unit: str) -> str:
+    """The hint that another unit would make a spacing in mm plausible; "" where none would."""
+    stated = _UNITS.index(unit)
+    for number, actual in enumerate(_UNITS):
+        if abs(number - stated) == 1 and _plausible(
+            [value * 1000.0 ** (number - stated) for value in values]
+        ):
+            return f" ({actual} labeled as {unit}? correct the unit)"
+    return ""
+
+
+def _text(spacing: Iterable[float]) -> str:
+    return " x ".join(f"{value:.5g}" for value in spacing)

@@ -312,10 +312,10 @@ def _refuse(content: dict[str, Any], on_broken: str) -> None:
 
 
 def refusal(broken: Sequence[tuple[str, str]], kept: int) -> str:
-    """What to say of `(case_id, why)` beside `kept` others: the first five, and how many there are."""
-    remedy = "; --config.data.on_broken=skip would leave them out" if kept else ""
-    head = f"{len(broken)} of {kept + len(broken)} cases cannot be read{remedy}:"
-    return "\n".join([head, *(why for _, why in broken[:5])])
+    """What to say of `(case_id, why)` beside `kept` others: how many there are, the first five, how to do without."""
+    head = f"{len(broken)} of {kept + len(broken)} cases cannot be read:"
+    last = ["otherwise --config.data.on_broken=skip leaves such cases out"] if kept else []
+    return "\n".join([head, *(why for _, why in broken[:5]), *last])
 
 
 def _open(source: Source, grid: tuple[int, int, int], directory: Path, on_broken: str) -> Cases:

@@ -152,7 +152,7 @@ def test_levels_that_look_alike_are_refused_unless_allowed(tmp_path):
     rows = [[oai_tree.patient(k), level] for k, level in enumerate(("Center", "center", "other"))]
     oai_tree.table(tmp_path / "centers.txt", ["ID", "CENTER"], rows)
     with pytest.raises(
-        InputError, match=r"'Center' and 'center' look like .* data\.allow_similar_ids"
+        InputError, match=r"'Center' and 'center' look like .*--config\.data\.allow_similar_ids"
     ) as error:
         add(tmp_path, films(0, 1, 2), "CENTER")
     assert "row" not in str(error.value) and oai_tree.patient(0) not in str(error.value)

@@ -217,3 +217,22 @@ def test_folders_that_do_not_fit(root):
     (root / "empty" / "00m").mkdir(parents=True)
     with pytest.raises(InputError, match="empty: no film can be used: there is none"):
         source(root, root=str(root / "empty"), masks=str(root), tables=str(root / "other" / "General"))
+
+
+@pytest.mark.parametrize(("split", "structures"), [("film", 8), ("split", 4)])
+def test_what_the_headers_and_the_mask_of_a_film_show_is_recorded_by_case(root, split, structures):
+    picture, label = oai_tree.film(1)
+    oai_tree.write_film(oai_tree.place(root, 1), picture, PixelSpacing=[0.6, 0.4], ImageLaterality="R")
+    small = Image.fromarray(label[::2, ::2].astype(np.float32))
+    rim = np.rint(small.resize(label.shape[::-1], Image.Resampling.BILINEAR)).astype(np.uint8)
+    (path,) = root.glob(f"masks/*{oai_tree.barcode(1)}*")
+    oai_tree.write_mask(path, rim)
+    given = source(root, knees=split)
+    assert len(given.structures) == structures and not any("film:" in note for note in given.notes)
+    shown = [case.inspection for case in given.read(range(len(given.cases)))]
+    odd = [k for k, one in enumerate(shown) if one.notes != shown[0].notes]
+    assert odd == ([1] if split == "film" else [2, 3])
+    notes = " / ".join(shown[odd[0]].notes)
+    assert "PixelSpacing 0.6 x 0.4 mm disagree" in notes and notes.count("the right knee alone") == 1
+    assert all(one.spacing_kind == "detector" for one in shown)
+    assert [k for k, one in enumerate(shown) if one.interpolated] == odd

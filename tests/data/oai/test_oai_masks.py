@@ -68,3 +68,8 @@ def test_two_masks_of_one_name(tmp_path):
     put(tmp_path, "00000011.png", "00000011.nii.gz")
     with pytest.raises(InputError, match="masks of the same name; keep one"):
         masks.pair([ONE], tmp_path)
+
+
+def test_a_preview_beside_a_mask_is_no_mask(tmp_path):
+    put(tmp_path, "00000011.png", "00000011.jpg", "9000002.JPEG")
+    assert list(masks.by_name(tmp_path).values()) == [tmp_path / "00000011.png"]

@@ -92,3 +92,12 @@ def test_layouts_that_do_not_fit(root):
         path.unlink()
     with pytest.raises(InputError, match="(?s)no film can be used:.4 x a mask without a film in Images"):
         source(root)
+
+
+@pytest.mark.parametrize("twin", ["9000099.dicom", "9000099.DCM"])
+def test_two_films_of_one_name_are_refused(root, twin):
+    oai_tree.write_film(root / "Images" / twin, oai_tree.film(0)[0])
+    with pytest.raises(
+        InputError, match=r"9000099\.\w+ and 9000099\.\w+ are films of the same name; keep one"
+    ):
+        source(root)

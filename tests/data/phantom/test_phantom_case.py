@@ -8,6 +8,7 @@ import pytest
 from kneefair_jax import anatomy
 from kneefair_jax.data.phantom import NO_BIAS, draw_case, draw_film
 from kneefair_jax.data.phantom.case import draw_grade
+from tests.hostile import films
 
 KEYS = jax.random.split(jax.random.key(7), 24)
 FEMUR, TIBIA, FIBULA, PATELLA = 1, 2, 3, 4
@@ -32,6 +33,28 @@ def draw(knee=0, width=0.0):
     return jax.device_get(one_program(KEYS, jnp.int32(knee), jnp.float32(width), grades))
 
 
+def test_a_case_is_a_knee_with_an_exact_mask_and_bright_bone():
+    """Of the program that many tests share, which is compiled once; test_phantom_cohort.py has sizes, sides, grades."""
+    for number in range(4):
+        image, label = films.knee(number)
+        assert image.shape == label.shape == (64, 64) and image.dtype == label.dtype == np.uint8
+        assert set(np.unique(label)) == {0, 1, 2, 3, 4}
+        rows = [np.flatnonzero((label == bone).any(axis=1)) for bone in (FEMUR, TIBIA, FIBULA, PATELLA)]
+        femur, tibia, fibula, patella = rows
+        assert femur[0] <= 11 and min(tibia[-1], fibula[-1]) >= 52
+        assert np.median(femur) < np.median(tibia) and fibula[0] > tibia[0]
+        assert len(patella) > 12 and patella[-1] < femur[-1]
+        tibia_gray, rest = image[label == TIBIA].mean(), image[(label == 0) & (image > 5)].mean()
+        assert tibia_gray > rest
+
+
+def test_all_that_is_drawn_of_a_knee_has_the_stated_size():
+    case = jax.eval_shape(one_program, KEYS, jnp.int32(0), jnp.float32(0), jnp.full(len(KEYS), DRAWN))
+    shape = (len(KEYS), *SIZE)
+    assert case.image.shape == case.label.shape == case.exact.shape == shape and case.label.dtype == jnp.uint8
+
+
+@pytest.mark.slow
 def test_a_size_that_is_not_square():
     phantom = jax.tree.map(lambda leaf: leaf[0], draw())
     assert phantom.image.shape == phantom.label.shape == phantom.exact.shape == SIZE
@@ -40,6 +63,7 @@ def test_a_size_that_is_not_square():
     assert set(np.unique(phantom.label)) == {0, 1, 2, 3, 4}
 
 
+@pytest.mark.slow
 def test_every_case_shows_a_knee():
     for label in draw().label:
         rows = [np.flatnonzero((label == bone).any(axis=1)) for bone in (FEMUR, TIBIA, FIBULA, PATELLA)]
@@ -50,6 +74,7 @@ def test_every_case_shows_a_knee():
         assert len(patella) > 18 and patella[-1] < femur[-1]
 
 
+@pytest.mark.slow
 def test_the_fibula_is_lateral():
     for knee, left_of_tibia in ((0, True), (1, False)):  # image left is the patient's right
         for label in draw(knee).label:
@@ -57,6 +82,7 @@ def test_the_fibula_is_lateral():
             assert (place[0] < place[1]) == left_of_tibia
 
 
+@pytest.mark.slow
 def test_without_bias_the_mask_is_exact_and_bone_is_bright():
     phantom = draw()
     np.testing.assert_array_equal(phantom.label, phantom.exact)
@@ -64,6 +90,7 @@ def test_without_bias_the_mask_is_exact_and_bone_is_bright():
         assert image[label == TIBIA].mean() > image[(label == 0) & (image > 5)].mean()
 
 
+@pytest.mark.slow
 def test_the_grade_can_be_given():
     same, grades = jnp.repeat(KEYS[:1], len(KEYS)), jnp.arange(len(KEYS)) % 5
     given = one_program(same, jnp.int32(0), jnp.float32(0), grades)
@@ -72,6 +99,7 @@ def test_the_grade_can_be_given():
     assert (given.label[4] > 0).sum() > (given.label[0] > 0).sum()
 
 
+@pytest.mark.slow
 def test_wide_pictures_differ_more_than_clinical_ones():
     clinical, wide = draw(), draw(width=1.0)
     spread = lambda phantom: phantom.image.astype(float).mean(axis=(1, 2)).std()

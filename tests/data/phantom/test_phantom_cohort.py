@@ -1,11 +1,12 @@
 import json
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 from ml_collections import ConfigDict
 
-from kneefair_jax.data.phantom import source
+from kneefair_jax.data.phantom import draw_film, source
 from kneefair_jax.data.phantom.bias import CASE_SWITCHES
 from kneefair_jax.errors import InputError
 
@@ -156,6 +157,26 @@ def test_the_test_split_alone_may_be_exact():
         source(config(masks="exact_test"), size=SIZE, seed=0)
 
 
+def test_domain_randomization_makes_pictures_differ_more():
+    clinical, wide = (
+        examples(source(config(randomisation=(width, width)), size=SIZE, seed=0)) for width in (0.0, 1.0)
+    )
+    spread = lambda some: np.std([example.image.mean() for example in some])
+    assert spread(wide) > 1.5 * spread(clinical)
+    for example in wide:  # the knee stays in the picture
+        assert np.ptp(example.image) > 20 and {1, 2} <= set(np.unique(example.label))
+
+
+def test_bilateral_cases():
+    """Traced, not drawn: their program takes long to compile."""
+    cohort = source(config(patients=3, bilateral=True, fov_mm=(330.0, 350.0)), size=(48, 48), seed=0)
+    assert len(cohort.cases) == 3 and "side" not in cohort.cases
+    assert cohort.structures[0] == "right patella" and len(cohort.structures) == 8
+    film = jax.eval_shape(lambda key: draw_film(key, size=(48, 56), fov_mm=340.0), jax.random.key(0))
+    assert film.image.shape == film.label.shape == (48, 56) and film.grade.shape == (2,)
+
+
+@pytest.mark.slow
 def test_bilateral_films():
     cohort = source(config(patients=3, bilateral=True, fov_mm=(330.0, 350.0)), size=(48, 48), seed=0)
     assert len(cohort.cases) == 3 and "side" not in cohort.cases

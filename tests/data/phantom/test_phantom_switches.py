@@ -80,7 +80,13 @@ def measured(switch):
     return {k: np.asarray(v, float) for k, v in draw(keys, jnp.arange(48) % 2, bias).items()}
 
 
-@pytest.mark.parametrize("switch", CASE_SWITCHES)
+# Osteophytes move the area of bone too, and tests/data/phantom/test_phantom_cohort.py draws a smaller bone.
+SLOW = {"morphology"}
+
+
+@pytest.mark.parametrize(
+    "switch", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASE_SWITCHES]
+)
 def test_a_switch_moves_what_it_must_and_nothing_else(switch):
     plain, biased = measured(None), measured(switch)
     for name, sign in declared()[switch].items():
@@ -99,6 +105,7 @@ def test_the_table_is_complete():
     assert all(set(row) == set(measured(None)) for row in declared().values())
 
 
+@pytest.mark.slow
 def test_annotation_moves_the_contour_by_the_stated_length():
     key, fine = jax.random.key(1), (256, 256)
     draw = jax.jit(lambda a: draw_case(key, 0, Bias(annotation=a), size=fine, fov_mm=140.0))
@@ -114,6 +121,7 @@ def test_annotation_moves_the_contour_by_the_stated_length():
         assert not annotated[outside > d + spacing].any()
 
 
+@pytest.mark.slow
 def test_the_marker_is_there_as_often_as_it_should():
     differs = []
     for keys in jax.random.split(jax.random.key(0), (3, 48)):

@@ -31,6 +31,12 @@ def enhanced(side):
         (enhanced("L") | {"Laterality": "L"}, "L", False),
         ({"SeriesDescription": "Bilateral PA Fixed Flexion Knee"}, "", True),
         ({"StudyDescription": "XR_KNEE_BILATERAL"}, "", True),
+        ({"SeriesDescription": "KNEES, BILATERAL; AP"}, "", True),
+        ({"SeriesDescription": "Knee-bilateral"}, "", True),
+        ({"SeriesDescription": "XR KNEE (BILATERAL)/AP"}, "", True),
+        ({"StudyDescription": "bilateral2v"}, "", True),
+        ({"SeriesDescription": "bilaterally symmetric"}, "", False),
+        ({"SeriesDescription": "nonbilateral"}, "", False),
         ({"SeriesDescription": "bilateral", "ImageLaterality": "R"}, "R", True),
         (
             {"StudyDescription": "bilateral knees", "ImageLaterality": "R"},

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from kneefair_jax.data import readers
+from kneefair_jax.data import palettes, readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import films
 
@@ -71,15 +71,19 @@ def test_color_keeps_its_depth(tmp_path, dtype, channels, options, planar):
         readers.read_mask(path)
 
 
-def write_packed(path, pixels, bits, white):
-    """Gray TIFF of samples that fill no bytes, which tifffile writes only with imagecodecs."""
+def write_packed(path, pixels, bits, white, colors=None):
+    """TIFF of any depth, which tifffile writes only with imagecodecs: gray, or a palette of u16[2**bits, 3]."""
     flat = (pixels[..., None] >> np.arange(bits)[::-1] & 1).astype(np.uint8).reshape(len(pixels), -1)
     data = np.packbits(flat, axis=1).tobytes()
     height, width = pixels.shape
     tags = {256: width, 257: height, 258: bits, 259: 1, 262: int(not white), 273: 8, 277: 1, 278: height}
     tags |= {279: len(data)}
-    entries = b"".join(struct.pack("<HHII", code, 4, 1, value) for code, value in tags.items())
-    ifd = struct.pack("<H", len(tags)) + entries + bytes(4)
+    entries = [struct.pack("<HHII", code, 4, 1, value) for code, value in tags.items()]
+    if colors is not None:
+        entries[4] = struct.pack("<HHII", 262, 4, 1, 3)
+        entries.append(struct.pack("<HHII", 320, 3, colors.size, 8 + len(data)))
+        data += colors.astype("<u2").T.tobytes()
+    ifd = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
     path.write_bytes(struct.pack("<4sI", b"II*\0", 8 + len(data)) + data + ifd)
     return path
 
@@ -94,7 +98,9 @@ def test_samples_that_fill_no_bytes(tmp_path, bits, white):
     opened = bits < 8 or (bits == 12 and not white)
     if not opened and importlib.util.find_spec("imagecodecs") is None:
         for read in (readers.read_image, readers.read_mask):
-            with pytest.raises(InputError, match=rf"film\.tif.*{bits} bits.*export"):
+            with pytest.raises(
+                InputError, match=rf"film\.tif: TIFF of {bits} bits; export it in 8 or 16 bits"
+            ):
                 read(path)
         return
     np.testing.assert_array_equal(readers.read_mask(label_path), labels)
@@ -106,6 +112,50 @@ def test_samples_that_fill_no_bytes(tmp_path, bits, white):
     if opened and bits < 8:
         shown = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         assert shown is None or np.corrcoef(shown.ravel(), image.ravel())[0, 1] > 0.999
+
+
+MASK = np.zeros((64, 64), np.uint8)
+MASK[10:20, 10:20], MASK[30:50, 8:40], MASK[52:60, 8:20] = 1, 2, 3
+
+
+@pytest.mark.parametrize("white", [False, True])
+def test_a_mask_of_one_bit_is_as_stored(tmp_path, white):
+    """tifffile writes boolean arrays as MinIsWhite unless it is told otherwise."""
+    mask = MASK == 1
+    packed = write_packed(tmp_path / "packed.tif", mask.astype(np.uint8), 1, white)
+    np.testing.assert_array_equal(readers.read_mask(packed), mask)
+    assert readers.read_image(packed)[0][0, 0, 0] == (255 if white else 0)
+    tifffile.imwrite(tmp_path / "bool.tif", mask)
+    assert readers.read_mask(tmp_path / "bool.tif").sum() == 100
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "tiff_jpeg", "webp"])
+def test_a_mask_in_a_lossy_compression_is_refused(tmp_path, codec):
+    path = tmp_path / "mask.tif"
+    Image.fromarray(MASK).save(path, compression="jpeg")
+    assert readers.read_image(path)[0].shape == (64, 64, 1)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages.first.tags["Compression"].overwrite({"jpeg": 7, "tiff_jpeg": 6, "webp": 50001}[codec])
+    with pytest.raises(
+        InputError, match=r"mask\.tif: TIFF with \w+ compression may be lossy.*export the mask as PNG"
+    ):
+        readers.read_mask(path)
+    tifffile.imwrite(tmp_path / "deep.tif", MASK.astype(np.int64))  # which Pillow does not open
+    with tifffile.TiffFile(tmp_path / "deep.tif", mode="r+") as tiff:
+        tiff.pages.first.tags["Compression"].overwrite(34712)
+    with pytest.raises(InputError, match=r"deep\.tif: TIFF with JPEG 2000 compression may be lossy"):
+        readers.read_mask(tmp_path / "deep.tif")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_palette_mask_of_every_depth_has_its_indices(tmp_path, bits):
+    mask = MASK & (2**bits - 1)
+    colors = np.zeros((2**bits, 3), np.uint16)
+    colors[1:4] = np.array([[65535, 0, 0], [0, 65535, 0], [0, 0, 65535]])[: len(colors) - 1]
+    path = write_packed(tmp_path / "mask.tif", mask, bits, white=False, colors=colors)
+    np.testing.assert_array_equal(readers.read_mask(path), mask)
+    assert readers.read_image(path)[0][12, 12].tolist() == [255, 0, 0]
+    np.testing.assert_array_equal(palettes.read(path)[: len(colors)], colors >> 8)
 
 
 @pytest.mark.parametrize("compression", [1, 5, 8])  # none, LZW, deflate

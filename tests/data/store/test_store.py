@@ -116,8 +116,9 @@ def test_broken_cases_stop_it_and_leave_nothing(tmp_path):
     given = source(20, broken=range(3, 10))
     with pytest.raises(InputError) as error:
         store.prepare(given, GRID, tmp_path / "run" / "store", chunk=4)
-    head, *lines = str(error.value).split("\n")
-    assert head == "7 of 20 cases cannot be read; --config.data.on_broken=skip would leave them out:"
+    head, *lines, last = str(error.value).split("\n")
+    assert head == "7 of 20 cases cannot be read:"
+    assert last == "otherwise --config.data.on_broken=skip leaves such cases out"
     assert lines == [f"t.csv row {row + 2}: {row}.png: torn; mend it" for row in range(3, 8)]
     assert list(tmp_path.iterdir()) == []
 
