@@ -213,19 +213,15 @@ def main() -> None:
         parser.error(f"no condition is called that; there are {', '.join(one.name for one in CONDITIONS)}")
     results = json.loads(options.out.read_text())["conditions"] if options.out.exists() else {}
     run = partial(measure, cohorts=options.cohorts, permutations=options.permutations)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    about = {"hardware": hardware(), "environment": run_directory.environment()}
     with ProcessPoolExecutor(options.jobs) as pool:
         for condition, result in zip(chosen, pool.map(run, chosen), strict=True):
             results[condition.name] = result
             print(f"{condition.name}: {result['cohorts']} cohorts in {result['seconds']:.0f} s")
             for name, share in result["share"].items():
                 print(f"  {name}: {100 * share:.1f} %", flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    about = {
-        "hardware": hardware(),
-        "environment": run_directory.environment(),
-        "load_average": os.getloadavg(),
-    }
-    atomic.write_json(options.out, about | {"conditions": results})
+            atomic.write_json(options.out, about | {"conditions": results})
 
 
 if __name__ == "__main__":
