@@ -95,12 +95,13 @@ def of_model(
         *case_mismatch.copies_of_references(truth, masks, model),
         *case_mismatch.exchanged(truth, masks, fits, model),
     ]
-    # A mask of another case may fit a little better when it is turned, too.
+    # A mask of another case may fit a little better when it is turned, too; not most masks of a cohort.
     elsewhere = {
         one.case_id for one in [*of_truth, *of_others] if one.fault.kind in (SAME_PIXELS, OTHER_CASE)
     }
     turned = {} if other_labels else mask_alignment.turned(fits, overlaps)
-    turned = {case: one for case, one in turned.items() if case not in elsewhere}
+    if 2 * len(turned) <= len(fits):
+        turned = {case: one for case, one in turned.items() if case not in elsewhere}
     orientations = _turned(turned, fits, truth, present, model)
     faults = [*_own_faults(present, model), *orientations, *of_others, *between_headers]
     explained = {one.case_id for one in [*faults, *of_truth] if one.fault.kind in _LOWER_OVERLAP}

@@ -201,7 +201,7 @@ def test_a_comparison_with_a_network_names_all_such_films(tmp_path, monkeypatch)
 def test_no_flag_is_advised_against_headers_that_state_a_wrong_orientation(tmp_path):
     masks_of(tmp_path, nifti, lambda path, array: nifti(path.with_suffix(".nii.gz"), array[::-1, ::-1]))
     (warning,) = [note for note in audited(tmp_path).notes if "another orientation" in note]
-    assert "c0: rotate-180" in warning and "--orientation" not in warning
+    assert "c0: fits after rotate-180" in warning and "--orientation" not in warning
 
 
 def test_files_by_structure_are_of_one_layout(tmp_path):

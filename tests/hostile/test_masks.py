@@ -352,7 +352,7 @@ def test_a_tenth_of_the_masks_is_turned(cohort, tmp_path, audit, capsys, orienta
         masks.save(mask, cohort / f"masks/{masks.case_id(n)}.png")
     status, _, _, printed = audit("masks", "pred")
     assert status == 0
-    named_by_audit = set(re.findall(r"(c\d\d): ([a-z0-9-]+) \(", printed))
+    named_by_audit = set(re.findall(r"(c\d\d): fits after ([a-z0-9-]+) \(", printed))
     found = check(cohort, tmp_path)["orientation"]
     named_by_check = {(one["case_id"], one["orientation"]) for one in found["turned"]}
     for named in (named_by_audit, named_by_check):
