@@ -42,24 +42,33 @@ class Condition(NamedTuple):
         wider: SD of each group's knees over `SD`.
         shape: `normal`, `skewed` or `beta`.
         failures: share of each group's patients of whom a knee fails.
+        compensated: whether the means are equal all the same: groups that fail more score higher otherwise.
     """
 
     sizes: tuple[int, ...]
     wider: tuple[float, ...]
     shape: str
     failures: tuple[float, ...]
+    compensated: bool = False
 
     @property
     def name(self) -> str:
         """`60-15 skewed doubled, failures 0 and 5 %`."""
         spread = "doubled" if max(self.wider) > 1 else "equal"
         shares = " and ".join(f"{100 * share:g}" for share in dict.fromkeys(self.failures))
-        return f"{'-'.join(map(str, self.sizes))} {self.shape} {spread}, failures {shares} %"
+        equal = ", equal means" if self.compensated else ""
+        return f"{'-'.join(map(str, self.sizes))} {self.shape} {spread}, failures {shares} %{equal}"
 
     @property
     def truth(self) -> np.ndarray:
         """The groups' true mean scores, f64[G]: a patient who fails loses half of the mean."""
-        return (1 - MEAN_ERROR) * (1 - np.array(self.failures) / 2)
+        return self.centers * (1 - np.array(self.failures) / 2)
+
+    @property
+    def centers(self) -> np.ndarray:
+        """The groups' mean scores without failures, f64[G]."""
+        kept = 1 - np.array(self.failures) / 2
+        return (1 - MEAN_ERROR) * (kept.min() / kept if self.compensated else np.ones(len(kept)))
 
 
 CONDITIONS = (
@@ -87,26 +96,31 @@ CONDITIONS = (
             ((100, 30, 12), (0.0, 0.0, 0.05)),
         )
     ]
-)
+) + [
+    Condition(sizes, (1.0, 1.0), "beta", (0.0, 0.02), compensated=True)
+    for sizes in ((60, 60), (200, 60), (150, 150))
+]
 
 
 def knees(condition: Condition, cohorts: int, rng: np.random.Generator) -> np.ndarray:
-    """Errors of two knees a patient, every group with the mean `MEAN_ERROR` but for failures: f64[cohorts, P, 2]."""
+    """Errors of two knees a patient, of the condition's `centers` but for failures: f64[cohorts, P, 2]."""
     groups = []
-    for size, wider, failures in zip(condition.sizes, condition.wider, condition.failures, strict=True):
-        sd = SD * wider
+    for size, wider, failures, center in zip(
+        condition.sizes, condition.wider, condition.failures, condition.centers, strict=True
+    ):
+        sd, mean = SD * wider, 1 - center
         # The logarithms' variance, and the correlation that they need for one of 0.5 between the errors.
-        log = np.log1p((sd / MEAN_ERROR) ** 2)
+        log = np.log1p((sd / mean) ** 2)
         share = np.log1p(np.expm1(log) / 2) / log if condition.shape == "skewed" else 0.5
         patient, knee = rng.normal(size=(cohorts, size, 1)), rng.normal(size=(cohorts, size, 2))
         z = np.sqrt(share) * patient + np.sqrt(1 - share) * knee
         if condition.shape == "skewed":
-            errors = MEAN_ERROR * np.exp(np.sqrt(log) * z - log / 2)
+            errors = mean * np.exp(np.sqrt(log) * z - log / 2)
         elif condition.shape == "beta":
-            total = MEAN_ERROR * (1 - MEAN_ERROR) / sd**2 - 1
-            errors = stats.beta.ppf(stats.norm.cdf(z), MEAN_ERROR * total, (1 - MEAN_ERROR) * total)
+            total = mean * (1 - mean) / sd**2 - 1
+            errors = stats.beta.ppf(stats.norm.cdf(z), mean * total, (1 - mean) * total)
         else:
-            errors = MEAN_ERROR + sd * z
+            errors = mean + sd * z
         errors[..., 0][rng.random((cohorts, size)) < failures] = 1.0
         groups.append(errors)
     return np.concatenate(groups, axis=1)

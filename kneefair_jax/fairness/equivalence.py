@@ -35,6 +35,8 @@ def tost(groups: Sequence[Scores], delta: float, unranked: int = 0, level: float
         reason = "fewer than two groups are ranked"
     elif unranked:
         reason = "a group is too small to be ranked"
+    elif any(group.worst is None for group in groups):
+        reason = "a distance has no worst value, so failures that were not observed cannot be allowed for"
     elif not any(group.error > 1e-12 or group.failed for group in groups):
         reason = "no group's scores vary, so they compare nothing"
     elif not intervals:

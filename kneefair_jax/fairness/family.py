@@ -69,14 +69,6 @@ def adjusted(hypotheses: Mapping[Hypothesis, float]) -> dict[Hypothesis, float]:
     return {one: p for one, p in holm(hypotheses).items() if p is not None}
 
 
-def own_level(p: float, p_adjusted: float) -> float:
-    """The level of an interval that excludes zero if and only if the adjusted p is at most `LEVEL`.
-
-    Holm multiplies p by a number of hypotheses; the interval has its share of the level.
-    """
-    return LEVEL * p / p_adjusted if 0 < p < p_adjusted else LEVEL
-
-
 def write(report: dict[str, Any], hypotheses: Mapping[Hypothesis, float], score: str = SCORE) -> None:
     """Put adjusted p values into a report's rates and interactions, and the family into `primary`.
 
@@ -113,8 +105,9 @@ def write(report: dict[str, Any], hypotheses: Mapping[Hypothesis, float], score:
 
 
 def _scale_pairs(pairs: list[dict[str, Any]], p: float, p_adjusted: float) -> None:
-    """Pairs, corrected within their attribute, also pay for the rest of the family."""
+    """Pairs, corrected by Holm within their attribute, also pay for the rest of the family, like its test."""
     factor = p_adjusted / p if p > 0 else 1.0
-    for pair in pairs:
-        own = pair["difference"]["p"] if len(pairs) == 1 else pair["difference"]["p_adjusted"]
-        pair["difference"]["p_adjusted"] = min(1.0, max(p_adjusted, own * factor))
+    within = holm({k: pair["difference"]["p"] for k, pair in enumerate(pairs)})
+    for k, pair in enumerate(pairs):
+        own = within[k]
+        pair["difference"]["p_adjusted"] = None if own is None else min(1.0, max(p_adjusted, own * factor))

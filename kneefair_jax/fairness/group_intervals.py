@@ -47,7 +47,9 @@ def tested_differences(
 
     Where neither group of a pair has a failure, the permuted Welch test decides: an interval that allows for unobserved
     failures would contain zero in nearly every small group. Where the test rejects, the limit next to zero is the
-    test's own. Where there is a failure, the interval decides: p is the level at which it reaches zero.
+    test's own. So the claim is about patients like those at hand, none of whom failed: where a failure rate that was
+    not observed lowers the better group alone, it may have the wrong sign, and the failure rates say how likely that
+    is. Where there is a failure, the interval decides: p is the level at which it reaches zero.
 
     Args:
         groups: G of them.

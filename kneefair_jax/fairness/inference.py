@@ -15,7 +15,7 @@ from kneefair_jax.fairness import (
     two_part,
 )
 from kneefair_jax.fairness.patient_bootstrap import Sample, samples
-from kneefair_jax.fairness.patient_table import MACRO, Column
+from kneefair_jax.fairness.patient_table import Column
 from kneefair_jax.fairness.two_part import Scores
 
 # Below this a group is small, above these its scores are skewed and its spread is large. Estimates from few patients
@@ -36,14 +36,11 @@ class Settings(NamedTuple):
         minimum: smaller groups are not ranked.
         permutations: of the attribute.
         delta: score -> equivalence margin in its unit; scores without one claim nothing.
-        level: of the intervals of differences, gap and SD: all pairs' differences are covered with probability
-            1 - level.
     """
 
     minimum: int
     permutations: int
     delta: Mapping[str, float]
-    level: float = 0.05
 
 
 def describe(
@@ -84,15 +81,14 @@ def describe(
         for k, column in enumerate(sample.columns):
             of_strata = strata(sample, k, columns[column], failed[sample.rows, column])
             entry = _summaries(sample, k, ranked, columns[column], of_strata, patients)
-            comparisons, limits = _comparisons(sample, k, ranked, of_strata, tests, settings.level)
+            comparisons, limits = _comparisons(sample, k, ranked, of_strata, tests)
             entry |= comparisons
             if limits is not None:
                 entry["gap"]["interval"] = group_intervals.gap(*limits)
                 entry["sd"]["interval"] = group_intervals.sd(*limits, len(ranked))
             delta = settings.delta.get(columns[column].score)
             entry["equivalence"] = None
-            # A margin is stated for the score of all structures.
-            if delta is not None and columns[column].structure == MACRO:
+            if delta is not None:
                 has = index[(index >= 0) & ~np.isnan(values[:, column])]
                 unranked = len(np.unique(has)) - len(ranked)
                 entry["equivalence"] = equivalence.tost(of_strata[: len(ranked)], delta, unranked)
@@ -224,7 +220,6 @@ def _comparisons(
     ranked: list[str],
     strata: list[Scores],
     tests: hypothesis_tests.PermutationTests | None,
-    level: float,
 ) -> tuple[dict[str, Any], _Limits | None]:
     """Tests and pairs of the groups, and the limits of the pairs' differences where there are any."""
     if tests is None:
@@ -238,9 +233,7 @@ def _comparisons(
     # The tests have the groups in the sample's order, where a pair may be turned round.
     place = np.argsort(sample.groups)
     in_order = [strata[g] for g in np.argsort(place)]
-    low, high, p = (
-        _by_name(part, place) for part in group_intervals.tested_differences(in_order, tests, k, level)
-    )
+    low, high, p = (_by_name(part, place) for part in group_intervals.tested_differences(in_order, tests, k))
     first, second = np.triu_indices(count, 1)
     turned = place[first] > place[second]
     low, high = np.where(turned, -high, low), np.where(turned, -low, high)

@@ -23,6 +23,8 @@ MILLIMETRES = ("hd95_mm", "assd_mm")
 IDENTIFIERS = ("case_id", "patient_id", "split", "model", "structure")
 # A segmentation with a lower Dice counts as failed, unless the reader states another threshold.
 FAILURE_DICE = 0.5
+# Scores in float32 miss a threshold that they equal by less than this.
+TOLERANCE = 1e-6
 OTHERS = ("true_area_mm2", "pred_area_mm2")
 
 
@@ -83,7 +85,7 @@ def failures(cases: pd.DataFrame, table: Table, threshold: float = FAILURE_DICE)
         table: of the same cases.
         threshold: Dice below which a segmentation counts as failed.
     """
-    failed = cases[cases["dice"] < threshold]
+    failed = cases[cases["dice"] < threshold - TOLERANCE]
     by_structure = {
         structure: table.rows.index.isin(rows["case_id"]) for structure, rows in failed.groupby("structure")
     }

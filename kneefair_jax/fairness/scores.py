@@ -47,10 +47,10 @@ def scores(
     Returns:
         `{score: {"overall", "groups", "summaries", "structures"}}`: `report.json`, schema 1, with `inference.describe`
         for each block's groups of one attribute or two. Undefined numbers are None. A group also says whether it is
-        `ranked`, and if not, why (`unranked`). `p_holm` of the macro Dice corrects over the primary family, and its
-        intervals of differences, gap and SD are at the level of that correction (`level`); `p_holm` of other macro
-        scores corrects over attributes, `p_bh` the structures' tests over structures and attributes. Gaps of pairs of
-        attributes are exploratory: they follow wherever one attribute's do (`p_holm` None).
+        `ranked`, and if not, why (`unranked`). `p_holm` of the macro Dice corrects over the primary family, that of
+        other macro scores over attributes; intervals are at 95 %; `p_bh` corrects the structures' tests over structures
+        and attributes. Gaps of pairs of attributes are exploratory: they follow wherever one attribute's do (`p_holm`
+        None).
 
     Raises:
         InputError: a margin of an unknown score, or one that is not above 0; or too few draws for an interval.
@@ -95,14 +95,10 @@ def scores(
             result[score].update(block)
         else:
             result[score]["structures"][structure] = block
+    for block in result.values():
+        _require_every_structure(block)
     for score, block in result.items():
         _correct(block, attributes, (primary or {}) if score == family.SCORE else {})
-    macro = table.columns.index(Column(family.SCORE, MACRO))
-    for grouping in groupings[: len(attributes)]:
-        entry = result[family.SCORE]["summaries"][grouping.key]
-        if entry["test"]:
-            entry["level"] = family.own_level(entry["test"]["p"], entry["test"]["p_holm"])
-            _at_level(entry, grouping, table.columns, macro, settings)
     return result
 
 
@@ -146,17 +142,14 @@ def _grouping(
     return _Grouping(partition, values, flags, patients, rows, seed)
 
 
-def _at_level(
-    entry: dict[str, Any], grouping: _Grouping, columns: Sequence[Column], macro: int, settings: Settings
-) -> None:
-    """Puts intervals at the entry's level in place of those at 95 %, so that they agree with the corrected test."""
-    if entry["level"] == family.LEVEL:
-        return
-    (own,) = grouping.describe(columns, settings._replace(level=entry["level"]), [macro])
-    for key in ("gap", "sd"):
-        entry[key]["interval"] = own[key]["interval"]
-    for pair, other in zip(entry["pairs"], own["pairs"], strict=True):
-        pair["interval"] = other["interval"]
+def _require_every_structure(block: dict[str, Any]) -> None:
+    """Groups are equivalent in a score only where they are in every structure: opposite gaps cancel in the mean."""
+    for key, entry in block["summaries"].items():
+        whole = entry["equivalence"]
+        for structure, part in block["structures"].items():
+            own = part["summaries"][key]["equivalence"]
+            if whole and whole["equivalent"] and own and not own["equivalent"]:
+                whole |= {"equivalent": False, "reason": f"{structure}: {own['reason']}"}
 
 
 def _lacking(

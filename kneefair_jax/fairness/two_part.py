@@ -38,7 +38,7 @@ class Scores:
         skewness: of the scores that did not fail, divided by the square root of their number.
         freedom: degrees of freedom of `error`.
         losses: f64[failed], (center - score) / (center - worst) of each failure, largest first; in [0, 1].
-        worst: the lowest possible score (of an error: the highest); None where it is unbounded.
+        worst: the lowest possible score (of an error: the highest); None of a distance, which is unbounded.
         best: the best possible score.
     """
 
@@ -63,16 +63,15 @@ def scores(values: np.ndarray, failed: np.ndarray, worst: float | None, best: fl
     """Reduce the scores of one group.
 
     Failures are the exception here: where more than half of the patients have one, or fewer than two have none,
-    scores are not taken apart.
+    scores are not taken apart. Nor are distances, which have no worst value that an unobserved failure could take.
 
     Args:
         values: f64[n], one a patient, none NaN; n at least 1.
         failed: bool[n].
-        worst: the worst possible score: 0 for overlap, 1 for a calibration error, None for distances, which are
-            unbounded. Then the worst one observed takes its place, and unobserved failures cannot be allowed for.
+        worst: the worst possible score: 0 for overlap, 1 for a calibration error, None for distances.
         best: the best possible score.
     """
-    if failed.sum() > len(values) / 2 or (~failed).sum() < 2:
+    if worst is None or failed.sum() > len(values) / 2 or (~failed).sum() < 2:
         failed = np.zeros(len(values), bool)
     good, bad = values[~failed], values[failed]
     center = float(good.mean())
@@ -82,12 +81,9 @@ def scores(values: np.ndarray, failed: np.ndarray, worst: float | None, best: fl
         if spread > 1e-12 and len(good) >= MIN_SKEWNESS_PATIENTS
         else 0.0
     )
-    end = worst
-    if end is None and len(bad):
-        end = float(bad.min() if best > center else bad.max())
     losses = np.zeros(len(bad))
-    if end is not None and len(bad) and center != end:
-        losses = np.sort(np.clip((center - bad) / (center - end), 0, 1))[::-1]
+    if worst is not None and len(bad) and center != worst:
+        losses = np.sort(np.clip((center - bad) / (center - worst), 0, 1))[::-1]
     return Scores(
         n=len(values),
         failed=len(bad),
@@ -97,7 +93,7 @@ def scores(values: np.ndarray, failed: np.ndarray, worst: float | None, best: fl
         skewness=float(moment / np.sqrt(len(good))),
         freedom=len(good) - 1,
         losses=losses,
-        worst=end,
+        worst=worst,
         best=best,
     )
 
@@ -113,12 +109,14 @@ def limits(group: Scores, tail: float, unobserved: bool = True) -> tuple[float, 
     Returns:
         Lower and upper limit, inside the range of the score.
     """
+    if group.freedom < 1:
+        return (-np.inf, np.inf) if group.worst is None else _inside(-np.inf, np.inf, group)
     quantile = special.stdtrit(group.freedom, 1 - tail)
     low, high = (group.center - group.error * unskewed(q, group.skewness) for q in (quantile, -quantile))
-    toward_worst, toward_best = (
-        (low, high) if group.worst is None or group.worst < group.best else (high, low)
-    )
-    if group.worst is None or not (group.failed or unobserved):
+    if group.worst is None:
+        return float(max(low, group.best)), float(high)
+    toward_worst, toward_best = (low, high) if group.worst < group.best else (high, low)
+    if not (group.failed or unobserved):
         return _inside(low, high, group)
     least, most = _loss_limits(group, tail)
     span = abs(group.center - group.worst)
@@ -182,8 +180,7 @@ def _loss_limits(group: Scores, tail: float) -> tuple[float, float]:
 
 
 def _inside(low: float, high: float, group: Scores) -> tuple[float, float]:
-    """Rounding and the symmetric t may lead past the ends of the range; the mean itself never does."""
-    ends = [end for end in (group.worst, group.best) if end is not None]
-    smallest = min(ends) if group.worst is not None or group.best < group.mean else -np.inf
-    largest = max(ends) if group.worst is not None or group.best > group.mean else np.inf
-    return float(max(low, smallest)), float(min(high, largest))
+    """Student's t and rounding may lead past the ends of the range; the mean itself never does."""
+    assert group.worst is not None
+    ends = sorted((group.worst, group.best))
+    return float(max(low, ends[0])), float(min(high, ends[1]))

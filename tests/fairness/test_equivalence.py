@@ -56,3 +56,9 @@ def test_failures_at_the_edge_of_the_margin_are_rarely_called_equivalent():
         groups = [two_part.scores(row, row < 0.5, 0.0, 1.0) for row in values]
         accepted += equivalence.tost(groups, 0.02)["equivalent"]
     assert accepted / 400 <= 0.065
+
+
+def test_distances_cannot_be_shown_to_be_equal():
+    distance = two_part.scores(np.linspace(1, 2, 300), np.zeros(300, bool), None, 0.0)
+    result = equivalence.tost([distance, distance], 5.0)
+    assert result["equivalent"] is False and "distance" in result["reason"]

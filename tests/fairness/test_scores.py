@@ -177,7 +177,6 @@ def test_corrections():
     )
     sex = result["summaries"]["sex"]
     assert sex["pairs"][0]["p_holm"] == pytest.approx(sex["test"]["p_holm"])
-    assert sex["level"] == pytest.approx(0.05 * raw["sex"] / sex["test"]["p_holm"])
     for key in ("sex", "age"):
         assert all(pair["p"] <= pair["p_holm"] for pair in result["summaries"][key]["pairs"])
     assert sex["test"]["p_bh"] is None
@@ -218,3 +217,26 @@ def test_the_report_is_plain_json():
 def test_a_margin_that_makes_no_sense_is_refused(delta):
     with pytest.raises(InputError, match="give a margin above 0"):
         module.scores(table(), STRUCTURES, ("sex",), min_group_patients=3, draws=50, seed=0, delta=delta)
+
+
+def test_equivalence_needs_every_structure():
+    """A femur 0.03 better and a tibia 0.03 worse cancel in the mean."""
+    rows = [
+        {
+            "case_id": f"c{p}",
+            "patient_id": f"p{p}",
+            "structure": structure,
+            "sex": "fm"[p % 2],
+            "dice": 0.9 + 0.03 * (p % 2) * sign + 0.0001 * (p // 2 % 3),
+        }
+        for p in range(1200)
+        for structure, sign in (("femur", 1), ("tibia", -1))
+    ]
+    frame = pd.DataFrame(rows)
+    frame["sex"] = groups.categorical(frame["sex"])
+    result = module.scores(
+        frame, ("femur", "tibia"), ("sex",), min_group_patients=5, draws=99, seed=0, delta={"dice": 0.02}
+    )["dice"]
+    whole = result["summaries"]["sex"]["equivalence"]
+    assert not whole["equivalent"] and whole["reason"].startswith("femur: ")
+    assert whole["intervals"][0] == pytest.approx([0, 0], abs=0.01)

@@ -68,11 +68,17 @@ def test_distances_have_no_worst_value():
     low, high = two_part.limits(free, 0.025)
     ends = [two_part.unskewed(stats.t.ppf(q, 5), spread) for q in (0.975, 0.025)]
     assert (low, high) == pytest.approx([values.mean() - end * stats.sem(values) for end in ends])
-    # The largest distance observed stands for the worst one.
-    failed = two_part.scores(np.array([*values, 30.0]), np.array([False] * 6 + [True]), None, 0.0)
-    assert failed.worst == 30 and failed.losses == pytest.approx([1])
+    # No failure is taken apart, so that no value observed bounds the interval.
+    values = np.array([*values, 30.0])
+    failed = two_part.scores(values, np.arange(7) == 6, None, 0.0)
     low, high = two_part.limits(failed, 0.025)
-    assert 0 < low < failed.mean < high < 30
+    assert failed.failed == 0 and 0 <= low < values.mean() < 30 < high
+
+
+def test_a_single_patient_may_have_any_score():
+    assert two_part.limits(group([0.9]), 0.025) == (0, 1)
+    single = two_part.scores(np.array([3.0]), np.array([False]), None, 0.0)
+    assert two_part.limits(single, 0.025) == (-np.inf, np.inf)
 
 
 def test_failures_that_are_no_exception_are_not_taken_apart():

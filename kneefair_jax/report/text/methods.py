@@ -156,7 +156,10 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         f"95 % intervals of means{of_pairs} have two parts{at_once}: Student's interval of the scores of patients "
         f"without a failed segmentation (Dice below {failure_dice:g}), corrected for skewness "
         f"{cite('hall')}, and Stringer's bounds of what failures take away {cite('stringer')}, combined by the method "
-        f"of variance estimates recovery {cite('mover')}; they allow for failures that were not observed."
+        f"of variance estimates recovery {cite('mover')}. They allow for failures that were not observed; only where "
+        "no segmentation of two groups failed and their test rejects is the limit next to zero that of the test, which "
+        "is about the patients at hand. Distances have no worst value: their intervals are Student's, corrected for "
+        "skewness."
     )
     yield (
         "Inequality is summarised by the gap between the highest and the lowest group mean, the skewed error ratio "

@@ -78,7 +78,7 @@ def _gaps(found: Sequence[Verdict]) -> list[str]:
                 sentences.append(
                     words.format("it" if len(significant) == 1 else f"the {_gap(some)} {_by(some)}")
                 )
-    elif any(v.kind == "open" for v in found):
+    elif any(v.kind == "open" for v in found) and not any(v.kind == "unlocated" for v in found):
         sentences.append("No gap in mean Dice is statistically significant.")
     if unlocated := [v for v in found if v.kind == "unlocated"]:
         sentences.append(f"Groups differ significantly in mean Dice {_by(unlocated)}; which ones is open.")
