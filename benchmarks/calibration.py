@@ -1,11 +1,11 @@
-"""Do intervals cover and tests reject as often as they say? Simulated cohorts of paired knees with a known truth.
+"""Do intervals cover and tests reject as often as they say? Simulated cohorts of knees with a known truth.
 
     python benchmarks/calibration.py
 
-A patient has two knees whose scores correlate by 0.5. Errors have the mean 0.08 and the SD 0.03 (0.06 in the last group
-where spread is doubled); skewed ones are log-normal, bounded ones beta. In a share of the patients one knee fails, with
-a Dice of 0. Intervals and tests are the package's own; beside them stand choices that look natural and are not. The
-cohorts of a batch share their permutations, which changes no cohort's result in distribution.
+A patient has two knees, or one to four, whose scores correlate by 0.5. Errors have the mean 0.08 and the SD 0.03 (0.06
+in the last group where spread is doubled); skewed ones are log-normal, bounded ones beta, heavy-tailed ones Student's t
+with 3 degrees of freedom. In a share of the patients one knee fails, with a Dice of 0. Intervals and tests are those of
+`inference.describe`, which the report prints; beside them stand choices that look natural and are not.
 """
 
 import argparse
@@ -13,9 +13,11 @@ import json
 import os
 import sys
 import time
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +27,15 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.machine import hardware
-from kneefair_jax.fairness import equivalence, group_intervals, hypothesis_tests, inference, two_part
+from kneefair_jax.fairness import inference, rates, two_part
+from kneefair_jax.fairness.patient_table import Column
 from kneefair_jax.fairness.two_part import Scores
 from kneefair_jax.runtime import atomic, run_directory
 
 MEAN_ERROR, SD = 0.08, 0.03
 DELTA = 0.03  # equivalence margin, and the true difference at its edge
-BATCH = 100
+OUTSIDE = 40  # patients in no group, where there are any
+MOST_KNEES = 4
 
 
 class Condition(NamedTuple):
@@ -40,9 +44,12 @@ class Condition(NamedTuple):
     Attributes:
         sizes: patients of each group.
         wider: SD of each group's knees over `SD`.
-        shape: `normal`, `skewed` or `beta`.
+        shape: `normal`, `skewed`, `beta` or `t3`.
         failures: share of each group's patients of whom a knee fails.
-        compensated: whether the means are equal all the same: groups that fail more score higher otherwise.
+        compensated: whether the means of all patients are equal all the same: groups that fail more score higher
+            otherwise.
+        lower: by how much the last group's mean lies lower.
+        varied: whether patients have one to four knees, and not two, and `OUTSIDE` others belong to no group.
     """
 
     sizes: tuple[int, ...]
@@ -50,6 +57,8 @@ class Condition(NamedTuple):
     shape: str
     failures: tuple[float, ...]
     compensated: bool = False
+    lower: float = 0.0
+    varied: bool = False
 
     @property
     def name(self) -> str:
@@ -57,54 +66,83 @@ class Condition(NamedTuple):
         spread = "doubled" if max(self.wider) > 1 else "equal"
         shares = " and ".join(f"{100 * share:g}" for share in dict.fromkeys(self.failures))
         equal = ", equal means" if self.compensated else ""
-        return f"{'-'.join(map(str, self.sizes))} {self.shape} {spread}, failures {shares} %{equal}"
+        lower = f", {self.lower:g} lower" if self.lower else ""
+        varied = ", 1 to 4 knees, others in no group" if self.varied else ""
+        return f"{'-'.join(map(str, self.sizes))} {self.shape} {spread}, failures {shares} %{equal}{lower}{varied}"
+
+    @property
+    def kept(self) -> np.ndarray:
+        """The share of the groups' mean scores that failures leave, f64[G]: a patient loses one knee of all."""
+        one_of = np.mean(1 / np.arange(1, MOST_KNEES + 1)) if self.varied else 0.5
+        return 1 - np.array(self.failures) * one_of
 
     @property
     def truth(self) -> np.ndarray:
-        """The groups' true mean scores, f64[G]: a patient who fails loses half of the mean."""
-        return self.centers * (1 - np.array(self.failures) / 2)
+        """The groups' true mean scores over all patients, f64[G]."""
+        return self.centers * self.kept
 
     @property
     def centers(self) -> np.ndarray:
-        """The groups' mean scores without failures, f64[G]."""
-        kept = 1 - np.array(self.failures) / 2
-        return (1 - MEAN_ERROR) * (kept.min() / kept if self.compensated else np.ones(len(kept)))
+        """The groups' mean scores of patients without a failure, f64[G]."""
+        shares = self.kept.min() / self.kept if self.compensated else np.ones(len(self.kept))
+        return (1 - MEAN_ERROR) * shares - self.lower * (np.arange(len(shares)) == len(shares) - 1)
 
 
-CONDITIONS = (
-    [
+def _conditions() -> list[Condition]:
+    continuous = [
         Condition(sizes, (*(1.0 for _ in sizes[1:]), wider), shape, (0.0,) * len(sizes))
         for sizes, shape, wider in product(
-            ((60, 15), (200, 60), (100, 30, 12), (60, 5)), ("normal", "skewed"), (1.0, 2.0)
+            ((60, 15), (200, 60), (100, 30, 12), (60, 5)), ("normal", "skewed", "t3"), (1.0, 2.0)
         )
     ]
-    + [
+    paired = [
         Condition((n, n), (1.0, 1.0), "beta", failures)
         for n, failures in product(
             (12, 30, 60, 150, 500),
-            ((0.0, 0.0), (0.01, 0.01), (0.02, 0.02), (0.05, 0.05), (0.0, 0.05), (0.01, 0.03)),
+            (
+                (0.0, 0.0),
+                (0.01, 0.01),
+                (0.02, 0.02),
+                (0.03, 0.03),
+                (0.05, 0.05),
+                (0.0, 0.05),
+                (0.01, 0.03),
+            ),
         )
     ]
-    + [
-        Condition(sizes, (1.0,) * len(sizes), "beta", failures)
-        for sizes, failures in (
-            ((200, 60), (0.02, 0.02)),
-            ((200, 60), (0.0, 0.05)),
-            ((60, 15), (0.02, 0.02)),
-            ((60, 15), (0.0, 0.05)),
-            ((100, 30, 12), (0.02, 0.02, 0.02)),
-            ((100, 30, 12), (0.0, 0.0, 0.05)),
+    unequal = [
+        Condition(sizes, (1.0,) * len(sizes), "beta", failures, varied=varied)
+        for sizes, failures, varied in (
+            ((200, 60), (0.02, 0.02), False),
+            ((200, 60), (0.0, 0.05), False),
+            ((60, 15), (0.02, 0.02), False),
+            ((60, 15), (0.0, 0.05), False),
+            ((100, 30, 12), (0.02, 0.02, 0.02), False),
+            ((100, 30, 12), (0.0, 0.0, 0.05), False),
+            ((200, 60), (0.02, 0.02), True),
+            ((60, 15), (0.0, 0.0), True),
+            ((100, 30, 12), (0.02, 0.02, 0.02), True),
         )
     ]
-) + [
-    Condition(sizes, (1.0, 1.0), "beta", (0.0, 0.02), compensated=True)
-    for sizes in ((60, 60), (200, 60), (150, 150))
-]
+    compensated = [
+        Condition(sizes, (1.0, 1.0), "beta", (0.0, 0.02), compensated=True)
+        for sizes in ((60, 60), (200, 60), (150, 150))
+    ]
+    edge = [
+        Condition((n, m), (1.0, 1.0), "beta", failures, lower=DELTA)
+        for (n, m), failures in product(
+            ((60, 60), (100, 100), (200, 60), (500, 500)), ((0.0, 0.0), (0.02, 0.02))
+        )
+    ]
+    return [*continuous, *paired, *unequal, *compensated, *edge]
 
 
-def knees(condition: Condition, cohorts: int, rng: np.random.Generator) -> np.ndarray:
-    """Errors of two knees a patient, of the condition's `centers` but for failures: f64[cohorts, P, 2]."""
-    groups = []
+CONDITIONS = _conditions()
+
+
+def knees(condition: Condition, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """One cohort: mean scores over a patient's knees, f64[P], and who has a failed knee, bool[P]."""
+    scores, failed = [], []
     for size, wider, failures, center in zip(
         condition.sizes, condition.wider, condition.failures, condition.centers, strict=True
     ):
@@ -112,7 +150,9 @@ def knees(condition: Condition, cohorts: int, rng: np.random.Generator) -> np.nd
         # The logarithms' variance, and the correlation that they need for one of 0.5 between the errors.
         log = np.log1p((sd / mean) ** 2)
         share = np.log1p(np.expm1(log) / 2) / log if condition.shape == "skewed" else 0.5
-        patient, knee = rng.normal(size=(cohorts, size, 1)), rng.normal(size=(cohorts, size, 2))
+        draw = partial(rng.standard_t, 3) if condition.shape == "t3" else rng.standard_normal
+        most = MOST_KNEES if condition.varied else 2
+        patient, knee = draw(size=(size, 1)), draw(size=(size, most))
         z = np.sqrt(share) * patient + np.sqrt(1 - share) * knee
         if condition.shape == "skewed":
             errors = mean * np.exp(np.sqrt(log) * z - log / 2)
@@ -120,94 +160,93 @@ def knees(condition: Condition, cohorts: int, rng: np.random.Generator) -> np.nd
             total = mean * (1 - mean) / sd**2 - 1
             errors = stats.beta.ppf(stats.norm.cdf(z), mean * total, (1 - mean) * total)
         else:
-            errors = mean + sd * z
-        errors[..., 0][rng.random((cohorts, size)) < failures] = 1.0
-        groups.append(errors)
-    return np.concatenate(groups, axis=1)
+            errors = mean + sd * z / (np.sqrt(3) if condition.shape == "t3" else 1)
+        count = rng.integers(1, most + 1, size) if condition.varied else np.full(size, most)
+        fails = rng.random(size) < failures
+        errors[fails, 0] = 1.0
+        taken = np.arange(most) < count[:, None]
+        scores.append(1 - np.where(taken, errors, 0).sum(1) / count)
+        failed.append(fails)
+    return np.concatenate(scores), np.concatenate(failed)
 
 
-def batch(
-    condition: Condition, cohorts: int, rng: np.random.Generator, permutations: int
-) -> dict[str, np.ndarray]:
-    """What happened in each cohort: measure -> bool[cohorts], or a width f64[cohorts]."""
-    errors = knees(condition, cohorts, rng)
-    sizes, truth = np.array(condition.sizes), condition.truth
-    scores, failed = 1 - errors.mean(2), (errors > 0.5).any(2)
-    tests = hypothesis_tests.permuted_welch(scores, sizes, rng, permutations)
-    assert tests is not None
-    measured: dict[str, list[float]] = {}
-    for cohort in range(cohorts):
-        parts = np.split(scores[cohort], np.cumsum(sizes)[:-1])
-        flags = np.split(failed[cohort], np.cumsum(sizes)[:-1])
-        groups = [two_part.scores(part, flag, 0.0, 1.0) for part, flag in zip(parts, flags, strict=True)]
-        for name, value in _of_cohort(groups, parts, tests, cohort, truth).items():
-            measured.setdefault(name, []).append(value)
-    return {name: np.array(values) for name, values in measured.items()}
-
-
-def _of_cohort(
-    groups: list[Scores],
-    parts: list[np.ndarray],
-    tests: hypothesis_tests.PermutationTests,
-    k: int,
-    truth: np.ndarray,
-) -> dict[str, float]:
-    low, high, p = group_intervals.tested_differences(groups, tests, k)
-    differences = np.array(
-        [truth[a] - truth[b] for a, b in zip(*np.triu_indices(len(groups), 1), strict=True)]
+def cohort(condition: Condition, rng: np.random.Generator, permutations: int) -> dict[str, float]:
+    """What happens in one cohort: measure -> whether it does, or a width."""
+    scores, failed = knees(condition, rng)
+    sizes = np.array(condition.sizes)
+    truth, centers = condition.truth, condition.centers
+    index = np.repeat(np.arange(len(sizes)), sizes)
+    if condition.varied:
+        scores = np.append(scores, rng.uniform(0.5, 1, OUTSIDE))
+        failed, index = np.append(failed, np.zeros(OUTSIDE, bool)), np.append(index, [-1] * OUTSIDE)
+    ((entry, differences),) = inference.describe(
+        scores[:, None],
+        failed[:, None],
+        np.arange(len(scores)),
+        index,
+        [str(g) for g in range(len(sizes))],
+        [Column("dice", "macro")],
+        [int(rng.integers(2**31))],
+        inference.Settings(min(5, sizes.min()), permutations, {"dice": DELTA}),
     )
+    parts = [(scores[index == g], failed[index == g]) for g in range(len(sizes))]
+    groups = [two_part.scores(part, flags, 0.0, 1.0) for part, flags in parts]
     ends = np.array([two_part.limits(group, 0.025) for group in groups])
-    student = np.array(
-        [stats.t.interval(0.95, len(part) - 1, part.mean(), stats.sem(part)) for part in parts]
-    )
-    reference = np.array([_two_part_reference(group) for group in groups])
-    gap = np.ptp(truth)
-    limits = group_intervals.gap(low, high)
-    rejected = p[0] <= 0.05 if len(groups) == 2 else tests.p[k] <= 0.05
-    edge = [*groups[:-1], _moved(groups[-1], truth[0] - truth[-1] - DELTA)]
-    warned = inference.small_group_warnings({str(g): part for g, part in enumerate(parts)})
-    return {
+    last = parts[-1][0]
+    student = stats.t.interval(0.95, len(last) - 1, last.mean(), stats.sem(last))
+    reference = _two_part_reference(groups[-1])
+    pairs = entry["pairs"]
+    apart = [centers[int(pair["first"])] - centers[int(pair["second"])] for pair in pairs]
+    known = [pair["interval"] for pair in pairs]
+    measured = {
         "first mean covers": ends[0, 0] <= truth[0] <= ends[0, 1],
         "last mean covers": ends[-1, 0] <= truth[-1] <= ends[-1, 1],
-        "gap covers": limits[0] <= gap + 1e-12 <= limits[1] + 2e-12,
-        "all differences cover": bool(((low <= differences + 1e-12) & (differences - 1e-12 <= high)).all()),
-        "test rejects": rejected,
-        "any pair named": bool(((p <= 0.05) & ((low > 0) | (high < 0))).any()),
-        "test and interval disagree": bool(((p <= 0.05) != ((low > 0) | (high < 0))).any()),
-        "TOST claims at the edge": bool(equivalence.tost(edge, DELTA)["equivalent"]),
-        "warned": bool(warned),
-        "naive: Student's t of the last mean covers": student[-1, 0] <= truth[-1] <= student[-1, 1],
+        "gap over all patients covers": _covers(entry["gap"]["interval"], np.ptp(truth)),
+        "naive: Student's t of the last mean covers": student[0] <= truth[-1] <= student[1],
+        "equivalent": entry["equivalence"]["equivalent"],
         "width of the last mean": ends[-1, 1] - ends[-1, 0],
-        "width of the last mean, plain two-part": reference[-1, 1] - reference[-1, 0],
+        "width of the last mean, plain two-part": reference[1] - reference[0],
     }
+    if differences is not None and None not in known:
+        off = [ends[0] > 0 or ends[1] < 0 for ends in known]
+        measured |= {
+            "gap covers": _covers(entry["gap_without_failures"]["interval"], np.ptp(centers)),
+            "all differences cover": all(
+                _covers(ends, value) for ends, value in zip(known, apart, strict=True)
+            ),
+            "test rejects": entry["test"]["p"] <= 0.05,
+            "test and interval disagree": any(
+                (pair["p"] <= 0.05) != excluded for pair, excluded in zip(pairs, off, strict=True)
+            ),
+        }
+    return measured
+
+
+def _covers(ends: list[float], value: float) -> bool:
+    return ends[0] <= value + 1e-12 and value - 1e-12 <= ends[1]
 
 
 def _two_part_reference(group: Scores) -> tuple[float, float]:
     """Clopper-Pearson's limits of the failure rate times Student's limits of the rest, at their extremes."""
-    rate = stats.binomtest(group.failed, group.n).proportion_ci(0.95)
+    low, high = rates.clopper_pearson(rates.Tally(group.failed, group.n)) or (0.0, 1.0)
     half = stats.t.ppf(0.975, group.freedom) * group.error
-    return (1 - rate.high) * (group.center - half), (1 - rate.low) * (group.center + half)
-
-
-def _moved(group: Scores, shift: float) -> Scores:
-    """The group with another mean of those who did not fail."""
-    return group.__class__(**{**vars(group), "mean": group.mean + shift, "center": group.center + shift})
+    return (1 - high) * (group.center - half), (1 - low) * (group.center + half)
 
 
 def measure(condition: Condition, cohorts: int, permutations: int, seed: int = 0) -> dict[str, Any]:
-    """The share of cohorts in which each thing happened, and median widths."""
+    """The share of cohorts in which each thing happened, of those in which it could, and median widths."""
     start = time.perf_counter()
-    rng = np.random.default_rng([seed, CONDITIONS.index(condition)])
-    parts = [
-        batch(condition, min(BATCH, cohorts - begin), rng, permutations) for begin in range(0, cohorts, BATCH)
-    ]
-    together = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    rng = np.random.default_rng([seed, zlib.crc32(condition.name.encode())])
+    measured: dict[str, list[float]] = {}
+    for _ in range(cohorts):
+        for name, value in cohort(condition, rng, permutations).items():
+            measured.setdefault(name, []).append(value)
     return {
         "cohorts": cohorts,
         "permutations": permutations,
         "seconds": time.perf_counter() - start,
-        "share": {name: float(values.mean()) for name, values in together.items() if "width" not in name},
-        "median": {name: float(np.median(values)) for name, values in together.items() if "width" in name},
+        "share": {name: float(np.mean(values)) for name, values in measured.items() if "width" not in name},
+        "median": {name: float(np.median(values)) for name, values in measured.items() if "width" in name},
     }
 
 
@@ -229,7 +268,7 @@ def main() -> None:
     run = partial(measure, cohorts=options.cohorts, permutations=options.permutations)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     about = {"hardware": hardware(), "environment": run_directory.environment()}
-    with ProcessPoolExecutor(options.jobs) as pool:
+    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
         for condition, result in zip(chosen, pool.map(run, chosen), strict=True):
             results[condition.name] = result
             print(f"{condition.name}: {result['cohorts']} cohorts in {result['seconds']:.0f} s")

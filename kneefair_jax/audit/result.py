@@ -65,7 +65,7 @@ class Audit(NamedTuple):
     """The audit of one model or of several on the same cases.
 
     Attributes:
-        reports: model -> `report.json`, schema 1.
+        reports: model -> `report.json`, schema 2.
         cases: the long per-case table, models below each other (column `model`).
         examples: model -> cases to show as pictures.
         notes: what a reader of the numbers should know.

@@ -114,7 +114,12 @@ def endpoint_rates(
                 for attribute, tests in by_attribute.items()
             }
             for score, by_attribute in small_groups.tests(
-                table, partitions[: len(attributes)], min_group_patients, draws, seed
+                table,
+                patient_table.failures(cases, table, settings.failure_dice),
+                partitions[: len(attributes)],
+                min_group_patients,
+                draws,
+                seed,
             ).items()
         },
     }

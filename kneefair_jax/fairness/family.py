@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from kneefair_jax.fairness.interactions import interval
 from kneefair_jax.fairness.multiplicity import holm
 
 LEVEL = 0.05
@@ -91,7 +92,9 @@ def write(report: dict[str, Any], hypotheses: Mapping[Hypothesis, float], score:
         elif one.kind == SMALL_MEAN:
             rates["small_groups"][score][one.attribute][one.group]["p_adjusted"] = p
         elif one.kind == INTERACTION:
-            interactions[one.attribute][score]["p_holm"] = p
+            entry = interactions[one.attribute][score]
+            level = LEVEL * hypotheses[one] / p if p else 0.0
+            entry |= {"p_holm": p, "interval_adjusted": interval(entry, score, level)}
     members = [{**one._asdict(), "p": hypotheses[one], "p_adjusted": p} for one, p in corrected.items()]
     stated = {
         "score": score,

@@ -6,19 +6,14 @@ stays inside the range of the score.
 """
 
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
-from scipy import stats
 
 from kneefair_jax.fairness import two_part
-from kneefair_jax.fairness.hypothesis_tests import PermutationTests
 from kneefair_jax.fairness.simultaneous_intervals import pairs
 from kneefair_jax.fairness.two_part import Scores
 
 type Interval = list[float]
-# Bisections of a p value; 2^-20 is below what any p is printed to.
-_STEPS = 20
 
 
 def differences(
@@ -38,101 +33,6 @@ def differences(
     tail = level / 2 if each else level / 2 / len(matrix)
     ends = [two_part.limits(group, tail) for group in groups]
     return two_part.contrasts(np.array([group.mean for group in groups]), ends, matrix)
-
-
-def tested_differences(
-    groups: Sequence[Scores], tests: PermutationTests, column: int, level: float = 0.05
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Limits of all pairs' differences, and p values that agree with them: p <= level where zero is excluded.
-
-    Where neither group of a pair has a failure, the permuted Welch test decides: an interval that allows for unobserved
-    failures would contain zero in nearly every small group. Where the test rejects, the limit next to zero is the
-    test's own. So the claim is about patients like those at hand, none of whom failed: where a failure rate that was
-    not observed lowers the better group alone, it may have the wrong sign, and the failure rates say how likely that
-    is. Where there is a failure, the interval decides: p is the level at which it reaches zero.
-
-    Args:
-        groups: G of them.
-        tests: of the same groups in the same order.
-        column: theirs.
-        level: of all intervals together.
-
-    Returns:
-        Lower limits, upper limits and p values, corrected over the pairs: f64[J] each.
-    """
-    low, high = differences(groups, level)
-    p = tests.pairs_p[column].copy()
-    matrix = pairs(len(groups))
-    for j, (first, second) in enumerate(combinations(groups, 2)):
-        if first.failed or second.failed:
-            p[j] = max(p[j], min(1.0, len(p) * _reaches_zero(groups, matrix[j])))
-            continue
-        if p[j] > level or (shifts := tests.shifts(column, j, level)) is None:
-            continue
-        point = first.mean - second.mean
-        error = float(np.hypot(first.error, second.error))
-        low[j] = max(low[j], point - shifts[1] * error) if point > 0 else low[j]
-        high[j] = min(high[j], point - shifts[0] * error) if point < 0 else high[j]
-    return low, high, p
-
-
-def tested_contrast(
-    groups: Sequence[Scores], coefficients: np.ndarray, level: float = 0.05
-) -> tuple[float, Interval, float]:
-    """A contrast of independent means with its interval, and a p value that agrees with it.
-
-    As `tested_differences`, but the test of groups without failures is Welch's t with Satterthwaite's degrees of
-    freedom, after Hall's transformation: no permutation keeps the other contrasts as they are.
-
-    Args:
-        groups: G of them, five patients or more in each.
-        coefficients: f64[G], which sum to 0.
-        level: of the interval.
-
-    Returns:
-        Contrast, limits and two-sided p; p is 1 where no score varies.
-    """
-    low, high = _limits(groups, coefficients, level)
-    point = float(coefficients @ [group.mean for group in groups])
-    variances = np.array([(c * group.error) ** 2 for c, group in zip(coefficients, groups, strict=True)])
-    error = float(np.sqrt(variances.sum()))
-    if any(group.failed for group in groups):
-        return point, [low, high], _reaches_zero(groups, coefficients)
-    if error < 1e-12:
-        return point, [low, high], 1.0
-    freedom = variances.sum() ** 2 / (variances**2 / [group.freedom for group in groups]).sum()
-    third = [c**3 * group.skewness * group.error**3 for c, group in zip(coefficients, groups, strict=True)]
-    skewness = float(np.sum(third)) / error**3
-    p = float(2 * stats.t.sf(abs(two_part.hall(point / error, skewness)), freedom))
-    if p <= level:
-        critical = stats.t.ppf(1 - level / 2, freedom)
-        if point > 0:
-            low = max(low, point - two_part.unskewed(critical, skewness) * error)
-        else:
-            high = min(high, point - two_part.unskewed(-critical, skewness) * error)
-    return point, [low, high], p
-
-
-def _limits(groups: Sequence[Scores], coefficients: np.ndarray, level: float) -> tuple[float, float]:
-    ends = [two_part.limits(group, level / 2) for group in groups]
-    low, high = two_part.contrasts(np.array([group.mean for group in groups]), ends, coefficients[None])
-    return float(low[0]), float(high[0])
-
-
-def _reaches_zero(groups: Sequence[Scores], coefficients: np.ndarray) -> float:
-    """The smallest level at which a contrast's own interval contains zero."""
-
-    def excluded(level: float) -> bool:
-        low, high = _limits(groups, coefficients, level)
-        return low > 0 or high < 0
-
-    if not excluded(1.0):
-        return 1.0
-    below, above = 0.0, 1.0
-    for _ in range(_STEPS):
-        middle = (below + above) / 2
-        below, above = (below, middle) if excluded(middle) else (middle, above)
-    return above
 
 
 def gap(low: np.ndarray, high: np.ndarray) -> Interval:

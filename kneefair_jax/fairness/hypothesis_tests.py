@@ -49,19 +49,6 @@ class PermutationTests(NamedTuple):
     largest: np.ndarray
     skewness: np.ndarray
 
-    def shifts(self, column: int, pair: int, level: float) -> tuple[float, float] | None:
-        """Studentized differences at which the pair's test just rejects at the level: (below 0, above 0).
-
-        `difference - shift * standard error` are the ends of the interval that excludes zero if and only if
-        `pairs_p` is at most the level. None where there are too few permutations for the level.
-        """
-        beyond = int(np.floor(level * (1 + len(self.largest)) + 1e-9)) - 1
-        if beyond < 0:
-            return None
-        critical = self.largest[len(self.largest) - 1 - beyond, column]
-        skewness = self.skewness[column, pair]
-        return two_part.unskewed(-critical, skewness), two_part.unskewed(critical, skewness)
-
 
 def permuted_welch(
     scores: np.ndarray, sizes: np.ndarray, rng: np.random.Generator, permutations: int = 10_000

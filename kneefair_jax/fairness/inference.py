@@ -1,6 +1,7 @@
 """The summaries of one grouping of the patients, every column's entry in `report.json`, and warnings about them."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,10 +11,12 @@ from kneefair_jax.fairness import (
     equivalence,
     group_intervals,
     hypothesis_tests,
+    pair_differences,
     patient_table,
     summaries,
     two_part,
 )
+from kneefair_jax.fairness.pair_differences import PairDifferences
 from kneefair_jax.fairness.patient_bootstrap import Sample, samples
 from kneefair_jax.fairness.patient_table import Column
 from kneefair_jax.fairness.two_part import Scores
@@ -43,6 +46,18 @@ class Settings(NamedTuple):
     delta: Mapping[str, float]
 
 
+class Description(NamedTuple):
+    """What one grouping of the patients shows of one column.
+
+    Attributes:
+        entry: its summaries in `report.json`.
+        differences: of the groups' means among patients without a failed segmentation; None where they are not tested.
+    """
+
+    entry: dict[str, Any]
+    differences: PairDifferences | None
+
+
 def describe(
     values: np.ndarray,
     failed: np.ndarray,
@@ -52,8 +67,13 @@ def describe(
     columns: Sequence[Column],
     seed: Sequence[int],
     settings: Settings,
-) -> list[dict[str, Any]]:
-    """Summaries, tests and comparisons of groups, a dict for each of K columns.
+) -> list[Description]:
+    """Summaries, tests and comparisons of groups, one for each of K columns.
+
+    `worst, gap, sd, es, ser` and `equivalence` are of all patients. `test`, `pairs`, `gap_without_failures` and
+    `detectable` are of the patients without a failed segmentation: whether failures are as frequent in each group is
+    another question, with tests of its own (`endpoint_rates`), and means of all patients answer both at once, so that a
+    few failures that happen not to be observed would make one group look better than the other.
 
     Args:
         values: f64[R, K], patients' means within a group; NaN where undefined.
@@ -66,38 +86,31 @@ def describe(
         settings: the rest.
 
     Returns:
-        For each column `worst, gap, sd, es, ser, test, rank, pairs, detectable, equivalence, warnings`; undefined
-        numbers and parts are None. Corrections over several columns are left to the caller (`p_holm`, `p_bh` None).
+        For each column `worst, gap, gap_without_failures, sd, es, ser, test, rank, pairs, detectable, equivalence,
+        warnings`; undefined numbers and parts are None. Corrections over several columns are left to the caller
+        (`p_holm`, `p_bh` and `interval_adjusted` are None).
     """
-    entries: dict[int, dict[str, Any]] = {}
+    descriptions: dict[int, Description] = {}
     for sample in samples(values, index, settings.minimum):
-        tests = hypothesis_tests.permuted_welch(
-            sample.ranked.scores,
-            sample.ranked.sizes,
-            np.random.default_rng([*seed, 1]),
-            settings.permutations,
-        )
-        ranked = [names[g] for g in sorted(sample.groups)]
+        ranked = sorted(sample.groups)
+        tested = _without_failures(values, failed, index, sample, columns, seed, settings)
         for k, column in enumerate(sample.columns):
             of_strata = strata(sample, k, columns[column], failed[sample.rows, column])
-            entry = _summaries(sample, k, ranked, columns[column], of_strata, patients)
-            comparisons, limits = _comparisons(sample, k, ranked, of_strata, tests)
-            entry |= comparisons
-            if limits is not None:
-                entry["gap"]["interval"] = group_intervals.gap(*limits)
-                entry["sd"]["interval"] = group_intervals.sd(*limits, len(ranked))
+            groups = of_strata[: len(ranked)]
+            entry = _summaries(sample, k, [names[g] for g in ranked], columns[column], of_strata, patients)
+            entry |= _comparisons(sample, k, groups, names, tested.get(int(column)))
             delta = settings.delta.get(columns[column].score)
             entry["equivalence"] = None
             if delta is not None:
                 has = index[(index >= 0) & ~np.isnan(values[:, column])]
                 unranked = len(np.unique(has)) - len(ranked)
-                entry["equivalence"] = equivalence.tost(of_strata[: len(ranked)], delta, unranked)
+                entry["equivalence"] = equivalence.tost(groups, delta, unranked)
             entry["warnings"] = []
             if len(ranked) >= 2:
-                entry["warnings"] += small_group_warnings(dict(zip(ranked, sample.parts(k), strict=True)))
                 entry["warnings"] += shared_patient_warnings(patients[sample.ranked.rows])
-            entries[int(column)] = entry
-    return [entries[k] for k in range(len(columns))]
+            found = tested.get(int(column))
+            descriptions[int(column)] = Description(entry, found and found.differences)
+    return [descriptions[k] for k in range(len(columns))]
 
 
 def strata(sample: Sample, k: int, column: Column, failed: np.ndarray) -> list[Scores]:
@@ -202,6 +215,9 @@ def _summaries(
     groups = strata[: len(ranked)]
     if min(group.n for group in groups) < MIN_INTERVAL_PATIENTS:
         return entry
+    low, high = group_intervals.differences(groups)
+    entry["gap"]["interval"] = group_intervals.gap(low, high)
+    entry["sd"]["interval"] = group_intervals.sd(low, high, len(ranked))
     entry["worst"]["interval"] = group_intervals.worst_error(groups)
     if not column.lower_is_better:
         weights = np.add.reduceat(part, np.cumsum(sample.sizes) - sample.sizes)[sample.order]
@@ -211,70 +227,137 @@ def _summaries(
     return entry
 
 
-type _Limits = tuple[np.ndarray, np.ndarray]
+class _Tested(NamedTuple):
+    """Groups of patients without a failed segmentation, compared in one column.
+
+    Attributes:
+        groups: the numbers of those with two patients or more, ascending.
+        parts: f64[n], the scores of each.
+        test: as in the entry.
+        differences: of the groups.
+    """
+
+    groups: list[int]
+    parts: list[np.ndarray]
+    test: dict[str, Any]
+    differences: PairDifferences
+
+
+def _without_failures(
+    values: np.ndarray,
+    failed: np.ndarray,
+    index: np.ndarray,
+    sample: Sample,
+    columns: Sequence[Column],
+    seed: Sequence[int],
+    settings: Settings,
+) -> dict[int, _Tested]:
+    """Test the ranked groups of a sample, failures left out, column by column; some may have too few patients."""
+    kept = np.isin(index, sample.groups)[:, None] & ~failed[:, sample.columns]
+    tested = {}
+    for part in samples(np.where(kept, values[:, sample.columns], np.nan), index, 2):
+        groups = part.ranked
+        rng = np.random.default_rng([*seed, 1])
+        tests = hypothesis_tests.permuted_welch(groups.scores, groups.sizes, rng, settings.permutations)
+        if tests is None:
+            continue
+        place = np.argsort(groups.groups)
+        sign = -1.0 if len(place) == 2 and place[0] > place[1] else 1.0
+        for k, number in enumerate(sample.columns[part.columns]):
+            worst, best = patient_table.bounds(columns[number].score)
+            span = np.inf if worst is None else abs(worst - best)
+            parts = groups.parts(k)
+            test = {
+                "name": tests.name,
+                "statistic": float(sign * tests.statistic[k]),
+                "p": float(tests.p[k]),
+                "p_holm": None,
+                "p_bh": None,
+            }
+            differences = pair_differences.of_groups(parts, place, tests, k, span)
+            tested[int(number)] = _Tested(sorted(groups.groups), parts, test, differences)
+    return tested
 
 
 def _comparisons(
-    sample: Sample,
-    k: int,
-    ranked: list[str],
-    strata: list[Scores],
-    tests: hypothesis_tests.PermutationTests | None,
-) -> tuple[dict[str, Any], _Limits | None]:
-    """Tests and pairs of the groups, and the limits of the pairs' differences where there are any."""
-    if tests is None:
-        return {"test": None, "rank": None, "pairs": [], "detectable": None}, None
-    count = len(ranked)
-    parts = sample.parts(k)
-    ranks = hypothesis_tests.rank_tests(parts)
+    sample: Sample, k: int, groups: list[Scores], names: Sequence[str], tested: _Tested | None
+) -> dict[str, Any]:
+    """Tests and pairs of the ranked groups, of all patients and of those without a failed segmentation."""
+    entry: dict[str, Any] = {
+        "test": tested and tested.test,
+        "gap_without_failures": dict.fromkeys(("value", "interval", "interval_adjusted", "patients")),
+        "rank": None,
+        "pairs": [],
+        "detectable": None,
+    }
+    if len(groups) < 2 or min(group.n for group in groups) < 2:
+        return entry
+    ranks = hypothesis_tests.rank_tests(sample.parts(k))
     assert ranks is not None  # both need two patients in each group
-    together, sizes = np.concatenate(parts)[None], np.array([len(part) for part in parts])
-    welchs = hypothesis_tests.welch_intervals(together, sizes)[0].tolist()
-    # The tests have the groups in the sample's order, where a pair may be turned round.
-    place = np.argsort(sample.groups)
-    in_order = [strata[g] for g in np.argsort(place)]
-    low, high, p = (_by_name(part, place) for part in group_intervals.tested_differences(in_order, tests, k))
-    first, second = np.triu_indices(count, 1)
-    turned = place[first] > place[second]
-    low, high = np.where(turned, -high, low), np.where(turned, -low, high)
-    known = sizes.min() >= MIN_INTERVAL_PATIENTS
-    pairs = [
-        {
-            "first": ranked[a],
-            "second": ranked[b],
-            "difference": float(parts[a].mean() - parts[b].mean()),
-            "interval": [float(low[j]), float(high[j])] if known else None,
-            "welch": welchs[j],
-            "p": float(p[j]),
-            "p_holm": None,
-            "p_brunner_munzel": ranks.brunner_munzel[j],
-            "p_mann_whitney": ranks.mann_whitney[j],
-            "cliffs_delta": ranks.cliffs_delta[j],
+    entry["rank"] = {"name": ranks.name, "p": ranks.p}
+    limits = group_intervals.differences(groups)
+    enough = min(group.n for group in groups) >= MIN_INTERVAL_PATIENTS
+    own = _tested_pairs(tested) if tested else {}
+    for j, ((a, first), (b, second)) in enumerate(combinations(enumerate(sorted(sample.groups)), 2)):
+        entry["pairs"].append(
+            {
+                "first": names[first],
+                "second": names[second],
+                "difference": None,
+                "interval": None,
+                "interval_adjusted": None,
+                "welch": None,
+                "p": None,
+                "p_holm": None,
+                **own.get((first, second), {}),
+                "all_patients": {
+                    "difference": groups[a].mean - groups[b].mean,
+                    "interval": [float(end[j]) for end in limits] if enough else None,
+                },
+                "p_brunner_munzel": ranks.brunner_munzel[j],
+                "p_mann_whitney": ranks.mann_whitney[j],
+                "cliffs_delta": ranks.cliffs_delta[j],
+            }
+        )
+    if tested:
+        sizes = np.array([len(part) for part in tested.parts])
+        means = [part.mean() for part in tested.parts]
+        together = np.concatenate(tested.parts)[None]
+        entry["detectable"] = float(hypothesis_tests.detectable_gap(together, sizes)[0])
+        entry["gap_without_failures"] |= {
+            "value": float(max(means) - min(means)),
+            "interval": gap_interval(tested.differences, sizes.min()),
+            "patients": {names[g]: int(n) for g, n in zip(tested.groups, sizes, strict=True)},
         }
-        for j, (a, b) in enumerate(zip(first, second, strict=True))
-    ]
+    return entry
+
+
+def gap_interval(differences: PairDifferences, smallest: int, level: float = 0.05) -> list[float] | None:
+    """Of the gap without failures; None where its smallest group has too few patients.
+
+    Args:
+        differences: of the groups.
+        smallest: patients of the smallest group.
+        level: of the interval.
+    """
+    limits = differences.limits(level) if smallest >= MIN_INTERVAL_PATIENTS else None
+    return limits and group_intervals.gap(*limits)
+
+
+def _tested_pairs(tested: _Tested) -> dict[tuple[int, int], dict[str, Any]]:
+    """Of each pair of group numbers, what its entry holds of patients without failures."""
+    sizes = np.array([len(part) for part in tested.parts])
+    welch = hypothesis_tests.welch_intervals(np.concatenate(tested.parts)[None], sizes)[0].tolist()
+    limits = tested.differences.limits() if sizes.min() >= MIN_INTERVAL_PATIENTS else None
     return {
-        "test": {
-            "name": tests.name,
-            "statistic": float((-1.0 if count == 2 and turned[0] else 1.0) * tests.statistic[k]),
-            "p": float(p[0] if count == 2 else tests.p[k]),
-            "p_holm": None,
-            "p_bh": None,
-        },
-        "rank": {"name": ranks.name, "p": ranks.p},
-        "pairs": pairs,
-        "detectable": float(hypothesis_tests.detectable_gap(together, sizes)[0]),
-    }, ((low, high) if known else None)
-
-
-def _by_name(of_pairs: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Numbers of pairs in the sample's order -> in the order of the groups' numbers, f64[J]."""
-    count = len(place)
-    square = np.zeros((count, count))
-    square[np.triu_indices(count, 1)] = of_pairs
-    square += square.T
-    first, second = np.triu_indices(count, 1)
-    return square[place[first], place[second]]
+        pair: {
+            "difference": float(tested.differences.estimates[j]),
+            "interval": [float(end[j]) for end in limits] if limits else None,
+            "welch": welch[j],
+            "p": float(tested.differences.p[j]),
+        }
+        for j, pair in enumerate(combinations(tested.groups, 2))
+    }
 
 
 def _itself(error: Any) -> Any:

@@ -1,20 +1,47 @@
-"""Does the gap of one attribute differ between the levels of another? The contrast of a 2 x 2 intersection."""
+"""Does the gap of one attribute differ between the levels of another? What the sum of both effects leaves unexplained.
 
-from collections.abc import Sequence
-from itertools import product
-from typing import Any
+The means of the groups of two attributes are compared with an additive model, level of the one plus level of the other.
+As in tests of gaps (`inference.describe`), they are means of the patients without a failed segmentation. All contrasts
+that the additive model sets to zero are tested together by Johansen's statistic, which allows for unequal variances
+(Biometrika 67, 1980); a single contrast, as of a 2 x 2 table, is Welch's t, after Hall's transformation.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import linalg, stats
 
 from kneefair_jax import groups
-from kneefair_jax.fairness import group_intervals, inference, patient_table
+from kneefair_jax.fairness import inference, patient_table, two_part
 from kneefair_jax.fairness.multiplicity import holm
 from kneefair_jax.fairness.patient_bootstrap import samples
 from kneefair_jax.fairness.patient_table import MACRO, by_patient_and_group, table
+from kneefair_jax.fairness.two_part import Scores
 
-# (a1 b1 - a1 b2) - (a2 b1 - a2 b2)
-CONTRAST = np.array([1.0, -1.0, -1.0, 1.0])
+# Below this share of the largest one, the squared standard error of a mean is rounding.
+_SMALLEST_SHARE = 1e-9
+
+
+class Interaction(NamedTuple):
+    """A test that R contrasts of independent means are zero.
+
+    Attributes:
+        contrast: the contrast of R = 1, with coefficients of at most 1 in size; None of more.
+        error: its standard error.
+        skewness: of the contrast: third cumulant over cubed standard error.
+        statistic: t of a contrast, Johansen's F of several.
+        freedom: R and the degrees of freedom of the error.
+        p: two-sided.
+    """
+
+    contrast: float | None
+    error: float | None
+    skewness: float | None
+    statistic: float
+    freedom: tuple[float, float]
+    p: float
 
 
 def interactions(
@@ -25,7 +52,7 @@ def interactions(
     min_group_patients: int,
     failure_dice: float = patient_table.FAILURE_DICE,
 ) -> dict[str, dict[str, Any]]:
-    """The `interactions` of `report.json`: of every pair of attributes whose ranked cells are 2 x 2.
+    """The `interactions` of `report.json`: of every pair of attributes whose ranked groups have any.
 
     Args:
         cases: as `scores.scores`.
@@ -35,52 +62,144 @@ def interactions(
         failure_dice: Dice below which a segmentation counts as failed.
 
     Returns:
-        `{"sex,race": {score: {"cells": [4 names], "contrast", "interval", "p", "p_holm"}}}`; pairs without four cells
-        absent. `p_holm` is corrected over the pairs of attributes, for each score.
+        `{"sex,race": {score: entry}}` with the fields of `Interaction`, `cells` (the names of the groups), the
+        `coefficients` and the `interval` of a single contrast, and `p_holm`, corrected over the pairs of attributes;
+        `interval_adjusted` is left to the family. Pairs without a contrast are absent.
     """
     known = table(cases, structures)
     macro = [k for k, column in enumerate(known.columns) if column.structure == MACRO]
     failed = patient_table.failures(cases, known, failure_dice)[:, macro]
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     for part in groups.partitions(known.rows, attributes):
         if len(part.attributes) != 2:
             continue
-        key = ",".join(part.attributes)
+        levels = _levels(known.rows, part)
         rankable = np.array([not groups.is_missing(name) for name in part.names])
         index = np.where(rankable[part.index], part.index, groups.UNKNOWN)
         flags = patient_table.any_by_patient_and_group(failed, known.patients, index)
         values, _, index = by_patient_and_group(known.values[:, macro], known.patients, index)
-        for sample in samples(values, index, min_group_patients):
-            cells = _two_by_two(known.rows, part, sample.groups)
-            if cells is None or sample.ranked.sizes.min() < inference.MIN_INTERVAL_PATIENTS:
-                continue
-            for k, column in enumerate(sample.columns):
-                of_score = known.columns[macro[column]]
-                strata = inference.strata(sample, k, of_score, flags[sample.rows, column])
-                contrast, interval, p = group_intervals.tested_contrast(strata[:4], CONTRAST)
-                entry = {
-                    "cells": [part.names[g] for g in cells],
-                    "contrast": contrast,
-                    "interval": interval,
-                    "p": p,
-                }
-                found.setdefault(key, {})[of_score.score] = entry
-    order = list(dict.fromkeys(column.score for column in known.columns))
-    for score in order:
-        corrected = holm({key: entry[score]["p"] for key, entry in found.items() if score in entry})
+        for k, number in enumerate(macro):
+            # Cells are ranked by all their patients, and tested by those without failures.
+            scored = ~np.isnan(values[:, k])
+            ranked = [
+                g
+                for g in range(len(part.names))
+                if (scored & (index == g)).sum() >= max(min_group_patients, 1)
+            ]
+            kept = (scored & ~flags[:, k])[:, None] & np.isin(index, ranked)[:, None]
+            for sample in samples(
+                np.where(kept, values[:, k : k + 1], np.nan), index, inference.MIN_INTERVAL_PATIENTS
+            ):
+                cells = sorted(sample.groups)
+                column = known.columns[number]
+                none = np.zeros(len(sample.rows), bool)
+                strata = inference.strata(sample, 0, column, none)[: len(cells)]
+                contrasts = additive_contrasts([levels[g] for g in cells])
+                found = johansen(strata, contrasts)
+                if found:
+                    entry = {
+                        "cells": [part.names[g] for g in cells],
+                        "coefficients": contrasts[0].tolist() if len(contrasts) == 1 else None,
+                        **found._asdict(),
+                    }
+                    entry |= {"interval": interval(entry, column.score), "interval_adjusted": None}
+                    results.setdefault(",".join(part.attributes), {})[column.score] = entry
+    for score in dict.fromkeys(column.score for column in known.columns):
+        corrected = holm({key: entry[score]["p"] for key, entry in results.items() if score in entry})
         for key, p_holm in corrected.items():
-            found[key][score] |= {"p_holm": p_holm}
-    return {
-        key: dict(sorted(entry.items(), key=lambda one: order.index(one[0]))) for key, entry in found.items()
-    }
+            results[key][score] |= {"p_holm": p_holm}
+    return results
 
 
-def _two_by_two(rows: pd.DataFrame, part: groups.Partition, ranked: Sequence[int]) -> list[int] | None:
-    """The ranked groups if they are all combinations of two levels and two."""
-    if len(ranked) != 4:
+def additive_contrasts(cells: Sequence[tuple[str, str]]) -> np.ndarray:
+    """Contrasts of cell means that are all zero if and only if the means are sums of row and column effects.
+
+    Args:
+        cells: the levels of both attributes of each of G cells; not every combination need be there.
+
+    Returns:
+        f64[R, G], R = 0 where any means fit. A single contrast has coefficients of at most 1; its first one is above 0.
+    """
+    effects = [
+        [float(cell[side] == level) for cell in cells]
+        for side in (0, 1)
+        for level in dict.fromkeys(cell[side] for cell in cells)
+    ]
+    if not effects:
+        return np.zeros((0, 0))
+    contrasts = linalg.null_space(np.array(effects)).T
+    if len(contrasts) != 1:
+        return contrasts
+    (one,) = contrasts
+    first = one[np.flatnonzero(np.abs(one) > 1e-9)[0]]
+    scaled = np.round(one / np.abs(one).max() * np.sign(first), 12)
+    return scaled[None]
+
+
+def johansen(cells: Sequence[Scores], contrasts: np.ndarray) -> Interaction | None:
+    """Whether contrasts of independent means are all zero.
+
+    Args:
+        cells: G groups without failures, two patients or more in each.
+        contrasts: f64[R, G].
+
+    Returns:
+        The test; None without a contrast. p is 1 where no score varies.
+
+    References:
+        Johansen, Biometrika 67, 1980, DOI 10.1093/biomet/67.1.85 (the statistic and its degrees of freedom).
+    """
+    count = len(contrasts)
+    if not count:
         return None
-    cells = sorted(ranked)
-    first = [np.flatnonzero(part.index == g)[0] for g in cells]
-    levels = [tuple(rows[attribute].iloc[row] for attribute in part.attributes) for row in first]
-    crossed = set(product(*({level[side] for level in levels} for side in (0, 1))))
-    return cells if len(crossed) == 4 and crossed == set(levels) else None
+    errors = np.array([cell.error for cell in cells])
+    means = np.array([cell.mean for cell in cells])
+    freedom = np.array([cell.freedom for cell in cells])
+    contrast, error, skewness = None, None, None
+    if count == 1:
+        (one,) = contrasts
+        contrast, error = float(one @ means), float(np.sqrt((one**2 * errors**2).sum()))
+        third = (one**3 * [cell.skewness for cell in cells] * errors**3).sum()
+        skewness = float(third / error**3) if error > 1e-9 else 0.0
+    if errors.max() < 1e-9:
+        return Interaction(contrast, error, skewness, 0.0, (float(count), float(freedom.sum())), 1.0)
+    variance = np.maximum(errors**2, _SMALLEST_SHARE * (errors**2).max())
+    # tr(P Q_g P Q_g) and tr(P Q_g) are both the g-th diagonal element of P, or its square: Q_g picks one mean.
+    scaled = contrasts * variance
+    projection = scaled.T @ np.linalg.solve(scaled @ contrasts.T, contrasts)
+    lack = float((np.diag(projection) ** 2 / freedom).sum())
+    distance = contrasts @ means
+    squared = float(distance @ np.linalg.solve(scaled @ contrasts.T, distance))
+    scale = count + 2 * lack - 6 * lack / (count + 2)
+    within = count * (count + 2) / (3 * lack)
+    if contrast is None or error is None or skewness is None:
+        statistic = squared / scale
+        p = float(stats.f.sf(statistic, count, within))
+    else:
+        statistic = contrast / error
+        p = float(2 * stats.t.sf(abs(two_part.hall(statistic, skewness)), within))
+    return Interaction(contrast, error, skewness, statistic, (float(count), within), p)
+
+
+def interval(entry: Mapping[str, Any], score: str, level: float = 0.05) -> list[float] | None:
+    """The interval of a single contrast that excludes zero where its p is below the level; None of several.
+
+    Args:
+        entry: of `interactions`.
+        score: whose means are contrasted; the interval stays inside what it can take.
+        level: of the interval.
+    """
+    if entry["contrast"] is None:
+        return None
+    worst, best = patient_table.bounds(score)
+    largest = np.inf if worst is None else abs(worst - best) * sum(c for c in entry["coefficients"] if c > 0)
+    critical = stats.t.ppf(1 - level / 2, entry["freedom"][1])
+    shifts = (two_part.unskewed(end, entry["skewness"]) for end in (critical, -critical))
+    return [float(np.clip(entry["contrast"] - shift * entry["error"], -largest, largest)) for shift in shifts]
+
+
+def _levels(rows: pd.DataFrame, part: groups.Partition) -> list[tuple[str, str]]:
+    """The levels of both attributes of each group."""
+    first = [int(np.flatnonzero(part.index == g)[0]) for g in range(len(part.names))]
+    one, other = part.attributes
+    return [(str(rows[one].iloc[row]), str(rows[other].iloc[row])) for row in first]

@@ -9,9 +9,18 @@ import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import bootstrap, family, inference, multiplicity, patient_table, two_part
+from kneefair_jax.fairness import (
+    bootstrap,
+    family,
+    group_intervals,
+    inference,
+    multiplicity,
+    patient_table,
+    two_part,
+)
 from kneefair_jax.fairness.family import Hypothesis
-from kneefair_jax.fairness.inference import Settings, describe
+from kneefair_jax.fairness.inference import Description, Settings, describe
+from kneefair_jax.fairness.pair_differences import PairDifferences
 from kneefair_jax.fairness.patient_table import MACRO, Column
 
 
@@ -45,7 +54,7 @@ def scores(
         primary: p values of the other hypotheses of the primary family (`family.p_values`).
 
     Returns:
-        `{score: {"overall", "groups", "summaries", "structures"}}`: `report.json`, schema 1, with `inference.describe`
+        `{score: {"overall", "groups", "summaries", "structures"}}`: `report.json`, schema 2, with `inference.describe`
         for each block's groups of one attribute or two. Undefined numbers are None. A group also says whether it is
         `ranked`, and if not, why (`unranked`). `p_holm` of the macro Dice corrects over the primary family, that of
         other macro scores over attributes; intervals are at 95 %; `p_bh` corrects the structures' tests over structures
@@ -71,6 +80,7 @@ def scores(
         return _means(table.values[member], failed[member], table.patients[member], table.columns)
 
     overall = means(np.ones(len(table.rows), bool))
+    differences: dict[tuple[str, str], PairDifferences] = {}
     blocks: list[dict[str, Any]] = [{"overall": entry, "groups": {}, "summaries": {}} for entry in overall]
     groupings = [
         _grouping(table, failed, partition, seed) for partition in groups.partitions(table.rows, attributes)
@@ -83,8 +93,10 @@ def scores(
                 entry["ranked"] = entry["unranked"] is None
                 block["groups"][group] = entry
         described = grouping.describe(table.columns, settings)
-        for column, block, entry in zip(table.columns, blocks, described, strict=True):
+        for column, block, (entry, of_pairs) in zip(table.columns, blocks, described, strict=True):
             block["summaries"][grouping.key] = entry
+            if column.structure == MACRO and of_pairs:
+                differences[column.score, grouping.key] = of_pairs
             if column.structure == MACRO and (told := _lacking(table.columns, blocks, column, partition)):
                 entry["warnings"] += told
                 if entry["equivalence"]:
@@ -98,7 +110,8 @@ def scores(
     for block in result.values():
         _require_every_structure(block)
     for score, block in result.items():
-        _correct(block, attributes, (primary or {}) if score == family.SCORE else {})
+        own = {key: differences[score, key] for key in attributes if (score, key) in differences}
+        _correct(block, own, (primary or {}) if score == family.SCORE else {})
     return result
 
 
@@ -116,17 +129,14 @@ class _Grouping(NamedTuple):
     def key(self) -> str:
         return ",".join(self.partition.attributes)
 
-    def describe(
-        self, columns: Sequence[Column], settings: Settings, only: Sequence[int] | None = None
-    ) -> list[dict[str, Any]]:
-        chosen = list(range(len(columns)) if only is None else only)
+    def describe(self, columns: Sequence[Column], settings: Settings) -> list[Description]:
         return describe(
-            self.values[:, chosen],
-            self.failed[:, chosen],
+            self.values,
+            self.failed,
             self.patients,
             self.groups,
             self.partition.names,
-            [columns[k] for k in chosen],
+            columns,
             [self.seed, zlib.crc32(self.key.encode())],
             settings,
         )
@@ -194,23 +204,36 @@ def _means(
     return entries
 
 
-def _correct(block: dict[str, Any], attributes: Sequence[str], others: Mapping[Hypothesis, float]) -> None:
-    """Fills one score's p values that are corrected over several tests.
+def _correct(
+    block: dict[str, Any], differences: Mapping[str, PairDifferences], others: Mapping[Hypothesis, float]
+) -> None:
+    """Fill one score's p values and intervals that are corrected over several tests.
+
+    An adjusted interval has the level at which the correction judged its p: `family.LEVEL` p / p_adjusted. So it
+    excludes zero where the corrected p is below `family.LEVEL`, and nowhere else.
 
     Args:
         block: of the score.
-        attributes: whose gaps are corrected together, with `others`; gaps of their intersections are not.
+        differences: by attribute whose gap is corrected together with `others`; gaps of intersections are not.
         others: p values of hypotheses of the same family.
     """
-    tested = {key: block["summaries"][key] for key in attributes if block["summaries"][key]["test"]}
+    tested = {key: block["summaries"][key] for key in differences}
     hypotheses = {Hypothesis(family.MEAN, key): entry["test"]["p"] for key, entry in tested.items()}
     corrected = family.adjusted({**hypotheses, **others})
     for key, entry in tested.items():
         p, p_holm = entry["test"]["p"], corrected[Hypothesis(family.MEAN, key)]
         entry["test"]["p_holm"] = p_holm
-        for pair in entry["pairs"]:
+        gap = entry["gap_without_failures"]
+        if gap["interval"]:
+            limits = differences[key].limits(family.LEVEL * p / p_holm)
+            gap["interval_adjusted"] = limits and group_intervals.gap(*limits)
+        compared = [pair for pair in entry["pairs"] if pair["p"] is not None]
+        for j, pair in enumerate(compared):
             # Pairs are corrected within the attribute already, and pay for the rest of the family like its test.
             pair["p_holm"] = min(1.0, max(p_holm, pair["p"] * p_holm / p))
+            if pair["interval"]:
+                limits = differences[key].limits(family.LEVEL * pair["p"] / pair["p_holm"])
+                pair["interval_adjusted"] = limits and [float(end[j]) for end in limits]
     explored = {
         (structure, key): entry["test"]
         for structure, part in block["structures"].items()

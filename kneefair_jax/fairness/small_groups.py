@@ -1,4 +1,7 @@
-"""Permutation tests of the mean score of groups that are too small to rank, each against all other patients."""
+"""Permutation tests of the mean score of groups that are too small to rank, each against all other patients.
+
+As in tests of ranked groups (`inference.describe`), means are of the patients without a failed segmentation.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,12 +18,18 @@ _TIE = 1e-9
 
 
 def tests(
-    table: Table, partitions: Sequence[groups.Partition], minimum: int, draws: int, seed: int
+    table: Table,
+    failed: np.ndarray,
+    partitions: Sequence[groups.Partition],
+    minimum: int,
+    draws: int,
+    seed: int,
 ) -> dict[str, dict[str, dict[str, Estimate]]]:
     """Test each group below the minimum against all other patients whose attribute is known.
 
     Args:
         table: scores by case.
+        failed: bool[N, K] of the same cases (`patient_table.failures`).
         partitions: of its rows, one attribute each.
         minimum: patients that ranking needs.
         draws: permutations.
@@ -36,24 +45,25 @@ def tests(
         is_known = np.array([not groups.is_missing(name) for name in partition.names])
         index = np.where(is_known[partition.index], partition.index, groups.UNKNOWN)
         values, _, rows = patient_table.by_patient_and_group(table.values[:, columns], table.patients, index)
-        values, rows = values[rows >= 0], rows[rows >= 0]
+        flags = patient_table.any_by_patient_and_group(failed[:, columns], table.patients, index)
+        values, flags, rows = values[rows >= 0], flags[rows >= 0], rows[rows >= 0]
         for g, name in enumerate(partition.names):
-            for k, test in _against_rest(values, rows == g, minimum, draws, seed).items():
+            small = (~np.isnan(values[rows == g])).sum(0) < max(minimum, 1)
+            compared = np.where(small & ~flags, values, np.nan)
+            for k, test in _against_rest(compared, rows == g, draws, seed).items():
                 estimates[table.columns[columns[k]].score][",".join(partition.attributes), name] = test
     return {score: _corrected(of_score) for score, of_score in estimates.items()}
 
 
-def _against_rest(
-    values: np.ndarray, member: np.ndarray, minimum: int, draws: int, seed: int
-) -> dict[int, Estimate]:
-    """Of each of K scores, f64[R, K], that enough patients have: the members bool[R] against the rest."""
+def _against_rest(values: np.ndarray, member: np.ndarray, draws: int, seed: int) -> dict[int, Estimate]:
+    """Of each of K scores, f64[R, K], that patients of both have: the members bool[R] against the rest."""
     scored = ~np.isnan(values)
     patterns, pattern = np.unique(scored, axis=1, return_inverse=True)
     results = {}
     for which, rows in enumerate(patterns.T):
         columns = np.flatnonzero(pattern == which)
         first, second = values[rows & member][:, columns].T, values[rows & ~member][:, columns].T
-        if not 0 < first.shape[1] < max(minimum, 1) or not second.shape[1]:
+        if not first.shape[1] or not second.shape[1]:
             continue
         test_result = permuted(first, second, draws, seed)
         if test_result is None:

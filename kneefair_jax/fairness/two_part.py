@@ -31,7 +31,7 @@ class Scores:
 
     Attributes:
         n: patients.
-        failed: patients with a failed segmentation.
+        failed: patients whose score counts as a loss: those with a failed segmentation, or all (`scores`).
         mean: of all scores.
         center: mean of the scores that did not fail.
         error: standard error of `center`.
@@ -62,8 +62,9 @@ class Scores:
 def scores(values: np.ndarray, failed: np.ndarray, worst: float | None, best: float) -> Scores:
     """Reduce the scores of one group.
 
-    Failures are the exception here: where more than half of the patients have one, or fewer than two have none,
-    scores are not taken apart. Nor are distances, which have no worst value that an unobserved failure could take.
+    Failures are the exception here: where more than half of the patients have one, or fewer than two have none, every
+    score counts as a loss from the best one. Distances, which have no worst value that an unobserved failure could
+    take, are not taken apart.
 
     Args:
         values: f64[n], one a patient, none NaN; n at least 1.
@@ -71,8 +72,21 @@ def scores(values: np.ndarray, failed: np.ndarray, worst: float | None, best: fl
         worst: the worst possible score: 0 for overlap, 1 for a calibration error, None for distances.
         best: the best possible score.
     """
-    if worst is None or failed.sum() > len(values) / 2 or (~failed).sum() < 2:
+    if worst is None:
         failed = np.zeros(len(values), bool)
+    elif failed.sum() > len(values) / 2 or (failed.any() and (~failed).sum() < 2):
+        return Scores(
+            n=len(values),
+            failed=len(values),
+            mean=float(values.mean()),
+            center=best,
+            error=0.0,
+            skewness=0.0,
+            freedom=len(values) - 1,
+            losses=np.sort(np.clip((best - values) / (best - worst), 0, 1))[::-1],
+            worst=worst,
+            best=best,
+        )
     good, bad = values[~failed], values[failed]
     center = float(good.mean())
     spread = good.std()
@@ -98,13 +112,12 @@ def scores(values: np.ndarray, failed: np.ndarray, worst: float | None, best: fl
     )
 
 
-def limits(group: Scores, tail: float, unobserved: bool = True) -> tuple[float, float]:
-    """Confidence limits of a group's mean.
+def limits(group: Scores, tail: float) -> tuple[float, float]:
+    """Confidence limits of a group's mean, which allow for failures where none was observed.
 
     Args:
         group: two patients or more.
         tail: probability that the mean lies outside each limit, such as 0.025.
-        unobserved: whether the limit allows for failures where none was observed.
 
     Returns:
         Lower and upper limit, inside the range of the score.
@@ -116,8 +129,6 @@ def limits(group: Scores, tail: float, unobserved: bool = True) -> tuple[float, 
     if group.worst is None:
         return float(max(low, group.best)), float(high)
     toward_worst, toward_best = (low, high) if group.worst < group.best else (high, low)
-    if not (group.failed or unobserved):
-        return _inside(low, high, group)
     least, most = _loss_limits(group, tail)
     span = abs(group.center - group.worst)
     down = np.hypot((1 - group.loss) * abs(group.center - toward_worst), span * (most - group.loss))
@@ -168,13 +179,14 @@ def unskewed(value: float, skewness: float) -> float:
 
 
 def _loss_limits(group: Scores, tail: float) -> tuple[float, float]:
-    """Stringer's bounds of the mean loss, as a share of the largest possible loss."""
+    """Stringer's bounds of the mean loss, as a share of the largest possible one; the lower is that of the gains."""
     count = np.arange(group.failed + 1)
-    upper = special.betaincinv(count + 1, group.n - count, 1 - tail)
+    rest = group.n - count
+    upper = np.where(rest > 0, special.betaincinv(count + 1, np.maximum(rest, 1), 1 - tail), 1.0)
     lower = np.zeros(len(count))
     lower[1:] = special.betaincinv(count[1:], group.n - count[1:] + 1, tail)
     return (
-        float(np.diff(lower) @ group.losses[::-1]),
+        float(np.diff(lower) @ group.losses),
         float(upper[0] + np.diff(upper) @ group.losses),
     )
 

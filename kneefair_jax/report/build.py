@@ -26,7 +26,7 @@ def build_report(
     endpoints: EndpointSettings | None = None,
     **how: Any,
 ) -> dict[str, Any]:
-    """`report.json`, schema 1, so far as it follows from the scores.
+    """`report.json`, schema 2, so far as it follows from the scores.
 
     `scores` are those of `fairness.scores.scores`, `rates` those of `fairness.endpoint_rates.endpoint_rates`.
 
@@ -61,7 +61,7 @@ def build_report(
         if (summary := scored[family.SCORE]["summaries"][attribute])["test"]
     }
     report = {
-        "schema": 1,
+        "schema": 2,
         "scores": scored,
         "rates": rates,
         "interactions": crossed,

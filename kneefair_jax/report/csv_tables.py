@@ -72,6 +72,10 @@ def _summaries(where: dict[str, Any], part: Mapping[str, Any], _: Sequence[str])
             entry = summary.get(key) or {}
             name = "worst_error" if key == "worst" else key
             row |= {name: entry.get("value"), **_ends(f"{name}_", entry.get("interval"))}
+        gap = summary.get("gap_without_failures") or {}
+        row |= {"gap_without_failures": gap.get("value")}
+        for key in ("interval", "interval_adjusted"):
+            row |= _ends(f"gap_without_failures_{'adjusted_' * key.endswith('adjusted')}", gap.get(key))
         ser, test = summary.get("ser") or {}, summary.get("test") or {}
         rank, equivalence = summary.get("rank") or {}, summary.get("equivalence") or {}
         yield row | {
@@ -99,7 +103,10 @@ def _pairs(where: dict[str, Any], part: Mapping[str, Any], _: Sequence[str]) -> 
                 "second": pair["second"],
                 "difference": pair["difference"],
                 **_ends("", pair.get("interval")),
+                **_ends("adjusted_", pair.get("interval_adjusted")),
                 **_ends("welch_", pair.get("welch")),
+                "difference_all_patients": (pair.get("all_patients") or {}).get("difference"),
+                **_ends("all_patients_", (pair.get("all_patients") or {}).get("interval")),
                 **_ends("equivalence_", within[i] if i < len(within) else None),
                 **{
                     key: pair.get(key)

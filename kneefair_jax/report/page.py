@@ -39,7 +39,7 @@ def write(
 
     Args:
         directory: made if absent.
-        report: schema 1, with plain or numpy numbers; undefined ones None or NaN. `report["external"]`, if
+        report: schema 2, with plain or numpy numbers; undefined ones None or NaN. `report["external"]`, if
             present, holds `scores` of the same form.
         cases: the rows of the per-case table that the scores are of: one split, one model.
         curves: records of the training run; empty for an audit of foreign predictions.
@@ -96,6 +96,7 @@ def page(
             block, scores, lower_is_better=key in LOWER_IS_BETTER, primary=key == SCORE
         ),
         tested=lambda scores: _any(scores, "test"),
+        without_failures=findings.without_failures,
         paired=lambda scores: _any(scores, "pairs"),
         margin=_any(report["scores"]["dice"], "equivalence"),
         warnings=_warnings,

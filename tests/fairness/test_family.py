@@ -6,6 +6,13 @@ from kneefair_jax.fairness.family import Hypothesis
 
 
 def report():
+    contrast = {
+        "contrast": 0.02,
+        "error": 0.01,
+        "skewness": 0.0,
+        "freedom": (1.0, 60.0),
+        "coefficients": [1, -1, -1, 1],
+    }
     difference = {"estimate": 0.1, "interval": (0.02, 0.18), "p": 0.004, "p_adjusted": 0.004}
     pairs = [
         {"first": a, "second": b, "difference": difference | {"p": p, "p_adjusted": 3 * p}}
@@ -25,7 +32,7 @@ def report():
             "endpoints": {"failure": {"comparisons": comparisons}},
             "small_groups": {"dice": {"sex": {"sex=x": {"p": 0.01, "p_adjusted": 0.01}}}},
         },
-        "interactions": {"sex,age": {"dice": {"p": 0.04, "p_holm": 0.04}}},
+        "interactions": {"sex,age": {"dice": {"p": 0.04, "p_holm": 0.04, **contrast}}},
     }
 
 

@@ -27,7 +27,8 @@ def describe(values, index, names=NAMES, delta=None, who=None, minimum=3, draws=
     chosen = Settings(minimum, draws - 1, delta or {})
     failed = np.repeat(values[:, :1] < 0.5, values.shape[1], axis=1)
     columns = [DICE, HD95][: values.shape[1]]
-    return inference.describe(values, failed, who, index, names, columns, [0, 1], chosen)
+    described = inference.describe(values, failed, who, index, names, columns, [0, 1], chosen)
+    return [one.entry for one in described]
 
 
 def whole(values, worst=0.0, best=1.0):
@@ -50,8 +51,14 @@ def test_two_groups_by_other_means():
     assert pair["p_mann_whitney"] == pytest.approx(stats.mannwhitneyu(a, b).pvalue)
     assert dice["rank"] == {"name": "Brunner-Munzel", "p": pair["p_brunner_munzel"]}
     low, high = pair["interval"]
-    expected = group_intervals.differences([whole(a), whole(b)])
-    assert [low, high] == pytest.approx([end.item() for end in expected])
+    assert low < pair["difference"] < high and (low > 0 or high < 0) == (pair["p"] <= 0.05)
+    tested = dice["gap_without_failures"]
+    assert tested["interval"] == pytest.approx([max(0, low, -high), max(high, -low)])
+    assert tested["value"] == pytest.approx(abs(pair["difference"]))
+    assert tested["patients"] == {"sex=f": 12, "sex=m": 9}
+    low, high = (end.item() for end in group_intervals.differences([whole(a), whole(b)]))
+    assert pair["all_patients"]["difference"] == pytest.approx(pair["difference"])
+    assert pair["all_patients"]["interval"] == pytest.approx([low, high])
     assert dice["gap"]["interval"] == pytest.approx([max(0, low, -high), max(high, -low)])
     assert dice["sd"]["interval"] == pytest.approx([end / 2 for end in dice["gap"]["interval"]])
     assert dice["worst"]["group"] == distance["worst"]["group"] == "sex=m"
@@ -62,7 +69,7 @@ def test_two_groups_by_other_means():
 def test_a_distance_is_an_error():
     """The distance is 30 times the Dice error: its ratio is the same, its order turned, and it has no ES.
 
-    Its intervals are narrower: a distance has no worst value that an unobserved failure could take.
+    Its intervals over all patients are narrower: a distance has no worst value for an unobserved failure to take.
     """
     values, index = patients((12, 9, 7))
     dice, distance = describe(values, index)
@@ -90,12 +97,16 @@ def test_three_groups_hold_at_once():
     ]
     groups = [whole(part) for part in np.split(values[:, 0], [12, 21])]
     low, high = group_intervals.differences(groups)
-    # The first pair's test does not reject; the others' do, and then the test has the limit next to zero.
+    # The first pair's test does not reject; the others' do.
     ends = np.array([pair["interval"] for pair in dice["pairs"]])
     assert [pair["p"] <= 0.05 for pair in dice["pairs"]] == list((ends[:, 0] > 0) | (ends[:, 1] < 0))
-    np.testing.assert_allclose(ends[:, 1], high)
-    assert (ends[:, 0] >= low - 1e-12).all()
-    assert dice["gap"]["interval"] == pytest.approx([max(0, ends[:, 0].max()), ends[:, 1].max()])
+    assert 0 < sum(pair["p"] <= 0.05 for pair in dice["pairs"]) < 3
+    assert dice["gap_without_failures"]["interval"] == pytest.approx(
+        [max(0, ends[:, 0].max()), ends[:, 1].max()]
+    )
+    everyone = np.array([pair["all_patients"]["interval"] for pair in dice["pairs"]])
+    np.testing.assert_allclose(everyone, np.stack([low, high], axis=1))
+    assert dice["gap"]["interval"] == pytest.approx([max(0, low.max()), high.max()])
     assert dice["test"]["name"] == "permuted Welch ANOVA"
     parts = np.split(values[:, 0], [12, 21])
     assert dice["test"]["statistic"] == pytest.approx(stats.f_oneway(*parts, equal_var=False).statistic)
@@ -200,6 +211,38 @@ def test_groups_too_small_for_an_interval_have_a_test():
     assert one["gap"]["value"] and one["test"] is None and one["pairs"] == []
 
 
+def test_groups_are_ranked_with_failures_and_tested_without():
+    values, index = patients((12, 10, 9))
+    values[12:14] = [0.1, 40.0]
+    values[22:30, 0] = 0.2
+    dice, distance = describe(values, index, minimum=10)
+    assert dice["gap_without_failures"]["patients"] == {"sex=f": 12, "sex=m": 8}
+    (pair,) = dice["pairs"]
+    good = values[14:22, 0]
+    assert pair["difference"] == pytest.approx(values[:12, 0].mean() - good.mean())
+    assert pair["all_patients"]["difference"] == pytest.approx(
+        values[:12, 0].mean() - (good.sum() + 0.2) / 10
+    )
+    assert dice["gap"]["value"] == pytest.approx(pair["all_patients"]["difference"])
+    welch = stats.ttest_ind(values[:12, 0], good, equal_var=False)
+    assert dice["test"]["statistic"] == pytest.approx(welch.statistic)
+    # A patient whose segmentation failed is left out of distances too.
+    assert distance["pairs"][0]["difference"] == pytest.approx(
+        values[:12, 1].mean() - values[14:22, 1].mean()
+    )
+
+
+def test_a_group_of_failures_alone_is_not_tested():
+    values, index = patients((12, 9))
+    values[12:, 0] = 0.1
+    dice = describe(values, index)[0]
+    assert dice["test"] is None and dice["gap_without_failures"]["value"] is None
+    (pair,) = dice["pairs"]
+    assert pair["difference"] is pair["p"] is None
+    assert pair["all_patients"]["difference"] == pytest.approx(values[:12, 0].mean() - 0.1)
+    assert pair["all_patients"]["interval"][0] > 0.3
+
+
 def test_a_patient_in_two_groups_is_told():
     values, index = patients((12, 9))
     who = np.array([*range(12), *range(3, 12)])
@@ -256,10 +299,16 @@ def test_one_failure_gives_a_useful_interval():
     values = 0.95 + 0.001 * rng.normal(size=(45, 1))
     values[-1] = 0
     (dice,) = describe(values, np.repeat([0, 1], [30, 15]))
-    low, high = dice["pairs"][0]["interval"]
-    assert -0.1 < low < 0 and 0.1 < high < 0.35
+    (pair,) = dice["pairs"]
+    low, high = pair["all_patients"]["interval"]
+    assert -0.15 < low < 0 and 0.1 < high < 0.35
+    assert dice["gap"]["value"] == pytest.approx(0.95 / 15, abs=0.001)
     assert dice["gap"]["interval"] == pytest.approx([0, high])
-    assert dice["pairs"][0]["p"] == dice["test"]["p"] > 0.05
+    # Without the failure nothing differs.
+    assert dice["gap_without_failures"]["patients"] == {"sex=f": 30, "sex=m": 14}
+    assert pair["difference"] == pytest.approx(values[:30].mean() - values[30:-1].mean())
+    assert abs(pair["difference"]) < 0.001 and pair["p"] == dice["test"]["p"] > 0.05
+    assert -0.002 < pair["interval"][0] < 0 < pair["interval"][1] < 0.002
     assert 1 <= dice["ser"]["interval"][0] < dice["ser"]["value"] < dice["ser"]["interval"][1] < 10
     assert 0.05 < dice["worst"]["interval"][0] < dice["worst"]["interval"][1] < 0.4
     assert 0 < dice["es"]["interval"][0] < dice["es"]["interval"][1] <= 1
@@ -271,11 +320,12 @@ def test_no_interval_leaves_what_the_score_can_take(rows):
     values, index = np.array([[score] for score, _ in rows]), np.array([group for _, group in rows])
     (dice,) = describe(values, index, minimum=5, draws=60)
     for pair in dice["pairs"]:
-        assert -1 <= pair["interval"][0] <= pair["difference"] + 1e-9
-        assert pair["difference"] - 1e-9 <= pair["interval"][1] <= 1
-        assert (pair["p"] <= 0.05) == (pair["interval"][0] > 0 or pair["interval"][1] < 0) or pair[
-            "p"
-        ] > 0.0499
+        for one in (pair, pair["all_patients"]):
+            if one["interval"]:
+                assert -1 <= one["interval"][0] <= one["difference"] + 1e-9
+                assert one["difference"] - 1e-9 <= one["interval"][1] <= 1
+        if pair["interval"]:
+            assert (pair["p"] <= 0.05) == (pair["interval"][0] > 0 or pair["interval"][1] < 0)
     for key, most in (("worst", 1), ("gap", 1), ("es", 1)):
         ends = dice[key]["interval"]
         assert ends is None or (0 <= ends[0] <= ends[1] + 1e-12 and ends[1] <= most + 1e-9)

@@ -5,8 +5,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from kneefair_jax import groups
-from kneefair_jax.fairness import group_intervals, two_part
 from kneefair_jax.fairness import interactions as module
+from kneefair_jax.fairness import two_part
 
 
 def cells(point, sizes, seed=0):
@@ -14,40 +14,90 @@ def cells(point, sizes, seed=0):
     return [rng.normal(m, 0.03, n) for m, n in zip(point, sizes, strict=True)]
 
 
-def contrast_of(parts):
-    groups = [two_part.scores(part, part < 0.5, 0.0, 1.0) for part in parts]
-    return group_intervals.tested_contrast(groups, module.CONTRAST)
+TWO_BY_TWO = [("f", "x"), ("f", "y"), ("m", "x"), ("m", "y")]
+
+
+def compared(parts, levels=TWO_BY_TWO):
+    groups = [two_part.scores(part, np.zeros(len(part), bool), 0.0, 1.0) for part in parts]
+    return module.johansen(groups, module.additive_contrasts(levels))
 
 
 def test_a_large_sample_is_the_normal_s():
     parts = cells([0.93, 0.88, 0.9, 0.90], [80, 90, 100, 70])
-    contrast, (low, high), p = contrast_of(parts)
+    test = compared(parts)
     a, b, c, d = (part.mean() for part in parts)
-    assert contrast == pytest.approx(a - b - c + d)
+    assert test.contrast == pytest.approx(a - b - c + d)
     error = np.sqrt(sum(part.var(ddof=1) / len(part) for part in parts))
-    assert p == pytest.approx(2 * stats.norm.sf(abs(contrast) / error), abs=0.001)
-    # The test rejects, so the limit next to zero is its own; the other allows for unobserved failures.
-    assert p < 0.001 and low == pytest.approx(contrast - stats.norm.ppf(0.975) * error, abs=0.001)
-    assert high > contrast + 0.04
+    assert test.error == pytest.approx(error) and test.freedom[0] == 1
+    assert test.p == pytest.approx(2 * stats.norm.sf(abs(test.contrast) / error), abs=0.001)
+    entry = {**test._asdict(), "coefficients": [1, -1, -1, 1]}
+    for level in (0.05, 0.001):
+        half = stats.norm.ppf(1 - level / 2) * error
+        assert module.interval(entry, "dice", level) == pytest.approx(
+            [test.contrast - half, test.contrast + half], abs=0.003
+        )
 
 
-def test_gaps_of_one_attribute_alone_are_no_interaction():
+def test_a_contrast_is_welch_s_t():
+    """With half of the cells the same in both rows, the interaction is a difference of two means, as Welch tests it."""
+    rng = np.random.default_rng(1)
+    symmetric = [
+        0.01 * np.array([-2.0, -1, -1, 0, 1, 1, 2]) + 0.9,
+        0.05 * np.array([-1.0, -1, 0, 1, 1]) + 0.88,
+    ]
+    flat = [np.full(9, 0.9) + 1e-12 * rng.normal(size=9)] * 2
+    test = compared([symmetric[0], symmetric[1], *flat])
+    welch = stats.ttest_ind(*symmetric, equal_var=False)
+    assert test.freedom[1] == pytest.approx(welch.df, rel=1e-4)
+    assert test.p == pytest.approx(welch.pvalue, rel=1e-3)
+
+
+def test_several_contrasts_by_hand():
+    """Johansen's statistic of a 2 x 3 table, written out with matrices."""
+    levels = [(a, b) for a in "fm" for b in "xyz"]
+    parts = cells([0.9, 0.85, 0.8, 0.88, 0.86, 0.75], [8, 12, 9, 15, 7, 10])
+    test = compared(parts, levels)
+    mean = np.array([part.mean() for part in parts])
+    variance = np.diag([part.var(ddof=1) / len(part) for part in parts])
+    c = np.array([[1, -1, 0, -1, 1, 0], [0, 1, -1, 0, -1, 1.0]])
+    inverse = np.linalg.inv(c @ variance @ c.T)
+    p = variance @ c.T @ inverse @ c
+    lack = sum(
+        (np.trace(p @ q @ p @ q) + np.trace(p @ q) ** 2) / (len(part) - 1) / 2
+        for part, q in zip(parts, [np.diag(row) for row in np.eye(6)], strict=True)
+    )
+    statistic = (c @ mean) @ inverse @ (c @ mean) / (2 + 2 * lack - 6 * lack / 4)
+    assert test.statistic == pytest.approx(statistic)
+    assert test.freedom == pytest.approx((2, 8 / (3 * lack)))
+    assert test.p == pytest.approx(stats.f.sf(statistic, 2, 8 / (3 * lack)))
+    assert test.contrast is None and module.interval(test._asdict(), "dice") is None
+
+
+def test_contrasts_are_what_an_additive_model_cannot_be():
+    assert module.additive_contrasts(TWO_BY_TWO) == pytest.approx(np.array([[1, -1, -1, 1.0]]))
+    rows = [(a, b) for a in "abc" for b in "xyz"]
+    contrasts = module.additive_contrasts(rows)
+    assert contrasts.shape == (4, 9)
+    additive = [{"a": 0.1, "b": 0.3, "c": 0.2}[a] + {"x": 1, "y": 4, "z": 2}[b] for a, b in rows]
+    assert contrasts @ additive == pytest.approx(np.zeros(4))
+    # Without one cell of 2 x 3 a single contrast is left, of the four cells of complete columns.
+    assert module.additive_contrasts([(a, b) for a in "fm" for b in "xyz"][:5]) == pytest.approx(
+        np.array([[1, -1, 0, -1, 1.0]])
+    )
+    assert len(module.additive_contrasts(TWO_BY_TWO[:3])) == 0
+
+
+@pytest.mark.parametrize("levels", [TWO_BY_TWO, [(a, b) for a in "fm" for b in "xyz"]])
+def test_gaps_of_one_attribute_alone_are_no_interaction(levels):
     """Both main effects are large; p is uniform."""
-    rejected = [contrast_of(cells([0.9, 0.8, 0.7, 0.6], [12] * 4, seed))[2] <= 0.05 for seed in range(400)]
+    point = [0.9 - 0.1 * "fm".index(a) - 0.05 * "xyz".index(b) for a, b in levels]
+    rejected = [compared(cells(point, [12] * len(levels), seed), levels).p <= 0.05 for seed in range(400)]
     assert 0.025 < np.mean(rejected) < 0.08
 
 
 def test_cells_without_spread_show_no_interaction():
-    contrast, (low, high), p = contrast_of([np.full(9, 0.9)] * 4)
-    assert (contrast, p) == (pytest.approx(0), 1.0) and low < 0 < high
-
-
-def test_a_failure_decides_by_the_interval():
-    parts = cells([0.9, 0.9, 0.9, 0.9], [40] * 4)
-    parts[0][:6] = 0
-    contrast, (_, high), p = contrast_of(parts)
-    assert contrast == pytest.approx(-0.135, abs=0.03)
-    assert (p <= 0.05) == (high < 0)
+    test = compared([np.full(9, 0.9)] * 4)
+    assert (test.contrast, test.p) == (pytest.approx(0), 1.0)
 
 
 def table(races=2, patients=48):
@@ -101,5 +151,19 @@ def test_p_is_corrected_over_pairs_of_attributes_score_by_score():
     assert found(frame)["sex,race"]["dice"]["p_holm"] == found(frame)["sex,race"]["dice"]["p"]
 
 
-def test_other_tables_have_none():
-    assert found(table(races=3)) == {} and found(table(), minimum=13) == {}
+def test_more_than_two_levels_are_tested_together():
+    entry = found(table(races=3, patients=60))["sex,race"]["dice"]
+    assert entry["freedom"][0] == 2 and len(entry["cells"]) == 6
+    assert entry["contrast"] is entry["interval"] is None and 0 < entry["p"] <= 1
+
+
+def test_failed_segmentations_take_no_part():
+    frame = table()
+    before = found(frame)["sex,race"]["dice"]
+    again = frame[frame["case_id"] == "05L"].assign(case_id="99L", patient_id="99", dice=0.0)
+    after = found(pd.concat([frame, again], ignore_index=True))["sex,race"]["dice"]
+    assert after["contrast"] == pytest.approx(before["contrast"]) and after["p"] == pytest.approx(before["p"])
+
+
+def test_too_few_ranked_cells_have_none():
+    assert found(table(), minimum=13) == {}

@@ -6,7 +6,7 @@ from kneefair_jax import groups
 from kneefair_jax.fairness import patient_table, small_groups
 
 
-def results(levels, dice, minimum=10, draws=999, **columns):
+def results(levels, dice, minimum=10, draws=999, failure=0.0, **columns):
     cases = pd.DataFrame(
         {
             "case_id": [f"c{i:03d}" for i in range(len(dice))],
@@ -18,7 +18,8 @@ def results(levels, dice, minimum=10, draws=999, **columns):
         }
     )
     table = patient_table.table(cases, ("femur",))
-    return small_groups.tests(table, groups.partitions(table.rows, ["race"]), minimum, draws, 0)
+    failed = patient_table.failures(cases, table, failure)
+    return small_groups.tests(table, failed, groups.partitions(table.rows, ["race"]), minimum, draws, 0)
 
 
 def test_nine_patients_far_below_the_rest_are_flagged():
@@ -51,6 +52,18 @@ def test_missing_is_no_group_and_no_comparison_and_scores_have_their_own_patient
     p = {name: one.p for name, one in found["dice"]["race"].items()}
     smaller = min(p, key=p.get)
     assert found["dice"]["race"][smaller].p_adjusted == pytest.approx(min(1, 2 * p[smaller]))
+
+
+def test_patients_with_a_failed_segmentation_are_left_out_and_make_no_group_small():
+    draw = np.random.default_rng(1)
+    dice = draw.normal(0.9, 0.02, 40)
+    dice[[0, 1, 5]] = 0.1
+    levels = ["C"] * 5 + ["A"] * 10 + ["B"] * 25
+    found = results(levels, dice, failure=0.5)["dice"]["race"]
+    assert list(found) == ["race=C"]  # A has ten patients, though one of them failed
+    rest = dice[5:][dice[5:] > 0.5]
+    assert found["race=C"].n == 3 + len(rest) == 37
+    assert found["race=C"].estimate == pytest.approx(dice[2:5].mean() - rest.mean())
 
 
 def test_nothing_is_tested_where_all_are_ranked_or_nobody_is_left():

@@ -19,7 +19,6 @@ def test_symmetric_scores_without_failures_have_student_s_limit_toward_the_best(
     student = stats.t.interval(0.95, 6, values.mean(), stats.sem(values))
     low, high = two_part.limits(one, 0.025)
     assert high == pytest.approx(student[1])
-    assert two_part.limits(one, 0.025, unobserved=False) == pytest.approx(student)
     # Failures of up to 41 % of the patients remain possible: Clopper-Pearson's limit for 0 of 7.
     hidden = stats.binomtest(0, 7).proportion_ci(0.95).high
     assert low == pytest.approx(0.9 - np.hypot(0.9 - student[0], 0.9 * hidden))
@@ -81,10 +80,24 @@ def test_a_single_patient_may_have_any_score():
     assert two_part.limits(single, 0.025) == (-np.inf, np.inf)
 
 
-def test_failures_that_are_no_exception_are_not_taken_apart():
-    assert group([0.1, 0.2, 0.3, 0.9, 0.95]).failed == 0
-    assert group([0.1, 0.9]).failed == 0  # one good score has no spread
+def test_where_failures_are_no_exception_every_score_is_a_loss():
     assert group([0.1, 0.3, 0.9, 0.95]).failed == 2
+    values = [0.1, 0.2, 0.3, 0.9, 0.95]
+    one = group(values)
+    assert (one.center, one.error, one.failed) == (1, 0, 5)
+    assert one.losses == pytest.approx([0.9, 0.8, 0.7, 0.1, 0.05])
+    assert group([0.1, 0.9]).failed == 2  # one good score has no spread
+    rates = [stats.binomtest(k, 5).proportion_ci(0.95) for k in range(6)]
+    steps = np.diff([0, *(rate.high for rate in rates)])
+    low, high = two_part.limits(one, 0.025)
+    assert low == pytest.approx(1 - steps @ [1, 0.9, 0.8, 0.7, 0.1, 0.05])
+    assert high == pytest.approx(1 - np.diff([rate.low for rate in rates]) @ [0.9, 0.8, 0.7, 0.1, 0.05])
+
+
+def test_a_group_of_failures_alone_has_an_interval():
+    """Of twelve patients who all fail, up to 26 % of all such patients may not: Clopper-Pearson's limit."""
+    most = stats.binomtest(12, 12).proportion_ci(0.95).low
+    assert two_part.limits(group([0.0] * 12), 0.025) == pytest.approx((0, 1 - most))
 
 
 def test_hall_s_transformation_and_its_inverse():

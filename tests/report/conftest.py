@@ -159,6 +159,12 @@ def verdict(pairs: list[list[str]], gap: float, *, p: float, ser: float, size: f
     return {
         "worst": {"value": 0.07, "interval": [0.06, 0.08], "group": pairs[0][1]},
         "gap": {"value": gap, "interval": [max(low, 0.0), gap + 0.01]},
+        "gap_without_failures": {
+            "value": gap,
+            "interval": [max(low, 0.0), gap + 0.01],
+            "interval_adjusted": [max(low - 0.002, 0.0), gap + 0.012],
+            "patients": {},
+        },
         "sd": {"value": gap / 2, "interval": [0.001, 0.01]},
         "es": {"value": 0.925, "interval": [0.91, 0.94]},
         "ser": {"value": ser, "interval": [ser - 0.06, ser + 0.07], "size": size},
@@ -170,6 +176,8 @@ def verdict(pairs: list[list[str]], gap: float, *, p: float, ser: float, size: f
                 "second": second,
                 "difference": (gap - 0.003 * i) * (-1) ** i,
                 "interval": sorted([(gap - 0.003 * i + e) * (-1) ** i for e in (-0.01, 0.01)]),
+                "interval_adjusted": sorted([(gap - 0.003 * i + e) * (-1) ** i for e in (-0.012, 0.012)]),
+                "all_patients": {"difference": gap, "interval": [low - 0.05, gap + 0.05]},
                 "welch": [low, gap + 0.011],
                 "p": p / 2,
                 "p_holm": p,
@@ -278,7 +286,8 @@ def audited(report) -> dict:
                 "dice": {
                     "cells": [f"sex={s},race={r}" for s in LEVELS["sex"] for r in LEVELS["race"]],
                     "contrast": 0.0123,
-                    "interval": [0.001, 0.024],
+                    "interval": [0.002, 0.022],
+                    "interval_adjusted": [0.001, 0.024],
                     "p": 0.0155,
                     "p_holm": 0.031,
                 }

@@ -208,7 +208,7 @@ def test_the_page_of_an_audit_shows_all_its_parts_once_and_escaped(audited, audi
         "Covariates none log(area)",
         "least squares: dice ~ sex * race + log(area).",
         "+0.012 [0.001, 0.024] 0.031",
-        "p of Dice after Holm",
+        "p and interval of Dice after Holm",
         f"unet → {evil}",
         "Software: jax 0.11.1.",
         "report.json, groups.csv, summaries.csv, pairs.csv",

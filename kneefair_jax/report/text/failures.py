@@ -151,8 +151,8 @@ def _small_groups(rates: Mapping[str, Any], report: Mapping[str, Any]) -> Iterat
             if test["p_adjusted"] < LEVEL:
                 direction = "below" if test["estimate"] < 0 else "above"
                 yield (
-                    f"The mean Dice of {group(name, attributes)}, which is too small to rank "
-                    f"({amount(failure['groups'][name]['rate']['n'], 'patient')}), lies "
+                    f"Among patients without a failed segmentation, the mean Dice of {group(name, attributes)}, which "
+                    f"is too small to rank ({amount(failure['groups'][name]['rate']['n'], 'patient')}), lies "
                     f"{number(abs(test['estimate']))} {direction} that of all other patients "
                     f"({p_equals(test['p_adjusted'])}{_HOLM})."
                 )

@@ -1,8 +1,9 @@
 """The audit's numbers of one attribute -> what they allow to say of its gap.
 
-A gap is called significant only by its test, corrected over the primary family, and a pair of groups is named only by
-its own corrected test and interval. A large p never means "no difference": it comes with the gap that a single test
-would have shown. Groups are called equivalent only in what was shown, a mean within a margin.
+The gap that is tested is that of patients without a failed segmentation; failures have tests of their own. A gap is
+called significant only by its test, corrected over the primary family, and a pair of groups is named only by its own
+corrected test and interval. A large p never means "no difference": it comes with the gap that a single test would have
+shown. Groups are called equivalent only in what was shown, a mean within a margin.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,12 +24,12 @@ class Verdict(NamedTuple):
 
     Attributes:
         block: the groups.
-        kind: `unranked` (fewer than two groups to compare), `untested` (a report without tests), `significant` (the
-            corrected test rejects, and so do the test and the interval of a pair), `unlocated` (the test of all groups
-            rejects, and no pair's does), `open` (it does not reject), `exploratory` (outside the primary family:
-            another score, or groups of two attributes, whose interaction is tested instead).
+        kind: `unranked` (fewer than two groups to compare), `untested` (too few patients without failures to test
+            means), `significant` (the corrected test rejects, and so do the test and the interval of a pair),
+            `unlocated` (the test of all groups rejects, and no pair's does), `open` (it does not reject), `exploratory`
+            (outside the primary family: another score, or groups of two attributes, whose interaction is tested).
         pairs: those that differ significantly, each by its own corrected p and interval.
-        gap: the highest minus the lowest group mean.
+        gap: the highest minus the lowest group mean, of patients without a failed segmentation where it was tested.
         best: the group with the lowest error.
         worst: the group with the highest.
         size: whether size alone explains the skewed error ratio (SER): `explains` where size alone gives as much or
@@ -67,9 +68,11 @@ def judge(
         for name in block.labels
         if scores["groups"][name].get("ranked", True) and scores["groups"][name]["mean"] is not None
     }
-    gap = (summary.get("gap") or {}).get("value")
-    if len(means) < 2 or gap is None:
+    overall_gap = (summary.get("gap") or {}).get("value")
+    if len(means) < 2 or overall_gap is None:
         return Verdict(block, "unranked", (), None, None, None, None, None, summary)
+    tested_gap = without_failures(summary)["value"]
+    gap = overall_gap if tested_gap is None else tested_gap
     ranked = sorted(means, key=lambda name: means[name], reverse=not lower_is_better)
     worst = (summary.get("worst") or {}).get("group") or ranked[-1]
     ser = summary.get("ser") or {}
@@ -77,6 +80,12 @@ def judge(
     kind = _kind(summary, pairs, primary and "," not in block.key)
     size = _explained(ser) if kind in ("significant", "untested") else None
     return Verdict(block, kind, pairs, gap, ranked[0], worst, size, _equal(summary, kind), summary)
+
+
+def without_failures(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The gap of patients without a failed segmentation; its interval is corrected like p where p is."""
+    gap = summary.get("gap_without_failures") or {}
+    return {"value": gap.get("value"), "interval": gap.get("interval_adjusted") or gap.get("interval")}
 
 
 def p_of(summary: Mapping[str, Any]) -> tuple[float | None, str]:
@@ -101,7 +110,7 @@ def _kind(summary: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], primar
 
 def _is_named(pair: Mapping[str, Any]) -> bool:
     """Whether a pair's own corrected p is below the level, and its interval excludes zero."""
-    ends, p = pair.get("interval"), pair.get("p_holm")
+    ends, p = pair.get("interval_adjusted") or pair.get("interval"), pair.get("p_holm")
     return p is not None and p < LEVEL and ends is not None and not ends[0] <= 0 <= ends[1]
 
 
@@ -160,25 +169,26 @@ def _tested(verdict: Verdict) -> list[str]:
     p, corrected = p_of(verdict.summary)
     reached = f"{p_equals(p)}{corrected}"
     detectable = verdict.summary.get("detectable")
-    ends = verdict.summary["gap"].get("interval")
+    gap = without_failures(verdict.summary)
     if verdict.kind == "untested":
-        if ends and ends[0] is not None and ends[0] <= 0:
-            return [
-                "That interval includes zero: with this sample size the gap is not distinguishable from zero."
-            ]
-        return []
+        return ["Too few patients have no failed segmentation for a test of their means."]
     if verdict.kind == "exploratory":
         return ["Gaps between groups of two attributes are exploratory and not tested on their own."]
+    among = "Among patients without a failed segmentation"
+    ends = (
+        f", interval {number(gap['interval'][0])} to {number(gap['interval'][1])}" if gap["interval"] else ""
+    )
+    shown = f"{number(gap['value'])} ({reached}{ends})"
     if verdict.kind == "significant":
-        return [f"The gap is statistically significant ({reached}): {better(verdict)}."]
+        return [f"{among}, the gap of {shown} is statistically significant: {better(verdict)}."]
     if verdict.kind == "unlocated":
         which = (
             "no group has enough patients for an interval"
-            if ends is None
+            if gap["interval"] is None
             else "which groups differ remains open"
         )
-        return [f"The groups differ significantly ({reached}); {which}."]
-    found = [f"With this sample size the gap is not distinguishable from zero ({reached})."]
+        return [f"{among}, the groups differ significantly, with a gap of {shown}; {which}."]
+    found = [f"{among}, the gap of {shown} is not distinguishable from zero with this sample size."]
     if detectable is not None and verdict.equivalence != "equivalent":
         found.append(
             f"That is not equality: a single test, uncorrected, would find a gap of {number(detectable)} or more in "

@@ -20,6 +20,8 @@ _REFERENCES = {
     "validation. Nat Methods 2024;21:195-212.",
     "hall": "Hall P. On the removal of skewness by transformation. J R Stat Soc B 1992;54:221-228.",
     "stringer": "Bickel PJ. Inference and auditing: the Stringer bound. Int Stat Rev 1992;60:197-209.",
+    "johansen": "Johansen S. The Welch-James approximation to the distribution of the residual sum of squares in a "
+    "weighted linear regression. Biometrika 1980;67:85-92.",
     "mover": "Zou GY, Donner A. Construction of confidence limits about effect measures: a general approach. "
     "Stat Med 2008;27:1693-1702.",
     "ser": "Wang M, Deng W. Mitigating bias in face recognition using skewness-aware reinforcement learning. "
@@ -146,7 +148,7 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     found = [summary for scores in report["scores"].values() for summary in scores["summaries"].values()]
     tests = [summary["test"] for summary in found if summary.get("test")]
     pairs = any(summary.get("pairs") for summary in found)
-    of_pairs = " and of differences between groups" if pairs else ""
+    of_pairs = " and of their gaps over all patients" if pairs else ""
     failure_dice = (report.get("rates") or {}).get("failure_dice", patient_table.FAILURE_DICE)
     several = any(len(summary.get("pairs") or []) > 1 for summary in found)
     at_once = (
@@ -156,10 +158,8 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         f"95 % intervals of means{of_pairs} have two parts{at_once}: Student's interval of the scores of patients "
         f"without a failed segmentation (Dice below {failure_dice:g}), corrected for skewness "
         f"{cite('hall')}, and Stringer's bounds of what failures take away {cite('stringer')}, combined by the method "
-        f"of variance estimates recovery {cite('mover')}. They allow for failures that were not observed; only where "
-        "no segmentation of two groups failed and their test rejects is the limit next to zero that of the test, which "
-        "is about the patients at hand. Distances have no worst value: their intervals are Student's, corrected for "
-        "skewness."
+        f"of variance estimates recovery {cite('mover')}. They allow for failures that were not observed. Distances "
+        "have no worst value: their intervals are Student's, corrected for skewness."
     )
     yield (
         "Inequality is summarised by the gap between the highest and the lowest group mean, the skewed error ratio "
@@ -180,8 +180,8 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         draws = _setting(report, "bootstrap_draws")
         of_draws = f", {draws:,} times" if isinstance(draws, int) else ""
         yield (
-            f"Gaps were tested by permutation of patients{of_draws} ({names}) {cite('janssen', 'chung')}{holm}; where "
-            "a segmentation failed, the p value is that of the interval, if larger."
+            f"Gaps in means were tested among patients without a failed segmentation, by permutation{of_draws} "
+            f"({names}) {cite('janssen', 'chung')}{holm}; their intervals have the critical values of the test."
         )
     parts = [
         s
@@ -223,8 +223,8 @@ def _more(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         yield from _adjustment(model, cite)
     if report.get("interactions"):
         yield (
-            "Interactions of two attributes are contrasts of the four cell means, exploratory, corrected by Holm's "
-            f"method over pairs of attributes {cite('holm')}."
+            "Interactions of two attributes, what an additive model of the means leaves unexplained among patients "
+            f"without a failed segmentation, were tested by Johansen's statistic {cite('johansen')}."
         )
     if report.get("calibration"):
         yield "Calibration was assessed inside the dilated box of each structure."

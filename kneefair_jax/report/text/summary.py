@@ -67,7 +67,8 @@ def _gaps(found: Sequence[Verdict]) -> list[str]:
     if significant:
         gaps = listing(f"by {_title(v)} ({number(v.gap)}; {findings.better(v)})" for v in significant)
         sentences.append(
-            f"The {_gap(significant)} in mean Dice {gaps} {_is(significant)} statistically significant."
+            f"Among patients without a failed segmentation, the {_gap(significant)} in mean Dice {gaps} "
+            f"{_is(significant)} statistically significant."
         )
         for size, words in (
             ("explains", "Size alone explains {}."),
@@ -79,9 +80,14 @@ def _gaps(found: Sequence[Verdict]) -> list[str]:
                     words.format("it" if len(significant) == 1 else f"the {_gap(some)} {_by(some)}")
                 )
     elif any(v.kind == "open" for v in found) and not any(v.kind == "unlocated" for v in found):
-        sentences.append("No gap in mean Dice is statistically significant.")
+        sentences.append(
+            "Among patients without a failed segmentation, no gap in mean Dice is statistically significant."
+        )
     if unlocated := [v for v in found if v.kind == "unlocated"]:
-        sentences.append(f"Groups differ significantly in mean Dice {_by(unlocated)}; which ones is open.")
+        sentences.append(
+            f"Among patients without a failed segmentation, groups differ significantly in mean Dice {_by(unlocated)}; "
+            "which ones is open."
+        )
     for v in (v for v in found if v.kind == "untested"):
         ends = v.summary["gap"].get("interval")
         told = " and may be zero" if ends and ends[0] is not None and ends[0] <= 0 else ""
@@ -129,14 +135,17 @@ def _interactions(report: dict[str, Any]) -> list[str]:
     sentences = []
     for key, by_score in (report.get("interactions") or {}).items():
         found = by_score.get(SCORE) or {}
-        ends = found.get("interval")
-        if found.get("p_holm") is None or found["p_holm"] >= findings.LEVEL or not ends or None in ends:
+        if found.get("p_holm") is None or found["p_holm"] >= findings.LEVEL:
             continue
-        if ends[0] > 0 or ends[1] < 0:
-            first, _, second = key.partition(",")
+        first, _, second = key.partition(",")
+        reached = f"{p_equals(found['p_holm'])} after Holm's correction"
+        ends = found.get("interval_adjusted") or found.get("interval")
+        if not ends:
+            sentences.append(f"The gap by {first} depends on {second} ({reached}); in which groups is open.")
+        elif ends[0] > 0 or ends[1] < 0:
             sentences.append(
-                f"The gap by {first} depends on {second}: interaction {estimate(found['contrast'], ends)}, "
-                f"{p_equals(found['p_holm'])} after Holm's correction."
+                f"The gap by {first} depends on {second}: interaction {number(found['contrast'])} ({reached}, interval "
+                f"{number(ends[0])} to {number(ends[1])})."
             )
     return sentences
 

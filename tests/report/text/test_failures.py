@@ -43,6 +43,10 @@ def test_a_small_group_that_differs_is_named_with_its_own_p():
     table.loc[few, "dice"] = [0.2, 0.25, 0.3, 0.22]
     sentences = failures.opening(failed_cohort.report(table))
     assert sum("race C" in text and "4 of 4" in text and "more frequent" in text for text in sentences) == 1
+    # Patients who fail have no part in tests of means; those who do not have.
+    assert not any("mean Dice of race C" in text for text in sentences)
+    table.loc[few, "dice"] = [0.6, 0.62, 0.61, 0.58]
+    sentences = failures.opening(failed_cohort.report(table))
     assert any("mean Dice of race C" in text and "below" in text for text in sentences)
 
 

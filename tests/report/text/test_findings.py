@@ -17,6 +17,7 @@ def block_of(
             "sex": {
                 "worst": {"value": 0.08, "interval": None, "group": "sex=f"},
                 "gap": {"value": 0.02, "interval": None if low is None else [low, 0.04]},
+                "gap_without_failures": {"value": 0.02, "interval": None if low is None else [low, 0.04]},
                 "ser": {"value": ser, "interval": list(ends), "size": size},
                 "test": None if p is None else {"name": "permuted Welch t", "p": p / 2, "p_holm": p},
                 "pairs": [
@@ -87,14 +88,17 @@ def test_what_size_explains(numbers, size):
 
 
 def test_a_large_p_is_never_equality():
-    assert "statistically significant (p = 0.010 after Holm" in said(p=0.01, low=0.01)
+    assert (
+        "(p = 0.010 after Holm's correction, interval 0.010 to 0.040) is statistically significant"
+        in said(p=0.01, low=0.01)
+    )
     assert "m > f" in said(p=0.01, low=0.01)
     assert "which groups differ remains open" in said(p=0.01)
     assert "not distinguishable from zero" in said(p=0.2, low=0.01)
     quiet = said(p=0.8)
     assert "not equality" in quiet and "0.020" in quiet and "80 %" in quiet
     assert "equivalent" not in quiet and "no difference" not in quiet
-    assert "includes zero" in said(p=None) and "includes zero" not in said(p=None, low=0.01)
+    assert "test" in said(p=None) and "distinguishable" not in said(p=None)
 
 
 def test_what_size_gives_stands_beside_the_ser():
@@ -150,13 +154,14 @@ def test_a_distance_is_worst_where_it_is_highest():
 def test_the_opening_sorts_the_attributes_by_verdict(audited):
     text = summary.opening(audited)
     assert "age (≤50 40, 51-60 40, 61-70 40, ≥71 6, missing 6)" in text
-    assert "The gap in mean Dice by sex (0.021; male > female) is statistically significant." in text
+    assert "the gap in mean Dice by sex (0.021; male > female) is statistically significant." in text
     assert "Size alone explains it." in text
     assert "\N{MULTIPLICATION SIGN}" not in text  # gaps of two attributes are exploratory
     assert "the gap by race is not distinguishable from zero" in text and "0.021 by race" in text
     assert "The groups by age are equivalent in mean Dice within ±0.020." in text
     assert (
-        "The gap by sex depends on race: interaction 0.012 (95 % interval 0.001 to 0.024), p = 0.031" in text
+        "The gap by sex depends on race: interaction 0.012 (p = 0.031 after Holm's correction, interval 0.001 to 0.024)"
+        in text
     )
 
 
@@ -164,7 +169,7 @@ def test_groups_that_differ_without_a_pair_are_not_named(audited):
     race = audited["scores"]["dice"]["summaries"]["race"]
     race["test"]["p_holm"] = 0.01
     text = summary.opening(audited)
-    assert "Groups differ significantly in mean Dice by race; which ones is open." in text
+    assert "groups differ significantly in mean Dice by race; which ones is open." in text
     assert "White > Black" not in text
 
 
