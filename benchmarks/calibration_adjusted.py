@@ -26,7 +26,7 @@ from scipy import stats
 
 from benchmarks.machine import hardware
 from kneefair_jax import groups
-from kneefair_jax.fairness import adjusted_model, cluster_robust, inference, model_design
+from kneefair_jax.fairness import adjusted_model, cluster_robust, model_design
 from kneefair_jax.runtime import atomic, run_directory
 
 MEAN_ERROR, SD, CORRELATION = 0.08, 0.03, 0.5
@@ -118,13 +118,14 @@ def batch(condition: Condition, cohorts: int, rng: np.random.Generator) -> dict[
     before, before_error = mixed_model(x, y, patients.to_numpy(), simple)
     residuals = pd.DataFrame(y - x @ np.linalg.lstsq(x, y, rcond=None)[0]).groupby(patients.to_numpy()).mean()
     group = rows.groupby("patient_id")["group"].first().astype(str).to_numpy()
-    parts = {name: residuals[group == name].to_numpy() for name in np.unique(group)}
+    errors = MEAN_ERROR - residuals
+    parts = {name: errors[group == name].to_numpy() for name in np.unique(group)}
     return {
         "mixed model rejects": _rejects(before / before_error, patients.nunique() - x.shape[1]),
         "CR2 rejects": _rejects(estimate / error, freedom),
         "warned": np.array(
             [
-                bool(inference.small_group_warnings({name: part[:, c] for name, part in parts.items()}))
+                bool(adjusted_model.small_group_warnings({name: part[:, c] for name, part in parts.items()}))
                 for c in range(cohorts)
             ]
         ),

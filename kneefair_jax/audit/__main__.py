@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from kneefair_jax.audit import equivalence_margin, label_map, mask_faults, resul
 from kneefair_jax.data import layouts, number_text
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints
-from kneefair_jax.report.text import failures, formatting
+from kneefair_jax.report.text import failures, findings, formatting
 from kneefair_jax.runtime import run_directory
 
 _EPILOG = """\
@@ -203,17 +203,18 @@ def text(report: dict[str, Any]) -> str:
         for row in rows
     ]
     for key, summary in scores["summaries"].items():
-        gap, test = summary["gap"], summary["test"] or {}
-        p = f", {formatting.p_equals(test['p_holm'])} (Holm)" if test.get("p_holm") is not None else ""
-        lines.append(
-            f"gap by {key.replace(',', ' x ')}: {formatting.number(gap['value'])} {_ends(gap['interval'])}".rstrip()
-            + p
-        )
+        test = summary["test"] or {}
+        line = f"gap by {key.replace(',', ' x ')}: {_gap(summary['gap'])}"
+        if test.get("p_holm") is not None:
+            line += f"; without failures {_gap(findings.without_failures(summary))}"
+            line += f", {formatting.p_equals(test['p_holm'])} (Holm)"
+        lines.append(line)
     return "\n".join([*lines, *failures.opening(report)])
 
 
-def _ends(interval: list[float] | None) -> str:
-    return "" if interval is None else formatting.interval(interval)
+def _gap(gap: Mapping[str, Any]) -> str:
+    ends = gap["interval"]
+    return formatting.number(gap["value"]) + (f" {formatting.interval(ends)}" if ends else "")
 
 
 def _audited(options: argparse.Namespace, argv: Sequence[str]) -> result.Audit:

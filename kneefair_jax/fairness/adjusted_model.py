@@ -1,17 +1,18 @@
 """What is left of a gap between groups once covariates are accounted for: a linear model of the scores.
 
 `score ~ sex * race + age + BMI + KL grade + site + log(area)`, so far as the columns exist, with a case's mean over
-structures as its score. It is fitted by least squares in which every patient weighs 1, as in the other statistics of a
-report, with standard errors robust to the correlation of a patient's cases and to unequal spread between groups
-(`cluster_robust`). BMI, KL grade and area may be mediators (the way by which a group comes to its score), so the model
-is fitted with and without them, on the same cases.
+structures as its score. As in tests of gaps, patients with a failed segmentation are left out. The model is fitted by
+least squares in which every patient weighs 1, as in the other statistics of a report, with standard errors robust to
+the correlation of a patient's cases and to unequal spread between groups (`cluster_robust`). BMI, KL grade and area may
+be mediators (the way by which a group comes to its score), so the model is fitted with and without them, on the same
+cases.
 
 A random intercept by patient in place of the weights changes the standard deviation of an adjusted gap by 2 % at most
 at 1 to 4 cases a patient, and needs an iteration that may fail; with its own standard errors it rejects 15 to 27 % of
 true null hypotheses where a small group is twice as variable (docs/statistics.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ import pandas as pd
 from scipy import stats
 
 from kneefair_jax import groups
-from kneefair_jax.fairness import cluster_robust, inference
+from kneefair_jax.fairness import cluster_robust, patient_table
 from kneefair_jax.fairness.estimate import Estimate
 from kneefair_jax.fairness.model_design import AREA, Design, design, independent, standardized
 from kneefair_jax.fairness.multiplicity import holm
@@ -35,6 +36,12 @@ MIN_FREEDOM = 10
 _CONFIDENCE = 0.95
 # Residuals below this share of the scores' spread are rounding errors.
 _ROUNDING = 1e-10
+# Below this a group is small; above these its errors are skewed, and their logarithms spread more than another group's.
+SMALL_GROUP = 20
+SKEWED_ERRORS = 0.45
+WIDER_SPREAD = 1.35
+# Errors below this share of their mean count as equal to it, since their logarithms would be all spread.
+_LEAST_ERROR = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +64,11 @@ class Contrast(Estimate):
 
 
 def models(
-    cases: pd.DataFrame, cohort: pd.DataFrame, attributes: Sequence[str], scores: Sequence[str] = SCORES
+    cases: pd.DataFrame,
+    cohort: pd.DataFrame,
+    attributes: Sequence[str],
+    scores: Sequence[str] = SCORES,
+    failure_dice: float = patient_table.FAILURE_DICE,
 ) -> dict[str, Any]:
     """The `model` of `report.json`.
 
@@ -67,6 +78,7 @@ def models(
         cohort: a row a case: `case_id`, the attributes, and any of `groups.COVARIATES`.
         attributes: their columns.
         scores: what to model; one that is nowhere known is left out.
+        failure_dice: Dice below which a segmentation counts as failed.
 
     Returns:
         score -> `{"formula", "kind", "with_mediators", "without_mediators", "references", "left_out", "reasons"}`. A
@@ -75,6 +87,8 @@ def models(
         pair of levels of every attribute. Estimates are in units of the score. Intervals (95 %) and p are by Student's
         t with the Satterthwaite degrees of freedom of the estimate.
     """
+    failed = cases.loc[cases["dice"] < failure_dice - patient_table.TOLERANCE, "patient_id"].unique()
+    cases = cases[~cases["patient_id"].isin(failed)]
     by_case = cases.groupby("case_id")
     area = by_case["true_area_mm2"].sum(min_count=1)
     covariates = [name for name in cohort if str(name).lower() in groups.COVARIATES]
@@ -83,11 +97,16 @@ def models(
     rows["patient_id"] = pd.factorize(by_case["patient_id"].first())[0]
     rows[AREA] = np.log(area.where(area > 0))
     macro = {score: by_case[score].mean().dropna() for score in scores if score in cases}
-    return {
+    models = {
         score: _model(score, rows.loc[values.index], values, attributes)
         for score, values in macro.items()
         if len(values)
     }
+    if len(failed):
+        patients = f"patients with a failed segmentation (Dice below {failure_dice:g}): {len(failed)}"
+        for model in models.values():
+            model["left_out"].append(patients)
+    return models
 
 
 def patient_weights(patients: pd.Series) -> np.ndarray:
@@ -176,19 +195,52 @@ def _fit(
         "covariates": full.covariates(list(columns)),
         "contrasts": [asdict(contrast) for contrast in contrasts],
         "terms": terms,
-        "warnings": _warnings(residuals, full.attributes, rows),
+        "warnings": _warnings(_errors(name, score.mean() + residuals), full.attributes, rows),
         "patients": number,
         "cases": len(score),
     }
 
 
-def _warnings(residuals: pd.Series, attributes: Sequence[str], rows: pd.DataFrame) -> list[str]:
-    """Sentences about small groups whose patients' residuals are skewed and spread far more than another group's."""
+def _errors(name: str, scores: pd.Series) -> pd.Series:
+    """What scores lack of the best one."""
+    best = patient_table.bounds(name)[1]
+    return best - scores if best > 0 else scores
+
+
+def _warnings(errors: pd.Series, attributes: Sequence[str], rows: pd.DataFrame) -> list[str]:
+    """`small_group_warnings` by attribute, from cases' errors with the effects of the model taken out."""
     sentences: list[str] = []
     for attribute in attributes:
-        of_patients = residuals.groupby([rows[attribute], rows["patient_id"]], observed=True).mean()
+        of_patients = errors.groupby([rows[attribute], rows["patient_id"]], observed=True).mean()
         by_level = of_patients.groupby(level=0, observed=True)
-        sentences += inference.small_group_warnings(
+        sentences += small_group_warnings(
             {f"{attribute}={level}": part.to_numpy() for level, part in by_level}
         )
     return sentences
+
+
+def small_group_warnings(errors: Mapping[str, np.ndarray]) -> list[str]:
+    """Sentences about small groups whose errors are skewed and spread more than another group's.
+
+    Their tests reject up to 10 % of true null hypotheses. Spread is that of logarithms, which skewed errors of few
+    patients show more clearly (docs/statistics.md says how often the sentence is given).
+
+    Args:
+        errors: patients' mean errors by name of the group.
+    """
+    known = {name: values for name, values in errors.items() if len(values) > 2 and values.std() > 1e-12}
+    if len(known) < 2:
+        return []
+    # Of all groups, each centred and scaled: that of a small group alone says little.
+    shapes = [(values - values.mean()) / values.std(ddof=1) for values in known.values()]
+    if abs(float(stats.skew(np.concatenate(shapes)))) < SKEWED_ERRORS:
+        return []
+    least = _LEAST_ERROR * float(np.mean(np.concatenate(list(known.values()))))
+    spreads = {name: float(np.log(np.maximum(values, least)).std(ddof=1)) for name, values in known.items()}
+    narrowest = min(spreads.values())
+    return [
+        f"{name} has {len(known[name])} patients, with skewed errors that are spread {spread / narrowest:.1f} times as "
+        "far as another group's: tests may reject up to 10 % of true null hypotheses"
+        for name, spread in spreads.items()
+        if len(known[name]) < SMALL_GROUP and spread >= WIDER_SPREAD * narrowest
+    ]

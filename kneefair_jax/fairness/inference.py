@@ -5,7 +5,6 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from kneefair_jax.fairness import (
     equivalence,
@@ -21,15 +20,8 @@ from kneefair_jax.fairness.patient_bootstrap import Sample, samples
 from kneefair_jax.fairness.patient_table import Column
 from kneefair_jax.fairness.two_part import Scores
 
-# Below this a group is small, above these its scores are skewed and its spread is large. Estimates from few patients
-# vary, so both lie well below what defeats the intervals, log-normal errors with a doubled spread: of such cohorts with
-# 60 and 15 patients 65 % are warned of, of normal ones with doubled spread 6 %, of skewed ones with equal spread 6 %
-# (benchmarks/calibration.py, 3,000 cohorts).
-SMALL_GROUP = 20
 # Fewer patients have no interval: nobody would read one that spans half of the score's range.
 MIN_INTERVAL_PATIENTS = 5
-SKEWED_SCORES = 0.5
-WIDER_SPREAD = 1.4
 
 
 class Settings(NamedTuple):
@@ -126,33 +118,6 @@ def strata(sample: Sample, k: int, column: Column, failed: np.ndarray) -> list[S
     parts = list(zip(np.split(sample.scores[k], ends), np.split(failed, ends), strict=True))
     worst, best = patient_table.bounds(column.score)
     return [two_part.scores(values, flags, worst, best) for values, flags in (parts[g] for g in sample.order)]
-
-
-def small_group_warnings(groups: Mapping[str, np.ndarray]) -> list[str]:
-    """Sentences about small groups whose scores are skewed and spread far more than another group's.
-
-    Their 95 % intervals may cover as little as 90 %, whichever method they come from.
-
-    Args:
-        groups: patient means by name of the group.
-    """
-    spreads = {name: float(scores.std(ddof=1)) for name, scores in groups.items() if len(scores) > 2}
-    shapes = [
-        (groups[name] - groups[name].mean()) / spread for name, spread in spreads.items() if spread > 1e-12
-    ]
-    if len(shapes) < 2:
-        return []
-    # Of all groups, each centred and scaled: that of a small group alone says little.
-    skewness = abs(float(stats.skew(np.concatenate(shapes))))
-    if skewness < SKEWED_SCORES:
-        return []
-    narrowest = min(spreads.values())
-    return [
-        f"{name} has {len(groups[name])} patients, with skewed scores that are spread {spread / narrowest:.1f} times "
-        "as far as another group's: its 95 % intervals may cover as little as 90 %"
-        for name, spread in spreads.items()
-        if len(groups[name]) < SMALL_GROUP and spread >= WIDER_SPREAD * narrowest > 0
-    ]
 
 
 def missing_structure_warnings(scored: Mapping[str, Mapping[str, int]]) -> list[str]:

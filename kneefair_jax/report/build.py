@@ -65,7 +65,9 @@ def build_report(
         "scores": scored,
         "rates": rates,
         "interactions": crossed,
-        "model": adjusted_model.models(table, described, how["attributes"]),
+        "model": adjusted_model.models(
+            table, described, how["attributes"], failure_dice=endpoints.failure_dice
+        ),
         "cohort": {
             "structures": list(how["structures"]),
             "attributes": list(how["attributes"]),

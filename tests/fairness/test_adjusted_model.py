@@ -139,7 +139,7 @@ def test_a_small_group_with_skewed_and_wide_residuals_is_warned_of():
     rare = known["patient_id"].isin([f"p{k:03d}" for k in range(8)]).to_numpy()
     cohort["ward"] = groups.categorical(pd.Series(np.where(rare, "x", "y")))
     of = known["patient_id"].str[1:].astype(int)
-    wide = -0.2 * np.log1p(-(of % 8 + 0.5) / 8)  # the quantiles of an exponential distribution
+    wide = -0.1 * np.log1p(-(of % 8 + 0.5) / 8)  # the quantiles of an exponential distribution
     plain = adjusted_model.models(cases, cohort, ["ward"])["dice"]["without_mediators"]
     cases["dice"] -= np.tile(np.where(rare, wide, wide / 4), 2)
     skewed = adjusted_model.models(cases, cohort, ["ward"])["dice"]["without_mediators"]
@@ -154,10 +154,52 @@ def test_an_interval_of_shares_ends_at_1():
     cohort["ward"] = groups.categorical(pd.Series(np.where(of < 5, "x", "y")))
     score = np.where(of < 5, np.where(of % 3 == 0, 0.0, 1.0), 0.99 + of / 1e4)
     fit = adjusted_model.models(
-        cases.assign(dice=np.tile(score, 2), assd_mm=np.tile(9 * score, 2)), cohort, ["ward"]
+        cases.assign(dice=np.tile(score, 2), assd_mm=np.tile(9 * score, 2)),
+        cohort,
+        ["ward"],
+        failure_dice=0.0,
     )
     one, far = (contrast(fit[score]["without_mediators"], "ward") for score in ("dice", "assd_mm"))
     assert one["interval"][0] > -1 and one["interval"][1] == 1 < far["interval"][1] / 9
+
+
+def test_patients_with_a_failed_segmentation_are_left_out_and_counted():
+    cohort, cases, _ = study()
+    failed = ["p003", "p010"]
+    model = adjusted_model.models(
+        cases.assign(
+            dice=cases["dice"].where(~(cases["patient_id"].isin(failed) & (cases["structure"] == "a")), 0.1)
+        ),
+        cohort,
+        ["sex", "race"],
+    )["dice"]
+    kept, rest = (frame[~frame["patient_id"].isin(failed)] for frame in (cases, cohort))
+    expected = adjusted_model.models(kept, rest, ["sex", "race"])["dice"]
+    assert model["without_mediators"] == expected["without_mediators"]
+    assert model["without_mediators"]["patients"] == 58
+    assert model["left_out"] == ["patients with a failed segmentation (Dice below 0.5): 2"]
+
+
+def log_normal(n, spread):
+    """The quantiles of a log-normal distribution."""
+    return 0.08 * np.exp(spread * stats.norm.ppf((np.arange(n) + 0.5) / n))
+
+
+def test_what_is_warned_of_and_what_is_not():
+    large, small = log_normal(60, 0.36), log_normal(15, 0.66)
+    (sentence,) = adjusted_model.small_group_warnings({"sex=f": large, "sex=m": small})
+    ratio = np.log(small).std(ddof=1) / np.log(large).std(ddof=1)
+    assert sentence.startswith("sex=m has 15 patients") and f"{ratio:.1f} times" in sentence
+    rng = np.random.default_rng(2)
+    for quiet in (
+        {"a": large, "b": log_normal(20, 0.66)},  # not small
+        {"a": large, "b": log_normal(15, 0.36)},  # not wider
+        {"a": 0.08 + 0.01 * rng.normal(size=60), "b": 0.08 + 0.02 * rng.normal(size=15)},  # not skewed
+        {"b": small},
+        {},
+        {"a": np.full(9, 0.1), "b": np.full(9, 0.2)},
+    ):
+        assert adjusted_model.small_group_warnings(quiet) == []
 
 
 def test_a_score_nowhere_known_is_absent():

@@ -252,30 +252,6 @@ def test_a_patient_in_two_groups_is_told():
     assert describe(values, index)[0]["warnings"] == []
 
 
-def errors(n, sd, seed):
-    """Log-normal, of mean 0 and this SD."""
-    drawn = np.exp(0.7 * np.random.default_rng(seed).normal(size=n))
-    return sd * (drawn - drawn.mean()) / drawn.std(ddof=1)
-
-
-def test_a_small_skewed_spread_group_is_named():
-    large, small = 0.9 - errors(60, 0.03, 0), 0.9 - errors(15, 0.06, 1)
-    (sentence,) = inference.small_group_warnings({"sex=f": large, "sex=m": small})
-    assert sentence.startswith("sex=m has 15 patients") and "2.0 times" in sentence
-
-
-def test_what_needs_none():
-    large, small = 0.9 - errors(60, 0.03, 0), 0.9 - errors(15, 0.06, 1)
-    twenty, narrow = 0.9 - errors(20, 0.06, 1), 0.9 - errors(15, 0.03, 1)
-    rng = np.random.default_rng(2)
-    normal = {"a": rng.normal(0.9, 0.03, 60), "b": rng.normal(0.9, 0.06, 15)}
-    assert inference.small_group_warnings({"a": large, "b": twenty}) == []
-    assert inference.small_group_warnings({"a": large, "b": narrow}) == []
-    assert inference.small_group_warnings(normal) == []
-    assert inference.small_group_warnings({"b": small}) == [] and inference.small_group_warnings({}) == []
-    assert inference.small_group_warnings({"a": np.full(9, 0.9), "b": np.full(9, 0.8)}) == []
-
-
 def test_patients_in_two_groups_are_counted():
     assert inference.shared_patient_warnings(np.array(["p", "q", "r"])) == []
     (sentence,) = inference.shared_patient_warnings(np.array(["p", "q", "p"]))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from kneefair_jax import groups
-from kneefair_jax.report.text.formatting import Block, estimate, listing, number, p_equals
+from kneefair_jax.report.text.formatting import Block, estimate, interval_ends, listing, number, p_equals
 
 LEVEL = 0.05
 
@@ -175,9 +175,8 @@ def _tested(verdict: Verdict) -> list[str]:
     if verdict.kind == "exploratory":
         return ["Gaps between groups of two attributes are exploratory and not tested on their own."]
     among = "Among patients without a failed segmentation"
-    ends = (
-        f", interval {number(gap['interval'][0])} to {number(gap['interval'][1])}" if gap["interval"] else ""
-    )
+    texts = interval_ends(gap["interval"])
+    ends = f", interval {texts[0]} to {texts[1]}" if texts else ""
     shown = f"{number(gap['value'])} ({reached}{ends})"
     if verdict.kind == "significant":
         return [f"{among}, the gap of {shown} is statistically significant: {better(verdict)}."]

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
+# No interval's end is printed with more.
+MOST_DIGITS = 6
 TITLES = {
     "dice": "Dice",
     "iou": "IoU",
@@ -85,9 +87,21 @@ def amount(value: float | None, noun: str) -> str:
 
 def interval(ends: Sequence[float | None] | None, digits: int = 3) -> str:
     """`[0.940, 0.951]`; an en dash where there is none."""
-    if ends is None or any(end is None for end in ends):
-        return DASH
-    return f"[{number(ends[0], digits)}, {number(ends[1], digits)}]"
+    texts = interval_ends(ends, digits)
+    return f"[{texts[0]}, {texts[1]}]" if texts else DASH
+
+
+def interval_ends(ends: Sequence[float | None] | None, digits: int = 3) -> tuple[str, str] | None:
+    """`0.940` and `0.951`; with more digits where an end that is not 0 would read 0. None without both ends."""
+    if ends is None:
+        return None
+    known = [end for end in ends if end is not None and math.isfinite(end)]
+    if len(known) < 2:
+        return None
+    while digits < MOST_DIGITS and any(end and not number(end, digits).strip(f"{MINUS}0.") for end in known):
+        digits += 1
+    low, high = (number(end, digits) for end in known)
+    return low, high
 
 
 def percent(value: float | None) -> str:
@@ -110,9 +124,8 @@ def unbroken(text: str) -> str:
 
 def estimate(value: float | None, ends: Sequence[float | None] | None) -> str:
     """`0.946 (95 % interval 0.940 to 0.951)`, the brackets only where there is an interval."""
-    if interval(ends) == DASH or ends is None:
-        return number(value)
-    return f"{number(value)} (95 % interval {number(ends[0])} to {number(ends[1])})"
+    texts = interval_ends(ends)
+    return f"{number(value)} (95 % interval {texts[0]} to {texts[1]})" if texts else number(value)
 
 
 def listing(items: Iterable[str]) -> str:

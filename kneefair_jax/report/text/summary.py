@@ -11,6 +11,7 @@ from kneefair_jax.report.text.formatting import (
     blocks,
     by_group,
     estimate,
+    interval_ends,
     listing,
     number,
     p_equals,
@@ -145,7 +146,7 @@ def _interactions(report: dict[str, Any]) -> list[str]:
         elif ends[0] > 0 or ends[1] < 0:
             sentences.append(
                 f"The gap by {first} depends on {second}: interaction {number(found['contrast'])} ({reached}, interval "
-                f"{number(ends[0])} to {number(ends[1])})."
+                f"{' to '.join(interval_ends(ends) or ())})."
             )
     return sentences
 

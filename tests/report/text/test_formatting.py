@@ -56,3 +56,11 @@ def test_patients_of_every_level_of_every_attribute(report):
         "sex (female 31, male 31)",
         "age (≤50 31, ≥51 31, missing 4)",
     ]
+
+
+def test_an_end_that_is_not_zero_is_not_printed_as_zero():
+    assert formatting.interval([0.0004, 0.0213]) == "[0.0004, 0.0213]"
+    assert formatting.interval([0.0, 0.0213]) == "[0.000, 0.021]"
+    assert formatting.interval([-0.02, -0.00003]) == "[\N{MINUS SIGN}0.02000, \N{MINUS SIGN}0.00003]"
+    assert formatting.interval([1e-9, 0.5]) == "[0.000000, 0.500000]"
+    assert formatting.interval([None, 0.5]) == formatting.DASH
