@@ -26,7 +26,7 @@ from scipy import stats
 
 from benchmarks.machine import hardware
 from kneefair_jax import groups
-from kneefair_jax.fairness import adjusted_model, cluster_robust, model_design
+from kneefair_jax.fairness import adjusted_model, cluster_robust, model_design, two_part
 from kneefair_jax.runtime import atomic, run_directory
 
 MEAN_ERROR, SD, CORRELATION = 0.08, 0.03, 0.5
@@ -111,23 +111,25 @@ def batch(condition: Condition, cohorts: int, rng: np.random.Generator) -> dict[
     last = str(len(condition.sizes) - 1)
     contrast = model_design.standardized(design, list(columns), weights)["group", last, "0"][None]
     x = columns.to_numpy(float)
-    estimate, error, freedom = np.array(
-        [cluster_robust.contrasts(x, column, patients.to_numpy(), weights, contrast) for column in y.T]
-    )[..., 0].T
+    fits = [cluster_robust.contrasts(x, column, patients.to_numpy(), weights, contrast) for column in y.T]
+    estimate, error, freedom = np.array([fit[:3] for fit in fits if fit])[..., 0].T
     simple = (columns.columns == f"group={last}").astype(float)
     before, before_error = mixed_model(x, y, patients.to_numpy(), simple)
     residuals = pd.DataFrame(y - x @ np.linalg.lstsq(x, y, rcond=None)[0]).groupby(patients.to_numpy()).mean()
     group = rows.groupby("patient_id")["group"].first().astype(str).to_numpy()
-    errors = MEAN_ERROR - residuals
-    parts = {name: errors[group == name].to_numpy() for name in np.unique(group)}
+    levels = pd.Series(group, index=residuals.index)
+    skewness = np.array(
+        [
+            adjusted_model.skewness(residuals[c], levels, fit.loads[:, 0], fit.error[0])
+            for c, fit in enumerate(fits)
+            if fit
+        ]
+    )
     return {
         "mixed model rejects": _rejects(before / before_error, patients.nunique() - x.shape[1]),
         "CR2 rejects": _rejects(estimate / error, freedom),
-        "warned": np.array(
-            [
-                bool(adjusted_model.small_group_warnings({name: part[:, c] for name, part in parts.items()}))
-                for c in range(cohorts)
-            ]
+        "CR2 after Hall's transformation rejects": _rejects(
+            two_part.hall(estimate / error, skewness), freedom
         ),
         "df": freedom,
         "mixed model, estimate": before,
@@ -173,9 +175,7 @@ def measure(condition: Condition, cohorts: int, seed: int = 0) -> dict[str, Any]
     return {
         "cohorts": cohorts,
         "seconds": time.perf_counter() - start,
-        "share": {
-            name: float(every[name].mean()) for name in ("mixed model rejects", "CR2 rejects", "warned")
-        },
+        "share": {name: float(every[name].mean()) for name in every if name.endswith("rejects")},
         "df": float(np.median(every["df"])),
         "SD": {name: float(every[f"{name}, estimate"].std()) for name in ("mixed model", "CR2")},
     }

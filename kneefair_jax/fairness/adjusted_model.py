@@ -12,7 +12,7 @@ at 1 to 4 cases a patient, and needs an iteration that may fail; with its own st
 true null hypotheses where a small group is twice as variable (docs/statistics.md).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ import pandas as pd
 from scipy import stats
 
 from kneefair_jax import groups
-from kneefair_jax.fairness import cluster_robust, patient_table
+from kneefair_jax.fairness import cluster_robust, patient_table, two_part
 from kneefair_jax.fairness.estimate import Estimate
 from kneefair_jax.fairness.model_design import AREA, Design, design, independent, standardized
 from kneefair_jax.fairness.multiplicity import holm
@@ -30,18 +30,14 @@ from kneefair_jax.fairness.patient_table import SHARES
 # One that is about area, and one that is not.
 SCORES = ("dice", "assd_mm")
 KIND = "least squares, every patient with weight 1, CR2 errors"
-METHOD = "marginal standardization; CR2 by patient, Satterthwaite's t; Holm over the contrasts of the model"
+METHOD = (
+    "marginal standardization; CR2 by patient, Hall's and Satterthwaite's t; Holm over the model's contrasts"
+)
 # Patients beyond the number of coefficients.
 MIN_FREEDOM = 10
 _CONFIDENCE = 0.95
 # Residuals below this share of the scores' spread are rounding errors.
 _ROUNDING = 1e-10
-# Below this a group is small; above these its errors are skewed, and their logarithms spread more than another group's.
-SMALL_GROUP = 20
-SKEWED_ERRORS = 0.45
-WIDER_SPREAD = 1.35
-# Errors below this share of their mean count as equal to it, since their logarithms would be all spread.
-_LEAST_ERROR = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +79,9 @@ def models(
     Returns:
         score -> `{"formula", "kind", "with_mediators", "without_mediators", "references", "left_out", "reasons"}`. A
         fit is `{"formula", "covariates", "contrasts", "terms": [{"term", "estimate", "interval", "df", "p"}],
-        "warnings", "patients", "cases"}`, or None, with a reason. `contrasts` are the fields of `Contrast`, for every
+        "patients", "cases"}`, or None, with a reason. `contrasts` are the fields of `Contrast`, for every
         pair of levels of every attribute. Estimates are in units of the score. Intervals (95 %) and p are by Student's
-        t with the Satterthwaite degrees of freedom of the estimate.
+        t with the Satterthwaite degrees of freedom of the estimate, those of contrasts after Hall's transformation.
     """
     failed = cases.loc[cases["dice"] < failure_dice - patient_table.TOLERANCE, "patient_id"].unique()
     cases = cases[~cases["patient_id"].isin(failed)]
@@ -159,9 +155,19 @@ def _fit(
     residuals = pd.Series(y - x @ result.estimate[:size], index=score.index)
     if residuals.abs().max() <= _ROUNDING * spread:
         return "the columns explain every score, so that no standard error is defined"
-    half = stats.t.ppf((1 + _CONFIDENCE) / 2, result.freedom) * result.error
-    low, high = result.estimate - half, result.estimate + half
-    p = 2 * stats.t.sf(np.abs(result.estimate / result.error), result.freedom)
+    skewnesses = np.zeros(len(result.estimate))
+    by_patient = residuals.groupby(rows["patient_id"]).mean()
+    for i, (attribute, _, _) in enumerate(differences, size):
+        levels = rows.groupby("patient_id")[attribute].first()
+        skewnesses[i] = skewness(by_patient, levels, result.loads[:, i], float(result.error[i]))
+    critical = stats.t.ppf((1 + _CONFIDENCE) / 2, result.freedom)
+    low, high = (
+        result.estimate
+        - result.error * [two_part.unskewed(q, g) for q, g in zip(end, skewnesses, strict=True)]
+        for end in (critical, -critical)
+    )
+    t = two_part.hall(result.estimate / result.error, skewnesses)
+    p = 2 * stats.t.sf(np.abs(t), result.freedom)
     terms = [
         {
             "term": str(term),
@@ -195,52 +201,25 @@ def _fit(
         "covariates": full.covariates(list(columns)),
         "contrasts": [asdict(contrast) for contrast in contrasts],
         "terms": terms,
-        "warnings": _warnings(_errors(name, score.mean() + residuals), full.attributes, rows),
         "patients": number,
         "cases": len(score),
     }
 
 
-def _errors(name: str, scores: pd.Series) -> pd.Series:
-    """What scores lack of the best one."""
-    best = patient_table.bounds(name)[1]
-    return best - scores if best > 0 else scores
+def skewness(residuals: pd.Series, levels: pd.Series, loads: np.ndarray, error: float) -> float:
+    """Third cumulant of an estimate over its cubed standard error.
 
-
-def _warnings(errors: pd.Series, attributes: Sequence[str], rows: pd.DataFrame) -> list[str]:
-    """`small_group_warnings` by attribute, from cases' errors with the effects of the model taken out."""
-    sentences: list[str] = []
-    for attribute in attributes:
-        of_patients = errors.groupby([rows[attribute], rows["patient_id"]], observed=True).mean()
-        by_level = of_patients.groupby(level=0, observed=True)
-        sentences += small_group_warnings(
-            {f"{attribute}={level}": part.to_numpy() for level, part in by_level}
-        )
-    return sentences
-
-
-def small_group_warnings(errors: Mapping[str, np.ndarray]) -> list[str]:
-    """Sentences about small groups whose errors are skewed and spread more than another group's.
-
-    Their tests reject up to 10 % of true null hypotheses. Spread is that of logarithms, which skewed errors of few
-    patients show more clearly (docs/statistics.md says how often the sentence is given).
+    Patients' errors are taken to have one shape, which a few patients alone would not show, and the spread of their
+    level (as in `hypothesis_tests`).
 
     Args:
-        errors: patients' mean errors by name of the group.
+        residuals: of P patients.
+        levels: of an attribute, of the same patients.
+        loads: f64[P], what each patient's error adds to the estimate.
+        error: of the estimate.
     """
-    known = {name: values for name, values in errors.items() if len(values) > 2 and values.std() > 1e-12}
-    if len(known) < 2:
-        return []
-    # Of all groups, each centred and scaled: that of a small group alone says little.
-    shapes = [(values - values.mean()) / values.std(ddof=1) for values in known.values()]
-    if abs(float(stats.skew(np.concatenate(shapes)))) < SKEWED_ERRORS:
-        return []
-    least = _LEAST_ERROR * float(np.mean(np.concatenate(list(known.values()))))
-    spreads = {name: float(np.log(np.maximum(values, least)).std(ddof=1)) for name, values in known.items()}
-    narrowest = min(spreads.values())
-    return [
-        f"{name} has {len(known[name])} patients, with skewed errors that are spread {spread / narrowest:.1f} times as "
-        "far as another group's: tests may reject up to 10 % of true null hypotheses"
-        for name, spread in spreads.items()
-        if len(known[name]) < SMALL_GROUP and spread >= WIDER_SPREAD * narrowest
-    ]
+    by_level = residuals.groupby(levels, observed=True)
+    standardized = (residuals - by_level.transform("mean")) / by_level.transform("std", ddof=0)
+    shape = float((standardized.replace([np.inf, -np.inf], np.nan).fillna(0) ** 3).mean())
+    spread = by_level.transform("std").fillna(residuals.std()).to_numpy()
+    return float(shape * (loads**3 @ spread**3) / error**3)

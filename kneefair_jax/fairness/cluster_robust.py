@@ -9,17 +9,19 @@ _FULL_LEVERAGE = 1 - 1e-9
 
 
 class Contrasts(NamedTuple):
-    """Estimates of M linear combinations of the coefficients, each array f64[M].
+    """Estimates of M linear combinations of the coefficients.
 
     Attributes:
-        estimate: in units of the response.
-        error: CR2 standard errors.
-        freedom: degrees of freedom of Student's t for estimate / error.
+        estimate: f64[M], in units of the response.
+        error: f64[M], CR2 standard errors.
+        freedom: f64[M], degrees of freedom of Student's t for estimate / error.
+        loads: f64[P, M], what an error of 1 in every row of a cluster adds to each estimate, clusters ascending.
     """
 
     estimate: np.ndarray
     error: np.ndarray
     freedom: np.ndarray
+    loads: np.ndarray
 
 
 def contrasts(
@@ -67,7 +69,8 @@ def contrasts(
     trace = (own - squared).sum(0)
     products = shared.transpose(0, 2, 1) @ shared
     trace_of_square = (own**2 - 2 * own * squared).sum(0) + (products**2).sum((1, 2))
-    return Contrasts(directions.T @ projected, np.sqrt(variance), trace**2 / trace_of_square)
+    loads = np.einsum("pnk,pn->pk", blocks, _by_cluster(root, clusters)) @ directions
+    return Contrasts(directions.T @ projected, np.sqrt(variance), trace**2 / trace_of_square, loads)
 
 
 def _by_cluster(rows: np.ndarray, clusters: np.ndarray) -> np.ndarray:

@@ -159,7 +159,10 @@ def johansen(cells: Sequence[Scores], contrasts: np.ndarray) -> Interaction | No
     if count == 1:
         (one,) = contrasts
         contrast, error = float(one @ means), float(np.sqrt((one**2 * errors**2).sum()))
-        third = (one**3 * [cell.skewness for cell in cells] * errors**3).sum()
+        # As in `hypothesis_tests`: one shape of all cells, each with its own spread.
+        sizes = np.array([cell.n for cell in cells])
+        shape = (np.array([cell.skewness for cell in cells]) * sizes**1.5).sum() / sizes.sum()
+        third = shape * (one**3 * errors**3 / np.sqrt(sizes)).sum()
         skewness = float(third / error**3) if error > 1e-9 else 0.0
     if errors.max() < 1e-9:
         return Interaction(contrast, error, skewness, 0.0, (float(count), float(freedom.sum())), 1.0)
