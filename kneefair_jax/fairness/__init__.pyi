@@ -30,10 +30,12 @@ from .method_comparison import compare
 from .model_comparison import compare_models
 from .multiplicity import benjamini_hochberg, holm
 from .patient_table import Runs, stacked
+from .power import PatientsNeeded, patients_needed
 from .reference_ser import expected_ser
 from .summaries import es, gap, group_means, sd, ser, worst
 
 __all__ = [
+    "PatientsNeeded",
     "PermutationTests",
     "RankTests",
     "Runs",
@@ -55,6 +57,7 @@ __all__ = [
     "holm",
     "interactions",
     "mean_intervals",
+    "patients_needed",
     "permuted_welch",
     "power",
     "rank_tests",
