@@ -1,5 +1,6 @@
 from . import (
     adjusted_model,
+    attribute_power,
     endpoint_rates,
     endpoints,
     estimate,
@@ -40,6 +41,7 @@ __all__ = [
     "RankTests",
     "Runs",
     "adjusted_model",
+    "attribute_power",
     "benjamini_hochberg",
     "cliffs_delta",
     "compare",
