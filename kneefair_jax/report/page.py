@@ -105,7 +105,7 @@ def page(
         lower=LOWER_IS_BETTER,
         endpoint_title=failures.endpoint_title,
         computed=_computed,
-        power_paragraph=power_text.paragraph(report),
+        power_paragraph=formatting.unbroken(power_text.paragraph(report)),
         power_rows=power_text.rows(report),
         small_means=lambda rates: any(rates["small_groups"].values()),
     )

@@ -48,19 +48,16 @@ def paragraph(report: Mapping[str, Any]) -> str:
         return ""
     entry = next(iter(power.values()))
     needed = entry["needed"]
-    stated = (
-        "the margin stated in advance" if entry["margin_stated"] else "an example, as no margin was stated"
-    )
+    stated = "stated in advance" if entry["margin_stated"] else "an example, as none was stated"
     return (
-        "For each attribute, the table shows the two ranked groups whose means are hardest to tell apart. The "
-        "detectable differences are those that a single test, uncorrected, finds with "
-        f"{100 * needed['power']:g} % power at the {100 * needed['level']:g} % level: a gap in mean Dice among "
-        "patients without a failed segmentation, and a failure rate of the smaller group, against the observed rate of "
-        "all ranked groups of the attribute. The patients needed are those of the smaller group, in the present "
-        f"proportion to the larger one, at a margin of {margin('dice', needed['margin'])} ({stated}): to find means "
-        f"that differ by the margin, to find a failure rate {number(100 * needed['margin'], 1)} percentage points "
-        "above the observed one, and to show that equal means are equivalent within the margin. The last number is a "
-        "lower bound: it assumes that no segmentation fails."
+        "The table shows the two ranked groups of each attribute whose means are hardest to tell apart. A single test "
+        f"at the {100 * needed['level']:g} % level, uncorrected, finds the detectable differences with "
+        f"{100 * needed['power']:g} % power: a gap in mean Dice among patients without a failed segmentation, and a "
+        "failure rate of the smaller group against the observed one of all ranked groups. At a margin of "
+        f"{margin('dice', needed['margin'])} ({stated}), the smaller group needs this many patients, in the present "
+        f"proportion to the larger one: to find such a gap, to find a failure rate {number(100 * needed['margin'], 1)} "
+        "percentage points above the observed one, and to show that equal means are equivalent (a lower bound, "
+        "without any failed segmentation)."
     )
 
 
