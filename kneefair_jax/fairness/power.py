@@ -3,8 +3,8 @@
 Three questions, three answers. A difference of the means of patients without a failed segmentation is found by Welch's
 t: its power follows from the patients' standard deviation. A difference of failure rates is found by Fisher's exact
 test: its power is a sum over all tables. Equivalence is shown where a two-part interval (`two_part`) lies inside the
-margin, which needs enough patients to bound the failure rate even where no segmentation failed. None of them says
-anything about the others.
+margin, which needs enough patients to bound what failures take away, even where no segmentation failed. None of them
+says anything about the others.
 """
 
 import math
@@ -32,7 +32,7 @@ class PatientsNeeded:
     Attributes:
         margin: of the difference, in the unit of the score; of failure rates, as a share.
         spread: standard deviation over patients without a failed segmentation, the same in both groups.
-        failure_rate: of the group that fails less.
+        failure_rate: of the group that fails less, and of both groups for equivalence.
         ratio: patients of the larger group over those of the smaller one.
         span: distance of the groups' mean from the worst possible score, which a failure takes away at most.
         power: probability that a test rejects, or that equivalence is shown.
@@ -40,8 +40,8 @@ class PatientsNeeded:
         mean: to find a difference of the margin between means of patients without a failure (Welch).
         failures: to find that the smaller group's failure rate is higher by the margin (Fisher's exact test); None also
             where no rate is.
-        equivalence: to show that equal means differ by less than the margin, in one score of two groups. A lower bound:
-            it holds for normal scores where no segmentation fails, and any failure widens the interval.
+        equivalence: to show that groups with equal means, both with the failure rate, differ by less than the margin
+            in one score. At a failure rate of 0 it is a lower bound: any failure widens the interval.
     """
 
     margin: float
@@ -102,7 +102,7 @@ def patients_needed(
         level,
         mean=mean_difference_patients(margin, spread, power, level, ratio),
         failures=failure_patients(rates, power, level, ratio) if rates[0] <= 1 else None,
-        equivalence=equivalence_patients(margin, spread, span, power, level, ratio),
+        equivalence=equivalence_patients(margin, spread, failure_rate, span, power, level, ratio),
     )
 
 
@@ -215,53 +215,81 @@ def failure_patients(
 
 
 def equivalence_power(
-    patients: tuple[int, int], margin: float, spread: float, span: float, level: float = 0.05
+    patients: tuple[int, int],
+    margin: float,
+    spread: float,
+    failure_rate: float,
+    span: float,
+    level: float = 0.05,
 ) -> float:
-    """Probability that groups with equal means are shown to be equivalent, if no segmentation fails.
+    """Probability that two groups with the same true mean and failure rate are shown to be equivalent.
 
-    Two one-sided tests by two-part intervals (`equivalence.tost`): with d the difference of the sample means, normal
-    with mean 0, both limits of d lie inside the margin. Each limit adds the distances of Student's limits, t times the
-    standard error, and of the largest loss by failures that were not observed, span (1 - level^(1/n)), in squares.
+    Two one-sided tests by two-part intervals (`equivalence.tost`): both limits of the difference d of the sample means
+    lie inside the margin. Given the failures k of n patients in each group, d is normal, and a limit adds the distances
+    of Student's limits of the other scores and of Clopper-Pearson's limits of k / n, times the span, in squares. With
+    no failure, the upper one is 1 - level^(1/n). The powers are averaged over the failures.
 
     Args:
         patients: of the two groups, two or more each.
         margin: of equivalence.
-        spread: standard deviation over patients, the same in both groups.
-        span: distance of the means from the worst possible score.
+        spread: standard deviation over patients without a failure, whose scores are normal.
+        failure_rate: of both groups; every failure has the worst possible score.
+        span: distance of the mean without failures from the worst possible score.
         level: of each one-sided test.
     """
-    n = np.array(patients)
-    sampled = stats.t.ppf(1 - level, n - 1) * spread / np.sqrt(n)
-    lost = span * (1 - level ** (1 / n))
-    toward_worst = np.hypot(sampled, lost)
-    below, above = np.hypot(toward_worst, sampled[::-1])
-    error = spread * math.sqrt((1 / n).sum())
-    if error == 0:
-        return float(max(below, above) < margin)
-    return float(
-        max(0.0, stats.norm.cdf((margin - above) / error) - stats.norm.cdf((below - margin) / error))
-    )
+    counts = [_counts(n, failure_rate) for n in patients]
+    counts = [failed[failed <= n - 2] for failed, n in zip(counts, patients, strict=True)]
+    # Of the first group along the rows, of the second along the columns.
+    n = (np.array(patients[0]), np.array(patients[1]))
+    failed = (counts[0][:, None], counts[1][None])
+    rate = [k / size for k, size in zip(failed, n, strict=True)]
+    error = [(1 - r) * spread / np.sqrt(size - k) for r, k, size in zip(rate, failed, n, strict=True)]
+    down, up = [], []
+    for k, size, r, e in zip(failed, n, rate, error, strict=True):
+        sampled = special.stdtrit(size - k - 1, 1 - level) * e
+        least = np.where(k > 0, special.betaincinv(np.maximum(k, 1), size - k + 1, level), 0)
+        most = special.betaincinv(k + 1, size - k, 1 - level)
+        down.append(np.hypot(sampled, span * (most - r)))
+        up.append(np.hypot(sampled, span * (r - least)))
+    below, above = np.hypot(down[0], up[1]), np.hypot(up[0], down[1])
+    expected = span * (rate[1] - rate[0])
+    deviation = np.maximum(np.hypot(*error), 1e-12 * span)
+    shown = special.ndtr((margin - above - expected) / deviation)
+    shown = shown - special.ndtr((below - margin - expected) / deviation)
+    chances = [stats.binom.pmf(k, size, failure_rate) for k, size in zip(failed, n, strict=True)]
+    return float((chances[0] * chances[1] * np.maximum(shown, 0)).sum())
 
 
 def equivalence_patients(
-    margin: float, spread: float, span: float, power: float = 0.8, level: float = 0.05, ratio: float = 1.0
+    margin: float,
+    spread: float,
+    failure_rate: float,
+    span: float,
+    power: float = 0.8,
+    level: float = 0.05,
+    ratio: float = 1.0,
 ) -> int | None:
-    """Patients of the smaller group with which equal means are shown to be equivalent, if no segmentation fails.
+    """Patients of the smaller group with which equal groups are shown to be equivalent.
 
     Args:
         margin: of equivalence.
-        spread: standard deviation over patients, the same in both groups.
-        span: distance of the means from the worst possible score.
+        spread: standard deviation over patients without a failure.
+        failure_rate: of both groups.
+        span: distance of the mean without failures from the worst possible score.
         power: probability that equivalence is shown.
         level: of each one-sided test.
         ratio: patients of the larger group over those of the smaller one.
 
     Returns:
-        The smallest number for which `equivalence_power` reaches the power; None above `MOST_PATIENTS`.
+        A number for which `equivalence_power` reaches the power; None above `MOST_PATIENTS`.
     """
-    return _first(
-        lambda n: equivalence_power((n, math.ceil(ratio * n)), margin, spread, span, level) >= power, 2
-    )
+
+    def enough(n: int) -> bool:
+        return (
+            equivalence_power((n, math.ceil(ratio * n)), margin, spread, failure_rate, span, level) >= power
+        )
+
+    return _first(enough, 2)
 
 
 def _first(enough: Callable[[int], bool], least: int) -> int | None:

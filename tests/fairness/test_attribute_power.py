@@ -68,4 +68,5 @@ def test_attributes_with_fewer_than_two_ranked_groups_have_no_power():
     assert powers(failed_cohort.cases(0), minimum=29).keys() == {"sex"}
     assert powers(failed_cohort.cases(0), minimum=31) == {}
     # All women but one fail: one score has no spread.
-    assert "sex" not in powers(failed_cohort.cases(29))
+    table = failed_cohort.cases(29)
+    assert attribute_power(table, failed_cohort.STRUCTURES, ["sex"], min_group_patients=10) == {}

@@ -77,14 +77,17 @@ def test_patients_for_equivalence_by_hand():
     assert wider is not None and n < wider
 
 
-@pytest.mark.parametrize(("margin", "spread", "ratio"), [(0.05, 0.08, 1), (0.1, 0.15, 3)])
-def test_equivalence_is_shown_as_often_as_stated(margin, spread, ratio):
-    n = power.patients_needed(margin, spread, 0.0, ratio=ratio, span=0.8).equivalence
+@pytest.mark.parametrize(
+    ("margin", "spread", "rate", "ratio"), [(0.05, 0.08, 0, 1), (0.1, 0.15, 0, 3), (0.1, 0.05, 0.05, 2)]
+)
+def test_equivalence_is_shown_as_often_as_stated(margin, spread, rate, ratio):
+    n = power.patients_needed(margin, spread, rate, ratio=ratio, span=0.8).equivalence
     assert n is not None
     rng = np.random.default_rng(0)
 
     def group(patients):
-        return two_part.scores(rng.normal(0.8, spread, patients), np.zeros(patients, bool), 0.0, 1.0)
+        failed = rng.random(patients) < rate
+        return two_part.scores(np.where(failed, 0, rng.normal(0.8, spread, patients)), failed, 0.0, 1.0)
 
     shown = [equivalence.tost([group(n), group(ratio * n)], margin)["equivalent"] for _ in range(400)]
     assert np.mean(shown) == pytest.approx(0.8, abs=0.05)  # 2.5 standard errors

@@ -56,8 +56,8 @@ def paragraph(report: Mapping[str, Any]) -> str:
         "failure rate of the smaller group against the observed one of all ranked groups. At a margin of "
         f"{margin('dice', needed['margin'])} ({stated}), the smaller group needs this many patients, in the present "
         f"proportion to the larger one: to find such a gap, to find a failure rate {number(100 * needed['margin'], 1)} "
-        "percentage points above the observed one, and to show that equal means are equivalent (a lower bound, "
-        "without any failed segmentation)."
+        "percentage points above the observed one, and to show that equal means are equivalent at the observed "
+        "failure rate (where no segmentation failed, a lower bound)."
     )
 
 
