@@ -32,12 +32,13 @@ class PatientsNeeded:
     Attributes:
         margin: of the difference, in the unit of the score; of failure rates, as a share.
         spread: standard deviation over patients without a failed segmentation, the same in both groups.
-        failure_rate: of the group that fails less, and of both groups for equivalence.
+        failure_rate: of the group that fails less; for means and equivalence, of both groups.
         ratio: patients of the larger group over those of the smaller one.
         span: distance of the groups' mean from the worst possible score, which a failure takes away at most.
         power: probability that a test rejects, or that equivalence is shown.
         level: of each test, single and uncorrected.
-        mean: to find a difference of the margin between means of patients without a failure (Welch).
+        mean: to find a difference of the margin between means of patients without a failure (Welch), of whom there are
+            as many as both groups have at the failure rate.
         failures: to find that the smaller group's failure rate is higher by the margin (Fisher's exact test); None also
             where no rate is.
         equivalence: to show that groups with equal means, both with the failure rate, differ by less than the margin
@@ -92,6 +93,7 @@ def patients_needed(
         if not (valid and math.isfinite(value)):
             raise InputError(f"{name}={value}: give a number {allowed}")
     rates = (failure_rate + margin, failure_rate)
+    without_failure = mean_difference_patients(margin, spread, power, level, ratio)
     return PatientsNeeded(
         margin,
         spread,
@@ -100,7 +102,7 @@ def patients_needed(
         span,
         power,
         level,
-        mean=mean_difference_patients(margin, spread, power, level, ratio),
+        mean=None if without_failure is None else math.ceil(without_failure / (1 - failure_rate)),
         failures=failure_patients(rates, power, level, ratio) if rates[0] <= 1 else None,
         equivalence=equivalence_patients(margin, spread, failure_rate, span, power, level, ratio),
     )

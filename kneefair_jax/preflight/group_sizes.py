@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import groups
 from kneefair_jax.data.cohort_loader import Cohort
+from kneefair_jax.errors import InputError
 
 # Folds of a cross-validation to propose.
 FOLDS = 5
@@ -125,7 +126,10 @@ def _larger_test(
         fractions = (round(1 - validation - percent / 100, 4), validation, percent / 100)
         if len(reached) == len(names) or fractions[0] <= 0:
             break
-        split = cohorts.split(cases.drop(columns="split"), fractions, data.seed, attributes)
+        try:
+            split = cohorts.split(cases.drop(columns="split"), fractions, data.seed, attributes)
+        except InputError:  # too few patients for these fractions
+            continue
         in_test = (split == "test").to_numpy()
         for part in partitions:
             for name, n in _patients(cases, part, in_test).items():

@@ -69,6 +69,12 @@ def test_patients_for_a_difference_of_means_are_statsmodels_s(effect, ratio):
     assert power.patients_needed(effect, 1.0, 0.0, ratio=ratio).mean == pytest.approx(expected, abs=1.5)
 
 
+def test_patients_with_a_failure_take_no_part_in_the_means():
+    """As many patients without a failure, of whom there are 3 of 4."""
+    needed, without = (power.patients_needed(0.02, 0.05, rate).mean for rate in (0.25, 0.0))
+    assert needed is not None and needed * 0.75 >= without > (needed - 1) * 0.75
+
+
 def test_patients_for_equivalence_by_hand():
     """Without spread the bound of unobserved failures decides: in each group 0.95 (1 - 0.05^(1/n)) < 0.02."""
     n = power.patients_needed(0.02, 0.0, 0.0, span=0.95).equivalence

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import groups
+from kneefair_jax.errors import InputError
 from kneefair_jax.preflight.group_sizes import Remedy, SmallGroup, lines, small_groups
 
 
@@ -71,6 +72,15 @@ def test_no_test_fraction_of_a_half_or_more_is_advised():
     """Of 20 patients 49 % are fewer than 10, or 10 by rounding, never 12."""
     (small,) = small_groups(*loaded({"A": 100, "B": 20}), 12)
     assert [remedy.kind for remedy in small.remedies] == ["folds"]
+
+
+def test_fractions_that_leave_a_split_empty_are_not_advised():
+    """Of 4 patients 2 are tested only where none is left for training."""
+    cohort, data = loaded({"A": 4}, fractions=(0.3, 0.45, 0.25))
+    with pytest.raises(InputError, match="none is left for train"):
+        cohorts.split(cohort.cases.drop(columns="split"), (0.1, 0.45, 0.45), 0, ["race"])
+    (small,) = small_groups(cohort, data, 2)
+    assert small.tested == 1 and [remedy.kind for remedy in small.remedies] == ["folds"]
 
 
 def test_small_levels_are_merged_where_that_is_enough():

@@ -269,5 +269,5 @@ def test_a_page_with_failures_in_one_group_says_so_first(tmp_path):
     row = re.search(
         r'<th scope="row">sex</th>\s*<td class="words">female 30, male 30</td>.*?</tr>', html, re.DOTALL
     )
-    assert row is not None and f"<td>{sex['needed']['equivalence']}</td>" in row[0]
+    assert row is not None and f"<td>{sex['needed']['equivalence']:,}</td>" in row[0]
     assert (tmp_path / "rates.csv").exists() and "PERSON" not in (tmp_path / "rates.csv").read_text()

@@ -203,7 +203,8 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     if report.get("power"):
         yield (
             "Detectable failure rates, and numbers of patients needed, follow from the exact power of Fisher's test, "
-            "from the power of Welch's test and, for equivalence, from the intervals above without failures."
+            "from the power of Welch's test and, for equivalence, from the intervals above at the observed failure "
+            "rate."
         )
     if margins := _margins(report):
         within = listing(f"±{margin(score, delta)}" for score, delta in margins.items())
