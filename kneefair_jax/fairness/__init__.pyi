@@ -1,5 +1,6 @@
 from . import (
     adjusted_model,
+    attribute_power,
     endpoint_rates,
     endpoints,
     estimate,
@@ -30,14 +31,17 @@ from .method_comparison import compare
 from .model_comparison import compare_models
 from .multiplicity import benjamini_hochberg, holm
 from .patient_table import Runs, stacked
+from .power import PatientsNeeded, patients_needed
 from .reference_ser import expected_ser
 from .summaries import es, gap, group_means, sd, ser, worst
 
 __all__ = [
+    "PatientsNeeded",
     "PermutationTests",
     "RankTests",
     "Runs",
     "adjusted_model",
+    "attribute_power",
     "benjamini_hochberg",
     "cliffs_delta",
     "compare",
@@ -55,6 +59,7 @@ __all__ = [
     "holm",
     "interactions",
     "mean_intervals",
+    "patients_needed",
     "permuted_welch",
     "power",
     "rank_tests",

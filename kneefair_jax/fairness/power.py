@@ -1,21 +1,111 @@
-"""What a number of patients can show, and how many patients would settle a question.
+"""What a number of patients can show, and how many patients would settle a question: `patients_needed`.
 
-Two endpoints, two answers. A difference of means in which every patient takes part is found by Welch's t: its power
-follows from the patients' standard deviation. A difference that a few failed segmentations make is found by Fisher's
-exact test of the failure rates: its power is a sum over all tables. The one says nothing about the other: a gap of
-0.02 from failures of 2 % of one group's patients needs many times as many patients as one that all share.
+Three questions, three answers. A difference of the means of patients without a failed segmentation is found by Welch's
+t: its power follows from the patients' standard deviation. A difference of failure rates is found by Fisher's exact
+test: its power is a sum over all tables. Equivalence is shown where a two-part interval (`two_part`) lies inside the
+margin, which needs enough patients to bound what failures take away, even where no segmentation failed. None of them
+says anything about the others.
 """
 
 import math
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import special, stats
+
+from kneefair_jax.errors import InputError
 
 # No search goes beyond this number of patients in a group.
 MOST_PATIENTS = 100_000
 # Binomial counts with less probability than this in either tail change no printed digit of a power.
 _NEGLIGIBLE = 1e-6
+# Standard deviations around the mean of a hypergeometric count that p values are summed over, and counts besides, for
+# the long tail of a rare event.
+_TAIL_DEVIATIONS, _TAIL_COUNTS = 8, 8
+
+
+@dataclass(frozen=True)
+class PatientsNeeded:
+    """Patients of the smaller group that answer each question; None where `MOST_PATIENTS` are not enough.
+
+    Attributes:
+        margin: of the difference, in the unit of the score; of failure rates, as a share.
+        spread: standard deviation over patients without a failed segmentation, the same in both groups.
+        failure_rate: of the group that fails less; for means and equivalence, of both groups.
+        ratio: patients of the larger group over those of the smaller one.
+        span: distance of the groups' mean from the worst possible score, which a failure takes away at most.
+        power: probability that a test rejects, or that equivalence is shown.
+        level: of each test, single and uncorrected.
+        mean: to find a difference of the margin between means of patients without a failure (Welch), of whom there are
+            as many as both groups have at the failure rate.
+        failures: to find that the smaller group's failure rate is higher by the margin (Fisher's exact test); None also
+            where no rate is.
+        equivalence: to show that groups with equal means, both with the failure rate, differ by less than the margin
+            in one score. At a failure rate of 0 it is a lower bound: any failure widens the interval.
+    """
+
+    margin: float
+    spread: float
+    failure_rate: float
+    ratio: float
+    span: float
+    power: float
+    level: float
+    mean: int | None
+    failures: int | None
+    equivalence: int | None
+
+
+def patients_needed(
+    margin: float,
+    spread: float,
+    failure_rate: float,
+    *,
+    ratio: float = 1.0,
+    span: float = 1.0,
+    power: float = 0.8,
+    level: float = 0.05,
+) -> PatientsNeeded:
+    """Return how many patients settle whether two groups differ by a margin, or are equivalent within it.
+
+    Args:
+        margin: above 0, in the unit of the score.
+        spread: standard deviation over patients, in the same unit.
+        failure_rate: in [0, 1).
+        ratio: patients of the larger group over those of the smaller one, 1 or more.
+        span: distance of the mean from the worst possible score, above 0; 0.95 for groups with a mean Dice of 0.95.
+        power: in (0, 1).
+        level: in (0, 1).
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+    for name, value, allowed, valid in (
+        ("margin", margin, "above 0", margin > 0),
+        ("spread", spread, "of 0 or more", spread >= 0),
+        ("failure_rate", failure_rate, "of 0 or more, below 1", 0 <= failure_rate < 1),
+        ("ratio", ratio, "of 1 or more", ratio >= 1),
+        ("span", span, "above 0", span > 0),
+        ("power", power, "between 0 and 1", 0 < power < 1),
+        ("level", level, "between 0 and 1", 0 < level < 1),
+    ):
+        if not (valid and math.isfinite(value)):
+            raise InputError(f"{name}={value}: give a number {allowed}")
+    rates = (failure_rate + margin, failure_rate)
+    without_failure = mean_difference_patients(margin, spread, power, level, ratio)
+    return PatientsNeeded(
+        margin,
+        spread,
+        failure_rate,
+        ratio,
+        span,
+        power,
+        level,
+        mean=None if without_failure is None else math.ceil(without_failure / (1 - failure_rate)),
+        failures=failure_patients(rates, power, level, ratio) if rates[0] <= 1 else None,
+        equivalence=equivalence_patients(margin, spread, failure_rate, span, power, level, ratio),
+    )
 
 
 def mean_difference(
@@ -42,7 +132,7 @@ def mean_difference(
 
 def mean_difference_patients(
     difference: float, spread: float, power: float = 0.8, level: float = 0.05, ratio: float = 1.0
-) -> int:
+) -> int | None:
     """Patients of the smaller group with which a difference of means is found.
 
     Args:
@@ -53,7 +143,7 @@ def mean_difference_patients(
         ratio: patients of the larger group over those of the smaller one.
 
     Returns:
-        The smallest number for which `mean_difference` is at most the difference; at most `MOST_PATIENTS`.
+        The smallest number for which `mean_difference` is at most the difference; None above `MOST_PATIENTS`.
     """
     return _first(
         lambda n: mean_difference((n, math.ceil(ratio * n)), (spread, spread), power, level) <= difference, 2
@@ -71,12 +161,9 @@ def failure_power(patients: tuple[int, int], rates: tuple[float, float], level: 
     n, m = patients
     first, second = (_counts(count, rate) for count, rate in zip(patients, rates, strict=True))
     chances = np.outer(stats.binom.pmf(first, n, rates[0]), stats.binom.pmf(second, m, rates[1]))
-    total = first[:, None] + second
-    rejected = np.zeros_like(chances, bool)
-    for count in np.unique(total):
-        low, high = _rejection(n, m, int(count), level)
-        rejected |= (total == count) & ((first[:, None] <= low) | (first[:, None] >= high))
-    return float(chances[rejected].sum())
+    low, high = _rejection(n, m, np.arange(first[0] + second[0], first[-1] + second[-1] + 1), level)
+    place = (first - first[0])[:, None] + (second - second[0])
+    return float(chances[(first[:, None] <= low[place]) | (first[:, None] >= high[place])].sum())
 
 
 def failure_difference(
@@ -106,26 +193,119 @@ def failure_difference(
 
 def failure_patients(
     rates: tuple[float, float], power: float = 0.8, level: float = 0.05, ratio: float = 1.0
-) -> int:
+) -> int | None:
     """Patients of the smaller group (the first) with which a difference of failure rates is found.
+
+    The exact power rises in steps that dip between them, so a number next to the one returned may be enough as well.
 
     Args:
         rates: true failure rates, which differ.
         power: probability that Fisher's exact test rejects.
         level: of the test.
         ratio: patients of the larger group over those of the smaller one.
+
+    Returns:
+        A number that is enough; None above `MOST_PATIENTS`.
     """
-    return _first(lambda n: failure_power((n, math.ceil(ratio * n)), rates, level) >= power, 2)
+    # The exact test needs more patients than the normal approximation says, where the search would otherwise take long.
+    mean = (rates[0] + ratio * rates[1]) / (1 + ratio)
+    null = math.sqrt((1 + 1 / ratio) * mean * (1 - mean))
+    true = math.sqrt(rates[0] * (1 - rates[0]) + rates[1] * (1 - rates[1]) / ratio)
+    quantiles = stats.norm.ppf(1 - level / 2) * null + stats.norm.ppf(power) * true
+    least = max(2, int((quantiles / (rates[0] - rates[1])) ** 2 / 2))
+    return _first(lambda n: failure_power((n, math.ceil(ratio * n)), rates, level) >= power, least)
 
 
-def _first(enough, least: int) -> int:
-    """The smallest number of patients for which a condition holds that, once it holds, stays true."""
-    high = least
+def equivalence_power(
+    patients: tuple[int, int],
+    margin: float,
+    spread: float,
+    failure_rate: float,
+    span: float,
+    level: float = 0.05,
+) -> float:
+    """Probability that two groups with the same true mean and failure rate are shown to be equivalent.
+
+    Two one-sided tests by two-part intervals (`equivalence.tost`): both limits of the difference d of the sample means
+    lie inside the margin. Given the failures k of n patients in each group, d is normal, and a limit adds the distances
+    of Student's limits of the other scores and of Clopper-Pearson's limits of k / n, times the span, in squares. With
+    no failure, the upper one is 1 - level^(1/n). The powers are averaged over the failures.
+
+    Args:
+        patients: of the two groups, two or more each.
+        margin: of equivalence.
+        spread: standard deviation over patients without a failure, whose scores are normal.
+        failure_rate: of both groups; every failure has the worst possible score.
+        span: distance of the mean without failures from the worst possible score.
+        level: of each one-sided test.
+    """
+    counts = [_counts(n, failure_rate) for n in patients]
+    counts = [failed[failed <= n - 2] for failed, n in zip(counts, patients, strict=True)]
+    # Of the first group along the rows, of the second along the columns.
+    n = (np.array(patients[0]), np.array(patients[1]))
+    failed = (counts[0][:, None], counts[1][None])
+    rate = [k / size for k, size in zip(failed, n, strict=True)]
+    error = [(1 - r) * spread / np.sqrt(size - k) for r, k, size in zip(rate, failed, n, strict=True)]
+    down, up = [], []
+    for k, size, r, e in zip(failed, n, rate, error, strict=True):
+        sampled = special.stdtrit(size - k - 1, 1 - level) * e
+        least = np.where(k > 0, special.betaincinv(np.maximum(k, 1), size - k + 1, level), 0)
+        most = special.betaincinv(k + 1, size - k, 1 - level)
+        down.append(np.hypot(sampled, span * (most - r)))
+        up.append(np.hypot(sampled, span * (r - least)))
+    below, above = np.hypot(down[0], up[1]), np.hypot(up[0], down[1])
+    expected = span * (rate[1] - rate[0])
+    deviation = np.maximum(np.hypot(*error), 1e-12 * span)
+    shown = special.ndtr((margin - above - expected) / deviation)
+    shown = shown - special.ndtr((below - margin - expected) / deviation)
+    chances = [stats.binom.pmf(k, size, failure_rate) for k, size in zip(failed, n, strict=True)]
+    return float((chances[0] * chances[1] * np.maximum(shown, 0)).sum())
+
+
+def equivalence_patients(
+    margin: float,
+    spread: float,
+    failure_rate: float,
+    span: float,
+    power: float = 0.8,
+    level: float = 0.05,
+    ratio: float = 1.0,
+) -> int | None:
+    """Patients of the smaller group with which equal groups are shown to be equivalent.
+
+    Args:
+        margin: of equivalence.
+        spread: standard deviation over patients without a failure.
+        failure_rate: of both groups.
+        span: distance of the mean without failures from the worst possible score.
+        power: probability that equivalence is shown.
+        level: of each one-sided test.
+        ratio: patients of the larger group over those of the smaller one.
+
+    Returns:
+        A number for which `equivalence_power` reaches the power; None above `MOST_PATIENTS`.
+    """
+
+    def enough(n: int) -> bool:
+        return (
+            equivalence_power((n, math.ceil(ratio * n)), margin, spread, failure_rate, span, level) >= power
+        )
+
+    return _first(enough, 2)
+
+
+def _first(enough: Callable[[int], bool], least: int) -> int | None:
+    """The smallest number of patients, of `least` or more, for which a condition holds that stays true once it holds.
+
+    None where `MOST_PATIENTS` are not enough.
+    """
+    if least > MOST_PATIENTS:
+        return None
+    low, high = least - 1, least
     while not enough(high):
-        if high >= MOST_PATIENTS:
-            return MOST_PATIENTS
-        high = min(2 * high, MOST_PATIENTS)
-    low = max(high // 2, least - 1)
+        if high == MOST_PATIENTS:
+            return None
+        low, high = high, min(2 * high, MOST_PATIENTS)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
@@ -137,24 +317,34 @@ def _counts(patients: int, rate: float) -> np.ndarray:
     return np.arange(int(max(low, 0)), int(high) + 1)
 
 
-@lru_cache(maxsize=1 << 16)
-def _rejection(n: int, m: int, total: int, level: float) -> tuple[int, int]:
-    """Failures in the first group at which Fisher's two-sided test rejects, of a total: at most, or at least, these."""
-    least, most = max(0, total - m), min(total, n)
-    counts = np.arange(least, most + 1)
-    logs = (
-        special.gammaln(n + 1)
-        - special.gammaln(counts + 1)
-        - special.gammaln(n - counts + 1)
-        + special.gammaln(m + 1)
-        - special.gammaln(total - counts + 1)
-        - special.gammaln(m - total + counts + 1)
-    )
-    chances = np.exp(logs - logs.max())
-    chances /= chances.sum()
-    # p of a table: the probability of all tables that are no likelier (Fisher's two-sided rule, as SciPy's).
-    p = np.array([chances[chances <= chance * (1 + 1e-7)].sum() for chance in chances])
-    rejected = counts[p <= level]
-    mode = counts[chances.argmax()]
-    low, high = rejected[rejected < mode], rejected[rejected > mode]
-    return (int(low.max()) if len(low) else -1), (int(high.min()) if len(high) else total + n + 1)
+def _rejection(n: int, m: int, totals: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where Fisher's two-sided test rejects.
+
+    Args:
+        n: patients of the first group.
+        m: patients of the second group.
+        totals: i64[K], failures in both groups.
+        level: of the test.
+
+    Returns:
+        i64[K] each: the test rejects where the first group has this many failures at most, or this many at least.
+    """
+    share, others = totals / (n + m), (n + m - totals) / max(n + m - 1, 1)
+    deviation = math.sqrt(float((share * others * n * m / (n + m)).max()))
+    reach = math.ceil(_TAIL_DEVIATIONS * deviation) + _TAIL_COUNTS
+    counts = np.round(share * n).astype(int)[:, None] + np.arange(-reach, reach + 1)
+    inside = np.clip(counts, np.maximum(totals - m, 0)[:, None], np.minimum(totals, n)[:, None])
+    rest = totals[:, None] - inside
+    logs = -sum(special.gammaln(part + 1) for part in (inside, n - inside, rest, m - rest))
+    chances = np.where(inside == counts, np.exp(logs - logs.max(1, keepdims=True)), 0)
+    chances /= chances.sum(1, keepdims=True)
+    # p of a table: the probability of all tables that are no likelier (Fisher's two-sided rule, as SciPy's). Two tables
+    # at most are equally likely, one in each tail.
+    order = np.sort(chances, axis=1)
+    p = order.cumsum(1)
+    tied = order[:, 1:] <= order[:, :-1] * (1 + 1e-7)
+    p[:, :-1] = np.where(tied, p[:, 1:], p[:, :-1])
+    accepted = chances > np.where(p <= level, order, -1).max(1, keepdims=True)
+    rows = np.arange(len(totals))
+    first, last = accepted.argmax(1), accepted.shape[1] - 1 - accepted[:, ::-1].argmax(1)
+    return counts[rows, first] - 1, counts[rows, last] + 1

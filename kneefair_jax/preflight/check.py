@@ -1,6 +1,7 @@
 """What is in a cohort, said and shown before anyone trains: `launch.py --mode=check`."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,15 @@ from kneefair_jax import cohort as cohorts
 from kneefair_jax.data import cohort_loader, header_notes, inspection, mask_checks, readers
 from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.data.inspection import Inspection
-from kneefair_jax.preflight import duplicates, faults, mask_orientation, outliers, void_pixels
+from kneefair_jax.preflight import (
+    duplicates,
+    faults,
+    group_sizes,
+    mask_orientation,
+    outliers,
+    void_pixels,
+)
+from kneefair_jax.preflight.group_sizes import SmallGroup
 from kneefair_jax.report import contact_sheet
 from kneefair_jax.runtime import atomic
 from kneefair_jax.safe_text import without_paths_in
@@ -49,6 +58,7 @@ def run(
     against: str,
     say: Callable[[str], None],
     folders: Sequence[Path] = (),
+    small: Sequence[SmallGroup] = (),
 ) -> None:
     """Says what there is, and writes `check.json`, `faults.csv` and `contact_sheet.png` into the directory.
 
@@ -64,6 +74,7 @@ def run(
         against: the checkpoint whose masks the cohort's are compared with (`label_errors.pairs`).
         say: gets the lines for the terminal.
         folders: known ones, as for `safe_text.without_paths`.
+        small: groups that the report will not rank, of `group_sizes.small_groups`.
 
     Raises:
         InputError: there is no such checkpoint, or it segments other structures.
@@ -76,6 +87,7 @@ def run(
         "schema": 1,
         "groups": counts.reset_index().to_dict("records"),
         "notes": main.cohort.notes(),
+        "small_groups": [asdict(group) for group in small],
         "near_duplicates": _near_duplicates(parts, readings),
         "identical_masks": _identical_masks(parts, readings),
         **{name: _of_part(part, readings[name]) for name, part in parts.items()},
@@ -94,7 +106,7 @@ def run(
     faults.write(directory / faults.TABLE, listed, folders)
     contact_sheet.write(directory / "contact_sheet.png", strips(main))
     say(cohorts.text(counts))
-    for line in _lines(found, parts):
+    for line in (*group_sizes.lines(small), *_lines(found, parts)):
         say(line)
     say(f"contact sheet: {directory / 'contact_sheet.png'}; all of this: {directory / 'check.json'}")
     say(f"by case: {len(listed)} faults of {listed['case_id'].nunique()} cases in {directory / faults.TABLE}")

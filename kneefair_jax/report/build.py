@@ -7,6 +7,7 @@ import pandas as pd
 
 from kneefair_jax import cohort
 from kneefair_jax.fairness import adjusted_model, family
+from kneefair_jax.fairness.attribute_power import attribute_power
 from kneefair_jax.fairness.endpoint_rates import endpoint_rates
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.family import Hypothesis
@@ -28,7 +29,8 @@ def build_report(
 ) -> dict[str, Any]:
     """`report.json`, schema 2, so far as it follows from the scores.
 
-    `scores` are those of `fairness.scores.scores`, `rates` those of `fairness.endpoint_rates.endpoint_rates`.
+    `scores` are those of `fairness.scores.scores`, `rates` those of `fairness.endpoint_rates.endpoint_rates`, `power`
+    that of `fairness.attribute_power.attribute_power`.
 
     Args:
         table: the long per-case table of one split and one model.
@@ -65,6 +67,14 @@ def build_report(
         "scores": scored,
         "rates": rates,
         "interactions": crossed,
+        "power": attribute_power(
+            table,
+            how["structures"],
+            how["attributes"],
+            min_group_patients=how["min_group_patients"],
+            failure_dice=endpoints.failure_dice,
+            margin=delta.get(family.SCORE),
+        ),
         "model": adjusted_model.models(
             table, described, how["attributes"], failure_dice=endpoints.failure_dice
         ),

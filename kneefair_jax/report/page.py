@@ -18,6 +18,7 @@ from kneefair_jax.report.examples import EVERYONE
 from kneefair_jax.report.figures import distributions, forest, scatter
 from kneefair_jax.report.overlays import CaseView, colour, overlay
 from kneefair_jax.report.text import failures, findings, formatting
+from kneefair_jax.report.text import power as power_text
 from kneefair_jax.report.text.methods import methods_text
 from kneefair_jax.report.text.summary import SCORE, details, opening
 from kneefair_jax.runtime import atomic
@@ -105,6 +106,8 @@ def page(
         lower=LOWER_IS_BETTER,
         endpoint_title=failures.endpoint_title,
         computed=_computed,
+        power_paragraph=formatting.unbroken(power_text.paragraph(report)),
+        power_rows=power_text.rows(report),
         small_means=lambda rates: any(rates["small_groups"].values()),
     )
 

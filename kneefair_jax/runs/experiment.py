@@ -16,6 +16,7 @@ from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.data.store import cache
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
+from kneefair_jax.preflight import group_sizes
 from kneefair_jax.report import csv_tables
 from kneefair_jax.runtime import atomic, distributed, run_directory
 from kneefair_jax.training import config_checks, group_models, setup, stages
@@ -166,6 +167,9 @@ def _train_and_evaluate(
         print(cohorts.text(counts), flush=True)
         for note in cohort.notes():
             print(f"note: {note}", flush=True)
+        small = group_sizes.small_groups(cohort, config.data, config.report.min_group_patients)
+        for line in group_sizes.lines(small):
+            print(line, flush=True)
         table = run_directory.table_fingerprint(cohort.cases, made.partition.index)
         distributed.on_first(
             lambda: run_directory.open_run(workdir, config, table=table, pixels=cases.digest)

@@ -10,7 +10,7 @@ from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.preflight import check as preflight_check
-from kneefair_jax.preflight import hardware
+from kneefair_jax.preflight import group_sizes, hardware
 from kneefair_jax.runs import experiment, study
 from kneefair_jax.runtime import atomic, distributed, output_folder, run_directory
 
@@ -42,7 +42,10 @@ def check(config: ConfigDict, workdir: Path) -> None:
 
     def inspect(main: Prepared, outside: Prepared | None) -> None:
         folders = experiment.known_folders(config, workdir)
-        preflight_check.run(main, outside, workdir / "check", config.check.against, experiment.say, folders)
+        small = group_sizes.small_groups(main.cohort, config.data, config.report.min_group_patients)
+        preflight_check.run(
+            main, outside, workdir / "check", config.check.against, experiment.say, folders, small
+        )
         experiment.tell_left_out(workdir / "check", main, outside, folders)
 
     # All that is broken is to be shown, not the first five alone.

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kneefair_jax.fairness import power
+from kneefair_jax.errors import InputError
+from kneefair_jax.fairness import equivalence, power, two_part
 
 
 def test_the_difference_of_means_is_statsmodels_s():
@@ -23,14 +24,17 @@ def test_patients_and_difference_are_inverse():
     assert power.mean_difference_patients(0.02, 0.05, ratio=3) < n
 
 
-@pytest.mark.parametrize(("patients", "rates"), [((12, 9), (0.4, 0.05)), ((7, 20), (0.3, 0.3))])
+@pytest.mark.parametrize(
+    ("patients", "rates"),
+    [((12, 9), (0.4, 0.05)), ((7, 20), (0.3, 0.3)), ((14, 14), (0.9, 0.4)), ((2, 30), (1, 0))],
+)
 def test_the_power_of_fisher_s_test_by_all_tables(patients, rates):
     expected = 0.0
     for a, b in itertools.product(*(range(n + 1) for n in patients)):
         p = stats.fisher_exact([[a, patients[0] - a], [b, patients[1] - b]]).pvalue
         chance = stats.binom.pmf(a, patients[0], rates[0]) * stats.binom.pmf(b, patients[1], rates[1])
         expected += chance * (p <= 0.05)
-    assert power.failure_power(patients, rates) == pytest.approx(expected, abs=1e-4)
+    assert power.failure_power(patients, rates) == pytest.approx(expected, abs=1e-5)
 
 
 def test_failure_rates_and_patients_are_inverse():
@@ -56,3 +60,65 @@ def test_the_power_of_means_is_reached_in_simulation():
     first, second = rng.normal(0.9 - gap, 0.03, (2000, 30)), rng.normal(0.9, 0.02, (2000, 60))
     p = stats.ttest_ind(first, second, axis=1, equal_var=False).pvalue
     assert np.mean(p <= 0.05) == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize(("effect", "ratio"), [(0.5, 1), (0.3, 2), (0.2, 4)])
+def test_patients_for_a_difference_of_means_are_statsmodels_s(effect, ratio):
+    solve = pytest.importorskip("statsmodels.stats.power").TTestIndPower()
+    expected = solve.solve_power(effect, alpha=0.05, power=0.8, ratio=ratio)
+    assert power.patients_needed(effect, 1.0, 0.0, ratio=ratio).mean == pytest.approx(expected, abs=1.5)
+
+
+def test_patients_with_a_failure_take_no_part_in_the_means():
+    """As many patients without a failure, of whom there are 3 of 4."""
+    needed, without = (power.patients_needed(0.02, 0.05, rate).mean for rate in (0.25, 0.0))
+    assert needed is not None and needed * 0.75 >= without > (needed - 1) * 0.75
+
+
+def test_patients_for_equivalence_by_hand():
+    """Without spread the bound of unobserved failures decides: in each group 0.95 (1 - 0.05^(1/n)) < 0.02."""
+    n = power.patients_needed(0.02, 0.0, 0.0, span=0.95).equivalence
+    assert n is not None and 0.95 * (1 - 0.05 ** (1 / n)) < 0.02 <= 0.95 * (1 - 0.05 ** (1 / (n - 1)))
+    wider = power.patients_needed(0.02, 0.03, 0.0, span=0.95).equivalence
+    assert wider is not None and n < wider
+
+
+@pytest.mark.parametrize(
+    ("margin", "spread", "rate", "ratio"), [(0.05, 0.08, 0, 1), (0.1, 0.15, 0, 3), (0.1, 0.05, 0.05, 2)]
+)
+def test_equivalence_is_shown_as_often_as_stated(margin, spread, rate, ratio):
+    n = power.patients_needed(margin, spread, rate, ratio=ratio, span=0.8).equivalence
+    assert n is not None
+    rng = np.random.default_rng(0)
+
+    def group(patients):
+        failed = rng.random(patients) < rate
+        return two_part.scores(np.where(failed, 0, rng.normal(0.8, spread, patients)), failed, 0.0, 1.0)
+
+    shown = [equivalence.tost([group(n), group(ratio * n)], margin)["equivalent"] for _ in range(400)]
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.05)  # 2.5 standard errors
+
+
+def test_more_patients_than_any_cohort_has_are_no_number():
+    needed = power.patients_needed(0.0001, 0.03, 0.1)
+    assert needed.mean is needed.failures is needed.equivalence is None
+    assert power.patients_needed(0.02, 0.03, 0.99).failures is None  # no failure rate is 1.01
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"margin": 0.0},
+        {"margin": float("nan")},
+        {"spread": -0.1},
+        {"failure_rate": 1.0},
+        {"ratio": 0.5},
+        {"span": 0.0},
+        {"power": 1.0},
+        {"level": 0.0},
+    ],
+)
+def test_numbers_out_of_range_are_refused(wrong):
+    (name,) = wrong
+    with pytest.raises(InputError, match=f"^{name}="):
+        power.patients_needed(**({"margin": 0.02, "spread": 0.03, "failure_rate": 0.0} | wrong))

@@ -47,7 +47,7 @@ def test_a_cohort_in_order(root, tmp_path, capsys):
     assert "patients (cases)" in said and "age=missing" in said
     note = "age differs between the cases of one patient for 1 patients"
     cohort, machine = said.split("machine: ")
-    assert cohort.count("note: ") == 1 and f"note: {note}" in cohort and "a training step takes" in machine
+    assert f"note: {note}" in cohort and "a training step takes" in machine
     assert "suspicious masks: not looked for; label scheme: 'disc' is none of ('femur'," in said
     assert "near-duplicate films of different patients: none" in said and "outliers: none" in said
     everything = found(tmp_path / "run")
@@ -65,6 +65,10 @@ def test_a_cohort_in_order(root, tmp_path, capsys):
         "unreadable": [],
         "spacing_kinds": {"table": 24},
     }
+    small = everything["small_groups"]
+    assert cohort.count("note: ") == 1 + len(small)
+    assert {group["group"] for group in small} == {"sex=f", "sex=m", "age=<=50", "age=51-64", "age=>=65"}
+    assert all(group["tested"] < group["minimum"] == 10 and not group["remedies"] for group in small)
     whole = {row["group"]: row["cases"] for row in everything["groups"] if row["split"] == "all"}
     assert whole["sex=f"] == 12 and whole["age=missing"] == 2
     with Image.open(tmp_path / "run" / "check" / "contact_sheet.png") as sheet:

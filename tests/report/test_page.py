@@ -262,4 +262,12 @@ def test_a_page_with_failures_in_one_group_says_so_first(tmp_path):
     read = json.loads((tmp_path / "report.json").read_text())["rates"]["endpoints"]
     counts = {name: endpoint["count"] for name, endpoint in read.items()}
     assert counts == {"failure": 8, "absent": 8, "dice>=0.9": 52, "hd95_mm<=5": 52}
+    powers = json.loads((tmp_path / "report.json").read_text())["power"]
+    sex, race = powers["sex"], powers["race"]
+    assert sex["groups"] == ["sex=female", "sex=male"] and race["patients"] == [28, 28]
+    assert sex["failure_rate"] == pytest.approx(8 / 60) and not sex["margin_stated"]
+    row = re.search(
+        r'<th scope="row">sex</th>\s*<td class="words">female 30, male 30</td>.*?</tr>', html, re.DOTALL
+    )
+    assert row is not None and f"<td>{sex['needed']['equivalence']:,}</td>" in row[0]
     assert (tmp_path / "rates.csv").exists() and "PERSON" not in (tmp_path / "rates.csv").read_text()

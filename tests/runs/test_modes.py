@@ -118,6 +118,7 @@ def test_what_cannot_be_read_is_skipped_before_splits_are_dealt_and_said(tmp_pat
     modes.train(made, tmp_path / "run")
     said = capsys.readouterr().out
     assert "left out: 3 (listed in left_out.csv)" in said and "3 x unreadable file" in said
+    assert 0 < said.index("note: sex=f: 1 of 5 patients are tested") < said.index("report: ")
     assert "left out: 1 (listed in left_out_external.csv)" in said
     listed = pd.read_csv(tmp_path / "run" / "left_out.csv")
     assert listed["what"].tolist() == ["c0", "c1", "c9"]

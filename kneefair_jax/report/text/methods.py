@@ -200,6 +200,12 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
             "The smallest detectable gap is that of 80 % power of a single test at the 5 % level, uncorrected, by "
             "Welch's standard error."
         )
+    if report.get("power"):
+        yield (
+            "Detectable failure rates, and numbers of patients needed, follow from the exact power of Fisher's test, "
+            "from the power of Welch's test and, for equivalence, from the intervals above at the observed failure "
+            "rate."
+        )
     if margins := _margins(report):
         within = listing(f"±{margin(score, delta)}" for score, delta in margins.items())
         yield (

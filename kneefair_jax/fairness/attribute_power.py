@@ -1,0 +1,129 @@
+"""The per-case table -> what the groups of each attribute could show, and how many patients it would take: `power`."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kneefair_jax import groups
+from kneefair_jax.fairness import patient_table, power
+from kneefair_jax.fairness.family import SCORE
+from kneefair_jax.fairness.patient_table import MACRO, Column
+from kneefair_jax.fairness.power import PatientsNeeded
+
+# In place of a margin that was not stated.
+EXAMPLE_MARGIN = 0.02
+
+
+@dataclass(frozen=True)
+class AttributePower:
+    """The power of the two ranked groups of an attribute whose means are hardest to tell apart.
+
+    Every power is 80 %, every test a single one at the 5 % level, uncorrected.
+
+    Attributes:
+        groups: their names, that of fewer patients first.
+        patients: of each.
+        detectable: the difference of mean Dice that Welch's test finds, among patients without a failed segmentation.
+        failure_rate: observed share of patients with a failed segmentation, over all ranked groups of the attribute.
+        detectable_failure_rate: the higher rate of the first group that Fisher's exact test finds, if the second has
+            `failure_rate`; None where it would not even find that all of the first group fail.
+        margin_stated: whether the margin of `needed` was stated in advance; otherwise it is `EXAMPLE_MARGIN`.
+        needed: patients of the smaller group needed at the margin.
+    """
+
+    groups: tuple[str, str]
+    patients: tuple[int, int]
+    detectable: float
+    failure_rate: float
+    detectable_failure_rate: float | None
+    margin_stated: bool
+    needed: PatientsNeeded
+
+
+class _Group(NamedTuple):
+    """A ranked group: patients with a score, and the scores of those without a failed segmentation."""
+
+    name: str
+    patients: int
+    scores: np.ndarray
+
+
+def attribute_power(
+    cases: pd.DataFrame,
+    structures: Sequence[str],
+    attributes: Sequence[str],
+    *,
+    min_group_patients: int,
+    failure_dice: float = patient_table.FAILURE_DICE,
+    margin: float | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return the `power` of `report.json` for one split and one model.
+
+    Args:
+        cases: the long per-case table, as `fairness.scores.scores` takes it.
+        structures: in the order to report them.
+        attributes: columns to group by.
+        min_group_patients: smaller groups, and the level `missing`, are not ranked.
+        failure_dice: Dice below which a segmentation counts as failed.
+        margin: of mean Dice and of failure rates, stated in advance; None for `EXAMPLE_MARGIN`.
+
+    Returns:
+        Attribute -> `AttributePower` as a dict, for attributes with two ranked groups or more that have two patients or
+        more without a failed segmentation.
+    """
+    table = patient_table.table(cases, structures)
+    column = table.columns.index(Column(SCORE, MACRO))
+    values, failed = (
+        table.values[:, [column]],
+        patient_table.failures(cases, table, failure_dice)[:, [column]],
+    )
+    entries = {}
+    for attribute in attributes:
+        partition = groups.partition(table.rows, [attribute])
+        means, _, index = patient_table.by_patient_and_group(values, table.patients, partition.index)
+        flags = patient_table.any_by_patient_and_group(failed, table.patients, partition.index)
+        known = ~np.isnan(means[:, 0])
+        ranked = []
+        for number, name in enumerate(partition.names):
+            members = known & (index == number)
+            group = _Group(name, int(members.sum()), means[members & ~flags[:, 0], 0])
+            if groups.why_unranked(name, group.patients, min_group_patients) is None:
+                ranked.append(group)
+        if sum(len(group.scores) > 1 for group in ranked) > 1:
+            entries[attribute] = asdict(_power(ranked, margin))
+    return entries
+
+
+def _power(ranked: Sequence[_Group], margin: float | None) -> AttributePower:
+    pairs = combinations((group for group in ranked if len(group.scores) > 1), 2)
+    hardest = max(pairs, key=lambda pair: _detectable(*pair))
+    smaller, larger = sorted(hardest, key=lambda group: group.patients)
+    sizes = (smaller.patients, larger.patients)
+    patients = sum(group.patients for group in ranked)
+    rate = sum(group.patients - len(group.scores) for group in ranked) / patients
+    centered = np.concatenate([group.scores - group.scores.mean() for group in hardest])
+    return AttributePower(
+        groups=(smaller.name, larger.name),
+        patients=sizes,
+        detectable=_detectable(*hardest),
+        failure_rate=rate,
+        detectable_failure_rate=power.failure_difference(sizes, rate),
+        margin_stated=margin is not None,
+        needed=power.patients_needed(
+            EXAMPLE_MARGIN if margin is None else margin,
+            float(np.sqrt((centered**2).sum() / (len(centered) - 2))),
+            rate,
+            ratio=sizes[1] / sizes[0],
+            # Dice has 0 as its worst value; a mean of 0 leaves nothing to lose.
+            span=max(float(np.concatenate([group.scores for group in hardest]).mean()), 1e-12),
+        ),
+    )
+
+
+def _detectable(first: _Group, second: _Group) -> float:
+    sizes = (len(first.scores), len(second.scores))
+    return power.mean_difference(sizes, (float(first.scores.std(ddof=1)), float(second.scores.std(ddof=1))))
