@@ -165,6 +165,7 @@ def _of_cohort(
     limits = group_intervals.gap(low, high)
     rejected = p[0] <= 0.05 if len(groups) == 2 else tests.p[k] <= 0.05
     edge = [*groups[:-1], _moved(groups[-1], truth[0] - truth[-1] - DELTA)]
+    names = [str(g) for g in range(len(edge))]
     warned = inference.small_group_warnings({str(g): part for g, part in enumerate(parts)})
     return {
         "first mean covers": ends[0, 0] <= truth[0] <= ends[0, 1],
@@ -174,7 +175,7 @@ def _of_cohort(
         "test rejects": rejected,
         "any pair named": bool(((p <= 0.05) & ((low > 0) | (high < 0))).any()),
         "test and interval disagree": bool(((p <= 0.05) != ((low > 0) | (high < 0))).any()),
-        "TOST claims at the edge": bool(equivalence.tost(edge, DELTA)["equivalent"]),
+        "TOST claims at the edge": equivalence.tost(edge, names, DELTA).equivalent,
         "warned": bool(warned),
         "naive: Student's t of the last mean covers": student[-1, 0] <= truth[-1] <= student[-1, 1],
         "width of the last mean": ends[-1, 1] - ends[-1, 0],

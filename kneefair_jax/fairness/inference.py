@@ -1,6 +1,7 @@
 """The summaries of one grouping of the patients, every column's entry in `report.json`, and warnings about them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,11 +37,13 @@ class Settings(NamedTuple):
         minimum: smaller groups are not ranked.
         permutations: of the attribute.
         delta: score -> equivalence margin in its unit; scores without one claim nothing.
+        equivalence_level: of each of the two one-sided tests of equivalence of an attribute's groups.
     """
 
     minimum: int
     permutations: int
     delta: Mapping[str, float]
+    equivalence_level: float = equivalence.LEVEL
 
 
 def describe(
@@ -91,7 +94,11 @@ def describe(
             if delta is not None:
                 has = index[(index >= 0) & ~np.isnan(values[:, column])]
                 unranked = len(np.unique(has)) - len(ranked)
-                entry["equivalence"] = equivalence.tost(of_strata[: len(ranked)], delta, unranked)
+                entry["equivalence"] = asdict(
+                    equivalence.tost(
+                        of_strata[: len(ranked)], ranked, delta, unranked, settings.equivalence_level
+                    )
+                )
             entry["warnings"] = []
             if len(ranked) >= 2:
                 entry["warnings"] += small_group_warnings(dict(zip(ranked, sample.parts(k), strict=True)))

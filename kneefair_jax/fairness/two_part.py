@@ -31,7 +31,8 @@ class Scores:
 
     Attributes:
         n: patients.
-        failed: patients with a failed segmentation.
+        failures: patients with a failed segmentation.
+        failed: those of them whose scores are taken apart from the rest (`scores`).
         mean: of all scores.
         center: mean of the scores that did not fail.
         error: standard error of `center`.
@@ -43,6 +44,7 @@ class Scores:
     """
 
     n: int
+    failures: int
     failed: int
     mean: float
     center: float
@@ -71,7 +73,8 @@ def scores(values: np.ndarray, failed: np.ndarray, worst: float | None, best: fl
         worst: the worst possible score: 0 for overlap, 1 for a calibration error, None for distances.
         best: the best possible score.
     """
-    if worst is None or failed.sum() > len(values) / 2 or (~failed).sum() < 2:
+    failures = int(failed.sum())
+    if worst is None or failures > len(values) / 2 or (~failed).sum() < 2:
         failed = np.zeros(len(values), bool)
     good, bad = values[~failed], values[failed]
     center = float(good.mean())
@@ -86,6 +89,7 @@ def scores(values: np.ndarray, failed: np.ndarray, worst: float | None, best: fl
         losses = np.sort(np.clip((center - bad) / (center - worst), 0, 1))[::-1]
     return Scores(
         n=len(values),
+        failures=failures,
         failed=len(bad),
         mean=float(values.mean()),
         center=center,

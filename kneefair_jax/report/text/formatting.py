@@ -103,6 +103,11 @@ def percents(ends: Sequence[float | None] | None) -> str:
     return f"{low} to {high} %"
 
 
+def confidence(level: float) -> str:
+    """`90 %`, `96.7 %`: the confidence of an interval."""
+    return f"{100 * level:.3g} %"
+
+
 def unbroken(text: str) -> str:
     """No line ends inside `p = 0.003` or `95 %`."""
     return re.sub(r"p [=<] |\d %", lambda part: part[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
