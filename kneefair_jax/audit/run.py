@@ -215,7 +215,7 @@ def _with_readers(settings: Settings, agreements: Mapping[str, ReaderAgreement],
     margins = {score: one.margin for score, one in agreements.items() if one.margin}
     from_readers = [score for score in margins if score not in settings.delta]
     if from_readers:
-        what = formatting.listing(formatting.margin(score, margins[score], 4) for score in from_readers)
+        what = formatting.listing(formatting.margin(score, margins[score]) for score in from_readers)
         cohort.notes.append(
             f"the equivalence margin is the absolute value of the mean difference between two readers: {what}"
         )

@@ -273,7 +273,7 @@ def test_readers_who_always_differ_and_a_stated_margin(tmp_path):
     path = save(frame, tmp_path / "far.csv")
     result = table(scores, readers=path)
     (note,) = [note for note in result.notes if "two readers" in note]
-    assert note.endswith(": 0.0100 in Dice and 1.5000 mm in HD95.")
+    assert note.endswith(": ±0.010 in Dice and ±1.500 mm in HD95.")
     assert not any("--delta" in note for note in result.notes)
     assert result.report["readers"]["hd95_mm"]["mean_difference"] == -1.5
     stated = table(scores, readers=path, settings=QUICK._replace(delta={"dice": 0.05}))

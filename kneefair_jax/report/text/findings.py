@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from kneefair_jax import groups
-from kneefair_jax.report.text.formatting import Block, confidence, estimate, listing, number, p_equals
+from kneefair_jax.report.text.formatting import Block, confidence, delta, estimate, listing, number, p_equals
 
 LEVEL = 0.05
 
@@ -236,7 +236,7 @@ def _equivalence(verdict: Verdict, title: str) -> list[str]:
     if verdict.equivalence is None:
         return []
     found = verdict.summary["equivalence"]
-    margin = f"±{number(found['delta'])}"
+    margin = f"±{delta(found['delta'])}"
     within = (
         f"the {confidence(found['confidence'])} intervals of all differences of means and of failure rates lie within "
         f"{margin}"
@@ -252,7 +252,7 @@ def _equivalence(verdict: Verdict, title: str) -> list[str]:
 def reading(verdict: Verdict) -> str:
     """The verdict in a cell of a table."""
     detectable = verdict.summary.get("detectable")
-    margin = f"±{number((verdict.summary.get('equivalence') or {}).get('delta'))}"
+    margin = f"±{delta((verdict.summary.get('equivalence') or {}).get('delta'))}"
     small = f"; within {margin}" if verdict.equivalence == "small" else ""
     if verdict.kind == "significant":
         text = "significant"

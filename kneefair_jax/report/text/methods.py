@@ -224,7 +224,7 @@ def _equivalence(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     }
     if not tested:
         return
-    within = listing(f"±{margin(score, one['delta'])}" for score, one in tested.items())
+    within = listing(margin(score, one["delta"]) for score, one in tested.items())
     levels = listing(dict.fromkeys(confidence(one["confidence"]) for one in tested.values()))
     yield (
         f"Groups count as equivalent in a mean score where the {levels} intervals of all differences lie within "
