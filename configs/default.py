@@ -110,7 +110,7 @@ def get_config() -> ConfigDict:
     report.min_group_patients = 10  # smaller groups are shown but not ranked
     report.delta = (
         ConfigDict()
-    )  # score -> the largest gap that counts as equal, such as dice=0.01; none claims it
+    )  # score -> equivalence margin, of means and as a share of failure rates: dice=0.01; none claims it
     report.failure_dice = 0.5  # a segmentation with a lower Dice of any structure counts as failed
     report.endpoints = ("dice>=0.9", "hd95_mm<=5")  # shares of patients who reach them in every structure
     report.bootstrap_draws = 10_000  # resamples of patients for each interval

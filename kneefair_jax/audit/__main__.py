@@ -114,13 +114,14 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="SCORE=MARGIN",
-        help="smaller gaps count as equal: dice=0.01",
+        help="equivalence margin of means, and as a share of failure rates: dice=0.01",
     )
     how.add_argument(
         "--readers",
         type=Path,
         metavar="FILE",
-        help="scores, or masks (case_id, reader, mask), of two readers: their mean absolute difference is the margin",
+        help="scores, or masks (case_id, reader, mask), of two readers of 5 patients or more: the absolute value of "
+        "their mean difference is the margin",
     )
     how.add_argument(
         "--failure-dice",

@@ -1,8 +1,9 @@
-"""The equivalence margin by score: stated, or how far two readers are apart."""
+"""The equivalence margin by score: stated, or the mean difference between two readers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from kneefair_jax.audit import files, label_map, score_table, scoring
@@ -12,6 +13,9 @@ from kneefair_jax.data import identifiers, metadata, number_text
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
+from kneefair_jax.fairness.reader_agreement import MIN_PATIENTS, ReaderAgreement, reader_agreement
+
+_REMEDY = "state a margin with --delta dice=MARGIN in place of --readers"
 
 
 def parse(words: Sequence[str]) -> dict[str, float]:
@@ -44,8 +48,11 @@ def of_readers(
     truth: Mapping[str, MaskPath],
     reading: Reading | None,
     allow_similar: bool = False,
-) -> dict[str, float]:
-    """The mean absolute difference between two readers, over the patients whom both read, by score.
+) -> dict[str, ReaderAgreement]:
+    """Return how far two readers differ over the patients whom both read, by score.
+
+    A patient's difference is the mean over the cases that both read of the first reader's score minus the second's;
+    the first reader is the one named first in the table.
 
     Args:
         path: a table with a column `reader` of two names; either scores as in `score_table`, or `case_id` and `mask`,
@@ -56,8 +63,13 @@ def of_readers(
         reading: of the masks; None where the audit is of scores.
         allow_similar: whether identifiers may look like those of the audited cases.
 
+    Returns:
+        Score -> agreement, of the scores that both readers have in `MIN_PATIENTS` patients or more, `dice` among them.
+        `margin` is 0 where other scores' differences cancel: that is no margin.
+
     Raises:
-        InputError: the table cannot be used, or there are not two readers of the same cases.
+        InputError: the table cannot be used, there are not two readers of the same cases, they read too few patients,
+            or their mean difference in Dice is 0.
     """
     text = score_table.as_table(path).cells
     if missing := {"reader", "case_id"} - set(text):
@@ -91,18 +103,31 @@ def of_readers(
     else:
         scores = score_table.read_scores(text.assign(model=text["reader"]), path)[0]
         long = scores.merge(cohort.frame[["case_id", "patient_id"]], on="case_id")
-    means = {}
-    for score in patient_table.SCORES:
-        by_case = long.groupby(["model", "case_id"]).agg({"patient_id": "first", score: "mean"})
-        apart = by_case[score].unstack("model")
-        patients = by_case["patient_id"].unstack("model").bfill(axis=1).iloc[:, 0]
-        if not (difference := (apart[names[0]] - apart[names[1]]).abs().dropna()).empty:
-            means[score] = float(difference.groupby(patients[difference.index]).mean().mean())
-    if "dice" not in means:
+    differences = {score: _by_patient(long, names, score) for score in patient_table.SCORES}
+    if not (patients := len(differences["dice"])):
         raise InputError(f"{path}: no case was read by both {names[0]!r} and {names[1]!r}")
-    if same := [score for score, mean in means.items() if mean == 0 and score == "dice"]:
-        raise InputError(f"{path}: the two readers do not differ in {same[0]}; state a margin with --delta")
-    return {score: mean for score, mean in means.items() if mean > 0}
+    if patients < MIN_PATIENTS:
+        raise InputError(
+            f"{path}: both readers have a dice in {patients} of the audited patients, and a margin needs "
+            f"{MIN_PATIENTS}; {_REMEDY}"
+        )
+    agreements = {
+        score: reader_agreement(values)
+        for score, values in differences.items()
+        if len(values) >= MIN_PATIENTS
+    }
+    if not agreements["dice"].margin:
+        raise InputError(f"{path}: the mean difference between the two readers in dice is 0; {_REMEDY}")
+    return agreements
+
+
+def _by_patient(long: pd.DataFrame, names: Sequence[str], score: str) -> np.ndarray:
+    """Return the first reader's score minus the second's, f64[P], a mean over the cases of a patient that both read."""
+    by_case = long.groupby(["model", "case_id"]).agg({"patient_id": "first", score: "mean"})
+    by_reader = by_case[score].unstack("model")
+    patients = by_case["patient_id"].unstack("model").bfill(axis=1).iloc[:, 0]
+    differences = (by_reader[names[0]] - by_reader[names[1]]).dropna()
+    return differences.groupby(patients[differences.index]).mean().to_numpy(float)
 
 
 def _check_identifiers(text: pd.DataFrame, path: Path, cohort: Cohort, allow_similar: bool) -> None:

@@ -4,6 +4,7 @@ import importlib.metadata
 import platform
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import model_comparison, reference_ser
 from kneefair_jax.fairness.endpoints import EndpointSettings
+from kneefair_jax.fairness.reader_agreement import ReaderAgreement
 from kneefair_jax.report import build, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import atomic, output_folder
@@ -46,6 +48,7 @@ class Settings(NamedTuple):
         command: as it was typed, for the page.
         endpoints: thresholds of failed segmentations and of other endpoints.
         folders: whose paths no output file holds, whatever characters their names have (`safe_text.without_paths`).
+        readers: score -> agreement of two readers, for the report; the margins that come from it are in `delta`.
     """
 
     min_group_patients: int = 10
@@ -55,6 +58,7 @@ class Settings(NamedTuple):
     command: str | None = None
     endpoints: EndpointSettings = EndpointSettings()
     folders: tuple[Path, ...] = ()
+    readers: Mapping[str, ReaderAgreement] = {}
 
     def with_folders(self, *paths: str | Path | None) -> "Settings":
         """The same with further folders and files."""
@@ -220,6 +224,8 @@ def audit(
             structures=structures,
             **how,
         )
+        if settings.readers:
+            reports[model]["readers"] = {score: asdict(one) for score, one in settings.readers.items()}
         if model in by_size:
             reference_ser.add(
                 reports[model]["scores"], by_size[model], cohort.frame, tuple(cohort.attributes)

@@ -33,6 +33,7 @@ from kneefair_jax.data import layouts
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, reference_ser
+from kneefair_jax.fairness.reader_agreement import ReaderAgreement
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.text import formatting
 
@@ -74,7 +75,8 @@ def masks(
         images: folder of the radiographs to draw on, by case id or by the column `image`.
         on_missing: what to do with a case without a prediction: `stop` refuses it, `skip` leaves it out for every
             model (as it does a case without a reference mask), `zero` scores it as an empty mask.
-        readers: a table of two readers, whose difference is the equivalence margin (`equivalence_margin.of_readers`).
+        readers: a table of two readers, whose absolute mean difference is the equivalence margin
+            (`equivalence_margin.of_readers`).
         suspicious: the checkpoint whose masks of `images` the reference masks are compared with, for those that look
             wrong (`label_error_table.table`); `auto` is the network that ships, "" compares nothing.
         allow_similar_ids: whether identifiers and levels may look alike, such as 7 and 0007.
@@ -96,6 +98,9 @@ def masks(
     true, predicted, cohort = _files(cohort, Path(truth), folders, on_missing, names)
     films = _images(cohort, Path(images)) if images is not None else {}
     reading = _reading(cohort, Path(truth), true, labels, pred_labels)._replace(orientation=orientation)
+    if readers is not None:
+        agreements = equivalence_margin.of_readers(Path(readers), cohort, true, reading, allow_similar_ids)
+        settings = _with_readers(settings, agreements, cohort)
     suspects = None
     headers: dict[str, FilmHeader] = {}
     if suspicious:
@@ -139,9 +144,6 @@ def masks(
     faults = observations.combined(faults)
     by_size = scoring.sizes(cohort, true, results, reading, apart)
     cohort.notes.extend([*film_headers.notes(headers), *mask_faults.notes(faults, len(results))])
-    if readers is not None:
-        delta = equivalence_margin.of_readers(Path(readers), cohort, true, reading, allow_similar_ids)
-        settings = _with_readers(settings, delta, cohort)
     audit = result.audit(cohort, tables, reading.structures, settings, about, examples, by_size)
     return audit._replace(suspects=suspects, mask_faults=mask_faults.table(faults))
 
@@ -177,7 +179,7 @@ def table(
         bins: attribute -> ascending edges, for numbers.
         split: the value of the column `split` to keep.
         on_missing: what to do with cases of `metadata` without scores: `stop` or `skip`.
-        readers: a table of two readers' scores, whose difference is the equivalence margin.
+        readers: a table of two readers' scores, whose absolute mean difference is the equivalence margin.
         allow_similar_ids: whether identifiers and levels may look alike, such as 7 and 0007.
         settings: how the numbers are made; its `delta` goes before the readers'.
 
@@ -194,8 +196,8 @@ def table(
     who = None if metadata is None else Path(metadata)
     given = score_table.read(Path(scores), who, attributes, bins or {}, split, on_missing, allow_similar_ids)
     if readers is not None:
-        delta = equivalence_margin.of_readers(Path(readers), given.cohort, {}, None, allow_similar_ids)
-        settings = _with_readers(settings, delta, given.cohort)
+        agreements = equivalence_margin.of_readers(Path(readers), given.cohort, {}, None, allow_similar_ids)
+        settings = _with_readers(settings, agreements, given.cohort)
     return result.audit(given.cohort, given.tables, given.structures, settings, {}, {}, {})
 
 
@@ -208,15 +210,27 @@ def _check(settings: Settings, on_missing: str) -> None:
     endpoints.check(settings.endpoints, "--failure-dice", "--endpoint")
 
 
-def _with_readers(settings: Settings, delta: Mapping[str, float], cohort: Cohort) -> Settings:
-    """The readers' margins where none is stated; a note says which are whose."""
-    theirs = {score: value for score, value in delta.items() if score not in settings.delta}
-    if theirs:
-        what = formatting.listing(formatting.margin(score, value, 4) for score, value in theirs.items())
-        cohort.notes.append(f"the margin of equivalence is the mean difference between two readers: {what}")
-    if stated := sorted(set(delta) & set(settings.delta)):
+def _with_readers(settings: Settings, agreements: Mapping[str, ReaderAgreement], cohort: Cohort) -> Settings:
+    """Take the readers' margins where none is stated; notes say where each comes from, and which say little."""
+    margins = {score: one.margin for score, one in agreements.items() if one.margin}
+    from_readers = [score for score in margins if score not in settings.delta]
+    if from_readers:
+        what = formatting.listing(formatting.margin(score, margins[score]) for score in from_readers)
+        cohort.notes.append(
+            f"the equivalence margin is the absolute value of the mean difference between two readers: {what}"
+        )
+    if uncertain := [score for score in from_readers if agreements[score].includes_zero]:
+        what = formatting.listing(
+            f"{formatting.TITLES[score]} (95 % interval {formatting.interval(agreements[score].interval, 4)})"
+            for score in uncertain
+        )
+        cohort.notes.append(
+            f"the readers' mean difference is not distinguishable from zero in {what}, so the margin from it says "
+            f"little; state one with --delta {uncertain[0]}=MARGIN"
+        )
+    if stated := sorted(set(margins) & set(settings.delta)):
         cohort.notes.append(f"the margin of {formatting.listing(stated)} is the one stated, not the readers'")
-    return settings._replace(delta={**delta, **settings.delta})
+    return settings._replace(delta={**margins, **settings.delta}, readers=agreements)
 
 
 def _files(

@@ -25,7 +25,7 @@ from kneefair_jax.fairness.bootstrap import CHUNK
 from kneefair_jax.fairness.multiplicity import holm
 
 # Statistics this close to the observed one are ties: the same split, summed in another order.
-_TIE = 1e-9
+TIE = 1e-9
 
 
 class PermutationTests(NamedTuple):
@@ -76,7 +76,7 @@ def permuted_welch(
     scaled = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12)
     powers = np.concatenate([scaled, scaled**2, scaled**3]).T
     t, skewness = _welch_statistics(powers, labels[None], sizes)
-    pairs = np.abs(two_part.hall(t, skewness))[0] * (1 - _TIE)
+    pairs = np.abs(two_part.hall(t, skewness))[0] * (1 - TIE)
     largest = np.empty((permutations, len(scores)))
     rows = max(1, CHUNK // max(patients * count, len(scores) * count**2))
     for start in range(0, permutations, rows):

@@ -1,6 +1,7 @@
 """The summaries of one grouping of the patients, every column's entry in `report.json`, and warnings about them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -31,11 +32,13 @@ class Settings(NamedTuple):
         minimum: smaller groups are not ranked.
         permutations: of the attribute.
         delta: score -> equivalence margin in its unit; scores without one claim nothing.
+        equivalence_level: of each of the two one-sided tests of equivalence of an attribute's groups.
     """
 
     minimum: int
     permutations: int
     delta: Mapping[str, float]
+    equivalence_level: float = equivalence.LEVEL
 
 
 class Description(NamedTuple):
@@ -84,19 +87,21 @@ def describe(
     """
     descriptions: dict[int, Description] = {}
     for sample in samples(values, index, settings.minimum):
-        ranked = sorted(sample.groups)
+        ranked = [names[g] for g in sorted(sample.groups)]
         tested = _without_failures(values, failed, index, sample, columns, seed, settings)
         for k, column in enumerate(sample.columns):
             of_strata = strata(sample, k, columns[column], failed[sample.rows, column])
             groups = of_strata[: len(ranked)]
-            entry = _summaries(sample, k, [names[g] for g in ranked], columns[column], of_strata, patients)
+            entry = _summaries(sample, k, ranked, columns[column], of_strata, patients)
             entry |= _comparisons(sample, k, groups, names, tested.get(int(column)))
             delta = settings.delta.get(columns[column].score)
             entry["equivalence"] = None
             if delta is not None:
                 has = index[(index >= 0) & ~np.isnan(values[:, column])]
                 unranked = len(np.unique(has)) - len(ranked)
-                entry["equivalence"] = equivalence.tost(groups, delta, unranked)
+                entry["equivalence"] = asdict(
+                    equivalence.tost(groups, ranked, delta, unranked, settings.equivalence_level)
+                )
             entry["warnings"] = []
             if len(ranked) >= 2:
                 entry["warnings"] += shared_patient_warnings(patients[sample.ranked.rows])

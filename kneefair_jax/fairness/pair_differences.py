@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kneefair_jax.fairness import two_part
+from kneefair_jax.fairness import hypothesis_tests, two_part
 from kneefair_jax.fairness.hypothesis_tests import PermutationTests
 
 
@@ -41,7 +41,8 @@ class PairDifferences:
         rejected = int(np.floor(level * (1 + len(self.largest)) + 1e-9))
         if rejected < 1:
             return None
-        critical = self.largest[len(self.largest) - rejected]
+        # A difference that equals it is a tie, which the test does not reject.
+        critical = self.largest[len(self.largest) - rejected] * (1 + hypothesis_tests.TIE)
         shifts = np.array(
             [
                 [two_part.unskewed(end, skewness) for skewness in self.skewness]

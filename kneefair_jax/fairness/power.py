@@ -226,10 +226,11 @@ def equivalence_power(
 ) -> float:
     """Probability that two groups with the same true mean and failure rate are shown to be equivalent.
 
-    Two one-sided tests by two-part intervals (`equivalence.tost`): both limits of the difference d of the sample means
-    lie inside the margin. Given the failures k of n patients in each group, d is normal, and a limit adds the distances
-    of Student's limits of the other scores and of Clopper-Pearson's limits of k / n, times the span, in squares. With
-    no failure, the upper one is 1 - level^(1/n). The powers are averaged over the failures.
+    Two one-sided tests (`equivalence.tost`): both limits of the difference d of the sample means, and both of the
+    difference of failure rates, lie inside the margin. Given the failures k of n patients in each group, d is normal,
+    and a limit adds the distances of Student's limits of the other scores and of Clopper-Pearson's limits of k / n,
+    times the span, in squares. With no failure, the upper one is 1 - level^(1/n). The powers are averaged over the
+    failures.
 
     Args:
         patients: of the two groups, two or more each.
@@ -246,20 +247,26 @@ def equivalence_power(
     failed = (counts[0][:, None], counts[1][None])
     rate = [k / size for k, size in zip(failed, n, strict=True)]
     error = [(1 - r) * spread / np.sqrt(size - k) for r, k, size in zip(rate, failed, n, strict=True)]
-    down, up = [], []
+    down, up, fewer, more = [], [], [], []
     for k, size, r, e in zip(failed, n, rate, error, strict=True):
         sampled = special.stdtrit(size - k - 1, 1 - level) * e
         least = np.where(k > 0, special.betaincinv(np.maximum(k, 1), size - k + 1, level), 0)
         most = special.betaincinv(k + 1, size - k, 1 - level)
-        down.append(np.hypot(sampled, span * (most - r)))
-        up.append(np.hypot(sampled, span * (r - least)))
+        fewer.append(r - least)
+        more.append(most - r)
+        down.append(np.hypot(sampled, span * more[-1]))
+        up.append(np.hypot(sampled, span * fewer[-1]))
     below, above = np.hypot(down[0], up[1]), np.hypot(up[0], down[1])
     expected = span * (rate[1] - rate[0])
     deviation = np.maximum(np.hypot(*error), 1e-12 * span)
     shown = special.ndtr((margin - above - expected) / deviation)
     shown = shown - special.ndtr((below - margin - expected) / deviation)
+    difference = rate[0] - rate[1]
+    within = (difference - np.hypot(fewer[0], more[1]) > -margin) & (
+        difference + np.hypot(more[0], fewer[1]) < margin
+    )
     chances = [stats.binom.pmf(k, size, failure_rate) for k, size in zip(failed, n, strict=True)]
-    return float((chances[0] * chances[1] * np.maximum(shown, 0)).sum())
+    return float((chances[0] * chances[1] * within * np.maximum(shown, 0)).sum())
 
 
 def equivalence_patients(

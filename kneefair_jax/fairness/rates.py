@@ -115,11 +115,11 @@ def rate(tally: Tally) -> Estimate:
     return Estimate(value, clopper_pearson(tally), patients, method="Clopper-Pearson interval")
 
 
-def difference(first: Tally, second: Tally, pairs: int = 1) -> Estimate:
-    """Return the difference of two rates, its interval and Fisher's exact test.
+def difference_interval(first: Tally, second: Tally, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the interval of the difference of two rates, the first minus the second.
 
-    The interval combines the exact intervals of both rates (method of variance estimates recovery), so that it never
-    leaves [-1, 1] and never degenerates where one of the rates is 0 or 1.
+    It combines the exact intervals of both rates (method of variance estimates recovery), so that it never leaves
+    [-1, 1] and never degenerates where one of the rates is 0 or 1.
 
     Reference: Newcombe, Statistics in Medicine 17, 1998 (method 10, there with score intervals); Zou and Donner,
     Statistics in Medicine 27, 2008, DOI 10.1002/sim.3095.
@@ -127,20 +127,29 @@ def difference(first: Tally, second: Tally, pairs: int = 1) -> Estimate:
     Args:
         first: patients and events of a group, at least one patient.
         second: the same of another group.
-        pairs: differences whose intervals hold together at 95 % (Bonferroni).
+        confidence: of the interval.
     """
-    confidence = 1 - (1 - CONFIDENCE) / pairs
     (low_1, high_1), (low_2, high_2) = (clopper_pearson(t, confidence) or (0.0, 1.0) for t in (first, second))
     rate_1, rate_2 = (t.events / t.patients for t in (first, second))
     value = rate_1 - rate_2
-    interval = (
+    return (
         max(-1.0, value - float(np.hypot(rate_1 - low_1, high_2 - rate_2))),
         min(1.0, value + float(np.hypot(high_1 - rate_1, rate_2 - low_2))),
     )
+
+
+def difference(first: Tally, second: Tally, pairs: int = 1) -> Estimate:
+    """Return the difference of two rates, its interval (`difference_interval`) and Fisher's exact test.
+
+    Args:
+        first: patients and events of a group, at least one patient.
+        second: the same of another group.
+        pairs: differences whose intervals hold together at 95 % (Bonferroni).
+    """
     simultaneous = f", simultaneous over {pairs} pairs" if pairs > 1 else ""
     return Estimate(
-        value,
-        interval,
+        first.events / first.patients - second.events / second.patients,
+        difference_interval(first, second, 1 - (1 - CONFIDENCE) / pairs),
         first.patients + second.patients,
         fisher([first, second]),
         method=f"Newcombe interval from Clopper-Pearson intervals{simultaneous}; Fisher's exact test",

@@ -11,6 +11,7 @@ from kneefair_jax import groups
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import (
     bootstrap,
+    equivalence,
     family,
     group_intervals,
     inference,
@@ -48,7 +49,9 @@ def scores(
         draws: permutations of the attribute over patients.
         seed: of the permutations; the same table and seed give the same numbers.
         permutations: in place of `draws`.
-        delta: score -> the equivalence margin, stated in advance, in the score's unit.
+        delta: score -> the equivalence margin, stated in advance, in the score's unit. Each attribute's groups are
+            tested for equivalence at `equivalence.LEVEL` divided by the number of attributes with two or more ranked
+            groups (Bonferroni), those of pairs of attributes at the same level.
         failure_dice: Dice below which a segmentation counts as failed; intervals of means take failures apart
             (`two_part`).
         primary: p values of the other hypotheses of the primary family (`family.p_values`).
@@ -72,9 +75,6 @@ def scores(
             )
     table = patient_table.table(cases, structures)
     failed = patient_table.failures(cases, table, failure_dice)
-    settings = Settings(
-        min_group_patients, draws if permutations is None else permutations, dict(delta or {})
-    )
 
     def means(member: np.ndarray) -> list[dict[str, Any]]:
         return _means(table.values[member], failed[member], table.patients[member], table.columns)
@@ -85,6 +85,16 @@ def scores(
     groupings = [
         _grouping(table, failed, partition, seed) for partition in groups.partitions(table.rows, attributes)
     ]
+    compared = sum(
+        grouping.ranked_groups(table.columns, min_group_patients) > 1
+        for grouping in groupings[: len(attributes)]
+    )
+    settings = Settings(
+        min_group_patients,
+        draws if permutations is None else permutations,
+        dict(delta or {}),
+        equivalence.LEVEL / max(compared, 1),
+    )
     for grouping in groupings:
         partition = grouping.partition
         for g, group in enumerate(partition.names):
@@ -129,6 +139,11 @@ class _Grouping(NamedTuple):
     def key(self) -> str:
         return ",".join(self.partition.attributes)
 
+    def ranked_groups(self, columns: Sequence[Column], minimum: int) -> int:
+        """Return how many groups have enough patients with a Dice to be ranked."""
+        scored = ~np.isnan(self.values[:, columns.index(Column("dice", MACRO))])
+        return int((np.bincount(self.groups[scored & (self.groups >= 0)]) >= max(minimum, 1)).sum())
+
     def describe(self, columns: Sequence[Column], settings: Settings) -> list[Description]:
         return describe(
             self.values,
@@ -156,10 +171,15 @@ def _require_every_structure(block: dict[str, Any]) -> None:
     """Groups are equivalent in a score only where they are in every structure: opposite gaps cancel in the mean."""
     for key, entry in block["summaries"].items():
         whole = entry["equivalence"]
-        for structure, part in block["structures"].items():
-            own = part["summaries"][key]["equivalence"]
-            if whole and whole["equivalent"] and own and not own["equivalent"]:
-                whole |= {"equivalent": False, "reason": f"{structure}: {own['reason']}"}
+        if whole is None or not whole["equivalent"]:
+            continue
+        of_structures = {
+            name: part["summaries"][key]["equivalence"] for name, part in block["structures"].items()
+        }
+        if unmet := [
+            f"{name}: {own['reason']}" for name, own in of_structures.items() if not own["equivalent"]
+        ]:
+            whole |= {"equivalent": False, "reason": "; ".join(unmet)}
 
 
 def _lacking(

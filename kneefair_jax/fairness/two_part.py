@@ -31,6 +31,7 @@ class Scores:
 
     Attributes:
         n: patients.
+        failures: patients with a failed segmentation.
         failed: patients whose score counts as a loss: those with a failed segmentation, or all (`scores`).
         mean: of all scores.
         center: mean of the scores that did not fail.
@@ -43,6 +44,7 @@ class Scores:
     """
 
     n: int
+    failures: int
     failed: int
     mean: float
     center: float
@@ -72,11 +74,13 @@ def scores(values: np.ndarray, failed: np.ndarray, worst: float | None, best: fl
         worst: the worst possible score: 0 for overlap, 1 for a calibration error, None for distances.
         best: the best possible score.
     """
+    failures = int(failed.sum())
     if worst is None:
         failed = np.zeros(len(values), bool)
-    elif failed.sum() > len(values) / 2 or (failed.any() and (~failed).sum() < 2):
+    elif failures > len(values) / 2 or (failures and (~failed).sum() < 2):
         return Scores(
             n=len(values),
+            failures=failures,
             failed=len(values),
             mean=float(values.mean()),
             center=best,
@@ -100,6 +104,7 @@ def scores(values: np.ndarray, failed: np.ndarray, worst: float | None, best: fl
         losses = np.sort(np.clip((center - bad) / (center - worst), 0, 1))[::-1]
     return Scores(
         n=len(values),
+        failures=failures,
         failed=len(bad),
         mean=float(values.mean()),
         center=center,

@@ -88,6 +88,7 @@ def _summaries(where: dict[str, Any], part: Mapping[str, Any], _: Sequence[str])
             "detectable": summary.get("detectable"),
             "delta": equivalence.get("delta"),
             "equivalent": equivalence.get("equivalent"),
+            "equivalence_confidence": equivalence.get("confidence"),
             "warnings": " ".join(summary.get("warnings") or []),
         }
 

@@ -246,6 +246,7 @@ def template(name: str, **filters: Callable[[Any], Any]) -> jinja2.Template:
         "signed": formatting.signed,
         "percent": formatting.percent,
         "percents": formatting.percents,
+        "confidence": formatting.confidence,
         "group_name": formatting.group,
         "step": formatting.step,
         **filters,

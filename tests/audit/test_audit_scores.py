@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fairlearn.metrics import MetricFrame
+from scipy import stats
 
 from kneefair_jax import audit, cohort
 from kneefair_jax.errors import InputError
@@ -236,28 +237,50 @@ def test_metric_frame_refuses_what_is_not_there(tmp_path, monkeypatch):
         result.metric_frame("sex")
 
 
-def readers(first, second):
-    """Two readers' femur and tibia of four cases, of which two are one patient's."""
-    frame = wide()[:4][["case_id"]]
+def readers(first, second, cases=12):
+    """Two readers' femur and tibia of cases, two a patient; c0 and c2 are one patient's, c1 and c3 another's."""
+    frame = wide()[:cases][["case_id"]]
     one = frame.assign(reader="A", dice_femur=0.9, dice_tibia=0.8)
     return pd.concat([one.assign(**first), one.assign(reader="B", **second)])
 
 
 def test_readers_give_the_margin_by_hand(tmp_path):
-    """Macro differences of .01, .02, .03, .04 in c0 to c3; c0 and c2 are one patient's, c1 and c3 another's."""
-    path = save(readers({}, {"dice_femur": [0.92, 0.94, 0.84, 0.98]}), tmp_path / "readers.csv")
+    """Reader A minus B, macro, of six patients: .02 (of .01 and .03), -.01, .02, -.02, .03, -.02; mean .02 / 6."""
+    by_case = np.array([0.01, -0.02, 0.03, 0, 0.04, -0.04, 0, 0, 0.03, -0.01, 0.03, -0.03])
+    frame = readers({}, {"dice_femur": 0.9 - 2 * by_case})
+    path, scores = save(frame, tmp_path / "readers.csv"), save(wide(), tmp_path / "a.csv")
+    result = table(scores, readers=path)
+    assert result.report["run"]["delta"] == pytest.approx({"dice": 0.02 / 6})
+    differences = [0.02, -0.01, 0.02, -0.02, 0.03, -0.02]
+    mean, spread = np.mean(differences), np.std(differences, ddof=1)
+    interval = stats.ttest_1samp(differences, 0).confidence_interval()
+    agreement = result.report["readers"]["dice"]
+    assert agreement["patients"] == 6 and agreement["mean_difference"] == pytest.approx(0.02 / 6)
+    assert agreement["interval"] == pytest.approx((interval.low, interval.high))
+    assert agreement["limits_of_agreement"] == pytest.approx((mean - 1.96 * spread, mean + 1.96 * spread))
+    (note,) = [note for note in result.notes if "--delta dice=MARGIN" in note]
+    assert f"{interval.high:.4f}]" in note
+    page = result.write(tmp_path / "out")[""].read_text()
+    assert "little; state one with --delta dice=MARGIN" in page and f"to {mean + 1.96 * spread:.4f}" in page
+
+    with_one = save(frame[:-1], path)  # of c11, a reader is absent: its patient's difference is that of c9
+    assert table(scores, readers=with_one).report["run"]["delta"] == pytest.approx({"dice": 0.03 / 6})
+
+
+def test_readers_who_always_differ_and_a_stated_margin(tmp_path):
     scores = save(wide(), tmp_path / "a.csv")
-    assert table(scores, readers=path).report["run"]["delta"] == pytest.approx({"dice": 0.025})
-    path = save(readers({}, {"dice_femur": [0.92, 0.92, 0.92, 0.98]})[:-1], path)  # c3 has one reader
-    assert table(scores, readers=path).report["run"]["delta"] == pytest.approx({"dice": 0.01})
-    far = save(
-        readers({"hd95_mm_femur": 1.0}, {"dice_femur": 0.92, "hd95_mm_femur": 2.5}), tmp_path / "far.csv"
-    )
-    (note,) = [note for note in table(scores, readers=far).notes if "two readers" in note]
-    assert note.endswith(": 0.0100 in Dice and 1.5000 mm in HD95.")
+    frame = readers({"hd95_mm_femur": 1.0}, {"dice_femur": 0.92, "hd95_mm_femur": 2.5})
+    path = save(frame, tmp_path / "far.csv")
+    result = table(scores, readers=path)
+    (note,) = [note for note in result.notes if "two readers" in note]
+    assert note.endswith(": ±0.010 in Dice and ±1.500 mm in HD95.")
+    assert not any("--delta" in note for note in result.notes)
+    assert result.report["readers"]["hd95_mm"]["mean_difference"] == -1.5
     stated = table(scores, readers=path, settings=QUICK._replace(delta={"dice": 0.05}))
-    assert stated.report["run"]["delta"] == {"dice": 0.05}
-    assert table(scores).report["run"]["delta"] is None
+    assert stated.report["run"]["delta"] == {"dice": 0.05, "hd95_mm": 1.5}
+    assert stated.report["readers"]["dice"]["margin"] == pytest.approx(0.01)
+    none = table(scores).report
+    assert none["run"]["delta"] is None and "readers" not in none
 
 
 def test_readers_masks_are_scored_against_the_truth(tmp_path):
@@ -337,7 +360,8 @@ def test_bad_tables_are_refused_with_a_sentence(tmp_path, make, options, message
     ("change", "message"),
     [
         ({"reader": "A"}, "has 1 readers"),
-        ({"dice_femur": 0.9, "dice_tibia": 0.8}, "the two readers do not differ"),
+        ({"dice_femur": 0.9, "dice_tibia": 0.8}, "in dice is 0; state a margin with --delta"),
+        ({"dice_femur": [0.9] * 12 + [0.8, 0.9, 1.0, 0.9] * 3}, "in dice is 0; state a margin with --delta"),
         ({"case_id": "elsewhere"}, "has 0 readers of the audited cases"),
         ({"mask": "a.png"}, "an audit of scores has no truth"),
     ],
@@ -346,3 +370,11 @@ def test_bad_readers_are_refused_with_a_sentence(tmp_path, change, message):
     frame = readers({}, {"dice_femur": 0.92}).assign(**change)
     with pytest.raises(InputError, match=message):
         table(save(wide(), tmp_path / "a.csv"), readers=save(frame, tmp_path / "readers.csv"))
+
+
+def test_readers_of_too_few_patients_are_refused(tmp_path):
+    path = save(readers({}, {"dice_femur": 0.92}, cases=8), tmp_path / "readers.csv")
+    with pytest.raises(
+        InputError, match="in 4 of the audited patients, and a margin needs 5; state a margin with"
+    ):
+        table(save(wide(), tmp_path / "a.csv"), readers=path)

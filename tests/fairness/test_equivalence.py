@@ -4,6 +4,8 @@ from scipy import stats
 
 from kneefair_jax.fairness import equivalence, two_part
 
+NAMES = ("a", "b", "c")
+
 
 def group(mean, patients, spread=0.02, failures=0):
     """A symmetric sample with exactly this mean and standard deviation, besides the failures."""
@@ -13,38 +15,75 @@ def group(mean, patients, spread=0.02, failures=0):
     return two_part.scores(values, values < 0.5, 0.0, 1.0)
 
 
-def test_the_interval_is_that_of_two_one_sided_tests_and_of_unobserved_failures():
-    result = equivalence.tost([group(0.9, 300), group(0.89, 400)], 0.05)
-    errors = [0.02 / np.sqrt(300) * stats.t.ppf(0.95, 299), 0.02 / np.sqrt(400) * stats.t.ppf(0.95, 399)]
-    # Clopper-Pearson's upper limits of 0 of 300 and 0 of 400, one-sided at 5 %.
-    failing = [0.9 * (1 - 0.05 ** (1 / 300)), 0.89 * (1 - 0.05 ** (1 / 400))]
-    low = 0.01 - np.sqrt(errors[0] ** 2 + failing[0] ** 2 + errors[1] ** 2)
-    high = 0.01 + np.sqrt(errors[0] ** 2 + errors[1] ** 2 + failing[1] ** 2)
-    assert result["intervals"][0] == pytest.approx([low, high], abs=1e-6)
-    assert result == {"delta": 0.05, "equivalent": True, "reason": None, "intervals": result["intervals"]}
+def tost(groups, delta, unranked=0, level=0.05):
+    return equivalence.tost(groups, NAMES[: len(groups)], delta, unranked, level)
+
+
+@pytest.mark.parametrize("level", [0.05, 0.05 / 3])
+def test_intervals_are_those_of_two_one_sided_tests_and_of_unobserved_failures(level):
+    result = tost([group(0.9, 300), group(0.89, 400)], 0.05, level=level)
+    errors = [0.02 / np.sqrt(n) * stats.t.isf(level, n - 1) for n in (300, 400)]
+    # Clopper-Pearson's upper limits of 0 of 300 and 0 of 400, one-sided.
+    rates = [1 - level ** (1 / n) for n in (300, 400)]
+    low = 0.01 - np.sqrt(errors[0] ** 2 + (0.9 * rates[0]) ** 2 + errors[1] ** 2)
+    high = 0.01 + np.sqrt(errors[0] ** 2 + errors[1] ** 2 + (0.89 * rates[1]) ** 2)
+    assert result.intervals[0] == pytest.approx((low, high), abs=1e-6)
+    assert result.failure_intervals[0] == pytest.approx((-rates[1], rates[0]))
+    assert result.confidence == pytest.approx(1 - 2 * level)
+    assert result.delta == 0.05 and result.equivalent is True and result.reason is None
+
+
+def test_failure_intervals_by_hand():
+    """10 of 200 against 0 of 200: 0.05 -+ the distances to exact 90 % limits, 0.0274 to 0.0833 and 0 to 0.0149."""
+    result = tost([group(0.9, 200, failures=10), group(0.9, 200)], 0.02)
+    exact = stats.binomtest(10, 200).proportion_ci(0.9)
+    none = stats.binomtest(0, 200).proportion_ci(0.9).high
+    assert (exact.low, exact.high, none) == pytest.approx((0.0274, 0.0833, 0.0149), abs=1e-4)
+    expected = (0.05 - np.hypot(0.05 - exact.low, none), exact.high)
+    assert result.failure_intervals[0] == pytest.approx(expected)
+    assert result.equivalent is False and result.reason.count("a minus b") == 2
 
 
 @pytest.mark.parametrize(
     ("groups", "unranked", "reason"),
     [
-        ([group(0.9, 60), group(0.9, 60)], 0, "margin"),  # 5 % of either could fail unseen
-        ([group(0.9, 400), group(0.9, 400), group(0.86, 400)], 0, "margin"),
-        ([group(0.9, 400), group(0.9, 400, failures=8)], 0, "margin"),
+        ([group(0.9, 60), group(0.9, 60)], 0, "means"),  # 5 % of either could fail unseen
+        ([group(0.9, 400), group(0.9, 400), group(0.86, 400)], 0, "means: the interval of a minus c"),
+        ([group(0.9, 400), group(0.9, 400, failures=8)], 0, "means: the interval of a minus b"),
         ([group(0.9, 400)], 0, "two groups"),
         ([group(0.9, 400), group(0.9, 400)], 1, "too small"),
         ([group(0.9, 400, 0.0), group(0.9, 400, 0.0)], 0, "vary"),
     ],
 )
 def test_what_is_not_shown_to_be_equal(groups, unranked, reason):
-    result = equivalence.tost(groups, 0.02, unranked)
-    assert result["equivalent"] is False and reason in result["reason"]
+    result = tost(groups, 0.02, unranked)
+    assert result.equivalent is False and reason in result.reason
+
+
+def test_equal_means_are_not_equivalent_where_more_patients_of_a_group_fail():
+    """0 and 10 of 200 failed, and the others of the second group score as much higher as failures take away."""
+    lost = 0.8 / 0.95
+    result = tost([group(0.8, 200), group(lost, 200, failures=10)], 0.05)
+    other = tost([group(0.8, 200), group(0.8, 200)], 0.05)
+    assert max(map(abs, result.intervals[0])) < 0.05 < max(map(abs, result.failure_intervals[0]))
+    assert result.equivalent is False and result.reason.startswith("difference of failure rates")
+    assert "means" not in result.reason and other.equivalent is True
+
+
+def test_most_patients_of_a_group_failed():
+    """Every score of theirs is a loss, and those who failed count as failures."""
+    poor = group(0.9, 300, failures=200)
+    result = tost([group(0.8, 300), poor], 0.6)
+    assert poor.failed == 300 and poor.failures == 200
+    assert result.failure_intervals[0][0] < -2 / 3 and "failure rates" in result.reason
 
 
 def test_each_pair_is_tested_at_the_full_level():
     """Intersection-union: a third group does not widen the first pair's interval."""
     groups = [group(0.9, 300), group(0.89, 300), group(0.9, 300)]
-    two, three = (equivalence.tost(groups[:count], 0.05)["intervals"][0] for count in (2, 3))
-    assert two == three
+    two, three = (tost(groups[:count], 0.05) for count in (2, 3))
+    assert two.intervals[0] == three.intervals[0] and len(three.intervals) == 3
+    assert two.failure_intervals[0] == three.failure_intervals[0] and len(three.failure_intervals) == 3
 
 
 def test_failures_at_the_edge_of_the_margin_are_rarely_called_equivalent():
@@ -53,12 +92,11 @@ def test_failures_at_the_edge_of_the_margin_are_rarely_called_equivalent():
     for _ in range(400):
         values = rng.beta(38, 2, (2, 100))
         values[1, rng.random(100) < 0.02 / 0.95] = 0
-        groups = [two_part.scores(row, row < 0.5, 0.0, 1.0) for row in values]
-        accepted += equivalence.tost(groups, 0.02)["equivalent"]
+        accepted += tost([two_part.scores(row, row < 0.5, 0.0, 1.0) for row in values], 0.02).equivalent
     assert accepted / 400 <= 0.065
 
 
 def test_distances_cannot_be_shown_to_be_equal():
     distance = two_part.scores(np.linspace(1, 2, 300), np.zeros(300, bool), None, 0.0)
-    result = equivalence.tost([distance, distance], 5.0)
-    assert result["equivalent"] is False and "distance" in result["reason"]
+    result = tost([distance, distance], 5.0)
+    assert result.equivalent is False and "distance" in result.reason

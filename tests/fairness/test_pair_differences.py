@@ -42,7 +42,7 @@ def test_an_interval_excludes_zero_where_the_test_rejects(sizes, seed, level):
         assert limits is None
         return
     low, high = limits
-    np.testing.assert_array_equal((low >= 0) | (high <= 0), found.p <= level + 1e-12)
+    np.testing.assert_array_equal((low > 0) | (high < 0), found.p <= level + 1e-12)
     assert (low <= found.estimates).all() and (found.estimates <= high).all()
 
 

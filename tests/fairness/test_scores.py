@@ -238,5 +238,58 @@ def test_equivalence_needs_every_structure():
         frame, ("femur", "tibia"), ("sex",), min_group_patients=5, draws=99, seed=0, delta={"dice": 0.02}
     )["dice"]
     whole = result["summaries"]["sex"]["equivalence"]
-    assert not whole["equivalent"] and whole["reason"].startswith("femur: ")
+    assert (
+        not whole["equivalent"] and whole["reason"].startswith("femur: ") and "; tibia: " in whole["reason"]
+    )
     assert whole["intervals"][0] == pytest.approx([0, 0], abs=0.01)
+
+
+def equivalences(attributes, minimum=10, **columns):
+    """Of the Dice of 200 patients, by attribute: sex alternates, region is the same for pairs of patients."""
+    patients = np.arange(200)
+    frame = pd.DataFrame(
+        {
+            "case_id": [f"c{p}" for p in patients],
+            "patient_id": [f"p{p}" for p in patients],
+            "structure": "femur",
+            "sex": groups.categorical(pd.Series(np.array(["f", "m"])[patients % 2])),
+            "region": groups.categorical(pd.Series(np.array(["a", "b"])[patients // 2 % 2])),
+            "rare": groups.categorical(pd.Series(np.where(patients < 5, "yes", "no"))),
+            "dice": 0.9 + 0.001 * (patients % 7),
+        }
+    ).assign(**columns)
+    result = module.scores(
+        frame, ("femur",), attributes, min_group_patients=minimum, draws=50, seed=0, delta={"dice": 0.07}
+    )["dice"]["summaries"]
+    return {key: summary["equivalence"] for key, summary in result.items()}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "confidence"),
+    [
+        (("sex",), 0.9),
+        (("sex", "rare"), 0.9),  # one group of `rare` is too small to be ranked
+        (("sex", "region"), 0.95),
+        (("sex", "region", "rare"), 0.95),
+    ],
+)
+def test_the_level_of_equivalence_is_shared_by_attributes_with_ranked_groups(attributes, confidence):
+    by_attribute = equivalences(attributes)
+    assert [one["confidence"] for one in by_attribute.values()] == pytest.approx(
+        [confidence] * len(by_attribute)
+    )
+    assert by_attribute["sex"]["equivalent"] is True
+    limit = 1 - ((1 - confidence) / 2) ** (1 / 100)  # Clopper-Pearson's, of 0 of 100
+    assert by_attribute["sex"]["failure_intervals"][0] == pytest.approx((-limit, limit))
+
+
+def test_equivalence_needs_the_failure_rate():
+    """6 of 100 women failed just below the threshold: the mean hardly moves."""
+    patients = np.arange(200)
+    dice = np.where((patients % 2 == 0) & (patients < 12), 0.49, 0.9 + 0.001 * (patients % 7))
+    found = equivalences(("sex",), dice=dice)["sex"]
+    assert max(map(abs, found["intervals"][0])) < 0.07 < found["failure_intervals"][0][1]
+    assert found["equivalent"] is False
+    assert found["reason"] == (
+        "difference of failure rates: the interval of sex=f minus sex=m reaches beyond the margin"
+    )

@@ -224,9 +224,11 @@ def audited_part(shift: float) -> dict:
     }
     summaries["age"]["equivalence"] = {
         "delta": 0.02,
+        "confidence": 1 - 0.1 / 3,
         "equivalent": True,
         "reason": None,
         "intervals": [[-0.01, 0.012]] * 3,
+        "failure_intervals": [[-0.015, 0.015]] * 3,
     }
     summaries["race"]["warnings"] = ["a group has 15 patients, skewed scores: intervals cover about 90 %."]
     overall = {

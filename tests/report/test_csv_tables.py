@@ -24,6 +24,7 @@ def test_every_number_of_the_report_is_in_a_cell(audited):
         "score == 'dice' and structure == @csv_tables.ALL and attribute == 'age'"
     )
     assert age.iloc[0][["gap", "p_holm", "delta", "equivalent"]].tolist() == [0.004, 0.83, 0.02, True]
+    assert age.iloc[0]["equivalence_confidence"] == pytest.approx(0.9667, abs=1e-4)
     pairs = found["pairs.csv"].query(
         "score == 'dice' and structure == @csv_tables.ALL and attribute == 'age'"
     )

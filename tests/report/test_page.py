@@ -202,6 +202,7 @@ def test_the_page_of_an_audit_shows_all_its_parts_once_and_escaped(audited, audi
         "significant; size alone explains it",
         "no significant gap; detectable: 0.021",
         "equivalent within ±0.020",
+        "Difference without failures All patients Welch 96.7 % p",
         "The same for HD95, mm (lower is better)",
         f"Left out: {evil}: unknown in most cases",
         f"race: White minus {evil} +0.0031 [\N{MINUS SIGN}0.0069, 0.0131] 0.380 0.760",

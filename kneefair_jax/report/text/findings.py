@@ -10,7 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from kneefair_jax import groups
-from kneefair_jax.report.text.formatting import Block, estimate, interval_ends, listing, number, p_equals
+from kneefair_jax.report.text.formatting import (
+    Block,
+    confidence,
+    delta,
+    estimate,
+    interval_ends,
+    listing,
+    number,
+    p_equals,
+)
 
 LEVEL = 0.05
 
@@ -36,7 +45,7 @@ class Verdict(NamedTuple):
             more; `no` where the SER's interval lies above what size alone gives; `unclear` where it reaches that, or
             is absent. None where it is unknown, or where the gap is not significant.
         equivalence: against the margin stated in advance: `equivalent` (shown, and the gap is not significant), `small`
-            (shown, but the gap is significant), `not shown`. None without a margin.
+            (shown, but the gap is significant or exploratory), `not shown`. None without a margin.
         summary: the numbers themselves, `report["scores"][score]["summaries"][key]`.
     """
 
@@ -120,7 +129,7 @@ def _equal(summary: Mapping[str, Any], kind: Kind) -> Equivalence | None:
         return None
     if not found.get("equivalent"):
         return "not shown"
-    return "equivalent" if kind in ("open", "exploratory") else "small"
+    return "equivalent" if kind == "open" else "small"
 
 
 def _explained(ser: Mapping[str, Any]) -> Size | None:
@@ -151,7 +160,7 @@ def sentences(verdict: Verdict, means: Mapping[str, Any], title: str, smallest: 
     first, second = (high, low) if ends[0] == "highest" else (low, high)
     if first == second:
         same = f"By {block.title}, all ranked groups have the same mean {title} ({number(first)})."
-        return [same, *_equivalence(verdict)]
+        return [same, *_equivalence(verdict, title)]
     unranked = any(
         means[name].get("ranked") is False and not groups.is_missing(name) for name in block.labels
     )
@@ -161,7 +170,7 @@ def sentences(verdict: Verdict, means: Mapping[str, Any], title: str, smallest: 
         f"{ends[1]} ({number(second)}), a gap of {estimate(gap['value'], gap['interval'])}.",
         *_tested(verdict),
         *_ratio(verdict),
-        *_equivalence(verdict),
+        *_equivalence(verdict, title),
     ]
 
 
@@ -240,15 +249,18 @@ def _ratio(verdict: Verdict) -> list[str]:
     ]
 
 
-def _equivalence(verdict: Verdict) -> list[str]:
-    """Whether the groups are as good as equal, where the reader said what that is."""
+def _equivalence(verdict: Verdict, title: str) -> list[str]:
+    """Whether the groups are equivalent within the margin, where there is one."""
     if verdict.equivalence is None:
         return []
     found = verdict.summary["equivalence"]
-    margin = f"±{number(found['delta'])}"
-    within = f"the 90 % interval of every difference lies within {margin}"
+    margin = f"±{delta(found['delta'])}"
+    within = (
+        f"the {confidence(found['confidence'])} intervals of all differences of means and of failure rates lie within "
+        f"{margin}"
+    )
     if verdict.equivalence == "equivalent":
-        return [f"The groups are equivalent in the mean: {within}."]
+        return [f"The groups are equivalent in mean {title} within {margin}: {within}."]
     if verdict.equivalence == "small":
         return [f"The gap is small, though: {within}."]
     reason = f" ({found['reason']})" if found.get("reason") else ""
@@ -258,7 +270,7 @@ def _equivalence(verdict: Verdict) -> list[str]:
 def reading(verdict: Verdict) -> str:
     """The verdict in a cell of a table."""
     detectable = verdict.summary.get("detectable")
-    margin = f"±{number((verdict.summary.get('equivalence') or {}).get('delta'))}"
+    margin = f"±{delta((verdict.summary.get('equivalence') or {}).get('delta'))}"
     small = f"; within {margin}" if verdict.equivalence == "small" else ""
     if verdict.kind == "significant":
         text = "significant"

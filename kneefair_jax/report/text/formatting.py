@@ -47,10 +47,17 @@ def signed(value: float | None, digits: int = 3) -> str:
     return f"+{text}" if value is not None and value > 0 and text.strip("0.") else text
 
 
-def margin(score: str, value: float, digits: int = 3) -> str:
-    """`0.010 in Dice`, `1.000 mm in HD95`."""
+def delta(value: float | None) -> str:
+    """`0.010`; `0.0263` or `0.000040` of a margin that three digits would change, and so what lies within it."""
+    if value is None or abs(value - round(value, 3)) < 1e-9:
+        return number(value)
+    return number(value, max(4, 1 - math.floor(math.log10(value))))
+
+
+def margin(score: str, value: float) -> str:
+    """`±0.010 in Dice`, `±1.000 mm in HD95`."""
     title, _, unit = TITLES.get(score, score).partition(", ")
-    return f"{number(value, digits)}{f' {unit}' if unit else ''} in {title}"
+    return f"±{delta(value)}{f' {unit}' if unit else ''} in {title}"
 
 
 def p_value(p: float | None) -> str:
@@ -115,6 +122,11 @@ def percents(ends: Sequence[float | None] | None) -> str:
         return DASH
     low, high = (number(100 * end, 1) for end in ends if end is not None)
     return f"{low} to {high} %"
+
+
+def confidence(level: float) -> str:
+    """`90 %`, `96.7 %`: the confidence of an interval."""
+    return f"{100 * level:.3g} %"
 
 
 def unbroken(text: str) -> str:

@@ -1,11 +1,20 @@
 """The methods of a report as a paragraph to cite: only what this report contains, with its references and versions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.report.text.failures import endpoint_title
-from kneefair_jax.report.text.formatting import amount, by_group, listing, margin
+from kneefair_jax.report.text.formatting import (
+    TITLES,
+    amount,
+    by_group,
+    confidence,
+    listing,
+    margin,
+    number,
+    signed,
+)
 
 _DEFINED = {
     "dice": "Dice",
@@ -46,6 +55,8 @@ _REFERENCES = {
     "Psychol Bull 1993;114:494-509.",
     "tost": "Schuirmann DJ. A comparison of the two one-sided tests procedure and the power approach. "
     "J Pharmacokinet Biopharm 1987;15:657-680.",
+    "agreement": "Bland JM, Altman DG. Statistical methods for assessing agreement between two methods of clinical "
+    "measurement. Lancet 1986;327:307-310.",
     "standardization": "Robins J. A new approach to causal inference in mortality studies with a sustained exposure "
     "period. Math Model 1986;7:1393-1512.",
     "mccaffrey": "Bell RM, McCaffrey DF. Bias reduction in standard errors for linear regression with multi-stage "
@@ -206,22 +217,47 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
             "from the power of Welch's test and, for equivalence, from the intervals above at the observed failure "
             "rate."
         )
-    if margins := _margins(report):
-        within = listing(f"±{margin(score, delta)}" for score, delta in margins.items())
+    yield from _equivalence(report, cite)
+
+
+def _equivalence(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
+    """Sentences about equivalence, where it was tested, and about margins that come from two readers."""
+    tested = {
+        score: summary["equivalence"]
+        for score, scores in report["scores"].items()
+        for summary in scores["summaries"].values()
+        if summary.get("equivalence") and score not in patient_table.MILLIMETRES  # never shown of distances
+    }
+    if not tested:
+        return
+    within = listing(margin(score, one["delta"]) for score, one in tested.items())
+    levels = listing(dict.fromkeys(confidence(one["confidence"]) for one in tested.values()))
+    yield (
+        f"Groups count as equivalent in a mean score where the {levels} intervals of all differences lie within "
+        f"{within}, of the mean over structures and of each structure, and those of failure rates within the same "
+        f"number as a share (two one-sided tests {cite('tost')}, at 5 % over all attributes by Bonferroni's method); "
+        "both allow for failures that were not observed."
+    )
+    agreements = report.get("readers") or {}
+    from_readers = {
+        score: one for score, one in agreements.items() if tested.get(score, {}).get("delta") == one["margin"]
+    }
+    if from_readers:
+        each = "; ".join(
+            f"{TITLES[score]} {signed(one['mean_difference'], 4)} (95 % interval {_range(one['interval'])}, "
+            f"{amount(one['patients'], 'patient')}; limits of agreement {cite('agreement')}, which are about single "
+            f"patients, {_range(one['limits_of_agreement'])})"
+            for score, one in from_readers.items()
+        )
         yield (
-            f"Groups count as equivalent where the 90 % interval of every difference lies within {within} (two "
-            f"one-sided tests {cite('tost')}), which allows for failures that were not observed."
+            "The margin is the absolute value of the mean difference between two readers, the first minus the second, "
+            f"over the patients whom both read: {each}."
         )
 
 
-def _margins(report: dict[str, Any]) -> dict[str, float]:
-    """Score -> equivalence margin, of the scores whose equivalence was tested."""
-    return {
-        score: summary["equivalence"]["delta"]
-        for score, scores in report["scores"].items()
-        for summary in scores["summaries"].values()
-        if summary.get("equivalence")
-    }
+def _range(ends: Sequence[float]) -> str:
+    low, high = (number(end, 4) for end in ends)
+    return f"{low} to {high}"
 
 
 def _more(report: dict[str, Any], cite: _Cited) -> Iterator[str]:

@@ -10,6 +10,7 @@ from kneefair_jax.report.text.formatting import (
     audited,
     blocks,
     by_group,
+    delta,
     estimate,
     interval_ends,
     listing,
@@ -122,7 +123,7 @@ def _equal(found: Sequence[Verdict]) -> list[str]:
     given = [v for v in found if v.equivalence]
     if not given:
         return []
-    margin = number(given[0].summary["equivalence"]["delta"])
+    margin = delta(given[0].summary["equivalence"]["delta"])
     sentences = []
     if equal := [v for v in given if v.equivalence == "equivalent"]:
         sentences.append(f"The groups {_by(equal)} are equivalent in mean Dice within ±{margin}.")

@@ -31,7 +31,14 @@ def block_of(
                 ],
                 "equivalence": None
                 if equivalent is None
-                else {"delta": 0.05, "equivalent": equivalent, "reason": "a group of 20", "intervals": []},
+                else {
+                    "delta": 0.05,
+                    "confidence": 0.95,
+                    "equivalent": equivalent,
+                    "reason": "a group of 20",
+                    "intervals": [],
+                    "failure_intervals": [],
+                },
                 "detectable": detectable,
             }
         },
@@ -62,9 +69,18 @@ def test_a_pair_is_named_only_by_its_own_test_and_interval(numbers, kind):
 
 
 def test_gaps_of_two_attributes_are_exploratory():
-    scores = block_of(p=0.001, low=0.01)
+    scores = block_of(p=0.001, low=0.01, equivalent=True)
     scores["summaries"]["sex,race"] = scores["summaries"].pop("sex")
-    assert findings.judge(BLOCK._replace(key="sex,race"), scores).kind == "exploratory"
+    verdict = findings.judge(BLOCK._replace(key="sex,race"), scores)
+    assert (verdict.kind, verdict.equivalence) == ("exploratory", "small")
+
+
+def test_the_opening_calls_no_groups_of_two_attributes_equivalent(audited):
+    summaries = audited["scores"]["dice"]["summaries"]
+    summaries["sex,race"]["equivalence"] = summaries["age"]["equivalence"]
+    before = summary.opening(audited)
+    summaries["sex,race"]["equivalence"] = None
+    assert summary.opening(audited) == before and "are equivalent in mean Dice" in before
 
 
 @pytest.mark.parametrize(
@@ -138,7 +154,9 @@ def test_opening_details_and_tables_agree_on_equivalence(report, numbers, equiva
 
 
 def test_equivalence_is_of_the_mean_and_says_why_not():
-    assert "not equality" not in said(equivalent=True) and "equivalent in the mean" in said(equivalent=True)
+    shown = said(equivalent=True)
+    assert "not equality" not in shown and "equivalent in mean Dice within ±0.050" in shown
+    assert "95 % intervals of all differences" in shown and "90 %" not in shown
     assert "(a group of 20)" in said(equivalent=False)
 
 

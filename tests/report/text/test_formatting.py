@@ -17,6 +17,18 @@ def test_numbers(value, text):
     assert formatting.number(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.02, "0.020"), (0.026302616, "0.0263"), (1.5, "1.500"), (4e-5, "0.000040"), (None, formatting.DASH)],
+)
+def test_a_margin_has_the_digits_that_it_needs(value, text):
+    assert formatting.delta(value) == text
+
+
+def test_the_confidence_of_an_interval():
+    assert [formatting.confidence(1 - 0.1 / count) for count in (1, 2, 3)] == ["90 %", "95 %", "96.7 %"]
+
+
 def test_counts_amounts_intervals_and_lists():
     assert formatting.count(12345) == "12,345" and formatting.count(None) == formatting.DASH
     assert formatting.amount(1, "case") == "1 case" and formatting.amount(0, "case") == "0 cases"
