@@ -14,8 +14,9 @@ from kneefair_jax import groups
 from kneefair_jax.audit import mask_faults
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import model_comparison, reference_ser
+from kneefair_jax.fairness import family, model_comparison, reference_ser
 from kneefair_jax.fairness.endpoints import EndpointSettings
+from kneefair_jax.fairness.family import Primary
 from kneefair_jax.report import build, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import atomic, output_folder
@@ -46,6 +47,8 @@ class Settings(NamedTuple):
         command: as it was typed, for the page.
         endpoints: thresholds of failed segmentations and of other endpoints.
         folders: whose paths no output file holds, whatever characters their names have (`safe_text.without_paths`).
+        primary: score and attributes of the primary family.
+        intersections: whether to report by pairs of attributes.
     """
 
     min_group_patients: int = 10
@@ -55,6 +58,8 @@ class Settings(NamedTuple):
     command: str | None = None
     endpoints: EndpointSettings = EndpointSettings()
     folders: tuple[Path, ...] = ()
+    primary: Primary = Primary()
+    intersections: bool = True
 
     def with_folders(self, *paths: str | Path | None) -> "Settings":
         """The same with further folders and files."""
@@ -206,6 +211,8 @@ def audit(
         "draws": settings.draws,
         "seed": settings.seed,
     }
+    for table in tables.values():
+        family.require_measured(settings.primary, table)
     reports = {}
     in_order = sorted(cohort.notes, key=lambda note: not note.startswith("WARNING:"))
     for model, table in tables.items():
@@ -216,13 +223,19 @@ def audit(
             notes=[without_paths(note, *settings.folders) for note in in_order],
             delta=settings.delta,
             endpoints=settings.endpoints,
+            primary=settings.primary,
+            intersections=settings.intersections,
             run=_about(settings) | {"model": model or None, **about.get(model, {})},
             structures=structures,
             **how,
         )
         if model in by_size:
             reference_ser.add(
-                reports[model]["scores"], by_size[model], cohort.frame, tuple(cohort.attributes)
+                reports[model]["scores"],
+                by_size[model],
+                cohort.frame,
+                tuple(cohort.attributes),
+                settings.intersections,
             )
     if len(tables) > 1:
         models = model_comparison.compare_models(tables, **how)
@@ -242,6 +255,7 @@ def _about(settings: Settings) -> dict[str, Any]:
         "bootstrap_draws": settings.draws,
         "failure_dice": settings.endpoints.failure_dice,
         "endpoints": list(settings.endpoints.thresholds),
+        "intersections": settings.intersections,
         "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES}
         | {"python": platform.python_version()},
     }

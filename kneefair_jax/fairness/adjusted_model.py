@@ -57,7 +57,12 @@ class Contrast(Estimate):
 
 
 def models(
-    cases: pd.DataFrame, cohort: pd.DataFrame, attributes: Sequence[str], scores: Sequence[str] = SCORES
+    cases: pd.DataFrame,
+    cohort: pd.DataFrame,
+    attributes: Sequence[str],
+    scores: Sequence[str] = SCORES,
+    *,
+    intersections: bool = True,
 ) -> dict[str, Any]:
     """The `model` of `report.json`.
 
@@ -67,6 +72,7 @@ def models(
         cohort: a row a case: `case_id`, the attributes, and any of `groups.COVARIATES`.
         attributes: their columns.
         scores: what to model; one that is nowhere known is left out.
+        intersections: whether the models hold an interaction of two attributes.
 
     Returns:
         score -> `{"formula", "kind", "with_mediators", "without_mediators", "references", "left_out", "reasons"}`. A
@@ -84,7 +90,7 @@ def models(
     rows[AREA] = np.log(area.where(area > 0))
     macro = {score: by_case[score].mean().dropna() for score in scores if score in cases}
     return {
-        score: _model(score, rows.loc[values.index], values, attributes)
+        score: _model(score, rows.loc[values.index], values, attributes, intersections)
         for score, values in macro.items()
         if len(values)
     }
@@ -95,8 +101,10 @@ def patient_weights(patients: pd.Series) -> np.ndarray:
     return (1 / patients.map(patients.value_counts())).to_numpy(float)
 
 
-def _model(name: str, rows: pd.DataFrame, score: pd.Series, attributes: Sequence[str]) -> dict[str, Any]:
-    full = design(rows, attributes)
+def _model(
+    name: str, rows: pd.DataFrame, score: pd.Series, attributes: Sequence[str], intersections: bool
+) -> dict[str, Any]:
+    full = design(rows, attributes, intersections)
     rows, score = rows.loc[full.columns.index], score[full.columns.index]
     left_out, reasons = list(full.left_out), []
     fits: dict[str, dict[str, Any] | None] = {}

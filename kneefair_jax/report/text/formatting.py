@@ -45,6 +45,12 @@ def signed(value: float | None, digits: int = 3) -> str:
     return f"+{text}" if value is not None and value > 0 and text.strip("0.") else text
 
 
+def score_title(score: str) -> str:
+    """`Dice`, `HD95 (mm)`: a score in a sentence or a heading."""
+    title, _, unit = TITLES.get(score, score).partition(", ")
+    return f"{title} ({unit})" if unit else title
+
+
 def margin(score: str, value: float, digits: int = 3) -> str:
     """`0.010 in Dice`, `1.000 mm in HD95`."""
     title, _, unit = TITLES.get(score, score).partition(", ")

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from kneefair_jax.fairness import patient_table
+from kneefair_jax.fairness import family, patient_table
 from kneefair_jax.report.text.failures import endpoint_title
-from kneefair_jax.report.text.formatting import amount, by_group, listing, margin
+from kneefair_jax.report.text.formatting import amount, by_group, listing, margin, score_title
 
 _DEFINED = {
     "dice": "Dice",
@@ -77,7 +77,7 @@ def methods_text(report: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def _data(report: dict[str, Any]) -> Iterator[str]:
-    scores, cohort = report["scores"]["dice"], report["cohort"]
+    scores, cohort = report["scores"][family.of_report(report).score], report["cohort"]
     grouped = by_group(scores, cohort["attributes"])
     overall = scores["overall"]
     yield (
@@ -170,6 +170,7 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
             "The SER that size alone would give was obtained by dilating and eroding every reference mask by the "
             "pooled average surface distance."
         )
+    yield from _primary(report, cite)
     if tests:
         holm = (
             f", corrected by Holm's method {cite('holm')}"
@@ -208,6 +209,29 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         )
 
 
+def _primary(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
+    """What the report states as primary; nothing where it is of an earlier version."""
+    stated = report.get("primary")
+    if not stated:
+        return
+    primary = family.of_report(report)
+    by = f" by {listing(primary.attributes)}" if primary.attributes else ""
+    kinds = {hypothesis["kind"] for hypothesis in stated["hypotheses"]}
+    more = [
+        name
+        for name, members in (
+            ("the tests of groups too small to rank", {family.SMALL_MEAN, family.SMALL_FAILURE}),
+            ("the interactions of two of them", {family.INTERACTION}),
+        )
+        if members & kinds
+    ]
+    parts = [f"the gaps in mean {score_title(primary.score)} and in failure rate{by}", *more]
+    yield (
+        f"The primary family, corrected together by Holm's method {cite('holm')}, holds {listing(parts)}; everything "
+        "else is exploratory."
+    )
+
+
 def _margins(report: dict[str, Any]) -> dict[str, float]:
     """Score -> equivalence margin, of the scores whose equivalence was tested."""
     return {
@@ -223,8 +247,8 @@ def _more(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         yield from _adjustment(model, cite)
     if report.get("interactions"):
         yield (
-            "Interactions of two attributes are contrasts of the four cell means, exploratory, corrected by Holm's "
-            f"method over pairs of attributes {cite('holm')}."
+            "Interactions of two attributes are contrasts of the four cell means; those of scores but the "
+            f"primary one are exploratory, corrected by Holm's method over pairs of attributes {cite('holm')}."
         )
     if report.get("calibration"):
         yield "Calibration was assessed inside the dilated box of each structure."
