@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
     config.data = data = ConfigDict()
     data.seed = 0  # of the split, and of phantoms
     data.size = (128, 128)  # height and width of the working grid, pixels
-    data.attributes = ("sex", "race")  # columns to report by, alone and in pairs
+    data.attributes = ("sex", "race")  # columns to report by, alone and in pairs (report.intersections)
     data.levels = ConfigDict()  # attribute -> the levels to keep; cases of others are left out, and listed
     data.fractions = (0.7, 0.15, 0.15)  # of the patients: train, validation, test
     data.folds = 0  # k > 0: k-fold cross-validation by patient; each fold is a run of its own
@@ -113,6 +113,8 @@ def get_config() -> ConfigDict:
     )  # score -> equivalence margin, of means and as a share of failure rates: dice=0.01; none claims it
     report.failure_dice = 0.5  # a segmentation with a lower Dice of any structure counts as failed
     report.endpoints = ("dice>=0.9", "hd95_mm<=5")  # shares of patients who reach them in every structure
+    report.primary = "dice"  # the score of the primary family, and its attributes if not all: "dice:sex,race"
+    report.intersections = True  # also report by pairs of attributes
     report.bootstrap_draws = 10_000  # resamples of patients for each interval
     report.resolution = "source"  # score at the masks' own size and spacing; "grid": on the working grid
     report.root_cause = (

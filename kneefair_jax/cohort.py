@@ -109,12 +109,13 @@ def check_apart(cases: pd.DataFrame, external: pd.DataFrame) -> None:
         )
 
 
-def table(cases: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
+def table(cases: pd.DataFrame, attributes: Sequence[str], intersections: bool = True) -> pd.DataFrame:
     """Counts patients and cases by group and split.
 
     Args:
         cases: the table, split or not.
         attributes: its categorical columns.
+        intersections: whether to count pairs of attributes.
 
     Returns:
         i64 columns `patients` and `cases` with the index (`group`, `split`): the levels of each attribute,
@@ -126,7 +127,7 @@ def table(cases: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
         sides = {name: (cases["split"] == name).to_numpy() for name in SPLITS} | sides
     members = {
         name: part.index == number
-        for part in groups.partitions(cases, attributes)
+        for part in groups.partitions(cases, attributes, intersections)
         for number, name in enumerate(part.names)
     }
     members[ALL] = np.full(len(cases), True)

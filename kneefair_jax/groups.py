@@ -129,9 +129,16 @@ def indexed(cases: pd.DataFrame, like: Partition) -> np.ndarray:
     return places[there.index]
 
 
-def partitions(cases: pd.DataFrame, attributes: Sequence[str]) -> list[Partition]:
-    """Every attribute alone, then every pair: what a report shows. Missing values are levels here."""
-    subsets = [(a,) for a in attributes] + list(combinations(attributes, 2))
+def partitions(cases: pd.DataFrame, attributes: Sequence[str], intersections: bool = True) -> list[Partition]:
+    """Return what a report shows: every attribute alone, then every pair. Missing values are levels here.
+
+    Args:
+        cases: a table whose `attributes` are categorical columns.
+        attributes: the columns.
+        intersections: whether pairs are among them.
+    """
+    pairs = combinations(attributes, 2) if intersections else ()
+    subsets = [*((attribute,) for attribute in attributes), *pairs]
     return [partition(cases, subset, missing_as_level=True) for subset in subsets]
 
 

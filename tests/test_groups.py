@@ -87,6 +87,12 @@ def test_partition_by_hand():
     ]
 
 
+def test_pairs_of_attributes_can_be_left_out():
+    table = cases(["m", "f"], ["W", "B"])
+    parts = groups.partitions(table, ["sex", "race"], intersections=False)
+    assert [part.names for part in parts] == [("sex=f", "sex=m"), ("race=B", "race=W")]
+
+
 @given(st.lists(st.tuples(LEVELS, LEVELS), min_size=1, max_size=30))
 def test_missing_is_never_part_of_another_group(rows):
     table = cases(*zip(*rows, strict=True))

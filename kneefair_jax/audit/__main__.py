@@ -11,7 +11,7 @@ from kneefair_jax import safe_text
 from kneefair_jax.audit import equivalence_margin, label_map, mask_faults, result, run
 from kneefair_jax.data import layouts, number_text
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import bootstrap, endpoints
+from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.report.text import failures, findings, formatting
 from kneefair_jax.runtime import run_directory
 
@@ -137,6 +137,19 @@ def parser() -> argparse.ArgumentParser:
         f"{' '.join(f'--endpoint "{text}"' for text in endpoints.EndpointSettings().thresholds)} are the default",
     )
     how.add_argument(
+        "--primary",
+        default="dice",
+        metavar="SCORE[:NAME,...]",
+        help="the score, and the attributes if not all, whose gaps are tested as one family; all else is exploratory "
+        "(default: dice)",
+    )
+    how.add_argument(
+        "--no-intersections",
+        dest="intersections",
+        action="store_false",
+        help="do not report by pairs of attributes",
+    )
+    how.add_argument(
         "--min-group-patients", type=int, default=10, metavar="N", help="smaller groups are not ranked"
     )
     how.add_argument(
@@ -183,10 +196,11 @@ def _written(audit: result.Audit, out: Path) -> dict[str, Path]:
 
 
 def text(report: dict[str, Any]) -> str:
-    """Dice by group, a line each, the gaps, and failed segmentations."""
-    scores = report["scores"]["dice"]
+    """The primary score by group, a line each, the gaps, and failed segmentations."""
+    primary = family.of_report(report)
+    scores = report["scores"][primary.score]
     attributes = report["cohort"]["attributes"]
-    rows = [("", "patients", "Dice", "95 % interval")]
+    rows = [("", "patients", formatting.score_title(primary.score), "95 % interval")]
     entries = {"all": scores["overall"], **scores["groups"]}
     for name, entry in entries.items():
         unranked = f"  {entry['unranked']}" if entry.get("unranked") else ""
@@ -206,7 +220,9 @@ def text(report: dict[str, Any]) -> str:
     for key, summary in scores["summaries"].items():
         test = summary["test"] or {}
         line = f"gap by {key.replace(',', ' x ')}: {_gap(summary['gap'])}"
-        if test.get("p_holm") is not None:
+        if not primary.covers(key) or "," in key:
+            line += ", exploratory"
+        elif test.get("p_holm") is not None:
             line += f"; without failures {_gap(findings.without_failures(summary))}"
             line += f", {formatting.p_equals(test['p_holm'])} (Holm)"
         lines.append(line)
@@ -228,6 +244,8 @@ def _audited(options: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         _command(options, argv),
         _endpoints(options.failure_dice, options.endpoint),
         (options.out,),
+        primary=family.parse(options.primary),
+        intersections=options.intersections,
     )
     shared = {
         "bins": _bins(options.bins),

@@ -15,8 +15,9 @@ from kneefair_jax import groups
 from kneefair_jax.audit import mask_faults
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import model_comparison, reference_ser
+from kneefair_jax.fairness import family, model_comparison, reference_ser
 from kneefair_jax.fairness.endpoints import EndpointSettings
+from kneefair_jax.fairness.family import Primary
 from kneefair_jax.fairness.reader_agreement import ReaderAgreement
 from kneefair_jax.report import build, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
@@ -49,6 +50,8 @@ class Settings(NamedTuple):
         endpoints: thresholds of failed segmentations and of other endpoints.
         folders: whose paths no output file holds, whatever characters their names have (`safe_text.without_paths`).
         readers: score -> agreement of two readers, for the report; the margins that come from it are in `delta`.
+        primary: score and attributes of the primary family.
+        intersections: whether to report by pairs of attributes.
     """
 
     min_group_patients: int = 10
@@ -59,6 +62,8 @@ class Settings(NamedTuple):
     endpoints: EndpointSettings = EndpointSettings()
     folders: tuple[Path, ...] = ()
     readers: Mapping[str, ReaderAgreement] = {}
+    primary: Primary = Primary()
+    intersections: bool = True
 
     def with_folders(self, *paths: str | Path | None) -> "Settings":
         """The same with further folders and files."""
@@ -210,6 +215,8 @@ def audit(
         "draws": settings.draws,
         "seed": settings.seed,
     }
+    for table in tables.values():
+        family.require_measured(settings.primary, table)
     reports = {}
     in_order = sorted(cohort.notes, key=lambda note: not note.startswith("WARNING:"))
     for model, table in tables.items():
@@ -220,6 +227,8 @@ def audit(
             notes=[without_paths(note, *settings.folders) for note in in_order],
             delta=settings.delta,
             endpoints=settings.endpoints,
+            primary=settings.primary,
+            intersections=settings.intersections,
             run=_about(settings) | {"model": model or None, **about.get(model, {})},
             structures=structures,
             **how,
@@ -228,7 +237,11 @@ def audit(
             reports[model]["readers"] = {score: asdict(one) for score, one in settings.readers.items()}
         if model in by_size:
             reference_ser.add(
-                reports[model]["scores"], by_size[model], cohort.frame, tuple(cohort.attributes)
+                reports[model]["scores"],
+                by_size[model],
+                cohort.frame,
+                tuple(cohort.attributes),
+                settings.intersections,
             )
     if len(tables) > 1:
         models = model_comparison.compare_models(tables, **how)
@@ -248,6 +261,7 @@ def _about(settings: Settings) -> dict[str, Any]:
         "bootstrap_draws": settings.draws,
         "failure_dice": settings.endpoints.failure_dice,
         "endpoints": list(settings.endpoints.thresholds),
+        "intersections": settings.intersections,
         "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES}
         | {"python": platform.python_version()},
     }

@@ -32,7 +32,7 @@ from kneefair_jax.audit.scoring import Case
 from kneefair_jax.data import layouts
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import bootstrap, endpoints, reference_ser
+from kneefair_jax.fairness import bootstrap, endpoints, family, reference_ser
 from kneefair_jax.fairness.reader_agreement import ReaderAgreement
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.text import formatting
@@ -86,9 +86,13 @@ def masks(
         InputError: something cannot be used; the message names file, row and remedy.
     """
     settings = settings or Settings()
-    _check(settings, on_missing)
+    _check(settings, on_missing, attributes)
     if orientation not in layouts.FLAGS:
         raise InputError(f"--orientation {orientation!r}: give one of {', '.join(layouts.FLAGS)}")
+    if settings.primary.score == "ece":
+        raise InputError(
+            "--primary ece: masks hold no probabilities, so it cannot be measured; give another score"
+        )
     folders = (
         {name: Path(path) for name, path in pred.items()} if isinstance(pred, Mapping) else {"": Path(pred)}
     )
@@ -187,7 +191,7 @@ def table(
         InputError: something cannot be used; the message names file, row and remedy.
     """
     settings = settings or Settings()
-    _check(settings, on_missing)
+    _check(settings, on_missing, attributes)
     settings = settings.with_folders(scores, metadata, readers)
     if on_missing == "zero":
         raise InputError(
@@ -201,13 +205,14 @@ def table(
     return result.audit(given.cohort, given.tables, given.structures, settings, {}, {}, {})
 
 
-def _check(settings: Settings, on_missing: str) -> None:
+def _check(settings: Settings, on_missing: str, attributes: Sequence[str]) -> None:
     if on_missing not in ON_MISSING:
         raise InputError(f"on_missing={on_missing!r}: give one of {', '.join(ON_MISSING)}")
     if settings.min_group_patients < 1:
         raise InputError("min_group_patients counts patients: give 1 or more")
     bootstrap.check_draws(settings.draws, "--draws")
     endpoints.check(settings.endpoints, "--failure-dice", "--endpoint")
+    family.resolve(settings.primary, attributes)
 
 
 def _with_readers(settings: Settings, agreements: Mapping[str, ReaderAgreement], cohort: Cohort) -> Settings:

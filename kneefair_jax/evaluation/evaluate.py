@@ -15,7 +15,7 @@ from kneefair_jax.data.cohort_loader import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import attribute_leakage, case_table, size_and_calibration, train_scores
-from kneefair_jax.fairness import endpoints
+from kneefair_jax.fairness import endpoints, family
 from kneefair_jax.fairness.endpoint_rates import endpoint_rates
 from kneefair_jax.fairness.scores import scores as by_group
 from kneefair_jax.report import build, examples, notes, page
@@ -226,6 +226,7 @@ def _how(config: ConfigDict, cohort: Cohort) -> dict[str, Any]:
         "min_group_patients": config.report.min_group_patients,
         "draws": config.report.bootstrap_draws,
         "seed": config.seed,
+        "intersections": config.report.intersections,
     }
 
 
@@ -243,6 +244,8 @@ def _report(
 ) -> dict[str, Any]:
     """The parts of `report.json` that one run and a union of folds share; `evaluated` are their folders."""
     test = _of_run(config, table)
+    primary = family.parse(config.report.primary, "config.report.primary")
+    family.require_measured(primary, test, "config.report.primary")
     ids = test["case_id"].unique()
     rows = pd.Index(cohort.cases["case_id"]).get_indexer(ids)
     kept = size_and_calibration.read(ids, *evaluated)
@@ -260,6 +263,7 @@ def _report(
         notes=[*cohort.notes(), *observed],
         delta=dict(config.report.delta),
         endpoints=_endpoints(config),
+        primary=primary,
         run={
             "config": run_directory.public(config),
             "fingerprint": cases.digest,
@@ -272,7 +276,9 @@ def _report(
         **_how(config, cohort),
     )
     on_grid = cases if at == "grid" else None
-    report["calibration"] = size_and_calibration.explain(report["scores"], cohort, on_grid, test, rows, kept)
+    report["calibration"] = size_and_calibration.explain(
+        report["scores"], cohort, on_grid, test, rows, kept, config.report.intersections
+    )
     return report
 
 

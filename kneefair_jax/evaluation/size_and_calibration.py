@@ -27,6 +27,7 @@ def explain(
     test: pd.DataFrame,
     rows: np.ndarray,
     kept: dict[str, np.ndarray],
+    intersections: bool = True,
 ) -> dict[str, Any]:
     """`calibration` of `report.json`; the size-expected SER is written into `scores`.
 
@@ -37,11 +38,13 @@ def explain(
         test: the long per-case table of some cases by one model.
         rows: theirs in the cohort's table.
         kept: what `read` gives of them.
+        intersections: whether the report shows pairs of attributes.
     """
     about = cohort.cases.iloc[rows]
     by_size = _by_size(cohort, cases, test, rows, kept["spacing"])
-    reference_ser.add(scores, by_size, about, cohort.attributes)
-    return calibration(Sums(*(kept[name] for name in Sums._fields)), about, cohort.attributes)
+    reference_ser.add(scores, by_size, about, cohort.attributes, intersections)
+    sums = Sums(*(kept[name] for name in Sums._fields))
+    return calibration(sums, about, cohort.attributes, intersections)
 
 
 def _by_size(

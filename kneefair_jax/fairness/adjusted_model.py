@@ -64,7 +64,9 @@ def models(
     cohort: pd.DataFrame,
     attributes: Sequence[str],
     scores: Sequence[str] = SCORES,
+    *,
     failure_dice: float = patient_table.FAILURE_DICE,
+    intersections: bool = True,
 ) -> dict[str, Any]:
     """The `model` of `report.json`.
 
@@ -75,6 +77,7 @@ def models(
         attributes: their columns.
         scores: what to model; one that is nowhere known is left out.
         failure_dice: Dice below which a segmentation counts as failed.
+        intersections: whether the models hold an interaction of two attributes.
 
     Returns:
         score -> `{"formula", "kind", "with_mediators", "without_mediators", "references", "left_out", "reasons"}`. A
@@ -94,7 +97,7 @@ def models(
     rows[AREA] = np.log(area.where(area > 0))
     macro = {score: by_case[score].mean().dropna() for score in scores if score in cases}
     models = {
-        score: _model(score, rows.loc[values.index], values, attributes)
+        score: _model(score, rows.loc[values.index], values, attributes, intersections)
         for score, values in macro.items()
         if len(values)
     }
@@ -110,8 +113,10 @@ def patient_weights(patients: pd.Series) -> np.ndarray:
     return (1 / patients.map(patients.value_counts())).to_numpy(float)
 
 
-def _model(name: str, rows: pd.DataFrame, score: pd.Series, attributes: Sequence[str]) -> dict[str, Any]:
-    full = design(rows, attributes)
+def _model(
+    name: str, rows: pd.DataFrame, score: pd.Series, attributes: Sequence[str], intersections: bool
+) -> dict[str, Any]:
+    full = design(rows, attributes, intersections)
     rows, score = rows.loc[full.columns.index], score[full.columns.index]
     left_out, reasons = list(full.left_out), []
     fits: dict[str, dict[str, Any] | None] = {}

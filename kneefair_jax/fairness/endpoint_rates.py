@@ -80,6 +80,7 @@ def endpoint_rates(
     min_group_patients: int,
     draws: int,
     seed: int,
+    intersections: bool = True,
     settings: EndpointSettings | None = None,
 ) -> dict[str, Any]:
     """Return the `rates` of `report.json` for one split and one model.
@@ -91,6 +92,7 @@ def endpoint_rates(
         min_group_patients: smaller groups, and the level `missing`, are shown but not ranked.
         draws: permutations of the tests of means of small groups.
         seed: of the permutations and the random tables.
+        intersections: whether to count pairs of attributes.
         settings: the endpoints.
 
     Returns:
@@ -99,7 +101,7 @@ def endpoint_rates(
     """
     settings = settings or EndpointSettings()
     table = patient_table.table(cases, structures)
-    partitions = groups.partitions(table.rows, attributes)
+    partitions = groups.partitions(table.rows, attributes, intersections)
     return {
         "failure_dice": settings.failure_dice,
         "endpoints": {

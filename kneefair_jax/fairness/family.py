@@ -1,22 +1,30 @@
 """The primary family of a report: the hypotheses that its opening may call significant, corrected together.
 
-For each attribute, the gap in the mean score and the difference in failure rate; for each group that is too small to
-rank, its mean and its failure rate against all other patients; for each pair of attributes, their interaction. One
-Holm correction covers all of them (Holm, Scandinavian Journal of Statistics 6, 1979), so that a page without any true
-difference claims one in at most 5 % of samples. Everything else in a report is exploratory.
+For each attribute of the family, the gap in the mean of the primary score and the difference in failure rate; for each
+group that is too small to rank, its mean and its failure rate against all other patients; for each pair of these
+attributes, their interaction. One Holm correction covers all of them (Holm, Scandinavian Journal of Statistics 6,
+1979), so that a page without any true difference claims one in at most 5 % of samples. Everything else in a report is
+exploratory: its corrected p of the family is None.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, NamedTuple
 
+import pandas as pd
+
+from kneefair_jax.errors import InputError
+from kneefair_jax.fairness import patient_table
 from kneefair_jax.fairness.interactions import interval
 from kneefair_jax.fairness.multiplicity import holm
+from kneefair_jax.fairness.rates import Tally, difference_interval
 
 LEVEL = 0.05
-# The score whose macro mean is primary unless another is stated.
-SCORE = "dice"
+# Scores that are unknown where the pixel spacing is.
+_NEED_SPACING = (*patient_table.MILLIMETRES, "nsd")
 MEAN, FAILURE, SMALL_MEAN, SMALL_FAILURE, INTERACTION = (
     "gap in mean",
     "difference in failure rate",
@@ -24,6 +32,87 @@ MEAN, FAILURE, SMALL_MEAN, SMALL_FAILURE, INTERACTION = (
     "failure rate of a small group",
     "interaction",
 )
+
+
+@dataclass(frozen=True)
+class Primary:
+    """What the primary family is about, stated before any number is known.
+
+    Attributes:
+        score: the score whose mean over structures is compared.
+        attributes: the columns whose hypotheses are in the family; None for all of the report's.
+    """
+
+    score: str = "dice"
+    attributes: tuple[str, ...] | None = None
+
+    def covers(self, key: str) -> bool:
+        """Return whether an attribute, or both of a pair joined by a comma, are in the family."""
+        if self.attributes is None:
+            return True
+        return key in {*self.attributes, *map(",".join, combinations(self.attributes, 2))}
+
+
+def parse(text: str, option: str = "--primary") -> Primary:
+    """Read a score, and optionally attributes: `dice`, `hd95_mm:sex,race`.
+
+    Raises:
+        InputError: there is no such score, or an attribute is empty or named twice.
+    """
+    score, colon, names = text.partition(":")
+    attributes = [name.strip() for name in names.split(",")]
+    if score not in patient_table.SCORES or (colon and not all(attributes)):
+        raise InputError(
+            f"{option} {text!r}: write a score, and attributes unless all are primary, such as dice or dice:sex,race; "
+            f"scores: {', '.join(patient_table.SCORES)}"
+        )
+    if len(set(attributes)) < len(attributes):
+        raise InputError(f"{option} {text!r}: name each attribute once")
+    return Primary(score, tuple(attributes) if colon else None)
+
+
+def resolve(primary: Primary, attributes: Sequence[str], option: str = "--primary") -> Primary:
+    """Return the same with the attributes spelled out, in the report's order.
+
+    Args:
+        primary: as it was stated.
+        attributes: the report's.
+        option: the name of the setting, for the message.
+
+    Raises:
+        InputError: there is no such score, or no such attribute in the report.
+    """
+    if primary.score not in patient_table.SCORES:
+        raise InputError(
+            f"{option} {primary.score!r}: there is no such score; give one of {', '.join(patient_table.SCORES)}"
+        )
+    chosen = attributes if primary.attributes is None else primary.attributes
+    if unknown := [name for name in chosen if name not in attributes]:
+        raise InputError(
+            f"{option}: the report is not by {unknown[0]!r}; name some of {', '.join(attributes) or 'no attributes'}, "
+            "or add it to the attributes"
+        )
+    return Primary(primary.score, tuple(name for name in attributes if name in chosen))
+
+
+def require_measured(primary: Primary, cases: pd.DataFrame, option: str = "--primary") -> None:
+    """Refuse a primary score that a long per-case table does not hold.
+
+    Raises:
+        InputError: naming the scores that were measured.
+    """
+    if primary.score not in (known := patient_table.measured(cases)):
+        reason = "; distances and nsd need the pixel spacing" if primary.score in _NEED_SPACING else ""
+        raise InputError(
+            f"{option} {primary.score}: no case has this score{reason}; measured are: {', '.join(known)}"
+        )
+
+
+def of_report(report: Mapping[str, Any]) -> Primary:
+    """Return what a report states as primary; Dice and all of its attributes where it is of an earlier version."""
+    stated = report.get("primary") or {}
+    attributes = stated.get("attributes", report["cohort"]["attributes"])
+    return Primary(stated.get("score", "dice"), tuple(attributes))
 
 
 class Hypothesis(NamedTuple):
@@ -41,14 +130,14 @@ class Hypothesis(NamedTuple):
 
 
 def p_values(
-    rates: Mapping[str, Any], interactions: Mapping[str, Any], score: str = SCORE
+    rates: Mapping[str, Any], interactions: Mapping[str, Any], primary: Primary
 ) -> dict[Hypothesis, float]:
     """Return every p value of the family but those of gaps in means.
 
     Args:
         rates: of `endpoint_rates`.
         interactions: of `interactions`.
-        score: the primary one.
+        primary: the score and the attributes of the family.
     """
     hypotheses: dict[Hypothesis, float | None] = {}
     for attribute, compared in rates["endpoints"]["failure"]["comparisons"].items():
@@ -56,13 +145,13 @@ def p_values(
             hypotheses[Hypothesis(FAILURE, attribute)] = compared["test"]["p"]
         for name, test in compared["unranked"].items():
             hypotheses[Hypothesis(SMALL_FAILURE, attribute, name)] = test["p"]
-    for attribute, tests in (rates["small_groups"].get(score) or {}).items():
+    for attribute, tests in (rates["small_groups"].get(primary.score) or {}).items():
         for name, test in tests.items():
             hypotheses[Hypothesis(SMALL_MEAN, attribute, name)] = test["p"]
     for key, entry in interactions.items():
-        if score in entry:
-            hypotheses[Hypothesis(INTERACTION, key)] = entry[score]["p"]
-    return {one: p for one, p in hypotheses.items() if p is not None}
+        if primary.score in entry:
+            hypotheses[Hypothesis(INTERACTION, key)] = entry[primary.score]["p"]
+    return {one: p for one, p in hypotheses.items() if p is not None and primary.covers(one.attribute)}
 
 
 def adjusted(hypotheses: Mapping[Hypothesis, float]) -> dict[Hypothesis, float]:
@@ -70,34 +159,39 @@ def adjusted(hypotheses: Mapping[Hypothesis, float]) -> dict[Hypothesis, float]:
     return {one: p for one, p in holm(hypotheses).items() if p is not None}
 
 
-def write(report: dict[str, Any], hypotheses: Mapping[Hypothesis, float], score: str = SCORE) -> None:
+def write(report: dict[str, Any], hypotheses: Mapping[Hypothesis, float], primary: Primary) -> None:
     """Put adjusted p values into a report's rates and interactions, and the family into `primary`.
+
+    Failure tests, small groups and interactions outside the family get None.
 
     Args:
         report: with `rates` and `interactions`; changed in place.
         hypotheses: all of the family, uncorrected.
-        score: the primary one.
+        primary: the score and the attributes of the family, spelled out (`resolve`).
     """
     corrected = adjusted(hypotheses)
-    rates, interactions = report["rates"], report["interactions"]
-    for one, p in corrected.items():
-        if one.kind == FAILURE:
-            compared = rates["endpoints"]["failure"]["comparisons"][one.attribute]
-            _scale_pairs(compared["pairs"], compared["test"]["p"], p)
-            compared["test"]["p_adjusted"] = p
-        elif one.kind == SMALL_FAILURE:
-            rates["endpoints"]["failure"]["comparisons"][one.attribute]["unranked"][one.group][
-                "p_adjusted"
-            ] = p
-        elif one.kind == SMALL_MEAN:
-            rates["small_groups"][score][one.attribute][one.group]["p_adjusted"] = p
-        elif one.kind == INTERACTION:
-            entry = interactions[one.attribute][score]
-            level = LEVEL * hypotheses[one] / p if p else 0.0
-            entry |= {"p_holm": p, "interval_adjusted": interval(entry, score, level)}
+    rates = report["rates"]
+    for attribute, compared in rates["endpoints"]["failure"]["comparisons"].items():
+        if test := compared["test"]:
+            p = corrected.get(Hypothesis(FAILURE, attribute))
+            _scale_pairs(compared["pairs"], test["p"], p)
+            test["p_adjusted"] = p
+        for name, test in compared["unranked"].items():
+            test["p_adjusted"] = corrected.get(Hypothesis(SMALL_FAILURE, attribute, name))
+        for test in [*(pair["difference"] for pair in compared["pairs"]), *compared["unranked"].values()]:
+            test["interval_adjusted"] = _failure_interval(test)
+    for attribute, tests in (rates["small_groups"].get(primary.score) or {}).items():
+        for name, test in tests.items():
+            test["p_adjusted"] = corrected.get(Hypothesis(SMALL_MEAN, attribute, name))
+    for key, entry in report["interactions"].items():
+        if tested := entry.get(primary.score):
+            p = tested["p_holm"] = corrected.get(Hypothesis(INTERACTION, key))
+            level = LEVEL * tested["p"] / p if p else LEVEL
+            tested["interval_adjusted"] = None if p is None else interval(tested, primary.score, level)
     members = [{**one._asdict(), "p": hypotheses[one], "p_adjusted": p} for one, p in corrected.items()]
     stated = {
-        "score": score,
+        "score": primary.score,
+        "attributes": list(primary.attributes or ()),
         "failure_dice": rates["failure_dice"],
         "level": LEVEL,
         "correction": "Holm",
@@ -107,10 +201,21 @@ def write(report: dict[str, Any], hypotheses: Mapping[Hypothesis, float], score:
     report["primary"] = {**stated, "hypotheses": members, "sha256": digest}
 
 
-def _scale_pairs(pairs: list[dict[str, Any]], p: float, p_adjusted: float) -> None:
+def _failure_interval(test: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The interval of a difference in failure rate at the level at which the correction judged its p."""
+    if not test["p_adjusted"]:
+        return None
+    first, second = (Tally(*tally) for tally in test["tallies"])
+    return difference_interval(first, second, 1 - LEVEL * test["p"] / test["p_adjusted"])
+
+
+def _scale_pairs(pairs: list[dict[str, Any]], p: float, p_adjusted: float | None) -> None:
     """Pairs, corrected by Holm within their attribute, also pay for the rest of the family, like its test."""
-    factor = p_adjusted / p if p > 0 else 1.0
     within = holm({k: pair["difference"]["p"] for k, pair in enumerate(pairs)})
     for k, pair in enumerate(pairs):
         own = within[k]
-        pair["difference"]["p_adjusted"] = None if own is None else min(1.0, max(p_adjusted, own * factor))
+        pair["difference"]["p_adjusted"] = (
+            None
+            if own is None or p_adjusted is None
+            else min(1.0, max(p_adjusted, own * p_adjusted / p if p > 0 else own))
+        )

@@ -18,13 +18,16 @@ class Sums(NamedTuple):
     accuracy: np.ndarray
 
 
-def calibration(sums: Sums, cases: pd.DataFrame, attributes: tuple[str, ...]) -> dict[str, Any]:
+def calibration(
+    sums: Sums, cases: pd.DataFrame, attributes: tuple[str, ...], intersections: bool = True
+) -> dict[str, Any]:
     """The `calibration` of `report.json`, for everyone and for the groups of each attribute and each pair.
 
     Args:
         sums: of the N cases.
         cases: `patient_id` and the categorical attribute columns.
         attributes: their columns.
+        intersections: whether pairs of attributes are among the groups.
 
     Returns:
         `ece`: group -> mean over patients of their cases' mean over structures; `curves`: group -> `confidence` and
@@ -36,7 +39,7 @@ def calibration(sums: Sums, cases: pd.DataFrame, attributes: tuple[str, ...]) ->
     error = np.divide(apart, total, out=np.full(total.shape, np.nan), where=total > 0)
     macro = pd.DataFrame(error).mean(axis=1)
     members = {ALL: np.ones(len(cases), bool)}
-    for partition in groups.partitions(cases, attributes):
+    for partition in groups.partitions(cases, attributes, intersections):
         members |= {name: partition.index == g for g, name in enumerate(partition.names)}
     patients = cases["patient_id"].to_numpy()
     return {

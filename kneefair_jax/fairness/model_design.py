@@ -61,8 +61,8 @@ class Design:
         return [variable for variable in names if variable not in self.attributes]
 
 
-def design(rows: pd.DataFrame, attributes: Sequence[str]) -> Design:
-    """The model `a * b + covariates`, so far as the columns exist.
+def design(rows: pd.DataFrame, attributes: Sequence[str], intersections: bool = True) -> Design:
+    """The model `a * b + covariates`, so far as the columns exist; `a + b + covariates` without intersections.
 
     `a * b` are the first two attributes that are not themselves covariates, with their interaction.
 
@@ -70,6 +70,7 @@ def design(rows: pd.DataFrame, attributes: Sequence[str]) -> Design:
         rows: a row a case: `patient_id`, the attributes, and any of `groups.COVARIATES` (in any case of letters) and
             `AREA`; numbers are linear, anything else is levels, of which `missing` is none.
         attributes: their columns.
+        intersections: whether the model holds an interaction.
     """
     spelling = {str(name).lower(): str(name) for name in rows}
     covariates = [spelling[name] for name in (*groups.COVARIATES, AREA) if name in spelling]
@@ -90,7 +91,7 @@ def design(rows: pd.DataFrame, attributes: Sequence[str]) -> Design:
             key = name if level is None else f"{name}={level}"
             columns[key], variables[key] = part[level], {name: level}
     crossed = [name for name in parts if name in attributes and name.lower() not in groups.COVARIATES][:2]
-    if len(crossed) == 2:
+    if intersections and len(crossed) == 2:
         first, second = ([key for key, of in variables.items() if name in of] for name in crossed)
         for a in first:
             for b in second:

@@ -66,11 +66,17 @@ class Table(NamedTuple):
         return self.rows["patient_id"].to_numpy()
 
 
-def table(cases: pd.DataFrame, structures: Sequence[str]) -> Table:
+def measured(cases: pd.DataFrame) -> list[str]:
     """The scores of a long per-case table that are there and not all undefined; `dice` always."""
+    return [score for score in SCORES if score in cases and (score == "dice" or cases[score].notna().any())]
+
+
+def table(cases: pd.DataFrame, structures: Sequence[str]) -> Table:
+    """The measured scores of a long per-case table."""
     rows = cases.drop_duplicates("case_id").set_index("case_id").sort_index()
-    known = [score for score in SCORES if score in cases and (score == "dice" or cases[score].notna().any())]
-    columns = tuple(Column(score, structure) for score in known for structure in (MACRO, *structures))
+    columns = tuple(
+        Column(score, structure) for score in measured(cases) for structure in (MACRO, *structures)
+    )
     return Table(rows, columns, np.stack([_column(cases, rows.index, *column) for column in columns], axis=1))
 
 

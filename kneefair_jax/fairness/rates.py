@@ -31,6 +31,19 @@ class Tally(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Difference(Estimate):
+    """The difference of two rates, the first minus the second.
+
+    Attributes:
+        tallies: of the two groups.
+        interval_adjusted: at the level at which a family's correction judged its p; None outside of one.
+    """
+
+    tallies: tuple[Tally, Tally] = (Tally(0, 0), Tally(0, 0))
+    interval_adjusted: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
 class Pair:
     """The difference of two groups' rates, the first minus the second.
 
@@ -42,7 +55,7 @@ class Pair:
 
     first: str
     second: str
-    difference: Estimate
+    difference: Difference
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,7 @@ class Comparison:
 
     test: Estimate | None
     pairs: tuple[Pair, ...]
-    unranked: dict[str, Estimate]
+    unranked: dict[str, Difference]
 
 
 def merged(events: np.ndarray, patients: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +151,7 @@ def difference_interval(first: Tally, second: Tally, confidence: float = CONFIDE
     )
 
 
-def difference(first: Tally, second: Tally, pairs: int = 1) -> Estimate:
+def difference(first: Tally, second: Tally, pairs: int = 1) -> Difference:
     """Return the difference of two rates, its interval (`difference_interval`) and Fisher's exact test.
 
     Args:
@@ -147,12 +160,13 @@ def difference(first: Tally, second: Tally, pairs: int = 1) -> Estimate:
         pairs: differences whose intervals hold together at 95 % (Bonferroni).
     """
     simultaneous = f", simultaneous over {pairs} pairs" if pairs > 1 else ""
-    return Estimate(
+    return Difference(
         first.events / first.patients - second.events / second.patients,
         difference_interval(first, second, 1 - (1 - CONFIDENCE) / pairs),
         first.patients + second.patients,
         fisher([first, second]),
         method=f"Newcombe interval from Clopper-Pearson intervals{simultaneous}; Fisher's exact test",
+        tallies=(first, second),
     )
 
 
@@ -214,7 +228,7 @@ def _pairs(ranked: Mapping[str, Tally]) -> tuple[Pair, ...]:
     )
 
 
-def _against_rest(ranked: Mapping[str, Tally], unranked: Mapping[str, Tally]) -> dict[str, Estimate]:
+def _against_rest(ranked: Mapping[str, Tally], unranked: Mapping[str, Tally]) -> dict[str, Difference]:
     total = np.array([*ranked.values(), *unranked.values()]).reshape(-1, 2).sum(0)
     differences = {}
     for name, tally in unranked.items():

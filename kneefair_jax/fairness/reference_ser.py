@@ -49,7 +49,11 @@ def apart(cases: pd.DataFrame, spacing: np.ndarray) -> float:
 
 
 def add(
-    scores: dict[str, Any], errors: Mapping[str, np.ndarray], cases: pd.DataFrame, attributes: tuple[str, ...]
+    scores: dict[str, Any],
+    errors: Mapping[str, np.ndarray],
+    cases: pd.DataFrame,
+    attributes: tuple[str, ...],
+    intersections: bool = True,
 ) -> None:
     """Writes `size` beside each macro SER of a report's `scores`, for the best and the worst group ranked there.
 
@@ -58,9 +62,10 @@ def add(
         errors: score -> f64[N, S].
         cases: the N cases: `patient_id` and the categorical attribute columns.
         attributes: as the report's.
+        intersections: as the report's.
     """
     patients = cases["patient_id"].to_numpy()
-    for partition in groups.partitions(cases, attributes):
+    for partition in groups.partitions(cases, attributes, intersections):
         for score, of_cases in errors.items():
             means = {
                 name: scores[score]["groups"][name]["mean"]

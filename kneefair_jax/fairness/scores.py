@@ -19,7 +19,7 @@ from kneefair_jax.fairness import (
     patient_table,
     two_part,
 )
-from kneefair_jax.fairness.family import Hypothesis
+from kneefair_jax.fairness.family import Hypothesis, Primary
 from kneefair_jax.fairness.inference import Description, Settings, describe
 from kneefair_jax.fairness.pair_differences import PairDifferences
 from kneefair_jax.fairness.patient_table import MACRO, Column
@@ -37,6 +37,8 @@ def scores(
     delta: Mapping[str, float] | None = None,
     failure_dice: float = patient_table.FAILURE_DICE,
     primary: Mapping[Hypothesis, float] | None = None,
+    stated: Primary | None = None,
+    intersections: bool = True,
 ) -> dict[str, Any]:
     """The `scores` of `report.json` for one split and one model.
 
@@ -55,14 +57,16 @@ def scores(
         failure_dice: Dice below which a segmentation counts as failed; intervals of means take failures apart
             (`two_part`).
         primary: p values of the other hypotheses of the primary family (`family.p_values`).
+        stated: its score and its attributes; gaps of other attributes in that score are not corrected.
+        intersections: whether to describe pairs of attributes.
 
     Returns:
         `{score: {"overall", "groups", "summaries", "structures"}}`: `report.json`, schema 2, with `inference.describe`
         for each block's groups of one attribute or two. Undefined numbers are None. A group also says whether it is
-        `ranked`, and if not, why (`unranked`). `p_holm` of the macro Dice corrects over the primary family, that of
-        other macro scores over attributes; intervals are at 95 %; `p_bh` corrects the structures' tests over structures
-        and attributes. Gaps of pairs of attributes are exploratory: they follow wherever one attribute's do (`p_holm`
-        None).
+        `ranked`, and if not, why (`unranked`). `p_holm` of the primary score corrects over the primary family and is
+        None for attributes outside of it, that of other macro scores corrects over attributes; intervals are at 95 %;
+        `p_bh` corrects the structures' tests over structures and attributes. Gaps of pairs of attributes are
+        exploratory: they follow wherever one attribute's do (`p_holm` None).
 
     Raises:
         InputError: a margin of an unknown score, or one that is not above 0; or too few draws for an interval.
@@ -83,7 +87,8 @@ def scores(
     differences: dict[tuple[str, str], PairDifferences] = {}
     blocks: list[dict[str, Any]] = [{"overall": entry, "groups": {}, "summaries": {}} for entry in overall]
     groupings = [
-        _grouping(table, failed, partition, seed) for partition in groups.partitions(table.rows, attributes)
+        _grouping(table, failed, partition, seed)
+        for partition in groups.partitions(table.rows, attributes, intersections)
     ]
     compared = sum(
         grouping.ranked_groups(table.columns, min_group_patients) > 1
@@ -119,9 +124,13 @@ def scores(
             result[score]["structures"][structure] = block
     for block in result.values():
         _require_every_structure(block)
+    stated = stated or Primary()
     for score, block in result.items():
         own = {key: differences[score, key] for key in attributes if (score, key) in differences}
-        _correct(block, own, (primary or {}) if score == family.SCORE else {})
+        if score == stated.score:
+            _correct(block, {key: one for key, one in own.items() if stated.covers(key)}, primary or {})
+        else:
+            _correct(block, own, {})
     return result
 
 

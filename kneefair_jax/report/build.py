@@ -10,7 +10,7 @@ from kneefair_jax.fairness import adjusted_model, family
 from kneefair_jax.fairness.attribute_power import attribute_power
 from kneefair_jax.fairness.endpoint_rates import endpoint_rates
 from kneefair_jax.fairness.endpoints import EndpointSettings
-from kneefair_jax.fairness.family import Hypothesis
+from kneefair_jax.fairness.family import Hypothesis, Primary
 from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores
 from kneefair_jax.report.notes import sentences
@@ -25,6 +25,8 @@ def build_report(
     delta: Mapping[str, float],
     run: Mapping[str, Any],
     endpoints: EndpointSettings | None = None,
+    primary: Primary | None = None,
+    intersections: bool = True,
     **how: Any,
 ) -> dict[str, Any]:
     """`report.json`, schema 2, so far as it follows from the scores.
@@ -40,27 +42,40 @@ def build_report(
         delta: score -> the equivalence margin.
         run: where the numbers come from.
         endpoints: thresholds of failed segmentations and of other endpoints; None for the defaults.
+        primary: score and attributes of the primary family; None for Dice and all of them.
+        intersections: whether to compute pairs of attributes.
         **how: `structures`, `attributes`, `min_group_patients`, `draws` and `seed` of `fairness.scores`.
     """
     endpoints = endpoints or EndpointSettings()
+    primary = family.resolve(primary or Primary(), how["attributes"])
     absent = table[table["dice"].isna()].groupby("structure").size()
     described = cases if confounders is None else pd.concat([cases, confounders], axis=1)
-    rates = endpoint_rates(table, **how, settings=endpoints)
-    crossed = interactions(
-        table,
-        how["structures"],
-        how["attributes"],
-        min_group_patients=how["min_group_patients"],
-        failure_dice=endpoints.failure_dice,
+    rates = endpoint_rates(table, **how, intersections=intersections, settings=endpoints)
+    crossed = (
+        interactions(
+            table,
+            how["structures"],
+            how["attributes"],
+            min_group_patients=how["min_group_patients"],
+            failure_dice=endpoints.failure_dice,
+        )
+        if intersections
+        else {}
     )
-    others = family.p_values(rates, crossed)
+    others = family.p_values(rates, crossed, primary)
     scored = scores(
-        table, **how, delta=dict(delta) or None, failure_dice=endpoints.failure_dice, primary=others
+        table,
+        **how,
+        delta=dict(delta) or None,
+        failure_dice=endpoints.failure_dice,
+        primary=others,
+        stated=primary,
+        intersections=intersections,
     )
     gaps = {
         Hypothesis(family.MEAN, attribute): summary["test"]["p"]
-        for attribute in how["attributes"]
-        if (summary := scored[family.SCORE]["summaries"][attribute])["test"]
+        for attribute in primary.attributes or ()
+        if (summary := scored[primary.score]["summaries"][attribute])["test"]
     }
     report = {
         "schema": 2,
@@ -73,19 +88,23 @@ def build_report(
             how["attributes"],
             min_group_patients=how["min_group_patients"],
             failure_dice=endpoints.failure_dice,
-            margin=delta.get(family.SCORE),
+            margin=delta.get("dice"),
         ),
         "model": adjusted_model.models(
-            table, described, how["attributes"], failure_dice=endpoints.failure_dice
+            table,
+            described,
+            how["attributes"],
+            failure_dice=endpoints.failure_dice,
+            intersections=intersections,
         ),
         "cohort": {
             "structures": list(how["structures"]),
             "attributes": list(how["attributes"]),
             "min_group_patients": how["min_group_patients"],
-            "table": cohort.table(cases, how["attributes"]).reset_index().to_dict("records"),
+            "table": cohort.table(cases, how["attributes"], intersections).reset_index().to_dict("records"),
             "notes": sentences(notes),
         },
         "run": {"absent": {structure: int(n) for structure, n in absent.items()}, **run},
     }
-    family.write(report, {**gaps, **others})
+    family.write(report, {**gaps, **others}, primary)
     return report

@@ -12,6 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from kneefair_jax import groups
+from kneefair_jax.fairness import family
 from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER
 from kneefair_jax.report import csv_tables
 from kneefair_jax.report.examples import EVERYONE
@@ -20,7 +21,7 @@ from kneefair_jax.report.overlays import CaseView, colour, overlay
 from kneefair_jax.report.text import failures, findings, formatting
 from kneefair_jax.report.text import power as power_text
 from kneefair_jax.report.text.methods import methods_text
-from kneefair_jax.report.text.summary import SCORE, details, opening
+from kneefair_jax.report.text.summary import details, opening
 from kneefair_jax.runtime import atomic
 
 PAGE = "index.html"
@@ -74,6 +75,7 @@ def page(
     """The page's HTML; the arguments are those of `write`, the numbers plain."""
     attributes = report["cohort"]["attributes"]
     external = report.get("external") or {}
+    primary = family.of_report(report)
     drawn = _figures(report, cases, curves)
     cited, references = methods_text(report)
     worst = [case for case in examples if case.group == EVERYONE]
@@ -94,12 +96,20 @@ def page(
         references=references,
         files=["report.json", *csv_tables.tables(report)],
         judge=lambda block, scores, key: findings.judge(
-            block, scores, lower_is_better=key in LOWER_IS_BETTER, primary=key == SCORE
+            block,
+            scores,
+            lower_is_better=key in LOWER_IS_BETTER,
+            primary=scores is report["scores"][primary.score],  # and not that of the external cohort
         ),
+        primary=primary.score,
+        primary_title=formatting.score_title(primary.score),
+        outside=[name for name in attributes if not primary.covers(name)],
+        crossed=lambda names: any("," in block.key for block in formatting.blocks(names, attributes)),
+        primary_first=lambda scores: sorted(scores.items(), key=lambda item: item[0] != primary.score),
         tested=lambda scores: _any(scores, "test"),
         without_failures=findings.without_failures,
         paired=lambda scores: _any(scores, "pairs"),
-        margin=_any(report["scores"]["dice"], "equivalence"),
+        margin=_any(report["scores"][primary.score], "equivalence"),
         warnings=_warnings,
         others=others or {},
         audited=formatting.audited(report),
@@ -116,23 +126,26 @@ def _figures(
     report: dict[str, Any], cases: pd.DataFrame, curves: Sequence[Mapping[str, Any]]
 ) -> dict[str, str]:
     """Name -> SVG of every figure that the report has numbers for."""
-    scores, attributes = report["scores"]["dice"], report["cohort"]["attributes"]
+    score, attributes = family.of_report(report).score, report["cohort"]["attributes"]
+    scores, title = report["scores"][score], formatting.TITLES.get(score, score)
     shown = formatting.blocks(scores["groups"], attributes)
     single = [block for block in shown if block.key in attributes]
     crossed = [block for block in shown if "," in block.key]
-    values = macro_by_group(cases, attributes, "dice")
+    values = macro_by_group(cases, attributes, score)
     drawn = {
-        "forest": forest.means(scores, shown, "Dice", "forest"),
-        "distributions": distributions.distributions(values, single, "Dice", "cases"),
-        "heat_map": distributions.heat_map(scores, shown, "Dice", "heat"),
+        "forest": forest.means(scores, shown, title, "forest"),
+        "distributions": distributions.distributions(values, single, title, "cases"),
+        "heat_map": distributions.heat_map(
+            scores, shown, title, "heat", lower_is_better=score in LOWER_IS_BETTER
+        ),
     }
     if _any(scores, "pairs"):
-        drawn["gaps"] = forest.gaps(scores, single, "Dice", "gaps")
-    if _any(report["scores"].get("hd95_mm") or {"summaries": {}}, "test"):
+        drawn["gaps"] = forest.gaps(scores, single, title, "gaps")
+    if score != "hd95_mm" and _any(report["scores"].get("hd95_mm") or {"summaries": {}}, "test"):
         far = report["scores"]["hd95_mm"]
         drawn["forest_hd95_mm"] = forest.means(far, shown, "HD95, mm", "forest_hd95")
     if crossed:
-        drawn["intersections"] = scatter.intersections(scores, crossed, "Dice", "intersections")
+        drawn["intersections"] = scatter.intersections(scores, crossed, title, "intersections")
     if single and (frame := scatter.sized(cases, attributes, "dice")) is not None:
         drawn["size"] = scatter.size(frame, single, "Dice", "size")
     if calibration := (report.get("calibration") or {}).get("curves"):
@@ -143,9 +156,9 @@ def _figures(
         drawn["root_cause"] = forest.aucs(report["root_cause"], "root_cause")
     if curves:
         drawn["curves"] = distributions.curves(curves, "curves")
-    if external := report.get("external"):
-        inside = formatting.blocks(external["scores"]["dice"]["groups"], attributes)
-        drawn["external"] = forest.means(external["scores"]["dice"], inside, "Dice", "external")
+    if outside := ((report.get("external") or {}).get("scores") or {}).get(score):
+        inside = formatting.blocks(outside["groups"], attributes)
+        drawn["external"] = forest.means(outside, inside, title, "external")
     return drawn
 
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from kneefair_jax import mitigation, models
 from kneefair_jax.data import sampling
 from kneefair_jax.errors import InputError, choose
-from kneefair_jax.fairness import bootstrap, endpoints
+from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.groups import UNKNOWN, Partition
 
 LIMITS: dict[str, tuple[float, float]] = {
@@ -68,7 +68,7 @@ NEEDS_GROUP_AT_TEST = {"schedule": ("group_specific",), "head": ("moe",)}
 
 
 def check_ranges(config: ConfigDict) -> None:
-    """Refuses numbers outside of `LIMITS`, endpoints of another form, and a network without channels.
+    """Refuses numbers outside of `LIMITS`, impossible endpoints and primary families, and a network without channels.
 
     Raises:
         InputError: naming the field, its value and what it may be.
@@ -85,6 +85,8 @@ def check_ranges(config: ConfigDict) -> None:
             raise InputError(f"config.{field}={value}: give a number {allowed}")
     settings = endpoints.EndpointSettings(config.report.failure_dice, tuple(config.report.endpoints))
     endpoints.check(settings, "config.report.failure_dice", "config.report.endpoints")
+    primary = family.parse(config.report.primary, "config.report.primary")
+    family.resolve(primary, config.data.attributes, "config.report.primary")
     widths = tuple(config.model.widths)
     if not widths or min(widths) < 1:
         raise InputError(

@@ -61,6 +61,50 @@ def test_no_output_has_the_names_of_folders_above_those_given(tmp_path, capsys):
     assert len(written) > 5 and not any(b"Smith" in content or b"st=udy" in content for content in written)
 
 
+def test_the_primary_family_and_the_choice_of_pairs_reach_the_report(tmp_path, capsys):
+    rows = folder.rows_of(
+        dice=lambda i: str(0.9 - 0.02 * (i % 2) - 0.001 * i), iou=lambda i: str(0.8 - 0.001 * i)
+    )
+    folder.write_table(tmp_path / "scores.csv", rows)
+    words = ["--scores", f"{tmp_path}/scores.csv", "--attributes", "sex", "race", "--draws", "40"]
+    words += ["--min-group-patients", "2", "--out", f"{tmp_path}/out"]
+    reports = []
+    for more in ((), ("--primary", "iou:sex", "--no-intersections"), ("--primary", "iou:sex")):
+        assert main([*words, *more]) == 0
+        reports.append(json.loads((tmp_path / "out" / "report.json").read_text()))
+    both, stated, crossed = reports
+    assert (both["primary"]["score"], both["primary"]["attributes"]) == ("dice", ["sex", "race"])
+    assert both["run"]["intersections"] and "sex,race" in both["scores"]["dice"]["summaries"]
+    assert (stated["primary"]["score"], stated["primary"]["attributes"]) == ("iou", ["sex"])
+    assert set(stated["scores"]["iou"]["summaries"]) == {"sex", "race"} and not stated["run"]["intersections"]
+    assert stated["scores"]["iou"]["summaries"]["race"]["test"]["p_holm"] is None
+    assert stated["primary"]["sha256"] == crossed["primary"]["sha256"] != both["primary"]["sha256"]
+    said = capsys.readouterr().out
+    assert said.count("gap by race:") == 3 and said.count("gap by sex x race:") == 2
+
+
+@pytest.mark.parametrize(
+    ("primary", "message"),
+    [
+        ("length", "'length': write a score"),
+        ("dice:age", "'age'; name some of sex"),
+        ("nsd", "nsd: no case has this score"),
+    ],
+)
+def test_a_primary_family_that_cannot_be_is_refused(primary, message, tmp_path, capsys):
+    folder.write_table(tmp_path / "scores.csv", folder.rows_of(dice=lambda i: str(0.9 - 0.001 * i)))
+    words = ["--scores", f"{tmp_path}/scores.csv", "--attributes", "sex", "--out", f"{tmp_path}/out"]
+    assert main([*words, "--primary", primary]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --primary") and message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_masks_have_no_calibration_to_be_primary(command, capsys):
+    assert main([*command, "--primary", "ece"]) == 2
+    assert capsys.readouterr().err.startswith("error: --primary ece")
+
+
 def test_bad_input_is_one_sentence_and_leaves_nothing(command, tmp_path, capsys):
     (tmp_path / "pred" / "c3.png").unlink()
     assert main(command) == 2

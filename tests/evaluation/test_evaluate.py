@@ -232,6 +232,24 @@ def test_masks_of_another_size_and_scheme(run, tmp_path):
         assert ser == pytest.approx(by_hand, rel=1e-6)
 
 
+def test_the_primary_family_and_the_choice_of_pairs_reach_the_report(run, tmp_path):
+    config, cohort, cases, made, workdir, _ = run
+    shutil.copytree(workdir, tmp_path / "run")
+    config = config.copy_and_resolve_references()
+    config.report.update(primary="iou:race", intersections=False, root_cause=False)
+    table = study.cohort(8).cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])
+    external = (study.cohort(8)._replace(cases=table), cases)
+    evaluate.evaluate(config, made, cohort, cases, tmp_path / "run", external)
+    report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
+    assert (report["primary"]["score"], report["primary"]["attributes"]) == ("iou", ["race"])
+    for part in (report, report["external"]):
+        assert set(part["scores"]["iou"]["summaries"]) == {"sex", "race"}
+        names = [*part["scores"]["dice"]["groups"], *part["rates"]["endpoints"]["failure"]["groups"]]
+        assert not any("," in name for name in names)
+    assert not any("," in name for name in report["calibration"]["curves"])
+    assert report["interactions"] == {}
+
+
 def test_a_folder_without_checkpoints(run, tmp_path):
     config, cohort, cases, made, *_ = run
     with pytest.raises(InputError, match="holds no checkpoint; train first"):

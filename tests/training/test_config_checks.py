@@ -69,9 +69,11 @@ def test_heads_and_schedules_go_with_the_others():
         ("failure_dice", 0.0, "above 0 and below 1"),
         ("endpoints", ("dice<=0.9",), "dice>=0.9"),
         ("endpoints", ("dice>=0.9", "0.9"), "dice>=0.9"),
+        ("primary", "length", "dice:sex,race"),
+        ("primary", "dice:age", "sex, race"),
     ],
 )
-def test_endpoints_that_no_report_can_use_are_refused(field, value, remedy):
+def test_endpoints_and_families_that_no_report_can_use_are_refused(field, value, remedy):
     config = default.get_config()
     config_checks.check_ranges(config)
     config.report[field] = value

@@ -51,14 +51,22 @@ def distributions(values: Mapping[str, np.ndarray], blocks: Sequence[Block], tit
         )
 
 
-def heat_map(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: str) -> str:
-    """The mean of every structure in every group, darker the further it is below that structure's mean.
+def heat_map(
+    scores: Mapping[str, Any],
+    blocks: Sequence[Block],
+    title: str,
+    name: str,
+    *,
+    lower_is_better: bool = False,
+) -> str:
+    """The mean of every structure in every group, darker the further it is worse than that structure's mean.
 
     Args:
         scores: one score of the report.
         blocks: the groups to show, in order.
         title: the score's name for a reader.
         name: the figure's name, used once a page.
+        lower_is_better: whether the score is an error.
     """
     rows = rows_of(blocks)
     columns = {"all": scores, **scores["structures"]}
@@ -67,7 +75,7 @@ def heat_map(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, nam
         float,
     ).reshape(len(rows), len(columns))
     overall = np.array([part["overall"]["mean"] for part in columns.values()], float)
-    shortfall = np.nan_to_num(np.clip(overall - means, 0, None))
+    shortfall = np.nan_to_num(np.clip((means - overall) if lower_is_better else (overall - means), 0, None))
     # Half opaque at most: the number on it must stay readable on a light and on a dark page.
     shade = 0.55 * shortfall / max(shortfall.max(initial=0), 1e-9)
     with svg.style():
@@ -85,11 +93,12 @@ def heat_map(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, nam
         axes.tick_params(length=0, labelcolor=svg.INK)
         axes.spines[:].set_visible(False)
         label_rows(axes, rows)
+        side = "excess over" if lower_is_better else "shortfall below"
         gaps = dict(zip(columns, shortfall.max(axis=0, initial=0), strict=True))
         furthest = max(gaps, key=gaps.__getitem__)
         alt = (
             f"Mean {title} by group and structure; the table has the same numbers. "
-            f"The largest shortfall below a structure's mean is {number(gaps[furthest])}, in {furthest}."
+            f"The largest {side} a structure's mean is {number(gaps[furthest])}, in {furthest}."
         )
         return svg.text(figure, name, alt)
 

@@ -10,6 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from kneefair_jax.report.figures import svg
 from kneefair_jax.report.figures.svg import ROW, WIDTH, Row, label_rows, rows_of, value_axis
+from kneefair_jax.report.text import findings
 from kneefair_jax.report.text.formatting import MINUS, Block, group, interval, number, signed
 
 
@@ -89,6 +90,8 @@ def _extremes(scores: Mapping[str, Any], blocks: Sequence[Block]) -> str:
 def gaps(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: str) -> str:
     """The signed difference of every pair of groups, with its interval, a line at 0, and the margin where one is given.
 
+    A pair is marked where it differs significantly: by its p, corrected over the primary family, and by its interval.
+
     Args:
         scores: one score of the report, its summaries with `pairs`.
         blocks: whose pairs to show, in order; those without pairs are left out.
@@ -96,7 +99,7 @@ def gaps(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: s
         name: the figure's name, used once a page.
 
     Returns:
-        An `<svg>`: filled diamonds where the interval leaves 0 out, hollow circles where it does not.
+        An `<svg>`: filled diamonds where a pair differs significantly, hollow circles where it does not.
     """
     rows: list[Row] = []
     found: dict[str, Mapping[str, Any]] = {}
@@ -124,11 +127,13 @@ def gaps(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: s
             if row.name is None:
                 continue
             pair = found[row.name]
-            if _estimate(axes, y, pair["difference"], pair.get("interval"), 0):
+            significant = findings.is_named(pair)
+            _estimate(axes, y, pair["difference"], pair.get("interval"), significant)
+            if significant:
                 apart.append(f"{row.label} {signed(pair['difference'])} {interval(pair['interval'])}")
         axes.set_xlabel(f"difference in mean {title}")
         label_rows(axes, rows)
-        alt = f"Differences in mean {title} between groups. Intervals that leave zero out: "
+        alt = f"Differences in mean {title} between groups. Statistically significant: "
         return svg.text(figure, name, alt + (", ".join(apart) or "none") + ".")
 
 
@@ -156,7 +161,7 @@ def aucs(root_cause: Mapping[str, Any], name: str) -> str:
             entry = found.get(row.name or "") or {}
             if entry.get("auc") is None:
                 continue
-            _estimate(axes, y, entry["auc"], entry.get("interval"), 0.5)
+            _estimate(axes, y, entry["auc"], entry.get("interval"))
             words.append(f"{(row.name or '').replace('|', ' from the ')} {number(entry['auc'], 2)}")
         axes.set_xlim(min(0.4, axes.get_xlim()[0]), 1.01)
         axes.set_xlabel("area under the ROC curve; 0.5 is guessing")
@@ -166,16 +171,16 @@ def aucs(root_cause: Mapping[str, Any], name: str) -> str:
         )
 
 
-def _estimate(axes: Axes, y: float, value: float, ends: Sequence[float | None] | None, null: float) -> bool:
-    """An estimate with its interval in one row; whether the interval leaves the null value out."""
+def _estimate(
+    axes: Axes, y: float, value: float, ends: Sequence[float | None] | None, marked: bool = False
+) -> None:
+    """Draw an estimate with its interval in one row; a filled diamond where it is marked."""
     known = [end for end in ends or () if end is not None]
-    told = len(known) == 2 and not known[0] <= null <= known[1]
-    colour = svg.ALERT if told else svg.ACCENT
+    colour = svg.ALERT if marked else svg.ACCENT
     if len(known) == 2:
         axes.plot(known, (y, y), color=colour, linewidth=1.6, solid_capstyle="butt")
-    face = colour if told else svg.PAPER
-    axes.plot(value, y, "D" if told else "o", color=colour, markersize=5, markerfacecolor=face)
-    return told
+    face = colour if marked else svg.PAPER
+    axes.plot(value, y, "D" if marked else "o", color=colour, markersize=5, markerfacecolor=face)
 
 
 def _label(block: Block, name: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kneefair_jax import groups
+from kneefair_jax.fairness import family
 from kneefair_jax.report.text.formatting import (
     TITLES,
     Block,
@@ -16,6 +17,7 @@ from kneefair_jax.report.text.formatting import (
     p_equals,
     percent,
     percents,
+    score_title,
 )
 
 LEVEL = 0.05
@@ -36,7 +38,7 @@ def endpoint_title(name: str, endpoint: Mapping[str, Any]) -> str:
 def opening(report: Mapping[str, Any]) -> list[str]:
     """How many patients of each group have failed segmentations, and whether the groups differ; differences first.
 
-    And which groups that are too small to rank differ from all other patients, in failures or in mean Dice.
+    And which groups that are too small to rank differ from all other patients, in failures or in the primary score.
     """
     rates = report.get("rates")
     if not rates:
@@ -74,9 +76,15 @@ def _none_failed(failure: Mapping[str, Any], definition: str, attribute_blocks: 
 
 
 def _verdict(comparison: Mapping[str, Any]) -> str:
-    """`untested`, `open` (no significant difference), `unclear` (test and interval disagree), or `differ`."""
+    """The name of what is known.
+
+    `untested`, `exploratory` (outside the primary family), `open` (no significant difference), `unclear` (test and
+    interval disagree), or `differ`.
+    """
     if comparison["test"] is None:
         return "untested"
+    if comparison["test"]["p_adjusted"] is None:
+        return "exploratory"
     if comparison["test"]["p_adjusted"] >= LEVEL:
         return "open"
     pairs = comparison["pairs"]
@@ -95,6 +103,8 @@ def _sentence(block: Block, failure: Mapping[str, Any], definition: str) -> str:
     verdict = _verdict(comparison)
     if verdict == "untested":
         return f"Failed segmentations{definition} by {block.title}: {shares}; the groups are too small to compare."
+    if verdict == "exploratory":
+        return f"Failed segmentations{definition} by {block.title}, exploratory: {shares}."
     p_text = f"{p_equals(comparison['test']['p_adjusted'])}{_HOLM}"
     if verdict == "open":
         return (
@@ -122,8 +132,13 @@ def _sentence(block: Block, failure: Mapping[str, Any], definition: str) -> str:
 
 def _is_named(difference: Mapping[str, Any]) -> bool:
     """Whether a difference has its own corrected p value below the level and an interval that excludes zero."""
-    low, high = difference["interval"]
-    return difference["p_adjusted"] < LEVEL and not low <= 0 <= high
+    low, high = difference.get("interval_adjusted") or difference["interval"]
+    return _is_significant(difference) and not low <= 0 <= high
+
+
+def _is_significant(test: Mapping[str, Any]) -> bool:
+    """Whether a test of the primary family rejects; those outside have no corrected p."""
+    return test["p_adjusted"] is not None and test["p_adjusted"] < LEVEL
 
 
 def _more_frequent(pair: Mapping[str, Any], block: Block) -> str:
@@ -146,13 +161,15 @@ def _small_groups(rates: Mapping[str, Any], report: Mapping[str, Any]) -> Iterat
                     f"frequent than in all other patients: {_share(entry)}; "
                     f"{p_equals(test['p_adjusted'])}{_HOLM}."
                 )
-    for of_attribute in (rates["small_groups"].get("dice") or {}).values():
+    score = family.of_report(report).score
+    for of_attribute in (rates["small_groups"].get(score) or {}).values():
         for name, test in of_attribute.items():
-            if test["p_adjusted"] < LEVEL:
+            if _is_significant(test):
                 direction = "below" if test["estimate"] < 0 else "above"
+                patients = amount(failure["groups"][name]["rate"]["n"], "patient")
                 yield (
-                    f"Among patients without a failed segmentation, the mean Dice of {group(name, attributes)}, which "
-                    f"is too small to rank ({amount(failure['groups'][name]['rate']['n'], 'patient')}), lies "
+                    f"Among patients without a failed segmentation, the mean {score_title(score)} of "
+                    f"{group(name, attributes)}, which is too small to rank ({patients}), lies "
                     f"{number(abs(test['estimate']))} {direction} that of all other patients "
                     f"({p_equals(test['p_adjusted'])}{_HOLM})."
                 )

@@ -36,7 +36,7 @@ class Verdict(NamedTuple):
         kind: `unranked` (fewer than two groups to compare), `untested` (too few patients without failures to test
             means), `significant` (the corrected test rejects, and so do the test and the interval of a pair),
             `unlocated` (the test of all groups rejects, and no pair's does), `open` (it does not reject), `exploratory`
-            (outside the primary family: another score, or groups of two attributes, whose interaction is tested).
+            (outside the primary family: another score or attribute, or two attributes, whose interaction is tested).
         pairs: those that differ significantly, each by its own corrected p and interval.
         gap: the highest minus the lowest group mean, of patients without a failed segmentation where it was tested.
         best: the group with the lowest error.
@@ -47,6 +47,7 @@ class Verdict(NamedTuple):
         equivalence: against the margin stated in advance: `equivalent` (shown, and the gap is not significant), `small`
             (shown, but the gap is significant or exploratory), `not shown`. None without a margin.
         summary: the numbers themselves, `report["scores"][score]["summaries"][key]`.
+        lower_is_better: whether the score is an error.
     """
 
     block: Block
@@ -58,6 +59,7 @@ class Verdict(NamedTuple):
     size: Size | None
     equivalence: Equivalence | None
     summary: Mapping[str, Any]
+    lower_is_better: bool = False
 
 
 def judge(
@@ -85,10 +87,16 @@ def judge(
     ranked = sorted(means, key=lambda name: means[name], reverse=not lower_is_better)
     worst = (summary.get("worst") or {}).get("group") or ranked[-1]
     ser = summary.get("ser") or {}
-    pairs = tuple(pair for pair in summary.get("pairs") or () if _is_named(pair))
-    kind = _kind(summary, pairs, primary and "," not in block.key)
+    pairs = tuple(pair for pair in summary.get("pairs") or () if is_named(pair))
+    is_corrected = (summary.get("test") or {}).get(
+        "p_holm"
+    ) is not None  # of the primary family, where it is covered
+    kind = _kind(summary, pairs, primary and is_corrected and "," not in block.key)
     size = _explained(ser) if kind in ("significant", "untested") else None
-    return Verdict(block, kind, pairs, gap, ranked[0], worst, size, _equal(summary, kind), summary)
+    equivalence = _equal(summary, kind)
+    return Verdict(
+        block, kind, pairs, gap, ranked[0], worst, size, equivalence, summary, lower_is_better=lower_is_better
+    )
 
 
 def without_failures(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +125,7 @@ def _kind(summary: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], primar
     return "significant" if pairs else "unlocated"
 
 
-def _is_named(pair: Mapping[str, Any]) -> bool:
+def is_named(pair: Mapping[str, Any]) -> bool:
     """Whether a pair's own corrected p is below the level, and its interval excludes zero."""
     ends, p = pair.get("interval_adjusted") or pair.get("interval"), pair.get("p_holm")
     return p is not None and p < LEVEL and ends is not None and not ends[0] <= 0 <= ends[1]
@@ -182,7 +190,7 @@ def _tested(verdict: Verdict) -> list[str]:
     if verdict.kind == "untested":
         return ["Too few patients have no failed segmentation for a test of their means."]
     if verdict.kind == "exploratory":
-        return ["Gaps between groups of two attributes are exploratory and not tested on their own."]
+        return ["The gap is exploratory: it is outside the primary family."]
     among = "Among patients without a failed segmentation"
     texts = interval_ends(gap["interval"])
     ends = f", interval {texts[0]} to {texts[1]}" if texts else ""
@@ -210,7 +218,8 @@ def better(verdict: Verdict) -> str:
     """The pairs of groups that differ significantly, higher mean first, or the extremes of an untested gap."""
     labels = verdict.block.labels
     if not verdict.pairs:
-        return f"{labels[verdict.best or '']} > {labels[verdict.worst or '']}"
+        best, worst = labels[verdict.best or ""], labels[verdict.worst or ""]
+        return f"{worst} > {best}" if verdict.lower_is_better else f"{best} > {worst}"
     ordered = (
         (pair["first"], pair["second"]) if pair["difference"] > 0 else (pair["second"], pair["first"])
         for pair in verdict.pairs

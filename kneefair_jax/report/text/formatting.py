@@ -47,6 +47,12 @@ def signed(value: float | None, digits: int = 3) -> str:
     return f"+{text}" if value is not None and value > 0 and text.strip("0.") else text
 
 
+def score_title(score: str) -> str:
+    """`Dice`, `HD95 (mm)`: a score in a sentence or a heading."""
+    title, _, unit = TITLES.get(score, score).partition(", ")
+    return f"{title} ({unit})" if unit else title
+
+
 def delta(value: float | None) -> str:
     """`0.010`; `0.0263` or `0.000040` of a margin that three digits would change, and so what lies within it."""
     if value is None or abs(value - round(value, 3)) < 1e-9:

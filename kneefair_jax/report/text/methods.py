@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kneefair_jax.fairness import patient_table
+from kneefair_jax.fairness import family, patient_table
 from kneefair_jax.report.text.failures import endpoint_title
 from kneefair_jax.report.text.formatting import (
     TITLES,
@@ -13,6 +13,7 @@ from kneefair_jax.report.text.formatting import (
     listing,
     margin,
     number,
+    score_title,
     signed,
 )
 
@@ -90,7 +91,7 @@ def methods_text(report: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def _data(report: dict[str, Any]) -> Iterator[str]:
-    scores, cohort = report["scores"]["dice"], report["cohort"]
+    scores, cohort = report["scores"][family.of_report(report).score], report["cohort"]
     grouped = by_group(scores, cohort["attributes"])
     overall = scores["overall"]
     yield (
@@ -181,6 +182,7 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
             "The SER that size alone would give was obtained by dilating and eroding every reference mask by the "
             "pooled average surface distance."
         )
+    yield from _primary(report, cite)
     if tests:
         holm = (
             f", corrected by Holm's method {cite('holm')}"
@@ -260,13 +262,37 @@ def _range(ends: Sequence[float]) -> str:
     return f"{low} to {high}"
 
 
+def _primary(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
+    """What the report states as primary; nothing where it is of an earlier version."""
+    stated = report.get("primary")
+    if not stated:
+        return
+    primary = family.of_report(report)
+    by = f" by {listing(primary.attributes)}" if primary.attributes else ""
+    kinds = {hypothesis["kind"] for hypothesis in stated["hypotheses"]}
+    more = [
+        name
+        for name, members in (
+            ("the tests of groups too small to rank", {family.SMALL_MEAN, family.SMALL_FAILURE}),
+            ("the interactions of two of them", {family.INTERACTION}),
+        )
+        if members & kinds
+    ]
+    parts = [f"the gaps in mean {score_title(primary.score)} and in failure rate{by}", *more]
+    yield (
+        f"The primary family, corrected together by Holm's method {cite('holm')}, holds {listing(parts)}; everything "
+        "else is exploratory."
+    )
+
+
 def _more(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     if model := (report.get("model") or {}).get("dice"):
         yield from _adjustment(model, cite)
     if report.get("interactions"):
         yield (
             "Interactions of two attributes, what an additive model of the means leaves unexplained among patients "
-            f"without a failed segmentation, were tested by Johansen's statistic {cite('johansen')}."
+            f"without a failed segmentation, were tested by Johansen's statistic {cite('johansen')}; those of other "
+            "scores than the primary one are exploratory."
         )
     if report.get("calibration"):
         yield "Calibration was assessed inside the dilated box of each structure."

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from kneefair_jax.fairness import family
+from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER
 from kneefair_jax.report.text import failures, findings
 from kneefair_jax.report.text.findings import Verdict
 from kneefair_jax.report.text.formatting import (
@@ -16,16 +18,16 @@ from kneefair_jax.report.text.formatting import (
     listing,
     number,
     p_equals,
+    score_title,
 )
-
-SCORE = "dice"
 
 
 def judged(report: dict[str, Any]) -> list[Verdict]:
     """The verdict on every attribute."""
-    scores, attributes = report["scores"][SCORE], report["cohort"]["attributes"]
+    score = family.of_report(report).score
+    scores, attributes = report["scores"][score], report["cohort"]["attributes"]
     return [
-        findings.judge(block, scores)
+        findings.judge(block, scores, lower_is_better=score in LOWER_IS_BETTER)
         for block in blocks(scores["groups"], attributes)
         if block.key in attributes
     ]
@@ -33,10 +35,11 @@ def judged(report: dict[str, Any]) -> list[Verdict]:
 
 def opening(report: dict[str, Any]) -> str:
     """The paragraph that a reader in a hurry reads."""
-    found = judged(report)
-    tested, mean = _tested(report)
+    found, title = judged(report), score_title(family.of_report(report).score)
+    tested, mean = _tested(report, title)
     sentences = [tested, *failures.opening(report), mean]
-    sentences += [*_gaps(found), *_not_known(found), *_equal(found), *_interactions(report)]
+    sentences += [*_gaps(found, title), *_not_known(found), *_equal(found, title), *_interactions(report)]
+    sentences += _exploratory(found)
     sentences.append(
         f"Groups of fewer than {report['cohort']['min_group_patients']} patients, and patients whose attribute is "
         "missing, are shown but not ranked."
@@ -46,30 +49,31 @@ def opening(report: dict[str, Any]) -> str:
 
 def details(report: dict[str, Any]) -> list[str]:
     """One paragraph for each attribute: its numbers, its test, what size explains."""
-    means, smallest = report["scores"][SCORE]["groups"], report["cohort"]["min_group_patients"]
-    return [" ".join(findings.sentences(v, means, "Dice", smallest)) for v in judged(report)]
+    score = family.of_report(report).score
+    means, smallest = report["scores"][score]["groups"], report["cohort"]["min_group_patients"]
+    return [" ".join(findings.sentences(v, means, score_title(score), smallest)) for v in judged(report)]
 
 
-def _tested(report: dict[str, Any]) -> list[str]:
-    scores, cohort = report["scores"][SCORE], report["cohort"]
+def _tested(report: dict[str, Any], title: str) -> list[str]:
+    scores, cohort = report["scores"][family.of_report(report).score], report["cohort"]
     overall, model = scores["overall"], audited(report)
     grouped = by_group(scores, cohort["attributes"])
     return [
         f"Segmentation of the {listing(cohort['structures'])}{f' by {model}' if model else ''} was tested on "
         f"{amount(overall['cases'], 'case')} of {amount(overall['patients'], 'patient')}"
         f"{f': by {listing(grouped)}' if grouped else ''}.",
-        f"The mean Dice over structures is {estimate(overall['mean'], overall['interval'])}.",
+        f"The mean {title} over structures is {estimate(overall['mean'], overall['interval'])}.",
     ]
 
 
-def _gaps(found: Sequence[Verdict]) -> list[str]:
+def _gaps(found: Sequence[Verdict], title: str) -> list[str]:
     """The gaps that are significant, and whether size explains them."""
     significant = [v for v in found if v.kind == "significant"]
     sentences = []
     if significant:
         gaps = listing(f"by {_title(v)} ({number(v.gap)}; {findings.better(v)})" for v in significant)
         sentences.append(
-            f"Among patients without a failed segmentation, the {_gap(significant)} in mean Dice {gaps} "
+            f"Among patients without a failed segmentation, the {_gap(significant)} in mean {title} {gaps} "
             f"{_is(significant)} statistically significant."
         )
         for size, words in (
@@ -83,12 +87,12 @@ def _gaps(found: Sequence[Verdict]) -> list[str]:
                 )
     elif any(v.kind == "open" for v in found) and not any(v.kind == "unlocated" for v in found):
         sentences.append(
-            "Among patients without a failed segmentation, no gap in mean Dice is statistically significant."
+            f"Among patients without a failed segmentation, no gap in mean {title} is statistically significant."
         )
     if unlocated := [v for v in found if v.kind == "unlocated"]:
         sentences.append(
-            f"Among patients without a failed segmentation, groups differ significantly in mean Dice {_by(unlocated)}; "
-            "which ones is open."
+            f"Among patients without a failed segmentation, groups differ significantly in mean {title} "
+            f"{_by(unlocated)}; which ones is open."
         )
     for v in (v for v in found if v.kind == "untested"):
         ends = v.summary["gap"].get("interval")
@@ -118,25 +122,25 @@ def _not_known(found: Sequence[Verdict]) -> list[str]:
     return sentences
 
 
-def _equal(found: Sequence[Verdict]) -> list[str]:
+def _equal(found: Sequence[Verdict], title: str) -> list[str]:
     """Which groups were shown to be equivalent in the mean, and that none were though a margin was given."""
-    given = [v for v in found if v.equivalence]
+    given = [v for v in found if v.equivalence and v.kind != "exploratory"]
     if not given:
         return []
     margin = delta(given[0].summary["equivalence"]["delta"])
     sentences = []
     if equal := [v for v in given if v.equivalence == "equivalent"]:
-        sentences.append(f"The groups {_by(equal)} are equivalent in mean Dice within ±{margin}.")
+        sentences.append(f"The groups {_by(equal)} are equivalent in mean {title} within ±{margin}.")
     if small := [v for v in given if v.equivalence == "small"]:
         sentences.append(f"The {_gap(small)} {_by(small)} {_is(small)} small, within ±{margin}.")
-    return sentences or [f"No groups are shown to be equivalent within ±{margin}."]
+    return sentences or [f"No groups are shown to be equivalent in mean {title} within ±{margin}."]
 
 
 def _interactions(report: dict[str, Any]) -> list[str]:
     """Where one attribute's gap depends on another, beyond what both attributes explain alone."""
     sentences = []
     for key, by_score in (report.get("interactions") or {}).items():
-        found = by_score.get(SCORE) or {}
+        found = by_score.get(family.of_report(report).score) or {}
         if found.get("p_holm") is None or found["p_holm"] >= findings.LEVEL:
             continue
         first, _, second = key.partition(",")
@@ -150,6 +154,12 @@ def _interactions(report: dict[str, Any]) -> list[str]:
                 f"{' to '.join(interval_ends(ends) or ())})."
             )
     return sentences
+
+
+def _exploratory(found: Sequence[Verdict]) -> list[str]:
+    """The attributes outside the primary family, of which nothing is claimed."""
+    outside = [v for v in found if v.kind == "exploratory"]
+    return [f"Groups {_by(outside)} are exploratory: no claim is made about them."] if outside else []
 
 
 def _by(found: Iterable[Verdict]) -> str:

@@ -1,3 +1,4 @@
+import html
 import re
 import xml.etree.ElementTree as ET
 
@@ -90,12 +91,32 @@ def test_placeholders_are_unlike_each_other():
     assert len(set(svg._VARIABLES)) == len(set(svg._VARIABLES.values())) == 6
 
 
-def test_gaps_tell_which_intervals_leave_zero_out(audited):
+def test_gaps_tell_which_pairs_differ_significantly(audited):
     scores = audited["scores"]["dice"]
     blocks = formatting.blocks(scores["groups"], audited["cohort"]["attributes"])[:3]
     text = forest.gaps(scores, blocks, "Dice", "g")
-    assert f"leave zero out: male {formatting.MINUS} female +0.021 [0.011, 0.031]." in text
+    assert f"significant: male {formatting.MINUS} female +0.021 [0.011, 0.031]." in text
     assert text.count("var(--alert") > 0 and "fill: var(--paper" in text
+    for pair in scores["summaries"]["sex"]["pairs"]:  # outside the primary family
+        pair["p_holm"] = None
+    text = forest.gaps(scores, blocks, "Dice", "g")
+    assert "significant: none." in text and "var(--alert" not in text
+
+
+def test_a_heat_map_shades_what_is_worse(audited):
+    scores = audited["scores"]["dice"]
+    blocks = [
+        block for block in formatting.blocks(scores["groups"], ["sex", "race", "age"]) if block.key == "sex"
+    ]
+    means = [scores["groups"][name]["mean"] for name in ("sex=male", "sex=female")]
+    overall = scores["overall"]["mean"]
+    whole = scores | {"structures": {}}
+    for lower, words in (
+        (False, f"shortfall below a structure's mean is {overall - min(means):.3f}"),
+        (True, f"excess over a structure's mean is {max(max(means) - overall, 0):.3f}"),
+    ):
+        text = distributions.heat_map(whole, blocks, "Dice", "h", lower_is_better=lower)
+        assert words in html.unescape(text)
 
 
 def test_lines_of_means_in_bins_of_equally_many():

@@ -83,6 +83,25 @@ def test_the_opening_calls_no_groups_of_two_attributes_equivalent(audited):
     assert summary.opening(audited) == before and "are equivalent in mean Dice" in before
 
 
+def test_an_attribute_outside_the_family_is_exploratory_and_its_paragraph_claims_nothing():
+    scores = block_of(p=0.001, low=0.01)
+    scores["summaries"]["sex"]["test"]["p_holm"] = None
+    verdict = findings.judge(BLOCK, scores)
+    assert verdict.kind == "exploratory" and verdict.size is None
+    paragraph = " ".join(findings.sentences(verdict, scores["groups"], "Dice", 10))
+    assert "exploratory" in paragraph and "significant" not in paragraph
+
+
+def test_the_higher_mean_comes_first_of_errors_too():
+    """Women have the lower mean: the worse Dice, the better distance."""
+    for lower, best, worst in ((False, "sex=m", "sex=f"), (True, "sex=f", "sex=m")):
+        scores = block_of(p=None, low=None)
+        scores["summaries"]["sex"]["worst"]["group"] = worst
+        verdict = findings.judge(BLOCK, scores, lower_is_better=lower)
+        assert verdict.kind == "untested" and not verdict.pairs and verdict.best == best
+        assert findings.better(verdict) == "m > f"
+
+
 @pytest.mark.parametrize(
     ("numbers", "size"),
     [

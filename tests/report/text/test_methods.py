@@ -2,6 +2,7 @@
 
 import pytest
 
+from kneefair_jax.fairness import family
 from kneefair_jax.report.text import methods
 
 
@@ -40,6 +41,16 @@ def test_another_cohort_s_resolution_is_told(report):
     assert "Those of the external cohort" not in methods.methods_text(report)[0]
     report["external"]["resolution"] = "grid"
     assert "Those of the external cohort were computed on the grid of" in methods.methods_text(report)[0]
+
+
+def test_the_family_is_stated_with_its_score_attributes_and_kinds(audited):
+    assert "primary family" not in methods.methods_text(audited)[0]  # of an earlier version
+    hypotheses = [{"kind": kind} for kind in (family.MEAN, family.SMALL_FAILURE)]
+    audited["primary"] = {"score": "hd95_mm", "attributes": ["sex", "age"], "hypotheses": hypotheses}
+    text = methods.methods_text(audited)[0]
+    (sentence,) = [sentence for sentence in text.split(". ") if "primary family" in sentence]
+    assert all(part in sentence for part in ("mean HD95 (mm)", "by sex and age", "too small to rank"))
+    assert "race" not in sentence and "interactions" not in sentence
 
 
 @pytest.mark.parametrize(
