@@ -149,7 +149,13 @@ def _explained(ser: Mapping[str, Any]) -> Size | None:
     return "no" if ends and ends[0] is not None and ends[0] > size else "unclear"
 
 
-def sentences(verdict: Verdict, means: Mapping[str, Any], title: str, smallest: int) -> list[str]:
+def sentences(
+    verdict: Verdict,
+    means: Mapping[str, Any],
+    title: str,
+    smallest: int,
+    detectable_failures: str | None = None,
+) -> list[str]:
     """The verdict in full, one attribute's paragraph.
 
     Args:
@@ -157,6 +163,7 @@ def sentences(verdict: Verdict, means: Mapping[str, Any], title: str, smallest: 
         means: group name -> its numbers, `report["scores"][score]["groups"]`.
         title: the score's name.
         smallest: patients that ranking needs.
+        detectable_failures: the failure rate that would be found (`power.detectable_failures`).
     """
     block = verdict.block
     if verdict.best is None or verdict.worst is None:
@@ -176,13 +183,13 @@ def sentences(verdict: Verdict, means: Mapping[str, Any], title: str, smallest: 
     return [
         f"By {block.title}, {of_ranked}{best} has the {ends[0]} mean {title} ({number(first)}) and {worst} the "
         f"{ends[1]} ({number(second)}), a gap of {estimate(gap['value'], gap['interval'])}.",
-        *_tested(verdict),
+        *_tested(verdict, detectable_failures),
         *_ratio(verdict),
         *_equivalence(verdict, title),
     ]
 
 
-def _tested(verdict: Verdict) -> list[str]:
+def _tested(verdict: Verdict, detectable_failures: str | None) -> list[str]:
     p, corrected = p_of(verdict.summary)
     reached = f"{p_equals(p)}{corrected}"
     detectable = verdict.summary.get("detectable")
@@ -206,10 +213,10 @@ def _tested(verdict: Verdict) -> list[str]:
         return [f"{among}, the groups differ significantly, with a gap of {shown}; {which}."]
     found = [f"{among}, the gap of {shown} is not distinguishable from zero with this sample size."]
     if detectable is not None and verdict.equivalence != "equivalent":
+        failures = f", or {detectable_failures}" if detectable_failures else ""
         found.append(
-            f"That is not equality: a single test, uncorrected, would find a gap of {number(detectable)} or more in "
-            "which all patients take part with 80 % power; a smaller one, or one made of a few failures, could easily "
-            "remain unseen."
+            "That is not equality: a single test, uncorrected, would find with 80 % power a gap of "
+            f"{number(detectable)} or more{failures}; less could easily remain unseen."
         )
     return found
 

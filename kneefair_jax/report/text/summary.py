@@ -5,7 +5,7 @@ from typing import Any
 
 from kneefair_jax.fairness import family
 from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER
-from kneefair_jax.report.text import failures, findings
+from kneefair_jax.report.text import failures, findings, power
 from kneefair_jax.report.text.findings import Verdict
 from kneefair_jax.report.text.formatting import (
     amount,
@@ -38,7 +38,12 @@ def opening(report: dict[str, Any]) -> str:
     found, title = judged(report), score_title(family.of_report(report).score)
     tested, mean = _tested(report, title)
     sentences = [tested, *failures.opening(report), mean]
-    sentences += [*_gaps(found, title), *_not_known(found), *_equal(found, title), *_interactions(report)]
+    sentences += [
+        *_gaps(found, title),
+        *_not_known(found, report),
+        *_equal(found, title),
+        *_interactions(report),
+    ]
     sentences += _exploratory(found)
     sentences.append(
         f"Groups of fewer than {report['cohort']['min_group_patients']} patients, and patients whose attribute is "
@@ -51,7 +56,13 @@ def details(report: dict[str, Any]) -> list[str]:
     """One paragraph for each attribute: its numbers, its test, what size explains."""
     score = family.of_report(report).score
     means, smallest = report["scores"][score]["groups"], report["cohort"]["min_group_patients"]
-    return [" ".join(findings.sentences(v, means, score_title(score), smallest)) for v in judged(report)]
+    title = score_title(score)
+    return [
+        " ".join(
+            findings.sentences(v, means, title, smallest, power.detectable_failures(report, v.block.key))
+        )
+        for v in judged(report)
+    ]
 
 
 def _tested(report: dict[str, Any], title: str) -> list[str]:
@@ -103,7 +114,7 @@ def _gaps(found: Sequence[Verdict], title: str) -> list[str]:
     return sentences
 
 
-def _not_known(found: Sequence[Verdict]) -> list[str]:
+def _not_known(found: Sequence[Verdict], report: dict[str, Any]) -> list[str]:
     """The gaps that this sample cannot tell from zero, and those that it could not have seen."""
     sentences = []
     opened = [v for v in found if v.kind == "open" and v.equivalence != "equivalent"]
@@ -113,9 +124,10 @@ def _not_known(found: Sequence[Verdict]) -> list[str]:
         )
     if seen := [v for v in opened if v.summary.get("detectable") is not None]:
         least = listing(f"{number(v.summary['detectable'])} by {_title(v)}" for v in seen)
+        rates = [text for v in seen if (text := power.detectable_failures(report, v.block.key))]
         sentences.append(
-            f"That is not equality: gaps below {least}, and gaps made of a few failures, could not have been seen "
-            "reliably, even by a single test, uncorrected."
+            f"That is not equality: a single test, uncorrected, would find with 80 % power gaps of {least} or more"
+            f"{f', and {listing(rates)}' if rates else ''}."
         )
     if few := [v for v in found if v.kind == "unranked"]:
         sentences.append(f"Too few patients for any comparison: {_by(few)}.")
