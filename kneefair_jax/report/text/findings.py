@@ -279,8 +279,15 @@ def _equivalence(verdict: Verdict, title: str) -> list[str]:
         return [f"The groups are equivalent in mean {title} within {margin}: {within}."]
     if verdict.equivalence == "small":
         return [f"The gap is small, though: {within}."]
-    reason = f" ({found['reason']})" if found.get("reason") else ""
+    reason = f" ({_labeled(found['reason'], verdict.block)})" if found.get("reason") else ""
     return [f"Equivalence within {margin} is not shown{reason}."]
+
+
+def _labeled(text: str, block: Block) -> str:
+    """The text with levels, `female`, in place of the names of groups, `sex=female`."""
+    for name in sorted(block.labels, key=len, reverse=True):
+        text = text.replace(name, block.labels[name])
+    return text
 
 
 def reading(verdict: Verdict) -> str:
