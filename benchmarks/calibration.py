@@ -257,7 +257,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "calibration.json")
     parser.add_argument("--cohorts", type=int, default=2_000)
-    parser.add_argument("--permutations", type=int, default=999)
+    parser.add_argument("--permutations", type=int, default=499)
     parser.add_argument("--only", nargs="+", default=[""], help="conditions whose name contains one of these")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = parser.parse_args()

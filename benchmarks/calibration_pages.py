@@ -5,7 +5,7 @@
 Each cohort has 150 patients, two knees each, 4 structures and 3 attributes of 2, 2 and 3 levels that have nothing to do
 with the scores (but for their spread, in `spread`); of a few patients race is unknown. It goes through the public audit
 call, and its report is searched for claims. `race` has a true difference by one attribute and no interaction; in `edge`
-that difference is the equivalence margin, of 1,200 patients.
+that difference is the equivalence margin, of 600 patients.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from kneefair_jax.report.text import summary
 from kneefair_jax.runtime import atomic, run_directory
 
 PATIENTS, STRUCTURES = 150, ("femur", "tibia", "fibula", "patella")
-EDGE_PATIENTS = 1_200
+EDGE_PATIENTS = 600
 ATTRIBUTES = ("sex", "race", "age")
 KINDS = ("normal", "skewed", "spread", "failures", "race", "edge")
 MARGIN, DIFFERENCE = 0.02, 0.03
@@ -69,7 +69,7 @@ def cohort(kind: str, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(dice=lambda table: table["dice"].clip(0, 1))
 
 
-def claims(kind: str, seed: int, draws: int = 999) -> dict[str, bool]:
+def claims(kind: str, seed: int, draws: int = 499) -> dict[str, bool]:
     """What the report of one cohort's audit claims."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.csv"
@@ -147,6 +147,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = parser.parse_args()
     results = json.loads(options.out.read_text())["kinds"] if options.out.exists() else {}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    about = {"hardware": hardware(), "environment": run_directory.environment()}
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
         for kind, result in zip(
             options.kinds, pool.map(partial(measure, cohorts=options.cohorts), options.kinds), strict=True
@@ -155,9 +157,7 @@ def main() -> None:
             print(f"{kind}: {result['cohorts']} cohorts in {result['seconds']:.0f} s")
             for name, share in result["share"].items():
                 print(f"  {name}: {100 * share:.1f} %", flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    about = {"hardware": hardware(), "environment": run_directory.environment()}
-    atomic.write_json(options.out, about | {"kinds": results})
+            atomic.write_json(options.out, about | {"kinds": results})
 
 
 if __name__ == "__main__":

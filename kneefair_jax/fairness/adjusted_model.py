@@ -86,6 +86,7 @@ def models(
         pair of levels of every attribute. Estimates are in units of the score. Intervals (95 %) and p are by Student's
         t with the Satterthwaite degrees of freedom of the estimate, those of contrasts after Hall's transformation.
     """
+    known = [score for score in scores if score in cases and cases[score].notna().any()]
     failed = cases.loc[cases["dice"] < failure_dice - patient_table.TOLERANCE, "patient_id"].unique()
     cases = cases[~cases["patient_id"].isin(failed)]
     by_case = cases.groupby("case_id")
@@ -95,12 +96,10 @@ def models(
     rows = cohort.set_index("case_id").loc[area.index, columns]
     rows["patient_id"] = pd.factorize(by_case["patient_id"].first())[0]
     rows[AREA] = np.log(area.where(area > 0))
-    macro = {score: by_case[score].mean().dropna() for score in scores if score in cases}
-    models = {
-        score: _model(score, rows.loc[values.index], values, attributes, intersections)
-        for score, values in macro.items()
-        if len(values)
-    }
+    models = {}
+    for score in known:
+        values = by_case[score].mean().dropna()
+        models[score] = _model(score, rows.loc[values.index], values, attributes, intersections)
     if len(failed):
         patients = f"patients with a failed segmentation (Dice below {failure_dice:g}): {len(failed)}"
         for model in models.values():
@@ -116,6 +115,10 @@ def patient_weights(patients: pd.Series) -> np.ndarray:
 def _model(
     name: str, rows: pd.DataFrame, score: pd.Series, attributes: Sequence[str], intersections: bool
 ) -> dict[str, Any]:
+    if score.empty:
+        reason = "of patients without a failed segmentation: none has this score"
+        nothing = {"formula": name, "kind": KIND, "references": [], "left_out": [], "reasons": [reason]}
+        return nothing | {"without_mediators": None, "with_mediators": None}
     full = design(rows, attributes, intersections)
     rows, score = rows.loc[full.columns.index], score[full.columns.index]
     left_out, reasons = list(full.left_out), []

@@ -194,6 +194,13 @@ def test_patients_with_a_failed_segmentation_are_left_out_and_counted():
     assert model["left_out"] == ["patients with a failed segmentation (Dice below 0.5): 2"]
 
 
+def test_failed_segmentations_of_all_patients_are_a_reason():
+    cohort, cases, _ = study()
+    model = adjusted_model.models(cases.assign(dice=0.2), cohort, ["sex"])["dice"]
+    assert model["with_mediators"] is model["without_mediators"] is None
+    assert len(model["reasons"]) == 1 and model["left_out"][-1].endswith(": 60")
+
+
 def test_a_score_nowhere_known_is_absent():
     cohort, cases, _ = study()
     assert list(adjusted_model.models(cases, cohort, ["sex", "race"])) == ["dice"]
