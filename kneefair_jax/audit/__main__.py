@@ -120,8 +120,8 @@ def parser() -> argparse.ArgumentParser:
         "--readers",
         type=Path,
         metavar="FILE",
-        help="scores, or masks (case_id, reader, mask), of two readers of 5 patients or more: the absolute value of "
-        "their mean difference is the margin",
+        help="scores, or masks (case_id, reader, mask), of two readers of 5 patients or more: the end nearest to "
+        "zero of the interval of their mean difference is the margin",
     )
     how.add_argument(
         "--failure-dice",

@@ -1,4 +1,4 @@
-"""The equivalence margin by score: stated, or the mean difference between two readers."""
+"""The equivalence margin by score: stated, or from the mean difference between two readers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,7 +69,7 @@ def of_readers(
 
     Raises:
         InputError: the table cannot be used, there are not two readers of the same cases, they read too few patients,
-            or their mean difference in Dice is 0.
+            or they have the same Dice in every patient.
     """
     text = score_table.as_table(path).cells
     if missing := {"reader", "case_id"} - set(text):
@@ -116,8 +116,8 @@ def of_readers(
         for score, values in differences.items()
         if len(values) >= MIN_PATIENTS
     }
-    if not agreements["dice"].margin:
-        raise InputError(f"{path}: the mean difference between the two readers in dice is 0; {_REMEDY}")
+    if not differences["dice"].any():
+        raise InputError(f"{path}: the two readers have the same dice in every patient; {_REMEDY}")
     return agreements
 
 

@@ -75,7 +75,7 @@ def masks(
         images: folder of the radiographs to draw on, by case id or by the column `image`.
         on_missing: what to do with a case without a prediction: `stop` refuses it, `skip` leaves it out for every
             model (as it does a case without a reference mask), `zero` scores it as an empty mask.
-        readers: a table of two readers, whose absolute mean difference is the equivalence margin
+        readers: a table of two readers, whose mean difference gives the equivalence margin
             (`equivalence_margin.of_readers`).
         suspicious: the checkpoint whose masks of `images` the reference masks are compared with, for those that look
             wrong (`label_error_table.table`); `auto` is the network that ships, "" compares nothing.
@@ -183,7 +183,7 @@ def table(
         bins: attribute -> ascending edges, for numbers.
         split: the value of the column `split` to keep.
         on_missing: what to do with cases of `metadata` without scores: `stop` or `skip`.
-        readers: a table of two readers' scores, whose absolute mean difference is the equivalence margin.
+        readers: a table of two readers' scores, whose mean difference gives the equivalence margin.
         allow_similar_ids: whether identifiers and levels may look alike, such as 7 and 0007.
         settings: how the numbers are made; its `delta` goes before the readers'.
 
@@ -222,16 +222,17 @@ def _with_readers(settings: Settings, agreements: Mapping[str, ReaderAgreement],
     if from_readers:
         what = formatting.listing(formatting.margin(score, margins[score]) for score in from_readers)
         cohort.notes.append(
-            f"the equivalence margin is the absolute value of the mean difference between two readers: {what}"
+            f"the equivalence margin comes from two readers, the end of the interval of their mean difference that is "
+            f"nearest to zero: {what}"
         )
-    if uncertain := [score for score in from_readers if agreements[score].includes_zero]:
+    if uncertain := [s for s, one in agreements.items() if not one.margin and s not in settings.delta]:
         what = formatting.listing(
             f"{formatting.TITLES[score]} (95 % interval {formatting.interval(agreements[score].interval, 4)})"
             for score in uncertain
         )
         cohort.notes.append(
-            f"the readers' mean difference is not distinguishable from zero in {what}, so the margin from it says "
-            f"little; state one with --delta {uncertain[0]}=MARGIN"
+            f"the readers' mean difference is not distinguishable from zero in {what}, so it gives no margin; state "
+            f"one with --delta {uncertain[0]}=MARGIN"
         )
     if stated := sorted(set(margins) & set(settings.delta)):
         cohort.notes.append(f"the margin of {formatting.listing(stated)} is the one stated, not the readers'")

@@ -1,4 +1,4 @@
-"""Tests of gaps between groups: permuted Welch tests, rank tests and equivalence tests.
+"""Tests of gaps between groups: permuted Welch tests and rank tests.
 
 Permuted Welch tests are the primary ones: the attribute is permuted over patients, and the statistic is studentized.
 Permuted means reject a true null in 19 % of cohorts where the small group is the more variable one; a statistic
@@ -6,7 +6,7 @@ divided by its standard error keeps the level even then (Janssen, Statistics & P
 Romano, Annals of Statistics 41, 2013). Each pair's t goes through Hall's cubic transformation, which takes out its
 skewness (Hall, JRSS B 54, 1992), estimated from all groups together: of a few patients alone it would be noise.
 More than two groups are compared by the largest |t| of all pairs, which also judges each pair, so that no test of all
-groups contradicts those of the pairs. Welch's intervals and the smallest detectable gap stand beside them.
+groups contradicts those of the pairs. Welch's intervals stand beside them.
 
 Rank tests are what readers of papers expect, and they ask another question than the gap. Brunner-Munzel: is a patient
 of one group as likely to score above as below one of the other? Mann-Whitney and Kruskal-Wallis: are the distributions
@@ -143,17 +143,6 @@ def welch_intervals(scores: np.ndarray, sizes: np.ndarray, confidence: float = 0
     difference, error, freedom = _welch_pairs(scores, sizes)
     half = stats.t.ppf((1 + confidence) / 2, freedom) * error
     return np.stack([difference - half, difference + half], axis=-1)
-
-
-def detectable_gap(
-    scores: np.ndarray, sizes: np.ndarray, power: float = 0.8, level: float = 0.05
-) -> np.ndarray:
-    """The gap that a two-sided test would find with this power: f64[K], of the pair where it is largest.
-
-    (t_{1 - level/2} + t_power) times Welch's standard error of patient means.
-    """
-    _, error, freedom = _welch_pairs(scores, sizes)
-    return ((stats.t.ppf(1 - level / 2, freedom) + stats.t.ppf(power, freedom)) * error).max(1)
 
 
 def _welch_pairs(scores: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

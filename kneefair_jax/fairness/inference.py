@@ -13,6 +13,7 @@ from kneefair_jax.fairness import (
     hypothesis_tests,
     pair_differences,
     patient_table,
+    power,
     summaries,
     two_part,
 )
@@ -201,7 +202,7 @@ class _Tested(NamedTuple):
     """Groups of patients without a failed segmentation, compared in one column.
 
     Attributes:
-        groups: the numbers of those with two patients or more, ascending.
+        groups: the numbers of those with `MIN_INTERVAL_PATIENTS` or more, ascending.
         parts: f64[n], the scores of each.
         test: as in the entry.
         differences: of the groups.
@@ -222,10 +223,14 @@ def _without_failures(
     seed: Sequence[int],
     settings: Settings,
 ) -> dict[int, _Tested]:
-    """Test the ranked groups of a sample, failures left out, column by column; some may have too few patients."""
+    """Test the ranked groups of a sample, failures left out, column by column.
+
+    Groups of fewer than `MIN_INTERVAL_PATIENTS` take no part: the largest |t| of two patients would hide the gaps of
+    all other groups. `small_groups` compares them with all other patients.
+    """
     kept = np.isin(index, sample.groups)[:, None] & ~failed[:, sample.columns]
     tested = {}
-    for part in samples(np.where(kept, values[:, sample.columns], np.nan), index, 2):
+    for part in samples(np.where(kept, values[:, sample.columns], np.nan), index, MIN_INTERVAL_PATIENTS):
         groups = part.ranked
         rng = np.random.default_rng([*seed, 1])
         tests = hypothesis_tests.permuted_welch(groups.scores, groups.sizes, rng, settings.permutations)
@@ -265,7 +270,7 @@ def _comparisons(
     ranks = hypothesis_tests.rank_tests(sample.parts(k))
     assert ranks is not None  # both need two patients in each group
     entry["rank"] = {"name": ranks.name, "p": ranks.p}
-    limits = group_intervals.differences(groups)
+    of_all = group_intervals.differences(groups)
     enough = min(group.n for group in groups) >= MIN_INTERVAL_PATIENTS
     own = _tested_pairs(tested) if tested else {}
     for j, ((a, first), (b, second)) in enumerate(combinations(enumerate(sorted(sample.groups)), 2)):
@@ -282,7 +287,7 @@ def _comparisons(
                 **own.get((first, second), {}),
                 "all_patients": {
                     "difference": groups[a].mean - groups[b].mean,
-                    "interval": [float(end[j]) for end in limits] if enough else None,
+                    "interval": [float(end[j]) for end in of_all] if enough else None,
                 },
                 "p_brunner_munzel": ranks.brunner_munzel[j],
                 "p_mann_whitney": ranks.mann_whitney[j],
@@ -290,35 +295,25 @@ def _comparisons(
             }
         )
     if tested:
-        sizes = np.array([len(part) for part in tested.parts])
         means = [part.mean() for part in tested.parts]
-        together = np.concatenate(tested.parts)[None]
-        entry["detectable"] = float(hypothesis_tests.detectable_gap(together, sizes)[0])
+        limits = tested.differences.limits()
+        entry["detectable"] = max(
+            power.mean_difference((len(a), len(b)), (float(a.std(ddof=1)), float(b.std(ddof=1))))
+            for a, b in combinations(tested.parts, 2)
+        )
         entry["gap_without_failures"] |= {
             "value": float(max(means) - min(means)),
-            "interval": gap_interval(tested.differences, sizes.min()),
-            "patients": {names[g]: int(n) for g, n in zip(tested.groups, sizes, strict=True)},
+            "interval": limits and group_intervals.gap(*limits),
+            "patients": {names[g]: len(part) for g, part in zip(tested.groups, tested.parts, strict=True)},
         }
     return entry
-
-
-def gap_interval(differences: PairDifferences, smallest: int, level: float = 0.05) -> list[float] | None:
-    """Of the gap without failures; None where its smallest group has too few patients.
-
-    Args:
-        differences: of the groups.
-        smallest: patients of the smallest group.
-        level: of the interval.
-    """
-    limits = differences.limits(level) if smallest >= MIN_INTERVAL_PATIENTS else None
-    return limits and group_intervals.gap(*limits)
 
 
 def _tested_pairs(tested: _Tested) -> dict[tuple[int, int], dict[str, Any]]:
     """Of each pair of group numbers, what its entry holds of patients without failures."""
     sizes = np.array([len(part) for part in tested.parts])
     welch = hypothesis_tests.welch_intervals(np.concatenate(tested.parts)[None], sizes)[0].tolist()
-    limits = tested.differences.limits() if sizes.min() >= MIN_INTERVAL_PATIENTS else None
+    limits = tested.differences.limits()
     return {
         pair: {
             "difference": float(tested.differences.estimates[j]),

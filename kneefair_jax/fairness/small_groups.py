@@ -1,20 +1,29 @@
-"""Permutation tests of the mean score of groups that are too small to rank, each against all other patients.
+"""Permutation tests of the mean score of small groups, each against all other patients.
 
-As in tests of ranked groups (`inference.describe`), means are of the patients without a failed segmentation.
+As in tests of ranked groups (`inference.describe`), means are of the patients without a failed segmentation. A group is
+small here if it has too few patients to rank, or too few without a failure to be tested against single groups.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kneefair_jax import groups
-from kneefair_jax.fairness import hypothesis_tests, multiplicity, patient_table
+from kneefair_jax.fairness import hypothesis_tests, inference, multiplicity, patient_table
 from kneefair_jax.fairness.estimate import Estimate
 from kneefair_jax.fairness.patient_table import MACRO, Table
 
-# Statistics this close to the observed one are ties.
-_TIE = 1e-9
+
+@dataclass(frozen=True)
+class AgainstRest(Estimate):
+    """The difference of the mean score of a small group and of all other patients.
+
+    Attributes:
+        patients: of the group that take part, of the `n`.
+    """
+
+    patients: int = 0
 
 
 def tests(
@@ -24,8 +33,8 @@ def tests(
     minimum: int,
     draws: int,
     seed: int,
-) -> dict[str, dict[str, dict[str, Estimate]]]:
-    """Test each group below the minimum against all other patients whose attribute is known.
+) -> dict[str, dict[str, dict[str, AgainstRest]]]:
+    """Test each small group against all other patients whose attribute is known.
 
     Args:
         table: scores by case.
@@ -40,7 +49,7 @@ def tests(
         value; `p_adjusted` is Holm's over all groups of a score. Attributes without such a group are left out.
     """
     columns = [k for k, column in enumerate(table.columns) if column.structure == MACRO]
-    estimates: dict[str, dict[tuple[str, str], Estimate]] = {table.columns[k].score: {} for k in columns}
+    estimates: dict[str, dict[tuple[str, str], AgainstRest]] = {table.columns[k].score: {} for k in columns}
     for partition in partitions:
         is_known = np.array([not groups.is_missing(name) for name in partition.names])
         index = np.where(is_known[partition.index], partition.index, groups.UNKNOWN)
@@ -48,14 +57,15 @@ def tests(
         flags = patient_table.any_by_patient_and_group(failed[:, columns], table.patients, index)
         values, flags, rows = values[rows >= 0], flags[rows >= 0], rows[rows >= 0]
         for g, name in enumerate(partition.names):
-            small = (~np.isnan(values[rows == g])).sum(0) < max(minimum, 1)
+            known, own = ~np.isnan(values[rows == g]), flags[rows == g]
+            small = (known.sum(0) < minimum) | ((known & ~own).sum(0) < inference.MIN_INTERVAL_PATIENTS)
             compared = np.where(small & ~flags, values, np.nan)
             for k, test in _against_rest(compared, rows == g, draws, seed).items():
                 estimates[table.columns[columns[k]].score][",".join(partition.attributes), name] = test
     return {score: _corrected(of_score) for score, of_score in estimates.items()}
 
 
-def _against_rest(values: np.ndarray, member: np.ndarray, draws: int, seed: int) -> dict[int, Estimate]:
+def _against_rest(values: np.ndarray, member: np.ndarray, draws: int, seed: int) -> dict[int, AgainstRest]:
     """Of each of K scores, f64[R, K], that patients of both have: the members bool[R] against the rest."""
     scored = ~np.isnan(values)
     patterns, pattern = np.unique(scored, axis=1, return_inverse=True)
@@ -71,8 +81,10 @@ def _against_rest(values: np.ndarray, member: np.ndarray, draws: int, seed: int)
         p, method = test_result
         for place, k in enumerate(columns):
             gap = float(first[place].mean() - second[place].mean())
-            patients = first.shape[1] + second.shape[1]
-            results[int(k)] = Estimate(gap, None, patients, float(p[place]), method=method)
+            n = first.shape[1] + second.shape[1]
+            results[int(k)] = AgainstRest(
+                gap, None, n, float(p[place]), method=method, patients=first.shape[1]
+            )
     return results
 
 
@@ -92,12 +104,14 @@ def permuted(first: np.ndarray, second: np.ndarray, draws: int, seed: int) -> tu
     if sizes[1] == 1:
         return None
     distance = np.abs(scores - scores.mean(1, keepdims=True))
-    return (distance >= distance[:, :1] * (1 - _TIE)).mean(1), "exact permutation test of one patient"
+    return (distance >= distance[:, :1] * (1 - hypothesis_tests.TIE)).mean(
+        1
+    ), "exact permutation test of one patient"
 
 
-def _corrected(estimates: dict[tuple[str, str], Estimate]) -> dict[str, dict[str, Estimate]]:
+def _corrected(estimates: dict[tuple[str, str], AgainstRest]) -> dict[str, dict[str, AgainstRest]]:
     adjusted_p = multiplicity.holm({key: test.p for key, test in estimates.items()})
-    by_attribute: dict[str, dict[str, Estimate]] = {}
+    by_attribute: dict[str, dict[str, AgainstRest]] = {}
     for (attribute, name), test in estimates.items():
         by_attribute.setdefault(attribute, {})[name] = replace(test, p_adjusted=adjusted_p[attribute, name])
     return by_attribute

@@ -244,13 +244,13 @@ def readers(first, second, cases=12):
     return pd.concat([one.assign(**first), one.assign(reader="B", **second)])
 
 
-def test_readers_give_the_margin_by_hand(tmp_path):
+def test_readers_who_agree_in_the_mean_give_no_margin(tmp_path):
     """Reader A minus B, macro, of six patients: .02 (of .01 and .03), -.01, .02, -.02, .03, -.02; mean .02 / 6."""
     by_case = np.array([0.01, -0.02, 0.03, 0, 0.04, -0.04, 0, 0, 0.03, -0.01, 0.03, -0.03])
     frame = readers({}, {"dice_femur": 0.9 - 2 * by_case})
     path, scores = save(frame, tmp_path / "readers.csv"), save(wide(), tmp_path / "a.csv")
     result = table(scores, readers=path)
-    assert result.report["run"]["delta"] == pytest.approx({"dice": 0.02 / 6})
+    assert result.report["run"]["delta"] is None
     differences = [0.02, -0.01, 0.02, -0.02, 0.03, -0.02]
     mean, spread = np.mean(differences), np.std(differences, ddof=1)
     interval = stats.ttest_1samp(differences, 0).confidence_interval()
@@ -261,10 +261,23 @@ def test_readers_give_the_margin_by_hand(tmp_path):
     (note,) = [note for note in result.notes if "--delta dice=MARGIN" in note]
     assert f"{interval.high:.4f}]" in note
     page = result.write(tmp_path / "out")[""].read_text()
-    assert "little; state one with --delta dice=MARGIN" in page and f"to {mean + 1.96 * spread:.4f}" in page
+    assert "one with --delta dice=MARGIN" in page
 
     with_one = save(frame[:-1], path)  # of c11, a reader is absent: its patient's difference is that of c9
-    assert table(scores, readers=with_one).report["run"]["delta"] == pytest.approx({"dice": 0.03 / 6})
+    agreement = table(scores, readers=with_one).report["readers"]["dice"]
+    assert agreement["mean_difference"] == pytest.approx(0.03 / 6)
+
+
+def test_readers_who_differ_give_the_near_end_of_the_interval(tmp_path):
+    by_case = np.array([0.05, 0.06, 0.05, 0.07, 0.06, 0.05, 0.04, 0.06, 0.05, 0.06, 0.07, 0.05])
+    frame = readers({}, {"dice_femur": 0.9 - 2 * by_case})
+    path, scores = save(frame, tmp_path / "readers.csv"), save(wide(), tmp_path / "a.csv")
+    result = table(scores, readers=path)
+    by_patient = by_case.reshape(3, 2, 2).mean(1).ravel()  # c0 and c2 are one patient's
+    interval = stats.ttest_1samp(by_patient, 0).confidence_interval()
+    assert result.report["run"]["delta"] == pytest.approx({"dice": interval.low})
+    page = result.write(tmp_path / "out")[""].read_text()
+    assert f"{by_patient.mean() + 1.96 * by_patient.std(ddof=1):.4f}" in page
 
 
 def test_readers_who_always_differ_and_a_stated_margin(tmp_path):
@@ -284,7 +297,7 @@ def test_readers_who_always_differ_and_a_stated_margin(tmp_path):
 
 
 def test_readers_masks_are_scored_against_the_truth(tmp_path):
-    """Reader A draws the truth, B a prediction: the margin is 1 minus its score."""
+    """Reader A draws the truth, B a prediction: their mean difference is 1 minus its score."""
     folder.write(tmp_path)
     rows = [
         {"case_id": f"c{i}", "reader": reader, "mask": f"{where}/c{i}.png"}
@@ -296,7 +309,9 @@ def test_readers_masks_are_scored_against_the_truth(tmp_path):
     where = tmp_path / "truth", tmp_path / "pred", tmp_path / "metadata.csv", ["sex"]
     report = audit.masks(*where, readers=tmp_path / "readers.csv", **options).report
     delta = report["run"]["delta"]
-    assert delta["dice"] == pytest.approx(1 - report["scores"]["dice"]["overall"]["mean"])
+    agreement = report["readers"]["dice"]
+    assert agreement["mean_difference"] == pytest.approx(1 - report["scores"]["dice"]["overall"]["mean"])
+    assert delta["dice"] == agreement["interval"][0] > 0
     assert set(delta) == {"dice", "iou", "hd95_mm", "assd_mm", "nsd"}
     folder.write_table(tmp_path / "readers.csv", [*rows[:-1], rows[-1] | {"mask": "pred/none.png"}])
     with pytest.raises(InputError, match=r"row 49: mask .*none.png: no such file"):
@@ -360,8 +375,14 @@ def test_bad_tables_are_refused_with_a_sentence(tmp_path, make, options, message
     ("change", "message"),
     [
         ({"reader": "A"}, "has 1 readers"),
-        ({"dice_femur": 0.9, "dice_tibia": 0.8}, "in dice is 0; state a margin with --delta"),
-        ({"dice_femur": [0.9] * 12 + [0.8, 0.9, 1.0, 0.9] * 3}, "in dice is 0; state a margin with --delta"),
+        (
+            {"dice_femur": 0.9, "dice_tibia": 0.8},
+            "the same dice in every patient; state a margin with --delta",
+        ),
+        (
+            {"dice_femur": [0.9] * 12 + [0.8, 0.9, 1.0, 0.9] * 3},
+            "the same dice in every patient; state a margin with --delta",
+        ),
         ({"case_id": "elsewhere"}, "has 0 readers of the audited cases"),
         ({"mask": "a.png"}, "an audit of scores has no truth"),
     ],

@@ -67,7 +67,7 @@ def test_readers_masks_may_hold_the_ignored_value(root):
             for reader, where in (("A", "truth"), ("B", "b"))
         ]
     folder.write_table(root / "readers.csv", rows)
-    delta = audited(root, readers=root / "readers.csv").report["run"]["delta"]["dice"]
+    agreement = audited(root, readers=root / "readers.csv").report["readers"]["dice"]
     differences = []
     for i in range(folder.CASES):
         true, predicted = folder.truth_of(i), folder.prediction_of(i)
@@ -82,7 +82,7 @@ def test_readers_masks_may_hold_the_ignored_value(root):
             for s in (1, 2)
         ]
         differences.append(1 - np.mean(dice))
-    assert delta == pytest.approx(np.mean(differences))
+    assert agreement["mean_difference"] == pytest.approx(np.mean(differences))
     for i in range(folder.CASES):
         folder.save(folder.truth_of(i), root / "truth" / f"c{i}.png")
     with pytest.raises(InputError, match=r"row 2: .*b/c0\.png.*255"):

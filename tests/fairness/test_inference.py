@@ -205,12 +205,12 @@ def test_patients_without_the_score_are_left_out_of_it_alone():
     assert dice["gap"]["value"] == pytest.approx(describe(values, index)[0]["gap"]["value"])
 
 
-def test_groups_too_small_for_an_interval_have_a_test():
+def test_groups_too_small_for_an_interval_are_not_tested():
     values, index = patients((9, 4))
     dice = describe(values, index, delta={"dice": 0.1})[0]
     assert dice["gap"]["value"] and dice["gap"]["interval"] is None
-    assert dice["pairs"][0]["interval"] is None and dice["pairs"][0]["welch"] and dice["test"]["p"]
-    assert not dice["equivalence"]["equivalent"]
+    assert dice["pairs"][0]["interval"] is dice["pairs"][0]["p"] is dice["test"] is None
+    assert dice["rank"]["p"] and not dice["equivalence"]["equivalent"]
     one = describe(values, np.array([0] * 12 + [1]), minimum=1)[0]
     assert one["gap"]["value"] and one["test"] is None and one["pairs"] == []
 
@@ -234,6 +234,27 @@ def test_groups_are_ranked_with_failures_and_tested_without():
     assert distance["pairs"][0]["difference"] == pytest.approx(
         values[:12, 1].mean() - values[14:22, 1].mean()
     )
+
+
+def test_a_group_of_few_survivors_hides_no_gap_of_others():
+    """Twelve patients of whom nine fail: with the largest t of three patients, the others' gap would be open."""
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(m, 0.02, n) for m, n in ((0.95, 60), (0.93, 60), (0.94, 12))])[
+        :, None
+    ]
+    index = np.repeat([0, 1, 2], [60, 60, 12])
+    before = describe(values, index, minimum=10)[0]
+    values[120:129] = 0.1
+    (dice,) = describe(values, index, minimum=10)
+    assert dice["gap_without_failures"]["patients"] == {"sex=f": 60, "sex=m": 60}
+    alone = describe(values[:120], index[:120], minimum=10)[0]
+    first, *others = dice["pairs"]
+    assert (
+        first["p"] == pytest.approx(alone["pairs"][0]["p"], abs=0.01)
+        and first["p"] <= before["pairs"][0]["p"]
+    )
+    assert first["interval"][0] > 0 and all(pair["p"] is pair["difference"] is None for pair in others)
+    assert all(pair["all_patients"]["difference"] for pair in others)
 
 
 def test_a_group_of_failures_alone_is_not_tested():

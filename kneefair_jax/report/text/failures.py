@@ -166,10 +166,10 @@ def _small_groups(rates: Mapping[str, Any], report: Mapping[str, Any]) -> Iterat
         for name, test in of_attribute.items():
             if _is_significant(test):
                 direction = "below" if test["estimate"] < 0 else "above"
-                patients = amount(failure["groups"][name]["rate"]["n"], "patient")
                 yield (
                     f"Among patients without a failed segmentation, the mean {score_title(score)} of "
-                    f"{group(name, attributes)}, which is too small to rank ({patients}), lies "
+                    f"{group(name, attributes)} ({amount(test['patients'], 'patient')}, too few to rank or to compare "
+                    "with single groups) lies "
                     f"{number(abs(test['estimate']))} {direction} that of all other patients "
                     f"({p_equals(test['p_adjusted'])}{_HOLM})."
                 )

@@ -43,7 +43,7 @@ class Verdict(NamedTuple):
         worst: the group with the highest.
         size: whether size alone explains the skewed error ratio (SER): `explains` where size alone gives as much or
             more; `no` where the SER's interval lies above what size alone gives; `unclear` where it reaches that, or
-            is absent. None where it is unknown, or where the gap is not significant.
+            is absent. None where it is unknown, the gap is not significant, or segmentations of the groups failed.
         equivalence: against the margin stated in advance: `equivalent` (shown, and the gap is not significant), `small`
             (shown, but the gap is significant or exploratory), `not shown`. None without a margin.
         summary: the numbers themselves, `report["scores"][score]["summaries"][key]`.
@@ -92,17 +92,25 @@ def judge(
         "p_holm"
     ) is not None  # of the primary family, where it is covered
     kind = _kind(summary, pairs, primary and is_corrected and "," not in block.key)
-    size = _explained(ser) if kind in ("significant", "untested") else None
+    # Failures change the SER, which is of all patients, and not the gap that is tested.
+    size = _explained(ser) if kind == "significant" and not _has_failures(summary, scores["groups"]) else None
     equivalence = _equal(summary, kind)
     return Verdict(
         block, kind, pairs, gap, ranked[0], worst, size, equivalence, summary, lower_is_better=lower_is_better
     )
 
 
+def _has_failures(summary: Mapping[str, Any], groups: Mapping[str, Any]) -> bool:
+    """Whether a ranked group has patients with a failed segmentation."""
+    kept = (summary.get("gap_without_failures") or {}).get("patients") or {}
+    return any(groups[name]["patients"] > patients for name, patients in kept.items())
+
+
 def without_failures(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The gap of patients without a failed segmentation; its interval is corrected like p where p is."""
     gap = summary.get("gap_without_failures") or {}
-    return {"value": gap.get("value"), "interval": gap.get("interval_adjusted") or gap.get("interval")}
+    corrected = (summary.get("test") or {}).get("p_holm") is not None
+    return {"value": gap.get("value"), "interval": gap.get("interval_adjusted" if corrected else "interval")}
 
 
 def p_of(summary: Mapping[str, Any]) -> tuple[float | None, str]:
@@ -126,8 +134,8 @@ def _kind(summary: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], primar
 
 
 def is_named(pair: Mapping[str, Any]) -> bool:
-    """Whether a pair's own corrected p is below the level, and its interval excludes zero."""
-    ends, p = pair.get("interval_adjusted") or pair.get("interval"), pair.get("p_holm")
+    """Whether a pair's own corrected p is below the level, and the interval at that level excludes zero."""
+    ends, p = pair.get("interval_adjusted"), pair.get("p_holm")
     return p is not None and p < LEVEL and ends is not None and not ends[0] <= 0 <= ends[1]
 
 
@@ -183,13 +191,13 @@ def sentences(
     return [
         f"By {block.title}, {of_ranked}{best} has the {ends[0]} mean {title} ({number(first)}) and {worst} the "
         f"{ends[1]} ({number(second)}), a gap of {estimate(gap['value'], gap['interval'])}.",
-        *_tested(verdict, detectable_failures),
+        *_tested(verdict, means, detectable_failures),
         *_ratio(verdict),
         *_equivalence(verdict, title),
     ]
 
 
-def _tested(verdict: Verdict, detectable_failures: str | None) -> list[str]:
+def _tested(verdict: Verdict, means: Mapping[str, Any], detectable_failures: str | None) -> list[str]:
     p, corrected = p_of(verdict.summary)
     reached = f"{p_equals(p)}{corrected}"
     detectable = verdict.summary.get("detectable")
@@ -200,17 +208,17 @@ def _tested(verdict: Verdict, detectable_failures: str | None) -> list[str]:
         return ["The gap is exploratory: it is outside the primary family."]
     among = "Among patients without a failed segmentation"
     texts = interval_ends(gap["interval"])
-    ends = f", interval {texts[0]} to {texts[1]}" if texts else ""
-    shown = f"{number(gap['value'])} ({reached}{ends})"
+    ends = f", interval corrected like it {texts[0]} to {texts[1]}" if texts else ""
+    left_out = _left_out(verdict, means)
     if verdict.kind == "significant":
-        return [f"{among}, the gap of {shown} is statistically significant: {better(verdict)}."]
+        differences = better(verdict, intervals=True)
+        return [f"{among}, the groups differ significantly ({reached}): {differences}.", *left_out]
     if verdict.kind == "unlocated":
-        which = (
-            "no group has enough patients for an interval"
-            if gap["interval"] is None
-            else "which groups differ remains open"
-        )
-        return [f"{among}, the groups differ significantly, with a gap of {shown}; {which}."]
+        return [
+            f"{among}, the groups differ significantly ({reached}); which groups differ remains open.",
+            *left_out,
+        ]
+    shown = f"{number(gap['value'])} ({reached}{ends})"
     found = [f"{among}, the gap of {shown} is not distinguishable from zero with this sample size."]
     if detectable is not None and verdict.equivalence != "equivalent":
         failures = f", or {detectable_failures}" if detectable_failures else ""
@@ -218,20 +226,46 @@ def _tested(verdict: Verdict, detectable_failures: str | None) -> list[str]:
             "That is not equality: a single test, uncorrected, would find with 80 % power a gap of "
             f"{number(detectable)} or more{failures}; less could easily remain unseen."
         )
-    return found
+    return found + left_out
 
 
-def better(verdict: Verdict) -> str:
-    """The pairs of groups that differ significantly, higher mean first, or the extremes of an untested gap."""
+def _left_out(verdict: Verdict, means: Mapping[str, Any]) -> list[str]:
+    """Which ranked groups have too few patients without a failed segmentation to take part in the test."""
+    tested = (verdict.summary.get("gap_without_failures") or {}).get("patients") or {}
+    names = [
+        label
+        for name, label in verdict.block.labels.items()
+        if means[name].get("ranked") and tested and name not in tested
+    ]
+    if not names:
+        return []
+    return [
+        f"Too few patients of {listing(names)} have no failed segmentation to take part in that test; they are "
+        "compared with all other patients."
+    ]
+
+
+def better(verdict: Verdict, intervals: bool = False) -> str:
+    """The pairs of groups that differ significantly, higher mean first, or the extremes of an untested gap.
+
+    Args:
+        verdict: of `judge`.
+        intervals: whether each difference has its interval, which is corrected like its p.
+    """
     labels = verdict.block.labels
     if not verdict.pairs:
         best, worst = labels[verdict.best or ""], labels[verdict.worst or ""]
         return f"{worst} > {best}" if verdict.lower_is_better else f"{best} > {worst}"
-    ordered = (
-        (pair["first"], pair["second"]) if pair["difference"] > 0 else (pair["second"], pair["first"])
-        for pair in verdict.pairs
-    )
-    return listing(f"{labels[high]} > {labels[low]}" for high, low in ordered)
+    return listing(_difference(pair, labels, intervals) for pair in verdict.pairs)
+
+
+def _difference(pair: Mapping[str, Any], labels: Mapping[str, str], intervals: bool) -> str:
+    """`male > female by 0.021 (corrected interval 0.004 to 0.038)`."""
+    names = (pair["first"], pair["second"])
+    high, low = names if pair["difference"] > 0 else reversed(names)
+    texts = interval_ends(sorted(abs(end) for end in pair["interval_adjusted"])) if intervals else None
+    interval = f" (corrected interval {texts[0]} to {texts[1]})" if texts else ""
+    return f"{labels[high]} > {labels[low]} by {number(abs(pair['difference']))}{interval}"
 
 
 def _ratio(verdict: Verdict) -> list[str]:

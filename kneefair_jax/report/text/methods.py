@@ -252,8 +252,8 @@ def _equivalence(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
             for score, one in from_readers.items()
         )
         yield (
-            "The margin is the absolute value of the mean difference between two readers, the first minus the second, "
-            f"over the patients whom both read: {each}."
+            "The margin is the end nearest to zero of the interval of the mean difference between two readers, the "
+            f"first minus the second, over the patients whom both read: {each}."
         )
 
 

@@ -82,7 +82,7 @@ def _gaps(found: Sequence[Verdict], title: str) -> list[str]:
     significant = [v for v in found if v.kind == "significant"]
     sentences = []
     if significant:
-        gaps = listing(f"by {_title(v)} ({number(v.gap)}; {findings.better(v)})" for v in significant)
+        gaps = listing(f"by {_title(v)} ({findings.better(v)})" for v in significant)
         sentences.append(
             f"Among patients without a failed segmentation, the {_gap(significant)} in mean {title} {gaps} "
             f"{_is(significant)} statistically significant."
@@ -98,7 +98,7 @@ def _gaps(found: Sequence[Verdict], title: str) -> list[str]:
                 )
     elif any(v.kind == "open" for v in found) and not any(v.kind == "unlocated" for v in found):
         sentences.append(
-            f"Among patients without a failed segmentation, no gap in mean {title} is statistically significant."
+            f"Among patients without a failed segmentation, no tested gap in mean {title} is statistically significant."
         )
     if unlocated := [v for v in found if v.kind == "unlocated"]:
         sentences.append(

@@ -6,7 +6,7 @@ BLOCK = formatting.Block("sex", "sex", {"sex=f": "f", "sex=m": "m"})
 
 
 def block_of(
-    *, p=0.5, low=0.0, ser=1.3, ends=(1.1, 1.5), size=None, equivalent=None, detectable=0.02
+    *, p=0.5, low=0.0, ser=1.3, ends=(1.1, 1.5), size=None, equivalent=None, detectable=0.02, failed=0
 ) -> dict:
     return {
         "groups": {
@@ -17,7 +17,12 @@ def block_of(
             "sex": {
                 "worst": {"value": 0.08, "interval": None, "group": "sex=f"},
                 "gap": {"value": 0.02, "interval": None if low is None else [low, 0.04]},
-                "gap_without_failures": {"value": 0.02, "interval": None if low is None else [low, 0.04]},
+                "gap_without_failures": {
+                    "value": 0.02,
+                    "interval": None if low is None else [low, 0.04],
+                    "interval_adjusted": None if low is None else [low, 0.04],
+                    "patients": {"sex=f": 20 - failed, "sex=m": 30},
+                },
                 "ser": {"value": ser, "interval": list(ends), "size": size},
                 "test": None if p is None else {"name": "permuted Welch t", "p": p / 2, "p_holm": p},
                 "pairs": [
@@ -26,6 +31,7 @@ def block_of(
                         "second": "sex=m",
                         "difference": -0.02,
                         "interval": None if low is None else [-0.04, -low],
+                        "interval_adjusted": None if low is None else [-0.04, -low],
                         "p_holm": p,
                     }
                 ],
@@ -123,9 +129,8 @@ def test_what_size_explains(numbers, size):
 
 
 def test_a_large_p_is_never_equality():
-    assert (
-        "(p = 0.010 after Holm's correction, interval 0.010 to 0.040) is statistically significant"
-        in said(p=0.01, low=0.01)
+    assert "(p = 0.010 after Holm's correction): m > f by 0.020 (corrected interval 0.010 to 0.040)" in said(
+        p=0.01, low=0.01
     )
     assert "m > f" in said(p=0.01, low=0.01)
     assert "which groups differ remains open" in said(p=0.01)
@@ -191,7 +196,7 @@ def test_a_distance_is_worst_where_it_is_highest():
 def test_the_opening_sorts_the_attributes_by_verdict(audited):
     text = summary.opening(audited)
     assert "age (≤50 40, 51-60 40, 61-70 40, ≥71 6, missing 6)" in text
-    assert "the gap in mean Dice by sex (0.021; male > female) is statistically significant." in text
+    assert "the gap in mean Dice by sex (male > female by 0.021) is statistically significant." in text
     assert "Size alone explains it." in text
     assert "\N{MULTIPLICATION SIGN}" not in text  # gaps of two attributes are exploratory
     assert "the gap by race is not distinguishable from zero" in text and "0.021 by race" in text
