@@ -20,6 +20,10 @@ from kneefair_jax.errors import InputError
 MOST_PATIENTS = 100_000
 # Binomial counts with less probability than this in either tail change no printed digit of a power.
 _NEGLIGIBLE = 1e-6
+# More counts of failures in a group change no printed digit of a power, and beyond as many tables Fisher's test is as
+# good as its normal approximation.
+_MOST_COUNTS = 200
+_MOST_TABLES = 200_000
 # Standard deviations around the mean of a hypergeometric count that p values are summed over, and counts besides, for
 # the long tail of a rare event.
 _TAIL_DEVIATIONS, _TAIL_COUNTS = 8, 8
@@ -160,10 +164,25 @@ def failure_power(patients: tuple[int, int], rates: tuple[float, float], level: 
     """
     n, m = patients
     first, second = (_counts(count, rate) for count, rate in zip(patients, rates, strict=True))
+    if len(first) * len(second) > _MOST_TABLES:
+        return _normal_failure_power(patients, rates, level)
     chances = np.outer(stats.binom.pmf(first, n, rates[0]), stats.binom.pmf(second, m, rates[1]))
     low, high = _rejection(n, m, np.arange(first[0] + second[0], first[-1] + second[-1] + 1), level)
     place = (first - first[0])[:, None] + (second - second[0])
     return float(chances[(first[:, None] <= low[place]) | (first[:, None] >= high[place])].sum())
+
+
+def _normal_failure_power(patients: tuple[int, int], rates: tuple[float, float], level: float) -> float:
+    """`failure_power` of large groups: the normal approximation of Fisher's test, corrected for continuity."""
+    inverse = [1 / count for count in patients]
+    pooled = sum(count * rate for count, rate in zip(patients, rates, strict=True)) / sum(patients)
+    null = math.sqrt(pooled * (1 - pooled) * sum(inverse))
+    true = math.sqrt(sum(rate * (1 - rate) * part for rate, part in zip(rates, inverse, strict=True)))
+    critical = float(stats.norm.ppf(1 - level / 2)) * null + sum(inverse) / 2
+    difference = rates[0] - rates[1]
+    return float(
+        stats.norm.sf((critical - difference) / true) + stats.norm.cdf((-critical - difference) / true)
+    )
 
 
 def failure_difference(
@@ -240,8 +259,7 @@ def equivalence_power(
         span: distance of the mean without failures from the worst possible score.
         level: of each one-sided test.
     """
-    counts = [_counts(n, failure_rate) for n in patients]
-    counts = [failed[failed <= n - 2] for failed, n in zip(counts, patients, strict=True)]
+    counts, chances = zip(*(_thinned(n, failure_rate) for n in patients), strict=True)
     # Of the first group along the rows, of the second along the columns.
     n = (np.array(patients[0]), np.array(patients[1]))
     failed = (counts[0][:, None], counts[1][None])
@@ -265,8 +283,7 @@ def equivalence_power(
     within = (difference - np.hypot(fewer[0], more[1]) > -margin) & (
         difference + np.hypot(more[0], fewer[1]) < margin
     )
-    chances = [stats.binom.pmf(k, size, failure_rate) for k, size in zip(failed, n, strict=True)]
-    return float((chances[0] * chances[1] * within * np.maximum(shown, 0)).sum())
+    return float((chances[0][:, None] * chances[1] * within * np.maximum(shown, 0)).sum())
 
 
 def equivalence_patients(
@@ -317,6 +334,15 @@ def _first(enough: Callable[[int], bool], least: int) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
+
+
+def _thinned(patients: int, rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Failures of a group, of which two patients have none, and their probabilities; of many, evenly spaced ones."""
+    counts = _counts(patients, rate)
+    counts = counts[counts <= patients - 2]
+    starts = np.arange(0, len(counts), -(-len(counts) // _MOST_COUNTS))
+    middle = (starts + np.append(starts[1:], len(counts)) - 1) // 2
+    return counts[middle], np.add.reduceat(stats.binom.pmf(counts, patients, rate), starts)
 
 
 def _counts(patients: int, rate: float) -> np.ndarray:

@@ -112,10 +112,10 @@ def scores(
             block["summaries"][grouping.key] = entry
             if column.structure == MACRO and of_pairs:
                 differences[column.score, grouping.key] = of_pairs
-            if column.structure == MACRO and (told := _lacking(table.columns, blocks, column, partition)):
-                entry["warnings"] += told
+            if column.structure == MACRO and (missing := _lacking(table.columns, blocks, column, partition)):
+                entry["warnings"] += missing
                 if entry["equivalence"]:
-                    entry["equivalence"] |= {"equivalent": False, "reason": told[0]}
+                    entry["equivalence"] |= {"equivalent": False, "reason": missing[0]}
     result: dict[str, Any] = {column.score: {"structures": {}} for column in table.columns}
     for (score, structure), block in zip(table.columns, blocks, strict=True):
         if structure == MACRO:

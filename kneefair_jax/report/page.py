@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from kneefair_jax import groups
 from kneefair_jax.fairness import family
-from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER
+from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER, MILLIMETRES
 from kneefair_jax.report import csv_tables
 from kneefair_jax.report.examples import EVERYONE
 from kneefair_jax.report.figures import distributions, forest, scatter
@@ -108,6 +108,8 @@ def page(
         primary_first=lambda scores: sorted(scores.items(), key=lambda item: item[0] != primary.score),
         tested=lambda scores: _any(scores, "test"),
         without_failures=findings.without_failures,
+        corrected=_is_corrected,
+        unbounded=MILLIMETRES,
         paired=lambda scores: _any(scores, "pairs"),
         margin=_any(report["scores"][primary.score], "equivalence"),
         warnings=_warnings,
@@ -119,6 +121,13 @@ def page(
         power_paragraph=formatting.unbroken(power_text.paragraph(report)),
         power_rows=power_text.rows(report),
         small_means=lambda rates: any(rates["small_groups"].values()),
+    )
+
+
+def _is_corrected(scores: Mapping[str, Any]) -> bool:
+    """Whether any gap of the score has a corrected p."""
+    return any(
+        (summary.get("test") or {}).get("p_holm") is not None for summary in scores["summaries"].values()
     )
 
 

@@ -379,10 +379,6 @@ def test_bad_tables_are_refused_with_a_sentence(tmp_path, make, options, message
             {"dice_femur": 0.9, "dice_tibia": 0.8},
             "the same dice in every patient; state a margin with --delta",
         ),
-        (
-            {"dice_femur": [0.9] * 12 + [0.8, 0.9, 1.0, 0.9] * 3},
-            "the same dice in every patient; state a margin with --delta",
-        ),
         ({"case_id": "elsewhere"}, "has 0 readers of the audited cases"),
         ({"mask": "a.png"}, "an audit of scores has no truth"),
     ],

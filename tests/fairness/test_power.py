@@ -122,3 +122,17 @@ def test_numbers_out_of_range_are_refused(wrong):
     (name,) = wrong
     with pytest.raises(InputError, match=f"^{name}="):
         power.patients_needed(**({"margin": 0.02, "spread": 0.03, "failure_rate": 0.0} | wrong))
+
+
+@pytest.mark.parametrize(("patients", "rates"), [((1500, 4000), (0.32, 0.29)), ((900, 9000), (0.12, 0.09))])
+def test_large_groups_have_the_exact_power_nearly(monkeypatch, patients, rates):
+    quick = power.failure_power(patients, rates)
+    monkeypatch.setattr(power, "_MOST_TABLES", 10**9)
+    assert quick == pytest.approx(power.failure_power(patients, rates), abs=0.01)
+
+
+def test_few_counts_give_the_power_of_all(monkeypatch):
+    quick = power.equivalence_power((2000, 3000), 0.04, 0.03, 0.3, 0.9)
+    monkeypatch.setattr(power, "_MOST_COUNTS", 10**6)
+    assert quick == pytest.approx(power.equivalence_power((2000, 3000), 0.04, 0.03, 0.3, 0.9), abs=0.005)
+    assert 0.2 < quick < 0.98

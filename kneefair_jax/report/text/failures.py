@@ -20,7 +20,7 @@ from kneefair_jax.report.text.formatting import (
     score_title,
 )
 
-LEVEL = 0.05
+LEVEL = family.LEVEL
 _HOLM = " after Holm's correction"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from kneefair_jax import groups
+from kneefair_jax.fairness import family
 from kneefair_jax.report.text.formatting import (
     Block,
     confidence,
@@ -21,7 +22,7 @@ from kneefair_jax.report.text.formatting import (
     p_equals,
 )
 
-LEVEL = 0.05
+LEVEL = family.LEVEL
 
 Kind = Literal["unranked", "untested", "significant", "unlocated", "open", "exploratory"]
 Size = Literal["explains", "unclear", "no"]

@@ -151,8 +151,8 @@ def _rates(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         )
     if any(comparison["unranked"] for comparison in comparisons):
         yield (
-            "Groups too small to rank were compared with all other patients, rates by Fisher's exact test and means by "
-            "permutation."
+            "Groups too small to rank were compared with all other patients, rates by Fisher's exact test and means of "
+            "patients without a failed segmentation by permutation."
         )
 
 
@@ -323,8 +323,9 @@ def _adjustment(model: dict[str, Any], cite: _Cited) -> Iterator[str]:
         yield (
             f"Gaps were adjusted {'; in a second model, with possible mediators, '.join(adjusted)}, as differences "
             f"of marginally standardized means {cite('standardization')} by least squares in which every patient has "
-            "the same weight, with CR2 standard errors clustered by patient and Satterthwaite's degrees of freedom "
-            f"{cite('mccaffrey', 'tipton')}."
+            "the same weight, among patients without a failed segmentation, with CR2 standard errors clustered by "
+            f"patient, Satterthwaite's degrees of freedom {cite('mccaffrey', 'tipton')} and Hall's transformation "
+            f"{cite('hall')}."
         )
     if not fits:
         yield f"Gaps were not adjusted ({'; '.join(model['reasons'] or ['no attribute is in the model'])})."

@@ -66,14 +66,14 @@ def details(report: dict[str, Any]) -> list[str]:
 
 
 def _tested(report: dict[str, Any], title: str) -> list[str]:
-    scores, cohort = report["scores"][family.of_report(report).score], report["cohort"]
-    overall, model = scores["overall"], audited(report)
-    grouped = by_group(scores, cohort["attributes"])
+    scores, cohort = report["scores"], report["cohort"]
+    mean, tested = scores[family.of_report(report).score]["overall"], scores["dice"]["overall"]
+    model, grouped = audited(report), by_group(scores["dice"], cohort["attributes"])
     return [
         f"Segmentation of the {listing(cohort['structures'])}{f' by {model}' if model else ''} was tested on "
-        f"{amount(overall['cases'], 'case')} of {amount(overall['patients'], 'patient')}"
+        f"{amount(tested['cases'], 'case')} of {amount(tested['patients'], 'patient')}"
         f"{f': by {listing(grouped)}' if grouped else ''}.",
-        f"The mean {title} over structures is {estimate(overall['mean'], overall['interval'])}.",
+        f"The mean {title} over structures is {estimate(mean['mean'], mean['interval'])}.",
     ]
 
 
