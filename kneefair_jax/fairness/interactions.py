@@ -20,6 +20,8 @@ from kneefair_jax.fairness.patient_bootstrap import samples
 from kneefair_jax.fairness.patient_table import MACRO, by_patient_and_group, table
 from kneefair_jax.fairness.two_part import Scores
 
+# Why ranked groups that could have an interaction are not tested.
+TOO_FEW = "too few groups have five patients without a failed segmentation"
 # Below this share of the largest one, the squared standard error of a mean is rounding.
 _SMALLEST_SHARE = 1e-9
 
@@ -64,7 +66,8 @@ def interactions(
     Returns:
         `{"sex,race": {score: entry}}` with the fields of `Interaction`, `cells` (the names of the groups), the
         `coefficients` and the `interval` of a single contrast, and `p_holm`, corrected over the pairs of attributes;
-        `interval_adjusted` is left to the family. Pairs without a contrast are absent.
+        `interval_adjusted` is left to the family. Pairs of whose ranked groups no contrast can be formed are absent;
+        where those with enough patients have none, numbers are None and `reason` says so.
     """
     known = table(cases, structures)
     macro = [k for k, column in enumerate(known.columns) if column.structure == MACRO]
@@ -87,23 +90,27 @@ def interactions(
                 if (scored & (index == g)).sum() >= max(min_group_patients, 1)
             ]
             kept = (scored & ~flags[:, k])[:, None] & np.isin(index, ranked)[:, None]
+            column, key = known.columns[number], ",".join(part.attributes)
+            if not len(additive_contrasts([levels[g] for g in ranked])):
+                continue
+            entry: dict[str, Any] = dict.fromkeys(("coefficients", *Interaction._fields))
+            entry |= {"cells": [part.names[g] for g in ranked], "reason": TOO_FEW}
             for sample in samples(
                 np.where(kept, values[:, k : k + 1], np.nan), index, inference.MIN_INTERVAL_PATIENTS
             ):
                 cells = sorted(sample.groups)
-                column = known.columns[number]
                 none = np.zeros(len(sample.rows), bool)
                 strata = inference.strata(sample, 0, column, none)[: len(cells)]
                 contrasts = additive_contrasts([levels[g] for g in cells])
-                found = johansen(strata, contrasts)
-                if found:
+                if found := johansen(strata, contrasts):
                     entry = {
                         "cells": [part.names[g] for g in cells],
                         "coefficients": contrasts[0].tolist() if len(contrasts) == 1 else None,
+                        "reason": None,
                         **found._asdict(),
                     }
-                    entry |= {"interval": interval(entry, column.score), "interval_adjusted": None}
-                    results.setdefault(",".join(part.attributes), {})[column.score] = entry
+            entry |= {"interval": interval(entry, column.score), "interval_adjusted": None}
+            results.setdefault(key, {})[column.score] = entry
     for score in dict.fromkeys(column.score for column in known.columns):
         corrected = holm({key: entry[score]["p"] for key, entry in results.items() if score in entry})
         for key, p_holm in corrected.items():

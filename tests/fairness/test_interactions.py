@@ -165,5 +165,14 @@ def test_failed_segmentations_take_no_part():
     assert after["contrast"] == pytest.approx(before["contrast"]) and after["p"] == pytest.approx(before["p"])
 
 
+def test_cells_of_few_survivors_are_a_reason():
+    frame = table()
+    cell = frame[(frame["sex"] == "m") & (frame["race"] == "W")]["patient_id"].unique()
+    frame.loc[frame["patient_id"].isin(cell[4:]), "dice"] = 0.1
+    entry = found(frame)["sex,race"]["dice"]
+    assert entry["reason"] and entry["p"] is entry["p_holm"] is entry["contrast"] is entry["interval"] is None
+    assert found(table())["sex,race"]["dice"]["reason"] is None
+
+
 def test_too_few_ranked_cells_have_none():
     assert found(table(), minimum=13) == {}

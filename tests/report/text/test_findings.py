@@ -207,6 +207,17 @@ def test_the_opening_sorts_the_attributes_by_verdict(audited):
     )
 
 
+def test_a_pair_is_named_with_its_own_difference_and_not_with_the_gap(audited):
+    """Of three groups the largest gap may be that of a small one, which no test supports."""
+    summary_of_age = audited["scores"]["dice"]["summaries"]["age"]
+    summary_of_age["test"]["p_holm"] = 0.01
+    summary_of_age["gap_without_failures"]["value"] = 0.05
+    first = summary_of_age["pairs"][0]
+    first |= {"p_holm": 0.01, "difference": 0.006, "interval_adjusted": [0.001, 0.011]}
+    for text in (summary.opening(audited), " ".join(summary.details(audited))):
+        assert "≤50 > 51-60 by 0.006" in text and "0.050" not in text
+
+
 def test_groups_that_differ_without_a_pair_are_not_named(audited):
     race = audited["scores"]["dice"]["summaries"]["race"]
     race["test"]["p_holm"] = 0.01
