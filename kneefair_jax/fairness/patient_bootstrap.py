@@ -49,7 +49,8 @@ def stratify(
     """
     known = ~np.isnan(values).any((0, 1))
     values, index = values[:, :, known], index[known]
-    flat = values[::-1].reshape(values.shape[0] * values.shape[1], values.shape[2])
+    # A patient's scores in ascending order: the order of methods, seeds or columns changes no resample either.
+    flat = np.sort(values.reshape(values.shape[0] * values.shape[1], values.shape[2]), axis=0)
 
     def members(chosen: np.ndarray) -> np.ndarray:
         rows = np.flatnonzero(chosen)

@@ -293,3 +293,19 @@ def test_equivalence_needs_the_failure_rate():
     assert found["reason"] == (
         "difference of failure rates: the interval of sex=f minus sex=m reaches beyond the margin"
     )
+
+
+def test_the_order_of_structures_changes_no_number():
+    frame = table()
+    frame.loc[frame["case_id"] == "p03L", "dice"] = (
+        0.1  # so that patterns of failures differ between structures
+    )
+    one = scores(frame)["dice"]
+    other = module.scores(frame, STRUCTURES[::-1], ("sex", "age"), min_group_patients=3, draws=200, seed=0)[
+        "dice"
+    ]
+    for key in ("sex", "age"):
+        assert other["summaries"][key]["test"] == pytest.approx(one["summaries"][key]["test"])
+        for structure in STRUCTURES:
+            first, second = (part["structures"][structure]["summaries"][key]["test"] for part in (one, other))
+            assert first == second
