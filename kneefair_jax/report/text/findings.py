@@ -209,7 +209,7 @@ def _tested(verdict: Verdict, means: Mapping[str, Any], detectable_failures: str
         return ["The gap is exploratory: it is outside the primary family."]
     among = "Among patients without a failed segmentation"
     texts = interval_ends(gap["interval"])
-    ends = f", interval corrected like it {texts[0]} to {texts[1]}" if texts else ""
+    ends = f", corrected interval {texts[0]} to {texts[1]}" if texts else ""
     left_out = _left_out(verdict, means)
     if verdict.kind == "significant":
         differences = better(verdict, intervals=True)
