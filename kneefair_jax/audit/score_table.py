@@ -188,7 +188,8 @@ def _melted(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
             raise InputError(
                 f"{path}: column structure names no structure, but {', '.join(kinds)}; add the scores by structure"
             )
-        return text.loc[~excluded, [*keys, "structure", *plain]], structure_names.notes(kinds)
+        rows = text["structure"].value_counts().to_dict()
+        return text.loc[~excluded, [*keys, "structure", *plain]], structure_names.notes(kinds, rows)
     wide = {
         (score, name.removeprefix(f"{score}_")): name
         for score in patient_table.SCORES
@@ -198,8 +199,16 @@ def _melted(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
     kinds = structure_names.excluded(structure for _, structure in wide)
     structures = list(dict.fromkeys(structure for score, structure in wide if score == "dice"))
     structures = [structure for structure in structures if structure not in kinds]
+    columns = {kind: [name for (_, of), name in wide.items() if of == kind] for kind in kinds}
+    rows = {kind: int((text[names] != "").any(axis=1).sum()) for kind, names in columns.items()}
+    notes = structure_names.notes(kinds, rows)
     if not structures and "dice" in text:
-        return text[[*keys, *plain]].assign(structure=WHOLE), structure_names.notes(kinds)
+        return text[[*keys, *plain]].assign(structure=WHOLE), notes
+    if not structures and kinds:
+        raise InputError(
+            f"{path}: the columns of scores name no structure, but {', '.join(kinds)}; add a column for each "
+            "structure, such as dice_femur"
+        )
     if not structures:
         raise InputError(
             f"{path}: has no scores; name them structure and dice (a row per case and structure) or dice_femur, "
@@ -212,7 +221,12 @@ def _melted(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
         )
         for structure in structures
     ]
-    return pd.concat(frames).fillna(""), structure_names.notes(kinds)
+    if plain:
+        notes.append(
+            f"the columns without a structure ({', '.join(plain)}) are left out beside those of structures: a case's "
+            "macro score is the mean over its structures"
+        )
+    return pd.concat(frames).fillna(""), notes
 
 
 def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:

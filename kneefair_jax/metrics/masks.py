@@ -31,9 +31,8 @@ def mask_scores(
         >>> scores["dice"].tolist(), scores["true_area_mm2"].tolist()
         ([0.5], [4.0])
     """
-    distances = surface_distances(
-        prediction, truth, structures, spacing
-    )  # which checks shapes, labels and spacing
+    # First, since it refuses shapes, labels and spacings for all scores.
+    distances = surface_distances(prediction, truth, structures, spacing)
     pairs = truth.ravel().astype(int) * (structures + 1) + prediction.ravel().astype(int)
     confusion = np.bincount(pairs, minlength=(structures + 1) ** 2).reshape(structures + 1, structures + 1)
     both, in_truth, in_prediction = np.diag(confusion)[1:], confusion.sum(1)[1:], confusion.sum(0)[1:]

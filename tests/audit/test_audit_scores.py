@@ -5,6 +5,7 @@ from fairlearn.metrics import MetricFrame
 from scipy import stats
 
 from kneefair_jax import audit, cohort
+from kneefair_jax.audit import score_table
 from kneefair_jax.errors import InputError
 from kneefair_jax.report.csv_tables import guarded
 from tests.audit import folder
@@ -100,7 +101,49 @@ def test_averages_of_the_table_do_not_count_as_structures(tmp_path):
     plain = table(save(wide(), tmp_path / "a.csv"))
     more = table(save(wide(dice_mean=0.5), tmp_path / "b.csv"))
     assert more.report["scores"] == plain.report["scores"]
-    assert "averages (mean) are left out" in more.notes[0]
+    assert "averages (mean in 24 rows) are left out" in more.notes[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("background", "0", "all", "Mean", "std", "sd", "min", "MAX", "median", "total", "Foreground"),
+        *("average", "overall", "macro"),
+    ],
+)
+def test_the_gap_is_that_of_the_structures_alone(name, tmp_path):
+    """By hand, in both shapes: femur and tibia differ by sex by .08 and .044, the bone's gap is .062."""
+    frame = wide()[["case_id", "sex"]]
+    male = frame["sex"] == "male"
+    frame = frame.assign(dice_femur=np.where(male, 0.9, 0.82), dice_tibia=np.where(male, 0.9, 0.856))
+    extra = {f"dice_{name}": 0.99}
+    one = score_table.read(save(frame.assign(**extra), tmp_path / "wide.csv"), None, ["sex"], {})
+    rows = [
+        frame[["case_id", "sex"]].assign(structure=column.removeprefix("dice_"), dice=values)
+        for column, values in frame.assign(**extra).items()
+        if column.startswith("dice_")
+    ]
+    two = score_table.read(save(pd.concat(rows), tmp_path / "long.csv"), None, ["sex"], {})
+    for scores in (one, two):
+        assert scores.structures == ("femur", "tibia")
+        means = scores.tables[""].groupby("sex", observed=True)["dice"].mean()
+        assert means["male"] - means["female"] == pytest.approx(0.062)
+        assert sum(f"{name} in {len(frame)} rows" in note for note in scores.cohort.notes) == 1
+
+
+def test_a_table_without_a_structure_is_refused(tmp_path):
+    frame = wide()[["case_id", "sex"]]
+    with pytest.raises(InputError, match="mean, background; add a column for each structure"):
+        table(save(frame.assign(dice_mean=0.9, dice_background=1), tmp_path / "wide.csv"))
+    with pytest.raises(InputError, match="Mean; add the scores by structure"):
+        table(save(frame.assign(structure="Mean", dice=0.9), tmp_path / "long.csv"))
+
+
+def test_a_score_without_a_structure_is_left_out_beside_structures_with_a_note(tmp_path):
+    plain = table(save(wide(), tmp_path / "a.csv"))
+    more = table(save(wide(dice=0.5), tmp_path / "b.csv"))
+    assert more.report["scores"] == plain.report["scores"]
+    assert any("(dice)" in note for note in more.notes)
 
 
 def test_cases_without_a_row_for_a_structure_are_noted(tmp_path):
