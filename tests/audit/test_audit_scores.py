@@ -220,7 +220,7 @@ def test_confounders_are_adjusted_for_and_are_no_attributes(tmp_path):
 
 
 def test_ages_that_nobody_has_and_words_for_scores_are_noted(tmp_path):
-    frame = wide(age=[-3, 999, 120, 0, "", "80+", *range(40, 58)])
+    frame = wide(age=[-3, 999, 120, 0, "", 80, *range(40, 58)])
     frame["dice_tibia"] = frame["dice_tibia"].astype(object)
     frame.loc[[2, 7], "dice_tibia"] = ["n/a", "NaN"]
     result = table(save(frame, tmp_path / "a.csv"))
@@ -235,8 +235,11 @@ def test_ages_that_nobody_has_and_words_for_scores_are_noted(tmp_path):
     assert result.report["run"]["absent"] == {"tibia": 3}  # that of c5 is an empty cell, and not noted
 
 
-def test_a_number_that_is_none_is_unknown_and_a_confounder_of_rows_is_noted(tmp_path):
+def test_an_age_that_is_no_number_is_refused_and_a_confounder_of_rows_is_noted(tmp_path):
     frame = wide(age=["80+", *range(41, 64)], kl=["mild", "severe"] * 12, patient_id=wide()["case_id"])
+    with pytest.raises(InputError, match=r"a.csv row 2: age '80\+' is not a number.*--attributes"):
+        table(save(frame, tmp_path / "a.csv"), ["race"])
+    frame.loc[0, "age"] = ""
     result = table(save(frame, tmp_path / "a.csv"), ["race"])
     assert result.report["model"]["dice"]["with_mediators"]["cases"] == 23
     assert formula(result) == "dice ~ race + age + kl"
@@ -244,6 +247,37 @@ def test_a_number_that_is_none_is_unknown_and_a_confounder_of_rows_is_noted(tmp_
     result = table(save(rows, tmp_path / "b.csv"))
     assert formula(result) == "dice ~ sex"
     assert any("does not adjust for site, which differs between the rows" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("where", ["scores", "scores beside metadata", "metadata"])
+@pytest.mark.parametrize("form", ["years", "dicom", "dates"])
+def test_ages_are_years_in_every_form_and_table(where, form, tmp_path):
+    """The covariate of the model; 41 in each form."""
+    years = np.arange(41, 41 + folder.CASES)
+    ages = {
+        "years": {"age": years},
+        "dicom": {"age": [f"{year:03d}Y" for year in years]},
+        "dates": {"age": [f"{2026 - year}-03-01" for year in years], "study_date": "2026-03-01"},
+    }[form]
+    frame = wide(patient_id=wide()["case_id"])
+    who = ["case_id", "patient_id", "sex"]
+    scores = frame if where == "metadata" else frame.assign(**ages)
+    people = frame.assign(**ages)[[*who, *ages]] if where == "metadata" else frame[who]
+    beside = None if where == "scores" else save(people, tmp_path / "metadata.csv")
+    read = score_table.read(save(scores, tmp_path / "scores.csv"), beside, ["sex"], {})
+    np.testing.assert_array_equal(read.cohort.confounders["age"], years)
+    assert sum("years" in note for note in read.cohort.notes) == (form != "years")
+
+
+def test_an_attribute_age_may_be_computed_from_two_dates(tmp_path):
+    frame = wide(DOB=[f"{1955 + i}-06-01" for i in range(folder.CASES)], StudyDate="20260531")
+    read = score_table.read(save(frame, tmp_path / "a.csv"), None, ["age"], {"age": [50, 60]})
+    # 70 years in c0 (the birthday is a day later), one less each: 60 in c10, 50 in c20.
+    assert read.cohort.frame["age"].value_counts(sort=False).to_dict() == {"<=50": 4, "51-60": 10, ">=61": 10}
+    with pytest.raises(InputError, match="row 2: DOB '1955-06-01' is a date of birth"):
+        score_table.read(
+            save(frame.drop(columns="StudyDate"), tmp_path / "a.csv"), None, ["age"], {"age": [50, 60]}
+        )
 
 
 def test_notes_keep_the_names_of_files(tmp_path):
