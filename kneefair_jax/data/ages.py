@@ -51,7 +51,7 @@ def in_years(table: pd.DataFrame, name: str, problems: list[Problem]) -> tuple[p
             problems.append((int(str(row)), f"{name} {cell!r} {text}"))
     dates = cells.map(birth_dates.is_date)
     years: dict[object, str] = {}
-    notes = []
+    notes: list[str] = []
     if dates.any():
         years, notes = _from_birth(table.loc[dates], name, problems)
     dicom = cells.map(_DICOM.fullmatch).dropna()
@@ -74,7 +74,7 @@ def is_dicom(cells: pd.Series) -> bool:
 
 def unlikely(table: pd.DataFrame) -> list[str]:
     """Return a note on cases of a table of text whose age nobody has, such as -3 or 999, a code for unknown."""
-    notes = []
+    notes: list[str] = []
     for name in table:
         if not is_age(str(name)):
             continue
