@@ -74,7 +74,7 @@ def is_dicom(cells: pd.Series) -> bool:
 
 def unlikely(table: pd.DataFrame) -> list[str]:
     """Return a note on cases of a table of text whose age nobody has, such as -3 or 999, a code for unknown."""
-    notes: list[str] = []
+    notes = []
     for name in table:
         if not is_age(str(name)):
             continue
