@@ -228,8 +228,10 @@ def attribute(
         return groups.binned(numbers, edges)
     levels = values[known].unique()
     measured = values[_is_measured(values, numbers)].nunique()
-    if measured > _MAX_CODES and measured == numbers[known].nunique() == len(levels):
-        text = f"column {values.name!r} holds {measured} different numbers; set {options.bins} for it"
+    if measured > _MAX_CODES and numbers[known].notna().all():
+        text = (
+            f"column {values.name!r} holds {numbers.nunique()} different numbers; set {options.bins} for it"
+        )
         problems.append((1, text))
     elif measured > _MAX_CODES:
         problems += _not_numbers(values, numbers)

@@ -162,6 +162,7 @@ def test_sites_are_codes_whatever_they_look_like():
         ("age", [str(50 + i) for i in range(12)] + ["80+"], 14),
         ("bmi", [f"{20 + i},5" for i in range(12)], 2),
         ("age", [f"about {50 + i}" for i in range(12)], 1),
+        ("bmi", [str(20 + i) for i in range(11)] + ["20.0"], 1),
     ],
 )
 def test_measurements_never_become_levels(name, cells, row):
