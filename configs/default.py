@@ -53,9 +53,14 @@ def get_config() -> ConfigDict:
     mitigation.adjustment = 0.0  # group_dro: C of C / sqrt(patients of a group)
     mitigation.alpha = 0.5  # cvar_dro, within_group_cvar: share of the worst examples
     mitigation.penalty = 1.0  # gap_penalty, vrex
+    mitigation.anneal_steps = 0  # vrex: steps with a penalty of 1 before the stated one; 0 for none
     mitigation.power = 1.0  # error_bound
     mitigation.strength = 0.1  # attribute_head, adversarial: of the part's own loss
+    mitigation.ramp = (
+        False  # adversarial: strength x (2 / (1 + exp(-10 p)) - 1), p the share of the steps done
+    )
     mitigation.distillation = 1.0  # distilled: weight of the divergence from the teachers
+    mitigation.temperature = 1.0  # distilled: of teachers' and student's probabilities
     mitigation.sharpness = 0.0  # radius of sharpness-aware minimisation, at twice the time; 0 for none
     mitigation.start = "scratch"  # group_specific, distilled: where a group's model starts; or "pooled"
     mitigation.extra_steps = 100  # of jtt's first run; of last_layer's second

@@ -24,16 +24,16 @@ METHODS: dict[str, dict[str, str | float | int]] = {
     "cvar_dro": {"objective": "cvar_dro", "alpha": 0.5},
     "within_group_cvar": {"objective": "within_group_cvar", "alpha": 0.5},
     "gap_penalty": {"objective": "gap_penalty", "penalty": 1.0},
-    "vrex": {"objective": "vrex", "penalty": 1.0},
+    "vrex": {"objective": "vrex", "penalty": 1.0, "anneal_steps": 0},
     "error_bound": {"objective": "error_bound", "power": 1.0},
     # Parts of the network.
     "attribute_head": {"head": "attribute_head", "strength": 0.1},
-    "adversarial": {"head": "adversarial", "strength": 0.1},
+    "adversarial": {"head": "adversarial", "strength": 0.1, "ramp": False},
     "moe": {"head": "moe"},
     # Stages.
     "group_specific": {"schedule": "group_specific", "start": "scratch"},
     "fine_tuned": {"schedule": "group_specific", "start": "pooled"},
-    "distilled": {"schedule": "distilled", "distillation": 1.0},
+    "distilled": {"schedule": "distilled", "distillation": 1.0, "temperature": 1.0},
     "jtt": {"schedule": "jtt", "share": 0.2, "upweight": 5.0, "extra_steps": 100},
     "last_layer": {"schedule": "last_layer", "share": 0.2, "extra_steps": 100},
     # Flat minima.

@@ -14,7 +14,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.patient_table import IDENTIFIERS, OTHERS, SCORES
 from kneefair_jax.report.text import formatting
 
-_OPTIONS = metadata.Options("--attributes", "--bins", "--allow-similar-ids")
+OPTIONS = metadata.Options("--attributes", "--bins", "--allow-similar-ids")
 
 
 class Cohort(NamedTuple):
@@ -82,10 +82,10 @@ def describe(
     allow_similar: bool = False,
 ) -> Cohort:
     """The same for a table that was read."""
-    _require_columns(source.cells, path, attributes, bins)
-    options = _OPTIONS._replace(allow_similar=allow_similar)
+    options = OPTIONS._replace(allow_similar=allow_similar)
     check_words(source.cells, path, ("split",), options)
-    table = of_split(source.cells, path, split)
+    table, of_ages = metadata.with_ages(of_split(source.cells, path, split), path, attributes)
+    _require_columns(table, path, attributes, bins)
     notes = [*source.notes, *metadata.word_notes(source.written.loc[table.index], attributes)]
     if "patient_id" not in table:
         table = table.assign(patient_id=table["case_id"])
@@ -94,18 +94,17 @@ def describe(
             "several cases (two knees, two visits), the intervals are too short"
         )
     problems: list[metadata.Problem] = []
-    table, of_ages = metadata.with_ages(table, path, attributes)
     metadata.check_identifiers(table, problems, ("case_id", "patient_id"), options)
     columns = {name: table[name] for name in ("case_id", "patient_id")}
     for name in attributes:
         columns[name] = metadata.attribute(table[name], bins.get(name), problems, options)
         metadata.check_merged(table, name, problems)
     spacing = metadata.spacings(table, problems)
+    confounders = metadata.confounders(table, attributes, problems, options)
     metadata.refuse(path, problems)
     frame = pd.DataFrame(columns)
     if allow_similar:
         notes += _similar_notes(frame, attributes)
-    confounders = metadata.confounders(table, attributes)
     paths = pd.DataFrame({name: table.get(name, "") for name in ("mask", "image")}, index=table.index)
     return Cohort(
         path,
@@ -116,7 +115,6 @@ def describe(
         paths,
         notes
         + of_ages
-        + metadata.not_numbers(table, confounders)
         + ages.unlikely(table)
         + cohort.varying(frame, attributes)
         + cohort.alike(frame, attributes),
@@ -141,7 +139,7 @@ def _similar_notes(frame: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
 
 
 def check_words(
-    table: pd.DataFrame, path: Path, names: Sequence[str], options: metadata.Options = _OPTIONS
+    table: pd.DataFrame, path: Path, names: Sequence[str], options: metadata.Options = OPTIONS
 ) -> None:
     """Refuses columns in which one name, of a split or a structure, is written in several ways."""
     if not options.allow_similar:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.audit import cases, structure_names
-from kneefair_jax.data import identifiers, metadata, missing_words, number_text
+from kneefair_jax.data import birth_dates, identifiers, metadata, missing_words, number_text
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.report.text import formatting
@@ -82,7 +82,9 @@ def read(
         raise InputError(
             f"{path}: the structures {' and '.join(alike[0])} look like the same one; write them alike"
         )
-    one_a_case = _one_row_a_case(text, path, [*attributes, "patient_id"])
+    births = birth_dates.birth_columns(text)
+    dates = [*births, *birth_dates.exam_columns(text)] if births else []
+    one_a_case = _one_row_a_case(text, path, [*attributes, "patient_id", *dates])
     one_a_case, varying = _constant_confounders(text, one_a_case, path, attributes)
     if who is None:
         part = metadata.Table(one_a_case, table.written.loc[one_a_case.index], table.notes)
@@ -91,7 +93,7 @@ def read(
         _check_case_ids(text, path, options)
         cohort = cases.read(who, attributes, bins, split if split in _splits_of(who) else None, allow_similar)
         dropped = [*table.notes, *dropped]
-        cohort = _with_confounders(cohort, one_a_case)
+        cohort = _with_confounders(cohort, one_a_case, path)
     cohort = cohort._replace(
         frame=cases.ordered(cohort.frame, levels), notes=cohort.notes + worded + dropped + varying
     )
@@ -188,7 +190,8 @@ def _melted(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
             raise InputError(
                 f"{path}: column structure names no structure, but {', '.join(kinds)}; add the scores by structure"
             )
-        return text.loc[~excluded, [*keys, "structure", *plain]], structure_names.notes(kinds)
+        rows = text["structure"].value_counts().to_dict()
+        return text.loc[~excluded, [*keys, "structure", *plain]], structure_names.notes(kinds, rows)
     wide = {
         (score, name.removeprefix(f"{score}_")): name
         for score in patient_table.SCORES
@@ -198,8 +201,16 @@ def _melted(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
     kinds = structure_names.excluded(structure for _, structure in wide)
     structures = list(dict.fromkeys(structure for score, structure in wide if score == "dice"))
     structures = [structure for structure in structures if structure not in kinds]
+    columns = {kind: [name for (_, of), name in wide.items() if of == kind] for kind in kinds}
+    rows = {kind: int((text[names] != "").any(axis=1).sum()) for kind, names in columns.items()}
+    notes = structure_names.notes(kinds, rows)
     if not structures and "dice" in text:
-        return text[[*keys, *plain]].assign(structure=WHOLE), structure_names.notes(kinds)
+        return text[[*keys, *plain]].assign(structure=WHOLE), notes
+    if not structures and kinds:
+        raise InputError(
+            f"{path}: the columns of scores name no structure, but {', '.join(kinds)}; add a column for each "
+            "structure, such as dice_femur"
+        )
     if not structures:
         raise InputError(
             f"{path}: has no scores; name them structure and dice (a row per case and structure) or dice_femur, "
@@ -212,7 +223,12 @@ def _melted(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
         )
         for structure in structures
     ]
-    return pd.concat(frames).fillna(""), structure_names.notes(kinds)
+    if plain:
+        notes.append(
+            f"the columns without a structure ({', '.join(plain)}) are left out beside those of structures: a case's "
+            "macro score is the mean over its structures"
+        )
+    return pd.concat(frames).fillna(""), notes
 
 
 def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -294,12 +310,16 @@ def _constant_confounders(
     return one_a_case.drop(columns=differing), notes
 
 
-def _with_confounders(cohort: cases.Cohort, one_a_case: pd.DataFrame) -> cases.Cohort:
+def _with_confounders(cohort: cases.Cohort, one_a_case: pd.DataFrame, path: Path) -> cases.Cohort:
     """Those of the score table too, where `--metadata` has none of that name."""
+    problems: list[metadata.Problem] = []
+    table, notes = metadata.with_ages(one_a_case, path, ())
     known = [*cohort.attributes, *cohort.confounders.columns]
-    more = metadata.confounders(one_a_case.set_index("case_id"), known).reindex(cohort.frame["case_id"])
+    more = metadata.confounders(table, known, problems, cases.OPTIONS)
+    metadata.refuse(path, problems)
+    more = more.set_axis(table["case_id"]).reindex(cohort.frame["case_id"]).set_axis(cohort.frame.index)
     return cohort._replace(
-        confounders=pd.concat([cohort.confounders, more.set_index(cohort.frame.index)], axis=1)
+        confounders=pd.concat([cohort.confounders, more], axis=1), notes=[*cohort.notes, *notes]
     )
 
 

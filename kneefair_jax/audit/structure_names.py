@@ -1,12 +1,17 @@
 """Names in a score table that are no structures: the background, averages, and statistics beside the structures."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from kneefair_jax.data import identifiers
+from kneefair_jax.report.text import formatting
 
 _BACKGROUND = re.compile(
     r"((class|label|structure|channel|index|value)[\s_-]*)?0+|back[\s_-]?ground|bg|void|unlabell?ed|ignored?"
+)
+# Words that change nothing of what a name means: `mean_dice`, `all structures`.
+_NOUNS = frozenset(
+    {"dice", "dsc", "iou", "jaccard", "score", "scores", "bones", "classes", "class", "labels", "structures"}
 )
 _AVERAGES = frozenset({"macro", "mean", "average", "avg", "overall", "micro", "weighted"})
 # Unions of structures: the only structure of some tables, an average of the others'.
@@ -55,19 +60,24 @@ def excluded(names: Iterable[str]) -> dict[str, str]:
     names = list(dict.fromkeys(names))
     known = {_plain(name) for name in names}
     kinds = {name: kind for name in names if (kind := _kind(name, known))}
-    others = [name for name in names if name not in kinds and _plain(name) not in _UNIONS]
-    unions = {name: "average" for name in names if others and _plain(name) in _UNIONS}
-    return kinds | unions
+    unions = {name: "average" for name in names if name not in kinds and _is_union(name)}
+    return kinds if len(kinds) + len(unions) == len(names) else kinds | unions
 
 
-def notes(kinds: dict[str, str]) -> list[str]:
-    """Return a note for each kind of excluded name."""
+def notes(kinds: Mapping[str, str], rows: Mapping[str, int]) -> list[str]:
+    """Return a note for each kind of excluded name.
+
+    Args:
+        kinds: of `excluded`.
+        rows: name -> rows of the table that hold it.
+    """
     lines = []
     for kind, title in _TITLES.items():
         named = sorted(name for name, of in kinds.items() if of == kind)
         if named:
             be = "is" if kind == "background" else "are"
-            lines.append(f"{title} ({', '.join(named)}) {be} left out: {_WHY[kind]}")
+            counted = ", ".join(f"{name} in {formatting.amount(rows[name], 'row')}" for name in named)
+            lines.append(f"{title} ({counted}) {be} left out: {_WHY[kind]}")
     return lines
 
 
@@ -77,10 +87,10 @@ def _kind(name: str, known: set[str]) -> str:
         return "background"
     if plain in _WHOLE_STATISTICS:
         return "statistic"
-    words = re.split(r"[\s_.-]+", plain)
+    words = _words(plain)
     if any(_STATISTIC.fullmatch(word) for word in (words[0], words[-1])):
         return "statistic"
-    if set(words) <= _AVERAGES | _UNIONS and set(words) & _AVERAGES:
+    if set(words) <= _AVERAGES | _UNIONS | _NOUNS and set(words) & _AVERAGES:
         return "average"
     # `femur_mean` beside `femur` is an average; alone, it is the femur's score.
     ends: Sequence[tuple[str, str]] = (
@@ -88,6 +98,15 @@ def _kind(name: str, known: set[str]) -> str:
         (words[-1], plain[: -len(words[-1]) - 1]),
     )
     return "average" if any(word in _AVERAGES and rest in known for word, rest in ends) else ""
+
+
+def _is_union(name: str) -> bool:
+    words = set(_words(_plain(name)))
+    return words <= _UNIONS | _NOUNS and bool(words & _UNIONS)
+
+
+def _words(plain: str) -> list[str]:
+    return re.split(r"[\s_.-]+", plain)
 
 
 def _plain(name: str) -> str:

@@ -1,24 +1,20 @@
-"""Columns of ages: DICOM's `065Y`, and what is no age, such as a date of birth."""
+"""Columns of ages: years, DICOM's `065Y`, and dates of birth beside dates of the examination."""
 
 import re
 
 import pandas as pd
 
-from kneefair_jax.data import number_text
+from kneefair_jax.data import birth_dates, number_text
 
 OLDEST = 120  # years
 # Value representation AS of DICOM PS3.5, table 6.2-1; tools drop its zeros.
 _DICOM = re.compile(r"([0-9]{1,3})([DWMYdwmy])")
 _PER_YEAR = {"y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
-_MONTH, _DAY = "(0?[1-9]|1[0-2])", "(0?[1-9]|[12][0-9]|3[01])"
-_YEAR = "(18|19|20)[0-9]{2}"
-_DATES = (
-    re.compile(rf"{_YEAR}[-/.]{_MONTH}[-/.]{_DAY}([ T].*)?"),
-    re.compile(rf"[0-9]{{1,2}}[-/. ][0-9A-Za-z]{{1,9}}\.?[-/. ]({_YEAR}|[0-9]{{2}})( .*)?"),
-    re.compile(rf"{_YEAR}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])"),
+_UNIT = re.compile(
+    r"[0-9]+([.,][0-9]+)?\s*(y|yrs?|years?( old)?|y\.?/?o\.?|m|mos?|months?|w|wks?|weeks?|d|days?)\.?",
+    re.IGNORECASE,
 )
-_BIRTH_YEAR = re.compile(rf"{_YEAR}(\.0*)?")
-_COMMA = re.compile(r"[0-9]+,[0-9]+")
+_REMEDY = "write the age in years at the examination instead"
 
 type Problem = tuple[int, str]
 
@@ -34,43 +30,46 @@ def is_age(name: str) -> bool:
     return "age" in {word.lower() for word in words}
 
 
-def in_years(cells: pd.Series, problems: list[Problem]) -> tuple[pd.Series, list[str]]:
-    """Convert a column of ages as text to years, and note what is no age.
+def in_years(table: pd.DataFrame, name: str, problems: list[Problem]) -> tuple[pd.Series, list[str]]:
+    """Convert a column of ages or of dates of birth to years as text, and note what is no age.
+
+    Dates of birth become completed years at the date of the examination, as DICOM's `065Y` and most tables have an age:
+    the bins `<=50` and `51-64` then hold the same people.
 
     Args:
-        cells: text on the lines of the file, "" where missing.
-        problems: gets a line for each date or year of birth and each decimal comma.
+        table: text on the lines of the file, "" where missing.
+        name: of the column.
+        problems: gets a line for each cell that is no age: a date of birth without a date of the examination, a year of
+            birth, a decimal comma, a unit in words.
 
     Returns:
-        The column with DICOM's ages in years, and a note on how many those were.
+        The column with DICOM's ages and dates of birth in years, and notes on how many those were.
     """
+    cells = table[name]
     for row, cell in cells.items():
-        if is_date(cell) or _BIRTH_YEAR.fullmatch(cell):
-            remedy = "write the age in years at the examination instead"
-            problems.append(
-                (int(str(row)), f"{cells.name} {cell!r} is a date or year of birth, not an age; {remedy}")
-            )
-        elif _COMMA.fullmatch(cell):
-            text = f"{cells.name} {cell!r} has a decimal comma; write {cell.replace(',', '.')}"
-            problems.append((int(str(row)), text))
-    stated = {cell: match for cell in cells.unique() if (match := _DICOM.fullmatch(cell))}
-    if not stated:
-        return cells, []
-    years = {cell: f"{float(match[1]) / _PER_YEAR[match[2].lower()]:.6g}" for cell, match in stated.items()}
-    count, example = int(cells.isin(years).sum()), next(iter(years))
-    note = f"column {cells.name}: {count} DICOM ages are read in years, such as {example} as {years[example]}"
-    return cells.map(lambda cell: years.get(cell, cell)), [note]
+        if text := _fault(cell, birth_dates.birth_columns([name]) != []):
+            problems.append((int(str(row)), f"{name} {cell!r} {text}"))
+    dates = cells.map(birth_dates.is_date)
+    years: dict[object, str] = {}
+    notes: list[str] = []
+    if dates.any():
+        years, notes = _from_birth(table.loc[dates], name, problems)
+    dicom = cells.map(_DICOM.fullmatch).dropna()
+    years |= {row: f"{float(m[1]) / _PER_YEAR[m[2].lower()]:.6g}" for row, m in dicom.items()}
+    if len(dicom):
+        first = dicom.index[0]
+        notes.append(
+            f"column {name}: {len(dicom)} DICOM ages are read in years, such as {cells[first]} as {years[first]}"
+        )
+    return pd.Series(
+        {row: years.get(row, cell) for row, cell in cells.items()}, dtype=object, name=name
+    ), notes
 
 
 def is_dicom(cells: pd.Series) -> bool:
     """Tell whether every known cell is an age with DICOM's unit and three digits."""
     known = cells[cells != ""]
     return bool(len(known)) and all(_DICOM.fullmatch(cell) and len(cell) == 4 for cell in known.unique())
-
-
-def is_date(cell: str) -> bool:
-    """Tell whether a cell is a calendar date."""
-    return any(pattern.fullmatch(cell) for pattern in _DATES)
 
 
 def unlikely(table: pd.DataFrame) -> list[str]:
@@ -88,3 +87,44 @@ def unlikely(table: pd.DataFrame) -> list[str]:
                 "as it stands; leave it empty where it is unknown"
             )
     return notes
+
+
+def _fault(cell: str, of_births: bool) -> str:
+    """Return why a cell is neither an age nor a date, and what to write; "" where it may be one of them."""
+    if of_births and cell and not birth_dates.is_date(cell):
+        return "is no date of birth; write it as 1960-03-21"
+    if birth_dates.is_year(cell):
+        return f"is a year of birth, not an age; {_REMEDY}"
+    if point := number_text.with_point(cell):
+        return f"has a decimal comma; write {point}"
+    if _UNIT.fullmatch(cell) and not _DICOM.fullmatch(cell):
+        return "has a unit; write the number of years"
+    return ""
+
+
+def _from_birth(
+    table: pd.DataFrame, name: str, problems: list[Problem]
+) -> tuple[dict[object, str], list[str]]:
+    """Row -> completed years as text, of rows whose column `name` is a date of birth; and a note."""
+    exams = birth_dates.exam_columns(table.columns)
+    if len(exams) != 1:
+        remedy = f"{_REMEDY}, or add its date as a column study_date"
+        if exams:
+            remedy = f"{', '.join(exams)} may all be the date of the examination; keep one"
+        problems += [
+            (int(str(row)), f"{name} {cell!r} is a date of birth, not an age; {remedy}")
+            for row, cell in table[name].items()
+        ]
+        return {}, []
+    years: dict[object, str] = {}
+    for row, birth, exam in zip(table.index, table[name], table[exams[0]], strict=True):
+        years[row] = ""
+        try:
+            if exam:
+                years[row] = str(birth_dates.completed_years(birth, exam))
+        except ValueError as error:
+            problems.append((int(row), f"{name} and {exams[0]}: {error}"))
+    note = f"column {name}: {len(table)} dates of birth are read as completed years at {exams[0]}"
+    if unknown := int((table[exams[0]] == "").sum()):
+        note += f"; {exams[0]} is missing for {unknown} of them, and so is the age"
+    return years, [note]

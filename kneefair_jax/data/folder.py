@@ -82,11 +82,11 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
     root = Path(config["root"])
     path = root / config["metadata"]
     table, written, notes = metadata.read(path)
+    table, of_ages = metadata.with_ages(table, path, config["attributes"])
     metadata.require_columns(table, path, config)
     notes += metadata.word_notes(written, config["attributes"])
     problems: list[metadata.Problem] = []
     options = metadata.Options(allow_similar=config.get("allow_similar_ids", False))
-    table, more = metadata.with_ages(table, path, config["attributes"])
     metadata.check_identifiers(table, problems, options=options)
     columns = {name: table[name] for name in ("case_id", "patient_id")}
     for name in config["attributes"]:
@@ -94,6 +94,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
         metadata.check_merged(table, name, problems)
     if config["split_column"]:
         columns["split"] = metadata.splits(table[config["split_column"]], problems)
+    others = metadata.confounders(table, config["attributes"], problems, options)
     spacing = metadata.spacings(table, problems)
     masks = _masks(table, root, labels.structures if labels else (), skip=skip, problems=problems)
     files = _fingerprints(table, masks, root, skip=skip, problems=problems)
@@ -106,8 +107,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -
             "case as one image"
         )
 
-    others = metadata.confounders(table, config["attributes"])
-    notes += [*more, *metadata.not_numbers(table, others), *ages.unlikely(table)]
+    notes += [*of_ages, *ages.unlikely(table)]
     frame = pd.concat([pd.DataFrame(columns), others], axis=1).reset_index(drop=True)
     if config["split_column"]:
         cohort.check_no_leak(frame)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
-from kneefair_jax.data import ages, delimited, identifiers, missing_words, number_text
+from kneefair_jax.data import ages, birth_dates, delimited, identifiers, missing_words, number_text
 from kneefair_jax.data.readers.spacing import LARGEST_MM, SMALLEST_MM
 from kneefair_jax.errors import InputError
 
@@ -176,16 +176,26 @@ def check_merged(table: pd.DataFrame, name: str, problems: list[Problem]) -> Non
 def with_ages(table: pd.DataFrame, path: Path, attributes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """Return the table with ages in years (`ages.in_years`) in its attributes and covariates, and notes.
 
+    An attribute `age` that is no column is computed from the columns of the dates of birth and of the examination.
+
     Raises:
-        InputError: cells are dates or years of birth.
+        InputError: cells are dates of birth without a date of the examination, or other text that is no age.
     """
     problems: list[Problem] = []
-    columns, notes = {}, []
-    for name in table:
-        used = name in attributes or str(name).lower() in groups.COVARIATES
-        if used and (ages.is_age(str(name)) or ages.is_dicom(table[name])):
-            columns[str(name)], more = ages.in_years(table[name], problems)
-            notes += more
+    notes: list[str] = []
+    columns: dict[str, pd.Series] = {}
+    births = birth_dates.birth_columns(table.columns)
+    sources = {
+        str(name): str(name)
+        for name in table
+        if (name in attributes or str(name).lower() in groups.COVARIATES)
+        and (ages.is_age(str(name)) or name in births or ages.is_dicom(table[name]))
+    }
+    if len(births) == 1:
+        sources |= {name: births[0] for name in attributes if name not in table and ages.plain(name) == "age"}
+    for name, source in sources.items():
+        columns[name], more = ages.in_years(table, source, problems)
+        notes += more
     refuse(path, problems)
     return table.assign(**columns), notes
 
@@ -214,19 +224,44 @@ def attribute(
             (1, f"column {values.name!r} is empty; fill it in or drop it from {options.attributes}")
         )
     if edges is not None:
-        for row in values.index[known & numbers.isna()]:
-            text = f"{values.name} {values[row]!r} is not a number; correct it, or leave it empty if unknown"
-            problems.append((row, text))
+        problems += _not_numbers(values, numbers)
         return groups.binned(numbers, edges)
     levels = values[known].unique()
-    if len(levels) > _MAX_CODES and numbers[known].notna().all():
-        text = f"column {values.name!r} holds {numbers[known].nunique()} different numbers; set {options.bins} for it"
+    measured = values[_is_measured(values, numbers)].nunique()
+    if measured > _MAX_CODES and numbers[known].notna().all():
+        text = (
+            f"column {values.name!r} holds {numbers.nunique()} different numbers; set {options.bins} for it"
+        )
         problems.append((1, text))
-    elif len(levels) > 1 and all(map(ages.is_date, levels)):
+    elif measured > _MAX_CODES:
+        problems += _not_numbers(values, numbers)
+    elif ages.is_age(str(values.name)) and len(levels) > _MAX_CODES:
+        text = (
+            f"column {values.name!r} holds {len(levels)} different values; write years and set {options.bins}"
+        )
+        problems.append((1, text))
+    elif len(levels) > 1 and all(map(birth_dates.is_date, levels)):
         problems.append((1, f"column {values.name!r} holds dates; make an age or a period of them"))
     else:
         problems += _unusable_levels(values, options, rows=rows)
     return groups.categorical(values)
+
+
+def _is_measured(values: pd.Series, numbers: pd.Series) -> pd.Series:
+    """Return where cells are numbers, with a point or with a decimal comma."""
+    return numbers.notna() | values.map(number_text.with_point).ne("")
+
+
+def _not_numbers(
+    values: pd.Series, numbers: pd.Series, remedy: str = "correct it, or leave it empty if unknown"
+) -> list[Problem]:
+    """Return the cells of a column of numbers that are none, each with what to write."""
+    problems = []
+    for row, cell in values[(values != "") & numbers.isna()].items():
+        point = number_text.with_point(cell)
+        text = f"has a decimal comma; write {point}" if point else f"is not a number; {remedy}"
+        problems.append((int(str(row)), f"{values.name} {cell!r} {text}"))
+    return problems
 
 
 def _unusable_levels(values: pd.Series, options: Options, *, rows: bool) -> list[Problem]:
@@ -278,34 +313,39 @@ def spacings(table: pd.DataFrame, problems: list[Problem]) -> np.ndarray:
     return spacing
 
 
-def confounders(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
+def confounders(
+    table: pd.DataFrame,
+    attributes: Sequence[str],
+    problems: list[Problem],
+    options: Options = Options(),  # noqa: B008 - a NamedTuple cannot change
+) -> pd.DataFrame:
     """The columns of text named in `groups.COVARIATES`, in any case of letters, that are no attributes.
 
-    Columns of which most known cells are numbers become f64, NaN where a cell is none; any other, and `site`, whose
-    numbers are codes, becomes a categorical one. An attribute in bins stays in bins: beside its own number, the
-    coefficient of a bin would no longer be the gap between groups; V00AGE is age there.
+    Columns of numbers become f64, NaN where a cell is empty; columns of words, and `site`, whose numbers are codes,
+    become categorical ones. An attribute in bins stays in bins: beside its own number, the coefficient of a bin would
+    no longer be the gap between groups; V00AGE is age there.
+
+    Args:
+        table: text on the lines of the file, "" where missing.
+        attributes: columns to report by.
+        problems: gets the words among the numbers of a column.
+        options: for the remedies.
     """
     taken = {ages.plain(name) for name in attributes}
-    found: dict[str, pd.Series] = {}
+    columns: dict[str, pd.Series] = {}
     for name in table:
         if (plain := str(name).lower()) not in groups.COVARIATES or plain in taken:
             continue
         taken.add(plain)
         text = table[name]
         numbers = number_text.column(text)
-        measured = plain != "site" and 2 * numbers.notna().sum() > (text != "").sum()
-        found[str(name)] = numbers if measured else groups.categorical(text)
-    return pd.DataFrame(found, index=table.index)
-
-
-def not_numbers(table: pd.DataFrame, covariates: pd.DataFrame) -> list[str]:
-    """Return a note for every numeric covariate (of `confounders`) with cells that are no numbers."""
-    notes = []
-    for name in covariates.select_dtypes("number"):
-        wrong = table[name][covariates[name].isna() & (table[name] != "")]
-        if len(wrong):
-            notes.append(
-                f"{len(wrong)} of {len(table)} rows have no number as {name} (such as {wrong.iloc[0]!r} in row "
-                f"{wrong.index[0]}); the adjusted model leaves their cases out"
+        many_ages = plain == "age" and text[text != ""].nunique() > _MAX_CODES
+        if plain != "site" and (_is_measured(text, numbers).any() or many_ages):
+            remedy = (
+                f", rename the column so that no model adjusts for it, or name it in {options.attributes}"
             )
-    return notes
+            problems += _not_numbers(text, numbers, remedy)
+            columns[str(name)] = numbers
+        else:
+            columns[str(name)] = groups.categorical(text)
+    return pd.DataFrame(columns, index=table.index)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 
 
 def parse(text: str) -> float:
@@ -21,6 +22,11 @@ def parse(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text!r} is not a finite number in decimal notation")
     return number
+
+
+def with_point(cell: str) -> str:
+    """Return a number that is written with a decimal comma with a point, `65.5` for `65,5`; "" for any other text."""
+    return cell.replace(",", ".") if _COMMA.fullmatch(cell) else ""
 
 
 def column(cells: pd.Series) -> pd.Series:

@@ -22,7 +22,7 @@ from kneefair_jax.report import build, examples, notes, page
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import atomic, distributed, run_directory
-from kneefair_jax.training import group_models, metric_writer, scoring, selection, steps
+from kneefair_jax.training import group_models, metric_writer, scoring, selection, single_group_batches, steps
 from kneefair_jax.training.setup import Experiment
 
 TABLE = "cases.parquet"
@@ -260,7 +260,7 @@ def _report(
     report = build.build_report(
         test,
         cohort.cases,
-        notes=[*cohort.notes(), *observed],
+        notes=[*cohort.notes(), *single_group_batches.notes(config, cohort), *observed],
         delta=dict(config.report.delta),
         endpoints=_endpoints(config),
         primary=primary,

@@ -12,8 +12,8 @@ def mask_scores(
     """Overlap, surface distances and areas of one case.
 
     Args:
-        prediction: u8[H, W], structures as 1..S.
-        truth: u8[H, W].
+        prediction: integers [H, W], background as 0 and structures as 1..S; void pixels as 0 in both masks.
+        truth: integers [H, W].
         structures: S.
         spacing: mm per pixel down and across; NaN where it is unknown.
 
@@ -22,7 +22,8 @@ def mask_scores(
         `surface_distances`; overlaps are NaN where a structure is in neither mask, areas where the spacing is unknown.
 
     Raises:
-        ValueError: the shapes differ, or a spacing is not positive.
+        ValueError: the shapes differ, a mask holds another label (`label_range.check_labels`), or a spacing is not
+            positive.
 
     Example:
         >>> truth = np.array([[1, 1, 0, 0]], np.uint8)
@@ -30,14 +31,16 @@ def mask_scores(
         >>> scores["dice"].tolist(), scores["true_area_mm2"].tolist()
         ([0.5], [4.0])
     """
-    pairs = truth.ravel().astype(int) * (structures + 1) + prediction.ravel()
+    # First, since it refuses shapes, labels and spacings for all scores.
+    distances = surface_distances(prediction, truth, structures, spacing)
+    pairs = truth.ravel().astype(int) * (structures + 1) + prediction.ravel().astype(int)
     confusion = np.bincount(pairs, minlength=(structures + 1) ** 2).reshape(structures + 1, structures + 1)
     both, in_truth, in_prediction = np.diag(confusion)[1:], confusion.sum(1)[1:], confusion.sum(0)[1:]
     pixel_mm2 = float(np.asarray(spacing, float).prod())
     return {
         "dice": _ratio(2 * both, in_truth + in_prediction),
         "iou": _ratio(both, in_truth + in_prediction - both),
-        **surface_distances(prediction, truth, structures, spacing),
+        **distances,
         "true_area_mm2": in_truth * pixel_mm2,
         "pred_area_mm2": in_prediction * pixel_mm2,
     }

@@ -23,6 +23,9 @@ def overlap(
 ) -> Overlap:
     """Counts the pixels of structures 1..S in prediction, in truth, and in both.
 
+    Compiled code cannot refuse a label by its value: one outside 0..S belongs to no structure, as background does. On
+    the host, `mask_scores` refuses it.
+
     Args:
         prediction: integers [B, H, W].
         label: integers [B, H, W].

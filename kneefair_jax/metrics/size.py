@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
+from kneefair_jax.metrics.label_range import check_labels
+
 
 def boundary_errors(
     truth: np.ndarray, structures: int, spacing: ArrayLike, distance_mm: float
@@ -20,7 +22,7 @@ def boundary_errors(
     image's border is no surface: nothing is eroded from there.
 
     Args:
-        truth: integers [H, W], structures as 1..S.
+        truth: integers [H, W], background as 0 and structures as 1..S; void pixels as 0.
         structures: S.
         spacing: mm per pixel down and across; where either is unknown (not finite), d is one pixel.
         distance_mm: d; NaN where that is unknown, for one pixel.
@@ -29,7 +31,8 @@ def boundary_errors(
         `dice` and `iou`: errors 1 - S, f64[S] each in [0, 1]; NaN where the structure is absent.
 
     Raises:
-        ValueError: the truth is not [H, W], or a spacing is not positive.
+        ValueError: the truth is not [H, W] or holds another label (`label_range.check_labels`), or a spacing is not
+            positive.
 
     Example:
         >>> truth = np.zeros((16, 16), np.uint8)
@@ -40,6 +43,7 @@ def boundary_errors(
     spacing = np.asarray(spacing, float)
     if truth.ndim != 2 or spacing.shape != (2,) or (spacing <= 0).any():
         raise ValueError(f"give [H,W] and two positive numbers, mm per pixel: {truth.shape}, {spacing}")
+    check_labels(structures, truth=truth)
     if not np.isfinite(spacing).all() or np.isnan(distance_mm):
         spacing, distance_mm = np.ones(2), 1.0
     margin = np.floor(distance_mm / spacing).astype(int) + 2

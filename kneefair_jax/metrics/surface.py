@@ -33,6 +33,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import KDTree
 
+from kneefair_jax.metrics.label_range import check_labels
+
 # Spacings are stored as f32: five pixels of 0.2 mm are 1.00000001 mm, which is within 1 mm.
 _ROUNDING = 1e-6
 
@@ -58,7 +60,7 @@ def surface_distances(
     against anything else as though absent.
 
     Args:
-        prediction: integers [..., H, W], structures as 1..S.
+        prediction: integers [..., H, W], background as 0 and structures as 1..S; void pixels as 0 in both masks.
         truth: integers [..., H, W].
         structures: S.
         spacing: f[..., 2], mm per pixel down and across, of each case or of all; where either is unknown (not finite),
@@ -69,7 +71,8 @@ def surface_distances(
         `hd95_mm`, `assd_mm` (mm) and `nsd` (in [0, 1]), f64[..., S] each.
 
     Raises:
-        ValueError: the shapes differ, or a spacing is not positive.
+        ValueError: the shapes differ, a mask holds another label (`label_range.check_labels`), or a spacing is not
+            positive.
 
     Example:
         >>> truth = np.zeros((8, 8), np.uint8)
@@ -80,6 +83,7 @@ def surface_distances(
     """
     if prediction.shape != truth.shape or truth.ndim < 2:
         raise ValueError(f"prediction and truth must both be [..., H, W]: {prediction.shape}, {truth.shape}")
+    check_labels(structures, prediction=prediction, truth=truth)
     *many, height, width = truth.shape
     spacing = np.asarray(spacing, float)
     if spacing.ndim < 1 or spacing.shape[-1] != 2 or (spacing <= 0).any():
@@ -148,7 +152,7 @@ def _surfaces(label: np.ndarray, structures: int, spacing: np.ndarray, apart: fl
     edge[:, :-1] |= down
     edge[:, :, 1:] |= across
     edge[:, :, :-1] |= across
-    edge &= (label > 0) & (label <= structures)
+    edge &= label > 0
     pixel = np.flatnonzero(edge)
     case, y, x = np.unravel_index(pixel, label.shape)
     owner = case * structures + label.reshape(-1)[pixel].astype(np.int64) - 1

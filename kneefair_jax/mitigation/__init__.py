@@ -15,13 +15,14 @@ from kneefair_jax.mitigation.gap_penalty import gap_penalty
 from kneefair_jax.mitigation.group_balanced import group_balanced
 from kneefair_jax.mitigation.group_dro import group_dro
 from kneefair_jax.mitigation.objective import GroupObjective
-from kneefair_jax.mitigation.registry import GROUPLESS, LINEAR, OBJECTIVES, REWEIGHTING, create
+from kneefair_jax.mitigation.registry import COMPARING, GROUPLESS, LINEAR, OBJECTIVES, REWEIGHTING, create
 from kneefair_jax.mitigation.reweighted import reweighted
 from kneefair_jax.mitigation.sharpness import ascend
 from kneefair_jax.mitigation.vrex import vrex
 from kneefair_jax.mitigation.within_group_cvar import within_group_cvar
 
 __all__ = [
+    "COMPARING",
     "GROUPLESS",
     "LINEAR",
     "OBJECTIVES",

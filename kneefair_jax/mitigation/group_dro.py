@@ -38,10 +38,15 @@ def group_dro(*, eta: float = 0.1, adjustment: float = 0.0) -> GroupObjective:
     one without any would hold its mass for ever. The adjustment moves q alone: F, its gradient and whatever is
     reported are made of the raw L_g.
 
-    Ours differs from the released code (github.com/kohpangwei/group_DRO) in two ways. There, an absent group has
-    loss 0 and all of q is normalised, so that q of a rare group decays: with equal losses, a share of 18 %, batch 8
-    and eta 0.1 it ends near 0 where it should stay at 1/2. And there, the adjustment is added to the losses in place,
-    so that it is in the reported loss as well. C / sqrt(n_g) counts patients here, who are the independent ones.
+    Differences from the paper and its released code (github.com/kohpangwei/group_DRO):
+
+    * There, an absent group has loss 0 and all of q is normalised, so that q of a rare group decays: with equal losses,
+      a share of 18 %, batch 8 and eta 0.1 it ends near 0 where it should stay at 1/2.
+    * There, a batch of one group raises that group's q: the paper's algorithm draws one group a step. Here the group
+      shares out its mass with nobody, so q never changes where every batch holds one group (batches of one case). A
+      run warns of such batches (`training.single_group_batches`).
+    * There, the adjustment is added to the losses in place, so that it is in the reported loss as well.
+    * C / sqrt(n_g) counts patients here, who are the independent ones, and cases there.
 
     Take `equal_share` as the sampler: where a group is seldom present, q acts as q_g times that chance. eta has to
     fit the size of the losses (0.05 against 0.07 at eta 0.01 moves q to 0.43 / 0.57 in 1,500 steps): sweep 0.01, 0.1

@@ -31,6 +31,10 @@ OBJECTIVES: dict[str, Callable[..., GroupObjective]] = {
 # Those whose weights do not depend on the losses: F is linear in them, and the weights are known before any loss is.
 LINEAR = frozenset({"erm", "reweighted", "group_balanced"})
 
+# Those that compare the groups of a batch: on a batch of a single group they do what `group_balanced` does, and
+# `group_dro` learns nothing of its weights.
+COMPARING = frozenset({"group_dro", "gap_penalty", "vrex", "error_bound"})
+
 # Those that need no group: they do the same where no group is known.
 GROUPLESS = frozenset({"erm", "cvar_dro"})
 

@@ -58,7 +58,8 @@ class Adversary(nn.Module):
     """A bottleneck that must not tell the group: gradient reversal (Ganin and Lempitsky, ICML 2015).
 
     The discriminator D descends CE(D(f), a); through the reversal the network descends L_seg - strength CE(D(f), a).
-    The features pass unchanged.
+    The features pass unchanged. The strength is constant, unless the caller gives the variable `ramp` of the collection
+    "schedule", by which it is multiplied: the source raises it by `ramp` over the training (`mitigation.ramp`).
     """
 
     groups: int
@@ -71,7 +72,8 @@ class Adversary(nn.Module):
         """Features f[B, H, W, C] -> the same."""
         del keys
         if train or self.is_initializing():
-            reversed_ = reverse_gradient(x.astype(jnp.float32), self.strength)
+            strength = self.strength * self.get_variable("schedule", "ramp", 1.0)
+            reversed_ = reverse_gradient(x.astype(jnp.float32), strength)
             told = nn.Dense(self.groups)(nn.relu(nn.Dense(64)(reversed_.mean((1, 2)))))
             if group is not None:
                 self.sow("losses", "adversary", group_cross_entropy(told, group))
@@ -84,6 +86,8 @@ class GroupExperts(nn.Module):
     After dMoE (distribution-aware mixture of experts, ICML 2025); the form at a convolutional bottleneck is ours. The
     router of the example's group turns its mean features into scores; in training, normal noise is added to them; the
     two highest are made to sum to 1 by a softmax. An example of unknown group has the mean of all routers.
+
+    No loss balances the experts' load, as those of Shazeer et al. (ICLR 2017) do: some experts may get no example.
 
     The group is needed at test time: a model that uses it may be unlawful where sex or race must not decide.
     """
@@ -132,21 +136,35 @@ def top_two(scores: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def reverse_gradient(x: jax.Array, strength: float) -> jax.Array:
+def reverse_gradient(x: jax.Array, strength: float | jax.Array) -> jax.Array:
     """The identity; its gradient is multiplied by -strength."""
     del strength
     return x
 
 
-def _forward(x: jax.Array, strength: float) -> tuple[jax.Array, float]:
+def _forward(x: jax.Array, strength: float | jax.Array) -> tuple[jax.Array, float | jax.Array]:
     return x, strength
 
 
-def _backward(strength: float, gradient: jax.Array) -> tuple[jax.Array, None]:
+def _backward(strength: float | jax.Array, gradient: jax.Array) -> tuple[jax.Array, None]:
     return -strength * gradient, None
 
 
 reverse_gradient.defvjp(_forward, _backward)
+
+
+def ramp(progress: float | jax.Array) -> jax.Array:
+    """Return 2 / (1 + exp(-10 p)) - 1, by which the strength of gradient reversal rises from 0 to nearly 1.
+
+    So the discriminator learns before the features follow it.
+
+    Reference: Ganin et al., Domain-adversarial training of neural networks, JMLR 17, 2016.
+
+    Args:
+        progress: p in [0, 1], the share of the steps that are done.
+    """
+    return 2 / (1 + jnp.exp(-10 * jnp.asarray(progress, jnp.float32))) - 1
+
 
 # Name -> the network's parts that it stands for, given the number of groups and the strength.
 HEADS: dict[str, Callable[[int, float], dict[str, Any]]] = {

@@ -19,7 +19,7 @@ from kneefair_jax.evaluation import evaluate
 from kneefair_jax.preflight import group_sizes
 from kneefair_jax.report import csv_tables
 from kneefair_jax.runtime import atomic, distributed, run_directory
-from kneefair_jax.training import config_checks, group_models, setup, stages
+from kneefair_jax.training import config_checks, group_models, setup, single_group_batches, stages
 
 
 def store_dir(config: ConfigDict, workdir: Path) -> Path:
@@ -165,7 +165,7 @@ def _train_and_evaluate(
         print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {parameters:,} parameters")
         counts = cohorts.table(cohort.cases, cohort.attributes)
         print(cohorts.text(counts), flush=True)
-        for note in cohort.notes():
+        for note in [*cohort.notes(), *single_group_batches.notes(config, cohort)]:
             print(f"note: {note}", flush=True)
         small = group_sizes.small_groups(cohort, config.data, config.report.min_group_patients)
         for line in group_sizes.lines(small):

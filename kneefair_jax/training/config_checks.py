@@ -25,6 +25,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "mitigation.power": (0, math.inf),
     "mitigation.strength": (0, math.inf),
     "mitigation.distillation": (0, math.inf),
+    "mitigation.temperature": (0, math.inf),
+    "mitigation.anneal_steps": (0, math.inf),
     "mitigation.extra_steps": (1, math.inf),
     "mitigation.share": (0, 1),
     "mitigation.upweight": (1, math.inf),
@@ -60,7 +62,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 
 
 # Those whose lower limit is itself too low.
-ABOVE = frozenset({"mitigation.alpha"})
+ABOVE = frozenset({"mitigation.alpha", "mitigation.temperature"})
 SCHEDULES = ("single", "group_specific", "distilled", "jtt", "last_layer")
 STARTS = ("scratch", "pooled")
 # Those that ask for the group of whoever is to be segmented.
@@ -81,7 +83,7 @@ def check_ranges(config: ConfigDict) -> None:
         if not low <= value <= high or (value == low and field in ABOVE):
             allowed = f"at least {low}" if high == math.inf else f"from {low} to {high}"
             if field in ABOVE:
-                allowed = f"above {low} and at most {high}"
+                allowed = f"above {low}" if high == math.inf else f"above {low} and at most {high}"
             raise InputError(f"config.{field}={value}: give a number {allowed}")
     settings = endpoints.EndpointSettings(config.report.failure_dice, tuple(config.report.endpoints))
     endpoints.check(settings, "config.report.failure_dice", "config.report.endpoints")

@@ -134,6 +134,8 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
                 only=stage.only,
                 sharpness=config.mitigation.sharpness,
                 distillation=config.mitigation.distillation,
+                temperature=config.mitigation.temperature,
+                ramp_steps=total if config.mitigation.ramp else 0,
             ),
             axis_name=parallel.axis,
             parts=config.train.accumulation,

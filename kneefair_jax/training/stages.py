@@ -106,7 +106,10 @@ def group_specific(run: Run) -> list[dict[str, Any]]:
 
 
 def distilled(run: Run) -> None:
-    """FairDi: the models of `group_specific` teach one student, each on its own group (`steps.distillation`)."""
+    """FairDi: the models of `group_specific` teach one student, each on its own group (`steps.distillation`).
+
+    The temperature of the probabilities, `mitigation.temperature`, is 1 unless the config says otherwise.
+    """
     teachers = jax.tree.map(lambda *leaves: jnp.stack(leaves), *group_specific(run))
     run.stage("", Stage(teachers=teachers), name="the student")
 
@@ -159,6 +162,10 @@ def last_layer(run: Run) -> None:
 
     The share `mitigation.share` of each group's training patients is held out of the first run; from its best
     checkpoint the last layer is then trained on them, each group with equal share, and nothing else moves.
+
+    The paper instead fits a logistic regression with an L1 penalty to standardized features, and averages the layers of
+    several balanced subsets, redrawn at random. Here the run's own loss and optimizer train one layer, for
+    `mitigation.extra_steps`, without a penalty.
     """
     config, cohort = run.config, run.cohort
     train, held_out = hold_out(config, cohort)

@@ -17,6 +17,7 @@ from kneefair_jax.metrics import Overlap, dice, ece, iou, overlap, reliability
 from kneefair_jax.mitigation import GroupObjective, ascend
 from kneefair_jax.mitigation.objective import global_sum, safe_divide
 from kneefair_jax.models import standardise
+from kneefair_jax.models.heads import ramp
 from kneefair_jax.training import accumulation
 from kneefair_jax.training.state import TrainState
 
@@ -35,11 +36,15 @@ class Extras(NamedTuple):
             that batch statistics stay as they are. None for all of it.
         sharpness: the radius of sharpness-aware minimisation (`mitigation.sharpness`); 0 for none.
         distillation: the weight of `distillation`, where the step is given teachers.
+        temperature: of the distilled probabilities.
+        ramp_steps: the steps over which gradient reversal gains its strength (`heads.ramp`); 0 where it is constant.
     """
 
     only: str | None = None
     sharpness: float = 0.0
     distillation: float = 0.0
+    temperature: float = 1.0
+    ramp_steps: int = 0
 
 
 NO_EXTRAS = Extras()
@@ -117,11 +122,13 @@ def make_train_step(
         if valid is not None:
             examples["valid"] = valid
 
+        schedule = {"bottleneck": {"ramp": ramp(state.step / extras.ramp_steps)}} if extras.ramp_steps else {}
+
         def losses_of(params: Any, batch_stats: Any, part: Batch) -> tuple[jax.Array, jax.Array, Any]:
             if extras.only:
                 params = {n: p if n == extras.only else jax.lax.stop_gradient(p) for n, p in params.items()}
             logits, updates = model.apply(
-                {"params": params, "batch_stats": batch_stats},
+                {"params": params, "batch_stats": batch_stats, "schedule": schedule},
                 part["image"],
                 train=extras.only is None,
                 group=part["group"],
@@ -135,7 +142,11 @@ def make_train_step(
                     teachers
                 )
                 auxiliary += extras.distillation * distillation(
-                    jnp.asarray(logits), jnp.asarray(taught), part["group"], part.get("valid")
+                    jnp.asarray(logits),
+                    jnp.asarray(taught),
+                    part["group"],
+                    part.get("valid"),
+                    extras.temperature,
                 )
             return (
                 loss(logits, part["label"], part.get("valid")),
@@ -203,25 +214,33 @@ def make_train_step(
 
 
 def distillation(
-    logits: jax.Array, taught: jax.Array, group: jax.Array, valid: jax.Array | None = None
+    logits: jax.Array,
+    taught: jax.Array,
+    group: jax.Array,
+    valid: jax.Array | None = None,
+    temperature: float = 1.0,
 ) -> jax.Array:
-    """KL(p_teacher(a) || p), mean over pixels; the teacher is that of the example's own group (FairDi).
+    """T^2 KL(p_teacher(a) || p), mean over pixels; the teacher is that of the example's own group (FairDi).
+
+    Both probabilities are the softmax of logits / T, and T^2 keeps the size of the gradient (Hinton, Vinyals and Dean
+    2015, arXiv 1503.02531).
 
     Args:
         logits: f32[B, H, W, C] of the student.
         taught: f32[G, B, H, W, C], the logits of every group's teacher.
         group: i32[B]; -1 has no teacher.
         valid: bool[B, H, W], False in void pixels, of which teachers have learned nothing; None where there are none.
+        temperature: T, above 0.
 
     Returns:
         f32[B]; 0 where the group is unknown.
     """
     own = jax.nn.one_hot(group, taught.shape[0])
     teacher = jax.nn.log_softmax(
-        jax.lax.stop_gradient(jnp.einsum("bg,gbhwc->bhwc", own, taught, precision="highest"))
+        jax.lax.stop_gradient(jnp.einsum("bg,gbhwc->bhwc", own, taught, precision="highest")) / temperature
     )
-    divergence = (jnp.exp(teacher) * (teacher - jax.nn.log_softmax(logits))).sum(-1)
-    return pixel_mean(divergence, valid) * (group >= 0)
+    divergence = (jnp.exp(teacher) * (teacher - jax.nn.log_softmax(logits / temperature))).sum(-1)
+    return temperature**2 * pixel_mean(divergence, valid) * (group >= 0)
 
 
 def make_eval_step(model: nn.Module, loss: Loss, structures: int, *, void: bool = False) -> EvalStep:

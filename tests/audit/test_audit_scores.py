@@ -5,6 +5,7 @@ from fairlearn.metrics import MetricFrame
 from scipy import stats
 
 from kneefair_jax import audit, cohort
+from kneefair_jax.audit import score_table
 from kneefair_jax.errors import InputError
 from kneefair_jax.report.csv_tables import guarded
 from tests.audit import folder
@@ -100,7 +101,49 @@ def test_averages_of_the_table_do_not_count_as_structures(tmp_path):
     plain = table(save(wide(), tmp_path / "a.csv"))
     more = table(save(wide(dice_mean=0.5), tmp_path / "b.csv"))
     assert more.report["scores"] == plain.report["scores"]
-    assert "averages (mean) are left out" in more.notes[0]
+    assert "averages (mean in 24 rows) are left out" in more.notes[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("background", "0", "all", "Mean", "std", "sd", "min", "MAX", "median", "total", "Foreground"),
+        *("average", "overall", "macro"),
+    ],
+)
+def test_the_gap_is_that_of_the_structures_alone(name, tmp_path):
+    """By hand, in both shapes: femur and tibia differ by sex by .08 and .044, the bone's gap is .062."""
+    frame = wide()[["case_id", "sex"]]
+    male = frame["sex"] == "male"
+    frame = frame.assign(dice_femur=np.where(male, 0.9, 0.82), dice_tibia=np.where(male, 0.9, 0.856))
+    extra = {f"dice_{name}": 0.99}
+    one = score_table.read(save(frame.assign(**extra), tmp_path / "wide.csv"), None, ["sex"], {})
+    rows = [
+        frame[["case_id", "sex"]].assign(structure=column.removeprefix("dice_"), dice=values)
+        for column, values in frame.assign(**extra).items()
+        if column.startswith("dice_")
+    ]
+    two = score_table.read(save(pd.concat(rows), tmp_path / "long.csv"), None, ["sex"], {})
+    for scores in (one, two):
+        assert scores.structures == ("femur", "tibia")
+        means = scores.tables[""].groupby("sex", observed=True)["dice"].mean()
+        assert means["male"] - means["female"] == pytest.approx(0.062)
+        assert sum(f"{name} in {len(frame)} rows" in note for note in scores.cohort.notes) == 1
+
+
+def test_a_table_without_a_structure_is_refused(tmp_path):
+    frame = wide()[["case_id", "sex"]]
+    with pytest.raises(InputError, match="mean, background; add a column for each structure"):
+        table(save(frame.assign(dice_mean=0.9, dice_background=1), tmp_path / "wide.csv"))
+    with pytest.raises(InputError, match="Mean; add the scores by structure"):
+        table(save(frame.assign(structure="Mean", dice=0.9), tmp_path / "long.csv"))
+
+
+def test_a_score_without_a_structure_is_left_out_beside_structures_with_a_note(tmp_path):
+    plain = table(save(wide(), tmp_path / "a.csv"))
+    more = table(save(wide(dice=0.5), tmp_path / "b.csv"))
+    assert more.report["scores"] == plain.report["scores"]
+    assert any("(dice)" in note for note in more.notes)
 
 
 def test_cases_without_a_row_for_a_structure_are_noted(tmp_path):
@@ -177,7 +220,7 @@ def test_confounders_are_adjusted_for_and_are_no_attributes(tmp_path):
 
 
 def test_ages_that_nobody_has_and_words_for_scores_are_noted(tmp_path):
-    frame = wide(age=[-3, 999, 120, 0, "", "80+", *range(40, 58)])
+    frame = wide(age=[-3, 999, 120, 0, "", 80, *range(40, 58)])
     frame["dice_tibia"] = frame["dice_tibia"].astype(object)
     frame.loc[[2, 7], "dice_tibia"] = ["n/a", "NaN"]
     result = table(save(frame, tmp_path / "a.csv"))
@@ -192,8 +235,11 @@ def test_ages_that_nobody_has_and_words_for_scores_are_noted(tmp_path):
     assert result.report["run"]["absent"] == {"tibia": 3}  # that of c5 is an empty cell, and not noted
 
 
-def test_a_number_that_is_none_is_unknown_and_a_confounder_of_rows_is_noted(tmp_path):
+def test_an_age_that_is_no_number_is_refused_and_a_confounder_of_rows_is_noted(tmp_path):
     frame = wide(age=["80+", *range(41, 64)], kl=["mild", "severe"] * 12, patient_id=wide()["case_id"])
+    with pytest.raises(InputError, match=r"a.csv row 2: age '80\+' is not a number.*--attributes"):
+        table(save(frame, tmp_path / "a.csv"), ["race"])
+    frame.loc[0, "age"] = ""
     result = table(save(frame, tmp_path / "a.csv"), ["race"])
     assert result.report["model"]["dice"]["with_mediators"]["cases"] == 23
     assert formula(result) == "dice ~ race + age + kl"
@@ -201,6 +247,37 @@ def test_a_number_that_is_none_is_unknown_and_a_confounder_of_rows_is_noted(tmp_
     result = table(save(rows, tmp_path / "b.csv"))
     assert formula(result) == "dice ~ sex"
     assert any("does not adjust for site, which differs between the rows" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("where", ["scores", "scores beside metadata", "metadata"])
+@pytest.mark.parametrize("form", ["years", "dicom", "dates"])
+def test_ages_are_years_in_every_form_and_table(where, form, tmp_path):
+    """The covariate of the model; 41 in each form."""
+    years = np.arange(41, 41 + folder.CASES)
+    ages = {
+        "years": {"age": years},
+        "dicom": {"age": [f"{year:03d}Y" for year in years]},
+        "dates": {"age": [f"{2026 - year}-03-01" for year in years], "study_date": "2026-03-01"},
+    }[form]
+    frame = wide(patient_id=wide()["case_id"])
+    who = ["case_id", "patient_id", "sex"]
+    scores = frame if where == "metadata" else frame.assign(**ages)
+    people = frame.assign(**ages)[[*who, *ages]] if where == "metadata" else frame[who]
+    beside = None if where == "scores" else save(people, tmp_path / "metadata.csv")
+    read = score_table.read(save(scores, tmp_path / "scores.csv"), beside, ["sex"], {})
+    np.testing.assert_array_equal(read.cohort.confounders["age"], years)
+    assert sum("years" in note for note in read.cohort.notes) == (form != "years")
+
+
+def test_an_attribute_age_may_be_computed_from_two_dates(tmp_path):
+    frame = wide(DOB=[f"{1955 + i}-06-01" for i in range(folder.CASES)], StudyDate="20260531")
+    read = score_table.read(save(frame, tmp_path / "a.csv"), None, ["age"], {"age": [50, 60]})
+    # 70 years in c0 (the birthday is a day later), one less each: 60 in c10, 50 in c20.
+    assert read.cohort.frame["age"].value_counts(sort=False).to_dict() == {"<=50": 4, "51-60": 10, ">=61": 10}
+    with pytest.raises(InputError, match="row 2: DOB '1955-06-01' is a date of birth"):
+        score_table.read(
+            save(frame.drop(columns="StudyDate"), tmp_path / "a.csv"), None, ["age"], {"age": [50, 60]}
+        )
 
 
 def test_notes_keep_the_names_of_files(tmp_path):

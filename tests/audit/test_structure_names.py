@@ -12,14 +12,18 @@ def test_backgrounds(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["std", "min", "Median", "std_femur", "femur_std", "p95", "femur max", "n", "ci_low"]
+    "name", ["std", "SD", "max", "min", "Median", "std_femur", "femur_std", "p95", "femur max", "n", "ci_low"]
 )
 def test_statistics(name):
     assert structure_names.excluded(["femur", name]) == {name: "statistic"}
 
 
 @pytest.mark.parametrize(
-    "name", ["mean", "Macro", "avg", "foreground", "all", "mean_foreground", "femur_mean", "mean femur"]
+    "name",
+    [
+        *("mean", "Macro", "avg", "foreground", "all", "mean_foreground", "femur_mean", "mean femur"),
+        *("average", "OVERALL", "total", "mean_dice", "all structures", "All bones", "class average"),
+    ],
 )
 def test_averages(name):
     assert structure_names.excluded(["femur", name]) == {name: "average"}
@@ -33,7 +37,7 @@ def test_averages(name):
         "10",
         "class 1",
         "structure 10",
-        "all structures",
+        "structures",
         "right lung",
         "maxilla",
         "minimus",
@@ -46,11 +50,13 @@ def test_structures(name):
 
 def test_a_union_or_a_mean_alone_is_what_there_is():
     assert structure_names.excluded(["foreground", "background"]) == {"background": "background"}
+    assert structure_names.excluded(["all structures"]) == {}
     assert structure_names.excluded(["femur_mean", "femur_std"]) == {"femur_std": "statistic"}
 
 
 def test_a_note_for_each_kind():
     kinds = {"std": "statistic", "mean": "average", "0": "background", "min": "statistic"}
-    notes = structure_names.notes(kinds)
-    assert len(notes) == 3 and any("min, std" in note for note in notes)
-    assert structure_names.notes({}) == []
+    notes = structure_names.notes(kinds, {"std": 4, "mean": 1200, "0": 1, "min": 3})
+    assert len(notes) == 3 and any("min in 3 rows, std in 4 rows" in note for note in notes)
+    assert any("0 in 1 row)" in note for note in notes) and any("1,200" in note for note in notes)
+    assert structure_names.notes({}, {}) == []

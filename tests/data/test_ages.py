@@ -4,9 +4,11 @@ import pytest
 from kneefair_jax.data import ages
 
 
-def convert(*cells, name="age"):
+def convert(*cells, name="age", **columns):
     problems = []
-    years, notes = ages.in_years(pd.Series(cells, index=range(2, 2 + len(cells)), name=name), problems)
+    table = pd.DataFrame({name: cells} | columns, index=range(2, 2 + len(cells)))
+    years, notes = ages.in_years(table, name, problems)
+    assert years.name == name and list(years.index) == list(table.index)
     return years.tolist(), notes, problems
 
 
@@ -38,7 +40,7 @@ def test_dates_and_years_of_birth_are_no_ages(cell):
     assert row == 2 and repr(cell) in text and "age in years" in text
 
 
-@pytest.mark.parametrize("cell", ["65", "65.5", "999", "-3", "50-64", "80+", "<=50", "", "1,5 years"])
+@pytest.mark.parametrize("cell", ["65", "65.5", "999", "-3", "50-64", "80+", "<=50", "", "65 and over"])
 def test_what_may_be_an_age_passes(cell):
     assert convert(cell) == ([cell], [], [])
 
@@ -46,6 +48,42 @@ def test_what_may_be_an_age_passes(cell):
 def test_a_decimal_comma_is_refused_with_the_remedy():
     _, _, ((row, text),) = convert("65,5")
     assert row == 2 and "65.5" in text
+
+
+@pytest.mark.parametrize("cell", ["65 years", "65 y", "65yo", "1,5 years", "780 months", "65 Y.O."])
+def test_a_unit_in_words_is_refused(cell):
+    _, _, ((row, text),) = convert(cell)
+    assert row == 2 and repr(cell) in text and "number of years" in text
+
+
+@pytest.mark.parametrize("name", ["age", "birth_date"])
+@pytest.mark.parametrize("exam", ["StudyDate", "exam_date", "date_of_visit", "V00XRAYDATE"])
+def test_a_date_of_birth_beside_the_examination_s_becomes_completed_years(name, exam):
+    births = ("1960-03-21", "19600321", "1960/03/22", "1960-02-29", "1960-03-21 00:00", "")
+    dates = ("2026-03-21", "20260320", "2026-03-21", "2026-02-28", "", "2026-01-01")
+    years, notes, problems = convert(*births, name=name, **{exam: dates})
+    assert years == ["66", "65", "65", "65", "", ""] and not problems
+    assert len(notes) == 1 and "5 dates of birth" in notes[0] and f"{exam} is missing for 1" in notes[0]
+    assert "1960" not in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("birth", "exam"),
+    [("1960-03-01", "1959-12-31"), ("01.03.1960", "2026-01-01"), ("1960-03-01", "3/1/2026")],
+)
+def test_dates_that_give_no_age_are_refused_by_row(birth, exam):
+    years, _, ((row, text),) = convert("50", birth, study_date=["2026-01-01", exam])
+    assert row == 3 and "study_date" in text and years == ["50", ""]
+
+
+def test_two_dates_of_the_examination_are_refused_by_name():
+    _, _, ((row, text),) = convert("1960-03-01", study_date=["2026-01-01"], visit_date=["2020-01-01"])
+    assert row == 2 and "study_date, visit_date" in text
+
+
+def test_a_number_in_a_column_of_dates_of_birth_is_refused():
+    _, _, ((row, text),) = convert("1960-03-01", "65", name="dob", study_date=["2026-01-01"] * 2)
+    assert row == 3 and "'65'" in text
 
 
 @pytest.mark.parametrize(

@@ -114,12 +114,67 @@ def test_dates_of_birth_are_refused_once_a_row(tmp_path):
     assert years["Age"].tolist() == ["50", "51"] and len(notes) == 1
 
 
-def test_covariates_that_are_no_numbers_are_noted():
-    table = pd.DataFrame({"age": column("50", "51", "80+", "", name="age")})
-    covariates = metadata.confounders(table, ())
-    np.testing.assert_array_equal(covariates["age"], [50, 51, np.nan, np.nan])
-    (note,) = metadata.not_numbers(table, covariates)
-    assert "1 of 4" in note and "'80+'" in note and "row 4" in note
+def test_an_age_is_computed_where_no_column_has_it(tmp_path):
+    dates = {"DOB": ["1960-05-01", "1970-01-01"], "StudyDate": ["20260501", "20251231"]}
+    table = pd.DataFrame(dates, index=[2, 3])
+    years, notes = metadata.with_ages(table, tmp_path / "t.csv", ["age"])
+    assert years["age"].tolist() == ["66", "55"] and len(notes) == 1
+    assert "age" not in metadata.with_ages(table, tmp_path / "t.csv", ["sex"])[0]
+    with pytest.raises(InputError, match="t.csv row 2: DOB '1960-05-01' is a date of birth.*study_date"):
+        metadata.with_ages(table[["DOB"]], tmp_path / "t.csv", ["age"])
+
+
+def test_covariates_are_numbers_or_words():
+    table = pd.DataFrame({"age": column("50", "51.5", "", name="age"), "kl": column("mild", "", "severe")})
+    problems = []
+    covariates = metadata.confounders(table, (), problems)
+    np.testing.assert_array_equal(covariates["age"], [50, 51.5, np.nan])
+    assert covariates["kl"].tolist() == ["mild", "missing", "severe"] and not problems
+
+
+@pytest.mark.parametrize("name", ["age", "bmi", "KL"])
+@pytest.mark.parametrize(
+    ("cells", "rows"),
+    [
+        (("50", "80+", "51"), [3]),
+        (("mild", "severe", "2"), [2, 3]),
+        (("22,5", "23", ""), [2]),
+        (("22,5", "23,5", "24,1"), [2, 3, 4]),
+    ],
+)
+def test_a_covariate_of_numbers_and_words_is_refused_by_row(name, cells, rows):
+    table, problems = pd.DataFrame({name: column(*cells, name=name)}), []
+    metadata.confounders(table, (), problems)
+    assert [row for row, _ in problems] == rows and repr(cells[rows[0] - 2]) in problems[0][1]
+    unchecked = []
+    assert metadata.confounders(table, (name,), unchecked).empty and not unchecked
+
+
+def test_sites_are_codes_whatever_they_look_like():
+    problems = []
+    table = pd.DataFrame({"site": column("1", "Boston", "2")})
+    assert metadata.confounders(table, (), problems)["site"].tolist() == ["1", "Boston", "2"] and not problems
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "row"),
+    [
+        ("age", [str(50 + i) for i in range(12)] + ["80+"], 14),
+        ("bmi", [f"{20 + i},5" for i in range(12)], 2),
+        ("age", [f"about {50 + i}" for i in range(12)], 1),
+        ("bmi", [str(20 + i) for i in range(11)] + ["20.0"], 1),
+    ],
+)
+def test_measurements_never_become_levels(name, cells, row):
+    problems = []
+    metadata.attribute(column(*cells, name=name), None, problems)
+    assert problems[0][0] == row and len(problems) == (12 if row == 2 else 1)
+
+
+def test_codes_and_words_may_be_levels_of_an_attribute():
+    problems = []
+    levels = metadata.attribute(column("0", "1", "2", "TKR", name="kl"), None, problems)
+    assert list(levels) == ["0", "1", "2", "TKR"] and not problems
 
 
 def test_a_table_is_read_with_missing_words_and_as_written(tmp_path):

@@ -222,6 +222,7 @@ def test_a_metric_frame_has_the_groups_of_the_report(tmp_path):
     assert frame.difference()["dice"] == pytest.approx(gap) and gap > 0
     low, high = sorted(block["groups"][f"sex={sex}"]["mean"] for sex in "FM")
     assert frame.ratio()["dice"] == pytest.approx(low / high)
+    assert [frame.group_min()["dice"], frame.group_max()["dice"]] == pytest.approx([low, high])
     everybody = result.metric_frame("sex", include_missing=True)
     assert everybody.by_group.loc["missing", "dice"] == pytest.approx(block["groups"]["sex=missing"]["mean"])
     assert everybody.overall["dice"] == pytest.approx(block["overall"]["mean"])

@@ -190,13 +190,11 @@ def test_many_cases_are_those_cases_one_by_one():
     assert measure(prediction[0, :0], truth[0, :0], structures=3).shape == (0, 3, 3)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.int8, np.int64, np.uint64])
-def test_labels_of_any_type(dtype):
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint64])
+def test_labels_of_any_integer_type(dtype):
     np.testing.assert_array_equal(
         measure(square(5).astype(dtype), square().astype(dtype)), measure(square(5), square())
     )
-    # A label beyond the structures is background to them.
-    np.testing.assert_array_equal(measure(square(5) + 2 * square(12), square()), measure(square(5), square()))
 
 
 def test_what_is_refused():

@@ -178,3 +178,13 @@ def test_the_state_goes_on_from_disk_bit_for_bit(tmp_path):
     straight, _ = run(*(x[100:] for x in data), half)
     resumed, _ = run(*(x[100:] for x in data), read)
     jax.tree.map(np.testing.assert_array_equal, straight, resumed)
+
+
+def test_batches_of_one_group_never_change_the_weights():
+    """As documented; in the paper's algorithm, which normalises over all groups, q of such a group rises."""
+    objective = mitigation.group_dro(eta=1.0)
+    state = objective.init(jnp.array([5, 5]))
+    for losses, group in (([9.0], [0]), ([0.1], [1]), ([9.0], [0])):
+        weights, state = objective.update(jnp.array(losses), jnp.array(group), jnp.ones(1), state)
+        np.testing.assert_allclose(weights, [0.5], rtol=1e-6)
+    np.testing.assert_allclose(state.q, [0.5, 0.5], rtol=1e-6)

@@ -76,6 +76,29 @@ def test_the_network_climbs_what_its_discriminator_descends():
     chex.assert_trees_all_close(found[1], told, atol=1e-5)
 
 
+@pytest.mark.parametrize("progress", [0.0, 0.1, 0.5, 1.0])
+def test_the_ramp_is_the_formula_of_ganin_et_al(progress):
+    expected = 2 / (1 + np.exp(-10 * progress)) - 1
+    np.testing.assert_allclose(heads.ramp(progress), expected, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(heads.ramp(progress), np.tanh(5 * progress), rtol=1e-6, atol=1e-7)
+
+
+def test_a_ramp_scales_the_reversed_gradient_and_not_the_discriminator_s():
+    part, ramp = heads.Adversary(groups=2, strength=0.3), heads.ramp(0.1)
+    params = moved(part.init(jax.random.key(0), FEATURES, None, False, None)["params"])
+
+    def loss(x, params, schedule):
+        variables = {"params": params, "schedule": schedule}
+        _, updates = part.apply(variables, x, GROUP, True, None, mutable="losses")
+        return sum(jax.tree.leaves(updates["losses"])).sum()
+
+    plain = jax.grad(loss, (0, 1))(FEATURES, params, {})
+    ramped = jax.grad(loss, (0, 1))(FEATURES, params, {"ramp": ramp})
+    np.testing.assert_allclose(ramped[0], ramp * plain[0], rtol=1e-5, atol=1e-9)
+    assert abs(plain[0]).max() > 1e-4
+    chex.assert_trees_all_close(ramped[1], plain[1])
+
+
 def test_the_critic_s_gradient_reaches_the_network_through_the_predicted_mask():
     model, variables = network("attribute_head", strength=0.5)
 

@@ -153,6 +153,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_pa
         ("report", "bootstrap_draws", 39, "at least 40"),
         ("mitigation", "alpha", 0.0, "above 0 and at most 1"),
         ("mitigation", "alpha", 2.0, "above 0 and at most 1"),
+        ("mitigation", "temperature", 0.0, "above 0$"),
+        ("mitigation", "anneal_steps", -1, "at least 0"),
         ("mitigation", "groups", ("race", "age"), "give one or more of data.attributes"),
         ("mitigation", "groups", (), "give one or more of data.attributes"),
         ("mitigation", "objective", "magic", "give one of cvar_dro, erm"),

@@ -134,9 +134,9 @@ def test_the_gradient_is_that_of_the_weighted_losses():
 def test_jit_pmap_and_shard_map_agree_with_one_device(objective, head, sharpness, spreads):
     """For the other objectives, `tests/mitigation` has it of their weights."""
     setting = {"flip": 0.5, "noise": 0.05, "head": head, "widths": (4,)}
-    setting["extras"] = steps.Extras(sharpness=sharpness)
+    setting["extras"] = steps.Extras(sharpness=sharpness, ramp_steps=10 * (head == "adversarial"))
     step, state = parts(objective, **setting)
-    data = batch()
+    state, data = state._replace(step=state.step + 3), batch()
     expected, metrics = jax.jit(step)(state, data)
     assert (metrics["auxiliary"] > 0) == (head == "adversarial")
 
@@ -192,6 +192,27 @@ def test_sharpness_follows_the_gradient_at_the_peak_and_counts_the_batch_once():
     chex.assert_trees_all_close(new.batch_stats, without.batch_stats, atol=1e-6)
     moved = jax.tree.map(lambda a, b: abs(a - b).max(), new.params, without.params)
     assert max(jax.tree.leaves(moved)) > 1e-3
+
+
+def test_gradient_reversal_starts_at_no_strength_where_it_rises():
+    """At step 0 the encoder moves as without an adversary; at half of the steps, nearly as with a constant strength."""
+    moved = {}
+    for name, head, ramp_steps in (
+        ("none", "none", 0),
+        ("ramp", "adversarial", 4),
+        ("constant", "adversarial", 0),
+    ):
+        step, state = parts("erm", head=head, widths=(4,), extras=steps.Extras(ramp_steps=ramp_steps))
+        run = jax.jit(step)
+        for at in (0, 2):
+            new, _ = run(state._replace(step=jnp.full_like(state.step, at)), batch())
+            moved[name, at] = new.params["encoder_0"]
+    chex.assert_trees_all_close(moved["ramp", 0], moved["none", 0], atol=1e-7)
+    differences = {
+        name: optax.tree.norm(optax.tree.sub(moved[name, 2], moved["none", 2]))
+        for name in ("ramp", "constant")
+    }
+    np.testing.assert_allclose(differences["ramp"] / differences["constant"], np.tanh(2.5), rtol=2e-3)
 
 
 def test_only_one_part_of_the_network_has_a_gradient():
@@ -432,3 +453,22 @@ def test_teachers_say_nothing_of_void_pixels():
         for i in range(2)
     ]
     np.testing.assert_allclose(value, own, rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
+def test_distillation_at_a_temperature_is_hinton_s(temperature):
+    rng = np.random.default_rng(0)
+    logits, taught = rng.normal(size=(3, 2, 2, 4)), rng.normal(size=(2, 3, 2, 2, 4))
+    group = np.array([1, 0, -1])
+
+    def softmax(x):
+        return np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+
+    expected = np.zeros(3)
+    for i in range(2):
+        teacher, student = softmax(taught[group[i], i] / temperature), softmax(logits[i] / temperature)
+        expected[i] = temperature**2 * (teacher * np.log(teacher / student)).sum(-1).mean()
+    arrays = (jnp.asarray(logits), jnp.asarray(taught), jnp.asarray(group))
+    np.testing.assert_allclose(
+        steps.distillation(*arrays, temperature=temperature), expected, rtol=1e-4, atol=1e-6
+    )

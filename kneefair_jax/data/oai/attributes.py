@@ -118,7 +118,11 @@ def _confounders(
     for name in groups.COVARIATES:
         with contextlib.suppress(InputError):  # nobody asked for it
             known[name] = _levels(cases, found, look, name)
-    return metadata.confounders(pd.DataFrame(known, index=cases.index), names)
+    problems: list[metadata.Problem] = []
+    covariates = metadata.confounders(pd.DataFrame(known, index=cases.index), names, problems)
+    if problems:
+        raise InputError(f"the OAI's tables, case {cases['case_id'][problems[0][0]]}: {problems[0][1]}")
+    return covariates
 
 
 def _levels(

@@ -1,0 +1,57 @@
+"""Batches that hold a single group, from which an objective that compares groups learns nothing about them."""
+
+import grain
+import numpy as np
+from ml_collections import ConfigDict
+
+from kneefair_jax import mitigation
+from kneefair_jax.data.cohort_loader import Cohort
+from kneefair_jax.groups import Partition
+from kneefair_jax.training import setup
+
+_LOOKED_AT = 200  # batches from the start of a run; a tenth of a second
+_TOLERATED = 0.05  # two balanced groups share all but 1 % of shuffled batches of 8
+
+
+def count(order: grain.MapDataset, partition: Partition, batch_size: int, batches: int) -> int:
+    """Return how many of the first batches hold fewer than two known groups.
+
+    Args:
+        order: row of the cohort table of each training example.
+        partition: groups of the table.
+        batch_size: of the global batch.
+        batches: how many to look at.
+    """
+    rows = np.array([order[k] for k in range(batches * batch_size)]).reshape(batches, batch_size)
+    present = (partition.index[rows][..., None] == np.arange(len(partition.names))).any(1)
+    return int((present.sum(1) < 2).sum())
+
+
+def notes(config: ConfigDict, cohort: Cohort) -> list[str]:
+    """Return a note where more than a twentieth of a run's first batches hold one group; none where that matters not.
+
+    It matters to the objectives of `mitigation.COMPARING`. The order of cases is a function of the config and the
+    cohort, so these are the batches that the run trains on.
+
+    Raises:
+        InputError: the sampler cannot serve these groups.
+    """
+    objective, train = config.mitigation.objective, cohort.rows("train")
+    if objective not in mitigation.COMPARING or not len(train):  # the union of folds trains on nothing
+        return []
+    partition = setup.mitigation_groups(cohort, config.mitigation.groups)
+    _, order = setup.training_order(config, cohort, partition, train)
+    batches = min(config.train.steps, _LOOKED_AT)
+    single = count(order, partition, config.train.batch_size, batches)
+    if single <= _TOLERATED * batches:
+        return []
+    effect = (
+        "the weights of the groups stay as they are"
+        if objective == "group_dro"
+        else "it is the mean loss alone"
+    )
+    return [
+        f"WARNING: mitigation.objective={objective!r} compares the groups within a batch, but {single} of the first "
+        f"{batches} batches hold fewer than two known groups, and there {effect}; set mitigation.sampler='equal_share' "
+        f"and at least as many cases as groups as train.batch_size ({config.train.batch_size} here)"
+    ]
