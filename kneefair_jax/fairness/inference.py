@@ -12,6 +12,7 @@ from kneefair_jax.fairness import (
     group_intervals,
     hypothesis_tests,
     pair_differences,
+    paired_differences,
     patient_table,
     power,
     summaries,
@@ -89,7 +90,7 @@ def describe(
     descriptions: dict[int, Description] = {}
     for sample in samples(values, index, settings.minimum):
         ranked = [names[g] for g in sorted(sample.groups)]
-        tested = _without_failures(values, failed, index, sample, columns, seed, settings)
+        tested = _without_failures(values, failed, patients, index, sample, columns, seed, settings)
         for k, column in enumerate(sample.columns):
             of_strata = strata(sample, k, columns[column], failed[sample.rows, column])
             groups = of_strata[: len(ranked)]
@@ -103,10 +104,13 @@ def describe(
                 entry["equivalence"] = asdict(
                     equivalence.tost(groups, ranked, delta, unranked, settings.equivalence_level)
                 )
-            entry["warnings"] = []
-            if len(ranked) >= 2:
-                entry["warnings"] += shared_patient_warnings(patients[sample.ranked.rows])
             found = tested.get(int(column))
+            entry["warnings"] = []
+            if found and found.paired:
+                everyone = len(np.unique(patients[sample.ranked.rows]))
+                entry["warnings"].append(paired_differences.note(len(found.parts[0]), everyone))
+            elif len(ranked) >= 2:
+                entry["warnings"] += shared_patient_warnings(patients[sample.ranked.rows])
             descriptions[int(column)] = Description(entry, found and found.differences)
     return [descriptions[k] for k in range(len(columns))]
 
@@ -206,17 +210,20 @@ class _Tested(NamedTuple):
         parts: f64[n], the scores of each.
         test: as in the entry.
         differences: of the groups.
+        paired: whether each group has the same patients in the same order, compared within patients.
     """
 
     groups: list[int]
     parts: list[np.ndarray]
     test: dict[str, Any]
     differences: PairDifferences
+    paired: bool
 
 
 def _without_failures(
     values: np.ndarray,
     failed: np.ndarray,
+    patients: np.ndarray,
     index: np.ndarray,
     sample: Sample,
     columns: Sequence[Column],
@@ -231,9 +238,12 @@ def _without_failures(
     kept = np.isin(index, sample.groups)[:, None] & ~failed[:, sample.columns]
     tested = {}
     for part in samples(np.where(kept, values[:, sample.columns], np.nan), index, MIN_INTERVAL_PATIENTS):
-        groups = part.ranked
+        shared = paired_differences.complete(part.ranked, patients[part.ranked.rows])
+        groups = shared or part.ranked
+        test_groups = paired_differences.sign_flips if shared else hypothesis_tests.permuted_welch
+        of_groups = (paired_differences if shared else pair_differences).of_groups
         rng = np.random.default_rng([*seed, 1])
-        tests = hypothesis_tests.permuted_welch(groups.scores, groups.sizes, rng, settings.permutations)
+        tests = test_groups(groups.scores, groups.sizes, rng, settings.permutations)
         if tests is None:
             continue
         place = np.argsort(groups.groups)
@@ -249,8 +259,8 @@ def _without_failures(
                 "p_holm": None,
                 "p_bh": None,
             }
-            differences = pair_differences.of_groups(parts, place, tests, k, span)
-            tested[int(number)] = _Tested(sorted(groups.groups), parts, test, differences)
+            differences = of_groups(parts, place, tests, k, span)
+            tested[int(number)] = _Tested(sorted(groups.groups), parts, test, differences, shared is not None)
     return tested
 
 
@@ -297,10 +307,7 @@ def _comparisons(
     if tested:
         means = [part.mean() for part in tested.parts]
         limits = tested.differences.limits()
-        entry["detectable"] = max(
-            power.mean_difference((len(a), len(b)), (float(a.std(ddof=1)), float(b.std(ddof=1))))
-            for a, b in combinations(tested.parts, 2)
-        )
+        entry["detectable"] = _detectable(tested)
         entry["gap_without_failures"] |= {
             "value": float(max(means) - min(means)),
             "interval": limits and group_intervals.gap(*limits),
@@ -309,10 +316,22 @@ def _comparisons(
     return entry
 
 
+def _detectable(tested: _Tested) -> float:
+    """The difference of the pair that is hardest to tell apart which a single test finds with 80 % power."""
+    if tested.paired:
+        sizes = np.array([len(part) for part in tested.parts])
+        return float(paired_differences.detectable_gap(np.concatenate(tested.parts)[None], sizes)[0])
+    return max(
+        power.mean_difference((len(a), len(b)), (float(a.std(ddof=1)), float(b.std(ddof=1))))
+        for a, b in combinations(tested.parts, 2)
+    )
+
+
 def _tested_pairs(tested: _Tested) -> dict[tuple[int, int], dict[str, Any]]:
     """Of each pair of group numbers, what its entry holds of patients without failures."""
     sizes = np.array([len(part) for part in tested.parts])
-    welch = hypothesis_tests.welch_intervals(np.concatenate(tested.parts)[None], sizes)[0].tolist()
+    own = paired_differences.student_intervals if tested.paired else hypothesis_tests.welch_intervals
+    welch = own(np.concatenate(tested.parts)[None], sizes)[0].tolist()
     limits = tested.differences.limits()
     return {
         pair: {

@@ -15,6 +15,12 @@ from kneefair_jax.fairness import multiplicity, patient_bootstrap, seed_interval
 
 # What a change is a change of.
 CHANGES = {"mean": "mean", "worst": "worst", "gap": "pair", "ser": "ser", "es": "es", "hd95": "hd95"}
+PRIMARY = "gap"
+LEVEL = 0.05
+# A repairable gap and its SD over seeds, for studies without their own (benchmarks/results/study_short.json).
+REPAIRABLE, SD = 0.017, 0.004
+# Statistics of patients, not of groups.
+_OF_PATIENTS = ("mean", "hd95", "change_mean", "change_hd95")
 
 
 def compare(
@@ -24,6 +30,7 @@ def compare(
     *,
     baseline: str = "erm",
     oracle: str | None = None,
+    overall: tuple[Mapping[str, np.ndarray], np.ndarray] | None = None,
     hd95: Mapping[str, np.ndarray] | None = None,
     pair: tuple[str, str] | None = None,
     min_group_patients: int = 10,
@@ -39,14 +46,21 @@ def compare(
     max - min, and a pair that was chosen because the baseline does badly on it flatters every other method a little.
     Comparisons that are set side by side need one pair for all, or each point is flattered by its own.
 
+    The change of the gap is the primary family: its test and interval over seeds use a standard error that is shared by
+    the methods (`seed_intervals.pooled_errors`), and Holm's correction is over the methods alone. Changes of the other
+    statistics are secondary, each by the paired t-test over seeds.
+
     Args:
         scores: method -> f[S, P], patients' mean overlap scores by seed; NaN where undefined.
         index: i32[P], each patient's group; negative where unknown, which counts in the overall mean alone.
         names: the G groups' names.
         baseline: the method that the others are compared to.
         oracle: the method, if any, that shows what training can repair; it is not one of those compared.
-        hd95: the same for a distance, of which the mean alone is reported, over those of the patients who have it in
-            every run; methods may be absent.
+        overall: where patients have cases in several groups: method -> f[S, N], the means over all cases of the N
+            patients, and i32[N], their groups, negative where unknown or several. The P columns of `scores` are then
+            one for each group that a patient is in, and means over patients are of these.
+        hd95: as `scores` (as `overall` where it is given) for a distance, of which the mean alone is reported, over
+            those of the patients who have it in every run; methods may be absent.
         pair: the names of the best and the worst group, instead of the baseline's own; the pair may be negative.
         min_group_patients: smaller groups are not ranked.
         draws: bootstrap resamples.
@@ -62,20 +76,24 @@ def compare(
              "groups": {name: {"patients": int, "ranked": bool}},
              "pair": {"best": name, "worst": name} or None where fewer than two groups are ranked,
              "repairable": over + {"p", "significant": bool} or None without an oracle,
+             "power": {"change", "sd", "own_change": bool, "own_sd": bool, "power"} or None,
              "methods": {name: {
                 "groups": {name: float},
                 "mean", "worst", "gap", "pair", "ser", "es", "hd95": over,
-                "change": {"mean", "worst", "gap", "ser", "es", "hd95": over + {"p", "p_holm"}}
-                          or None for the baseline,
+                "change": {"mean", "worst", "gap", "ser", "es", "hd95": over + {"p", "p_holm",
+                           "family": "primary" or "secondary"}} or None for the baseline,
                 "closed": {"value", "seeds", "reason": str or None, "left": {"value", "seeds"},
                            "half": {"value", "seeds", "p", "p_holm"} or None} or None for baseline and oracle,
                 "front": {"worst": bool, "gap": bool} or None for the oracle}}}
 
         `worst` is the lowest group mean, and its change that of the lowest, whichever groups are lowest; the change
         of `gap` is the pair's. Changes of `ser` and `es` have no interval over patients (`patient_bootstrap`).
-        `p` is two-sided, by the paired t-test over seeds; that of `half` one-sided, of whether the method closes more
-        than half of the repairable gap. `p_holm` of a change corrects over all methods and statistics together, that
-        of `half` over the methods; the oracle's is None. `left` is the method's pair minus the oracle's. `front`: no
+        `p` is two-sided, by a t-test over seeds; that of `half` one-sided, of whether it closes more than half of
+        the repairable gap. `p_holm` of a change of the gap corrects over the methods, that of another statistic over
+        methods and these statistics together, that of `half` over the methods; the oracle's is None. `power` is that of
+        the primary family to find one method's `change` of the gap, the whole repairable one where it is significant
+        (else `REPAIRABLE`), whose SD over seeds is `sd`, that of this study where it has one (else `SD`); None for a
+        single seed or no method. `left` is the method's pair minus the oracle's. `front`: no
         other method is better in one and as good in the other of the overall mean and the worst group mean (or the
         pair's distance from 0), by point estimates.
 
@@ -101,11 +119,19 @@ def compare(
                 f"the pair's group {name} has fewer than {min_group_patients} patients to rank it by"
             )
 
+    everyone = strata
+    if overall is not None and len(overall[1]) < len(index):
+        whole = np.stack([np.asarray(overall[0][name], float) for name in order])
+        everyone = patient_bootstrap.stratify(whole, overall[1], min_group_patients)
     by_stratum = patient_bootstrap.means(strata.values, strata.sizes)  # [M, S, K]
-    per_seed = patient_bootstrap.statistics(by_stratum, strata.sizes, count)
+    mean = everyone.values.mean(-1)
+    per_seed = patient_bootstrap.statistics(by_stratum, mean, count)
     measured = [name for name in order if hd95 and name in hd95]
-    distances = _distances(hd95, measured, strata.rows) if hd95 and measured else None
-    over = patient_bootstrap.intervals(strata, np.random.default_rng(seed), draws, confidence, distances)
+    distances = _distances(hd95, measured, everyone.rows) if hd95 and measured else None
+    over = patient_bootstrap.intervals(everyone, np.random.default_rng(seed), draws, confidence, distances)
+    if everyone is not strata:
+        of_groups = patient_bootstrap.intervals(strata, np.random.default_rng(seed), draws, confidence)
+        over = {**of_groups, **{key: over[key] for key in _OF_PATIENTS if key in over}}
     distance = {} if distances is None else dict(zip(measured, np.nanmean(distances, -1), strict=True))
 
     def of(key: str, name: str) -> np.ndarray | None:
@@ -138,23 +164,25 @@ def compare(
             "front": None,
         }
     compared = [name for name in scores if name not in (baseline, oracle)]
-    _test_changes(methods, compared, oracle)
+    sd = _test_changes(methods, compared, baseline, oracle, confidence)
     repairable = _repair(methods, compared, baseline, oracle, confidence)
     _fronts(methods, [name for name in scores if name != oracle])
     known = ~np.isnan(values).any((0, 1))
+    patients = len(index) if everyone is strata else len(overall[1])  # type: ignore[index]
     return {
         "baseline": baseline,
         "oracle": oracle,
         "confidence": confidence,
         "seeds": values.shape[1],
-        "patients": int(known.sum()),
-        "left_out": int((~known).sum()),
+        "patients": everyone.values.shape[-1],
+        "left_out": patients - everyone.values.shape[-1],
         "groups": {
             name: {"patients": int((known & (index == g)).sum()), "ranked": g in strata.groups}
             for g, name in enumerate(names)
         },
         "pair": {"best": names[strata.groups[-1]], "worst": names[strata.groups[0]]} if count >= 2 else None,
         "repairable": repairable,
+        "power": _power(sd, repairable, len(compared), values.shape[1]) if count >= 2 else None,
         "methods": {name: methods[name] for name in scores},
     }
 
@@ -200,16 +228,50 @@ def _distances(
     return np.where(known, values, np.nan) if known.any() else None
 
 
-def _test_changes(methods: dict[str, dict[str, Any]], compared: list[str], oracle: str | None) -> None:
-    """Adds p values to the changes; all of them, methods and statistics, are one family."""
+def _test_changes(
+    methods: dict[str, dict[str, Any]],
+    compared: list[str],
+    baseline: str,
+    oracle: str | None,
+    confidence: float,
+) -> float | None:
+    """Add p values to the changes, and the shared standard error to the gap's; return its SD over seeds."""
     raw = {
         (name, key): _test(methods[name]["change"][key]["per_seed"])
         for name in ([*compared, oracle] if oracle else compared)
         for key in CHANGES
     }
-    corrected = multiplicity.holm({test: p for test, p in raw.items() if test[0] != oracle})
-    for (name, key), p in raw.items():
-        methods[name]["change"][key] |= {"p": p, "p_holm": corrected.get((name, key))}
+    sd = None
+    per_seed = {name: methods[name]["pair"]["per_seed"] for name in (baseline, *sorted(compared))}
+    if compared and per_seed[baseline] and len(per_seed[baseline]) > 1:
+        errors, freedom, sd = seed_intervals.pooled_errors(np.array(list(per_seed.values())))
+        for name, error in zip(sorted(compared), errors, strict=True):
+            change = methods[name]["change"][PRIMARY]
+            differences, shared = np.array(change["per_seed"]), (float(error), freedom)
+            change["seeds"] = seed_intervals.interval(differences, confidence, shared)
+            raw[name, PRIMARY] = seed_intervals.p_value(differences, shared=shared)
+    for primary in (True, False):
+        family = {test: p for test, p in raw.items() if (test[1] == PRIMARY) == primary}
+        corrected = multiplicity.holm({test: p for test, p in family.items() if test[0] != oracle})
+        for (name, key), p in family.items():
+            methods[name]["change"][key] |= {
+                "p": p,
+                "p_holm": corrected.get((name, key)),
+                "family": "primary" if primary else "secondary",
+            }
+    return sd
+
+
+def _power(
+    sd: float | None, repairable: Mapping[str, Any] | None, methods: int, seeds: int
+) -> dict[str, Any] | None:
+    """The power to find the whole repairable gap, with the study's own numbers where it has them."""
+    if not methods or seeds < 2:
+        return None
+    own = bool(repairable and repairable["significant"])
+    change, spread = repairable["value"] if repairable and own else REPAIRABLE, sd or SD
+    power = seed_intervals.power(change, spread, methods, seeds, LEVEL)
+    return {"change": change, "sd": spread, "own_change": own, "own_sd": bool(sd), "power": power}
 
 
 def _test(per_seed: list[float] | None, *, greater: bool = False) -> float | None:

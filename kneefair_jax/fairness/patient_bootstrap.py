@@ -112,13 +112,12 @@ def resample(
     return drawn, squared
 
 
-def statistics(by_stratum: np.ndarray, sizes: np.ndarray, groups: int) -> dict[str, np.ndarray]:
-    """Overall mean, worst group mean, signed gap of the pair, gap, SER and ES of f[..., K] means of strata.
+def statistics(by_stratum: np.ndarray, mean: np.ndarray, groups: int) -> dict[str, np.ndarray]:
+    """Overall mean f[...], worst group mean, signed gap of the pair, gap, SER and ES of f[..., K] means of strata.
 
     The pair is the last minus the first of the G ranked strata, and with two groups it is the gap. With fewer there
     is a mean alone.
     """
-    mean = by_stratum @ (sizes / sizes.sum())
     if groups < 2:
         return {"mean": mean}
     ranked = by_stratum[..., :groups]

@@ -137,56 +137,70 @@ def _column(cases: pd.DataFrame, index: pd.Index, score: str, structure: str) ->
 
 
 class Runs(NamedTuple):
-    """One score of the same P patients in every run.
+    """One score of the same R rows in every run, a row for each group that a patient has cases in, and of P patients.
 
     Attributes:
-        scores: method -> f64[S, P], NaN where undefined.
-        index: i32[P], the patients' groups, -1 where the attribute is missing.
+        scores: method -> f64[S, R], means over the cases that a patient has in a group; NaN where undefined.
+        index: i32[R], the rows' groups, -1 where the attribute is missing.
         names: the groups' names.
+        patients: [R], the rows' patients.
+        overall: method -> f64[S, P], means over all cases of a patient.
+        of_patient: i[P], the patients' groups, -1 where the attribute is missing or a patient is in several groups.
     """
 
     scores: dict[str, np.ndarray]
     index: np.ndarray  # type: ignore[assignment]  # hides tuple.index
     names: tuple[str, ...]
+    patients: np.ndarray
+    overall: dict[str, np.ndarray]
+    of_patient: np.ndarray
 
 
 def stacked(
     tables: Mapping[str, Sequence[pd.DataFrame]], attributes: Sequence[str], score: str = "dice"
 ) -> Runs:
-    """Means over a patient's cases of a case's mean over structures, run by run.
+    """Means over a patient's cases in a group of a case's mean over structures, run by run.
 
     Args:
         tables: method -> its S long per-case tables, one a seed and in the same order of seeds, each of one split
             and one model: `case_id, patient_id, structure, <attributes>, <score>`.
-        attributes: the columns that define the groups: one, or several for their intersection. A patient's are those
-            of the first case by name.
+        attributes: the columns that define the groups of cases: one, or several for their intersection.
         score: the column.
 
     Raises:
         InputError: two runs do not hold the same cases of the same patients, or methods differ in seeds.
     """
     first_method, first = next((name, runs[0]) for name, runs in tables.items())
-    cases = first.sort_values("case_id").drop_duplicates("case_id").set_index("case_id")
-    patients = cases.groupby("patient_id", sort=True).first()
+    cases = first.drop_duplicates("case_id").set_index("case_id").sort_index()
     seeds = len(tables[first_method])
-    scores = {}
+    columns = []
     for method, runs in tables.items():
         if len(runs) != seeds:
             raise InputError(
                 f"{method} has {len(runs)} seeds and {first_method} {seeds}; finish the runs of both"
             )
-        rows = []
         for seed, of_run in enumerate(runs):
             of_case = of_run.groupby("case_id").agg({"patient_id": "first", score: "mean"})
-            if not of_case["patient_id"].equals(cases["patient_id"].sort_index()):
+            if not of_case["patient_id"].equals(cases["patient_id"]):
                 raise InputError(
                     f"run {seed + 1} of {method} was not tested on the cases of run 1 of {first_method}; "
                     "prepare the cohort once and run both on it"
                 )
-            rows.append(of_case.groupby("patient_id")[score].mean().reindex(patients.index).to_numpy(float))
-        scores[method] = np.stack(rows)
-    part = groups.partition(patients, attributes)
-    return Runs(scores, part.index, part.names)
+            columns.append(of_case[score].to_numpy(float))
+    part = groups.partition(cases, attributes)
+    patients = cases["patient_id"].to_numpy()
+    values = np.stack(columns, axis=1)
+    by_row, row_patients, index = by_patient_and_group(values, patients, part.index)
+    overall = by_patient(values, patients)
+    _, start, rows = np.unique(row_patients, return_index=True, return_counts=True)
+    return Runs(
+        dict(zip(tables, by_row.T.reshape(len(tables), seeds, -1), strict=True)),
+        index,
+        part.names,
+        row_patients,
+        dict(zip(tables, overall.T.reshape(len(tables), seeds, -1), strict=True)),
+        np.where(rows == 1, index[start], groups.UNKNOWN),
+    )
 
 
 def column_order(attributes: tuple[str, ...]) -> list[str]:

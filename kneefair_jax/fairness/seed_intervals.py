@@ -1,5 +1,8 @@
 """What a few seeds allow to say: Student's t on per-seed values, paired by seed.
 
+One method's change over 3 seeds has 2 degrees of freedom, and after correction for 6 methods t must exceed 10.9. The
+methods of a study share their seeds and their baseline, so their changes can share a standard error (`pooled_errors`).
+
 A percentile bootstrap of 5 seeds covers 83 % and of 3 seeds 75 %, so there is none here. These intervals are about
 training again and testing on the same patients.
 """
@@ -11,15 +14,26 @@ from scipy import stats
 ROUNDING = 1e-12
 
 
-def interval(values: np.ndarray, confidence: float = 0.95) -> list[float] | None:
-    """Student's interval of the mean of S values, f[S]; None for fewer than two, or an undefined one."""
+def interval(
+    values: np.ndarray, confidence: float = 0.95, shared: tuple[float, int] | None = None
+) -> list[float] | None:
+    """Student's interval of the mean of S values, f[S]; None for fewer than two, or an undefined one.
+
+    Args:
+        values: one a seed.
+        confidence: of the interval.
+        shared: standard error of the mean and its degrees of freedom, in place of the values' own.
+    """
     if len(values) < 2 or not np.isfinite(values).all():
         return None
-    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * _standard_error(values)
+    error, freedom = shared or (_standard_error(values), len(values) - 1)
+    half = stats.t.ppf((1 + confidence) / 2, freedom) * error
     return [float(values.mean() - half), float(values.mean() + half)]
 
 
-def p_value(differences: np.ndarray, *, greater: bool = False) -> float | None:
+def p_value(
+    differences: np.ndarray, *, greater: bool = False, shared: tuple[float, int] | None = None
+) -> float | None:
     """The t-test of paired differences f[S] against 0; None for fewer than two, or an undefined one.
 
     Differences that are all 0 have p = 1, those that are all the same p = 0 (or 1, on the other side).
@@ -27,18 +41,76 @@ def p_value(differences: np.ndarray, *, greater: bool = False) -> float | None:
     Args:
         differences: one a seed.
         greater: one-sided, against a mean above 0; else two-sided.
+        shared: standard error of the mean and its degrees of freedom, in place of the differences' own.
     """
     if len(differences) < 2 or not np.isfinite(differences).all():
         return None
-    mean, error = float(differences.mean()), _standard_error(differences)
+    mean = float(differences.mean())
+    error, freedom = shared or (_standard_error(differences), len(differences) - 1)
     if error <= ROUNDING:
         t = 0.0 if abs(mean) <= ROUNDING else float(np.copysign(np.inf, mean))
         if t == 0:
             return 1.0
     else:
         t = mean / error
-    tail = stats.t.sf(t if greater else abs(t), len(differences) - 1)
+    tail = stats.t.sf(t if greater else abs(t), freedom)
     return float(tail if greater else 2 * tail)
+
+
+def pooled_errors(values: np.ndarray) -> tuple[np.ndarray, int, float]:
+    """Standard errors of M - 1 methods' changes against the baseline, which share what their seeds show.
+
+    The residual mean square of methods x seeds (a randomized block design, with the seeds as blocks) estimates the
+    variance that all methods have in common. A method whose own changes vary more keeps its own standard error, so
+    that steady methods do not lend it theirs. Methods that equal the baseline in every seed are not pooled,
+    and have no error.
+
+    Args:
+        values: f[M, S], a statistic by method and seed, two seeds or more; the baseline first.
+
+    Returns:
+        f[M - 1], standard errors of the mean changes; their degrees of freedom; the pooled SD of a change over seeds.
+        With one method, this is the paired t-test.
+    """
+    changes = values[1:] - values[:1]
+    different = np.abs(changes).max(1) > ROUNDING
+    pooled = values[np.concatenate([[True], different])]
+    freedom = max(int(different.sum()), 1) * (values.shape[1] - 1)
+    squared = _pooled_variance(pooled) if different.any() else np.zeros(())
+    larger = np.where(different, np.maximum(changes.var(1, ddof=1), squared), 0.0)
+    return np.sqrt(larger / values.shape[1]), freedom, float(np.sqrt(squared))
+
+
+def power(
+    change: float, sd: float, methods: int, seeds: int, level: float = 0.05, draws: int = 4000
+) -> float:
+    """The probability that one method's change is found among several methods, the others changing nothing.
+
+    Simulated, with the test of `pooled_errors` at the first step of Holm's correction, `level` / `methods`; it is
+    higher where several methods change the statistic.
+
+    Args:
+        change: the true change of the one method.
+        sd: of a change over seeds, the same for every method.
+        methods: compared with the baseline.
+        seeds: of each, two or more.
+        level: of the family.
+        draws: simulated studies; the result has a standard error of at most 0.008 with 4,000.
+    """
+    values = np.random.default_rng(0).normal(0, sd / np.sqrt(2), (draws, methods + 1, seeds))
+    values[:, 1] += change
+    differences = values[:, 1] - values[:, 0]
+    squared = np.maximum(differences.var(1, ddof=1), _pooled_variance(values)) / seeds
+    critical = stats.t.ppf(1 - level / methods / 2, methods * (seeds - 1))
+    return float((np.abs(differences.mean(1)) >= critical * np.sqrt(squared)).mean())
+
+
+def _pooled_variance(values: np.ndarray) -> np.ndarray:
+    """Of a change over seeds, twice the residual mean square: f[..., M, S] -> f[...]."""
+    centered = values - values.mean(-1, keepdims=True)
+    residual = centered - centered.mean(-2, keepdims=True)
+    freedom = (values.shape[-2] - 1) * (values.shape[-1] - 1)
+    return 2 * (residual**2).sum((-2, -1)) / freedom
 
 
 def fieller(
@@ -74,4 +146,4 @@ def fieller(
 
 
 def _standard_error(values: np.ndarray) -> float:
-    return float(stats.sem(values)) if np.ptp(values) > ROUNDING else 0.0
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if np.ptp(values) > ROUNDING else 0.0

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import method_comparison
+from kneefair_jax.fairness import method_comparison, seed_intervals
 
 SEEDS = 5
 SIZES = {"A": 40, "B": 15}
@@ -54,27 +54,70 @@ def test_changes_are_paired_tests_over_seeds():
     def gap(name):
         return scores[name][:, index == 0].mean(1) - scores[name][:, index == 1].mean(1)
 
-    for name in ("equal_share", "reweighted"):
+    compared = ("equal_share", "reweighted")
+    errors, freedom, _ = seed_intervals.pooled_errors(np.stack([gap(name) for name in ("erm", *compared)]))
+    for name, error in zip(compared, errors, strict=True):
         change = result["methods"][name]["change"]
-        paired = stats.ttest_rel(gap(name), gap("erm"))
-        assert change["gap"]["p"] == pytest.approx(paired.pvalue)
-        assert change["gap"]["seeds"] == pytest.approx(list(paired.confidence_interval()))
+        moved = (gap(name) - gap("erm")).mean()
+        assert change["gap"]["p"] == pytest.approx(2 * stats.t.sf(abs(moved) / error, freedom))
+        assert change["gap"]["seeds"] == pytest.approx(stats.t.interval(0.95, freedom, moved, error))
         mean = stats.ttest_rel(scores[name].mean(1), scores["erm"].mean(1))
         assert change["mean"]["p"] == pytest.approx(mean.pvalue)
-    # All methods and columns are one family, the oracle none of those compared.
-    tests = [
-        entry
-        for name in ("equal_share", "reweighted")
-        for entry in result["methods"][name]["change"].values()
-        if entry["p"] is not None
-    ]
-    assert len(tests) == 10  # there is no HD95 here
-    expected, floor = [], 0.0
-    for k, entry in enumerate(sorted(tests, key=lambda entry: entry["p"])):
-        floor = min(1.0, max(floor, entry["p"] * (len(tests) - k)))
-        expected.append(floor)
-    assert sorted(entry["p_holm"] for entry in tests) == pytest.approx(expected)
-    assert result["methods"]["oracle"]["change"]["gap"]["p_holm"] is None
+    # The gap's changes are the primary family, all other columns the secondary; the oracle is in none.
+    for family, count in (("primary", 2), ("secondary", 8)):  # there is no HD95 here
+        tests = [
+            entry
+            for name in compared
+            for entry in result["methods"][name]["change"].values()
+            if entry["p"] is not None and entry["family"] == family
+        ]
+        assert len(tests) == count
+        expected, floor = [], 0.0
+        for k, entry in enumerate(sorted(tests, key=lambda entry: entry["p"])):
+            floor = min(1.0, max(floor, entry["p"] * (len(tests) - k)))
+            expected.append(floor)
+        assert sorted(entry["p_holm"] for entry in tests) == pytest.approx(expected)
+    oracle = result["methods"]["oracle"]["change"]["gap"]
+    assert oracle["p_holm"] is None
+    assert oracle["p"] == pytest.approx(stats.ttest_rel(gap("oracle"), gap("erm")).pvalue)
+
+
+def test_power_has_the_study_s_own_numbers_where_it_has_them():
+    scores, index = study()
+    result = compare(scores, index)
+    power, repairable = result["power"], result["repairable"]
+    assert power["own_change"] and power["own_sd"] and power["change"] == repairable["value"]
+    gaps = [result["methods"][name]["pair"]["per_seed"] for name in ("erm", "equal_share", "reweighted")]
+    assert power["sd"] == pytest.approx(seed_intervals.pooled_errors(np.array(gaps))[2])
+    assert power["power"] > 0.99
+    twin = compare({"erm": scores["erm"], "equal_share": scores["erm"].copy()}, index, oracle=None)["power"]
+    assert (twin["change"], twin["sd"], twin["own_change"], twin["own_sd"]) == (0.017, 0.004, False, False)
+    single, index = study(seeds=1)
+    assert compare(single, index)["power"] is None
+
+
+def test_patients_with_rows_in_several_groups_count_once_in_the_mean():
+    """Three of ten patients have a row in either group: the gap is of rows, the mean of patients."""
+    rng = np.random.default_rng(0)
+    patients = np.array([*range(10), 0, 1, 2])
+    index = np.array([0] * 10 + [1] * 3)
+    rows = {name: rng.uniform(0.6, 1, (2, 13)) for name in ("erm", "other")}
+    whole = {
+        name: np.stack([values[:, patients == k].mean(1) for k in range(10)], axis=1)
+        for name, values in rows.items()
+    }
+    of_patient = np.array([-1] * 3 + [0] * 7)
+    found = compare(
+        rows, index, oracle=None, overall=(whole, of_patient), hd95=whole, min_group_patients=3, draws=60
+    )
+    assert found["patients"] == 10 and found["left_out"] == 0
+    assert {name: group["patients"] for name, group in found["groups"].items()} == {"A": 10, "B": 3}
+    for name, entry in found["methods"].items():
+        assert entry["mean"]["per_seed"] == pytest.approx(whole[name].mean(1))
+        assert entry["hd95"]["per_seed"] == pytest.approx(whole[name].mean(1))
+        ends = rows[name][:, index == 0].mean(), rows[name][:, index == 1].mean()
+        assert entry["groups"] == pytest.approx({"A": ends[0], "B": ends[1]})
+        assert entry["gap"]["value"] == pytest.approx(abs(ends[0] - ends[1]))
 
 
 def test_the_bootstrap_of_a_change_is_paired():

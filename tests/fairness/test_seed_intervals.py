@@ -81,3 +81,43 @@ def test_fieller_covers_as_often_as_it_says():
         ends = seed_intervals.fieller(0.7 * 0.05 + rng.normal(0, 0.01, 5), whole)
         covered.append(ends is None or ends[0] <= 0.7 <= ends[1])
     assert 0.935 < np.mean(covered) < 0.965
+
+
+def test_pooled_errors_are_those_of_a_randomized_block_design():
+    """Against the residuals of least squares with a column for each method and each seed."""
+    values = np.random.default_rng(2).normal(0.9, 0.01, (4, 3))
+    design = np.array([np.r_[np.eye(4)[m], np.eye(3)[s]] for m in range(4) for s in range(3)])
+    fitted = design @ np.linalg.lstsq(design, values.ravel(), rcond=None)[0]
+    square = ((values.ravel() - fitted) ** 2).sum() / 6
+    errors, freedom, sd = seed_intervals.pooled_errors(values)
+    own = (values[1:] - values[0]).std(1, ddof=1)
+    assert freedom == 6 and sd == pytest.approx(np.sqrt(2 * square))
+    assert errors == pytest.approx(np.maximum(own, sd) / np.sqrt(3)) and (own > sd).any() and (own < sd).any()
+
+
+def test_one_method_has_the_paired_t_test():
+    first, second = np.random.default_rng(1).normal(0.9, 0.01, (2, 5))
+    (error,), freedom, _ = seed_intervals.pooled_errors(np.stack([first, second]))
+    paired = stats.ttest_rel(second, first)
+    assert seed_intervals.p_value(second - first, shared=(error, freedom)) == pytest.approx(paired.pvalue)
+    ends = seed_intervals.interval(second - first, shared=(error, freedom))
+    assert ends == pytest.approx(list(paired.confidence_interval()))
+
+
+def test_a_method_that_equals_the_baseline_lends_no_steadiness():
+    values = np.random.default_rng(1).normal(0.9, 0.01, (3, 4))
+    twin = np.concatenate([values, values[:1]])
+    errors, freedom, sd = seed_intervals.pooled_errors(twin)
+    expected = seed_intervals.pooled_errors(values)
+    assert (freedom, sd) == expected[1:] and errors[:2].tolist() == expected[0].tolist()
+    none, freedom, sd = seed_intervals.pooled_errors(values[[0, 0]])
+    assert none.tolist() == [0.0] and freedom == 3 and sd == 0
+
+
+def test_power_of_one_method_is_that_of_the_paired_t_test():
+    """By the noncentral t; shared by six methods, the standard error finds what their own would miss."""
+    noncentral, critical = 0.017 / (0.004 / np.sqrt(3)), stats.t.ppf(0.975, 2)
+    expected = stats.nct.sf(critical, 2, noncentral) + stats.nct.cdf(-critical, 2, noncentral)
+    assert seed_intervals.power(0.017, 0.004, 1, 3) == pytest.approx(expected, abs=0.02)
+    assert seed_intervals.power(0.017, 0.004, 6, 3) > 0.95
+    assert seed_intervals.power(0.0, 0.004, 6, 3) < 0.01

@@ -272,3 +272,15 @@ def test_a_page_with_failures_in_one_group_says_so_first(tmp_path):
     )
     assert row is not None and f"<td>{sex['needed']['equivalence']:,}</td>" in row[0]
     assert (tmp_path / "rates.csv").exists() and "PERSON" not in (tmp_path / "rates.csv").read_text()
+
+
+def test_models_show_corrected_p_alone(audited, audited_cases):
+    """The trap: an uncorrected p in bold beside a JSON that holds the corrected one."""
+    pair = audited["models"]["pairs"][0]
+    pair["change_of_mean"] |= {"p": 0.011, "p_holm": 0.022}
+    pair["change_of_gap"] |= {"p": 0.033, "p_holm": 0.066}
+    html = page.page(audited, audited_cases, [], [])
+    assert "0.022</td>" in html and "0.066</td>" in html
+    assert "0.011</td>" not in html and "0.033</td>" not in html
+    bold = [line for line in html.splitlines() if 'class="mean"' in line]
+    assert any("0.022" in line for line in bold) and not any("0.066" in line for line in bold)

@@ -229,7 +229,7 @@ def test_intervals_end_where_scores_do(study):
 
 def test_one_method_is_not_of_the_1_methods(study):
     study["comparison"] = comparison({"erm": METHODS["erm"], "group_dro": METHODS["group_dro"]})
-    assert "of the one method and every column" in render(study)[1]
+    assert "over the one method alone" in render(study)[1]
 
 
 def test_one_seed_and_one_group_are_still_a_page(study):

@@ -88,7 +88,23 @@ def opening(study: Mapping[str, Any]) -> str:
     if found["repairable"]:
         sentences.append(_repairable(study, baseline))
     sentences += _verdicts(study, compared)
+    if found.get("power"):
+        sentences.append(power(found["power"], len(compared)))
     return " ".join(sentences)
+
+
+def power(found: Mapping[str, Any], methods: int) -> str:
+    """With which power the primary family finds a change of the gap, and whose numbers these are."""
+    change = (
+        f"as large as the whole repairable gap ({number(found['change'])})"
+        if found["own_change"]
+        else f"of {number(found['change'])}, which another study found"
+    )
+    return (
+        f"A change of the difference {change}, with a standard deviation of {number(found['sd'])} over seeds"
+        f"{'' if found['own_sd'] else ' as in another study'}, is found in one of {amount(methods, 'method')} with a "
+        f"power of {percent(found['power'])}."
+    )
 
 
 def warnings(study: Mapping[str, Any]) -> list[str]:
@@ -173,7 +189,8 @@ def _repairable(study: Mapping[str, Any], baseline: str) -> str:
     oracle = label(study, study["comparison"]["oracle"])
     size, ends = number(repairable["value"]), _ends(repairable["seeds"], "seeds")
     if repairable["significant"]:
-        text = f"The {oracle} shows that training can repair {size} of it{ends}; the rest is intrinsic"
+        text = f"The {oracle} shows that training can repair {size} of it{ends}; "
+        text += "the rest was not repaired by equal representation at this budget"
         return text + _perhaps(repairable["patients"]) + "."
     if repairable["seeds"] is None:
         return f"By the {oracle}, {size} of it is repairable; one seed cannot tell that from none."
@@ -263,7 +280,7 @@ def _gap(study: Mapping[str, Any], method: Mapping[str, Any]) -> str:
 
 def _moved(change: Mapping[str, Any], what: str, digits: int = 3, unit: str = "") -> str:
     verb = "lifts" if change["value"] > 0 else "lowers"
-    qualified = f"{p_value(change['p_holm'])}{_perhaps(change['patients'], digits)}"
+    qualified = f"secondary, {p_value(change['p_holm'])}{_perhaps(change['patients'], digits)}"
     return f"{verb} {what} by {_size(change, digits)}{unit} ({qualified})"
 
 

@@ -70,7 +70,8 @@ def test_numbers():
 def test_a_method_that_narrows(study):
     assert study_text.sentence(study, "dro") == (
         "group DRO, over 5 seeds, narrows the gap by 0.020 [0.018, 0.022] (p = 0.003), lifts the worst group's mean "
-        "by 0.018 [0.016, 0.020] (p < 0.001) and lowers the overall mean by 0.004 [0.002, 0.006] (p = 0.040)."
+        "by 0.018 [0.016, 0.020] (secondary, p < 0.001) and lowers the overall mean by 0.004 [0.002, 0.006] "
+        "(secondary, p = 0.040)."
     )
 
 
@@ -81,13 +82,13 @@ def test_what_is_told_of_the_rest(study):
     changes["hd95"] = over(-1.5, half=2.0, p_holm=0.02)
     text = study_text.sentence(study, "dro")
     assert text.endswith(
-        "; it also lowers SER by 0.200 [0.198, 0.202] (p = 0.010) and lowers HD95 by 1.50 "
-        "[\N{MINUS SIGN}0.50, 3.50] mm (p = 0.020; over patients \N{MINUS SIGN}3.50 to +0.50, so other patients may "
-        "show none); no change to tell from none in ES-Dice."
+        "; it also lowers SER by 0.200 [0.198, 0.202] (secondary, p = 0.010) and lowers HD95 by 1.50 "
+        "[\N{MINUS SIGN}0.50, 3.50] mm (secondary, p = 0.020; over patients \N{MINUS SIGN}3.50 to +0.50, so other "
+        "patients may show none); no change to tell from none in ES-Dice."
     )
     changes["ser"]["p_holm"] = changes["hd95"]["p_holm"] = 1.0
     text = study_text.sentence(study, "dro")
-    assert text.endswith("(p = 0.040); no change to tell from none in SER, ES-Dice and HD95.")
+    assert text.endswith("(secondary, p = 0.040); no change to tell from none in SER, ES-Dice and HD95.")
 
 
 def test_an_interval_ends_where_its_score_does():
@@ -141,8 +142,8 @@ def test_every_claim_is_qualified_by_patients(study):
         change[key]["patients"] = [-0.03, 0.05]
     clause = "; over patients \N{MINUS SIGN}0.030 to +0.050, so other patients may show none)"
     text = study_text.sentence(study, "dro")
-    assert f"lifts the worst group's mean by 0.018 [0.016, 0.020] (p < 0.001{clause}" in text
-    assert f"lowers the overall mean by 0.004 [0.002, 0.006] (p = 0.040{clause}" in text
+    assert f"lifts the worst group's mean by 0.018 [0.016, 0.020] (secondary, p < 0.001{clause}" in text
+    assert f"lowers the overall mean by 0.004 [0.002, 0.006] (secondary, p = 0.040{clause}" in text
     assert "may show none" not in study_text.opening(study)
     change["gap"]["patients"] = [-0.05, 0.01]
     assert study_text.opening(study).endswith(
@@ -231,16 +232,30 @@ def test_what_can_be_repaired(study):
     study["comparison"]["repairable"] = over(0.04) | {"significant": True}
     text = study_text.opening(study)
     assert (
-        "The oracle shows that training can repair 0.040 of it [0.038, 0.042] over seeds; the rest is intrinsic."
-        in text
+        "The oracle shows that training can repair 0.040 of it [0.038, 0.042] over seeds; "
+        "the rest was not repaired by equal representation at this budget." in text
     )
     study["comparison"]["repairable"] |= {"patients": [-0.01, 0.09]}
     assert (
-        "the rest is intrinsic; over patients \N{MINUS SIGN}0.010 to +0.090, so other patients may show none."
+        "at this budget; over patients \N{MINUS SIGN}0.010 to +0.090, so other patients may show none."
         in study_text.opening(study)
     )
     study["comparison"]["repairable"] |= {"significant": False}
     assert "There is nothing to repair that these seeds could tell from none" in study_text.opening(study)
+
+
+def test_the_power_is_printed_with_its_numbers(study):
+    study["comparison"]["power"] = {
+        "change": 0.017,
+        "sd": 0.004,
+        "own_change": True,
+        "own_sd": True,
+        "power": 0.98,
+    }
+    text = study_text.opening(study)
+    assert all(part in text for part in ("98 %", "0.017", "0.004", "whole repairable gap"))
+    study["comparison"]["power"]["own_change"] = False
+    assert "repairable" not in study_text.opening(study)
 
 
 def test_the_rule_may_change_the_winner(study):

@@ -1,0 +1,176 @@
+"""How often are models that do not differ called different, and how often is a narrower gap found? Simulated cohorts.
+
+    python benchmarks/calibration_comparison.py
+
+Two models score the same patients: mean 0.9, SD 0.03 over patients, correlation 0.8 between the models. The second
+model is better by 0.02 everywhere, which changes no gap. Group means fall evenly from the first group to the last. In
+studies, six methods and a baseline are trained with the same seeds; a change of the gap has an SD of 0.004 over seeds.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+
+from benchmarks.machine import hardware
+from kneefair_jax.fairness import gap_change, seed_intervals
+from kneefair_jax.fairness.multiplicity import holm
+from kneefair_jax.runtime import atomic, run_directory
+
+SD, CORRELATION, SHIFT = 0.03, 0.8, 0.02
+SIZES = {2: (60, 30), 3: (60, 30, 15), 4: (40,) * 4, 6: (30,) * 6, 12: (20,) * 12}
+METHODS, SD_OVER_SEEDS, REPAIRABLE = 6, 0.004, 0.017
+
+
+class Condition(NamedTuple):
+    """How the scores of two models are drawn.
+
+    Attributes:
+        groups: key of `SIZES`.
+        gaps: true gap of the first and of the second model.
+        skewed: log-normal in place of normal scores.
+        noise: of the second model, as a multiple of the first one's, in the part that the models do not share.
+    """
+
+    groups: int
+    gaps: tuple[float, float] = (0.0, 0.0)
+    skewed: bool = False
+    noise: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """`3 groups, gap 0.03 to 0.01, skewed`."""
+        text = f"{self.groups} groups, gap {self.gaps[0]:g} to {self.gaps[1]:g}"
+        return text + ", skewed" * self.skewed + ", noisier" * (self.noise > 1)
+
+
+CONDITIONS = [
+    Condition(groups, gaps, skewed, noise)
+    for gaps, skewed, noise in (
+        ((0.0, 0.0), False, 1.0),
+        ((0.03, 0.03), False, 1.0),
+        ((0.0, 0.0), True, 1.0),
+        ((0.0, 0.0), False, 2.0),
+        ((0.03, 0.01), False, 1.0),
+        ((0.03, 0.0), False, 1.0),
+    )
+    for groups in SIZES
+]
+# True changes of the gap of each method, and each method's SD over seeds.
+STUDIES = {
+    "no change": ([0.0] * METHODS, [1.0] * METHODS),
+    "no change, one method with three times the SD": ([0.0] * METHODS, [1.0] * 5 + [3.0]),
+    "one method repairs all": ([REPAIRABLE] + [0.0] * 5, [1.0] * METHODS),
+    "all methods repair all": ([REPAIRABLE] * METHODS, [1.0] * METHODS),
+}
+
+
+def scores(condition: Condition, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both models' scores, f[P] each, and the patients' groups, i[P]."""
+    sizes = SIZES[condition.groups]
+    index = np.repeat(np.arange(len(sizes)), sizes)
+    noise = rng.normal(size=(3, len(index)))
+    if condition.skewed:
+        noise = (np.exp(0.8 * noise) - np.exp(0.32)) / np.sqrt(np.exp(1.28) - np.exp(0.64))
+    place = index / (len(sizes) - 1)
+    shared, *own = 0.9 + SD * np.sqrt(CORRELATION) * noise[0], *(SD * np.sqrt(1 - CORRELATION) * noise[1:])
+    first = shared + own[0] - condition.gaps[0] * place
+    second = shared + condition.noise * own[1] - condition.gaps[1] * place + SHIFT
+    return first, second, index
+
+
+def models(condition: Condition, cohorts: int, swaps: int) -> dict[str, Any]:
+    """The share of cohorts in which the gap is called narrower or wider, and its interval covers the change."""
+    start = time.perf_counter()
+    rng = np.random.default_rng(CONDITIONS.index(condition))
+    counts = dict.fromkeys(("narrower", "wider", "covered", "disagree"), 0)
+    change = condition.gaps[1] - condition.gaps[0]
+    for seed in range(cohorts):
+        first, second, index = scores(condition, rng)
+        result = gap_change.by_swaps(first, second, index, np.arange(len(index)), swaps, seed)
+        assert result.interval is not None and result.p is not None
+        low, high = result.interval
+        rejected = result.p <= gap_change.LEVEL
+        counts["narrower"] += rejected and result.value < 0
+        counts["wider"] += rejected and result.value > 0
+        counts["covered"] += low <= change <= high
+        counts["disagree"] += rejected != (low > 0 or high < 0)
+    shares = {name: count / cohorts for name, count in counts.items()}
+    return {"cohorts": cohorts, "swaps": swaps, "seconds": time.perf_counter() - start} | shares
+
+
+def study(name: str, seeds: int, studies: int, own: bool) -> dict[str, float]:
+    """The share of studies in which the first method, any method and the last are claimed to change the gap.
+
+    Args:
+        name: of `STUDIES`.
+        seeds: of each method.
+        studies: simulated.
+        own: whether each method has the standard error of its own changes alone, as in a paired t-test.
+    """
+    changes, spread = (np.array(part) for part in STUDIES[name])
+    rng = np.random.default_rng(seeds)
+    scale = SD_OVER_SEEDS / np.sqrt(2) * np.array([1.0, *spread])
+    claimed = np.zeros((studies, METHODS), bool)
+    for k in range(studies):
+        values = rng.normal(0, scale[:, None], (METHODS + 1, seeds))
+        values[1:] += changes[:, None]
+        errors, freedom, _ = seed_intervals.pooled_errors(values)
+        p = holm(
+            {
+                m: seed_intervals.p_value(
+                    values[m + 1] - values[0], shared=None if own else (float(errors[m]), freedom)
+                )
+                for m in range(METHODS)
+            }
+        )
+        claimed[k] = [(p[m] or 0) <= gap_change.LEVEL for m in range(METHODS)]
+    return {
+        "first": float(claimed[:, 0].mean()),
+        "any": float(claimed.any(1).mean()),
+        "last": float(claimed[:, -1].mean()),
+    }
+
+
+def main() -> None:
+    """Print the shares and write them as JSON; conditions that are not run again keep their numbers."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    default = Path(__file__).parent / "results" / "calibration_comparison.json"
+    parser.add_argument("--out", type=Path, default=default)
+    parser.add_argument("--cohorts", type=int, default=2000)
+    parser.add_argument("--swaps", type=int, default=199)
+    parser.add_argument("--studies", type=int, default=4000)
+    parser.add_argument("--only", nargs="+", default=[""], help="conditions whose name contains one of these")
+    options = parser.parse_args()
+    results = json.loads(options.out.read_text()) if options.out.exists() else {}
+    results = {"models": {}, "studies": {}} | results
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    about = {
+        "hardware": hardware(),
+        "environment": run_directory.environment(),
+        "load_average": os.getloadavg(),
+    }
+    for name in STUDIES if any(part in "studies" for part in options.only) else ():
+        for seeds in (3, 5):
+            for own in (False, True):
+                key = f"{name}, {seeds} seeds, {'own' if own else 'shared'} error"
+                results["studies"][key] = study(name, seeds, options.studies, own)
+                print(key, results["studies"][key], flush=True)
+    for condition in [one for one in CONDITIONS if any(part in one.name for part in options.only)]:
+        results["models"][condition.name] = models(condition, options.cohorts, options.swaps)
+        print(condition.name, results["models"][condition.name], flush=True)
+        atomic.write_json(options.out, results | about)
+    atomic.write_json(options.out, results | about)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""The simulation of model comparisons: exchangeable models, and studies with a known power."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks import calibration_comparison
+from benchmarks.calibration_comparison import CONDITIONS, Condition
+
+
+def test_models_have_the_stated_spread_correlation_and_gaps():
+    rng = np.random.default_rng(0)
+    drawn = [calibration_comparison.scores(Condition(3, (0.03, 0.01), True), rng) for _ in range(400)]
+    index = drawn[0][2]
+    assert np.bincount(index).tolist() == [60, 30, 15]
+    scores = np.array([[one[:2] for one in drawn]])[0]  # [400, 2, P]
+    for model, gap in enumerate((0.03, 0.01)):
+        means = [scores[:, model][:, index == g].mean() for g in range(3)]
+        assert np.ptp(means) == pytest.approx(gap, abs=0.002)
+        assert means[0] == pytest.approx(0.9 + 0.02 * model, abs=0.002)
+    first, second = (scores[:, model][:, index == 0].ravel() for model in (0, 1))
+    assert first.std() == pytest.approx(0.03, rel=0.08)
+    assert np.corrcoef(first, second)[0, 1] == pytest.approx(0.8, abs=0.05)
+
+
+def test_conditions_have_names_of_their_own():
+    assert len({one.name for one in CONDITIONS}) == len(CONDITIONS) == 30
+
+
+def test_a_study_with_own_errors_is_the_paired_t_test():
+    """One method of six at the first step of Holm's correction, by the noncentral t."""
+    result = calibration_comparison.study("one method repairs all", 3, 400, own=True)
+    noncentral, critical = 0.017 / (0.004 / np.sqrt(3)), stats.t.ppf(1 - 0.05 / 6 / 2, 2)
+    assert result["first"] == pytest.approx(stats.nct.sf(critical, 2, noncentral), abs=0.08)
