@@ -95,7 +95,7 @@ def models(
     rows = cohort.set_index("case_id").loc[area.index, columns]
     rows["patient_id"] = pd.factorize(by_case["patient_id"].first())[0]
     rows[AREA] = np.log(area.where(area > 0))
-    macro = {score: by_case[score].mean().dropna() for score in scores if score in cases}
+    macro = {score: patient_table.macro(cases, score).dropna() for score in scores if score in cases}
     models = {
         score: _model(score, rows.loc[values.index], values, attributes, intersections)
         for score, values in macro.items()

@@ -56,7 +56,7 @@ def interactions(
 
     Args:
         cases: as `scores.scores`.
-        structures: of which the macro score is the mean.
+        structures: of the macro score.
         attributes: columns to cross.
         min_group_patients: smaller cells are not ranked.
         failure_dice: Dice below which a segmentation counts as failed.
@@ -66,7 +66,7 @@ def interactions(
         `coefficients` and the `interval` of a single contrast, and `p_holm`, corrected over the pairs of attributes;
         `interval_adjusted` is left to the family. Pairs without a contrast are absent.
     """
-    known = table(cases, structures)
+    known = table(cases, structures, failure_dice)
     macro = [k for k, column in enumerate(known.columns) if column.structure == MACRO]
     failed = patient_table.failures(cases, known, failure_dice)[:, macro]
     results: dict[str, dict[str, Any]] = {}

@@ -77,7 +77,7 @@ def scores(
             raise InputError(
                 f"delta {score}={margin}: give a margin above 0 for any of {', '.join(patient_table.SCORES)}"
             )
-    table = patient_table.table(cases, structures)
+    table = patient_table.table(cases, structures, failure_dice)
     failed = patient_table.failures(cases, table, failure_dice)
 
     def means(member: np.ndarray) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from kneefair_jax import groups
-from kneefair_jax.fairness import family
+from kneefair_jax.fairness import family, patient_table
 from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER
 from kneefair_jax.report import csv_tables
 from kneefair_jax.report.examples import EVERYONE
@@ -182,7 +182,7 @@ def _warnings(scores: Mapping[str, Any], attributes: Sequence[str]) -> list[str]
 
 
 def macro_by_group(cases: pd.DataFrame, attributes: Sequence[str], score: str) -> dict[str, np.ndarray]:
-    """The per-case mean over structures, by group of one attribute.
+    """The macro score of each case, by group of one attribute.
 
     Args:
         cases: a row per case and structure; a NaN score (absent in mask and prediction) is left out.
@@ -193,7 +193,7 @@ def macro_by_group(cases: pd.DataFrame, attributes: Sequence[str], score: str) -
         Group name -> f64[cases]; cases without any score are left out.
     """
     first = cases.groupby("case_id", sort=True)[list(attributes)].first()
-    macro = cases.groupby("case_id", sort=True)[score].mean().to_numpy()
+    macro = patient_table.macro(cases, score).to_numpy()
     values = {}
     for attribute in attributes:
         part = groups.partition(first, [attribute], missing_as_level=True)
