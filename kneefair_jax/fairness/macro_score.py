@@ -12,6 +12,8 @@ all of the comparison of two structures is within cases that have both, as cases
 or higher in all others; structures that are never seen together are compared by their means.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 # Intraclass correlation of a case's structures in the model. At 0 plain means of structures leave 7 % of a gap of all
@@ -52,6 +54,27 @@ def adjustments(values: np.ndarray, typical: np.ndarray | None = None) -> np.nda
         own = (known[incomplete] @ expected) / known[incomplete].sum(1)
         adjustment[incomplete] = expected.mean() - own
     return adjustment
+
+
+def incomplete_case_warnings(scored: Mapping[str, Mapping[str, int]], cases: Mapping[str, int]) -> list[str]:
+    """Return a sentence that says which structures some cases of the groups lack, or none.
+
+    Args:
+        scored: structure -> group -> cases with a score of it.
+        cases: group -> cases with a score of any structure.
+    """
+    missing = [
+        f"{structure} in {cases[group] - number:,} of {cases[group]:,} of {group}"
+        for structure, by_group in scored.items()
+        for group, number in by_group.items()
+        if number < cases[group]
+    ]
+    if not missing:
+        return []
+    return [
+        f"some cases lack a structure ({', '.join(missing)}): their macro scores are standardized, so that a missing "
+        "structure makes no gap; a gap in it alone counts in the other cases only"
+    ]
 
 
 def _structure_effects(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:

@@ -100,5 +100,12 @@ def test_a_gap_in_all_structures_and_in_one(gap, expected):
     assert np.mean(gaps) == pytest.approx(expected, abs=0.0006)
 
 
+def test_what_is_missing_is_counted_by_group():
+    scored = {"femur": {"f": 10, "m": 12}, "fibula": {"f": 4, "m": 12}, "patella": {"f": 9, "m": 11}}
+    (warning,) = macro_score.incomplete_case_warnings(scored, {"f": 10, "m": 12})
+    assert "(fibula in 6 of 10 of f, patella in 1 of 10 of f, patella in 1 of 12 of m)" in warning
+    assert macro_score.incomplete_case_warnings({"femur": {"f": 10}}, {"f": 10}) == []
+
+
 def test_what_is_added_is_zero_without_missing_structures():
     assert macro_score.adjustments(np.random.default_rng(0).uniform(size=(5, 3))).tolist() == [0.0] * 5
