@@ -240,9 +240,11 @@ def audit(
             reference_ser.add(
                 reports[model]["scores"],
                 by_size[model],
+                table,
                 cohort.frame,
                 tuple(cohort.attributes),
                 settings.intersections,
+                settings.endpoints.failure_dice,
             )
     if len(tables) > 1:
         models = model_comparison.compare_models(tables, **how)

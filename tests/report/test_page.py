@@ -200,7 +200,7 @@ def test_the_page_of_an_audit_shows_all_its_parts_once_and_escaped(audited, audi
     for said in (
         "The lowest Dice of all",
         "By race: a group has 15 patients, skewed scores: intervals cover about 90 %.",
-        "significant; size alone explains it",
+        "significant; consistent with size alone",
         "no significant gap; detectable: 0.021",
         "equivalent within ±0.020",
         "Difference without failures All patients Welch 96.7 % p",
