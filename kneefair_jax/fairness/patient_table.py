@@ -15,12 +15,14 @@ from kneefair_jax.fairness import macro_score
 
 MACRO = "macro"
 
-# What may be scored, in the order to report it, and those of them that are better when lower.
-SCORES = ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece")
-LOWER_IS_BETTER = frozenset({"hd95_mm", "assd_mm", "ece"})
-# Overlap and surface scores lie in [0, 1]; the others are errors, 0 at best.
+# Scores that are compared by group, in the order to report them.
+SCORES = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
+# What a case is measured by. The calibration error is not compared: it follows from size (`group_calibration`).
+MEASURES = (*SCORES, "ece")
+# These lie in [0, 1]; distances are errors, 0 at best.
 SHARES = ("dice", "iou", "nsd", "ece")
 MILLIMETRES = ("hd95_mm", "assd_mm")
+LOWER_IS_BETTER = frozenset(MILLIMETRES)
 IDENTIFIERS = ("case_id", "patient_id", "split", "model", "structure")
 # A segmentation with a lower Dice counts as failed, unless the reader states another threshold.
 FAILURE_DICE = 0.5
@@ -31,9 +33,7 @@ OTHERS = ("true_area_mm2", "pred_area_mm2")
 
 def bounds(score: str) -> tuple[float | None, float]:
     """The worst and the best possible value of a score; distances have no worst one."""
-    if score in MILLIMETRES:
-        return None, 0.0
-    return (1.0, 0.0) if score in LOWER_IS_BETTER else (0.0, 1.0)
+    return (None, 0.0) if score in MILLIMETRES else (0.0, 1.0)
 
 
 class Column(NamedTuple):
@@ -222,4 +222,4 @@ def stacked(
 
 def column_order(attributes: tuple[str, ...]) -> list[str]:
     """Of the long per-case table."""
-    return [*IDENTIFIERS, *attributes, *SCORES, *OTHERS]
+    return [*IDENTIFIERS, *attributes, *MEASURES, *OTHERS]

@@ -150,8 +150,9 @@ def _figures(
         drawn["size"] = scatter.size(frame, single, "Dice", "size")
     if calibration := (report.get("calibration") or {}).get("curves"):
         groups_of = formatting.blocks(calibration, attributes)
-        ece = report["calibration"].get("ece") or {}
-        drawn["calibration"] = scatter.reliability(calibration, groups_of, ece, "calibration")
+        of_groups = report["calibration"].get("groups") or {}
+        slopes = {name: group["slope"] for name, group in of_groups.items()}
+        drawn["calibration"] = scatter.reliability(calibration, groups_of, slopes, "calibration")
     if report.get("root_cause"):
         drawn["root_cause"] = forest.aucs(report["root_cause"], "root_cause")
     if curves:

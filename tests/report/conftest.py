@@ -150,7 +150,7 @@ LEVELS = {
     "race": ("Black", "White"),
     "age": ("<=50", "51-60", "61-70", ">=71", "missing"),
 }
-AUDITED = ("dice", "iou", "hd95_mm", "ece")
+AUDITED = ("dice", "iou", "hd95_mm", "nsd")
 
 
 def beyond_size(observed: float, expected: float, best: str, worst: str) -> dict:
@@ -330,7 +330,17 @@ def audited(report) -> dict:
             }
         },
         "calibration": {
-            "ece": None,
+            "groups": {
+                f"{a}={level}": {
+                    "patients": 40,
+                    "bias": -0.0123,
+                    "bias_interval": [-0.0234, -0.0012],
+                    "slope": 0.87,
+                    "slope_interval": None,
+                }
+                for a in ("sex", "race")
+                for level in LEVELS[a]
+            },
             "curves": {
                 f"{a}={level}": {
                     "confidence": sure,

@@ -125,14 +125,14 @@ def intersections(scores: Mapping[str, Any], blocks: Sequence[Block], title: str
 
 
 def reliability(
-    curves: Mapping[str, Any], blocks: Sequence[Block], ece: Mapping[str, float | None], name: str
+    curves: Mapping[str, Any], blocks: Sequence[Block], slopes: Mapping[str, float | None], name: str
 ) -> str:
     """The share of pixels that are right by how sure the network was, a line a group; the diagonal is calibrated.
 
     Args:
         curves: group -> `{"confidence": [...], "accuracy": [...], "pixels": [...]}`, empty bins None.
         blocks: one attribute each, or the block of all.
-        ece: group -> its calibration error, for the legend.
+        slopes: group -> its calibration slope, for the legend.
         name: the figure's name, used once a page.
     """
     words = []
@@ -145,7 +145,7 @@ def reliability(
             lowest = 1.0
             for (group, label), look in zip(block.labels.items(), looks(), strict=False):
                 curve = curves[group]
-                named = label if ece.get(group) is None else f"{label}: ECE {number(ece[group])}"
+                named = label if slopes.get(group) is None else f"{label}: slope {number(slopes[group], 2)}"
                 points = [
                     (sure, right)
                     for sure, right in zip(curve["confidence"], curve["accuracy"], strict=True)
