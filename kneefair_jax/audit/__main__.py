@@ -28,8 +28,8 @@ patient_id (all cases of a patient have the same), mask and image (paths below -
 table), spacing_mm (mm per pixel, 0.3 or 0.3x0.2 for down x across) and split. Tables are UTF-8 or UTF-16 text with
 commas, semicolons, tabs or bars between cells; ages may be in DICOM's form (065Y). A score table has case_id,
 structure, dice, ... (a row per case and structure) or case_id, dice_femur, dice_tibia, ... (a row per case); the other
-scores are iou, hd95_mm, assd_mm, nsd and ece. Overlaps are between 0 and 1; an empty cell is a structure absent from
-truth and prediction.
+scores are iou, hd95_mm, assd_mm and nsd (ece is kept, not compared). Overlaps are between 0 and 1; an empty cell is a
+structure absent from truth and prediction.
 """
 
 

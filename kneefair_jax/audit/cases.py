@@ -11,7 +11,7 @@ import pandas as pd
 from kneefair_jax import cohort, groups
 from kneefair_jax.data import ages, identifiers, metadata
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness.patient_table import IDENTIFIERS, OTHERS, SCORES
+from kneefair_jax.fairness.patient_table import IDENTIFIERS, MEASURES, OTHERS
 from kneefair_jax.report.text import formatting
 
 OPTIONS = metadata.Options("--attributes", "--bins", "--allow-similar-ids")
@@ -172,7 +172,7 @@ def _require_columns(
         raise InputError(f"{path}: column 'case_id' is missing; there are: {columns}")
     if not attributes:
         raise InputError("--attributes names nothing; give the columns to report by, such as sex race")
-    taken = {*IDENTIFIERS, *SCORES, *OTHERS, "mask", "image", "spacing_mm"}
+    taken = {*IDENTIFIERS, *MEASURES, *OTHERS, "mask", "image", "spacing_mm"}
     for name in attributes:
         if name not in table or name in taken:
             there = ", ".join(column for column in table.columns if column not in taken) or "none"

@@ -123,9 +123,10 @@ def of_readers(
 
 def _by_patient(long: pd.DataFrame, names: Sequence[str], score: str) -> np.ndarray:
     """Return the first reader's score minus the second's, f64[P], a mean over the cases of a patient that both read."""
-    by_case = long.groupby(["model", "case_id"]).agg({"patient_id": "first", score: "mean"})
-    by_reader = by_case[score].unstack("model")
-    patients = by_case["patient_id"].unstack("model").bfill(axis=1).iloc[:, 0]
+    by_reader = pd.DataFrame(
+        {name: patient_table.macro(long[long["model"] == name], score) for name in names}
+    )
+    patients = long.groupby("case_id")["patient_id"].first()
     differences = (by_reader[names[0]] - by_reader[names[1]]).dropna()
     return differences.groupby(patients[differences.index]).mean().to_numpy(float)
 

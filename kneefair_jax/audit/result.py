@@ -15,7 +15,7 @@ from kneefair_jax import groups
 from kneefair_jax.audit import mask_faults
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import family, model_comparison, reference_ser
+from kneefair_jax.fairness import family, model_comparison, patient_table, reference_ser
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.family import Primary
 from kneefair_jax.fairness.reader_agreement import ReaderAgreement
@@ -175,9 +175,10 @@ class Audit(NamedTuple):
             rows = rows[rows["structure"] == structure]
         if missing := [name for name in (*names, score) if name not in rows]:
             raise InputError(f"metric_frame: {missing[0]!r} is none of {', '.join(rows.columns)}")
+        rows = rows.assign(**{score: rows["case_id"].map(patient_table.macro(rows, score)).astype(float)})
         if not include_missing:
             rows = rows[(rows[names].astype(str) != groups.MISSING).all(axis=1)]
-        by_case = rows.groupby([*names, "patient_id", "case_id"], observed=True)[score].mean()
+        by_case = rows.groupby([*names, "patient_id", "case_id"], observed=True)[score].first()
         by_patient = by_case.groupby([*names, "patient_id"], observed=True).mean().reset_index()
         if by_patient[score].isna().all():
             raise InputError(f"metric_frame: no {score} of structure {structure!r} by model {model!r}")
@@ -239,9 +240,11 @@ def audit(
             reference_ser.add(
                 reports[model]["scores"],
                 by_size[model],
+                table,
                 cohort.frame,
                 tuple(cohort.attributes),
                 settings.intersections,
+                settings.endpoints.failure_dice,
             )
     if len(tables) > 1:
         models = model_comparison.compare_models(tables, **how)

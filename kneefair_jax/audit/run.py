@@ -89,10 +89,6 @@ def masks(
     _check(settings, on_missing, attributes)
     if orientation not in layouts.FLAGS:
         raise InputError(f"--orientation {orientation!r}: give one of {', '.join(layouts.FLAGS)}")
-    if settings.primary.score == "ece":
-        raise InputError(
-            "--primary ece: masks hold no probabilities, so it cannot be measured; give another score"
-        )
     folders = (
         {name: Path(path) for name, path in pred.items()} if isinstance(pred, Mapping) else {"": Path(pred)}
     )

@@ -3,7 +3,7 @@
 Long, as this package writes it: `case_id, structure, dice`, a row per case and structure. Or wide, a row per case, with
 a column per score and structure: `case_id, dice_femur, dice_tibia, hd95_mm_femur`. Either may have `patient_id`, the
 attributes, `model` (several are compared) and `split`. The background, averages and statistics among the structures
-are left out with a note (`structure_names`). Scores are those of `patient_table.SCORES`: overlaps in [0, 1],
+are left out with a note (`structure_names`). Scores are those of `patient_table.MEASURES`: overlaps in [0, 1],
 distances in mm; an empty cell, or NaN, is a structure absent from truth and prediction. A distance alone that is empty
 is left out of the means, with a note.
 """
@@ -158,7 +158,7 @@ def _worded(written: pd.DataFrame) -> list[str]:
     """Notes on scores in whose place stands a word such as NaN, which another tool may write for a failure."""
     notes = []
     for name in written:
-        if name.startswith(patient_table.SCORES):
+        if name.startswith(patient_table.MEASURES):
             words = (written[name] != "") & (missing_words.removed(written[[name]])[name] == "")
             if words.any():
                 first = written[words].iloc[0]
@@ -171,8 +171,12 @@ def _worded(written: pd.DataFrame) -> list[str]:
 
 
 def read_scores(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """`case_id, model, structure` and all `patient_table.SCORES` (f64, checked) on the table's lines; and notes."""
+    """`case_id, model, structure` and all `patient_table.MEASURES` (f64, checked) on the table's lines; and notes."""
     long, notes = _melted(text, path)
+    if "ece" in long and (long["ece"] != "").any():
+        notes.append(
+            "ece is kept in the table of cases and not compared: it follows from the size of the structures"
+        )
     return _numbers(long, path), notes
 
 
@@ -180,7 +184,7 @@ def _melted(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
     """Long or wide -> long: `case_id, model, structure` and scores as text, on the lines of the table; and notes."""
     text = text if "model" in text else text.assign(model="")
     keys = ["case_id", "model"]
-    plain = [score for score in patient_table.SCORES if score in text]
+    plain = [score for score in patient_table.MEASURES if score in text]
     if "structure" in text and "dice" in text:
         if (empty := text.index[text["structure"] == ""]).size:
             raise InputError(f"{path} row {empty[0]}: structure is empty; fill it in")
@@ -194,7 +198,7 @@ def _melted(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
         return text.loc[~excluded, [*keys, "structure", *plain]], structure_names.notes(kinds, rows)
     wide = {
         (score, name.removeprefix(f"{score}_")): name
-        for score in patient_table.SCORES
+        for score in patient_table.MEASURES
         for name in text.columns
         if name.startswith(f"{score}_") and len(name) > len(score) + 1
     }
@@ -236,7 +240,7 @@ def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
     problems: list[metadata.Problem] = []
     result = long[["case_id", "model", "structure"]].copy()
     rows = long.index.to_numpy()
-    for score in patient_table.SCORES:
+    for score in patient_table.MEASURES:
         text = long[score].to_numpy(str) if score in long else np.full(len(long), "")
         values = number_text.column(pd.Series(text, dtype=object)).to_numpy()
         given = text != ""

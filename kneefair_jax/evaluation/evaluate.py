@@ -277,7 +277,14 @@ def _report(
     )
     on_grid = cases if at == "grid" else None
     report["calibration"] = size_and_calibration.explain(
-        report["scores"], cohort, on_grid, test, rows, kept, config.report.intersections
+        report["scores"],
+        cohort,
+        on_grid,
+        test,
+        rows,
+        kept,
+        config.report.intersections,
+        config.report.failure_dice,
     )
     return report
 

@@ -14,6 +14,7 @@ from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
 from kneefair_jax.fairness.group_calibration import Sums, calibration
+from kneefair_jax.fairness.patient_table import FAILURE_DICE
 from kneefair_jax.runtime import atomic
 
 RELIABILITY = "calibration.npz"
@@ -28,8 +29,9 @@ def explain(
     rows: np.ndarray,
     kept: dict[str, np.ndarray],
     intersections: bool = True,
+    failure_dice: float = FAILURE_DICE,
 ) -> dict[str, Any]:
-    """`calibration` of `report.json`; the size-expected SER is written into `scores`.
+    """`calibration` of `report.json`; the size-expected SER, and the observed one beside it, are written into `scores`.
 
     Args:
         scores: of the report; changed in place.
@@ -39,10 +41,11 @@ def explain(
         rows: theirs in the cohort's table.
         kept: what `read` gives of them.
         intersections: whether the report shows pairs of attributes.
+        failure_dice: Dice below which a segmentation counts as failed.
     """
     about = cohort.cases.iloc[rows]
     by_size = _by_size(cohort, cases, test, rows, kept["spacing"])
-    reference_ser.add(scores, by_size, about, cohort.attributes, intersections)
+    reference_ser.add(scores, by_size, test, about, cohort.attributes, intersections, failure_dice)
     sums = Sums(*(kept[name] for name in Sums._fields))
     return calibration(sums, about, cohort.attributes, intersections)
 

@@ -98,7 +98,7 @@ def models(
     rows[AREA] = np.log(area.where(area > 0))
     models = {}
     for score in known:
-        values = by_case[score].mean().dropna()
+        values = patient_table.macro(cases, score).dropna()
         models[score] = _model(score, rows.loc[values.index], values, attributes, intersections)
     if len(failed):
         patients = f"patients with a failed segmentation (Dice below {failure_dice:g}): {len(failed)}"

@@ -75,7 +75,7 @@ def attribute_power(
         Attribute -> `AttributePower` as a dict, for attributes with two ranked groups or more that have two patients or
         more without a failed segmentation.
     """
-    table = patient_table.table(cases, structures)
+    table = patient_table.table(cases, structures, failure_dice)
     column = table.columns.index(Column(SCORE, MACRO))
     values, failed = (
         table.values[:, [column]],

@@ -100,7 +100,7 @@ def endpoint_rates(
         means, score -> attribute -> group -> `Estimate` as a dict (`small_groups.tests`).
     """
     settings = settings or EndpointSettings()
-    table = patient_table.table(cases, structures)
+    table = patient_table.table(cases, structures, settings.failure_dice)
     partitions = groups.partitions(table.rows, attributes, intersections)
     return {
         "failure_dice": settings.failure_dice,

@@ -13,8 +13,6 @@ from kneefair_jax.fairness import patient_table
 from kneefair_jax.fairness.patient_table import MACRO, Column, Table
 
 FAILURE, ABSENT = "failure", "absent"
-# Scores that a threshold may be set for. ECE is a property of probabilities, not of a segmentation mask.
-THRESHOLD_SCORES = tuple(score for score in patient_table.SCORES if score != "ece")
 # Scores are stored as float32 in places: 0.9 is 0.89999998 there and reaches 0.9.
 _ROUNDING = 1e-6
 _FORM = re.compile(r"(?P<score>[a-z0-9_]+)(?P<sign>[<>]=)(?P<threshold>[0-9]+(\.[0-9]+)?)")
@@ -64,10 +62,10 @@ def parse(texts: Sequence[str], option: str = "--endpoint") -> tuple[Endpoint, .
     endpoints: dict[str, Endpoint] = {}
     for text in texts:
         match = _FORM.fullmatch(text.replace(" ", "")) if isinstance(text, str) else None
-        if match is None or match["score"] not in THRESHOLD_SCORES:
+        if match is None or match["score"] not in patient_table.SCORES:
             raise InputError(
                 f"{option} {text!r}: write score>=number for an overlap, such as dice>=0.9, or score<=number for a "
-                f"distance, such as hd95_mm<=5; scores: {', '.join(THRESHOLD_SCORES)}"
+                f"distance, such as hd95_mm<=5; scores: {', '.join(patient_table.SCORES)}"
             )
         score, threshold = match["score"], float(match["threshold"])
         sign = "<=" if score in patient_table.LOWER_IS_BETTER else ">="

@@ -58,7 +58,7 @@ def interactions(
 
     Args:
         cases: as `scores.scores`.
-        structures: of which the macro score is the mean.
+        structures: of the macro score.
         attributes: columns to cross.
         min_group_patients: smaller cells are not ranked.
         failure_dice: Dice below which a segmentation counts as failed.
@@ -69,7 +69,7 @@ def interactions(
         `interval_adjusted` is left to the family. Pairs of whose ranked groups no contrast can be formed are absent;
         where those with enough patients have none, numbers are None and `reason` says so.
     """
-    known = table(cases, structures)
+    known = table(cases, structures, failure_dice)
     macro = [k for k, column in enumerate(known.columns) if column.structure == MACRO]
     failed = patient_table.failures(cases, known, failure_dice)[:, macro]
     results: dict[str, dict[str, Any]] = {}

@@ -11,15 +11,18 @@ import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.errors import InputError
+from kneefair_jax.fairness import macro_score
 
 MACRO = "macro"
 
-# What may be scored, in the order to report it, and those of them that are better when lower.
-SCORES = ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece")
-LOWER_IS_BETTER = frozenset({"hd95_mm", "assd_mm", "ece"})
-# Overlap and surface scores lie in [0, 1]; the others are errors, 0 at best.
+# Scores that are compared by group, in the order to report them.
+SCORES = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
+# What a case is measured by. The calibration error is not compared: it follows from size (`group_calibration`).
+MEASURES = (*SCORES, "ece")
+# These lie in [0, 1]; distances are errors, 0 at best.
 SHARES = ("dice", "iou", "nsd", "ece")
 MILLIMETRES = ("hd95_mm", "assd_mm")
+LOWER_IS_BETTER = frozenset(MILLIMETRES)
 IDENTIFIERS = ("case_id", "patient_id", "split", "model", "structure")
 # A segmentation with a lower Dice counts as failed, unless the reader states another threshold.
 FAILURE_DICE = 0.5
@@ -30,13 +33,11 @@ OTHERS = ("true_area_mm2", "pred_area_mm2")
 
 def bounds(score: str) -> tuple[float | None, float]:
     """The worst and the best possible value of a score; distances have no worst one."""
-    if score in MILLIMETRES:
-        return None, 0.0
-    return (1.0, 0.0) if score in LOWER_IS_BETTER else (0.0, 1.0)
+    return (None, 0.0) if score in MILLIMETRES else (0.0, 1.0)
 
 
 class Column(NamedTuple):
-    """A score of one structure, or of `MACRO`: a case's mean over the structures it has."""
+    """A score of one structure, or of `MACRO`: a case's score over all structures (`macro`)."""
 
     score: str
     structure: str
@@ -71,13 +72,41 @@ def measured(cases: pd.DataFrame) -> list[str]:
     return [score for score in SCORES if score in cases and (score == "dice" or cases[score].notna().any())]
 
 
-def table(cases: pd.DataFrame, structures: Sequence[str]) -> Table:
-    """The measured scores of a long per-case table."""
+def table(cases: pd.DataFrame, structures: Sequence[str], failure_dice: float = FAILURE_DICE) -> Table:
+    """The measured scores of a long per-case table; `failure_dice` is that of `macro`."""
     rows = cases.drop_duplicates("case_id").set_index("case_id").sort_index()
     columns = tuple(
         Column(score, structure) for score in measured(cases) for structure in (MACRO, *structures)
     )
-    return Table(rows, columns, np.stack([_column(cases, rows.index, *column) for column in columns], axis=1))
+    values = [_column(cases, rows.index, column, failure_dice) for column in columns]
+    return Table(rows, columns, np.stack(values, axis=1))
+
+
+def macro(cases: pd.DataFrame, score: str, failure_dice: float = FAILURE_DICE) -> pd.Series:
+    """The macro score of every case: its mean over structures, standardized where it lacks some (`macro_score`).
+
+    What a missing structure would score follows from segmentations that did not fail. The result stays inside the range
+    of the score.
+
+    Args:
+        cases: the long per-case table of one model; a NaN score is that of a missing structure.
+        score: the column.
+        failure_dice: Dice below which a segmentation counts as failed, if there is a column `dice`.
+
+    Returns:
+        f64[N] by `case_id`, sorted; NaN of cases without any score.
+    """
+    plain = cases.groupby("case_id", sort=True)[score].mean()
+    if not cases[score].isna().any() and len(plain) * cases["structure"].nunique() == len(cases):
+        return plain
+    values = cases.pivot(index="case_id", columns="structure", values=score).reindex(plain.index)
+    typical = None
+    if "dice" in cases:
+        dice = cases.pivot(index="case_id", columns="structure", values="dice").reindex(plain.index)
+        typical = ~(dice.to_numpy(float) < failure_dice - TOLERANCE)
+    worst, best = bounds(score)
+    low, high = sorted((best, np.inf if worst is None else worst))
+    return (plain + macro_score.adjustments(values.to_numpy(float), typical)).clip(low, high)
 
 
 def failures(cases: pd.DataFrame, table: Table, threshold: float = FAILURE_DICE) -> np.ndarray:
@@ -129,9 +158,10 @@ def any_by_patient_and_group(flags: np.ndarray, patients: np.ndarray, index: np.
     return pd.DataFrame(flags).groupby([patients, index], sort=True).any().to_numpy(bool)
 
 
-def _column(cases: pd.DataFrame, index: pd.Index, score: str, structure: str) -> np.ndarray:
+def _column(cases: pd.DataFrame, index: pd.Index, column: Column, failure_dice: float) -> np.ndarray:
+    score, structure = column
     if structure == MACRO:
-        return cases.groupby("case_id")[score].mean().reindex(index).to_numpy(float)
+        return macro(cases, score, failure_dice).reindex(index).to_numpy(float)
     one = cases[cases["structure"] == structure]
     return one.set_index("case_id")[score].reindex(index).to_numpy(float)
 
@@ -159,7 +189,7 @@ class Runs(NamedTuple):
 def stacked(
     tables: Mapping[str, Sequence[pd.DataFrame]], attributes: Sequence[str], score: str = "dice"
 ) -> Runs:
-    """Means over a patient's cases in a group of a case's mean over structures, run by run.
+    """Means over a patient's cases in a group of their macro scores, run by run.
 
     Args:
         tables: method -> its S long per-case tables, one a seed and in the same order of seeds, each of one split
@@ -180,7 +210,8 @@ def stacked(
                 f"{method} has {len(runs)} seeds and {first_method} {seeds}; finish the runs of both"
             )
         for seed, of_run in enumerate(runs):
-            of_case = of_run.groupby("case_id").agg({"patient_id": "first", score: "mean"})
+            of_case = of_run.groupby("case_id").agg({"patient_id": "first"})
+            of_case[score] = macro(of_run, score)
             if not of_case["patient_id"].equals(cases["patient_id"]):
                 raise InputError(
                     f"run {seed + 1} of {method} was not tested on the cases of run 1 of {first_method}; "
@@ -205,4 +236,4 @@ def stacked(
 
 def column_order(attributes: tuple[str, ...]) -> list[str]:
     """Of the long per-case table."""
-    return [*IDENTIFIERS, *attributes, *SCORES, *OTHERS]
+    return [*IDENTIFIERS, *attributes, *MEASURES, *OTHERS]

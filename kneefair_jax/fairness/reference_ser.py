@@ -1,12 +1,42 @@
-"""The SER that follows from size alone, all contours being equally good."""
+"""The SER that follows from size alone, all contours being equally good, and how far the observed one is from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from kneefair_jax import groups
+from kneefair_jax.fairness import patient_table
+from kneefair_jax.fairness.inference import MIN_INTERVAL_PATIENTS
+from kneefair_jax.fairness.macro_score import standardized_means
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class BeyondSize:
+    """The ratio of two groups' errors over the one that follows from size, of the same patients.
+
+    Attributes:
+        value: `observed / expected`; 1 where size gives just what is observed.
+        interval: at 95 %; None where a group has fewer than `MIN_INTERVAL_PATIENTS`.
+        observed: mean error of the worst group over that of the best.
+        expected: the ratio of the same groups that follows from size.
+        best: the group with the lowest mean error.
+        worst: the group with the highest.
+        patients: of both groups.
+    """
+
+    value: float
+    interval: tuple[float, float] | None
+    observed: float
+    expected: float
+    best: str
+    worst: str
+    patients: dict[str, int]
 
 
 def expected_ser(
@@ -18,17 +48,17 @@ def expected_ser(
     scores worst, and so explains nothing.
 
     Args:
-        errors: f64[N, S] of `metrics.boundary_errors`, a row a case; NaN where a structure is absent.
+        errors: f64[N], macro errors (`macro_score`) of `metrics.boundary_errors`, a row a case; NaN without any.
         patients: [N], whose case it is.
         index: i32[N], the group of each case.
         best: the group that scores best.
         worst: the group that scores worst.
 
     Returns:
-        e_worst / e_best, means of patients' means of cases' means over structures; None without a score in one of
+        e_worst / e_best, means of patients' means of their cases; None without a score in one of
         them, or where e_best is 0.
     """
-    macro = pd.DataFrame(errors).mean(axis=1)
+    macro = pd.Series(errors)
     low, high = (macro[index == g].groupby(patients[index == g]).mean().mean() for g in (best, worst))
     return float(high / low) if low > 0 and not np.isnan(high) else None
 
@@ -48,34 +78,116 @@ def apart(cases: pd.DataFrame, spacing: np.ndarray) -> float:
     return max(float(drawn["assd_mm"].mean()), float(known.max())) if len(known) else float("nan")
 
 
+def beyond_size(
+    observed: np.ndarray, expected: np.ndarray, index: np.ndarray, names: Sequence[str]
+) -> BeyondSize | None:
+    """Compare the ratio of the errors of two groups, the worst and the best, with the one that follows from size.
+
+    Both ratios are of the same patients. The variance of log(worst / best) - log(expected worst / expected best) is
+    that of the patients' observed / mean observed - expected / mean expected (delta method); Student's t with Welch and
+    Satterthwaite's degrees of freedom. Of more than two groups the extremes are chosen by their errors, so the interval
+    is simultaneous over all pairs (Bonferroni).
+
+    Args:
+        observed: f64[P], errors of patients, none NaN.
+        expected: f64[P], the errors that follow from size, of the same patients.
+        index: i[P], their groups.
+        names: of the groups.
+
+    Returns:
+        None where an error of a group is 0, or fewer than two groups have a patient.
+    """
+    groups_of = {
+        names[g]: (observed[index == g], expected[index == g])
+        for g in range(len(names))
+        if (index == g).any()
+    }
+    if len(groups_of) < 2 or min(part.mean() for both in groups_of.values() for part in both) <= 0:
+        return None
+    best, worst = (choose(groups_of, key=lambda name: groups_of[name][0].mean()) for choose in (min, max))
+    ratios = [groups_of[worst][i].mean() / groups_of[best][i].mean() for i in (0, 1)]
+    interval = None
+    if min(len(groups_of[name][0]) for name in (best, worst)) >= MIN_INTERVAL_PATIENTS:
+        variance = np.array([_log_variance(*groups_of[name]) for name in (best, worst)])
+        freedom = np.array([len(groups_of[name][0]) - 1 for name in (best, worst)])
+        total = variance.sum()
+        half = 0.0
+        if total > 0:
+            pairs = len(groups_of) * (len(groups_of) - 1) / 2
+            satterthwaite = total**2 / (variance**2 / freedom).sum()
+            half = float(stats.t.ppf(1 - LEVEL / 2 / pairs, satterthwaite) * np.sqrt(total))
+        center = np.log(ratios[0] / ratios[1])
+        interval = (float(np.exp(center - half)), float(np.exp(center + half)))
+    return BeyondSize(
+        value=float(ratios[0] / ratios[1]),
+        interval=interval,
+        observed=float(ratios[0]),
+        expected=float(ratios[1]),
+        best=best,
+        worst=worst,
+        patients={name: len(groups_of[name][0]) for name in (best, worst)},
+    )
+
+
+def _log_variance(observed: np.ndarray, expected: np.ndarray) -> float:
+    """Of log(mean observed) - log(mean expected) of the same patients."""
+    return float((observed / observed.mean() - expected / expected.mean()).var(ddof=1) / len(observed))
+
+
 def add(
     scores: dict[str, Any],
     errors: Mapping[str, np.ndarray],
+    table: pd.DataFrame,
     cases: pd.DataFrame,
     attributes: tuple[str, ...],
     intersections: bool = True,
+    failure_dice: float = patient_table.FAILURE_DICE,
 ) -> None:
-    """Writes `size` beside each macro SER of a report's `scores`, for the best and the worst group ranked there.
+    """Writes `size` and `beyond_size` beside each macro SER of a report's `scores`.
+
+    `size` is of all patients, for the best and the worst ranked group; `beyond_size`, the fields of `BeyondSize` or
+    None, is of patients without a failed segmentation, as are the tests of gaps: size explains no failure.
 
     Args:
         scores: of `fairness.scores`; changed in place.
-        errors: score -> f64[N, S].
-        cases: the N cases: `patient_id` and the categorical attribute columns.
+        errors: score -> f64[N, S], a row a case of `cases`.
+        table: the long per-case table that the scores are of.
+        cases: the N cases: `case_id`, `patient_id` and the categorical attribute columns.
         attributes: as the report's.
         intersections: as the report's.
+        failure_dice: as the report's.
     """
     patients = cases["patient_id"].to_numpy()
+    failed = set(table.loc[table["dice"] < failure_dice - patient_table.TOLERANCE, "case_id"])
+    has_failure = cases["case_id"].isin(failed).to_numpy()[:, None]
+    macro_errors = {
+        score: np.column_stack(
+            [
+                1 - patient_table.macro(table, score, failure_dice).reindex(cases["case_id"]).to_numpy(float),
+                standardized_means(of_cases),
+            ]
+        )
+        for score, of_cases in errors.items()
+    }
     for partition in groups.partitions(cases, attributes, intersections):
-        for score, of_cases in errors.items():
+        flags = patient_table.any_by_patient_and_group(has_failure, patients, partition.index)[:, 0]
+        for score, of_cases in macro_errors.items():
             means = {
                 name: scores[score]["groups"][name]["mean"]
                 for name in partition.names
                 if scores[score]["groups"][name]["ranked"]
             }
             ser = scores[score]["summaries"][",".join(partition.attributes)]["ser"]
-            ser["size"] = None
-            if len(means) > 1:
-                best, worst = (
-                    partition.names.index(choose(means, key=means.__getitem__)) for choose in (max, min)
-                )
-                ser["size"] = expected_ser(of_cases, patients, partition.index, best, worst)
+            ser |= {"size": None, "beyond_size": None}
+            if len(means) < 2:
+                continue
+            best, worst = (
+                partition.names.index(choose(means, key=means.__getitem__)) for choose in (max, min)
+            )
+            ser["size"] = expected_ser(of_cases[:, 1], patients, partition.index, best, worst)
+            of_patients, _, index = patient_table.by_patient_and_group(of_cases, patients, partition.index)
+            ranked = [partition.names.index(name) for name in means]
+            compared = ~flags & ~np.isnan(of_patients).any(1) & np.isin(index, ranked)
+            observed, expected = of_patients[compared].T
+            result = beyond_size(observed, expected, index[compared], partition.names)
+            ser["beyond_size"] = result and asdict(result)

@@ -15,6 +15,7 @@ from kneefair_jax.fairness import (
     family,
     group_intervals,
     inference,
+    macro_score,
     multiplicity,
     patient_table,
     two_part,
@@ -77,7 +78,7 @@ def scores(
             raise InputError(
                 f"delta {score}={margin}: give a margin above 0 for any of {', '.join(patient_table.SCORES)}"
             )
-    table = patient_table.table(cases, structures)
+    table = patient_table.table(cases, structures, failure_dice)
     failed = patient_table.failures(cases, table, failure_dice)
 
     def means(member: np.ndarray) -> list[dict[str, Any]]:
@@ -116,6 +117,8 @@ def scores(
                 entry["warnings"] += missing
                 if entry["equivalence"]:
                     entry["equivalence"] |= {"equivalent": False, "reason": missing[0]}
+            if column.structure == MACRO and len(partition.attributes) == 1:
+                entry["warnings"] += _incomplete(table.columns, blocks, column, partition)
     result: dict[str, Any] = {column.score: {"structures": {}} for column in table.columns}
     for (score, structure), block in zip(table.columns, blocks, strict=True):
         if structure == MACRO:
@@ -203,6 +206,20 @@ def _lacking(
             if column.score == macro.score and column.structure != MACRO
         }
     )
+
+
+def _incomplete(
+    columns: Sequence[Column], blocks: Sequence[dict[str, Any]], macro: Column, partition: groups.Partition
+) -> list[str]:
+    """`macro_score.incomplete_case_warnings` of one score and the ranked groups of a partition."""
+    of_macro = blocks[columns.index(macro)]["groups"]
+    cases = {name: of_macro[name]["cases"] for name in partition.names if of_macro[name]["ranked"]}
+    scored = {
+        column.structure: {name: block["groups"][name]["cases"] for name in cases}
+        for column, block in zip(columns, blocks, strict=True)
+        if column.score == macro.score and column.structure != MACRO
+    }
+    return macro_score.incomplete_case_warnings(scored, cases)
 
 
 def _means(

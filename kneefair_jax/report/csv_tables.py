@@ -77,9 +77,12 @@ def _summaries(where: dict[str, Any], part: Mapping[str, Any], _: Sequence[str])
         for key in ("interval", "interval_adjusted"):
             row |= _ends(f"gap_without_failures_{'adjusted_' * key.endswith('adjusted')}", gap.get(key))
         ser, test = summary.get("ser") or {}, summary.get("test") or {}
+        beyond = ser.get("beyond_size") or {}
         rank, equivalence = summary.get("rank") or {}, summary.get("equivalence") or {}
         yield row | {
             "ser_size": ser.get("size"),
+            "ser_beyond_size": beyond.get("value"),
+            **_ends("ser_beyond_size_", beyond.get("interval")),
             "test": test.get("name"),
             "statistic": test.get("statistic"),
             **{key: test.get(key) for key in ("p", "p_holm", "p_bh")},

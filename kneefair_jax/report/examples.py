@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from kneefair_jax import groups
+from kneefair_jax.fairness import patient_table
 
 EVERYONE = "all"
 WORST = 6
@@ -24,8 +25,8 @@ def choose(table: pd.DataFrame, attributes: Sequence[str], worst: int = WORST) -
     """The worst cases of all, then the best, median and worst of each level of each attribute.
 
     Args:
-        table: the long per-case table: `case_id, dice` and the categorical attributes; a case without any score is
-            left out.
+        table: the long per-case table: `case_id, structure, dice` and the categorical attributes; a case without any
+            score is left out.
         attributes: its columns to group by.
         worst: how many of the worst cases of all, from the worst up.
 
@@ -33,7 +34,7 @@ def choose(table: pd.DataFrame, attributes: Sequence[str], worst: int = WORST) -
         Those of all in the group `all`, ranked `1`, `2`, ...; a level of two cases has no median, one of a single
         case only that one, ranked `only`.
     """
-    macro = table.groupby("case_id")["dice"].mean().dropna()
+    macro = patient_table.macro(table, "dice").dropna()
     known = table.drop_duplicates("case_id").set_index("case_id").loc[macro.index]
     lowest = macro.sort_values(kind="stable").head(worst)
     chosen = [

@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from kneefair_jax import groups
-from kneefair_jax.fairness import family
+from kneefair_jax.fairness import family, patient_table
 from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER, MILLIMETRES
 from kneefair_jax.report import csv_tables
 from kneefair_jax.report.examples import EVERYONE
@@ -159,8 +159,9 @@ def _figures(
         drawn["size"] = scatter.size(frame, single, "Dice", "size")
     if calibration := (report.get("calibration") or {}).get("curves"):
         groups_of = formatting.blocks(calibration, attributes)
-        ece = report["calibration"].get("ece") or {}
-        drawn["calibration"] = scatter.reliability(calibration, groups_of, ece, "calibration")
+        of_groups = report["calibration"].get("groups") or {}
+        slopes = {name: group["slope"] for name, group in of_groups.items()}
+        drawn["calibration"] = scatter.reliability(calibration, groups_of, slopes, "calibration")
     if report.get("root_cause"):
         drawn["root_cause"] = forest.aucs(report["root_cause"], "root_cause")
     if curves:
@@ -191,7 +192,7 @@ def _warnings(scores: Mapping[str, Any], attributes: Sequence[str]) -> list[str]
 
 
 def macro_by_group(cases: pd.DataFrame, attributes: Sequence[str], score: str) -> dict[str, np.ndarray]:
-    """The per-case mean over structures, by group of one attribute.
+    """The macro score of each case, by group of one attribute.
 
     Args:
         cases: a row per case and structure; a NaN score (absent in mask and prediction) is left out.
@@ -202,7 +203,7 @@ def macro_by_group(cases: pd.DataFrame, attributes: Sequence[str], score: str) -
         Group name -> f64[cases]; cases without any score are left out.
     """
     first = cases.groupby("case_id", sort=True)[list(attributes)].first()
-    macro = cases.groupby("case_id", sort=True)[score].mean().to_numpy()
+    macro = patient_table.macro(cases, score).to_numpy()
     values = {}
     for attribute in attributes:
         part = groups.partition(first, [attribute], missing_as_level=True)

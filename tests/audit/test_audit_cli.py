@@ -102,9 +102,9 @@ def test_a_primary_family_that_cannot_be_is_refused(primary, message, tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
-def test_masks_have_no_calibration_to_be_primary(command, capsys):
+def test_the_calibration_error_is_not_compared(command, capsys):
     assert main([*command, "--primary", "ece"]) == 2
-    assert capsys.readouterr().err.startswith("error: --primary ece")
+    assert capsys.readouterr().err.startswith("error: --primary 'ece'")
 
 
 def test_bad_input_is_one_sentence_and_leaves_nothing(command, tmp_path, capsys):

@@ -14,7 +14,7 @@ def cases():
             "case_id": ["b", "a", "b", "a"],
             "patient_id": ["q", "p", "q", "p"],
             "structure": ["femur", "femur", "tibia", "tibia"],
-            "dice": [0.9, 0.8, 0.7, np.nan],
+            "dice": [0.9, 0.8, 0.7, 0.7],
             "hd95_mm": [1.0, 2.0, 3.0, 4.0],
             "nsd": [np.nan] * 4,
         }
@@ -28,7 +28,7 @@ def test_a_column_for_each_score_that_is_there():
         for score in ("dice", "hd95_mm")
         for part in ("macro", "femur", "tibia")
     )
-    np.testing.assert_allclose(table.values, [[0.8, 0.8, np.nan, 3, 2, 4], [0.8, 0.9, 0.7, 2, 1, 3]])
+    np.testing.assert_allclose(table.values, [[0.75, 0.8, 0.7, 3, 2, 4], [0.8, 0.9, 0.7, 2, 1, 3]])
     assert table.rows.index.tolist() == ["a", "b"] and table.patients.tolist() == ["p", "q"]
     assert [column.lower_is_better for column in table.columns] == [False] * 3 + [True] * 3
 
@@ -37,6 +37,69 @@ def test_dice_is_there_even_if_undefined():
     table = patient_table.table(cases().assign(dice=np.nan), ("femur",))
     assert {column.score for column in table.columns} == {"dice", "hd95_mm"}
     assert np.isnan(table.values[:, :2]).all()
+
+
+def bones(scores):
+    """The long table of cases: name -> Dice of femur, tibia and fibula."""
+    return pd.DataFrame(
+        [
+            {
+                "case_id": case,
+                "patient_id": case,
+                "structure": structure,
+                "dice": dice,
+                "hd95_mm": 10 - 10 * dice,
+            }
+            for case, of_case in scores.items()
+            for structure, dice in zip(("femur", "tibia", "fibula"), of_case, strict=True)
+        ]
+    )
+
+
+def test_the_macro_score_does_not_change_with_the_structures_that_are_missing():
+    cases = bones(
+        {"a": (0.95, 0.93, 0.85), "b": (0.95, 0.93, np.nan), "c": (np.nan, 0.93, 0.85), "d": (np.nan,) * 3}
+    )
+    macro = patient_table.macro(cases, "dice")
+    np.testing.assert_allclose(macro, [0.91, 0.91, 0.91, np.nan])
+    np.testing.assert_allclose(patient_table.macro(cases, "hd95_mm"), [0.9, 0.9, 0.9, np.nan])
+    table = patient_table.table(cases, ("femur", "tibia", "fibula"))
+    np.testing.assert_array_equal(table.values[:, 0], macro)
+
+
+def test_the_macro_score_of_complete_cases_is_the_mean_bit_by_bit():
+    rng = np.random.default_rng(0)
+    cases = bones({name: tuple(rng.uniform(0.5, 1, 3)) for name in "abcdefgh"})
+    plain = cases.groupby("case_id")["dice"].mean()
+    pd.testing.assert_series_equal(patient_table.macro(cases, "dice"), plain, check_exact=True)
+    # Some rows are absent, others are there without a score.
+    for lacking in (cases.drop(index=2), cases.assign(dice=cases["dice"].where(cases.index != 2))):
+        macro = patient_table.macro(lacking, "dice")
+        assert (macro[1:] == plain[1:]).all() and macro["a"] != plain["a"]
+
+
+def test_a_failed_structure_counts_in_its_case_and_not_in_what_others_are_expected_to_score():
+    cases = bones({"a": (0.9, 0.9, 0.6), "b": (0.9, 0.9, 0.0), "c": (0.9, 0.9, np.nan)})
+    np.testing.assert_allclose(patient_table.macro(cases, "dice"), [0.8, 0.6, 0.8])
+    # At another threshold the fibula of .6 failed too, so that no fibula is typical.
+    np.testing.assert_allclose(patient_table.macro(cases, "dice", 0.7)["c"], (0.9 + 0.9 + 0.3) / 3, atol=0.02)
+    # 5 mm are those of a segmentation that failed, by its Dice.
+    cases["hd95_mm"] = [1.0, 1.0, 4.0, 1.0, 1.0, 40.0, 1.0, 1.0, np.nan]
+    np.testing.assert_allclose(patient_table.macro(cases, "hd95_mm"), [2, 14, 2])
+
+
+def test_the_macro_score_stays_in_the_range_of_the_score():
+    cases = bones(
+        {
+            "a": (0.95, 0.95, 0.5),
+            "b": (0.95, 0.95, 0.5),
+            "c": (np.nan, np.nan, 0.95),
+            "d": (0.0, np.nan, np.nan),
+        }
+    )
+    macro = patient_table.macro(cases, "dice")
+    assert macro["c"] == 1.0 and macro["d"] == 0.0
+    assert patient_table.macro(cases, "hd95_mm")["c"] == 0.0
 
 
 def test_means_by_patient_leave_nan_out():
@@ -81,9 +144,8 @@ def test_patients_means_by_hand():
     runs = stacked({"erm": [frame, table(1)], "other": [table(2), table(3)]}, ["race"])
     assert runs.scores["erm"].shape == (2, 6) and runs.names == ("race=A", "race=B")
     assert runs.index.tolist() == [0, 1, 0, 1, 0, -1]
-    values = frame.set_index(["case_id", "structure"])["dice"]
-    right = (values["p0R", "femur"] + values["p0R", "tibia"]) / 2
-    assert runs.scores["erm"][0, 0] == pytest.approx((values["p0L", "femur"] + right) / 2)
+    macro = patient_table.macro(frame, "dice")
+    assert runs.scores["erm"][0, 0] == pytest.approx((macro["p0L"] + macro["p0R"]) / 2)
     assert np.isnan(runs.scores["erm"][0, 1])
 
 

@@ -115,6 +115,39 @@ def test_a_structure_that_a_group_never_has_is_null():
     assert result["equivalence"]["equivalent"] is False
 
 
+def test_a_structure_out_of_view_in_one_group_makes_no_gap():
+    """Both groups score alike in every bone; half of the men's fibulas, which score lower, are out of view."""
+    means = {"femur": 0.96, "tibia": 0.95, "fibula": 0.8}
+    frame = pd.DataFrame(
+        [
+            {
+                "case_id": f"{sex}{k:02d}",
+                "patient_id": f"{sex}{k:02d}",
+                "sex": sex,
+                "structure": structure,
+                "dice": np.nan
+                if sex == "m" and structure == "fibula" and k % 4 > 1
+                else mean + 0.004 * (k % 2),
+            }
+            for sex in "fm"
+            for k in range(40)
+            for structure, mean in means.items()
+        ]
+    )
+    frame["sex"] = groups.categorical(frame["sex"])
+    plain = (
+        frame.groupby(["sex", "case_id"], observed=True)["dice"].mean().groupby("sex", observed=True).mean()
+    )
+    assert plain["m"] - plain["f"] > 0.025
+    result = module.scores(frame, list(means), ["sex"], min_group_patients=5, draws=99, seed=0)["dice"]
+    summary = result["summaries"]["sex"]
+    for value in (summary["gap"]["value"], summary["gap_without_failures"]["value"]):
+        assert value == pytest.approx(0, abs=1e-12)
+    assert summary["test"]["p"] > 0.5
+    (warning,) = summary["warnings"]
+    assert "fibula in 20 of 40 of sex=m" in warning and "sex=f" not in warning
+
+
 def test_the_order_of_rows_changes_nothing():
     frame = table()
     result = scores(frame)

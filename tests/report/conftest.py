@@ -150,7 +150,21 @@ LEVELS = {
     "race": ("Black", "White"),
     "age": ("<=50", "51-60", "61-70", ">=71", "missing"),
 }
-AUDITED = ("dice", "iou", "hd95_mm", "ece")
+AUDITED = ("dice", "iou", "hd95_mm", "nsd")
+
+
+def beyond_size(observed: float, expected: float, best: str, worst: str) -> dict:
+    """The comparison of a ratio of errors with the one that follows from size, as `reference_ser` gives it."""
+    ratio = observed / expected
+    return {
+        "value": ratio,
+        "interval": [0.9 * ratio, 1.1 * ratio],
+        "observed": observed,
+        "expected": expected,
+        "best": best,
+        "worst": worst,
+        "patients": {best: 30, worst: 20},
+    }
 
 
 def verdict(pairs: list[list[str]], gap: float, *, p: float, ser: float, size: float | None = None) -> dict:
@@ -167,7 +181,12 @@ def verdict(pairs: list[list[str]], gap: float, *, p: float, ser: float, size: f
         },
         "sd": {"value": gap / 2, "interval": [0.001, 0.01]},
         "es": {"value": 0.925, "interval": [0.91, 0.94]},
-        "ser": {"value": ser, "interval": [ser - 0.06, ser + 0.07], "size": size},
+        "ser": {
+            "value": ser,
+            "interval": [ser - 0.06, ser + 0.07],
+            "size": size,
+            "beyond_size": size and beyond_size(ser, size, *pairs[0]),
+        },
         "test": {"name": "permuted Welch t", "statistic": 2.31, "p": p / 2, "p_holm": p, "p_bh": None},
         "rank": {"name": "Brunner-Munzel", "p": p / 3},
         "pairs": [
@@ -311,7 +330,17 @@ def audited(report) -> dict:
             }
         },
         "calibration": {
-            "ece": None,
+            "groups": {
+                f"{a}={level}": {
+                    "patients": 40,
+                    "bias": -0.0123,
+                    "bias_interval": [-0.0234, -0.0012],
+                    "slope": 0.87,
+                    "slope_interval": None,
+                }
+                for a in ("sex", "race")
+                for level in LEVELS[a]
+            },
             "curves": {
                 f"{a}={level}": {
                     "confidence": sure,

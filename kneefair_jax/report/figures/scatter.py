@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kneefair_jax import groups
+from kneefair_jax.fairness import patient_table
 from kneefair_jax.report.figures import svg
 from kneefair_jax.report.figures.svg import WIDTH, looks, plane
 from kneefair_jax.report.text.formatting import DASH, Block, levels_of, listing, number, readable
@@ -23,7 +24,7 @@ def sized(cases: pd.DataFrame, attributes: Sequence[str], score: str) -> pd.Data
     Args:
         cases: a row per case and structure; `true_area_mm2` NaN where the spacing is unknown.
         attributes: categorical columns.
-        score: the column, whose mean over structures is taken.
+        score: the column of the macro score.
 
     Returns:
         Columns `area` (cm2, the sum over structures), `score` and the attributes; None where fewer than two cases
@@ -33,7 +34,7 @@ def sized(cases: pd.DataFrame, attributes: Sequence[str], score: str) -> pd.Data
         return None
     by_case = cases.groupby("case_id", sort=True)
     area = by_case["true_area_mm2"].sum(min_count=1) / 100
-    frame = by_case[list(attributes)].first().assign(area=area, score=by_case[score].mean())
+    frame = by_case[list(attributes)].first().assign(area=area, score=patient_table.macro(cases, score))
     known = frame[np.isfinite(frame["area"]) & frame["score"].notna()]
     return known if len(known) > 1 else None
 
@@ -124,14 +125,14 @@ def intersections(scores: Mapping[str, Any], blocks: Sequence[Block], title: str
 
 
 def reliability(
-    curves: Mapping[str, Any], blocks: Sequence[Block], ece: Mapping[str, float | None], name: str
+    curves: Mapping[str, Any], blocks: Sequence[Block], slopes: Mapping[str, float | None], name: str
 ) -> str:
     """The share of pixels that are right by how sure the network was, a line a group; the diagonal is calibrated.
 
     Args:
         curves: group -> `{"confidence": [...], "accuracy": [...], "pixels": [...]}`, empty bins None.
         blocks: one attribute each, or the block of all.
-        ece: group -> its calibration error, for the legend.
+        slopes: group -> its calibration slope, for the legend.
         name: the figure's name, used once a page.
     """
     words = []
@@ -144,7 +145,7 @@ def reliability(
             lowest = 1.0
             for (group, label), look in zip(block.labels.items(), looks(), strict=False):
                 curve = curves[group]
-                named = label if ece.get(group) is None else f"{label}: ECE {number(ece[group])}"
+                named = label if slopes.get(group) is None else f"{label}: slope {number(slopes[group], 2)}"
                 points = [
                     (sure, right)
                     for sure, right in zip(curve["confidence"], curve["accuracy"], strict=True)

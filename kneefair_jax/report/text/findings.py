@@ -25,7 +25,7 @@ from kneefair_jax.report.text.formatting import (
 LEVEL = family.LEVEL
 
 Kind = Literal["unranked", "untested", "significant", "unlocated", "open", "exploratory"]
-Size = Literal["explains", "unclear", "no"]
+Size = Literal["consistent", "more", "less"]
 Equivalence = Literal["equivalent", "small", "not shown"]
 
 
@@ -42,9 +42,9 @@ class Verdict(NamedTuple):
         gap: the highest minus the lowest group mean, of patients without a failed segmentation where it was tested.
         best: the group with the lowest error.
         worst: the group with the highest.
-        size: whether size alone explains the skewed error ratio (SER): `explains` where size alone gives as much or
-            more; `no` where the SER's interval lies above what size alone gives; `unclear` where it reaches that, or
-            is absent. None where it is unknown, the gap is not significant, or segmentations of the groups failed.
+        size: how the ratio of the groups' errors compares with the one that follows from the size of the structures,
+            among patients without a failed segmentation: `consistent` (its interval holds that of size alone), `more`
+            (it lies above), `less` (below). None without an interval, or where the gap is not significant.
         equivalence: against the margin stated in advance: `equivalent` (shown, and the gap is not significant), `small`
             (shown, but the gap is significant or exploratory), `not shown`. None without a margin.
         summary: the numbers themselves, `report["scores"][score]["summaries"][key]`.
@@ -89,22 +89,14 @@ def judge(
     worst = (summary.get("worst") or {}).get("group") or ranked[-1]
     ser = summary.get("ser") or {}
     pairs = tuple(pair for pair in summary.get("pairs") or () if is_named(pair))
-    is_corrected = (summary.get("test") or {}).get(
-        "p_holm"
-    ) is not None  # of the primary family, where it is covered
+    # Of the primary family, where it is covered.
+    is_corrected = (summary.get("test") or {}).get("p_holm") is not None
     kind = _kind(summary, pairs, primary and is_corrected and "," not in block.key)
-    # Failures change the SER, which is of all patients, and not the gap that is tested.
-    size = _explained(ser) if kind == "significant" and not _has_failures(summary, scores["groups"]) else None
+    size = _explained(ser) if kind == "significant" else None
     equivalence = _equal(summary, kind)
     return Verdict(
         block, kind, pairs, gap, ranked[0], worst, size, equivalence, summary, lower_is_better=lower_is_better
     )
-
-
-def _has_failures(summary: Mapping[str, Any], groups: Mapping[str, Any]) -> bool:
-    """Whether a ranked group has patients with a failed segmentation."""
-    kept = (summary.get("gap_without_failures") or {}).get("patients") or {}
-    return any(groups[name]["patients"] > patients for name, patients in kept.items())
 
 
 def without_failures(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,12 +142,10 @@ def _equal(summary: Mapping[str, Any], kind: Kind) -> Equivalence | None:
 
 
 def _explained(ser: Mapping[str, Any]) -> Size | None:
-    value, size, ends = ser.get("value"), ser.get("size"), ser.get("interval")
-    if value is None or size is None:
+    ends = (ser.get("beyond_size") or {}).get("interval")
+    if not ends:
         return None
-    if value <= size:
-        return "explains"
-    return "no" if ends and ends[0] is not None and ends[0] > size else "unclear"
+    return "more" if ends[0] > 1 else "less" if ends[1] < 1 else "consistent"
 
 
 def sentences(
@@ -270,33 +260,21 @@ def _difference(pair: Mapping[str, Any], labels: Mapping[str, str], intervals: b
 
 
 def _ratio(verdict: Verdict) -> list[str]:
-    """What the SER adds: whether the bones' size gives as much."""
-    ser = verdict.summary.get("ser") or {}
-    value, size = (number(ser.get(key)) for key in ("value", "size"))
+    """Whether the size of the structures gives as large a ratio of errors."""
     if verdict.size is None:
         return []
-    if verdict.size == "explains":
-        return [
-            f"Size alone explains the SER, {value}: the same boundary error on every structure would give {size}."
-        ]
-    if verdict.size == "unclear":
-        ends = ser.get("interval")
-        told = (
-            "the interval does not tell" if ends and ends[0] is not None else "there is no interval to tell"
-        )
-        return [
-            f"The same boundary error on every structure would give a SER of {size}, not {value}; {told} whether the "
-            "rest is more than chance."
-        ]
-    if ser["size"] <= 1:
-        worst = verdict.block.labels[verdict.worst or ""]
-        return [
-            f"Size does not explain the SER, {value}: with the same boundary error on every structure, {worst} would "
-            "not be the worst."
-        ]
+    ser = verdict.summary["ser"]["beyond_size"]
+    worst, best = (verdict.block.labels[ser[key]] for key in ("worst", "best"))
+    observed, expected, ratio = (number(ser[key], 2) for key in ("observed", "expected", "value"))
+    low, high = (number(end, 2) for end in ser["interval"])
+    meaning = {
+        "consistent": "is consistent with size alone",
+        "more": "is more than size explains",
+        "less": "is less than size alone gives",
+    }[verdict.size]
     return [
-        f"Size alone does not explain it: the same boundary error on every structure would give a SER of {size}, "
-        f"not {value}."
+        f"The ratio of their errors, {observed} ({worst} over {best}), {meaning}: the same boundary error on every "
+        f"structure would give {expected}, and the observed ratio is {ratio} times that (interval {low} to {high})."
     ]
 
 
@@ -334,9 +312,9 @@ def reading(verdict: Verdict) -> str:
         text = "significant"
         if verdict.size is not None:
             text += {
-                "explains": "; size alone explains it",
-                "unclear": "; unclear whether size explains it",
-                "no": "; more than size explains",
+                "consistent": "; consistent with size alone",
+                "more": "; more than size explains",
+                "less": "; less than size alone gives",
             }[verdict.size]
         return text + small
     if verdict.equivalence == "equivalent":

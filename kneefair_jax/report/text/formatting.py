@@ -16,7 +16,6 @@ TITLES = {
     "hd95_mm": "HD95, mm",
     "assd_mm": "ASSD, mm",
     "nsd": "NSD",
-    "ece": "ECE",
 }
 
 

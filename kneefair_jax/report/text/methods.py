@@ -23,7 +23,6 @@ _DEFINED = {
     "hd95_mm": "95th-percentile Hausdorff distance (HD95, mm)",
     "assd_mm": "average symmetric surface distance (ASSD, mm)",
     "nsd": "normalised surface Dice (NSD){tolerance}",
-    "ece": "expected calibration error (ECE)",
 }
 _REFERENCES = {
     "metrics": "Maier-Hein L, Reinke A, Godau P, et al. Metrics reloaded: recommendations for image analysis "
@@ -180,7 +179,8 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     if any((summary.get("ser") or {}).get("size") is not None for summary in found):
         yield (
             "The SER that size alone would give was obtained by dilating and eroding every reference mask by the "
-            "pooled average surface distance."
+            "pooled average surface distance. Among patients without a failed segmentation, the observed ratio of "
+            "errors over that one has an interval by the delta method, simultaneous over pairs of groups."
         )
     yield from _primary(report, cite)
     if tests:
@@ -295,7 +295,10 @@ def _more(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
             "scores than the primary one are exploratory."
         )
     if report.get("calibration"):
-        yield "Calibration was assessed inside the dilated box of each structure."
+        yield (
+            "Calibration was assessed inside the dilated box of each structure, by the mean difference between "
+            "probability and truth and by the calibration slope, with intervals over patients."
+        )
     if report.get("root_cause"):
         yield (
             "How well an attribute is predicted from the image, the crop, the mask and the network's features was "

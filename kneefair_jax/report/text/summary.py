@@ -88,9 +88,9 @@ def _gaps(found: Sequence[Verdict], title: str) -> list[str]:
             f"{_is(significant)} statistically significant."
         )
         for size, words in (
-            ("explains", "Size alone explains {}."),
-            ("no", "Size alone does not explain {}."),
-            ("unclear", "Whether size alone explains {} is unclear."),
+            ("consistent", "Size alone may explain {}: the errors are consistent with it."),
+            ("more", "Size alone does not explain {}."),
+            ("less", "Size alone would give more than {}."),
         ):
             if some := [v for v in significant if v.size == size]:
                 sentences.append(

@@ -137,8 +137,8 @@ def test_areas_are_summed_over_structures_and_unknown_ones_left_out(audited_case
 def test_the_alt_texts_have_the_numbers(audited):
     assert "sex from the mask 0.71, race from the image 0.55." in forest.aucs(audited["root_cause"], "a")
     curves = audited["calibration"]["curves"]
-    alt = scatter.reliability(curves, formatting.blocks(curves, ["sex", "race"]), {"sex=male": 0.012}, "r")
-    assert "male, ECE 0.012, 0.69 at confidence 0.70" in alt
+    alt = scatter.reliability(curves, formatting.blocks(curves, ["sex", "race"]), {"sex=male": 0.871}, "r")
+    assert "male, slope 0.87, 0.69 at confidence 0.70" in alt
     crossed = [formatting.blocks(audited["scores"]["dice"]["groups"], ["sex", "race"])[-1]]
     alt = scatter.intersections(audited["scores"]["dice"], crossed, "Dice", "i")
     assert "female, Black 0.920" in alt

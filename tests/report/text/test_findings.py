@@ -5,9 +5,7 @@ from kneefair_jax.report.text import findings, formatting, summary
 BLOCK = formatting.Block("sex", "sex", {"sex=f": "f", "sex=m": "m"})
 
 
-def block_of(
-    *, p=0.5, low=0.0, ser=1.3, ends=(1.1, 1.5), size=None, equivalent=None, detectable=0.02, failed=0
-) -> dict:
+def block_of(*, p=0.5, low=0.0, beyond=None, equivalent=None, detectable=0.02) -> dict:
     return {
         "groups": {
             "sex=f": {"mean": 0.92, "interval": None, "patients": 20, "cases": 40},
@@ -21,9 +19,22 @@ def block_of(
                     "value": 0.02,
                     "interval": None if low is None else [low, 0.04],
                     "interval_adjusted": None if low is None else [low, 0.04],
-                    "patients": {"sex=f": 20 - failed, "sex=m": 30},
+                    "patients": {"sex=f": 20, "sex=m": 30},
                 },
-                "ser": {"value": ser, "interval": list(ends), "size": size},
+                "ser": {
+                    "value": 1.3,
+                    "interval": [1.1, 1.5],
+                    "size": 1.2,
+                    "beyond_size": {
+                        "value": 1.07,
+                        "interval": beyond,
+                        "observed": 1.31,
+                        "expected": 1.22,
+                        "best": "sex=m",
+                        "worst": "sex=f",
+                        "patients": {"sex=m": 30, "sex=f": 20},
+                    },
+                },
                 "test": None if p is None else {"name": "permuted Welch t", "p": p / 2, "p_holm": p},
                 "pairs": [
                     {
@@ -111,17 +122,13 @@ def test_the_higher_mean_comes_first_of_errors_too():
 @pytest.mark.parametrize(
     ("numbers", "size"),
     [
-        ({"p": 0.5, "ser": 1.3, "size": 1.05}, None),  # a gap that is not significant needs no explanation
-        ({"ser": 1.3, "size": 1.31, "ends": (None, None)}, "explains"),
-        ({"ser": 1.12, "size": 1.1, "ends": (1.05, 1.2)}, "unclear"),
-        ({"ser": 1.3, "size": 1.3, "ends": (1.2, 1.4)}, "explains"),
-        ({"ser": 1.4, "size": 1.19, "ends": (1.15, 1.7)}, "unclear"),  # half of it is not all of it
-        ({"ser": 1.4, "size": 1.15, "ends": (1.15, 1.7)}, "unclear"),
-        ({"ser": 1.6, "size": 1.03, "ends": (1.02, 2.5)}, "unclear"),
-        ({"ser": 1.3, "size": 1.05, "ends": (1.2, 1.4)}, "no"),
-        ({"ser": 1.3, "size": 1.05, "ends": (None, None)}, "unclear"),
-        ({"ser": 1.3}, None),
-        ({"ser": None, "size": 1.1}, None),
+        ({"p": 0.5, "beyond": [1.1, 1.3]}, None),  # a gap that is not significant needs no explanation
+        ({"beyond": [0.98, 1.17]}, "consistent"),
+        ({"beyond": [0.5, 1.0]}, "consistent"),
+        ({"beyond": [1.01, 1.2]}, "more"),
+        ({"beyond": [0.7, 0.99]}, "less"),
+        ({"beyond": None}, None),  # a ratio without an interval says nothing
+        ({"p": None, "beyond": [1.01, 1.2]}, "more"),
     ],
 )
 def test_what_size_explains(numbers, size):
@@ -141,13 +148,21 @@ def test_a_large_p_is_never_equality():
     assert "test" in said(p=None) and "distinguishable" not in said(p=None)
 
 
-def test_what_size_gives_stands_beside_the_ser():
+def test_what_size_gives_stands_beside_the_ratio_with_its_interval():
     real = {"p": 0.01, "low": 0.01}
-    assert "Size alone explains the SER, 1.120: " in said(**real, ser=1.12, size=1.12)
-    part = said(**real, ser=1.4, size=1.19, ends=(1.1, 1.7))
-    assert "1.190" in part and "1.400" in part and "explain" not in part
-    assert "there is no interval to tell" in said(**real, size=1.19, ends=(None, None))
-    assert "Size alone does not explain it" in said(**real, size=1.05, ends=(1.2, 1.4))
+    text = said(**real, beyond=[0.98, 1.17])
+    assert "consistent with size alone" in text
+    for value in ("1.31", "1.22", "1.07", "0.98", "1.17"):
+        assert value in text
+    assert "more than size explains" in said(**real, beyond=[1.01, 1.2])
+    assert "less than size alone gives" in said(**real, beyond=[0.8, 0.9])
+    assert "size" not in said(**real)
+
+
+def test_a_report_from_before_the_comparison_with_size_has_no_verdict_on_it():
+    scores = block_of(p=0.01, low=0.01)
+    scores["summaries"]["sex"]["ser"] = {"value": 1.3, "interval": [1.1, 1.5], "size": 1.4}
+    assert findings.judge(BLOCK, scores).size is None
 
 
 @pytest.mark.parametrize(
@@ -197,7 +212,7 @@ def test_the_opening_sorts_the_attributes_by_verdict(audited):
     text = summary.opening(audited)
     assert "age (≤50 40, 51-60 40, 61-70 40, ≥71 6, missing 6)" in text
     assert "the gap in mean Dice by sex (male > female by 0.021) is statistically significant." in text
-    assert "Size alone explains it." in text
+    assert "Size alone may explain it: the errors are consistent with it." in text
     assert "\N{MULTIPLICATION SIGN}" not in text  # gaps of two attributes are exploratory
     assert "the gap by race is not distinguishable from zero" in text and "0.021 by race" in text
     assert "The groups by age are equivalent in mean Dice within ±0.020." in text
@@ -226,9 +241,13 @@ def test_groups_that_differ_without_a_pair_are_not_named(audited):
     assert "White > Black" not in text
 
 
-def test_the_opening_leaves_open_what_size_leaves_open(audited):
-    audited["scores"]["dice"]["summaries"]["sex"]["ser"]["size"] = 1.36
-    assert "Whether size alone explains it is unclear." in summary.opening(audited)
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [([1.1, 1.3], "Size alone does not explain it."), ([0.7, 0.9], "Size alone would give more than it.")],
+)
+def test_the_opening_says_where_size_is_not_the_reason(audited, interval, words):
+    audited["scores"]["dice"]["summaries"]["sex"]["ser"]["beyond_size"]["interval"] = interval
+    assert words in summary.opening(audited)
 
 
 def test_an_older_report_without_tests_still_has_its_words(report):

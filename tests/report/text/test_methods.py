@@ -7,11 +7,11 @@ from kneefair_jax.report.text import methods
 
 
 def test_every_scores_margin_is_named_in_its_unit(audited):
-    for score, delta in (("hd95_mm", 1.5), ("ece", 0.03)):
+    for score, delta in (("hd95_mm", 1.5), ("nsd", 0.03)):
         audited["scores"][score]["summaries"]["age"]["equivalence"]["delta"] = delta
     audited["scores"]["iou"]["summaries"]["age"]["equivalence"] = None
     text, _ = methods.methods_text(audited)
-    assert "the 96.7 % intervals of all differences lie within ±0.020 in Dice and ±0.030 in ECE," in text
+    assert "the 96.7 % intervals of all differences lie within ±0.020 in Dice and ±0.030 in NSD," in text
     assert "90 %" not in text and "±1.500 mm" not in text  # distances are never shown to be equivalent
 
 
@@ -23,12 +23,12 @@ def test_where_a_margin_of_two_readers_comes_from(audited):
         "limits_of_agreement": [-0.08, 0.04],
         "margin": 0.02,
     }
-    audited["readers"] = {"dice": agreement, "ece": agreement | {"margin": 0.5}}  # that of ECE was stated
+    audited["readers"] = {"dice": agreement, "nsd": agreement | {"margin": 0.5}}  # that of NSD was stated
     text, references = methods.methods_text(audited)
     (sentence,) = [part for part in text.split(". ") if "two readers" in part]
     for quantity in ("Dice -0.0200", "-0.0300 to -0.0100", "-0.0800 to 0.0400", "40 patients"):
         assert quantity.replace("-", "\N{MINUS SIGN}") in sentence
-    assert "ECE" not in sentence and sum("Bland" in one for one in references) == 1
+    assert "NSD" not in sentence and sum("Bland" in one for one in references) == 1
 
 
 def test_no_margin_no_equivalence(report):
