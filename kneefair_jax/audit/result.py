@@ -229,6 +229,7 @@ def audit(
             endpoints=settings.endpoints,
             primary=settings.primary,
             intersections=settings.intersections,
+            excluded=cohort.excluded,
             run=_about(settings) | {"model": model or None, **about.get(model, {})},
             structures=structures,
             **how,

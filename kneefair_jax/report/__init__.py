@@ -13,6 +13,7 @@ __all__ = [
     "notes",
     "overlays",
     "page",
+    "patient_flow",
     "study_page",
     "text",
 ]

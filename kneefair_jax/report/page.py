@@ -16,7 +16,7 @@ from kneefair_jax.fairness import family
 from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER
 from kneefair_jax.report import csv_tables
 from kneefair_jax.report.examples import EVERYONE
-from kneefair_jax.report.figures import distributions, forest, scatter
+from kneefair_jax.report.figures import distributions, flow_diagram, forest, scatter
 from kneefair_jax.report.overlays import CaseView, colour, overlay
 from kneefair_jax.report.text import failures, findings, formatting
 from kneefair_jax.report.text import power as power_text
@@ -133,12 +133,14 @@ def _figures(
     crossed = [block for block in shown if "," in block.key]
     values = macro_by_group(cases, attributes, score)
     drawn = {
-        "forest": forest.means(scores, shown, title, "forest"),
+        "forest": forest.means(scores, shown, title, "forest", report.get("pooled")),
         "distributions": distributions.distributions(values, single, title, "cases"),
         "heat_map": distributions.heat_map(
             scores, shown, title, "heat", lower_is_better=score in LOWER_IS_BETTER
         ),
     }
+    if counts := report["cohort"].get("flow"):
+        drawn["flow"] = flow_diagram.flow(counts, "flow")
     if _any(scores, "pairs"):
         drawn["gaps"] = forest.gaps(scores, single, title, "gaps")
     if score != "hd95_mm" and _any(report["scores"].get("hd95_mm") or {"summaries": {}}, "test"):

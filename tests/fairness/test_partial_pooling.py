@@ -20,7 +20,7 @@ def brute_force(scores, design):
     common = np.average(own, weights=sizes - 1)
     variances = (PRIOR_FREEDOM * common + (sizes - 1) * own) / (PRIOR_FREEDOM + sizes - 1) / sizes
     typical = stats.hmean(variances)
-    vague = 1e4 * design @ design.T
+    vague = 10 * design @ design.T
 
     def moments(tau):
         prior = vague + tau**2 * np.eye(len(means))
@@ -31,7 +31,7 @@ def brute_force(scores, design):
         center = gain @ means
         return density * np.r_[1, center, center**2 + np.diag(prior - gain @ prior)]
 
-    taus = np.sqrt(typical) * np.r_[np.linspace(0, 5, 400), np.geomspace(5.01, 500, 400)]
+    taus = np.sqrt(typical) * np.r_[np.linspace(0, 5, 200), np.geomspace(5.05, 500, 150)]
     total = integrate.trapezoid([moments(tau) for tau in taus], taus, axis=0)
     first, second = np.split(total[1:] / total[0], 2)
     freedom = np.minimum(PRIOR_FREEDOM + sizes - 1, (sizes - 1).sum())
@@ -59,7 +59,7 @@ def test_small_groups_are_shrunken_more_than_large_ones():
     pooled = pool(scores_of((100, 30, 10, 3), (0.95, 0.94, 0.93, 0.96)), np.ones((4, 1)))
     weights = [one.weight for one in pooled]
     assert weights == sorted(weights, reverse=True)
-    assert 0 < weights[-1] < 0.7 and 0.9 < weights[0] < 1
+    assert 0 < weights[-1] < 0.7 and 0.8 < weights[0] < 1
 
 
 def test_a_group_far_from_all_others_keeps_its_distance():
@@ -101,7 +101,12 @@ def table(sizes):
 
 
 SIZES = {
-    **{("f", "A"): 40, ("f", "B"): 8, ("f", "C"): 2, ("m", "A"): 30, ("m", "B"): 5, ("m", "C"): 3},
+    ("f", "A"): 40,
+    ("f", "B"): 8,
+    ("f", "C"): 2,
+    ("m", "A"): 30,
+    ("m", "B"): 5,
+    ("m", "C"): 3,
     ("f", "missing"): 4,
 }
 
@@ -136,4 +141,6 @@ def test_cells_without_patients_leave_an_estimable_design():
     sizes = {("f", "A"): 20, ("m", "A"): 9, ("f", "B"): 8, ("m", "B"): 6, ("m", "C"): 5}
     pooled = partial_pooling.of_small_groups(table(sizes), ["femur"], ["sex", "race"], "dice")
     assert {"sex=m,race=A", "sex=f,race=B", "sex=m,race=B", "sex=m,race=C"} <= set(pooled)
-    assert pooled["sex=m,race=C"].mean == pytest.approx(pooled["sex=m,race=C"].raw)  # the only cell of its race
+    assert pooled["sex=m,race=C"].mean == pytest.approx(
+        pooled["sex=m,race=C"].raw
+    )  # the only cell of its race
