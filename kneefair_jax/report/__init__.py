@@ -6,6 +6,7 @@
 
 __all__ = [
     "build",
+    "checklist",
     "contact_sheet",
     "csv_tables",
     "examples",

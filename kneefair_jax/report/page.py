@@ -14,7 +14,7 @@ from markupsafe import Markup
 from kneefair_jax import groups
 from kneefair_jax.fairness import family
 from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER
-from kneefair_jax.report import csv_tables
+from kneefair_jax.report import checklist, csv_tables
 from kneefair_jax.report.examples import EVERYONE
 from kneefair_jax.report.figures import distributions, flow_diagram, forest, scatter
 from kneefair_jax.report.overlays import CaseView, colour, overlay
@@ -35,7 +35,7 @@ def write(
     examples: list[CaseView],
     others: Mapping[str, str] | None = None,
 ) -> Path:
-    """Writes `index.html`, `report.json` and the CSV files of `csv_tables` into the directory.
+    """Writes `index.html`, `report.json`, `checklist.html` and `.csv`, and the CSV files of `csv_tables`.
 
     The same input gives the same bytes: there is no date on the page.
 
@@ -62,7 +62,16 @@ def write(
             atomic.write_text(directory / name, written[name])
         else:  # of an earlier report
             (directory / name).unlink(missing_ok=True)
+    lines = checklist.items(report)
+    atomic.write_text(directory / checklist.TABLE, checklist.table(lines))
+    atomic.write_text(directory / checklist.PAGE, checklist_page(lines))
     return atomic.write_text(directory / PAGE, html)
+
+
+def checklist_page(lines: Sequence[checklist.Item]) -> str:
+    """The HTML of the reporting checklist, `checklist.items`."""
+    filled = sum(one.value != checklist.OPEN for one in lines)
+    return template("checklist.html").render(page=PAGE, lines=lines, filled=filled, sources=checklist.SOURCES)
 
 
 def page(

@@ -352,6 +352,8 @@ def test_models_names_stay_inside_the_folder(root):
         ["out", "cases.csv", "cases.parquet", "2-______b_i_"]
         + [
             "index.html",
+            "checklist.csv",
+            "checklist.html",
             "report.json",
             "groups.csv",
             "summaries.csv",
