@@ -73,11 +73,18 @@ def _means_panel(axes: Axes, part: Mapping[str, Any], rows: Sequence[Row], poole
             markersize=5,
             markerfacecolor=colour if entry.get("ranked", True) else svg.PAPER,
         )
-        if one := pooled.get(row.name):
+        if one := pooled.get(row.name or ""):
             below = y + 0.3
             axes.plot(one["interval"], (below, below), color=svg.INK, linewidth=0.6, solid_capstyle="butt")
-            style = {"markersize": 3, "markeredgewidth": 0.7, "markerfacecolor": svg.PAPER}
-            axes.plot(one["mean"], below, "D", color=svg.INK, **style)
+            axes.plot(
+                one["mean"],
+                below,
+                "D",
+                color=svg.INK,
+                markersize=3,
+                markeredgewidth=0.7,
+                markerfacecolor=svg.PAPER,
+            )
 
 
 def _extremes(scores: Mapping[str, Any], blocks: Sequence[Block]) -> str:
