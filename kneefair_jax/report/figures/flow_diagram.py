@@ -72,7 +72,7 @@ def _steps(counts: Mapping[str, Any]) -> list[tuple[list[str], list[str]]]:
     ]
     return [
         *steps,
-        (["Tested", _both(tested)], apart),
+        (["Tested", _both(tested)], ["Not in tests of gaps in means", *apart] if apart else []),
         (["Without a failed segmentation", amount(counts["without_failure"], "patient")], []),
         (["Ranked groups", *ranked], []),
     ]
