@@ -28,6 +28,7 @@ class Cohort(NamedTuple):
         spacing: f32[N, 2], mm per pixel as the table has it; NaN where it does not say.
         paths: of each row, as the table has them: `mask` and `image`, "" where it has none.
         notes: what a reader of the numbers should know.
+        excluded: (reason, cases of the table that are not in `frame`).
     """
 
     path: Path
@@ -37,11 +38,13 @@ class Cohort(NamedTuple):
     spacing: np.ndarray
     paths: pd.DataFrame
     notes: list[str]
+    excluded: tuple[tuple[str, int], ...] = ()
 
-    def of(self, cases: Sequence[str]) -> "Cohort":
-        """Some of the cases, in the table's order."""
+    def of(self, cases: Sequence[str], reason: str = "") -> "Cohort":
+        """Some of the cases, in the table's order; why the others are excluded, for the flow of patients."""
         kept = self.frame["case_id"].isin(cases).to_numpy()
         return self._replace(
+            excluded=self.excluded + (((reason, int((~kept).sum())),) if not kept.all() else ()),
             frame=_without_empty_levels(self.frame[kept], self.attributes),
             confounders=self.confounders[kept],
             spacing=self.spacing[kept],
@@ -118,6 +121,7 @@ def describe(
         + ages.unlikely(table)
         + cohort.varying(frame, attributes)
         + cohort.alike(frame, attributes),
+        (("another split", len(source.cells) - len(table)),) if len(source.cells) > len(table) else (),
     )
 
 

@@ -19,7 +19,7 @@ from kneefair_jax.fairness import family, model_comparison, patient_table, refer
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.family import Primary
 from kneefair_jax.fairness.reader_agreement import ReaderAgreement
-from kneefair_jax.report import build, csv_tables, notes, page
+from kneefair_jax.report import build, checklist, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import atomic, output_folder
 from kneefair_jax.safe_text import without_paths
@@ -27,6 +27,8 @@ from kneefair_jax.safe_text import without_paths
 # In the folder of the results; further models have a folder each.
 _WRITTEN = (
     page.PAGE,
+    checklist.PAGE,
+    checklist.TABLE,
     "report.json",
     *csv_tables.NAMES,
     "cases.csv",
@@ -230,6 +232,7 @@ def audit(
             endpoints=settings.endpoints,
             primary=settings.primary,
             intersections=settings.intersections,
+            excluded=cohort.excluded,
             run=_about(settings) | {"model": model or None, **about.get(model, {})},
             structures=structures,
             **how,

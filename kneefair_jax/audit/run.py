@@ -284,7 +284,8 @@ def _files(
         kept = [case for case in kept if all(case in files_of.of for files_of in found.values())]
         if not kept:
             raise InputError("no case has a prediction by every model; correct the folders given as --pred")
-    return true.of, {model: files_of.of for model, files_of in found.items()}, cohort.of(kept)
+    cohort = cohort.of(list(true.of), "no reference mask").of(kept, "no prediction")
+    return true.of, {model: files_of.of for model, files_of in found.items()}, cohort
 
 
 def _unlisted(extra: Sequence[Path], what: str, cohort: Cohort) -> str:

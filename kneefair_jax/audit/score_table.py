@@ -113,7 +113,7 @@ def read(
         cohort.notes.append(
             f"left out for want of scores: {formatting.amount(len(without), 'case')} (such as {without[0]})"
         )
-    cohort = cohort.of(scored)
+    cohort = cohort.of(scored, "no scores")
     tables = {model: _table(cohort, numbers, structures, model, split or "all", path) for model in models}
     return Scores(cohort, tables, structures)
 

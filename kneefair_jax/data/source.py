@@ -101,6 +101,11 @@ def describe_excluded(left_out: Sequence[LeftOut], table: Path) -> str:
     return "\n".join(lines)
 
 
+def public_reasons(left_out: Sequence[LeftOut]) -> list[tuple[str, int]]:
+    """Return how much was left out for which reason, without paths, quoted names and numbers of identifiers."""
+    return Counter(_public(_reason(why)) for _, why in left_out).most_common()
+
+
 def write_excluded(left_out: Sequence[LeftOut], table: Path, folders: Sequence[Path] = ()) -> None:
     """A CSV file with the columns `what` and `why`; no file where nothing is left out.
 
@@ -152,3 +157,8 @@ def files_sha256(paths: Sequence[Path]) -> str:
 def _reason(why: str) -> str:
     """`m.csv row 5: 3.png: unreadable file (truncated); export it again` -> `unreadable file`."""
     return re.sub(r" \([^()]*\)", "", why).split("; ")[0].rsplit(": ", 1)[-1]
+
+
+def _public(reason: str) -> str:
+    """`no mask for 'p0012'` -> `no mask for ...`: a report may be shared."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\S*\d{4,}\S*", "...", reason)

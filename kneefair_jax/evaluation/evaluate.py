@@ -11,6 +11,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from kneefair_jax import groups
+from kneefair_jax.data import source
 from kneefair_jax.data.cohort_loader import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
@@ -264,6 +265,7 @@ def _report(
         delta=dict(config.report.delta),
         endpoints=_endpoints(config),
         primary=primary,
+        excluded=source.public_reasons(cohort.source.left_out + tuple(cases.left_out)),
         run={
             "config": run_directory.public(config),
             "fingerprint": cases.digest,

@@ -6,6 +6,7 @@
 
 __all__ = [
     "build",
+    "checklist",
     "contact_sheet",
     "csv_tables",
     "examples",
@@ -13,6 +14,7 @@ __all__ = [
     "notes",
     "overlays",
     "page",
+    "patient_flow",
     "study_page",
     "text",
 ]

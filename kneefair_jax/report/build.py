@@ -1,18 +1,20 @@
 """A per-case table -> what the report of a run and that of an audit have in common."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
 from kneefair_jax import cohort
-from kneefair_jax.fairness import adjusted_model, family
+from kneefair_jax.fairness import adjusted_model, family, partial_pooling
 from kneefair_jax.fairness.attribute_power import attribute_power
 from kneefair_jax.fairness.endpoint_rates import endpoint_rates
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.family import Hypothesis, Primary
 from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores
+from kneefair_jax.report import patient_flow
 from kneefair_jax.report.notes import sentences
 
 
@@ -27,12 +29,14 @@ def build_report(
     endpoints: EndpointSettings | None = None,
     primary: Primary | None = None,
     intersections: bool = True,
+    excluded: Sequence[tuple[str, int]] = (),
     **how: Any,
 ) -> dict[str, Any]:
     """`report.json`, schema 2, so far as it follows from the scores.
 
     `scores` are those of `fairness.scores.scores`, `rates` those of `fairness.endpoint_rates.endpoint_rates`, `power`
-    that of `fairness.attribute_power.attribute_power`.
+    that of `fairness.attribute_power.attribute_power`, `pooled` the means of small groups in the primary score
+    (`fairness.partial_pooling`).
 
     Args:
         table: the long per-case table of one split and one model.
@@ -44,6 +48,7 @@ def build_report(
         endpoints: thresholds of failed segmentations and of other endpoints; None for the defaults.
         primary: score and attributes of the primary family; None for Dice and all of them.
         intersections: whether to compute pairs of attributes.
+        excluded: reason -> records of the list of cases that are not in the cohort, for the flow of patients.
         **how: `structures`, `attributes`, `min_group_patients`, `draws` and `seed` of `fairness.scores`.
     """
     endpoints = endpoints or EndpointSettings()
@@ -77,11 +82,20 @@ def build_report(
         for attribute in primary.attributes or ()
         if (summary := scored[primary.score]["summaries"][attribute])["test"]
     }
+    pooled = partial_pooling.of_small_groups(
+        table,
+        how["structures"],
+        how["attributes"],
+        primary.score,
+        failure_dice=endpoints.failure_dice,
+        intersections=intersections,
+    )
     report = {
         "schema": 2,
         "scores": scored,
         "rates": rates,
         "interactions": crossed,
+        "pooled": {group: asdict(one) for group, one in pooled.items()},
         "power": attribute_power(
             table,
             how["structures"],
@@ -103,6 +117,14 @@ def build_report(
             "min_group_patients": how["min_group_patients"],
             "table": cohort.table(cases, how["attributes"], intersections).reset_index().to_dict("records"),
             "notes": sentences(notes),
+            "flow": patient_flow.counts(
+                cases,
+                table,
+                scored[primary.score],
+                rates["endpoints"]["failure"],
+                excluded,
+                how["attributes"],
+            ),
         },
         "run": {"absent": {structure: int(n) for structure, n in absent.items()}, **run},
     }

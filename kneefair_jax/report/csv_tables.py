@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from kneefair_jax.fairness import family
 from kneefair_jax.report import rate_tables
 from kneefair_jax.report.rate_tables import ALL
 from kneefair_jax.report.text.formatting import blocks
@@ -32,20 +33,23 @@ def tables(report: Mapping[str, Any]) -> dict[str, str]:
     return {name: _csv(rows) for name, rows in found.items() if rows}
 
 
-type _Part = tuple[dict[str, Any], Mapping[str, Any], Sequence[str]]
+type _Part = tuple[dict[str, Any], Mapping[str, Any], Sequence[str], Mapping[str, Any]]
 
 
 def _parts(report: Mapping[str, Any]) -> Iterator[_Part]:
-    """Every score of all structures and of each: the cells that name it, its numbers, the attributes."""
+    """Every score of all structures and of each: the cells that name it, its numbers, the attributes, pooled means."""
     attributes = report["cohort"]["attributes"]
+    primary = family.of_report(report).score
     for cohort, holder in (("test", report), ("external", report.get("external") or {"scores": {}})):
         for score, scores in holder["scores"].items():
             for structure, part in {ALL: scores, **scores["structures"]}.items():
-                yield {"cohort": cohort, "score": score, "structure": structure}, part, attributes
+                is_pooled = (cohort, score, structure) == ("test", primary, ALL)
+                pooled = report.get("pooled") or {} if is_pooled else {}
+                yield {"cohort": cohort, "score": score, "structure": structure}, part, attributes, pooled
 
 
 def _groups(
-    where: dict[str, Any], part: Mapping[str, Any], attributes: Sequence[str]
+    where: dict[str, Any], part: Mapping[str, Any], attributes: Sequence[str], pooled: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     def row(attribute: str, group: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -57,6 +61,8 @@ def _groups(
             "mean": entry["mean"],
             **_ends("", entry["interval"]),
             "ranked": entry.get("ranked"),
+            "pooled": pooled.get(group, {}).get("mean"),
+            **_ends("pooled_", pooled.get(group, {}).get("interval")),
         }
 
     yield row("", "all", part["overall"])
@@ -65,7 +71,7 @@ def _groups(
             yield row(block.key, name, part["groups"][name])
 
 
-def _summaries(where: dict[str, Any], part: Mapping[str, Any], _: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _summaries(where: dict[str, Any], part: Mapping[str, Any], *_: Any) -> Iterator[dict[str, Any]]:
     for attribute, summary in part["summaries"].items():
         row = {**where, "attribute": attribute, "worst_group": (summary.get("worst") or {}).get("group")}
         for key in ("worst", "gap", "sd", "ser", "es"):
@@ -96,7 +102,7 @@ def _summaries(where: dict[str, Any], part: Mapping[str, Any], _: Sequence[str])
         }
 
 
-def _pairs(where: dict[str, Any], part: Mapping[str, Any], _: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _pairs(where: dict[str, Any], part: Mapping[str, Any], *_: Any) -> Iterator[dict[str, Any]]:
     for attribute, summary in part["summaries"].items():
         within = (summary.get("equivalence") or {}).get("intervals") or []
         for i, pair in enumerate(summary.get("pairs") or []):

@@ -14,9 +14,9 @@ from markupsafe import Markup
 from kneefair_jax import groups
 from kneefair_jax.fairness import family, patient_table
 from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER, MILLIMETRES
-from kneefair_jax.report import csv_tables
+from kneefair_jax.report import checklist, csv_tables
 from kneefair_jax.report.examples import EVERYONE
-from kneefair_jax.report.figures import distributions, forest, scatter
+from kneefair_jax.report.figures import distributions, flow_diagram, forest, scatter
 from kneefair_jax.report.overlays import CaseView, colour, overlay
 from kneefair_jax.report.text import failures, findings, formatting
 from kneefair_jax.report.text import power as power_text
@@ -35,7 +35,7 @@ def write(
     examples: list[CaseView],
     others: Mapping[str, str] | None = None,
 ) -> Path:
-    """Writes `index.html`, `report.json` and the CSV files of `csv_tables` into the directory.
+    """Writes `index.html`, `report.json`, `checklist.html` and `.csv`, and the CSV files of `csv_tables`.
 
     The same input gives the same bytes: there is no date on the page.
 
@@ -62,7 +62,16 @@ def write(
             atomic.write_text(directory / name, written[name])
         else:  # of an earlier report
             (directory / name).unlink(missing_ok=True)
+    lines = checklist.items(report)
+    atomic.write_text(directory / checklist.TABLE, checklist.table(lines))
+    atomic.write_text(directory / checklist.PAGE, checklist_page(lines))
     return atomic.write_text(directory / PAGE, html)
+
+
+def checklist_page(lines: Sequence[checklist.Item]) -> str:
+    """The HTML of the reporting checklist, `checklist.items`."""
+    filled = sum(one.value != checklist.OPEN for one in lines)
+    return template("checklist.html").render(page=PAGE, lines=lines, filled=filled, sources=checklist.SOURCES)
 
 
 def page(
@@ -142,12 +151,14 @@ def _figures(
     crossed = [block for block in shown if "," in block.key]
     values = macro_by_group(cases, attributes, score)
     drawn = {
-        "forest": forest.means(scores, shown, title, "forest"),
+        "forest": forest.means(scores, shown, title, "forest", report.get("pooled")),
         "distributions": distributions.distributions(values, single, title, "cases"),
         "heat_map": distributions.heat_map(
             scores, shown, title, "heat", lower_is_better=score in LOWER_IS_BETTER
         ),
     }
+    if counts := report["cohort"].get("flow"):
+        drawn["flow"] = flow_diagram.flow(counts, "flow")
     if _any(scores, "pairs"):
         drawn["gaps"] = forest.gaps(scores, single, title, "gaps")
     if score != "hd95_mm" and _any(report["scores"].get("hd95_mm") or {"summaries": {}}, "test"):

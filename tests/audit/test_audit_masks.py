@@ -156,6 +156,12 @@ def test_what_is_skipped_for_one_model_is_skipped_for_all(root):
     for _, rows in result.cases.groupby("model"):
         assert set(rows["case_id"]) == {f"c{i}" for i in range(folder.CASES)} - {"c2", "c7"}
     assert any("No prediction by b for 1 of 23 cases (such as c2)" in note for note in result.notes)
+    flow = result.report["cohort"]["flow"]
+    assert flow["excluded"] == [
+        {"reason": "no reference mask", "records": 1},
+        {"reason": "no prediction", "records": 1},
+    ]
+    assert (flow["listed"], flow["tested"]["cases"]) == (24, 22)
 
 
 def test_several_models_are_compared_on_the_same_patients(root):
@@ -351,6 +357,8 @@ def test_models_names_stay_inside_the_folder(root):
         ["out", "cases.csv", "cases.parquet", "2-______b_i_"]
         + [
             "index.html",
+            "checklist.csv",
+            "checklist.html",
             "report.json",
             "groups.csv",
             "summaries.csv",

@@ -73,6 +73,8 @@ def test_one_column_of_dice_and_a_table_of_attributes(tmp_path):
     fewer = table(tmp_path / "s.csv", metadata=tmp_path / "metadata.csv", on_missing="skip")
     assert fewer.report["scores"]["dice"]["overall"]["cases"] == 20
     assert "Left out for want of scores: 4 cases (such as c20)." in fewer.notes
+    flow = fewer.report["cohort"]["flow"]
+    assert flow["excluded"] == [{"reason": "no scores", "records": 4}] and flow["listed"] == 24
     folder.write_table(tmp_path / "metadata.csv", folder.rows_of()[:12])
     with pytest.raises(InputError, match=r"case 'c12' \(8 such cases\) is not in"):
         table(tmp_path / "s.csv", metadata=tmp_path / "metadata.csv")

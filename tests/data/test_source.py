@@ -49,3 +49,17 @@ def test_a_part_of_a_source_is_read_without_jax_and_tfds(tmp_path):
 def test_identifiers_of_excluded_cases_stay_as_they_are(tmp_path):
     source.write_excluded([("/site/x/c05", "/home/jo/a.png: gone")], tmp_path / "left_out.csv")
     assert (tmp_path / "left_out.csv").read_text().splitlines()[1] == "/site/x/c05,a.png: gone"
+
+
+def test_public_reasons_hold_no_paths_names_or_identifiers():
+    left_out = [
+        ("c1", "metadata.csv row 5: 3.png: unreadable file (truncated); export it again"),
+        ("c2", "metadata.csv row 6: 4.png: unreadable file; export it again"),
+        ("c3", "no mask for 'p0012' in data/masks"),
+        ("c4", "patient 9000099 has no image"),
+    ]
+    assert source.public_reasons(left_out) == [
+        ("unreadable file", 2),
+        ("no mask for ... in ...", 1),
+        ("patient ... has no image", 1),
+    ]

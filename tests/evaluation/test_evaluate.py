@@ -95,6 +95,14 @@ def test_group_means_of_the_report_follow_from_the_table(run):
     assert set(report["selection"]) == {"overall", "worst_group", "utopia"}
 
 
+def test_the_flow_of_patients_ends_at_the_tested_cases(run):
+    _, cohort, _, _, workdir, _ = run
+    flow = json.loads((workdir / evaluate.REPORT).read_text())["cohort"]["flow"]
+    assert flow["listed"] == flow["cohort"]["cases"] == len(cohort.cases) and not flow["excluded"]
+    assert flow["tested"] == flow["splits"]["test"]
+    assert flow["tested"]["cases"] == len(cohort.rows("test"))
+
+
 def test_what_explains_the_scores(run):
     report = json.loads((run[4] / "report" / "report.json").read_text())
     table = pd.read_parquet(run[4] / "cases.parquet")

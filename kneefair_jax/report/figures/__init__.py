@@ -4,4 +4,4 @@ Rows are groups, so that a figure of many groups grows downwards and its letters
 differ in shape as well as color, and shades run one way, so that a gray print says the same.
 """
 
-__all__ = ["distributions", "forest", "scatter", "study_figures", "svg"]
+__all__ = ["distributions", "flow_diagram", "forest", "scatter", "study_figures", "svg"]

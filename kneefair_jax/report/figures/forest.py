@@ -14,7 +14,13 @@ from kneefair_jax.report.text import findings
 from kneefair_jax.report.text.formatting import MINUS, Block, group, interval, number, signed
 
 
-def means(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: str) -> str:
+def means(
+    scores: Mapping[str, Any],
+    blocks: Sequence[Block],
+    title: str,
+    name: str,
+    pooled: Mapping[str, Any] | None = None,
+) -> str:
     """Group means with their intervals, one panel for all structures and one for each.
 
     Args:
@@ -22,10 +28,12 @@ def means(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: 
         blocks: the groups to show, in order.
         title: the score's name for a reader.
         name: the figure's name, used once a page.
+        pooled: group -> its pooled mean over all structures, `report["pooled"]`.
 
     Returns:
         An `<svg>`: filled circles for ranked groups, hollow for those too small to rank, diamonds for the
-        worst of each attribute, a dashed line for the mean over all patients.
+        worst of each attribute, small hollow diamonds below them for pooled means, a dashed line for the mean
+        over all patients.
     """
     rows = rows_of(blocks)
     panels = {"All structures": scores, **{part: scores["structures"][part] for part in scores["structures"]}}
@@ -36,7 +44,7 @@ def means(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: 
         figure = Figure(figsize=(WIDTH, lines * (ROW * len(rows) + 0.75)), layout=layout)
         grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
         for axes, (panel, part) in zip(grid, panels.items(), strict=False):
-            _means_panel(axes, part, rows)
+            _means_panel(axes, part, rows, (pooled or {}) if part is scores else {})
             axes.set_title(panel[:1].upper() + panel[1:])
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
@@ -45,7 +53,7 @@ def means(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: 
         return svg.text(figure, name, f"Mean {title} by group. {_extremes(scores, blocks)}")
 
 
-def _means_panel(axes: Axes, part: Mapping[str, Any], rows: Sequence[Row]) -> None:
+def _means_panel(axes: Axes, part: Mapping[str, Any], rows: Sequence[Row], pooled: Mapping[str, Any]) -> None:
     worst = {(summary.get("worst") or {}).get("group") for summary in part["summaries"].values()}
     value_axis(axes, 3)
     if part["overall"]["mean"] is not None:
@@ -65,6 +73,18 @@ def _means_panel(axes: Axes, part: Mapping[str, Any], rows: Sequence[Row]) -> No
             markersize=5,
             markerfacecolor=colour if entry.get("ranked", True) else svg.PAPER,
         )
+        if one := pooled.get(row.name or ""):
+            below = y + 0.3
+            axes.plot(one["interval"], (below, below), color=svg.INK, linewidth=0.6, solid_capstyle="butt")
+            axes.plot(
+                one["mean"],
+                below,
+                "D",
+                color=svg.INK,
+                markersize=3,
+                markeredgewidth=0.7,
+                markerfacecolor=svg.PAPER,
+            )
 
 
 def _extremes(scores: Mapping[str, Any], blocks: Sequence[Block]) -> str:

@@ -1,0 +1,182 @@
+"""Partial pooling: mean scores of small groups, shrunken toward what the other groups of their attributes predict.
+
+The mean of a group of 3 to 30 patients is mostly noise. The model of the means y of G groups is that of Fay and
+Herriot (JASA 74, 1979), the structured regression of Herlihy et al. (arXiv 2401.14893) with its deviation estimated:
+
+    y = theta + e,   e ~ N(0, v),   theta = X beta + u,   u ~ N(0, tau^2)
+
+X holds the mean of one attribute's groups, or the main effects of two attributes, whose cells deviate from them by u.
+beta has a flat prior and tau a half-Cauchy prior (Polson and Scott, Bayesian Analysis 7, 2012) whose scale is ten
+typical standard errors; tau is integrated out on a grid, so that intervals allow for the uncertainty of both. The
+variance of few patients is poorly known, so v is moderated: the variance of all groups enters like `PRIOR_FREEDOM` more
+degrees of freedom (Smyth, Statistical Applications in Genetics and Molecular Biology 3, 2004). Intervals are Student's,
+with the mean and the variance of theta over the grid. Their coverage and error are measured in `docs/statistics.md`.
+
+As in tests of gaps (`inference.describe`), means are of the patients without a failed segmentation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from kneefair_jax import groups
+from kneefair_jax.fairness import patient_table
+from kneefair_jax.fairness.patient_table import MACRO, Column
+
+# Groups of these many patients without a failed segmentation have a pooled estimate.
+FEWEST, BELOW = 3, 30
+PRIOR_FREEDOM = 4
+# Scale of the prior of tau, in typical standard errors of a group's mean.
+_PRIOR_SCALE = 10.0
+_GRID = 128
+
+
+@dataclass(frozen=True)
+class PooledMean:
+    """The mean score of a group among its patients without a failed segmentation.
+
+    Attributes:
+        patients: of the group, without a failed segmentation.
+        raw: mean of their scores.
+        mean: the same, shrunken.
+        interval: 95 % interval of `mean`.
+        weight: of `raw` in `mean`; the rest is the prediction from the other groups.
+    """
+
+    patients: int
+    raw: float
+    mean: float
+    interval: tuple[float, float]
+    weight: float
+
+
+def of_small_groups(
+    cases: pd.DataFrame,
+    structures: Sequence[str],
+    attributes: Sequence[str],
+    score: str,
+    *,
+    failure_dice: float = patient_table.FAILURE_DICE,
+    intersections: bool = True,
+) -> dict[str, PooledMean]:
+    """Return the pooled means of groups with 3 to 29 patients without a failed segmentation.
+
+    Groups with an unknown attribute are left out, and so are attributes whose groups leave no deviation to estimate.
+
+    Args:
+        cases: the long per-case table of one split and one model.
+        structures: whose mean is the score of a case.
+        attributes: columns to group by.
+        score: a column.
+        failure_dice: Dice below which a segmentation counts as failed.
+        intersections: whether to pool the cells of pairs of attributes.
+    """
+    table = patient_table.table(cases, structures)
+    column = [table.columns.index(Column(score, MACRO))]
+    values = table.values[:, column]
+    failed = patient_table.failures(cases, table, failure_dice)[:, column]
+    worst, best = patient_table.bounds(score)
+    limits = sorted((np.inf if worst is None else worst, best))
+    pooled: dict[str, PooledMean] = {}
+    for partition in groups.partitions(table.rows, attributes, intersections):
+        means, _, index = patient_table.by_patient_and_group(values, table.patients, partition.index)
+        flags = patient_table.any_by_patient_and_group(failed, table.patients, partition.index)
+        kept = ~np.isnan(means[:, 0]) & ~flags[:, 0]
+        members = {
+            g: means[kept & (index == g), 0]
+            for g, name in enumerate(partition.names)
+            if not groups.is_missing(name)
+        }
+        members = {g: scores for g, scores in members.items() if len(scores)}
+        design = _design(table.rows, partition, list(members))
+        for g, one in zip(members, pool(list(members.values()), design, *limits), strict=False):
+            if FEWEST <= one.patients < BELOW:
+                pooled[partition.names[g]] = one
+    return pooled
+
+
+def pool(
+    scores: Sequence[np.ndarray], design: np.ndarray, low: float = -np.inf, high: float = np.inf
+) -> list[PooledMean]:
+    """Return the pooled mean of every group; none where the design explains all means, or scores do not vary.
+
+    Args:
+        scores: of each of G groups, f64[n], n at least 1.
+        design: f64[G, p], of full column rank.
+        low: the lowest possible score, at which intervals end.
+        high: the highest.
+    """
+    sizes = np.array([len(values) for values in scores])
+    if len(scores) <= design.shape[1] or sizes.sum() <= len(scores):
+        return []
+    means = np.array([values.mean() for values in scores])
+    squares = np.array([((values - values.mean()) ** 2).sum() for values in scores])
+    freedom = sizes - 1
+    common = squares.sum() / freedom.sum()
+    if common < 1e-18:
+        return []
+    variances = (PRIOR_FREEDOM * common + squares) / (PRIOR_FREEDOM + freedom) / sizes
+    centers, spreads, shares = _posterior(means, variances, design)
+    tails = np.minimum(PRIOR_FREEDOM + freedom, freedom.sum())
+    half = special.stdtrit(tails, 0.975) * spreads
+    return [
+        PooledMean(int(n), float(raw), float(mean), (float(start), float(end)), float(weight))
+        for n, raw, mean, start, end, weight in zip(
+            sizes,
+            means,
+            np.clip(centers, low, high),
+            np.clip(centers - half, low, high),
+            np.clip(centers + half, low, high),
+            shares,
+            strict=True,
+        )
+    ]
+
+
+def _design(rows: pd.DataFrame, partition: groups.Partition, members: Sequence[int]) -> np.ndarray:
+    """Return f64[G, p]: the mean, and for two attributes an indicator of each level but the first."""
+    columns = [np.ones(len(members))]
+    if len(partition.attributes) > 1:
+        first = [int(np.argmax(partition.index == g)) for g in members]
+        for attribute in partition.attributes:
+            levels = rows[attribute].astype(str).iloc[first].to_numpy()
+            columns += [(levels == level).astype(float) for level in sorted(set(levels))[1:]]
+    design = np.stack(columns, axis=1)
+    # Cells without patients may leave main effects that cannot be told apart: keep columns that add to the rank.
+    independent: list[int] = []
+    for k in range(design.shape[1]):
+        if np.linalg.matrix_rank(design[:, [*independent, k]]) > len(independent):
+            independent.append(k)
+    return design[:, independent]
+
+
+def _posterior(
+    means: np.ndarray, variances: np.ndarray, design: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return f64[G] each: mean and standard deviation of theta, and the weight of the raw mean, over a grid of tau."""
+    typical = len(variances) / (1 / variances).sum()
+    angle = (np.arange(_GRID) + 0.5) / _GRID * np.pi / 2
+    tau2 = (typical / np.tan(angle) ** 2)[:, None]  # d tau is proportional to d angle / sin(angle)^2
+    precision = 1 / (variances + tau2)
+    covariance = np.linalg.inv(np.einsum("kg,gi,gj->kij", precision, design, design))
+    beta = np.einsum("kij,gj,kg,g->ki", covariance, design, precision, means)
+    predicted = beta @ design.T
+    likelihood = 0.5 * (
+        np.log(precision).sum(1)
+        + np.linalg.slogdet(covariance)[1]
+        - (precision * (means - predicted) ** 2).sum(1)
+    )
+    prior = -2 * np.log(np.sin(angle)) - np.log1p(tau2[:, 0] / (_PRIOR_SCALE**2 * typical))
+    log_weights = likelihood + prior
+    weights = np.exp(log_weights - log_weights.max())
+    weights /= weights.sum()
+    shrinkage = variances * precision
+    leverage = np.einsum("gi,kij,gj->kg", design, covariance, design)
+    given_tau = (1 - shrinkage) * means + shrinkage * predicted
+    centers = weights @ given_tau
+    within = weights @ (variances * (1 - shrinkage) + shrinkage**2 * leverage)
+    between = weights @ (given_tau - centers) ** 2
+    return centers, np.sqrt(within + between), weights @ (1 - shrinkage)

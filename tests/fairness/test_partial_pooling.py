@@ -1,0 +1,146 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import integrate, stats
+
+from kneefair_jax.fairness import partial_pooling
+from kneefair_jax.fairness.partial_pooling import PRIOR_FREEDOM, pool
+
+
+def scores_of(sizes, means, seed=0, spread=0.03):
+    rng = np.random.default_rng(seed)
+    return [mean + spread * rng.normal(size=n) for mean, n in zip(means, sizes, strict=True)]
+
+
+def brute_force(scores, design):
+    """Mean and variance of theta by the joint normal distribution, a vague prior of beta, and quadrature over tau."""
+    sizes = np.array([len(values) for values in scores])
+    means = np.array([values.mean() for values in scores])
+    own = np.array([values.var(ddof=1) if len(values) > 1 else 0.0 for values in scores])
+    common = np.average(own, weights=sizes - 1)
+    variances = (PRIOR_FREEDOM * common + (sizes - 1) * own) / (PRIOR_FREEDOM + sizes - 1) / sizes
+    typical = stats.hmean(variances)
+    vague = 10 * design @ design.T
+
+    def moments(tau):
+        prior = vague + tau**2 * np.eye(len(means))
+        marginal = prior + np.diag(variances)
+        gain = prior @ np.linalg.inv(marginal)
+        density = stats.multivariate_normal(np.zeros(len(means)), marginal).pdf(means)
+        density *= stats.halfcauchy(scale=10 * np.sqrt(typical)).pdf(tau)
+        center = gain @ means
+        return density * np.r_[1, center, center**2 + np.diag(prior - gain @ prior)]
+
+    taus = np.sqrt(typical) * np.r_[np.linspace(0, 5, 200), np.geomspace(5.05, 500, 150)]
+    total = integrate.trapezoid([moments(tau) for tau in taus], taus, axis=0)
+    first, second = np.split(total[1:] / total[0], 2)
+    freedom = np.minimum(PRIOR_FREEDOM + sizes - 1, (sizes - 1).sum())
+    half = stats.t(freedom).ppf(0.975) * np.sqrt(second - first**2)
+    return first, first - half, first + half
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_estimates_and_intervals_are_those_of_the_joint_distribution(crossed):
+    sizes = (40, 20, 9, 4, 1, 6)
+    scores = scores_of(sizes, (0.95, 0.94, 0.93, 0.90, 0.95, 0.96))
+    design = np.ones((6, 1))
+    if crossed:
+        design = np.column_stack([design, [0, 0, 0, 1, 1, 1], [0, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 1]])
+    pooled = pool(scores, design)
+    mean, low, high = brute_force(scores, design)
+    assert [one.mean for one in pooled] == pytest.approx(mean, abs=2e-5)
+    assert [one.interval[0] for one in pooled] == pytest.approx(low, abs=2e-4)
+    assert [one.interval[1] for one in pooled] == pytest.approx(high, abs=2e-4)
+    assert [one.patients for one in pooled] == list(sizes)
+    assert [one.raw for one in pooled] == pytest.approx([values.mean() for values in scores])
+
+
+def test_small_groups_are_shrunken_more_than_large_ones():
+    pooled = pool(scores_of((100, 30, 10, 3), (0.95, 0.94, 0.93, 0.96)), np.ones((4, 1)))
+    weights = [one.weight for one in pooled]
+    assert weights == sorted(weights, reverse=True)
+    assert 0 < weights[-1] < 0.7 and 0.8 < weights[0] < 1
+
+
+def test_a_group_far_from_all_others_keeps_its_distance():
+    pooled = pool(scores_of((50, 50, 50, 20), (0.95, 0.95, 0.95, 0.75)), np.ones((4, 1)))
+    assert pooled[3].weight > 0.95 and pooled[3].mean == pytest.approx(pooled[3].raw, abs=0.005)
+
+
+def test_intervals_end_at_the_best_score():
+    scores = [1 - np.abs(values) for values in scores_of((30, 5, 3), (0, 0, 0), spread=0.1)]
+    assert max(one.interval[1] for one in pool(scores, np.ones((3, 1)))) > 1
+    assert max(one.interval[1] for one in pool(scores, np.ones((3, 1)), 0.0, 1.0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "design"),
+    [((10,), np.ones((1, 1))), ((10, 10), np.eye(2)), ((1, 1, 1), np.ones((3, 1)))],
+)
+def test_nothing_is_pooled_without_a_deviation_or_a_spread_to_estimate(sizes, design):
+    assert pool(scores_of(sizes, [0.9] * len(sizes)), design) == []
+
+
+def test_equal_scores_are_not_pooled():
+    assert pool([np.full(5, 0.9), np.full(4, 0.9)], np.ones((2, 1))) == []
+
+
+def table(sizes):
+    """One structure, two cases a patient; sizes: (sex, race) -> patients."""
+    rng = np.random.default_rng(1)
+    rows = [
+        {"case_id": f"{sex}{race}{i}{side}", "patient_id": f"{sex}{race}{i}", "sex": sex, "race": race}
+        for (sex, race), n in sizes.items()
+        for i in range(n)
+        for side in "LR"
+    ]
+    frame = pd.DataFrame(rows).assign(structure="femur", dice=rng.normal(0.93, 0.02, len(rows)))
+    for name in ("sex", "race"):
+        frame[name] = pd.Categorical(frame[name])
+    return frame
+
+
+SIZES = {
+    ("f", "A"): 40,
+    ("f", "B"): 8,
+    ("f", "C"): 2,
+    ("m", "A"): 30,
+    ("m", "B"): 5,
+    ("m", "C"): 3,
+    ("f", "missing"): 4,
+}
+
+
+def test_groups_of_3_to_29_patients_without_a_failure_are_pooled():
+    cases = table(SIZES)
+    cases.loc[cases["case_id"] == "mB0L", "dice"] = 0.1
+    pooled = partial_pooling.of_small_groups(cases, ["femur"], ["sex", "race"], "dice")
+    assert {name: one.patients for name, one in pooled.items()} == {
+        "race=B": 12,
+        "race=C": 5,
+        "sex=f,race=B": 8,
+        "sex=m,race=B": 4,
+        "sex=m,race=C": 3,
+    }
+    kept = cases[(cases["race"] == "B") & (cases["sex"] == "m") & (cases["patient_id"] != "mB0")]
+    assert pooled["sex=m,race=B"].raw == pytest.approx(kept["dice"].mean())
+    assert all(low < one.mean < high for one in pooled.values() for low, high in [one.interval])
+
+
+def test_pairs_of_attributes_can_be_left_out_and_any_score_is_pooled():
+    cases = table(SIZES).assign(hd95_mm=lambda rows: 100 * (1 - rows["dice"]))
+    pooled = partial_pooling.of_small_groups(
+        cases, ["femur"], ["sex", "race"], "hd95_mm", intersections=False
+    )
+    assert set(pooled) == {"race=B", "race=C"}
+    dice = partial_pooling.of_small_groups(cases, ["femur"], ["sex", "race"], "dice", intersections=False)
+    assert pooled["race=B"].mean == pytest.approx(100 * (1 - dice["race=B"].mean))
+
+
+def test_cells_without_patients_leave_an_estimable_design():
+    sizes = {("f", "A"): 20, ("m", "A"): 9, ("f", "B"): 8, ("m", "B"): 6, ("m", "C"): 5}
+    pooled = partial_pooling.of_small_groups(table(sizes), ["femur"], ["sex", "race"], "dice")
+    assert {"sex=m,race=A", "sex=f,race=B", "sex=m,race=B", "sex=m,race=C"} <= set(pooled)
+    assert pooled["sex=m,race=C"].mean == pytest.approx(
+        pooled["sex=m,race=C"].raw
+    )  # the only cell of its race

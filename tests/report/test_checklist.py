@@ -1,0 +1,77 @@
+import csv
+import io
+import json
+
+import pytest
+
+from kneefair_jax.report import checklist, page
+from kneefair_jax.report.checklist import OPEN
+
+
+def value(lines, guideline, number):
+    return next(one.value for one in lines if (one.guideline, one.number) == (guideline, number))
+
+
+def test_facts_of_the_report_fill_items_and_the_rest_is_open(report):
+    report["cohort"]["flow"] = {
+        "listed": 40,
+        "excluded": [{"reason": "unreadable file", "records": 4}],
+        "cohort": {"cases": 36, "patients": 18},
+        "splits": {"train": {"cases": 24, "patients": 12}, "test": {"cases": 12, "patients": 6}},
+        "tested": {"cases": 12, "patients": 6},
+        "not_scored": 0,
+        "failed": 1,
+        "without_failure": 5,
+        "groups": {},
+    }
+    lines = checklist.items(page.plain(report))
+    assert value(lines, "CLAIM 2024", "35") == "40 records listed; excluded: 4 records (unreadable file)"
+    assert value(lines, "CLAIM 2024", "19") == "train 12 patients and test 6 patients"
+    assert value(lines, "STARD-AI", "31") == "mean Dice 0.938 (95 % interval 0.931 to 0.944) over 66 patients"
+    assert "sex 0.015 (95 % interval 0.002 to 0.027)" in value(lines, "FUTURE-AI", "Fairness 3")
+    assert value(lines, "TRIPOD+AI", "11").endswith("age 4 patients")
+    for guideline, number in (("CLAIM 2024", "44"), ("CLAIM 2024", "33"), ("TRIPOD+AI", "17")):
+        assert value(lines, guideline, number) == OPEN
+
+
+def test_an_item_is_listed_once_and_open_items_point_nowhere(report):
+    lines = checklist.items(page.plain(report))
+    keys = [(one.guideline, one.number) for one in lines]
+    assert len(set(keys)) == len(keys) and {one.guideline for one in lines} == set(checklist.SOURCES)
+    assert all((one.value == OPEN) == (one.where == "") for one in lines)
+
+
+def test_texts_from_files_are_escaped_guarded_and_without_paths(report):
+    evil = "<script>alert(1)</script>"
+    text = json.dumps(page.plain(report)).replace("female", evil)
+    tainted = json.loads(text)
+    tainted["run"]["versions"] = {"=1+1": "/home/somebody/secret/jax"}
+    lines = checklist.items(tainted)
+    html = page.checklist_page(lines)
+    assert "<script>" not in html and "&lt;script&gt;" in html
+    rows = list(csv.reader(io.StringIO(checklist.table(lines))))
+    assert len(rows) == len(lines) + 1
+    software = next(row[3] for row in rows if row[:2] == ["CLAIM 2024", "23"])
+    assert software.startswith("'=1+1") and "somebody" not in software
+
+
+def test_both_files_are_written_beside_the_page(tmp_path, report, cases, curves, examples):
+    page.write(tmp_path, report, cases, curves, examples)
+    html = (tmp_path / checklist.PAGE).read_text()
+    assert f'<a href="{page.PAGE}">' in html and html.count("<h2>") == 4
+    assert "PERSON" not in html
+    assert f'<a href="{checklist.PAGE}">' in (tmp_path / page.PAGE).read_text()
+    assert (tmp_path / checklist.TABLE).read_text().startswith("guideline,item,topic,value,where\n")
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_partitions_are_disjoint_only_where_there_are_some(report, split):
+    report["cohort"]["flow"] = {"splits": {"test": {"cases": 2, "patients": 1}} if split else {}}
+    report["cohort"]["flow"] |= {"listed": 2, "excluded": []}
+    report["cohort"]["flow"] |= {
+        "cohort": {"cases": 2, "patients": 1},
+        "tested": {"cases": 2, "patients": 1},
+        "failed": 0,
+    }
+    lines = checklist.items(page.plain(report))
+    assert (value(lines, "CLAIM 2024", "20") == OPEN) != split
