@@ -23,6 +23,9 @@ from scipy import special
 
 # Below this number of patients skewness cannot be estimated, and Student's t is used without correction.
 MIN_SKEWNESS_PATIENTS = 5
+# More skewness of a mean is corrected as if it were this: Hall's transformation is nearly flat where its product with t
+# is -3, so that a few outliers would give limits of dozens of standard errors.
+MOST_SKEWNESS = 0.3
 
 
 @dataclass(frozen=True)
@@ -171,13 +174,15 @@ def hall[T: (float, np.ndarray)](t: T, skewness: T) -> T:
 
     Args:
         t: f64[...], a mean's distance from its expectation in standard errors.
-        skewness: f64[...], g, of the mean: the scores' skewness over sqrt(n).
+        skewness: f64[...], g, of the mean: the scores' skewness over sqrt(n); at most `MOST_SKEWNESS` is corrected.
     """
+    skewness = np.clip(skewness, -MOST_SKEWNESS, MOST_SKEWNESS)
     return t + skewness * t**2 / 3 + skewness**2 * t**3 / 27 + skewness / 6
 
 
 def unskewed(value: float, skewness: float) -> float:
     """The studentized mean t for which `hall(t, skewness)` has the value."""
+    skewness = float(np.clip(skewness, -MOST_SKEWNESS, MOST_SKEWNESS))
     if abs(skewness) < 1e-6:
         return float(value)
     return float(3 / skewness * (np.cbrt(1 + skewness * (value - skewness / 6)) - 1))

@@ -71,7 +71,8 @@ def test_distances_have_no_worst_value():
     values = np.array([*values, 30.0])
     failed = two_part.scores(values, np.arange(7) == 6, None, 0.0)
     low, high = two_part.limits(failed, 0.025)
-    assert failed.failed == 0 and 0 <= low < values.mean() < 30 < high
+    student = stats.t.interval(0.95, 6, values.mean(), stats.sem(values))
+    assert failed.failed == 0 and 0 <= low < values.mean() < student[1] < high
 
 
 def test_a_single_patient_may_have_any_score():
@@ -106,6 +107,15 @@ def test_hall_s_transformation_and_its_inverse():
     assert (np.diff(values) >= 0).all()
     assert [two_part.unskewed(value, skewness) for value in values] == pytest.approx(t)
     assert two_part.unskewed(1.3, 0.0) == 1.3
+
+
+def test_a_few_outliers_do_not_give_limits_of_dozens_of_standard_errors():
+    """Two patients of fifty at 0.6: without a bound of the skewness the lower limit would be 12 errors away."""
+    values = np.append(0.94 + 0.01 * np.linspace(-1, 1, 48), [0.6, 0.62])
+    one = two_part.scores(values, np.zeros(50, bool), None, 0.0)
+    assert abs(one.skewness) > two_part.MOST_SKEWNESS
+    low, high = two_part.limits(one, 0.025)
+    assert values.mean() - 5 * one.error < low and high < values.mean() + 3 * one.error
 
 
 def test_contrasts_of_symmetric_limits_add_variances():
