@@ -224,7 +224,7 @@ def text(report: dict[str, Any]) -> str:
             line += ", exploratory"
         elif test.get("p_holm") is not None:
             line += f"; without failures {_gap(findings.without_failures(summary))}"
-            line += f", {formatting.p_equals(test['p_holm'])} (Holm)"
+            line += f", {formatting.p_equals(test['p_holm'])} (interval and p after Holm's correction)"
         lines.append(line)
     return "\n".join([*lines, *failures.opening(report)])
 

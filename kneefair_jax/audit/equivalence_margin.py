@@ -80,9 +80,8 @@ def of_readers(
     text = text[text["case_id"].isin(cohort.frame["case_id"])]
     names = list(dict.fromkeys(text["reader"]))
     if len(names) != 2 or "" in names:
-        raise InputError(
-            f"{path}: has {len(names)} readers of the audited cases; give two, named in the column reader"
-        )
+        found = f"has {len(names)} readers of the audited cases" if names else "has none of the audited cases"
+        raise InputError(f"{path}: {found}; give two readers of these cases, named in the column reader")
     if "mask" in text:
         if reading is None:
             raise InputError(

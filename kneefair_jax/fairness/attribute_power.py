@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
-from kneefair_jax.fairness import patient_table, power
+from kneefair_jax.fairness import equivalence, patient_table, power
 from kneefair_jax.fairness.patient_table import MACRO, Column
 from kneefair_jax.fairness.power import PatientsNeeded
 
@@ -22,7 +22,8 @@ EXAMPLE_MARGIN = 0.02
 class AttributePower:
     """The power of the two ranked groups of an attribute whose means are hardest to tell apart.
 
-    Every power is 80 %, every test a single one at the 5 % level, uncorrected.
+    Every power is 80 %, every test a single one at the 5 % level, uncorrected; but equivalence is planned at the level
+    that attributes share (`equivalence.LEVEL`).
 
     Attributes:
         groups: their names, that of fewer patients first.
@@ -81,7 +82,7 @@ def attribute_power(
         table.values[:, [column]],
         patient_table.failures(cases, table, failure_dice)[:, [column]],
     )
-    entries = {}
+    compared: dict[str, list[_Group]] = {}
     for attribute in attributes:
         partition = groups.partition(table.rows, [attribute])
         means, _, index = patient_table.by_patient_and_group(values, table.patients, partition.index)
@@ -94,11 +95,12 @@ def attribute_power(
             if groups.why_unranked(name, group.patients, min_group_patients) is None:
                 ranked.append(group)
         if sum(len(group.scores) > 1 for group in ranked) > 1:
-            entries[attribute] = asdict(_power(ranked, margin))
-    return entries
+            compared[attribute] = ranked
+    level = equivalence.LEVEL / max(len(compared), 1)
+    return {attribute: asdict(_power(ranked, margin, level)) for attribute, ranked in compared.items()}
 
 
-def _power(ranked: Sequence[_Group], margin: float | None) -> AttributePower:
+def _power(ranked: Sequence[_Group], margin: float | None, equivalence_level: float) -> AttributePower:
     pairs = combinations((group for group in ranked if len(group.scores) > 1), 2)
     hardest = max(pairs, key=lambda pair: _detectable(*pair))
     smaller, larger = sorted(hardest, key=lambda group: group.patients)
@@ -118,6 +120,7 @@ def _power(ranked: Sequence[_Group], margin: float | None) -> AttributePower:
             float(np.sqrt((centered**2).sum() / (len(centered) - 2))),
             rate,
             ratio=sizes[1] / sizes[0],
+            equivalence_level=equivalence_level,
             # Dice has 0 as its worst value; a mean of 0 leaves nothing to lose.
             span=max(float(np.concatenate([group.scores for group in hardest]).mean()), 1e-12),
         ),

@@ -41,6 +41,7 @@ class PatientsNeeded:
         span: distance of the groups' mean from the worst possible score, which a failure takes away at most.
         power: probability that a test rejects, or that equivalence is shown.
         level: of each test, single and uncorrected.
+        equivalence_level: of each one-sided test of equivalence.
         mean: to find a difference of the margin between means of patients without a failure (Welch), of whom there are
             as many as both groups have at the failure rate.
         failures: to find that the smaller group's failure rate is higher by the margin (Fisher's exact test); None also
@@ -56,6 +57,7 @@ class PatientsNeeded:
     span: float
     power: float
     level: float
+    equivalence_level: float
     mean: int | None
     failures: int | None
     equivalence: int | None
@@ -70,6 +72,7 @@ def patients_needed(
     span: float = 1.0,
     power: float = 0.8,
     level: float = 0.05,
+    equivalence_level: float = 0.05,
 ) -> PatientsNeeded:
     """Return how many patients settle whether two groups differ by a margin, or are equivalent within it.
 
@@ -81,6 +84,7 @@ def patients_needed(
         span: distance of the mean from the worst possible score, above 0; 0.95 for groups with a mean Dice of 0.95.
         power: in (0, 1).
         level: in (0, 1).
+        equivalence_level: in (0, 1), of each one-sided test: 0.05 / A where A attributes are tested.
 
     Raises:
         InputError: a number is out of its range.
@@ -93,6 +97,12 @@ def patients_needed(
         ("span", span, "above 0", span > 0),
         ("power", power, "between 0 and 1", 0 < power < 1),
         ("level", level, "between 0 and 1", 0 < level < 1),
+        (
+            "equivalence_level",
+            equivalence_level,
+            "between 0 and 1",
+            0 < equivalence_level < 1,
+        ),
     ):
         if not (valid and math.isfinite(value)):
             raise InputError(f"{name}={value}: give a number {allowed}")
@@ -106,9 +116,10 @@ def patients_needed(
         span,
         power,
         level,
+        equivalence_level,
         mean=None if without_failure is None else math.ceil(without_failure / (1 - failure_rate)),
         failures=failure_patients(rates, power, level, ratio) if rates[0] <= 1 else None,
-        equivalence=equivalence_patients(margin, spread, failure_rate, span, power, level, ratio),
+        equivalence=equivalence_patients(margin, spread, failure_rate, span, power, equivalence_level, ratio),
     )
 
 

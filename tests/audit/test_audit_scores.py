@@ -461,7 +461,7 @@ def test_bad_tables_are_refused_with_a_sentence(tmp_path, make, options, message
             {"dice_femur": 0.9, "dice_tibia": 0.8},
             "the same dice in every patient; state a margin with --delta",
         ),
-        ({"case_id": "elsewhere"}, "has 0 readers of the audited cases"),
+        ({"case_id": "elsewhere"}, "has none of the audited cases"),
         ({"mask": "a.png"}, "an audit of scores has no truth"),
     ],
 )

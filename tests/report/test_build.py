@@ -120,7 +120,7 @@ def test_nothing_outside_is_claimed_on_the_page_or_terminal(without_race):
     by_race = [s for s in failures.opening(silent) if "by race" in s]
     assert len(by_race) == 1 and "exploratory" in by_race[0] and "significant" not in by_race[0]
     assert "statistically significant" not in summary.opening(silent).replace(
-        "no tested gap in mean Dice is statistically significant", ""
+        "no gap in mean Dice between ranked groups is statistically significant", ""
     )
     pages = [page.page(page.plain(one), cases(), [], []) for one in (claimed, silent)]
     by_race = [re.findall(r'<th scope="row">B . W</th>.*?</tr>', html, re.DOTALL) for html in pages]
@@ -128,7 +128,7 @@ def test_nothing_outside_is_claimed_on_the_page_or_terminal(without_race):
     (line,) = [line for line in terminal_text(silent).splitlines() if line.startswith("gap by race:")]
     assert line.endswith(", exploratory")
     (line,) = [line for line in terminal_text(claimed).splitlines() if line.startswith("gap by race:")]
-    assert line.endswith("(Holm)")
+    assert "after Holm" in line
 
 
 def test_another_score_can_be_primary():

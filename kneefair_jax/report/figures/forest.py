@@ -123,18 +123,21 @@ def gaps(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: s
     """
     rows: list[Row] = []
     found: dict[str, Mapping[str, Any]] = {}
-    margins = set()
+    margins, deciding = set(), {}
     for block in blocks:
         summary = scores["summaries"].get(block.key) or {}
+        equivalence = summary.get("equivalence") or {}
         pairs = [pair for pair in summary.get("pairs") or [] if pair["difference"] is not None]
+        for pair, ends in zip(summary.get("pairs") or [], equivalence.get("intervals") or [], strict=False):
+            deciding[f"{pair['first']}|{pair['second']}"] = ends
         if pairs:
             rows.append(Row(None, block.title))
         for pair in pairs:
             key = f"{pair['first']}|{pair['second']}"
             found[key] = pair
             rows.append(Row(key, f"{_label(block, pair['first'])} {MINUS} {_label(block, pair['second'])}"))
-        if summary.get("equivalence"):
-            margins.add(summary["equivalence"]["delta"])
+        if equivalence:
+            margins.add(equivalence["delta"])
     with svg.style():
         figure = Figure(figsize=(WIDTH, ROW * len(rows) + 0.7), layout="constrained")
         axes = figure.subplots()
@@ -147,6 +150,8 @@ def gaps(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: s
             if row.name is None:
                 continue
             pair = found[row.name]
+            if row.name in deciding:
+                axes.plot(deciding[row.name], [y + 0.28] * 2, color=svg.MUTED, linewidth=1)
             significant = findings.is_named(pair)
             _estimate(axes, y, pair["difference"], pair.get("interval"), significant)
             if significant:

@@ -46,16 +46,43 @@ def opening(report: Mapping[str, Any]) -> list[str]:
     failure, attributes = rates["endpoints"]["failure"], report["cohort"]["attributes"]
     definition = f" (Dice below {rates['failure_dice']:g} in any structure)"
     attribute_blocks = [block for block in blocks(failure["groups"], attributes) if block.key in attributes]
-    small_group_sentences = list(_small_groups(rates, report))
     if not failure["count"]:
-        return [_none_failed(failure, definition, attribute_blocks), *small_group_sentences]
+        return [_none_failed(failure, definition, attribute_blocks), *_small_means(report)]
     if not attribute_blocks:
         share = _share({"count": failure["count"], "rate": failure["overall"]})
         return [f"Failed segmentations{definition} occur in {share}."]
-    attribute_blocks.sort(key=lambda block: _verdict(failure["comparisons"][block.key]) != "differ")
-    return [
-        _sentence(block, failure, "" if place else definition) for place, block in enumerate(attribute_blocks)
-    ] + small_group_sentences
+    differing = [block for block in attribute_blocks if differs(report, block.key)]
+    others = [block for block in attribute_blocks if block not in differing]
+    # What differs first, and the definition in the first sentence.
+    sentences = [_sentence(block, failure, "" if k else definition) for k, block in enumerate(differing)]
+    sentences += _small_failures(report, "" if sentences else definition)
+    sentences += [
+        _sentence(block, failure, definition if not (k or sentences) else "")
+        for k, block in enumerate(others)
+    ]
+    return [*sentences, *_small_means(report)]
+
+
+def differs(report: Mapping[str, Any], attribute: str) -> bool:
+    """Whether the failure rates of an attribute's ranked groups differ significantly."""
+    comparisons = (
+        ((report.get("rates") or {}).get("endpoints") or {}).get("failure", {}).get("comparisons", {})
+    )
+    return attribute in comparisons and _verdict(comparisons[attribute]) == "differ"
+
+
+def of_attribute(report: Mapping[str, Any], block: Block) -> list[str]:
+    """What the tests of failures and of small groups show by one attribute; nothing where they show nothing."""
+    sentences = []
+    if differs(report, block.key):
+        comparison = report["rates"]["endpoints"]["failure"]["comparisons"][block.key]
+        p_text = f"{p_equals(comparison['test']['p_adjusted'])}{_HOLM}"
+        pairs = [_more_frequent(pair, block) for pair in comparison["pairs"] if _is_named(pair["difference"])]
+        where = f"are more frequent in {listing(pairs)}" if pairs else "differ in frequency"
+        sentences.append(f"Failed segmentations {where} ({p_text}).")
+    if report.get("rates"):
+        sentences += [*_small_failures(report, "", block.key), *_small_means(report, block.key)]
+    return sentences
 
 
 def _none_failed(failure: Mapping[str, Any], definition: str, attribute_blocks: Sequence[Block]) -> str:
@@ -93,27 +120,33 @@ def _verdict(comparison: Mapping[str, Any]) -> str:
 
 def _sentence(block: Block, failure: Mapping[str, Any], definition: str) -> str:
     """How many patients of each group of an attribute have failed segmentations, and whether the groups differ."""
-    entries = {name: failure["groups"][name] for name in block.labels}
-    shares = listing(
-        f"{block.labels[name]} {_share(entry)}"
-        for name, entry in entries.items()
-        if entry["rate"]["n"] and (entry["count"] or not groups.is_missing(name))
+    entries = {
+        name: entry
+        for name in block.labels
+        if (entry := failure["groups"][name])["rate"]["n"] and (entry["count"] or not groups.is_missing(name))
+    }
+    shares = {name: f"{block.labels[name]} {_share(entry)}" for name, entry in entries.items()}
+    ranked = [text for name, text in shares.items() if entries[name]["ranked"]]
+    # Those that the test is not about stand apart.
+    unranked = [text for name, text in shares.items() if not entries[name]["ranked"]]
+    shown = (
+        f"{listing(ranked or unranked)}{f' (not ranked: {listing(unranked)})' if ranked and unranked else ''}"
     )
     comparison = failure["comparisons"][block.key]
     verdict = _verdict(comparison)
     if verdict == "untested":
-        return f"Failed segmentations{definition} by {block.title}: {shares}; the groups are too small to compare."
+        return f"Failed segmentations{definition} by {block.title}: {shown}; the groups are too small to compare."
     if verdict == "exploratory":
-        return f"Failed segmentations{definition} by {block.title}, exploratory: {shares}."
+        return f"Failed segmentations{definition} by {block.title}, exploratory: {shown}."
     p_text = f"{p_equals(comparison['test']['p_adjusted'])}{_HOLM}"
     if verdict == "open":
         return (
-            f"The rate of failed segmentations{definition} does not differ significantly by {block.title}: {shares}; "
+            f"The rate of failed segmentations{definition} does not differ significantly by {block.title}: {shown}; "
             f"{p_text}."
         )
     if verdict == "unclear":
         return (
-            f"Whether the rate of failed segmentations{definition} differs by {block.title} is unclear: {shares}; the "
+            f"Whether the rate of failed segmentations{definition} differs by {block.title} is unclear: {shown}; the "
             f"exact test rejects equal rates ({p_text}), and the interval of the difference includes zero."
         )
     pair_texts = [
@@ -122,10 +155,10 @@ def _sentence(block: Block, failure: Mapping[str, Any], definition: str) -> str:
     if not pair_texts:
         return (
             f"The rate of failed segmentations{definition} differs significantly by {block.title} ({p_text}): "
-            f"{shares}; which groups differ remains open."
+            f"{shown}; which groups differ remains open."
         )
     return (
-        f"Failed segmentations{definition} are more frequent in {listing(pair_texts)}: {shares}; the difference by "
+        f"Failed segmentations{definition} are more frequent in {listing(pair_texts)}: {shown}; the difference by "
         f"{block.title} is statistically significant ({p_text})."
     )
 
@@ -147,30 +180,35 @@ def _more_frequent(pair: Mapping[str, Any], block: Block) -> str:
     return f"{higher} than in {lower}"
 
 
-def _small_groups(rates: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each group that is too small to rank and that differs from all other patients."""
+def _small_failures(
+    report: Mapping[str, Any], definition: str, attribute: str | None = None
+) -> Iterator[str]:
+    """A sentence for each group too small to rank whose failure rate differs from that of all other patients."""
     attributes = report["cohort"]["attributes"]
-    failure = rates["endpoints"]["failure"]
-    for comparison in failure["comparisons"].values():
+    failure = report["rates"]["endpoints"]["failure"]
+    for key, comparison in failure["comparisons"].items():
         for name, test in comparison["unranked"].items():
-            if _is_named(test):
+            if _is_named(test) and attribute in (None, key):
                 entry = failure["groups"][name]
                 direction = "more" if test["estimate"] > 0 else "less"
                 yield (
-                    f"In {group(name, attributes)}, which is too small to rank, failed segmentations are {direction} "
-                    f"frequent than in all other patients: {_share(entry)}; "
+                    f"In {group(name, attributes)}, which is too small to rank, failed segmentations{definition} are "
+                    f"{direction} frequent than in all other patients: {_share(entry)}; "
                     f"{p_equals(test['p_adjusted'])}{_HOLM}."
                 )
-    score = family.of_report(report).score
-    for of_attribute in (rates["small_groups"].get(score) or {}).values():
+
+
+def _small_means(report: Mapping[str, Any], attribute: str | None = None) -> Iterator[str]:
+    """A sentence for each small group whose mean of the primary score differs from that of all other patients."""
+    attributes, score = report["cohort"]["attributes"], family.of_report(report).score
+    for key, of_attribute in (report["rates"]["small_groups"].get(score) or {}).items():
         for name, test in of_attribute.items():
-            if _is_significant(test):
+            if _is_significant(test) and attribute in (None, key):
                 direction = "below" if test["estimate"] < 0 else "above"
                 yield (
                     f"Among patients without a failed segmentation, the mean {score_title(score)} of "
                     f"{group(name, attributes)} ({amount(test['patients'], 'patient')}, too few to rank or to compare "
-                    "with single groups) lies "
-                    f"{number(abs(test['estimate']))} {direction} that of all other patients "
+                    f"with single groups) lies {number(abs(test['estimate']))} {direction} that of all other patients "
                     f"({p_equals(test['p_adjusted'])}{_HOLM})."
                 )
 

@@ -59,10 +59,19 @@ def details(report: dict[str, Any]) -> list[str]:
     title = score_title(score)
     return [
         " ".join(
-            findings.sentences(v, means, title, smallest, power.detectable_failures(report, v.block.key))
+            [
+                *findings.sentences(v, means, title, smallest, _detectable_failures(report, v)),
+                *failures.of_attribute(report, v.block),
+            ]
         )
         for v in judged(report)
     ]
+
+
+def _detectable_failures(report: dict[str, Any], verdict: Verdict) -> str | None:
+    """The failure rate that would be found; none where a difference was found."""
+    key = verdict.block.key
+    return None if failures.differs(report, key) else power.detectable_failures(report, key)
 
 
 def _tested(report: dict[str, Any], title: str) -> list[str]:
@@ -98,7 +107,8 @@ def _gaps(found: Sequence[Verdict], title: str) -> list[str]:
                 )
     elif any(v.kind == "open" for v in found) and not any(v.kind == "unlocated" for v in found):
         sentences.append(
-            f"Among patients without a failed segmentation, no tested gap in mean {title} is statistically significant."
+            f"Among patients without a failed segmentation, no gap in mean {title} between ranked groups is "
+            "statistically significant."
         )
     if unlocated := [v for v in found if v.kind == "unlocated"]:
         sentences.append(
@@ -124,7 +134,7 @@ def _not_known(found: Sequence[Verdict], report: dict[str, Any]) -> list[str]:
         )
     if seen := [v for v in opened if v.summary.get("detectable") is not None]:
         least = listing(f"{number(v.summary['detectable'])} by {_title(v)}" for v in seen)
-        rates = [text for v in seen if (text := power.detectable_failures(report, v.block.key))]
+        rates = [text for v in seen if (text := _detectable_failures(report, v))]
         sentences.append(
             f"That is not equality: a single test, uncorrected, would find with 80 % power gaps of {least} or more"
             f"{f', and {listing(rates)}' if rates else ''}."

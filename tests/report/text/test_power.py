@@ -16,6 +16,7 @@ def report():
         "span": 0.95,
         "power": 0.8,
         "level": 0.05,
+        "equivalence_level": 0.05,
         "mean": 31,
         "failures": 1234,
         "equivalence": None,
@@ -47,7 +48,7 @@ def test_the_cells_of_an_attribute(report):
 
 def test_the_phrase_names_the_group_and_both_rates(report):
     phrase = power.detectable_failures(report, "age")
-    assert phrase == "a failure rate of 14.1 % or more in ≤50 against 2.0 %"
+    assert phrase == "a failure rate of 14.1 % or more in ≤50 against 2.0 %, that of all ranked groups"
     assert power.detectable_failures(report, "sex") is None
     report["power"]["age"]["detectable_failure_rate"] = None
     assert power.detectable_failures(report, "age") is None
