@@ -250,7 +250,7 @@ def audit(
                 settings.endpoints.failure_dice,
             )
     if len(tables) > 1:
-        models = model_comparison.compare_models(tables, **how)
+        models = model_comparison.compare_models(tables, **how, failure_dice=settings.endpoints.failure_dice)
         for report in reports.values():
             report["models"] = models
     cases = pd.concat(list(tables.values()), ignore_index=True)

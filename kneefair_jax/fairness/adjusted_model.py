@@ -87,6 +87,8 @@ def models(
         t with the Satterthwaite degrees of freedom of the estimate, those of contrasts after Hall's transformation.
     """
     known = [score for score in scores if score in cases and cases[score].notna().any()]
+    # Of all cases, as in the tables: what a missing structure would score follows from them together.
+    macro = {score: patient_table.macro(cases, score, failure_dice) for score in known}
     failed = cases.loc[cases["dice"] < failure_dice - patient_table.TOLERANCE, "patient_id"].unique()
     cases = cases[~cases["patient_id"].isin(failed)]
     by_case = cases.groupby("case_id")
@@ -98,7 +100,7 @@ def models(
     rows[AREA] = np.log(area.where(area > 0))
     models = {}
     for score in known:
-        values = patient_table.macro(cases, score).dropna()
+        values = macro[score].reindex(area.index).dropna()
         models[score] = _model(score, rows.loc[values.index], values, attributes, intersections)
     if len(failed):
         patients = f"patients with a failed segmentation (Dice below {failure_dice:g}): {len(failed)}"

@@ -29,6 +29,7 @@ def compare_models(
     min_group_patients: int = 10,
     draws: int = 10_000,
     seed: int = 0,
+    failure_dice: float = patient_table.FAILURE_DICE,
 ) -> dict[str, Any]:
     """Every pair of models, for every attribute: `models` of `report.json`.
 
@@ -43,6 +44,7 @@ def compare_models(
         min_group_patients: smaller groups take no part in the gap.
         draws: bootstrap resamples, and swaps.
         seed: of both.
+        failure_dice: that of the models' own tables (`patient_table.macro`).
 
     Returns:
         `{"score", "order": [model], "pairs": [{"first", "second", "attribute", "patients", "change_of_mean": {"value",
@@ -61,7 +63,7 @@ def compare_models(
         both = {first: [tables[first]], second: [tables[second]]}
         mean = None
         for attribute in attributes:
-            runs = patient_table.stacked(both, [attribute], score)
+            runs = patient_table.stacked(both, [attribute], score, failure_dice)
             mean = mean or mean_change(runs, draws, seed)
             gap = change_of_gap(runs, min_group_patients, draws, seed)
             about = {"first": first, "second": second, "attribute": attribute}

@@ -74,7 +74,7 @@ def of_small_groups(
         failure_dice: Dice below which a segmentation counts as failed.
         intersections: whether to pool the cells of pairs of attributes.
     """
-    table = patient_table.table(cases, structures)
+    table = patient_table.table(cases, structures, failure_dice)
     column = [table.columns.index(Column(score, MACRO))]
     values = table.values[:, column]
     failed = patient_table.failures(cases, table, failure_dice)[:, column]

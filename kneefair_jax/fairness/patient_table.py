@@ -187,7 +187,10 @@ class Runs(NamedTuple):
 
 
 def stacked(
-    tables: Mapping[str, Sequence[pd.DataFrame]], attributes: Sequence[str], score: str = "dice"
+    tables: Mapping[str, Sequence[pd.DataFrame]],
+    attributes: Sequence[str],
+    score: str = "dice",
+    failure_dice: float = FAILURE_DICE,
 ) -> Runs:
     """Means over a patient's cases in a group of their macro scores, run by run.
 
@@ -196,6 +199,7 @@ def stacked(
             and one model: `case_id, patient_id, structure, <attributes>, <score>`.
         attributes: the columns that define the groups of cases: one, or several for their intersection.
         score: the column.
+        failure_dice: that of `macro`.
 
     Raises:
         InputError: two runs do not hold the same cases of the same patients, or methods differ in seeds.
@@ -211,7 +215,7 @@ def stacked(
             )
         for seed, of_run in enumerate(runs):
             of_case = of_run.groupby("case_id").agg({"patient_id": "first"})
-            of_case[score] = macro(of_run, score)
+            of_case[score] = macro(of_run, score, failure_dice)
             if not of_case["patient_id"].equals(cases["patient_id"]):
                 raise InputError(
                     f"run {seed + 1} of {method} was not tested on the cases of run 1 of {first_method}; "
