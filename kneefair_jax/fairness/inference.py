@@ -99,19 +99,19 @@ def describe(
             delta = settings.delta.get(columns[column].score)
             entry["equivalence"] = None
             if delta is not None:
-                has = index[(index >= 0) & ~np.isnan(values[:, column])]
-                unranked = len(np.unique(has)) - len(ranked)
+                groups_with_score = index[(index >= 0) & ~np.isnan(values[:, column])]
+                unranked = len(np.unique(groups_with_score)) - len(ranked)
                 entry["equivalence"] = asdict(
                     equivalence.tost(groups, ranked, delta, unranked, settings.equivalence_level)
                 )
-            found = tested.get(int(column))
+            compared = tested.get(int(column))
             entry["warnings"] = []
-            if found and found.paired:
-                everyone = len(np.unique(patients[sample.ranked.rows]))
-                entry["warnings"].append(paired_differences.note(len(found.parts[0]), everyone))
+            if compared and compared.paired:
+                patients_in_all = len(np.unique(patients[sample.ranked.rows]))
+                entry["warnings"].append(paired_differences.note(len(compared.parts[0]), patients_in_all))
             elif len(ranked) >= 2:
                 entry["warnings"] += shared_patient_warnings(patients[sample.ranked.rows])
-            descriptions[int(column)] = Description(entry, found and found.differences)
+            descriptions[int(column)] = Description(entry, compared and compared.differences)
     return [descriptions[k] for k in range(len(columns))]
 
 

@@ -69,18 +69,18 @@ def interactions(
         `interval_adjusted` is left to the family. Pairs of whose ranked groups no contrast can be formed are absent;
         where those with enough patients have none, numbers are None and `reason` says so.
     """
-    known = table(cases, structures, failure_dice)
-    macro = [k for k, column in enumerate(known.columns) if column.structure == MACRO]
-    failed = patient_table.failures(cases, known, failure_dice)[:, macro]
+    scored_cases = table(cases, structures, failure_dice)
+    macro = [k for k, column in enumerate(scored_cases.columns) if column.structure == MACRO]
+    failed = patient_table.failures(cases, scored_cases, failure_dice)[:, macro]
     results: dict[str, dict[str, Any]] = {}
-    for part in groups.partitions(known.rows, attributes):
+    for part in groups.partitions(scored_cases.rows, attributes):
         if len(part.attributes) != 2:
             continue
-        levels = _levels(known.rows, part)
+        levels = _levels(scored_cases.rows, part)
         rankable = np.array([not groups.is_missing(name) for name in part.names])
         index = np.where(rankable[part.index], part.index, groups.UNKNOWN)
-        flags = patient_table.any_by_patient_and_group(failed, known.patients, index)
-        values, _, index = by_patient_and_group(known.values[:, macro], known.patients, index)
+        flags = patient_table.any_by_patient_and_group(failed, scored_cases.patients, index)
+        values, _, index = by_patient_and_group(scored_cases.values[:, macro], scored_cases.patients, index)
         for k, number in enumerate(macro):
             # Cells are ranked by all their patients, and tested by those without failures.
             scored = ~np.isnan(values[:, k])
@@ -90,7 +90,7 @@ def interactions(
                 if (scored & (index == g)).sum() >= max(min_group_patients, 1)
             ]
             kept = (scored & ~flags[:, k])[:, None] & np.isin(index, ranked)[:, None]
-            column, key = known.columns[number], ",".join(part.attributes)
+            column, key = scored_cases.columns[number], ",".join(part.attributes)
             if not len(additive_contrasts([levels[g] for g in ranked])):
                 continue
             entry: dict[str, Any] = dict.fromkeys(("coefficients", *Interaction._fields))
@@ -102,16 +102,16 @@ def interactions(
                 none = np.zeros(len(sample.rows), bool)
                 strata = inference.strata(sample, 0, column, none)[: len(cells)]
                 contrasts = additive_contrasts([levels[g] for g in cells])
-                if found := johansen(strata, contrasts):
+                if interaction := johansen(strata, contrasts):
                     entry = {
                         "cells": [part.names[g] for g in cells],
                         "coefficients": contrasts[0].tolist() if len(contrasts) == 1 else None,
                         "reason": None,
-                        **found._asdict(),
+                        **interaction._asdict(),
                     }
             entry |= {"interval": interval(entry, column.score), "interval_adjusted": None}
             results.setdefault(key, {})[column.score] = entry
-    for score in dict.fromkeys(column.score for column in known.columns):
+    for score in dict.fromkeys(column.score for column in scored_cases.columns):
         corrected = holm({key: entry[score]["p"] for key, entry in results.items() if score in entry})
         for key, p_holm in corrected.items():
             results[key][score] |= {"p_holm": p_holm}

@@ -35,16 +35,16 @@ def judged(report: dict[str, Any]) -> list[Verdict]:
 
 def opening(report: dict[str, Any]) -> str:
     """The paragraph that a reader in a hurry reads."""
-    found, title = judged(report), score_title(family.of_report(report).score)
+    verdicts, title = judged(report), score_title(family.of_report(report).score)
     tested, mean = _tested(report, title)
     sentences = [tested, *failures.opening(report), mean]
     sentences += [
-        *_gaps(found, title),
-        *_not_known(found, report),
-        *_equal(found, title),
+        *_gaps(verdicts, title),
+        *_not_known(verdicts, report),
+        *_equal(verdicts, title),
         *_interactions(report),
     ]
-    sentences += _exploratory(found)
+    sentences += _exploratory(verdicts)
     sentences.append(
         f"Groups of fewer than {report['cohort']['min_group_patients']} patients, and patients whose attribute is "
         "missing, are shown but not ranked."
@@ -86,9 +86,9 @@ def _tested(report: dict[str, Any], title: str) -> list[str]:
     ]
 
 
-def _gaps(found: Sequence[Verdict], title: str) -> list[str]:
+def _gaps(verdicts: Sequence[Verdict], title: str) -> list[str]:
     """The gaps that are significant, and whether size explains them."""
-    significant = [v for v in found if v.kind == "significant"]
+    significant = [v for v in verdicts if v.kind == "significant"]
     sentences = []
     if significant:
         gaps = listing(f"by {_title(v)} ({findings.better(v)})" for v in significant)
@@ -105,29 +105,29 @@ def _gaps(found: Sequence[Verdict], title: str) -> list[str]:
                 sentences.append(
                     words.format("it" if len(significant) == 1 else f"the {_gap(some)} {_by(some)}")
                 )
-    elif any(v.kind == "open" for v in found) and not any(v.kind == "unlocated" for v in found):
+    elif any(v.kind == "open" for v in verdicts) and not any(v.kind == "unlocated" for v in verdicts):
         sentences.append(
             f"Among patients without a failed segmentation, no gap in mean {title} between ranked groups is "
             "statistically significant."
         )
-    if unlocated := [v for v in found if v.kind == "unlocated"]:
+    if unlocated := [v for v in verdicts if v.kind == "unlocated"]:
         sentences.append(
             f"Among patients without a failed segmentation, groups differ significantly in mean {title} "
             f"{_by(unlocated)}; which ones is open."
         )
-    for v in (v for v in found if v.kind == "untested"):
+    for v in (v for v in verdicts if v.kind == "untested"):
         ends = v.summary["gap"].get("interval")
-        told = " and may be zero" if ends and ends[0] is not None and ends[0] <= 0 else ""
+        may_be_zero = " and may be zero" if ends and ends[0] is not None and ends[0] <= 0 else ""
         sentences.append(
-            f"By {_title(v)} the gap is {estimate(v.gap, ends)}{told} ({findings.better(v)}); it was not tested."
+            f"By {_title(v)} the gap is {estimate(v.gap, ends)}{may_be_zero} ({findings.better(v)}); it was not tested."
         )
     return sentences
 
 
-def _not_known(found: Sequence[Verdict], report: dict[str, Any]) -> list[str]:
+def _not_known(verdicts: Sequence[Verdict], report: dict[str, Any]) -> list[str]:
     """The gaps that this sample cannot tell from zero, and those that it could not have seen."""
     sentences = []
-    opened = [v for v in found if v.kind == "open" and v.equivalence != "equivalent"]
+    opened = [v for v in verdicts if v.kind == "open" and v.equivalence != "equivalent"]
     if opened:
         sentences.append(
             f"With this sample size the {_gap(opened)} {_by(opened)} {_is(opened)} not distinguishable from zero."
@@ -139,21 +139,21 @@ def _not_known(found: Sequence[Verdict], report: dict[str, Any]) -> list[str]:
             f"That is not equality: a single test, uncorrected, would find with 80 % power gaps of {least} or more"
             f"{f', and {listing(rates)}' if rates else ''}."
         )
-    if few := [v for v in found if v.kind == "unranked"]:
+    if few := [v for v in verdicts if v.kind == "unranked"]:
         sentences.append(f"Too few patients for any comparison: {_by(few)}.")
     return sentences
 
 
-def _equal(found: Sequence[Verdict], title: str) -> list[str]:
+def _equal(verdicts: Sequence[Verdict], title: str) -> list[str]:
     """Which groups were shown to be equivalent in the mean, and that none were though a margin was given."""
-    given = [v for v in found if v.equivalence and v.kind != "exploratory"]
-    if not given:
+    with_margin = [v for v in verdicts if v.equivalence and v.kind != "exploratory"]
+    if not with_margin:
         return []
-    margin = delta(given[0].summary["equivalence"]["delta"])
+    margin = delta(with_margin[0].summary["equivalence"]["delta"])
     sentences = []
-    if equal := [v for v in given if v.equivalence == "equivalent"]:
+    if equal := [v for v in with_margin if v.equivalence == "equivalent"]:
         sentences.append(f"The groups {_by(equal)} are equivalent in mean {title} within ±{margin}.")
-    if small := [v for v in given if v.equivalence == "small"]:
+    if small := [v for v in with_margin if v.equivalence == "small"]:
         sentences.append(f"The {_gap(small)} {_by(small)} {_is(small)} small, within ±{margin}.")
     return sentences or [f"No groups are shown to be equivalent in mean {title} within ±{margin}."]
 
@@ -162,39 +162,39 @@ def _interactions(report: dict[str, Any]) -> list[str]:
     """Where one attribute's gap depends on another, beyond what both attributes explain alone."""
     sentences = []
     for key, by_score in (report.get("interactions") or {}).items():
-        found = by_score.get(family.of_report(report).score) or {}
-        if found.get("p_holm") is None or found["p_holm"] >= findings.LEVEL:
+        entry = by_score.get(family.of_report(report).score) or {}
+        if entry.get("p_holm") is None or entry["p_holm"] >= findings.LEVEL:
             continue
         first, _, second = key.partition(",")
-        reached = f"{p_equals(found['p_holm'])} after Holm's correction"
-        ends = found.get("interval_adjusted") or found.get("interval")
+        reached = f"{p_equals(entry['p_holm'])} after Holm's correction"
+        ends = entry.get("interval_adjusted")
         if not ends:
             sentences.append(f"The gap by {first} depends on {second} ({reached}); in which groups is open.")
         elif ends[0] > 0 or ends[1] < 0:
             sentences.append(
-                f"The gap by {first} depends on {second}: interaction {number(found['contrast'])} ({reached}, interval "
+                f"The gap by {first} depends on {second}: interaction {number(entry['contrast'])} ({reached}, interval "
                 f"{' to '.join(interval_ends(ends) or ())})."
             )
     return sentences
 
 
-def _exploratory(found: Sequence[Verdict]) -> list[str]:
+def _exploratory(verdicts: Sequence[Verdict]) -> list[str]:
     """The attributes outside the primary family, of which nothing is claimed."""
-    outside = [v for v in found if v.kind == "exploratory"]
+    outside = [v for v in verdicts if v.kind == "exploratory"]
     return [f"Groups {_by(outside)} are exploratory: no claim is made about them."] if outside else []
 
 
-def _by(found: Iterable[Verdict]) -> str:
-    return listing(f"by {_title(v)}" for v in found)
+def _by(verdicts: Iterable[Verdict]) -> str:
+    return listing(f"by {_title(v)}" for v in verdicts)
 
 
 def _title(verdict: Verdict) -> str:
     return verdict.block.title
 
 
-def _gap(found: Sequence[Verdict]) -> str:
-    return "gap" if len(found) == 1 else "gaps"
+def _gap(verdicts: Sequence[Verdict]) -> str:
+    return "gap" if len(verdicts) == 1 else "gaps"
 
 
-def _is(found: Sequence[Verdict]) -> str:
-    return "is" if len(found) == 1 else "are"
+def _is(verdicts: Sequence[Verdict]) -> str:
+    return "is" if len(verdicts) == 1 else "are"
