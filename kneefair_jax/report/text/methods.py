@@ -31,6 +31,8 @@ _REFERENCES = {
     "stringer": "Bickel PJ. Inference and auditing: the Stringer bound. Int Stat Rev 1992;60:197-209.",
     "johansen": "Johansen S. The Welch-James approximation to the distribution of the residual sum of squares in a "
     "weighted linear regression. Biometrika 1980;67:85-92.",
+    "pooling": "Fay RE, Herriot RA. Estimates of income for small places: an application of James-Stein procedures to "
+    "census data. J Am Stat Assoc 1979;74:269-277.",
     "mover": "Zou GY, Donner A. Construction of confidence limits about effect measures: a general approach. "
     "Stat Med 2008;27:1693-1702.",
     "ser": "Wang M, Deng W. Mitigating bias in face recognition using skewness-aware reinforcement learning. "
@@ -293,6 +295,11 @@ def _more(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
             "Interactions of two attributes, what an additive model of the means leaves unexplained among patients "
             f"without a failed segmentation, were tested by Johansen's statistic {cite('johansen')}; those of other "
             "scores than the primary one are exploratory."
+        )
+    if report.get("pooled"):
+        yield (
+            "Means of small groups were also pooled toward what the other groups of their attributes predict "
+            f"{cite('pooling')}; no test uses the pooled means."
         )
     if report.get("calibration"):
         yield (
