@@ -91,7 +91,7 @@ def page(
     return template("page.html", reading=findings.reading).render(
         report=report,
         attributes=attributes,
-        opening=formatting.unbroken(opening(report)),
+        opening=[formatting.unbroken(paragraph) for paragraph in opening(report)],
         details=[formatting.unbroken(text) for text in details(report)],
         # Safe to insert as they are: matplotlib and `svg.text` escape every name in them.
         figures={name: Markup(figure) for name, figure in drawn.items()},

@@ -116,10 +116,10 @@ def test_what_lies_outside_has_no_corrected_p_and_is_exploratory(without_race):
 def test_nothing_outside_is_claimed_on_the_page_or_terminal(without_race):
     claimed, silent = report_of(), without_race
     assert "significant" in " ".join(s for s in failures.opening(claimed) if "by race" in s)
-    assert "the gap in mean Dice by race" in summary.opening(claimed)
+    assert "the gap in mean Dice by race" in " ".join(summary.opening(claimed))
     by_race = [s for s in failures.opening(silent) if "by race" in s]
     assert len(by_race) == 1 and "exploratory" in by_race[0] and "significant" not in by_race[0]
-    assert "statistically significant" not in summary.opening(silent).replace(
+    assert "statistically significant" not in " ".join(summary.opening(silent)).replace(
         "no gap in mean Dice between ranked groups is statistically significant", ""
     )
     pages = [page.page(page.plain(one), cases(), [], []) for one in (claimed, silent)]
@@ -139,7 +139,7 @@ def test_another_score_can_be_primary():
     verdicts = {verdict.block.key: verdict for verdict in summary.judged(report)}
     assert verdicts["sex"].kind == "significant" and verdicts["race"].kind == "open"
     assert (verdicts["sex"].best, verdicts["sex"].worst) == ("sex=m", "sex=f")
-    words = summary.opening(report)
+    words = " ".join(summary.opening(report))
     assert "mean HD95 (mm) by sex" in words and "f > m" in words and "mean Dice" not in words
     html = page.page(page.plain(report), cases(), [], [])
     assert "HD95 (mm) by group" in html and "The same for Dice" in html

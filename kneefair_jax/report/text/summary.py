@@ -1,4 +1,4 @@
-"""The report's first paragraph: what was tested, on whom, and which of the gaps are significant."""
+"""The report's first paragraphs: what was tested, on whom, and which of the gaps are significant."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -33,23 +33,26 @@ def judged(report: dict[str, Any]) -> list[Verdict]:
     ]
 
 
-def opening(report: dict[str, Any]) -> str:
-    """The paragraph that a reader in a hurry reads."""
+def opening(report: dict[str, Any]) -> list[str]:
+    """Return the paragraphs that a reader in a hurry reads: the cohort, failures, significant gaps, what stays open."""
     verdicts, title = judged(report), score_title(family.of_report(report).score)
     tested, mean = _tested(report, title)
-    sentences = [tested, *failures.opening(report), mean]
-    sentences += [
-        *_gaps(verdicts, title),
-        *_not_known(verdicts, report),
-        *_equal(verdicts, title),
-        *_interactions(report),
-    ]
-    sentences += _exploratory(verdicts)
-    sentences.append(
+    small_groups = (
         f"Groups of fewer than {report['cohort']['min_group_patients']} patients, and patients whose attribute is "
         "missing, are shown but not ranked."
     )
-    return " ".join(sentences)
+    paragraphs = [
+        [tested],
+        failures.opening(report),
+        [mean, *_gaps(verdicts, title), *_interactions(report)],
+        [
+            *_not_known(verdicts, report, title),
+            *_equal(verdicts, title),
+            *_exploratory(verdicts),
+            small_groups,
+        ],
+    ]
+    return [" ".join(sentences) for sentences in paragraphs if sentences]
 
 
 def details(report: dict[str, Any]) -> list[str]:
@@ -124,13 +127,14 @@ def _gaps(verdicts: Sequence[Verdict], title: str) -> list[str]:
     return sentences
 
 
-def _not_known(verdicts: Sequence[Verdict], report: dict[str, Any]) -> list[str]:
+def _not_known(verdicts: Sequence[Verdict], report: dict[str, Any], title: str) -> list[str]:
     """The gaps that this sample cannot tell from zero, and those that it could not have seen."""
     sentences = []
     opened = [v for v in verdicts if v.kind == "open" and v.equivalence != "equivalent"]
     if opened:
         sentences.append(
-            f"With this sample size the {_gap(opened)} {_by(opened)} {_is(opened)} not distinguishable from zero."
+            f"With this sample size the {_gap(opened)} in mean {title} {_by(opened)} {_is(opened)} not distinguishable "
+            "from zero."
         )
     if seen := [v for v in opened if v.summary.get("detectable") is not None]:
         least = listing(f"{number(v.summary['detectable'])} by {_title(v)}" for v in seen)
