@@ -137,7 +137,7 @@ def _fairness_methods(report: Mapping[str, Any]) -> str:
     hypotheses = (report.get("primary") or {}).get("hypotheses")
     if not hypotheses:
         return ""
-    return f"primary family of {len(hypotheses)} hypotheses about groups, stated in advance and corrected together"
+    return f"primary family of {len(hypotheses)} hypotheses about groups, corrected together"
 
 
 def _failures(report: Mapping[str, Any]) -> str:
@@ -167,6 +167,30 @@ def _uncertainty(report: Mapping[str, Any]) -> str:
 def _software(report: Mapping[str, Any]) -> str:
     versions = report["run"].get("versions") or {}
     return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _source(report: Mapping[str, Any]) -> str:
+    data = (report["run"].get("config") or {}).get("data") or {}
+    return "synthetic radiographs of the phantom generator" if data.get("source") == "phantom" else ""
+
+
+def _model(report: Mapping[str, Any]) -> str:
+    model = (report["run"].get("config") or {}).get("model")
+    if not model or not report["run"].get("grid"):
+        return ""
+    size = " x ".join(str(pixels) for pixels in report["run"]["grid"])
+    widths = listing(str(width) for width in model["widths"])
+    outputs = listing(["background", *report["cohort"]["structures"]])
+    return f"{model['name']} of widths {widths}, input of {size} pixels, output of {outputs}"
+
+
+def _readers(report: Mapping[str, Any]) -> str:
+    agreements = report.get("readers") or {}
+    differences = [
+        f"{score_title(score)} {estimate(one['mean_difference'], one['interval'])}"
+        for score, one in agreements.items()
+    ]
+    return f"mean difference of two readers: {listing(differences)}" if differences else ""
 
 
 def _training(report: Mapping[str, Any]) -> str:
@@ -232,6 +256,9 @@ _FACTS: dict[str, tuple[_Fact, str]] = {
     "metrics": (_metrics, _METHODS),
     "uncertainty": (_uncertainty, _METHODS),
     "software": (_software, _METHODS),
+    "source": (_source, _METHODS),
+    "model": (_model, _METHODS),
+    "readers": (_readers, _METHODS),
     "training": (_training, _METHODS),
     "selection": (_selection, "Training"),
     "mitigation": (_mitigation, _METHODS),
@@ -242,18 +269,18 @@ _FACTS: dict[str, tuple[_Fact, str]] = {
 # Guideline, item, topic, and the fact that fills it; None for the author.
 _ITEMS: tuple[tuple[str, str, str, str | None], ...] = (
     (CLAIM, "5", "prospective or retrospective design", None),
-    (CLAIM, "7", "where the data come from", None),
+    (CLAIM, "7", "where the data come from", "source"),
     (CLAIM, "8", "criteria of inclusion and exclusion", None),
     (CLAIM, "11", "how data were de-identified", None),
     (CLAIM, "12", "treatment of missing data", "missing"),
     (CLAIM, "13", "how images were acquired", None),
     (CLAIM, "14", "definition of the reference standard", None),
     (CLAIM, "16", "who annotated", None),
-    (CLAIM, "18", "variability between and within annotators", None),
+    (CLAIM, "18", "variability between and within annotators", "readers"),
     (CLAIM, "19", "assignment of data to partitions", "partitions"),
     (CLAIM, "20", "level at which partitions share nothing", "disjoint"),
     (CLAIM, "21", "size of the test set", "sample size"),
-    (CLAIM, "22", "the model in detail", None),
+    (CLAIM, "22", "the model in detail", "model"),
     (CLAIM, "23", "software and versions", "software"),
     (CLAIM, "25", "how the model was trained", "training"),
     (CLAIM, "26", "how the final model was chosen", "selection"),
@@ -269,7 +296,7 @@ _ITEMS: tuple[tuple[str, str, str, str | None], ...] = (
     (CLAIM, "43", "availability of software, model and data", None),
     (CLAIM, "44", "funding", None),
     (TRIPOD, "3c", "known health inequalities", None),
-    (TRIPOD, "5a", "sources of data and whom they represent", None),
+    (TRIPOD, "5a", "sources of data and whom they represent", "source"),
     (TRIPOD, "6b", "eligibility of participants", None),
     (TRIPOD, "10", "study size", "sample size"),
     (TRIPOD, "11", "missing and omitted data", "missing"),
@@ -287,7 +314,7 @@ _ITEMS: tuple[tuple[str, str, str, str | None], ...] = (
     (TRIPOD, "26", "limitations", None),
     (STARD, "6", "ethical approval", None),
     (STARD, "7", "eligibility of participants and of data", None),
-    (STARD, "11", "source of the data", None),
+    (STARD, "11", "source of the data", "source"),
     (STARD, "12", "annotation of the data", None),
     (STARD, "15b", "development of the index test", "training"),
     (STARD, "18", "statistical methods", "uncertainty"),

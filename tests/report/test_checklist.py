@@ -34,6 +34,24 @@ def test_facts_of_the_report_fill_items_and_the_rest_is_open(report):
         assert value(lines, guideline, number) == OPEN
 
 
+def test_a_run_states_its_network_and_synthetic_data_and_an_audit_its_readers(report):
+    report["run"]["config"] = {
+        "data": {"source": "phantom"},
+        "model": {"name": "unet", "widths": [8, 16]},
+    }
+    report["run"]["grid"] = [64, 96]
+    report["readers"] = {"dice": {"mean_difference": 0.012, "interval": [0.004, 0.02]}}
+    lines = checklist.items(page.plain(report))
+    model = value(lines, "CLAIM 2024", "22")
+    assert "8 and 16" in model and "64 x 96" in model and "background, femur" in model
+    assert "phantom" in value(lines, "CLAIM 2024", "7")
+    assert "0.012 (95 % interval 0.004 to 0.020)" in value(lines, "CLAIM 2024", "18")
+    report["run"]["config"] = None
+    del report["readers"]
+    lines = checklist.items(page.plain(report))
+    assert {value(lines, "CLAIM 2024", number) for number in ("7", "18", "22")} == {OPEN}
+
+
 def test_an_item_is_listed_once_and_open_items_point_nowhere(report):
     lines = checklist.items(page.plain(report))
     keys = [(one.guideline, one.number) for one in lines]
