@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all test-beam lint clean
+.PHONY: demo test test-all test-beam fuzz lint clean
 
 demo: $(READY)
 	$(BIN)/python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
@@ -21,6 +21,10 @@ test-all: lint
 # Apache Beam has an environment of its own, about 1 GB: its versions are not the others'.
 test-beam: .venv-beam/.ready
 	.venv-beam/bin/python -m pytest -m beam tests/data/store/test_beam.py
+
+# Ten minutes of mutated files through readers, tables, networks and run folders.
+fuzz: $(READY)
+	$(BIN)/python -m benchmarks.fuzz --minutes 10
 
 lint: $(READY)
 	$(BIN)/ruff check .
