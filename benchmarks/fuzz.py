@@ -101,7 +101,7 @@ def targets() -> list[Target]:
         Target("masks", masks, readers.read_label_file),
         Target("films", images, films.read),
         Target("metadata", tables, metadata.read),
-        Target("scores", scores, lambda path: score_table.read(path, None, ["sex"], {"age": [50]})),
+        Target("scores", scores, lambda path: score_table.read(path, None, ["sex", "age"], {"age": [50]})),
         Target(
             "description of a network",
             {"w.json": description},
