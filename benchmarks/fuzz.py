@@ -17,7 +17,9 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -162,7 +164,7 @@ def mutated(content: bytes, mutation: tuple[str, float, int]) -> bytes:
     """Return the content after one mutation: its kind, its place as a share of the length, and a choice."""
     kind, share, choice = mutation
     if content[:2] == b"\x1f\x8b" and kind != "cut":  # below the compression, where it means something
-        with contextlib.suppress(EOFError):  # it was cut
+        with contextlib.suppress(EOFError, zlib.error):  # it was cut
             return gzip.compress(mutated(gzip.decompress(content), mutation), mtime=0)
     if kind == "word":
         text = content.decode("latin-1")
@@ -287,11 +289,8 @@ def main() -> int:
                 if isinstance(error, KeyboardInterrupt):
                     raise
                 failed.append(target.name)
-                notes = " ".join(getattr(error, "__notes__", ()))
-                print(
-                    f"failed: {target.name}, seed {number}: {type(error).__name__}: {error}\n{notes}",
-                    flush=True,
-                )
+                print(f"failed: {target.name}, seed {number}")
+                traceback.print_exception(error, file=sys.stdout)
             files += options.examples
         number += 1
         print(f"{files:,} files, {max(end - time.monotonic(), 0) / 60:.1f} minutes left", flush=True)
