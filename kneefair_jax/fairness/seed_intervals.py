@@ -15,7 +15,7 @@ ROUNDING = 1e-12
 
 
 def interval(
-    values: np.ndarray, confidence: float = 0.95, shared: tuple[float, int] | None = None
+    values: np.ndarray, confidence: float = 0.95, shared: tuple[float, float] | None = None
 ) -> list[float] | None:
     """Student's interval of the mean of S values, f[S]; None for fewer than two, or an undefined one.
 
@@ -32,7 +32,7 @@ def interval(
 
 
 def p_value(
-    differences: np.ndarray, *, greater: bool = False, shared: tuple[float, int] | None = None
+    differences: np.ndarray, *, greater: bool = False, shared: tuple[float, float] | None = None
 ) -> float | None:
     """The t-test of paired differences f[S] against 0; None for fewer than two, or an undefined one.
 
@@ -57,13 +57,15 @@ def p_value(
     return float(tail if greater else 2 * tail)
 
 
-def pooled_errors(values: np.ndarray) -> tuple[np.ndarray, int, float]:
+def pooled_errors(values: np.ndarray) -> tuple[np.ndarray, float, float]:
     """Standard errors of M - 1 methods' changes against the baseline, which share what their seeds show.
 
-    The residual mean square of methods x seeds (a randomized block design, with the seeds as blocks) estimates the
-    variance that all methods have in common. A method whose own changes vary more keeps its own standard error, so
-    that steady methods do not lend it theirs. Methods that equal the baseline in every seed are not pooled,
-    and have no error.
+    A change's variance over seeds is that of the baseline plus that of the method. The changes of all methods share the
+    baseline, so the variance over seeds of their mean shows the former with S - 1 degrees of freedom, and the residual
+    mean square of changes x seeds the latter with (M - 2)(S - 1); their sum has Satterthwaite's degrees of freedom
+    (Biometrics Bulletin 2, 1946). So an unsteady baseline has few. A method whose own changes vary more keeps its own
+    standard error, so that steady methods do not lend it theirs. Methods that equal the baseline in every seed are not
+    pooled, and have no error.
 
     Args:
         values: f[M, S], a statistic by method and seed, two seeds or more; the baseline first.
@@ -74,11 +76,11 @@ def pooled_errors(values: np.ndarray) -> tuple[np.ndarray, int, float]:
     """
     changes = values[1:] - values[:1]
     different = np.abs(changes).max(1) > ROUNDING
-    pooled = values[np.concatenate([[True], different])]
-    freedom = max(int(different.sum()), 1) * (values.shape[1] - 1)
-    squared = _pooled_variance(pooled) if different.any() else np.zeros(())
+    if not different.any():
+        return np.zeros(len(changes)), values.shape[1] - 1, 0.0
+    squared, freedom = _pooled_variance(changes[different])
     larger = np.where(different, np.maximum(changes.var(1, ddof=1), squared), 0.0)
-    return np.sqrt(larger / values.shape[1]), freedom, float(np.sqrt(squared))
+    return np.sqrt(larger / values.shape[1]), float(freedom), float(np.sqrt(squared))
 
 
 def power(
@@ -99,18 +101,26 @@ def power(
     """
     values = np.random.default_rng(0).normal(0, sd / np.sqrt(2), (draws, methods + 1, seeds))
     values[:, 1] += change
-    differences = values[:, 1] - values[:, 0]
-    squared = np.maximum(differences.var(1, ddof=1), _pooled_variance(values)) / seeds
-    critical = stats.t.ppf(1 - level / methods / 2, methods * (seeds - 1))
-    return float((np.abs(differences.mean(1)) >= critical * np.sqrt(squared)).mean())
+    changes = values[:, 1:] - values[:, :1]
+    pooled, freedom = _pooled_variance(changes)
+    squared = np.maximum(changes[:, 0].var(1, ddof=1), pooled) / seeds
+    critical = stats.t.ppf(1 - level / methods / 2, freedom)
+    return float((np.abs(changes[:, 0].mean(1)) >= critical * np.sqrt(squared)).mean())
 
 
-def _pooled_variance(values: np.ndarray) -> np.ndarray:
-    """Of a change over seeds, twice the residual mean square: f[..., M, S] -> f[...]."""
-    centered = values - values.mean(-1, keepdims=True)
+def _pooled_variance(changes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Variance of a change over seeds, and its degrees of freedom: f[..., M, S] of M methods -> f[...] each."""
+    methods, seeds = changes.shape[-2:]
+    shared = changes.mean(-2).var(-1, ddof=1)
+    if methods == 1:
+        return shared, np.full(shared.shape, seeds - 1.0)
+    centered = changes - changes.mean(-1, keepdims=True)
     residual = centered - centered.mean(-2, keepdims=True)
-    freedom = (values.shape[-2] - 1) * (values.shape[-1] - 1)
-    return 2 * (residual**2).sum((-2, -1)) / freedom
+    residual_freedom = (methods - 1) * (seeds - 1)
+    own = (residual**2).sum((-2, -1)) / residual_freedom * (1 - 1 / methods)
+    total = shared + own
+    parts = shared**2 / (seeds - 1) + own**2 / residual_freedom
+    return total, np.divide(total**2, parts, out=np.full(total.shape, seeds - 1.0), where=parts > 0)
 
 
 def fieller(

@@ -83,16 +83,38 @@ def test_fieller_covers_as_often_as_it_says():
     assert 0.935 < np.mean(covered) < 0.965
 
 
-def test_pooled_errors_are_those_of_a_randomized_block_design():
-    """Against the residuals of least squares with a column for each method and each seed."""
-    values = np.random.default_rng(2).normal(0.9, 0.01, (4, 3))
-    design = np.array([np.r_[np.eye(4)[m], np.eye(3)[s]] for m in range(4) for s in range(3)])
-    fitted = design @ np.linalg.lstsq(design, values.ravel(), rcond=None)[0]
-    square = ((values.ravel() - fitted) ** 2).sum() / 6
+def test_pooled_errors_are_the_sum_of_two_components():
+    """By hand: changes of 1, -1, 0 and 3, 1, -4 (S = 3) have means 0; their mean over methods is 2, 0, -2."""
+    values = np.array([[0.0, 0.0, 0.0], [1.0, -1.0, 0.0], [3.0, 1.0, -4.0]])
     errors, freedom, sd = seed_intervals.pooled_errors(values)
-    own = (values[1:] - values[0]).std(1, ddof=1)
-    assert freedom == 6 and sd == pytest.approx(np.sqrt(2 * square))
-    assert errors == pytest.approx(np.maximum(own, sd) / np.sqrt(3)) and (own > sd).any() and (own < sd).any()
+    shared = (2**2 + 0 + 2**2) / 2  # with 2 degrees of freedom
+    own = (
+        (2 * (1 + 1 + 4)) / 2 / 2
+    )  # residuals -1, -1, 2 and 1, 1, -2, by 2 degrees of freedom, times 1 - 1 / 2
+    assert sd**2 == pytest.approx(shared + own) and shared + own == 7
+    assert freedom == pytest.approx(7**2 / (shared**2 / 2 + own**2 / 2))
+    assert errors**2 * 3 == pytest.approx([7, (9 + 1 + 16) / 2])
+
+
+def rejections(baseline, last, seeds=3, methods=6, studies=600):
+    rng = np.random.default_rng(4)
+    scale = np.array([baseline, *[1.0] * (methods - 1), last])
+    rejected = 0
+    for _ in range(studies):
+        values = rng.normal(0, scale[:, None], (methods + 1, seeds))
+        errors, freedom, _ = seed_intervals.pooled_errors(values)
+        p = [
+            seed_intervals.p_value(change, shared=(error, freedom))
+            for change, error in zip(values[1:] - values[0], errors, strict=True)
+        ]
+        rejected += min(p) * methods <= 0.05
+    return rejected / studies
+
+
+@pytest.mark.parametrize(("baseline", "last"), [(1, 1), (3, 1), (1, 3)])
+def test_unsteady_baselines_and_methods_make_no_claims(baseline, last):
+    """At most 5 %; a standard error with the pooled degrees of freedom alone gives 12 % for the second."""
+    assert rejections(baseline, last) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 600)
 
 
 def test_one_method_has_the_paired_t_test():
@@ -119,5 +141,5 @@ def test_power_of_one_method_is_that_of_the_paired_t_test():
     noncentral, critical = 0.017 / (0.004 / np.sqrt(3)), stats.t.ppf(0.975, 2)
     expected = stats.nct.sf(critical, 2, noncentral) + stats.nct.cdf(-critical, 2, noncentral)
     assert seed_intervals.power(0.017, 0.004, 1, 3) == pytest.approx(expected, abs=0.02)
-    assert seed_intervals.power(0.017, 0.004, 6, 3) > 0.95
+    assert seed_intervals.power(0.017, 0.004, 6, 3) == pytest.approx(0.836, abs=0.02)
     assert seed_intervals.power(0.0, 0.004, 6, 3) < 0.01
