@@ -3,8 +3,9 @@
 The spread between patients, which both knees share, cancels in a patient's difference; Welch's test of independent
 groups would count it as error. Under the null hypothesis a patient's difference is as likely to have the other sign,
 so the signs are flipped at random, patient by patient and the same for all pairs of groups. Each pair's t is
-studentized, goes through Hall's transformation and is judged by the largest |t| of all pairs, as in
-`hypothesis_tests.permuted_welch`, whose result has the same form.
+studentized, goes through Hall's transformation where the differences are skewed, and is judged by the largest |t| of
+all pairs, as in `hypothesis_tests.permuted_welch`, whose result has the same form. Of two groups with differences that
+are not skewed, it is the paired t-test.
 """
 
 from dataclasses import replace
@@ -17,6 +18,9 @@ from kneefair_jax.fairness.bootstrap import CHUNK
 from kneefair_jax.fairness.hypothesis_tests import TIE, PermutationTests
 from kneefair_jax.fairness.pair_differences import PairDifferences
 from kneefair_jax.fairness.patient_bootstrap import Sample
+
+# Standard errors of a normal sample's skewness, within which differences count as not skewed.
+SYMMETRIC = 2.0
 
 
 def complete(sample: Sample, patients: np.ndarray) -> Sample | None:
@@ -140,7 +144,10 @@ def _differences(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def _paired_statistics(differences: np.ndarray, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Student's t of the mean difference and its skewness, of f64[n, M] with f64[D, n] signs: f64[D, M] each."""
+    """Student's t of the mean difference and its skewness, of f64[n, M] with f64[D, n] signs: f64[D, M] each.
+
+    The skewness is 0 where it is within `SYMMETRIC` standard errors of 0, so that its noise changes no t.
+    """
     n = len(differences)
     squares = (differences**2).mean(0)
     mean = signs @ differences / n
@@ -148,4 +155,5 @@ def _paired_statistics(differences: np.ndarray, signs: np.ndarray) -> tuple[np.n
     moment = np.maximum(squares - mean**2, 1e-12 / n)
     third = signs @ differences**3 / n - 3 * mean * squares + 2 * mean**3
     shape = np.where(moment > 1e-9, third / moment**1.5, 0.0)
+    shape = np.where(np.abs(shape) > SYMMETRIC * np.sqrt(6 / n), shape, 0.0)
     return mean / np.sqrt(moment / (n - 1)), shape / np.sqrt(n)

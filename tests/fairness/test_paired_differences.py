@@ -45,13 +45,26 @@ def test_p_is_that_of_the_paired_t_test(gap):
     assert tests.p[0] == pytest.approx(paired.pvalue, abs=error + 0.005)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_p_of_normal_differences_is_that_of_the_paired_t_test(seed):
+    """Within Monte Carlo error, and the difference of the sign flips' own distribution from Student's."""
+    scores = knees(40, 0.003, seed)
+    tests, paired = sign_flips(scores, 20_000), stats.ttest_rel(*scores)
+    assert abs(stats.skew(scores[0] - scores[1])) < 2 * np.sqrt(6 / 40) and tests.skewness[0, 0] == 0
+    error = 3 * np.sqrt(paired.pvalue * (1 - paired.pvalue) / 20_000)
+    assert tests.p[0] == pytest.approx(paired.pvalue, abs=error + 0.005)
+
+
 def test_p_is_that_of_all_flips():
     """By brute force over all 2^9 signs, with scipy's skewness."""
-    scores = knees(9, 0.006)
+    scores = knees(9, 0.01)
+    scores[1, 0] += 0.2  # two standard errors of skewness are 1.63 for nine patients
     difference = scores[0] - scores[1]
+    assert stats.skew(difference) < -1.7
 
     def transformed(x):
-        t, g = stats.ttest_1samp(x, 0).statistic, stats.skew(x) / 3
+        t, skew = stats.ttest_1samp(x, 0).statistic, stats.skew(x)
+        g = skew / 3 if abs(skew) > 2 * np.sqrt(6 / 9) else 0.0
         return abs(t + g * t**2 / 3 + g**2 * t**3 / 27 + g / 6)
 
     every = [transformed(difference * signs) for signs in product([-1, 1], repeat=9)]
