@@ -67,7 +67,7 @@ def draw(rng: np.random.Generator, condition: Condition) -> tuple[np.ndarray, np
 
 def measure(condition: Condition, cohorts: int) -> dict[str, tuple[float, float]]:
     """Return the mean gap among cases without failures, and how often Welch's test rejects, by kind of macro score."""
-    found: dict[str, list[tuple[float, bool]]] = {"plain": [], "standardized": []}
+    outcomes: dict[str, list[tuple[float, bool]]] = {"plain": [], "standardized": []}
     rng = np.random.default_rng(0)
     for _ in range(cohorts):
         scores, group = draw(rng, condition)
@@ -78,8 +78,8 @@ def measure(condition: Condition, cohorts: int) -> dict[str, tuple[float, float]
         ):
             first, second = (macro[sound & (group == g)] for g in (0, 1))
             p = stats.ttest_ind(first, second, equal_var=False).pvalue
-            found[name].append((first.mean() - second.mean(), p < 0.05))
-    return {name: tuple(np.mean(pairs, axis=0).tolist()) for name, pairs in found.items()}
+            outcomes[name].append((first.mean() - second.mean(), p < 0.05))
+    return {name: tuple(np.mean(pairs, axis=0).tolist()) for name, pairs in outcomes.items()}
 
 
 def main() -> None:

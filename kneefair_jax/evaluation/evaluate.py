@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from kneefair_jax.data.cohort_loader import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import attribute_leakage, case_table, size_and_calibration, train_scores
-from kneefair_jax.fairness import endpoints, family
+from kneefair_jax.fairness import endpoints, family, partial_pooling, patient_table
 from kneefair_jax.fairness.endpoint_rates import endpoint_rates
 from kneefair_jax.fairness.scores import scores as by_group
 from kneefair_jax.report import build, examples, notes, page
@@ -112,6 +113,7 @@ def evaluate(
             "resolution": case_table.resolution_of(external[0], wanted),
             "scores": _scores(config, external[0], outside),
             "rates": endpoint_rates(outside, **_how(config, external[0]), settings=_endpoints(config)),
+            "pooled": _pooled(config, external[0], outside),
         }
     return _write(config, cohort, cases, table, workdir, report, _curves(workdir, models))
 
@@ -216,7 +218,24 @@ def resolution(workdir: Path) -> str | None:
 
 
 def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
-    return by_group(table, **_how(config, cohort), delta=dict(config.report.delta) or None)
+    delta, failure_dice = dict(config.report.delta) or None, config.report.failure_dice
+    return by_group(table, **_how(config, cohort), delta=delta, failure_dice=failure_dice)
+
+
+def _pooled(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
+    """Pooled means of the small groups in the primary score; none where the table does not measure it."""
+    score = family.parse(config.report.primary, "config.report.primary").score
+    if score not in patient_table.measured(table):
+        return {}
+    pooled = partial_pooling.of_small_groups(
+        table,
+        cohort.structures,
+        cohort.attributes,
+        score,
+        failure_dice=config.report.failure_dice,
+        intersections=config.report.intersections,
+    )
+    return {group: asdict(mean) for group, mean in pooled.items()}
 
 
 def _how(config: ConfigDict, cohort: Cohort) -> dict[str, Any]:

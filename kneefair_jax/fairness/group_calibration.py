@@ -1,14 +1,14 @@
 """Calibration of predicted probabilities by group, from the sums of `metrics.reliability` over cases.
 
 The expected calibration error of a case is a mean of absolute differences, which noise makes larger: perfectly
-calibrated probabilities with correlated pixels have 0.07 to 0.13 in discs of 8 pixels' radius and 0.01 to 0.02 in discs
+calibrated probabilities with correlated pixels have 0.06 to 0.10 in discs of 8 pixels' radius and about 0.01 in discs
 of 32 (docs/statistics.md). So groups of smaller bones would look worse calibrated, and the ECE is not compared by
 group. Two measures are, in which noise cancels:
 
 * the bias, mean probability minus share of true pixels ("calibration in the large");
 * the slope of the logistic regression of truth on the logit of the probability (Cox, Biometrika 45, 1958): 1 where
   probabilities are calibrated, below 1 where they are too extreme, so that the network is too sure. One overconfidence
-  has one slope whatever share of the pixels lies near a contour.
+  has nearly one slope whatever share of the pixels lies near a contour.
 
 Each patient has weight 1, and each structure's box weight 1 in its case.
 """

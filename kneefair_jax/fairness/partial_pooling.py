@@ -6,11 +6,17 @@ Herriot (JASA 74, 1979), the structured regression of Herlihy et al. (arXiv 2401
     y = theta + e,   e ~ N(0, v),   theta = X beta + u,   u ~ N(0, tau^2)
 
 X holds the mean of one attribute's groups, or the main effects of two attributes, whose cells deviate from them by u.
-beta has a flat prior and tau a half-Cauchy prior (Polson and Scott, Bayesian Analysis 7, 2012) whose scale is ten
-typical standard errors; tau is integrated out on a grid, so that intervals allow for the uncertainty of both. The
-variance of few patients is poorly known, so v is moderated: the variance of all groups enters like `PRIOR_FREEDOM` more
-degrees of freedom (Smyth, Statistical Applications in Genetics and Molecular Biology 3, 2004). Intervals are Student's,
-with the mean and the variance of theta over the grid. Their coverage and error are measured in `docs/statistics.md`.
+beta has a flat prior and tau a half-Cauchy prior (Polson and Scott, Bayesian Analysis 7, 2012), nearly flat over the
+values that the means support; tau is integrated out on a grid, so that intervals allow for the uncertainty of both. The
+variance of few patients is poorly known, so v is moderated: a common variance enters like `PRIOR_FREEDOM` more degrees
+of freedom (Smyth, Statistical Applications in Genetics and Molecular Biology 3, 2004). The common variance is the mean
+of the groups' variances, each weighted by its precision where true variances differ by as much, so that one large group
+does not decide it.
+
+Intervals are Student's, with the mean and the standard deviation of theta over the grid. The degrees of freedom grow
+as the share of a group's own v in the variance of theta falls. Hall's transformation (`two_part`) corrects for the
+skewness of all groups' scores, without which intervals of few skewed scores cover too rarely. Coverage and error are
+measured in `docs/statistics.md`.
 
 As in tests of gaps (`inference.describe`), means are of the patients without a failed segmentation.
 """
@@ -23,14 +29,14 @@ import pandas as pd
 from scipy import special
 
 from kneefair_jax import groups
-from kneefair_jax.fairness import patient_table
+from kneefair_jax.fairness import patient_table, two_part
 from kneefair_jax.fairness.patient_table import MACRO, Column
 
 # Groups of these many patients without a failed segmentation have a pooled estimate.
 FEWEST, BELOW = 3, 30
-PRIOR_FREEDOM = 4
+PRIOR_FREEDOM = 2
 # Scale of the prior of tau, in typical standard errors of a group's mean.
-_PRIOR_SCALE = 10.0
+_PRIOR_SCALE = 20.0
 _GRID = 128
 
 
@@ -113,23 +119,32 @@ def pool(
     if len(scores) <= design.shape[1] or sizes.sum() <= len(scores):
         return []
     means = np.array([values.mean() for values in scores])
-    squares = np.array([((values - values.mean()) ** 2).sum() for values in scores])
+    squares, cubes = (
+        np.array([((values - values.mean()) ** power).sum() for values in scores]) for power in (2, 3)
+    )
     freedom = sizes - 1
-    common = squares.sum() / freedom.sum()
+    common = np.average(squares / np.maximum(freedom, 1), weights=freedom / (PRIOR_FREEDOM + freedom))
     if common < 1e-18:
         return []
-    variances = (PRIOR_FREEDOM * common + squares) / (PRIOR_FREEDOM + freedom) / sizes
+    moderated = (PRIOR_FREEDOM * common + squares) / (PRIOR_FREEDOM + freedom)
+    variances = moderated / sizes
     centers, spreads, shares = _posterior(means, variances, design)
-    tails = np.minimum(PRIOR_FREEDOM + freedom, freedom.sum())
-    half = special.stdtrit(tails, 0.975) * spreads
+    own = shares * variances / spreads**2
+    tails = special.stdtrit(np.minimum(PRIOR_FREEDOM + freedom, freedom.sum()) / own, 0.975)
+    # The third moment of theta's error comes from the group's own scores.
+    skewnesses = (cubes / moderated**1.5).sum() / sizes.sum() / np.sqrt(sizes)
+    skewnesses *= (shares * np.sqrt(variances) / spreads) ** 3
+    lower, upper = (
+        centers - spreads * np.array([*map(two_part.unskewed, sign * tails, skewnesses)]) for sign in (1, -1)
+    )
     return [
         PooledMean(int(n), float(raw), float(mean), (float(start), float(end)), float(weight))
         for n, raw, mean, start, end, weight in zip(
             sizes,
             means,
             np.clip(centers, low, high),
-            np.clip(centers - half, low, high),
-            np.clip(centers + half, low, high),
+            np.clip(lower, low, high),
+            np.clip(upper, low, high),
             shares,
             strict=True,
         )

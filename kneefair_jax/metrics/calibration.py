@@ -1,7 +1,9 @@
 """Whether a predicted probability means what it says, per case and structure, counted on the device.
 
-Each structure is its own yes-or-no question. Only pixels around the true structure count: far away from every bone
-a network is rightly sure, and a picture with more background would look better calibrated.
+Each structure is its own yes-or-no question. Only pixels around the structure count: far away from every bone a network
+is rightly sure, and a picture with more background would look better calibrated. The region follows the prediction, and
+the truth only where it lies beyond: a region around the truth selects pixels by what they are, and perfectly calibrated
+probabilities of small structures would look overconfident (docs/statistics.md).
 """
 
 from typing import NamedTuple
@@ -10,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 BINS = 15  # of equal width, as in Guo et al. (ICML 2017)
-MARGIN = 0.1  # of a box's height above and below it, and of its width left and right; rounded up to pixels
+MARGIN = 0.25  # of a box's height above and below it, and of its width left and right; rounded up to pixels
 
 
 class Reliability(NamedTuple):
@@ -30,10 +32,12 @@ class Reliability(NamedTuple):
 def reliability(
     probability: jax.Array, label: jax.Array, bins: int = BINS, valid: jax.Array | None = None
 ) -> Reliability:
-    """Counts the pixels of each structure's dilated box by their probability.
+    """Count the pixels of each structure's box by their probability.
 
-    The box is the smallest that holds the true structure, grown by `MARGIN` of its own height and width on each side
-    and cut off at the image's border. Bin k holds probabilities p with k <= p * bins < k + 1, the last also p = 1.
+    The box of the pixels with a probability of at least 0.5, or of the true structure where there is none, is grown by
+    `MARGIN` of its own height and width on each side, then as far as the true structure reaches, and cut off at the
+    image's border. Bin k holds probabilities p with k <= p * bins < k + 1, the last also p = 1. A structure that is
+    absent from the truth has no box.
 
     Args:
         probability: f[B, H, W, S] in [0, 1], of structures 1..S.
@@ -50,7 +54,12 @@ def reliability(
     true = label[..., None] == jnp.arange(1, structures + 1)
     if valid is not None:
         true = true & valid[..., None]
-    inside = _span(true.any(2))[:, :, None] & _span(true.any(1))[:, None]
+    predicted = probability >= 0.5
+    if valid is not None:
+        predicted = predicted & valid[..., None]
+    present = true.any((1, 2), keepdims=True)
+    core = jnp.where(predicted.any((1, 2), keepdims=True), predicted, true) & present
+    inside = _span(core.any(2), true.any(2))[:, :, None] & _span(core.any(1), true.any(1))[:, None]
     if valid is not None:
         inside = inside & valid[..., None]
     place = jnp.clip((probability * bins).astype(jnp.int32), 0, bins - 1)
@@ -79,10 +88,18 @@ def ece(sums: Reliability) -> jax.Array:
     return jnp.where(pixels > 0, apart / jnp.maximum(pixels, 1), jnp.nan)
 
 
-def _span(occupied: jax.Array) -> jax.Array:
-    """From the first to the last place that is occupied and `MARGIN` of that beyond, bool[B, N, S] of bool[B, N, S]."""
+def _span(core: jax.Array, true: jax.Array) -> jax.Array:
+    """The span of `core` grown by `MARGIN` of its length on each side, and on to the ends of `true`: bool[B, N, S]."""
+    place = jnp.arange(core.shape[1])[:, None]
+    first, last = _ends(core)
+    margin = jnp.ceil(MARGIN * (last - first + 1)).astype(jnp.int32)
+    true_first, true_last = _ends(true)
+    start, stop = jnp.minimum(first - margin, true_first), jnp.maximum(last + margin, true_last)
+    return (place >= start) & (place <= stop) & (first <= last)
+
+
+def _ends(occupied: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The first and the last occupied place, i32[B, 1, S] each, of bool[B, N, S]; N and -1 where there is none."""
     place = jnp.arange(occupied.shape[1])[:, None]
     first = jnp.where(occupied, place, occupied.shape[1]).min(1, keepdims=True)
-    last = jnp.where(occupied, place, -1).max(1, keepdims=True)
-    margin = jnp.ceil(MARGIN * (last - first + 1)).astype(jnp.int32)
-    return (place >= first - margin) & (place <= last + margin) & (first <= last)
+    return first, jnp.where(occupied, place, -1).max(1, keepdims=True)

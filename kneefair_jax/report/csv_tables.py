@@ -43,8 +43,7 @@ def _parts(report: Mapping[str, Any]) -> Iterator[_Part]:
     for cohort, holder in (("test", report), ("external", report.get("external") or {"scores": {}})):
         for score, scores in holder["scores"].items():
             for structure, part in {ALL: scores, **scores["structures"]}.items():
-                is_pooled = (cohort, score, structure) == ("test", primary, ALL)
-                pooled = report.get("pooled") or {} if is_pooled else {}
+                pooled = (holder.get("pooled") or {}) if (score, structure) == (primary, ALL) else {}
                 yield {"cohort": cohort, "score": score, "structure": structure}, part, attributes, pooled
 
 

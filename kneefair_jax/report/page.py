@@ -179,7 +179,7 @@ def _figures(
         drawn["curves"] = distributions.curves(curves, "curves")
     if outside := ((report.get("external") or {}).get("scores") or {}).get(score):
         inside = formatting.blocks(outside["groups"], attributes)
-        drawn["external"] = forest.means(outside, inside, title, "external")
+        drawn["external"] = forest.means(outside, inside, title, "external", report["external"].get("pooled"))
     return drawn
 
 

@@ -11,7 +11,8 @@ from jax.experimental import multihost_utils
 from kneefair_jax import anatomy, groups, metrics
 from kneefair_jax.data import pipeline
 from kneefair_jax.data.store.cache import Arrays
-from kneefair_jax.fairness import summaries
+from kneefair_jax.fairness import patient_table, summaries
+from kneefair_jax.fairness.macro_score import standardized_means
 from kneefair_jax.runtime import preemption
 from kneefair_jax.training import sharding
 
@@ -98,7 +99,10 @@ def surface_distances(
 def group_table(
     dice: np.ndarray, cases: pd.DataFrame, partition: groups.Partition, structures: Sequence[str]
 ) -> pd.DataFrame:
-    """Mean Dice over patients, for everyone and by group.
+    """Return mean Dice over patients, for everyone and by group.
+
+    As in the report, the macro score of a case that lacks a structure is standardized (`fairness.macro_score`), so that
+    a structure out of view neither raises nor lowers a group in checkpoint selection.
 
     Args:
         dice: f32[N, S] of the N rows of `cases`.
@@ -109,10 +113,9 @@ def group_table(
     Returns:
         Rows `all` and each group that is there; columns `patients`, `cases`, `dice` (macro) and each structure.
     """
-    known = ~np.isnan(dice)
-    macro = np.where(known, dice, 0).sum(1) / np.maximum(known.sum(1), 1)
-    macro[~known.any(1)] = np.nan
-    values = np.column_stack([macro, dice]).astype(float)
+    dice = dice.astype(float)
+    sound = ~(dice < patient_table.FAILURE_DICE - patient_table.TOLERANCE)
+    values = np.column_stack([standardized_means(dice, sound).clip(0, 1), dice])
     members = {"all": np.ones(len(cases), bool)}
     members |= {name: partition.index == g for g, name in enumerate(partition.names)}
     table = {}

@@ -95,6 +95,18 @@ def test_group_means_of_the_report_follow_from_the_table(run):
     assert set(report["selection"]) == {"overall", "worst_group", "utopia"}
 
 
+def test_small_groups_of_the_external_cohort_are_pooled_where_the_primary_score_is_measured():
+    cohort, config = study.cohort(32), study.config()
+    cases = cohort.cases.merge(pd.DataFrame({"structure": study.STRUCTURES}), how="cross")
+    cases["dice"] = np.random.default_rng(0).uniform(0.8, 1, len(cases))
+    pooled = evaluate._pooled(config, cohort, cases)
+    males = cases[cases["sex"] == "male"]
+    assert pooled["sex=male"]["patients"] == males["patient_id"].nunique()
+    assert pooled["sex=male"]["raw"] == pytest.approx(males["dice"].mean())
+    config.report.primary = "hd95_mm"
+    assert evaluate._pooled(config, cohort, cases) == {}
+
+
 def test_the_flow_of_patients_ends_at_the_tested_cases(run):
     _, cohort, _, _, workdir, _ = run
     flow = json.loads((workdir / evaluate.REPORT).read_text())["cohort"]["flow"]

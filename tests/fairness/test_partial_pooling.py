@@ -1,10 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import integrate, stats
+from scipy import integrate, optimize, stats
 
 from kneefair_jax.fairness import partial_pooling
 from kneefair_jax.fairness.partial_pooling import PRIOR_FREEDOM, pool
+from kneefair_jax.fairness.two_part import hall
 
 
 def scores_of(sizes, means, seed=0, spread=0.03):
@@ -17,8 +18,9 @@ def brute_force(scores, design):
     sizes = np.array([len(values) for values in scores])
     means = np.array([values.mean() for values in scores])
     own = np.array([values.var(ddof=1) if len(values) > 1 else 0.0 for values in scores])
-    common = np.average(own, weights=sizes - 1)
-    variances = (PRIOR_FREEDOM * common + (sizes - 1) * own) / (PRIOR_FREEDOM + sizes - 1) / sizes
+    common = np.average(own, weights=[(n - 1) / (PRIOR_FREEDOM + n - 1) for n in sizes])
+    moderated = (PRIOR_FREEDOM * common + (sizes - 1) * own) / (PRIOR_FREEDOM + sizes - 1)
+    variances = moderated / sizes
     typical = stats.hmean(variances)
     vague = 10 * design @ design.T
 
@@ -27,16 +29,27 @@ def brute_force(scores, design):
         marginal = prior + np.diag(variances)
         gain = prior @ np.linalg.inv(marginal)
         density = stats.multivariate_normal(np.zeros(len(means)), marginal).pdf(means)
-        density *= stats.halfcauchy(scale=10 * np.sqrt(typical)).pdf(tau)
+        density *= stats.halfcauchy(scale=20 * np.sqrt(typical)).pdf(tau)
         center = gain @ means
-        return density * np.r_[1, center, center**2 + np.diag(prior - gain @ prior)]
+        weights = tau**2 / (tau**2 + variances)
+        return density * np.r_[1, center, center**2 + np.diag(prior - gain @ prior), weights]
 
     taus = np.sqrt(typical) * np.r_[np.linspace(0, 5, 200), np.geomspace(5.05, 500, 150)]
     total = integrate.trapezoid([moments(tau) for tau in taus], taus, axis=0)
-    first, second = np.split(total[1:] / total[0], 2)
-    freedom = np.minimum(PRIOR_FREEDOM + sizes - 1, (sizes - 1).sum())
-    half = stats.t(freedom).ppf(0.975) * np.sqrt(second - first**2)
-    return first, first - half, first + half
+    first, second, weights = np.split(total[1:] / total[0], 3)
+    spread = np.sqrt(second - first**2)
+    freedom = np.minimum(PRIOR_FREEDOM + sizes - 1, (sizes - 1).sum()) * spread**2 / (weights * variances)
+    standardized = [(x - x.mean()) / np.sqrt(v) for x, v in zip(scores, moderated, strict=True)]
+    skewness = np.mean(np.concatenate(standardized) ** 3) / np.sqrt(sizes)
+    skewness *= (weights * np.sqrt(variances) / spread) ** 3
+
+    def limit(g, probability):
+        """The mean of which Hall's transformation of the studentized distance has Student's quantile."""
+        quantile = stats.t(freedom[g]).ppf(probability)
+        distance = optimize.brentq(lambda t: hall(t, skewness[g]) - quantile, -50, 50)
+        return first[g] - spread[g] * distance
+
+    return first, *([limit(g, p) for g in range(len(sizes))] for p in (0.975, 0.025))
 
 
 @pytest.mark.parametrize("crossed", [False, True])
@@ -67,10 +80,29 @@ def test_a_group_far_from_all_others_keeps_its_distance():
     assert pooled[3].weight > 0.95 and pooled[3].mean == pytest.approx(pooled[3].raw, abs=0.005)
 
 
+def test_intervals_reach_further_toward_the_tail_of_skewed_scores():
+    rng = np.random.default_rng(0)
+    scores = [0.95 - 0.02 * rng.exponential(size=n) for n in (60, 30, 9, 5)]
+    pooled, mirrored = pool(scores, np.ones((4, 1))), pool([-values for values in scores], np.ones((4, 1)))
+    for one, other in zip(pooled, mirrored, strict=True):
+        low, high = one.interval
+        assert one.mean - low > 1.1 * (high - one.mean) > 0
+        assert other.interval == pytest.approx((-high, -low))
+
+
+def test_a_wide_small_group_does_not_borrow_the_small_variance_of_large_groups():
+    rng = np.random.default_rng(0)
+    scores = [spread * rng.normal(size=n) for n, spread in ((300, 1.0), (300, 1.0), (12, 1.0), (12, 4.0))]
+    lengths = [high - low for low, high in (one.interval for one in pool(scores, np.ones((4, 1))))]
+    assert lengths[3] > 1.5 * lengths[2] > 1.5 * lengths[0]
+
+
 def test_intervals_end_at_the_best_score():
-    scores = [1 - np.abs(values) for values in scores_of((30, 5, 3), (0, 0, 0), spread=0.1)]
-    assert max(one.interval[1] for one in pool(scores, np.ones((3, 1)))) > 1
-    assert max(one.interval[1] for one in pool(scores, np.ones((3, 1)), 0.0, 1.0)) == 1
+    scores = scores_of((30, 5, 3), (0.95, 0.95, 0.95))
+    free = [one.interval for one in pool(scores, np.ones((3, 1)))]
+    best = sorted(high for _, high in free)[-1] - 0.001
+    limited = [one.interval for one in pool(scores, np.ones((3, 1)), 0.0, best)]
+    assert limited == [(low, min(high, best)) for low, high in free]
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,16 @@ from kneefair_jax.metrics import calibration
 def by_brute_force(probability, label, bins):
     """One case and structure, pixel by pixel: sums f[3, bins]."""
     sums = np.zeros((3, bins))
-    rows, columns = np.nonzero(label)
-    if not len(rows):
+    if not label.any():
         return sums
-    down, across = (np.ceil(0.1 * (np.ptp(side) + 1)) for side in (rows, columns))
+    rows, columns = np.nonzero(label)
+    core = np.nonzero(probability >= 0.5) if (probability >= 0.5).any() else (rows, columns)
+    down, across = (int(np.ceil(0.25 * (np.ptp(side) + 1))) for side in core)
+    top, bottom = min(core[0].min() - down, rows.min()), max(core[0].max() + down, rows.max())
+    left, right = min(core[1].min() - across, columns.min()), max(core[1].max() + across, columns.max())
     for y in range(label.shape[0]):
         for x in range(label.shape[1]):
-            if rows.min() - down <= y <= rows.max() + down and (
-                columns.min() - across <= x <= columns.max() + across
-            ):
+            if top <= y <= bottom and left <= x <= right:
                 p = np.float32(probability[y, x])
                 k = min(int(p * np.float32(bins)), bins - 1)
                 sums[:, k] += 1, p, label[y, x]
@@ -25,14 +26,19 @@ def by_brute_force(probability, label, bins):
 
 @pytest.fixture(scope="module")
 def made():
-    """Two cases of three structures, 16 x 21: a big one at the border, a small one, one that is absent."""
+    """Two cases of three structures, 16 x 21: predicted beside its place, in part, or not at all; one is absent."""
     rng = np.random.default_rng(0)
     label = np.zeros((2, 16, 21), np.uint8)
     label[0, :12, 4:16] = rng.integers(0, 2, (12, 12))
+    label[0, 0, 4] = label[0, 11, 15] = 1
     label[:, 14, 17] = 2
     label[1, 3:9, 5:17] = 1
-    probability = rng.uniform(size=(2, 16, 21, 3)).astype(np.float32)
-    probability[0, :4] = rng.integers(0, 2, (4, 21, 3))  # 0 and 1 themselves
+    probability = rng.uniform(0, 0.499, size=(2, 16, 21, 3)).astype(np.float32)
+    probability[0, :4, 6:14, 0] = rng.uniform(0.5, 1, (4, 8))
+    probability[1, 4:12, 6:10, 0] = rng.integers(0, 2, (8, 4))  # 0 and 1 themselves
+    probability[1, 4, 6, 0] = probability[1, 11, 9, 0] = 0.5
+    probability[1, 13:15, 13:15, 1] = 0.9
+    probability[..., 2] *= 2
     return probability, label, jax.jit(calibration.reliability)(probability, label)
 
 
@@ -43,8 +49,10 @@ def test_against_brute_force(made):
             expected = by_brute_force(probability[b, ..., s], label[b] == s + 1, calibration.BINS)
             ours = [np.asarray(part)[b, s] for part in sums]
             np.testing.assert_allclose(ours, expected, rtol=1e-5)
-    # 12 x 12 with two pixels more on three sides, cut off above; one pixel with one more all round.
-    assert np.asarray(sums.pixels).sum(-1)[0].tolist() == [14 * 16, 9, 0]
+    # Predicted in 4 x 8, one and two more all round, cut off above, but true down to row 11; one pixel with one more
+    # all round. Then 8 x 4 with two and one more, but true from row 3 and in columns 5 to 16; 2 x 2 with one more, and
+    # true in column 17.
+    assert np.asarray(sums.pixels).sum(-1).tolist() == [[12 * 12, 9, 0], [12 * 12, 4 * 6, 0]]
 
 
 def test_error_by_hand(made):
@@ -67,6 +75,15 @@ def test_a_truthful_network_is_calibrated_and_a_sure_one_is_not(made):
     np.testing.assert_allclose(sure, 0.25, atol=0.05)  # off by p or 1 - p
 
 
+def test_the_region_does_not_depend_on_the_truth_inside_the_grown_prediction():
+    """A region around the truth makes calibrated probabilities look overconfident."""
+    probability, label = np.zeros((3, 20, 20, 1), np.float32), np.zeros((3, 20, 20), np.uint8)
+    probability[:, 6:14, 6:14] = 0.7
+    label[0, 8:10, 8:10] = label[1, 4:16, 4:16] = label[2, 6, :15] = 1
+    sums = jax.jit(calibration.reliability)(probability, label)
+    assert np.asarray(sums.pixels).sum((1, 2)).tolist() == [144, 144, 12 * 16]
+
+
 def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"\[B,H,W,S\]"):
         calibration.reliability(np.zeros((2, 4, 4, 1)), np.zeros((2, 4, 5), int))
@@ -75,12 +92,12 @@ def test_other_shapes_are_refused():
 def test_void_pixels_are_in_no_bin(made):
     probability, label, sums = made
     void = np.zeros(label.shape, bool)
-    void[0, 5:8] = True  # inside the box of structure 1: 3 rows of 16
+    void[0, 5:8] = True  # inside the box of structure 1: 3 rows of 12
     marked = np.where(void, 255, label)
     count = jax.jit(calibration.reliability)
     ours = count(probability, marked, valid=~void)
     pixels = np.asarray(ours.pixels).sum(-1)
-    assert pixels[0].tolist() == [14 * 16 - 3 * 16, 9, 0]
+    assert pixels[0].tolist() == [9 * 12, 9, 0]
     changed = np.where(void[..., None], 1 - probability, probability)
     for one, two in zip(ours, count(changed, marked, valid=~void), strict=True):
         np.testing.assert_array_equal(one, two)

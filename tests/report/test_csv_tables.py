@@ -46,6 +46,20 @@ def test_a_report_without_pairs_has_no_table_of_them_and_nulls_are_empty(report)
     assert read(written["summaries.csv"])["ser"].isna().all()
 
 
+def test_pooled_means_stand_with_the_groups_of_their_own_cohort(report):
+    report = plain(report)
+    mean = {"patients": 4, "raw": 0.9, "mean": 0.92, "interval": [0.9, 0.94], "weight": 0.4}
+    report["pooled"] = {"sex=female": mean}
+    report["external"] = {"scores": report["scores"], "pooled": {"sex=male": mean | {"mean": 0.93}}}
+    table = read(csv_tables.tables(report)["groups.csv"]).dropna(subset="pooled")
+    assert table[
+        ["cohort", "score", "structure", "group", "pooled", "pooled_low", "pooled_high"]
+    ].to_numpy().tolist() == [
+        ["test", "dice", csv_tables.ALL, "sex=female", 0.92, 0.9, 0.94],
+        ["external", "dice", csv_tables.ALL, "sex=male", 0.93, 0.9, 0.94],
+    ]
+
+
 @pytest.mark.parametrize("start", ["+", "-", "=", "@"])
 def test_text_that_a_spreadsheet_would_run_is_guarded_and_numbers_are_not(start, report):
     report = plain(report)

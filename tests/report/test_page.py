@@ -172,6 +172,15 @@ def test_an_external_cohort_gets_its_own_section(report, cases, curves, examples
     ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
     assert "External cohort The same model" in parsed.words()
     assert len(ids) == len(set(ids)) and parsed.balanced
+    assert "Pooled" not in parsed.words()
+
+
+def test_pooled_means_of_an_external_cohort_are_shown_with_it(report, cases):
+    mean = {"patients": 4, "raw": 0.9, "mean": 0.8765, "interval": [0.81, 0.94], "weight": 0.4}
+    report["external"] = {"scores": report["scores"], "pooled": {"sex=male": mean}}
+    parsed = Page(page.page(page.plain(report), cases, [], []))
+    before, after = parsed.words().split("External cohort The same model")
+    assert "Pooled" not in before and "0.876" in after and parsed.balanced
 
 
 def test_macro_scores_allow_for_absent_structures(cases):

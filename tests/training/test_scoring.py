@@ -60,10 +60,38 @@ def test_means_over_patients_not_cases():
     cases = pd.DataFrame(
         {"patient_id": ["p", "p", "q", "r"], "sex": groups.categorical(pd.Series(list("aaab")))}
     )
-    dice = np.array([[1.0, 0.0], [0.5, np.nan], [0.2, 0.4], [np.nan, np.nan]])
+    dice = np.array([[1.0, 0.8], [0.6, 0.6], [0.2, 0.4], [np.nan, np.nan]])
     partition = groups.partition(cases, ["sex"])
     table = scoring.group_table(dice, cases, partition, ["x", "y"])
-    # p: x .75, y 0, macro (.5 + .5) / 2; q: .2, .4, .3; r has neither structure.
-    np.testing.assert_allclose(table.loc["sex=a"], [2, 3, 0.4, 0.475, 0.2])
-    np.testing.assert_allclose(table.loc["all"], [3, 4, 0.4, 0.475, 0.2])
+    # p: x .8, y .7, macro (.9 + .6) / 2; q: .2, .4, .3; r has neither structure.
+    np.testing.assert_allclose(table.loc["sex=a"], [2, 3, 0.525, 0.5, 0.55])
+    np.testing.assert_allclose(table.loc["all"], [3, 4, 0.525, 0.5, 0.55])
     assert np.isnan(table.loc["sex=b", "dice"])
+
+
+def fibula_table(gap):
+    """Ten patients a group, equal in three bones; the second's fibula, out of view in half, scores `gap` lower."""
+    case = np.repeat(np.random.default_rng(0).normal(0, 0.01, 10), 2)
+    dice = (np.array([0.96, 0.95, 0.88]) + case[:, None]).astype(np.float32)
+    first = np.arange(20) % 2 == 0
+    dice[~first, 2] -= gap
+    dice[np.flatnonzero(~first)[::2], 2] = np.nan
+    cases = pd.DataFrame(
+        {"patient_id": np.arange(20), "view": groups.categorical(pd.Series(np.where(first, "full", "half")))}
+    )
+    return scoring.group_table(dice, cases, groups.partition(cases, ["view"]), ["femur", "tibia", "fibula"])
+
+
+def test_a_fibula_out_of_view_neither_raises_nor_lowers_a_group():
+    """Plain means of the bones in view put the second group 0.0125 above the first."""
+    table = fibula_table(gap=0.0)
+    assert table.loc["view=half", "dice"] == pytest.approx(table.loc["view=full", "dice"], abs=1e-4)
+    assert table.loc["view=full", "dice"] == pytest.approx(
+        table.loc["view=full", ["femur", "tibia", "fibula"]].mean()
+    )
+
+
+def test_selection_by_the_worst_group_prefers_the_checkpoint_with_the_better_fibula():
+    """Of plain means the group with the fibula out of view is never the worst, and the checkpoints tie."""
+    worst = [fibula_table(gap).drop("all")["dice"].min() for gap in (0.0, 0.04)]
+    assert worst[0] > worst[1] + 0.004

@@ -296,15 +296,17 @@ def _more(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
             f"without a failed segmentation, were tested by Johansen's statistic {cite('johansen')}; those of other "
             "scores than the primary one are exploratory."
         )
-    if report.get("pooled"):
+    outside = (report.get("external") or {}).get("pooled")
+    if report.get("pooled") or outside:
+        external = ", those of the external cohort among its own groups" if outside else ""
         yield (
-            "Means of small groups were also pooled toward what the other groups of their attributes predict "
-            f"{cite('pooling')}; no test uses the pooled means."
+            "Means of groups of 3 to 29 patients without a failed segmentation were also pooled toward what the other "
+            f"groups of their attributes predict {cite('pooling')}{external}; no test uses the pooled means."
         )
     if report.get("calibration"):
         yield (
-            "Calibration was assessed inside the dilated box of each structure, by the mean difference between "
-            "probability and truth and by the calibration slope, with intervals over patients."
+            "Calibration was assessed inside the dilated box of each predicted structure, by the mean difference "
+            "between probability and truth and by the calibration slope, with intervals over patients."
         )
     if report.get("root_cause"):
         yield (

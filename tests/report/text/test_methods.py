@@ -43,6 +43,14 @@ def test_another_cohort_s_resolution_is_told(report):
     assert "Those of the external cohort were computed on the grid of" in methods.methods_text(report)[0]
 
 
+def test_pooled_means_are_cited_where_either_cohort_has_them(report):
+    assert not any("Herriot" in one for one in methods.methods_text(report)[1])
+    report["external"] = {"scores": report["scores"], "pooled": {"sex=male": {}}}
+    text, references = methods.methods_text(report)
+    assert sum("Herriot" in one for one in references) == 1
+    assert "external cohort" in next(part for part in text.split(". ") if "pooled" in part)
+
+
 def test_the_family_is_stated_with_its_score_attributes_and_kinds(audited):
     assert "primary family" not in methods.methods_text(audited)[0]  # of an earlier version
     hypotheses = [{"kind": kind} for kind in (family.MEAN, family.SMALL_FAILURE)]
