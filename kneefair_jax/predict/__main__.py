@@ -9,8 +9,7 @@ from kneefair_jax import safe_text, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import predictor, routing, run, stated_spacing, writers
 
-MOST = 125  # failures that an exit status can tell; shells use those above
-NOT_BEGUN = 126
+SOME_FAILED, NOTHING_DONE = 1, 2  # exit statuses
 
 _EPILOG = f"""\
 examples:
@@ -33,8 +32,9 @@ lies before the detector appears larger there, and nothing is corrected for that
 more than a factor of 1.5. Masks as PNG lie as the film is displayed (its header followed); as nifti and dicomseg on its
 stored pixels.
 
-A file that cannot be segmented is told in a line on stderr, and the rest goes on. The exit status is the number of
-those that failed, at most {MOST}; 0 if none did; {NOT_BEGUN} if nothing could be begun.
+Files that cannot be segmented are reported on stderr, a line each, and skipped; the rest are processed. The exit
+status is 0 if every file was segmented, {SOME_FAILED} if some failed, and {NOTHING_DONE} if nothing was
+segmented.
 
 This is for research, not for the care of patients.
 """
@@ -114,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
 
 @safe_text.terminal()
 def main(argv: Sequence[str]) -> int:
-    """Segments; the exit status is as the help says."""
+    """Segment radiographs and return the exit status that the help describes."""
     options = parser().parse_args(argv)
     try:
         spacing = None if options.spacing is None else stated_spacing.parse(options.spacing)
@@ -150,14 +150,17 @@ def main(argv: Sequence[str]) -> int:
         )
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return NOT_BEGUN
+        return NOTHING_DONE
     print(
         f"{tally.done} segmented, {tally.warned} with a warning, {tally.failed} failed: {options.out / run.AREAS}"
     )
     if tally.without_spacing:
         files = "1 file states" if tally.without_spacing == 1 else f"{tally.without_spacing} files state"
         print(f"{files} no pixel spacing: areas in pixels only; state it with --spacing")
-    return min(tally.failed, MOST)
+    if not tally.done:
+        print("error: no file was segmented; correct those that are named above", file=sys.stderr)
+        return NOTHING_DONE
+    return SOME_FAILED if tally.failed else 0
 
 
 if __name__ == "__main__":
