@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import io_errors
 
 _TAIL = 32  # characters of the file's name that the temporary name keeps: its ending says the format
 TEMPORARY = re.compile(r"\.part-[0-9a-f]{16}-")
@@ -40,18 +41,23 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
 
     Raises:
         InputError: something other than a regular file lies at `path`.
+        OSError: with `path` as its file name, where the library that wrote states none.
     """
     require_regular(path)
     temporary = path.with_name(f".part-{secrets.token_hex(8)}-{path.name[-_TAIL:]}")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # O_EXCL follows no link
     try:
-        yield temporary
-        if sync:
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-        temporary.replace(path)
+        with io_errors.naming(path):
+            os.close(
+                os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            )  # O_EXCL follows no link
+            yield temporary
+            if sync:
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # which would hide the error that led here
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

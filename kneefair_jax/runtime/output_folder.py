@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic
+from kneefair_jax.runtime import atomic, io_errors
 
 
 def require_plain(folder: Path, names: Sequence[str]) -> None:
@@ -47,6 +47,25 @@ def _require_plain(path: Path) -> None:
         pass  # another process deleted it meanwhile
 
 
+def make(folder: Path, option: str) -> None:
+    """Make a folder and those above it, if need be.
+
+    Args:
+        folder: of the results.
+        option: the flag that gave it, for the message.
+
+    Raises:
+        InputError: it is a file or below one, a link that leads nowhere, or its name is too long.
+        OSError: the disk is full or cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if io_errors.is_storage(error):
+            raise
+        raise InputError(f"{option} {folder}: {error}; give a folder that can be written") from error
+
+
 @contextlib.contextmanager
 def exclusive_lock(folder: Path, option: str, subfolders: Sequence[str] = ()) -> Iterator[None]:
     """Keep other processes out of a folder; the lock ends with the process, however that ends.
@@ -59,7 +78,7 @@ def exclusive_lock(folder: Path, option: str, subfolders: Sequence[str] = ()) ->
     Raises:
         InputError: another process holds the lock, or `.lock` is no regular file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make(folder, option)
     with atomic.open_in_place(folder / ".lock", "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

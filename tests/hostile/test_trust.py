@@ -128,7 +128,7 @@ def test_links_and_pipes_where_predictions_go(tmp_path, weights, capsys, name, k
     target.write_text("precious")
     trust.link(path, target) if kind == "link" else trust.pipe(path)
     given = ["--checkpoint", weights, "--images", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
-    assert predict.main(given) == predict.NOTHING_DONE
+    assert predict.main(given) == 2
     err = capsys.readouterr().err
     assert one_line(err) and str(path) in err
     assert target.read_text() == "precious"
