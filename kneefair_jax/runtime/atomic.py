@@ -10,8 +10,9 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -58,6 +59,38 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # which would hide the error that led here
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staged(folder: Path, optional: Iterable[str] = ()) -> Iterator[Path]:
+    """Yield a new folder inside `folder` to write a set of files to; they replace those of `folder` together.
+
+    Args:
+        folder: exists; its lock is held (`output_folder.exclusive_lock`).
+        optional: relative paths of files that are deleted from `folder` where the new set lacks them.
+
+    Yields:
+        The path of the temporary folder. If the block raises, it is deleted and `folder` stays as it was.
+
+    Raises:
+        InputError: something other than a regular file lies where one is to be written.
+        OSError: with `folder` as its file name, where the system states none.
+    """
+    stage = folder / f".part-{secrets.token_hex(8)}-files"
+    try:
+        with io_errors.naming(folder):
+            stage.mkdir()
+            yield stage
+            files = [path.relative_to(stage) for path in sorted(stage.rglob("*")) if path.is_file()]
+            for path in files:
+                require_regular(folder / path)
+            for path in files:
+                (folder / path).parent.mkdir(exist_ok=True)
+                (stage / path).replace(folder / path)
+            for path in set(map(Path, optional)).difference(files):
+                (folder / path).unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

@@ -66,8 +66,9 @@ def is_storage(error: OSError) -> bool:
 
 
 def _final(path: Path) -> Path:
-    """Return the folder of a temporary file, any other path as it is."""
-    return path.parent if path.name.startswith(".part-") else path
+    """Return the folder of a temporary file or folder, any other path as it is."""
+    temporary = [number for number, part in enumerate(path.parts) if part.startswith(".part-")]
+    return Path(*path.parts[: temporary[0]]) if temporary else path
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
