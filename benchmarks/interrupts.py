@@ -291,6 +291,9 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=TIMES)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "interrupts.json")
     options = parser.parse_args()
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background jobs ignore it, and theirs
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root / "compiled")

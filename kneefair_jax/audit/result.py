@@ -277,7 +277,5 @@ def _about(settings: Settings) -> dict[str, Any]:
 
 def require_folder(out: Path) -> None:
     """Refuses a file as the folder to write to, or links in it; called before the work, not after it."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; give a folder")
-    output_folder.require_writable(out)
+    output_folder.require_writable(out, "--out")
     output_folder.require_plain(out, _WRITTEN)

@@ -42,7 +42,7 @@ def export(
         InputError: the run is not finished, or its network needs what only training has.
     """
     output_folder.require_plain(run, run_directory.WRITTEN)
-    output_folder.require_writable(out)
+    output_folder.require_writable(out, "--out")
     output_folder.require_plain(out, (f"{name}*",))
     config, report, environment = (
         _json(run, name) for name in ("config.json", "report/report.json", "environment.json")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kneefair_jax import weights
 from kneefair_jax.predict import predictor, routing, run, stated_spacing, writers
+from kneefair_jax.runtime import output_folder
 
 SOME_FAILED, NOTHING_DONE = 1, 2  # exit statuses
 
@@ -114,6 +115,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Segment radiographs and return the exit status that the help describes."""
     options = parser().parse_args(argv)
+    output_folder.require_writable(options.out, "--out")
     spacing = None if options.spacing is None else stated_spacing.parse(options.spacing)
     made = predictor.load(
         *options.checkpoint,

@@ -112,7 +112,9 @@ def whole(write: Write, path: Path, mask: np.ndarray, film: Film, structures: tu
         with atomic.replacing(path) as temporary:
             write(temporary, mask, film, structures)
     except OSError as error:
-        if io_errors.is_storage(error):
+        if io_errors.is_storage(error) or isinstance(
+            error, FileNotFoundError
+        ):  # the folder was deleted meanwhile
             raise
         raise InputError(
             f"{film.path}: {path} cannot be written ({error}); rename the file, or give another --out"

@@ -90,8 +90,13 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
 
 
 def exit_process(status: int) -> NoReturn:
-    """Exit; a signal during the interpreter's own end, when the work is over, ends it without a traceback."""
+    """Exit; a signal during the interpreter's own end, when the work is over, changes neither status nor output.
+
+    Only Ctrl-C ends it, should it hang.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(status)
 
 

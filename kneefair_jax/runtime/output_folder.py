@@ -68,13 +68,32 @@ def make(folder: Path, option: str) -> None:
         raise InputError(f"{option} {folder}: {error}; give a folder that can be written") from error
 
 
-def require_writable(folder: Path) -> None:
+def require_writable(folder: Path, option: str) -> None:
     """Refuse a folder that cannot be written, or be made, before work of minutes; no byte is written.
 
+    Args:
+        folder: of the results; it need not exist.
+        option: the flag that gave it, for the message.
+
     Raises:
+        InputError: it is a file, below one, or a link that leads nowhere, or its name is too long.
         OSError: the file system is read-only, or permission is lacking.
     """
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    path = folder.absolute()
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        try:
+            path.lstat()
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise InputError(
+                f"{option} {folder.name[:32]}...: this name is too long; give a shorter one"
+            ) from error
+    existing = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
+    if not existing.is_dir():
+        raise InputError(
+            f"{option} {folder}: {existing.name} is a file, or a link that leads to no folder; give a folder"
+        )
     if not os.access(existing, os.W_OK | os.X_OK):
         read_only = os.statvfs(existing).f_flag & os.ST_RDONLY
         number = errno.EROFS if read_only else errno.EACCES

@@ -15,10 +15,12 @@ from kneefair_jax import anatomy
 from kneefair_jax.data.phantom import cohort, shares
 from kneefair_jax.data.phantom.bias import CASE_SWITCHES, NO_BIAS, Bias
 from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film, draw_grade
-from kneefair_jax.runtime import atomic
+from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import atomic, output_folder
 
 STRENGTHS = (0.0, 0.5, 1.0)
 COLUMNS = 6
+_MAX_SIZE = 1024  # of a picture's side; a knee alone has four times as many
 FIELDS_MM = (95, 120, 150, 190, 260, 360)
 CAPTION = 18  # pixels above a strip
 
@@ -174,6 +176,12 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     if not (options.out or options.knee):
         parser.error("give --out, --knee or both")
+    if not 1 <= options.size <= _MAX_SIZE:
+        raise InputError(f"--size {options.size}: give 1 to {_MAX_SIZE} pixels")
+    for path in filter(None, (options.knee, options.out)):
+        if Path(path).suffix.lower() != ".png":
+            raise InputError(f"{path}: give a file that ends in .png")
+        output_folder.require_writable(Path(path).parent, path)
     if options.knee:
         image, _, _ = _draw(4 * options.size, jax.random.key(options.seed))
         _save(Image.fromarray(image), Path(options.knee))
@@ -183,5 +191,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _save(picture: Image.Image, path: Path) -> None:
+    output_folder.make(path.parent, str(path))
     with atomic.replacing(path) as temporary:
         picture.save(temporary)
