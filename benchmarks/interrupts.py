@@ -259,18 +259,18 @@ def interrupt(
 def series(name: str, command: Command, root: Path, times: int) -> dict[str, Any]:
     """Interrupt a command `times` times and return the rows and their summary."""
     draw = random.Random(f"{SEED}{name}")
-    process = _start(command.argv(root / f"{name}_straight"))
+    process = _start(command.argv(root / f"{name}_straight" / "out"))
     _wait_for_handlers(process)
     started = time.monotonic()
     status, _, err = _finish(process)
     if status:
         raise RuntimeError(f"{name}: exit status {status}: {err}")
     length = time.monotonic() - started
-    expected = content(root / f"{name}_straight")
+    expected = content(root / f"{name}_straight" / "out")
     rows = []
     for turn in range(times):
         number = (signal.SIGINT, signal.SIGTERM)[turn % 2]
-        row = interrupt(command, root / f"{name}_{turn}", number, draw.uniform(0, length), expected)
+        row = interrupt(command, root / f"{name}_{turn}" / "out", number, draw.uniform(0, length), expected)
         row["line"] = row["line"].replace(str(root), "FOLDER")
         print(json.dumps({"command": name} | row), flush=True)
         rows.append(row)
@@ -278,7 +278,7 @@ def series(name: str, command: Command, root: Path, times: int) -> dict[str, Any
         "seconds": round(length, 1),
         "files_compared": len(expected),
         "interrupted": sum(row["status"] != 0 for row in rows),
-        "longest_seconds_to_end": max(row["seconds_to_end"] for row in rows if row["status"] or not rows),
+        "longest_seconds_to_end": max((row["seconds_to_end"] for row in rows if row["status"]), default=0),
         "failed": sum(bool(row["faults"]) for row in rows),
         "rows": rows,
     }

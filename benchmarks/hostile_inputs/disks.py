@@ -227,9 +227,8 @@ KINDS = (
     ),
     Kind(
         "phantom: a picture in a folder that is absent",
-        _plain("phantom", out="absent/knee.png"),
-        "reported",
-        "absent",
+        _plain("phantom", out="out/absent/knee.png"),
+        "works",
     ),
     Kind(
         "phantom: a picture over a folder", _plain("phantom", _folder("out/knee.png")), "refused", "knee.png"
@@ -250,13 +249,7 @@ KINDS = (
             "reported",
             "out",
         )
-        for name, size in (
-            ("predict", 0),
-            ("predict", 700),
-            ("audit", 20_000),
-            ("audit", 0),
-            ("phantom", 100),
-        )
+        for name, size in (("predict", 700), ("predict", 2_000), ("audit", 20_000), ("phantom", 400))
     ),
     *(
         Kind(

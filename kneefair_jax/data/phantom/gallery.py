@@ -20,7 +20,7 @@ from kneefair_jax.runtime import atomic, output_folder
 
 STRENGTHS = (0.0, 0.5, 1.0)
 COLUMNS = 6
-_MAX_SIZE = 1024  # of a picture's side; a knee alone has four times as many
+_MAX_SIZE = 512  # of a picture's side; a knee alone has four times as many
 FIELDS_MM = (95, 120, 150, 190, 260, 360)
 CAPTION = 18  # pixels above a strip
 
@@ -182,6 +182,7 @@ def main(argv: Sequence[str]) -> int:
         if Path(path).suffix.lower() != ".png":
             raise InputError(f"{path}: give a file that ends in .png")
         output_folder.require_writable(Path(path).parent, path)
+        atomic.require_regular(Path(path))
     if options.knee:
         image, _, _ = _draw(4 * options.size, jax.random.key(options.seed))
         _save(Image.fromarray(image), Path(options.knee))
