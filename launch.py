@@ -6,22 +6,22 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
-import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from kneefair_jax import safe_text
 from kneefair_jax.errors import InputError
-from kneefair_jax.runs import modes
-from kneefair_jax.runtime import distributed, io_errors, preemption, run_directory
-from kneefair_jax.training.loop import NonFiniteLossError
+from kneefair_jax.runtime import command, io_errors
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Path to a config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The run's folder: checkpoints, tables, report.", required=True
 )
-_MODE = flags.DEFINE_enum("mode", "train", sorted(modes.MODES), "What to do; train ends with an evaluation.")
+_MODE = flags.DEFINE_enum(
+    "mode", "train", ["check", "evaluate", "study", "train"], "What to do; train ends with an evaluation."
+)
 _SHARD = flags.DEFINE_string(
     "shard", "0/1", "Of a study: i/n makes every n-th run from the i-th on, i = 0, ..., n - 1."
 )
@@ -38,18 +38,27 @@ _PROCESS = flags.DEFINE_integer("process", -1, "With --coordinator: which of the
 flags.mark_flag_as_required("config")
 
 
-@safe_text.terminal()
 def main(argv: Sequence[str]) -> None:
-    """Dispatches; what a person has to read is a sentence on stderr.
-
-    Exit status 2 is for what a person has to correct, 1 for what broke.
-    75 where the machine was wanted back and the same command goes on: schedulers requeue by it.
-    """
+    """Dispatch, and exit with the status of `runtime.command`; schedulers start the same command again at 75."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    status = command.run(lambda: _run(Path(_WORKDIR.value)), REMEDIES)
+    if status in (command.BAD_INPUT, command.FAILED):
+        from kneefair_jax.runtime import distributed
+
+        distributed.leave(status, together=status == command.BAD_INPUT)
+    command.exit_process(status)
+
+
+def _run(workdir: Path) -> int:
+    # Imported late, so that a signal during the seconds that the imports take ends in one line.
+    import jax
+
+    from kneefair_jax.runs import modes
+    from kneefair_jax.runtime import distributed
+    from kneefair_jax.training.loop import NonFiniteLossError
+
     logging.set_verbosity(logging.ERROR)
-    preemption.install()
-    workdir = Path(_WORKDIR.value)
     try:
         if _MODE.value != "study" and flags.FLAGS["shard"].present:
             raise InputError(f"--shard deals the runs of --mode=study out; --mode={_MODE.value} has none")
@@ -61,30 +70,34 @@ def main(argv: Sequence[str]) -> None:
         path = config_flags.get_config_filename(flags.FLAGS["config"])
         print(f"--mode={_MODE.value}: {path} in {workdir}", flush=True)
         modes.MODES[_MODE.value](_CONFIG.value, workdir, **shard)
-    except (InputError, NonFiniteLossError) as error:  # the same command would end as this one
-        print(f"error: {error}", file=sys.stderr)
-        distributed.leave(2, together=True)
-    except preemption.Preempted:
-        print(f"\nthe machine is wanted back; {_goes_on(workdir)}", file=sys.stderr)
-        sys.exit(preemption.PREEMPTED)
-    except KeyboardInterrupt:
-        print(f"\nstopped; {_goes_on(workdir)}", file=sys.stderr)
-        sys.exit(130)
+    except NonFiniteLossError as error:  # the same command would end as this one
+        raise InputError(str(error)) from error
     except Exception as error:
-        if (told := io_errors.sentence(error) or distributed.lost(error)) is None:
-            if not jax.distributed.is_initialized():
-                raise
-            traceback.print_exc()  # at its end Python would wait for processes that may be gone
-            distributed.leave(1)
-        if jax.distributed.is_initialized():
-            traceback.print_exc()  # which process it was, and whether it was one, may be in it
-        print(f"error: {told}; {_goes_on(workdir)}", file=sys.stderr, flush=True)
-        distributed.leave(1)
+        if not jax.distributed.is_initialized() or isinstance(error, InputError):
+            raise
+        traceback.print_exc()  # which process it was, and whether it was one, may be in it
+        if lost := distributed.lost(error):
+            raise command.CommandError(lost) from error
+        if io_errors.describe(error, REMEDIES.option):
+            raise
+        distributed.leave(1)  # at its end Python would wait for processes that may be gone
+    return 0
 
 
-def _goes_on(workdir: Path) -> str:
-    resumes = _MODE.value in ("train", "study") and run_directory.goes_on(workdir)
-    return "the same command " + ("goes on from the last checkpoint" if resumes else "starts again")
+def _resume() -> str:
+    if not flags.FLAGS.is_parsed():
+        return "the same command starts again"
+    # `run_directory` has this too, but its imports may be what was interrupted.
+    checkpoints = Path(_WORKDIR.value).glob("**/checkpoints/*")
+    resumes = _MODE.value in ("train", "study") and any(path.name.isdigit() for path in checkpoints)
+    return "the same command " + ("resumes from the last checkpoint" if resumes else "starts again")
+
+
+REMEDIES = command.Remedies(
+    option="--workdir",
+    memory="give a smaller --config.train.batch_size or --config.data.size",
+    resume=_resume,
+)
 
 
 def _check_distributed() -> None:
@@ -128,6 +141,14 @@ def repeated_fields(argv: Sequence[str]) -> list[str]:
     return [field for field, count in counts.items() if count > 1]
 
 
-if __name__ == "__main__":
+def _start() -> NoReturn:
+    """Read the flags and the config, then run `main`."""
+    import jax
+
     jax.config.config_with_absl()
     app.run(main, flags_parser=parse_flags)
+    raise AssertionError("app.run exits")
+
+
+if __name__ == "__main__":
+    command.exit_process(command.run(_start, REMEDIES))

@@ -103,7 +103,7 @@ def said(err: str) -> str:
     lines = [
         line
         for line in err.splitlines()
-        if line.startswith(("error:", "the machine", "stopped")) or "another task died" in line
+        if line.startswith(("error:", "preempted", "interrupted")) or "another task died" in line
     ]
     return (lines or err.splitlines() or [""])[-1]
 

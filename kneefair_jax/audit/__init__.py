@@ -8,9 +8,10 @@
     result.write("report")
 
 `audit.table("scores.csv", ["sex"])` does the same for a table of scores, and `python -m kneefair_jax.audit` both.
+
+Names load on first use: the command handles signals before it imports JAX.
 """
 
-from kneefair_jax.audit.result import Audit, Settings
-from kneefair_jax.audit.run import masks, table
+import lazy_loader
 
-__all__ = ["Audit", "Settings", "masks", "table"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -24,6 +24,7 @@ from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import atomic, output_folder
 from kneefair_jax.safe_text import without_paths
 
+_SUSPECTS = "suspicious.csv"
 # In the folder of the results; further models have a folder each.
 _WRITTEN = (
     page.PAGE,
@@ -33,7 +34,7 @@ _WRITTEN = (
     *csv_tables.NAMES,
     "cases.csv",
     "cases.parquet",
-    "suspicious.csv",
+    _SUSPECTS,
     mask_faults.FILE,
     "[0-9]*-*",
 )
@@ -102,21 +103,29 @@ class Audit(NamedTuple):
         And `suspicious.csv`, where reference masks were compared with a network's, and `mask_faults.csv`, where masks
         show faults.
 
-        Further models have a page each, in `2-NAME`, `3-NAME`, ... In the CSV, a cell of text that a spreadsheet
-        would run as a formula is preceded by an apostrophe; the parquet has the text itself.
+        All files appear together, or, if one cannot be written, none. Another audit that writes to the same folder is
+        waited for. Further models have a page each, in `2-NAME`, `3-NAME`, ... In the CSV, a cell of text that a
+        spreadsheet would run as a formula is preceded by an apostrophe; the parquet has the text itself.
 
         Returns:
             The paths of the pages, by model.
         """
         out = Path(out)
         require_folder(out)
-        out.mkdir(parents=True, exist_ok=True)
         # Names may come from a file: nothing of them but what a folder can be called.
         folders = {
             model: f"{number + 1}-{re.sub(r'[^\w-]', '_', model)}" if number else ""
             for number, model in enumerate(self.reports)
         }
-        pages = {}
+        tables = [str(Path(folder, name)) for folder in folders.values() for name in csv_tables.NAMES]
+        with (
+            output_folder.exclusive_lock(out, "--out", wait=True),
+            atomic.staged(out, [*tables, _SUSPECTS, mask_faults.FILE]) as stage,
+        ):
+            self._write(stage, folders)
+        return {model: out / folder / page.PAGE for model, folder in folders.items()}
+
+    def _write(self, out: Path, folders: Mapping[str, str]) -> None:
         for model, report in self.reports.items():
             table = self.cases[self.cases["model"] == model]
             up = "../" if folders[model] else ""
@@ -125,20 +134,13 @@ class Audit(NamedTuple):
                 for name, folder in folders.items()
                 if name != model
             }
-            pages[model] = page.write(
-                out / folders[model], report, table, [], self.examples.get(model, []), others
-            )
-        atomic.write_text(out / "cases.csv", csv_tables.guarded(self.cases).to_csv(index=False))
-        if self.suspects is not None:
-            atomic.write_text(out / "suspicious.csv", csv_tables.guarded(self.suspects).to_csv(index=False))
-        (out / mask_faults.FILE).unlink(missing_ok=True)  # of an earlier audit
-        if self.mask_faults is not None and not self.mask_faults.empty:
-            atomic.write_text(
-                out / mask_faults.FILE, csv_tables.guarded(self.mask_faults).to_csv(index=False)
-            )
+            page.write(out / folders[model], report, table, [], self.examples.get(model, []), others)
+        tables = {"cases.csv": self.cases, _SUSPECTS: self.suspects, mask_faults.FILE: self.mask_faults}
+        for name, table in tables.items():
+            if table is not None and not (name == mask_faults.FILE and table.empty):
+                atomic.write_text(out / name, csv_tables.guarded(table).to_csv(index=False))
         with atomic.replacing(out / "cases.parquet") as temporary:
             self.cases.to_parquet(temporary)
-        return pages
 
     def metric_frame(
         self,
@@ -275,6 +277,5 @@ def _about(settings: Settings) -> dict[str, Any]:
 
 def require_folder(out: Path) -> None:
     """Refuses a file as the folder to write to, or links in it; called before the work, not after it."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; give a folder")
+    output_folder.require_writable(out, "--out")
     output_folder.require_plain(out, _WRITTEN)

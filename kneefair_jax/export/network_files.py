@@ -42,6 +42,7 @@ def export(
         InputError: the run is not finished, or its network needs what only training has.
     """
     output_folder.require_plain(run, run_directory.WRITTEN)
+    output_folder.require_writable(out, "--out")
     output_folder.require_plain(out, (f"{name}*",))
     config, report, environment = (
         _json(run, name) for name in ("config.json", "report/report.json", "environment.json")
@@ -75,17 +76,20 @@ def export(
         for number, folder in enumerate(folders):
             group = _group_of(folder)
             members[f"{name}_{number}{weights.SUFFIX}"] = (folder, chosen[group], group)
-    paths = []
-    for file, (folder, step, its_group) in members.items():
-        variables = _restored(folder, step, weights.expected(model, grid))
-        its_own = about | {"group": its_group, "step": step, "parameters": models.count(variables["params"])}
-        weights.save_network(out / file, variables, its_own, half=half)
-        paths.append(out / file)
-    text = model_card.card(
-        name, config, report, environment, parameters=its_own["parameters"], license_id=license_id
-    )
-    atomic.write_text(out / f"{name}.md", text)
-    return paths
+    with output_folder.exclusive_lock(out, "--out", wait=True), atomic.staged(out) as stage:
+        for file, (folder, step, its_group) in members.items():
+            variables = _restored(folder, step, weights.expected(model, grid))
+            its_own = about | {
+                "group": its_group,
+                "step": step,
+                "parameters": models.count(variables["params"]),
+            }
+            weights.save_network(stage / file, variables, its_own, half=half)
+        text = model_card.card(
+            name, config, report, environment, parameters=its_own["parameters"], license_id=license_id
+        )
+        atomic.write_text(stage / f"{name}.md", text)
+    return [out / file for file in members]
 
 
 def _json(run: Path, name: str) -> dict[str, Any]:

@@ -10,8 +10,10 @@
 
 `python -m kneefair_jax.predict` does it for files; both refuse the same pictures.
 A run's folder is taken once it is exported (`python -m kneefair_jax.export RUN`). Nothing here is a medical device.
+
+Names load on first use: the command handles signals before it imports JAX.
 """
 
-from kneefair_jax.predict.predictor import Prediction, Predictor, load
+import lazy_loader
 
-__all__ = ["Prediction", "Predictor", "load"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,7 +10,7 @@ from typing import Self
 
 from kneefair_jax.data.readers import suffix_of
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic
+from kneefair_jax.runtime import atomic, io_errors
 from kneefair_jax.safe_text import spreadsheet_cell
 
 AREAS = "areas.csv"
@@ -86,8 +86,14 @@ class Areas:
         atomic.write_text(self._path, _text(rows))
 
     def _append(self, rows: Sequence[Sequence[str]]) -> None:
-        self._lines.write(_text(rows))
-        self._lines.flush()
+        content, end = _text(rows).encode(), os.fstat(self._lines.fileno()).st_size
+        try:
+            with io_errors.naming(self._path):
+                while content:
+                    content = content[os.write(self._lines.fileno(), content) :]
+        except BaseException:
+            os.ftruncate(self._lines.fileno(), end)  # a full disk takes a part of the rows
+            raise
 
 
 def _read(path: Path) -> dict[str, list[list[str]]]:

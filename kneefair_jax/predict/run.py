@@ -1,6 +1,8 @@
 """Every file: read, segmented, written; what fails is told in a line, and the rest goes on."""
 
 import contextlib
+import errno
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import batched
 from pathlib import Path
@@ -13,7 +15,7 @@ from kneefair_jax.predict import bilateral, films, inputs, stated_spacing, write
 from kneefair_jax.predict.areas import AREAS, Areas, file_id
 from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.predictor import Prediction, Predictor
-from kneefair_jax.runtime import output_folder
+from kneefair_jax.runtime import output_folder, preemption
 from kneefair_jax.safe_text import is_formula, printable, without_paths
 
 WRITTEN = (".lock", AREAS, "masks", "overlays")
@@ -81,7 +83,8 @@ def run(
 
     Raises:
         InputError: nothing can be begun: no network for the group, both knees of a network that knows sides, a
-            folder that cannot be written or that another process writes to, or films in it.
+            file as folder, a folder that another process writes to, or films in it.
+        OSError: the disk is full or cannot be written; what was finished before is kept.
     """
     if settings.groups is None:
         predictor.require_group(settings.group)
@@ -90,14 +93,12 @@ def run(
     found = list(inputs.find(given, out))
     done = warned = failed = without_spacing = 0
     with contextlib.ExitStack() as stack:
-        try:
-            output_folder.require_plain(out, WRITTEN)
-            stack.enter_context(output_folder.exclusive_lock(out, "--out", ("masks", "overlays")))
-            table = stack.enter_context(Areas(out))
-        except OSError as error:
-            raise InputError(f"--out {out}: {error}; give a folder that can be written") from error
+        output_folder.require_plain(out, WRITTEN)
+        stack.enter_context(output_folder.exclusive_lock(out, "--out", ("masks", "overlays")))
+        table = stack.enter_context(Areas(out))
         for several in batched(found, settings.batch):
             for item, result in _segmented(predictor, several, settings):
+                preemption.check()
                 try:
                     if isinstance(result, InputError):
                         raise result
@@ -106,7 +107,7 @@ def run(
                     path = _write(out, item, *result, settings)
                     lines = list(_areas(item, mask, *result, out))
                     table.add(lines)
-                except (InputError, OSError) as error:
+                except InputError as error:
                     failed += 1
                     complain(" ".join(str(error).split()))  # of several lines one
                     continue
@@ -208,6 +209,8 @@ def _write(out: Path, item: inputs.Input, film: Film, prediction: Prediction, se
     if settings.anonymous:
         write = writers.ANONYMOUS.get(settings.format, write)
     structures = tuple(prediction.confidence)
+    if not out.is_dir():  # deleted or unmounted meanwhile; a new folder would lack the masks of its own table
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(out / AREAS))
     path = out / _mask(item, settings)
     writers.whole(write, path, prediction.mask, film, structures)
     if settings.overlays:

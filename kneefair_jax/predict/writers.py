@@ -14,7 +14,7 @@ from kneefair_jax.predict import nifti_geometry, stated_spacing
 from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.plausibility import SIDES
 from kneefair_jax.report import overlays
-from kneefair_jax.runtime import atomic
+from kneefair_jax.runtime import atomic, io_errors
 
 OVERLAY = (512, 1024)  # the least and the most pixels of an overlay's longer side
 _TEXT, _LINE = 16, 24  # pixels, of the legend
@@ -104,13 +104,18 @@ def whole(write: Write, path: Path, mask: np.ndarray, film: Film, structures: tu
     """Calls a writer so that the file appears whole or not at all.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the file cannot be written, as under a name that is too long.
+        OSError: no file can be written there.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(path) as temporary:
             write(temporary, mask, film, structures)
     except OSError as error:
+        if io_errors.is_storage(error) or isinstance(
+            error, FileNotFoundError
+        ):  # the folder was deleted meanwhile
+            raise
         raise InputError(
-            f"{film.path}: {path} cannot be written ({error}); free space, or give another --out"
+            f"{film.path}: {path} cannot be written ({error}); rename the file, or give another --out"
         ) from error

@@ -3,6 +3,7 @@
 __all__ = [
     "atomic",
     "cache_directory",
+    "command",
     "distributed",
     "io_errors",
     "output_folder",

@@ -10,12 +10,14 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import io_errors
 
 _TAIL = 32  # characters of the file's name that the temporary name keeps: its ending says the format
 TEMPORARY = re.compile(r"\.part-[0-9a-f]{16}-")
@@ -40,18 +42,55 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
 
     Raises:
         InputError: something other than a regular file lies at `path`.
+        OSError: with `path` as its file name, where the library that wrote states none.
     """
     require_regular(path)
     temporary = path.with_name(f".part-{secrets.token_hex(8)}-{path.name[-_TAIL:]}")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # O_EXCL follows no link
     try:
-        yield temporary
-        if sync:
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-        temporary.replace(path)
+        with io_errors.naming(path):
+            os.close(
+                os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            )  # O_EXCL follows no link
+            yield temporary
+            if sync:
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # which would hide the error that led here
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staged(folder: Path, optional: Iterable[str] = ()) -> Iterator[Path]:
+    """Yield a new folder inside `folder` to write a set of files to; they replace those of `folder` together.
+
+    Args:
+        folder: exists; its lock is held (`output_folder.exclusive_lock`).
+        optional: relative paths of files that are deleted from `folder` where the new set lacks them.
+
+    Yields:
+        The path of the temporary folder. If the block raises, it is deleted and `folder` stays as it was.
+
+    Raises:
+        InputError: something other than a regular file lies where one is to be written.
+        OSError: with `folder` as its file name, where the system states none.
+    """
+    stage = folder / f".part-{secrets.token_hex(8)}-files"
+    try:
+        with io_errors.naming(folder):
+            stage.mkdir()
+            yield stage
+            files = [path.relative_to(stage) for path in sorted(stage.rglob("*")) if path.is_file()]
+            for path in files:
+                require_regular(folder / path)
+            for path in files:
+                (folder / path).parent.mkdir(exist_ok=True)
+                (stage / path).replace(folder / path)
+            for path in set(map(Path, optional)).difference(files):
+                (folder / path).unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

@@ -16,6 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from kneefair_jax.errors import InputError, told
+from kneefair_jax.runtime import preemption
 
 _LONGEST = 4096  # bytes of a refusal that all hosts repeat
 _PATIENCE = 10  # seconds
@@ -48,6 +49,8 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         raise InputError(
             f"--distributed found no cluster here ({error}); give --coordinator=HOST:PORT --processes=n --process=i"
         ) from error
+    if jax.process_count() > 1:
+        preemption.share_notices()
     if not is_first():
         # What all of them would say, one says.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open as long as the process

@@ -1,15 +1,17 @@
 """The folder that a command writes to: nothing in it leads elsewhere, and one process at a time works in it."""
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic
+from kneefair_jax.runtime import atomic, io_errors
 
 
 def require_plain(folder: Path, names: Sequence[str]) -> None:
@@ -47,22 +49,76 @@ def _require_plain(path: Path) -> None:
         pass  # another process deleted it meanwhile
 
 
+def make(folder: Path, option: str) -> None:
+    """Make a folder and those above it, if need be.
+
+    Args:
+        folder: of the results.
+        option: the flag that gave it, for the message.
+
+    Raises:
+        InputError: it is a file or below one, a link that leads nowhere, or its name is too long.
+        OSError: the disk is full or cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if io_errors.is_storage(error):
+            raise
+        raise InputError(f"{option} {folder}: {error}; give a folder that can be written") from error
+
+
+def require_writable(folder: Path, option: str) -> None:
+    """Refuse a folder that cannot be written, or be made, before work of minutes; no byte is written.
+
+    Args:
+        folder: of the results; it need not exist.
+        option: the flag that gave it, for the message.
+
+    Raises:
+        InputError: it is a file, below one, or a link that leads nowhere, or its name is too long.
+        OSError: the file system is read-only, or permission is lacking.
+    """
+    path = folder.absolute()
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        try:
+            path.lstat()
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise InputError(
+                f"{option} {folder.name[:32]}...: this name is too long; give a shorter one"
+            ) from error
+    existing = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
+    if not existing.is_dir():
+        raise InputError(
+            f"{option} {folder}: {existing.name} is a file, or a link that leads to no folder; give a folder"
+        )
+    if not os.access(existing, os.W_OK | os.X_OK):
+        read_only = os.statvfs(existing).f_flag & os.ST_RDONLY
+        number = errno.EROFS if read_only else errno.EACCES
+        raise OSError(number, os.strerror(number), str(folder))
+
+
 @contextlib.contextmanager
-def exclusive_lock(folder: Path, option: str, subfolders: Sequence[str] = ()) -> Iterator[None]:
+def exclusive_lock(
+    folder: Path, option: str, subfolders: Sequence[str] = (), *, wait: bool = False
+) -> Iterator[None]:
     """Keep other processes out of a folder; the lock ends with the process, however that ends.
 
     Args:
         folder: made if need be.
         option: the flag that gave it, for the message.
         subfolders: where, beside the folder itself, temporary files of killed processes are deleted.
+        wait: whether to wait for another process, which holds the lock only while it writes.
 
     Raises:
-        InputError: another process holds the lock, or `.lock` is no regular file.
+        InputError: another process holds the lock and `wait` is False, or `.lock` is no regular file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make(folder, option)
     with atomic.open_in_place(folder / ".lock", "r+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise InputError(
                 f"another process is at work in {folder}; wait for it, stop it, or give another {option}"
@@ -72,5 +128,8 @@ def exclusive_lock(folder: Path, option: str, subfolders: Sequence[str] = ()) ->
         stale = [folder.glob(".part-*"), *((folder / name).rglob(".part-*") for name in subfolders)]
         for path in itertools.chain.from_iterable(stale):
             if atomic.TEMPORARY.match(path.name):
-                path.unlink(missing_ok=True)
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
         yield

@@ -1,44 +1,78 @@
-"""Signals that are not lost: Ctrl-C, and a scheduler's notice that the machine is wanted back.
+"""Signals that are not lost: Ctrl-C, and a scheduler's notice that a process has to stop.
 
 Python raises `KeyboardInterrupt` wherever it happens to be. Inside a callback of the garbage collector, of which XLA
-has one, the exception is printed and dropped, and the run goes on. So the signal is noted as well, and long work asks.
+has one, the exception is printed and dropped, and the run continues. So the signal is noted as well, and long work
+calls `check`. A second Ctrl-C ends the process at once.
 
 SIGTERM (SLURM, Kubernetes and spot machines send it some seconds before SIGKILL) and SIGUSR1 (of `sbatch
---signal=USR1@120`) stop a run where it can go on later: training saves after the step at hand, everything else stops at
-once.
+--signal=USR1@120`) stop a command that the same command resumes: training saves after the current step, everything else
+stops at once.
+
+The commands handle signals before they import JAX, which takes seconds, so this module imports it late.
 """
 
 import contextlib
 import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
-import jax
-from jax.experimental import multihost_utils
-
 # EX_TEMPFAIL of sysexits.h: "try again later". Apart from errors (1, 2) and from deaths by signal (128 and more).
 PREEMPTED = 75
+_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 _noted = False
 _preempted = False
 _deferred = False
+_several_hosts = False
 _asked = 0  # times that the hosts were asked, of this process
 
 
-class Preempted(BaseException):  # like KeyboardInterrupt it is no error, and nobody catches it by chance
-    """The machine is wanted back; the same command goes on."""
+class Preempted(BaseException):  # like KeyboardInterrupt it is no error, and no `except Exception` catches it
+    """The process has to stop; the same command resumes it."""
+
+
+@contextlib.contextmanager
+def handled() -> Iterator[None]:
+    """Handle the signals of this process within the block, and restore the handlers and the state after it.
+
+    Outside of the main thread, where Python allows no handlers, signals stay as they are.
+    """
+    global _noted, _preempted
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before, state = {number: signal.getsignal(number) for number in _HANDLED}, (_noted, _preempted)
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda error: None if isinstance(error.exc_value, _EXCEPTIONS) else hook(error)
+    install()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = hook
+        _noted, _preempted = state
 
 
 def install() -> None:
-    """Notes the signals of this process from now on; SIGINT raises as Python does by itself."""
-    signal.signal(signal.SIGINT, _note)
-    signal.signal(signal.SIGTERM, _note_preemption)
-    signal.signal(signal.SIGUSR1, _note_preemption)
+    """Note the signals of this process from now on; one that is ignored, as by `nohup`, stays ignored."""
+    handlers = dict.fromkeys(_HANDLED, _note_preemption) | {signal.SIGINT: _note}
+    for number, handler in handlers.items():
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def share_notices() -> None:
+    """Leave SIGTERM to JAX's coordination service, which tells all hosts; to be called once it is connected."""
+    global _several_hosts
+    _several_hosts = True
 
 
 def check() -> None:
-    """Between two pieces of work, the same ones on every host.
+    """Stop between two units of work, the same ones on every host.
 
     Raises:
         KeyboardInterrupt: there was one, whether or not it got through.
@@ -52,7 +86,7 @@ def check() -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Within it a notice does not raise; who holds it asks `preempted` after each step."""
+    """Within it a notice does not raise; the holder calls `preempted` after each step."""
     global _deferred
     _deferred = True
     try:
@@ -62,32 +96,51 @@ def deferred() -> Iterator[None]:
 
 
 def preempted() -> bool:
-    """Whether to stop here, and save; every host asks as often, and all are told the same.
+    """Return whether to save and stop; every host calls this equally often and gets the same answer.
 
-    A notice may reach one host alone. JAX's coordination service then finds the first asking that no host has passed;
-    askings are counted over the whole process, since one that is not asked for would not be found.
+    A notice may reach one host alone. JAX's coordination service then finds the first call that no host has passed;
+    calls are counted over the whole process, since a host that does not call would not be found.
     """
     global _asked
-    if jax.process_count() == 1:
+    if not _several_hosts:
         return _preempted
+    from jax.experimental import multihost_utils
+
     _asked += 1
     return multihost_utils.reached_preemption_sync_point(_asked)
 
 
+def signal_of(error: BaseException) -> signal.Signals | None:
+    """Return the signal that ended the work with this exception; None where it was none.
+
+    A library may turn the exception of a signal into one of its own, so every error after a signal counts as its.
+    """
+    if isinstance(error, KeyboardInterrupt) or _noted:
+        return signal.SIGINT
+    if isinstance(error, Preempted) or _preempted:
+        return signal.SIGTERM
+    return None
+
+
+_EXCEPTIONS = (KeyboardInterrupt, Preempted)
+
+
 def _note(number: int, frame: FrameType | None) -> None:
     global _noted
+    del number, frame
     _noted = True
-    signal.default_int_handler(number, frame)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends the process, whatever it is doing
+    raise KeyboardInterrupt
 
 
 def _note_preemption(number: int, frame: FrameType | None) -> None:
     global _preempted
     del frame
-    if jax.distributed.is_initialized():
+    if _several_hosts:
         # The coordination service has taken SIGTERM over.
         if number != signal.SIGTERM:
             os.kill(os.getpid(), signal.SIGTERM)
         return
-    _preempted = True
-    if not _deferred:
+    repeated, _preempted = _noted or _preempted, True
+    if not (_deferred or repeated):  # a repeated notice must not disturb the saving
         raise Preempted

@@ -87,7 +87,7 @@ def save_network(
         }
     if broken := [key for key, leaf in flat.items() if not np.isfinite(leaf).all()]:
         raise InputError(
-            f"{path}: the network's {broken[0]} is not finite as {kind.__name__}; it is not written"
+            f"{path.name}: the network's {broken[0]} is not finite as {kind.__name__}; it is not written"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(about, indent=2, sort_keys=True, allow_nan=False) + "\n"

@@ -188,16 +188,16 @@ def fill_disk(*_):
 
 
 FAULTS = {
-    "full": (fill_disk, 1, "no space left on device; make space"),
+    "full": (fill_disk, 1, "no space left on device; free space"),
     "notice": (
         lambda *_: os.kill(os.getpid(), signal.SIGTERM),
         75,
-        "the machine is wanted back; the same command",
+        "preempted; the same command",
     ),
     "read-only": (
         lambda _, workdir: (workdir / "x").mkdir(parents=True),
         1,
-        "give a --workdir that can be written",
+        "give a folder that can be written as --workdir",
     ),
 }
 

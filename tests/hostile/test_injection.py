@@ -72,7 +72,7 @@ def test_the_table_of_areas(tmp_path, capsys, monkeypatch):
         picture.save(tmp_path / "films" / name)
     given = ["--checkpoint", str(network), "--out", "out", "--no-overlays"]
     assert predict.main([*given, "--images", "films/=1+1.png", f"films/{ESCAPE}.png"]) == 0
-    assert predict.main([*given, "--images", f"films/{ESCAPE}.dcm"]) == 1
+    assert predict.main([*given, "--images", f"films/{ESCAPE}.dcm"]) == 2
     assert_no_formula(tmp_path / "out")
     assert f"'{FORMULA}" in set(pd.read_csv("out/areas.csv")["structure"])
     assert_shown(capsys, r"\x1b[31mred\x07")

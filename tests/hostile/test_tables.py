@@ -284,7 +284,7 @@ def test_a_table_of_groups_is_refused_by_row(tmp_path, capsys):
         tmp_path / "out",
     ]
     arguments += ["--metadata", tmp_path / "groups.csv"]
-    assert predict_cli.main([str(word) for word in arguments]) == predict_cli.NOT_BEGUN
+    assert predict_cli.main([str(word) for word in arguments]) == 2
     err = capsys.readouterr().err
     assert "row 3" in err and "'P7' (row 2)" in err and "--allow-similar-ids" in err
     assert not (tmp_path / "out").exists()

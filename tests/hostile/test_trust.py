@@ -128,7 +128,7 @@ def test_links_and_pipes_where_predictions_go(tmp_path, weights, capsys, name, k
     target.write_text("precious")
     trust.link(path, target) if kind == "link" else trust.pipe(path)
     given = ["--checkpoint", weights, "--images", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
-    assert predict.main(given) == predict.NOT_BEGUN
+    assert predict.main(given) == 2
     err = capsys.readouterr().err
     assert one_line(err) and str(path) in err
     assert target.read_text() == "precious"
@@ -157,14 +157,14 @@ def test_postscript_by_another_name_starts_nothing(tmp_path, weights, capsys, mo
     monkeypatch.setattr("PIL.EpsImagePlugin.EpsImageFile.load", lambda *a, **k: started.append(a))
     (tmp_path / name).write_bytes(trust.POSTSCRIPT)
     given = ["--checkpoint", weights, "--images", str(tmp_path / name), "--out", str(tmp_path / "out")]
-    assert predict.main(given) == 1
+    assert predict.main(given) == 2
     assert name in capsys.readouterr().err and not started
 
 
 def test_a_pipe_given_as_a_film_does_not_hang(tmp_path, weights, capsys):
     os.mkfifo(tmp_path / "film.png")
     given = ["--checkpoint", weights, "--images", str(tmp_path / "film.png"), "--out", str(tmp_path / "out")]
-    assert predict.main(given) == 1
+    assert predict.main(given) == 2
     assert "film.png" in capsys.readouterr().err
 
 

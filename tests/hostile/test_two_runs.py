@@ -87,7 +87,7 @@ def test_two_at_once(films, weights, capsys):
     (films / "out").mkdir()
     with (films / "out/.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert run(weights, "first") == predict.NOT_BEGUN
+        assert run(weights, "first") == 2
     assert "another process" in capsys.readouterr().err
     assert [path.name for path in (films / "out").iterdir()] == [".lock"]
     assert run(weights, "first") == 0
@@ -96,7 +96,7 @@ def test_two_at_once(films, weights, capsys):
 def test_a_table_that_is_another_s_is_kept(films, weights, capsys):
     (films / "out").mkdir()
     (films / "out/areas.csv").write_text("country,area\nItaly,302\n")
-    assert run(weights, "first") == predict.NOT_BEGUN
+    assert run(weights, "first") == 2
     assert "areas.csv" in capsys.readouterr().err
     assert (films / "out/areas.csv").read_text() == "country,area\nItaly,302\n"
 

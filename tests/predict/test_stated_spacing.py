@@ -81,7 +81,7 @@ def test_a_decimal_comma_and_pixels_that_are_far_from_square_are_refused(text, m
 def test_a_refused_spacing_begins_nothing(predict, tmp_path, capsys):
     Image.fromarray(PICTURE).save(tmp_path / "films/a.png")
     status, rows = predict("--spacing", "0_3")
-    assert status == cli.NOT_BEGUN and "0_3" in capsys.readouterr().err
+    assert status == 2 and "0_3" in capsys.readouterr().err
     assert rows == [] and not (tmp_path / "out").exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 
 from kneefair_jax import groups
-from kneefair_jax.audit.__main__ import text as terminal_text
+from kneefair_jax.audit.cli import text as terminal_text
 from kneefair_jax.fairness import family
 from kneefair_jax.fairness.family import Primary
 from kneefair_jax.report import build, csv_tables, page

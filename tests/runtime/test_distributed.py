@@ -59,7 +59,7 @@ def noticed(processes, line, told):
     for process in told:
         processes[process].terminate()
     said = [process.communicate(timeout=240)[0] for process in processes]
-    assert all("the machine is wanted back" in text for text in said), said
+    assert all("preempted; the same command" in text for text in said), said
     return [process.returncode for process in processes]
 
 

@@ -10,7 +10,7 @@ def test_the_kernel_s_own_error():
     with pytest.raises(OSError) as caught, open("/dev/full", "w") as file:
         file.write("x")
         file.flush()
-    assert io_errors.sentence(caught.value) == "no space left on device; make space"
+    assert io_errors.describe(caught.value, "--out") == "no space left on device; free space on the disk"
 
 
 def test_one_inside_a_library_s():
@@ -21,15 +21,35 @@ def test_one_inside_a_library_s():
             raise ValueError("cannot write") from error
     except ValueError as error:
         assert (
-            io_errors.sentence(error) == "/run/x: read-only file system; give a --workdir that can be written"
+            io_errors.describe(error, "--out")
+            == "/run/x: read-only file system; give a folder that can be written as --out"
         )
 
 
 def test_one_that_is_told_in_words_alone():
     text = "RESOURCE_EXHAUSTED: Error writing: No space left on device [OS error 28]"
-    assert io_errors.sentence(RuntimeError(text)) == "no space left on device; make space"
+    assert (
+        io_errors.describe(RuntimeError(text), "--out") == "no space left on device; free space on the disk"
+    )
 
 
 def test_anything_else_is_not_the_storage_s():
-    assert io_errors.sentence(ValueError("no")) is None
-    assert io_errors.sentence(FileNotFoundError(errno.ENOENT, "no", "x")) is None
+    assert io_errors.describe(ValueError("no"), "--out") is None
+    assert io_errors.describe(FileNotFoundError(errno.ENOENT, "no", "x"), "--out") is None
+
+
+def test_a_temporary_file_is_named_by_its_folder(tmp_path):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / ".part-0123-a.png"))
+    assert io_errors.describe(full, "--out").startswith(f"{tmp_path}: no space left")
+
+
+def test_a_folder_that_was_deleted_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        (tmp_path / "gone" / "areas.csv").write_text("x")
+    assert io_errors.describe(caught.value, "--out").startswith(f"{tmp_path / 'gone'}: ")
+
+
+def test_an_error_without_a_file_gets_its_path(tmp_path):
+    with pytest.raises(OSError) as caught, io_errors.naming(tmp_path / "a"), open("/dev/full", "w") as file:
+        os.write(file.fileno(), b"x")
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path / "a")

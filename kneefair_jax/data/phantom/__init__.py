@@ -1,7 +1,8 @@
-"""Phantom knees: parametric postero-anterior radiographs with exact masks and biases of known strength."""
+"""Phantom knees: parametric postero-anterior radiographs with exact masks and biases of known strength.
 
-from kneefair_jax.data.phantom.bias import NO_BIAS, SWITCHES, Bias
-from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film
-from kneefair_jax.data.phantom.cohort import source
+Names load on first use: the command handles signals before it imports JAX.
+"""
 
-__all__ = ["NO_BIAS", "SWITCHES", "Bias", "Phantom", "draw_case", "draw_film", "source"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,187 +1,28 @@
-"""`python -m kneefair_jax.data.phantom --out gallery.png` draws phantoms by grade, by switch and strength, and wide."""
+"""`python -m kneefair_jax.data.phantom --out gallery.png` draws phantoms by grade, switch and strength."""
 
-import argparse
-import functools
+import sys
 from collections.abc import Sequence
-from itertools import product
-from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from PIL import Image, ImageDraw
+from kneefair_jax.runtime import command
 
-from kneefair_jax import anatomy
-from kneefair_jax.data.phantom import cohort, shares
-from kneefair_jax.data.phantom.bias import CASE_SWITCHES, NO_BIAS, Bias
-from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film, draw_grade
-from kneefair_jax.runtime import atomic
-
-STRENGTHS = (0.0, 0.5, 1.0)
-COLUMNS = 6
-FIELDS_MM = (95, 120, 150, 190, 260, 360)
-CAPTION = 18  # pixels above a strip
-
-Strip = tuple[str, list[np.ndarray]]  # a caption and u8[H, W, 3] pictures
+REMEDIES = command.Remedies(
+    option="--out",
+    memory="give a smaller --size",
+    resume=lambda: "the same command starts again",
+)
 
 
-def tinted(image: np.ndarray, label: np.ndarray, opacity: float = 0.4) -> np.ndarray:
-    """u8[H, W] and its label u8[H, W] -> u8[H, W, 3] with the structures tinted."""
-    grey = np.repeat(image[:, :, None], 3, axis=2).astype(np.float32)
-    colour = (1 - opacity) * grey + opacity * anatomy.COLOURS[label]
-    return np.where(label[:, :, None] > 0, colour, grey).astype(np.uint8)
+def main(argv: Sequence[str]) -> int:
+    """Draw phantoms and return 0, or the status of `runtime.command`."""
+    return command.run(lambda: _main(argv), REMEDIES)
 
 
-def _outlined(image: np.ndarray, label: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """The annotated mask tinted, the true contours in white."""
-    edge = np.zeros(exact.shape, bool)
-    edge[:-1] |= exact[:-1] != exact[1:]
-    edge[:, :-1] |= exact[:, :-1] != exact[:, 1:]
-    return np.where(edge[:, :, None], np.uint8(255), tinted(image, label))
+def _main(argv: Sequence[str]) -> int:
+    # Imported late, so that a signal during the seconds that the imports take ends in one line.
+    from kneefair_jax.data.phantom import gallery
 
-
-def _grey(image: np.ndarray) -> np.ndarray:
-    return np.repeat(image[:, :, None], 3, axis=2)
-
-
-# One compilation for every picture of one knee.
-@functools.partial(jax.jit, static_argnames="size")
-def _compiled(
-    key: jax.Array,
-    knee: jax.Array,
-    bias: Bias,
-    grade: jax.Array,
-    fov_mm: jax.Array,
-    width: jax.Array,
-    *,
-    size: int,
-) -> Phantom:
-    return draw_case(key, knee, bias, size=(size, size), fov_mm=fov_mm, width=width, grade=grade)
-
-
-def _draw(
-    size: int,
-    key: jax.Array,
-    knee: int = 0,
-    bias: Bias = NO_BIAS,
-    grade: int | jax.Array = 0,
-    fov_mm: float = 140.0,
-    width: float = 0.0,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image, mask and exact mask, u8[size, size] each."""
-    strengths = Bias(*map(jnp.float32, bias))
-    scalars = (jnp.int32(knee), strengths, jnp.int32(grade), jnp.float32(fov_mm), jnp.float32(width))
-    drawn = _compiled(key, *scalars, size=size)
-    return np.asarray(drawn.image), np.asarray(drawn.label), np.asarray(drawn.exact)
-
-
-def by_grade(key: jax.Array, size: int) -> list[Strip]:
-    """One patient's knee at every Kellgren-Lawrence grade, and its masks."""
-    drawn = [_draw(size, key, grade=grade) for grade in range(len(cohort.GRADES))]
-    title = f"Kellgren-Lawrence grade {', '.join(cohort.GRADES)} of one knee"
-    return [
-        (title, [_grey(image) for image, _, _ in drawn]),
-        ("their masks", [tinted(image, label) for image, label, _ in drawn]),
-    ]
-
-
-def by_switch(key: jax.Array, size: int) -> list[Strip]:
-    """Two patients under every switch of a case, at each strength."""
-    strips = []
-    for switch in CASE_SWITCHES:
-        pictures = []
-        for patient, strength in product((0, 1), STRENGTHS):
-            own, bias = jax.random.fold_in(key, patient), NO_BIAS._replace(**{switch: strength})
-            # The grade that the switch draws: only `osteophytes` changes it.
-            grade = draw_grade(own, patient, bias)
-            image, label, exact = _draw(size, own, patient, bias, grade)
-            pictures.append(_outlined(image, label, exact) if switch == "annotation" else _grey(image))
-        note = " (tint: as annotated; line: exact)" if switch == "annotation" else ""
-        strips.append((f"{switch} at {', '.join(map(str, STRENGTHS))}, two patients{note}", pictures))
-    return strips
-
-
-def representation(size: int, patients: int = 60) -> Strip:
-    """The training places of a cohort in which group B has a third, a dot a patient."""
-    pictures = []
-    for strength in STRENGTHS:
-        bias = {"group=B": {"representation": strength}}
-        training = shares.under_represented({("A",): 2 / 3, ("B",): 1 / 3}, ["group"], bias)
-        counts = shares.quotas(training, patients)
-        picture = Image.new("RGB", (size, size))
-        pen = ImageDraw.Draw(picture)
-        across = 10
-        step = size // (across + 1)
-        dots = ["A"] * counts["A",] + ["B"] * counts["B",]
-        for i, group in enumerate(dots):
-            x, y = step * (1 + i % across), step * (1 + i // across)
-            pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=tuple(anatomy.COLOURS[1 if group == "A" else 2]))
-        pen.text((4, size - 16), f"A {counts['A',]}, B {counts['B',]} of {patients}", fill="white")
-        pictures.append(np.asarray(picture))
-    return f"representation at {', '.join(map(str, STRENGTHS))}: training places", pictures
-
-
-def others(key: jax.Array, size: int) -> list[Strip]:
-    """Bilateral films, and knees at the wide ends of all ranges."""
-    film = jax.jit(functools.partial(draw_film, size=(size, size), fov_mm=340.0))
-    pairs = []
-    for i in range(COLUMNS // 2):
-        drawn = jax.device_get(film(jax.random.fold_in(key, i)))
-        pairs += [_grey(drawn.image), tinted(drawn.image, drawn.label)]
-    wide = [
-        _draw(size, jax.random.fold_in(key, i), grade=i % 5, fov_mm=fov, width=1.0)
-        for i, fov in enumerate(FIELDS_MM)
-    ]
-    return [
-        ("both knees on one film", pairs),
-        (
-            f"domain randomisation, {FIELDS_MM[0]} to {FIELDS_MM[-1]} mm",
-            [_grey(image) for image, _, _ in wide],
-        ),
-        ("their masks", [tinted(image, label) for image, label, _ in wide]),
-    ]
-
-
-def page(strips: Sequence[Strip], size: int) -> Image.Image:
-    """Strips below each other, each under its caption."""
-    sheet = Image.new("RGB", (COLUMNS * size, len(strips) * (size + CAPTION)))
-    pen = ImageDraw.Draw(sheet)
-    for row, (caption, pictures) in enumerate(strips):
-        top = row * (size + CAPTION)
-        pen.text((4, top + 3), caption, fill="white")
-        for column, picture in enumerate(pictures):
-            sheet.paste(Image.fromarray(picture), (column * size, top + CAPTION))
-    return sheet
-
-
-def gallery(size: int, seed: int) -> Image.Image:
-    """Everything that the phantoms can show, on one sheet."""
-    key = jax.random.key(seed)
-    strips = [*by_grade(key, size), *by_switch(key, size), representation(size), *others(key, size)]
-    return page(strips, size)
-
-
-def main() -> None:
-    """Writes the gallery."""
-    parser = argparse.ArgumentParser(prog="python -m kneefair_jax.data.phantom", description=__doc__)
-    parser.add_argument("--out", help="PNG file of the gallery")
-    parser.add_argument("--knee", help="PNG file of one knee alone, of 4 x --size pixels a side")
-    parser.add_argument("--size", type=int, default=192, help="pixels along a picture's side")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    if not (options.out or options.knee):
-        parser.error("give --out, --knee or both")
-    if options.knee:
-        image, _, _ = _draw(4 * options.size, jax.random.key(options.seed))
-        _save(Image.fromarray(image), Path(options.knee))
-    if options.out:
-        _save(gallery(options.size, options.seed), Path(options.out))
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    with atomic.replacing(path) as temporary:
-        picture.save(temporary)
+    return gallery.main(argv)
 
 
 if __name__ == "__main__":
-    main()
+    command.exit_process(main(sys.argv[1:]))

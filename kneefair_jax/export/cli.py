@@ -1,0 +1,34 @@
+"""The arguments of `python -m kneefair_jax.export RUN`, and what it prints."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from kneefair_jax.export import network_files
+
+
+def main(argv: Sequence[str]) -> int:
+    """Export the selected checkpoint of a run as weights and a model card."""
+    parser = argparse.ArgumentParser(
+        prog="python -m kneefair_jax.export",
+        description="Export the selected checkpoint of a finished run as weights that `predict` takes.",
+    )
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="folder of a finished run (launch.py --workdir)"
+    )
+    parser.add_argument("--out", type=Path, help="folder of the weights; by default RUN/export")
+    parser.add_argument("--name", default=network_files.NAME, help="of the files, without ending")
+    parser.add_argument("--half", action="store_true", help="round to float16: half the bytes")
+    parser.add_argument("--license", metavar="ID", help="of the weights, for the model card: apache-2.0, say")
+    options = parser.parse_args(argv)
+    paths = network_files.export(
+        options.run,
+        options.out or options.run / network_files.FOLDER,
+        options.name,
+        half=options.half,
+        license_id=options.license,
+    )
+    for path in paths:
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; what it is, in {path.with_suffix('.json').name}")
+    print(f"model card: {paths[0].parent / f'{options.name}.md'}")
+    return 0

@@ -1,0 +1,3 @@
+from .predictor import Prediction, Predictor, load
+
+__all__ = ["Prediction", "Predictor", "load"]

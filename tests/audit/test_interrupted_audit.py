@@ -1,0 +1,124 @@
+"""Signals, full disks and a second process at chosen moments of an audit: its files are replaced together or not."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from kneefair_jax.audit import scoring
+from kneefair_jax.audit.__main__ import main
+from kneefair_jax.report import page
+from kneefair_jax.runtime import output_folder
+from tests.audit import folder
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return folder.write(tmp_path_factory.mktemp("masks"))
+
+
+@pytest.fixture
+def argv(root, tmp_path):
+    return words(root, tmp_path / "out")
+
+
+def words(root, out):
+    folders = [
+        f"--{name}={root / path}"
+        for name, path in (("truth", "truth"), ("pred", "pred"), ("metadata", "metadata.csv"))
+    ]
+    return [
+        *folders,
+        "--labels",
+        "femur=1",
+        "tibia=2",
+        "--draws",
+        "100",
+        "--out",
+        str(out),
+        "--attributes",
+        "sex",
+    ]
+
+
+@pytest.fixture(scope="module")
+def results(root, tmp_path_factory):
+    """The folders of an audit by two attributes and by one."""
+    first, second = (tmp_path_factory.mktemp("audit") / "out" for _ in range(2))
+    assert main([*words(root, first), "race"]) == 0
+    assert main(words(root, second)) == 0
+    return first, second
+
+
+def content(out):
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+@pytest.mark.parametrize("place", ["scores", "files"])
+def test_a_signal_leaves_the_results_of_the_audit_before(
+    results, argv, tmp_path, monkeypatch, capsys, number, status, place
+):
+    out = tmp_path / "out"
+    before = content(shutil.copytree(results[0], out))
+    with monkeypatch.context() as patch:
+        module, name = (scoring, "table") if place == "scores" else (page, "page")
+        real = getattr(module, name)
+
+        def stop(*arguments, **options):
+            signal.raise_signal(number)
+            return real(*arguments, **options)
+
+        patch.setattr(module, name, stop)
+        capsys.readouterr()
+        assert main(argv) == status
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert content(out) == before
+    assert main(argv) == 0
+    assert content(out) == content(results[1])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_failing_disk_replaces_no_file(results, argv, tmp_path, monkeypatch, capsys, number):
+    out = tmp_path / "out"
+    before = content(shutil.copytree(results[0], out))
+    capsys.readouterr()
+
+    def fail(self, path, *_, **__):
+        path.write_bytes(b"half")
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("pandas.DataFrame.to_parquet", fail)  # the last file of all
+    assert main(argv) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {out}: {os.strerror(number).lower()}")
+    assert content(out) == before
+
+
+@pytest.mark.parametrize(("flags", "number"), [(os.ST_RDONLY, errno.EROFS), (0, errno.EACCES)])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(argv, monkeypatch, capsys, flags, number):
+    monkeypatch.setattr(scoring, "over_cases", None)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=flags))
+    assert main(argv) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {argv[argv.index('--out') + 1]}: {os.strerror(number).lower()}")
+
+
+def test_one_that_writes_is_waited_for(tmp_path):
+    code = (
+        "import pathlib, sys, time; from kneefair_jax.runtime import output_folder\n"
+        "out = pathlib.Path(sys.argv[1])\n"
+        "with output_folder.exclusive_lock(out, '--out'):\n"
+        "    print('locked', flush=True); time.sleep(0.3); (out / 'a').touch()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"locked\n"
+    with output_folder.exclusive_lock(tmp_path, "--out", wait=True):
+        assert (tmp_path / "a").exists()
+    process.communicate()

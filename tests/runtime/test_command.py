@@ -1,0 +1,170 @@
+"""How commands end: status and line of each cause, in this process by `signal.raise_signal` and in new ones."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import command, preemption
+
+REMEDIES = command.Remedies("--out", "give a smaller --batch-size", lambda: "the same command resumes")
+
+
+def raising(error):
+    def body():
+        raise error
+
+    return body
+
+
+def signaled(number):
+    def body():
+        signal.raise_signal(number)
+        return 0
+
+    return body
+
+
+ENDINGS = {
+    "done": (lambda: 0, 0, ""),
+    "some failed": (lambda: 1, 1, ""),
+    "bad input": (raising(InputError("a.png: bad")), 2, "error: a.png: bad\n"),
+    "Ctrl-C": (signaled(signal.SIGINT), 130, "interrupted; the same command resumes\n"),
+    "SIGTERM": (signaled(signal.SIGTERM), 75, "preempted; the same command resumes\n"),
+    "SIGUSR1": (signaled(signal.SIGUSR1), 75, "preempted; the same command resumes\n"),
+    "full disk": (
+        raising(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/out/a.png")),
+        1,
+        "error: /out/a.png: no space left on device; free space on the disk; the same command resumes\n",
+    ),
+    "quota": (
+        raising(OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/out/a")),
+        1,
+        "error: /out/a: disk quota",
+    ),
+    "read-only": (raising(OSError(errno.EROFS, "", "/out/a")), 1, "error: /out/a: read-only file system"),
+    "memory": (raising(MemoryError()), 1, "error: out of memory; give a smaller --batch-size"),
+    "C++ memory": (raising(RuntimeError("std::bad_alloc")), 1, "error: out of memory; give a smaller"),
+    "XLA memory": (
+        raising(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes")),
+        1,
+        "error: out of memory; give a smaller",
+    ),
+    "another process": (raising(command.CommandError("a peer ended")), 1, "error: a peer ended; the same"),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_status_and_line(name, capsys):
+    body, status, line = ENDINGS[name]
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+    assert command.run(body, REMEDIES) == status
+    err = capsys.readouterr().err
+    assert err.startswith(line) and err.count("\n") == bool(line)
+    assert handlers == [
+        signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    ]
+    preemption.check()  # the signal is over with the command
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("bug"), FileNotFoundError(errno.ENOENT, "no", "/tmp/x"), BrokenPipeError()]
+)
+def test_a_bug_stays_a_traceback(error):
+    with pytest.raises(type(error)):
+        command.run(raising(error), REMEDIES)
+
+
+def test_an_error_that_a_library_makes_of_an_interrupt_counts_as_one():
+    def body():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("cannot read") from None
+
+    assert command.run(body, REMEDIES) == 130
+
+
+def test_a_repeated_notice_does_not_disturb_the_saving():
+    saved = []
+
+    def body():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            saved.append("all")
+
+    assert command.run(body, REMEDIES) == 75 and saved == ["all"]
+
+
+def test_signals_that_are_ignored_stay_so():
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert command.run(signaled(signal.SIGTERM), REMEDIES) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+PROGRAM = """
+import sys, signal, time
+from kneefair_jax.runtime import command
+REMEDIES = command.Remedies("--out", "", lambda: "the same command resumes")
+def body():
+    {}
+    return 0
+command.exit_process(command.run(body, REMEDIES))
+"""
+
+
+def start(body, **options):
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.Popen([sys.executable, "-c", PROGRAM.format(body)], **options)
+
+
+def test_a_second_interrupt_ends_the_process_at_once():
+    process = start("""
+    try:
+        print("ready", flush=True); time.sleep(60)
+    finally:
+        print("saving", flush=True); time.sleep(60)""")
+    for word in (b"ready\n", b"saving\n"):
+        assert process.stdout.readline() == word
+        process.send_signal(signal.SIGINT)
+    assert process.wait(10) == -signal.SIGINT
+    process.communicate()
+
+
+def test_a_closed_pipe_is_silent():
+    process = start("sys.stdin.readline(); print('x' * 10**6)", stdin=subprocess.PIPE)
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(b"\n")
+    assert (process.returncode, err) == (141, b"")
+
+
+def test_output_to_a_full_device_is_a_line():
+    with open("/dev/full", "w") as full:
+        process = start("print('x')", stdout=full)
+        _, err = process.communicate()
+    assert (
+        process.returncode == 1
+        and err.startswith(b"error: no space left on device")
+        and err.count(b"\n") == 1
+    )
+
+
+def test_closed_standard_streams_are_no_files_of_the_command(tmp_path):
+    code = f"open({str(tmp_path / 'a')!r}, 'w').write('mine'); print('x'); print('y', file=sys.stderr)"
+    words = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", PROGRAM.format(code)]
+    assert subprocess.run(words).returncode == 0 and (tmp_path / "a").read_text() == "mine"
+
+
+def test_the_module_imports_nothing_that_takes_seconds():
+    code = "from kneefair_jax.runtime import command; import sys; sys.exit(bool({'jax', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
