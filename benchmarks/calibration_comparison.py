@@ -127,21 +127,46 @@ def study(name: str, seeds: int, studies: int, own: bool) -> dict[str, float]:
     for k in range(studies):
         values = rng.normal(0, scale[:, None], (METHODS + 1, seeds))
         values[1:] += changes[:, None]
-        errors, freedom, _ = seed_intervals.pooled_errors(values)
-        p = holm(
-            {
-                m: seed_intervals.p_value(
-                    values[m + 1] - values[0], shared=None if own else (float(errors[m]), freedom)
-                )
-                for m in range(METHODS)
-            }
-        )
-        claimed[k] = [(p[m] or 0) <= gap_change.LEVEL for m in range(METHODS)]
+        claimed[k] = claims(values, own)
     return {
         "first": float(claimed[:, 0].mean()),
         "any": float(claimed.any(1).mean()),
         "last": float(claimed[:, -1].mean()),
     }
+
+
+def claims(values: np.ndarray, own: bool = False) -> list[bool]:
+    """Whether each method is claimed to change a statistic: f[methods + 1, seeds], the baseline first."""
+    errors, freedom, _ = seed_intervals.pooled_errors(values)
+    shared = [None if own else (float(error), freedom) for error in errors]
+    p = holm(
+        {
+            m: seed_intervals.p_value(values[m + 1] - values[0], shared=pooled)
+            for m, pooled in enumerate(shared)
+        }
+    )
+    return [(p[m] or 0) <= gap_change.LEVEL for m in range(len(shared))]
+
+
+def selected_pair(groups: int, seeds: int, studies: int) -> dict[str, float]:
+    """What a pair of groups selected by the baseline, and each method's own max - min, show where nothing changes.
+
+    All methods have the same true group means, which are equal; a change of a pair has an SD of `SD_OVER_SEEDS`.
+
+    Returns:
+        The mean change and the share of studies with any claim, of the pair and of the gap.
+    """
+    rng = np.random.default_rng(groups)
+    shape = (studies, METHODS + 1, seeds, groups)
+    means = rng.normal(0, SD_OVER_SEEDS / 2, shape)
+    order = means[:, 0].mean(1).argsort(-1)
+    best, worst = (order[:, None, None, end, None] for end in (-1, 0))
+    pair = (np.take_along_axis(means, best, -1) - np.take_along_axis(means, worst, -1))[..., 0]
+    result = {}
+    for name, values in (("pair", pair), ("gap", np.ptp(means, axis=-1))):
+        result[f"change of {name}"] = float((values[:, 1:] - values[:, :1]).mean())
+        result[f"any, {name}"] = float(np.mean([any(claims(study_values)) for study_values in values]))
+    return result
 
 
 def title(condition: Condition) -> str:
@@ -188,7 +213,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the stored results as rows of Markdown")
     options = parser.parse_args()
     results = json.loads(options.out.read_text()) if options.out.exists() else {}
-    results = {"models": {}, "studies": {}} | results
+    results = {"models": {}, "studies": {}, "selected_pairs": {}} | results
     if options.table:
         print(*rows(results), sep="\n")
         return
@@ -204,6 +229,11 @@ def main() -> None:
                 key = f"{name}, {seeds} seeds, {'own' if own else 'shared'} error"
                 results["studies"][key] = study(name, seeds, options.studies, own)
                 print(key, results["studies"][key], flush=True)
+    if any(part in "studies" for part in options.only):
+        for groups in (3, 6):
+            key = f"no change, {groups} groups, 3 seeds"
+            results["selected_pairs"][key] = selected_pair(groups, 3, options.studies)
+            print(key, results["selected_pairs"][key], flush=True)
     chosen = [one for one in CONDITIONS if any(part in one.name for part in options.only)]
     run = functools.partial(models, cohorts=options.cohorts, swaps=options.swaps)
     with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:

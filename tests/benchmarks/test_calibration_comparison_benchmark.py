@@ -33,6 +33,15 @@ def test_a_change_to_no_gap_of_many_groups_is_covered():
     assert shares["covered"] >= 0.86 and shares["disagree"] == 0 and shares["narrower"] > 0.5
 
 
+def test_a_pair_selected_by_the_baseline_flatters_and_each_method_s_own_gap_does_not():
+    """The pair of equal groups shrinks by the expected range of the baseline's three means over seeds."""
+    result = calibration_comparison.selected_pair(3, 3, 600)
+    expected = 1.6926 * 0.002 / np.sqrt(3)  # expected range of three standard normal values
+    assert result["change of pair"] == pytest.approx(-expected, rel=0.08)
+    assert abs(result["change of gap"]) < 2e-4
+    assert result["any, gap"] < 0.06
+
+
 def test_a_study_with_own_errors_is_the_paired_t_test():
     """One method of six at the first step of Holm's correction, by the noncentral t."""
     result = calibration_comparison.study("one method repairs all", 3, 400, own=True)
