@@ -1,6 +1,7 @@
 """How often are models that do not differ called different, and how often is a narrower gap found? Simulated cohorts.
 
     python benchmarks/calibration_comparison.py
+    python benchmarks/calibration_comparison.py --table    # the rows of docs/statistics.md, from the stored results
 
 Two models score the same patients: mean 0.9, SD 0.03 over patients, correlation 0.8 between the models. The second
 model is better by 0.02 everywhere, which changes no gap. Group means fall evenly from the first group to the last. In
@@ -8,10 +9,13 @@ studies, six methods and a baseline are trained with the same seeds; a change of
 """
 
 import argparse
+import functools
 import json
+import multiprocessing
 import os
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,6 +64,7 @@ CONDITIONS = [
         ((0.0, 0.0), False, 2.0),
         ((0.03, 0.01), False, 1.0),
         ((0.03, 0.0), False, 1.0),
+        ((0.03, 0.0), False, 2.0),
     )
     for groups in SIZES
 ]
@@ -122,21 +127,75 @@ def study(name: str, seeds: int, studies: int, own: bool) -> dict[str, float]:
     for k in range(studies):
         values = rng.normal(0, scale[:, None], (METHODS + 1, seeds))
         values[1:] += changes[:, None]
-        errors, freedom, _ = seed_intervals.pooled_errors(values)
-        p = holm(
-            {
-                m: seed_intervals.p_value(
-                    values[m + 1] - values[0], shared=None if own else (float(errors[m]), freedom)
-                )
-                for m in range(METHODS)
-            }
-        )
-        claimed[k] = [(p[m] or 0) <= gap_change.LEVEL for m in range(METHODS)]
+        claimed[k] = claims(values, own)
     return {
         "first": float(claimed[:, 0].mean()),
         "any": float(claimed.any(1).mean()),
         "last": float(claimed[:, -1].mean()),
     }
+
+
+def claims(values: np.ndarray, own: bool = False) -> list[bool]:
+    """Whether each method is claimed to change a statistic: f[methods + 1, seeds], the baseline first."""
+    errors, freedom, _ = seed_intervals.pooled_errors(values)
+    shared = [None if own else (float(error), freedom) for error in errors]
+    p = holm(
+        {
+            m: seed_intervals.p_value(values[m + 1] - values[0], shared=pooled)
+            for m, pooled in enumerate(shared)
+        }
+    )
+    return [(p[m] or 0) <= gap_change.LEVEL for m in range(len(shared))]
+
+
+def selected_pair(groups: int, seeds: int, studies: int) -> dict[str, float]:
+    """What a pair of groups selected by the baseline, and each method's own max - min, show where nothing changes.
+
+    All methods have the same true group means, which are equal; a change of a pair has an SD of `SD_OVER_SEEDS`.
+
+    Returns:
+        The mean change and the share of studies with any claim, of the pair and of the gap.
+    """
+    rng = np.random.default_rng(groups)
+    shape = (studies, METHODS + 1, seeds, groups)
+    means = rng.normal(0, SD_OVER_SEEDS / 2, shape)
+    order = means[:, 0].mean(1).argsort(-1)
+    best, worst = (order[:, None, None, end, None] for end in (-1, 0))
+    pair = (np.take_along_axis(means, best, -1) - np.take_along_axis(means, worst, -1))[..., 0]
+    result = {}
+    for name, values in (("pair", pair), ("gap", np.ptp(means, axis=-1))):
+        result[f"change of {name}"] = float((values[:, 1:] - values[:, :1]).mean())
+        result[f"any, {name}"] = float(np.mean([any(claims(study_values)) for study_values in values]))
+    return result
+
+
+def title(condition: Condition) -> str:
+    """What the table calls it: `exchangeable, gap 0.03`."""
+    first, second = condition.gaps
+    if first == second and condition.noise == 1:
+        text = f"exchangeable, gap {first:g}" if first else "exchangeable, no gap"
+    else:
+        text = "no gap" if first == second == 0 else f"gap {first:g} to {second:g}"
+    return text + ", skewed" * condition.skewed + ", twice the noise" * (condition.noise > 1)
+
+
+def rows(results: dict[str, Any]) -> list[str]:
+    """The rows of the tables of models and of studies in docs/statistics.md, in %."""
+    models_rows = []
+    for condition in CONDITIONS:
+        cell = results["models"][condition.name]
+        shares = " | ".join(f"{100 * cell[key]:.1f}" for key in ("narrower", "wider", "covered"))
+        models_rows.append(f"| {title(condition)} | {condition.groups} | {cell['cohorts']:,} | {shares} |")
+    studies_rows = []
+    for name in STUDIES:
+        cells = [
+            results["studies"][f"{name}, {seeds} seeds, {error} error"]
+            for seeds in (3, 5)
+            for error in ("shared", "own")
+        ]
+        pairs = " | ".join(f"{100 * cell['first']:.1f} / {100 * cell['any']:.1f}" for cell in cells)
+        studies_rows.append(f"| {name} | {pairs} |")
+    return [*models_rows, "", *studies_rows]
 
 
 def main() -> None:
@@ -150,9 +209,14 @@ def main() -> None:
     parser.add_argument("--swaps", type=int, default=199)
     parser.add_argument("--studies", type=int, default=4000)
     parser.add_argument("--only", nargs="+", default=[""], help="conditions whose name contains one of these")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--table", action="store_true", help="print the stored results as rows of Markdown")
     options = parser.parse_args()
     results = json.loads(options.out.read_text()) if options.out.exists() else {}
-    results = {"models": {}, "studies": {}} | results
+    results = {"models": {}, "studies": {}, "selected_pairs": {}} | results
+    if options.table:
+        print(*rows(results), sep="\n")
+        return
     options.out.parent.mkdir(parents=True, exist_ok=True)
     about = {
         "hardware": hardware(),
@@ -165,10 +229,18 @@ def main() -> None:
                 key = f"{name}, {seeds} seeds, {'own' if own else 'shared'} error"
                 results["studies"][key] = study(name, seeds, options.studies, own)
                 print(key, results["studies"][key], flush=True)
-    for condition in [one for one in CONDITIONS if any(part in one.name for part in options.only)]:
-        results["models"][condition.name] = models(condition, options.cohorts, options.swaps)
-        print(condition.name, results["models"][condition.name], flush=True)
-        atomic.write_json(options.out, results | about)
+    if any(part in "studies" for part in options.only):
+        for groups in (3, 6):
+            key = f"no change, {groups} groups, 3 seeds"
+            results["selected_pairs"][key] = selected_pair(groups, 3, options.studies)
+            print(key, results["selected_pairs"][key], flush=True)
+    chosen = [one for one in CONDITIONS if any(part in one.name for part in options.only)]
+    run = functools.partial(models, cohorts=options.cohorts, swaps=options.swaps)
+    with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
+        for condition, shares in zip(chosen, pool.map(run, chosen), strict=True):
+            results["models"][condition.name] = shares
+            print(condition.name, shares, flush=True)
+            atomic.write_json(options.out, results | about)
     atomic.write_json(options.out, results | about)
 
 

@@ -14,7 +14,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import multiplicity, patient_bootstrap, seed_intervals
 
 # What a change is a change of.
-CHANGES = {"mean": "mean", "worst": "worst", "gap": "pair", "ser": "ser", "es": "es", "hd95": "hd95"}
+CHANGES = {"mean": "mean", "worst": "worst", "gap": "gap", "ser": "ser", "es": "es", "hd95": "hd95"}
 PRIMARY = "gap"
 LEVEL = 0.05
 # A repairable gap and its SD over seeds, for studies without their own (benchmarks/results/study_short.json).
@@ -41,10 +41,10 @@ def compare(
     """Compares methods that were trained with the same seeds and tested on the same patients.
 
     A patient counts who has a score in every run, so that only the method differs. The *pair* is the baseline's best
-    group minus its worst, fixed by the baseline's mean over seeds and signed, so that a method may turn it round:
-    changes, the repairable gap and its share are about the pair. With two groups it is the gap. With more, `gap` is
-    max - min, and a pair that was chosen because the baseline does badly on it flatters every other method a little.
-    Comparisons that are set side by side need one pair for all, or each point is flattered by its own.
+    group minus its worst, fixed by the baseline's mean over seeds and signed, so that a method may turn it round. With
+    two groups the gap is the pair. With more, the gap is each method's own max - min in every seed: changes of a pair
+    that was chosen because the baseline does badly on it would flatter every other method. Changes, the repairable gap
+    and its share are about the gap.
 
     The change of the gap is the primary family: its test and interval over seeds use a standard error that is shared by
     the methods (`seed_intervals.pooled_errors`), and Holm's correction is over the methods alone. Changes of the other
@@ -87,15 +87,16 @@ def compare(
                 "front": {"worst": bool, "gap": bool} or None for the oracle}}}
 
         `worst` is the lowest group mean, and its change that of the lowest, whichever groups are lowest; the change
-        of `gap` is the pair's. Changes of `ser` and `es` have no interval over patients (`patient_bootstrap`).
+        of `gap` is that of max - min with more than two groups. Changes of `ser` and `es` have no interval over
+        patients (`patient_bootstrap`).
         `p` is two-sided, by a t-test over seeds; that of `half` one-sided, of whether it closes more than half of
         the repairable gap. `p_holm` of a change of the gap corrects over the methods, that of another statistic over
         methods and these statistics together, that of `half` over the methods; the oracle's is None. `power` is that of
         the primary family to find one method's `change` of the gap, the whole repairable one where it is significant
         (else `REPAIRABLE`), whose SD over seeds is `sd`, that of this study where it has one (else `SD`); None for a
-        single seed or no method. `left` is the method's pair minus the oracle's. `front`: no
+        single seed or no method. `left` is the method's gap minus the oracle's. `front`: no
         other method is better in one and as good in the other of the overall mean and the worst group mean (or the
-        pair's distance from 0), by point estimates.
+        gap's distance from 0), by point estimates.
 
     Raises:
         InputError: the baseline or the oracle is not among the methods, no patient has a score in all runs, or a
@@ -242,7 +243,7 @@ def _test_changes(
         for key in CHANGES
     }
     sd = None
-    per_seed = {name: methods[name]["pair"]["per_seed"] for name in (baseline, *sorted(compared))}
+    per_seed = {name: methods[name]["gap"]["per_seed"] for name in (baseline, *sorted(compared))}
     if compared and per_seed[baseline] and len(per_seed[baseline]) > 1:
         errors, freedom, sd = seed_intervals.pooled_errors(np.array(list(per_seed.values())))
         for name, error in zip(sorted(compared), errors, strict=True):
@@ -286,7 +287,7 @@ def _repair(
     confidence: float,
 ) -> dict[str, Any] | None:
     """Adds to each method the share of the repairable gap that it closes; returns the repairable gap."""
-    if oracle is None or methods[baseline]["pair"]["value"] is None:
+    if oracle is None or methods[baseline]["gap"]["value"] is None:
         return None
     # What the oracle changes, with the sign turned: erm - oracle.
     change = methods[oracle]["change"]["gap"]
@@ -346,7 +347,7 @@ def _turned(ends: list[float] | None) -> list[float] | None:
 
 def _fronts(methods: dict[str, dict[str, Any]], on_it: list[str]) -> None:
     mean = np.array([methods[name]["mean"]["value"] for name in on_it])
-    sides = {"worst": lambda method: method["worst"]["value"], "gap": lambda method: method["pair"]["value"]}
+    sides = {"worst": lambda method: method["worst"]["value"], "gap": lambda method: method["gap"]["value"]}
     for name in on_it:
         methods[name]["front"] = dict.fromkeys(sides)
     for side, read in sides.items():

@@ -143,8 +143,8 @@ def intervals(
 
     What is linear in the scores has the expanded percentile (Hesterberg 2015) with n the smallest ranked group:
     `mean`, `pair`, `hd95` and their paired changes, `change_mean` and so on. `gap` is the signed pair for two groups.
-    All else is of `simultaneous_intervals`: `worst`, `change_worst`, `ser`, `es`, and the `gap` of more than two
-    groups. Changes of `ser` and `es` have none: either side of a tie between groups they move differently.
+    All else is of `simultaneous_intervals`: `worst`, `change_worst`, `ser`, `es`, and `gap` and `change_gap` of more
+    than two groups. Changes of `ser` and `es` have none: either side of a tie between groups they move differently.
 
     Args:
         strata: the scores.
@@ -211,11 +211,16 @@ def intervals(
             simultaneous_intervals.change_of_worst(ranked[m], ranked[0], of(m, 1).ranked(groups), confidence)
             for m in methods
         ]
-        found["gap"] = (
-            found["pair"]
-            if groups == 2
-            else [simultaneous_intervals.gap(part, confidence) for part in ranked]
-        )
+        if groups == 2:
+            found["gap"], found["change_gap"] = found["pair"], found["change_pair"]
+        else:
+            found["gap"] = [simultaneous_intervals.gap(part, confidence) for part in ranked]
+            found["change_gap"] = [
+                simultaneous_intervals.change_of_gap(
+                    ranked[m], ranked[0], of(m, 1).ranked(groups), confidence
+                )
+                for m in methods
+            ]
         found["ser"] = [simultaneous_intervals.ser(part, confidence) for part in ranked]
         found["es"] = [simultaneous_intervals.es(of(m), weights, groups, confidence) for m in methods]
     return found

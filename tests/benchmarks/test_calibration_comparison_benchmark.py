@@ -1,5 +1,8 @@
 """The simulation of model comparisons: exchangeable models, and studies with a known power."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -24,7 +27,30 @@ def test_models_have_the_stated_spread_correlation_and_gaps():
 
 
 def test_conditions_have_names_of_their_own():
-    assert len({one.name for one in CONDITIONS}) == len(CONDITIONS) == 30
+    assert len({one.name for one in CONDITIONS}) == len(CONDITIONS) == 35
+
+
+def test_a_change_to_no_gap_of_many_groups_is_covered():
+    """With the bias of the plug-in means and no allowance for what is missing, 68 % were."""
+    shares = calibration_comparison.models(Condition(12, (0.03, 0.0)), cohorts=100, swaps=79)
+    assert shares["covered"] >= 0.86 and shares["disagree"] == 0 and shares["narrower"] > 0.5
+
+
+def test_stored_results_are_the_rows_of_the_page():
+    folder = Path(calibration_comparison.__file__).parents[1]
+    stored = json.loads((folder / "benchmarks/results/calibration_comparison.json").read_text())
+    page = (folder / "docs/statistics.md").read_text().splitlines()
+    rows = [row for row in calibration_comparison.rows(stored) if row]
+    assert len(rows) == 35 + 4 and set(rows) <= set(page)
+
+
+def test_a_pair_selected_by_the_baseline_flatters_and_each_method_s_own_gap_does_not():
+    """The pair of equal groups shrinks by the expected range of the baseline's three means over seeds."""
+    result = calibration_comparison.selected_pair(3, 3, 600)
+    expected = 1.6926 * 0.002 / np.sqrt(3)  # expected range of three standard normal values
+    assert result["change of pair"] == pytest.approx(-expected, rel=0.08)
+    assert abs(result["change of gap"]) < 2e-4
+    assert result["any, gap"] < 0.06
 
 
 def test_a_study_with_own_errors_is_the_paired_t_test():

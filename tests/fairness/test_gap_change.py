@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import linalg, stats
 
 from kneefair_jax.fairness import gap_change
 
@@ -22,38 +23,60 @@ def by_swaps(first, second, index, patients=None, swaps=399, seed=0):
     return gap_change.by_swaps(first, second, index, patients, swaps, seed)
 
 
-def statistic(first, second, index, deviates):
-    """Change less bias, over its standard error, from the definitions."""
-    groups = [(first[index == g], second[index == g]) for g in range(index.max() + 1)]
-    change, bias, ends = [], [], []
-    for k in (0, 1):
-        means = np.array([pair[k].mean() for pair in groups])
-        errors = np.array([pair[k].std() / np.sqrt(len(pair[k]) - 1) for pair in groups])
-        change.append(np.ptp(means))
-        bias.append(np.mean([np.ptp(means + errors * z) for z in deviates]) - np.ptp(means))
-        ends.append((means.argmax(), means.argmin()))
-    squared = 0.0
-    for g, (one, other) in enumerate(groups):
-        weights = [(ends[k][0] == g) * 1.0 - (ends[k][1] == g) * 1.0 for k in (0, 1)]
-        squared += (weights[1] * other - weights[0] * one).var() / (len(one) - 1)
-    return (change[1] - change[0] - bias[1] + bias[0]) / np.sqrt(squared)
+def moments(first, second, index):
+    """Means of both models by group, and the covariance matrix of each group's two means."""
+    groups = [np.stack([first[index == g], second[index == g]]) for g in range(index.max() + 1)]
+    return np.array([one.mean(1) for one in groups]), [np.cov(one) / one.shape[1] for one in groups]
 
 
-def test_p_is_that_of_all_swaps():
-    """By brute force over all 2^10 sets of patients whose scores are swapped."""
+def deviates(first, second, index, seed):
+    """Those that estimate bias and error, [40, G, 2]: drawn first, for the groups in the order of their mean."""
+    average = [(first + second)[index == g].mean() for g in range(index.max() + 1)]
+    drawn = np.random.default_rng(seed).normal(size=(10, 2, len(average)))
+    drawn = drawn[:, :, np.argsort(np.argsort(average))].transpose(0, 2, 1)
+    return np.concatenate([drawn, -drawn, drawn[:, :, ::-1], -drawn[:, :, ::-1]])
+
+
+def shrink(means, noise, factor=1.0):
+    """Toward the common mean, so that the spread left is that of the means less that of their noise."""
+    kept = max(0, 1 - factor * np.mean(noise) / means.var(ddof=1))
+    return means.mean() + kept * (means - means.mean())
+
+
+def excess(means, matrices, z, factor=1.0):
+    """How far both gaps of resampled means exceed those of the shrunken means, [40, 2]."""
+    center = [shrink(means[:, k], [one[k, k] for one in matrices], factor) for k in (0, 1)]
+    center = np.stack(center, axis=1)
+    roots = np.array([linalg.sqrtm(one) for one in matrices])
+    return np.ptp(center + np.einsum("gkj,ngj->ngk", roots, z), axis=1) - np.ptp(center, axis=0)
+
+
+def statistic(means, matrices, z):
+    """Change less bias, and its standard error, from the definitions: means [G, 2], G matrices [2, 2]."""
+    resampled = excess(means, matrices, z)
+    gaps = np.ptp(means, axis=0) - resampled.mean(0)
+    return gaps[1] - gaps[0], (resampled[:, 1] - resampled[:, 0]).std()
+
+
+def test_p_is_that_of_all_swaps_and_of_equal_means():
+    """By brute force over all 2^10 sets of swapped patients, and 2,000 draws around common group means."""
     first, second, index = cohort((5, 5), seed=4, change=0.02)
     result = by_swaps(first, second, index, swaps=20_000, seed=1)
-    # The deviates that estimate the bias are drawn first, for the groups in the order of their average mean.
-    half = np.random.default_rng(1).normal(size=(20, 2))
-    deviates = np.concatenate([half, -half])[:, ::-1]
     first, second = first - first.mean(), second - second.mean()
-    observed = abs(statistic(first, second, index, deviates))
-    larger = []
+    z = deviates(first, second, index, seed=1)
+    means, matrices = moments(first, second, index)
+    t = abs(np.divide(*statistic(means, matrices, z))) * (1 - 1e-9)
+    swapped = []
     for swap in product([False, True], repeat=10):
         one, other = np.where(swap, second, first), np.where(swap, first, second)
-        larger.append(abs(statistic(one, other, index, deviates)) >= observed * (1 - 1e-9))
-    exact = np.mean(larger)
-    assert 0.02 < exact < 0.6 and result.p == pytest.approx(exact, abs=0.012)
+        swapped.append(abs(np.divide(*statistic(*moments(one, other, index), z))) >= t)
+    center = shrink(means.mean(1), [one.sum() / 4 for one in matrices])
+    rng, null = np.random.default_rng(2), []
+    for _ in range(2000):
+        noise = np.stack([rng.multivariate_normal([0, 0], one) for one in matrices])
+        null.append(abs(np.divide(*statistic(center[:, None] + noise, matrices, z))) >= t)
+    exact = (np.mean(swapped) + np.mean(null)) / 2
+    assert 0.02 < exact < 0.6 and result.p == pytest.approx(exact, abs=0.025)
 
 
 @settings(max_examples=20, deadline=None)
@@ -77,9 +100,22 @@ def test_groups_names_and_a_common_shift_change_nothing():
 def test_a_narrower_gap_is_found_and_equal_models_are_not_told_apart():
     first, second, index = cohort((60, 30), change=0.02)
     found = by_swaps(first, second, index)
-    assert found.p < 0.01 and found.interval[0] < -0.02 < found.interval[1] < 0
+    assert found.p < 0.02 and found.interval[0] < -0.02 < found.interval[1] < 0
     same = by_swaps(first, first + 0.01, index)
     assert same.p == 1 and same.interval == pytest.approx((0, 0), abs=1e-15)
+
+
+def test_the_farther_end_allows_for_the_bias_that_could_be_missing():
+    """The nearer end is where the test puts it, so both ends add up to twice the change but for that bias."""
+    first, second, index = cohort((20, 20, 20, 20), seed=2, change=0.017)
+    result = by_swaps(first, second, index)
+    z = deviates(first, second, index, seed=0)
+    means, matrices = moments(first, second, index)
+    change, _ = statistic(means, matrices, z)
+    least = excess(means, matrices, z, factor=stats.chi2.ppf(0.95, 3) / 3).mean(0)
+    missing = (least - excess(means, matrices, z).mean(0))[1]
+    assert result.interval[1] < 0 and missing > 5e-4
+    assert sum(result.interval) == pytest.approx(2 * change - missing)
 
 
 def test_rows_of_one_patient_are_swapped_together():
@@ -96,7 +132,7 @@ def test_few_patients_or_swaps_have_no_interval():
     few = by_swaps(first, second, index)
     assert few.p is few.interval is None and few.value == pytest.approx(few.second - few.first)
     first, second, index = cohort((9, 9))
-    assert by_swaps(first, second, index, swaps=10).interval is None
+    assert by_swaps(first, second, index, swaps=8).interval is None
 
 
 def test_exchangeable_models_are_called_different_in_5_percent():

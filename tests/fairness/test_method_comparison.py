@@ -190,16 +190,22 @@ def test_a_gap_that_a_method_turns_round_is_negative():
     assert result["methods"]["group_dro"]["closed"]["value"] > 1
 
 
-def test_three_groups_have_a_signed_pair_beside_the_gap():
+def test_changes_of_three_groups_are_of_each_method_s_own_gap():
     sizes = {"A": 40, "B": 20, "C": 15}
-    scores, index = study({"erm": 0.05, "group_dro": -0.02}, sizes=sizes)
-    result = compare(scores, index, tuple(sizes), oracle=None)
+    scores, index = study({"erm": 0.05, "group_dro": -0.02, "oracle": 0.01}, sizes=sizes)
+    result = compare(scores, index, tuple(sizes))
     assert result["pair"]["worst"] == "C"
-    turned = result["methods"]["group_dro"]
+    turned, change = result["methods"]["group_dro"], result["methods"]["group_dro"]["change"]["gap"]
     assert turned["gap"]["value"] > 0 > turned["pair"]["value"]
-    assert turned["change"]["gap"]["value"] == pytest.approx(
-        turned["pair"]["value"] - result["methods"]["erm"]["pair"]["value"]
-    )
+    means = {name: np.stack([scores[name][:, index == g].mean(1) for g in range(3)]) for name in scores}
+    gap = {name: np.ptp(values, axis=0) for name, values in means.items()}
+    differences = gap["group_dro"] - gap["erm"]
+    assert change["per_seed"] == pytest.approx(differences)
+    assert change["p"] == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)  # of one method
+    assert result["repairable"]["value"] == pytest.approx((gap["erm"] - gap["oracle"]).mean())
+    left = turned["closed"]["left"]["value"]
+    assert left == pytest.approx((gap["group_dro"] - gap["oracle"]).mean())
+    assert change["patients"][0] < differences.mean() < change["patients"][1] < 0
     assert 0 <= turned["gap"]["patients"][0] < turned["gap"]["value"] < turned["gap"]["patients"][1]
 
 
@@ -293,7 +299,9 @@ def test_a_given_pair_is_kept():
     assert erm["pair"]["per_seed"] == pytest.approx(expected) and erm["pair"]["value"] < 0
     assert erm["pair"]["patients"][1] < 0
     assert erm["worst"]["per_seed"] == pytest.approx(own["methods"]["erm"]["worst"]["per_seed"])
-    assert found["methods"]["group_dro"]["change"]["gap"]["value"] == pytest.approx(0.07, abs=5e-3)
+    # The gap is that of the extreme groups, whatever the pair.
+    change, expected = (one["methods"]["group_dro"]["change"]["gap"] for one in (found, own))
+    assert change["per_seed"] == pytest.approx(expected["per_seed"])
     with pytest.raises(InputError, match="the pair's group D is none of A, B, C"):
         compare(scores, index, tuple(sizes), oracle=None, pair=("A", "D"))
     with pytest.raises(InputError, match="the pair's group C has fewer than 18 patients"):

@@ -56,6 +56,24 @@ def test_the_change_of_the_worst_is_paired_where_the_worst_group_stays():
     assert (low + high) / 2 == pytest.approx(0.0) and high - low > 2 * 1.96 * 0.028
 
 
+def test_the_change_of_the_gap_by_hand(monkeypatch):
+    """Paired where the extreme groups stay; by the ends of both gaps where the order turns round."""
+    monkeypatch.setattr(
+        simultaneous_intervals, "contrasts", lambda m, c, _: (m.point @ c.T - 0.02, m.point @ c.T + 0.02)
+    )
+
+    def change(method, baseline):
+        a, b = (Means(*[np.array([one])] * 4) for one in (method, baseline))
+        return simultaneous_intervals.change_of_gap(a, b, Means(*[a.point - b.point] * 4))
+
+    baseline = [0.9, 0.85, 0.7]
+    assert change([0.9, 0.85, 0.8], baseline) == pytest.approx([-0.12, -0.08])
+    # The gap falls from 0.2 to 0.1 by other groups: each within 0.02, so their difference within 0.04.
+    assert change([0.75, 0.8, 0.85], baseline) == pytest.approx([-0.14, -0.06])
+    # Two pairs can have either gap, and change by -0.1 and -0.09.
+    assert change([0.8, 0.79, 0.7], [0.9, 0.88, 0.7]) == pytest.approx([-0.12, -0.07])
+
+
 def test_resamples_without_spread_leave_no_interval():
     means = normal([0.9, 0.8], 0.01, draws=100)
     squared = means.squared.copy()

@@ -244,12 +244,13 @@ def test_one_seed_and_one_group_are_still_a_page(study):
     assert "in the overall mean (" in words and "the gap (" not in words
 
 
-def test_three_groups_say_what_the_pair_is(study):
+def test_three_groups_have_the_gap_of_each_method(study):
     study["comparison"] = comparison(sizes=SIZES | {"race=C": 25})
+    base = study["comparison"]["methods"]["erm"]
+    base["pair"] = dict.fromkeys(base["pair"], None)
     _, words = render(study)
-    assert (
-        "a pair chosen for that flatters" in words and "(max |t|) of all pairs of groups, all groups" in words
-    )
+    assert f"differ by {formatting.number(base['gap']['value'])}" in words
+    assert "below 0 it is turned round" not in words
 
 
 def test_names_from_files_are_escaped(study):

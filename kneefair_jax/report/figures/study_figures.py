@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kneefair_jax.report.figures import svg
 from kneefair_jax.report.text.formatting import DASH, listing, number
-from kneefair_jax.report.text.study_text import label, pair, within
+from kneefair_jax.report.text.study_text import label, pair, two_groups, within
 
 _WIDTH = 7.6
 _MARKERS = "osD^vP<X>phd8H"
@@ -65,7 +65,7 @@ def numbered(study: Mapping[str, Any]) -> bool:
 
 
 def plane(study: Mapping[str, Any], name: str) -> str:
-    """Overall mean against the worst group's mean and against the signed gap, with the front that no method dominates.
+    """Overall mean against the worst group's mean and against the gap, with the front that no method dominates.
 
     Args:
         study: see `study_page.write`.
@@ -77,7 +77,7 @@ def plane(study: Mapping[str, Any], name: str) -> str:
         Numbered points fill the panel, and long whiskers run out of it.
     """
     look, methods = _Look(study, numbered=numbered(study)), study["comparison"]["methods"]
-    shown = [m for m in methods if methods[m]["pair"]["value"] is not None]
+    shown = [m for m in methods if methods[m]["gap"]["value"] is not None]
     # Numbers of neighbours stand on different sides of their points.
     sides = sorted(shown, key=lambda m: methods[m]["mean"]["value"])
     fronts = []
@@ -85,26 +85,24 @@ def plane(study: Mapping[str, Any], name: str) -> str:
         # Numbers need room: the panels one above the other, as wide as the page.
         rows, height = ((2, 1), 7.6) if look.number else ((1, 2), 3.4)
         figure = Figure(figsize=(_WIDTH, height + 0.2 * ((len(shown) + 3) // 4)), layout="constrained")
-        best, worst = pair(study)
-        panels = {"worst": "Worst group's mean", "gap": f"Gap: {best} minus {worst}"}
+        panels = {"worst": "Worst group's mean", "gap": _gap_title(study)}
         for axes, (side, title) in zip(figure.subplots(*rows), panels.items(), strict=True):
-            key = "pair" if side == "gap" else side
             front = [m for m in shown if (methods[m]["front"] or {}).get(side)]
             front.sort(key=lambda m: methods[m]["mean"]["value"])
-            points = [(methods[m]["mean"]["value"], methods[m][key]["value"]) for m in front]
+            points = [(methods[m]["mean"]["value"], methods[m][side]["value"]) for m in front]
             if points:
                 axes.plot(*zip(*points, strict=True), color=svg.MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
             for m in shown:
                 _point(
                     axes,
                     within(methods[m]["mean"], "mean"),
-                    within(methods[m][key], key),
+                    within(methods[m][side], side),
                     look.of(m, filled=m in front or m == look.oracle),
                     look.number.get(m),
                     sides.index(m),
                 )
             if look.number:
-                _fit(axes, [(methods[m]["mean"]["value"], methods[m][key]["value"]) for m in shown])
+                _fit(axes, [(methods[m]["mean"]["value"], methods[m][side]["value"]) for m in shown])
             _axes(axes, title, "mean Dice over all patients")
             if side == "gap":
                 if axes.get_ylim()[0] < 0:
@@ -187,13 +185,13 @@ def sweep(study: Mapping[str, Any], name: str) -> str:
             found = [(point["share"], gap(point, m)) for point in points]
             line = [(share + step * (i - (len(shown) - 1) / 2), over) for share, over in found if over]
             for x, over in line:
-                if ends_of := within(over, "pair").get("seeds"):
+                if ends_of := within(over, "gap").get("seeds"):
                     axes.plot((x, x), ends_of, color=look.of(m)["color"], linewidth=1.0, alpha=0.7)
             axes.plot([x for x, _ in line], [over["value"] for _, over in line], **look.of(m))
             ends.append(
                 f"{label(study, m)} from {number(line[0][1]['value'])} to {number(line[-1][1]['value'])}"
             )
-        title = "Gap: {} minus {}".format(*pair(study)) if study["comparison"]["pair"] else "Gap"
+        title = _gap_title(study)
         _axes(axes, title, swept["label"])
         axes.set_xticks(shares, [f"{100 * share:.3g} %" for share in shares])
         look.legend(figure, shown)
@@ -201,6 +199,15 @@ def sweep(study: Mapping[str, Any], name: str) -> str:
 
 
 def gap(point: Mapping[str, Any], method: str) -> Mapping[str, Any] | None:
-    """One method's signed gap at one point of the sweep; None where it has none."""
+    """One method's gap at one point of the sweep, signed with two groups; None where it has none."""
     found = point["comparison"]["methods"].get(method)
-    return found["pair"] if found and found["pair"]["value"] is not None else None
+    return found["gap"] if found and found["gap"]["value"] is not None else None
+
+
+def _gap_title(study: Mapping[str, Any]) -> str:
+    """Which gap it is: the signed one of two groups, or that of the extreme groups of each method."""
+    if not study["comparison"]["pair"]:
+        return "Gap"
+    if two_groups(study["comparison"]):
+        return "Gap: {} minus {}".format(*pair(study))
+    return "Gap: highest minus lowest group mean"

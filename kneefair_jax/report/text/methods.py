@@ -314,7 +314,10 @@ def _more(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
             "measured by the area under the ROC curve, over patients."
         )
     if report.get("models"):
-        yield "Models were compared pairwise on the same patients: means by paired bootstrap, gaps by swaps."
+        yield (
+            "Models were compared pairwise on the same patients: means by paired bootstrap, gaps by swaps and by "
+            "resampled group means."
+        )
     versions = report["run"].get("versions") or {}
     if versions:
         yield f"Software: {', '.join(f'{name} {version}' for name, version in versions.items())}."

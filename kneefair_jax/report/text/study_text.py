@@ -80,10 +80,16 @@ def opening(study: Mapping[str, Any]) -> str:
         )
         return " ".join(sentences)
     best, worst = pair(study)
-    sentences.append(
-        f"It segments {best} better than {worst} by {number(base['pair']['value'])}{_both(base, 'pair')}."
-    )
-    if not _told(base["pair"]["patients"]):
+    if two_groups(found):
+        sentences.append(
+            f"It segments {best} better than {worst} by {number(base['gap']['value'])}{_both(base, 'gap')}."
+        )
+    else:
+        sentences.append(
+            f"Its highest and lowest group mean, over seeds those of {best} and {worst}, differ by "
+            f"{number(base['gap']['value'])}{_both(base, 'gap')}."
+        )
+    if not _told(base["gap"]["patients"]):
         sentences.append("These patients cannot tell that difference from none.")
     if found["repairable"]:
         sentences.append(_repairable(study, baseline))
@@ -268,7 +274,7 @@ def _gap(study: Mapping[str, Any], method: Mapping[str, Any]) -> str:
     change, now = method["change"]["gap"], method["pair"]
     best, worst = pair(study)
     value, ends = change["value"], change["seeds"]
-    if not _told(found["methods"][found["baseline"]]["pair"]["patients"]):
+    if two_groups(found) and not _told(found["methods"][found["baseline"]]["gap"]["patients"]):
         # The baseline's own gap may be none: which way is "narrower" is then unknown.
         text = f"moves the difference {best} minus {worst} by {signed(value)} [{signed(ends[0])}, {signed(ends[1])}]"
     elif value < 0 and now["seeds"][1] < 0:
@@ -342,6 +348,11 @@ def smallest_gap(found: Mapping[str, Any]) -> str | None:
         if name != found["oracle"] and method["gap"]["value"] is not None
     }
     return min(gaps, key=gaps.__getitem__) if gaps else None
+
+
+def two_groups(found: Mapping[str, Any]) -> bool:
+    """Whether a comparison's gap is the signed difference of its only two ranked groups."""
+    return sum(group["ranked"] for group in found["groups"].values()) == 2
 
 
 def pair(study: Mapping[str, Any]) -> tuple[str, str]:

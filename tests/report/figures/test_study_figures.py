@@ -14,7 +14,7 @@ def method(mean, worst, gap, front, half=0.004):
     return {
         "mean": over(mean, half),
         "worst": over(worst, half),
-        "pair": over(gap, half),
+        "gap": over(gap, half),
         "front": front and {"worst": front[0], "gap": front[1]},
     }
 
@@ -24,6 +24,7 @@ def comparison(half=0.004):
         "baseline": "erm",
         "oracle": "oracle",
         "pair": {"best": "race=A", "worst": "race=B"},
+        "groups": {name: {"patients": 30, "ranked": True} for name in ("race=A", "race=B")},
         "methods": {
             "erm": method(0.95, 0.90, 0.05, (True, True), half),
             "dro": method(0.94, 0.92, 0.02, (True, False), half),
@@ -83,15 +84,15 @@ def test_one_seed_has_no_whiskers(study):
 
 
 def test_a_method_without_a_gap_or_a_point_is_left_out(study):
-    study["sweep"]["points"][0]["comparison"]["methods"]["bad"]["pair"]["value"] = None
+    study["sweep"]["points"][0]["comparison"]["methods"]["bad"]["gap"]["value"] = None
     del study["sweep"]["points"][1]["comparison"]["methods"]["bad"]
     assert "bad" not in study_figures.sweep(study, "one")
-    study["comparison"]["methods"]["bad"]["pair"]["value"] = None
+    study["comparison"]["methods"]["bad"]["gap"]["value"] = None
     assert "bad" not in study_figures.plane(study, "one")
 
 
 def test_the_sweep_runs_from_small_to_large(study):
-    study["sweep"]["points"][1]["comparison"]["methods"]["erm"]["pair"]["value"] = 0.09
+    study["sweep"]["points"][1]["comparison"]["methods"]["erm"]["gap"]["value"] = 0.09
     assert "erm from 0.090 to 0.050" in ET.fromstring(study_figures.sweep(study, "one")).attrib["aria-label"]
 
 
@@ -118,5 +119,5 @@ def labels(study):
 def test_a_gap_turned_round_shows_where_zero_is(study):
     zero = re.compile(r"stroke: var\(--muted[^\"]*stroke-width: 0\.8\b")
     assert not zero.search(study_figures.plane(study, "one"))
-    study["comparison"]["methods"]["dro"]["pair"] = over(-0.02)
+    study["comparison"]["methods"]["dro"]["gap"] = over(-0.02)
     assert len(zero.findall(study_figures.plane(study, "one"))) == 1

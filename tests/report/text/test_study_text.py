@@ -39,6 +39,7 @@ STUDY = {
         "seeds": 5,
         "patients": 120,
         "pair": {"best": "race=A", "worst": "race=B"},
+        "groups": {name: {"patients": 60, "ranked": True} for name in ("race=A", "race=B")},
         "repairable": None,
         "methods": {
             "erm": method(0.05),
@@ -163,7 +164,7 @@ def test_methods_that_diverged_are_named(study):
 
 
 def test_narrower_means_nothing_where_the_baseline_s_gap_may_be_none(study):
-    study["comparison"]["methods"]["erm"]["pair"]["patients"] = [-0.01, 0.02]
+    study["comparison"]["methods"]["erm"]["gap"]["patients"] = [-0.01, 0.02]
     text = study_text.sentence(study, "dro")
     assert (
         "moves the difference race A minus race B by \N{MINUS SIGN}0.020 [\N{MINUS SIGN}0.022, \N{MINUS SIGN}0.018]"
