@@ -5,6 +5,7 @@ with `require_size` before it allocates memory. Decoding a file then takes a few
 """
 
 import contextlib
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from kneefair_jax.errors import InputError
 
 MOST_PIXELS = 50_000_000  # a whole-leg film has about 27 million
 MOST_BYTES = 256 << 20  # of a file on disk, of what it expands to, and of its pixels as stored
+
+_MOST = f"{MOST_BYTES >> 20} MiB"
+_BLOCK = 1 << 20
 
 
 class Decompressor(Protocol):
@@ -70,10 +74,14 @@ def read(stream: IO[bytes], path: Path) -> bytes:
     Raises:
         InputError: that is more than `MOST_BYTES`.
     """
-    content = stream.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise InputError(f"{path}: expands to more than {_MOST}; export the one image, without compression")
-    return content
+    content = io.BytesIO()
+    while block := stream.read(_BLOCK):  # all at once, `gzip` would allocate the limit
+        content.write(block)
+        if content.tell() > MOST_BYTES:
+            raise InputError(
+                f"{path}: expands to more than {_MOST}; export the one image, without compression"
+            )
+    return content.getvalue()
 
 
 def require_expandable(data: bytes, decompressor: Decompressor, path: Path) -> None:
@@ -128,6 +136,3 @@ def _without_waiting(path: str, flags: int) -> int:
 
 def _cause(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error)).lower()
-
-
-_MOST = f"{MOST_BYTES >> 20} MiB"

@@ -11,6 +11,7 @@ import numpy as np
 
 from kneefair_jax.data.readers import limits, orientation, spacing
 from kneefair_jax.data.readers.decoded import Decoded
+from kneefair_jax.data.readers.dicom import brief
 from kneefair_jax.errors import InputError
 
 _MM = {"mm": (1.0, "mm"), "meter": (1000.0, "meters"), "micron": (0.001, "micrometers")}
@@ -59,17 +60,22 @@ def opened(path: Path) -> Iterator[Any]:
     import nibabel
 
     with limits.open_regular(path) as file:
-        stream: Any = file
-        if path.name.lower().endswith(".gz"):
-            stream = io.BytesIO(limits.read(gzip.GzipFile(fileobj=file), path))  # type: ignore[arg-type]
-        start = stream.read(4)
-        stream.seek(0)
-        is_second = 540 in (
-            int.from_bytes(start, "little"),
-            int.from_bytes(start, "big"),
-        )  # sizeof_hdr of NIfTI-2
-        of_version: Any = nibabel.Nifti2Image if is_second else nibabel.Nifti1Image
-        yield of_version.from_file_map(of_version.make_file_map({"image": stream}), mmap=False)
+        try:
+            stream: Any = file
+            if path.name.lower().endswith(".gz"):
+                stream = io.BytesIO(limits.read(gzip.GzipFile(fileobj=file), path))  # type: ignore[arg-type]
+            start = stream.read(4)
+            stream.seek(0)
+            is_second = 540 in (int.from_bytes(start, "little"), int.from_bytes(start, "big"))  # sizeof_hdr
+            of_version: Any = nibabel.Nifti2Image if is_second else nibabel.Nifti1Image
+            image = of_version.from_file_map(of_version.make_file_map({"image": stream}), mmap=False)
+        except InputError:
+            raise
+        except Exception as error:  # of gzip and of nibabel
+            raise InputError(
+                f"{path}: unreadable file ({brief(error, path)}); export or download it again"
+            ) from error
+        yield image
 
 
 def plane(shape: tuple[int, ...]) -> tuple[int, int] | None:
