@@ -74,7 +74,7 @@ def inspect(film: Film, *, must_be_named: bool) -> tuple[Film, list[str]]:
         values = [header.get(name) for name in _SPACINGS]
         side, (_, view) = dicom.laterality_of(header), dicom.geometry(header)
     except Exception as error:  # a damaged file can fail anywhere in the parser
-        return film, [f"unreadable DICOM header ({type(error).__name__})"]
+        return film, [f"unreadable DICOM header ({type(error.__cause__ or error).__name__})"]
     if "Rows" not in header:
         return film, ["its DICOM file holds no picture"]
     reasons = []
