@@ -22,6 +22,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLosslessSV1,
+    JPEGLSLossless,
     RLELossless,
     SecondaryCaptureImageStorage,
     generate_uid,
@@ -33,6 +34,10 @@ from benchmarks.hostile_inputs import Kind
 type Write = Callable[[Path], object]
 
 _BLOCK = bytes(1 << 20)
+# 65,535 x 65,535 pixels of 8 bits, by the header alone.
+_JPEG_LS = b"\xff\xd8\xff\xf7\0\x0b\x08\xff\xff\xff\xff\x01\x01\x11\0\xff\xda\0\x08\x01\x01\0\0\0\0" + bytes(
+    64
+)
 
 
 def _header(pixels: np.ndarray, syntax: UID = ExplicitVRLittleEndian, **tags: Any) -> pydicom.Dataset:
@@ -291,6 +296,7 @@ FILMS: dict[str, tuple[str, Write]] = {
     "DICOM of 12 bits allocated": ("a.dcm", dicom(BitsAllocated=12)),
     "DICOM of 65,535 samples a pixel": ("a.dcm", dicom(SamplesPerPixel=65_535)),
     "DICOM with a larger JPEG 2000 inside": ("a.dcm", encapsulated_dicom(JPEG2000Lossless, _jpeg_2000)),
+    "DICOM with a larger JPEG-LS inside": ("a.dcm", encapsulated_dicom(JPEGLSLossless, lambda: _JPEG_LS)),
     "DICOM with noise for a JPEG": ("a.dcm", encapsulated_dicom(JPEGLosslessSV1, picture().tobytes)),
     "DICOM with noise for RLE": ("a.dcm", encapsulated_dicom(RLELossless, picture().tobytes)),
     "DICOM of an unknown transfer syntax": ("a.dcm", lambda path: _unknown_syntax(path)),
@@ -355,7 +361,7 @@ GOOD_FILMS: dict[str, tuple[str, Write]] = {
     "NPY in Fortran order": ("a.npy", lambda path: np.save(path, np.asfortranarray(picture()))),
     "folder named like a PNG": ("a.png", lambda path: path.mkdir()),
     "link to a film elsewhere": ("a.png", lambda path: _linked(path)),
-    "suffix in capitals": ("a.PNG", lambda path: Image.fromarray(picture(1)).save(path, format="PNG")),
+    "suffix in capitals": ("a.PNG", _image(picture(1))),
     "name that is not UTF-8": (os.fsdecode(b"\xff\xfe.png"), _image(picture(1))),
     "name with a line feed and an escape": ("a\n\x1b[2J.png", _image(picture(1))),
     "folder that links to itself": ("loop", lambda path: path.symlink_to(".", target_is_directory=True)),
@@ -363,9 +369,8 @@ GOOD_FILMS: dict[str, tuple[str, Write]] = {
 
 
 def _linked(path: Path) -> None:
-    outside = path.parents[1] / "elsewhere.png"
-    Image.fromarray(picture(1)).save(outside)
-    path.symlink_to(outside)
+    _image(picture(1))(path.parents[1] / "elsewhere.png")
+    path.symlink_to(path.parents[1] / "elsewhere.png")
 
 
 def _film(name: str, write: Write) -> Callable[[Path], list[str]]:

@@ -1,6 +1,7 @@
 """DICOM: one frame, its geometry, and its pixels by `dicom_pixels`."""
 
 import io
+import struct
 import textwrap
 import warnings
 import zlib
@@ -29,6 +30,8 @@ _LOSSLESS = (
     *(f"1.2.840.10008.1.2.4.{process}" for process in (57, 58, 65, 66, 70, 80, 90, 92, 110, 201, 202)),
     "1.2.840.10008.1.2.5",  # RLE
 )
+# Markers of JPEG's frame headers, and of JPEG-LS's.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _GROUPS = (b"\x08\x00", b"\x02\x00")  # what a file without preamble begins with, little endian
 
 
@@ -148,21 +151,39 @@ def require_size(dataset: Any, path: Path) -> None:
 
 
 def _require_codestream(dataset: Any, rows: int, columns: int, path: Path) -> None:
-    """Require that a compressed frame that Pillow would decode has the size that the header states."""
+    """Require that a compressed frame has the size that the header states, which decoders do not ask.
+
+    Raises:
+        InputError: it has another.
+    """
     from pydicom.encaps import get_frame
 
     try:
-        with Image.open(io.BytesIO(get_frame(dataset.PixelData, 0, number_of_frames=1))) as image:
-            size = image.height, image.width
+        size = _codestream_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
     except Image.DecompressionBombError:
         size = (0, 0)
     except Exception:  # another compression, or damaged, which its decoder says
         return
-    if size != (rows, columns):
+    if size is not None and size != (rows, columns):
         raise InputError(
             f"{path}: its compressed picture has another size than the header's {rows} x {columns} pixels; export it "
             "again"
         )
+
+
+def _codestream_size(frame: bytes) -> tuple[int, int] | None:
+    """Rows and columns that JPEG, JPEG-LS or JPEG 2000 states; None where it does so later (ITU-T T.81, B.2)."""
+    if not frame.startswith(b"\xff\xd8"):
+        with Image.open(io.BytesIO(frame), formats=("JPEG2000",)) as image:
+            return image.height, image.width
+    place = 2
+    while frame[place] == 0xFF:
+        if frame[place + 1] in _FRAMES:
+            rows, columns = struct.unpack(">HH", frame[place + 5 : place + 9])
+            return (rows, columns) if rows else None
+        filler = frame[place + 1] == 0xFF
+        place += 1 if filler else 2 + int.from_bytes(frame[place + 2 : place + 4], "big")
+    return None
 
 
 def require_lossless(dataset: Any, path: Path) -> None:

@@ -39,6 +39,8 @@ UNREADABLE = [
     "DICOM of fewer rows than its pixels",
     "DICOM of 10,000 frames",
     "DICOM of 7 bits allocated",
+    "DICOM with a larger JPEG-LS inside",
+    "DICOM with a larger JPEG 2000 inside",
     "DICOM with noise for RLE",
     "DICOM of an unknown transfer syntax",
     "NIfTI of dimension 0",
