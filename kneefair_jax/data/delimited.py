@@ -26,8 +26,8 @@ _BOMS = {
 # 0,5 or 1,25e-3; and 0,3x0,2 of a spacing.
 _COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?(\s*x\s*[0-9]*(,[0-9]+)?)?")
 _PLAIN = re.compile(r"[+-]?[0-9]+")
-# Limits of a table, beside those of any file: a cell takes up to 100 bytes of memory.
-MOST_CELLS, MOST_COLUMNS, LONGEST_LINE = 16_000_000, 10_000, 1 << 20
+# Limits of a table, beside those of any file: a cell takes about 140 bytes of memory (measured).
+MOST_CELLS, MOST_COLUMNS, LONGEST_LINE = 10_000_000, 10_000, 1 << 20
 _FOREIGN = {
     b"PK\x03\x04": "an Excel workbook or a zip archive",
     b"\xd0\xcf\x11\xe0": "an Excel workbook",
