@@ -1,6 +1,7 @@
 """The table of cases: who they are and which groups they are in."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -71,7 +72,7 @@ def read(
     Raises:
         InputError: the table cannot be used; the first five problems, by row, and how many there are.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise InputError(f"{path}: no such file; give the table of cases as --metadata")
     return describe(metadata.read(path), path, attributes, bins, split, allow_similar)
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from kneefair_jax.data import listing
 from kneefair_jax.data.mask_files import MaskPath, StructureFiles
-from kneefair_jax.data.readers import SUFFIXES
+from kneefair_jax.data.readers import SUFFIXES, limits
 from kneefair_jax.errors import InputError
 
 
@@ -35,12 +36,16 @@ def find(folder: Path, cases: Sequence[str], option: str, structures: Sequence[s
         structures: that files of one structure are called by.
 
     Raises:
-        InputError: there is no such folder, no image in it, two files for one case, or files of some structures alone.
+        InputError: there is no such folder, one below it cannot be listed, there is no image in it, two files for one
+            case, or files of some structures alone.
     """
     by_name: dict[str, list[Path]] = {}
-    for path in sorted(_require(folder, option).rglob("*")):
+    paths, errors = listing.below(_require(folder, option))
+    if errors:
+        raise errors[0]
+    for path in paths:
         stem = stem_of(path.name)
-        if stem is not None and path.is_file():
+        if stem is not None:
             names = {stem, (path.parent.relative_to(folder) / stem).as_posix()}
             for name in names:
                 by_name.setdefault(name, []).append(path)
@@ -129,18 +134,18 @@ def listed(
     Raises:
         InputError: there is no such folder, or a path that exists leads out of it.
     """
-    root = _require(folder, option).resolve()
+    root = _real(_require(folder, option))
     found: dict[str, MaskPath] = {}
     for row, (case, name) in zip(rows, paths.items(), strict=True):
         if not name:
             continue
         path, other = folder / name, table.parent / name
-        if path.is_file() and _is_below(path, folder):
+        if limits.is_present(path) and _is_below(path, folder):
             found[case] = path
         # Where the table's own masks are elsewhere, those of another reader were asked for.
-        elif beside and other.is_file() and other.parent.resolve().is_relative_to(root):
+        elif beside and limits.is_present(other) and _real(other.parent).is_relative_to(root):
             found[case] = other
-        elif path.is_file():
+        elif limits.is_present(path):
             raise InputError(
                 f"{table} row {row}: {name} leads out of {option} {folder}; write a path below that folder, or give "
                 f"the folder that holds the file as {option}"
@@ -150,16 +155,20 @@ def listed(
 
 def linked_outside(folder: Path, found: Mapping[str, MaskPath]) -> list[str]:
     """The cases with a file that is reached through a symbolic link that leads out of the folder."""
-    root = folder.resolve()
+    root = _real(folder)
 
     def is_inside(path: Path) -> bool:
-        return path.resolve().is_relative_to(root)
+        return _real(path).is_relative_to(root)
 
     return [
         case
         for case, path in found.items()
         if not all(map(is_inside, path.files.values() if isinstance(path, StructureFiles) else [path]))
     ]
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # `Path.resolve` raises where links form a loop
 
 
 def _is_below(path: Path, folder: Path) -> bool:
@@ -176,6 +185,6 @@ def stem_of(name: str) -> str | None:
 
 
 def _require(folder: Path, option: str) -> Path:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"{option} {folder}: no such folder; correct the path")
     return folder

@@ -8,6 +8,7 @@ distances in mm; an empty cell, or NaN, is a structure absent from truth and pre
 is left out of the means, with a note.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.audit import cases, structure_names
-from kneefair_jax.data import birth_dates, identifiers, metadata, missing_words, number_text
+from kneefair_jax.data import birth_dates, identifiers, metadata, missing_words, number_text, parquet
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.report.text import formatting
@@ -125,14 +126,11 @@ def as_table(path: Path) -> metadata.Table:
 
 def _read(path: Path) -> tuple[metadata.Table, dict[str, list[str]]]:
     """Every cell as text on its line; the order of levels, where the file states one."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise InputError(f"{path}: no such file; give a CSV or parquet file of scores by case")
     if path.suffix.lower() not in (".parquet", ".pq"):
         return metadata.read(path), {}
-    try:
-        frame = pd.read_parquet(path)
-    except Exception as error:  # pyarrow has its own errors for a damaged file
-        raise InputError(f"{path}: unreadable parquet ({error}); export it again") from error
+    frame = parquet.read(path)
     if frame.empty:
         raise InputError(f"{path}: holds no rows")
     levels = {
@@ -328,7 +326,7 @@ def _with_confounders(cohort: cases.Cohort, one_a_case: pd.DataFrame, path: Path
 
 
 def _splits_of(path: Path) -> set[str]:
-    return set(metadata.read(path).cells.get("split", ())) if path.is_file() else set()
+    return set(metadata.read(path).cells.get("split", ())) if os.path.isfile(path) else set()
 
 
 def _table(

@@ -4,10 +4,12 @@ import codecs
 import csv
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from kneefair_jax.data import identifiers
+from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 
 KEY = "case_id"  # the column of every table that is read; the delimiter is the one that yields it
@@ -24,6 +26,14 @@ _BOMS = {
 # 0,5 or 1,25e-3; and 0,3x0,2 of a spacing.
 _COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?(\s*x\s*[0-9]*(,[0-9]+)?)?")
 _PLAIN = re.compile(r"[+-]?[0-9]+")
+# Limits of a table, beside those of any file: a cell takes about 140 bytes of memory (measured).
+MOST_CELLS, MOST_COLUMNS, LONGEST_LINE = 10_000_000, 10_000, 1 << 20
+_FOREIGN = {
+    b"PK\x03\x04": "an Excel workbook or a zip archive",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook",
+    b"\x1f\x8b": "compressed by gzip",
+    b"PAR1": "a parquet file",
+}
 _TEXT = frozenset({KEY, "patient_id", "image", "mask", "model", "structure", "reader", "split"})
 
 
@@ -47,20 +57,27 @@ def read(path: Path) -> Rows:
     In tables with semicolons or tabs, a column whose numbers all have decimal commas is read with decimal points.
 
     Raises:
-        InputError: the encoding is not UTF-8 or marked UTF-16, or a quoted cell is not closed.
+        InputError: the file cannot be opened or is beyond a limit, the encoding is not UTF-8 or marked UTF-16, or a
+            quoted cell is not closed.
     """
     text, encoding = _decoded(path)
     skipped = 0
     if hint := _HINT.match(text):
         text, skipped = text[hint.end() :], 1
-    delimiter = hint[1] if hint else _delimiter(text)
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        delimiter = hint[1] if hint else _delimiter(text, path)
+        if (count := text.count(delimiter) + text.count("\n")) > MOST_CELLS:
+            raise InputError(f"{path}: {count} cells, more than {MOST_CELLS}; leave out columns, or split it")
+        reader = csv.reader(_lines(text, path, skipped), delimiter=delimiter, strict=True)
         header = [identifiers.visible(name) for name in next(reader, [])]
         cells = {}
+        previous = reader.line_num
         for row in reader:
+            if reader.line_num - previous > 1:
+                _refuse_swallowed(row, len(header), delimiter, path, previous + 1 + skipped)
+            previous = reader.line_num
             if any(cell.strip() for cell in row):
-                cells[reader.line_num + skipped] = [cell.strip() for cell in row]
+                cells[previous + skipped] = [cell.strip() for cell in row]
     except csv.Error as error:
         raise InputError(f"{path}: malformed CSV ({error}); save it as UTF-8 text with commas") from error
     notes = []
@@ -75,7 +92,9 @@ def read(path: Path) -> Rows:
 
 def _decoded(path: Path) -> tuple[str, str]:
     """The text of a file and the name of its encoding."""
-    data = path.read_bytes()
+    data = limits.read_bytes(path)
+    if kind := next((kind for start, kind in _FOREIGN.items() if data.startswith(start)), ""):
+        raise InputError(f"{path}: {kind}, and no text table; save or unpack it as CSV (UTF-8, commas)")
     codec = next((name for mark, name in _BOMS.items() if data.startswith(mark)), "utf-8")
     remedy = "save it as UTF-8 text with commas"
     try:
@@ -89,8 +108,38 @@ def _decoded(path: Path) -> tuple[str, str]:
     return text, "UTF-8" if codec.startswith("utf-8") else codec.upper()
 
 
-def _delimiter(text: str) -> str:
-    header = io.StringIO(text, newline="").readline()
+def _lines(text: str, path: Path, skipped: int = 0) -> Iterator[str]:
+    """Yield the lines; a row that is split up into millions of cells would take gigabytes."""
+    for number, line in enumerate(io.StringIO(text, newline=""), start=1 + skipped):
+        if len(line) > LONGEST_LINE:
+            raise InputError(
+                f"{path} row {number}: {len(line)} characters, more than {LONGEST_LINE}; correct the line ends, or "
+                "leave out columns"
+            )
+        yield line
+
+
+def _refuse_swallowed(row: list[str], columns: int, delimiter: str, path: Path, number: int) -> None:
+    """Refuse a cell that is just what lies between two stray quotation marks of one column, rows apart.
+
+    Raises:
+        InputError: a cell of several lines has as many delimiters as these lines would have as rows.
+    """
+    for cell in row:
+        lines = len(cell.splitlines()) - 1
+        if lines > 0 and cell.count(delimiter) == lines * (columns - 1) > 0:
+            raise InputError(
+                f"{path} row {number}: a quoted cell holds what looks like {lines} further rows; close or remove its "
+                "quotation mark, or remove the line breaks in it"
+            )
+
+
+def _delimiter(text: str, path: Path) -> str:
+    header = next(_lines(text, path), "")
+    if (count := max(map(header.count, _DELIMITERS)) + 1) > MOST_COLUMNS:
+        raise InputError(
+            f"{path}: {count} columns, more than {MOST_COLUMNS}; leave out those that are not used"
+        )
 
     def columns(delimiter: str) -> int:
         names = next(csv.reader([header], delimiter=delimiter), [])

@@ -68,6 +68,7 @@ def read(path: Path) -> Segmentation:
             int(segment.SegmentNumber): str(segment.SegmentLabel).strip()
             for segment in dataset.SegmentSequence
         }
+        dicom.require_size(dataset, path)
         frames = _frames(dataset)
         segment = _label_map(frames, path) if kind == "LABELMAP" else _joined(dataset, frames, names, path)
         stated, spacing_kind, notes = spacings.of_dicom(dataset, path)

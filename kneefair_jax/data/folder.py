@@ -25,7 +25,7 @@ from kneefair_jax.data import (
 from kneefair_jax.data.inspection import Inspection
 from kneefair_jax.data.label_values import LabelMap
 from kneefair_jax.data.mask_files import MaskPath
-from kneefair_jax.data.readers import laterality
+from kneefair_jax.data.readers import laterality, limits
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import without_paths
@@ -173,7 +173,7 @@ def _fingerprints(
     for (row, *names), mask in zip(table[["image", "mask"]].itertuples(), masks, strict=True):
         files = ((root / names[0],), structure_files.files_of(mask))
         for name, column, paths in zip(names, ("image", "mask"), files, strict=True):
-            is_there = all(path.is_file() for path in paths)
+            is_there = all(map(limits.is_present, paths))
             if name and (Path(name).is_absolute() or os.path.normpath(name).split(os.sep)[0] == ".."):
                 problems.append(
                     (row, f"{column} {name}: write the path relative to data.root, and inside it")
@@ -190,7 +190,7 @@ def _fingerprints(
                 problems.append((row, f"{column} {root / name}: no such file; {remedy}"))
             elif name:
                 for path in paths:
-                    stat = path.stat()
+                    stat = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
                     own = name if path == root / name else str(path.relative_to(root))
                     fingerprints.append([own, stat.st_size, stat.st_mtime_ns])
     return fingerprints
@@ -198,12 +198,12 @@ def _fingerprints(
 
 def _links(root: Path, cases: Sequence[Case]) -> Iterator[str]:
     """A note where files are reached through symbolic links that lead out of the folder."""
-    inside = root.resolve()
+    inside = os.path.realpath(root)
     leaving = [
         (case.row, path)
         for case in cases
         for path in (case.image, *structure_files.files_of(case.mask))
-        if path.exists() and not path.resolve().is_relative_to(inside)
+        if os.path.exists(path) and not Path(os.path.realpath(path)).is_relative_to(inside)
     ]
     if leaving:
         row, path = leaving[0]

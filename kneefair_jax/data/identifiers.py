@@ -14,6 +14,10 @@ _NUMERAL = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?(?:e([+-]?[0-9]{1,6}))?")
 # `1.23457E+11`, as a spreadsheet shows 123456780021: the last digits are gone.
 _SCIENTIFIC = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?[eE][+-][0-9]{1,3}|[+-]?[0-9]+\.[0-9]+[eE][0-9]{1,3}")
 _FLOAT = re.compile(r"[+-]?[0-9]+\.0+")
+LONGEST = 200  # characters of an identifier
+_KEYWORDS = frozenset(
+    {"file", "allow_pickle"}
+)  # of `numpy.savez`, which takes the names of its arrays as keywords
 _LEADING_ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 
 # A line of a table (the header is line 1) and what is wrong with it.
@@ -132,6 +136,37 @@ def spoiled(cells: Mapping[int, str], column: str, allowed: bool = False) -> lis
         for row, cell in cells.items()
         if _SCIENTIFIC.fullmatch(cell) or (_FLOAT.fullmatch(cell) and not allowed)
     ]
+
+
+def unusable(cells: Mapping[int, str], column: str) -> list[Problem]:
+    """Return a problem for every identifier that cannot name an entry of a table, a page or an archive.
+
+    Args:
+        cells: line in the file -> cell; empty cells are ignored.
+        column: the column's name.
+    """
+    return [
+        (row, f"{column} {_shortened(cell)!r} {fault}; rename it")
+        for row, cell in cells.items()
+        if (fault := _fault(cell))
+    ]
+
+
+def _fault(cell: str) -> str:
+    """What is wrong with an identifier; "" if nothing."""
+    if len(cell) > LONGEST:
+        return f"has {len(cell)} characters, more than {LONGEST}"
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in cell):
+        return "holds control characters"
+    if cell.startswith("/") or {".", ".."} & set(cell.split("/")):
+        return "is a path that leads elsewhere"
+    return (
+        f"is a keyword of numpy.savez, which stores the predictions of {cell!r}" if cell in _KEYWORDS else ""
+    )
+
+
+def _shortened(cell: str) -> str:
+    return cell if len(cell) <= LONGEST else f"{cell[:40]}..."
 
 
 def across(

@@ -16,6 +16,7 @@ _RIM_PIXELS, _RIM_SHARE = 4, 1 / 64
 # the smallest is 0.321 (0.268 where areas are averaged).
 _INTERPOLATED = 0.18
 _FEWEST_RIMS = 8
+_BLOCK = 1 << 20  # pixels counted at a time
 # A label whose pixels are mostly rims is a thin structure, such as cartilage between background and bone.
 _COMPACT = 0.5
 
@@ -68,19 +69,35 @@ def interpolated_rims(label: np.ndarray) -> Rims:
         (12, 0.43)
     """
     width = max(_RIM_PIXELS, round(_RIM_SHARE * min(label.shape)))
-    lines = [_rims(np.ascontiguousarray(one), width) for one in (label, label.T)]
+    lines = [_rims_by_block(one, width) for one in (label, label.T)]
     rims = sum(rims[thin <= _COMPACT * pixels].sum() for rims, thin, pixels, _ in lines)
     steps = rims + sum(direct for *_, direct in lines)
     return Rims(int(rims), float(rims / steps) if steps else 0.0)
 
 
-def _rims(label: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Of each label, i64[K]: its rims along the rows, the pixels in them, and all its pixels; and the direct steps.
+def _rims_by_block(label: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Of each label, f64[K]: its rims along the rows, the pixels in them, and all its pixels; and the direct steps.
+
+    Runs of one pixel each take some fifty bytes a pixel, so a few rows are counted at a time.
 
     Args:
         label: integers [H, W].
         width: pixels of the widest rim.
     """
+    rows = max(1, _BLOCK // label.shape[1])
+    sums: dict[int, np.ndarray] = {}
+    direct = 0
+    for start in range(0, len(label), rows):
+        values, *counts, steps = _rims(np.ascontiguousarray(label[start : start + rows]), width)
+        direct += steps
+        for value, count in zip(values.tolist(), np.stack(counts, axis=1), strict=True):
+            sums[value] = sums.get(value, 0) + count
+    rims, thin, pixels = np.stack([*sums.values()], axis=1)
+    return rims, thin, pixels, direct
+
+
+def _rims(label: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+    """Return labels, i64[K], their rims along the rows, the pixels in these, all pixels; and the direct steps."""
     starts = np.ones(label.shape, bool)
     starts[:, 1:] = label[:, 1:] != label[:, :-1]
     start = np.flatnonzero(starts)
@@ -92,7 +109,7 @@ def _rims(label: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray, np.nda
     values, run = np.unique(value, return_inverse=True)
     rims = np.bincount(run[rim], minlength=len(values))
     thin = np.bincount(run[rim], length[rim], len(values))
-    return rims, thin, np.bincount(run, length, len(values)), int(np.count_nonzero(np.abs(step) >= 2))
+    return values, rims, thin, np.bincount(run, length, len(values)), int(np.count_nonzero(np.abs(step) >= 2))
 
 
 def contour_bands(label: np.ndarray, values: Collection[int], background: Collection[int]) -> list[int]:

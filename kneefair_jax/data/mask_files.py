@@ -13,7 +13,7 @@ import numpy as np
 
 from kneefair_jax import anatomy
 from kneefair_jax.data import dicom_seg, layouts, palettes, readers
-from kneefair_jax.data.readers import suffixes
+from kneefair_jax.data.readers import limits, suffixes
 from kneefair_jax.errors import InputError
 
 # Structure -> the values that stand for it in the files; names of what is no structure included.
@@ -113,7 +113,7 @@ def check_read_palettes(indices: Mapping[Path, np.ndarray], values: Values) -> N
 def is_dicom_seg(path: Path) -> bool:
     """Whether a file is a DICOM segmentation object, by its name or its first bytes, and by its header."""
     known = suffixes.suffix_of(path.name)
-    if not path.is_file() or (known and known not in suffixes.DICOM):
+    if not limits.is_present(path) or (known and known not in suffixes.DICOM):
         return False
     return (bool(known) or readers.has_dicom_magic(path)) and dicom_seg.is_segmentation(path)
 

@@ -5,6 +5,7 @@ and optionally `spacing_mm` (`0.3`, or `0.3x0.2` for down x across) and a split.
 `missing_words` the words for missing, `ages` the forms of an age, `identifiers` which identifiers look alike.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,7 +79,7 @@ def read(path: Path) -> Table:
     Raises:
         InputError: there is no such file, or it is no table.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise InputError(f"{path}: no such file; set data.root and data.metadata to the table of cases")
     header, rows, notes = delimited.read(path)
     if not rows or len(set(header)) < len(header):
@@ -128,7 +129,7 @@ def check_identifiers(
     required: Sequence[str] = REQUIRED,
     options: Options = Options(),  # noqa: B008 - a NamedTuple cannot change
 ) -> None:
-    """Notes required cells that are missing, cases that occur twice, and identifiers that are damaged or look alike."""
+    """Notes missing required cells, cases that occur twice, and unusable, damaged or similar identifiers."""
     words = {
         name: table[name][table[name].map(missing_words.is_missing)] for name in _PEOPLE if name in required
     }
@@ -151,6 +152,7 @@ def check_identifiers(
             problems.append((row, f"case_id {case!r} is also in row {first[case]}; give each case its own"))
     for name in (name for name in _PEOPLE if name in required):
         cells = dict(table[name].drop(words[name].index).items())
+        problems += identifiers.unusable(cells, name)
         if not options.allow_similar:
             problems += identifiers.similar(cells, name, _PEOPLE[name], options.similar)
             alike = {cell for group in identifiers.similar_identifiers(cells.values()) for cell in group}

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from kneefair_jax.data.readers import suffixes
+from kneefair_jax.data.readers import limits, suffixes
 from kneefair_jax.errors import InputError
 
 # Gray values up to this are labels; a picture that is to be looked at uses the whole scale.
@@ -25,9 +25,7 @@ def read(path: Path) -> np.ndarray | None:
     if suffixes.suffix_of(path.name) not in suffixes.PALETTE:
         return None
     try:
-        if not path.is_file():  # to open a named pipe would wait for a writer
-            return None
-        with Image.open(path, formats=("PNG", "TIFF")) as image:
+        with limits.open_regular(path) as file, Image.open(file, formats=("PNG", "TIFF")) as image:
             if image.mode != "P":
                 return None
             colors = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax.data.inspection import Inspection
+from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic
 from kneefair_jax.safe_text import spreadsheet_cell, without_paths
@@ -147,8 +148,8 @@ def files_sha256(paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         try:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            with limits.open_regular(path) as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())  # type: ignore[arg-type]
         except OSError as error:
             raise InputError(f"{path}: cannot be read any more ({error.strerror}); put it back") from error
     return digest.hexdigest()

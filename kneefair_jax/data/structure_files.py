@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kneefair_jax.data import readers
 from kneefair_jax.data.mask_files import MaskPath, StructureFiles
+from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 
 
@@ -21,7 +22,7 @@ def find(path: Path, structures: Sequence[str]) -> MaskPath:
     Raises:
         InputError: there are files of some structures alone, or two of one.
     """
-    if path.is_file() or path.name.lower().endswith(readers.SUFFIXES):
+    if limits.is_present(path) or path.name.lower().endswith(readers.SUFFIXES):
         return path
     files: dict[str, Path] = {}
     for structure in structures:
@@ -49,4 +50,4 @@ def _of_structure(path: Path, structure: str) -> list[Path]:
     stems = [path.parent / f"{path.name}{mark}{ending}" for mark in "_-" for ending in endings]
     stems += [path / ending for ending in endings]
     candidates = [stem.with_name(stem.name + suffix) for stem in stems for suffix in readers.SUFFIXES]
-    return [candidate for candidate in candidates if candidate.is_file()]
+    return [candidate for candidate in candidates if limits.is_present(candidate)]

@@ -67,12 +67,13 @@ def make(
     except ImportError as error:
         raise InputError("DICOM-SEG needs highdicom: pip install 'kneefair_jax[seg]'") from error
     from pydicom.datadict import dictionary_description
-    from pydicom.errors import InvalidDicomError
     from pydicom.uid import generate_uid
 
     try:
         source = dicom.load(path)
-    except InvalidDicomError as error:
+    except InputError:
+        raise
+    except Exception as error:  # the parser has many; the film may have been replaced since it was read
         raise InputError(
             f"{path}: no DICOM file, so DICOM-SEG has nothing to refer to; use --format png"
         ) from error

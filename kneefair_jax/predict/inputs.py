@@ -1,11 +1,13 @@
 """Files, folders and globs -> the image files, and what the results of each are called."""
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kneefair_jax.data import readers
+from kneefair_jax.data import listing, readers
+from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 
 
@@ -17,10 +19,10 @@ class Input(NamedTuple):
 
 
 def find(given: Sequence[str], out: Path) -> Iterator[Input | InputError]:
-    """The files that are meant, in order; an error in place of one that is none.
+    """The files that are meant, in order; an error in place of one that is none, or of a folder that cannot be listed.
 
     Of a folder, and those below it, the files that readers know by their ending or that are DICOM; the rest is passed
-    over, and so are hidden files and everything in `out`.
+    over, and so are hidden files, everything in `out`, and links to folders.
 
     Raises:
         InputError: a folder is `out`, or in it: results could be taken for films.
@@ -29,10 +31,11 @@ def find(given: Sequence[str], out: Path) -> Iterator[Input | InputError]:
     for item in _listed(given, out.resolve()):
         if isinstance(item, Input) and item.name in first:
             other = first[item.name]
-            if item.path.resolve() == other.resolve():
+            real, other_real = os.path.realpath(item.path), os.path.realpath(other)
+            if real == other_real:
                 continue  # given twice
             remedy = "rename one of the two"
-            if item.path.resolve().parent != other.resolve().parent:
+            if os.path.dirname(real) != os.path.dirname(other_real):
                 remedy += ", or give the folder that holds both"
             yield InputError(
                 f"{item.path}: its results would be called {item.name!r}, as those of {other}; {remedy}"
@@ -46,38 +49,33 @@ def find(given: Sequence[str], out: Path) -> Iterator[Input | InputError]:
 def _listed(given: Sequence[str], out: Path) -> Iterator[Input | InputError]:
     for text in given:
         path = Path(text)
-        if path.is_dir():
+        if os.path.isdir(path):
             if path.resolve().is_relative_to(out):
                 raise InputError(
                     f"--out {out} is, or holds, the folder of films {path}: results and films would mix; "
                     "choose another folder for --out"
                 )
             files: list[Input | InputError] = [
-                Input(file, _stem(file.relative_to(path))) for file in _within(path, out)
+                file if isinstance(file, InputError) else Input(file, _stem(file.relative_to(path)))
+                for file in _within(path, out)
             ]
             yield from files or [InputError(f"{path}: no image files in this folder")]
-        elif path.exists() or not glob.has_magic(text):
+        elif limits.is_present(path) or not glob.has_magic(text):
             yield Input(path, _stem(Path(path.name)))
-        elif found := sorted(Path(name) for name in glob.glob(text, recursive=True) if Path(name).is_file()):
-            yield from (Input(file, _stem(Path(file.name))) for file in found)
+        elif matches := sorted(filter(limits.is_present, map(Path, glob.glob(text, recursive=True)))):
+            yield from (Input(file, _stem(Path(file.name))) for file in matches)
         else:
             yield InputError(f"{text}: no file matches")
 
 
-def _within(folder: Path, out: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
+def _within(folder: Path, out: Path) -> Iterator[Path | InputError]:
+    paths, errors = listing.below(folder)
+    yield from errors
+    for path in paths:
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and not path.resolve().is_relative_to(out) and _is_image(path):
+        is_output = Path(os.path.realpath(path)).is_relative_to(out)
+        if not hidden and not is_output and (readers.suffix_of(path.name) or readers.has_dicom_magic(path)):
             yield path
-
-
-def _is_image(path: Path) -> bool:
-    if readers.suffix_of(path.name):
-        return True
-    try:
-        return readers.has_dicom_magic(path)
-    except OSError:
-        return False
 
 
 def _stem(path: Path) -> str:

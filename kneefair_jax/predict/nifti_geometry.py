@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kneefair_jax.data.readers import NONE, dicom, nifti, orientation, suffixes
+from kneefair_jax.errors import InputError
 from kneefair_jax.predict import stated_spacing
 from kneefair_jax.predict.films import Film
 
@@ -36,16 +37,18 @@ def image(mask: np.ndarray, film: Film) -> Any:
 
     stored = film.stored(mask)
     if suffixes.suffix_of(film.path.name) in suffixes.NIFTI:
-        source: Any = nibabel.load(film.path)
+        with nifti.opened(film.path) as source:
+            shape, affine, geometry = source.shape, source.affine, source.header
+        if stored.size != np.prod(shape):
+            raise InputError(f"{film.path}: changed while it was segmented; segment it again")
         header = nibabel.Nifti1Header()
         header.set_data_dtype(np.uint8)
-        header.set_data_shape(source.shape)
+        header.set_data_shape(shape)
         for name in _GEOMETRY:
-            header[name] = source.header[name]
-        affine = source.affine
+            header[name] = geometry[name]
         if film.spacing_kind == stated_spacing.KIND:
             affine = _state_spacing(header, affine, film)
-        return nibabel.Nifti1Image(stored.T.reshape(source.shape), affine, header)
+        return nibabel.Nifti1Image(stored.T.reshape(shape), affine, header)
     spacing = film.stored_spacing()
     known = bool(np.isfinite(spacing).all())
     affine = _affine(film, stored.shape, spacing if known else np.ones(2))

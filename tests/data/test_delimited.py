@@ -1,6 +1,7 @@
 import pytest
 
-from kneefair_jax.data import delimited
+from benchmarks.hostile_inputs import table_files
+from kneefair_jax.data import delimited, metadata
 from kneefair_jax.errors import InputError
 
 
@@ -52,3 +53,56 @@ def test_decimal_commas_by_column(tmp_path):
     }
     assert next(note for note in rows.notes if "decimal" in note).endswith("dice, spacing_mm")
     assert read(tmp_path, 'case_id,x\n1,"0,5"\n').cells == {2: ["1", "0,5"]}
+
+
+FAST = [
+    kind
+    for kind, (name, _) in table_files.REFUSED.items()
+    if name.endswith((".csv", ".xlsx"))
+    and not kind.startswith(("a million", "a row of", "a header of", "a cell"))
+]
+# Refused by `metadata.read`, which knows what a row is.
+METADATA = {"a header twice", "empty", "a header alone", "line feeds alone", "a short row"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FAST if "3 GiB" not in kind])
+def test_bad_tables_are_refused_by_name(tmp_path, kind):
+    name, write = table_files.REFUSED[kind]
+    write(tmp_path / name)
+    with pytest.raises(InputError, match=name[:20]):
+        (metadata.read if kind in METADATA else delimited.read)(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", table_files.WORKS)
+def test_odd_tables_hold_all_rows(tmp_path, kind):
+    name, write = table_files.WORKS[kind]
+    write(tmp_path / name)
+    table = delimited.read(tmp_path / name)
+    assert table.header == ["case_id", "sex", "dice"]
+    assert [row[0] for row in table.cells.values()] == [f"c{n}" for n in range(40)]
+    assert list(table.cells) == list(range(2, 42))
+
+
+@pytest.mark.parametrize(
+    ("limit", "text", "row"),
+    [
+        ("LONGEST_LINE", "case_id,a\nb,1\nc,22222\n", "row 3"),
+        ("MOST_COLUMNS", "case_id" + ",a" * 10 + "\n", "11 columns"),
+        ("MOST_CELLS", "case_id,a\n" + "b,1\n" * 9, "20 cells"),
+    ],
+)
+def test_a_table_beyond_a_limit(tmp_path, monkeypatch, limit, text, row):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    delimited.read(path)
+    monkeypatch.setattr(delimited, limit, 10 if limit == "LONGEST_LINE" else int(row.split()[0]) - 1)
+    path.write_text(text.replace("22222", "2" * 20))
+    with pytest.raises(InputError, match=rf"t\.csv.*{row}"):
+        delimited.read(path)
+
+
+def test_a_quoted_comment_of_several_lines_is_one_cell(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('case_id,sex,note\na,f,"left, right\nand, both, knees"\nb,m,"one\ntwo"\n')
+    cells = delimited.read(path).cells
+    assert cells[3] == ["a", "f", "left, right\nand, both, knees"] and cells[5][2] == "one\ntwo"

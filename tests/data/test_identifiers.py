@@ -156,3 +156,20 @@ def test_pairs_across_two_cohorts():
 def test_visible_text_keeps_letters_and_inner_space():
     assert identifiers.visible(" \ufeffcase\u200b_id\u00a0 ") == "case_id"
     assert identifiers.visible("a \t b") == "a b"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("c\0", "c" * 201, ".", "..", "../c", "a/../c", "a/.", "/c", "file", "allow_pickle"),
+        *("c\x1b[2J", "c\nd", "c\ud800"),
+    ],
+)
+def test_identifiers_that_no_archive_can_hold(cell):
+    ((row, text),) = identifiers.unusable({2: "c1", 3: cell, 4: ""}, "case_id")
+    assert row == 3 and "case_id" in text and len(text) < 300
+
+
+def test_usable_identifiers():
+    cells = ["c1", "a/b", "c" * 200, "...", "a..b", "File", "files", "caf\u00e9", "a b"]
+    assert identifiers.unusable(dict(enumerate(cells)), "case_id") == []

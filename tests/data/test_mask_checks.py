@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kneefair_jax.data import mask_checks
 from kneefair_jax.data.mask_checks import contour_bands, interpolated_rims
 
 
@@ -71,3 +72,10 @@ def test_a_band_along_contours():
     marker = label.copy()
     marker[:6, :6] = 255
     assert contour_bands(marker, (1, 2, 3, 4), (0, 255)) == []
+
+
+def test_blocks_of_rows_count_as_the_whole(monkeypatch):
+    label = np.random.default_rng(0).integers(0, 5, (37, 23)).repeat(3, 1)
+    whole = mask_checks.interpolated_rims(label)
+    monkeypatch.setattr(mask_checks, "_BLOCK", 5 * label.shape[1])
+    assert mask_checks.interpolated_rims(label) == whole and whole.rims > 0

@@ -276,8 +276,8 @@ def test_bad_images_name_the_file_and_the_remedy(tmp_path, name, message):
         (U8 + 0.5, "not integers"),
         (np.full((3, 4), np.nan), "not integers"),
         (np.ones((3, 4), complex), "not integers"),
-        (np.ones((2, 3, 4), np.uint8), "one label per pixel"),
-        (np.ones((0, 4), np.uint8), "one label per pixel"),
+        (np.ones((2, 3, 4), np.uint8), r"\(2, 3, 4\)"),
+        (np.ones((0, 4), np.uint8), "0 x 4 pixels"),
     ],
 )
 def test_bad_masks(tmp_path, array, message):

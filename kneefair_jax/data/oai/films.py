@@ -65,18 +65,16 @@ def inspect(film: Film, *, must_be_named: bool) -> tuple[Film, list[str]]:
     Returns:
         The film with its spacing, barcode and notes, and why it cannot be used: an empty list if it can.
     """
-    import pydicom
-
     if film.description and _plain(film.description) != _plain(SERIES):
         return film, [f"not a {SERIES}"]  # most of a download: hands, hips, whole limbs; they are not opened
     try:
-        header = pydicom.dcmread(film.path, stop_before_pixels=True, specific_tags=_TAGS)
+        header = dicom.parse(film.path, stop_before_pixels=True, specific_tags=_TAGS)
         described = str(header.get("SeriesDescription") or "").strip()
         digits = tables.barcode(str(header.get("AccessionNumber") or ""))
         values = [header.get(name) for name in _SPACINGS]
         side, (_, view) = dicom.laterality_of(header), dicom.geometry(header)
     except Exception as error:  # a damaged file can fail anywhere in the parser
-        return film, [f"unreadable DICOM header ({type(error).__name__})"]
+        return film, [f"unreadable DICOM header ({type(error.__cause__ or error).__name__})"]
     if "Rows" not in header:
         return film, ["its DICOM file holds no picture"]
     reasons = []

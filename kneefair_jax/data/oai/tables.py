@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from kneefair_jax.data import metadata, missing_words
+from kneefair_jax.data import delimited, metadata, missing_words
 from kneefair_jax.errors import InputError
 
 _SUFFIXES = (".txt", ".csv")
@@ -71,7 +71,9 @@ def find(folder: Path) -> dict[str, Table]:
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not _IMAGE_FOLDER.fullmatch(name))
         for path in (Path(place, name) for name in sorted(files)):
-            if path.suffix.lower() not in _SUFFIXES or (table := header(path)) is None:
+            if path.suffix.lower() not in _SUFFIXES or not path.is_file():  # a pipe would block
+                continue
+            if (table := header(path)) is None:
                 continue
             if "ID" not in table.columns:
                 continue
@@ -90,7 +92,7 @@ def header(path: Path) -> Table | None:
         InputError: a column occurs twice.
     """
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        line = file.readline().strip("\r\n")
+        line = file.readline(delimited.LONGEST_LINE).strip("\r\n")
     separator = next((mark for mark in "|\t," if mark in line), "")
     if not separator:
         return None

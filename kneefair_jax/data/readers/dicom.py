@@ -1,17 +1,22 @@
 """DICOM: one frame, its geometry, and its pixels by `dicom_pixels`."""
 
+import io
+import struct
 import textwrap
 import warnings
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from kneefair_jax.data.readers import (
     dicom_pixels,
     functional_groups,
     labels,
     laterality,
+    limits,
     orientation,
     spacing,
 )
@@ -25,6 +30,8 @@ _LOSSLESS = (
     *(f"1.2.840.10008.1.2.4.{process}" for process in (57, 58, 65, 66, 70, 80, 90, 92, 110, 201, 202)),
     "1.2.840.10008.1.2.5",  # RLE
 )
+# Markers of JPEG's frame headers, and of JPEG-LS's.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _GROUPS = (b"\x08\x00", b"\x02\x00")  # what a file without preamble begins with, little endian
 
 
@@ -46,6 +53,7 @@ def read(path: Path, mask: bool) -> Decoded:
         raise InputError(f"{path}: DICOM with a color palette; export it as MONOCHROME2 or RGB")
     if mask:
         require_lossless(dataset, path)
+    require_size(dataset, path)
     stated, kind, notes = spacing.of_dicom(dataset, path)
     stored = _decoded(dataset, path)
     valid = None
@@ -69,17 +77,16 @@ def load(path: Path, *, header: bool = False) -> Any:
     Raises:
         InvalidDicomError: it is no DICOM image.
     """
-    import pydicom
     from pydicom.errors import InvalidDicomError
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=header)
+        dataset = parse(path, stop_before_pixels=header)
     except InvalidDicomError as error:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                dataset = pydicom.dcmread(path, stop_before_pixels=header, force=True)
+                dataset = parse(path, stop_before_pixels=header, force=True)
                 is_image = "Rows" in dataset and "Columns" in dataset
             except Exception:  # the parser has many errors for what is no DICOM file
                 is_image = False
@@ -90,6 +97,93 @@ def load(path: Path, *, header: bool = False) -> Any:
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     return dataset
+
+
+def parse(path: Path, **options: Any) -> Any:
+    """Return `pydicom.dcmread` of a file, with its options.
+
+    Raises:
+        InputError: it cannot be opened, or is too large, deflated parts expanded.
+        InvalidDicomError: it is no DICOM file.
+    """
+    import pydicom
+
+    with limits.open_regular(path) as file:
+        _require_expandable(file, path)
+        file.seek(0)
+        return pydicom.dcmread(file, **options)
+
+
+def _require_expandable(file: BinaryIO, path: Path) -> None:
+    """Require that a deflated data set expands to a size within the limits, which pydicom does not ask."""
+    from pydicom.filereader import read_dataset
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    file.seek(0 if file.read(132)[128:] != b"DICM" else 132)
+    try:
+        meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+        deflated = meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+    except Exception:  # no meta header: `dcmread` says what is wrong
+        return
+    if deflated:
+        limits.require_expandable(file.read(), zlib.decompressobj(-zlib.MAX_WBITS), path)
+
+
+def require_size(dataset: Any, path: Path) -> None:
+    """Require that the pixels that a header states may be decoded, and are those that the file holds.
+
+    Raises:
+        InputError: they are too many, or not as many as the file holds.
+    """
+    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    frames, samples = int(dataset.get("NumberOfFrames") or 1), int(dataset.get("SamplesPerPixel") or 1)
+    bits = int(dataset.get("BitsAllocated") or 8)
+    limits.require_size(rows, columns, frames * samples * -(-bits // 8), path)
+    if dataset.file_meta.TransferSyntaxUID.is_compressed:
+        _require_codestream(dataset, rows, columns, path)
+        return
+    stored = sum(len(dataset[name].value) for name in _PIXELS if name in dataset)
+    excess = stored - -(-rows * columns * frames * samples * bits // 8)
+    if excess >= max(2, columns * samples * bits // 8):  # less is padding, which some writers add
+        raise InputError(
+            f"{path}: holds {excess} bytes of pixels more than its header's {rows} x {columns} pixels; export it again"
+        )
+
+
+def _require_codestream(dataset: Any, rows: int, columns: int, path: Path) -> None:
+    """Require that a compressed frame has the size that the header states, which decoders do not ask.
+
+    Raises:
+        InputError: it has another.
+    """
+    from pydicom.encaps import get_frame
+
+    try:
+        size = _codestream_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    except Image.DecompressionBombError:
+        size = (0, 0)
+    except Exception:  # another compression, or damaged, which its decoder says
+        return
+    if size is not None and size != (rows, columns):
+        raise InputError(
+            f"{path}: its compressed picture has another size than the header's {rows} x {columns} pixels; export it "
+            "again"
+        )
+
+
+def _codestream_size(frame: bytes) -> tuple[int, int] | None:
+    """Rows and columns that JPEG, JPEG-LS or JPEG 2000 states; None where it does so later (ITU-T T.81, B.2)."""
+    if not frame.startswith(b"\xff\xd8"):
+        with Image.open(io.BytesIO(frame), formats=("JPEG2000",)) as image:
+            return image.height, image.width
+    place = 2
+    while frame[place] == 0xFF:
+        if frame[place + 1] in _FRAMES:
+            rows, columns = struct.unpack(">HH", frame[place + 5 : place + 9])
+            return (rows, columns) if rows else None
+        filler = frame[place + 1] == 0xFF
+        place += 1 if filler else 2 + int.from_bytes(frame[place + 2 : place + 4], "big")
+    return None
 
 
 def require_lossless(dataset: Any, path: Path) -> None:
@@ -105,7 +199,7 @@ def require_lossless(dataset: Any, path: Path) -> None:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM by its content: archives such as OAI's give it no extension, or a UID with dots."""
-    with path.open("rb") as file:
+    with limits.open_regular(path) as file:
         start = file.read(132)
     if start[128:] == b"DICM":
         return True

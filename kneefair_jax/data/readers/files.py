@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax.data.readers import dicom, labels, nifti, pillow, spacing, suffixes
+from kneefair_jax.data.readers import dicom, labels, nifti, npy, pillow, spacing, suffixes
 from kneefair_jax.data.readers.decoded import NONE, Decoded, Orientation
 from kneefair_jax.data.readers.pixels import native
 from kneefair_jax.errors import InputError
@@ -123,19 +123,20 @@ def read_mask(path: str | Path) -> np.ndarray:
 
 
 def has_dicom_magic(path: Path) -> bool:
-    """Whether a file is DICOM by its content (`dicom.is_dicom`)."""
-    return dicom.is_dicom(path)
+    """Whether a file is DICOM by its content (`dicom.is_dicom`); False where it cannot be opened."""
+    try:
+        return dicom.is_dicom(path)
+    except (InputError, OSError):
+        return False
 
 
 def _read(path: Path, *, mask: bool) -> Decoded:
-    if path.exists() and not path.is_file():  # a pipe would block whoever opens it
-        raise InputError(f"{path}: not a file; give a path to an image file")
     try:
         return _reader(path)(path, mask)
     except InputError:
         raise
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; correct its path") from error
+    except MemoryError as error:
+        raise InputError(f"{path}: too large for this machine's memory; make it smaller") from error
     except Exception as error:  # each library has its own errors for a damaged file
         raise InputError(
             f"{path}: unreadable file ({dicom.brief(error, path)}); export or download it again"
@@ -153,15 +154,10 @@ def _reader(path: Path) -> Callable[[Path, bool], Decoded]:
     return reader
 
 
-def _read_npy(path: Path, mask: bool) -> Decoded:
-    del mask
-    return Decoded(np.load(path, allow_pickle=False))
-
-
 # By the ending of the name. A mask of another kind (DICOM-SEG, a palette) is decoded where its format is.
 READERS: dict[str, Callable[[Path, bool], Decoded]] = {
     **dict.fromkeys(suffixes.NIFTI, nifti.read),
-    **dict.fromkeys(suffixes.NPY, _read_npy),
+    **dict.fromkeys(suffixes.NPY, npy.read),
     **dict.fromkeys((*suffixes.PALETTE, *suffixes.JPEG), pillow.read),
     **dict.fromkeys(suffixes.DICOM, dicom.read),
 }

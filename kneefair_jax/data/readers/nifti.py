@@ -1,12 +1,17 @@
 """NIfTI: [x, y] or [x, y, z] with one slice, its affine and its units."""
 
+import contextlib
+import gzip
+import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kneefair_jax.data.readers import orientation, spacing
+from kneefair_jax.data.readers import limits, orientation, spacing
 from kneefair_jax.data.readers.decoded import Decoded
+from kneefair_jax.data.readers.dicom import brief
 from kneefair_jax.errors import InputError
 
 _MM = {"mm": (1.0, "mm"), "meter": (1000.0, "meters"), "micron": (0.001, "micrometers")}
@@ -18,17 +23,14 @@ def read(path: Path, mask: bool) -> Decoded:
     Raises:
         InputError: it holds a volume, or its spacing is not plausible.
     """
-    import nibabel
-
     del mask
-    image: Any = nibabel.load(path)
-    pixels = np.asanyarray(image.dataobj)
-    while pixels.ndim > 3 and pixels.shape[-1] == 1:
-        pixels = pixels[..., 0]
-    axes = plane(pixels.shape)
-    if axes is None:
-        raise InputError(f"{path}: a volume of shape {pixels.shape}; give one image, [x, y] or [x, y, 1]")
-    stored = pixels.reshape([pixels.shape[axis] for axis in axes]).T
+    with opened(path) as image:
+        shape = image.shape
+        axes = plane(shape)
+        if axes is None:
+            raise InputError(f"{path}: a volume of shape {shape}; give one image, [x, y] or [x, y, 1]")
+        limits.require_size(shape[axes[1]], shape[axes[0]], image.get_data_dtype().itemsize, path)
+        stored = np.asanyarray(image.dataobj).reshape([shape[axis] for axis in axes]).T
     across, down = (float(image.header.get_zooms()[axis]) for axis in axes)
     mm, unit = _MM.get(image.header.get_xyzt_units()[0], (None, ""))
     grid = None if states_nothing(image) else orientation.of_affine(image.affine, *axes)
@@ -48,8 +50,38 @@ def read(path: Path, mask: bool) -> Decoded:
     )
 
 
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open a file as nibabel's image, whose pixels can be read in the block; nothing is mapped into memory.
+
+    Raises:
+        InputError: it cannot be opened, or is too large, once expanded.
+    """
+    import nibabel
+
+    with limits.open_regular(path) as file:
+        try:
+            stream: Any = file
+            if path.name.lower().endswith(".gz"):
+                stream = io.BytesIO(limits.read(gzip.GzipFile(fileobj=file), path))  # type: ignore[arg-type]
+            start = stream.read(4)
+            stream.seek(0)
+            is_second = 540 in (int.from_bytes(start, "little"), int.from_bytes(start, "big"))  # sizeof_hdr
+            of_version: Any = nibabel.Nifti2Image if is_second else nibabel.Nifti1Image
+            image = of_version.from_file_map(of_version.make_file_map({"image": stream}), mmap=False)
+        except InputError:
+            raise
+        except Exception as error:  # of gzip and of nibabel
+            raise InputError(
+                f"{path}: unreadable file ({brief(error, path)}); export or download it again"
+            ) from error
+        yield image
+
+
 def plane(shape: tuple[int, ...]) -> tuple[int, int] | None:
     """The axes of columns and rows: the first two, or those that have more than one voxel; None for a volume."""
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
     extra = [axis for axis in range(2, len(shape)) if shape[axis] > 1]
     if len(shape) < 2 or (extra and (len(shape) > 3 or 1 not in shape[:2])):
         return None

@@ -4,12 +4,12 @@ TIFF that Pillow does not open, or opens with 8 of its bits, is read by tifffile
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from kneefair_jax.data.readers import labels, png, tiff
+from kneefair_jax.data.readers import labels, limits, png, tiff
 from kneefair_jax.data.readers.decoded import Decoded
 from kneefair_jax.data.readers.orientation import ORIENTATIONS
 from kneefair_jax.errors import InputError
@@ -40,34 +40,33 @@ def read(path: Path, mask: bool) -> Decoded:
     Raises:
         InputError: several images, or a mask in color or in a lossy compression.
     """
-    try:
-        decoded = _by_pillow(path, mask)
-    except UnidentifiedImageError:
-        if not tiff.is_tiff(path):
-            raise
-        decoded = None
-    if decoded is None:
-        pixels, turn = tiff.read(path, mask)
-        decoded = Decoded(pixels, grid=_EXIF.get(turn))
+    with limits.open_regular(path) as file:
+        try:
+            decoded = _by_pillow(file, path, mask)
+        except UnidentifiedImageError:
+            if not tiff.is_tiff(file):
+                raise InputError(
+                    f"{path}: unreadable file (no PNG, JPEG or TIFF); export or download it again"
+                ) from None
+            decoded = None
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise InputError(
+                f"{path}: more than {limits.MOST_PIXELS // 10**6} million pixels ({error}); make it smaller"
+            ) from error
+        if decoded is None:
+            pixels, turn = tiff.read(file, path, mask)
+            decoded = Decoded(pixels, grid=_EXIF.get(turn))
     return decoded
 
 
-def size(path: Path) -> tuple[int, int]:
-    """Return rows and columns as stored, by the header."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.height, image.width
-    except UnidentifiedImageError:
-        if not tiff.is_tiff(path):
-            raise
-        return tiff.size(path)
-
-
-def _by_pillow(path: Path, mask: bool) -> Decoded | None:
+def _by_pillow(file: BinaryIO, path: Path, mask: bool) -> Decoded | None:
     """Return what Pillow decodes, None where it drops bits of a TIFF."""
-    head = png.header(path)
+    head = png.header(file)
+    if head is not None:
+        limits.require_size(head.height, head.width, head.channels * -(-head.depth // 8), path)
     # Given a path, Pillow maps an uncompressed TIFF into memory with the width that its orientation tag leads to.
-    with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+    with Image.open(file, formats=FORMATS) as image:
+        limits.require_size(image.height, image.width, len(image.getbands()), path)
         if getattr(image, "n_frames", 1) > 1:
             raise InputError(f"{path}: holds several images; give one image per file")
         if image.format == "TIFF" and image.mode not in LABEL_MODES and _depth(image) > 8:
@@ -78,7 +77,7 @@ def _by_pillow(path: Path, mask: bool) -> Decoded | None:
         # 1 states how a picture is stored, not that it was laid out: most writers set it unasked.
         turn = _EXIF.get(int(image.getexif().get(_ORIENTATION, 1)))
         if deep is not None:
-            pixels = png.read_deep(path, deep)
+            pixels = png.read_deep(file, path, deep)
         else:
             pixels = _array(image, mask)
             if image.format == "TIFF":

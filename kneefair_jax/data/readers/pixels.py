@@ -50,8 +50,12 @@ def to_uint8(
     low, high = np.percentile(picture, window)
     if high <= low:  # nearly all pixels are alike
         low, high = picture.min(), picture.max()
-    unit = (image.astype(np.float32) - np.float32(low)) / max(float(high) - float(low), 1e-12)
-    return np.rint(255 * np.clip(unit, 0, 1)).astype(np.uint8)
+    scaled = image.astype(np.float32)  # and from here in place: it has twice the bytes of a 16-bit film
+    scaled -= np.float32(low)
+    scaled /= max(float(high) - float(low), 1e-12)
+    np.clip(scaled, 0, 1, out=scaled)
+    scaled *= 255
+    return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import struct
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -35,21 +35,22 @@ class Header(NamedTuple):
     palette: bool
 
 
-def header(path: Path) -> Header | None:
+def header(file: BinaryIO) -> Header | None:
     """Return what a PNG file's header states; None for another format."""
-    with path.open("rb") as file:
-        start = file.read(33)
+    file.seek(0)
+    start = file.read(33)
     if len(start) < 33 or not start.startswith(_MAGIC) or start[12:16] != b"IHDR":
         return None
     width, height, depth, color, _, _, interlace = struct.unpack(">IIBBBBB", start[16:29])
     return Header(width, height, depth, _CHANNELS.get(color, 0), bool(interlace), color == 3)
 
 
-def read_deep(path: Path, head: Header) -> np.ndarray:
+def read_deep(file: BinaryIO, path: Path, head: Header) -> np.ndarray:
     """Return u16[H, W] of gray with alpha, u16[H, W, 3] of color; transparency is dropped.
 
     Args:
-        path: a file of 16 bits with 2, 3 or 4 channels.
+        file: of 16 bits with 2, 3 or 4 channels.
+        path: of the file, for the message.
         head: its header.
 
     Raises:
@@ -62,7 +63,7 @@ def read_deep(path: Path, head: Header) -> np.ndarray:
     size = 2 * head.channels
     lengths = [len(grid) * (1 + grid.shape[1] * size) for grid in grids]
     packer = zlib.decompressobj()
-    raw = packer.decompress(b"".join(_data(path)), sum(lengths))  # no more than the header promises
+    raw = packer.decompress(b"".join(_data(file)), sum(lengths))  # no more than the header promises
     if len(raw) != sum(lengths):
         raise InputError(f"{path}: unreadable file (truncated PNG); export or download it again")
     start = 0
@@ -73,15 +74,16 @@ def read_deep(path: Path, head: Header) -> np.ndarray:
     return pixels[..., 0] if head.channels == 2 else pixels[..., :3]
 
 
-def _data(path: Path) -> list[bytes]:
+def _data(file: BinaryIO) -> list[bytes]:
     """The IDAT chunks."""
-    content, at, found = path.read_bytes(), len(_MAGIC), []
-    while at + 8 <= len(content):
-        length, kind = struct.unpack(">I4s", content[at : at + 8])
+    file.seek(0)
+    content, place, chunks = file.read(), len(_MAGIC), []
+    while place + 8 <= len(content):
+        length, kind = struct.unpack(">I4s", content[place : place + 8])
         if kind == b"IDAT":
-            found.append(content[at + 8 : at + 8 + length])
-        at += 12 + length
-    return found
+            chunks.append(content[place + 8 : place + 8 + length])
+        place += 12 + length
+    return chunks
 
 
 def _unfiltered(filters: np.ndarray, filtered: np.ndarray) -> np.ndarray:

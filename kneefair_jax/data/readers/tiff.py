@@ -1,14 +1,16 @@
 """TIFF by tifffile, at full depth: what Pillow does not open, or reduces to 8 bits."""
 
 import logging
+import lzma
 import math
+import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
 
-from kneefair_jax.data.readers import labels
+from kneefair_jax.data.readers import labels, limits
 from kneefair_jax.errors import InputError
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -31,13 +33,18 @@ _LOSSY = {
     50002: "JPEG XL",
     52546: "JPEG XL",
 }
+_DECOMPRESSORS: dict[int, Callable[[], limits.Decompressor]] = {  # that tifffile has of itself
+    8: zlib.decompressobj,
+    32946: zlib.decompressobj,
+    34925: lzma.LZMADecompressor,
+}
 _GRAY, _COLOR = ("MINISWHITE", "MINISBLACK"), ("RGB",)
 
 
-def is_tiff(path: Path) -> bool:
+def is_tiff(file: BinaryIO) -> bool:
     """Whether a file begins like TIFF or BigTIFF."""
-    with path.open("rb") as file:
-        return file.read(4) in _MAGIC
+    file.seek(0)
+    return file.read(4) in _MAGIC
 
 
 def lossy_codec(compression: int) -> str | None:
@@ -46,33 +53,22 @@ def lossy_codec(compression: int) -> str | None:
     return None if name is None else f"TIFF with {name} compression"
 
 
-def size(path: Path) -> tuple[int, int]:
-    """Return rows and columns as stored, by the header of the first image.
-
-    Raises:
-        DecompressionBombError: more pixels than Pillow opens.
-    """
-    with _opened(path) as tiff:
-        page, most = tiff.pages.first, Image.MAX_IMAGE_PIXELS
-        if most and page.imagedepth * page.imagelength * page.imagewidth > 2 * most:
-            raise Image.DecompressionBombError(f"{page.imagelength} x {page.imagewidth} pixels")
-        return page.imagelength, page.imagewidth
-
-
-def read(path: Path, mask: bool) -> tuple[np.ndarray, int]:
+def read(file: BinaryIO, path: Path, mask: bool) -> tuple[np.ndarray, int]:
     """Return [H, W] of gray or [H, W, 3] of color, bone bright unless it is a mask, and the tag of the orientation.
 
     Transparency is dropped. The pixels are as stored: the orientation is not applied.
 
     Raises:
-        InputError: several images, a color space other than RGB, a mask in a lossy compression, or bits or a
-            compression that tifffile does not decode.
+        InputError: several images, too many pixels, a color space other than RGB, a mask in a lossy compression, or
+            bits or a compression that tifffile does not decode.
     """
-    size(path)
-    with _opened(path) as tiff:
+    with _opened(file) as tiff:
         if len(tiff.pages) > 1:
             raise InputError(f"{path}: holds several images; give one image per file")
         page = tiff.pages.first
+        pixel_bytes = page.imagedepth * page.samplesperpixel * -(-page.bitspersample // 8)
+        limits.require_size(page.imagelength, page.imagewidth, pixel_bytes, path)
+        _require_expandable(page, file, path)
         turn = int(page.tags.valueof("Orientation", 1))
         # tifffile fills missing strips and tiles with zeros, and takes MinIsWhite where the tag is lost.
         if len(page.dataoffsets) < math.prod(page.chunked) or not all(page.databytecounts):
@@ -110,6 +106,16 @@ def read(path: Path, mask: bool) -> tuple[np.ndarray, int]:
     return pixels, turn
 
 
+def _require_expandable(page: Any, file: BinaryIO, path: Path) -> None:
+    """Require that the strips or tiles expand to sizes within the limits, which tifffile does not ask."""
+    limits.require_bytes(sum(page.databytecounts), path)  # many may be the same bytes of the file
+    decompressor = _DECOMPRESSORS.get(int(page.compression))
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if decompressor is not None:
+            file.seek(offset)
+            limits.require_expandable(file.read(count), decompressor(), path)
+
+
 def inverted(pixels: np.ndarray) -> np.ndarray:
     """Return pixels in which a large value is small: of 8 and 16 unsigned bits in their range, else the opposite."""
     if pixels.dtype.kind == "u" and pixels.itemsize <= 2:
@@ -117,9 +123,10 @@ def inverted(pixels: np.ndarray) -> np.ndarray:
     return -pixels.astype(np.float64)
 
 
-def _opened(path: Path) -> Any:
+def _opened(file: BinaryIO) -> Any:
     import tifffile
 
     # It prints every odd tag of a damaged file; what cannot be read is an error anyway.
     tifffile.logger().setLevel(logging.CRITICAL)
-    return tifffile.TiffFile(path)
+    file.seek(0)
+    return tifffile.TiffFile(file)

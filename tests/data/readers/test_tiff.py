@@ -221,5 +221,5 @@ def test_a_file_larger_than_its_pixels_is_refused_before_it_is_decoded(tmp_path)
     path = tmp_path / "huge.tif"
     tifffile.memmap(path, shape=(20_000, 20_000), dtype=np.int8, photometric="miniswhite").flush()
     for read in (readers.read_image, films.read):
-        with pytest.raises(InputError, match=r"huge\.tif.*pixels"):
+        with pytest.raises(InputError, match=r"huge\.tif.*381 MiB"):
             read(path)

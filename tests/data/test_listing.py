@@ -1,0 +1,78 @@
+"""What is below a folder, whatever cannot be listed or is no file."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kneefair_jax.audit import files
+from kneefair_jax.data import listing
+from kneefair_jax.errors import InputError
+from kneefair_jax.predict import inputs
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Two films, a folder that nobody may list, a loop, a pipe, and links to a missing and to a linked file."""
+    films = tmp_path / "films"
+    for name in ("a.png", "sub/b.png", "shut/c.png"):
+        (films / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.eye(20, dtype=np.uint8)).save(films / name)
+    (films / "loop").symlink_to(".")
+    (films / "d.png").symlink_to("absent")
+    (films / "e.png").symlink_to("e.png")
+    os.mkfifo(films / "f.png")
+    os.mkfifo(films / "pipe")
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    return films
+
+
+def test_every_path_once_and_an_error_for_a_folder_that_is_shut(folder):
+    paths, errors = listing.below(folder)
+    names = ["a.png", "d.png", "e.png", "f.png", "loop", "pipe", "sub/b.png"]
+    assert [path.relative_to(folder).as_posix() for path in paths] == [
+        name for name in names if name != "loop"
+    ]
+    (error,) = errors
+    assert "shut" in str(error) and "permission denied" in str(error)
+
+
+def test_predict_names_what_it_cannot_read(folder, tmp_path):
+    items = list(inputs.find([str(folder)], tmp_path / "out"))
+    (error,) = [item for item in items if isinstance(item, InputError)]
+    assert "shut" in str(error)
+    # Links and pipes that are named as films are left to the reader, which refuses them.
+    assert [item.name for item in items if isinstance(item, inputs.Input)] == ["a", "d", "e", "f", "sub/b"]
+
+
+def test_names_that_no_file_can_have_are_left_to_the_reader(tmp_path):
+    given = [str(tmp_path / ("a" * 300 + ".png")), "a/" * 3000, "a\0.png"]
+    assert [str(item.path) for item in inputs.find(given, tmp_path / "out")] == [
+        text.rstrip("/") for text in given
+    ]
+
+
+def test_an_audit_refuses_a_folder_that_is_shut(folder):
+    with pytest.raises(InputError, match="shut"):
+        files.find(folder, ["a", "b"], "--truth")
+
+
+def test_an_audit_gives_links_and_pipes_to_the_reader(folder, monkeypatch):
+    monkeypatch.undo()
+    result = files.find(folder, ["a", "b", "c", "d", "f"], "--truth")
+    assert sorted(result.of) == ["a", "b", "c", "d", "f"]
+    assert files.linked_outside(folder, {"e": folder / "e.png", "d": folder / "d.png"}) == []
+
+
+def test_paths_of_a_table_that_no_file_can_have_are_absent(folder, tmp_path):
+    names = {"a": "a.png", "b": "a" * 300 + ".png", "f": "f.png"}
+    result = files.listed(folder, names, [2, 3, 4], "--truth", tmp_path / "metadata.csv")
+    assert sorted(result.of) == ["a", "f"]
