@@ -40,7 +40,7 @@ class Whole:
     @property
     def wanted(self) -> str:
         """What the value may be."""
-        return f"a whole number from {self.low} to {self.high}"
+        return f"a whole number from {self.low:,} to {self.high:,}"
 
     def accepts(self, value: Any) -> bool:
         """Whether it is one."""
@@ -81,19 +81,22 @@ class Flag:
 
 @dataclass(frozen=True)
 class Text:
-    """Text of at most `longest` characters, at least one where `filled` is set, all of them printable."""
+    """Text of at most `longest` characters; not empty where `filled`, without control characters where `printable`."""
 
     longest: int = 4096
     filled: bool = False
+    printable: bool = True
 
     @property
     def wanted(self) -> str:
         """What the value may be."""
-        return f"printable text of {int(self.filled)} to {self.longest} characters"
+        return f"{'printable ' * self.printable}text of {int(self.filled)} to {self.longest} characters"
 
     def accepts(self, value: Any) -> bool:
         """Whether it is one."""
-        return isinstance(value, str) and self.filled <= len(value) <= self.longest and value.isprintable()
+        if not isinstance(value, str) or not self.filled <= len(value) <= self.longest:
+            return False
+        return value.isprintable() or not self.printable
 
 
 @dataclass(frozen=True)
@@ -149,22 +152,27 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Omittable:
+    """A field that a table may lack; where it is present, a value of `schema`."""
+
+    schema: "Schema"
+
+
+@dataclass(frozen=True)
 class Table:
     """Named values.
 
     Attributes:
         fields: name -> schema.
-        optional: the names that may be missing; all of them where it is None.
         others: of names that are not among `fields`; None refuses these.
     """
 
     fields: Mapping[str, "Schema"] = field(default_factory=dict)
-    optional: frozenset[str] | None = frozenset()
     others: "Schema | None" = None
 
 
 type Leaf = Whole | Number | Flag | Text | Choice | Anything
-type Schema = Leaf | Nullable | ListOf | Row | Table
+type Schema = Leaf | Nullable | ListOf | Row | Omittable | Table
 
 
 def find_fault(value: Any, schema: Schema, place: str = "") -> Fault | None:
@@ -178,6 +186,8 @@ def find_fault(value: Any, schema: Schema, place: str = "") -> Fault | None:
     match schema:
         case Nullable(inner):
             return None if value is None else find_fault(value, inner, place)
+        case Omittable(inner):
+            return find_fault(value, inner, place)
         case ListOf():
             return _fault_in_list(value, schema, place)
         case Row(schemas):
@@ -215,41 +225,40 @@ def _fault_in_table(value: Any, schema: Table, place: str) -> Fault | None:
         if name in value:
             if fault := find_fault(value[name], inner, prefix + name):
                 return fault
-        elif schema.optional is not None and name not in schema.optional:
+        elif not isinstance(inner, Omittable):
             return Fault(
-                prefix + name, "", inner.wanted if isinstance(inner, Leaf.__value__) else "this field"
+                prefix + name, "", inner.wanted if isinstance(inner, Leaf.__value__) else "its values"
             )
     for name in value.keys() - schema.fields.keys():
+        place = f"{prefix}{str(name)[:_SHOWN]}"
         if schema.others is None:
-            return Fault(f"{prefix}{shown(name)[1:-1]}", shown(value[name]), _known(schema))
-        if fault := find_fault(value[name], schema.others, f"{prefix}{shown(name)[1:-1]}"):
+            return Fault(place, shown(value[name]), f"only the fields {', '.join(schema.fields)}")
+        if fault := find_fault(value[name], schema.others, place):
             return fault
     return None
 
 
-def _known(schema: Table) -> str:
-    return f"no such field; there are {', '.join(schema.fields)}"
+def optional(fields: Mapping[str, Schema]) -> dict[str, Schema]:
+    """Return fields of a table that may all be missing."""
+    return {name: Omittable(schema) for name, schema in fields.items()}
 
 
-def relaxed(schema: Schema) -> Schema:
-    """Return the schema with every field optional and unknown fields allowed, as files of other versions have them."""
+def stored(schema: Schema, *names: str) -> Schema:
+    """Return a table for files of other versions: fields may be missing, except some, and unknown ones are ignored.
+
+    Args:
+        schema: of this version.
+        names: dotted, of the fields that must be present, such as `model.name`.
+    """
     if not isinstance(schema, Table):
         return schema
-    fields = {name: relaxed(inner) for name, inner in schema.fields.items()}
-    return replace(schema, fields=fields, optional=None, others=schema.others or Anything())
-
-
-def required(schema: Table, *names: str) -> Table:
-    """Return a relaxed table in which some fields, by dotted names, must be present."""
-    fields = dict(schema.fields)
-    heads = {name.partition(".")[0] for name in names}
-    for head in heads:
-        below = [name.partition(".")[2] for name in names if name.startswith(f"{head}.")]
-        if below:
-            inner = fields[head]
-            assert isinstance(inner, Table)
-            fields[head] = required(inner, *below)
-    return replace(schema, fields=fields, optional=frozenset(fields) - heads)
+    fields: dict[str, Schema] = {}
+    for name, inner in schema.fields.items():
+        plain = inner.schema if isinstance(inner, Omittable) else inner
+        plain = stored(plain, *(n.removeprefix(f"{name}.") for n in names if n.startswith(f"{name}.")))
+        is_needed = any(n == name or n.startswith(f"{name}.") for n in names)
+        fields[name] = plain if is_needed else Omittable(plain)
+    return replace(schema, fields=fields, others=schema.others or Anything())
 
 
 def shown(value: Any) -> str:

@@ -17,7 +17,9 @@ LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-_REMEDY = "give safetensors: a state dict of torch becomes such a file by safetensors.torch.save_file(torch.load(PATH), NEW_PATH)"
+_REMEDY = (
+    "safetensors.torch.save_file(torch.load(PATH), NEW_PATH) writes the safetensors of a torch state dict"
+)
 REMEDY = "resnet18_unet takes the weights of a ResNet-18, resnet34_unet those of a ResNet-34"
 
 
