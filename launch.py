@@ -108,7 +108,7 @@ def parse_flags(argv: list[str]) -> list[str]:
             file=sys.stderr,
         )
         sys.exit(2)
-    flags.FLAGS["config"].parser = config_file.Parser("config")
+    flags.FLAGS["config"].parser = config_file.Parser()
     try:
         return list(flags.FLAGS(argv))
     except AttributeError as error:

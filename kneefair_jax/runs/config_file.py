@@ -5,7 +5,8 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
-from ml_collections import ConfigDict, config_flags
+from absl import flags
+from ml_collections import ConfigDict
 
 from kneefair_jax.errors import InputError, told
 
@@ -58,9 +59,11 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"
 
 
-class Parser(config_flags.ConfigFileFlagParser):
+class Parser(flags.ArgumentParser):
     """Absl's parser of the flag `--config`, by `load`."""
 
     def parse(self, path: str) -> ConfigDict:
         """Return the locked config of a file."""
-        return load(path).lock()
+        config = load(path)
+        config.lock()
+        return config

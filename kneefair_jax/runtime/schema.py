@@ -10,7 +10,7 @@ import math
 import numbers
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 _SHOWN = 60  # characters of a value in a message
@@ -232,7 +232,7 @@ def _fault_in_table(value: Any, schema: Table, place: str) -> Fault | None:
     for name in value.keys() - schema.fields.keys():
         place = f"{prefix}{str(name)[:_SHOWN]}"
         if schema.others is None:
-            return Fault(place, shown(value[name]), f"only the fields {', '.join(schema.fields)}")
+            return Fault(place, shown(value[name]), f"one of the fields {', '.join(schema.fields)}")
         if fault := find_fault(value[name], schema.others, place):
             return fault
     return None
@@ -241,24 +241,6 @@ def _fault_in_table(value: Any, schema: Table, place: str) -> Fault | None:
 def optional(fields: Mapping[str, Schema]) -> dict[str, Schema]:
     """Return fields of a table that may all be missing."""
     return {name: Omittable(schema) for name, schema in fields.items()}
-
-
-def stored(schema: Schema, *names: str) -> Schema:
-    """Return a table for files of other versions: fields may be missing, except some, and unknown ones are ignored.
-
-    Args:
-        schema: of this version.
-        names: dotted, of the fields that must be present, such as `model.name`.
-    """
-    if not isinstance(schema, Table):
-        return schema
-    fields: dict[str, Schema] = {}
-    for name, inner in schema.fields.items():
-        plain = inner.schema if isinstance(inner, Omittable) else inner
-        plain = stored(plain, *(n.removeprefix(f"{name}.") for n in names if n.startswith(f"{name}.")))
-        is_needed = any(n == name or n.startswith(f"{name}.") for n in names)
-        fields[name] = plain if is_needed else Omittable(plain)
-    return replace(schema, fields=fields, others=schema.others or Anything())
 
 
 def shown(value: Any) -> str:

@@ -11,7 +11,7 @@ import pytest
 from kneefair_jax import groups
 from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import loop, metric_writer, selection, setup
+from kneefair_jax.training import config_checks, loop, metric_writer, selection, setup
 from kneefair_jax.training.checkpoint import Checkpoints
 from tests.training import study
 
@@ -128,9 +128,10 @@ def test_four_devices_then_two_then_four_train_as_four_do(prepared, tmp_path, mo
     chex.assert_trees_all_close(moved.batch_stats, straight.batch_stats, atol=1e-5)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(config_checks, "check_ranges", lambda config: None)  # the rate is out of its range
     config = study.config(steps=6, eval_every=2)
-    config.optimizer.update({"name": "sgd", "learning_rate": 1000.0, "clip_norm": 0.0, "warmup_steps": 0})
+    config.optimizer.update({"name": "sgd", "learning_rate": 1e38, "clip_norm": 0.0, "warmup_steps": 0})
     with pytest.raises(loop.NonFiniteLossError, match=r"diverged at step \d .*checkpoint"):
         run(config, prepared, tmp_path)
 
@@ -205,9 +206,10 @@ def test_groups_are_counted_in_the_training_split_alone(prepared):
     np.testing.assert_allclose(made.state.objective, [24 / (2 * 20), 24 / (2 * 4)])
 
 
-def test_a_step_too_far_is_noticed_before_it_is_saved(prepared, tmp_path):
+def test_a_step_too_far_is_noticed_before_it_is_saved(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(config_checks, "check_ranges", lambda config: None)  # the rate is out of its range
     config = study.config(steps=1, eval_every=1)
-    config.optimizer.update({"name": "sgd", "learning_rate": 1000.0, "clip_norm": 0.0, "warmup_steps": 0})
+    config.optimizer.update({"name": "sgd", "learning_rate": 1e38, "clip_norm": 0.0, "warmup_steps": 0})
     with pytest.raises(loop.NonFiniteLossError, match="there is no checkpoint yet"):
         run(config, prepared, tmp_path)
     assert Checkpoints(tmp_path / "checkpoints").latest() is None
