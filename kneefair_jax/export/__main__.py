@@ -1,6 +1,5 @@
 """`python -m kneefair_jax.export RUN`: a finished run's selected checkpoint -> weights that `predict` takes."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +7,13 @@ from pathlib import Path
 from kneefair_jax import safe_text
 from kneefair_jax.errors import InputError
 from kneefair_jax.export import network_files
+from kneefair_jax.runtime import command_line
 
 
 @safe_text.terminal()
 def main(argv: Sequence[str]) -> int:
     """Exports; 2 for what a person has to correct, with a sentence on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m kneefair_jax.export", description=__doc__)
+    parser = command_line.Parser(prog="python -m kneefair_jax.export", description=__doc__)
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="folder of a finished run (launch.py --workdir)"
     )

@@ -6,6 +6,7 @@ system: the first one writes what a person reads, and checkpoints are written by
 
 import contextlib
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from kneefair_jax.errors import InputError, told
 
 _LONGEST = 4096  # bytes of a refusal that all hosts repeat
 _PATIENCE = 10  # seconds
+_CONNECT = 60  # seconds that processes wait for each other at the start
+_MOST = 65_536  # processes
 
 
 def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
@@ -34,23 +37,66 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     Raises:
         InputError: the arguments are incomplete, or there is nothing that JAX could find the others by.
     """
-    if coordinator and not 0 <= process < processes:
-        raise InputError(
-            f"--coordinator={coordinator} needs --processes=n and --process=i, i from 0 to n - 1; "
-            f"they are {processes} and {process}"
+    if coordinator:
+        _check_address(coordinator, processes, process)
+        where = (
+            f"the coordinator {coordinator}"
+            if process
+            else f"{processes - 1} other processes at {coordinator}"
         )
+        print(f"waiting up to {_CONNECT} s for {where}", file=sys.stderr, flush=True)
+        if process:
+            _await_port(coordinator)
     try:
         if coordinator:
-            jax.distributed.initialize(coordinator, processes, process)
+            jax.distributed.initialize(coordinator, processes, process, initialization_timeout=_CONNECT)
         else:
             jax.distributed.initialize()
     except ValueError as error:
         raise InputError(
             f"--distributed found no cluster here ({error}); give --coordinator=HOST:PORT --processes=n --process=i"
         ) from error
+    except jax.errors.JaxRuntimeError as error:
+        raise InputError(
+            f"--coordinator={coordinator}: no connection within {_CONNECT} s ({told(error)}); start all "
+            f"{processes} processes within that time, --process=0 on the host of the coordinator"
+        ) from error
     if not is_first():
         # What all of them would say, one says.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open as long as the process
+
+
+def _check_address(coordinator: str, processes: int, process: int) -> None:
+    """Refuse what is no `host:port`, and numbers of processes that cannot be."""
+    host, _, port = coordinator.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65_536):
+        raise InputError(f"--coordinator={coordinator}: give HOST:PORT with a port from 1 to 65,535")
+    if not 0 <= process < processes <= _MOST:
+        raise InputError(
+            f"--coordinator={coordinator} needs --processes=n, from 1 to {_MOST:,}, and --process=i, from 0 to n - 1; "
+            f"they are {processes} and {process}"
+        )
+
+
+def _await_port(coordinator: str) -> None:
+    """Wait until the coordinator's port takes connections: JAX, which fails to connect, aborts the process.
+
+    Raises:
+        InputError: it takes none for `_CONNECT` seconds, or there is no such host.
+    """
+    host, _, port = coordinator.rpartition(":")
+    deadline = time.monotonic() + _CONNECT
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if isinstance(error, socket.gaierror) or time.monotonic() > deadline:
+                raise InputError(
+                    f"--coordinator={coordinator} does not answer ({told(error)}); start --process=0 on that host "
+                    f"within {_CONNECT} s, and see that its port can be reached"
+                ) from error
+        time.sleep(0.5)
 
 
 def is_first() -> bool:

@@ -4,6 +4,7 @@
 """
 
 from kneefair_jax.fairness import bootstrap
+from kneefair_jax.runtime.command_line import SEED
 from kneefair_jax.runtime.schema import (
     Choice,
     Flag,
@@ -20,7 +21,6 @@ from kneefair_jax.weights.description import CHANNELS, NETWORK, SIDE
 
 TEXT = Text(100_000, printable=False)
 NAMES = ListOf(Text(1000, filled=True), 0, 100)
-SEED = Whole(0, 2**32 - 1)  # what a u32 holds
 STEPS = Whole(1, 10_000_000)
 DRAWS = Whole(
     bootstrap.MIN_DRAWS, 100_000

@@ -1,6 +1,5 @@
 """`python -m kneefair_jax.data.phantom --out gallery.png` draws phantoms by grade, by switch and strength, and wide."""
 
-import argparse
 import functools
 from collections.abc import Sequence
 from itertools import product
@@ -15,7 +14,7 @@ from kneefair_jax import anatomy
 from kneefair_jax.data.phantom import cohort, shares
 from kneefair_jax.data.phantom.bias import CASE_SWITCHES, NO_BIAS, Bias
 from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film, draw_grade
-from kneefair_jax.runtime import atomic
+from kneefair_jax.runtime import atomic, command_line
 
 STRENGTHS = (0.0, 0.5, 1.0)
 COLUMNS = 6
@@ -163,11 +162,13 @@ def gallery(size: int, seed: int) -> Image.Image:
 
 def main() -> None:
     """Writes the gallery."""
-    parser = argparse.ArgumentParser(prog="python -m kneefair_jax.data.phantom", description=__doc__)
+    parser = command_line.Parser(prog="python -m kneefair_jax.data.phantom", description=__doc__)
     parser.add_argument("--out", help="PNG file of the gallery")
     parser.add_argument("--knee", help="PNG file of one knee alone, of 4 x --size pixels a side")
-    parser.add_argument("--size", type=int, default=192, help="pixels along a picture's side")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--size", type=command_line.whole(16, 512), default=192, help="pixels along a picture's side"
+    )
+    parser.add_argument("--seed", type=command_line.whole(0, command_line.SEED.high), default=0)
     options = parser.parse_args()
     if not (options.out or options.knee):
         parser.error("give --out, --knee or both")
