@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.hostile_inputs import Kind
+from tests.audit.folder import write as write_masks
 from tests.films import folder as write_films
 from tests.predict.networks import write as write_network
 
@@ -42,7 +43,7 @@ def _with(**changes: Any) -> str:
 
 
 # What the description of a network says -> its text, or what writes it.
-_DESCRIPTIONS: dict[str, str] = {
+DESCRIPTIONS: dict[str, str] = {
     "grid of 0": _with(grid=[0, 16, 1]),
     "grid of -1": _with(grid=[-1, 16, 1]),
     "grid of null": _with(grid=None),
@@ -93,6 +94,18 @@ def _network(edit: Callable[[Path], object], folder: Path, command: tuple[str, .
     return list(command) or [
         *("-m", "kneefair_jax.predict", "--checkpoint", "w.safetensors"),
         *("--images", "films/images/0.png", "--out", "out"),
+    ]
+
+
+def _label_errors(text: str, folder: Path) -> list[str]:
+    """An audit of masks that also looks for label errors, by a network of that description."""
+    write_masks(folder)
+    shutil.copytree(folder / "truth", folder / "films")
+    _description(text, write_network(folder / "w.safetensors"))
+    return [
+        *("-m", "kneefair_jax.audit", "--truth", "truth", "--pred", "pred", "--metadata", "metadata.csv"),
+        *("--images", "films", "--attributes", "sex", "--labels", "femur=1", "tibia=2", "--draws", "40"),
+        *("--suspicious", "w.safetensors", "--out", "out"),
     ]
 
 
@@ -232,7 +245,7 @@ def _kinds_of_files(command: Callable[[Path], list[str]], label: str, *patterns:
             f"{label}: {Path(pattern).name} {how}",
             partial(_run, pattern, _SPOIL[how], command),
             "refused",
-            Path(pattern).name,
+            Path(pattern).stem,
         )
         for pattern in patterns
         for how in (_SPOIL if pattern == patterns[0] else ("truncated", "nested", "numbers for sections"))
@@ -261,7 +274,7 @@ _NEWEST = "checkpoints/2"
 KINDS = (
     *(
         Kind(f"model.json: {name}", partial(_network, partial(_description, text)), "refused", "w.json")
-        for name, text in _DESCRIPTIONS.items()
+        for name, text in DESCRIPTIONS.items()
     ),
     Kind(
         "model.json: structure that is a path",
@@ -290,7 +303,7 @@ KINDS = (
             f"init_from: {name}",
             partial(
                 _network,
-                partial(_description, _DESCRIPTIONS[name]),
+                partial(_description, DESCRIPTIONS[name]),
                 command=tuple(_launch("train", "--config.init_from=w.safetensors")),
             ),
             "refused",
@@ -299,20 +312,7 @@ KINDS = (
         for name in ("grid of -1", "structures as numbers", "deep nesting", "group as a list")
     ),
     *(
-        Kind(
-            f"label errors: {name}",
-            partial(
-                _network,
-                partial(_description, _DESCRIPTIONS[name]),
-                command=(
-                    *("-m", "kneefair_jax.audit", "--truth", "films/masks", "--pred", "films/masks"),
-                    *("--metadata", "films/metadata.csv", "--images", "films", "--attributes", "sex"),
-                    *("--suspicious", "w.safetensors", "--labels", "femur=1", "tibia=2", "--out", "out"),
-                ),
-            ),
-            "refused",
-            "w.json",
-        )
+        Kind(f"label errors: {name}", partial(_label_errors, DESCRIPTIONS[name]), "refused", "w.json")
         for name in ("grid of 0", "widths as text", "duplicate keys", "10,000 structures")
     ),
     *_kinds_of_files(_evaluate, "evaluate", "config.json", "environment.json"),

@@ -54,7 +54,12 @@ def export(
     Raises:
         InputError: the run is not finished, or its network needs what only training has.
     """
-    if not name or name != Path(name).name or not name.isprintable() or len(name) > _LONGEST_NAME:
+    if (
+        name in ("", ".", "..")
+        or name != Path(name).name
+        or not name.isprintable()
+        or len(name) > _LONGEST_NAME
+    ):
         raise InputError(
             f"--name {name!r}: give a file name without a folder, of 1 to {_LONGEST_NAME} characters"
         )

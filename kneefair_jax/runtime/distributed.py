@@ -40,11 +40,7 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     """
     if coordinator:
         _check_address(coordinator, processes, process)
-        where = (
-            f"the coordinator {coordinator}"
-            if process
-            else f"the other processes ({processes - 1})"
-        )
+        where = f"the coordinator {coordinator}" if process else f"the other processes ({processes - 1})"
         print(f"waiting up to {_CONNECT} s for {where}", file=sys.stderr, flush=True)
         if process:
             _await_port(coordinator)
