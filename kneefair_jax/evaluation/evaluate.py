@@ -21,7 +21,7 @@ from kneefair_jax.fairness.scores import scores as by_group
 from kneefair_jax.report import build, examples, notes, page
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.overlays import CaseView
-from kneefair_jax.runtime import atomic, distributed, run_directory, run_files
+from kneefair_jax.runtime import array_files, atomic, distributed, run_directory, run_files
 from kneefair_jax.training import group_models, metric_writer, scoring, selection, single_group_batches, steps
 from kneefair_jax.training.setup import Experiment
 
@@ -194,7 +194,7 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
         table.to_parquet(path)
     predictions: dict[str, np.ndarray] = {}
     for fold in folds:
-        predictions |= np.load(fold / PREDICTIONS)
+        predictions |= array_files.read_npz(fold / PREDICTIONS, "evaluate it again: --mode=evaluate")
     _save(workdir, predictions)
     everyone = cohort._replace(cases=cohort.cases.assign(split="test"))
     environment = run_files.read_environment(folds[0] / "environment.json")

@@ -82,7 +82,7 @@ def test_what_the_first_host_refuses_all_refuse(tmp_path):
 
 
 def test_what_is_missing_is_named():
-    with pytest.raises(InputError, match="--process=i, i from 0 to n - 1; they are 2 and -1"):
+    with pytest.raises(InputError, match="--process=i, from 0 to n - 1; they are 2 and -1"):
         distributed.start("localhost:1", 2)
 
 

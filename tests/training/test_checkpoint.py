@@ -1,3 +1,4 @@
+import gc
 import pickle
 import shutil
 import subprocess
@@ -155,7 +156,12 @@ class Planted:
         return (Path.touch, (Path("was_loaded"),))
 
 
-@pytest.mark.parametrize("how", ["truncated", "empty", "nested", "pickle"])
+SLOW = [pytest.param(how, marks=pytest.mark.slow) for how in ("truncated", "nested", "pickle")]
+
+
+# Orbax leaves event loops behind where a restore fails.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("how", ["empty", *SLOW])
 def test_every_file_without_sums_that_is_damaged_is_one_line_or_the_same_state(tmp_path, monkeypatch, how):
     """A checkpoint of an earlier version, or of somebody else, has no sums."""
     monkeypatch.chdir(tmp_path)
@@ -179,6 +185,7 @@ def test_every_file_without_sums_that_is_damaged_is_one_line_or_the_same_state(t
             assert seconds == 12.5
         shutil.rmtree(copy)
     assert refused >= 3 and not (tmp_path / "was_loaded").exists()
+    gc.collect()
 
 
 def test_a_step_that_is_missing_is_named(tmp_path):
