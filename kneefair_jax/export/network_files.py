@@ -67,7 +67,7 @@ def export(
     output_folder.require_plain(out, (f"{name}*",))
     remedy = "give the folder of a finished run"
     config = json_files.read(run / "config.json", _CONFIG, remedy)
-    report = run_files.read_report(run / "report" / "report.json")
+    report = run_files.read_report(run / "report" / "report.json", run_files.EXPORTED)
     environment = json_files.read(run / "environment.json", _ENVIRONMENT, remedy)
     if config["mitigation"]["head"] not in TRAINED_ALONE:
         raise InputError(

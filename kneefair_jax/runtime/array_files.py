@@ -23,10 +23,12 @@ def read_npz(path: Path, remedy: str, names: Collection[str] = ()) -> dict[str, 
     if path.exists() and not path.is_file():  # whoever opens a pipe waits for its other end
         raise InputError(f"{path} is not a file; {remedy}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with path.open("rb") as stream:  # np.load leaves a damaged file open
+            if not zipfile.is_zipfile(stream):
                 raise ValueError("no archive of arrays")
-            arrays = dict(file)
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as file:
+                arrays = dict(file)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         raise InputError(f"{path} cannot be read ({told(error)}); {remedy}") from error
     if lacking := sorted(set(names) - arrays.keys()):

@@ -63,7 +63,9 @@ _SCORED = Table(
 )
 _FIT = Table(others=Table({"cases": _COUNT, "dice": Nullable(Number(-10, 10))}, _REST))
 _ROW = Table({"split": _TEXT, "group": _TEXT, "patients": _COUNT}, _REST)
-REPORT = Table(
+# Of a report that this command's own runs wrote, and of one that is exported.
+EVALUATED = Table({"run": Omittable(Table(others=_REST)), "fit": Omittable(Nullable(_FIT))}, _REST)
+EXPORTED = Table(
     {
         "cohort": Table(
             {
@@ -87,7 +89,6 @@ REPORT = Table(
         ),
         **_SCORED.fields,
         "external": Omittable(_SCORED),
-        "fit": Omittable(Nullable(_FIT)),
     },
     _REST,
 )
@@ -113,11 +114,11 @@ def read_environment(path: Path) -> dict[str, Any]:
     return json_files.read(path, ENVIRONMENT, "put a copy of it back, or give the folder of another run")
 
 
-def read_report(path: Path) -> dict[str, Any]:
+def read_report(path: Path, schema: Table = EVALUATED) -> dict[str, Any]:
     """Return the checked `report.json` of an evaluated run.
 
     Raises:
         InputError: see `json_files.read`.
     """
     remedy = "give the folder of a finished run, or finish it with launch.py --mode=evaluate"
-    return json_files.read(path, REPORT, remedy, most_bytes=json_files.REPORT_BYTES)
+    return json_files.read(path, schema, remedy, most_bytes=json_files.REPORT_BYTES)
