@@ -56,12 +56,14 @@ def _run(workdir: Path) -> int:
 
     from kneefair_jax.runs import modes
     from kneefair_jax.runtime import distributed
+    from kneefair_jax.training import config_checks
     from kneefair_jax.training.loop import NonFiniteLossError
 
     logging.set_verbosity(logging.ERROR)
     try:
         if _MODE.value != "study" and flags.FLAGS["shard"].present:
             raise InputError(f"--shard deals the runs of --mode=study out; --mode={_MODE.value} has none")
+        config_checks.check_ranges(_CONFIG.value)
         if _DISTRIBUTED.value or _COORDINATOR.value:
             _check_distributed()
             distributed.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
@@ -112,24 +114,25 @@ def _check_distributed() -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Absl's parser; a mistyped or repeated field or a missing config file is one sentence too."""
+    """Absl's parser; whatever is wrong with a flag, a field or the config file is one line."""
     if repeated := repeated_fields(argv):
         print(
             f"error: --{repeated[0]} is given more than once; give each field once, a tuple with all of its values",
             file=sys.stderr,
         )
         sys.exit(2)
+    from kneefair_jax.runs import config_file
+
+    flags.FLAGS["config"].parser = config_file.Parser()
     try:
-        rest = app.parse_flags_with_usage(argv)
-        _ = _CONFIG.value.seed  # a file that cannot be loaded is noticed only when its config is used
-        return rest
+        return list(flags.FLAGS(argv))
     except AttributeError as error:
         text = str(error).replace("\\n", " ").replace("\\'", "'").strip("\"'")
-        field = safe_text.printable(" ".join(text.split()))
-        print(f"error: the config has no field '{field}", file=sys.stderr)
-    except OSError as error:
-        reason = safe_text.printable(str(error).splitlines()[-1].strip())
-        print("error: the config file cannot be loaded:", reason, file=sys.stderr)
+        message = f"the config has no field '{text}"
+    except (flags.Error, TypeError, ValueError) as error:
+        # Absl puts the flag with its whole value before what a config file's own error says.
+        message = str(error.__context__ if isinstance(error.__context__, InputError) else error)
+    print(f"error: {safe_text.printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
 
 

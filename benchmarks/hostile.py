@@ -67,8 +67,8 @@ def run(kind: Kind) -> dict[str, Any]:
             stdin=subprocess.DEVNULL,
             stdout=stdout_file,
             stderr=stderr_file,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE)),
         )
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
         timer = threading.Timer(SECONDS, process.kill)
         timer.start()
         _, wait_status, usage = os.wait4(process.pid, 0)

@@ -64,6 +64,8 @@ def folds(
     """
     if not 0 <= fold < k or k < 2:
         raise InputError(f"fold {fold} of {k}: give at least 2 folds, and count them from 0 to {k - 1}")
+    if k > (patients := cases["patient_id"].nunique()):
+        raise InputError(f"config.data.folds={k}: there are {patients} patients; give at most as many folds")
     shares = _shares(fractions)
     if shares[0] == 0:
         raise InputError(f"fractions {tuple(fractions)}: folds need a share of train above 0")

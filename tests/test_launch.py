@@ -208,7 +208,7 @@ BAD = {
         {},
         None,
         ("--config=configs/foldr.py",),
-        "No such file or directory: 'configs/foldr.py'",
+        "'configs/foldr.py' is no file",
     ),
     "typo in the config": ({}, None, ("--config.train.stepz=3",), "Did you mean"),
     "a name that results use": (

@@ -11,7 +11,7 @@ from kneefair_jax.data import layouts, number_text
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.report.text import failures, findings, formatting
-from kneefair_jax.runtime import run_directory
+from kneefair_jax.runtime import command_line, run_directory
 
 _EPILOG = """\
 examples:
@@ -33,7 +33,7 @@ structure absent from truth and prediction.
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    made = command_line.Parser(
         prog="python -m kneefair_jax.audit",
         description="Measures how equally predicted masks, or a table of scores, serve groups of patients; writes one "
         "page and all numbers. No training, no GPU.",
@@ -148,16 +148,26 @@ def parser() -> argparse.ArgumentParser:
         help="do not report by pairs of attributes",
     )
     how.add_argument(
-        "--min-group-patients", type=int, default=10, metavar="N", help="smaller groups are not ranked"
+        "--min-group-patients",
+        type=command_line.whole(1, 1_000_000),
+        default=10,
+        metavar="N",
+        help="smaller groups are not ranked",
     )
     how.add_argument(
         "--draws",
-        type=int,
+        type=command_line.whole(bootstrap.MIN_DRAWS, command_line.DRAWS_MOST),
         default=10_000,
         metavar="N",
-        help=f"bootstrap resamples, {bootstrap.MIN_DRAWS} or more",
+        help=f"bootstrap resamples, {bootstrap.MIN_DRAWS:,} to {command_line.DRAWS_MOST:,}",
     )
-    how.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap")
+    how.add_argument(
+        "--seed",
+        type=command_line.whole(0, command_line.SEED.high),
+        default=0,
+        metavar="N",
+        help="of the bootstrap",
+    )
     return made
 
 

@@ -153,7 +153,7 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
         raise InputError(f"config.data.fold={data.fold} needs data.folds, the number of folds")
     if len(data.size) != 2 or min(data.size) < 1:
         raise InputError(f"config.data.size={tuple(data.size)}: give height and width in pixels")
-    source, channels = choose(SOURCES, data.source, "data.source")(data, seed)
+    source, channels = choose(SOURCES, data.get("source", ""), "data.source")(data, seed)
     for name, levels in data.get("levels", {}).items():
         source = _only(source, name, tuple(levels), data)
     return _split(source, channels, data, seed, without)

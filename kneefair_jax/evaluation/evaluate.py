@@ -1,6 +1,5 @@
 """Checkpoints -> per-case table -> scores by group -> page."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +22,7 @@ from kneefair_jax.fairness.scores import scores as by_group
 from kneefair_jax.report import build, examples, notes, page
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.overlays import CaseView
-from kneefair_jax.runtime import atomic, distributed, run_directory
+from kneefair_jax.runtime import array_files, atomic, distributed, run_directory, run_files
 from kneefair_jax.training import group_models, metric_writer, scoring, selection, single_group_batches, steps
 from kneefair_jax.training.setup import Experiment
 
@@ -90,7 +89,7 @@ def evaluate(
     _save(workdir, dict(zip(ids, predictions, strict=True)))
     size_and_calibration.write(workdir, ids.to_numpy(), tested)
 
-    environment = json.loads((workdir / "environment.json").read_text())
+    environment = run_files.read_environment(workdir / "environment.json")
     report = _report(config, cohort, cases, table, environment, [workdir])
     if config.report.root_cause:
         report["root_cause"] = attribute_leakage.root_cause(cohort, cases, features, config.seed)
@@ -180,7 +179,7 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
     Raises:
         InputError: the folds are not those of one cohort, or not scored at one resolution.
     """
-    reports = [json.loads((fold / REPORT).read_text()) for fold in folds]
+    reports = [run_files.read_report(fold / REPORT) for fold in folds]
     if len({resolution(fold) for fold in folds}) > 1:
         raise InputError(
             f"the folds in {workdir} are scored at different resolutions; run --mode=evaluate of all with one "
@@ -197,10 +196,10 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
         table.to_parquet(path)
     predictions: dict[str, np.ndarray] = {}
     for fold in folds:
-        predictions |= np.load(fold / PREDICTIONS)
+        predictions |= array_files.read_npz(fold / PREDICTIONS, "evaluate it again: --mode=evaluate")
     _save(workdir, predictions)
     everyone = cohort._replace(cases=cohort.cases.assign(split="test"))
-    environment = json.loads((folds[0] / "environment.json").read_text())
+    environment = run_files.read_environment(folds[0] / "environment.json")
     report = _report(config, everyone, cases, table, environment, folds)
     report["run"] |= {
         "folds": len(folds),
@@ -214,7 +213,7 @@ def resolution(workdir: Path) -> str | None:
     """Where the masks of an evaluated run were scored, `source` or `grid`; None of a run that is not evaluated."""
     path = workdir / REPORT
     # Reports that do not say are of a time when there was but the grid.
-    return json.loads(path.read_text())["run"].get("resolution", "grid") if path.exists() else None
+    return run_files.read_report(path)["run"].get("resolution", "grid") if path.exists() else None
 
 
 def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:

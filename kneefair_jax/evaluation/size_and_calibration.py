@@ -15,7 +15,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
 from kneefair_jax.fairness.group_calibration import Sums, calibration
 from kneefair_jax.fairness.patient_table import FAILURE_DICE
-from kneefair_jax.runtime import atomic
+from kneefair_jax.runtime import array_files, atomic
 
 RELIABILITY = "calibration.npz"
 KEPT = ("spacing", "true_pixels", "pred_pixels")
@@ -81,8 +81,7 @@ def read(case_id: Sequence[str], *workdirs: Path) -> dict[str, np.ndarray]:
     """What `write` kept of these cases in one or several folders, in their order."""
     parts = []
     for workdir in workdirs:
-        with np.load(workdir / RELIABILITY) as kept:
-            parts.append(dict(kept))
+        parts.append(array_files.read_npz(workdir / RELIABILITY, "evaluate it again: --mode=evaluate"))
         if not {*KEPT} <= set(parts[-1]):
             raise InputError(
                 f"{workdir} was evaluated by an earlier version; evaluate it again: --mode=evaluate"

@@ -1,15 +1,15 @@
 """The arguments of `python -m kneefair_jax.export RUN`, and what it prints."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from kneefair_jax.export import network_files
+from kneefair_jax.runtime import command_line
 
 
 def main(argv: Sequence[str]) -> int:
     """Export the selected checkpoint of a run as weights and a model card."""
-    parser = argparse.ArgumentParser(
+    parser = command_line.Parser(
         prog="python -m kneefair_jax.export",
         description="Export the selected checkpoint of a finished run as weights that `predict` takes.",
     )

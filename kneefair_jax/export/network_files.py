@@ -1,6 +1,5 @@
 """A finished run's selected checkpoint -> weights that `predict` takes, and a model card."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,29 @@ from flax import traverse_util
 from kneefair_jax import models, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.export import model_card
-from kneefair_jax.runtime import atomic, output_folder, run_directory
+from kneefair_jax.runtime import atomic, json_files, output_folder, run_directory, run_files
+from kneefair_jax.runtime.schema import Anything, Omittable, Table, Text, find_fault
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
+from kneefair_jax.weights.description import CHANNELS, NETWORK
 
 FOLDER = "export"  # of a run
 NAME = "model"
 GROUP_SPECIFIC = "group_specific"
 # Heads that do nothing outside of training.
 TRAINED_ALONE = ("none", "attribute_head", "adversarial")
+_LONGEST_NAME = 100  # characters
+_TEXT = Text(100_000, printable=False)
+# What of these files is read; fields of other versions may be missing.
+_CONFIG = Table(
+    {
+        "mitigation": Table({"head": _TEXT, "schedule": _TEXT}, Anything()),
+        "model": NETWORK,
+        "data": Table({"channels": Omittable(CHANNELS), "source": Omittable(_TEXT)}, Anything()),
+    },
+    Anything(),
+)
+_ENVIRONMENT = Table({**run_files.ENVIRONMENT.fields, "started": _TEXT}, Anything())
 
 
 def export(
@@ -41,12 +54,22 @@ def export(
     Raises:
         InputError: the run is not finished, or its network needs what only training has.
     """
+    if (
+        name in ("", ".", "..")
+        or name != Path(name).name
+        or not name.isprintable()
+        or len(name) > _LONGEST_NAME
+    ):
+        raise InputError(
+            f"--name {name!r}: give a file name without a folder, of 1 to {_LONGEST_NAME} characters"
+        )
     output_folder.require_plain(run, run_directory.WRITTEN)
     output_folder.require_writable(out, "--out")
     output_folder.require_plain(out, (f"{name}*",))
-    config, report, environment = (
-        _json(run, name) for name in ("config.json", "report/report.json", "environment.json")
-    )
+    remedy = "give the folder of a finished run"
+    config = json_files.read(run / "config.json", _CONFIG, remedy)
+    report = run_files.read_report(run / "report" / "report.json", run_files.EXPORTED)
+    environment = json_files.read(run / "environment.json", _ENVIRONMENT, remedy)
     if config["mitigation"]["head"] not in TRAINED_ALONE:
         raise InputError(
             f"{run}: its network has the head {config['mitigation']['head']!r}, which needs the group of every image; "
@@ -54,6 +77,7 @@ def export(
         )
     structures = report["cohort"]["structures"]
     fields = {key: value for key, value in config["model"].items() if key != "weights"}
+    _require_scored(run, report, structures)
     grid = (*report["run"]["grid"], config["data"].get("channels", 1))
     model = models.create(fields, classes=len(structures) + 1)
     about = {
@@ -63,19 +87,11 @@ def export(
         "dice": _by_structure(report),
         "dice_external": _by_structure(report["external"]) if "external" in report else None,
         "run": {
-            **{key: report["run"][key] for key in ("config", "fingerprint", "steps_in_all", "times")},
+            **{key: report["run"].get(key) for key in ("config", "fingerprint", "steps_in_all", "times")},
             **{key: environment[key] for key in ("command", "commit", "device", "started", "versions")},
         },
     }
-    chosen = report["run"]["step"]
-    members: dict[str, tuple[Path, int, str | None]] = {}
-    if config["mitigation"]["schedule"] != GROUP_SPECIFIC:
-        members[f"{name}{weights.SUFFIX}"] = (run, chosen, None)
-    else:
-        folders = sorted((run / "stages").glob("group_*"), key=lambda path: int(path.name.partition("_")[2]))
-        for number, folder in enumerate(folders):
-            group = _group_of(folder)
-            members[f"{name}_{number}{weights.SUFFIX}"] = (folder, chosen[group], group)
+    members = _members(run, name, report["run"]["step"], config["mitigation"]["schedule"] == GROUP_SPECIFIC)
     with output_folder.exclusive_lock(out, "--out", wait=True), atomic.staged(out) as stage:
         for file, (folder, step, its_group) in members.items():
             variables = _restored(folder, step, weights.expected(model, grid))
@@ -92,14 +108,46 @@ def export(
     return [out / file for file in members]
 
 
-def _json(run: Path, name: str) -> dict[str, Any]:
-    try:
-        return json.loads((run / name).read_text())
-    except (OSError, ValueError) as error:
+def _require_scored(run: Path, report: dict[str, Any], structures: list[str]) -> None:
+    for scored in filter(None, (report, report.get("external"))):
+        there = scored["scores"]["dice"]["structures"]
+        if lacking := [one for one in scored.get("structures") or structures if one not in there]:
+            raise InputError(
+                f"{run / 'report' / 'report.json'}: the structure {lacking[0]!r} has no score; finish the run with "
+                "launch.py --mode=evaluate"
+            )
+        if len({frozenset(entry["groups"]) for entry in there.values()}) > 1:
+            raise InputError(
+                f"{run / 'report' / 'report.json'}: structures with scores of different groups; evaluate it again"
+            )
+
+
+def _members(run: Path, name: str, chosen: Any, by_group: bool) -> dict[str, tuple[Path, int, str | None]]:
+    """Return file name -> run folder, step and group of each network; the group is None for everybody."""
+    schema = Table(others=run_files.STEP) if by_group else run_files.STEP
+    if fault := find_fault(chosen, schema, "run.step"):
         raise InputError(
-            f"{run / name} cannot be read ({error}); give the folder of a finished run, or finish it with "
-            "launch.py --mode=evaluate"
-        ) from error
+            f"{run / 'report' / 'report.json'}: {fault.place} is {fault.value}, not {fault.wanted}; finish the run "
+            "with launch.py --mode=evaluate"
+        )
+    if not by_group:
+        return {f"{name}{weights.SUFFIX}": (run, chosen, None)}
+    members: dict[str, tuple[Path, int, str | None]] = {}
+    folders = [
+        folder for folder in (run / "stages").glob("group_*") if folder.name[len("group_") :].isdigit()
+    ]
+    for number, folder in enumerate(sorted(folders, key=lambda path: int(path.name[len("group_") :]))):
+        group = _group_of(folder)
+        if group not in chosen:
+            raise InputError(
+                f"{run / 'report' / 'report.json'}: run.step has no group {group!r}; evaluate it again"
+            )
+        members[f"{name}_{number}{weights.SUFFIX}"] = (folder, chosen[group], group)
+    if not members:
+        raise InputError(
+            f"{run / 'stages'}: there is no folder of a group; give the folder of a finished run"
+        )
+    return members
 
 
 def _by_structure(scored: dict[str, Any]) -> dict[str, Any]:
@@ -115,18 +163,27 @@ def _by_structure(scored: dict[str, Any]) -> dict[str, Any]:
 
 def _group_of(folder: Path) -> str:
     """Whose model a stage's folder holds: it was validated on that group alone."""
-    checkpoints = Checkpoints(folder / "checkpoints")
-    (group,) = checkpoints.records()[0]["groups"]
-    checkpoints.close()
-    return group
+    with _checkpoints(folder) as checkpoints:
+        names = {group for record in checkpoints.records() for group in record["groups"]}
+    if len(names) != 1:
+        raise InputError(
+            f"{folder / 'checkpoints'}: scores of {len(names)} groups, where one group was validated"
+        )
+    return names.pop()
 
 
 def _restored(folder: Path, step: int, shapes: dict[str, Any]) -> dict[str, Any]:
     """The variables of the bare network; parts that only training uses stay where they are."""
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     placed = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
-    checkpoints = Checkpoints(folder / "checkpoints")
     like = TrainState(jnp.uint32(0), jnp.int32(0), placed["params"], placed["batch_stats"], (), ())
-    variables = checkpoints.variables(step, like)
-    checkpoints.close()
+    with _checkpoints(folder) as checkpoints:
+        variables = checkpoints.variables(step, like)
     return {name: tree for name, tree in variables.items() if traverse_util.flatten_dict(tree)}
+
+
+def _checkpoints(folder: Path) -> Checkpoints:
+    """Open the checkpoints of a run; orbax would make a folder that is missing."""
+    if not (folder / "checkpoints").is_dir():
+        raise InputError(f"{folder} holds no checkpoint; give the folder of a finished run")
+    return Checkpoints(folder / "checkpoints")

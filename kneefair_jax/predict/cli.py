@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kneefair_jax import weights
 from kneefair_jax.predict import predictor, routing, run, stated_spacing, writers
-from kneefair_jax.runtime import output_folder
+from kneefair_jax.runtime import command_line, output_folder
 
 SOME_FAILED, NOTHING_DONE = 1, 2  # exit statuses
 
@@ -42,7 +42,7 @@ This is for research, not for the care of patients.
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    made = command_line.Parser(
         prog="python -m kneefair_jax.predict",
         description="Segments radiographs: PNG, JPEG, TIFF, DICOM, NIfTI, NPY.",
         epilog=_EPILOG,
@@ -108,7 +108,9 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="accept case ids of --metadata that look alike, such as 7 and 0007, as different ones",
     )
-    made.add_argument("--batch-size", type=int, default=8, metavar="N", help="files at a time (8)")
+    made.add_argument(
+        "--batch-size", type=command_line.whole(1, 1024), default=8, metavar="N", help="files at a time (8)"
+    )
     return made
 
 

@@ -13,7 +13,9 @@ import numpy as np
 from kneefair_jax import anatomy, models
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
+from kneefair_jax.models.memory import inference_bytes
 from kneefair_jax.predict import films, plausibility
+from kneefair_jax.runtime import memory
 from kneefair_jax.weights import checkpoints
 from kneefair_jax.weights.checkpoints import Checkpoint
 
@@ -82,6 +84,12 @@ class Predictor:
         self.groups = tuple(group for group in (named[0] if named else ()) if all(group in n for n in named))
         self._ensemble = list(ensemble)
         self._batch_size = batch_size
+        model = next(iter(ensemble[0].values())).model
+        memory.require(
+            batch_size * inference_bytes(model, self.grid),
+            f"--batch-size {batch_size} on a grid of {self.grid[0]} x {self.grid[1]} pixels",
+            "give a smaller --batch-size",
+        )
 
     def __call__(self, images: Sequence[Any] | np.ndarray, group: str | None = None) -> list[np.ndarray]:
         """Segments images.
@@ -127,8 +135,8 @@ class Predictor:
     def _on_grid(self, images: Sequence[np.ndarray], group: str | None) -> np.ndarray:
         networks = [checkpoints.of_group(checkpoint, group) for checkpoint in self._ensemble]
         inputs = np.stack([self._input(image) for image in images])
-        # One compilation for many images, and one for a single one.
-        size = 1 if len(inputs) == 1 else self._batch_size
+        # One compilation for many images, one for a single one, and no padding beyond the next power of two.
+        size = 1 if len(inputs) == 1 else min(self._batch_size, max(8, 1 << (len(inputs) - 1).bit_length()))
         parts = []
         for start in range(0, len(inputs), size):
             batch = inputs[start : start + size]

@@ -1,7 +1,6 @@
 """What a run would meet on this machine: devices, versions, memory and disk, and where the time of a step goes."""
 
 import itertools
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax.data import pipeline
 from kneefair_jax.data.store.cache import Arrays
-from kneefair_jax.runtime import run_directory
+from kneefair_jax.runtime import memory, run_directory
 from kneefair_jax.training.setup import Experiment
 
 SECONDS = 2.0  # of timing, for reading and for steps each
@@ -93,7 +92,7 @@ def measure(config: ConfigDict, made: Experiment, cases: Arrays, workdir: Path) 
         hidden_gpus=0 if jax.default_backend() == "gpu" else nvidia_gpus(),
         versions=environment["versions"],
         device_bytes=None if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_limit"),
-        host_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        host_bytes=memory.host_bytes(),
         free_bytes=shutil.disk_usage(workdir).free,
         checkpoint_bytes=size,
         compile_seconds=compiling,

@@ -6,9 +6,11 @@ system: the first one writes what a person reads, and checkpoints are written by
 
 import contextlib
 import os
+import socket
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import jax
@@ -20,6 +22,8 @@ from kneefair_jax.runtime import preemption
 
 _LONGEST = 4096  # bytes of a refusal that all hosts repeat
 _PATIENCE = 10  # seconds
+_CONNECT = 60  # seconds that processes wait for each other at the start
+_MOST = 65_536  # processes
 
 
 def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
@@ -35,14 +39,18 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     Raises:
         InputError: the arguments are incomplete, or there is nothing that JAX could find the others by.
     """
-    if coordinator and not 0 <= process < processes:
-        raise InputError(
-            f"--coordinator={coordinator} needs --processes=n and --process=i, i from 0 to n - 1; "
-            f"they are {processes} and {process}"
-        )
+    if coordinator:
+        _check_address(coordinator, processes, process)
+        where = f"the coordinator {coordinator}" if process else f"the other processes ({processes - 1})"
+        print(f"waiting up to {_CONNECT} s for {where}", file=sys.stderr, flush=True)
+        if process:
+            _await_port(coordinator)
     try:
         if coordinator:
-            jax.distributed.initialize(coordinator, processes, process)
+            with _deadline(coordinator, processes):
+                jax.distributed.initialize(
+                    coordinator, processes, process, initialization_timeout=2 * _CONNECT
+                )
         else:
             jax.distributed.initialize()
     except ValueError as error:
@@ -54,6 +62,61 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     if not is_first():
         # What all of them would say, one says.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open as long as the process
+
+
+def _check_address(coordinator: str, processes: int, process: int) -> None:
+    """Refuse what is no `host:port`, and numbers of processes that cannot be."""
+    host, _, port = coordinator.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65_536):
+        raise InputError(f"--coordinator={coordinator}: give HOST:PORT with a port from 1 to 65,535")
+    if not 0 <= process < processes <= _MOST:
+        raise InputError(
+            f"--coordinator={coordinator} needs --processes=n, from 1 to {_MOST:,}, and --process=i, from 0 to n - 1; "
+            f"they are {processes} and {process}"
+        )
+
+
+@contextlib.contextmanager
+def _deadline(coordinator: str, processes: int) -> Iterator[None]:
+    """End this process with one line after `_CONNECT` seconds: JAX's own time-out aborts it with a stack trace."""
+
+    def give_up() -> None:
+        print(
+            f"error: --coordinator={coordinator}: not all {processes} processes connected within {_CONNECT} s; start "
+            "them within that time, --process=0 on the host of the coordinator",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(2)
+
+    timer = threading.Timer(_CONNECT, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _await_port(coordinator: str) -> None:
+    """Wait until the coordinator's port takes connections: JAX, which fails to connect, aborts the process.
+
+    Raises:
+        InputError: it takes none for `_CONNECT` seconds, or there is no such host.
+    """
+    host, _, port = coordinator.rpartition(":")
+    deadline = time.monotonic() + _CONNECT
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if isinstance(error, socket.gaierror) or time.monotonic() > deadline:
+                raise InputError(
+                    f"--coordinator={coordinator} does not answer ({told(error)}); start --process=0 on that host "
+                    f"within {_CONNECT} s, and see that its port can be reached"
+                ) from error
+        time.sleep(0.5)
 
 
 def is_first() -> bool:

@@ -20,7 +20,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic, output_folder
+from kneefair_jax.runtime import atomic, output_folder, run_files
 from kneefair_jax.safe_text import without_paths, without_paths_in
 
 # What may change between two starts of one run: it does not touch training, or `check_data` sees what it changes.
@@ -74,7 +74,7 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
     path = workdir / "config.json"
     if not path.exists():
         return
-    then, now = flat(without_paths_in(json.loads(path.read_text()))), flat(public(config))
+    then, now = flat(without_paths_in(run_files.read_config(path))), flat(public(config))
     differing = [
         f"{key} is {now.get(key)!r} but was {then.get(key)!r}"
         for key in sorted(then.keys() | now.keys())
@@ -119,7 +119,7 @@ def check_data(workdir: Path, **data: str) -> None:
         InputError: one differs. A changed table deals patients anew: those trained on could be tested.
     """
     then = _environment(workdir).get("data", data)
-    if changed := [name for name, value in data.items() if then[name] != value]:
+    if changed := [name for name, value in data.items() if then.get(name) != value]:
         raise InputError(
             f"{workdir} holds a run on other data (its {' and '.join(changed)} changed since); put the data back, "
             "or give another --workdir"
@@ -169,7 +169,7 @@ def _path_digests(config: ConfigDict) -> dict[str, str]:
 def _environment(workdir: Path) -> dict[str, Any]:
     """Return `environment.json` of a folder; empty where there is none."""
     path = workdir / "environment.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return run_files.read_environment(path) if path.exists() else {}
 
 
 def environment() -> dict[str, Any]:

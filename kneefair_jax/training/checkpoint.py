@@ -6,8 +6,9 @@ checks it too.
 """
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,13 +18,16 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 from orbax.checkpoint.path import atomicity
 
-from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic, distributed
+from kneefair_jax.errors import InputError, told
+from kneefair_jax.runtime import atomic, distributed, io_errors
+from kneefair_jax.runtime.schema import Anything, Number, Table, find_fault
 from kneefair_jax.training import selection
 from kneefair_jax.training.state import TrainState
 
 Pending = list[dict[str, Any]]  # what steps said that no line of `metrics.jsonl` holds yet
 SUMS = "SHA256SUMS"
+_SCORE = Number(-10, 10)
+_SCORES = Table({"overall": _SCORE, "groups": Table(others=_SCORE)}, Anything())
 
 
 def seal(directory: Path) -> None:
@@ -117,7 +121,8 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             temporary_path_class=Sealed,
         )
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        with self._naming_damage("the checkpoints of this folder"):
+            self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def __enter__(self) -> Self:
         return self
@@ -156,7 +161,12 @@ class Checkpoints:
     def records(self) -> list[selection.Record]:
         """Step and validation scores of every checkpoint that has scores, the earliest first."""
         self._manager.wait_until_finished()
-        scores = {step: self._manager.metrics(step) for step in sorted(self._manager.all_steps())}
+        scores = {}
+        for step in sorted(self._manager.all_steps()):
+            with self._naming_damage(f"the checkpoint of step {step}"):
+                scores[step] = self._manager.metrics(step)
+                if scores[step] is not None and (fault := find_fault(scores[step], _SCORES)):
+                    raise ValueError(f"its score {fault.place} is not {fault.wanted}")
         # Deleting is not atomic: whoever is killed at it leaves a checkpoint, which was not wanted, without its scores.
         return [{"step": step, **metrics} for step, metrics in scores.items() if metrics is not None]
 
@@ -177,12 +187,12 @@ class Checkpoints:
         """
         self._check(step)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), clock=ocp.args.JsonRestore()),
-        )
-        clock = restored["clock"]
-        return restored["state"], clock["seconds"], [_arrays(entry) for entry in clock.get("pending", ())]
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), clock=ocp.args.JsonRestore())
+        with self._naming_damage(f"the checkpoint of step {step}"):
+            restored = self._manager.restore(step, args=args)
+            clock = restored["clock"]
+            pending = [_arrays(entry) for entry in clock.get("pending", ())]
+            return restored["state"], float(clock["seconds"]), pending
 
     def variables(self, step: int, like: TrainState) -> dict[str, Any]:
         """The network's variables at a step.
@@ -194,24 +204,20 @@ class Checkpoints:
         """
         self._check(step)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like.variables)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.PyTreeRestore(
-                    abstract,
-                    restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
-                    partial_restore=True,
-                ),
-            ),
+        state = ocp.args.PyTreeRestore(
+            abstract,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+            partial_restore=True,
         )
-        return restored["state"]
+        with self._naming_damage(f"the checkpoint of step {step}"):
+            return self._manager.restore(step, args=ocp.args.Composite(state=state))["state"]
 
     def seconds(self, step: int) -> float:
         """The seconds of training behind a step."""
         self._check(step, "clock/")
-        return self._manager.restore(step, args=ocp.args.Composite(clock=ocp.args.JsonRestore()))["clock"][
-            "seconds"
-        ]
+        args = ocp.args.Composite(clock=ocp.args.JsonRestore())
+        with self._naming_damage(f"the checkpoint of step {step}"):
+            return float(self._manager.restore(step, args=args)["clock"]["seconds"])
 
     def close(self) -> None:
         """Waits for the last write."""
@@ -219,12 +225,37 @@ class Checkpoints:
         self._manager.close()
 
     def _check(self, step: int, part: str = "") -> None:
-        if what := find_damage(self._directory / str(step), part):
+        if not (self._directory / str(step)).is_dir():
             raise InputError(
-                f"{what}: the checkpoint of step {step} is damaged. Put a copy of it back, or move the folders of step "
-                f"{step} and later out of {self._directory}: --mode=train then makes these steps again, to the same "
-                "result"
+                f"{self._directory} holds no checkpoint of step {step}; train first with --mode=train"
             )
+        if what := find_damage(self._directory / str(step), part):
+            raise InputError(f"{what}: the checkpoint of step {step} is damaged. {self._remedy(step)}")
+
+    def _remedy(self, step: int | str) -> str:
+        return (
+            f"Put a copy of it back, or move the folders of step {step} and later out of {self._directory}: "
+            "--mode=train then makes these steps again, to the same result"
+        )
+
+    @contextlib.contextmanager
+    def _naming_damage(self, what: str) -> Iterator[None]:
+        """Turn what orbax raises at a damaged file, of any type, into one line.
+
+        Checkpoints of earlier versions, and of somebody else, have no sums that would show the damage. Errors of the
+        disk, of memory and of other hosts have lines of their own.
+        """
+        try:
+            yield
+        except Exception as error:
+            # A file that is missing is damage, not a fault of the disk.
+            of_disk = not isinstance(error, FileNotFoundError) and io_errors.describe(error, "--workdir")
+            own = isinstance(error, InputError | MemoryError) or of_disk
+            if own or jax.process_count() > 1 or "RESOURCE_EXHAUSTED" in str(error):
+                raise
+            raise InputError(
+                f"{self._directory}: {what} cannot be read ({told(error)}). {self._remedy('that step')}"
+            ) from error
 
 
 def set_damaged_aside(directory: Path) -> None:

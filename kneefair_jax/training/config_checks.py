@@ -4,7 +4,6 @@ What lies outside, would correct for the same thing twice or cannot work is refu
 reason. A mitigation is sampler x objective x head x schedule.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,55 +13,11 @@ from ml_collections import ConfigDict
 from kneefair_jax import mitigation, models
 from kneefair_jax.data import sampling
 from kneefair_jax.errors import InputError, choose
-from kneefair_jax.fairness import bootstrap, endpoints, family
+from kneefair_jax.fairness import endpoints, family
 from kneefair_jax.groups import UNKNOWN, Partition
+from kneefair_jax.runtime.schema import find_fault
+from kneefair_jax.training.config_fields import CONFIG
 
-LIMITS: dict[str, tuple[float, float]] = {
-    "mitigation.eta": (0, math.inf),
-    "mitigation.adjustment": (0, math.inf),
-    "mitigation.alpha": (0, 1),
-    "mitigation.penalty": (0, math.inf),
-    "mitigation.power": (0, math.inf),
-    "mitigation.strength": (0, math.inf),
-    "mitigation.distillation": (0, math.inf),
-    "mitigation.temperature": (0, math.inf),
-    "mitigation.anneal_steps": (0, math.inf),
-    "mitigation.extra_steps": (1, math.inf),
-    "mitigation.share": (0, 1),
-    "mitigation.upweight": (1, math.inf),
-    "mitigation.sharpness": (0, math.inf),
-    "train.batch_size": (1, math.inf),
-    "train.steps": (1, math.inf),
-    "train.eval_every": (1, math.inf),
-    "train.log_every": (1, math.inf),
-    "train.accumulation": (1, math.inf),
-    "model.convolutions": (1, math.inf),
-    "optimizer.learning_rate": (0, math.inf),
-    "optimizer.warmup_steps": (0, math.inf),
-    "optimizer.weight_decay": (0, math.inf),
-    "optimizer.clip_norm": (0, math.inf),
-    "augment.flip": (0, 1),
-    "augment.rotation": (0, 180),
-    "augment.scale": (0, math.inf),
-    "augment.stretch": (0, math.inf),
-    "augment.shear": (0, 1),
-    "augment.shift": (0, 1),
-    "augment.elastic": (0, 1 / 16),
-    "augment.gamma": (0, math.inf),
-    "augment.contrast": (0, 1),
-    "augment.blur": (0, math.inf),
-    "augment.noise": (0, math.inf),
-    "augment.cut_out": (0, 1),
-    "augment.marker": (0, 1),
-    "augment.collimation": (0, 1),
-    "augment.invert": (0, 1),
-    "report.min_group_patients": (1, math.inf),
-    "report.bootstrap_draws": (bootstrap.MIN_DRAWS, math.inf),
-}
-
-
-# Those whose lower limit is itself too low.
-ABOVE = frozenset({"mitigation.alpha", "mitigation.temperature"})
 SCHEDULES = ("single", "group_specific", "distilled", "jtt", "last_layer")
 STARTS = ("scratch", "pooled")
 # Those that ask for the group of whoever is to be segmented.
@@ -70,30 +25,21 @@ NEEDS_GROUP_AT_TEST = {"schedule": ("group_specific",), "head": ("moe",)}
 
 
 def check_ranges(config: ConfigDict) -> None:
-    """Refuses numbers outside of `LIMITS`, impossible endpoints and primary families, and a network without channels.
+    """Refuse fields of another type or outside their range, and impossible endpoints and primary families.
 
     Raises:
         InputError: naming the field, its value and what it may be.
     """
-    if config.seed < 0:
-        raise InputError(f"config.seed={config.seed}: give 0 or more")
-    for field, (low, high) in LIMITS.items():
-        section, name = field.split(".")
-        value = config[section][name]
-        if not low <= value <= high or (value == low and field in ABOVE):
-            allowed = f"at least {low}" if high == math.inf else f"from {low} to {high}"
-            if field in ABOVE:
-                allowed = f"above {low}" if high == math.inf else f"above {low} and at most {high}"
-            raise InputError(f"config.{field}={value}: give a number {allowed}")
+    values = config.copy_and_resolve_references().to_dict() if isinstance(config, ConfigDict) else config
+    if fault := find_fault(values, CONFIG):
+        field = ".".join(filter(None, ("config", fault.place)))
+        if fault.value:
+            raise InputError(f"{field}={fault.value}: give {fault.wanted}")
+        raise InputError(f"{field} is missing: give {fault.wanted}; configs/default.py has every field")
     settings = endpoints.EndpointSettings(config.report.failure_dice, tuple(config.report.endpoints))
     endpoints.check(settings, "config.report.failure_dice", "config.report.endpoints")
     primary = family.parse(config.report.primary, "config.report.primary")
     family.resolve(primary, config.data.attributes, "config.report.primary")
-    widths = tuple(config.model.widths)
-    if not widths or min(widths) < 1:
-        raise InputError(
-            f"config.model.widths={widths}: give the channels of each level, such as (16, 32, 64)"
-        )
 
 
 def check_composition(config: Mapping[str, Any]) -> None:

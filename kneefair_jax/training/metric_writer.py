@@ -12,9 +12,13 @@ from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 
-from kneefair_jax.errors import InputError
+from kneefair_jax.errors import InputError, told
 from kneefair_jax.runtime import atomic, distributed
+from kneefair_jax.runtime.schema import Anything, Number, Omittable, Table, Whole, find_fault
 
+_VALIDATION = Omittable(Table({"overall": Number(-10, 10)}, Anything()))
+_RECORD = Table({"step": Whole(0, 10**9), "validation": _VALIDATION}, Anything())
+_REMEDY = "put a copy of it back, or remove this line and those after it"
 _TRACES = (".xplane.pb", ".trace.json.gz")  # endings of the profiler's files
 
 
@@ -65,15 +69,27 @@ def _events_name() -> str:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a `metrics.jsonl`; a last line that was cut off by a crash is left out."""
+    """The records of a `metrics.jsonl`; a last line that was cut off by a crash is left out.
+
+    Raises:
+        InputError: a line is no record, or the file is no text.
+    """
     if not path.exists():
         return []
-    records = []
-    for line in path.read_text().splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+    records: list[dict[str, Any]] = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                break
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{path} line {number} cannot be read ({told(error)}); {_REMEDY}") from error
+            if fault := find_fault(record, _RECORD):
+                raise InputError(
+                    f"{path} line {number}: {fault.place or 'the record'} is not {fault.wanted}; {_REMEDY}"
+                )
+            records.append(record)
     return records
 
 

@@ -16,6 +16,8 @@ from kneefair_jax.data import sampling
 from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.errors import InputError, choose
+from kneefair_jax.models.memory import training_bytes
+from kneefair_jax.runtime import memory
 from kneefair_jax.training import (
     accumulation,
     compilation,
@@ -208,11 +210,17 @@ def check_network(config: ConfigDict, cohort: Cohort, *, start: bool = True) -> 
         start: False to leave that file alone: a network that has been trained needs it no more.
 
     Raises:
-        InputError: there is no such network, or the file cannot be used.
+        InputError: there is no such network, it needs more memory than there is, or the file cannot be used.
     """
     model = models.create(config.model, classes=len(cohort.structures) + 1)
     image = jax.ShapeDtypeStruct((1, *cohort.grid), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    size = config.train.batch_size
+    memory.require(
+        size // config.train.accumulation * training_bytes(model, cohort.grid, remat=config.model.remat),
+        f"config.train.batch_size={size} on data.size={tuple(config.data.size)}",
+        "give a smaller one of the two, smaller model.widths, a larger train.accumulation, or model.remat=True",
+    )
     if start and config.init_from:
         warm_start.find(config.init_from, config.model, cohort.grid[2])
     elif start and config.model.weights:

@@ -6,10 +6,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from kneefair_jax.errors import InputError
+from kneefair_jax.weights import tensors
 
 LEAVES = {
     "kernel": "weight",
@@ -18,6 +17,9 @@ LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
+_REMEDY = (
+    "safetensors.torch.save_file(torch.load(PATH), NEW_PATH) writes the safetensors of a torch state dict"
+)
 REMEDY = "resnet18_unet takes the weights of a ResNet-18, resnet34_unet those of a ResNet-34"
 
 
@@ -40,24 +42,22 @@ def load(path: str | Path, variables: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, lacks a tensor, has one of another shape or one that has no place here.
     """
-    tensors = _read(path)
-    unused = {
-        name for name in tensors if not (name.startswith("fc.") or name.endswith("num_batches_tracked"))
-    }
+    state = _read(path)
+    unused = {name for name in state if not name.startswith("fc.")}
 
     def replaced(place: tuple[jax.tree_util.DictKey, ...], leaf: Any) -> jax.Array:
         name = _name([key.key for key in place])
-        if name not in tensors:
+        if name not in state:
             raise InputError(f"{path}: there is no tensor {name}; {REMEDY}")
         unused.discard(name)
-        tensor = np.asarray(tensors[name], np.float32)
+        tensor = np.asarray(state[name])
         if tensor.ndim == 4:
             tensor = tensor.transpose(2, 3, 1, 0)
             if leaf.shape[2] == 1:
                 tensor = tensor.sum(2, keepdims=True)
         if tensor.shape != leaf.shape:
             raise InputError(
-                f"{path}: the tensor {name} of shape {tensors[name].shape} does not fit the network's array of shape "
+                f"{path}: the tensor {name} of shape {state[name].shape} does not fit the network's array of shape "
                 f"{leaf.shape}; {REMEDY}"
             )
         return jax.device_put(tensor, leaf.sharding)
@@ -78,19 +78,14 @@ def _read(path: str | Path) -> dict[str, np.ndarray]:
         raise InputError(
             f"config.model.weights={str(path)!r}: there is no such file; give one, or '' to start at random"
         )
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{path} cannot be read as safetensors ({error}); a state dict of torch becomes such a file by "
-            "safetensors.torch.save_file(torch.load(PATH), NEW_PATH)"
-        ) from error
+    found = tensors.shapes(Path(path), _REMEDY)
+    state = tensors.read(
+        Path(path), [name for name in found if not name.endswith("num_batches_tracked")], _REMEDY
+    )
     prefixed = {
-        name.removeprefix("encoder."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith("encoder.")
+        name.removeprefix("encoder."): tensor for name, tensor in state.items() if name.startswith("encoder.")
     }
-    return prefixed or tensors
+    return prefixed or state
 
 
 def _name(place: list[str]) -> str:

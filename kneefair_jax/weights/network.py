@@ -9,15 +9,17 @@ import flax.linen as nn
 import jax
 import numpy as np
 from flax import traverse_util
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from kneefair_jax import models
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic
+from kneefair_jax.runtime import atomic, json_files
+from kneefair_jax.weights import tensors
+from kneefair_jax.weights.description import DESCRIPTION
 
 SUFFIX = ".safetensors"
 FOLDER = Path(__file__).parent
+_REMEDY = "copy or export both files again"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}")))
 
 
@@ -48,20 +50,13 @@ def load(name: str | Path) -> Network:
             f"weights {str(name)!r}: give a {SUFFIX} file that there is, or one of {', '.join(NAMES)}"
         )
     about_path = path.with_suffix(".json")
-    if about_path.exists() and not about_path.is_file():  # a pipe would block whoever opens it
-        raise InputError(f"{about_path}: not a file; copy or export {path.name} and it again")
+    about = json_files.read(about_path, DESCRIPTION, _REMEDY)
     try:
-        about = json.loads(about_path.read_text())
-        flat = {key: tensor.astype(np.float32) for key, tensor in load_file(path).items()}
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(
-            f"{path} and {about_path.name} beside it cannot be read ({error}); copy or export both again"
-        ) from error
-    if not isinstance(about, dict) or (missing := {"network", "structures", "grid"} - about.keys()):
-        lacking = sorted(missing) if isinstance(about, dict) else "all it should say"
-        raise InputError(f"{about_path}: lacks {lacking}; export the run again")
-    model = models.create(about["network"], classes=len(about["structures"]) + 1)
-    _check_fit(path, flat, expected(model, about["grid"]))
+        model = models.create(about["network"], classes=len(about["structures"]) + 1)
+        variables = expected(model, about["grid"])
+    except InputError as error:
+        raise InputError(f"{about_path}: no such network ({error}); {_REMEDY}") from error
+    flat = _read_fitting(path, variables)
     return Network(model, {"batch_stats": {}, **traverse_util.unflatten_dict(flat, sep="/")}, about)
 
 
@@ -101,14 +96,17 @@ def expected(model: nn.Module, grid: tuple[int, int, int]) -> dict[str, Any]:
     return {"batch_stats": {}, **jax.eval_shape(model.init, jax.random.key(0), image)}
 
 
-def _check_fit(path: Path, flat: Mapping[str, np.ndarray], variables: Mapping[str, Any]) -> None:
+def _read_fitting(path: Path, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the tensors of a network; their shapes are compared before any of them is read."""
     wanted = {key: leaf.shape for key, leaf in traverse_util.flatten_dict(variables, sep="/").items()}
-    there = {key: tensor.shape for key, tensor in flat.items()}
-    for key in sorted(wanted.keys() | there.keys()):
-        if wanted.get(key) != there.get(key):
+    stored = tensors.shapes(path, _REMEDY)
+    for key in sorted(wanted.keys() | stored.keys()):
+        if wanted.get(key) != stored.get(key):
             raise InputError(
-                f"{path}: the tensor {key} is {there.get(key, 'absent')}, and the network of its json has "
-                f"{wanted.get(key, 'none')}; export the run again"
+                f"{path}: the tensor {key} is {stored.get(key, 'absent')}, and the network of "
+                f"{path.with_suffix('.json').name} has {wanted.get(key, 'none')}; export the run again"
             )
+    flat = tensors.read(path, wanted, _REMEDY)
     if broken := [key for key, tensor in flat.items() if not np.isfinite(tensor).all()]:
         raise InputError(f"{path}: the tensor {broken[0]} is not finite; copy or export it again")
+    return flat

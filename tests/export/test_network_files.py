@@ -43,7 +43,7 @@ def run_folder(folder, schedule, step):
             "times": {},
         },
     }
-    environment = dict.fromkeys(("command", "commit", "device", "started", "versions"), "")
+    environment = dict.fromkeys(("command", "commit", "device", "started"), "") | {"versions": {}}
     (folder / "report").mkdir(parents=True)
     (folder / "config.json").write_text(
         json.dumps({"model": NETWORK, "data": {"channels": 1}, "mitigation": mitigation})
@@ -83,6 +83,9 @@ def test_unfinished_runs_are_refused(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert "give the folder of a finished run" in capsys.readouterr().err
     run = run_folder(tmp_path / "run", "single", 7)
-    (run / "config.json").write_text(json.dumps({"mitigation": {"head": "moe"}}))
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(
+        json.dumps(config | {"mitigation": {"head": "moe", "schedule": "single"}})
+    )
     with pytest.raises(InputError, match="'moe', which needs the group"):
         network_files.export(run, tmp_path / "out")

@@ -82,5 +82,29 @@ def test_what_the_first_host_refuses_all_refuse(tmp_path):
 
 
 def test_what_is_missing_is_named():
-    with pytest.raises(InputError, match="--process=i, i from 0 to n - 1; they are 2 and -1"):
+    with pytest.raises(InputError, match="--process=i, from 0 to n - 1; they are 2 and -1"):
         distributed.start("localhost:1", 2)
+
+
+@pytest.mark.parametrize(
+    ("coordinator", "processes", "process"),
+    [
+        ("localhost", 2, 1),
+        ("localhost:0", 2, 1),
+        ("localhost:99999", 2, 1),
+        ("localhost:x", 2, 1),
+        (":1234", 2, 1),
+        ("localhost:1234", 2, -7),
+        ("localhost:1234", 10**9, 1),
+    ],
+)
+def test_what_is_no_address_of_a_process_is_refused(coordinator, processes, process):
+    with pytest.raises(InputError, match=f"--coordinator={coordinator}"):
+        distributed.start(coordinator, processes, process)
+
+
+def test_a_coordinator_that_does_not_answer_is_refused_in_time(monkeypatch, capsys):
+    monkeypatch.setattr(distributed, "_CONNECT", 0.2)
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:9 does not answer"):
+        distributed.start("127.0.0.1:9", 2, 1)
+    assert "waiting up to 0.2 s for the coordinator 127.0.0.1:9" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import pytest
 from kneefair_jax import groups
 from kneefair_jax.data import store
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import loop, metric_writer, selection, setup
+from kneefair_jax.training import config_checks, loop, metric_writer, selection, setup
 from kneefair_jax.training.checkpoint import Checkpoints
 from tests.training import study
 
@@ -128,9 +128,10 @@ def test_four_devices_then_two_then_four_train_as_four_do(prepared, tmp_path, mo
     chex.assert_trees_all_close(moved.batch_stats, straight.batch_stats, atol=1e-5)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(config_checks, "check_ranges", lambda config: None)  # the rate is out of its range
     config = study.config(steps=6, eval_every=2)
-    config.optimizer.update({"name": "sgd", "learning_rate": 1e30, "clip_norm": 0.0, "warmup_steps": 0})
+    config.optimizer.update({"name": "sgd", "learning_rate": 1e38, "clip_norm": 0.0, "warmup_steps": 0})
     with pytest.raises(loop.NonFiniteLossError, match=r"diverged at step \d .*checkpoint"):
         run(config, prepared, tmp_path)
 
@@ -140,21 +141,21 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_pa
     [
         ("train", "batch_size", 12, "cannot be shared by 8 devices; use 8 or 16"),
         ("train", "batch_size", 64, "more than the 24 training cases"),
-        ("train", "steps", 0, "at least 1"),
-        ("train", "log_every", 0, "at least 1"),
+        ("train", "steps", 0, "from 1 to 10,000,000"),
+        ("train", "log_every", 0, "from 1 to"),
         ("train", "profile", (3, 2), r"profile=\(3, 2\): give the first and the last step"),
         ("train", "accumulation", 2, "a batch of 8 on 8 devices cannot be cut into 2 equal parts; .* of 16"),
         ("augment", "flip", 2.0, "from 0 to 1"),
-        ("augment", "scale", -1.0, "at least 0"),
+        ("augment", "scale", -1.0, "from 0 to"),
         ("augment", "elastic", 0.1, "from 0 to 0.0625"),
-        ("optimizer", "learning_rate", -1.0, "at least 0"),
-        ("model", "widths", (0, 4), "channels of each level"),
-        ("model", "dtype", "float33", "give one of bfloat16, float32"),
-        ("report", "bootstrap_draws", 39, "at least 40"),
+        ("optimizer", "learning_rate", -1.0, "from 0 to"),
+        ("model", "widths", (0, 4), r"widths\[0\]=0: give"),
+        ("model", "dtype", "float33", "give one of float32, bfloat16"),
+        ("report", "bootstrap_draws", 39, "from 40 to"),
         ("mitigation", "alpha", 0.0, "above 0 and at most 1"),
         ("mitigation", "alpha", 2.0, "above 0 and at most 1"),
-        ("mitigation", "temperature", 0.0, "above 0$"),
-        ("mitigation", "anneal_steps", -1, "at least 0"),
+        ("mitigation", "temperature", 0.0, "above 0 and"),
+        ("mitigation", "anneal_steps", -1, "from 0 to"),
         ("mitigation", "groups", ("race", "age"), "give one or more of data.attributes"),
         ("mitigation", "groups", (), "give one or more of data.attributes"),
         ("mitigation", "objective", "magic", "give one of cvar_dro, erm"),
@@ -205,7 +206,8 @@ def test_groups_are_counted_in_the_training_split_alone(prepared):
     np.testing.assert_allclose(made.state.objective, [24 / (2 * 20), 24 / (2 * 4)])
 
 
-def test_a_step_too_far_is_noticed_before_it_is_saved(prepared, tmp_path):
+def test_a_step_too_far_is_noticed_before_it_is_saved(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(config_checks, "check_ranges", lambda config: None)  # the rate is out of its range
     config = study.config(steps=1, eval_every=1)
     config.optimizer.update({"name": "sgd", "learning_rate": 1e38, "clip_norm": 0.0, "warmup_steps": 0})
     with pytest.raises(loop.NonFiniteLossError, match="there is no checkpoint yet"):

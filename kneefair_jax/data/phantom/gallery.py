@@ -1,6 +1,5 @@
 """Sheets of phantoms by grade, by switch and strength, and wide: `python -m kneefair_jax.data.phantom`."""
 
-import argparse
 import functools
 from collections.abc import Sequence
 from itertools import product
@@ -16,7 +15,7 @@ from kneefair_jax.data.phantom import cohort, shares
 from kneefair_jax.data.phantom.bias import CASE_SWITCHES, NO_BIAS, Bias
 from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film, draw_grade
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic, output_folder
+from kneefair_jax.runtime import atomic, command_line, output_folder
 
 STRENGTHS = (0.0, 0.5, 1.0)
 COLUMNS = 6
@@ -165,19 +164,19 @@ def gallery(size: int, seed: int) -> Image.Image:
 
 def main(argv: Sequence[str]) -> int:
     """Write the gallery, one knee, or both."""
-    parser = argparse.ArgumentParser(
+    parser = command_line.Parser(
         prog="python -m kneefair_jax.data.phantom",
         description="Draw phantoms by grade, by switch and strength, and wide.",
     )
     parser.add_argument("--out", help="PNG file of the gallery")
     parser.add_argument("--knee", help="PNG file of one knee alone, of 4 x --size pixels a side")
-    parser.add_argument("--size", type=int, default=192, help="pixels along a picture's side")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--size", type=command_line.whole(16, _MAX_SIZE), default=192, help="pixels along a picture's side"
+    )
+    parser.add_argument("--seed", type=command_line.whole(0, command_line.SEED.high), default=0)
     options = parser.parse_args(argv)
     if not (options.out or options.knee):
         parser.error("give --out, --knee or both")
-    if not 1 <= options.size <= _MAX_SIZE:
-        raise InputError(f"--size {options.size}: give 1 to {_MAX_SIZE} pixels")
     for path in filter(None, (options.knee, options.out)):
         if Path(path).suffix.lower() != ".png":
             raise InputError(f"{path}: give a file that ends in .png")

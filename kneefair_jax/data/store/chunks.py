@@ -24,13 +24,14 @@ import numpy as np
 from kneefair_jax.data import inspection
 from kneefair_jax.data.source import ARRAYS, Example, files_sha256
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic
+from kneefair_jax.runtime import array_files, atomic
 from kneefair_jax.safe_text import without_paths
 
 Read = Callable[[Sequence[int]], Iterator[Example | InputError]]
 Files = Callable[[int], tuple[Path, ...]]
 Record = tuple[int, dict[str, np.ndarray]]
 
+_REMEDY = "delete this file, and its cases are read again"
 CHUNK = 64  # cases read, and kept for a restart, at a time
 # Seconds without a word, and between two lines.
 _PATIENCE, _EVERY = 3.0, 5.0
@@ -122,17 +123,16 @@ def read_all(
 def outcomes(chunks: Iterable[Path]) -> Iterator[Outcome]:
     """The outcome of every row, in order."""
     for path in chunks:
-        with np.load(path) as chunk:
-            names = [name for name in Outcome._fields if name in chunk]  # earlier versions had no `files`
-            columns = [chunk[name].tolist() for name in names]
+        chunk = array_files.read_npz(path, _REMEDY, ("row", "sha256", "why"))
+        names = [name for name in Outcome._fields if name in chunk]  # earlier versions had no `files`
+        columns = [chunk[name].tolist() for name in names]
         yield from (Outcome(*cells) for cells in zip(*columns, strict=True))
 
 
 def records(chunks: Iterable[Path]) -> Iterator[Record]:
     """Row and arrays of every case that has them, in order."""
     for path in chunks:
-        with np.load(path) as file:
-            chunk = dict(file)
+        chunk = array_files.read_npz(path, _REMEDY, ("row", "why", *ARRAYS))
         kept = chunk["row"][chunk["why"] == ""].tolist()
         for place, row in enumerate(kept):
             yield row, {name: chunk[name][place] for name in ARRAYS}

@@ -20,11 +20,14 @@ from kneefair_jax.data.store import chunks, tfds_builder
 from kneefair_jax.data.store.chunks import Outcome
 from kneefair_jax.data.store.tfds_builder import CaseStore
 from kneefair_jax.errors import InputError, told
-from kneefair_jax.runtime import atomic, output_folder
+from kneefair_jax.runtime import atomic, json_files, output_folder
+from kneefair_jax.runtime.schema import Anything, ListOf, Omittable, Row, Table, Text, Whole
 
 DIGEST_FILE = "content.json"
 ON_BROKEN = ("stop", "skip")
 _LOCK = ".lock"
+_ROW_BYTES = 16_384  # of the digest file, for each case of the source
+_REMEDY = "delete this store's folder, and the cases are prepared again"
 
 
 class BrokenCasesError(InputError):
@@ -321,7 +324,7 @@ def refusal(broken: Sequence[tuple[str, str]], kept: int) -> str:
 def _open(source: Source, grid: tuple[int, int, int], directory: Path, on_broken: str) -> Cases:
     folder = _folder(source, grid, directory)
     final = _final(folder)
-    content = _read_content(final / DIGEST_FILE)
+    content = _read_content(final / DIGEST_FILE, len(source.cases))
     shutil.rmtree(_partial(folder), ignore_errors=True)  # of a preparation that was killed at its last step
     _refuse(content, on_broken)
     try:
@@ -348,14 +351,33 @@ def _open(source: Source, grid: tuple[int, int, int], directory: Path, on_broken
     )
 
 
-def _read_content(path: Path) -> dict[str, Any]:
+def _read_content(path: Path, rows: int) -> dict[str, Any]:
+    """Return the checked digest file of a store; `rows` are those of the source."""
+    most = json_files.DESCRIPTION_BYTES + rows * _ROW_BYTES
+    content = json_files.read(path, _content_schema(rows), _REMEDY, most_bytes=most)
+    if (
+        len(content.get("files", ())) not in (0, rows)
+        or len(content.get("inspections", ())) > content["cases"]
+    ):
+        raise InputError(f"{path}: digests of other than {rows} cases; {_REMEDY}")
     try:
-        content = json.loads(path.read_text())
-        content["broken"] = [(str(case), str(why)) for case, why in content["broken"]]
         bytes.fromhex(content["sha256"])
         inspections = tuple(inspection.decode(text) for text in content.get("inspections", ()))
-        return content | {"cases": int(content["cases"]), "inspections": inspections}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"{path} cannot be read ({told(error)}); delete this store's folder, and the cases are prepared again"
-        ) from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read ({told(error)}); {_REMEDY}") from error
+    broken = [(case, why) for case, why in content["broken"]]
+    return content | {"broken": broken, "inspections": inspections}
+
+
+def _content_schema(rows: int) -> Table:
+    text = Text(_ROW_BYTES, printable=False)
+    return Table(
+        {
+            "sha256": text,
+            "cases": Whole(0, rows),
+            "broken": ListOf(Row((text, text)), 0, rows),
+            "files": Omittable(ListOf(text, 0, rows)),
+            "inspections": Omittable(ListOf(text, 0, rows)),
+        },
+        Anything(),
+    )

@@ -6,7 +6,6 @@ have been made by somebody else, so it is read by this module's features alone, 
 
 import contextlib
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,10 +16,14 @@ from absl import logging
 from google.protobuf import json_format
 
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import json_files
+from kneefair_jax.runtime.schema import Anything, ListOf, Table
 
 SPLIT = "cases"
 _FORMAT = "array_record"
 _SHARDS = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # names of the record files: none outside the store
+_INFO = Table({"splits": ListOf(Table(others=Anything()), 1, 1)}, Anything())
+_REMEDY = "delete this store's folder, and the cases are prepared again"
 
 
 class CaseStore(tfds.core.GeneratorBasedBuilder):
@@ -104,7 +107,7 @@ def open_store(name: str, grid: tuple[int, int, int], data_dir: Path) -> Any:
 def _require_info(folder: Path, name: str) -> None:
     """Refuses a `dataset_info.json` of other records, or of record files elsewhere."""
     path = folder / "dataset_info.json"
-    info = _json(path)
+    info = json_files.read(path, _INFO, _REMEDY)
     kept = {key: info.get(key) for key in ("name", "version", "configName", "fileFormat")}
     splits = [{key: split.get(key) for key in ("name", "filepathTemplate")} for split in info["splits"]]
     ours = {
@@ -118,17 +121,8 @@ def _require_info(folder: Path, name: str) -> None:
 
 
 def _require_same(path: Path, expected: dict[str, Any]) -> None:
-    if _json(path) != expected:
+    if json_files.read(path, Table(others=Anything()), _REMEDY) != expected:
         raise _foreign(path)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}); delete this store's folder, and the cases are prepared again"
-        ) from error
 
 
 def _foreign(path: Path) -> InputError:

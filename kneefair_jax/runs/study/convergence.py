@@ -1,6 +1,5 @@
 """How far training went: whether validation scores were still rising, and whether the training cases are fitted."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kneefair_jax.runs.study.trials import Trial
+from kneefair_jax.runtime import run_files
 from kneefair_jax.training import group_models, metric_writer
 
 
@@ -27,10 +27,10 @@ def of_runs(workdir: Path, runs: Mapping[str, Sequence[Trial]], report: Path) ->
     found = {}
     for method, made in runs.items():
         rises = [rise(workdir / trial.directory) for trial in made]
-        fits = [json.loads((workdir / trial.directory / report).read_text()).get("fit") for trial in made]
+        fits = [run_files.read_report(workdir / trial.directory / report).get("fit") for trial in made]
         found[method] = {
             "rise": None if None in rises else rises,
-            "fit": None if None in fits else _joined(fits),
+            "fit": None if None in fits else _joined([fit for fit in fits if fit]),
         }
     return found
 

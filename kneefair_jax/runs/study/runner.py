@@ -6,7 +6,6 @@ writes the page.
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from kneefair_jax.runs import experiment
 from kneefair_jax.runs.study import trials as of_study
 from kneefair_jax.runs.study.summary import DIVERGED, summary
 from kneefair_jax.runs.study.trials import Trial
-from kneefair_jax.runtime import atomic, cache_directory, output_folder, preemption, run_directory
+from kneefair_jax.runtime import atomic, cache_directory, output_folder, preemption, run_directory, run_files
 from kneefair_jax.training.loop import NonFiniteLossError
 
 
@@ -138,7 +137,7 @@ def _make(config: ConfigDict, folder: Path, directory: Path, attributes: Sequenc
         ),
     ):
         experiment.run_experiment(config, folder, directory, training=True)
-    dice = json.loads((folder / evaluate.REPORT).read_text())["scores"]["dice"]
+    dice = run_files.read_report(folder / evaluate.REPORT)["scores"]["dice"]
     means = [f"Dice {dice['overall']['mean']:.4f}"]
     for block in formatting.blocks(dice["groups"], config.data.attributes):
         if set(block.key.split(",")) == set(attributes):

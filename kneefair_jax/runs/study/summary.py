@@ -25,7 +25,7 @@ from kneefair_jax.runs.study.trials import (
     swept,
     trials,
 )
-from kneefair_jax.runtime import run_directory
+from kneefair_jax.runtime import run_directory, run_files
 from kneefair_jax.training import group_models, selection
 
 DIVERGED = "diverged.txt"
@@ -54,7 +54,7 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         for rule in selection.RULES
     }
     first = workdir / main[BASELINE][0].directory
-    report = json.loads((first / evaluate.REPORT).read_text())
+    report = run_files.read_report(first / evaluate.REPORT)
     effort = {trial: group_models.effort(workdir / trial.directory) for trial in every}
     return {
         "title": study.title,
@@ -88,8 +88,8 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     }
 
 
-def _read(workdir: Path, trial: Trial, name: str) -> dict[str, Any]:
-    return json.loads((workdir / trial.directory / name).read_text())
+def _environment(workdir: Path, trial: Trial) -> dict[str, Any]:
+    return run_files.read_environment(workdir / trial.directory / "environment.json")
 
 
 def _diverged(workdir: Path, every: Sequence[Trial]) -> dict[str, list[str]]:
@@ -116,7 +116,9 @@ def _checked(workdir: Path, runs: Mapping[str, Sequence[Trial]]) -> dict[str, di
     differing = {}
     for method, made in runs.items():
         for baseline, trial in zip(runs[BASELINE], made, strict=True):
-            found = changes(_read(workdir, baseline, "config.json"), _read(workdir, trial, "config.json"))
+            found = changes(
+                *(run_files.read_config(workdir / one.directory / "config.json") for one in (baseline, trial))
+            )
             allowed = ("mitigation.", "data.phantom.bias.") if method == ORACLE else ("mitigation.",)
             free = {field for field in found if field.startswith(run_directory.FREE)}
             if strange := [field for field in found if not field.startswith(allowed) and field not in free]:
@@ -131,7 +133,7 @@ def _checked(workdir: Path, runs: Mapping[str, Sequence[Trial]]) -> dict[str, di
 
 def _check_data(workdir: Path, runs: Sequence[Trial]) -> None:
     """Refuses runs on other patients or pixels than the first one's."""
-    data = [_read(workdir, trial, "environment.json")["data"] for trial in runs]
+    data = [_environment(workdir, trial).get("data") for trial in runs]
     for trial, its_own in zip(runs, data, strict=True):
         if its_own != data[0]:
             raise InputError(
@@ -154,7 +156,7 @@ def _check_resolution(workdir: Path, runs: Sequence[Trial]) -> None:
 
 def _notes(workdir: Path, every: Sequence[Trial]) -> list[str]:
     """What else differs between runs, which were perhaps made at different times or places."""
-    found = [_read(workdir, trial, "environment.json") for trial in every]
+    found = [_environment(workdir, trial) for trial in every]
     notes = []
     for what, key in (("commits", "commit"), ("devices", "device"), ("versions of libraries", "versions")):
         different = list(dict.fromkeys(json.dumps(one[key], sort_keys=True) for one in found))

@@ -168,7 +168,7 @@ def test_nothing_is_run_when_one_method_cannot_be(calls, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"eta": -1.0}, r"^config\.study\.settings\.group_dro\.eta=-1\.0: give a number at least 0$"),
+        ({"eta": -1.0}, r"^config\.study\.settings\.group_dro\.eta=-1\.0: give a number from 0 to 1000$"),
         ({"objective": "reweighted"}, r"^config\.study\.settings\.group_dro: sampler='equal_share' balances"),
     ],
 )

@@ -1,0 +1,69 @@
+"""A config file -> its config; whatever is wrong with the file is one line with the file, the line and the remedy."""
+
+import traceback
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from kneefair_jax.errors import InputError, told
+
+_REMEDY = "correct it, or start from one of configs/"
+
+
+def load(path: str) -> ConfigDict:
+    """Return what `get_config` of a file returns.
+
+    A config file is a program of the user's own: unlike data and run folders, it is run.
+
+    Args:
+        path: of the file, or `FILE:ARGUMENT`, whose argument goes to `get_config`.
+
+    Raises:
+        InputError: there is no such file, it raises an error or exits, has no `get_config`, or returns no `ConfigDict`.
+    """
+    file, *argument = path.split(":", 1)
+    if not Path(file).is_file():
+        raise InputError(f"the config file cannot be loaded: {file!r} is no file; {_REMEDY}")
+    try:
+        loader = SourceFileLoader("config_file", file)
+        spec = spec_from_loader(loader.name, loader)
+        assert spec is not None
+        module = module_from_spec(spec)
+        loader.exec_module(module)
+        get_config = getattr(module, "get_config", None)
+        if not callable(get_config):
+            raise InputError(f"{file}: there is no function get_config(); {_REMEDY}")
+        config = get_config(*argument)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{_place(error, file)}: {_reason(error)}; {_REMEDY}") from error
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"{file}: get_config() returns {type(config).__name__}, not a ConfigDict; {_REMEDY}")
+    return config
+
+
+def _place(error: BaseException, file: str) -> str:
+    """Return the file and the line of a syntax error, or the last line of the config file that led to another error."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f"{error.filename}, line {error.lineno}"
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == Path(file)]
+    return f"{file}, line {own[-1].lineno}" if own else file
+
+
+def _reason(error: BaseException) -> str:
+    text = error.msg if isinstance(error, SyntaxError) else told(error)
+    return f"{type(error).__name__}: {text}"
+
+
+class Parser(flags.ArgumentParser):
+    """Absl's parser of the flag `--config`, by `load`."""
+
+    def parse(self, path: str) -> ConfigDict:
+        """Return the locked config of a file."""
+        config = load(path)
+        config.lock()
+        return config

@@ -1,0 +1,48 @@
+"""How much memory there is, and the refusal of work that needs more."""
+
+import os
+from pathlib import Path
+
+import jax
+
+from kneefair_jax.errors import InputError
+
+GIB = 2**30
+# Limits of a container: cgroups of version 2, then 1.
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def host_bytes() -> int:
+    """Return the memory of this machine, or of its container where that is less."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in _LIMITS:
+        try:
+            sizes.append(int(path.read_text()))
+        except (OSError, ValueError):  # no such version; "max" is no limit
+            continue
+    return min(size for size in sizes if size > 0)
+
+
+def device_bytes() -> int:
+    """Return the memory of all devices together; on CPUs, that of the host, which they share."""
+    device = jax.devices()[0]
+    limit = None if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_limit")
+    return host_bytes() if limit is None else int(limit) * jax.device_count()
+
+
+def require(needed: int, what: str, remedy: str) -> None:
+    """Refuse work that needs more memory than the devices have.
+
+    Args:
+        needed: bytes, at least.
+        what: the setting and its value.
+        remedy: what a person can do, the end of the message.
+
+    Raises:
+        InputError: with both numbers.
+    """
+    if needed > (available := device_bytes()):
+        raise InputError(
+            f"{what}: this needs about {needed / GIB:.3g} GiB of memory, and there are {available / GIB:.3g} GiB; "
+            f"{remedy}"
+        )

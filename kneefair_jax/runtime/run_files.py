@@ -1,0 +1,124 @@
+"""What the JSON files of a run may hold, for commands that read a run that somebody else may have made.
+
+Only what a command computes with or prints is declared; the rest of a file may be anything.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from kneefair_jax.runtime import json_files
+from kneefair_jax.runtime.schema import (
+    Anything,
+    ListOf,
+    Nullable,
+    Number,
+    Omittable,
+    Schema,
+    Table,
+    Text,
+    Whole,
+)
+
+_REST = Anything()
+_TEXT = Text(100_000, printable=False)
+_COUNT = Whole(0, 10**9)
+_SECONDS = Number(0, 1e12)
+STEP = Whole(0, 10**9)
+
+ENVIRONMENT = Table(
+    {
+        "versions": Table(others=_TEXT),
+        "commit": Nullable(_TEXT),
+        "device": _TEXT,
+        "command": _TEXT,
+        "data": Omittable(Table(others=_TEXT)),
+        "path_sha256": Omittable(Table(others=_TEXT)),
+    },
+    others=_REST,
+)
+_INTERVAL = Nullable(ListOf(Nullable(Number(-1e9, 1e9)), 2, 2))
+_ENTRY = Table(
+    {
+        "mean": Nullable(Number(-1e9, 1e9)),
+        "interval": _INTERVAL,
+        "patients": Nullable(_COUNT),
+        "cases": Nullable(_COUNT),
+    },
+    others=_REST,
+)
+_BY_GROUP: dict[str, Schema] = {"overall": _ENTRY, "groups": Table(others=_ENTRY)}
+_GAP = Table({"gap": Table({"value": Nullable(Number(-1e9, 1e9)), "interval": _INTERVAL}, _REST)}, _REST)
+_DICE = Table(
+    {
+        "overall": Omittable(_ENTRY),
+        "groups": Omittable(Table(others=_ENTRY)),
+        "structures": Table(others=Table(_BY_GROUP, _REST)),
+        "summaries": Omittable(Table(others=_GAP)),
+    },
+    _REST,
+)
+_STRUCTURES = ListOf(Text(200, filled=True), 1, 254, unique=True)
+_SCORED = Table(
+    {"scores": Table({"dice": _DICE}, _REST), "structures": Omittable(Nullable(_STRUCTURES))}, _REST
+)
+_FIT = Table(others=Table({"cases": _COUNT, "dice": Nullable(Number(-10, 10))}, _REST))
+_ROW = Table({"split": _TEXT, "group": _TEXT, "patients": _COUNT}, _REST)
+# Of a report that this command's own runs wrote, and of one that is exported.
+EVALUATED = Table({"run": Omittable(Table(others=_REST)), "fit": Omittable(Nullable(_FIT))}, _REST)
+EXPORTED = Table(
+    {
+        "cohort": Table(
+            {
+                "structures": _STRUCTURES,
+                "attributes": Omittable(Nullable(ListOf(_TEXT, 0, 1000))),
+                "min_group_patients": Omittable(_COUNT),
+                "table": Omittable(Nullable(ListOf(_ROW, 0, 100_000))),
+            },
+            _REST,
+        ),
+        "run": Table(
+            {
+                "grid": ListOf(Whole(1, 2048), 2, 2),
+                "step": _REST,  # a number, or one a group
+                "steps_in_all": Omittable(STEP),
+                "resolution": Omittable(_TEXT),
+                "times": Omittable(Table(others=Nullable(_SECONDS))),
+                "absent": Omittable(Nullable(Table(others=_COUNT))),
+            },
+            _REST,
+        ),
+        **_SCORED.fields,
+        "external": Omittable(_SCORED),
+    },
+    _REST,
+)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the `config.json` of a run, of this version or another: named fields of any values.
+
+    Raises:
+        InputError: see `json_files.read`.
+    """
+    return json_files.read(
+        path, Table(others=_REST), "put a copy of it back, or give the folder of another run"
+    )
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """Return the checked `environment.json` of a run.
+
+    Raises:
+        InputError: see `json_files.read`.
+    """
+    return json_files.read(path, ENVIRONMENT, "put a copy of it back, or give the folder of another run")
+
+
+def read_report(path: Path, schema: Table = EVALUATED) -> dict[str, Any]:
+    """Return the checked `report.json` of an evaluated run.
+
+    Raises:
+        InputError: see `json_files.read`.
+    """
+    remedy = "give the folder of a finished run, or finish it with launch.py --mode=evaluate"
+    return json_files.read(path, schema, remedy, most_bytes=json_files.REPORT_BYTES)

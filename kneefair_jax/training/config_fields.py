@@ -1,0 +1,189 @@
+"""Every field of a config with its type and its range: the one table of what a config may hold.
+
+`tests/training/test_config_fields.py` walks the shipped configs: a field that is not declared fails it.
+"""
+
+from kneefair_jax.fairness import bootstrap
+from kneefair_jax.runtime.command_line import SEED
+from kneefair_jax.runtime.schema import (
+    Choice,
+    Flag,
+    ListOf,
+    Number,
+    Row,
+    Schema,
+    Table,
+    Text,
+    Whole,
+    optional,
+)
+from kneefair_jax.weights.description import CHANNELS, NETWORK, SIDE
+
+TEXT = Text(100_000, printable=False)
+NAMES = ListOf(Text(1000, filled=True), 0, 100)
+STEPS = Whole(1, 10_000_000)
+DRAWS = Whole(
+    bootstrap.MIN_DRAWS, 100_000
+)  # at 10,000, Monte Carlo moves an interval's end by 1 % of its width
+SHARE = Number(0, 1)
+LEVEL = Whole(-1, 65_535)  # of a mask of 16 bits; -1 is none
+
+PHANTOM = Table(
+    {
+        "patients": Whole(1, 1_000_000),
+        "knees_per_patient": Choice((1, 2)),
+        "bilateral": Flag(),
+        "attributes": Table(others=Table(others=SHARE)),
+        "bias": Table(others=Table(others=SHARE)),
+        "fov_mm": Row((Number(1, 2000), Number(1, 2000))),
+        "randomisation": Row((SHARE, SHARE)),
+        "masks": TEXT,
+    }
+)
+DATA = Table(
+    {
+        "seed": SEED,
+        "size": Row((SIDE, SIDE)),
+        "attributes": NAMES,
+        "levels": Table(others=NAMES),
+        "fractions": Row((SHARE, SHARE, SHARE)),
+        "folds": Whole(0, 100),
+        "fold": Whole(-1, 99),
+        "store": TEXT,
+        "workers": Whole(0, 1024),
+        "beam": TEXT,
+        "on_broken": TEXT,
+        # What a source reads beside these.
+        **optional(
+            {
+                "source": TEXT,
+                "phantom": PHANTOM,
+                "root": TEXT,
+                "metadata": TEXT,
+                "structures": TEXT,
+                "ignore_label": LEVEL,
+                "channels": CHANNELS,
+                "bins": Table(others=ListOf(Number(-1e9, 1e9), 1, 100)),
+                "split_column": TEXT,
+                "orientation": TEXT,
+                "external": TEXT,
+                "external_structures": TEXT,
+                "external_orientation": TEXT,
+                "external_ignore_label": LEVEL,
+                "allow_similar_ids": Flag(),
+                "masks": TEXT,
+                "tables": TEXT,
+                "visits": NAMES,
+                "visit": TEXT,
+                "knees": TEXT,
+                "mirror": Flag(),
+                "quality": Table(others=TEXT),
+            }
+        ),
+    }
+)
+MITIGATION = Table(
+    {
+        "groups": NAMES,
+        "sampler": TEXT,
+        "objective": TEXT,
+        "head": TEXT,
+        "schedule": TEXT,
+        "eta": Number(0, 1000),
+        "adjustment": Number(0, 1e6),
+        "alpha": Number(0, 1, above=True),
+        "penalty": Number(0, 1e6),
+        "anneal_steps": Whole(0, STEPS.high),
+        "power": Number(0, 100),
+        "strength": Number(0, 1e4),
+        "ramp": Flag(),
+        "distillation": Number(0, 1e4),
+        "temperature": Number(0, 1000, above=True),
+        "sharpness": Number(0, 100),
+        "start": TEXT,
+        "extra_steps": STEPS,
+        "share": SHARE,
+        "upweight": Number(1, 1e4),
+    }
+)
+OPTIMIZER = Table(
+    {
+        "name": TEXT,
+        "learning_rate": Number(0, 1000),
+        "schedule": TEXT,
+        "warmup_steps": Whole(0, STEPS.high),
+        "weight_decay": Number(0, 1000),
+        "clip_norm": Number(0, 1e6),
+    }
+)
+AUGMENT = Table(
+    {
+        "flip": SHARE,
+        "rotation": Number(0, 180),
+        "scale": Number(0, 10),
+        "stretch": Number(0, 10),
+        "shear": SHARE,
+        "shift": SHARE,
+        "elastic": Number(0, 1 / 16),
+        "gamma": Number(0, 10),
+        "contrast": SHARE,
+        "blur": Number(0, 100),
+        "noise": Number(0, 10),
+        "cut_out": SHARE,
+        "marker": SHARE,
+        "collimation": SHARE,
+        "invert": SHARE,
+    }
+)
+TRAIN = Table(
+    {
+        "batch_size": Whole(1, 65_536),
+        "steps": STEPS,
+        "eval_every": STEPS,
+        "log_every": STEPS,
+        "accumulation": Whole(1, 65_536),
+        "profile": ListOf(STEPS, 0, 2),
+    }
+)
+REPORT = Table(
+    {
+        "min_group_patients": Whole(1, 1_000_000),
+        "delta": Table(others=Number(0, 1000, above=True)),
+        "failure_dice": SHARE,
+        "endpoints": NAMES,
+        "primary": TEXT,
+        "intersections": Flag(),
+        "bootstrap_draws": DRAWS,
+        "resolution": TEXT,
+        "root_cause": Flag(),
+    }
+)
+STUDY = Table(
+    {
+        "title": TEXT,
+        "description": TEXT,
+        "methods": NAMES,
+        "seeds": ListOf(SEED, 1, 1000),
+        "settings": Table(others=Table(optional(MITIGATION.fields))),
+        "oracle": Flag(),
+        "sweep": ListOf(SHARE, 0, 100),
+        "sweep_methods": NAMES,
+        "bootstrap_draws": DRAWS,
+    }
+)
+_SECTIONS: dict[str, Schema] = {
+    "seed": SEED,
+    "init_from": TEXT,
+    "data": DATA,
+    "model": NETWORK,
+    "loss": TEXT,
+    "mitigation": MITIGATION,
+    "optimizer": OPTIMIZER,
+    "augment": AUGMENT,
+    "train": TRAIN,
+    "parallel": TEXT,
+    "select": TEXT,
+    "check": Table({"against": TEXT}),
+    "report": REPORT,
+}
+CONFIG = Table(_SECTIONS | optional({"study": STUDY}))

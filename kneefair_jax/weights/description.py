@@ -1,0 +1,47 @@
+"""What `NAME.json` beside a network's weights may say: the schema of a file that somebody else may have written."""
+
+from kneefair_jax import models
+from kneefair_jax.anatomy import VOID
+from kneefair_jax.runtime.schema import (
+    Anything,
+    Choice,
+    Flag,
+    ListOf,
+    Nullable,
+    Omittable,
+    Row,
+    Table,
+    Text,
+    Whole,
+    optional,
+)
+
+SIDE = Whole(1, 2048)  # pixels along a side of the working grid
+CHANNELS = Choice((1, 3))
+NETWORK = Table(
+    {
+        "name": Choice(tuple(models.MODELS)),
+        **optional(
+            {
+                "widths": ListOf(Whole(1, 4096), 1, 10),
+                "convolutions": Whole(1, 10),
+                "norm": Choice(("batch", "group")),
+                "dtype": Choice(tuple(models.DTYPES)),
+                "remat": Flag(),
+                "weights": Text(printable=False),
+            }
+        ),
+    }
+)
+STRUCTURES = ListOf(Text(200, filled=True), 1, VOID - 1, unique=True)
+GRID = Row((SIDE, SIDE, CHANNELS))
+# How the network was made and scored is for people: nothing computes with it.
+DESCRIPTION = Table(
+    {
+        "network": NETWORK,
+        "structures": STRUCTURES,
+        "grid": GRID,
+        "group": Omittable(Nullable(Text(200, filled=True))),
+    },
+    others=Anything(),
+)

@@ -1,0 +1,54 @@
+import pytest
+
+from kneefair_jax.errors import InputError
+from kneefair_jax.runs import config_file
+
+HEAD = "from ml_collections import ConfigDict\n\n\ndef get_config(text='a'):\n"
+
+
+def test_a_config_is_loaded_with_its_argument(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text(HEAD + "    return ConfigDict({'seed': text})\n")
+    assert config_file.load(str(path)).seed == "a"
+    assert config_file.load(f"{path}:b").seed == "b"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("def get_config():\n    return (\n", 2),
+        (HEAD + "    return {}['absent']\n", 5),
+        ("\nimport a_module_that_is_missing\n", 2),
+        (HEAD + "    return ConfigDict().absent\n", 5),
+        (HEAD + "    return get_config()\n", 5),
+        ("import sys\n\nsys.exit(0)\n", 3),
+        ("def get_config():\n\traise TypeError('two\\nlines')\n", 2),
+    ],
+)
+def test_an_error_names_the_file_and_the_line(tmp_path, text, line):
+    path = tmp_path / "config.py"
+    path.write_text(text)
+    with pytest.raises(InputError) as refused:
+        config_file.load(str(path))
+    assert f"{path}, line {line}: " in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "config = 3\n",
+        "get_config = 3\n",
+        "def get_config():\n    return 3\n",
+        "\x00",
+        "def get_config(): 1\n",
+    ],
+)
+def test_what_is_no_config_is_refused(tmp_path, text):
+    path = tmp_path / "config.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"config\.py"):
+        config_file.load(str(path))
+    with pytest.raises(InputError, match="absent"):
+        config_file.load(str(tmp_path / "absent.py"))
+    with pytest.raises(InputError, match="no file"):
+        config_file.load(str(tmp_path))

@@ -1,0 +1,39 @@
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import array_files
+
+
+class Planted:
+    def __reduce__(self):
+        return (open, ("was_loaded", "w"))
+
+
+def test_arrays_come_back(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.arange(3), b=np.ones(2))
+    arrays = array_files.read_npz(tmp_path / "a.npz", "", ("a", "b"))
+    assert arrays["a"].tolist() == [0, 1, 2] and arrays["b"].tolist() == [1, 1]
+    with pytest.raises(InputError, match="no array 'c'"):
+        array_files.read_npz(tmp_path / "a.npz", "", ("c",))
+
+
+def test_what_is_damaged_or_pickled_is_one_line_and_is_not_loaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez(tmp_path / "objects.npz", a=np.array([Planted()]))
+    (tmp_path / "was_loaded").unlink(missing_ok=True)
+    np.savez(tmp_path / "cut.npz", a=np.arange(1000))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:2000])
+    (tmp_path / "pickle.npz").write_bytes(pickle.dumps(Planted()))
+    (tmp_path / "empty.npz").write_bytes(b"")
+    np.save(tmp_path / "one.npy", np.arange(3))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    os.mkfifo(tmp_path / "pipe.npz")
+    for name in ("objects", "cut", "pickle", "empty", "one", "pipe", "absent"):
+        with pytest.raises(InputError, match=rf"{name}\.npz") as refused:
+            array_files.read_npz(tmp_path / f"{name}.npz", "evaluate again")
+        assert "\n" not in str(refused.value)
+    assert not (tmp_path / "was_loaded").exists()
