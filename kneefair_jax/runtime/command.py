@@ -19,6 +19,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import NamedTuple, NoReturn, TextIO
 
 from kneefair_jax import safe_text
@@ -92,9 +93,13 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
 def exit_process(status: int) -> NoReturn:
     """Exit; a signal during the interpreter's own end, when the work is over, changes neither status nor output.
 
-    Only Ctrl-C ends it, should it hang.
+    A second Ctrl-C ends it, should it hang.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def _ignore_once(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, _ignore_once)
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     sys.exit(status)
