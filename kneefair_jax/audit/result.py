@@ -15,7 +15,7 @@ from kneefair_jax import groups
 from kneefair_jax.audit import mask_faults
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import family, model_comparison, patient_table, reference_ser
+from kneefair_jax.fairness import bootstrap, family, model_comparison, patient_table, reference_ser
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.family import Primary
 from kneefair_jax.fairness.reader_agreement import ReaderAgreement
@@ -212,6 +212,10 @@ def audit(
         examples: model -> pictures.
         by_size: model -> the errors that size alone would give (`metrics.boundary_errors`), a row a case.
     """
+    patients = cohort.frame["patient_id"].nunique()
+    settings, requested = settings._replace(draws=bootstrap.affordable(settings.draws, patients)), settings.draws
+    if settings.draws < requested:
+        cohort.notes.append(_fewer_draws(settings.draws, requested, patients))
     how: dict[str, Any] = {
         "attributes": list(cohort.attributes),
         "min_group_patients": settings.min_group_patients,
@@ -255,6 +259,15 @@ def audit(
             report["models"] = models
     cases = pd.concat(list(tables.values()), ignore_index=True)
     return Audit(reports, cases, dict(examples), notes.sentences(in_order))
+
+
+def _fewer_draws(used: int, requested: int, patients: int) -> str:
+    """State how many permutations and resamples were used of those requested, and how precise that is."""
+    return (
+        f"{used:,} permutations and resamples were used of {requested:,}, since the audit has {patients:,} patients: "
+        "the Monte Carlo error of the end of a 95 % interval is below 1 % of the interval's width, and the smallest "
+        f"possible p is {1 / (1 + used):.2g}"
+    )
 
 
 def _about(settings: Settings) -> dict[str, Any]:

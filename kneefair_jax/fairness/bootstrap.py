@@ -14,6 +14,10 @@ MIN_PATIENTS = 5
 # The least number of resamples: with fewer than 1 / 0.025, the ends of a 95 % interval lie outside of all of them.
 MIN_DRAWS = 40
 
+# With more patients, fewer resamples are used (`affordable`).
+MANY_PATIENTS = 20_000
+_ENOUGH_DRAWS = 2_500
+
 # Draws x patients held at once: 64 MiB of weights.
 CHUNK = 1 << 23
 
@@ -48,6 +52,20 @@ def check_draws(draws: int, option: str = "draws", confidence: float = 0.95) -> 
         raise InputError(
             f"{option}={draws}: a {confidence:.0%} interval needs {least} resamples or more; 10000 is usual"
         )
+
+
+def affordable(draws: int, patients: int) -> int:
+    """Return how many of the requested resamples or permutations to use, fewer as patients grow beyond 20,000.
+
+    The product with the patients stays what 10,000 resamples of 20,000 patients take, down to 2,500 resamples. An end
+    of a 95 % interval, an empirical quantile q of B resamples, then has a Monte Carlo standard error of
+    sqrt(0.025 * 0.975 / B) / phi(1.96) standard errors of the mean at most (0.05 and 2 phi for the permuted |t|), which
+    is 1.4 % of the half width at B = 2,500 and below 1 % of the width. The smallest p is 1 / 2,501, which Holm's
+    correction over up to 125 hypotheses leaves below 0.05.
+    """
+    if patients <= MANY_PATIENTS:
+        return draws
+    return min(draws, max(_ENOUGH_DRAWS, 10_000 * MANY_PATIENTS // patients))
 
 
 def counts(patients: int, draws: int, rng: np.random.Generator) -> np.ndarray:
