@@ -213,9 +213,14 @@ def audit(
         by_size: model -> the errors that size alone would give (`metrics.boundary_errors`), a row a case.
     """
     patients = cohort.frame["patient_id"].nunique()
-    settings, requested = settings._replace(draws=bootstrap.affordable(settings.draws, patients)), settings.draws
+    requested = settings.draws
+    settings = settings._replace(
+        draws=bootstrap.affordable(requested, patients, bootstrap.FEWEST_PERMUTATIONS)
+    )
+    resamples = bootstrap.affordable(requested, patients, bootstrap.FEWEST_RESAMPLES)
     if settings.draws < requested:
-        cohort.notes.append(_fewer_draws(settings.draws, requested, patients))
+        of_models = f" (and {resamples:,} resamples and swaps to compare models)" if len(tables) > 1 else ""
+        cohort.notes.append(_fewer_draws(settings.draws, of_models, requested, patients))
     how: dict[str, Any] = {
         "attributes": list(cohort.attributes),
         "min_group_patients": settings.min_group_patients,
@@ -254,19 +259,21 @@ def audit(
                 settings.endpoints.failure_dice,
             )
     if len(tables) > 1:
-        models = model_comparison.compare_models(tables, **how, failure_dice=settings.endpoints.failure_dice)
+        models = model_comparison.compare_models(
+            tables, **how | {"draws": resamples}, failure_dice=settings.endpoints.failure_dice
+        )
         for report in reports.values():
             report["models"] = models
     cases = pd.concat(list(tables.values()), ignore_index=True)
     return Audit(reports, cases, dict(examples), notes.sentences(in_order))
 
 
-def _fewer_draws(used: int, requested: int, patients: int) -> str:
-    """State how many permutations and resamples were used of those requested, and how precise that is."""
+def _fewer_draws(used: int, of_models: str, requested: int, patients: int) -> str:
+    """State how many permutations were used of those requested, and how precise that is."""
     return (
-        f"{used:,} permutations and resamples were used of {requested:,}, since the audit has {patients:,} patients: "
-        "the Monte Carlo error of the end of a 95 % interval is below 1 % of the interval's width, and the smallest "
-        f"possible p is {1 / (1 + used):.2g}"
+        f"{used:,} permutations{of_models} were used of the {requested:,} requested, since the audit has {patients:,} "
+        "patients: the Monte Carlo error of an end of a 95 % interval is below 1 % of the interval's width, and the "
+        f"smallest possible p is {1 / (1 + used):.2g}"
     )
 
 

@@ -80,15 +80,17 @@ def scores(
             )
     table = patient_table.table(cases, structures, failure_dice)
     failed = patient_table.failures(cases, table, failure_dice)
+    # Numbers in the order of the identifiers, which sort many times faster than text.
+    patients = np.unique(table.patients, return_inverse=True)[1]
 
     def means(member: np.ndarray) -> list[dict[str, Any]]:
-        return _means(table.values[member], failed[member], table.patients[member], table.columns)
+        return _means(table.values[member], failed[member], patients[member], table.columns)
 
     overall = means(np.ones(len(table.rows), bool))
     differences: dict[tuple[str, str], PairDifferences] = {}
     blocks: list[dict[str, Any]] = [{"overall": entry, "groups": {}, "summaries": {}} for entry in overall]
     groupings = [
-        _grouping(table, failed, partition, seed)
+        _grouping(table.values, failed, patients, partition, seed)
         for partition in groups.partitions(table.rows, attributes, intersections)
     ]
     compared = sum(
@@ -170,13 +172,13 @@ class _Grouping(NamedTuple):
 
 
 def _grouping(
-    table: patient_table.Table, failed: np.ndarray, partition: groups.Partition, seed: int
+    values: np.ndarray, failed: np.ndarray, patients: np.ndarray, partition: groups.Partition, seed: int
 ) -> _Grouping:
     known = np.array([not groups.is_missing(group) for group in partition.names])
     index = np.where(known[partition.index], partition.index, groups.UNKNOWN)
-    values, patients, rows = patient_table.by_patient_and_group(table.values, table.patients, index)
-    flags = patient_table.any_by_patient_and_group(failed, table.patients, index)
-    return _Grouping(partition, values, flags, patients, rows, seed)
+    flags = patient_table.any_by_patient_and_group(failed, patients, index)
+    means, of_rows, rows = patient_table.by_patient_and_group(values, patients, index)
+    return _Grouping(partition, means, flags, of_rows, rows, seed)
 
 
 def _require_every_structure(block: dict[str, Any]) -> None:

@@ -47,11 +47,6 @@ def test_progress(monkeypatch):
     assert "40.0 images/s" in progress.line(30, 0.25)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0m00s"), (65, "1m05s"), (3725, "1h02m05s")])
-def test_clock(seconds, text):
-    assert metric_writer.clock(seconds) == text
-
-
 def test_files_of_a_trace_do_not_name_the_host(tmp_path):
     for session in ("1", "2"):  # the first of a run that was killed in its trace
         folder = tmp_path / "plugins/profile" / session

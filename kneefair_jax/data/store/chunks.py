@@ -4,7 +4,6 @@ Nothing here imports JAX or TFDS, so that the reading processes start fast and h
 """
 
 import contextlib
-import datetime
 import hashlib
 import multiprocessing
 import os
@@ -24,7 +23,7 @@ import numpy as np
 from kneefair_jax.data import inspection
 from kneefair_jax.data.source import ARRAYS, Example, files_sha256
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic
+from kneefair_jax.runtime import atomic, progress
 from kneefair_jax.safe_text import without_paths
 
 Read = Callable[[Sequence[int]], Iterator[Example | InputError]]
@@ -32,8 +31,6 @@ Files = Callable[[int], tuple[Path, ...]]
 Record = tuple[int, dict[str, np.ndarray]]
 
 CHUNK = 64  # cases read, and kept for a restart, at a time
-# Seconds without a word, and between two lines.
-_PATIENCE, _EVERY = 3.0, 5.0
 
 
 class Outcome(NamedTuple):
@@ -111,11 +108,13 @@ def read_all(
     for count in finished:
         done += count
         now = time.monotonic()
-        if now - start > _PATIENCE and now - last > _EVERY:
+        if now - last >= progress.PATIENCE:
             last = now
             rate = (done - before) / (now - start)
-            left = datetime.timedelta(seconds=round((rows - done) / rate))
-            say(f"preparing: {done}/{rows} cases  {rate:.1f} cases/s  {left} left")
+            say(
+                f"preparing: {done}/{rows} cases, {rate:.1f} cases/s"
+                + progress.time_left(done - before, rows - before, now - start)
+            )
     return paths
 
 
