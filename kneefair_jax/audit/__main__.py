@@ -14,6 +14,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.report.text import failures, findings, formatting
 from kneefair_jax.runtime import run_directory
+from kneefair_jax.runtime.progress import Progress
 
 _EPILOG = """\
 examples:
@@ -190,7 +191,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _written(audit: result.Audit, out: Path) -> dict[str, Path]:
     try:
-        return audit.write(out)
+        with Progress("writing the results"):
+            return audit.write(out)
     except OSError as error:
         raise InputError(f"--out {out}: {error}; give a folder that can be written") from error
 

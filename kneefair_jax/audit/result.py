@@ -22,6 +22,7 @@ from kneefair_jax.fairness.reader_agreement import ReaderAgreement
 from kneefair_jax.report import build, checklist, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import atomic, output_folder
+from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import without_paths
 
 # In the folder of the results; further models have a folder each.
@@ -231,37 +232,41 @@ def audit(
         family.require_measured(settings.primary, table)
     reports = {}
     in_order = sorted(cohort.notes, key=lambda note: not note.startswith("WARNING:"))
-    for model, table in tables.items():
-        reports[model] = build.build_report(
-            table,
-            cohort.frame,
-            cohort.confounders,
-            notes=[without_paths(note, *settings.folders) for note in in_order],
-            delta=settings.delta,
-            endpoints=settings.endpoints,
-            primary=settings.primary,
-            intersections=settings.intersections,
-            excluded=cohort.excluded,
-            run=_about(settings) | {"model": model or None, **about.get(model, {})},
-            structures=structures,
-            **how,
-        )
-        if settings.readers:
-            reports[model]["readers"] = {score: asdict(one) for score, one in settings.readers.items()}
-        if model in by_size:
-            reference_ser.add(
-                reports[model]["scores"],
-                by_size[model],
+    counted = build.steps(cohort.attributes, settings.intersections) * len(tables)
+    with Progress("computing statistics", counted, "steps") as progress:
+        for model, table in tables.items():
+            reports[model] = build.build_report(
                 table,
                 cohort.frame,
-                tuple(cohort.attributes),
-                settings.intersections,
-                settings.endpoints.failure_dice,
+                cohort.confounders,
+                notes=[without_paths(note, *settings.folders) for note in in_order],
+                delta=settings.delta,
+                endpoints=settings.endpoints,
+                primary=settings.primary,
+                intersections=settings.intersections,
+                excluded=cohort.excluded,
+                run=_about(settings) | {"model": model or None, **about.get(model, {})},
+                structures=structures,
+                advance=progress.advance,
+                **how,
             )
+            if settings.readers:
+                reports[model]["readers"] = {score: asdict(one) for score, one in settings.readers.items()}
+            if model in by_size:
+                reference_ser.add(
+                    reports[model]["scores"],
+                    by_size[model],
+                    table,
+                    cohort.frame,
+                    tuple(cohort.attributes),
+                    settings.intersections,
+                    settings.endpoints.failure_dice,
+                )
     if len(tables) > 1:
-        models = model_comparison.compare_models(
-            tables, **how | {"draws": resamples}, failure_dice=settings.endpoints.failure_dice
-        )
+        with Progress("comparing models"):
+            models = model_comparison.compare_models(
+                tables, **how | {"draws": resamples}, failure_dice=settings.endpoints.failure_dice
+            )
         for report in reports.values():
             report["models"] = models
     cases = pd.concat(list(tables.values()), ignore_index=True)

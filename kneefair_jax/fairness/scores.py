@@ -1,7 +1,7 @@
 """The per-case table -> every fairness number of the report, for the groups of each attribute and each pair."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +40,7 @@ def scores(
     primary: Mapping[Hypothesis, float] | None = None,
     stated: Primary | None = None,
     intersections: bool = True,
+    advance: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """The `scores` of `report.json` for one split and one model.
 
@@ -60,6 +61,7 @@ def scores(
         primary: p values of the other hypotheses of the primary family (`family.p_values`).
         stated: its score and its attributes; gaps of other attributes in that score are not corrected.
         intersections: whether to describe pairs of attributes.
+        advance: called after each attribute and each pair of attributes.
 
     Returns:
         `{score: {"overall", "groups", "summaries", "structures"}}`: `report.json`, schema 2, with `inference.describe`
@@ -121,6 +123,7 @@ def scores(
                     entry["equivalence"] |= {"equivalent": False, "reason": missing[0]}
             if column.structure == MACRO and len(partition.attributes) == 1:
                 entry["warnings"] += _incomplete(table.columns, blocks, column, partition)
+        advance()
     result: dict[str, Any] = {column.score: {"structures": {}} for column in table.columns}
     for (score, structure), block in zip(table.columns, blocks, strict=True):
         if structure == MACRO:

@@ -31,14 +31,22 @@ def lines(stream, seconds, total, unit="cases"):
     return stream.getvalue()
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0m00s"), (59.6, "1m00s"), (65, "1m05s"), (3725, "1h02m05s")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0m00s"), (59.6, "1m00s"), (65, "1m05s"), (3725, "1h02m05s")]
+)
 def test_durations(seconds, text):
     assert progress.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("done", "total", "seconds", "text"),
-    [(1, 100, 4.9, ""), (1, 100, 5, ", 8m15s left"), (50, 100, 60, ", 1m00s left"), (0, 9, 60, ""), (9, 9, 60, "")],
+    [
+        (1, 100, 4.9, ""),
+        (1, 100, 5, ", 8m15s left"),
+        (50, 100, 60, ", 1m00s left"),
+        (0, 9, 60, ""),
+        (9, 9, 60, ""),
+    ],
 )
 def test_the_time_left_is_that_of_the_mean_speed(done, total, seconds, text):
     assert progress.time_left(done, total, seconds) == text

@@ -1,8 +1,6 @@
 import json
 import socket
 
-import pytest
-
 from kneefair_jax.training import metric_writer
 
 

@@ -153,7 +153,6 @@ def _as_logged(text: str, *folders: Path) -> str:
     return safe_text.printable(safe_text.without_paths(text, *folders))
 
 
-
 @contextlib.contextmanager
 def _compilation_cache() -> Iterator[None]:
     """Runs that differ in the seed alone are one program: compiled once, unless the user has a cache already.
