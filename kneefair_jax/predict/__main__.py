@@ -108,7 +108,9 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="accept case ids of --metadata that look alike, such as 7 and 0007, as different ones",
     )
-    made.add_argument("--batch-size", type=int, default=8, metavar="N", help="files at a time (8)")
+    made.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="files at a time (8; at most 32)"
+    )
     return made
 
 

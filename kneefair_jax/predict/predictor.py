@@ -1,5 +1,6 @@
 """Images of any size -> masks of the same, by one network or the mean of several."""
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,9 @@ from kneefair_jax.weights.checkpoints import Checkpoint
 # Of the weights that ship: 32 clinical phantoms have 0.987 or more, of 32 as wide as in training 95 % have 0.945 or
 # more; 48 chest films (JSRT) and 32 images of noise, white and smooth, have at most 0.935. For other weights a guess.
 UNSURE = 0.94
+# The memory of a batch larger than usual, at this much a pixel of the working grid (64 channels in four maps of f32).
+_BATCH_BYTES, _PIXEL_BYTES = 1 << 30, 1024
+_USUAL_BATCH = 8
 
 
 class Prediction(NamedTuple):
@@ -81,7 +85,8 @@ class Predictor:
         ]
         self.groups = tuple(group for group in (named[0] if named else ()) if all(group in n for n in named))
         self._ensemble = list(ensemble)
-        self._batch_size = batch_size
+        affordable = _BATCH_BYTES // (_PIXEL_BYTES * self.grid[0] * self.grid[1])
+        self._batch_size = min(batch_size, max(_USUAL_BATCH, affordable))
 
     def __call__(self, images: Sequence[Any] | np.ndarray, group: str | None = None) -> list[np.ndarray]:
         """Segments images.
@@ -106,9 +111,11 @@ class Predictor:
         """As `predict`, of u8[H, W, 1 or 3] that are known to be pictures, or blank for a reason."""
         if not images:
             return []
+        size = self._padded_size(len(images))
         return [
             self._said(probabilities, (image.shape[0], image.shape[1]))
-            for image, probabilities in zip(images, self._on_grid(images, group), strict=True)
+            for batch in itertools.batched(images, self._batch_size)
+            for image, probabilities in zip(batch, self._on_grid(batch, group, size), strict=True)
         ]
 
     def probabilities(self, images: Sequence[Any] | np.ndarray, group: str | None = None) -> np.ndarray:
@@ -124,11 +131,11 @@ class Predictor:
         for checkpoint in self._ensemble:
             checkpoints.of_group(checkpoint, group)
 
-    def _on_grid(self, images: Sequence[np.ndarray], group: str | None) -> np.ndarray:
+    def _on_grid(self, images: Sequence[np.ndarray], group: str | None, size: int = 0) -> np.ndarray:
+        """The probabilities of images, in batches of a size; 0 for that of as many images."""
         networks = [checkpoints.of_group(checkpoint, group) for checkpoint in self._ensemble]
         inputs = np.stack([self._input(image) for image in images])
-        # One compilation for many images, and one for a single one.
-        size = 1 if len(inputs) == 1 else self._batch_size
+        size = size or self._padded_size(len(inputs))
         parts = []
         for start in range(0, len(inputs), size):
             batch = inputs[start : start + size]
@@ -136,6 +143,10 @@ class Predictor:
             each = [_probabilities(n.model, n.variables, padded, self._swap) for n in networks]
             parts.append(np.mean(jax.device_get(each), axis=0)[: len(batch)])
         return np.concatenate(parts) @ self._merge
+
+    def _padded_size(self, images: int) -> int:
+        """The size of a batch: one compilation for many images, one for a single image, none padded to a million."""
+        return 1 if images == 1 else min(self._batch_size, max(_USUAL_BATCH, images))
 
     def _input(self, image: np.ndarray) -> np.ndarray:
         height, width, channels = self.grid

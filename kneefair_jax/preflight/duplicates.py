@@ -96,7 +96,7 @@ def pairs(
             near &= alike > likeliest["likeness"][-1] + 5e-4
         first, second = np.nonzero(near)
         more = np.empty(len(first), _PAIR)
-        more["likeness"] = alike[first, second].round(3)
+        more["likeness"] = alike[first, second].astype(float).round(3)
         more["first"], more["second"] = first + rows.start, second + columns.start
         likeliest = _likeliest(np.concatenate([likeliest, more]))
         advance()
