@@ -143,13 +143,7 @@ def _welch_statistics(
         labels: i[D, P], the patients' groups by draw.
         sizes: i64[G].
     """
-    sums = [
-        sum(
-            (labels[:, start : start + _BLOCK] == g).astype(float) @ powers[start : start + _BLOCK]
-            for start in range(0, len(powers), _BLOCK)
-        )
-        for g in range(len(sizes) - 1)
-    ]
+    sums = [_sum_of_group(powers, labels, g) for g in range(len(sizes) - 1)]
     sums.append(powers.sum(0) - sum(sums))
     mean, squares, cubes = np.split(np.stack(sums, axis=-1) / sizes, 3, axis=1)  # f64[D, K, G] each
     # A group of equal scores has a standard error of nearly 0, not of 0: its t is large, not undefined.
@@ -164,6 +158,15 @@ def _welch_statistics(
     errors = np.sqrt(error[..., first] ** 2 + error[..., second] ** 2)
     t = (mean[..., first] - mean[..., second]) / errors
     return t, (cumulant[..., first] - cumulant[..., second]) / errors**3
+
+
+def _sum_of_group(powers: np.ndarray, labels: np.ndarray, group: int) -> np.ndarray:
+    """f64[D, 3 K], the sums over the patients of a group, in blocks of patients."""
+    total = np.zeros((len(labels), powers.shape[1]))
+    for start in range(0, len(powers), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        total += (labels[:, block] == group).astype(float) @ powers[block]
+    return total
 
 
 def welch_intervals(scores: np.ndarray, sizes: np.ndarray, confidence: float = 0.95) -> np.ndarray:

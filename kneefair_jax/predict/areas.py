@@ -77,7 +77,7 @@ class Areas:
             mask: the path of its mask in the folder; masks that differ in format alone are the same.
         """
         other = self._owners.get(_stem(spreadsheet_cell(mask)))
-        if other not in (None, file_id(path)):
+        if other is not None and other != file_id(path):
             raise InputError(
                 f"{path}: its mask would replace that of another file, {self._rows[other][0][_FILE]}, of an earlier "
                 "run into this --out; rename one of the two, or give another --out"
