@@ -89,6 +89,11 @@ class Filtered:
         self._stream.write(self._change(text))
         return len(text)
 
+    @property
+    def unfiltered(self) -> IO[str]:
+        """The stream below, for text that is safe already and moves the cursor."""
+        return self._stream
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 

@@ -12,6 +12,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.report.text import failures, findings, formatting
 from kneefair_jax.runtime import command_line, run_directory
+from kneefair_jax.runtime.progress import Progress
 
 _EPILOG = """\
 examples:
@@ -175,7 +176,8 @@ def main(argv: Sequence[str]) -> int:
     """Audit, write the pages, and print their main numbers."""
     options = parser().parse_args(argv)
     audit = _audited(options, argv)
-    pages = audit.write(options.out)
+    with Progress("writing the results"):
+        pages = audit.write(options.out)
     for note in audit.notes:
         print(f"note: {note}")
     for model, report in audit.reports.items():

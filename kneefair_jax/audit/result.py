@@ -15,13 +15,14 @@ from kneefair_jax import groups
 from kneefair_jax.audit import mask_faults
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import family, model_comparison, patient_table, reference_ser
+from kneefair_jax.fairness import bootstrap, family, model_comparison, patient_table, reference_ser
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.family import Primary
 from kneefair_jax.fairness.reader_agreement import ReaderAgreement
 from kneefair_jax.report import build, checklist, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import atomic, output_folder
+from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import without_paths
 
 _SUSPECTS = "suspicious.csv"
@@ -214,6 +215,15 @@ def audit(
         examples: model -> pictures.
         by_size: model -> the errors that size alone would give (`metrics.boundary_errors`), a row a case.
     """
+    patients = cohort.frame["patient_id"].nunique()
+    requested = settings.draws
+    settings = settings._replace(
+        draws=bootstrap.affordable(requested, patients, bootstrap.FEWEST_PERMUTATIONS)
+    )
+    resamples = bootstrap.affordable(requested, patients, bootstrap.FEWEST_RESAMPLES)
+    if settings.draws < requested:
+        of_models = f" (and {resamples:,} resamples and swaps to compare models)" if len(tables) > 1 else ""
+        cohort.notes.append(_fewer_draws(settings.draws, of_models, requested, patients))
     how: dict[str, Any] = {
         "attributes": list(cohort.attributes),
         "min_group_patients": settings.min_group_patients,
@@ -224,39 +234,54 @@ def audit(
         family.require_measured(settings.primary, table)
     reports = {}
     in_order = sorted(cohort.notes, key=lambda note: not note.startswith("WARNING:"))
-    for model, table in tables.items():
-        reports[model] = build.build_report(
-            table,
-            cohort.frame,
-            cohort.confounders,
-            notes=[without_paths(note, *settings.folders) for note in in_order],
-            delta=settings.delta,
-            endpoints=settings.endpoints,
-            primary=settings.primary,
-            intersections=settings.intersections,
-            excluded=cohort.excluded,
-            run=_about(settings) | {"model": model or None, **about.get(model, {})},
-            structures=structures,
-            **how,
-        )
-        if settings.readers:
-            reports[model]["readers"] = {score: asdict(one) for score, one in settings.readers.items()}
-        if model in by_size:
-            reference_ser.add(
-                reports[model]["scores"],
-                by_size[model],
+    counted = build.steps(cohort.attributes, settings.intersections) * len(tables)
+    with Progress("computing statistics", counted, "steps") as progress:
+        for model, table in tables.items():
+            reports[model] = build.build_report(
                 table,
                 cohort.frame,
-                tuple(cohort.attributes),
-                settings.intersections,
-                settings.endpoints.failure_dice,
+                cohort.confounders,
+                notes=[without_paths(note, *settings.folders) for note in in_order],
+                delta=settings.delta,
+                endpoints=settings.endpoints,
+                primary=settings.primary,
+                intersections=settings.intersections,
+                excluded=cohort.excluded,
+                run=_about(settings) | {"model": model or None, **about.get(model, {})},
+                structures=structures,
+                advance=progress.advance,
+                **how,
             )
+            if settings.readers:
+                reports[model]["readers"] = {score: asdict(one) for score, one in settings.readers.items()}
+            if model in by_size:
+                reference_ser.add(
+                    reports[model]["scores"],
+                    by_size[model],
+                    table,
+                    cohort.frame,
+                    tuple(cohort.attributes),
+                    settings.intersections,
+                    settings.endpoints.failure_dice,
+                )
     if len(tables) > 1:
-        models = model_comparison.compare_models(tables, **how, failure_dice=settings.endpoints.failure_dice)
+        with Progress("comparing models"):
+            models = model_comparison.compare_models(
+                tables, **how | {"draws": resamples}, failure_dice=settings.endpoints.failure_dice
+            )
         for report in reports.values():
             report["models"] = models
     cases = pd.concat(list(tables.values()), ignore_index=True)
     return Audit(reports, cases, dict(examples), notes.sentences(in_order))
+
+
+def _fewer_draws(used: int, of_models: str, requested: int, patients: int) -> str:
+    """State how many permutations were used of those requested, and how precise that is."""
+    return (
+        f"{used:,} permutations{of_models} were used of the {requested:,} requested, since the audit has {patients:,} "
+        "patients: the Monte Carlo error of an end of a 95 % interval is below 1 % of the interval's width, and the "
+        f"smallest possible p is {1 / (1 + used):.2g}"
+    )
 
 
 def _about(settings: Settings) -> dict[str, Any]:

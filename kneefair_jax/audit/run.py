@@ -36,6 +36,7 @@ from kneefair_jax.fairness import bootstrap, endpoints, family, reference_ser
 from kneefair_jax.fairness.reader_agreement import ReaderAgreement
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.text import formatting
+from kneefair_jax.runtime.progress import Progress
 
 ON_MISSING = ("stop", "skip", "zero")
 type Folder = str | Path
@@ -194,7 +195,10 @@ def table(
             "--on-missing zero: an empty mask's distances are not known without masks; write its scores"
         )
     who = None if metadata is None else Path(metadata)
-    given = score_table.read(Path(scores), who, attributes, bins or {}, split, on_missing, allow_similar_ids)
+    with Progress(f"reading {Path(scores).name}"):
+        given = score_table.read(
+            Path(scores), who, attributes, bins or {}, split, on_missing, allow_similar_ids
+        )
     if readers is not None:
         agreements = equivalence_margin.of_readers(Path(readers), given.cohort, {}, None, allow_similar_ids)
         settings = _with_readers(settings, agreements, given.cohort)

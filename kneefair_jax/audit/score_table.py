@@ -99,13 +99,14 @@ def read(
         frame=cases.ordered(cohort.frame, levels), notes=cohort.notes + worded + dropped + varying
     )
     scored = list(dict.fromkeys(text["case_id"]))
-    if unknown := [case for case in scored if case not in set(cohort.frame["case_id"])]:
+    known, with_scores = set(cohort.frame["case_id"]), set(scored)
+    if unknown := [case for case in scored if case not in known]:
         twins = identifiers.across(list(cohort.frame["case_id"]), unknown[:1])
         hint = f", which has {twins[0][0]!r}; write them alike" if twins else "; add its row"
         raise InputError(
             f"{path}: case {unknown[0]!r} ({len(unknown)} such cases) is not in {cohort.path}{hint}"
         )
-    if without := [case for case in cohort.frame["case_id"] if case not in set(scored)]:
+    if without := [case for case in cohort.frame["case_id"] if case not in with_scores]:
         if on_missing != "skip":
             raise InputError(
                 f"{cohort.path}: case {without[0]!r} ({len(without)} such cases) has no scores in {path}; add them, or "

@@ -21,6 +21,7 @@ from kneefair_jax.data import layouts, mask_files, metadata
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
+from kneefair_jax.runtime import progress
 
 type Paths = Mapping[str, MaskPath]  # case id -> mask
 
@@ -106,7 +107,8 @@ def over_cases(
         return Case(summary, spacing, int(np.count_nonzero(true.ignored)), by_model)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(of, zip(ids, cohort.spacing, strict=True)))
+        scored = pool.map(of, zip(ids, cohort.spacing, strict=True))
+        results = list(progress.track(scored, len(ids), "scoring masks"))
     wrong = [
         (row, str(error))
         for row, result in zip(cohort.frame.index, results, strict=True)
@@ -185,7 +187,8 @@ def sizes(
         }
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        errors = list(pool.map(of, zip(cohort.frame["case_id"], cases, strict=True)))
+        measured = pool.map(of, zip(cohort.frame["case_id"], cases, strict=True))
+        errors = list(progress.track(measured, len(cases), "measuring sizes"))
     return {
         model: {name: np.stack([error[model][name] for error in errors]) for name in errors[0][model]}
         for model in apart

@@ -13,6 +13,7 @@ from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.data import mask_files, metadata
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import progress
 
 
 def labels(cohort: Cohort, truth: Mapping[str, MaskPath], folder: Path) -> dict[str, tuple[int, ...]]:
@@ -31,7 +32,8 @@ def labels(cohort: Cohort, truth: Mapping[str, MaskPath], folder: Path) -> dict[
             return error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(of, cohort.frame["case_id"]))
+        read = pool.map(of, cohort.frame["case_id"])
+        results = list(progress.track(read, len(cohort.frame), "reading labels"))
     wrong = [
         (row, str(r)) for row, r in zip(cohort.frame.index, results, strict=True) if isinstance(r, InputError)
     ]

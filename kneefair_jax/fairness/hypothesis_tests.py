@@ -13,19 +13,24 @@ of one group as likely to score above as below one of the other? Mann-Whitney an
 the same? The last two also reject where spreads alone differ.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from kneefair_jax.fairness import two_part
-from kneefair_jax.fairness.bootstrap import CHUNK
+from kneefair_jax.fairness import label_permutations, two_part
+from kneefair_jax.fairness.bootstrap import CHUNK, MANY_PATIENTS
 from kneefair_jax.fairness.multiplicity import holm
 
 # Statistics this close to the observed one are ties: the same split, summed in another order.
 TIE = 1e-9
+# Patients summed at a time, so that their labels stay in the processor's cache.
+_BLOCK = 2048
+# Rows of labels that a thread draws at a time.
+_ROWS = 32
 
 
 class PermutationTests(NamedTuple):
@@ -77,13 +82,9 @@ def permuted_welch(
     powers = np.concatenate([scaled, scaled**2, scaled**3]).T
     t, skewness = _welch_statistics(powers, labels[None], sizes)
     pairs = np.abs(two_part.hall(t, skewness))[0] * (1 - TIE)
-    largest = np.empty((permutations, len(scores)))
-    rows = max(1, CHUNK // max(patients * count, len(scores) * count**2))
-    for start in range(0, permutations, rows):
-        size = min(rows, permutations - start)
-        shuffled = rng.permuted(np.tile(labels, (size, 1)), axis=1)
-        permuted_t, permuted_skewness = _welch_statistics(powers, shuffled, sizes)
-        largest[start : start + size] = np.abs(two_part.hall(permuted_t, permuted_skewness)).max(2)
+    many = patients > MANY_PATIENTS and count < 256
+    chunks = (_of_many if many else _of_few)(powers, labels, sizes, rng, permutations)
+    largest = np.concatenate(list(chunks))
     largest.sort(axis=0)
     pairs_p = np.stack(
         [
@@ -102,6 +103,36 @@ def permuted_welch(
     )
 
 
+def _of_few(
+    powers: np.ndarray, labels: np.ndarray, sizes: np.ndarray, rng: np.random.Generator, permutations: int
+) -> Iterator[np.ndarray]:
+    """The largest |t| of shuffled labels, chunks of f64[D, K]."""
+    patients, columns = powers.shape
+    rows = max(1, CHUNK // max(patients * len(sizes), columns // 3 * len(sizes) ** 2))
+    for start in range(0, permutations, rows):
+        size = min(rows, permutations - start)
+        yield _largest(powers, rng.permuted(np.tile(labels, (size, 1)), axis=1), sizes)
+
+
+def _of_many(
+    powers: np.ndarray, labels: np.ndarray, sizes: np.ndarray, rng: np.random.Generator, permutations: int
+) -> Iterator[np.ndarray]:
+    """As `_of_few`, of labels drawn faster and in threads, whose number does not change the result."""
+    del labels
+    chunks = [min(_ROWS, permutations - start) for start in range(0, permutations, _ROWS)]
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(
+            lambda size, own: _largest(powers, label_permutations.draw(sizes, size, own), sizes),
+            chunks,
+            rng.spawn(len(chunks)),
+        )
+
+
+def _largest(powers: np.ndarray, labels: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The largest |t| over pairs after Hall's transformation, f64[D, K], of labels i[D, P]."""
+    return np.abs(two_part.hall(*_welch_statistics(powers, labels, sizes))).max(2)
+
+
 def _welch_statistics(
     powers: np.ndarray, labels: np.ndarray, sizes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +143,7 @@ def _welch_statistics(
         labels: i[D, P], the patients' groups by draw.
         sizes: i64[G].
     """
-    sums = [(labels == g).astype(float) @ powers for g in range(len(sizes) - 1)]
+    sums = [_sum_of_group(powers, labels, g) for g in range(len(sizes) - 1)]
     sums.append(powers.sum(0) - sum(sums))
     mean, squares, cubes = np.split(np.stack(sums, axis=-1) / sizes, 3, axis=1)  # f64[D, K, G] each
     # A group of equal scores has a standard error of nearly 0, not of 0: its t is large, not undefined.
@@ -127,6 +158,15 @@ def _welch_statistics(
     errors = np.sqrt(error[..., first] ** 2 + error[..., second] ** 2)
     t = (mean[..., first] - mean[..., second]) / errors
     return t, (cumulant[..., first] - cumulant[..., second]) / errors**3
+
+
+def _sum_of_group(powers: np.ndarray, labels: np.ndarray, group: int) -> np.ndarray:
+    """f64[D, 3 K], the sums over the patients of a group, in blocks of patients."""
+    total = np.zeros((len(labels), powers.shape[1]))
+    for start in range(0, len(powers), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        total += (labels[:, block] == group).astype(float) @ powers[block]
+    return total
 
 
 def welch_intervals(scores: np.ndarray, sizes: np.ndarray, confidence: float = 0.95) -> np.ndarray:

@@ -50,6 +50,8 @@ class Areas:
     def __init__(self, folder: Path):
         self._path = folder / AREAS
         self._rows = _read(self._path)
+        # Which file a mask belongs to, by its path without the ending.
+        self._owners = {_stem(rows[0][_MASK]): own for own, rows in self._rows.items()}
         self._write()  # a last line that was cut off would spoil the next one
         self._lines = atomic.open_in_place(self._path, "a")
 
@@ -65,6 +67,7 @@ class Areas:
         guarded = [[spreadsheet_cell(cell) for cell in row] for row in rows]
         self._append(guarded)
         self._rows[guarded[0][_ID]] = guarded
+        self._owners[_stem(guarded[0][_MASK])] = guarded[0][_ID]
 
     def require_own(self, path: Path, mask: str) -> None:
         """Refuses a file whose mask would replace that of another file of an earlier run.
@@ -73,13 +76,12 @@ class Areas:
             path: of the file.
             mask: the path of its mask in the folder; masks that differ in format alone are the same.
         """
-        own, stem = file_id(path), _stem(spreadsheet_cell(mask))
-        for other, rows in self._rows.items():
-            if other != own and _stem(rows[0][_MASK]) == stem:
-                raise InputError(
-                    f"{path}: its mask would replace that of another file, {rows[0][_FILE]}, of an earlier run "
-                    "into this --out; rename one of the two, or give another --out"
-                )
+        other = self._owners.get(_stem(spreadsheet_cell(mask)))
+        if other is not None and other != file_id(path):
+            raise InputError(
+                f"{path}: its mask would replace that of another file, {self._rows[other][0][_FILE]}, of an earlier "
+                "run into this --out; rename one of the two, or give another --out"
+            )
 
     def _write(self) -> None:
         rows = [COLUMNS, *(row for rows in self._rows.values() for row in rows)]

@@ -109,7 +109,11 @@ def parser() -> argparse.ArgumentParser:
         help="accept case ids of --metadata that look alike, such as 7 and 0007, as different ones",
     )
     made.add_argument(
-        "--batch-size", type=command_line.whole(1, 1024), default=8, metavar="N", help="files at a time (8)"
+        "--batch-size",
+        type=command_line.whole(1, 1024),
+        default=8,
+        metavar="N",
+        help="files at a time (8; at most 32 are read at once)",
     )
     return made
 

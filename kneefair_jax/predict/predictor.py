@@ -1,5 +1,6 @@
 """Images of any size -> masks of the same, by one network or the mean of several."""
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,8 @@ from kneefair_jax.weights.checkpoints import Checkpoint
 # Of the weights that ship: 32 clinical phantoms have 0.987 or more, of 32 as wide as in training 95 % have 0.945 or
 # more; 48 chest films (JSRT) and 32 images of noise, white and smooth, have at most 0.935. For other weights a guess.
 UNSURE = 0.94
+# Fewer images than these are padded to as many, but for a single one.
+_USUAL_BATCH = 8
 
 
 class Prediction(NamedTuple):
@@ -114,9 +117,11 @@ class Predictor:
         """As `predict`, of u8[H, W, 1 or 3] that are known to be pictures, or blank for a reason."""
         if not images:
             return []
+        size = self._padded_size(len(images))
         return [
             self._said(probabilities, (image.shape[0], image.shape[1]))
-            for image, probabilities in zip(images, self._on_grid(images, group), strict=True)
+            for batch in itertools.batched(images, self._batch_size)
+            for image, probabilities in zip(batch, self._on_grid(batch, group, size), strict=True)
         ]
 
     def probabilities(self, images: Sequence[Any] | np.ndarray, group: str | None = None) -> np.ndarray:
@@ -132,11 +137,11 @@ class Predictor:
         for checkpoint in self._ensemble:
             checkpoints.of_group(checkpoint, group)
 
-    def _on_grid(self, images: Sequence[np.ndarray], group: str | None) -> np.ndarray:
+    def _on_grid(self, images: Sequence[np.ndarray], group: str | None, size: int = 0) -> np.ndarray:
+        """The probabilities of images, in batches of a size; 0 for that of as many images."""
         networks = [checkpoints.of_group(checkpoint, group) for checkpoint in self._ensemble]
         inputs = np.stack([self._input(image) for image in images])
-        # One compilation for many images, one for a single one, and no padding beyond the next power of two.
-        size = 1 if len(inputs) == 1 else min(self._batch_size, max(8, 1 << (len(inputs) - 1).bit_length()))
+        size = size or self._padded_size(len(inputs))
         parts = []
         for start in range(0, len(inputs), size):
             batch = inputs[start : start + size]
@@ -144,6 +149,10 @@ class Predictor:
             each = [_probabilities(n.model, n.variables, padded, self._swap) for n in networks]
             parts.append(np.mean(jax.device_get(each), axis=0)[: len(batch)])
         return np.concatenate(parts) @ self._merge
+
+    def _padded_size(self, images: int) -> int:
+        """Return the size of a batch: the next power of two, so that few sizes are compiled, or 1."""
+        return 1 if images == 1 else min(self._batch_size, max(_USUAL_BATCH, 1 << (images - 1).bit_length()))
 
     def _input(self, image: np.ndarray) -> np.ndarray:
         height, width, channels = self.grid

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import batched
 from pathlib import Path
@@ -15,11 +16,13 @@ from kneefair_jax.predict import bilateral, films, inputs, stated_spacing, write
 from kneefair_jax.predict.areas import AREAS, Areas, file_id
 from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.predictor import Prediction, Predictor
-from kneefair_jax.runtime import output_folder, preemption
+from kneefair_jax.runtime import output_folder, preemption, progress
 from kneefair_jax.safe_text import is_formula, printable, without_paths
 
 WRITTEN = (".lock", AREAS, "masks", "overlays")
 KNEES = ("auto", "one", "both")
+# Films read at a time: 32 of the largest allowed, of a byte a pixel, take 1.6 GB.
+MOST_READ = 32
 
 
 class Settings(NamedTuple):
@@ -30,7 +33,7 @@ class Settings(NamedTuple):
         overlays: whether they are drawn.
         knees: how many a film shows; `auto` asks its DICOM header.
         group: of all patients, for group-specific networks.
-        batch: files read at a time.
+        batch: files read at a time, at most `MOST_READ`.
         groups: case id, a file's name without ending -> its group; None where all are of `group`.
         anonymous: whether DICOM-SEG is written without the patient's identity.
         spacing: f32[2], mm per pixel down and across of films whose files state none; None leaves it unknown.
@@ -96,7 +99,8 @@ def run(
         output_folder.require_plain(out, WRITTEN)
         stack.enter_context(output_folder.exclusive_lock(out, "--out", ("masks", "overlays")))
         table = stack.enter_context(Areas(out))
-        for several in batched(found, settings.batch):
+        started = time.monotonic()
+        for several in batched(found, min(settings.batch, MOST_READ)):
             for item, result in _segmented(predictor, several, settings):
                 preemption.check()
                 try:
@@ -114,7 +118,11 @@ def run(
                 done, warning = done + 1, lines[0][-2]
                 warned += bool(warning)
                 without_spacing += bool(np.isnan(result[0].spacing).any())
-                say(f"{done + failed}/{len(found)}  {path}" + (f"  warning: {warning}" if warning else ""))
+                left = progress.time_left(done + failed, len(found), time.monotonic() - started)
+                say(
+                    f"{done + failed}/{len(found)}{left}  {path}"
+                    + (f"  warning: {warning}" if warning else "")
+                )
     return Tally(done, warned, failed, without_spacing)
 
 

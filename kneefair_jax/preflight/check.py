@@ -23,7 +23,8 @@ from kneefair_jax.preflight import (
 )
 from kneefair_jax.preflight.group_sizes import SmallGroup
 from kneefair_jax.report import contact_sheet
-from kneefair_jax.runtime import atomic
+from kneefair_jax.runtime import atomic, progress
+from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import without_paths_in
 
 _TILES = 8
@@ -31,6 +32,7 @@ _ATTRIBUTES = 2
 _SHOWN = 10
 _STRANGE = 0.7  # a median Dice with the network below which it is at fault, not the masks
 _SUSPECTS = 24  # on their sheet
+_GROUP = {"cases": "case_id", "cohorts": "cohort", "splits": "split"}
 
 
 class Reading(NamedTuple):
@@ -39,6 +41,7 @@ class Reading(NamedTuple):
     Attributes:
         measured: of `outliers.of_case`, indexed by case id.
         thumbnails: f32[N, 256], of `duplicates.thumbnail`.
+        digests: of the films, by `duplicates.digest`.
         turned: the cases whose mask fits its film in another orientation.
         void: f64[N], the share of each case's pixels that are void.
         inspections: of each case, as its files were decoded; of the prepared mask where the source records none.
@@ -46,6 +49,7 @@ class Reading(NamedTuple):
 
     measured: pd.DataFrame
     thumbnails: np.ndarray
+    digests: list[str]
     turned: list[mask_orientation.Turned]
     void: list[float]
     inspections: list[Inspection]
@@ -88,7 +92,8 @@ def run(
         "groups": counts.reset_index().to_dict("records"),
         "notes": main.cohort.notes(),
         "small_groups": [asdict(group) for group in small],
-        "near_duplicates": _near_duplicates(parts, readings),
+        "identical_films": _identical_films(parts, readings),
+        **_near_duplicates(parts, readings),
         "identical_masks": _identical_masks(parts, readings),
         **{name: _of_part(part, readings[name]) for name, part in parts.items()},
     }
@@ -146,14 +151,16 @@ def _tile(prepared: Prepared, row: int) -> contact_sheet.Tile:
 
 def _read(prepared: Prepared) -> Reading:
     """Every case once."""
-    measured, thumbnails, edge_ranks, void, inspections = [], [], {}, [], []
+    measured, thumbnails, digests, edge_ranks, void, inspections = [], [], [], {}, [], []
     recorded = prepared.cases.inspections or [None] * len(prepared.cases)
-    for row in range(len(prepared.cases)):
+    count = len(prepared.cases)
+    for row in progress.track(range(count), count, "comparing masks with their films"):
         example = prepared.cases[row]
         void.append(float((example["label"] == anatomy.VOID).mean()))
         example = example | {"label": anatomy.clear_void(example["label"])}
         measured.append(outliers.of_case(**example, structures=prepared.cohort.structures))
         thumbnails.append(duplicates.thumbnail(example["image"]))
+        digests.append(duplicates.digest(example["image"]))
         inspections.append(recorded[row] or inspection.of_mask(example["label"]))
         case_id = str(prepared.cohort.cases["case_id"].iloc[row])
         edge_ranks[case_id] = mask_orientation.edge_ranks(example["image"], example["label"])
@@ -161,6 +168,7 @@ def _read(prepared: Prepared) -> Reading:
     return Reading(
         pd.DataFrame(measured, index=index),
         np.stack(thumbnails),
+        digests,
         mask_orientation.turned(edge_ranks),
         void,
         inspections,
@@ -205,6 +213,19 @@ def _everyone(parts: dict[str, Prepared]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def _identical_films(parts: dict[str, Prepared], readings: dict[str, Reading]) -> list[dict[str, Any]]:
+    """The groups of cases of several patients that have one film."""
+    everyone = _everyone(parts)
+    patients = everyone["patient_id"].tolist()
+    digests = [digest for reading in readings.values() for digest in reading.digests]
+    return [
+        {key: everyone[column].iloc[rows].tolist() for key, column in _GROUP.items()}
+        | {"patients": len({patients[row] for row in rows})}
+        for rows in duplicates.identical(digests)
+        if len({patients[row] for row in rows}) > 1
+    ]
+
+
 def _identical_masks(parts: dict[str, Prepared], readings: dict[str, Reading]) -> list[dict[str, Any]]:
     everyone = _everyone(parts)
     digests = [one.mask_sha256 for reading in readings.values() for one in reading.inspections]
@@ -218,19 +239,23 @@ def _identical_masks(parts: dict[str, Prepared], readings: dict[str, Reading]) -
     ]
 
 
-def _near_duplicates(parts: dict[str, Prepared], readings: dict[str, Reading]) -> list[dict[str, Any]]:
+def _near_duplicates(parts: dict[str, Prepared], readings: dict[str, Reading]) -> dict[str, Any]:
+    """The pairs of distinct films that are nearly one, and how many are not listed."""
     everyone = _everyone(parts)
     thumbnails = np.concatenate([reading.thumbnails for reading in readings.values()])
-    ids, sides = everyone["case_id"].tolist(), everyone["split"].tolist()
-    return [
-        {
-            "cases": [ids[pair.first], ids[pair.second]],
-            "cohorts": everyone["cohort"].iloc[[pair.first, pair.second]].tolist(),
-            "splits": [sides[pair.first], sides[pair.second]],
-            "likeness": pair.likeness,
-        }
-        for pair in duplicates.pairs(thumbnails, everyone["patient_id"].tolist())
-    ]
+    digests = [digest for reading in readings.values() for digest in reading.digests]
+    rows, owners = duplicates.distinct(digests, everyone["patient_id"].tolist())
+    with Progress("comparing films", duplicates.comparisons(len(rows)), "blocks") as shown:
+        near = duplicates.pairs(thumbnails[rows], owners, advance=shown.advance)
+    pairs = [(rows[pair.first], rows[pair.second]) for pair in near.pairs]
+    return {
+        "near_duplicates": [
+            {key: everyone[column].iloc[list(pair)].tolist() for key, column in _GROUP.items()}
+            | {"likeness": one.likeness}
+            for pair, one in zip(pairs, near.pairs, strict=True)
+        ],
+        "near_duplicates_not_listed": near.total - len(near.pairs),
+    }
 
 
 def _of_part(part: Prepared, reading: Reading) -> dict[str, Any]:
@@ -260,11 +285,17 @@ def _of_part(part: Prepared, reading: Reading) -> dict[str, Any]:
 def _lines(found: dict[str, Any], parts: dict[str, Prepared]) -> Iterator[str]:
     for note in found["notes"]:
         yield f"note: {note}"
-    pairs = found["near_duplicates"]
-    yield f"near-duplicate films of different patients: {len(pairs) or 'none'}"
+    films = found["identical_films"]
+    yield f"films that several patients share: {len(films) or 'none'}"
+    for group in films[:_SHOWN]:
+        yield f"  {_some(group['cases'])}: pixel for pixel the same film, of {group['patients']} patients"
+    pairs, more = found["near_duplicates"], found["near_duplicates_not_listed"]
+    yield f"near-duplicate films of different patients: {len(pairs) + more or 'none'}"
     for pair in pairs[:_SHOWN]:
         one, other = (f"{case} ({side})" for case, side in zip(pair["cases"], pair["splits"], strict=True))
         yield f"  {one} and {other}: likeness {pair['likeness']:.2f}"
+    if len(pairs) + more > _SHOWN:
+        yield f"  and {len(pairs) + more - _SHOWN} more"
     groups = found["identical_masks"]
     yield f"masks that several cases share: {len(groups) or 'none'}"
     for group in groups[:_SHOWN]:

@@ -14,7 +14,7 @@ TABLE = "faults.csv"
 COLUMNS = ("cohort", "case_id", "fault", "detail")
 _OTHERS = 3  # cases that a row names beside its own
 # Their details name cases, whose identifiers stay as they are.
-_IDENTICAL, _DUPLICATE = "identical mask", "near-duplicate film"
+_IDENTICAL_MASK, _IDENTICAL_FILM, _DUPLICATE = "identical mask", "identical film", "near-duplicate film"
 
 
 def table(result: Mapping[str, Any], parts: Sequence[str]) -> pd.DataFrame:
@@ -27,12 +27,11 @@ def table(result: Mapping[str, Any], parts: Sequence[str]) -> pd.DataFrame:
     rows = [
         (name, case_id, fault, detail) for name in parts for case_id, fault, detail in _of_part(result[name])
     ]
-    for group in result["identical_masks"]:
-        for name, case_id in zip(group["cohorts"], group["cases"], strict=True):
-            others = [other for other in group["cases"] if other != case_id] or group["cases"]
-            more = f" and {len(others) - _OTHERS} more" if len(others) > _OTHERS else ""
-            detail = f"the same mask as {', '.join(others[:_OTHERS])}{more}"
-            rows.append((name, case_id, _IDENTICAL, detail))
+    for kind, noun in ((_IDENTICAL_MASK, "mask"), (_IDENTICAL_FILM, "film")):
+        for group in result[f"identical_{noun}s"]:
+            rows += [
+                (name, case, kind, f"the same {noun} as {others}") for name, case, others in _others(group)
+            ]
     for pair in result["near_duplicates"]:
         for place in (0, 1):
             detail = f"nearly the same film as {pair['cases'][1 - place]} (likeness {pair['likeness']:.2f})"
@@ -40,12 +39,21 @@ def table(result: Mapping[str, Any], parts: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def _others(group: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The cohort of each case of a group, the case, and the first other cases in words."""
+    cases = group["cases"]
+    for name, case_id in zip(group["cohorts"], cases, strict=True):
+        others = [other for other in cases[: _OTHERS + 1] if other != case_id][:_OTHERS] or cases[:1]
+        more = len(cases) - 1 - len(others)
+        yield name, case_id, ", ".join(others) + (f" and {more} more" if more > 0 else "")
+
+
 def write(path: Path, faults: pd.DataFrame, folders: Sequence[Path]) -> None:
     """Write the table as CSV, without formulas, and without absolute paths in details; identifiers stay as they are.
 
     `folders` are those of `safe_text.without_paths`.
     """
-    names_cases = faults["fault"].isin([_IDENTICAL, _DUPLICATE])
+    names_cases = faults["fault"].isin([_IDENTICAL_MASK, _IDENTICAL_FILM, _DUPLICATE])
     details = faults["detail"].map(lambda text: without_paths(text, *folders))
     texts = faults.assign(detail=faults["detail"].where(names_cases, details))
     atomic.write_text(path, csv_tables.guarded(texts).to_csv(index=False))

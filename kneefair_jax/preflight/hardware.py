@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from kneefair_jax.data import pipeline
 from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.runtime import memory, run_directory
+from kneefair_jax.runtime.progress import duration
 from kneefair_jax.training.setup import Experiment
 
 SECONDS = 2.0  # of timing, for reading and for steps each
@@ -120,7 +121,7 @@ def lines(found: Found) -> Iterator[str]:
         f"a second, after {found.compile_seconds:.0f} s of compilation; reading gives "
         f"{found.batch_size / found.batch_seconds:.0f} cases a second"
     )
-    yield f"{found.steps} steps: {_duration(found.steps * slower(found) + found.compile_seconds)}, besides evaluations"
+    yield f"{found.steps} steps: {duration(found.steps * slower(found) + found.compile_seconds)}, besides evaluations"
     for note in notes(found):
         yield f"note: {note}"
 
@@ -164,9 +165,3 @@ def _times(work: Any) -> list[float]:
         work()
         times.append(time.perf_counter() - started)
     return times
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,6 +1,6 @@
 """A per-case table -> what the report of a run and that of an audit have in common."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +18,12 @@ from kneefair_jax.report import patient_flow
 from kneefair_jax.report.notes import sentences
 
 
+def steps(attributes: Sequence[str], intersections: bool) -> int:
+    """Return how often `build_report` calls `advance`."""
+    count = len(attributes)
+    return 4 + count + intersections * count * (count - 1) // 2
+
+
 def build_report(
     table: pd.DataFrame,
     cases: pd.DataFrame,
@@ -30,6 +36,7 @@ def build_report(
     primary: Primary | None = None,
     intersections: bool = True,
     excluded: Sequence[tuple[str, int]] = (),
+    advance: Callable[[], None] = lambda: None,
     **how: Any,
 ) -> dict[str, Any]:
     """`report.json`, schema 2, so far as it follows from the scores.
@@ -49,6 +56,7 @@ def build_report(
         primary: score and attributes of the primary family; None for Dice and all of them.
         intersections: whether to compute pairs of attributes.
         excluded: reason -> records of the list of cases that are not in the cohort, for the flow of patients.
+        advance: called `steps` times, for the progress.
         **how: `structures`, `attributes`, `min_group_patients`, `draws` and `seed` of `fairness.scores`.
     """
     endpoints = endpoints or EndpointSettings()
@@ -56,6 +64,7 @@ def build_report(
     absent = table[table["dice"].isna()].groupby("structure").size()
     described = cases if confounders is None else pd.concat([cases, confounders], axis=1)
     rates = endpoint_rates(table, **how, intersections=intersections, settings=endpoints)
+    advance()
     crossed = (
         interactions(
             table,
@@ -67,6 +76,7 @@ def build_report(
         if intersections
         else {}
     )
+    advance()
     others = family.p_values(rates, crossed, primary)
     scored = scores(
         table,
@@ -76,6 +86,7 @@ def build_report(
         primary=others,
         stated=primary,
         intersections=intersections,
+        advance=advance,
     )
     gaps = {
         Hypothesis(family.MEAN, attribute): summary["test"]["p"]
@@ -90,6 +101,15 @@ def build_report(
         failure_dice=endpoints.failure_dice,
         intersections=intersections,
     )
+    advance()
+    models = adjusted_model.models(
+        table,
+        described,
+        how["attributes"],
+        failure_dice=endpoints.failure_dice,
+        intersections=intersections,
+    )
+    advance()
     report = {
         "schema": 2,
         "scores": scored,
@@ -104,13 +124,7 @@ def build_report(
             failure_dice=endpoints.failure_dice,
             margin=delta.get("dice"),
         ),
-        "model": adjusted_model.models(
-            table,
-            described,
-            how["attributes"],
-            failure_dice=endpoints.failure_dice,
-            intersections=intersections,
-        ),
+        "model": models,
         "cohort": {
             "structures": list(how["structures"]),
             "attributes": list(how["attributes"]),

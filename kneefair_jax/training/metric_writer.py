@@ -14,6 +14,7 @@ from tensorboardX.record_writer import RecordWriter
 
 from kneefair_jax.errors import InputError, told
 from kneefair_jax.runtime import atomic, distributed
+from kneefair_jax.runtime.progress import duration
 from kneefair_jax.runtime.schema import Anything, Number, Omittable, Table, Whole, find_fault
 
 _VALIDATION = Omittable(Table({"overall": Number(-10, 10)}, Anything()))
@@ -108,7 +109,7 @@ class Progress:
         if self._mark is not None and step > self._mark[0]:
             seconds = (now - self._mark[1]) / (step - self._mark[0])
             left = seconds * (self._steps - step)
-            text += f"  {self._batch_size / seconds:6.1f} images/s  {clock(left)} left"
+            text += f"  {self._batch_size / seconds:6.1f} images/s  {duration(left)} left"
         self._mark = (step, now)
         return text
 
@@ -116,13 +117,6 @@ class Progress:
         """Leaves the time since the last line out of the next one's (an evaluation, say)."""
         if self._mark is not None:
             self._mark = (self._mark[0], time.perf_counter())
-
-
-def clock(seconds: float) -> str:
-    """3725 -> `1h02m05s`; 65 -> `1m05s`."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}h{minute:02d}m{second:02d}s" if hours else f"{minute}m{second:02d}s"
 
 
 def check_profile(steps: Sequence[int]) -> None:

@@ -109,3 +109,26 @@ def test_every_interval_needs_the_least_number_of_draws():
         assert call(few + 1)
         with pytest.raises(InputError, match=f"draws={few}"):
             call(few)
+
+
+@pytest.mark.parametrize(
+    ("draws", "patients", "used"),
+    [
+        (10_000, 20_000, 10_000),
+        (50_000, 20_000, 50_000),
+        (10_000, 40_000, 5_000),
+        (10_000, 200_000, 2_500),
+        (1_000, 200_000, 1_000),
+    ],
+)
+def test_draws_fall_as_patients_grow(draws, patients, used):
+    assert bootstrap.affordable(draws, patients, bootstrap.FEWEST_PERMUTATIONS) == used
+
+
+def test_the_fewest_draws_leave_the_stated_precision():
+    rng = np.random.default_rng(0)
+    fewest = bootstrap.FEWEST_PERMUTATIONS
+    critical = np.quantile(np.abs(rng.normal(size=(400, fewest))), 0.95, axis=1)
+    assert critical.std() / (2 * 1.96) == pytest.approx(0.0095, abs=0.0012)
+    ends = np.quantile(rng.normal(size=(400, bootstrap.FEWEST_RESAMPLES)), 0.025, axis=1)
+    assert ends.std() / (2 * 1.96) == pytest.approx(0.0096, abs=0.0012)

@@ -173,3 +173,25 @@ def test_equal_scores_have_no_width():
     np.testing.assert_allclose(
         hypothesis_tests.welch_intervals(np.full((1, 8), 0.9), np.array([4, 4])), [[[0, 0]]]
     )
+
+
+@pytest.mark.parametrize("sizes", [(60, 40), (50, 30, 20)])
+def test_many_patients_have_the_same_distribution_as_few(sizes, monkeypatch):
+    values, sizes = scores(sizes, columns=2), np.array(sizes)
+    few = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 4000)
+    monkeypatch.setattr(hypothesis_tests, "MANY_PATIENTS", 50)
+    many = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 4000)
+    np.testing.assert_array_equal(many.statistic, few.statistic)
+    for k in range(2):
+        assert stats.ks_2samp(many.largest[:, k], few.largest[:, k]).pvalue > 0.001
+    again = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 4000)
+    np.testing.assert_array_equal(again.largest, many.largest)
+
+
+def test_sums_in_blocks_are_sums(monkeypatch):
+    values, sizes = scores((60, 40, 30)), np.array([60, 40, 30])
+    whole = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 99)
+    monkeypatch.setattr(hypothesis_tests, "_BLOCK", 7)
+    blocks = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 99)
+    np.testing.assert_allclose(blocks.largest, whole.largest, rtol=1e-12)
+    np.testing.assert_array_equal(blocks.p, whole.p)

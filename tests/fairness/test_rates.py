@@ -152,3 +152,21 @@ def test_the_test_keeps_its_level_and_the_interval_covers(rate):
     found = [rates.difference(Tally(a, 60), Tally(b, 15)) for a, b in counts]
     assert np.mean([one.p <= 0.05 for one in found]) <= 0.065
     assert np.mean([one.interval[0] <= 0 <= one.interval[1] for one in found]) >= 0.95
+
+
+@pytest.mark.parametrize("scale", [1, 300])
+def test_tables_of_three_groups_at_any_size(scale):
+    groups = [Tally(9 * scale, 100 * scale), Tally(11 * scale, 120 * scale), Tally(14 * scale, 110 * scale)]
+    p = rates.fisher(groups, draws=4_999)
+    table = np.array([[t.events for t in groups], [t.patients - t.events for t in groups]])
+    # The exact test and that of chi squared agree for large tables.
+    assert p == pytest.approx(stats.chi2_contingency(table).pvalue, abs=0.03)
+
+
+def test_random_tables_are_scipy_s():
+    rng = np.random.default_rng(0)
+    for _ in range(12):  # with tables that are as probable as the observed one, but for rounding
+        groups = [Tally(int(rng.binomial(n, 0.95)), n) for n in (298, 160, 42)]
+        table = np.array(sorted((t.events, t.patients - t.events) for t in groups)).T
+        method = stats.MonteCarloMethod(n_resamples=999, rng=np.random.default_rng(5))
+        assert rates.fisher(groups, draws=999, seed=5) == stats.fisher_exact(table, method=method).pvalue

@@ -6,7 +6,7 @@ from PIL import Image
 from kneefair_jax import predict
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import bilateral
+from kneefair_jax.predict import bilateral, predictor
 from kneefair_jax.predict.predictor import Prediction
 from tests.predict.networks import write
 
@@ -133,3 +133,21 @@ def test_the_halves_of_a_film_are_named_by_side():
 )
 def test_warnings(overall, warning):
     assert Prediction(np.zeros((1, 1), np.uint8), {}, overall).warning.startswith(warning)
+
+
+def test_a_batch_is_no_larger_than_the_images(tmp_path, monkeypatch):
+    sizes = []
+    original = predictor._probabilities
+    monkeypatch.setattr(
+        predictor, "_probabilities", lambda *args: sizes.append(len(args[2])) or original(*args)
+    )
+    images = list(np.random.default_rng(0).integers(0, 255, (9, 20, 20), dtype=np.uint8))
+    network = write(tmp_path / "a.safetensors")
+    many = predict.load(network, batch_size=1_000_000)
+    masks = many(images)
+    assert sizes == [9]
+    few = predict.load(network)
+    np.testing.assert_array_equal(few(images), masks)
+    assert sizes == [9, 8, 8]
+    huge = predict.load(write(tmp_path / "b.safetensors", grid=(512, 512, 1)), batch_size=1_000_000)
+    assert huge._batch_size == 8

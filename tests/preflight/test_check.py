@@ -107,8 +107,8 @@ def test_an_external_cohort_is_read_too(root, tmp_path, capsys):
     assert "outliers of the external cohort" in capsys.readouterr().out
     everything = found(tmp_path / "run")
     assert everything["external"]["cases"] == 24
-    pairs = [pair for pair in everything["near_duplicates"] if pair["cases"] == ["c20", "c3"]]
-    assert len(pairs) == 1 and pairs[0]["splits"][1] == "external"
+    groups = [group for group in everything["identical_films"] if group["cases"] == ["c20", "c3"]]
+    assert len(groups) == 1 and groups[0]["splits"][1] == "external" and groups[0]["patients"] == 2
 
 
 @pytest.mark.parametrize("on_broken", ["stop", "skip"])

@@ -36,7 +36,7 @@ def phantoms():
 
 def found(images, owners):
     thumbnails = np.stack([duplicates.thumbnail(image) for image in images])
-    return [(pair.first, pair.second) for pair in duplicates.pairs(thumbnails, owners)]
+    return [(pair.first, pair.second) for pair in duplicates.pairs(thumbnails, owners).pairs]
 
 
 def noisy(image, rng):
@@ -89,6 +89,46 @@ def test_it_is_brute_force_in_blocks(block, one, other):
     expected = [(i, j) for i in range(30) for j in range(i + 1, 30) if likeness[i, j] >= 0.9]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates, "_BLOCK", block)
-        pairs = duplicates.pairs(rows, owners)
+        pairs, count = duplicates.pairs(rows, owners)
     assert [(pair.first, pair.second) for pair in pairs] == expected == [(one, 10 + other)]
+    assert count == 1
     assert pairs[0].likeness == pytest.approx(likeness[one, 10 + other], abs=0.01)
+
+
+def test_a_cap_keeps_the_likeliest_and_counts_all(monkeypatch):
+    rng = np.random.default_rng(0)
+    film = rng.normal(size=256)
+    rows = np.stack(
+        [film + rng.normal(0, 0.02 * k, 256) for k in range(1, 13)] + list(rng.normal(size=(20, 256)))
+    )
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    owners = [f"p{k}" for k in range(len(rows))]
+    every = duplicates.pairs(rows, owners)
+    assert every.total == len(every.pairs) > 50
+    monkeypatch.setattr(duplicates, "MOST_PAIRS", 9)
+    monkeypatch.setattr(duplicates, "_BLOCK", 5)
+    few = duplicates.pairs(rows, owners)
+    assert few.total == every.total and few.pairs == every.pairs[:9]
+
+
+def test_every_pair_of_blocks_is_compared_once(monkeypatch):
+    monkeypatch.setattr(duplicates, "_BLOCK", 10)
+    rows, calls = np.zeros((45, 256), np.float32), []
+    duplicates.pairs(rows, ["p"] * 45, advance=lambda: calls.append(1))
+    assert len(calls) == duplicates.comparisons(45) == 15
+
+
+def test_equal_films_are_one_and_belong_to_all_their_patients():
+    digests, owners = ["a", "b", "a", "", "", "b"], ["p", "q", "r", "p", "q", "q"]
+    rows, names = duplicates.distinct(digests, owners)
+    assert rows == [0, 1, 3, 4] and names[1:] == ["q", "p", "q"] and names[0] not in owners
+
+
+def test_a_digest_is_of_pixels_and_shape():
+    image = np.arange(24, dtype=np.uint8).reshape(4, 6, 1)
+    assert (
+        duplicates.digest(image)
+        == duplicates.digest(image.copy())
+        != duplicates.digest(image.reshape(6, 4, 1))
+    )
+    assert duplicates.digest(np.full((4, 6, 1), 7, np.uint8)) == ""

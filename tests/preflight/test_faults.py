@@ -147,7 +147,9 @@ def test_no_cell_of_the_table_is_a_formula_or_holds_a_path(tmp_path):
     folder = tmp_path / "Smith, Jo (x)"
     part = {"unreadable": [["=1", f"{folder}/a b, c.png: gone"]], "orientation": {"turned": []}}
     part |= {"interpolated": [], "header_notes": {}, "absent": {}, "outliers": []}
-    found = faults.table({"cohort": part, "identical_masks": [], "near_duplicates": []}, ["cohort"])
+    found = faults.table(
+        {"cohort": part, "identical_masks": [], "identical_films": [], "near_duplicates": []}, ["cohort"]
+    )
     faults.write(tmp_path / "faults.csv", found, [folder])
     text = (tmp_path / "faults.csv").read_text()
     assert "'=1" in text and str(tmp_path) not in text and "a b, c.png" in text
@@ -177,7 +179,7 @@ def test_identifiers_stay_as_they_are_and_a_row_names_three_other_cases(tmp_path
     part = {"unreadable": [[ids[0], "/home/jo/a.png: gone"]], "orientation": {"turned": []}}
     part |= {"interpolated": [], "header_notes": {}, "absent": {}, "outliers": []}
     group = {"cases": ids, "cohorts": ["cohort"] * 5}
-    found = {"cohort": part, "identical_masks": [group], "near_duplicates": []}
+    found = {"cohort": part, "identical_masks": [group], "identical_films": [], "near_duplicates": []}
     faults.write(tmp_path / "faults.csv", faults.table(found, ["cohort"]), [])
     table = pd.read_csv(tmp_path / "faults.csv")
     assert table["case_id"].tolist() == [ids[0], *ids]

@@ -28,13 +28,13 @@ def test_what_there_is_and_how_long_it_takes():
         "8 x NVIDIA H100; python 3.12.1, jax 0.12.0, flax 0.12.1; 512 GiB of memory, 80 GiB a device" in said
     )
     assert "takes 50 ms, 1280 cases a second, after 30 s of compilation; reading gives 3200" in said
-    assert "1000 steps: 80 s" in said  # 1,000 x 0.05 s and 30 s
+    assert "1000 steps: 1m20s" in said  # 1,000 x 0.05 s and 30 s
     assert "note" not in said
 
 
 def test_the_longer_of_reading_and_step_is_what_a_run_takes():
     said = text(batch_seconds=0.5, steps=10_000)
-    assert "10000 steps: 84 min" in said  # 10,000 x 0.5 s and 30 s
+    assert "10000 steps: 1h23m50s" in said  # 10,000 x 0.5 s and 30 s
     assert "note: reading is slower than the step" in said
 
 

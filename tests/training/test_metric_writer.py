@@ -1,8 +1,6 @@
 import json
 import socket
 
-import pytest
-
 from kneefair_jax.training import metric_writer
 
 
@@ -45,11 +43,6 @@ def test_progress(monkeypatch):
     assert progress.line(20, 0.25) == "step  20/100  loss 0.2500    40.0 images/s  0m16s left"
     progress.skip()  # an evaluation of eight seconds
     assert "40.0 images/s" in progress.line(30, 0.25)
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0m00s"), (65, "1m05s"), (3725, "1h02m05s")])
-def test_clock(seconds, text):
-    assert metric_writer.clock(seconds) == text
 
 
 def test_files_of_a_trace_do_not_name_the_host(tmp_path):

@@ -4,7 +4,6 @@ Nothing here imports JAX or TFDS, so that the reading processes start fast and h
 """
 
 import contextlib
-import datetime
 import hashlib
 import multiprocessing
 import os
@@ -24,7 +23,7 @@ import numpy as np
 from kneefair_jax.data import inspection
 from kneefair_jax.data.source import ARRAYS, Example, files_sha256
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import array_files, atomic
+from kneefair_jax.runtime import array_files, atomic, progress
 from kneefair_jax.safe_text import without_paths
 
 Read = Callable[[Sequence[int]], Iterator[Example | InputError]]
@@ -33,8 +32,6 @@ Record = tuple[int, dict[str, np.ndarray]]
 
 _REMEDY = "delete this file, and its cases are read again"
 CHUNK = 64  # cases read, and kept for a restart, at a time
-# Seconds without a word, and between two lines.
-_PATIENCE, _EVERY = 3.0, 5.0
 
 
 class Outcome(NamedTuple):
@@ -112,11 +109,13 @@ def read_all(
     for count in finished:
         done += count
         now = time.monotonic()
-        if now - start > _PATIENCE and now - last > _EVERY:
+        if now - last >= progress.PATIENCE:
             last = now
             rate = (done - before) / (now - start)
-            left = datetime.timedelta(seconds=round((rows - done) / rate))
-            say(f"preparing: {done}/{rows} cases  {rate:.1f} cases/s  {left} left")
+            say(
+                f"preparing: {done}/{rows} cases, {rate:.1f} cases/s"
+                + progress.time_left(done - before, rows - before, now - start)
+            )
     return paths
 
 

@@ -23,7 +23,15 @@ from kneefair_jax.runs import experiment
 from kneefair_jax.runs.study import trials as of_study
 from kneefair_jax.runs.study.summary import DIVERGED, summary
 from kneefair_jax.runs.study.trials import Trial
-from kneefair_jax.runtime import atomic, cache_directory, output_folder, preemption, run_directory, run_files
+from kneefair_jax.runtime import (
+    atomic,
+    cache_directory,
+    output_folder,
+    preemption,
+    progress,
+    run_directory,
+    run_files,
+)
 from kneefair_jax.training.loop import NonFiniteLossError
 
 
@@ -65,8 +73,8 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
                 told = str(error)
             name = trial.directory.relative_to("runs") if trial.strength is None else trial.directory
             # By the mean of these runs: methods of several models take longer.
-            left = (time.perf_counter() - started) / made * (len(waiting) - made)
-            experiment.say(f"{number}/{len(every)} {name}: {told}{_minutes(left)}")
+            left = progress.time_left(made, len(waiting), time.perf_counter() - started)
+            experiment.say(f"{number}/{len(every)} {name}: {told}{left}")
     if missing := [trial for trial in every if not _over(workdir, trial)]:
         experiment.say(f"the page waits for {len(missing)} runs, {missing[0].directory} among them")
         return
@@ -150,15 +158,6 @@ def _make(config: ConfigDict, folder: Path, directory: Path, attributes: Sequenc
 def _as_logged(text: str, *folders: Path) -> str:
     """Return the text for a log that is shared; `folders` are those of the run, whose names may hold any character."""
     return safe_text.printable(safe_text.without_paths(text, *folders))
-
-
-def _minutes(seconds: float) -> str:
-    """`, about 12 min left`; nothing where nothing is."""
-    if not seconds:
-        return ""
-    if seconds > 2 * 3600:
-        return f", about {seconds / 3600:.0f} h left"
-    return f", about {max(round(seconds / 60), 1)} min left"
 
 
 @contextlib.contextmanager

@@ -325,11 +325,10 @@ def test_progress_is_said_when_it_takes_long(tmp_path, monkeypatch):
     said = []
     store.prepare(source(), GRID, tmp_path / "a", say=said.append, chunk=3)
     assert said == []
-    monkeypatch.setattr(chunks, "_PATIENCE", 0.0)
-    monkeypatch.setattr(chunks, "_EVERY", 0.0)
+    monkeypatch.setattr(chunks.progress, "PATIENCE", 0.0)
     store.prepare(source(seconds=0.01), GRID, tmp_path / "b", say=said.append, chunk=3)
-    assert [line.split("  ")[0] for line in said] == [f"preparing: {n}/12 cases" for n in (3, 6, 9, 12)]
-    assert all("cases/s" in line and line.endswith("left") for line in said)
+    assert [line.split(",")[0] for line in said] == [f"preparing: {n}/12 cases" for n in (3, 6, 9, 12)]
+    assert all("cases/s, 0m00s left" in line for line in said[:-1]) and said[-1].endswith("cases/s")
 
 
 def test_the_content_file_is_what_the_readme_says(tmp_path):
