@@ -68,12 +68,13 @@ CONDITIONS = [
     )
     for groups in SIZES
 ]
-# True changes of the gap of each method, and each method's SD over seeds.
+# True changes of the gap of each method, and the relative SD over seeds of the baseline and of each method.
 STUDIES = {
-    "no change": ([0.0] * METHODS, [1.0] * METHODS),
-    "no change, one method with three times the SD": ([0.0] * METHODS, [1.0] * 5 + [3.0]),
-    "one method repairs all": ([REPAIRABLE] + [0.0] * 5, [1.0] * METHODS),
-    "all methods repair all": ([REPAIRABLE] * METHODS, [1.0] * METHODS),
+    "no change": ([0.0] * METHODS, [1.0] * 7),
+    "no change, one method with three times the SD": ([0.0] * METHODS, [1.0] * 6 + [3.0]),
+    "no change, the baseline with three times the SD": ([0.0] * METHODS, [3.0] + [1.0] * 6),
+    "one method repairs all": ([REPAIRABLE] + [0.0] * 5, [1.0] * 7),
+    "all methods repair all": ([REPAIRABLE] * METHODS, [1.0] * 7),
 }
 
 
@@ -122,7 +123,7 @@ def study(name: str, seeds: int, studies: int, own: bool) -> dict[str, float]:
     """
     changes, spread = (np.array(part) for part in STUDIES[name])
     rng = np.random.default_rng(seeds)
-    scale = SD_OVER_SEEDS / np.sqrt(2) * np.array([1.0, *spread])
+    scale = SD_OVER_SEEDS / np.sqrt(2) * spread
     claimed = np.zeros((studies, METHODS), bool)
     for k in range(studies):
         values = rng.normal(0, scale[:, None], (METHODS + 1, seeds))
