@@ -5,7 +5,7 @@ from fairlearn.metrics import MetricFrame
 from scipy import stats
 
 from kneefair_jax import audit, cohort
-from kneefair_jax.audit import score_table
+from kneefair_jax.audit import equivalence_margin, score_table
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.macro_score import standardized_means
@@ -406,6 +406,20 @@ def test_readers_who_agree_in_the_mean_give_no_margin(tmp_path):
     with_one = save(frame[:-1], path)  # of c11, a reader is absent: its patient's difference is that of c9
     agreement = table(scores, readers=with_one).report["readers"]["dice"]
     assert agreement["mean_difference"] == pytest.approx(0.03 / 6)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8])
+def test_readers_macro_scores_follow_the_failure_threshold(threshold, tmp_path):
+    """Reader A has no tibia in c0; what it would score follows from A's cases above the threshold."""
+    tibia = np.array([np.nan, 0.75, 0.9, 0.85, 0.7, 0.95, 0.9, 0.72, 0.88, 0.93, 0.78, 0.86])
+    femur = np.linspace(0.9, 0.98, 12)
+    path = save(readers({"dice_femur": femur, "dice_tibia": tibia}, {}), tmp_path / "readers.csv")
+    scores = np.stack([femur, tibia], axis=1)
+    differences = standardized_means(scores, scores >= threshold) - 0.85
+    expected = pd.Series(differences).groupby(wide()["patient_id"][:12]).mean().mean()
+    cohort = score_table.read(save(wide(), tmp_path / "a.csv"), None, ["sex"], {}).cohort
+    agreement = equivalence_margin.of_readers(path, cohort, {}, None, failure_dice=threshold)["dice"]
+    assert agreement.mean_difference == pytest.approx(expected, abs=1e-12)
 
 
 def test_readers_who_differ_give_the_near_end_of_the_interval(tmp_path):
