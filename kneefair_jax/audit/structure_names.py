@@ -75,7 +75,7 @@ def excluded(names: Iterable[str]) -> dict[str, str]:
     Args:
         names: of a column `structure`, or of columns `dice_<name>`.
     """
-    words = {name: _words(name) for name in names}
+    words = {name: _words(name) for name in dict.fromkeys(names)}
     structures = {_own(of) for of in words.values()}
     averaged = {_own(of)[i:j] for of in words.values() for i, j in _cores(_own(of), _is_average)}
     kinds = {name: kind for name, of in words.items() if (kind := _kind(of, structures, averaged))}
