@@ -122,7 +122,7 @@ def describe(
         + ages.unlikely(table)
         + cohort.varying(frame, attributes)
         + cohort.alike(frame, attributes),
-        (("another split", len(source.cells) - len(table)),) if len(source.cells) > len(table) else (),
+        of_other_splits(source.cells, table),
     )
 
 
@@ -167,6 +167,19 @@ def of_split(table: pd.DataFrame, path: Path, split: str | None) -> pd.DataFrame
         has = f"its splits are {', '.join(found)}" if found else "it has no column split"
         raise InputError(f"{path}: --split {split!r} is not in it; {has}")
     return table[table["split"] == split]
+
+
+def of_other_splits(table: pd.DataFrame, kept: pd.DataFrame) -> tuple[tuple[str, int], ...]:
+    """Return why and how many cases of a table are not among those of one split, for `Cohort.excluded`.
+
+    Args:
+        table: with `case_id`, a row per case or several; with `split`, if rows are cut.
+        kept: its rows of one split.
+    """
+    if len(kept) == len(table):
+        return ()
+    cases = table[["case_id", "split"]].drop_duplicates()
+    return (("another split", len(cases) - kept["case_id"].nunique()),)
 
 
 def _require_columns(

@@ -48,6 +48,7 @@ def of_readers(
     truth: Mapping[str, MaskPath],
     reading: Reading | None,
     allow_similar: bool = False,
+    failure_dice: float = patient_table.FAILURE_DICE,
 ) -> dict[str, ReaderAgreement]:
     """Return how far two readers differ over the patients whom both read, by score.
 
@@ -62,6 +63,7 @@ def of_readers(
         truth: case id -> reference mask; empty where the audit is of scores.
         reading: of the masks; None where the audit is of scores.
         allow_similar: whether identifiers may look like those of the audited cases.
+        failure_dice: Dice below which a segmentation counts as failed (`patient_table.macro`).
 
     Returns:
         Score -> agreement, of the scores that both readers have in `MIN_PATIENTS` patients or more, `dice` among them.
@@ -102,7 +104,7 @@ def of_readers(
     else:
         scores = score_table.read_scores(text.assign(model=text["reader"]), path)[0]
         long = scores.merge(cohort.frame[["case_id", "patient_id"]], on="case_id")
-    differences = {score: _by_patient(long, names, score) for score in patient_table.SCORES}
+    differences = {score: _by_patient(long, names, score, failure_dice) for score in patient_table.SCORES}
     if not (patients := len(differences["dice"])):
         raise InputError(f"{path}: no case was read by both {names[0]!r} and {names[1]!r}")
     if patients < MIN_PATIENTS:
@@ -120,10 +122,10 @@ def of_readers(
     return agreements
 
 
-def _by_patient(long: pd.DataFrame, names: Sequence[str], score: str) -> np.ndarray:
+def _by_patient(long: pd.DataFrame, names: Sequence[str], score: str, failure_dice: float) -> np.ndarray:
     """Return the first reader's score minus the second's, f64[P], a mean over the cases of a patient that both read."""
     by_reader = pd.DataFrame(
-        {name: patient_table.macro(long[long["model"] == name], score) for name in names}
+        {name: patient_table.macro(long[long["model"] == name], score, failure_dice) for name in names}
     )
     patients = long.groupby("case_id")["patient_id"].first()
     differences = (by_reader[names[0]] - by_reader[names[1]]).dropna()

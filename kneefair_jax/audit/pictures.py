@@ -38,6 +38,7 @@ def views(
     prediction: Mapping[str, MaskPath],
     images: Mapping[str, Path],
     reading: Reading,
+    failure_dice: float,
 ) -> Pictures:
     """The best, median and worst case of each level of each attribute; their masks are decoded again.
 
@@ -48,11 +49,12 @@ def views(
         prediction: case id -> predicted mask; a case without one is shown without.
         images: case id -> radiograph; those without are shown on grey.
         reading: of the masks.
+        failure_dice: that of `patient_table.macro`.
 
     Raises:
         InputError: an image cannot be read.
     """
-    choices = examples.choose(table, cohort.attributes)
+    choices = examples.choose(table, cohort.attributes, failure_dice=failure_dice)
     headers: dict[str, FilmHeader] = {}
     drawn: dict[str, tuple[np.ndarray, ...]] = {}
     for case in dict.fromkeys(choice.case_id for choice in choices):

@@ -151,13 +151,14 @@ class Audit(NamedTuple):
         structure: str | None = None,
         model: str | None = None,
         include_missing: bool = False,
+        include_small: bool = False,
     ) -> Any:
         """Return `fairlearn.metrics.MetricFrame` of the mean score over patients, by group.
 
-        Its `by_group` holds the means of `report["scores"]`, NaN for a group in which no patient has the score;
-        `overall` too, where each patient is in one group and none is excluded. Patients without a known attribute are
-        excluded, as in the report's gaps: `missing` is no group of people, and `difference()` and `ratio()` would
-        compare it with the groups.
+        Its `by_group` holds the means of `report["scores"]`; `overall` too, where each patient is in one group and none
+        is excluded. `difference()` and `ratio()` compare all groups of the frame, so those that the report does not
+        rank are excluded, as in its gaps: `missing`, which is no group of people, and groups with a score of fewer than
+        `min_group_patients` patients.
 
         Args:
             attributes: one, or several for their intersections.
@@ -165,9 +166,11 @@ class Audit(NamedTuple):
             structure: one of the structures; None for the mean over them.
             model: one of those audited; None for the first.
             include_missing: whether patients with a missing attribute are a group of their own, `missing`.
+            include_small: whether groups too small to rank are included; a mean is NaN where no patient has the score.
 
         Raises:
-            InputError: fairlearn is not installed, or there is no such column, structure or model, or no scores.
+            InputError: fairlearn is not installed, there is no such column, structure or model, there are no scores, or
+                every group is too small.
         """
         try:
             from fairlearn.metrics import MetricFrame
@@ -180,13 +183,24 @@ class Audit(NamedTuple):
             rows = rows[rows["structure"] == structure]
         if missing := [name for name in (*names, score) if name not in rows]:
             raise InputError(f"metric_frame: {missing[0]!r} is none of {', '.join(rows.columns)}")
-        rows = rows.assign(**{score: rows["case_id"].map(patient_table.macro(rows, score)).astype(float)})
+        failure_dice = self.reports[model]["run"]["failure_dice"]
+        macro = patient_table.macro(rows, score, failure_dice)
+        rows = rows.assign(**{score: rows["case_id"].map(macro).astype(float)})
         if not include_missing:
             rows = rows[(rows[names].astype(str) != groups.MISSING).all(axis=1)]
         by_case = rows.groupby([*names, "patient_id", "case_id"], observed=True)[score].first()
         by_patient = by_case.groupby([*names, "patient_id"], observed=True).mean().reset_index()
         if by_patient[score].isna().all():
             raise InputError(f"metric_frame: no {score} of structure {structure!r} by model {model!r}")
+        if not include_small:
+            minimum = self.reports[model]["cohort"]["min_group_patients"]
+            patients = by_patient.groupby(names, observed=True)[score].transform("count")
+            by_patient = by_patient[patients >= max(minimum, 1)]
+            if by_patient.empty:
+                raise InputError(
+                    f"metric_frame: every group by {', '.join(names)} has fewer than {minimum} patients; give "
+                    "include_small=True or a smaller min_group_patients"
+                )
         return MetricFrame(
             metrics={score: lambda _, values: float(pd.Series(values).mean())},
             y_true=by_patient[score],

@@ -100,7 +100,9 @@ def masks(
     films = _images(cohort, Path(images)) if images is not None else {}
     reading = _reading(cohort, Path(truth), true, labels, pred_labels)._replace(orientation=orientation)
     if readers is not None:
-        agreements = equivalence_margin.of_readers(Path(readers), cohort, true, reading, allow_similar_ids)
+        agreements = equivalence_margin.of_readers(
+            Path(readers), cohort, true, reading, allow_similar_ids, settings.endpoints.failure_dice
+        )
         settings = _with_readers(settings, agreements, cohort)
     suspects = None
     headers: dict[str, FilmHeader] = {}
@@ -139,7 +141,9 @@ def masks(
             ignored = _ignored(cohort, results, model, reading)
             about[model]["ignored"] = ignored.as_dict()
             cohort.notes.append(ignored_pixels.note(ignored, len(results), f" by {model}" if model else ""))
-        shown = pictures.views(tables[model], cohort, true, paths, films, reading)
+        shown = pictures.views(
+            tables[model], cohort, true, paths, films, reading, settings.endpoints.failure_dice
+        )
         examples[model], headers = shown.views, headers | shown.headers
         apart[model] = reference_ser.apart(tables[model], spacing)
     faults = observations.combined(faults)
@@ -200,7 +204,9 @@ def table(
             Path(scores), who, attributes, bins or {}, split, on_missing, allow_similar_ids
         )
     if readers is not None:
-        agreements = equivalence_margin.of_readers(Path(readers), given.cohort, {}, None, allow_similar_ids)
+        agreements = equivalence_margin.of_readers(
+            Path(readers), given.cohort, {}, None, allow_similar_ids, settings.endpoints.failure_dice
+        )
         settings = _with_readers(settings, agreements, given.cohort)
     return result.audit(given.cohort, given.tables, given.structures, settings, {}, {}, {})
 

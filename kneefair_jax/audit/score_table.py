@@ -74,7 +74,7 @@ def read(
         raise InputError(f"{path}: holds the splits {', '.join(splits)}; choose one with --split")
     options = metadata.Options(similar="--allow-similar-ids", allow_similar=allow_similar)
     cases.check_words(text, path, ("split", "model", "structure"), options)
-    text = cases.of_split(text, path, split)
+    every, text = text, cases.of_split(text, path, split)
     worded = _worded(table.written.loc[text.index])
     numbers, dropped = read_scores(text, path)
     models = dict.fromkeys(numbers["model"])
@@ -90,6 +90,7 @@ def read(
     if who is None:
         part = metadata.Table(one_a_case, table.written.loc[one_a_case.index], table.notes)
         cohort = cases.describe(part, path, attributes, bins, allow_similar=allow_similar)
+        cohort = cohort._replace(excluded=cases.of_other_splits(every, text))
     else:
         _check_case_ids(text, path, options)
         cohort = cases.read(who, attributes, bins, split if split in _splits_of(who) else None, allow_similar)
@@ -204,8 +205,8 @@ def _melted(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
     kinds = structure_names.excluded(structure for _, structure in wide)
     structures = list(dict.fromkeys(structure for score, structure in wide if score == "dice"))
     structures = [structure for structure in structures if structure not in kinds]
-    columns = {kind: [name for (_, of), name in wide.items() if of == kind] for kind in kinds}
-    rows = {kind: int((text[names] != "").any(axis=1).sum()) for kind, names in columns.items()}
+    columns = {one: [name for (_, of), name in wide.items() if of == one] for one in (*kinds, *structures)}
+    rows = {one: int((text[names] != "").any(axis=1).sum()) for one, names in columns.items()}
     notes = structure_names.notes(kinds, rows)
     if not structures and "dice" in text:
         return text[[*keys, *plain]].assign(structure=WHOLE), notes

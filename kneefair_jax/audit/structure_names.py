@@ -1,44 +1,59 @@
 """Names in a score table that are no structures: the background, averages, and statistics beside the structures."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from kneefair_jax.data import identifiers
 from kneefair_jax.report.text import formatting
 
-_BACKGROUND = re.compile(
-    r"((class|label|structure|channel|index|value)[\s_-]*)?0+|back[\s_-]?ground|bg|void|unlabell?ed|ignored?"
+type _Words = tuple[str, ...]
+
+# `meanDice` is two words, `mIoU` and `IoU` are one.
+_CAMEL = re.compile(r"(?<=[a-z]{2})(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_WORD = re.compile(
+    r"(?<![^\W\d_])(?:p|q|ci|hd)\d+(?:\.\d+)?(?![^\W_])|\d+(?:\.\d+)?(?: ?%)?|[^\W\d_]+", re.IGNORECASE
 )
-# Words that change nothing of what a name means: `mean_dice`, `all structures`.
-_NOUNS = frozenset(
-    {"dice", "dsc", "iou", "jaccard", "score", "scores", "bones", "classes", "class", "labels", "structures"}
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+_BACKGROUND = frozenset(
+    {"background", "bg", "hintergrund", "void", "unlabeled", "unlabelled", "ignore", "ignored"}
 )
-_AVERAGES = frozenset({"macro", "mean", "average", "avg", "overall", "micro", "weighted"})
-# Unions of structures: the only structure of some tables, an average of the others'.
-_UNIONS = frozenset({"foreground", "fg", "all", "total", "any"})
-_STATISTIC = re.compile(
-    r"std|sd|stdev|stddev|deviation|sem|var|variance|min|minimum|max|maximum|median|iqr|ci|ci95|q[1-4]|p[0-9]{1,2}"
-    r"|percentile|quantile"
-)
-_WHOLE_STATISTICS = frozenset(
+_INDEX = frozenset({"class", "label", "structure", "channel", "index", "value"})
+_SCORES = frozenset(
     {
-        "n",
-        "count",
-        "se",
-        "cv",
-        "range",
-        "rank",
-        "sum",
-        "lower",
-        "upper",
-        "low",
-        "high",
-        "lo",
-        "hi",
-        "worst",
-        "best",
+        "dice",
+        "dsc",
+        "iou",
+        "jaccard",
+        "hd",
+        "hd95",
+        "assd",
+        "nsd",
+        "coefficient",
+        "coeff",
+        "similarity",
+        "score",
     }
 )
+_COLLECTIVE = frozenset({"scores", "bones", "classes", "labels", "structures", "values"})
+# These change nothing of what a name means: `mean_dice`, `mean over all structures`.
+_NEUTRAL = _INDEX | _SCORES | _COLLECTIVE | {"of", "over", "across", "the", "per", "for", "and"}
+_AVERAGES = frozenset({"macro", "mean", "average", "avg", "overall", "micro", "weighted"}) | {
+    f"m{score}" for score in _SCORES
+}
+# Unions of structures: the only structure of some tables, an average of the others'.
+_UNIONS = frozenset({"foreground", "fg", "all", "total", "any"})
+_WITHOUT = frozenset({"no", "non", "not", "without", "excluding", "excl", "except"})
+_STATISTIC = re.compile(
+    r"std|sd|stdev|stddev|standard|deviation|sem|se|error|cv|var|variance|min|minimum|max|maximum|median|iqr|range|rank"
+    r"|sum|n|count|worst|best|bound|limit|interval|confidence|ci|ci[0-9.]+|percentiles?|quantiles?|quartiles?"
+    r"|p[0-9]*[0-9.][0-9]|[0-9.]+ ?%"
+)
+# Numbers beside them are theirs: `5th percentile`, `mean of 4 classes`.
+_COUNTED = re.compile(r"ci|interval|percentiles?|quantiles?|quartiles?|" + "|".join(_COLLECTIVE))
+_ORDINALS = frozenset({"st", "nd", "rd", "th"})
+# Statistics beside a score's or a structure's name; alone, structures, as the phalanges P1 and P2.
+_WEAK = re.compile(r"low|lower|lo|high|upper|hi|p[0-9]|q[1-4]")
 _WHY = {
     "background": "the background is no structure",
     "average": "a case's macro score is the mean over its structures",
@@ -54,22 +69,26 @@ _TITLES = {
 def excluded(names: Iterable[str]) -> dict[str, str]:
     """Return the names that are no structures, each with its kind: background, average or statistic.
 
+    A name is judged by its words. Words for an average or a statistic beside the words of another structure make a name
+    excluded only where that structure is among the names: `femur_low` beside `femur`, and not `median nerve`.
+
     Args:
         names: of a column `structure`, or of columns `dice_<name>`.
     """
-    names = list(dict.fromkeys(names))
-    known = {_plain(name) for name in names}
-    kinds = {name: kind for name in names if (kind := _kind(name, known))}
-    unions = {name: "average" for name in names if name not in kinds and _is_union(name)}
-    return kinds if len(kinds) + len(unions) == len(names) else kinds | unions
+    words = {name: _words(name) for name in dict.fromkeys(names)}
+    structures = {_own(of) for of in words.values()}
+    averaged = {_own(of)[i:j] for of in words.values() for i, j in _cores(_own(of), _is_average)}
+    kinds = {name: kind for name, of in words.items() if (kind := _kind(of, structures, averaged))}
+    unions = {name: "average" for name, of in words.items() if name not in kinds and _is_union(of)}
+    return kinds if len(kinds) + len(unions) == len(words) else kinds | unions
 
 
 def notes(kinds: Mapping[str, str], rows: Mapping[str, int]) -> list[str]:
-    """Return a note for each kind of excluded name.
+    """Return a note for each kind of excluded name, and one on structures whose names could be a statistic's.
 
     Args:
         kinds: of `excluded`.
-        rows: name -> rows of the table that hold it.
+        rows: name -> rows of the table that hold it, of all names.
     """
     lines = []
     for kind, title in _TITLES.items():
@@ -78,36 +97,84 @@ def notes(kinds: Mapping[str, str], rows: Mapping[str, int]) -> list[str]:
             be = "is" if kind == "background" else "are"
             counted = ", ".join(f"{name} in {formatting.amount(rows[name], 'row')}" for name in named)
             lines.append(f"{title} ({counted}) {be} left out: {_WHY[kind]}")
+    others = {name: _words(name) for name in rows if name not in kinds}
+    if unclear := sorted(
+        name for name, words in others.items() if words and all(map(_WEAK.fullmatch, words))
+    ):
+        lines.append(
+            f"{formatting.listing(unclear)} {'are structures' if len(unclear) > 1 else 'is a structure'} here; remove "
+            "what is a bound or a quantile of a score"
+        )
     return lines
 
 
-def _kind(name: str, known: set[str]) -> str:
-    plain = _plain(name)
-    if _BACKGROUND.fullmatch(plain):
+def _kind(words: _Words, structures: Collection[_Words], averaged: Collection[_Words]) -> str:
+    numbers = {word for word in words if _NUMBER.fullmatch(word)}
+    rest = set(words) - numbers - _INDEX - _SCORES
+    if rest <= _BACKGROUND and (rest or (numbers and not any(map(float, numbers)))):
         return "background"
-    if plain in _WHOLE_STATISTICS:
-        return "statistic"
-    words = _words(plain)
-    if any(_STATISTIC.fullmatch(word) for word in (words[0], words[-1])):
-        return "statistic"
-    if set(words) <= _AVERAGES | _UNIONS | _NOUNS and set(words) & _AVERAGES:
+    own = _own(words)
+    marks = [word for word in own if _is_statistic(word)]
+    if marks and all(map(_is_mark, own)):
+        # `lower` alone is a structure, `lower Dice` and `ci_lower` are bounds.
+        named = any(map(_is_average, words)) or not _SCORES.isdisjoint(words)
+        return "statistic" if named or not all(map(_WEAK.fullmatch, marks)) else ""
+    if any(map(_is_average, own)) and {word for word in own if not _is_average(word)} <= (
+        _UNIONS | _BACKGROUND | _WITHOUT
+    ):
         return "average"
     # `femur_mean` beside `femur` is an average; alone, it is the femur's score.
-    ends: Sequence[tuple[str, str]] = (
-        (words[0], plain[len(words[0]) + 1 :]),
-        (words[-1], plain[: -len(words[-1]) - 1]),
+    for i, j in _cores(own, _is_mark):
+        if any(map(_is_statistic, own[:i] + own[j:])):
+            if own[i:j] in structures or own[i:j] in averaged:
+                return "statistic"
+        elif own[i:j] in structures:
+            return "average"
+    return ""
+
+
+def _is_union(words: _Words) -> bool:
+    own = set(_own(words))
+    return bool(own) and (
+        own <= _UNIONS or (own <= _UNIONS | _WITHOUT | _BACKGROUND and not own.isdisjoint(_WITHOUT))
     )
-    return "average" if any(word in _AVERAGES and rest in known for word, rest in ends) else ""
 
 
-def _is_union(name: str) -> bool:
-    words = set(_words(_plain(name)))
-    return words <= _UNIONS | _NOUNS and bool(words & _UNIONS)
+def _cores(own: _Words, is_mark: Callable[[str], bool]) -> list[tuple[int, int]]:
+    """Return the ends of what is left of a name without some of the marks before and after it, one at least."""
+    first = next((i for i, word in enumerate(own) if not is_mark(word)), len(own))
+    last = next((j for j in range(len(own), 0, -1) if not is_mark(own[j - 1])), 0)
+    return [
+        (i, j)
+        for i in range(first + 1)
+        for j in range(last, len(own) + 1)
+        if i < j and (i, j) != (0, len(own))
+    ]
 
 
-def _words(plain: str) -> list[str]:
-    return re.split(r"[\s_.-]+", plain)
+def _is_average(word: str) -> bool:
+    return word in _AVERAGES
 
 
-def _plain(name: str) -> str:
-    return identifiers.canonical(name)
+def _is_statistic(word: str) -> bool:
+    return bool(_STATISTIC.fullmatch(word) or _WEAK.fullmatch(word))
+
+
+def _is_mark(word: str) -> bool:
+    return _is_average(word) or _is_statistic(word)
+
+
+def _own(words: _Words) -> _Words:
+    """Return the words without neutral ones and without numbers that count or rank."""
+    counted = any(map(_COUNTED.fullmatch, words))
+    return tuple(
+        word
+        for word in words
+        if word not in _NEUTRAL and not (counted and (_NUMBER.fullmatch(word) or word in _ORDINALS))
+    )
+
+
+def _words(name: str) -> _Words:
+    text = _CAMEL.sub(" ", identifiers.visible(unicodedata.normalize("NFKC", name)))
+    text = re.sub(r"\bback[\s_-]+ground\b", "background", text, flags=re.IGNORECASE)
+    return tuple(word.casefold() for word in _WORD.findall(text.replace("_", " ")))

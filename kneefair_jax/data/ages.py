@@ -7,8 +7,9 @@ import pandas as pd
 from kneefair_jax.data import birth_dates, number_text
 
 OLDEST = 120  # years
-# Value representation AS of DICOM PS3.5, table 6.2-1; tools drop its zeros.
-_DICOM = re.compile(r"([0-9]{1,3})([DWMYdwmy])")
+# Value representation AS of DICOM PS3.5, table 6.2-1; tools drop its zeros and put a space before years.
+_DICOM = re.compile(r"([0-9]{1,3})(?: ?([Yy])|([DWMdwm]))")
+_NAMES = frozenset({"age", "ages", "alter", "edad"})
 _PER_YEAR = {"y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
 _UNIT = re.compile(
     r"[0-9]+([.,][0-9]+)?\s*(y|yrs?|years?( old)?|y\.?/?o\.?|m|mos?|months?|w|wks?|weeks?|d|days?)\.?",
@@ -25,9 +26,9 @@ def plain(name: str) -> str:
 
 
 def is_age(name: str) -> bool:
-    """Tell whether a column is one of ages by its name: `age`, `V00AGE`, `PatientAge`, `age_years`."""
+    """Tell whether a column is one of ages by its name: `age`, `V00AGE`, `PatientAge`, `age_years`, `Alter`."""
     words = re.findall(r"[A-Z]*[a-z]+|[A-Z]+", re.sub(r"^[VvPp]\d\d(XR|xr)?", "", name))
-    return "age" in {word.lower() for word in words}
+    return any(word.lower() in _NAMES for word in words)
 
 
 def in_years(table: pd.DataFrame, name: str, problems: list[Problem]) -> tuple[pd.Series, list[str]]:
@@ -39,23 +40,25 @@ def in_years(table: pd.DataFrame, name: str, problems: list[Problem]) -> tuple[p
     Args:
         table: text on the lines of the file, "" where missing.
         name: of the column.
-        problems: gets a line for each cell that is no age: a date of birth without a date of the examination, a year of
-            birth, a decimal comma, a unit in words.
+        problems: gets a line for each cell that is no age: a date of birth without a date of the examination, a part of
+            a date, a decimal comma, a unit in words.
 
     Returns:
         The column with DICOM's ages and dates of birth in years, and notes on how many those were.
     """
     cells = table[name]
-    for row, cell in cells.items():
-        if text := _fault(cell, birth_dates.birth_columns([name]) != []):
-            problems.append((int(str(row)), f"{name} {cell!r} {text}"))
-    dates = cells.map(birth_dates.is_date)
+    of_births = bool(birth_dates.birth_columns([name]))
+    faults = cells.map({cell: _fault(cell, of_births) for cell in cells.unique()})
+    problems += [
+        (int(str(row)), f"{name} {cells[row]!r} {text}") for row, text in faults[faults != ""].items()
+    ]
+    dates = cells.map({cell: birth_dates.is_date(cell) for cell in cells.unique()}).astype(bool)
     years: dict[object, str] = {}
     notes: list[str] = []
     if dates.any():
         years, notes = _from_birth(table.loc[dates], name, problems)
-    dicom = cells.map(_DICOM.fullmatch).dropna()
-    years |= {row: f"{float(m[1]) / _PER_YEAR[m[2].lower()]:.6g}" for row, m in dicom.items()}
+    dicom = cells.map({cell: _DICOM.fullmatch(cell) for cell in cells.unique()}).dropna()
+    years |= {row: f"{float(m[1]) / _PER_YEAR[(m[2] or m[3]).lower()]:.6g}" for row, m in dicom.items()}
     if len(dicom):
         first = dicom.index[0]
         notes.append(
@@ -67,9 +70,15 @@ def in_years(table: pd.DataFrame, name: str, problems: list[Problem]) -> tuple[p
 
 
 def is_dicom(cells: pd.Series) -> bool:
-    """Tell whether every known cell is an age with DICOM's unit and three digits."""
-    known = cells[cells != ""]
-    return bool(len(known)) and all(_DICOM.fullmatch(cell) and len(cell) == 4 for cell in known.unique())
+    """Tell whether the known cells are ages by their units, whatever the column's name.
+
+    So they are where one has DICOM's three digits and unit, or the unit of years, and the others have them too or are
+    numbers. `12M` alone may be a visit.
+    """
+    known = [cell for cell in cells.unique() if cell]
+    sure = {cell for cell in known if (unit := _DICOM.fullmatch(cell)) and (unit[2] or len(cell) == 4)}
+    others = pd.Series([cell for cell in known if cell not in sure], dtype=object)
+    return bool(sure) and bool(number_text.column(others).notna().all())
 
 
 def unlikely(table: pd.DataFrame) -> list[str]:
@@ -97,6 +106,8 @@ def _fault(cell: str, of_births: bool) -> str:
         return f"is a year of birth, not an age; {_REMEDY}"
     if point := number_text.with_point(cell):
         return f"has a decimal comma; write {point}"
+    if birth_dates.holds_date(cell) and not (birth_dates.is_date(cell) or number_text.is_number(cell)):
+        return f"holds a part of a date, not an age; {_REMEDY}"
     if _UNIT.fullmatch(cell) and not _DICOM.fullmatch(cell):
         return "has a unit; write the number of years"
     return ""

@@ -4,14 +4,38 @@ import datetime
 import re
 from collections.abc import Iterable
 
-_MONTH, _DAY = "(?P<month>0?[1-9]|1[0-2])", "(?P<day>0?[1-9]|[12][0-9]|3[01])"
-_YEAR = "(?P<year>(18|19|20)[0-9]{2})"
-_YEAR_FIRST = (
-    re.compile(rf"{_YEAR}[-/.]{_MONTH}[-/.]{_DAY}([ T].*)?"),
-    re.compile(rf"{_YEAR}(?P<month>0[1-9]|1[0-2])(?P<day>0[1-9]|[12][0-9]|3[01])"),
+# English, German, French and Spanish.
+_MONTH = (
+    r"(jan(uary?)?|feb(ruary?)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?"
+    r"|dec(ember)?|m(ä|ae)rz|mrz|mai|juni|juli|okt(ober)?|dez(ember)?|janvier|f[ée]vrier|mars|avril|juin|juillet"
+    r"|ao[ûu]t|septembre|octobre|novembre|d[ée]cembre|enero|febrero|marzo|abril|mayo|junio|julio|agosto|septiembre"
+    r"|octubre|noviembre|diciembre)\.?"
 )
-_YEAR_LAST = re.compile(rf"[0-9]{{1,2}}[-/. ][0-9A-Za-z]{{1,9}}\.?[-/. ]({_YEAR}|[0-9]{{2}})( .*)?")
+_YEAR, _PART = "(18|19|20)[0-9]{2}", "[0-9]{1,2}"
+_DAY = rf"{_PART}(st|nd|rd|th)?"
+_GAP = "([-/. ]|de )*"  # none in `03MAR1961`, as SAS writes dates
+_TIME = "([ T:] ?[0-9].*)?"
+_YEAR_FIRST = (
+    re.compile(rf"(?P<year>{_YEAR})[-/. ](?P<month>{_PART})[-/. ](?P<day>{_PART}){_TIME}"),
+    re.compile(rf"(?P<year>{_YEAR})(?P<month>0[1-9]|1[0-2])(?P<day>0[1-9]|[12][0-9]|3[01])(\.0*|{_TIME})"),
+)
+# With two digits for the year, `12 10 14` and `45-54-64` are other things.
+_SHORT = "((0?[1-9]|1[0-2])[-/.](0?[1-9]|[12][0-9]|3[01])|(0?[1-9]|[12][0-9]|3[01])[-/.](0?[1-9]|1[0-2]))[-/.][0-9]{2}"
+_OTHERS = tuple(
+    re.compile(pattern + _TIME, re.IGNORECASE)
+    for pattern in (
+        rf"{_PART}[-/. ]{_PART}[-/. ]{_YEAR}",
+        _SHORT,
+        rf"{_DAY}{_GAP}{_MONTH}{_GAP}({_YEAR}|[0-9]{{2}})",
+        rf"{_MONTH}{_GAP}{_DAY},? ?{_YEAR}",
+    )
+)
 _YEAR_ALONE = re.compile(rf"{_YEAR}(\.0*)?")
+_WITHIN = re.compile(
+    rf"(?<![0-9]){_YEAR}(?![0-9])|(?<![0-9]){_SHORT}(?![0-9])"
+    rf"|(?<![^\W\d_]){_MONTH}{_GAP}[0-9]|[0-9]{_GAP}{_MONTH}(?![^\W\d_])",
+    re.IGNORECASE,
+)
 _BIRTH = re.compile(r"(patients?)?(date(of)?birth|birth(date|day)|dob)")
 _EXAM = "(exam(ination)?|study|scan|visit|acquisition|imag(e|ing)|film|radiograph|xray)"
 _EXAM_DATE = re.compile(rf"{_EXAM}(date|day)|date(of)?{_EXAM}")
@@ -28,8 +52,13 @@ def exam_columns(names: Iterable[str]) -> list[str]:
 
 
 def is_date(cell: str) -> bool:
-    """Tell whether a cell is a calendar date."""
-    return any(pattern.fullmatch(cell) for pattern in (*_YEAR_FIRST, _YEAR_LAST))
+    """Tell whether a cell is written as a date of day, month and year, which the calendar may not have."""
+    return any(pattern.fullmatch(cell) for pattern in (*_YEAR_FIRST, *_OTHERS))
+
+
+def holds_date(cell: str) -> bool:
+    """Tell whether text that is no number holds a date or a part of one: `03/1961`, `Mar-61`, `born 1961`."""
+    return bool(_WITHIN.search(cell))
 
 
 def is_year(cell: str) -> bool:

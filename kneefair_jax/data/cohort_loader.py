@@ -261,7 +261,7 @@ def prepare(
     if cases.left_out:
         with naming_unreadable(cases.left_out):
             cohort = _split(cohort.source, cohort.grid[2], data, seed, without=dict(cases.left_out))
-    left_out = cohort.source.left_out + cases.left_out
+    left_out = cohort.source.left_out + cases.left_out + cohort.source.unused
     cohort = _with_notes(_unchanged(cohort, cases), _file_notes(cohort, cases))
     if external is None:
         return Prepared(cohort, cases, left_out), None
@@ -270,7 +270,7 @@ def prepare(
         external = external._replace(cases=readable)
     # A report has one list of notes, that of the main cohort.
     cohort = _with_notes(cohort, [f"external cohort: {note}" for note in _file_notes(external, others[0])])
-    external_left_out = external.source.left_out + others[0].left_out
+    external_left_out = external.source.left_out + others[0].left_out + external.source.unused
     return (
         Prepared(cohort, cases, left_out),
         Prepared(_unchanged(external, others[0]), others[0], external_left_out),

@@ -24,6 +24,11 @@ def parse(text: str) -> float:
     return number
 
 
+def is_number(text: str) -> bool:
+    """Tell whether a text is a finite number in decimal notation."""
+    return not math.isnan(_or_nan(text))
+
+
 def with_point(cell: str) -> str:
     """Return a number that is written with a decimal comma with a point, `65.5` for `65,5`; "" for any other text."""
     return cell.replace(",", ".") if _COMMA.fullmatch(cell) else ""

@@ -60,7 +60,8 @@ class Source(NamedTuple):
         read: rows of `cases` -> for each, in order, its arrays, or the `InputError` (file, what is wrong, remedy)
             that says why it has none. A function of the rows alone.
         portable: whether `read` can be pickled and called in other processes.
-        left_out: `(what, why)` of everything that the source itself left out of `cases`.
+        left_out: `(what, why)` of every case that the source itself left out of `cases`; reports count them.
+        unused: `(what, why)` of files that are no cases, such as masks without a film; no report counts them.
         notes: what is odd about `cases`, though they can be used.
         files: row of `cases` -> the files that its arrays are read from; None where there are none.
         whole: as `read`, at the files' own size and spacing; None where the working grid is the cases' own.
@@ -73,6 +74,7 @@ class Source(NamedTuple):
     read: Callable[[Sequence[int]], Iterator[Example | InputError]]
     portable: bool = False
     left_out: tuple[LeftOut, ...] = ()
+    unused: tuple[LeftOut, ...] = ()
     whole: Callable[[Sequence[int]], Iterator[Example | InputError]] | None = None
     notes: tuple[str, ...] = ()
     files: Callable[[int], tuple[Path, ...]] | None = None

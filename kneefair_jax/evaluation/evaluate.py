@@ -320,7 +320,7 @@ def _write(
 ) -> Path:
     test = _of_run(config, table)
     with np.load(workdir / PREDICTIONS) as predictions:
-        views = _examples(test, cohort, cases, predictions)
+        views = _examples(test, cohort, cases, predictions, config.report.failure_dice)
     return page.write(workdir / "report", report, test, curves, views)
 
 
@@ -329,11 +329,13 @@ def _of_run(config: ConfigDict, table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["split"] == "test") & (table["model"] == config.select)]
 
 
-def _examples(test: pd.DataFrame, cohort: Cohort, cases: Cases, predictions: Any) -> list[CaseView]:
+def _examples(
+    test: pd.DataFrame, cohort: Cohort, cases: Cases, predictions: Any, failure_dice: float
+) -> list[CaseView]:
     """The cases that a report shows, with their pictures."""
     row_of = {case_id: row for row, case_id in enumerate(cohort.cases["case_id"])}
     views = []
-    for choice in examples.choose(test, cohort.attributes):
+    for choice in examples.choose(test, cohort.attributes, failure_dice=failure_dice):
         example = cases[row_of[choice.case_id]]
         image = example["image"].mean(-1).astype(np.uint8)
         views.append(CaseView(*choice, image, example["label"], predictions[choice.case_id]))

@@ -7,7 +7,7 @@ al., doi:10.1136/bmj-2024-081554). The topics are our words: the guidelines' own
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -227,11 +227,32 @@ def _missing(report: Mapping[str, Any]) -> str:
         for attribute in report["cohort"]["attributes"]
         if (entry := _scores(report)["groups"].get(f"{attribute}=missing"))
     ]
-    return (
+    attributes = (
         f"attribute unknown, shown apart and not ranked: {listing(unknown)}"
         if unknown
         else "no attribute is unknown"
     )
+    return "; ".join([attributes, *_missing_scores(report)])
+
+
+def _missing_scores(report: Mapping[str, Any]) -> Iterator[str]:
+    absent = report["run"].get("absent")
+    if absent:
+        cases = listing(f"{structure} {amount(number, 'case')}" for structure, number in absent.items())
+        yield f"structure without Dice: {cases}; macro scores are standardized for missing structures"
+    elif absent is not None:
+        yield "no structure lacks Dice"
+    by_structure = {score: entry["structures"] for score, entry in report["scores"].items()}
+    lacking = [
+        f"{score_title(score)} of {structure} {amount(number, 'case')}"
+        for score, structures in by_structure.items()
+        for structure, entry in structures.items()
+        if (number := by_structure["dice"][structure]["overall"]["cases"] - entry["overall"]["cases"]) > 0
+    ]
+    if lacking:
+        yield f"Dice without another score, left out of that score's means: {listing(lacking)}"
+    if number := (report["cohort"].get("flow") or {}).get("not_scored"):
+        yield f"without any score, excluded from the means: {amount(number, 'patient')}"
 
 
 def _sample_size(report: Mapping[str, Any]) -> str:

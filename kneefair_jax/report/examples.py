@@ -21,7 +21,12 @@ class Choice(NamedTuple):
     score: float
 
 
-def choose(table: pd.DataFrame, attributes: Sequence[str], worst: int = WORST) -> list[Choice]:
+def choose(
+    table: pd.DataFrame,
+    attributes: Sequence[str],
+    worst: int = WORST,
+    failure_dice: float = patient_table.FAILURE_DICE,
+) -> list[Choice]:
     """The worst cases of all, then the best, median and worst of each level of each attribute.
 
     Args:
@@ -29,12 +34,13 @@ def choose(table: pd.DataFrame, attributes: Sequence[str], worst: int = WORST) -
             score is left out.
         attributes: its columns to group by.
         worst: how many of the worst cases of all, from the worst up.
+        failure_dice: that of `patient_table.macro`.
 
     Returns:
         Those of all in the group `all`, ranked `1`, `2`, ...; a level of two cases has no median, one of a single
         case only that one, ranked `only`.
     """
-    macro = patient_table.macro(table, "dice").dropna()
+    macro = patient_table.macro(table, "dice", failure_dice).dropna()
     known = table.drop_duplicates("case_id").set_index("case_id").loc[macro.index]
     lowest = macro.sort_values(kind="stable").head(worst)
     chosen = [

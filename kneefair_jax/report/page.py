@@ -149,7 +149,8 @@ def _figures(
     shown = formatting.blocks(scores["groups"], attributes)
     single = [block for block in shown if block.key in attributes]
     crossed = [block for block in shown if "," in block.key]
-    values = macro_by_group(cases, attributes, score)
+    failure_dice = (report.get("rates") or {}).get("failure_dice", patient_table.FAILURE_DICE)
+    values = macro_by_group(cases, attributes, score, failure_dice)
     drawn = {
         "forest": forest.means(scores, shown, title, "forest", report.get("pooled")),
         "distributions": distributions.distributions(values, single, title, "cases"),
@@ -166,7 +167,7 @@ def _figures(
         drawn["forest_hd95_mm"] = forest.means(far, shown, "HD95, mm", "forest_hd95")
     if crossed:
         drawn["intersections"] = scatter.intersections(scores, crossed, title, "intersections")
-    if single and (frame := scatter.sized(cases, attributes, "dice")) is not None:
+    if single and (frame := scatter.sized(cases, attributes, "dice", failure_dice)) is not None:
         drawn["size"] = scatter.size(frame, single, "Dice", "size")
     if calibration := (report.get("calibration") or {}).get("curves"):
         groups_of = formatting.blocks(calibration, attributes)
@@ -202,19 +203,25 @@ def _warnings(scores: Mapping[str, Any], attributes: Sequence[str]) -> list[str]
     return [f"By {formatting.listing(titles)}: {text}" for text, titles in found.items()]
 
 
-def macro_by_group(cases: pd.DataFrame, attributes: Sequence[str], score: str) -> dict[str, np.ndarray]:
+def macro_by_group(
+    cases: pd.DataFrame,
+    attributes: Sequence[str],
+    score: str,
+    failure_dice: float = patient_table.FAILURE_DICE,
+) -> dict[str, np.ndarray]:
     """The macro score of each case, by group of one attribute.
 
     Args:
         cases: a row per case and structure; a NaN score (absent in mask and prediction) is left out.
         attributes: categorical columns.
         score: the column.
+        failure_dice: that of `patient_table.macro`.
 
     Returns:
         Group name -> f64[cases]; cases without any score are left out.
     """
     first = cases.groupby("case_id", sort=True)[list(attributes)].first()
-    macro = patient_table.macro(cases, score).to_numpy()
+    macro = patient_table.macro(cases, score, failure_dice).to_numpy()
     values = {}
     for attribute in attributes:
         part = groups.partition(first, [attribute], missing_as_level=True)

@@ -28,10 +28,10 @@ def count(order: grain.MapDataset, partition: Partition, batch_size: int, batche
 
 
 def notes(config: ConfigDict, cohort: Cohort) -> list[str]:
-    """Return a note where more than a twentieth of a run's first batches hold one group; none where that matters not.
+    """Return a note where more than a twentieth of a run's first batches hold fewer than two known groups.
 
-    It matters to the objectives of `mitigation.COMPARING`. The order of cases is a function of the config and the
-    cohort, so these are the batches that the run trains on.
+    Objectives outside `mitigation.COMPARING` do not compare groups and get no note. The order of cases is a function of
+    the config and the cohort, so these are the batches that the run trains on.
 
     Raises:
         InputError: the sampler cannot serve these groups.

@@ -5,8 +5,9 @@ from fairlearn.metrics import MetricFrame
 from scipy import stats
 
 from kneefair_jax import audit, cohort
-from kneefair_jax.audit import score_table
+from kneefair_jax.audit import equivalence_margin, score_table
 from kneefair_jax.errors import InputError
+from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.macro_score import standardized_means
 from kneefair_jax.report.csv_tables import guarded
 from tests.audit import folder
@@ -308,6 +309,63 @@ def test_fairlearn_has_our_group_means(tmp_path, attributes, structure):
         assert frame.difference(method="between_groups")["dice"] == pytest.approx(gap)
 
 
+def test_fairlearn_s_means_follow_the_failure_threshold(tmp_path):
+    """What a missing tibia would score follows from cases above the threshold: its order of groups may turn."""
+    frame = wide(dice_tibia=["", 0.75, 0.95, 0.9, 0.5, "", 0.95, 0.6] * 3)
+    strict = QUICK._replace(endpoints=EndpointSettings(0.8, ()))
+    means = []
+    for settings in (QUICK, strict):
+        result = table(save(frame, tmp_path / "a.csv"), settings=settings)
+        in_report = {
+            sex: result.report["scores"]["dice"]["groups"][f"sex={sex}"]["mean"] for sex in ("female", "male")
+        }
+        assert result.metric_frame("sex").by_group["dice"].to_dict() == pytest.approx(in_report)
+        means.append(in_report["male"])
+    assert abs(means[0] - means[1]) > 0.01
+
+
+def test_fairlearn_s_gap_is_that_of_the_ranked_groups(tmp_path):
+    """84 patients, 4 of race C with a Dice of 0.6: the gap of A and B is 0.01."""
+    race = np.repeat(["A", "B", "C"], [40, 40, 4])
+    dice = pd.Series(race).map({"A": 0.95, "B": 0.94, "C": 0.6}) + 0.001 * (-1.0) ** np.arange(84)
+    rows = pd.DataFrame({"case_id": [f"c{i}" for i in range(84)], "race": race, "dice_femur": dice})
+    result = table(save(rows, tmp_path / "a.csv"), ["race"], settings=audit.Settings(draws=40))
+    assert result.report["scores"]["dice"]["summaries"]["race"]["gap"]["value"] == pytest.approx(0.01)
+    frame = result.metric_frame("race")
+    assert list(frame.by_group.index) == ["A", "B"] and frame.difference()["dice"] == pytest.approx(0.01)
+    every = result.metric_frame("race", include_small=True)
+    assert every.difference()["dice"] == pytest.approx(0.35)
+    few = rows[-8:].assign(race=[*"DEDEDEDE"])
+    small = table(save(few, tmp_path / "b.csv"), ["race"], settings=audit.Settings(draws=40))
+    with pytest.raises(InputError, match="include_small"):
+        small.metric_frame("race")
+
+
+@pytest.mark.parametrize("shape", ["wide", "long"])
+def test_what_is_no_structure_changes_no_score(shape, tmp_path):
+    names = ("0_background", "mDice", "SD(dice)", "femur_std", "25%", "mean (all)")
+    frame = wide(**{f"dice_{name}": 0.995 for name in names})
+    if shape == "long":
+        extra = wide()[["case_id", "patient_id", "sex", "race"]].assign(dice=0.995, hd95_mm="")
+        frame = pd.concat([long(wide()), *(extra.assign(structure=name) for name in names)])
+    expected = score_table.read(save(wide(), tmp_path / "a.csv"), None, ["sex"], {})
+    result = score_table.read(save(frame, tmp_path / "b.csv"), None, ["sex"], {})
+    assert result.structures == ("femur", "tibia")
+    pd.testing.assert_frame_equal(result.tables[""], expected.tables[""])
+    notes = " ".join(result.cohort.notes)
+    assert all(f"{name} in 24 rows" in notes for name in names)
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["scores alone", "metadata"])
+def test_cases_of_other_splits_count_as_excluded(beside, tmp_path):
+    who = ["case_id", "patient_id", "sex", "split"]
+    rows = long(wide()).merge(wide(split=["test"] * 16 + ["train"] * 8)[["case_id", "split"]])
+    people = save(rows.drop_duplicates("case_id")[who], tmp_path / "who.csv") if beside else None
+    scores = rows.drop(columns=["patient_id", "sex"]) if beside else rows
+    cohort = score_table.read(save(scores, tmp_path / "a.csv"), people, ["sex"], {}, "test").cohort
+    assert len(cohort.frame) == 16 and cohort.excluded == (("another split", 8),)
+
+
 def test_metric_frame_refuses_what_is_not_there(tmp_path, monkeypatch):
     result = table(save(wide(), tmp_path / "a.csv"))
     with pytest.raises(InputError, match="'age' is none of"):
@@ -348,6 +406,20 @@ def test_readers_who_agree_in_the_mean_give_no_margin(tmp_path):
     with_one = save(frame[:-1], path)  # of c11, a reader is absent: its patient's difference is that of c9
     agreement = table(scores, readers=with_one).report["readers"]["dice"]
     assert agreement["mean_difference"] == pytest.approx(0.03 / 6)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8])
+def test_readers_macro_scores_follow_the_failure_threshold(threshold, tmp_path):
+    """Reader A has no tibia in c0; what it would score follows from A's cases above the threshold."""
+    tibia = np.array([np.nan, 0.75, 0.9, 0.85, 0.7, 0.95, 0.9, 0.72, 0.88, 0.93, 0.78, 0.86])
+    femur = np.linspace(0.9, 0.98, 12)
+    path = save(readers({"dice_femur": femur, "dice_tibia": tibia}, {}), tmp_path / "readers.csv")
+    scores = np.stack([femur, tibia], axis=1)
+    differences = standardized_means(scores, scores >= threshold) - 0.85
+    expected = pd.Series(differences).groupby(wide()["patient_id"][:12]).mean().mean()
+    cohort = score_table.read(save(wide(), tmp_path / "a.csv"), None, ["sex"], {}).cohort
+    agreement = equivalence_margin.of_readers(path, cohort, {}, None, failure_dice=threshold)["dice"]
+    assert agreement.mean_difference == pytest.approx(expected, abs=1e-12)
 
 
 def test_readers_who_differ_give_the_near_end_of_the_interval(tmp_path):

@@ -42,6 +42,75 @@ def test_what_gives_no_age(birth, exam):
         birth_dates.completed_years(birth, exam)
 
 
+DATES = (
+    *(
+        "1961-03-02",
+        "1961/3/2",
+        "1961.03.02",
+        "1961 03 02",
+        "19610302",
+        "19610302.0",
+        "1961-13-45",
+        "1961-03-02T10:00",
+    ),
+    *("02.03.1961", "3/2/1961", "2 3 1961", "3/2/61", "31-12-61", "12.31.61", "01.03.1961 00:00"),
+    *(
+        "March 3, 1961",
+        "Mar. 3 1961",
+        "3 March 1961",
+        "3rd March 1961",
+        "1-Mar-61",
+        "03MAR1961",
+        "03MAR1961:10:00",
+    ),
+    *("1. M\u00e4rz 1961", "3 f\u00e9vrier 1961", "3 de marzo de 1961", "24. Dezember 1961"),
+)
+PARTS = (
+    "Mar-61",
+    "March 1961",
+    "03/1961",
+    "1961/03",
+    "1961-03",
+    "born 1961",
+    "1960s",
+    "1960 to 1969",
+    "10-Oct",
+)
+BANDS = (
+    "45 to 54",
+    "60 or 69",
+    "50 and 59",
+    "45 bis 54",
+    "12 10 14",
+    "45-54-64",
+    "50-64",
+    "65 and over",
+    "80+",
+    "old",
+)
+
+
+@pytest.mark.parametrize("cell", DATES)
+def test_dates(cell):
+    assert birth_dates.is_date(cell)
+
+
+@pytest.mark.parametrize("cell", PARTS)
+def test_parts_of_dates(cell):
+    assert birth_dates.holds_date(cell) and not birth_dates.is_date(cell)
+
+
+@pytest.mark.parametrize("cell", [*BANDS, "5 maxima", "summary 3", "1st visit", "41 junior", "2100"])
+def test_bands_and_words_are_no_dates(cell):
+    assert not birth_dates.holds_date(cell) and not birth_dates.is_date(cell)
+
+
+@pytest.mark.parametrize("cell", ["1961-13-45", "March 3, 1961", "02.03.1961", "1961-02-29"])
+def test_a_date_that_states_no_day_without_doubt_gives_no_age(cell):
+    with pytest.raises(ValueError, match="year, month and day"):
+        birth_dates.completed_years(cell, "2026-01-01")
+
+
 def test_years_alone():
     assert birth_dates.is_year("1960") and birth_dates.is_year("1960.0")
     assert not birth_dates.is_year("65") and not birth_dates.is_year("1960-01-01")

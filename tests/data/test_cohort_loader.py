@@ -8,7 +8,7 @@ from configs import phantom_to_real as phantom_config
 from kneefair_jax import groups
 from kneefair_jax.data import cohort_loader, store
 from kneefair_jax.data import folder as folder_source
-from kneefair_jax.data.source import Source
+from kneefair_jax.data.source import Source, public_reasons
 from kneefair_jax.errors import InputError
 from tests.films import folder
 
@@ -30,6 +30,22 @@ def test_cases_left_out_are_in_no_split_and_their_levels_are_gone(tmp_path):
     shares = [len(cohort.rows(name)) for name in ("train", "validation", "test")]
     assert sum(shares) == len(cohort.cases) and np.argmax(shares) == 0
     assert len(cohort.source.cases) == 24  # the store's rows are counted by these
+
+
+def test_unused_files_are_listed_beside_the_cases_left_out(tmp_path, monkeypatch):
+    """The flow of patients counts `source.left_out`; `left_out.csv` lists `Prepared.left_out`."""
+    root = folder(tmp_path / "films")
+    case, file = ("film 1", "no pixel spacing"), ("7 masks", "fit no film in use")
+    real = folder_source.source
+    monkeypatch.setattr(
+        folder_source,
+        "source",
+        lambda *args, **of: real(*args, **of)._replace(left_out=(case,), unused=(file,)),
+    )
+    cohort = cohort_loader.load(data(root), 0)
+    prepared, _ = cohort_loader.prepare(data(root), 0, cohort, None, tmp_path / "store", store.Options())
+    assert prepared.left_out == (case, file)
+    assert public_reasons(prepared.cohort.source.left_out) == [("no pixel spacing", 1)]
 
 
 def test_an_empty_cohort_says_what_became_of_it(tmp_path, monkeypatch):

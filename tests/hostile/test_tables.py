@@ -214,8 +214,9 @@ def test_a_metric_frame_has_the_groups_of_the_report(tmp_path):
     result = audit.table(path, ["sex"], settings=audit.Settings(min_group_patients=2, draws=40))
     block = result.report["scores"]["dice"]
     frame = result.metric_frame("sex")
-    assert list(frame.by_group.index) == ["F", "M", "X"]
-    assert np.isnan(frame.by_group.loc["X", "dice"]) and block["groups"]["sex=X"]["mean"] is None
+    assert list(frame.by_group.index) == ["F", "M"]
+    small = result.metric_frame("sex", include_small=True)
+    assert np.isnan(small.by_group.loc["X", "dice"]) and block["groups"]["sex=X"]["mean"] is None
     for sex in ("F", "M"):
         assert frame.by_group.loc[sex, "dice"] == pytest.approx(block["groups"][f"sex={sex}"]["mean"])
     gap = block["summaries"]["sex"]["gap"]["value"]

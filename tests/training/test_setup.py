@@ -5,7 +5,7 @@ import pytest
 
 from kneefair_jax.data import sampling
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import setup
+from kneefair_jax.training import setup, steps
 from tests.training import study
 
 
@@ -38,3 +38,28 @@ def test_weights_that_cannot_be_read_are_refused_before_anything_is_built(tmp_pa
     )
     with pytest.raises(InputError, match="no.safetensors"):
         setup.check_network(config, cohort)
+
+
+@pytest.mark.parametrize(
+    ("ramp", "stage_steps", "ramp_steps"), [(False, None, 0), (True, None, 40), (True, 7, 7)]
+)
+def test_the_step_has_the_config_s_mitigation_settings(ramp, stage_steps, ramp_steps, monkeypatch):
+    """`tests.training.test_steps` has what they do."""
+
+    class BuiltError(Exception):
+        pass
+
+    def stop(*_, extras, **__):
+        raise BuiltError(extras)
+
+    monkeypatch.setattr(steps, "make_train_step", stop)
+    config = study.config()
+    config.train.steps = 40
+    config.mitigation.update(
+        {"temperature": 3.5, "ramp": ramp, "sharpness": 0.25, "distillation": 0.75, "groups": ("race",)}
+    )
+    with pytest.raises(BuiltError) as built:
+        setup.build(config, study.cohort(), setup.WHOLE._replace(steps=stage_steps))
+    assert built.value.args == (
+        steps.Extras(sharpness=0.25, distillation=0.75, temperature=3.5, ramp_steps=ramp_steps),
+    )

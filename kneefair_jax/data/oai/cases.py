@@ -37,12 +37,14 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int]) -> Source:
     root = existing(config["root"], "data.root")
     folder = existing(config["masks"], "data.masks")
     found, enrolled = tables_of(config)
-    listed, left_out = tree.films(root, config["visits"])
-    selection.require(listed, left_out, str(root))
+    listed, left_out, others = tree.films(root, config["visits"])
+    selection.require(listed, [*left_out, *others], str(root))
     kept, refused = selection.select(listed, found, enrolled, config["quality"], must_be_named=True)
-    selection.require(kept, [*left_out, *refused], str(root))
-    paired, unpaired = masks.pair(kept, folder)
-    return build("oai", paired, [*left_out, *refused, *unpaired], found, config, size)
+    selection.require(kept, [*left_out, *others, *refused], str(root))
+    paired, unpaired, spare = masks.pair(kept, folder)
+    return build(
+        "oai", paired, [*left_out, *refused, *unpaired], found, config, size, unused=[*others, *spare]
+    )
 
 
 def build(
@@ -52,19 +54,21 @@ def build(
     found: Mapping[str, tables.Table],
     config: Mapping[str, Any],
     size: tuple[int, int],
+    unused: Sequence[LeftOut],
 ) -> Source:
     """The cases of films with masks.
 
     Args:
         kind: of the source, for its settings.
         usable: films with mask and spacing.
-        left_out: all others.
+        left_out: all other films.
         found: the tables.
         config: `knees`, "film" for a case of eight structures (scheme `knees`) or "split" for two of four
             (scheme `knee`); `orientation`, how a mask lies on its film where their headers leave it open (`layouts`);
             `mirror`, whether split left knees are mirrored; `attributes`; `bins`, attribute ->
             ascending edges.
         size: rows and columns of the working grid.
+        unused: files that are no films.
 
     Raises:
         InputError: a setting is unknown, or an attribute cannot be had.
@@ -114,6 +118,7 @@ def build(
         read,
         portable=True,
         left_out=tuple(left_out),
+        unused=tuple(unused),
         whole=whole,
         notes=tuple(notes),
         files=partial(_files_of, tuple(usable), len(sides)),

@@ -29,13 +29,13 @@ def by_name(folder: Path) -> dict[str, Path]:
     return found
 
 
-def pair(films: Sequence[Film], folder: Path) -> tuple[list[Film], list[LeftOut]]:
+def pair(films: Sequence[Film], folder: Path) -> tuple[list[Film], list[LeftOut], list[LeftOut]]:
     """Gives each film its mask: the file named by the case, the barcode (8 or all 12 digits) or the patient's ID.
 
     An ID names the film of a patient who has one film.
 
     Returns:
-        The films with a mask, and what was left out.
+        The films with a mask, the films without, and a line on the masks that fit no film.
 
     Raises:
         InputError: two masks have one name, or no mask fits a film.
@@ -63,7 +63,5 @@ def pair(films: Sequence[Film], folder: Path) -> tuple[list[Film], list[LeftOut]
             f"{folder}: no mask fits a film. The mask of film {films[0].name} is {films[0].name}.nii.gz, "
             f"{films[0].barcode}.nii.gz, or, if the patient has one film, {films[0].patient}.nii.gz (or .png); {there}"
         )
-    unused = len(masks) - len({film.mask for film in paired})
-    if unused:
-        left_out.append((f"{unused} masks", "fit no film in use"))
-    return paired, left_out
+    spare = len(masks) - len({film.mask for film in paired})
+    return paired, left_out, [(f"{spare} masks", "fit no film in use")] if spare else []

@@ -37,11 +37,11 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int]) -> Source:
     if config["visit"] not in VISITS:
         raise InputError(f"config.data.visit={config['visit']!r}: give one of {', '.join(VISITS)}")
     found, enrolled = cases.tables_of(config)
-    paired, left_out = _pairs(_folder(root, "Images"), _folder(root, "Annotations"), config["visit"])
-    selection.require(paired, left_out, str(root))
+    paired, left_out, unused = _pairs(_folder(root, "Images"), _folder(root, "Annotations"), config["visit"])
+    selection.require(paired, [*left_out, *unused], str(root))
     kept, refused = selection.select(paired, found, enrolled, config["quality"], must_be_named=False)
-    selection.require(kept, [*left_out, *refused], str(root))
-    return cases.build("siddiqui", kept, [*left_out, *refused], found, config, size)
+    selection.require(kept, [*left_out, *unused, *refused], str(root))
+    return cases.build("siddiqui", kept, [*left_out, *refused], found, config, size, unused)
 
 
 def _folder(root: Path, name: str) -> Path:
@@ -53,7 +53,8 @@ def _folder(root: Path, name: str) -> Path:
     return found
 
 
-def _pairs(images: Path, annotations: Path, visit: str) -> tuple[list[Film], list[LeftOut]]:
+def _pairs(images: Path, annotations: Path, visit: str) -> tuple[list[Film], list[LeftOut], list[LeftOut]]:
+    """Return the films with a mask, the films left out, and the files of both folders that are no films."""
     labels = masks.by_name(annotations)
     files = [path for path in sorted(images.iterdir()) if not path.name.startswith(".")]
     pictures: dict[str, Path] = {}
@@ -63,7 +64,8 @@ def _pairs(images: Path, annotations: Path, visit: str) -> tuple[list[Film], lis
             raise InputError(f"{path} and {twin.name} are films of the same name; keep one of them")
         pictures[path.stem] = path
     paired: list[Film] = []
-    left_out: list[LeftOut] = [(path.name, "no .dcm file") for path in files if path not in pictures.values()]
+    left_out: list[LeftOut] = []
+    unused: list[LeftOut] = [(path.name, "no .dcm file") for path in files if path not in pictures.values()]
     for name, path in pictures.items():
         patient = _ID.search(name)
         if patient is None:
@@ -78,5 +80,5 @@ def _pairs(images: Path, annotations: Path, visit: str) -> tuple[list[Film], lis
             f"{next(iter(pictures.values())).name!r} in {images.name} and {next(iter(labels.values())).name!r} here"
         )
     spare = set(labels) - {name.lower() for name in pictures}
-    left_out += [(labels[name].name, "a mask without a film in Images") for name in sorted(spare)]
-    return paired, left_out
+    unused += [(labels[name].name, "a mask without a film in Images") for name in sorted(spare)]
+    return paired, left_out, unused

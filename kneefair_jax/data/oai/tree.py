@@ -16,7 +16,7 @@ CONTENTS = "contents.csv"
 _CONTENTS_COLUMNS = ("PARTICIPANTID", "BARCODE", "SERIESDESCRIPTION", "FOLDER")
 
 
-def films(root: Path, visits: Sequence[str]) -> tuple[list[Film], list[LeftOut]]:
+def films(root: Path, visits: Sequence[str]) -> tuple[list[Film], list[LeftOut], list[LeftOut]]:
     """The X-rays of some visits; no file is read but `contents.csv`.
 
     A visit's `contents.csv` says which films there are; where there is none, the tree is walked.
@@ -26,7 +26,7 @@ def films(root: Path, visits: Sequence[str]) -> tuple[list[Film], list[LeftOut]]
         visits: keys of `VISITS`.
 
     Returns:
-        Films by name, and what was left out.
+        Films by name, films left out, and a line a visit on folders or rows of other kinds of images.
 
     Raises:
         InputError: a visit is unknown, or its folder is not there.
@@ -36,6 +36,7 @@ def films(root: Path, visits: Sequence[str]) -> tuple[list[Film], list[LeftOut]]
         raise InputError(f"config.data.visits={tuple(visits)}: give one or more of {known}, each once")
     found: dict[str, Film] = {}
     left_out: list[LeftOut] = []
+    unused: list[LeftOut] = []
     for visit in visits:
         folder = next((path for path in _folders(root) if path.name.lower() == VISITS[visit]), None)
         if folder is None:
@@ -44,16 +45,20 @@ def films(root: Path, visits: Sequence[str]) -> tuple[list[Film], list[LeftOut]]
                 "00m, 12m, ..., and data.visits to those you have"
             )
         contents = next((path for path in folder.iterdir() if path.name.lower() == CONTENTS), None)
-        listed = _listed(contents, visit, left_out) if contents else _walked(folder, visit, left_out)
+        listed = (
+            _listed(contents, visit, left_out, unused)
+            if contents
+            else _walked(folder, visit, left_out, unused)
+        )
         for film in listed:
             if film.name in found:
                 left_out.append((film.name, "a second folder with the same barcode"))
             else:
                 found[film.name] = film
-    return [found[name] for name in sorted(found)], left_out
+    return [found[name] for name in sorted(found)], left_out, unused
 
 
-def _walked(folder: Path, visit: str, left_out: list[LeftOut]) -> Iterator[Film]:
+def _walked(folder: Path, visit: str, left_out: list[LeftOut], unused: list[LeftOut]) -> Iterator[Film]:
     others = 0
     for release in _folders(folder):
         for patient in _folders(release, r"\d{7}"):
@@ -64,12 +69,10 @@ def _walked(folder: Path, visit: str, left_out: list[LeftOut]) -> Iterator[Film]
                     else:
                         others += 1
     if others:
-        left_out.append(
-            (f"{folder.name}: {others} folders", "no X-rays, as their numbers lack the leading 0")
-        )
+        unused.append((f"{folder.name}: {others} folders", "no X-rays, as their numbers lack the leading 0"))
 
 
-def _listed(contents: Path, visit: str, left_out: list[LeftOut]) -> Iterator[Film]:
+def _listed(contents: Path, visit: str, left_out: list[LeftOut], unused: list[LeftOut]) -> Iterator[Film]:
     table = tables.header(contents)
     if table is None or set(_CONTENTS_COLUMNS) - set(table.columns):
         raise InputError(
@@ -93,7 +96,7 @@ def _listed(contents: Path, visit: str, left_out: list[LeftOut]) -> Iterator[Fil
         else:
             yield from _film(series, patient, visit, description, left_out)
     if others:
-        left_out.append(
+        unused.append(
             (f"{contents.parent.name}: {others} rows", "no X-rays, as their barcodes lack the leading 0")
         )
 

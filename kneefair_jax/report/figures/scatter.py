@@ -18,13 +18,19 @@ _BINS = 6
 _FEWEST = 5  # cases in a bin whose mean is drawn
 
 
-def sized(cases: pd.DataFrame, attributes: Sequence[str], score: str) -> pd.DataFrame | None:
+def sized(
+    cases: pd.DataFrame,
+    attributes: Sequence[str],
+    score: str,
+    failure_dice: float = patient_table.FAILURE_DICE,
+) -> pd.DataFrame | None:
     """Each case's score and the area of its bones.
 
     Args:
         cases: a row per case and structure; `true_area_mm2` NaN where the spacing is unknown.
         attributes: categorical columns.
         score: the column of the macro score.
+        failure_dice: that of `patient_table.macro`.
 
     Returns:
         Columns `area` (cm2, the sum over structures), `score` and the attributes; None where fewer than two cases
@@ -34,7 +40,8 @@ def sized(cases: pd.DataFrame, attributes: Sequence[str], score: str) -> pd.Data
         return None
     by_case = cases.groupby("case_id", sort=True)
     area = by_case["true_area_mm2"].sum(min_count=1) / 100
-    frame = by_case[list(attributes)].first().assign(area=area, score=patient_table.macro(cases, score))
+    macro = patient_table.macro(cases, score, failure_dice)
+    frame = by_case[list(attributes)].first().assign(area=area, score=macro)
     known = frame[np.isfinite(frame["area"]) & frame["score"].notna()]
     return known if len(known) > 1 else None
 

@@ -107,7 +107,8 @@ def _scores(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     names = listing(_DEFINED.get(score, score).format(tolerance=at) for score in report["scores"])
     yield (
         f"For each case and structure we computed {names} {cite('metrics')}, and averaged over structures without "
-        "background; a structure absent from reference and prediction alike was left out."
+        "background; a structure absent from reference and prediction alike was left out, and the mean over the "
+        "others was standardized for it."
     )
     grid = " x ".join(map(str, report["run"].get("grid") or ()))
     if report["run"].get("resolution") == "source":

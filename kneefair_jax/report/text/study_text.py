@@ -108,8 +108,8 @@ def power(found: Mapping[str, Any], methods: int) -> str:
     )
     return (
         f"A change of the difference {change}, with a standard deviation of {number(found['sd'])} over seeds"
-        f"{'' if found['own_sd'] else ' as in another study'}, is found in one of {amount(methods, 'method')} with a "
-        f"power of {percent(found['power'])}."
+        f"{'' if found['own_sd'] else ' as in another study'}, is detected"
+        f"{f' in one of {methods} methods' if methods > 1 else ''} with a power of {percent(found['power'])}."
     )
 
 

@@ -179,7 +179,8 @@ def _compared(
         read = (pd.read_parquet(workdir / trial.directory / evaluate.TABLE) for trial in made)
         tables[method] = [table[(table["split"] == "test") & (table["model"] == rule)] for table in read]
     attributes = tuple(config.mitigation.groups)
-    dice = stacked(tables, attributes)
+    failure_dice = config.report.failure_dice
+    dice = stacked(tables, attributes, failure_dice=failure_dice)
     return compare(
         dice.scores,
         dice.index,
@@ -187,7 +188,7 @@ def _compared(
         baseline=BASELINE,
         oracle=ORACLE if ORACLE in runs else None,
         overall=(dice.overall, dice.of_patient),
-        hd95=stacked(tables, attributes, "hd95_mm").overall,
+        hd95=stacked(tables, attributes, "hd95_mm", failure_dice).overall,
         pair=(pair["best"], pair["worst"]) if pair else None,
         min_group_patients=config.report.min_group_patients,
         draws=config.study.bootstrap_draws,

@@ -111,9 +111,11 @@ def test_what_is_left_out_is_told(root):
     (root / "masks" / "spare.png").touch()
     given = source(root)
     assert len(given.cases) == 4
-    assert sorted(given.left_out) == [
+    assert given.unused == (
         ("00m: 1 folders", "no X-rays, as their numbers lack the leading 0"),
         ("1 masks", "fit no film in use"),
+    )
+    assert sorted(given.left_out) == [
         ("9000099_00m_00000001", "not a Bilateral PA Fixed Flexion Knee"),
         ("9000099_00m_00000002", "no mask in data.masks"),
         (

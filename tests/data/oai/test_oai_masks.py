@@ -36,22 +36,22 @@ def put(folder, *names):
 )
 def test_names_that_a_mask_may_have(tmp_path, name):
     put(tmp_path, name, "notes.txt", ".hidden.png")
-    assert masks.pair([ONE], tmp_path) == ([ONE._replace(mask=tmp_path / name)], [])
+    assert masks.pair([ONE], tmp_path) == ([ONE._replace(mask=tmp_path / name)], [], [])
 
 
 def test_what_is_left_without_a_mask(tmp_path):
     put(tmp_path, "9000002.png", "00000011.png", "9000009.png")
-    paired, left_out = masks.pair([ONE, TWO, THREE, film("9000003", "00000044")], tmp_path)
+    paired, left_out, unused = masks.pair([ONE, TWO, THREE, film("9000003", "00000044")], tmp_path)
     assert [one.mask.name for one in paired] == ["00000011.png"]
     several = "its mask goes by the ID of a patient with several films"
     assert left_out == [
         (TWO.name, several),
         (THREE.name, several),
         ("9000003_00m_00000044", "no mask in data.masks"),
-        ("2 masks", "fit no film in use"),
     ]
+    assert unused == [("2 masks", "fit no film in use")]
     put(tmp_path, "00000022.png")  # the film's own name goes before the patient's
-    paired, _ = masks.pair([TWO, THREE], tmp_path)
+    paired, _, _ = masks.pair([TWO, THREE], tmp_path)
     assert [one.mask.name for one in paired] == ["00000022.png"]
 
 

@@ -23,18 +23,18 @@ def test_the_tree_is_walked(tmp_path):
     put(tmp_path, "00m/0.E.1/notes/20050120/00180901/001")
     put(tmp_path, "00m/.DS_Store")
     put(tmp_path, "12m/1.C.2/9000099/20060120/00180999/001")
-    found, left_out = tree.films(tmp_path, ("00",))
+    found, left_out, unused = tree.films(tmp_path, ("00",))
     assert names(found) == ["9000099_00m_00180901", "9000798_00m_00180902"]
     first = found[0]
     assert (first.patient, first.visit, first.barcode) == ("9000099", "00", "00180901")
     assert first.path == tmp_path / "00m/0.C.2/9000099/20050120/00180901/001"
     assert found[1].path.name == "001.dcm"
+    assert unused == [("00m: 1 folders", "no X-rays, as their numbers lack the leading 0")]
     assert sorted(left_out) == [
-        ("00m: 1 folders", "no X-rays, as their numbers lack the leading 0"),
         ("9000099_00m_00180901", "a second folder with the same barcode"),
         ("9000798_00m_00180903", "no file 001 in its folder"),
     ]
-    both, _ = tree.films(tmp_path, ("01", "00"))
+    both, _, _ = tree.films(tmp_path, ("01", "00"))
     assert names(both) == ["9000099_00m_00180901", "9000099_12m_00180999", "9000798_00m_00180902"]
     assert both[1].visit == "01"
 
@@ -42,7 +42,7 @@ def test_the_tree_is_walked(tmp_path):
 @pytest.mark.parametrize(("visit", "folder"), tree.VISITS.items())
 def test_every_visit_has_its_folder(tmp_path, visit, folder):
     put(tmp_path, f"{folder.upper()}/{int(visit)}.C.2/9000099/20050120/00180901/001")
-    found, _ = tree.films(tmp_path, (visit,))
+    found, _, _ = tree.films(tmp_path, (visit,))
     assert names(found) == [f"9000099_{folder}_00180901"] and found[0].visit == visit
 
 
@@ -69,7 +69,7 @@ def test_contents_say_which_films_there_are(tmp_path, number, folder):
         "9000099,20050120,?,PA Right Hand,",
     ]
     put(tmp_path, "00m/Contents.csv", "\n".join(rows))
-    found, left_out = tree.films(tmp_path, ("00",))
+    found, left_out, unused = tree.films(tmp_path, ("00",))
     assert names(found) == ["9000099_00m_00180901"]
     assert found[0].description == "Bilateral PA Fixed Flexion Knee"
     assert found[0].path == tmp_path / "00m/0.C.2/9000099/20050120/00180901/001"
@@ -77,8 +77,8 @@ def test_contents_say_which_films_there_are(tmp_path, number, folder):
         ("9000099_00m_00180909", "in contents.csv, but not in the download"),
         ("Contents.csv row 5", "no ParticipantID of seven digits, or no barcode"),
         ("Contents.csv row 6", "no ParticipantID of seven digits, or no barcode"),
-        ("00m: 1 rows", "no X-rays, as their barcodes lack the leading 0"),
     ]
+    assert unused == [("00m: 1 rows", "no X-rays, as their barcodes lack the leading 0")]
 
 
 @pytest.mark.parametrize(

@@ -56,14 +56,16 @@ def test_what_is_left_out_is_told(root):
     oai_tree.write_mask(root / "Annotations" / "9009099.nii.gz", label)
     given = source(root)
     assert given.cases["case_id"].tolist() == ["9000099"]
-    assert sorted(given.left_out) == [
+    assert given.unused == (
         ("9000099.jpg", "no .dcm file"),
+        ("spare.nii.gz", "a mask without a film in Images"),
+    )
+    assert sorted(given.left_out) == [
         ("9001099", "no mask in Annotations"),
         ("9002099", "not a Bilateral PA Fixed Flexion Knee"),
         ("9003099", "no pixel spacing in its header"),
         ("9009099", "its patient is not in Enrollees"),
         ("knee", "its name holds no ID of seven digits"),
-        ("spare.nii.gz", "a mask without a film in Images"),
     ]
 
 

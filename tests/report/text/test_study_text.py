@@ -259,6 +259,13 @@ def test_the_power_is_printed_with_its_numbers(study):
     assert "repairable" not in study_text.opening(study)
 
 
+@pytest.mark.parametrize(("methods", "amounts"), [(1, ()), (6, ("6 methods",))])
+def test_the_power_of_a_single_method_names_no_number_of_methods(methods, amounts):
+    entry = {"change": 0.017, "sd": 0.004, "own_change": True, "own_sd": True, "power": 0.98}
+    text = study_text.power(entry, methods)
+    assert text.count("method") == len(amounts) and all(part in text for part in amounts)
+
+
 def test_the_rule_may_change_the_winner(study):
     one, other = copy.deepcopy(study["comparison"]), copy.deepcopy(study["comparison"])
     study["rules"] = {"overall": one, "worst_group": other}
