@@ -97,7 +97,7 @@ def targets() -> list[Target]:
     tables = {"metadata.csv": _METADATA.encode(), "tabs.csv": _METADATA.replace(",", "\t").encode("utf-16")}
     scores = {"scores.csv": _SCORES.encode(), "scores.parquet": _parquet(_SCORES)}
     config = json.dumps({"data": {"size": [32, 32]}, "seed": 0}).encode()
-    environment = json.dumps({"versions": {}, "data": {"table": "0" * 64}, "path_sha256": {}}).encode()
+    environment = json.dumps(run_directory.environment() | {"data": {"table": "0" * 64}}).encode()
     return [
         Target("radiographs", images, readers.read_radiograph),
         Target("masks", masks, readers.read_label_file),

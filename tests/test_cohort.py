@@ -104,7 +104,7 @@ def test_split_refuses_what_are_not_shares(shares):
 def test_split_refuses_too_few_patients():
     with pytest.raises(InputError, match=r"2 patients are too few: none is left for .*; add patients"):
         cohort.split(plain(2), SHARES, 0, [])
-    with pytest.raises(InputError, match="too few"):
+    with pytest.raises(InputError, match="2 patients; give at most as many folds"):
         cohort.folds(plain(2), 3, 0, SHARES, 0, [])
 
 

@@ -63,11 +63,11 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
     """Run a command, report how it ends, and return its exit status.
 
     Args:
-        body: does the work and returns the status.
+        body: does the work and returns the status, or exits with one, as argparse and absl do.
         remedies: for the line of an ending.
 
     Raises:
-        SystemExit: of argparse or absl.
+        SystemExit: with a message in place of a status.
         Exception: a bug, whose traceback is of use.
     """
     _open_standard_streams()
@@ -75,9 +75,10 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
         try:
             try:
                 status = body()
-            except SystemExit:
-                sys.stdout.flush()
-                raise
+            except SystemExit as exit_:
+                if not isinstance(exit_.code, int | None):
+                    raise
+                status = exit_.code or 0
             sys.stdout.flush()
         except (Exception, KeyboardInterrupt, preemption.Preempted) as error:
             ending = _ending_of(error, remedies)

@@ -116,7 +116,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(command, tmp_path, capsys)
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").write_text("")
     assert main(command) == 2
-    assert "is a file; give a folder" in capsys.readouterr().err
+    assert "is a file, or a link that leads to no folder; give a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(command, tmp_path, capsys)
         (("--attributes", "sex", "--scores", "a.csv"), "a.csv: no such file"),
         (("--attributes", "sex", "--scores", "a.csv", "--delta", "dice"), "write score=margin"),
         (("--attributes", "sex", "--scores", "a.csv", "--bins", "age"), "write column=edges"),
-        (("--attributes", "sex", "--scores", "a.csv", "--draws", "39"), "--draws=39"),
+        (("--attributes", "sex", "--scores", "a.csv", "--draws", "39"), "--draws: 39"),
         (("--attributes", "sex", "--scores", "a.csv", "--failure-dice", "half"), "--failure-dice 'half'"),
         (("--attributes", "sex", "--scores", "a.csv", "--failure-dice", "50"), "--failure-dice=50"),
         (("--attributes", "sex", "--scores", "a.csv", "--endpoint", "dice<=0.9"), "dice>=0.9"),

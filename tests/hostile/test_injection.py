@@ -64,7 +64,7 @@ def test_tables_of_an_audit_and_its_lines(tmp_path, capsys):
 
 
 def test_the_table_of_areas(tmp_path, capsys, monkeypatch):
-    network = write(tmp_path / "w.safetensors", (FORMULA, "tibia", ESCAPE))
+    network = write(tmp_path / "w.safetensors", (FORMULA, "tibia"))
     monkeypatch.chdir(tmp_path)
     picture = Image.fromarray(np.arange(600, dtype=np.uint8).reshape(20, 30))
     (tmp_path / "films").mkdir()

@@ -162,7 +162,7 @@ def test_too_few_draws_give_no_interval(tmp_path, capsys):
     for draws in ("1", "39"):
         assert main([*arguments, "--draws", draws]) == 2
         err = capsys.readouterr().err
-        assert f"--draws={draws}" in err and " 40 " in err
+        assert f"--draws: {draws}" in err and " 40 " in err
     assert not (tmp_path / "out").exists()
 
 

@@ -1,8 +1,8 @@
 import pytest
 
-from kneefair_jax.audit import __main__ as audit
+from kneefair_jax.audit import cli as audit
 from kneefair_jax.export import __main__ as export
-from kneefair_jax.predict import __main__ as predict
+from kneefair_jax.predict import cli as predict
 from kneefair_jax.runtime import command_line
 
 PREDICT = ["--checkpoint", "phantom", "--images", "a.png", "--out", "out"]

@@ -114,7 +114,8 @@ class Start(NamedTuple):
 def test_the_state_before_the_first_step_has_the_named_parameters(tmp_path, capsys):
     path = tmp_path / "w.safetensors"
     params = trained(path)
-    config = ConfigDict({"init_from": str(path), "model": NETWORK | {"norm": "batch"}})
+    config = ConfigDict({"init_from": str(path), "model": NETWORK | {"norm": "batch", "remat": False}})
+    config.update({"train": {"batch_size": 2, "accumulation": 1}, "data": {"size": (16, 16)}})
     cohort = SimpleNamespace(structures=("disc", "square"), grid=(16, 16, 1))
     with pytest.raises(InputError, match=r"model\.norm"):
         setup.check_network(config, cohort)
