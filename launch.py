@@ -126,14 +126,23 @@ def parse_flags(argv: list[str]) -> list[str]:
     flags.FLAGS["config"].parser = config_file.Parser()
     try:
         return list(flags.FLAGS(argv))
-    except AttributeError as error:
-        text = str(error).replace("\\n", " ").replace("\\'", "'").strip("\"'")
-        message = f"the config has no field '{text}"
+    except (AttributeError, KeyError) as error:
+        message = _unknown_field(str(error))
     except (flags.Error, TypeError, ValueError) as error:
         # Absl puts the flag with its whole value before what a config file's own error says.
         message = str(error.__context__ if isinstance(error.__context__, InputError) else error)
     print(f"error: {safe_text.printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
+
+
+def _unknown_field(text: str) -> str:
+    """Return what ml_collections says of a field that there is not, in one clause."""
+    names = re.findall(r"[\w.-]+", text.partition("Did you mean")[0].replace("\\n", " "))
+    guess = re.search(r"Did you mean \W*([\w.-]+)", text)
+    field = (
+        f"the config has no field {names[-1]!r}" if names else "the config lacks a field that a flag names"
+    )
+    return field + (f"; did you mean {guess[1]!r}?" if guess else "; configs/default.py lists the fields")
 
 
 def repeated_fields(argv: Sequence[str]) -> list[str]:

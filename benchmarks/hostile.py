@@ -69,7 +69,7 @@ def run(kind: Kind) -> dict[str, Any]:
             stderr=stderr_file,
         )
         resource.prlimit(process.pid, resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
-        timer = threading.Timer(SECONDS, process.kill)
+        timer = threading.Timer(kind.seconds or SECONDS, process.kill)
         timer.start()
         _, wait_status, usage = os.wait4(process.pid, 0)
         timer.cancel()
@@ -94,7 +94,7 @@ def _faults(kind: Kind, row: dict[str, Any], stdout: str, stderr: str, outside: 
     checks = {
         "traceback": "Traceback (most recent call last)" in stdout + stderr,
         f"status {row['status']}": row["status"] != _STATUS[kind.outcome],
-        f"more than {SECONDS:.0f} s": row["seconds"] >= SECONDS,
+        f"more than {kind.seconds or SECONDS:.0f} s": row["seconds"] >= (kind.seconds or SECONDS),
         f"more than {GIBIBYTES:g} GiB": row["gibibytes"] > GIBIBYTES,
         f"{len(errors)} error lines": kind.outcome == "refused" and len(errors) != 1,
         f"no mention of {kind.mention}": kind.mention not in stdout + stderr,

@@ -15,9 +15,11 @@ class Kind(NamedTuple):
         outcome: `refused` (exit status 2 and one line that starts with "error:"), `reported` (exit status 1, the bad
             file in a line, the others processed), `works` (exit status 0).
         mention: text that the lines for a person must contain, such as the file's name; "" for none.
+        seconds: within which the command must end; None for the usual limit.
     """
 
     name: str
     make: Callable[[Path], list[str]]
     outcome: str
     mention: str = ""
+    seconds: float | None = None

@@ -281,7 +281,7 @@ KINDS = (
         "out",
     ),
     *(
-        Kind(f"{name}: at most 12 open files", _wrapped(name, _OPEN_FILES.format(12)), "reported")
+        Kind(f"{name}: at most 12 open files", _wrapped(name, _OPEN_FILES.format(12)), "works")
         for name in ("predict", "audit")
     ),
     # Streams.

@@ -211,5 +211,6 @@ KINDS = (
         lambda folder: launch(folder, "--coordinator=127.0.0.1:9", "--processes=2", "--process=1"),
         "refused",
         "127.0.0.1:9",
+        seconds=120,  # the command waits for 60 s, in which a cluster may start the other processes
     ),
 )

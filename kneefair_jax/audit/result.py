@@ -293,8 +293,8 @@ def _fewer_draws(used: int, of_models: str, requested: int, patients: int) -> st
     """State how many permutations were used of those requested, and how precise that is."""
     return (
         f"{used:,} permutations{of_models} were used of the {requested:,} requested, since the audit has {patients:,} "
-        "patients: the Monte Carlo error of an end of a 95 % interval is below 1 % of the interval's width, and the "
-        f"smallest possible p is {1 / (1 + used):.2g}"
+        "patients: the Monte Carlo error of an end of a 95 % interval, before a correction, is below 1 % of its width, "
+        f"and the smallest possible p is {1 / (1 + used):.2g}"
     )
 
 

@@ -74,7 +74,7 @@ def read(path: Path) -> Rows:
         previous = reader.line_num
         for row in reader:
             if reader.line_num - previous > 1:
-                _refuse_swallowed(row, len(header), delimiter, path, previous + 1 + skipped)
+                _refuse_swallowed(row, header, delimiter, path, previous + 1 + skipped)
             previous = reader.line_num
             if any(cell.strip() for cell in row):
                 cells[previous + skipped] = [cell.strip() for cell in row]
@@ -119,19 +119,33 @@ def _lines(text: str, path: Path, skipped: int = 0) -> Iterator[str]:
         yield line
 
 
-def _refuse_swallowed(row: list[str], columns: int, delimiter: str, path: Path, number: int) -> None:
+def _refuse_swallowed(row: list[str], header: list[str], delimiter: str, path: Path, number: int) -> None:
     """Refuse a cell that is just what lies between two stray quotation marks of one column, rows apart.
 
+    A note of several lines may hold as many delimiters as rows do, but its lines do not begin as rows do.
+
     Raises:
-        InputError: a cell of several lines has as many delimiters as these lines would have as rows.
+        InputError: a cell of several lines has as many delimiters as these lines would have as rows, and each begins
+            with a cell of the same pattern of letters and digits as the row's first one.
     """
     for cell in row:
         lines = len(cell.splitlines()) - 1
-        if lines > 0 and cell.count(delimiter) == lines * (columns - 1) > 0:
+        if lines > 0 and cell.count(delimiter) == lines * (len(header) - 1) > 0:
+            first, *others = (
+                _pattern(line.partition(delimiter)[0]) for line in [row[0], *cell.splitlines()[1:]]
+            )
+            if any(other != first for other in others):
+                continue
             raise InputError(
                 f"{path} row {number}: a quoted cell holds what looks like {lines} further rows; close or remove its "
                 "quotation mark, or remove the line breaks in it"
             )
+
+
+def _pattern(cell: str) -> str:
+    """Return `a9-a` of `p0012-left`: letters and numbers alike, the rest as it is."""
+    first = next(iter(cell.strip().splitlines()), "")
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", first))
 
 
 def _delimiter(text: str, path: Path) -> str:

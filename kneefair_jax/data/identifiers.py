@@ -148,16 +148,18 @@ def unusable(cells: Mapping[int, str], column: str) -> list[Problem]:
     return [
         (row, f"{column} {_shortened(cell)!r} {fault}; rename it")
         for row, cell in cells.items()
-        if (fault := _fault(cell))
+        if (fault := _fault(cell, names_files=column == "case_id"))
     ]
 
 
-def _fault(cell: str) -> str:
-    """What is wrong with an identifier; "" if nothing."""
+def _fault(cell: str, names_files: bool) -> str:
+    """Return what is wrong with an identifier, which may name files and entries of archives; "" if nothing."""
     if len(cell) > LONGEST:
         return f"has {len(cell)} characters, more than {LONGEST}"
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in cell):
         return "holds control characters"
+    if not names_files:
+        return ""
     if cell.startswith("/") or {".", ".."} & set(cell.split("/")):
         return "is a path that leads elsewhere"
     return (

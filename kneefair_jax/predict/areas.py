@@ -104,16 +104,26 @@ def _read(path: Path) -> dict[str, list[list[str]]]:
     if not path.exists() or not path.stat().st_size:
         return {}
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        head, *rows = list(csv.reader(file))
+        try:
+            head, *rows = list(csv.reader(file))
+        except csv.Error as error:
+            raise InputError(
+                f"{path}: damaged ({error}), so rows cannot be added; move it away, or give another --out"
+            ) from error
     if tuple(head) != COLUMNS:
         raise InputError(
             f"{path}: its columns are not {', '.join(COLUMNS)}, so rows cannot be added; move it away, or give another "
             "--out"
         )
     by_file: dict[str, dict[str, list[str]]] = {}
-    for row in rows:
-        if len(row) == len(COLUMNS):  # the last line may have been cut off
+    for number, row in enumerate(rows, start=2):
+        if len(row) == len(COLUMNS):
             by_file.setdefault(row[_ID], {})[row[_STRUCTURE]] = row
+        elif row and number <= len(rows):  # the last line may have been cut off
+            raise InputError(
+                f"{path} row {number}: {len(row)} cells, not {len(COLUMNS)}, so rows cannot be added; correct it, or "
+                "give another --out"
+            )
     return {file: list(of.values()) for file, of in by_file.items()}
 
 

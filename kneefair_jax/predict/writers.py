@@ -1,5 +1,6 @@
 """Masks, overlays and areas as files; each appears whole or not at all."""
 
+import errno
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -112,9 +113,9 @@ def whole(write: Write, path: Path, mask: np.ndarray, film: Film, structures: tu
         with atomic.replacing(path) as temporary:
             write(temporary, mask, film, structures)
     except OSError as error:
-        if io_errors.is_storage(error) or isinstance(
-            error, FileNotFoundError
-        ):  # the folder was deleted meanwhile
+        # A file that may not be written is that file's fault; a folder that was deleted meanwhile is not.
+        of_disk = io_errors.is_storage(error) and error.errno not in (errno.EACCES, errno.EPERM)
+        if of_disk or isinstance(error, FileNotFoundError):
             raise
         raise InputError(
             f"{film.path}: {path} cannot be written ({error}); rename the file, or give another --out"

@@ -63,7 +63,7 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def staged(folder: Path, optional: Iterable[str] = ()) -> Iterator[Path]:
-    """Yield a new folder inside `folder` to write a set of files to; they replace those of `folder` together.
+    """Yield a new folder inside `folder` to write a set of files to; once all are written, they replace those there.
 
     Args:
         folder: exists; its lock is held (`output_folder.exclusive_lock`).

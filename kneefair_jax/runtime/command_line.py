@@ -8,7 +8,7 @@ from typing import NoReturn
 from kneefair_jax.runtime.schema import Whole, find_fault
 
 SEED = Whole(0, 2**32 - 1)
-DRAWS_MOST = 100_000  # resamples; at 10,000, Monte Carlo moves an interval's end by 1 % of its width
+DRAWS_MOST = 1_000_000  # resamples; at 10,000, Monte Carlo moves an interval's end by 1 % of its width
 
 
 class Parser(argparse.ArgumentParser):

@@ -78,7 +78,7 @@ EXPORTED = Table(
         ),
         "run": Table(
             {
-                "grid": ListOf(Whole(1, 2048), 2, 2),
+                "grid": ListOf(Whole(1, 4096), 2, 2),
                 "step": _REST,  # a number, or one a group
                 "steps_in_all": Omittable(STEP),
                 "resolution": Omittable(_TEXT),

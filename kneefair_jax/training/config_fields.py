@@ -4,7 +4,7 @@
 """
 
 from kneefair_jax.fairness import bootstrap
-from kneefair_jax.runtime.command_line import SEED
+from kneefair_jax.runtime.command_line import DRAWS_MOST, SEED
 from kneefair_jax.runtime.schema import (
     Choice,
     Flag,
@@ -22,9 +22,7 @@ from kneefair_jax.weights.description import CHANNELS, NETWORK, SIDE
 TEXT = Text(100_000, printable=False)
 NAMES = ListOf(Text(1000, filled=True), 0, 100)
 STEPS = Whole(1, 10_000_000)
-DRAWS = Whole(
-    bootstrap.MIN_DRAWS, 100_000
-)  # at 10,000, Monte Carlo moves an interval's end by 1 % of its width
+DRAWS = Whole(bootstrap.MIN_DRAWS, DRAWS_MOST)
 SHARE = Number(0, 1)
 LEVEL = Whole(-1, 65_535)  # of a mask of 16 bits; -1 is none
 
@@ -90,9 +88,9 @@ MITIGATION = Table(
         "head": TEXT,
         "schedule": TEXT,
         "eta": Number(0, 1000),
-        "adjustment": Number(0, 1e6),
+        "adjustment": Number(0, 1e12),
         "alpha": Number(0, 1, above=True),
-        "penalty": Number(0, 1e6),
+        "penalty": Number(0, 1e12),
         "anneal_steps": Whole(0, STEPS.high),
         "power": Number(0, 100),
         "strength": Number(0, 1e4),
@@ -113,7 +111,7 @@ OPTIMIZER = Table(
         "schedule": TEXT,
         "warmup_steps": Whole(0, STEPS.high),
         "weight_decay": Number(0, 1000),
-        "clip_norm": Number(0, 1e6),
+        "clip_norm": Number(0, 1e12),
     }
 )
 AUGMENT = Table(
@@ -139,8 +137,8 @@ TRAIN = Table(
     {
         "batch_size": Whole(1, 65_536),
         "steps": STEPS,
-        "eval_every": STEPS,
-        "log_every": STEPS,
+        "eval_every": Whole(1, 10**12),
+        "log_every": Whole(1, 10**12),
         "accumulation": Whole(1, 65_536),
         "profile": ListOf(STEPS, 0, 2),
     }

@@ -79,7 +79,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
             table = scoring.group_table(
                 scores["dice"], cohort.cases.iloc[rows], validation, cohort.structures
             )
-            print(table.to_string(float_format="{:.4f}".format), flush=True)
+            print(table.rename_axis(columns="validation").to_string(float_format="{:.4f}".format), flush=True)
             means = {name: float(value) for name, value in table["dice"].items() if not math.isnan(value)}
             return {"overall": means.pop("all", 0.0), "groups": means}
 

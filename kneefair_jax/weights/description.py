@@ -16,7 +16,7 @@ from kneefair_jax.runtime.schema import (
     optional,
 )
 
-SIDE = Whole(1, 2048)  # pixels along a side of the working grid
+SIDE = Whole(1, 4096)  # pixels along a side of the working grid
 CHANNELS = Choice((1, 3))
 NETWORK = Table(
     {

@@ -106,3 +106,16 @@ def test_a_quoted_comment_of_several_lines_is_one_cell(tmp_path):
     path.write_text('case_id,sex,note\na,f,"left, right\nand, both, knees"\nb,m,"one\ntwo"\n')
     cells = delimited.read(path).cells
     assert cells[3] == ["a", "f", "left, right\nand, both, knees"] and cells[5][2] == "one\ntwo"
+
+
+def test_a_note_of_several_lines_is_no_row(tmp_path):
+    """It has as many delimiters as a row, and its second line does not begin as rows do."""
+    path = tmp_path / "m.csv"
+    path.write_text(
+        'case_id,patient_id,sex,note\nc1,p1,f,plain\nc2,p2,m,"swelling, pain, none,\nsee letter"\n'
+    )
+    rows = delimited.read(path).cells
+    assert [cells[0] for cells in rows.values()] == ["c1", "c2"]
+    path.write_text('case_id,patient_id,sex,note\nc1,p1,f,"plain\nc2,p2,m,"\nc3,p3,f,x\n')
+    with pytest.raises(InputError, match="row 2"):
+        delimited.read(path)

@@ -142,9 +142,11 @@ def require_size(dataset: Any, path: Path) -> None:
     if dataset.file_meta.TransferSyntaxUID.is_compressed:
         _require_codestream(dataset, rows, columns, path)
         return
-    stored = sum(len(dataset[name].value) for name in _PIXELS if name in dataset)
-    excess = stored - -(-rows * columns * frames * samples * bits // 8)
-    if excess >= max(2, columns * samples * bits // 8):  # less is padding, which some writers add
+    needed = -(-rows * columns * frames * samples * bits // 8)
+    stored = [dataset[name].value for name in _PIXELS if name in dataset]
+    excess = sum(map(len, stored)) - needed
+    # Less than a row, or zeros alone, is padding, which some writers add.
+    if excess >= max(2, columns * samples * bits // 8) and any(stored[0][needed:]):
         raise InputError(
             f"{path}: holds {excess} bytes of pixels more than its header's {rows} x {columns} pixels; export it again"
         )

@@ -161,6 +161,7 @@ def _in_processes(
     read: Read, files: Files | None, tasks: Sequence[tuple[range, Path]], workers: int
 ) -> Iterator[int]:
     context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks that JAX holds
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(workers, context, _begin, (read, files)) as pool:
         try:
             with _no_main_module():
@@ -174,6 +175,10 @@ def _in_processes(
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            # The end of the block waits for what they read: minutes, when a scheduler grants 30 seconds. A chunk's file
+            # is written whole or not at all.
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
             raise
 
 
