@@ -246,7 +246,10 @@ def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
         given = text != ""
         for bad in np.flatnonzero(given & ~np.isfinite(values)):
             remedy = "write a number, or nothing where the structure is absent from truth and prediction"
-            problems.append((int(rows[bad]), f"{score} {str(text[bad])!r} is not a finite number; {remedy}"))
+            if "," in text[bad]:
+                remedy = "the column has points and commas as decimal signs; write all with points"
+            cell = str(text[bad])[:60]
+            problems.append((int(rows[bad]), f"{score} {cell!r} is not a finite number; {remedy}"))
         if score in patient_table.SHARES and (values > 1 + _ROUNDING).any():
             above = np.flatnonzero(values > 1 + _ROUNDING)
             percent = _percent(values, result)[above]
@@ -264,7 +267,8 @@ def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
     for row, case, structure in zip(
         rows[again], long["case_id"][again], long["structure"][again], strict=True
     ):
-        problems.append((int(row), f"case_id {case!r} has {structure!r} twice; give each case its own row"))
+        remedy = "give each case its own row, and the models or seeds of a case a column 'model'"
+        problems.append((int(row), f"case_id {case!r} has {structure!r} twice; {remedy}"))
     metadata.refuse(path, problems)
     if result["dice"].isna().all():
         raise InputError(f"{path}: dice is empty in every row; fill it in")
