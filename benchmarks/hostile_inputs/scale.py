@@ -10,6 +10,7 @@ from benchmarks import scaling
 from benchmarks.hostile_inputs import Kind
 from tests.predict import networks
 
+LONG = 300.0  # seconds, of much work that shows its progress
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -20,6 +21,7 @@ def _kind(
     change: Change = lambda table: table,
     options: Sequence[str] = (),
     patients: int = 60,
+    seconds: float | None = None,
 ) -> Kind:
     """An audit of a changed table of scores."""
 
@@ -30,7 +32,7 @@ def _kind(
         common = ["-m", "kneefair_jax.audit", "--scores", "scores.csv", "--out", "out"]
         return [*common, *attributes, *draws, *options]
 
-    return Kind(f"scores: {name}", make, outcome, mention)
+    return Kind(f"scores: {name}", make, outcome, mention, seconds)
 
 
 def _bytes(name: str, content: bytes, mention: str = "scores.csv") -> Kind:
@@ -142,8 +144,8 @@ KINDS = (
         change=_attributes(10),
         options=["--attributes", *(f"a{k}" for k in range(10))],
     ),
-    _kind("60 structures", "works", change=_structures(60)),
-    _kind("six models", "works", change=_models(6)),
+    _kind("60 structures", "works", change=_structures(60), seconds=LONG),
+    _kind("six models", "works", change=_models(6), seconds=LONG),
     _kind(
         "2,000 columns that nobody asked for",
         "works",
@@ -154,6 +156,7 @@ KINDS = (
         "works",
         "permutations",
         patients=60_000,
+        seconds=LONG,
         options=["--no-intersections", "--draws", "10000"],
     ),
     _kind(
@@ -161,6 +164,7 @@ KINDS = (
         "works",
         change=_set("race", "D", slice(0, 40)),
         patients=30_000,
+        seconds=LONG,
         options=["--no-intersections"],
     ),
     _kind("output below a file", "refused", "--out", options=["--out", "scores.csv/out"]),
@@ -186,7 +190,7 @@ KINDS = (
     _option("--delta", "height=0.1"),
     _option("--primary", "height"),
     _option("--endpoint", "dice>=2"),
-    _option("--bins", "sex=5,3"),
+    _kind("--bins sex=5,3", "refused", "bins", options=["--bins=sex=5,3"]),
     _option("--bins", "sex=nan"),
     _batch("0", "refused"),
     _batch("-8", "refused"),
