@@ -34,7 +34,7 @@ structure absent from truth and prediction.
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = command_line.Parser(
+    command_parser = command_line.Parser(
         prog="python -m kneefair_jax.audit",
         description="Measures how equally predicted masks, or a table of scores, serve groups of patients; writes one "
         "page and all numbers. No training, no GPU.",
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    what = made.add_argument_group("what to audit: masks, or scores")
+    what = command_parser.add_argument_group("what to audit: masks, or scores")
     what.add_argument(
         "--truth",
         type=Path,
@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         help="lay out so each predicted mask whose header, or whose reference mask's, states no orientation (stored: "
         "as the stored pixels lie); where both headers state one, they decide; the notes name what fits",
     )
-    who = made.add_argument_group("who the cases are")
+    who = command_parser.add_argument_group("who the cases are")
     who.add_argument("--metadata", type=Path, metavar="FILE", help="table of cases; needed with masks")
     who.add_argument("--attributes", nargs="+", required=True, metavar="NAME", help="columns to report by")
     who.add_argument(
@@ -95,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="accept identifiers and levels that look alike, such as 7 and 0007, or F and f, as different ones",
     )
-    how = made.add_argument_group("how")
+    how = command_parser.add_argument_group("how")
     how.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="where the page and the numbers go"
     )
@@ -169,7 +169,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="of the bootstrap",
     )
-    return made
+    return command_parser
 
 
 def main(argv: Sequence[str]) -> int:

@@ -34,14 +34,14 @@ def shapes(path: Path, remedy: str) -> dict[str, tuple[int, ...]]:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # not a dict
             types = {name: tensor.get_dtype() for name, tensor in slices.items()}
-            found = {name: tuple(tensor.get_shape()) for name, tensor in slices.items()}
+            tensor_shapes = {name: tuple(tensor.get_shape()) for name, tensor in slices.items()}
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read ({told(error)}); {remedy}") from error
-    if unusable := [name for name, kind in types.items() if kind not in _TYPES and found[name]]:
+    if unusable := [name for name, kind in types.items() if kind not in _TYPES and tensor_shapes[name]]:
         raise InputError(
             f"{path}: the tensor {unusable[0]} is of the type {types[unusable[0]]}, not {', '.join(_TYPES)}; {remedy}"
         )
-    return found
+    return tensor_shapes
 
 
 def read(path: Path, names: Collection[str], remedy: str) -> dict[str, np.ndarray]:
