@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from kneefair_jax.audit import (
     cases,
@@ -164,7 +165,7 @@ def _ignored(cohort: Cohort, results: Sequence[Case], model: str, reading: Readi
 
 
 def table(
-    scores: Folder,
+    scores: Folder | pd.DataFrame,
     attributes: Sequence[str],
     *,
     metadata: Folder | None = None,
@@ -178,7 +179,7 @@ def table(
     """Audits a table of scores by case, of any tool.
 
     Args:
-        scores: CSV or parquet, long or wide (`score_table`).
+        scores: CSV or parquet, or the table itself, long or wide (`score_table`).
         attributes: columns to report by, of this table or of `metadata`.
         metadata: a table of cases with the attributes.
         bins: attribute -> ascending edges, for numbers.
@@ -193,22 +194,21 @@ def table(
     """
     settings = settings or Settings()
     _check(settings, on_missing, attributes)
-    settings = settings.with_folders(scores, metadata, readers)
+    source = scores if isinstance(scores, pd.DataFrame) else Path(scores)
+    settings = settings.with_folders(None if isinstance(source, pd.DataFrame) else source, metadata, readers)
     if on_missing == "zero":
         raise InputError(
             "--on-missing zero: an empty mask's distances are not known without masks; write its scores"
         )
     who = None if metadata is None else Path(metadata)
-    with Progress(f"reading {Path(scores).name}"):
-        given = score_table.read(
-            Path(scores), who, attributes, bins or {}, split, on_missing, allow_similar_ids
-        )
+    with Progress(f"reading {source.name if isinstance(source, Path) else 'the table'}"):
+        read = score_table.read(source, who, attributes, bins or {}, split, on_missing, allow_similar_ids)
     if readers is not None:
         agreements = equivalence_margin.of_readers(
-            Path(readers), given.cohort, {}, None, allow_similar_ids, settings.endpoints.failure_dice
+            Path(readers), read.cohort, {}, None, allow_similar_ids, settings.endpoints.failure_dice
         )
-        settings = _with_readers(settings, agreements, given.cohort)
-    return result.audit(given.cohort, given.tables, given.structures, settings, {}, {}, {})
+        settings = _with_readers(settings, agreements, read.cohort)
+    return result.audit(read.cohort, read.tables, read.structures, settings, {}, {}, {})
 
 
 def _check(settings: Settings, on_missing: str, attributes: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ class Scores(NamedTuple):
 
 
 def read(
-    path: Path,
+    source: Path | pd.DataFrame,
     who: Path | None,
     attributes: Sequence[str],
     bins: Mapping[str, Sequence[float]],
@@ -55,7 +55,7 @@ def read(
     """Reads and checks a table of scores.
 
     Args:
-        path: CSV or parquet.
+        source: CSV or parquet, or the table itself, whose rows are counted from 0.
         who: `metadata.csv` with the attributes by `case_id`; None where the table has them itself.
         attributes: columns to report by.
         bins: attribute -> ascending edges, for numbers.
@@ -66,7 +66,8 @@ def read(
     Raises:
         InputError: the table cannot be used; the first problems by row.
     """
-    table, levels = _read(path)
+    path = source if isinstance(source, Path) else Path("frame")
+    table, levels = _read(source)
     text = table.cells
     if "case_id" not in text:
         raise InputError(f"{path}: column 'case_id' is missing; there are: {', '.join(text.columns)}")
@@ -126,13 +127,18 @@ def as_table(path: Path) -> metadata.Table:
     return _read(path)[0]
 
 
-def _read(path: Path) -> tuple[metadata.Table, dict[str, list[str]]]:
-    """Every cell as text on its line; the order of levels, where the file states one."""
-    if not os.path.lexists(path):
-        raise InputError(f"{path}: no such file; give a CSV or parquet file of scores by case")
-    if path.suffix.lower() not in (".parquet", ".pq"):
-        return metadata.read(path), {}
-    frame = parquet.read(path)
+def _read(source: Path | pd.DataFrame) -> tuple[metadata.Table, dict[str, list[str]]]:
+    """Every cell as text on its line; the order of levels, where the table states one."""
+    if isinstance(source, pd.DataFrame):
+        return _as_text(source, Path("frame"), first_row=0)
+    if not os.path.lexists(source):
+        raise InputError(f"{source}: no such file; give a CSV or parquet file of scores by case")
+    if source.suffix.lower() not in (".parquet", ".pq"):
+        return metadata.read(source), {}
+    return _as_text(parquet.read(source), source, first_row=2)  # as though line 1 named the columns
+
+
+def _as_text(frame: pd.DataFrame, path: Path, first_row: int) -> tuple[metadata.Table, dict[str, list[str]]]:
     if frame.empty:
         raise InputError(f"{path}: holds no rows")
     levels = {
@@ -142,7 +148,7 @@ def _read(path: Path) -> tuple[metadata.Table, dict[str, list[str]]]:
     }
     frame = frame.rename(columns=str).reset_index(drop=True)
     text = frame.astype(object).where(frame.notna(), "").map(str)
-    text.index = pd.RangeIndex(2, 2 + len(text))  # as though line 1 named the columns
+    text.index = pd.RangeIndex(first_row, first_row + len(text))
     written = text.map(str.strip)
     return metadata.Table(missing_words.removed(written), written, []), levels
 

@@ -19,6 +19,7 @@ from . import (
 from .attribute_auc import weighted_auc
 from .bootstrap import mean_intervals
 from .equivalence import tost
+from .group_report import GroupReport
 from .hypothesis_tests import (
     PermutationTests,
     RankTests,
@@ -36,6 +37,7 @@ from .reference_ser import expected_ser
 from .summaries import es, gap, group_means, sd, ser, worst
 
 __all__ = [
+    "GroupReport",
     "PatientsNeeded",
     "PermutationTests",
     "RankTests",

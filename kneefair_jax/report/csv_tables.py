@@ -18,7 +18,7 @@ NAMES = ("groups.csv", "summaries.csv", "pairs.csv", *_OF_RATES)
 
 
 def tables(report: Mapping[str, Any]) -> dict[str, str]:
-    """File name -> CSV with a header: a row per group, per attribute, per pair, per rate, per test; none without rows.
+    """File name -> CSV with a header; none without rows.
 
     Args:
         report: `report.json`, its numbers plain. Rows say of which `cohort` they are: `test`, or `external`.
@@ -26,11 +26,15 @@ def tables(report: Mapping[str, Any]) -> dict[str, str]:
     Returns:
         Undefined numbers are empty cells. Text that a spreadsheet would run as a formula starts with an apostrophe.
     """
+    return {name: _csv(of_file) for name, of_file in rows(report).items() if of_file}
+
+
+def rows(report: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """File name -> a row per group, per attribute, per pair, per rate, per test; the argument is that of `tables`."""
     writers = dict(zip(NAMES[:3], (_groups, _summaries, _pairs), strict=True))
     parts = list(_parts(report))
-    found = {name: [row for part in parts for row in rows(*part)] for name, rows in writers.items()}
-    found |= {name: list(rows(report)) for name, rows in _OF_RATES.items()}
-    return {name: _csv(rows) for name, rows in found.items() if rows}
+    of_scores = {name: [row for part in parts for row in write(*part)] for name, write in writers.items()}
+    return of_scores | {name: list(write(report)) for name, write in _OF_RATES.items()}
 
 
 type _Part = tuple[dict[str, Any], Mapping[str, Any], Sequence[str], Mapping[str, Any]]
@@ -42,7 +46,8 @@ def _parts(report: Mapping[str, Any]) -> Iterator[_Part]:
     primary = family.of_report(report).score
     for cohort, holder in (("test", report), ("external", report.get("external") or {"scores": {}})):
         for score, scores in holder["scores"].items():
-            for structure, part in {ALL: scores, **scores["structures"]}.items():
+            # A table of one score a case has a structure of the name `ALL`, whose rows would be these again.
+            for structure, part in ({ALL: scores} | scores["structures"] | {ALL: scores}).items():
                 pooled = (holder.get("pooled") or {}) if (score, structure) == (primary, ALL) else {}
                 yield {"cohort": cohort, "score": score, "structure": structure}, part, attributes, pooled
 

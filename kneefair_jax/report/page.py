@@ -80,8 +80,13 @@ def page(
     curves: Sequence[Mapping[str, Any]],
     examples: Sequence[CaseView],
     others: Mapping[str, str] | None = None,
+    *,
+    files: Sequence[str] | None = None,
 ) -> str:
-    """The page's HTML; the arguments are those of `write`, the numbers plain."""
+    """The page's HTML; the arguments are those of `write`, the numbers plain.
+
+    `files` are those beside the page that it names; None for those of `write`.
+    """
     attributes = report["cohort"]["attributes"]
     external = report.get("external") or {}
     primary = family.of_report(report)
@@ -103,7 +108,7 @@ def page(
         external=external,
         methods=cited,
         references=references,
-        files=["report.json", *csv_tables.tables(report)],
+        files=["report.json", *csv_tables.tables(report)] if files is None else files,
         judge=lambda block, scores, key: findings.judge(
             block,
             scores,

@@ -35,6 +35,15 @@ def means(
         worst of each attribute, small hollow diamonds below them for pooled means, a dashed line for the mean
         over all patients.
     """
+    with svg.style():
+        figure = means_figure(scores, blocks, pooled)
+        return svg.text(figure, name, f"Mean {title} by group. {_extremes(scores, blocks)}")
+
+
+def means_figure(
+    scores: Mapping[str, Any], blocks: Sequence[Block], pooled: Mapping[str, Any] | None = None
+) -> Figure:
+    """The figure of `means`."""
     rows = rows_of(blocks)
     panels = {"All structures": scores, **{part: scores["structures"][part] for part in scores["structures"]}}
     columns = 4 if len(panels) == 4 else min(3, len(panels))
@@ -50,7 +59,7 @@ def means(
             axes.set_axis_off()
         for axes in grid[::columns]:
             label_rows(axes, rows)
-        return svg.text(figure, name, f"Mean {title} by group. {_extremes(scores, blocks)}")
+    return figure
 
 
 def _means_panel(axes: Axes, part: Mapping[str, Any], rows: Sequence[Row], pooled: Mapping[str, Any]) -> None:

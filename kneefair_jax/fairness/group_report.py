@@ -1,0 +1,203 @@
+"""`GroupReport`: scores by group from a table in memory.
+
+The front door of the package: the numbers are those of `audit.table`. Nothing inside the package imports this module,
+which stands above the audit.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kneefair_jax import audit
+from kneefair_jax.errors import InputError
+from kneefair_jax.fairness import patient_table
+from kneefair_jax.fairness.endpoints import EndpointSettings
+from kneefair_jax.fairness.estimate import Estimate
+from kneefair_jax.fairness.family import Primary
+from kneefair_jax.report import csv_tables, page
+from kneefair_jax.report.figures import forest
+from kneefair_jax.report.rate_tables import ALL
+from kneefair_jax.report.text.formatting import blocks, interval, number
+from kneefair_jax.runtime import atomic
+
+
+class GroupReport:
+    """Scores by group, with intervals, gaps and tests over patients.
+
+        report = GroupReport(frame, score="dice", by=["sex", "race"], patient="patient_id")
+        report.by_group, report.summaries, report.pairs, report.tests
+
+    Attributes:
+        score: the score that the tables are of.
+        by: the attributes.
+        overall: mean over all patients.
+        by_group: a row per structure, attribute and group: `patients`, `cases`, `mean`, `low`, `high` (95 %), `ranked`.
+        summaries: a row per structure and attribute: `worst_group`, `gap`, `sd`, `ser` with their ends, warnings.
+        pairs: a row per structure, attribute and pair of groups: `difference`, its ends, `p`, `p_holm`.
+        tests: a row per structure and attribute: the test of equal means, `p`, `p_holm` (over attributes), `p_bh` (over
+            structures and attributes).
+        notes: what a reader of the numbers should know.
+    """
+
+    def __init__(
+        self,
+        frame: pd.DataFrame | Mapping[str, Any],
+        score: str = "dice",
+        by: str | Sequence[str] = (),
+        *,
+        patient: str | None = None,
+        case: str | None = None,
+        bins: Mapping[str, Sequence[float]] | None = None,
+        margin: float | None = None,
+        failure_dice: float = patient_table.FAILURE_DICE,
+        min_group_patients: int = 10,
+        draws: int = 10_000,
+        seed: int = 0,
+    ):
+        """Check the table and compute everything.
+
+        Args:
+            frame: long (`structure`, `dice`, ..., a row per case and structure), or wide (`dice_femur`,
+                `hd95_mm_femur`, or one `dice`; a row per case), or a mapping of column -> array. NaN is a structure
+                that is absent from truth and prediction.
+            score: one of `patient_table.SCORES`. Dice is needed beside any other: it counts failed segmentations.
+            by: columns to group by.
+            patient: the column of the patient, whose cases are one observation; None for `patient_id` where there is
+                one, else each case is a patient of its own.
+            case: the column of the case; None for `case_id` where there is one, else each row is a case.
+            bins: attribute -> ascending edges, for numbers.
+            margin: equivalence margin of the score, in its unit.
+            failure_dice: Dice below which a segmentation counts as failed.
+            min_group_patients: smaller groups are shown but not ranked.
+            draws: permutations.
+            seed: of the permutations; the same table and seed give the same numbers.
+
+        Raises:
+            InputError: the table cannot be used; rows are counted from 0.
+        """
+        if score not in patient_table.SCORES:
+            raise InputError(f"score {score!r}: give one of {', '.join(patient_table.SCORES)}")
+        self.score = score
+        self.by = (by,) if isinstance(by, str) else tuple(by)
+        settings = audit.Settings(
+            min_group_patients=min_group_patients,
+            draws=draws,
+            seed=seed,
+            delta={} if margin is None else {score: margin},
+            endpoints=EndpointSettings(failure_dice=failure_dice),
+            primary=Primary(score),
+        )
+        self._audit = audit.table(_identified(frame, patient, case), self.by, bins=bins, settings=settings)
+        report = page.plain(self._audit.report)
+        if score not in report["scores"]:
+            raise InputError(f"score {score!r}: every cell is empty, or there is no such column")
+        self._report: dict[str, Any] = report
+
+    @property
+    def overall(self) -> Estimate:
+        """The mean over all patients."""
+        entry = self._report["scores"][self.score]["overall"]
+        return Estimate(entry["mean"], entry["interval"] and tuple(entry["interval"]), entry["patients"])
+
+    @property
+    def by_group(self) -> pd.DataFrame:
+        """Means by group."""
+        table = self._table("groups.csv")
+        return table[table["attribute"] != ""].reset_index(drop=True)
+
+    @property
+    def summaries(self) -> pd.DataFrame:
+        """Gaps and other summaries by attribute."""
+        return self._table("summaries.csv")
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        """Differences between groups."""
+        return self._table("pairs.csv")
+
+    @property
+    def tests(self) -> pd.DataFrame:
+        """Tests of equal means by attribute."""
+        table = self.summaries
+        table = table[table["test"].notna()].reset_index(drop=True)
+        return table[
+            ["structure", "attribute", "test", "statistic", "p", "p_holm", "p_bh", "rank_test", "rank_p"]
+        ]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the numbers should know."""
+        return list(self._audit.notes)
+
+    def plot(self) -> Figure:
+        """Means by group with their intervals, all structures and each."""
+        scores = self._report["scores"][self.score]
+        return forest.means_figure(scores, blocks(scores["groups"], self.by), self._report["pooled"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as plain Python: `report.json`, schema 2."""
+        return self._report
+
+    def to_html(self, path: str | Path) -> Path:
+        """Writes the page, which needs no other file."""
+        html = page.page(self._report, self._audit.cases, [], [], files=())
+        return atomic.write_text(Path(path), html)
+
+    def __repr__(self) -> str:
+        whole = self.overall
+        lines = [
+            f"GroupReport of {self.score}: {number(whole.estimate)} {interval(whole.interval)}, {whole.n} patients"
+        ]
+        macro = self.summaries
+        macro = macro[macro["structure"] == ALL]
+        # An attribute a line, and no more lines than a screen of a notebook's output shows.
+        for row in macro.head(8).itertuples():
+            gap = "no gap (fewer than two groups are ranked)"
+            if not pd.isna(row.gap_without_failures):
+                ends = (row.gap_without_failures_low, row.gap_without_failures_high)
+                gap = f"gap {number(row.gap_without_failures)} {interval(ends)}, {_p(row)}"
+            lines.append(f"  {row.attribute}: {gap}")
+        if len(macro) > 8:
+            lines.append(f"  and {len(macro) - 8} more: .summaries")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        table = self.by_group
+        return str(table[table["structure"] == ALL].drop(columns="structure").to_html(index=False))
+
+    def _table(self, name: str) -> pd.DataFrame:
+        table = pd.DataFrame(csv_tables.rows(self._report)[name])
+        if table.empty:
+            return table
+        table = table[table["score"] == self.score]
+        return table.drop(columns=["cohort", "score"]).reset_index(drop=True)
+
+
+def _p(row: Any) -> str:
+    corrected = "" if pd.isna(row.p_holm) else f", corrected {row.p_holm:.2g}"
+    return f"p = {row.p:.2g}{corrected}"
+
+
+def _identified(
+    frame: pd.DataFrame | Mapping[str, Any], patient: str | None, case: str | None
+) -> pd.DataFrame:
+    """The frame with the columns `case_id` and, where patients are known, `patient_id`."""
+    try:
+        table = pd.DataFrame(frame)
+    except ValueError as error:
+        raise InputError(f"frame: {error}; give a DataFrame, or arrays of one length by column") from error
+    for option, name, role in (("case", case, "case_id"), ("patient", patient, "patient_id")):
+        if name is not None and name not in table:
+            raise InputError(
+                f"{option}={name!r}: no such column; there are: {', '.join(map(str, table.columns))}"
+            )
+        if name not in (None, role):
+            table = table.drop(columns=role, errors="ignore").rename(columns={name: role})
+    if "case_id" not in table:
+        if "structure" in table:
+            raise InputError("frame: has a row per structure and no column of cases; name it as case=COLUMN")
+        table = table.assign(case_id=[str(row) for row in range(len(table))])
+    return table

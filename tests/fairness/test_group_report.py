@@ -1,0 +1,145 @@
+"""`GroupReport` against `audit.table` on the same scores, against means by hand, and its refusals."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from kneefair_jax import audit, fairness
+from kneefair_jax.errors import InputError
+from kneefair_jax.report import page
+
+PATIENTS = 40
+DRAWS = 400
+
+
+def wide(rng):
+    sex = np.array(["female", "male"] * (PATIENTS // 2))
+    return pd.DataFrame(
+        {
+            "case_id": [f"k{k:03d}" for k in range(2 * PATIENTS)],
+            "subject": np.repeat([f"p{k}" for k in range(PATIENTS)], 2),
+            "sex": np.repeat(sex, 2),
+            "race": np.repeat(rng.choice(["A", "B"], PATIENTS), 2),
+            "dice_femur": rng.beta(30, 2, 2 * PATIENTS),
+            "dice_tibia": rng.beta(30, 2, 2 * PATIENTS) - 0.05 * np.repeat(sex == "male", 2),
+            "hd95_mm_femur": rng.gamma(2, 1, 2 * PATIENTS),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return wide(np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def report(frame):
+    return fairness.GroupReport(frame, by=["sex", "race"], patient="subject", draws=DRAWS)
+
+
+def test_numbers_are_those_of_an_audit_of_the_same_file(frame, report, tmp_path):
+    frame.rename(columns={"subject": "patient_id"}).to_csv(tmp_path / "scores.csv", index=False)
+    audited = audit.table(tmp_path / "scores.csv", ["sex", "race"], settings=audit.Settings(draws=DRAWS))
+    for part in ("scores", "rates", "interactions", "power"):
+        assert report.to_dict()[part] == page.plain(audited.report[part])
+
+
+def test_means_are_over_patients(frame, report):
+    both = frame[["dice_femur", "dice_tibia"]].mean(axis=1)
+    by_patient = both.groupby(frame["subject"]).mean()
+    sex = frame.groupby("subject")["sex"].first()
+    table = report.by_group.set_index(["structure", "group"])
+    for level in ("female", "male"):
+        row = table.loc[("all structures", f"sex={level}")]
+        np.testing.assert_allclose(row["mean"], by_patient[sex == level].mean(), rtol=1e-12)
+        assert row["low"] < row["mean"] < row["high"]
+        assert (row["patients"], row["cases"]) == (PATIENTS // 2, PATIENTS)
+    np.testing.assert_allclose(report.overall.estimate, by_patient.mean(), rtol=1e-12)
+    assert report.overall.n == PATIENTS
+
+
+def test_a_planted_gap_has_its_row_in_every_table(report):
+    structure, attribute = "tibia", "sex"
+    pairs = report.pairs.set_index(["structure", "attribute"]).loc[(structure, attribute)]
+    assert {pairs["first"], pairs["second"]} == {"sex=female", "sex=male"}
+    assert abs(pairs["difference"]) == pytest.approx(0.05, abs=0.02)
+    tests = report.tests.set_index(["structure", "attribute"]).loc[(structure, attribute)]
+    assert tests["p"] < 0.02
+    assert tests["p_bh"] >= tests["p"]
+    gap = report.summaries.set_index(["structure", "attribute"]).loc[(structure, attribute), "gap"]
+    assert gap > 0.03
+
+
+def test_long_wide_and_arrays_agree(frame):
+    dice = frame[["case_id", "sex", "dice_femur", "dice_tibia"]]
+    long = dice.melt(["case_id", "sex"], var_name="structure", value_name="dice")
+    long["structure"] = long["structure"].str.removeprefix("dice_")
+    reports = [
+        fairness.GroupReport(table, by="sex", draws=DRAWS).to_dict()["scores"]
+        for table in (dice, long, {name: dice[name].to_numpy() for name in dice})
+    ]
+    assert reports[0] == reports[1] == reports[2]
+
+
+def test_scores_and_one_attribute_are_enough():
+    rng = np.random.default_rng(1)
+    scores = rng.uniform(0.8, 1.0, 30)
+    report = fairness.GroupReport({"dice": scores, "sex": ["f", "m"] * 15}, by="sex", draws=DRAWS)
+    means = report.by_group.set_index("group")["mean"]
+    assert list(means.index) == ["sex=f", "sex=m"]
+    assert len(report.tests) == len(report.pairs) == len(report.summaries) == 1
+    np.testing.assert_allclose(means["sex=f"], scores[::2].mean(), rtol=1e-12)
+    assert report.tests["p_holm"].notna().all()
+    assert len(repr(report).splitlines()) <= 10
+
+
+def test_another_score_has_its_own_tables(frame):
+    report = fairness.GroupReport(frame, "hd95_mm", "sex", patient="subject", draws=DRAWS)
+    by_patient = frame.groupby("subject")["hd95_mm_femur"].mean()
+    np.testing.assert_allclose(report.overall.estimate, by_patient.mean(), rtol=1e-12)
+    assert set(report.by_group["structure"]) <= {"all structures", "femur", "tibia"}
+
+
+def test_page_names_no_other_file(report, tmp_path):
+    path = report.to_html(tmp_path / "report.html")
+    html = path.read_text()
+    assert "groups.csv" not in html
+    assert "report.json" not in html
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_notebook_sees_a_table_and_a_figure(report):
+    assert report._repr_html_().count("<tr") == 1 + 2 + 2 + 4  # head, sex, race, both
+    assert len(repr(report).splitlines()) == 4  # all, sex, race, both
+    figure = report.plot()
+    assert isinstance(figure, Figure)
+    assert [axes.get_title("left") for axes in figure.axes] == ["All structures", "Femur", "Tibia"]
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"score": "accuracy"}, "accuracy"),
+        ({"score": "nsd"}, "nsd"),
+        ({"by": "height"}, "height"),
+        ({"patient": "owner"}, "owner"),
+        ({"case": "film"}, "film"),
+    ],
+)
+def test_a_name_that_is_not_there_is_named(frame, change, names):
+    with pytest.raises(InputError, match=names):
+        fairness.GroupReport(frame, **({"by": "sex", "draws": DRAWS} | change))
+
+
+def test_rows_are_counted_from_0(frame):
+    wrong = frame.assign(dice_femur=frame["dice_femur"].where(frame.index != 7, 1.5))
+    with pytest.raises(InputError, match=r"frame row 7: .*1\.5"):
+        fairness.GroupReport(wrong, by="sex", draws=DRAWS)
+
+
+def test_a_long_table_needs_its_cases():
+    with pytest.raises(InputError, match="case="):
+        fairness.GroupReport({"structure": ["a", "b"], "dice": [1.0, 1.0], "sex": ["f", "m"]}, by="sex")
+    with pytest.raises(InputError, match="length"):
+        fairness.GroupReport({"dice": np.ones(3), "sex": ["f", "m"]}, by="sex")
