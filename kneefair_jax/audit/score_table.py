@@ -23,8 +23,6 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.report.text import formatting
 
-# A single score column without a structure.
-WHOLE = "all structures"
 # What a share may lie above 1 by float32.
 _ROUNDING = 1e-6
 
@@ -215,7 +213,7 @@ def _melted(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
     rows = {one: int((text[names] != "").any(axis=1).sum()) for one, names in columns.items()}
     notes = structure_names.notes(kinds, rows)
     if not structures and "dice" in text:
-        return text[[*keys, *plain]].assign(structure=WHOLE), notes
+        return text[[*keys, *plain]].assign(structure=patient_table.ALL_STRUCTURES), notes
     if not structures and kinds:
         raise InputError(
             f"{path}: the columns of scores name no structure, but {', '.join(kinds)}; add a column for each "

@@ -14,6 +14,8 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import macro_score
 
 MACRO = "macro"
+# What tables call the macro score, and a score that names no structure.
+ALL_STRUCTURES = "all structures"
 
 # Scores that are compared by group, in the order to report them.
 SCORES = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")

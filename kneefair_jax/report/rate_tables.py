@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kneefair_jax.fairness.patient_table import ALL_STRUCTURES
 from kneefair_jax.report.text.formatting import blocks
 
-ALL = "all structures"
+ALL = ALL_STRUCTURES
 
 
 def rate_rows(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
+from kneefair_jax.fairness.patient_table import ALL_STRUCTURES
+
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 # No interval's end is printed with more.
@@ -196,6 +198,11 @@ def levels_of(name: str, attributes: Sequence[str]) -> dict[str, str]:
             level, _, other = name.removeprefix(f"{first}=").partition(f",{second}=")
             return {first: level, second: other}
     return {a: name.removeprefix(f"{a}=") for a in attributes if name.startswith(f"{a}=")}
+
+
+def segmentation_of(structures: Sequence[str]) -> str:
+    """`Segmentation of the femur and tibia`; a score that names no structure, `all structures`, has no such object."""
+    return f"Segmentation of {'' if list(structures) == [ALL_STRUCTURES] else 'the '}{listing(structures)}"
 
 
 def audited(report: Mapping[str, Any]) -> str | None:

@@ -14,6 +14,7 @@ from kneefair_jax.report.text.formatting import (
     margin,
     number,
     score_title,
+    segmentation_of,
     signed,
 )
 
@@ -96,7 +97,7 @@ def _data(report: dict[str, Any]) -> Iterator[str]:
     grouped = by_group(scores, cohort["attributes"])
     overall = scores["overall"]
     yield (
-        f"Segmentation of the {listing(cohort['structures'])} was scored on {amount(overall['cases'], 'case')} "
+        f"{segmentation_of(cohort['structures'])} was scored on {amount(overall['cases'], 'case')} "
         f"of {amount(overall['patients'], 'patient')}{f', grouped by {listing(grouped)}' if grouped else ''}."
     )
 

@@ -19,6 +19,7 @@ from kneefair_jax.report.text.formatting import (
     number,
     p_equals,
     score_title,
+    segmentation_of,
 )
 
 
@@ -82,7 +83,7 @@ def _tested(report: dict[str, Any], title: str) -> list[str]:
     mean, tested = scores[family.of_report(report).score]["overall"], scores["dice"]["overall"]
     model, grouped = audited(report), by_group(scores["dice"], cohort["attributes"])
     return [
-        f"Segmentation of the {listing(cohort['structures'])}{f' by {model}' if model else ''} was tested on "
+        f"{segmentation_of(cohort['structures'])}{f' by {model}' if model else ''} was tested on "
         f"{amount(tested['cases'], 'case')} of {amount(tested['patients'], 'patient')}"
         f"{f': by {listing(grouped)}' if grouped else ''}.",
         f"The mean {title} over structures is {estimate(mean['mean'], mean['interval'])}.",

@@ -76,3 +76,8 @@ def test_an_end_that_is_not_zero_is_not_printed_as_zero():
     assert formatting.interval([-0.02, -0.00003]) == "[\N{MINUS SIGN}0.02000, \N{MINUS SIGN}0.00003]"
     assert formatting.interval([1e-9, 0.5]) == "[0.000000, 0.500000]"
     assert formatting.interval([None, 0.5]) == formatting.DASH
+
+
+def test_a_score_without_a_structure_is_of_all_of_them():
+    assert formatting.segmentation_of(["femur", "tibia"]) == "Segmentation of the femur and tibia"
+    assert formatting.segmentation_of(["all structures"]) == "Segmentation of all structures"
