@@ -6,7 +6,17 @@ import platform
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "torch")
+LIBRARIES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "tensorflow-datasets",
+    "numpy",
+    "torch",
+)
 
 
 def hardware() -> dict[str, Any]:

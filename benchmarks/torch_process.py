@@ -6,7 +6,6 @@ import os
 import queue
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -90,21 +89,15 @@ def start(python: str, seconds: float = 120.0) -> Iterator[TorchProcess]:
     """
     # What configures JAX must not reach an environment that may have another one.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [python, "-m", "benchmarks.torch_step"],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    try:
-        yield TorchProcess(process, seconds)
-    finally:
-        with contextlib.suppress(OSError):
-            process.stdin.close()  # type: ignore[union-attr]
-        until = time.monotonic() + 10
-        while process.poll() is None and time.monotonic() < until:
-            time.sleep(0.05)
-        process.kill()
-        process.wait()
+    ) as process:
+        try:
+            yield TorchProcess(process, seconds)
+        finally:
+            process.kill()

@@ -178,7 +178,9 @@ class Server:
     def __init__(self) -> None:
         self.steps: dict[str, Callable[[], tuple[torch.Tensor, torch.Tensor]]] = {}
 
-    def build(self, key: str, file: str, network: dict[str, Any], dtype: str, compile: bool) -> dict[str, Any]:
+    def build(
+        self, key: str, file: str, network: dict[str, Any], dtype: str, compile: bool
+    ) -> dict[str, Any]:
         """Builds a step and makes its first update."""
         step = step_of(network, load_file(file), dtype, compile)
         start = time.perf_counter()
@@ -228,7 +230,6 @@ def answers(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
         try:
             yield getattr(server, fields.pop("command"))(**fields)
         except Exception as error:  # whatever it is, the benchmark reports it and goes on
-            server.free()
             yield {"error": f"{type(error).__name__}: {error}"[:2000]}
 
 

@@ -13,62 +13,24 @@ import argparse
 import contextlib
 import itertools
 import os
-import re
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from safetensors.numpy import save_file
 
 from benchmarks import roofline, torch_process
+from benchmarks.jax_step import AUGMENTATION, NETWORKS, Setting, first_state, jax_step
 from benchmarks.machine import hardware, versions
 from benchmarks.torch_process import TorchError, TorchProcess
-from kneefair_jax import losses, mitigation, models
-from kneefair_jax.data.augment import Augmentation
+from benchmarks.torch_row import TorchRow
+from kneefair_jax import models
 from kneefair_jax.runtime import atomic
-from kneefair_jax.training import optimizer, sharding, state, steps
 
-NETWORKS: dict[str, dict[str, Any]] = {
-    "unet": {"name": "unet", "widths": (16, 32, 64, 128, 256)},
-    "large": {"name": "unet", "widths": (64, 128, 256, 512, 1024)},
-    "resnet18": {"name": "resnet18_unet", "widths": (16, 32, 64, 128, 256)},
-}
-CLASSES = 5
-OPTIMIZER = {
-    **{"name": "adam", "learning_rate": 2e-3, "schedule": "constant", "warmup_steps": 0},
-    **{"weight_decay": 0.0, "clip_norm": 1.0},
-}
-# As configs/default.py varies a batch.
-AUGMENTATION = Augmentation(
-    flip=0.5, rotation=10.0, scale=0.1, shift=0.05, gamma=0.5, contrast=0.2, noise=0.02
-)
-# Largest relative difference of the two first losses: float32 convolutions may run in TF32, of ten bits.
-LOSS_TOLERANCE = {"float32": 2e-3, "bfloat16": 3e-2}
-
-
-class Setting(NamedTuple):
-    """One row of the table: a key of `NETWORKS`, sides of the image in pixels, type of the computation, batch size."""
-
-    network: str
-    side: int
-    dtype: str
-    batch_size: int
-
-    @property
-    def title(self) -> str:
-        """`unet 512 bfloat16 x16`."""
-        return f"{self.network} {self.side} {self.dtype} x{self.batch_size}"
-
-
+ROW_SECONDS = 150.0  # in which PyTorch must have done its part of a row
 # Most important first: what the time does not suffice for is left out, and the table says so.
 GPU = tuple(
     Setting(*row)
@@ -106,123 +68,6 @@ CPU = tuple(
 )
 
 
-class JaxStep(NamedTuple):
-    """A compiled step of this package.
-
-    Attributes:
-        run: `run(n)` makes n updates and returns the milliseconds of one.
-        first: `loss` and `gradient_norm` of the first update.
-        cost: `compile_seconds`, `flops`, `bytes_accessed`, `peak_bytes`.
-    """
-
-    run: Callable[[int], float]
-    first: dict[str, float]
-    cost: dict[str, float]
-
-
-def batch_of(setting: Setting) -> dict[str, np.ndarray]:
-    """Noise with random labels, as the pipeline gives a batch: image u8[B, H, W, 1], label u8[B, H, W], ..."""
-    rng, size = np.random.default_rng(0), setting.batch_size
-    return {
-        "image": rng.integers(0, 256, (size, setting.side, setting.side, 1), np.uint8),
-        "label": rng.integers(0, CLASSES, (size, setting.side, setting.side), np.uint8),
-        "group": np.arange(size, dtype=np.int32) % 2,
-        "mask": np.ones(size, np.float32),
-        "weight": np.ones(size, np.float32),
-        "position": np.arange(size, dtype=np.int32),
-    }
-
-
-def first_state(setting: Setting, network: dict[str, Any]) -> state.TrainState:
-    """The state before the first step, as NumPy arrays, drawn on the CPU: it depends on the network alone."""
-    model = models.create(network | {"dtype": setting.dtype}, classes=CLASSES)
-    transform, objective = optimizer.create(OPTIMIZER, 1000), mitigation.erm()
-    # The seed is read on the CPU, so what draws the parameters is compiled there.
-    seed = jax.device_put(jnp.uint32(0), jax.local_devices(backend="cpu")[0])
-    counts = np.ones(2, np.int32)
-    draw = jax.jit(
-        lambda seed: state.create(seed, model, (32, 32, 1), transform, objective, counts),
-        compiler_options={"xla_backend_optimization_level": 0},
-    )
-    return jax.device_get(draw(seed))
-
-
-def jax_step(
-    setting: Setting,
-    network: dict[str, Any],
-    start: state.TrainState,
-    augmentation: Augmentation = Augmentation(),  # noqa: B008 (a NamedTuple is immutable)
-) -> JaxStep:
-    """Compiles the step of a run for the default device and makes its first update."""
-    step = steps.make_train_step(
-        models.create(network | {"dtype": setting.dtype}, classes=CLASSES),
-        losses.dice_cross_entropy,
-        mitigation.erm(),
-        optimizer.create(OPTIMIZER, 1000),
-        augmentation=augmentation,
-        flip_table=jnp.arange(CLASSES),
-        groups=2,
-    )
-    device = jax.devices()[0]
-    current, batch = jax.device_put((start, batch_of(setting)), device, may_alias=False)
-    lowered = sharding.PARALLEL["jit"].compiled(step).lower(current, batch, None)
-    before = time.perf_counter()
-    compiled = lowered.compile()
-    seconds = time.perf_counter() - before
-    current, metrics = compiled(current, batch, None)
-    first = {name: float(metrics[name]) for name in ("loss", "gradient_norm")}
-
-    def run(updates: int) -> float:
-        nonlocal current
-        before = time.perf_counter()
-        for _ in range(updates):
-            current, metrics = compiled(current, batch, None)
-        jax.block_until_ready((current, metrics))
-        return 1e3 * (time.perf_counter() - before) / updates
-
-    return JaxStep(run, first, {"compile_seconds": seconds} | _cost(lowered, compiled))
-
-
-def _cost(lowered: Any, compiled: Any) -> dict[str, float]:
-    """Arithmetic as written, memory traffic and peak memory as compiled; what XLA does not know is left out."""
-    written, optimized = lowered.cost_analysis() or {}, compiled.cost_analysis() or {}
-    cost = {
-        "flops": written.get("flops"),
-        "flops_compiled": optimized.get("flops"),
-        "bytes_accessed": optimized.get("bytes accessed"),
-    }
-    if (memory := compiled.memory_analysis()) is not None:
-        held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-        cost["peak_bytes"] = held + memory.temp_size_in_bytes
-    return {name: float(value) for name, value in cost.items() if value is not None and value > 0}
-
-
-def torch_arrays(params: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The parameters of a U-Net of `kneefair_jax.models` as the state dict of `benchmarks.torch_step`'s.
-
-    Kernels HWIO become OIHW; the dense layer of an up-sampling, [C, 4 F], becomes the kernel [C, F, 2, 2] of a
-    transposed convolution, whose bias is the same at all four places (it starts at 0).
-    """
-    arrays = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        names = [entry.key for entry in path]
-        array = np.asarray(leaf)
-        if names[0].startswith("up_"):
-            features = array.shape[-1] // 4
-            if names[-1] == "kernel":
-                array = array.reshape(-1, 2, 2, features).transpose(0, 3, 1, 2)
-            else:
-                array = array.reshape(4, features).mean(0)
-        elif names[-1] == "kernel":
-            array = array[None, None] if array.ndim == 2 else array  # a dense layer is a 1 x 1 convolution
-            array = array.transpose(3, 2, 0, 1)
-        last = {"kernel": "weight", "scale": "weight", "bias": "bias"}[names[-1]]
-        kept = [name for name in names[:-1] if name not in ("BatchNorm_0", "Dense_0")]
-        key = re.sub(r"(layer\d|downsample)_(\d)", r"\1.\2", ".".join([*kept, last]))
-        arrays[key] = np.ascontiguousarray(array)
-    return arrays
-
-
 def measure(
     setting: Setting,
     network: dict[str, Any],
@@ -249,87 +94,44 @@ def measure(
     """
     start = first_state(setting, network)
     row: dict[str, Any] = setting._asdict() | {"parameters": models.registry.count(start.params)}
-    builds: dict[str, dict[str, Any]] = {}
-    if torch and torch.alive:
-        batch = batch_of(setting)
-        file = folder / "start.safetensors"
-        image = np.ascontiguousarray(batch["image"].transpose(0, 3, 1, 2))
-        save_file(torch_arrays(start.params) | {"image": image, "label": batch["label"]}, file)
-        fields = {"file": str(file), "network": network, "dtype": setting.dtype}
-        builds = {
-            name: {"key": name, "compile": name == "compile"} | fields for name in variants if torch.alive
-        }
-    # Both compile at the same time.
-    pending = _send_all(torch, builds, row)
-    jax_side = jax_step(setting, network, start)
-    row["jax"] = jax_side.cost | {"first": jax_side.first}
-    ready = []
-    for name in pending:
-        with _noted(row, f"torch_{name}"):
-            row[f"torch_{name}"] = torch.answer(deadline - time.monotonic())  # type: ignore[union-attr]
-            _check_loss(row, name, setting.dtype, jax_side.first["loss"])
-            ready.append(name)
-    jax_side.run(2)
-    updates = max(2, min(100, round(1e3 * round_seconds / jax_side.run(2))))
-    times: dict[str, list[float]] = {"jax": [], **{f"torch_{name}": [] for name in ready}}
-    for name in ready:
-        with _noted(row, f"torch_{name}"):
-            torch.ask("time", deadline - time.monotonic(), key=name, steps=2)  # type: ignore[union-attr]
-    for _ in range(rounds):
-        times["jax"].append(jax_side.run(updates))
-        for name in ready:
-            key = f"torch_{name}"
-            if torch is None or not torch.alive or "error" in row[key]:
-                continue
-            with _noted(row, key):
-                answer = torch.ask("time", deadline - time.monotonic(), key=name, steps=updates)
-                times[key].append(answer["milliseconds"])
-                if answer["peak_bytes"] is not None:
-                    row[key]["peak_bytes"] = max(answer["peak_bytes"], row[key].get("peak_bytes", 0))
-    if torch and torch.alive:
-        with _noted(row, "torch_process"):
-            torch.ask("free", deadline - time.monotonic())
-    for key, values in times.items():
-        if values:
-            row[key] |= {"milliseconds": statistics.median(values), "rounds": values}
-            if key != "jax":
-                # More than 1: this package is the faster.
-                ratios = [other / own for own, other in zip(times["jax"], values, strict=False)]
-                row[key]["speed_ratio"] = statistics.median(ratios)
+    side = TorchRow(torch, row, min(deadline, time.monotonic() + ROW_SECONDS)) if torch else None
+    try:
+        if side:
+            side.build(setting, network, variants, start.params, folder)
+        jax_side = jax_step(setting, network, start)
+        row["jax"] = jax_side.cost | {"first": jax_side.first}
+        if side:
+            side.await_build()
+            side.check_losses(setting.dtype, jax_side.first["loss"])
+            side.time(2)
+        jax_side.run(2)
+        updates = max(2, min(100, round(1e3 * round_seconds / jax_side.run(2))))
+        own: list[float] = []
+        others: dict[str, list[float]] = {}
+        for _ in range(rounds):
+            own.append(jax_side.run(updates))
+            for key, milliseconds in (side.time(updates) if side else {}).items():
+                others.setdefault(key, []).append(milliseconds)
+    finally:
+        if side:
+            side.free()
     row["updates"] = updates
     cost = row["jax"]
+    cost |= {"milliseconds": statistics.median(own), "rounds": own}
+    for key, values in others.items():
+        # More than 1: this package is the faster.
+        ratios = [other / milliseconds for milliseconds, other in zip(own, values, strict=False)]
+        row[key] |= {
+            "milliseconds": statistics.median(values),
+            "rounds": values,
+            "speed_ratio": statistics.median(ratios),
+        }
     if "flops" in cost:
         seconds = cost["milliseconds"] / 1e3
         cost["flops_per_second"] = cost["flops"] / seconds
         floor = limits.seconds(setting.dtype, cost["flops"], cost.get("bytes_accessed", 0.0))
         cost["roofline_share"] = floor / seconds
     return row
-
-
-def _send_all(torch: TorchProcess | None, builds: dict[str, dict[str, Any]], row: dict[str, Any]) -> list[str]:
-    sent = []
-    for name, fields in builds.items():
-        with _noted(row, f"torch_{name}"):
-            assert torch
-            torch.send("build", **fields)
-            sent.append(name)
-    return sent
-
-
-@contextlib.contextmanager
-def _noted(row: dict[str, Any], key: str) -> Iterator[None]:
-    """Writes an error of PyTorch into the row and goes on."""
-    try:
-        yield
-    except TorchError as error:
-        row[key] = row.get(key, {}) | {"error": str(error)}
-
-
-def _check_loss(row: dict[str, Any], name: str, dtype: str, loss: float) -> None:
-    answer = row[f"torch_{name}"]
-    difference = abs(answer["loss"] - loss) / abs(loss)
-    answer["loss_difference"] = difference
-    answer["same_loss"] = bool(difference <= LOSS_TOLERANCE[dtype])
 
 
 def run(
@@ -376,6 +178,8 @@ def run(
                 result.setdefault("not_measured", []).append(setting.title)
                 continue
             try:
+                if torch and not torch.alive:
+                    torch = stack.enter_context(torch_process.start(torch_python))
                 network = networks[setting.network]
                 arguments = (network, limits, torch, variants, folder, deadline, rounds, round_seconds)
                 row = measure(setting, *arguments)
@@ -396,7 +200,10 @@ def run(
 def augmentation_cost(setting: Setting, network: dict[str, Any], rounds: int = 5) -> dict[str, float]:
     """Milliseconds of a step with and without the augmentation of configs/default.py, and their ratio."""
     start = first_state(setting, network)
-    sides = {"with": jax_step(setting, network, start, AUGMENTATION), "without": jax_step(setting, network, start)}
+    sides = {
+        "with": jax_step(setting, network, start, AUGMENTATION),
+        "without": jax_step(setting, network, start),
+    }
     updates = max(2, min(100, round(300 / sides["with"].run(2))))
     times = {name: [] for name in sides}
     for _, name in itertools.product(range(rounds), sides):
@@ -414,7 +221,8 @@ def lines(rows: list[dict[str, Any]]) -> list[str]:
     table = [head]
     for row in rows:
         own = row["jax"]
-        text = f"{row['network']:9s} {row['side']:5d} {row['dtype']:9s} {row['batch_size']:5d} {own['milliseconds']:9.2f}"
+        text = f"{row['network']:9s} {row['side']:5d} {row['dtype']:9s} {row['batch_size']:5d}"
+        text += f" {own['milliseconds']:9.2f}"
         for name in variants:
             other = row.get(f"torch_{name}", {})
             shown = f"{other['milliseconds']:17.2f}" if "milliseconds" in other else f"{'failed':>17s}"
