@@ -48,13 +48,13 @@ class TorchRow:
     """PyTorch's part of one row; what it cannot do is written into the row as its error.
 
     Args:
-        process: to ask.
+        processes: by variant, `torch_eager` and `torch_compile`: one that hangs does not end the other.
         row: gets `torch_eager` and `torch_compile`.
         deadline: for each answer, on the clock `time.monotonic`.
     """
 
-    def __init__(self, process: TorchProcess, row: dict[str, Any], deadline: float):
-        self._process, self._row, self._deadline = process, row, deadline
+    def __init__(self, processes: dict[str, TorchProcess], row: dict[str, Any], deadline: float):
+        self._processes, self._row, self._deadline = processes, row, deadline
         self._awaited = ""
         self._ready: list[str] = []
 
@@ -62,7 +62,6 @@ class TorchRow:
         self,
         setting: Setting,
         network: dict[str, Any],
-        variants: tuple[str, ...],
         params: dict[str, Any],
         folder: Path,
     ) -> None:
@@ -73,19 +72,19 @@ class TorchRow:
         batch, file = batch_of(setting), folder / "start.safetensors"
         image = np.ascontiguousarray(batch["image"].transpose(0, 3, 1, 2))
         save_file(torch_arrays(params) | {"image": image, "label": batch["label"]}, file)
-        for name in variants:
+        for key in self._processes:
             self.await_build()
             fields = {"file": str(file), "network": network, "dtype": setting.dtype}
-            with self._noted(f"torch_{name}"):
-                self._process.send("build", key=f"torch_{name}", compile=name == "compile", **fields)
-                self._awaited = f"torch_{name}"
+            with self._noted(key):
+                self._processes[key].send("build", key=key, compile=key == "torch_compile", **fields)
+                self._awaited = key
 
     def await_build(self) -> None:
         """Waits for the variant whose command was sent, if there is one."""
         if key := self._awaited:
             self._awaited = ""
             with self._noted(key):
-                self._row[key] = self._process.answer(self._deadline - time.monotonic())
+                self._row[key] = self._processes[key].answer(self._deadline - time.monotonic())
                 self._ready.append(key)
 
     def check_losses(self, dtype: str, loss: float) -> None:
@@ -100,7 +99,8 @@ class TorchRow:
         times = {}
         for key in [key for key in self._ready if "error" not in self._row[key]]:
             with self._noted(key):
-                answer = self._process.ask("time", self._deadline - time.monotonic(), key=key, steps=updates)
+                seconds = self._deadline - time.monotonic()
+                answer = self._processes[key].ask("time", seconds, key=key, steps=updates)
                 times[key] = answer["milliseconds"]
                 if answer["peak_bytes"] is not None:
                     self._row[key]["peak_bytes"] = answer["peak_bytes"]
@@ -109,9 +109,10 @@ class TorchRow:
     def free(self) -> None:
         """Drops all variants, also that which is still being built."""
         self.await_build()
-        if self._process.alive:
-            with self._noted("torch_free"):
-                self._process.ask("free", self._deadline - time.monotonic())
+        for key, process in self._processes.items():
+            if process.alive:
+                with self._noted(key):
+                    process.ask("free", max(10.0, self._deadline - time.monotonic()))
 
     @contextlib.contextmanager
     def _noted(self, key: str) -> Iterator[None]:

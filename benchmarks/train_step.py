@@ -72,8 +72,7 @@ def measure(
     setting: Setting,
     network: dict[str, Any],
     limits: roofline.Roofline,
-    torch: TorchProcess | None,
-    variants: tuple[str, ...],
+    torch: dict[str, TorchProcess],
     folder: Path,
     deadline: float,
     rounds: int,
@@ -85,8 +84,7 @@ def measure(
         setting: of the row.
         network: the config's `model` section.
         limits: of the device.
-        torch: PyTorch's process; None for none.
-        variants: of PyTorch: "eager", "compile".
+        torch: PyTorch's processes: `torch_eager`, `torch_compile`, or none.
         folder: for the parameters.
         deadline: on the clock `time.monotonic`, by which PyTorch must have answered.
         rounds: of timings.
@@ -97,7 +95,7 @@ def measure(
     side = TorchRow(torch, row, min(deadline, time.monotonic() + ROW_SECONDS)) if torch else None
     try:
         if side:
-            side.build(setting, network, variants, start.params, folder)
+            side.build(setting, network, start.params, folder)
         jax_side = jax_step(setting, network, start)
         row["jax"] = jax_side.cost | {"first": jax_side.first}
         if side:
@@ -165,23 +163,30 @@ def run(
     result: dict[str, Any] = {"roofline": limits._asdict(), "rows": [], "errors": []}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        torch = None
-        if torch_python:
-            try:
-                torch = stack.enter_context(torch_process.start(torch_python))
-                result["torch"] = torch.versions
-            except TorchError as error:
-                result["errors"].append(f"PyTorch: {error}")
+        torch: dict[str, TorchProcess] = {}
+
+        def start_torch() -> None:
+            for key in [f"torch_{name}" for name in variants] if torch_python else []:
+                if key in torch and torch[key].alive:
+                    continue
+                try:
+                    torch[key] = stack.enter_context(torch_process.start(torch_python))
+                    result["torch"] = torch[key].versions
+                except TorchError as error:
+                    torch.pop(key, None)
+                    result["errors"].append(f"{key}: {error}")
+
+        start_torch()
         record(result)
         for setting in settings:
             if time.monotonic() > deadline - least_seconds:
                 result.setdefault("not_measured", []).append(setting.title)
                 continue
             try:
-                if torch and not torch.alive:
-                    torch = stack.enter_context(torch_process.start(torch_python))
+                if not all(process.alive for process in torch.values()):
+                    start_torch()
                 network = networks[setting.network]
-                arguments = (network, limits, torch, variants, folder, deadline, rounds, round_seconds)
+                arguments = (network, limits, torch, folder, deadline, rounds, round_seconds)
                 row = measure(setting, *arguments)
                 result["errors"] += [
                     f"{setting.title}, {key}: {value.get('error', 'the first loss differs')}"
