@@ -16,7 +16,7 @@ test: lint
 
 # The slow tests as well.
 test-all: lint
-	$(BIN)/python -m pytest -m "not beam"
+	$(BIN)/python -m pytest -m "not beam and not gpu"
 
 # Apache Beam has an environment of its own, about 1 GB: its versions are not the others'.
 test-beam: .venv-beam/.ready

@@ -1,9 +1,22 @@
 """On what a benchmark ran."""
 
+import importlib.metadata
 import os
 import platform
 from pathlib import Path
 from typing import Any
+
+LIBRARIES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "tensorflow-datasets",
+    "numpy",
+    "torch",
+)
 
 
 def hardware() -> dict[str, Any]:
@@ -17,3 +30,15 @@ def hardware() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(memory),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and of libraries; None of one that is not installed."""
+
+    def version(name: str) -> str | None:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
-os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # another is for the tests marked `gpu`
 # Half of the tests' time was LLVM's optimisation of small programs.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".lstrip()
 

@@ -1,0 +1,145 @@
+"""The training step of a run on one device, compiled, with what it costs: for benchmarks."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kneefair_jax import losses, mitigation, models
+from kneefair_jax.data.augment import Augmentation
+from kneefair_jax.training import optimizer, sharding, state, steps
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "unet": {"name": "unet", "widths": (16, 32, 64, 128, 256)},
+    "large": {"name": "unet", "widths": (64, 128, 256, 512, 1024)},
+    "resnet18": {"name": "resnet18_unet", "widths": (16, 32, 64, 128, 256)},
+}
+CLASSES = 5
+OPTIMIZER = {
+    "name": "adam",
+    "learning_rate": 2e-3,
+    "schedule": "constant",
+    "warmup_steps": 0,
+    "weight_decay": 0.0,
+    "clip_norm": 1.0,
+}
+# As configs/default.py varies a batch.
+AUGMENTATION = Augmentation(
+    flip=0.5, rotation=10.0, scale=0.1, shift=0.05, gamma=0.5, contrast=0.2, noise=0.02
+)
+
+
+class Setting(NamedTuple):
+    """What is timed: a key of `NETWORKS`, sides of the image in pixels, type of the computation, batch size."""
+
+    network: str
+    side: int
+    dtype: str
+    batch_size: int
+
+    @property
+    def title(self) -> str:
+        """`unet 512 bfloat16 x16`."""
+        return f"{self.network} {self.side} {self.dtype} x{self.batch_size}"
+
+
+class JaxStep(NamedTuple):
+    """A compiled step of this package.
+
+    Attributes:
+        run: `run(n)` makes n updates and returns the milliseconds of one.
+        first: `loss` and `gradient_norm` of the first update.
+        cost: `compile_seconds`, `flops`, `bytes_accessed`, `peak_bytes`.
+    """
+
+    run: Callable[[int], float]
+    first: dict[str, float]
+    cost: dict[str, float]
+
+
+def batch_of(setting: Setting) -> dict[str, np.ndarray]:
+    """Noise with random labels, as the pipeline gives a batch: image u8[B, H, W, 1], label u8[B, H, W], ..."""
+    rng, size = np.random.default_rng(0), setting.batch_size
+    return {
+        "image": rng.integers(0, 256, (size, setting.side, setting.side, 1), np.uint8),
+        "label": rng.integers(0, CLASSES, (size, setting.side, setting.side), np.uint8),
+        "group": np.arange(size, dtype=np.int32) % 2,
+        "mask": np.ones(size, np.float32),
+        "weight": np.ones(size, np.float32),
+        "position": np.arange(size, dtype=np.int32),
+    }
+
+
+def first_state(setting: Setting, network: dict[str, Any]) -> state.TrainState:
+    """The state before the first step, as NumPy arrays, drawn on the CPU: it depends on the network alone."""
+    model = models.create(network | {"dtype": setting.dtype}, classes=CLASSES)
+    transform, objective = optimizer.create(OPTIMIZER, 1000), mitigation.erm()
+    # The seed is read on the CPU, so what draws the parameters is compiled there.
+    seed = jax.device_put(jnp.uint32(0), jax.local_devices(backend="cpu")[0])
+    counts = np.ones(2, np.int32)
+    draw = jax.jit(
+        lambda seed: state.create(seed, model, (32, 32, 1), transform, objective, counts),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+    return jax.device_get(draw(seed))
+
+
+def jax_step(
+    setting: Setting,
+    network: dict[str, Any],
+    start: state.TrainState,
+    augmentation: Augmentation = Augmentation(),  # noqa: B008 (a NamedTuple is immutable)
+) -> JaxStep:
+    """Compiles the step of a run for the default device and makes its first update."""
+    step = steps.make_train_step(
+        models.create(network | {"dtype": setting.dtype}, classes=CLASSES),
+        losses.dice_cross_entropy,
+        mitigation.erm(),
+        optimizer.create(OPTIMIZER, 1000),
+        augmentation=augmentation,
+        flip_table=jnp.arange(CLASSES),
+        groups=2,
+    )
+    device = jax.devices()[0]
+    current, batch = jax.device_put((start, batch_of(setting)), device, may_alias=False)
+    lowered = sharding.PARALLEL["jit"].compiled(step).lower(current, batch, None)
+    before = time.perf_counter()
+    compiled = lowered.compile()
+    seconds = time.perf_counter() - before
+    current, metrics = compiled(current, batch, None)
+    first = {name: float(metrics[name]) for name in ("loss", "gradient_norm")}
+
+    def run(updates: int) -> float:
+        nonlocal current
+        before = time.perf_counter()
+        for _ in range(updates):
+            current, metrics = compiled(current, batch, None)
+        jax.block_until_ready((current, metrics))
+        return 1e3 * (time.perf_counter() - before) / updates
+
+    return JaxStep(run, first, {"compile_seconds": seconds} | _cost(lowered, compiled))
+
+
+def _cost(lowered: Any, compiled: Any) -> dict[str, float]:
+    """Arithmetic as written, memory traffic and peak memory as compiled; what XLA does not know is left out."""
+    written, optimized = _analysis(lowered), _analysis(compiled)
+    cost = {
+        "flops": written.get("flops"),
+        "flops_compiled": optimized.get("flops"),
+        "bytes_accessed": optimized.get("bytes accessed"),
+    }
+    if (memory := compiled.memory_analysis()) is not None:
+        held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+        cost["peak_bytes"] = held + memory.temp_size_in_bytes
+    return {name: float(value) for name, value in cost.items() if value is not None and value > 0}
+
+
+def _analysis(stage: Any) -> dict[str, float]:
+    """XLA's estimate of the cost of a lowered or compiled function; empty where the backend has none."""
+    try:
+        return stage.cost_analysis() or {}
+    except (NotImplementedError, RuntimeError):
+        return {}

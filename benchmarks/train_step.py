@@ -1,0 +1,278 @@
+r"""How long is a training step, beside PyTorch's on the same network, and beside what the device could do at most?
+
+    python -m benchmarks.train_step --torch_python=PYTHON_WITH_TORCH
+
+The step is the one of a run (`training.steps`), without augmentation, which is timed apart; PyTorch's has the same
+parameters, batch, loss and optimizer (Adam after clipping), channels last, and autocast for bfloat16. PyTorch runs in a
+process of its own, and the two take turns: each round times one after the other, and ratios are medians over rounds.
+Their first losses must agree, or the row says that they do not. Without --torch_python the columns of PyTorch are
+left out. The torch environment is one of its own: pip install torch numpy safetensors.
+"""
+
+import argparse
+import contextlib
+import itertools
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from benchmarks import roofline, torch_process
+from benchmarks.jax_step import AUGMENTATION, NETWORKS, Setting, first_state, jax_step
+from benchmarks.machine import hardware, versions
+from benchmarks.torch_process import TorchError, TorchProcess
+from benchmarks.torch_row import TorchRow
+from kneefair_jax import models
+from kneefair_jax.runtime import atomic
+
+ROW_SECONDS = 150.0  # in which PyTorch must have done its part of a row
+# Most important first: what the time does not suffice for is left out, and the table says so.
+GPU = tuple(
+    Setting(*row)
+    for row in (
+        ("unet", 512, "bfloat16", 16),
+        ("unet", 512, "float32", 16),
+        ("large", 512, "bfloat16", 16),
+        ("resnet18", 512, "bfloat16", 16),
+        ("unet", 256, "bfloat16", 32),
+        ("unet", 128, "float32", 8),
+        ("unet", 1024, "bfloat16", 4),
+        ("unet", 128, "bfloat16", 64),
+        ("large", 512, "float32", 16),
+        ("resnet18", 512, "float32", 16),
+        ("unet", 256, "float32", 32),
+        ("large", 256, "bfloat16", 32),
+        ("resnet18", 256, "bfloat16", 32),
+        ("unet", 1024, "float32", 4),
+        ("large", 1024, "bfloat16", 4),
+        ("resnet18", 1024, "bfloat16", 4),
+        ("large", 128, "bfloat16", 64),
+        ("resnet18", 128, "bfloat16", 64),
+    )
+)
+CPU = tuple(
+    Setting(*row)
+    for row in (
+        ("unet", 128, "float32", 8),
+        ("unet", 256, "float32", 8),
+        ("resnet18", 128, "float32", 8),
+        ("unet", 512, "float32", 2),
+        ("large", 128, "float32", 8),
+        ("unet", 128, "bfloat16", 8),
+    )
+)
+
+
+def measure(
+    setting: Setting,
+    network: dict[str, Any],
+    limits: roofline.Roofline,
+    torch: dict[str, TorchProcess],
+    folder: Path,
+    deadline: float,
+    rounds: int,
+    round_seconds: float,
+) -> dict[str, Any]:
+    """One row of the table.
+
+    Args:
+        setting: of the row.
+        network: the config's `model` section.
+        limits: of the device.
+        torch: PyTorch's processes: `torch_eager`, `torch_compile`, or none.
+        folder: for the parameters.
+        deadline: on the clock `time.monotonic`, by which PyTorch must have answered.
+        rounds: of timings.
+        round_seconds: how long each side is timed in each round, about.
+    """
+    start = first_state(setting, network)
+    row: dict[str, Any] = setting._asdict() | {"parameters": models.registry.count(start.params)}
+    side = TorchRow(torch, row, min(deadline, time.monotonic() + ROW_SECONDS)) if torch else None
+    try:
+        if side:
+            side.build(setting, network, start.params, folder)
+        jax_side = jax_step(setting, network, start)
+        row["jax"] = jax_side.cost | {"first": jax_side.first}
+        if side:
+            side.await_build()
+            side.check_losses(setting.dtype, jax_side.first["loss"])
+            side.time(2)
+        jax_side.run(2)
+        updates = max(2, min(100, round(1e3 * round_seconds / jax_side.run(2))))
+        own: list[float] = []
+        others: dict[str, list[float]] = {}
+        for _ in range(rounds):
+            own.append(jax_side.run(updates))
+            for key, milliseconds in (side.time(updates) if side else {}).items():
+                others.setdefault(key, []).append(milliseconds)
+    finally:
+        if side:
+            side.free()
+    row["updates"] = updates
+    cost = row["jax"]
+    cost |= {"milliseconds": statistics.median(own), "rounds": own}
+    for key, values in others.items():
+        # More than 1: this package is the faster.
+        ratios = [other / milliseconds for milliseconds, other in zip(own, values, strict=False)]
+        row[key] |= {
+            "milliseconds": statistics.median(values),
+            "rounds": values,
+            "speed_ratio": statistics.median(ratios),
+        }
+    if "flops" in cost:
+        seconds = cost["milliseconds"] / 1e3
+        cost["flops_per_second"] = cost["flops"] / seconds
+        floor = limits.seconds(setting.dtype, cost["flops"], cost.get("bytes_accessed", 0.0))
+        cost["roofline_share"] = floor / seconds
+    return row
+
+
+def run(
+    settings: Iterable[Setting],
+    record: Callable[[dict[str, Any]], None],
+    *,
+    torch_python: str | None,
+    variants: tuple[str, ...] = ("eager",),
+    deadline: float,
+    networks: dict[str, dict[str, Any]] = NETWORKS,
+    rounds: int = 5,
+    round_seconds: float = 0.3,
+    least_seconds: float = 25.0,
+    limits: roofline.Roofline | None = None,
+) -> None:
+    """Measures the rows in order and records what there is after each.
+
+    Args:
+        settings: of the rows.
+        record: gets the whole result each time that it has grown.
+        torch_python: an interpreter with torch; None leaves PyTorch out.
+        variants: of PyTorch.
+        deadline: on the clock `time.monotonic`; no row starts in the last `least_seconds` before it.
+        networks: by name.
+        rounds: of timings.
+        round_seconds: of each side in each round, about.
+        least_seconds: that a row may take.
+        limits: of the device; measured where they are not given.
+    """
+    limits = limits or roofline.measure()
+    result: dict[str, Any] = {"roofline": limits._asdict(), "rows": [], "errors": []}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        torch: dict[str, TorchProcess] = {}
+
+        def start_torch() -> None:
+            for key in [f"torch_{name}" for name in variants] if torch_python else []:
+                if key in torch and torch[key].alive:
+                    continue
+                try:
+                    torch[key] = stack.enter_context(torch_process.start(torch_python))
+                    result["torch"] = torch[key].versions
+                except TorchError as error:
+                    torch.pop(key, None)
+                    result["errors"].append(f"{key}: {error}")
+
+        start_torch()
+        record(result)
+        for setting in settings:
+            if time.monotonic() > deadline - least_seconds:
+                result.setdefault("not_measured", []).append(setting.title)
+                continue
+            try:
+                if not all(process.alive for process in torch.values()):
+                    start_torch()
+                network = networks[setting.network]
+                arguments = (network, limits, torch, folder, deadline, rounds, round_seconds)
+                row = measure(setting, *arguments)
+                result["errors"] += [
+                    f"{setting.title}, {key}: {value.get('error', 'the first loss differs')}"
+                    for key, value in row.items()
+                    if isinstance(value, dict) and ("error" in value or value.get("same_loss") is False)
+                ]
+                result["rows"].append(row)
+                print(lines([row])[-1], flush=True)
+            except Exception as error:  # out of memory, say: the other rows are measured all the same
+                result["errors"].append(f"{setting.title}: {type(error).__name__}: {str(error)[:1000]}")
+                print(result["errors"][-1], flush=True)
+            record(result)
+        record(result)
+
+
+def augmentation_cost(setting: Setting, network: dict[str, Any], rounds: int = 5) -> dict[str, float]:
+    """Milliseconds of a step with and without the augmentation of configs/default.py, and their ratio."""
+    start = first_state(setting, network)
+    sides = {
+        "with": jax_step(setting, network, start, AUGMENTATION),
+        "without": jax_step(setting, network, start),
+    }
+    updates = max(2, min(100, round(300 / sides["with"].run(2))))
+    times = {name: [] for name in sides}
+    for _, name in itertools.product(range(rounds), sides):
+        times[name].append(sides[name].run(updates))
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return medians | {"ratio": medians["with"] / medians["without"]}
+
+
+def lines(rows: list[dict[str, Any]]) -> list[str]:
+    """The table as text: a head, and a line for each row."""
+    variants = [name for name in ("eager", "compile") if any(f"torch_{name}" in row for row in rows)]
+    head = f"{'network':9s} {'side':>5s} {'type':9s} {'batch':>5s} {'jax ms':>9s}"
+    head += "".join(f" {'torch ' + name + ' ms':>17s} {'ratio':>6s}" for name in variants)
+    head += f" {'TFLOP/s':>8s} {'roofline':>8s} {'MiB':>7s} {'compile s':>9s}"
+    table = [head]
+    for row in rows:
+        own = row["jax"]
+        text = f"{row['network']:9s} {row['side']:5d} {row['dtype']:9s} {row['batch_size']:5d}"
+        text += f" {own['milliseconds']:9.2f}"
+        for name in variants:
+            other = row.get(f"torch_{name}", {})
+            shown = f"{other['milliseconds']:17.2f}" if "milliseconds" in other else f"{'failed':>17s}"
+            text += f" {shown} {other.get('speed_ratio', float('nan')):6.2f}"
+        text += f" {own.get('flops_per_second', float('nan')) / 1e12:8.2f}"
+        text += f" {own.get('roofline_share', float('nan')):8.1%} {own.get('peak_bytes', float('nan')) / 2**20:7.0f}"
+        table.append(f"{text} {own['compile_seconds']:9.1f}")
+    return table if variants else [*table, "without PyTorch: its columns are left out"]
+
+
+def main() -> None:
+    """Prints the table and writes it as JSON; ends with status 1 where a row failed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--torch_python", help="an interpreter with torch; without it, no PyTorch")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "train_step.json")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--minutes", type=float, default=8.0, help="no row starts when they are over")
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose title contains it")
+    options = parser.parse_args()
+    cpu = jax.default_backend() == "cpu"
+    about = {"hardware": hardware(), "versions": versions(), "load_average": os.getloadavg()}
+    latest: dict[str, Any] = {}
+
+    def record(result: dict[str, Any]) -> None:
+        latest.update(result)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_json(options.out, about | result)
+
+    run(
+        [setting for setting in (CPU if cpu else GPU) if options.only in setting.title],
+        record,
+        torch_python=options.torch_python,
+        variants=("eager",) if cpu else ("eager", "compile"),
+        deadline=time.monotonic() + 60 * options.minutes,
+        rounds=options.rounds,
+        round_seconds=2.0 if cpu else 0.3,
+    )
+    print("\n".join(lines(latest["rows"])))
+    for title in latest.get("not_measured", []):
+        print(f"not measured, the time was over: {title}")
+    if latest["errors"]:
+        raise SystemExit("\n".join(latest["errors"]))
+
+
+if __name__ == "__main__":
+    main()
