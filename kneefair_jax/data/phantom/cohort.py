@@ -24,8 +24,8 @@ MASKS = ("annotated", "exact", "exact_test")
 GRADES = ("0", "1", "2", "3", "4")
 
 
-def _patients(settings: Mapping[str, Any]) -> pd.DataFrame:
-    """Attributes of each patient, and the split where something depends on it; in a random order."""
+def _patients(settings: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Level of each attribute for each patient, and the split where something depends on it; in a random order."""
     attributes, bias = list(settings["attributes"]), settings["bias"]
     shares = cells(settings["attributes"])
     if settings["fractions"]:
@@ -42,14 +42,14 @@ def _patients(settings: Mapping[str, Any]) -> pd.DataFrame:
         dealt = [cell for cell, count in quotas(shares, settings["patients"]).items() for _ in range(count)]
         columns = attributes
     order = np.random.default_rng(settings["seed"]).permutation(len(dealt))
-    return pd.DataFrame([dealt[deal] for deal in order], columns=columns)
+    # No table: before pandas 3.1, `to_dict("records")` of one without columns lists no patient.
+    return [dict(zip(columns, dealt[deal], strict=True)) for deal in order]
 
 
 def _table(settings: Mapping[str, Any]) -> pd.DataFrame:
     """A row per film, with what was planted in it: the strength of each switch, as `bias_<switch>`."""
-    patients = _patients(settings)
     rows = []
-    for number, levels in enumerate(patients.to_dict("records")):
+    for number, levels in enumerate(_patients(settings)):
         name = f"p{number:05d}"
         if settings["bilateral"]:
             rows.append({"case_id": name, "patient_id": name, **levels})

@@ -32,6 +32,11 @@ def examples(cohort, rows=None):
     return list(cohort.read(range(len(cohort.cases)) if rows is None else rows))
 
 
+def test_a_cohort_without_attributes_has_all_patients():
+    cases = source(config(patients=3, knees_per_patient=1, attributes={}), size=SIZE, seed=0).cases
+    assert list(cases["case_id"]) == ["p00000-right", "p00001-left", "p00002-right"]
+
+
 def test_representation_changes_training_alone():
     bias = {"race=B": {"representation": 1.0}}
     attributes = {"race": {"A": 0.5, "B": 0.5}}
