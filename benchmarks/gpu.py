@@ -47,7 +47,7 @@ SECTIONS = {
     "environment": Section("environment", 40, 60),
     "correctness": Section("correctness", 100, 130),
     "train_step": Section("training", 60, 420),
-    "phantoms": Section("phantoms", 50, 60),
+    "phantoms": Section("phantoms", 120, 180),
     "pipeline": Section("pipeline", 60, 90),
     "evaluation": Section("evaluation", 40, 60),
     "trace": Section("trace", 40, 60),
@@ -231,7 +231,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=8.7, help="of all sections together")
     parser.add_argument("--only", type=names, default=tuple(SECTIONS), metavar="SECTION,...")
     parser.add_argument(
-        "--titles", default="", metavar="TEXT,...", help="rows of train_step with such a title"
+        "--titles", default="", metavar="TEXT,...", help="rows of train_step with such a title, in that order"
     )
     parser.add_argument("--smoke", action="store_true", help="tiny sizes on the CPU, without PyTorch")
     parser.add_argument("--section", choices=SECTIONS, help=argparse.SUPPRESS)

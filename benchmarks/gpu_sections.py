@@ -109,7 +109,8 @@ def training(smoke: bool, deadline: float, record: Record, titles: str = "") -> 
         smoke: tiny networks, without PyTorch.
         deadline: see the module.
         record: see the module.
-        titles: texts separated by commas; the rows whose title contains one of them. All by default.
+        titles: texts separated by commas; the rows whose title contains one of them, in the order of the texts, and
+            no step with augmentation. All by default.
 
     Raises:
         RuntimeError: a row failed.
@@ -121,21 +122,21 @@ def training(smoke: bool, deadline: float, record: Record, titles: str = "") -> 
         latest.update(result)
         record(latest)
 
-    chosen = [s for s in train_step.GPU if any(text in s.title for text in titles.split(","))]
+    chosen = train_step.select(train_step.GPU, titles)
     train_step.run(
         [Setting("unet", 16, "float32", 2), Setting("unet", 16, "bfloat16", 2)] if smoke else chosen,
         keep,
         torch_python=python,
         variants=("eager", "compile"),
         # Time for the step with augmentation.
-        deadline=deadline if smoke else deadline - 30,
+        deadline=deadline if smoke or titles else deadline - 30,
         networks=SMOKE_NETWORKS if smoke else jax_step.NETWORKS,
         rounds=2 if smoke else 5,
         round_seconds=0.01 if smoke else 0.3,
         least_seconds=0 if smoke else 30,
         limits=roofline.measure(64, 1) if smoke else None,
     )
-    if not smoke and time.monotonic() < deadline - 20:
+    if not smoke and not titles and time.monotonic() < deadline - 20:
         setting = Setting("unet", 512, "bfloat16", 16)
         keep({"augmentation": train_step.augmentation_cost(setting, jax_step.NETWORKS["unet"])})
     if latest["errors"]:

@@ -52,7 +52,8 @@ class JaxStep(NamedTuple):
     Attributes:
         run: `run(n)` makes n updates and returns the milliseconds of one.
         first: `loss` and `gradient_norm` of the first update.
-        cost: `compile_seconds`, `flops`, `bytes_accessed`, `peak_bytes`.
+        cost: `compile_seconds`, `flops` of the program as written (see `written_flops`), and of the compiled program
+            `flops_compiled`, `bytes_accessed`, `peak_bytes`.
     """
 
     run: Callable[[int], float]
@@ -87,13 +88,8 @@ def first_state(setting: Setting, network: dict[str, Any]) -> state.TrainState:
     return jax.device_get(draw(seed))
 
 
-def jax_step(
-    setting: Setting,
-    network: dict[str, Any],
-    start: state.TrainState,
-    augmentation: Augmentation = Augmentation(),  # noqa: B008 (a NamedTuple is immutable)
-) -> JaxStep:
-    """Compiles the step of a run for the default device and makes its first update."""
+def train_step(setting: Setting, network: dict[str, Any], augmentation: Augmentation) -> Any:
+    """The step of a run on one device, `jax.jit` of `(state, batch, teachers)`."""
     step = steps.make_train_step(
         models.create(network | {"dtype": setting.dtype}, classes=CLASSES),
         losses.dice_cross_entropy,
@@ -103,12 +99,25 @@ def jax_step(
         flip_table=jnp.arange(CLASSES),
         groups=2,
     )
+    return sharding.PARALLEL["jit"].compiled(step)
+
+
+def jax_step(
+    setting: Setting,
+    network: dict[str, Any],
+    start: state.TrainState,
+    augmentation: Augmentation = Augmentation(),  # noqa: B008 (a NamedTuple is immutable)
+) -> JaxStep:
+    """Compiles the step of a run for the default device and makes its first update."""
+    step = train_step(setting, network, augmentation)
     device = jax.devices()[0]
     current, batch = jax.device_put((start, batch_of(setting)), device, may_alias=False)
-    lowered = sharding.PARALLEL["jit"].compiled(step).lower(current, batch, None)
+    lowered = step.lower(current, batch, None)
     before = time.perf_counter()
     compiled = lowered.compile()
-    seconds = time.perf_counter() - before
+    cost = {"compile_seconds": time.perf_counter() - before} | _compiled_cost(compiled)
+    if flops := written_flops(setting, network, start, augmentation):
+        cost["flops"] = flops
     current, metrics = compiled(current, batch, None)
     first = {name: float(metrics[name]) for name in ("loss", "gradient_norm")}
 
@@ -120,26 +129,36 @@ def jax_step(
         jax.block_until_ready((current, metrics))
         return 1e3 * (time.perf_counter() - before) / updates
 
-    return JaxStep(run, first, {"compile_seconds": seconds} | _cost(lowered, compiled))
+    return JaxStep(run, first, cost)
 
 
-def _cost(lowered: Any, compiled: Any) -> dict[str, float]:
-    """Arithmetic as written, memory traffic and peak memory as compiled; what XLA does not know is left out."""
-    written, optimized = _analysis(lowered), _analysis(compiled)
+def written_flops(
+    setting: Setting,
+    network: dict[str, Any],
+    start: state.TrainState,
+    augmentation: Augmentation = Augmentation(),  # noqa: B008 (a NamedTuple is immutable)
+) -> float:
+    """Floating-point operations of one update before any optimization, as XLA counts them.
+
+    The program is lowered for the CPU whatever the default device is: a GPU's backend has no count of a lowered
+    program, and its count of the compiled one knows nothing of the convolutions that cuDNN computes.
+    """
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        arguments = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), (start, batch_of(setting))
+        )
+        lowered = train_step(setting, network, augmentation).lower(*arguments, None)
+        return float((lowered.cost_analysis() or {}).get("flops", 0.0))
+
+
+def _compiled_cost(compiled: jax.stages.Compiled) -> dict[str, float]:
+    """Arithmetic, memory traffic and peak memory as XLA knows them of a compiled program; the rest is left out."""
+    analysis = compiled.cost_analysis() or {}
     cost = {
-        "flops": written.get("flops"),
-        "flops_compiled": optimized.get("flops"),
-        "bytes_accessed": optimized.get("bytes accessed"),
+        "flops_compiled": analysis.get("flops"),
+        "bytes_accessed": analysis.get("bytes accessed"),
     }
     if (memory := compiled.memory_analysis()) is not None:
         held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
         cost["peak_bytes"] = held + memory.temp_size_in_bytes
     return {name: float(value) for name, value in cost.items() if value is not None and value > 0}
-
-
-def _analysis(stage: Any) -> dict[str, float]:
-    """XLA's estimate of the cost of a lowered or compiled function; empty where the backend has none."""
-    try:
-        return stage.cost_analysis() or {}
-    except (NotImplementedError, RuntimeError):
-        return {}

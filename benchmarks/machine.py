@@ -15,6 +15,7 @@ LIBRARIES = (
     "grain",
     "tensorflow-datasets",
     "numpy",
+    "pandas",
     "torch",
 )
 

@@ -30,6 +30,16 @@ from benchmarks.torch_row import TorchRow
 from kneefair_jax import models
 from kneefair_jax.runtime import atomic
 
+# What the keys of a row's `jax` mean; recorded beside them.
+ABOUT_COST = {
+    "flops": "of one update as written: XLA's cost analysis of the program lowered for the CPU, on every device",
+    "flops_compiled": "of the compiled program; on a GPU without the convolutions that cuDNN computes",
+    "bytes_accessed": "of the compiled program, as XLA estimates: operands and results of every fusion and kernel, "
+    "each as often as it is used, so caches make the true traffic smaller",
+    "roofline_share": "the larger of flops over the measured rate of matrix products of that type and bytes_accessed "
+    "over the measured rate of a copy, over the time of a step; above 1 where bytes_accessed is too large",
+    "arithmetic_share": "the same with arithmetic alone",
+}
 ROW_SECONDS = 150.0  # in which PyTorch must have done its part of a row
 # Most important first: what the time does not suffice for is left out, and the table says so.
 GPU = tuple(
@@ -66,6 +76,18 @@ CPU = tuple(
         ("unet", 128, "bfloat16", 8),
     )
 )
+
+
+def select(settings: Iterable[Setting], titles: str) -> list[Setting]:
+    """The settings whose title contains one of some texts, in the order of the texts.
+
+    Args:
+        settings: to choose from.
+        titles: texts separated by commas, such as `unet 128,large`; an empty one is in every title.
+    """
+    settings = tuple(settings)
+    words = [text.strip() for text in titles.split(",")]
+    return list(dict.fromkeys(s for text in words for s in settings if text in s.title))
 
 
 def measure(
@@ -124,12 +146,23 @@ def measure(
             "rounds": values,
             "speed_ratio": statistics.median(ratios),
         }
-    if "flops" in cost:
-        seconds = cost["milliseconds"] / 1e3
-        cost["flops_per_second"] = cost["flops"] / seconds
-        floor = limits.seconds(setting.dtype, cost["flops"], cost.get("bytes_accessed", 0.0))
-        cost["roofline_share"] = floor / seconds
+    add_rates(row, limits)
     return row
+
+
+def add_rates(row: dict[str, Any], limits: roofline.Roofline) -> None:
+    """Adds to a row what follows from its time, its FLOPs and the device's limits.
+
+    Keys of `row["jax"]`: `flops_per_second`; `arithmetic_share`, the least time of the arithmetic over the time of a
+    step; `roofline_share`, the same for the larger of arithmetic and memory traffic.
+    """
+    cost = row["jax"]
+    if "flops" not in cost:
+        return
+    seconds = cost["milliseconds"] / 1e3
+    cost["flops_per_second"] = cost["flops"] / seconds
+    for name, accessed in (("arithmetic_share", 0.0), ("roofline_share", cost.get("bytes_accessed", 0.0))):
+        cost[name] = limits.seconds(row["dtype"], cost["flops"], accessed) / seconds
 
 
 def run(
@@ -160,7 +193,7 @@ def run(
         limits: of the device; measured where they are not given.
     """
     limits = limits or roofline.measure()
-    result: dict[str, Any] = {"roofline": limits._asdict(), "rows": [], "errors": []}
+    result: dict[str, Any] = {"roofline": limits._asdict(), "about": ABOUT_COST, "rows": [], "errors": []}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         torch: dict[str, TorchProcess] = {}
@@ -247,7 +280,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "train_step.json")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--minutes", type=float, default=8.0, help="no row starts when they are over")
-    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose title contains it")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT,...", help="rows with such a title, in that order"
+    )
     options = parser.parse_args()
     cpu = jax.default_backend() == "cpu"
     about = {"hardware": hardware(), "versions": versions(), "load_average": os.getloadavg()}
@@ -259,7 +294,7 @@ def main() -> None:
         atomic.write_json(options.out, about | result)
 
     run(
-        [setting for setting in (CPU if cpu else GPU) if options.only in setting.title],
+        select(CPU if cpu else GPU, options.only),
         record,
         torch_python=options.torch_python,
         variants=("eager",) if cpu else ("eager", "compile"),

@@ -60,7 +60,7 @@ def test_what_a_section_recorded_before_its_error_stays(tmp_path, monkeypatch):
 
 def test_later_sections_keep_their_time():
     chosen = ("train_step", "phantoms", "trace")
-    assert gpu.time_limit("train_step", chosen, 200) == 200 - 50 - 40
+    assert gpu.time_limit("train_step", chosen, 200) == 200 - 120 - 40
     assert gpu.time_limit("train_step", chosen, 1000) == 420
     assert gpu.time_limit("trace", chosen, 30) == 30
 

@@ -44,6 +44,28 @@ def test_rows(tmp_path):
     assert "without PyTorch" in train_step.lines(last["rows"])[-1]
 
 
+def test_flops_are_those_of_the_convolutions():
+    """Products of the padding are not counted: of three taps a row, 3 n - 2 hit an image n pixels wide."""
+
+    def conv(side, inputs, outputs):
+        return (3 * side - 2) ** 2 * inputs * outputs
+
+    stem = conv(16, 1, 32)
+    encoder = stem + conv(16, 32, 32) + conv(8, 32, 64) + conv(8, 64, 64)
+    decoder = 8**2 * 64 * 4 * 32 + conv(16, 64, 32) + conv(16, 32, 32) + 16**2 * 32 * 5
+    # Forward, and gradients of inputs and of weights; the image has none.
+    expected = 2 * 2 * (3 * (encoder + decoder) - stem)
+    setting, network = Setting("unet", 16, "float32", 2), {"name": "unet", "widths": (32, 64)}
+    flops = jax_step.written_flops(setting, network, jax_step.first_state(setting, network))
+    assert expected < flops < 1.05 * expected
+
+
+def test_rows_are_chosen_by_title_in_the_order_of_the_texts():
+    settings = [Setting("unet", side, "float32", 2) for side in (8, 16, 32)]
+    assert train_step.select(settings, "unet 32, float32") == [settings[2], *settings[:2]]
+    assert train_step.select(settings, "") == settings
+
+
 def test_no_row_starts_when_the_time_is_over():
     results = []
     train_step.run(
