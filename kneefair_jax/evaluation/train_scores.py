@@ -33,8 +33,11 @@ def score_training_cases(
         experiment: of the run.
 
     Returns:
-        `{group: {"dice", "cases", "patients"}}`; None where no training case is of a known group.
+        `{group: {"dice", "cases", "patients"}}`; None where no training case is of a known group, or where every
+        training case was drawn online and seen once.
     """
+    if train.cohort.source.online:
+        return None
     rng, names = np.random.default_rng(config.data.seed), experiment.partition.names
     of_groups = [rng.permutation(train.rows[train.group[train.rows] == g])[:MOST] for g in range(len(names))]
     rows = np.sort(np.concatenate(of_groups)) if names else train.rows[:0]

@@ -10,6 +10,7 @@ from kneefair_jax.runtime.schema import (
     Flag,
     ListOf,
     Number,
+    Omittable,
     Row,
     Schema,
     Table,
@@ -36,6 +37,7 @@ PHANTOM = Table(
         "fov_mm": Row((Number(1, 2000), Number(1, 2000))),
         "randomisation": Row((SHARE, SHARE)),
         "masks": TEXT,
+        "online": Omittable(Flag()),
     }
 )
 DATA = Table(

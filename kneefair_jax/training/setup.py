@@ -142,6 +142,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
             axis_name=parallel.axis,
             parts=config.train.accumulation,
             void=cohort.source.void,
+            draw=cohort.source.online and cohort.source.online.draw,
         ),
         config.train.accumulation,
     )
@@ -181,6 +182,8 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
     """
     config_checks.check_ranges(config)
     config_checks.check_composition(config.mitigation)
+    if cohort.source.online:
+        config_checks.check_online(config)
     mesh = sharding.data_mesh()
     sharding.check_batch_size(config.train.batch_size, mesh)
     objective = stage.objective or config.mitigation.objective

@@ -25,6 +25,7 @@ PARTS = 0x9A275  # names the stream of random keys for parts of the network, bes
 
 Batch = dict[str, jax.Array]
 TrainStep = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+Draw = Callable[[Any, Any, dict[str, Any]], dict[str, Any]]
 EvalStep = Callable[[dict[str, Any], Batch], dict[str, jax.Array]]
 
 
@@ -63,6 +64,7 @@ def make_train_step(
     axis_name: str | None = None,
     parts: int = 1,
     void: bool = False,
+    draw: Draw | None = None,
 ) -> TrainStep:
     """One update: augment, forward, per-example losses, group weights, backward, optimiser.
 
@@ -80,6 +82,8 @@ def make_train_step(
             objective of `mitigation.LINEAR`.
         void: whether labels hold `anatomy.VOID`, whose pixels no loss sees; an example without any other pixel (a warp
             can move all of them out) counts as padding. Static: without it, nothing is computed for it.
+        draw: adds `image` and `label` to the batch of a seed and a step (`data.source.Online`); None where the batch
+            has them.
 
     Returns:
         `train_step(state, batch, teachers=None) -> (state, metrics)`; `teachers`, the variables of one model a group,
@@ -92,6 +96,8 @@ def make_train_step(
         state: TrainState, batch: Batch, teachers: Any = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+        if draw is not None:
+            batch = draw(state.seed, state.step, batch)
         image = batch["image"]
         image = image.astype(jnp.float32) / 255.0 if image.dtype == jnp.uint8 else image
         image, label = augment(

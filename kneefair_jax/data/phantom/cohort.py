@@ -13,15 +13,22 @@ from kneefair_jax import anatomy, groups
 from kneefair_jax.data.phantom.bias import CASE_SWITCHES, SWITCHES, Bias
 from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film, draw_grade
 from kneefair_jax.data.phantom.shares import cells, quotas, under_represented
-from kneefair_jax.data.source import Example, Source
+from kneefair_jax.data.source import Example, Online, Source
 from kneefair_jax.errors import InputError
 
 VERSION = 3  # to be raised with every change of what a seed draws
 CHUNK = 16  # cases rendered at a time; one shape, so one compilation
+ONLINE_STREAM = (
+    0x4F4E4C49  # separates the keys of online cases from those of patients, which are below 1,000,000
+)
 SIDES = ("right", "left")
 SPLITS = ("train", "validation", "test")
 MASKS = ("annotated", "exact", "exact_test")
 GRADES = ("0", "1", "2", "3", "4")
+ONLINE_NOTE = (
+    "training cases are drawn online, a new one every time; the training patients in tables are not drawn, they give "
+    "the shares of groups, sides and biases"
+)
 
 
 def _patients(settings: Mapping[str, Any]) -> pd.DataFrame:
@@ -177,6 +184,29 @@ class _Plan(NamedTuple):
     grade: Any  # i32
 
 
+def _plan(
+    key: jax.Array,
+    patient: jax.Array | int,
+    knee: jax.Array,
+    strengths: Bias,
+    fov_mm: jax.Array,
+    randomisation: jax.Array,
+) -> _Plan:
+    """The plan of one case of a patient's key."""
+    places = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 5), knee), (2,))
+    width = randomisation[0] + (randomisation[1] - randomisation[0]) * places[0]
+    fov = fov_mm[0] * (fov_mm[1] / fov_mm[0]) ** places[1]
+    return _Plan(patient, knee, strengths, fov, width, draw_grade(key, knee, strengths, width))
+
+
+def _draw(key: jax.Array, case: _Plan, *, size: tuple[int, int], bilateral: bool) -> Phantom:
+    """One case of a patient's key as its plan says."""
+    options: dict[str, Any] = {"size": size, "fov_mm": case.fov_mm, "width": case.randomisation}
+    if bilateral:
+        return draw_film(key, case.bias, **options)
+    return draw_case(key, case.knee, case.bias, grade=case.grade, **options)
+
+
 @jax.jit
 def _planned(
     seed: jax.Array,
@@ -187,25 +217,46 @@ def _planned(
     randomisation: jax.Array,
 ) -> _Plan:
     def one(patient: jax.Array, knee: jax.Array, strengths: Bias) -> _Plan:
-        key = _key(seed, patient)
-        places = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 5), knee), (2,))
-        width = randomisation[0] + (randomisation[1] - randomisation[0]) * places[0]
-        fov = fov_mm[0] * (fov_mm[1] / fov_mm[0]) ** places[1]
-        return _Plan(patient, knee, strengths, fov, width, draw_grade(key, knee, strengths, width))
+        return _plan(_key(seed, patient), patient, knee, strengths, fov_mm, randomisation)
 
     return jax.vmap(one)(patients, knees, bias)
 
 
 @functools.partial(jax.jit, static_argnames=("size", "bilateral"))
 def _draw_chunk(seed: jax.Array, plan: _Plan, *, size: tuple[int, int], bilateral: bool) -> Phantom:
-    def draw(case: _Plan) -> Phantom:
-        key = _key(seed, case.patient)
-        options: dict[str, Any] = {"size": size, "fov_mm": case.fov_mm, "width": case.randomisation}
-        if bilateral:
-            return draw_film(key, case.bias, **options)
-        return draw_case(key, case.knee, case.bias, grade=case.grade, **options)
+    return jax.vmap(lambda case: _draw(_key(seed, case.patient), case, size=size, bilateral=bilateral))(plan)
 
-    return jax.vmap(draw)(plan)
+
+def _online(settings: Mapping[str, Any]) -> Online:
+    """New cases of the population that these settings describe; each is drawn as a stored case would be."""
+    size, bilateral = tuple(settings["size"]), settings["bilateral"]
+    ends = jnp.array(settings["fov_mm"]), jnp.array(settings["randomisation"])
+
+    def inputs(cases: pd.DataFrame) -> dict[str, np.ndarray]:
+        strengths = cases[[f"bias_{switch}" for switch in CASE_SWITCHES]].to_numpy(np.float32)
+        return {"knee": _knees(cases), "bias": strengths}
+
+    def draw(seed: jax.Array, step: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        cohort_key = jax.random.fold_in(jax.random.key(settings["seed"]), ONLINE_STREAM)
+        step_key = jax.random.fold_in(jax.random.fold_in(cohort_key, seed), step)
+
+        def one(position: jax.Array, knee: jax.Array, strengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+            key = jax.random.fold_in(step_key, position)
+            plan = _plan(key, 0, knee, Bias(*strengths), *ends)
+            case = _draw(key, plan, size=size, bilateral=bilateral)
+            return case.image[..., None], case.label if settings["masks"] != "exact" else case.exact
+
+        image, label = jax.vmap(one)(batch["position"], batch["knee"], batch["bias"])
+        return {**batch, "image": image, "label": label}
+
+    return Online(inputs, draw)
+
+
+def _knees(cases: pd.DataFrame) -> np.ndarray:
+    """i32[N], 0 right, 1 left; 0 for films of both knees."""
+    if "side" not in cases:
+        return np.zeros(len(cases), np.int32)
+    return (cases["side"] == "left").to_numpy(np.int32)
 
 
 def source(
@@ -220,7 +271,8 @@ def source(
             least and the largest height of a picture (log-uniform between); `randomisation`, the least and the most
             (uniform between), 0 for clinical pictures, 1 for the wide ranges of `ranges`; `masks`, `annotated` (with
             the switch `annotation`'s error), `exact`, or `exact_test`: exact in the test split alone, so that what
-            such an error does to a network is measured against the truth.
+            such an error does to a network is measured against the truth; `online` (default False), whether every
+            training case is new (`Source.online`).
         size: (H, W) in pixels.
         seed: decides everything that is random.
         fractions: shares of train, validation and test, for the switch `representation` and for `exact_test`; None
@@ -241,7 +293,7 @@ def source(
     bilateral = settings["bilateral"]
     bias = Bias(*(cases[f"bias_{switch}"].to_numpy() for switch in CASE_SWITCHES))
     ends = (jnp.array(settings["fov_mm"]), jnp.array(settings["randomisation"]))
-    knees = np.zeros(len(cases), np.int32) if bilateral else (cases["side"] == "left").to_numpy(np.int32)
+    knees = _knees(cases)
     plan = jax.device_get(_planned(jnp.uint32(seed), patients, knees, bias, *ends))
     as_drawn = np.full(len(cases), settings["masks"] == "annotated")
     if settings["masks"] == "exact_test":
@@ -266,4 +318,7 @@ def source(
                 label = drawn.label[k] if as_drawn[row] else drawn.exact[k]
                 yield Example(drawn.image[k, :, :, None], label, drawn.spacing[k].astype(np.float32))
 
-    return Source(cases, anatomy.SCHEMES["knees" if bilateral else "knee"], settings, read)
+    structures = anatomy.SCHEMES["knees" if bilateral else "knee"]
+    if not config.get("online", False):
+        return Source(cases, structures, settings, read)
+    return Source(cases, structures, settings, read, online=_online(settings), notes=(ONLINE_NOTE,))
