@@ -14,18 +14,9 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import anatomy, groups
 from kneefair_jax import cohort as cohorts
-from kneefair_jax.data import (
-    file_changes,
-    folder,
-    header_notes,
-    identifiers,
-    metadata,
-    oai,
-    online,
-    phantom,
-    store,
-)
+from kneefair_jax.data import file_changes, folder, header_notes, identifiers, metadata, oai, phantom, store
 from kneefair_jax.data.oai import siddiqui
+from kneefair_jax.data.online import by_table_row, stored_source
 from kneefair_jax.data.source import Example, LeftOut, Source, naming_unreadable, read_subset
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError, choose
@@ -267,9 +258,9 @@ def prepare(
     """
     # The external one first: it is seldom the larger, and a broken file in it refuses both.
     parts = [part for part in (external, cohort) if part]
-    sources = [(online.stored_source(part.source, part.cases), part.grid) for part in parts]
+    sources = [(stored_source(part.source, part.cases), part.grid) for part in parts]
     *others, cases = store.prepare_all(sources, directory, options)
-    cases = online.by_table_row(cases, cohort.source, cohort.cases)
+    cases = by_table_row(cases, cohort.source, cohort.cases)
     if cases.left_out:
         with naming_unreadable(cases.left_out):
             cohort = _split(cohort.source, cohort.grid[2], data, seed, without=dict(cases.left_out))
