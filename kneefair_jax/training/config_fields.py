@@ -142,6 +142,7 @@ TRAIN = Table(
         "eval_every": Whole(1, 10**12),
         "log_every": Whole(1, 10**12),
         "accumulation": Whole(1, 65_536),
+        "ema": Number(0, 0.99999),
         "profile": ListOf(STEPS, 0, 2),
     }
 )

@@ -138,6 +138,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
                 distillation=config.mitigation.distillation,
                 temperature=config.mitigation.temperature,
                 ramp_steps=total if config.mitigation.ramp else 0,
+                ema=config.train.ema,
             ),
             axis_name=parallel.axis,
             parts=config.train.accumulation,
@@ -148,13 +149,15 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     )
     counts = [jnp.asarray(n) for n in training_counts(cohort, train, partition)]
     first = jax.jit(
-        lambda seed: state.create(seed, model, cohort.grid, transform, objective, *counts),
+        lambda seed: state.create(
+            seed, model, cohort.grid, transform, objective, *counts, average=config.train.ema > 0
+        ),
         out_shardings=sharding.replicated(mesh),
         compiler_options=_AT_ONCE if jax.default_backend() == "cpu" else None,
     )(jnp.uint32(config.seed))
     if stage.start is not None:
         # A copy: steps donate their state, and others may start from the same variables.
-        first = first._replace(**jax.device_put(stage.start, sharding.replicated(mesh), may_alias=False))
+        first = first.with_variables(jax.device_put(stage.start, sharding.replicated(mesh), may_alias=False))
     return Experiment(
         model=model,
         # Teachers are an argument: what a compiled function closes over is compiled into it.
@@ -245,7 +248,7 @@ def started(config: ConfigDict, cohort: Cohort, made: Experiment) -> Experiment:
         loaded = imagenet.load(Path(config.model.weights), drawn)
     else:
         return made
-    return made._replace(state=made.state._replace(**loaded))
+    return made._replace(state=made.state.with_variables(loaded))
 
 
 def training_order(

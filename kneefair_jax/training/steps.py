@@ -39,6 +39,7 @@ class Extras(NamedTuple):
         distillation: the weight of `distillation`, where the step is given teachers.
         temperature: of the distilled probabilities.
         ramp_steps: the steps over which gradient reversal gains its strength (`heads.ramp`); 0 where it is constant.
+        ema: decay of the exponential moving average of the variables (`moving_average`); 0 for none.
     """
 
     only: str | None = None
@@ -46,6 +47,7 @@ class Extras(NamedTuple):
     distillation: float = 0.0
     temperature: float = 1.0
     ramp_steps: int = 0
+    ema: float = 0.0
 
 
 NO_EXTRAS = Extras()
@@ -95,6 +97,7 @@ def make_train_step(
     def train_step(
         state: TrainState, batch: Batch, teachers: Any = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
+        optimized = state.optimized
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         if draw is not None:
             batch = draw(state.seed, state.step, batch)
@@ -179,23 +182,23 @@ def make_train_step(
             if axis_name is not None:
                 # Without this, shard_map's default sums gradients by itself, and they would be summed twice.
                 params = jax.tree.map(lambda p: jax.lax.pcast(p, axis_name, to="varying"), params)
-            gradient, aux = accumulation.gradient(value_of, params, state.batch_stats, examples, parts)
+            gradient, aux = accumulation.gradient(value_of, params, optimized["batch_stats"], examples, parts)
             # Weights are those of the global batch, so the parts add up.
             return gradient if axis_name is None else jax.lax.psum(gradient, axis_name), aux
 
         if parts > 1:
             # No loss is known yet, and none is needed.
             examples["weights"] = weights_of(jnp.zeros_like(mask))[0]
-        gradient, (each, batch_stats) = gradient_of(state.params, examples)
+        gradient, (each, batch_stats) = gradient_of(optimized["params"], examples)
         losses, auxiliary = each["loss"], global_sum(each["auxiliary"], axis_name)
         weights, objective_state = weights_of(losses)
         value = objective.value(weights, losses, group, mask, state.objective, axis_name)
         norm = optax.tree.norm(gradient)
         if extras.sharpness:
             # With the weights of where we stand.
-            peak = ascend(state.params, gradient, extras.sharpness)
+            peak = ascend(optimized["params"], gradient, extras.sharpness)
             gradient, _ = gradient_of(peak, examples | {"weights": weights})
-        step, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        step, opt_state = optimizer.update(gradient, state.opt_state, optimized["params"])
         of_groups = group_sums(losses, jax.nn.one_hot(group, groups), mask, axis_name)
         metrics = {
             "loss": value + auxiliary,
@@ -206,17 +209,36 @@ def make_train_step(
             "group_loss_sum": of_groups.total,
             "group_count": of_groups.counts,
         }
+        new = {"params": optax.apply_updates(optimized["params"], step), "batch_stats": batch_stats}
+        average = moving_average(state.variables, new, state.step, extras.ema) if extras.ema else new
         new_state = TrainState(
             seed=state.seed,
             step=state.step + 1,
-            params=optax.apply_updates(state.params, step),
-            batch_stats=batch_stats,
+            **average,
             opt_state=opt_state,
             objective=objective_state,
+            iterate=new if extras.ema else (),
         )
         return new_state, metrics
 
     return train_step
+
+
+def moving_average(
+    average: dict[str, Any], new: dict[str, Any], step: jax.Array, decay: float
+) -> dict[str, Any]:
+    """Return decay * average + (1 - decay) * new, of parameters and batch statistics (Polyak and Juditsky 1992).
+
+    Up to decay = (1 + step) / (10 + step), the decay of the first steps, so that the initial values are soon forgotten.
+
+    Args:
+        average: variables before the step.
+        new: variables after the update.
+        step: i32[], updates before this one.
+        decay: in (0, 1).
+    """
+    weight = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
+    return optax.incremental_update(new, average, weight)
 
 
 def distillation(

@@ -19,7 +19,7 @@ def config(**train):
     run.data.phantom.update({"patients": 16, "online": True})
     run.model.update({"widths": (4,), "convolutions": 1})
     run.optimizer.update({"name": "sgd", "learning_rate": 0.05, "warmup_steps": 0})
-    run.train.update({"batch_size": 8, "eval_every": 2, "log_every": 1, **train})
+    run.train.update({"batch_size": 8, "ema": 0.5, "eval_every": 2, "log_every": 1, **train})
     return run
 
 
