@@ -21,6 +21,7 @@ CHUNK = 16  # cases rendered at a time; one shape, so one compilation
 SIDES = ("right", "left")
 SPLITS = ("train", "validation", "test")
 MASKS = ("annotated", "exact", "exact_test")
+STRUCTURES = ("knee", "knee_overlaps")
 GRADES = ("0", "1", "2", "3", "4")
 
 
@@ -97,6 +98,7 @@ def _settings(
                 "phantom: masks = 'exact_test' needs one test split; set data.folds=0, or give another"
             )
         dealt = represented or config["masks"] == "exact_test"
+        structures = str(config.get("structures", STRUCTURES[0]))
         return {
             "source": "phantom",
             "version": VERSION,
@@ -111,6 +113,8 @@ def _settings(
             "fractions": [float(share) for share in fractions or ()] if dealt else None,
             "size": [int(length) for length in size],
             "seed": int(seed),
+            # Left out where it is `knee`, so that cases prepared before the field existed stay valid.
+            **({} if structures == STRUCTURES[0] else {"structures": structures}),
         }
     except KeyError as error:
         raise InputError(f"phantom: the setting {error} is missing; add it to the config") from None
@@ -136,6 +140,14 @@ def _check(settings: Mapping[str, Any]) -> None:
         )
     if settings["masks"] not in MASKS:
         raise InputError(f"phantom: masks = {settings['masks']!r}; give one of {MASKS}")
+    structures = settings.get("structures", STRUCTURES[0])
+    if structures not in STRUCTURES:
+        raise InputError(f"phantom: structures = {structures!r}; give one of {STRUCTURES}")
+    if settings["bilateral"] and structures != STRUCTURES[0]:
+        raise InputError(
+            f"phantom: structures = {structures!r} is for films of one knee; set bilateral = False, or structures = "
+            f"{STRUCTURES[0]!r}"
+        )
     if min(settings["size"]) < 1:
         raise InputError(f"phantom: size = {settings['size']}; give a height and a width in pixels")
     shares = settings["attributes"]
@@ -196,14 +208,16 @@ def _planned(
     return jax.vmap(one)(patients, knees, bias)
 
 
-@functools.partial(jax.jit, static_argnames=("size", "bilateral"))
-def _draw_chunk(seed: jax.Array, plan: _Plan, *, size: tuple[int, int], bilateral: bool) -> Phantom:
+@functools.partial(jax.jit, static_argnames=("size", "bilateral", "overlaps"))
+def _draw_chunk(
+    seed: jax.Array, plan: _Plan, *, size: tuple[int, int], bilateral: bool, overlaps: bool
+) -> Phantom:
     def draw(case: _Plan) -> Phantom:
         key = _key(seed, case.patient)
         options: dict[str, Any] = {"size": size, "fov_mm": case.fov_mm, "width": case.randomisation}
         if bilateral:
             return draw_film(key, case.bias, **options)
-        return draw_case(key, case.knee, case.bias, grade=case.grade, **options)
+        return draw_case(key, case.knee, case.bias, grade=case.grade, overlaps=overlaps, **options)
 
     return jax.vmap(draw)(plan)
 
@@ -220,16 +234,17 @@ def source(
             least and the largest height of a picture (log-uniform between); `randomisation`, the least and the most
             (uniform between), 0 for clinical pictures, 1 for the wide ranges of `ranges`; `masks`, `annotated` (with
             the switch `annotation`'s error), `exact`, or `exact_test`: exact in the test split alone, so that what
-            such an error does to a network is measured against the truth.
+            such an error does to a network is measured against the truth; `structures`, the label scheme of the masks,
+            `knee` (by default) or `knee_overlaps`, of films of one knee.
         size: (H, W) in pixels.
         seed: decides everything that is random.
         fractions: shares of train, validation and test, for the switch `representation` and for `exact_test`; None
             where somebody else splits later.
 
     Returns:
-        Cases of the scheme `knee`, or `knees` on bilateral films, with the columns `case_id`, `patient_id`, `side` (of
-        single knees), the attributes, `kl` (of the worse knee on a bilateral film), `fov_mm`, `randomisation`,
-        `bias_<switch>` for every switch, and `split` where `representation` or `exact_test` needs it.
+        Cases of the scheme `structures`, or `knees` on bilateral films, with the columns `case_id`, `patient_id`,
+        `side` (of single knees), the attributes, `kl` (of the worse knee on a bilateral film), `fov_mm`,
+        `randomisation`, `bias_<switch>` for every switch, and `split` where `representation` or `exact_test` needs it.
 
     Raises:
         InputError: a setting is missing or cannot be met.
@@ -239,6 +254,12 @@ def source(
     cases = _table(settings)
     patients = cases["patient_id"].str[1:].astype(int).to_numpy(np.int32)
     bilateral = settings["bilateral"]
+    scheme = "knees" if bilateral else settings.get("structures", STRUCTURES[0])
+    layout: dict[str, Any] = {
+        "size": tuple(size),
+        "bilateral": bilateral,
+        "overlaps": scheme == "knee_overlaps",
+    }
     bias = Bias(*(cases[f"bias_{switch}"].to_numpy() for switch in CASE_SWITCHES))
     ends = (jnp.array(settings["fov_mm"]), jnp.array(settings["randomisation"]))
     knees = np.zeros(len(cases), np.int32) if bilateral else (cases["side"] == "left").to_numpy(np.int32)
@@ -259,11 +280,9 @@ def source(
             # A short chunk repeats its last case rather than have a shape, and a compilation, of its own.
             padded = np.pad(few, (0, CHUNK - len(few)), mode="edge")
             these = jax.tree.map(lambda column, rows=padded: column[rows], plan)
-            drawn = jax.device_get(
-                _draw_chunk(jnp.uint32(seed), these, size=tuple(size), bilateral=bilateral)
-            )
+            drawn = jax.device_get(_draw_chunk(jnp.uint32(seed), these, **layout))
             for k, row in enumerate(few):
                 label = drawn.label[k] if as_drawn[row] else drawn.exact[k]
                 yield Example(drawn.image[k, :, :, None], label, drawn.spacing[k].astype(np.float32))
 
-    return Source(cases, anatomy.SCHEMES["knees" if bilateral else "knee"], settings, read)
+    return Source(cases, anatomy.SCHEMES[scheme], settings, read)
