@@ -184,6 +184,23 @@ def whole_bones(structures: Sequence[str]) -> tuple[str, ...]:
     )
 
 
+def scored(structures: Sequence[str]) -> tuple[str, ...]:
+    """Return what losses by region and scores are of: the structures, or whole bones in place of their classes.
+
+    Overlap classes and what lies beside them may be a few pixels or none, whose Dice says little: of the patella, 99 %
+    lie before the femur.
+    """
+    bones = whole_bones(structures)
+    in_bones = membership(structures, bones).any(axis=0)[1:]
+    return (*bones, *(name for name, inside in zip(structures, in_bones, strict=True) if not inside))
+
+
+def scored_labels(structures: Sequence[str]) -> np.ndarray | None:
+    """Return which labels belong to each structure of `scored`, bool[S, C]; None where each is the next label."""
+    names = scored(structures)
+    return None if names == tuple(structures) else membership(structures, names)
+
+
 def flip_table(structures: tuple[str, ...]) -> np.ndarray:
     """The label that each label becomes when the image is flipped left to right.
 

@@ -113,6 +113,13 @@ def test_whole_bones_share_the_overlap_classes():
         anatomy.translation(OVERLAPS, bones)
 
 
+def test_whole_bones_are_scored_in_place_of_their_classes():
+    assert anatomy.scored(OVERLAPS) == anatomy.whole_bones(OVERLAPS)
+    assert anatomy.scored((*OVERLAPS, "implant"))[4:] == ("implant",)
+    for name in ("knee", "knees", "chest"):
+        assert anatomy.scored(anatomy.SCHEMES[name]) == anatomy.SCHEMES[name]
+
+
 def test_whole_bones_need_overlap_classes():
     knee = anatomy.SCHEMES["knee"]
     with pytest.raises(InputError, match="'whole fibula' needs"):
