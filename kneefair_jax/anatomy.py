@@ -201,6 +201,29 @@ def scored_labels(structures: Sequence[str]) -> np.ndarray | None:
     return None if names == tuple(structures) else membership(structures, names)
 
 
+def layers(structures: Sequence[str], names: Sequence[str]) -> list[np.ndarray]:
+    """Split structures that may share labels into label maps, as few as need be.
+
+    Args:
+        structures: the names of labels 1, 2, ... of the label map.
+        names: S structures or unions, as for `membership`.
+
+    Returns:
+        u8[len(structures) + 1] tables: `table[label]` holds s + 1 where a pixel is of `names[s]`, 0 elsewhere; each
+        structure is in one of the tables.
+
+    Raises:
+        InputError: as `membership`.
+    """
+    tables: list[np.ndarray] = []
+    for value, members in enumerate(membership(structures, names), start=1):
+        free = (table for table in tables if not table[members].any())
+        if (table := next(free, None)) is None:
+            tables.append(table := np.zeros(len(structures) + 1, np.uint8))
+        table[members] = value
+    return tables
+
+
 def flip_table(structures: tuple[str, ...]) -> np.ndarray:
     """The label that each label becomes when the image is flipped left to right.
 

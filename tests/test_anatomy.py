@@ -113,6 +113,14 @@ def test_whole_bones_share_the_overlap_classes():
         anatomy.translation(OVERLAPS, bones)
 
 
+def test_layers_hold_each_structure_once():
+    bones = anatomy.whole_bones(OVERLAPS)  # femur and patella share a class, tibia and fibula another
+    tables = anatomy.layers(OVERLAPS, bones)
+    assert [table.tolist() for table in tables] == [[0, 1, 2, 0, 0, 1, 2], [0, 0, 0, 3, 4, 4, 3]]
+    knee = anatomy.SCHEMES["knee"]
+    assert [table.tolist() for table in anatomy.layers(knee, knee)] == [[0, 1, 2, 3, 4]]
+
+
 def test_whole_bones_are_scored_in_place_of_their_classes():
     assert anatomy.scored(OVERLAPS) == anatomy.whole_bones(OVERLAPS)
     assert anatomy.scored((*OVERLAPS, "implant"))[4:] == ("implant",)
