@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
     phantom.randomisation = (0.3, 1.0)
     phantom.masks = "exact"
     phantom.online = False
+    phantom.structures = "knee"  # or "knee_overlaps": overlap classes, for whole bones (docs/weights.md)
 
     data.external = ""  # a folder of real films, for evaluation alone, and how to read it:
     data.metadata = "metadata.csv"

@@ -5,7 +5,7 @@ names give them.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,7 +140,7 @@ def _structure(segment: str, values: Values, path: Path) -> str:
     """The structure that a segment's label names, whatever its case: itself, or the union that it is a part of."""
     plain = {" ".join(name.lower().split()): name for name in values}
     wanted = " ".join(segment.lower().split())
-    unions = [name for name in plain if wanted in anatomy.UNIONS.get(name, ())]
+    unions = [name for name in plain if wanted in chain(*anatomy.UNIONS.get(name, ()))]
     if wanted not in plain and len(unions) != 1:
         raise InputError(
             f"{path}: the segment {segment!r} is none of the structures {', '.join(values)}; name them as the segments "

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from kneefair_jax import anatomy
 from kneefair_jax.evaluation import case_table
 from kneefair_jax.evaluation.case_table import Part
 from kneefair_jax.training import group_models, scoring
@@ -46,5 +47,7 @@ def score_training_cases(
     run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
     dice = case_table.score(train._replace(rows=rows), models, variables, run)["dice"]
     here = experiment.partition._replace(index=train.group[rows])
-    table = scoring.group_table(dice, train.cohort.cases.iloc[rows], here, train.cohort.structures)
+    table = scoring.group_table(
+        dice, train.cohort.cases.iloc[rows], here, anatomy.scored(train.cohort.structures)
+    )
     return table.drop("all")[["dice", "cases", "patients"]].to_dict("index")

@@ -236,7 +236,10 @@ def _ready(images: Sequence[Any] | np.ndarray) -> list[np.ndarray]:
 
 
 def _with_whole_femur(structures: tuple[str, ...]) -> tuple[str, ...]:
-    (union, parts), *_ = anatomy.UNIONS.items()
+    union = "whole femur"
+    parts = next(
+        (parts for parts in anatomy.UNIONS[union] if set(parts) <= set(structures)), anatomy.UNIONS[union][-1]
+    )
     if not set(parts) <= set(structures):
         raise InputError(f"{union}: the network segments {', '.join(structures)}, not {' and '.join(parts)}")
     return (union, *(name for name in structures if name not in parts))

@@ -74,7 +74,7 @@ def tints(structures: tuple[str, ...]) -> tuple[dict[str, int], np.ndarray]:
     """
     knee = anatomy.SCHEMES["knee"]
     bones = [name.split(" ", 1)[1] if name.split()[0] in SIDES else name for name in structures]
-    parts = [anatomy.UNIONS.get(bone, (bone,))[0] for bone in bones]
+    parts = [anatomy.UNIONS.get(bone, ((bone,),))[0][0] for bone in bones]
     if not set(parts) <= set(knee):
         return {name: label for label, name in enumerate(structures, start=1)}, np.arange(256, dtype=np.uint8)
     labels = [1 + knee.index(part) for part in parts]

@@ -37,7 +37,7 @@ PHANTOM = Table(
         "fov_mm": Row((Number(1, 2000), Number(1, 2000))),
         "randomisation": Row((SHARE, SHARE)),
         "masks": TEXT,
-        "online": Omittable(Flag()),
+        **optional({"structures": TEXT, "online": Flag()}),
     }
 )
 DATA = Table(

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from kneefair_jax import anatomy
 from kneefair_jax.data import online, pipeline
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.store.cache import Arrays
@@ -77,7 +78,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
                 mesh=mesh,
             )
             table = scoring.group_table(
-                scores["dice"], cohort.cases.iloc[rows], validation, cohort.structures
+                scores["dice"], cohort.cases.iloc[rows], validation, anatomy.scored(cohort.structures)
             )
             print(table.rename_axis(columns="validation").to_string(float_format="{:.4f}".format), flush=True)
             means = {name: float(value) for name, value in table["dice"].items() if not math.isnan(value)}

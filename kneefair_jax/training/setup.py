@@ -112,7 +112,8 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     model = models.create(
         config.model, classes=len(cohort.structures) + 1, axis_name=parallel.axis, parts=parts
     )
-    loss = choose(losses.LOSSES, config.loss, "loss")
+    regions = anatomy.scored_labels(cohort.structures)
+    loss = losses.with_regions(choose(losses.LOSSES, config.loss, "loss"), regions)
     objective = mitigation.create(stage.objective or config.mitigation.objective, config.mitigation)
     transform = optimizer.create(config.optimizer, total)
     if stage.only:
@@ -163,7 +164,11 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
         # Teachers are an argument: what a compiled function closes over is compiled into it.
         train_step=lambda state, batch: train_step(state, batch, stage.teachers),
         place=lambda batch: parallel.place(batch, mesh),
-        eval_step=jax.jit(steps.make_eval_step(model, loss, len(cohort.structures), void=cohort.source.void)),
+        eval_step=jax.jit(
+            steps.make_eval_step(
+                model, loss, len(cohort.structures) if regions is None else regions, void=cohort.source.void
+            )
+        ),
         state=first,
         steps=total,
         partition=partition,

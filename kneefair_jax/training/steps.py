@@ -13,7 +13,8 @@ from kneefair_jax.anatomy import VOID
 from kneefair_jax.data.augment import Augmentation, augment
 from kneefair_jax.fairness.group_sums import group_sums
 from kneefair_jax.losses import Loss, pixel_mean
-from kneefair_jax.metrics import Overlap, dice, ece, iou, overlap, reliability
+from kneefair_jax.metrics import Overlap, Structures, dice, ece, iou, overlap, reliability
+from kneefair_jax.metrics.overlap import structure_masks
 from kneefair_jax.mitigation import GroupObjective, ascend
 from kneefair_jax.mitigation.objective import global_sum, safe_divide
 from kneefair_jax.models import standardise
@@ -271,10 +272,11 @@ def distillation(
     return temperature**2 * pixel_mean(divergence, valid) * (group >= 0)
 
 
-def make_eval_step(model: nn.Module, loss: Loss, structures: int, *, void: bool = False) -> EvalStep:
+def make_eval_step(model: nn.Module, loss: Loss, structures: Structures, *, void: bool = False) -> EvalStep:
     """Scores per case: `eval_step(variables, batch)` -> `dice`, `iou` f32[B, S], pixels i32[B, S], `loss` f32[B].
 
-    With `void`, pixels with the label `anatomy.VOID` are left out of all of them.
+    Structures are as for `metrics.overlap`. With `void`, pixels with the label `anatomy.VOID` are left out of all
+    scores.
     """
 
     def eval_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
@@ -289,7 +291,7 @@ def make_eval_step(model: nn.Module, loss: Loss, structures: int, *, void: bool 
 
 def make_case_step(
     model: nn.Module,
-    structures: int,
+    structures: Structures,
     translation: jax.Array,
     *,
     probabilities: bool = False,
@@ -304,7 +306,7 @@ def make_case_step(
 
     Args:
         model: the network.
-        structures: S of the masks' scheme.
+        structures: the structures of the masks' scheme, as for `metrics.overlap`.
         translation: i32[C], what each of the network's labels is called there (`anatomy.translation`).
         probabilities: whether it also gives `probability` f32[B, H, W, C], of the network's own labels.
         void: whether the masks hold `anatomy.VOID`, whose pixels are left out of all scores (not of `prediction`).
@@ -313,11 +315,11 @@ def make_case_step(
     def case_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
         logits, label = _logits(model, variables, batch), batch["label"].astype(jnp.int32)
         predicted = jnp.asarray(translation)[logits.argmax(-1)]
-        called = jax.nn.one_hot(translation, structures + 1)
+        called = structure_masks(jnp.asarray(translation), structures).astype(jnp.float32)
         probability = jax.nn.softmax(logits)
         merged = jnp.einsum("bhwc,cs->bhws", probability, called, precision="highest")
         valid = _valid(label, void)
-        sums = reliability(merged[..., 1:], label, valid=valid)
+        sums = reliability(merged, label, valid=valid, structures=structures)
         scores = _scored(overlap(predicted, label, structures, valid)) | sums._asdict()
         scores |= {"probability": probability} if probabilities else {}
         return scores | {"ece": ece(sums), "prediction": predicted.astype(jnp.uint8)}

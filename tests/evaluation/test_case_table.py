@@ -90,6 +90,22 @@ def test_a_pixel_is_its_likeliest_label_before_that_is_called_otherwise(cohort):
     np.testing.assert_array_equal(case_table._at_source(translated, values, np.array([1]))["dice"], [[1.0]])
 
 
+def test_overlap_classes_are_scored_as_whole_bones(cohort):
+    """The network is sure of the patella on the left and of femur and patella on the right; the truth is femur."""
+    part, _ = scored(cohort, [1])
+    structures = anatomy.SCHEMES["knee_overlaps"]
+    probability = np.eye(7, dtype=np.float32)[[[4, 5], [4, 5]]][None]
+    values = {"probability": probability, "dice": np.zeros((1, 1))}
+    knee = part._replace(cohort=cohort._replace(structures=structures), translation=np.arange(7))
+    scores = case_table._at_source(knee, values, np.array([1]))  # the truth fills the picture
+    np.testing.assert_allclose(scores["dice"], [[2 / 3, np.nan, np.nan, 0]])
+    assert scores["pred_pixels"].tolist() == [[8, 0, 0, 16]]
+    assert scores["true_pixels"].tolist() == [[16, 0, 0, 0]]
+    columns = dict.fromkeys(("ece", "true_area_mm2", "pred_area_mm2"), np.zeros((1, 4)))
+    table = case_table.table(scores | columns, knee._replace(rows=np.array([1])), "overall")
+    assert table["structure"].tolist() == ["whole femur", "whole tibia", "whole fibula", "whole patella"]
+
+
 def test_a_file_that_is_gone_is_named(cohort):
     cases = cohort.source.cases.assign(split="test", sex=groups.categorical(pd.Series(["f", "m", "m"])))
     with pytest.raises(InputError, match=r"a\.png: gone"):

@@ -69,6 +69,7 @@ def draw_case(
     fov_mm: jax.Array | float = 140.0,
     width: jax.Array | float = 0.0,
     grade: jax.Array | int | None = None,
+    overlaps: bool = False,
 ) -> Phantom:
     """Draws a postero-anterior radiograph of one knee and its mask; pure, works in `jit` and `vmap`.
 
@@ -82,9 +83,10 @@ def draw_case(
         fov_mm: height of the field of view; its width follows from the size.
         width: f32[] in [0, 1], from clinical to wide ranges of everything (`ranges`).
         grade: i32[], Kellgren-Lawrence grade; None draws it (`draw_grade`).
+        overlaps: whether masks have the classes of `anatomy.OVERLAPS`; static.
 
     Returns:
-        A film whose masks follow the scheme `knee`.
+        A film whose masks follow the scheme `knee`, or `knee_overlaps`; the image is the same.
     """
     keys = _keys(key, knee)
     view_key, film_key = jax.random.split(jax.random.fold_in(keys.own, 2))
@@ -93,7 +95,7 @@ def draw_case(
     patient = _patient(keys.tissue, bias, width)
     film = ranges.draw(film_key, ranges.FILM, width)
     grade = draw_grade(key, knee, bias, width) if grade is None else grade
-    drawn = _draw_knee(key, knee, bias, patient, film, seen, width, grade)
+    drawn = _draw_knee(key, knee, bias, patient, film, seen, width, grade, overlaps=overlaps)
     image, lit = _expose(
         keys.own, drawn.soft + drawn.attenuation, bias, patient, film, seen, jnp.asarray(knee) == 1
     )
@@ -155,6 +157,8 @@ def _draw_knee(
     seen: view.View,
     width: jax.Array | float,
     grade: jax.Array | int,
+    *,
+    overlaps: bool = False,
 ) -> _Knee:
     """The bones of one knee as the beam and as an annotator see them."""
     keys = _keys(key, knee)
@@ -173,8 +177,8 @@ def _draw_knee(
     return _Knee(
         attenuation=attenuation + objects.prosthesis(film, distances, at_y),
         soft=render.soft_tissue(patient, film, at_y, at_x, seen.spacing, flesh_key),
-        label=render.label_map(distances, switches.ANNOTATION_MM * bias.annotation),
-        exact=render.label_map(distances),
+        label=render.label_map(distances, switches.ANNOTATION_MM * bias.annotation, overlaps=overlaps),
+        exact=render.label_map(distances, overlaps=overlaps),
         grade=jnp.asarray(grade),
     )
 

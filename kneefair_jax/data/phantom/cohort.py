@@ -24,6 +24,7 @@ ONLINE_STREAM = (
 SIDES = ("right", "left")
 SPLITS = ("train", "validation", "test")
 MASKS = ("annotated", "exact", "exact_test")
+STRUCTURES = ("knee", "knee_overlaps")
 GRADES = ("0", "1", "2", "3", "4")
 ONLINE_NOTE = (
     "training cases are drawn online, a new one every time; the training patients in tables are not drawn, they give "
@@ -104,6 +105,7 @@ def _settings(
                 "phantom: masks = 'exact_test' needs one test split; set data.folds=0, or give another"
             )
         dealt = represented or config["masks"] == "exact_test"
+        structures = str(config.get("structures", STRUCTURES[0]))
         return {
             "source": "phantom",
             "version": VERSION,
@@ -118,6 +120,8 @@ def _settings(
             "fractions": [float(share) for share in fractions or ()] if dealt else None,
             "size": [int(length) for length in size],
             "seed": int(seed),
+            # Left out where it is `knee`, so that cases prepared before the field existed stay valid.
+            **({} if structures == STRUCTURES[0] else {"structures": structures}),
         }
     except KeyError as error:
         raise InputError(f"phantom: the setting {error} is missing; add it to the config") from None
@@ -143,6 +147,14 @@ def _check(settings: Mapping[str, Any]) -> None:
         )
     if settings["masks"] not in MASKS:
         raise InputError(f"phantom: masks = {settings['masks']!r}; give one of {MASKS}")
+    structures = settings.get("structures", STRUCTURES[0])
+    if structures not in STRUCTURES:
+        raise InputError(f"phantom: structures = {structures!r}; give one of {STRUCTURES}")
+    if settings["bilateral"] and structures != STRUCTURES[0]:
+        raise InputError(
+            f"phantom: structures = {structures!r} is for films of one knee; set bilateral = False, or structures = "
+            f"{STRUCTURES[0]!r}"
+        )
     if min(settings["size"]) < 1:
         raise InputError(f"phantom: size = {settings['size']}; give a height and a width in pixels")
     shares = settings["attributes"]
@@ -199,12 +211,20 @@ def _plan(
     return _Plan(patient, knee, strengths, fov, width, draw_grade(key, knee, strengths, width))
 
 
-def _draw(key: jax.Array, case: _Plan, *, size: tuple[int, int], bilateral: bool) -> Phantom:
+class _Layout(NamedTuple):
+    """What all cases of a cohort share; static, so that a program is compiled for each."""
+
+    size: tuple[int, int]
+    bilateral: bool
+    overlaps: bool
+
+
+def _draw(key: jax.Array, case: _Plan, layout: _Layout) -> Phantom:
     """One case of a patient's key as its plan says."""
-    options: dict[str, Any] = {"size": size, "fov_mm": case.fov_mm, "width": case.randomisation}
-    if bilateral:
+    options: dict[str, Any] = {"size": layout.size, "fov_mm": case.fov_mm, "width": case.randomisation}
+    if layout.bilateral:
         return draw_film(key, case.bias, **options)
-    return draw_case(key, case.knee, case.bias, grade=case.grade, **options)
+    return draw_case(key, case.knee, case.bias, grade=case.grade, overlaps=layout.overlaps, **options)
 
 
 @jax.jit
@@ -222,14 +242,13 @@ def _planned(
     return jax.vmap(one)(patients, knees, bias)
 
 
-@functools.partial(jax.jit, static_argnames=("size", "bilateral"))
-def _draw_chunk(seed: jax.Array, plan: _Plan, *, size: tuple[int, int], bilateral: bool) -> Phantom:
-    return jax.vmap(lambda case: _draw(_key(seed, case.patient), case, size=size, bilateral=bilateral))(plan)
+@functools.partial(jax.jit, static_argnames="layout")
+def _draw_chunk(seed: jax.Array, plan: _Plan, *, layout: _Layout) -> Phantom:
+    return jax.vmap(lambda case: _draw(_key(seed, case.patient), case, layout))(plan)
 
 
-def _online(settings: Mapping[str, Any]) -> Online:
+def _online(settings: Mapping[str, Any], layout: _Layout) -> Online:
     """New cases of the population that these settings describe; each is drawn as a stored case would be."""
-    size, bilateral = tuple(settings["size"]), settings["bilateral"]
     ends = jnp.array(settings["fov_mm"]), jnp.array(settings["randomisation"])
 
     def inputs(cases: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -243,7 +262,7 @@ def _online(settings: Mapping[str, Any]) -> Online:
         def one(position: jax.Array, knee: jax.Array, strengths: jax.Array) -> tuple[jax.Array, jax.Array]:
             key = jax.random.fold_in(step_key, position)
             plan = _plan(key, 0, knee, Bias(*strengths), *ends)
-            case = _draw(key, plan, size=size, bilateral=bilateral)
+            case = _draw(key, plan, layout)
             return case.image[..., None], case.label if settings["masks"] != "exact" else case.exact
 
         image, label = jax.vmap(one)(batch["position"], batch["knee"], batch["bias"])
@@ -271,7 +290,8 @@ def source(
             least and the largest height of a picture (log-uniform between); `randomisation`, the least and the most
             (uniform between), 0 for clinical pictures, 1 for the wide ranges of `ranges`; `masks`, `annotated` (with
             the switch `annotation`'s error), `exact`, or `exact_test`: exact in the test split alone, so that what
-            such an error does to a network is measured against the truth; `online` (default False), whether every
+            such an error does to a network is measured against the truth; `structures`, the label scheme of the masks,
+            `knee` (by default) or `knee_overlaps`, of films of one knee; `online` (default False), whether every
             training case is new (`Source.online`).
         size: (H, W) in pixels.
         seed: decides everything that is random.
@@ -279,9 +299,9 @@ def source(
             where somebody else splits later.
 
     Returns:
-        Cases of the scheme `knee`, or `knees` on bilateral films, with the columns `case_id`, `patient_id`, `side` (of
-        single knees), the attributes, `kl` (of the worse knee on a bilateral film), `fov_mm`, `randomisation`,
-        `bias_<switch>` for every switch, and `split` where `representation` or `exact_test` needs it.
+        Cases of the scheme `structures`, or `knees` on bilateral films, with the columns `case_id`, `patient_id`,
+        `side` (of single knees), the attributes, `kl` (of the worse knee on a bilateral film), `fov_mm`,
+        `randomisation`, `bias_<switch>` for every switch, and `split` where `representation` or `exact_test` needs it.
 
     Raises:
         InputError: a setting is missing or cannot be met.
@@ -291,6 +311,8 @@ def source(
     cases = _table(settings)
     patients = cases["patient_id"].str[1:].astype(int).to_numpy(np.int32)
     bilateral = settings["bilateral"]
+    scheme = "knees" if bilateral else settings.get("structures", STRUCTURES[0])
+    layout = _Layout(tuple(settings["size"]), bilateral, scheme == "knee_overlaps")
     bias = Bias(*(cases[f"bias_{switch}"].to_numpy() for switch in CASE_SWITCHES))
     ends = (jnp.array(settings["fov_mm"]), jnp.array(settings["randomisation"]))
     knees = _knees(cases)
@@ -311,14 +333,12 @@ def source(
             # A short chunk repeats its last case rather than have a shape, and a compilation, of its own.
             padded = np.pad(few, (0, CHUNK - len(few)), mode="edge")
             these = jax.tree.map(lambda column, rows=padded: column[rows], plan)
-            drawn = jax.device_get(
-                _draw_chunk(jnp.uint32(seed), these, size=tuple(size), bilateral=bilateral)
-            )
+            drawn = jax.device_get(_draw_chunk(jnp.uint32(seed), these, layout=layout))
             for k, row in enumerate(few):
                 label = drawn.label[k] if as_drawn[row] else drawn.exact[k]
                 yield Example(drawn.image[k, :, :, None], label, drawn.spacing[k].astype(np.float32))
 
-    structures = anatomy.SCHEMES["knees" if bilateral else "knee"]
     if not config.get("online", False):
-        return Source(cases, structures, settings, read)
-    return Source(cases, structures, settings, read, online=_online(settings), notes=(ONLINE_NOTE,))
+        return Source(cases, anatomy.SCHEMES[scheme], settings, read)
+    drawing = _online(settings, layout)
+    return Source(cases, anatomy.SCHEMES[scheme], settings, read, online=drawing, notes=(ONLINE_NOTE,))

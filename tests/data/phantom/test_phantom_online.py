@@ -37,9 +37,9 @@ def draw(seed, step, positions, rows):
     return np.asarray(after["image"]), np.asarray(after["label"])
 
 
-def noise(key, case, *, size, bilateral):
+def noise(key, case, layout):
     """A case that takes no time to compile."""
-    image = jax.random.bits(key, size, np.uint8)
+    image = jax.random.bits(key, layout.size, np.uint8)
     return Phantom(image, image % 5, image % 3, case.grade, np.ones(2))
 
 
