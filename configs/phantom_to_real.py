@@ -34,6 +34,9 @@ def get_config() -> ConfigDict:
     phantom.fov_mm = (80.0, 380.0)  # from a tight crop of the joint to half a limb
     phantom.randomisation = (0.3, 1.0)
     phantom.masks = "exact"
+    phantom.films = (
+        "plain"  # "varied": with weak patellae, processed contrast, tight crops, implants and more
+    )
 
     data.external = ""  # a folder of real films, for evaluation alone, and how to read it:
     data.metadata = "metadata.csv"

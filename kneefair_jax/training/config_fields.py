@@ -36,6 +36,7 @@ PHANTOM = Table(
         "fov_mm": Row((Number(1, 2000), Number(1, 2000))),
         "randomisation": Row((SHARE, SHARE)),
         "masks": TEXT,
+        **optional({"films": TEXT}),
     }
 )
 DATA = Table(

@@ -21,6 +21,7 @@ CHUNK = 16  # cases rendered at a time; one shape, so one compilation
 SIDES = ("right", "left")
 SPLITS = ("train", "validation", "test")
 MASKS = ("annotated", "exact", "exact_test")
+FILMS = ("plain", "varied")
 GRADES = ("0", "1", "2", "3", "4")
 
 
@@ -96,6 +97,7 @@ def _settings(
             raise InputError(
                 "phantom: masks = 'exact_test' needs one test split; set data.folds=0, or give another"
             )
+        films = str(config.get("films", FILMS[0]))
         dealt = represented or config["masks"] == "exact_test"
         return {
             "source": "phantom",
@@ -111,6 +113,8 @@ def _settings(
             "fractions": [float(share) for share in fractions or ()] if dealt else None,
             "size": [int(length) for length in size],
             "seed": int(seed),
+            # Stores of plain films stay valid.
+            **({} if films == FILMS[0] else {"films": films}),
         }
     except KeyError as error:
         raise InputError(f"phantom: the setting {error} is missing; add it to the config") from None
@@ -136,6 +140,8 @@ def _check(settings: Mapping[str, Any]) -> None:
         )
     if settings["masks"] not in MASKS:
         raise InputError(f"phantom: masks = {settings['masks']!r}; give one of {MASKS}")
+    if settings.get("films", FILMS[0]) not in FILMS:
+        raise InputError(f"phantom: films = {settings['films']!r}; give one of {FILMS}")
     if min(settings["size"]) < 1:
         raise InputError(f"phantom: size = {settings['size']}; give a height and a width in pixels")
     shares = settings["attributes"]
@@ -196,11 +202,18 @@ def _planned(
     return jax.vmap(one)(patients, knees, bias)
 
 
-@functools.partial(jax.jit, static_argnames=("size", "bilateral"))
-def _draw_chunk(seed: jax.Array, plan: _Plan, *, size: tuple[int, int], bilateral: bool) -> Phantom:
+@functools.partial(jax.jit, static_argnames=("size", "bilateral", "varied"))
+def _draw_chunk(
+    seed: jax.Array, plan: _Plan, *, size: tuple[int, int], bilateral: bool, varied: bool
+) -> Phantom:
     def draw(case: _Plan) -> Phantom:
         key = _key(seed, case.patient)
-        options: dict[str, Any] = {"size": size, "fov_mm": case.fov_mm, "width": case.randomisation}
+        options: dict[str, Any] = {
+            "size": size,
+            "fov_mm": case.fov_mm,
+            "width": case.randomisation,
+            "varied": varied,
+        }
         if bilateral:
             return draw_film(key, case.bias, **options)
         return draw_case(key, case.knee, case.bias, grade=case.grade, **options)
@@ -220,7 +233,8 @@ def source(
             least and the largest height of a picture (log-uniform between); `randomisation`, the least and the most
             (uniform between), 0 for clinical pictures, 1 for the wide ranges of `ranges`; `masks`, `annotated` (with
             the switch `annotation`'s error), `exact`, or `exact_test`: exact in the test split alone, so that what
-            such an error does to a network is measured against the truth.
+            such an error does to a network is measured against the truth; `films`, `plain` (also where it is missing)
+            or `varied`: with weak patellae, processed contrast, tight crops and more (`ranges.VARIED`).
         size: (H, W) in pixels.
         seed: decides everything that is random.
         fractions: shares of train, validation and test, for the switch `representation` and for `exact_test`; None
@@ -238,7 +252,7 @@ def source(
     _check(settings)
     cases = _table(settings)
     patients = cases["patient_id"].str[1:].astype(int).to_numpy(np.int32)
-    bilateral = settings["bilateral"]
+    bilateral, varied = settings["bilateral"], settings.get("films") == "varied"
     bias = Bias(*(cases[f"bias_{switch}"].to_numpy() for switch in CASE_SWITCHES))
     ends = (jnp.array(settings["fov_mm"]), jnp.array(settings["randomisation"]))
     knees = np.zeros(len(cases), np.int32) if bilateral else (cases["side"] == "left").to_numpy(np.int32)
@@ -260,7 +274,7 @@ def source(
             padded = np.pad(few, (0, CHUNK - len(few)), mode="edge")
             these = jax.tree.map(lambda column, rows=padded: column[rows], plan)
             drawn = jax.device_get(
-                _draw_chunk(jnp.uint32(seed), these, size=tuple(size), bilateral=bilateral)
+                _draw_chunk(jnp.uint32(seed), these, size=tuple(size), bilateral=bilateral, varied=varied)
             )
             for k, row in enumerate(few):
                 label = drawn.label[k] if as_drawn[row] else drawn.exact[k]
