@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from kneefair_jax.data.phantom import bias as switches
 from kneefair_jax.data.phantom import (
     detector,
+    implants,
     inner,
     objects,
     overlay,
@@ -187,19 +188,21 @@ def _draw_knee(
     pose = ranges.draw(pose_key, ranges.KNEE, width)
     anatomy = population.draw_anatomy(keys.body, shape_key, grade, pose, bias.morphology)
     if extra:
-        anatomy = inner.posed(anatomy, extra)
+        anatomy = implants.fitted(inner.posed(anatomy, extra), extra)
     outlines = shapes.contours(anatomy, outline_key, pose["wobble_mm"], pose["warp_mm"])
     distances = shapes.Contours(*(signed_distance(seen.to_film(bone), seen.y, seen.x) for bone in outlines))
     at_y, at_x = seen.in_knee()
     sclerosis = film["sclerosis"] * population.severity(grade, pose["severity"], population.SCLEROSIS)
     thickness = None
     if extra:
-        rough_key, inner_key = jax.random.split(jax.random.fold_in(keys.own, 6))
+        rough_key, inner_key, implant_key = jax.random.split(jax.random.fold_in(keys.own, 6), 3)
         distances = inner.roughened(distances, extra, seen.spacing, rough_key)
         thickness = inner.thickness(distances, anatomy, extra, at_y, at_x, seen.spacing, inner_key)
     attenuation = render.bone(
         distances, anatomy, sclerosis, patient, film, at_y, at_x, seen.spacing, texture_key, thickness
     )
+    if extra:
+        attenuation += implants.attenuation(distances, anatomy, extra, at_y, at_x, implant_key)
     across_limb = inner.skewed(at_x, extra["asymmetry"]) if extra else at_x
     return _Knee(
         attenuation=attenuation + objects.prosthesis(film, distances, at_y),

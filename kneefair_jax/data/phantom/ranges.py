@@ -121,6 +121,8 @@ VARIED: dict[str, Range] = {
     "patella_soft_mm": Range((0.0, 3.0), (0.0, 9.0)),  # width of the patella's edge
     "fibula_mm": Range((-12.0, 3.0), (-34.0, 12.0)),  # shift of the fibula, negative behind the tibia
     "fibula_rise_mm": Range((-3.0, 3.0), (-8.0, 10.0)),  # shift of its head towards the joint
+    "replacement": Range((-1.0, 0.03), (-1.0, 0.15)),  # of the knee: femoral and tibial component
+    "fixation": Range((-1.0, 0.05), (-1.0, 0.2)),  # a plate with screws, or a nail
     # The limb and the crop.
     "asymmetry": Range((-0.12, 0.12), (-0.25, 0.25)),  # of the soft tissue: the medial side over the lateral
     "crop": Range((-1.0, 0.5), (-1.0, 1.0)),  # how close to the knee the film's lateral edge is
