@@ -237,6 +237,7 @@ def _expose(
     developed = detector.develop(signal, film, seen.spacing, tone_key)
     if extra:
         developed = processing.clahe(developed, 1 + extra["clahe"], extra["tiles"])
+        developed = processing.sharpen(developed, extra["sharpen"], extra["sharpen_mm"], seen.spacing)
     grey, lit = overlay.finish(overlay_key, developed, film)
     if extra:
         strip = view.strip(seen, extra["strip"])

@@ -1,4 +1,4 @@
-"""Contrast enhancement as detectors and archives apply it to a radiograph: multi-scale, and CLAHE."""
+"""Contrast and edge enhancement as detectors and archives apply it: multi-scale, CLAHE, unsharp masking."""
 
 import itertools
 
@@ -44,6 +44,14 @@ def multiscale(
         gain = 1 + strength * ((FINEST_GAIN if number == 0 else GAIN) - 1)
         result += gain * detail / (1 + (gain - 1) * jnp.abs(detail) / FULL_DETAIL)
     return result
+
+
+def sharpen(
+    grey: jax.Array, strength: jax.Array | float, scale_mm: jax.Array | float, spacing: jax.Array
+) -> jax.Array:
+    """Enhance the edges of f32[H, W] in [0, 1] by unsharp masking; strengths below 0 count as 0."""
+    sigma = scale_mm / spacing
+    return jnp.clip(grey + jnp.maximum(strength, 0.0) * (grey - blur(grey, sigma[0], sigma[1])), 0.0, 1.0)
 
 
 def clahe(grey: jax.Array, clip: jax.Array | float, tiles: jax.Array | float) -> jax.Array:

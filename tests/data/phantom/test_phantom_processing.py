@@ -34,6 +34,15 @@ def test_clahe_of_other_shapes_and_off():
     assert equalized.min() >= 0 and equalized.max() <= 1 and equalized.std() > 1.2 * grey.std()
 
 
+def test_sharpening_is_unsharp_masking():
+    grey = picture(60)
+    expected = grey + 1.5 * (grey - gaussian_filter(grey, 3, truncate=8))  # 1.5 mm in pixels of 0.5 mm
+    inside = slice(20, 40)  # far from the borders, where the libraries differ
+    result = processing.sharpen(jnp.asarray(grey), 1.5, 1.5, SPACING)
+    np.testing.assert_allclose(result[inside, inside], np.clip(expected, 0, 1)[inside, inside], atol=1e-3)
+    np.testing.assert_array_equal(processing.sharpen(jnp.asarray(grey), -0.5, 1.5, SPACING), grey)
+
+
 def test_flat_exposure_keeps_the_share_of_the_base():
     flat = jnp.full((40, 40), 0.8)
     np.testing.assert_allclose(processing.multiscale(flat, 0.5, 0.4, SPACING), 0.8 * 0.7, rtol=1e-5)
