@@ -93,13 +93,14 @@ def _condyles(
     gains = jnp.stack([varied["condyle_medial"], varied["condyle_lateral"], varied["trochlea"]])
     depth = jnp.ones_like(at_x)
     for x, y, a, b, gain in zip(across, down, wide, high, gains, strict=True):
+        u, v = jnp.abs((at_x - x) / a), jnp.abs((at_y - y) / b)
+        inside = jnp.maximum(1 - u * u * u - v * v * v, 0.0)
         # A rounded block's chord, as steep at its edge as on projected surfaces.
-        radius = jnp.abs((at_x - x) / a) ** 3 + jnp.abs((at_y - y) / b) ** 3
-        depth += jnp.maximum(gain, 0.0) * jnp.maximum(1 - radius, 0.0) ** 0.3
+        depth += jnp.maximum(gain, 0.0) * jnp.sqrt(jnp.sqrt(inside))
     width = 1.1 * wall
     dome = jnp.hypot((at_x - notch) / width, jnp.minimum(at_y, 0.0) / varied["roof_mm"])
-    inside = jax.nn.sigmoid((1 - dome) * width / EDGE_MM)
-    return depth * (1 - jnp.maximum(varied["roof"], 0.0) * inside)
+    over = jax.nn.sigmoid((1 - dome) * width / EDGE_MM)
+    return depth * (1 - jnp.maximum(varied["roof"], 0.0) * over)
 
 
 def _plateau(

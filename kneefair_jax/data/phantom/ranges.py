@@ -116,8 +116,8 @@ VARIED: dict[str, Range] = {
     "strands": Range((-0.1, 0.12), (-0.3, 0.3)),  # amplitude of trabecular strands
     "strand_mm": Range((1.8, 4.0), (1.2, 7.0)),  # their distance
     "scar": Range((-0.2, 0.2), (-0.6, 0.6)),  # strength of the closed growth plates
-    "patella_faint": Range((-0.5, 0.5), (-0.5, 0.9)),  # share of the patella's attenuation that is missing
-    "patella_fade": Range((-0.5, 0.7), (-0.5, 1.0)),  # the same, on one side of it
+    "patella_faint": Range((-0.6, 0.4), (-1.0, 0.7)),  # share of the patella's attenuation that is missing
+    "patella_fade": Range((-0.6, 0.6), (-0.8, 0.9)),  # the same, on one side of it
     "patella_soft_mm": Range((0.0, 3.0), (0.0, 9.0)),  # width of the patella's edge
     "fibula_mm": Range((-12.0, 3.0), (-34.0, 12.0)),  # shift of the fibula, negative behind the tibia
     "fibula_rise_mm": Range((-3.0, 3.0), (-8.0, 10.0)),  # shift of its head towards the joint
