@@ -14,10 +14,12 @@ ROW, COLUMN = 70, 60  # of the frame's origin
 NEUTRAL = dict.fromkeys(ranges.VARIED, 0.0) | {"notch": 1.0, "bump_mm": 8.0, "strand_mm": 5.0}
 NEUTRAL |= {"roof_mm": 15.0, "plateau_mm": 4.0}
 
+compiled = jax.jit(inner.thickness)
+
 
 def factors(depth=DEEP, **changes):
     distances = Contours(*[depth] * 4)
-    return inner.thickness(distances, TEMPLATE, NEUTRAL | changes, AT_Y, AT_X, SPACING, KEY)
+    return compiled(distances, TEMPLATE, NEUTRAL | changes, AT_Y, AT_X, SPACING, KEY)
 
 
 def test_without_strength_the_bones_are_those_of_plain_films():
