@@ -36,6 +36,9 @@ def get_config() -> ConfigDict:
     phantom.masks = "exact"
     phantom.online = False
     phantom.structures = "knee"  # or "knee_overlaps": overlap classes, for whole bones (docs/weights.md)
+    phantom.films = (
+        "plain"  # "varied": with weak patellae, processed contrast, tight crops, implants and more
+    )
 
     data.external = ""  # a folder of real films, for evaluation alone, and how to read it:
     data.metadata = "metadata.csv"

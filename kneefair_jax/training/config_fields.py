@@ -10,7 +10,6 @@ from kneefair_jax.runtime.schema import (
     Flag,
     ListOf,
     Number,
-    Omittable,
     Row,
     Schema,
     Table,
@@ -37,7 +36,7 @@ PHANTOM = Table(
         "fov_mm": Row((Number(1, 2000), Number(1, 2000))),
         "randomisation": Row((SHARE, SHARE)),
         "masks": TEXT,
-        **optional({"structures": TEXT, "online": Flag()}),
+        **optional({"structures": TEXT, "films": TEXT, "online": Flag()}),
     }
 )
 DATA = Table(

@@ -25,6 +25,7 @@ SIDES = ("right", "left")
 SPLITS = ("train", "validation", "test")
 MASKS = ("annotated", "exact", "exact_test")
 STRUCTURES = ("knee", "knee_overlaps")
+FILMS = ("plain", "varied")
 GRADES = ("0", "1", "2", "3", "4")
 ONLINE_NOTE = (
     "training cases are drawn online, a new one every time; the training patients in tables are not drawn, they give "
@@ -104,6 +105,7 @@ def _settings(
             raise InputError(
                 "phantom: masks = 'exact_test' needs one test split; set data.folds=0, or give another"
             )
+        films = str(config.get("films", FILMS[0]))
         dealt = represented or config["masks"] == "exact_test"
         structures = str(config.get("structures", STRUCTURES[0]))
         return {
@@ -122,6 +124,8 @@ def _settings(
             "seed": int(seed),
             # Left out where it is `knee`, so that cases prepared before the field existed stay valid.
             **({} if structures == STRUCTURES[0] else {"structures": structures}),
+            # Stores of plain films stay valid.
+            **({} if films == FILMS[0] else {"films": films}),
         }
     except KeyError as error:
         raise InputError(f"phantom: the setting {error} is missing; add it to the config") from None
@@ -155,6 +159,8 @@ def _check(settings: Mapping[str, Any]) -> None:
             f"phantom: structures = {structures!r} is for films of one knee; set bilateral = False, or structures = "
             f"{STRUCTURES[0]!r}"
         )
+    if settings.get("films", FILMS[0]) not in FILMS:
+        raise InputError(f"phantom: films = {settings['films']!r}; give one of {FILMS}")
     if min(settings["size"]) < 1:
         raise InputError(f"phantom: size = {settings['size']}; give a height and a width in pixels")
     shares = settings["attributes"]
@@ -217,11 +223,17 @@ class _Layout(NamedTuple):
     size: tuple[int, int]
     bilateral: bool
     overlaps: bool
+    varied: bool
 
 
 def _draw(key: jax.Array, case: _Plan, layout: _Layout) -> Phantom:
     """One case of a patient's key as its plan says."""
-    options: dict[str, Any] = {"size": layout.size, "fov_mm": case.fov_mm, "width": case.randomisation}
+    options: dict[str, Any] = {
+        "size": layout.size,
+        "fov_mm": case.fov_mm,
+        "width": case.randomisation,
+        "varied": layout.varied,
+    }
     if layout.bilateral:
         return draw_film(key, case.bias, **options)
     return draw_case(key, case.knee, case.bias, grade=case.grade, overlaps=layout.overlaps, **options)
@@ -291,8 +303,9 @@ def source(
             (uniform between), 0 for clinical pictures, 1 for the wide ranges of `ranges`; `masks`, `annotated` (with
             the switch `annotation`'s error), `exact`, or `exact_test`: exact in the test split alone, so that what
             such an error does to a network is measured against the truth; `structures`, the label scheme of the masks,
-            `knee` (by default) or `knee_overlaps`, of films of one knee; `online` (default False), whether every
-            training case is new (`Source.online`).
+            `knee` (by default) or `knee_overlaps`, of films of one knee; `films`, `plain` (by default) or
+            `varied`: with weak patellae, processed contrast, tight crops and more (`ranges.VARIED`); `online` (default
+            False), whether every training case is new (`Source.online`).
         size: (H, W) in pixels.
         seed: decides everything that is random.
         fractions: shares of train, validation and test, for the switch `representation` and for `exact_test`; None
@@ -312,7 +325,9 @@ def source(
     patients = cases["patient_id"].str[1:].astype(int).to_numpy(np.int32)
     bilateral = settings["bilateral"]
     scheme = "knees" if bilateral else settings.get("structures", STRUCTURES[0])
-    layout = _Layout(tuple(settings["size"]), bilateral, scheme == "knee_overlaps")
+    layout = _Layout(
+        tuple(settings["size"]), bilateral, scheme == "knee_overlaps", settings.get("films") == "varied"
+    )
     bias = Bias(*(cases[f"bias_{switch}"].to_numpy() for switch in CASE_SWITCHES))
     ends = (jnp.array(settings["fov_mm"]), jnp.array(settings["randomisation"]))
     knees = _knees(cases)

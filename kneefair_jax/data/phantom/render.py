@@ -71,6 +71,7 @@ def bone(
     at_x: jax.Array,
     spacing: jax.Array,
     key: jax.Array,
+    thickness: Contours | None = None,
 ) -> jax.Array:
     """Line integrals of attenuation through the bones of one knee, beyond the soft tissue that they displace.
 
@@ -84,6 +85,7 @@ def bone(
         at_x: f32[H, W], place of each pixel in the knee's frame, mm to the lateral side.
         spacing: f32[2], mm per pixel down and across.
         key: decides the texture.
+        thickness: factors f32[H, W] on each bone's attenuation (`inner`); None for 1 everywhere.
 
     Returns:
         f32[H, W], dimensionless.
@@ -121,7 +123,8 @@ def bone(
         drawn = jnp.minimum(jnp.maximum(wall, finest), 0.9 * radius)
         compact = spongy + (CORTICAL - spongy) * jnp.minimum(wall / drawn, 1.0)
         inner = chord(distance - drawn, radius - drawn)
-        total += film[name] * (compact * (chord(distance, radius) - inner) + spongy * inner)
+        path = compact * (chord(distance, radius) - inner) + spongy * inner
+        total += film[name] * (path if thickness is None else path * getattr(thickness, name))
     return patient["mineral"] * total
 
 
