@@ -12,7 +12,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +23,19 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.machine import hardware
-from kneefair_jax import predict
+from kneefair_jax import anatomy, predict
 from kneefair_jax.predict import Predictor
 from kneefair_jax.runtime import atomic, run_directory
 
 FILMS = 8  # of each knee
-# Classes of a network whose union is the whole bone; those that a network lacks are left out.
-WHOLE = {
-    "whole femur": ("femur", "femur and patella"),
-    "tibia": ("tibia", "tibia and fibula"),
-    "whole patella": ("patella", "femur and patella"),
-    "exclusive femur": ("femur",),
+# Scores and the structures, or unions of them, that `anatomy.membership` knows: the tibia and the patella are whole, as
+# a network draws them in front or has overlap classes; the femur beside the patella is the exclusive one.
+BONES = {
+    "whole femur": "whole femur",
+    "tibia": "tibia",
+    "whole patella": "patella",
+    "exclusive femur": "femur",
 }
-
-
-def classes(structures: Sequence[str]) -> dict[str, list[int]]:
-    """Return the labels of a network that make up each bone of `WHOLE`.
-
-    A network without overlap classes draws the patella in front of the femur, so that the whole femur is both.
-    """
-    names = dict(WHOLE)
-    if "femur and patella" not in structures:
-        names["whole femur"] = ("femur", "patella")
-    return {
-        bone: [1 + structures.index(name) for name in parts if name in structures]
-        for bone, parts in names.items()
-    }
 
 
 def films(bones: Path, script: Path, folder: Path, seed: int, count: int) -> Path:
@@ -64,7 +51,7 @@ def score(predictor: Predictor, folder: Path) -> pd.DataFrame:
     """Dice of each film of a folder: a row a film, a column a bone; NaN where a bone is in neither mask."""
     cases = pd.read_csv(folder / "metadata.csv", dtype=str)
     images = [np.asarray(Image.open(folder / path)) for path in cases["image"]]
-    labels = classes(predictor.structures)
+    members = dict(zip(BONES, anatomy.membership(predictor.structures, tuple(BONES.values())), strict=True))
     rows = []
     for case, path, mask in zip(cases["case_id"], cases["mask"], predictor(images), strict=True):
         outlines = np.load(folder / "outlines" / f"{case}.npz")
@@ -74,7 +61,7 @@ def score(predictor: Predictor, folder: Path) -> pd.DataFrame:
             "whole patella": outlines["patella"],
             "exclusive femur": np.asarray(Image.open(folder / path)) == 1,
         }
-        rows.append({bone: dice(np.isin(mask, labels[bone]), truth[bone]) for bone in WHOLE})
+        rows.append({bone: dice(members[bone][mask], truth[bone]) for bone in BONES})
     return pd.DataFrame(rows, index=pd.Index(cases["case_id"], name="case_id"))
 
 
