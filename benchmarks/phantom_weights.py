@@ -5,7 +5,7 @@
 One device, no files but those in OUT, no process but this one: populations, phantoms, training and scoring are on the
 device. The recipe is `configs/phantom_weights.py`: its phantoms, network, loss, augmentation and optimizer, first on
 128 x 128 and then on 256 x 256 pixels. The learning rate follows the share of the time that is over, so that its
-schedule ends at the limit at any speed. Everything that the time limit can stop is written before: once a minute the
+schedule ends at the limit at any speed. Everything that the time limit can stop is written before: every 40 seconds the
 moving average of the weights, as `phantom.safetensors` (float16) and `phantom.json`, and `training.json` with the curve
 of the loss, speeds and the Dice of each bone on unseen phantoms.
 
@@ -43,7 +43,8 @@ from kneefair_jax.weights import warm_start  # noqa: E402
 
 NAME = "phantom"
 WARM_UP = 0.02  # share of the training time
-SAVE_SECONDS = 60.0
+SAVE_SECONDS = 40.0
+CURVE_CASES = 128  # of each set to score at every save, for the curve
 RESERVE_SECONDS = 25.0  # for the last scores and files
 BAD_STEPS = 50  # in a row, whose gradient is not finite, until training stops
 ROWS = 0x524F5753  # separates the keys that choose rows of the population
@@ -218,6 +219,7 @@ def run_stage(
     until: float,
     recorder: "Recorder",
     calls: Iterator[int],
+    save: Callable[[TrainState], None],
 ) -> TrainState:
     """Train on one grid until a time.
 
@@ -228,8 +230,9 @@ def run_stage(
         peak: the highest learning rate.
         clock: of the whole training.
         until: when to end, by `time.monotonic`.
-        recorder: gets the curve and the weights.
+        recorder: gets the curve of the loss and the speed.
         calls: one for each call of the program, as many as are allowed.
+        save: called every `SAVE_SECONDS` and at the end.
     """
     begun = saved = time.monotonic()
     running: list[jax.Array] = []
@@ -249,8 +252,8 @@ def run_stage(
             waited += time.monotonic() - before
             took = (time.monotonic() - begun) / (done - 1)
         if time.monotonic() - saved > SAVE_SECONDS:
-            recorder.write_weights(current, stage.side)
-            recorder.say(f"step {int(current.step)}: loss {recorder.record['curve'][-1]['loss']:.4f}, saved")
+            recorder.say(f"step {int(current.step)}: loss {recorder.record['curve'][-1]['loss']:.4f}")
+            save(current)
             saved = time.monotonic()
     jax.block_until_ready(current)
     seconds = time.monotonic() - begun
@@ -267,7 +270,7 @@ def run_stage(
         }
     )
     recorder.say(f"{cases} cases, {cases / seconds:.0f} a second; the host waited {waited / seconds:.0%}")
-    recorder.write_weights(current, stage.side)
+    save(current)
     return current
 
 
@@ -307,30 +310,42 @@ def main() -> None:
     current = first_state(config, structures, options.init)
     recorder.say(f"{jax.devices()[0].device_kind}, {models.count(current.params):,} parameters")
 
+    cases = 4 if options.smoke else options.cases
     scorer = Scorer(config.model, structures, stages[-1].side, stages[-1].batch_size)
     with ThreadPoolExecutor() as pool:
-        # Side by side: each compiles on few cores, and most of the time.
+        # At the same time, since one compilation uses few cores.
         programs = [pool.submit(compile_stage, config, stage, shapes(current), recorder) for stage in stages]
         scoring = pool.submit(scorer.compile, shapes(current.variables))
         wait(programs)
         clock = Clock(time.monotonic(), deadline - RESERVE_SECONDS)
         share = 0.0
+
+        def score(current: TrainState, count: int) -> None:
+            for name in SETS:
+                if time.monotonic() > deadline - 2:
+                    recorder.say(f"no time is left to score {name!r}")
+                    continue
+                result = scorer.score(scoring.result(), current.variables, name, count)
+                about = {"seconds": round(time.monotonic() - START, 2), "step": int(current.step)}
+                recorder.record["scores"].append(about | result)
+                means = {bone: round(result[bone]["mean"], 4) for bone in scorer.names if bone in result}
+                recorder.say(f"{name}: {means}")
+            recorder.write_record()
+
         for stage, program in zip(stages, programs, strict=True):
+
+            def save(current: TrainState, side: int = stage.side) -> None:
+                recorder.write_weights(current, side)
+                # A failure of the scorer must not stop training; it is raised at the end.
+                if side == stages[-1].side and scoring.done() and not scoring.exception():
+                    score(current, min(cases, CURVE_CASES))
+
             share += stage.share
             until = clock.start + share * (clock.end - clock.start)
             calls = iter(range(2)) if options.smoke else itertools.count()
             peak = config.optimizer.learning_rate
-            current = run_stage(program.result(), stage, current, peak, clock, until, recorder, calls)
-        for name in SETS:
-            if time.monotonic() > deadline - 2:
-                recorder.say(f"no time is left to score {name!r}")
-                continue
-            cases = 4 if options.smoke else options.cases
-            result = scorer.score(scoring.result(), current.variables, name, cases)
-            recorder.record["scores"].append(result)
-            means = {bone: round(result[bone]["mean"], 4) for bone in scorer.names if bone in result}
-            recorder.say(f"{name}: {means}")
-            recorder.write_record()
+            current = run_stage(program.result(), stage, current, peak, clock, until, recorder, calls, save)
+        score(current, cases)
 
 
 if __name__ == "__main__":
