@@ -112,3 +112,24 @@ def test_what_needs_the_same_cases_again_is_refused(section, field, value):
     run[section][field] = value
     with pytest.raises(InputError, match=rf"online=True: .*{field}"):
         setup.check(run, cohort)
+
+
+def test_a_batch_is_drawn_whole_before_it_is_cut(monkeypatch):
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), (sharding.AXIS,))
+    monkeypatch.setattr(setup.sharding, "data_mesh", lambda: mesh)
+    run = config()
+    run.model.norm = "group"
+    cohort = cohort_loader.load(run.data, run.data.seed)
+    source = cohort.source._replace(online=cohort.source.online._replace(draw=quick))
+    cohort = cohort._replace(source=source)
+    after = []
+    for parts in (1, 4):
+        run.train.accumulation = parts
+        experiment = setup.build(run, cohort)
+        inputs = online.training_inputs([], cohort.source, cohort.cases)
+        batches = pipeline.training_batches(
+            inputs, experiment.order, experiment.partition.index, batch_size=8
+        )
+        state, metrics = experiment.train_step(experiment.state, experiment.place(next(batches)))
+        after.append(jax.device_get((state.params, metrics["loss"])))
+    chex.assert_trees_all_close(*after, atol=1e-6)
