@@ -290,6 +290,7 @@ def _report(
             "config": run_directory.public(config),
             "fingerprint": cases.digest,
             "model": config.select,
+            "classes": list(cohort.structures),
             "grid": list(cohort.grid[:2]),
             "resolution": at,
             "spacing": one_spacing(kept["spacing"]),
