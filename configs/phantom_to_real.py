@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
     data.external_structures = (
         ""  # its labels; "whole femur" is femur and patella; "": femur to patella as here
     )
+    data.external_in_front = ""  # "fibula": its masks draw the fibula over the tibia (of overlap classes)
     data.external_ignore_label = -1  # the value of void pixels in its masks, often 255; -1: none
     data.bins = ConfigDict()
 
