@@ -272,8 +272,8 @@ def _areas(
         ]
 
     for label, (name, confidence) in enumerate(prediction.confidence.items(), start=1):
-        told = warning if label == 1 else reference
-        yield row(name, str(label), int(pixels[label]), confidence, told, printable(mask.as_posix()))
+        note = warning if label == 1 else reference
+        yield row(name, str(label), int(pixels[label]), confidence, note, printable(mask.as_posix()))
     for name, outline in prediction.outlines.items():
         number, path = outlines.get(name, ("", None))
         place = printable(path.relative_to(out).as_posix()) if path else ""
