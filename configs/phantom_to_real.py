@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     phantom.fov_mm = (80.0, 380.0)  # from a tight crop of the joint to half a limb
     phantom.randomisation = (0.3, 1.0)
     phantom.masks = "exact"
-    phantom.structures = "knee"  # or "knee_overlaps": overlap classes, for whole bones (docs/weights.md)
+    phantom.structures = "knee"  # or "knee_overlaps": overlap classes, for whole bones
 
     data.external = ""  # a folder of real films, for evaluation alone, and how to read it:
     data.metadata = "metadata.csv"
