@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     phantom.randomisation = (0.3, 1.0)
     phantom.masks = "exact"
     phantom.online = False
-    phantom.structures = "knee"  # or "knee_overlaps": overlap classes, for whole bones (docs/weights.md)
+    phantom.structures = "knee"  # or "knee_overlaps": overlap classes, for whole bones
     phantom.films = (
         "plain"  # "varied": with weak patellae, processed contrast, tight crops, implants and more
     )
@@ -45,6 +45,7 @@ def get_config() -> ConfigDict:
     data.external_structures = (
         ""  # its labels; "whole femur" is femur and patella; "": femur to patella as here
     )
+    data.external_in_front = ""  # "fibula": its masks draw the fibula over the tibia (of overlap classes)
     data.external_ignore_label = -1  # the value of void pixels in its masks, often 255; -1: none
     data.bins = ConfigDict()
 

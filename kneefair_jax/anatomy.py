@@ -184,6 +184,19 @@ def whole_bones(structures: Sequence[str]) -> tuple[str, ...]:
     )
 
 
+def shared_class(first: str, second: str) -> str | None:
+    """Return the overlap class that two whole bones share; None of other names."""
+    for overlap, bones in OVERLAPS.items():
+        if {first, second} == {f"whole {bone}" for bone in bones}:
+            return overlap
+    return None
+
+
+def class_beside(name: str) -> str:
+    """Return the class of a whole bone beside its overlap: `femur` of `whole femur`; other names as they are."""
+    return name.removeprefix("whole ") if name in UNIONS else name
+
+
 def scored(structures: Sequence[str]) -> tuple[str, ...]:
     """Return what losses by region and scores are of: the structures, or whole bones in place of their classes.
 

@@ -218,7 +218,7 @@ def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
     its_own |= {"ignore_label": data.get("external_ignore_label", -1), "prefix": "data.external_"}
     settings = ChainMap[str, Any](its_own, data)
     source = folder.source(settings, size=tuple(data.size), channels=main.grid[2])
-    anatomy.translation(main.structures, source.structures)
+    anatomy.translation(main.structures, source.structures, data.get("external_in_front", ""))
     cases = _external_cases(source, main)
     people = data.source != "phantom"  # phantoms are nobody: their p00007 is no patient p00007 or p7
     if people:

@@ -41,6 +41,7 @@ def parts(
     rows: Sequence[np.ndarray],
     group: np.ndarray,
     resolution: str,
+    in_front: str = "",
 ) -> list[Part]:
     """Parts of one cohort, which share a step; masks are scored in that cohort's own label scheme.
 
@@ -51,10 +52,11 @@ def parts(
         rows: of each part.
         group: i32[cases] of the scored cohort.
         resolution: "source" or "grid"; a source without masks of their own size is scored on the grid.
+        in_front: the bone that the masks show where two overlap (`anatomy.membership`); "" as in the scheme `knee`.
     """
     theirs, cases = scored
     at_source = resolution_of(theirs, resolution) == "source"
-    translation = anatomy.translation(cohort.structures, theirs.structures)
+    translation = anatomy.translation(cohort.structures, theirs.structures, in_front)
     members = anatomy.scored_labels(theirs.structures)
     step = jax.jit(
         steps.make_case_step(

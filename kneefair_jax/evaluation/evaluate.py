@@ -60,7 +60,8 @@ def evaluate(
     if external:
         theirs = groups.indexed(external[0].cases, experiment.partition)
         everybody = [np.arange(len(theirs))]
-        parts += case_table.parts(experiment, cohort, external, everybody, theirs, wanted)
+        in_front = config.data.get("external_in_front", "")
+        parts += case_table.parts(experiment, cohort, external, everybody, theirs, wanted, in_front)
     scored: dict[tuple[int, ...], list[dict[str, np.ndarray]]] = {}
     for steps_chosen in sorted(set(chosen.values())):
         variables = group_models.restore(workdir, models, steps_chosen, experiment.state)
@@ -290,6 +291,7 @@ def _report(
             "config": run_directory.public(config),
             "fingerprint": cases.digest,
             "model": config.select,
+            "classes": list(cohort.structures),
             "grid": list(cohort.grid[:2]),
             "resolution": at,
             "spacing": one_spacing(kept["spacing"]),

@@ -75,9 +75,10 @@ def export(
             f"{run}: its network has the head {config['mitigation']['head']!r}, which needs the group of every image; "
             f"only networks with {', '.join(TRAINED_ALONE)} are exported"
         )
-    structures = report["cohort"]["structures"]
+    scored = report["cohort"]["structures"]
+    structures = report["run"].get("classes", scored)
     fields = {key: value for key, value in config["model"].items() if key != "weights"}
-    _require_scored(run, report, structures)
+    _require_scored(run, report, scored)
     grid = (*report["run"]["grid"], config["data"].get("channels", 1))
     model = models.create(fields, classes=len(structures) + 1)
     about = {

@@ -2,7 +2,7 @@
 
 import errno
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from kneefair_jax import anatomy
+from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import nifti_geometry, stated_spacing
 from kneefair_jax.predict.films import Film
@@ -38,7 +39,7 @@ def nifti(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...])
 def dicom_seg(
     path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...], *, anonymous: bool = False
 ) -> None:
-    """A DICOM segmentation object that refers to the film; see `dicomseg.make`."""
+    """A DICOM segmentation object that refers to the film, of a label map or overlapping masks; see `dicomseg.make`."""
     from kneefair_jax.predict import dicomseg
 
     spacing = film.stored_spacing().tolist() if film.spacing_kind == stated_spacing.KIND else None
@@ -56,6 +57,33 @@ FORMATS: dict[str, tuple[str, Write]] = {  # name -> ending and writer
 }
 # Writers in place of those that carry the patient's identity.
 ANONYMOUS: dict[str, Write] = {"dicomseg": partial(dicom_seg, anonymous=True)}
+
+
+Written = Mapping[str, tuple[int, Path]]  # structure -> its label in its file, and the file
+
+
+def outlines(write: Write, path: Path, bones: Mapping[str, np.ndarray], film: Film) -> Written:
+    """Writes whole bones, which overlap: as segments of one DICOM-SEG, or as one file a bone.
+
+    Args:
+        write: of `FORMATS` or `ANONYMOUS`.
+        path: of the DICOM-SEG. A file of one bone has the bone's name before the ending, as the reader of structure
+            files wants it: `film_whole_femur.png`.
+        bones: name -> bool[H, W]. A DICOM-SEG has no segment of a bone without pixels, and there is none of no bone.
+        film: the film.
+    """
+    if write in (dicom_seg, *ANONYMOUS.values()):
+        present = {name: bone for name, bone in bones.items() if bone.any()}
+        if present:
+            whole(write, path, np.stack([*present.values()], axis=-1), film, tuple(present))
+        return {name: (number, path) for number, name in enumerate(present, start=1)}
+    suffix = readers.suffix_of(path.name)
+    files = {}
+    for name, bone in bones.items():
+        file = path.with_name(f"{path.name.removesuffix(suffix)}_{name.replace(' ', '_')}{suffix}")
+        whole(write, file, bone.astype(np.uint8), film, (name,))
+        files[name] = (1, file)
+    return files
 
 
 def overlay(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...]) -> None:

@@ -67,6 +67,7 @@ DATA = Table(
                 "orientation": TEXT,
                 "external": TEXT,
                 "external_structures": TEXT,
+                "external_in_front": Choice(("", "tibia", "fibula")),
                 "external_orientation": TEXT,
                 "external_ignore_label": LEVEL,
                 "allow_similar_ids": Flag(),

@@ -106,6 +106,18 @@ def test_overlap_classes_are_scored_as_whole_bones(cohort):
     assert table["structure"].tolist() == ["whole femur", "whole tibia", "whole fibula", "whole patella"]
 
 
+def test_masks_may_draw_the_fibula_in_front(cohort):
+    """The network is sure of tibia and fibula; the masks of another cohort call these pixels one or the other."""
+    part, _ = scored(cohort, [1])
+    overlaps, drawn = anatomy.SCHEMES["knee_overlaps"], ("fibula", "tibia")
+    values = {"probability": np.eye(7, dtype=np.float32)[np.full((1, 2, 2), 6)], "dice": np.zeros((1, 2))}
+    for in_front, dice in {"": [0, 0], "fibula": [1, np.nan]}.items():
+        translation = anatomy.translation(overlaps, drawn, in_front)
+        knee = part._replace(cohort=cohort._replace(structures=drawn), translation=translation)
+        scores = case_table._at_source(knee, values, np.array([1]))  # the fibula fills the picture
+        np.testing.assert_array_equal(scores["dice"], [dice])
+
+
 def test_a_file_that_is_gone_is_named(cohort):
     cases = cohort.source.cases.assign(split="test", sex=groups.categorical(pd.Series(["f", "m", "m"])))
     with pytest.raises(InputError, match=r"a\.png: gone"):
