@@ -136,6 +136,8 @@ def draw_film(
     film_key, view_key, lean_key = jax.random.split(jax.random.fold_in(key, 4), 3)
     patient, film = _patient(_keys(key, 0).tissue, bias, width), ranges.draw(film_key, ranges.FILM, width)
     extra = _extra(film_key, varied, width)
+    if extra:
+        extra["strip"] = jnp.float32(-1)  # one limb's strip shows no second knee
     settings = ranges.draw(view_key, ranges.VIEW, width)
     # One film has one shift and aspect; the legs lean to their own sides.
     turns = jnp.stack([settings["turn"], ranges.draw(lean_key, ranges.VIEW, width)["turn"]])
