@@ -189,9 +189,11 @@ def _draw_knee(
     )
     pose = ranges.draw(pose_key, ranges.KNEE, width)
     anatomy = population.draw_anatomy(keys.body, shape_key, grade, pose, bias.morphology)
+    wobble_mm = pose["wobble_mm"]
     if extra:
         anatomy = implants.fitted(inner.posed(anatomy, extra), extra)
-    outlines = shapes.contours(anatomy, outline_key, pose["wobble_mm"], pose["warp_mm"])
+        wobble_mm *= extra["wobble"]
+    outlines = shapes.contours(anatomy, outline_key, wobble_mm, pose["warp_mm"])
     distances = shapes.Contours(*(signed_distance(seen.to_film(bone), seen.y, seen.x) for bone in outlines))
     at_y, at_x = seen.in_knee()
     sclerosis = film["sclerosis"] * population.severity(grade, pose["severity"], population.SCLEROSIS)

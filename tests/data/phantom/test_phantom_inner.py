@@ -42,8 +42,10 @@ def test_bumps_have_the_stated_size_and_move_neighbors_alike():
 
 
 def test_the_fibula_moves_behind_the_tibia():
-    moved = inner.posed(TEMPLATE, NEUTRAL | {"notch": 0.5, "fibula_mm": -20.0, "fibula_rise_mm": 3.0})
+    changes = {"notch": 0.5, "fibula_mm": -20.0, "fibula_rise_mm": 3.0, "patella_drop_mm": 5.0}
+    moved = inner.posed(TEMPLATE, NEUTRAL | changes)
     assert (moved.notch_depth, moved.fibular_shift, moved.fibular_head_drop) == (7.0, -20.0, 9.0)
+    assert moved.patella_rise == 30.0
 
 
 def test_a_faint_patella():
