@@ -192,7 +192,7 @@ def _draw_knee(
     wobble_mm = pose["wobble_mm"]
     if extra:
         anatomy = implants.fitted(inner.posed(anatomy, extra), extra)
-        wobble_mm *= extra["wobble"]
+        wobble_mm += extra["more_wobble_mm"]
     outlines = shapes.contours(anatomy, outline_key, wobble_mm, pose["warp_mm"])
     distances = shapes.Contours(*(signed_distance(seen.to_film(bone), seen.y, seen.x) for bone in outlines))
     at_y, at_x = seen.in_knee()

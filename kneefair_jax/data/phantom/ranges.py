@@ -101,7 +101,7 @@ FILM: dict[str, Range] = {
 # What `films = "varied"` adds; drawn by a key of its own, so that the settings above keep their values.
 VARIED: dict[str, Range] = {
     # The outlines.
-    "wobble": Range((1.0, 3.0), (0.6, 1.6)),  # factor on `wobble_mm`
+    "more_wobble_mm": Range((0.0, 1.0), (0.0, 1.0)),  # added to `wobble_mm`
     "bump_mm": Range((4.0, 12.0), (4.0, 16.0)),  # scale of the outlines' small bumps
     "bumps": Range((0.0, 0.06), (0.0, 0.14)),  # their standard deviation over that scale
     "notch": Range((0.4, 1.2), (0.1, 1.5)),  # factor on the depth of the notch in the femur's outline
