@@ -135,7 +135,7 @@ VARIED: dict[str, Range] = {
     "base": Range((0.5, 1.0), (0.2, 1.0)),  # factor on the coarsest scale, at strength 1
     "clahe": Range((-2.0, 2.0), (-5.0, 5.0)),  # clip limit beyond 1, in counts of a flat histogram
     "tiles": Range((4.0, 8.0), (2.0, 8.0)),  # of CLAHE along a side of the picture
-    "sharpen": Range((-1.0, 1.0), (-2.0, 3.0)),  # strength of an archive's edge enhancement
+    "sharpen": Range((-1.0, 1.0), (-2.0, 2.0)),  # strength of an archive's edge enhancement
     "sharpen_mm": Range((0.5, 3.0), (0.4, 10.0)),  # its scale
 }
 
