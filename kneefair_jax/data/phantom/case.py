@@ -138,6 +138,8 @@ def draw_film(
     film_key, view_key, lean_key = jax.random.split(jax.random.fold_in(key, 4), 3)
     patient, film = _patient(_keys(key, 0).tissue, bias, width), ranges.draw(film_key, ranges.FILM, width)
     extra = _extra(film_key, varied, width)
+    if extra:
+        extra["strip"] = jnp.float32(-1)  # one limb's strip shows no second knee
     settings = ranges.draw(view_key, ranges.VIEW, width)
     # One film has one shift and aspect; the legs lean to their own sides.
     turns = jnp.stack([settings["turn"], ranges.draw(lean_key, ranges.VIEW, width)["turn"]])
@@ -191,9 +193,11 @@ def _draw_knee(
     )
     pose = ranges.draw(pose_key, ranges.KNEE, width)
     anatomy = population.draw_anatomy(keys.body, shape_key, grade, pose, bias.morphology)
+    wobble_mm = pose["wobble_mm"]
     if extra:
         anatomy = implants.fitted(inner.posed(anatomy, extra), extra)
-    outlines = shapes.contours(anatomy, outline_key, pose["wobble_mm"], pose["warp_mm"])
+        wobble_mm += extra["more_wobble_mm"]
+    outlines = shapes.contours(anatomy, outline_key, wobble_mm, pose["warp_mm"])
     distances = shapes.Contours(*(signed_distance(seen.to_film(bone), seen.y, seen.x) for bone in outlines))
     at_y, at_x = seen.in_knee()
     sclerosis = film["sclerosis"] * population.severity(grade, pose["severity"], population.SCLEROSIS)

@@ -15,9 +15,10 @@ EDGE_MM = 0.5  # width of the edges that are drawn here
 
 
 def posed(anatomy: Anatomy, varied: Settings) -> Anatomy:
-    """Another depth of the notch, and the fibula elsewhere behind the tibia."""
+    """Another depth of the notch, a lower patella, and the fibula elsewhere behind the tibia."""
     return anatomy._replace(
         notch_depth=anatomy.notch_depth * varied["notch"],
+        patella_rise=anatomy.patella_rise - varied["patella_drop_mm"],
         fibular_shift=anatomy.fibular_shift + varied["fibula_mm"],
         fibular_head_drop=anatomy.fibular_head_drop - varied["fibula_rise_mm"],
     )

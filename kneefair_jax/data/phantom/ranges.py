@@ -100,10 +100,15 @@ FILM: dict[str, Range] = {
 
 # What `films = "varied"` adds; drawn by a key of its own, so that the settings above keep their values.
 VARIED: dict[str, Range] = {
-    # The bones beneath their outlines.
+    # The outlines.
+    "more_wobble_mm": Range((0.0, 1.0), (0.0, 1.0)),  # added to `wobble_mm`
     "bump_mm": Range((4.0, 12.0), (4.0, 16.0)),  # scale of the outlines' small bumps
     "bumps": Range((0.0, 0.06), (0.0, 0.14)),  # their standard deviation over that scale
     "notch": Range((0.4, 1.2), (0.1, 1.5)),  # factor on the depth of the notch in the femur's outline
+    "patella_drop_mm": Range((-2.0, 10.0), (-8.0, 18.0)),  # shift of the patella towards the joint
+    "fibula_mm": Range((-12.0, 3.0), (-34.0, 12.0)),  # shift of the fibula, negative behind the tibia
+    "fibula_rise_mm": Range((-3.0, 3.0), (-8.0, 10.0)),  # shift of its head towards the joint
+    # The bones beneath them.
     "condyle_medial": Range((0.0, 0.4), (-0.3, 1.2)),  # what each part adds to the femur's depth, as a factor
     "condyle_lateral": Range((0.0, 0.4), (-0.3, 1.2)),
     "trochlea": Range((0.0, 0.3), (-0.3, 0.8)),
@@ -119,8 +124,6 @@ VARIED: dict[str, Range] = {
     "patella_faint": Range((-0.6, 0.4), (-1.0, 0.7)),  # share of the patella's attenuation that is missing
     "patella_fade": Range((-0.6, 0.6), (-0.8, 0.9)),  # the same, on one side of it
     "patella_soft_mm": Range((0.0, 3.0), (0.0, 9.0)),  # width of the patella's edge
-    "fibula_mm": Range((-12.0, 3.0), (-34.0, 12.0)),  # shift of the fibula, negative behind the tibia
-    "fibula_rise_mm": Range((-3.0, 3.0), (-8.0, 10.0)),  # shift of its head towards the joint
     "replacement": Range((-1.0, 0.03), (-1.0, 0.15)),  # of the knee: femoral and tibial component
     "fixation": Range((-1.0, 0.05), (-1.0, 0.2)),  # a plate with screws, or a nail
     # The limb and the crop.
@@ -132,7 +135,7 @@ VARIED: dict[str, Range] = {
     "base": Range((0.5, 1.0), (0.2, 1.0)),  # factor on the coarsest scale, at strength 1
     "clahe": Range((-2.0, 2.0), (-5.0, 5.0)),  # clip limit beyond 1, in counts of a flat histogram
     "tiles": Range((4.0, 8.0), (2.0, 8.0)),  # of CLAHE along a side of the picture
-    "sharpen": Range((-1.0, 1.0), (-2.0, 3.0)),  # strength of an archive's edge enhancement
+    "sharpen": Range((-1.0, 1.0), (-2.0, 2.0)),  # strength of an archive's edge enhancement
     "sharpen_mm": Range((0.5, 3.0), (0.4, 10.0)),  # its scale
 }
 

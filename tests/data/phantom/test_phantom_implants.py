@@ -8,16 +8,22 @@ from kneefair_jax.data.phantom.shapes import TEMPLATE, Contours, contours
 
 AT_Y, AT_X = (jnp.asarray(at, jnp.float32) for at in np.mgrid[-80:81, -60:61])
 OUTLINES = jax.jit(contours)(TEMPLATE, jax.random.key(0), 0.0, 0.0)
-DISTANCES = Contours(*(jax.jit(signed_distance)(bone, AT_Y[:, 0], AT_X[0]) for bone in OUTLINES))
+FEMUR, TIBIA = (jax.jit(signed_distance)(bone, AT_Y[:, 0], AT_X[0]) for bone in OUTLINES[:2])
+DISTANCES = Contours(FEMUR, TIBIA, -jnp.ones_like(FEMUR), -jnp.ones_like(FEMUR))
 KEYS = jax.random.split(jax.random.key(1), 40)
 NONE = {"replacement": -0.5, "fixation": -0.5}
-BONE = (np.asarray(DISTANCES.femur) > 0) | (np.asarray(DISTANCES.tibia) > 0)
+BONE = (np.asarray(FEMUR) > 0) | (np.asarray(TIBIA) > 0)
+
+
+@jax.jit
+def attenuations(varied):
+    one = lambda key: implants.attenuation(DISTANCES, TEMPLATE, varied, AT_Y, AT_X, key)
+    return jax.vmap(one)(KEYS)
 
 
 def drawn(**changes):
     """f32[40, H, W] in attenuation of steel."""
-    one = lambda key: implants.attenuation(DISTANCES, TEMPLATE, NONE | changes, AT_Y, AT_X, key)
-    return np.asarray(jax.vmap(one)(KEYS)) / objects.STEEL
+    return np.asarray(attenuations(NONE | changes)) / objects.STEEL
 
 
 def test_implants_are_parts_of_the_bones():

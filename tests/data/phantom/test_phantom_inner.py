@@ -9,12 +9,12 @@ from kneefair_jax.data.phantom.shapes import TEMPLATE, Contours
 KEY = jax.random.key(0)
 SPACING = jnp.array([1.0, 1.0])
 AT_Y, AT_X = (jnp.asarray(at, jnp.float32) for at in np.mgrid[-70:71, -60:61])  # mm
-DEEP = jnp.full(AT_X.shape, 20.0)  # mm inside every bone
+DEEP = jnp.full(AT_X.shape, 20.0, jnp.float32)  # mm inside every bone
 ROW, COLUMN = 70, 60  # of the frame's origin
 NEUTRAL = dict.fromkeys(ranges.VARIED, 0.0) | {"notch": 1.0, "bump_mm": 8.0, "strand_mm": 5.0}
 NEUTRAL |= {"roof_mm": 15.0, "plateau_mm": 4.0}
 
-compiled = jax.jit(inner.thickness)
+compiled, roughened = jax.jit(inner.thickness), jax.jit(inner.roughened)
 
 
 def factors(depth=DEEP, **changes):
@@ -27,14 +27,14 @@ def test_without_strength_the_bones_are_those_of_plain_films():
         np.testing.assert_allclose(factor, 1.0)
     assert inner.posed(TEMPLATE, NEUTRAL) == TEMPLATE
     plain = Contours(DEEP, DEEP + 1, DEEP + 2, DEEP + 3)
-    for rough, smooth in zip(inner.roughened(plain, NEUTRAL, SPACING, KEY), plain, strict=True):
+    for rough, smooth in zip(roughened(plain, NEUTRAL, SPACING, KEY), plain, strict=True):
         np.testing.assert_array_equal(rough, smooth)
     np.testing.assert_array_equal(inner.skewed(AT_X, 0.0), AT_X)
 
 
 def test_bumps_have_the_stated_size_and_move_neighbors_alike():
     settings = NEUTRAL | {"bumps": 0.1, "bump_mm": 6.0}
-    femur, tibia, fibula, patella = inner.roughened(Contours(*[DEEP] * 4), settings, SPACING, KEY)
+    femur, tibia, fibula, patella = roughened(Contours(*[DEEP] * 4), settings, SPACING, KEY)
     assert np.std(femur) == pytest.approx(0.6, rel=1e-3)
     np.testing.assert_array_equal(femur, tibia)
     np.testing.assert_array_equal(femur, fibula)
@@ -42,8 +42,10 @@ def test_bumps_have_the_stated_size_and_move_neighbors_alike():
 
 
 def test_the_fibula_moves_behind_the_tibia():
-    moved = inner.posed(TEMPLATE, NEUTRAL | {"notch": 0.5, "fibula_mm": -20.0, "fibula_rise_mm": 3.0})
+    changes = {"notch": 0.5, "fibula_mm": -20.0, "fibula_rise_mm": 3.0, "patella_drop_mm": 5.0}
+    moved = inner.posed(TEMPLATE, NEUTRAL | changes)
     assert (moved.notch_depth, moved.fibular_shift, moved.fibular_head_drop) == (7.0, -20.0, 9.0)
+    assert moved.patella_rise == 30.0
 
 
 def test_a_faint_patella():
