@@ -8,6 +8,7 @@ from pathlib import Path
 from kneefair_jax import weights
 from kneefair_jax.predict import predictor, routing, run, stated_spacing, writers
 from kneefair_jax.runtime import command_line, output_folder
+from kneefair_jax.weights.description import FITS
 
 SOME_FAILED, NOTHING_DONE = 1, 2  # exit statuses
 
@@ -96,6 +97,13 @@ def parser() -> argparse.ArgumentParser:
         default="",
         help="which of the two a mask shows where they overlap, of a network with overlap classes (tibia)",
     )
+    made.add_argument(
+        "--fit",
+        choices=FITS,
+        default="",
+        help="how films come to the network's working grid: stretched to its shape, or with their aspect ratio, padded "
+        "(as the network's description says)",
+    )
     made.add_argument("--flip", action="store_true", help="average with the flipped image: twice the time")
     made.add_argument(
         "--anonymous",
@@ -146,6 +154,7 @@ def main(argv: Sequence[str]) -> int:
         whole_femur=options.whole_femur,
         outlines=options.outlines,
         in_front=options.in_front,
+        fit=options.fit,
         batch_size=options.batch_size,
     )
     table = options.metadata

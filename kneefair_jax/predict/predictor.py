@@ -16,10 +16,11 @@ from kneefair_jax import anatomy, models
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.models.memory import inference_bytes
-from kneefair_jax.predict import films, plausibility
+from kneefair_jax.predict import films, placement, plausibility
 from kneefair_jax.runtime import memory
 from kneefair_jax.weights import checkpoints
 from kneefair_jax.weights.checkpoints import Checkpoint
+from kneefair_jax.weights.description import FITS
 
 # Of the weights that ship: 32 clinical phantoms have 0.987 or more, of 32 as wide as in training 95 % have 0.945 or
 # more; 48 chest films (JSRT) and 32 images of noise, white and smooth, have at most 0.935. For other weights a guess.
@@ -75,6 +76,7 @@ class Predictor:
     Attributes:
         structures: names of labels 1, 2, ... of the masks.
         grid: (H, W, C), what images are resized to.
+        fit: how: "stretch" or "pad".
         groups: names of those that have a network of their own; empty where every network is for everybody.
     """
 
@@ -86,6 +88,7 @@ class Predictor:
         whole_femur: bool = False,
         outlines: bool = False,
         in_front: str = "",
+        fit: str = "",
         batch_size: int = 8,
     ):
         abouts = [network.about for checkpoint in ensemble for network in checkpoint.values()]
@@ -93,6 +96,12 @@ class Predictor:
         self.grid = tuple(abouts[0]["grid"])
         if any((tuple(a["structures"]), tuple(a["grid"])) != (its_own, self.grid) for a in abouts):
             raise InputError("these networks differ in structures or working grid; an ensemble shares both")
+        fits = {a.get("fit", FITS[0]) for a in abouts}
+        if not fit and len(fits) > 1:
+            raise InputError(f"these networks differ in --fit ({', '.join(sorted(fits))}); give one")
+        if fit not in ("", *FITS):
+            raise InputError(f"fit={fit!r}: give one of {', '.join(FITS)}")
+        self.fit = fit or fits.pop()
         bones = anatomy.whole_bones(its_own)
         if (outlines or in_front) and not bones:
             raise InputError(
@@ -145,13 +154,16 @@ class Predictor:
             return []
         size = self._padded_size(len(images))
         return [
-            self._said(probabilities, (image.shape[0], image.shape[1]))
+            self._said(probabilities, image.shape[:2])
             for batch in itertools.batched(images, self._batch_size)
             for image, probabilities in zip(batch, self._on_grid(batch, group, size), strict=True)
         ]
 
     def probabilities(self, images: Sequence[Any] | np.ndarray, group: str | None = None) -> np.ndarray:
-        """f32[N, h, w, C] on the working grid: of background and each structure, the mean of all networks."""
+        """f32[N, h, w, C] on the working grid: of background and each structure, the mean of all networks.
+
+        With `fit` "pad" the grid has a border that is not of the image (`placement.place`).
+        """
         return self._on_grid(_ready(images), group) @ self._merge
 
     def require_group(self, group: str | None) -> None:
@@ -187,9 +199,13 @@ class Predictor:
         height, width, channels = self.grid
         if channels == 1:
             image = readers.to_grey(image)
-        return readers.resize_image(np.broadcast_to(image, (*image.shape[:2], channels)), (height, width))
+        place = placement.place(image.shape[:2], (height, width), self.fit)
+        full = np.broadcast_to(image, (*image.shape[:2], channels))
+        return placement.on_grid(full, (height, width), place)
 
     def _said(self, classes: np.ndarray, size: tuple[int, int]) -> Prediction:
+        place = placement.place(size, self.grid[:2], self.fit)
+        classes = classes[place.rows, place.columns]
         probabilities = classes @ self._merge
         label, sure = probabilities.argmax(-1), probabilities.max(-1)
         confidence = {
@@ -210,6 +226,7 @@ def load(
     whole_femur: bool = False,
     outlines: bool = False,
     in_front: str = "",
+    fit: str = "",
     batch_size: int = 8,
 ) -> Predictor:
     """A predictor by the networks of these names; several are averaged.
@@ -222,6 +239,8 @@ def load(
         outlines: whether predictions have the whole bones, of networks with overlap classes.
         in_front: "fibula" for masks with the fibula over the tibia where the two overlap, of networks with overlap
             classes; by default the tibia, and the patella over the femur, as in the scheme `knee`.
+        fit: "stretch" resizes images to the working grid whatever their shape, "pad" keeps their aspect ratio; "" does
+            as the networks' descriptions say.
         batch_size: of many images; a single one is a batch of its own.
 
     Raises:
@@ -240,6 +259,7 @@ def load(
         whole_femur=whole_femur,
         outlines=outlines,
         in_front=in_front,
+        fit=fit,
         batch_size=batch_size,
     )
 

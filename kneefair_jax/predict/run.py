@@ -5,6 +5,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import batched
 from pathlib import Path
 from types import MappingProxyType
@@ -230,7 +231,8 @@ def _write(
     outlines = writers.outlines(write, whole, bones, film) if bones else {}
     if settings.overlays:
         path = out / "overlays" / f"{item.name}.png"
-        writers.whole(writers.overlay, path, prediction.mask, film, structures)
+        overlay = partial(writers.overlay, bones=bones)
+        writers.whole(overlay, path, prediction.mask, film, structures)
     return path, outlines
 
 

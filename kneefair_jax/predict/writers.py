@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -86,11 +87,24 @@ def outlines(write: Write, path: Path, bones: Mapping[str, np.ndarray], film: Fi
     return files
 
 
-def overlay(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...]) -> None:
-    """The film with the structures tinted and outlined, and beneath it which colour is which."""
+def overlay(
+    path: Path,
+    mask: np.ndarray,
+    film: Film,
+    structures: tuple[str, ...],
+    *,
+    bones: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> None:
+    """The film with the structures tinted and outlined, and beneath it which colour is which.
+
+    Where there are whole bones, bool[H, W], the lines are theirs: they show what another bone hides.
+    """
     names, table = tints(structures)
     size = int(np.clip(max(mask.shape), *OVERLAY))
-    picture = overlays.picture(film.image, table[mask], table[mask], size)
+    _, color = tints(tuple(bones))
+    lines = [(int(color[place]), bone) for place, bone in enumerate(bones.values(), start=1)]
+    outlined = np.zeros_like(mask) if bones else table[mask]
+    picture = overlays.picture(film.image, outlined, table[mask], size, lines)
     strip = _legend(picture.shape[1], names)
     Image.fromarray(np.concatenate([picture, strip])).save(path, format="PNG")
 
