@@ -95,8 +95,7 @@ def draw_case(
         fov_mm: height of the field of view; its width follows from the size.
         width: f32[] in [0, 1], from clinical to wide ranges of everything (`ranges`).
         grade: i32[], Kellgren-Lawrence grade; None draws it (`draw_grade`).
-        varied: whether films differ in more than the tables of plain films say, too (`ranges.VARIED`). What those
-            tables draw stays the same.
+        varied: whether the settings of `ranges.VARIED` apply too; all other settings keep their values. Static.
 
     Returns:
         A film whose masks follow the scheme `knee`.
@@ -159,7 +158,7 @@ def draw_film(
 
 
 def _extra(film_key: jax.Array, varied: bool, width: jax.Array | float) -> ranges.Settings | None:
-    """What only varied films have; a key of its own leaves the draws of plain films as they are."""
+    """Draw the settings of varied films, None for plain ones; a key of its own keeps the other draws as they are."""
     return ranges.draw(jax.random.fold_in(film_key, 2), ranges.VARIED, width) if varied else None
 
 
