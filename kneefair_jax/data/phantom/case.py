@@ -97,8 +97,7 @@ def draw_case(
         width: f32[] in [0, 1], from clinical to wide ranges of everything (`ranges`).
         grade: i32[], Kellgren-Lawrence grade; None draws it (`draw_grade`).
         overlaps: whether masks have the classes of `anatomy.OVERLAPS`; static.
-        varied: whether films differ in more than the tables of plain films say, too (`ranges.VARIED`). What those
-            tables draw stays the same.
+        varied: whether the settings of `ranges.VARIED` apply too; all other settings keep their values. Static.
 
     Returns:
         A film whose masks follow the scheme `knee`, or `knee_overlaps`; the image is the same.
@@ -161,7 +160,7 @@ def draw_film(
 
 
 def _extra(film_key: jax.Array, varied: bool, width: jax.Array | float) -> ranges.Settings | None:
-    """What only varied films have; a key of its own leaves the draws of plain films as they are."""
+    """Draw the settings of varied films, None for plain ones; a key of its own keeps the other draws as they are."""
     return ranges.draw(jax.random.fold_in(film_key, 2), ranges.VARIED, width) if varied else None
 
 

@@ -6,7 +6,7 @@ What lies anywhere in the beam is in `objects`.
 import jax
 import jax.numpy as jnp
 
-from kneefair_jax.data.phantom.objects import STEEL
+from kneefair_jax.data.phantom.objects import STEEL, uniform
 from kneefair_jax.data.phantom.ranges import Settings
 from kneefair_jax.data.phantom.shapes import Anatomy, Contours
 
@@ -14,7 +14,7 @@ INSERT_MM = 8.0  # polyethylene between the components, which lets the beam pass
 
 
 def fitted(anatomy: Anatomy, varied: Settings) -> Anatomy:
-    """The anatomy with a knee replacement's insert as joint space and without tibial spines, where there is one."""
+    """Return the anatomy with the insert of a knee replacement as joint space and without tibial spines."""
     replaced = varied["replacement"] > 0
     return anatomy._replace(
         spine_height=jnp.where(replaced, 0.0, anatomy.spine_height),
@@ -25,7 +25,7 @@ def fitted(anatomy: Anatomy, varied: Settings) -> Anatomy:
 def attenuation(
     distances: Contours, anatomy: Anatomy, varied: Settings, at_y: jax.Array, at_x: jax.Array, key: jax.Array
 ) -> jax.Array:
-    """Attenuation f32[H, W] of the implants that the settings ask for; 0 outside of femur and tibia.
+    """Return the attenuation f32[H, W] of the implants that the settings ask for; 0 outside of femur and tibia.
 
     Args:
         distances: signed distances to the bones' contours, f32[H, W] each, mm.
@@ -50,11 +50,6 @@ def attenuation(
     return STEEL * metal
 
 
-def _uniform(key: jax.Array, *ends: tuple[float, float]) -> jax.Array:
-    low, high = jnp.array(ends).T
-    return jax.random.uniform(key, (len(ends),), minval=low, maxval=high)
-
-
 def _replacement(
     at_y: jax.Array,
     at_x: jax.Array,
@@ -63,8 +58,8 @@ def _replacement(
     distances: Contours,
     key: jax.Array,
 ) -> jax.Array:
-    """Share of steel f32[H, W]: a femoral component with its flange, a tibial tray with its stem and wings."""
-    kind, flange, arch, tray, stem, wings = _uniform(
+    """Return the share of steel f32[H, W] of a femoral component and of a tibial tray with its stem and wings."""
+    kind, flange, arch, tray, stem, wings = uniform(
         key, (0, 1), (16, 32), (-8, 8), (3, 6), (25, 60), (12, 24)
     )
     condyles = (distances.femur > 0) & (at_y > -flange - arch * jnp.cos(at_x / 14))
@@ -87,8 +82,8 @@ def _fixation(
     distances: Contours,
     key: jax.Array,
 ) -> jax.Array:
-    """Share of steel f32[H, W]: a plate along the side of femur or tibia with screws across, or a nail in the canal."""
-    bone, kind, start, length, pitch, thickness, slope, side = _uniform(
+    """Return the share of steel f32[H, W] of a plate with screws at femur or tibia, or of a nail in the canal."""
+    bone, kind, start, length, pitch, thickness, slope, side = uniform(
         key, (0, 1), (0, 1), (5, 20), (25, 110), (9, 20), (2.5, 5), (-0.3, 0.3), (-1, 1)
     )
     in_femur = bone < 0.5

@@ -1,7 +1,7 @@
-"""What varied films show within the bones' outlines: condyles, notch, plateau, strands, scars, a weak patella.
+"""The inner structure of the bones on varied films: condyles, notch, plateau, strands, scars, a weak patella.
 
 A real femur is deeper at its condyles than between them, the rims of a plateau do not project onto each other, and
-trabeculae of the femur cross the patella's edge. All of it changes how much bone a ray passes, and no outline.
+trabeculae of the femur cross the patella's edge. `thickness` changes how much bone a ray passes, and no outline.
 """
 
 import jax
@@ -15,7 +15,7 @@ EDGE_MM = 0.5  # width of the edges that are drawn here
 
 
 def posed(anatomy: Anatomy, varied: Settings) -> Anatomy:
-    """Another depth of the notch, a lower patella, and the fibula elsewhere behind the tibia."""
+    """Return the anatomy with another notch depth, and with patella and fibula moved."""
     return anatomy._replace(
         notch_depth=anatomy.notch_depth * varied["notch"],
         patella_rise=anatomy.patella_rise - varied["patella_drop_mm"],
@@ -25,7 +25,10 @@ def posed(anatomy: Anatomy, varied: Settings) -> Anatomy:
 
 
 def roughened(distances: Contours, varied: Settings, spacing: jax.Array, key: jax.Array) -> Contours:
-    """Signed distances f32[H, W] to outlines with small bumps; those of the patella are the others' hollows."""
+    """Return signed distances f32[H, W], mm, to outlines with small bumps.
+
+    Where the other bones bulge the patella is hollow, so that their borders move apart and together.
+    """
     scale = varied["bump_mm"] / spacing
     bumps = smooth(jax.random.normal(key, distances.femur.shape), scale[0], scale[1])
     bumps = varied["bumps"] * varied["bump_mm"] * bumps
@@ -34,7 +37,7 @@ def roughened(distances: Contours, varied: Settings, spacing: jax.Array, key: ja
 
 
 def skewed(at_x: jax.Array, asymmetry: jax.Array) -> jax.Array:
-    """Places f32[H, W] across the limb, mm, so that soft tissue is wider on the medial side by `asymmetry`."""
+    """Scale places across the limb f32[H, W], mm, so that soft tissue is wider on the medial side by `asymmetry`."""
     return at_x / (1 - asymmetry * jnp.sign(at_x))
 
 
@@ -47,7 +50,7 @@ def thickness(
     spacing: jax.Array,
     key: jax.Array,
 ) -> Contours:
-    """Factors f32[H, W] on each bone's attenuation.
+    """Return factors f32[H, W] on each bone's attenuation.
 
     Args:
         distances: signed distances to the bones' contours, f32[H, W] each, mm.
@@ -74,14 +77,14 @@ def thickness(
 
 
 def _line(distance: jax.Array, spacing: jax.Array) -> jax.Array:
-    """1 on a line of some 2 mm, 0 beside it."""
+    """Return 1 on a line of some 2 mm, 0 beside it."""
     return jnp.exp(-jnp.square(distance / jnp.maximum(1.1, 0.7 * spacing.max())))
 
 
 def _condyles(
     anatomy: Anatomy, varied: Settings, at_y: jax.Array, at_x: jax.Array, key: jax.Array
 ) -> jax.Array:
-    """The femur's depth: condyles and trochlea as lobes with sharp edges, little bone over the notch."""
+    """Return the femur's depth: condyles and trochlea are lobes with sharp edges, and the roof of the notch is thin."""
     wall, margin = anatomy.notch_width / 2, anatomy.epicondylar_width / 2
     middle, half = 0.5 * (margin + wall), 0.5 * (margin - wall)
     notch, height = anatomy.notch_shift, anatomy.epicondyle_height
@@ -107,7 +110,7 @@ def _condyles(
 def _plateau(
     depth: jax.Array, anatomy: Anatomy, varied: Settings, at_y: jax.Array, at_x: jax.Array, key: jax.Array
 ) -> jax.Array:
-    """Little bone between the plateau's front and rear rims."""
+    """Return the tibia's depth, which is small between the plateau's front and rear rims."""
     slope, phase = jax.random.uniform(key, (2,))
     rim = varied["plateau_mm"] * (1 + 0.6 * jnp.sin(2 * jnp.pi * phase + (0.5 + slope) * at_x / 15))
     near = jax.nn.sigmoid((rim - depth) / EDGE_MM)
@@ -118,7 +121,7 @@ def _plateau(
 def _strands(
     varied: Settings, at_y: jax.Array, at_x: jax.Array, spacing: jax.Array, key: jax.Array
 ) -> jax.Array:
-    """Bent broken waves f32[H, W] of mean 0: trabeculae across the whole bone, steep or slanting."""
+    """Return trabeculae as bent, broken waves f32[H, W] of mean 0, steep or slanting."""
     heading_key, bend_key = jax.random.split(key)
     slants = 0.6 * jax.random.normal(heading_key, (2,))
     bend = smooth(jax.random.normal(bend_key, at_x.shape), 6.0 / spacing[0], 6.0 / spacing[1])
@@ -136,7 +139,7 @@ def _strands(
 def _patella(
     depth: jax.Array, anatomy: Anatomy, varied: Settings, at_y: jax.Array, at_x: jax.Array, key: jax.Array
 ) -> jax.Array:
-    """A faint patella, fainter towards one side, with an edge that is no step."""
+    """Return the factor of a patella that is faint, fades towards one side and has a soft edge."""
     heading, place = jax.random.uniform(key, (2,))
     angle = 2 * jnp.pi * heading
     x, y = at_x - anatomy.patella_shift, at_y + anatomy.patella_rise

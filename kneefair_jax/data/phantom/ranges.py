@@ -98,7 +98,7 @@ FILM: dict[str, Range] = {
     "ruler": Range((-1.0, 0.01), (-1.0, 0.15)),
 }
 
-# What `films = "varied"` adds; drawn by a key of its own, so that the settings above keep their values.
+# The settings that `films = "varied"` adds; their own key keeps the values of the settings above.
 VARIED: dict[str, Range] = {
     # The outlines.
     "more_wobble_mm": Range((0.0, 1.0), (0.0, 1.0)),  # added to `wobble_mm`
@@ -130,7 +130,7 @@ VARIED: dict[str, Range] = {
     "asymmetry": Range((-0.12, 0.12), (-0.25, 0.25)),  # of the soft tissue: the medial side over the lateral
     "crop": Range((-1.0, 0.5), (-1.0, 1.0)),  # how close to the knee the film's lateral edge is
     "strip": Range((-1.0, 0.1), (-1.0, 0.3)),  # the picture is a limb's strip, black beside it
-    # What the detector or the archive does to the picture.
+    # Processing by the detector or the archive.
     "multiscale": Range((-0.7, 0.7), (-1.0, 1.0)),  # strength of multi-scale contrast enhancement
     "base": Range((0.5, 1.0), (0.2, 1.0)),  # factor on the coarsest scale, at strength 1
     "clahe": Range((-2.0, 2.0), (-5.0, 5.0)),  # clip limit beyond 1, in counts of a flat histogram

@@ -42,7 +42,7 @@ class View(NamedTuple):
 
 
 def strip(view: View, strength: jax.Array | float) -> jax.Array:
-    """bool[W], the columns of a strip about the knee, narrower with strength; all of them below 0."""
+    """Return the columns bool[W] of a strip about the knee, narrower with strength; all columns below 0."""
     return (strength <= 0) | (jnp.abs(view.x - view.shift[0]) < _between(STRIP_MM, strength))
 
 
