@@ -45,7 +45,7 @@ NAME = "phantom"
 WARM_UP = 0.02  # share of the training time
 SAVE_SECONDS = 40.0
 CURVE_CASES = 128  # of each set to score at every save, for the curve
-RESERVE_SECONDS = 25.0  # for the last scores and files
+RESERVE_SECONDS = 20.0  # for the last scores and files
 BAD_STEPS = 50  # in a row, whose gradient is not finite, until training stops
 ROWS = 0x524F5753  # separates the keys that choose rows of the population
 
