@@ -1,4 +1,4 @@
-"""How many phantoms a second? Clinical and wide ones, at two sizes, as a source of cases draws them.
+"""How many phantoms a second? Clinical, wide and varied ones, at two sizes, as a source of cases draws them.
 
     python benchmarks/phantom.py
 
@@ -22,8 +22,12 @@ from kneefair_jax.data.source import Source
 from kneefair_jax.runtime import atomic, run_directory
 
 KINDS = {
-    f"{ranges}, {side} x {side}": (randomisation, side)
-    for ranges, randomisation in (("clinical", (0.0, 0.0)), ("wide", (1.0, 1.0)))
+    f"{name}, {side} x {side}": (randomisation, films, side)
+    for name, randomisation, films in (
+        ("clinical", (0.0, 0.0), "plain"),
+        ("wide", (1.0, 1.0), "plain"),
+        ("wide and varied", (1.0, 1.0), "varied"),
+    )
     for side in (128, 256)
 }
 
@@ -32,8 +36,8 @@ def sources(cases: int) -> dict[str, Source]:
     """A cohort of each kind."""
     config = phantom_to_real.get_config().data.phantom
     made = {}
-    for name, (randomisation, side) in KINDS.items():
-        config.update({"patients": cases, "randomisation": randomisation})
+    for name, (randomisation, films, side) in KINDS.items():
+        config.update({"patients": cases, "randomisation": randomisation, "films": films})
         made[name] = phantom.source(config, size=(side, side), seed=0)
     return made
 

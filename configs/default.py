@@ -100,6 +100,7 @@ def get_config() -> ConfigDict:
     train.accumulation = (
         1  # k: a batch in k parts, one after another; norm "batch" then sees a part at a time
     )
+    train.ema = 0.0  # decay of a moving average of the weights, which is what is scored and exported; 0: none
     train.profile = ()  # (first, last) step of a trace for TensorBoard, in the run's folder profile; () for none
 
     config.parallel = "jit"  # over devices; or "pmap", with the same result

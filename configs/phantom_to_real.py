@@ -34,12 +34,18 @@ def get_config() -> ConfigDict:
     phantom.fov_mm = (80.0, 380.0)  # from a tight crop of the joint to half a limb
     phantom.randomisation = (0.3, 1.0)
     phantom.masks = "exact"
+    phantom.online = False
+    phantom.structures = "knee"  # or "knee_overlaps": overlap classes, for whole bones
+    phantom.films = (
+        "plain"  # "varied": with weak patellae, processed contrast, tight crops, implants and more
+    )
 
     data.external = ""  # a folder of real films, for evaluation alone, and how to read it:
     data.metadata = "metadata.csv"
     data.external_structures = (
         ""  # its labels; "whole femur" is femur and patella; "": femur to patella as here
     )
+    data.external_in_front = ""  # "fibula": its masks draw the fibula over the tibia (of overlap classes)
     data.external_ignore_label = -1  # the value of void pixels in its masks, often 255; -1: none
     data.bins = ConfigDict()
 

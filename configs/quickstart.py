@@ -30,6 +30,10 @@ def get_config() -> ConfigDict:
     phantom.fov_mm = (140.0, 140.0)  # least and largest height of a picture, mm
     phantom.randomisation = (0.0, 0.0)  # least and most; 0: as clinics see knees, 1: far wider than reality
     phantom.masks = "annotated"  # with the switch annotation's error; "exact"; "exact_test": test alone
+    phantom.online = False  # every training case new, drawn in the training step
+    phantom.structures = (
+        "knee"  # or "knee_overlaps": femur and patella, tibia and fibula as classes of their own
+    )
 
     config.mitigation.groups = ("race",)
     config.train.steps = 400

@@ -47,6 +47,7 @@ def get_config(regime: str = "short") -> ConfigDict:
     phantom.fov_mm = (140.0, 140.0)
     phantom.randomisation = (0.0, 0.0)
     phantom.masks = "annotated"
+    phantom.online = False
 
     config.model.widths = (8, 16, 32, 64)
     config.mitigation.groups = ("race",)

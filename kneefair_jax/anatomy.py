@@ -5,14 +5,26 @@ A scheme is no more than the tuple of its structures' names: label 0 is backgrou
 """
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
 from kneefair_jax.errors import InputError
 
+# Overlap classes: pixels where two bones project onto each other, which no other class contains. The bone that the
+# scheme `knee` draws in front is first.
+OVERLAPS: dict[str, tuple[str, str]] = {
+    "femur and patella": ("patella", "femur"),
+    "tibia and fibula": ("tibia", "fibula"),
+}
+
+_KNEE = ("femur", "tibia", "fibula", "patella")
 SCHEMES: dict[str, tuple[str, ...]] = {
     # One knee. The patella hides part of the femur, and the tibia part of the fibula.
-    "knee": ("femur", "tibia", "fibula", "patella"),
+    "knee": _KNEE,
+    # One knee with both bones of an overlap: `femur` is the femur beside the patella, `patella` the patella beside the
+    # femur, `femur and patella` the pixels of both; tibia and fibula likewise.
+    "knee_overlaps": (*_KNEE, *OVERLAPS),
     # A bilateral film; image left is the patient's right (the structures of arXiv 2308.04356).
     "knees": (
         "right patella",
@@ -28,8 +40,15 @@ SCHEMES: dict[str, tuple[str, ...]] = {
     "chest": ("right lung", "left lung", "heart"),
 }
 
-# Structures that are unions of others: many masks draw the whole femur, patella's shadow included.
-UNIONS: dict[str, tuple[str, ...]] = {"whole femur": ("femur", "patella")}
+# Structures that are unions of classes: a name and its alternatives, of which the first that a scheme has applies. With
+# overlap classes a union is the whole bone. Without them `whole femur` includes the part of the patella outside the
+# femur, as many masks are drawn.
+UNIONS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "whole femur": (("femur", "femur and patella"), ("femur", "patella")),
+    "whole tibia": (("tibia", "tibia and fibula"),),
+    "whole fibula": (("fibula", "tibia and fibula"),),
+    "whole patella": (("patella", "femur and patella"),),
+}
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers; background first.
 COLOURS: np.ndarray = np.array(
@@ -74,32 +93,148 @@ def parse(text: str) -> tuple[str, ...]:
     return names
 
 
-def translation(structures: tuple[str, ...], into: tuple[str, ...]) -> np.ndarray:
-    """What each label of one scheme is called in another, which may hold unions of its structures.
+def membership(structures: Sequence[str], names: Sequence[str], in_front: str = "") -> np.ndarray:
+    """Return which labels of a scheme belong to each of several structures or unions; these may share labels.
+
+    `membership(...)[:, label]` are the masks, bool[len(names), H, W], of a label map [H, W] without void pixels. Class
+    probabilities [..., C] times the transposed table are the probabilities of these masks.
+
+    An overlap class that is not among the names belongs to the bone in front: `patella` is then the patella with
+    `femur and patella`, as in the scheme `knee`, and `femur` the femur that the patella does not cover.
 
     Args:
-        structures: names of labels 1, 2, ... that there are.
-        into: names of labels 1, 2, ... that are wanted: structures, or unions of `UNIONS`.
+        structures: the names of labels 1, 2, ... of the label map.
+        names: structures, overlap classes, or unions of `UNIONS`.
+        in_front: a bone that covers the other bone of its overlap class, in place of the one that `knee` draws in
+            front: "fibula" for masks in which the fibula is drawn over the tibia.
 
     Returns:
-        i32[len(structures) + 1]; 0 for a structure that is no part of what is wanted.
+        bool[len(names), len(structures) + 1].
 
     Raises:
-        InputError: a wanted name is neither, or two of them share a structure.
+        InputError: the scheme lacks a structure, all alternatives of a union, or the overlap class of `in_front`.
     """
-    table = np.zeros(len(structures) + 1, np.int32)
-    for label, name in enumerate(into, start=1):
-        parts = (name,) if name in structures else UNIONS.get(name, (name,))
-        if missing := [part for part in parts if part not in structures]:
-            raise InputError(
-                f"label scheme: {missing[0]!r} is none of {structures}, nor a union of them ({', '.join(UNIONS)})"
-            )
-        for part in parts:
-            place = 1 + structures.index(part)
-            if table[place]:
-                raise InputError(f"label scheme: {part!r} is in both {into[table[place] - 1]!r} and {name!r}")
-            table[place] = label
+    if in_front and not any(in_front in OVERLAPS.get(name, ()) for name in structures):
+        raise InputError(
+            f"label scheme: {in_front!r} in front needs an overlap class of this bone ({', '.join(OVERLAPS)}), and "
+            f"there is {tuple(structures)}"
+        )
+    table = np.zeros((len(names), len(structures) + 1), bool)
+    for row, name in enumerate(names):
+        for part in _classes(name, structures, names, in_front):
+            table[row, 1 + structures.index(part)] = True
     return table
+
+
+def _classes(name: str, structures: Sequence[str], names: Sequence[str], in_front: str) -> tuple[str, ...]:
+    """Return the classes of one name; arguments and errors as for `membership`."""
+    if name in structures:
+        covered = (
+            overlap
+            for overlap, bones in OVERLAPS.items()
+            if overlap in structures
+            and overlap not in names
+            and name == (in_front if in_front in bones else bones[0])
+        )
+        return (name, *covered)
+    alternatives = UNIONS.get(name, ())
+    for classes in alternatives:
+        if set(classes) <= set(structures):
+            return classes
+    if alternatives:
+        needed = " or ".join(" with ".join(map(repr, classes)) for classes in alternatives)
+        raise InputError(
+            f"label scheme: {name!r} needs the classes {needed}, and there is {tuple(structures)}"
+        )
+    raise InputError(
+        f"label scheme: {name!r} is none of {tuple(structures)}, nor a union of them ({', '.join(UNIONS)})"
+    )
+
+
+def translation(structures: Sequence[str], into: Sequence[str], in_front: str = "") -> np.ndarray:
+    """Return the label in one scheme of each label of another scheme.
+
+    Args:
+        structures: the names of labels 1, 2, ... of the label map.
+        into: the names of labels 1, 2, ... of the result: structures, or unions of `UNIONS` that share no class.
+        in_front: as for `membership`: "fibula" translates `knee_overlaps` into `knee` with the fibula over the tibia.
+
+    Returns:
+        i32[len(structures) + 1]; 0 for a structure that is not part of the result.
+
+    Raises:
+        InputError: as `membership`, or two names of `into` share a class.
+    """
+    members = membership(structures, into, in_front)
+    for label in np.flatnonzero(members.sum(axis=0) > 1).tolist():
+        first, second = [name for name, row in zip(into, members, strict=True) if row[label]][:2]
+        raise InputError(
+            f"label scheme: {structures[label - 1]!r} is in both {first!r} and {second!r}, and a pixel of a label map "
+            "has one structure; name one of the two"
+        )
+    return np.where(members.any(axis=0), 1 + members.argmax(axis=0), 0).astype(np.int32)
+
+
+def whole_bones(structures: Sequence[str]) -> tuple[str, ...]:
+    """Return the unions that are whole bones in a scheme; empty where it has no overlap classes."""
+    return tuple(
+        name
+        for name, alternatives in UNIONS.items()
+        if any(set(classes) <= set(structures) and set(classes) & OVERLAPS.keys() for classes in alternatives)
+    )
+
+
+def shared_class(first: str, second: str) -> str | None:
+    """Return the overlap class that two whole bones share; None of other names."""
+    for overlap, bones in OVERLAPS.items():
+        if {first, second} == {f"whole {bone}" for bone in bones}:
+            return overlap
+    return None
+
+
+def class_beside(name: str) -> str:
+    """Return the class of a whole bone beside its overlap: `femur` of `whole femur`; other names as they are."""
+    return name.removeprefix("whole ") if name in UNIONS else name
+
+
+def scored(structures: Sequence[str]) -> tuple[str, ...]:
+    """Return what losses by region and scores are of: the structures, or whole bones in place of their classes.
+
+    Overlap classes and what lies beside them may be a few pixels or none, whose Dice says little: of the patella, 99 %
+    lie before the femur.
+    """
+    bones = whole_bones(structures)
+    in_bones = membership(structures, bones).any(axis=0)[1:]
+    return (*bones, *(name for name, inside in zip(structures, in_bones, strict=True) if not inside))
+
+
+def scored_labels(structures: Sequence[str]) -> np.ndarray | None:
+    """Return which labels belong to each structure of `scored`, bool[S, C]; None where each is the next label."""
+    names = scored(structures)
+    return None if names == tuple(structures) else membership(structures, names)
+
+
+def layers(structures: Sequence[str], names: Sequence[str]) -> list[np.ndarray]:
+    """Split structures that may share labels into label maps, as few as need be.
+
+    Args:
+        structures: the names of labels 1, 2, ... of the label map.
+        names: S structures or unions, as for `membership`.
+
+    Returns:
+        u8[len(structures) + 1] tables: `table[label]` holds s + 1 where a pixel is of `names[s]`, 0 elsewhere; each
+        structure is in one of the tables.
+
+    Raises:
+        InputError: as `membership`.
+    """
+    tables: list[np.ndarray] = []
+    for value, members in enumerate(membership(structures, names), start=1):
+        free = (table for table in tables if not table[members].any())
+        if (table := next(free, None)) is None:
+            tables.append(table := np.zeros(len(structures) + 1, np.uint8))
+        table[members] = value
+    return tables
 
 
 def flip_table(structures: tuple[str, ...]) -> np.ndarray:

@@ -1,17 +1,23 @@
 """Segmentation losses, one value per example: `(logits f32[B,H,W,C], label i32[B,H,W], valid) -> f32[B]`.
 
 A loss that sums over the batch before it divides (batch Dice) cannot be split by group, so none here does.
-Class 0 is background. Region losses (Dice, Tversky) average over the structures 1..C-1; pixel losses
-(cross-entropy, focal) average over all pixels. With `valid`, bool[B,H,W], pixels where it is False (void) enter no
+Class 0 is background. Region losses (Dice, Tversky) average over the structures 1..C-1, or over regions that consist of
+several classes and may share them (`with_regions`); pixel losses (cross-entropy, focal) average over all pixels.
+With `valid`, bool[B,H,W], pixels where it is False (void) enter no
 sum and no mean, whatever their label, and the gradient there is 0; an example without a valid pixel costs nothing.
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 Valid = jax.Array | None
+# bool[R, C], which classes belong to each region; None for the classes 1..C-1, each a region of its own.
+Regions = ArrayLike | None
 Loss = Callable[[jax.Array, jax.Array, Valid], jax.Array]
 
 # Added to both sides of a ratio of areas in pixels: an absent structure that is predicted absent costs nothing.
@@ -43,16 +49,23 @@ def focal(logits: jax.Array, label: jax.Array, valid: Valid = None, gamma: float
 
 
 def tversky(
-    logits: jax.Array, label: jax.Array, valid: Valid = None, alpha: float = 0.3, beta: float = 0.7
+    logits: jax.Array,
+    label: jax.Array,
+    valid: Valid = None,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    *,
+    regions: Regions = None,
 ) -> jax.Array:
     """1 - the mean over structures of TP / (TP + alpha FP + beta FN) (Salehi et al., MLMI 2017).
 
     TP, FP and FN are sums of probabilities over one example's pixels. alpha = beta = 1/2 is soft Dice.
-    Shapes as for `cross_entropy`.
+    Shapes as for `cross_entropy`. With `regions`, bool[R, C], the mean is over regions, whose probability is the sum of
+    their classes' (region-based training, as of nnU-Net, but by one softmax).
     """
     _check_shapes(logits, label, valid)
-    probability = jax.nn.softmax(logits)[..., 1:]
-    truth = jax.nn.one_hot(_known(label, valid), logits.shape[-1])[..., 1:]
+    probability = _of_regions(jax.nn.softmax(logits), regions)
+    truth = _of_regions(jax.nn.one_hot(_known(label, valid), logits.shape[-1]), regions)
     if valid is not None:
         probability = jnp.where(valid[..., None], probability, 0)
     true_positive = (probability * truth).sum((1, 2))
@@ -66,17 +79,21 @@ def tversky(
     return 1.0 - index.mean(-1)
 
 
-def soft_dice(logits: jax.Array, label: jax.Array, valid: Valid = None) -> jax.Array:
+def soft_dice(
+    logits: jax.Array, label: jax.Array, valid: Valid = None, *, regions: Regions = None
+) -> jax.Array:
     """1 - the mean over structures of (2 TP + s) / (2 TP + FP + FN + s) (Milletari et al., 3DV 2016).
 
-    With areas, not their squares, in the denominator. Shapes as for `cross_entropy`.
+    With areas, not their squares, in the denominator. Shapes as for `cross_entropy`, regions as for `tversky`.
     """
-    return tversky(logits, label, valid, alpha=0.5, beta=0.5)
+    return tversky(logits, label, valid, alpha=0.5, beta=0.5, regions=regions)
 
 
-def dice_cross_entropy(logits: jax.Array, label: jax.Array, valid: Valid = None) -> jax.Array:
-    """`soft_dice` + `cross_entropy`, nnU-Net's sum (Isensee et al., Nature Methods 2021)."""
-    return soft_dice(logits, label, valid) + cross_entropy(logits, label, valid)
+def dice_cross_entropy(
+    logits: jax.Array, label: jax.Array, valid: Valid = None, *, regions: Regions = None
+) -> jax.Array:
+    """`soft_dice` + `cross_entropy`, nnU-Net's sum (Isensee et al., Nature Methods 2021); regions as for `tversky`."""
+    return soft_dice(logits, label, valid, regions=regions) + cross_entropy(logits, label, valid)
 
 
 LOSSES: dict[str, Loss] = {
@@ -88,11 +105,25 @@ LOSSES: dict[str, Loss] = {
 }
 
 
+def with_regions(loss: Loss, regions: Regions) -> Loss:
+    """The same loss over regions, bool[R, C]; pixel losses, which have none, and None change nothing."""
+    if regions is None or loss not in (tversky, soft_dice, dice_cross_entropy):
+        return loss
+    return cast(Loss, partial(cast(Callable[..., jax.Array], loss), regions=regions))
+
+
 def pixel_mean(values: jax.Array, valid: Valid = None) -> jax.Array:
     """Mean of f32[B, H, W] over the valid pixels of each example, f32[B]; 0 where an example has none."""
     if valid is None:
         return values.mean((1, 2))
     return jnp.where(valid, values, 0).sum((1, 2)) / jnp.maximum(valid.sum((1, 2)), 1)
+
+
+def _of_regions(values: jax.Array, regions: Regions) -> jax.Array:
+    """Sum f32[B, H, W, C] over the classes of each region: f32[B, H, W, R]."""
+    if regions is None:
+        return values[..., 1:]
+    return jnp.einsum("bhwc,rc->bhwr", values, jnp.asarray(regions, values.dtype), precision="highest")
 
 
 def _known(label: jax.Array, valid: Valid) -> jax.Array:

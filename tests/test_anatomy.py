@@ -38,8 +38,9 @@ def test_two_flips_are_none(structures):
 def test_every_scheme_can_be_drawn():
     assert len(np.unique(anatomy.COLOURS, axis=0)) == len(anatomy.COLOURS)
     assert all(len(structures) < len(anatomy.COLOURS) for structures in anatomy.SCHEMES.values())
-    for name, parts in anatomy.UNIONS.items():
-        assert any(set(parts) <= set(structures) for structures in anatomy.SCHEMES.values()), name
+    for name, alternatives in anatomy.UNIONS.items():
+        for classes in alternatives:
+            assert any(set(classes) <= set(structures) for structures in anatomy.SCHEMES.values()), name
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,68 @@ def test_translation_by_hand():
         anatomy.translation(knee, ("hip",))
     with pytest.raises(InputError, match="'femur' is in both 'femur' and 'whole femur'"):
         anatomy.translation(knee, ("femur", "whole femur"))
+
+
+OVERLAPS = anatomy.SCHEMES[
+    "knee_overlaps"
+]  # femur, tibia, fibula, patella, femur and patella, tibia and fibula
+
+
+@pytest.mark.parametrize(
+    ("into", "in_front", "table"),
+    [
+        (OVERLAPS, "", [0, 1, 2, 3, 4, 5, 6]),
+        (anatomy.SCHEMES["knee"], "", [0, 1, 2, 3, 4, 4, 2]),
+        (anatomy.SCHEMES["knee"], "tibia", [0, 1, 2, 3, 4, 4, 2]),
+        (anatomy.SCHEMES["knee"], "fibula", [0, 1, 2, 3, 4, 4, 3]),
+        (anatomy.SCHEMES["knee"], "femur", [0, 1, 2, 3, 4, 1, 2]),
+        (("femur",), "", [0, 1, 0, 0, 0, 0, 0]),
+        (("patella", "femur and patella"), "", [0, 0, 0, 0, 1, 2, 0]),
+        (("whole fibula", "whole femur"), "", [0, 2, 0, 1, 0, 2, 1]),
+        (("whole femur", "tibia"), "fibula", [0, 1, 2, 0, 0, 1, 0]),
+    ],
+)
+def test_overlap_classes_belong_to_the_bone_in_front_or_to_both(into, in_front, table):
+    assert anatomy.translation(OVERLAPS, into, in_front).tolist() == table
+
+
+def test_whole_bones_share_the_overlap_classes():
+    bones = anatomy.whole_bones(OVERLAPS)
+    assert bones == ("whole femur", "whole tibia", "whole fibula", "whole patella")
+    assert anatomy.membership(OVERLAPS, bones).astype(int).tolist() == [
+        [0, 1, 0, 0, 0, 1, 0],
+        [0, 0, 1, 0, 0, 0, 1],
+        [0, 0, 0, 1, 0, 0, 1],
+        [0, 0, 0, 0, 1, 1, 0],
+    ]
+    assert anatomy.whole_bones(anatomy.SCHEMES["knee"]) == ()
+    assert anatomy.whole_bones(("patella", "femur and patella")) == ("whole patella",)
+    with pytest.raises(InputError, match="'femur and patella' is in both 'whole femur' and 'whole patella'"):
+        anatomy.translation(OVERLAPS, bones)
+
+
+def test_layers_hold_each_structure_once():
+    bones = anatomy.whole_bones(OVERLAPS)  # femur and patella share a class, tibia and fibula another
+    tables = anatomy.layers(OVERLAPS, bones)
+    assert [table.tolist() for table in tables] == [[0, 1, 2, 0, 0, 1, 2], [0, 0, 0, 3, 4, 4, 3]]
+    knee = anatomy.SCHEMES["knee"]
+    assert [table.tolist() for table in anatomy.layers(knee, knee)] == [[0, 1, 2, 3, 4]]
+
+
+def test_whole_bones_are_scored_in_place_of_their_classes():
+    assert anatomy.scored(OVERLAPS) == anatomy.whole_bones(OVERLAPS)
+    assert anatomy.scored((*OVERLAPS, "implant"))[4:] == ("implant",)
+    for name in ("knee", "knees", "chest"):
+        assert anatomy.scored(anatomy.SCHEMES[name]) == anatomy.SCHEMES[name]
+
+
+def test_whole_bones_need_overlap_classes():
+    knee = anatomy.SCHEMES["knee"]
+    with pytest.raises(InputError, match="'whole fibula' needs"):
+        anatomy.membership(knee, ("whole fibula",))
+    for bone in ("fibula", "tibia", "hip"):
+        with pytest.raises(InputError, match=f"'{bone}' in front needs"):
+            anatomy.membership(knee, knee, bone)
 
 
 def test_void_becomes_background_in_the_masks_it_is_cleared_of():

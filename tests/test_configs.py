@@ -88,6 +88,7 @@ SLOW = {
     "paper.oai",
     "paper.phantoms",
     "phantom_to_real",
+    "phantom_weights",
     "quickstart",
     "siddiqui",
     "study",

@@ -194,3 +194,37 @@ def test_a_mask_of_valid_pixels_of_another_shape_is_refused():
     logits, label = random_case(7)
     with pytest.raises(ValueError, match=r"valid must .*\(3, 5, 5\), \(1, 5, 5\)"):
         losses.cross_entropy(logits, label, np.ones((1, 5, 5), bool))
+
+
+# Of the classes 1, 2 and 3: two regions that share the third.
+SHARED = jnp.array([[False, True, False, True], [False, False, True, True]])
+
+
+def test_dice_over_regions_by_hand():
+    """Two pixels of the classes 1 and 3; the probabilities of both regions are sums of their classes'."""
+    p = np.array([[0.1, 0.6, 0.1, 0.2], [0.2, 0.1, 0.3, 0.4]], np.float32)
+    label = np.array([[[1, 3]]], np.int32)
+    logits = np.log(p).reshape(1, 1, 2, 4)
+    first = (2 * (0.8 + 0.5) + 1) / (0.8 + 0.5 + 2 + 1)  # p = .8 and .5, both pixels true
+    second = (2 * 0.7 + 1) / (0.3 + 0.7 + 1 + 1)  # p = .3 and .7, the second pixel true
+    expected = 1 - (first + second) / 2
+    np.testing.assert_allclose(losses.soft_dice(logits, label, regions=SHARED), [expected], rtol=1e-6)
+    both = losses.with_regions(losses.dice_cross_entropy, SHARED)(logits, label)
+    np.testing.assert_allclose(both, [expected - (np.log(0.6) + np.log(0.4)) / 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+def test_regions_of_one_class_each_change_nothing(name):
+    logits, label = random_case(5)
+    loss, single = losses.LOSSES[name], jnp.eye(4, dtype=bool)[1:]
+    valid = np.random.default_rng(6).uniform(size=label.shape) > 0.3
+    for mask in (None, valid):
+        expected = loss(logits, label, mask)
+        np.testing.assert_allclose(
+            losses.with_regions(loss, single)(logits, label, mask), expected, rtol=1e-6
+        )
+    assert losses.with_regions(loss, None) is loss
+
+
+def test_pixel_losses_have_no_regions():
+    assert losses.with_regions(losses.focal, SHARED) is losses.focal

@@ -33,6 +33,7 @@ def get_config(attribute: str = "race") -> ConfigDict:
     phantom.fov_mm = (180.0, 180.0)
     phantom.randomisation = (0.0, 0.0)
     phantom.masks = "annotated"
+    phantom.online = False
     config = recipe.apply(config, attribute)
     config.train.steps = recipe.epochs(1120)
     config.train.eval_every = config.train.steps // 50

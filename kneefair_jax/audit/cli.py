@@ -61,8 +61,9 @@ def parser() -> argparse.ArgumentParser:
         "--scores", type=Path, metavar="FILE", help="CSV or parquet of scores by case, instead of masks"
     )
     what.add_argument("--labels", nargs="+", action="extend", metavar="NAME=VALUES", help="femur=1 tibia=2,3 "
-        "background=9 ignore=255 (pixels left out of every score), or a scheme: knee, knees, chest; by default the "
-        "values, or a DICOM-SEG's segments, as found")  # fmt: skip
+        "background=9 ignore=255 (pixels left out of every score), or a scheme: knee, knee_overlaps, knees, chest; "
+        "whole bones may share values ('whole femur=1,5' 'whole patella=4,5'); by default the values, or a DICOM-SEG's "
+        "segments, as found")  # fmt: skip
     what.add_argument(
         "--pred-labels",
         nargs="+",

@@ -97,7 +97,7 @@ def of_readers(
         results = scoring.over_cases(part, truth, masks, reading)
         long = pd.concat(
             [
-                scoring.table(part, [one.by_model[name] for one in results], reading.structures, name, "all")
+                scoring.table(part, [one.by_model[name] for one in results], reading.scored, name, "all")
                 for name in names
             ]
         )

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from kneefair_jax import anatomy
 from kneefair_jax.data import listing
 from kneefair_jax.data.mask_files import MaskPath, StructureFiles
 from kneefair_jax.data.readers import SUFFIXES, limits
@@ -59,8 +60,13 @@ def find(folder: Path, cases: Sequence[str], option: str, structures: Sequence[s
             )
     found: dict[str, MaskPath] = {case: by_name[case][0] for case in cases if case in by_name}
     taken = {path for path in found.values() if isinstance(path, Path)}
+    scored = anatomy.scored(structures)
     for case in cases:
-        if case not in found and (own := _by_structure(case, structures, by_name, option)):
+        if case in found:
+            continue
+        # Of overlap classes there may be one file a whole bone.
+        own = _by_structure(case, structures, by_name, option) or _by_structure(case, scored, by_name, option)
+        if own:
             found[case] = own
             taken |= set(own.files.values())
     if not found:

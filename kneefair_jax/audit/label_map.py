@@ -65,6 +65,9 @@ def _whole_number(text: str) -> int:
 def checked(labels: Labels, option: str = "labels") -> dict[str, tuple[int, ...]]:
     """The same with 0 as background, and after it the ignored values, where there are any.
 
+    Whole bones that share values are given by their classes: of `whole femur=1,5 whole patella=4,5` are `femur=1`,
+    `patella=4` and `femur and patella=5`.
+
     Raises:
         InputError: a value stands for two structures, there is no structure, there are more than 255, or 0 is ignored.
     """
@@ -72,6 +75,7 @@ def checked(labels: Labels, option: str = "labels") -> dict[str, tuple[int, ...]
     structures = {
         name: (values,) if isinstance(values, int) else tuple(values) for name, values in labels.items()
     }
+    structures = _by_class(structures, option)
     background = (0, *structures.pop(BACKGROUND, ()))
     ignored = {IGNORE: structures.pop(IGNORE)} if IGNORE in structures else {}
     if not structures:
@@ -90,6 +94,36 @@ def checked(labels: Labels, option: str = "labels") -> dict[str, tuple[int, ...]
                 )
             names[value] = name
     return {**structures, BACKGROUND: tuple(dict.fromkeys(background)), **ignored}
+
+
+def _by_class(structures: Mapping[str, tuple[int, ...]], option: str) -> dict[str, tuple[int, ...]]:
+    """The same with the classes of `anatomy.OVERLAPS` in place of two whole bones that share values.
+
+    Raises:
+        InputError: a class is named beside a whole bone that contains it.
+    """
+    result = dict(structures)
+    for overlap, bones in anatomy.OVERLAPS.items():
+        of_bone = {bone: structures.get(f"whole {bone}", ()) for bone in bones}
+        shared = tuple(value for value in of_bone[bones[0]] if value in of_bone[bones[1]])
+        if not shared:
+            continue
+        for name in (*bones, overlap):
+            if name in structures:
+                raise InputError(
+                    f"{option}: {name!r} is part of whole bones that share the value {shared[0]}; name whole bones "
+                    f"({' and '.join(f'whole {bone}' for bone in bones)}) or their classes, not both"
+                )
+        for bone, values in of_bone.items():
+            del result[f"whole {bone}"]
+            result[bone] = tuple(value for value in values if value not in shared)
+            if not result[bone]:
+                raise InputError(
+                    f"{option}: 'whole {bone}' has no value of its own beside {shared[0]}; name the value of its "
+                    "pixels outside the other bone, though no mask may hold it"
+                )
+        result[overlap] = shared
+    return result
 
 
 def structure_names(labels: Checked) -> tuple[str, ...]:

@@ -30,6 +30,11 @@ class Reading(NamedTuple):
         """Names of labels 1, 2, ... of every label map."""
         return label_map.structure_names(self.truth)
 
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Names of the structures of every score: whole bones in place of overlap classes."""
+        return anatomy.scored(self.structures)
+
 
 class Reference(NamedTuple):
     """A reference mask.

@@ -124,7 +124,7 @@ def masks(
     )
     for model, paths in predicted.items():
         scored = [one.by_model[model] for one in results]
-        tables[model] = scoring.table(cohort, scored, reading.structures, model, split or "all")
+        tables[model] = scoring.table(cohort, scored, reading.scored, model, split or "all")
         if tables[model]["dice"].isna().all():
             raise InputError(
                 f"{truth}: no mask holds any of {', '.join(reading.structures)}; correct --labels"
@@ -137,6 +137,7 @@ def masks(
             "spacing": one_spacing(spacing),
             "spacing_kinds": dict(spacing_kinds),
             "labels": label_map.described(reading.truth),
+            "classes": list(reading.structures),
         }
         if label_map.IGNORE in reading.truth:
             ignored = _ignored(cohort, results, model, reading)
@@ -150,7 +151,7 @@ def masks(
     faults = observations.combined(faults)
     by_size = scoring.sizes(cohort, true, results, reading, apart)
     cohort.notes.extend([*film_headers.notes(headers), *mask_faults.notes(faults, len(results))])
-    audit = result.audit(cohort, tables, reading.structures, settings, about, examples, by_size)
+    audit = result.audit(cohort, tables, reading.scored, settings, about, examples, by_size)
     return audit._replace(suspects=suspects, mask_faults=mask_faults.table(faults))
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kneefair_jax import metrics
+from kneefair_jax import anatomy, metrics
 from kneefair_jax.audit import mask_alignment, mask_pair, mask_summary
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.label_map import Checked
@@ -30,14 +30,15 @@ class Scored(NamedTuple):
     """One case by one model.
 
     Attributes:
-        scores: `dice`, `iou`, `hd95_mm`, `assd_mm`, `nsd`, `true_area_mm2`, `pred_area_mm2`, f64[S] each.
+        scores: `dice`, `iou`, `hd95_mm`, `assd_mm`, `nsd`, `true_area_mm2`, `pred_area_mm2`, f64[S] each,
+            of the structures `Reading.scored`.
         mask: the prediction; None where there is none.
         same: whether prediction and truth are equal and not empty, and no pixel is ignored.
         digest: of both label maps without ignored pixels.
         relation: `layouts.relation` of both files.
         fit: in the eight orientations, of a case that scores poorly; else None.
-        confusion: i64[S + 1, S + 1] of the first cases (`mask_alignment.CASES`); else None.
-        ignored: f64[S], the share of each predicted structure that is ignored; NaN where there is none of it.
+        confusion: i64[S + 1, S + 1], of labels, of the first cases (`mask_alignment.CASES`); else None.
+        ignored: f64[S], the share of each predicted label that is ignored; NaN where there is none of it.
     """
 
     scores: dict[str, np.ndarray]
@@ -131,8 +132,13 @@ def _score(
 ) -> Scored:
     """All results of one case by one model."""
     masks = mask_pair.pair(true, path, reading)
-    structures = len(reading.structures)
-    scores = metrics.mask_scores(masks.predicted, masks.true, structures, spacing)
+    structures, scored = len(reading.structures), reading.scored
+
+    def score(predicted: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
+        return metrics.mask_scores(predicted, truth, len(scored), spacing)
+
+    layers = anatomy.layers(reading.structures, scored)
+    scores = metrics.by_layer(score, layers, masks.predicted, masks.true)
     mask = masks.prediction
     poor = mask is not None and mask_alignment.is_poor(scores["dice"])
     in_all, in_ignored = (
@@ -177,14 +183,20 @@ def sizes(
         reading: of the masks.
         apart: model -> how far off contours are, mm.
     """
+    scored = reading.scored
+    layers = anatomy.layers(reading.structures, scored)
 
     def of(item: tuple[str, Case]) -> dict[str, dict[str, np.ndarray]]:
         case, one = item
         true = mask_pair.reference(truth[case], reading).label
-        return {
-            model: metrics.boundary_errors(true, len(reading.structures), one.spacing, distance)
-            for model, distance in apart.items()
-        }
+
+        def score(distance: float) -> dict[str, np.ndarray]:
+            def errors(layer: np.ndarray) -> dict[str, np.ndarray]:
+                return metrics.boundary_errors(layer, len(scored), one.spacing, distance)
+
+            return metrics.by_layer(errors, layers, true)
+
+        return {model: score(distance) for model, distance in apart.items()}
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         measured = pool.map(of, zip(cohort.frame["case_id"], cases, strict=True))

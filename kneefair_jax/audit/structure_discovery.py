@@ -47,6 +47,8 @@ def labels(cohort: Cohort, truth: Mapping[str, MaskPath], folder: Path) -> dict[
             f"--truth {folder}: some masks are DICOM-SEG, whose segments have names, and some have values alone; name "
             "the structures with --labels, such as --labels femur=1 tibia=2"
         )
+    if set(names) & anatomy.OVERLAPS.keys():  # segments that overlap in other files alone, `dicom_seg.read`
+        names = [anatomy.class_beside(name) for name in names]
     return {name: (label,) for label, name in enumerate(_ordered(names), start=1)}
 
 

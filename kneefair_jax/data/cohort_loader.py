@@ -16,6 +16,7 @@ from kneefair_jax import anatomy, groups
 from kneefair_jax import cohort as cohorts
 from kneefair_jax.data import file_changes, folder, header_notes, identifiers, metadata, oai, phantom, store
 from kneefair_jax.data.oai import siddiqui
+from kneefair_jax.data.online import by_table_row, stored_source
 from kneefair_jax.data.source import Example, LeftOut, Source, naming_unreadable, read_subset
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError, choose
@@ -217,7 +218,7 @@ def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
     its_own |= {"ignore_label": data.get("external_ignore_label", -1), "prefix": "data.external_"}
     settings = ChainMap[str, Any](its_own, data)
     source = folder.source(settings, size=tuple(data.size), channels=main.grid[2])
-    anatomy.translation(main.structures, source.structures)
+    anatomy.translation(main.structures, source.structures, data.get("external_in_front", ""))
     cases = _external_cases(source, main)
     people = data.source != "phantom"  # phantoms are nobody: their p00007 is no patient p00007 or p7
     if people:
@@ -257,7 +258,9 @@ def prepare(
     """
     # The external one first: it is seldom the larger, and a broken file in it refuses both.
     parts = [part for part in (external, cohort) if part]
-    *others, cases = store.prepare_all([(part.source, part.grid) for part in parts], directory, options)
+    sources = [(stored_source(part.source, part.cases), part.grid) for part in parts]
+    *others, cases = store.prepare_all(sources, directory, options)
+    cases = by_table_row(cases, cohort.source, cohort.cases)
     if cases.left_out:
         with naming_unreadable(cases.left_out):
             cohort = _split(cohort.source, cohort.grid[2], data, seed, without=dict(cases.left_out))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kneefair_jax import anatomy
 from kneefair_jax.data.readers import Orientation, dicom, functional_groups
 from kneefair_jax.data.readers import spacing as spacings
 from kneefair_jax.errors import InputError
@@ -70,7 +71,10 @@ def read(path: Path) -> Segmentation:
         }
         dicom.require_size(dataset, path)
         frames = _frames(dataset)
-        segment = _label_map(frames, path) if kind == "LABELMAP" else _joined(dataset, frames, names, path)
+        if kind == "LABELMAP":
+            segment = _label_map(frames, path)
+        else:
+            segment, names = _joined(dataset, frames, names, path)
         stated, spacing_kind, notes = spacings.of_dicom(dataset, path)
         spacing = spacings.checked(stated, path)
         _require_one_geometry(dataset, path)
@@ -100,19 +104,35 @@ def _label_map(frames: np.ndarray, path: Path) -> np.ndarray:
     return frames[0].astype(np.int64)
 
 
-def _joined(dataset: Any, frames: np.ndarray, names: dict[int, str], path: Path) -> np.ndarray:
-    """One binary frame a segment -> segment numbers, i64[H, W]."""
+def _joined(
+    dataset: Any, frames: np.ndarray, names: dict[int, str], path: Path
+) -> tuple[np.ndarray, dict[int, str]]:
+    """One binary frame a segment -> segment numbers, i64[H, W], and their names.
+
+    Where two whole bones overlap, their pixels become segments of the classes of `anatomy.OVERLAPS`.
+    """
     segment = np.zeros(frames.shape[1:], np.int64)
+    classes = dict(names)
     numbers = list(_numbers(dataset, len(frames)))
     _require_one_picture(len(set(numbers)) < len(numbers), path)
     for number, frame in zip(numbers, frames, strict=True):
-        if (both := np.unique(segment[(frame > 0) & (segment > 0)])).size:
-            raise InputError(
-                f"{path}: the segments {names.get(int(both[0]))!r} and {names.get(number)!r} overlap, and a mask has "
-                "one structure a pixel; export segments that do not overlap"
-            )
+        covered = np.where(frame > 0, segment, 0)
         segment[frame > 0] = number
-    return segment
+        for other in np.unique(covered[covered > 0]).tolist():
+            overlap = anatomy.shared_class(names.get(other, ""), names.get(number, ""))
+            if overlap is None:
+                raise InputError(
+                    f"{path}: the segments {classes.get(other)!r} and {names.get(number)!r} overlap, and a mask has "
+                    "one structure a pixel; export segments that do not overlap"
+                )
+            of_both = 1 + max(*classes, *numbers)
+            classes |= {
+                other: anatomy.class_beside(names[other]),
+                number: anatomy.class_beside(names[number]),
+                of_both: overlap,
+            }
+            segment[covered == other] = of_both
+    return segment, classes
 
 
 def _numbers(dataset: Any, frames: int) -> Iterator[int]:

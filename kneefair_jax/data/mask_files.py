@@ -5,7 +5,7 @@ names give them.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,7 +140,11 @@ def _structure(segment: str, values: Values, path: Path) -> str:
     """The structure that a segment's label names, whatever its case: itself, or the union that it is a part of."""
     plain = {" ".join(name.lower().split()): name for name in values}
     wanted = " ".join(segment.lower().split())
-    unions = [name for name in plain if wanted in anatomy.UNIONS.get(name, ())]
+    if wanted not in plain and wanted in anatomy.whole_bones(
+        tuple(plain)
+    ):  # which overlaps no other in this file
+        wanted = anatomy.class_beside(wanted)
+    unions = [name for name in plain if wanted in chain(*anatomy.UNIONS.get(name, ()))]
     if wanted not in plain and len(unions) != 1:
         raise InputError(
             f"{path}: the segment {segment!r} is none of the structures {', '.join(values)}; name them as the segments "
@@ -154,7 +158,7 @@ def _joined(case: StructureFiles, values: Values) -> Mask:
     _require_one_layout(singles)
     first = next(iter(singles.values()))
     joined = np.zeros(first.values.shape, np.int64)
-    drawn: dict[int, Path] = {}
+    drawn: dict[int, tuple[str, Path]] = {}  # value -> what it was drawn as, and from which file
     notes: dict[str, None] = {}
     for structure, path in case.files.items():
         notes.update(dict.fromkeys(singles[path].notes))
@@ -164,14 +168,19 @@ def _joined(case: StructureFiles, values: Values) -> Mask:
                 f"{path}: has {mask.shape[0]} x {mask.shape[1]} pixels, and {next(iter(case.files.values()))} has "
                 f"{joined.shape[0]} x {joined.shape[1]}; export all structures of a case on one grid"
             )
-        value = values[structure][0]
-        if both := np.unique(joined[mask & (joined > 0)]).tolist():
-            raise InputError(
-                f"{path}: overlaps {drawn[both[0]]}, and a pixel has one structure; export structures "
-                "that do not overlap"
-            )
-        joined[mask] = value
-        drawn[value] = path
+        own = structure if structure in values else anatomy.class_beside(structure)
+        covered = joined[mask]
+        joined[mask] = values[own][0]
+        for value in np.unique(covered[covered > 0]).tolist():
+            overlap = anatomy.shared_class(structure, drawn[value][0])
+            if overlap is None or overlap not in values:
+                raise InputError(
+                    f"{path}: overlaps {drawn[value][1]}, and a pixel has one structure; export structures "
+                    "that do not overlap"
+                )
+            joined[mask] = np.where(covered == value, values[overlap][0], joined[mask])
+            drawn[values[overlap][0]] = (overlap, path)
+        drawn[values[own][0]] = (structure, path)
     stating = next((one for one in singles.values() if np.isfinite(one.spacing).all()), first)
     orientations = [one.orientation for one in singles.values() if one.orientation is not None]
     return Mask(joined, stating.spacing, next(iter(orientations), None), tuple(notes), stating.spacing_kind)
@@ -195,7 +204,7 @@ def _require_one_layout(singles: Mapping[Path, Mask]) -> None:
 
 def _single(path: Path, structure: str, values: Values) -> Mask:
     """Where the structure is, bool[H, W], and what the header states."""
-    mask = read(path, {structure: values[structure]} if is_dicom_seg(path) else {})
+    mask = read(path, {structure: values.get(structure, (1,))} if is_dicom_seg(path) else {})
     present = np.unique(mask.values[mask.values != 0])
     if present.size > 1:
         raise InputError(

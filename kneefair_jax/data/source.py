@@ -48,6 +48,20 @@ class Example(NamedTuple):
 ARRAYS = ("image", "label", "spacing")  # of an `Example`, as a store keeps them
 
 
+class Online(NamedTuple):
+    """How training cases are drawn in the training step, a new one every time.
+
+    Attributes:
+        inputs: rows of a cohort table -> arrays [N, ...] that `draw` takes of each in a batch, by name: what the
+            population fixes of a case, not the case.
+        draw: `(seed u32[], step i32[], batch) -> batch` with `image` and `label`. Pure; a case is a function of seed,
+            step, its `position` in the global batch and its inputs, so the number of devices does not change it.
+    """
+
+    inputs: Callable[[pd.DataFrame], dict[str, np.ndarray]]
+    draw: Callable[[Any, Any, dict[str, Any]], dict[str, Any]]
+
+
 class Source(NamedTuple):
     """Cases to train on or to score.
 
@@ -66,6 +80,7 @@ class Source(NamedTuple):
         files: row of `cases` -> the files that its arrays are read from; None where there are none.
         whole: as `read`, at the files' own size and spacing; None where the working grid is the cases' own.
         void: whether labels may hold `anatomy.VOID`.
+        online: how training cases are drawn in the step; None where they are read.
     """
 
     cases: pd.DataFrame
@@ -79,6 +94,7 @@ class Source(NamedTuple):
     notes: tuple[str, ...] = ()
     files: Callable[[int], tuple[Path, ...]] | None = None
     void: bool = False
+    online: Online | None = None
 
 
 def read_subset[T](

@@ -6,6 +6,7 @@ The cell `masks/a` stands for `masks/a_femur.png`, `masks/a-femur.npy` or `masks
 from collections.abc import Sequence
 from pathlib import Path
 
+from kneefair_jax import anatomy
 from kneefair_jax.data import readers
 from kneefair_jax.data.mask_files import MaskPath, StructureFiles
 from kneefair_jax.data.readers import limits
@@ -17,13 +18,16 @@ def find(path: Path, structures: Sequence[str]) -> MaskPath:
 
     Args:
         path: what the table says.
-        structures: that the files are called by; spaces may be `_` or `-`.
+        structures: that the files are called by; spaces may be `_` or `-`. In place of overlap classes there may be
+            files of whole bones, which overlap.
 
     Raises:
         InputError: there are files of some structures alone, or two of one.
     """
     if limits.is_present(path) or path.name.lower().endswith(readers.SUFFIXES):
         return path
+    if not any(_of_structure(path, structure) for structure in structures):
+        structures = anatomy.scored(structures)  # of overlap classes, files of whole bones
     files: dict[str, Path] = {}
     for structure in structures:
         own = _of_structure(path, structure)

@@ -41,6 +41,7 @@ def parts(
     rows: Sequence[np.ndarray],
     group: np.ndarray,
     resolution: str,
+    in_front: str = "",
 ) -> list[Part]:
     """Parts of one cohort, which share a step; masks are scored in that cohort's own label scheme.
 
@@ -51,14 +52,16 @@ def parts(
         rows: of each part.
         group: i32[cases] of the scored cohort.
         resolution: "source" or "grid"; a source without masks of their own size is scored on the grid.
+        in_front: the bone that the masks show where two overlap (`anatomy.membership`); "" as in the scheme `knee`.
     """
     theirs, cases = scored
     at_source = resolution_of(theirs, resolution) == "source"
-    translation = anatomy.translation(cohort.structures, theirs.structures)
+    translation = anatomy.translation(cohort.structures, theirs.structures, in_front)
+    members = anatomy.scored_labels(theirs.structures)
     step = jax.jit(
         steps.make_case_step(
             experiment.model,
-            len(theirs.structures),
+            len(theirs.structures) if members is None else members,
             jnp.asarray(translation),
             probabilities=at_source,
             void=theirs.source.void,
@@ -94,7 +97,7 @@ def score(
         values
         | {f"{which}_area_mm2": values[f"{which}_pixels"] * pixel_mm2 for which in ("true", "pred")}
         | {"grid_dice": values["dice"], "spacing": spacing}
-        | scoring.surface_distances(values["prediction"], part.cases, part.rows, len(part.cohort.structures))
+        | scoring.surface_distances(values["prediction"], part.cases, part.rows, part.cohort.structures)
     )
 
 
@@ -105,18 +108,23 @@ def _at_source(part: Part, values: dict[str, np.ndarray], rows: np.ndarray) -> d
     of the reference mask are background in both masks, as in an audit.
     """
     kept = {name: value for name, value in values.items() if name != "probability"}
-    called, structures = part.translation.astype(np.uint8), len(part.cohort.structures)
+    called, structures = part.translation.astype(np.uint8), part.cohort.structures
+    names = anatomy.scored(structures)
+    layers = anatomy.layers(structures, names)
 
     def of(place: int, case: Example) -> dict[str, np.ndarray]:
         height, width = case.label.shape
         predicted = called[readers.labels_at(values["probability"][place], (height, width))]
-        true, predicted = anatomy.clear_void(case.label), anatomy.clear_void(case.label, predicted)
-        scores = metrics.mask_scores(predicted, true, structures, case.spacing)
-        pixels = {
-            f"{which}_pixels": np.bincount(mask.ravel(), minlength=structures + 1)[1:]
-            for which, mask in (("true", true), ("pred", predicted))
-        }
-        return scores | pixels | {"spacing": case.spacing}
+        cleared = anatomy.clear_void(case.label), anatomy.clear_void(case.label, predicted)
+
+        def score(true: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+            pixels = {
+                f"{which}_pixels": np.bincount(mask.ravel(), minlength=len(names) + 1)[1:]
+                for which, mask in (("true", true), ("pred", predicted))
+            }
+            return metrics.mask_scores(predicted, true, len(names), case.spacing) | pixels
+
+        return metrics.by_layer(score, layers, *cleared) | {"spacing": case.spacing}
 
     scores = part.cohort.over_whole(of, rows)
     found = {name: np.stack([one[name] for one in scores]) for name in scores[0]}
@@ -124,7 +132,7 @@ def _at_source(part: Part, values: dict[str, np.ndarray], rows: np.ndarray) -> d
 
 
 def table(values: dict[str, np.ndarray], part: Part, model: str) -> pd.DataFrame:
-    """What is known of N cases' predictions -> the long per-case table, N x S rows.
+    """What is known of N cases' predictions -> the long per-case table, N x S rows; S as of `anatomy.scored`.
 
     Columns: `case_id, patient_id, split, model, structure, <attributes>, dice, iou, hd95_mm, assd_mm, nsd,
     ece, true_area_mm2, pred_area_mm2`, all but the ECE at the part's resolution; distances, NSD and areas are NaN where
@@ -134,7 +142,7 @@ def table(values: dict[str, np.ndarray], part: Part, model: str) -> pd.DataFrame
     about = cohort.cases.iloc[part.rows][["case_id", "patient_id", "split", *cohort.attributes]]
     measured = ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece", "true_area_mm2", "pred_area_mm2")
     frames = []
-    for s, structure in enumerate(cohort.structures):
+    for s, structure in enumerate(anatomy.scored(cohort.structures)):
         frame = about.assign(
             model=model,
             structure=structure,

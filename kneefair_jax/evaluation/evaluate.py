@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kneefair_jax import groups
+from kneefair_jax import anatomy, groups
 from kneefair_jax.data import source
 from kneefair_jax.data.cohort_loader import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
@@ -60,7 +60,8 @@ def evaluate(
     if external:
         theirs = groups.indexed(external[0].cases, experiment.partition)
         everybody = [np.arange(len(theirs))]
-        parts += case_table.parts(experiment, cohort, external, everybody, theirs, wanted)
+        in_front = config.data.get("external_in_front", "")
+        parts += case_table.parts(experiment, cohort, external, everybody, theirs, wanted, in_front)
     scored: dict[tuple[int, ...], list[dict[str, np.ndarray]]] = {}
     for steps_chosen in sorted(set(chosen.values())):
         variables = group_models.restore(workdir, models, steps_chosen, experiment.state)
@@ -108,7 +109,7 @@ def evaluate(
         outside = table[(table["split"] == EXTERNAL) & (table["model"] == config.select)]
         report["external"] = {
             "fingerprint": external[1].digest,
-            "structures": list(external[0].structures),
+            "structures": list(anatomy.scored(external[0].structures)),
             "resolution": case_table.resolution_of(external[0], wanted),
             "scores": _scores(config, external[0], outside),
             "rates": endpoint_rates(outside, **_how(config, external[0]), settings=_endpoints(config)),
@@ -159,7 +160,9 @@ def _validated(
     """What a selection rule saw of the validation cases: mean Dice, and that of the worst group."""
     here = experiment.partition._replace(index=part.group[part.rows])
     cases = part.cohort.cases.iloc[part.rows]
-    table = scoring.group_table(values["grid_dice"], cases, here, part.cohort.structures)["dice"]
+    table = scoring.group_table(values["grid_dice"], cases, here, anatomy.scored(part.cohort.structures))[
+        "dice"
+    ]
     return {"dice": table["all"], "worst": table.drop("all").min() if len(table) > 1 else table["all"]}
 
 
@@ -228,7 +231,7 @@ def _pooled(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str
         return {}
     pooled = partial_pooling.of_small_groups(
         table,
-        cohort.structures,
+        anatomy.scored(cohort.structures),
         cohort.attributes,
         score,
         failure_dice=config.report.failure_dice,
@@ -240,7 +243,7 @@ def _pooled(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str
 def _how(config: ConfigDict, cohort: Cohort) -> dict[str, Any]:
     """What all statistics of a report are told."""
     return {
-        "structures": cohort.structures,
+        "structures": anatomy.scored(cohort.structures),
         "attributes": cohort.attributes,
         "min_group_patients": config.report.min_group_patients,
         "draws": config.report.bootstrap_draws,
@@ -288,6 +291,7 @@ def _report(
             "config": run_directory.public(config),
             "fingerprint": cases.digest,
             "model": config.select,
+            "classes": list(cohort.structures),
             "grid": list(cohort.grid[:2]),
             "resolution": at,
             "spacing": one_spacing(kept["spacing"]),

@@ -55,9 +55,14 @@ def _by_size(
 ) -> dict[str, np.ndarray]:
     """`metrics.boundary_errors` of each row, of the masks and pixels that its distances were taken between."""
     apart = reference_ser.apart(test, spacing)
+    names = anatomy.scored(cohort.structures)
+    layers = anatomy.layers(cohort.structures, names)
 
     def of(label: np.ndarray, spacing: np.ndarray) -> dict[str, np.ndarray]:
-        return metrics.boundary_errors(anatomy.clear_void(label), len(cohort.structures), spacing, apart)
+        def score(truth: np.ndarray) -> dict[str, np.ndarray]:
+            return metrics.boundary_errors(truth, len(names), spacing, apart)
+
+        return metrics.by_layer(score, layers, anatomy.clear_void(label))
 
     if cases is None:
         errors = cohort.over_whole(lambda _, case: of(case.label, case.spacing), np.asarray(rows))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from kneefair_jax import anatomy
 from kneefair_jax.evaluation import case_table
 from kneefair_jax.evaluation.case_table import Part
 from kneefair_jax.training import group_models, scoring
@@ -33,8 +34,11 @@ def score_training_cases(
         experiment: of the run.
 
     Returns:
-        `{group: {"dice", "cases", "patients"}}`; None where no training case is of a known group.
+        `{group: {"dice", "cases", "patients"}}`; None where no training case is of a known group, or where every
+        training case was drawn online and seen once.
     """
+    if train.cohort.source.online:
+        return None
     rng, names = np.random.default_rng(config.data.seed), experiment.partition.names
     of_groups = [rng.permutation(train.rows[train.group[train.rows] == g])[:MOST] for g in range(len(names))]
     rows = np.sort(np.concatenate(of_groups)) if names else train.rows[:0]
@@ -43,5 +47,7 @@ def score_training_cases(
     run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
     dice = case_table.score(train._replace(rows=rows), models, variables, run)["dice"]
     here = experiment.partition._replace(index=train.group[rows])
-    table = scoring.group_table(dice, train.cohort.cases.iloc[rows], here, train.cohort.structures)
+    table = scoring.group_table(
+        dice, train.cohort.cases.iloc[rows], here, anatomy.scored(train.cohort.structures)
+    )
     return table.drop("all")[["dice", "cases", "patients"]].to_dict("index")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kneefair_jax.export import network_files
 from kneefair_jax.runtime import command_line
+from kneefair_jax.weights.description import FITS
 
 
 def main(argv: Sequence[str]) -> int:
@@ -19,6 +20,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, help="folder of the weights; by default RUN/export")
     parser.add_argument("--name", default=network_files.NAME, help="of the files, without ending")
     parser.add_argument("--half", action="store_true", help="round to float16: half the bytes")
+    parser.add_argument(
+        "--fit",
+        choices=FITS,
+        default=FITS[0],
+        help="how predict brings films to the working grid: stretched to its shape, or with their aspect ratio, padded",
+    )
     parser.add_argument("--license", metavar="ID", help="of the weights, for the model card: apache-2.0, say")
     options = parser.parse_args(argv)
     paths = network_files.export(
@@ -26,6 +33,7 @@ def main(argv: Sequence[str]) -> int:
         options.out or options.run / network_files.FOLDER,
         options.name,
         half=options.half,
+        fit=options.fit,
         license_id=options.license,
     )
     for path in paths:

@@ -120,6 +120,12 @@ def _training(config: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         "oai": "Films of the Osteoarthritis Initiative; its terms of use apply.",
         "siddiqui": "Films of the Osteoarthritis Initiative; its terms of use apply.",
     }.get(source, f"Where the films come from is {_UNKNOWN} (source `{source}`).")
+    phantoms = _of(config, "data", "phantom")
+    if source == "phantom" and isinstance(phantoms, Mapping) and phantoms.get("online"):
+        what += (
+            " Every training case was drawn once, in its training step; the training patients below only fixed the "
+            "shares of the groups."
+        )
     counts = report["cohort"].get("table")
     least = report["cohort"].get("min_group_patients", _FEW)
     if not counts:

@@ -14,7 +14,7 @@ from kneefair_jax.runtime import atomic, json_files, output_folder, run_director
 from kneefair_jax.runtime.schema import Anything, Omittable, Table, Text, find_fault
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
-from kneefair_jax.weights.description import CHANNELS, NETWORK
+from kneefair_jax.weights.description import CHANNELS, FITS, NETWORK
 
 FOLDER = "export"  # of a run
 NAME = "model"
@@ -36,7 +36,13 @@ _ENVIRONMENT = Table({**run_files.ENVIRONMENT.fields, "started": _TEXT}, Anythin
 
 
 def export(
-    run: Path, out: Path, name: str = NAME, *, half: bool = False, license_id: str | None = None
+    run: Path,
+    out: Path,
+    name: str = NAME,
+    *,
+    half: bool = False,
+    fit: str = FITS[0],
+    license_id: str | None = None,
 ) -> list[Path]:
     """Writes the network of a run, or, of a group-specific one, each group's, and one model card.
 
@@ -46,6 +52,7 @@ def export(
             groups, and `{name}.md`.
         name: of the files.
         half: float16.
+        fit: how `predict` brings films to the working grid, of `weights.description.FITS`.
         license_id: of the weights, for the card.
 
     Returns:
@@ -75,15 +82,17 @@ def export(
             f"{run}: its network has the head {config['mitigation']['head']!r}, which needs the group of every image; "
             f"only networks with {', '.join(TRAINED_ALONE)} are exported"
         )
-    structures = report["cohort"]["structures"]
+    scored = report["cohort"]["structures"]
+    structures = report["run"].get("classes", scored)
     fields = {key: value for key, value in config["model"].items() if key != "weights"}
-    _require_scored(run, report, structures)
+    _require_scored(run, report, scored)
     grid = (*report["run"]["grid"], config["data"].get("channels", 1))
     model = models.create(fields, classes=len(structures) + 1)
     about = {
         "network": fields,
         "structures": structures,
         "grid": grid,
+        "fit": fit,
         "dice": _by_structure(report),
         "dice_external": _by_structure(report["external"]) if "external" in report else None,
         "run": {

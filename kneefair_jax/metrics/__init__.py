@@ -4,14 +4,17 @@ Overlap and calibration are counted on the device, distances are taken on the ho
 """
 
 from kneefair_jax.metrics.calibration import ece, reliability
+from kneefair_jax.metrics.layers import by_layer
 from kneefair_jax.metrics.masks import mask_scores
-from kneefair_jax.metrics.overlap import Overlap, dice, iou, overlap
+from kneefair_jax.metrics.overlap import Overlap, Structures, dice, iou, overlap
 from kneefair_jax.metrics.size import boundary_errors
 from kneefair_jax.metrics.surface import surface_distances
 
 __all__ = [
     "Overlap",
+    "Structures",
     "boundary_errors",
+    "by_layer",
     "dice",
     "ece",
     "iou",

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kneefair_jax.metrics.overlap import Structures, structure_masks
+
 BINS = 15  # of equal width, as in Guo et al. (ICML 2017)
 MARGIN = 0.25  # of a box's height above and below it, and of its width left and right; rounded up to pixels
 
@@ -30,7 +32,11 @@ class Reliability(NamedTuple):
 
 
 def reliability(
-    probability: jax.Array, label: jax.Array, bins: int = BINS, valid: jax.Array | None = None
+    probability: jax.Array,
+    label: jax.Array,
+    bins: int = BINS,
+    valid: jax.Array | None = None,
+    structures: Structures | None = None,
 ) -> Reliability:
     """Count the pixels of each structure's box by their probability.
 
@@ -40,18 +46,18 @@ def reliability(
     absent from the truth has no box.
 
     Args:
-        probability: f[B, H, W, S] in [0, 1], of structures 1..S.
+        probability: f[B, H, W, S] in [0, 1], of each structure.
         label: integers [B, H, W].
         bins: of equal width.
         valid: bool[B, H, W], False in void pixels, which are not counted; None where there are none.
+        structures: which labels belong to each structure (`overlap`); None for the labels 1..S.
 
     Raises:
         ValueError: the shapes do not fit.
     """
     if probability.ndim != 4 or probability.shape[:3] != label.shape:
         raise ValueError(f"give [B,H,W,S] and [B,H,W]: {probability.shape}, {label.shape}")
-    structures = probability.shape[-1]
-    true = label[..., None] == jnp.arange(1, structures + 1)
+    true = structure_masks(label, probability.shape[-1] if structures is None else structures)
     if valid is not None:
         true = true & valid[..., None]
     predicted = probability >= 0.5

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Overlap(NamedTuple):
@@ -18,10 +19,14 @@ class Overlap(NamedTuple):
     true: jax.Array
 
 
+# S for the labels 1..S, or bool[S, labels]: which labels belong to each of S structures, which may share labels.
+Structures = int | jax.Array | np.ndarray
+
+
 def overlap(
-    prediction: jax.Array, label: jax.Array, structures: int, valid: jax.Array | None = None
+    prediction: jax.Array, label: jax.Array, structures: Structures, valid: jax.Array | None = None
 ) -> Overlap:
-    """Counts the pixels of structures 1..S in prediction, in truth, and in both.
+    """Counts the pixels of S structures in prediction, in truth, and in both.
 
     Compiled code cannot refuse a label by its value: one outside 0..S belongs to no structure, as background does. On
     the host, `mask_scores` refuses it.
@@ -29,7 +34,7 @@ def overlap(
     Args:
         prediction: integers [B, H, W].
         label: integers [B, H, W].
-        structures: S.
+        structures: S, or which labels belong to each structure.
         valid: bool[B, H, W], False in void pixels, which are not counted in any mask; None where there are none.
 
     Raises:
@@ -37,12 +42,18 @@ def overlap(
     """
     if prediction.shape != label.shape or prediction.ndim != 3:
         raise ValueError(f"prediction and label must both be [B,H,W]: {prediction.shape}, {label.shape}")
-    structure = jnp.arange(1, structures + 1).reshape(1, 1, 1, -1)
-    predicted = prediction[..., None] == structure
-    true = label[..., None] == structure
+    predicted, true = structure_masks(prediction, structures), structure_masks(label, structures)
     if valid is not None:
         predicted, true = predicted & valid[..., None], true & valid[..., None]
     return Overlap(*((x.sum((1, 2), dtype=jnp.int32)) for x in (predicted & true, predicted, true)))
+
+
+def structure_masks(label: jax.Array, structures: Structures) -> jax.Array:
+    """Label map, integers [B, H, W] -> the mask of each structure, bool[B, H, W, S]."""
+    if isinstance(structures, int):
+        return label[..., None] == jnp.arange(1, structures + 1)
+    # A label outside of the table belongs to no structure.
+    return jnp.take(jnp.asarray(structures).T, label, axis=0, mode="fill", fill_value=False)
 
 
 def dice(counts: Overlap) -> jax.Array:

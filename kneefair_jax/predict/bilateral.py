@@ -12,7 +12,7 @@ from kneefair_jax import anatomy
 from kneefair_jax.data.readers import laterality
 from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.plausibility import SIDES
-from kneefair_jax.predict.predictor import Prediction
+from kneefair_jax.predict.predictor import Outline, Prediction
 
 
 def halves(image: np.ndarray) -> list[np.ndarray]:
@@ -35,10 +35,14 @@ def joined(right: Prediction, left: Prediction) -> Prediction:
     names = sided(structures)
     masks: list[np.ndarray] = []
     confidence: dict[str, float] = {}
+    outlines: dict[str, Outline] = {}
     for side, half in zip(SIDES, (right, left), strict=True):
         table = np.array([0, *(1 + names.index(f"{side} {name}") for name in structures)], np.uint8)
         masks.append(table[half.mask])
         confidence |= {f"{side} {name}": value for name, value in half.confidence.items()}
+        for name, outline in half.outlines.items():
+            parts = [outline.mask if one is half else np.zeros_like(one.mask, bool) for one in (right, left)]
+            outlines[f"{side} {name}"] = outline._replace(mask=np.concatenate(parts, axis=1))
     # The worse half decides; one in which nothing is found is NaN, and NaN is what `min` of NumPy keeps.
     overall = float(np.min([right.overall, left.overall]))
     doubts = (
@@ -46,9 +50,8 @@ def joined(right: Prediction, left: Prediction) -> Prediction:
         for side, half in zip(SIDES, (right, left), strict=True)
         for doubt in half.doubts
     )
-    return Prediction(
-        np.concatenate(masks, axis=1), {name: confidence[name] for name in names}, overall, tuple(doubts)
-    )
+    ordered = {name: confidence[name] for name in names}
+    return Prediction(np.concatenate(masks, axis=1), ordered, overall, tuple(doubts), outlines)
 
 
 def with_side_notes(film: Film, structures: Sequence[str], group: str | None) -> Film:

@@ -8,6 +8,7 @@ from pathlib import Path
 from kneefair_jax import weights
 from kneefair_jax.predict import predictor, routing, run, stated_spacing, writers
 from kneefair_jax.runtime import command_line, output_folder
+from kneefair_jax.weights.description import FITS
 
 SOME_FAILED, NOTHING_DONE = 1, 2  # exit statuses
 
@@ -21,10 +22,11 @@ A second run into the same OUT adds to its areas.csv; rows of files that are seg
 same where their absolute paths are (file_id is a hash of it): a file of another folder whose mask would have the same
 name is refused.
 
-OUT gets masks/ (0 is background, 1, 2, ... the structures, at the file's own size), overlays/ (to look at) and
-areas.csv: a row a file and structure, with mm2 where the file states its spacing, the network's mean confidence, and a
-warning where that is below {predictor.UNSURE} over all structures together: the image is unlike those trained on; or
-where the mask is no knee's: a structure is absent, too small or in several pieces, or the tibia is not below the femur.
+OUT gets masks/ (0 is background, 1, 2, ... the structures, at the file's own size), overlays/ (to look at), outlines/
+(with --outlines: the whole bones, 1 in a file of each; areas.csv has rows of them, too) and areas.csv: a row a file and
+structure, with mm2 where the file states its spacing, the network's mean confidence, and a warning where that is below
+{predictor.UNSURE} over all structures together: the image is unlike those trained on; or where the mask is no knee's: a
+structure is absent, too small or in several pieces, or the tibia is not below the femur.
 The first row of a file has its warning, and the others refer to it (see femur).
 Areas are by the spacing as stated; spacing_kind says which: detector (ImagerPixelSpacing, most DICOM files: a bone that
 lies before the detector appears larger there, and nothing is corrected for that), calibrated (PixelSpacing), scanned
@@ -78,7 +80,30 @@ def parser() -> argparse.ArgumentParser:
         help="both: a film is cut at its midline, image left is the patient's right; auto: as a DICOM header says, "
         "else one",
     )
-    made.add_argument("--whole-femur", action="store_true", help="femur and patella as one structure")
+    made.add_argument(
+        "--whole-femur",
+        action="store_true",
+        help="femur and patella as one structure; of a network with overlap classes the whole femur",
+    )
+    made.add_argument(
+        "--outlines",
+        action="store_true",
+        help="also write the whole bones, which overlap, of a network with overlap classes: into outlines/, a file a "
+        "bone, with dicomseg a segment a bone",
+    )
+    made.add_argument(
+        "--in-front",
+        choices=("tibia", "fibula"),
+        default="",
+        help="which of the two a mask shows where they overlap, of a network with overlap classes (tibia)",
+    )
+    made.add_argument(
+        "--fit",
+        choices=FITS,
+        default="",
+        help="how films come to the network's working grid: stretched to its shape, or with their aspect ratio, padded "
+        "(as the network's description says)",
+    )
     made.add_argument("--flip", action="store_true", help="average with the flipped image: twice the time")
     made.add_argument(
         "--anonymous",
@@ -127,6 +152,9 @@ def main(argv: Sequence[str]) -> int:
         *options.checkpoint,
         flip=options.flip,
         whole_femur=options.whole_femur,
+        outlines=options.outlines,
+        in_front=options.in_front,
+        fit=options.fit,
         batch_size=options.batch_size,
     )
     table = options.metadata

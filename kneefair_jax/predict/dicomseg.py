@@ -16,8 +16,11 @@ CODES = {
     "femur": ("71341001", "Femur"),
     "whole femur": ("71341001", "Femur"),
     "tibia": ("12611008", "Tibia"),
+    "whole tibia": ("12611008", "Tibia"),
     "fibula": ("87342007", "Fibula"),
+    "whole fibula": ("87342007", "Fibula"),
     "patella": ("64234005", "Patella"),
+    "whole patella": ("64234005", "Patella"),
 }
 # What of a film's header an anonymous segmentation may rest on: how its pixels are stored and lie.
 _TECHNICAL = (
@@ -52,7 +55,7 @@ def make(
 
     Args:
         path: of the film.
-        mask: u8[H, W], of the film's stored pixels.
+        mask: of the film's stored pixels, a label map u8[H, W], or overlapping masks bool[H, W, S].
         structures: names of labels 1, 2, ...
         anonymous: leave out who the patient is. By the standard a segmentation carries the name, the identifiers and
             the dates of its film; without them, and with new UIDs, it no longer says which film it belongs to.
@@ -90,13 +93,12 @@ def make(
         raise InputError(
             f"{path}: the header lacks fields that a DICOM-SEG of this film must repeat: {names}; {remedy}"
         )
-    found = [int(value) for value in np.unique(mask[mask > 0])]
+    masks = mask if mask.ndim == 3 else mask[..., None] == np.arange(1, len(structures) + 1)
+    found = np.flatnonzero(masks.any(axis=(0, 1))).tolist()
     if not found:
         raise InputError(f"{path}: nothing found, and an empty DICOM-SEG is not allowed; use --format png")
-    table = np.zeros(256, np.uint8)
-    table[found] = np.arange(1, len(found) + 1)
     described = [
-        _segment(highdicom, number, structures[value - 1]) for number, value in enumerate(found, start=1)
+        _segment(highdicom, number, structures[place]) for number, place in enumerate(found, start=1)
     ]
     try:
         with warnings.catch_warnings():
@@ -105,7 +107,7 @@ def make(
             )  # of how the film's header writes names; they are copied as they are
             made = highdicom.seg.Segmentation(
                 source_images=[source],
-                pixel_array=table[mask][None],
+                pixel_array=masks[None, :, :, found].astype(np.uint8),
                 segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
                 segment_descriptions=described,
                 series_instance_uid=generate_uid(),

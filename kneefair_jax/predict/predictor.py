@@ -1,9 +1,10 @@
 """Images of any size -> masks of the same, by one network or the mean of several."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -15,16 +16,29 @@ from kneefair_jax import anatomy, models
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.models.memory import inference_bytes
-from kneefair_jax.predict import films, plausibility
+from kneefair_jax.predict import films, placement, plausibility
 from kneefair_jax.runtime import memory
 from kneefair_jax.weights import checkpoints
 from kneefair_jax.weights.checkpoints import Checkpoint
+from kneefair_jax.weights.description import FITS
 
 # Of the weights that ship: 32 clinical phantoms have 0.987 or more, of 32 as wide as in training 95 % have 0.945 or
 # more; 48 chest films (JSRT) and 32 images of noise, white and smooth, have at most 0.935. For other weights a guess.
 UNSURE = 0.94
 # Fewer images than these are padded to as many, but for a single one.
 _USUAL_BATCH = 8
+
+
+class Outline(NamedTuple):
+    """A whole bone.
+
+    Attributes:
+        mask: bool[H, W], where the bone's probability, the sum over its classes, is above 0.5.
+        confidence: the mean of that probability over these pixels of the working grid; NaN where there are none.
+    """
+
+    mask: np.ndarray
+    confidence: float
 
 
 class Prediction(NamedTuple):
@@ -36,12 +50,14 @@ class Prediction(NamedTuple):
             where the structure is absent.
         overall: the same over all structures; NaN where none is found.
         doubts: what in the mask is no knee's, by `plausibility.doubts`.
+        outlines: the whole bones, which overlap, by name; empty unless asked for.
     """
 
     mask: np.ndarray
     confidence: dict[str, float]
     overall: float
     doubts: tuple[str, ...] = ()
+    outlines: Mapping[str, Outline] = MappingProxyType({})
 
     @property
     def warning(self) -> str:
@@ -60,6 +76,7 @@ class Predictor:
     Attributes:
         structures: names of labels 1, 2, ... of the masks.
         grid: (H, W, C), what images are resized to.
+        fit: how: "stretch" or "pad".
         groups: names of those that have a network of their own; empty where every network is for everybody.
     """
 
@@ -69,6 +86,9 @@ class Predictor:
         *,
         flip: bool = False,
         whole_femur: bool = False,
+        outlines: bool = False,
+        in_front: str = "",
+        fit: str = "",
         batch_size: int = 8,
     ):
         abouts = [network.about for checkpoint in ensemble for network in checkpoint.values()]
@@ -76,10 +96,25 @@ class Predictor:
         self.grid = tuple(abouts[0]["grid"])
         if any((tuple(a["structures"]), tuple(a["grid"])) != (its_own, self.grid) for a in abouts):
             raise InputError("these networks differ in structures or working grid; an ensemble shares both")
-        self.structures = _with_whole_femur(its_own) if whole_femur else its_own
+        fits = {a.get("fit", FITS[0]) for a in abouts}
+        if not fit and len(fits) > 1:
+            raise InputError(f"these networks differ in --fit ({', '.join(sorted(fits))}); give one")
+        if fit not in ("", *FITS):
+            raise InputError(f"fit={fit!r}: give one of {', '.join(FITS)}")
+        self.fit = fit or fits.pop()
+        bones = anatomy.whole_bones(its_own)
+        if (outlines or in_front) and not bones:
+            raise InputError(
+                f"{'--outlines' if outlines else '--in-front'}: this network has no overlap classes, it segments "
+                f"{', '.join(its_own)}; leave it out, or use a network with {' and '.join(anatomy.OVERLAPS)}"
+            )
+        # A mask shows the bone in front where two overlap.
+        shown = tuple(name for name in its_own if name not in anatomy.OVERLAPS)
+        self.structures = _with_whole_femur(shown) if whole_femur else shown
         # A union's probability is the sum of its parts': exact, as a pixel has one label.
-        merged = anatomy.translation(its_own, self.structures)
+        merged = anatomy.translation(its_own, self.structures, in_front)
         self._merge = np.eye(len(self.structures) + 1, dtype=np.float32)[merged]
+        self._bones = dict(zip(bones, anatomy.membership(its_own, bones), strict=True)) if outlines else {}
         self._swap = jnp.asarray(anatomy.flip_table(its_own)) if flip else None
         named = [
             [group for group in checkpoint if group] for checkpoint in ensemble if None not in checkpoint
@@ -119,14 +154,17 @@ class Predictor:
             return []
         size = self._padded_size(len(images))
         return [
-            self._said(probabilities, (image.shape[0], image.shape[1]))
+            self._said(probabilities, image.shape[:2])
             for batch in itertools.batched(images, self._batch_size)
             for image, probabilities in zip(batch, self._on_grid(batch, group, size), strict=True)
         ]
 
     def probabilities(self, images: Sequence[Any] | np.ndarray, group: str | None = None) -> np.ndarray:
-        """f32[N, h, w, C] on the working grid: of background and each structure, the mean of all networks."""
-        return self._on_grid(_ready(images), group)
+        """f32[N, h, w, C] on the working grid: of background and each structure, the mean of all networks.
+
+        With `fit` "pad" the grid has a border that is not of the image (`placement.place`).
+        """
+        return self._on_grid(_ready(images), group) @ self._merge
 
     def require_group(self, group: str | None) -> None:
         """Refuses a group that there is no network for.
@@ -138,7 +176,10 @@ class Predictor:
             checkpoints.of_group(checkpoint, group)
 
     def _on_grid(self, images: Sequence[np.ndarray], group: str | None, size: int = 0) -> np.ndarray:
-        """The probabilities of images, in batches of a size; 0 for that of as many images."""
+        """The probabilities of images, by the networks' own classes, in batches of a size.
+
+        A size of 0 is that of as many images.
+        """
         networks = [checkpoints.of_group(checkpoint, group) for checkpoint in self._ensemble]
         inputs = np.stack([self._input(image) for image in images])
         size = size or self._padded_size(len(inputs))
@@ -148,7 +189,7 @@ class Predictor:
             padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
             each = [_probabilities(n.model, n.variables, padded, self._swap) for n in networks]
             parts.append(np.mean(jax.device_get(each), axis=0)[: len(batch)])
-        return np.concatenate(parts) @ self._merge
+        return np.concatenate(parts)
 
     def _padded_size(self, images: int) -> int:
         """Return the size of a batch: the next power of two, so that few sizes are compiled, or 1."""
@@ -158,9 +199,14 @@ class Predictor:
         height, width, channels = self.grid
         if channels == 1:
             image = readers.to_grey(image)
-        return readers.resize_image(np.broadcast_to(image, (*image.shape[:2], channels)), (height, width))
+        place = placement.place(image.shape[:2], (height, width), self.fit)
+        full = np.broadcast_to(image, (*image.shape[:2], channels))
+        return placement.on_grid(full, (height, width), place)
 
-    def _said(self, probabilities: np.ndarray, size: tuple[int, int]) -> Prediction:
+    def _said(self, classes: np.ndarray, size: tuple[int, int]) -> Prediction:
+        place = placement.place(size, self.grid[:2], self.fit)
+        classes = classes[place.rows, place.columns]
+        probabilities = classes @ self._merge
         label, sure = probabilities.argmax(-1), probabilities.max(-1)
         confidence = {
             name: _mean(sure[label == value]) for value, name in enumerate(self.structures, start=1)
@@ -170,16 +216,31 @@ class Predictor:
             confidence,
             _mean(sure[label > 0]),
             plausibility.doubts(label, self.structures),
+            {name: _outline(classes[..., members].sum(-1), size) for name, members in self._bones.items()},
         )
 
 
-def load(*names: str | Path, flip: bool = False, whole_femur: bool = False, batch_size: int = 8) -> Predictor:
+def load(
+    *names: str | Path,
+    flip: bool = False,
+    whole_femur: bool = False,
+    outlines: bool = False,
+    in_front: str = "",
+    fit: str = "",
+    batch_size: int = 8,
+) -> Predictor:
     """A predictor by the networks of these names; several are averaged.
 
     Args:
         names: of networks that ship ("phantom"), `.safetensors` files or exported run folders.
         flip: whether each image is also seen flipped, its labels' sides swapped: twice the time.
-        whole_femur: whether femur and patella are one structure, as many masks are drawn.
+        whole_femur: whether femur and patella are one structure, as many masks are drawn; with overlap classes the
+            whole femur, without the part of the patella beside it.
+        outlines: whether predictions have the whole bones, of networks with overlap classes.
+        in_front: "fibula" for masks with the fibula over the tibia where the two overlap, of networks with overlap
+            classes; by default the tibia, and the patella over the femur, as in the scheme `knee`.
+        fit: "stretch" resizes images to the working grid whatever their shape, "pad" keeps their aspect ratio; "" does
+            as the networks' descriptions say.
         batch_size: of many images; a single one is a batch of its own.
 
     Raises:
@@ -192,7 +253,15 @@ def load(*names: str | Path, flip: bool = False, whole_femur: bool = False, batc
             f"{odd[0]!r} is no name of a network; give names one by one: load('phantom', 'runs/mine')"
         )
     made = [checkpoints.find(name) for name in names]
-    return Predictor(made, flip=flip, whole_femur=whole_femur, batch_size=batch_size)
+    return Predictor(
+        made,
+        flip=flip,
+        whole_femur=whole_femur,
+        outlines=outlines,
+        in_front=in_front,
+        fit=fit,
+        batch_size=batch_size,
+    )
 
 
 def as_uint8(image: Any) -> np.ndarray:
@@ -236,10 +305,16 @@ def _ready(images: Sequence[Any] | np.ndarray) -> list[np.ndarray]:
 
 
 def _with_whole_femur(structures: tuple[str, ...]) -> tuple[str, ...]:
-    (union, parts), *_ = anatomy.UNIONS.items()
+    union, parts = "whole femur", ("femur", "patella")
     if not set(parts) <= set(structures):
         raise InputError(f"{union}: the network segments {', '.join(structures)}, not {' and '.join(parts)}")
     return (union, *(name for name in structures if name not in parts))
+
+
+def _outline(probability: np.ndarray, size: tuple[int, int]) -> Outline:
+    """A whole bone of its probability, f32[h, w]."""
+    mask = readers.labels_at(np.stack([1 - probability, probability], axis=-1), size)
+    return Outline(mask > 0, _mean(probability[probability > 0.5]))
 
 
 def _mean(values: np.ndarray) -> float:

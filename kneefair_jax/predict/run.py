@@ -5,8 +5,10 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import batched
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +21,8 @@ from kneefair_jax.predict.predictor import Prediction, Predictor
 from kneefair_jax.runtime import output_folder, preemption, progress
 from kneefair_jax.safe_text import is_formula, printable, without_paths
 
-WRITTEN = (".lock", AREAS, "masks", "overlays")
+_FOLDERS = ("masks", "outlines", "overlays")
+WRITTEN = (".lock", AREAS, *_FOLDERS)
 KNEES = ("auto", "one", "both")
 # Films read at a time: 32 of the largest allowed, of a byte a pixel, take 1.6 GB.
 MOST_READ = 32
@@ -74,7 +77,7 @@ def run(
     say: Callable[[str], None],
     complain: Callable[[str], None],
 ) -> Tally:
-    """Writes `masks/`, `overlays/` and `areas.csv` into a folder.
+    """Writes `masks/`, `overlays/`, `areas.csv` and, of whole bones, `outlines/` into a folder.
 
     Args:
         predictor: segments.
@@ -97,7 +100,7 @@ def run(
     done = warned = failed = without_spacing = 0
     with contextlib.ExitStack() as stack:
         output_folder.require_plain(out, WRITTEN)
-        stack.enter_context(output_folder.exclusive_lock(out, "--out", ("masks", "overlays")))
+        stack.enter_context(output_folder.exclusive_lock(out, "--out", _FOLDERS))
         table = stack.enter_context(Areas(out))
         started = time.monotonic()
         for several in batched(found, min(settings.batch, MOST_READ)):
@@ -108,8 +111,8 @@ def run(
                         raise result
                     mask = _mask(item, settings)
                     table.require_own(item.path, mask.as_posix())
-                    path = _write(out, item, *result, settings)
-                    lines = list(_areas(item, mask, *result, out))
+                    path, outlines = _write(out, item, *result, settings)
+                    lines = list(_areas(item, mask, *result, out, outlines))
                     table.add(lines)
                 except InputError as error:
                     failed += 1
@@ -211,8 +214,10 @@ def _knows_sides(predictor: Predictor) -> bool:
     return any(name.split()[0] in bilateral.SIDES for name in predictor.structures)
 
 
-def _write(out: Path, item: inputs.Input, film: Film, prediction: Prediction, settings: Settings) -> Path:
-    """Writes what is wanted of one file; the path of what a person looks at."""
+def _write(
+    out: Path, item: inputs.Input, film: Film, prediction: Prediction, settings: Settings
+) -> tuple[Path, writers.Written]:
+    """Writes what is wanted of one file; the path of what a person looks at, and where each whole bone is."""
     _, write = writers.FORMATS[settings.format]
     if settings.anonymous:
         write = writers.ANONYMOUS.get(settings.format, write)
@@ -221,10 +226,14 @@ def _write(out: Path, item: inputs.Input, film: Film, prediction: Prediction, se
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(out / AREAS))
     path = out / _mask(item, settings)
     writers.whole(write, path, prediction.mask, film, structures)
+    bones = {name: outline.mask for name, outline in prediction.outlines.items()}
+    whole = out / "outlines" / _mask(item, settings).relative_to("masks")
+    outlines = writers.outlines(write, whole, bones, film) if bones else {}
     if settings.overlays:
         path = out / "overlays" / f"{item.name}.png"
-        writers.whole(writers.overlay, path, prediction.mask, film, structures)
-    return path
+        overlay = partial(writers.overlay, bones=bones)
+        writers.whole(overlay, path, prediction.mask, film, structures)
+    return path, outlines
 
 
 def _mask(item: inputs.Input, settings: Settings) -> Path:
@@ -233,9 +242,14 @@ def _mask(item: inputs.Input, settings: Settings) -> Path:
 
 
 def _areas(
-    item: inputs.Input, mask: Path, film: Film, prediction: Prediction, out: Path
+    item: inputs.Input,
+    mask: Path,
+    film: Film,
+    prediction: Prediction,
+    out: Path,
+    outlines: writers.Written = MappingProxyType({}),
 ) -> Iterator[list[str]]:
-    """A row of `areas.COLUMNS` a structure; empty where unknown or undefined.
+    """A row of `areas.COLUMNS` a structure, and a whole bone; empty where unknown or undefined.
 
     The first row has the film's warning, the others refer to it.
     """
@@ -243,20 +257,29 @@ def _areas(
     folders = (out.absolute(), item.path.absolute().parent)
     warning = without_paths("; ".join(filter(None, (*film.notes, prediction.warning))), *folders)
     reference = f"see {next(iter(prediction.confidence))}" if warning else ""
-    for label, (name, confidence) in enumerate(prediction.confidence.items(), start=1):
-        area = float(pixels[label] * film.spacing.prod())
-        yield [
+
+    def row(name: str, label: str, count: int, confidence: float, warning: str, path: str) -> list[str]:
+        area = float(count * film.spacing.prod())
+        return [
             _cell(item),
             file_id(item.path),
             name,
-            str(label),
+            label,
             f"{area:.2f}" if np.isfinite(area) else "",
-            str(pixels[label]),
+            str(count),
             film.spacing_kind,
             f"{confidence:.4f}" if np.isfinite(confidence) else "",
-            warning if label == 1 else reference,
-            printable(mask.as_posix()),
+            warning,
+            path,
         ]
+
+    for label, (name, confidence) in enumerate(prediction.confidence.items(), start=1):
+        note = warning if label == 1 else reference
+        yield row(name, str(label), int(pixels[label]), confidence, note, printable(mask.as_posix()))
+    for name, outline in prediction.outlines.items():
+        number, path = outlines.get(name, ("", None))
+        place = printable(path.relative_to(out).as_posix()) if path else ""
+        yield row(name, str(number), int(outline.mask.sum()), outline.confidence, reference, place)
 
 
 def _cell(item: inputs.Input) -> str:

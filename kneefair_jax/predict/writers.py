@@ -2,14 +2,16 @@
 
 import errno
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from kneefair_jax import anatomy
+from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import nifti_geometry, stated_spacing
 from kneefair_jax.predict.films import Film
@@ -38,7 +40,7 @@ def nifti(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...])
 def dicom_seg(
     path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...], *, anonymous: bool = False
 ) -> None:
-    """A DICOM segmentation object that refers to the film; see `dicomseg.make`."""
+    """A DICOM segmentation object that refers to the film, of a label map or overlapping masks; see `dicomseg.make`."""
     from kneefair_jax.predict import dicomseg
 
     spacing = film.stored_spacing().tolist() if film.spacing_kind == stated_spacing.KIND else None
@@ -58,11 +60,51 @@ FORMATS: dict[str, tuple[str, Write]] = {  # name -> ending and writer
 ANONYMOUS: dict[str, Write] = {"dicomseg": partial(dicom_seg, anonymous=True)}
 
 
-def overlay(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...]) -> None:
-    """The film with the structures tinted and outlined, and beneath it which colour is which."""
+Written = Mapping[str, tuple[int, Path]]  # structure -> its label in its file, and the file
+
+
+def outlines(write: Write, path: Path, bones: Mapping[str, np.ndarray], film: Film) -> Written:
+    """Writes whole bones, which overlap: as segments of one DICOM-SEG, or as one file a bone.
+
+    Args:
+        write: of `FORMATS` or `ANONYMOUS`.
+        path: of the DICOM-SEG. A file of one bone has the bone's name before the ending, as the reader of structure
+            files wants it: `film_whole_femur.png`.
+        bones: name -> bool[H, W]. A DICOM-SEG has no segment of a bone without pixels, and there is none of no bone.
+        film: the film.
+    """
+    if write in (dicom_seg, *ANONYMOUS.values()):
+        present = {name: bone for name, bone in bones.items() if bone.any()}
+        if present:
+            whole(write, path, np.stack([*present.values()], axis=-1), film, tuple(present))
+        return {name: (number, path) for number, name in enumerate(present, start=1)}
+    suffix = readers.suffix_of(path.name)
+    files = {}
+    for name, bone in bones.items():
+        file = path.with_name(f"{path.name.removesuffix(suffix)}_{name.replace(' ', '_')}{suffix}")
+        whole(write, file, bone.astype(np.uint8), film, (name,))
+        files[name] = (1, file)
+    return files
+
+
+def overlay(
+    path: Path,
+    mask: np.ndarray,
+    film: Film,
+    structures: tuple[str, ...],
+    *,
+    bones: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> None:
+    """The film with the structures tinted and outlined, and beneath it which colour is which.
+
+    Where there are whole bones, bool[H, W], the lines are theirs: they show what another bone hides.
+    """
     names, table = tints(structures)
     size = int(np.clip(max(mask.shape), *OVERLAY))
-    picture = overlays.picture(film.image, table[mask], table[mask], size)
+    _, color = tints(tuple(bones))
+    lines = [(int(color[place]), bone) for place, bone in enumerate(bones.values(), start=1)]
+    outlined = np.zeros_like(mask) if bones else table[mask]
+    picture = overlays.picture(film.image, outlined, table[mask], size, lines)
     strip = _legend(picture.shape[1], names)
     Image.fromarray(np.concatenate([picture, strip])).save(path, format="PNG")
 
@@ -74,7 +116,7 @@ def tints(structures: tuple[str, ...]) -> tuple[dict[str, int], np.ndarray]:
     """
     knee = anatomy.SCHEMES["knee"]
     bones = [name.split(" ", 1)[1] if name.split()[0] in SIDES else name for name in structures]
-    parts = [anatomy.UNIONS.get(bone, (bone,))[0] for bone in bones]
+    parts = [anatomy.UNIONS.get(bone, ((bone,),))[0][0] for bone in bones]
     if not set(parts) <= set(knee):
         return {name: label for label, name in enumerate(structures, start=1)}, np.arange(256, dtype=np.uint8)
     labels = [1 + knee.index(part) for part in parts]

@@ -180,7 +180,8 @@ def _model(report: Mapping[str, Any]) -> str:
         return ""
     size = " x ".join(str(pixels) for pixels in report["run"]["grid"])
     widths = listing(str(width) for width in model["widths"])
-    outputs = listing(["background", *report["cohort"]["structures"]])
+    classes = report["run"].get("classes", report["cohort"]["structures"])
+    outputs = listing(["background", *classes])
     return f"{model['name']} of widths {widths}, input of {size} pixels, output of {outputs}"
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +50,13 @@ def overlay(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, size: 
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def picture(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, size: int = SIZE) -> np.ndarray:
+def picture(
+    image: np.ndarray,
+    label: np.ndarray,
+    prediction: np.ndarray,
+    size: int = SIZE,
+    lines: Sequence[tuple[int, np.ndarray]] = (),
+) -> np.ndarray:
     """The picture, u8[h,w,3], whose longer side has `size` pixels.
 
     Args:
@@ -57,6 +64,7 @@ def picture(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, size: 
         label: u8[H,W], drawn as a solid line just inside each structure; void is not drawn.
         prediction: u8[H,W], drawn as a translucent fill.
         size: the picture's longer side.
+        lines: structures that may overlap: the label that gives the color, and the mask, bool[H,W], drawn as a line.
     """
     height, width = image.shape[:2]
     scale = size / max(height, width)
@@ -73,6 +81,9 @@ def picture(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, size: 
         pixels[inside] += _TINT * (np.array(colour(int(value))) - pixels[inside])
     for value in np.unique(truth[truth > 0]):
         pixels[_outline(truth == value)] = colour(int(value))
+    for value, mask in lines:
+        resized = Image.fromarray(mask.astype(np.uint8)).resize(shape, Image.Resampling.NEAREST)
+        pixels[_outline(np.asarray(resized) > 0)] = colour(value)
     return pixels.round().astype(np.uint8)
 
 

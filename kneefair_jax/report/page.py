@@ -102,7 +102,12 @@ def page(
         figures={name: Markup(figure) for name, figure in drawn.items()},
         worst=[_view(case) for case in worst],
         examples=_examples([case for case in examples if case.group != EVERYONE], attributes),
-        legend=[(name, colour(label)) for label, name in enumerate(report["cohort"]["structures"], start=1)],
+        legend=[
+            (name, colour(label))
+            for label, name in enumerate(
+                report["run"].get("classes", report["cohort"]["structures"]), start=1
+            )
+        ],
         cohort=_cohort(report["cohort"]["table"]),
         config=json.dumps(report["run"].get("config"), indent=2, sort_keys=True, ensure_ascii=False),
         external=external,

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import groups, models
-from kneefair_jax.data import cohort_loader, source, store
+from kneefair_jax.data import cohort_loader, online, source, store
 from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.data.store import cache
 from kneefair_jax.errors import InputError
@@ -92,7 +92,9 @@ def prepare_run(
     made = setup.build(config, cohort)
     table = run_directory.table_fingerprint(cohort.cases, made.partition.index)
     # Before hours of reading, where the reading cannot change the table.
-    if on_broken == "stop" and not store.is_prepared(cohort.source, cohort.grid, directory):
+    if on_broken == "stop" and not store.is_prepared(
+        online.stored_source(cohort.source, cohort.cases), cohort.grid, directory
+    ):
         run_directory.check_data(workdir, table=table)
     stages.check(config, cohort)
     _check_external(config, made, external)

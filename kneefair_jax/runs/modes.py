@@ -35,6 +35,11 @@ def check(config: ConfigDict, workdir: Path) -> None:
     Raises:
         InputError: training would be refused, for what it says; what could be read has been shown before.
     """
+    if config.data.get("source") == "phantom" and config.data.phantom.get("online", False):
+        raise InputError(
+            "config.data.phantom.online=True: --mode=check reads every training case, and these are drawn in the "
+            "training step; set data.phantom.online=False to check stored cases of the same population"
+        )
     if config.data.folds and config.data.fold == -1:
         config = _of_fold(config, 0)
         experiment.say(f"splits are those of fold 0 of {config.data.folds}")

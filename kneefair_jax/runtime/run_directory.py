@@ -26,7 +26,7 @@ from kneefair_jax.safe_text import without_paths, without_paths_in
 # What may change between two starts of one run: it does not touch training, or `check_data` sees what it changes.
 FREE = (
     *("report", "select", "parallel", "check", "train.profile", "model.remat"),
-    *("data.external", "data.external_structures", "data.root", "data.metadata"),
+    *("data.external", "data.external_structures", "data.external_in_front", "data.root", "data.metadata"),
     *("data.store", "data.workers", "data.beam", "data.on_broken"),
     *("data.allow_similar_ids", "data.orientation", "data.ignore_label"),
 )

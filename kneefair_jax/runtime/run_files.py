@@ -78,6 +78,9 @@ EXPORTED = Table(
         ),
         "run": Table(
             {
+                "classes": Omittable(
+                    _STRUCTURES
+                ),  # absent from older reports, where they are cohort.structures
                 "grid": ListOf(Whole(1, 4096), 2, 2),
                 "step": _REST,  # a number, or one a group
                 "steps_in_all": Omittable(STEP),

@@ -19,6 +19,7 @@ from kneefair_jax.runtime.schema import find_fault
 from kneefair_jax.training.config_fields import CONFIG
 
 SCHEDULES = ("single", "group_specific", "distilled", "jtt", "last_layer")
+FIXED_CASES = ("jtt", "last_layer")  # schedules that choose some of the training cases
 STARTS = ("scratch", "pooled")
 # Those that ask for the group of whoever is to be segmented.
 NEEDS_GROUP_AT_TEST = {"schedule": ("group_specific",), "head": ("moe",)}
@@ -136,6 +137,26 @@ def check_known_groups(
             f"group of {', '.join(partition.attributes)}; leave those out by data.levels, which names the levels to "
             "keep, or take another one"
         )
+
+
+def check_online(config: ConfigDict) -> None:
+    """Refuse what needs the same training cases more than once where each is drawn online and seen once.
+
+    Raises:
+        InputError: with the reason.
+    """
+    schedule, adjustment = config.mitigation.schedule, config.mitigation.adjustment
+    refused = (
+        (schedule in FIXED_CASES, f"mitigation.schedule={schedule!r} chooses among a fixed list of cases"),
+        (adjustment > 0, f"mitigation.adjustment={adjustment} needs a group's number of training patients"),
+        (config.data.folds > 0, f"data.folds={config.data.folds} divides a fixed list of patients"),
+        (config.report.root_cause, "report.root_cause=True reads the training cases again"),
+    )
+    for applies, reason in refused:
+        if applies:
+            raise InputError(
+                f"config.data.phantom.online=True: every training case is new, and {reason}; set one of the two back"
+            )
 
 
 def _needs_group_at_test(config: Mapping[str, Any]) -> str:

@@ -36,6 +36,7 @@ PHANTOM = Table(
         "fov_mm": Row((Number(1, 2000), Number(1, 2000))),
         "randomisation": Row((SHARE, SHARE)),
         "masks": TEXT,
+        **optional({"structures": TEXT, "films": TEXT, "online": Flag()}),
     }
 )
 DATA = Table(
@@ -66,6 +67,7 @@ DATA = Table(
                 "orientation": TEXT,
                 "external": TEXT,
                 "external_structures": TEXT,
+                "external_in_front": Choice(("", "tibia", "fibula")),
                 "external_orientation": TEXT,
                 "external_ignore_label": LEVEL,
                 "allow_similar_ids": Flag(),
@@ -140,6 +142,7 @@ TRAIN = Table(
         "eval_every": Whole(1, 10**12),
         "log_every": Whole(1, 10**12),
         "accumulation": Whole(1, 65_536),
+        "ema": Number(0, 0.99999),
         "profile": ListOf(STEPS, 0, 2),
     }
 )

@@ -12,7 +12,8 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from kneefair_jax.data import pipeline
+from kneefair_jax import anatomy
+from kneefair_jax.data import online, pipeline
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.groups import Partition
@@ -43,7 +44,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
     """
     steps, batch_size = experiment.steps, config.train.batch_size
     partition, mesh = experiment.partition, experiment.mesh
-    ids = cohort.cases["case_id"].to_numpy()
+    ids = None if cohort.source.online else cohort.cases["case_id"].to_numpy()
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(preemption.deferred())
@@ -77,7 +78,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
                 mesh=mesh,
             )
             table = scoring.group_table(
-                scores["dice"], cohort.cases.iloc[rows], validation, cohort.structures
+                scores["dice"], cohort.cases.iloc[rows], validation, anatomy.scored(cohort.structures)
             )
             print(table.rename_axis(columns="validation").to_string(float_format="{:.4f}".format), flush=True)
             means = {name: float(value) for name, value in table["dice"].items() if not math.isnan(value)}
@@ -87,7 +88,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
         progress = Progress(steps, batch_size)
         started = time.perf_counter()
         batches = pipeline.training_batches(
-            cases,
+            online.training_inputs(cases, cohort.source, cohort.cases),
             experiment.order,
             partition.index,
             weight=experiment.weight,
@@ -161,7 +162,7 @@ def check_finite(
     norm: float,
     step: int,
     experiment: Experiment,
-    case_ids: np.ndarray,
+    case_ids: np.ndarray | None,
     batch_size: int,
     committed: Callable[[], int | None],
 ) -> None:
@@ -172,7 +173,7 @@ def check_finite(
         norm: of the parameters after them: a loss is of the parameters before the update.
         step: the last of them.
         experiment: whose `order` says which cases a step saw.
-        case_ids: of the rows of the cohort table.
+        case_ids: of the rows of the cohort table; None where training cases are drawn online and have none.
         batch_size: of the global batch.
         committed: waits for what is being written -> the step of the last checkpoint, if there is one.
 
@@ -186,10 +187,13 @@ def check_finite(
     index = finite.index(False) if False in finite else len(finite) - 1
     bad = step - len(metrics) + 1 + index
     loss = float(metrics[index]["loss_sum"] / metrics[index]["count"])
-    rows = [experiment.order[k] for k in range((bad - 1) * batch_size, bad * batch_size)]
+    which = ""
+    if case_ids is not None:
+        rows = [experiment.order[k] for k in range((bad - 1) * batch_size, bad * batch_size)]
+        which = f" on the cases {', '.join(map(str, case_ids[rows]))}"
     good = committed()
     raise NonFiniteLossError(
-        f"training diverged at step {bad} (loss {loss}) on the cases {', '.join(map(str, case_ids[rows]))}; "
+        f"training diverged at step {bad} (loss {loss}){which}; "
         + (f"the last good checkpoint is step {good}" if good else "there is no checkpoint yet")
         + ". Lower optimizer.learning_rate or optimizer.clip_norm, with another --workdir."
     )

@@ -77,7 +77,7 @@ def _by_share(then: Callable[[Any, np.ndarray], Any], values: Any, rows: np.ndar
 
 
 def surface_distances(
-    prediction: np.ndarray, cases: Arrays, rows: np.ndarray, structures: int
+    prediction: np.ndarray, cases: Arrays, rows: np.ndarray, structures: Sequence[str]
 ) -> dict[str, np.ndarray]:
     """`metrics.surface_distances` of each row, on the working grid with its spacing.
 
@@ -85,7 +85,7 @@ def surface_distances(
         prediction: labels u8[N, H, W], one map a row.
         cases: the prepared cases.
         rows: N of them.
-        structures: S.
+        structures: names of the labels 1, 2, ...; S of `anatomy.scored` are measured.
 
     Returns:
         `hd95_mm`, `assd_mm`, `nsd`: f64[N, S] each.
@@ -93,7 +93,12 @@ def surface_distances(
     kept = [cases[row] for row in rows]
     truth, spacing = (np.stack([case[name] for case in kept]) for name in ("label", "spacing"))
     cleared = anatomy.clear_void(truth, prediction), anatomy.clear_void(truth)
-    return metrics.surface_distances(*cleared, structures, spacing)
+    names = anatomy.scored(structures)
+
+    def score(predicted: np.ndarray, true: np.ndarray) -> dict[str, np.ndarray]:
+        return metrics.surface_distances(predicted, true, len(names), spacing)
+
+    return metrics.by_layer(score, anatomy.layers(structures, names), *cleared)
 
 
 def group_table(

@@ -112,7 +112,8 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     model = models.create(
         config.model, classes=len(cohort.structures) + 1, axis_name=parallel.axis, parts=parts
     )
-    loss = choose(losses.LOSSES, config.loss, "loss")
+    regions = anatomy.scored_labels(cohort.structures)
+    loss = losses.with_regions(choose(losses.LOSSES, config.loss, "loss"), regions)
     objective = mitigation.create(stage.objective or config.mitigation.objective, config.mitigation)
     transform = optimizer.create(config.optimizer, total)
     if stage.only:
@@ -138,28 +139,36 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
                 distillation=config.mitigation.distillation,
                 temperature=config.mitigation.temperature,
                 ramp_steps=total if config.mitigation.ramp else 0,
+                ema=config.train.ema,
             ),
             axis_name=parallel.axis,
             parts=config.train.accumulation,
             void=cohort.source.void,
+            draw=cohort.source.online and cohort.source.online.draw,
         ),
         config.train.accumulation,
     )
     counts = [jnp.asarray(n) for n in training_counts(cohort, train, partition)]
     first = jax.jit(
-        lambda seed: state.create(seed, model, cohort.grid, transform, objective, *counts),
+        lambda seed: state.create(
+            seed, model, cohort.grid, transform, objective, *counts, average=config.train.ema > 0
+        ),
         out_shardings=sharding.replicated(mesh),
         compiler_options=_AT_ONCE if jax.default_backend() == "cpu" else None,
     )(jnp.uint32(config.seed))
     if stage.start is not None:
         # A copy: steps donate their state, and others may start from the same variables.
-        first = first._replace(**jax.device_put(stage.start, sharding.replicated(mesh), may_alias=False))
+        first = first.with_variables(jax.device_put(stage.start, sharding.replicated(mesh), may_alias=False))
     return Experiment(
         model=model,
         # Teachers are an argument: what a compiled function closes over is compiled into it.
         train_step=lambda state, batch: train_step(state, batch, stage.teachers),
         place=lambda batch: parallel.place(batch, mesh),
-        eval_step=jax.jit(steps.make_eval_step(model, loss, len(cohort.structures), void=cohort.source.void)),
+        eval_step=jax.jit(
+            steps.make_eval_step(
+                model, loss, len(cohort.structures) if regions is None else regions, void=cohort.source.void
+            )
+        ),
         state=first,
         steps=total,
         partition=partition,
@@ -181,6 +190,8 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
     """
     config_checks.check_ranges(config)
     config_checks.check_composition(config.mitigation)
+    if cohort.source.online:
+        config_checks.check_online(config)
     mesh = sharding.data_mesh()
     sharding.check_batch_size(config.train.batch_size, mesh)
     objective = stage.objective or config.mitigation.objective
@@ -242,7 +253,7 @@ def started(config: ConfigDict, cohort: Cohort, made: Experiment) -> Experiment:
         loaded = imagenet.load(Path(config.model.weights), drawn)
     else:
         return made
-    return made._replace(state=made.state._replace(**loaded))
+    return made._replace(state=made.state.with_variables(loaded))
 
 
 def training_order(

@@ -1,6 +1,7 @@
 """Everything that a training step changes, and nothing else."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
 
 import flax.linen as nn
 import jax
@@ -20,6 +21,8 @@ class TrainState(NamedTuple):
         batch_stats: running statistics of batch normalisation; empty with group normalisation.
         opt_state: of the optimiser.
         objective: of the group objective.
+        iterate: `params` and `batch_stats` that the optimizer updates, where those above are their exponential moving
+            average (`train.ema`); () where they are the same.
     """
 
     seed: jax.Array
@@ -28,11 +31,25 @@ class TrainState(NamedTuple):
     batch_stats: Any
     opt_state: Any
     objective: Any
+    iterate: Any = ()
 
     @property
     def variables(self) -> dict[str, Any]:
         """What `model.apply` takes."""
         return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
+    def optimized(self) -> dict[str, Any]:
+        """The variables that the next update starts from."""
+        return self.iterate or self.variables
+
+    def with_variables(self, variables: Mapping[str, Any]) -> Self:
+        """Return the state with other variables, for a moving average as for the iterate.
+
+        The iterate is a copy: a training step donates its state, and cannot donate an array twice.
+        """
+        iterate = jax.tree.map(jnp.copy, dict(variables)) if self.iterate else ()
+        return self._replace(**variables, iterate=iterate)
 
 
 def create(
@@ -43,6 +60,8 @@ def create(
     objective: GroupObjective,
     counts: jax.Array,
     patients: jax.Array | None = None,
+    *,
+    average: bool = False,
 ) -> TrainState:
     """The state before the first step.
 
@@ -54,10 +73,11 @@ def create(
         objective: how the losses of a batch become one.
         counts: i32[G], training cases of each group.
         patients: i32[G], their patients; None where each has one case.
+        average: whether `params` are a moving average, so that the state has an `iterate`.
     """
     variables = model.init(jax.random.key(seed), jnp.zeros((1, *grid), jnp.float32))
     params = variables["params"]
-    return TrainState(
+    state = TrainState(
         seed=jnp.asarray(seed, jnp.uint32),
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -65,3 +85,4 @@ def create(
         opt_state=optimizer.init(params),
         objective=objective.init(counts, patients),
     )
+    return state._replace(iterate=state.variables) if average else state

@@ -13,7 +13,8 @@ from kneefair_jax.anatomy import VOID
 from kneefair_jax.data.augment import Augmentation, augment
 from kneefair_jax.fairness.group_sums import group_sums
 from kneefair_jax.losses import Loss, pixel_mean
-from kneefair_jax.metrics import Overlap, dice, ece, iou, overlap, reliability
+from kneefair_jax.metrics import Overlap, Structures, dice, ece, iou, overlap, reliability
+from kneefair_jax.metrics.overlap import structure_masks
 from kneefair_jax.mitigation import GroupObjective, ascend
 from kneefair_jax.mitigation.objective import global_sum, safe_divide
 from kneefair_jax.models import standardise
@@ -25,6 +26,7 @@ PARTS = 0x9A275  # names the stream of random keys for parts of the network, bes
 
 Batch = dict[str, jax.Array]
 TrainStep = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+Draw = Callable[[Any, Any, dict[str, Any]], dict[str, Any]]
 EvalStep = Callable[[dict[str, Any], Batch], dict[str, jax.Array]]
 
 
@@ -38,6 +40,7 @@ class Extras(NamedTuple):
         distillation: the weight of `distillation`, where the step is given teachers.
         temperature: of the distilled probabilities.
         ramp_steps: the steps over which gradient reversal gains its strength (`heads.ramp`); 0 where it is constant.
+        ema: decay of the exponential moving average of the variables (`moving_average`); 0 for none.
     """
 
     only: str | None = None
@@ -45,6 +48,7 @@ class Extras(NamedTuple):
     distillation: float = 0.0
     temperature: float = 1.0
     ramp_steps: int = 0
+    ema: float = 0.0
 
 
 NO_EXTRAS = Extras()
@@ -63,6 +67,7 @@ def make_train_step(
     axis_name: str | None = None,
     parts: int = 1,
     void: bool = False,
+    draw: Draw | None = None,
 ) -> TrainStep:
     """One update: augment, forward, per-example losses, group weights, backward, optimiser.
 
@@ -80,6 +85,8 @@ def make_train_step(
             objective of `mitigation.LINEAR`.
         void: whether labels hold `anatomy.VOID`, whose pixels no loss sees; an example without any other pixel (a warp
             can move all of them out) counts as padding. Static: without it, nothing is computed for it.
+        draw: adds `image` and `label` to the batch of a seed and a step (`data.source.Online`); None where the batch
+            has them.
 
     Returns:
         `train_step(state, batch, teachers=None) -> (state, metrics)`; `teachers`, the variables of one model a group,
@@ -91,7 +98,10 @@ def make_train_step(
     def train_step(
         state: TrainState, batch: Batch, teachers: Any = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
+        optimized = state.optimized
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+        if draw is not None:
+            batch = draw(state.seed, state.step, batch)
         image = batch["image"]
         image = image.astype(jnp.float32) / 255.0 if image.dtype == jnp.uint8 else image
         image, label = augment(
@@ -173,23 +183,23 @@ def make_train_step(
             if axis_name is not None:
                 # Without this, shard_map's default sums gradients by itself, and they would be summed twice.
                 params = jax.tree.map(lambda p: jax.lax.pcast(p, axis_name, to="varying"), params)
-            gradient, aux = accumulation.gradient(value_of, params, state.batch_stats, examples, parts)
+            gradient, aux = accumulation.gradient(value_of, params, optimized["batch_stats"], examples, parts)
             # Weights are those of the global batch, so the parts add up.
             return gradient if axis_name is None else jax.lax.psum(gradient, axis_name), aux
 
         if parts > 1:
             # No loss is known yet, and none is needed.
             examples["weights"] = weights_of(jnp.zeros_like(mask))[0]
-        gradient, (each, batch_stats) = gradient_of(state.params, examples)
+        gradient, (each, batch_stats) = gradient_of(optimized["params"], examples)
         losses, auxiliary = each["loss"], global_sum(each["auxiliary"], axis_name)
         weights, objective_state = weights_of(losses)
         value = objective.value(weights, losses, group, mask, state.objective, axis_name)
         norm = optax.tree.norm(gradient)
         if extras.sharpness:
             # With the weights of where we stand.
-            peak = ascend(state.params, gradient, extras.sharpness)
+            peak = ascend(optimized["params"], gradient, extras.sharpness)
             gradient, _ = gradient_of(peak, examples | {"weights": weights})
-        step, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        step, opt_state = optimizer.update(gradient, state.opt_state, optimized["params"])
         of_groups = group_sums(losses, jax.nn.one_hot(group, groups), mask, axis_name)
         metrics = {
             "loss": value + auxiliary,
@@ -200,17 +210,36 @@ def make_train_step(
             "group_loss_sum": of_groups.total,
             "group_count": of_groups.counts,
         }
+        new = {"params": optax.apply_updates(optimized["params"], step), "batch_stats": batch_stats}
+        average = moving_average(state.variables, new, state.step, extras.ema) if extras.ema else new
         new_state = TrainState(
             seed=state.seed,
             step=state.step + 1,
-            params=optax.apply_updates(state.params, step),
-            batch_stats=batch_stats,
+            **average,
             opt_state=opt_state,
             objective=objective_state,
+            iterate=new if extras.ema else (),
         )
         return new_state, metrics
 
     return train_step
+
+
+def moving_average(
+    average: dict[str, Any], new: dict[str, Any], step: jax.Array, decay: float
+) -> dict[str, Any]:
+    """Return decay * average + (1 - decay) * new, of parameters and batch statistics (Polyak and Juditsky 1992).
+
+    Up to decay = (1 + step) / (10 + step), the decay of the first steps, so that the initial values are soon forgotten.
+
+    Args:
+        average: variables before the step.
+        new: variables after the update.
+        step: i32[], updates before this one.
+        decay: in (0, 1).
+    """
+    weight = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
+    return optax.incremental_update(new, average, weight)
 
 
 def distillation(
@@ -243,10 +272,11 @@ def distillation(
     return temperature**2 * pixel_mean(divergence, valid) * (group >= 0)
 
 
-def make_eval_step(model: nn.Module, loss: Loss, structures: int, *, void: bool = False) -> EvalStep:
+def make_eval_step(model: nn.Module, loss: Loss, structures: Structures, *, void: bool = False) -> EvalStep:
     """Scores per case: `eval_step(variables, batch)` -> `dice`, `iou` f32[B, S], pixels i32[B, S], `loss` f32[B].
 
-    With `void`, pixels with the label `anatomy.VOID` are left out of all of them.
+    Structures are as for `metrics.overlap`. With `void`, pixels with the label `anatomy.VOID` are left out of all
+    scores.
     """
 
     def eval_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
@@ -261,7 +291,7 @@ def make_eval_step(model: nn.Module, loss: Loss, structures: int, *, void: bool 
 
 def make_case_step(
     model: nn.Module,
-    structures: int,
+    structures: Structures,
     translation: jax.Array,
     *,
     probabilities: bool = False,
@@ -276,7 +306,7 @@ def make_case_step(
 
     Args:
         model: the network.
-        structures: S of the masks' scheme.
+        structures: the structures of the masks' scheme, as for `metrics.overlap`.
         translation: i32[C], what each of the network's labels is called there (`anatomy.translation`).
         probabilities: whether it also gives `probability` f32[B, H, W, C], of the network's own labels.
         void: whether the masks hold `anatomy.VOID`, whose pixels are left out of all scores (not of `prediction`).
@@ -285,11 +315,11 @@ def make_case_step(
     def case_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
         logits, label = _logits(model, variables, batch), batch["label"].astype(jnp.int32)
         predicted = jnp.asarray(translation)[logits.argmax(-1)]
-        called = jax.nn.one_hot(translation, structures + 1)
+        called = structure_masks(jnp.asarray(translation), structures).astype(jnp.float32)
         probability = jax.nn.softmax(logits)
         merged = jnp.einsum("bhwc,cs->bhws", probability, called, precision="highest")
         valid = _valid(label, void)
-        sums = reliability(merged[..., 1:], label, valid=valid)
+        sums = reliability(merged, label, valid=valid, structures=structures)
         scores = _scored(overlap(predicted, label, structures, valid)) | sums._asdict()
         scores |= {"probability": probability} if probabilities else {}
         return scores | {"ece": ece(sums), "prediction": predicted.astype(jnp.uint8)}

@@ -34,6 +34,8 @@ NETWORK = Table(
     }
 )
 STRUCTURES = ListOf(Text(200, filled=True), 1, VOID - 1, unique=True)
+# How an image of another shape comes to the working grid: stretched, or with its aspect ratio, padded.
+FITS = ("stretch", "pad")
 GRID = Row((SIDE, SIDE, CHANNELS))
 # How the network was made and scored is for people: nothing computes with it.
 DESCRIPTION = Table(
@@ -41,6 +43,7 @@ DESCRIPTION = Table(
         "network": NETWORK,
         "structures": STRUCTURES,
         "grid": GRID,
+        "fit": Omittable(Choice(FITS)),
         "group": Omittable(Nullable(Text(200, filled=True))),
     },
     others=Anything(),

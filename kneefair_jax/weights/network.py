@@ -30,7 +30,8 @@ class Network(NamedTuple):
         model: the function.
         variables: f32 arrays, as `model.apply` takes them.
         about: `network` (the fields of `models.create`), `structures` (names of labels 1, 2, ...), `grid` (H, W, C of
-            its input), `group` (the one that it segments; None for everybody), and how it was made and scored.
+            its input), `fit` (of `description.FITS`; the first where it is absent), `group` (the one that it segments;
+            None for everybody), and how it was made and scored.
     """
 
     model: nn.Module

@@ -60,9 +60,9 @@ def find(name: str, model: Mapping[str, Any], channels: int) -> Network:
 def applied(network: Network, structures: Sequence[str], variables: Mapping[str, Any]) -> dict[str, Any]:
     """The variables of a run, all that the trained network has taken from it.
 
-    The last layer is taken for the background and for each structure that both know, the union of structures as the
-    first of them, and stays as it was drawn for the others; where no structure is known, it stays altogether. So do
-    parts that only the run has (`mitigation.head`).
+    The last layer is taken for the background and for each structure that both know, a union as the first of its
+    classes and an overlap class as the bone in front, and stays as it was drawn for the others; where no structure is
+    known, it stays altogether. So do parts that only the run has (`mitigation.head`).
 
     Args:
         network: of `find`.
@@ -90,13 +90,19 @@ def applied(network: Network, structures: Sequence[str], variables: Mapping[str,
 
 def shared_channels(trained: Sequence[str], structures: Sequence[str]) -> dict[int, int]:
     """Output channel here -> output channel of the trained network; empty where no structure is shared."""
-    first = {name: anatomy.UNIONS.get(name, (name,))[0] for name in structures}
+    trained_as = {name: next(filter(list(trained).__contains__, _similar(name)), None) for name in structures}
     same = {
-        label: 1 + list(trained).index(name if name in trained else first[name])
-        for label, name in enumerate(structures, start=1)
-        if name in trained or first[name] in trained
+        label: 1 + list(trained).index(other)
+        for label, (_, other) in enumerate(trained_as.items(), start=1)
+        if other is not None
     }
     return {0: 0, **same} if same else {}
+
+
+def _similar(name: str) -> tuple[str, ...]:
+    """The classes whose channel a structure may start from: itself, the first of a union, the front of an overlap."""
+    unions = anatomy.UNIONS.get(name, ())
+    return (name, *(classes[0] for classes in unions), *anatomy.OVERLAPS.get(name, ())[:1])
 
 
 def told(name: str, network: Network, structures: Sequence[str]) -> str:

@@ -84,6 +84,12 @@ def test_an_external_cohort_may_have_other_labels_and_fewer_columns(tmp_path):
     made.external_structures = "whole femur,hip"
     with pytest.raises(InputError, match="'hip' is none of"):
         cohort_loader.load_external(made, main)
+    # Which bone is in front is known where both are: to a network with overlap classes.
+    made.external_structures, made.external_in_front = "fibula,tibia", "fibula"
+    with pytest.raises(InputError, match="'fibula' in front needs"):
+        cohort_loader.load_external(made, main)
+    made.phantom.structures = "knee_overlaps"
+    assert cohort_loader.load_external(made, cohort_loader.load(made, 0)).structures == ("fibula", "tibia")
 
 
 def test_an_attribute_of_numbers_is_binned_or_refused():

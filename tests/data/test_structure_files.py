@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from kneefair_jax import anatomy
 from kneefair_jax.data import structure_files
 from kneefair_jax.data.mask_files import StructureFiles
 from kneefair_jax.errors import InputError
@@ -43,3 +44,12 @@ def test_files_of_some_structures_alone_and_two_of_one_are_refused(tmp_path):
     touch(tmp_path, "a/tibia.npy")
     with pytest.raises(InputError, match=r"2 files of 'tibia'.*leave one"):
         structure_files.find(tmp_path / "a", NAMES)
+
+
+def test_files_of_whole_bones_take_the_place_of_overlap_classes(tmp_path):
+    classes = anatomy.SCHEMES["knee_overlaps"]
+    bones = anatomy.whole_bones(classes)
+    touch(tmp_path, *(f"a_{name.replace(' ', '_')}.npy" for name in bones))
+    touch(tmp_path, *(f"b_{name.replace(' ', '_')}.npy" for name in (*classes, bones[0])))
+    assert tuple(structure_files.find(tmp_path / "a", classes).files) == bones
+    assert tuple(structure_files.find(tmp_path / "b", classes).files) == classes

@@ -90,6 +90,34 @@ def test_a_pixel_is_its_likeliest_label_before_that_is_called_otherwise(cohort):
     np.testing.assert_array_equal(case_table._at_source(translated, values, np.array([1]))["dice"], [[1.0]])
 
 
+def test_overlap_classes_are_scored_as_whole_bones(cohort):
+    """The network is sure of the patella on the left and of femur and patella on the right; the truth is femur."""
+    part, _ = scored(cohort, [1])
+    structures = anatomy.SCHEMES["knee_overlaps"]
+    probability = np.eye(7, dtype=np.float32)[[[4, 5], [4, 5]]][None]
+    values = {"probability": probability, "dice": np.zeros((1, 1))}
+    knee = part._replace(cohort=cohort._replace(structures=structures), translation=np.arange(7))
+    scores = case_table._at_source(knee, values, np.array([1]))  # the truth fills the picture
+    np.testing.assert_allclose(scores["dice"], [[2 / 3, np.nan, np.nan, 0]])
+    assert scores["pred_pixels"].tolist() == [[8, 0, 0, 16]]
+    assert scores["true_pixels"].tolist() == [[16, 0, 0, 0]]
+    columns = dict.fromkeys(("ece", "true_area_mm2", "pred_area_mm2"), np.zeros((1, 4)))
+    table = case_table.table(scores | columns, knee._replace(rows=np.array([1])), "overall")
+    assert table["structure"].tolist() == ["whole femur", "whole tibia", "whole fibula", "whole patella"]
+
+
+def test_masks_may_draw_the_fibula_in_front(cohort):
+    """The network is sure of tibia and fibula; the masks of another cohort call these pixels one or the other."""
+    part, _ = scored(cohort, [1])
+    overlaps, drawn = anatomy.SCHEMES["knee_overlaps"], ("fibula", "tibia")
+    values = {"probability": np.eye(7, dtype=np.float32)[np.full((1, 2, 2), 6)], "dice": np.zeros((1, 2))}
+    for in_front, dice in {"": [0, 0], "fibula": [1, np.nan]}.items():
+        translation = anatomy.translation(overlaps, drawn, in_front)
+        knee = part._replace(cohort=cohort._replace(structures=drawn), translation=translation)
+        scores = case_table._at_source(knee, values, np.array([1]))  # the fibula fills the picture
+        np.testing.assert_array_equal(scores["dice"], [dice])
+
+
 def test_a_file_that_is_gone_is_named(cohort):
     cases = cohort.source.cases.assign(split="test", sex=groups.categorical(pd.Series(["f", "m", "m"])))
     with pytest.raises(InputError, match=r"a\.png: gone"):

@@ -114,3 +114,9 @@ def test_where_masks_were_scored_and_whose_few_patients_are_hidden():
 def test_where_the_films_come_from(source, said):
     config = CONFIG | {"data": {"source": source}}
     assert said in model_card.card("mine", config, REPORT, ENVIRONMENT)
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_online_training_cases_are_named_where_there_are_some(online):
+    config = CONFIG | {"data": {"source": "phantom", "phantom": {"online": online}}}
+    assert ("drawn once" in model_card.card("mine", config, REPORT, ENVIRONMENT)) == online

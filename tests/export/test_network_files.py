@@ -64,6 +64,18 @@ def test_a_run_becomes_weights(tmp_path, capsys):
     network = checkpoints.of_group(checkpoints.find(run), None)
     jax.tree.map(np.testing.assert_array_equal, network.variables["params"], dict(params))
     assert network.about["step"] == 7 and network.about["dice"]["a"]["all"]["mean"] == 0.9
+    assert network.about["fit"] == "stretch"
+
+
+def test_classes_may_differ_from_the_structures_that_are_scored(tmp_path):
+    run = run_folder(tmp_path / "run", "single", 7)
+    save(run, 0, "sex=f")
+    report = json.loads((run / "report" / "report.json").read_text())
+    report["run"]["classes"] = ["b"]
+    (run / "report" / "report.json").write_text(json.dumps(report))
+    (path,) = network_files.export(run, run / network_files.FOLDER, fit="pad")
+    about = weights.load(path).about
+    assert about["structures"] == ["b"] and list(about["dice"]) == ["a"] and about["fit"] == "pad"
 
 
 def test_each_group_s_network_is_found_by_its_name(tmp_path):

@@ -102,3 +102,16 @@ def test_void_pixels_are_in_no_bin(made):
     for one, two in zip(ours, count(changed, marked, valid=~void), strict=True):
         np.testing.assert_array_equal(one, two)
     np.testing.assert_array_equal(np.asarray(ours.accuracy)[1], np.asarray(sums.accuracy)[1])
+
+
+def test_structures_may_share_labels():
+    """Each structure as though it were the only one, in its own mask."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 4, (2, 6, 7))
+    probability = rng.uniform(size=(2, 6, 7, 2)).astype(np.float32)
+    members = np.array([[0, 1, 0, 1], [0, 0, 1, 1]], bool)
+    together = calibration.reliability(probability, label, structures=members)
+    for s in range(2):
+        alone = calibration.reliability(probability[..., s : s + 1], members[s][label].astype(int))
+        for one, all_of_them in zip(alone, together, strict=True):
+            np.testing.assert_allclose(all_of_them[:, s], one[:, 0], rtol=1e-5)

@@ -84,3 +84,22 @@ def test_predictions_in_void_change_nothing(seed):
     theirs = metrics.overlap(np.where(valid, prediction, other), np.where(valid, label, 255), 3, valid)
     for one, two in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_structures_may_share_labels():
+    """Of the labels 1, 2 and 3 two structures, both with label 3; void pixels and labels beyond count for none."""
+    members = np.array([[0, 1, 0, 1], [0, 0, 1, 1]], bool)
+    prediction = np.array([[[1, 3, 2, 0, 3, 3]]])
+    label = np.array([[[3, 3, 2, 2, 255, 7]]])
+    counts = metrics.overlap(prediction, label, jax.numpy.asarray(members), label != 255)
+    assert np.asarray(counts.intersection).tolist() == [[2, 2]]
+    assert np.asarray(counts.predicted).tolist() == [[3, 3]]
+    assert np.asarray(counts.true).tolist() == [[2, 4]]
+
+
+def test_structures_of_one_label_each_are_the_labels():
+    prediction, label = np.random.default_rng(0).integers(0, 4, (2, 3, 6, 7))
+    by_number = metrics.overlap(prediction, label, 3)
+    by_table = metrics.overlap(prediction, label, jax.numpy.eye(4, dtype=bool)[1:])
+    for one, two in zip(by_number, by_table, strict=True):
+        np.testing.assert_array_equal(one, two)

@@ -7,6 +7,7 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
+from kneefair_jax import anatomy
 from kneefair_jax.audit import __main__ as audit
 from kneefair_jax.data import mask_files
 from kneefair_jax.errors import InputError
@@ -111,3 +112,44 @@ def test_an_audit_of_dicom_seg_against_nifti_is_perfect(tmp_path):
     assert audit.main([str(word) for word in given]) == 0
     cases = pd.read_parquet(tmp_path / "out/cases.parquet")
     assert len(cases) and (cases["dice"] == 1).all()
+
+
+def test_a_dicom_seg_has_overlapping_segments(tmp_path):
+    read = film(tmp_path / "film.dcm", iop=[-1, 0, 0, 0, 0, 1], **FRAMES["complete frame"])
+    rows, columns = np.indices(read.image.shape[:2])
+    bones = {
+        "whole femur": rows < 30,
+        "whole tibia": np.zeros(rows.shape, bool),
+        "whole fibula": columns > 20,
+        "whole patella": (rows > 20) & (columns < 25),
+    }
+    write_seg = writers.FORMATS["dicomseg"][1]
+    written = writers.outlines(write_seg, tmp_path / "outlines" / "seg.dcm", bones, read)
+    present = [name for name in bones if name != "whole tibia"]
+    file = tmp_path / "outlines" / "seg.dcm"
+    assert written == {name: (number, file) for number, name in enumerate(present, start=1)}
+    seg = highdicom.seg.segread(file)
+    uid = pydicom.dcmread(tmp_path / "film.dcm").SOPInstanceUID
+    frames = seg.get_pixels_by_source_instance([uid])
+    assert frames.shape == (1, *rows.shape, 3) and seg.SegmentsOverlap == "YES"
+    for number, name in enumerate(present):
+        np.testing.assert_array_equal(frames[0, ..., number] == 1, read.stored(bones[name]))
+        assert seg.SegmentSequence[number].SegmentLabel == name
+    assert seg.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Femur"
+    # Read back as classes; the tibia, which overlaps nothing, is called by its class, too.
+    classes = {name: (label,) for label, name in enumerate(anatomy.SCHEMES["knee_overlaps"], start=1)}
+    with pytest.raises(InputError, match="overlap"):  # femur and fibula do, as no bones of a knee
+        mask_files.read(file, classes)
+    bones["whole fibula"] = np.zeros(rows.shape, bool)
+    bones["whole tibia"] = rows > 40
+    bones["whole patella"] &= ~bones["whole tibia"]
+    writers.outlines(write_seg, file, bones, read)
+    label = mask_files.read(file, classes).values
+    for name, mask in bones.items():
+        (members,) = anatomy.membership([*classes], [name])
+        np.testing.assert_array_equal(members[label], read.displayed(mask), err_msg=name)
+    assert set(np.unique(label)) == {0, 1, 2, 4, 5}
+    assert mask_files.segment_names(file) == ["femur", "whole tibia", "patella", "femur and patella"]
+    empty = {name: np.zeros(rows.shape, bool) for name in bones}
+    assert writers.outlines(write_seg, tmp_path / "empty.dcm", empty, read) == {}
+    assert not (tmp_path / "empty.dcm").exists()

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from kneefair_jax import anatomy
-from kneefair_jax.report.overlays import colour, overlay
+from kneefair_jax.report.overlays import colour, overlay, picture
 
 
 def decoded(uri: str) -> np.ndarray:
@@ -60,3 +60,14 @@ def test_void_is_not_drawn():
     label[:, :32], label[:, 32:] = 2, anatomy.VOID
     pixels = decoded(overlay(np.full((64, 64), 100, np.uint8), label, np.zeros_like(label)))
     assert (pixels[:, 128:] == 100).all() and tuple(pixels[100, 127]) == tuple(anatomy.COLOURS[2])
+
+
+def test_lines_of_structures_that_overlap():
+    """Both outlines are there where one square hides a part of the other."""
+    image, empty = np.full((64, 64), 100, np.uint8), np.zeros((64, 64), np.uint8)
+    rows, columns = np.indices((64, 64))
+    first, second = (rows < 40) & (columns < 40), (rows > 20) & (columns > 20)
+    pixels = picture(image, empty, empty, 64, [(1, first), (2, second)])
+    assert tuple(pixels[30, 39]) == tuple(anatomy.COLOURS[1])  # inside the second
+    assert tuple(pixels[30, 21]) == tuple(anatomy.COLOURS[2])  # inside the first
+    assert tuple(pixels[30, 30]) == tuple(pixels[5, 5]) == (100, 100, 100)

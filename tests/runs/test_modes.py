@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from configs import folder as folder_config
+from configs import quickstart
 from kneefair_jax.errors import InputError
 from kneefair_jax.runs import modes
 from tests.films import folder
@@ -153,3 +154,11 @@ def test_a_check_names_what_cannot_be_read_before_training_is_refused(tmp_path):
     table = pd.read_csv(tmp_path / "run/check/faults.csv")
     assert (table["fault"] == "unreadable").sum() == 12
     assert len(pd.read_csv(tmp_path / "run/check/left_out.csv")) == 12
+
+
+def test_check_refuses_training_cases_that_are_drawn_online(tmp_path):
+    run = quickstart.get_config()
+    run.data.phantom.online = True
+    with pytest.raises(InputError, match=r"phantom\.online=True: --mode=check"):
+        modes.check(run, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

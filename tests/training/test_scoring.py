@@ -41,7 +41,7 @@ def test_distances_of_each_case_with_its_own_spacing():
     prediction[:, 2, 5], label[:, 2, 3] = 1, 1
     spacings = [[1, 1], [1, np.nan], [1, 0.25]]
     cases = [{"label": label[k], "spacing": np.array(spacings[k], np.float32)} for k in range(3)]
-    scores = scoring.surface_distances(prediction, cases, np.array([2, 0, 1]), 2)
+    scores = scoring.surface_distances(prediction, cases, np.array([2, 0, 1]), ("a", "b"))
     np.testing.assert_allclose(scores["hd95_mm"], [[0.5, np.nan], [2, np.nan], [np.nan] * 2])
     np.testing.assert_allclose(scores["nsd"], [[1, np.nan], [0, np.nan], [np.nan] * 2])
 
@@ -51,7 +51,7 @@ def test_distances_leave_void_out_of_both_masks():
     label[0, 2:6, 1:4], prediction[0, 2:6, 1:6], prediction[0, 7, 7] = 1, 1, 2
     label[0, :, 4:] = 255
     cases = [{"label": label[0], "spacing": np.ones(2, np.float32)}]
-    scores = scoring.surface_distances(prediction, cases, np.array([0]), 2)
+    scores = scoring.surface_distances(prediction, cases, np.array([0]), ("a", "b"))
     np.testing.assert_array_equal(scores["hd95_mm"], [[0, np.nan]])
     np.testing.assert_array_equal(scores["nsd"], [[1, np.nan]])
 

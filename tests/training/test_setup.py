@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kneefair_jax import anatomy, losses, models
 from kneefair_jax.data import sampling
 from kneefair_jax.errors import InputError
 from kneefair_jax.training import setup, steps
@@ -63,3 +64,44 @@ def test_the_step_has_the_config_s_mitigation_settings(ramp, stage_steps, ramp_s
     assert built.value.args == (
         steps.Extras(sharpness=0.25, distillation=0.75, temperature=3.5, ramp_steps=ramp_steps),
     )
+
+
+@pytest.mark.parametrize("classes", [anatomy.SCHEMES["knee"], anatomy.SCHEMES["knee_overlaps"]])
+def test_the_loss_is_over_whole_bones_of_overlap_classes_alone(classes, monkeypatch):
+    class BuiltError(Exception):
+        pass
+
+    def stop(model, loss, *_, **__):
+        raise BuiltError(loss)
+
+    monkeypatch.setattr(steps, "make_train_step", stop)
+    config = study.config()
+    config.mitigation.groups = ("race",)
+    with pytest.raises(BuiltError) as built:
+        setup.build(config, study.cohort()._replace(structures=classes))
+    (loss,) = built.value.args
+    if classes == anatomy.SCHEMES["knee"]:
+        assert loss is losses.dice_cross_entropy
+    else:
+        members = anatomy.membership(classes, anatomy.whole_bones(classes))
+        np.testing.assert_array_equal(loss.keywords["regions"], members)
+
+
+@pytest.mark.slow
+def test_overlap_classes_are_trained_and_validated_as_whole_bones():
+    """The loss and the scores of the eval step against those of the network's probabilities."""
+    config, classes = study.config(), anatomy.SCHEMES["knee_overlaps"]
+    config.mitigation.groups = ("race",)
+    built = setup.build(config, study.cohort()._replace(structures=classes))
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (2, *study.GRID), dtype=np.uint8)
+    label = rng.integers(0, 7, (2, *study.GRID[:2])).astype(np.uint8)
+    batch = {"image": image, "label": label, "group": np.zeros(2, np.int32)}
+    scores = built.eval_step(built.state.variables, batch)
+    logits = built.model.apply(built.state.variables, models.standardise(image), group=batch["group"])
+    members = anatomy.membership(classes, anatomy.whole_bones(classes))
+    expected = losses.dice_cross_entropy(logits, label.astype(np.int32), regions=members)
+    np.testing.assert_allclose(scores["loss"], expected, rtol=1e-5)
+    predicted, true = (np.moveaxis(members[:, mask], 0, 1) for mask in (np.asarray(logits.argmax(-1)), label))
+    both = 2 * (predicted & true).sum((2, 3))
+    np.testing.assert_allclose(scores["dice"], both / (predicted.sum((2, 3)) + true.sum((2, 3))), rtol=1e-6)

@@ -339,6 +339,24 @@ def test_a_case_step_scores_in_another_scheme():
     np.testing.assert_allclose(scores["ece"], metrics.ece(sums), rtol=1e-4)
 
 
+@pytest.mark.slow
+def test_a_case_step_scores_structures_that_share_labels():
+    """The probability of a structure is the sum of those of its labels."""
+    model, data = models.UNet(classes=3, widths=(4, 8), convolutions=1, norm="group"), batch()
+    variables = {"params": model.init(jax.random.key(0), data["image"])["params"]}
+    members = np.array([[False, True, True], [False, False, True]])
+    scores = jax.jit(steps.make_case_step(model, members, jnp.arange(3)))(variables, data)
+    probability = jax.nn.softmax(model.apply(variables, models.standardise(data["image"])))
+    merged = jnp.stack([probability[..., 1:].sum(-1), probability[..., 2]], -1)
+    sums = metrics.reliability(merged, data["label"], structures=members)
+    np.testing.assert_allclose(scores["ece"], metrics.ece(sums), rtol=1e-4)
+    predicted, true = np.asarray(probability.argmax(-1)), data["label"]
+    both = ((predicted > 0) & (true > 0)).sum((1, 2))
+    expected = 2 * both / ((predicted > 0).sum((1, 2)) + (true > 0).sum((1, 2)))
+    np.testing.assert_allclose(scores["dice"][:, 0], expected, rtol=1e-6)
+    np.testing.assert_array_equal(scores["prediction"], predicted)
+
+
 def test_a_feature_step_gives_the_encoder_s_last_features():
     model, given = models.UNet(classes=3, widths=(4, 8), convolutions=1, norm="group"), batch()
     variables = {"params": model.init(jax.random.key(0), given["image"])["params"]}

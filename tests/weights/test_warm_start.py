@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import finetune
-from kneefair_jax import models, weights
+from kneefair_jax import anatomy, models, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.runs import modes
 from kneefair_jax.runtime import run_directory
@@ -196,3 +196,11 @@ def test_a_run_starts_there_once(tmp_path, capsys):
     assert run_directory.goes_on(tmp_path / "run")
     with pytest.raises(InputError, match="give a .safetensors file that there is"):
         modes.train(config, tmp_path / "another")
+
+
+def test_classes_of_another_scheme_start_from_the_bone_in_front():
+    knee, overlaps = anatomy.SCHEMES["knee"], anatomy.SCHEMES["knee_overlaps"]
+    assert warm_start.shared_channels(knee, overlaps) == {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 4, 6: 2}
+    assert warm_start.shared_channels(overlaps, knee) == {0: 0, 1: 1, 2: 2, 3: 3, 4: 4}
+    assert warm_start.shared_channels(overlaps, ("whole fibula", "hip")) == {0: 0, 1: 3}
+    assert warm_start.shared_channels(knee, ("hip",)) == {}

@@ -13,15 +13,24 @@ from kneefair_jax import anatomy, groups
 from kneefair_jax.data.phantom.bias import CASE_SWITCHES, SWITCHES, Bias
 from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film, draw_grade
 from kneefair_jax.data.phantom.shares import cells, quotas, under_represented
-from kneefair_jax.data.source import Example, Source
+from kneefair_jax.data.source import Example, Online, Source
 from kneefair_jax.errors import InputError
 
 VERSION = 3  # to be raised with every change of what a seed draws
 CHUNK = 16  # cases rendered at a time; one shape, so one compilation
+ONLINE_STREAM = (
+    0x4F4E4C49  # separates the keys of online cases from those of patients, which are below 1,000,000
+)
 SIDES = ("right", "left")
 SPLITS = ("train", "validation", "test")
 MASKS = ("annotated", "exact", "exact_test")
+STRUCTURES = ("knee", "knee_overlaps")
+FILMS = ("plain", "varied")
 GRADES = ("0", "1", "2", "3", "4")
+ONLINE_NOTE = (
+    "training cases are drawn online, a new one every time; the training patients in tables are not drawn, they give "
+    "the shares of groups, sides and biases"
+)
 
 
 def _patients(settings: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -96,7 +105,9 @@ def _settings(
             raise InputError(
                 "phantom: masks = 'exact_test' needs one test split; set data.folds=0, or give another"
             )
+        films = str(config.get("films", FILMS[0]))
         dealt = represented or config["masks"] == "exact_test"
+        structures = str(config.get("structures", STRUCTURES[0]))
         return {
             "source": "phantom",
             "version": VERSION,
@@ -111,6 +122,10 @@ def _settings(
             "fractions": [float(share) for share in fractions or ()] if dealt else None,
             "size": [int(length) for length in size],
             "seed": int(seed),
+            # Left out where it is `knee`, so that cases prepared before the field existed stay valid.
+            **({} if structures == STRUCTURES[0] else {"structures": structures}),
+            # Stores of plain films stay valid.
+            **({} if films == FILMS[0] else {"films": films}),
         }
     except KeyError as error:
         raise InputError(f"phantom: the setting {error} is missing; add it to the config") from None
@@ -136,6 +151,16 @@ def _check(settings: Mapping[str, Any]) -> None:
         )
     if settings["masks"] not in MASKS:
         raise InputError(f"phantom: masks = {settings['masks']!r}; give one of {MASKS}")
+    structures = settings.get("structures", STRUCTURES[0])
+    if structures not in STRUCTURES:
+        raise InputError(f"phantom: structures = {structures!r}; give one of {STRUCTURES}")
+    if settings["bilateral"] and structures != STRUCTURES[0]:
+        raise InputError(
+            f"phantom: structures = {structures!r} is for films of one knee; set bilateral = False, or structures = "
+            f"{STRUCTURES[0]!r}"
+        )
+    if settings.get("films", FILMS[0]) not in FILMS:
+        raise InputError(f"phantom: films = {settings['films']!r}; give one of {FILMS}")
     if min(settings["size"]) < 1:
         raise InputError(f"phantom: size = {settings['size']}; give a height and a width in pixels")
     shares = settings["attributes"]
@@ -177,6 +202,43 @@ class _Plan(NamedTuple):
     grade: Any  # i32
 
 
+def _plan(
+    key: jax.Array,
+    patient: jax.Array | int,
+    knee: jax.Array,
+    strengths: Bias,
+    fov_mm: jax.Array,
+    randomisation: jax.Array,
+) -> _Plan:
+    """The plan of one case of a patient's key."""
+    places = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 5), knee), (2,))
+    width = randomisation[0] + (randomisation[1] - randomisation[0]) * places[0]
+    fov = fov_mm[0] * (fov_mm[1] / fov_mm[0]) ** places[1]
+    return _Plan(patient, knee, strengths, fov, width, draw_grade(key, knee, strengths, width))
+
+
+class _Layout(NamedTuple):
+    """What all cases of a cohort share; static, so that a program is compiled for each."""
+
+    size: tuple[int, int]
+    bilateral: bool
+    overlaps: bool
+    varied: bool
+
+
+def _draw(key: jax.Array, case: _Plan, layout: _Layout) -> Phantom:
+    """One case of a patient's key as its plan says."""
+    options: dict[str, Any] = {
+        "size": layout.size,
+        "fov_mm": case.fov_mm,
+        "width": case.randomisation,
+        "varied": layout.varied,
+    }
+    if layout.bilateral:
+        return draw_film(key, case.bias, **options)
+    return draw_case(key, case.knee, case.bias, grade=case.grade, overlaps=layout.overlaps, **options)
+
+
 @jax.jit
 def _planned(
     seed: jax.Array,
@@ -187,25 +249,45 @@ def _planned(
     randomisation: jax.Array,
 ) -> _Plan:
     def one(patient: jax.Array, knee: jax.Array, strengths: Bias) -> _Plan:
-        key = _key(seed, patient)
-        places = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 5), knee), (2,))
-        width = randomisation[0] + (randomisation[1] - randomisation[0]) * places[0]
-        fov = fov_mm[0] * (fov_mm[1] / fov_mm[0]) ** places[1]
-        return _Plan(patient, knee, strengths, fov, width, draw_grade(key, knee, strengths, width))
+        return _plan(_key(seed, patient), patient, knee, strengths, fov_mm, randomisation)
 
     return jax.vmap(one)(patients, knees, bias)
 
 
-@functools.partial(jax.jit, static_argnames=("size", "bilateral"))
-def _draw_chunk(seed: jax.Array, plan: _Plan, *, size: tuple[int, int], bilateral: bool) -> Phantom:
-    def draw(case: _Plan) -> Phantom:
-        key = _key(seed, case.patient)
-        options: dict[str, Any] = {"size": size, "fov_mm": case.fov_mm, "width": case.randomisation}
-        if bilateral:
-            return draw_film(key, case.bias, **options)
-        return draw_case(key, case.knee, case.bias, grade=case.grade, **options)
+@functools.partial(jax.jit, static_argnames="layout")
+def _draw_chunk(seed: jax.Array, plan: _Plan, *, layout: _Layout) -> Phantom:
+    return jax.vmap(lambda case: _draw(_key(seed, case.patient), case, layout))(plan)
 
-    return jax.vmap(draw)(plan)
+
+def _online(settings: Mapping[str, Any], layout: _Layout) -> Online:
+    """New cases of the population that these settings describe; each is drawn as a stored case would be."""
+    ends = jnp.array(settings["fov_mm"]), jnp.array(settings["randomisation"])
+
+    def inputs(cases: pd.DataFrame) -> dict[str, np.ndarray]:
+        strengths = cases[[f"bias_{switch}" for switch in CASE_SWITCHES]].to_numpy(np.float32)
+        return {"knee": _knees(cases), "bias": strengths}
+
+    def draw(seed: jax.Array, step: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        cohort_key = jax.random.fold_in(jax.random.key(settings["seed"]), ONLINE_STREAM)
+        step_key = jax.random.fold_in(jax.random.fold_in(cohort_key, seed), step)
+
+        def one(position: jax.Array, knee: jax.Array, strengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+            key = jax.random.fold_in(step_key, position)
+            plan = _plan(key, 0, knee, Bias(*strengths), *ends)
+            case = _draw(key, plan, layout)
+            return case.image[..., None], case.label if settings["masks"] != "exact" else case.exact
+
+        image, label = jax.vmap(one)(batch["position"], batch["knee"], batch["bias"])
+        return {**batch, "image": image, "label": label}
+
+    return Online(inputs, draw)
+
+
+def _knees(cases: pd.DataFrame) -> np.ndarray:
+    """i32[N], 0 right, 1 left; 0 for films of both knees."""
+    if "side" not in cases:
+        return np.zeros(len(cases), np.int32)
+    return (cases["side"] == "left").to_numpy(np.int32)
 
 
 def source(
@@ -220,16 +302,19 @@ def source(
             least and the largest height of a picture (log-uniform between); `randomisation`, the least and the most
             (uniform between), 0 for clinical pictures, 1 for the wide ranges of `ranges`; `masks`, `annotated` (with
             the switch `annotation`'s error), `exact`, or `exact_test`: exact in the test split alone, so that what
-            such an error does to a network is measured against the truth.
+            such an error does to a network is measured against the truth; `structures`, the label scheme of the masks,
+            `knee` (by default) or `knee_overlaps`, of films of one knee; `films`, `plain` (by default) or
+            `varied`: with weak patellae, processed contrast, tight crops and more (`ranges.VARIED`); `online` (default
+            False), whether every training case is new (`Source.online`).
         size: (H, W) in pixels.
         seed: decides everything that is random.
         fractions: shares of train, validation and test, for the switch `representation` and for `exact_test`; None
             where somebody else splits later.
 
     Returns:
-        Cases of the scheme `knee`, or `knees` on bilateral films, with the columns `case_id`, `patient_id`, `side` (of
-        single knees), the attributes, `kl` (of the worse knee on a bilateral film), `fov_mm`, `randomisation`,
-        `bias_<switch>` for every switch, and `split` where `representation` or `exact_test` needs it.
+        Cases of the scheme `structures`, or `knees` on bilateral films, with the columns `case_id`, `patient_id`,
+        `side` (of single knees), the attributes, `kl` (of the worse knee on a bilateral film), `fov_mm`,
+        `randomisation`, `bias_<switch>` for every switch, and `split` where `representation` or `exact_test` needs it.
 
     Raises:
         InputError: a setting is missing or cannot be met.
@@ -239,9 +324,13 @@ def source(
     cases = _table(settings)
     patients = cases["patient_id"].str[1:].astype(int).to_numpy(np.int32)
     bilateral = settings["bilateral"]
+    scheme = "knees" if bilateral else settings.get("structures", STRUCTURES[0])
+    layout = _Layout(
+        tuple(settings["size"]), bilateral, scheme == "knee_overlaps", settings.get("films") == "varied"
+    )
     bias = Bias(*(cases[f"bias_{switch}"].to_numpy() for switch in CASE_SWITCHES))
     ends = (jnp.array(settings["fov_mm"]), jnp.array(settings["randomisation"]))
-    knees = np.zeros(len(cases), np.int32) if bilateral else (cases["side"] == "left").to_numpy(np.int32)
+    knees = _knees(cases)
     plan = jax.device_get(_planned(jnp.uint32(seed), patients, knees, bias, *ends))
     as_drawn = np.full(len(cases), settings["masks"] == "annotated")
     if settings["masks"] == "exact_test":
@@ -259,11 +348,12 @@ def source(
             # A short chunk repeats its last case rather than have a shape, and a compilation, of its own.
             padded = np.pad(few, (0, CHUNK - len(few)), mode="edge")
             these = jax.tree.map(lambda column, rows=padded: column[rows], plan)
-            drawn = jax.device_get(
-                _draw_chunk(jnp.uint32(seed), these, size=tuple(size), bilateral=bilateral)
-            )
+            drawn = jax.device_get(_draw_chunk(jnp.uint32(seed), these, layout=layout))
             for k, row in enumerate(few):
                 label = drawn.label[k] if as_drawn[row] else drawn.exact[k]
                 yield Example(drawn.image[k, :, :, None], label, drawn.spacing[k].astype(np.float32))
 
-    return Source(cases, anatomy.SCHEMES["knees" if bilateral else "knee"], settings, read)
+    if not config.get("online", False):
+        return Source(cases, anatomy.SCHEMES[scheme], settings, read)
+    drawing = _online(settings, layout)
+    return Source(cases, anatomy.SCHEMES[scheme], settings, read, online=drawing, notes=(ONLINE_NOTE,))

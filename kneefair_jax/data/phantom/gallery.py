@@ -1,4 +1,4 @@
-"""Sheets of phantoms by grade, by switch and strength, and wide: `python -m kneefair_jax.data.phantom`."""
+"""Sheets of phantoms by grade, by switch and strength, wide and varied: `python -m kneefair_jax.data.phantom`."""
 
 import functools
 from collections.abc import Sequence
@@ -45,8 +45,8 @@ def _grey(image: np.ndarray) -> np.ndarray:
     return np.repeat(image[:, :, None], 3, axis=2)
 
 
-# One compilation for every picture of one knee.
-@functools.partial(jax.jit, static_argnames="size")
+# One compilation for every picture of one knee on a plain film.
+@functools.partial(jax.jit, static_argnames=("size", "varied"))
 def _compiled(
     key: jax.Array,
     knee: jax.Array,
@@ -56,8 +56,10 @@ def _compiled(
     width: jax.Array,
     *,
     size: int,
+    varied: bool,
 ) -> Phantom:
-    return draw_case(key, knee, bias, size=(size, size), fov_mm=fov_mm, width=width, grade=grade)
+    shape = (size, size)
+    return draw_case(key, knee, bias, size=shape, fov_mm=fov_mm, width=width, grade=grade, varied=varied)
 
 
 def _draw(
@@ -68,11 +70,12 @@ def _draw(
     grade: int | jax.Array = 0,
     fov_mm: float = 140.0,
     width: float = 0.0,
+    varied: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image, mask and exact mask, u8[size, size] each."""
     strengths = Bias(*map(jnp.float32, bias))
     scalars = (jnp.int32(knee), strengths, jnp.int32(grade), jnp.float32(fov_mm), jnp.float32(width))
-    drawn = _compiled(key, *scalars, size=size)
+    drawn = _compiled(key, *scalars, size=size, varied=varied)
     return np.asarray(drawn.image), np.asarray(drawn.label), np.asarray(drawn.exact)
 
 
@@ -123,16 +126,19 @@ def representation(size: int, patients: int = 60) -> Strip:
 
 
 def others(key: jax.Array, size: int) -> list[Strip]:
-    """Bilateral films, and knees at the wide ends of all ranges."""
+    """Bilateral films, and knees at the wide ends of all ranges, on plain and on varied films."""
     film = jax.jit(functools.partial(draw_film, size=(size, size), fov_mm=340.0))
     pairs = []
     for i in range(COLUMNS // 2):
         drawn = jax.device_get(film(jax.random.fold_in(key, i)))
         pairs += [_grey(drawn.image), tinted(drawn.image, drawn.label)]
-    wide = [
-        _draw(size, jax.random.fold_in(key, i), grade=i % 5, fov_mm=fov, width=1.0)
-        for i, fov in enumerate(FIELDS_MM)
-    ]
+    wide, varied = (
+        [
+            _draw(size, jax.random.fold_in(key, i), grade=i % 5, fov_mm=fov, width=1.0, varied=films)
+            for i, fov in enumerate(FIELDS_MM)
+        ]
+        for films in (False, True)
+    )
     return [
         ("both knees on one film", pairs),
         (
@@ -140,6 +146,8 @@ def others(key: jax.Array, size: int) -> list[Strip]:
             [_grey(image) for image, _, _ in wide],
         ),
         ("their masks", [tinted(image, label) for image, label, _ in wide]),
+        ("the same knees on varied films", [_grey(image) for image, _, _ in varied]),
+        ("their masks", [tinted(image, label) for image, label, _ in varied]),
     ]
 
 

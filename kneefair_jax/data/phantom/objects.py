@@ -50,8 +50,8 @@ def prosthesis(film: Settings, distances: Contours, at_y: jax.Array) -> jax.Arra
     return (film["prosthesis"] > 0) * STEEL * (cap | tray)
 
 
-def _numbers(key: jax.Array, *ends: tuple[float, float]) -> jax.Array:
-    """A uniform number between each pair of ends; drawn in one call, as every call costs compilation time."""
+def uniform(key: jax.Array, *ends: tuple[float, float]) -> jax.Array:
+    """Draw a uniform number between each pair of ends; one call, as every call costs compilation time."""
     low, high = jnp.array(ends).T
     return jax.random.uniform(key, (len(ends),), minval=low, maxval=high)
 
@@ -60,7 +60,7 @@ def _side_marker(
     key: jax.Array, y: jax.Array, x: jax.Array, half: jax.Array, left: jax.Array | bool | None
 ) -> jax.Array:
     """A lead R or L near the film's left or right edge, a little turned, now and then on a plate or mirrored."""
-    place, side, edge, size, angle, plain, mirror = _numbers(
+    place, side, edge, size, angle, plain, mirror = uniform(
         key, (-0.8, 0.8), (-1, 1), (0.7, 0.92), (0.05, 0.12), (-0.3, 0.3), (0, 1), (0, 1)
     )
     letter = 2 * half.min() * size
@@ -94,7 +94,7 @@ def _hardware(key: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
     """Screws across the bones, plates and nails along them; y and x from the joint, mm."""
 
     def piece(key: jax.Array) -> jax.Array:
-        kind, there, at_y, at_x, slant, size, thickness = _numbers(
+        kind, there, at_y, at_x, slant, size, thickness = uniform(
             key, (0, 1), (0, 1), (-100, 100), (-30, 30), (-0.5, 0.5), (20, 70), (3, 7)
         )
         is_screw = kind < 0.6
@@ -112,7 +112,7 @@ def _jewellery(key: jax.Array, y: jax.Array, x: jax.Array, half: jax.Array) -> j
     """Rings and buttons anywhere on the film."""
 
     def piece(key: jax.Array) -> jax.Array:
-        kind, at_y, at_x, radius = _numbers(key, (0, 1), (-1, 1), (-1, 1), (2, 10))
+        kind, at_y, at_x, radius = uniform(key, (0, 1), (-1, 1), (-1, 1), (2, 10))
         away = jnp.hypot(y - at_y * half[0], x - at_x * half[1])
         return jnp.where(kind < 0.5, jnp.abs(away - radius) < 1.2, away < 0.6 * radius)
 
@@ -121,7 +121,7 @@ def _jewellery(key: jax.Array, y: jax.Array, x: jax.Array, half: jax.Array) -> j
 
 def _ruler(key: jax.Array, y: jax.Array, x: jax.Array, half: jax.Array) -> jax.Array:
     """A measuring rod with ticks every centimetre, upright beside the limb or behind it."""
-    place, width = _numbers(key, (-0.95, 0.95), (4, 14))
+    place, width = uniform(key, (-0.95, 0.95), (4, 14))
     from_rod = x - place * half[1]
     ticks = (jnp.mod(y, 10.0) < 1.5) & (from_rod > 0) & (from_rod < width)
     return STEEL * (ticks | (jnp.abs(from_rod) < 0.8))

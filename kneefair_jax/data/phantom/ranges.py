@@ -98,6 +98,47 @@ FILM: dict[str, Range] = {
     "ruler": Range((-1.0, 0.01), (-1.0, 0.15)),
 }
 
+# The settings that `films = "varied"` adds; their own key keeps the values of the settings above.
+VARIED: dict[str, Range] = {
+    # The outlines.
+    "more_wobble_mm": Range((0.0, 1.0), (0.0, 1.0)),  # added to `wobble_mm`
+    "bump_mm": Range((4.0, 12.0), (4.0, 16.0)),  # scale of the outlines' small bumps
+    "bumps": Range((0.0, 0.06), (0.0, 0.14)),  # their standard deviation over that scale
+    "notch": Range((0.4, 1.2), (0.1, 1.5)),  # factor on the depth of the notch in the femur's outline
+    "patella_drop_mm": Range((-2.0, 10.0), (-8.0, 18.0)),  # shift of the patella towards the joint
+    "fibula_mm": Range((-12.0, 3.0), (-34.0, 12.0)),  # shift of the fibula, negative behind the tibia
+    "fibula_rise_mm": Range((-3.0, 3.0), (-8.0, 10.0)),  # shift of its head towards the joint
+    # The bones beneath them.
+    "condyle_medial": Range((0.0, 0.4), (-0.3, 1.2)),  # what each part adds to the femur's depth, as a factor
+    "condyle_lateral": Range((0.0, 0.4), (-0.3, 1.2)),
+    "trochlea": Range((0.0, 0.3), (-0.3, 0.8)),
+    "roof": Range((0.0, 0.5), (-0.3, 0.9)),  # share of the femur's depth that is missing over the notch
+    "roof_mm": Range((10.0, 20.0), (5.0, 28.0)),  # how far up
+    "plateau": Range(
+        (-0.4, 0.4), (-0.6, 0.7)
+    ),  # share of the tibia's depth missing between the plateau's rims
+    "plateau_mm": Range((1.0, 6.0), (0.5, 10.0)),  # distance of the rims
+    "strands": Range((-0.1, 0.12), (-0.3, 0.3)),  # amplitude of trabecular strands
+    "strand_mm": Range((1.8, 4.0), (1.2, 7.0)),  # their distance
+    "scar": Range((-0.2, 0.2), (-0.6, 0.6)),  # strength of the closed growth plates
+    "patella_faint": Range((-0.6, 0.4), (-1.0, 0.7)),  # share of the patella's attenuation that is missing
+    "patella_fade": Range((-0.6, 0.6), (-0.8, 0.9)),  # the same, on one side of it
+    "patella_soft_mm": Range((0.0, 3.0), (0.0, 9.0)),  # width of the patella's edge
+    "replacement": Range((-1.0, 0.03), (-1.0, 0.15)),  # of the knee: femoral and tibial component
+    "fixation": Range((-1.0, 0.05), (-1.0, 0.2)),  # a plate with screws, or a nail
+    # The limb and the crop.
+    "asymmetry": Range((-0.12, 0.12), (-0.25, 0.25)),  # of the soft tissue: the medial side over the lateral
+    "crop": Range((-1.0, 0.5), (-1.0, 1.0)),  # how close to the knee the film's lateral edge is
+    "strip": Range((-1.0, 0.1), (-1.0, 0.3)),  # the picture is a limb's strip, black beside it
+    # Processing by the detector or the archive.
+    "multiscale": Range((-0.7, 0.7), (-1.0, 1.0)),  # strength of multi-scale contrast enhancement
+    "base": Range((0.5, 1.0), (0.2, 1.0)),  # factor on the coarsest scale, at strength 1
+    "clahe": Range((-2.0, 2.0), (-5.0, 5.0)),  # clip limit beyond 1, in counts of a flat histogram
+    "tiles": Range((4.0, 8.0), (2.0, 8.0)),  # of CLAHE along a side of the picture
+    "sharpen": Range((-1.0, 1.0), (-2.0, 2.0)),  # strength of an archive's edge enhancement
+    "sharpen_mm": Range((0.5, 3.0), (0.4, 10.0)),  # its scale
+}
+
 
 def draw(key: jax.Array, table: dict[str, Range], width: jax.Array | float) -> Settings:
     """One draw of every setting of a table.

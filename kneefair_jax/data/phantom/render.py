@@ -8,6 +8,7 @@ two is cortical. This alone draws the bright walls of a shaft, its dark canal an
 import jax
 import jax.numpy as jnp
 
+from kneefair_jax.anatomy import OVERLAPS, SCHEMES
 from kneefair_jax.data.phantom.curves import blur
 from kneefair_jax.data.phantom.ranges import Settings
 from kneefair_jax.data.phantom.shapes import Anatomy, Contours
@@ -23,15 +24,28 @@ MARROW = 0.004  # of a shaft's canal
 DEPTH = {"femur": 18.0, "tibia": 17.0, "fibula": 7.0, "patella": 6.5}
 
 
-def label_map(distances: Contours, outwards_mm: jax.Array | float = 0.0) -> jax.Array:
-    """Signed distances f32[H, W] -> u8[H, W] of the scheme `knee`; what lies in front hides the rest.
+def label_map(
+    distances: Contours, outwards_mm: jax.Array | float = 0.0, *, overlaps: bool = False
+) -> jax.Array:
+    """Return the label map u8[H, W] of the scheme `knee` or `knee_overlaps`; what lies in front hides the rest.
 
     A pixel belongs to a bone when its centre does, or lies at most `outwards_mm` outside.
+
+    Args:
+        distances: signed distances to the bones' contours, f32[H, W] each, mm.
+        outwards_mm: how far outside the contours an annotator draws.
+        overlaps: whether pixels of both bones of a pair of `anatomy.OVERLAPS` have a class of their own, where no other
+            bone hides the two.
     """
+    inside = {name: getattr(distances, name) > -outwards_mm for name in Contours._fields}
+    names = SCHEMES["knee_overlaps"]
     label = jnp.zeros(distances.femur.shape, jnp.uint8)
     for name in ("fibula", "tibia", "femur", "patella"):
-        value = 1 + Contours._fields.index(name)
-        label = jnp.where(getattr(distances, name) > -outwards_mm, jnp.uint8(value), label)
+        label = jnp.where(inside[name], jnp.uint8(1 + names.index(name)), label)
+    if overlaps:
+        for overlap, (front, back) in OVERLAPS.items():
+            both = (label == 1 + names.index(front)) & inside[back]
+            label = jnp.where(both, jnp.uint8(1 + names.index(overlap)), label)
     return label
 
 
@@ -57,6 +71,7 @@ def bone(
     at_x: jax.Array,
     spacing: jax.Array,
     key: jax.Array,
+    thickness: Contours | None = None,
 ) -> jax.Array:
     """Line integrals of attenuation through the bones of one knee, beyond the soft tissue that they displace.
 
@@ -70,6 +85,7 @@ def bone(
         at_x: f32[H, W], place of each pixel in the knee's frame, mm to the lateral side.
         spacing: f32[2], mm per pixel down and across.
         key: decides the texture.
+        thickness: factors f32[H, W] on each bone's attenuation (`inner`); None for 1 everywhere.
 
     Returns:
         f32[H, W], dimensionless.
@@ -107,7 +123,8 @@ def bone(
         drawn = jnp.minimum(jnp.maximum(wall, finest), 0.9 * radius)
         compact = spongy + (CORTICAL - spongy) * jnp.minimum(wall / drawn, 1.0)
         inner = chord(distance - drawn, radius - drawn)
-        total += film[name] * (compact * (chord(distance, radius) - inner) + spongy * inner)
+        path = compact * (chord(distance, radius) - inner) + spongy * inner
+        total += film[name] * (path if thickness is None else path * getattr(thickness, name))
     return patient["mineral"] * total
 
 

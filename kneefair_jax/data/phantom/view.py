@@ -7,6 +7,10 @@ import jax.numpy as jnp
 
 from kneefair_jax.data.phantom.ranges import Settings
 
+EDGE_MM = (60.0, 18.0)  # of a tight crop from the knee's middle
+STRIP_MM = (120.0, 45.0)  # half width of a limb's strip
+OFF_CENTER = 0.25  # share of a film's width that a tight crop may move the knee by
+
 
 class View(NamedTuple):
     """A film's pixels and a knee's place among them.
@@ -37,6 +41,15 @@ class View(NamedTuple):
         return at_y, at_x
 
 
+def strip(view: View, strength: jax.Array | float) -> jax.Array:
+    """Return the columns bool[W] of a strip about the knee, narrower with strength; all columns below 0."""
+    return (strength <= 0) | (jnp.abs(view.x - view.shift[0]) < _between(STRIP_MM, strength))
+
+
+def _between(ends: tuple[float, float], place: jax.Array | float) -> jax.Array | float:
+    return ends[0] + place * (ends[1] - ends[0])
+
+
 def make(
     settings: Settings,
     left: jax.Array | bool,
@@ -44,6 +57,7 @@ def make(
     size: tuple[int, int],
     fov_mm: jax.Array | float,
     offset_mm: jax.Array | float = 0.0,
+    crop: jax.Array | float | None = None,
 ) -> View:
     """A view of a knee.
 
@@ -53,6 +67,7 @@ def make(
         size: (H, W) of the film.
         fov_mm: height of the film; its width follows from the size, and from the aspect where that is not square.
         offset_mm: of the knee to the film's right, for films of both knees.
+        crop: above 0, the film's lateral edge lies `EDGE_MM[0]` (at 0) to `EDGE_MM[1]` (at 1) from the knee's middle.
     """
     aspect = jnp.exp2(settings["aspect"])
     spacing = fov_mm / size[0] * jnp.stack([1 / jnp.sqrt(aspect), jnp.sqrt(aspect)])
@@ -63,5 +78,9 @@ def make(
     mirror = jnp.where(left, 1.0, -1.0)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     turn = jnp.stack([jnp.stack([mirror * cos, mirror * sin]), jnp.stack([-sin, cos])])
-    shift = jnp.stack([settings["across"] * extent[1] + offset_mm, settings["down"] * extent[0]])
+    across = settings["across"] * extent[1]
+    if crop is not None:
+        cropped = jnp.minimum(extent[1] / 2 - _between(EDGE_MM, crop), OFF_CENTER * extent[1])
+        across = jnp.where(crop > 0, mirror * cropped, across)
+    shift = jnp.stack([across + offset_mm, settings["down"] * extent[0]])
     return View(spacing, y, x, turn, shift)

@@ -1,3 +1,4 @@
+import functools
 import json
 
 import jax
@@ -6,7 +7,7 @@ import pandas as pd
 import pytest
 from ml_collections import ConfigDict
 
-from kneefair_jax.data.phantom import draw_film, source
+from kneefair_jax.data.phantom import draw_case, draw_film, source
 from kneefair_jax.data.phantom.bias import CASE_SWITCHES
 from kneefair_jax.errors import InputError
 
@@ -172,6 +173,33 @@ def test_domain_randomization_makes_pictures_differ_more():
         assert np.ptp(example.image) > 20 and {1, 2} <= set(np.unique(example.label))
 
 
+def test_varied_films_are_those_of_the_same_patients():
+    """Traced, not drawn: their program takes long to compile."""
+    plain, varied = (source(config(films=films), size=SIZE, seed=0) for films in ("plain", "varied"))
+    pd.testing.assert_frame_equal(plain.cases, varied.cases)
+    assert plain.settings == source(config(), size=SIZE, seed=0).settings
+    assert varied.settings == plain.settings | {"films": "varied"}
+    for draw, knees in ((draw_case, 1), (draw_film, 2)):
+        film = jax.eval_shape(functools.partial(draw, size=SIZE, varied=True), jax.random.key(0))
+        assert film.image.shape == film.label.shape == SIZE and film.grade.shape == (knees,)
+
+
+@pytest.mark.slow
+def test_varied_films():
+    wide = {"patients": 24, "randomisation": (1.0, 1.0), "fov_mm": (90.0, 200.0)}
+    plain, varied = (
+        examples(source(config(**wide, films=films), size=(64, 64), seed=0)) for films in ("plain", "varied")
+    )
+    for a, b in zip(plain, varied, strict=True):
+        assert b.image.shape == a.image.shape and b.image.dtype == np.uint8
+        np.testing.assert_array_equal(a.spacing, b.spacing)
+        assert (a.image != b.image).any() and np.ptp(b.image) > 20
+        assert {1, 2} <= set(np.unique(b.label)) <= {0, 1, 2, 3, 4}
+    # Crops and tibiae hide the fibula more often.
+    share = [np.mean([(example.label == 3).mean() for example in some]) for some in (plain, varied)]
+    assert share[1] < 0.8 * share[0]
+
+
 def test_bilateral_cases():
     """Traced, not drawn: their program takes long to compile."""
     cohort = source(config(patients=3, bilateral=True, fov_mm=(330.0, 350.0)), size=(48, 48), seed=0)
@@ -206,6 +234,7 @@ def test_fields_of_view_fill_their_range():
         ({"bilateral": True, "knees_per_patient": 1}, "knees_per_patient = 2"),
         ({"randomisation": (0.0, 1.5)}, "randomisation"),
         ({"masks": "true"}, "annotated"),
+        ({"films": "modern"}, "'plain', 'varied'"),
         ({"attributes": {"sex": {"female": 0.5}}}, "'sex'"),
         ({"attributes": {"sex": {"female": 1.5, "male": -0.5}}}, "'sex'"),
         ({"bias": {"race=C": {"noise": 0.1}}}, "'race=C'"),

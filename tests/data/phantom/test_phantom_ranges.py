@@ -4,7 +4,13 @@ import pytest
 
 from kneefair_jax.data.phantom import glyphs, objects, ranges, view
 
-TABLES = {"patient": ranges.PATIENT, "knee": ranges.KNEE, "view": ranges.VIEW, "film": ranges.FILM}
+TABLES = {
+    "patient": ranges.PATIENT,
+    "knee": ranges.KNEE,
+    "view": ranges.VIEW,
+    "film": ranges.FILM,
+    "varied": ranges.VARIED,
+}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -47,3 +53,24 @@ def test_the_letter_is_that_of_the_side():
     assert cells == [18, 11]
     assert strokes[0] / strokes[1] == pytest.approx(18 / 11, rel=0.15)
     assert not np.asarray(objects.in_beam(jax.random.key(1), film | {"marker": -0.5}, seen, False, 0.0)).any()
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize(
+    ("crop", "edge_mm"),
+    [(-0.5, 70 - 14), (1e-6, 60), (0.4, 60 - 0.4 * 42), (1.0, 35)],  # at most a quarter off the center
+)
+def test_a_tight_crop_ends_at_the_lateral_side(left, crop, edge_mm):
+    side = 1 if left else -1
+    settings = {"turn": 0.0, "across": 0.1 * side, "down": 0.0, "aspect": 0.0}
+    seen = view.make(settings, left, size=(70, 70), fov_mm=140.0, crop=crop)
+    _, at_x = seen.in_knee()
+    assert np.max(at_x) == pytest.approx(edge_mm - 1, abs=1e-3)  # the outer pixel's center
+
+
+def test_a_strip_is_about_the_knee():
+    settings = {"turn": 0.0, "across": 0.1, "down": 0.0, "aspect": 0.0}
+    seen = view.make(settings, True, size=(100, 100), fov_mm=200.0)
+    assert view.strip(seen, -0.1).all()
+    columns = np.flatnonzero(view.strip(seen, 1.0))  # 45 mm on either side of 20 mm to the right
+    assert (columns[0], columns[-1]) == (38, 81)

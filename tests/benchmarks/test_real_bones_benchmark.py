@@ -1,0 +1,52 @@
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from benchmarks import real_bones
+
+
+class Constant:
+    """A predictor of one mask."""
+
+    def __init__(self, structures, mask):
+        self.structures = structures
+        self.mask = mask
+
+    def __call__(self, images):
+        return [self.mask for _ in images]
+
+
+def write(folder):
+    """One film of 4 x 4: femur rows 0-1, tibia row 3, patella column 0 of rows 0-1 and nothing outside."""
+    for name in ("images", "masks", "outlines"):
+        (folder / name).mkdir()
+    femur, tibia, patella = (np.zeros((4, 4), bool) for _ in range(3))
+    femur[:2], tibia[3], patella[:2, 0] = True, True, True
+    mask = np.where(patella, 4, np.where(femur, 1, np.where(tibia, 2, 0))).astype(np.uint8)
+    Image.fromarray(mask).save(folder / "images" / "a.png")
+    Image.fromarray(mask).save(folder / "masks" / "a.png")
+    np.savez(folder / "outlines" / "a.npz", femur=femur, tibia=tibia, patella=patella)
+    row = {"case_id": "a", "image": "images/a.png", "mask": "masks/a.png"}
+    pd.DataFrame([row]).to_csv(folder / "metadata.csv", index=False)
+    return mask
+
+
+def test_unions_of_both_schemes_are_scored(tmp_path):
+    truth = write(tmp_path)
+    perfect = real_bones.score(Constant(("femur", "tibia", "fibula", "patella"), truth), tmp_path)
+    np.testing.assert_array_equal(perfect.to_numpy(), 1.0)
+    structures = ("femur", "tibia", "fibula", "patella", "femur and patella", "tibia and fibula")
+    overlaps = np.where(truth == 4, 5, np.where(truth == 2, 6, truth))
+    perfect = real_bones.score(Constant(structures, overlaps), tmp_path)
+    np.testing.assert_array_equal(perfect.to_numpy(), 1.0)
+    shifted = np.roll(overlaps, 1, axis=1)  # one of the four columns of femur without patella leaves it
+    scores = real_bones.score(Constant(structures, shifted), tmp_path).loc["a"]
+    assert scores.to_dict() == {"whole femur": 1, "tibia": 1, "whole patella": 0, "exclusive femur": 2 / 3}
+
+
+def test_summary_and_table():
+    scores = pd.DataFrame({"tibia": [1.0, 0.5, np.nan]}, index=["a", "b", "c"])
+    entry = real_bones.summary(scores)["tibia"]
+    assert (entry["mean"], entry["worst"], entry["worst_case"], entry["films"]) == (0.75, 0.5, "b", 2)
+    assert entry["percentile_5"] == 0.525
+    assert "0.7500  0.5250  0.5000  2" in real_bones.table({"tibia": entry})

@@ -1,0 +1,135 @@
+"""Training on online phantoms: the same cases on any number of devices, and after a kill and a resume."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import quickstart
+from kneefair_jax.data import cohort_loader, online, pipeline, store
+from kneefair_jax.errors import InputError
+from kneefair_jax.training import loop, setup, sharding
+from tests.training.test_loop import cut
+
+
+def config(**train):
+    run = quickstart.get_config()
+    run.data.size = (16, 16)
+    run.data.phantom.update({"patients": 16, "online": True})
+    run.model.update({"widths": (4,), "convolutions": 1})
+    run.optimizer.update({"name": "sgd", "learning_rate": 0.05, "warmup_steps": 0})
+    run.train.update({"batch_size": 8, "ema": 0.5, "eval_every": 2, "log_every": 1, **train})
+    return run
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    data = config().data
+    cohort = cohort_loader.load(data, data.seed)
+    folder = tmp_path_factory.mktemp("store")
+    return cohort_loader.prepare(data, data.seed, cohort, None, folder, store.Options())[0]
+
+
+def train(run, prepared, folder):
+    folder.mkdir(exist_ok=True)
+    experiment = setup.build(run, prepared.cohort)
+    loop.train(run, experiment, prepared.cohort, prepared.cases, folder)
+    with loop.Checkpoints(folder / "checkpoints") as checkpoints:
+        return jax.device_get(
+            checkpoints.restore(run.train.steps, setup.build(run, prepared.cohort).state)[0]
+        )
+
+
+def same_everywhere(prepared, steps, folder, monkeypatch):
+    """States after the steps: on eight devices, killed and resumed, by pmap, and on one device."""
+    run, cohort = config(steps=steps), prepared.cohort
+    straight = train(run, prepared, folder / "straight")
+    with cut(monkeypatch, steps // 4 * 2):
+        train(run, prepared, folder / "cut")
+    chex.assert_trees_all_equal(train(run, prepared, folder / "cut"), straight)
+
+    run.parallel = "pmap"
+    chex.assert_trees_all_close(train(run, prepared, folder / "pmap").params, straight.params, atol=1e-5)
+
+    run.parallel = "jit"
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), (sharding.AXIS,))
+    monkeypatch.setattr(setup.sharding, "data_mesh", lambda: mesh)
+    experiment = setup.build(run, cohort)
+    state = experiment.state
+    inputs = online.training_inputs(prepared.cases, cohort.source, cohort.cases)
+    batches = pipeline.training_batches(inputs, experiment.order, experiment.partition.index, batch_size=8)
+    for _, batch in zip(range(steps), batches, strict=False):
+        state, _ = experiment.train_step(state, experiment.place(batch))
+    chex.assert_trees_all_close(jax.device_get(state.params), straight.params, atol=1e-5)
+    first = jax.device_get(setup.build(run, cohort).state)
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), straight.params, first.params)
+    assert max(jax.tree.leaves(moved)) > 1e-2
+
+
+def quick(seed, step, batch):
+    """Discs on noise, in place of knees: they take no time to compile."""
+    step_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), seed), step)
+    at = jnp.arange(16)
+
+    def one(position, knee):
+        key = jax.random.fold_in(step_key, position)
+        y, x = jax.random.randint(key, (2,), 4, 12)
+        label = ((at[:, None] - y) ** 2 + (at - x) ** 2 < 16).astype(jnp.uint8) * (1 + knee.astype(jnp.uint8))
+        return 100 * label[..., None] + jax.random.bits(key, (16, 16, 1), jnp.uint8) // 8, label
+
+    image, label = jax.vmap(one)(batch["position"], batch["knee"])
+    return {**batch, "image": image, "label": label}
+
+
+def test_parameters_do_not_depend_on_devices_or_interruptions(tmp_path, monkeypatch):
+    data = config().data
+    cohort = cohort_loader.load(data, data.seed)
+    source = cohort.source._replace(online=cohort.source.online._replace(draw=quick))
+    blank = {"image": np.zeros((16, 16, 1), np.uint8), "label": np.ones((16, 16), np.uint8)}
+    prepared = cohort_loader.Prepared(cohort._replace(source=source), [blank] * len(cohort.cases), ())
+    same_everywhere(prepared, 4, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+def test_fifty_steps_do_not_depend_on_devices_or_interruptions(prepared, tmp_path, monkeypatch):
+    same_everywhere(prepared, 50, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("mitigation", "schedule", "jtt"),
+        ("mitigation", "schedule", "last_layer"),
+        ("mitigation", "adjustment", 1.0),
+        ("data", "folds", 5),
+        ("report", "root_cause", True),
+    ],
+)
+def test_what_needs_the_same_cases_again_is_refused(section, field, value):
+    run = config()
+    cohort = cohort_loader.load(run.data, run.data.seed)
+    run[section][field] = value
+    with pytest.raises(InputError, match=rf"online=True: .*{field}"):
+        setup.check(run, cohort)
+
+
+def test_a_batch_is_drawn_whole_before_it_is_cut(monkeypatch):
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), (sharding.AXIS,))
+    monkeypatch.setattr(setup.sharding, "data_mesh", lambda: mesh)
+    run = config()
+    run.model.norm = "group"
+    cohort = cohort_loader.load(run.data, run.data.seed)
+    source = cohort.source._replace(online=cohort.source.online._replace(draw=quick))
+    cohort = cohort._replace(source=source)
+    after = []
+    for parts in (1, 4):
+        run.train.accumulation = parts
+        experiment = setup.build(run, cohort)
+        inputs = online.training_inputs([], cohort.source, cohort.cases)
+        batches = pipeline.training_batches(
+            inputs, experiment.order, experiment.partition.index, batch_size=8
+        )
+        state, metrics = experiment.train_step(experiment.state, experiment.place(next(batches)))
+        after.append(jax.device_get((state.params, metrics["loss"])))
+    chex.assert_trees_all_close(*after, atol=1e-6)
