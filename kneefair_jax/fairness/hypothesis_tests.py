@@ -22,11 +22,13 @@ import numpy as np
 from scipy import stats
 
 from kneefair_jax.fairness import label_permutations, two_part
-from kneefair_jax.fairness.bootstrap import CHUNK, MANY_PATIENTS
+from kneefair_jax.fairness.bootstrap import CHUNK
 from kneefair_jax.fairness.multiplicity import holm
 
 # Statistics this close to the observed one are ties: the same split, summed in another order.
 TIE = 1e-9
+# Patients from which labels are drawn faster than shuffled (`label_permutations`).
+_MANY_PATIENTS = 5_000
 # Patients summed at a time, so that their labels stay in the processor's cache.
 _BLOCK = 2048
 # Rows of labels that a thread draws at a time.
@@ -82,7 +84,7 @@ def permuted_welch(
     powers = np.concatenate([scaled, scaled**2, scaled**3]).T
     t, skewness = _welch_statistics(powers, labels[None], sizes)
     pairs = np.abs(two_part.hall(t, skewness))[0] * (1 - TIE)
-    many = patients > MANY_PATIENTS and count < 256
+    many = patients > _MANY_PATIENTS and count < 256
     chunks = (_of_many if many else _of_few)(powers, labels, sizes, rng, permutations)
     largest = np.concatenate(list(chunks))
     largest.sort(axis=0)

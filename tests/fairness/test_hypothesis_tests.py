@@ -179,7 +179,7 @@ def test_equal_scores_have_no_width():
 def test_many_patients_have_the_same_distribution_as_few(sizes, monkeypatch):
     values, sizes = scores(sizes, columns=2), np.array(sizes)
     few = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 4000)
-    monkeypatch.setattr(hypothesis_tests, "MANY_PATIENTS", 50)
+    monkeypatch.setattr(hypothesis_tests, "_MANY_PATIENTS", 50)
     many = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 4000)
     np.testing.assert_array_equal(many.statistic, few.statistic)
     for k in range(2):
