@@ -156,7 +156,7 @@ def _fault(cell: str, names_files: bool) -> str:
     """Return what is wrong with an identifier, which may name files and entries of archives; "" if nothing."""
     if len(cell) > LONGEST:
         return f"has {len(cell)} characters, more than {LONGEST}"
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in cell):
+    if not cell.isprintable() and any(unicodedata.category(character) in ("Cc", "Cs") for character in cell):
         return "holds control characters"
     if not names_files:
         return ""
