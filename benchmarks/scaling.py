@@ -31,7 +31,7 @@ from tests.predict import networks
 
 ROOT = Path(__file__).parents[1]
 STRUCTURES = ("femur", "tibia", "patella", "fibula")
-_LEFT = re.compile(r"\d+m\d\ds left")
+_LEFT = re.compile(r"(?:\w[\w' ]*: )?\d+/\d+.* left")
 
 
 class Task(NamedTuple):
@@ -91,6 +91,8 @@ def cohort(folder: Path, count: int, side: int = 32) -> None:
         {
             "case_id": range(count),
             "patient_id": [f"p{number}" for number in range(count)],
+            "image": [f"images/{number}.png" for number in range(count)],
+            "mask": [f"masks/{number}.png" for number in range(count)],
             "sex": rng.choice(["female", "male"], count),
             "spacing_mm": 1.0,
         }
@@ -207,7 +209,7 @@ def measure(task: Task, size: int) -> dict[str, Any]:
         "seconds": round(time.monotonic() - started, 1),
         "processor_seconds": round(usage.ru_utime + usage.ru_stime, 1),
         "gibibytes": round(usage.ru_maxrss / 2**20, 2),
-        "progress": [line for line in messages.splitlines() if _LEFT.search(line)][:1],
+        "progress": _LEFT.findall(messages)[:1],
         "commit": _commit(),
     }
 
