@@ -64,6 +64,8 @@ def canonical_identifier(text: str) -> str:
 
 def plain(text: str) -> str:
     """Return the text normalized (NFKC), visible and case-folded: `canonical` without one form for numerals."""
+    if text.isascii() and text.isprintable():  # almost every cell
+        return " ".join(text.split()).casefold()
     folded = visible(unicodedata.normalize("NFKC", text)).casefold()
     if not folded.isascii():  # a removed character may have kept a letter and its accent apart
         folded = visible(unicodedata.normalize("NFKC", folded))
