@@ -28,7 +28,7 @@ from kneefair_jax.fairness.multiplicity import holm
 # Statistics this close to the observed one are ties: the same split, summed in another order.
 TIE = 1e-9
 # Patients from which labels are drawn faster than shuffled (`label_permutations`).
-_MANY_PATIENTS = 5_000
+_MANY_PATIENTS = 2_000
 # Patients summed at a time, so that their labels stay in the processor's cache.
 _BLOCK = 2048
 # Rows of labels that a thread draws at a time.
