@@ -1,18 +1,23 @@
 """How time and memory grow with the work: `python -m benchmarks.scaling`; `--only TEXT` runs tasks that contain it.
 
 Each size runs in a process of its own. The table has its processor time, its peak memory, and the growth of the
-processor time when the work doubles: 2 for linear work, 4 for its square.
+processor time when the work doubles: 2 for linear work, 4 for its square. A row replaces an earlier one of the same
+task and size; each row states the commit that it was measured at.
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +31,7 @@ from tests.predict import networks
 
 ROOT = Path(__file__).parents[1]
 STRUCTURES = ("femur", "tibia", "patella", "fibula")
+_LEFT = re.compile(r"(?:\w[\w' ]*: )?\d+/\d+.* left")
 
 
 class Task(NamedTuple):
@@ -85,6 +91,8 @@ def cohort(folder: Path, count: int, side: int = 32) -> None:
         {
             "case_id": range(count),
             "patient_id": [f"p{number}" for number in range(count)],
+            "image": [f"images/{number}.png" for number in range(count)],
+            "mask": [f"masks/{number}.png" for number in range(count)],
             "sex": rng.choice(["female", "male"], count),
             "spacing_mm": 1.0,
         }
@@ -125,11 +133,21 @@ def _check(folder: Path, count: int) -> list[str]:
     ]
 
 
+def _duplicates(folder: Path, count: int) -> list[str]:
+    """The check of a cohort in which every row names one film of a patient of its own."""
+    argv = _check(folder, count)
+    first = (folder / "data" / "images" / "0.png").read_bytes()
+    for path in (folder / "data" / "images").iterdir():
+        path.write_bytes(first)
+    return argv
+
+
 TASKS = (
     Task("audit scores", (5_000, 10_000, 20_000, 50_000, 200_000), _audit_scores),
     Task("audit masks", (1_250, 2_500, 5_000), _audit_masks),
-    Task("predict", (1_250, 5_000, 20_000), _predict),
-    Task("check", (1_250, 5_000, 20_000), _check),
+    Task("predict", (2_000, 20_000), _predict),
+    Task("check", (2_000, 20_000), _check),
+    Task("check, one film in every row", (1_000, 4_000), _duplicates),
 )
 
 
@@ -138,20 +156,49 @@ def growth(sizes: tuple[int, int], costs: tuple[float, float]) -> float:
     return 2 ** (math.log(costs[1] / costs[0]) / math.log(sizes[1] / sizes[0]))
 
 
+def merged(earlier: Sequence[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows with one more in place of an earlier row of its task and size, in the order of `TASKS`.
+
+    Each row after the first of its task has the growth since the row before it.
+    """
+    order = [task.name for task in TASKS]
+    by_place = {(order.index(one["task"]), one["size"]): one for one in (*earlier, row)}
+    rows = [by_place[place] for place in sorted(by_place)]
+    for before, after in itertools.pairwise(rows):
+        if before["task"] == after["task"]:
+            costs = before["processor_seconds"], after["processor_seconds"]
+            after["growth_per_doubling"] = round(growth((before["size"], after["size"]), costs), 2)
+    return rows
+
+
+def _commit() -> str:
+    """The commit of the package, with a plus sign where a file of it differs."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=ROOT, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "kneefair_jax")
+    return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
+
+
 def measure(task: Task, size: int) -> dict[str, Any]:
     """Run a task at one size and return its row of the table."""
     with tempfile.TemporaryDirectory() as name:
-        argv = task.make(Path(name), size)
+        # In a process of its own: a process that starts from one of much memory counts its peak as its own.
+        with ProcessPoolExecutor(1, get_context("spawn")) as maker:
+            argv = maker.submit(task.make, Path(name), size).result()
         started = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, *argv],
             cwd=name,
             env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
-        assert process.stderr is not None
-        messages = process.stderr.read().decode(errors="replace")
+        assert process.stdout is not None
+        messages = process.stdout.read().decode(errors="replace")
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -162,7 +209,8 @@ def measure(task: Task, size: int) -> dict[str, Any]:
         "seconds": round(time.monotonic() - started, 1),
         "processor_seconds": round(usage.ru_utime + usage.ru_stime, 1),
         "gibibytes": round(usage.ru_maxrss / 2**20, 2),
-        "progress": [line for line in messages.splitlines() if line.endswith("left")][:1],
+        "progress": _LEFT.findall(messages)[:1],
+        "commit": _commit(),
     }
 
 
@@ -173,18 +221,12 @@ def main() -> int:
     parser.add_argument("--largest", type=int, default=200_000, metavar="N")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scaling.json")
     options = parser.parse_args()
-    rows: list[dict[str, Any]] = []
     for task in TASKS:
-        before = None
         for size in (size for size in task.sizes if options.only in task.name and size <= options.largest):
             row = measure(task, size)
-            if before is not None:
-                costs = before["processor_seconds"], row["processor_seconds"]
-                row["growth_per_doubling"] = round(growth((before["size"], size), costs), 2)
-            before = row
-            rows.append(row)
+            earlier = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
+            atomic.write_json(options.out, {"hardware": hardware(), "rows": merged(earlier, row)})
             print(json.dumps(row), flush=True)
-            atomic.write_json(options.out, {"hardware": hardware(), "rows": rows})
     return 0
 
 

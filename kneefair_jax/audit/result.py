@@ -1,6 +1,7 @@
 """What an audit leaves: reports, the per-case table, pages, and a fairlearn frame."""
 
 import importlib.metadata
+import math
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -279,9 +280,13 @@ def audit(
                     settings.endpoints.failure_dice,
                 )
     if len(tables) > 1:
-        with Progress("comparing models"):
+        comparisons = math.comb(len(tables), 2) * len(cohort.attributes)
+        with Progress("comparing models", comparisons, "comparisons") as progress:
             models = model_comparison.compare_models(
-                tables, **how | {"draws": resamples}, failure_dice=settings.endpoints.failure_dice
+                tables,
+                **how | {"draws": resamples},
+                failure_dice=settings.endpoints.failure_dice,
+                advance=progress.advance,
             )
         for report in reports.values():
             report["models"] = models

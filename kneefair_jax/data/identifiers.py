@@ -64,6 +64,8 @@ def canonical_identifier(text: str) -> str:
 
 def plain(text: str) -> str:
     """Return the text normalized (NFKC), visible and case-folded: `canonical` without one form for numerals."""
+    if text.isascii() and text.isprintable():  # almost every cell
+        return " ".join(text.split()).casefold()
     folded = visible(unicodedata.normalize("NFKC", text)).casefold()
     if not folded.isascii():  # a removed character may have kept a letter and its accent apart
         folded = visible(unicodedata.normalize("NFKC", folded))
@@ -156,7 +158,7 @@ def _fault(cell: str, names_files: bool) -> str:
     """Return what is wrong with an identifier, which may name files and entries of archives; "" if nothing."""
     if len(cell) > LONGEST:
         return f"has {len(cell)} characters, more than {LONGEST}"
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in cell):
+    if not cell.isprintable() and any(unicodedata.category(character) in ("Cc", "Cs") for character in cell):
         return "holds control characters"
     if not names_files:
         return ""

@@ -154,9 +154,11 @@ def check_identifiers(
         cells = dict(table[name].drop(words[name].index).items())
         problems += identifiers.unusable(cells, name)
         if not options.allow_similar:
-            problems += identifiers.similar(cells, name, _PEOPLE[name], options.similar)
-            alike = {cell for group in identifiers.similar_identifiers(cells.values()) for cell in group}
-            cells = {row: cell for row, cell in cells.items() if cell not in alike}
+            similar = identifiers.similar(cells, name, _PEOPLE[name], options.similar)
+            problems += similar
+            if similar:
+                alike = {cell for group in identifiers.similar_identifiers(cells.values()) for cell in group}
+                cells = {row: cell for row, cell in cells.items() if cell not in alike}
         problems += identifiers.spoiled(cells, name, options.allow_similar)
 
 

@@ -21,6 +21,7 @@ AMBIGUOUS = frozenset(
     | {"unknown / not reported", "unknown or not reported", "refused", "don't know", "do not know"}
     | {"#value!", "#ref!", "#name?", "#div/0!", "#num!", "#null!", "#error!", "1.#qnan", "-1.#ind"}
 )
+_WORDS = CERTAIN | AMBIGUOUS
 
 IDENTIFIERS = ("case_id", "patient_id")
 
@@ -32,7 +33,7 @@ def word(cell: str) -> str:
 
 def is_missing(cell: str) -> bool:
     """Return whether a cell is empty or holds a word that means missing."""
-    return word(cell) in CERTAIN | AMBIGUOUS
+    return word(cell) in _WORDS
 
 
 def removed(table: pd.DataFrame) -> pd.DataFrame:

@@ -22,11 +22,13 @@ import numpy as np
 from scipy import stats
 
 from kneefair_jax.fairness import label_permutations, two_part
-from kneefair_jax.fairness.bootstrap import CHUNK, MANY_PATIENTS
+from kneefair_jax.fairness.bootstrap import CHUNK
 from kneefair_jax.fairness.multiplicity import holm
 
 # Statistics this close to the observed one are ties: the same split, summed in another order.
 TIE = 1e-9
+# Patients from which labels are drawn faster than shuffled (`label_permutations`).
+_MANY_PATIENTS = 2_000
 # Patients summed at a time, so that their labels stay in the processor's cache.
 _BLOCK = 2048
 # Rows of labels that a thread draws at a time.
@@ -82,7 +84,7 @@ def permuted_welch(
     powers = np.concatenate([scaled, scaled**2, scaled**3]).T
     t, skewness = _welch_statistics(powers, labels[None], sizes)
     pairs = np.abs(two_part.hall(t, skewness))[0] * (1 - TIE)
-    many = patients > MANY_PATIENTS and count < 256
+    many = patients > _MANY_PATIENTS and count < 256
     chunks = (_of_many if many else _of_few)(powers, labels, sizes, rng, permutations)
     largest = np.concatenate(list(chunks))
     largest.sort(axis=0)
@@ -228,9 +230,10 @@ def rank_tests(groups: Sequence[np.ndarray]) -> RankTests | None:
     """
     if len(groups) < 2 or min(len(group) for group in groups) < 2:
         return None
-    chosen = list(combinations(groups, 2))
-    brunner_munzel = _holm([_brunner_munzel(*pair) for pair in chosen])
-    deltas = [cliffs_delta(*pair) for pair in chosen]
+    groups = [np.sort(group) for group in groups]
+    placements = [(_placements(a, b), _placements(b, a)) for a, b in combinations(groups, 2)]
+    brunner_munzel = _holm([_brunner_munzel(*both) for both in placements])
+    deltas = [2 * float(first.mean()) / len(second) - 1 for first, second in placements]
     if len(groups) == 2:
         mann_whitney = 1.0 if _all_equal(groups) else float(stats.mannwhitneyu(*groups).pvalue)
         return RankTests("Brunner-Munzel", brunner_munzel[0], brunner_munzel, [mann_whitney], deltas)
@@ -259,19 +262,41 @@ def dunn(groups: Sequence[np.ndarray]) -> list[float | None]:
 
 def cliffs_delta(first: np.ndarray, second: np.ndarray) -> float:
     """P(first > second) - P(first < second), the effect size that the Mann-Whitney statistic is of."""
-    n, m = len(first), len(second)
-    rank_sum = stats.rankdata(np.concatenate([first, second]))[:n].sum()
-    return float(2 * (rank_sum - n * (n + 1) / 2) / (n * m) - 1)
+    return 2 * float(_placements(first, np.sort(second)).mean()) / len(second) - 1
+
+
+def _placements(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return how many patients of the second group score below each of the first, ties counted half: f64[n].
+
+    Args:
+        first: f64[n]; fastest where it is sorted, too.
+        second: f64[m], sorted.
+    """
+    return (np.searchsorted(second, first, "left") + np.searchsorted(second, first, "right")) / 2
 
 
 def _brunner_munzel(first: np.ndarray, second: np.ndarray) -> float | None:
-    if _all_equal([first, second]):
-        return 1.0
-    if first.min() > second.max() or first.max() < second.min():
+    """Return the p value of the Brunner-Munzel test; None where no patient of one group scores among the other's.
+
+    As `scipy.stats.brunnermunzel`, which sorts both groups for each pair of groups: a placement is a patient's rank in
+    both groups minus the rank in the own group.
+
+    Args:
+        first: f64[n], placements of the patients of one group, n at least 2 (`_placements`).
+        second: f64[m], those of the other group.
+
+    Reference: Brunner and Munzel, Biometrical Journal 42, 2000.
+    """
+    n, m = len(first), len(second)
+    probability = float(first.mean()) / m  # that a patient of the first group scores above one of the second
+    if probability in (0.0, 1.0):
         return None
-    with np.errstate(invalid="ignore", divide="ignore"):
-        p = float(stats.brunnermunzel(first, second).pvalue)
-    return p if np.isfinite(p) else None
+    errors = np.array([first.var(ddof=1) / m**2 / n, second.var(ddof=1) / n**2 / m])
+    variance = float(errors.sum())
+    if variance == 0:  # all scores are equal
+        return 1.0
+    freedom = variance**2 / (errors**2 / (np.array([n, m]) - 1)).sum()
+    return float(2 * stats.t.sf(abs(probability - 0.5) / np.sqrt(variance), freedom))
 
 
 def _all_equal(groups: Sequence[np.ndarray]) -> bool:

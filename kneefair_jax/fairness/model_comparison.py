@@ -4,7 +4,7 @@ A patient's change is its score by the second model minus that by the first, so 
 mean's change has the studentized bootstrap over patients; that of the gap is tested by swaps (`gap_change`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from itertools import combinations
 from typing import Any
@@ -30,6 +30,7 @@ def compare_models(
     draws: int = 10_000,
     seed: int = 0,
     failure_dice: float = patient_table.FAILURE_DICE,
+    advance: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Every pair of models, for every attribute: `models` of `report.json`.
 
@@ -45,6 +46,7 @@ def compare_models(
         draws: bootstrap resamples, and swaps.
         seed: of both.
         failure_dice: that of the models' own tables (`patient_table.macro`).
+        advance: called after each attribute of each pair of models.
 
     Returns:
         `{"score", "order": [model], "pairs": [{"first", "second", "attribute", "patients", "change_of_mean": {"value",
@@ -70,6 +72,7 @@ def compare_models(
             pairs.append(
                 about | {**mean, "change_of_mean": dict(mean["change_of_mean"]), "change_of_gap": gap}
             )
+            advance()
     means = holm({(pair["first"], pair["second"]): pair["change_of_mean"]["p"] for pair in pairs})
     gaps = holm({k: pair["change_of_gap"]["p"] for k, pair in enumerate(pairs)})
     for k, pair in enumerate(pairs):

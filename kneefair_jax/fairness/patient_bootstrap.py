@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax.fairness import bootstrap, simultaneous_intervals, summaries
+from kneefair_jax.fairness import bootstrap, patient_table, simultaneous_intervals, summaries
 from kneefair_jax.fairness.simultaneous_intervals import Means
 
 
@@ -286,9 +286,7 @@ def samples(values: np.ndarray, index: np.ndarray, minimum: int) -> Iterator[Sam
         index: i[R], each row's group, negative where it has none that can be ranked.
         minimum: smaller groups are not ranked.
     """
-    known, of_column = np.unique(~np.isnan(values), axis=1, return_inverse=True)
-    for pattern in range(known.shape[1]):
-        columns = np.flatnonzero(of_column == pattern)
+    for columns in patient_table.with_same_rows(~np.isnan(values)):
         strata = stratify(values[:, columns].T[None], index, minimum)
         yield Sample(columns, strata.values[0], strata.sizes, strata.groups, strata.rows)
 

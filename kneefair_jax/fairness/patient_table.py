@@ -150,6 +150,18 @@ def by_patient_and_group(
     return means.to_numpy(float), *(means.index.get_level_values(level).to_numpy() for level in (0, 1))
 
 
+def with_same_rows(known: np.ndarray) -> list[np.ndarray]:
+    """Return the sets of columns that are known in the same rows, i64[k] each, in the order of their first column.
+
+    Args:
+        known: bool[R, K].
+    """
+    sets: dict[bytes, list[int]] = {}
+    for k, packed in enumerate(np.packbits(known, axis=0).T):
+        sets.setdefault(packed.tobytes(), []).append(k)
+    return [np.array(columns) for columns in sets.values()]
+
+
 def any_by_patient(flags: np.ndarray, patients: np.ndarray) -> np.ndarray:
     """bool[N, K] of cases -> bool[P, K], whether any of a patient's cases has it; rows as in `by_patient`."""
     return pd.DataFrame(flags).groupby(patients, sort=True).any().to_numpy(bool)

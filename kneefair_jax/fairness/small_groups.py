@@ -68,10 +68,9 @@ def tests(
 def _against_rest(values: np.ndarray, member: np.ndarray, draws: int, seed: int) -> dict[int, AgainstRest]:
     """Of each of K scores, f64[R, K], that patients of both have: the members bool[R] against the rest."""
     scored = ~np.isnan(values)
-    patterns, pattern = np.unique(scored, axis=1, return_inverse=True)
     results = {}
-    for which, rows in enumerate(patterns.T):
-        columns = np.flatnonzero(pattern == which)
+    for columns in patient_table.with_same_rows(scored):
+        rows = scored[:, columns[0]]
         first, second = values[rows & member][:, columns].T, values[rows & ~member][:, columns].T
         if not first.shape[1] or not second.shape[1]:
             continue

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kneefair_jax.label_errors import agreement, diagnosis
+from kneefair_jax.runtime.progress import track
 
 
 class Pair(NamedTuple):
@@ -62,7 +63,8 @@ def rank(read: Read, case_ids: Sequence[str], structures: Sequence[str]) -> Rank
         structures: names of labels 1, 2, ...
     """
     counts, thumbnails = [], []
-    for pair in read(range(len(case_ids))):
+    pairs = read(range(len(case_ids)))
+    for pair in track(pairs, len(case_ids), "comparing masks with the network's", "masks"):
         counts.append(agreement.confusion(*pair, len(structures)))
         thumbnails.append(diagnosis.coarse(pair.prediction))
     odds = agreement.log_odds(np.stack(counts))
@@ -72,7 +74,8 @@ def rank(read: Read, case_ids: Sequence[str], structures: Sequence[str]) -> Rank
     rows = [int(row) for row in np.argsort(-scores, kind="stable") if scores[row] > agreement.FAR]
     predictions = np.stack(thumbnails)
     suspects = []
-    for row, pair in zip(rows, read(rows), strict=True):
+    of_rows = zip(rows, read(rows), strict=True)
+    for row, pair in track(of_rows, len(rows), "describing suspicious masks", "masks"):
         other, gain = diagnosis.another(pair.label, row, predictions, len(structures))
         why = diagnosis.reason(*pair, structures, usual, distances[row], (case_ids[other], gain))
         dice = float(agreement.dice(odds[row, -1]))

@@ -49,9 +49,11 @@ class Areas:
 
     def __init__(self, folder: Path):
         self._path = folder / AREAS
-        self._rows = _read(self._path)
+        earlier = _read(self._path)
+        # As text, which takes a fraction of the memory of single cells.
+        self._rows = {own: _text(rows) for own, rows in earlier.items()}
         # Which file a mask belongs to, by its path without the ending.
-        self._owners = {_stem(rows[0][_MASK]): own for own, rows in self._rows.items()}
+        self._owners = {_stem(rows[0][_MASK]): own for own, rows in earlier.items()}
         self._write()  # a last line that was cut off would spoil the next one
         self._lines = atomic.open_in_place(self._path, "a")
 
@@ -65,8 +67,9 @@ class Areas:
     def add(self, rows: Sequence[Sequence[str]]) -> None:
         """Adds the rows of one file, in place of those that it had."""
         guarded = [[spreadsheet_cell(cell) for cell in row] for row in rows]
-        self._append(guarded)
-        self._rows[guarded[0][_ID]] = guarded
+        text = _text(guarded)
+        self._append(text)
+        self._rows[guarded[0][_ID]] = text
         self._owners[_stem(guarded[0][_MASK])] = guarded[0][_ID]
 
     def require_own(self, path: Path, mask: str) -> None:
@@ -78,17 +81,17 @@ class Areas:
         """
         other = self._owners.get(_stem(spreadsheet_cell(mask)))
         if other is not None and other != file_id(path):
+            file = next(csv.reader(io.StringIO(self._rows[other], newline="")))[_FILE]
             raise InputError(
-                f"{path}: its mask would replace that of another file, {self._rows[other][0][_FILE]}, of an earlier "
+                f"{path}: its mask would replace that of another file, {file}, of an earlier "
                 "run into this --out; rename one of the two, or give another --out"
             )
 
     def _write(self) -> None:
-        rows = [COLUMNS, *(row for rows in self._rows.values() for row in rows)]
-        atomic.write_text(self._path, _text(rows))
+        atomic.write_text(self._path, "".join([_text([COLUMNS]), *self._rows.values()]))
 
-    def _append(self, rows: Sequence[Sequence[str]]) -> None:
-        content, end = _text(rows).encode(), os.fstat(self._lines.fileno()).st_size
+    def _append(self, text: str) -> None:
+        content, end = text.encode(), os.fstat(self._lines.fileno()).st_size
         try:
             with io_errors.naming(self._path):
                 while content:

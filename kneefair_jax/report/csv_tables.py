@@ -11,7 +11,7 @@ from kneefair_jax.fairness import family
 from kneefair_jax.report import rate_tables
 from kneefair_jax.report.rate_tables import ALL
 from kneefair_jax.report.text.formatting import blocks
-from kneefair_jax.safe_text import spreadsheet_cell
+from kneefair_jax.safe_text import is_formula, spreadsheet_cell
 
 _OF_RATES = {"rates.csv": rate_tables.rate_rows, "rate_tests.csv": rate_tables.test_rows}
 NAMES = ("groups.csv", "summaries.csv", "pairs.csv", *_OF_RATES)
@@ -149,8 +149,12 @@ def _cell(value: Any) -> Any:
 def guarded(table: pd.DataFrame) -> pd.DataFrame:
     """The table with its texts, and names of columns, safe to open in a spreadsheet."""
     texts = {
-        str(name): table[name].astype(object).map(spreadsheet_cell)
-        for name in table
-        if not pd.api.types.is_numeric_dtype(table[name])
+        str(name): _guarded(table[name]) for name in table if not pd.api.types.is_numeric_dtype(table[name])
     }
     return table.assign(**texts).rename(columns=spreadsheet_cell)
+
+
+def _guarded(column: pd.Series) -> pd.Series:
+    texts = {value for value in column.unique() if isinstance(value, str)}
+    formulas = {text: spreadsheet_cell(text) for text in texts if is_formula(text)}
+    return column.astype(object).map(lambda cell: formulas.get(cell, cell)) if formulas else column

@@ -75,16 +75,29 @@ def picture(
         np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(shape, Image.Resampling.NEAREST))
         for mask in (anatomy.clear_void(label), prediction)
     )
-    pixels = np.repeat(grey[..., None], 3, axis=-1).astype(np.float32)
-    for value in np.unique(drawn[drawn > 0]):
-        inside = drawn == value
-        pixels[inside] += _TINT * (np.array(colour(int(value))) - pixels[inside])
-    for value in np.unique(truth[truth > 0]):
-        pixels[_outline(truth == value)] = colour(int(value))
+    pixels = _tints(_present(drawn))[drawn, grey]
+    for value in _present(truth):
+        if value:
+            pixels[_outline(truth == value)] = colour(value)
     for value, mask in lines:
         resized = Image.fromarray(mask.astype(np.uint8)).resize(shape, Image.Resampling.NEAREST)
         pixels[_outline(np.asarray(resized) > 0)] = colour(value)
-    return pixels.round().astype(np.uint8)
+    return pixels
+
+
+def _present(labels: np.ndarray) -> list[int]:
+    """The labels of u8[H, W] that occur, ascending."""
+    return np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist()
+
+
+def _tints(labels: list[int]) -> np.ndarray:
+    """The color of a pixel by label and gray value, u8[256, 256, 3]; zero for labels that are not listed."""
+    gray = np.repeat(np.arange(256, dtype=np.float32)[:, None], 3, axis=1)
+    table = np.zeros((256, 256, 3), np.uint8)
+    for label in labels:
+        tinted = gray + _TINT * (np.array(colour(label)) - gray) if label else gray
+        table[label] = tinted.astype(np.float32).round()
+    return table
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:

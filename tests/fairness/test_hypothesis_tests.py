@@ -179,7 +179,7 @@ def test_equal_scores_have_no_width():
 def test_many_patients_have_the_same_distribution_as_few(sizes, monkeypatch):
     values, sizes = scores(sizes, columns=2), np.array(sizes)
     few = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 4000)
-    monkeypatch.setattr(hypothesis_tests, "MANY_PATIENTS", 50)
+    monkeypatch.setattr(hypothesis_tests, "_MANY_PATIENTS", 50)
     many = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 4000)
     np.testing.assert_array_equal(many.statistic, few.statistic)
     for k in range(2):
@@ -195,3 +195,14 @@ def test_sums_in_blocks_are_sums(monkeypatch):
     blocks = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 99)
     np.testing.assert_allclose(blocks.largest, whole.largest, rtol=1e-12)
     np.testing.assert_array_equal(blocks.p, whole.p)
+
+
+def test_brunner_munzel_with_ties_is_scipy_s():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        a, b = (rng.integers(0, 8, n) / 8 for n in rng.integers(4, 12, 2))
+        found = hypothesis_tests.rank_tests([a, b]).p
+        if a.min() > b.max() or b.min() > a.max():
+            assert found is None
+        else:
+            assert found == pytest.approx(stats.brunnermunzel(a, b).pvalue, rel=1e-9)

@@ -22,3 +22,23 @@ def test_the_sizes_are_exact(sizes):
     assert drawn.shape == (50, sum(sizes))
     for row in drawn:
         np.testing.assert_array_equal(np.bincount(row, minlength=len(sizes)), sizes)
+
+
+def test_large_groups_are_as_likely_at_every_place():
+    sizes = np.array([900, 100])
+    drawn = label_permutations.draw(sizes, 2_000, np.random.default_rng(2))
+    counts = drawn.sum(0)  # binomial at each place, of 2,000 draws with probability 0.1
+    assert abs(counts.var() / (2_000 * 0.1 * 0.9) - 1) < 5 * np.sqrt(2 / 1_000)
+    np.testing.assert_allclose(counts, 200, atol=5 * np.sqrt(2_000 * 0.1 * 0.9))
+
+
+def test_members_are_distinct_and_as_likely_with_and_without_a_search():
+    labels = np.tile(np.array([0, 0, 0, 1], np.uint8), 50)
+    rng = np.random.default_rng(3)
+    for wanted in (1, 4, 40):  # the last one searches
+        members = [label_permutations._members(labels, np.uint8(1), 50, wanted, rng) for _ in range(2_000)]
+        assert all(len(set(some)) == wanted for some in map(tuple, members))
+        counts = np.bincount(np.concatenate(members), minlength=200)
+        assert (counts[labels == 0] == 0).all()
+        expected = 40 * wanted
+        np.testing.assert_allclose(counts[labels == 1], expected, atol=5 * np.sqrt(expected))

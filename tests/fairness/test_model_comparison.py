@@ -181,3 +181,13 @@ def test_an_error_is_refused_since_higher_is_taken_as_better(cohort, score):
     models = {"a": table(first, sex), "b": table(second, sex)}
     with pytest.raises(ValueError, match=f"score '{score}': models are compared by one of dice, iou, nsd"):
         model_comparison.compare_models(models, ["sex"], score=score, draws=50)
+
+
+def test_progress_advances_once_for_each_attribute_of_each_pair(cohort):
+    sex, first, second = cohort
+    models = {
+        name: table(scores, sex) for name, scores in zip("abc", (first, second, first[::-1]), strict=True)
+    }
+    done = []
+    pairs = compared(models, draws=50, advance=lambda: done.append(1))
+    assert len(done) == len(pairs) == 3

@@ -165,3 +165,14 @@ def test_other_patients_or_seeds_are_refused():
         stacked({"erm": [table(0)] * 2, "b": [table(1), table(2, patients=5)]}, ["race"])
     with pytest.raises(InputError, match="b has 1 seeds and erm 2"):
         stacked({"erm": [table(0)] * 2, "b": [table(1)]}, ["race"])
+
+
+def test_columns_with_the_same_rows():
+    known = np.random.default_rng(0).random((11, 12)) < 0.8
+    known[:, 5], known[:, 9], known[:, 7] = known[:, 1], known[:, 1], ~known[:, 1]
+    sets = patient_table.with_same_rows(known)
+    for columns in sets:
+        assert all((known[:, columns] == known[:, columns[:1]]).all(1))
+    assert sorted(np.concatenate(sets)) == list(range(12)) and [1, 5, 9] in [part.tolist() for part in sets]
+    assert len(sets) == len(np.unique(known, axis=1).T)
+    assert patient_table.with_same_rows(np.zeros((0, 3), bool))[0].tolist() == [0, 1, 2]

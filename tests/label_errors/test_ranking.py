@@ -5,6 +5,7 @@ import pytest
 
 from kneefair_jax import label_errors
 from kneefair_jax.label_errors import diagnosis
+from kneefair_jax.runtime import progress
 
 STRUCTURES = ("right disc", "left disc", "bar")
 SIDE = 96
@@ -111,3 +112,11 @@ def test_thumbnails_take_pixels_from_the_middle_of_their_cells():
     image = np.arange(128)[:, None] * np.ones((1, 64), int)
     thumbnail = diagnosis.coarse(image).reshape(diagnosis.COARSE, diagnosis.COARSE)
     np.testing.assert_array_equal(thumbnail[:, 0], np.arange(64) * 2 + 1)
+
+
+def test_the_comparison_shows_the_time_left(cohort, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    masks, predictions = cohort
+    ranked(masks, predictions)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 40 and sum(line.endswith("left") for line in lines) >= 39

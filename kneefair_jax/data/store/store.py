@@ -20,7 +20,7 @@ from kneefair_jax.data.store import chunks, tfds_builder
 from kneefair_jax.data.store.chunks import Outcome
 from kneefair_jax.data.store.tfds_builder import CaseStore
 from kneefair_jax.errors import InputError, told
-from kneefair_jax.runtime import atomic, json_files, output_folder
+from kneefair_jax.runtime import atomic, json_files, output_folder, progress
 from kneefair_jax.runtime.schema import Anything, ListOf, Omittable, Row, Table, Text, Whole
 
 DIGEST_FILE = "content.json"
@@ -263,7 +263,8 @@ def _write_here(
     )
     content = _content(source, chunks.outcomes(files))
     _refuse(content, options.on_broken)
-    tfds_builder.pack(store(records=chunks.records(files)), scratch)
+    records = progress.track(chunks.records(files), content["cases"], "packing the prepared cases")
+    tfds_builder.pack(store(records=records), scratch)
     return content
 
 

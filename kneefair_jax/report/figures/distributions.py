@@ -39,6 +39,8 @@ def distributions(values: Mapping[str, np.ndarray], blocks: Sequence[Block], tit
             medians.append(f"{row.label} {number(median)}")
             # In a large group the dots inside the box are a smear and most of the page's bytes.
             shown = points if len(points) <= _MOST_POINTS else points[(points < low) | (points > high)]
+            if len(shown) > _MOST_POINTS:  # every n-th by score, the lowest and the highest among them
+                shown = np.sort(shown)[np.linspace(0, len(shown) - 1, _MOST_POINTS).round().astype(int)]
             spread = y + jitter.uniform(-0.26, 0.26, len(shown))
             axes.plot(shown, spread, "o", color=svg.ACCENT, markersize=2.6, alpha=0.4, markeredgewidth=0)
             axes.plot((low, high), (y, y), color=svg.INK, linewidth=0.8)

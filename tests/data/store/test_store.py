@@ -321,7 +321,7 @@ def test_a_refusal_keeps_what_was_read_of_another_source(tmp_path):
     assert rows_of(log) == list(range(12))
 
 
-def test_progress_is_said_when_it_takes_long(tmp_path, monkeypatch):
+def test_progress_is_said_when_it_takes_long(tmp_path, monkeypatch, capsys):
     said = []
     store.prepare(source(), GRID, tmp_path / "a", say=said.append, chunk=3)
     assert said == []
@@ -329,6 +329,8 @@ def test_progress_is_said_when_it_takes_long(tmp_path, monkeypatch):
     store.prepare(source(seconds=0.01), GRID, tmp_path / "b", say=said.append, chunk=3)
     assert [line.split(",")[0] for line in said] == [f"preparing: {n}/12 cases" for n in (3, 6, 9, 12)]
     assert all("cases/s, 0m00s left" in line for line in said[:-1]) and said[-1].endswith("cases/s")
+    packed = [line for line in capsys.readouterr().err.splitlines() if "packing" in line]
+    assert [f"{n}/12" in line for n, line in enumerate(packed, start=1)] == [True] * 12
 
 
 def test_the_content_file_is_what_the_readme_says(tmp_path):

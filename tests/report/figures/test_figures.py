@@ -63,11 +63,11 @@ def test_many_groups_make_a_taller_figure_not_smaller_letters(scores, blocks):
 
 def test_large_groups_draw_only_their_outer_cases(blocks):
     draw = np.random.default_rng(0)
-    few, many = (
+    few, many, most = (
         distributions.distributions({"sex=male": draw.uniform(size=n)}, blocks, "Dice", "d").count("<use")
-        for n in (400, 2000)
+        for n in (400, 2_000, 50_000)
     )
-    assert 400 <= few <= 430 and 200 <= many <= 230
+    assert 400 <= few <= 430 and 200 <= many <= 230 and 400 <= most <= 430
 
 
 def test_no_scores_at_all_is_still_a_figure():
