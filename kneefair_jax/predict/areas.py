@@ -27,6 +27,7 @@ COLUMNS = (
     "mask",
 )
 _FILE, _ID, _STRUCTURE, _MASK = map(COLUMNS.index, ("file", "file_id", "structure", "mask"))
+AREA, WARNING = map(COLUMNS.index, ("area_mm2", "warning"))
 
 
 def file_id(path: Path) -> str:
@@ -68,6 +69,10 @@ class Areas:
         self._append(guarded)
         self._rows[guarded[0][_ID]] = guarded
         self._owners[_stem(guarded[0][_MASK])] = guarded[0][_ID]
+
+    def rows(self, path: Path) -> list[list[str]]:
+        """Return the rows of a file as they stand in the table; none of a file that it lacks."""
+        return self._rows.get(file_id(path), [])
 
     def require_own(self, path: Path, mask: str) -> None:
         """Refuses a file whose mask would replace that of another file of an earlier run.

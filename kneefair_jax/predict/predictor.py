@@ -1,6 +1,8 @@
 """Images of any size -> masks of the same, by one network or the mean of several."""
 
+import hashlib
 import itertools
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
 from kneefair_jax import anatomy, models
 from kneefair_jax.data import readers
@@ -127,6 +130,19 @@ class Predictor:
     def probabilities(self, images: Sequence[Any] | np.ndarray, group: str | None = None) -> np.ndarray:
         """f32[N, h, w, C] on the working grid: of background and each structure, the mean of all networks."""
         return self._on_grid(_ready(images), group)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what determines the masks, in hex digits: networks, structures, averaging of flips."""
+        digest = hashlib.sha256(json.dumps([self.structures, self._swap is not None]).encode())
+        for checkpoint in self._ensemble:
+            for group, network in checkpoint.items():
+                about = {name: network.about[name] for name in ("network", "structures", "grid")}
+                tensors = traverse_util.flatten_dict(network.variables, sep="/")
+                shapes = {name: (tensor.shape, str(tensor.dtype)) for name, tensor in tensors.items()}
+                digest.update(json.dumps([group, about, shapes]).encode())
+                for tensor in tensors.values():
+                    digest.update(np.ascontiguousarray(tensor).tobytes())
+        return digest.hexdigest()
 
     def require_group(self, group: str | None) -> None:
         """Refuses a group that there is no network for.
