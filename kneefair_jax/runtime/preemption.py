@@ -26,6 +26,7 @@ _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _noted = False
 _preempted = False
 _deferred = False
+_held = False
 _several_hosts = False
 _asked = 0  # times that the hosts were asked, of this process
 
@@ -95,6 +96,29 @@ def deferred() -> Iterator[None]:
         _deferred = False
 
 
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Hold signals back during a short step that must not stop halfway, such as renaming a set of files.
+
+    They raise at its end. A second Ctrl-C ends the process at once nevertheless. Outside of `handled` it does nothing.
+
+    Raises:
+        KeyboardInterrupt: SIGINT arrived within the block.
+        Preempted: SIGTERM or SIGUSR1 arrived within the block, outside of `deferred`.
+    """
+    global _held
+    before = _noted, _preempted
+    _held = True
+    try:
+        yield
+    finally:
+        _held = False
+    if _noted and not before[0]:
+        raise KeyboardInterrupt
+    if _preempted and not (before[1] or _deferred):
+        raise Preempted
+
+
 def preempted() -> bool:
     """Return whether to save and stop; every host calls this equally often and gets the same answer.
 
@@ -130,7 +154,8 @@ def _note(number: int, frame: FrameType | None) -> None:
     del number, frame
     _noted = True
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends the process, whatever it is doing
-    raise KeyboardInterrupt
+    if not _held:
+        raise KeyboardInterrupt
 
 
 def _note_preemption(number: int, frame: FrameType | None) -> None:
@@ -142,5 +167,5 @@ def _note_preemption(number: int, frame: FrameType | None) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return
     repeated, _preempted = _noted or _preempted, True
-    if not (_deferred or repeated):  # a repeated notice must not disturb the saving
+    if not (_deferred or _held or repeated):  # a repeated notice must not disturb the saving
         raise Preempted

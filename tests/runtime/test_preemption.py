@@ -38,3 +38,31 @@ def test_one_that_a_callback_swallowed_is_found_at_the_next_check(installed):
         gc.callbacks.remove(callback)
     with pytest.raises(KeyboardInterrupt):
         preemption.check()
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (signal.SIGINT, KeyboardInterrupt),
+        (signal.SIGTERM, preemption.Preempted),
+        (signal.SIGUSR1, preemption.Preempted),
+    ],
+)
+def test_a_signal_that_is_held_back_raises_at_the_end_of_the_block(number, error):
+    steps = []
+    with preemption.handled():
+        with preemption.held():
+            steps.append("before")
+        with pytest.raises(error), preemption.held():
+            signal.raise_signal(number)
+            steps.append("after")
+        assert preemption.signal_of(RuntimeError()) in (number, signal.SIGTERM)
+    assert steps == ["before", "after"]
+    with preemption.handled(), pytest.raises(error):
+        signal.raise_signal(number)
+
+
+def test_an_error_in_the_block_is_raised_in_place_of_the_signal():
+    with preemption.handled(), pytest.raises(ZeroDivisionError), preemption.held():
+        signal.raise_signal(signal.SIGTERM)
+        1 / 0  # noqa: B018
