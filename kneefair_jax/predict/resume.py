@@ -49,15 +49,14 @@ def result_digest(rows: Sequence[Sequence[str]], paths: Sequence[Path]) -> str |
 class Record:
     """The digests of finished files by `file_id`, in a hidden file; the folder's lock must be held.
 
-    A line is appended for each finished file, so that a process that is killed loses none. Opening the record keeps
-    the latest line of each file alone.
+    A line is appended for each finished file, so that a process that is killed loses none. Opening and closing the
+    record leaves the latest line of each file alone.
     """
 
     def __init__(self, folder: Path):
         self._path = folder / RECORD
         self._digests = _read(self._path)
-        lines = "".join(_line(file, *digests) for file, digests in self._digests.items())
-        atomic.write_text(self._path, lines)
+        self._write()
         self._lines = atomic.open_in_place(self._path, "a")
 
     def __enter__(self) -> Self:
@@ -65,6 +64,7 @@ class Record:
 
     def __exit__(self, *_: object) -> None:
         self._lines.close()
+        self._write()
 
     def __contains__(self, file: str) -> bool:
         return file in self._digests
@@ -79,6 +79,10 @@ class Record:
             self._digests[file] = source, result
             with io_errors.naming(self._path):
                 os.write(self._lines.fileno(), _line(file, source, result).encode())
+
+    def _write(self) -> None:
+        lines = (_line(file, *digests) for file, digests in self._digests.items())
+        atomic.write_text(self._path, "".join(lines))
 
 
 def _line(file: str, source: str, result: str) -> str:
