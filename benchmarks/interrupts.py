@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -290,9 +291,27 @@ def two_at_once(command: Command, out: Path, delay: float, expected: dict[str, b
     }
 
 
-def series(name: str, command: Command, root: Path, times: int) -> dict[str, Any]:
-    """Interrupt a command `times` times, start two at once, and return the rows and their summary."""
+def series(
+    name: str, command: Command, root: Path, times: int, save: Callable[[dict[str, Any]], object]
+) -> int:
+    """Interrupt a command `times` times and start two at once, save the table after each, and return its faults."""
     draw = random.Random(f"{SEED}{name}")
+    rows: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any]] = []
+    late = 0  # signals after the end, which count for nothing: compiled programs are in a cache by then
+
+    def summarize() -> dict[str, Any]:
+        ends = [row["seconds_to_end"] for row in rows if row["status"]]
+        return {
+            "seconds": round(straight_seconds, 1),
+            "files_compared": len(expected),
+            "interrupted": len(ends),
+            "signals_after_the_end": late,
+            "longest_seconds_to_end": max(ends, default=0),
+            "failed": sum(bool(row["faults"]) for row in (*rows, *pairs)),
+            "rows": rows,
+            "two_at_once": pairs,
+        }
 
     def show(kind: str, row: dict[str, Any], out: Path) -> dict[str, Any]:
         shown = json.loads(json.dumps(row).replace(str(root), "FOLDER"))
@@ -309,11 +328,8 @@ def series(name: str, command: Command, root: Path, times: int) -> dict[str, Any
     status, _, err = _finish(process)
     if status:
         raise RuntimeError(f"{name}: exit status {status}: {err}")
-    length = time.monotonic() - started
+    length = straight_seconds = time.monotonic() - started
     expected = content(straight)
-    rows: list[dict[str, Any]] = []
-    pairs = []
-    late = 0  # signals after the end, which count for nothing: compiled programs are in a cache by then
     while len(rows) < times and late < times:
         number, out = (
             (signal.SIGINT, signal.SIGTERM)[len(rows) % 2],
@@ -326,19 +342,18 @@ def series(name: str, command: Command, root: Path, times: int) -> dict[str, Any
             late, length = late + 1, moment
         else:
             rows.append(shown)
+        save(summarize())
     for turn in range(PAIRS):
         out = root / f"{name}_pair_{turn}" / "out"
         pairs.append(show("two at once", two_at_once(command, out, turn * length / PAIRS, expected), out))
-    return {
-        "seconds": round(length, 1),
-        "files_compared": len(expected),
-        "interrupted": sum(row["status"] != 0 for row in rows),
-        "signals_after_the_end": late,
-        "longest_seconds_to_end": max((row["seconds_to_end"] for row in rows if row["status"]), default=0),
-        "failed": sum(bool(row["faults"]) for row in (*rows, *pairs)),
-        "rows": rows,
-        "two_at_once": pairs,
-    }
+        save(summarize())
+    return sum(bool(row["faults"]) for row in (*rows, *pairs))
+
+
+def save(path: Path, name: str, result: dict[str, Any]) -> None:
+    """Write the rows of a command; those of other commands are kept."""
+    before = json.loads(path.read_text())["commands"] if path.exists() else {}
+    atomic.write_json(path, {"hardware": hardware(), "seed": SEED, "commands": before | {name: result}})
 
 
 def main() -> int:
@@ -355,16 +370,15 @@ def main() -> int:
     failed = {}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root / "compiled")
+        os.environ |= {
+            "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
         for name, command in commands(root).items():
             if options.only and name not in options.only:
                 continue
-            result = series(name, command, root, options.times)
-            failed[name] = result["failed"]
-            # Commands that were not interrupted anew keep their rows.
-            before = json.loads(options.out.read_text())["commands"] if options.out.exists() else {}
-            table = {"hardware": hardware(), "seed": SEED, "commands": before | {name: result}}
-            atomic.write_json(options.out, table)
+            failed[name] = series(name, command, root, options.times, partial(save, options.out, name))
     print(f"failed, of {options.times} interrupts and {PAIRS} pairs each: {failed}")
     return any(failed.values())
 

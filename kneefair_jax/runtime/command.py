@@ -81,6 +81,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
                 status = exit_.code or 0
             sys.stdout.flush()
         except (Exception, KeyboardInterrupt, preemption.Preempted) as error:
+            preemption.settle()
             ending = _ending_of(error, remedies)
             if ending is None:
                 raise
