@@ -13,6 +13,7 @@ Importing this module imports neither JAX nor NumPy: a command calls `run` first
 ends in a line too.
 """
 
+import atexit
 import contextlib
 import os
 import select
@@ -95,16 +96,23 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
 def exit_process(status: int) -> NoReturn:
     """Exit; a signal during the interpreter's own end, when the work is over, changes neither status nor output.
 
-    A second Ctrl-C ends it, should it hang.
+    A second Ctrl-C ends it, should threads or exit functions hang.
     """
-
-    def _ignore_once(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-
     signal.signal(signal.SIGINT, _ignore_once)
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     sys.exit(status)
+
+
+def _ignore_once(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+
+
+@atexit.register
+def _ignore_interrupts() -> None:
+    """Ignore Ctrl-C once the exit functions of all libraries are done: Python then restores handlers in Python."""
+    if signal.getsignal(signal.SIGINT) is _ignore_once:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _ending_of(error: BaseException, remedies: Remedies) -> _Ending | None:

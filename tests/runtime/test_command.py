@@ -140,6 +140,21 @@ def test_a_second_interrupt_ends_the_process_at_once():
     process.communicate()
 
 
+def test_an_interrupt_while_the_interpreter_ends_changes_nothing():
+    process = start("""
+    import os
+
+    class Last:  # deleted with its module, after Python has restored the handlers that are functions
+        def __del__(self, kill=os.kill, process=os.getpid(), number=signal.SIGINT):
+            for _ in range(2):
+                kill(process, number)
+
+    sys.modules["__main__"].last = Last()
+    print("done")""")
+    out, err = process.communicate()
+    assert (process.returncode, out, err) == (0, b"done\n", b"")
+
+
 def test_a_closed_pipe_is_silent():
     process = start("sys.stdin.readline(); print('x' * 10**6)", stdin=subprocess.PIPE)
     process.stdout.close()
