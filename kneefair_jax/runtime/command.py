@@ -15,6 +15,7 @@ ends in a line too.
 
 import atexit
 import contextlib
+import importlib
 import os
 import select
 import signal
@@ -75,6 +76,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
     with preemption.handled(), safe_text.terminal():
         try:
             try:
+                _load_extensions()
                 status = body()
             except SystemExit as exit_:
                 if not isinstance(exit_.code, int | None):
@@ -91,6 +93,12 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
         # Outside of the block, where the exception's frames hold no memory any more.
         _report(ending.line)
         return ending.status
+
+
+def _load_extensions() -> None:
+    """Load JAX, a second or two, without a signal: its C++ would abort the process, or print a traceback."""
+    with preemption.held(), contextlib.suppress(ImportError):
+        importlib.import_module("jax")
 
 
 def exit_process(status: int) -> NoReturn:
