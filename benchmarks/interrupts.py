@@ -37,11 +37,11 @@ PATIENCE = 300.0  # seconds until a process counts as hanging
 SEED = 0
 PAIRS = 2  # times that two processes work on one folder
 BATCH = 4  # files that `predict` segments at a time
-_FILMS = 24
+_FILMS = 16
 _REFUSED = 2
 _STATUS = {signal.SIGINT: 130, signal.SIGTERM: 75}
 _SMALL = (
-    "--config.data.phantom.patients=40",
+    "--config.data.phantom.patients=34",
     "--config.data.size=(32,32)",
     "--config.model.widths=(2,4)",
     "--config.train.steps=10",
@@ -119,7 +119,7 @@ def commands(root: Path) -> dict[str, Command]:
 
     def audit(out: Path) -> list[str]:
         masks = ["--truth", str(truth), "--pred", str(pred), "--metadata", str(root / "metadata.csv")]
-        labels = ["--labels", "femur=1", "tibia=2", "--attributes", "sex"]
+        labels = ["--labels", "femur=1", "tibia=2", "--attributes", "sex", "--draws", "100"]
         return ["-m", "kneefair_jax.audit", *masks, *labels, "--out", str(out)]
 
     methods = ("--config.study.methods=('erm','oversampled')", "--config.study.seeds=(10,)")
