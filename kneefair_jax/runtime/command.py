@@ -109,6 +109,9 @@ def exit_process(status: int) -> NoReturn:
     signal.signal(signal.SIGINT, _ignore_once)
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    # CPython remembers a KeyboardInterrupt that left `eval`, as of a named tuple, and would end as if SIGINT had killed
+    # it, though the exception was handled; another `eval` makes it forget.
+    eval("0")
     sys.exit(status)
 
 
