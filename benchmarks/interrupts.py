@@ -2,8 +2,9 @@
 
 Each command gets SIGINT (by its whole process group, as a terminal sends it) and SIGTERM, in turns, at a random moment
 between the start of its imports and its end. It passes where the command ends with one line and status 130 or 75, where
-every file that was finished is still there, and where the same command then ends with the same files, bit for bit,
-apart from times and the commit.
+every file that was finished is still there, and where the same command then keeps what is finished and ends with the
+same files, bit for bit, apart from times and the commit. Then two processes work on one folder at the same time: both
+complete, or one of them is refused with one line and status 2.
 """
 
 import argparse
@@ -12,12 +13,15 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,13 +35,17 @@ ROOT = Path(__file__).parents[1]
 TIMES = 20
 PATIENCE = 300.0  # seconds until a process counts as hanging
 SEED = 0
+PAIRS = 2  # times that two processes work on one folder
+BATCH = 4  # files that `predict` segments at a time
+_FILMS = 16
+_REFUSED = 2
 _STATUS = {signal.SIGINT: 130, signal.SIGTERM: 75}
 _SMALL = (
-    "--config.data.phantom.patients=60",
+    "--config.data.phantom.patients=34",
     "--config.data.size=(32,32)",
     "--config.model.widths=(2,4)",
-    "--config.train.steps=20",
-    "--config.train.eval_every=10",
+    "--config.train.steps=10",
+    "--config.train.eval_every=5",
     "--config.train.log_every=5",
     "--config.train.batch_size=8",
     "--config.report.bootstrap_draws=40",
@@ -55,10 +63,16 @@ class Command(NamedTuple):
     Attributes:
         argv: returns the words after `python` that write to a folder.
         finished: returns the relative paths of what is finished in the folder of an interrupted run.
+        kept: matches, in the output of the same command, what it keeps: a line each, or a number.
+        unit: finished files that are kept together; the others may be made again.
+        prepare: makes the folder that the command starts from.
     """
 
     argv: Callable[[Path], list[str]]
-    finished: Callable[[Path], list[str]]
+    finished: Callable[[Path], list[str]] = lambda out: []
+    kept: str = ""
+    unit: int = 1
+    prepare: Callable[[Path], object] = lambda out: None
 
 
 def commands(root: Path) -> dict[str, Command]:
@@ -70,80 +84,60 @@ def commands(root: Path) -> dict[str, Command]:
     with (root / "metadata.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["case_id", "patient_id", "sex", "spacing_mm"])
-        for number in range(60):
+        for number in range(_FILMS):
             mask = np.zeros((160, 120), np.uint8)
             mask[20:70, 30 + number % 9 : 90] = 1
             mask[75 : 130 - number % 7, 30:90] = 2
             _save(mask, truth / f"c{number}.png")
             _save(np.roll(mask, number % 4, axis=0), pred / f"c{number}.png")
             writer.writerow([f"c{number}", f"p{number // 2}", "fm"[number // 2 % 2], "0.5"])
-            _save(
-                np.clip(mask * 60 + rng.normal(80, 10, mask.shape), 0, 255).astype(np.uint8),
-                films / f"{number}.png",
-            )
+            noisy = mask * 60 + rng.normal(80, 10, mask.shape)
+            _save(np.clip(noisy, 0, 255).astype(np.uint8), films / f"{number}.png")
     run = root / "run"
-    train = ["launch.py", "--config=configs/quickstart.py", *_SMALL, f"--workdir={run}"]
-    status, _, err = _finish(_start(train))
-    if status:
-        raise RuntimeError(f"{' '.join(train)}: exit status {status}: {err}")
 
-    def audit(out: Path) -> list[str]:
-        masks = ["--truth", str(truth), "--pred", str(pred), "--metadata", str(root / "metadata.csv")]
-        return [
-            "-m",
-            "kneefair_jax.audit",
-            *masks,
-            "--labels",
-            "femur=1",
-            "tibia=2",
-            "--attributes",
-            "sex",
-            "--out",
-            str(out),
-        ]
-
-    def study(out: Path) -> list[str]:
-        chosen = ["--config.study.methods=('erm','oversampled')", "--config.study.seeds=(10,)"]
+    def launch(mode: str, config: str, out: Path, *more: str) -> list[str]:
         return [
             "launch.py",
-            "--mode=study",
-            "--config=configs/study.py:null",
+            f"--mode={mode}",
+            f"--config=configs/{config}",
             *_SMALL,
-            *chosen,
+            *more,
             f"--workdir={out}",
         ]
 
+    def trained() -> Path:
+        """Return the folder of a run, which is trained at the first call."""
+        if not run.exists():
+            status, _, err = _finish(_start(launch("train", "quickstart.py", run)))
+            if status:
+                raise RuntimeError(f"training: exit status {status}: {err}")
+        return run
+
+    def predict(out: Path) -> list[str]:
+        network = ["-m", "kneefair_jax.predict", "--checkpoint", "phantom", "--batch-size", str(BATCH)]
+        return [*network, "--images", str(films), "--out", str(out)]
+
+    def audit(out: Path) -> list[str]:
+        masks = ["--truth", str(truth), "--pred", str(pred), "--metadata", str(root / "metadata.csv")]
+        labels = ["--labels", "femur=1", "tibia=2", "--attributes", "sex", "--draws", "100"]
+        return ["-m", "kneefair_jax.audit", *masks, *labels, "--out", str(out)]
+
+    methods = ("--config.study.methods=('erm','oversampled')", "--config.study.seeds=(10,)")
     return {
-        "predict": Command(
-            lambda out: [
-                "-m",
-                "kneefair_jax.predict",
-                "--checkpoint",
-                "phantom",
-                "--images",
-                str(films),
-                "--out",
-                str(out),
-                "--batch-size",
-                "4",
-            ],
-            _segmented,
+        "predict": Command(predict, _segmented, r"  kept(?=\n|  )", BATCH),
+        "audit": Command(audit),
+        "check": Command(lambda out: launch("check", "quickstart.py", out)),
+        "export": Command(lambda out: ["-m", "kneefair_jax.export", str(trained()), "--out", str(out)]),
+        "evaluate": Command(
+            lambda out: launch("evaluate", "quickstart.py", out),
+            lambda out: _paths(out, "checkpoints/**/*"),
+            prepare=lambda out: shutil.copytree(trained(), out),
         ),
-        "audit": Command(audit, lambda out: []),
-        "check": Command(
-            lambda out: [
-                "launch.py",
-                "--mode=check",
-                "--config=configs/quickstart.py",
-                *_SMALL,
-                f"--workdir={out}",
-            ],
-            lambda out: [],
+        "study": Command(
+            lambda out: launch("study", "study.py:null", out, *methods),
+            lambda out: _paths(out, "runs/*/seed_*/report/report.json"),
+            r"(\d+) finished before",
         ),
-        "export": Command(
-            lambda out: ["-m", "kneefair_jax.export", str(run), "--out", str(out)], lambda out: []
-        ),
-        "study": Command(study, lambda out: _paths(out, "runs/*/seed_*/report/report.json")),
     }
 
 
@@ -152,7 +146,7 @@ def _save(array: np.ndarray, path: Path) -> None:
 
 
 def _paths(folder: Path, pattern: str) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.glob(pattern))
+    return sorted(str(path.relative_to(folder)) for path in folder.glob(pattern) if path.is_file())
 
 
 def _segmented(out: Path) -> list[str]:
@@ -210,10 +204,24 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
+def _number_kept(command: Command, output: str) -> int:
+    """Return how much the same command keeps, by its output."""
+    matches = re.findall(command.kept, output) if command.kept else []
+    return sum(int(match) if match.isdigit() else 1 for match in matches)
+
+
+def _different(expected: dict[str, bytes], after: dict[str, bytes]) -> list[str]:
+    """Return the names of the first three files that differ."""
+    return sorted(name for name in expected.keys() | after.keys() if expected.get(name) != after.get(name))[
+        :3
+    ]
+
+
 def interrupt(
     command: Command, out: Path, number: signal.Signals, seconds: float, expected: dict[str, bytes]
 ) -> dict[str, Any]:
     """Interrupt the command once, run it again, and return the row of the table."""
+    command.prepare(out)
     process = _start(command.argv(out))
     _wait_for_handlers(process)
     time.sleep(seconds)
@@ -227,8 +235,9 @@ def interrupt(
     status, _, err = _finish(process)
     waited = time.monotonic() - sent
     finished = {name: (out / name).read_bytes() for name in command.finished(out)}
-    again, _, errors = _finish(_start(command.argv(out)))
-    after = content(out)
+    again, output, errors = _finish(_start(command.argv(out)))
+    different = _different(expected, content(out))
+    kept = _number_kept(command, output)
     lines = err.splitlines()
     faults = {
         f"status {status}": status != _STATUS[number] and not (status == 0 and not lines),
@@ -238,10 +247,9 @@ def interrupt(
         "finished files lost": any(
             (out / name).read_bytes() != data for name, data in finished.items() if again == 0
         ),
-        "another result: "
-        + ", ".join(
-            sorted(k for k in expected.keys() | after.keys() if expected.get(k) != after.get(k))[:3]
-        ): after != expected,
+        "finished files made again": bool(command.kept)
+        and kept < len(finished) // command.unit * command.unit,
+        f"another result: {', '.join(different)}": bool(different),
     }
     return {
         "signal": number.name,
@@ -251,62 +259,127 @@ def interrupt(
         "seconds_to_end": round(waited, 2),
         "line": (lines or [""])[-1],
         "finished_before": len(finished),
+        "kept": kept,
         "faults": [fault for fault, present in faults.items() if present],
         **({"stderr": err[-3000:]} if len(lines) > 1 else {}),
     }
 
 
-def series(name: str, command: Command, root: Path, times: int) -> dict[str, Any]:
-    """Interrupt a command `times` times and return the rows and their summary."""
+def two_at_once(command: Command, out: Path, delay: float, expected: dict[str, bytes]) -> dict[str, Any]:
+    """Start the command twice with one folder, the second time after a delay, and return the row of the table."""
+    command.prepare(out)
+    processes = [_start(command.argv(out))]
+    time.sleep(delay)
+    processes.append(_start(command.argv(out)))
+    with ThreadPoolExecutor(2) as pool:  # each pipe is read while the other process works
+        endings = list(pool.map(_finish, processes))
+    refused = [err for status, _, err in endings if status == _REFUSED]
+    different = _different(expected, content(out))
+    faults = {
+        "neither completes": all(status for status, _, _ in endings),
+        "statuses": any(status not in (0, _REFUSED) for status, _, _ in endings),
+        "a refusal without its one line": any(
+            len(err.splitlines()) != 1 or "another process" not in err for err in refused
+        ),
+        f"another result: {', '.join(different)}": bool(different),
+    }
+    return {
+        "delay_seconds": round(delay, 2),
+        "statuses": [status for status, _, _ in endings],
+        "lines": [err.splitlines()[-1] for err in refused],
+        "faults": [fault for fault, present in faults.items() if present],
+    }
+
+
+def series(
+    name: str, command: Command, root: Path, times: int, save: Callable[[dict[str, Any]], object]
+) -> int:
+    """Interrupt a command `times` times and start two at once, save the table after each, and return its faults."""
     draw = random.Random(f"{SEED}{name}")
-    process = _start(command.argv(root / f"{name}_straight" / "out"))
+    rows: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any]] = []
+    late = 0  # signals after the end, which count for nothing: compiled programs are in a cache by then
+
+    def summarize() -> dict[str, Any]:
+        ends = [row["seconds_to_end"] for row in rows if row["status"]]
+        return {
+            "seconds": round(straight_seconds, 1),
+            "files_compared": len(expected),
+            "interrupted": len(ends),
+            "signals_after_the_end": late,
+            "longest_seconds_to_end": max(ends, default=0),
+            "failed": sum(bool(row["faults"]) for row in (*rows, *pairs)),
+            "rows": rows,
+            "two_at_once": pairs,
+        }
+
+    def show(kind: str, row: dict[str, Any], out: Path) -> dict[str, Any]:
+        shown = json.loads(json.dumps(row).replace(str(root), "FOLDER"))
+        print(json.dumps({"command": name, "kind": kind} | shown), flush=True)
+        if not row["faults"]:
+            shutil.rmtree(out)
+        return shown
+
+    straight = root / f"{name}_straight" / "out"
+    command.prepare(straight)
+    process = _start(command.argv(straight))
     _wait_for_handlers(process)
     started = time.monotonic()
     status, _, err = _finish(process)
     if status:
         raise RuntimeError(f"{name}: exit status {status}: {err}")
-    length = time.monotonic() - started
-    expected = content(root / f"{name}_straight" / "out")
-    rows = []
-    for turn in range(times):
-        number = (signal.SIGINT, signal.SIGTERM)[turn % 2]
-        row = interrupt(command, root / f"{name}_{turn}" / "out", number, draw.uniform(0, length), expected)
-        row["line"] = row["line"].replace(str(root), "FOLDER")
-        print(json.dumps({"command": name} | row), flush=True)
-        rows.append(row)
-    return {
-        "seconds": round(length, 1),
-        "files_compared": len(expected),
-        "interrupted": sum(row["status"] != 0 for row in rows),
-        "longest_seconds_to_end": max((row["seconds_to_end"] for row in rows if row["status"]), default=0),
-        "failed": sum(bool(row["faults"]) for row in rows),
-        "rows": rows,
-    }
+    length = straight_seconds = time.monotonic() - started
+    expected = content(straight)
+    while len(rows) < times and late < times:
+        number, out = (
+            (signal.SIGINT, signal.SIGTERM)[len(rows) % 2],
+            root / f"{name}_{len(rows)}_{late}" / "out",
+        )
+        moment = draw.uniform(0, length)
+        row = interrupt(command, out, number, moment, expected)
+        shown = show("interrupt", row, out)
+        if row["ended_before"] and not row["faults"]:
+            late, length = late + 1, moment
+        else:
+            rows.append(shown)
+        save(summarize())
+    for turn in range(PAIRS):
+        out = root / f"{name}_pair_{turn}" / "out"
+        pairs.append(show("two at once", two_at_once(command, out, turn * length / PAIRS, expected), out))
+        save(summarize())
+    return sum(bool(row["faults"]) for row in (*rows, *pairs))
+
+
+def save(path: Path, name: str, result: dict[str, Any]) -> None:
+    """Write the rows of a command; those of other commands are kept."""
+    before = json.loads(path.read_text())["commands"] if path.exists() else {}
+    atomic.write_json(path, {"hardware": hardware(), "seed": SEED, "commands": before | {name: result}})
 
 
 def main() -> int:
     """Write the table; return 1 where a row has a fault."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="*", metavar="NAME", help="predict, audit, check, export, study")
+    parser.add_argument(
+        "--only", nargs="*", metavar="NAME", help="predict, audit, check, export, evaluate, study"
+    )
     parser.add_argument("--times", type=int, default=TIMES)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "interrupts.json")
     options = parser.parse_args()
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a shell's background jobs ignore it, and theirs
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root / "compiled")
-        results = {
-            name: series(name, command, root, options.times)
-            for name, command in commands(root).items()
-            if not options.only or name in options.only
+    # Background jobs of a shell ignore SIGINT, and so would the processes that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    failed = {}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        os.environ |= {
+            "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
-    # Commands that were not interrupted anew keep their rows.
-    before = json.loads(options.out.read_text())["commands"] if options.out.exists() else {}
-    atomic.write_json(options.out, {"hardware": hardware(), "seed": SEED, "commands": before | results})
-    failed = {name: result["failed"] for name, result in results.items()}
-    print(f"failed, of {options.times} each: {failed}")
+        for name, command in commands(root).items():
+            if options.only and name not in options.only:
+                continue
+            failed[name] = series(name, command, root, options.times, partial(save, options.out, name))
+    print(f"failed, of {options.times} interrupts and {PAIRS} pairs each: {failed}")
     return any(failed.values())
 
 

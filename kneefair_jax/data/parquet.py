@@ -12,8 +12,12 @@ from kneefair_jax.errors import InputError
 LONGEST_CELL = 131_072  # characters; that of Python's reader of CSV
 
 
-def read(path: Path) -> pd.DataFrame:
+def read(path: Path, most_cells: int = delimited.MOST_CELLS) -> pd.DataFrame:
     """Read a table; columns of text become categorical, so that a text that many rows share is kept once.
+
+    Args:
+        path: of the table.
+        most_cells: the largest number of rows times columns.
 
     Raises:
         InputError: the file cannot be opened, is damaged, is beyond a limit, or has a column of lists.
@@ -23,7 +27,7 @@ def read(path: Path) -> pd.DataFrame:
     with limits.open_regular(path) as file:
         try:
             source = pq.ParquetFile(file)
-            _require_size(source, path)
+            _require_size(source, path, most_cells)
             texts = [field.name for field in source.schema_arrow if _is_text(field.type)]
             table = pq.read_table(file, read_dictionary=texts)
             _require_short_cells(table, path)
@@ -34,14 +38,12 @@ def read(path: Path) -> pd.DataFrame:
             raise InputError(f"{path}: unreadable parquet ({error}); export it again") from error
 
 
-def _require_size(source: Any, path: Path) -> None:
+def _require_size(source: Any, path: Path, most_cells: int) -> None:
     import pyarrow as pa
 
     about = source.metadata
-    if (count := about.num_rows * about.num_columns) > delimited.MOST_CELLS:
-        raise InputError(
-            f"{path}: {count} cells, more than {delimited.MOST_CELLS}; leave out columns, or split it"
-        )
+    if (count := about.num_rows * about.num_columns) > most_cells:
+        raise InputError(f"{path}: {count} cells, more than {most_cells}; leave out columns, or split it")
     limits.require_bytes(sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups)), path)
     for field in source.schema_arrow:
         if pa.types.is_nested(field.type):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -10,12 +11,15 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, metrics
-from kneefair_jax.data import readers
+from kneefair_jax.data import readers, run_tables
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example
 from kneefair_jax.data.store import Cases
 from kneefair_jax.training import group_models, scoring, steps
 from kneefair_jax.training.setup import Experiment
+
+IDENTIFIERS = ("case_id", "patient_id", "split", "model", "structure")
+SCORES = ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece", "true_area_mm2", "pred_area_mm2")
 
 
 class Part(NamedTuple):
@@ -140,17 +144,32 @@ def table(values: dict[str, np.ndarray], part: Part, model: str) -> pd.DataFrame
     """
     cohort = part.cohort
     about = cohort.cases.iloc[part.rows][["case_id", "patient_id", "split", *cohort.attributes]]
-    measured = ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece", "true_area_mm2", "pred_area_mm2")
     frames = []
     for s, structure in enumerate(anatomy.scored(cohort.structures)):
         frame = about.assign(
             model=model,
             structure=structure,
-            **{score: values[score][:, s].astype(float) for score in measured},
+            **{score: values[score][:, s].astype(float) for score in SCORES},
         )
         frames.append(frame)
-    order = ["case_id", "patient_id", "split", "model", "structure", *cohort.attributes, *measured]
+    order = [*IDENTIFIERS, *cohort.attributes, *SCORES]
     return pd.concat(frames, ignore_index=True)[order]
+
+
+def read(path: Path, attributes: Sequence[str], scores: Sequence[str] = SCORES) -> pd.DataFrame:
+    """Return a table that an evaluated run keeps, as it was written.
+
+    Args:
+        path: of the table.
+        attributes: categorical columns that must be there.
+        scores: columns of numbers that must be there.
+
+    Raises:
+        InputError: see `run_tables.read_parquet`.
+    """
+    return run_tables.read_parquet(
+        path, IDENTIFIERS, attributes, scores, "evaluate the run again: --mode=evaluate"
+    )
 
 
 def joined(tables: Sequence[pd.DataFrame], attributes: Sequence[str]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Checkpoints -> per-case table -> scores by group -> page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,8 @@ def evaluate(
     with atomic.replacing(workdir / TABLE) as path:
         table.to_parquet(path)
     ids = cohort.cases["case_id"].iloc[parts[1].rows]
-    _save(workdir, dict(zip(ids, predictions, strict=True)))
+    masks = dict(zip(ids, predictions, strict=True))
+    _save(workdir, masks)
     size_and_calibration.write(workdir, ids.to_numpy(), tested)
 
     environment = run_files.read_environment(workdir / "environment.json")
@@ -115,7 +116,7 @@ def evaluate(
             "rates": endpoint_rates(outside, **_how(config, external[0]), settings=_endpoints(config)),
             "pooled": _pooled(config, external[0], outside),
         }
-    return _write(config, cohort, cases, table, workdir, report, _curves(workdir, models))
+    return _write(config, cohort, cases, table, workdir, report, _curves(workdir, models), masks)
 
 
 def _features(
@@ -188,7 +189,7 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
             f"the folds in {workdir} are scored at different resolutions; run --mode=evaluate of all with one "
             "report.resolution"
         )
-    tables = [pd.read_parquet(fold / TABLE) for fold in folds]
+    tables = [case_table.read(fold / TABLE, cohort.attributes) for fold in folds]
     table = case_table.joined([t[t["split"] == "test"] for t in tables], cohort.attributes)
     scored = table.loc[table["model"] == config.select, ["case_id", "structure"]]
     if scored.duplicated().any() or set(scored["case_id"]) != set(cohort.cases["case_id"]):
@@ -209,7 +210,7 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
         "step": [fold["run"]["step"] for fold in reports],
         "times": {"train_seconds": sum(fold["run"]["times"]["train_seconds"] for fold in reports)},
     }
-    return _write(config, everyone, cases, table, workdir, report, [])
+    return _write(config, everyone, cases, table, workdir, report, [], predictions)
 
 
 def resolution(workdir: Path) -> str | None:
@@ -321,10 +322,10 @@ def _write(
     workdir: Path,
     report: dict[str, Any],
     curves: list[dict[str, Any]],
+    predictions: Mapping[str, np.ndarray],
 ) -> Path:
     test = _of_run(config, table)
-    with np.load(workdir / PREDICTIONS) as predictions:
-        views = _examples(test, cohort, cases, predictions, config.report.failure_dice)
+    views = _examples(test, cohort, cases, predictions, config.report.failure_dice)
     return page.write(workdir / "report", report, test, curves, views)
 
 
@@ -334,7 +335,11 @@ def _of_run(config: ConfigDict, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _examples(
-    test: pd.DataFrame, cohort: Cohort, cases: Cases, predictions: Any, failure_dice: float
+    test: pd.DataFrame,
+    cohort: Cohort,
+    cases: Cases,
+    predictions: Mapping[str, np.ndarray],
+    failure_dice: float,
 ) -> list[CaseView]:
     """The cases that a report shows, with their pictures."""
     row_of = {case_id: row for row, case_id in enumerate(cohort.cases["case_id"])}

@@ -8,9 +8,7 @@ from kneefair_jax.runtime import command
 REMEDIES = command.Remedies(
     option="--out",
     memory="give a smaller --batch-size",
-    resume=lambda: (
-        "finished files are kept; the same command segments all files again and completes the rest"
-    ),
+    resume=lambda: "finished files are kept; the same command segments the rest",
 )
 
 

@@ -26,7 +26,8 @@ COLUMNS = (
     "warning",
     "mask",
 )
-_FILE, _ID, _STRUCTURE, _MASK = map(COLUMNS.index, ("file", "file_id", "structure", "mask"))
+_FILE, _ID, _STRUCTURE = map(COLUMNS.index, ("file", "file_id", "structure"))
+AREA, WARNING, MASK = map(COLUMNS.index, ("area_mm2", "warning", "mask"))
 
 
 def file_id(path: Path) -> str:
@@ -53,7 +54,7 @@ class Areas:
         # As text, which takes a fraction of the memory of single cells.
         self._rows = {own: _text(rows) for own, rows in earlier.items()}
         # Which file a mask belongs to, by its path without the ending.
-        self._owners = {_stem(rows[0][_MASK]): own for own, rows in earlier.items()}
+        self._owners = {_stem(rows[0][MASK]): own for own, rows in earlier.items()}
         self._write()  # a last line that was cut off would spoil the next one
         self._lines = atomic.open_in_place(self._path, "a")
 
@@ -70,7 +71,11 @@ class Areas:
         text = _text(guarded)
         self._append(text)
         self._rows[guarded[0][_ID]] = text
-        self._owners[_stem(guarded[0][_MASK])] = guarded[0][_ID]
+        self._owners[_stem(guarded[0][MASK])] = guarded[0][_ID]
+
+    def rows(self, path: Path) -> list[list[str]]:
+        """Return the rows of a file as they stand in the table; none of a file that it lacks."""
+        return list(csv.reader(io.StringIO(self._rows.get(file_id(path), ""), newline="")))
 
     def require_own(self, path: Path, mask: str) -> None:
         """Refuses a file whose mask would replace that of another file of an earlier run.

@@ -18,9 +18,10 @@ examples:
   python -m kneefair_jax.predict --checkpoint phantom --images films "more/*.dcm" --out segmented --format nifti --flip
   python -m kneefair_jax.predict --checkpoint runs/mine --images film.dcm --knees both --out segmented
 
-A second run into the same OUT adds to its areas.csv; rows of files that are segmented again are replaced. Files are the
-same where their absolute paths are (file_id is a hash of it): a file of another folder whose mask would have the same
-name is refused.
+A second run into the same OUT adds to its areas.csv; rows of files that are segmented again are replaced. A file is
+kept, and not segmented again, where network, options (but --batch-size) and the file's content are those of the earlier
+run and its results are unchanged: the same command completes an interrupted run. Files are the same where their
+absolute paths are (file_id is a hash of it): a file of another folder whose mask would have the same name is refused.
 
 OUT gets masks/ (0 is background, 1, 2, ... the structures, at the file's own size), overlays/ (to look at), outlines/
 (with --outlines: the whole bones, 1 in a file of each; areas.csv has rows of them, too) and areas.csv: a row a file and
@@ -181,9 +182,9 @@ def main(argv: Sequence[str]) -> int:
         say=lambda line: print(line, flush=True),
         complain=lambda line: print(f"failed: {line}", file=sys.stderr, flush=True),
     )
-    print(
-        f"{tally.done} segmented, {tally.warned} with a warning, {tally.failed} failed: {options.out / run.AREAS}"
-    )
+    before = f" ({tally.kept} of them before)" if tally.kept else ""
+    counts = f"{tally.done} segmented{before}, {tally.warned} with a warning, {tally.failed} failed"
+    print(f"{counts}: {options.out / run.AREAS}")
     if tally.without_spacing:
         files = "1 file states" if tally.without_spacing == 1 else f"{tally.without_spacing} files state"
         print(f"{files} no pixel spacing: areas in pixels only; state it with --spacing")

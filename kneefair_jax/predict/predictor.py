@@ -1,6 +1,8 @@
 """Images of any size -> masks of the same, by one network or the mean of several."""
 
+import hashlib
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
 from kneefair_jax import anatomy, models
 from kneefair_jax.data import readers
@@ -165,6 +168,21 @@ class Predictor:
         With `fit` "pad" the grid has a border that is not of the image (`placement.place`).
         """
         return self._on_grid(_ready(images), group) @ self._merge
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what determines the masks, in hex digits: networks, structures, fit, flips."""
+        bones = {name: np.asarray(parts).tolist() for name, parts in self._bones.items()}
+        settings = [self.structures, self._merge.tolist(), bones, self.fit, self._swap is not None]
+        digest = hashlib.sha256(json.dumps(settings).encode())
+        for checkpoint in self._ensemble:
+            for group, network in checkpoint.items():
+                about = {name: network.about[name] for name in ("network", "structures", "grid")}
+                tensors = traverse_util.flatten_dict(network.variables, sep="/")
+                shapes = {name: (tensor.shape, str(tensor.dtype)) for name, tensor in tensors.items()}
+                digest.update(json.dumps([group, about, shapes]).encode())
+                for tensor in tensors.values():
+                    digest.update(np.ascontiguousarray(tensor).tobytes())
+        return digest.hexdigest()
 
     def require_group(self, group: str | None) -> None:
         """Refuses a group that there is no network for.

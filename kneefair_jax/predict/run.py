@@ -14,15 +14,15 @@ from typing import NamedTuple
 import numpy as np
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import bilateral, films, inputs, stated_spacing, writers
-from kneefair_jax.predict.areas import AREAS, Areas, file_id
+from kneefair_jax.predict import bilateral, films, inputs, resume, stated_spacing, writers
+from kneefair_jax.predict.areas import AREA, AREAS, MASK, WARNING, Areas, file_id
 from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.predictor import Prediction, Predictor
 from kneefair_jax.runtime import output_folder, preemption, progress
 from kneefair_jax.safe_text import is_formula, printable, without_paths
 
 _FOLDERS = ("masks", "outlines", "overlays")
-WRITTEN = (".lock", AREAS, *_FOLDERS)
+WRITTEN = (".lock", resume.RECORD, AREAS, *_FOLDERS)
 KNEES = ("auto", "one", "both")
 # Films read at a time: 32 of the largest allowed, of a byte a pixel, take 1.6 GB.
 MOST_READ = 32
@@ -56,16 +56,18 @@ class Tally(NamedTuple):
     """How many files were segmented, with a warning or without, how many failed, and how many have no spacing.
 
     Attributes:
-        done: files that were segmented.
+        done: files that were segmented, in this run or an earlier one.
         warned: of those, files with a warning.
         failed: files that were not segmented.
         without_spacing: of those that were segmented, files whose areas are in pixels only.
+        kept: of those that were segmented, files that an earlier run finished.
     """
 
     done: int
     warned: int
     failed: int
     without_spacing: int = 0
+    kept: int = 0
 
 
 def run(
@@ -78,6 +80,8 @@ def run(
     complain: Callable[[str], None],
 ) -> Tally:
     """Writes `masks/`, `overlays/`, `areas.csv` and, of whole bones, `outlines/` into a folder.
+
+    Files that an earlier run finished are kept.
 
     Args:
         predictor: segments.
@@ -97,36 +101,51 @@ def run(
     if settings.knees == "both" and _knows_sides(predictor):
         raise InputError("--knees both: this network segments both knees by itself; leave it out")
     found = list(inputs.find(given, out))
-    done = warned = failed = without_spacing = 0
+    network = predictor.digest()
+    done = warned = failed = without_spacing = kept = 0
     with contextlib.ExitStack() as stack:
         output_folder.require_plain(out, WRITTEN)
         stack.enter_context(output_folder.exclusive_lock(out, "--out", _FOLDERS))
         table = stack.enter_context(Areas(out))
+        record = stack.enter_context(resume.Record(out))
         started = time.monotonic()
         for several in batched(found, min(settings.batch, MOST_READ)):
-            for item, result in _segmented(predictor, several, settings):
+            sources = [_source(item, network, settings) for item in several]
+            finished = [
+                _is_finished(item, source, record, table, out, settings)
+                for item, source in zip(several, sources, strict=True)
+            ]
+            results = _segmented(predictor, several, finished, settings)
+            for source, (item, result) in zip(sources, results, strict=True):
                 preemption.check()
                 try:
                     if isinstance(result, InputError):
                         raise result
-                    mask = _mask(item, settings)
-                    table.require_own(item.path, mask.as_posix())
-                    path, outlines = _write(out, item, *result, settings)
-                    lines = list(_areas(item, mask, *result, out, outlines))
-                    table.add(lines)
+                    if result is None:
+                        lines, note = table.rows(item.path), "  kept"
+                        path = _shown(out, item, settings)
+                        kept += 1
+                    else:
+                        mask = _mask(item, settings)
+                        table.require_own(item.path, mask.as_posix())
+                        path, outlines = _write(out, item, *result, settings)
+                        table.add(list(_areas(item, mask, *result, out, outlines)))
+                        lines, note = table.rows(item.path), ""
+                        record.add(file_id(item.path), source, _result(item, table, out, settings))
                 except InputError as error:
                     failed += 1
                     complain(" ".join(str(error).split()))  # of several lines one
                     continue
-                done, warning = done + 1, lines[0][-2]
+                done, warning = done + 1, lines[0][WARNING]
                 warned += bool(warning)
-                without_spacing += bool(np.isnan(result[0].spacing).any())
-                left = progress.time_left(done + failed, len(found), time.monotonic() - started)
+                without_spacing += not lines[0][AREA]
+                new, total = done + failed - kept, len(found) - kept
+                left = progress.time_left(new, total, time.monotonic() - started)
                 say(
-                    f"{done + failed}/{len(found)}{left}  {path}"
+                    f"{done + failed}/{len(found)}{left}  {path}{note}"
                     + (f"  warning: {warning}" if warning else "")
                 )
-    return Tally(done, warned, failed, without_spacing)
+    return Tally(done, warned, failed, without_spacing, kept)
 
 
 Result = tuple[Film, Prediction]
@@ -141,15 +160,32 @@ class _Read(NamedTuple):
 
 
 def _segmented(
-    predictor: Predictor, items: Sequence[inputs.Input | InputError], settings: Settings
-) -> Iterator[tuple[inputs.Input, Result | InputError]]:
-    """The prediction of each, or why there is none, in order."""
-    read = [_read(item, predictor, settings) for item in items]
+    predictor: Predictor,
+    items: Sequence[inputs.Input | InputError],
+    finished: Sequence[bool],
+    settings: Settings,
+) -> Iterator[tuple[inputs.Input, Result | InputError | None]]:
+    """Yield the prediction of each file, an error, or None of a finished one, in order.
+
+    A batch with a file that is not finished is segmented as a whole: in a smaller batch the last bits of a probability
+    could differ from those of an uninterrupted run.
+    """
+    read = [
+        None if is_finished else _read(item, predictor, settings)
+        for item, is_finished in zip(items, finished, strict=True)
+    ]
+    if any(isinstance(one, _Read) for one in read):
+        read = [
+            _read(item, predictor, settings) if one is None else one
+            for item, one in zip(items, read, strict=True)
+        ]
     parts = [(part, found.group) for found in read if isinstance(found, _Read) for part in found.parts]
     predictions = iter(_by_group(predictor, parts))
     for item, found in zip(items, read, strict=True):
         if isinstance(item, InputError):
             yield inputs.Input(Path(), ""), item
+        elif found is None:
+            yield item, None
         elif isinstance(found, InputError):
             yield inputs.Input(Path(), ""), found
         else:
@@ -214,6 +250,41 @@ def _knows_sides(predictor: Predictor) -> bool:
     return any(name.split()[0] in bilateral.SIDES for name in predictor.structures)
 
 
+def _source(item: inputs.Input | InputError, network: str, settings: Settings) -> str | None:
+    """Return the digest of what determines a file's result, but for the batch size; None where it has none."""
+    if isinstance(item, InputError):
+        return None
+    try:
+        group = _group(item, settings)
+    except InputError:
+        return None
+    spacing = None if settings.spacing is None else settings.spacing.tolist()
+    options = settings.format, settings.overlays, settings.knees, settings.anonymous, spacing
+    return resume.source_digest(item.path, [network, group, item.name, _cell(item), options])
+
+
+def _is_finished(
+    item: inputs.Input | InputError,
+    source: str | None,
+    record: resume.Record,
+    table: Areas,
+    out: Path,
+    settings: Settings,
+) -> bool:
+    if isinstance(item, InputError) or (file := file_id(item.path)) not in record:
+        return False
+    return record.is_finished(file, source, _result(item, table, out, settings))
+
+
+def _result(item: inputs.Input, table: Areas, out: Path, settings: Settings) -> str | None:
+    """Return the digest of what is written of a file; None where a part is missing."""
+    rows = table.rows(item.path)
+    # The mask, what a person looks at, and whole bones, whose rows name their files.
+    paths = [out / _mask(item, settings), _shown(out, item, settings)]
+    paths += [out / row[MASK] for row in rows if row[MASK].startswith("outlines/")]
+    return resume.result_digest(rows, list(dict.fromkeys(paths))) if rows else None
+
+
 def _write(
     out: Path, item: inputs.Input, film: Film, prediction: Prediction, settings: Settings
 ) -> tuple[Path, writers.Written]:
@@ -224,16 +295,19 @@ def _write(
     structures = tuple(prediction.confidence)
     if not out.is_dir():  # deleted or unmounted meanwhile; a new folder would lack the masks of its own table
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(out / AREAS))
-    path = out / _mask(item, settings)
-    writers.whole(write, path, prediction.mask, film, structures)
+    writers.whole(write, out / _mask(item, settings), prediction.mask, film, structures)
     bones = {name: outline.mask for name, outline in prediction.outlines.items()}
     whole = out / "outlines" / _mask(item, settings).relative_to("masks")
     outlines = writers.outlines(write, whole, bones, film) if bones else {}
     if settings.overlays:
-        path = out / "overlays" / f"{item.name}.png"
         overlay = partial(writers.overlay, bones=bones)
-        writers.whole(overlay, path, prediction.mask, film, structures)
-    return path, outlines
+        writers.whole(overlay, _shown(out, item, settings), prediction.mask, film, structures)
+    return _shown(out, item, settings), outlines
+
+
+def _shown(out: Path, item: inputs.Input, settings: Settings) -> Path:
+    """Return the path of what a person looks at: the overlay, or the mask where overlays are not wanted."""
+    return out / "overlays" / f"{item.name}.png" if settings.overlays else out / _mask(item, settings)
 
 
 def _mask(item: inputs.Input, settings: Settings) -> Path:

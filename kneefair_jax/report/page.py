@@ -54,8 +54,6 @@ def write(
     report = plain(report)
     directory.mkdir(parents=True, exist_ok=True)
     html = page(report, cases, plain(curves), examples, others)
-    text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    atomic.write_text(directory / "report.json", text + "\n")
     written = csv_tables.tables(report)
     for name in csv_tables.NAMES:
         if name in written:
@@ -65,7 +63,11 @@ def write(
     lines = checklist.items(report)
     atomic.write_text(directory / checklist.TABLE, checklist.table(lines))
     atomic.write_text(directory / checklist.PAGE, checklist_page(lines))
-    return atomic.write_text(directory / PAGE, html)
+    atomic.write_text(directory / PAGE, html)
+    # The last file: a study takes a run with this file for finished.
+    text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    atomic.write_text(directory / "report.json", text + "\n")
+    return directory / PAGE
 
 
 def checklist_page(lines: Sequence[checklist.Item]) -> str:

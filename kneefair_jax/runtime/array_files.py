@@ -1,12 +1,17 @@
-"""Arrays of `.npz` files that somebody else may have written: no pickles, and a damaged file is one line."""
+"""Arrays of `.npz` files that somebody else may have written: no pickles, a stated size, one line if damaged."""
 
+import math
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from kneefair_jax.errors import InputError, told
+
+MOST_BYTES = 2 << 30  # of all arrays of a file, expanded
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def read_npz(path: Path, remedy: str, names: Collection[str] = ()) -> dict[str, np.ndarray]:
@@ -18,7 +23,8 @@ def read_npz(path: Path, remedy: str, names: Collection[str] = ()) -> dict[str, 
         names: of arrays that must be there.
 
     Raises:
-        InputError: it is no regular file, is damaged, holds pickled objects, or lacks an array.
+        InputError: it is no regular file, is damaged, holds pickled objects, expands to more than `MOST_BYTES`, or
+            lacks an array.
     """
     if path.exists() and not path.is_file():  # whoever opens a pipe waits for its other end
         raise InputError(f"{path} is not a file; {remedy}")
@@ -26,6 +32,7 @@ def read_npz(path: Path, remedy: str, names: Collection[str] = ()) -> dict[str, 
         with path.open("rb") as stream:  # np.load leaves a damaged file open
             if not zipfile.is_zipfile(stream):
                 raise ValueError("no archive of arrays")
+            _require_size(stream)
             stream.seek(0)
             with np.load(stream, allow_pickle=False) as file:
                 arrays = dict(file)
@@ -34,3 +41,25 @@ def read_npz(path: Path, remedy: str, names: Collection[str] = ()) -> dict[str, 
     if lacking := sorted(set(names) - arrays.keys()):
         raise InputError(f"{path} has no array {lacking[0]!r}; {remedy}")
     return arrays
+
+
+def _require_size(stream: BinaryIO) -> None:
+    """Require that the arrays of an archive fit in memory, by the sizes that it states, before one is expanded.
+
+    `zipfile` reads no more of a member than the archive states, but NumPy allocates what the array's header states.
+
+    Raises:
+        ValueError: they are larger than `MOST_BYTES`, or a header states more than its member holds.
+    """
+    with zipfile.ZipFile(stream) as archive:
+        members = archive.infolist()
+        if (total := sum(member.file_size for member in members)) > MOST_BYTES:
+            raise ValueError(f"expands to {total >> 20} MiB, more than {MOST_BYTES >> 20} MiB")
+        for member in members:
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                if version not in _HEADERS:
+                    raise ValueError(f"NPY version {version} in {member.filename}")
+                shape, _, dtype = _HEADERS[version](file)
+            if math.prod(shape) * dtype.itemsize > member.file_size:
+                raise ValueError(f"the array {member.filename} is cut off")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import io_errors
+from kneefair_jax.runtime import io_errors, preemption
 
 _TAIL = 32  # characters of the file's name that the temporary name keeps: its ending says the format
 TEMPORARY = re.compile(r"\.part-[0-9a-f]{16}-")
@@ -65,6 +65,9 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
 def staged(folder: Path, optional: Iterable[str] = ()) -> Iterator[Path]:
     """Yield a new folder inside `folder` to write a set of files to; once all are written, they replace those there.
 
+    Signals are held back while files are renamed. A process that is killed then leaves a part of the new set; the
+    same command replaces the whole set.
+
     Args:
         folder: exists; its lock is held (`output_folder.exclusive_lock`).
         optional: relative paths of files that are deleted from `folder` where the new set lacks them.
@@ -84,11 +87,12 @@ def staged(folder: Path, optional: Iterable[str] = ()) -> Iterator[Path]:
             files = [path.relative_to(stage) for path in sorted(stage.rglob("*")) if path.is_file()]
             for path in files:
                 require_regular(folder / path)
-            for path in files:
-                (folder / path).parent.mkdir(exist_ok=True)
-                (stage / path).replace(folder / path)
-            for path in set(map(Path, optional)).difference(files):
-                (folder / path).unlink(missing_ok=True)
+            with preemption.held():
+                for path in files:
+                    (folder / path).parent.mkdir(exist_ok=True)
+                    (stage / path).replace(folder / path)
+                for path in set(map(Path, optional)).difference(files):
+                    (folder / path).unlink(missing_ok=True)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

@@ -13,7 +13,9 @@ Importing this module imports neither JAX nor NumPy: a command calls `run` first
 ends in a line too.
 """
 
+import atexit
 import contextlib
+import importlib
 import os
 import select
 import signal
@@ -74,6 +76,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
     with preemption.handled(), safe_text.terminal():
         try:
             try:
+                _load_extensions()
                 status = body()
             except SystemExit as exit_:
                 if not isinstance(exit_.code, int | None):
@@ -81,6 +84,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
                 status = exit_.code or 0
             sys.stdout.flush()
         except (Exception, KeyboardInterrupt, preemption.Preempted) as error:
+            preemption.settle()
             ending = _ending_of(error, remedies)
             if ending is None:
                 raise
@@ -91,19 +95,35 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
         return ending.status
 
 
+def _load_extensions() -> None:
+    """Load JAX, a second or two, without a signal: its C++ would abort the process, or print a traceback."""
+    with preemption.held(), contextlib.suppress(ImportError):
+        importlib.import_module("jax")
+
+
 def exit_process(status: int) -> NoReturn:
     """Exit; a signal during the interpreter's own end, when the work is over, changes neither status nor output.
 
-    A second Ctrl-C ends it, should it hang.
+    A second Ctrl-C ends it, should threads or exit functions hang.
     """
-
-    def _ignore_once(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-
     signal.signal(signal.SIGINT, _ignore_once)
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    # CPython remembers a KeyboardInterrupt that left `eval`, as of a named tuple, and would end as if SIGINT had killed
+    # it, though the exception was handled; another `eval` makes it forget.
+    eval("0")
     sys.exit(status)
+
+
+def _ignore_once(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+
+
+@atexit.register
+def _ignore_interrupts() -> None:
+    """Ignore Ctrl-C once the exit functions of all libraries are done: Python then restores handlers in Python."""
+    if signal.getsignal(signal.SIGINT) is _ignore_once:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _ending_of(error: BaseException, remedies: Remedies) -> _Ending | None:

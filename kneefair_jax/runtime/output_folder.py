@@ -9,6 +9,7 @@ import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic, io_errors
@@ -104,7 +105,7 @@ def require_writable(folder: Path, option: str) -> None:
 def exclusive_lock(
     folder: Path, option: str, subfolders: Sequence[str] = (), *, wait: bool = False
 ) -> Iterator[None]:
-    """Keep other processes out of a folder; the lock ends with the process, however that ends.
+    """Keep other processes out of a folder by the file `.lock`; the lock ends with the process, however that ends.
 
     Args:
         folder: made if need be.
@@ -116,15 +117,10 @@ def exclusive_lock(
         InputError: another process holds the lock and `wait` is False, or `.lock` is no regular file.
     """
     make(folder, option)
-    with atomic.open_in_place(folder / ".lock", "r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise InputError(
-                f"another process is at work in {folder}; wait for it, stop it, or give another {option}"
-            ) from error
-        except OSError:
-            pass  # a file system without locks
+    lock = folder / ".lock"
+    while (file := _locked(lock, option, wait)) is None:
+        pass
+    with file:
         stale = [folder.glob(".part-*"), *((folder / name).rglob(".part-*") for name in subfolders)]
         for path in itertools.chain.from_iterable(stale):
             if atomic.TEMPORARY.match(path.name):
@@ -132,4 +128,29 @@ def exclusive_lock(
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
-        yield
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                lock.unlink()
+
+
+def _locked(path: Path, option: str, wait: bool) -> IO[str] | None:
+    """Return the open file that holds the lock; None where the process that held it before has deleted the file."""
+    with contextlib.ExitStack() as opened:
+        file = opened.enter_context(atomic.open_in_place(path, "r+"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process is at work in {path.parent}; wait for it, stop it, or give another {option}"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        try:
+            is_current = os.path.samefile(file.fileno(), path)
+        except FileNotFoundError:
+            is_current = False
+        if is_current:
+            opened.pop_all()
+        return file if is_current else None

@@ -1,8 +1,9 @@
 """Signals that are not lost: Ctrl-C, and a scheduler's notice that a process has to stop.
 
 Python raises `KeyboardInterrupt` wherever it happens to be. Inside a callback of the garbage collector, of which XLA
-has one, the exception is printed and dropped, and the run continues. So the signal is noted as well, and long work
-calls `check`. A second Ctrl-C ends the process at once.
+has one, or of the import system, the exception is printed and dropped, and the run continues. So the signal is noted as
+well, long work calls `check`, and a timer raises the exception again until it is handled. A second Ctrl-C ends the
+process at once.
 
 SIGTERM (SLURM, Kubernetes and spot machines send it some seconds before SIGKILL) and SIGUSR1 (of `sbatch
 --signal=USR1@120`) stop a command that the same command resumes: training saves after the current step, everything else
@@ -22,10 +23,12 @@ from types import FrameType
 # EX_TEMPFAIL of sysexits.h: "try again later". Apart from errors (1, 2) and from deaths by signal (128 and more).
 PREEMPTED = 75
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_REPEAT = 0.5  # seconds after which an exception that was dropped is raised again
 
 _noted = False
 _preempted = False
 _deferred = False
+_held = False
 _several_hosts = False
 _asked = 0  # times that the hosts were asked, of this process
 
@@ -44,13 +47,16 @@ def handled() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before, state = {number: signal.getsignal(number) for number in _HANDLED}, (_noted, _preempted)
+    before = {number: signal.getsignal(number) for number in (*_HANDLED, signal.SIGALRM)}
+    state = _noted, _preempted
     hook = sys.unraisablehook
     sys.unraisablehook = lambda error: None if isinstance(error.exc_value, _EXCEPTIONS) else hook(error)
     install()
+    signal.signal(signal.SIGALRM, _raise_again)
     try:
         yield
     finally:
+        settle()
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook
@@ -63,6 +69,11 @@ def install() -> None:
     for number, handler in handlers.items():
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def settle() -> None:
+    """Stop the timer: the exception of a signal has arrived where it is handled."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def share_notices() -> None:
@@ -93,6 +104,29 @@ def deferred() -> Iterator[None]:
         yield
     finally:
         _deferred = False
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Hold signals back during a short step that must not stop halfway, such as renaming a set of files.
+
+    They raise at its end. A second Ctrl-C ends the process at once nevertheless. Outside of `handled` it does nothing.
+
+    Raises:
+        KeyboardInterrupt: SIGINT arrived within the block.
+        Preempted: SIGTERM or SIGUSR1 arrived within the block, outside of `deferred`.
+    """
+    global _held
+    before = _noted, _preempted
+    _held = True
+    try:
+        yield
+    finally:
+        _held = False
+    if _noted and not before[0]:
+        raise KeyboardInterrupt
+    if _preempted and not (before[1] or _deferred):
+        raise Preempted
 
 
 def preempted() -> bool:
@@ -130,7 +164,9 @@ def _note(number: int, frame: FrameType | None) -> None:
     del number, frame
     _noted = True
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends the process, whatever it is doing
-    raise KeyboardInterrupt
+    if not _held:
+        _start_timer()
+        raise KeyboardInterrupt
 
 
 def _note_preemption(number: int, frame: FrameType | None) -> None:
@@ -142,5 +178,23 @@ def _note_preemption(number: int, frame: FrameType | None) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return
     repeated, _preempted = _noted or _preempted, True
-    if not (_deferred or repeated):  # a repeated notice must not disturb the saving
+    if not (_deferred or _held or repeated):  # a repeated notice must not disturb the saving
+        _start_timer()
         raise Preempted
+
+
+def _start_timer() -> None:
+    if signal.getsignal(signal.SIGALRM) is _raise_again:
+        signal.setitimer(signal.ITIMER_REAL, _REPEAT, _REPEAT)
+
+
+def _raise_again(number: int, frame: FrameType | None) -> None:
+    """Raise the exception of a signal again where it was dropped, and not in the cleanup that it causes."""
+    del number, frame
+    handled = sys.exception()
+    while handled is not None:
+        if isinstance(handled, (*_EXCEPTIONS, GeneratorExit)):
+            return
+        handled = handled.__context__
+    if not _held:
+        raise KeyboardInterrupt if _noted else Preempted

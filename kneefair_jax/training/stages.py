@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
+from kneefair_jax.data import run_tables
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.errors import InputError
@@ -125,7 +126,7 @@ def jtt(run: Run) -> None:
     path = run.workdir / UPWEIGHTED
     train = cohort.rows("train")
     if path.exists():  # decided once: another number of devices could round another way
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = run_tables.read_csv(path, ("case_id",), (), "delete it, and the first run decides again")
     else:
         first = f"{STAGES}/first"
         made = run.stage(

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -81,6 +82,24 @@ def test_a_signal_leaves_the_results_of_the_audit_before(
     assert content(out) == before
     assert main(argv) == 0
     assert content(out) == content(results[1])
+
+
+def test_a_signal_between_two_renames_leaves_the_whole_new_set(results, argv, tmp_path, monkeypatch, capsys):
+    real, renamed = Path.replace, []
+
+    def replace(path, target):
+        if Path(target).parent == tmp_path / "out":
+            renamed.append(target)
+            if len(renamed) == 2:
+                signal.raise_signal(signal.SIGINT)
+        return real(path, target)
+
+    shutil.copytree(results[0], tmp_path / "out")
+    monkeypatch.setattr(Path, "replace", replace)
+    capsys.readouterr()
+    assert main(argv) == 130
+    assert len(capsys.readouterr().err.splitlines()) == 1 and len(renamed) > 2
+    assert content(tmp_path / "out") == content(results[1])
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.hostile_inputs import table_files
-from kneefair_jax.data import delimited, parquet
+from kneefair_jax.data import parquet
 from kneefair_jax.errors import InputError
 
 
@@ -43,6 +43,5 @@ def test_rows_without_bytes_are_refused_before_they_are_expanded(tmp_path, monke
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"case_id": pa.array(np.zeros(1_000_000, np.int8))}), path)
     assert os.path.getsize(path) < 10_000
-    monkeypatch.setattr(delimited, "MOST_CELLS", 999_999)
     with pytest.raises(InputError, match="1000000 cells"):
-        parquet.read(path)
+        parquet.read(path, most_cells=999_999)

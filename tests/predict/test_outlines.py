@@ -107,3 +107,26 @@ def test_files_of_whole_bones(tmp_path, path):
         np.testing.assert_array_equal(readers.read_mask(case.files[name]) == 1, outline.mask)
         assert int(rows[name]["area_pixels"]) == outline.mask.sum() and rows[name]["label"] == "1"
         assert tmp_path / "out" / rows[name]["mask"] == case.files[name]
+
+
+def test_options_of_whole_bones_are_told_apart(path):
+    options = ({}, {"outlines": True}, {"in_front": "fibula"}, {"fit": "pad"}, {"whole_femur": True})
+    digests = [predict.load(path, **chosen).digest() for chosen in options]
+    assert len(set(digests)) == len(options)
+    assert predict.load(path, outlines=True, batch_size=3).digest() == digests[1]
+
+
+def test_a_second_run_keeps_whole_bones_until_one_is_gone(tmp_path, path, capsys):
+    Image.fromarray(IMAGE).save(tmp_path / "film.png")
+    out = tmp_path / "out"
+    argv = ["--checkpoint", str(path), "--images", str(tmp_path / "film.png"), "--out", str(out), "--outlines"]
+
+    def is_kept():
+        capsys.readouterr()
+        assert command.main(argv) == 0
+        return "kept" in capsys.readouterr().out
+
+    assert [is_kept(), is_kept()] == [False, True]
+    (out / "outlines/film_whole_tibia.png").unlink()
+    assert [is_kept(), is_kept()] == [False, True]
+    assert (out / "outlines/film_whole_tibia.png").exists()

@@ -1,5 +1,7 @@
+import io
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -37,3 +39,23 @@ def test_what_is_damaged_or_pickled_is_one_line_and_is_not_loaded(tmp_path, monk
             array_files.read_npz(tmp_path / f"{name}.npz", "evaluate again")
         assert "\n" not in str(refused.value)
     assert not (tmp_path / "was_loaded").exists()
+
+
+def test_what_expands_beyond_the_limit_is_refused_before_it_is_expanded(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", a=np.zeros(10_000_000), b=np.zeros(3))
+    assert os.path.getsize(tmp_path / "a.npz") < 100_000
+    monkeypatch.setattr(array_files, "MOST_BYTES", 70_000_000)
+    monkeypatch.setattr(np, "load", None)
+    with pytest.raises(InputError, match=r"a\.npz cannot be read \(expands to 76 MiB, more than 66 MiB\)"):
+        array_files.read_npz(tmp_path / "a.npz", "evaluate again")
+
+
+def test_an_array_that_is_larger_than_its_member_is_not_allocated(tmp_path, monkeypatch):
+    header = io.BytesIO()
+    about = {"descr": "<f8", "fortran_order": False, "shape": (1 << 40,)}
+    np.lib.format.write_array_header_1_0(header, about)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", header.getvalue() + bytes(80))
+    monkeypatch.setattr(np, "load", None)
+    with pytest.raises(InputError, match=r"a\.npy is cut off"):
+        array_files.read_npz(tmp_path / "a.npz", "evaluate again")

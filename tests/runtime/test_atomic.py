@@ -1,10 +1,13 @@
 import os
+import shutil
+import signal
 import stat
+from pathlib import Path
 
 import pytest
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic
+from kneefair_jax.runtime import atomic, output_folder, preemption
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -19,6 +22,68 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         temporary.write_bytes(b"new")
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["a.nii.gz"]
+
+
+def write_set(folder, text):
+    names = ("a", "b", "sub/c") + (("old",) if text == "old" else ())
+    with (
+        output_folder.exclusive_lock(folder, "--out"),
+        atomic.staged(folder, ["old"]) as stage,
+    ):
+        (stage / "sub").mkdir()
+        for name in names:
+            (stage / name).write_text(text)
+
+
+def read_set(folder):
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_text() for path in paths}
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_a_set_of_files_is_whole_after_the_command_that_follows_a_kill(tmp_path, monkeypatch, step):
+    """A kill before the first, second or third rename, and before the deletion of a file of the earlier set."""
+
+    class KilledError(BaseException):
+        """In place of SIGKILL."""
+
+    write_set(tmp_path, "old")
+    new = {"a": "new", "b": "new", "sub/c": "new"}
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda path, **_: None)  # a killed process deletes nothing
+        steps = []
+        for name in ("replace", "unlink"):
+            real = getattr(Path, name)
+
+            def die(*arguments, real=real, **options):
+                steps.append(arguments)
+                if len(steps) == step:
+                    raise KilledError
+                return real(*arguments, **options)
+
+            patch.setattr(Path, name, die)
+        with pytest.raises(KilledError):
+            write_set(tmp_path, "new")
+    after = {name: text for name, text in read_set(tmp_path).items() if ".part-" not in name}
+    assert list(after.values()).count("new") == step - 1 and after["old"] == "old"
+    write_set(tmp_path, "new")
+    assert read_set(tmp_path) == new and sorted(os.listdir(tmp_path)) == ["a", "b", "sub"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_held_back_until_the_whole_set_is_there(tmp_path, monkeypatch, number):
+    real = Path.replace
+    write_set(tmp_path, "old")
+
+    def replace(path, target):
+        if target.name == "b":
+            signal.raise_signal(number)
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with preemption.handled(), pytest.raises((KeyboardInterrupt, preemption.Preempted)):
+        write_set(tmp_path, "new")
+    assert read_set(tmp_path) == {"a": "new", "b": "new", "sub/c": "new"}
 
 
 def test_permissions_are_those_of_a_new_file_and_text_is_as_given(tmp_path):

@@ -140,6 +140,30 @@ def test_a_second_interrupt_ends_the_process_at_once():
     process.communicate()
 
 
+def test_an_interrupt_while_the_interpreter_ends_changes_nothing():
+    process = start("""
+    import os
+
+    class Last:  # deleted with its module, after Python has restored the handlers that are functions
+        def __del__(self, kill=os.kill, process=os.getpid(), number=signal.SIGINT):
+            for _ in range(2):
+                kill(process, number)
+
+    sys.modules["__main__"].last = Last()
+    print("done")""")
+    out, err = process.communicate()
+    assert (process.returncode, out, err) == (0, b"done\n", b"")
+
+
+def test_an_interrupt_within_eval_ends_a_module_with_its_own_status(tmp_path):
+    """As of the many named tuples that an import makes; Python would end as if SIGINT had killed it."""
+    (tmp_path / "program.py").write_text(PROGRAM.format("""eval("signal.raise_signal(signal.SIGINT)")"""))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    words = [sys.executable, "-m", "program"]
+    result = subprocess.run(words, capture_output=True, env=environment)
+    assert result.returncode == 130 and result.stderr.count(b"\n") == 1
+
+
 def test_a_closed_pipe_is_silent():
     process = start("sys.stdin.readline(); print('x' * 10**6)", stdin=subprocess.PIPE)
     process.stdout.close()

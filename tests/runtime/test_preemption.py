@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import time
 
 import pytest
 
@@ -38,3 +39,83 @@ def test_one_that_a_callback_swallowed_is_found_at_the_next_check(installed):
         gc.callbacks.remove(callback)
     with pytest.raises(KeyboardInterrupt):
         preemption.check()
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (signal.SIGINT, KeyboardInterrupt),
+        (signal.SIGTERM, preemption.Preempted),
+        (signal.SIGUSR1, preemption.Preempted),
+    ],
+)
+def test_a_signal_that_is_held_back_raises_at_the_end_of_the_block(number, error):
+    steps = []
+    with preemption.handled():
+        with preemption.held():
+            steps.append("before")
+        with pytest.raises(error), preemption.held():
+            signal.raise_signal(number)
+            steps.append("after")
+        assert preemption.signal_of(RuntimeError()) in (number, signal.SIGTERM)
+    assert steps == ["before", "after"]
+    with preemption.handled(), pytest.raises(error):
+        signal.raise_signal(number)
+
+
+def test_an_error_in_the_block_is_raised_in_place_of_the_signal():
+    with preemption.handled(), pytest.raises(ZeroDivisionError), preemption.held():
+        signal.raise_signal(signal.SIGTERM)
+        1 / 0  # noqa: B018
+
+
+def swallow(number):
+    """Send a signal whose exception a callback of the garbage collector drops."""
+
+    def callback(phase, info):
+        if phase == "start":
+            os.kill(os.getpid(), number)
+
+    gc.callbacks.append(callback)
+    try:
+        gc.collect()
+    finally:
+        gc.callbacks.remove(callback)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_exception_that_a_callback_dropped_is_raised_again(monkeypatch, number):
+    monkeypatch.setattr(preemption, "_REPEAT", 0.02)
+    with preemption.handled():
+        swallow(number)
+        started = time.monotonic()
+        with pytest.raises((KeyboardInterrupt, preemption.Preempted)):
+            time.sleep(5)
+        assert time.monotonic() - started < 4
+        preemption.settle()
+        time.sleep(0.1)  # and no more after it has arrived
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_cleanup_after_a_signal_is_left_alone(monkeypatch, number):
+    monkeypatch.setattr(preemption, "_REPEAT", 0.02)
+    steps = []
+
+    def rows():
+        try:
+            yield 1
+        finally:
+            time.sleep(0.1)
+            steps.append("generator")
+
+    with preemption.handled():
+        with pytest.raises((KeyboardInterrupt, preemption.Preempted)):
+            for _ in rows():
+                try:
+                    signal.raise_signal(number)
+                finally:
+                    time.sleep(0.1)
+                    steps.append("finally")
+        preemption.settle()
+    gc.collect()
+    assert steps == ["finally", "generator"]

@@ -23,7 +23,7 @@ import numpy as np
 from kneefair_jax.data import inspection
 from kneefair_jax.data.source import ARRAYS, Example, files_sha256
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import array_files, atomic, progress
+from kneefair_jax.runtime import array_files, atomic, preemption, progress
 from kneefair_jax.safe_text import without_paths
 
 Read = Callable[[Sequence[int]], Iterator[Example | InputError]]
@@ -164,7 +164,8 @@ def _in_processes(
     others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(workers, context, _begin, (read, files)) as pool:
         try:
-            with _no_main_module():
+            # A process whose start is cut off would end in a traceback of its own.
+            with preemption.held(), _without_interrupts(), _no_main_module():
                 futures = [pool.submit(_keep_here, *task) for task in tasks]
             for future in as_completed(futures):
                 yield future.result()
@@ -190,7 +191,6 @@ _files_here: Files | None
 def _begin(read: Read, files: Files | None) -> None:
     global _read_here, _files_here
     _read_here, _files_here = read, files
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent stops the others
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -204,6 +204,16 @@ def _begin(read: Read, files: Files | None) -> None:
 
 def _keep_here(rows: Sequence[int], path: Path) -> int:
     return _keep(_read_here, _files_here, rows, path)
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that start meanwhile block SIGINT: Ctrl-C reaches every process, and the parent stops the others."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 from ml_collections import ConfigDict
 
+from kneefair_jax.data import run_tables
 from kneefair_jax.errors import InputError
-from kneefair_jax.evaluation import evaluate
+from kneefair_jax.evaluation import case_table, evaluate
 from kneefair_jax.fairness.method_comparison import compare
 from kneefair_jax.fairness.patient_table import stacked
 from kneefair_jax.runs.study import convergence
@@ -175,10 +176,13 @@ def _compared(
 ) -> dict[str, Any]:
     """`compare` on the test cases by the checkpoints that a rule selects."""
     tables: dict[str, list[pd.DataFrame]] = {}
-    for method, made in runs.items():
-        read = (pd.read_parquet(workdir / trial.directory / evaluate.TABLE) for trial in made)
-        tables[method] = [table[(table["split"] == "test") & (table["model"] == rule)] for table in read]
     attributes = tuple(config.mitigation.groups)
+    for method, made in runs.items():
+        read = (
+            case_table.read(workdir / trial.directory / evaluate.TABLE, attributes, ("dice", "hd95_mm"))
+            for trial in made
+        )
+        tables[method] = [table[(table["split"] == "test") & (table["model"] == rule)] for table in read]
     failure_dice = config.report.failure_dice
     dice = stacked(tables, attributes, failure_dice=failure_dice)
     return compare(
@@ -223,7 +227,7 @@ def _sweep(
         }
         for made in runs.values():
             _check_data(workdir, [runs[BASELINE][0], *made])
-        counts = pd.read_csv(workdir / runs[BASELINE][0].directory / "cohort.csv")
+        counts = _cohort_table(workdir / runs[BASELINE][0].directory)
         patients = counts[counts["split"] == "train"].set_index("group")["patients"]
         share = float(patients[rare] / patients["all"])
         points.append({"share": share, "comparison": _compared(config, workdir, runs, config.select, pair)})
@@ -235,9 +239,15 @@ def _sweep(
     }
 
 
+def _cohort_table(folder: Path) -> pd.DataFrame:
+    """Return patients and cases by group and split of a run."""
+    remedy = "delete it, and run --mode=evaluate of this run"
+    return run_tables.read_csv(folder / "cohort.csv", ("group", "split"), ("patients", "cases"), remedy)
+
+
 def _conditions(config: ConfigDict, report: Mapping[str, Any], first: Path) -> dict[str, str]:
     """What all runs share, for a reader."""
-    counts = pd.read_csv(first / "cohort.csv")
+    counts = _cohort_table(first)
     train = counts[counts["split"] == "train"].set_index("group")
     tested = counts[counts["split"] == "test"].set_index("group")
 

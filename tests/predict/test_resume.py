@@ -1,0 +1,178 @@
+"""Finished files are kept; a file, a network, an option or a result that has changed is segmented again."""
+
+import csv
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kneefair_jax.predict import predictor, run
+from kneefair_jax.predict.resume import RECORD
+from tests.predict.networks import write
+
+FILMS = 5
+SETTINGS = run.Settings(batch=2, overlays=False)  # which take most of the time
+
+
+def save(path, seed):
+    noise = np.random.default_rng(seed).integers(0, 256, (24, 48), dtype=np.uint8)
+    Image.fromarray(noise).save(path, compress_level=0)  # the same number of bytes for every seed
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    paths = [write(folder / f"{seed}.safetensors", seed=seed) for seed in (0, 1)]
+    return [
+        predictor.load(path, batch_size=2, flip=flip)
+        for path, flip in zip((*paths, paths[0]), (0, 0, 1), strict=True)
+    ]
+
+
+@pytest.fixture
+def films(tmp_path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for number in range(FILMS):
+        save(folder / f"{number}.png", number)
+    return folder
+
+
+def segment(network, films, out, settings=SETTINGS):
+    """Run and return the tally, the numbers of the films that were kept, and the messages of failed ones."""
+    lines, failed = [], []
+    tally = run.run(network, [str(films)], out, settings, say=lines.append, complain=failed.append)
+    kept = [int(line.split()[1].rsplit("/", 1)[1][:-4]) for line in lines if "  kept" in line]
+    return tally, kept, failed
+
+
+def content(out):
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def network(networks):
+    return networks[0]
+
+
+@pytest.fixture
+def out(network, films, tmp_path):
+    tally, kept, _ = segment(network, films, tmp_path / "out")
+    assert (tally.done, tally.kept, kept) == (FILMS, 0, [])
+    return tmp_path / "out"
+
+
+def test_a_second_run_keeps_everything(network, films, out, monkeypatch):
+    before = content(out)
+    first, *_ = segment(network, films, out.parent / "other")
+    monkeypatch.setattr(
+        predictor.Predictor, "segment", lambda self, images, group: [] if not images else 1 / 0
+    )
+    tally, kept, _ = segment(network, films, out)
+    assert kept == list(range(FILMS)) and content(out) == before
+    assert tally == first._replace(kept=FILMS)
+
+
+def test_another_batch_size_keeps_everything(network, films, out):
+    assert segment(network, films, out, SETTINGS._replace(batch=3))[1] == list(range(FILMS))
+
+
+def test_a_changed_file_of_the_same_size_and_time_is_segmented_again(network, films, out):
+    path = films / "2.png"
+    before = path.stat()
+    save(path, 99)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size and path.stat().st_mtime_ns == before.st_mtime_ns
+    assert segment(network, films, out)[1] == [0, 1, 4]  # its batch is segmented as a whole
+    segment(network, films, out.parent / "fresh")
+    assert content(out) == content(out.parent / "fresh")
+
+
+def test_another_network_or_option_segments_all_files_again(networks, films, out):
+    same, other, _ = networks
+    assert len({one.digest() for one in networks}) == 3
+    assert predictor.Predictor(same._ensemble, batch_size=3).digest() == same.digest()
+    assert predictor.Predictor(same._ensemble, whole_femur=True).digest() != same.digest()
+    for number, (network, settings) in enumerate(
+        [
+            (other, SETTINGS),
+            (same, SETTINGS._replace(spacing=np.array([0.2, 0.2], np.float32))),
+            (same, SETTINGS._replace(format="nifti")),
+            (same, SETTINGS._replace(knees="both")),
+        ]
+    ):
+        folder = shutil.copytree(out, out.parent / f"copy_{number}")
+        assert segment(network, films, folder, settings)[1] == []
+        segment(network, films, out.parent / f"fresh_{number}", settings)
+        fresh = content(out.parent / f"fresh_{number}")
+        assert {name: data for name, data in content(folder).items() if name in fresh} == fresh
+
+
+def edit_row(out):
+    with (out / "areas.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    rows[1 + 3 * 3][4] = "1.00"
+    with (out / "areas.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda out: (out / "masks/3.png").unlink(),
+        lambda out: (out / "masks/3.png").write_bytes((out / "masks/2.png").read_bytes()),
+        edit_row,
+        lambda out: (out / RECORD).write_text("".join((out / RECORD).read_text().splitlines(True)[:2])),
+        lambda out: (out / RECORD).write_text((out / RECORD).read_text()[: -(140 + 60)]),
+    ],
+    ids=["mask deleted", "mask replaced", "row edited", "record lost", "record cut off"],
+)
+def test_a_damaged_result_is_segmented_again(network, films, out, damage):
+    before = content(out)
+    damage(out)
+    kept = segment(network, films, out)[1]
+    assert {0, 1} <= set(kept) and not {2, 3} & set(kept)
+    assert content(out) == before
+    assert segment(network, films, out)[1] == list(range(FILMS))
+
+
+def test_a_record_that_is_no_table_keeps_nothing(network, films, out):
+    before = content(out)
+    (out / RECORD).write_bytes(b"\xff\x00,,,\n" * 3)
+    assert segment(network, films, out)[1] == [] and content(out) == before
+
+
+def test_an_unreadable_file_does_not_repeat_its_batch(network, films, out):
+    (films / "2.png").write_bytes(b"damaged")
+    for _ in range(2):
+        tally, kept, failed = segment(network, films, out)
+        assert kept == [0, 1, 3, 4] and (tally.done, tally.failed) == (4, 1) and "2.png" in failed[0]
+    save(films / "2.png", 98)
+    assert segment(network, films, out)[1] == [0, 1, 4]
+
+
+def test_overlays_are_drawn_anew_where_one_is_missing(network, films, out):
+    settings = SETTINGS._replace(overlays=True)
+    assert segment(network, films, out, settings)[1] == []
+    before = content(out)
+    assert len(before) == 2 + 2 * FILMS
+    (out / "overlays/4.png").unlink()
+    assert segment(network, films, out, settings)[1] == [0, 1, 2, 3] and content(out) == before
+
+
+def test_a_file_that_changes_while_it_is_segmented_is_segmented_again(network, films, out, monkeypatch):
+    save(films / "4.png", 98)
+    real = predictor.Predictor.segment
+
+    def segment_and_change(self, images, group):
+        save(films / "4.png", 97)
+        return real(self, images, group)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predictor.Predictor, "segment", segment_and_change)
+        segment(network, films, out)
+    assert segment(network, films, out)[1] == [0, 1, 2, 3]
+    segment(network, films, out.parent / "fresh")
+    assert content(out) == content(out.parent / "fresh")
