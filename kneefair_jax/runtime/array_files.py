@@ -9,8 +9,8 @@ from typing import BinaryIO
 import numpy as np
 
 from kneefair_jax.errors import InputError, told
+from kneefair_jax.runtime import memory
 
-MOST_BYTES = 2 << 30  # of all arrays of a file, expanded
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -23,8 +23,8 @@ def read_npz(path: Path, remedy: str, names: Collection[str] = ()) -> dict[str, 
         names: of arrays that must be there.
 
     Raises:
-        InputError: it is no regular file, is damaged, holds pickled objects, expands to more than `MOST_BYTES`, or
-            lacks an array.
+        InputError: it is no regular file, is damaged, holds pickled objects, expands to more than half of the memory,
+            or lacks an array.
     """
     if path.exists() and not path.is_file():  # whoever opens a pipe waits for its other end
         raise InputError(f"{path} is not a file; {remedy}")
@@ -49,12 +49,13 @@ def _require_size(stream: BinaryIO) -> None:
     `zipfile` reads no more of a member than the archive states, but NumPy allocates what the array's header states.
 
     Raises:
-        ValueError: they are larger than `MOST_BYTES`, or a header states more than its member holds.
+        ValueError: they take more than half of the memory, or a header states more than its member holds.
     """
     with zipfile.ZipFile(stream) as archive:
         members = archive.infolist()
-        if (total := sum(member.file_size for member in members)) > MOST_BYTES:
-            raise ValueError(f"expands to {total >> 20} MiB, more than {MOST_BYTES >> 20} MiB")
+        # Masks of a large cohort at full resolution take gigabytes.
+        if (total := sum(member.file_size for member in members)) > (most := memory.host_bytes() // 2):
+            raise ValueError(f"expands to {total >> 20} MiB, more than {most >> 20} MiB, half of the memory")
         for member in members:
             with archive.open(member) as file:
                 version = np.lib.format.read_magic(file)

@@ -44,9 +44,9 @@ def test_what_is_damaged_or_pickled_is_one_line_and_is_not_loaded(tmp_path, monk
 def test_what_expands_beyond_the_limit_is_refused_before_it_is_expanded(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "a.npz", a=np.zeros(10_000_000), b=np.zeros(3))
     assert os.path.getsize(tmp_path / "a.npz") < 100_000
-    monkeypatch.setattr(array_files, "MOST_BYTES", 70_000_000)
+    monkeypatch.setattr(array_files.memory, "host_bytes", lambda: 140_000_000)
     monkeypatch.setattr(np, "load", None)
-    with pytest.raises(InputError, match=r"a\.npz cannot be read \(expands to 76 MiB, more than 66 MiB\)"):
+    with pytest.raises(InputError, match=r"a\.npz cannot be read \(expands to 76 MiB, more than 66 MiB"):
         array_files.read_npz(tmp_path / "a.npz", "evaluate again")
 
 
