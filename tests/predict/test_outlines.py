@@ -119,7 +119,15 @@ def test_options_of_whole_bones_are_told_apart(path):
 def test_a_second_run_keeps_whole_bones_until_one_is_gone(tmp_path, path, capsys):
     Image.fromarray(IMAGE).save(tmp_path / "film.png")
     out = tmp_path / "out"
-    argv = ["--checkpoint", str(path), "--images", str(tmp_path / "film.png"), "--out", str(out), "--outlines"]
+    argv = [
+        "--checkpoint",
+        str(path),
+        "--images",
+        str(tmp_path / "film.png"),
+        "--out",
+        str(out),
+        "--outlines",
+    ]
 
     def is_kept():
         capsys.readouterr()
