@@ -1,12 +1,13 @@
 import json
 import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kneefair_jax import metrics, models, predict, weights
+from kneefair_jax import anatomy, metrics, models, predict, weights
 from kneefair_jax.data.phantom.case import draw_case
 from kneefair_jax.errors import InputError
 
@@ -28,6 +29,20 @@ def test_the_phantom_network_ships_with_its_card():
     assert 'license: "apache-2.0"' in card and f"| all | 480 | {femur:.3f} [" in card
 
 
+def test_the_second_phantom_network_ships_with_its_card():
+    network = weights.load("phantom-v2")
+    assert (weights.FOLDER / "phantom-v2.safetensors").stat().st_size < 16e6
+    assert models.count(network.variables["params"]) == network.about["parameters"] == 7_764_103
+    assert tuple(network.about["structures"]) == anatomy.SCHEMES["knee_overlaps"]
+    card = (weights.FOLDER / "phantom-v2.md").read_text()
+    results = Path(__file__).parents[2] / "benchmarks/results"
+    projected = json.loads((results / "real_bones_v2.json").read_text())["dice"]
+    assert f"value: {projected['whole patella']['mean']:.4f}" in card
+    scores = json.loads((results / "phantom_weights.json").read_text())["scores"]
+    wide = [one for one in scores if one["set"] == "wide"][-1]["whole fibula"]
+    assert f"{wide['mean']:.3f} ({wide['percentile_5']:.3f})" in card
+
+
 @pytest.mark.slow
 def test_the_phantom_network_segments_clinical_phantoms():
     keys = jax.random.split(jax.random.key(2026), 8)
@@ -38,6 +53,23 @@ def test_the_phantom_network_segments_clinical_phantoms():
     truth = jnp.array([0, 1, 2, 3, 1])[drawn.label]
     dice = np.asarray(metrics.dice(metrics.overlap(jnp.asarray(masks, jnp.int32), truth, structures=3)))
     assert (dice > [0.98, 0.98, 0.95]).all()
+
+
+@pytest.mark.slow
+def test_the_second_phantom_network_segments_whole_bones():
+    keys = jax.random.split(jax.random.key(2026), 4)
+    drawn = jax.jit(jax.vmap(lambda key, knee: draw_case(key, knee, size=(256, 256), overlaps=True)))(
+        keys, jnp.arange(4) % 2
+    )
+    network = predict.load("phantom-v2", outlines=True)
+    bones = anatomy.whole_bones(anatomy.SCHEMES["knee_overlaps"])
+    members = anatomy.membership(anatomy.SCHEMES["knee_overlaps"], bones)
+    for said, label in zip(
+        network.predict(list(np.asarray(drawn.image))), np.asarray(drawn.label), strict=True
+    ):
+        for bone, member in zip(bones, np.asarray(members), strict=True):
+            truth, mask = member[label] > 0, said.outlines[bone].mask
+            assert 2 * (truth & mask).sum() / (truth.sum() + mask.sum()) > 0.95, bone
 
 
 @pytest.mark.parametrize(("half", "tolerance"), [(False, 0), (True, 2**-11)])
