@@ -40,6 +40,7 @@ ABOUT_COST = {
     "over the measured rate of a copy, over the time of a step; above 1 where bytes_accessed is too large",
     "arithmetic_share": "the same with arithmetic alone",
 }
+VARIANTS = ("eager", "compile")  # of PyTorch
 ROW_SECONDS = 150.0  # in which PyTorch must have done its part of a row
 # Most important first: what the time does not suffice for is left out, and the table says so.
 GPU = tuple(
@@ -252,7 +253,7 @@ def augmentation_cost(setting: Setting, network: dict[str, Any], rounds: int = 5
 
 def lines(rows: list[dict[str, Any]]) -> list[str]:
     """The table as text: a head, and a line for each row."""
-    variants = [name for name in ("eager", "compile") if any(f"torch_{name}" in row for row in rows)]
+    variants = [name for name in VARIANTS if any(f"torch_{name}" in row for row in rows)]
     head = f"{'network':9s} {'side':>5s} {'type':9s} {'batch':>5s} {'jax ms':>9s}"
     head += "".join(f" {'torch ' + name + ' ms':>17s} {'ratio':>6s}" for name in variants)
     head += f" {'TFLOP/s':>8s} {'roofline':>8s} {'MiB':>7s} {'compile s':>9s}"
@@ -297,7 +298,7 @@ def main() -> None:
         select(CPU if cpu else GPU, options.only),
         record,
         torch_python=options.torch_python,
-        variants=("eager",) if cpu else ("eager", "compile"),
+        variants=VARIANTS[:1] if cpu else VARIANTS,
         deadline=time.monotonic() + 60 * options.minutes,
         rounds=options.rounds,
         round_seconds=2.0 if cpu else 0.3,
