@@ -6,17 +6,17 @@ Every number of the page is read from `benchmarks/results`; `make bench` measure
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.train_step import VARIANTS
+from benchmarks.performance_tables import number, source, step_notes, step_table, table
 from kneefair_jax.runtime import atomic
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
-SOURCES = ("gpu", "train_step", "phantom", "pipeline", "vmapped", "surface", "bootstrap")
+SOURCES = ("gpu", "train_step", "phantom", "pipeline", "vmapped", "surface", "bootstrap", "cpu_attempts")
 
 HEAD = """# Performance
 
@@ -36,97 +36,6 @@ where traffic sets the least time."""
 GPU_ATTEMPTS = """Not tried on a GPU yet: other XLA flags (latency hiding, autotuning levels, Triton fusions),
 normalization fused with its activation by a hand-written gradient, channels padded to a multiple of the tensor
 cores' tile, a first level by space-to-depth, rematerialization."""
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number with significant digits and thousands separators; `-` for None."""
-    if value is None:
-        return "-"
-    if value == 0 or abs(value) < 1e-3:
-        return f"{value:.{digits - 1}e}" if value else "0"
-    decimals = max(0, digits - len(str(int(abs(value)))) if abs(value) >= 1 else digits)
-    return f"{value:,.{decimals}f}"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def source(result: Mapping[str, Any], command: str) -> str:
-    """Hardware, versions, date, load and command of a benchmark on a CPU."""
-    hardware = result["hardware"]
-    environment = result.get("environment", result)
-    versions = environment.get("versions", {}) | {
-        name: version for name, version in result.get("versions", {}).items() if version
-    }
-    shown = [
-        f"{name} {versions[name]}" for name in ("jax", "numpy", "scipy", "fairlearn") if name in versions
-    ]
-    shown += [f"torch {result['torch']['torch']}"] if "torch" in result else []
-    date = (environment.get("started") or "")[:10]
-    load = f", load average {result['load_average'][0]:.1f}" if "load_average" in result else ""
-    return (
-        f"`{command}`; {hardware['processor']}, {hardware['cores']} cores{load}; "
-        f"{', '.join(shown)}{f'; {date}' if date else ''}."
-    )
-
-
-def step_table(result: Mapping[str, Any]) -> str:
-    """Rows of `train_step` beside PyTorch's."""
-    rows = result["rows"]
-    variants = [name for name in VARIANTS if any(f"torch_{name}" in row for row in rows)]
-    head = ["network", "image", "type", "batch", "ms"]
-    head += [f"PyTorch {name}, ms (ratio)" for name in variants]
-    head += ["TFLOP/s", "arithmetic share", "roofline share", "least time set by", "MiB", "compile s"]
-    lines = []
-    for row in rows:
-        own = row["jax"]
-        line = [row["network"], f"{row['side']} x {row['side']}", row["dtype"], str(row["batch_size"])]
-        line.append(number(own["milliseconds"]))
-        for name in variants:
-            other = row.get(f"torch_{name}", {})
-            line.append(
-                f"{number(other['milliseconds'])} ({other['speed_ratio']:.2f})"
-                if "milliseconds" in other
-                else "failed"
-            )
-        shares = own.get("arithmetic_share"), own.get("roofline_share")
-        line.append(number(own["flops_per_second"] / 1e12) if "flops_per_second" in own else "-")
-        line += ["-" if share is None else f"{share:.0%}" for share in shares]
-        line.append("-" if None in shares else "arithmetic" if shares[0] == shares[1] else "traffic")
-        line.append(number(own["peak_bytes"] / 2**20) if "peak_bytes" in own else "-")
-        lines.append([*line, number(own["compile_seconds"])])
-    return table(head, lines)
-
-
-def differing(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Rows whose first loss differs from PyTorch's."""
-    return [
-        f"{row['network']} {row['side']} {row['dtype']}, {key}"
-        for row in rows
-        for key, value in row.items()
-        if isinstance(value, dict) and value.get("same_loss") is False
-    ]
-
-
-def step_notes(result: Mapping[str, Any]) -> list[str]:
-    """Sentences about a table of training steps."""
-    limits = result["roofline"]
-    rates = ", ".join(
-        f"{number(rate / 1e12)} TFLOP/s in {name}" for name, rate in limits["flops_per_second"].items()
-    )
-    notes = [
-        f"Measured limits of the device: {rates}; {number(limits['bytes_per_second'] / 1e9)} GB/s of a copy."
-    ]
-    if rows := differing(result["rows"]):
-        notes.append(f"The first loss differs from PyTorch's: {'; '.join(rows)}.")
-    if titles := result.get("not_measured"):
-        notes.append(f"Not measured, because the time was over: {', '.join(titles)}.")
-    if errors := result.get("errors"):
-        notes.append(f"Failed: {'; '.join(error.splitlines()[0][:200] for error in errors)}.")
-    return notes
 
 
 def aims(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -265,6 +174,33 @@ def evaluation_table(scores: Mapping[str, Any]) -> str:
     )
 
 
+def attempts_section(attempts: Mapping[str, Any]) -> list[str]:
+    """What was tried for the speed of a step on a CPU."""
+    text = [
+        "### What limits the step on a CPU, and what was tried",
+        f"{attempts['hardware']}; {attempts['versions']}; {attempts['date']}. {attempts['about']}",
+    ]
+    columns = {
+        "step_ms": "step, ms",
+        "forward_ms": "forward, ms",
+        "weight_gradient_ms": "gradient of weights, ms",
+    }
+    for part in (attempts["step"], attempts["convolution"]):
+        names = [name for name in columns if name in part["rows"][0]]
+        rows = [[row["variant"], *(row[name] or "-" for name in names)] for row in part["rows"]]
+        text += [
+            f"{part['setting'][:1].upper()}{part['setting'][1:]}:",
+            table(["variant", *(columns[name] for name in names)], rows),
+        ]
+    text += attempts["notes"]
+    text.append(
+        "The gradient of the weights at high resolution is where XLA's CPU backend is slower than PyTorch. Options of "
+        f"XLA without effect: {', '.join(attempts['no_effect'])}. Not tried: normalization fused with its activation, "
+        "bfloat16 storage of activations, rematerialization, a first level by space-to-depth."
+    )
+    return text
+
+
 def cpu_section(results: Mapping[str, Any]) -> list[str]:
     """The benchmarks of a CPU that have a result."""
     text = ["## On a CPU"]
@@ -277,6 +213,8 @@ def cpu_section(results: Mapping[str, Any]) -> list[str]:
             step_table(training),
             *step_notes(training),
         ]
+    if attempts := results.get("cpu_attempts"):
+        text += attempts_section(attempts)
     if phantom := results.get("phantom"):
         rows = [[title, number(rate)] for title, rate in phantom["cases_per_second"].items()]
         text += [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import performance_page
+from benchmarks import performance_page, performance_tables
 
 LIMITS = {"flops_per_second": {"float32": 1e12, "bfloat16": 2e12}, "bytes_per_second": 1e9}
 
@@ -26,7 +26,7 @@ def test_a_row_shows_its_times_ratios_and_shares():
         row(torch_eager={"milliseconds": 24.68, "speed_ratio": 2.0}, torch_compile={"error": "no compiler"}),
         row(),
     ]
-    head, _, *lines = cells(performance_page.step_table({"rows": rows}))
+    head, _, *lines = cells(performance_tables.step_table({"rows": rows}))
     first = dict(zip(head, lines[0], strict=True))
     assert first["ms"] == "12.3" and first["PyTorch eager, ms (ratio)"] == "24.7 (2.00)"
     assert first["PyTorch compile, ms (ratio)"] == "failed"
@@ -43,7 +43,7 @@ def test_what_failed_is_on_the_page():
         "errors": ["large 512: OutOfMemory\nmore"],
         "not_measured": ["x8"],
     }
-    notes = " ".join(performance_page.step_notes(result))
+    notes = " ".join(performance_tables.step_notes(result))
     assert "unet 512 bfloat16, torch_eager" in notes and "OutOfMemory" in notes and "x8" in notes
     assert "no such row" in performance_page.aims(rows)
 
@@ -61,7 +61,7 @@ def test_what_failed_is_on_the_page():
     ],
 )
 def test_numbers(value, text):
-    assert performance_page.number(value) == text
+    assert performance_tables.number(value) == text
 
 
 def test_kernels_by_kind():
