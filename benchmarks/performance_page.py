@@ -244,8 +244,8 @@ def cpu_section(results: Mapping[str, Any]) -> list[str]:
         text += [
             "### Several models at once",
             source(vmapped, "python -m benchmarks.vmapped"),
-            f"An update of {vmapped['sizes'][0]['models']} models of the quick start by `jax.vmap` is slower than one "
-            "after another, so training takes turns.",
+            f"One update of {vmapped['sizes'][0]['models']} models of the quick start, by `jax.vmap` and one after "
+            "another, as training does. A ratio below 1 means that `jax.vmap` is slower.",
             table(["image", "in turns, ms", "vmap, ms", "speed ratio"], rows),
         ]
     if surface := results.get("surface"):

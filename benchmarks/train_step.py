@@ -11,6 +11,7 @@ left out. The torch environment is one of its own: pip install torch numpy safet
 
 import argparse
 import contextlib
+import datetime
 import itertools
 import os
 import statistics
@@ -286,7 +287,12 @@ def main() -> None:
     )
     options = parser.parse_args()
     cpu = jax.default_backend() == "cpu"
-    about = {"hardware": hardware(), "versions": versions(), "load_average": os.getloadavg()}
+    about = {
+        "hardware": hardware(),
+        "versions": versions(),
+        "load_average": os.getloadavg(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
     latest: dict[str, Any] = {}
 
     def record(result: dict[str, Any]) -> None:

@@ -21,6 +21,21 @@ def test_the_committed_page_is_that_of_the_committed_results():
     assert performance_page.PAGE.read_text() == performance_page.page(performance_page.read())
 
 
+def test_the_readme_quotes_the_committed_results():
+    sections = performance_page.read()["gpu"]["sections"]
+    row = sections["train_step"]["result"]["rows"][0]
+    assert [row[key] for key in ("network", "side", "dtype", "batch_size")] == ["unet", 512, "bfloat16", 16]
+    text = " ".join((performance_page.ROOT / "README.md").read_text().split())
+    eager, compiled = (row[f"torch_{name}"]["speed_ratio"] for name in ("eager", "compile"))
+    waiting = sections["pipeline"]["result"]["waiting"]["overlapped"]["share"]
+    assert (
+        f"takes {row['jax']['milliseconds']:.1f} ms: {eager:.2f} times as fast as PyTorch's eager mode"
+        in text
+    )
+    assert f"{compiled:.2f} times as fast as `torch.compile`" in text
+    assert f"waits for data {100 * waiting:.1f} % of the time" in text
+
+
 def test_a_row_shows_its_times_ratios_and_shares():
     rows = [
         row(torch_eager={"milliseconds": 24.68, "speed_ratio": 2.0}, torch_compile={"error": "no compiler"}),
