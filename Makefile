@@ -37,13 +37,15 @@ bench: $(READY)
 		|| echo "No environment with PyTorch could be made; its columns are left out."
 	@if $(BIN)/python -c 'import jax, sys; sys.exit(jax.default_backend() != "gpu")'; then \
 		PYTHON=$(BIN)/python bash benchmarks/gpu.sh; fi
-	@torch=$$(test -e .venv-torch/.ready && echo --torch_python=$(TORCH)); export JAX_PLATFORMS=cpu; set -e; \
-	$(BIN)/python -m benchmarks.train_step $$torch --minutes $(BENCH_MINUTES) --rounds $(BENCH_ROUNDS); \
-	$(BIN)/python -m benchmarks.bootstrap --rounds $(BENCH_ROUNDS); \
-	$(BIN)/python -m benchmarks.phantom --rounds $(BENCH_ROUNDS); \
-	$(BIN)/python -m benchmarks.pipeline $$torch --rounds $(BENCH_ROUNDS); \
-	$(BIN)/python -m benchmarks.vmapped --rounds $(BENCH_ROUNDS); \
-	$(BIN)/python -m benchmarks.performance_page
+	@torch=$$(test -e .venv-torch/.ready && echo --torch_python=$(TORCH)); export JAX_PLATFORMS=cpu; status=0; \
+	run() { echo "== $$*"; $(BIN)/python -m "benchmarks.$$@" || status=1; }; \
+	run train_step $$torch --minutes $(BENCH_MINUTES) --rounds $(BENCH_ROUNDS); \
+	run bootstrap --rounds $(BENCH_ROUNDS); \
+	run phantom --rounds $(BENCH_ROUNDS); \
+	run pipeline $$torch --rounds $(BENCH_ROUNDS); \
+	run vmapped --rounds $(BENCH_ROUNDS); \
+	run performance_page; \
+	exit $$status
 
 lint: $(READY)
 	$(BIN)/ruff check .
