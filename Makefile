@@ -35,7 +35,7 @@ TORCH := .venv-torch/bin/python
 bench: $(READY)
 	@$(MAKE) --no-print-directory .venv-torch/.ready \
 		|| echo "No environment with PyTorch could be made; its columns are left out."
-	@if $(BIN)/python -c 'import jax, sys; sys.exit(jax.default_backend() != "gpu")'; then \
+	-@if $(BIN)/python -c 'import jax, sys; sys.exit(jax.default_backend() != "gpu")'; then \
 		PYTHON=$(BIN)/python bash benchmarks/gpu.sh; fi
 	@torch=$$(test -e .venv-torch/.ready && echo --torch_python=$(TORCH)); export JAX_PLATFORMS=cpu; status=0; \
 	run() { echo "== $$*"; $(BIN)/python -m "benchmarks.$$@" || status=1; }; \
