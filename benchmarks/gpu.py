@@ -45,17 +45,17 @@ class Section(NamedTuple):
     most: float
 
 
-# In the order in which they run. The training step comes last: its rows take all the time that is left. A run on an
-# H100 with 16 cores took 5, 31, 84, 17 and 26 s for environment, correctness, pipeline, evaluation and trace, about
-# 50 s for each row of the training step, most of it compilation, and 24 s to compile phantoms of one size.
+# In the order in which they run. The training step comes last: its rows take all the time that is left. Two runs on an
+# H100 with 16 cores took 5, 31, 17, 26 and 84 s for environment, correctness, evaluation, trace and pipeline, 65 s for
+# phantoms of one size, and 50 to 73 s for each row of the training step, most of it compilation.
 SECTIONS = {
     "environment": Section("environment", 10, 60),
     "correctness": Section("correctness", 40, 100),
     "evaluation": Section("evaluation", 25, 50),
     "trace": Section("trace", 35, 60),
-    "pipeline": Section("pipeline", 70, 90),
-    "phantoms": Section("phantoms", 60, 110),
-    "train_step": Section("training", 220, 480),
+    "pipeline": Section("pipeline", 85, 110),
+    "phantoms": Section("phantoms", 75, 240),
+    "train_step": Section("training", 230, 480),
 }
 
 

@@ -38,6 +38,14 @@ def test_rows_are_united_and_the_last_success_of_a_section_stands():
     assert "not measured, the time was over: " + late in gpu.summary(merged)
 
 
+def test_ends_of_logs_are_dropped():
+    sections = {"trace": {"error": "stopped after 9 s; the log ends: /home/x"}, "pipeline": {"status": "ok"}}
+    assert gpu_merge.without_logs(sections) == {
+        "trace": {"error": "stopped after 9 s"},
+        "pipeline": {"status": "ok"},
+    }
+
+
 def test_results_of_different_devices_are_refused():
     with pytest.raises(InputError):
         gpu_merge.merge(run([]), run([], device="1 x H200"))
