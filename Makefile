@@ -28,8 +28,8 @@ fuzz: $(READY)
 
 # The benchmarks that this machine allows, in less than 20 minutes on 2 cores, and docs/performance.md from them. With a
 # GPU that JAX sees, those of benchmarks/gpu.sh as well. Without Python 3.11 or torch, PyTorch's columns are left out.
-BENCH_MINUTES ?= 8
-BENCH_ROUNDS ?= 5
+BENCH_MINUTES ?= 6
+BENCH_ROUNDS ?= 3
 TORCH := .venv-torch/bin/python
 
 bench: $(READY)

@@ -81,8 +81,8 @@ def trace_section(trace: Mapping[str, Any]) -> str:
         f"{idle:.1%} of the time. The {len(operations)} longest operations take {sum(shares.values()):.0%} of the "
         "time of all: cuDNN's convolutions "
         f"{shares['convolution']:.0%}, XLA's fusions (normalization, activation, loss, optimizer) "
-        f"{shares['fusion']:.0%}, changes of layout and others {shares['other']:.0%}. Of the convolutions, cuDNN's "
-        f"kernels for Ampere (sm80) take {generations['sm80']:.0%}, those for Hopper (sm90) "
+        f"{shares['fusion']:.0%}, changes of layout and others {shares['other']:.0%}. The kernels of cuDNN "
+        f"for Ampere (sm80) take {generations['sm80']:.0%} of the time of all, those for Hopper (sm90) "
         f"{generations['sm90']:.0%}.\n\n" + table(["operation", "count", "ms", "share"], rows)
     )
 
