@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all test-beam fuzz lint clean
+.PHONY: bench demo test test-all test-beam fuzz lint clean
 
 demo: $(READY)
 	$(BIN)/python launch.py --config=configs/quickstart.py --workdir=runs/quickstart
@@ -26,13 +26,34 @@ test-beam: .venv-beam/.ready
 fuzz: $(READY)
 	$(BIN)/python -m benchmarks.fuzz --minutes 10
 
+# The benchmarks that this machine allows, in less than 20 minutes on 2 cores, and docs/performance.md from them. With a
+# GPU that JAX sees, those of benchmarks/gpu.sh as well. Without Python 3.11 or torch, PyTorch's columns are left out.
+BENCH_MINUTES ?= 6
+BENCH_ROUNDS ?= 3
+TORCH := .venv-torch/bin/python
+
+bench: $(READY)
+	@$(MAKE) --no-print-directory .venv-torch/.ready \
+		|| echo "No environment with PyTorch could be made; its columns are left out."
+	-@if $(BIN)/python -c 'import jax, sys; sys.exit(jax.default_backend() != "gpu")'; then \
+		PYTHON=$(BIN)/python bash benchmarks/gpu.sh; fi
+	@torch=$$(test -e .venv-torch/.ready && echo --torch_python=$(TORCH)); export JAX_PLATFORMS=cpu; status=0; \
+	run() { echo "== $$*"; $(BIN)/python -m "benchmarks.$$@" || status=1; }; \
+	run train_step $$torch --minutes $(BENCH_MINUTES) --rounds $(BENCH_ROUNDS); \
+	run bootstrap --rounds $(BENCH_ROUNDS); \
+	run phantom --rounds $(BENCH_ROUNDS); \
+	run pipeline $$torch --rounds $(BENCH_ROUNDS); \
+	run vmapped --rounds $(BENCH_ROUNDS); \
+	run performance_page; \
+	exit $$status
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .venv-beam runs
+	rm -rf $(VENV) .venv-beam .venv-torch runs
 
 # uv if it is there, else venv and pip. Versions are those of constraints.txt, with which the tests passed.
 $(READY): pyproject.toml constraints.txt
@@ -58,5 +79,16 @@ $(READY): pyproject.toml constraints.txt
 		$$(command -v python3.12 || command -v python3) -m venv .venv-beam && \
 		.venv-beam/bin/python -m pip install --quiet --disable-pip-version-check \
 			--constraint constraints-beam.txt --editable '.[beam]' pytest pytest-xdist; \
+	fi
+	@touch $@
+
+# PyTorch has an environment of its own, beside which JAX is measured.
+.venv-torch/.ready:
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --allow-existing --python 3.11 .venv-torch && \
+		uv pip install --quiet --python $(TORCH) torch==2.13.0 numpy safetensors; \
+	else \
+		python3.11 -m venv .venv-torch && \
+		$(TORCH) -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy safetensors; \
 	fi
 	@touch $@

@@ -63,6 +63,16 @@ def merge(first: Sections, second: Sections) -> Sections:
     return {name: merged[name] for name in gpu.SECTIONS if name in merged}
 
 
+def without_logs(sections: Sections) -> Sections:
+    """The same without the ends of logs in errors: they hold paths of the machine."""
+    return {
+        name: section | {"error": section["error"].partition("; the log ends:")[0]}
+        if "error" in section
+        else section
+        for name, section in sections.items()
+    }
+
+
 def _united(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     results = [section["result"] for section in (first, second)]
     rows = {_title(row): row for result in results for row in result["rows"]}
@@ -100,7 +110,7 @@ def main() -> None:
             sections["train_step"]["result"] = with_flops(sections["train_step"]["result"])
         runs.append(sections)
     try:
-        sections = functools.reduce(merge, runs)
+        sections = without_logs(functools.reduce(merge, runs))
     except InputError as error:
         sys.exit(str(error))
     options.out.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from kneefair_jax import losses, mitigation, models
 from kneefair_jax.data.augment import Augmentation
-from kneefair_jax.training import optimizer, sharding, state, steps
+from kneefair_jax.training import compilation, optimizer, sharding, state, steps
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"name": "unet", "widths": (16, 32, 64, 128, 256)},
@@ -137,18 +137,12 @@ def written_flops(
     network: dict[str, Any],
     start: state.TrainState,
     augmentation: Augmentation = Augmentation(),  # noqa: B008 (a NamedTuple is immutable)
-) -> float:
-    """Floating-point operations of one update before any optimization, as XLA counts them.
-
-    The program is lowered for the CPU whatever the default device is: a GPU's backend has no count of a lowered
-    program, and its count of the compiled one knows nothing of the convolutions that cuDNN computes.
-    """
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        arguments = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), (start, batch_of(setting))
-        )
-        lowered = train_step(setting, network, augmentation).lower(*arguments, None)
-        return float((lowered.cost_analysis() or {}).get("flops", 0.0))
+) -> float | None:
+    """Floating-point operations of one update on one device (`compilation.written_flops`)."""
+    arguments = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), (start, batch_of(setting))
+    )
+    return compilation.written_flops(train_step(setting, network, augmentation), *arguments, None)
 
 
 def _compiled_cost(compiled: jax.stages.Compiled) -> dict[str, float]:

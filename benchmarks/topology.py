@@ -128,7 +128,7 @@ def main() -> None:
         rows[name] = {
             "parameter_bytes": size,
             "seconds_to_compile": round(time.perf_counter() - started, 1),
-            "cost": cost(compiled, setting.get("parts", 1)),
+            "cost": cost(compiled, (compiled.cost_analysis() or {}).get("flops"), setting.get("parts", 1)),
             **summary(moved(compiled.as_text())),
         }
         print(f"{name}: {rows[name]}", flush=True)

@@ -11,6 +11,7 @@ left out. The torch environment is one of its own: pip install torch numpy safet
 
 import argparse
 import contextlib
+import datetime
 import itertools
 import os
 import statistics
@@ -40,6 +41,7 @@ ABOUT_COST = {
     "over the measured rate of a copy, over the time of a step; above 1 where bytes_accessed is too large",
     "arithmetic_share": "the same with arithmetic alone",
 }
+VARIANTS = ("eager", "compile")  # of PyTorch
 ROW_SECONDS = 150.0  # in which PyTorch must have done its part of a row
 # Most important first: what the time does not suffice for is left out, and the table says so.
 GPU = tuple(
@@ -252,7 +254,7 @@ def augmentation_cost(setting: Setting, network: dict[str, Any], rounds: int = 5
 
 def lines(rows: list[dict[str, Any]]) -> list[str]:
     """The table as text: a head, and a line for each row."""
-    variants = [name for name in ("eager", "compile") if any(f"torch_{name}" in row for row in rows)]
+    variants = [name for name in VARIANTS if any(f"torch_{name}" in row for row in rows)]
     head = f"{'network':9s} {'side':>5s} {'type':9s} {'batch':>5s} {'jax ms':>9s}"
     head += "".join(f" {'torch ' + name + ' ms':>17s} {'ratio':>6s}" for name in variants)
     head += f" {'TFLOP/s':>8s} {'roofline':>8s} {'MiB':>7s} {'compile s':>9s}"
@@ -285,7 +287,12 @@ def main() -> None:
     )
     options = parser.parse_args()
     cpu = jax.default_backend() == "cpu"
-    about = {"hardware": hardware(), "versions": versions(), "load_average": os.getloadavg()}
+    about = {
+        "hardware": hardware(),
+        "versions": versions(),
+        "load_average": os.getloadavg(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
     latest: dict[str, Any] = {}
 
     def record(result: dict[str, Any]) -> None:
@@ -297,8 +304,10 @@ def main() -> None:
         select(CPU if cpu else GPU, options.only),
         record,
         torch_python=options.torch_python,
-        variants=("eager",) if cpu else ("eager", "compile"),
-        deadline=time.monotonic() + 60 * options.minutes,
+        variants=VARIANTS[:1] if cpu else VARIANTS,
+        # The last row to start has as much time as the others.
+        deadline=time.monotonic() + 60 * options.minutes + ROW_SECONDS,
+        least_seconds=ROW_SECONDS,
         rounds=options.rounds,
         round_seconds=2.0 if cpu else 0.3,
     )
