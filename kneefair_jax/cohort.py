@@ -153,8 +153,9 @@ def varying(cases: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
         levels = cases.groupby("patient_id")[attribute].nunique()
         if several := list(levels.index[levels > 1]):
             ids = cases.loc[cases["patient_id"] == several[0], "case_id"]
+            patients = f"{len(several)} patient{'s' * (len(several) > 1)}"
             notes.append(
-                f"{attribute} differs between the cases of one patient for {len(several)} patients "
+                f"{attribute} differs between the cases of one patient for {patients} "
                 f"(such as {', '.join(ids[:2])}); they count in each of its groups"
             )
     return notes

@@ -3,8 +3,12 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
+
+# A shell that runs the tests in the background has SIGINT ignored, here and in all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # another is for the tests marked `gpu`

@@ -216,4 +216,4 @@ def test_a_patient_of_two_sexes_is_pointed_out():
     table["sex"] = groups.categorical(pd.Series(["f", "m", "f", "f"]))
     table["race"] = groups.categorical(pd.Series(["x", "x", "y", "y"]))
     (note,) = cohort.varying(table, ["sex", "race"])
-    assert note.startswith("sex differs") and "for 1 patients (such as a, b)" in note and "P1" not in note
+    assert note.startswith("sex differs") and "for 1 patient (such as a, b)" in note and "P1" not in note

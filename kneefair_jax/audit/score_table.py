@@ -128,12 +128,27 @@ def as_table(path: Path) -> metadata.Table:
 def _read(source: Path | pd.DataFrame) -> tuple[metadata.Table, dict[str, list[str]]]:
     """Every cell as text on its line; the order of levels, where the table states one."""
     if isinstance(source, pd.DataFrame):
-        return _as_text(source, Path("frame"), first_row=0)
+        return _as_text(_plain_columns(source), Path("frame"), first_row=0)
     if not os.path.lexists(source):
         raise InputError(f"{source}: no such file; give a CSV or parquet file of scores by case")
     if source.suffix.lower() not in (".parquet", ".pq"):
         return metadata.read(source), {}
     return _as_text(parquet.read(source), source, first_row=2)  # as though line 1 named the columns
+
+
+def _plain_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with the named levels of its index as columns.
+
+    Raises:
+        InputError: the columns have several levels, or two of them the same name.
+    """
+    if frame.columns.nlevels > 1:
+        raise InputError("frame: its columns have several levels; give them one, such as dice_femur")
+    frame = frame.reset_index([name for name in frame.index.names if name is not None])
+    names = frame.columns.map(str)
+    if (twice := names[names.duplicated()]).size:
+        raise InputError(f"frame: has the column {twice[0]!r} twice; drop one of them")
+    return frame
 
 
 def _as_text(frame: pd.DataFrame, path: Path, first_row: int) -> tuple[metadata.Table, dict[str, list[str]]]:
@@ -360,8 +375,24 @@ def _table(
             )
         frames.append(about.assign(structure=structure).merge(part, on=["case_id", "structure"], how="left"))
     table = pd.concat(frames, ignore_index=True)[patient_table.column_order(cohort.attributes)]
-    cohort.notes.extend(_without_distance(table, model))
+    cohort.notes.extend(_empty(table, model) + _without_distance(table, model))
     return table
+
+
+def _empty(table: pd.DataFrame, model: str) -> list[str]:
+    """Notes on rows without any overlap, and on cases that have none: some tools write nothing where they fail."""
+    empty = table[["dice", "iou", "nsd"]].isna().all(axis=1)
+    if not empty.any():
+        return []
+    rows = formatting.amount(int(empty.sum()), "row")
+    cases_without = empty.groupby(table["case_id"].to_numpy()).all()
+    cases_without = cases_without.index[cases_without]
+    of_cases = f", and all of {formatting.amount(len(cases_without), 'case')}" if len(cases_without) else ""
+    return [
+        f"{rows}{f' by {model}' if model else ''}{of_cases} (such as {table['case_id'][empty].iloc[0]}) have no score "
+        "and are left out of the means, as a structure that is absent from truth and prediction; where the model "
+        "failed, write 0, or it is flattered"
+    ]
 
 
 def _without_distance(table: pd.DataFrame, model: str) -> list[str]:

@@ -39,7 +39,8 @@ class GroupReport:
         pairs: a row per structure, attribute and pair of groups: `difference`, its ends, `p`, `p_holm`.
         tests: a row per structure and attribute: the test of equal means, `p`, `p_holm` (over attributes), `p_bh` (over
             structures and attributes).
-        notes: what a reader of the numbers should know.
+        rates: a row per endpoint, structure and group: failed segmentations and thresholds, `count`, `rate`, its ends.
+        notes: on how the table was read, and on what limits the numbers.
     """
 
     def __init__(
@@ -76,12 +77,13 @@ class GroupReport:
             seed: of the permutations; the same table and seed give the same numbers.
 
         Raises:
-            InputError: the table cannot be used; rows are counted from 0.
+            InputError: the table cannot be used, or has several models; rows are counted from 0. A message about the
+                option `--attributes` is about `by`, one about `--bins` about `bins`.
         """
         if score not in patient_table.SCORES:
             raise InputError(f"score {score!r}: give one of {', '.join(patient_table.SCORES)}")
         self.score = score
-        self.by = (by,) if isinstance(by, str) else tuple(by)
+        self.by = (by,) if isinstance(by, str) else tuple(map(str, by))
         settings = audit.Settings(
             min_group_patients=min_group_patients,
             draws=draws,
@@ -91,6 +93,11 @@ class GroupReport:
             primary=Primary(score),
         )
         self._audit = audit.table(_identified(frame, patient, case), self.by, bins=bins, settings=settings)
+        if len(self._audit.reports) > 1:
+            raise InputError(
+                f"frame: has the models {', '.join(self._audit.reports)}; select the rows of one, or compare them with "
+                "audit.table"
+            )
         report = page.plain(self._audit.report)
         if score not in report["scores"]:
             raise InputError(f"score {score!r}: every cell is empty, or there is no such column")
@@ -128,8 +135,16 @@ class GroupReport:
         ]
 
     @property
+    def rates(self) -> pd.DataFrame:
+        """Rates of failed segmentations and of other endpoints by group, with exact intervals."""
+        table = pd.DataFrame(csv_tables.rows(self._report)["rates.csv"])
+        table = table[table["cohort"] == "test"].drop(columns="cohort")
+        # A table of one score a case has a structure of the name `ALL`, whose rows are these again.
+        return table.drop_duplicates(["endpoint", "structure", "attribute", "group"]).reset_index(drop=True)
+
+    @property
     def notes(self) -> list[str]:
-        """What a reader of the numbers should know."""
+        """On how the table was read, and on what limits the numbers."""
         return list(self._audit.notes)
 
     def plot(self) -> Figure:
@@ -144,6 +159,7 @@ class GroupReport:
     def to_html(self, path: str | Path) -> Path:
         """Writes the page, which needs no other file."""
         html = page.page(self._report, self._audit.cases, [], [], files=())
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         return atomic.write_text(Path(path), html)
 
     def __repr__(self) -> str:
@@ -151,17 +167,24 @@ class GroupReport:
         lines = [
             f"GroupReport of {self.score}: {number(whole.estimate)} {interval(whole.interval)}, {whole.n} patients"
         ]
+        failure = self._report["rates"]["endpoints"]["failure"]
+        if failure["count"]:
+            lines.append(f"  failed segmentations: {failure['count']} patients (.rates)")
         macro = self.summaries
         macro = macro[macro["structure"] == ALL]
         # An attribute a line, and no more lines than a screen of a notebook's output shows.
-        for row in macro.head(8).itertuples():
+        for row in macro.head(6).itertuples():
             gap = "no gap (fewer than two groups are ranked)"
             if not pd.isna(row.gap_without_failures):
-                ends = (row.gap_without_failures_low, row.gap_without_failures_high)
-                gap = f"gap {number(row.gap_without_failures)} {interval(ends)}, {_p(row)}"
+                corrected = not pd.isna(row.p_holm)
+                low, high = ("adjusted_low", "adjusted_high") if corrected else ("low", "high")
+                ends = [getattr(row, f"gap_without_failures_{end}") for end in (low, high)]
+                p = f"corrected p = {row.p_holm:.2g}" if corrected else f"p = {row.p:.2g}, not corrected"
+                among = f"{number(row.gap_without_failures)} {interval(ends)}"
+                gap = f"gap {number(row.gap)}; without failures {among}, {p}"
             lines.append(f"  {row.attribute}: {gap}")
-        if len(macro) > 8:
-            lines.append(f"  and {len(macro) - 8} more: .summaries")
+        if len(macro) > 6:
+            lines.append(f"  and {len(macro) - 6} more: .summaries")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -176,11 +199,6 @@ class GroupReport:
         return table.drop(columns=["cohort", "score"]).reset_index(drop=True)
 
 
-def _p(row: Any) -> str:
-    corrected = "" if pd.isna(row.p_holm) else f", corrected {row.p_holm:.2g}"
-    return f"p = {row.p:.2g}{corrected}"
-
-
 def _identified(
     frame: pd.DataFrame | Mapping[str, Any], patient: str | None, case: str | None
 ) -> pd.DataFrame:
@@ -189,6 +207,10 @@ def _identified(
         table = pd.DataFrame(frame)
     except ValueError as error:
         raise InputError(f"frame: {error}; give a DataFrame, or arrays of one length by column") from error
+    if table.columns.nlevels > 1:
+        raise InputError("frame: its columns have several levels; give them one, such as dice_femur")
+    if isinstance(frame, pd.DataFrame):
+        table = table.reset_index([name for name in table.index.names if name is not None])
     for option, name, role in (("case", case, "case_id"), ("patient", patient, "patient_id")):
         if name is not None and name not in table:
             raise InputError(

@@ -117,12 +117,17 @@ def held() -> Iterator[None]:
         Preempted: SIGTERM or SIGUSR1 arrived within the block, outside of `deferred`.
     """
     global _held
-    before = _noted, _preempted
+    before, outer = (_noted, _preempted), _held
     _held = True
     try:
         yield
     finally:
-        _held = False
+        _held = outer
+        # Where the block fails and its error is suppressed, the signal still raises.
+        if (_noted or _preempted) and not _held:
+            _start_timer()
+    if _held:
+        return
     if _noted and not before[0]:
         raise KeyboardInterrupt
     if _preempted and not (before[1] or _deferred):
@@ -196,5 +201,5 @@ def _raise_again(number: int, frame: FrameType | None) -> None:
         if isinstance(handled, (*_EXCEPTIONS, GeneratorExit)):
             return
         handled = handled.__context__
-    if not _held:
+    if not _held and (_noted or not _deferred):
         raise KeyboardInterrupt if _noted else Preempted

@@ -1,6 +1,7 @@
 """The benchmark runs; what it measures is in benchmarks/results."""
 
 import numpy as np
+import pytest
 
 from benchmarks import pipeline
 from tests.training import study
@@ -32,6 +33,7 @@ def test_every_loader_gives_every_case_once_an_epoch(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_waiting(tmp_path):
     found = pipeline.waiting(study.config(), study.cohort(), saved(tmp_path, 40), rounds=2, steps=2)
     assert 0 < found["share"] < 1 and found["step_milliseconds"] > 0

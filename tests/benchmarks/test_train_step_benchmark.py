@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from benchmarks import jax_step, roofline, torch_row, train_step
 from benchmarks.jax_step import Setting
@@ -32,6 +33,7 @@ def convolution_flops():
     return 2 * 2 * (3 * (encoder + decoder) - stem)
 
 
+@pytest.mark.slow
 def test_rows(tmp_path):
     results = []
     train_step.run(

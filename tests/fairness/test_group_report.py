@@ -104,7 +104,7 @@ def test_another_score_has_its_own_tables(frame):
 def test_page_names_no_other_file(report, tmp_path):
     path = report.to_html(tmp_path / "report.html")
     html = path.read_text()
-    assert "groups.csv" not in html
+    assert "groups.csv" not in html and "checklist" not in html
     assert "report.json" not in html
     assert list(tmp_path.iterdir()) == [path]
 
@@ -143,3 +143,43 @@ def test_a_long_table_needs_its_cases():
         fairness.GroupReport({"structure": ["a", "b"], "dice": [1.0, 1.0], "sex": ["f", "m"]}, by="sex")
     with pytest.raises(InputError, match="length"):
         fairness.GroupReport({"dice": np.ones(3), "sex": ["f", "m"]}, by="sex")
+
+
+def test_several_models_are_refused(frame):
+    both = pd.concat([frame.assign(model="a"), frame.assign(model="b")])
+    with pytest.raises(InputError, match=r"models a, b"):
+        fairness.GroupReport(both, by="sex", draws=DRAWS)
+
+
+def test_an_index_with_names_is_columns(frame, report):
+    indexed = frame.set_index(["subject", "case_id"])
+    other = fairness.GroupReport(indexed, by=["sex", "race"], patient="subject", draws=DRAWS)
+    assert other.to_dict()["scores"] == report.to_dict()["scores"]
+
+
+def test_columns_that_are_not_plain_are_refused(frame):
+    twice = pd.concat([frame, frame[["sex"]]], axis=1)
+    with pytest.raises(InputError, match="'sex' twice"):
+        fairness.GroupReport(twice, by="sex", draws=DRAWS)
+    levels = frame.set_axis(pd.MultiIndex.from_product([["x"], frame.columns]), axis=1)
+    with pytest.raises(InputError, match="levels"):
+        fairness.GroupReport(levels, by="sex", draws=DRAWS)
+
+
+def test_failures_are_in_the_first_lines(frame, tmp_path):
+    failed = frame["subject"].isin([f"p{k}" for k in range(0, 20, 2)])
+    table = frame.assign(dice_femur=frame["dice_femur"].where(~failed, 0.2))
+    report = fairness.GroupReport(table, by="sex", patient="subject", draws=DRAWS)
+    assert "10 patients" in repr(report).splitlines()[1]
+    rates = report.rates.set_index(["endpoint", "structure", "group"])
+    assert rates.loc[("dice<0.5", "all structures", "sex=female"), "count"] == 10
+    assert rates.loc[("dice<0.5", "all structures", "sex=male"), "count"] == 0
+    assert report.to_html(tmp_path / "new" / "report.html").exists()
+
+
+def test_cases_without_a_score_are_noted(frame):
+    table = frame.assign(dice_femur=frame["dice_femur"].where(frame.index > 1))
+    (note,) = [
+        text for text in fairness.GroupReport(table, by="sex", draws=DRAWS).notes if "no score" in text
+    ]
+    assert "2 rows" in note and "k000" in note

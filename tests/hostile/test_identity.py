@@ -58,6 +58,7 @@ def secrets(*folders):
     return [*HEADER, HOST, *map(str, folders)]
 
 
+@pytest.mark.slow
 def test_a_run_its_check_its_report_and_its_export(trained):
     root, workdir, printed = trained
     names = {path.name for path in workdir.rglob("*")}
@@ -71,6 +72,7 @@ def test_a_run_its_check_its_report_and_its_export(trained):
     assert sum(kinds[1:] in note for note in notes) == 1
 
 
+@pytest.mark.slow
 def test_the_run_is_resumed_and_evaluated_by_its_shortened_config(trained, tmp_path):
     root, workdir, _ = trained
     modes.evaluate_only(config(root), workdir)

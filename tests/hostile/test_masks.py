@@ -231,6 +231,7 @@ class TestVoid:
         assert void["sex=f"]["share"] > void["sex=m"]["share"] > 0.01
         assert "sex=f: 12 of 12 cases" in printed
 
+    @pytest.mark.slow
     def test_a_run_is_scored_as_an_audit_of_its_predictions_is(self, films, audit):
         made = config(films, ignore_label=255)
         made.train.update({"steps": 2, "eval_every": 2})

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from tests import oai_tree
 from tests.launched import here
@@ -30,6 +31,7 @@ def launch(root, workdir, *extra):
     return here([*command, f"--workdir={workdir}", *SMALL, *extra])
 
 
+@pytest.mark.slow
 def test_the_oai_s_tree_by_knee(tmp_path):
     root = oai_tree.tree(tmp_path / "oai", PATIENTS)
     hand = root / "00m/0.C.2" / oai_tree.patient(1) / "20050120/00000001/001"

@@ -1,5 +1,6 @@
 """The trap: an interrupt inside a callback of the garbage collector, printed and dropped."""
 
+import contextlib
 import gc
 import os
 import signal
@@ -119,3 +120,35 @@ def test_the_cleanup_after_a_signal_is_left_alone(monkeypatch, number):
         preemption.settle()
     gc.collect()
     assert steps == ["finally", "generator"]
+
+
+def test_a_block_inside_another_holds_back_no_less():
+    steps = []
+    with preemption.handled(), pytest.raises(KeyboardInterrupt), preemption.held():
+        with preemption.held():
+            signal.raise_signal(signal.SIGINT)
+        steps.append("after the inner block")
+    assert steps == ["after the inner block"]
+
+
+def test_a_signal_of_a_block_whose_error_is_suppressed_still_raises(monkeypatch):
+    monkeypatch.setattr(preemption, "_REPEAT", 0.02)
+    with preemption.handled():
+        started = time.monotonic()
+        with pytest.raises(preemption.Preempted):
+            with contextlib.suppress(ZeroDivisionError), preemption.held():
+                signal.raise_signal(signal.SIGTERM)
+                1 / 0  # noqa: B018
+            time.sleep(5)
+        assert time.monotonic() - started < 4
+        preemption.settle()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_notice_that_was_dropped_does_not_raise_where_notices_wait(monkeypatch):
+    monkeypatch.setattr(preemption, "_REPEAT", 0.02)
+    with preemption.handled():
+        swallow(signal.SIGTERM)
+        with preemption.deferred():
+            time.sleep(0.2)
+        preemption.settle()

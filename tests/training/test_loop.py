@@ -71,6 +71,7 @@ def test_stopped_and_started_again_is_the_same_run(prepared, tmp_path, monkeypat
     assert lines[0] == lines[1]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_alone(prepared, tmp_path):
     config = study.config(steps=2, profile=(1, 2))
     first, _ = run(config, prepared, tmp_path)

@@ -280,7 +280,7 @@ def test_a_student_learns_from_the_models_of_the_groups(group_specific, tmp_path
     assert divergence > 1e-4
 
 
-@pytest.mark.parametrize("schedule", ["last_layer", "jtt"])
+@pytest.mark.parametrize("schedule", ["last_layer", pytest.param("jtt", marks=pytest.mark.slow)])
 def test_a_schedule_that_was_killed_ends_as_one_that_was_not(schedule, request, tmp_path, monkeypatch):
     """Killed in its second stage, when the last checkpoint was due."""
     straight = request.getfixturevalue(schedule)

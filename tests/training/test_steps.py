@@ -125,9 +125,9 @@ def test_the_gradient_is_that_of_the_weighted_losses():
     ("objective", "head", "sharpness", "spreads"),
     [
         ("reweighted", "none", 0.0, ("jit", "pmap", "shard_map", "unchecked shard_map")),
-        ("group_dro", "none", 0.0, ("jit", "shard_map")),
-        ("within_group_cvar", "none", 0.0, ("jit", "pmap")),
-        ("erm", "adversarial", 0.3, ("jit", "shard_map")),
+        pytest.param("group_dro", "none", 0.0, ("jit", "shard_map"), marks=pytest.mark.slow),
+        pytest.param("within_group_cvar", "none", 0.0, ("jit", "pmap"), marks=pytest.mark.slow),
+        pytest.param("erm", "adversarial", 0.3, ("jit", "shard_map"), marks=pytest.mark.slow),
         ("erm", "moe", 0.0, ("jit",)),
     ],
 )

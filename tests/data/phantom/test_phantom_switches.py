@@ -81,7 +81,7 @@ def measured(switch):
 
 
 # Osteophytes move the area of bone too, and tests/data/phantom/test_phantom_cohort.py draws a smaller bone.
-SLOW = {"morphology"}
+SLOW = {"morphology", "contrast"}
 
 
 @pytest.mark.parametrize(
