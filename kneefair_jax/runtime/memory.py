@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import jax
-
 from kneefair_jax.errors import InputError
 
 GIB = 2**30
@@ -25,6 +23,8 @@ def host_bytes() -> int:
 
 def device_bytes() -> int:
     """Return the memory of all devices together; on CPUs, that of the host, which they share."""
+    import jax  # reading processes, which ask for the host's memory alone, need none
+
     device = jax.devices()[0]
     limit = None if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_limit")
     return host_bytes() if limit is None else int(limit) * jax.device_count()
