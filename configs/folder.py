@@ -3,9 +3,7 @@ r"""A folder of radiographs, masks and a metadata.csv: the config for your own d
     python launch.py --config=configs/folder.py --config.data.root=DIR --workdir=runs/mine \
         --config.data.structures="femur,tibia,fibula,patella" --config.data.attributes="('sex','age')"
 
-Measured on 2 CPU cores, JSRT chest films with lung and heart masks as the folder (246 patients,
-data.structures=chest): 153 s, report included; macro Dice 0.968 [0.964, 0.971] on 37 test patients (lungs 0.979
-and 0.975, heart 0.950).
+README, "Measured", has its time and scores on the chest films of JSRT (246 patients, data.structures=chest).
 """
 
 from ml_collections import ConfigDict
