@@ -1,6 +1,7 @@
 """Finished files are kept; a file, a network, an option or a result that has changed is segmented again."""
 
 import csv
+import importlib.metadata
 import os
 import shutil
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kneefair_jax.predict import predictor, run
+from kneefair_jax.predict import predictor, resume, run
 from kneefair_jax.predict.resume import RECORD
 from tests.predict.networks import write
 
@@ -108,6 +109,29 @@ def test_another_network_or_option_segments_all_files_again(networks, films, out
         segment(network, films, out.parent / f"fresh_{number}", settings)
         fresh = content(out.parent / f"fresh_{number}")
         assert {name: data for name, data in content(folder).items() if name in fresh} == fresh
+
+
+def test_other_code_segments_all_files_again(network, films, out, monkeypatch):
+    monkeypatch.setattr(resume, "code_digest", lambda: "other")
+    assert segment(network, films, out)[1] == []
+
+
+def test_the_code_is_its_sources_and_the_versions_of_libraries(tmp_path, monkeypatch):
+    def package(name, **sources):
+        for module, text in sources.items():
+            path = tmp_path / name / "part" / f"{module}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path / name
+
+    first = resume.code_digest(package("first", a="x = 1", b=""))
+    assert resume.code_digest(package("same", a="x = 1", b="")) == first
+    assert resume.code_digest(package("edited", a="x = 2", b="")) != first
+    assert resume.code_digest(package("renamed", a="x = 1", c="")) != first
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy", "pillow")}
+    for name in versions:
+        monkeypatch.setattr(importlib.metadata, "version", (versions | {name: "0"}).__getitem__)
+        assert resume.code_digest(package(name, a="x = 1", b="")) != first
 
 
 def edit_row(out):
