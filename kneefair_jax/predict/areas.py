@@ -26,7 +26,7 @@ COLUMNS = (
     "warning",
     "mask",
 )
-_FILE, _ID, _STRUCTURE = map(COLUMNS.index, ("file", "file_id", "structure"))
+_FILE, _ID, _LABEL = map(COLUMNS.index, ("file", "file_id", "label"))
 AREA, WARNING, MASK = map(COLUMNS.index, ("area_mm2", "warning", "mask"))
 
 
@@ -54,7 +54,7 @@ class Areas:
         # As text, which takes a fraction of the memory of single cells.
         self._rows = {own: _text(rows) for own, rows in earlier.items()}
         # Which file a mask belongs to, by its path without the ending.
-        self._owners = {_stem(rows[0][MASK]): own for own, rows in earlier.items()}
+        self._owners = {stem: own for own, rows in earlier.items() for stem in _mask_stems(rows)}
         self._write()  # a last line that was cut off would spoil the next one
         self._lines = atomic.open_in_place(self._path, "a")
 
@@ -71,7 +71,7 @@ class Areas:
         text = _text(guarded)
         self._append(text)
         self._rows[guarded[0][_ID]] = text
-        self._owners[_stem(guarded[0][MASK])] = guarded[0][_ID]
+        self._owners |= dict.fromkeys(_mask_stems(guarded), guarded[0][_ID])
 
     def rows(self, path: Path) -> list[list[str]]:
         """Return the rows of a file as they stand in the table; none of a file that it lacks."""
@@ -123,16 +123,34 @@ def _read(path: Path) -> dict[str, list[list[str]]]:
             f"{path}: its columns are not {', '.join(COLUMNS)}, so rows cannot be added; move it away, or give another "
             "--out"
         )
-    by_file: dict[str, dict[str, list[str]]] = {}
+    by_file: dict[str, list[list[str]]] = {}
     for number, row in enumerate(rows, start=2):
         if len(row) == len(COLUMNS):
-            by_file.setdefault(row[_ID], {})[row[_STRUCTURE]] = row
+            latest = by_file.setdefault(row[_ID], [])
+            if _is_first(row) and any(map(_is_first, latest)):
+                latest.clear()  # segmented again, with other structures perhaps
+            latest.append(row)
         elif row and number <= len(rows):  # the last line may have been cut off
             raise InputError(
                 f"{path} row {number}: {len(row)} cells, not {len(COLUMNS)}, so rows cannot be added; correct it, or "
                 "give another --out"
             )
-    return {file: list(of.values()) for file, of in by_file.items()}
+    return by_file
+
+
+def _is_mask(row: Sequence[str]) -> bool:
+    """Return whether a row is of a structure of the mask, not of a whole bone, which has a file of its own."""
+    return row[MASK].startswith("masks/")
+
+
+def _is_first(row: Sequence[str]) -> bool:
+    """Return whether a row is the first that is written of a file."""
+    return _is_mask(row) and row[_LABEL] == "1"
+
+
+def _mask_stems(rows: Sequence[Sequence[str]]) -> set[str]:
+    """Return the path, without its ending, of the mask that rows of one file name."""
+    return {_stem(row[MASK]) for row in rows if _is_mask(row)}
 
 
 def _stem(mask: str) -> str:
