@@ -53,8 +53,8 @@ class Areas:
         earlier = _read(self._path)
         # As text, which takes a fraction of the memory of single cells.
         self._rows = {own: _text(rows) for own, rows in earlier.items()}
-        # Which file a mask belongs to, by its path without the ending.
-        self._owners = {stem: own for own, rows in earlier.items() for stem in _mask_stems(rows)}
+        # Which file a mask or a whole bone belongs to, by its path without the ending.
+        self._owners = {stem: own for own, rows in earlier.items() for stem in _stems(rows)}
         self._write()  # a last line that was cut off would spoil the next one
         self._lines = atomic.open_in_place(self._path, "a")
 
@@ -71,11 +71,20 @@ class Areas:
         text = _text(guarded)
         self._append(text)
         self._rows[guarded[0][_ID]] = text
-        self._owners |= dict.fromkeys(_mask_stems(guarded), guarded[0][_ID])
+        self._owners |= dict.fromkeys(_stems(guarded), guarded[0][_ID])
 
     def rows(self, path: Path) -> list[list[str]]:
         """Return the rows of a file as they stand in the table; none of a file that it lacks."""
         return list(csv.reader(io.StringIO(self._rows.get(file_id(path), ""), newline="")))
+
+    def may_write(self, path: Path, result: str) -> bool:
+        """Return whether a result (a mask, a whole bone) is a file's own, or no file's.
+
+        Args:
+            path: of the file.
+            result: its path in the folder; results that differ in format alone are the same.
+        """
+        return self._owners.get(_stem(spreadsheet_cell(result))) in (None, file_id(path))
 
     def require_own(self, path: Path, mask: str) -> None:
         """Refuses a file whose mask would replace that of another file of an earlier run.
@@ -84,8 +93,8 @@ class Areas:
             path: of the file.
             mask: the path of its mask in the folder; masks that differ in format alone are the same.
         """
-        other = self._owners.get(_stem(spreadsheet_cell(mask)))
-        if other is not None and other != file_id(path):
+        if not self.may_write(path, mask):
+            other = self._owners[_stem(spreadsheet_cell(mask))]
             file = next(csv.reader(io.StringIO(self._rows[other], newline="")))[_FILE]
             raise InputError(
                 f"{path}: its mask would replace that of another file, {file}, of an earlier "
@@ -138,19 +147,14 @@ def _read(path: Path) -> dict[str, list[list[str]]]:
     return by_file
 
 
-def _is_mask(row: Sequence[str]) -> bool:
-    """Return whether a row is of a structure of the mask, not of a whole bone, which has a file of its own."""
-    return row[MASK].startswith("masks/")
-
-
 def _is_first(row: Sequence[str]) -> bool:
-    """Return whether a row is the first that is written of a file."""
-    return _is_mask(row) and row[_LABEL] == "1"
+    """Return whether a row is the first that is written of a file; whole bones are in other folders."""
+    return row[_LABEL] == "1" and row[MASK].startswith("masks/")
 
 
-def _mask_stems(rows: Sequence[Sequence[str]]) -> set[str]:
-    """Return the path, without its ending, of the mask that rows of one file name."""
-    return {_stem(row[MASK]) for row in rows if _is_mask(row)}
+def _stems(rows: Sequence[Sequence[str]]) -> set[str]:
+    """Return the paths, without endings, of the mask and the whole bones that rows name."""
+    return {_stem(row[MASK]) for row in rows} - {""}
 
 
 def _stem(mask: str) -> str:

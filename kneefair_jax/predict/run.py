@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import bilateral, films, inputs, resume, stated_spacing, writers
+from kneefair_jax.predict import bilateral, films, inputs, outputs, resume, stated_spacing, writers
 from kneefair_jax.predict.areas import AREA, AREAS, MASK, WARNING, Areas, file_id
 from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.predictor import Prediction, Predictor
@@ -81,7 +81,8 @@ def run(
 ) -> Tally:
     """Writes `masks/`, `overlays/`, `areas.csv` and, of whole bones, `outlines/` into a folder.
 
-    Files that an earlier run finished are kept.
+    Files that an earlier run finished are kept. What an earlier run with other options wrote of a file is deleted once
+    its new results are written.
 
     Args:
         predictor: segments.
@@ -101,6 +102,7 @@ def run(
     if settings.knees == "both" and _knows_sides(predictor):
         raise InputError("--knees both: this network segments both knees by itself; leave it out")
     found = list(inputs.find(given, out))
+    film_paths = {os.path.realpath(item.path) for item in found if isinstance(item, inputs.Input)}
     network = predictor.digest()
     done = warned = failed = without_spacing = kept = 0
     with contextlib.ExitStack() as stack:
@@ -131,6 +133,8 @@ def run(
                         path, outlines = _write(out, item, *result, settings)
                         table.add(list(_areas(item, mask, *result, out, outlines)))
                         lines, note = table.rows(item.path), ""
+                        current = (out / mask, path, *(file for _, file in outlines.values()))
+                        outputs.delete(out, item, table, films=film_paths, current=current)
                         record.add(file_id(item.path), source, _result(item, table, out, settings))
                 except InputError as error:
                     failed += 1
