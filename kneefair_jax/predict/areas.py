@@ -73,6 +73,12 @@ class Areas:
         self._rows[guarded[0][_ID]] = text
         self._owners |= dict.fromkeys(_stems(guarded), guarded[0][_ID])
 
+    def discard(self, path: Path) -> None:
+        """Delete the rows of a file, if there are any; they leave the table when it is closed."""
+        for stem in _stems(self.rows(path)):
+            self._owners.pop(stem, None)
+        self._rows.pop(file_id(path), None)
+
     def rows(self, path: Path) -> list[list[str]]:
         """Return the rows of a file as they stand in the table; none of a file that it lacks."""
         return list(csv.reader(io.StringIO(self._rows.get(file_id(path), ""), newline="")))

@@ -1,4 +1,4 @@
-"""The files of one film in an output folder, of whatever options: outdated ones are deleted."""
+"""The results of one film in an output folder, of whatever options: outdated ones are deleted."""
 
 import os
 from collections.abc import Collection, Iterator
@@ -6,9 +6,10 @@ from pathlib import Path
 
 from kneefair_jax import anatomy
 from kneefair_jax.predict import writers
-from kneefair_jax.predict.areas import Areas
+from kneefair_jax.predict.areas import Areas, file_id
 from kneefair_jax.predict.inputs import Input
 from kneefair_jax.predict.plausibility import SIDES
+from kneefair_jax.predict.resume import Record
 from kneefair_jax.runtime import io_errors
 
 _BONES = (*anatomy.UNIONS, *(f"{side} {bone}" for side in SIDES for bone in anatomy.UNIONS))
@@ -53,3 +54,24 @@ def delete(
         if is_outdated and table.may_write(item.path, path.as_posix()):
             with io_errors.naming(file):
                 file.unlink(missing_ok=True)
+
+
+def discard(out: Path, item: Input, table: Areas, record: Record, *, films: Collection[str]) -> None:
+    """Delete all results of a film that cannot be segmented now: they are of another network or of earlier bytes.
+
+    Files that no row names are left alone.
+
+    Args:
+        out: the output folder, whose lock is held.
+        item: the film.
+        table: loses the film's rows.
+        record: loses the film.
+        films: as for `delete`.
+
+    Raises:
+        OSError: a file cannot be deleted.
+    """
+    if table.rows(item.path):
+        delete(out, item, table, films=films)
+        table.discard(item.path)
+    record.discard(file_id(item.path))

@@ -103,6 +103,10 @@ class Record:
             with io_errors.naming(self._path):
                 os.write(self._lines.fileno(), _line(file, source, result).encode())
 
+    def discard(self, file: str) -> None:
+        """Forget a file, if it is recorded; its line leaves the record when that is closed."""
+        self._digests.pop(file, None)
+
     def _write(self) -> None:
         lines = (_line(file, *digests) for file, digests in self._digests.items())
         atomic.write_text(self._path, "".join(lines))

@@ -60,6 +60,18 @@ def test_the_latest_rows_replace_all_earlier_ones_of_the_file(tmp_path, first, s
     assert table(tmp_path) == [*second, *other]
 
 
+def test_a_discarded_file_has_no_rows_and_no_mask(tmp_path):
+    other = rows(("femur", "1", "masks/b.png"), path=Path("films/b.png"))
+    with Areas(tmp_path) as areas:
+        areas.add(KNEE)
+        areas.add(other)
+        areas.discard(FILM)
+        areas.discard(Path("films/unknown.png"))
+        assert areas.rows(FILM) == []
+        areas.require_own(Path("others/a.png"), "masks/a.png")
+    assert table(tmp_path) == other
+
+
 def test_a_sorted_table_keeps_its_rows_and_its_owner(tmp_path):
     by_mask = sorted(WHOLE_FEMUR, key=lambda row: row[MASK], reverse=True)
     append(tmp_path, by_mask)
