@@ -26,7 +26,7 @@ COLUMNS = (
     "warning",
     "mask",
 )
-_FILE, _ID, _STRUCTURE = map(COLUMNS.index, ("file", "file_id", "structure"))
+_FILE, _ID, _LABEL = map(COLUMNS.index, ("file", "file_id", "label"))
 AREA, WARNING, MASK = map(COLUMNS.index, ("area_mm2", "warning", "mask"))
 
 
@@ -53,8 +53,8 @@ class Areas:
         earlier = _read(self._path)
         # As text, which takes a fraction of the memory of single cells.
         self._rows = {own: _text(rows) for own, rows in earlier.items()}
-        # Which file a mask belongs to, by its path without the ending.
-        self._owners = {_stem(rows[0][MASK]): own for own, rows in earlier.items()}
+        # Which file a mask or a whole bone belongs to, by its path without the ending.
+        self._owners = {stem: own for own, rows in earlier.items() for stem in _stems(rows)}
         self._write()  # a last line that was cut off would spoil the next one
         self._lines = atomic.open_in_place(self._path, "a")
 
@@ -71,11 +71,26 @@ class Areas:
         text = _text(guarded)
         self._append(text)
         self._rows[guarded[0][_ID]] = text
-        self._owners[_stem(guarded[0][MASK])] = guarded[0][_ID]
+        self._owners |= dict.fromkeys(_stems(guarded), guarded[0][_ID])
+
+    def discard(self, path: Path) -> None:
+        """Delete the rows of a file, if there are any; they leave the table when it is closed."""
+        for stem in _stems(self.rows(path)):
+            self._owners.pop(stem, None)
+        self._rows.pop(file_id(path), None)
 
     def rows(self, path: Path) -> list[list[str]]:
         """Return the rows of a file as they stand in the table; none of a file that it lacks."""
         return list(csv.reader(io.StringIO(self._rows.get(file_id(path), ""), newline="")))
+
+    def may_write(self, path: Path, result: str) -> bool:
+        """Return whether a result (a mask, a whole bone) is a file's own, or no file's.
+
+        Args:
+            path: of the file.
+            result: its path in the folder; results that differ in format alone are the same.
+        """
+        return self._owners.get(_stem(spreadsheet_cell(result))) in (None, file_id(path))
 
     def require_own(self, path: Path, mask: str) -> None:
         """Refuses a file whose mask would replace that of another file of an earlier run.
@@ -84,8 +99,8 @@ class Areas:
             path: of the file.
             mask: the path of its mask in the folder; masks that differ in format alone are the same.
         """
-        other = self._owners.get(_stem(spreadsheet_cell(mask)))
-        if other is not None and other != file_id(path):
+        if not self.may_write(path, mask):
+            other = self._owners[_stem(spreadsheet_cell(mask))]
             file = next(csv.reader(io.StringIO(self._rows[other], newline="")))[_FILE]
             raise InputError(
                 f"{path}: its mask would replace that of another file, {file}, of an earlier "
@@ -123,16 +138,29 @@ def _read(path: Path) -> dict[str, list[list[str]]]:
             f"{path}: its columns are not {', '.join(COLUMNS)}, so rows cannot be added; move it away, or give another "
             "--out"
         )
-    by_file: dict[str, dict[str, list[str]]] = {}
+    by_file: dict[str, list[list[str]]] = {}
     for number, row in enumerate(rows, start=2):
         if len(row) == len(COLUMNS):
-            by_file.setdefault(row[_ID], {})[row[_STRUCTURE]] = row
+            latest = by_file.setdefault(row[_ID], [])
+            if _is_first(row) and any(map(_is_first, latest)):
+                latest.clear()  # segmented again, with other structures perhaps
+            latest.append(row)
         elif row and number <= len(rows):  # the last line may have been cut off
             raise InputError(
                 f"{path} row {number}: {len(row)} cells, not {len(COLUMNS)}, so rows cannot be added; correct it, or "
                 "give another --out"
             )
-    return {file: list(of.values()) for file, of in by_file.items()}
+    return by_file
+
+
+def _is_first(row: Sequence[str]) -> bool:
+    """Return whether a row is the first that is written of a file; whole bones are in other folders."""
+    return row[_LABEL] == "1" and row[MASK].startswith("masks/")
+
+
+def _stems(rows: Sequence[Sequence[str]]) -> set[str]:
+    """Return the paths, without endings, of the mask and the whole bones that rows name."""
+    return {_stem(row[MASK]) for row in rows} - {""}
 
 
 def _stem(mask: str) -> str:

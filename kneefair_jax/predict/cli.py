@@ -20,8 +20,10 @@ examples:
 
 A second run into the same OUT adds to its areas.csv; rows of files that are segmented again are replaced. A file is
 kept, and not segmented again, where network, options (but --batch-size) and the file's content are those of the earlier
-run and its results are unchanged: the same command completes an interrupted run. Files are the same where their
-absolute paths are (file_id is a hash of it): a file of another folder whose mask would have the same name is refused.
+run and its results are unchanged: the same command completes an interrupted run. What an earlier run wrote of a file
+with other options (another format, overlays, outlines) is deleted once its new results are written, or the file fails.
+Files are the same where their absolute paths are (file_id is a hash of it): a file of another folder whose mask would
+have the same name is refused.
 
 OUT gets masks/ (0 is background, 1, 2, ... the structures, at the file's own size), overlays/ (to look at), outlines/
 (with --outlines: the whole bones, 1 in a file of each; areas.csv has rows of them, too) and areas.csv: a row a file and

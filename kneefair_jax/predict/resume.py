@@ -1,11 +1,13 @@
 """The record of finished files in an output folder: the same command skips them after an interruption.
 
-A file is finished where its source (the network, the options, the bytes of the file) is that of an earlier run, and
-where its result (rows of `areas.csv`, mask, overlay) still has the bytes that were written then. Every other file is
-segmented again: a record that is missing, old or damaged costs time and never leaves a stale result.
+A file is finished where its source (the code, the network, the options, the bytes of the file) is that of an earlier
+run, and where its result (rows of `areas.csv`, mask, overlay) still has the bytes that were written then. Every other
+file is segmented again: a record that is missing, old or damaged costs time and never leaves a stale result.
 """
 
+import functools
 import hashlib
+import importlib.metadata
 import json
 import os
 from collections.abc import Sequence
@@ -20,6 +22,27 @@ from kneefair_jax.runtime import atomic, io_errors
 
 RECORD = ".resume.csv"
 _COLUMNS = 3
+_PACKAGE = Path(kneefair_jax.__file__).parent
+_LIBRARIES = ("jax", "jaxlib", "numpy", "pillow")  # which compute, read and resize
+
+
+@functools.cache
+def code_digest(package: Path = _PACKAGE) -> str:
+    """Return the SHA-256 of a package's Python sources and of the versions of libraries, in hex digits.
+
+    The version of the package alone would miss a change between two releases. The sources are read once a process.
+
+    Args:
+        package: the folder of the package.
+
+    Raises:
+        InputError: a source cannot be read.
+    """
+    sources = sorted(package.rglob("*.py"))
+    names = [path.relative_to(package).as_posix() for path in sources]
+    versions = [importlib.metadata.version(name) for name in _LIBRARIES]
+    text = json.dumps([names, files_sha256(sources), versions])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def source_digest(path: Path, conditions: Sequence[Any]) -> str | None:
@@ -33,7 +56,7 @@ def source_digest(path: Path, conditions: Sequence[Any]) -> str | None:
         content = files_sha256([path])
     except InputError:  # the reader reports it
         return None
-    text = json.dumps([kneefair_jax.__version__, content, *conditions])
+    text = json.dumps([code_digest(), content, *conditions])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -79,6 +102,10 @@ class Record:
             self._digests[file] = source, result
             with io_errors.naming(self._path):
                 os.write(self._lines.fileno(), _line(file, source, result).encode())
+
+    def discard(self, file: str) -> None:
+        """Forget a file, if it is recorded; its line leaves the record when that is closed."""
+        self._digests.pop(file, None)
 
     def _write(self) -> None:
         lines = (_line(file, *digests) for file, digests in self._digests.items())

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import bilateral, films, inputs, resume, stated_spacing, writers
+from kneefair_jax.predict import bilateral, films, inputs, outputs, resume, stated_spacing, writers
 from kneefair_jax.predict.areas import AREA, AREAS, MASK, WARNING, Areas, file_id
 from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.predictor import Prediction, Predictor
@@ -81,7 +81,8 @@ def run(
 ) -> Tally:
     """Writes `masks/`, `overlays/`, `areas.csv` and, of whole bones, `outlines/` into a folder.
 
-    Files that an earlier run finished are kept.
+    Files that an earlier run finished are kept. What an earlier run with other options wrote of a file is deleted once
+    its new results are written, or once it fails.
 
     Args:
         predictor: segments.
@@ -101,6 +102,7 @@ def run(
     if settings.knees == "both" and _knows_sides(predictor):
         raise InputError("--knees both: this network segments both knees by itself; leave it out")
     found = list(inputs.find(given, out))
+    film_paths = {os.path.realpath(item.path) for item in found if isinstance(item, inputs.Input)}
     network = predictor.digest()
     done = warned = failed = without_spacing = kept = 0
     with contextlib.ExitStack() as stack:
@@ -116,9 +118,11 @@ def run(
                 for item, source in zip(several, sources, strict=True)
             ]
             results = _segmented(predictor, several, finished, settings)
-            for source, (item, result) in zip(sources, results, strict=True):
+            for item, source, result in zip(several, sources, results, strict=True):
                 preemption.check()
                 try:
+                    if isinstance(item, InputError):
+                        raise item
                     if isinstance(result, InputError):
                         raise result
                     if result is None:
@@ -131,10 +135,15 @@ def run(
                         path, outlines = _write(out, item, *result, settings)
                         table.add(list(_areas(item, mask, *result, out, outlines)))
                         lines, note = table.rows(item.path), ""
+                        current = (out / mask, path, *(file for _, file in outlines.values()))
+                        outputs.delete(out, item, table, films=film_paths, current=current)
                         record.add(file_id(item.path), source, _result(item, table, out, settings))
                 except InputError as error:
                     failed += 1
                     complain(" ".join(str(error).split()))  # of several lines one
+                    is_finished = _is_finished(item, source, record, table, out, settings)
+                    if isinstance(item, inputs.Input) and not is_finished:
+                        outputs.discard(out, item, table, record, films=film_paths)
                     continue
                 done, warning = done + 1, lines[0][WARNING]
                 warned += bool(warning)
@@ -164,7 +173,7 @@ def _segmented(
     items: Sequence[inputs.Input | InputError],
     finished: Sequence[bool],
     settings: Settings,
-) -> Iterator[tuple[inputs.Input, Result | InputError | None]]:
+) -> Iterator[Result | InputError | None]:
     """Yield the prediction of each file, an error, or None of a finished one, in order.
 
     A batch with a file that is not finished is segmented as a whole: in a smaller batch the last bits of a probability
@@ -181,18 +190,14 @@ def _segmented(
         ]
     parts = [(part, found.group) for found in read if isinstance(found, _Read) for part in found.parts]
     predictions = iter(_by_group(predictor, parts))
-    for item, found in zip(items, read, strict=True):
-        if isinstance(item, InputError):
-            yield inputs.Input(Path(), ""), item
-        elif found is None:
-            yield item, None
-        elif isinstance(found, InputError):
-            yield inputs.Input(Path(), ""), found
+    for found in read:
+        if found is None or isinstance(found, InputError):
+            yield found
         else:
             halves = [next(predictions) for _ in found.parts]
             prediction = bilateral.joined(*halves) if len(halves) == 2 else halves[0]
             film = bilateral.with_side_notes(found.film, tuple(prediction.confidence), found.group)
-            yield item, (film, prediction)
+            yield film, prediction
 
 
 def _by_group(predictor: Predictor, parts: Sequence[tuple[np.ndarray, str | None]]) -> list[Prediction]:

@@ -78,13 +78,18 @@ def outlines(write: Write, path: Path, bones: Mapping[str, np.ndarray], film: Fi
         if present:
             whole(write, path, np.stack([*present.values()], axis=-1), film, tuple(present))
         return {name: (number, path) for number, name in enumerate(present, start=1)}
-    suffix = readers.suffix_of(path.name)
     files = {}
     for name, bone in bones.items():
-        file = path.with_name(f"{path.name.removesuffix(suffix)}_{name.replace(' ', '_')}{suffix}")
+        file = bone_path(path, name)
         whole(write, file, bone.astype(np.uint8), film, (name,))
         files[name] = (1, file)
     return files
+
+
+def bone_path(path: Path, bone: str) -> Path:
+    """Return the path of one bone's file: `a/film.png`, `whole femur` -> `a/film_whole_femur.png`."""
+    suffix = readers.suffix_of(path.name)
+    return path.with_name(f"{path.name.removesuffix(suffix)}_{bone.replace(' ', '_')}{suffix}")
 
 
 def overlay(

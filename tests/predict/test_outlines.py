@@ -116,7 +116,8 @@ def test_options_of_whole_bones_are_told_apart(path):
     assert predict.load(path, outlines=True, batch_size=3).digest() == digests[1]
 
 
-def test_a_second_run_keeps_whole_bones_until_one_is_gone(tmp_path, path, capsys):
+@pytest.mark.parametrize("options", [[], ["--whole-femur"]])
+def test_a_second_run_keeps_whole_bones_until_one_is_gone(tmp_path, path, capsys, options):
     Image.fromarray(IMAGE).save(tmp_path / "film.png")
     out = tmp_path / "out"
     argv = [
@@ -127,6 +128,7 @@ def test_a_second_run_keeps_whole_bones_until_one_is_gone(tmp_path, path, capsys
         "--out",
         str(out),
         "--outlines",
+        *options,
     ]
 
     def is_kept():

@@ -1,6 +1,7 @@
 """Finished files are kept; a file, a network, an option or a result that has changed is segmented again."""
 
 import csv
+import importlib.metadata
 import os
 import shutil
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kneefair_jax.predict import predictor, run
+from kneefair_jax.errors import InputError
+from kneefair_jax.predict import predictor, resume, run
 from kneefair_jax.predict.resume import RECORD
 from tests.predict.networks import write
 
@@ -106,8 +108,30 @@ def test_another_network_or_option_segments_all_files_again(networks, films, out
         folder = shutil.copytree(out, out.parent / f"copy_{number}")
         assert segment(network, films, folder, settings)[1] == []
         segment(network, films, out.parent / f"fresh_{number}", settings)
-        fresh = content(out.parent / f"fresh_{number}")
-        assert {name: data for name, data in content(folder).items() if name in fresh} == fresh
+        assert content(folder) == content(out.parent / f"fresh_{number}")
+
+
+def test_other_code_segments_all_files_again(network, films, out, monkeypatch):
+    monkeypatch.setattr(resume, "code_digest", lambda: "other")
+    assert segment(network, films, out)[1] == []
+
+
+def test_the_code_is_its_sources_and_the_versions_of_libraries(tmp_path, monkeypatch):
+    def package(name, **sources):
+        for module, text in sources.items():
+            path = tmp_path / name / "part" / f"{module}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path / name
+
+    first = resume.code_digest(package("first", a="x = 1", b=""))
+    assert resume.code_digest(package("same", a="x = 1", b="")) == first
+    assert resume.code_digest(package("edited", a="x = 2", b="")) != first
+    assert resume.code_digest(package("renamed", a="x = 1", c="")) != first
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy", "pillow")}
+    for name in versions:
+        monkeypatch.setattr(importlib.metadata, "version", (versions | {name: "0"}).__getitem__)
+        assert resume.code_digest(package(name, a="x = 1", b="")) != first
 
 
 def edit_row(out):
@@ -151,6 +175,46 @@ def test_an_unreadable_file_does_not_repeat_its_batch(network, films, out):
         assert kept == [0, 1, 3, 4] and (tally.done, tally.failed) == (4, 1) and "2.png" in failed[0]
     save(films / "2.png", 98)
     assert segment(network, films, out)[1] == [0, 1, 4]
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["other bytes", "other network"])
+def test_a_file_that_fails_has_no_earlier_result(networks, films, out, other):
+    (films / "2.png").write_bytes(b"damaged")
+    tally, _, failed = segment(networks[other], films, out)
+    assert (tally.done, tally.failed, len(failed)) == (4, 1, 1)
+    segment(networks[other], films, out.parent / "fresh")
+    assert content(out) == content(out.parent / "fresh")
+    assert "masks/2.png" not in content(out)
+
+
+def test_a_finished_file_that_cannot_be_read_for_its_batch_keeps_its_result(network, films, out, monkeypatch):
+    """The batch of films 2 and 3 is segmented again, since the mask of film 3 is missing."""
+    before = content(out)
+    (out / "masks/3.png").unlink()
+    real = run.films.read
+
+    def read(path):
+        if path.name == "2.png":
+            raise InputError("no memory")
+        return real(path)
+
+    monkeypatch.setattr(run.films, "read", read)
+    assert segment(network, films, out)[0].failed == 1
+    assert content(out) == before
+
+
+def test_a_file_whose_mask_is_refused_leaves_those_of_the_other(network, films, out):
+    """The second folder's file 2 has an earlier result of its own under another name."""
+    others = out.parent / "others" / "films"
+    others.mkdir(parents=True)
+    save(others / "2.png", 7)
+    tally, *_ = segment(network, others.parent, out)
+    assert tally.done == 1 and "masks/films/2.png" in content(out)
+    save(others / "2.png", 8)
+    before = content(out)["masks/2.png"]
+    tally, *_ = segment(network, others, out)
+    assert tally.failed == 1 and content(out)["masks/2.png"] == before
+    assert segment(network, films, out)[1] == list(range(FILMS))
 
 
 def test_overlays_are_drawn_anew_where_one_is_missing(network, films, out):
