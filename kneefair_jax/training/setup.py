@@ -191,7 +191,7 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
     config_checks.check_ranges(config)
     config_checks.check_composition(config.mitigation)
     if cohort.source.online:
-        config_checks.check_online(config)
+        config_checks.check_online(config, cohort.source.online.drawn)
     mesh = sharding.data_mesh()
     sharding.check_batch_size(config.train.batch_size, mesh)
     objective = stage.objective or config.mitigation.objective

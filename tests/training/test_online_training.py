@@ -114,6 +114,29 @@ def test_what_needs_the_same_cases_again_is_refused(section, field, value):
         setup.check(run, cohort)
 
 
+@pytest.mark.parametrize(
+    ("column", "data"),
+    [
+        ("kl", {"attributes": ("race", "kl")}),
+        ("fov_mm", {"attributes": ("race", "fov_mm"), "bins": {"fov_mm": (140,)}}),
+        ("randomisation", {"attributes": ("race", "randomisation"), "bins": {"randomisation": (0.5,)}}),
+        ("kl", {"levels": {"kl": ("0", "1")}}),
+    ],
+)
+@pytest.mark.parametrize("is_online", [True, False])
+def test_groups_that_the_draw_decides_are_refused(column, data, is_online):
+    run = config()
+    run.data.phantom.update({"patients": 40, "online": is_online})
+    with run.unlocked():
+        run.data.update(data)
+    cohort = cohort_loader.load(run.data, run.data.seed)
+    if is_online:
+        with pytest.raises(InputError, match=rf"data\.phantom\.online=True: .*{column}"):
+            setup.check(run, cohort)
+    else:
+        setup.check(run, cohort)
+
+
 def test_a_batch_is_drawn_whole_before_it_is_cut(monkeypatch):
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), (sharding.AXIS,))
     monkeypatch.setattr(setup.sharding, "data_mesh", lambda: mesh)

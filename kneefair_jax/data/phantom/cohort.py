@@ -27,6 +27,7 @@ MASKS = ("annotated", "exact", "exact_test")
 STRUCTURES = ("knee", "knee_overlaps")
 FILMS = ("plain", "varied")
 GRADES = ("0", "1", "2", "3", "4")
+DRAWN = ("kl", "fov_mm", "randomisation")  # columns that the draw of a case decides
 ONLINE_NOTE = (
     "training cases are drawn online, a new one every time; the training patients in tables are not drawn, they give "
     "the shares of groups, sides and biases"
@@ -280,7 +281,7 @@ def _online(settings: Mapping[str, Any], layout: _Layout) -> Online:
         image, label = jax.vmap(one)(batch["position"], batch["knee"], batch["bias"])
         return {**batch, "image": image, "label": label}
 
-    return Online(inputs, draw)
+    return Online(inputs, draw, DRAWN)
 
 
 def _knees(cases: pd.DataFrame) -> np.ndarray:

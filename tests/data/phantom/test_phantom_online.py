@@ -54,6 +54,13 @@ def test_the_population_is_that_of_the_table():
     np.testing.assert_array_equal(inputs["knee"], cases["side"] == "left")
 
 
+def test_drawn_columns_are_those_that_the_seed_changes():
+    settings = ConfigDict(SETTINGS | {"attributes": {}, "bias": {}})
+    one, other = (source(settings, size=SIZE, seed=seed) for seed in (3, 4))
+    changed = {name for name in one.cases if not one.cases[name].equals(other.cases[name])}
+    assert changed == set(one.online.drawn)
+
+
 def test_a_case_is_a_function_of_seed_step_and_position(monkeypatch):
     monkeypatch.setattr(phantom_cohort, "_draw", noise)
     rows = [0, 1, 2, 3]
