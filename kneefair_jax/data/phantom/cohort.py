@@ -268,8 +268,11 @@ def _online(settings: Mapping[str, Any], layout: _Layout) -> Online:
         strengths = cases[[f"bias_{switch}" for switch in CASE_SWITCHES]].to_numpy(np.float32)
         return {"knee": _knees(cases), "bias": strengths}
 
-    def draw(seed: jax.Array, step: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        cohort_key = jax.random.fold_in(jax.random.key(settings["seed"]), ONLINE_STREAM)
+    def draw(
+        stage: int, seed: jax.Array, step: jax.Array, batch: dict[str, jax.Array]
+    ) -> dict[str, jax.Array]:
+        # Each stage of a schedule starts at step 0.
+        cohort_key = jax.random.fold_in(jax.random.key(settings["seed"]), ONLINE_STREAM + stage)
         step_key = jax.random.fold_in(jax.random.fold_in(cohort_key, seed), step)
 
         def one(position: jax.Array, knee: jax.Array, strengths: jax.Array) -> tuple[jax.Array, jax.Array]:
