@@ -13,6 +13,7 @@ of the loss, speeds and the Dice of each bone on unseen phantoms.
 """
 
 import argparse
+import functools
 import itertools
 import sys
 import time
@@ -104,7 +105,7 @@ def training_chunk(config: ConfigDict, stage: Stage) -> Callable[..., Any]:
         "flip_table": jnp.asarray(anatomy.flip_table(source.structures)),
         "groups": 1,
         "extras": steps.Extras(ema=config.train.ema),
-        "draw": online.draw,
+        "draw": functools.partial(online.draw, 0),  # one stage: steps are counted across grids
     }
 
     def batch(seed: jax.Array, step: jax.Array) -> dict[str, jax.Array]:

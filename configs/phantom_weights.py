@@ -9,7 +9,10 @@ The same recipe as two ordinary runs, which resume after an interruption and end
     python launch.py --config=configs/phantom_weights.py --workdir=runs/weights_128
     python -m kneefair_jax.export runs/weights_128
     python launch.py --config=configs/phantom_weights.py --workdir=runs/weights_256 --config.data.size="(256, 256)" \
-        --config.init_from=runs/weights_128/export/model.safetensors --config.optimizer.learning_rate=5e-4
+        --config.init_from=runs/weights_128/export/model.safetensors --config.optimizer.learning_rate=5e-4 \
+        --config.seed=1
+
+The second run has another seed, since equal seeds draw equal training cases.
 """
 
 from ml_collections import ConfigDict

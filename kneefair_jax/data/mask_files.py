@@ -4,7 +4,7 @@
 names give them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain, combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -130,27 +130,57 @@ def _of_segments(path: Path, values: Values) -> Mask:
             "audit with --labels femur=1 tibia=2 ..., in a folder with data.structures"
         )
     table = np.zeros(max(names, default=0) + 1, np.int64)
-    for number in np.unique(segment[segment > 0]).tolist():
-        table[number] = values[_structure(names[number], values, path)][0]
+    present = np.unique(segment[segment > 0]).tolist()
+    _require_overlap_classes([names[number] for number in present], values, path)
+    for number in present:
+        table[number] = values[_structure(names[number], names.values(), values, path)][0]
     orientation = grid or readers.NONE
     return Mask(orientation.apply(table[segment]), orientation.of_pair(spacing), grid, notes, spacing_kind)
 
 
-def _structure(segment: str, values: Values, path: Path) -> str:
-    """The structure that a segment's label names, whatever its case: itself, or the union that it is a part of."""
-    plain = {" ".join(name.lower().split()): name for name in values}
-    wanted = " ".join(segment.lower().split())
-    if wanted not in plain and wanted in anatomy.whole_bones(
-        tuple(plain)
-    ):  # which overlaps no other in this file
-        wanted = anatomy.class_beside(wanted)
-    unions = [name for name in plain if wanted in chain(*anatomy.UNIONS.get(name, ()))]
-    if wanted not in plain and len(unions) != 1:
+def _structure(segment: str, segments: Collection[str], values: Values, path: Path) -> str:
+    """Return the structure that a segment's label names, whatever its case: itself, or the union that it is a part of.
+
+    Where the file has the overlap class of a union, the union is the whole bone: no other bone is a part of it.
+    """
+    plain = {_plain(name): name for name in values}
+    wanted = _plain(segment)
+    if wanted not in plain and wanted in anatomy.whole_bones(tuple(plain)):
+        wanted = anatomy.class_beside(wanted)  # the bone overlaps no other in this file
+    if wanted in plain:
+        return plain[wanted]
+    unions = [name for name in plain if wanted in _parts(name, _overlaps(segments))]
+    if len(unions) != 1:
         raise InputError(
             f"{path}: the segment {segment!r} is none of the structures {', '.join(values)}; name them as the segments "
             f"are named (--labels of an audit, data.structures of a folder), such as {segment}=1, or export without it"
         )
-    return plain[wanted if wanted in plain else unions[0]]
+    return plain[unions[0]]
+
+
+def _require_overlap_classes(segments: Collection[str], values: Values, path: Path) -> None:
+    """Require the overlap class of a structure in front, which would silently lack its pixels over the other bone."""
+    plain = {_plain(name) for name in values}
+    for overlap in sorted(_overlaps(segments) - plain):
+        if (front := anatomy.OVERLAPS[overlap][0]) in plain:
+            raise InputError(
+                f"{path}: the {front} overlaps another bone, and the structures {', '.join(values)} hold no class "
+                f"{overlap!r}; name it too, or 'whole {front}' in place of {front!r}"
+            )
+
+
+def _overlaps(segments: Collection[str]) -> set[str]:
+    return {_plain(name) for name in segments} & anatomy.OVERLAPS.keys()
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.lower().split())
+
+
+def _parts(union: str, overlaps: set[str]) -> set[str]:
+    """Return the classes of a union: of its alternatives with one of the overlap classes, or of all without any."""
+    alternatives = anatomy.UNIONS.get(union, ())
+    return set(chain(*([one for one in alternatives if not overlaps.isdisjoint(one)] or alternatives)))
 
 
 def _joined(case: StructureFiles, values: Values) -> Mask:

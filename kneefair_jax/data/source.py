@@ -54,12 +54,15 @@ class Online(NamedTuple):
     Attributes:
         inputs: rows of a cohort table -> arrays [N, ...] that `draw` takes of each in a batch, by name: what the
             population fixes of a case, not the case.
-        draw: `(seed u32[], step i32[], batch) -> batch` with `image` and `label`. Pure; a case is a function of seed,
-            step, its `position` in the global batch and its inputs, so the number of devices does not change it.
+        draw: `(stage, seed u32[], step i32[], batch) -> batch` with `image` and `label`. Pure; a case is a function of
+            the stage's number (an int, static), seed, step, its `position` in the global batch and its inputs, so the
+            number of devices does not change it.
+        drawn: columns of the cohort table whose value `draw` decides anew.
     """
 
     inputs: Callable[[pd.DataFrame], dict[str, np.ndarray]]
-    draw: Callable[[Any, Any, dict[str, Any]], dict[str, Any]]
+    draw: Callable[[int, Any, Any, dict[str, Any]], dict[str, Any]]
+    drawn: tuple[str, ...] = ()
 
 
 class Source(NamedTuple):

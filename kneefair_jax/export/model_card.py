@@ -123,8 +123,8 @@ def _training(config: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     phantoms = _of(config, "data", "phantom")
     if source == "phantom" and isinstance(phantoms, Mapping) and phantoms.get("online"):
         what += (
-            " Every training case was drawn once, in its training step; the training patients below only fixed the "
-            "shares of the groups."
+            " Every training case of this run was drawn once, in its training step; the training patients below only "
+            "fixed the shares of the groups."
         )
     counts = report["cohort"].get("table")
     least = report["cohort"].get("min_group_patients", _FEW)

@@ -32,7 +32,7 @@ def comparison(structures: tuple[str, ...], against: str) -> Compare:
     """
     predictor = predict.load(_SHIPPED if against == AUTO else against, batch_size=BATCH)
     predictor.require_group(None)
-    both, table = _translation(predictor.structures, structures)
+    both, of_prediction, of_label = _translation(predictor.structures, structures)
 
     def compare(films: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Iterator[Pair]:
         parts = [half for film in films for half in bilateral.halves(film)] if both else films
@@ -40,7 +40,10 @@ def comparison(structures: tuple[str, ...], against: str) -> Compare:
         if both:
             found = [bilateral.joined(*two) for two in batched(found, 2)]
         for label, prediction in zip(labels, found, strict=True):
-            yield Pair(anatomy.clear_void(label), anatomy.clear_void(label, table[prediction.mask]))
+            yield Pair(
+                of_label[anatomy.clear_void(label)],
+                anatomy.clear_void(label, of_prediction[prediction.mask]),
+            )
 
     return compare
 
@@ -79,9 +82,16 @@ def pairs(prepared: Prepared, against: str, say: Callable[[str], None]) -> Read 
     return read
 
 
-def _translation(predicted: tuple[str, ...], structures: tuple[str, ...]) -> tuple[bool, np.ndarray]:
-    """Whether films show both knees, and the cohort's label of each predicted one."""
+def _translation(
+    predicted: tuple[str, ...], structures: tuple[str, ...]
+) -> tuple[bool, np.ndarray, np.ndarray]:
+    """Return whether films show both knees, and the label to compare of each predicted label and of each of the masks'.
+
+    A prediction shows the bone in front where two overlap, so the masks' overlap classes count as this bone too.
+    """
     sides = any(name.split()[0] in bilateral.SIDES for name in structures)
     both = sides and not any(name.split()[0] in bilateral.SIDES for name in predicted)
     names = bilateral.sided(predicted) if both else predicted
-    return both, anatomy.translation(names, structures).astype(np.uint8)
+    compared = tuple(name for name in structures if name not in anatomy.OVERLAPS)
+    own = np.array([0, *(1 + structures.index(name) for name in compared)], np.uint8)
+    return both, own[anatomy.translation(names, compared)], own[anatomy.translation(structures, compared)]

@@ -4,7 +4,7 @@ What lies outside, would correct for the same thing twice or cannot work is refu
 reason. A mitigation is sampler x objective x head x schedule.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -139,18 +139,35 @@ def check_known_groups(
         )
 
 
-def check_online(config: ConfigDict) -> None:
-    """Refuse what needs the same training cases more than once where each is drawn online and seen once.
+def check_online(config: ConfigDict, drawn: Collection[str]) -> None:
+    """Refuse what needs the table's training cases, where each case is drawn online and seen once.
+
+    Args:
+        config: of the run.
+        drawn: columns whose value the draw of a case decides: of a training row, they belong to another case.
 
     Raises:
         InputError: with the reason.
     """
     schedule, adjustment = config.mitigation.schedule, config.mitigation.adjustment
+    grouping = {
+        "data.attributes": config.data.attributes,
+        "data.levels": config.data.get("levels", {}),
+        "mitigation.groups": config.mitigation.groups,
+    }
     refused = (
         (schedule in FIXED_CASES, f"mitigation.schedule={schedule!r} chooses among a fixed list of cases"),
         (adjustment > 0, f"mitigation.adjustment={adjustment} needs a group's number of training patients"),
         (config.data.folds > 0, f"data.folds={config.data.folds} divides a fixed list of patients"),
         (config.report.root_cause, "report.root_cause=True reads the training cases again"),
+        *(
+            (
+                name in drawn,
+                f"{field} holds {name!r}, which is drawn with each case and not that of the table",
+            )
+            for field, names in grouping.items()
+            for name in names
+        ),
     )
     for applies, reason in refused:
         if applies:

@@ -1,6 +1,7 @@
 """A config and a cohort -> the functions and the first state of a run: everything that is fixed before step 0."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +47,7 @@ class Stage(NamedTuple):
         start: the variables to start from.
         only: the top-level part of the parameters that is trained; the rest, batch statistics included, stays.
         teachers: the variables of one model a group, stacked.
+        number: of the stage in its schedule; each number has training cases of its own where these are drawn online.
     """
 
     train: np.ndarray | None = None
@@ -57,6 +59,7 @@ class Stage(NamedTuple):
     start: dict[str, Any] | None = None
     only: str | None = None
     teachers: Any = None
+    number: int = 0
 
 
 WHOLE = Stage()
@@ -144,7 +147,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
             axis_name=parallel.axis,
             parts=config.train.accumulation,
             void=cohort.source.void,
-            draw=cohort.source.online and cohort.source.online.draw,
+            draw=cohort.source.online and partial(cohort.source.online.draw, stage.number),
         ),
         config.train.accumulation,
     )
@@ -191,7 +194,7 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
     config_checks.check_ranges(config)
     config_checks.check_composition(config.mitigation)
     if cohort.source.online:
-        config_checks.check_online(config)
+        config_checks.check_online(config, cohort.source.online.drawn)
     mesh = sharding.data_mesh()
     sharding.check_batch_size(config.train.batch_size, mesh)
     objective = stage.objective or config.mitigation.objective

@@ -90,7 +90,7 @@ def group_specific(run: Run) -> list[dict[str, Any]]:
     train, validation = (by_group(cohort.rows(split), partition) for split in ("train", "validation"))
     start = None
     if config.mitigation.start == "pooled":
-        pooled, stage = f"{STAGES}/pooled", Stage(sampler="shuffled", objective="erm")
+        pooled, stage = f"{STAGES}/pooled", Stage(sampler="shuffled", objective="erm", number=1)
         start = run.variables(pooled, run.stage(pooled, stage, name="the pooled model"))
     models = []
     for g, member in enumerate(group_models.by_group(partition)):
@@ -100,6 +100,7 @@ def group_specific(run: Run) -> list[dict[str, Any]]:
             sampler="shuffled",
             objective="erm",
             start=start,
+            number=2 + g,  # 0 is the last stage, 1 the pooled model
         )
         made = run.stage(member.directory, stage, name=f"the model of {member.name}")
         models.append(run.variables(member.directory, made))

@@ -60,6 +60,30 @@ class TestDicomSeg:
         with pytest.raises(InputError, match="seg.dcm.*'patella'.*data.structures"):
             mask_files.read(path, {"femur": (1,), "tibia": (2,), "fibula": (3,)})
 
+    def test_whole_bones_that_overlap(self, tmp_path, film):
+        mask = mask_by_hand()
+        femur, patella = mask == 1, np.zeros_like(mask, bool)
+        patella[8:15, 25:35] = True  # half over the femur, half beside it
+        femur[8:15, 10:20] = True
+        bones = np.stack([femur, patella], -1)
+        path = save(dicomseg.make(film, bones, ("whole femur", "whole patella")), tmp_path / "seg.dcm")
+        values = {"femur": (1,), "patella": (4,), "femur and patella": (5,)}
+        expected = np.select([femur & patella, femur, patella], [5, 1, 4])
+        np.testing.assert_array_equal(mask_files.read(path, values).values, expected)
+        # `femur` of the scheme `knee` is what the patella does not cover.
+        in_front = mask_files.read(path, {"femur": (1,), "whole patella": (4,)}).values
+        np.testing.assert_array_equal(in_front, np.select([patella, femur], [4, 1]))
+        # The patella is no part of the whole femur, and without its overlap class no patella.
+        for labels in (
+            {"whole femur": (1,)},
+            {"whole femur": (1,), "tibia": (2,)},
+            {"whole femur": (1,), "patella": (4,)},
+            {"whole femur": (1,), "whole patella": (4,)},
+            {"femur": (1,), "patella": (4,)},
+        ):
+            with pytest.raises(InputError, match=r"seg\.dcm"):
+                mask_files.read(path, labels)
+
     def test_one_frame_and_absent_segments(self, tmp_path, film):
         tibia = np.where(mask_by_hand() == 2, 2, 0).astype(np.uint8)
         for described in ((2,), (1, 2)):

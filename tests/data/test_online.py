@@ -7,7 +7,7 @@ from kneefair_jax.data import cohort_loader, online, store
 from kneefair_jax.data.source import Online
 from tests.training import study
 
-ONLINE = Online(lambda cases: {"row": np.arange(len(cases))}, lambda seed, step, batch: batch)
+ONLINE = Online(lambda cases: {"row": np.arange(len(cases))}, lambda stage, seed, step, batch: batch)
 
 
 def cohort(is_online):

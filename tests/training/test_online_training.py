@@ -1,5 +1,7 @@
 """Training on online phantoms: the same cases on any number of devices, and after a kill and a resume."""
 
+from typing import NamedTuple
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import pytest
 from configs import quickstart
 from kneefair_jax.data import cohort_loader, online, pipeline, store
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import loop, setup, sharding
+from kneefair_jax.training import loop, setup, sharding, stages
 from tests.training.test_loop import cut
 
 
@@ -67,9 +69,9 @@ def same_everywhere(prepared, steps, folder, monkeypatch):
     assert max(jax.tree.leaves(moved)) > 1e-2
 
 
-def quick(seed, step, batch):
+def quick(stage, seed, step, batch):
     """Discs on noise, in place of knees: they take no time to compile."""
-    step_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), seed), step)
+    step_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(stage), seed), step)
     at = jnp.arange(16)
 
     def one(position, knee):
@@ -112,6 +114,63 @@ def test_what_needs_the_same_cases_again_is_refused(section, field, value):
     run[section][field] = value
     with pytest.raises(InputError, match=rf"online=True: .*{field}"):
         setup.check(run, cohort)
+
+
+@pytest.mark.parametrize(
+    ("column", "data"),
+    [
+        ("kl", {"attributes": ("race", "kl")}),
+        ("fov_mm", {"attributes": ("race", "fov_mm"), "bins": {"fov_mm": (140,)}}),
+        ("randomisation", {"attributes": ("race", "randomisation"), "bins": {"randomisation": (0.5,)}}),
+        ("kl", {"levels": {"kl": ("0", "1")}}),
+    ],
+)
+@pytest.mark.parametrize("is_online", [True, False])
+def test_groups_that_the_draw_decides_are_refused(column, data, is_online):
+    run = config()
+    run.data.phantom.update({"patients": 40, "online": is_online})
+    with run.unlocked():
+        run.data.update(data)
+    cohort = cohort_loader.load(run.data, run.data.seed)
+    if is_online:
+        with pytest.raises(InputError, match=rf"data\.phantom\.online=True: .*{column}"):
+            setup.check(run, cohort)
+    else:
+        setup.check(run, cohort)
+
+
+def test_every_stage_draws_cases_of_its_own(monkeypatch):
+    """Each stage starts at step 0 with the run's seed, so its number has to differ."""
+
+    class Run(NamedTuple):
+        config: object
+        cohort: object
+        numbers: list
+
+        def stage(self, directory, stage=setup.WHOLE, *, name=""):
+            self.numbers.append(stage.number)
+
+        def variables(self, directory, made):
+            return {}
+
+    run = config()
+    run.mitigation.update({"schedule": "distilled", "start": "pooled"})
+    cohort = cohort_loader.load(run.data, run.data.seed)
+    stage_run = Run(run, cohort, [])
+    stages.SCHEDULES["distilled"](stage_run)
+    groups = len(setup.mitigation_groups(cohort, run.mitigation.groups).names)
+    assert len(set(stage_run.numbers)) == groups + 2 == len(stage_run.numbers)
+
+    draws = []
+
+    def spy(*args, draw, **options):
+        draws.append(draw)
+        return lambda state, batch: None
+
+    monkeypatch.setattr(setup.steps, "make_train_step", spy)
+    source = cohort.source._replace(online=cohort.source.online._replace(draw=lambda *args: args))
+    setup.build(config(), cohort._replace(source=source), setup.Stage(number=3))
+    assert draws[0]("seed", "step", "batch") == (3, "seed", "step", "batch")
 
 
 def test_a_batch_is_drawn_whole_before_it_is_cut(monkeypatch):

@@ -27,6 +27,7 @@ MASKS = ("annotated", "exact", "exact_test")
 STRUCTURES = ("knee", "knee_overlaps")
 FILMS = ("plain", "varied")
 GRADES = ("0", "1", "2", "3", "4")
+DRAWN = ("kl", "fov_mm", "randomisation")  # columns that the draw of a case decides
 ONLINE_NOTE = (
     "training cases are drawn online, a new one every time; the training patients in tables are not drawn, they give "
     "the shares of groups, sides and biases"
@@ -267,8 +268,11 @@ def _online(settings: Mapping[str, Any], layout: _Layout) -> Online:
         strengths = cases[[f"bias_{switch}" for switch in CASE_SWITCHES]].to_numpy(np.float32)
         return {"knee": _knees(cases), "bias": strengths}
 
-    def draw(seed: jax.Array, step: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        cohort_key = jax.random.fold_in(jax.random.key(settings["seed"]), ONLINE_STREAM)
+    def draw(
+        stage: int, seed: jax.Array, step: jax.Array, batch: dict[str, jax.Array]
+    ) -> dict[str, jax.Array]:
+        # Each stage of a schedule starts at step 0.
+        cohort_key = jax.random.fold_in(jax.random.key(settings["seed"]), ONLINE_STREAM + stage)
         step_key = jax.random.fold_in(jax.random.fold_in(cohort_key, seed), step)
 
         def one(position: jax.Array, knee: jax.Array, strengths: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -280,7 +284,7 @@ def _online(settings: Mapping[str, Any], layout: _Layout) -> Online:
         image, label = jax.vmap(one)(batch["position"], batch["knee"], batch["bias"])
         return {**batch, "image": image, "label": label}
 
-    return Online(inputs, draw)
+    return Online(inputs, draw, DRAWN)
 
 
 def _knees(cases: pd.DataFrame) -> np.ndarray:

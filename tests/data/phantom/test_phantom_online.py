@@ -1,4 +1,4 @@
-"""Online cases: a function of seed, step and position, of the population that the stored cohort has."""
+"""Online cases: a function of stage, seed, step and position, of the population that the stored cohort has."""
 
 import jax
 import numpy as np
@@ -28,12 +28,12 @@ def cohort(**changes):
     return source(ConfigDict(SETTINGS | changes), size=SIZE, seed=3)
 
 
-def draw(seed, step, positions, rows):
+def draw(seed, step, positions, rows, stage=0):
     """Image and label of positions in a batch, of rows of the table."""
     inputs = cohort().online.inputs(cohort().cases)
     batch = {name: values[np.asarray(rows)] for name, values in inputs.items()}
     batch["position"] = np.asarray(positions, np.int32)
-    after = jax.jit(cohort().online.draw)(np.uint32(seed), np.int32(step), batch)
+    after = jax.jit(cohort().online.draw, static_argnums=0)(stage, np.uint32(seed), np.int32(step), batch)
     return np.asarray(after["image"]), np.asarray(after["label"])
 
 
@@ -54,7 +54,14 @@ def test_the_population_is_that_of_the_table():
     np.testing.assert_array_equal(inputs["knee"], cases["side"] == "left")
 
 
-def test_a_case_is_a_function_of_seed_step_and_position(monkeypatch):
+def test_drawn_columns_are_those_that_the_seed_changes():
+    settings = ConfigDict(SETTINGS | {"attributes": {}, "bias": {}})
+    one, other = (source(settings, size=SIZE, seed=seed) for seed in (3, 4))
+    changed = {name for name in one.cases if not one.cases[name].equals(other.cases[name])}
+    assert changed == set(one.online.drawn)
+
+
+def test_a_case_is_a_function_of_stage_seed_step_and_position(monkeypatch):
     monkeypatch.setattr(phantom_cohort, "_draw", noise)
     rows = [0, 1, 2, 3]
     image, label = draw(7, 5, [0, 1, 2, 3], rows)
@@ -63,7 +70,8 @@ def test_a_case_is_a_function_of_seed_step_and_position(monkeypatch):
     np.testing.assert_array_equal(reversed_label[::-1], label)
     same_row = draw(7, 5, [0, 1, 2, 3], [0, 0, 0, 0])[0]
     assert len({one.tobytes() for one in same_row}) == 4
-    for other in (draw(8, 5, [0, 1, 2, 3], rows), draw(7, 6, [0, 1, 2, 3], rows)):
+    others = ((8, 5, 0), (7, 6, 0), (7, 5, 1))  # another seed, step or stage
+    for other in (draw(seed, step, [0, 1, 2, 3], rows, stage) for seed, step, stage in others):
         assert all((a != b).any() for a, b in zip(image, other[0], strict=True))
 
 

@@ -1,0 +1,46 @@
+"""Pairs of masks and predictions in labels that both can have."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from kneefair_jax import anatomy, predict
+from kneefair_jax.errors import InputError
+from kneefair_jax.label_errors import comparison
+
+
+class Network:
+    """A predictor of a network with overlap classes: its masks show the bone in front."""
+
+    structures = anatomy.SCHEMES["knee"]
+
+    def require_group(self, group):
+        pass
+
+    def segment(self, films):
+        return [SimpleNamespace(mask=film[..., 0]) for film in films]
+
+
+@pytest.mark.parametrize(
+    ("structures", "label", "expected"),
+    [
+        # Masks and predictions of one truth agree: the tibia covers the fibula, the patella the femur.
+        (anatomy.SCHEMES["knee_overlaps"], [1, 2, 3, 4, 5, 6, 0], [1, 2, 3, 4, 4, 2, 0]),
+        (("femur and patella", "patella", "femur"), [3, 0, 0, 2, 1, 0, 255], [3, 0, 0, 2, 2, 0, 0]),
+        (anatomy.SCHEMES["knee"], [1, 2, 3, 4, 4, 2, 0], [1, 2, 3, 4, 4, 2, 0]),
+    ],
+)
+def test_overlap_classes_count_as_the_bone_in_front(monkeypatch, structures, label, expected):
+    monkeypatch.setattr(predict, "load", lambda *names, **options: Network())
+    film = np.array([[1, 2, 3, 4, 4, 2, 0]], np.uint8)[..., None]
+    (pair,) = comparison(structures, "network")([film], [np.array([label], np.uint8)])
+    for mask in pair:
+        assert mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask, [expected])
+
+
+def test_structures_that_the_network_lacks_are_refused(monkeypatch):
+    monkeypatch.setattr(predict, "load", lambda *names, **options: Network())
+    with pytest.raises(InputError, match="heart"):
+        comparison(("femur", "heart"), "network")
