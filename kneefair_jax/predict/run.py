@@ -141,8 +141,10 @@ def run(
                 except InputError as error:
                     failed += 1
                     complain(" ".join(str(error).split()))  # of several lines one
-                    is_finished = _is_finished(item, source, record, table, out, settings)
-                    if isinstance(item, inputs.Input) and not is_finished:
+                    # A file that cannot be read, as on a drive that is gone, keeps its results.
+                    if isinstance(item, InputError) or source is None:
+                        continue
+                    if not _is_finished(item, source, record, table, out, settings):
                         outputs.discard(out, item, table, record, films=film_paths)
                     continue
                 done, warning = done + 1, lines[0][WARNING]
