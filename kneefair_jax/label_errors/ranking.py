@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kneefair_jax import anatomy
 from kneefair_jax.label_errors import agreement, diagnosis
 from kneefair_jax.runtime.progress import track
 
@@ -81,5 +82,10 @@ def rank(read: Read, case_ids: Sequence[str], structures: Sequence[str]) -> Rank
         dice = float(agreement.dice(odds[row, -1]))
         suspects.append(Suspect(str(case_ids[row]), row, float(scores[row]), dice, why))
     few = (~np.isnan(odds[:, :-1])).sum(0) < agreement.FEWEST
-    unjudged = tuple(name for name, too_few in zip(structures, few, strict=True) if too_few)
+    # Pixels of an overlap class are judged as the bone in front (`compare`).
+    unjudged = tuple(
+        name
+        for name, too_few in zip(structures, few, strict=True)
+        if too_few and name not in anatomy.OVERLAPS
+    )
     return Ranking(scores, float(agreement.dice(usual[-1])), tuple(suspects), unjudged)

@@ -32,11 +32,11 @@ def cohort():
     return masks, predictions
 
 
-def ranked(masks, predictions):
+def ranked(masks, predictions, structures=STRUCTURES):
     def read(rows):
         return (label_errors.Pair(masks[row], predictions[row]) for row in rows)
 
-    return label_errors.rank(read, [f"c{row}" for row in range(len(masks))], STRUCTURES)
+    return label_errors.rank(read, [f"c{row}" for row in range(len(masks))], structures)
 
 
 FAULTS = {
@@ -106,6 +106,9 @@ def test_few_films_are_not_judged(cohort):
     assert not few.scores.any()
     six = ranked([masks[9], *masks[1:6]], predictions[:6])
     assert [one.case_id for one in six.suspects] == ["c0"] and not six.unjudged
+    # No pair has an overlap class: it counts as the bone in front.
+    absent = ranked(masks[:6], predictions[:6], (*STRUCTURES, "plate", "femur and patella")).unjudged
+    assert absent == ("plate",)
 
 
 def test_thumbnails_take_pixels_from_the_middle_of_their_cells():
