@@ -280,7 +280,7 @@ def test_a_patient_with_two_values_counts_in_both_groups_and_is_pointed_out(root
     groups = result.report["scores"]["dice"]["groups"]
     assert (groups["sex=male"]["patients"], groups["sex=female"]["patients"]) == (7, 6)
     assert any(
-        "differs between the cases of one patient for 1 patients (such as c1, c3)" in n for n in result.notes
+        "differs between the cases of one patient for 1 patient (such as c1, c3)" in n for n in result.notes
     )
 
 

@@ -45,7 +45,7 @@ def test_a_cohort_in_order(root, tmp_path, capsys):
     modes.check(config(root), tmp_path / "run")
     said = capsys.readouterr().out
     assert "patients (cases)" in said and "age=missing" in said
-    note = "age differs between the cases of one patient for 1 patients"
+    note = "age differs between the cases of one patient for 1 patient"
     cohort, machine = said.split("machine: ")
     assert f"note: {note}" in cohort and "a training step takes" in machine
     assert "suspicious masks: not looked for; label scheme: 'disc' is none of ('femur'," in said
