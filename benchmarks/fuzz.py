@@ -164,7 +164,7 @@ def mutated(content: bytes, mutation: tuple[str, float, int]) -> bytes:
     """Return the content after one mutation: its kind, its place as a share of the length, and a choice."""
     kind, share, choice = mutation
     if content[:2] == b"\x1f\x8b" and kind != "cut":  # below the compression, where it means something
-        with contextlib.suppress(EOFError, zlib.error):  # it was cut
+        with contextlib.suppress(EOFError, OSError, zlib.error):  # it was cut, or damaged
             return gzip.compress(mutated(gzip.decompress(content), mutation), mtime=0)
     if kind == "word":
         text = content.decode("latin-1")
