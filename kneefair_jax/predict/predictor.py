@@ -33,7 +33,7 @@ _USUAL_BATCH = 8
 
 
 class Outline(NamedTuple):
-    """A whole bone.
+    """The mask of a whole bone, parts behind other bones included.
 
     Attributes:
         mask: bool[H, W], where the bone's probability, the sum over its classes, is above 0.5.

@@ -1,4 +1,4 @@
-"""Every file: read, segmented, written; what fails is told in a line, and the rest goes on."""
+"""Segments files and writes the results; a file that fails is reported in one line, and the others are processed."""
 
 import contextlib
 import errno

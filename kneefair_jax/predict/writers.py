@@ -70,7 +70,8 @@ def outlines(write: Write, path: Path, bones: Mapping[str, np.ndarray], film: Fi
         write: of `FORMATS` or `ANONYMOUS`.
         path: of the DICOM-SEG. A file of one bone has the bone's name before the ending, as the reader of structure
             files wants it: `film_whole_femur.png`.
-        bones: name -> bool[H, W]. A DICOM-SEG has no segment of a bone without pixels, and there is none of no bone.
+        bones: name -> bool[H, W]. A DICOM-SEG omits bones without pixels; without any bone it is
+            not written.
         film: the film.
     """
     if write in (dicom_seg, *ANONYMOUS.values()):
@@ -102,7 +103,7 @@ def overlay(
 ) -> None:
     """The film with the structures tinted and outlined, and beneath it which colour is which.
 
-    Where there are whole bones, bool[H, W], the lines are theirs: they show what another bone hides.
+    Where there are whole bones, bool[H, W], the lines are their outlines, which another bone may hide.
     """
     names, table = tints(structures)
     size = int(np.clip(max(mask.shape), *OVERLAY))
