@@ -202,7 +202,7 @@ def text(report: dict[str, Any]) -> str:
         unranked = f"  {entry['unranked']}" if entry.get("unranked") else ""
         rows.append(
             (
-                formatting.group(name, attributes),
+                formatting.group_title(name, attributes),
                 formatting.count(entry["patients"]),
                 formatting.number(entry["mean"]),
                 formatting.interval(entry["interval"]) + unranked,
@@ -219,10 +219,10 @@ def text(report: dict[str, Any]) -> str:
         if not primary.covers(key) or "," in key:
             line += ", exploratory"
         elif test.get("p_holm") is not None:
-            line += f"; without failures {_gap(findings.without_failures(summary))}"
+            line += f"; without failures {_gap(findings.gap_without_failures(summary))}"
             line += f", {formatting.p_equals(test['p_holm'])} (interval and p after Holm's correction)"
         lines.append(line)
-    return "\n".join([*lines, *failures.opening(report)])
+    return "\n".join([*lines, *failures.sentences(report)])
 
 
 def _gap(gap: Mapping[str, Any]) -> str:

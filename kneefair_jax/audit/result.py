@@ -140,7 +140,7 @@ class Audit(NamedTuple):
         tables = {"cases.csv": self.cases, _SUSPECTS: self.suspects, mask_faults.FILE: self.mask_faults}
         for name, table in tables.items():
             if table is not None and not (name == mask_faults.FILE and table.empty):
-                atomic.write_text(out / name, csv_tables.guarded(table).to_csv(index=False))
+                atomic.write_text(out / name, csv_tables.escape_formulas(table).to_csv(index=False))
         with atomic.replacing(out / "cases.parquet") as temporary:
             self.cases.to_parquet(temporary)
 

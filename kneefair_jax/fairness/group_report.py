@@ -19,8 +19,7 @@ from kneefair_jax.fairness.estimate import Estimate
 from kneefair_jax.fairness.family import Primary
 from kneefair_jax.report import csv_tables, page
 from kneefair_jax.report.figures import forest
-from kneefair_jax.report.rate_tables import ALL
-from kneefair_jax.report.text.formatting import blocks, interval, number
+from kneefair_jax.report.text.formatting import attribute_groups, interval, number
 from kneefair_jax.runtime import atomic
 
 
@@ -139,7 +138,7 @@ class GroupReport:
         """Rates of failed segmentations and of other endpoints by group, with exact intervals."""
         table = pd.DataFrame(csv_tables.rows(self._report)["rates.csv"])
         table = table[table["cohort"] == "test"].drop(columns="cohort")
-        # A table of one score a case has a structure of the name `ALL`, whose rows are these again.
+        # A table of one score per case has one structure, `ALL_STRUCTURES`, whose rows are repeated.
         return table.drop_duplicates(["endpoint", "structure", "attribute", "group"]).reset_index(drop=True)
 
     @property
@@ -150,7 +149,9 @@ class GroupReport:
     def plot(self) -> Figure:
         """Means by group with their intervals, all structures and each."""
         scores = self._report["scores"][self.score]
-        return forest.means_figure(scores, blocks(scores["groups"], self.by), self._report["pooled"])
+        return forest.means_figure(
+            scores, attribute_groups(scores["groups"], self.by), self._report["pooled"]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers as plain Python: `report.json`, schema 2."""
@@ -171,7 +172,7 @@ class GroupReport:
         if failure["count"]:
             lines.append(f"  failed segmentations: {failure['count']} patients (.rates)")
         macro = self.summaries
-        macro = macro[macro["structure"] == ALL]
+        macro = macro[macro["structure"] == patient_table.ALL_STRUCTURES]
         # An attribute a line, and no more lines than a screen of a notebook's output shows.
         for row in macro.head(6).itertuples():
             gap = "no gap (fewer than two groups are ranked)"
@@ -189,7 +190,11 @@ class GroupReport:
 
     def _repr_html_(self) -> str:
         table = self.by_group
-        return str(table[table["structure"] == ALL].drop(columns="structure").to_html(index=False))
+        return str(
+            table[table["structure"] == patient_table.ALL_STRUCTURES]
+            .drop(columns="structure")
+            .to_html(index=False)
+        )
 
     def _table(self, name: str) -> pd.DataFrame:
         table = pd.DataFrame(csv_tables.rows(self._report)[name])

@@ -1,8 +1,8 @@
-"""Reporting checklist: items of guidelines for studies of artificial intelligence that a report can fill.
+"""Fill items of reporting guidelines for studies of artificial intelligence from a report.
 
 Item numbers are those of CLAIM 2024 (Tejani et al., doi:10.1148/ryai.240300), TRIPOD+AI (Collins et al.,
 doi:10.1136/bmj-2023-078378), STARD-AI (Sounderajah et al., doi:10.1038/s41591-025-03953-8) and FUTURE-AI (Lekadir et
-al., doi:10.1136/bmj-2024-081554). The topics are our words: the guidelines' own are to be read there.
+al., doi:10.1136/bmj-2024-081554). The topics are paraphrased; the guidelines have the exact wording.
 """
 
 import csv
@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from kneefair_jax.fairness import family
-from kneefair_jax.report.text.formatting import amount, by_group, estimate, listing, percent, score_title
+from kneefair_jax.report.text.formatting import amount, estimate, group_sizes, listing, percent, score_title
 from kneefair_jax.safe_text import spreadsheet_cell, without_paths
 
 PAGE, TABLE = "checklist.html", "checklist.csv"
@@ -33,34 +33,34 @@ class Item:
     Attributes:
         guideline: its name.
         number: of the item.
-        topic: what it asks for, in our words.
-        value: what the report says; `OPEN` where only the author can say it.
-        where: in the report; empty where open.
+        topic: its subject, paraphrased.
+        value: the fact in the report; `OPEN` where only the author can state it.
+        section: section of the report; empty where open.
     """
 
     guideline: str
     number: str
     topic: str
     value: str
-    where: str
+    section: str
 
 
 type _Fact = Callable[[Mapping[str, Any]], str]
 
 
 def items(report: Mapping[str, Any]) -> list[Item]:
-    """Return the lines, by guideline and number; facts that a report does not hold are left open.
+    """Return the items, by guideline and number; items without a fact in the report are left open.
 
     Args:
-        report: `report.json`, of a run or an audit.
+        report: `report.json` of a run or an audit.
     """
     lines = []
     for guideline, number, topic, fact in _ITEMS:
-        value, where = "", ""
+        value, section = "", ""
         if fact is not None:
-            state, where = _FACTS[fact]
-            value = without_paths(state(report))
-        lines.append(Item(guideline, number, topic, value or OPEN, where if value else ""))
+            describe, section = _FACTS[fact]
+            value = without_paths(describe(report))
+        lines.append(Item(guideline, number, topic, value or OPEN, section if value else ""))
     return lines
 
 
@@ -69,7 +69,7 @@ def table(lines: list[Item]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(("guideline", "item", "topic", "value", "where"))
-    writer.writerows([spreadsheet_cell(cell) for cell in astuple(one)] for one in lines)
+    writer.writerows([spreadsheet_cell(cell) for cell in astuple(item)] for item in lines)
     return buffer.getvalue()
 
 
@@ -82,7 +82,7 @@ def _excluded(report: Mapping[str, Any]) -> str:
     flow = report["cohort"].get("flow")
     if not flow:
         return ""
-    reasons = [f"{amount(one['records'], 'record')} ({one['reason']})" for one in flow["excluded"]]
+    reasons = [f"{amount(entry['records'], 'record')} ({entry['reason']})" for entry in flow["excluded"]]
     return f"{amount(flow['listed'], 'record')} listed; excluded: {listing(reasons) if reasons else 'none'}"
 
 
@@ -102,7 +102,7 @@ def _partitions(report: Mapping[str, Any]) -> str:
         return f"cross-validation of {report['run']['folds']} folds"
     splits = (report["cohort"].get("flow") or {}).get("splits") or {}
     return (
-        listing(f"{name} {amount(one['patients'], 'patient')}" for name, one in splits.items())
+        listing(f"{name} {amount(split['patients'], 'patient')}" for name, split in splits.items())
         if splits
         else ""
     )
@@ -113,8 +113,8 @@ def _disjoint(report: Mapping[str, Any]) -> str:
 
 
 def _demographics(report: Mapping[str, Any]) -> str:
-    grouped = by_group(_scores(report), report["cohort"]["attributes"])
-    return listing(grouped) if grouped else ""
+    sizes = group_sizes(_scores(report), report["cohort"]["attributes"])
+    return listing(sizes) if sizes else ""
 
 
 def _performance(report: Mapping[str, Any]) -> str:
@@ -150,8 +150,8 @@ def _failures(report: Mapping[str, Any]) -> str:
 
 def _metrics(report: Mapping[str, Any]) -> str:
     primary = family.of_report(report).score
-    others = [score_title(score) for score in report["scores"] if score != primary]
-    return f"primary: {score_title(primary)}" + (f"; also {listing(others)}" if others else "")
+    secondary = [score_title(score) for score in report["scores"] if score != primary]
+    return f"primary: {score_title(primary)}" + (f"; also {listing(secondary)}" if secondary else "")
 
 
 def _uncertainty(report: Mapping[str, Any]) -> str:
@@ -188,8 +188,8 @@ def _model(report: Mapping[str, Any]) -> str:
 def _readers(report: Mapping[str, Any]) -> str:
     agreements = report.get("readers") or {}
     differences = [
-        f"{score_title(score)} {estimate(one['mean_difference'], one['interval'])}"
-        for score, one in agreements.items()
+        f"{score_title(score)} {estimate(agreement['mean_difference'], agreement['interval'])}"
+        for score, agreement in agreements.items()
     ]
     return f"mean difference of two readers: {listing(differences)}" if differences else ""
 
@@ -229,7 +229,7 @@ def _missing(report: Mapping[str, Any]) -> str:
         if (entry := _scores(report)["groups"].get(f"{attribute}=missing"))
     ]
     attributes = (
-        f"attribute unknown, shown apart and not ranked: {listing(unknown)}"
+        f"attribute unknown, shown separately and not ranked: {listing(unknown)}"
         if unknown
         else "no attribute is unknown"
     )
@@ -237,21 +237,21 @@ def _missing(report: Mapping[str, Any]) -> str:
 
 
 def _missing_scores(report: Mapping[str, Any]) -> Iterator[str]:
-    absent = report["run"].get("absent")
-    if absent:
-        cases = listing(f"{structure} {amount(number, 'case')}" for structure, number in absent.items())
+    absent_cases = report["run"].get("absent")
+    if absent_cases:
+        cases = listing(f"{structure} {amount(number, 'case')}" for structure, number in absent_cases.items())
         yield f"structure without Dice: {cases}; macro scores are standardized for missing structures"
-    elif absent is not None:
-        yield "no structure lacks Dice"
+    elif absent_cases is not None:
+        yield "every structure has a Dice"
     by_structure = {score: entry["structures"] for score, entry in report["scores"].items()}
-    lacking = [
+    missing = [
         f"{score_title(score)} of {structure} {amount(number, 'case')}"
         for score, structures in by_structure.items()
         for structure, entry in structures.items()
         if (number := by_structure["dice"][structure]["overall"]["cases"] - entry["overall"]["cases"]) > 0
     ]
-    if lacking:
-        yield f"Dice without another score, left out of that score's means: {listing(lacking)}"
+    if missing:
+        yield f"Dice without another score, excluded from that score's means: {listing(missing)}"
     if number := (report["cohort"].get("flow") or {}).get("not_scored"):
         yield f"without any score, excluded from the means: {amount(number, 'patient')}"
 
@@ -259,11 +259,11 @@ def _missing_scores(report: Mapping[str, Any]) -> Iterator[str]:
 def _sample_size(report: Mapping[str, Any]) -> str:
     if not report.get("power"):
         return ""
-    return "gaps that this sample detects and patients needed, by attribute; how the size was chosen is open"
+    return "detectable gaps and required numbers of patients, by attribute; the author states how the size was chosen"
 
 
-_COHORT, _GROUPS, _SUMMARIES = "Cohort", "Scores by group", "How unequal"
-_METHODS, _RATES = "How this was measured", "Failed segmentations and thresholds by group"
+_COHORT, _GROUPS, _SUMMARIES = "Cohort", "Scores by group", "Inequality by attribute"
+_METHODS, _RATES = "Methods", "Failed segmentations and thresholds by group"
 # What a report states, and the section that holds it.
 _FACTS: dict[str, tuple[_Fact, str]] = {
     "excluded": (_excluded, _COHORT),

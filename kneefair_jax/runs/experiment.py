@@ -177,7 +177,7 @@ def _train_and_evaluate(
             lambda: run_directory.open_run(workdir, config, table=table, pixels=cases.digest)
         )
         if distributed.is_first():
-            table_of_groups = csv_tables.guarded(counts.reset_index()).to_csv(index=False)
+            table_of_groups = csv_tables.escape_formulas(counts.reset_index()).to_csv(index=False)
             atomic.write_text(workdir / "cohort.csv", table_of_groups)
     if distributed.is_first():
         tell_left_out(workdir, main, outside, known_folders(config, workdir))

@@ -147,9 +147,9 @@ def _make(config: ConfigDict, folder: Path, directory: Path, attributes: Sequenc
         experiment.run_experiment(config, folder, directory, training=True)
     dice = run_files.read_report(folder / evaluate.REPORT)["scores"]["dice"]
     means = [f"Dice {dice['overall']['mean']:.4f}"]
-    for block in formatting.blocks(dice["groups"], config.data.attributes):
-        if set(block.key.split(",")) == set(attributes):
-            of_groups = {name: dice["groups"][name]["mean"] for name in block.labels}
+    for groups in formatting.attribute_groups(dice["groups"], config.data.attributes):
+        if set(groups.key.split(",")) == set(attributes):
+            of_groups = {name: dice["groups"][name]["mean"] for name in groups.labels}
             means += [f"{name} {mean:.4f}" for name, mean in of_groups.items() if mean is not None]
     jax.clear_caches()  # a hundred runs' programs would fill the memory
     return f"{', '.join(means)} ({time.perf_counter() - started:.0f} s)"
