@@ -5,6 +5,7 @@ system: the first one writes what a person reads, and checkpoints are written by
 """
 
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -20,6 +21,7 @@ from jax.experimental import multihost_utils
 from kneefair_jax.errors import InputError, told
 from kneefair_jax.runtime import preemption
 
+_LOGGER = logging.getLogger(__name__)
 _LONGEST = 4096  # bytes of a refusal that all hosts repeat
 _PATIENCE = 10  # seconds
 _CONNECT = 60  # seconds that processes wait for each other at the start
@@ -42,7 +44,7 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     if coordinator:
         _check_address(coordinator, processes, process)
         where = f"the coordinator {coordinator}" if process else f"the other processes ({processes - 1})"
-        print(f"waiting up to {_CONNECT} s for {where}", file=sys.stderr, flush=True)
+        _LOGGER.info(f"waiting up to {_CONNECT} s for {where}")
         if process:
             _await_port(coordinator)
     try:
@@ -81,11 +83,9 @@ def _deadline(coordinator: str, processes: int) -> Iterator[None]:
     """End this process with one line after `_CONNECT` seconds: JAX's own time-out aborts it with a stack trace."""
 
     def give_up() -> None:
-        print(
+        _LOGGER.error(
             f"error: --coordinator={coordinator}: not all {processes} processes connected within {_CONNECT} s; start "
-            "them within that time, --process=0 on the host of the coordinator",
-            file=sys.stderr,
-            flush=True,
+            "them within that time, --process=0 on the host of the coordinator"
         )
         os._exit(2)
 
