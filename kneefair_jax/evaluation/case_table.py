@@ -113,7 +113,7 @@ def _at_source(part: Part, values: dict[str, np.ndarray], rows: np.ndarray) -> d
     """
     kept = {name: value for name, value in values.items() if name != "probability"}
     called, structures = part.translation.astype(np.uint8), part.cohort.structures
-    names = anatomy.scored(structures)
+    names = anatomy.scored_structures(structures)
     layers = anatomy.layers(structures, names)
 
     def of(place: int, case: Example) -> dict[str, np.ndarray]:
@@ -136,7 +136,7 @@ def _at_source(part: Part, values: dict[str, np.ndarray], rows: np.ndarray) -> d
 
 
 def table(values: dict[str, np.ndarray], part: Part, model: str) -> pd.DataFrame:
-    """What is known of N cases' predictions -> the long per-case table, N x S rows; S as of `anatomy.scored`.
+    """The values of N cases -> the long per-case table, N x S rows, S of `anatomy.scored_structures`.
 
     Columns: `case_id, patient_id, split, model, structure, <attributes>, dice, iou, hd95_mm, assd_mm, nsd,
     ece, true_area_mm2, pred_area_mm2`, all but the ECE at the part's resolution; distances, NSD and areas are NaN where
@@ -145,7 +145,7 @@ def table(values: dict[str, np.ndarray], part: Part, model: str) -> pd.DataFrame
     cohort = part.cohort
     about = cohort.cases.iloc[part.rows][["case_id", "patient_id", "split", *cohort.attributes]]
     frames = []
-    for s, structure in enumerate(anatomy.scored(cohort.structures)):
+    for s, structure in enumerate(anatomy.scored_structures(cohort.structures)):
         frame = about.assign(
             model=model,
             structure=structure,

@@ -110,7 +110,7 @@ def evaluate(
         outside = table[(table["split"] == EXTERNAL) & (table["model"] == config.select)]
         report["external"] = {
             "fingerprint": external[1].digest,
-            "structures": list(anatomy.scored(external[0].structures)),
+            "structures": list(anatomy.scored_structures(external[0].structures)),
             "resolution": case_table.resolution_of(external[0], wanted),
             "scores": _scores(config, external[0], outside),
             "rates": endpoint_rates(outside, **_how(config, external[0]), settings=_endpoints(config)),
@@ -161,9 +161,9 @@ def _validated(
     """What a selection rule saw of the validation cases: mean Dice, and that of the worst group."""
     here = experiment.partition._replace(index=part.group[part.rows])
     cases = part.cohort.cases.iloc[part.rows]
-    table = scoring.group_table(values["grid_dice"], cases, here, anatomy.scored(part.cohort.structures))[
-        "dice"
-    ]
+    table = scoring.group_table(
+        values["grid_dice"], cases, here, anatomy.scored_structures(part.cohort.structures)
+    )["dice"]
     return {"dice": table["all"], "worst": table.drop("all").min() if len(table) > 1 else table["all"]}
 
 
@@ -232,7 +232,7 @@ def _pooled(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str
         return {}
     pooled = partial_pooling.of_small_groups(
         table,
-        anatomy.scored(cohort.structures),
+        anatomy.scored_structures(cohort.structures),
         cohort.attributes,
         score,
         failure_dice=config.report.failure_dice,
@@ -244,7 +244,7 @@ def _pooled(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str
 def _how(config: ConfigDict, cohort: Cohort) -> dict[str, Any]:
     """What all statistics of a report are told."""
     return {
-        "structures": anatomy.scored(cohort.structures),
+        "structures": anatomy.scored_structures(cohort.structures),
         "attributes": cohort.attributes,
         "min_group_patients": config.report.min_group_patients,
         "draws": config.report.bootstrap_draws,

@@ -55,7 +55,7 @@ def _by_size(
 ) -> dict[str, np.ndarray]:
     """`metrics.boundary_errors` of each row, of the masks and pixels that its distances were taken between."""
     apart = reference_ser.apart(test, spacing)
-    names = anatomy.scored(cohort.structures)
+    names = anatomy.scored_structures(cohort.structures)
     layers = anatomy.layers(cohort.structures, names)
 
     def of(label: np.ndarray, spacing: np.ndarray) -> dict[str, np.ndarray]:
