@@ -74,7 +74,7 @@ def evaluate(
             fit = train_scores.score_training_cases(config, trained, models, variables, experiment)
             features = _features(config, experiment, cohort, cases, variables)
     steps_in_all, seconds = group_models.effort(workdir)
-    if not distributed.is_first():
+    if not distributed.is_primary():
         return workdir / "report" / page.PAGE
     table = case_table.joined(
         [
@@ -84,7 +84,7 @@ def evaluate(
         ],
         cohort.attributes,
     )
-    with atomic.replacing(workdir / TABLE) as path:
+    with atomic.replacement(workdir / TABLE) as path:
         table.to_parquet(path)
     ids = cohort.cases["case_id"].iloc[parts[1].rows]
     masks = dict(zip(ids, predictions, strict=True))
@@ -196,7 +196,7 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
         raise InputError(
             f"the folds in {workdir} do not test each case once; run all of them again, on one cohort"
         )
-    with atomic.replacing(workdir / TABLE) as path:
+    with atomic.replacement(workdir / TABLE) as path:
         table.to_parquet(path)
     predictions: dict[str, np.ndarray] = {}
     for fold in folds:
@@ -289,7 +289,7 @@ def _report(
         primary=primary,
         excluded=source.public_reasons(cohort.source.left_out + tuple(cases.left_out)),
         run={
-            "config": run_directory.public(config),
+            "config": run_directory.public_config(config),
             "fingerprint": cases.digest,
             "model": config.select,
             "classes": list(cohort.structures),
@@ -352,5 +352,5 @@ def _examples(
 
 
 def _save(workdir: Path, predictions: dict[str, np.ndarray]) -> None:
-    with atomic.replacing(workdir / PREDICTIONS) as path:
+    with atomic.replacement(workdir / PREDICTIONS) as path:
         np.savez_compressed(path, allow_pickle=False, **predictions)

@@ -78,7 +78,7 @@ def write(workdir: Path, case_id: np.ndarray, values: dict[str, np.ndarray]) -> 
     These are f32[N, S, bins] each, the spacing f[N, 2] and the pixels i[N, S].
     """
     kept = {name: values[name] for name in (*Sums._fields, *KEPT)}
-    with atomic.replacing(workdir / RELIABILITY) as path:
+    with atomic.replacement(workdir / RELIABILITY) as path:
         np.savez_compressed(path, allow_pickle=False, case_id=case_id.astype(str), **kept)
 
 
