@@ -80,7 +80,7 @@ def evaluate(
         variables = group_models.restore(workdir, models, checkpoint, experiment.state)
         scored[checkpoint] = _score(config, experiment, splits, models, variables).values
     steps_in_all, seconds = group_models.effort(workdir)
-    if not distributed.is_first():
+    if not distributed.is_primary():
         return workdir / "report" / page.PAGE
 
     table = case_table.concat(
@@ -91,7 +91,7 @@ def evaluate(
         ],
         cohort.attributes,
     )
-    with atomic.replacing(workdir / TABLE) as path:
+    with atomic.replacement(workdir / TABLE) as path:
         table.to_parquet(path)
     ids = cohort.cases["case_id"].iloc[splits[1].rows]
     masks = dict(zip(ids, selected.predictions, strict=True))
@@ -245,7 +245,7 @@ def merge_folds(
         raise InputError(
             f"the folds in {workdir} do not test each case once; run all of them again, on one cohort"
         )
-    with atomic.replacing(workdir / TABLE) as path:
+    with atomic.replacement(workdir / TABLE) as path:
         table.to_parquet(path)
     predictions: dict[str, np.ndarray] = {}
     for fold in folds:
@@ -346,7 +346,7 @@ def _report(
         primary=primary,
         excluded=source.public_reasons(cohort.source.left_out + tuple(cases.left_out)),
         run={
-            "config": run_directory.public(config),
+            "config": run_directory.public_config(config),
             "fingerprint": cases.digest,
             "model": config.select,
             "classes": list(cohort.structures),
@@ -408,5 +408,5 @@ def _examples(
 
 
 def _write_predictions(workdir: Path, predictions: dict[str, np.ndarray]) -> None:
-    with atomic.replacing(workdir / PREDICTIONS) as path:
+    with atomic.replacement(workdir / PREDICTIONS) as path:
         np.savez_compressed(path, allow_pickle=False, **predictions)

@@ -82,7 +82,7 @@ def write(workdir: Path, case_id: np.ndarray, values: dict[str, np.ndarray]) -> 
             `pred_pixels` (i[N, S]).
     """
     case_values = {name: values[name] for name in _FIELDS}
-    with atomic.replacing(workdir / RELIABILITY) as path:
+    with atomic.replacement(workdir / RELIABILITY) as path:
         np.savez_compressed(path, allow_pickle=False, case_id=case_id.astype(str), **case_values)
 
 
