@@ -162,7 +162,8 @@ def table(values: dict[str, np.ndarray], split: EvalSplit, model: str) -> pd.Dat
 
     Returns:
         Columns `IDENTIFIERS`, the attributes and `SCORES`, a row for each case and structure of
-        `anatomy.scored_structures`. All scores but the ECE are at the split's resolution. Distances, NSD and areas are NaN where the spacing is unknown.
+        `anatomy.scored_structures`. All scores but the ECE are at the split's resolution. Distances, NSD and areas are
+        NaN where the spacing is unknown.
     """
     cohort = split.cohort
     identifiers = cohort.cases.iloc[split.rows][["case_id", "patient_id", "split", *cohort.attributes]]
