@@ -114,7 +114,7 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
         experiment.store_dir(config, workdir),
         experiment.store_options(config),
     )
-    page = evaluate.union(folds[0], ready.cohort, ready.cases, workdir, paths)
+    page = evaluate.merge_folds(folds[0], ready.cohort, ready.cases, workdir, paths)
     print(f"all folds: {page}", flush=True)
 
 
