@@ -5,15 +5,21 @@ the image predicts it and the crop to the structures does not, the cue lies outs
 collimation, other tissue). If the mask predicts it, size, shape or the style of contouring differ.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image
 
 from kneefair_jax import anatomy, groups
 from kneefair_jax.data.cohort_loader import Cohort
+from kneefair_jax.data.store import Cases
 from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.fairness.attribute_auc import attribute_auc, components
+from kneefair_jax.training import scoring, steps
+from kneefair_jax.training.setup import Experiment
 
 SIZE = (32, 32)
 
@@ -48,6 +54,26 @@ def attribute_aucs(
             entry = attribute_auc(values, partition.index, patients, seed)
             result[attribute][name] = entry | {"levels": [partition.names[k] for k in entry["levels"]]}
     return result
+
+
+def network_features(
+    config: ConfigDict,
+    experiment: Experiment,
+    cohort: Cohort,
+    cases: Cases,
+    variables: Sequence[dict[str, Any]],
+) -> np.ndarray | None:
+    """Return the network's deepest features of every case, f32[N, C].
+
+    None where the config does not ask for attribute leakage, and where groups shaped the network.
+    """
+    if not config.report.root_cause or len(variables) > 1 or config.mitigation.head != "none":
+        return None
+    step = jax.jit(steps.make_feature_step(experiment.model))
+    run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
+    rows = np.arange(len(cohort.cases))
+    group = experiment.partition.index
+    return scoring.over_cases(step, variables[0], cases, rows, group=group, **run)["features"]
 
 
 def thumbnails(cases: Arrays, structures: int) -> dict[str, np.ndarray]:

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
@@ -23,7 +22,7 @@ from kneefair_jax.report import build, examples, notes, page
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import array_files, atomic, distributed, run_directory, run_files
-from kneefair_jax.training import group_models, metric_writer, scoring, selection, single_group_batches, steps
+from kneefair_jax.training import group_models, metric_writer, scoring, selection, single_group_batches
 from kneefair_jax.training.setup import Experiment
 
 TABLE = "cases.parquet"
@@ -74,7 +73,7 @@ def evaluate(
     selected = _score(config, experiment, splits, models, variables)
     train = splits[1]._replace(rows=cohort.rows("train"))
     fit = train_scores.score_training_cases(config, train, models, variables, experiment)
-    features = _features(config, experiment, cohort, cases, variables)
+    features = attribute_leakage.network_features(config, experiment, cohort, cases, variables)
     scored = {selected_checkpoint: selected.values}
     for checkpoint in sorted({*checkpoints.values()} - {selected_checkpoint}):
         variables = group_models.restore(workdir, models, checkpoint, experiment.state)
@@ -163,26 +162,6 @@ def _external_report(config: ConfigDict, cohort: Cohort, cases: Cases, table: pd
         "rates": endpoint_rates(rows, **_statistics(config, cohort), settings=_endpoints(config)),
         "pooled": _pooled(config, cohort, rows),
     }
-
-
-def _features(
-    config: ConfigDict,
-    experiment: Experiment,
-    cohort: Cohort,
-    cases: Cases,
-    variables: Sequence[dict[str, Any]],
-) -> np.ndarray | None:
-    """Return the network's deepest features of every case, f32[N, C].
-
-    None where the report has no attribute leakage, and where groups shaped the network (see `attribute_leakage`).
-    """
-    if not config.report.root_cause or len(variables) > 1 or config.mitigation.head != "none":
-        return None
-    step = jax.jit(steps.make_feature_step(experiment.model))
-    run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
-    rows = np.arange(len(cohort.cases))
-    group = experiment.partition.index
-    return scoring.over_cases(step, variables[0], cases, rows, group=group, **run)["features"]
 
 
 def _steps_by_model(models: Sequence[group_models.Member], checkpoint: Sequence[int]) -> int | dict[str, int]:
