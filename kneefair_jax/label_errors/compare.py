@@ -38,7 +38,7 @@ def comparison(structures: tuple[str, ...], against: str) -> Compare:
         parts = [half for film in films for half in bilateral.halves(film)] if both else films
         found = predictor.segment(parts)  # a blank film has a mask that is wrong, too
         if both:
-            found = [bilateral.joined(*two) for two in batched(found, 2)]
+            found = [bilateral.join_halves(*two) for two in batched(found, 2)]
         for label, prediction in zip(labels, found, strict=True):
             yield Pair(
                 of_label[anatomy.clear_void(label)],
@@ -91,7 +91,7 @@ def _translation(
     """
     sides = any(name.split()[0] in bilateral.SIDES for name in structures)
     both = sides and not any(name.split()[0] in bilateral.SIDES for name in predicted)
-    names = bilateral.sided(predicted) if both else predicted
+    names = bilateral.structures_of_both_knees(predicted) if both else predicted
     compared = tuple(name for name in structures if name not in anatomy.OVERLAPS)
     own = np.array([0, *(1 + structures.index(name) for name in compared)], np.uint8)
     return both, own[anatomy.translation(names, compared)], own[anatomy.translation(structures, compared)]
