@@ -69,7 +69,7 @@ class LinesByFile:
         """Add the lines of a file, in place of its earlier ones."""
         content, end = text.encode(), os.fstat(self._file.fileno()).st_size
         try:
-            with io_errors.naming(self._path):
+            with io_errors.add_path(self._path):
                 while content:
                     content = content[os.write(self._file.fileno(), content) :]
         except BaseException:

@@ -143,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command_parser.add_argument(
         "--batch-size",
-        type=command_line.whole(1, 1024),
+        type=command_line.integer(1, 1024),
         default=8,
         metavar="N",
         help="files per batch (default: 8; at most 32 are read at once)",

@@ -192,7 +192,7 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
     network = predictor.digest()
     tally = Tally()
     with contextlib.ExitStack() as stack:
-        output_folder.require_plain(out, WRITTEN)
+        output_folder.require_regular_files(out, WRITTEN)
         stack.enter_context(output_folder.exclusive_lock(out, "--out", _FOLDERS))
         table = stack.enter_context(Areas(out))
         record = stack.enter_context(resume.Record(out))

@@ -168,11 +168,11 @@ def write_file(write: Write, path: Path, mask: np.ndarray, film: Film, structure
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic.replacing(path) as temporary:
+        with atomic.replacement(path) as temporary:
             write(temporary, mask, film, structures)
     except OSError as error:
         # A file that may not be written is that file's fault; a folder that was deleted meanwhile is not.
-        is_disk_error = io_errors.is_storage(error) and error.errno not in (errno.EACCES, errno.EPERM)
+        is_disk_error = io_errors.is_storage_error(error) and error.errno not in (errno.EACCES, errno.EPERM)
         if is_disk_error or isinstance(error, FileNotFoundError):
             raise
         raise InputError(
@@ -217,7 +217,7 @@ def delete(
         file = out / path
         is_outdated = os.path.isfile(file) and file not in current and os.path.realpath(file) not in films
         if is_outdated and table.may_write(item.path, path.as_posix()):
-            with io_errors.naming(file):
+            with io_errors.add_path(file):
                 file.unlink(missing_ok=True)
 
 
