@@ -228,9 +228,9 @@ def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str
 def _pooled(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
     """Pooled means of the small groups in the primary score; none where the table does not measure it."""
     score = family.parse(config.report.primary, "config.report.primary").score
-    if score not in patient_table.measured(table):
+    if score not in patient_table.measured_scores(table):
         return {}
-    pooled = partial_pooling.of_small_groups(
+    pooled = partial_pooling.pool_small_groups(
         table,
         anatomy.scored(cohort.structures),
         cohort.attributes,

@@ -45,7 +45,9 @@ def explain(
     """
     about = cohort.cases.iloc[rows]
     by_size = _by_size(cohort, cases, test, rows, kept["spacing"])
-    reference_ser.add(scores, by_size, test, about, cohort.attributes, intersections, failure_dice)
+    reference_ser.add_expected_ser(
+        scores, by_size, test, about, cohort.attributes, intersections, failure_dice
+    )
     sums = Sums(*(kept[name] for name in Sums._fields))
     return calibration(sums, about, cohort.attributes, intersections)
 
@@ -54,7 +56,7 @@ def _by_size(
     cohort: Cohort, cases: Arrays | None, test: pd.DataFrame, rows: np.ndarray, spacing: np.ndarray
 ) -> dict[str, np.ndarray]:
     """`metrics.boundary_errors` of each row, of the masks and pixels that its distances were taken between."""
-    apart = reference_ser.apart(test, spacing)
+    apart = reference_ser.boundary_offset_mm(test, spacing)
     names = anatomy.scored(cohort.structures)
     layers = anatomy.layers(cohort.structures, names)
 
