@@ -26,7 +26,7 @@ from typing import NamedTuple, NoReturn, TextIO
 
 from kneefair_jax import safe_text
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import io_errors, preemption
+from kneefair_jax.runtime import command_line, io_errors, preemption
 
 FAILED, BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 2, 128 + signal.SIGINT, 128 + signal.SIGPIPE
 _MEMORY = (
@@ -62,7 +62,7 @@ class _Ending(NamedTuple):
 
 
 def run(body: Callable[[], int], remedies: Remedies) -> int:
-    """Run a command, report how it ends, and return its exit status.
+    """Run a command, print what the package logs, report how the command ends, and return its exit status.
 
     Args:
         body: does the work and returns the status, or exits with one, as argparse and absl do.
@@ -73,7 +73,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
         Exception: a bug, whose traceback is of use.
     """
     _open_standard_streams()
-    with preemption.handled(), safe_text.terminal():
+    with preemption.handle_signals(), safe_text.terminal(), command_line.log_to_terminal():
         try:
             try:
                 _load_extensions()
@@ -84,7 +84,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
                 status = exit_.code or 0
             sys.stdout.flush()
         except (Exception, KeyboardInterrupt, preemption.Preempted) as error:
-            preemption.settle()
+            preemption.stop_timer()
             ending = _ending_of(error, remedies)
             if ending is None:
                 raise
@@ -97,7 +97,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
 
 def _load_extensions() -> None:
     """Load JAX, a second or two, without a signal: its C++ would abort the process, or print a traceback."""
-    with preemption.held(), contextlib.suppress(ImportError):
+    with preemption.hold_signals(), contextlib.suppress(ImportError):
         importlib.import_module("jax")
 
 
