@@ -127,7 +127,7 @@ def _features(
     variables: Sequence[dict[str, Any]],
 ) -> np.ndarray | None:
     """The network's deepest features of every case; None unless asked for, and where groups shaped the network."""
-    if not config.report.root_cause or len(variables) > 1 or config.mitigation.head != "none":
+    if not config.report.root_cause or len(variables) > 1 or config.mitigation.head.name != "none":
         return None
     step = jax.jit(steps.make_feature_step(experiment.model))
     run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}

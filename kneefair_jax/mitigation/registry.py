@@ -1,4 +1,4 @@
-"""Group objectives by name: what a config's `mitigation.objective` names."""
+"""Group objectives by name: what a config's `mitigation.objective.name` names."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -54,6 +54,6 @@ def create(name: str, settings: Mapping[str, Any]) -> GroupObjective:
     Raises:
         InputError: there is no such objective, or a hyperparameter is out of its range.
     """
-    constructor = choose(OBJECTIVES, name, "mitigation.objective")
+    constructor = choose(OBJECTIVES, name, "mitigation.objective.name")
     taken = [field for field in inspect.signature(constructor).parameters if field in settings]
     return constructor(**{field: settings[field] for field in taken})
