@@ -54,10 +54,10 @@ def table(
     from kneefair_jax.predict import films
 
     ids = [case for case in cohort.frame["case_id"] if case in images]
-    if len(ids) < label_errors.FEWEST:
+    if len(ids) < label_errors.MIN_CASES:
         raise InputError(
-            f"--suspicious: {len(ids)} of {len(cohort.frame)} cases have a film; it takes {label_errors.FEWEST} with "
-            "--images, among which one can stand out"
+            f"--suspicious: {len(ids)} of {len(cohort.frame)} cases have a film; it takes {label_errors.MIN_CASES} "
+            "with --images, among which one can stand out"
         )
     compare = label_errors.comparison(reading.structures, against)
 
@@ -80,7 +80,7 @@ def table(
                 both.prediction[mask.ignored] = 0
                 yield both
 
-    found = label_errors.rank(read, ids, reading.structures).suspects
+    found = label_errors.rank(read, ids, reading.structures).label_errors
     columns = ["case_id", "score", "dice", "reason"]
     suspects = pd.DataFrame([one._asdict() for one in found], columns=columns)
     return LabelErrors(suspects.round({"score": 2, "dice": 4}), headers)

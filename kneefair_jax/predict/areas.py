@@ -113,7 +113,7 @@ class Areas:
     def _append(self, text: str) -> None:
         content, end = text.encode(), os.fstat(self._lines.fileno()).st_size
         try:
-            with io_errors.naming(self._path):
+            with io_errors.add_path(self._path):
                 while content:
                     content = content[os.write(self._lines.fileno(), content) :]
         except BaseException:

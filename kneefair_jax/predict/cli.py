@@ -138,7 +138,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--batch-size",
-        type=command_line.whole(1, 1024),
+        type=command_line.integer(1, 1024),
         default=8,
         metavar="N",
         help="files at a time (8; at most 32 are read at once)",

@@ -52,7 +52,7 @@ def delete(
         file = out / path
         is_outdated = os.path.isfile(file) and file not in current and os.path.realpath(file) not in films
         if is_outdated and table.may_write(item.path, path.as_posix()):
-            with io_errors.naming(file):
+            with io_errors.add_path(file):
                 file.unlink(missing_ok=True)
 
 

@@ -100,7 +100,7 @@ class Record:
         """Record a finished file; one whose source or result cannot be read any more is not recorded."""
         if source is not None and result is not None:
             self._digests[file] = source, result
-            with io_errors.naming(self._path):
+            with io_errors.add_path(self._path):
                 os.write(self._lines.fileno(), _line(file, source, result).encode())
 
     def discard(self, file: str) -> None:

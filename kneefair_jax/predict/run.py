@@ -106,7 +106,7 @@ def run(
     network = predictor.digest()
     done = warned = failed = without_spacing = kept = 0
     with contextlib.ExitStack() as stack:
-        output_folder.require_plain(out, WRITTEN)
+        output_folder.require_regular_files(out, WRITTEN)
         stack.enter_context(output_folder.exclusive_lock(out, "--out", _FOLDERS))
         table = stack.enter_context(Areas(out))
         record = stack.enter_context(resume.Record(out))

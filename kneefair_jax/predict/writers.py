@@ -159,11 +159,11 @@ def whole(write: Write, path: Path, mask: np.ndarray, film: Film, structures: tu
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic.replacing(path) as temporary:
+        with atomic.replacement(path) as temporary:
             write(temporary, mask, film, structures)
     except OSError as error:
         # A file that may not be written is that file's fault; a folder that was deleted meanwhile is not.
-        of_disk = io_errors.is_storage(error) and error.errno not in (errno.EACCES, errno.EPERM)
+        of_disk = io_errors.is_storage_error(error) and error.errno not in (errno.EACCES, errno.EPERM)
         if of_disk or isinstance(error, FileNotFoundError):
             raise
         raise InputError(

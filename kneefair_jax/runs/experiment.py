@@ -74,7 +74,7 @@ def prepare_run(
     cohort = cohort_loader.load(config.data, config.data.seed)
     external = cohort_loader.load_external(config.data, cohort)
     config_checks.validate(config, cohort, external)
-    initial_weights = training and not run_directory.goes_on(workdir)
+    initial_weights = training and not run_directory.has_checkpoint(workdir)
     config_checks.validate_network(config, cohort, initial_weights=initial_weights)
     if not training:
         _require_checkpoints(config, cohort, workdir)
@@ -88,7 +88,7 @@ def prepare_run(
         cohort_loader.prepare, config.data, config.data.seed, cohort, external, directory, options
     )
     if jax.process_count() > 1:
-        distributed.on_first(prepare)  # not every file system's locks keep hosts apart
+        distributed.run_on_primary(prepare)  # not every file system's locks keep hosts apart
     main, external_prepared = prepare()
     inspect(main, external_prepared)
     if main.cases.left_out:
@@ -134,7 +134,7 @@ def run_experiment(config: ConfigDict, workdir: Path, directory: Path, training:
     on_broken = config.data.on_broken
     made, main, outside = prepare_run(config, workdir, directory, training=training, on_broken=on_broken)
     with contextlib.ExitStack() as stack:
-        distributed.on_first(lambda: stack.enter_context(run_directory.alone(workdir)))
+        distributed.run_on_primary(lambda: stack.enter_context(run_directory.exclusive_lock(workdir)))
         _train_and_evaluate(config, workdir, made, main, outside, training)
 
 
@@ -158,20 +158,20 @@ def _train_and_evaluate(
         for line in group_sizes.lines(small):
             print(line, flush=True)
         table = _fingerprint(config, cohort)
-        distributed.on_first(
+        distributed.run_on_primary(
             lambda: run_directory.open_run(workdir, config, table=table, pixels=cases.digest)
         )
-        if distributed.is_first():
+        if distributed.is_primary():
             table_of_groups = csv_tables.guarded(counts.reset_index()).to_csv(index=False)
             atomic.write_text(workdir / "cohort.csv", table_of_groups)
-    if distributed.is_first():
+    if distributed.is_primary():
         tell_left_out(workdir, main, outside, known_folders(config, workdir))
     if training:
         stages.train(config, cohort, cache.Kept(cases), workdir, made)
     page = evaluate.evaluate(
         config, made, cohort, cases, workdir, (outside.cohort, outside.cases) if outside else None
     )
-    distributed.wait("the report is written")
+    distributed.barrier("the report is written")
     print(f"report: {page}", flush=True)
 
 

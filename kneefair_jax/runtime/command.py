@@ -73,7 +73,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
         Exception: a bug, whose traceback is of use.
     """
     _open_standard_streams()
-    with preemption.handled(), safe_text.terminal(), command_line.log_to_terminal():
+    with preemption.handle_signals(), safe_text.terminal(), command_line.log_to_terminal():
         try:
             try:
                 _load_extensions()
@@ -84,7 +84,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
                 status = exit_.code or 0
             sys.stdout.flush()
         except (Exception, KeyboardInterrupt, preemption.Preempted) as error:
-            preemption.settle()
+            preemption.stop_timer()
             ending = _ending_of(error, remedies)
             if ending is None:
                 raise
@@ -97,7 +97,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
 
 def _load_extensions() -> None:
     """Load JAX, a second or two, without a signal: its C++ would abort the process, or print a traceback."""
-    with preemption.held(), contextlib.suppress(ImportError):
+    with preemption.hold_signals(), contextlib.suppress(ImportError):
         importlib.import_module("jax")
 
 

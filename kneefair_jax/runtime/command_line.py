@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from kneefair_jax.runtime.schema import Whole, find_fault
+from kneefair_jax.runtime.schema import Integer, find_fault
 
-SEED = Whole(0, 2**32 - 1)
-DRAWS_MOST = 1_000_000  # resamples; at 10,000, Monte Carlo moves an interval's end by 1 % of its width
+SEED = Integer(0, 2**32 - 1)
+MAX_DRAWS = 1_000_000  # resamples; at 10,000, Monte Carlo moves an interval's end by 1 % of its width
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,17 +22,17 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def whole(low: int, high: int) -> Callable[[str], int]:
+def integer(low: int, high: int) -> Callable[[str], int]:
     """Return what makes a flag's text a whole number from `low` to `high`, for `add_argument(type=...)`."""
-    schema = Whole(low, high)
+    schema = Integer(low, high)
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:  # no number, or one of thousands of digits
-            raise argparse.ArgumentTypeError(f"{text[:60]!r}: give {schema.wanted}") from None
+            raise argparse.ArgumentTypeError(f"{text[:60]!r}: give {schema.expected}") from None
         if find_fault(value, schema):
-            raise argparse.ArgumentTypeError(f"{text[:60]}: give {schema.wanted}")
+            raise argparse.ArgumentTypeError(f"{text[:60]}: give {schema.expected}")
         return value
 
     return parse

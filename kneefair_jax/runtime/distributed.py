@@ -61,7 +61,7 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         ) from error
     if jax.process_count() > 1:
         preemption.share_notices()
-    if not is_first():
+    if not is_primary():
         # What all of them would say, one says.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open as long as the process
 
@@ -119,25 +119,25 @@ def _await_port(coordinator: str) -> None:
         time.sleep(0.5)
 
 
-def is_first() -> bool:
+def is_primary() -> bool:
     """Whether this host is the one that writes."""
     return jax.process_index() == 0
 
 
-def wait(for_what: str) -> None:
+def barrier(for_what: str) -> None:
     """Returns when every host has come to the place of this name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(for_what)
 
 
-def on_first(do: Callable[[], object]) -> None:
+def run_on_primary(do: Callable[[], object]) -> None:
     """Runs it on the first host; what that refuses, every host refuses.
 
     Raises:
         InputError: of the first host.
     """
     refusal = ""
-    if is_first():
+    if is_primary():
         try:
             do()
         except InputError as error:
@@ -149,7 +149,7 @@ def on_first(do: Callable[[], object]) -> None:
         raise InputError(refusal)
 
 
-def lost(error: BaseException) -> str | None:
+def peer_failure(error: BaseException) -> str | None:
     """What to say of an error that another process's end has caused; None if it was something else."""
     words = ("Gloo", "NCCL", "Connection closed", "Connection reset", "coordination service", "UNAVAILABLE")
     if not jax.distributed.is_initialized() or not any(word in str(error) for word in words):
@@ -157,7 +157,7 @@ def lost(error: BaseException) -> str | None:
     return f"another process of this run is gone ({told(error)})"
 
 
-def leave(status: int, *, together: bool = False) -> NoReturn:
+def exit_process(status: int, *, together: bool = False) -> NoReturn:
     """Ends the process: at once where others might be waited for that are gone.
 
     Args:
@@ -173,7 +173,7 @@ def leave(status: int, *, together: bool = False) -> NoReturn:
             with contextlib.suppress(Exception):  # they work on, and will notice
                 multihost.get_barrier_sync_fn()(key="leaving", timeout_ms=1000 * _PATIENCE)
                 time.sleep(
-                    is_first()
+                    is_primary()
                 )  # without the first host, which connects them, the others would be aborted
         os._exit(status)
     sys.exit(status)

@@ -109,8 +109,8 @@ def check_ranges(config: ConfigDict) -> None:
     if fault := find_fault(values, CONFIG):
         field = ".".join(filter(None, ("config", fault.place)))
         if fault.value:
-            raise InputError(f"{field}={fault.value}: give {fault.wanted}")
-        raise InputError(f"{field} is missing: give {fault.wanted}; configs/default.py has every field")
+            raise InputError(f"{field}={fault.value}: give {fault.expected}")
+        raise InputError(f"{field} is missing: give {fault.expected}; configs/default.py has every field")
     settings = endpoints.EndpointSettings(config.report.failure_dice, tuple(config.report.endpoints))
     endpoints.check(settings, "config.report.failure_dice", "config.report.endpoints")
     primary = family.parse(config.report.primary, "config.report.primary")

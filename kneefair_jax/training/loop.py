@@ -47,7 +47,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
     ids = None if cohort.source.online else cohort.cases["case_id"].to_numpy()
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(preemption.deferred())
+        stack.enter_context(preemption.defer_preemption())
         checkpoint.set_damaged_aside(workdir / "checkpoints")
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints"))
         # Restore.
@@ -58,7 +58,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
             print(f"continuing from step {latest}", flush=True)
         first = latest or 0
         writer = None
-        if distributed.is_first():
+        if distributed.is_primary():
             writer = stack.enter_context(contextlib.closing(MetricWriter(workdir, first)))
         trace = stack.enter_context(contextlib.closing(Trace(workdir / "profile", config.train.profile)))
         compilations = stack.enter_context(contextlib.closing(Compilations()))
@@ -105,7 +105,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
             pending.append(metrics)
             evaluate = step % config.train.eval_every == 0 or step == steps
             log = evaluate or step % config.train.log_every == 0
-            preempted = preemption.preempted()
+            preempted = preemption.is_preempted()
             if log or preempted:
                 # The only place where the host waits for the device.
                 pending = jax.device_get(pending)

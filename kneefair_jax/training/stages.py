@@ -141,10 +141,10 @@ def jtt(run: Run) -> None:
         losses = _losses_of_first_run(run, train)
         worst = train[np.argsort(-losses, kind="stable")[: round(settings.share * len(train))]]
         table = pd.DataFrame({"case_id": cohort.cases["case_id"].iloc[np.sort(worst)]})
-        if distributed.is_first():
+        if distributed.is_primary():
             atomic.write_text(path, table.map(spreadsheet_cell).to_csv(index=False))
         # Every host uses its own table: on a shared disk, the others may see the file only later.
-        distributed.wait(UPWEIGHTED)
+        distributed.barrier(UPWEIGHTED)
     ids = cohort.cases["case_id"]
     upweighted = (ids.isin(table["case_id"]) | ids.map(spreadsheet_cell).isin(table["case_id"])).to_numpy()
     weight = np.where(upweighted, settings.upweight, 1.0)

@@ -28,7 +28,7 @@ def shapes(path: Path, remedy: str) -> dict[str, tuple[int, ...]]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{path} is {atomic.kind(status.st_mode)}, not a file; {remedy}")
+            raise InputError(f"{path} is {atomic.file_kind(status.st_mode)}, not a file; {remedy}")
         if status.st_size > MOST_BYTES:
             raise InputError(f"{path} is larger than {MOST_BYTES // 2**20} MiB; {remedy}")
         with safe_open(path, framework="numpy") as file:

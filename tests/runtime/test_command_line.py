@@ -35,7 +35,7 @@ def test_numbers_in_the_range_are_taken():
     assert predict.parser().parse_args([*PREDICT, "--batch-size", "1024"]).batch_size == 1024
     options = audit.parser().parse_args([*AUDIT, "--draws", "40", "--seed", str(2**32 - 1)])
     assert (options.draws, options.seed) == (40, 2**32 - 1)
-    assert command_line.whole(-1, 1)("-1") == -1
+    assert command_line.integer(-1, 1)("-1") == -1
 
 
 @pytest.mark.parametrize("name", ["../escaped", "a/b", "", "a\nb", "x" * 300, ".."])

@@ -74,7 +74,7 @@ def test_a_notice_to_one_host_stops_all_of_them_at_any_moment(tmp_path):
 
 def test_what_the_first_host_refuses_all_refuse(tmp_path):
     run = tmp_path / "run"
-    with run_directory.alone(run):
+    with run_directory.exclusive_lock(run):
         processes = two(command(folder(tmp_path / "films"), run))
         said = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [2, 2], said

@@ -23,7 +23,7 @@ OLD = {
 
 
 def test_every_moved_field_has_a_place_in_the_new_layout():
-    fields = set(run_directory.flat(default.get_config().to_dict()))
+    fields = set(run_directory.flatten(default.get_config().to_dict()))
     moved = renamed_fields.moved_fields({"mitigation": OLD})
     assert set(moved) == {f"mitigation.{name}" for name in OLD} - {
         "mitigation.groups",

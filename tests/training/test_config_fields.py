@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from configs import default
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime.schema import ListOf, Number, Omittable, Row, Table, Whole, find_fault
+from kneefair_jax.runtime.schema import Integer, ListOf, Number, Omittable, Row, Table, find_fault
 from kneefair_jax.training import config_checks
 from kneefair_jax.training.config_fields import CONFIG, SETTINGS
 from tests.test_configs import NAMES
@@ -25,7 +25,7 @@ def schema_of(place):
     schema = CONFIG
     for name in place:
         schema = schema.schema if isinstance(schema, Omittable) else schema
-        schema = schema.fields.get(name, schema.others)
+        schema = schema.fields.get(name, schema.other_fields)
     return schema.schema if isinstance(schema, Omittable) else schema
 
 
@@ -59,7 +59,7 @@ def test_default_lists_every_field_of_the_schema_and_no_other():
 def declared(schema, place=()):
     """Every field that a schema names; a table of other names is one field."""
     schema = schema.schema if isinstance(schema, Omittable) else schema
-    if isinstance(schema, Table) and schema.others is None:
+    if isinstance(schema, Table) and schema.other_fields is None:
         for name, field in schema.fields.items():
             yield from declared(field, (*place, name))
     else:
@@ -69,7 +69,7 @@ def declared(schema, place=()):
 def field_of(place):
     """The declared field of a place: a table whose names are the user's is one field."""
     for end in range(1, len(place)):
-        if isinstance(schema := schema_of(place[:end]), Table) and schema.others:
+        if isinstance(schema := schema_of(place[:end]), Table) and schema.other_fields:
             return place[:end]
     return place
 
@@ -89,7 +89,7 @@ def test_the_walk_sees_numbers():
 @pytest.mark.parametrize("place", NUMBERS, ids=".".join)
 def test_every_number_has_a_range(place):
     schema = schema_of(place)
-    assert isinstance(schema, Whole | Number)
+    assert isinstance(schema, Integer | Number)
     field = ".".join(place)
     outside = [
         schema.low - 1,

@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from kneefair_jax import anatomy, losses, metrics, mitigation, models
-from kneefair_jax.data.augment import Augmentation, geometry
+from kneefair_jax.data.augment import Augmentation, vary_geometry
 from kneefair_jax.training import state as states
 from kneefair_jax.training import steps
 
@@ -426,7 +426,7 @@ def test_micro_batches_with_void_add_up_to_the_batch():
 def test_a_flip_swaps_labels_and_leaves_void():
     label, image = jnp.array([[0, 1, 2, anatomy.VOID]]), jnp.zeros((1, 4, 1))
     table = jnp.asarray(anatomy.with_void(FLIPPED))
-    _, flipped = geometry.vary(jax.random.key(0), image, label, Augmentation(flip=1.0), table)
+    _, flipped = vary_geometry(jax.random.key(0), image, label, Augmentation(flip=1.0), table)
     assert flipped.tolist() == [[anatomy.VOID, 1, 2, 0]]
 
 

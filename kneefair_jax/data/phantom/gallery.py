@@ -179,9 +179,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", help="PNG file of the gallery")
     parser.add_argument("--knee", help="PNG file of one knee alone, of 4 x --size pixels a side")
     parser.add_argument(
-        "--size", type=command_line.whole(16, _MAX_SIZE), default=192, help="pixels along a picture's side"
+        "--size", type=command_line.integer(16, _MAX_SIZE), default=192, help="pixels along a picture's side"
     )
-    parser.add_argument("--seed", type=command_line.whole(0, command_line.SEED.high), default=0)
+    parser.add_argument("--seed", type=command_line.integer(0, command_line.SEED.high), default=0)
     options = parser.parse_args(argv)
     if not (options.out or options.knee):
         parser.error("give --out, --knee or both")
@@ -199,6 +199,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    output_folder.make(path.parent, str(path))
-    with atomic.replacing(path) as temporary:
+    output_folder.create(path.parent, str(path))
+    with atomic.replacement(path) as temporary:
         picture.save(temporary)

@@ -152,7 +152,7 @@ def _keep(read: Read, files: Files | None, rows: Sequence[int], path: Path) -> i
     }
     columns = {name: np.array([getattr(row, name) for row in rows_are]) for name in Outcome._fields}
     # Synchronised, or a power cut could leave the name without the bytes.
-    with atomic.replacing(path, sync=True) as temporary, temporary.open("wb") as file:
+    with atomic.replacement(path, sync=True) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays, **columns)
     return len(rows)
 
@@ -165,7 +165,7 @@ def _in_processes(
     with ProcessPoolExecutor(workers, context, _begin, (read, files)) as pool:
         try:
             # A process whose start is cut off would end in a traceback of its own.
-            with preemption.held(), _without_interrupts(), _no_main_module():
+            with preemption.hold_signals(), _without_interrupts(), _no_main_module():
                 futures = [pool.submit(_keep_here, *task) for task in tasks]
             for future in as_completed(futures):
                 yield future.result()

@@ -83,8 +83,8 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             "count": len(every),
             "seconds": sum(seconds for _, seconds in effort.values()),
             **{key: report["run"][key] for key in ("device", "versions", "commit")},
-            "command": run_directory.command(sys.argv),
-            "config": run_directory.public(config),
+            "command": run_directory.public_command(sys.argv),
+            "config": run_directory.public_config(config),
         },
     }
 
@@ -121,7 +121,7 @@ def _checked(workdir: Path, runs: Mapping[str, Sequence[Trial]]) -> dict[str, di
                 *(run_files.read_config(workdir / one.directory / "config.json") for one in (baseline, trial))
             )
             allowed = ("mitigation.", "data.phantom.bias.") if method == ORACLE else ("mitigation.",)
-            free = {field for field in found if field.startswith(run_directory.FREE)}
+            free = {field for field in found if field.startswith(run_directory.CHANGEABLE)}
             if strange := [field for field in found if not field.startswith(allowed) and field not in free]:
                 raise InputError(
                     f"{trial.directory} differs from {baseline.directory} in {strange[0]}, not in the mitigation "
