@@ -207,7 +207,7 @@ def _selection(report: Mapping[str, Any]) -> str:
 def _mitigation(report: Mapping[str, Any]) -> str:
     mitigation = (report["run"].get("config") or {}).get("mitigation") or {}
     parts = [
-        f"{part} {mitigation[part]}"
+        f"{part} {mitigation[part]['name']}"
         for part in ("sampler", "objective", "head", "schedule")
         if part in mitigation
     ]

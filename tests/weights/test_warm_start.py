@@ -14,7 +14,7 @@ from kneefair_jax import anatomy, models, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.runs import modes
 from kneefair_jax.runtime import run_directory
-from kneefair_jax.training import setup, state
+from kneefair_jax.training import config_checks, setup, state
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.weights import warm_start
 from tests import films
@@ -106,7 +106,7 @@ def test_what_is_no_single_network_is_refused(tmp_path):
 
 
 class Start(NamedTuple):
-    """What `setup.started` reads of an experiment and changes."""
+    """What `setup.with_initial_weights` reads of an experiment and changes."""
 
     state: state.TrainState
 
@@ -118,11 +118,13 @@ def test_the_state_before_the_first_step_has_the_named_parameters(tmp_path, caps
     config.update({"train": {"batch_size": 2, "accumulation": 1}, "data": {"size": (16, 16)}})
     cohort = SimpleNamespace(structures=("disc", "square"), grid=(16, 16, 1))
     with pytest.raises(InputError, match=r"model\.norm"):
-        setup.check_network(config, cohort)
+        config_checks.validate_network(config, cohort)
     config.model.norm = "group"
-    setup.check_network(config, cohort)
+    config_checks.validate_network(config, cohort)
     drawn_params = drawn(NETWORK, cohort.structures)["params"]
-    started = setup.started(config, cohort, Start(state.TrainState(0, 0, drawn_params, {}, (), ())))
+    started = setup.with_initial_weights(
+        config, cohort, Start(state.TrainState(0, 0, drawn_params, {}, (), ()))
+    )
     assert f"starts from {path}; the last layer is drawn anew for disc\n" in capsys.readouterr().out
     after = dict(started.state.params)
     head, stored_head = after.pop("head"), params.pop("head")
@@ -133,9 +135,9 @@ def test_the_state_before_the_first_step_has_the_named_parameters(tmp_path, caps
 
     # A trained run no longer needs the file, and a new run does.
     path.unlink()
-    setup.check_network(config, cohort, start=False)
+    config_checks.validate_network(config, cohort, initial_weights=False)
     with pytest.raises(InputError, match="give a .safetensors file that there is"):
-        setup.check_network(config, cohort)
+        config_checks.validate_network(config, cohort)
 
 
 @pytest.mark.slow
