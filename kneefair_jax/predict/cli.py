@@ -8,7 +8,7 @@ from pathlib import Path
 from kneefair_jax import weights
 from kneefair_jax.predict import predictor, routing, run, stated_spacing, writers
 from kneefair_jax.runtime import command_line, output_folder
-from kneefair_jax.weights.description import FITS
+from kneefair_jax.weights.network import FITS
 
 SOME_FAILED, NOTHING_DONE = 1, 2  # exit statuses
 

@@ -15,15 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from kneefair_jax import anatomy, models
+from kneefair_jax import anatomy, models, weights
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.models.registry import inference_bytes
 from kneefair_jax.predict import films, placement, plausibility
 from kneefair_jax.runtime import memory
-from kneefair_jax.weights import checkpoints
-from kneefair_jax.weights.checkpoints import Checkpoint
-from kneefair_jax.weights.description import FITS
+from kneefair_jax.weights.network import FITS
 
 # Of the weights that ship: 32 clinical phantoms have 0.987 or more, of 32 as wide as in training 95 % have 0.945 or
 # more; 48 chest films (JSRT) and 32 images of noise, white and smooth, have at most 0.935. For other weights a guess.
@@ -85,7 +83,7 @@ class Predictor:
 
     def __init__(
         self,
-        ensemble: Sequence[Checkpoint],
+        ensemble: Sequence[weights.NetworksByGroup],
         *,
         flip: bool = False,
         whole_femur: bool = False,
@@ -191,14 +189,14 @@ class Predictor:
             InputError: with the groups there are.
         """
         for checkpoint in self._ensemble:
-            checkpoints.of_group(checkpoint, group)
+            weights.select_group(checkpoint, group)
 
     def _on_grid(self, images: Sequence[np.ndarray], group: str | None, size: int = 0) -> np.ndarray:
         """The probabilities of images, by the networks' own classes, in batches of a size.
 
         A size of 0 is that of as many images.
         """
-        networks = [checkpoints.of_group(checkpoint, group) for checkpoint in self._ensemble]
+        networks = [weights.select_group(checkpoint, group) for checkpoint in self._ensemble]
         inputs = np.stack([self._input(image) for image in images])
         size = size or self._padded_size(len(inputs))
         parts = []
@@ -270,7 +268,7 @@ def load(
         raise InputError(
             f"{odd[0]!r} is no name of a network; give names one by one: load('phantom', 'runs/mine')"
         )
-    made = [checkpoints.find(name) for name in names]
+    made = [weights.load_by_group(name) for name in names]
     return Predictor(
         made,
         flip=flip,

@@ -250,8 +250,8 @@ def started(config: ConfigDict, cohort: Cohort, made: Experiment) -> Experiment:
     drawn = made.state.variables
     if config.init_from:
         network = warm_start.find(config.init_from, config.model, cohort.grid[2])
-        print(warm_start.told(config.init_from, network, cohort.structures), flush=True)
-        loaded = warm_start.applied(network, cohort.structures, drawn)
+        print(warm_start.describe(config.init_from, network, cohort.structures), flush=True)
+        loaded = warm_start.init_from_pretrained(network, cohort.structures, drawn)
     elif config.model.weights:
         loaded = imagenet.load(Path(config.model.weights), drawn)
     else:
