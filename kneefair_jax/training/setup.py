@@ -214,8 +214,8 @@ def with_initial_weights(config: ConfigDict, cohort: Cohort, experiment: Experim
     drawn = experiment.state.variables
     if config.init_from:
         network = warm_start.find(config.init_from, config.model, cohort.grid[2])
-        print(warm_start.told(config.init_from, network, cohort.structures), flush=True)
-        initial = warm_start.applied(network, cohort.structures, drawn)
+        print(warm_start.describe(config.init_from, network, cohort.structures), flush=True)
+        initial = warm_start.init_from_pretrained(network, cohort.structures, drawn)
     elif config.model.weights:
         initial = imagenet.load(Path(config.model.weights), drawn)
     else:
