@@ -19,7 +19,7 @@ from kneefair_jax.predict.areas import AREA, AREAS, MASK, WARNING, Areas, file_i
 from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.predictor import Prediction, Predictor
 from kneefair_jax.runtime import output_folder, preemption, progress
-from kneefair_jax.safe_text import is_formula, printable, without_paths
+from kneefair_jax.safe_text import is_formula, printable, strip_paths
 
 _FOLDERS = ("masks", "outlines", "overlays")
 WRITTEN = (".lock", resume.RECORD, AREAS, *_FOLDERS)
@@ -336,7 +336,7 @@ def _areas(
     """
     pixels = np.bincount(prediction.mask.ravel(), minlength=len(prediction.confidence) + 1)
     folders = (out.absolute(), item.path.absolute().parent)
-    warning = without_paths("; ".join(filter(None, (*film.notes, prediction.warning))), *folders)
+    warning = strip_paths("; ".join(filter(None, (*film.notes, prediction.warning))), *folders)
     reference = f"see {next(iter(prediction.confidence))}" if warning else ""
 
     def row(name: str, label: str, count: int, confidence: float, warning: str, path: str) -> list[str]:

@@ -34,7 +34,7 @@ def store_options(config: ConfigDict) -> store.Options:
 
 
 def known_folders(config: ConfigDict, workdir: Path) -> list[Path]:
-    """The folders whose paths messages may hold, for `safe_text.without_paths`."""
+    """The folders whose paths messages may hold, for `safe_text.strip_paths`."""
     named = (config.data.get(name, "") for name in ("root", "external", "masks", "tables", "store"))
     return [Path(path).absolute() for path in (workdir, *filter(None, named))]
 
@@ -129,7 +129,7 @@ def _check_external(
 ) -> None:
     """Refuses external cases that the run's mitigation could not segment."""
     if external:
-        theirs = made.partition._replace(index=groups.indexed(external.cases, made.partition))
+        theirs = made.partition._replace(index=groups.group_index(external.cases, made.partition))
         config_checks.check_known_groups(config.mitigation, theirs, np.arange(len(theirs.index)), "external")
 
 
