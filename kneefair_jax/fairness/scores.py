@@ -109,7 +109,7 @@ def scores(
         partition = grouping.partition
         for g, group in enumerate(partition.names):
             for block, entry in zip(blocks, means(partition.index == g), strict=True):
-                entry["unranked"] = groups.why_unranked(group, entry["patients"], min_group_patients)
+                entry["unranked"] = groups.unranked_reason(group, entry["patients"], min_group_patients)
                 entry["ranked"] = entry["unranked"] is None
                 block["groups"][group] = entry
         described = grouping.describe(table.columns, settings)

@@ -33,7 +33,7 @@ def store_options(config: ConfigDict) -> store.Options:
 
 
 def known_folders(config: ConfigDict, workdir: Path) -> list[Path]:
-    """The folders whose paths messages may hold, for `safe_text.without_paths`."""
+    """The folders whose paths messages may hold, for `safe_text.strip_paths`."""
     named = (config.data.get(name, "") for name in ("root", "external", "masks", "tables", "store"))
     return [Path(path).absolute() for path in (workdir, *filter(None, named))]
 

@@ -146,7 +146,7 @@ def _make(config: ConfigDict, folder: Path, directory: Path, attributes: Sequenc
     with (
         atomic.open_in_place(folder / "log.txt", "a") as file,
         contextlib.redirect_stdout(
-            cast(TextIO, safe_text.Filtered(file, lambda text: _as_logged(text, *folders)))
+            cast(TextIO, safe_text.FilteredStream(file, lambda text: _as_logged(text, *folders)))
         ),
     ):
         experiment.run_experiment(config, folder, directory, training=True)
@@ -162,7 +162,7 @@ def _make(config: ConfigDict, folder: Path, directory: Path, attributes: Sequenc
 
 def _as_logged(text: str, *folders: Path) -> str:
     """Return the text for a log that is shared; `folders` are those of the run, whose names may hold any character."""
-    return safe_text.printable(safe_text.without_paths(text, *folders))
+    return safe_text.printable(safe_text.strip_paths(text, *folders))
 
 
 @contextlib.contextmanager
