@@ -57,7 +57,7 @@ def _boundary_errors(
 ) -> dict[str, np.ndarray]:
     """Return `metrics.boundary_errors` of each row, at the resolution at which its distances were taken."""
     offset = reference_ser.boundary_offset_mm(test, spacing)
-    names = anatomy.scored(cohort.structures)
+    names = anatomy.scored_structures(cohort.structures)
     layers = anatomy.layers(cohort.structures, names)
 
     def case_errors(label: np.ndarray, spacing: np.ndarray) -> dict[str, np.ndarray]:

@@ -223,7 +223,7 @@ def test_masks_of_another_size_and_scheme(run, tmp_path):
     (variables,) = group_models.restore(
         workdir, [group_models.Member()], (report["run"]["step"],), experiment.state
     )
-    image = models.standardise(np.stack([cases[row]["image"] for row in range(8)]))
+    image = models.standardize(np.stack([cases[row]["image"] for row in range(8)]))
     probability = jax.jit(lambda image: jax.nn.softmax(experiment.model.apply(variables, image)))(image)
     dice = []
     for planes, case in zip(np.asarray(probability), larger(range(8)), strict=True):
