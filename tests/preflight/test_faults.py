@@ -18,6 +18,8 @@ from tests import films
 from tests.hostile.test_geometry import no_timing
 from tests.preflight.test_check import config
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 __all__ = ["no_timing"]
 
 NAMES = ["c3", "c5", "c9"]
