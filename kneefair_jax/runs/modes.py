@@ -48,9 +48,7 @@ def check(config: ConfigDict, workdir: Path) -> None:
     def inspect(main: Prepared, outside: Prepared | None) -> None:
         folders = experiment.known_folders(config, workdir)
         small = group_sizes.small_groups(main.cohort, config.data, config.report.min_group_patients)
-        preflight_check.run(
-            main, outside, workdir / "check", config.check.against, experiment.say, folders, small
-        )
+        preflight_check.run(main, outside, workdir / "check", config.check.against, folders, small)
         experiment.tell_left_out(workdir / "check", main, outside, folders)
 
     # All that is broken is to be shown, not the first five alone.
