@@ -18,7 +18,7 @@ from flax import traverse_util
 from kneefair_jax import anatomy, models
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
-from kneefair_jax.models.memory import inference_bytes
+from kneefair_jax.models.registry import inference_bytes
 from kneefair_jax.predict import films, plausibility
 from kneefair_jax.runtime import memory
 from kneefair_jax.weights import checkpoints
@@ -367,7 +367,7 @@ def _probabilities(model: nn.Module, variables: Any, image: jax.Array, swap: jax
     """
 
     def predict(image: jax.Array) -> jax.Array:
-        return jax.nn.softmax(jnp.asarray(model.apply(variables, models.standardise(image))))
+        return jax.nn.softmax(jnp.asarray(model.apply(variables, models.standardize(image))))
 
     if swap is None:
         return predict(image)

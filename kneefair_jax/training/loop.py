@@ -78,7 +78,10 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
                 mesh=mesh,
             )
             table = scoring.group_table(
-                scores["dice"], cohort.cases.iloc[rows], validation, anatomy.scored(cohort.structures)
+                scores["dice"],
+                cohort.cases.iloc[rows],
+                validation,
+                anatomy.scored_structures(cohort.structures),
             )
             print(table.rename_axis(columns="validation").to_string(float_format="{:.4f}".format), flush=True)
             means = {name: float(value) for name, value in table["dice"].items() if not math.isnan(value)}
