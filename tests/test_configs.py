@@ -74,7 +74,7 @@ def shrunk(name, root):
 
 def start(path, fields):
     """A network of these fields, in a file, for a run to start from."""
-    shapes = weights.expected(models.create(fields, classes=2), (8, 8, 1))
+    shapes = weights.variable_shapes(models.create(fields, classes=2), (8, 8, 1))
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.1, np.float32), shapes["params"])
     about = {"network": {**fields, "weights": ""}, "structures": ["bone"], "grid": [8, 8, 1]}
     weights.save_network(path, {"params": params}, about)
@@ -101,7 +101,7 @@ SLOW = {
 )
 def test_it_runs_two_steps_and_every_key_is_read(name, tmp_path, monkeypatch):
     config = shrunk(name, tmp_path / "films")
-    leaves = set(run_directory.flat(config.to_dict()))
+    leaves = set(run_directory.flatten(config.to_dict()))
     seen = record_reads(monkeypatch)
     run = tmp_path / "run"
     if "study" in config:

@@ -92,7 +92,7 @@ def build_report(
         for attribute in primary.attributes or ()
         if (summary := score_report[primary.score]["summaries"][attribute])["test"]
     }
-    pooled = partial_pooling.of_small_groups(
+    pooled = partial_pooling.pool_small_groups(
         table,
         statistics["structures"],
         statistics["attributes"],
@@ -143,7 +143,7 @@ def build_report(
         },
         "run": {"absent": {structure: int(n) for structure, n in absent_cases.items()}, **run},
     }
-    family.write(report, {**gap_p_values, **rate_p_values}, primary)
+    family.write_adjusted(report, {**gap_p_values, **rate_p_values}, primary)
     return report
 
 

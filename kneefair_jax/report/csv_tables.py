@@ -47,7 +47,7 @@ type _Part = tuple[dict[str, Any], Mapping[str, Any], Sequence[str], Mapping[str
 def _parts(report: Mapping[str, Any]) -> Iterator[_Part]:
     """Yield every score of all structures and of each: the cells that name it, numbers, attributes, pooled means."""
     attributes = report["cohort"]["attributes"]
-    primary = family.of_report(report).score
+    primary = family.from_report(report).score
     for cohort, entry in (("test", report), ("external", report.get("external") or {"scores": {}})):
         for score, scores in entry["scores"].items():
             # A table of one score per case has one structure, `ALL_STRUCTURES`, whose rows would be repeated.

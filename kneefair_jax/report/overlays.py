@@ -39,7 +39,7 @@ class CaseView(NamedTuple):
 
 def color(label: int) -> tuple[int, int, int]:
     """Return the color of a label above 0; labels beyond the palette start it again."""
-    red, green, blue = anatomy.COLOURS[1 + (label - 1) % (len(anatomy.COLOURS) - 1)]
+    red, green, blue = anatomy.COLORS[1 + (label - 1) % (len(anatomy.COLORS) - 1)]
     return int(red), int(green), int(blue)
 
 

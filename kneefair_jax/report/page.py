@@ -97,7 +97,7 @@ def page(
     """
     attributes = report["cohort"]["attributes"]
     external = report.get("external") or {}
-    primary = family.of_report(report)
+    primary = family.from_report(report)
     figures = _figures(report, cases, curves)
     methods, references = methods_text(report)
     worst = [case for case in examples if case.group == ALL]
@@ -165,7 +165,7 @@ def _figures(
     report: dict[str, Any], cases: pd.DataFrame, curves: Sequence[Mapping[str, Any]]
 ) -> dict[str, str]:
     """Return name -> SVG of every figure that the report has numbers for."""
-    score, attributes = family.of_report(report).score, report["cohort"]["attributes"]
+    score, attributes = family.from_report(report).score, report["cohort"]["attributes"]
     scores, title = report["scores"][score], formatting.TITLES.get(score, score)
     all_groups = formatting.attribute_groups(scores["groups"], attributes)
     by_attribute = [groups for groups in all_groups if groups.key in attributes]

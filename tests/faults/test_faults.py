@@ -20,6 +20,8 @@ from tests.launched import here
 from tests.test_launch import command
 from tests.training import study
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 CONFIG = {"steps": 7, "eval_every": 3, "log_every": 2}
 
 
@@ -41,7 +43,7 @@ def straight(prepared, tmp_path_factory):
 def signals(monkeypatch):
     before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     monkeypatch.setattr(preemption, "_preempted", False)
-    preemption.install()
+    preemption.install_handlers()
     yield
     for kind, handler in before.items():
         signal.signal(kind, handler)
@@ -91,7 +93,7 @@ def test_a_notice_outside_of_training_stops_at_once(signals):
         os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(preemption.Preempted):
         preemption.check()
-    with preemption.deferred():
+    with preemption.defer_preemption():
         preemption.check()
 
 
@@ -117,7 +119,10 @@ def test_a_damaged_checkpoint_is_told_and_made_again(how, prepared, straight, tm
     checkpoints.close()
     train(prepared, workdir)
     said = capsys.readouterr().out
-    assert "is not what was written: the checkpoint of step 7 is damaged and now called damaged_7_0" in said
+    assert (
+        "has changed since it was written: the checkpoint of step 7 is damaged and now called damaged_7_0"
+        in said
+    )
     assert "continuing from step 6" in said
     assert_same(prepared, workdir, straight)
 
@@ -126,7 +131,9 @@ def test_scores_that_were_not_written_are_not_selected_by(straight, tmp_path):
     workdir = shutil.copytree(straight, tmp_path / "run")
     path = workdir / "checkpoints" / "6" / "metrics" / "metrics"
     path.write_text(path.read_text().replace("0.", "1.", 1))
-    with pytest.raises(InputError, match="metrics is not what was written: the checkpoint of step 6"):
+    with pytest.raises(
+        InputError, match="metrics has changed since it was written: the checkpoint of step 6"
+    ):
         Checkpoints(workdir / "checkpoints")
 
 
@@ -166,9 +173,12 @@ def test_a_loss_that_is_not_finite_names_the_cases_of_its_step(prepared, tmp_pat
 
 
 def test_one_process_a_folder(tmp_path):
-    with run_directory.alone(tmp_path), pytest.raises(InputError, match="another process is at work in"):
-        run_directory.alone(tmp_path).__enter__()
-    with run_directory.alone(tmp_path):
+    with (
+        run_directory.exclusive_lock(tmp_path),
+        pytest.raises(InputError, match="another process is at work in"),
+    ):
+        run_directory.exclusive_lock(tmp_path).__enter__()
+    with run_directory.exclusive_lock(tmp_path):
         pass
 
 

@@ -24,7 +24,7 @@ from kneefair_jax.data import inspection
 from kneefair_jax.data.source import ARRAYS, Example, files_sha256
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import array_files, atomic, preemption, progress
-from kneefair_jax.safe_text import without_paths
+from kneefair_jax.safe_text import strip_paths
 
 Read = Callable[[Sequence[int]], Iterator[Example | InputError]]
 Files = Callable[[int], tuple[Path, ...]]
@@ -60,7 +60,7 @@ def outcome(row: int, result: Example | InputError, files: Files | None = None) 
             raise result
         of_files = files_sha256(own) if files else ""
     except InputError as error:
-        return Outcome(row, "", without_paths(str(error), *(path.parent for path in own)))
+        return Outcome(row, "", strip_paths(str(error), *(path.parent for path in own)))
     digest = hashlib.sha256()
     for array in result.arrays().values():
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -152,7 +152,7 @@ def _keep(read: Read, files: Files | None, rows: Sequence[int], path: Path) -> i
     }
     columns = {name: np.array([getattr(row, name) for row in rows_are]) for name in Outcome._fields}
     # Synchronised, or a power cut could leave the name without the bytes.
-    with atomic.replacing(path, sync=True) as temporary, temporary.open("wb") as file:
+    with atomic.replacement(path, sync=True) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays, **columns)
     return len(rows)
 
@@ -165,7 +165,7 @@ def _in_processes(
     with ProcessPoolExecutor(workers, context, _begin, (read, files)) as pool:
         try:
             # A process whose start is cut off would end in a traceback of its own.
-            with preemption.held(), _without_interrupts(), _no_main_module():
+            with preemption.hold_signals(), _without_interrupts(), _no_main_module():
                 futures = [pool.submit(_keep_here, *task) for task in tasks]
             for future in as_completed(futures):
                 yield future.result()

@@ -19,9 +19,9 @@ from kneefair_jax.data.source import Source
 from kneefair_jax.data.store import chunks, tfds_builder
 from kneefair_jax.data.store.chunks import Outcome
 from kneefair_jax.data.store.tfds_builder import CaseStore
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import atomic, json_files, output_folder, progress
-from kneefair_jax.runtime.schema import Anything, ListOf, Omittable, Row, Table, Text, Whole
+from kneefair_jax.runtime.schema import Anything, Integer, ListOf, Omittable, Row, Table, Text
 
 DIGEST_FILE = "content.json"
 ON_BROKEN = ("stop", "skip")
@@ -99,7 +99,7 @@ class Cases:
                 raise
             raise InputError(
                 f"{self._folder}: the record of case {self._ids[int(row)]!r} cannot be read "
-                f"({told(error)}); delete this folder, and the cases are prepared again"
+                f"({describe(error)}); delete this folder, and the cases are prepared again"
             ) from error
 
 
@@ -142,7 +142,7 @@ def prepare_all(
         raise InputError(
             f"{directory / CaseStore.name} is a symbolic link; remove it, or give another config.data.store"
         )
-    output_folder.require_plain(directory / CaseStore.name, [folder.name for folder in folders])
+    output_folder.require_regular_files(directory / CaseStore.name, [folder.name for folder in folders])
     with contextlib.ExitStack() as locks:
         # All of them, to the end: what this call may have to remove again, nobody else has begun to use.
         for folder in sorted({folder for folder in folders if not _is_whole(folder)}):
@@ -335,7 +335,7 @@ def _open(source: Source, grid: tuple[int, int, int], directory: Path, on_broken
         raise
     except Exception as error:
         raise InputError(
-            f"{final} cannot be read ({told(error)}); delete this folder, and the cases are prepared again"
+            f"{final} cannot be read ({describe(error)}); delete this folder, and the cases are prepared again"
         ) from error
     if not stored == content["cases"] == len(source.cases) - len(content["broken"]):
         raise InputError(f"{final}: {stored} records for {len(source.cases)} cases; delete this folder")
@@ -354,8 +354,8 @@ def _open(source: Source, grid: tuple[int, int, int], directory: Path, on_broken
 
 def _read_content(path: Path, rows: int) -> dict[str, Any]:
     """Return the checked digest file of a store; `rows` are those of the source."""
-    most = json_files.DESCRIPTION_BYTES + rows * _ROW_BYTES
-    content = json_files.read(path, _content_schema(rows), _REMEDY, most_bytes=most)
+    most = json_files.MAX_DESCRIPTION_BYTES + rows * _ROW_BYTES
+    content = json_files.read(path, _content_schema(rows), _REMEDY, max_bytes=most)
     if (
         len(content.get("files", ())) not in (0, rows)
         or len(content.get("inspections", ())) > content["cases"]
@@ -365,7 +365,7 @@ def _read_content(path: Path, rows: int) -> dict[str, Any]:
         bytes.fromhex(content["sha256"])
         inspections = tuple(inspection.decode(text) for text in content.get("inspections", ()))
     except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({told(error)}); {_REMEDY}") from error
+        raise InputError(f"{path} cannot be read ({describe(error)}); {_REMEDY}") from error
     broken = [(case, why) for case, why in content["broken"]]
     return content | {"broken": broken, "inspections": inspections}
 
@@ -375,7 +375,7 @@ def _content_schema(rows: int) -> Table:
     return Table(
         {
             "sha256": text,
-            "cases": Whole(0, rows),
+            "cases": Integer(0, rows),
             "broken": ListOf(Row((text, text)), 0, rows),
             "files": Omittable(ListOf(text, 0, rows)),
             "inspections": Omittable(ListOf(text, 0, rows)),

@@ -22,7 +22,7 @@ from kneefair_jax.runtime.schema import Anything, ListOf, Table
 SPLIT = "cases"
 _FORMAT = "array_record"
 _SHARDS = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # names of the record files: none outside the store
-_INFO = Table({"splits": ListOf(Table(others=Anything()), 1, 1)}, Anything())
+_INFO = Table({"splits": ListOf(Table(other_fields=Anything()), 1, 1)}, Anything())
 _REMEDY = "delete this store's folder, and the cases are prepared again"
 
 
@@ -121,7 +121,7 @@ def _require_info(folder: Path, name: str) -> None:
 
 
 def _require_same(path: Path, expected: dict[str, Any]) -> None:
-    if json_files.read(path, Table(others=Anything()), _REMEDY) != expected:
+    if json_files.read(path, Table(other_fields=Anything()), _REMEDY) != expected:
         raise _foreign(path)
 
 

@@ -27,7 +27,7 @@ _AMONG = "Among patients without a failed segmentation"
 
 def verdicts(report: dict[str, Any]) -> list[Verdict]:
     """Return the verdict on every attribute, in the primary score."""
-    score = family.of_report(report).score
+    score = family.from_report(report).score
     scores, attributes = report["scores"][score], report["cohort"]["attributes"]
     return [
         findings.judge(groups, scores, lower_is_better=score in LOWER_IS_BETTER)
@@ -38,7 +38,7 @@ def verdicts(report: dict[str, Any]) -> list[Verdict]:
 
 def paragraphs(report: dict[str, Any]) -> list[str]:
     """Return the report's first paragraphs: the cohort, failures, significant gaps, and gaps that remain open."""
-    judged, title = verdicts(report), score_title(family.of_report(report).score)
+    judged, title = verdicts(report), score_title(family.from_report(report).score)
     cohort, mean = _cohort(report, title)
     small_groups = (
         f"Groups of fewer than {report['cohort']['min_group_patients']} patients, and patients whose attribute is "
@@ -60,7 +60,7 @@ def paragraphs(report: dict[str, Any]) -> list[str]:
 
 def attribute_paragraphs(report: dict[str, Any]) -> list[str]:
     """Return one paragraph for each attribute: its numbers, its test, and the effect of structure size."""
-    score = family.of_report(report).score
+    score = family.from_report(report).score
     means, smallest = report["scores"][score]["groups"], report["cohort"]["min_group_patients"]
     title = score_title(score)
     return [
@@ -83,7 +83,7 @@ def _detectable_failures(report: dict[str, Any], verdict: Verdict) -> str | None
 def _cohort(report: dict[str, Any], title: str) -> tuple[str, str]:
     """Return a sentence on the tested cohort, and one on the mean score."""
     scores, cohort = report["scores"], report["cohort"]
-    mean, tested = scores[family.of_report(report).score]["overall"], scores["dice"]["overall"]
+    mean, tested = scores[family.from_report(report).score]["overall"], scores["dice"]["overall"]
     model, sizes = audited_model(report), group_sizes(scores["dice"], cohort["attributes"])
     return (
         f"{segmentation_title(cohort['structures'])}{f' by {model}' if model else ''} was tested on "
@@ -180,7 +180,7 @@ def _interactions(report: dict[str, Any]) -> list[str]:
     """Name the significant interactions: gaps by one attribute that depend on another."""
     sentences = []
     for key, by_score in (report.get("interactions") or {}).items():
-        entry = by_score.get(family.of_report(report).score) or {}
+        entry = by_score.get(family.from_report(report).score) or {}
         if entry.get("p_holm") is None or entry["p_holm"] >= findings.LEVEL:
             continue
         attribute, _, moderator = key.partition(",")
