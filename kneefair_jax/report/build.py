@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -15,6 +15,7 @@ from kneefair_jax.fairness.family import Hypothesis, Primary
 from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores
 from kneefair_jax.report.notes import sentences
+from kneefair_jax.report.schema import SCHEMA, Report
 
 
 def steps(attributes: Sequence[str], intersections: bool) -> int:
@@ -37,7 +38,7 @@ def build_report(
     excluded: Sequence[tuple[str, int]] = (),
     advance: Callable[[], None] = lambda: None,
     **statistics: Any,
-) -> dict[str, Any]:
+) -> Report:
     """Return the entries of `report.json`, schema 2, that follow from the scores.
 
     `scores` come from `fairness.scores.scores`, `rates` from `fairness.endpoint_rates.endpoint_rates`, `power` from
@@ -110,7 +111,7 @@ def build_report(
     )
     advance()
     report = {
-        "schema": 2,
+        "schema": SCHEMA,
         "scores": score_report,
         "rates": rates,
         "interactions": attribute_interactions,
@@ -144,7 +145,7 @@ def build_report(
         "run": {"absent": {structure: int(n) for structure, n in absent_cases.items()}, **run},
     }
     family.write_adjusted(report, {**gap_p_values, **rate_p_values}, primary)
-    return report
+    return cast(Report, report)
 
 
 def patient_flow(

@@ -7,11 +7,12 @@ al., doi:10.1136/bmj-2024-081554). The topics are paraphrased; the guidelines ha
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
-from typing import Any
 
 from kneefair_jax.fairness import family
+from kneefair_jax.report.schema import Report
+from kneefair_jax.report.score_schema import Scores
 from kneefair_jax.report.text.formatting import amount, estimate, group_sizes, listing, percent, score_title
 from kneefair_jax.safe_text import spreadsheet_cell, strip_paths
 
@@ -45,10 +46,10 @@ class Item:
     section: str
 
 
-type _Fact = Callable[[Mapping[str, Any]], str]
+type _Fact = Callable[[Report], str]
 
 
-def items(report: Mapping[str, Any]) -> list[Item]:
+def items(report: Report) -> list[Item]:
     """Return the items, by guideline and number; items without a fact in the report are left open.
 
     Args:
@@ -73,12 +74,11 @@ def table(lines: list[Item]) -> str:
     return buffer.getvalue()
 
 
-def _scores(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    scores: Mapping[str, Any] = report["scores"][family.from_report(report).score]
-    return scores
+def _scores(report: Report) -> Scores:
+    return report["scores"][family.from_report(report).score]
 
 
-def _excluded(report: Mapping[str, Any]) -> str:
+def _excluded(report: Report) -> str:
     flow = report["cohort"].get("flow")
     if not flow:
         return ""
@@ -86,7 +86,7 @@ def _excluded(report: Mapping[str, Any]) -> str:
     return f"{amount(flow['listed'], 'record')} listed; excluded: {listing(reasons) if reasons else 'none'}"
 
 
-def _flow(report: Mapping[str, Any]) -> str:
+def _flow(report: Report) -> str:
     flow = report["cohort"].get("flow")
     if not flow:
         return ""
@@ -97,10 +97,11 @@ def _flow(report: Mapping[str, Any]) -> str:
     )
 
 
-def _partitions(report: Mapping[str, Any]) -> str:
+def _partitions(report: Report) -> str:
     if report["run"].get("folds"):
         return f"cross-validation of {report['run']['folds']} folds"
-    splits = (report["cohort"].get("flow") or {}).get("splits") or {}
+    flow = report["cohort"].get("flow")
+    splits = flow["splits"] if flow else {}
     return (
         listing(f"{name} {amount(split['patients'], 'patient')}" for name, split in splits.items())
         if splits
@@ -108,73 +109,74 @@ def _partitions(report: Mapping[str, Any]) -> str:
     )
 
 
-def _disjoint(report: Mapping[str, Any]) -> str:
+def _disjoint(report: Report) -> str:
     return "by patient: no patient is in two splits" if _partitions(report) else ""
 
 
-def _demographics(report: Mapping[str, Any]) -> str:
+def _demographics(report: Report) -> str:
     sizes = group_sizes(_scores(report), report["cohort"]["attributes"])
     return listing(sizes) if sizes else ""
 
 
-def _performance(report: Mapping[str, Any]) -> str:
+def _performance(report: Report) -> str:
     overall = _scores(report)["overall"]
     title = score_title(family.from_report(report).score)
     mean = estimate(overall["mean"], overall["interval"])
     return f"mean {title} {mean} over {amount(overall['patients'], 'patient')}"
 
 
-def _fairness(report: Mapping[str, Any]) -> str:
+def _fairness(report: Report) -> str:
     gaps = []
     for attribute in report["cohort"]["attributes"]:
-        gap = (_scores(report)["summaries"].get(attribute) or {}).get("gap") or {}
-        if gap.get("value") is not None:
-            gaps.append(f"{attribute} {estimate(gap['value'], gap.get('interval'))}")
+        summary = _scores(report)["summaries"].get(attribute)
+        if summary and summary["gap"]["value"] is not None:
+            gaps.append(f"{attribute} {estimate(summary['gap']['value'], summary['gap']['interval'])}")
     return f"gap between groups, by {listing(gaps)}" if gaps else ""
 
 
-def _fairness_methods(report: Mapping[str, Any]) -> str:
-    hypotheses = (report.get("primary") or {}).get("hypotheses")
-    if not hypotheses:
+def _fairness_methods(report: Report) -> str:
+    primary = report.get("primary")
+    if not primary:
         return ""
-    return f"primary family of {len(hypotheses)} hypotheses about groups, corrected together"
+    return f"primary family of {len(primary['hypotheses'])} hypotheses about groups, corrected together"
 
 
-def _failures(report: Mapping[str, Any]) -> str:
-    endpoint = ((report.get("rates") or {}).get("endpoints") or {}).get("failure") or {}
-    if not endpoint.get("overall"):
+def _failures(report: Report) -> str:
+    rates = report.get("rates")
+    failure = rates["endpoints"]["failure"] if rates else None
+    if not failure or not failure["overall"]:
         return ""
-    rate = percent(endpoint["overall"]["estimate"])
-    return f"{amount(endpoint['count'], 'patient')} ({rate}) with a failed segmentation"
+    rate = percent(failure["overall"]["estimate"])
+    return f"{amount(failure['count'], 'patient')} ({rate}) with a failed segmentation"
 
 
-def _metrics(report: Mapping[str, Any]) -> str:
+def _metrics(report: Report) -> str:
     primary = family.from_report(report).score
     secondary = [score_title(score) for score in report["scores"] if score != primary]
     return f"primary: {score_title(primary)}" + (f"; also {listing(secondary)}" if secondary else "")
 
 
-def _uncertainty(report: Mapping[str, Any]) -> str:
-    correction = (report.get("primary") or {}).get("correction")
+def _uncertainty(report: Report) -> str:
+    primary = report.get("primary")
     intervals = "95 % intervals over patients"
     return (
-        f"{intervals}; p values of the primary family after {correction}'s correction"
-        if correction
+        f"{intervals}; p values of the primary family after {primary['correction']}'s correction"
+        if primary
         else intervals
     )
 
 
-def _software(report: Mapping[str, Any]) -> str:
+def _software(report: Report) -> str:
     versions = report["run"].get("versions") or {}
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _source(report: Mapping[str, Any]) -> str:
+def _source(report: Report) -> str:
     data = (report["run"].get("config") or {}).get("data") or {}
     return "synthetic radiographs of the phantom generator" if data.get("source") == "phantom" else ""
 
 
-def _model(report: Mapping[str, Any]) -> str:
+def _model(report: Report) -> str:
     model = (report["run"].get("config") or {}).get("model")
     if not model or not report["run"].get("grid"):
         return ""
@@ -185,7 +187,7 @@ def _model(report: Mapping[str, Any]) -> str:
     return f"{model['name']} of widths {widths}, input of {size} pixels, output of {outputs}"
 
 
-def _readers(report: Mapping[str, Any]) -> str:
+def _readers(report: Report) -> str:
     agreements = report.get("readers") or {}
     differences = [
         f"{score_title(score)} {estimate(agreement['mean_difference'], agreement['interval'])}"
@@ -194,17 +196,17 @@ def _readers(report: Mapping[str, Any]) -> str:
     return f"mean difference of two readers: {listing(differences)}" if differences else ""
 
 
-def _training(report: Mapping[str, Any]) -> str:
+def _training(report: Report) -> str:
     config = report["run"].get("config") or {}
     return "configuration, step and seed of the run are in the report" if config.get("train") else ""
 
 
-def _selection(report: Mapping[str, Any]) -> str:
+def _selection(report: Report) -> str:
     rules = report.get("selection")
     return f"checkpoint by the rule {str(report['run'].get('model')).replace('_', ' ')}" if rules else ""
 
 
-def _mitigation(report: Mapping[str, Any]) -> str:
+def _mitigation(report: Report) -> str:
     mitigation = (report["run"].get("config") or {}).get("mitigation") or {}
     parts = [
         f"{part} {mitigation[part]['name']}"
@@ -214,15 +216,17 @@ def _mitigation(report: Mapping[str, Any]) -> str:
     return f"training with {listing(parts)}" if parts else ""
 
 
-def _external(report: Mapping[str, Any]) -> str:
-    external = (report.get("external") or {}).get("scores") or {}
-    overall = (external.get(family.from_report(report).score) or {}).get("overall")
+def _external(report: Report) -> str:
+    external = report.get("external")
+    scores = external["scores"].get(family.from_report(report).score) if external else None
+    if not scores:
+        return ""
     return (
-        f"{amount(overall['cases'], 'case')} of {amount(overall['patients'], 'patient')}" if overall else ""
+        f"{amount(scores['overall']['cases'], 'case')} of {amount(scores['overall']['patients'], 'patient')}"
     )
 
 
-def _missing(report: Mapping[str, Any]) -> str:
+def _missing(report: Report) -> str:
     unknown = [
         f"{attribute} {amount(entry['patients'], 'patient')}"
         for attribute in report["cohort"]["attributes"]
@@ -236,7 +240,7 @@ def _missing(report: Mapping[str, Any]) -> str:
     return "; ".join([attributes, *_missing_scores(report)])
 
 
-def _missing_scores(report: Mapping[str, Any]) -> Iterator[str]:
+def _missing_scores(report: Report) -> Iterator[str]:
     absent_cases = report["run"].get("absent")
     if absent_cases:
         cases = listing(f"{structure} {amount(number, 'case')}" for structure, number in absent_cases.items())
@@ -252,11 +256,12 @@ def _missing_scores(report: Mapping[str, Any]) -> Iterator[str]:
     ]
     if missing:
         yield f"Dice without another score, excluded from that score's means: {listing(missing)}"
-    if number := (report["cohort"].get("flow") or {}).get("not_scored"):
-        yield f"without any score, excluded from the means: {amount(number, 'patient')}"
+    flow = report["cohort"].get("flow")
+    if flow and flow.get("not_scored"):
+        yield f"without any score, excluded from the means: {amount(flow['not_scored'], 'patient')}"
 
 
-def _sample_size(report: Mapping[str, Any]) -> str:
+def _sample_size(report: Report) -> str:
     if not report.get("power"):
         return ""
     return "detectable gaps and required numbers of patients, by attribute; the author states how the size was chosen"

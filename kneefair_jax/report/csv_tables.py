@@ -10,13 +10,23 @@ import pandas as pd
 
 from kneefair_jax.fairness import family
 from kneefair_jax.fairness.patient_table import ALL_STRUCTURES
+from kneefair_jax.report.schema import External, Report
+from kneefair_jax.report.score_schema import (
+    Endpoint,
+    Estimate,
+    GroupRate,
+    Mean,
+    PooledMean,
+    Rates,
+    StructureScores,
+)
 from kneefair_jax.report.text.formatting import attribute_groups
 from kneefair_jax.safe_text import is_formula, spreadsheet_cell
 
 NAMES = ("groups.csv", "summaries.csv", "pairs.csv", "rates.csv", "rate_tests.csv")
 
 
-def tables(report: Mapping[str, Any]) -> dict[str, str]:
+def tables(report: Report) -> dict[str, str]:
     """Return file name -> CSV with a header; files without rows are omitted.
 
     Args:
@@ -28,7 +38,7 @@ def tables(report: Mapping[str, Any]) -> dict[str, str]:
     return {name: _csv(file_rows) for name, file_rows in rows(report).items() if file_rows}
 
 
-def rows(report: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def rows(report: Report) -> dict[str, list[dict[str, Any]]]:
     """Return file name -> a row for each group, attribute, pair, rate or test; `report` as for `tables`."""
     parts = list(_parts(report))
     contents = (
@@ -41,29 +51,29 @@ def rows(report: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return {name: list(file_rows) for name, file_rows in zip(NAMES, contents, strict=True)}
 
 
-type _Part = tuple[dict[str, Any], Mapping[str, Any], Sequence[str], Mapping[str, Any]]
+type _Part = tuple[dict[str, Any], StructureScores, Sequence[str], Mapping[str, PooledMean]]
 
 
-def _parts(report: Mapping[str, Any]) -> Iterator[_Part]:
+def _parts(report: Report) -> Iterator[_Part]:
     """Yield every score of all structures and of each: the cells that name it, numbers, attributes, pooled means."""
     attributes = report["cohort"]["attributes"]
     primary = family.from_report(report).score
-    for cohort, entry in (("test", report), ("external", report.get("external") or {"scores": {}})):
+    for cohort, entry in _cohorts(report):
         for score, scores in entry["scores"].items():
             # A table of one score per case has one structure, `ALL_STRUCTURES`, whose rows would be repeated.
-            for structure, part in (
-                {ALL_STRUCTURES: scores} | scores["structures"] | {ALL_STRUCTURES: scores}
-            ).items():
-                pooled = (
-                    (entry.get("pooled") or {}) if (score, structure) == (primary, ALL_STRUCTURES) else {}
-                )
+            structures: dict[str, StructureScores] = {ALL_STRUCTURES: scores, **scores["structures"]}
+            structures[ALL_STRUCTURES] = scores
+            for structure, part in structures.items():
+                is_primary = (score, structure) == (primary, ALL_STRUCTURES)
+                pooled = (entry.get("pooled") or {}) if is_primary else {}
                 yield {"cohort": cohort, "score": score, "structure": structure}, part, attributes, pooled
 
 
 def _groups(
-    cells: dict[str, Any], part: Mapping[str, Any], attributes: Sequence[str], pooled: Mapping[str, Any]
+    cells: dict[str, Any], part: StructureScores, attributes: Sequence[str], pooled: Mapping[str, PooledMean]
 ) -> Iterator[dict[str, Any]]:
-    def row(attribute: str, group: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    def row(attribute: str, group: str, entry: Mean) -> dict[str, Any]:
+        mean = pooled.get(group)
         return {
             **cells,
             "attribute": attribute,
@@ -73,8 +83,8 @@ def _groups(
             "mean": entry["mean"],
             **_ends("", entry["interval"]),
             "ranked": entry.get("ranked"),
-            "pooled": pooled.get(group, {}).get("mean"),
-            **_ends("pooled_", pooled.get(group, {}).get("interval")),
+            "pooled": mean["mean"] if mean else None,
+            **_ends("pooled_", mean["interval"] if mean else None),
         }
 
     yield row("", "all", part["overall"])
@@ -83,20 +93,26 @@ def _groups(
             yield row(groups.key, name, part["groups"][name])
 
 
-def _summaries(cells: dict[str, Any], part: Mapping[str, Any], *_: Any) -> Iterator[dict[str, Any]]:
+def _summaries(cells: dict[str, Any], part: StructureScores, *_: Any) -> Iterator[dict[str, Any]]:
     for attribute, summary in part["summaries"].items():
-        row = {**cells, "attribute": attribute, "worst_group": (summary.get("worst") or {}).get("group")}
-        for key in ("worst", "gap", "sd", "ser", "es"):
-            entry = summary.get(key) or {}
-            name = "worst_error" if key == "worst" else key
-            row |= {name: entry.get("value"), **_ends(f"{name}_", entry.get("interval"))}
-        gap = summary.get("gap_without_failures") or {}
+        row = {**cells, "attribute": attribute, "worst_group": summary["worst"].get("group")}
+        for name, entry in (
+            ("worst_error", summary["worst"]),
+            ("gap", summary["gap"]),
+            ("sd", summary["sd"]),
+            ("ser", summary["ser"]),
+            ("es", summary["es"]),
+        ):
+            row |= {name: entry["value"], **_ends(f"{name}_", entry["interval"])}
+        gap: Mapping[str, Any] = summary.get("gap_without_failures") or {}
         row |= {"gap_without_failures": gap.get("value")}
         for key in ("interval", "interval_adjusted"):
             row |= _ends(f"gap_without_failures_{'adjusted_' * key.endswith('adjusted')}", gap.get(key))
-        ser, test = summary.get("ser") or {}, summary.get("test") or {}
-        beyond = ser.get("beyond_size") or {}
-        rank, equivalence = summary.get("rank") or {}, summary.get("equivalence") or {}
+        ser: Mapping[str, Any] = summary.get("ser") or {}
+        beyond: Mapping[str, Any] = ser.get("beyond_size") or {}
+        test: Mapping[str, Any] = summary.get("test") or {}
+        rank: Mapping[str, Any] = summary.get("rank") or {}
+        equivalence: Mapping[str, Any] = summary.get("equivalence") or {}
         yield row | {
             "ser_size": ser.get("size"),
             "ser_beyond_size": beyond.get("value"),
@@ -114,9 +130,10 @@ def _summaries(cells: dict[str, Any], part: Mapping[str, Any], *_: Any) -> Itera
         }
 
 
-def _pairs(cells: dict[str, Any], part: Mapping[str, Any], *_: Any) -> Iterator[dict[str, Any]]:
+def _pairs(cells: dict[str, Any], part: StructureScores, *_: Any) -> Iterator[dict[str, Any]]:
     for attribute, summary in part["summaries"].items():
-        intervals = (summary.get("equivalence") or {}).get("intervals") or []
+        equivalence = summary.get("equivalence")
+        intervals = equivalence["intervals"] if equivalence else []
         for i, pair in enumerate(summary.get("pairs") or []):
             yield {
                 **cells,
@@ -137,7 +154,7 @@ def _pairs(cells: dict[str, Any], part: Mapping[str, Any], *_: Any) -> Iterator[
             }
 
 
-def rate_rows(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def rate_rows(report: Report) -> Iterator[dict[str, Any]]:
     """Yield a row for each endpoint, structure and group, and one for all patients."""
     for cells, endpoint, attributes in _endpoints(report):
         overall = {"count": endpoint["count"], "rate": endpoint["overall"]}
@@ -147,7 +164,7 @@ def rate_rows(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield from _group_rates(cells | {"structure": structure}, part["groups"], attributes)
 
 
-def rate_test_rows(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def rate_test_rows(report: Report) -> Iterator[dict[str, Any]]:
     """Yield a row for each test: ranked groups, pairs, small groups against all other patients, and means."""
     for endpoint_cells, endpoint, _ in _endpoints(report):
         for attribute, comparison in endpoint["comparisons"].items():
@@ -156,13 +173,13 @@ def rate_test_rows(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 yield _test(cells, "ranked groups", "", "", comparison["test"])
             for pair in comparison["pairs"]:
                 yield _test(cells, "pair", pair["first"], pair["second"], pair["difference"])
-            for group, test in comparison["unranked"].items():
-                yield _test(cells, "small group", group, "all others", test)
+            for group, difference in comparison["unranked"].items():
+                yield _test(cells, "small group", group, "all others", difference)
         for structure, part in endpoint["structures"].items():
             for attribute, test in part["tests"].items():
                 cells = endpoint_cells | {"structure": structure, "attribute": attribute}
                 yield _test(cells, "ranked groups", "", "", test)
-    for cohort, rates in _cohorts(report):
+    for cohort, rates in _rates(report):
         for score, by_attribute in rates["small_groups"].items():
             for attribute, tests in by_attribute.items():
                 cells = {
@@ -171,21 +188,27 @@ def rate_test_rows(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                     "structure": ALL_STRUCTURES,
                     "attribute": attribute,
                 }
-                for group, test in tests.items():
-                    yield _test(cells, "small group", group, "all others", test)
+                for group, small_group_test in tests.items():
+                    yield _test(cells, "small group", group, "all others", small_group_test)
 
 
-def _cohorts(report: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for cohort, entry in (("test", report), ("external", report.get("external") or {})):
-        if entry.get("rates"):
-            yield cohort, entry["rates"]
+def _cohorts(report: Report) -> Iterator[tuple[str, Report | External]]:
+    yield "test", report
+    if external := report.get("external"):
+        yield "external", external
+
+
+def _rates(report: Report) -> Iterator[tuple[str, Rates]]:
+    for cohort, entry in _cohorts(report):
+        if rates := entry.get("rates"):
+            yield cohort, rates
 
 
 def _endpoints(
-    report: Mapping[str, Any],
-) -> Iterator[tuple[dict[str, Any], Mapping[str, Any], Sequence[str]]]:
+    report: Report,
+) -> Iterator[tuple[dict[str, Any], Endpoint, Sequence[str]]]:
     """Yield the cells that name each computed endpoint, its numbers, and the attributes."""
-    for cohort, rates in _cohorts(report):
+    for cohort, rates in _rates(report):
         for name, endpoint in rates["endpoints"].items():
             if endpoint["reason"] is None:
                 # The failure threshold is a setting, so its name contains it.
@@ -194,7 +217,7 @@ def _endpoints(
 
 
 def _group_rates(
-    cells: dict[str, Any], entries: Mapping[str, Any], attributes: Sequence[str]
+    cells: dict[str, Any], entries: Mapping[str, GroupRate], attributes: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     for groups in attribute_groups(entries, attributes):
         for name in groups.labels:
@@ -214,9 +237,7 @@ def _rate(cells: dict[str, Any], attribute: str, group: str, entry: Mapping[str,
     }
 
 
-def _test(
-    cells: dict[str, Any], comparison: str, first: str, second: str, test: Mapping[str, Any]
-) -> dict[str, Any]:
+def _test(cells: dict[str, Any], comparison: str, first: str, second: str, test: Estimate) -> dict[str, Any]:
     return {
         **cells,
         "comparison": comparison,

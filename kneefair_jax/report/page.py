@@ -18,6 +18,8 @@ from kneefair_jax.report import checklist, csv_tables
 from kneefair_jax.report.examples import ALL
 from kneefair_jax.report.figures import distributions, flow_diagram, forest, scatter
 from kneefair_jax.report.overlays import CaseView, color, overlay
+from kneefair_jax.report.schema import Report, json_schema
+from kneefair_jax.report.score_schema import Endpoint, Rates, Scores, StructureScores
 from kneefair_jax.report.text import failures, findings, formatting
 from kneefair_jax.report.text import power as power_text
 from kneefair_jax.report.text.methods import methods_text
@@ -25,17 +27,19 @@ from kneefair_jax.report.text.summary import attribute_paragraphs, paragraphs
 from kneefair_jax.runtime import atomic
 
 PAGE = "index.html"
+REPORT = "report.json"
+SCHEMA = "report.schema.json"
 
 
 def write(
     directory: Path,
-    report: dict[str, Any],
+    report: Report,
     cases: pd.DataFrame,
     curves: list[dict[str, Any]],
     examples: list[CaseView],
     other_pages: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write `index.html`, `report.json`, `checklist.html` and `.csv`, and the CSV files of `csv_tables`.
+    """Write `index.html`, `report.json` and its JSON Schema, the checklist, and the CSV files of `csv_tables`.
 
     The same input gives the same bytes: the page has no date.
 
@@ -64,9 +68,10 @@ def write(
     atomic.write_text(directory / checklist.TABLE, checklist.table(lines))
     atomic.write_text(directory / checklist.PAGE, checklist_page(lines))
     atomic.write_text(directory / PAGE, html)
+    atomic.write_text(directory / SCHEMA, json.dumps(json_schema(), indent=2) + "\n")
     # Written last: a study treats a run with this file as finished.
     text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    atomic.write_text(directory / "report.json", text + "\n")
+    atomic.write_text(directory / REPORT, text + "\n")
     return directory / PAGE
 
 
@@ -77,7 +82,7 @@ def checklist_page(lines: Sequence[checklist.Item]) -> str:
 
 
 def page(
-    report: dict[str, Any],
+    report: Report,
     cases: pd.DataFrame,
     curves: Sequence[Mapping[str, Any]],
     examples: Sequence[CaseView],
@@ -96,7 +101,7 @@ def page(
         files: names of the files beside the page, which it lists; None for the files of `write`.
     """
     attributes = report["cohort"]["attributes"]
-    external = report.get("external") or {}
+    external = report.get("external")
     primary = family.from_report(report)
     figures = _figures(report, cases, curves)
     methods, references = methods_text(report)
@@ -121,7 +126,7 @@ def page(
         external=external,
         methods=methods,
         references=references,
-        files=["report.json", *csv_tables.tables(report)] if files is None else files,
+        files=[REPORT, SCHEMA, *csv_tables.tables(report)] if files is None else files,
         judge=lambda groups, scores, key: findings.judge(
             groups,
             scores,
@@ -154,23 +159,21 @@ def page(
     )
 
 
-def _is_corrected(scores: Mapping[str, Any]) -> bool:
+def _is_corrected(scores: StructureScores) -> bool:
     """Return whether any gap of the score has a corrected p."""
-    return any(
-        (summary.get("test") or {}).get("p_holm") is not None for summary in scores["summaries"].values()
-    )
+    tests = (summary.get("test") for summary in scores["summaries"].values())
+    return any(test.get("p_holm") is not None for test in tests if test)
 
 
-def _figures(
-    report: dict[str, Any], cases: pd.DataFrame, curves: Sequence[Mapping[str, Any]]
-) -> dict[str, str]:
+def _figures(report: Report, cases: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return name -> SVG of every figure that the report has numbers for."""
     score, attributes = family.from_report(report).score, report["cohort"]["attributes"]
     scores, title = report["scores"][score], formatting.TITLES.get(score, score)
     all_groups = formatting.attribute_groups(scores["groups"], attributes)
     by_attribute = [groups for groups in all_groups if groups.key in attributes]
     by_pair = [groups for groups in all_groups if "," in groups.key]
-    failure_dice = (report.get("rates") or {}).get("failure_dice", patient_table.FAILURE_DICE)
+    rates = report.get("rates")
+    failure_dice = rates["failure_dice"] if rates else patient_table.FAILURE_DICE
     values = macro_by_group(cases, attributes, score, failure_dice)
     figures = {
         "forest": forest.means(scores, all_groups, title, "forest", report.get("pooled")),
@@ -184,48 +187,51 @@ def _figures(
         figures["flow"] = flow_diagram.flow(counts, "flow")
     if _any(scores, "pairs"):
         figures["gaps"] = forest.gaps(scores, by_attribute, title, "gaps")
-    if score != "hd95_mm" and _any(report["scores"].get("hd95_mm") or {"summaries": {}}, "test"):
-        distances = report["scores"]["hd95_mm"]
+    distances = report["scores"].get("hd95_mm")
+    if score != "hd95_mm" and distances and _any(distances, "test"):
         figures["forest_hd95_mm"] = forest.means(distances, all_groups, "HD95, mm", "forest_hd95")
     if by_pair:
         figures["intersections"] = scatter.intersections(scores, by_pair, title, "intersections")
     if by_attribute and (frame := scatter.areas(cases, attributes, "dice", failure_dice)) is not None:
         figures["size"] = scatter.size(frame, by_attribute, "Dice", "size")
-    if calibration := (report.get("calibration") or {}).get("curves"):
-        calibration_groups = formatting.attribute_groups(calibration, attributes)
-        slopes = {name: group["slope"] for name, group in (report["calibration"].get("groups") or {}).items()}
-        figures["calibration"] = scatter.reliability(calibration, calibration_groups, slopes, "calibration")
+    if calibration := report.get("calibration"):
+        curve_groups = formatting.attribute_groups(calibration["curves"], attributes)
+        slopes = {name: group["slope"] for name, group in (calibration.get("groups") or {}).items()}
+        figures["calibration"] = scatter.reliability(
+            calibration["curves"], curve_groups, slopes, "calibration"
+        )
     if report.get("root_cause"):
         figures["root_cause"] = forest.aucs(report["root_cause"], "root_cause")
     if curves:
         figures["curves"] = distributions.curves(curves, "curves")
-    if external := ((report.get("external") or {}).get("scores") or {}).get(score):
-        groups = formatting.attribute_groups(external["groups"], attributes)
-        pooled = report["external"].get("pooled")
-        figures["external"] = forest.means(external, groups, title, "external", pooled)
+    external = report.get("external")
+    if external and (external_scores := external["scores"].get(score)):
+        groups = formatting.attribute_groups(external_scores["groups"], attributes)
+        figures["external"] = forest.means(external_scores, groups, title, "external", external.get("pooled"))
     return figures
 
 
-def _any(scores: Mapping[str, Any], key: str) -> bool:
+def _any(scores: StructureScores, key: str) -> bool:
     """Return whether any summary of a score has an entry."""
     return any(summary.get(key) for summary in scores["summaries"].values())
 
 
-def _has_structures(scores: Mapping[str, Any]) -> bool:
+def _has_structures(scores: Scores) -> bool:
     """Return whether a score has structures; a table of one score per case has not."""
     return set(scores["structures"]) != {patient_table.ALL_STRUCTURES}
 
 
-def _computed_endpoints(rates: Mapping[str, Any]) -> dict[str, Any]:
+def _computed_endpoints(rates: Rates) -> dict[str, Endpoint]:
     """Return the endpoints that can be computed from the scores."""
     return {name: endpoint for name, endpoint in rates["endpoints"].items() if endpoint["reason"] is None}
 
 
-def _warnings(scores: Mapping[str, Any], attributes: Sequence[str]) -> list[str]:
+def _warnings(scores: StructureScores, attributes: Sequence[str]) -> list[str]:
     """Return the warnings on a score's intervals and tests, each with the attributes that it concerns."""
     titles: dict[str, list[str]] = {}
     for entry in formatting.attribute_groups(scores["groups"], attributes):
-        for text in (scores["summaries"].get(entry.key) or {}).get("warnings") or []:
+        summary = scores["summaries"].get(entry.key)
+        for text in (summary.get("warnings") or []) if summary else []:
             titles.setdefault(text, []).append(entry.title)
     return [f"By {formatting.listing(by)}: {text}" for text, by in titles.items()]
 

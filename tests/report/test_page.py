@@ -142,6 +142,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, report, cases, curves, ex
         "groups.csv",
         "index.html",
         "report.json",
+        "report.schema.json",
         "summaries.csv",
     ]
 
@@ -246,7 +247,7 @@ def test_the_page_of_an_audit_shows_all_its_parts_once_and_escaped(audited, audi
         "p, Holm, and the interval: for Dice corrected over the primary family",
         f"unet → {evil}",
         "Software: jax 0.11.1.",
-        "report.json, groups.csv, summaries.csv, pairs.csv",
+        "report.json, report.schema.json, groups.csv, summaries.csv, pairs.csv",
     ):
         assert text in words, text
 

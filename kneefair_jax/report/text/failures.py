@@ -5,6 +5,7 @@ from typing import Any
 
 from kneefair_jax.fairness import family
 from kneefair_jax.groups import is_missing
+from kneefair_jax.report.schema import Report
 from kneefair_jax.report.text.formatting import (
     TITLES,
     AttributeGroups,
@@ -35,7 +36,7 @@ def endpoint_title(name: str, endpoint: Mapping[str, Any]) -> str:
     return f"{title} {'≤' if '<=' in name else '≥'} {limit}"
 
 
-def sentences(report: Mapping[str, Any]) -> list[str]:
+def sentences(report: Report) -> list[str]:
     """Describe the failure rate of each group and whether groups differ; attributes that differ come first.
 
     Further sentences name groups that are too small to rank and differ from all other patients, in failure rate or in
@@ -63,20 +64,20 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
     return [*texts, *_small_means(report)]
 
 
-def differs(report: Mapping[str, Any], attribute: str) -> bool:
+def differs(report: Report, attribute: str) -> bool:
     """Return whether the failure rates of an attribute's ranked groups differ significantly."""
-    comparisons = (
-        ((report.get("rates") or {}).get("endpoints") or {}).get("failure", {}).get("comparisons", {})
-    )
-    return attribute in comparisons and _verdict(comparisons[attribute]) == "differ"
+    rates = report.get("rates")
+    comparison = rates["endpoints"]["failure"]["comparisons"].get(attribute) if rates else None
+    return comparison is not None and _verdict(comparison) == "differ"
 
 
-def attribute_sentences(report: Mapping[str, Any], groups: AttributeGroups) -> list[str]:
+def attribute_sentences(report: Report, groups: AttributeGroups) -> list[str]:
     """Describe significant differences in failure rate by one attribute, and its small groups that differ."""
     texts = []
     if differs(report, groups.key):
         comparison = report["rates"]["endpoints"]["failure"]["comparisons"][groups.key]
-        p_text = f"{p_equals(comparison['test']['p_adjusted'])}{_HOLM}"
+        p = comparison["test"]["p_adjusted"] if comparison["test"] else None
+        p_text = f"{p_equals(p)}{_HOLM}"
         pairs = [
             _higher_and_lower(pair, groups)
             for pair in comparison["pairs"]
@@ -190,9 +191,7 @@ def _higher_and_lower(pair: Mapping[str, Any], groups: AttributeGroups) -> str:
     return f"{higher} than in {lower}"
 
 
-def _small_failures(
-    report: Mapping[str, Any], definition: str, attribute: str | None = None
-) -> Iterator[str]:
+def _small_failures(report: Report, definition: str, attribute: str | None = None) -> Iterator[str]:
     """Yield a sentence for each group too small to rank whose failure rate differs from all other patients'."""
     attributes = report["cohort"]["attributes"]
     failure = report["rates"]["endpoints"]["failure"]
@@ -200,27 +199,26 @@ def _small_failures(
         for name, test in comparison["unranked"].items():
             if _is_significant_pair(test) and attribute in (None, key):
                 entry = failure["groups"][name]
-                direction = "more" if test["estimate"] > 0 else "less"
+                direction = "more" if (test["estimate"] or 0) > 0 else "less"
                 yield (
-                    f"In {group_title(name, attributes)}, which is too small to rank, failed "
-                    f"segmentations{definition} are "
-                    f"{direction} frequent than in all other patients: {_share(entry)}; "
+                    f"In {group_title(name, attributes)}, which is too small to rank, failed segmentations{definition} "
+                    f"are {direction} frequent than in all other patients: {_share(entry)}; "
                     f"{p_equals(test['p_adjusted'])}{_HOLM}."
                 )
 
 
-def _small_means(report: Mapping[str, Any], attribute: str | None = None) -> Iterator[str]:
+def _small_means(report: Report, attribute: str | None = None) -> Iterator[str]:
     """Yield a sentence for each small group whose mean primary score differs from that of all other patients."""
     attributes, score = report["cohort"]["attributes"], family.from_report(report).score
     for key, tests in (report["rates"]["small_groups"].get(score) or {}).items():
         for name, test in tests.items():
             if _is_significant(test) and attribute in (None, key):
-                direction = "below" if test["estimate"] < 0 else "above"
+                estimate = test["estimate"] or 0.0
+                direction = "below" if estimate < 0 else "above"
                 yield (
                     f"Among patients without a failed segmentation, the mean {score_title(score)} of "
                     f"{group_title(name, attributes)} ({amount(test['patients'], 'patient')}, too few to rank or to "
-                    "compare "
-                    f"with single groups) is {number(abs(test['estimate']))} {direction} that of all other patients "
+                    f"compare with single groups) is {number(abs(estimate))} {direction} that of all other patients "
                     f"({p_equals(test['p_adjusted'])}{_HOLM})."
                 )
 

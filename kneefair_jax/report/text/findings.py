@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from kneefair_jax.fairness import family
 from kneefair_jax.groups import is_missing
+from kneefair_jax.report.score_schema import Statistic, StructureScores
 from kneefair_jax.report.text.formatting import (
     AttributeGroups,
     confidence,
@@ -64,7 +65,7 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    groups: AttributeGroups, scores: Mapping[str, Any], *, lower_is_better: bool = False, primary: bool = True
+    groups: AttributeGroups, scores: StructureScores, *, lower_is_better: bool = False, primary: bool = True
 ) -> Verdict:
     """Return the verdict on the groups of one attribute or pair of attributes, by the numbers of one score.
 
@@ -74,11 +75,11 @@ def judge(
         lower_is_better: whether the score is an error.
         primary: whether the score is that of the primary family; gaps of other scores are exploratory.
     """
-    summary = scores["summaries"].get(groups.key) or {}
+    summary: Mapping[str, Any] = scores["summaries"].get(groups.key) or {}
     means = {
-        name: scores["groups"][name]["mean"]
+        name: mean
         for name in groups.labels
-        if scores["groups"][name].get("ranked", True) and scores["groups"][name]["mean"] is not None
+        if scores["groups"][name].get("ranked", True) and (mean := scores["groups"][name]["mean"]) is not None
     }
     overall_gap = (summary.get("gap") or {}).get("value")
     if len(means) < 2 or overall_gap is None:
@@ -107,7 +108,7 @@ def judge(
     )
 
 
-def gap_without_failures(summary: Mapping[str, Any]) -> dict[str, Any]:
+def gap_without_failures(summary: Mapping[str, Any]) -> Statistic:
     """Return value and interval of the gap of patients without a failed segmentation.
 
     The interval has the correction of p where p is corrected.

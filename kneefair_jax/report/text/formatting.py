@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from kneefair_jax.fairness.patient_table import ALL_STRUCTURES
+from kneefair_jax.report.schema import Report
 
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -209,6 +210,6 @@ def segmentation_title(structures: Sequence[str]) -> str:
     return f"Segmentation of {'' if list(structures) == [ALL_STRUCTURES] else 'the '}{listing(structures)}"
 
 
-def audited_model(report: Mapping[str, Any]) -> str | None:
+def audited_model(report: Report) -> str | None:
     """Return the name of the audited model; None for a run, whose `model` is a selection rule."""
     return None if report["run"].get("config") else report["run"].get("model")

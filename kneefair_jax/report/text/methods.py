@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kneefair_jax.fairness import family, patient_table
+from kneefair_jax.report.schema import Report
+from kneefair_jax.report.score_schema import AdjustedModel
 from kneefair_jax.report.text.failures import endpoint_title
 from kneefair_jax.report.text.formatting import (
     TITLES,
@@ -84,7 +86,7 @@ class _Bibliography:
         return [f"[{i}] {_REFERENCES[key]}" for i, key in enumerate(self.keys, 1)]
 
 
-def methods_text(report: dict[str, Any]) -> tuple[str, list[str]]:
+def methods_text(report: Report) -> tuple[str, list[str]]:
     """Return the paragraph and its references."""
     cite = _Bibliography()
     sentences = [*_data(report), *_scores(report, cite), *_rates(report, cite)]
@@ -92,7 +94,7 @@ def methods_text(report: dict[str, Any]) -> tuple[str, list[str]]:
     return " ".join(sentences), cite.list()
 
 
-def _data(report: dict[str, Any]) -> Iterator[str]:
+def _data(report: Report) -> Iterator[str]:
     scores, cohort = report["scores"][family.from_report(report).score], report["cohort"]
     sizes = group_sizes(scores, cohort["attributes"])
     overall = scores["overall"]
@@ -102,7 +104,7 @@ def _data(report: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def _scores(report: dict[str, Any], cite: _Bibliography) -> Iterator[str]:
+def _scores(report: Report, cite: _Bibliography) -> Iterator[str]:
     tolerance = report["run"].get("nsd_tolerance_mm")
     of_tolerance = f" at a tolerance of {tolerance:g} mm" if tolerance is not None else ""
     names = listing(_METRICS.get(score, score).format(tolerance=of_tolerance) for score in report["scores"])
@@ -115,18 +117,17 @@ def _scores(report: dict[str, Any], cite: _Bibliography) -> Iterator[str]:
     if report["run"].get("resolution") == "source":
         yield (
             f"The network's probabilities were interpolated linearly from the working resolution of {grid} pixels to "
-            "the "
-            "native resolution of the reference mask. There, each pixel took the likeliest label, and all scores "
-            "except "
-            "calibration were computed."
+            "the native resolution of the reference mask. There, each pixel took the likeliest label, and all scores "
+            "except calibration were computed."
         )
     elif grid:
         yield f"All scores were computed at a working resolution of {grid} pixels."
-    external = (report.get("external") or {}).get("resolution")
-    if external and external != report["run"].get("resolution"):
+    external = report.get("external")
+    external_resolution = external.get("resolution") if external else None
+    if external_resolution and external_resolution != report["run"].get("resolution"):
         resolution = (
             "the native resolution of its reference masks"
-            if external == "source"
+            if external_resolution == "source"
             else f"the working resolution of {grid} pixels"
         )
         yield f"Scores of the external cohort were computed at {resolution}."
@@ -136,7 +137,7 @@ def _scores(report: dict[str, Any], cite: _Bibliography) -> Iterator[str]:
     )
 
 
-def _rates(report: dict[str, Any], cite: _Bibliography) -> Iterator[str]:
+def _rates(report: Report, cite: _Bibliography) -> Iterator[str]:
     rates = report.get("rates")
     if not rates:
         return
@@ -166,12 +167,13 @@ def _rates(report: dict[str, Any], cite: _Bibliography) -> Iterator[str]:
         )
 
 
-def _inference(report: dict[str, Any], cite: _Bibliography) -> Iterator[str]:
+def _inference(report: Report, cite: _Bibliography) -> Iterator[str]:
     summaries = [summary for scores in report["scores"].values() for summary in scores["summaries"].values()]
-    tests = [summary["test"] for summary in summaries if summary.get("test")]
+    tests = [test for summary in summaries if (test := summary.get("test"))]
     pairs = any(summary.get("pairs") for summary in summaries)
     of_pairs = " and of their gaps over all patients" if pairs else ""
-    failure_dice = (report.get("rates") or {}).get("failure_dice", patient_table.FAILURE_DICE)
+    rates = report.get("rates")
+    failure_dice = rates["failure_dice"] if rates else patient_table.FAILURE_DICE
     has_several_pairs = any(len(summary.get("pairs") or []) > 1 for summary in summaries)
     simultaneous = (
         ", simultaneous by Bonferroni's method where an attribute has more than two groups"
@@ -182,12 +184,11 @@ def _inference(report: dict[str, Any], cite: _Bibliography) -> Iterator[str]:
         f"95 % intervals of means{of_pairs} have two parts{simultaneous}: Student's interval of the scores of patients "
         f"without a failed segmentation (Dice below {failure_dice:g}), corrected for skewness "
         f"{cite('hall')}, and Stringer's bounds of the loss through failures {cite('stringer')}, combined by the "
-        "method "
-        f"of variance estimates recovery {cite('mover')}. They allow for failures that were not observed. Distances "
-        "have no upper limit: their intervals are Student's, corrected for skewness."
+        f"method of variance estimates recovery {cite('mover')}. They allow for failures that were not observed. "
+        "Distances have no upper limit: their intervals are Student's, corrected for skewness."
     )
     yield (
-        "Inequality is summarised by the gap between the highest and the lowest group mean, the skewed error ratio "
+        "Inequality is summarized by the gap between the highest and the lowest group mean, the skewed error ratio "
         f"(SER) {cite('ser')} and the equity-scaled score {cite('es')}."
     )
     if any((summary.get("ser") or {}).get("size") is not None for summary in summaries):
@@ -211,15 +212,16 @@ def _inference(report: dict[str, Any], cite: _Bibliography) -> Iterator[str]:
             f"Gaps in means were tested among patients without a failed segmentation, by permutation{times} "
             f"({names}) {cite('janssen', 'chung')}{holm}; their intervals have the critical values of the test."
         )
-    structure_summaries = [
-        summary
+    structure_tests = [
+        test
         for scores in report["scores"].values()
         for structure in scores["structures"].values()
         for summary in structure["summaries"].values()
+        if (test := summary.get("test"))
     ]
-    if any((summary.get("test") or {}).get("p_bh") is not None for summary in structure_summaries):
+    if any(test.get("p_bh") is not None for test in structure_tests):
         yield f"Tests of single structures are exploratory, corrected by Benjamini and Hochberg's method {cite('bh')}."
-    ranks = dict.fromkeys(summary["rank"]["name"] for summary in summaries if summary.get("rank"))
+    ranks = dict.fromkeys(rank["name"] for summary in summaries if (rank := summary.get("rank")))
     if ranks:
         names = listing(f"{name} {cite(_RANK_TESTS[name])}" for name in ranks)
         yield f"Rank tests ({names}) and Cliff's delta {cite('cliff')} are reported beside them."
@@ -237,13 +239,14 @@ def _inference(report: dict[str, Any], cite: _Bibliography) -> Iterator[str]:
     yield from _equivalence(report, cite)
 
 
-def _equivalence(report: dict[str, Any], cite: _Bibliography) -> Iterator[str]:
+def _equivalence(report: Report, cite: _Bibliography) -> Iterator[str]:
     """Yield sentences on equivalence, where it was tested, and on margins derived from two readers."""
     tested = {
-        score: summary["equivalence"]
+        score: equivalence
         for score, scores in report["scores"].items()
         for summary in scores["summaries"].values()
-        if summary.get("equivalence") and score not in patient_table.MILLIMETRES  # never shown of distances
+        if (equivalence := summary.get("equivalence"))
+        and score not in patient_table.MILLIMETRES  # equivalence in distances is never shown
     }
     if not tested:
         return
@@ -259,7 +262,7 @@ def _equivalence(report: dict[str, Any], cite: _Bibliography) -> Iterator[str]:
     from_readers = {
         score: entry
         for score, entry in agreements.items()
-        if tested.get(score, {}).get("delta") == entry["margin"]
+        if score in tested and tested[score]["delta"] == entry["margin"]
     }
     if from_readers:
         each = "; ".join(
@@ -279,7 +282,7 @@ def _range(ends: Sequence[float]) -> str:
     return f"{lower} to {upper}"
 
 
-def _primary(report: dict[str, Any], cite: _Bibliography) -> Iterator[str]:
+def _primary(report: Report, cite: _Bibliography) -> Iterator[str]:
     """Yield the sentence on the primary family."""
     entry = report.get("primary")
     if not entry:
@@ -302,7 +305,7 @@ def _primary(report: dict[str, Any], cite: _Bibliography) -> Iterator[str]:
     )
 
 
-def _further_analyses(report: dict[str, Any], cite: _Bibliography) -> Iterator[str]:
+def _further_analyses(report: Report, cite: _Bibliography) -> Iterator[str]:
     if model := (report.get("model") or {}).get("dice"):
         yield from _adjustment(model, cite)
     if report.get("interactions"):
@@ -311,7 +314,8 @@ def _further_analyses(report: dict[str, Any], cite: _Bibliography) -> Iterator[s
             f"a failed segmentation, were tested by Johansen's statistic {cite('johansen')}; interactions in scores "
             "other than the primary one are exploratory."
         )
-    external_pooled = (report.get("external") or {}).get("pooled")
+    external_cohort = report.get("external")
+    external_pooled = external_cohort.get("pooled") if external_cohort else None
     if report.get("pooled") or external_pooled:
         external = ", in the external cohort by its own groups" if external_pooled else ""
         yield (
@@ -338,10 +342,9 @@ def _further_analyses(report: dict[str, Any], cite: _Bibliography) -> Iterator[s
         yield f"Software: {', '.join(f'{name} {version}' for name, version in versions.items())}."
 
 
-def _adjustment(model: dict[str, Any], cite: _Bibliography) -> Iterator[str]:
+def _adjustment(model: AdjustedModel, cite: _Bibliography) -> Iterator[str]:
     """Yield sentences on the adjusted model of a score: its covariates, and the excluded ones with the reason."""
-    fits = [model[label] for label in ("without_mediators", "with_mediators") if model.get(label)]
-    fits = [fit for fit in fits if fit["contrasts"]]
+    fits = [fit for fit in (model["without_mediators"], model["with_mediators"]) if fit and fit["contrasts"]]
     adjusted: list[str] = []
     for fit in {fit["formula"]: fit for fit in fits}.values():
         has_attributes = len({contrast["attribute"] for contrast in fit["contrasts"]}) > 1
@@ -367,7 +370,7 @@ def _adjustment(model: dict[str, Any], cite: _Bibliography) -> Iterator[str]:
         yield f"Variables excluded from the model: {'; '.join(model['left_out'])}."
 
 
-def _setting(report: dict[str, Any], name: str) -> Any:
+def _setting(report: Report, name: str) -> Any:
     """Return a setting of the report, from the run or from its config."""
     run = report["run"]
     return run.get(name) or ((run.get("config") or {}).get("report") or {}).get(name)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from kneefair_jax.fairness.power import MOST_PATIENTS
+from kneefair_jax.report.schema import Report
 from kneefair_jax.report.text.formatting import DASH, count, display_label, levels_of, margin, number, percent
 
 
@@ -19,7 +20,7 @@ class Row(NamedTuple):
     equivalence: str
 
 
-def detectable_failures(report: Mapping[str, Any], attribute: str) -> str | None:
+def detectable_failures(report: Report, attribute: str) -> str | None:
     """Return the failure rate that a single uncorrected exact test at the 5 % level detects with 80 % power.
 
     Returns:
@@ -36,7 +37,7 @@ def detectable_failures(report: Mapping[str, Any], attribute: str) -> str | None
     )
 
 
-def paragraph(report: Mapping[str, Any]) -> str:
+def paragraph(report: Report) -> str:
     """Return the paragraph that explains the table of `rows`; "" for a report without power."""
     power = report.get("power")
     if not power:
@@ -45,9 +46,10 @@ def paragraph(report: Mapping[str, Any]) -> str:
     needed = entry["needed"]
     source = "stated in advance" if entry["margin_stated"] else "an example, because no margin was stated"
     return (
-        "For each attribute, the table shows the two ranked groups whose means are hardest to distinguish. A single "
-        f"uncorrected test at the {100 * needed['level']:g} % level detects the detectable differences with "
-        f"{100 * needed['power']:g} % power: a gap in mean Dice among patients without a failed segmentation, and a "
+        "For each attribute, the table shows the two ranked groups whose means are hardest to distinguish. The "
+        f"detectable differences are those that a single uncorrected test at the {100 * needed['level']:g} % level "
+        f"detects with {100 * needed['power']:g} % power: a gap in mean Dice among patients without a failed "
+        "segmentation, and a "
         "failure rate of the smaller group, compared with the observed rate of all ranked groups. The last three "
         "columns are the patients that the smaller group needs at a margin of "
         f"{margin('dice', needed['margin'])} ({source}), if the ratio of the group sizes stays the same: to detect a "
@@ -58,7 +60,7 @@ def paragraph(report: Mapping[str, Any]) -> str:
     )
 
 
-def rows(report: Mapping[str, Any]) -> list[Row]:
+def rows(report: Report) -> list[Row]:
     """Return the cells of the table, a row for each attribute with at least two ranked groups."""
     return [_row(attribute, entry) for attribute, entry in (report.get("power") or {}).items()]
 

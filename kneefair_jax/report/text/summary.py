@@ -1,10 +1,10 @@
 """Write the report's first paragraphs: the tested cohort, the significant gaps, and the gaps that remain open."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from kneefair_jax.fairness import family
 from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER
+from kneefair_jax.report.schema import Report
 from kneefair_jax.report.text import failures, findings, power
 from kneefair_jax.report.text.findings import Verdict
 from kneefair_jax.report.text.formatting import (
@@ -25,7 +25,7 @@ from kneefair_jax.report.text.formatting import (
 _AMONG = "Among patients without a failed segmentation"
 
 
-def verdicts(report: dict[str, Any]) -> list[Verdict]:
+def verdicts(report: Report) -> list[Verdict]:
     """Return the verdict on every attribute, in the primary score."""
     score = family.from_report(report).score
     scores, attributes = report["scores"][score], report["cohort"]["attributes"]
@@ -36,7 +36,7 @@ def verdicts(report: dict[str, Any]) -> list[Verdict]:
     ]
 
 
-def paragraphs(report: dict[str, Any]) -> list[str]:
+def paragraphs(report: Report) -> list[str]:
     """Return the report's first paragraphs: the cohort, failures, significant gaps, and gaps that remain open."""
     judged, title = verdicts(report), score_title(family.from_report(report).score)
     cohort, mean = _cohort(report, title)
@@ -58,7 +58,7 @@ def paragraphs(report: dict[str, Any]) -> list[str]:
     return [" ".join(paragraph) for paragraph in sentences if paragraph]
 
 
-def attribute_paragraphs(report: dict[str, Any]) -> list[str]:
+def attribute_paragraphs(report: Report) -> list[str]:
     """Return one paragraph for each attribute: its numbers, its test, and the effect of structure size."""
     score = family.from_report(report).score
     means, smallest = report["scores"][score]["groups"], report["cohort"]["min_group_patients"]
@@ -74,13 +74,13 @@ def attribute_paragraphs(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _detectable_failures(report: dict[str, Any], verdict: Verdict) -> str | None:
+def _detectable_failures(report: Report, verdict: Verdict) -> str | None:
     """Return the detectable failure rate; None where failure rates differ significantly."""
     key = verdict.groups.key
     return None if failures.differs(report, key) else power.detectable_failures(report, key)
 
 
-def _cohort(report: dict[str, Any], title: str) -> tuple[str, str]:
+def _cohort(report: Report, title: str) -> tuple[str, str]:
     """Return a sentence on the tested cohort, and one on the mean score."""
     scores, cohort = report["scores"], report["cohort"]
     mean, tested = scores[family.from_report(report).score]["overall"], scores["dice"]["overall"]
@@ -139,7 +139,7 @@ def _size_effects(significant: Sequence[Verdict]) -> list[str]:
     return sentences
 
 
-def _open_gaps(judged: Sequence[Verdict], report: dict[str, Any], title: str) -> list[str]:
+def _open_gaps(judged: Sequence[Verdict], report: Report, title: str) -> list[str]:
     """Name the gaps that are not distinguishable from zero, and the differences that the tests can detect."""
     sentences = []
     gaps = [v for v in judged if v.kind == "open" and v.equivalence != "equivalent"]
@@ -176,12 +176,12 @@ def _equivalence(judged: Sequence[Verdict], title: str) -> list[str]:
     return sentences or [f"Equivalence in mean {title} within ±{margin} is not shown for any attribute."]
 
 
-def _interactions(report: dict[str, Any]) -> list[str]:
+def _interactions(report: Report) -> list[str]:
     """Name the significant interactions: gaps by one attribute that depend on another."""
     sentences = []
     for key, by_score in (report.get("interactions") or {}).items():
-        entry = by_score.get(family.from_report(report).score) or {}
-        if entry.get("p_holm") is None or entry["p_holm"] >= findings.LEVEL:
+        entry = by_score.get(family.from_report(report).score)
+        if not entry or entry["p_holm"] is None or entry["p_holm"] >= findings.LEVEL:
             continue
         attribute, _, moderator = key.partition(",")
         p_text = f"{p_equals(entry['p_holm'])} after Holm's correction"
