@@ -21,9 +21,7 @@ def get_config() -> ConfigDict:
     data.store = ""  # where prepared cases are kept; "" is the run's folder
     data.workers = 2  # processes that read files during preparation; 0: none but the run's own
     data.beam = ""  # flags of an Apache Beam pipeline to prepare in, "--runner=DirectRunner"; "" for none
-    data.on_broken = (
-        "stop"  # at a case that cannot be read; "skip" leaves it out and lists it in left_out.csv
-    )
+    data.on_read_error = "stop"  # at an unreadable case; "skip" excludes it and lists it in excluded.csv
 
     config.model = model = ConfigDict()
     model.name = "unet"  # resnet18_unet, resnet34_unet: with five widths and norm "batch"

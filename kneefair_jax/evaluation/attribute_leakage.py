@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from kneefair_jax import anatomy, groups
+from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.data.cohort_loader import Cohort
-from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.fairness.attribute_auc import attribute_auc, components
 
 SIZE = (32, 32)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, metrics
-from kneefair_jax.data import readers, run_tables
+from kneefair_jax.data import readers, typed_tables
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example
 from kneefair_jax.data.store import Cases
@@ -76,7 +76,7 @@ def parts(
 
 def resolution_of(cohort: Cohort, wanted: str) -> str:
     """Where masks are scored: as `report.resolution` wants, but on the grid where they have no size of their own."""
-    return "grid" if cohort.source.whole is None else wanted
+    return "grid" if cohort.source.read_native is None else wanted
 
 
 def score(
@@ -130,7 +130,7 @@ def _at_source(part: Part, values: dict[str, np.ndarray], rows: np.ndarray) -> d
 
         return metrics.by_layer(score, layers, *cleared) | {"spacing": case.spacing}
 
-    scores = part.cohort.over_whole(of, rows)
+    scores = part.cohort.map_native(of, rows)
     found = {name: np.stack([one[name] for one in scores]) for name in scores[0]}
     return kept | {"grid_dice": values["dice"]} | found
 
@@ -165,9 +165,9 @@ def read(path: Path, attributes: Sequence[str], scores: Sequence[str] = SCORES) 
         scores: columns of numbers that must be there.
 
     Raises:
-        InputError: see `run_tables.read_parquet`.
+        InputError: see `typed_tables.read_run_parquet`.
     """
-    return run_tables.read_parquet(
+    return typed_tables.read_run_parquet(
         path, IDENTIFIERS, attributes, scores, "evaluate the run again: --mode=evaluate"
     )
 

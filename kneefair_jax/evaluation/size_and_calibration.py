@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, metrics
+from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.data.cohort_loader import Cohort
-from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
 from kneefair_jax.fairness.group_calibration import Sums, calibration
@@ -65,7 +65,7 @@ def _by_size(
         return metrics.by_layer(score, layers, anatomy.clear_void(label))
 
     if cases is None:
-        errors = cohort.over_whole(lambda _, case: of(case.label, case.spacing), np.asarray(rows))
+        errors = cohort.map_native(lambda _, case: of(case.label, case.spacing), np.asarray(rows))
     else:
         with ThreadPoolExecutor() as pool:
             errors = list(pool.map(of, [cases[row]["label"] for row in rows], spacing))

@@ -61,7 +61,7 @@ def read(path: Path) -> Film:
         warnings.simplefilter("ignore")  # of damaged headers; what cannot be read is an error anyway
         film = readers.read_radiograph(path)
     eight = film.view.apply(readers.to_uint8(film.pixels, valid=film.valid))
-    grey = readers.to_grey(eight)
+    grey = readers.to_gray(eight)
     try:
         require_picture(grey)
     except InputError as error:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kneefair_jax.data import listing, readers
+from kneefair_jax.data import file_lookup, readers
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 
@@ -69,7 +69,7 @@ def _listed(given: Sequence[str], out: Path) -> Iterator[Input | InputError]:
 
 
 def _within(folder: Path, out: Path) -> Iterator[Path | InputError]:
-    paths, errors = listing.below(folder)
+    paths, errors = file_lookup.list_files(folder)
     yield from errors
     for path in paths:
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)

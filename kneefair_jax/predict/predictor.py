@@ -216,7 +216,7 @@ class Predictor:
     def _input(self, image: np.ndarray) -> np.ndarray:
         height, width, channels = self.grid
         if channels == 1:
-            image = readers.to_grey(image)
+            image = readers.to_gray(image)
         place = placement.place(image.shape[:2], (height, width), self.fit)
         full = np.broadcast_to(image, (*image.shape[:2], channels))
         return placement.on_grid(full, (height, width), place)
@@ -316,7 +316,7 @@ def _ready(images: Sequence[Any] | np.ndarray) -> list[np.ndarray]:
     for place, image in enumerate(images):
         try:
             ready.append(as_uint8(image))
-            films.require_picture(readers.to_grey(ready[-1]))
+            films.require_picture(readers.to_gray(ready[-1]))
         except InputError as error:
             raise InputError(f"images[{place}]: {error}") from error
     return ready

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kneefair_jax.data import identifiers, metadata, missing_words
+from kneefair_jax.data import cell_text, identifiers, metadata
 from kneefair_jax.errors import InputError
 
 
@@ -44,7 +44,7 @@ def groups_of_cases(
     options = metadata.Options(similar="--allow-similar-ids", allow_similar=allow_similar)
     metadata.check_identifiers(table, problems, ("case_id",), options)
     if "patient_id" in table and not allow_similar:
-        patients = table["patient_id"][~table["patient_id"].map(missing_words.is_missing)]
+        patients = table["patient_id"][~table["patient_id"].map(cell_text.is_missing)]
         problems += identifiers.similar(dict(patients.items()), "patient_id", "patient", options.similar)
     found = {}
     for row, case in table["case_id"].items():

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from kneefair_jax.data import number_text
+from kneefair_jax.data import cell_text
 from kneefair_jax.data.readers.spacing import LARGEST_MM, SMALLEST_MM
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict.films import Film
@@ -22,7 +22,7 @@ def parse(text: str) -> np.ndarray:
             number with a decimal comma), or of pixels more than twice as long as wide.
     """
     try:
-        values = [number_text.parse(word) for word in re.split("[,x]", text)]
+        values = [cell_text.parse_number(word) for word in re.split("[,x]", text)]
     except ValueError:
         values = []
     if len(values) not in (1, 2) or not all(SMALLEST_MM <= value <= LARGEST_MM for value in values):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from kneefair_jax import anatomy, groups, label_errors
 from kneefair_jax import cohort as cohorts
-from kneefair_jax.data import cohort_loader, header_notes, inspection, mask_checks, readers
+from kneefair_jax.data import cohort_loader, inspection, mask_checks, readers
 from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.data.inspection import Inspection
 from kneefair_jax.preflight import (
@@ -105,7 +105,7 @@ def run(
             say(f"comparing {len(parts[name].cases)} masks with the network's")
             found[name]["suspicious"] = _suspicious(parts[name], pairs, sheet)
     ids = {str(case_id) for part in parts.values() for case_id in part.cohort.source.cases["case_id"]}
-    ids |= {what for part in parts.values() for what, _ in part.left_out}
+    ids |= {what for part in parts.values() for what, _ in part.excluded}
     atomic.write_json(directory / "check.json", _without_paths(found, ids, folders))
     listed = faults.table(found, list(parts))
     faults.write(directory / faults.TABLE, listed, folders)
@@ -161,7 +161,7 @@ def _read(prepared: Prepared) -> Reading:
         measured.append(outliers.of_case(**example, structures=prepared.cohort.structures))
         thumbnails.append(duplicates.thumbnail(example["image"]))
         digests.append(duplicates.digest(example["image"]))
-        inspections.append(recorded[row] or inspection.of_mask(example["label"]))
+        inspections.append(recorded[row] or inspection.inspect_mask(example["label"]))
         case_id = str(prepared.cohort.cases["case_id"].iloc[row])
         edge_ranks[case_id] = mask_orientation.edge_ranks(example["image"], example["label"])
     index = pd.Index(prepared.cohort.cases["case_id"], name="case_id")
@@ -262,17 +262,17 @@ def _of_part(part: Prepared, reading: Reading) -> dict[str, Any]:
     cases = part.cohort.cases
     ids, inspections = cases["case_id"].tolist(), reading.inspections
     return {
-        "headers": header_notes.aggregate(ids, [one.notes for one in inspections]),
+        "headers": inspection.aggregate_notes(ids, [one.notes for one in inspections]),
         "header_notes": {
             case_id: list(one.notes) for case_id, one in zip(ids, inspections, strict=True) if one.notes
         },
-        "spacing_kinds": header_notes.spacing_kinds(inspections),
+        "spacing_kinds": inspection.spacing_kinds(inspections),
         "interpolated": [case_id for case_id, one in zip(ids, inspections, strict=True) if one.interpolated],
-        "unreadable": [list(one) for one in (*part.cases.left_out, *cohort_loader.changed_files(part))],
+        "unreadable": [list(one) for one in (*part.cases.excluded, *cohort_loader.changed_files(part))],
         "void": void_pixels.of_groups(reading.void, cases, part.cohort.attributes),
         "cases": len(cases),
         "patients": cases["patient_id"].nunique(),
-        "left_out": [list(entry) for entry in part.left_out],
+        "left_out": [list(entry) for entry in part.excluded],
         "orientation": {
             "consistent": mask_orientation.consistent(reading.turned, len(cases)),
             "turned": [one._asdict() for one in reading.turned],
@@ -336,7 +336,7 @@ def _orientation(result: dict[str, Any], cases: int, name: str, settings: Mappin
         current = readers.ORIENTATIONS.get(settings.get("orientation") or "none")
         if settings.get("kind") == "folder" and current is not None:
             flag = "data.orientation" if name == "cohort" else "data.external_orientation"
-            value = readers.name_of(current.then(readers.ORIENTATIONS[common]))
+            value = readers.name_of(current.compose(readers.ORIENTATIONS[common]))
             remedy += f", or (where film or mask states no orientation) give --config.{flag}={value}"
         yield (
             f"WARNING: {len(turned)} of {cases} masks{of} lie on their films only when laid out by {common}; {remedy}"

@@ -11,9 +11,8 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import groups, models
-from kneefair_jax.data import cohort_loader, online, source, store
+from kneefair_jax.data import case_arrays, cohort_loader, source, store
 from kneefair_jax.data.cohort_loader import Prepared
-from kneefair_jax.data.store import cache
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.preflight import group_sizes
@@ -30,7 +29,7 @@ def store_dir(config: ConfigDict, workdir: Path) -> Path:
 def store_options(config: ConfigDict) -> store.Options:
     """How the config wants cases to be prepared."""
     data = config.data
-    return store.Options(workers=data.workers, on_broken=data.on_broken, beam=data.beam, say=say)
+    return store.Options(workers=data.workers, on_read_error=data.on_read_error, beam=data.beam, say=say)
 
 
 def known_folders(config: ConfigDict, workdir: Path) -> list[Path]:
@@ -68,7 +67,7 @@ def prepare_run(
     directory: Path,
     *,
     training: bool,
-    on_broken: str,
+    on_read_error: str,
     inspect: Callable[[Prepared, Prepared | None], None] = lambda main, external: None,
 ) -> tuple[setup.Experiment, Prepared, Prepared | None]:
     """All that precedes the first step. What a user can get wrong is checked before the first byte is written.
@@ -78,7 +77,7 @@ def prepare_run(
         workdir: its folder.
         directory: of prepared cases.
         training: False to evaluate what there is.
-        on_broken: as `data.on_broken`.
+        on_read_error: as `data.on_read_error`.
         inspect: gets the cohorts as soon as they are prepared, before anything is refused for want of cases.
 
     Raises:
@@ -92,8 +91,8 @@ def prepare_run(
     made = setup.build(config, cohort)
     table = run_directory.table_fingerprint(cohort.cases, made.partition.index)
     # Before hours of reading, where the reading cannot change the table.
-    if on_broken == "stop" and not store.is_prepared(
-        online.stored_source(cohort.source, cohort.cases), cohort.grid, directory
+    if on_read_error == "stop" and not store.is_prepared(
+        case_arrays.stored_source(cohort.source, cohort.cases), cohort.grid, directory
     ):
         run_directory.check_data(workdir, table=table)
     stages.check(config, cohort)
@@ -102,7 +101,7 @@ def prepare_run(
         for member in group_models.of_run(config, made.partition):
             if not (workdir / member.directory / "checkpoints").is_dir():
                 raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
-    options = store_options(config)._replace(on_broken=on_broken)
+    options = store_options(config)._replace(on_read_error=on_read_error)
     prepare = partial(
         cohort_loader.prepare, config.data, config.data.seed, cohort, external, directory, options
     )
@@ -110,9 +109,9 @@ def prepare_run(
         distributed.on_first(prepare)  # not every file system's locks keep hosts apart
     main, outside = prepare()
     inspect(main, outside)
-    if main.cases.left_out:  # then the cohort was loaded again without them
+    if main.cases.excluded:  # then the cohort was loaded again without them
         # Groups that only the cases left out had are no groups any more, here and there.
-        with source.naming_unreadable(main.cases.left_out):
+        with source.naming_unreadable(main.cases.excluded):
             made = setup.build(config, main.cohort)
             stages.check(config, main.cohort)
             _check_external(config, made, outside.cohort if outside else None)
@@ -146,8 +145,10 @@ def run_experiment(config: ConfigDict, workdir: Path, directory: Path, training:
         InputError: something that a user gave cannot be used.
         NonFiniteLossError: training has diverged.
     """
-    on_broken = config.data.on_broken
-    made, main, outside = prepare_run(config, workdir, directory, training=training, on_broken=on_broken)
+    on_read_error = config.data.on_read_error
+    made, main, outside = prepare_run(
+        config, workdir, directory, training=training, on_read_error=on_read_error
+    )
     with contextlib.ExitStack() as stack:
         distributed.on_first(lambda: stack.enter_context(run_directory.alone(workdir)))
         _train_and_evaluate(config, workdir, made, main, outside, training)
@@ -182,7 +183,7 @@ def _train_and_evaluate(
     if distributed.is_first():
         tell_left_out(workdir, main, outside, known_folders(config, workdir))
     if training:
-        stages.train(config, cohort, cache.Kept(cases), workdir)
+        stages.train(config, cohort, case_arrays.CachedCases(cases), workdir)
     page = evaluate.evaluate(
         config, made, cohort, cases, workdir, (outside.cohort, outside.cases) if outside else None
     )
@@ -193,9 +194,9 @@ def _train_and_evaluate(
 def tell_left_out(
     workdir: Path, main: Prepared, outside: Prepared | None, folders: Sequence[Path] = ()
 ) -> None:
-    """Lists the cases that were left out, on screen and in `left_out.csv`."""
-    for part, name in ((main, "left_out.csv"), (outside, "left_out_external.csv")):
-        listed = part.left_out if part else ()
+    """Lists the cases that were left out, on screen and in `excluded.csv`."""
+    for part, name in ((main, "excluded.csv"), (outside, "excluded_external.csv")):
+        listed = part.excluded if part else ()
         source.write_excluded(listed, workdir / name, folders)
         if listed:
             say(source.describe_excluded(listed, workdir / name))

@@ -59,16 +59,18 @@ def check(config: ConfigDict, workdir: Path) -> None:
         workdir,
         experiment.store_dir(config, workdir),
         training=True,
-        on_broken="skip",
+        on_read_error="skip",
         inspect=inspect,
     )
     found = hardware.measure(config, made, main.cases, workdir)
     atomic.write_json(workdir / "check" / "machine.json", found._asdict())
     for line in hardware.lines(found):
         experiment.say(line)
-    broken = [*main.cases.left_out, *(outside.cases.left_out if outside else ())]
-    if broken and config.data.on_broken == "stop":
-        raise InputError(store.refusal(broken, len(main.cases) + len(outside.cases if outside else ())))
+    broken = [*main.cases.excluded, *(outside.cases.excluded if outside else ())]
+    if broken and config.data.on_read_error == "stop":
+        raise InputError(
+            store.unreadable_message(broken, len(main.cases) + len(outside.cases if outside else ()))
+        )
 
 
 MODES: dict[str, Callable[..., None]] = {

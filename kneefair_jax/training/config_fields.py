@@ -51,7 +51,7 @@ DATA = Table(
         "store": TEXT,
         "workers": Whole(0, 1024),
         "beam": TEXT,
-        "on_broken": TEXT,
+        "on_read_error": TEXT,
         # What a source reads beside these.
         **optional(
             {

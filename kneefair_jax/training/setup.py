@@ -122,7 +122,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     if stage.only:
         transform = optimizer.only(transform, stage.only)
     augmentation = Augmentation(**config.augment)
-    if augmentation.flip and not cohort.named:
+    if augmentation.flip and not cohort.has_names:
         # Without names nobody knows which labels change places.
         augmentation = augmentation._replace(flip=0.0)
     flip_table = anatomy.flip_table(cohort.structures)
@@ -194,7 +194,7 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
     config_checks.check_ranges(config)
     config_checks.check_composition(config.mitigation)
     if cohort.source.online:
-        config_checks.check_online(config, cohort.source.online.drawn)
+        config_checks.check_online(config, cohort.source.online.redrawn)
     mesh = sharding.data_mesh()
     sharding.check_batch_size(config.train.batch_size, mesh)
     objective = stage.objective or config.mitigation.objective

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kneefair_jax.data import run_tables
+from kneefair_jax.data import typed_tables
+from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.data.cohort_loader import Cohort
-from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.errors import InputError
 from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import atomic, distributed
@@ -127,7 +127,9 @@ def jtt(run: Run) -> None:
     path = run.workdir / UPWEIGHTED
     train = cohort.rows("train")
     if path.exists():  # decided once: another number of devices could round another way
-        table = run_tables.read_csv(path, ("case_id",), (), "delete it, and the first run decides again")
+        table = typed_tables.read_run_csv(
+            path, ("case_id",), (), "delete it, and the first run decides again"
+        )
     else:
         first = f"{STAGES}/first"
         made = run.stage(
