@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     if status in (command.BAD_INPUT, command.FAILED):
         from kneefair_jax.runtime import distributed
 
-        distributed.leave(status, together=status == command.BAD_INPUT)
+        distributed.exit_process(status, together=status == command.BAD_INPUT)
     command.exit_process(status)
 
 
@@ -78,11 +78,11 @@ def _run(workdir: Path) -> int:
         if not jax.distributed.is_initialized() or isinstance(error, InputError):
             raise
         traceback.print_exc()  # which process it was, and whether it was one, may be in it
-        if lost := distributed.lost(error):
-            raise command.CommandError(lost) from error
+        if message := distributed.peer_failure(error):
+            raise command.CommandError(message) from error
         if io_errors.describe(error, REMEDIES.option):
             raise
-        distributed.leave(1)  # at its end Python would wait for processes that may be gone
+        distributed.exit_process(1)  # at its end Python would wait for processes that may be gone
     return 0
 
 

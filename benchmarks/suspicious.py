@@ -109,7 +109,7 @@ def cohort(name: str, cases: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
             [half for film in films for half in bilateral.halves(film)] if both else films
         )
         if both:
-            found = [bilateral.joined(*found[k : k + 2]) for k in range(0, len(found), 2)]
+            found = [bilateral.join_halves(*found[k : k + 2]) for k in range(0, len(found), 2)]
         masks += [case.label for case in drawn]
         predictions += [one.mask for one in found]
     return np.stack(masks), np.stack(predictions), source.structures
@@ -136,12 +136,12 @@ def planted(
         wrong[row] = FAULTS[kind_of[int(row)]](masks, int(row), rng, structures)
     ranking = ranked(wrong, predictions, structures)
     faulty = np.isin(np.arange(len(masks)), rows)
-    found = [one for one in ranking.suspects if one.row in kind_of]
+    found = [one for one in ranking.label_errors if one.row in kind_of]
     right = [one for one in found if any(word in one.reason for word in WORDS[kind_of[one.row]])]
     return {
         "auc": float(roc_auc_score(faulty, ranking.scores)),
         "found": len(found) / len(rows),
-        "falsely_accused": (len(ranking.suspects) - len(found)) / (len(masks) - len(rows)),
+        "falsely_accused": (len(ranking.label_errors) - len(found)) / (len(masks) - len(rows)),
         "right_reason": len(right) / max(len(found), 1),
     }
 
@@ -153,9 +153,9 @@ def measure(cases: int, repetitions: int) -> dict[str, Any]:
         masks, predictions, structures = cohort(name, cases)
         clean = ranked(masks, predictions, structures)
         entry: dict[str, Any] = {
-            "usual_dice": clean.usual,
-            "clean": {"falsely_accused": len(clean.suspects), "of": cases},
-            "clean_reasons": [one.reason for one in clean.suspects],
+            "usual_dice": clean.median_dice,
+            "clean": {"falsely_accused": len(clean.label_errors), "of": cases},
+            "clean_reasons": [one.reason for one in clean.label_errors],
         }
         for fault, kinds in ({kind: (kind,) for kind in FAULTS} | {"all together": tuple(FAULTS)}).items():
             each = [planted(masks, predictions, structures, kinds, seed) for seed in range(repetitions)]

@@ -1,6 +1,6 @@
 """kneefair_jax: measure, explain and repair unequal segmentation of knee bones, in JAX.
 
-Importing the package imports nothing else; take the parts that are needed::
+`import kneefair_jax` imports no subpackage, so import each one that you use::
 
     from kneefair_jax import losses, metrics, mitigation, models
 """

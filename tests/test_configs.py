@@ -101,7 +101,7 @@ SLOW = {
 )
 def test_it_runs_two_steps_and_every_key_is_read(name, tmp_path, monkeypatch):
     config = shrunk(name, tmp_path / "films")
-    leaves = set(run_directory.flat(config.to_dict()))
+    leaves = set(run_directory.flatten(config.to_dict()))
     seen = record_reads(monkeypatch)
     run = tmp_path / "run"
     if "study" in config:

@@ -151,21 +151,21 @@ def parser() -> argparse.ArgumentParser:
     )
     how.add_argument(
         "--min-group-patients",
-        type=command_line.whole(1, 1_000_000),
+        type=command_line.integer(1, 1_000_000),
         default=10,
         metavar="N",
         help="smaller groups are not ranked",
     )
     how.add_argument(
         "--draws",
-        type=command_line.whole(bootstrap.MIN_DRAWS, command_line.DRAWS_MOST),
+        type=command_line.integer(bootstrap.MIN_DRAWS, command_line.MAX_DRAWS),
         default=10_000,
         metavar="N",
-        help=f"bootstrap resamples, {bootstrap.MIN_DRAWS:,} to {command_line.DRAWS_MOST:,}",
+        help=f"bootstrap resamples, {bootstrap.MIN_DRAWS:,} to {command_line.MAX_DRAWS:,}",
     )
     how.add_argument(
         "--seed",
-        type=command_line.whole(0, command_line.SEED.high),
+        type=command_line.integer(0, command_line.SEED.high),
         default=0,
         metavar="N",
         help="of the bootstrap",
@@ -193,7 +193,7 @@ def main(argv: Sequence[str]) -> int:
 
 def text(report: dict[str, Any]) -> str:
     """The primary score by group, a line each, the gaps, and failed segmentations."""
-    primary = family.of_report(report)
+    primary = family.from_report(report)
     scores = report["scores"][primary.score]
     attributes = report["cohort"]["attributes"]
     rows = [("", "patients", formatting.score_title(primary.score), "95 % interval")]
@@ -287,7 +287,7 @@ def _command(options: argparse.Namespace, argv: Sequence[str]) -> str:
     checkpoint = [Path(options.suspicious)] if options.suspicious else []
     folders = [*models, *checkpoint, *(path for path in single if path is not None)]
     words = [safe_text.without_paths(word, *folders) for word in argv]
-    return run_directory.command(["kneefair_jax.audit", *words]).replace("python", "python -m", 1)
+    return run_directory.public_command(["kneefair_jax.audit", *words]).replace("python", "python -m", 1)
 
 
 def _models(words: Sequence[str]) -> dict[str, Path]:

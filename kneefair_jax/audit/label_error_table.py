@@ -54,10 +54,10 @@ def table(
     from kneefair_jax.predict import films
 
     ids = [case for case in cohort.frame["case_id"] if case in images]
-    if len(ids) < label_errors.FEWEST:
+    if len(ids) < label_errors.MIN_CASES:
         raise InputError(
-            f"--suspicious: {len(ids)} of {len(cohort.frame)} cases have a film; it takes {label_errors.FEWEST} with "
-            "--images, among which one can stand out"
+            f"--suspicious: {len(ids)} of {len(cohort.frame)} cases have a film; it takes {label_errors.MIN_CASES} "
+            "with --images, among which one can stand out"
         )
     compare = label_errors.comparison(reading.structures, against)
 
@@ -67,7 +67,7 @@ def table(
         for several in batched(rows, label_errors.BATCH):
             read_films = [films.read(images[ids[row]]) for row in several]
             masks = [mask_pair.reference(truth[ids[row]], reading) for row in several]
-            pictures = [film.displayed(film.image) for film in read_films]  # as the masks lie
+            pictures = [film.to_displayed(film.image) for film in read_films]  # as the masks lie
             for row, film, picture, mask in zip(several, read_films, pictures, masks, strict=True):
                 headers[ids[row]] = FilmHeader(film.notes, film.orientation, mask.mask.orientation)
                 if picture.shape[:2] != mask.label.shape:
@@ -80,7 +80,7 @@ def table(
                 both.prediction[mask.ignored] = 0
                 yield both
 
-    found = label_errors.rank(read, ids, reading.structures).suspects
+    found = label_errors.rank(read, ids, reading.structures).label_errors
     columns = ["case_id", "score", "dice", "reason"]
     suspects = pd.DataFrame([one._asdict() for one in found], columns=columns)
     return LabelErrors(suspects.round({"score": 2, "dice": 4}), headers)

@@ -122,7 +122,7 @@ class Audit(NamedTuple):
         tables = [str(Path(folder, name)) for folder in folders.values() for name in csv_tables.NAMES]
         with (
             output_folder.exclusive_lock(out, "--out", wait=True),
-            atomic.staged(out, [*tables, _SUSPECTS, mask_faults.FILE]) as stage,
+            atomic.staging_folder(out, [*tables, _SUSPECTS, mask_faults.FILE]) as stage,
         ):
             self._write(stage, folders)
         return {model: out / folder / page.PAGE for model, folder in folders.items()}
@@ -141,7 +141,7 @@ class Audit(NamedTuple):
         for name, table in tables.items():
             if table is not None and not (name == mask_faults.FILE and table.empty):
                 atomic.write_text(out / name, csv_tables.guarded(table).to_csv(index=False))
-        with atomic.replacing(out / "cases.parquet") as temporary:
+        with atomic.replacement(out / "cases.parquet") as temporary:
             self.cases.to_parquet(temporary)
 
     def metric_frame(
@@ -233,9 +233,9 @@ def audit(
     patients = cohort.frame["patient_id"].nunique()
     requested = settings.draws
     settings = settings._replace(
-        draws=bootstrap.affordable(requested, patients, bootstrap.FEWEST_PERMUTATIONS)
+        draws=bootstrap.affordable_draws(requested, patients, bootstrap.FEWEST_PERMUTATIONS)
     )
-    resamples = bootstrap.affordable(requested, patients, bootstrap.FEWEST_RESAMPLES)
+    resamples = bootstrap.affordable_draws(requested, patients, bootstrap.FEWEST_RESAMPLES)
     if settings.draws < requested:
         of_models = f" (and {resamples:,} resamples and swaps to compare models)" if len(tables) > 1 else ""
         cohort.notes.append(_fewer_draws(settings.draws, of_models, requested, patients))
@@ -270,7 +270,7 @@ def audit(
             if settings.readers:
                 reports[model]["readers"] = {score: asdict(one) for score, one in settings.readers.items()}
             if model in by_size:
-                reference_ser.add(
+                reference_ser.add_expected_ser(
                     reports[model]["scores"],
                     by_size[model],
                     table,
@@ -322,4 +322,4 @@ def _about(settings: Settings) -> dict[str, Any]:
 def require_folder(out: Path) -> None:
     """Refuses a file as the folder to write to, or links in it; called before the work, not after it."""
     output_folder.require_writable(out, "--out")
-    output_folder.require_plain(out, _WRITTEN)
+    output_folder.require_regular_files(out, _WRITTEN)

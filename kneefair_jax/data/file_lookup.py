@@ -55,7 +55,7 @@ def find_mask(path: Path, structures: Sequence[str]) -> MaskPath:
     if limits.is_present(path) or path.name.lower().endswith(readers.SUFFIXES):
         return path
     if not any(_files_of_structure(path, structure) for structure in structures):
-        structures = anatomy.scored(structures)
+        structures = anatomy.scored_structures(structures)
     files: dict[str, Path] = {}
     for structure in structures:
         paths = _files_of_structure(path, structure)

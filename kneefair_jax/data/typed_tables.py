@@ -13,7 +13,7 @@ from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
 
 from kneefair_jax.data import delimited
 from kneefair_jax.data.readers import limits
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 
 MOST_CELL_BYTES = 131_072  # as in Python's CSV reader
 # A row per structure, case and selection rule, of 15 cells: 400,000 cases of five structures.
@@ -91,7 +91,7 @@ def read_run_csv(path: Path, text: Collection[str], counts: Collection[str], rem
     try:
         table = pd.read_csv(content, dtype=dict.fromkeys(text, str), keep_default_na=False)
     except ValueError as error:  # not UTF-8, no columns, or rows of different lengths
-        raise InputError(f"{path}: damaged ({told(error)}); {remedy}") from error
+        raise InputError(f"{path}: damaged ({describe(error)}); {remedy}") from error
     _require_columns(path, table, (*text, *counts), remedy)
     for name in counts:
         if not is_integer_dtype(table[name]) or (table[name] < 0).any():

@@ -1,61 +1,87 @@
-"""Where an attribute shows: how well it is predicted from the image, the crop, the mask and the network's features.
+"""Measure how well an attribute is predicted from the image, the crop, the mask and the network's features.
 
-The audit of Lee et al. (STACOM 2023). A gap in Dice can only be of the image's making if the image tells the groups
-apart; if the crop to the structures does not, it is what lies around them (a marker, the collimation, other tissue);
-if the mask does, size and shape or the drawing of contours differ.
+The analysis follows Lee et al. (STACOM 2023). The image can cause a gap in Dice only if it predicts the attribute. If
+the image predicts it and the crop to the structures does not, the cue lies outside the structures (a marker, the
+collimation, other tissue). If the mask predicts it, size, shape or the style of contouring differ.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image
 
 from kneefair_jax import anatomy, groups
 from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.data.cohort_loader import Cohort
+from kneefair_jax.data.store import Cases
 from kneefair_jax.fairness.attribute_auc import attribute_auc, components
+from kneefair_jax.training import scoring, steps
+from kneefair_jax.training.setup import Experiment
 
 SIZE = (32, 32)
 
 
-def root_cause(
+def attribute_aucs(
     cohort: Cohort, cases: Arrays, features: np.ndarray | None, seed: int
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """The `root_cause` of `report.json`.
+    """Return the `root_cause` of `report.json`: the area under the ROC curve by attribute and input.
 
-    By cross-validation over all cases of the cohort with a known level: train, validation and test together.
+    Cross-validation runs over all cases of the cohort with a known level: train, validation and test together.
 
     Args:
         cohort: the cohort.
         cases: its prepared cases.
-        features: f32[N, C] of all cases from the network's deepest layer; None where the network itself would tell
-            the group: of several, each has one, and a head may have been shown it in training.
-        seed: of everything random.
+        features: f32[N, C], features of all cases from the network's deepest layer; None where the network itself uses
+            the attribute (one model a group, or a head trained with the attribute).
+        seed: seed of the cross-validation and of the principal components.
 
     Returns:
-        attribute -> `image`, `crop`, `mask`, `features` -> `attribute_auc`'s entry, with the names of `levels`.
+        attribute -> `image`, `crop`, `mask`, `features` -> the entry of `attribute_auc`, with the names of `levels`.
     """
-    inputs: dict[str, np.ndarray] = dict(small(cases, len(cohort.structures)))
+    inputs = thumbnails(cases, len(cohort.structures))
     if features is not None:
         inputs["features"] = features
     inputs = {name: components(values, seed) for name, values in inputs.items()}
     patients = cohort.cases["patient_id"].to_numpy()
     result: dict[str, dict[str, dict[str, Any]]] = {}
     for attribute in cohort.attributes:
-        part = groups.partition(cohort.cases, [attribute])
+        partition = groups.partition(cohort.cases, [attribute])
         result[attribute] = {}
         for name, values in inputs.items():
-            entry = attribute_auc(values, part.index, patients, seed)
-            result[attribute][name] = entry | {"levels": [part.names[k] for k in entry["levels"]]}
+            entry = attribute_auc(values, partition.index, patients, seed)
+            result[attribute][name] = entry | {"levels": [partition.names[k] for k in entry["levels"]]}
     return result
 
 
-def small(cases: Arrays, structures: int) -> Mapping[str, np.ndarray]:
-    """Every case at `SIZE` pixels: means over areas of the image, of its crop to the structures, and of each mask.
+def network_features(
+    config: ConfigDict,
+    experiment: Experiment,
+    cohort: Cohort,
+    cases: Cases,
+    variables: Sequence[dict[str, Any]],
+) -> np.ndarray | None:
+    """Return the network's deepest features of every case, f32[N, C].
 
-    The crop is the smallest box that holds all true structures, stretched to the same size; of a case without any, the
-    image. So position and size of the bones show in the mask and the image, and not in the crop.
+    None where the config does not ask for attribute leakage, and where groups shaped the network.
+    """
+    if not config.report.root_cause or len(variables) > 1 or config.mitigation.head != "none":
+        return None
+    step = jax.jit(steps.make_feature_step(experiment.model))
+    run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
+    rows = np.arange(len(cohort.cases))
+    group = experiment.partition.index
+    return scoring.over_cases(step, variables[0], cases, rows, group=group, **run)["features"]
+
+
+def thumbnails(cases: Arrays, structures: int) -> dict[str, np.ndarray]:
+    """Reduce the image of every case, its crop to the structures, and each mask to `SIZE` pixels by area means.
+
+    The crop is the smallest box that holds all true structures, stretched to the same size; for a case without
+    structures, it is the image. Position and size of the bones therefore show in the mask and the image, and not in the
+    crop.
 
     Args:
         cases: N prepared cases.
@@ -68,21 +94,21 @@ def small(cases: Arrays, structures: int) -> Mapping[str, np.ndarray]:
     for row in range(len(cases)):
         case = cases[row]
         image, label = case["image"].mean(-1, dtype=np.float32), anatomy.clear_void(case["label"])
-        whole = (slice(0, label.shape[0]), slice(0, label.shape[1]))
-        rows["image"].append(_small(image, whole))
-        rows["crop"].append(_small(image, _box(label) or whole))
-        masks = [_small((label == s + 1).astype(np.float32), whole) for s in range(structures)]
+        full = (slice(0, label.shape[0]), slice(0, label.shape[1]))
+        rows["image"].append(_thumbnail(image, full))
+        rows["crop"].append(_thumbnail(image, _box(label) or full))
+        masks = [_thumbnail((label == s + 1).astype(np.float32), full) for s in range(structures)]
         rows["mask"].append(np.concatenate(masks))
     return {name: np.stack(values) for name, values in rows.items()}
 
 
 def _box(label: np.ndarray) -> tuple[slice, slice] | None:
-    down, across = np.nonzero(label)
-    if not len(down):
+    rows, columns = np.nonzero(label)
+    if not len(rows):
         return None
-    return slice(down.min(), down.max() + 1), slice(across.min(), across.max() + 1)
+    return slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
 
 
-def _small(image: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
+def _thumbnail(image: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
     picture = Image.fromarray(np.ascontiguousarray(image[box]))
     return np.asarray(picture.resize(SIZE[::-1], Image.Resampling.BOX)).ravel()

@@ -1,4 +1,4 @@
-"""What a run's models say of cases -> the long per-case table, from which every number of a report follows."""
+"""Score cases by a run's models and tabulate the scores; every number of a report follows from this table."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -22,11 +22,17 @@ IDENTIFIERS = ("case_id", "patient_id", "split", "model", "structure")
 SCORES = ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "ece", "true_area_mm2", "pred_area_mm2")
 
 
-class Part(NamedTuple):
-    """Cases to score: of which cohort, which rows, in which groups, by which step.
+class EvalSplit(NamedTuple):
+    """Cases to score.
 
-    `at_source` says whether at the reference masks' own size, or on the working grid; `translation`, i32[C], what each
-    of the network's labels is called in the cohort.
+    Attributes:
+        cohort: the cohort that they belong to.
+        cases: all prepared cases of the cohort.
+        rows: i[N], the rows to score.
+        group: i32[cases], the mitigation group of every case of the cohort.
+        step: the compiled evaluation step.
+        is_native: whether scores are taken at the reference masks' native resolution; else on the working grid.
+        translation: i32[C], the cohort's label of each label of the network.
     """
 
     cohort: Cohort
@@ -34,11 +40,11 @@ class Part(NamedTuple):
     rows: np.ndarray
     group: np.ndarray
     step: steps.EvalStep
-    at_source: bool
+    is_native: bool
     translation: np.ndarray
 
 
-def parts(
+def eval_splits(
     experiment: Experiment,
     cohort: Cohort,
     scored: tuple[Cohort, Cases],
@@ -46,107 +52,124 @@ def parts(
     group: np.ndarray,
     resolution: str,
     in_front: str = "",
-) -> list[Part]:
-    """Parts of one cohort, which share a step; masks are scored in that cohort's own label scheme.
+) -> list[EvalSplit]:
+    """Return splits of one cohort that share one compiled step; masks are scored in that cohort's label scheme.
 
     Args:
-        experiment: of the run.
-        cohort: that of the run.
+        experiment: the run's experiment.
+        cohort: the run's cohort.
         scored: the cohort to score, and its prepared cases.
-        rows: of each part.
-        group: i32[cases] of the scored cohort.
-        resolution: "source" or "grid"; a source without masks of their own size is scored on the grid.
+        rows: the rows of each split.
+        group: i32[cases], the groups of the scored cohort.
+        resolution: "source" (native) or "grid" (working); sources without native masks are scored on the grid.
         in_front: the bone that the masks show where two overlap (`anatomy.membership`); "" as in the scheme `knee`.
     """
-    theirs, cases = scored
-    at_source = resolution_of(theirs, resolution) == "source"
-    translation = anatomy.translation(cohort.structures, theirs.structures, in_front)
-    members = anatomy.scored_labels(theirs.structures)
+    scored_cohort, cases = scored
+    is_native = resolution_of(scored_cohort, resolution) == "source"
+    translation = anatomy.translation(cohort.structures, scored_cohort.structures, in_front)
+    members = anatomy.scored_labels(scored_cohort.structures)
     step = jax.jit(
         steps.make_case_step(
             experiment.model,
-            len(theirs.structures) if members is None else members,
+            len(scored_cohort.structures) if members is None else members,
             jnp.asarray(translation),
-            probabilities=at_source,
-            void=theirs.source.void,
+            probabilities=is_native,
+            void=scored_cohort.source.void,
         )
     )
-    return [Part(theirs, cases, some, group, step, at_source, translation) for some in rows]
+    return [
+        EvalSplit(scored_cohort, cases, split_rows, group, step, is_native, translation)
+        for split_rows in rows
+    ]
 
 
-def resolution_of(cohort: Cohort, wanted: str) -> str:
-    """Where masks are scored: as `report.resolution` wants, but on the grid where they have no size of their own."""
-    return "grid" if cohort.source.read_native is None else wanted
+def resolution_of(cohort: Cohort, requested: str) -> str:
+    """Return the resolution of scores: `report.resolution`, or "grid" for a source without native masks."""
+    return "grid" if cohort.source.read_native is None else requested
 
 
 def score(
-    part: Part,
+    split: EvalSplit,
     models: Sequence[group_models.Member],
     variables: Sequence[dict[str, Any]],
     run: dict[str, Any],
 ) -> dict[str, np.ndarray]:
-    """Every score of every case of a part, and the `spacing` that they were taken at, f[N, 2].
+    """Score every case of a split.
 
-    Its label map and Dice on the working grid are `prediction` and `grid_dice`.
+    Args:
+        split: the cases.
+        models: the run's models.
+        variables: the variables of each model.
+        run: `batch_size` and `mesh` of `group_models.over_cases`.
+
+    Returns:
+        `SCORES` (f[N, S] each), the `spacing` at which they were taken (f[N, 2]), and the label map and Dice on the
+        working grid, `prediction` and `grid_dice`.
     """
-    then = partial(_at_source, part) if part.at_source else None
+    postprocess = partial(_score_native, split) if split.is_native else None
     values = group_models.over_cases(
-        part.step, models, variables, part.cases, part.rows, group=part.group, then=then, **run
+        split.step, models, variables, split.cases, split.rows, group=split.group, then=postprocess, **run
     )
-    if part.at_source:
+    if split.is_native:
         return values
-    spacing = np.array([part.cases[row]["spacing"] for row in part.rows], float)
+    spacing = np.array([split.cases[row]["spacing"] for row in split.rows], float)
     pixel_mm2 = spacing.prod(1, keepdims=True)
     return (
         values
-        | {f"{which}_area_mm2": values[f"{which}_pixels"] * pixel_mm2 for which in ("true", "pred")}
+        | {f"{mask}_area_mm2": values[f"{mask}_pixels"] * pixel_mm2 for mask in ("true", "pred")}
         | {"grid_dice": values["dice"], "spacing": spacing}
-        | scoring.surface_distances(values["prediction"], part.cases, part.rows, part.cohort.structures)
+        | scoring.surface_distances(values["prediction"], split.cases, split.rows, split.cohort.structures)
     )
 
 
-def _at_source(part: Part, values: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
-    """A batch's result with scores and areas of the masks' own size and spacing in place of the grid's.
+def _score_native(split: EvalSplit, values: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Replace a batch's scores on the working grid by scores and areas at the masks' native resolution.
 
-    As on the grid, the network's likeliest label is found first and then called what the cohort calls it. Void pixels
-    of the reference mask are background in both masks, as in an audit.
+    As on the grid, each pixel takes the network's likeliest label, which is then translated to the cohort's label. Void
+    pixels of the reference mask are background in both masks, as in an audit.
     """
-    kept = {name: value for name, value in values.items() if name != "probability"}
-    called, structures = part.translation.astype(np.uint8), part.cohort.structures
-    names = anatomy.scored(structures)
+    grid_values = {name: value for name, value in values.items() if name != "probability"}
+    labels, structures = split.translation.astype(np.uint8), split.cohort.structures
+    names = anatomy.scored_structures(structures)
     layers = anatomy.layers(structures, names)
 
-    def of(place: int, case: Example) -> dict[str, np.ndarray]:
+    def score_case(position: int, case: Example) -> dict[str, np.ndarray]:
         height, width = case.label.shape
-        predicted = called[readers.labels_at(values["probability"][place], (height, width))]
-        cleared = anatomy.clear_void(case.label), anatomy.clear_void(case.label, predicted)
+        prediction = labels[readers.labels_at(values["probability"][position], (height, width))]
+        masks = anatomy.clear_void(case.label), anatomy.clear_void(case.label, prediction)
 
-        def score(true: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+        def score_layer(truth: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
             pixels = {
-                f"{which}_pixels": np.bincount(mask.ravel(), minlength=len(names) + 1)[1:]
-                for which, mask in (("true", true), ("pred", predicted))
+                f"{name}_pixels": np.bincount(mask.ravel(), minlength=len(names) + 1)[1:]
+                for name, mask in (("true", truth), ("pred", prediction))
             }
-            return metrics.mask_scores(predicted, true, len(names), case.spacing) | pixels
+            return metrics.mask_scores(prediction, truth, len(names), case.spacing) | pixels
 
-        return metrics.by_layer(score, layers, *cleared) | {"spacing": case.spacing}
+        return metrics.by_layer(score_layer, layers, *masks) | {"spacing": case.spacing}
 
-    scores = part.cohort.map_native(of, rows)
-    found = {name: np.stack([one[name] for one in scores]) for name in scores[0]}
-    return kept | {"grid_dice": values["dice"]} | found
+    scores = split.cohort.map_native(score_case, rows)
+    native_values = {name: np.stack([case[name] for case in scores]) for name in scores[0]}
+    return grid_values | {"grid_dice": values["dice"]} | native_values
 
 
-def table(values: dict[str, np.ndarray], part: Part, model: str) -> pd.DataFrame:
-    """What is known of N cases' predictions -> the long per-case table, N x S rows; S as of `anatomy.scored`.
+def table(values: dict[str, np.ndarray], split: EvalSplit, model: str) -> pd.DataFrame:
+    """Tabulate the scores of N cases as the long per-case table, N x S rows.
 
-    Columns: `case_id, patient_id, split, model, structure, <attributes>, dice, iou, hd95_mm, assd_mm, nsd,
-    ece, true_area_mm2, pred_area_mm2`, all but the ECE at the part's resolution; distances, NSD and areas are NaN where
-    the spacing is unknown.
+    Args:
+        values: the result of `score`.
+        split: the cases.
+        model: the cell of the column `model`, a selection rule.
+
+    Returns:
+        Columns `IDENTIFIERS`, the attributes and `SCORES`, a row for each case and structure of
+        `anatomy.scored_structures`. All scores but the ECE are at the split's resolution. Distances, NSD and areas are
+        NaN where the spacing is unknown.
     """
-    cohort = part.cohort
-    about = cohort.cases.iloc[part.rows][["case_id", "patient_id", "split", *cohort.attributes]]
+    cohort = split.cohort
+    identifiers = cohort.cases.iloc[split.rows][["case_id", "patient_id", "split", *cohort.attributes]]
     frames = []
-    for s, structure in enumerate(anatomy.scored(cohort.structures)):
-        frame = about.assign(
+    for s, structure in enumerate(anatomy.scored_structures(cohort.structures)):
+        frame = identifiers.assign(
             model=model,
             structure=structure,
             **{score: values[score][:, s].astype(float) for score in SCORES},
@@ -157,12 +180,12 @@ def table(values: dict[str, np.ndarray], part: Part, model: str) -> pd.DataFrame
 
 
 def read(path: Path, attributes: Sequence[str], scores: Sequence[str] = SCORES) -> pd.DataFrame:
-    """Return a table that an evaluated run keeps, as it was written.
+    """Read the per-case table of an evaluated run.
 
     Args:
-        path: of the table.
-        attributes: categorical columns that must be there.
-        scores: columns of numbers that must be there.
+        path: the table's path.
+        attributes: required categorical columns.
+        scores: required numeric columns.
 
     Raises:
         InputError: see `typed_tables.read_run_parquet`.
@@ -172,14 +195,14 @@ def read(path: Path, attributes: Sequence[str], scores: Sequence[str] = SCORES) 
     )
 
 
-def joined(tables: Sequence[pd.DataFrame], attributes: Sequence[str]) -> pd.DataFrame:
-    """Tables below each other; levels keep the order of the first table, with those of later ones after them."""
+def concat(tables: Sequence[pd.DataFrame], attributes: Sequence[str]) -> pd.DataFrame:
+    """Concatenate tables; levels keep the order of the first table, and new levels of later tables follow."""
     levels = {
         name: list(dict.fromkeys(level for table in tables for level in table[name].cat.categories))
         for name in attributes
     }
-    same = [
+    unified = [
         table.assign(**{name: table[name].cat.set_categories(levels[name]) for name in attributes})
         for table in tables
     ]
-    return pd.concat(same, ignore_index=True)
+    return pd.concat(unified, ignore_index=True)

@@ -1,11 +1,10 @@
-"""Checkpoints -> per-case table -> scores by group -> page."""
+"""Score a run's checkpoints, compute scores by group, and write the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
@@ -23,12 +22,24 @@ from kneefair_jax.report import build, examples, notes, page
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import array_files, atomic, distributed, run_directory, run_files
-from kneefair_jax.training import group_models, metric_writer, scoring, selection, single_group_batches, steps
+from kneefair_jax.training import group_models, metric_writer, scoring, selection, single_group_batches
 from kneefair_jax.training.setup import Experiment
 
 TABLE = "cases.parquet"
 PREDICTIONS = "predictions.npz"
 REPORT = Path("report", "report.json")
+
+
+class _Checkpoint(NamedTuple):
+    """Scores by the checkpoint of one selection rule.
+
+    Attributes:
+        values: the result of `case_table.score` for each split, without `prediction`.
+        predictions: u8[N, H, W], label maps of the test split.
+    """
+
+    values: list[dict[str, np.ndarray]]
+    predictions: np.ndarray
 
 
 def evaluate(
@@ -39,112 +50,129 @@ def evaluate(
     workdir: Path,
     external: tuple[Cohort, Cases] | None = None,
 ) -> Path:
-    """Scores the checkpoint of every selection rule and writes the table, the predictions and the report.
+    """Score the checkpoint of every selection rule and write the per-case table, the predictions and the report.
 
-    Writes `cases.parquet` (validation, test and external cases by every rule's checkpoint), `predictions.npz` (label
-    maps of the test cases on the working grid, by case id) and `report/`. Every host scores; the first one writes.
+    The function writes `cases.parquet` (validation, test and external cases by every rule's checkpoint),
+    `predictions.npz` (label maps of the test cases on the working grid, by case id) and `report/`. Every host scores;
+    the primary host writes.
 
     Returns:
         The page's path.
 
     Raises:
-        InputError: the folder has no checkpoint.
+        InputError: the run directory has no checkpoint.
     """
     models = group_models.of_run(config, experiment.partition)
     records = group_models.records(workdir, models)
-    chosen = {name: tuple(rule(r)["step"] for r in records) for name, rule in selection.RULES.items()}
-    inside = experiment.partition.index
-    wanted = config.report.resolution
-    rows = [cohort.rows(split) for split in ("validation", "test")]
-    parts = case_table.parts(experiment, cohort, (cohort, cases), rows, inside, wanted)
-    if external:
-        theirs = groups.indexed(external[0].cases, experiment.partition)
-        everybody = [np.arange(len(theirs))]
-        in_front = config.data.get("external_in_front", "")
-        parts += case_table.parts(experiment, cohort, external, everybody, theirs, wanted, in_front)
-    scored: dict[tuple[int, ...], list[dict[str, np.ndarray]]] = {}
-    for steps_chosen in sorted(set(chosen.values())):
-        variables = group_models.restore(workdir, models, steps_chosen, experiment.state)
-        run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
-        scored[steps_chosen] = [case_table.score(part, models, variables, run) for part in parts]
-        labels = [values.pop("prediction") for values in scored[steps_chosen]]
-        if steps_chosen == chosen[config.select]:
-            predictions, tested = labels[1], scored[steps_chosen][1]
-            trained = parts[1]._replace(rows=cohort.rows("train"))
-            fit = train_scores.score_training_cases(config, trained, models, variables, experiment)
-            features = _features(config, experiment, cohort, cases, variables)
+    # rule -> the step of each model
+    checkpoints = {name: tuple(rule(r)["step"] for r in records) for name, rule in selection.RULES.items()}
+    selected_checkpoint = checkpoints[config.select]
+    splits = _eval_splits(config, experiment, cohort, cases, external)
+
+    variables = group_models.restore(workdir, models, selected_checkpoint, experiment.state)
+    selected = _score(config, experiment, splits, models, variables)
+    train = splits[1]._replace(rows=cohort.rows("train"))
+    fit = train_scores.score_training_cases(config, train, models, variables, experiment)
+    features = attribute_leakage.network_features(config, experiment, cohort, cases, variables)
+    scored = {selected_checkpoint: selected.values}
+    for checkpoint in sorted({*checkpoints.values()} - {selected_checkpoint}):
+        variables = group_models.restore(workdir, models, checkpoint, experiment.state)
+        scored[checkpoint] = _score(config, experiment, splits, models, variables).values
     steps_in_all, seconds = group_models.effort(workdir)
-    if not distributed.is_first():
+    if not distributed.is_primary():
         return workdir / "report" / page.PAGE
-    table = case_table.joined(
+
+    table = case_table.concat(
         [
-            case_table.table(values, part, rule)
-            for rule, steps_chosen in chosen.items()
-            for part, values in zip(parts, scored[steps_chosen], strict=True)
+            case_table.table(values, split, rule)
+            for rule, checkpoint in checkpoints.items()
+            for split, values in zip(splits, scored[checkpoint], strict=True)
         ],
         cohort.attributes,
     )
-    with atomic.replacing(workdir / TABLE) as path:
+    with atomic.replacement(workdir / TABLE) as path:
         table.to_parquet(path)
-    ids = cohort.cases["case_id"].iloc[parts[1].rows]
-    masks = dict(zip(ids, predictions, strict=True))
-    _save(workdir, masks)
-    size_and_calibration.write(workdir, ids.to_numpy(), tested)
+    ids = cohort.cases["case_id"].iloc[splits[1].rows]
+    masks = dict(zip(ids, selected.predictions, strict=True))
+    _write_predictions(workdir, masks)
+    size_and_calibration.write(workdir, ids.to_numpy(), selected.values[1])
 
     environment = run_files.read_environment(workdir / "environment.json")
     report = _report(config, cohort, cases, table, environment, [workdir])
     if config.report.root_cause:
-        report["root_cause"] = attribute_leakage.root_cause(cohort, cases, features, config.seed)
+        report["root_cause"] = attribute_leakage.attribute_aucs(cohort, cases, features, config.seed)
     report["run"] |= {
-        "step": _steps(models, chosen[config.select]),
+        "step": _steps_by_model(models, selected_checkpoint),
         "steps_in_all": steps_in_all,
         "times": {"train_seconds": seconds},
     }
     report["fit"] = fit
     report["selection"] = {
-        rule: {"step": _steps(models, steps_chosen)}
-        | _validated(parts[0], scored[steps_chosen][0], experiment)
-        for rule, steps_chosen in chosen.items()
+        rule: {"step": _steps_by_model(models, checkpoint)}
+        | _validation_scores(splits[0], scored[checkpoint][0], experiment)
+        for rule, checkpoint in checkpoints.items()
     }
     if external:
-        outside = table[(table["split"] == EXTERNAL) & (table["model"] == config.select)]
-        report["external"] = {
-            "fingerprint": external[1].digest,
-            "structures": list(anatomy.scored(external[0].structures)),
-            "resolution": case_table.resolution_of(external[0], wanted),
-            "scores": _scores(config, external[0], outside),
-            "rates": endpoint_rates(outside, **_how(config, external[0]), settings=_endpoints(config)),
-            "pooled": _pooled(config, external[0], outside),
-        }
-    return _write(config, cohort, cases, table, workdir, report, _curves(workdir, models), masks)
+        report["external"] = _external_report(config, *external, table)
+    return _write_page(config, cohort, cases, table, workdir, report, _curves(workdir, models), masks)
 
 
-def _features(
+def _eval_splits(
     config: ConfigDict,
     experiment: Experiment,
     cohort: Cohort,
     cases: Cases,
-    variables: Sequence[dict[str, Any]],
-) -> np.ndarray | None:
-    """The network's deepest features of every case; None unless asked for, and where groups shaped the network."""
-    if not config.report.root_cause or len(variables) > 1 or config.mitigation.head != "none":
-        return None
-    step = jax.jit(steps.make_feature_step(experiment.model))
-    run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
-    everyone = np.arange(len(cohort.cases))
+    external: tuple[Cohort, Cases] | None,
+) -> list[case_table.EvalSplit]:
+    """Return the validation, the test and, if there is one, the external split."""
+    resolution = config.report.resolution
+    rows = [cohort.rows(split) for split in ("validation", "test")]
     group = experiment.partition.index
-    return scoring.over_cases(step, variables[0], cases, everyone, group=group, **run)["features"]
+    splits = case_table.eval_splits(experiment, cohort, (cohort, cases), rows, group, resolution)
+    if external:
+        group = groups.indexed(external[0].cases, experiment.partition)
+        rows = [np.arange(len(group))]
+        in_front = config.data.get("external_in_front", "")
+        splits += case_table.eval_splits(experiment, cohort, external, rows, group, resolution, in_front)
+    return splits
 
 
-def _steps(models: Sequence[group_models.Member], chosen: Sequence[int]) -> int | dict[str, int]:
-    """The chosen step, or that of each group's model."""
+def _score(
+    config: ConfigDict,
+    experiment: Experiment,
+    splits: Sequence[case_table.EvalSplit],
+    models: Sequence[group_models.Member],
+    variables: Sequence[dict[str, Any]],
+) -> _Checkpoint:
+    run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
+    values = [case_table.score(split, models, variables, run) for split in splits]
+    # Label maps are large; only those of the test split are needed.
+    predictions = [split_values.pop("prediction") for split_values in values]
+    return _Checkpoint(values, predictions[1])
+
+
+def _external_report(config: ConfigDict, cohort: Cohort, cases: Cases, table: pd.DataFrame) -> dict[str, Any]:
+    """Return the `external` of `report.json`, from the per-case table of all splits and rules."""
+    rows = table[(table["split"] == EXTERNAL) & (table["model"] == config.select)]
+    return {
+        "fingerprint": cases.digest,
+        "structures": list(anatomy.scored_structures(cohort.structures)),
+        "resolution": case_table.resolution_of(cohort, config.report.resolution),
+        "scores": _scores(config, cohort, rows),
+        "rates": endpoint_rates(rows, **_statistics(config, cohort), settings=_endpoints(config)),
+        "pooled": _pooled(config, cohort, rows),
+    }
+
+
+def _steps_by_model(models: Sequence[group_models.Member], checkpoint: Sequence[int]) -> int | dict[str, int]:
+    """Return the selected step, or that of each group's model."""
     if len(models) == 1:
-        return chosen[0]
-    return {model.name: step for model, step in zip(models, chosen, strict=True)}
+        return checkpoint[0]
+    return {model.name: step for model, step in zip(models, checkpoint, strict=True)}
 
 
 def _curves(workdir: Path, models: Sequence[group_models.Member]) -> list[dict[str, Any]]:
-    """Records for the page's curves; where there are several models, the validation score of each."""
+    """Read the records of the page's training curves; of several models, the validation score of each."""
     if len(models) == 1:
         return metric_writer.read(workdir / "metrics.jsonl")
     return [
@@ -155,33 +183,36 @@ def _curves(workdir: Path, models: Sequence[group_models.Member]) -> list[dict[s
     ]
 
 
-def _validated(
-    part: case_table.Part, values: dict[str, np.ndarray], experiment: Experiment
+def _validation_scores(
+    split: case_table.EvalSplit, values: dict[str, np.ndarray], experiment: Experiment
 ) -> dict[str, float]:
-    """What a selection rule saw of the validation cases: mean Dice, and that of the worst group."""
-    here = experiment.partition._replace(index=part.group[part.rows])
-    cases = part.cohort.cases.iloc[part.rows]
-    table = scoring.group_table(values["grid_dice"], cases, here, anatomy.scored(part.cohort.structures))[
-        "dice"
-    ]
-    return {"dice": table["all"], "worst": table.drop("all").min() if len(table) > 1 else table["all"]}
+    """Return what the selection rules compare: mean validation Dice, and that of the worst group."""
+    partition = experiment.partition._replace(index=split.group[split.rows])
+    cases, structures = (
+        split.cohort.cases.iloc[split.rows],
+        anatomy.scored_structures(split.cohort.structures),
+    )
+    dice = scoring.group_table(values["grid_dice"], cases, partition, structures)["dice"]
+    return {"dice": dice["all"], "worst": dice.drop("all").min() if len(dice) > 1 else dice["all"]}
 
 
-def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds: Sequence[Path]) -> Path:
-    """The test cases of all folds as one cohort: each patient scored by the model that did not see it.
+def merge_folds(
+    config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds: Sequence[Path]
+) -> Path:
+    """Report on the test cases of all folds as one cohort: each patient is scored by a model not trained on it.
 
     Args:
-        config: of any of the folds.
-        cohort: of any of the folds.
+        config: the config of any fold.
+        cohort: the cohort of any fold.
         cases: the prepared cases.
-        workdir: where `cases.parquet`, `predictions.npz` and `report/` go.
-        folds: the folds' run folders, evaluated.
+        workdir: where `cases.parquet`, `predictions.npz` and `report/` are written.
+        folds: the run directories of the evaluated folds.
 
     Returns:
         The page's path.
 
     Raises:
-        InputError: the folds are not those of one cohort, or not scored at one resolution.
+        InputError: the folds do not belong to one cohort, or are not scored at one resolution.
     """
     reports = [run_files.read_report(fold / REPORT) for fold in folds]
     if len({resolution(fold) for fold in folds}) > 1:
@@ -190,49 +221,48 @@ def union(config: ConfigDict, cohort: Cohort, cases: Cases, workdir: Path, folds
             "report.resolution"
         )
     tables = [case_table.read(fold / TABLE, cohort.attributes) for fold in folds]
-    table = case_table.joined([t[t["split"] == "test"] for t in tables], cohort.attributes)
+    table = case_table.concat([t[t["split"] == "test"] for t in tables], cohort.attributes)
     scored = table.loc[table["model"] == config.select, ["case_id", "structure"]]
     if scored.duplicated().any() or set(scored["case_id"]) != set(cohort.cases["case_id"]):
         raise InputError(
             f"the folds in {workdir} do not test each case once; run all of them again, on one cohort"
         )
-    with atomic.replacing(workdir / TABLE) as path:
+    with atomic.replacement(workdir / TABLE) as path:
         table.to_parquet(path)
     predictions: dict[str, np.ndarray] = {}
     for fold in folds:
         predictions |= array_files.read_npz(fold / PREDICTIONS, "evaluate it again: --mode=evaluate")
-    _save(workdir, predictions)
-    everyone = cohort._replace(cases=cohort.cases.assign(split="test"))
+    _write_predictions(workdir, predictions)
+    tested = cohort._replace(cases=cohort.cases.assign(split="test"))
     environment = run_files.read_environment(folds[0] / "environment.json")
-    report = _report(config, everyone, cases, table, environment, folds)
+    report = _report(config, tested, cases, table, environment, folds)
     report["run"] |= {
         "folds": len(folds),
         "step": [fold["run"]["step"] for fold in reports],
         "times": {"train_seconds": sum(fold["run"]["times"]["train_seconds"] for fold in reports)},
     }
-    return _write(config, everyone, cases, table, workdir, report, [], predictions)
+    return _write_page(config, tested, cases, table, workdir, report, [], predictions)
 
 
 def resolution(workdir: Path) -> str | None:
-    """Where the masks of an evaluated run were scored, `source` or `grid`; None of a run that is not evaluated."""
+    """Return the resolution of a run's scores, `source` or `grid`; None for a run that is not evaluated."""
     path = workdir / REPORT
-    # Reports that do not say are of a time when there was but the grid.
     return run_files.read_report(path)["run"].get("resolution", "grid") if path.exists() else None
 
 
 def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
     delta, failure_dice = dict(config.report.delta) or None, config.report.failure_dice
-    return by_group(table, **_how(config, cohort), delta=delta, failure_dice=failure_dice)
+    return by_group(table, **_statistics(config, cohort), delta=delta, failure_dice=failure_dice)
 
 
 def _pooled(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
-    """Pooled means of the small groups in the primary score; none where the table does not measure it."""
+    """Return pooled means of the small groups in the primary score; {} where the table does not have that score."""
     score = family.parse(config.report.primary, "config.report.primary").score
-    if score not in patient_table.measured(table):
+    if score not in patient_table.measured_scores(table):
         return {}
-    pooled = partial_pooling.of_small_groups(
+    pooled = partial_pooling.pool_small_groups(
         table,
-        anatomy.scored(cohort.structures),
+        anatomy.scored_structures(cohort.structures),
         cohort.attributes,
         score,
         failure_dice=config.report.failure_dice,
@@ -241,10 +271,10 @@ def _pooled(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str
     return {group: asdict(mean) for group, mean in pooled.items()}
 
 
-def _how(config: ConfigDict, cohort: Cohort) -> dict[str, Any]:
-    """What all statistics of a report are told."""
+def _statistics(config: ConfigDict, cohort: Cohort) -> dict[str, Any]:
+    """Return the keyword arguments that all statistics of a report share."""
     return {
-        "structures": anatomy.scored(cohort.structures),
+        "structures": anatomy.scored_structures(cohort.structures),
         "attributes": cohort.attributes,
         "min_group_patients": config.report.min_group_patients,
         "draws": config.report.bootstrap_draws,
@@ -263,58 +293,66 @@ def _report(
     cases: Cases,
     table: pd.DataFrame,
     environment: dict[str, Any],
-    evaluated: Sequence[Path],
+    workdirs: Sequence[Path],
 ) -> dict[str, Any]:
-    """The parts of `report.json` that one run and a union of folds share; `evaluated` are their folders."""
-    test = _of_run(config, table)
+    """Return the entries of `report.json` that a run and a union of folds share.
+
+    Args:
+        config: the run's config.
+        cohort: the cohort.
+        cases: its prepared cases.
+        table: the per-case table of all splits and rules.
+        environment: the run's `environment.json`.
+        workdirs: the evaluated run directories.
+    """
+    test = _selected_test_rows(config, table)
     primary = family.parse(config.report.primary, "config.report.primary")
     family.require_measured(primary, test, "config.report.primary")
     ids = test["case_id"].unique()
     rows = pd.Index(cohort.cases["case_id"]).get_indexer(ids)
-    kept = size_and_calibration.read(ids, *evaluated)
-    at = case_table.resolution_of(cohort, config.report.resolution)
-    observed = notes.observations(
+    case_values = size_and_calibration.read(ids, *workdirs)
+    resolution = case_table.resolution_of(cohort, config.report.resolution)
+    observations = notes.observations(
         cohort.cases.iloc[rows],
         cohort.attributes,
-        true_pixels=kept["true_pixels"].sum(1),
-        pred_pixels=kept["pred_pixels"].sum(1),
-        spacing=kept["spacing"],
+        true_pixels=case_values["true_pixels"].sum(1),
+        pred_pixels=case_values["pred_pixels"].sum(1),
+        spacing=case_values["spacing"],
     )
     report = build.build_report(
         test,
         cohort.cases,
-        notes=[*cohort.notes(), *single_group_batches.notes(config, cohort), *observed],
+        notes=[*cohort.notes(), *single_group_batches.notes(config, cohort), *observations],
         delta=dict(config.report.delta),
         endpoints=_endpoints(config),
         primary=primary,
         excluded=source.public_reasons(cohort.source.excluded + tuple(cases.excluded)),
         run={
-            "config": run_directory.public(config),
+            "config": run_directory.public_config(config),
             "fingerprint": cases.digest,
             "model": config.select,
             "classes": list(cohort.structures),
             "grid": list(cohort.grid[:2]),
-            "resolution": at,
-            "spacing": one_spacing(kept["spacing"]),
+            "resolution": resolution,
+            "spacing": one_spacing(case_values["spacing"]),
             **{key: environment[key] for key in ("versions", "commit", "device", "command")},
         },
-        **_how(config, cohort),
+        **_statistics(config, cohort),
     )
-    on_grid = cases if at == "grid" else None
     report["calibration"] = size_and_calibration.explain(
         report["scores"],
         cohort,
-        on_grid,
+        cases if resolution == "grid" else None,
         test,
         rows,
-        kept,
+        case_values,
         config.report.intersections,
         config.report.failure_dice,
     )
     return report
 
 
-def _write(
+def _write_page(
     config: ConfigDict,
     cohort: Cohort,
     cases: Cases,
@@ -324,13 +362,13 @@ def _write(
     curves: list[dict[str, Any]],
     predictions: Mapping[str, np.ndarray],
 ) -> Path:
-    test = _of_run(config, table)
+    test = _selected_test_rows(config, table)
     views = _examples(test, cohort, cases, predictions, config.report.failure_dice)
     return page.write(workdir / "report", report, test, curves, views)
 
 
-def _of_run(config: ConfigDict, table: pd.DataFrame) -> pd.DataFrame:
-    """The test cases by the checkpoint that the config selects."""
+def _selected_test_rows(config: ConfigDict, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the test cases by the checkpoint that the config selects."""
     return table[(table["split"] == "test") & (table["model"] == config.select)]
 
 
@@ -341,7 +379,7 @@ def _examples(
     predictions: Mapping[str, np.ndarray],
     failure_dice: float,
 ) -> list[CaseView]:
-    """The cases that a report shows, with their pictures."""
+    """Return the cases that a report shows, with their pictures."""
     row_of = {case_id: row for row, case_id in enumerate(cohort.cases["case_id"])}
     views = []
     for choice in examples.choose(test, cohort.attributes, failure_dice=failure_dice):
@@ -351,6 +389,6 @@ def _examples(
     return views
 
 
-def _save(workdir: Path, predictions: dict[str, np.ndarray]) -> None:
-    with atomic.replacing(workdir / PREDICTIONS) as path:
+def _write_predictions(workdir: Path, predictions: dict[str, np.ndarray]) -> None:
+    with atomic.replacement(workdir / PREDICTIONS) as path:
         np.savez_compressed(path, allow_pickle=False, **predictions)

@@ -1,4 +1,4 @@
-"""What may explain a gap in the test cases: size, calibration. The parts of a report that say so."""
+"""Explain a gap in the test cases by the size of structures, and measure calibration by group."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ from kneefair_jax.fairness.patient_table import FAILURE_DICE
 from kneefair_jax.runtime import array_files, atomic
 
 RELIABILITY = "calibration.npz"
-KEPT = ("spacing", "true_pixels", "pred_pixels")
+_FIELDS = (*Sums._fields, "spacing", "true_pixels", "pred_pixels")
 
 
 def explain(
@@ -27,69 +27,75 @@ def explain(
     cases: Arrays | None,
     test: pd.DataFrame,
     rows: np.ndarray,
-    kept: dict[str, np.ndarray],
+    case_values: dict[str, np.ndarray],
     intersections: bool = True,
     failure_dice: float = FAILURE_DICE,
 ) -> dict[str, Any]:
-    """`calibration` of `report.json`; the size-expected SER, and the observed one beside it, are written into `scores`.
+    """Return the `calibration` of `report.json`, and write the SER that size alone gives into `scores`.
 
     Args:
-        scores: of the report; changed in place.
+        scores: the report's scores; changed in place.
         cohort: the cohort.
-        cases: its prepared cases, where they are scored on the working grid; None where at the masks' own size.
+        cases: its prepared cases, where scores are taken on the working grid; None at native resolution.
         test: the long per-case table of some cases by one model.
-        rows: theirs in the cohort's table.
-        kept: what `read` gives of them.
-        intersections: whether the report shows pairs of attributes.
+        rows: their rows in the cohort's table.
+        case_values: the result of `read` for these cases.
+        intersections: whether the report has pairs of attributes.
         failure_dice: Dice below which a segmentation counts as failed.
     """
-    about = cohort.cases.iloc[rows]
-    by_size = _by_size(cohort, cases, test, rows, kept["spacing"])
-    reference_ser.add(scores, by_size, test, about, cohort.attributes, intersections, failure_dice)
-    sums = Sums(*(kept[name] for name in Sums._fields))
-    return calibration(sums, about, cohort.attributes, intersections)
+    tested = cohort.cases.iloc[rows]
+    errors = _boundary_errors(cohort, cases, test, rows, case_values["spacing"])
+    reference_ser.add_expected_ser(
+        scores, errors, test, tested, cohort.attributes, intersections, failure_dice
+    )
+    sums = Sums(*(case_values[name] for name in Sums._fields))
+    return calibration(sums, tested, cohort.attributes, intersections)
 
 
-def _by_size(
+def _boundary_errors(
     cohort: Cohort, cases: Arrays | None, test: pd.DataFrame, rows: np.ndarray, spacing: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """`metrics.boundary_errors` of each row, of the masks and pixels that its distances were taken between."""
-    apart = reference_ser.apart(test, spacing)
-    names = anatomy.scored(cohort.structures)
+    """Return `metrics.boundary_errors` of each row, at the resolution at which its distances were taken."""
+    offset = reference_ser.boundary_offset_mm(test, spacing)
+    names = anatomy.scored_structures(cohort.structures)
     layers = anatomy.layers(cohort.structures, names)
 
-    def of(label: np.ndarray, spacing: np.ndarray) -> dict[str, np.ndarray]:
-        def score(truth: np.ndarray) -> dict[str, np.ndarray]:
-            return metrics.boundary_errors(truth, len(names), spacing, apart)
+    def case_errors(label: np.ndarray, spacing: np.ndarray) -> dict[str, np.ndarray]:
+        def layer_errors(truth: np.ndarray) -> dict[str, np.ndarray]:
+            return metrics.boundary_errors(truth, len(names), spacing, offset)
 
-        return metrics.by_layer(score, layers, anatomy.clear_void(label))
+        return metrics.by_layer(layer_errors, layers, anatomy.clear_void(label))
 
     if cases is None:
-        errors = cohort.map_native(lambda _, case: of(case.label, case.spacing), np.asarray(rows))
+        errors = cohort.map_native(lambda _, case: case_errors(case.label, case.spacing), np.asarray(rows))
     else:
         with ThreadPoolExecutor() as pool:
-            errors = list(pool.map(of, [cases[row]["label"] for row in rows], spacing))
+            errors = list(pool.map(case_errors, [cases[row]["label"] for row in rows], spacing))
     return {name: np.stack([error[name] for error in errors]) for name in errors[0]}
 
 
 def write(workdir: Path, case_id: np.ndarray, values: dict[str, np.ndarray]) -> None:
-    """Keeps of N cases what the per-case table has not, for `read`: `KEPT` and the sums of reliability.
+    """Write the values of N cases that the per-case table does not have, for `read`.
 
-    These are f32[N, S, bins] each, the spacing f[N, 2] and the pixels i[N, S].
+    Args:
+        workdir: the run directory.
+        case_id: str[N].
+        values: the reliability sums (`Sums`, f32[N, S, bins] each), `spacing` (f[N, 2], mm), `true_pixels` and
+            `pred_pixels` (i[N, S]).
     """
-    kept = {name: values[name] for name in (*Sums._fields, *KEPT)}
-    with atomic.replacing(workdir / RELIABILITY) as path:
-        np.savez_compressed(path, allow_pickle=False, case_id=case_id.astype(str), **kept)
+    case_values = {name: values[name] for name in _FIELDS}
+    with atomic.replacement(workdir / RELIABILITY) as path:
+        np.savez_compressed(path, allow_pickle=False, case_id=case_id.astype(str), **case_values)
 
 
 def read(case_id: Sequence[str], *workdirs: Path) -> dict[str, np.ndarray]:
-    """What `write` kept of these cases in one or several folders, in their order."""
+    """Read the values that `write` wrote for these cases into one or several run directories, in the given order."""
     parts = []
     for workdir in workdirs:
         parts.append(array_files.read_npz(workdir / RELIABILITY, "evaluate it again: --mode=evaluate"))
-        if not {*KEPT} <= set(parts[-1]):
+        if not {*_FIELDS} <= set(parts[-1]):
             raise InputError(
                 f"{workdir} was evaluated by an earlier version; evaluate it again: --mode=evaluate"
             )
-    place = pd.Index(np.concatenate([part["case_id"] for part in parts])).get_indexer(case_id)
-    return {name: np.concatenate([part[name] for part in parts])[place] for name in (*Sums._fields, *KEPT)}
+    rows = pd.Index(np.concatenate([part["case_id"] for part in parts])).get_indexer(case_id)
+    return {name: np.concatenate([part[name] for part in parts])[rows] for name in _FIELDS}

@@ -70,9 +70,9 @@ def export(
         raise InputError(
             f"--name {name!r}: give a file name without a folder, of 1 to {_LONGEST_NAME} characters"
         )
-    output_folder.require_plain(run, run_directory.WRITTEN)
+    output_folder.require_regular_files(run, run_directory.OUTPUTS)
     output_folder.require_writable(out, "--out")
-    output_folder.require_plain(out, (f"{name}*",))
+    output_folder.require_regular_files(out, (f"{name}*",))
     remedy = "give the folder of a finished run"
     config = json_files.read(run / "config.json", _CONFIG, remedy)
     report = run_files.read_report(run / "report" / "report.json", run_files.EXPORTED)
@@ -101,7 +101,7 @@ def export(
         },
     }
     members = _members(run, name, report["run"]["step"], config["mitigation"]["schedule"] == GROUP_SPECIFIC)
-    with output_folder.exclusive_lock(out, "--out", wait=True), atomic.staged(out) as stage:
+    with output_folder.exclusive_lock(out, "--out", wait=True), atomic.staging_folder(out) as stage:
         for file, (folder, step, its_group) in members.items():
             variables = _restored(folder, step, weights.expected(model, grid))
             its_own = about | {
@@ -133,10 +133,10 @@ def _require_scored(run: Path, report: dict[str, Any], structures: list[str]) ->
 
 def _members(run: Path, name: str, chosen: Any, by_group: bool) -> dict[str, tuple[Path, int, str | None]]:
     """Return file name -> run folder, step and group of each network; the group is None for everybody."""
-    schema = Table(others=run_files.STEP) if by_group else run_files.STEP
+    schema = Table(other_fields=run_files.STEP) if by_group else run_files.STEP
     if fault := find_fault(chosen, schema, "run.step"):
         raise InputError(
-            f"{run / 'report' / 'report.json'}: {fault.place} is {fault.value}, not {fault.wanted}; finish the run "
+            f"{run / 'report' / 'report.json'}: {fault.place} is {fault.value}, not {fault.expected}; finish the run "
             "with launch.py --mode=evaluate"
         )
     if not by_group:

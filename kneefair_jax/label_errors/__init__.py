@@ -1,22 +1,23 @@
-"""Which masks look wrongly annotated, by what a network says of the same films.
+"""Rank masks that look wrongly annotated, by a network's masks of the same films.
 
-A ranking to look at, not a verdict: a network can be wrong, too, and where it is wrong everywhere, little stands out.
+The ranking tells which masks to look at first. It is no verdict: a network also makes errors, and where it is wrong in
+most films, few masks stand out.
 """
 
-from kneefair_jax.label_errors.agreement import FAR, FEWEST
-from kneefair_jax.label_errors.compare import AUTO, BATCH, comparison, pairs
-from kneefair_jax.label_errors.ranking import Pair, Ranking, Read, Suspect, rank
+from kneefair_jax.label_errors.agreement import MIN_CASES, Z_THRESHOLD
+from kneefair_jax.label_errors.compare import AUTO, BATCH, comparison, pair_reader
+from kneefair_jax.label_errors.ranking import LabelError, Pair, PairReader, Ranking, rank
 
 __all__ = [
     "AUTO",
     "BATCH",
-    "FAR",
-    "FEWEST",
+    "MIN_CASES",
+    "Z_THRESHOLD",
+    "LabelError",
     "Pair",
+    "PairReader",
     "Ranking",
-    "Read",
-    "Suspect",
     "comparison",
-    "pairs",
+    "pair_reader",
     "rank",
 ]

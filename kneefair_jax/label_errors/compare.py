@@ -1,4 +1,4 @@
-"""The pairs of a prepared cohort's masks and a network's."""
+"""Pair the masks of a prepared cohort with a network's predictions."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import batched
@@ -8,12 +8,12 @@ import numpy as np
 from kneefair_jax import anatomy, predict
 from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.errors import InputError
-from kneefair_jax.label_errors.ranking import Pair, Read
+from kneefair_jax.label_errors.ranking import Pair, PairReader
 from kneefair_jax.predict import bilateral
 
 AUTO = "auto"
 _SHIPPED = "phantom"
-_SHIPS = anatomy.SCHEMES["knee"]  # its structures
+_SHIPPED_STRUCTURES = anatomy.SCHEMES["knee"]
 BATCH = 8
 
 
@@ -21,62 +21,62 @@ type Compare = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], Iterator[P
 
 
 def comparison(structures: tuple[str, ...], against: str) -> Compare:
-    """What pairs films, u8[H, W, C] each, and their masks, u8[H, W], with the network's masks of these films.
+    """Return a function that pairs masks, u8[H, W] each, with the network's masks of their films, u8[H, W, C] each.
 
     Args:
         structures: names of the masks' labels 1, 2, ...
-        against: a checkpoint, as `predict.load` takes it; `auto` is the network that ships.
+        against: a checkpoint, as `predict.load` takes it; `auto` is the network that ships with the package.
 
     Raises:
-        InputError: there is no such checkpoint, or it does not segment these structures.
+        InputError: the checkpoint does not exist, or it does not segment these structures.
     """
     predictor = predict.load(_SHIPPED if against == AUTO else against, batch_size=BATCH)
     predictor.require_group(None)
-    both, of_prediction, of_label = _translation(predictor.structures, structures)
+    split, prediction_table, label_table = _translation(predictor.structures, structures)
 
     def compare(films: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Iterator[Pair]:
-        parts = [half for film in films for half in bilateral.halves(film)] if both else films
-        found = predictor.segment(parts)  # a blank film has a mask that is wrong, too
-        if both:
-            found = [bilateral.joined(*two) for two in batched(found, 2)]
-        for label, prediction in zip(labels, found, strict=True):
+        images = [half for film in films for half in bilateral.halves(film)] if split else films
+        predictions = predictor.segment(images)  # includes blank films, whose masks are wrong, too
+        if split:
+            predictions = [bilateral.join_halves(*halves) for halves in batched(predictions, 2)]
+        for label, prediction in zip(labels, predictions, strict=True):
             yield Pair(
-                of_label[anatomy.clear_void(label)],
-                anatomy.clear_void(label, of_prediction[prediction.mask]),
+                label_table[anatomy.clear_void(label)],
+                anatomy.clear_void(label, prediction_table[prediction.mask]),
             )
 
     return compare
 
 
-def pairs(prepared: Prepared, against: str, say: Callable[[str], None]) -> Read | None:
-    """A reader of a prepared cohort's masks and the network's.
+def pair_reader(prepared: Prepared, against: str, log: Callable[[str], None]) -> PairReader | None:
+    """Return a reader of pairs: a prepared cohort's masks and the network's predictions.
 
     Args:
         prepared: the cohort.
-        against: as for `comparison`; "" is none.
-        say: gets a line, where `auto` cannot be compared.
+        against: as for `comparison`; "" for no comparison.
+        log: receives one line where `auto` does not segment the cohort's structures.
 
     Returns:
-        None if nothing is to be compared.
+        None where there is no comparison.
 
     Raises:
-        InputError: as `comparison`.
+        InputError: as for `comparison`.
     """
     if not against:
         return None
     structures = prepared.cohort.structures
     if against == AUTO:
         try:
-            _translation(_SHIPS, structures)
+            _translation(_SHIPPED_STRUCTURES, structures)
         except InputError as error:
             remedy = "name the structures in data.structures, or another checkpoint in config.check.against"
-            say(f"suspicious masks: not looked for; {error} ({remedy})")
+            log(f"suspicious masks: not looked for; {error} ({remedy})")
             return None
     compare = comparison(structures, against)
 
     def read(rows: Sequence[int]) -> Iterator[Pair]:
-        for several in batched(rows, BATCH):
-            examples = [prepared.cases[row] for row in several]
+        for batch in batched(rows, BATCH):
+            examples = [prepared.cases[row] for row in batch]
             yield from compare([e["image"] for e in examples], [e["label"] for e in examples])
 
     return read
@@ -85,13 +85,17 @@ def pairs(prepared: Prepared, against: str, say: Callable[[str], None]) -> Read 
 def _translation(
     predicted: tuple[str, ...], structures: tuple[str, ...]
 ) -> tuple[bool, np.ndarray, np.ndarray]:
-    """Return whether films show both knees, and the label to compare of each predicted label and of each of the masks'.
+    """Return whether to split films into knees, and tables from predicted and from the masks' labels to those compared.
 
     A prediction shows the bone in front where two overlap, so the masks' overlap classes count as this bone too.
     """
     sides = any(name.split()[0] in bilateral.SIDES for name in structures)
-    both = sides and not any(name.split()[0] in bilateral.SIDES for name in predicted)
-    names = bilateral.sided(predicted) if both else predicted
+    split = sides and not any(name.split()[0] in bilateral.SIDES for name in predicted)
+    names = bilateral.structures_of_both_knees(predicted) if split else predicted
     compared = tuple(name for name in structures if name not in anatomy.OVERLAPS)
-    own = np.array([0, *(1 + structures.index(name) for name in compared)], np.uint8)
-    return both, own[anatomy.translation(names, compared)], own[anatomy.translation(structures, compared)]
+    labels = np.array([0, *(1 + structures.index(name) for name in compared)], np.uint8)
+    return (
+        split,
+        labels[anatomy.translation(names, compared)],
+        labels[anatomy.translation(structures, compared)],
+    )

@@ -1,4 +1,4 @@
-"""The contract of a group objective, in the shape of an optax transformation.
+"""The contract of a group objective, in the shape of an optax transformation, and the mean losses of the groups.
 
 An objective F of per-example losses is, to first order, a weighting of examples: `weights = dF/dlosses`. So
 `update` returns weights, and the training step differentiates `sum(stop_gradient(weights) * losses)`.
@@ -17,14 +17,14 @@ from kneefair_jax.errors import InputError
 
 
 class Init(Protocol):
-    """The state before the first batch."""
+    """Returns the state before the first batch."""
 
     def __call__(self, counts: jax.Array, patients: jax.Array | None = None) -> Any:
         """Training cases i32[G] and patients i32[G] (default: counts) -> state, a tree of arrays (checkpointed)."""
 
 
 class Update(Protocol):
-    """The weights of one batch."""
+    """Returns the weights of one batch."""
 
     def __call__(
         self, losses: jax.Array, group: jax.Array, mask: jax.Array, state: Any, axis_name: str | None = None
@@ -34,7 +34,7 @@ class Update(Protocol):
 
 
 class Value(Protocol):
-    """F itself, to be reported: nothing differentiates it."""
+    """Returns F itself, for logs: it is never differentiated."""
 
     def __call__(
         self,
@@ -45,7 +45,7 @@ class Value(Protocol):
         state: Any,
         axis_name: str | None = None,
     ) -> jax.Array:
-        """Weights f32[B] that `update` gave, what it was given for them -> f32[], of the global batch."""
+        """Weights f32[B] of `update`, and the arguments of that call -> f32[], of the global batch."""
         ...
 
 
@@ -57,9 +57,9 @@ def weighted_sum(
     state: Any,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """F where it is the sum of weights x losses: where twice the losses make twice F, or weights that are stopped."""
+    """Return sum_i w_i l_i, which is F where F is homogeneous of degree 1 in the losses or its weights are stopped."""
     del group, mask, state
-    # What padding holds may be anything, NaN included.
+    # Padding may hold anything, NaN included.
     return global_sum(jnp.where(weights == 0, 0, weights * losses), axis_name)
 
 
@@ -71,14 +71,91 @@ class GroupObjective(NamedTuple):
     value: Value = weighted_sum
 
 
+class GroupLosses(NamedTuple):
+    """L_g of the global batch, and which groups it holds.
+
+    Attributes:
+        member: f32[B,G], 1 where the example is of the group; a row of zeros for padding and unknown groups.
+        size: f32[G], examples of each group in the global batch.
+        mean: f32[G], L_g; 0 where the group is absent.
+    """
+
+    member: jax.Array
+    size: jax.Array
+    mean: jax.Array
+
+    @property
+    def present(self) -> jax.Array:
+        """bool[G]: the set P of groups with an example in the global batch."""
+        return self.size > 0
+
+    @property
+    def share(self) -> jax.Array:
+        """f32[G]: 1 / |P| for groups present and 0 for absent ones, so that `(share * x).sum()` is mean_P x."""
+        present = self.present.astype(self.mean.dtype)
+        return safe_divide(present, present.sum())
+
+    def weights(self, slope: jax.Array) -> jax.Array:
+        """dF/dL_g, f32[G] -> dF/dlosses, f32[B]: each example has 1 / n_g of its group's."""
+        # Not a matrix product, which GPUs and TPUs would round.
+        return (self.member * safe_divide(slope, self.size)).sum(-1)
+
+
+def group_losses(
+    losses: jax.Array, group: jax.Array, mask: jax.Array, groups: int, axis_name: str | None = None
+) -> GroupLosses:
+    """Return the means by group over the valid examples of known group.
+
+    Example: losses [1, 3, 5, 9] of groups [0, 0, 1, -1] have means [2, 5] and sizes [2, 1].
+
+    Args:
+        losses: f32[B].
+        group: i32[B], -1 where unknown.
+        mask: f32[B], 0 = padding.
+        groups: G.
+        axis_name: the devices over which the batch is spread.
+
+    Raises:
+        ValueError: the arrays are not all of shape [B].
+    """
+    check_examples(losses, group, mask)
+    dtype = jnp.result_type(losses)
+    member = jax.nn.one_hot(group, groups, dtype=dtype) * mask.astype(dtype)[:, None]
+    size = global_sum(member, axis_name)
+    # Padding may hold anything, NaN included.
+    total = global_sum(jnp.where(member > 0, member * losses[:, None], 0), axis_name)
+    return GroupLosses(member, size, safe_divide(total, size))
+
+
+def training_counts(counts: jax.Array, patients: jax.Array | None = None) -> jax.Array:
+    """Return the state of objectives that carry nothing between batches: i32[G], whose length is the number of groups.
+
+    It has the signature of `Init`.
+    """
+    del patients
+    return jnp.asarray(counts, jnp.int32)
+
+
+def empty_state(counts: jax.Array, patients: jax.Array | None = None) -> tuple[()]:
+    """Return the state of objectives that use no group; it has the signature of `Init`."""
+    del counts, patients
+    return ()
+
+
+def mean_weights(losses: jax.Array, mask: jax.Array, axis_name: str | None) -> jax.Array:
+    """Return the weights of the mean over all valid examples of the global batch, f32[B]."""
+    mask = mask.astype(jnp.result_type(losses))
+    return safe_divide(mask, global_sum(mask, axis_name))
+
+
 def global_sum(x: jax.Array, axis_name: str | None) -> jax.Array:
-    """The sum of x over its first axis, and over the devices of `axis_name` where there is one."""
+    """Sum x over its first axis, and over the devices of `axis_name` where there is one."""
     total = x.sum(0)
     return total if axis_name is None else jax.lax.psum(total, axis_name)
 
 
 def global_gather(x: jax.Array, axis_name: str | None) -> jax.Array:
-    """X of all devices of `axis_name`, joined along the first axis: [b, ...] -> [B, ...]."""
+    """Join x of all devices of `axis_name` along the first axis: [b, ...] -> [B, ...]."""
     return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
 
@@ -88,23 +165,23 @@ def safe_divide(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def check_examples(*arrays: jax.Array) -> None:
-    """Refuses arrays that are not all of one shape [B]: (B,) with (B, 1) would broadcast to (B, B) and hide it.
+    """Refuse arrays that are not all of one shape [B]: (B,) with (B, 1) would broadcast to (B, B) and hide it.
 
     Raises:
-        ValueError: they are not.
+        ValueError: the shapes differ, or are not [B].
     """
     shapes = [jnp.shape(array) for array in arrays]
     if len(shapes[0]) != 1 or len(set(shapes)) > 1:
         raise ValueError(
-            f"losses, group and mask have shapes {shapes}; give one number an example, [B], in each"
+            f"losses, group and mask have shapes {shapes}; give one number per example, [B], in each"
         )
 
 
 def check_setting(field: str, value: float, *, above: float = -math.inf, most: float = math.inf) -> None:
-    """Refuses a hyperparameter that is not a finite number with `value >= 0`, `value > above` and `value <= most`.
+    """Refuse a hyperparameter that is not a finite number with `value >= 0`, `value > above` and `value <= most`.
 
     Raises:
-        InputError: it names the field and what to give.
+        InputError: it names the field and the range.
     """
     if not (math.isfinite(value) and value >= 0 and above < value <= most):
         least = "at least 0" if above < 0 else f"above {above:g}"

@@ -1,20 +1,15 @@
-"""Group objectives by name: what a config's `mitigation.objective` names."""
+"""Group objectives by the name that a config gives as `mitigation.objective`."""
 
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kneefair_jax.errors import choose
-from kneefair_jax.mitigation.cvar_dro import cvar_dro
-from kneefair_jax.mitigation.erm import erm
-from kneefair_jax.mitigation.error_bound import error_bound
-from kneefair_jax.mitigation.gap_penalty import gap_penalty
-from kneefair_jax.mitigation.group_balanced import group_balanced
-from kneefair_jax.mitigation.group_dro import group_dro
+from kneefair_jax.errors import lookup
+from kneefair_jax.mitigation.cvar import cvar_dro, within_group_cvar
+from kneefair_jax.mitigation.group_dro import error_bound, group_dro
+from kneefair_jax.mitigation.group_penalties import gap_penalty, vrex
+from kneefair_jax.mitigation.linear import erm, group_balanced, reweighted
 from kneefair_jax.mitigation.objective import GroupObjective
-from kneefair_jax.mitigation.reweighted import reweighted
-from kneefair_jax.mitigation.vrex import vrex
-from kneefair_jax.mitigation.within_group_cvar import within_group_cvar
 
 OBJECTIVES: dict[str, Callable[..., GroupObjective]] = {
     "erm": erm,
@@ -28,32 +23,32 @@ OBJECTIVES: dict[str, Callable[..., GroupObjective]] = {
     "error_bound": error_bound,
 }
 
-# Those whose weights do not depend on the losses: F is linear in them, and the weights are known before any loss is.
+# F is linear in the losses: the weights do not depend on them, so they can be computed before any loss.
 LINEAR = frozenset({"erm", "reweighted", "group_balanced"})
 
-# Those that compare the groups of a batch: on a batch of a single group they do what `group_balanced` does, and
-# `group_dro` learns nothing of its weights.
+# These compare the groups of a batch: on a batch of a single group they equal `group_balanced`, and `group_dro` does
+# not update its weights.
 COMPARING = frozenset({"group_dro", "gap_penalty", "vrex", "error_bound"})
 
-# Those that need no group: they do the same where no group is known.
+# These use no group label: they give the same weights where no group is known.
 GROUPLESS = frozenset({"erm", "cvar_dro"})
 
-# Those that weigh a group by how rare it is; with sampling that balances the groups, they would correct twice. The
-# others take means inside the groups, which are the same however often a group is drawn.
+# These weight a group by its rarity, so with sampling that balances the groups they would correct twice. The rest take
+# means within the groups, which do not depend on how often the sampler draws a group.
 REWEIGHTING = frozenset({"reweighted"})
 
 
 def create(name: str, settings: Mapping[str, Any]) -> GroupObjective:
-    """The objective of a config.
+    """Build the objective that a config names.
 
     Args:
         name: a key of `OBJECTIVES`.
-        settings: hyperparameters by name; those that the objective does not take are left alone, and those that are
-            not there have their defaults.
+        settings: hyperparameters by name. The objective ignores those that it does not take; those that are absent
+            have their defaults.
 
     Raises:
         InputError: there is no such objective, or a hyperparameter is out of its range.
     """
-    constructor = choose(OBJECTIVES, name, "mitigation.objective")
-    taken = [field for field in inspect.signature(constructor).parameters if field in settings]
-    return constructor(**{field: settings[field] for field in taken})
+    constructor = lookup(OBJECTIVES, name, "mitigation.objective")
+    fields = [field for field in inspect.signature(constructor).parameters if field in settings]
+    return constructor(**{field: settings[field] for field in fields})

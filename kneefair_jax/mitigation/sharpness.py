@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation: the step of any objective, taken with the gradient at the worst point nearby."""
+"""Sharpness-aware minimization, which takes any objective's step with the gradient at the worst point nearby."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ from kneefair_jax.mitigation.objective import safe_divide
 
 
 def ascend(params: Any, gradient: Any, radius: float) -> Any:
-    """The worst of the points within rho of w, to first order: w + rho g / |g|, g being the gradient at w.
+    """Return the worst of the points within rho of w, to first order: w + rho g / |g|, g being the gradient at w.
 
-    The optimiser then follows, from w, the gradient at that point:
+    The optimizer then steps from w along the gradient at that point:
 
         gradient = jax.grad(loss)(params)
         gradient = jax.grad(loss)(sharpness.ascend(params, gradient, radius))
 
-    Weights of a group objective are those at w, of which the batch's losses are known.
+    The weights of a group objective are those at w, where the batch's losses are known.
 
-    Source: Foret et al. (ICLR 2021). |g| is the norm over all parameters together; where g = 0, w stays.
+    Reference: Foret et al. (ICLR 2021). |g| is the norm over all parameters together; where g = 0, w stays.
 
     Example: rho = 1/2, w = [1, 0], g = [3, 4]: |g| = 5, and the point is [1.3, 0.4].
 

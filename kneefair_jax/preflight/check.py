@@ -75,7 +75,7 @@ def run(
         main: the cohort to train on.
         external: the one for evaluation alone.
         directory: made if absent.
-        against: the checkpoint whose masks the cohort's are compared with (`label_errors.pairs`).
+        against: the checkpoint whose masks the cohort's are compared with (`label_errors.pair_reader`).
         say: gets the lines for the terminal.
         folders: known ones, as for `safe_text.without_paths`.
         small: groups that the report will not rank, of `group_sizes.small_groups`.
@@ -84,7 +84,7 @@ def run(
         InputError: there is no such checkpoint, or it segments other structures.
     """
     parts = {"cohort": main} | ({"external": external} if external else {})
-    read = {name: label_errors.pairs(part, against, say) for name, part in parts.items()}
+    read = {name: label_errors.pair_reader(part, against, say) for name, part in parts.items()}
     readings = {name: _read(part) for name, part in parts.items()}
     counts = cohorts.table(main.cohort.cases, main.cohort.attributes)
     found: dict[str, Any] = {
@@ -175,26 +175,27 @@ def _read(prepared: Prepared) -> Reading:
     )
 
 
-def _suspicious(part: Prepared, read: label_errors.Read, sheet: Path) -> dict[str, Any]:
+def _suspicious(part: Prepared, read: label_errors.PairReader, sheet: Path) -> dict[str, Any]:
     """Ranks the masks, and draws those that look wrong."""
     ranking = label_errors.rank(read, part.cohort.cases["case_id"].tolist(), part.cohort.structures)
-    shown = ranking.suspects[:_SUSPECTS]
+    shown = ranking.label_errors[:_SUSPECTS]
     if shown:
         pairs = read([one.row for one in shown])
         contact_sheet.write(sheet, [_evidence(part, *both) for both in zip(shown, pairs, strict=True)])
     return {
-        "usual_dice": None if np.isnan(ranking.usual) else ranking.usual,
-        "threshold": label_errors.FAR,
-        "unjudged": list(ranking.unjudged),
+        "usual_dice": None if np.isnan(ranking.median_dice) else ranking.median_dice,
+        "threshold": label_errors.Z_THRESHOLD,
+        "unjudged": list(ranking.unscored_structures),
         "scores": dict(zip(part.cohort.cases["case_id"], ranking.scores.round(3).tolist(), strict=True)),
         "suspects": [
-            {key: value for key, value in one._asdict().items() if key != "row"} for one in ranking.suspects
+            {key: value for key, value in one._asdict().items() if key != "row"}
+            for one in ranking.label_errors
         ],
     }
 
 
 def _evidence(
-    part: Prepared, suspect: label_errors.Suspect, pair: label_errors.Pair
+    part: Prepared, suspect: label_errors.LabelError, pair: label_errors.Pair
 ) -> tuple[str, list[contact_sheet.Tile]]:
     """The film, the cohort's mask on it, and with it the network's."""
     film, nothing = part.cases[suspect.row]["image"], np.zeros_like(pair.label)
@@ -349,13 +350,13 @@ def _orientation(result: dict[str, Any], cases: int, name: str, settings: Mappin
 
 def _suspects(found: dict[str, Any], cases: int, of: str, consistent: str) -> Iterator[str]:
     suspects, usual = found["suspects"], found["usual_dice"]
-    if cases < label_errors.FEWEST:
-        yield f"masks that look wrong{of}: not looked for; {cases} cases are fewer than {label_errors.FEWEST}"
+    if cases < label_errors.MIN_CASES:
+        yield f"masks that look wrong{of}: not looked for; {cases} cases are fewer than {label_errors.MIN_CASES}"
         return
     grid = "; moves in pixels of the working grid" if suspects else ""
     yield f"masks that look wrong{of}: {len(suspects) or 'none'} of {cases}{grid}"
     if found["unjudged"]:
-        few = f"in fewer than {label_errors.FEWEST} cases"
+        few = f"in fewer than {label_errors.MIN_CASES} cases"
         yield f"  not judged, being {few}: {', '.join(found['unjudged'])}"
     if consistent and (usual is None or usual < _STRANGE):
         yield f"  median Dice with the network {usual or 0:.2f}, since the masks lie otherwise: see the warning above"

@@ -47,7 +47,7 @@ def sheet(strips: Sequence[tuple[str, Sequence[Tile]]]) -> Image.Image:
 
 def write(path: Path, strips: Sequence[tuple[str, Sequence[Tile]]]) -> None:
     """Writes `sheet` as a PNG file."""
-    with atomic.replacing(path) as temporary:
+    with atomic.replacement(path) as temporary:
         sheet(strips).save(temporary, format="PNG", optimize=True)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 
 _REMEDY = "correct it, or start from one of configs/"
 
@@ -55,7 +55,7 @@ def _place(error: BaseException, file: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    text = error.msg if isinstance(error, SyntaxError) else told(error)
+    text = error.msg if isinstance(error, SyntaxError) else describe(error)
     return f"{type(error).__name__}: {text}"
 
 

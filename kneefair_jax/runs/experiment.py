@@ -87,7 +87,7 @@ def prepare_run(
     cohort = cohort_loader.load(config.data, config.data.seed)
     external = cohort_loader.load_external(config.data, cohort)
     setup.check(config, cohort)
-    setup.check_network(config, cohort, start=training and not run_directory.goes_on(workdir))
+    setup.check_network(config, cohort, start=training and not run_directory.has_checkpoint(workdir))
     made = setup.build(config, cohort)
     table = run_directory.table_fingerprint(cohort.cases, made.partition.index)
     # Before hours of reading, where the reading cannot change the table.
@@ -106,7 +106,7 @@ def prepare_run(
         cohort_loader.prepare, config.data, config.data.seed, cohort, external, directory, options
     )
     if jax.process_count() > 1:
-        distributed.on_first(prepare)  # not every file system's locks keep hosts apart
+        distributed.run_on_primary(prepare)  # not every file system's locks keep hosts apart
     main, outside = prepare()
     inspect(main, outside)
     if main.cases.excluded:  # then the cohort was loaded again without them
@@ -150,7 +150,7 @@ def run_experiment(config: ConfigDict, workdir: Path, directory: Path, training:
         config, workdir, directory, training=training, on_read_error=on_read_error
     )
     with contextlib.ExitStack() as stack:
-        distributed.on_first(lambda: stack.enter_context(run_directory.alone(workdir)))
+        distributed.run_on_primary(lambda: stack.enter_context(run_directory.exclusive_lock(workdir)))
         _train_and_evaluate(config, workdir, made, main, outside, training)
 
 
@@ -174,20 +174,20 @@ def _train_and_evaluate(
         for line in group_sizes.lines(small):
             print(line, flush=True)
         table = run_directory.table_fingerprint(cohort.cases, made.partition.index)
-        distributed.on_first(
+        distributed.run_on_primary(
             lambda: run_directory.open_run(workdir, config, table=table, pixels=cases.digest)
         )
-        if distributed.is_first():
+        if distributed.is_primary():
             table_of_groups = csv_tables.guarded(counts.reset_index()).to_csv(index=False)
             atomic.write_text(workdir / "cohort.csv", table_of_groups)
-    if distributed.is_first():
+    if distributed.is_primary():
         tell_left_out(workdir, main, outside, known_folders(config, workdir))
     if training:
         stages.train(config, cohort, case_arrays.CachedCases(cases), workdir)
     page = evaluate.evaluate(
         config, made, cohort, cases, workdir, (outside.cohort, outside.cases) if outside else None
     )
-    distributed.wait("the report is written")
+    distributed.barrier("the report is written")
     print(f"report: {page}", flush=True)
 
 

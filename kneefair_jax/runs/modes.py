@@ -85,7 +85,7 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
     if not config.data.folds:
         experiment.run_experiment(config, workdir, experiment.store_dir(config, workdir), training)
         return
-    output_folder.require_plain(workdir, run_directory.WRITTEN)
+    output_folder.require_regular_files(workdir, run_directory.OUTPUTS)
     folds = [_of_fold(config, fold) for fold in range(config.data.folds)]
     paths = [workdir / f"fold_{fold}" for fold in range(len(folds))]
     if not -1 <= config.data.fold < len(folds):
@@ -99,7 +99,7 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
         if config.data.fold in (-1, number):
             print(f"fold {number} of {len(folds)}", flush=True)
             experiment.run_experiment(fold, path, experiment.store_dir(config, workdir), training)
-    if not distributed.is_first():
+    if not distributed.is_primary():
         return
     at = evaluate.resolution(paths[max(config.data.fold, 0)])
     waiting = [path.name for path in paths if evaluate.resolution(path) != at]
@@ -116,7 +116,7 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
         experiment.store_dir(config, workdir),
         experiment.store_options(config),
     )
-    page = evaluate.union(folds[0], ready.cohort, ready.cases, workdir, paths)
+    page = evaluate.merge_folds(folds[0], ready.cohort, ready.cases, workdir, paths)
     print(f"all folds: {page}", flush=True)
 
 

@@ -20,7 +20,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import io_errors, preemption
 
 _TAIL = 32  # characters of the file's name that the temporary name keeps: its ending says the format
-TEMPORARY = re.compile(r"\.part-[0-9a-f]{16}-")
+TEMPORARY_NAME = re.compile(r"\.part-[0-9a-f]{16}-")
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
     (stat.S_ISDIR, "a folder"),
@@ -30,7 +30,7 @@ _KINDS = (
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
+def replacement(path: Path, *, sync: bool = False) -> Iterator[Path]:
     """Yield a new, empty file beside `path` to write to; it takes the place of `path` when the block ends well.
 
     Args:
@@ -47,7 +47,7 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
     require_regular(path)
     temporary = path.with_name(f".part-{secrets.token_hex(8)}-{path.name[-_TAIL:]}")
     try:
-        with io_errors.naming(path):
+        with io_errors.add_path(path):
             os.close(
                 os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
             )  # O_EXCL follows no link
@@ -62,7 +62,7 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def staged(folder: Path, optional: Iterable[str] = ()) -> Iterator[Path]:
+def staging_folder(folder: Path, optional: Iterable[str] = ()) -> Iterator[Path]:
     """Yield a new folder inside `folder` to write a set of files to; once all are written, they replace those there.
 
     Signals are held back while files are renamed. A process that is killed then leaves a part of the new set; the
@@ -81,13 +81,13 @@ def staged(folder: Path, optional: Iterable[str] = ()) -> Iterator[Path]:
     """
     stage = folder / f".part-{secrets.token_hex(8)}-files"
     try:
-        with io_errors.naming(folder):
+        with io_errors.add_path(folder):
             stage.mkdir()
             yield stage
             files = [path.relative_to(stage) for path in sorted(stage.rglob("*")) if path.is_file()]
             for path in files:
                 require_regular(folder / path)
-            with preemption.held():
+            with preemption.hold_signals():
                 for path in files:
                     (folder / path).parent.mkdir(exist_ok=True)
                     (stage / path).replace(folder / path)
@@ -103,7 +103,7 @@ def write_bytes(path: Path, content: bytes) -> Path:
     Returns:
         `path`.
     """
-    with replacing(path) as temporary:
+    with replacement(path) as temporary:
         temporary.write_bytes(content)
     return path
 
@@ -164,9 +164,9 @@ def require_regular(path: Path) -> None:
 
 def _require_regular(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        raise InputError(f"{path} is {kind(mode)}, where a file is to be written; remove it")
+        raise InputError(f"{path} is {file_kind(mode)}, where a file is to be written; remove it")
 
 
-def kind(mode: int) -> str:
+def file_kind(mode: int) -> str:
     """What a file's mode says that it is, with its article."""
     return next((name for test, name in _KINDS if test(mode)), "a device")

@@ -17,6 +17,7 @@ import atexit
 import contextlib
 import importlib
 import os
+import resource
 import select
 import signal
 import sys
@@ -26,7 +27,7 @@ from typing import NamedTuple, NoReturn, TextIO
 
 from kneefair_jax import safe_text
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import io_errors, preemption
+from kneefair_jax.runtime import command_line, io_errors, preemption
 
 FAILED, BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 2, 128 + signal.SIGINT, 128 + signal.SIGPIPE
 _MEMORY = (
@@ -62,7 +63,7 @@ class _Ending(NamedTuple):
 
 
 def run(body: Callable[[], int], remedies: Remedies) -> int:
-    """Run a command, report how it ends, and return its exit status.
+    """Run a command, print what the package logs, report how the command ends, and return its exit status.
 
     Args:
         body: does the work and returns the status, or exits with one, as argparse and absl do.
@@ -73,7 +74,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
         Exception: a bug, whose traceback is of use.
     """
     _open_standard_streams()
-    with preemption.handled(), safe_text.terminal():
+    with preemption.handle_signals(), safe_text.terminal(), command_line.log_to_terminal():
         try:
             try:
                 _load_extensions()
@@ -84,7 +85,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
                 status = exit_.code or 0
             sys.stdout.flush()
         except (Exception, KeyboardInterrupt, preemption.Preempted) as error:
-            preemption.settle()
+            preemption.stop_timer()
             ending = _ending_of(error, remedies)
             if ending is None:
                 raise
@@ -97,7 +98,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
 
 def _load_extensions() -> None:
     """Load JAX, a second or two, without a signal: its C++ would abort the process, or print a traceback."""
-    with preemption.held(), contextlib.suppress(ImportError):
+    with preemption.hold_signals(), contextlib.suppress(ImportError):
         importlib.import_module("jax")
 
 
@@ -150,6 +151,11 @@ def _ending_of(error: BaseException, remedies: Remedies) -> _Ending | None:
 def _is_memory(error: BaseException) -> bool:
     """Return whether memory is exhausted: Python's error, C++'s or XLA's (XlaRuntimeError, JaxRuntimeError)."""
     text = str(error)
+    if isinstance(
+        error, SystemError
+    ):  # C code failed without a reason; under a limit of memory, that is the reason
+        limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+        return limited and "without exception set" in text
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError | OSError | ImportError)
         and (text.startswith("RESOURCE_EXHAUSTED") or any(words in text for words in _MEMORY))

@@ -5,6 +5,7 @@ system: the first one writes what a person reads, and checkpoints are written by
 """
 
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -17,9 +18,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import preemption
 
+_LOGGER = logging.getLogger(__name__)
 _LONGEST = 4096  # bytes of a refusal that all hosts repeat
 _PATIENCE = 10  # seconds
 _CONNECT = 60  # seconds that processes wait for each other at the start
@@ -42,7 +44,7 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     if coordinator:
         _check_address(coordinator, processes, process)
         where = f"the coordinator {coordinator}" if process else f"the other processes ({processes - 1})"
-        print(f"waiting up to {_CONNECT} s for {where}", file=sys.stderr, flush=True)
+        _LOGGER.info(f"waiting up to {_CONNECT} s for {where}")
         if process:
             _await_port(coordinator)
     try:
@@ -59,7 +61,7 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         ) from error
     if jax.process_count() > 1:
         preemption.share_notices()
-    if not is_first():
+    if not is_primary():
         # What all of them would say, one says.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open as long as the process
 
@@ -81,11 +83,9 @@ def _deadline(coordinator: str, processes: int) -> Iterator[None]:
     """End this process with one line after `_CONNECT` seconds: JAX's own time-out aborts it with a stack trace."""
 
     def give_up() -> None:
-        print(
+        _LOGGER.error(
             f"error: --coordinator={coordinator}: not all {processes} processes connected within {_CONNECT} s; start "
-            "them within that time, --process=0 on the host of the coordinator",
-            file=sys.stderr,
-            flush=True,
+            "them within that time, --process=0 on the host of the coordinator"
         )
         os._exit(2)
 
@@ -113,31 +113,31 @@ def _await_port(coordinator: str) -> None:
         except OSError as error:
             if isinstance(error, socket.gaierror) or time.monotonic() > deadline:
                 raise InputError(
-                    f"--coordinator={coordinator} does not answer ({told(error)}); start --process=0 on that host "
+                    f"--coordinator={coordinator} does not answer ({describe(error)}); start --process=0 on that host "
                     f"within {_CONNECT} s, and see that its port can be reached"
                 ) from error
         time.sleep(0.5)
 
 
-def is_first() -> bool:
+def is_primary() -> bool:
     """Whether this host is the one that writes."""
     return jax.process_index() == 0
 
 
-def wait(for_what: str) -> None:
+def barrier(for_what: str) -> None:
     """Returns when every host has come to the place of this name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(for_what)
 
 
-def on_first(do: Callable[[], object]) -> None:
+def run_on_primary(do: Callable[[], object]) -> None:
     """Runs it on the first host; what that refuses, every host refuses.
 
     Raises:
         InputError: of the first host.
     """
     refusal = ""
-    if is_first():
+    if is_primary():
         try:
             do()
         except InputError as error:
@@ -149,15 +149,15 @@ def on_first(do: Callable[[], object]) -> None:
         raise InputError(refusal)
 
 
-def lost(error: BaseException) -> str | None:
+def peer_failure(error: BaseException) -> str | None:
     """What to say of an error that another process's end has caused; None if it was something else."""
     words = ("Gloo", "NCCL", "Connection closed", "Connection reset", "coordination service", "UNAVAILABLE")
     if not jax.distributed.is_initialized() or not any(word in str(error) for word in words):
         return None
-    return f"another process of this run is gone ({told(error)})"
+    return f"another process of this run is gone ({describe(error)})"
 
 
-def leave(status: int, *, together: bool = False) -> NoReturn:
+def exit_process(status: int, *, together: bool = False) -> NoReturn:
     """Ends the process: at once where others might be waited for that are gone.
 
     Args:
@@ -173,7 +173,7 @@ def leave(status: int, *, together: bool = False) -> NoReturn:
             with contextlib.suppress(Exception):  # they work on, and will notice
                 multihost.get_barrier_sync_fn()(key="leaving", timeout_ms=1000 * _PATIENCE)
                 time.sleep(
-                    is_first()
+                    is_primary()
                 )  # without the first host, which connects them, the others would be aborted
         os._exit(status)
     sys.exit(status)

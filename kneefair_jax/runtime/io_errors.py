@@ -50,7 +50,7 @@ def describe(error: BaseException, option: str) -> str | None:
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
+def add_path(path: Path) -> Iterator[None]:
     """Add the path to an OSError in the block that names no file, as of `os.write` and of libraries."""
     try:
         yield
@@ -60,7 +60,7 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def is_storage(error: OSError) -> bool:
+def is_storage_error(error: OSError) -> bool:
     """Return whether an error of writing one file would meet every other file of the folder too."""
     return error.errno in _REMEDY
 

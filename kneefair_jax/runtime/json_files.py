@@ -7,16 +7,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import atomic
-from kneefair_jax.runtime.schema import Schema, find_fault, shown
+from kneefair_jax.runtime.schema import Schema, abbreviate, find_fault
 
 MIB = 2**20
-DESCRIPTION_BYTES = MIB  # of what people could have written by hand
-REPORT_BYTES = 16 * MIB  # of a report: a few kB a group and score
+MAX_DESCRIPTION_BYTES = MIB  # of what people could have written by hand
+MAX_REPORT_BYTES = 16 * MIB  # of a report: a few kB a group and score
 
 
-def read(path: Path, schema: Schema, remedy: str, *, most_bytes: int = DESCRIPTION_BYTES) -> Any:
+def read(path: Path, schema: Schema, remedy: str, *, max_bytes: int = MAX_DESCRIPTION_BYTES) -> Any:
     """Return the JSON value of a file, checked by a schema.
 
     Python's objects take up to twenty times the bytes of their JSON, so the size is checked before a byte is read.
@@ -25,7 +25,7 @@ def read(path: Path, schema: Schema, remedy: str, *, most_bytes: int = DESCRIPTI
         path: a regular file, or a link to one.
         schema: of its value.
         remedy: what a person can do, the end of the message.
-        most_bytes: the largest size of the file.
+        max_bytes: the largest size of the file.
 
     Raises:
         InputError: the file is missing, is no regular file (nothing waits for a pipe), is larger, is not JSON in UTF-8
@@ -33,38 +33,38 @@ def read(path: Path, schema: Schema, remedy: str, *, most_bytes: int = DESCRIPTI
     """
     try:
         value = json.loads(
-            _content(path, most_bytes).decode(), object_pairs_hook=_object, parse_constant=_refuse_constant
+            _content(path, max_bytes).decode(), object_pairs_hook=_object, parse_constant=_refuse_constant
         )
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or told(error)
+        reason = getattr(error, "strerror", None) or describe(error)
         raise InputError(f"{path} cannot be read ({reason}); {remedy}") from error
     except RecursionError:
         raise InputError(f"{path} cannot be read (nested too deeply); {remedy}") from None
     if fault := find_fault(value, schema):
         place = fault.place or "the whole"
         what = f"{place} is {fault.value}" if fault.value else f"{place} is missing"
-        raise InputError(f"{path}: {what}, not {fault.wanted}; {remedy}")
+        raise InputError(f"{path}: {what}, not {fault.expected}; {remedy}")
     return value
 
 
-def _content(path: Path, most_bytes: int) -> bytes:
+def _content(path: Path, max_bytes: int) -> bytes:
     # Without O_NONBLOCK, opening a pipe waits for its other end.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{atomic.kind(status.st_mode)}, not a file")
-        if status.st_size <= most_bytes:
-            content = file.read(most_bytes + 1)
-            if len(content) <= most_bytes:
+            raise ValueError(f"{atomic.file_kind(status.st_mode)}, not a file")
+        if status.st_size <= max_bytes:
+            content = file.read(max_bytes + 1)
+            if len(content) <= max_bytes:
                 return content
-        raise ValueError(f"larger than {most_bytes / MIB:g} MiB")
+        raise ValueError(f"larger than {max_bytes / MIB:g} MiB")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {shown(repeated)} is given twice")
+        raise ValueError(f"the key {abbreviate(repeated)} is given twice")
     return value
 
 

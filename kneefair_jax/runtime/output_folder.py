@@ -15,7 +15,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic, io_errors
 
 
-def require_plain(folder: Path, names: Sequence[str]) -> None:
+def require_regular_files(folder: Path, names: Sequence[str]) -> None:
     """Refuse a folder in which something that the command writes or reads is a link, a pipe or a device.
 
     The folder itself may be a symbolic link: the user named it. What lies in it may be somebody else's.
@@ -43,14 +43,14 @@ def _require_plain(path: Path) -> None:
                     _require_plain(Path(entry.path))
         elif not stat.S_ISREG(mode):
             raise InputError(
-                f"{path} is {atomic.kind(mode)}; results are written to regular files and folders alone: "
+                f"{path} is {atomic.file_kind(mode)}; results are written to regular files and folders alone: "
                 "remove it, or give another folder"
             )
     except FileNotFoundError:
         pass  # another process deleted it meanwhile
 
 
-def make(folder: Path, option: str) -> None:
+def create(folder: Path, option: str) -> None:
     """Make a folder and those above it, if need be.
 
     Args:
@@ -64,7 +64,7 @@ def make(folder: Path, option: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if io_errors.is_storage(error):
+        if io_errors.is_storage_error(error):
             raise
         raise InputError(f"{option} {folder}: {error}; give a folder that can be written") from error
 
@@ -128,7 +128,7 @@ def exclusive_lock(
     with file:
         stale = [folder.glob(".part-*"), *((folder / name).rglob(".part-*") for name in subfolders)]
         for path in itertools.chain.from_iterable(stale):
-            if atomic.TEMPORARY.match(path.name):
+            if atomic.TEMPORARY_NAME.match(path.name):
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
                 else:
@@ -142,7 +142,7 @@ def exclusive_lock(
 
 def _locked(path: Path, option: str, wait: bool, on_wait: Callable[[], None]) -> IO[str] | None:
     """Return the open file that holds the lock, or None if the process that held it deleted the file or its folder."""
-    make(path.parent, option)
+    create(path.parent, option)
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(atomic.open_in_place(path, "r+"))

@@ -38,7 +38,7 @@ class Preempted(BaseException):  # like KeyboardInterrupt it is no error, and no
 
 
 @contextlib.contextmanager
-def handled() -> Iterator[None]:
+def handle_signals() -> Iterator[None]:
     """Handle the signals of this process within the block, and restore the handlers and the state after it.
 
     Outside of the main thread, where Python allows no handlers, signals stay as they are.
@@ -51,19 +51,19 @@ def handled() -> Iterator[None]:
     state = _noted, _preempted
     hook = sys.unraisablehook
     sys.unraisablehook = lambda error: None if isinstance(error.exc_value, _EXCEPTIONS) else hook(error)
-    install()
+    install_handlers()
     signal.signal(signal.SIGALRM, _raise_again)
     try:
         yield
     finally:
-        settle()
+        stop_timer()
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook
         _noted, _preempted = state
 
 
-def install() -> None:
+def install_handlers() -> None:
     """Note the signals of this process from now on; one that is ignored, as by `nohup`, stays ignored."""
     handlers = dict.fromkeys(_HANDLED, _note_preemption) | {signal.SIGINT: _note}
     for number, handler in handlers.items():
@@ -71,7 +71,7 @@ def install() -> None:
             signal.signal(number, handler)
 
 
-def settle() -> None:
+def stop_timer() -> None:
     """Stop the timer: the exception of a signal has arrived where it is handled."""
     signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -91,12 +91,12 @@ def check() -> None:
     """
     if _noted:
         raise KeyboardInterrupt
-    if not _deferred and preempted():
+    if not _deferred and is_preempted():
         raise Preempted
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[None]:
+def defer_preemption() -> Iterator[None]:
     """Within it a notice does not raise; the holder calls `preempted` after each step."""
     global _deferred
     _deferred = True
@@ -107,7 +107,7 @@ def deferred() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
+def hold_signals() -> Iterator[None]:
     """Hold signals back during a short step that must not stop halfway, such as renaming a set of files.
 
     They raise at its end. A second Ctrl-C ends the process at once nevertheless. Outside of `handled` it does nothing.
@@ -134,7 +134,7 @@ def held() -> Iterator[None]:
         raise Preempted
 
 
-def preempted() -> bool:
+def is_preempted() -> bool:
     """Return whether to save and stop; every host calls this equally often and gets the same answer.
 
     A notice may reach one host alone. JAX's coordination service then finds the first call that no host has passed;
@@ -196,10 +196,10 @@ def _start_timer() -> None:
 def _raise_again(number: int, frame: FrameType | None) -> None:
     """Raise the exception of a signal again where it was dropped, and not in the cleanup that it causes."""
     del number, frame
-    handled = sys.exception()
-    while handled is not None:
-        if isinstance(handled, (*_EXCEPTIONS, GeneratorExit)):
+    error = sys.exception()
+    while error is not None:
+        if isinstance(error, (*_EXCEPTIONS, GeneratorExit)):
             return
-        handled = handled.__context__
+        error = error.__context__
     if not _held and (_noted or not _deferred):
         raise KeyboardInterrupt if _noted else Preempted

@@ -24,14 +24,14 @@ from kneefair_jax.runtime import atomic, output_folder, run_files
 from kneefair_jax.safe_text import without_paths, without_paths_in
 
 # What may change between two starts of one run: it does not touch training, or `check_data` sees what it changes.
-FREE = (
+CHANGEABLE = (
     *("report", "select", "parallel", "check", "train.profile", "model.remat"),
     *("data.external", "data.external_structures", "data.external_in_front", "data.root", "data.metadata"),
     *("data.store", "data.workers", "data.beam", "data.on_read_error"),
     *("data.allow_similar_ids", "data.orientation", "data.ignore_label"),
 )
 # What runs, folds and studies write in their folder.
-WRITTEN = (
+OUTPUTS = (
     *(".lock", "config.json", "environment.json", "metrics.jsonl", "log.txt", "cases.parquet", "*.npz"),
     *(
         "cohort.csv",
@@ -70,15 +70,15 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
     """
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"{workdir} is a file; give a folder, or a new name, as --workdir")
-    output_folder.require_plain(workdir, WRITTEN)
+    output_folder.require_regular_files(workdir, OUTPUTS)
     path = workdir / "config.json"
     if not path.exists():
         return
-    then, now = flat(without_paths_in(run_files.read_config(path))), flat(public(config))
+    then, now = flatten(without_paths_in(run_files.read_config(path))), flatten(public_config(config))
     differing = [
         f"{key} is {now.get(key)!r} but was {then.get(key)!r}"
         for key in sorted(then.keys() | now.keys())
-        if then.get(key) != now.get(key) and not key.startswith(FREE)
+        if then.get(key) != now.get(key) and not key.startswith(CHANGEABLE)
     ]
     paths = _path_digests(config)
     known = _environment(workdir).get(_PATHS, paths)
@@ -94,12 +94,12 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
         )
 
 
-def goes_on(workdir: Path) -> bool:
+def has_checkpoint(workdir: Path) -> bool:
     """Whether a run in the folder, or below it, has a checkpoint to go on from."""
     return any(path.name.isdigit() for path in workdir.glob("**/checkpoints/*"))
 
 
-def alone(workdir: Path) -> AbstractContextManager[None]:
+def exclusive_lock(workdir: Path) -> AbstractContextManager[None]:
     """Keeps other processes out of a run's folder; ends with the process, however that ends.
 
     Raises:
@@ -141,24 +141,24 @@ def open_run(workdir: Path, config: ConfigDict, **data: str) -> None:
         data: fingerprints by name.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    atomic.write_json(workdir / "config.json", public(config))
+    atomic.write_json(workdir / "config.json", public_config(config))
     if not (workdir / "environment.json").exists():
         atomic.write_json(
             workdir / "environment.json", {**environment(), "data": data, _PATHS: _path_digests(config)}
         )
 
 
-def public(config: ConfigDict) -> dict[str, Any]:
+def public_config(config: ConfigDict) -> dict[str, Any]:
     """The config as JSON for files that are shared: absolute paths, which name people and machines, cut short."""
     return without_paths_in(json.loads(config.to_json_best_effort()))
 
 
 def _path_digests(config: ConfigDict) -> dict[str, str]:
     """Return a short SHA-256 of each value that `public` shortens, by the dotted name of its field, except `FREE`."""
-    full, short = flat(json.loads(config.to_json_best_effort())), flat(public(config))
+    full, short = flatten(json.loads(config.to_json_best_effort())), flatten(public_config(config))
     digests = {}
     for key, value in full.items():
-        if value != short[key] and not key.startswith(FREE):
+        if value != short[key] and not key.startswith(CHANGEABLE):
             text = (
                 os.path.normpath(os.path.expanduser(value)) if isinstance(value, str) else json.dumps(value)
             )
@@ -180,23 +180,23 @@ def environment() -> dict[str, Any]:
         | {"python": platform.python_version()},
         "commit": _commit(),
         "device": f"{jax.device_count()} x {device.device_kind}",
-        "command": command(sys.argv),
+        "command": public_command(sys.argv),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"a": {"b": 1}}` -> `{"a.b": 1}`."""
     items: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            items |= flat(value, f"{prefix}{key}.")
+            items |= flatten(value, f"{prefix}{key}.")
         else:
             items[f"{prefix}{key}"] = value
     return items
 
 
-def command(argv: Sequence[str]) -> str:
+def public_command(argv: Sequence[str]) -> str:
     """The command without its work folder, so that the same run elsewhere has the same; no absolute path."""
     kept, skip = [], False
     for word in argv:

@@ -9,6 +9,7 @@ from typing import Any
 from kneefair_jax.runtime import json_files
 from kneefair_jax.runtime.schema import (
     Anything,
+    Integer,
     ListOf,
     Nullable,
     Number,
@@ -16,25 +17,24 @@ from kneefair_jax.runtime.schema import (
     Schema,
     Table,
     Text,
-    Whole,
 )
 
 _REST = Anything()
 _TEXT = Text(100_000, printable=False)
-_COUNT = Whole(0, 10**9)
+_COUNT = Integer(0, 10**9)
 _SECONDS = Number(0, 1e12)
-STEP = Whole(0, 10**9)
+STEP = Integer(0, 10**9)
 
 ENVIRONMENT = Table(
     {
-        "versions": Table(others=_TEXT),
+        "versions": Table(other_fields=_TEXT),
         "commit": Nullable(_TEXT),
         "device": _TEXT,
         "command": _TEXT,
-        "data": Omittable(Table(others=_TEXT)),
-        "path_sha256": Omittable(Table(others=_TEXT)),
+        "data": Omittable(Table(other_fields=_TEXT)),
+        "path_sha256": Omittable(Table(other_fields=_TEXT)),
     },
-    others=_REST,
+    other_fields=_REST,
 )
 _INTERVAL = Nullable(ListOf(Nullable(Number(-1e9, 1e9)), 2, 2))
 _ENTRY = Table(
@@ -44,27 +44,27 @@ _ENTRY = Table(
         "patients": Nullable(_COUNT),
         "cases": Nullable(_COUNT),
     },
-    others=_REST,
+    other_fields=_REST,
 )
-_BY_GROUP: dict[str, Schema] = {"overall": _ENTRY, "groups": Table(others=_ENTRY)}
+_BY_GROUP: dict[str, Schema] = {"overall": _ENTRY, "groups": Table(other_fields=_ENTRY)}
 _GAP = Table({"gap": Table({"value": Nullable(Number(-1e9, 1e9)), "interval": _INTERVAL}, _REST)}, _REST)
 _DICE = Table(
     {
         "overall": Omittable(_ENTRY),
-        "groups": Omittable(Table(others=_ENTRY)),
-        "structures": Table(others=Table(_BY_GROUP, _REST)),
-        "summaries": Omittable(Table(others=_GAP)),
+        "groups": Omittable(Table(other_fields=_ENTRY)),
+        "structures": Table(other_fields=Table(_BY_GROUP, _REST)),
+        "summaries": Omittable(Table(other_fields=_GAP)),
     },
     _REST,
 )
-_STRUCTURES = ListOf(Text(200, filled=True), 1, 254, unique=True)
+_STRUCTURES = ListOf(Text(200, non_empty=True), 1, 254, unique=True)
 _SCORED = Table(
     {"scores": Table({"dice": _DICE}, _REST), "structures": Omittable(Nullable(_STRUCTURES))}, _REST
 )
-_FIT = Table(others=Table({"cases": _COUNT, "dice": Nullable(Number(-10, 10))}, _REST))
+_FIT = Table(other_fields=Table({"cases": _COUNT, "dice": Nullable(Number(-10, 10))}, _REST))
 _ROW = Table({"split": _TEXT, "group": _TEXT, "patients": _COUNT}, _REST)
 # Of a report that this command's own runs wrote, and of one that is exported.
-EVALUATED = Table({"run": Omittable(Table(others=_REST)), "fit": Omittable(Nullable(_FIT))}, _REST)
+EVALUATED = Table({"run": Omittable(Table(other_fields=_REST)), "fit": Omittable(Nullable(_FIT))}, _REST)
 EXPORTED = Table(
     {
         "cohort": Table(
@@ -81,12 +81,12 @@ EXPORTED = Table(
                 "classes": Omittable(
                     _STRUCTURES
                 ),  # absent from older reports, where they are cohort.structures
-                "grid": ListOf(Whole(1, 4096), 2, 2),
+                "grid": ListOf(Integer(1, 4096), 2, 2),
                 "step": _REST,  # a number, or one a group
                 "steps_in_all": Omittable(STEP),
                 "resolution": Omittable(_TEXT),
-                "times": Omittable(Table(others=Nullable(_SECONDS))),
-                "absent": Omittable(Nullable(Table(others=_COUNT))),
+                "times": Omittable(Table(other_fields=Nullable(_SECONDS))),
+                "absent": Omittable(Nullable(Table(other_fields=_COUNT))),
             },
             _REST,
         ),
@@ -104,7 +104,7 @@ def read_config(path: Path) -> dict[str, Any]:
         InputError: see `json_files.read`.
     """
     return json_files.read(
-        path, Table(others=_REST), "put a copy of it back, or give the folder of another run"
+        path, Table(other_fields=_REST), "put a copy of it back, or give the folder of another run"
     )
 
 
@@ -124,4 +124,4 @@ def read_report(path: Path, schema: Table = EVALUATED) -> dict[str, Any]:
         InputError: see `json_files.read`.
     """
     remedy = "give the folder of a finished run, or finish it with launch.py --mode=evaluate"
-    return json_files.read(path, schema, remedy, most_bytes=json_files.REPORT_BYTES)
+    return json_files.read(path, schema, remedy, max_bytes=json_files.MAX_REPORT_BYTES)

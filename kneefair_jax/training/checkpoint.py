@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 from orbax.checkpoint.path import atomicity
 
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import atomic, distributed, io_errors
 from kneefair_jax.runtime.schema import Anything, Number, Table, find_fault
 from kneefair_jax.training import selection
@@ -27,13 +27,13 @@ from kneefair_jax.training.state import TrainState
 Pending = list[dict[str, Any]]  # what steps said that no line of `metrics.jsonl` holds yet
 SUMS = "SHA256SUMS"
 _SCORE = Number(-10, 10)
-_SCORES = Table({"overall": _SCORE, "groups": Table(others=_SCORE)}, Anything())
+_SCORES = Table({"overall": _SCORE, "groups": Table(other_fields=_SCORE)}, Anything())
 
 
 def seal(directory: Path) -> None:
     """Writes `SHA256SUMS` of every file in the folders of a folder; what lies in it directly, orbax still changes."""
     paths = sorted(path for path in directory.rglob("*") if path.is_file() and path.parent != directory)
-    with atomic.replacing(directory / SUMS, sync=True) as temporary, temporary.open("w") as file:
+    with atomic.replacement(directory / SUMS, sync=True) as temporary, temporary.open("w") as file:
         file.writelines(f"{_sha256(path)}  {path.relative_to(directory)}\n" for path in paths)
         file.write(f"# {len(paths)} files\n")  # so that a sum that is missing is missed
 
@@ -166,7 +166,7 @@ class Checkpoints:
             with self._naming_damage(f"the checkpoint of step {step}"):
                 scores[step] = self._manager.metrics(step)
                 if scores[step] is not None and (fault := find_fault(scores[step], _SCORES)):
-                    raise ValueError(f"its score {fault.place} is not {fault.wanted}")
+                    raise ValueError(f"its score {fault.place} is not {fault.expected}")
         # Deleting is not atomic: whoever is killed at it leaves a checkpoint, which was not wanted, without its scores.
         return [{"step": step, **metrics} for step, metrics in scores.items() if metrics is not None]
 
@@ -254,13 +254,13 @@ class Checkpoints:
             if own or jax.process_count() > 1 or "RESOURCE_EXHAUSTED" in str(error):
                 raise
             raise InputError(
-                f"{self._directory}: {what} cannot be read ({told(error)}). {self._remedy('that step')}"
+                f"{self._directory}: {what} cannot be read ({describe(error)}). {self._remedy('that step')}"
             ) from error
 
 
 def set_damaged_aside(directory: Path) -> None:
     """Before training goes on: says which of the newest checkpoints are damaged, and renames them."""
-    if distributed.is_first():
+    if distributed.is_primary():
         for step in reversed(_steps(directory)):
             what = find_damage(directory / str(step))
             if not what:
@@ -272,7 +272,7 @@ def set_damaged_aside(directory: Path) -> None:
                 + ("starts again" if before is None else f"goes on from the one before, step {before}"),
                 flush=True,
             )
-    distributed.wait(f"damaged checkpoints are set aside in {directory}")
+    distributed.barrier(f"damaged checkpoints are set aside in {directory}")
 
 
 def _steps(directory: Path) -> list[int]:

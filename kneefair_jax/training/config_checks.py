@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import mitigation, models
 from kneefair_jax.data import sampling
-from kneefair_jax.errors import InputError, choose
+from kneefair_jax.errors import InputError, lookup
 from kneefair_jax.fairness import endpoints, family
 from kneefair_jax.groups import UNKNOWN, Partition
 from kneefair_jax.runtime.schema import find_fault
@@ -35,8 +35,8 @@ def check_ranges(config: ConfigDict) -> None:
     if fault := find_fault(values, CONFIG):
         field = ".".join(filter(None, ("config", fault.place)))
         if fault.value:
-            raise InputError(f"{field}={fault.value}: give {fault.wanted}")
-        raise InputError(f"{field} is missing: give {fault.wanted}; configs/default.py has every field")
+            raise InputError(f"{field}={fault.value}: give {fault.expected}")
+        raise InputError(f"{field} is missing: give {fault.expected}; configs/default.py has every field")
     settings = endpoints.EndpointSettings(config.report.failure_dice, tuple(config.report.endpoints))
     endpoints.check(settings, "config.report.failure_dice", "config.report.endpoints")
     primary = family.parse(config.report.primary, "config.report.primary")
@@ -54,11 +54,11 @@ def check_composition(config: Mapping[str, Any]) -> None:
     """
     sampler, objective = config["sampler"], config["objective"]
     head, schedule = config["head"], config["schedule"]
-    choose(sampling.SAMPLERS, sampler, "mitigation.sampler")
-    choose(mitigation.OBJECTIVES, objective, "mitigation.objective")
-    choose(models.HEADS, head, "mitigation.head")
-    choose(dict.fromkeys(SCHEDULES), schedule, "mitigation.schedule")
-    choose(dict.fromkeys(STARTS), config["start"], "mitigation.start")
+    lookup(sampling.SAMPLERS, sampler, "mitigation.sampler")
+    lookup(mitigation.OBJECTIVES, objective, "mitigation.objective")
+    lookup(models.HEADS, head, "mitigation.head")
+    lookup(dict.fromkeys(SCHEDULES), schedule, "mitigation.schedule")
+    lookup(dict.fromkeys(STARTS), config["start"], "mitigation.start")
     if sampler in sampling.BALANCING and objective in mitigation.REWEIGHTING:
         _refuse(
             f"sampler={sampler!r} balances the groups, and objective={objective!r} would weigh the rare ones up "

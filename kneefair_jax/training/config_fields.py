@@ -4,35 +4,35 @@
 """
 
 from kneefair_jax.fairness import bootstrap
-from kneefair_jax.runtime.command_line import DRAWS_MOST, SEED
+from kneefair_jax.runtime.command_line import MAX_DRAWS, SEED
 from kneefair_jax.runtime.schema import (
     Choice,
     Flag,
+    Integer,
     ListOf,
     Number,
     Row,
     Schema,
     Table,
     Text,
-    Whole,
     optional,
 )
 from kneefair_jax.weights.description import CHANNELS, NETWORK, SIDE
 
 TEXT = Text(100_000, printable=False)
-NAMES = ListOf(Text(1000, filled=True), 0, 100)
-STEPS = Whole(1, 10_000_000)
-DRAWS = Whole(bootstrap.MIN_DRAWS, DRAWS_MOST)
+NAMES = ListOf(Text(1000, non_empty=True), 0, 100)
+STEPS = Integer(1, 10_000_000)
+DRAWS = Integer(bootstrap.MIN_DRAWS, MAX_DRAWS)
 SHARE = Number(0, 1)
-LEVEL = Whole(-1, 65_535)  # of a mask of 16 bits; -1 is none
+LEVEL = Integer(-1, 65_535)  # of a mask of 16 bits; -1 is none
 
 PHANTOM = Table(
     {
-        "patients": Whole(1, 1_000_000),
+        "patients": Integer(1, 1_000_000),
         "knees_per_patient": Choice((1, 2)),
         "bilateral": Flag(),
-        "attributes": Table(others=Table(others=SHARE)),
-        "bias": Table(others=Table(others=SHARE)),
+        "attributes": Table(other_fields=Table(other_fields=SHARE)),
+        "bias": Table(other_fields=Table(other_fields=SHARE)),
         "fov_mm": Row((Number(1, 2000), Number(1, 2000))),
         "randomisation": Row((SHARE, SHARE)),
         "masks": TEXT,
@@ -44,12 +44,12 @@ DATA = Table(
         "seed": SEED,
         "size": Row((SIDE, SIDE)),
         "attributes": NAMES,
-        "levels": Table(others=NAMES),
+        "levels": Table(other_fields=NAMES),
         "fractions": Row((SHARE, SHARE, SHARE)),
-        "folds": Whole(0, 100),
-        "fold": Whole(-1, 99),
+        "folds": Integer(0, 100),
+        "fold": Integer(-1, 99),
         "store": TEXT,
-        "workers": Whole(0, 1024),
+        "workers": Integer(0, 1024),
         "beam": TEXT,
         "on_read_error": TEXT,
         # What a source reads beside these.
@@ -62,7 +62,7 @@ DATA = Table(
                 "structures": TEXT,
                 "ignore_label": LEVEL,
                 "channels": CHANNELS,
-                "bins": Table(others=ListOf(Number(-1e9, 1e9), 1, 100)),
+                "bins": Table(other_fields=ListOf(Number(-1e9, 1e9), 1, 100)),
                 "split_column": TEXT,
                 "orientation": TEXT,
                 "external": TEXT,
@@ -77,7 +77,7 @@ DATA = Table(
                 "visit": TEXT,
                 "knees": TEXT,
                 "mirror": Flag(),
-                "quality": Table(others=TEXT),
+                "quality": Table(other_fields=TEXT),
             }
         ),
     }
@@ -91,14 +91,14 @@ MITIGATION = Table(
         "schedule": TEXT,
         "eta": Number(0, 1000),
         "adjustment": Number(0, 1e12),
-        "alpha": Number(0, 1, above=True),
+        "alpha": Number(0, 1, exclusive_low=True),
         "penalty": Number(0, 1e12),
-        "anneal_steps": Whole(0, STEPS.high),
+        "anneal_steps": Integer(0, STEPS.high),
         "power": Number(0, 100),
         "strength": Number(0, 1e4),
         "ramp": Flag(),
         "distillation": Number(0, 1e4),
-        "temperature": Number(0, 1000, above=True),
+        "temperature": Number(0, 1000, exclusive_low=True),
         "sharpness": Number(0, 100),
         "start": TEXT,
         "extra_steps": STEPS,
@@ -111,7 +111,7 @@ OPTIMIZER = Table(
         "name": TEXT,
         "learning_rate": Number(0, 1000),
         "schedule": TEXT,
-        "warmup_steps": Whole(0, STEPS.high),
+        "warmup_steps": Integer(0, STEPS.high),
         "weight_decay": Number(0, 1000),
         "clip_norm": Number(0, 1e12),
     }
@@ -137,19 +137,19 @@ AUGMENT = Table(
 )
 TRAIN = Table(
     {
-        "batch_size": Whole(1, 65_536),
+        "batch_size": Integer(1, 65_536),
         "steps": STEPS,
-        "eval_every": Whole(1, 10**12),
-        "log_every": Whole(1, 10**12),
-        "accumulation": Whole(1, 65_536),
+        "eval_every": Integer(1, 10**12),
+        "log_every": Integer(1, 10**12),
+        "accumulation": Integer(1, 65_536),
         "ema": Number(0, 0.99999),
         "profile": ListOf(STEPS, 0, 2),
     }
 )
 REPORT = Table(
     {
-        "min_group_patients": Whole(1, 1_000_000),
-        "delta": Table(others=Number(0, 1000, above=True)),
+        "min_group_patients": Integer(1, 1_000_000),
+        "delta": Table(other_fields=Number(0, 1000, exclusive_low=True)),
         "failure_dice": SHARE,
         "endpoints": NAMES,
         "primary": TEXT,
@@ -165,7 +165,7 @@ STUDY = Table(
         "description": TEXT,
         "methods": NAMES,
         "seeds": ListOf(SEED, 1, 1000),
-        "settings": Table(others=Table(optional(MITIGATION.fields))),
+        "settings": Table(other_fields=Table(optional(MITIGATION.fields))),
         "oracle": Flag(),
         "sweep": ListOf(SHARE, 0, 100),
         "sweep_methods": NAMES,

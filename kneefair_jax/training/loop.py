@@ -47,7 +47,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
     ids = None if cohort.source.online else cohort.cases["case_id"].to_numpy()
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(preemption.deferred())
+        stack.enter_context(preemption.defer_preemption())
         checkpoint.set_damaged_aside(workdir / "checkpoints")
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints"))
         # Restore.
@@ -58,7 +58,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
             print(f"continuing from step {latest}", flush=True)
         first = latest or 0
         writer = None
-        if distributed.is_first():
+        if distributed.is_primary():
             writer = stack.enter_context(contextlib.closing(MetricWriter(workdir, first)))
         trace = stack.enter_context(contextlib.closing(Trace(workdir / "profile", config.train.profile)))
         compilations = stack.enter_context(contextlib.closing(Compilations()))
@@ -78,7 +78,10 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
                 mesh=mesh,
             )
             table = scoring.group_table(
-                scores["dice"], cohort.cases.iloc[rows], validation, anatomy.scored(cohort.structures)
+                scores["dice"],
+                cohort.cases.iloc[rows],
+                validation,
+                anatomy.scored_structures(cohort.structures),
             )
             print(table.rename_axis(columns="validation").to_string(float_format="{:.4f}".format), flush=True)
             means = {name: float(value) for name, value in table["dice"].items() if not math.isnan(value)}
@@ -105,7 +108,7 @@ def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arr
             pending.append(metrics)
             evaluate = step % config.train.eval_every == 0 or step == steps
             log = evaluate or step % config.train.log_every == 0
-            preempted = preemption.preempted()
+            preempted = preemption.is_preempted()
             if log or preempted:
                 # The only place where the host waits for the device.
                 pending = jax.device_get(pending)

@@ -12,13 +12,13 @@ from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import atomic, distributed
 from kneefair_jax.runtime.progress import duration
-from kneefair_jax.runtime.schema import Anything, Number, Omittable, Table, Whole, find_fault
+from kneefair_jax.runtime.schema import Anything, Integer, Number, Omittable, Table, find_fault
 
 _VALIDATION = Omittable(Table({"overall": Number(-10, 10)}, Anything()))
-_RECORD = Table({"step": Whole(0, 10**9), "validation": _VALIDATION}, Anything())
+_RECORD = Table({"step": Integer(0, 10**9), "validation": _VALIDATION}, Anything())
 _REMEDY = "put a copy of it back, or remove this line and those after it"
 _TRACES = (".xplane.pb", ".trace.json.gz")  # endings of the profiler's files
 
@@ -85,10 +85,12 @@ def read(path: Path) -> list[dict[str, Any]]:
             except json.JSONDecodeError:
                 break
             except (ValueError, RecursionError) as error:
-                raise InputError(f"{path} line {number} cannot be read ({told(error)}); {_REMEDY}") from error
+                raise InputError(
+                    f"{path} line {number} cannot be read ({describe(error)}); {_REMEDY}"
+                ) from error
             if fault := find_fault(record, _RECORD):
                 raise InputError(
-                    f"{path} line {number}: {fault.place or 'the record'} is not {fault.wanted}; {_REMEDY}"
+                    f"{path} line {number}: {fault.place or 'the record'} is not {fault.expected}; {_REMEDY}"
                 )
             records.append(record)
     return records
@@ -136,7 +138,7 @@ class Trace:
 
     def __init__(self, directory: Path, steps: Sequence[int]):
         self._directory = directory
-        self._steps = range(steps[0], steps[1] + 1) if steps and distributed.is_first() else range(0)
+        self._steps = range(steps[0], steps[1] + 1) if steps and distributed.is_primary() else range(0)
         self._open = False
 
     def before(self, step: int) -> None:

@@ -85,7 +85,7 @@ def surface_distances(
         prediction: labels u8[N, H, W], one map a row.
         cases: the prepared cases.
         rows: N of them.
-        structures: names of the labels 1, 2, ...; S of `anatomy.scored` are measured.
+        structures: names of the labels 1, 2, ...; S of `anatomy.scored_structures` are measured.
 
     Returns:
         `hd95_mm`, `assd_mm`, `nsd`: f64[N, S] each.
@@ -93,7 +93,7 @@ def surface_distances(
     kept = [cases[row] for row in rows]
     truth, spacing = (np.stack([case[name] for case in kept]) for name in ("label", "spacing"))
     cleared = anatomy.clear_void(truth, prediction), anatomy.clear_void(truth)
-    names = anatomy.scored(structures)
+    names = anatomy.scored_structures(structures)
 
     def score(predicted: np.ndarray, true: np.ndarray) -> dict[str, np.ndarray]:
         return metrics.surface_distances(predicted, true, len(names), spacing)

@@ -16,8 +16,8 @@ from kneefair_jax import anatomy, groups, losses, mitigation, models
 from kneefair_jax.data import sampling
 from kneefair_jax.data.augment import Augmentation
 from kneefair_jax.data.cohort_loader import Cohort
-from kneefair_jax.errors import InputError, choose
-from kneefair_jax.models.memory import training_bytes
+from kneefair_jax.errors import InputError, lookup
+from kneefair_jax.models.registry import training_bytes
 from kneefair_jax.runtime import memory
 from kneefair_jax.training import (
     accumulation,
@@ -110,13 +110,13 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
     validation = cohort.rows("validation") if stage.validation is None else stage.validation
     total = config.train.steps if stage.steps is None else stage.steps
     train, order = training_order(config, cohort, partition, train, stage.sampler)
-    head = choose(models.HEADS, config.mitigation.head, "mitigation.head")
+    head = lookup(models.HEADS, config.mitigation.head, "mitigation.head")
     parts = head(len(partition.names), config.mitigation.strength)
     model = models.create(
         config.model, classes=len(cohort.structures) + 1, axis_name=parallel.axis, parts=parts
     )
     regions = anatomy.scored_labels(cohort.structures)
-    loss = losses.with_regions(choose(losses.LOSSES, config.loss, "loss"), regions)
+    loss = losses.with_regions(lookup(losses.LOSSES, config.loss, "loss"), regions)
     objective = mitigation.create(stage.objective or config.mitigation.objective, config.mitigation)
     transform = optimizer.create(config.optimizer, total)
     if stage.only:
@@ -134,7 +134,7 @@ def build(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> Experimen
             objective,
             transform,
             augmentation=augmentation,
-            flip_table=jnp.asarray(anatomy.with_void(flip_table) if cohort.source.void else flip_table),
+            flip_table=jnp.asarray(anatomy.add_void(flip_table) if cohort.source.void else flip_table),
             groups=len(partition.names),
             extras=steps.Extras(
                 only=stage.only,
@@ -200,9 +200,9 @@ def check(config: ConfigDict, cohort: Cohort, stage: Stage = WHOLE) -> tuple[gro
     objective = stage.objective or config.mitigation.objective
     accumulation.check(config.train.accumulation, objective, config.train.batch_size, mesh.devices.size)
     metric_writer.check_profile(config.train.profile)
-    choose(sharding.PARALLEL, config.parallel, "parallel")
-    choose(selection.RULES, config.select, "select")
-    choose(scoring.RESOLUTIONS, config.report.resolution, "report.resolution")
+    lookup(sharding.PARALLEL, config.parallel, "parallel")
+    lookup(selection.RULES, config.select, "select")
+    lookup(scoring.RESOLUTIONS, config.report.resolution, "report.resolution")
     train = cohort.rows("train") if stage.train is None else stage.train
     if config.train.batch_size > len(train):
         raise InputError(
@@ -273,7 +273,7 @@ def training_order(
     """
     name = sampler or config.mitigation.sampler
     given = (partition, cohort.cases["patient_id"].to_numpy(), config.train.batch_size, config.seed)
-    order = choose(sampling.SAMPLERS, name, "mitigation.sampler")(train, *given)
+    order = lookup(sampling.SAMPLERS, name, "mitigation.sampler")(train, *given)
     # Groups are counted among those that are left.
     return (sampling.undersample(train, *given) if name == "undersampled" else train), order
 

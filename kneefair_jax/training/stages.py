@@ -151,10 +151,10 @@ def jtt(run: Run) -> None:
         )["loss"]
         worst = train[np.argsort(-losses, kind="stable")[: round(config.mitigation.share * len(train))]]
         table = pd.DataFrame({"case_id": cohort.cases["case_id"].iloc[np.sort(worst)]})
-        if distributed.is_first():
+        if distributed.is_primary():
             atomic.write_text(path, table.map(spreadsheet_cell).to_csv(index=False))
         # Every host goes on with the table it made: a shared disk may show the others the file only later.
-        distributed.wait(UPWEIGHTED)
+        distributed.barrier(UPWEIGHTED)
     ids = cohort.cases["case_id"]
     chosen = (ids.isin(table["case_id"]) | ids.map(spreadsheet_cell).isin(table["case_id"])).to_numpy()
     weight = np.where(chosen, config.mitigation.upweight, 1.0)

@@ -17,7 +17,7 @@ from kneefair_jax.metrics import Overlap, Structures, dice, ece, iou, overlap, r
 from kneefair_jax.metrics.overlap import structure_masks
 from kneefair_jax.mitigation import GroupObjective, ascend
 from kneefair_jax.mitigation.objective import global_sum, safe_divide
-from kneefair_jax.models import standardise
+from kneefair_jax.models import standardize
 from kneefair_jax.models.heads import ramp
 from kneefair_jax.training import accumulation
 from kneefair_jax.training.state import TrainState
@@ -112,7 +112,7 @@ def make_train_step(
             strength=augmentation,
             flip_table=flip_table,
         )
-        image = standardise(image)
+        image = standardize(image)
         mask, group = batch["mask"], batch["group"]
         valid = _valid(label, void)
         if valid is not None:
@@ -348,7 +348,7 @@ def make_feature_step(model: nn.Module) -> EvalStep:
     """
 
     def feature_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
-        image = standardise(batch["image"])
+        image = standardize(batch["image"])
         _, found = model.apply(variables, image, group=batch["group"], mutable=["intermediates"])
         return {"features": found["intermediates"]["deepest"][0].astype(jnp.float32).mean((1, 2))}
 
@@ -357,4 +357,4 @@ def make_feature_step(model: nn.Module) -> EvalStep:
 
 def _logits(model: nn.Module, variables: dict[str, Any], batch: Batch) -> jax.Array:
     """What the network says of a batch as it is, outside of training."""
-    return cast(jax.Array, model.apply(variables, standardise(batch["image"]), group=batch["group"]))
+    return cast(jax.Array, model.apply(variables, standardize(batch["image"]), group=batch["group"]))

@@ -6,25 +6,25 @@ from kneefair_jax.runtime.schema import (
     Anything,
     Choice,
     Flag,
+    Integer,
     ListOf,
     Nullable,
     Omittable,
     Row,
     Table,
     Text,
-    Whole,
     optional,
 )
 
-SIDE = Whole(1, 4096)  # pixels along a side of the working grid
+SIDE = Integer(1, 4096)  # pixels along a side of the working grid
 CHANNELS = Choice((1, 3))
 NETWORK = Table(
     {
         "name": Choice(tuple(models.MODELS)),
         **optional(
             {
-                "widths": ListOf(Whole(1, 4096), 1, 10),
-                "convolutions": Whole(1, 10),
+                "widths": ListOf(Integer(1, 4096), 1, 10),
+                "convolutions": Integer(1, 10),
                 "norm": Choice(("batch", "group")),
                 "dtype": Choice(tuple(models.DTYPES)),
                 "remat": Flag(),
@@ -33,7 +33,7 @@ NETWORK = Table(
         ),
     }
 )
-STRUCTURES = ListOf(Text(200, filled=True), 1, VOID - 1, unique=True)
+STRUCTURES = ListOf(Text(200, non_empty=True), 1, VOID - 1, unique=True)
 # How an image of another shape comes to the working grid: stretched, or with its aspect ratio, padded.
 FITS = ("stretch", "pad")
 GRID = Row((SIDE, SIDE, CHANNELS))
@@ -44,7 +44,7 @@ DESCRIPTION = Table(
         "structures": STRUCTURES,
         "grid": GRID,
         "fit": Omittable(Choice(FITS)),
-        "group": Omittable(Nullable(Text(200, filled=True))),
+        "group": Omittable(Nullable(Text(200, non_empty=True))),
     },
-    others=Anything(),
+    other_fields=Anything(),
 )

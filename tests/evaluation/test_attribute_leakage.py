@@ -23,7 +23,7 @@ def cohort(sex):
     return Cohort(source, table, ("sex",), ("a", "b"), (48, 40, 1), has_names=True)
 
 
-def drawn(male, marker=0, wider=0):
+def films(male, marker=0, wider=0):
     """A bright rectangle over another on noise; a man's film has a sign in the corner, or wider bones."""
     cases = []
     for k in range(PATIENTS):
@@ -49,29 +49,29 @@ def people(male):
 
 
 def test_a_marker_shows_in_the_image_alone(people, male):
-    found = attribute_leakage.root_cause(people, drawn(male, marker=150), None, seed=0)["sex"]
-    assert list(found) == ["image", "crop", "mask"]
-    assert found["image"]["auc"] > 0.95 and found["image"]["interval"][0] > 0.8
+    aucs = attribute_leakage.attribute_aucs(people, films(male, marker=150), None, seed=0)["sex"]
+    assert list(aucs) == ["image", "crop", "mask"]
+    assert aucs["image"]["auc"] > 0.95 and aucs["image"]["interval"][0] > 0.8
     for name in ("crop", "mask"):
-        assert found[name]["interval"][0] < 0.5 < found[name]["interval"][1]
-    assert found["image"]["patients"] == PATIENTS and found["image"]["levels"] == ["sex=female", "sex=male"]
+        assert aucs[name]["interval"][0] < 0.5 < aucs[name]["interval"][1]
+    assert aucs["image"]["patients"] == PATIENTS and aucs["image"]["levels"] == ["sex=female", "sex=male"]
 
 
-def test_size_shows_in_the_mask_and_features_as_they_are(people, male):
+def test_mask_and_features_predict_what_differs_in_size(people, male):
     features = np.random.default_rng(1).normal(size=(PATIENTS, 5)) + 9 * male[:, None]
-    found = attribute_leakage.root_cause(people, drawn(male, wider=6), features, seed=0)["sex"]
-    assert found["mask"]["auc"] > 0.9 and found["features"]["auc"] > 0.99
+    aucs = attribute_leakage.attribute_aucs(people, films(male, wider=6), features, seed=0)["sex"]
+    assert aucs["mask"]["auc"] > 0.9 and aucs["features"]["auc"] > 0.99
 
 
-def test_nothing_planted_nothing_found(people, male):
-    found = attribute_leakage.root_cause(people, drawn(male), np.zeros((PATIENTS, 3)), seed=0)["sex"]
-    for entry in found.values():
+def test_without_a_planted_cue_the_interval_holds_chance(people, male):
+    aucs = attribute_leakage.attribute_aucs(people, films(male), np.zeros((PATIENTS, 3)), seed=0)["sex"]
+    for entry in aucs.values():
         assert entry["interval"][0] <= 0.5 <= entry["interval"][1]
-    assert found["features"]["auc"] == 0.5
+    assert aucs["features"]["auc"] == 0.5
 
 
-def test_small_pictures_by_hand():
-    """64 x 64: each of 32 x 32 places is the mean of four pixels, of the box as of the whole."""
+def test_thumbnails_by_hand():
+    """64 x 64: each of 32 x 32 values is the mean of four pixels, in the crop and in the image."""
     image = np.arange(64 * 64, dtype=np.float64).reshape(64, 64) % 251
     label = np.zeros((64, 64), np.uint8)
     label[16:40, 8:30], label[40:48, 30:40] = 1, 2
@@ -79,7 +79,7 @@ def test_small_pictures_by_hand():
         {"image": image.astype(np.uint8)[..., None], "label": label},
         {"image": image.astype(np.uint8)[..., None], "label": 0 * label},
     ]
-    small = attribute_leakage.small(cases, 2)
+    small = attribute_leakage.thumbnails(cases, 2)
     mean = image.reshape(32, 2, 32, 2).mean((1, 3)).ravel()
     np.testing.assert_allclose(small["image"], [mean, mean], rtol=1e-5)
     np.testing.assert_allclose(small["crop"], [image[16:48, 8:40].ravel(), mean], rtol=1e-5)

@@ -47,15 +47,17 @@ def scored(cohort, rows):
             "probability": np.stack([probability] * size),
         }
 
-    part = case_table.Part(cohort, cases, np.array(rows), np.zeros(len(cases), int), step, True, np.arange(2))
-    return part, case_table.score(part, [group_models.Member()], [None], RUN)
+    split = case_table.EvalSplit(
+        cohort, cases, np.array(rows), np.zeros(len(cases), int), step, True, np.arange(2)
+    )
+    return split, case_table.score(split, [group_models.Member()], [None], RUN)
 
 
 def test_masks_are_compared_at_the_size_of_the_reference(cohort):
-    part, values = scored(cohort, [1, 0, 1])
+    split, values = scored(cohort, [1, 0, 1])
     assert "probability" not in values
     np.testing.assert_array_equal(values["grid_dice"], np.full((3, 1), 0.25))
-    table = case_table.table(values, part, "overall")
+    table = case_table.table(values, split, "overall")
     assert list(table["case_id"]) == ["b", "a", "b"]
     # Enlarged, the prediction is the right half: 8 pixels of 0.5 mm2. Of a the right column is true, of b everything.
     np.testing.assert_allclose(table["pred_area_mm2"], [4, 4, 4])
@@ -73,31 +75,33 @@ def test_void_pixels_of_the_reference_are_in_neither_mask(cohort):
             yield case
 
     source = cohort.source._replace(read_native=void, void=True)
-    part, values = scored(cohort._replace(source=source), [0])
-    table = case_table.table(values, part, "overall")
+    split, values = scored(cohort._replace(source=source), [0])
+    table = case_table.table(values, split, "overall")
     # The prediction is the right half, 8 pixels of 0.5 mm2, of which 2 are void; the truth is 2 pixels.
     assert table["pred_area_mm2"].tolist() == [3] and table["true_area_mm2"].tolist() == [1]
     assert values["pred_pixels"].tolist() == [[6]] and values["true_pixels"].tolist() == [[2]]
     np.testing.assert_allclose(table["dice"], [2 * 2 / (6 + 2)])
 
 
-def test_a_pixel_is_its_likeliest_label_before_that_is_called_otherwise(cohort):
-    """As on the grid: what the cohort has no name for is no background until it has won."""
-    part, _ = scored(cohort, [1])
+def test_a_pixel_takes_its_likeliest_label_before_the_translation(cohort):
+    """As on the grid: a label that the cohort does not have becomes background only after it was the likeliest."""
+    split, _ = scored(cohort, [1])
     probability = np.array([0.3, 0.3, 0.4], np.float32).reshape(1, 1, 1, 3).repeat(2, 1).repeat(2, 2)
     values = {"probability": probability, "dice": np.zeros((1, 1))}
-    translated = part._replace(translation=np.array([0, 0, 1]))
-    np.testing.assert_array_equal(case_table._at_source(translated, values, np.array([1]))["dice"], [[1.0]])
+    translated = split._replace(translation=np.array([0, 0, 1]))
+    np.testing.assert_array_equal(
+        case_table._score_native(translated, values, np.array([1]))["dice"], [[1.0]]
+    )
 
 
 def test_overlap_classes_are_scored_as_whole_bones(cohort):
     """The network is sure of the patella on the left and of femur and patella on the right; the truth is femur."""
-    part, _ = scored(cohort, [1])
+    split, _ = scored(cohort, [1])
     structures = anatomy.SCHEMES["knee_overlaps"]
     probability = np.eye(7, dtype=np.float32)[[[4, 5], [4, 5]]][None]
     values = {"probability": probability, "dice": np.zeros((1, 1))}
-    knee = part._replace(cohort=cohort._replace(structures=structures), translation=np.arange(7))
-    scores = case_table._at_source(knee, values, np.array([1]))  # the truth fills the picture
+    knee = split._replace(cohort=cohort._replace(structures=structures), translation=np.arange(7))
+    scores = case_table._score_native(knee, values, np.array([1]))  # the truth fills the picture
     np.testing.assert_allclose(scores["dice"], [[2 / 3, np.nan, np.nan, 0]])
     assert scores["pred_pixels"].tolist() == [[8, 0, 0, 16]]
     assert scores["true_pixels"].tolist() == [[16, 0, 0, 0]]
@@ -108,17 +112,17 @@ def test_overlap_classes_are_scored_as_whole_bones(cohort):
 
 def test_masks_may_draw_the_fibula_in_front(cohort):
     """The network is sure of tibia and fibula; the masks of another cohort call these pixels one or the other."""
-    part, _ = scored(cohort, [1])
+    split, _ = scored(cohort, [1])
     overlaps, drawn = anatomy.SCHEMES["knee_overlaps"], ("fibula", "tibia")
     values = {"probability": np.eye(7, dtype=np.float32)[np.full((1, 2, 2), 6)], "dice": np.zeros((1, 2))}
     for in_front, dice in {"": [0, 0], "fibula": [1, np.nan]}.items():
         translation = anatomy.translation(overlaps, drawn, in_front)
-        knee = part._replace(cohort=cohort._replace(structures=drawn), translation=translation)
-        scores = case_table._at_source(knee, values, np.array([1]))  # the fibula fills the picture
+        knee = split._replace(cohort=cohort._replace(structures=drawn), translation=translation)
+        scores = case_table._score_native(knee, values, np.array([1]))  # the fibula fills the picture
         np.testing.assert_array_equal(scores["dice"], [dice])
 
 
-def test_a_file_that_is_gone_is_named(cohort):
+def test_the_error_names_the_unreadable_file(cohort):
     cases = cohort.source.cases.assign(split="test", sex=groups.categorical(pd.Series(["f", "m", "m"])))
     with pytest.raises(InputError, match=r"a\.png: gone"):
         scored(cohort._replace(cases=cases), [1, 0])

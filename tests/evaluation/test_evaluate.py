@@ -26,17 +26,17 @@ def run(tmp_path_factory):
     cohort, config = study.cohort(), study.config(steps=20, eval_every=10)
     config.report.root_cause = True
     cases = store.prepare(cohort.source, cohort.grid, workdir / "store")
-    made = setup.build(config, cohort)
+    experiment = setup.build(config, cohort)
     run_directory.open_run(workdir, config, table="t", pixels=cases.digest)
-    loop.train(config, made, cohort, cases, workdir)
-    outside = study.cohort(8)
-    table = outside.cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])
-    external = (outside._replace(cases=table), cases)
-    page = evaluate.evaluate(config, made, cohort, cases, workdir, external)
-    return config, cohort, cases, made, workdir, page
+    loop.train(config, experiment, cohort, cases, workdir)
+    other = study.cohort(8)
+    table = other.cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])
+    external = (other._replace(cases=table), cases)
+    page = evaluate.evaluate(config, experiment, cohort, cases, workdir, external)
+    return config, cohort, cases, experiment, workdir, page
 
 
-def test_the_table_is_the_contract_s(run):
+def test_the_table_has_its_columns_and_splits(run):
     table = pd.read_parquet(run[4] / "cases.parquet")
     assert list(table.columns) == [
         *("case_id", "patient_id", "split", "model", "structure", "sex", "race"),
@@ -53,7 +53,7 @@ def test_the_table_is_the_contract_s(run):
 def test_scores_follow_from_the_saved_predictions(run):
     _, cohort, cases, _, workdir, _ = run
     table = pd.read_parquet(workdir / "cases.parquet")
-    mine = table[(table["model"] == "overall") & (table["split"] == "test")].set_index(
+    test = table[(table["model"] == "overall") & (table["split"] == "test")].set_index(
         ["case_id", "structure"]
     )
     with np.load(workdir / "predictions.npz") as predictions:
@@ -63,7 +63,7 @@ def test_scores_follow_from_the_saved_predictions(run):
             label = cases[row]["label"]
             for s, structure in enumerate(study.STRUCTURES, start=1):
                 p, t = predictions[case_id] == s, label == s
-                entry = mine.loc[(case_id, structure)]
+                entry = test.loc[(case_id, structure)]
                 np.testing.assert_allclose(entry["dice"], 2 * (p & t).sum() / (p.sum() + t.sum()), rtol=1e-6)
                 np.testing.assert_allclose(entry["true_area_mm2"], t.sum() * 0.25)
                 np.testing.assert_allclose(entry["pred_area_mm2"], p.sum() * 0.25)
@@ -115,7 +115,7 @@ def test_the_flow_of_patients_ends_at_the_tested_cases(run):
     assert flow["tested"]["cases"] == len(cohort.rows("test"))
 
 
-def test_what_explains_the_scores(run):
+def test_size_calibration_and_leakage_are_in_the_report(run):
     report = json.loads((run[4] / "report" / "report.json").read_text())
     table = pd.read_parquet(run[4] / "cases.parquet")
     test = table[(table["model"] == "overall") & (table["split"] == "test")]
@@ -124,40 +124,40 @@ def test_what_explains_the_scores(run):
     for block in (report["scores"]["dice"], report["scores"]["iou"]):
         assert block["summaries"]["sex"]["ser"]["size"] > 0
     assert "ece" not in report["scores"]
-    everyone = report["calibration"]["groups"]["all"]
-    assert everyone["patients"] == test["patient_id"].nunique()
+    overall = report["calibration"]["groups"]["all"]
+    assert overall["patients"] == test["patient_id"].nunique()
     of_cases = test.groupby(["patient_id", "case_id"])["ece"].mean()
-    assert abs(everyone["bias"]) <= of_cases.groupby("patient_id").mean().mean()
+    assert abs(overall["bias"]) <= of_cases.groupby("patient_id").mean().mean()
     curves = report["calibration"]["curves"]
     pixels = {name: sum(curves[name]["pixels"]) for name in ("all", "sex=female", "sex=male")}
     assert pixels["all"] == pixels["sex=female"] + pixels["sex=male"] > 0
-    found = report["root_cause"]
-    assert set(found["sex"]) == set(found["race"]) == {"image", "crop", "mask", "features"}
-    assert found["sex"]["features"]["patients"] == 20
-    assert found["race"]["features"]["reason"] == "fewer than two levels have 10 patients"
+    leakage = report["root_cause"]
+    assert set(leakage["sex"]) == set(leakage["race"]) == {"image", "crop", "mask", "features"}
+    assert leakage["sex"]["features"]["patients"] == 20
+    assert leakage["race"]["features"]["reason"] == "fewer than two levels have 10 patients"
 
 
 def test_evaluating_again_gives_the_same_bytes(run):
-    config, cohort, cases, made, workdir, _ = run
-    before = (workdir / "report" / "report.json").read_bytes()
-    evaluate.evaluate(config, made, cohort, cases, workdir, None)
+    config, cohort, cases, experiment, workdir, _ = run
+    written = (workdir / "report" / "report.json").read_bytes()
+    evaluate.evaluate(config, experiment, cohort, cases, workdir, None)
     without = json.loads((workdir / "report" / "report.json").read_text())
-    expected = json.loads(before)
+    expected = json.loads(written)
     del expected["external"]
     assert without == expected
 
 
-def test_what_is_odd_is_said_before_the_numbers(run, tmp_path):
-    """As an audit says it; a union reads the same of its folds."""
+def test_notes_name_empty_predictions_and_large_pixels(run, tmp_path):
+    """An audit has the same notes; `merge_folds` reads them from its folds."""
     config, cohort, cases, _, workdir, _ = run
     test = cohort.rows("test")
-    kept = {name: np.ones((8, 2, 15)) for name in ("pixels", "confidence", "accuracy")}
-    kept |= {"true_pixels": np.ones((8, 2), int), "pred_pixels": np.ones((8, 2), int)}
-    kept |= {"spacing": np.full((8, 2), 0.5)}
-    kept["pred_pixels"][:2], kept["spacing"][5] = 0, 1.5
+    values = {name: np.ones((8, 2, 15)) for name in ("pixels", "confidence", "accuracy")}
+    values |= {"true_pixels": np.ones((8, 2), int), "pred_pixels": np.ones((8, 2), int)}
+    values |= {"spacing": np.full((8, 2), 0.5)}
+    values["pred_pixels"][:2], values["spacing"][5] = 0, 1.5
     ids = cohort.cases["case_id"].iloc[test].to_numpy()
     order = np.arange(8)[::-1]
-    size_and_calibration.write(tmp_path, ids[order], {name: values[order] for name, values in kept.items()})
+    size_and_calibration.write(tmp_path, ids[order], {name: rows[order] for name, rows in values.items()})
     table = pd.read_parquet(workdir / "cases.parquet")
     environment = json.loads((workdir / "environment.json").read_text())
     report = evaluate._report(config, cohort, cases, table, environment, [tmp_path])
@@ -170,13 +170,13 @@ def test_what_is_odd_is_said_before_the_numbers(run, tmp_path):
 
 
 def test_masks_of_the_grid_s_size_score_the_same_at_their_own(run, tmp_path):
-    config, cohort, cases, made, workdir, _ = run
+    config, cohort, cases, experiment, workdir, _ = run
     shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("store", "report"))
     own = cohort.source._replace(read_native=lambda rows: map(study.example, rows))
-    page = evaluate.evaluate(config, made, cohort._replace(source=own), cases, tmp_path / "run")
-    there, here = (pd.read_parquet(folder / "cases.parquet") for folder in (tmp_path / "run", workdir))
-    here = here[here["split"] != "external"]
-    pd.testing.assert_frame_equal(there, here, check_dtype=False)
+    page = evaluate.evaluate(config, experiment, cohort._replace(source=own), cases, tmp_path / "run")
+    native, grid = (pd.read_parquet(folder / "cases.parquet") for folder in (tmp_path / "run", workdir))
+    grid = grid[grid["split"] != "external"]
+    pd.testing.assert_frame_equal(native, grid, check_dtype=False)
     assert "at the reference mask's own size" in page.read_text()
     report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
     assert report["run"]["resolution"] == "source"
@@ -192,7 +192,7 @@ def larger(rows):
 
 
 class Squares(list):
-    """Prepared cases in which nobody drew the discs."""
+    """Prepared cases whose masks do not have the discs."""
 
     digest = "squares"
 
@@ -202,18 +202,18 @@ class Squares(list):
 
 
 def test_masks_of_another_size_and_scheme(run, tmp_path):
-    config, cohort, cases, made, workdir, _ = run
+    config, cohort, cases, experiment, workdir, _ = run
     shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("store", "report"))
     config = config.copy_and_resolve_references()
     config.report.root_cause = False
     own = cohort._replace(source=cohort.source._replace(read_native=larger))
-    outside = study.cohort(8)
-    listed = outside.cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])
-    squares = outside.source._replace(
+    other = study.cohort(8)
+    listed = other.cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])
+    squares = other.source._replace(
         cases=listed, read_native=lambda rows: (case._replace(label=case.label // 2) for case in larger(rows))
     )
-    theirs = outside._replace(source=squares, cases=listed, structures=("square",))
-    evaluate.evaluate(config, made, own, cases, tmp_path / "run", (theirs, Squares.of(cases)))
+    external = other._replace(source=squares, cases=listed, structures=("square",))
+    evaluate.evaluate(config, experiment, own, cases, tmp_path / "run", (external, Squares.of(cases)))
     table = pd.read_parquet(tmp_path / "run" / "cases.parquet").query("model == 'overall'")
     report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
     assert report["external"]["resolution"] == "source"
@@ -221,47 +221,47 @@ def test_masks_of_another_size_and_scheme(run, tmp_path):
 
     # The likeliest of the network's own labels, and only then the other scheme's name for it.
     (variables,) = group_models.restore(
-        workdir, [group_models.Member()], (report["run"]["step"],), made.state
+        workdir, [group_models.Member()], (report["run"]["step"],), experiment.state
     )
-    image = models.standardise(np.stack([cases[row]["image"] for row in range(8)]))
-    probability = jax.jit(lambda image: jax.nn.softmax(made.model.apply(variables, image)))(image)
+    image = models.standardize(np.stack([cases[row]["image"] for row in range(8)]))
+    probability = jax.jit(lambda image: jax.nn.softmax(experiment.model.apply(variables, image)))(image)
     dice = []
     for planes, case in zip(np.asarray(probability), larger(range(8)), strict=True):
         fine = [
             Image.fromarray(plane).resize((32, 48), Image.Resampling.BILINEAR)
             for plane in np.moveaxis(planes, 2, 0).copy()
         ]
-        found = np.argmax([np.asarray(plane) for plane in fine], axis=0) == 2
+        prediction = np.argmax([np.asarray(plane) for plane in fine], axis=0) == 2
         true = case.label == 2
-        dice.append(2 * (found & true).sum() / (found.sum() + true.sum()))
+        dice.append(2 * (prediction & true).sum() / (prediction.sum() + true.sum()))
     np.testing.assert_allclose(table.query("split == 'external'")["dice"], dice)
 
     # What size alone explains is of the masks that the distances are of.
     test, rows = table.query("split == 'test'"), cohort.rows("test")
     spacing = np.tile([0.5 / 3, 0.25], (len(rows), 1))
-    apart = reference_ser.apart(test, spacing)
+    apart = reference_ser.boundary_offset_mm(test, spacing)
     errors = [
         metrics.boundary_errors(c.label, 2, pixel, apart)
         for c, pixel in zip(larger(rows), spacing, strict=True)
     ]
     expected = copy.deepcopy(report["scores"])
     by_score = {name: np.stack([error[name] for error in errors]) for name in ("dice", "iou")}
-    reference_ser.add(expected, by_score, test, cohort.cases.iloc[rows], ("sex", "race"))
+    reference_ser.add_expected_ser(expected, by_score, test, cohort.cases.iloc[rows], ("sex", "race"))
     for score in ("dice", "iou"):
         ser, by_hand = (
-            found[score]["summaries"]["sex"]["ser"]["size"] for found in (report["scores"], expected)
+            scores[score]["summaries"]["sex"]["ser"]["size"] for scores in (report["scores"], expected)
         )
         assert ser == pytest.approx(by_hand, rel=1e-6)
 
 
 def test_the_primary_family_and_the_choice_of_pairs_reach_the_report(run, tmp_path):
-    config, cohort, cases, made, workdir, _ = run
+    config, cohort, cases, experiment, workdir, _ = run
     shutil.copytree(workdir, tmp_path / "run")
     config = config.copy_and_resolve_references()
     config.report.update(primary="iou:race", intersections=False, root_cause=False)
     table = study.cohort(8).cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])
     external = (study.cohort(8)._replace(cases=table), cases)
-    evaluate.evaluate(config, made, cohort, cases, tmp_path / "run", external)
+    evaluate.evaluate(config, experiment, cohort, cases, tmp_path / "run", external)
     report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
     assert (report["primary"]["score"], report["primary"]["attributes"]) == ("iou", ["race"])
     for part in (report, report["external"]):
@@ -273,6 +273,6 @@ def test_the_primary_family_and_the_choice_of_pairs_reach_the_report(run, tmp_pa
 
 
 def test_a_folder_without_checkpoints(run, tmp_path):
-    config, cohort, cases, made, *_ = run
+    config, cohort, cases, experiment, *_ = run
     with pytest.raises(InputError, match="holds no checkpoint; train first"):
-        evaluate.evaluate(config, made, cohort, cases, tmp_path)
+        evaluate.evaluate(config, experiment, cohort, cases, tmp_path)

@@ -41,7 +41,7 @@ def straight(prepared, tmp_path_factory):
 def signals(monkeypatch):
     before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     monkeypatch.setattr(preemption, "_preempted", False)
-    preemption.install()
+    preemption.install_handlers()
     yield
     for kind, handler in before.items():
         signal.signal(kind, handler)
@@ -91,7 +91,7 @@ def test_a_notice_outside_of_training_stops_at_once(signals):
         os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(preemption.Preempted):
         preemption.check()
-    with preemption.deferred():
+    with preemption.defer_preemption():
         preemption.check()
 
 
@@ -166,9 +166,12 @@ def test_a_loss_that_is_not_finite_names_the_cases_of_its_step(prepared, tmp_pat
 
 
 def test_one_process_a_folder(tmp_path):
-    with run_directory.alone(tmp_path), pytest.raises(InputError, match="another process is at work in"):
-        run_directory.alone(tmp_path).__enter__()
-    with run_directory.alone(tmp_path):
+    with (
+        run_directory.exclusive_lock(tmp_path),
+        pytest.raises(InputError, match="another process is at work in"),
+    ):
+        run_directory.exclusive_lock(tmp_path).__enter__()
+    with run_directory.exclusive_lock(tmp_path):
         pass
 
 

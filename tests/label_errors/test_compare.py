@@ -1,4 +1,4 @@
-"""Pairs of masks and predictions in labels that both can have."""
+"""Pairs of masks and predictions, in labels that both can have."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ from kneefair_jax.label_errors import comparison
 
 
 class Network:
-    """A predictor of a network with overlap classes: its masks show the bone in front."""
+    """A stand-in for a predictor whose masks show the bone in front where two overlap."""
 
     structures = anatomy.SCHEMES["knee"]
 
@@ -40,7 +40,7 @@ def test_overlap_classes_count_as_the_bone_in_front(monkeypatch, structures, lab
         np.testing.assert_array_equal(mask, [expected])
 
 
-def test_structures_that_the_network_lacks_are_refused(monkeypatch):
+def test_structures_that_the_network_does_not_segment_are_refused(monkeypatch):
     monkeypatch.setattr(predict, "load", lambda *names, **options: Network())
     with pytest.raises(InputError, match="heart"):
         comparison(("femur", "heart"), "network")

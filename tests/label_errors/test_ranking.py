@@ -1,4 +1,4 @@
-"""A made-up cohort: every film a disc, a square and a bar at places of their own, faults planted by hand."""
+"""Rank the masks of a synthetic cohort: two discs and a bar on each film, with planted label errors."""
 
 import numpy as np
 import pytest
@@ -15,11 +15,11 @@ def mask(rng, wobble=0.0):
     y, x = np.mgrid[:SIDE, :SIDE]
     up, down, height = rng.uniform(24, 44), rng.uniform(56, 72), rng.uniform(76, 88)
     size = 9 + wobble
-    made = np.zeros((SIDE, SIDE), np.uint8)
-    made[np.hypot(y - up, x - rng.uniform(18, 30)) < size] = 1
-    made[np.hypot(y - down, x - rng.uniform(60, 74)) < size] = 2
-    made[(abs(y - height) < 4) & (abs(x - 40) < 20 + wobble)] = 3
-    return made
+    labels = np.zeros((SIDE, SIDE), np.uint8)
+    labels[np.hypot(y - up, x - rng.uniform(18, 30)) < size] = 1
+    labels[np.hypot(y - down, x - rng.uniform(60, 74)) < size] = 2
+    labels[(abs(y - height) < 4) & (abs(x - 40) < 20 + wobble)] = 3
+    return labels
 
 
 @pytest.fixture(scope="module")
@@ -64,17 +64,17 @@ def test_a_planted_fault_stands_out_and_is_named(cohort, fault):
     masks, predictions = cohort
     plant, reason = FAULTS[fault]
     ranking = ranked([*masks[:7], plant(masks), *masks[8:]], predictions)
-    assert [(one.case_id, one.row, one.reason) for one in ranking.suspects] == [("c7", 7, reason)]
-    assert ranking.scores.argmax() == 7 and ranking.suspects[0].score == ranking.scores[7]
-    assert ranking.usual > 0.95
+    assert [(one.case_id, one.row, one.reason) for one in ranking.label_errors] == [("c7", 7, reason)]
+    assert ranking.scores.argmax() == 7 and ranking.label_errors[0].score == ranking.scores[7]
+    assert ranking.median_dice > 0.95
 
 
-def test_no_fault_no_suspect_and_a_failed_prediction_has_no_remedy(cohort):
+def test_correct_masks_are_not_flagged_and_a_failed_prediction_has_no_correction(cohort):
     masks, predictions = cohort
-    assert not ranked(masks, predictions).suspects
+    assert not ranked(masks, predictions).label_errors
     film = np.zeros((SIDE, SIDE), np.uint8)
     film[10:14, 10:80] = 1
-    (one,) = ranked(masks, [*predictions[:3], film, *predictions[4:]]).suspects
+    (one,) = ranked(masks, [*predictions[:3], film, *predictions[4:]]).label_errors
     assert one.case_id == "c3"
     assert one.reason == (
         "left disc where the network sees none; bar where the network sees none; right disc differs, Dice 0.00"
@@ -85,35 +85,37 @@ def test_a_structure_that_differs_is_named(cohort):
     masks, predictions = cohort
     wide = masks[5].copy()
     wide[60:90, :][wide[60:90, :] == 0] = 3
-    (one,) = ranked([*masks[:5], wide, *masks[6:]], predictions).suspects
+    (one,) = ranked([*masks[:5], wide, *masks[6:]], predictions).label_errors
     assert one.reason.startswith("bar differs, Dice 0.")
 
 
-@pytest.mark.parametrize(("below", "more"), [(4.9, ""), (5.1, "; bar differs, Dice 0.")])
-def test_a_remedy_does_not_hide_what_it_leaves_wrong(cohort, below, more):
+@pytest.mark.parametrize(("z_of_bar", "more"), [(4.9, ""), (5.1, "; bar differs, Dice 0.")])
+def test_a_correction_does_not_hide_a_structure_that_it_leaves_wrong(cohort, z_of_bar, more):
     masks, predictions = cohort
     wrong = masks[7][:, ::-1].copy()
     wrong[:, :52][wrong[:, :52] == 3] = 0  # more than a third of the bar, which is a small part of all
-    usual, distances = np.array([3.0, 3.0, 6.0, 3.0]), np.array([9.0, 9.0, below, 9.0])
-    said = diagnosis.reason(wrong, predictions[7], STRUCTURES, usual, distances, ("c1", np.full(4, -1.0)))
-    assert said.startswith("fits better mirrored left to right" + more) and bool(more) == ("bar" in said)
+    median, z = np.array([3.0, 3.0, 6.0, 3.0]), np.array([9.0, 9.0, z_of_bar, 9.0])
+    reason = diagnosis.reason(wrong, predictions[7], STRUCTURES, median, z, ("c1", np.full(4, -1.0)))
+    assert reason.startswith("fits better mirrored left to right" + more) and bool(more) == ("bar" in reason)
 
 
-def test_few_films_are_not_judged(cohort):
+def test_few_films_are_not_scored(cohort):
     masks, predictions = cohort
     few = ranked([masks[9], *masks[1:5]], predictions[:5])
-    assert not few.suspects and few.unjudged == STRUCTURES
+    assert not few.label_errors and few.unscored_structures == STRUCTURES
     assert not few.scores.any()
     six = ranked([masks[9], *masks[1:6]], predictions[:6])
-    assert [one.case_id for one in six.suspects] == ["c0"] and not six.unjudged
+    assert [one.case_id for one in six.label_errors] == ["c0"] and not six.unscored_structures
     # No pair has an overlap class: it counts as the bone in front.
-    absent = ranked(masks[:6], predictions[:6], (*STRUCTURES, "plate", "femur and patella")).unjudged
+    absent = ranked(
+        masks[:6], predictions[:6], (*STRUCTURES, "plate", "femur and patella")
+    ).unscored_structures
     assert absent == ("plate",)
 
 
-def test_thumbnails_take_pixels_from_the_middle_of_their_cells():
+def test_thumbnails_sample_the_centers_of_their_cells():
     image = np.arange(128)[:, None] * np.ones((1, 64), int)
-    thumbnail = diagnosis.coarse(image).reshape(diagnosis.COARSE, diagnosis.COARSE)
+    thumbnail = diagnosis.thumbnail(image).reshape(diagnosis.THUMBNAIL_SIDE, diagnosis.THUMBNAIL_SIDE)
     np.testing.assert_array_equal(thumbnail[:, 0], np.arange(64) * 2 + 1)
 
 

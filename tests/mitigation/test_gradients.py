@@ -1,4 +1,4 @@
-"""Weights are dF/dlosses: against finite differences of each F, written out in NumPy in double precision."""
+"""Weights equal dF/dlosses by finite differences of each F, written in NumPy in double precision."""
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +19,14 @@ def means(losses):
 
 
 def cvar(losses, alpha):
-    """By Rockafellar and Uryasev: the least over c of c + mean(max(l - c, 0)) / alpha, reached at one of the losses."""
+    """The minimum over c of c + mean(max(l - c, 0)) / alpha, attained at a loss (Rockafellar and Uryasev)."""
     return min(c + np.maximum(losses - c, 0).mean() / alpha for c in losses)
 
 
 def dro_weights():
-    """METHODS' recurrence from q = [1/3, 1/3, 1/3, 0], all three groups being present; fixed, as sg[.] has it."""
-    risen = np.exp(0.1 * (means(LOSSES) + 2 / np.sqrt(PATIENTS[:3])))
-    return risen / risen.sum()
+    """The recurrence of `group_dro` from q = [1/3, 1/3, 1/3, 0] with three groups present; constant, as in sg[q]."""
+    raised = np.exp(0.1 * (means(LOSSES) + 2 / np.sqrt(PATIENTS[:3])))
+    return raised / raised.sum()
 
 
 def error_weights():
@@ -34,7 +34,7 @@ def error_weights():
     return raised / raised.mean()
 
 
-# F(losses) and the settings that it is of.
+# F(losses), and the settings of the objective.
 FORMS = {
     "erm": (lambda x: x[MASK > 0].mean(), {}),
     "reweighted": (
@@ -54,14 +54,14 @@ FORMS = {
 }
 
 
-def given(name):
+def objective_and_arguments(name):
     objective = mitigation.create(name, FORMS[name][1])
     arguments = (jnp.asarray(GROUP, jnp.int32), jnp.asarray(MASK, jnp.float32))
     return objective, (*arguments, objective.init(COUNTS, PATIENTS))
 
 
-def updated(name, losses):
-    objective, arguments = given(name)
+def weights_of(name, losses):
+    objective, arguments = objective_and_arguments(name)
     return objective.update(losses, *arguments)[0]
 
 
@@ -71,28 +71,28 @@ def differences(function, point):
     return np.array([(function(point + step) - function(point - step)) / (2 * STEP) for step in steps])
 
 
-def test_every_objective_is_written_out():
+def test_every_objective_has_a_form():
     assert set(FORMS) == set(mitigation.OBJECTIVES)
 
 
 @pytest.mark.parametrize("name", sorted(FORMS))
 def test_the_weights_are_the_derivative(name):
-    weights = jax.jit(updated, static_argnums=0)(name, jnp.asarray(LOSSES, jnp.float32))
+    weights = jax.jit(weights_of, static_argnums=0)(name, jnp.asarray(LOSSES, jnp.float32))
     np.testing.assert_allclose(weights, differences(FORMS[name][0], LOSSES), atol=2e-6)
 
 
 @pytest.mark.parametrize("name", sorted(FORMS))
 def test_the_value_is_the_objective(name):
-    """The trap: the sum of weights x losses, which is another number where F is not linear in the losses."""
-    objective, arguments = given(name)
+    """The sum of weights x losses is a different number where F is not linear in the losses."""
+    objective, arguments = objective_and_arguments(name)
     losses = jnp.asarray(np.where(MASK > 0, LOSSES, np.nan), jnp.float32)  # padding may hold anything
-    value = objective.value(updated(name, losses), losses, *arguments)
+    value = objective.value(weights_of(name, losses), losses, *arguments)
     np.testing.assert_allclose(value, FORMS[name][0](LOSSES), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(FORMS))
 def test_the_gradient_reaches_the_parameters(name):
-    """The trap: a weighted loss made of `.item()` values, which has a value but no gradient."""
+    """A weighted loss of `.item()` values would have a value but no gradient."""
     base = LOSSES.reshape(6, 2)
 
     def losses_of(theta, xp):
@@ -100,7 +100,7 @@ def test_the_gradient_reaches_the_parameters(name):
 
     def total(theta):
         losses = losses_of(theta, jnp)
-        return jnp.sum(jax.lax.stop_gradient(updated(name, losses)) * losses)
+        return jnp.sum(jax.lax.stop_gradient(weights_of(name, losses)) * losses)
 
     gradient = jax.jit(jax.grad(total))(jnp.zeros(2, jnp.float32))
     expected = differences(lambda theta: FORMS[name][0](losses_of(theta, np)), np.zeros(2))

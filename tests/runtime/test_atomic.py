@@ -13,12 +13,12 @@ from kneefair_jax.runtime import atomic, output_folder, preemption
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "a.nii.gz"
     path.write_bytes(b"old")
-    with pytest.raises(RuntimeError), atomic.replacing(path) as temporary:
+    with pytest.raises(RuntimeError), atomic.replacement(path) as temporary:
         assert temporary.parent == tmp_path and temporary.name.endswith(".nii.gz")
         temporary.write_bytes(b"half")
         raise RuntimeError
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.nii.gz"]
-    with atomic.replacing(path, sync=True) as temporary:
+    with atomic.replacement(path, sync=True) as temporary:
         temporary.write_bytes(b"new")
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["a.nii.gz"]
@@ -28,7 +28,7 @@ def write_set(folder, text):
     names = ("a", "b", "sub/c") + (("old",) if text == "old" else ())
     with (
         output_folder.exclusive_lock(folder, "--out"),
-        atomic.staged(folder, ["old"]) as stage,
+        atomic.staging_folder(folder, ["old"]) as stage,
     ):
         (stage / "sub").mkdir()
         for name in names:
@@ -81,7 +81,7 @@ def test_a_signal_is_held_back_until_the_whole_set_is_there(tmp_path, monkeypatc
         return real(path, target)
 
     monkeypatch.setattr(Path, "replace", replace)
-    with preemption.handled(), pytest.raises((KeyboardInterrupt, preemption.Preempted)):
+    with preemption.handle_signals(), pytest.raises((KeyboardInterrupt, preemption.Preempted)):
         write_set(tmp_path, "new")
     assert read_set(tmp_path) == {"a": "new", "b": "new", "sub/c": "new"}
 

@@ -1,3 +1,7 @@
+import logging
+import os
+import sys
+
 import pytest
 
 from kneefair_jax.audit import cli as audit
@@ -31,10 +35,52 @@ def test_numbers_in_the_range_are_taken():
     assert predict.parser().parse_args([*PREDICT, "--batch-size", "1024"]).batch_size == 1024
     options = audit.parser().parse_args([*AUDIT, "--draws", "40", "--seed", str(2**32 - 1)])
     assert (options.draws, options.seed) == (40, 2**32 - 1)
-    assert command_line.whole(-1, 1)("-1") == -1
+    assert command_line.integer(-1, 1)("-1") == -1
 
 
 @pytest.mark.parametrize("name", ["../escaped", "a/b", "", "a\nb", "x" * 300, ".."])
 def test_weights_are_named_by_a_plain_name(tmp_path, capsys, name):
     assert export.main([str(tmp_path), "--name", name]) == 2
     assert "--name" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+LOGGER = logging.getLogger("kneefair_jax.runtime.example")
+
+
+def log_one_of_each():
+    LOGGER.debug("hidden")
+    LOGGER.info("step 1: 50 % done")
+    LOGGER.warning("note: two\nlines")
+    LOGGER.error("failed: a.png")
+
+
+def test_messages_are_printed_bare_and_once(capsys, caplog):
+    before = logging.getLogger("kneefair_jax").handlers[:]
+    with command_line.log_to_terminal(), command_line.log_to_terminal():
+        log_one_of_each()
+    out, err = capsys.readouterr()
+    assert out == "step 1: 50 % done\nnote: two\nlines\n" and err == "failed: a.png\n"
+    assert not caplog.records  # the handlers of the root logger, as absl's, print nothing a second time
+    log_one_of_each()
+    assert capsys.readouterr() == ("", "")
+    assert logging.getLogger("kneefair_jax").handlers == before
+
+
+def test_messages_follow_a_redirected_stream(capsys, monkeypatch):
+    """As of a process that is not the primary one, whose stdout is the null device."""
+    with command_line.log_to_terminal(), open(os.devnull, "w") as null:
+        monkeypatch.setattr(sys, "stdout", null)
+        LOGGER.info("step 1")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_closed_pipe_is_the_error_of_the_command():
+    """`logging` would print its traceback and continue; `runtime.command` ends with its own status."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as stream, open(os.devnull, "w") as null:
+        with command_line.log_to_terminal(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdout", stream)
+            with pytest.raises(BrokenPipeError):
+                LOGGER.info("step 1")
+        os.dup2(null.fileno(), writing)  # closing the stream writes what is left

@@ -74,7 +74,7 @@ def test_a_notice_to_one_host_stops_all_of_them_at_any_moment(tmp_path):
 
 def test_what_the_first_host_refuses_all_refuse(tmp_path):
     run = tmp_path / "run"
-    with run_directory.alone(run):
+    with run_directory.exclusive_lock(run):
         processes = two(command(folder(tmp_path / "films"), run))
         said = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [2, 2], said
@@ -103,8 +103,9 @@ def test_what_is_no_address_of_a_process_is_refused(coordinator, processes, proc
         distributed.start(coordinator, processes, process)
 
 
-def test_a_coordinator_that_does_not_answer_is_refused_in_time(monkeypatch, capsys):
+def test_a_coordinator_that_does_not_answer_is_refused_in_time(monkeypatch, caplog):
+    caplog.set_level("INFO", "kneefair_jax")
     monkeypatch.setattr(distributed, "_CONNECT", 0.2)
     with pytest.raises(InputError, match=r"127\.0\.0\.1:9 does not answer"):
         distributed.start("127.0.0.1:9", 2, 1)
-    assert "waiting up to 0.2 s for the coordinator 127.0.0.1:9" in capsys.readouterr().err
+    assert "waiting up to 0.2 s for the coordinator 127.0.0.1:9" in caplog.text

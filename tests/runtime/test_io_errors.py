@@ -50,6 +50,6 @@ def test_a_folder_that_was_deleted_is_named(tmp_path):
 
 
 def test_an_error_without_a_file_gets_its_path(tmp_path):
-    with pytest.raises(OSError) as caught, io_errors.naming(tmp_path / "a"), open("/dev/full", "w") as file:
+    with pytest.raises(OSError) as caught, io_errors.add_path(tmp_path / "a"), open("/dev/full", "w") as file:
         os.write(file.fileno(), b"x")
     assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path / "a")

@@ -7,7 +7,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import json_files
 from kneefair_jax.runtime.schema import Anything, Number, Table
 
-ANY = Table(others=Anything())
+ANY = Table(other_fields=Anything())
 
 
 def test_a_value_that_fits_is_returned(tmp_path):

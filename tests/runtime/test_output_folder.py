@@ -14,15 +14,15 @@ def test_only_what_is_written_is_searched_and_the_folder_itself_may_be_a_link(tm
     (real / "report/pages/a.html").touch()
     (real / "films").symlink_to(tmp_path)
     (tmp_path / "run").symlink_to(real)
-    output_folder.require_plain(tmp_path / "run", ("report", "*.csv"))
-    output_folder.require_plain(tmp_path / "none", ("report",))
+    output_folder.require_regular_files(tmp_path / "run", ("report", "*.csv"))
+    output_folder.require_regular_files(tmp_path / "none", ("report",))
     (real / "report/pages/b.html").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match=r"pages/b\.html is a symbolic link"):
-        output_folder.require_plain(tmp_path / "run", ("report", "*.csv"))
+        output_folder.require_regular_files(tmp_path / "run", ("report", "*.csv"))
     (real / "report/pages/b.html").unlink()
     os.mkfifo(real / "cohort.csv")
     with pytest.raises(InputError, match=r"cohort\.csv is a pipe"):
-        output_folder.require_plain(tmp_path / "run", ("report", "*.csv"))
+        output_folder.require_regular_files(tmp_path / "run", ("report", "*.csv"))
 
 
 def _locked(folder, results):

@@ -15,7 +15,7 @@ from kneefair_jax.runtime import preemption
 def installed(monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(preemption, "_noted", False)
-    preemption.install()
+    preemption.install_handlers()
     yield
     signal.signal(signal.SIGINT, before)
 
@@ -52,20 +52,20 @@ def test_one_that_a_callback_swallowed_is_found_at_the_next_check(installed):
 )
 def test_a_signal_that_is_held_back_raises_at_the_end_of_the_block(number, error):
     steps = []
-    with preemption.handled():
-        with preemption.held():
+    with preemption.handle_signals():
+        with preemption.hold_signals():
             steps.append("before")
-        with pytest.raises(error), preemption.held():
+        with pytest.raises(error), preemption.hold_signals():
             signal.raise_signal(number)
             steps.append("after")
         assert preemption.signal_of(RuntimeError()) in (number, signal.SIGTERM)
     assert steps == ["before", "after"]
-    with preemption.handled(), pytest.raises(error):
+    with preemption.handle_signals(), pytest.raises(error):
         signal.raise_signal(number)
 
 
 def test_an_error_in_the_block_is_raised_in_place_of_the_signal():
-    with preemption.handled(), pytest.raises(ZeroDivisionError), preemption.held():
+    with preemption.handle_signals(), pytest.raises(ZeroDivisionError), preemption.hold_signals():
         signal.raise_signal(signal.SIGTERM)
         1 / 0  # noqa: B018
 
@@ -87,13 +87,13 @@ def swallow(number):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_exception_that_a_callback_dropped_is_raised_again(monkeypatch, number):
     monkeypatch.setattr(preemption, "_REPEAT", 0.02)
-    with preemption.handled():
+    with preemption.handle_signals():
         swallow(number)
         started = time.monotonic()
         with pytest.raises((KeyboardInterrupt, preemption.Preempted)):
             time.sleep(5)
         assert time.monotonic() - started < 4
-        preemption.settle()
+        preemption.stop_timer()
         time.sleep(0.1)  # and no more after it has arrived
 
 
@@ -109,7 +109,7 @@ def test_the_cleanup_after_a_signal_is_left_alone(monkeypatch, number):
             time.sleep(0.1)
             steps.append("generator")
 
-    with preemption.handled():
+    with preemption.handle_signals():
         with pytest.raises((KeyboardInterrupt, preemption.Preempted)):
             for _ in rows():
                 try:
@@ -117,15 +117,15 @@ def test_the_cleanup_after_a_signal_is_left_alone(monkeypatch, number):
                 finally:
                     time.sleep(0.1)
                     steps.append("finally")
-        preemption.settle()
+        preemption.stop_timer()
     gc.collect()
     assert steps == ["finally", "generator"]
 
 
 def test_a_block_inside_another_holds_back_no_less():
     steps = []
-    with preemption.handled(), pytest.raises(KeyboardInterrupt), preemption.held():
-        with preemption.held():
+    with preemption.handle_signals(), pytest.raises(KeyboardInterrupt), preemption.hold_signals():
+        with preemption.hold_signals():
             signal.raise_signal(signal.SIGINT)
         steps.append("after the inner block")
     assert steps == ["after the inner block"]
@@ -133,22 +133,22 @@ def test_a_block_inside_another_holds_back_no_less():
 
 def test_a_signal_of_a_block_whose_error_is_suppressed_still_raises(monkeypatch):
     monkeypatch.setattr(preemption, "_REPEAT", 0.02)
-    with preemption.handled():
+    with preemption.handle_signals():
         started = time.monotonic()
         with pytest.raises(preemption.Preempted):
-            with contextlib.suppress(ZeroDivisionError), preemption.held():
+            with contextlib.suppress(ZeroDivisionError), preemption.hold_signals():
                 signal.raise_signal(signal.SIGTERM)
                 1 / 0  # noqa: B018
             time.sleep(5)
         assert time.monotonic() - started < 4
-        preemption.settle()
+        preemption.stop_timer()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_notice_that_was_dropped_does_not_raise_where_notices_wait(monkeypatch):
     monkeypatch.setattr(preemption, "_REPEAT", 0.02)
-    with preemption.handled():
+    with preemption.handle_signals():
         swallow(signal.SIGTERM)
-        with preemption.deferred():
+        with preemption.defer_preemption():
             time.sleep(0.2)
-        preemption.settle()
+        preemption.stop_timer()

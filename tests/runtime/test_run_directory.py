@@ -39,7 +39,7 @@ def test_the_environment_names_versions_and_no_path(tmp_path, monkeypatch):
 
 
 def test_flat():
-    assert run_directory.flat({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a.b": 1, "a.c.d": 2, "e": 3}
+    assert run_directory.flatten({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a.b": 1, "a.c.d": 2, "e": 3}
 
 
 def test_json_is_whole_and_strict(tmp_path):
@@ -51,7 +51,7 @@ def test_json_is_whole_and_strict(tmp_path):
 def test_no_absolute_path_is_published(monkeypatch):
     config = study.config()
     config.data.store = "/home/me/store"
-    assert run_directory.public(config)["data"]["store"] == "store"
+    assert run_directory.public_config(config)["data"]["store"] == "store"
     monkeypatch.setattr(sys, "argv", ["launch.py", "--config.data.root=/home/me/knees", "--config=../c.py"])
     assert (
         run_directory.environment()["command"] == "python launch.py --config.data.root=knees --config=../c.py"
@@ -96,7 +96,7 @@ def test_a_file_is_no_folder(tmp_path):
     "word", ["--config.a=('sex',)", "--config.a=it's $HOME", "--config.title=two words", "plain"]
 )
 def test_a_command_can_be_typed_again(word):
-    command = run_directory.command(["launch.py", word])
+    command = run_directory.public_command(["launch.py", word])
     assert shlex.split(command) == ["python", "launch.py", word]
 
 
@@ -106,14 +106,14 @@ def test_a_path_with_an_equals_sign_is_cut_whole():
         "--config.data.root=/data/Smith=Jo, A./knees",
         "--config.data.beam=--temp=/home/jo/t",
     ]
-    assert shlex.split(run_directory.command(words)) == [
+    assert shlex.split(run_directory.public_command(words)) == [
         *("python", "launch.py"),
         *("--config.data.root=knees", "--config.data.beam=--temp=t"),
     ]
 
 
 def test_tuples_of_strings_are_quoted_as_a_person_would():
-    assert run_directory.command(["launch.py", "--a=('sex',)"]) == "python launch.py \"--a=('sex',)\""
+    assert run_directory.public_command(["launch.py", "--a=('sex',)"]) == "python launch.py \"--a=('sex',)\""
 
 
 def test_a_run_goes_on_by_a_config_whose_paths_were_cut(tmp_path):

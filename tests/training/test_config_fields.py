@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from configs import default
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime.schema import ListOf, Number, Omittable, Row, Table, Whole, find_fault
+from kneefair_jax.runtime.schema import Integer, ListOf, Number, Omittable, Row, Table, find_fault
 from kneefair_jax.training import config_checks
 from kneefair_jax.training.config_fields import CONFIG
 from tests.test_configs import NAMES
@@ -25,7 +25,7 @@ def schema_of(place):
     schema = CONFIG
     for name in place:
         schema = schema.schema if isinstance(schema, Omittable) else schema
-        schema = schema.fields.get(name, schema.others)
+        schema = schema.fields.get(name, schema.other_fields)
     return schema.schema if isinstance(schema, Omittable) else schema
 
 
@@ -50,7 +50,7 @@ def test_the_walk_sees_numbers():
 @pytest.mark.parametrize("place", NUMBERS, ids=".".join)
 def test_every_number_has_a_range(place):
     schema = schema_of(place)
-    assert isinstance(schema, Whole | Number)
+    assert isinstance(schema, Integer | Number)
     field = ".".join(place)
     outside = [
         schema.low - 1,

@@ -193,7 +193,7 @@ def test_a_run_starts_there_once(tmp_path, capsys):
     modes.train(config, tmp_path / "run")
     said = capsys.readouterr().out
     assert "continuing from step 2" in said and "starts from" not in said
-    assert run_directory.goes_on(tmp_path / "run")
+    assert run_directory.has_checkpoint(tmp_path / "run")
     with pytest.raises(InputError, match="give a .safetensors file that there is"):
         modes.train(config, tmp_path / "another")
 

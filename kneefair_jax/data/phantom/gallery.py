@@ -29,7 +29,7 @@ Strip = tuple[str, list[np.ndarray]]  # a caption and u8[H, W, 3] pictures
 def tinted(image: np.ndarray, label: np.ndarray, opacity: float = 0.4) -> np.ndarray:
     """u8[H, W] and its label u8[H, W] -> u8[H, W, 3] with the structures tinted."""
     grey = np.repeat(image[:, :, None], 3, axis=2).astype(np.float32)
-    colour = (1 - opacity) * grey + opacity * anatomy.COLOURS[label]
+    colour = (1 - opacity) * grey + opacity * anatomy.COLORS[label]
     return np.where(label[:, :, None] > 0, colour, grey).astype(np.uint8)
 
 
@@ -119,7 +119,7 @@ def representation(size: int, patients: int = 60) -> Strip:
         dots = ["A"] * counts["A",] + ["B"] * counts["B",]
         for i, group in enumerate(dots):
             x, y = step * (1 + i % across), step * (1 + i // across)
-            pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=tuple(anatomy.COLOURS[1 if group == "A" else 2]))
+            pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=tuple(anatomy.COLORS[1 if group == "A" else 2]))
         pen.text((4, size - 16), f"A {counts['A',]}, B {counts['B',]} of {patients}", fill="white")
         pictures.append(np.asarray(picture))
     return f"representation at {', '.join(map(str, STRENGTHS))}: training places", pictures
@@ -179,9 +179,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", help="PNG file of the gallery")
     parser.add_argument("--knee", help="PNG file of one knee alone, of 4 x --size pixels a side")
     parser.add_argument(
-        "--size", type=command_line.whole(16, _MAX_SIZE), default=192, help="pixels along a picture's side"
+        "--size", type=command_line.integer(16, _MAX_SIZE), default=192, help="pixels along a picture's side"
     )
-    parser.add_argument("--seed", type=command_line.whole(0, command_line.SEED.high), default=0)
+    parser.add_argument("--seed", type=command_line.integer(0, command_line.SEED.high), default=0)
     options = parser.parse_args(argv)
     if not (options.out or options.knee):
         parser.error("give --out, --knee or both")
@@ -199,6 +199,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    output_folder.make(path.parent, str(path))
-    with atomic.replacing(path) as temporary:
+    output_folder.create(path.parent, str(path))
+    with atomic.replacement(path) as temporary:
         picture.save(temporary)

@@ -183,7 +183,7 @@ def _write_chunk(read: Read, files: Files | None, rows: Sequence[int], path: Pat
     }
     columns = {name: np.array([getattr(row, name) for row in row_outcomes]) for name in Outcome._fields}
     # Without `sync`, a power failure could leave the name without the bytes.
-    with atomic.replacing(path, sync=True) as temporary, temporary.open("wb") as file:
+    with atomic.replacement(path, sync=True) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays, **columns)
     return len(rows)
 
@@ -197,7 +197,7 @@ def _read_in_processes(
     with ProcessPoolExecutor(workers, context, _initialize, (read, files)) as pool:
         try:
             # A process that is interrupted during its start would print a traceback.
-            with preemption.held(), _without_interrupts(), _no_main_module():
+            with preemption.hold_signals(), _without_interrupts(), _no_main_module():
                 futures = [pool.submit(_write_chunk_in_process, *task) for task in tasks]
             for future in as_completed(futures):
                 yield future.result()

@@ -17,9 +17,9 @@ from kneefair_jax.data.source import Source
 from kneefair_jax.data.store import chunks, tfds_builder
 from kneefair_jax.data.store.chunks import Outcome
 from kneefair_jax.data.store.tfds_builder import CaseStore
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import atomic, json_files, output_folder, progress
-from kneefair_jax.runtime.schema import Anything, ListOf, Omittable, Row, Table, Text, Whole
+from kneefair_jax.runtime.schema import Anything, Integer, ListOf, Omittable, Row, Table, Text
 
 DIGEST_FILE = "content.json"
 ON_READ_ERROR = ("stop", "skip")
@@ -100,7 +100,7 @@ class Cases:
                 raise
             raise InputError(
                 f"{self._folder}: the record of case {self._ids[int(row)]!r} cannot be read "
-                f"({told(error)}); delete this folder; the cases are then prepared again"
+                f"({describe(error)}); delete this folder; the cases are then prepared again"
             ) from error
 
 
@@ -139,7 +139,7 @@ def prepare_all(sources: Sequence[SourceOnGrid], directory: Path, options: Optio
     parent = directory / CaseStore.name
     if parent.is_symlink():
         raise InputError(f"{parent} is a symbolic link; remove it, or give another config.data.store")
-    output_folder.require_plain(parent, [folder.name for folder in folders])
+    output_folder.require_regular_files(parent, [folder.name for folder in folders])
     say_waiting = partial(options.say, "waiting for another process that prepares the same cases")
     with contextlib.ExitStack() as locks:
         # All locks are held to the end: no other process starts to use what this call may delete again.
@@ -315,7 +315,7 @@ def _open_store(source: Source, grid: tuple[int, int, int], directory: Path, on_
         raise
     except Exception as error:
         raise InputError(
-            f"{final} cannot be read ({told(error)}); delete this folder; the cases are then prepared again"
+            f"{final} cannot be read ({describe(error)}); delete this folder; the cases are then prepared again"
         ) from error
     if not record_count == content["cases"] == len(source.cases) - len(content["broken"]):
         raise InputError(f"{final}: {record_count} records for {len(source.cases)} cases; delete this folder")
@@ -334,8 +334,8 @@ def _open_store(source: Source, grid: tuple[int, int, int], directory: Path, on_
 
 def _read_content(path: Path, rows: int) -> dict[str, Any]:
     """Read and check the digest file of a store; `rows` is the number of the source's rows."""
-    most_bytes = json_files.DESCRIPTION_BYTES + rows * _ROW_BYTES
-    content: dict[str, Any] = json_files.read(path, _content_schema(rows), _REMEDY, most_bytes=most_bytes)
+    max_bytes = json_files.MAX_DESCRIPTION_BYTES + rows * _ROW_BYTES
+    content: dict[str, Any] = json_files.read(path, _content_schema(rows), _REMEDY, max_bytes=max_bytes)
     if (
         len(content.get("files", ())) not in (0, rows)
         or len(content.get("inspections", ())) > content["cases"]
@@ -345,7 +345,7 @@ def _read_content(path: Path, rows: int) -> dict[str, Any]:
         bytes.fromhex(content["sha256"])
         inspections = tuple(inspection.decode(text) for text in content.get("inspections", ()))
     except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({told(error)}); {_REMEDY}") from error
+        raise InputError(f"{path} cannot be read ({describe(error)}); {_REMEDY}") from error
     unreadable = [(case, why) for case, why in content["broken"]]
     return content | {"broken": unreadable, "inspections": inspections}
 
@@ -355,7 +355,7 @@ def _content_schema(rows: int) -> Table:
     return Table(
         {
             "sha256": text,
-            "cases": Whole(0, rows),
+            "cases": Integer(0, rows),
             "broken": ListOf(Row((text, text)), 0, rows),
             "files": Omittable(ListOf(text, 0, rows)),
             "inspections": Omittable(ListOf(text, 0, rows)),

@@ -24,7 +24,7 @@ _FORMAT = "array_record"
 _SHARDS = (
     "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # names of the record files, all in the store's folder
 )
-_INFO = Table({"splits": ListOf(Table(others=Anything()), 1, 1)}, Anything())
+_INFO = Table({"splits": ListOf(Table(other_fields=Anything()), 1, 1)}, Anything())
 _REMEDY = "delete this store's folder; the cases are then prepared again"
 
 
@@ -123,7 +123,7 @@ def _require_info(folder: Path, name: str) -> None:
 
 
 def _require_content(path: Path, expected: dict[str, Any]) -> None:
-    if json_files.read(path, Table(others=Anything()), _REMEDY) != expected:
+    if json_files.read(path, Table(other_fields=Anything()), _REMEDY) != expected:
         raise _mismatch(path)
 
 

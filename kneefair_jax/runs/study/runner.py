@@ -47,7 +47,7 @@ def run_study(config: ConfigDict, workdir: Path, shard: str = "0/1") -> None:
         InputError: the config is not that of a study, or holds what cannot be run.
     """
     part, parts = _shard(shard)
-    output_folder.require_plain(workdir, run_directory.WRITTEN)
+    output_folder.require_regular_files(workdir, run_directory.OUTPUTS)
     of_study.check(config)
     every = of_study.trials(config)
     configs = {trial: of_study.config_of(config, trial) for trial in every}
@@ -122,7 +122,7 @@ def _tell_waiting(
     parts: int,
 ) -> None:
     """How many runs there are to make, and why not all."""
-    resumed = sum(run_directory.goes_on(workdir / trial.directory) for _, trial in waiting)
+    resumed = sum(run_directory.has_checkpoint(workdir / trial.directory) for _, trial in waiting)
     if parts > 1:
         experiment.say(f"{len(mine)} of them are this shard's")
     if len(waiting) < len(mine) or resumed:

@@ -85,7 +85,7 @@ def config_of(config: ConfigDict, trial: Trial) -> ConfigDict:
 
 def changes(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The fields in which two configs differ: name -> [base's value, the other's]."""
-    flat, its_own = run_directory.flat(dict(base)), run_directory.flat(dict(other))
+    flat, its_own = run_directory.flatten(dict(base)), run_directory.flatten(dict(other))
     return {
         field: [flat.get(field), its_own.get(field)]
         for field in sorted(flat.keys() | its_own.keys())

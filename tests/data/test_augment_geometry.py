@@ -5,7 +5,8 @@ import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kneefair_jax.data.augment import Augmentation, geometry
+from kneefair_jax.data import augment
+from kneefair_jax.data.augment import Augmentation
 
 SHAPE = (28, 36)
 WARP = Augmentation(rotation=25.0, scale=0.3, stretch=0.2, shear=0.2, shift=0.1, elastic=1 / 16)
@@ -19,8 +20,8 @@ def pictures(seed=0):
     return image, label
 
 
-def drawn(seed, strength=WARP, shape=SHAPE):
-    return [np.asarray(part) for part in geometry.source(jax.random.key(seed), shape, strength)]
+def draw_source(seed, strength=WARP, shape=SHAPE):
+    return [np.asarray(part) for part in augment.warp_source(jax.random.key(seed), shape, strength)]
 
 
 def nearest(label, source):
@@ -38,8 +39,8 @@ def nearest(label, source):
 @pytest.mark.parametrize("seed", range(4))
 def test_one_interpolation_of_affine_and_elastic_against_brute_force(seed):
     image, label = pictures(seed)
-    source = drawn(seed)
-    new_image, new_label = geometry.resample(image, label, source)
+    source = draw_source(seed)
+    new_image, new_label = augment.resample(image, label, source)
     # At a tie between two pixels either is right; none is drawn here.
     assert min(np.abs(part % 1 - 0.5).min() for part in source) > 1e-6
     np.testing.assert_array_equal(new_label, nearest(label, source))
@@ -52,9 +53,9 @@ def test_one_interpolation_of_affine_and_elastic_against_brute_force(seed):
 def test_the_warp_of_a_batch_is_this_one():
     image, label = pictures()
     key = jax.random.key(7)
-    new_image, new_label = geometry.vary(key, image, label, WARP, np.arange(4))
-    source = geometry.source(jax.random.split(key)[1], SHAPE, WARP)
-    expected = geometry.resample(image, label, source)
+    new_image, new_label = augment.vary_geometry(key, image, label, WARP, np.arange(4))
+    source = augment.warp_source(jax.random.split(key)[1], SHAPE, WARP)
+    expected = augment.resample(image, label, source)
     np.testing.assert_allclose(new_image, expected[0], atol=1e-6)
     np.testing.assert_array_equal(new_label, expected[1])
 
@@ -63,7 +64,7 @@ def test_the_warp_of_a_batch_is_this_one():
 def test_the_affine_part_is_the_matrix_it_says(seed):
     """Fitted to the field by least squares: R S [stretch, shear], within the strengths, and nothing else."""
     strength = WARP._replace(elastic=0.0)
-    field = np.stack(drawn(seed, strength)).reshape(2, -1)
+    field = np.stack(draw_source(seed, strength)).reshape(2, -1)
     grid = np.indices(SHAPE).reshape(2, -1)
     design = np.vstack([grid, np.ones(grid.shape[1])]).T
     fitted, residual, *_ = np.linalg.lstsq(design, field.T, rcond=None)
@@ -91,17 +92,17 @@ def test_the_affine_part_is_the_matrix_it_says(seed):
 def test_each_strength_by_itself(strength, matrix):
     """200 draws have the form of a one-parameter matrix, reach its limits and do not pass them."""
     keys = jax.random.split(jax.random.key(0), 200)
-    fields = jax.vmap(lambda key: geometry.source(key, (3, 3), Augmentation(**strength)))(keys)
+    fields = jax.vmap(lambda key: augment.warp_source(key, (3, 3), Augmentation(**strength)))(keys)
     field = np.stack(fields, 1)  # [200, 2, 3, 3]; its centre stays
     np.testing.assert_allclose(field[:, :, 1, 1], 1, atol=1e-6)
-    found = np.stack([field[:, :, 2, 1] - 1, field[:, :, 1, 2] - 1], -1)
+    offsets = np.stack([field[:, :, 2, 1] - 1, field[:, :, 1, 2] - 1], -1)
     value = {
-        "rotation": np.arctan2(found[:, 1, 0], found[:, 0, 0]),
-        "scale": found[:, 0, 0],
-        "stretch": found[:, 0, 0],
-        "shear": found[:, 1, 0],
+        "rotation": np.arctan2(offsets[:, 1, 0], offsets[:, 0, 0]),
+        "scale": offsets[:, 0, 0],
+        "stretch": offsets[:, 0, 0],
+        "shear": offsets[:, 1, 0],
     }[next(iter(strength))]
-    np.testing.assert_allclose(found, [matrix(a) for a in value], atol=1e-5)
+    np.testing.assert_allclose(offsets, [matrix(a) for a in value], atol=1e-5)
     low, high = {
         "rotation": (-np.pi / 6, np.pi / 6),
         "scale": (1 / 1.5, 1.5),
@@ -114,7 +115,7 @@ def test_each_strength_by_itself(strength, matrix):
 
 def test_elastic_bends_smoothly_within_its_strength():
     keys = jax.random.split(jax.random.key(1), 64)
-    field = np.asarray(jax.vmap(lambda key: geometry.elastic(key, (64, 64)))(keys))
+    field = np.asarray(jax.vmap(lambda key: augment.elastic_field(key, (64, 64)))(keys))
     assert np.abs(field).max() <= 1
     assert np.abs(field).max() > 0.5
     # A cell is 16 pixels: neighbours differ by at most 2 / 16, and the field is not flat.
@@ -127,7 +128,7 @@ def test_elastic_bends_smoothly_within_its_strength():
 def test_at_its_limit_it_does_not_fold(control):
     """Even with every control point at an end of its range, areas keep their sign."""
     control = np.array(control).reshape(2, 7, 7)
-    splines = geometry._splines(65)  # 16 pixels a cell
+    splines = augment._splines(65)  # 16 pixels a cell
     bend = np.einsum("hi,dij,wj->dhw", splines, control, splines) / 16 * 64
     field = np.indices((65, 65)) + bend
     down, across = np.diff(field, axis=1)[:, :, :-1], np.diff(field, axis=2)[:, :-1]
@@ -135,7 +136,7 @@ def test_at_its_limit_it_does_not_fold(control):
 
 
 def test_a_spline_pulled_in_one_place_moves_only_there():
-    splines = geometry._splines(41)
+    splines = augment._splines(41)
     np.testing.assert_allclose(splines.sum(1), 1, rtol=1e-6)
     # The cubic B-spline at its knots: 1/6, 4/6, 1/6.
     np.testing.assert_allclose(splines[[10, 20, 30], 3], [1 / 6, 4 / 6, 1 / 6], rtol=1e-6)
@@ -146,6 +147,6 @@ def test_the_border_goes_on_beyond_the_picture():
     label = np.arange(12, dtype=np.int32).reshape(3, 4)
     image = label[..., None].astype(np.float32)
     rows, columns = np.indices((3, 4)).astype(np.float32)
-    new_image, new_label = geometry.resample(image, label, (rows, columns + 2))
+    new_image, new_label = augment.resample(image, label, (rows, columns + 2))
     np.testing.assert_array_equal(new_label, label[:, [2, 3, 3, 3]])
     np.testing.assert_array_equal(new_image[..., 0], new_label)

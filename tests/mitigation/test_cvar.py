@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kneefair_jax import mitigation
-from kneefair_jax.mitigation.cvar_dro import tail_weights
+from kneefair_jax.mitigation.cvar import tail_weights
 
 SIZE = 8
-# Few different values, so that many are tied.
+# Few distinct values, so that many are tied.
 LOSSES = st.lists(st.integers(0, 5), min_size=SIZE, max_size=SIZE)
 ALPHAS = st.floats(0.01, 1.0)
 
@@ -21,18 +21,18 @@ def weigh(losses, mask=None, alpha=0.5):
     return np.asarray(objective.update(losses, unknown, mask, objective.init(jnp.array([1])))[0], np.float64)
 
 
-def test_docstring_example():
+def test_docstring_example_of_cvar_dro():
     losses = np.array([1, 4, 2, 3, 0.0])
     weights = weigh(losses)
     np.testing.assert_allclose(weights, [0, 0.4, 0.2, 0.4, 0], rtol=1e-6)
     np.testing.assert_allclose(weights @ losses, 3.2, rtol=1e-6)
 
 
-def test_those_tied_at_the_threshold_share_it():
+def test_examples_tied_at_the_threshold_share_its_weight():
     np.testing.assert_allclose(weigh([3, 1, 1, 1, 0, 0]), [1 / 3, 2 / 9, 2 / 9, 2 / 9, 0, 0], rtol=1e-6)
 
 
-def test_all_of_it_is_the_mean_and_a_sliver_is_the_maximum():
+def test_alpha_one_is_the_mean_and_a_small_alpha_the_maximum():
     np.testing.assert_allclose(weigh([1, 4, 2, 3], alpha=1.0), [0.25] * 4)
     np.testing.assert_allclose(weigh([1, 4, 2, 3], alpha=0.01), [0, 1, 0, 0], rtol=1e-6)
 
@@ -43,8 +43,8 @@ def test_padding_is_not_counted():
 
 @settings(max_examples=40, deadline=None)
 @given(LOSSES, ALPHAS)
-def test_the_weights_reach_the_maximum_that_defines_it(losses, alpha):
-    """The largest w @ l over 0 <= w <= 1/k, sum w = 1: by sorting, the worst first."""
+def test_the_weights_attain_the_maximum_that_defines_cvar(losses, alpha):
+    """The largest w @ l over 0 <= w <= 1/k, sum w = 1, computed by sorting in descending order."""
     weights = weigh(losses, alpha=alpha)
     tail = alpha * SIZE
     assert (weights >= 0).all()
@@ -56,10 +56,10 @@ def test_the_weights_reach_the_maximum_that_defines_it(losses, alpha):
 
 @settings(max_examples=25, deadline=None)
 @given(LOSSES, ALPHAS, ALPHAS)
-def test_a_smaller_share_is_a_worse_one(losses, one, other):
-    small, large = sorted([one, other])
-    found = [weigh(losses, alpha=alpha) @ np.array(losses, float) for alpha in (small, large)]
-    assert found[0] >= found[1] - 1e-4
+def test_a_smaller_alpha_gives_a_larger_value(losses, first, second):
+    small, large = sorted([first, second])
+    values = [weigh(losses, alpha=alpha) @ np.array(losses, float) for alpha in (small, large)]
+    assert values[0] >= values[1] - 1e-4
 
 
 @settings(max_examples=25, deadline=None)
@@ -77,10 +77,43 @@ def test_each_group_s_weights_sum_to_one():
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5])
-def test_it_needs_no_group(share):
+def test_cvar_dro_uses_no_group(share):
     losses = np.random.default_rng(1).uniform(size=20)
     objective = mitigation.cvar_dro()
     group = (np.arange(20) < share * 20).astype(np.int32)
     state = objective.init(jnp.array([1, 1]))
     weights, _ = objective.update(jnp.asarray(losses, jnp.float32), jnp.asarray(group), jnp.ones(20), state)
     np.testing.assert_array_equal(weights, weigh(losses).astype(np.float32))
+
+
+def weigh_within_groups(losses, group, alpha=0.5, groups=2):
+    objective = mitigation.within_group_cvar(alpha=alpha)
+    state = objective.init(jnp.ones(groups, jnp.int32))
+    return objective.update(jnp.asarray(losses), jnp.asarray(group), jnp.ones(len(losses)), state)[0]
+
+
+def test_docstring_example_of_within_group_cvar():
+    losses = np.array([1.0, 3, 2, 4, 6])
+    weights = weigh_within_groups(losses, [0, 0, 1, 1, 1])
+    np.testing.assert_allclose(weights, [0, 1 / 2, 0, 1 / 6, 1 / 3], rtol=1e-6)
+    np.testing.assert_allclose(weights @ losses, 25 / 6, rtol=1e-6)
+
+
+def test_within_group_cvar_of_all_examples_is_group_balanced():
+    losses, group = np.array([1.0, 3, 2, 4, 6]), np.array([0, 0, 0, 1, 1])
+    objective = mitigation.group_balanced()
+    expected, _ = objective.update(losses, group, jnp.ones(5), objective.init(jnp.array([3, 2])))
+    np.testing.assert_allclose(weigh_within_groups(losses, group, alpha=1.0), expected, rtol=1e-6)
+
+
+def test_the_easier_group_keeps_half_of_the_weight():
+    """`cvar_dro` gives all weight to group 1, which holds the worst half of the batch."""
+    weights = weigh_within_groups([0.1, 0.2, 5.0, 6.0], [0, 0, 1, 1])
+    np.testing.assert_allclose(weights, [0, 0.5, 0, 0.5])
+    objective = mitigation.cvar_dro()
+    data = (jnp.array([0.1, 0.2, 5.0, 6.0]), jnp.array([0, 0, 1, 1]), jnp.ones(4))
+    np.testing.assert_allclose(objective.update(*data, objective.init(jnp.ones(2)))[0], [0, 0, 0.5, 0.5])
+
+
+def test_within_group_cvar_ignores_absent_and_unknown_groups():
+    np.testing.assert_allclose(weigh_within_groups([9.0, 1, 2], [-1, 2, 2], groups=4), [0, 0, 1])

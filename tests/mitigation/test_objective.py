@@ -1,4 +1,4 @@
-"""What every group objective must satisfy, whatever it computes."""
+"""Properties that every group objective has, and the mean losses of the groups."""
 
 import functools
 
@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from kneefair_jax import mitigation
 from kneefair_jax.errors import InputError
+from kneefair_jax.mitigation.objective import group_losses, training_counts
 
 COUNTS = jnp.array([12, 3, 5], jnp.int32)
 PATIENTS = jnp.array([6, 3, 4], jnp.int32)
@@ -27,18 +28,18 @@ def batch(seed, size=16, groups=3):
 
 
 @functools.cache
-def made(name):
-    """The objective, compiled: the same function for all tests, so that it is compiled once for each shape."""
+def compiled(name):
+    """The objective with a jitted update, cached, so that all tests compile it once for each shape."""
     objective = mitigation.OBJECTIVES[name]()
     return mitigation.GroupObjective(objective.init, jax.jit(objective.update, static_argnums=4))
 
 
 @pytest.fixture(params=NAMES)
 def objective(request):
-    return made(request.param)
+    return compiled(request.param)
 
 
-def test_padding_has_no_weight_and_may_hold_anything(objective):
+def test_padding_has_no_weight_whatever_it_holds(objective):
     losses, group, mask = batch(0)
     state = objective.init(COUNTS)
     weights, new = objective.update(losses, group, mask, state)
@@ -96,8 +97,8 @@ def test_eight_devices_give_the_weights_and_the_state_of_one(objective):
         specs = {"in_specs": (P("data"),) * 3 + (P(),), "out_specs": (P("data"), P())}
         mapped = jax.shard_map(local, mesh=mesh, check_vma=check, **specs)
         results[f"shard_map, check_vma={check}"] = jax.jit(mapped)(*data, state)
-    for name, found in results.items():
-        for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    for name, result in results.items():
+        for one, other in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(one, other, rtol=2e-6, atol=1e-7, err_msg=name)
 
 
@@ -111,17 +112,17 @@ def test_jit_and_no_jit_agree_and_the_state_keeps_its_shape(objective):
     assert kinds[0] == kinds[1] == kinds[2]
 
 
-def test_several_runs_at_once_by_vmap(objective):
+def test_vmap_over_runs(objective):
     batches = [batch(seed) for seed in range(3)]
     state = objective.init(COUNTS)
-    together, _ = jax.vmap(lambda *x: objective.update(*x, state))(*map(np.stack, zip(*batches, strict=True)))
-    for weights, data in zip(together, batches, strict=True):
+    mapped, _ = jax.vmap(lambda *x: objective.update(*x, state))(*map(np.stack, zip(*batches, strict=True)))
+    for weights, data in zip(mapped, batches, strict=True):
         np.testing.assert_allclose(weights, objective.update(*data, state)[0], rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("column", range(3), ids=["losses", "group", "mask"])
-def test_a_column_among_rows_is_refused(objective, column):
-    """The trap: (B,) times (B, 1) is (B, B), whose sum is a number like any other."""
+def test_a_column_vector_is_refused(objective, column):
+    """(B,) times (B, 1) would be (B, B), whose sum is a number too."""
     data = list(batch(6))
     data[column] = data[column][:, None]
     with pytest.raises(ValueError, match=r"shapes.*\(16, 1\)"):
@@ -129,12 +130,12 @@ def test_a_column_among_rows_is_refused(objective, column):
 
 
 @by_groups
-def test_a_batch_of_unknown_groups_moves_no_state_and_nothing_by_group(objective):
+def test_a_batch_of_unknown_groups_leaves_the_state(objective):
     losses, group, mask = batch(7)
     state = objective.init(COUNTS)
     weights, new = objective.update(losses, np.full_like(group, -1), mask, state)
     # The mean of gap_penalty is over all examples.
-    expected = mask / mask.sum() if objective is made("gap_penalty") else 0 * mask
+    expected = mask / mask.sum() if objective is compiled("gap_penalty") else 0 * mask
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
     jax.tree.map(np.testing.assert_array_equal, new, state)
 
@@ -145,13 +146,13 @@ def test_an_unknown_group_is_never_group_zero(objective):
     group = np.array([0, 1, -1, 2], np.int32)
     state = objective.init(COUNTS)
     weights, new = objective.update(losses, group, np.ones(4, np.float32), state)
-    fallen, _ = objective.update(losses, np.maximum(group, 0), np.ones(4, np.float32), state)
-    assert abs(fallen - weights).max() > 0.01
+    as_group_zero, _ = objective.update(losses, np.maximum(group, 0), np.ones(4, np.float32), state)
+    assert abs(as_group_zero - weights).max() > 0.01
     losses[2] = 0.1
     again, new_again = objective.update(losses, group, np.ones(4, np.float32), state)
     np.testing.assert_array_equal(weights, again)
     jax.tree.map(np.testing.assert_array_equal, new, new_again)
-    assert weights[2] == (0.25 if objective is made("gap_penalty") else 0)
+    assert weights[2] == (0.25 if objective is compiled("gap_penalty") else 0)
 
 
 @pytest.mark.parametrize(
@@ -159,30 +160,32 @@ def test_an_unknown_group_is_never_group_zero(objective):
     sorted(set(NAMES) - mitigation.GROUPLESS - {"group_dro"}),  # there, an absent group holds its mass
     indirect=True,
 )
-def test_an_absent_group_takes_nothing_from_those_present(objective):
-    """The trap: one missing group makes every weight 0, or NaN."""
+def test_an_absent_group_does_not_change_the_weights_of_the_rest(objective):
+    """One missing group must not make every weight 0, or NaN."""
     losses = np.array([0.5, 1.0, 2.0, 1.5], np.float32)
     group = np.array([0, 0, 2, 2], np.int32)
     weights, _ = objective.update(losses, group, np.ones(4, np.float32), objective.init(COUNTS))
-    if objective is made("reweighted"):
+    if objective is compiled("reweighted"):
         np.testing.assert_allclose(weights * 4, np.repeat([20 / 36, 20 / 15], 2), rtol=1e-6)
     else:
         np.testing.assert_allclose(weights.sum(), 1, rtol=1e-6)
-        alone, _ = objective.update(losses, group // 2, np.ones(4, np.float32), objective.init(COUNTS[:2]))
-        np.testing.assert_allclose(weights, alone, rtol=1e-6)
+        two_groups, _ = objective.update(
+            losses, group // 2, np.ones(4, np.float32), objective.init(COUNTS[:2])
+        )
+        np.testing.assert_allclose(weights, two_groups, rtol=1e-6)
 
 
 def test_which_objectives_need_groups(objective, request):
     losses, group, _ = batch(8)
     state, ones = objective.init(COUNTS), np.ones_like(losses)
-    known, _ = objective.update(losses, np.abs(group), ones, state)
-    unknown, _ = objective.update(losses, np.full_like(group, -1), ones, state)
+    grouped, _ = objective.update(losses, np.abs(group), ones, state)
+    ungrouped, _ = objective.update(losses, np.full_like(group, -1), ones, state)
     name = request.node.callspec.params["objective"]
-    assert (name in mitigation.GROUPLESS) == np.array_equal(known, unknown)
+    assert (name in mitigation.GROUPLESS) == np.array_equal(grouped, ungrouped)
 
 
 def test_which_objectives_correct_twice_on_balanced_batches(objective, request):
-    """Where each group fills a third of the batch and all losses are equal, each is due a third of the weight."""
+    """Where each group fills a third of the batch and all losses are equal, each should have a third of the weight."""
     group = np.arange(12, dtype=np.int32) % 3
     ones = np.ones(12, np.float32)
     weights, _ = objective.update(ones, group, ones, objective.init(COUNTS))
@@ -191,7 +194,7 @@ def test_which_objectives_correct_twice_on_balanced_batches(objective, request):
     assert (name in mitigation.REWEIGHTING) == (not np.allclose(share, 1 / 3, rtol=1e-5))
 
 
-def test_the_config_s_settings_reach_those_that_take_them():
+def test_the_config_s_settings_reach_the_objectives_that_take_them():
     settings = {"objective": "cvar_dro", "groups": ("sex",), "alpha": 0.25, "penalty": 7.0}
     objective = mitigation.create("cvar_dro", settings)
     losses = np.array([1, 4, 2, 3], np.float32)
@@ -222,3 +225,27 @@ def test_the_config_s_settings_reach_those_that_take_them():
 def test_a_setting_out_of_range_is_refused_by_name(name, field, value, message):
     with pytest.raises(InputError, match=rf"config\.mitigation\.{field}=.*{message}"):
         mitigation.create(name, {field: value})
+
+
+def test_docstring_example_of_group_losses():
+    batch = group_losses(jnp.array([1.0, 3, 5, 9]), jnp.array([0, 0, 1, -1]), jnp.ones(4), 2)
+    np.testing.assert_array_equal(batch.mean, [2, 5])
+    np.testing.assert_array_equal(batch.size, [2, 1])
+    np.testing.assert_array_equal(batch.member, [[1, 0], [1, 0], [0, 1], [0, 0]])
+    np.testing.assert_allclose(batch.weights(jnp.array([1.0, 3.0])), [0.5, 0.5, 3, 0])
+
+
+def test_an_absent_group_has_no_share():
+    batch = group_losses(jnp.array([1.0, 3]), jnp.array([2, 0]), jnp.ones(2), 4)
+    np.testing.assert_array_equal(batch.present, [True, False, True, False])
+    np.testing.assert_array_equal(batch.share, [0.5, 0, 0.5, 0])
+    np.testing.assert_array_equal(batch.mean, [3, 0, 1, 0])
+
+
+def test_a_group_beyond_the_last_is_unknown():
+    batch = group_losses(jnp.array([1.0, 3]), jnp.array([0, 2]), jnp.ones(2), 2)
+    np.testing.assert_array_equal(batch.size, [1, 0])
+
+
+def test_the_state_of_stateless_objectives_is_the_counts():
+    np.testing.assert_array_equal(training_counts(jnp.array([3, 0]), jnp.array([2, 0])), [3, 0])

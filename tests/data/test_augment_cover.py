@@ -2,7 +2,8 @@ import jax
 import numpy as np
 import scipy.ndimage
 
-from kneefair_jax.data.augment import Augmentation, cover
+from kneefair_jax.data import augment
+from kneefair_jax.data.augment import Augmentation
 
 HEIGHT, WIDTH = 100, 120
 IMAGE = np.full((HEIGHT, WIDTH, 1), 0.4321, np.float32)
@@ -10,9 +11,9 @@ LABEL = np.ones((HEIGHT, WIDTH), np.int32)
 KEYS = jax.random.split(jax.random.key(0), 200)
 
 
-def covered(**strength):
+def draw_covers(**strength):
     """200 draws: the images, where they are not as they were, and the labels."""
-    image, label = jax.vmap(lambda key: cover.vary(key, IMAGE, LABEL, Augmentation(**strength)))(KEYS)
+    image, label = jax.vmap(lambda key: augment.cover(key, IMAGE, LABEL, Augmentation(**strength)))(KEYS)
     image = np.asarray(image)[..., 0]
     return image, image != IMAGE[..., 0], np.asarray(label)
 
@@ -24,19 +25,19 @@ def box(mask):
 
 
 def test_a_cut_out_is_one_grey_rectangle_anywhere():
-    image, hidden, label = covered(cut_out=0.4)
+    image, hidden, label = draw_covers(cut_out=0.4)
     assert (label == 1).all()
-    found = np.array([box(mask) for mask in hidden if mask.any()])
-    assert len(found) > 190  # the rest are thinner than a pixel
-    area = (found[:, 1] - found[:, 0]) * (found[:, 3] - found[:, 2])
+    boxes = np.array([box(mask) for mask in hidden if mask.any()])
+    assert len(boxes) > 190  # the rest are thinner than a pixel
+    area = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
     np.testing.assert_array_equal(area, [mask.sum() for mask in hidden if mask.any()])
     assert all(len(np.unique(one[mask])) <= 1 for one, mask in zip(image, hidden, strict=True))
-    assert 38 <= (found[:, 1] - found[:, 0]).max() <= 41 and 45 <= (found[:, 3] - found[:, 2]).max() <= 49
-    assert (found[:, [0, 2]].min(0) <= 2).all() and (found[:, 1].max(), found[:, 3].max()) >= (98, 118)
+    assert 38 <= (boxes[:, 1] - boxes[:, 0]).max() <= 41 and 45 <= (boxes[:, 3] - boxes[:, 2]).max() <= 49
+    assert (boxes[:, [0, 2]].min(0) <= 2).all() and (boxes[:, 1].max(), boxes[:, 3].max()) >= (98, 118)
 
 
 def test_a_marker_is_a_bright_letter_now_and_then():
-    image, hidden, label = covered(marker=0.3)
+    image, hidden, label = draw_covers(marker=0.3)
     assert (label == 1).all()
     shown = hidden.any((1, 2))
     assert 0.2 < shown.mean() < 0.4
@@ -52,17 +53,17 @@ def test_a_marker_is_a_bright_letter_now_and_then():
 
 def test_a_letter_reads_as_it_is_written():
     for key in KEYS[:20]:
-        letter, _ = cover._letter(key, (700, 700))
+        letter, _ = augment._letter(key, (700, 700))
         top, bottom, left, right = box(np.asarray(letter))
         # The middle of each dot.
         y = top + (np.arange(7) + 0.5) * (bottom - top) / 7
         x = left + (np.arange(5) + 0.5) * (right - left) / 5
         dots = np.asarray(letter)[np.ix_(y.astype(int), x.astype(int))]
-        assert tuple("".join(".#"[int(dot)] for dot in line) for line in dots) in cover.LETTERS
+        assert tuple("".join(".#"[int(dot)] for dot in line) for line in dots) in augment.LETTERS
 
 
 def test_no_bone_is_asked_for_beyond_the_collimated_field():
-    image, hidden, label = covered(collimation=0.4)
+    image, hidden, label = draw_covers(collimation=0.4)
     np.testing.assert_array_equal(label, (~hidden).astype(int))
     shown = hidden.any((1, 2))
     assert 0.3 < shown.mean() < 0.5
