@@ -42,10 +42,10 @@ def choose(
     """
     macro = patient_table.macro(table, "dice", failure_dice).dropna()
     cases = table.drop_duplicates("case_id").set_index("case_id").loc[macro.index]
-    lowest = macro.sort_values(kind="stable").head(worst)
+    worst_scores = macro.sort_values(kind="stable").head(worst)
     choices = [
         Choice(str(case), ALL, str(rank), float(score))
-        for rank, (case, score) in enumerate(lowest.items(), 1)
+        for rank, (case, score) in enumerate(worst_scores.items(), 1)
     ]
     for attribute in attributes:
         partition = groups.partition(cases, [attribute], missing_as_level=True)

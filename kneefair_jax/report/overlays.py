@@ -76,7 +76,7 @@ def picture(
         np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(shape, Image.Resampling.NEAREST))
         for mask in (anatomy.clear_void(label), prediction)
     )
-    pixels = _tints(_present(tint))[tint, grey]
+    pixels: np.ndarray = _tints(_present(tint))[tint, grey]
     for value in _present(truth):
         if value:
             pixels[_outline(truth == value)] = color(value)
@@ -107,4 +107,5 @@ def _outline(mask: np.ndarray) -> np.ndarray:
     for _ in range(_LINE):
         padded = np.pad(inner, 1, mode="edge")
         inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inner
+    outline: np.ndarray = mask & ~inner
+    return outline

@@ -26,9 +26,11 @@ def whole(rows):
 
 @pytest.fixture
 def cohort():
-    listed = pd.DataFrame({"case_id": ["broken", "a", "b"], "patient_id": ["p", "q", "r"]})
-    source = Source(listed, ("bone",), {}, None, read_native=whole)
-    cases = listed.iloc[1:].assign(split="test", sex=groups.categorical(pd.Series(["f", "m"], index=[1, 2])))
+    table_of_cases = pd.DataFrame({"case_id": ["broken", "a", "b"], "patient_id": ["p", "q", "r"]})
+    source = Source(table_of_cases, ("bone",), {}, None, read_native=whole)
+    cases = table_of_cases.iloc[1:].assign(
+        split="test", sex=groups.categorical(pd.Series(["f", "m"], index=[1, 2]))
+    )
     return Cohort(source, cases.reset_index(drop=True), ("sex",), ("bone",), (2, 2, 1), has_names=True)
 
 
@@ -36,8 +38,8 @@ def scored(cohort, rows):
     """A network that is sure of background on the left, and of the structure on the right."""
     probability = np.zeros((2, 2, 2), np.float32)
     probability[:, 0, 0] = probability[:, 1, 1] = 1
-    some = {"image": np.zeros((2, 2, 1), np.uint8), "label": np.zeros((2, 2), np.uint8)}
-    cases = [some | {"spacing": np.array([2, 1], np.float32)}] * len(cohort.cases)
+    case = {"image": np.zeros((2, 2, 1), np.uint8), "label": np.zeros((2, 2), np.uint8)}
+    cases = [case | {"spacing": np.array([2, 1], np.float32)}] * len(cohort.cases)
 
     def step(variables, batch):
         size = len(batch["case"])
@@ -113,11 +115,11 @@ def test_overlap_classes_are_scored_as_whole_bones(cohort):
 def test_masks_may_draw_the_fibula_in_front(cohort):
     """The network is sure of tibia and fibula; the masks of another cohort call these pixels one or the other."""
     split, _ = scored(cohort, [1])
-    overlaps, drawn = anatomy.SCHEMES["knee_overlaps"], ("fibula", "tibia")
+    overlaps, mask_structures = anatomy.SCHEMES["knee_overlaps"], ("fibula", "tibia")
     values = {"probability": np.eye(7, dtype=np.float32)[np.full((1, 2, 2), 6)], "dice": np.zeros((1, 2))}
     for in_front, dice in {"": [0, 0], "fibula": [1, np.nan]}.items():
-        translation = anatomy.translation(overlaps, drawn, in_front)
-        knee = split._replace(cohort=cohort._replace(structures=drawn), translation=translation)
+        translation = anatomy.translation(overlaps, mask_structures, in_front)
+        knee = split._replace(cohort=cohort._replace(structures=mask_structures), translation=translation)
         scores = case_table._score_native(knee, values, np.array([1]))  # the fibula fills the picture
         np.testing.assert_array_equal(scores["dice"], [dice])
 

@@ -139,10 +139,10 @@ def test_size_calibration_and_leakage_are_in_the_report(run):
 
 def test_evaluating_again_gives_the_same_bytes(run):
     config, cohort, cases, experiment, workdir, _ = run
-    written = (workdir / "report" / "report.json").read_bytes()
+    report = (workdir / "report" / "report.json").read_bytes()
     evaluate.evaluate(config, experiment, cohort, cases, workdir, None)
     without = json.loads((workdir / "report" / "report.json").read_text())
-    expected = json.loads(written)
+    expected = json.loads(report)
     del expected["external"]
     assert without == expected
 
@@ -239,9 +239,9 @@ def test_masks_of_another_size_and_scheme(run, tmp_path):
     # What size alone explains is of the masks that the distances are of.
     test, rows = table.query("split == 'test'"), cohort.rows("test")
     spacing = np.tile([0.5 / 3, 0.25], (len(rows), 1))
-    apart = reference_ser.boundary_offset_mm(test, spacing)
+    offset = reference_ser.boundary_offset_mm(test, spacing)
     errors = [
-        metrics.boundary_errors(c.label, 2, pixel, apart)
+        metrics.boundary_errors(c.label, 2, pixel, offset)
         for c, pixel in zip(larger(rows), spacing, strict=True)
     ]
     expected = copy.deepcopy(report["scores"])

@@ -21,9 +21,9 @@ def test_a_strip_for_each_group_with_captions_pictures_and_outlines(tmp_path):
         pixels = np.asarray(page)
     assert pixels.shape == (2 * (192 + 26 + 12) + 6, 2 * (192 + 6) + 6, 3)
     first, second = pixels[32 : 32 + 192, 6 : 6 + 192], pixels[32 : 32 + 192, 204 : 204 + 192]
-    for drawn, label, other in ((first, 1, 2), (second, 2, 1)):
-        assert (drawn == color(label)).all(-1).any() and not (drawn == color(other)).all(-1).any()
-        assert (drawn == 100).all(-1).mean() > 0.7  # outlines, not tints
+    for picture, label, other in ((first, 1, 2), (second, 2, 1)):
+        assert (picture == color(label)).all(-1).any() and not (picture == color(other)).all(-1).any()
+        assert (picture == 100).all(-1).mean() > 0.7  # outlines, not tints
     captions = pixels[6:32], pixels[6 + 230 : 32 + 230]
     assert all((strip == 0).all(-1).any() for strip in captions)  # written
     beside = pixels[6 + 230 + 26 : 6 + 230 + 26 + 192, 6 + 96 :]  # a narrow film, and no second

@@ -12,20 +12,20 @@ def read(text: str) -> pd.DataFrame:
 
 
 def test_every_number_of_the_report_is_in_a_cell(audited):
-    found = {name: read(text) for name, text in csv_tables.tables(audited).items()}
-    assert list(found) == ["groups.csv", "summaries.csv", "pairs.csv"]
-    group = found["groups.csv"].query("score == 'iou' and structure == 'tibia' and group == 'sex=female'")
+    files = {name: read(text) for name, text in csv_tables.tables(audited).items()}
+    assert list(files) == ["groups.csv", "summaries.csv", "pairs.csv"]
+    group = files["groups.csv"].query("score == 'iou' and structure == 'tibia' and group == 'sex=female'")
     entry = audited["scores"]["iou"]["structures"]["tibia"]["groups"]["sex=female"]
     assert group[["mean", "low", "high"]].to_numpy()[0].tolist() == pytest.approx(
         [entry["mean"], *entry["interval"]]
     )
-    assert len(found["groups.csv"]) == len(tables_of(audited)) * (1 + len(entry_names(audited)))
-    age = found["summaries.csv"].query(
+    assert len(files["groups.csv"]) == len(tables_of(audited)) * (1 + len(entry_names(audited)))
+    age = files["summaries.csv"].query(
         "score == 'dice' and structure == @csv_tables.ALL_STRUCTURES and attribute == 'age'"
     )
     assert age.iloc[0][["gap", "p_holm", "delta", "equivalent"]].tolist() == [0.004, 0.83, 0.02, True]
     assert age.iloc[0]["equivalence_confidence"] == pytest.approx(0.9667, abs=1e-4)
-    pairs = found["pairs.csv"].query(
+    pairs = files["pairs.csv"].query(
         "score == 'dice' and structure == @csv_tables.ALL_STRUCTURES and attribute == 'age'"
     )
     assert pairs["difference"].tolist() == pytest.approx([0.004, -0.001, -0.002])
@@ -41,9 +41,9 @@ def entry_names(report) -> list:
 
 
 def test_a_report_without_pairs_has_no_table_of_them_and_nulls_are_empty(report):
-    written = csv_tables.tables(plain(report))
-    assert list(written) == ["groups.csv", "summaries.csv"]
-    assert read(written["summaries.csv"])["ser"].isna().all()
+    files = csv_tables.tables(plain(report))
+    assert list(files) == ["groups.csv", "summaries.csv"]
+    assert read(files["summaries.csv"])["ser"].isna().all()
 
 
 def test_pooled_means_stand_with_the_groups_of_their_own_cohort(report):

@@ -9,8 +9,8 @@ def test_the_worst_of_all_then_best_median_and_worst_of_each_level():
     table = pd.DataFrame(list(score.items()) * 2, columns=["case_id", "dice"])
     table["structure"] = ["femur"] * 6 + ["tibia"] * 6
     table["sex"] = groups.categorical(table["case_id"].map(dict(zip("abcdef", "mffffm", strict=True))))
-    chosen = [(c.group, c.rank, c.case_id) for c in choose(table, ["sex"], worst=2)]
-    assert chosen == [
+    choices = [(c.group, c.rank, c.case_id) for c in choose(table, ["sex"], worst=2)]
+    assert choices == [
         ("all", "1", "b"),
         ("all", "2", "f"),
         ("sex=f", "best", "d"),

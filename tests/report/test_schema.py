@@ -70,10 +70,10 @@ def report():
 
 def test_a_report_matches_the_schema_that_is_written_beside_it(report, tmp_path):
     page.write(tmp_path, report, failed_cohort.cases(8), [], [])
-    written = json.loads((tmp_path / page.REPORT).read_text())
+    saved = json.loads((tmp_path / page.REPORT).read_text())
     document = json.loads((tmp_path / page.SCHEMA).read_text())
     assert document == schema.json_schema()
-    assert list(errors(written, {"$ref": document["$ref"]}, document["$defs"])) == []
+    assert list(errors(saved, {"$ref": document["$ref"]}, document["$defs"])) == []
 
 
 def test_an_audit_matches_the_schema():

@@ -268,8 +268,8 @@ def test_nothing_is_fetched_and_all_is_labelled(study):
     parsed, _ = render(study)
     assert {tag for tag, _ in parsed.tags}.isdisjoint({"link", "script", "iframe", "a", "object", "img"})
     assert all("http" not in (value or "") for _, attributes in parsed.tags for value in attributes.values())
-    drawn = [attributes for tag, attributes in parsed.tags if tag == "svg"]
-    assert len(drawn) == 2 and all(a["role"] == "img" and a["aria-label"] for a in drawn)
+    figures = [attributes for tag, attributes in parsed.tags if tag == "svg"]
+    assert len(figures) == 2 and all(a["role"] == "img" and a["aria-label"] for a in figures)
     ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert all(a.get("scope") for tag, a in parsed.tags if tag == "th")
@@ -289,9 +289,9 @@ def test_the_same_input_gives_the_same_bytes_and_strict_json(tmp_path, study):
 
 
 def test_a_study_that_cannot_be_drawn_leaves_the_old_page(tmp_path, study):
-    before = study_page.write(tmp_path, study).read_bytes()
+    old_page = study_page.write(tmp_path, study).read_bytes()
     del study["methods"], study["runs"]
     with pytest.raises(KeyError):
         study_page.write(tmp_path, study)
-    assert (tmp_path / "index.html").read_bytes() == before
+    assert (tmp_path / "index.html").read_bytes() == old_page
     assert b'"runs"' in (tmp_path / "study.json").read_bytes()

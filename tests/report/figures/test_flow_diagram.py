@@ -47,7 +47,7 @@ def test_counts_add_up(report):
 
 
 def test_the_diagram_shows_every_count(report):
-    drawn = flow_diagram.flow(report["cohort"]["flow"], "flow")
+    figure = flow_diagram.flow(report["cohort"]["flow"], "flow")
     for text in (
         "125 records",
         "3 records: unreadable file",
@@ -57,6 +57,6 @@ def test_the_diagram_shows_every_count(report):
         "18 patients",
         "race: 1 of 1 group",
     ):
-        assert text in drawn.split('aria-label="')[1].split('"')[0]
-        assert drawn.count(text) >= 2  # in the words and in the picture
-    assert "PERSON" not in drawn
+        assert text in figure.split('aria-label="')[1].split('"')[0]
+        assert figure.count(text) >= 2  # in the words and in the picture
+    assert "PERSON" not in figure

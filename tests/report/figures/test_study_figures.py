@@ -64,8 +64,8 @@ def test_the_plane_names_its_fronts_and_hollows_the_rest(study):
     alt = ET.fromstring(text).attrib["aria-label"]
     assert alt.endswith("Worst group's mean: <b>$x$ & DRO and erm. Gap: race A minus race B: erm.")
     assert "fill: var(--paper" in text
-    everyone = study["comparison"]["methods"].values()
-    for entry in everyone:
+    methods = study["comparison"]["methods"].values()
+    for entry in methods:
         entry["front"] = entry["front"] and {"worst": True, "gap": True}
     assert "fill: var(--paper" not in study_figures.plane(study, "one")
 

@@ -46,11 +46,11 @@ def test_steps_of_one_model_of_several_and_of_folds():
 
 def test_blocks_are_marginals_then_pairs_and_levels_may_hold_commas():
     names = ["all", "sex=a, or b", "age=<=50", "sex=a, or b,age=<=50", "sex=x"]
-    found = formatting.attribute_groups(names, ["sex", "age"])
-    assert [block.key for block in found] == ["", "sex", "age", "sex,age"]
-    assert found[0].labels == {"all": "all"}
-    assert list(found[1].labels.values()) == ["a, or b", "x"]
-    assert found[3].title == "sex \N{MULTIPLICATION SIGN} age" and list(found[3].labels.values()) == [
+    groups = formatting.attribute_groups(names, ["sex", "age"])
+    assert [entry.key for entry in groups] == ["", "sex", "age", "sex,age"]
+    assert groups[0].labels == {"all": "all"}
+    assert list(groups[1].labels.values()) == ["a, or b", "x"]
+    assert groups[3].title == "sex \N{MULTIPLICATION SIGN} age" and list(groups[3].labels.values()) == [
         "a, or b, ≤50"
     ]
     assert formatting.group_title("sex=a, or b,age=<=50", ["sex", "age"]) == "sex a, or b, age ≤50"

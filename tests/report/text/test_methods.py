@@ -89,9 +89,9 @@ def adjustment(report):
 def test_an_adjustment_names_the_covariates_of_the_model_and_those_left_out(audited):
     model = audited["model"]["dice"]
     model["without_mediators"] |= {"covariates": ["age", "site"], "formula": "dice ~ sex * race + age + site"}
-    text, cited = adjustment(audited)
+    text, is_cited = adjustment(audited)
     assert (
-        cited
+        is_cited
         and "for the other attributes, age and site (dice ~ sex * race + age + site; 78 patients)" in text
     )
     assert "bmi: unknown in most cases" in text and "Confounders" not in text
@@ -109,8 +109,8 @@ def test_no_covariate_is_no_adjustment(audited, left_out):
             "contrasts": [one for one in fit["contrasts"] if one["attribute"] == "sex"],
         }
     model["left_out"] = left_out
-    text, cited = adjustment(audited)
-    assert not cited and "Gaps were not adjusted for covariates" in text
+    text, is_cited = adjustment(audited)
+    assert not is_cited and "Gaps were not adjusted for covariates" in text
     assert "were adjusted" not in text and "dice ~ sex" not in text
     assert all(reason in text for reason in left_out) and ("excluded from the model" in text) == bool(
         left_out
@@ -119,19 +119,19 @@ def test_no_covariate_is_no_adjustment(audited, left_out):
 
 def test_a_mediator_alone_is_named_as_one(audited):
     """Two attributes are adjusted for each other; area, in the second model, is no confounder."""
-    text, cited = adjustment(audited)
-    assert cited and "for the other attributes (dice ~ sex * race; 78 patients)" in text
+    text, is_cited = adjustment(audited)
+    assert is_cited and "for the other attributes (dice ~ sex * race; 78 patients)" in text
     assert "possible mediators, for the other attributes and log(area)" in text
 
 
 def test_a_model_that_was_not_fitted_adjusts_for_nothing(audited):
     model = audited["model"]["dice"]
     model |= {"with_mediators": None, "reasons": ["with mediators: 14 patients are too few"]}
-    text, cited = adjustment(audited)
-    assert cited and "14 patients are too few" in text and "log(area)" not in text
+    text, is_cited = adjustment(audited)
+    assert is_cited and "14 patients are too few" in text and "log(area)" not in text
     model |= {"without_mediators": None}
-    text, cited = adjustment(audited)
-    assert not cited and "Gaps were not adjusted (with mediators: 14 patients" in text
+    text, is_cited = adjustment(audited)
+    assert not is_cited and "Gaps were not adjusted (with mediators: 14 patients" in text
 
 
 def test_covariates_without_an_attribute_adjust_no_gap(audited):
@@ -139,6 +139,6 @@ def test_covariates_without_an_attribute_adjust_no_gap(audited):
     for label in ("with_mediators", "without_mediators"):
         model[label] |= {"contrasts": [], "covariates": ["age"], "formula": "dice ~ age"}
     model["left_out"] = ["sex: the same in all cases"]
-    text, cited = adjustment(audited)
-    assert not cited and "Gaps were not adjusted" in text and "sex: the same in all cases" in text
+    text, is_cited = adjustment(audited)
+    assert not is_cited and "Gaps were not adjusted" in text and "sex: the same in all cases" in text
     assert "dice ~ age" not in text
