@@ -19,7 +19,7 @@ from kneefair_jax.data.oai import siddiqui
 from kneefair_jax.data.online import by_table_row, stored_source
 from kneefair_jax.data.source import Example, LeftOut, Source, naming_unreadable, read_subset
 from kneefair_jax.data.store import Cases
-from kneefair_jax.errors import InputError, choose
+from kneefair_jax.errors import InputError, lookup
 
 EXTERNAL = "external"
 
@@ -154,7 +154,7 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
         raise InputError(f"config.data.fold={data.fold} needs data.folds, the number of folds")
     if len(data.size) != 2 or min(data.size) < 1:
         raise InputError(f"config.data.size={tuple(data.size)}: give height and width in pixels")
-    source, channels = choose(SOURCES, data.get("source", ""), "data.source")(data, seed)
+    source, channels = lookup(SOURCES, data.get("source", ""), "data.source")(data, seed)
     for name, levels in data.get("levels", {}).items():
         source = _only(source, name, tuple(levels), data)
     return _split(source, channels, data, seed, without)

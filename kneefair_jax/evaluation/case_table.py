@@ -137,7 +137,7 @@ def _score_native(split: EvalSplit, values: dict[str, np.ndarray], rows: np.ndar
     """
     grid_values = {name: value for name, value in values.items() if name != "probability"}
     labels, structures = split.translation.astype(np.uint8), split.cohort.structures
-    names = anatomy.scored(structures)
+    names = anatomy.scored_structures(structures)
     layers = anatomy.layers(structures, names)
 
     def score_case(position: int, case: Example) -> dict[str, np.ndarray]:
@@ -168,13 +168,14 @@ def table(values: dict[str, np.ndarray], split: EvalSplit, model: str) -> pd.Dat
         model: the cell of the column `model`, a selection rule.
 
     Returns:
-        Columns `IDENTIFIERS`, the attributes and `SCORES`, a row for each case and structure of `anatomy.scored`. All
-        scores but the ECE are at the split's resolution. Distances, NSD and areas are NaN where the spacing is unknown.
+        Columns `IDENTIFIERS`, the attributes and `SCORES`, a row for each case and structure of
+        `anatomy.scored_structures`. All scores but the ECE are at the split's resolution. Distances, NSD and areas are
+        NaN where the spacing is unknown.
     """
     cohort = split.cohort
     identifiers = cohort.cases.iloc[split.rows][["case_id", "patient_id", "split", *cohort.attributes]]
     frames = []
-    for s, structure in enumerate(anatomy.scored(cohort.structures)):
+    for s, structure in enumerate(anatomy.scored_structures(cohort.structures)):
         frame = identifiers.assign(
             model=model,
             structure=structure,

@@ -50,6 +50,6 @@ def score_training_cases(
     dice = case_table.score(train._replace(rows=rows), models, variables, run)["dice"]
     partition = experiment.partition._replace(index=train.group[rows])
     table = scoring.group_table(
-        dice, train.cohort.cases.iloc[rows], partition, anatomy.scored(train.cohort.structures)
+        dice, train.cohort.cases.iloc[rows], partition, anatomy.scored_structures(train.cohort.structures)
     )
     return table.drop("all")[["dice", "cases", "patients"]].to_dict("index")

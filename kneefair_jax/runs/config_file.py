@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 
 # A line that gives a part of the mitigation a method's name; the part is a section now.
 _SECTION = re.compile(r"\bmitigation\b.*\b(sampler|objective|head|schedule)\b(?!\.)")
@@ -64,7 +64,7 @@ def _frames(error: BaseException, file: str) -> list[traceback.FrameSummary]:
 
 def _reason(error: BaseException, file: str) -> str:
     """Return the error's type and message, with the new name of a section that was a method's name."""
-    text = error.msg if isinstance(error, SyntaxError) else told(error)
+    text = error.msg if isinstance(error, SyntaxError) else describe(error)
     reason = f"{type(error).__name__}: {text}"
     for frame in _frames(error, file)[-1:]:
         if match := _SECTION.search(frame.line or ""):

@@ -17,6 +17,7 @@ import atexit
 import contextlib
 import importlib
 import os
+import resource
 import select
 import signal
 import sys
@@ -150,6 +151,11 @@ def _ending_of(error: BaseException, remedies: Remedies) -> _Ending | None:
 def _is_memory(error: BaseException) -> bool:
     """Return whether memory is exhausted: Python's error, C++'s or XLA's (XlaRuntimeError, JaxRuntimeError)."""
     text = str(error)
+    if isinstance(
+        error, SystemError
+    ):  # C code failed without a reason; under a limit of memory, that is the reason
+        limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+        return limited and "without exception set" in text
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError | OSError | ImportError)
         and (text.startswith("RESOURCE_EXHAUSTED") or any(words in text for words in _MEMORY))

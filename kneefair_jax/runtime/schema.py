@@ -1,6 +1,6 @@
 """Types and ranges of values from outside the program: declared once, checked before use.
 
-    SIZE = ListOf(Whole(1, 2048), 2, 2)
+    SIZE = ListOf(Integer(1, 2048), 2, 2)
     find_fault((0, 16), SIZE, "data.size")    # Fault("data.size[0]", "0", "a whole number from 1 to 2048")
 
 Schemas check JSON files (`json_files`), the fields of a config, and the numbers on a command line.

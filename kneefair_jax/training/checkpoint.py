@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 from orbax.checkpoint.path import atomicity
 
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import atomic, distributed, io_errors
 from kneefair_jax.runtime.schema import Anything, Number, Table, find_fault
 from kneefair_jax.training import selection
@@ -253,7 +253,7 @@ class Checkpoints:
             if has_message or jax.process_count() > 1 or "RESOURCE_EXHAUSTED" in str(error):
                 raise
             raise InputError(
-                f"{self._directory}: {subject} cannot be read ({told(error)}). {self._remedy('that step')}"
+                f"{self._directory}: {subject} cannot be read ({describe(error)}). {self._remedy('that step')}"
             ) from error
 
 

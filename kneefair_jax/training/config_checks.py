@@ -15,10 +15,10 @@ from ml_collections import ConfigDict
 from kneefair_jax import groups, losses, mitigation, models
 from kneefair_jax.data import sampling
 from kneefair_jax.data.cohort_loader import Cohort
-from kneefair_jax.errors import InputError, choose
+from kneefair_jax.errors import InputError, lookup
 from kneefair_jax.fairness import endpoints, family
 from kneefair_jax.groups import UNKNOWN, Partition
-from kneefair_jax.models.memory import training_bytes
+from kneefair_jax.models.registry import training_bytes
 from kneefair_jax.runtime import memory, renamed_fields
 from kneefair_jax.runtime.schema import find_fault
 from kneefair_jax.training import (
@@ -92,7 +92,7 @@ def validate_config(config: ConfigDict) -> None:
         (selection.RULES, config.select, "select"),
         (scoring.RESOLUTIONS, config.report.resolution, "report.resolution"),
     ):
-        choose(registry, name, field)
+        lookup(registry, name, field)
     models.create(config.model, classes=2)
     optimizer.create(config.optimizer, config.train.steps)
 
@@ -127,11 +127,11 @@ def check_composition(config: Mapping[str, Any]) -> None:
         InputError: with the reason.
     """
     sampler, objective, head, schedule = (config[part]["name"] for part in SETTINGS)
-    choose(sampling.SAMPLERS, sampler, "mitigation.sampler.name")
-    choose(mitigation.OBJECTIVES, objective, "mitigation.objective.name")
-    choose(models.HEADS, head, "mitigation.head.name")
-    choose(stages.SCHEDULES, schedule, "mitigation.schedule.name")
-    choose(dict.fromkeys(STARTS), config["schedule"]["start"], "mitigation.schedule.start")
+    lookup(sampling.SAMPLERS, sampler, "mitigation.sampler.name")
+    lookup(mitigation.OBJECTIVES, objective, "mitigation.objective.name")
+    lookup(models.HEADS, head, "mitigation.head.name")
+    lookup(stages.SCHEDULES, schedule, "mitigation.schedule.name")
+    lookup(dict.fromkeys(STARTS), config["schedule"]["start"], "mitigation.schedule.start")
     balanced, reweighted = sampler in sampling.BALANCING, objective in mitigation.REWEIGHTING
     if balanced and reweighted:
         _refuse(

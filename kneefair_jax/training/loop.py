@@ -174,7 +174,7 @@ class _Session:
             scores["dice"],
             self.cohort.cases.iloc[rows],
             Partition(partition.attributes, partition.names, partition.index[rows]),
-            anatomy.scored(self.cohort.structures),
+            anatomy.scored_structures(self.cohort.structures),
         )
         text = table.rename_axis(columns="validation").to_string(float_format="{:.4f}".format)
         logger.info("%s", text)

@@ -13,7 +13,7 @@ from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import atomic, distributed
 from kneefair_jax.runtime.progress import duration
 from kneefair_jax.runtime.schema import Anything, Integer, Number, Omittable, Table, find_fault
@@ -88,7 +88,9 @@ def read(path: Path) -> list[dict[str, Any]]:
             except json.JSONDecodeError:
                 break
             except (ValueError, RecursionError) as error:
-                raise InputError(f"{path} line {number} cannot be read ({told(error)}); {_REMEDY}") from error
+                raise InputError(
+                    f"{path} line {number} cannot be read ({describe(error)}); {_REMEDY}"
+                ) from error
             if fault := find_fault(record, _RECORD):
                 raise InputError(
                     f"{path} line {number}: {fault.place or 'the record'} is not {fault.expected}; {_REMEDY}"

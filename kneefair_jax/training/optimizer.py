@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from kneefair_jax.errors import InputError, choose
+from kneefair_jax.errors import InputError, lookup
 
 OPTIMIZERS = {"adam": optax.adam, "adamw": optax.adamw, "sgd": optax.sgd}
 
@@ -25,7 +25,7 @@ def schedule(config: Mapping[str, Any], steps: int) -> optax.Schedule:
         InputError: no schedule has that name.
     """
     peak, warmup = config["learning_rate"], config["warmup_steps"]
-    after = choose(SCHEDULES, config["schedule"], "optimizer.schedule")(peak, max(steps - warmup, 1))
+    after = lookup(SCHEDULES, config["schedule"], "optimizer.schedule")(peak, max(steps - warmup, 1))
     if not warmup:
         return after
     # The first update counts: warm-up starts a step above 0.
@@ -51,7 +51,7 @@ def create(config: Mapping[str, Any], steps: int) -> optax.GradientTransformatio
             "optimizer.name='adamw'"
         )
     extra = {"weight_decay": decay} if name == "adamw" else {}
-    transform = choose(OPTIMIZERS, name, "optimizer.name")(schedule(config, steps), **extra)
+    transform = lookup(OPTIMIZERS, name, "optimizer.name")(schedule(config, steps), **extra)
     clip = config["clip_norm"]
     return optax.chain(optax.clip_by_global_norm(clip), transform) if clip else transform
 

@@ -94,7 +94,7 @@ def surface_distances(
         prediction: u8[N, H, W], the label map of each row.
         cases: the prepared cases.
         rows: i64[N], of `cases`.
-        structures: names of the labels 1, 2, ...; the S of `anatomy.scored` are measured.
+        structures: names of the labels 1, 2, ...; the S of `anatomy.scored_structures` are measured.
 
     Returns:
         `hd95_mm`, `assd_mm`, `nsd`: f64[N, S] each.
@@ -102,7 +102,7 @@ def surface_distances(
     arrays = [cases[row] for row in rows]
     truth, spacing = (np.stack([case[name] for case in arrays]) for name in ("label", "spacing"))
     cleared = anatomy.clear_void(truth, prediction), anatomy.clear_void(truth)
-    names = anatomy.scored(structures)
+    names = anatomy.scored_structures(structures)
 
     def score(predicted: np.ndarray, true: np.ndarray) -> dict[str, np.ndarray]:
         return metrics.surface_distances(predicted, true, len(names), spacing)

@@ -166,7 +166,7 @@ def define_step(
         objective=mitigation.create(stage.objective or settings.objective.name, settings.objective),
         optimizer=transform,
         augmentation=augmentation,
-        flip_table=jnp.asarray(anatomy.with_void(flip_table) if void else flip_table),
+        flip_table=jnp.asarray(anatomy.add_void(flip_table) if void else flip_table),
         groups=group_count,
         options=steps.StepOptions(
             trainable=stage.trainable,

@@ -17,7 +17,7 @@ from kneefair_jax.metrics import Overlap, Structures, dice, ece, iou, overlap, r
 from kneefair_jax.metrics.overlap import structure_masks
 from kneefair_jax.mitigation import GroupObjective, ascend
 from kneefair_jax.mitigation.objective import global_sum, safe_divide
-from kneefair_jax.models import standardise
+from kneefair_jax.models import standardize
 from kneefair_jax.models.heads import ramp
 from kneefair_jax.training import accumulation
 from kneefair_jax.training.state import TrainState
@@ -160,7 +160,7 @@ def training_examples(definition: StepDefinition, state: TrainState, batch: Batc
     # An auxiliary loss of an unknown group is 0, and its example is not counted.
     known = mask * (group >= 0)
     return {
-        "image": standardise(image),
+        "image": standardize(image),
         "label": label,
         "group": group,
         "mask": mask,
@@ -375,7 +375,7 @@ def make_feature_step(model: nn.Module) -> EvalStep:
     """
 
     def feature_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
-        image = standardise(batch["image"])
+        image = standardize(batch["image"])
         _, collections = model.apply(variables, image, group=batch["group"], mutable=["intermediates"])
         return {"features": collections["intermediates"]["deepest"][0].astype(jnp.float32).mean((1, 2))}
 
@@ -384,4 +384,4 @@ def make_feature_step(model: nn.Module) -> EvalStep:
 
 def _logits(model: nn.Module, variables: dict[str, Any], batch: Batch) -> jax.Array:
     """Return the network's logits f32[B, H, W, C] of a batch without augmentation."""
-    return cast(jax.Array, model.apply(variables, standardise(batch["image"]), group=batch["group"]))
+    return cast(jax.Array, model.apply(variables, standardize(batch["image"]), group=batch["group"]))

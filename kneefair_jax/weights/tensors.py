@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import atomic
 
 MOST_BYTES = 2**29  # of a file: 128 million weights as float32, five times those of the largest network
@@ -36,7 +36,7 @@ def shapes(path: Path, remedy: str) -> dict[str, tuple[int, ...]]:
             types = {name: tensor.get_dtype() for name, tensor in slices.items()}
             tensor_shapes = {name: tuple(tensor.get_shape()) for name, tensor in slices.items()}
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read ({told(error)}); {remedy}") from error
+        raise InputError(f"{path} cannot be read ({describe(error)}); {remedy}") from error
     if unusable := [name for name, kind in types.items() if kind not in _TYPES and tensor_shapes[name]]:
         raise InputError(
             f"{path}: the tensor {unusable[0]} is of the type {types[unusable[0]]}, not {', '.join(_TYPES)}; {remedy}"
@@ -59,4 +59,4 @@ def read(path: Path, names: Collection[str], remedy: str) -> dict[str, np.ndarra
         with safe_open(path, framework="numpy") as file:
             return {name: np.asarray(file.get_tensor(name), np.float32) for name in names}
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read ({told(error)}); {remedy}") from error
+        raise InputError(f"{path} cannot be read ({describe(error)}); {remedy}") from error

@@ -103,7 +103,7 @@ def test_overlap_classes_are_trained_and_validated_as_whole_bones():
     label = rng.integers(0, 7, (2, *study.GRID[:2])).astype(np.uint8)
     batch = {"image": image, "label": label, "group": np.zeros(2, np.int32)}
     scores = built.eval_step(built.state.variables, batch)
-    logits = built.model.apply(built.state.variables, models.standardise(image), group=batch["group"])
+    logits = built.model.apply(built.state.variables, models.standardize(image), group=batch["group"])
     members = anatomy.membership(classes, anatomy.whole_bones(classes))
     expected = losses.dice_cross_entropy(logits, label.astype(np.int32), regions=members)
     np.testing.assert_allclose(scores["loss"], expected, rtol=1e-5)

@@ -181,7 +181,7 @@ def test_what_the_first_run_gets_worst_counts_more(jtt):
     image = np.stack([CASES[row]["image"] for row in TRAIN])
     label = np.stack([CASES[row]["label"] for row in TRAIN]).astype(np.int32)
     variables = jtt.state("stages/first", 4, stage=0).variables
-    logits = jtt.made[0].model.apply(jax.device_get(variables), models.standardise(image))
+    logits = jtt.made[0].model.apply(jax.device_get(variables), models.standardize(image))
     worst = np.argsort(losses.dice_cross_entropy(logits, label))[-6:]  # a quarter of 24
     assert table == [f"c{row:02d}" for row in sorted(TRAIN[worst])]
     weight = jtt.stages[1].weight
@@ -240,7 +240,7 @@ def test_each_test_case_is_scored_by_the_model_of_its_own_group(group_specific):
     own = [group_specific.selected(f"stages/group_{g}") for g in range(2)]
     for rows, name in ((TEST, "c{:02d}"), (COHORT.rows("validation"), "c{:02d}"), (np.arange(8), "x{}")):
         image = np.stack([CASES[row]["image"] for row in rows])
-        of_model = [np.asarray(made.model.apply(v, models.standardise(image)).argmax(-1)) for v in own]
+        of_model = [np.asarray(made.model.apply(v, models.standardize(image)).argmax(-1)) for v in own]
         for place, row in enumerate(rows):
             predicted, true = of_model[SEX[row]][place], CASES[row]["label"]
             for s, structure in enumerate(study.STRUCTURES, start=1):
@@ -277,7 +277,7 @@ def test_a_student_learns_from_the_models_of_the_groups(group_specific, tmp_path
     made = student.made[-1]
     own = [group_specific.selected(f"stages/group_{g}") for g in range(2)]
     rows = np.array([made.order[k] for k in range(8)])
-    image = models.standardise(np.stack([CASES[row]["image"] for row in rows]))
+    image = models.standardize(np.stack([CASES[row]["image"] for row in rows]))
     logits, _ = made.model.apply(made.state.variables, image, train=True, mutable="batch_stats")
     q = jax.nn.log_softmax(logits)
     divergence = 0.0

@@ -57,7 +57,7 @@ def parts(
         objective,
         optimizer,
         Augmentation(**strength),
-        jnp.asarray(anatomy.with_void(FLIPPED)) if void else jnp.arange(3),
+        jnp.asarray(anatomy.add_void(FLIPPED)) if void else jnp.arange(3),
         groups=2,
         options=options._replace(axis_name=axis_name, micro_batches=micro_batches, has_void=void),
     )
@@ -85,7 +85,7 @@ GOLDEN = 1.989083
 def by_hand(data, widths=(4, 8)):
     """Losses of each example by parameters, for a network in training without any random draw."""
     model = models.UNet(classes=3, widths=widths, convolutions=1)
-    image = models.standardise(data["image"])
+    image = models.standardize(data["image"])
 
     def losses_of(state, params):
         variables = {"params": params, "batch_stats": state.batch_stats}
@@ -323,7 +323,7 @@ def test_a_case_step_scores_in_another_scheme():
     step = jax.jit(steps.make_case_step(model, 1, jnp.array([0, 0, 1])))
     given["label"] = (given["label"] == 2).astype(np.uint8)
     scores = step(variables, given)
-    logits = model.apply(variables, models.standardise(given["image"]))
+    logits = model.apply(variables, models.standardize(given["image"]))
     predicted = np.asarray(logits.argmax(-1)) == 2
     np.testing.assert_array_equal(scores["prediction"], predicted)
     assert scores["prediction"].dtype == np.uint8
@@ -345,7 +345,7 @@ def test_a_case_step_scores_structures_that_share_labels():
     variables = {"params": model.init(jax.random.key(0), data["image"])["params"]}
     members = np.array([[False, True, True], [False, False, True]])
     scores = jax.jit(steps.make_case_step(model, members, jnp.arange(3)))(variables, data)
-    probability = jax.nn.softmax(model.apply(variables, models.standardise(data["image"])))
+    probability = jax.nn.softmax(model.apply(variables, models.standardize(data["image"])))
     merged = jnp.stack([probability[..., 1:].sum(-1), probability[..., 2]], -1)
     sums = metrics.reliability(merged, data["label"], structures=members)
     np.testing.assert_allclose(scores["ece"], metrics.ece(sums), rtol=1e-4)
@@ -362,7 +362,7 @@ def test_a_feature_step_gives_the_encoder_s_last_features():
     features = jax.jit(steps.make_feature_step(model))(variables, given)["features"]
     _, seen = model.apply(
         variables,
-        models.standardise(given["image"]),
+        models.standardize(given["image"]),
         capture_intermediates=lambda module, _: module.name == "encoder_1",
         mutable=["intermediates"],
     )
@@ -386,7 +386,7 @@ def test_a_step_learns_nothing_from_void_pixels():
 
     def weighed(params, label):
         variables = {"params": params, "batch_stats": state.batch_stats}
-        image = models.standardise(data["image"])
+        image = models.standardize(data["image"])
         logits, _ = model.apply(variables, image, train=True, mutable=["batch_stats"])
         raw = losses.dice_cross_entropy(logits, label, valid)
         return (weight * raw).sum(), raw
@@ -425,7 +425,7 @@ def test_micro_batches_with_void_add_up_to_the_batch():
 
 def test_a_flip_swaps_labels_and_leaves_void():
     label, image = jnp.array([[0, 1, 2, anatomy.VOID]]), jnp.zeros((1, 4, 1))
-    table = jnp.asarray(anatomy.with_void(FLIPPED))
+    table = jnp.asarray(anatomy.add_void(FLIPPED))
     _, flipped = vary_geometry(jax.random.key(0), image, label, Augmentation(flip=1.0), table)
     assert flipped.tolist() == [[anatomy.VOID, 1, 2, 0]]
 

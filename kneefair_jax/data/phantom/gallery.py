@@ -29,7 +29,7 @@ Strip = tuple[str, list[np.ndarray]]  # a caption and u8[H, W, 3] pictures
 def tinted(image: np.ndarray, label: np.ndarray, opacity: float = 0.4) -> np.ndarray:
     """u8[H, W] and its label u8[H, W] -> u8[H, W, 3] with the structures tinted."""
     grey = np.repeat(image[:, :, None], 3, axis=2).astype(np.float32)
-    colour = (1 - opacity) * grey + opacity * anatomy.COLOURS[label]
+    colour = (1 - opacity) * grey + opacity * anatomy.COLORS[label]
     return np.where(label[:, :, None] > 0, colour, grey).astype(np.uint8)
 
 
@@ -119,7 +119,7 @@ def representation(size: int, patients: int = 60) -> Strip:
         dots = ["A"] * counts["A",] + ["B"] * counts["B",]
         for i, group in enumerate(dots):
             x, y = step * (1 + i % across), step * (1 + i // across)
-            pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=tuple(anatomy.COLOURS[1 if group == "A" else 2]))
+            pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=tuple(anatomy.COLORS[1 if group == "A" else 2]))
         pen.text((4, size - 16), f"A {counts['A',]}, B {counts['B',]} of {patients}", fill="white")
         pictures.append(np.asarray(picture))
     return f"representation at {', '.join(map(str, STRENGTHS))}: training places", pictures
