@@ -143,7 +143,7 @@ def first_state(config: ConfigDict, structures: tuple[str, ...], init: str) -> T
     if not init:
         return first
     trained = warm_start.find(init, config.model, 1)
-    return first.with_variables(warm_start.applied(trained, structures, first.variables))
+    return first.with_variables(warm_start.init_from_pretrained(trained, structures, first.variables))
 
 
 class Recorder:

@@ -129,6 +129,17 @@ def score(
     )
 
 
+def _scores_and_pixels(
+    truth: np.ndarray, prediction: np.ndarray, *, structures: int, spacing: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return `metrics.mask_scores`, and the pixels of each structure in both masks."""
+    pixels = {
+        f"{name}_pixels": np.bincount(mask.ravel(), minlength=structures + 1)[1:]
+        for name, mask in (("true", truth), ("pred", prediction))
+    }
+    return metrics.mask_scores(prediction, truth, structures, spacing) | pixels
+
+
 def _score_native(split: EvalSplit, values: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
     """Replace a batch's scores on the working grid by scores and areas at the masks' native resolution.
 
@@ -137,22 +148,15 @@ def _score_native(split: EvalSplit, values: dict[str, np.ndarray], rows: np.ndar
     """
     grid_values = {name: value for name, value in values.items() if name != "probability"}
     labels, structures = split.translation.astype(np.uint8), split.cohort.structures
-    names = anatomy.scored_structures(structures)
-    layers = anatomy.layers(structures, names)
+    layers = anatomy.layers(structures, anatomy.scored_structures(structures))
 
     def score_case(position: int, case: Example) -> dict[str, np.ndarray]:
         height, width = case.label.shape
         prediction = labels[readers.labels_at(values["probability"][position], (height, width))]
         masks = anatomy.clear_void(case.label), anatomy.clear_void(case.label, prediction)
 
-        def score_layer(truth: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
-            pixels = {
-                f"{name}_pixels": np.bincount(mask.ravel(), minlength=len(names) + 1)[1:]
-                for name, mask in (("true", truth), ("pred", prediction))
-            }
-            return metrics.mask_scores(prediction, truth, len(names), case.spacing) | pixels
-
-        return metrics.by_layer(score_layer, layers, *masks) | {"spacing": case.spacing}
+        scores = metrics.score_by_layer(_scores_and_pixels, layers, *masks, spacing=case.spacing)
+        return scores | {"spacing": case.spacing}
 
     scores = split.cohort.over_whole(score_case, rows)
     native_values = {name: np.stack([case[name] for case in scores]) for name in scores[0]}

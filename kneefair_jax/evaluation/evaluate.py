@@ -130,7 +130,7 @@ def _eval_splits(
     group = experiment.partition.index
     splits = case_table.eval_splits(experiment, cohort, (cohort, cases), rows, group, resolution)
     if external:
-        group = groups.indexed(external[0].cases, experiment.partition)
+        group = groups.group_index(external[0].cases, experiment.partition)
         rows = [np.arange(len(group))]
         in_front = config.data.get("external_in_front", "")
         splits += case_table.eval_splits(experiment, cohort, external, rows, group, resolution, in_front)

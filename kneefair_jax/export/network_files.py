@@ -14,7 +14,7 @@ from kneefair_jax.runtime import atomic, json_files, output_folder, run_director
 from kneefair_jax.runtime.schema import Anything, Omittable, Table, Text, find_fault
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
-from kneefair_jax.weights.description import CHANNELS, FITS, NETWORK
+from kneefair_jax.weights.network import CHANNELS, FITS, NETWORK
 
 FOLDER = "export"  # of a run
 NAME = "model"
@@ -53,7 +53,7 @@ def export(
             groups, and `{name}.md`.
         name: of the files.
         half: float16.
-        fit: how `predict` brings films to the working grid, of `weights.description.FITS`.
+        fit: how `predict` brings films to the working grid, of `weights.FITS`.
         license_id: of the weights, for the card.
 
     Returns:
@@ -107,7 +107,7 @@ def export(
     )
     with output_folder.exclusive_lock(out, "--out", wait=True), atomic.staging_folder(out) as stage:
         for file, (folder, step, its_group) in members.items():
-            variables = _restored(folder, step, weights.expected(model, grid))
+            variables = _restored(folder, step, weights.variable_shapes(model, grid))
             its_own = about | {
                 "group": its_group,
                 "step": step,

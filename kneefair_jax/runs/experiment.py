@@ -36,7 +36,7 @@ def store_options(config: ConfigDict) -> store.Options:
 
 
 def private_folders(config: ConfigDict, workdir: Path) -> list[Path]:
-    """Return the folders whose paths messages may hold, for `safe_text.without_paths`."""
+    """Return the folders whose paths messages may hold, for `safe_text.strip_paths`."""
     paths = (config.data.get(name, "") for name in ("root", "external", "masks", "tables", "store"))
     return [Path(path).absolute() for path in (workdir, *filter(None, paths))]
 

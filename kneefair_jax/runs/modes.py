@@ -51,9 +51,7 @@ def check(config: ConfigDict, workdir: Path) -> None:
     def inspect(main: Prepared, external: Prepared | None) -> None:
         folders = experiment.private_folders(config, workdir)
         small = group_sizes.small_groups(main.cohort, config.data, config.report.min_group_patients)
-        preflight_check.run(
-            main, external, workdir / "check", config.check.against, logger.info, folders, small
-        )
+        preflight_check.run(main, external, workdir / "check", config.check.against, folders, small)
         experiment.report_excluded(workdir / "check", main, external, folders)
 
     # Skipping reports all unreadable cases, not the first five alone.

@@ -72,7 +72,7 @@ def validate(config: ConfigDict, cohort: Cohort, external: Cohort | None = None)
     setup.training_order(config, cohort, partition, train)
     check_stages(config, cohort, partition)
     if external:
-        of_external = partition._replace(index=groups.indexed(external.cases, partition))
+        of_external = partition._replace(index=groups.group_index(external.cases, partition))
         check_known_groups(config.mitigation, of_external, np.arange(len(external.cases)), "external")
 
 

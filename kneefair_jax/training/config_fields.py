@@ -19,7 +19,7 @@ from kneefair_jax.runtime.schema import (
     Text,
     optional,
 )
-from kneefair_jax.weights.description import CHANNELS, NETWORK, SIDE
+from kneefair_jax.weights.network import CHANNELS, NETWORK, SIDE
 
 TEXT = Text(100_000, printable=False)
 NAMES = ListOf(Text(1000, non_empty=True), 0, 100)

@@ -103,11 +103,8 @@ def surface_distances(
     truth, spacing = (np.stack([case[name] for case in arrays]) for name in ("label", "spacing"))
     cleared = anatomy.clear_void(truth, prediction), anatomy.clear_void(truth)
     names = anatomy.scored_structures(structures)
-
-    def score(predicted: np.ndarray, true: np.ndarray) -> dict[str, np.ndarray]:
-        return metrics.surface_distances(predicted, true, len(names), spacing)
-
-    return metrics.by_layer(score, anatomy.layers(structures, names), *cleared)
+    layers = anatomy.layers(structures, names)
+    return metrics.score_by_layer(metrics.surface_distances, layers, *cleared, spacing=spacing)
 
 
 def group_table(

@@ -219,8 +219,8 @@ def with_initial_weights(config: ConfigDict, cohort: Cohort, experiment: Experim
     variables = experiment.state.variables
     if config.init_from:
         network = warm_start.find(config.init_from, config.model, cohort.grid[2])
-        logger.info("%s", warm_start.told(config.init_from, network, cohort.structures))
-        initial = warm_start.applied(network, cohort.structures, variables)
+        logger.info("%s", warm_start.describe(config.init_from, network, cohort.structures))
+        initial = warm_start.init_from_pretrained(network, cohort.structures, variables)
     elif config.model.weights:
         initial = imagenet.load(Path(config.model.weights), variables)
     else:

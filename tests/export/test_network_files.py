@@ -11,7 +11,6 @@ from kneefair_jax.export import network_files
 from kneefair_jax.export.__main__ import main
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
-from kneefair_jax.weights import checkpoints
 
 NETWORK = {"name": "unet", "widths": [2], "norm": "group", "weights": ""}
 
@@ -57,11 +56,11 @@ def test_a_run_becomes_weights(tmp_path, capsys):
     run = run_folder(tmp_path / "run", "single", 7)
     params = save(run, 0, "sex=f")
     with pytest.raises(InputError, match=r"python -m kneefair_jax.export .*run"):
-        checkpoints.find(run)
+        weights.load_by_group(run)
     assert main([str(run)]) == 0
     assert "model.safetensors" in capsys.readouterr().out
     assert "Licence of the weights: not recorded" in (run / "export/model.md").read_text()
-    network = checkpoints.of_group(checkpoints.find(run), None)
+    network = weights.select_group(weights.load_by_group(run), None)
     jax.tree.map(np.testing.assert_array_equal, network.variables["params"], dict(params))
     assert network.about["step"] == 7 and network.about["dice"]["a"]["all"]["mean"] == 0.9
     assert network.about["fit"] == "stretch"
@@ -83,11 +82,11 @@ def test_each_group_s_network_is_found_by_its_name(tmp_path):
     params = [save(run / f"stages/group_{g}", g, name) for g, name in enumerate(["age=>=51", "age=<=50"])]
     paths = network_files.export(run, run / network_files.FOLDER)
     assert [path.name for path in paths] == ["model_0.safetensors", "model_1.safetensors"]
-    found = checkpoints.find(run)
-    kernel = checkpoints.of_group(found, "age=<=50").variables["params"]["head"]["kernel"]
+    found = weights.load_by_group(run)
+    kernel = weights.select_group(found, "age=<=50").variables["params"]["head"]["kernel"]
     np.testing.assert_array_equal(kernel, params[1]["head"]["kernel"])
     with pytest.raises(InputError, match=r"each for one group; give one of 'age=>=51', 'age=<=50'"):
-        checkpoints.of_group(found, None)
+        weights.select_group(found, None)
     assert weights.load(paths[0]).about["group"] == "age=>=51"
 
 

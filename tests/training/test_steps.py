@@ -417,7 +417,7 @@ def test_micro_batches_with_void_add_up_to_the_batch():
     data, _ = with_void(batch())
     whole, in_two = (
         jax.jit(step)(state, data)
-        for step, state in (parts(void=True, norm="group", widths=(4,), cut=n) for n in (1, 2))
+        for step, state in (parts(void=True, norm="group", widths=(4,), micro_batches=n) for n in (1, 2))
     )
     chex.assert_trees_all_close(whole[0].params, in_two[0].params, rtol=1e-4, atol=1e-6)
     assert whole[1]["count"] == in_two[1]["count"] == 7

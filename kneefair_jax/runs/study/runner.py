@@ -150,7 +150,7 @@ def _run(config: ConfigDict, folder: Path, directory: Path, attributes: Sequence
     with (
         atomic.open_in_place(folder / "log.txt", "a") as file,
         contextlib.redirect_stdout(
-            cast(TextIO, safe_text.Filtered(file, lambda text: _public_text(text, *folders)))
+            cast(TextIO, safe_text.FilteredStream(file, lambda text: _public_text(text, *folders)))
         ),
     ):
         experiment.run_experiment(config, folder, directory, training=True)
@@ -166,7 +166,7 @@ def _run(config: ConfigDict, folder: Path, directory: Path, attributes: Sequence
 
 def _public_text(text: str, *folders: Path) -> str:
     """Return the text without private paths, for a shared log; names of the run's folders may hold any character."""
-    return safe_text.printable(safe_text.without_paths(text, *folders))
+    return safe_text.printable(safe_text.strip_paths(text, *folders))
 
 
 @contextlib.contextmanager

@@ -107,9 +107,10 @@ def convergence(
         None where a run lacks it: it had one evaluation, or is of a version that did not report it.
     """
     result = {}
-    for method, trials in runs.items():
-        rises = [validation_rise(workdir / trial.directory) for trial in trials]
-        fits = [run_files.read_report(workdir / trial.directory / report).get("fit") for trial in trials]
+    for method, trials_of_method in runs.items():
+        folders = [workdir / trial.directory for trial in trials_of_method]
+        rises = [validation_rise(folder) for folder in folders]
+        fits = [run_files.read_report(folder / report).get("fit") for folder in folders]
         result[method] = {
             "rise": None if None in rises else rises,
             "fit": None if None in fits else _by_seed([fit for fit in fits if fit]),

@@ -75,7 +75,7 @@ def test_the_difference_is_told_in_a_line():
         ({"data.folds": 3}, "one split"),
         (
             {"mitigation.sampler.name": "equal_share"},
-            "mitigation.sampler.name=.equal_share.: the config is the baseline",
+            "sampler.name=.equal_share.: the config is the baseline",
         ),
         ({"data.phantom.bias": {}}, "need phantoms with the switch representation"),
     ],
