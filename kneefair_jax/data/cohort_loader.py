@@ -64,8 +64,8 @@ class Cohort(NamedTuple):
 
     def notes(self) -> list[str]:
         """Return warnings about the cases, which are usable."""
-        varying = cohorts.varying(self.cases, self.attributes)
-        return [*self.source.notes, *varying, *cohorts.alike(self.cases, self.attributes)]
+        varying = cohorts.varying_attributes(self.cases, self.attributes)
+        return [*self.source.notes, *varying, *cohorts.similar_levels(self.cases, self.attributes)]
 
     def read_native(self, rows: Sequence[int] | np.ndarray) -> Iterator[Example]:
         """Read rows of the table at native resolution, from a source with `read_native`.
@@ -224,7 +224,7 @@ def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
     cases = _external_cases(source, main)
     has_patients = data.source != "phantom"  # phantom p00007 is not the patient p00007 or p7
     if has_patients:
-        cohorts.check_apart(main.cases, cases)
+        cohorts.check_disjoint(main.cases, cases)
     if not data.get("allow_similar_ids", False):
         _check_similar(main, cases, Path(data.external) / data.metadata, has_patients=has_patients)
     return Cohort(source, cases, main.attributes, source.structures, main.grid, main.has_names)
@@ -381,7 +381,7 @@ def _levels(values: pd.Series, data: ConfigDict) -> pd.Series:
             f"config.data.attributes: {name!r} holds {values.nunique()} different numbers; set data.bins for it in "
             "the config, or name another attribute"
         )
-    return groups.binned(values, edges)
+    return groups.bin_values(values, edges)
 
 
 def _without_cases(source: Source, ids: Collection[str]) -> pd.DataFrame:

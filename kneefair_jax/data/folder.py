@@ -28,7 +28,7 @@ from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.data.readers import laterality, limits
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
-from kneefair_jax.safe_text import without_paths
+from kneefair_jax.safe_text import strip_paths
 
 _THREADS = 4
 _READER_VERSION = (
@@ -337,7 +337,7 @@ def _read(files: _Files, size: tuple[int, int] | None, rows: Sequence[int]) -> I
                 return example
             label = label_values.resize(example.label, size, files.labels, case.mask)
         except InputError as error:
-            return InputError(without_paths(f"{files.table} row {case.row}: {error}", files.root))
+            return InputError(strip_paths(f"{files.table} row {case.row}: {error}", files.root))
         scale = np.array(example.label.shape, np.float32) / np.array(size, np.float32)
         image = readers.resize_image(example.image, size)
         return Example(image, label, example.spacing * scale, example.inspection)

@@ -19,7 +19,7 @@ from kneefair_jax.data.inspection import Inspection
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic
-from kneefair_jax.safe_text import spreadsheet_cell, without_paths
+from kneefair_jax.safe_text import spreadsheet_cell, strip_paths
 
 # What is excluded (a case, a film, a row of a table), and why.
 Exclusion = tuple[str, str]
@@ -138,7 +138,7 @@ def write_excluded(excluded: Sequence[Exclusion], table: Path, folders: Sequence
     Args:
         excluded: what is excluded, and why.
         table: the file.
-        folders: whose paths are shortened, as by `safe_text.without_paths`.
+        folders: whose paths are shortened, as by `safe_text.strip_paths`.
     """
     if not excluded:
         table.unlink(missing_ok=True)
@@ -147,7 +147,7 @@ def write_excluded(excluded: Sequence[Exclusion], table: Path, folders: Sequence
     writer = csv.writer(buffer)
     writer.writerow(("what", "why"))
     writer.writerows(
-        [spreadsheet_cell(cell) for cell in (what, without_paths(why, *folders))] for what, why in excluded
+        [spreadsheet_cell(cell) for cell in (what, strip_paths(why, *folders))] for what, why in excluded
     )
     atomic.write_text(table, buffer.getvalue())
 
@@ -242,6 +242,6 @@ def _change(files: Sequence[Path], recorded: str) -> str:
         if not recorded or files_sha256(files) == recorded:
             return ""
     except InputError as error:
-        return without_paths(str(error), *(path.parent for path in files))
+        return strip_paths(str(error), *(path.parent for path in files))
     names = " or ".join("/".join(path.parts[-2:]) for path in files)
     return f"{names} changed since the cases were prepared"
