@@ -1,10 +1,9 @@
-"""Fields of a config that have another name now; each setting of a mitigation belongs to the part that reads it."""
+"""Fields of a config that have moved or been renamed, such as the settings of a mitigation's parts."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-_RENAMED = {"data.on_broken": "data.on_read_error"}
 # Within `mitigation`, and within each method of `study.settings`.
 _PARTS = ("sampler", "objective", "head", "schedule")
 _SETTINGS = {
@@ -12,6 +11,7 @@ _SETTINGS = {
     **dict.fromkeys(("strength", "ramp"), "head"),
     **dict.fromkeys(("start", "distillation", "temperature", "extra_steps", "share", "upweight"), "schedule"),
 }
+_RENAMED = {"data.on_broken": "data.on_read_error"}
 _SECTION = re.compile(r"(mitigation|study\.settings\.\w+)\.(\w+)")
 
 
@@ -32,7 +32,7 @@ def new_name(field: str) -> str | None:
 
 def moved_fields(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the fields of an earlier layout that a config holds, each with its new name."""
-    sections = {name: config.get(name) for name in ("data", "mitigation")}
+    sections = {"mitigation": config.get("mitigation"), "data": config.get("data")}
     study = config.get("study")
     settings = study.get("settings") if isinstance(study, Mapping) else None
     if isinstance(settings, Mapping):
