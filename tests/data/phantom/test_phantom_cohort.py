@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from kneefair_jax.data.phantom import draw_case, draw_film, source
-from kneefair_jax.data.phantom.bias import CASE_SWITCHES
+from kneefair_jax.data.phantom.case import CASE_SWITCHES
 from kneefair_jax.errors import InputError
 
 SIZE = (32, 40)

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax.data.phantom import Bias, Phantom, draw_case, source
 from kneefair_jax.data.phantom import cohort as phantom_cohort
-from kneefair_jax.data.phantom.bias import CASE_SWITCHES
+from kneefair_jax.data.phantom.case import CASE_SWITCHES
 from kneefair_jax.data.phantom.cohort import ONLINE_STREAM
 
 SIZE = (16, 16)

@@ -65,8 +65,8 @@ def test_a_worn_joint_narrows_on_its_side():
             tilt = jnp.tan(jnp.deg2rad(knee.varus)) * 0.25 * knee.plateau_width
             return {"medial": knee.joint_space - tilt, "lateral": knee.joint_space + tilt}
 
-        left = np.mean(gaps(after)[worn] / gaps(before)[worn])
-        assert left == pytest.approx(population.SPACE_LEFT[4], abs=0.12)
+        remaining = np.mean(gaps(after)[worn] / gaps(before)[worn])
+        assert remaining == pytest.approx(population.JOINT_SPACE[4], abs=0.12)
         assert np.mean(gaps(after)[other] - gaps(before)[other]) == pytest.approx(0, abs=0.2)
         assert (np.asarray(after.spur_tibia_medial) > 0).all() and not np.asarray(
             before.spur_tibia_medial

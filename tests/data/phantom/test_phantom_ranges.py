@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from kneefair_jax.data.phantom import glyphs, objects, ranges, view
+from kneefair_jax.data.phantom import objects, ranges, view
 
 TABLES = {
     "patient": ranges.PATIENT,
@@ -49,7 +49,7 @@ def test_the_letter_is_that_of_the_side():
         for left in (False, True)
     ]
     # An R has 18 of the 35 cells of its raster, an L 11.
-    cells = [glyphs.BITMAPS[i].sum() for i in (glyphs.RIGHT, glyphs.LEFT)]
+    cells = [objects.BITMAPS[i].sum() for i in (objects.RIGHT, objects.LEFT)]
     assert cells == [18, 11]
     assert strokes[0] / strokes[1] == pytest.approx(18 / 11, rel=0.15)
     assert not np.asarray(objects.in_beam(jax.random.key(1), film | {"marker": -0.5}, seen, False, 0.0)).any()

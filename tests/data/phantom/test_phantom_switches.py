@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.ndimage import distance_transform_edt
 
 from kneefair_jax.data.phantom import Bias, draw_case, source
-from kneefair_jax.data.phantom.bias import ANNOTATION_MM, CASE_SWITCHES, SWITCHES
+from kneefair_jax.data.phantom.case import ANNOTATION_MM, CASE_SWITCHES, SWITCHES
 
 SIZE = (64, 64)
 FOV = 230.0  # the limb's edges are in the picture
