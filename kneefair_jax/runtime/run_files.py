@@ -1,6 +1,6 @@
-"""What the JSON files of a run may hold, for commands that read a run that somebody else may have made.
+"""Schemas of the JSON files of a run, for commands that read untrusted runs.
 
-Only what a command computes with or prints is declared; the rest of a file may be anything.
+The schemas declare the values that a command uses; other fields of a file may have any value.
 """
 
 from pathlib import Path
@@ -63,7 +63,7 @@ _SCORED = Table(
 )
 _FIT = Table(other_fields=Table({"cases": _COUNT, "dice": Nullable(Number(-10, 10))}, _REST))
 _ROW = Table({"split": _TEXT, "group": _TEXT, "patients": _COUNT}, _REST)
-# Of a report that this command's own runs wrote, and of one that is exported.
+# Schemas of a study's or fold's own report, and of a report to export.
 EVALUATED = Table({"run": Omittable(Table(other_fields=_REST)), "fit": Omittable(Nullable(_FIT))}, _REST)
 EXPORTED = Table(
     {
@@ -98,7 +98,7 @@ EXPORTED = Table(
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return the `config.json` of a run, of this version or another: named fields of any values.
+    """Return the `config.json` of a run of any version: named fields with any values.
 
     Raises:
         InputError: see `json_files.read`.

@@ -105,7 +105,7 @@ def test_what_is_no_address_of_a_process_is_refused(coordinator, processes, proc
 
 def test_a_coordinator_that_does_not_answer_is_refused_in_time(monkeypatch, caplog):
     caplog.set_level("INFO", "kneefair_jax")
-    monkeypatch.setattr(distributed, "_CONNECT", 0.2)
+    monkeypatch.setattr(distributed, "_CONNECT_TIMEOUT", 0.2)
     with pytest.raises(InputError, match=r"127\.0\.0\.1:9 does not answer"):
         distributed.start("127.0.0.1:9", 2, 1)
     assert "waiting up to 0.2 s for the coordinator 127.0.0.1:9" in caplog.text

@@ -14,7 +14,7 @@ from kneefair_jax.runtime import preemption
 @pytest.fixture
 def installed(monkeypatch):
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(preemption, "_noted", False)
+    monkeypatch.setattr(preemption, "_is_interrupted", False)
     preemption.install_handlers()
     yield
     signal.signal(signal.SIGINT, before)
