@@ -28,7 +28,7 @@ class Scorer:
     """
 
     def __init__(self, model: Mapping[str, Any], structures: tuple[str, ...], side: int, batch_size: int):
-        self.names = anatomy.scored(structures)
+        self.names = anatomy.scored_structures(structures)
         self._side, self._batch_size = side, batch_size
         network = models.create(model, classes=len(structures) + 1)
         table = anatomy.scored_labels(structures)
@@ -52,7 +52,7 @@ class Scorer:
                 )
 
             films = jax.vmap(film)(first + jnp.arange(batch_size))
-            logits = jnp.asarray(network.apply(variables, models.standardise(films.image[..., None])))
+            logits = jnp.asarray(network.apply(variables, models.standardize(films.image[..., None])))
             return metrics.dice(metrics.overlap(logits.argmax(-1), films.exact, regions))
 
         self._dice = jax.jit(dice, static_argnames="varied")

@@ -29,7 +29,7 @@ from benchmarks.torch_resnet import BLOCKS, ResNet, features
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
-EPSILON = 1e-3  # of `models.standardise`
+EPSILON = 1e-3  # of `models.standardize`
 SMOOTH = 0.5  # half of `losses.SMOOTH`, as in `losses.tversky`
 
 
@@ -106,7 +106,7 @@ def create(network: dict[str, Any], classes: int) -> nn.Module:
     return ResNetUNet(classes, BLOCKS[network["name"].removesuffix("_unet")], network["widths"])
 
 
-def standardise(image: torch.Tensor) -> torch.Tensor:
+def standardize(image: torch.Tensor) -> torch.Tensor:
     """u8[B, 1, H, W] -> f32 with mean 0 and variance 1 in each image."""
     image = image.float() / 255
     mean = image.mean((1, 2, 3), keepdim=True)
@@ -148,7 +148,7 @@ def step_of(
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, fused=CUDA)
 
     def loss_of(image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        x = standardise(image).contiguous(memory_format=torch.channels_last)
+        x = standardize(image).contiguous(memory_format=torch.channels_last)
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=dtype == "bfloat16"):
             logits = model(x)
         return dice_cross_entropy(logits, label.long())

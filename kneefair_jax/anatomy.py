@@ -1,6 +1,6 @@
-"""Label schemes: which structure a label stands for, and what a left/right flip does to it.
+"""Label schemes: the structure that each label stands for, and the label after a left/right flip.
 
-A scheme is no more than the tuple of its structures' names: label 0 is background and label i + 1 is
+A scheme is the tuple of its structures' names: label 0 is background and label i + 1 is
 `structures[i]`. Sides are part of the name ("right femur"), so the swap table follows from the names.
 """
 
@@ -50,8 +50,8 @@ UNIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "whole patella": (("patella", "femur and patella"),),
 }
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers; background first.
-COLOURS: np.ndarray = np.array(
+# Okabe and Ito's colors, which color-blind readers can distinguish; background first.
+COLORS: np.ndarray = np.array(
     [
         (0, 0, 0),
         (230, 159, 0),
@@ -73,7 +73,7 @@ _OTHER_SIDE = {"right": "left", "left": "right", "r": "l", "l": "r"}
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """The structures of a scheme by its name in `SCHEMES`, or by their own names between commas.
+    """Return the structures of a scheme, given by its name in `SCHEMES` or as their names separated by commas.
 
     Raises:
         InputError: a name is empty or given twice, or there are more than 254.
@@ -84,17 +84,17 @@ def parse(text: str) -> tuple[str, ...]:
     if not all(names) or len(set(names)) < len(names):
         raise InputError(
             f"label scheme {text!r}: give one of {sorted(SCHEMES)}, or the names of labels 1, 2, ... "
-            "between commas, each once"
+            "separated by commas, each once"
         )
     if len(names) >= VOID:
         raise InputError(
-            f"label scheme: {len(names)} structures, and a cohort has up to {VOID - 1}; name fewer"
+            f"label scheme: {len(names)} structures, but a cohort has at most {VOID - 1}; name fewer"
         )
     return names
 
 
 def membership(structures: Sequence[str], names: Sequence[str], in_front: str = "") -> np.ndarray:
-    """Return which labels of a scheme belong to each of several structures or unions; these may share labels.
+    """Return which labels of a scheme belong to each of several structures or unions, which may share labels.
 
     `membership(...)[:, label]` are the masks, bool[len(names), H, W], of a label map [H, W] without void pixels. Class
     probabilities [..., C] times the transposed table are the probabilities of these masks.
@@ -116,8 +116,8 @@ def membership(structures: Sequence[str], names: Sequence[str], in_front: str = 
     """
     if in_front and not any(in_front in OVERLAPS.get(name, ()) for name in structures):
         raise InputError(
-            f"label scheme: {in_front!r} in front needs an overlap class of this bone ({', '.join(OVERLAPS)}), and "
-            f"there is {tuple(structures)}"
+            f"label scheme: {in_front!r} in front needs an overlap class of this bone ({', '.join(OVERLAPS)}), but the "
+            f"classes are {tuple(structures)}"
         )
     table = np.zeros((len(names), len(structures) + 1), bool)
     for row, name in enumerate(names):
@@ -129,14 +129,14 @@ def membership(structures: Sequence[str], names: Sequence[str], in_front: str = 
 def _classes(name: str, structures: Sequence[str], names: Sequence[str], in_front: str) -> tuple[str, ...]:
     """Return the classes of one name; arguments and errors as for `membership`."""
     if name in structures:
-        covered = (
+        overlap_classes = (
             overlap
             for overlap, bones in OVERLAPS.items()
             if overlap in structures
             and overlap not in names
             and name == (in_front if in_front in bones else bones[0])
         )
-        return (name, *covered)
+        return (name, *overlap_classes)
     alternatives = UNIONS.get(name, ())
     for classes in alternatives:
         if set(classes) <= set(structures):
@@ -144,7 +144,7 @@ def _classes(name: str, structures: Sequence[str], names: Sequence[str], in_fron
     if alternatives:
         needed = " or ".join(" with ".join(map(repr, classes)) for classes in alternatives)
         raise InputError(
-            f"label scheme: {name!r} needs the classes {needed}, and there is {tuple(structures)}"
+            f"label scheme: {name!r} needs the classes {needed}, but the classes are {tuple(structures)}"
         )
     raise InputError(
         f"label scheme: {name!r} is none of {tuple(structures)}, nor a union of them ({', '.join(UNIONS)})"
@@ -169,7 +169,7 @@ def translation(structures: Sequence[str], into: Sequence[str], in_front: str = 
     for label in np.flatnonzero(members.sum(axis=0) > 1).tolist():
         first, second = [name for name, row in zip(into, members, strict=True) if row[label]][:2]
         raise InputError(
-            f"label scheme: {structures[label - 1]!r} is in both {first!r} and {second!r}, and a pixel of a label map "
+            f"label scheme: {structures[label - 1]!r} is in both {first!r} and {second!r}, but a pixel of a label map "
             "has one structure; name one of the two"
         )
     return np.where(members.any(axis=0), 1 + members.argmax(axis=0), 0).astype(np.int32)
@@ -197,11 +197,11 @@ def class_beside(name: str) -> str:
     return name.removeprefix("whole ") if name in UNIONS else name
 
 
-def scored(structures: Sequence[str]) -> tuple[str, ...]:
-    """Return what losses by region and scores are of: the structures, or whole bones in place of their classes.
+def scored_structures(structures: Sequence[str]) -> tuple[str, ...]:
+    """Return the structures that scores and losses by region use: whole bones replace their classes.
 
-    Overlap classes and what lies beside them may be a few pixels or none, whose Dice says little: of the patella, 99 %
-    lie before the femur.
+    An overlap class, or the rest of its bone, may have few pixels or none, so that its Dice is uninformative: 99 % of
+    the patella lies in front of the femur.
     """
     bones = whole_bones(structures)
     in_bones = membership(structures, bones).any(axis=0)[1:]
@@ -209,13 +209,13 @@ def scored(structures: Sequence[str]) -> tuple[str, ...]:
 
 
 def scored_labels(structures: Sequence[str]) -> np.ndarray | None:
-    """Return which labels belong to each structure of `scored`, bool[S, C]; None where each is the next label."""
-    names = scored(structures)
+    """Return which labels belong to each of `scored_structures`, bool[S, C]; None where each is the next label."""
+    names = scored_structures(structures)
     return None if names == tuple(structures) else membership(structures, names)
 
 
 def layers(structures: Sequence[str], names: Sequence[str]) -> list[np.ndarray]:
-    """Split structures that may share labels into label maps, as few as need be.
+    """Split structures that may share labels into as few label maps as possible.
 
     Args:
         structures: the names of labels 1, 2, ... of the label map.
@@ -230,15 +230,15 @@ def layers(structures: Sequence[str], names: Sequence[str]) -> list[np.ndarray]:
     """
     tables: list[np.ndarray] = []
     for value, members in enumerate(membership(structures, names), start=1):
-        free = (table for table in tables if not table[members].any())
-        if (table := next(free, None)) is None:
+        disjoint = (table for table in tables if not table[members].any())
+        if (table := next(disjoint, None)) is None:
             tables.append(table := np.zeros(len(structures) + 1, np.uint8))
         table[members] = value
     return tables
 
 
 def flip_table(structures: tuple[str, ...]) -> np.ndarray:
-    """The label that each label becomes when the image is flipped left to right.
+    """Return the label that each label becomes when the image is flipped left to right.
 
     Returns:
         i32[len(structures) + 1]; names that differ in a word right or left (r or l) change places, whatever
@@ -259,21 +259,21 @@ def flip_table(structures: tuple[str, ...]) -> np.ndarray:
     return table
 
 
-def with_void(table: np.ndarray) -> np.ndarray:
-    """A `flip_table` for labels that hold `VOID`, which stays `VOID`; i32[256] of i32[S + 1]."""
+def add_void(table: np.ndarray) -> np.ndarray:
+    """Extend a `flip_table`, i32[S + 1], to labels with `VOID`, which stays `VOID`: i32[256]."""
     extended = np.arange(VOID + 1, dtype=np.int32)
     extended[: len(table)] = table
     return extended
 
 
 def clear_void(label: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """A mask, by default the label map itself, with background in place of the label map's void pixels.
+    """Return a mask, by default the label map itself, with background in place of the label map's void pixels.
 
-    Scores of both masks then leave these pixels out: they are of no structure, in overlaps, areas and surfaces.
+    Scores of both masks then ignore these pixels: they belong to no structure in overlaps, areas and surfaces.
     """
     return background_where(label == VOID, label if mask is None else mask)
 
 
 def background_where(void: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The mask, integers [H, W], with background in place of the void pixels, bool[H, W]."""
+    """Return the mask, integers [H, W], with background in place of the void pixels, bool[H, W]."""
     return np.where(void, mask.dtype.type(0), mask)

@@ -1,27 +1,27 @@
-"""The one error that a person, not a program, is meant to read."""
+"""The error for bad input, whose message is written for the user."""
 
 from collections.abc import Mapping
 
 
 class InputError(ValueError):
-    """What a user gave cannot be used.
+    """A file, a flag or a setting that the user gave is invalid.
 
     The message is one sentence or a few that name the file, the row and the remedy;
     `launch.py` prints it without a traceback and exits with status 2.
     """
 
 
-def choose[T](registry: Mapping[str, T], name: str, field: str) -> T:
-    """The entry of a registry that a config field names.
+def lookup[T](registry: Mapping[str, T], name: str, field: str) -> T:
+    """Return the entry of a registry that a config field names.
 
     Raises:
-        InputError: it names none; the message lists those there are.
+        InputError: the registry has no such entry; the message lists its entries.
     """
     if name not in registry:
         raise InputError(f"config.{field}={name!r}: give one of {', '.join(sorted(registry))}")
     return registry[name]
 
 
-def told(error: BaseException) -> str:
-    """The first line of what a library's error says, at most 200 characters; the error's name if it says nothing."""
+def describe(error: BaseException) -> str:
+    """Return the first line of an error's message, at most 200 characters; the error's name if it has no message."""
     return next(iter(str(error).splitlines()), "")[:200] or type(error).__name__

@@ -7,7 +7,7 @@ from kneefair_jax import anatomy
 from kneefair_jax.errors import InputError
 
 
-def test_parse_knows_schemes_and_lists():
+def test_parse_accepts_schemes_and_lists():
     assert anatomy.parse("knee") == ("femur", "tibia", "fibula", "patella")
     assert anatomy.parse(" left hip ,right hip") == ("left hip", "right hip")
 
@@ -18,7 +18,7 @@ def test_parse_refuses_empty_and_repeated_names(text):
         anatomy.parse(text)
 
 
-def test_flip_swaps_sides_and_nothing_else():
+def test_flip_swaps_sides_alone():
     assert anatomy.flip_table(("heart", "right lung", "left lung")).tolist() == [0, 1, 3, 2]
     assert anatomy.flip_table(anatomy.SCHEMES["knees"]).tolist() == [0, 2, 1, 4, 3, 6, 5, 8, 7]
     assert anatomy.flip_table(anatomy.SCHEMES["knee"]).tolist() == [0, 1, 2, 3, 4]
@@ -30,14 +30,14 @@ def test_flip_needs_the_partner():
 
 
 @given(st.permutations(anatomy.SCHEMES["knees"]))
-def test_two_flips_are_none(structures):
+def test_two_flips_are_the_identity(structures):
     table = anatomy.flip_table(tuple(structures))
     np.testing.assert_array_equal(table[table], np.arange(9))
 
 
-def test_every_scheme_can_be_drawn():
-    assert len(np.unique(anatomy.COLOURS, axis=0)) == len(anatomy.COLOURS)
-    assert all(len(structures) < len(anatomy.COLOURS) for structures in anatomy.SCHEMES.values())
+def test_every_scheme_has_enough_colors():
+    assert len(np.unique(anatomy.COLORS, axis=0)) == len(anatomy.COLORS)
+    assert all(len(structures) < len(anatomy.COLORS) for structures in anatomy.SCHEMES.values())
     for name, alternatives in anatomy.UNIONS.items():
         for classes in alternatives:
             assert any(set(classes) <= set(structures) for structures in anatomy.SCHEMES.values()), name
@@ -54,12 +54,12 @@ def test_every_scheme_can_be_drawn():
         ("RIGHT lung", "left Lung"),
     ],
 )
-def test_sides_are_found_however_they_are_written(names):
-    """The trap: a flip that swaps left and right without swapping the labels."""
+def test_every_spelling_of_a_side_is_recognized(names):
+    """A flip must not swap left and right without swapping the labels."""
     assert anatomy.flip_table((*names, "heart")).tolist() == [0, 2, 1, 3]
 
 
-def test_a_side_without_its_partner_is_refused_and_words_are_whole():
+def test_a_side_without_its_partner_is_refused_and_only_full_words_are_sides():
     with pytest.raises(InputError, match="'R femur' has no partner 'l femur'"):
         anatomy.flip_table(("R femur", "tibia"))
     assert anatomy.flip_table(("bright spot", "left over", "right over")).tolist() == [0, 1, 3, 2]
@@ -94,7 +94,7 @@ OVERLAPS = anatomy.SCHEMES[
         (("whole femur", "tibia"), "fibula", [0, 1, 2, 0, 0, 1, 0]),
     ],
 )
-def test_overlap_classes_belong_to_the_bone_in_front_or_to_both(into, in_front, table):
+def test_overlap_classes_belong_to_the_bone_in_front_or_to_both_bones(into, in_front, table):
     assert anatomy.translation(OVERLAPS, into, in_front).tolist() == table
 
 
@@ -122,10 +122,10 @@ def test_layers_hold_each_structure_once():
 
 
 def test_whole_bones_are_scored_in_place_of_their_classes():
-    assert anatomy.scored(OVERLAPS) == anatomy.whole_bones(OVERLAPS)
-    assert anatomy.scored((*OVERLAPS, "implant"))[4:] == ("implant",)
+    assert anatomy.scored_structures(OVERLAPS) == anatomy.whole_bones(OVERLAPS)
+    assert anatomy.scored_structures((*OVERLAPS, "implant"))[4:] == ("implant",)
     for name in ("knee", "knees", "chest"):
-        assert anatomy.scored(anatomy.SCHEMES[name]) == anatomy.SCHEMES[name]
+        assert anatomy.scored_structures(anatomy.SCHEMES[name]) == anatomy.SCHEMES[name]
 
 
 def test_whole_bones_need_overlap_classes():
@@ -145,7 +145,7 @@ def test_void_becomes_background_in_the_masks_it_is_cleared_of():
     assert cleared.tolist() == [[1, 2, 0]] and cleared.dtype == np.uint8 and prediction[0, 2] == 2
 
 
-def test_a_flip_table_with_void_leaves_void():
-    table = anatomy.with_void(anatomy.flip_table(("heart", "right lung", "left lung")))
+def test_a_flip_keeps_void():
+    table = anatomy.add_void(anatomy.flip_table(("heart", "right lung", "left lung")))
     assert table.dtype == np.int32 and table.shape == (256,)
     assert table[[0, 1, 2, 3, anatomy.VOID]].tolist() == [0, 1, 3, 2, anatomy.VOID]

@@ -1,8 +1,8 @@
 from kneefair_jax import errors
 
 
-def test_what_a_library_says_is_one_short_line():
-    assert errors.told(ValueError("first\nsecond")) == "first"
-    assert errors.told(OSError()) == "OSError"
-    assert errors.told(KeyError("")) == "''"
-    assert len(errors.told(ValueError("x" * 999))) == 200
+def test_an_error_is_described_in_one_short_line():
+    assert errors.describe(ValueError("first\nsecond")) == "first"
+    assert errors.describe(OSError()) == "OSError"
+    assert errors.describe(KeyError("")) == "''"
+    assert len(errors.describe(ValueError("x" * 999))) == 200

@@ -60,7 +60,7 @@ def find(folder: Path, cases: Sequence[str], option: str, structures: Sequence[s
             )
     found: dict[str, MaskPath] = {case: by_name[case][0] for case in cases if case in by_name}
     taken = {path for path in found.values() if isinstance(path, Path)}
-    scored = anatomy.scored(structures)
+    scored = anatomy.scored_structures(structures)
     for case in cases:
         if case in found:
             continue

@@ -33,7 +33,7 @@ class Reading(NamedTuple):
     @property
     def scored(self) -> tuple[str, ...]:
         """Names of the structures of every score: whole bones in place of overlap classes."""
-        return anatomy.scored(self.structures)
+        return anatomy.scored_structures(self.structures)
 
 
 class Reference(NamedTuple):

@@ -19,7 +19,7 @@ from kneefair_jax.data.oai import siddiqui
 from kneefair_jax.data.online import by_table_row, stored_source
 from kneefair_jax.data.source import Example, LeftOut, Source, naming_unreadable, read_subset
 from kneefair_jax.data.store import Cases
-from kneefair_jax.errors import InputError, choose
+from kneefair_jax.errors import InputError, lookup
 
 EXTERNAL = "external"
 
@@ -56,7 +56,7 @@ class Cohort(NamedTuple):
     def notes(self) -> list[str]:
         """What is odd about the cases, though they can be used."""
         given = (self.cases, self.attributes)
-        return [*self.source.notes, *cohorts.varying(*given), *cohorts.alike(*given)]
+        return [*self.source.notes, *cohorts.varying_attributes(*given), *cohorts.similar_levels(*given)]
 
     def whole(self, rows: Sequence[int] | np.ndarray) -> Iterator[Example]:
         """Rows of the table at their files' own size and spacing, read anew; of a source that has such.
@@ -154,7 +154,7 @@ def load(data: ConfigDict, seed: int, without: Collection[str] = ()) -> Cohort:
         raise InputError(f"config.data.fold={data.fold} needs data.folds, the number of folds")
     if len(data.size) != 2 or min(data.size) < 1:
         raise InputError(f"config.data.size={tuple(data.size)}: give height and width in pixels")
-    source, channels = choose(SOURCES, data.get("source", ""), "data.source")(data, seed)
+    source, channels = lookup(SOURCES, data.get("source", ""), "data.source")(data, seed)
     for name, levels in data.get("levels", {}).items():
         source = _only(source, name, tuple(levels), data)
     return _split(source, channels, data, seed, without)
@@ -222,7 +222,7 @@ def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
     cases = _external_cases(source, main)
     people = data.source != "phantom"  # phantoms are nobody: their p00007 is no patient p00007 or p7
     if people:
-        cohorts.check_apart(main.cases, cases)
+        cohorts.check_disjoint(main.cases, cases)
     if not data.get("allow_similar_ids", False):
         _check_similar(main, cases, Path(data.external) / data.metadata, people=people)
     return Cohort(source, cases, main.attributes, source.structures, main.grid, main.named)
@@ -379,7 +379,7 @@ def _levels(values: pd.Series, data: ConfigDict) -> pd.Series:
             f"config.data.attributes: {name!r} holds {values.nunique()} different numbers; set data.bins for it in "
             "the config, or name another attribute"
         )
-    return groups.binned(values, edges)
+    return groups.bin_values(values, edges)
 
 
 def _kept(source: Source, without: Collection[str]) -> pd.DataFrame:

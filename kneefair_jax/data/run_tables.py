@@ -9,7 +9,7 @@ from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
 
 from kneefair_jax.data import parquet
 from kneefair_jax.data.readers import limits
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 
 MOST_CELLS = (
     100_000_000  # a row per structure, case and selection rule, of 15 cells: 400,000 cases of five structures
@@ -61,7 +61,7 @@ def read_csv(path: Path, text: Collection[str], counts: Collection[str], remedy:
     try:
         table = pd.read_csv(content, dtype=dict.fromkeys(text, str), keep_default_na=False)
     except ValueError as error:  # no UTF-8, no columns, rows of different lengths
-        raise InputError(f"{path}: damaged ({told(error)}); {remedy}") from error
+        raise InputError(f"{path}: damaged ({describe(error)}); {remedy}") from error
     _require_columns(path, table, (*text, *counts), remedy)
     for name in counts:
         if not is_integer_dtype(table[name]) or (table[name] < 0).any():

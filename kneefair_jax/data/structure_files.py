@@ -27,7 +27,7 @@ def find(path: Path, structures: Sequence[str]) -> MaskPath:
     if limits.is_present(path) or path.name.lower().endswith(readers.SUFFIXES):
         return path
     if not any(_of_structure(path, structure) for structure in structures):
-        structures = anatomy.scored(structures)  # of overlap classes, files of whole bones
+        structures = anatomy.scored_structures(structures)  # of overlap classes, files of whole bones
     files: dict[str, Path] = {}
     for structure in structures:
         own = _of_structure(path, structure)

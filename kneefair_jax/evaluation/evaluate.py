@@ -130,7 +130,7 @@ def _eval_splits(
     group = experiment.partition.index
     splits = case_table.eval_splits(experiment, cohort, (cohort, cases), rows, group, resolution)
     if external:
-        group = groups.indexed(external[0].cases, experiment.partition)
+        group = groups.group_index(external[0].cases, experiment.partition)
         rows = [np.arange(len(group))]
         in_front = config.data.get("external_in_front", "")
         splits += case_table.eval_splits(experiment, cohort, external, rows, group, resolution, in_front)
@@ -141,7 +141,7 @@ def _score(
     config: ConfigDict,
     experiment: Experiment,
     splits: Sequence[case_table.EvalSplit],
-    models: Sequence[group_models.Member],
+    models: Sequence[group_models.GroupModel],
     variables: Sequence[dict[str, Any]],
 ) -> _Checkpoint:
     run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
@@ -156,7 +156,7 @@ def _external_report(config: ConfigDict, cohort: Cohort, cases: Cases, table: pd
     rows = table[(table["split"] == EXTERNAL) & (table["model"] == config.select)]
     return {
         "fingerprint": cases.digest,
-        "structures": list(anatomy.scored(cohort.structures)),
+        "structures": list(anatomy.scored_structures(cohort.structures)),
         "resolution": case_table.resolution_of(cohort, config.report.resolution),
         "scores": _scores(config, cohort, rows),
         "rates": endpoint_rates(rows, **_statistics(config, cohort), settings=_endpoints(config)),
@@ -164,14 +164,16 @@ def _external_report(config: ConfigDict, cohort: Cohort, cases: Cases, table: pd
     }
 
 
-def _steps_by_model(models: Sequence[group_models.Member], checkpoint: Sequence[int]) -> int | dict[str, int]:
+def _steps_by_model(
+    models: Sequence[group_models.GroupModel], checkpoint: Sequence[int]
+) -> int | dict[str, int]:
     """Return the selected step, or that of each group's model."""
     if len(models) == 1:
         return checkpoint[0]
     return {model.name: step for model, step in zip(models, checkpoint, strict=True)}
 
 
-def _curves(workdir: Path, models: Sequence[group_models.Member]) -> list[dict[str, Any]]:
+def _curves(workdir: Path, models: Sequence[group_models.GroupModel]) -> list[dict[str, Any]]:
     """Read the records of the page's training curves; of several models, the validation score of each."""
     if len(models) == 1:
         return metric_writer.read(workdir / "metrics.jsonl")
@@ -188,7 +190,10 @@ def _validation_scores(
 ) -> dict[str, float]:
     """Return what the selection rules compare: mean validation Dice, and that of the worst group."""
     partition = experiment.partition._replace(index=split.group[split.rows])
-    cases, structures = split.cohort.cases.iloc[split.rows], anatomy.scored(split.cohort.structures)
+    cases, structures = (
+        split.cohort.cases.iloc[split.rows],
+        anatomy.scored_structures(split.cohort.structures),
+    )
     dice = scoring.group_table(values["grid_dice"], cases, partition, structures)["dice"]
     return {"dice": dice["all"], "worst": dice.drop("all").min() if len(dice) > 1 else dice["all"]}
 
@@ -255,11 +260,11 @@ def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str
 def _pooled(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
     """Return pooled means of the small groups in the primary score; {} where the table does not have that score."""
     score = family.parse(config.report.primary, "config.report.primary").score
-    if score not in patient_table.measured(table):
+    if score not in patient_table.measured_scores(table):
         return {}
-    pooled = partial_pooling.of_small_groups(
+    pooled = partial_pooling.pool_small_groups(
         table,
-        anatomy.scored(cohort.structures),
+        anatomy.scored_structures(cohort.structures),
         cohort.attributes,
         score,
         failure_dice=config.report.failure_dice,
@@ -271,7 +276,7 @@ def _pooled(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str
 def _statistics(config: ConfigDict, cohort: Cohort) -> dict[str, Any]:
     """Return the keyword arguments that all statistics of a report share."""
     return {
-        "structures": anatomy.scored(cohort.structures),
+        "structures": anatomy.scored_structures(cohort.structures),
         "attributes": cohort.attributes,
         "min_group_patients": config.report.min_group_patients,
         "draws": config.report.bootstrap_draws,

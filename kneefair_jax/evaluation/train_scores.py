@@ -18,7 +18,7 @@ MAX_CASES = 100  # of each group, so that a large cohort is not scored twice
 def score_training_cases(
     config: ConfigDict,
     train: EvalSplit,
-    models: Sequence[group_models.Member],
+    models: Sequence[group_models.GroupModel],
     variables: Sequence[dict[str, Any]],
     experiment: Experiment,
 ) -> dict[str, dict[str, float]] | None:
@@ -50,6 +50,6 @@ def score_training_cases(
     dice = case_table.score(train._replace(rows=rows), models, variables, run)["dice"]
     partition = experiment.partition._replace(index=train.group[rows])
     table = scoring.group_table(
-        dice, train.cohort.cases.iloc[rows], partition, anatomy.scored(train.cohort.structures)
+        dice, train.cohort.cases.iloc[rows], partition, anatomy.scored_structures(train.cohort.structures)
     )
     return table.drop("all")[["dice", "cases", "patients"]].to_dict("index")

@@ -28,16 +28,18 @@ from .hypothesis_tests import (
     rank_tests,
     welch_intervals,
 )
-from .method_comparison import compare
+from .method_comparison import compare_methods
 from .model_comparison import compare_models
+from .model_report import ModelComparison, compare
 from .multiplicity import benjamini_hochberg, holm
-from .patient_table import Runs, stacked
+from .patient_table import Runs, stack_runs
 from .power import PatientsNeeded, patients_needed
 from .reference_ser import expected_ser
 from .summaries import es, gap, group_means, sd, ser, worst
 
 __all__ = [
     "GroupReport",
+    "ModelComparison",
     "PatientsNeeded",
     "PermutationTests",
     "RankTests",
@@ -47,6 +49,7 @@ __all__ = [
     "benjamini_hochberg",
     "cliffs_delta",
     "compare",
+    "compare_methods",
     "compare_models",
     "endpoint_rates",
     "endpoints",
@@ -71,7 +74,7 @@ __all__ = [
     "ser",
     "simultaneous_intervals",
     "small_groups",
-    "stacked",
+    "stack_runs",
     "summaries",
     "tost",
     "two_part",

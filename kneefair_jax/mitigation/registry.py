@@ -1,10 +1,10 @@
-"""Group objectives by the name that a config gives as `mitigation.objective`."""
+"""Group objectives by name: what a config's `mitigation.objective.name` names."""
 
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kneefair_jax.errors import choose
+from kneefair_jax.errors import lookup
 from kneefair_jax.mitigation.cvar import cvar_dro, within_group_cvar
 from kneefair_jax.mitigation.group_dro import error_bound, group_dro
 from kneefair_jax.mitigation.group_penalties import gap_penalty, vrex
@@ -49,6 +49,6 @@ def create(name: str, settings: Mapping[str, Any]) -> GroupObjective:
     Raises:
         InputError: there is no such objective, or a hyperparameter is out of its range.
     """
-    constructor = choose(OBJECTIVES, name, "mitigation.objective")
+    constructor = lookup(OBJECTIVES, name, "mitigation.objective.name")
     fields = [field for field in inspect.signature(constructor).parameters if field in settings]
     return constructor(**{field: settings[field] for field in fields})

@@ -1,9 +1,9 @@
 """Networks as pure functions: `model.init(key, image)` -> variables, `model.apply(variables, image)` -> logits."""
 
+from kneefair_jax.models.blocks import standardize
 from kneefair_jax.models.heads import HEADS
 from kneefair_jax.models.registry import DTYPES, FIELDS, MODELS, PRETRAINED, count, create
 from kneefair_jax.models.resnet import ResNetEncoder, ResNetUNet
-from kneefair_jax.models.standardise import standardise
 from kneefair_jax.models.unet import UNet
 
 __all__ = [
@@ -17,5 +17,5 @@ __all__ = [
     "UNet",
     "count",
     "create",
-    "standardise",
+    "standardize",
 ]

@@ -1,4 +1,4 @@
-"""The parts of a U-Net, each chosen to be fast on CPU, GPU and TPU alike."""
+"""The standardization of a network's input, and the layers of a U-Net, chosen for speed on CPU, GPU and TPU."""
 
 from typing import Any
 
@@ -12,8 +12,25 @@ from kneefair_jax.errors import InputError
 BATCH_NORM_MOMENTUM = 0.9
 
 
-class Normalisation(nn.Module):
-    """Batch or group normalisation, computed in float32 whatever the compute type.
+def standardize(image: jax.Array, epsilon: float = 1e-3) -> jax.Array:
+    """Scale each image to mean 0 and variance 1, so that exposure and window do not matter.
+
+    Args:
+        image: u8 in [0, 255] or f32 in [0, 1], [B, H, W, C]; f64 stays f64.
+        epsilon: added to the deviation, so that a blank image stays finite; far below the contrast of any radiograph.
+
+    Returns:
+        f32[B, H, W, C].
+    """
+    scale = 255.0 if image.dtype == jnp.uint8 else 1.0
+    image = image.astype(jnp.promote_types(image.dtype, jnp.float32)) / scale
+    mean = image.mean((1, 2, 3), keepdims=True)
+    deviation = image.std((1, 2, 3), keepdims=True)
+    return (image - mean) / (deviation + epsilon)
+
+
+class Normalization(nn.Module):
+    """Batch or group normalization, computed in float32 whatever the compute type.
 
     Attributes:
         kind: "batch" (statistics over the global batch) or "group" (over groups of channels of one example).
@@ -41,7 +58,7 @@ class Normalisation(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """`convolutions` times (3 x 3 convolution, normalisation, ReLU)."""
+    """`convolutions` times (3 x 3 convolution, normalization, ReLU)."""
 
     features: int
     convolutions: int
@@ -52,50 +69,52 @@ class ConvBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """f[B, H, W, C] -> f[B, H, W, features]."""
-        for _ in range(self.convolutions):
-            # The normalisation that follows has a bias of its own.
+        for i in range(self.convolutions):
+            # The normalization adds a bias.
             x = nn.Conv(self.features, (3, 3), use_bias=False, dtype=self.dtype)(x)
-            x = Normalisation(self.norm, self.axis_name)(x, train)
+            # Parameters of published checkpoints have this spelling.
+            x = Normalization(self.norm, self.axis_name, name=f"Normalisation_{i}")(x, train)
             x = nn.relu(x)
         return x
 
 
-def rematerialised[M: nn.Module](block: type[M], remat: bool) -> type[M]:
-    """The same block; with `remat`, what it computes inside is computed once more in the backward pass, not kept.
+def rematerialize[M: nn.Module](block: type[M], remat: bool) -> type[M]:
+    """Return the block; with `remat`, the backward pass recomputes its inner activations instead of storing them.
 
-    Of a step's memory, most is what lies between convolutions; this keeps a block's input alone, for about a third
-    more arithmetic. Parameters, results and gradients are the same. `train`, the second argument, is static.
+    Most of a step's memory holds the activations between convolutions; with `remat` only a block's input is stored,
+    for about a third more arithmetic. Parameters, results and gradients are the same. `train`, the second argument, is
+    static.
     """
-    # The first argument counted is the module itself.
+    # Argument 0 is the module.
     return nn.remat(block, static_argnums=(2,)) if remat else block
 
 
 def downsample(x: jax.Array) -> jax.Array:
-    """2 x 2 maximum, f[B, 2H, 2W, C] -> f[B, H, W, C].
+    """Take the 2 x 2 maximum, f[B, 2H, 2W, C] -> f[B, H, W, C].
 
-    The same values as `nn.max_pool`, whose gradient (select-and-scatter) is slow on CPU and TPU; this one's is
-    an elementwise choice.
+    The values equal those of `nn.max_pool`, whose gradient (select-and-scatter) is slow on CPU and TPU; the gradient
+    here is an elementwise select.
     """
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
-    rows = larger(x[:, :, 0], x[:, :, 1])
-    return larger(rows[:, :, :, 0], rows[:, :, :, 1])
+    rows = elementwise_max(x[:, :, 0], x[:, :, 1])
+    return elementwise_max(rows[:, :, :, 0], rows[:, :, :, 1])
 
 
-def larger(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The larger of two, elementwise; the first has a tie's gradient, as in torch's max-pooling.
+def elementwise_max(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return the elementwise maximum; at a tie the first argument gets the gradient, as in torch's max-pooling.
 
-    Not `jnp.max` or `jnp.maximum`, whose gradient asks which input *equals* the maximum: where a compiler computes the
-    input once more, and rounds it otherwise, none does, and the gradient is 0 / 0 or lost.
+    The gradients of `jnp.max` and `jnp.maximum` test which input *equals* the maximum. Where a compiler recomputes the
+    input and rounds it differently, none does, and the gradient is 0 / 0 or 0.
     """
     return jnp.where(a >= b, a, b)
 
 
 class Upsample(nn.Module):
-    """Learnt 2 x 2 up-sampling, f[B, H, W, C] -> f[B, 2H, 2W, features].
+    """Learned 2 x 2 up-sampling, f[B, H, W, C] -> f[B, 2H, 2W, features].
 
-    The same function as a 2 x 2 transposed convolution with stride 2, whose output windows do not overlap:
-    a dense layer to 4 x features, then a reshape. XLA runs the dense layer far faster.
+    A dense layer to 4 x features and a reshape compute the same function as a 2 x 2 transposed convolution with stride
+    2, whose output windows do not overlap. XLA runs the dense layer far faster.
     """
 
     features: int
@@ -103,7 +122,7 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """See the class."""
+        """f[B, H, W, C] -> f[B, 2H, 2W, features]."""
         batch, height, width, _ = x.shape
         x = nn.Dense(4 * self.features, dtype=self.dtype)(x)
         x = x.reshape(batch, height, width, 2, 2, self.features)

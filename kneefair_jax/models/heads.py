@@ -1,12 +1,12 @@
-"""Parts of a network that know of groups: two that learn to tell them apart, and experts that they share.
+"""Modules of a network that use the group: an attribute classifier, an adversary, and a mixture of experts.
 
-A part that has a loss of its own sows it, f32[B], into the collection "losses"; whoever trains adds its mean over the
-examples of known group to the segmentation's loss:
+A module with an auxiliary loss sows it, f32[B], into the collection "losses"; the training step adds its mean over the
+examples of known group to the segmentation loss:
 
     logits, updates = model.apply(variables, image, train=True, group=group, mutable=["batch_stats", "losses"])
     auxiliary = sum(jax.tree.leaves(updates["losses"]))            # f32[B], 0 where the group is unknown
 
-Outside of training the first two do nothing. The experts need the group then, too.
+Outside of training the classifier and the adversary do nothing. The experts need the group at test time, too.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ import jax.numpy as jnp
 
 
 class GroupClassifier(nn.Module):
-    """Three strided convolutions, a mean over the picture, and a linear layer: which group is this?
+    """A classifier of the group: three strided convolutions, a mean over the image, and a linear layer.
 
-    Without normalisation: the statistics of a batch would tell each example about the others' groups.
+    It has no normalization, because batch statistics would leak the groups of other examples.
     """
 
     groups: int
@@ -35,10 +35,10 @@ class GroupClassifier(nn.Module):
 
 
 class AttributeHead(nn.Module):
-    """A critic: L_seg + strength CE(C([x, p]), a), a classifier on the image and the predicted mask, trained jointly.
+    """A critic: L_seg + strength CE(C([x, p]), a), a classifier on image and predicted mask, trained jointly.
 
     "Fair meta-learning for segmentation" of Puyol-Antón et al. (MICCAI 2021). p are the class probabilities, so the
-    gradient reaches the network through them. The paper's strength could not be verified: sweep it.
+    gradient reaches the network through them. We could not verify the paper's strength: sweep it.
     """
 
     groups: int
@@ -49,17 +49,17 @@ class AttributeHead(nn.Module):
         """Image f32[B, H, W, C], logits f32[B, H, W, K], group i32[B]."""
         if train or self.is_initializing():
             x = jnp.concatenate([image.astype(logits.dtype), jax.nn.softmax(logits)], axis=-1)
-            told = GroupClassifier(self.groups)(x)
+            group_logits = GroupClassifier(self.groups)(x)
             if group is not None:
-                self.sow("losses", "attribute", self.strength * group_cross_entropy(told, group))
+                self.sow("losses", "attribute", self.strength * group_cross_entropy(group_logits, group))
 
 
 class Adversary(nn.Module):
-    """A bottleneck that must not tell the group: gradient reversal (Ganin and Lempitsky, ICML 2015).
+    """A bottleneck that removes the group from the features by gradient reversal (Ganin and Lempitsky, ICML 2015).
 
     The discriminator D descends CE(D(f), a); through the reversal the network descends L_seg - strength CE(D(f), a).
     The features pass unchanged. The strength is constant, unless the caller gives the variable `ramp` of the collection
-    "schedule", by which it is multiplied: the source raises it by `ramp` over the training (`mitigation.ramp`).
+    "schedule", by which it is multiplied: the source raises it by `ramp` over the training (`mitigation.head.ramp`).
     """
 
     groups: int
@@ -73,17 +73,18 @@ class Adversary(nn.Module):
         del keys
         if train or self.is_initializing():
             strength = self.strength * self.get_variable("schedule", "ramp", 1.0)
-            reversed_ = reverse_gradient(x.astype(jnp.float32), strength)
-            told = nn.Dense(self.groups)(nn.relu(nn.Dense(64)(reversed_.mean((1, 2)))))
+            reversed_features = reverse_gradient(x.astype(jnp.float32), strength)
+            group_logits = nn.Dense(self.groups)(nn.relu(nn.Dense(64)(reversed_features.mean((1, 2)))))
             if group is not None:
-                self.sow("losses", "adversary", group_cross_entropy(told, group))
+                self.sow("losses", "adversary", group_cross_entropy(group_logits, group))
         return x
 
 
 class GroupExperts(nn.Module):
     """A residual top-2 mixture of experts with one router per group: x + sum_e gate_e(x, a) expert_e(x).
 
-    After dMoE (distribution-aware mixture of experts, ICML 2025); the form at a convolutional bottleneck is ours. The
+    Reference: dMoE (distribution-aware mixture of experts, ICML 2025); the form at a convolutional bottleneck is this
+    project's. The
     router of the example's group turns its mean features into scores; in training, normal noise is added to them; the
     two highest are made to sum to 1 by a softmax. An example of unknown group has the mean of all routers.
 
@@ -100,7 +101,7 @@ class GroupExperts(nn.Module):
     def __call__(
         self, x: jax.Array, group: jax.Array | None, train: bool, keys: jax.Array | None
     ) -> jax.Array:
-        """Features f[B, H, W, C] -> f[B, H, W, C]; with `train` and `keys`, a key for each example, with noise."""
+        """Features f[B, H, W, C] -> f[B, H, W, C]; `train` and `keys`, a key for each example, add noise."""
         batch, features = x.shape[0], x.shape[-1]
         half = max(features // 2, 1)
         if group is None:
@@ -128,16 +129,16 @@ def group_cross_entropy(logits: jax.Array, group: jax.Array) -> jax.Array:
 
 
 def top_two(scores: jax.Array) -> jax.Array:
-    """Softmax over the two highest of f32[..., E], 0 for the rest; with fewer than two experts, over all."""
+    """Return the softmax over the two highest of f32[..., E], 0 for the rest; over all with fewer than two experts."""
     experts = scores.shape[-1]
-    # By place, not by value: of scores that tie, no third may come in.
-    chosen = jax.nn.one_hot(jax.lax.top_k(scores, min(2, experts))[1], experts).sum(-2)
-    return jax.nn.softmax(jnp.where(chosen > 0, scores, -jnp.inf))
+    # By index, not by value: a tie must not add a third expert.
+    is_top = jax.nn.one_hot(jax.lax.top_k(scores, min(2, experts))[1], experts).sum(-2)
+    return jax.nn.softmax(jnp.where(is_top > 0, scores, -jnp.inf))
 
 
 @jax.custom_vjp
 def reverse_gradient(x: jax.Array, strength: float | jax.Array) -> jax.Array:
-    """The identity; its gradient is multiplied by -strength."""
+    """Return x; its gradient is multiplied by -strength."""
     del strength
     return x
 
@@ -156,17 +157,17 @@ reverse_gradient.defvjp(_forward, _backward)
 def ramp(progress: float | jax.Array) -> jax.Array:
     """Return 2 / (1 + exp(-10 p)) - 1, by which the strength of gradient reversal rises from 0 to nearly 1.
 
-    So the discriminator learns before the features follow it.
+    The discriminator then learns before the features respond to it.
 
     Reference: Ganin et al., Domain-adversarial training of neural networks, JMLR 17, 2016.
 
     Args:
-        progress: p in [0, 1], the share of the steps that are done.
+        progress: p in [0, 1], the share of the steps already taken.
     """
     return 2 / (1 + jnp.exp(-10 * jnp.asarray(progress, jnp.float32))) - 1
 
 
-# Name -> the network's parts that it stands for, given the number of groups and the strength.
+# Name -> the optional modules of the network, given the number of groups and the strength.
 HEADS: dict[str, Callable[[int, float], dict[str, Any]]] = {
     "none": lambda groups, strength: {},
     "attribute_head": lambda groups, strength: {"critic": AttributeHead(groups, strength)},

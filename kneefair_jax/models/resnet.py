@@ -7,17 +7,17 @@ import jax
 import jax.numpy as jnp
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.models.blocks import ConvBlock, Normalisation, larger, rematerialised
+from kneefair_jax.models.blocks import ConvBlock, Normalization, elementwise_max, rematerialize
 
 RESNET18 = (2, 2, 2, 2)
 RESNET34 = (3, 4, 6, 3)
 STAGE_WIDTHS = (64, 128, 256, 512)
-# He et al. (ICCV 2015) by outputs, as torchvision starts its ResNets.
+# He et al. (ICCV 2015) by fan-out, with which torchvision initializes its ResNets.
 HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut; submodules are called as in torchvision, with _ for its dots."""
+    """Two 3 x 3 convolutions beside a shortcut; submodules have torchvision's names, with _ for its dots."""
 
     features: int
     stride: int
@@ -29,7 +29,7 @@ class BasicBlock(nn.Module):
         """f[B, H, W, C] -> f[B, ceil(H / stride), ceil(W / stride), features]."""
 
         def norm(x: jax.Array, name: str) -> jax.Array:
-            return Normalisation("batch", self.axis_name, name=name)(x, train)
+            return Normalization("batch", self.axis_name, name=name)(x, train)
 
         y = _conv(self.features, 3, self.stride, self.dtype, "conv1")(x)
         y = nn.relu(norm(y, "bn1"))
@@ -45,7 +45,7 @@ class ResNetEncoder(nn.Module):
     Attributes:
         blocks: basic blocks of each stage, `RESNET18` or `RESNET34`.
         dtype: of the computation.
-        remat: whether blocks keep nothing for the backward pass (`blocks.rematerialised`).
+        remat: whether the backward pass recomputes the blocks (`blocks.rematerialize`).
         axis_name: the mapped axis to pool batch statistics over, under pmap or shard_map.
     """
 
@@ -58,10 +58,10 @@ class ResNetEncoder(nn.Module):
     def __call__(self, image: jax.Array, train: bool = False) -> list[jax.Array]:
         """f[B, H, W, C] -> f[B, H/2, W/2, 64], f[B, H/4, W/4, 64], then 128, 256 and 512 channels; sizes round up."""
         x = _conv(64, 7, 2, self.dtype, "conv1")(image.astype(self.dtype))
-        x = nn.relu(Normalisation("batch", self.axis_name, name="bn1")(x, train))
+        x = nn.relu(Normalization("batch", self.axis_name, name="bn1")(x, train))
         features = [x]
         x = max_pool(x)
-        basic_block = rematerialised(BasicBlock, self.remat)
+        basic_block = rematerialize(BasicBlock, self.remat)
         for stage, (count, width) in enumerate(zip(self.blocks, STAGE_WIDTHS, strict=True), start=1):
             for number in range(count):
                 stride = 2 if stage > 1 and number == 0 else 1
@@ -72,10 +72,10 @@ class ResNetEncoder(nn.Module):
 
 
 class ResNetUNet(nn.Module):
-    """A U-Net over a ResNet, as `segmentation_models_pytorch.Unet` has it; any height, width and number of channels.
+    """A U-Net with a ResNet encoder, as in `segmentation_models_pytorch.Unet`, for any height, width and channels.
 
-    Each level of the decoder enlarges by nearest neighbours, joins the encoder's features and convolves. The encoder
-    has none at full resolution, so the last level convolves alone.
+    Each level of the decoder enlarges by nearest neighbors, concatenates the encoder's features and convolves. The
+    encoder has no features at full resolution, so the last level only convolves.
 
     Example::
 
@@ -91,12 +91,12 @@ class ResNetUNet(nn.Module):
         blocks: basic blocks of each stage of the encoder, `RESNET18` or `RESNET34`.
         widths: channels of the decoder at full resolution, at half and so on, five in all.
         convolutions: 3 x 3 convolutions of each level of the decoder.
-        norm: "batch", which is a ResNet's.
+        norm: "batch", the normalization of a ResNet.
         dtype: of the computation; parameters, statistics and logits stay float32.
-        remat: whether blocks keep nothing for the backward pass (`blocks.rematerialised`).
+        remat: whether the backward pass recomputes the blocks (`blocks.rematerialize`).
         axis_name: the mapped axis to pool batch statistics over, under pmap or shard_map.
         bottleneck: `(features, group, train, keys) -> features` of the same shape, at a 32nd of the resolution.
-        critic: `(image, logits, group, train)`, a network beside this one; what it has to say, it sows.
+        critic: `(image, logits, group, train)`, a module whose loss is sown (`heads`).
     """
 
     classes: int
@@ -114,29 +114,31 @@ class ResNetUNet(nn.Module):
     def __call__(
         self, image: jax.Array, train: bool = False, group: jax.Array | None = None, keys: Any = None
     ) -> jax.Array:
-        """Standardised images f32[B, H, W, C] -> logits f32[B, H, W, classes].
+        """Standardized images f32[B, H, W, C] -> logits f32[B, H, W, classes].
 
         With `train`, batch statistics are those of the batch, and "batch_stats" must be mutable.
 
         Raises:
-            InputError: there are not five widths, or the normalisation is another.
+            InputError: there are not five widths, or the normalization is not "batch".
         """
         if len(self.widths) != 5:
             raise InputError(
-                f"config.model.widths={self.widths}: give five, as a ResNet halves the resolution five times"
+                f"config.model.widths={self.widths}: give five, because a ResNet halves the resolution five times"
             )
         if self.norm != "batch":
-            raise InputError(f"config.model.norm={self.norm!r}: give batch, the only one that a ResNet has")
+            raise InputError(
+                f"config.model.norm={self.norm!r}: give batch, the only normalization of a ResNet"
+            )
         height, width = image.shape[1:3]
         padding = ((0, 0), (0, -height % 32), (0, -width % 32), (0, 0))
         x = jnp.pad(image, padding, mode="edge")
         *skips, x = ResNetEncoder(self.blocks, self.dtype, self.remat, self.axis_name, name="encoder")(
             x, train
         )
-        self.sow("intermediates", "deepest", x)  # for whoever asks; else it is nothing
+        self.sow("intermediates", "deepest", x)  # stored only if a caller makes the collection mutable
         if self.bottleneck is not None:
             x = self.bottleneck(x, group, train, keys)
-        block = rematerialised(ConvBlock, self.remat)
+        block = rematerialize(ConvBlock, self.remat)
         for level, features in reversed(list(enumerate(self.widths))):
             x = enlarge(x)
             if level:
@@ -153,26 +155,26 @@ class ResNetUNet(nn.Module):
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """3 x 3 maximum with stride 2 of features that are nowhere negative, f[B, H, W, C] -> f[B, H/2, W/2, C].
+    """Take the 3 x 3 maximum with stride 2 of nonnegative features, f[B, H, W, C] -> f[B, H/2, W/2, C].
 
-    The same values as torch's `MaxPool2d(3, 2, 1)`; sizes round up. For the gradient's sake not `nn.max_pool`: see
-    `blocks.downsample` and `blocks.larger`.
+    The values equal those of torch's `MaxPool2d(3, 2, 1)`; sizes round up. `nn.max_pool` has another gradient: see
+    `blocks.downsample` and `blocks.elementwise_max`.
     """
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     for axis in (1, 2):
         size = x.shape[axis]
-        parts = [jax.lax.slice_in_dim(x, start, size - 2 + start, 2, axis) for start in range(3)]
-        x = larger(larger(parts[0], parts[1]), parts[2])
+        windows = [jax.lax.slice_in_dim(x, start, size - 2 + start, 2, axis) for start in range(3)]
+        x = elementwise_max(elementwise_max(windows[0], windows[1]), windows[2])
     return x
 
 
 def enlarge(x: jax.Array) -> jax.Array:
-    """Every pixel twice in each direction, f[B, H, W, C] -> f[B, 2H, 2W, C]."""
+    """Repeat every pixel twice in each direction, f[B, H, W, C] -> f[B, 2H, 2W, C]."""
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
 def _conv(features: int, size: int, stride: int, dtype: Any, name: str) -> nn.Conv:
-    """As in torch: padded alike on both sides, where "SAME" would put less before than behind at stride 2."""
+    """A convolution padded equally on both sides, as in torch; "SAME" would pad less at the start at stride 2."""
     return nn.Conv(
         features,
         (size, size),

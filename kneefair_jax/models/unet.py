@@ -1,4 +1,4 @@
-"""The U-Net of Ronneberger, Fischer and Brox (MICCAI 2015), with normalisation and padding inside."""
+"""The U-Net of Ronneberger, Fischer and Brox (MICCAI 2015), with normalization and padding inside."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kneefair_jax.models.blocks import ConvBlock, Upsample, downsample, rematerialised
+from kneefair_jax.models.blocks import ConvBlock, Upsample, downsample, rematerialize
 
 
 class UNet(nn.Module):
-    """Encoder, decoder and skip connections; any height, width and number of channels.
+    """Encoder, decoder and skip connections, for any height, width and number of channels.
 
     Example::
 
@@ -25,10 +25,10 @@ class UNet(nn.Module):
         convolutions: 3 x 3 convolutions of each block.
         norm: "batch" or "group".
         dtype: of the computation; parameters, statistics and logits stay float32.
-        remat: whether blocks keep nothing for the backward pass (`blocks.rematerialised`).
+        remat: whether the backward pass recomputes the blocks (`blocks.rematerialize`).
         axis_name: the mapped axis to pool batch statistics over, under pmap or shard_map.
-        bottleneck: an optional part on the deepest features (`heads`).
-        critic: an optional part that looks at image and logits (`heads`).
+        bottleneck: an optional module on the deepest features (`heads`).
+        critic: an optional module on image and logits (`heads`).
     """
 
     classes: int
@@ -49,10 +49,10 @@ class UNet(nn.Module):
         group: jax.Array | None = None,
         keys: jax.Array | None = None,
     ) -> jax.Array:
-        """Standardised images f32[B, H, W, C] -> logits f32[B, H, W, classes].
+        """Standardized images f32[B, H, W, C] -> logits f32[B, H, W, classes].
 
         With `train`, batch statistics are those of the batch, and "batch_stats" must be mutable. Only the optional
-        parts look at `group`, i32[B] (-1 unknown), and `keys`, a random key for each example.
+        modules use `group`, i32[B] (-1 unknown), and `keys`, a random key for each example.
         """
         height, width = image.shape[1:3]
         multiple = 2 ** (len(self.widths) - 1)
@@ -60,8 +60,8 @@ class UNet(nn.Module):
         x = jnp.pad(image.astype(self.dtype), padding, mode="edge")
 
         def block(features: int, name: str) -> ConvBlock:
-            kind = rematerialised(ConvBlock, self.remat)
-            return kind(features, self.convolutions, self.norm, self.dtype, self.axis_name, name=name)
+            conv_block = rematerialize(ConvBlock, self.remat)
+            return conv_block(features, self.convolutions, self.norm, self.dtype, self.axis_name, name=name)
 
         skips = []
         for level, features in enumerate(self.widths):
@@ -69,7 +69,7 @@ class UNet(nn.Module):
                 skips.append(x)
                 x = downsample(x)
             x = block(features, f"encoder_{level}")(x, train)
-        self.sow("intermediates", "deepest", x)  # for whoever asks; else it is nothing
+        self.sow("intermediates", "deepest", x)  # stored only if a caller makes the collection mutable
         if self.bottleneck is not None:
             x = self.bottleneck(x, group, train, keys)
         for level in reversed(range(len(skips))):

@@ -39,7 +39,7 @@ class CaseView(NamedTuple):
 
 def colour(label: int) -> tuple[int, int, int]:
     """The scheme's colour of a label above 0; a scheme longer than the palette starts it again."""
-    red, green, blue = anatomy.COLOURS[1 + (label - 1) % (len(anatomy.COLOURS) - 1)]
+    red, green, blue = anatomy.COLORS[1 + (label - 1) % (len(anatomy.COLORS) - 1)]
     return int(red), int(green), int(blue)
 
 

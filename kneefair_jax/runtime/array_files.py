@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import memory
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -37,7 +37,7 @@ def read_npz(path: Path, remedy: str, names: Collection[str] = ()) -> dict[str, 
             with np.load(stream, allow_pickle=False) as file:
                 arrays = dict(file)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise InputError(f"{path} cannot be read ({told(error)}); {remedy}") from error
+        raise InputError(f"{path} cannot be read ({describe(error)}); {remedy}") from error
     if missing := sorted(set(names) - arrays.keys()):
         raise InputError(f"{path} has no array {missing[0]!r}; {remedy}")
     return arrays

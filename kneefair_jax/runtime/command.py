@@ -17,6 +17,7 @@ import atexit
 import contextlib
 import importlib
 import os
+import resource
 import select
 import signal
 import sys
@@ -73,7 +74,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
         Exception: a bug, whose traceback helps.
     """
     _open_standard_streams()
-    with preemption.handle_signals(), safe_text.terminal(), command_line.log_to_terminal():
+    with preemption.handle_signals(), safe_text.printable_output(), command_line.log_to_terminal():
         try:
             try:
                 _load_extensions()
@@ -148,6 +149,11 @@ def _ending_of(error: BaseException, remedies: Remedies) -> _Ending | None:
 def _is_memory_error(error: BaseException) -> bool:
     """Return whether memory is exhausted, by an error of Python, C++ or XLA (XlaRuntimeError, JaxRuntimeError)."""
     text = str(error)
+    if isinstance(
+        error, SystemError
+    ):  # C code failed without a reason; under a limit of memory, that is the reason
+        limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+        return limited and "without exception set" in text
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError | OSError | ImportError)
         and (text.startswith("RESOURCE_EXHAUSTED") or any(words in text for words in _MEMORY_ERRORS))

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import preemption
 
 _LOGGER = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def _await_port(coordinator: str) -> None:
         except OSError as error:
             if isinstance(error, socket.gaierror) or time.monotonic() > deadline:
                 raise InputError(
-                    f"--coordinator={coordinator} does not answer ({told(error)}); start --process=0 on that host "
+                    f"--coordinator={coordinator} does not answer ({describe(error)}); start --process=0 on that host "
                     f"within {_CONNECT_TIMEOUT} s, and check that its port is reachable"
                 ) from error
         time.sleep(0.5)
@@ -154,7 +154,7 @@ def peer_failure(error: BaseException) -> str | None:
     markers = ("Gloo", "NCCL", "Connection closed", "Connection reset", "coordination service", "UNAVAILABLE")
     if not jax.distributed.is_initialized() or not any(marker in str(error) for marker in markers):
         return None
-    return f"another process of this run is gone ({told(error)})"
+    return f"another process of this run is gone ({describe(error)})"
 
 
 def exit_process(status: int, *, wait_for_peers: bool = False) -> NoReturn:

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import atomic
 from kneefair_jax.runtime.schema import Schema, abbreviate, find_fault
 
@@ -36,7 +36,7 @@ def read(path: Path, schema: Schema, remedy: str, *, max_bytes: int = MAX_DESCRI
             _content(path, max_bytes).decode(), object_pairs_hook=_object, parse_constant=_refuse_constant
         )
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or told(error)
+        reason = getattr(error, "strerror", None) or describe(error)
         raise InputError(f"{path} cannot be read ({reason}); {remedy}") from error
     except RecursionError:
         raise InputError(f"{path} cannot be read (nested too deeply); {remedy}") from None

@@ -1,4 +1,4 @@
-"""Safetensors of somebody else: what the header says is known, and bounded, before a tensor is in memory."""
+"""Safetensors from an unknown source, whose header is checked before any tensor is in memory."""
 
 import stat
 from collections.abc import Collection
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import atomic
 
 MOST_BYTES = 2**29  # of a file: 128 million weights as float32, five times those of the largest network
@@ -15,15 +15,15 @@ _TYPES = ("F16", "BF16", "F32", "F64")
 
 
 def shapes(path: Path, remedy: str) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor of a file, by name; no tensor is read.
+    """Return the shape of each tensor of a file, by name, without reading a tensor.
 
     Args:
         path: a regular file, or a link to one.
-        remedy: what a person can do, the end of the message.
+        remedy: the end of the error message.
 
     Raises:
-        InputError: it is not there, is no such file, is larger than `MOST_BYTES`, or holds other than floating-point
-            numbers.
+        InputError: the file is missing, is no regular file, is larger than `MOST_BYTES`, or holds a tensor that is not
+            floating-point.
     """
     try:
         status = path.stat()
@@ -36,7 +36,7 @@ def shapes(path: Path, remedy: str) -> dict[str, tuple[int, ...]]:
             types = {name: tensor.get_dtype() for name, tensor in slices.items()}
             tensor_shapes = {name: tuple(tensor.get_shape()) for name, tensor in slices.items()}
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read ({told(error)}); {remedy}") from error
+        raise InputError(f"{path} cannot be read ({describe(error)}); {remedy}") from error
     if unusable := [name for name, kind in types.items() if kind not in _TYPES and tensor_shapes[name]]:
         raise InputError(
             f"{path}: the tensor {unusable[0]} is of the type {types[unusable[0]]}, not {', '.join(_TYPES)}; {remedy}"
@@ -48,9 +48,9 @@ def read(path: Path, names: Collection[str], remedy: str) -> dict[str, np.ndarra
     """Return tensors as f32 arrays, by name.
 
     Args:
-        path: of which `shapes` was asked.
-        names: of the tensors.
-        remedy: what a person can do, the end of the message.
+        path: a file that `shapes` accepts.
+        names: the tensors to read.
+        remedy: the end of the error message.
 
     Raises:
         InputError: a tensor cannot be read.
@@ -59,4 +59,4 @@ def read(path: Path, names: Collection[str], remedy: str) -> dict[str, np.ndarra
         with safe_open(path, framework="numpy") as file:
             return {name: np.asarray(file.get_tensor(name), np.float32) for name in names}
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read ({told(error)}); {remedy}") from error
+        raise InputError(f"{path} cannot be read ({describe(error)}); {remedy}") from error

@@ -221,9 +221,9 @@ def test_masks_of_another_size_and_scheme(run, tmp_path):
 
     # The likeliest of the network's own labels, and only then the other scheme's name for it.
     (variables,) = group_models.restore(
-        workdir, [group_models.Member()], (report["run"]["step"],), experiment.state
+        workdir, [group_models.GroupModel()], (report["run"]["step"],), experiment.state
     )
-    image = models.standardise(np.stack([cases[row]["image"] for row in range(8)]))
+    image = models.standardize(np.stack([cases[row]["image"] for row in range(8)]))
     probability = jax.jit(lambda image: jax.nn.softmax(experiment.model.apply(variables, image)))(image)
     dice = []
     for planes, case in zip(np.asarray(probability), larger(range(8)), strict=True):
@@ -239,14 +239,14 @@ def test_masks_of_another_size_and_scheme(run, tmp_path):
     # What size alone explains is of the masks that the distances are of.
     test, rows = table.query("split == 'test'"), cohort.rows("test")
     spacing = np.tile([0.5 / 3, 0.25], (len(rows), 1))
-    apart = reference_ser.apart(test, spacing)
+    apart = reference_ser.boundary_offset_mm(test, spacing)
     errors = [
         metrics.boundary_errors(c.label, 2, pixel, apart)
         for c, pixel in zip(larger(rows), spacing, strict=True)
     ]
     expected = copy.deepcopy(report["scores"])
     by_score = {name: np.stack([error[name] for error in errors]) for name in ("dice", "iou")}
-    reference_ser.add(expected, by_score, test, cohort.cases.iloc[rows], ("sex", "race"))
+    reference_ser.add_expected_ser(expected, by_score, test, cohort.cases.iloc[rows], ("sex", "race"))
     for score in ("dice", "iou"):
         ser, by_hand = (
             scores[score]["summaries"]["sex"]["ser"]["size"] for scores in (report["scores"], expected)
@@ -274,5 +274,5 @@ def test_the_primary_family_and_the_choice_of_pairs_reach_the_report(run, tmp_pa
 
 def test_a_folder_without_checkpoints(run, tmp_path):
     config, cohort, cases, experiment, *_ = run
-    with pytest.raises(InputError, match="holds no checkpoint; train first"):
+    with pytest.raises(InputError, match="has no checkpoint; train first"):
         evaluate.evaluate(config, experiment, cohort, cases, tmp_path)

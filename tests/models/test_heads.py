@@ -1,4 +1,4 @@
-"""The parts that know of groups: what they add to the loss, where its gradient goes, and that they leave no trace."""
+"""The modules that use the group: their losses, the paths of the gradients, and that the logits stay the same."""
 
 import functools
 
@@ -14,7 +14,7 @@ from kneefair_jax.models import heads
 FIELDS = {"name": "unet", "widths": (2,), "convolutions": 1, "norm": "group", "dtype": "float32"}
 GROUP = jnp.array([0, 1, -1, 1])
 KEYS = jax.random.split(jax.random.key(5), 4)
-LEARNING = ("attribute_head", "adversarial")  # those with a loss of their own
+LEARNING = ("attribute_head", "adversarial")  # heads with an auxiliary loss
 
 
 def rng_normal(*shape, seed=0):
@@ -25,8 +25,8 @@ IMAGE = rng_normal(4, 8, 8, 1)
 FEATURES = rng_normal(4, 2, 3, 6)
 
 
-def moved(tree, seed=1):
-    """Parameters that are not where initialisation puts them: biases are not 0 either."""
+def perturbed(tree, seed=1):
+    """Add noise to initial parameters, so that biases are not 0 either."""
     leaves, structure = jax.tree.flatten(tree)
     rng = np.random.default_rng(seed)
     return structure.unflatten([leaf + 0.1 * rng.normal(size=leaf.shape) for leaf in leaves])
@@ -34,46 +34,48 @@ def moved(tree, seed=1):
 
 def network(head, strength=0.1):
     model = models.create(FIELDS, classes=3, parts=models.HEADS[head](2, strength))
-    return model, {"params": moved(jax.jit(model.init)(jax.random.key(0), IMAGE)["params"])}
+    return model, {"params": perturbed(jax.jit(model.init)(jax.random.key(0), IMAGE)["params"])}
 
 
 def test_group_cross_entropy_is_zero_where_the_group_is_unknown():
     logits = np.array([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0], [9.0, 0.0, 0.0]], np.float32)
     group = np.array([2, 0, -1])
-    found = heads.group_cross_entropy(logits, group)
+    result = heads.group_cross_entropy(logits, group)
     expected = np.log(np.exp(logits).sum(1)) - logits[np.arange(3), group]
-    np.testing.assert_allclose(found, [*expected[:2], 0], rtol=1e-6)
+    np.testing.assert_allclose(result, [*expected[:2], 0], rtol=1e-6)
 
 
-def test_the_network_climbs_what_its_discriminator_descends():
-    """A network of one matrix: its gradient is that of L_seg - strength CE, the discriminator's that of + CE."""
+def test_the_network_ascends_the_loss_that_its_discriminator_descends():
+    """For a network of one matrix, the gradient is that of L_seg - strength CE; the discriminator's is that of CE."""
     strength, group = 0.3, jnp.array([0, 1, -1, 1])
     part = heads.Adversary(groups=2, strength=strength)
     inputs, matrix = rng_normal(4, 2, 3, 5), rng_normal(5, 6, seed=1)
-    theirs = moved(part.init(jax.random.key(0), FEATURES, None, False, None)["params"])
+    discriminator = perturbed(part.init(jax.random.key(0), FEATURES, None, False, None)["params"])
 
     def segmentation(matrix):
         return ((inputs @ matrix) ** 3).mean()
 
-    def total(matrix, theirs):
+    def total(matrix, discriminator):
         features, updates = part.apply(
-            {"params": theirs}, inputs @ matrix, group, True, None, mutable="losses"
+            {"params": discriminator}, inputs @ matrix, group, True, None, mutable="losses"
         )
         return (features**3).mean() + sum(jax.tree.leaves(updates["losses"])).sum()
 
-    def told_apart(matrix, theirs):
-        second, first = theirs["Dense_0"], theirs["Dense_1"]
+    def classification(matrix, discriminator):
+        second, first = discriminator["Dense_0"], discriminator["Dense_1"]
         hidden = jnp.maximum((inputs @ matrix).mean((1, 2)) @ first["kernel"] + first["bias"], 0)
         log_p = jax.nn.log_softmax(hidden @ second["kernel"] + second["bias"])
         return -(log_p[0, 0] + log_p[1, 1] + log_p[3, 1])
 
-    expected = segmentation(matrix) + told_apart(matrix, theirs)
-    np.testing.assert_allclose(total(matrix, theirs), expected, rtol=1e-5)
-    found = jax.grad(total, (0, 1))(matrix, theirs)
-    confused, told = jax.grad(told_apart, (0, 1))(matrix, theirs)
-    np.testing.assert_allclose(found[0], jax.grad(segmentation)(matrix) - strength * confused, atol=1e-5)
-    assert abs(strength * confused).max() > 1e-3
-    chex.assert_trees_all_close(found[1], told, atol=1e-5)
+    expected = segmentation(matrix) + classification(matrix, discriminator)
+    np.testing.assert_allclose(total(matrix, discriminator), expected, rtol=1e-5)
+    result = jax.grad(total, (0, 1))(matrix, discriminator)
+    reversed_gradient, descended = jax.grad(classification, (0, 1))(matrix, discriminator)
+    np.testing.assert_allclose(
+        result[0], jax.grad(segmentation)(matrix) - strength * reversed_gradient, atol=1e-5
+    )
+    assert abs(strength * reversed_gradient).max() > 1e-3
+    chex.assert_trees_all_close(result[1], descended, atol=1e-5)
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.1, 0.5, 1.0])
@@ -85,7 +87,7 @@ def test_the_ramp_is_the_formula_of_ganin_et_al(progress):
 
 def test_a_ramp_scales_the_reversed_gradient_and_not_the_discriminator_s():
     part, ramp = heads.Adversary(groups=2, strength=0.3), heads.ramp(0.1)
-    params = moved(part.init(jax.random.key(0), FEATURES, None, False, None)["params"])
+    params = perturbed(part.init(jax.random.key(0), FEATURES, None, False, None)["params"])
 
     def loss(x, params, schedule):
         variables = {"params": params, "schedule": schedule}
@@ -110,10 +112,10 @@ def test_the_critic_s_gradient_reaches_the_network_through_the_predicted_mask():
         plain, _ = network("none")
         logits = plain.apply({"params": {n: p for n, p in params.items() if n != "critic"}}, IMAGE)
         probability = jnp.exp(logits) / jnp.exp(logits).sum(-1, keepdims=True)
-        told = heads.GroupClassifier(2).apply(
+        group_logits = heads.GroupClassifier(2).apply(
             {"params": params["critic"]["GroupClassifier_0"]}, jnp.concatenate([IMAGE, probability], -1)
         )
-        return 0.5 * heads.group_cross_entropy(told, GROUP)
+        return 0.5 * heads.group_cross_entropy(group_logits, GROUP)
 
     @functools.partial(jax.jit, static_argnums=0)
     def with_gradient(function, params):
@@ -132,22 +134,22 @@ def test_the_critic_s_gradient_reaches_the_network_through_the_predicted_mask():
 def test_outside_of_training_a_head_does_nothing(head):
     model, variables = network(head)
     plain, _ = network("none")
-    its_own = {"params": {n: p for n, p in variables["params"].items() if n not in ("bottleneck", "critic")}}
+    shared = {"params": {n: p for n, p in variables["params"].items() if n not in ("bottleneck", "critic")}}
     logits, updates = model.apply(variables, IMAGE, group=GROUP, keys=KEYS, mutable="losses")
-    np.testing.assert_array_equal(logits, plain.apply(its_own, IMAGE))
+    np.testing.assert_array_equal(logits, plain.apply(shared, IMAGE))
     assert not jax.tree.leaves(updates)
-    # Nor has it to say anything of cases whose group nobody gives.
+    # Without groups it has no loss.
     _, updates = model.apply(variables, IMAGE, train=True, mutable="losses")
     assert not jax.tree.leaves(updates)
 
 
-def test_a_head_has_a_loss_in_training_and_the_logits_stay():
+def test_a_head_has_a_loss_in_training_and_keeps_the_logits():
     plain, _ = network("none")
     for head in LEARNING:
         model, variables = network(head)
-        its_own = {n: p for n, p in variables["params"].items() if n not in ("bottleneck", "critic")}
+        shared = {n: p for n, p in variables["params"].items() if n not in ("bottleneck", "critic")}
         logits, updates = model.apply(variables, IMAGE, train=True, group=GROUP, mutable="losses")
-        np.testing.assert_array_equal(logits, plain.apply({"params": its_own}, IMAGE))
+        np.testing.assert_array_equal(logits, plain.apply({"params": shared}, IMAGE))
         (losses,) = jax.tree.leaves(updates)
         assert (losses[np.array([0, 1, 3])] > 0).all() and losses[2] == 0
 
@@ -156,18 +158,18 @@ def test_top_two_by_hand():
     gates = heads.top_two(jnp.array([[1.0, 4.0, 3.0, -2.0], [0.0, 0.0, 0.0, 0.0]]))
     e = np.exp(1)
     np.testing.assert_allclose(gates[0], [0, e / (1 + e), 1 / (1 + e), 0], rtol=1e-6)
-    assert sorted(gates[1].tolist()) == [0, 0, 0.5, 0.5]  # ties let no third one in
+    assert sorted(gates[1].tolist()) == [0, 0, 0.5, 0.5]  # a tie does not add a third expert
     np.testing.assert_array_equal(heads.top_two(jnp.array([[7.0]])), [[1.0]])
 
 
 def experts(features=6, **fields):
     part = heads.GroupExperts(groups=2, experts=3, **fields)
     x = rng_normal(4, 2, 3, features)
-    return part, moved(part.init(jax.random.key(0), x, None, False, None)["params"]), x
+    return part, perturbed(part.init(jax.random.key(0), x, None, False, None)["params"]), x
 
 
 def test_experts_by_hand():
-    """Top-2 gates of the own group's router on the mean features; an unknown group has the mean of the routers."""
+    """Top-2 gates of the group's router on the mean features; an unknown group has the mean of the routers."""
     part, params, x = experts()
     x, router, hidden = np.asarray(x), params["Dense_0"], params["Conv_0"]
     kernel, bias = np.asarray(router["kernel"]).reshape(6, 2, 3), np.asarray(router["bias"]).reshape(2, 3)
@@ -179,27 +181,29 @@ def test_experts_by_hand():
         best = np.argsort(scores)[-2:]
         gates = np.exp(scores[best]) / np.exp(scores[best]).sum()
         for gate, expert in zip(gates, best, strict=True):
-            own = slice(3 * expert, 3 * expert + 3)
-            up = np.maximum(x[i] @ hidden["kernel"][0, 0][:, own] + hidden["bias"][own], 0)
+            channels = slice(3 * expert, 3 * expert + 3)
+            up = np.maximum(x[i] @ hidden["kernel"][0, 0][:, channels] + hidden["bias"][channels], 0)
             expected[i] += gate * (up @ params["out"][expert])
     np.testing.assert_allclose(part.apply({"params": params}, x, GROUP, False, None), expected, atol=1e-5)
-    # No group given is a group that nobody knows.
+    # No group is the same as an unknown group.
     unknown = part.apply({"params": params}, x, jnp.full(4, -1), False, None)
     np.testing.assert_array_equal(part.apply({"params": params}, x, None, False, None), unknown)
 
 
-def test_experts_are_residual_and_of_any_width():
+def test_experts_are_residual_and_take_any_width():
     part, params, x = experts(features=5)
     silent = params | {"out": 0 * params["out"]}
     np.testing.assert_array_equal(part.apply({"params": silent}, x, GROUP, True, KEYS), x)
     assert abs(part.apply({"params": params}, x, GROUP, True, KEYS) - x).max() > 0.01
 
 
-def test_another_group_s_router_says_nothing():
+def test_another_group_s_router_has_no_effect():
     part, params, x = experts()
     router = params["Dense_0"]
-    of_one = jnp.repeat(jnp.array([0.0, 1.0]), 3)  # routers lie side by side, three scores each
-    changed = params | {"Dense_0": {"kernel": router["kernel"] + of_one, "bias": router["bias"] - 2 * of_one}}
+    second_router = jnp.repeat(jnp.array([0.0, 1.0]), 3)  # routers lie side by side, three scores each
+    changed = params | {
+        "Dense_0": {"kernel": router["kernel"] + second_router, "bias": router["bias"] - 2 * second_router}
+    }
     changed["Dense_0"]["bias"] = changed["Dense_0"]["bias"].at[3].add(9.0)
     before = part.apply({"params": params}, x, GROUP, False, None)
     after = part.apply({"params": changed}, x, GROUP, False, None)
@@ -207,8 +211,8 @@ def test_another_group_s_router_says_nothing():
     assert same[0] and not same[[1, 3]].any()
 
 
-def test_gate_noise_is_for_training_alone_and_follows_the_example_s_key():
-    """The trap: gate noise left on at test time."""
+def test_gate_noise_is_in_training_only_and_follows_the_example_s_key():
+    """Gate noise must be off at test time."""
     part, params, x = experts(noise=3.0)
 
     def run(x, group, train, keys):
@@ -221,11 +225,11 @@ def test_gate_noise_is_for_training_alone_and_follows_the_example_s_key():
     assert abs(noisy - run(x, GROUP, True, KEYS[::-1])).max() > 0.01
     order = np.array([2, 0, 3, 1])
     np.testing.assert_allclose(run(x[order], GROUP[order], True, KEYS[order]), noisy[order], atol=1e-6)
-    alike = run(jnp.repeat(x[:1], 2, 0), GROUP[:1].repeat(2), True, KEYS[np.zeros(2, int)])
-    np.testing.assert_allclose(alike[0], alike[1], atol=1e-6)
+    same_key = run(jnp.repeat(x[:1], 2, 0), GROUP[:1].repeat(2), True, KEYS[np.zeros(2, int)])
+    np.testing.assert_allclose(same_key[0], same_key[1], atol=1e-6)
 
 
-def test_the_network_hands_group_and_keys_to_its_experts():
+def test_the_network_passes_group_and_keys_to_its_experts():
     model, variables = network("moe")
     quiet = model.apply(variables, IMAGE, group=GROUP, keys=KEYS)
     np.testing.assert_array_equal(quiet, model.apply(variables, IMAGE, group=GROUP))

@@ -21,7 +21,7 @@ def shapes(model, shape=(1, 32, 32, 1)):
 
 @pytest.fixture(scope="module")
 def variables():
-    """Drawn by numpy: to compile `init` takes longer than all else here."""
+    """Variables drawn by numpy, because compiling `init` takes longer than all other tests here."""
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
@@ -35,14 +35,14 @@ def variables():
 # Without its classifier, torchvision's resnet18 has 11,689,512 - 513,000 and resnet34 21,797,672 - 513,000
 # parameters; segmentation_models_pytorch's Unet of one class has 14,328,209 and 24,436,369.
 @pytest.mark.parametrize(
-    ("name", "encoder", "whole"),
+    ("name", "encoder", "network"),
     [("resnet18_unet", 11_176_512, 14_328_209), ("resnet34_unet", 21_284_672, 24_436_369)],
 )
-def test_as_many_parameters_as_published(name, encoder, whole):
+def test_as_many_parameters_as_published(name, encoder, network):
     model = models.create({"name": name, **CONFIG, "weights": "a.safetensors"}, classes=1)
-    colour = shapes(model, (1, 32, 32, 3))["params"]
-    assert models.count(colour["encoder"]) == encoder
-    assert models.count(colour) == whole
+    color = shapes(model, (1, 32, 32, 3))["params"]
+    assert models.count(color["encoder"]) == encoder
+    assert models.count(color) == network
     assert models.count(shapes(model)["params"]["encoder"]) == encoder - 2 * 49 * 64
 
 
@@ -62,7 +62,7 @@ def test_the_encoder_halves_five_times_and_rounds_up():
     assert [map_.shape for map_ in features] == expected
 
 
-def test_kernels_start_as_he_said_by_outputs():
+def test_kernels_have_he_s_initialization_by_fan_out():
     block = resnet.BasicBlock(128, 2, jnp.float32)
     params = jax.jit(block.init, static_argnums=2)(jax.random.key(0), jnp.zeros((1, 2, 2, 64)), True)[
         "params"
@@ -71,7 +71,7 @@ def test_kernels_start_as_he_said_by_outputs():
     assert np.std(params["downsample_0"]["kernel"]) == pytest.approx(np.sqrt(2 / 128), rel=0.02)
 
 
-def test_padding_is_cropped_again(variables):
+def test_padding_is_cropped(variables):
     image = jax.random.normal(jax.random.key(1), (1, 30, 27, 1))
     edge = jnp.pad(image, ((0, 0), (0, 2), (0, 5), (0, 0)), mode="edge")
     apply = jax.jit(SMALL.apply)
@@ -80,7 +80,7 @@ def test_padding_is_cropped_again(variables):
 
 @pytest.fixture(scope="module")
 def stepped(variables):
-    """Gradients and new statistics on two shards, whose images differ in contrast; compiled once for two tests."""
+    """Gradients and new statistics on two shards, whose images differ in contrast; shared by two tests."""
     model = SMALL.clone(axis_name="data")
 
     def loss(params, image):
@@ -100,23 +100,23 @@ def test_every_parameter_has_a_gradient(stepped):
 
 def test_every_statistic_is_pooled_over_the_axis_and_moves(stepped, variables):
     old = jax.tree.leaves(variables["batch_stats"])
-    found = jax.tree_util.tree_leaves_with_path(stepped[1])
-    for (path, (one, other)), before in zip(found, old, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, err_msg=jax.tree_util.keystr(path))
-        assert (one != before).all()
+    new = jax.tree_util.tree_leaves_with_path(stepped[1])
+    for (path, (first, second)), before in zip(new, old, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, err_msg=jax.tree_util.keystr(path))
+        assert (first != before).all()
 
 
 def test_computes_in_bfloat16_and_keeps_float32():
     model = models.create({"name": "resnet18_unet", **CONFIG, "dtype": "bfloat16"}, classes=2)
-    logits, made = jax.eval_shape(model.init_with_output, jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
-    assert {leaf.dtype for leaf in jax.tree.leaves(made)} == {jnp.dtype("float32")}
+    logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     chex.assert_type(logits, jnp.float32)
     encoder = resnet.ResNetEncoder(dtype=jnp.bfloat16)
     features, _ = jax.eval_shape(encoder.init_with_output, jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
     chex.assert_type(features, jnp.bfloat16)
 
 
-def test_max_pool_is_max_pool_and_so_is_its_gradient_where_nothing_ties():
+def test_max_pool_and_its_gradient_equal_flax_s_without_ties():
     x = jax.random.uniform(jax.random.key(0), (2, 7, 10, 3))
     weight = jax.random.normal(jax.random.key(1), (2, 4, 5, 3))
 
@@ -124,8 +124,8 @@ def test_max_pool_is_max_pool_and_so_is_its_gradient_where_nothing_ties():
         return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
     np.testing.assert_array_equal(resnet.max_pool(x), pool(x))
-    mine, theirs = (jax.grad(lambda x, f=f: (f(x) * weight).sum())(x) for f in (resnet.max_pool, pool))
-    np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+    gradient, expected = (jax.grad(lambda x, f=f: (f(x) * weight).sum())(x) for f in (resnet.max_pool, pool))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5)
 
 
 def test_enlarge():
@@ -135,7 +135,7 @@ def test_enlarge():
 
 
 class Shift(nn.Module):
-    """A bottleneck that adds what it learnt, by group."""
+    """A bottleneck that adds a learned shift, by group."""
 
     @nn.compact
     def __call__(self, x, group, train, keys):
@@ -144,30 +144,30 @@ class Shift(nn.Module):
 
 
 class Critic(nn.Module):
-    """Says what it was shown."""
+    """Sows the shapes of its inputs."""
 
     @nn.compact
     def __call__(self, image, logits, group, train):
         self.sow("seen", "shapes", (image.shape, logits.shape, group.shape, train))
 
 
-def test_a_bottleneck_and_a_critic_see_the_groups():
+def test_a_bottleneck_and_a_critic_get_the_groups():
     model = SMALL.clone(bottleneck=Shift(), critic=Critic())
     group = jnp.array([0, 1])
     image = jnp.zeros((2, 30, 40, 1))
-    seen = []
+    sown = []
 
     def init():
-        made = model.init(jax.random.key(0), image, True, group, "keys")
-        seen.append(made.pop("seen"))
-        return made
+        variables = model.init(jax.random.key(0), image, True, group, "keys")
+        sown.append(variables.pop("seen"))
+        return variables
 
-    made = jax.eval_shape(init)
-    assert made["params"]["bottleneck"]["shift"].shape == (2,)
-    assert seen[0]["critic"]["shapes"] == (((2, 30, 40, 1), (2, 30, 40, 3), (2,), True),)
+    variables = jax.eval_shape(init)
+    assert variables["params"]["bottleneck"]["shift"].shape == (2,)
+    assert sown[0]["critic"]["shapes"] == (((2, 30, 40, 1), (2, 30, 40, 3), (2,), True),)
 
 
-def test_what_a_resnet_cannot_be_is_refused():
+def test_invalid_fields_of_a_resnet_are_refused():
     with pytest.raises(InputError, match=r"config.model.widths=\(8, 16\): give five"):
         shapes(models.create({"name": "resnet18_unet", **CONFIG, "widths": [8, 16]}, classes=2))
     with pytest.raises(InputError, match=r"config.model.norm='group': give batch"):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kneefair_jax import models
 from kneefair_jax.errors import InputError
+from kneefair_jax.models import registry
 
 TINY = {"name": "unet", "widths": (4, 8), "convolutions": 1, "norm": "batch", "dtype": "float32"}
 
@@ -26,8 +27,8 @@ def test_any_size_and_any_channels(height, width, channels):
     chex.assert_type(logits, jnp.float32)
 
 
-def test_padding_is_cropped_again():
-    """A size that divides gives the same logits whether or not it was padded to it."""
+def test_padding_is_cropped():
+    """A padded image gives the logits of the same image padded by hand."""
     model = models.UNet(classes=2, widths=(2, 4, 8), convolutions=1, norm="group")
     image = jax.random.normal(jax.random.key(1), (1, 8, 8, 1))
     variables = variables_of(model)
@@ -58,11 +59,11 @@ def test_apply_is_pure_and_statistics_move_only_in_training():
     chex.assert_trees_all_equal(model.apply(variables, image), model.apply(variables, image))
     _, updates = model.apply(variables, image, train=True, mutable=["batch_stats"])
     chex.assert_trees_all_equal(before, variables)
-    moved = jax.tree.leaves(updates["batch_stats"])
-    assert any((a != b).any() for a, b in zip(moved, jax.tree.leaves(before["batch_stats"]), strict=True))
+    after = jax.tree.leaves(updates["batch_stats"])
+    assert any((a != b).any() for a, b in zip(after, jax.tree.leaves(before["batch_stats"]), strict=True))
 
 
-def test_evaluation_of_one_case_does_not_depend_on_the_others():
+def test_logits_of_one_case_do_not_depend_on_the_batch():
     model = models.create(TINY, classes=2)
     image = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
     variables = variables_of(model)
@@ -95,3 +96,13 @@ def test_unknown_names_are_refused():
         models.create({**TINY, "weights": "a.safetensors"}, classes=2)
     with pytest.raises(InputError, match="model.norm"):
         variables_of(models.create({**TINY, "norm": "layer"}, classes=2))
+
+
+def test_memory_estimates_by_hand():
+    """One level, one convolution of 2 channels, 2 classes: conv, norm, block, head and network, f32 of 8 x 8 x 2."""
+    model = models.create({"name": "unet", "widths": (2,), "convolutions": 1, "norm": "group"}, classes=2)
+    activation = 8 * 8 * 2 * 4
+    assert registry.inference_bytes(model, (8, 8, 1)) == 5 * activation
+    # Convolution, GroupNorm and the module around it, block, deepest, head, network.
+    assert registry.training_bytes(model, (8, 8, 1)) == 7 * activation * 9 // 10
+    assert registry.training_bytes(model, (16, 16, 1)) == 4 * 7 * activation * 9 // 10

@@ -239,7 +239,7 @@ def test_overlays_have_a_legend_and_one_colour_a_bone(tmp_path):
     picture = np.asarray(Image.open(tmp_path / "a.png"))
     assert picture.shape[1:] == (171, 3) and not picture[:512].any()
     for label in (1, 2, 3, 4):
-        assert (picture[512:] == anatomy.COLOURS[label]).all(axis=2).sum() >= 150  # a square of 13 pixels
+        assert (picture[512:] == anatomy.COLORS[label]).all(axis=2).sum() >= 150  # a square of 13 pixels
 
 
 def test_dicom_seg_of_a_png_is_refused(tmp_path, weights, capsys):

@@ -31,9 +31,9 @@ def test_line_tint_and_background_have_their_colours():
     label[16:48, 16:48] = 2  # pixels 64 to 191 of the picture
     prediction[16:48, 16:56] = 2  # too far to the right
     pixels = decoded(overlay(image, label, prediction))
-    tint = np.round(100 + 0.3 * (anatomy.COLOURS[2].astype(float) - 100))
+    tint = np.round(100 + 0.3 * (anatomy.COLORS[2].astype(float) - 100))
     for row, column in ((64, 100), (65, 100), (191, 100), (100, 64), (100, 190), (64, 64)):
-        assert tuple(pixels[row, column]) == tuple(anatomy.COLOURS[2])
+        assert tuple(pixels[row, column]) == tuple(anatomy.COLORS[2])
     for row, column in ((66, 100), (128, 128), (100, 192), (100, 223)):
         np.testing.assert_allclose(pixels[row, column], tint, atol=1)
     for row, column in ((10, 10), (63, 100), (100, 224)):
@@ -44,14 +44,14 @@ def test_touching_structures_each_keep_their_line():
     label = np.zeros((128, 128), np.uint8)
     label[:, :64], label[:, 64:] = 1, 3
     pixels = decoded(overlay(np.zeros((128, 128), np.uint8), label, np.zeros_like(label)))
-    assert tuple(pixels[50, 127]) == tuple(anatomy.COLOURS[1])
-    assert tuple(pixels[50, 128]) == tuple(anatomy.COLOURS[3])
+    assert tuple(pixels[50, 127]) == tuple(anatomy.COLORS[1])
+    assert tuple(pixels[50, 128]) == tuple(anatomy.COLORS[3])
     assert tuple(pixels[50, 0]) == (0, 0, 0)  # the picture's edge is no outline
 
 
 def test_a_long_scheme_starts_the_palette_again_without_background():
-    assert colour(1) == tuple(anatomy.COLOURS[1])
-    assert colour(8) == tuple(anatomy.COLOURS[8])
+    assert colour(1) == tuple(anatomy.COLORS[1])
+    assert colour(8) == tuple(anatomy.COLORS[8])
     assert colour(9) == colour(1)
 
 
@@ -59,7 +59,7 @@ def test_void_is_not_drawn():
     label = np.zeros((64, 64), np.uint8)
     label[:, :32], label[:, 32:] = 2, anatomy.VOID
     pixels = decoded(overlay(np.full((64, 64), 100, np.uint8), label, np.zeros_like(label)))
-    assert (pixels[:, 128:] == 100).all() and tuple(pixels[100, 127]) == tuple(anatomy.COLOURS[2])
+    assert (pixels[:, 128:] == 100).all() and tuple(pixels[100, 127]) == tuple(anatomy.COLORS[2])
 
 
 def test_lines_of_structures_that_overlap():
@@ -68,6 +68,6 @@ def test_lines_of_structures_that_overlap():
     rows, columns = np.indices((64, 64))
     first, second = (rows < 40) & (columns < 40), (rows > 20) & (columns > 20)
     pixels = picture(image, empty, empty, 64, [(1, first), (2, second)])
-    assert tuple(pixels[30, 39]) == tuple(anatomy.COLOURS[1])  # inside the second
-    assert tuple(pixels[30, 21]) == tuple(anatomy.COLOURS[2])  # inside the first
+    assert tuple(pixels[30, 39]) == tuple(anatomy.COLORS[1])  # inside the second
+    assert tuple(pixels[30, 21]) == tuple(anatomy.COLORS[2])  # inside the first
     assert tuple(pixels[30, 30]) == tuple(pixels[5, 5]) == (100, 100, 100)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -192,3 +193,15 @@ def test_closed_standard_streams_are_no_files_of_the_command(tmp_path):
 def test_the_module_imports_nothing_that_takes_seconds():
     code = "from kneefair_jax.runtime import command; import sys; sys.exit(bool({'jax', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(("limit", "is_memory"), [(2**33, True), (resource.RLIM_INFINITY, False)])
+def test_c_code_that_fails_without_a_reason_under_a_limit_of_memory(limit, is_memory, monkeypatch, capsys):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    body = raising(SystemError("error return without exception set"))
+    if is_memory:
+        assert command.run(body, REMEDIES) == 1
+        assert "out of memory" in capsys.readouterr().err
+    else:
+        with pytest.raises(SystemError):
+            command.run(body, REMEDIES)

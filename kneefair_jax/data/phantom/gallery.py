@@ -36,7 +36,7 @@ Strip = tuple[str, list[np.ndarray]]  # a caption and u8[H, W, 3] pictures
 def tint(image: np.ndarray, label: np.ndarray, opacity: float = 0.4) -> np.ndarray:
     """Tint the structures of an image u8[H, W] by its label u8[H, W]; returns u8[H, W, 3]."""
     grey = np.repeat(image[:, :, None], 3, axis=2).astype(np.float32)
-    color = (1 - opacity) * grey + opacity * anatomy.COLOURS[label]
+    color = (1 - opacity) * grey + opacity * anatomy.COLORS[label]
     return np.where(label[:, :, None] > 0, color, grey).astype(np.uint8)
 
 
@@ -125,7 +125,7 @@ def representation(size: int, count: int = 60) -> Strip:
         dots = ["A"] * counts["A",] + ["B"] * counts["B",]
         for i, group in enumerate(dots):
             x, y = step * (1 + i % columns), step * (1 + i // columns)
-            pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=tuple(anatomy.COLOURS[1 if group == "A" else 2]))
+            pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=tuple(anatomy.COLORS[1 if group == "A" else 2]))
         pen.text((4, size - 16), f"A {counts['A',]}, B {counts['B',]} of {count}", fill="white")
         pictures.append(np.asarray(picture))
     return f"representation at {', '.join(map(str, STRENGTHS))}: training places", pictures

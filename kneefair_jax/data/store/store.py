@@ -19,7 +19,7 @@ from kneefair_jax.data.source import Source
 from kneefair_jax.data.store import chunks, tfds_builder
 from kneefair_jax.data.store.chunks import Outcome
 from kneefair_jax.data.store.tfds_builder import CaseStore
-from kneefair_jax.errors import InputError, told
+from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import atomic, json_files, output_folder, progress
 from kneefair_jax.runtime.schema import Anything, Integer, ListOf, Omittable, Row, Table, Text
 
@@ -99,7 +99,7 @@ class Cases:
                 raise
             raise InputError(
                 f"{self._folder}: the record of case {self._ids[int(row)]!r} cannot be read "
-                f"({told(error)}); delete this folder, and the cases are prepared again"
+                f"({describe(error)}); delete this folder, and the cases are prepared again"
             ) from error
 
 
@@ -335,7 +335,7 @@ def _open(source: Source, grid: tuple[int, int, int], directory: Path, on_broken
         raise
     except Exception as error:
         raise InputError(
-            f"{final} cannot be read ({told(error)}); delete this folder, and the cases are prepared again"
+            f"{final} cannot be read ({describe(error)}); delete this folder, and the cases are prepared again"
         ) from error
     if not stored == content["cases"] == len(source.cases) - len(content["broken"]):
         raise InputError(f"{final}: {stored} records for {len(source.cases)} cases; delete this folder")
@@ -365,7 +365,7 @@ def _read_content(path: Path, rows: int) -> dict[str, Any]:
         bytes.fromhex(content["sha256"])
         inspections = tuple(inspection.decode(text) for text in content.get("inspections", ()))
     except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({told(error)}); {_REMEDY}") from error
+        raise InputError(f"{path} cannot be read ({describe(error)}); {_REMEDY}") from error
     broken = [(case, why) for case, why in content["broken"]]
     return content | {"broken": broken, "inspections": inspections}
 
