@@ -150,7 +150,8 @@ def open_run(workdir: Path, config: ConfigDict, **data: str) -> None:
 
 def public_config(config: ConfigDict) -> dict[str, Any]:
     """Return the config as JSON for shared files, with absolute paths, which name people and machines, cut short."""
-    return strip_json_paths(json.loads(config.to_json_best_effort()))
+    values: dict[str, Any] = strip_json_paths(json.loads(config.to_json_best_effort()))
+    return values
 
 
 def _path_digests(config: ConfigDict) -> dict[str, str]:

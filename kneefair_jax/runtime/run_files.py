@@ -105,11 +105,11 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         InputError: see `json_files.read`; or the config has the layout of an earlier version.
     """
-    config = json_files.read(path, Table(other_fields=_REST), _REMEDY)
-    if moved := renamed_fields.moved_fields(config):
+    config: dict[str, Any] = json_files.read(path, Table(other_fields=_REST), _REMEDY)
+    if fields := renamed_fields.moved_fields(config):
         raise InputError(
-            f"{path}: this run is of an earlier version ({renamed_fields.describe(moved)}); give another --workdir, or "
-            "use this folder with the version that wrote it"
+            f"{path}: this run is of an earlier version ({renamed_fields.describe(fields)}); give another --workdir, "
+            "or use this folder with the version that wrote it"
         )
     return config
 
@@ -120,7 +120,8 @@ def read_environment(path: Path) -> dict[str, Any]:
     Raises:
         InputError: see `json_files.read`.
     """
-    return json_files.read(path, ENVIRONMENT, _REMEDY)
+    environment: dict[str, Any] = json_files.read(path, ENVIRONMENT, _REMEDY)
+    return environment
 
 
 def read_report(path: Path, schema: Table = EVALUATED) -> dict[str, Any]:
@@ -130,4 +131,5 @@ def read_report(path: Path, schema: Table = EVALUATED) -> dict[str, Any]:
         InputError: see `json_files.read`.
     """
     remedy = "give the folder of a finished run, or finish it with launch.py --mode=evaluate"
-    return json_files.read(path, schema, remedy, max_bytes=json_files.MAX_REPORT_BYTES)
+    report: dict[str, Any] = json_files.read(path, schema, remedy, max_bytes=json_files.MAX_REPORT_BYTES)
+    return report

@@ -48,18 +48,18 @@ def test_one_process_at_a_time(tmp_path):
 
 
 def test_the_lock_file_is_deleted_and_keeps_threads_apart_meanwhile(tmp_path):
-    inside, most = [], []
+    holders, counts = [], []
 
     def work(number):
         for _ in range(50):
             with output_folder.exclusive_lock(tmp_path, "--out", wait=True):
-                inside.append(number)
-                most.append(len(inside))
-                inside.remove(number)
+                holders.append(number)
+                counts.append(len(holders))
+                holders.remove(number)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
-    assert most == [1] * 400 and not os.listdir(tmp_path)
+    assert counts == [1] * 400 and not os.listdir(tmp_path)
 
 
 @pytest.fixture

@@ -94,10 +94,10 @@ def test_without_bias_the_mask_is_exact_and_bone_is_bright():
 @pytest.mark.slow
 def test_the_grade_can_be_given():
     same, grades = jnp.repeat(KEYS[:1], len(KEYS)), jnp.arange(len(KEYS)) % 5
-    given = one_program(same, jnp.int32(0), jnp.float32(0), grades)
-    np.testing.assert_array_equal(given.grade[:, 0], grades)
+    phantoms = one_program(same, jnp.int32(0), jnp.float32(0), grades)
+    np.testing.assert_array_equal(phantoms.grade[:, 0], grades)
     # Bone on bone at grade 4, and spurs: fewer background pixels between the margins.
-    assert (given.label[4] > 0).sum() > (given.label[0] > 0).sum()
+    assert (phantoms.label[4] > 0).sum() > (phantoms.label[0] > 0).sum()
 
 
 @pytest.mark.slow

@@ -75,15 +75,15 @@ def test_inversion_and_seams():
     assert len(np.unique(finish(seam=0.1).round(4))) in (2, 3)  # above, below, and perhaps the line
 
 
-@pytest.mark.parametrize(("unexposed", "outside"), [(-1.0, 0.0), (1.0, 1.0)])
-def test_outside_the_beam_there_is_neither_picture_nor_mask(unexposed, outside):
+@pytest.mark.parametrize(("unexposed", "border"), [(-1.0, 0.0), (1.0, 1.0)])
+def test_outside_the_beam_there_is_neither_picture_nor_mask(unexposed, border):
     film = dict.fromkeys(("seam", "text", "inverted"), -1.0) | {"collimation": 0.1, "unexposed": unexposed}
     dark = 0
     for key in jax.random.split(jax.random.key(0), 6):
         grey, lit = processing.finish(key, jnp.full((60, 60), 0.3), film)
         assert lit[30, 30] and grey[30, 30] == pytest.approx(0.3, abs=0.02)
         # Half of the way to the film's shade is where the beam ends.
-        np.testing.assert_array_equal(lit, abs(grey - outside) > abs(0.3 - outside) / 2)
+        np.testing.assert_array_equal(lit, abs(grey - border) > abs(0.3 - border) / 2)
         dark += int((~lit).sum())
     assert dark > 100
 

@@ -70,8 +70,8 @@ def test_a_case_is_a_function_of_stage_seed_step_and_position(monkeypatch):
     np.testing.assert_array_equal(reversed_label[::-1], label)
     same_row = draw(7, 5, [0, 1, 2, 3], [0, 0, 0, 0])[0]
     assert len({one.tobytes() for one in same_row}) == 4
-    others = ((8, 5, 0), (7, 6, 0), (7, 5, 1))  # another seed, step or stage
-    for other in (draw(seed, step, [0, 1, 2, 3], rows, stage) for seed, step, stage in others):
+    variants = ((8, 5, 0), (7, 6, 0), (7, 5, 1))  # another seed, step or stage
+    for other in (draw(seed, step, [0, 1, 2, 3], rows, stage) for seed, step, stage in variants):
         assert all((a != b).any() for a, b in zip(image, other[0], strict=True))
 
 
