@@ -13,7 +13,7 @@ from ml_collections import config_flags
 
 from kneefair_jax import safe_text
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import command, io_errors
+from kneefair_jax.runtime import command, io_errors, renamed_fields
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Path to a config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string(
@@ -63,7 +63,7 @@ def _run(workdir: Path) -> int:
     try:
         if _MODE.value != "study" and flags.FLAGS["shard"].present:
             raise InputError(f"--shard deals the runs of --mode=study out; --mode={_MODE.value} has none")
-        config_checks.check_ranges(_CONFIG.value)
+        config_checks.validate_config(_CONFIG.value)
         if _DISTRIBUTED.value or _COORDINATOR.value:
             _check_distributed()
             distributed.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
@@ -115,24 +115,30 @@ def _check_distributed() -> None:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Absl's parser; whatever is wrong with a flag, a field or the config file is one line."""
-    if repeated := repeated_fields(argv):
-        print(
-            f"error: --{repeated[0]} is given more than once; give each field once, a tuple with all of its values",
-            file=sys.stderr,
-        )
-        sys.exit(2)
-    from kneefair_jax.runs import config_file
+    if not (message := _unusable_field(argv)):
+        from kneefair_jax.runs import config_file
 
-    flags.FLAGS["config"].parser = config_file.Parser()
-    try:
-        return list(flags.FLAGS(argv))
-    except (AttributeError, KeyError) as error:
-        message = _unknown_field(str(error))
-    except (flags.Error, TypeError, ValueError) as error:
-        # Absl puts the flag with its whole value before what a config file's own error says.
-        message = str(error.__context__ if isinstance(error.__context__, InputError) else error)
+        flags.FLAGS["config"].parser = config_file.Parser()
+        try:
+            return list(flags.FLAGS(argv))
+        except (AttributeError, KeyError) as error:
+            message = _unknown_field(str(error))
+        except (flags.Error, TypeError, ValueError) as error:
+            # Absl puts the flag with its whole value before the config file's own error.
+            message = str(error.__context__ if isinstance(error.__context__, InputError) else error)
     print(f"error: {safe_text.printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
+
+
+def _unusable_field(argv: Sequence[str]) -> str:
+    """Return the error of a config field that is given twice or has moved; empty where there is none."""
+    fields = _config_fields(argv)
+    for field, count in Counter(fields).items():
+        if new := renamed_fields.new_name(field.removeprefix("config.")):
+            return f"--{field}: this field is now config.{new}; give --config.{new}"
+        if count > 1:
+            return f"--{field} is given more than once; give each field once, a tuple with all of its values"
+    return ""
 
 
 def _unknown_field(text: str) -> str:
@@ -145,12 +151,11 @@ def _unknown_field(text: str) -> str:
     return field + (f"; did you mean {guess[1]!r}?" if guess else "; configs/default.py lists the fields")
 
 
-def repeated_fields(argv: Sequence[str]) -> list[str]:
-    """The config's fields that several flags set: ml_collections would append a tuple to the one before it."""
-    given = list(argv[: argv.index("--")]) if "--" in argv else argv
+def _config_fields(argv: Sequence[str]) -> list[str]:
+    """Return the config's field of each flag that sets one; ml_collections appends a repeated tuple to the first."""
+    words = list(argv[: argv.index("--")]) if "--" in argv else argv
     flag = re.compile(r"--?(?:no)?(config\.[^=]+)(?:=.*)?", re.DOTALL)
-    counts = Counter(match[1] for word in given if (match := flag.fullmatch(word)))
-    return [field for field, count in counts.items() if count > 1]
+    return [match[1] for word in words if (match := flag.fullmatch(word))]
 
 
 def _start() -> NoReturn:

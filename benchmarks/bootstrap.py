@@ -41,7 +41,8 @@ def package_intervals(scores: np.ndarray, group: np.ndarray, draws: int) -> np.n
     """The intervals of a study, f64[4, 2]."""
     strata = patient_bootstrap.stratify(scores[None, None], group, 1)
     intervals = patient_bootstrap.intervals(strata, np.random.default_rng(0), draws)
-    return np.array([intervals[name][0] for name in STATISTICS])
+    assert intervals is not None
+    return np.array([getattr(intervals.methods[0], name) for name in STATISTICS])
 
 
 def scipy_intervals(scores: np.ndarray, group: np.ndarray, draws: int) -> np.ndarray:
@@ -52,7 +53,7 @@ def scipy_intervals(scores: np.ndarray, group: np.ndarray, draws: int) -> np.nda
         sizes = np.array([sample.shape[axis] for sample in samples])
         overall = means @ sizes / sizes.sum()
         values = patient_bootstrap.statistics(means, overall, len(samples))
-        return np.stack([values[name] for name in STATISTICS])
+        return np.stack([getattr(values, name) for name in STATISTICS])
 
     result = stats.bootstrap(
         [scores[group == g] for g in range(GROUPS)],

@@ -106,10 +106,10 @@ def batch(condition: Condition, cohorts: int, rng: np.random.Generator) -> dict[
     y = scores(condition, rows, cohorts, rng)
     attributes = [name for name in ("group", "other") if name in rows]
     design = model_design.design(rows, attributes)
-    columns, _ = model_design.independent(design.columns)
+    columns, _ = model_design.independent_columns(design.columns)
     patients, weights = rows["patient_id"], adjusted_model.patient_weights(rows["patient_id"])
     last = str(len(condition.sizes) - 1)
-    contrast = model_design.standardized(design, list(columns), weights)["group", last, "0"][None]
+    contrast = model_design.marginal_differences(design, list(columns), weights)["group", last, "0"][None]
     x = columns.to_numpy(float)
     fits = [cluster_robust.contrasts(x, column, patients.to_numpy(), weights, contrast) for column in y.T]
     estimate, error, freedom = np.array([fit[:3] for fit in fits if fit])[..., 0].T

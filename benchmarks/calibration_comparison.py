@@ -100,7 +100,7 @@ def models(condition: Condition, cohorts: int, swaps: int) -> dict[str, Any]:
     change = condition.gaps[1] - condition.gaps[0]
     for seed in range(cohorts):
         first, second, index = scores(condition, rng)
-        result = gap_change.by_swaps(first, second, index, np.arange(len(index)), swaps, seed)
+        result = gap_change.compare_gaps(first, second, index, np.arange(len(index)), swaps, seed)
         assert result.interval is not None and result.p is not None
         low, high = result.interval
         rejected = result.p <= gap_change.LEVEL

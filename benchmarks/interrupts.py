@@ -124,7 +124,7 @@ def commands(root: Path) -> dict[str, Command]:
 
     methods = ("--config.study.methods=('erm','oversampled')", "--config.study.seeds=(10,)")
     return {
-        "predict": Command(predict, _segmented, r"  kept(?=\n|  )", BATCH),
+        "predict": Command(predict, _segmented, r"\((\d+) by an earlier run", BATCH),
         "audit": Command(audit),
         "check": Command(lambda out: launch("check", "quickstart.py", out)),
         "export": Command(lambda out: ["-m", "kneefair_jax.export", str(trained()), "--out", str(out)]),

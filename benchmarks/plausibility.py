@@ -50,15 +50,15 @@ def pictures(cases: int) -> dict[str, list[np.ndarray]]:
 
 
 def measure(cases: int) -> dict[str, Any]:
-    """Of each kind, how many pictures there are, and how many get a doubt or any warning."""
+    """Of each kind, how many pictures there are, and how many get a quality warning or any warning."""
     predictor = predict.load("phantom", batch_size=16)
 
     def of(images: Sequence[np.ndarray]) -> dict[str, int]:
-        said = predictor.predict(images)
+        predictions = predictor.predict(images)
         return {
-            "pictures": len(said),
-            "doubted": sum(bool(one.doubts) for one in said),
-            "warned": sum(bool(one.warning) for one in said),
+            "pictures": len(predictions),
+            "doubted": sum(bool(one.quality_warnings) for one in predictions),
+            "warned": sum(bool(one.warning) for one in predictions),
         }
 
     return {name: of(images) for name, images in pictures(cases).items()}

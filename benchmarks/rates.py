@@ -64,7 +64,7 @@ def of_means(patients: int, wider: float, skewed: bool, cohorts: int, draws: int
         noise = rng.normal(size=(min(50, cohorts - start), patients + REST))
         errors = np.exp(0.8 * noise) - np.exp(0.32) if skewed else noise
         errors[:, :patients] *= wider
-        result = small_groups.permuted(errors[:, :patients], errors[:, patients:], draws, start)
+        result = small_groups.permutation_test(errors[:, :patients], errors[:, patients:], draws, start)
         assert result is not None
         rejected += int((result[0] <= 0.05).sum())
     return rejected / cohorts

@@ -109,7 +109,7 @@ def cohort(name: str, cases: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
             [half for film in films for half in bilateral.halves(film)] if both else films
         )
         if both:
-            found = [bilateral.joined(*found[k : k + 2]) for k in range(0, len(found), 2)]
+            found = [bilateral.join_halves(*found[k : k + 2]) for k in range(0, len(found), 2)]
         masks += [case.label for case in drawn]
         predictions += [one.mask for one in found]
     return np.stack(masks), np.stack(predictions), source.structures

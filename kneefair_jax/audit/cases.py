@@ -12,7 +12,7 @@ import pandas as pd
 from kneefair_jax import cohort, groups
 from kneefair_jax.data import ages, identifiers, metadata
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness.patient_table import IDENTIFIERS, MEASURES, OTHERS
+from kneefair_jax.fairness.patient_table import AREAS, IDENTIFIERS, MEASURES
 from kneefair_jax.report.text import formatting
 
 OPTIONS = metadata.Options("--attributes", "--bins", "--allow-similar-ids")
@@ -190,7 +190,7 @@ def _require_columns(
         raise InputError(f"{path}: column 'case_id' is missing; there are: {columns}")
     if not attributes:
         raise InputError("--attributes names nothing; give the columns to report by, such as sex race")
-    taken = {*IDENTIFIERS, *MEASURES, *OTHERS, "mask", "image", "spacing_mm"}
+    taken = {*IDENTIFIERS, *MEASURES, *AREAS, "mask", "image", "spacing_mm"}
     for name in attributes:
         if name not in table or name in taken:
             there = ", ".join(column for column in table.columns if column not in taken) or "none"

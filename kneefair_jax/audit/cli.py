@@ -193,7 +193,7 @@ def main(argv: Sequence[str]) -> int:
 
 def text(report: dict[str, Any]) -> str:
     """The primary score by group, a line each, the gaps, and failed segmentations."""
-    primary = family.of_report(report)
+    primary = family.from_report(report)
     scores = report["scores"][primary.score]
     attributes = report["cohort"]["attributes"]
     rows = [("", "patients", formatting.score_title(primary.score), "95 % interval")]

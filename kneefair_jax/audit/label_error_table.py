@@ -67,7 +67,7 @@ def table(
         for several in batched(rows, label_errors.BATCH):
             read_films = [films.read(images[ids[row]]) for row in several]
             masks = [mask_pair.reference(truth[ids[row]], reading) for row in several]
-            pictures = [film.displayed(film.image) for film in read_films]  # as the masks lie
+            pictures = [film.to_displayed(film.image) for film in read_films]  # as the masks lie
             for row, film, picture, mask in zip(several, read_films, pictures, masks, strict=True):
                 headers[ids[row]] = FilmHeader(film.notes, film.orientation, mask.mask.orientation)
                 if picture.shape[:2] != mask.label.shape:

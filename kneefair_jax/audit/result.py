@@ -233,9 +233,9 @@ def audit(
     patients = cohort.frame["patient_id"].nunique()
     requested = settings.draws
     settings = settings._replace(
-        draws=bootstrap.affordable(requested, patients, bootstrap.FEWEST_PERMUTATIONS)
+        draws=bootstrap.affordable_draws(requested, patients, bootstrap.FEWEST_PERMUTATIONS)
     )
-    resamples = bootstrap.affordable(requested, patients, bootstrap.FEWEST_RESAMPLES)
+    resamples = bootstrap.affordable_draws(requested, patients, bootstrap.FEWEST_RESAMPLES)
     if settings.draws < requested:
         of_models = f" (and {resamples:,} resamples and swaps to compare models)" if len(tables) > 1 else ""
         cohort.notes.append(_fewer_draws(settings.draws, of_models, requested, patients))
@@ -270,7 +270,7 @@ def audit(
             if settings.readers:
                 reports[model]["readers"] = {score: asdict(one) for score, one in settings.readers.items()}
             if model in by_size:
-                reference_ser.add(
+                reference_ser.add_expected_ser(
                     reports[model]["scores"],
                     by_size[model],
                     table,

@@ -147,7 +147,7 @@ def masks(
             tables[model], cohort, true, paths, films, reading, settings.endpoints.failure_dice
         )
         examples[model], headers = shown.views, headers | shown.headers
-        apart[model] = reference_ser.apart(tables[model], spacing)
+        apart[model] = reference_ser.boundary_offset_mm(tables[model], spacing)
     faults = observations.combined(faults)
     by_size = scoring.sizes(cohort, true, results, reading, apart)
     cohort.notes.extend([*film_headers.notes(headers), *mask_faults.notes(faults, len(results))])

@@ -67,7 +67,7 @@ def network_features(
 
     None where the config does not ask for attribute leakage, and where groups shaped the network.
     """
-    if not config.report.root_cause or len(variables) > 1 or config.mitigation.head != "none":
+    if not config.report.root_cause or len(variables) > 1 or config.mitigation.head.name != "none":
         return None
     step = jax.jit(steps.make_feature_step(experiment.model))
     run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}

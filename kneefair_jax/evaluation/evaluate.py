@@ -258,9 +258,9 @@ def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str
 def _pooled(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
     """Return pooled means of the small groups in the primary score; {} where the table does not have that score."""
     score = family.parse(config.report.primary, "config.report.primary").score
-    if score not in patient_table.measured(table):
+    if score not in patient_table.measured_scores(table):
         return {}
-    pooled = partial_pooling.of_small_groups(
+    pooled = partial_pooling.pool_small_groups(
         table,
         anatomy.scored_structures(cohort.structures),
         cohort.attributes,

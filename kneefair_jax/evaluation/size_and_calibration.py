@@ -45,7 +45,9 @@ def explain(
     """
     tested = cohort.cases.iloc[rows]
     errors = _boundary_errors(cohort, cases, test, rows, case_values["spacing"])
-    reference_ser.add(scores, errors, test, tested, cohort.attributes, intersections, failure_dice)
+    reference_ser.add_expected_ser(
+        scores, errors, test, tested, cohort.attributes, intersections, failure_dice
+    )
     sums = Sums(*(case_values[name] for name in Sums._fields))
     return calibration(sums, tested, cohort.attributes, intersections)
 
@@ -54,7 +56,7 @@ def _boundary_errors(
     cohort: Cohort, cases: Arrays | None, test: pd.DataFrame, rows: np.ndarray, spacing: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return `metrics.boundary_errors` of each row, at the resolution at which its distances were taken."""
-    offset = reference_ser.apart(test, spacing)
+    offset = reference_ser.boundary_offset_mm(test, spacing)
     layers = anatomy.layers(cohort.structures, anatomy.scored_structures(cohort.structures))
 
     def case_errors(label: np.ndarray, spacing: np.ndarray) -> dict[str, np.ndarray]:

@@ -23,10 +23,11 @@ GROUP_SPECIFIC = "group_specific"
 TRAINED_ALONE = ("none", "attribute_head", "adversarial")
 _LONGEST_NAME = 100  # characters
 _TEXT = Text(100_000, printable=False)
+_METHOD = Table({"name": _TEXT}, Anything())
 # What of these files is read; fields of other versions may be missing.
 _CONFIG = Table(
     {
-        "mitigation": Table({"head": _TEXT, "schedule": _TEXT}, Anything()),
+        "mitigation": Table({"head": _METHOD, "schedule": _METHOD}, Anything()),
         "model": NETWORK,
         "data": Table({"channels": Omittable(CHANNELS), "source": Omittable(_TEXT)}, Anything()),
     },
@@ -74,12 +75,13 @@ def export(
     output_folder.require_writable(out, "--out")
     output_folder.require_regular_files(out, (f"{name}*",))
     remedy = "give the folder of a finished run"
+    run_files.read_config(run / "config.json")  # refuses the layout of an earlier version
     config = json_files.read(run / "config.json", _CONFIG, remedy)
     report = run_files.read_report(run / "report" / "report.json", run_files.EXPORTED)
     environment = json_files.read(run / "environment.json", _ENVIRONMENT, remedy)
-    if config["mitigation"]["head"] not in TRAINED_ALONE:
+    if (head := config["mitigation"]["head"]["name"]) not in TRAINED_ALONE:
         raise InputError(
-            f"{run}: its network has the head {config['mitigation']['head']!r}, which needs the group of every image; "
+            f"{run}: its network has the head {head!r}, which needs the group of every image; "
             f"only networks with {', '.join(TRAINED_ALONE)} are exported"
         )
     scored = report["cohort"]["structures"]
@@ -100,7 +102,9 @@ def export(
             **{key: environment[key] for key in ("command", "commit", "device", "started", "versions")},
         },
     }
-    members = _members(run, name, report["run"]["step"], config["mitigation"]["schedule"] == GROUP_SPECIFIC)
+    members = _members(
+        run, name, report["run"]["step"], config["mitigation"]["schedule"]["name"] == GROUP_SPECIFIC
+    )
     with output_folder.exclusive_lock(out, "--out", wait=True), atomic.staging_folder(out) as stage:
         for file, (folder, step, its_group) in members.items():
             variables = _restored(folder, step, weights.variable_shapes(model, grid))

@@ -1,14 +1,14 @@
-"""Summaries of scores by group, and how sure one can be of them: intervals, tests, equivalence, models compared.
+"""Summarizes scores by group, with intervals, tests, equivalence tests and comparisons of models.
 
     from kneefair_jax import fairness
 
     fairness.gap(means), fairness.ser(means)               # of group means, NumPy's or JAX's
     fairness.permuted_welch(scores, sizes, rng)            # is there a gap?
-    fairness.compare(scores, index, names)                 # methods over seeds, on the same patients
+    fairness.compare_methods(scores, index, names)         # methods over seeds, on the same patients
     fairness.compare_models(tables, ["sex"])               # models on the same patients
 
-`fairness.scores.scores` gives what a report says of each group and gap. Names load on first use: the summaries need
-no pandas.
+`fairness.scores.scores` gives the numbers of a report for each group and gap. Names load on first use: the summaries
+need no pandas.
 """
 
 import lazy_loader

@@ -28,10 +28,10 @@ from .hypothesis_tests import (
     rank_tests,
     welch_intervals,
 )
-from .method_comparison import compare
+from .method_comparison import compare_methods
 from .model_comparison import compare_models
 from .multiplicity import benjamini_hochberg, holm
-from .patient_table import Runs, stacked
+from .patient_table import Runs, stack_runs
 from .power import PatientsNeeded, patients_needed
 from .reference_ser import expected_ser
 from .summaries import es, gap, group_means, sd, ser, worst
@@ -46,7 +46,7 @@ __all__ = [
     "attribute_power",
     "benjamini_hochberg",
     "cliffs_delta",
-    "compare",
+    "compare_methods",
     "compare_models",
     "endpoint_rates",
     "endpoints",
@@ -71,7 +71,7 @@ __all__ = [
     "ser",
     "simultaneous_intervals",
     "small_groups",
-    "stacked",
+    "stack_runs",
     "summaries",
     "tost",
     "two_part",

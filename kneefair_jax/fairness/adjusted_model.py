@@ -23,7 +23,7 @@ from scipy import stats
 from kneefair_jax import groups
 from kneefair_jax.fairness import cluster_robust, patient_table, two_part
 from kneefair_jax.fairness.estimate import Estimate
-from kneefair_jax.fairness.model_design import AREA, Design, design, independent, standardized
+from kneefair_jax.fairness.model_design import AREA, Design, design, independent_columns, marginal_differences
 from kneefair_jax.fairness.multiplicity import holm
 from kneefair_jax.fairness.patient_table import SHARES
 
@@ -86,9 +86,9 @@ def models(
         pair of levels of every attribute. Estimates are in units of the score. Intervals (95 %) and p are by Student's
         t with the Satterthwaite degrees of freedom of the estimate, those of contrasts after Hall's transformation.
     """
-    known = [score for score in scores if score in cases and cases[score].notna().any()]
+    scored_columns = [score for score in scores if score in cases and cases[score].notna().any()]
     # Of all cases, as in the tables: what a missing structure would score follows from them together.
-    macro = {score: patient_table.macro(cases, score, failure_dice) for score in known}
+    macro = {score: patient_table.macro(cases, score, failure_dice) for score in scored_columns}
     failed = cases.loc[cases["dice"] < failure_dice - patient_table.TOLERANCE, "patient_id"].unique()
     cases = cases[~cases["patient_id"].isin(failed)]
     by_case = cases.groupby("case_id")
@@ -99,7 +99,7 @@ def models(
     rows["patient_id"] = pd.factorize(by_case["patient_id"].first())[0]
     rows[AREA] = np.log(area.where(area > 0))
     models = {}
-    for score in known:
+    for score in scored_columns:
         values = macro[score].reindex(area.index).dropna()
         models[score] = _model(score, rows.loc[values.index], values, attributes, intersections)
     if len(failed):
@@ -119,55 +119,59 @@ def _model(
 ) -> dict[str, Any]:
     if score.empty:
         reason = "of patients without a failed segmentation: none has this score"
-        nothing = {"formula": name, "kind": KIND, "references": [], "left_out": [], "reasons": [reason]}
-        return nothing | {"without_mediators": None, "with_mediators": None}
-    full = design(rows, attributes, intersections)
-    rows, score = rows.loc[full.columns.index], score[full.columns.index]
-    left_out, reasons = list(full.left_out), []
+        empty_model = {"formula": name, "kind": KIND, "references": [], "left_out": [], "reasons": [reason]}
+        return empty_model | {"without_mediators": None, "with_mediators": None}
+    full_design = design(rows, attributes, intersections)
+    rows, score = rows.loc[full_design.columns.index], score[full_design.columns.index]
+    left_out, reasons = list(full_design.left_out), []
     fits: dict[str, dict[str, Any] | None] = {}
-    for label, drop in (("without_mediators", full.mediators), ("with_mediators", [])):
-        columns, dependent = independent(full.columns.drop(columns=drop))
-        left_out += [f"{column}: follows from the other columns" for column in dependent]
-        fit = _fit(name, score, full, columns, rows)
+    for label, drop in (("without_mediators", full_design.mediators), ("with_mediators", [])):
+        columns, dependent_columns = independent_columns(full_design.columns.drop(columns=drop))
+        left_out += [f"{column}: follows from the other columns" for column in dependent_columns]
+        fit = _fit(name, score, full_design, columns, rows)
         fits[label] = None if isinstance(fit, str) else fit
         if isinstance(fit, str):
             reasons.append(f"{label.replace('_', ' ')}: {fit}")
     return fits | {
-        "formula": f"{name} ~ {full.formula(list(columns))}",
+        "formula": f"{name} ~ {full_design.formula(list(columns))}",
         "kind": KIND,
-        "references": full.references,
+        "references": full_design.references,
         "left_out": list(dict.fromkeys(left_out)),
         "reasons": reasons,
     }
 
 
 def _fit(
-    name: str, score: pd.Series, full: Design, columns: pd.DataFrame, rows: pd.DataFrame
+    name: str, score: pd.Series, full_design: Design, columns: pd.DataFrame, rows: pd.DataFrame
 ) -> dict[str, Any] | str:
     """The fit, or why there is none."""
-    number, size = rows["patient_id"].nunique(), columns.shape[1]
-    if number - size < MIN_FREEDOM:
+    patient_count, coefficient_count = rows["patient_id"].nunique(), columns.shape[1]
+    if patient_count - coefficient_count < MIN_FREEDOM:
         return (
-            f"{number} patients with everything known are too few for {size} coefficients; "
-            f"{size + MIN_FREEDOM} are needed"
+            f"{patient_count} patients with everything known are too few for {coefficient_count} coefficients; "
+            f"{coefficient_count + MIN_FREEDOM} are needed"
         )
     spread = float(score.std())
     if not spread > 1e-12:
         return "all cases score the same"
     weights = patient_weights(rows["patient_id"])
-    differences = standardized(full, list(columns), weights)
+    differences = marginal_differences(full_design, list(columns), weights)
     x, y = columns.to_numpy(float), score.to_numpy(float)
     result = cluster_robust.contrasts(
-        x, y, rows["patient_id"].to_numpy(), weights, np.vstack([np.eye(size), *differences.values()])
+        x,
+        y,
+        rows["patient_id"].to_numpy(),
+        weights,
+        np.vstack([np.eye(coefficient_count), *differences.values()]),
     )
     if result is None:
         return "the cases of one patient alone determine a coefficient"
-    residuals = pd.Series(y - x @ result.estimate[:size], index=score.index)
+    residuals = pd.Series(y - x @ result.estimate[:coefficient_count], index=score.index)
     if residuals.abs().max() <= _ROUNDING * spread:
         return "the columns explain every score, so that no standard error is defined"
     skewnesses = np.zeros(len(result.estimate))
     by_patient = residuals.groupby(rows["patient_id"]).mean()
-    for i, (attribute, _, _) in enumerate(differences, size):
+    for i, (attribute, _, _) in enumerate(differences, coefficient_count):
         levels = rows.groupby("patient_id")[attribute].first()
         skewnesses[i] = skewness(by_patient, levels, result.loads[:, i], float(result.error[i]))
     critical = stats.t.ppf((1 + _CONFIDENCE) / 2, result.freedom)
@@ -189,14 +193,14 @@ def _fit(
         for i, term in enumerate(columns)
     ]
     limit = 1.0 if name in SHARES else np.inf  # shares differ by no more
-    corrected = holm({key: float(p[i]) for i, key in enumerate(differences, size)})
+    p_adjusted = holm({key: float(p[i]) for i, key in enumerate(differences, coefficient_count)})
     contrasts = [
         Contrast(
             estimate=float(result.estimate[i]),
             interval=(max(-limit, float(low[i])), min(limit, float(high[i]))),
-            n=number,
+            n=patient_count,
             p=float(p[i]),
-            p_adjusted=corrected[key],
+            p_adjusted=p_adjusted[key],
             method=METHOD,
             term=f"{key[0]}: {key[1]} minus {key[2]}",
             attribute=key[0],
@@ -204,14 +208,14 @@ def _fit(
             reference=key[2],
             df=float(result.freedom[i]),
         )
-        for i, key in enumerate(differences, size)
+        for i, key in enumerate(differences, coefficient_count)
     ]
     return {
-        "formula": f"{name} ~ {full.formula(list(columns))}",
-        "covariates": full.covariates(list(columns)),
+        "formula": f"{name} ~ {full_design.formula(list(columns))}",
+        "covariates": full_design.covariates(list(columns)),
         "contrasts": [asdict(contrast) for contrast in contrasts],
         "terms": terms,
-        "patients": number,
+        "patients": patient_count,
         "cases": len(score),
     }
 
@@ -229,7 +233,7 @@ def skewness(residuals: pd.Series, levels: pd.Series, loads: np.ndarray, error: 
         error: of the estimate.
     """
     by_level = residuals.groupby(levels, observed=True)
-    standardized = (residuals - by_level.transform("mean")) / by_level.transform("std", ddof=0)
-    shape = float((standardized.replace([np.inf, -np.inf], np.nan).fillna(0) ** 3).mean())
+    marginal_differences = (residuals - by_level.transform("mean")) / by_level.transform("std", ddof=0)
+    shape = float((marginal_differences.replace([np.inf, -np.inf], np.nan).fillna(0) ** 3).mean())
     spread = by_level.transform("std").fillna(residuals.std()).to_numpy()
     return float(shape * (loads**3 @ spread**3) / error**3)

@@ -36,14 +36,14 @@ def components(features: np.ndarray, seed: int) -> np.ndarray:
     Returns:
         f64[N, K], K at most `COMPONENTS` and a quarter of the cases.
     """
-    varying = features[:, np.ptp(features, axis=0) > 0].astype(np.float64)
-    if not varying.shape[1]:
+    varying_features = features[:, np.ptp(features, axis=0) > 0].astype(np.float64)
+    if not varying_features.shape[1]:
         return np.zeros((len(features), 1))
-    number = max(1, min(COMPONENTS, len(varying) // 4, varying.shape[1]))
+    component_count = max(1, min(COMPONENTS, len(varying_features) // 4, varying_features.shape[1]))
     # On busy cores, threads that wait for each other take thirty times as long as one.
     with threadpool_limits(1):
-        standard = StandardScaler().fit_transform(varying)
-        return PCA(number, whiten=True, random_state=seed).fit_transform(standard)
+        standardized_features = StandardScaler().fit_transform(varying_features)
+        return PCA(component_count, whiten=True, random_state=seed).fit_transform(standardized_features)
 
 
 def attribute_auc(
@@ -73,12 +73,12 @@ def attribute_auc(
     bootstrap.check_draws(draws)
     _, patients = np.unique(patients, return_inverse=True)
     levels = [int(k) for k in np.unique(level[level >= 0]) if len(set(patients[level == k])) >= MIN_PATIENTS]
-    known = np.isin(level, levels)
-    x, y, who = features[known], level[known], patients[known]
+    has_level = np.isin(level, levels)
+    x, y, case_patients = features[has_level], level[has_level], patients[has_level]
     entry: dict[str, Any] = {
         "auc": None,
         "interval": None,
-        "patients": len(np.unique(who)),
+        "patients": len(np.unique(case_patients)),
         "levels": levels,
     }
     if len(levels) < 2:
@@ -88,18 +88,20 @@ def attribute_auc(
     with threadpool_limits(1), warnings.catch_warnings():
         # A fit that is not quite done predicts as well.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for train, test in folds.split(x, y, who):
-            fitted = LogisticRegression(C=0.1, max_iter=500).fit(x[train], y[train])
-            columns = np.searchsorted(levels, fitted.classes_)
-            probability[np.ix_(test, columns)] = fitted.predict_proba(x[test])
-    weights = _resampled(y, who, np.random.default_rng(seed), draws)
+        for train, test in folds.split(x, y, case_patients):
+            model = LogisticRegression(C=0.1, max_iter=500).fit(x[train], y[train])
+            columns = np.searchsorted(levels, model.classes_)
+            probability[np.ix_(test, columns)] = model.predict_proba(x[test])
+    weights = _resampled(y, case_patients, np.random.default_rng(seed), draws)
     # Of two levels, either against the other is the same.
-    against = range(1, 2) if len(levels) == 2 else range(len(levels))
-    one = np.ones((1, len(y)))
-    auc = np.mean([weighted_auc(probability[:, k], y == levels[k], one)[0] for k in against])
-    drawn = np.mean([weighted_auc(probability[:, k], y == levels[k], weights) for k in against], axis=0)
-    smallest = min(len(np.unique(who[y == k])) for k in levels)
-    ends = np.nanquantile(drawn, bootstrap.expanded_levels(smallest))
+    positive_levels = range(1, 2) if len(levels) == 2 else range(len(levels))
+    unit_weights = np.ones((1, len(y)))
+    auc = np.mean([weighted_auc(probability[:, k], y == levels[k], unit_weights)[0] for k in positive_levels])
+    resampled_auc = np.mean(
+        [weighted_auc(probability[:, k], y == levels[k], weights) for k in positive_levels], axis=0
+    )
+    smallest_level = min(len(np.unique(case_patients[y == k])) for k in levels)
+    ends = np.nanquantile(resampled_auc, bootstrap.expanded_levels(smallest_level))
     interval = np.clip(auc + _WIDER * (ends - auc), 0, 1)
     return entry | {"auc": float(auc), "interval": interval.tolist()}
 
@@ -117,19 +119,19 @@ def weighted_auc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray) -
     """
     order = np.argsort(score, kind="stable")
     starts = np.flatnonzero(np.diff(score[order], prepend=np.nan) != 0)
-    weighed, is_positive = weights[:, order], positive[order]
-    above = np.add.reduceat(weighed * is_positive, starts, axis=1)
-    below = np.add.reduceat(weighed * ~is_positive, starts, axis=1)
-    pairs = above.sum(1) * below.sum(1)
-    won = (above * (below.cumsum(1) - below / 2)).sum(1)
-    return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+    sorted_weights, is_positive = weights[:, order], positive[order]
+    positive_weight = np.add.reduceat(sorted_weights * is_positive, starts, axis=1)
+    negative_weight = np.add.reduceat(sorted_weights * ~is_positive, starts, axis=1)
+    pairs = positive_weight.sum(1) * negative_weight.sum(1)
+    concordant = (positive_weight * (negative_weight.cumsum(1) - negative_weight / 2)).sum(1)
+    return np.divide(concordant, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
 
 
 def _resampled(level: np.ndarray, patients: np.ndarray, rng: np.random.Generator, draws: int) -> np.ndarray:
     """How often each case is drawn, f64[draws, N]: patients with all their cases, within the level of their first."""
-    names, first, of = np.unique(patients, return_index=True, return_inverse=True)
+    names, first, case_rows = np.unique(patients, return_index=True, return_inverse=True)
     counts = np.zeros((draws, len(names)))
     for k in np.unique(level[first]):
         members = np.flatnonzero(level[first] == k)
         counts[:, members] = bootstrap.counts(len(members), draws, rng)
-    return counts[:, of]
+    return counts[:, case_rows]

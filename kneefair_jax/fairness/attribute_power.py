@@ -82,47 +82,49 @@ def attribute_power(
         table.values[:, [column]],
         patient_table.failures(cases, table, failure_dice)[:, [column]],
     )
-    compared: dict[str, list[_Group]] = {}
+    groups_by_attribute: dict[str, list[_Group]] = {}
     for attribute in attributes:
         partition = groups.partition(table.rows, [attribute])
-        means, _, index = patient_table.by_patient_and_group(values, table.patients, partition.index)
-        flags = patient_table.any_by_patient_and_group(failed, table.patients, partition.index)
-        known = ~np.isnan(means[:, 0])
+        means, _, index = patient_table.patient_group_means(values, table.patients, partition.index)
+        flags = patient_table.patient_group_flags(failed, table.patients, partition.index)
+        has_score = ~np.isnan(means[:, 0])
         ranked = []
-        for number, name in enumerate(partition.names):
-            members = known & (index == number)
+        for group_index, name in enumerate(partition.names):
+            members = has_score & (index == group_index)
             group = _Group(name, int(members.sum()), means[members & ~flags[:, 0], 0])
             if groups.unranked_reason(name, group.patients, min_group_patients) is None:
                 ranked.append(group)
         if sum(len(group.scores) > 1 for group in ranked) > 1:
-            compared[attribute] = ranked
-    level = equivalence.LEVEL / max(len(compared), 1)
-    return {attribute: asdict(_power(ranked, margin, level)) for attribute, ranked in compared.items()}
+            groups_by_attribute[attribute] = ranked
+    level = equivalence.LEVEL / max(len(groups_by_attribute), 1)
+    return {
+        attribute: asdict(_power(ranked, margin, level)) for attribute, ranked in groups_by_attribute.items()
+    }
 
 
 def _power(ranked: Sequence[_Group], margin: float | None, equivalence_level: float) -> AttributePower:
     pairs = combinations((group for group in ranked if len(group.scores) > 1), 2)
-    hardest = max(pairs, key=lambda pair: _detectable(*pair))
-    smaller, larger = sorted(hardest, key=lambda group: group.patients)
-    sizes = (smaller.patients, larger.patients)
+    hardest_pair = max(pairs, key=lambda pair: _detectable(*pair))
+    small_group, large_group = sorted(hardest_pair, key=lambda group: group.patients)
+    sizes = (small_group.patients, large_group.patients)
     patients = sum(group.patients for group in ranked)
     rate = sum(group.patients - len(group.scores) for group in ranked) / patients
-    centered = np.concatenate([group.scores - group.scores.mean() for group in hardest])
+    residuals = np.concatenate([group.scores - group.scores.mean() for group in hardest_pair])
     return AttributePower(
-        groups=(smaller.name, larger.name),
+        groups=(small_group.name, large_group.name),
         patients=sizes,
-        detectable=_detectable(*hardest),
+        detectable=_detectable(*hardest_pair),
         failure_rate=rate,
         detectable_failure_rate=power.failure_difference(sizes, rate),
         margin_stated=margin is not None,
         needed=power.patients_needed(
             EXAMPLE_MARGIN if margin is None else margin,
-            float(np.sqrt((centered**2).sum() / (len(centered) - 2))),
+            float(np.sqrt((residuals**2).sum() / (len(residuals) - 2))),
             rate,
             ratio=sizes[1] / sizes[0],
             equivalence_level=equivalence_level,
             # Dice has 0 as its worst value; a mean of 0 leaves nothing to lose.
-            span=max(float(np.concatenate([group.scores for group in hardest]).mean()), 1e-12),
+            span=max(float(np.concatenate([group.scores for group in hardest_pair]).mean()), 1e-12),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""Intervals of means by resampling patients."""
+"""Computes intervals of means by resampling patients."""
 
 import math
 
@@ -7,25 +7,25 @@ from scipy import stats
 
 from kneefair_jax.errors import InputError
 
-# Below this a resample's range bounds the interval: of 95 % intervals from normal scores, those of 2 patients cover
-# the mean in 50 % of cohorts, of 3 in 75 %, of 4 in 87 %, of 5 in 92 %, of 8 in 94 % (4,000 cohorts each).
+# With fewer patients the range of the scores bounds the interval. 95 % intervals from normal scores cover the mean in
+# 50 % of cohorts with 2 patients, 75 % with 3, 87 % with 4, 92 % with 5 and 94 % with 8 (4,000 cohorts each).
 MIN_PATIENTS = 5
 
-# The least number of resamples: with fewer than 1 / 0.025, the ends of a 95 % interval lie outside of all of them.
+# The minimum number of resamples: with fewer than 1 / 0.025, the ends of a 95 % interval lie outside all of them.
 MIN_DRAWS = 40
 
-# With more patients, fewer resamples are used (`affordable`).
+# With more patients, fewer resamples are used (`affordable_draws`).
 MANY_PATIENTS = 20_000
 # The fewest that leave the Monte Carlo error of the end of a 95 % interval below 1 % of the interval's width.
 FEWEST_PERMUTATIONS = 2_500
 FEWEST_RESAMPLES = 5_000
 
-# Draws x patients held at once: 64 MiB of weights.
+# Draws x patients in memory at the same time: 64 MiB of weights.
 CHUNK = 1 << 23
 
 
 def expanded_levels(patients: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The percentiles to read so that the interval of a mean of few patients is as wide as Student's.
+    """Return the percentiles that make the interval of a mean of few patients as wide as Student's.
 
     Phi(sqrt(n / (n - 1)) t_{alpha/2, n-1}): Hesterberg, The American Statistician 69(4), 2015. The plain
     percentile interval is too short by the factor sqrt((n - 1) / n) and by z against t.
@@ -39,7 +39,7 @@ def expanded_levels(patients: int, confidence: float = 0.95) -> tuple[float, flo
 
 
 def check_draws(draws: int, option: str = "draws", confidence: float = 0.95) -> None:
-    """Refuse fewer resamples than an interval needs.
+    """Check that there are enough resamples for an interval.
 
     Args:
         draws: resamples.
@@ -47,23 +47,23 @@ def check_draws(draws: int, option: str = "draws", confidence: float = 0.95) -> 
         confidence: of the interval.
 
     Raises:
-        InputError: there are fewer than 2 / (1 - confidence), so that no resample lies beyond either end.
+        InputError: there are fewer than 2 / (1 - confidence), so that no resample lies outside the interval.
     """
-    least = math.ceil(round(2 / (1 - confidence), 6))
-    if draws < least:
+    minimum = math.ceil(round(2 / (1 - confidence), 6))
+    if draws < minimum:
         raise InputError(
-            f"{option}={draws}: a {confidence:.0%} interval needs {least} resamples or more; 10000 is usual"
+            f"{option}={draws}: a {confidence:.0%} interval needs {minimum} resamples or more; the default is 10000"
         )
 
 
-def affordable(draws: int, patients: int, fewest: int) -> int:
-    """Return how many of the requested resamples or permutations to use, fewer as patients grow beyond 20,000.
+def affordable_draws(draws: int, patients: int, fewest: int) -> int:
+    """Return how many of the requested resamples or permutations to use; fewer with more than 20,000 patients.
 
-    The product with the patients stays what 10,000 draws of 20,000 patients take, down to `fewest` draws. With B draws
-    of a normal statistic, the end of a 95 % interval has a Monte Carlo standard error, in units of the interval's width
-    2 * 1.96, of sqrt(0.05 * 0.95 / B) / (2 phi(1.96)) by the permuted |t|: 0.95 % at B = 2,500; and by a quantile of
-    resamples of sqrt(0.025 * 0.975 / B) / phi(1.96): 0.96 % at B = 5,000. The smallest p of 2,500 permutations is
-    1 / 2,501, which Holm's correction over up to 125 hypotheses leaves below 0.05.
+    Draws times patients is at most that of 10,000 draws of 20,000 patients, but at least `fewest` draws are used. With
+    B draws of a normal statistic, the end of a 95 % interval has a Monte Carlo standard error, in units of the
+    interval's width 2 * 1.96, of sqrt(0.05 * 0.95 / B) / (2 phi(1.96)) by the permuted |t| (0.95 % at B = 2,500), and
+    of sqrt(0.025 * 0.975 / B) / phi(1.96) by a quantile of resamples (0.96 % at B = 5,000). The smallest p of 2,500
+    permutations is 1 / 2,501, which stays below 0.05 after Holm's correction over up to 125 hypotheses.
 
     Args:
         draws: as requested.
@@ -76,48 +76,48 @@ def affordable(draws: int, patients: int, fewest: int) -> int:
 
 
 def counts(patients: int, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each patient is drawn, i64[draws, patients], when as many are drawn with replacement as there are.
+    """Return how often each patient occurs in each resample, i64[draws, patients].
 
-    Counting drawn numbers takes a fifth of the time of `rng.multinomial`, of which it is a sample.
+    Counting patient numbers takes a fifth of the time of `rng.multinomial` and has the same distribution.
     """
-    drawn = rng.integers(patients, size=(draws, patients))
-    drawn += np.arange(0, draws * patients, patients)[:, None]
-    return np.bincount(drawn.ravel(), minlength=draws * patients).reshape(draws, patients)
+    patient_numbers = rng.integers(patients, size=(draws, patients))
+    patient_numbers += np.arange(0, draws * patients, patients)[:, None]
+    return np.bincount(patient_numbers.ravel(), minlength=draws * patients).reshape(draws, patients)
 
 
 def mean_intervals(
     scores: np.ndarray, rng: np.random.Generator, draws: int = 10_000, confidence: float = 0.95
 ) -> np.ndarray:
-    """Expanded-percentile bootstrap intervals of the means of K scores of the same patients.
+    """Return expanded-percentile bootstrap intervals of the means of K scores of the same patients.
 
     Args:
-        scores: f[P, K], a row per patient, so that two knees of one patient count as one; NaN is left out.
+        scores: f[P, K], a row per patient, so that two knees of one patient count as one; NaN is excluded.
         rng: draws the patients, the same for all K scores.
         draws: resamples.
         confidence: of each interval.
 
     Returns:
-        f64[K, 2]; NaN where fewer than `MIN_PATIENTS` patients have the score.
+        f64[K, 2]; NaN if fewer than `MIN_PATIENTS` patients have the score.
 
     Raises:
         InputError: there are too few draws (`check_draws`).
     """
     check_draws(draws, confidence=confidence)
     patients = len(scores)
-    known = ~np.isnan(scores)
-    filled = np.where(known, scores, 0.0)
+    has_score = ~np.isnan(scores)
+    zero_filled = np.where(has_score, scores, 0.0)
     means = np.full((draws, scores.shape[1]), np.nan)
     rows = max(1, CHUNK // max(patients, 1))
     for start in range(0, draws if patients else 0, rows):
         size = min(rows, draws - start)
         # How often each patient is drawn: resampling as a matrix product.
         weights = counts(patients, size, rng).astype(float)
-        count = weights @ known
+        count = weights @ has_score
         means[start : start + size] = np.divide(
-            weights @ filled, count, out=np.full_like(count, np.nan), where=count > 0
+            weights @ zero_filled, count, out=np.full_like(count, np.nan), where=count > 0
         )
     intervals = np.full((scores.shape[1], 2), np.nan)
-    for k, n in enumerate(known.sum(0)):
+    for k, n in enumerate(has_score.sum(0)):
         if n >= MIN_PATIENTS:
             intervals[k] = np.nanquantile(means[:, k], expanded_levels(int(n), confidence))
     return intervals

@@ -49,9 +49,9 @@ def contrasts(
     """
     root = np.sqrt(weights)
     q, r = np.linalg.qr(x * root[:, None])
-    projected = q.T @ (y * root)
+    coordinates = q.T @ (y * root)
     # Rows by cluster, padded with zeros, which add nothing: [P, longest cluster, K] and [P, longest cluster].
-    blocks, residuals = _by_cluster(q, clusters), _by_cluster(y * root - q @ projected, clusters)
+    blocks, residuals = _by_cluster(q, clusters), _by_cluster(y * root - q @ coordinates, clusters)
     left, leverage, right = np.linalg.svd(blocks, full_matrices=False)
     if leverage.max() ** 2 > _FULL_LEVERAGE:
         return None
@@ -63,14 +63,16 @@ def contrasts(
     variance = (np.einsum("pnm,pn->pm", influence, residuals) ** 2).sum(0)
     # Under the working model the clusters' influence . residuals have the covariance diag(own) - U U'. The variance is
     # their sum of squares, whose mean is the trace, and whose variance is twice the trace of the square.
-    own = (influence**2).sum(1)
-    shared = np.einsum("pnk,pnm->mpk", blocks, influence)
-    squared = (shared**2).sum(2).T
-    trace = (own - squared).sum(0)
-    products = shared.transpose(0, 2, 1) @ shared
-    trace_of_square = (own**2 - 2 * own * squared).sum(0) + (products**2).sum((1, 2))
+    cluster_variance = (influence**2).sum(1)
+    cluster_overlap = np.einsum("pnk,pnm->mpk", blocks, influence)
+    overlap_variance = (cluster_overlap**2).sum(2).T
+    trace = (cluster_variance - overlap_variance).sum(0)
+    products = cluster_overlap.transpose(0, 2, 1) @ cluster_overlap
+    trace_of_square = (cluster_variance**2 - 2 * cluster_variance * overlap_variance).sum(0) + (
+        products**2
+    ).sum((1, 2))
     loads = np.einsum("pnk,pn->pk", blocks, _by_cluster(root, clusters)) @ directions
-    return Contrasts(directions.T @ projected, np.sqrt(variance), trace**2 / trace_of_square, loads)
+    return Contrasts(directions.T @ coordinates, np.sqrt(variance), trace**2 / trace_of_square, loads)
 
 
 def _by_cluster(rows: np.ndarray, clusters: np.ndarray) -> np.ndarray:
@@ -78,7 +80,7 @@ def _by_cluster(rows: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     _, index, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     order = np.argsort(index, kind="stable")
     starts = np.cumsum(sizes) - sizes
-    place = np.arange(len(index)) - np.repeat(starts, sizes)
-    padded = np.zeros((len(sizes), sizes.max(), *rows.shape[1:]))
-    padded[index[order], place] = rows[order]
-    return padded
+    position = np.arange(len(index)) - np.repeat(starts, sizes)
+    blocks = np.zeros((len(sizes), sizes.max(), *rows.shape[1:]))
+    blocks[index[order], position] = rows[order]
+    return blocks

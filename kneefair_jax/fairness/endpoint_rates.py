@@ -56,7 +56,7 @@ class EndpointRates:
         count: patients of all groups, as `GroupRate.count`.
         overall: the rate over all patients; None where it cannot be computed.
         groups: by name, of each attribute and each pair of attributes.
-        comparisons: by attribute, corrected by `rates.adjusted`. Pairs of attributes are shown but not tested: their
+        comparisons: by attribute, corrected by `rates.adjust`. Pairs of attributes are shown but not tested: their
             rates differ wherever those of one attribute do.
         structures: by name.
     """
@@ -108,7 +108,7 @@ def endpoint_rates(
             endpoint.name: asdict(
                 _rates(endpoint, cases, table, structures, partitions, min_group_patients, seed)
             )
-            for endpoint in endpoints.listed(settings)
+            for endpoint in endpoints.report_endpoints(settings)
         },
         "small_groups": {
             score: {
@@ -136,10 +136,10 @@ def _rates(
     minimum: int,
     seed: int,
 ) -> EndpointRates:
-    about = (endpoint.score, endpoint.threshold, endpoint.adverse)
+    endpoint_fields = (endpoint.score, endpoint.threshold, endpoint.adverse)
     events = endpoints.adverse_cases(endpoint, cases, table, structures)
     if isinstance(events, str):
-        return EndpointRates(*about, events, 0, None, {}, {}, {})
+        return EndpointRates(*endpoint_fields, events, 0, None, {}, {}, {})
     all_patients = groups.Partition((), ("all",), np.zeros(len(events), np.int32))
     overall, *columns_by_partition = (
         _tallied(events, table.patients, partition, endpoint.adverse)
@@ -158,17 +158,17 @@ def _rates(
         (attribute,) = partition.attributes
         ranked, unranked = _ranked(columns[0], minimum)
         comparisons[attribute] = rates.compare(ranked, unranked, seed)
-        for part, of_part in zip(parts.values(), columns[1:], strict=True):
-            part.groups.update(_group_rates(of_part, minimum))
-            if test := rates.same_rate(_ranked(of_part, minimum)[0], seed):
+        for part, structure_tallies in zip(parts.values(), columns[1:], strict=True):
+            part.groups.update(_group_rates(structure_tallies, minimum))
+            if test := rates.equal_rates_test(_ranked(structure_tallies, minimum)[0], seed):
                 part.tests[attribute] = test
     return EndpointRates(
-        *about,
+        *endpoint_fields,
         None,
         overall[0]["all"].events,
         rates.rate(overall[0]["all"]),
         by_group,
-        rates.adjusted(comparisons),
+        rates.adjust(comparisons),
         _explored(parts),
     )
 
@@ -177,7 +177,7 @@ def _tallied(
     events: np.ndarray, patients: np.ndarray, partition: groups.Partition, adverse: bool
 ) -> list[dict[str, Tally]]:
     """Of each of K columns of adverse events, f64[N, K], group -> patients and those who count."""
-    columns, rows = rates.merged(events, patients, partition.index)
+    columns, rows = rates.merge_cases(events, patients, partition.index)
     # Merged as adverse events: a patient reaches a threshold in every case, or misses it.
     return [rates.tallies(column if adverse else 1 - column, rows, partition.names) for column in columns.T]
 

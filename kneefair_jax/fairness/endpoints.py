@@ -97,7 +97,7 @@ def check(settings: EndpointSettings, failure_option: str, endpoint_option: str)
     parse(settings.thresholds, endpoint_option)
 
 
-def listed(settings: EndpointSettings) -> tuple[Endpoint, ...]:
+def report_endpoints(settings: EndpointSettings) -> tuple[Endpoint, ...]:
     """Return every endpoint of a report, in the order to report them."""
     return (
         Endpoint(FAILURE, "dice", settings.failure_dice, adverse=True),
@@ -139,28 +139,28 @@ def adverse_cases(
         return event
     has_dice, has_event = ~np.isnan(dice), ~np.isnan(event)
     complete = has_dice.any(1) & (has_event | ~has_dice).all(1)
-    of_any = np.where(complete, np.where(has_event, event, 0.0).max(1, initial=0.0), np.nan)
-    return np.column_stack([of_any, event])
+    any_event = np.where(complete, np.where(has_event, event, 0.0).max(1, initial=0.0), np.nan)
+    return np.column_stack([any_event, event])
 
 
 def _absent(
     cases: pd.DataFrame, table: Table, structures: Sequence[str], dice: np.ndarray
 ) -> np.ndarray | str:
     # A structure of the reference mask without any predicted pixel has Dice 0, and no predicted area.
-    predicted = np.full_like(dice, np.nan)
+    predicted_area = np.full_like(dice, np.nan)
     if "pred_area_mm2" in cases:
         for s, structure in enumerate(structures):
             rows = cases[cases["structure"] == structure].set_index("case_id")
-            predicted[:, s] = rows["pred_area_mm2"].reindex(table.rows.index)
+            predicted_area[:, s] = rows["pred_area_mm2"].reindex(table.rows.index)
     no_overlap = dice == 0
-    unknown = no_overlap & np.isnan(predicted)
-    if unknown.any():
+    unknown_area = no_overlap & np.isnan(predicted_area)
+    if unknown_area.any():
         # Cases with overlap are known not to be absent, so that excluding the unknown ones would lower every rate.
         return (
-            f"the predicted area is unknown for {int(unknown.sum())} of the {int(no_overlap.sum())} structures "
+            f"the predicted area is unknown for {int(unknown_area.sum())} of the {int(no_overlap.sum())} structures "
             "with Dice 0, because the pixel spacing is unknown or the scores come without areas"
         )
-    return np.where(np.isnan(dice), np.nan, no_overlap & (predicted == 0))
+    return np.where(np.isnan(dice), np.nan, no_overlap & (predicted_area == 0))
 
 
 def _missed(
@@ -174,12 +174,12 @@ def _missed(
     if not (has_value & (dice > 0)).any():
         return f"no structure with overlap has a known {endpoint.score}"
     if endpoint.score in patient_table.LOWER_IS_BETTER:
-        missed = values > endpoint.threshold + _ROUNDING
+        misses = values > endpoint.threshold + _ROUNDING
     else:
-        missed = values < endpoint.threshold - _ROUNDING
+        misses = values < endpoint.threshold - _ROUNDING
     # Many tools leave the distance of an empty prediction out: a structure without overlap misses its threshold.
-    missed = np.where(has_value, missed, np.where(dice == 0, 1.0, np.nan))
-    return np.where(np.isnan(dice), np.nan, missed)
+    misses = np.where(has_value, misses, np.where(dice == 0, 1.0, np.nan))
+    return np.where(np.isnan(dice), np.nan, misses)
 
 
 def _columns(table: Table, score: str, structures: Sequence[str]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Are groups equivalent? By two one-sided tests against a margin stated in advance, never by a large p."""
+"""Tests whether groups are equivalent, by two one-sided tests against a prespecified margin."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from kneefair_jax.fairness import group_intervals, rates
 from kneefair_jax.fairness.rates import Tally
 from kneefair_jax.fairness.two_part import Scores
 
-# Probability of a false claim in one report; each of its A attributes is tested at LEVEL / A (Bonferroni).
+# Probability of a false claim in one report; each of A attributes is tested at LEVEL / A (Bonferroni).
 LEVEL = 0.05
 
 type Intervals = tuple[tuple[float, float], ...]
@@ -16,16 +16,15 @@ type Intervals = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Whether the groups of an attribute are shown to be equivalent in one score.
+    """The verdict of whether the groups of an attribute are equivalent in one score.
 
     Attributes:
-        delta: the margin, in the score's unit; of failure rates the same number as a share.
+        delta: the margin, in the score's unit; for failure rates the same number as a share.
         confidence: of each interval, 1 - 2 level.
         equivalent: whether every requirement is met.
-        reason: which requirements are not met; None where all are.
-        intervals: of the differences of two groups' means, a pair after another in the order of
-            `simultaneous_intervals.pairs`.
-        failure_intervals: of the differences of their failure rates.
+        reason: the requirements that are not met; None if all are.
+        intervals: of the pairs' differences of means, in the order of `simultaneous_intervals.pairs`.
+        failure_intervals: of the pairs' differences of failure rates.
     """
 
     delta: float
@@ -41,15 +40,15 @@ def tost(
 ) -> Equivalence:
     """Test whether the means and the failure rates of every pair of groups differ by less than delta.
 
-    Two one-sided tests at `level` are the interval of confidence 1 - 2 level (Schuirmann 1987): of means that of
-    `two_part`, so that it allows for failures that were not observed, and of failure rates that of
-    `rates.difference_interval`. All pairs must pass in both, so each is tested at the full level (intersection-union).
+    Two one-sided tests at `level` equal an interval of confidence 1 - 2 level (Schuirmann 1987). For means it is from
+    `two_part`, which allows for failures that were not observed; for failure rates it is `rates.difference_interval`.
+    All pairs must pass in both, so each is tested at the full level (intersection-union).
 
     Args:
         groups: the G ranked groups' scores.
         names: of the groups, for the reason.
-        delta: the margin, stated in advance, in the score's unit.
-        unranked: groups with scores that are too small to be ranked: nothing is shown of them.
+        delta: the prespecified margin, in the score's unit.
+        unranked: number of groups that are too small to be ranked; with any, equivalence cannot be claimed.
         level: of each test.
     """
     confidence = 1 - 2 * level
@@ -63,13 +62,16 @@ def tost(
     reason = _untestable(groups, unranked)
     if reason is None:
         pairs = [f"{first} minus {second}" for first, second in combinations(names, 2)]
-        unmet = [_beyond("means", means, pairs, delta), _beyond("failure rates", failures, pairs, delta)]
-        reason = "; ".join(filter(None, unmet)) or None
+        failures_to_show = [
+            _beyond("means", means, pairs, delta),
+            _beyond("failure rates", failures, pairs, delta),
+        ]
+        reason = "; ".join(filter(None, failures_to_show)) or None
     return Equivalence(delta, confidence, reason is None, reason, means, failures)
 
 
 def _untestable(groups: Sequence[Scores], unranked: int) -> str | None:
-    """Why intervals cannot show the groups to be equivalent; None where they can."""
+    """Return the reason why intervals cannot show equivalence; None if they can."""
     if len(groups) < 2:
         return "fewer than two groups are ranked"
     if unranked:
@@ -77,16 +79,16 @@ def _untestable(groups: Sequence[Scores], unranked: int) -> str | None:
     if any(group.worst is None for group in groups):
         return "a distance has no worst value, so failures that were not observed cannot be allowed for"
     if not any(group.error > 1e-12 or group.failed for group in groups):
-        return "no group's scores vary, so they compare nothing"
+        return "no group's scores vary, so there is no standard error"
     if min(group.n for group in groups) < 2:
         return "a group has a single patient"
     return None
 
 
-def _beyond(what: str, intervals: Intervals, pairs: Sequence[str], delta: float) -> str | None:
-    """Name the pair whose interval reaches furthest beyond the margin; None where none does."""
+def _beyond(quantity: str, intervals: Intervals, pairs: Sequence[str], delta: float) -> str | None:
+    """Name the pair whose interval reaches furthest beyond the margin; None if no interval does."""
     reach = [max(-low, high) for low, high in intervals]
-    furthest = max(reach)
-    if furthest < delta:
+    largest_reach = max(reach)
+    if largest_reach < delta:
         return None
-    return f"difference of {what}: the interval of {pairs[reach.index(furthest)]} reaches beyond the margin"
+    return f"difference of {quantity}: the interval of {pairs[reach.index(largest_reach)]} reaches beyond the margin"

@@ -1,4 +1,4 @@
-"""One estimate as every report gives it: value, interval, sample size, p value and method."""
+"""Defines an estimate as every report gives it: value, interval, sample size, p value and method."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ class Estimate:
     """An estimate over patients.
 
     Attributes:
-        estimate: the value; None where it is undefined.
-        interval: its confidence interval, inside the range of the quantity; None where there is none.
+        estimate: the value; None if it is undefined.
+        interval: its confidence interval, inside the range of the quantity; None if it is undefined.
         n: patients.
-        p: two-sided p value of its null hypothesis, before any correction; None where nothing was tested.
+        p: two-sided p value of its null hypothesis, before any correction; None if there is no test.
         p_adjusted: the p value corrected over the family that `method` or the report names.
         method: of the interval and of the test, such as `Clopper-Pearson` or `Fisher's exact test`.
     """

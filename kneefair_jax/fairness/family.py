@@ -86,13 +86,13 @@ def resolve(primary: Primary, attributes: Sequence[str], option: str = "--primar
         raise InputError(
             f"{option} {primary.score!r}: there is no such score; give one of {', '.join(patient_table.SCORES)}"
         )
-    chosen = attributes if primary.attributes is None else primary.attributes
-    if unknown := [name for name in chosen if name not in attributes]:
+    attributes_in_family = attributes if primary.attributes is None else primary.attributes
+    if unknown := [name for name in attributes_in_family if name not in attributes]:
         raise InputError(
             f"{option}: the report is not by {unknown[0]!r}; name some of {', '.join(attributes) or 'no attributes'}, "
             "or add it to the attributes"
         )
-    return Primary(primary.score, tuple(name for name in attributes if name in chosen))
+    return Primary(primary.score, tuple(name for name in attributes if name in attributes_in_family))
 
 
 def require_measured(primary: Primary, cases: pd.DataFrame, option: str = "--primary") -> None:
@@ -101,18 +101,18 @@ def require_measured(primary: Primary, cases: pd.DataFrame, option: str = "--pri
     Raises:
         InputError: naming the scores that were measured.
     """
-    if primary.score not in (known := patient_table.measured(cases)):
+    if primary.score not in (scores := patient_table.measured_scores(cases)):
         reason = "; distances and nsd need the pixel spacing" if primary.score in _NEED_SPACING else ""
         raise InputError(
-            f"{option} {primary.score}: no case has this score{reason}; measured are: {', '.join(known)}"
+            f"{option} {primary.score}: no case has this score{reason}; measured are: {', '.join(scores)}"
         )
 
 
-def of_report(report: Mapping[str, Any]) -> Primary:
+def from_report(report: Mapping[str, Any]) -> Primary:
     """Return what a report states as primary; Dice and all of its attributes where it is of an earlier version."""
-    stated = report.get("primary") or {}
-    attributes = stated.get("attributes", report["cohort"]["attributes"])
-    return Primary(stated.get("score", "dice"), tuple(attributes))
+    primary = report.get("primary") or {}
+    attributes = primary.get("attributes", report["cohort"]["attributes"])
+    return Primary(primary.get("score", "dice"), tuple(attributes))
 
 
 class Hypothesis(NamedTuple):
@@ -140,10 +140,10 @@ def p_values(
         primary: the score and the attributes of the family.
     """
     hypotheses: dict[Hypothesis, float | None] = {}
-    for attribute, compared in rates["endpoints"]["failure"]["comparisons"].items():
-        if compared["test"]:
-            hypotheses[Hypothesis(FAILURE, attribute)] = compared["test"]["p"]
-        for name, test in compared["unranked"].items():
+    for attribute, comparison in rates["endpoints"]["failure"]["comparisons"].items():
+        if comparison["test"]:
+            hypotheses[Hypothesis(FAILURE, attribute)] = comparison["test"]["p"]
+        for name, test in comparison["unranked"].items():
             hypotheses[Hypothesis(SMALL_FAILURE, attribute, name)] = test["p"]
     for attribute, tests in (rates["small_groups"].get(primary.score) or {}).items():
         for name, test in tests.items():
@@ -154,12 +154,12 @@ def p_values(
     return {one: p for one, p in hypotheses.items() if p is not None and primary.covers(one.attribute)}
 
 
-def adjusted(hypotheses: Mapping[Hypothesis, float]) -> dict[Hypothesis, float]:
+def adjust(hypotheses: Mapping[Hypothesis, float]) -> dict[Hypothesis, float]:
     """Holm's correction over the family."""
     return {one: p for one, p in holm(hypotheses).items() if p is not None}
 
 
-def write(report: dict[str, Any], hypotheses: Mapping[Hypothesis, float], primary: Primary) -> None:
+def write_adjusted(report: dict[str, Any], hypotheses: Mapping[Hypothesis, float], primary: Primary) -> None:
     """Put adjusted p values into a report's rates and interactions, and the family into `primary`.
 
     Failure tests, small groups and interactions outside the family get None.
@@ -169,36 +169,38 @@ def write(report: dict[str, Any], hypotheses: Mapping[Hypothesis, float], primar
         hypotheses: all of the family, uncorrected.
         primary: the score and the attributes of the family, spelled out (`resolve`).
     """
-    corrected = adjusted(hypotheses)
+    p_adjusted = adjust(hypotheses)
     rates = report["rates"]
-    for attribute, compared in rates["endpoints"]["failure"]["comparisons"].items():
-        if test := compared["test"]:
-            p = corrected.get(Hypothesis(FAILURE, attribute))
-            _scale_pairs(compared["pairs"], test["p"], p)
+    for attribute, comparison in rates["endpoints"]["failure"]["comparisons"].items():
+        if test := comparison["test"]:
+            p = p_adjusted.get(Hypothesis(FAILURE, attribute))
+            _scale_pairs(comparison["pairs"], test["p"], p)
             test["p_adjusted"] = p
-        for name, test in compared["unranked"].items():
-            test["p_adjusted"] = corrected.get(Hypothesis(SMALL_FAILURE, attribute, name))
-        for test in [*(pair["difference"] for pair in compared["pairs"]), *compared["unranked"].values()]:
+        for name, test in comparison["unranked"].items():
+            test["p_adjusted"] = p_adjusted.get(Hypothesis(SMALL_FAILURE, attribute, name))
+        for test in [*(pair["difference"] for pair in comparison["pairs"]), *comparison["unranked"].values()]:
             test["interval_adjusted"] = _failure_interval(test)
     for attribute, tests in (rates["small_groups"].get(primary.score) or {}).items():
         for name, test in tests.items():
-            test["p_adjusted"] = corrected.get(Hypothesis(SMALL_MEAN, attribute, name))
+            test["p_adjusted"] = p_adjusted.get(Hypothesis(SMALL_MEAN, attribute, name))
     for key, entry in report["interactions"].items():
-        if tested := entry.get(primary.score):
-            p = tested["p_holm"] = corrected.get(Hypothesis(INTERACTION, key))
-            level = LEVEL * tested["p"] / p if p else LEVEL
-            tested["interval_adjusted"] = None if p is None else interval(tested, primary.score, level)
-    members = [{**one._asdict(), "p": hypotheses[one], "p_adjusted": p} for one, p in corrected.items()]
-    stated = {
+        if interaction := entry.get(primary.score):
+            p = interaction["p_holm"] = p_adjusted.get(Hypothesis(INTERACTION, key))
+            level = LEVEL * interaction["p"] / p if p else LEVEL
+            interaction["interval_adjusted"] = (
+                None if p is None else interval(interaction, primary.score, level)
+            )
+    members = [{**one._asdict(), "p": hypotheses[one], "p_adjusted": p} for one, p in p_adjusted.items()]
+    statement = {
         "score": primary.score,
         "attributes": list(primary.attributes or ()),
         "failure_dice": rates["failure_dice"],
         "level": LEVEL,
         "correction": "Holm",
-        "hypotheses": sorted(list(one) for one in corrected),
+        "hypotheses": sorted(list(one) for one in p_adjusted),
     }
-    digest = hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
-    report["primary"] = {**stated, "hypotheses": members, "sha256": digest}
+    digest = hashlib.sha256(json.dumps(statement, sort_keys=True).encode()).hexdigest()
+    report["primary"] = {**statement, "hypotheses": members, "sha256": digest}
 
 
 def _failure_interval(test: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -211,11 +213,11 @@ def _failure_interval(test: Mapping[str, Any]) -> tuple[float, float] | None:
 
 def _scale_pairs(pairs: list[dict[str, Any]], p: float, p_adjusted: float | None) -> None:
     """Pairs, corrected by Holm within their attribute, also pay for the rest of the family, like its test."""
-    within = holm({k: pair["difference"]["p"] for k, pair in enumerate(pairs)})
+    pair_p = holm({k: pair["difference"]["p"] for k, pair in enumerate(pairs)})
     for k, pair in enumerate(pairs):
-        own = within[k]
+        p_in_attribute = pair_p[k]
         pair["difference"]["p_adjusted"] = (
             None
-            if own is None or p_adjusted is None
-            else min(1.0, max(p_adjusted, own * p_adjusted / p if p > 0 else own))
+            if p_in_attribute is None or p_adjusted is None
+            else min(1.0, max(p_adjusted, p_in_attribute * p_adjusted / p if p > 0 else p_in_attribute))
         )

@@ -52,7 +52,7 @@ class GapChange:
     p: float | None
 
 
-def by_swaps(
+def compare_gaps(
     first: np.ndarray, second: np.ndarray, index: np.ndarray, patients: np.ndarray, swaps: int, seed: int
 ) -> GapChange:
     """Compare the gaps of two models.
@@ -67,13 +67,13 @@ def by_swaps(
     """
     sizes = np.bincount(index)
     means = [np.bincount(index, scores) / sizes for scores in (first, second)]
-    before, after = (float(np.ptp(mean)) for mean in means)
-    value = after - before
+    first_gap, second_gap = (float(np.ptp(mean)) for mean in means)
+    value = second_gap - first_gap
     if sizes.min() < bootstrap.MIN_PATIENTS:
-        return GapChange(before, after, value, None, None)
+        return GapChange(first_gap, second_gap, value, None, None)
     first, second = first - first.mean(), second - second.mean()
     if np.abs(second - first).max() <= ROUNDING:
-        return GapChange(before, after, value, (value, value), 1.0)
+        return GapChange(first_gap, second_gap, value, (value, value), 1.0)
     # By the models' average, so that neither the groups' names nor the models' order change a draw.
     order = np.argsort(np.argsort(means[0] + means[1], kind="stable"))
     rng = np.random.default_rng(seed)
@@ -81,21 +81,23 @@ def by_swaps(
     deviates = _exchanged(np.concatenate([deviates, -deviates]))
     sums = _SwapSums(first, second, order[index])
     observed = sums.means(np.ones((1, len(first))))
-    change, error = (float(one[0]) for one in _statistic(observed, deviates))
+    change, error = (float(array[0]) for array in _statistic(observed, deviates))
     rows = max(1, bootstrap.CHUNK // max(len(first), 2 * deviates.size))
     chunks = chain(_swapped(sums, patients, swaps, rows, rng), _null(observed, swaps, rows, rng))
     reference = np.sort(np.concatenate([np.abs(np.divide(*_statistic(chunk, deviates))) for chunk in chunks]))
-    size = len(reference)
-    p = (1 + size - np.searchsorted(reference, abs(change / error) * (1 - TIE))) / (1 + size)
-    rejected = int(np.floor(LEVEL * (1 + size) + 1e-9))
-    if not rejected:
-        return GapChange(before, after, value, None, float(p))
+    reference_size = len(reference)
+    p = (1 + reference_size - np.searchsorted(reference, abs(change / error) * (1 - TIE))) / (
+        1 + reference_size
+    )
+    rejection_count = int(np.floor(LEVEL * (1 + reference_size) + 1e-9))
+    if not rejection_count:
+        return GapChange(first_gap, second_gap, value, None, float(p))
     # A change that equals the critical value is a tie, which the test does not reject.
-    half = reference[size - rejected] * (1 + TIE) * error
-    missing = _missing_bias(observed, deviates)
+    half = reference[reference_size - rejection_count] * (1 + TIE) * error
+    missing_bias = _missing_bias(observed, deviates)
     low, high = change - half, change + half
-    low, high = low - missing[1] * (low < 0), high + missing[0] * (high > 0)
-    return GapChange(before, after, value, (float(max(low, -1.0)), float(min(high, 1.0))), float(p))
+    low, high = low - missing_bias[1] * (low < 0), high + missing_bias[0] * (high > 0)
+    return GapChange(first_gap, second_gap, value, (float(max(low, -1.0)), float(min(high, 1.0))), float(p))
 
 
 class _Means(NamedTuple):
@@ -129,8 +131,8 @@ class _SwapSums:
 
     def means(self, signs: np.ndarray) -> _Means:
         """The means under f[D, R] signs, -1 where a row's scores are swapped."""
-        moved, product = signs @ self.half, 2 * (signs @ self.product)
-        value = np.stack([self.average - moved, self.average + moved])
+        shift, product = signs @ self.half, 2 * (signs @ self.product)
+        value = np.stack([self.average - shift, self.average + shift])
         squares = np.stack([self.squares - product, self.squares + product])
         variance = np.maximum(squares - value**2, 0) / self.freedom
         return _Means(value, variance, (self.crossed - value[0] * value[1]) / self.freedom)
@@ -140,10 +142,10 @@ def _swapped(
     sums: _SwapSums, patients: np.ndarray, swaps: int, rows: int, rng: np.random.Generator
 ) -> Iterator[_Means]:
     """Means after swaps of random patients, at most `rows` at once."""
-    _, who = np.unique(patients, return_inverse=True)
+    _, patient_index = np.unique(patients, return_inverse=True)
     for start in range(0, swaps, rows):
-        signs = rng.choice(np.array([-1.0, 1.0]), (min(rows, swaps - start), who.max() + 1))
-        yield sums.means(signs[:, who])
+        signs = rng.choice(np.array([-1.0, 1.0]), (min(rows, swaps - start), patient_index.max() + 1))
+        yield sums.means(signs[:, patient_index])
 
 
 def _null(observed: _Means, draws: int, rows: int, rng: np.random.Generator) -> Iterator[_Means]:
@@ -182,19 +184,19 @@ def _missing_bias(means: _Means, deviates: np.ndarray) -> np.ndarray:
     """
     freedom = means.value.shape[-1] - 1
     noise = _noise(means, deviates)
-    estimated, largest = (
+    estimated_bias, largest_bias = (
         _excess(_shrunken(means.value, means.variance, factor), noise).mean((1, 2))
         for factor in (1.0, stats.chi2.ppf(1 - LEVEL, freedom) / freedom)
     )
-    return np.maximum(largest - estimated, 0)
+    return np.maximum(largest_bias - estimated_bias, 0)
 
 
 def _shrunken(means: np.ndarray, variance: np.ndarray, factor: float = 1.0) -> np.ndarray:
     """Means f[..., G] pulled toward their common mean: their spread less `factor` times that of noise, or none."""
-    middle = means.mean(-1, keepdims=True)
+    center = means.mean(-1, keepdims=True)
     spread = np.maximum(means.var(-1, ddof=1, keepdims=True), ROUNDING**2)
-    kept = 1 - factor * variance.mean(-1, keepdims=True) / spread
-    return middle + np.maximum(kept, 0) * (means - middle)
+    shrinkage = 1 - factor * variance.mean(-1, keepdims=True) / spread
+    return center + np.maximum(shrinkage, 0) * (means - center)
 
 
 def _noise(means: _Means, deviates: np.ndarray) -> np.ndarray:
@@ -206,5 +208,7 @@ def _noise(means: _Means, deviates: np.ndarray) -> np.ndarray:
     product = means.variance[0] * means.variance[1]
     root = np.sqrt(np.maximum(product - means.covariance**2, 0))
     scale = np.maximum(np.sqrt(means.variance.sum(0) + 2 * root), ROUNDING)
-    own, cross = (means.variance + root) / scale, means.covariance / scale
-    return np.stack([own[k][:, None] * deviates[:, k] + cross[:, None] * deviates[:, 1 - k] for k in (0, 1)])
+    own_weight, cross_weight = (means.variance + root) / scale, means.covariance / scale
+    return np.stack(
+        [own_weight[k][:, None] * deviates[:, k] + cross_weight[:, None] * deviates[:, 1 - k] for k in (0, 1)]
+    )

@@ -105,26 +105,26 @@ def _shares(sums: Sums) -> np.ndarray:
 
 def _by_patient(shares: np.ndarray, patients: np.ndarray) -> np.ndarray:
     """Means over the cases of each patient, f64[P, 3, bins]; patients without pixels are left out."""
-    known = ~np.isnan(shares[:, 0, 0])
-    flat = shares[known].reshape(known.sum(), shares[0].size)
-    means = pd.DataFrame(flat).groupby(patients[known]).mean().to_numpy(float)
+    has_pixels = ~np.isnan(shares[:, 0, 0])
+    flat = shares[has_pixels].reshape(has_pixels.sum(), shares[0].size)
+    means = pd.DataFrame(flat).groupby(patients[has_pixels]).mean().to_numpy(float)
     return means.reshape(len(means), *shares.shape[1:])
 
 
-def _calibration(of_patients: np.ndarray) -> Calibration:
-    number = len(of_patients)
-    if not number:
+def _calibration(patient_shares: np.ndarray) -> Calibration:
+    patient_count = len(patient_shares)
+    if not patient_count:
         return Calibration(0, None, None, None, None)
-    biases = (of_patients[:, 1] - of_patients[:, 2]).sum(1)
-    bias, (slope, error) = float(biases.mean()), _slope(*of_patients.swapaxes(0, 1))
+    biases = (patient_shares[:, 1] - patient_shares[:, 2]).sum(1)
+    bias, (slope, error) = float(biases.mean()), _slope(*patient_shares.swapaxes(0, 1))
     bias_interval = slope_interval = None
-    if number >= MIN_INTERVAL_PATIENTS:
-        quantile = float(stats.t.ppf(1 - LEVEL / 2, number - 1))
-        half = quantile * float(biases.std(ddof=1)) / np.sqrt(number)
+    if patient_count >= MIN_INTERVAL_PATIENTS:
+        quantile = float(stats.t.ppf(1 - LEVEL / 2, patient_count - 1))
+        half = quantile * float(biases.std(ddof=1)) / np.sqrt(patient_count)
         bias_interval = (bias - half, bias + half)
         if slope is not None and error is not None:
             slope_interval = (slope - quantile * error, slope + quantile * error)
-    return Calibration(number, bias, bias_interval, slope, slope_interval)
+    return Calibration(patient_count, bias, bias_interval, slope, slope_interval)
 
 
 def _slope(
@@ -137,11 +137,15 @@ def _slope(
         confidence: f64[P, bins], sums of their probabilities.
         accuracy: f64[P, bins], the true ones of them.
     """
-    held = pixels.sum(0) > 0
-    pixels, confidence, accuracy = pixels[:, held], confidence[:, held].sum(0), accuracy[:, held]
-    mean = np.clip(confidence / pixels.sum(0), _LEAST, 1 - _LEAST)
-    design = np.stack([np.ones(len(mean)), special.logit(mean)], axis=1)
-    if len(mean) < 2:
+    filled_bins = pixels.sum(0) > 0
+    pixels, confidence, accuracy = (
+        pixels[:, filled_bins],
+        confidence[:, filled_bins].sum(0),
+        accuracy[:, filled_bins],
+    )
+    mean_probability = np.clip(confidence / pixels.sum(0), _LEAST, 1 - _LEAST)
+    design = np.stack([np.ones(len(mean_probability)), special.logit(mean_probability)], axis=1)
+    if len(mean_probability) < 2:
         return None, None
     coefficients = np.array([0.0, 1.0])
     for _ in range(_ITERATIONS):

@@ -1,8 +1,8 @@
-"""Intervals over patients of what compares groups, from `two_part` limits of the group means.
+"""Computes conservative intervals over patients of summaries of groups, from `two_part` limits of the group means.
 
-Every summary is bounded by limits that hold at once: of all pairs' differences, or of all groups' means, each at its
-share of the level (Bonferroni). Where the limits hold, the summary's interval holds; so it is on the safe side, and it
-stays inside the range of the score.
+Simultaneous limits bound every summary: those of all pairs' differences, or of all groups' means, each at its share of
+the level (Bonferroni). If the limits hold, the summary's interval holds, so it is conservative. It stays inside the
+range of the score.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ type Interval = list[float]
 def differences(
     groups: Sequence[Scores], level: float = 0.05, each: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Limits of all pairs' differences, the first minus a later group.
+    """Return the limits of all pairs' differences, the first minus a later group.
 
     Args:
-        groups: G of them, two patients or more in each.
-        level: probability that any of the intervals misses its difference, or `each` of them.
-        each: whether the level is that of a single interval, as in an equivalence test.
+        groups: G groups of two patients or more.
+        level: probability that any of the intervals misses its difference.
+        each: whether `level` is that of each single interval instead, as in an equivalence test.
 
     Returns:
         Lower and upper limits, f64[J] each, J = G (G - 1) / 2.
@@ -36,7 +36,7 @@ def differences(
 
 
 def gap(low: np.ndarray, high: np.ndarray) -> Interval:
-    """Of max_g mu_g - min_g mu_g, from the limits of all differences; not below 0."""
+    """Return the interval of max_g mu_g - min_g mu_g from the limits of all differences; not below 0."""
     return [
         float(max(np.maximum(low, -high).max(), 0.0)),
         float(np.maximum(high, -low).max()),
@@ -44,19 +44,19 @@ def gap(low: np.ndarray, high: np.ndarray) -> Interval:
 
 
 def sd(low: np.ndarray, high: np.ndarray, count: int) -> Interval:
-    """Of the population SD of mu_g: its square is the sum of all squared differences over the squared count."""
-    least, most = np.maximum(np.maximum(low, -high), 0), np.maximum(high, -low)
-    return [float(np.sqrt((part**2).sum()) / count) for part in (least, most)]
+    """Return the interval of the population SD of mu_g, whose square is the sum of squared differences / count^2."""
+    smallest, largest = np.maximum(np.maximum(low, -high), 0), np.maximum(high, -low)
+    return [float(np.sqrt((part**2).sum()) / count) for part in (smallest, largest)]
 
 
 def worst_error(groups: Sequence[Scores], level: float = 0.05) -> Interval:
-    """Of the largest error: 1 - mu_g of overlap, mu_g of what is an error itself."""
+    """Return the interval of the largest error: 1 - mu_g of an overlap score, mu_g of a distance."""
     ends = _errors(groups, level)
     return [float(end) for end in ends.max(0)]
 
 
 def ser(groups: Sequence[Scores], level: float = 0.05) -> Interval | None:
-    """Of max_g e_g / min_g e_g, from MOVER intervals of the logarithms' differences; None where an error may be 0."""
+    """Return the interval of max_g e_g / min_g e_g by MOVER of the logarithms; None if an error may be 0."""
     count = len(groups)
     ends = _errors(groups, 2 * level / (count - 1))  # level / J, J = count (count - 1) / 2
     points = np.array([_error(group) for group in groups])
@@ -67,7 +67,7 @@ def ser(groups: Sequence[Scores], level: float = 0.05) -> Interval | None:
 
 
 def es(strata: Sequence[Scores], weights: np.ndarray, groups: int, level: float = 0.05) -> Interval:
-    """Of S / (1 + sum_g |S - mu_g|), S = weights . mu, over the first `groups` strata."""
+    """Return the interval of S / (1 + sum_g |S - mu_g|), S = weights . mu, over the first `groups` strata."""
     deviations = weights - np.eye(len(weights))[:groups]
     matrix = np.vstack([weights, deviations])
     ends = [two_part.limits(group, level / 2 / len(matrix)) for group in strata]
@@ -82,7 +82,7 @@ def _error(group: Scores) -> float:
 
 
 def _errors(groups: Sequence[Scores], level: float) -> np.ndarray:
-    """Limits of all groups' errors, which hold at once: f64[G, 2]."""
+    """Return simultaneous limits of all groups' errors: f64[G, 2]."""
     ends = [two_part.limits(group, level / 2 / len(groups)) for group in groups]
     return np.array(
         [

@@ -163,28 +163,29 @@ class GroupReport:
         return atomic.write_text(Path(path), html)
 
     def __repr__(self) -> str:
-        whole = self.overall
+        overall = self.overall
         lines = [
-            f"GroupReport of {self.score}: {number(whole.estimate)} {interval(whole.interval)}, {whole.n} patients"
+            f"GroupReport of {self.score}: {number(overall.estimate)} {interval(overall.interval)}, "
+            f"{overall.n} patients"
         ]
         failure = self._report["rates"]["endpoints"]["failure"]
         if failure["count"]:
             lines.append(f"  failed segmentations: {failure['count']} patients (.rates)")
-        macro = self.summaries
-        macro = macro[macro["structure"] == ALL]
+        summaries = self.summaries
+        summaries = summaries[summaries["structure"] == ALL]
         # An attribute a line, and no more lines than a screen of a notebook's output shows.
-        for row in macro.head(6).itertuples():
+        for row in summaries.head(6).itertuples():
             gap = "no gap (fewer than two groups are ranked)"
             if not pd.isna(row.gap_without_failures):
-                corrected = not pd.isna(row.p_holm)
-                low, high = ("adjusted_low", "adjusted_high") if corrected else ("low", "high")
+                is_corrected = not pd.isna(row.p_holm)
+                low, high = ("adjusted_low", "adjusted_high") if is_corrected else ("low", "high")
                 ends = [getattr(row, f"gap_without_failures_{end}") for end in (low, high)]
-                p = f"corrected p = {row.p_holm:.2g}" if corrected else f"p = {row.p:.2g}, not corrected"
-                among = f"{number(row.gap_without_failures)} {interval(ends)}"
-                gap = f"gap {number(row.gap)}; without failures {among}, {p}"
+                p = f"corrected p = {row.p_holm:.2g}" if is_corrected else f"p = {row.p:.2g}, not corrected"
+                without_failures = f"{number(row.gap_without_failures)} {interval(ends)}"
+                gap = f"gap {number(row.gap)}; without failures {without_failures}, {p}"
             lines.append(f"  {row.attribute}: {gap}")
-        if len(macro) > 6:
-            lines.append(f"  and {len(macro) - 6} more: .summaries")
+        if len(summaries) > 6:
+            lines.append(f"  and {len(summaries) - 6} more: .summaries")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

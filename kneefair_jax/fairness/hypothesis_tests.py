@@ -78,14 +78,14 @@ def permuted_welch(
     patients, count = scores.shape[1], len(sizes)
     labels = np.repeat(np.arange(count, dtype=np.int8 if count < 128 else np.int32), sizes)
     # Neither centring nor scaling changes a statistic; both keep sums of squares exact.
-    centred = scores - scores.mean(1, keepdims=True)
-    spread = centred.std(1, keepdims=True)
-    scaled = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12)
+    centered = scores - scores.mean(1, keepdims=True)
+    spread = centered.std(1, keepdims=True)
+    scaled = np.divide(centered, spread, out=np.zeros_like(centered), where=spread > 1e-12)
     powers = np.concatenate([scaled, scaled**2, scaled**3]).T
     t, skewness = _welch_statistics(powers, labels[None], sizes)
     pairs = np.abs(two_part.hall(t, skewness))[0] * (1 - TIE)
-    many = patients > _MANY_PATIENTS and count < 256
-    chunks = (_of_many if many else _of_few)(powers, labels, sizes, rng, permutations)
+    is_large_sample = patients > _MANY_PATIENTS and count < 256
+    chunks = (_of_many if is_large_sample else _of_few)(powers, labels, sizes, rng, permutations)
     largest = np.concatenate(list(chunks))
     largest.sort(axis=0)
     pairs_p = np.stack(
@@ -124,7 +124,7 @@ def _of_many(
     chunks = [min(_ROWS, permutations - start) for start in range(0, permutations, _ROWS)]
     with ThreadPoolExecutor() as pool:
         yield from pool.map(
-            lambda size, own: _largest(powers, label_permutations.draw(sizes, size, own), sizes),
+            lambda size, generator: _largest(powers, label_permutations.draw(sizes, size, generator), sizes),
             chunks,
             rng.spawn(len(chunks)),
         )
@@ -191,13 +191,17 @@ def _welch_pairs(scores: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.
     """Differences, their standard errors and Welch's degrees of freedom, f64[K, J] each."""
     parts = np.split(scores, np.cumsum(sizes)[:-1], axis=1)
     mean = np.stack([part.mean(1) for part in parts], axis=1)
-    squared = np.stack([part.var(1, ddof=1) / part.shape[1] for part in parts], axis=1)
+    squared_errors = np.stack([part.var(1, ddof=1) / part.shape[1] for part in parts], axis=1)
     first, second = np.triu_indices(len(sizes), 1)
-    both = squared[:, first] + squared[:, second]
-    parted = squared[:, first] ** 2 / (sizes[first] - 1) + squared[:, second] ** 2 / (sizes[second] - 1)
+    variance = squared_errors[:, first] + squared_errors[:, second]
+    variance_per_freedom = squared_errors[:, first] ** 2 / (sizes[first] - 1) + squared_errors[
+        :, second
+    ] ** 2 / (sizes[second] - 1)
     # Groups of equal scores alone have no standard error, whatever its degrees of freedom.
-    freedom = np.divide(both**2, parted, out=np.ones_like(both), where=parted > 0)
-    return mean[:, first] - mean[:, second], np.sqrt(both), freedom
+    freedom = np.divide(
+        variance**2, variance_per_freedom, out=np.ones_like(variance), where=variance_per_freedom > 0
+    )
+    return mean[:, first] - mean[:, second], np.sqrt(variance), freedom
 
 
 class RankTests(NamedTuple):
@@ -247,11 +251,11 @@ def dunn(groups: Sequence[np.ndarray]) -> list[float | None]:
     z = (mean rank - mean rank) / sqrt((N (N + 1) / 12 - sum(t^3 - t) / (12 (N - 1))) (1 / n + 1 / n')),
     t the sizes of sets of equal scores (Technometrics 6, 1964).
     """
-    pooled = np.concatenate(groups)
-    n = len(pooled)
+    scores = np.concatenate(groups)
+    n = len(scores)
     sizes = np.array([len(group) for group in groups])
-    means = np.array([part.mean() for part in np.split(stats.rankdata(pooled), np.cumsum(sizes)[:-1])])
-    ties = np.unique(pooled, return_counts=True)[1].astype(float)
+    means = np.array([part.mean() for part in np.split(stats.rankdata(scores), np.cumsum(sizes)[:-1])])
+    ties = np.unique(scores, return_counts=True)[1].astype(float)
     variance = n * (n + 1) / 12 - (ties**3 - ties).sum() / (12 * (n - 1))
     if variance <= 0:
         return [1.0] * (len(groups) * (len(groups) - 1) // 2)

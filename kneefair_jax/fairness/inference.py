@@ -151,12 +151,12 @@ def shared_patient_warnings(patients: np.ndarray) -> list[str]:
     Args:
         patients: the patient of each row, a row for each group that a patient is in.
     """
-    twice = int((np.unique(patients, return_counts=True)[1] > 1).sum()) if len(patients) else 0
-    if not twice:
+    shared_count = int((np.unique(patients, return_counts=True)[1] > 1).sum()) if len(patients) else 0
+    if not shared_count:
         return []
-    who = "1 patient has" if twice == 1 else f"{twice} patients have"
+    subject = "1 patient has" if shared_count == 1 else f"{shared_count} patients have"
     return [
-        f"{who} cases in more than one of these groups and count once in each, as if they were different people: "
+        f"{subject} cases in more than one of these groups and count once in each, as if they were different people: "
         "where such cases score alike, intervals of differences are too wide and tests reject too seldom"
     ]
 
@@ -171,11 +171,11 @@ def _summaries(
     entry["ser"]["size"] = None
     if len(ranked) < 2:
         return entry
-    point = np.array([part.mean() for part in sample.parts(k)])
+    point = np.array([patient_weights.mean() for patient_weights in sample.group_scores(k)])
     # Of all patients: one who has a row in several groups counts once, in equal parts.
-    _, who, rows = np.unique(patients[sample.rows], return_inverse=True, return_counts=True)
-    part = 1 / (rows[who] * len(rows))
-    overall = part @ sample.scores[k]
+    _, patient_rows, rows = np.unique(patients[sample.rows], return_inverse=True, return_counts=True)
+    patient_weights = 1 / (rows[patient_rows] * len(rows))
+    overall = patient_weights @ sample.scores[k]
     error = _itself if column.lower_is_better else summaries.overlap_error
     values = {
         "worst": summaries.worst(point, error),
@@ -195,7 +195,7 @@ def _summaries(
     entry["sd"]["interval"] = group_intervals.sd(low, high, len(ranked))
     entry["worst"]["interval"] = group_intervals.worst_error(groups)
     if not column.lower_is_better:
-        weights = np.add.reduceat(part, np.cumsum(sample.sizes) - sample.sizes)[sample.order]
+        weights = np.add.reduceat(patient_weights, np.cumsum(sample.sizes) - sample.sizes)[sample.order]
         entry["es"]["interval"] = group_intervals.es(strata, weights, len(ranked))
     if entry["ser"]["value"] is not None:
         entry["ser"]["interval"] = group_intervals.ser(groups)
@@ -238,10 +238,10 @@ def _without_failures(
     kept = np.isin(index, sample.groups)[:, None] & ~failed[:, sample.columns]
     tested = {}
     for part in samples(np.where(kept, values[:, sample.columns], np.nan), index, MIN_INTERVAL_PATIENTS):
-        shared = paired_differences.complete(part.ranked, patients[part.ranked.rows])
+        shared = paired_differences.complete_patients(part.ranked, patients[part.ranked.rows])
         groups = shared or part.ranked
         test_groups = paired_differences.sign_flips if shared else hypothesis_tests.permuted_welch
-        of_groups = (paired_differences if shared else pair_differences).of_groups
+        of_groups = (paired_differences if shared else pair_differences).group_differences
         rng = np.random.default_rng([*seed, 1])
         tests = test_groups(groups.scores, groups.sizes, rng, settings.permutations)
         if tests is None:
@@ -251,7 +251,7 @@ def _without_failures(
         for k, number in enumerate(sample.columns[part.columns]):
             worst, best = patient_table.bounds(columns[number].score)
             span = np.inf if worst is None else abs(worst - best)
-            parts = groups.parts(k)
+            parts = groups.group_scores(k)
             test = {
                 "name": tests.name,
                 "statistic": float(sign * tests.statistic[k]),
@@ -277,7 +277,7 @@ def _comparisons(
     }
     if len(groups) < 2 or min(group.n for group in groups) < 2:
         return entry
-    ranks = hypothesis_tests.rank_tests(sample.parts(k))
+    ranks = hypothesis_tests.rank_tests(sample.group_scores(k))
     assert ranks is not None  # both need two patients in each group
     entry["rank"] = {"name": ranks.name, "p": ranks.p}
     of_all = group_intervals.differences(groups)

@@ -17,7 +17,7 @@ from kneefair_jax import groups
 from kneefair_jax.fairness import inference, patient_table, two_part
 from kneefair_jax.fairness.multiplicity import holm
 from kneefair_jax.fairness.patient_bootstrap import samples
-from kneefair_jax.fairness.patient_table import MACRO, by_patient_and_group, table
+from kneefair_jax.fairness.patient_table import MACRO, patient_group_means, table
 from kneefair_jax.fairness.two_part import Scores
 
 # Why ranked groups that could have an interaction are not tested.
@@ -79,9 +79,9 @@ def interactions(
         levels = _levels(scored_cases.rows, part)
         rankable = np.array([not groups.is_missing(name) for name in part.names])
         index = np.where(rankable[part.index], part.index, groups.UNKNOWN)
-        flags = patient_table.any_by_patient_and_group(failed, scored_cases.patients, index)
-        values, _, index = by_patient_and_group(scored_cases.values[:, macro], scored_cases.patients, index)
-        for k, number in enumerate(macro):
+        flags = patient_table.patient_group_flags(failed, scored_cases.patients, index)
+        values, _, index = patient_group_means(scored_cases.values[:, macro], scored_cases.patients, index)
+        for k, column_index in enumerate(macro):
             # Cells are ranked by all their patients, and tested by those without failures.
             scored = ~np.isnan(values[:, k])
             ranked = [
@@ -89,14 +89,14 @@ def interactions(
                 for g in range(len(part.names))
                 if (scored & (index == g)).sum() >= max(min_group_patients, 1)
             ]
-            kept = (scored & ~flags[:, k])[:, None] & np.isin(index, ranked)[:, None]
-            column, key = scored_cases.columns[number], ",".join(part.attributes)
+            is_tested = (scored & ~flags[:, k])[:, None] & np.isin(index, ranked)[:, None]
+            column, key = scored_cases.columns[column_index], ",".join(part.attributes)
             if not len(additive_contrasts([levels[g] for g in ranked])):
                 continue
             entry: dict[str, Any] = dict.fromkeys(("coefficients", *Interaction._fields))
             entry |= {"cells": [part.names[g] for g in ranked], "reason": TOO_FEW}
             for sample in samples(
-                np.where(kept, values[:, k : k + 1], np.nan), index, inference.MIN_INTERVAL_PATIENTS
+                np.where(is_tested, values[:, k : k + 1], np.nan), index, inference.MIN_INTERVAL_PATIENTS
             ):
                 cells = sorted(sample.groups)
                 none = np.zeros(len(sample.rows), bool)
@@ -137,10 +137,10 @@ def additive_contrasts(cells: Sequence[tuple[str, str]]) -> np.ndarray:
     contrasts = linalg.null_space(np.array(effects)).T
     if len(contrasts) != 1:
         return contrasts
-    (one,) = contrasts
-    first = one[np.flatnonzero(np.abs(one) > 1e-9)[0]]
-    scaled = np.round(one / np.abs(one).max() * np.sign(first), 12)
-    return scaled[None]
+    (contrast,) = contrasts
+    first = contrast[np.flatnonzero(np.abs(contrast) > 1e-9)[0]]
+    scaled_contrast = np.round(contrast / np.abs(contrast).max() * np.sign(first), 12)
+    return scaled_contrast[None]
 
 
 def johansen(cells: Sequence[Scores], contrasts: np.ndarray) -> Interaction | None:
@@ -211,5 +211,5 @@ def interval(entry: Mapping[str, Any], score: str, level: float = 0.05) -> list[
 def _levels(rows: pd.DataFrame, part: groups.Partition) -> list[tuple[str, str]]:
     """The levels of both attributes of each group."""
     first = [int(np.flatnonzero(part.index == g)[0]) for g in range(len(part.names))]
-    one, other = part.attributes
-    return [(str(rows[one].iloc[row]), str(rows[other].iloc[row])) for row in first]
+    first_attribute, second_attribute = part.attributes
+    return [(str(rows[first_attribute].iloc[row]), str(rows[second_attribute].iloc[row])) for row in first]

@@ -1,8 +1,8 @@
-"""Random permutations of group labels over many patients, several times as fast as shuffling each of them.
+"""Random permutations of group labels over many patients, several times as fast as shuffling.
 
-Labels drawn independently miss the groups' sizes by about the root of the number of patients. The surplus members of a
-group, chosen at random, then move to the groups that lack members. No step depends on a patient's place, so every
-labelling of these sizes has the same probability, whatever probabilities the first labels had: those are multiples of
+Labels drawn independently miss the groups' sizes by about the square root of the number of patients. Random surplus
+members of a group then move to the groups that lack members. No step depends on a patient's position, so every
+labeling with these sizes has the same probability, whatever probabilities the first labels had. Those are multiples of
 1 / 256, the resolution of one random byte.
 """
 
@@ -21,7 +21,7 @@ def draw(sizes: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
         rng: draws the labels.
     """
     patients = int(sizes.sum())
-    # Of the type of the numbers: a comparison of other types converts all of them.
+    # The type of the numbers: a comparison with another type would convert all of them.
     ends = (np.cumsum(sizes)[:-1] * (_LEVELS - 1) // patients).astype(np.uint8)
     labels = np.zeros((draws, patients), np.uint8)
     for row in labels:  # one at a time, so that numbers and labels stay in the processor's cache
@@ -34,37 +34,37 @@ def draw(sizes: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _correct_sizes(labels: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> None:
-    """Move random surplus members of groups to those that lack members; `labels`, u8[P], changes in place."""
+    """Relabel random surplus members to the groups that lack members; `labels`, u8[P], changes in place."""
     counts = np.array([np.count_nonzero(labels == g) for g in range(len(sizes))])
     surplus = counts - sizes
-    moved = [
+    surplus_members = [
         _members(labels, g, counts[g], surplus[g], rng) for g in np.flatnonzero(surplus > 0).astype(np.uint8)
     ]
-    if moved:
-        labels[np.concatenate(moved)] = np.repeat(
+    if surplus_members:
+        labels[np.concatenate(surplus_members)] = np.repeat(
             np.arange(len(sizes), dtype=np.uint8), np.maximum(-surplus, 0)
         )
 
 
 def _members(
-    labels: np.ndarray, group: np.uint8, count: int, wanted: int, rng: np.random.Generator
+    labels: np.ndarray, group: np.uint8, count: int, number: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return the places of random distinct members of a group, i64[wanted].
+    """Return the positions of random distinct members of a group, i64[number].
 
-    Random places are tried first, which takes no search of all labels. Any of them is as likely to hold one member as
+    Random positions are tried first, which needs no search of all labels. Each is as likely to hold one member as
     another, so the members among them are a random choice, too.
 
     Args:
         labels: u8[P].
         group: the label.
         count: members of the group.
-        wanted: at most `count`.
+        number: of members to choose, at most `count`.
         rng: chooses the members.
     """
-    if 8 * wanted < count:
-        places = rng.integers(len(labels), size=16 + 2 * wanted * len(labels) // count)
+    if 8 * number < count:
+        places = rng.integers(len(labels), size=16 + 2 * number * len(labels) // count)
         distinct = np.fromiter(dict.fromkeys(places[labels[places] == group].tolist()), np.int64)
-        if len(distinct) >= wanted:
-            return distinct[:wanted]
+        if len(distinct) >= number:
+            return distinct[:number]
     members = np.flatnonzero(labels == group)
-    return members[rng.choice(count, wanted, replace=False)]
+    return members[rng.choice(count, number, replace=False)]

@@ -1,29 +1,59 @@
-"""Mitigations compared on the same patients, over seeds: what each changes, and how sure one can be.
+"""Comparison of mitigation methods on the same patients, over seeds.
 
-There are two kinds of interval and neither replaces the other. Over seeds (`seed_intervals`, Student's t): train again,
-test on the same patients. Over patients (`patient_bootstrap`): test these trained models on other patients.
+There are two kinds of interval, and neither replaces the other. Intervals over seeds (`seed_intervals`, Student's t)
+are about training again and testing on the same patients. Intervals over patients (`patient_bootstrap`) are about
+testing these trained models on other patients.
 """
 
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import multiplicity, patient_bootstrap, seed_intervals
+from kneefair_jax.fairness.method_results import (
+    Change,
+    ClosedShare,
+    Comparison,
+    Front,
+    GroupSize,
+    HalfTest,
+    Method,
+    Pair,
+    Power,
+    RemainingGap,
+    RepairableGap,
+    SeedEstimate,
+)
+from kneefair_jax.fairness.patient_bootstrap import Interval, PatientIntervals, Statistics, Strata
 
-# What a change is a change of.
-CHANGES = {"mean": "mean", "worst": "worst", "gap": "gap", "ser": "ser", "es": "es", "hd95": "hd95"}
+# The statistics of which changes are reported; `pair` is reported for each method only.
+CHANGES = ("mean", "worst", "gap", "ser", "es", "hd95")
 PRIMARY = "gap"
 LEVEL = 0.05
 # A repairable gap and its SD over seeds, for studies without their own (benchmarks/results/study_short.json).
 REPAIRABLE, SD = 0.017, 0.004
-# Statistics of patients, not of groups.
-_OF_PATIENTS = ("mean", "hd95", "change_mean", "change_hd95")
 
 
-def compare(
+class _Statistic(NamedTuple):
+    """One statistic of every method that has it: per-seed values f64[S] and intervals over patients, by method."""
+
+    per_seed: Mapping[str, np.ndarray] = {}
+    intervals: Mapping[str, Interval | None] = {}
+    change_intervals: Mapping[str, Interval | None] = {}
+
+    def estimate(self, method: str, confidence: float) -> SeedEstimate:
+        return _estimate(self.per_seed.get(method), self.intervals.get(method), confidence)
+
+    def change(self, method: str, baseline: str, confidence: float) -> SeedEstimate:
+        values, reference = self.per_seed.get(method), self.per_seed.get(baseline)
+        difference = None if values is None or reference is None else values - reference
+        return _estimate(difference, self.change_intervals.get(method), confidence)
+
+
+def compare_methods(  # each option is one choice of the analysis, so there are more than eight
     scores: Mapping[str, np.ndarray],
     index: np.ndarray,
     names: Sequence[str],
@@ -37,72 +67,107 @@ def compare(
     draws: int = 10_000,
     seed: int = 0,
     confidence: float = 0.95,
-) -> dict[str, Any]:
-    """Compares methods that were trained with the same seeds and tested on the same patients.
+) -> Comparison:
+    """Compare methods that were trained with the same seeds and tested on the same patients.
 
-    A patient counts who has a score in every run, so that only the method differs. The *pair* is the baseline's best
-    group minus its worst, fixed by the baseline's mean over seeds and signed, so that a method may turn it round. With
+    Only patients with a score in every run count, so that only the method differs. The *pair* is the baseline's best
+    group minus its worst, fixed by the baseline's mean over seeds. It is signed, because a method may reverse it. With
     two groups the gap is the pair. With more, the gap is each method's own max - min in every seed: changes of a pair
-    that was chosen because the baseline does badly on it would flatter every other method. Changes, the repairable gap
+    that was chosen because the baseline does badly on it would favor every other method. Changes, the repairable gap
     and its share are about the gap.
 
-    The change of the gap is the primary family: its test and interval over seeds use a standard error that is shared by
-    the methods (`seed_intervals.pooled_errors`), and Holm's correction is over the methods alone. Changes of the other
-    statistics are secondary, each by the paired t-test over seeds.
+    The change of the gap is the primary family: its test and interval over seeds use a standard error that the methods
+    share (`seed_intervals.pooled_errors`), and Holm's correction is over the methods only. Changes of the other
+    statistics are secondary, each by the paired t-test over seeds. The change of `worst` is that of the lowest group
+    mean, whichever groups are lowest.
 
     Args:
         scores: method -> f[S, P], patients' mean overlap scores by seed; NaN where undefined.
-        index: i32[P], each patient's group; negative where unknown, which counts in the overall mean alone.
-        names: the G groups' names.
-        baseline: the method that the others are compared to.
+        index: i32[P], each patient's group; negative where unknown, which counts in the overall mean only.
+        names: of the G groups.
+        baseline: the method with which the others are compared.
         oracle: the method, if any, that shows what training can repair; it is not one of those compared.
         overall: where patients have cases in several groups: method -> f[S, N], the means over all cases of the N
-            patients, and i32[N], their groups, negative where unknown or several. The P columns of `scores` are then
-            one for each group that a patient is in, and means over patients are of these.
-        hd95: as `scores` (as `overall` where it is given) for a distance, of which the mean alone is reported, over
-            those of the patients who have it in every run; methods may be absent.
+            patients, and i32[N], their groups, negative where unknown or several. The P columns of `scores` then
+            have one column for each group of a patient, and means over patients come from `overall`.
+        hd95: as `scores` (as `overall` where it is given) for a distance, of which only the mean is reported, over
+            the patients who have it in every run; methods may be absent.
         pair: the names of the best and the worst group, instead of the baseline's own; the pair may be negative.
         min_group_patients: smaller groups are not ranked.
         draws: bootstrap resamples.
         seed: of the bootstrap.
         confidence: of every interval.
 
-    Returns:
-        Plain JSON, None for what is undefined. `over` stands for `{"value": float, "per_seed": [float], "seeds":
-        [low, high], "patients": [low, high]}`: the mean over seeds and its two intervals, of which that over seeds
-        needs two seeds and that over patients `bootstrap.MIN_PATIENTS` in every ranked group.
-
-            {"baseline", "oracle", "confidence", "seeds": int, "patients": int, "left_out": int,
-             "groups": {name: {"patients": int, "ranked": bool}},
-             "pair": {"best": name, "worst": name} or None where fewer than two groups are ranked,
-             "repairable": over + {"p", "significant": bool} or None without an oracle,
-             "power": {"change", "sd", "own_change": bool, "own_sd": bool, "power"} or None,
-             "methods": {name: {
-                "groups": {name: float},
-                "mean", "worst", "gap", "pair", "ser", "es", "hd95": over,
-                "change": {"mean", "worst", "gap", "ser", "es", "hd95": over + {"p", "p_holm",
-                           "family": "primary" or "secondary"}} or None for the baseline,
-                "closed": {"value", "seeds", "reason": str or None, "left": {"value", "seeds"},
-                           "half": {"value", "seeds", "p", "p_holm"} or None} or None for baseline and oracle,
-                "front": {"worst": bool, "gap": bool} or None for the oracle}}}
-
-        `worst` is the lowest group mean, and its change that of the lowest, whichever groups are lowest; the change
-        of `gap` is that of max - min with more than two groups. Changes of `ser` and `es` have no interval over
-        patients (`patient_bootstrap`).
-        `p` is two-sided, by a t-test over seeds; that of `half` one-sided, of whether it closes more than half of
-        the repairable gap. `p_holm` of a change of the gap corrects over the methods, that of another statistic over
-        methods and these statistics together, that of `half` over the methods; the oracle's is None. `power` is that of
-        the primary family to find one method's `change` of the gap, the whole repairable one where it is significant
-        (else `REPAIRABLE`), whose SD over seeds is `sd`, that of this study where it has one (else `SD`); None for a
-        single seed or no method. `left` is the method's gap minus the oracle's. `front`: no
-        other method is better in one and as good in the other of the overall mean and the worst group mean (or the
-        gap's distance from 0), by point estimates.
-
     Raises:
         InputError: the baseline or the oracle is not among the methods, no patient has a score in all runs, or a
             group of the given pair is not ranked.
-        ValueError: arrays of unequal shapes.
+        ValueError: the shapes of the arrays differ.
     """
+    order, values = _stacked_scores(scores, index, baseline, oracle)
+    strata = patient_bootstrap.stratify(values, index, min_group_patients, _pair_numbers(pair, names))
+    for name in pair or ():
+        if names.index(name) not in strata.groups:
+            raise InputError(
+                f"the pair's group {name} has fewer than {min_group_patients} patients to rank it by"
+            )
+    patients, patient_count = strata, len(index)
+    if overall is not None and len(overall[1]) < len(index):
+        patient_count = len(overall[1])
+        patient_values = np.stack([np.asarray(overall[0][name], float) for name in order])
+        patients = patient_bootstrap.stratify(patient_values, overall[1], min_group_patients)
+    group_means = patient_bootstrap.means(strata.values, strata.sizes)  # [M, S, K]
+    statistics = _statistics(order, strata, patients, group_means, hd95, (seed, draws, confidence))
+
+    compared = [name for name in scores if name not in (baseline, oracle)]
+    changes, sd = _changes(statistics, compared, baseline, oracle, confidence)
+    repairable = _repairable_gap(changes, oracle)
+    closed = _closed_shares(changes, compared, repairable, confidence)
+    fronts = _fronts(statistics, [name for name in scores if name != oracle])
+    is_complete = ~np.isnan(values).any((0, 1))
+    ranked = strata.groups if len(strata.groups) >= 2 else None
+    methods = {
+        name: Method(
+            groups={
+                names[g]: float(group_means[order.index(name), :, k].mean())
+                for k, g in sorted(enumerate(strata.groups), key=itemgetter(1))
+            },
+            **{key: statistic.estimate(name, confidence) for key, statistic in statistics.items()},
+            change=changes.get(name),
+            closed=closed.get(name),
+            front=fronts.get(name),
+        )
+        for name in scores
+    }
+    return Comparison(
+        baseline=baseline,
+        oracle=oracle,
+        confidence=confidence,
+        seeds=values.shape[1],
+        patients=patients.values.shape[-1],
+        left_out=patient_count - patients.values.shape[-1],
+        groups={
+            name: GroupSize(int((is_complete & (index == g)).sum()), g in strata.groups)
+            for g, name in enumerate(names)
+        },
+        pair=Pair(names[ranked[-1]], names[ranked[0]]) if ranked else None,
+        repairable=repairable,
+        power=_power(sd, repairable, len(compared), values.shape[1]) if ranked else None,
+        methods=methods,
+    )
+
+
+def pareto(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return which points no other dominates, more being better in both: f[M], f[M] -> bool[M]."""
+    points = np.stack([first, second], 1)
+    is_as_good = (points[:, None] >= points).all(-1)
+    is_better = (points[:, None] > points).any(-1)
+    return ~(is_as_good & is_better).any(0)
+
+
+def _stacked_scores(
+    scores: Mapping[str, np.ndarray], index: np.ndarray, baseline: str, oracle: str | None
+) -> tuple[list[str], np.ndarray]:
+    """Return the methods, the baseline first, and their scores f64[M, S, P], checked."""
     for role, method in (("baseline", baseline), ("oracle", oracle)):
         if method is not None and method not in scores:
             raise InputError(f"the {role} {method} is not among the methods compared: {', '.join(scores)}")
@@ -112,106 +177,10 @@ def compare(
         raise ValueError(f"scores {values.shape[1:]} are not seeds x patients of {index.shape} groups")
     if np.isnan(values).any((0, 1)).all():
         raise InputError("no patient has a score in all runs: there is nothing to compare")
-    strata = patient_bootstrap.stratify(values, index, min_group_patients, _numbers(pair, names))
-    count = len(strata.groups)
-    for name in pair or ():
-        if names.index(name) not in strata.groups:
-            raise InputError(
-                f"the pair's group {name} has fewer than {min_group_patients} patients to rank it by"
-            )
-
-    everyone = strata
-    if overall is not None and len(overall[1]) < len(index):
-        whole = np.stack([np.asarray(overall[0][name], float) for name in order])
-        everyone = patient_bootstrap.stratify(whole, overall[1], min_group_patients)
-    by_stratum = patient_bootstrap.means(strata.values, strata.sizes)  # [M, S, K]
-    mean = everyone.values.mean(-1)
-    per_seed = patient_bootstrap.statistics(by_stratum, mean, count)
-    measured = [name for name in order if hd95 and name in hd95]
-    distances = _distances(hd95, measured, everyone.rows) if hd95 and measured else None
-    over = patient_bootstrap.intervals(everyone, np.random.default_rng(seed), draws, confidence, distances)
-    if everyone is not strata:
-        of_groups = patient_bootstrap.intervals(strata, np.random.default_rng(seed), draws, confidence)
-        over = {**of_groups, **{key: over[key] for key in _OF_PATIENTS if key in over}}
-    distance = {} if distances is None else dict(zip(measured, np.nanmean(distances, -1), strict=True))
-
-    def of(key: str, name: str) -> np.ndarray | None:
-        if key == "hd95":
-            return distance.get(name)
-        return per_seed[key][order.index(name)] if key in per_seed else None
-
-    def ends(key: str, name: str) -> list[float] | None:
-        named = measured if key.endswith("hd95") else order
-        return over[key][named.index(name)] if key in over and name in named else None
-
-    methods: dict[str, dict[str, Any]] = {}
-    for m, name in enumerate(order):
-        described = {
-            key: _over(of(key, name), ends(key, name), confidence)
-            for key in ("mean", "worst", "gap", "pair", "ser", "es", "hd95")
-        }
-        change = {
-            key: _over(_minus(of(what, name), of(what, baseline)), ends(f"change_{what}", name), confidence)
-            for key, what in CHANGES.items()
-        }
-        methods[name] = {
-            "groups": {
-                names[g]: float(by_stratum[m, :, k].mean())
-                for k, g in sorted(enumerate(strata.groups), key=itemgetter(1))
-            },
-            **described,
-            "change": change if m else None,
-            "closed": None,
-            "front": None,
-        }
-    compared = [name for name in scores if name not in (baseline, oracle)]
-    sd = _test_changes(methods, compared, baseline, oracle, confidence)
-    repairable = _repair(methods, compared, baseline, oracle, confidence)
-    _fronts(methods, [name for name in scores if name != oracle])
-    known = ~np.isnan(values).any((0, 1))
-    patients = len(index) if everyone is strata else len(overall[1])  # type: ignore[index]
-    return {
-        "baseline": baseline,
-        "oracle": oracle,
-        "confidence": confidence,
-        "seeds": values.shape[1],
-        "patients": everyone.values.shape[-1],
-        "left_out": patients - everyone.values.shape[-1],
-        "groups": {
-            name: {"patients": int((known & (index == g)).sum()), "ranked": g in strata.groups}
-            for g, name in enumerate(names)
-        },
-        "pair": {"best": names[strata.groups[-1]], "worst": names[strata.groups[0]]} if count >= 2 else None,
-        "repairable": repairable,
-        "power": _power(sd, repairable, len(compared), values.shape[1]) if count >= 2 else None,
-        "methods": {name: methods[name] for name in scores},
-    }
+    return order, values
 
 
-def pareto(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Which points no other dominates, more being better in both: f[M], f[M] -> bool[M]."""
-    points = np.stack([first, second], 1)
-    as_good = (points[:, None] >= points).all(-1)
-    better = (points[:, None] > points).any(-1)
-    return ~(as_good & better).any(0)
-
-
-def _over(per_seed: np.ndarray | None, patients: list[float] | None, confidence: float) -> dict[str, Any]:
-    if per_seed is None or not np.isfinite(per_seed).all():
-        return {"value": None, "per_seed": None, "seeds": None, "patients": None}
-    return {
-        "value": float(per_seed.mean()),
-        "per_seed": per_seed.tolist(),
-        "seeds": seed_intervals.interval(per_seed, confidence),
-        "patients": patients,
-    }
-
-
-def _minus(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
-    return None if one is None or other is None else one - other
-
-
-def _numbers(pair: tuple[str, str] | None, names: Sequence[str]) -> tuple[int, int] | None:
+def _pair_numbers(pair: tuple[str, str] | None, names: Sequence[str]) -> tuple[int, int] | None:
     if pair is None:
         return None
     for name in pair:
@@ -220,140 +189,187 @@ def _numbers(pair: tuple[str, str] | None, names: Sequence[str]) -> tuple[int, i
     return names.index(pair[0]), names.index(pair[1])
 
 
-def _distances(
-    hd95: Mapping[str, np.ndarray], measured: Sequence[str], rows: np.ndarray
-) -> np.ndarray | None:
-    """f64[D, S, P] of the patients who are compared, NaN in every run for one who lacks it in any; None for nobody."""
-    values = np.stack([np.asarray(hd95[name], float)[:, rows] for name in measured])
-    known = ~np.isnan(values).any((0, 1))
-    return np.where(known, values, np.nan) if known.any() else None
+def _statistics(
+    order: Sequence[str],
+    strata: Strata,
+    patients: Strata,
+    group_means: np.ndarray,
+    hd95: Mapping[str, np.ndarray] | None,
+    sampling: tuple[int, int, float],
+) -> dict[str, _Statistic]:
+    """Return every statistic; means over patients come from `patients`, statistics of groups from `strata`.
+
+    Args:
+        order: the methods.
+        strata: a column for each group of a patient.
+        patients: a column for each patient; the same as `strata` if no patient is in several groups.
+        group_means: f64[M, S, K].
+        hd95: method -> distances.
+        sampling: seed, draws and confidence of the bootstrap.
+    """
+    seed, draws, confidence = sampling
+    measured = [name for name in order if hd95 and name in hd95]
+    distances = _distances(hd95, measured, patients.rows) if hd95 and measured else None
+
+    def intervals(cohort: Strata, distances: np.ndarray | None = None) -> PatientIntervals | None:
+        rng = np.random.default_rng(seed)
+        return patient_bootstrap.intervals(cohort, rng, draws, confidence, distances)
+
+    empty: list[Statistics[Interval | None]] = [Statistics(None)] * len(order)
+    patient_ends = intervals(patients, distances)
+    group_ends = patient_ends if patients is strata else intervals(strata)
+    group_ends = group_ends or PatientIntervals(empty, empty, [], [])
+    patient_ends = patient_ends or group_ends
+    values = patient_bootstrap.statistics(group_means, patients.values.mean(-1), len(strata.groups))
+    statistics = {}
+    for key in ("mean", "worst", "gap", "pair", "ser", "es"):
+        ends = patient_ends if key == "mean" else group_ends
+        per_seed = getattr(values, key)
+        statistics[key] = _Statistic(
+            {} if per_seed is None else dict(zip(order, per_seed, strict=True)),
+            {name: getattr(entry, key) for name, entry in zip(order, ends.methods, strict=True)},
+            {name: getattr(entry, key) for name, entry in zip(order, ends.changes, strict=True)},
+        )
+    statistics["hd95"] = _Statistic()
+    if distances is not None:
+        statistics["hd95"] = _Statistic(
+            dict(zip(measured, np.nanmean(distances, -1), strict=True)),
+            dict(zip(measured, patient_ends.distances, strict=False)),
+            dict(zip(measured, patient_ends.distance_changes, strict=False)),
+        )
+    return statistics
 
 
-def _test_changes(
-    methods: dict[str, dict[str, Any]],
-    compared: list[str],
+def _distances(hd95: Mapping[str, np.ndarray], methods: Sequence[str], rows: np.ndarray) -> np.ndarray | None:
+    """Return f64[D, S, P], NaN in every run for a patient without a distance in any run; None if no patient is left."""
+    values = np.stack([np.asarray(hd95[name], float)[:, rows] for name in methods])
+    is_complete = ~np.isnan(values).any((0, 1))
+    return np.where(is_complete, values, np.nan) if is_complete.any() else None
+
+
+def _estimate(per_seed: np.ndarray | None, patients: Interval | None, confidence: float) -> SeedEstimate:
+    if per_seed is None or not np.isfinite(per_seed).all():
+        return SeedEstimate(None, None, None, None)
+    seeds = seed_intervals.interval(per_seed, confidence)
+    return SeedEstimate(float(per_seed.mean()), per_seed.tolist(), seeds, patients)
+
+
+def _changes(
+    statistics: Mapping[str, _Statistic],
+    compared: Sequence[str],
     baseline: str,
     oracle: str | None,
     confidence: float,
-) -> float | None:
-    """Add p values to the changes, and the shared standard error to the gap's; return its SD over seeds."""
-    raw = {
-        (name, key): _test(methods[name]["change"][key]["per_seed"])
-        for name in ([*compared, oracle] if oracle else compared)
-        for key in CHANGES
+) -> tuple[dict[str, dict[str, Change]], float | None]:
+    """Return the tested changes by method and statistic, and the pooled SD of a change of the gap over seeds."""
+    names = [*compared, oracle] if oracle else list(compared)
+    estimates = {
+        (name, key): statistics[key].change(name, baseline, confidence) for name in names for key in CHANGES
     }
+    p_values = {
+        test: None if estimate.per_seed is None else seed_intervals.p_value(np.array(estimate.per_seed))
+        for test, estimate in estimates.items()
+    }
+    intervals = {test: estimate.seeds for test, estimate in estimates.items()}
     sd = None
-    per_seed = {name: methods[name]["gap"]["per_seed"] for name in (baseline, *sorted(compared))}
-    if compared and per_seed[baseline] and len(per_seed[baseline]) > 1:
-        errors, freedom, sd = seed_intervals.pooled_errors(np.array(list(per_seed.values())))
-        for name, error in zip(sorted(compared), errors, strict=True):
-            change = methods[name]["change"][PRIMARY]
-            differences, shared = np.array(change["per_seed"]), (float(error), freedom)
-            change["seeds"] = seed_intervals.interval(differences, confidence, shared)
-            raw[name, PRIMARY] = seed_intervals.p_value(differences, shared=shared)
-    for primary in (True, False):
-        family = {test: p for test, p in raw.items() if (test[1] == PRIMARY) == primary}
-        corrected = multiplicity.holm({test: p for test, p in family.items() if test[0] != oracle})
-        for (name, key), p in family.items():
-            methods[name]["change"][key] |= {
-                "p": p,
-                "p_holm": corrected.get((name, key)),
-                "family": "primary" if primary else "secondary",
+    gaps = statistics[PRIMARY].per_seed
+    if compared and baseline in gaps and len(gaps[baseline]) > 1:
+        ordered = sorted(compared)
+        errors, freedom, sd = seed_intervals.pooled_errors(
+            np.array([gaps[name] for name in (baseline, *ordered)])
+        )
+        for name, error in zip(ordered, errors, strict=True):
+            differences = np.array(estimates[name, PRIMARY].per_seed)
+            pooled = (float(error), freedom)
+            intervals[name, PRIMARY] = seed_intervals.interval(differences, confidence, pooled)
+            p_values[name, PRIMARY] = seed_intervals.p_value(differences, shared=pooled)
+    p_holm: dict[tuple[str, str], float | None] = {}
+    for is_primary in (True, False):
+        p_holm |= multiplicity.holm(
+            {
+                (name, key): p
+                for (name, key), p in p_values.items()
+                if (key == PRIMARY) == is_primary and name != oracle
             }
-    return sd
+        )
+    changes: dict[str, dict[str, Change]] = {name: {} for name in names}
+    for (name, key), estimate in estimates.items():
+        changes[name][key] = Change(
+            estimate.value,
+            estimate.per_seed,
+            intervals[name, key],
+            estimate.patients,
+            p_values[name, key],
+            p_holm.get((name, key)),
+            "primary" if key == PRIMARY else "secondary",
+        )
+    return changes, sd
 
 
-def _power(
-    sd: float | None, repairable: Mapping[str, Any] | None, methods: int, seeds: int
-) -> dict[str, Any] | None:
-    """The power to find the whole repairable gap, with the study's own numbers where it has them."""
+def _repairable_gap(changes: Mapping[str, Mapping[str, Change]], oracle: str | None) -> RepairableGap | None:
+    """Return the oracle's change of the gap with the opposite sign, baseline minus oracle."""
+    if oracle is None or (change := changes[oracle]["gap"]).value is None or change.per_seed is None:
+        return None
+    seeds, patients = (ends and [-ends[1], -ends[0]] for ends in (change.seeds, change.patients))
+    per_seed = [-value for value in change.per_seed]
+    return RepairableGap(-change.value, per_seed, seeds, patients, change.p, bool(seeds and seeds[0] > 0))
+
+
+def _closed_shares(
+    changes: Mapping[str, Mapping[str, Change]],
+    compared: Sequence[str],
+    repairable: RepairableGap | None,
+    confidence: float,
+) -> dict[str, ClosedShare]:
+    """Return the share of the repairable gap that each method closes."""
+    if repairable is None:
+        return {}
+    reason = None
+    if repairable.seeds is None:
+        reason = "one seed has no interval"
+    elif not repairable.significant:
+        reason = "nothing to repair that these seeds could tell from none"
+    repairable_gap = np.array(repairable.per_seed)
+    closed_gaps = {name: -np.array(changes[name]["gap"].per_seed) for name in compared}
+    excess = {name: gap - 0.5 * repairable_gap for name, gap in closed_gaps.items()}
+    p_values = {name: seed_intervals.p_value(excess[name], greater=True) for name in compared}
+    p_holm = multiplicity.holm(p_values)
+    shares = {}
+    for name, gap in closed_gaps.items():
+        remainder = repairable_gap - gap
+        left = RemainingGap(float(remainder.mean()), seed_intervals.interval(remainder, confidence))
+        if reason:
+            shares[name] = ClosedShare(None, None, reason, left, None)
+            continue
+        half_ends = seed_intervals.interval(excess[name], confidence)
+        half = HalfTest(float(excess[name].mean()), half_ends, p_values[name], p_holm[name])
+        ends = seed_intervals.fieller(gap, repairable_gap, confidence)
+        value = float(gap.mean() / repairable_gap.mean())
+        shares[name] = ClosedShare(value, list(ends) if ends else None, None, left, half)
+    return shares
+
+
+def _power(sd: float | None, repairable: RepairableGap | None, methods: int, seeds: int) -> Power | None:
+    """Return the power to find the whole repairable gap, from the study's own numbers where it has them."""
     if not methods or seeds < 2:
         return None
-    own = bool(repairable and repairable["significant"])
-    change, spread = repairable["value"] if repairable and own else REPAIRABLE, sd or SD
-    power = seed_intervals.power(change, spread, methods, seeds, LEVEL)
-    return {"change": change, "sd": spread, "own_change": own, "own_sd": bool(sd), "power": power}
+    own_change = repairable is not None and repairable.significant
+    change = REPAIRABLE
+    if repairable and repairable.value is not None and own_change:
+        change = repairable.value
+    sd_of_change = sd or SD
+    power = seed_intervals.power(change, sd_of_change, methods, seeds, LEVEL)
+    return Power(change, sd_of_change, own_change, bool(sd), power)
 
 
-def _test(per_seed: list[float] | None, *, greater: bool = False) -> float | None:
-    return None if per_seed is None else seed_intervals.p_value(np.array(per_seed), greater=greater)
-
-
-def _repair(
-    methods: dict[str, dict[str, Any]],
-    compared: list[str],
-    baseline: str,
-    oracle: str | None,
-    confidence: float,
-) -> dict[str, Any] | None:
-    """Adds to each method the share of the repairable gap that it closes; returns the repairable gap."""
-    if oracle is None or methods[baseline]["gap"]["value"] is None:
-        return None
-    # What the oracle changes, with the sign turned: erm - oracle.
-    change = methods[oracle]["change"]["gap"]
-    repairable = {
-        "value": -change["value"],
-        "per_seed": [-value for value in change["per_seed"]],
-        "seeds": _turned(change["seeds"]),
-        "patients": _turned(change["patients"]),
-        "p": change["p"],
-    }
-    low = repairable["seeds"][0] if repairable["seeds"] else None
-    repairable["significant"] = low is not None and low > 0
-    reason = None
-    if low is None:
-        reason = "one seed has no interval"
-    elif not repairable["significant"]:
-        reason = "nothing to repair that these seeds could tell from none"
-    whole = np.array(repairable["per_seed"])
-    halves: dict[str, float | None] = {}
-    for name in compared:
-        part = -np.array(methods[name]["change"]["gap"]["per_seed"])
-        left = {
-            "value": float((whole - part).mean()),
-            "seeds": seed_intervals.interval(whole - part, confidence),
-        }
-        if reason:
-            methods[name]["closed"] = {
-                "value": None,
-                "seeds": None,
-                "reason": reason,
-                "left": left,
-                "half": None,
-            }
-            continue
-        beyond = part - 0.5 * whole
-        halves[name] = seed_intervals.p_value(beyond, greater=True)
-        ends = seed_intervals.fieller(part, whole, confidence)
-        methods[name]["closed"] = {
-            "value": float(part.mean() / whole.mean()),
-            "seeds": list(ends) if ends else None,
-            "reason": None,
-            "left": left,
-            "half": {
-                "value": float(beyond.mean()),
-                "seeds": seed_intervals.interval(beyond, confidence),
-                "p": halves[name],
-            },
-        }
-    for name, p in multiplicity.holm(halves).items():
-        methods[name]["closed"]["half"]["p_holm"] = p
-    return repairable
-
-
-def _turned(ends: list[float] | None) -> list[float] | None:
-    return None if ends is None else [-ends[1], -ends[0]]
-
-
-def _fronts(methods: dict[str, dict[str, Any]], on_it: list[str]) -> None:
-    mean = np.array([methods[name]["mean"]["value"] for name in on_it])
-    sides = {"worst": lambda method: method["worst"]["value"], "gap": lambda method: method["gap"]["value"]}
-    for name in on_it:
-        methods[name]["front"] = dict.fromkeys(sides)
-    for side, read in sides.items():
-        heights = [read(methods[name]) for name in on_it]
-        if None in heights:
-            continue
-        values = np.array(heights)
-        for name, best in zip(on_it, pareto(mean, -np.abs(values) if side == "gap" else values), strict=True):
-            methods[name]["front"][side] = bool(best)
+def _fronts(statistics: Mapping[str, _Statistic], names: Sequence[str]) -> dict[str, Front]:
+    """Return which methods are on the Pareto fronts."""
+    mean, worst, gap = (
+        [statistics[key].per_seed[name].mean() for name in names] if statistics[key].per_seed else None
+        for key in ("mean", "worst", "gap")
+    )
+    if mean is None or worst is None or gap is None:
+        return {name: Front(None, None) for name in names}
+    on_worst = pareto(np.array(mean), np.array(worst))
+    on_gap = pareto(np.array(mean), -np.abs(gap))
+    return {name: Front(bool(on_worst[k]), bool(on_gap[k])) for k, name in enumerate(names)}

@@ -62,15 +62,15 @@ def compare_models(
         raise ValueError(f"score {score!r}: models are compared by one of {', '.join(SCORES)}")
     pairs: list[dict[str, Any]] = []
     for first, second in combinations(tables, 2):
-        both = {first: [tables[first]], second: [tables[second]]}
+        pair_tables = {first: [tables[first]], second: [tables[second]]}
         mean = None
         for attribute in attributes:
-            runs = patient_table.stacked(both, [attribute], score, failure_dice)
+            runs = patient_table.stack_runs(pair_tables, [attribute], score, failure_dice)
             mean = mean or mean_change(runs, draws, seed)
             gap = change_of_gap(runs, min_group_patients, draws, seed)
-            about = {"first": first, "second": second, "attribute": attribute}
+            pair_names = {"first": first, "second": second, "attribute": attribute}
             pairs.append(
-                about | {**mean, "change_of_mean": dict(mean["change_of_mean"]), "change_of_gap": gap}
+                pair_names | {**mean, "change_of_mean": dict(mean["change_of_mean"]), "change_of_gap": gap}
             )
             advance()
     means = holm({(pair["first"], pair["second"]): pair["change_of_mean"]["p"] for pair in pairs})
@@ -105,14 +105,16 @@ def change_of_gap(runs: Runs, minimum: int, swaps: int, seed: int) -> dict[str, 
         seed: of the swaps.
     """
     (first,), (second,) = runs.scores.values()
-    known = (runs.index >= 0) & ~np.isnan(first + second)
-    sizes = np.bincount(runs.index[known], minlength=len(runs.names))
+    has_score = (runs.index >= 0) & ~np.isnan(first + second)
+    sizes = np.bincount(runs.index[has_score], minlength=len(runs.names))
     ranked = np.flatnonzero(sizes >= max(minimum, 1))
     if len(ranked) < 2:
         return dict.fromkeys(("first", "second", "value", "interval", "p"))
-    kept = known & np.isin(runs.index, ranked)
-    index = np.searchsorted(ranked, runs.index[kept])
-    change = gap_change.by_swaps(first[kept], second[kept], index, runs.patients[kept], swaps, seed)
+    is_ranked = has_score & np.isin(runs.index, ranked)
+    index = np.searchsorted(ranked, runs.index[is_ranked])
+    change = gap_change.compare_gaps(
+        first[is_ranked], second[is_ranked], index, runs.patients[is_ranked], swaps, seed
+    )
     return asdict(change)
 
 
@@ -133,8 +135,10 @@ def _mean(changes: np.ndarray, draws: int, seed: int) -> dict[str, Any]:
     error = float(np.sqrt(patient_bootstrap.squared_errors(changes, sizes)[0, 0]))
     if error <= ROUNDING:
         return {"value": value, "interval": [value, value], "p": 1.0 if abs(value) <= ROUNDING else None}
-    drawn, squared = patient_bootstrap.resample(changes, sizes, np.random.default_rng(seed), draws)
-    shift, errors = drawn[:, 0, 0] - value, np.sqrt(squared[:, 0, 0])
+    bootstrap_means, bootstrap_variance = patient_bootstrap.resample(
+        changes, sizes, np.random.default_rng(seed), draws
+    )
+    shift, errors = bootstrap_means[:, 0, 0] - value, np.sqrt(bootstrap_variance[:, 0, 0])
     # A resample of equal changes alone has no standard error: it lies as far out as it can.
     t = np.divide(shift, errors, out=np.where(shift > 0, np.inf, -np.inf), where=errors > ROUNDING)
     t = np.where(np.abs(shift) <= ROUNDING, 0.0, t)

@@ -51,9 +51,9 @@ class Design:
     def formula(self, columns: Sequence[str]) -> str:
         """The right-hand side with these columns, such as `sex * race + age`; `1` is the intercept alone."""
         variables = [self.variables[name] for name in columns]
-        crossed = next((tuple(v) for v in variables if len(v) > 1), ())
-        single = dict.fromkeys(name for v in variables for name in v if name not in crossed)
-        return " + ".join([" * ".join(crossed)] * bool(crossed) + list(single)) or "1"
+        interaction = next((tuple(v) for v in variables if len(v) > 1), ())
+        main_effects = dict.fromkeys(name for v in variables for name in v if name not in interaction)
+        return " + ".join([" * ".join(interaction)] * bool(interaction) + list(main_effects)) or "1"
 
     def covariates(self, columns: Sequence[str]) -> list[str]:
         """The variables of these columns that are no attributes."""
@@ -90,16 +90,22 @@ def design(rows: pd.DataFrame, attributes: Sequence[str], intersections: bool = 
         for level in part:
             key = name if level is None else f"{name}={level}"
             columns[key], variables[key] = part[level], {name: level}
-    crossed = [name for name in parts if name in attributes and name.lower() not in groups.COVARIATES][:2]
-    if intersections and len(crossed) == 2:
-        first, second = ([key for key, of in variables.items() if name in of] for name in crossed)
+    interaction_attributes = [
+        name for name in parts if name in attributes and name.lower() not in groups.COVARIATES
+    ][:2]
+    if intersections and len(interaction_attributes) == 2:
+        first, second = (
+            [key for key, levels in variables.items() if name in levels] for name in interaction_attributes
+        )
         for a in first:
             for b in second:
-                both = columns[a] * columns[b]
-                if (number := rows["patient_id"][both.index[both != 0]].nunique()) < MIN_LEVEL_PATIENTS:
-                    left_out.append(f"{a}:{b}: {number} patients, {MIN_LEVEL_PATIENTS} are needed")
+                product = columns[a] * columns[b]
+                if (
+                    patient_count := rows["patient_id"][product.index[product != 0]].nunique()
+                ) < MIN_LEVEL_PATIENTS:
+                    left_out.append(f"{a}:{b}: {patient_count} patients, {MIN_LEVEL_PATIENTS} are needed")
                 else:
-                    columns[f"{a}:{b}"], variables[f"{a}:{b}"] = both, variables[a] | variables[b]
+                    columns[f"{a}:{b}"], variables[f"{a}:{b}"] = product, variables[a] | variables[b]
     return Design(
         columns=pd.DataFrame(columns, index=rows.index[keep]),
         variables=variables,
@@ -113,7 +119,7 @@ def design(rows: pd.DataFrame, attributes: Sequence[str], intersections: bool = 
     )
 
 
-def standardized(
+def marginal_differences(
     design: Design, columns: Sequence[str], weights: np.ndarray
 ) -> dict[tuple[str, str, str], np.ndarray]:
     """The differences between the levels of each attribute as combinations of coefficients.
@@ -154,55 +160,55 @@ def standardized(
     return differences
 
 
-def independent(columns: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def independent_columns(columns: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The columns that do not follow from those to their left, and the names of the others."""
     basis = np.zeros((len(columns), 0))
-    kept, others = [], []
+    independent_names, dependent_names = [], []
     for name in columns:
         column = columns[name].to_numpy(float)
         # Twice, as the first projection leaves rounding errors of the size that is asked for.
-        rest = column - basis @ (basis.T @ column)
-        rest = rest - basis @ (basis.T @ rest)
-        if np.linalg.norm(rest) <= _RANK * max(float(np.linalg.norm(column)), 1e-300):
-            others.append(str(name))
+        residual = column - basis @ (basis.T @ column)
+        residual = residual - basis @ (basis.T @ residual)
+        if np.linalg.norm(residual) <= _RANK * max(float(np.linalg.norm(column)), 1e-300):
+            dependent_names.append(str(name))
         else:
-            kept.append(name)
-            basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
-    return columns[kept], others
+            independent_names.append(name)
+            basis = np.column_stack([basis, residual / np.linalg.norm(residual)])
+    return columns[independent_names], dependent_names
 
 
 def _usable(rows: pd.DataFrame, names: Sequence[str]) -> tuple[dict[str, pd.Series], list[str]]:
     """The variables that are known in most cases and differ between them, and why others are left out."""
-    values, left_out = {}, []
+    values, excluded = {}, []
     for name in names:
         column = _values(rows[name])
         if column.isna().all():
-            left_out.append(f"{name}: unknown in all cases")
+            excluded.append(f"{name}: unknown in all cases")
         elif column.isna().mean() > MOST_UNKNOWN:
-            left_out.append(f"{name}: unknown in most cases")
+            excluded.append(f"{name}: unknown in most cases")
         elif column.nunique() < 2:
-            left_out.append(f"{name}: the same in all cases")
+            excluded.append(f"{name}: the same in all cases")
         else:
             values[name] = column
-    return values, left_out
+    return values, excluded
 
 
 def _frequent(
-    values: dict[str, pd.Series], keep: pd.Series, patient_ids: pd.Series, left_out: list[str]
+    values: dict[str, pd.Series], keep: pd.Series, patient_ids: pd.Series, excluded: list[str]
 ) -> pd.Series:
     """Those of the cases `keep` whose levels all have `MIN_LEVEL_PATIENTS`; the other levels join `left_out`."""
     categories = {n: c for n, c in values.items() if isinstance(c.dtype, pd.CategoricalDtype)}
     while True:
-        before = keep
+        keep_before = keep
         for name, column in categories.items():
             patients = patient_ids[keep].groupby(column[keep], observed=True).nunique()
             for level in patients.index[patients < MIN_LEVEL_PATIENTS]:
-                left_out.append(
+                excluded.append(
                     f"{name}={level}: {patients[level]} patients, {MIN_LEVEL_PATIENTS} are needed"
                 )
                 keep = keep & (column != level)
         # Cases left out for one variable may make a level of another too rare.
-        if keep.equals(before):
+        if keep.equals(keep_before):
             return keep
 
 
@@ -212,8 +218,8 @@ def _values(column: pd.Series) -> pd.Series:
         numbers = column.astype(float)
         return numbers.where(np.isfinite(numbers))
     levels = column if isinstance(column.dtype, pd.CategoricalDtype) else groups.categorical(column)
-    known = [level for level in levels.cat.categories if level != groups.MISSING]
-    return levels.cat.set_categories(known, ordered=True)
+    known_levels = [level for level in levels.cat.categories if level != groups.MISSING]
+    return levels.cat.set_categories(known_levels, ordered=True)
 
 
 def _columns(values: pd.Series) -> dict[str | None, pd.Series]:

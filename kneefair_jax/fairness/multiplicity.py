@@ -1,4 +1,4 @@
-"""Many tests at once: Holm where claims are confirmed, Benjamini and Hochberg where structures are explored."""
+"""Corrects for multiple tests: Holm for confirmatory claims, Benjamini and Hochberg for exploratory ones."""
 
 from collections.abc import Hashable, Mapping
 from operator import itemgetter
@@ -7,27 +7,27 @@ from scipy import stats
 
 
 def holm[Name: Hashable](p_values: Mapping[Name, float | None]) -> dict[Name, float | None]:
-    """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979) over the tests that were made.
+    """Return p values with Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979); None stays None.
 
-    The k-th smallest of m is multiplied by m - k + 1, and none falls below the one before it:
+    The k-th smallest of m is multiplied by m - k + 1, and none falls below its predecessor:
 
         >>> holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": None})
         {'a': 0.03, 'b': 0.06, 'c': 0.06, 'd': None}
     """
-    made = sorted(((p, name) for name, p in p_values.items() if p is not None), key=itemgetter(0))
+    sorted_tests = sorted(((p, name) for name, p in p_values.items() if p is not None), key=itemgetter(0))
     corrected: dict[Name, float | None] = dict.fromkeys(p_values)
     floor = 0.0
-    for k, (p, name) in enumerate(made):
-        floor = corrected[name] = min(1.0, max(floor, p * (len(made) - k)))
+    for k, (p, name) in enumerate(sorted_tests):
+        floor = corrected[name] = min(1.0, max(floor, p * (len(sorted_tests) - k)))
     return corrected
 
 
 def holm_of_families[Name: Hashable](families: Mapping[Name, list[float]]) -> dict[Name, list[float]]:
-    """Holm's correction over families whose p values are already corrected within each.
+    """Return p values with Holm's correction over families, from p values that are corrected within each family.
 
-    Each of m families may err with level / m; one whose hypotheses are all rejected hands its share to the others
-    (a sequentially rejective Bonferroni procedure: Bretz et al., Statistics in Medicine 28, 2009). Families of one
-    hypothesis give `holm`. So the error over all hypotheses of all families keeps the level:
+    Each of m families starts with level / m. A family whose hypotheses are all rejected passes its share to the others
+    (a sequentially rejective Bonferroni procedure: Bretz et al., Statistics in Medicine 28, 2009). So the error over
+    all hypotheses of all families keeps the level. For families of one hypothesis the result is that of `holm`:
 
         >>> holm_of_families({"sex": [0.01], "age": [0.02, 0.04, 0.6]})
         {'sex': [0.02], 'age': [0.02, 0.04, 0.6]}
@@ -48,10 +48,10 @@ def holm_of_families[Name: Hashable](families: Mapping[Name, list[float]]) -> di
 
 
 def benjamini_hochberg[Name: Hashable](p_values: Mapping[Name, float | None]) -> dict[Name, float | None]:
-    """The p values adjusted for the share of false discoveries among the tests that were made (JRSS B 57, 1995)."""
-    made = {name: p for name, p in p_values.items() if p is not None}
+    """Return p values corrected for the false discovery rate (JRSS B 57, 1995); None stays None."""
+    tested_p = {name: p for name, p in p_values.items() if p is not None}
     corrected: dict[Name, float | None] = dict.fromkeys(p_values)
-    if made:
-        adjusted = stats.false_discovery_control(list(made.values()))
-        corrected |= dict(zip(made, adjusted.tolist(), strict=True))
+    if tested_p:
+        adjusted = stats.false_discovery_control(list(tested_p.values()))
+        corrected |= dict(zip(tested_p, adjusted.tolist(), strict=True))
     return corrected

@@ -59,7 +59,7 @@ class PooledMean:
     weight: float
 
 
-def of_small_groups(
+def pool_small_groups(
     cases: pd.DataFrame,
     structures: Sequence[str],
     attributes: Sequence[str],
@@ -86,22 +86,22 @@ def of_small_groups(
     failed = patient_table.failures(cases, table, failure_dice)[:, column]
     worst, best = patient_table.bounds(score)
     limits = sorted((np.inf if worst is None else worst, best))
-    pooled: dict[str, PooledMean] = {}
+    pooled_means: dict[str, PooledMean] = {}
     for partition in groups.partitions(table.rows, attributes, intersections):
-        means, _, index = patient_table.by_patient_and_group(values, table.patients, partition.index)
-        flags = patient_table.any_by_patient_and_group(failed, table.patients, partition.index)
-        kept = ~np.isnan(means[:, 0]) & ~flags[:, 0]
+        means, _, index = patient_table.patient_group_means(values, table.patients, partition.index)
+        flags = patient_table.patient_group_flags(failed, table.patients, partition.index)
+        is_included = ~np.isnan(means[:, 0]) & ~flags[:, 0]
         members = {
-            g: means[kept & (index == g), 0]
+            g: means[is_included & (index == g), 0]
             for g, name in enumerate(partition.names)
             if not groups.is_missing(name)
         }
         members = {g: scores for g, scores in members.items() if len(scores)}
         design = _design(table.rows, partition, list(members))
-        for g, one in zip(members, pool(list(members.values()), design, *limits), strict=False):
-            if FEWEST <= one.patients < BELOW:
-                pooled[partition.names[g]] = one
-    return pooled
+        for g, pooled_mean in zip(members, pool(list(members.values()), design, *limits), strict=False):
+            if FEWEST <= pooled_mean.patients < BELOW:
+                pooled_means[partition.names[g]] = pooled_mean
+    return pooled_means
 
 
 def pool(
@@ -126,13 +126,13 @@ def pool(
     common = np.average(squares / np.maximum(freedom, 1), weights=freedom / (PRIOR_FREEDOM + freedom))
     if common < 1e-18:
         return []
-    moderated = (PRIOR_FREEDOM * common + squares) / (PRIOR_FREEDOM + freedom)
-    variances = moderated / sizes
+    moderated_squares = (PRIOR_FREEDOM * common + squares) / (PRIOR_FREEDOM + freedom)
+    variances = moderated_squares / sizes
     centers, spreads, shares = _posterior(means, variances, design)
-    own = shares * variances / spreads**2
-    tails = special.stdtrit(np.minimum(PRIOR_FREEDOM + freedom, freedom.sum()) / own, 0.975)
+    own_share = shares * variances / spreads**2
+    tails = special.stdtrit(np.minimum(PRIOR_FREEDOM + freedom, freedom.sum()) / own_share, 0.975)
     # The third moment of theta's error comes from the group's own scores.
-    skewnesses = (cubes / moderated**1.5).sum() / sizes.sum() / np.sqrt(sizes)
+    skewnesses = (cubes / moderated_squares**1.5).sum() / sizes.sum() / np.sqrt(sizes)
     skewnesses *= (shares * np.sqrt(variances) / spreads) ** 3
     lower, upper = (
         centers - spreads * np.array([*map(two_part.unskewed, sign * tails, skewnesses)]) for sign in (1, -1)
@@ -178,11 +178,11 @@ def _posterior(
     precision = 1 / (variances + tau2)
     covariance = np.linalg.inv(np.einsum("kg,gi,gj->kij", precision, design, design))
     beta = np.einsum("kij,gj,kg,g->ki", covariance, design, precision, means)
-    predicted = beta @ design.T
+    prediction = beta @ design.T
     likelihood = 0.5 * (
         np.log(precision).sum(1)
         + np.linalg.slogdet(covariance)[1]
-        - (precision * (means - predicted) ** 2).sum(1)
+        - (precision * (means - prediction) ** 2).sum(1)
     )
     prior = -2 * np.log(np.sin(angle)) - np.log1p(tau2[:, 0] / (_PRIOR_SCALE**2 * typical))
     log_weights = likelihood + prior
@@ -190,8 +190,8 @@ def _posterior(
     weights /= weights.sum()
     shrinkage = variances * precision
     leverage = np.einsum("gi,kij,gj->kg", design, covariance, design)
-    given_tau = (1 - shrinkage) * means + shrinkage * predicted
+    given_tau = (1 - shrinkage) * means + shrinkage * prediction
     centers = weights @ given_tau
-    within = weights @ (variances * (1 - shrinkage) + shrinkage**2 * leverage)
-    between = weights @ (given_tau - centers) ** 2
-    return centers, np.sqrt(within + between), weights @ (1 - shrinkage)
+    within_variance = weights @ (variances * (1 - shrinkage) + shrinkage**2 * leverage)
+    between_variance = weights @ (given_tau - centers) ** 2
+    return centers, np.sqrt(within_variance + between_variance), weights @ (1 - shrinkage)

@@ -30,7 +30,7 @@ IDENTIFIERS = ("case_id", "patient_id", "split", "model", "structure")
 FAILURE_DICE = 0.5
 # Scores in float32 miss a threshold that they equal by less than this.
 TOLERANCE = 1e-6
-OTHERS = ("true_area_mm2", "pred_area_mm2")
+AREAS = ("true_area_mm2", "pred_area_mm2")
 
 
 def bounds(score: str) -> tuple[float | None, float]:
@@ -69,7 +69,7 @@ class Table(NamedTuple):
         return self.rows["patient_id"].to_numpy()
 
 
-def measured(cases: pd.DataFrame) -> list[str]:
+def measured_scores(cases: pd.DataFrame) -> list[str]:
     """The scores of a long per-case table that are there and not all undefined; `dice` always."""
     return [score for score in SCORES if score in cases and (score == "dice" or cases[score].notna().any())]
 
@@ -78,7 +78,7 @@ def table(cases: pd.DataFrame, structures: Sequence[str], failure_dice: float = 
     """The measured scores of a long per-case table; `failure_dice` is that of `macro`."""
     rows = cases.drop_duplicates("case_id").set_index("case_id").sort_index()
     columns = tuple(
-        Column(score, structure) for score in measured(cases) for structure in (MACRO, *structures)
+        Column(score, structure) for score in measured_scores(cases) for structure in (MACRO, *structures)
     )
     values = [_column(cases, rows.index, column, failure_dice) for column in columns]
     return Table(rows, columns, np.stack(values, axis=1))
@@ -98,17 +98,17 @@ def macro(cases: pd.DataFrame, score: str, failure_dice: float = FAILURE_DICE) -
     Returns:
         f64[N] by `case_id`, sorted; NaN of cases without any score.
     """
-    plain = cases.groupby("case_id", sort=True)[score].mean()
-    if not cases[score].isna().any() and len(plain) * cases["structure"].nunique() == len(cases):
-        return plain
-    values = cases.pivot(index="case_id", columns="structure", values=score).reindex(plain.index)
+    plain_means = cases.groupby("case_id", sort=True)[score].mean()
+    if not cases[score].isna().any() and len(plain_means) * cases["structure"].nunique() == len(cases):
+        return plain_means
+    values = cases.pivot(index="case_id", columns="structure", values=score).reindex(plain_means.index)
     typical = None
     if "dice" in cases:
-        dice = cases.pivot(index="case_id", columns="structure", values="dice").reindex(plain.index)
+        dice = cases.pivot(index="case_id", columns="structure", values="dice").reindex(plain_means.index)
         typical = ~(dice.to_numpy(float) < failure_dice - TOLERANCE)
     worst, best = bounds(score)
     low, high = sorted((best, np.inf if worst is None else worst))
-    return (plain + macro_score.adjustments(values.to_numpy(float), typical)).clip(low, high)
+    return (plain_means + macro_score.adjustments(values.to_numpy(float), typical)).clip(low, high)
 
 
 def failures(cases: pd.DataFrame, table: Table, threshold: float = FAILURE_DICE) -> np.ndarray:
@@ -127,16 +127,16 @@ def failures(cases: pd.DataFrame, table: Table, threshold: float = FAILURE_DICE)
         structure: table.rows.index.isin(rows["case_id"]) for structure, rows in failed.groupby("structure")
     }
     by_structure[MACRO] = table.rows.index.isin(failed["case_id"])
-    none = np.zeros(len(table.rows), bool)
-    return np.stack([by_structure.get(structure, none) for _, structure in table.columns], axis=1)
+    no_failure = np.zeros(len(table.rows), bool)
+    return np.stack([by_structure.get(structure, no_failure) for _, structure in table.columns], axis=1)
 
 
-def by_patient(values: np.ndarray, patients: np.ndarray) -> np.ndarray:
+def patient_means(values: np.ndarray, patients: np.ndarray) -> np.ndarray:
     """f[N, K] scores of cases -> f[P, K] means over each patient's cases, NaN left out."""
     return pd.DataFrame(values).groupby(patients, sort=True).mean().to_numpy(float)
 
 
-def by_patient_and_group(
+def patient_group_means(
     values: np.ndarray, patients: np.ndarray, index: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Means over the cases that a patient has in each group.
@@ -150,24 +150,24 @@ def by_patient_and_group(
     return means.to_numpy(float), *(means.index.get_level_values(level).to_numpy() for level in (0, 1))
 
 
-def with_same_rows(known: np.ndarray) -> list[np.ndarray]:
-    """Return the sets of columns that are known in the same rows, i64[k] each, in the order of their first column.
+def columns_by_rows(has_score: np.ndarray) -> list[np.ndarray]:
+    """Return the sets of columns with a score in the same rows, i64[k] each, in the order of their first column.
 
     Args:
-        known: bool[R, K].
+        has_score: bool[R, K].
     """
     sets: dict[bytes, list[int]] = {}
-    for k, packed in enumerate(np.packbits(known, axis=0).T):
-        sets.setdefault(packed.tobytes(), []).append(k)
+    for k, bits in enumerate(np.packbits(has_score, axis=0).T):
+        sets.setdefault(bits.tobytes(), []).append(k)
     return [np.array(columns) for columns in sets.values()]
 
 
-def any_by_patient(flags: np.ndarray, patients: np.ndarray) -> np.ndarray:
+def patient_flags(flags: np.ndarray, patients: np.ndarray) -> np.ndarray:
     """bool[N, K] of cases -> bool[P, K], whether any of a patient's cases has it; rows as in `by_patient`."""
     return pd.DataFrame(flags).groupby(patients, sort=True).any().to_numpy(bool)
 
 
-def any_by_patient_and_group(flags: np.ndarray, patients: np.ndarray, index: np.ndarray) -> np.ndarray:
+def patient_group_flags(flags: np.ndarray, patients: np.ndarray, index: np.ndarray) -> np.ndarray:
     """As `any_by_patient`; rows as in `by_patient_and_group`."""
     return pd.DataFrame(flags).groupby([patients, index], sort=True).any().to_numpy(bool)
 
@@ -176,8 +176,8 @@ def _column(cases: pd.DataFrame, index: pd.Index, column: Column, failure_dice: 
     score, structure = column
     if structure == MACRO:
         return macro(cases, score, failure_dice).reindex(index).to_numpy(float)
-    one = cases[cases["structure"] == structure]
-    return one.set_index("case_id")[score].reindex(index).to_numpy(float)
+    structure_rows = cases[cases["structure"] == structure]
+    return structure_rows.set_index("case_id")[score].reindex(index).to_numpy(float)
 
 
 class Runs(NamedTuple):
@@ -189,7 +189,7 @@ class Runs(NamedTuple):
         names: the groups' names.
         patients: [R], the rows' patients.
         overall: method -> f64[S, P], means over all cases of a patient.
-        of_patient: i[P], the patients' groups, -1 where the attribute is missing or a patient is in several groups.
+        patient_groups: i[P], the patients' groups, -1 where the attribute is missing or a patient is in several groups.
     """
 
     scores: dict[str, np.ndarray]
@@ -197,10 +197,10 @@ class Runs(NamedTuple):
     names: tuple[str, ...]
     patients: np.ndarray
     overall: dict[str, np.ndarray]
-    of_patient: np.ndarray
+    patient_groups: np.ndarray
 
 
-def stacked(
+def stack_runs(
     tables: Mapping[str, Sequence[pd.DataFrame]],
     attributes: Sequence[str],
     score: str = "dice",
@@ -227,25 +227,25 @@ def stacked(
             raise InputError(
                 f"{method} has {len(runs)} seeds and {first_method} {seeds}; finish the runs of both"
             )
-        for seed, of_run in enumerate(runs):
-            of_case = of_run.groupby("case_id").agg({"patient_id": "first"})
-            of_case[score] = macro(of_run, score, failure_dice)
-            if not of_case["patient_id"].equals(cases["patient_id"]):
+        for seed, run_table in enumerate(runs):
+            case_rows = run_table.groupby("case_id").agg({"patient_id": "first"})
+            case_rows[score] = macro(run_table, score, failure_dice)
+            if not case_rows["patient_id"].equals(cases["patient_id"]):
                 raise InputError(
                     f"run {seed + 1} of {method} was not tested on the cases of run 1 of {first_method}; "
                     "prepare the cohort once and run both on it"
                 )
-            columns.append(of_case[score].to_numpy(float))
-    part = groups.partition(cases, attributes)
+            columns.append(case_rows[score].to_numpy(float))
+    partition = groups.partition(cases, attributes)
     patients = cases["patient_id"].to_numpy()
     values = np.stack(columns, axis=1)
-    by_row, row_patients, index = by_patient_and_group(values, patients, part.index)
-    overall = by_patient(values, patients)
+    by_row, row_patients, index = patient_group_means(values, patients, partition.index)
+    overall = patient_means(values, patients)
     _, start, rows = np.unique(row_patients, return_index=True, return_counts=True)
     return Runs(
         dict(zip(tables, by_row.T.reshape(len(tables), seeds, -1), strict=True)),
         index,
-        part.names,
+        partition.names,
         row_patients,
         dict(zip(tables, overall.T.reshape(len(tables), seeds, -1), strict=True)),
         np.where(rows == 1, index[start], groups.UNKNOWN),
@@ -254,4 +254,4 @@ def stacked(
 
 def column_order(attributes: tuple[str, ...]) -> list[str]:
     """Of the long per-case table."""
-    return [*IDENTIFIERS, *attributes, *MEASURES, *OTHERS]
+    return [*IDENTIFIERS, *attributes, *MEASURES, *AREAS]

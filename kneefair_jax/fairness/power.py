@@ -137,11 +137,13 @@ def mean_difference(
     Returns:
         (t_{1 - level/2} + t_power) times Welch's standard error, in the unit of the spread.
     """
-    squared = [sd**2 / n for n, sd in zip(patients, spread, strict=True)]
-    error = math.sqrt(sum(squared))
+    squared_errors = [sd**2 / n for n, sd in zip(patients, spread, strict=True)]
+    error = math.sqrt(sum(squared_errors))
     if error == 0:
         return 0.0
-    freedom = sum(squared) ** 2 / sum(part**2 / (n - 1) for n, part in zip(patients, squared, strict=True))
+    freedom = sum(squared_errors) ** 2 / sum(
+        part**2 / (n - 1) for n, part in zip(patients, squared_errors, strict=True)
+    )
     return float((stats.t.ppf(1 - level / 2, freedom) + stats.t.ppf(power, freedom)) * error)
 
 
@@ -187,12 +189,13 @@ def _normal_failure_power(patients: tuple[int, int], rates: tuple[float, float],
     """`failure_power` of large groups: the normal approximation of Fisher's test, corrected for continuity."""
     inverse = [1 / count for count in patients]
     pooled = sum(count * rate for count, rate in zip(patients, rates, strict=True)) / sum(patients)
-    null = math.sqrt(pooled * (1 - pooled) * sum(inverse))
-    true = math.sqrt(sum(rate * (1 - rate) * part for rate, part in zip(rates, inverse, strict=True)))
-    critical = float(stats.norm.ppf(1 - level / 2)) * null + sum(inverse) / 2
+    null_error = math.sqrt(pooled * (1 - pooled) * sum(inverse))
+    true_error = math.sqrt(sum(rate * (1 - rate) * part for rate, part in zip(rates, inverse, strict=True)))
+    critical = float(stats.norm.ppf(1 - level / 2)) * null_error + sum(inverse) / 2
     difference = rates[0] - rates[1]
     return float(
-        stats.norm.sf((critical - difference) / true) + stats.norm.cdf((-critical - difference) / true)
+        stats.norm.sf((critical - difference) / true_error)
+        + stats.norm.cdf((-critical - difference) / true_error)
     )
 
 
@@ -238,12 +241,12 @@ def failure_patients(
         A number that is enough; None above `MOST_PATIENTS`.
     """
     # The exact test needs more patients than the normal approximation says, where the search would otherwise take long.
-    mean = (rates[0] + ratio * rates[1]) / (1 + ratio)
-    null = math.sqrt((1 + 1 / ratio) * mean * (1 - mean))
-    true = math.sqrt(rates[0] * (1 - rates[0]) + rates[1] * (1 - rates[1]) / ratio)
-    quantiles = stats.norm.ppf(1 - level / 2) * null + stats.norm.ppf(power) * true
-    least = max(2, int((quantiles / (rates[0] - rates[1])) ** 2 / 2))
-    return _first(lambda n: failure_power((n, math.ceil(ratio * n)), rates, level) >= power, least)
+    mean_rate = (rates[0] + ratio * rates[1]) / (1 + ratio)
+    null_error = math.sqrt((1 + 1 / ratio) * mean_rate * (1 - mean_rate))
+    true_error = math.sqrt(rates[0] * (1 - rates[0]) + rates[1] * (1 - rates[1]) / ratio)
+    quantiles = stats.norm.ppf(1 - level / 2) * null_error + stats.norm.ppf(power) * true_error
+    start = max(2, int((quantiles / (rates[0] - rates[1])) ** 2 / 2))
+    return _first(lambda n: failure_power((n, math.ceil(ratio * n)), rates, level) >= power, start)
 
 
 def equivalence_power(
@@ -276,25 +279,25 @@ def equivalence_power(
     failed = (counts[0][:, None], counts[1][None])
     rate = [k / size for k, size in zip(failed, n, strict=True)]
     error = [(1 - r) * spread / np.sqrt(size - k) for r, k, size in zip(rate, failed, n, strict=True)]
-    down, up, fewer, more = [], [], [], []
+    mean_down, mean_up, distance_down, distance_up = [], [], [], []
     for k, size, r, e in zip(failed, n, rate, error, strict=True):
-        sampled = special.stdtrit(size - k - 1, 1 - level) * e
-        least = np.where(k > 0, special.betaincinv(np.maximum(k, 1), size - k + 1, level), 0)
-        most = special.betaincinv(k + 1, size - k, 1 - level)
-        fewer.append(r - least)
-        more.append(most - r)
-        down.append(np.hypot(sampled, span * more[-1]))
-        up.append(np.hypot(sampled, span * fewer[-1]))
-    below, above = np.hypot(down[0], up[1]), np.hypot(up[0], down[1])
-    expected = span * (rate[1] - rate[0])
+        sampling_error = special.stdtrit(size - k - 1, 1 - level) * e
+        lowest_rate = np.where(k > 0, special.betaincinv(np.maximum(k, 1), size - k + 1, level), 0)
+        highest_rate = special.betaincinv(k + 1, size - k, 1 - level)
+        distance_down.append(r - lowest_rate)
+        distance_up.append(highest_rate - r)
+        mean_down.append(np.hypot(sampling_error, span * distance_up[-1]))
+        mean_up.append(np.hypot(sampling_error, span * distance_down[-1]))
+    reach_below, reach_above = np.hypot(mean_down[0], mean_up[1]), np.hypot(mean_up[0], mean_down[1])
+    expected_difference = span * (rate[1] - rate[0])
     deviation = np.maximum(np.hypot(*error), 1e-12 * span)
-    shown = special.ndtr((margin - above - expected) / deviation)
-    shown = shown - special.ndtr((below - margin - expected) / deviation)
-    difference = rate[0] - rate[1]
-    within = (difference - np.hypot(fewer[0], more[1]) > -margin) & (
-        difference + np.hypot(more[0], fewer[1]) < margin
+    probability = special.ndtr((margin - reach_above - expected_difference) / deviation)
+    probability = probability - special.ndtr((reach_below - margin - expected_difference) / deviation)
+    rate_difference = rate[0] - rate[1]
+    is_rate_equivalent = (rate_difference - np.hypot(distance_down[0], distance_up[1]) > -margin) & (
+        rate_difference + np.hypot(distance_up[0], distance_down[1]) < margin
     )
-    return float((chances[0][:, None] * chances[1] * within * np.maximum(shown, 0)).sum())
+    return float((chances[0][:, None] * chances[1] * is_rate_equivalent * np.maximum(probability, 0)).sum())
 
 
 def equivalence_patients(
@@ -321,29 +324,29 @@ def equivalence_patients(
         A number for which `equivalence_power` reaches the power; None above `MOST_PATIENTS`.
     """
 
-    def enough(n: int) -> bool:
+    def is_enough(n: int) -> bool:
         return (
             equivalence_power((n, math.ceil(ratio * n)), margin, spread, failure_rate, span, level) >= power
         )
 
-    return _first(enough, 2)
+    return _first(is_enough, 2)
 
 
-def _first(enough: Callable[[int], bool], least: int) -> int | None:
+def _first(is_enough: Callable[[int], bool], start: int) -> int | None:
     """The smallest number of patients, of `least` or more, for which a condition holds that stays true once it holds.
 
     None where `MOST_PATIENTS` are not enough.
     """
-    if least > MOST_PATIENTS:
+    if start > MOST_PATIENTS:
         return None
-    low, high = least - 1, least
-    while not enough(high):
+    low, high = start - 1, start
+    while not is_enough(high):
         if high == MOST_PATIENTS:
             return None
         low, high = high, min(2 * high, MOST_PATIENTS)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
     return high
 
 
@@ -373,14 +376,17 @@ def _rejection(n: int, m: int, totals: np.ndarray, level: float) -> tuple[np.nda
     Returns:
         i64[K] each: the test rejects where the first group has this many failures at most, or this many at least.
     """
-    share, others = totals / (n + m), (n + m - totals) / max(n + m - 1, 1)
-    deviation = math.sqrt(float((share * others * n * m / (n + m)).max()))
-    reach = math.ceil(_TAIL_DEVIATIONS * deviation) + _TAIL_COUNTS
-    counts = np.round(share * n).astype(int)[:, None] + np.arange(-reach, reach + 1)
-    inside = np.clip(counts, np.maximum(totals - m, 0)[:, None], np.minimum(totals, n)[:, None])
-    rest = totals[:, None] - inside
-    logs = -sum(special.gammaln(part + 1) for part in (inside, n - inside, rest, m - rest))
-    chances = np.where(inside == counts, np.exp(logs - logs.max(1, keepdims=True)), 0)
+    share, complement = totals / (n + m), (n + m - totals) / max(n + m - 1, 1)
+    deviation = math.sqrt(float((share * complement * n * m / (n + m)).max()))
+    half_width = math.ceil(_TAIL_DEVIATIONS * deviation) + _TAIL_COUNTS
+    counts = np.round(share * n).astype(int)[:, None] + np.arange(-half_width, half_width + 1)
+    valid_counts = np.clip(counts, np.maximum(totals - m, 0)[:, None], np.minimum(totals, n)[:, None])
+    second_counts = totals[:, None] - valid_counts
+    logs = -sum(
+        special.gammaln(part + 1)
+        for part in (valid_counts, n - valid_counts, second_counts, m - second_counts)
+    )
+    chances = np.where(valid_counts == counts, np.exp(logs - logs.max(1, keepdims=True)), 0)
     chances /= chances.sum(1, keepdims=True)
     # p of a table: the probability of all tables that are no likelier (Fisher's two-sided rule, as SciPy's). Two tables
     # at most are equally likely, one in each tail.

@@ -78,7 +78,7 @@ class Comparison:
     unranked: dict[str, Difference]
 
 
-def merged(events: np.ndarray, patients: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def merge_cases(events: np.ndarray, patients: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Merge the cases that a patient has in a group: the event occurs where it occurs in any of them.
 
     Args:
@@ -89,7 +89,7 @@ def merged(events: np.ndarray, patients: np.ndarray, index: np.ndarray) -> tuple
     Returns:
         f64[R, K] of 0, 1 and NaN by patient and group, and the group of each row, i[R].
     """
-    means, _, rows = patient_table.by_patient_and_group(events, patients, index)
+    means, _, rows = patient_table.patient_group_means(events, patients, index)
     return np.where(np.isnan(means), np.nan, means > 0), rows
 
 
@@ -193,11 +193,11 @@ def fisher(groups: Sequence[Tally], draws: int = DRAWS, seed: int = 0) -> float:
     rng = np.random.default_rng(seed)
     tables = stats.random_table(table.sum(1), table.sum(0), seed=rng)
     observed = float(tables.pmf(table))
-    as_extreme = tables.pmf(tables.rvs(draws)) <= observed * (1 + _TIE)
-    return float((1 + as_extreme.sum()) / (1 + draws))
+    is_as_extreme = tables.pmf(tables.rvs(draws)) <= observed * (1 + _TIE)
+    return float((1 + is_as_extreme.sum()) / (1 + draws))
 
 
-def same_rate(ranked: Mapping[str, Tally], seed: int = 0) -> Estimate | None:
+def equal_rates_test(ranked: Mapping[str, Tally], seed: int = 0) -> Estimate | None:
     """Test whether all groups have the same rate; the estimate is the largest difference, None of fewer than two."""
     if len(ranked) < 2:
         return None
@@ -223,7 +223,7 @@ def compare(
     Returns:
         With `p_adjusted` of the pairs alone; `adjusted` corrects over attributes.
     """
-    return Comparison(same_rate(ranked, seed), _pairs(ranked), _against_rest(ranked, unranked or {}))
+    return Comparison(equal_rates_test(ranked, seed), _pairs(ranked), _against_rest(ranked, unranked or {}))
 
 
 def _pairs(ranked: Mapping[str, Tally]) -> tuple[Pair, ...]:
@@ -261,7 +261,7 @@ def p_values(comparisons: Mapping[str, Comparison]) -> dict[tuple[str, str], flo
     return p_by_test
 
 
-def adjusted(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
+def adjust(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
     """Correct over attributes by Holm's method: tests over groups and tests of small groups as one family.
 
     Pairs, which `compare` corrects within their attribute, are corrected over attributes too; the only pair of an

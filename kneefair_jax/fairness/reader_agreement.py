@@ -1,14 +1,14 @@
-"""How far two readers differ in a score: in the mean over patients, and in a single patient."""
+"""Measures how far two readers differ in a score: in the mean over patients, and in a single patient."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-# Fewer patients whom both readers read say nothing useful about the readers' mean difference.
+# The mean difference of fewer patients whom both readers read is too uncertain to use.
 MIN_PATIENTS = 5
 CONFIDENCE = 0.95
-# Standard deviations on either side of the mean that limits of agreement take (Bland and Altman 1986).
+# Limits of agreement are this many standard deviations from the mean (Bland and Altman 1986).
 AGREEMENT_SD = 1.96
 
 
@@ -17,18 +17,18 @@ class ReaderAgreement:
     """The differences of two readers in one score, the first reader minus the second, over patients.
 
     The estimand of `margin` is the difference of the readers' mean scores in the population of patients. It is on the
-    scale of a gap, a difference of group means. The end of its interval that is nearest to zero is taken: with few
-    patients the absolute value of an estimate is too large on average, and a margin that is too large makes claims of
-    equivalence false. The limits of agreement are another quantity: how far the readers differ in a single patient.
+    scale of a gap, a difference of group means. The margin is the end of its interval that is nearest to zero. With
+    few patients the absolute value of an estimate is too large on average, and a margin that is too large makes claims
+    of equivalence false. The limits of agreement are another quantity: how far the readers differ in a single patient.
     They are not a margin for differences of means.
 
     Attributes:
-        patients: those whom both read.
+        patients: whom both readers read.
         mean_difference: signed, in the score's unit.
         interval: of the mean difference, at 95 % (Student's t).
         limits_of_agreement: mean difference -+ 1.96 standard deviations of the patients' differences (Bland and Altman,
             Lancet 327, 1986).
-        margin: how far the interval of the mean difference is from zero; 0, which is no margin, where it includes zero.
+        margin: distance of the interval of the mean difference from zero; 0, which is no margin, if it includes zero.
     """
 
     patients: int

@@ -63,7 +63,7 @@ def expected_ser(
     return float(high / low) if low > 0 and not np.isnan(high) else None
 
 
-def apart(cases: pd.DataFrame, spacing: np.ndarray) -> float:
+def boundary_offset_mm(cases: pd.DataFrame, spacing: np.ndarray) -> float:
     """How far off contours are, in mm: the pooled ASSD of a per-case table, at least the cohort's largest pixel.
 
     One distance for all, or another machine's pixels would pass for another size. NaN where no spacing is known. A
@@ -73,9 +73,13 @@ def apart(cases: pd.DataFrame, spacing: np.ndarray) -> float:
         cases: the long per-case table.
         spacing: f[N, 2], mm per pixel of each case.
     """
-    drawn = cases[(cases["true_area_mm2"] > 0) & (cases["pred_area_mm2"] > 0)]
-    known = spacing[np.isfinite(spacing).all(1)]
-    return max(float(drawn["assd_mm"].mean()), float(known.max())) if len(known) else float("nan")
+    predicted_structures = cases[(cases["true_area_mm2"] > 0) & (cases["pred_area_mm2"] > 0)]
+    known_spacing = spacing[np.isfinite(spacing).all(1)]
+    return (
+        max(float(predicted_structures["assd_mm"].mean()), float(known_spacing.max()))
+        if len(known_spacing)
+        else float("nan")
+    )
 
 
 def beyond_size(
@@ -97,23 +101,28 @@ def beyond_size(
     Returns:
         None where an error of a group is 0, or fewer than two groups have a patient.
     """
-    groups_of = {
+    errors_by_group = {
         names[g]: (observed[index == g], expected[index == g])
         for g in range(len(names))
         if (index == g).any()
     }
-    if len(groups_of) < 2 or min(part.mean() for both in groups_of.values() for part in both) <= 0:
+    if (
+        len(errors_by_group) < 2
+        or min(part.mean() for group_errors in errors_by_group.values() for part in group_errors) <= 0
+    ):
         return None
-    best, worst = (choose(groups_of, key=lambda name: groups_of[name][0].mean()) for choose in (min, max))
-    ratios = [groups_of[worst][i].mean() / groups_of[best][i].mean() for i in (0, 1)]
+    best, worst = (
+        select(errors_by_group, key=lambda name: errors_by_group[name][0].mean()) for select in (min, max)
+    )
+    ratios = [errors_by_group[worst][i].mean() / errors_by_group[best][i].mean() for i in (0, 1)]
     interval = None
-    if min(len(groups_of[name][0]) for name in (best, worst)) >= MIN_INTERVAL_PATIENTS:
-        variance = np.array([_log_variance(*groups_of[name]) for name in (best, worst)])
-        freedom = np.array([len(groups_of[name][0]) - 1 for name in (best, worst)])
+    if min(len(errors_by_group[name][0]) for name in (best, worst)) >= MIN_INTERVAL_PATIENTS:
+        variance = np.array([_log_variance(*errors_by_group[name]) for name in (best, worst)])
+        freedom = np.array([len(errors_by_group[name][0]) - 1 for name in (best, worst)])
         total = variance.sum()
         half = 0.0
         if total > 0:
-            pairs = len(groups_of) * (len(groups_of) - 1) / 2
+            pairs = len(errors_by_group) * (len(errors_by_group) - 1) / 2
             satterthwaite = total**2 / (variance**2 / freedom).sum()
             half = float(stats.t.ppf(1 - LEVEL / 2 / pairs, satterthwaite) * np.sqrt(total))
         center = np.log(ratios[0] / ratios[1])
@@ -125,7 +134,7 @@ def beyond_size(
         expected=float(ratios[1]),
         best=best,
         worst=worst,
-        patients={name: len(groups_of[name][0]) for name in (best, worst)},
+        patients={name: len(errors_by_group[name][0]) for name in (best, worst)},
     )
 
 
@@ -134,7 +143,7 @@ def _log_variance(observed: np.ndarray, expected: np.ndarray) -> float:
     return float((observed / observed.mean() - expected / expected.mean()).var(ddof=1) / len(observed))
 
 
-def add(
+def add_expected_ser(
     scores: dict[str, Any],
     errors: Mapping[str, np.ndarray],
     table: pd.DataFrame,
@@ -164,30 +173,33 @@ def add(
         score: np.column_stack(
             [
                 1 - patient_table.macro(table, score, failure_dice).reindex(cases["case_id"]).to_numpy(float),
-                standardized_means(of_cases),
+                standardized_means(case_errors),
             ]
         )
-        for score, of_cases in errors.items()
+        for score, case_errors in errors.items()
     }
     for partition in groups.partitions(cases, attributes, intersections):
-        flags = patient_table.any_by_patient_and_group(has_failure, patients, partition.index)[:, 0]
-        for score, of_cases in macro_errors.items():
-            means = {
+        flags = patient_table.patient_group_flags(has_failure, patients, partition.index)[:, 0]
+        for score, case_errors in macro_errors.items():
+            ranked_means = {
                 name: scores[score]["groups"][name]["mean"]
                 for name in partition.names
                 if scores[score]["groups"][name]["ranked"]
             }
             ser = scores[score]["summaries"][",".join(partition.attributes)]["ser"]
             ser |= {"size": None, "beyond_size": None}
-            if len(means) < 2:
+            if len(ranked_means) < 2:
                 continue
             best, worst = (
-                partition.names.index(choose(means, key=means.__getitem__)) for choose in (max, min)
+                partition.names.index(select(ranked_means, key=ranked_means.__getitem__))
+                for select in (max, min)
             )
-            ser["size"] = expected_ser(of_cases[:, 1], patients, partition.index, best, worst)
-            of_patients, _, index = patient_table.by_patient_and_group(of_cases, patients, partition.index)
-            ranked = [partition.names.index(name) for name in means]
-            compared = ~flags & ~np.isnan(of_patients).any(1) & np.isin(index, ranked)
-            observed, expected = of_patients[compared].T
-            result = beyond_size(observed, expected, index[compared], partition.names)
+            ser["size"] = expected_ser(case_errors[:, 1], patients, partition.index, best, worst)
+            patient_errors, _, index = patient_table.patient_group_means(
+                case_errors, patients, partition.index
+            )
+            ranked = [partition.names.index(name) for name in ranked_means]
+            is_compared = ~flags & ~np.isnan(patient_errors).any(1) & np.isin(index, ranked)
+            observed, expected = patient_errors[is_compared].T
+            result = beyond_size(observed, expected, index[is_compared], partition.names)
             ser["beyond_size"] = result and asdict(result)

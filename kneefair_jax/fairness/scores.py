@@ -179,8 +179,8 @@ def _grouping(
 ) -> _Grouping:
     known = np.array([not groups.is_missing(group) for group in partition.names])
     index = np.where(known[partition.index], partition.index, groups.UNKNOWN)
-    flags = patient_table.any_by_patient_and_group(failed, patients, index)
-    means, of_rows, rows = patient_table.by_patient_and_group(values, patients, index)
+    flags = patient_table.patient_group_flags(failed, patients, index)
+    means, of_rows, rows = patient_table.patient_group_means(values, patients, index)
     return _Grouping(partition, means, flags, of_rows, rows, seed)
 
 
@@ -231,8 +231,8 @@ def _means(
     values: np.ndarray, failed: np.ndarray, patients: np.ndarray, columns: Sequence[Column]
 ) -> list[dict[str, Any]]:
     """Mean and interval over the patients of each column, from f64[N, K] and bool[N, K]."""
-    by_patient = patient_table.by_patient(values, patients)
-    failed_patients = patient_table.any_by_patient(failed, patients)
+    by_patient = patient_table.patient_means(values, patients)
+    failed_patients = patient_table.patient_flags(failed, patients)
     known = ~np.isnan(by_patient)
     entries = []
     for k, column in enumerate(columns):
@@ -270,7 +270,7 @@ def _correct(
     """
     tested = {key: block["summaries"][key] for key in differences}
     hypotheses = {Hypothesis(family.MEAN, key): entry["test"]["p"] for key, entry in tested.items()}
-    corrected = family.adjusted({**hypotheses, **others})
+    corrected = family.adjust({**hypotheses, **others})
     for key, entry in tested.items():
         p, p_holm = entry["test"]["p"], corrected[Hypothesis(family.MEAN, key)]
         entry["test"]["p_holm"] = p_holm

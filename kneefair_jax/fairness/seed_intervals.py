@@ -75,12 +75,12 @@ def pooled_errors(values: np.ndarray) -> tuple[np.ndarray, float, float]:
         With one method, this is the paired t-test.
     """
     changes = values[1:] - values[:1]
-    different = np.abs(changes).max(1) > ROUNDING
-    if not different.any():
+    is_changed = np.abs(changes).max(1) > ROUNDING
+    if not is_changed.any():
         return np.zeros(len(changes)), values.shape[1] - 1, 0.0
-    squared, freedom = _pooled_variance(changes[different])
-    larger = np.where(different, np.maximum(changes.var(1, ddof=1), squared), 0.0)
-    return np.sqrt(larger / values.shape[1]), float(freedom), float(np.sqrt(squared))
+    pooled_variance, freedom = _pooled_variance(changes[is_changed])
+    variance = np.where(is_changed, np.maximum(changes.var(1, ddof=1), pooled_variance), 0.0)
+    return np.sqrt(variance / values.shape[1]), float(freedom), float(np.sqrt(pooled_variance))
 
 
 def power(
@@ -102,24 +102,24 @@ def power(
     values = np.random.default_rng(0).normal(0, sd / np.sqrt(2), (draws, methods + 1, seeds))
     values[:, 1] += change
     changes = values[:, 1:] - values[:, :1]
-    pooled, freedom = _pooled_variance(changes)
-    squared = np.maximum(changes[:, 0].var(1, ddof=1), pooled) / seeds
+    pooled_variance, freedom = _pooled_variance(changes)
+    squared_error = np.maximum(changes[:, 0].var(1, ddof=1), pooled_variance) / seeds
     critical = stats.t.ppf(1 - level / methods / 2, freedom)
-    return float((np.abs(changes[:, 0].mean(1)) >= critical * np.sqrt(squared)).mean())
+    return float((np.abs(changes[:, 0].mean(1)) >= critical * np.sqrt(squared_error)).mean())
 
 
 def _pooled_variance(changes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Variance of a change over seeds, and its degrees of freedom: f[..., M, S] of M methods -> f[...] each."""
     methods, seeds = changes.shape[-2:]
-    shared = changes.mean(-2).var(-1, ddof=1)
+    shared_variance = changes.mean(-2).var(-1, ddof=1)
     if methods == 1:
-        return shared, np.full(shared.shape, seeds - 1.0)
+        return shared_variance, np.full(shared_variance.shape, seeds - 1.0)
     centered = changes - changes.mean(-1, keepdims=True)
     residual = centered - centered.mean(-2, keepdims=True)
     residual_freedom = (methods - 1) * (seeds - 1)
-    own = (residual**2).sum((-2, -1)) / residual_freedom * (1 - 1 / methods)
-    total = shared + own
-    parts = shared**2 / (seeds - 1) + own**2 / residual_freedom
+    residual_variance = (residual**2).sum((-2, -1)) / residual_freedom * (1 - 1 / methods)
+    total = shared_variance + residual_variance
+    parts = shared_variance**2 / (seeds - 1) + residual_variance**2 / residual_freedom
     return total, np.divide(total**2, parts, out=np.full(total.shape, seeds - 1.0), where=parts > 0)
 
 

@@ -1,9 +1,10 @@
-"""Intervals over patients of what is not linear in group means: the worst mean, the gap, SER, ES and a change of worst.
+"""Conservative intervals over patients of statistics that are not linear in group means.
 
-Percentiles of an extreme are biased: of equal groups the lowest mean falls in every resample. So all differences that a
-statistic depends on get intervals at once, by the bootstrap of max |t| over seeds and differences. Each statistic here
-rises or falls with each of them, so that its ends follow from theirs; where they hold, it holds. They are on the safe
-side. A statistic is formed seed by seed and then averaged, as its value is.
+These are the worst mean, the gap, the SER, the ES, and changes of the worst mean and of the gap. Percentiles of an
+extreme are biased: with equal groups, the lowest mean falls in nearly every resample. So all differences on which a
+statistic depends get simultaneous intervals from the bootstrap of max |t| over seeds and differences. Each statistic is
+monotone in each difference, so the ends of the differences give its ends. A statistic is computed for each seed and
+then averaged, as its value is.
 """
 
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 
 from kneefair_jax.fairness.seed_intervals import ROUNDING
 
-# A Student's t that only resamples without any spread reach: the interval would be made of them.
+# Only resamples without any spread reach a Student's t of this size; they would determine the interval.
 _FAR = 1e3
 
 
@@ -20,97 +21,69 @@ class Means(NamedTuple):
     """Means of K strata of different patients, or of one stratum by different runs, for S seeds.
 
     Attributes:
-        point: f64[S, K].
-        spread: f64[S, K], squared standard errors.
-        drawn: f64[draws, S, K], of resamples.
-        squared: f64[draws, S, K], their squared standard errors.
+        estimate: f64[S, K].
+        variance: f64[S, K], squared standard errors.
+        bootstrap: f64[draws, S, K], of resamples.
+        bootstrap_variance: f64[draws, S, K], their squared standard errors.
     """
 
-    point: np.ndarray
-    spread: np.ndarray
-    drawn: np.ndarray
-    squared: np.ndarray
+    estimate: np.ndarray
+    variance: np.ndarray
+    bootstrap: np.ndarray
+    bootstrap_variance: np.ndarray
 
     def ranked(self, groups: int) -> "Means":
-        """The first strata alone."""
+        """Return the first `groups` strata."""
         return Means(*(part[..., :groups] for part in self))
-
-    def errors(self) -> "Means":
-        """Of e = 1 - S."""
-        return self._replace(point=1 - self.point, drawn=1 - self.drawn)
 
 
 def worst(means: Means, confidence: float = 0.95) -> list[float] | None:
-    """Of min_g mu_g."""
-    ends = contrasts(means, np.eye(means.point.shape[1]), confidence)
-    return ends and _averaged(*(end.min(1) for end in ends))
-
-
-def worst_error(errors: Means, confidence: float = 0.95) -> list[float] | None:
-    """Of max_g e_g."""
-    ends = contrasts(errors, np.eye(errors.point.shape[1]), confidence)
-    return ends and _averaged(*(end.max(1) for end in ends))
+    """Return the interval of min_g mu_g."""
+    ends = contrasts(means, np.eye(means.estimate.shape[1]), confidence)
+    return ends and _seed_mean(*(end.min(1) for end in ends))
 
 
 def gap(means: Means, confidence: float = 0.95) -> list[float] | None:
-    """Of max_g mu_g - min_g mu_g, the largest of all signed differences; not below 0."""
-    ends = contrasts(means, pairs(means.point.shape[1]), confidence)
-    return ends and _averaged(*largest(*ends))
+    """Return the interval of max_g mu_g - min_g mu_g, the largest of all signed differences; not below 0."""
+    ends = contrasts(means, pairs(means.estimate.shape[1]), confidence)
+    return ends and _seed_mean(*largest_difference(*ends))
 
 
 def ser(means: Means, confidence: float = 0.95) -> list[float] | None:
-    """Of max_g e_g / min_g e_g, e = 1 - mu, by the logarithm; not below 1. None where an error is 0."""
-    return ratio(means.errors(), confidence)
-
-
-def ratio(errors: Means, confidence: float = 0.95) -> list[float] | None:
-    """Of max_g e_g / min_g e_g for the means e of errors, as `ser`."""
-    if min(errors.point.min(), errors.drawn.min()) <= 0:
+    """Return the interval of max_g e_g / min_g e_g, e = 1 - mu, from logarithms; not below 1, None if an error is 0."""
+    errors, resampled_errors = 1 - means.estimate, 1 - means.bootstrap
+    if min(errors.min(), resampled_errors.min()) <= 0:
         return None
-    # The delta method: log e has the standard error of e over e.
+    # The delta method: log e has the standard error of e divided by e.
     logs = Means(
-        np.log(errors.point),
-        errors.spread / errors.point**2,
-        np.log(errors.drawn),
-        errors.squared / errors.drawn**2,
+        np.log(errors),
+        means.variance / errors**2,
+        np.log(resampled_errors),
+        means.bootstrap_variance / resampled_errors**2,
     )
-    ends = contrasts(logs, pairs(errors.point.shape[1]), confidence)
-    return ends and _averaged(*(np.exp(end) for end in largest(*ends)))
-
-
-def sd(means: Means, confidence: float = 0.95) -> list[float] | None:
-    """Of the population SD of mu_g; not below 0.
-
-    The SD is a norm, so that of the estimates is off by no more than the SD of their errors, whose quantile is the
-    bootstrap's, over the root of the mean squared standard error. With two groups it is half the interval of the gap.
-    """
-    point, error = means.point.std(1), np.sqrt(means.spread.mean(1))
-    t = _over((means.drawn - means.point).std(2), np.sqrt(means.squared.mean(2)))
-    quantile = np.quantile(t.max(1), confidence)
-    if quantile >= _FAR:
-        return None
-    return _averaged(np.maximum(point - quantile * error, 0), point + quantile * error)
+    ends = contrasts(logs, pairs(errors.shape[1]), confidence)
+    return ends and _seed_mean(*(np.exp(end) for end in largest_difference(*ends)))
 
 
 def es(means: Means, weights: np.ndarray, groups: int, confidence: float = 0.95) -> list[float] | None:
-    """Of S / (1 + sum_g |S - mu_g|), S = weights . mu, over the first `groups` strata."""
+    """Return the interval of S / (1 + sum_g |S - mu_g|), S = weights . mu, over the first `groups` strata."""
     deviations = weights - np.eye(len(weights))[:groups]
     ends = contrasts(means, np.vstack([weights, deviations]), confidence)
     if ends is None:
         return None
     low, high = ends
-    largest = np.maximum(-low, high)[:, 1:].sum(1)
-    smallest = np.maximum(np.maximum(low, -high), 0)[:, 1:].sum(1)
-    return _averaged(low[:, 0] / (1 + largest), high[:, 0] / (1 + smallest))
+    largest_deviations = np.maximum(-low, high)[:, 1:].sum(1)
+    smallest_deviations = np.maximum(np.maximum(low, -high), 0)[:, 1:].sum(1)
+    return _seed_mean(low[:, 0] / (1 + largest_deviations), high[:, 0] / (1 + smallest_deviations))
 
 
 def change_of_worst(
     method: Means, baseline: Means, change: Means, confidence: float = 0.95
 ) -> list[float] | None:
-    """Of min_k a_k - min_h b_h, a method's worst mean minus the baseline's, whichever groups those are.
+    """Return the interval of min_k a_k - min_h b_h, a method's worst mean minus the baseline's, of whichever groups.
 
-    It is min_k max_h (a_k - b_h), and max_h min_k (a_k - b_h) as well: the first gives the lower end, the second the
-    upper. Differences within a group are paired; those between groups are of different patients.
+    The change equals both min_k max_h (a_k - b_h), which gives the lower end, and max_h min_k (a_k - b_h), which gives
+    the upper end. Differences within a group are paired; differences between groups are of different patients.
 
     Args:
         method: a.
@@ -118,30 +91,31 @@ def change_of_worst(
         change: a - b by patient.
         confidence: of the interval.
     """
-    count = method.point.shape[1]
-    crossed = np.zeros((count, count, 3 * count))
+    count = method.estimate.shape[1]
+    matrix = np.zeros((count, count, 3 * count))
     for k in range(count):
         for h in range(count):
             if k == h:
-                crossed[k, h, 2 * count + k] = 1
+                matrix[k, h, 2 * count + k] = 1
             else:
-                crossed[k, h, k], crossed[k, h, count + h] = 1, -1
+                matrix[k, h, k], matrix[k, h, count + h] = 1, -1
     stacked = Means(*(np.concatenate(parts, axis=-1) for parts in zip(method, baseline, change, strict=True)))
-    ends = contrasts(stacked, crossed.reshape(-1, 3 * count), confidence)
+    ends = contrasts(stacked, matrix.reshape(-1, 3 * count), confidence)
     if ends is None:
         return None
     low, high = (end.reshape(-1, count, count) for end in ends)
-    return _averaged(low.max(2).min(1), high.min(1).max(1))
+    return _seed_mean(low.max(2).min(1), high.min(1).max(1))
 
 
 def change_of_gap(
     method: Means, baseline: Means, change: Means, confidence: float = 0.95
 ) -> list[float] | None:
-    """Of max_j a_j - max_j b_j over signed pairs j of groups, a method's gap minus the baseline's.
+    """Return the interval of max_j a_j - max_j b_j over signed pairs j of groups, a method's gap minus the baseline's.
 
-    It is at most a_j - b_j in the pair that has the method's gap, and at least that in the pair that has the
-    baseline's, which are paired by patient. It also lies between the differences of the ends of the two gaps, which
-    are closer where the method turns the order of the groups round. All hold at once, so the interval is conservative.
+    The change is at most a_j - b_j in the pair that has the method's gap, and at least a_j - b_j in the pair that has
+    the baseline's gap; both are paired by patient. It also lies between the differences of the ends of the two gaps,
+    which are closer if the method reverses the order of the groups. All limits hold simultaneously, so the interval is
+    conservative.
 
     Args:
         method: a.
@@ -149,18 +123,18 @@ def change_of_gap(
         change: a - b by patient.
         confidence: of the interval.
     """
-    signed = pairs(method.point.shape[1])
-    signed = np.concatenate([signed, -signed])
+    signed_pairs = pairs(method.estimate.shape[1])
+    signed_pairs = np.concatenate([signed_pairs, -signed_pairs])
     stacked = Means(*(np.concatenate(parts, axis=-1) for parts in zip(method, baseline, change, strict=True)))
-    ends = contrasts(stacked, np.kron(np.eye(3), signed), confidence)
+    ends = contrasts(stacked, np.kron(np.eye(3), signed_pairs), confidence)
     if ends is None:
         return None
-    low, high = (np.moveaxis(end.reshape(-1, 3, len(signed)), 1, 0) for end in ends)
+    low, high = (np.moveaxis(end.reshape(-1, 3, len(signed_pairs)), 1, 0) for end in ends)
     has_gap = high[:2] >= low[:2].max(-1, keepdims=True)
     paired_low = np.where(has_gap[1], low[2], np.inf).min(-1)
     paired_high = np.where(has_gap[0], high[2], -np.inf).max(-1)
     gap_low, gap_high = np.maximum(low[:2].max(-1), 0), high[:2].max(-1)
-    return _averaged(
+    return _seed_mean(
         np.maximum(paired_low, gap_low[0] - gap_high[1]), np.minimum(paired_high, gap_high[0] - gap_low[1])
     )
 
@@ -168,58 +142,56 @@ def change_of_gap(
 def contrasts(
     means: Means, matrix: np.ndarray, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Simultaneous intervals of J linear functions of independent means, for all S seeds at once.
+    """Return simultaneous intervals of J linear functions of independent means, for all S seeds.
 
-    point -+ q se, with q the quantile of the bootstrap's max |t|.
+    Each is estimate -+ q se, with q the quantile of the bootstrap's max |t|.
 
     Args:
         means: of K strata.
         matrix: f[J, K].
-        confidence: that all of the S J intervals hold.
+        confidence: probability that all of the S J intervals hold.
 
     Returns:
-        Lower and upper ends, f64[S, J] each; None where resamples without spread leave no quantile.
+        Lower and upper ends, f64[S, J] each; None if resamples without spread determine the quantile.
     """
-    point, error, t = studentised(means, matrix)
+    point, error, t = studentize(means, matrix)
     quantile = np.quantile(t.max((1, 2)), confidence)
     return (point - quantile * error, point + quantile * error) if quantile < _FAR else None
 
 
-def separate(means: Means, matrix: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """As `contrasts`, but each interval holds on its own: NaN ends where its resamples leave no quantile."""
-    point, error, t = studentised(means, matrix)
-    quantile = np.quantile(t, confidence, axis=0)
-    quantile = np.where(quantile < _FAR, quantile, np.nan)
-    return point - quantile * error, point + quantile * error
-
-
-def studentised(means: Means, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Linear functions of the means, their standard errors, and |t| of the resamples about them.
+def studentize(means: Means, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return linear functions of the means, their standard errors, and |t| of the resamples.
 
     Returns:
         f64[S, J], f64[S, J] and f64[draws, S, J].
     """
-    point, error = means.point @ matrix.T, np.sqrt(means.spread @ (matrix**2).T)
-    return point, error, _over(means.drawn @ matrix.T - point, np.sqrt(means.squared @ (matrix**2).T))
+    point, error = means.estimate @ matrix.T, np.sqrt(means.variance @ (matrix**2).T)
+    return (
+        point,
+        error,
+        _studentized_distance(
+            means.bootstrap @ matrix.T - point, np.sqrt(means.bootstrap_variance @ (matrix**2).T)
+        ),
+    )
 
 
 def pairs(count: int) -> np.ndarray:
-    """The differences of all pairs, the first minus a later one: f[count (count - 1) / 2, count]."""
+    """Return the contrasts of all pairs, the first minus a later group: f[count (count - 1) / 2, count]."""
     first, second = np.triu_indices(count, 1)
     return np.eye(count)[first] - np.eye(count)[second]
 
 
-def largest(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Intervals of signed differences f64[S, J], all of which hold -> that of the largest without its sign, f64[S]."""
+def largest_difference(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the interval of the largest absolute difference, f64[S] each, from simultaneous intervals f64[S, J]."""
     return np.maximum(np.maximum(low, -high).max(1), 0), np.maximum(high, -low).max(1)
 
 
-def _over(shift: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    # A resample that drew equal scores alone has no standard error, and lies far out unless it did not move.
-    moved = np.where(np.abs(shift) > ROUNDING, np.abs(shift), 0.0)
-    return np.divide(moved, errors, out=(moved > 0) * _FAR**2, where=errors > ROUNDING)
+def _studentized_distance(shift: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    # A resample of equal scores has no standard error; unless it equals the estimate, its t is set to a large number.
+    distance = np.where(np.abs(shift) > ROUNDING, np.abs(shift), 0.0)
+    return np.divide(distance, errors, out=(distance > 0) * _FAR**2, where=errors > ROUNDING)
 
 
-def _averaged(low: np.ndarray, high: np.ndarray) -> list[float] | None:
+def _seed_mean(low: np.ndarray, high: np.ndarray) -> list[float] | None:
     ends = [float(low.mean()), float(high.mean())]
     return ends if np.isfinite(ends).all() else None

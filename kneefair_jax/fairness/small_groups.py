@@ -16,7 +16,7 @@ from kneefair_jax.fairness.patient_table import MACRO, Table
 
 
 @dataclass(frozen=True)
-class AgainstRest(Estimate):
+class DifferenceFromRest(Estimate):
     """The difference of the mean score of a small group and of all other patients.
 
     Attributes:
@@ -33,7 +33,7 @@ def tests(
     minimum: int,
     draws: int,
     seed: int,
-) -> dict[str, dict[str, dict[str, AgainstRest]]]:
+) -> dict[str, dict[str, dict[str, DifferenceFromRest]]]:
     """Test each small group against all other patients whose attribute is known.
 
     Args:
@@ -49,45 +49,53 @@ def tests(
         value; `p_adjusted` is Holm's over all groups of a score. Attributes without such a group are left out.
     """
     columns = [k for k, column in enumerate(table.columns) if column.structure == MACRO]
-    estimates: dict[str, dict[tuple[str, str], AgainstRest]] = {table.columns[k].score: {} for k in columns}
+    estimates: dict[str, dict[tuple[str, str], DifferenceFromRest]] = {
+        table.columns[k].score: {} for k in columns
+    }
     for partition in partitions:
-        is_known = np.array([not groups.is_missing(name) for name in partition.names])
-        index = np.where(is_known[partition.index], partition.index, groups.UNKNOWN)
-        values, _, rows = patient_table.by_patient_and_group(table.values[:, columns], table.patients, index)
-        flags = patient_table.any_by_patient_and_group(failed[:, columns], table.patients, index)
+        has_attribute = np.array([not groups.is_missing(name) for name in partition.names])
+        index = np.where(has_attribute[partition.index], partition.index, groups.UNKNOWN)
+        values, _, rows = patient_table.patient_group_means(table.values[:, columns], table.patients, index)
+        flags = patient_table.patient_group_flags(failed[:, columns], table.patients, index)
         values, flags, rows = values[rows >= 0], flags[rows >= 0], rows[rows >= 0]
         for g, name in enumerate(partition.names):
-            known, own = ~np.isnan(values[rows == g]), flags[rows == g]
-            small = (known.sum(0) < minimum) | ((known & ~own).sum(0) < inference.MIN_INTERVAL_PATIENTS)
-            compared = np.where(small & ~flags, values, np.nan)
-            for k, test in _against_rest(compared, rows == g, draws, seed).items():
+            has_score, has_failure = ~np.isnan(values[rows == g]), flags[rows == g]
+            is_small = (has_score.sum(0) < minimum) | (
+                (has_score & ~has_failure).sum(0) < inference.MIN_INTERVAL_PATIENTS
+            )
+            small_scores = np.where(is_small & ~flags, values, np.nan)
+            for k, test in _against_rest(small_scores, rows == g, draws, seed).items():
                 estimates[table.columns[columns[k]].score][",".join(partition.attributes), name] = test
     return {score: _corrected(of_score) for score, of_score in estimates.items()}
 
 
-def _against_rest(values: np.ndarray, member: np.ndarray, draws: int, seed: int) -> dict[int, AgainstRest]:
+def _against_rest(
+    values: np.ndarray, member: np.ndarray, draws: int, seed: int
+) -> dict[int, DifferenceFromRest]:
     """Of each of K scores, f64[R, K], that patients of both have: the members bool[R] against the rest."""
     scored = ~np.isnan(values)
     results = {}
-    for columns in patient_table.with_same_rows(scored):
+    for columns in patient_table.columns_by_rows(scored):
         rows = scored[:, columns[0]]
         first, second = values[rows & member][:, columns].T, values[rows & ~member][:, columns].T
         if not first.shape[1] or not second.shape[1]:
             continue
-        test_result = permuted(first, second, draws, seed)
-        if test_result is None:
+        permutation = permutation_test(first, second, draws, seed)
+        if permutation is None:
             continue
-        p, method = test_result
-        for place, k in enumerate(columns):
-            gap = float(first[place].mean() - second[place].mean())
+        p, method = permutation
+        for position, k in enumerate(columns):
+            gap = float(first[position].mean() - second[position].mean())
             n = first.shape[1] + second.shape[1]
-            results[int(k)] = AgainstRest(
-                gap, None, n, float(p[place]), method=method, patients=first.shape[1]
+            results[int(k)] = DifferenceFromRest(
+                gap, None, n, float(p[position]), method=method, patients=first.shape[1]
             )
     return results
 
 
-def permuted(first: np.ndarray, second: np.ndarray, draws: int, seed: int) -> tuple[np.ndarray, str] | None:
+def permutation_test(
+    first: np.ndarray, second: np.ndarray, draws: int, seed: int
+) -> tuple[np.ndarray, str] | None:
     """Two-sided p values f64[K] of K scores of a group f64[K, n] against the rest, and the test's name.
 
     The difference is studentized: a plain one rejects 25 % of true nulls where a group of 3 to 9 patients has scores
@@ -108,9 +116,11 @@ def permuted(first: np.ndarray, second: np.ndarray, draws: int, seed: int) -> tu
     ), "exact permutation test of one patient"
 
 
-def _corrected(estimates: dict[tuple[str, str], AgainstRest]) -> dict[str, dict[str, AgainstRest]]:
+def _corrected(
+    estimates: dict[tuple[str, str], DifferenceFromRest],
+) -> dict[str, dict[str, DifferenceFromRest]]:
     adjusted_p = multiplicity.holm({key: test.p for key, test in estimates.items()})
-    by_attribute: dict[str, dict[str, AgainstRest]] = {}
+    by_attribute: dict[str, dict[str, DifferenceFromRest]] = {}
     for (attribute, name), test in estimates.items():
         by_attribute.setdefault(attribute, {})[name] = replace(test, p_adjusted=adjusted_p[attribute, name])
     return by_attribute

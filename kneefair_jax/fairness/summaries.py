@@ -1,11 +1,11 @@
-"""Fairness summaries of a score, as pure functions of arrays.
+"""Computes fairness summaries of a score with pure functions of arrays.
 
-They take NumPy or JAX arrays alike (the array API standard), so they run under `jax.jit`, in a bootstrap of
-10,000 draws (leading axes are batched), or on a float64 table.
+They take NumPy or JAX arrays (the array API standard), so they run under `jax.jit`, in a bootstrap of 10,000 draws
+(leading axes are batched), or on a float64 table.
 
-S_g is the mean score of group g over its *patients*, in [0, 1] for overlap scores; S is that of all patients.
-`error` turns a score into the error e that ratios and worst groups are about: `overlap_error` (1 - S) by
-default, the identity for distances and calibration errors.
+S_g is the mean score of group g over its *patients*, in [0, 1] for overlap scores; S is that of all patients. `error`
+maps a score to the error e, which ratios and worst groups use: `overlap_error` (1 - S) by default, the identity for
+distances and calibration errors.
 """
 
 from collections.abc import Callable
@@ -15,49 +15,49 @@ Array = Any  # numpy.ndarray or jax.Array
 
 
 def overlap_error(score: Array) -> Array:
-    """1 - S."""
+    """Return 1 - S."""
     return 1 - score
 
 
 def group_means(scores: Array, membership: Array) -> Array:
-    """Means by group as two matrix products; NaN scores are left out.
+    """Return means by group as two matrix products; NaN scores are excluded.
 
     Args:
-        scores: f[..., N], one a patient (or a case, where each patient has one).
-        membership: f[N, G] of zeros and ones; groups may overlap, and rows may belong to none.
+        scores: f[..., N], one per patient (or per case, if each patient has one).
+        membership: f[N, G] of zeros and ones; groups may overlap, and a row may belong to no group.
 
     Returns:
         f[..., G]; NaN for a group without a score.
     """
     xp = scores.__array_namespace__()
-    known = ~xp.isnan(scores)
-    total = xp.where(known, scores, 0.0) @ membership
-    count = xp.astype(known, membership.dtype) @ membership
+    has_score = ~xp.isnan(scores)
+    total = xp.where(has_score, scores, 0.0) @ membership
+    count = xp.astype(has_score, membership.dtype) @ membership
     return xp.where(count > 0, total / xp.where(count > 0, count, 1.0), xp.nan)
 
 
 def worst(means: Array, error: Callable[[Array], Array] = overlap_error) -> Array:
-    """max_g e_g: f[..., G] -> f[...]."""
+    """Return max_g e_g: f[..., G] -> f[...]."""
     xp = means.__array_namespace__()
     return xp.max(error(means), axis=-1)
 
 
 def gap(means: Array) -> Array:
-    """max_g S_g - min_g S_g, the min-max disparity: f[..., G] -> f[...]."""
+    """Return max_g S_g - min_g S_g, the min-max disparity: f[..., G] -> f[...]."""
     xp = means.__array_namespace__()
     return xp.max(means, axis=-1) - xp.min(means, axis=-1)
 
 
 def sd(means: Array, ddof: int = 0) -> Array:
-    """Standard deviation of the group means, of the population by default: f[..., G] -> f[...]."""
+    """Return the standard deviation of the group means, of the population by default: f[..., G] -> f[...]."""
     xp = means.__array_namespace__()
     return xp.std(means, axis=-1, correction=ddof)
 
 
 def ser(means: Array, error: Callable[[Array], Array] = overlap_error) -> Array:
-    """Skewed error ratio max_g e_g / min_g e_g: f[..., G] -> f[...].
+    """Return the skewed error ratio max_g e_g / min_g e_g: f[..., G] -> f[...].
 
-    NaN where the smallest error is 0. It is at least 1 by construction, so noise alone pushes it up.
+    It is NaN if the smallest error is 0. It is at least 1 by construction, so noise increases it.
     """
     xp = means.__array_namespace__()
     errors = error(means)
@@ -67,6 +67,6 @@ def ser(means: Array, error: Callable[[Array], Array] = overlap_error) -> Array:
 
 
 def es(means: Array, overall: Array) -> Array:
-    """Equity-scaled score S / (1 + sum_g |S - S_g|) (FairSeg, ICLR 2024): f[..., G], f[...] -> f[...]."""
+    """Return the equity-scaled score S / (1 + sum_g |S - S_g|) (FairSeg, ICLR 2024): f[..., G], f[...] -> f[...]."""
     xp = means.__array_namespace__()
     return overall / (1 + xp.sum(xp.abs(overall[..., None] - means), axis=-1))

@@ -94,26 +94,26 @@ def scores(values: np.ndarray, failed: np.ndarray, worst: float | None, best: fl
             worst=worst,
             best=best,
         )
-    good, bad = values[~failed], values[failed]
-    center = float(good.mean())
-    spread = good.std()
+    successes, failure_scores = values[~failed], values[failed]
+    center = float(successes.mean())
+    spread = successes.std()
     moment = (
-        ((good - center) ** 3).mean() / spread**3
-        if spread > 1e-12 and len(good) >= MIN_SKEWNESS_PATIENTS
+        ((successes - center) ** 3).mean() / spread**3
+        if spread > 1e-12 and len(successes) >= MIN_SKEWNESS_PATIENTS
         else 0.0
     )
-    losses = np.zeros(len(bad))
-    if worst is not None and len(bad) and center != worst:
-        losses = np.sort(np.clip((center - bad) / (center - worst), 0, 1))[::-1]
+    losses = np.zeros(len(failure_scores))
+    if worst is not None and len(failure_scores) and center != worst:
+        losses = np.sort(np.clip((center - failure_scores) / (center - worst), 0, 1))[::-1]
     return Scores(
         n=len(values),
         failures=failures,
-        failed=len(bad),
+        failed=len(failure_scores),
         mean=float(values.mean()),
         center=center,
-        error=float(spread / np.sqrt(max(len(good) - 1, 1))),
-        skewness=float(moment / np.sqrt(len(good))),
-        freedom=len(good) - 1,
+        error=float(spread / np.sqrt(max(len(successes) - 1, 1))),
+        skewness=float(moment / np.sqrt(len(successes))),
+        freedom=len(successes) - 1,
         losses=losses,
         worst=worst,
         best=best,
@@ -137,10 +137,10 @@ def limits(group: Scores, tail: float) -> tuple[float, float]:
     if group.worst is None:
         return float(max(low, group.best)), float(high)
     toward_worst, toward_best = (low, high) if group.worst < group.best else (high, low)
-    least, most = _loss_limits(group, tail)
+    smallest_loss, largest_loss = _loss_limits(group, tail)
     span = abs(group.center - group.worst)
-    down = np.hypot((1 - group.loss) * abs(group.center - toward_worst), span * (most - group.loss))
-    up = np.hypot((1 - group.loss) * abs(toward_best - group.center), span * (group.loss - least))
+    down = np.hypot((1 - group.loss) * abs(group.center - toward_worst), span * (largest_loss - group.loss))
+    up = np.hypot((1 - group.loss) * abs(toward_best - group.center), span * (group.loss - smallest_loss))
     if group.worst < group.best:
         return _inside(group.mean - down, group.mean + up, group)
     return _inside(group.mean - up, group.mean + down, group)

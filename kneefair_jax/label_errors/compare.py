@@ -38,7 +38,7 @@ def comparison(structures: tuple[str, ...], against: str) -> Compare:
         images = [half for film in films for half in bilateral.halves(film)] if split else films
         predictions = predictor.segment(images)  # includes blank films, whose masks are wrong, too
         if split:
-            predictions = [bilateral.joined(*halves) for halves in batched(predictions, 2)]
+            predictions = [bilateral.join_halves(*halves) for halves in batched(predictions, 2)]
         for label, prediction in zip(labels, predictions, strict=True):
             yield Pair(
                 label_table[anatomy.clear_void(label)],
@@ -91,7 +91,7 @@ def _translation(
     """
     sides = any(name.split()[0] in bilateral.SIDES for name in structures)
     split = sides and not any(name.split()[0] in bilateral.SIDES for name in predicted)
-    names = bilateral.sided(predicted) if split else predicted
+    names = bilateral.structures_of_both_knees(predicted) if split else predicted
     compared = tuple(name for name in structures if name not in anatomy.OVERLAPS)
     labels = np.array([0, *(1 + structures.index(name) for name in compared)], np.uint8)
     return (

@@ -1,15 +1,15 @@
-"""Segmentation of anyone's radiographs by a network that ships, or by one's own.
+"""Segment radiographs with a shipped network or an exported run.
 
     from kneefair_jax import predict
 
     predictor = predict.load("phantom")
-    masks = predictor(images)           # a list of 2-D arrays of any sizes -> u8 masks of theirs
+    masks = predictor(images)           # a list of 2-D arrays of any size -> u8 masks of the same sizes
     predictor.structures                # names of labels 1, 2, ...
-    for said in predictor.predict(images):
-        said.mask, said.confidence, said.warning  # by structure; "" where nothing is odd
+    for prediction in predictor.predict(images):
+        prediction.mask, prediction.confidence, prediction.warning  # confidence by structure; "" without a warning
 
-`python -m kneefair_jax.predict` does it for files; both refuse the same pictures.
-A run's folder is taken once it is exported (`python -m kneefair_jax.export RUN`). Nothing here is a medical device.
+`python -m kneefair_jax.predict` segments files; both refuse the same pictures. A run directory has to be exported first
+(`python -m kneefair_jax.export RUN`). The package is no medical device.
 
 Names load on first use: the command handles signals before it imports JAX.
 """

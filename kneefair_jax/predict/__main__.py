@@ -1,4 +1,4 @@
-"""`python -m kneefair_jax.predict`: radiographs in, masks out."""
+"""`python -m kneefair_jax.predict`: segment radiographs from the command line."""
 
 import sys
 from collections.abc import Sequence

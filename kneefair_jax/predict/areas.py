@@ -1,17 +1,22 @@
-"""The table `areas.csv` of an output folder, which several runs in turn may fill: rows are merged by file."""
+"""The table `areas.csv` of an output folder: the rows of several runs are merged by file."""
 
 import csv
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from kneefair_jax.data.readers import suffix_of
 from kneefair_jax.errors import InputError
+from kneefair_jax.predict.films import Film
+from kneefair_jax.predict.inputs import Input
+from kneefair_jax.predict.predictor import Prediction
 from kneefair_jax.runtime import atomic, io_errors
-from kneefair_jax.safe_text import spreadsheet_cell
+from kneefair_jax.safe_text import is_formula, printable, spreadsheet_cell, strip_paths
 
 AREAS = "areas.csv"
 COLUMNS = (
@@ -31,60 +36,82 @@ AREA, WARNING, MASK = map(COLUMNS.index, ("area_mm2", "warning", "mask"))
 
 
 def file_id(path: Path) -> str:
-    """Return a short SHA-256 of a file's absolute path: the same for the same file in every run, without its folders.
+    """Return a short SHA-256 of a file's absolute path: equal in every run, and without the names of folders.
 
-    The prefix keeps a spreadsheet from reading it as a number.
+    The prefix prevents that a spreadsheet reads it as a number.
     """
     return f"sha256:{hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:12]}"
 
 
-class Areas:
-    """The rows of an output folder, by `file_id`.
+class LinesByFile:
+    """Lines of text by `file_id` in a file of the output folder, whose lock must be held.
 
-    A file's rows are appended at once, so that a process that is killed loses none; at the end the table is replaced by
-    one in which each file has its latest rows alone. The folder's lock must be held.
+    The lines of a file are appended at once, so that a killed process loses none. Opening and closing replaces the
+    whole by the latest lines of each file, which drops a last line that was cut off.
+    """
+
+    def __init__(self, path: Path, lines: dict[str, str], header: str = ""):
+        self._path, self._lines, self._header = path, lines, header
+        self._write()
+        self._file = atomic.open_in_place(path, "a")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._write()
+
+    def _write(self) -> None:
+        atomic.write_text(self._path, "".join([self._header, *self._lines.values()]))
+
+    def _append(self, file: str, text: str) -> None:
+        """Add the lines of a file, in place of its earlier ones."""
+        content, end = text.encode(), os.fstat(self._file.fileno()).st_size
+        try:
+            with io_errors.add_path(self._path):
+                while content:
+                    content = content[os.write(self._file.fileno(), content) :]
+        except BaseException:
+            os.ftruncate(self._file.fileno(), end)  # a full disk takes a part of the lines
+            raise
+        self._lines[file] = text
+
+
+class Areas(LinesByFile):
+    """The rows of `areas.csv` by `file_id`; kept as text, which takes a fraction of the memory of single cells.
 
     Raises:
         InputError: the folder holds an `areas.csv` with other columns.
     """
 
     def __init__(self, folder: Path):
-        self._path = folder / AREAS
-        earlier = _read(self._path)
-        # As text, which takes a fraction of the memory of single cells.
-        self._rows = {own: _text(rows) for own, rows in earlier.items()}
+        tables = _read(folder / AREAS)
         # Which file a mask or a whole bone belongs to, by its path without the ending.
-        self._owners = {stem: own for own, rows in earlier.items() for stem in _stems(rows)}
-        self._write()  # a last line that was cut off would spoil the next one
-        self._lines = atomic.open_in_place(self._path, "a")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lines.close()
-        self._write()
+        self._owners = {stem: file for file, rows in tables.items() for stem in _stems(rows)}
+        super().__init__(
+            folder / AREAS, {file: _text(rows) for file, rows in tables.items()}, _text([COLUMNS])
+        )
 
     def add(self, rows: Sequence[Sequence[str]]) -> None:
-        """Adds the rows of one file, in place of those that it had."""
-        guarded = [[spreadsheet_cell(cell) for cell in row] for row in rows]
-        text = _text(guarded)
-        self._append(text)
-        self._rows[guarded[0][_ID]] = text
-        self._owners |= dict.fromkeys(_stems(guarded), guarded[0][_ID])
+        """Add the rows of one file, in place of its earlier ones."""
+        cells = [[spreadsheet_cell(cell) for cell in row] for row in rows]
+        file = cells[0][_ID]
+        self._append(file, _text(cells))
+        self._owners |= dict.fromkeys(_stems(cells), file)
 
     def discard(self, path: Path) -> None:
         """Delete the rows of a file, if there are any; they leave the table when it is closed."""
         for stem in _stems(self.rows(path)):
             self._owners.pop(stem, None)
-        self._rows.pop(file_id(path), None)
+        self._lines.pop(file_id(path), None)
 
     def rows(self, path: Path) -> list[list[str]]:
-        """Return the rows of a file as they stand in the table; none of a file that it lacks."""
-        return list(csv.reader(io.StringIO(self._rows.get(file_id(path), ""), newline="")))
+        """Return the rows of a file as they stand in the table; an empty list for a file that it lacks."""
+        return list(csv.reader(io.StringIO(self._lines.get(file_id(path), ""), newline="")))
 
     def may_write(self, path: Path, result: str) -> bool:
-        """Return whether a result (a mask, a whole bone) is a file's own, or no file's.
+        """Return whether a result (a mask, a whole bone) belongs to a file, or to none.
 
         Args:
             path: of the file.
@@ -93,36 +120,82 @@ class Areas:
         return self._owners.get(_stem(spreadsheet_cell(result))) in (None, file_id(path))
 
     def require_own(self, path: Path, mask: str) -> None:
-        """Refuses a file whose mask would replace that of another file of an earlier run.
+        """Refuse a file whose mask would replace that of another file of an earlier run.
 
         Args:
             path: of the file.
             mask: the path of its mask in the folder; masks that differ in format alone are the same.
         """
         if not self.may_write(path, mask):
-            other = self._owners[_stem(spreadsheet_cell(mask))]
-            file = next(csv.reader(io.StringIO(self._rows[other], newline="")))[_FILE]
+            owner = self._owners[_stem(spreadsheet_cell(mask))]
+            file = next(csv.reader(io.StringIO(self._lines[owner], newline="")))[_FILE]
             raise InputError(
                 f"{path}: its mask would replace that of another file, {file}, of an earlier "
                 "run into this --out; rename one of the two, or give another --out"
             )
 
-    def _write(self) -> None:
-        atomic.write_text(self._path, "".join([_text([COLUMNS]), *self._rows.values()]))
 
-    def _append(self, text: str) -> None:
-        content, end = text.encode(), os.fstat(self._lines.fileno()).st_size
-        try:
-            with io_errors.add_path(self._path):
-                while content:
-                    content = content[os.write(self._lines.fileno(), content) :]
-        except BaseException:
-            os.ftruncate(self._lines.fileno(), end)  # a full disk takes a part of the rows
-            raise
+def rows_of(
+    item: Input,
+    mask: Path,
+    film: Film,
+    prediction: Prediction,
+    out: Path,
+    bones: Mapping[str, tuple[int, Path]],
+) -> Iterator[list[str]]:
+    """Yield a row of `COLUMNS` for each structure and whole bone; cells are empty where a value is unknown.
+
+    The first row has the film's warning; the others refer to it.
+
+    Args:
+        item: the file.
+        mask: path of its mask in the output folder.
+        film: as read.
+        prediction: of the film.
+        out: the output folder.
+        bones: whole bone -> its label in its file, and the file.
+    """
+    pixels = np.bincount(prediction.mask.ravel(), minlength=len(prediction.confidence) + 1)
+    folders = (out.absolute(), item.path.absolute().parent)
+    warning = strip_paths("; ".join(filter(None, (*film.notes, prediction.warning))), *folders)
+    reference = f"see {next(iter(prediction.confidence))}" if warning else ""
+
+    def row(name: str, label: str, count: int, confidence: float, warning: str, path: str) -> list[str]:
+        area = float(count * film.spacing.prod())
+        return [
+            path_cell(item),
+            file_id(item.path),
+            name,
+            label,
+            f"{area:.2f}" if np.isfinite(area) else "",
+            str(count),
+            film.spacing_kind,
+            f"{confidence:.4f}" if np.isfinite(confidence) else "",
+            warning,
+            path,
+        ]
+
+    for label, (name, confidence) in enumerate(prediction.confidence.items(), start=1):
+        note = warning if label == 1 else reference
+        yield row(name, str(label), int(pixels[label]), confidence, note, printable(mask.as_posix()))
+    for name, outline in prediction.outlines.items():
+        number, file = bones.get(name, ("", None))
+        path = printable(file.relative_to(out).as_posix()) if file else ""
+        yield row(name, str(number), int(outline.mask.sum()), outline.confidence, reference, path)
+
+
+def path_cell(item: Input) -> str:
+    """Return a file's path as a cell that no spreadsheet runs as a formula: `=1.png` becomes `./=1.png`.
+
+    An absolute path, which names people and machines, is cut to its part below the folder that was given.
+    """
+    levels = len(Path(item.name).parts)
+    text = printable(str(Path(*item.path.parts[-levels:]) if item.path.is_absolute() else item.path))
+    return f"./{text}" if is_formula(text) else text
 
 
 def _read(path: Path) -> dict[str, list[list[str]]]:
-    """`file_id` -> the rows of the file; of a file that was segmented twice the latest."""
+    """Return `file_id` -> the rows of the file; the latest rows if it was segmented twice."""
     atomic.require_regular(path)
     if not path.exists() or not path.stat().st_size:
         return {}
@@ -138,11 +211,11 @@ def _read(path: Path) -> dict[str, list[list[str]]]:
             f"{path}: its columns are not {', '.join(COLUMNS)}, so rows cannot be added; move it away, or give another "
             "--out"
         )
-    by_file: dict[str, list[list[str]]] = {}
+    tables: dict[str, list[list[str]]] = {}
     for number, row in enumerate(rows, start=2):
         if len(row) == len(COLUMNS):
-            latest = by_file.setdefault(row[_ID], [])
-            if _is_first(row) and any(map(_is_first, latest)):
+            latest = tables.setdefault(row[_ID], [])
+            if _begins_file(row) and any(map(_begins_file, latest)):
                 latest.clear()  # segmented again, with other structures perhaps
             latest.append(row)
         elif row and number <= len(rows):  # the last line may have been cut off
@@ -150,11 +223,11 @@ def _read(path: Path) -> dict[str, list[list[str]]]:
                 f"{path} row {number}: {len(row)} cells, not {len(COLUMNS)}, so rows cannot be added; correct it, or "
                 "give another --out"
             )
-    return by_file
+    return tables
 
 
-def _is_first(row: Sequence[str]) -> bool:
-    """Return whether a row is the first that is written of a file; whole bones are in other folders."""
+def _begins_file(row: Sequence[str]) -> bool:
+    """Return whether a row is the first one of a file; whole bones are in other folders."""
     return row[_LABEL] == "1" and row[MASK].startswith("masks/")
 
 

@@ -1,6 +1,6 @@
-"""A film of both knees: cut at the midline, each half segmented as one knee, and put together again.
+"""Cut a film of both knees at its midline, and join the predictions of the halves.
 
-Which knee a film shows is by its place in the image, and by the run; a header that states another one gets a note.
+The place in the image, or the network's group, decides which knee it is; a header that states another one gets a note.
 """
 
 import re
@@ -16,23 +16,23 @@ from kneefair_jax.predict.predictor import Outline, Prediction
 
 
 def halves(image: np.ndarray) -> list[np.ndarray]:
-    """u8[H, W, 1] -> its two parts, cut at the darkest column of the middle fifth."""
-    from kneefair_jax.data.oai import knees  # which loads pandas
+    """Cut u8[H, W, 1] at the darkest column of the middle fifth."""
+    from kneefair_jax.data.oai import knees  # imported late, since it loads pandas
 
     column = knees.midline(image, np.zeros(image.shape[:2], np.uint8))
     return [image[:, :column], image[:, column:]]
 
 
-def sided(structures: Sequence[str]) -> tuple[str, ...]:
-    """The structures of both knees; in the order of the scheme `knees` where they are its."""
+def structures_of_both_knees(structures: Sequence[str]) -> tuple[str, ...]:
+    """Return the structures of both knees, in the order of a scheme of `anatomy.SCHEMES` that has the same ones."""
     names = tuple(f"{side} {name}" for name in structures for side in SIDES)
     return next((scheme for scheme in anatomy.SCHEMES.values() if set(scheme) == set(names)), names)
 
 
-def joined(right: Prediction, left: Prediction) -> Prediction:
-    """The predictions of the two halves as one of the film, its labels those of `sided`."""
+def join_halves(right: Prediction, left: Prediction) -> Prediction:
+    """Join the predictions of the two halves; the labels are those of `structures_of_both_knees`."""
     structures = tuple(right.confidence)
-    names = sided(structures)
+    names = structures_of_both_knees(structures)
     masks: list[np.ndarray] = []
     confidence: dict[str, float] = {}
     outlines: dict[str, Outline] = {}
@@ -43,24 +43,24 @@ def joined(right: Prediction, left: Prediction) -> Prediction:
         for name, outline in half.outlines.items():
             parts = [outline.mask if one is half else np.zeros_like(one.mask, bool) for one in (right, left)]
             outlines[f"{side} {name}"] = outline._replace(mask=np.concatenate(parts, axis=1))
-    # The worse half decides; one in which nothing is found is NaN, and NaN is what `min` of NumPy keeps.
-    overall = float(np.min([right.overall, left.overall]))
-    doubts = (
-        f"{side} knee: {doubt}"
+    # The worse half decides; a half without any structure is NaN, which `np.min` keeps.
+    mean_confidence = float(np.min([right.mean_confidence, left.mean_confidence]))
+    warnings = tuple(
+        f"{side} knee: {warning}"
         for side, half in zip(SIDES, (right, left), strict=True)
-        for doubt in half.doubts
+        for warning in half.quality_warnings
     )
-    ordered = {name: confidence[name] for name in names}
-    return Prediction(np.concatenate(masks, axis=1), ordered, overall, tuple(doubts), outlines)
+    confidence = {name: confidence[name] for name in names}
+    return Prediction(np.concatenate(masks, axis=1), confidence, mean_confidence, warnings, outlines)
 
 
 def with_side_notes(film: Film, structures: Sequence[str], group: str | None) -> Film:
-    """Return the film with a note where its header states another knee than its mask or its group has.
+    """Return the film, with a note if its header states another knee than its mask or its group.
 
     Args:
         film: as read.
         structures: names of the labels of its mask.
-        group: that its network is of, such as `sex=female,side=left`; None where networks are for all films.
+        group: of its network, such as `sex=female,side=left`; None if the network serves all groups.
     """
     return film._replace(notes=(*film.notes, *filter(None, _side_notes(film, structures, group))))
 

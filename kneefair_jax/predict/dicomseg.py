@@ -1,4 +1,4 @@
-"""A mask as a DICOM segmentation object, by highdicom."""
+"""Make a DICOM segmentation object of a mask, with highdicom."""
 
 import importlib.metadata
 import warnings
@@ -22,15 +22,15 @@ CODES = {
     "patella": ("64234005", "Patella"),
     "whole patella": ("64234005", "Patella"),
 }
-# What of a film's header an anonymous segmentation may rest on: how its pixels are stored and lie.
+# Attributes of a film's header that an anonymous segmentation copies: how its pixels are stored and lie.
 _TECHNICAL = (
     *("SOPClassUID", "Modality", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "NumberOfFrames"),
     *("PixelSpacing", "ImagerPixelSpacing", "PatientOrientation"),
 )
-# What highdicom wants of a film with a frame of reference; a projection seldom has all.
+# Attributes that highdicom requires of a film with a frame of reference; a projection seldom has all.
 _PLACE = ("PixelSpacing", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient")
-# Attributes that the standard wants, though they may be empty (type 2 of the modules Patient and General Study).
+# Attributes that the standard requires, though they may be empty (type 2 of the modules Patient and General Study).
 _IDENTITY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime"),
     *("AccessionNumber", "ReferringPhysicianName"),
@@ -47,19 +47,19 @@ def make(
     anonymous: bool = False,
     spacing: Sequence[float] | None = None,
 ) -> Any:
-    """A binary segmentation that refers to the film's DICOM file, a segment a structure that is there.
+    """Return a binary segmentation that refers to the film's DICOM file, with a segment for each structure present.
 
-    Segment numbers are consecutive, as the standard wants them; a segment's label is its structure's name. The mask
-    lies on the film's stored pixels, so the object repeats the film's ImageOrientationPatient and PixelSpacing where
-    the film states them. It has the film's frame of reference only if the film states its place in it completely.
+    Segment numbers are consecutive, as the standard requires; a segment's label is its structure's name. The mask lies
+    on the film's stored pixels, so the object repeats the film's ImageOrientationPatient and PixelSpacing if the film
+    states them. It has the film's frame of reference only if the film states its place in it completely.
 
     Args:
         path: of the film.
         mask: of the film's stored pixels, a label map u8[H, W], or overlapping masks bool[H, W, S].
         structures: names of labels 1, 2, ...
-        anonymous: leave out who the patient is. By the standard a segmentation carries the name, the identifiers and
-            the dates of its film; without them, and with new UIDs, it no longer says which film it belongs to.
-        spacing: mm per stored pixel down and across, of a film whose header states none; None where nobody states it.
+        anonymous: whether to omit the patient's identity. By the standard a segmentation carries the name, the
+            identifiers and the dates of its film; without them, and with new UIDs, it no longer refers to its film.
+        spacing: mm per stored pixel down and across, of a film whose header states none; None if it is unknown.
 
     Raises:
         InputError: the film is no DICOM file or lacks a field of the patient or the study, highdicom is missing, or the
@@ -72,19 +72,12 @@ def make(
     from pydicom.datadict import dictionary_description
     from pydicom.uid import generate_uid
 
-    try:
-        source = dicom.load(path)
-    except InputError:
-        raise
-    except Exception as error:  # the parser has many; the film may have been replaced since it was read
-        raise InputError(
-            f"{path}: no DICOM file, so DICOM-SEG has nothing to refer to; use --format png"
-        ) from error
+    source = _load(path)
     cosines = dicom.directions(source) if dicom.geometry(source)[0] is not None else None
     if cosines is None or not all(source.get(name) for name in _PLACE):
         source.pop("FrameOfReferenceUID", None)
     if anonymous:
-        source = _anonymous(source)
+        source = _anonymize(source)
     remedy = (
         "use --format png" if anonymous else "add --anonymous, which leaves them out, or use --format png"
     )
@@ -94,22 +87,21 @@ def make(
             f"{path}: the header lacks fields that a DICOM-SEG of this film must repeat: {names}; {remedy}"
         )
     masks = mask if mask.ndim == 3 else mask[..., None] == np.arange(1, len(structures) + 1)
-    found = np.flatnonzero(masks.any(axis=(0, 1))).tolist()
-    if not found:
+    present = np.flatnonzero(masks.any(axis=(0, 1))).tolist()
+    if not present:
         raise InputError(f"{path}: nothing found, and an empty DICOM-SEG is not allowed; use --format png")
-    described = [
-        _segment(highdicom, number, structures[place]) for number, place in enumerate(found, start=1)
+    segments = [
+        _segment(highdicom, number, structures[index]) for number, index in enumerate(present, start=1)
     ]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of how the film's header writes names; they are copied as they are
-            made = highdicom.seg.Segmentation(
+            # about how the film's header writes names, which are copied as they are
+            warnings.simplefilter("ignore")
+            segmentation = highdicom.seg.Segmentation(
                 source_images=[source],
-                pixel_array=masks[None, :, :, found].astype(np.uint8),
+                pixel_array=masks[None, :, :, present].astype(np.uint8),
                 segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=described,
+                segment_descriptions=segments,
                 series_instance_uid=generate_uid(),
                 series_number=1,
                 sop_instance_uid=generate_uid(),
@@ -120,22 +112,32 @@ def make(
                 device_serial_number="0",
                 series_description="Segmentation of knee bones (research)",
             )
+            geometry = segmentation.SharedFunctionalGroupsSequence[0]
             if cosines is not None:
-                made.SharedFunctionalGroupsSequence[
-                    0
-                ].PlaneOrientationSequence = highdicom.PlaneOrientationSequence("PATIENT", cosines)
+                geometry.PlaneOrientationSequence = highdicom.PlaneOrientationSequence("PATIENT", cosines)
             if spacing is not None:
-                made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = [_measures(source, spacing)]
+                geometry.PixelMeasuresSequence = [_measures(source, spacing)]
             if anonymous:
-                made.PatientIdentityRemoved = "YES"
-                made.DeidentificationMethod = "only attributes of the pixels kept; new UIDs"
-            return made
+                segmentation.PatientIdentityRemoved = "YES"
+                segmentation.DeidentificationMethod = "only attributes of the pixels kept; new UIDs"
+            return segmentation
     except (AttributeError, ValueError, TypeError) as error:
         raise InputError(f"{path}: no DICOM-SEG can refer to this file ({error}); {remedy}") from error
 
 
+def _load(path: Path) -> Any:
+    try:
+        return dicom.load(path)
+    except InputError:
+        raise
+    except Exception as error:  # the parser has many; the film may have been replaced since it was read
+        raise InputError(
+            f"{path}: no DICOM file, so DICOM-SEG has nothing to refer to; use --format png"
+        ) from error
+
+
 def _measures(source: Any, spacing: Sequence[float]) -> Any:
-    """The item of the Pixel Measures Sequence, with the film's slice thickness where its header states one."""
+    """Return the item of the Pixel Measures Sequence, with the film's slice thickness if its header states one."""
     from pydicom.dataset import Dataset
 
     measures = Dataset()
@@ -145,8 +147,8 @@ def _measures(source: Any, spacing: Sequence[float]) -> Any:
     return measures
 
 
-def _anonymous(source: Any) -> Any:
-    """A header with what is technical in another, all that identifies empty, and new UIDs."""
+def _anonymize(source: Any) -> Any:
+    """Return a header with the technical attributes, empty identifying attributes, and new UIDs."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import generate_uid
 

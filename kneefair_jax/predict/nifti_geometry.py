@@ -1,6 +1,6 @@
-"""A mask as a NIfTI image that lies on its film in nibabel, ITK, ITK-SNAP and 3D Slicer alike.
+"""Make a NIfTI image of a mask that lies on its film in nibabel, ITK, ITK-SNAP and 3D Slicer.
 
-The header is new: of a NIfTI film, its geometry and unit alone are copied, since free text (`descrip`, `db_name`,
+The header is new: only the geometry and the unit of a NIfTI film are copied, since free text (`descrip`, `db_name`,
 `aux_file`, extensions) may name the patient.
 """
 
@@ -10,8 +10,7 @@ import numpy as np
 
 from kneefair_jax.data.readers import NONE, dicom, nifti, orientation, suffixes
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import stated_spacing
-from kneefair_jax.predict.films import Film
+from kneefair_jax.predict.films import STATED, Film
 
 _GEOMETRY = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code", "srow_x", "srow_y", "srow_z"),
@@ -23,40 +22,41 @@ _SCANNER = 1  # the code of coordinates in the scanner's space
 def image(mask: np.ndarray, film: Film) -> Any:
     """Return the NIfTI image of a mask.
 
-    Of a NIfTI film it has the shape, affine, codes and unit; a spacing that `--spacing` states replaces that of the
-    affine. Else it is [column, row, 1] with the film's ImageOrientationPatient and ImagePositionPatient. A film without
-    them has identity directions in LPS, as SimpleITK gives it, or the directions of the turn that EXIF states, so that
-    pixels lie on the film's stored pixels (as ITK reads them) and the affine displays them as the film. Where the
-    spacing is unknown, a pixel has size 1 in an unknown unit.
+    It has the shape, affine, codes and unit of a NIfTI film; a spacing that `--spacing` states replaces that of the
+    affine. Otherwise it is [column, row, 1] with the film's ImageOrientationPatient and ImagePositionPatient. For a
+    film without them the directions are the identity in LPS, as SimpleITK sets it, or those of the turn that EXIF
+    states, so that pixels lie on the film's stored pixels (as ITK reads them) and the affine displays them as the film.
+    If the spacing is unknown, a pixel has size 1 in an unknown unit.
 
     Args:
         mask: u8[H, W], of `film.image`.
-        film: the film as read.
+        film: as read.
     """
     import nibabel
 
-    stored = film.stored(mask)
+    library: Any = nibabel  # which annotates part of its functions
+    stored = film.to_stored(mask)
     if suffixes.suffix_of(film.path.name) in suffixes.NIFTI:
         with nifti.opened(film.path) as source:
             shape, affine, geometry = source.shape, source.affine, source.header
         if stored.size != np.prod(shape):
             raise InputError(f"{film.path}: changed while it was segmented; segment it again")
-        header = nibabel.Nifti1Header()
+        header = library.Nifti1Header()
         header.set_data_dtype(np.uint8)
         header.set_data_shape(shape)
         for name in _GEOMETRY:
             header[name] = geometry[name]
-        if film.spacing_kind == stated_spacing.KIND:
+        if film.spacing_kind == STATED:
             affine = _state_spacing(header, affine, film)
-        return nibabel.Nifti1Image(stored.T.reshape(shape), affine, header)
+        return library.Nifti1Image(stored.T.reshape(shape), affine, header)
     spacing = film.stored_spacing()
-    known = bool(np.isfinite(spacing).all())
-    affine = _affine(film, stored.shape, spacing if known else np.ones(2))
-    made = nibabel.Nifti1Image(stored.T[..., None], affine)
-    made.set_qform(affine, _SCANNER)
-    made.set_sform(affine, _SCANNER)
-    made.header.set_xyzt_units("mm" if known else "unknown")
-    return made
+    has_spacing = bool(np.isfinite(spacing).all())
+    affine = _affine(film, stored.shape, spacing if has_spacing else np.ones(2))
+    nifti_image = library.Nifti1Image(stored.T[..., None], affine)
+    nifti_image.set_qform(affine, _SCANNER)
+    nifti_image.set_sform(affine, _SCANNER)
+    nifti_image.header.set_xyzt_units("mm" if has_spacing else "unknown")
+    return nifti_image
 
 
 def _state_spacing(header: Any, affine: np.ndarray, film: Film) -> np.ndarray:
@@ -82,7 +82,7 @@ def _state_spacing(header: Any, affine: np.ndarray, film: Film) -> np.ndarray:
 
 
 def _affine(film: Film, shape: tuple[int, ...], spacing: np.ndarray) -> np.ndarray:
-    """f64[4, 4], [column, row, 0] of stored pixels of this shape -> mm in RAS+ space."""
+    """Return f64[4, 4], which maps [column, row, 0] of stored pixels of this shape to mm in RAS+ space."""
     header = _dicom_header(film)
     cosines = None if header is None else dicom.directions(header)
     affine = orientation.affine_of_turn(film.orientation or NONE, shape, spacing.tolist())
@@ -95,5 +95,5 @@ def _affine(film: Film, shape: tuple[int, ...], spacing: np.ndarray) -> np.ndarr
 def _dicom_header(film: Film) -> Any:
     try:
         return dicom.load(film.path, header=True) if dicom.is_dicom(film.path) else None
-    except Exception:  # a header that breaks off; its pixels were read
+    except Exception:  # a truncated header; the pixels could be read
         return None

@@ -1,4 +1,4 @@
-"""Images of any size -> masks of the same, by one network or the mean of several."""
+"""Segment images of any size, with one network or the mean of several."""
 
 import hashlib
 import itertools
@@ -19,15 +19,16 @@ from kneefair_jax import anatomy, models, weights
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.models.registry import inference_bytes
-from kneefair_jax.predict import films, placement, plausibility
+from kneefair_jax.predict import films, plausibility
 from kneefair_jax.runtime import memory
-from kneefair_jax.weights.network import FITS
+from kneefair_jax.weights import FITS
 
-# Of the weights that ship: 32 clinical phantoms have 0.987 or more, of 32 as wide as in training 95 % have 0.945 or
-# more; 48 chest films (JSRT) and 32 images of noise, white and smooth, have at most 0.935. For other weights a guess.
-UNSURE = 0.94
-# Fewer images than these are padded to as many, but for a single one.
-_USUAL_BATCH = 8
+# Mean confidences of the shipped weights: 32 clinical phantoms have 0.987 or more, and 95 % of 32 phantoms as varied as
+# in training 0.945 or more; 48 chest films (JSRT) and 32 images of noise, white and smooth, have at most 0.935. For
+# other weights the limit is a guess.
+MIN_CONFIDENCE = 0.94
+# A smaller batch is padded to this size, except a single image.
+_MIN_BATCH = 8
 
 
 class Outline(NamedTuple):
@@ -43,42 +44,43 @@ class Outline(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What is said of one image.
+    """The segmentation of one image.
 
     Attributes:
         mask: u8[H, W], of the image's size.
-        confidence: by structure, the mean probability of the chosen class over its pixels of the working grid; NaN
-            where the structure is absent.
-        overall: the same over all structures; NaN where none is found.
-        doubts: what in the mask is no knee's, by `plausibility.doubts`.
-        outlines: the whole bones, which overlap, by name; empty unless asked for.
+        confidence: by structure, the mean probability of the predicted class over its pixels of the working grid; NaN
+            if the structure is absent.
+        mean_confidence: the same over all structures; NaN if all are absent.
+        quality_warnings: why the mask is implausible, of `plausibility.quality_warnings`.
+        outlines: the whole bones, which overlap, by name; empty unless `load(outlines=True)`.
     """
 
     mask: np.ndarray
     confidence: dict[str, float]
-    overall: float
-    doubts: tuple[str, ...] = ()
+    mean_confidence: float
+    quality_warnings: tuple[str, ...] = ()
     outlines: Mapping[str, Outline] = MappingProxyType({})
 
     @property
     def warning(self) -> str:
-        """Why not to trust it: nothing found, an overall confidence below 0.94, what is no knee's; else empty."""
-        if np.isnan(self.overall):
-            return "; ".join(("nothing found", *self.doubts))
-        if self.overall < UNSURE:
-            unlike = f"unlike the training images: confidence {self.overall:.3f} is below {UNSURE}"
-            return "; ".join((unlike, *self.doubts))
-        return "; ".join(self.doubts)
+        """Why the mask may be wrong: nothing found, a mean confidence below 0.94, implausible anatomy; "" otherwise."""
+        warnings = list(self.quality_warnings)
+        if np.isnan(self.mean_confidence):
+            warnings.insert(0, "nothing found")
+        elif self.mean_confidence < MIN_CONFIDENCE:
+            confidence = f"confidence {self.mean_confidence:.3f} is below {MIN_CONFIDENCE}"
+            warnings.insert(0, f"unlike the training images: {confidence}")
+        return "; ".join(warnings)
 
 
 class Predictor:
-    """Segments images; made by `load`.
+    """Segments images; `load` makes it.
 
     Attributes:
         structures: names of labels 1, 2, ... of the masks.
-        grid: (H, W, C), what images are resized to.
-        fit: how: "stretch" or "pad".
-        groups: names of those that have a network of their own; empty where every network is for everybody.
+        grid: (H, W, C) of the working grid.
+        fit: how images are placed on the grid, "stretch" or "pad".
+        groups: names of the groups that have a network of their own; empty if every network serves all groups.
     """
 
     def __init__(
@@ -92,35 +94,23 @@ class Predictor:
         fit: str = "",
         batch_size: int = 8,
     ):
-        abouts = [network.about for checkpoint in ensemble for network in checkpoint.values()]
-        its_own = tuple(abouts[0]["structures"])
-        self.grid = tuple(abouts[0]["grid"])
-        if any((tuple(a["structures"]), tuple(a["grid"])) != (its_own, self.grid) for a in abouts):
-            raise InputError("these networks differ in structures or working grid; an ensemble shares both")
-        fits = {a.get("fit", FITS[0]) for a in abouts}
-        if not fit and len(fits) > 1:
-            raise InputError(f"these networks differ in --fit ({', '.join(sorted(fits))}); give one")
-        if fit not in ("", *FITS):
-            raise InputError(f"fit={fit!r}: give one of {', '.join(FITS)}")
-        self.fit = fit or fits.pop()
-        bones = anatomy.whole_bones(its_own)
+        classes, self.grid = _shared_classes_and_grid(ensemble)
+        self.fit = _fit(ensemble, fit)
+        bones = anatomy.whole_bones(classes)
         if (outlines or in_front) and not bones:
             raise InputError(
                 f"{'--outlines' if outlines else '--in-front'}: this network has no overlap classes, it segments "
-                f"{', '.join(its_own)}; leave it out, or use a network with {' and '.join(anatomy.OVERLAPS)}"
+                f"{', '.join(classes)}; leave it out, or use a network with {' and '.join(anatomy.OVERLAPS)}"
             )
-        # A mask shows the bone in front where two overlap.
-        shown = tuple(name for name in its_own if name not in anatomy.OVERLAPS)
-        self.structures = _with_whole_femur(shown) if whole_femur else shown
-        # A union's probability is the sum of its parts': exact, as a pixel has one label.
-        merged = anatomy.translation(its_own, self.structures, in_front)
-        self._merge = np.eye(len(self.structures) + 1, dtype=np.float32)[merged]
-        self._bones = dict(zip(bones, anatomy.membership(its_own, bones), strict=True)) if outlines else {}
-        self._swap = jnp.asarray(anatomy.flip_table(its_own)) if flip else None
-        named = [
-            [group for group in checkpoint if group] for checkpoint in ensemble if None not in checkpoint
-        ]
-        self.groups = tuple(group for group in (named[0] if named else ()) if all(group in n for n in named))
+        # Where two bones overlap, a mask shows the one in front.
+        structures = tuple(name for name in classes if name not in anatomy.OVERLAPS)
+        self.structures = _with_whole_femur(structures) if whole_femur else structures
+        # The probability of a union is the sum over its parts: exact, as a pixel has one label.
+        label_of_class = anatomy.translation(classes, self.structures, in_front)
+        self._merge: np.ndarray = np.eye(len(self.structures) + 1, dtype=np.float32)[label_of_class]
+        self._bones = dict(zip(bones, anatomy.membership(classes, bones), strict=True)) if outlines else {}
+        self._swap = jnp.asarray(anatomy.flip_table(classes)) if flip else None
+        self.groups = _shared_groups(ensemble)
         self._ensemble = list(ensemble)
         self._batch_size = batch_size
         model = next(iter(ensemble[0].values())).model
@@ -131,41 +121,42 @@ class Predictor:
         )
 
     def __call__(self, images: Sequence[Any] | np.ndarray, group: str | None = None) -> list[np.ndarray]:
-        """Segments images.
+        """Segment images.
 
         Args:
             images: a list of [H, W], [H, W, 1] or [H, W, 3], u8, u16 or float, bone bright; sizes may differ.
-            group: `sex=female`, for networks that are each for one group.
+            group: such as `sex=female`, for group-specific networks.
 
         Returns:
             u8[H, W], a mask for each.
 
         Raises:
-            InputError: an image is none, too small, too large or blank, or there is no network for the group.
+            InputError: an element is no image, is too small, too large or blank, or the group has no network.
         """
         return [prediction.mask for prediction in self.predict(images, group)]
 
     def predict(self, images: Sequence[Any] | np.ndarray, group: str | None = None) -> list[Prediction]:
-        """As a call, but each with mask, confidence and warning; arguments and errors are the same."""
-        return self.segment(_ready(images), group)
+        """Segment images like a call; return each mask with its confidence and warning."""
+        return self.segment(_as_pictures(images), group)
 
     def segment(self, images: Sequence[np.ndarray], group: str | None = None) -> list[Prediction]:
-        """As `predict`, of u8[H, W, 1 or 3] that are known to be pictures, or blank for a reason."""
+        """Segment u8[H, W, 1 or 3] like `predict`, without checks of the pixels."""
         if not images:
             return []
         size = self._padded_size(len(images))
         return [
-            self._said(probabilities, image.shape[:2])
+            self._prediction(probabilities, image.shape[:2])
             for batch in itertools.batched(images, self._batch_size)
             for image, probabilities in zip(batch, self._on_grid(batch, group, size), strict=True)
         ]
 
     def probabilities(self, images: Sequence[Any] | np.ndarray, group: str | None = None) -> np.ndarray:
-        """f32[N, h, w, C] on the working grid: of background and each structure, the mean of all networks.
+        """Return f32[N, h, w, C] on the working grid: background and each structure, the mean of all networks.
 
-        With `fit` "pad" the grid has a border that is not of the image (`placement.place`).
+        With `fit` "pad" the grid has a border outside the image (`films.place_on_grid`).
         """
-        return self._on_grid(_ready(images), group) @ self._merge
+        probabilities: np.ndarray = self._on_grid(_as_pictures(images), group) @ self._merge
+        return probabilities
 
     def digest(self) -> str:
         """Return the SHA-256 of what determines the masks, in hex digits: networks, structures, fit, flips."""
@@ -183,57 +174,89 @@ class Predictor:
         return digest.hexdigest()
 
     def require_group(self, group: str | None) -> None:
-        """Refuses a group that there is no network for.
+        """Refuse a group without a network.
 
         Raises:
-            InputError: with the groups there are.
+            InputError: the message lists the groups with a network.
         """
         for checkpoint in self._ensemble:
             weights.select_group(checkpoint, group)
 
     def _on_grid(self, images: Sequence[np.ndarray], group: str | None, size: int = 0) -> np.ndarray:
-        """The probabilities of images, by the networks' own classes, in batches of a size.
+        """Return the probabilities of the networks' own classes for images, in batches of a size.
 
-        A size of 0 is that of as many images.
+        A size of 0 is the padded size of all images.
         """
         networks = [weights.select_group(checkpoint, group) for checkpoint in self._ensemble]
         inputs = np.stack([self._input(image) for image in images])
         size = size or self._padded_size(len(inputs))
-        parts = []
+        batches = []
         for start in range(0, len(inputs), size):
             batch = inputs[start : start + size]
             padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
-            each = [_probabilities(n.model, n.variables, padded, self._swap) for n in networks]
-            parts.append(np.mean(jax.device_get(each), axis=0)[: len(batch)])
-        return np.concatenate(parts)
+            by_network = [_probabilities(n.model, n.variables, padded, self._swap) for n in networks]
+            batches.append(np.mean(jax.device_get(by_network), axis=0)[: len(batch)])
+        return np.concatenate(batches)
 
     def _padded_size(self, images: int) -> int:
         """Return the size of a batch: the next power of two, so that few sizes are compiled, or 1."""
-        return 1 if images == 1 else min(self._batch_size, max(_USUAL_BATCH, 1 << (images - 1).bit_length()))
+        return 1 if images == 1 else min(self._batch_size, max(_MIN_BATCH, 1 << (images - 1).bit_length()))
 
     def _input(self, image: np.ndarray) -> np.ndarray:
         height, width, channels = self.grid
         if channels == 1:
             image = readers.to_grey(image)
-        place = placement.place(image.shape[:2], (height, width), self.fit)
+        placement = films.place_on_grid(image.shape[:2], (height, width), self.fit)
         full = np.broadcast_to(image, (*image.shape[:2], channels))
-        return placement.on_grid(full, (height, width), place)
+        return films.resize_to_grid(full, (height, width), placement)
 
-    def _said(self, classes: np.ndarray, size: tuple[int, int]) -> Prediction:
-        place = placement.place(size, self.grid[:2], self.fit)
-        classes = classes[place.rows, place.columns]
+    def _prediction(self, classes: np.ndarray, size: tuple[int, int]) -> Prediction:
+        """Return the prediction of an image of a size, by the probabilities f32[h, w, C] of the networks' classes."""
+        placement = films.place_on_grid(size, self.grid[:2], self.fit)
+        classes = classes[placement.rows, placement.columns]
         probabilities = classes @ self._merge
-        label, sure = probabilities.argmax(-1), probabilities.max(-1)
+        label, highest = probabilities.argmax(-1), probabilities.max(-1)
         confidence = {
-            name: _mean(sure[label == value]) for value, name in enumerate(self.structures, start=1)
+            name: _mean(highest[label == value]) for value, name in enumerate(self.structures, start=1)
         }
         return Prediction(
             readers.labels_at(probabilities, size),
             confidence,
-            _mean(sure[label > 0]),
-            plausibility.doubts(label, self.structures),
+            _mean(highest[label > 0]),
+            plausibility.quality_warnings(label, self.structures),
             {name: _outline(classes[..., members].sum(-1), size) for name, members in self._bones.items()},
         )
+
+
+def _shared_classes_and_grid(
+    ensemble: Sequence[weights.NetworksByGroup],
+) -> tuple[tuple[str, ...], tuple[int, int, int]]:
+    """Return the structures and the working grid of all networks.
+
+    Raises:
+        InputError: the networks differ in one of them.
+    """
+    abouts = [network.about for checkpoint in ensemble for network in checkpoint.values()]
+    pairs = [(tuple(about["structures"]), tuple(about["grid"])) for about in abouts]
+    if len(set(pairs)) > 1:
+        raise InputError("these networks differ in structures or working grid; an ensemble shares both")
+    return pairs[0]
+
+
+def _fit(ensemble: Sequence[weights.NetworksByGroup], fit: str) -> str:
+    """Return how images are placed on the grid: as stated, or else as the networks' descriptions say."""
+    fits = {network.about.get("fit", FITS[0]) for checkpoint in ensemble for network in checkpoint.values()}
+    if not fit and len(fits) > 1:
+        raise InputError(f"these networks differ in --fit ({', '.join(sorted(fits))}); give one")
+    if fit not in ("", *FITS):
+        raise InputError(f"fit={fit!r}: give one of {', '.join(FITS)}")
+    return fit or str(fits.pop())
+
+
+def _shared_groups(ensemble: Sequence[weights.NetworksByGroup]) -> tuple[str, ...]:
+    """Return the groups for which every group-specific checkpoint has a network, in the order of the first one."""
+    names = [[group for group in checkpoint if group] for checkpoint in ensemble if None not in checkpoint]
+    return tuple(group for group in (names[0] if names else ()) if all(group in more for more in names))
 
 
 def load(
@@ -245,32 +268,31 @@ def load(
     fit: str = "",
     batch_size: int = 8,
 ) -> Predictor:
-    """A predictor by the networks of these names; several are averaged.
+    """Load networks; a predictor averages several.
 
     Args:
-        names: of networks that ship ("phantom"), `.safetensors` files or exported run folders.
-        flip: whether each image is also seen flipped, its labels' sides swapped: twice the time.
-        whole_femur: whether femur and patella are one structure, as many masks are drawn; with overlap classes the
-            whole femur, without the part of the patella beside it.
-        outlines: whether predictions have the whole bones, of networks with overlap classes.
-        in_front: "fibula" for masks with the fibula over the tibia where the two overlap, of networks with overlap
+        names: of shipped networks ("phantom"), `.safetensors` files or exported run directories.
+        flip: test-time augmentation: whether to average with the flipped image, with swapped sides; twice the time.
+        whole_femur: whether femur and patella are one structure, as in many masks; with overlap classes the whole
+            femur, without the part of the patella beside it.
+        outlines: whether predictions have the whole bones, for networks with overlap classes.
+        in_front: "fibula" for masks with the fibula over the tibia where the two overlap, for networks with overlap
             classes; by default the tibia, and the patella over the femur, as in the scheme `knee`.
-        fit: "stretch" resizes images to the working grid whatever their shape, "pad" keeps their aspect ratio; "" does
-            as the networks' descriptions say.
-        batch_size: of many images; a single one is a batch of its own.
+        fit: "stretch" resizes images to the working grid whatever their shape, "pad" keeps their aspect ratio; ""
+            follows the networks' descriptions.
+        batch_size: of several images; a single image is a batch of its own.
 
     Raises:
-        InputError: there is no such network, or they cannot work together.
+        InputError: there is no such network, or the networks cannot be averaged.
     """
     if not names or batch_size < 1:
         raise InputError("give the name of a network, and a batch size of 1 or more")
-    if odd := [name for name in names if not isinstance(name, (str, Path))]:
+    if wrong := [name for name in names if not isinstance(name, (str, Path))]:
         raise InputError(
-            f"{odd[0]!r} is no name of a network; give names one by one: load('phantom', 'runs/mine')"
+            f"{wrong[0]!r} is no name of a network; give names one by one: load('phantom', 'runs/mine')"
         )
-    made = [weights.load_by_group(name) for name in names]
     return Predictor(
-        made,
+        [weights.load_by_group(name) for name in names],
         flip=flip,
         whole_femur=whole_femur,
         outlines=outlines,
@@ -281,7 +303,7 @@ def load(
 
 
 def as_uint8(image: Any) -> np.ndarray:
-    """u8[H, W, 1 or 3] of an image in any number type.
+    """Convert an image of any number type to u8[H, W, 1 or 3].
 
     Raises:
         InputError: it is no image, or its pixels are not finite.
@@ -303,21 +325,21 @@ def as_uint8(image: Any) -> np.ndarray:
     return readers.to_uint8(array)
 
 
-def _ready(images: Sequence[Any] | np.ndarray) -> list[np.ndarray]:
-    """u8[H, W, 1 or 3] of each; what the command line refuses of files is refused."""
+def _as_pictures(images: Sequence[Any] | np.ndarray) -> list[np.ndarray]:
+    """Convert each image to u8[H, W, 1 or 3], and refuse what the command line refuses of files."""
     shape = np.shape(images) if isinstance(images, np.ndarray) else ()
     if isinstance(images, (str, Path)) or len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)):
         raise InputError(
             "give a list of images, each an array: predictor([image]); the command line takes files"
         )
-    ready = []
-    for place, image in enumerate(images):
+    pictures = []
+    for index, image in enumerate(images):
         try:
-            ready.append(as_uint8(image))
-            films.require_picture(readers.to_grey(ready[-1]))
+            pictures.append(as_uint8(image))
+            films.require_picture(readers.to_grey(pictures[-1]))
         except InputError as error:
-            raise InputError(f"images[{place}]: {error}") from error
-    return ready
+            raise InputError(f"images[{index}]: {error}") from error
+    return pictures
 
 
 def _with_whole_femur(structures: tuple[str, ...]) -> tuple[str, ...]:
@@ -328,7 +350,7 @@ def _with_whole_femur(structures: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _outline(probability: np.ndarray, size: tuple[int, int]) -> Outline:
-    """A whole bone of its probability, f32[h, w]."""
+    """Return a whole bone by its probability, f32[h, w]."""
     mask = readers.labels_at(np.stack([1 - probability, probability], axis=-1), size)
     return Outline(mask > 0, _mean(probability[probability > 0.5]))
 
@@ -339,11 +361,14 @@ def _mean(values: np.ndarray) -> float:
 
 @partial(jax.jit, static_argnums=0)
 def _probabilities(model: nn.Module, variables: Any, image: jax.Array, swap: jax.Array | None) -> jax.Array:
-    """u8[B, h, w, c] -> f32[B, h, w, C]; with a table of labels to swap, the mean with those of the flipped image."""
+    """Return the class probabilities f32[B, h, w, C] of u8[B, h, w, c].
 
-    def seen(image: jax.Array) -> jax.Array:
+    With `swap`, the table of labels under a left-right flip, they are the mean with those of the flipped image.
+    """
+
+    def predict(image: jax.Array) -> jax.Array:
         return jax.nn.softmax(jnp.asarray(model.apply(variables, models.standardize(image))))
 
     if swap is None:
-        return seen(image)
-    return (seen(image) + seen(image[:, :, ::-1])[:, :, ::-1][..., swap]) / 2
+        return predict(image)
+    return (predict(image) + predict(image[:, :, ::-1])[:, :, ::-1][..., swap]) / 2

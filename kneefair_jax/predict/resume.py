@@ -1,24 +1,23 @@
-"""The record of finished files in an output folder: the same command skips them after an interruption.
+"""The record of finished files in an output folder: after an interruption, the same command skips them.
 
-A file is finished where its source (the code, the network, the options, the bytes of the file) is that of an earlier
-run, and where its result (rows of `areas.csv`, mask, overlay) still has the bytes that were written then. Every other
-file is segmented again: a record that is missing, old or damaged costs time and never leaves a stale result.
+A file is finished if its source (the code, the network, the options, the bytes of the file) is that of an earlier run,
+and if its result (rows of `areas.csv`, mask, overlay) has the bytes that were written then. Every other file is
+segmented again: a missing, outdated or damaged record costs time and never leaves a stale result.
 """
 
 import functools
 import hashlib
 import importlib.metadata
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import kneefair_jax
 from kneefair_jax.data.readers import limits
 from kneefair_jax.data.source import files_sha256
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic, io_errors
+from kneefair_jax.predict.areas import LinesByFile
 
 RECORD = ".resume.csv"
 _COLUMNS = 3
@@ -69,58 +68,38 @@ def result_digest(rows: Sequence[Sequence[str]], paths: Sequence[Path]) -> str |
         return None
 
 
-class Record:
-    """The digests of finished files by `file_id`, in a hidden file; the folder's lock must be held.
-
-    A line is appended for each finished file, so that a process that is killed loses none. Opening and closing the
-    record leaves the latest line of each file alone.
-    """
+class Record(LinesByFile):
+    """The digests of finished files by `file_id`, in a hidden file of the output folder."""
 
     def __init__(self, folder: Path):
-        self._path = folder / RECORD
-        self._digests = _read(self._path)
-        self._write()
-        self._lines = atomic.open_in_place(self._path, "a")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lines.close()
-        self._write()
+        super().__init__(folder / RECORD, _read(folder / RECORD))
 
     def __contains__(self, file: str) -> bool:
-        return file in self._digests
+        return file in self._lines
 
     def is_finished(self, file: str, source: str | None, result: str | None) -> bool:
         """Return whether a file's result is that of its source; False where one of them is unknown."""
-        return None not in (source, result) and self._digests.get(file) == (source, result)
+        return None not in (source, result) and self._lines.get(file) == _line(file, source, result)
 
     def add(self, file: str, source: str | None, result: str | None) -> None:
-        """Record a finished file; one whose source or result cannot be read any more is not recorded."""
+        """Record a finished file, unless its source or result cannot be read any more."""
         if source is not None and result is not None:
-            self._digests[file] = source, result
-            with io_errors.add_path(self._path):
-                os.write(self._lines.fileno(), _line(file, source, result).encode())
+            self._append(file, _line(file, source, result))
 
     def discard(self, file: str) -> None:
         """Forget a file, if it is recorded; its line leaves the record when that is closed."""
-        self._digests.pop(file, None)
-
-    def _write(self) -> None:
-        lines = (_line(file, *digests) for file, digests in self._digests.items())
-        atomic.write_text(self._path, "".join(lines))
+        self._lines.pop(file, None)
 
 
-def _line(file: str, source: str, result: str) -> str:
+def _line(file: str, source: str | None, result: str | None) -> str:
     return f"{file},{source},{result}\n"
 
 
-def _read(path: Path) -> dict[str, tuple[str, str]]:
-    """Return the digests by `file_id`; lines that are cut off are left out, and a file that cannot be read is empty."""
+def _read(path: Path) -> dict[str, str]:
+    """Return the lines by `file_id`; lines that were cut off are dropped, and an unreadable file counts as empty."""
     try:
         *lines, _ = limits.read_bytes(path).decode(errors="replace").split("\n")  # the last line has no end
     except InputError:
         return {}
     rows = (line.split(",") for line in lines)
-    return {row[0]: (row[1], row[2]) for row in rows if len(row) == _COLUMNS}
+    return {row[0]: _line(*row) for row in rows if len(row) == _COLUMNS}

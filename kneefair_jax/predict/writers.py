@@ -1,8 +1,12 @@
-"""Masks, overlays and areas as files; each appears whole or not at all."""
+"""Write masks, whole bones and overlays of a film as files, and delete its outdated files.
+
+Each file appears complete or not at all.
+"""
 
 import errno
+import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -13,24 +17,28 @@ from PIL import Image, ImageDraw, ImageFont
 from kneefair_jax import anatomy
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
-from kneefair_jax.predict import nifti_geometry, stated_spacing
+from kneefair_jax.predict import films, nifti_geometry
+from kneefair_jax.predict.areas import Areas, file_id
 from kneefair_jax.predict.films import Film
+from kneefair_jax.predict.inputs import Input
 from kneefair_jax.predict.plausibility import SIDES
+from kneefair_jax.predict.resume import Record
 from kneefair_jax.report import overlays
 from kneefair_jax.runtime import atomic, io_errors
 
 OVERLAY = (512, 1024)  # the least and the most pixels of an overlay's longer side
+_BONES = (*anatomy.UNIONS, *(f"{side} {bone}" for side in SIDES for bone in anatomy.UNIONS))
 _TEXT, _LINE = 16, 24  # pixels, of the legend
 
 
 def png(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...]) -> None:
-    """Labels as grey values 0, 1, 2, ..., as the film is displayed."""
+    """Write labels as gray values 0, 1, 2, ..., as the film is displayed."""
     del structures
-    Image.fromarray(film.displayed(mask)).save(path, format="PNG")
+    Image.fromarray(film.to_displayed(mask)).save(path, format="PNG")
 
 
 def nifti(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...]) -> None:
-    """The mask on the film's stored pixels; see `nifti_geometry.image`."""
+    """Write the mask on the film's stored pixels; see `nifti_geometry.image`."""
     import nibabel
 
     del structures
@@ -40,14 +48,16 @@ def nifti(path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...])
 def dicom_seg(
     path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...], *, anonymous: bool = False
 ) -> None:
-    """A DICOM segmentation object that refers to the film, of a label map or overlapping masks; see `dicomseg.make`."""
+    """Write a DICOM segmentation object that refers to the film; see `dicomseg.make`."""
     from kneefair_jax.predict import dicomseg
 
-    spacing = film.stored_spacing().tolist() if film.spacing_kind == stated_spacing.KIND else None
-    made = dicomseg.make(film.path, film.stored(mask), structures, anonymous=anonymous, spacing=spacing)
+    spacing = film.stored_spacing().tolist() if film.spacing_kind == films.STATED else None
+    segmentation = dicomseg.make(
+        film.path, film.to_stored(mask), structures, anonymous=anonymous, spacing=spacing
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made.save_as(path)
+        segmentation.save_as(path)
 
 
 Write = Callable[[Path, np.ndarray, Film, tuple[str, ...]], None]
@@ -60,29 +70,28 @@ FORMATS: dict[str, tuple[str, Write]] = {  # name -> ending and writer
 ANONYMOUS: dict[str, Write] = {"dicomseg": partial(dicom_seg, anonymous=True)}
 
 
-Written = Mapping[str, tuple[int, Path]]  # structure -> its label in its file, and the file
+type BoneFiles = Mapping[str, tuple[int, Path]]  # whole bone -> its label in its file, and the file
 
 
-def outlines(write: Write, path: Path, bones: Mapping[str, np.ndarray], film: Film) -> Written:
-    """Writes whole bones, which overlap: as segments of one DICOM-SEG, or as one file a bone.
+def write_bones(write: Write, path: Path, bones: Mapping[str, np.ndarray], film: Film) -> BoneFiles:
+    """Write whole bones, which overlap: as segments of one DICOM-SEG, or as one file per bone.
 
     Args:
         write: of `FORMATS` or `ANONYMOUS`.
         path: of the DICOM-SEG. A file of one bone has the bone's name before the ending, as the reader of structure
-            files wants it: `film_whole_femur.png`.
-        bones: name -> bool[H, W]. A DICOM-SEG omits bones without pixels; without any bone it is
-            not written.
+            files expects it: `film_whole_femur.png`.
+        bones: name -> bool[H, W]. A DICOM-SEG omits bones without pixels; without any bone it is not written.
         film: the film.
     """
     if write in (dicom_seg, *ANONYMOUS.values()):
         present = {name: bone for name, bone in bones.items() if bone.any()}
         if present:
-            whole(write, path, np.stack([*present.values()], axis=-1), film, tuple(present))
+            write_file(write, path, np.stack([*present.values()], axis=-1), film, tuple(present))
         return {name: (number, path) for number, name in enumerate(present, start=1)}
     files = {}
     for name, bone in bones.items():
         file = bone_path(path, name)
-        whole(write, file, bone.astype(np.uint8), film, (name,))
+        write_file(write, file, bone.astype(np.uint8), film, (name,))
         files[name] = (1, file)
     return files
 
@@ -101,9 +110,9 @@ def overlay(
     *,
     bones: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> None:
-    """The film with the structures tinted and outlined, and beneath it which colour is which.
+    """Write the film with the structures tinted and outlined, and a legend of the colors beneath it.
 
-    Where there are whole bones, bool[H, W], the lines are their outlines, which another bone may hide.
+    If there are whole bones, bool[H, W], the lines are their outlines, which another bone may hide.
     """
     names, table = tints(structures)
     size = int(np.clip(max(mask.shape), *OVERLAY))
@@ -117,9 +126,9 @@ def overlay(
 
 
 def tints(structures: tuple[str, ...]) -> tuple[dict[str, int], np.ndarray]:
-    """What is coloured how: name -> label whose colour it has, and u8[256], that label of each label.
+    """Return the colors of structures: name -> the label whose color it has, and u8[256], that label of each label.
 
-    A bone of the knee has one colour in every picture, on both sides and as part of a scheme of any order.
+    A bone of the knee has one color in every picture, on both sides and in every label scheme.
     """
     knee = anatomy.SCHEMES["knee"]
     bones = [name.split(" ", 1)[1] if name.split()[0] in SIDES else name for name in structures]
@@ -133,7 +142,7 @@ def tints(structures: tuple[str, ...]) -> tuple[dict[str, int], np.ndarray]:
 
 
 def _legend(width: int, names: dict[str, int]) -> np.ndarray:
-    """u8[h, width, 3]: a square of its colour before each name, in as many lines as it takes."""
+    """Return u8[h, width, 3]: a square of its color before each name, in as many lines as necessary."""
     font = ImageFont.load_default(size=_TEXT)
     places, left, top = [], _TEXT // 2, _TEXT // 2
     for name in names:
@@ -150,8 +159,8 @@ def _legend(width: int, names: dict[str, int]) -> np.ndarray:
     return np.asarray(strip)
 
 
-def whole(write: Write, path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...]) -> None:
-    """Calls a writer so that the file appears whole or not at all.
+def write_file(write: Write, path: Path, mask: np.ndarray, film: Film, structures: tuple[str, ...]) -> None:
+    """Call a writer so that the file appears complete or not at all.
 
     Raises:
         InputError: the file cannot be written, as under a name that is too long.
@@ -163,9 +172,71 @@ def whole(write: Write, path: Path, mask: np.ndarray, film: Film, structures: tu
             write(temporary, mask, film, structures)
     except OSError as error:
         # A file that may not be written is that file's fault; a folder that was deleted meanwhile is not.
-        of_disk = io_errors.is_storage_error(error) and error.errno not in (errno.EACCES, errno.EPERM)
-        if of_disk or isinstance(error, FileNotFoundError):
+        is_disk_error = io_errors.is_storage_error(error) and error.errno not in (errno.EACCES, errno.EPERM)
+        if is_disk_error or isinstance(error, FileNotFoundError):
             raise
         raise InputError(
             f"{film.path}: {path} cannot be written ({error}); rename the file, or give another --out"
         ) from error
+
+
+def result_paths(name: str) -> Iterator[Path]:
+    """Yield every path in the output folder that `run` writes, with some options, of a film of this name.
+
+    Args:
+        name: of an `Input`.
+    """
+    yield Path("overlays", f"{name}.png")
+    for ending, write in FORMATS.values():
+        yield Path("masks", f"{name}{ending}")
+        outlines = Path("outlines", f"{name}{ending}")
+        if write is dicom_seg:
+            yield outlines
+        else:
+            yield from (bone_path(outlines, bone) for bone in _BONES)
+
+
+def delete(
+    out: Path, item: Input, table: Areas, *, films: Collection[str], current: Collection[Path] = ()
+) -> None:
+    """Delete the files of a film in the output folder, but the current ones and those that belong to another film.
+
+    Args:
+        out: the output folder, whose lock is held.
+        item: the film.
+        table: says which film a file belongs to.
+        films: the paths of all films, without symbolic links: someone may segment a file of the output folder.
+        current: paths below `out` that are kept.
+
+    Raises:
+        OSError: a file cannot be deleted.
+    """
+    if not table.may_write(item.path, f"masks/{item.name}.png"):
+        return
+    for path in result_paths(item.name):
+        file = out / path
+        is_outdated = os.path.isfile(file) and file not in current and os.path.realpath(file) not in films
+        if is_outdated and table.may_write(item.path, path.as_posix()):
+            with io_errors.add_path(file):
+                file.unlink(missing_ok=True)
+
+
+def discard(out: Path, item: Input, table: Areas, record: Record, *, films: Collection[str]) -> None:
+    """Delete all results of a film that cannot be segmented now: they are of another network or of earlier bytes.
+
+    Files that no row names are left alone.
+
+    Args:
+        out: the output folder, whose lock is held.
+        item: the film.
+        table: loses the film's rows.
+        record: loses the film.
+        films: as for `delete`.
+
+    Raises:
+        OSError: a file cannot be deleted.
+    """
+    if table.rows(item.path):
+        delete(out, item, table, films=films)
+        table.discard(item.path)
+    record.discard(file_id(item.path))

@@ -93,7 +93,7 @@ def build_report(
         for attribute in primary.attributes or ()
         if (summary := scored[primary.score]["summaries"][attribute])["test"]
     }
-    pooled = partial_pooling.of_small_groups(
+    pooled = partial_pooling.pool_small_groups(
         table,
         how["structures"],
         how["attributes"],
@@ -142,5 +142,5 @@ def build_report(
         },
         "run": {"absent": {structure: int(n) for structure, n in absent.items()}, **run},
     }
-    family.write(report, {**gaps, **others}, primary)
+    family.write_adjusted(report, {**gaps, **others}, primary)
     return report

@@ -74,7 +74,7 @@ def table(lines: list[Item]) -> str:
 
 
 def _scores(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    scores: Mapping[str, Any] = report["scores"][family.of_report(report).score]
+    scores: Mapping[str, Any] = report["scores"][family.from_report(report).score]
     return scores
 
 
@@ -119,7 +119,7 @@ def _demographics(report: Mapping[str, Any]) -> str:
 
 def _performance(report: Mapping[str, Any]) -> str:
     overall = _scores(report)["overall"]
-    title = score_title(family.of_report(report).score)
+    title = score_title(family.from_report(report).score)
     mean = estimate(overall["mean"], overall["interval"])
     return f"mean {title} {mean} over {amount(overall['patients'], 'patient')}"
 
@@ -149,7 +149,7 @@ def _failures(report: Mapping[str, Any]) -> str:
 
 
 def _metrics(report: Mapping[str, Any]) -> str:
-    primary = family.of_report(report).score
+    primary = family.from_report(report).score
     others = [score_title(score) for score in report["scores"] if score != primary]
     return f"primary: {score_title(primary)}" + (f"; also {listing(others)}" if others else "")
 
@@ -207,7 +207,7 @@ def _selection(report: Mapping[str, Any]) -> str:
 def _mitigation(report: Mapping[str, Any]) -> str:
     mitigation = (report["run"].get("config") or {}).get("mitigation") or {}
     parts = [
-        f"{part} {mitigation[part]}"
+        f"{part} {mitigation[part]['name']}"
         for part in ("sampler", "objective", "head", "schedule")
         if part in mitigation
     ]
@@ -216,7 +216,7 @@ def _mitigation(report: Mapping[str, Any]) -> str:
 
 def _external(report: Mapping[str, Any]) -> str:
     external = (report.get("external") or {}).get("scores") or {}
-    overall = (external.get(family.of_report(report).score) or {}).get("overall")
+    overall = (external.get(family.from_report(report).score) or {}).get("overall")
     return (
         f"{amount(overall['cases'], 'case')} of {amount(overall['patients'], 'patient')}" if overall else ""
     )

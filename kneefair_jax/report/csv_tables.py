@@ -43,7 +43,7 @@ type _Part = tuple[dict[str, Any], Mapping[str, Any], Sequence[str], Mapping[str
 def _parts(report: Mapping[str, Any]) -> Iterator[_Part]:
     """Every score of all structures and of each: the cells that name it, its numbers, the attributes, pooled means."""
     attributes = report["cohort"]["attributes"]
-    primary = family.of_report(report).score
+    primary = family.from_report(report).score
     for cohort, holder in (("test", report), ("external", report.get("external") or {"scores": {}})):
         for score, scores in holder["scores"].items():
             # A table of one score a case has a structure of the name `ALL`, whose rows would be these again.

@@ -91,7 +91,7 @@ def page(
     """
     attributes = report["cohort"]["attributes"]
     external = report.get("external") or {}
-    primary = family.of_report(report)
+    primary = family.from_report(report)
     drawn = _figures(report, cases, curves)
     cited, references = methods_text(report)
     worst = [case for case in examples if case.group == EVERYONE]
@@ -156,7 +156,7 @@ def _figures(
     report: dict[str, Any], cases: pd.DataFrame, curves: Sequence[Mapping[str, Any]]
 ) -> dict[str, str]:
     """Name -> SVG of every figure that the report has numbers for."""
-    score, attributes = family.of_report(report).score, report["cohort"]["attributes"]
+    score, attributes = family.from_report(report).score, report["cohort"]["attributes"]
     scores, title = report["scores"][score], formatting.TITLES.get(score, score)
     shown = formatting.blocks(scores["groups"], attributes)
     single = [block for block in shown if block.key in attributes]

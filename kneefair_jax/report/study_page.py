@@ -29,7 +29,7 @@ def write(directory: Path, study: Mapping[str, Any]) -> Path:
              "methods": {name: {"label": str, "changes": {config field: [the baseline's, this method's]},
                                 "steps": int,          # of the optimiser in one run, all stages and models; optional
                                 "seconds": float}},    # of training one run; optional
-             "comparison": {...},                 # of `fairness.method_comparison.compare`, by the rule below
+             "comparison": {...},                 # of `fairness.method_comparison.compare_methods`, by the rule below
              "rule": "overall",                   # which chose the checkpoints that are compared
              "rules": {rule: comparison},         # the same runs by every rule, with the same pair; {} for none
              "sweep": {"field": config field, "label": str, "points": [{"share": float, "comparison": {...}}]} or None,

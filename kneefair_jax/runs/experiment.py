@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from kneefair_jax import cohort as cohorts
@@ -44,24 +43,6 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def check(config: ConfigDict, *, network: bool = True) -> None:
-    """Refuses a run that cannot be made, as far as its table tells; no image is read.
-
-    Args:
-        config: of the run.
-        network: False where another run's check has looked at the same network.
-
-    Raises:
-        InputError: something that a user gave cannot be used.
-    """
-    cohort = cohort_loader.load(config.data, config.data.seed)
-    partition, train = setup.check(config, cohort)
-    setup.training_order(config, cohort, partition, train)
-    stages.check(config, cohort)
-    if network:
-        setup.check_network(config, cohort)
-
-
 def prepare_run(
     config: ConfigDict,
     workdir: Path,
@@ -71,66 +52,70 @@ def prepare_run(
     on_broken: str,
     inspect: Callable[[Prepared, Prepared | None], None] = lambda main, external: None,
 ) -> tuple[setup.Experiment, Prepared, Prepared | None]:
-    """All that precedes the first step. What a user can get wrong is checked before the first byte is written.
+    """Validate a run, prepare its cases and build it: everything before the first step.
+
+    Every user error that the config and the tables show is raised before the first byte is written.
 
     Args:
         config: of the run.
         workdir: its folder.
         directory: of prepared cases.
-        training: False to evaluate what there is.
+        training: False to evaluate the checkpoints of the folder.
         on_broken: as `data.on_broken`.
-        inspect: gets the cohorts as soon as they are prepared, before anything is refused for want of cases.
+        inspect: gets the prepared cohorts before a lack of cases is an error.
+
+    Returns:
+        The run, its cohort with its cases, and those of the external cohort.
 
     Raises:
-        InputError: something that a user gave cannot be used.
+        InputError: a config, table or file cannot be used.
     """
     run_directory.check_config(workdir, config)
     cohort = cohort_loader.load(config.data, config.data.seed)
     external = cohort_loader.load_external(config.data, cohort)
-    setup.check(config, cohort)
-    setup.check_network(config, cohort, start=training and not run_directory.has_checkpoint(workdir))
-    made = setup.build(config, cohort)
-    table = run_directory.table_fingerprint(cohort.cases, made.partition.index)
+    config_checks.validate(config, cohort, external)
+    initial_weights = training and not run_directory.has_checkpoint(workdir)
+    config_checks.validate_network(config, cohort, initial_weights=initial_weights)
+    if not training:
+        _require_checkpoints(config, cohort, workdir)
     # Before hours of reading, where the reading cannot change the table.
     if on_broken == "stop" and not store.is_prepared(
         online.stored_source(cohort.source, cohort.cases), cohort.grid, directory
     ):
-        run_directory.check_data(workdir, table=table)
-    stages.check(config, cohort)
-    _check_external(config, made, external)
-    if not training:
-        for member in group_models.of_run(config, made.partition):
-            if not (workdir / member.directory / "checkpoints").is_dir():
-                raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
+        run_directory.check_data(workdir, table=_fingerprint(config, cohort))
     options = store_options(config)._replace(on_broken=on_broken)
     prepare = partial(
         cohort_loader.prepare, config.data, config.data.seed, cohort, external, directory, options
     )
     if jax.process_count() > 1:
         distributed.run_on_primary(prepare)  # not every file system's locks keep hosts apart
-    main, outside = prepare()
-    inspect(main, outside)
-    if main.cases.left_out:  # then the cohort was loaded again without them
-        # Groups that only the cases left out had are no groups any more, here and there.
+    main, external_prepared = prepare()
+    inspect(main, external_prepared)
+    if main.cases.left_out:
+        # The cohort was loaded again without them: a group may have no case any more.
         with source.naming_unreadable(main.cases.left_out):
-            made = setup.build(config, main.cohort)
-            stages.check(config, main.cohort)
-            _check_external(config, made, outside.cohort if outside else None)
-        table = run_directory.table_fingerprint(main.cohort.cases, made.partition.index)
+            config_checks.validate(
+                config, main.cohort, external_prepared.cohort if external_prepared else None
+            )
+    table = _fingerprint(config, main.cohort)
     run_directory.check_data(workdir, table=table, pixels=main.cases.digest)
-    for name in main.cohort.attributes if outside else ():
-        if outside and (outside.cohort.cases[name] == groups.MISSING).all():
-            say(f"note: {name} is known of no external case")
-    return made, main, outside
+    for name in main.cohort.attributes if external_prepared else ():
+        if external_prepared and (external_prepared.cohort.cases[name] == groups.MISSING).all():
+            say(f"note: no external case has a value of {name}")
+    return setup.build(config, main.cohort), main, external_prepared
 
 
-def _check_external(
-    config: ConfigDict, made: setup.Experiment, external: cohort_loader.Cohort | None
-) -> None:
-    """Refuses external cases that the run's mitigation could not segment."""
-    if external:
-        theirs = made.partition._replace(index=groups.group_index(external.cases, made.partition))
-        config_checks.check_known_groups(config.mitigation, theirs, np.arange(len(theirs.index)), "external")
+def _fingerprint(config: ConfigDict, cohort: cohort_loader.Cohort) -> str:
+    """Return the fingerprint of a cohort's table with the groups of the mitigation."""
+    partition = setup.mitigation_groups(cohort, config.mitigation.groups)
+    return run_directory.table_fingerprint(cohort.cases, partition.index)
+
+
+def _require_checkpoints(config: ConfigDict, cohort: cohort_loader.Cohort, workdir: Path) -> None:
+    partition = setup.mitigation_groups(cohort, config.mitigation.groups)
+    for member in group_models.of_run(config, partition):
+        if not (workdir / member.directory / "checkpoints").is_dir():
+            raise InputError(f"{workdir} has no checkpoint; train first with --mode=train")
 
 
 def run_experiment(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> None:
@@ -172,7 +157,7 @@ def _train_and_evaluate(
         small = group_sizes.small_groups(cohort, config.data, config.report.min_group_patients)
         for line in group_sizes.lines(small):
             print(line, flush=True)
-        table = run_directory.table_fingerprint(cohort.cases, made.partition.index)
+        table = _fingerprint(config, cohort)
         distributed.run_on_primary(
             lambda: run_directory.open_run(workdir, config, table=table, pixels=cases.digest)
         )
@@ -182,7 +167,7 @@ def _train_and_evaluate(
     if distributed.is_primary():
         tell_left_out(workdir, main, outside, known_folders(config, workdir))
     if training:
-        stages.train(config, cohort, cache.Kept(cases), workdir)
+        stages.train(config, cohort, cache.Kept(cases), workdir, made)
     page = evaluate.evaluate(
         config, made, cohort, cases, workdir, (outside.cohort, outside.cases) if outside else None
     )

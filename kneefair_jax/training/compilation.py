@@ -11,14 +11,14 @@ from kneefair_jax.training.sharding import Parallel
 COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
-def once(parallel: Parallel, step: Callable[..., Any], micro_batches: int = 1) -> Callable[..., Any]:
-    """Return the step for all devices; before its first update it prints `cost`.
+def compile_step(parallel: Parallel, step: Callable[..., Any], micro_batches: int = 1) -> Callable[..., Any]:
+    """Return the step for all devices; it compiles at its first call, which prints its cost (`cost`).
 
-    Arrays on the host, and those laid out otherwise than the step requires, are refused with JAX's error: an implicit
+    The step refuses arrays on the host, and arrays with another layout than it requires, with JAX's error: an implicit
     copy would cost time at every step.
 
     Args:
-        parallel: how devices share it.
+        parallel: the way to share the step among devices.
         step: `(state, batch, teachers) -> (state, metrics)`; the result donates the state.
         micro_batches: of a batch, one after another (`accumulation`).
     """

@@ -39,7 +39,7 @@ def by_group(partition: Partition) -> list[Member]:
 
 def of_run(config: ConfigDict, partition: Partition) -> list[Member]:
     """The models of a finished run."""
-    return by_group(partition) if config.mitigation.schedule == "group_specific" else [Member()]
+    return by_group(partition) if config.mitigation.schedule.name == "group_specific" else [Member()]
 
 
 def records(workdir: Path, members: Sequence[Member]) -> list[list[selection.Record]]:

@@ -53,8 +53,8 @@ def create(config: Mapping[str, Any], steps: int) -> optax.GradientTransformatio
     return optax.chain(optax.clip_by_global_norm(clip), transform) if clip else transform
 
 
-def only(transform: optax.GradientTransformation, part: str) -> optax.GradientTransformation:
-    """The same for one top-level part of the parameters; all others stay as they are, weight decay or not."""
+def restricted(transform: optax.GradientTransformation, part: str) -> optax.GradientTransformation:
+    """Return the transformation for one top-level part of the parameters; the others stay, weight decay included."""
     return optax.partition(
         {True: transform, False: optax.set_to_zero()},
         lambda params: {

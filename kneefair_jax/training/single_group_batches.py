@@ -36,7 +36,7 @@ def notes(config: ConfigDict, cohort: Cohort) -> list[str]:
     Raises:
         InputError: the sampler cannot serve these groups.
     """
-    objective, train = config.mitigation.objective, cohort.rows("train")
+    objective, train = config.mitigation.objective.name, cohort.rows("train")
     if objective not in mitigation.COMPARING or not len(train):  # the union of folds trains on nothing
         return []
     partition = setup.mitigation_groups(cohort, config.mitigation.groups)
@@ -51,7 +51,8 @@ def notes(config: ConfigDict, cohort: Cohort) -> list[str]:
         else "it is the mean loss alone"
     )
     return [
-        f"WARNING: mitigation.objective={objective!r} compares the groups within a batch, but {single} of the first "
-        f"{batches} batches hold fewer than two known groups, and there {effect}; set mitigation.sampler='equal_share' "
-        f"and at least as many cases as groups as train.batch_size ({config.train.batch_size} here)"
+        f"WARNING: objective {objective!r} compares the groups within a batch, but {single} of the first "
+        f"{batches} batches hold fewer than two known groups, and there {effect}; set "
+        "mitigation.sampler.name='equal_share' and at least as many cases as groups as train.batch_size "
+        f"({config.train.batch_size} here)"
     ]

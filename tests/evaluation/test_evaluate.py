@@ -239,14 +239,14 @@ def test_masks_of_another_size_and_scheme(run, tmp_path):
     # What size alone explains is of the masks that the distances are of.
     test, rows = table.query("split == 'test'"), cohort.rows("test")
     spacing = np.tile([0.5 / 3, 0.25], (len(rows), 1))
-    apart = reference_ser.apart(test, spacing)
+    apart = reference_ser.boundary_offset_mm(test, spacing)
     errors = [
         metrics.boundary_errors(c.label, 2, pixel, apart)
         for c, pixel in zip(larger(rows), spacing, strict=True)
     ]
     expected = copy.deepcopy(report["scores"])
     by_score = {name: np.stack([error[name] for error in errors]) for name in ("dice", "iou")}
-    reference_ser.add(expected, by_score, test, cohort.cases.iloc[rows], ("sex", "race"))
+    reference_ser.add_expected_ser(expected, by_score, test, cohort.cases.iloc[rows], ("sex", "race"))
     for score in ("dice", "iou"):
         ser, by_hand = (
             scores[score]["summaries"]["sex"]["ser"]["size"] for scores in (report["scores"], expected)

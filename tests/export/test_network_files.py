@@ -28,7 +28,7 @@ def save(folder, seed, group):
 
 
 def run_folder(folder, schedule, step):
-    mitigation = {"head": "attribute_head", "schedule": schedule}
+    mitigation = {"head": {"name": "attribute_head"}, "schedule": {"name": schedule}}
     scores = {"a": {"overall": {"mean": 0.9, "interval": None, "patients": 3, "cases": 3}, "groups": {}}}
     report = {
         "cohort": {"structures": ["a"]},
@@ -96,7 +96,7 @@ def test_unfinished_runs_are_refused(tmp_path, capsys):
     run = run_folder(tmp_path / "run", "single", 7)
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(
-        json.dumps(config | {"mitigation": {"head": "moe", "schedule": "single"}})
+        json.dumps(config | {"mitigation": {"head": {"name": "moe"}, "schedule": {"name": "single"}}})
     )
     with pytest.raises(InputError, match="'moe', which needs the group"):
         network_files.export(run, tmp_path / "out")

@@ -97,7 +97,9 @@ def test_every_interval_needs_the_least_number_of_draws():
     runs = {"erm": np.linspace(0.8, 0.9, 24)[None], "other": np.linspace(0.7, 0.9, 24)[None]}
     calls = (
         lambda draws: scores.scores(frame, ["femur"], ["sex"], min_group_patients=2, draws=draws, seed=0),
-        lambda draws: method_comparison.compare(runs, index, ("f", "m"), min_group_patients=2, draws=draws),
+        lambda draws: method_comparison.compare_methods(
+            runs, index, ("f", "m"), min_group_patients=2, draws=draws
+        ),
         lambda draws: model_comparison.compare_models(
             {"a": frame, "b": frame.assign(dice=0.5 + index / 9)}, ["sex"], min_group_patients=2, draws=draws
         ),
@@ -122,7 +124,7 @@ def test_every_interval_needs_the_least_number_of_draws():
     ],
 )
 def test_draws_fall_as_patients_grow(draws, patients, used):
-    assert bootstrap.affordable(draws, patients, bootstrap.FEWEST_PERMUTATIONS) == used
+    assert bootstrap.affordable_draws(draws, patients, bootstrap.FEWEST_PERMUTATIONS) == used
 
 
 def test_the_fewest_draws_leave_the_stated_precision():

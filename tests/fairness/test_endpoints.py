@@ -22,7 +22,7 @@ def long(**columns) -> pd.DataFrame:
 
 
 def adverse(name: str, cases: pd.DataFrame, settings: EndpointSettings | None = None):
-    endpoint = next(e for e in endpoints.listed(settings or EndpointSettings()) if e.name == name)
+    endpoint = next(e for e in endpoints.report_endpoints(settings or EndpointSettings()) if e.name == name)
     table = patient_table.table(cases, STRUCTURES)
     return endpoints.adverse_cases(endpoint, cases, table, STRUCTURES)
 
@@ -33,7 +33,7 @@ def test_thresholds_are_parsed():
         Endpoint("hd95_mm<=5", "hd95_mm", 5.0),
     )
     assert endpoints.parse([]) == ()
-    names = [endpoint.name for endpoint in endpoints.listed(EndpointSettings())]
+    names = [endpoint.name for endpoint in endpoints.report_endpoints(EndpointSettings())]
     assert names == ["failure", "absent", "dice>=0.9", "hd95_mm<=5"]
 
 

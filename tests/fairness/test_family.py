@@ -47,7 +47,7 @@ def test_one_correction_covers_all_kinds():
     others = family.p_values(result["rates"], result["interactions"], ALL)
     everything = {**others, Hypothesis(family.MEAN, "sex"): 0.03, Hypothesis(family.MEAN, "age"): 0.9}
     assert len(everything) == 7
-    family.write(result, everything, ALL)
+    family.write_adjusted(result, everything, ALL)
     adjusted = multipletests(list(everything.values()), method="holm")[1]
     corrected = dict(zip(everything, adjusted, strict=True))
     members = {
@@ -75,7 +75,7 @@ def test_one_correction_covers_all_kinds():
 
 def test_an_adjusted_interval_has_the_level_at_which_p_was_judged():
     result = report()
-    family.write(result, family.p_values(result["rates"], result["interactions"], ALL), ALL)
+    family.write_adjusted(result, family.p_values(result["rates"], result["interactions"], ALL), ALL)
     (pair,) = result["rates"]["endpoints"]["failure"]["comparisons"]["sex"]["pairs"]
     assert pair["difference"]["p_adjusted"] == pytest.approx(4 * 0.004)
     expected = rates.difference_interval(rates.Tally(12, 60), rates.Tally(6, 60), 1 - 0.05 / 4)
@@ -88,7 +88,7 @@ def test_an_adjusted_interval_has_the_level_at_which_p_was_judged():
 
 def test_pairs_pay_for_the_family_once():
     result = report()
-    family.write(result, family.p_values(result["rates"], result["interactions"], ALL), ALL)
+    family.write_adjusted(result, family.p_values(result["rates"], result["interactions"], ALL), ALL)
     pairs = result["rates"]["endpoints"]["failure"]["comparisons"]["age"]["pairs"]
     # Holm within the attribute (3 x 0.001, 2 x 0.02, 0.5), then the factor of the attribute's test (5 hypotheses).
     assert [pair["difference"]["p_adjusted"] for pair in pairs] == pytest.approx([0.015, 0.2, 1.0])
@@ -99,16 +99,16 @@ def test_pairs_pay_for_the_family_once():
 def test_the_hash_is_of_what_was_stated_and_not_of_the_numbers():
     first, second, third = report(), report(), report()
     others = family.p_values(first["rates"], first["interactions"], ALL)
-    family.write(first, others, ALL)
-    family.write(second, {one: p / 2 for one, p in others.items()}, ALL)
+    family.write_adjusted(first, others, ALL)
+    family.write_adjusted(second, {one: p / 2 for one, p in others.items()}, ALL)
     third["rates"]["failure_dice"] = 0.7
-    family.write(third, others, ALL)
+    family.write_adjusted(third, others, ALL)
     assert first["primary"]["sha256"] == second["primary"]["sha256"] != third["primary"]["sha256"]
 
 
 def stated_hash(primary):
     result = report()
-    family.write(result, family.p_values(result["rates"], result["interactions"], primary), primary)
+    family.write_adjusted(result, family.p_values(result["rates"], result["interactions"], primary), primary)
     return result["primary"]["sha256"]
 
 
@@ -132,7 +132,7 @@ def test_what_lies_outside_the_family_changes_nothing_in_it():
     result, primary = report(), Primary("dice", ("sex",))
     members = family.p_values(result["rates"], result["interactions"], primary)
     assert set(members.values()) == {0.004, 0.3, 0.01}
-    family.write(result, members | {Hypothesis(family.MEAN, "sex"): 0.03}, primary)
+    family.write_adjusted(result, members | {Hypothesis(family.MEAN, "sex"): 0.03}, primary)
     compared = result["rates"]["endpoints"]["failure"]["comparisons"]
     assert compared["sex"]["test"]["p_adjusted"] == pytest.approx(4 * 0.004)
     assert compared["sex"]["pairs"][0]["difference"]["p_adjusted"] == pytest.approx(4 * 0.004)
@@ -190,7 +190,7 @@ def test_a_score_that_was_not_measured_is_refused():
 
 def test_a_report_of_an_earlier_version_is_about_dice_and_all_attributes():
     old = {"cohort": {"attributes": ["sex", "age"]}}
-    assert family.of_report(old) == Primary("dice", ("sex", "age"))
-    assert family.of_report(old | {"primary": {"score": "iou"}}) == Primary("iou", ("sex", "age"))
+    assert family.from_report(old) == Primary("dice", ("sex", "age"))
+    assert family.from_report(old | {"primary": {"score": "iou"}}) == Primary("iou", ("sex", "age"))
     stated = {"score": "iou", "attributes": ["age"]}
-    assert family.of_report(old | {"primary": stated}) == Primary("iou", ("age",))
+    assert family.from_report(old | {"primary": stated}) == Primary("iou", ("age",))

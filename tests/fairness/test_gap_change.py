@@ -20,7 +20,7 @@ def cohort(sizes, seed=0, change=0.0, noise=0.01):
 
 def by_swaps(first, second, index, patients=None, swaps=399, seed=0):
     patients = np.arange(len(index)) if patients is None else patients
-    return gap_change.by_swaps(first, second, index, patients, swaps, seed)
+    return gap_change.compare_gaps(first, second, index, patients, swaps, seed)
 
 
 def moments(first, second, index):

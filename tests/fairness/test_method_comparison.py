@@ -27,7 +27,8 @@ def study(gaps=None, seed=0, sizes=SIZES, seeds=SEEDS, noise=0.002):
 
 
 def compare(scores, index, names=tuple(SIZES), **options):
-    return method_comparison.compare(scores, index, names, **{"draws": 200, "oracle": "oracle"} | options)
+    options = {"draws": 200, "oracle": "oracle"} | options
+    return method_comparison.compare_methods(scores, index, names, **options).to_dict()
 
 
 def test_values_by_hand():
@@ -106,9 +107,9 @@ def test_patients_with_rows_in_several_groups_count_once_in_the_mean():
         name: np.stack([values[:, patients == k].mean(1) for k in range(10)], axis=1)
         for name, values in rows.items()
     }
-    of_patient = np.array([-1] * 3 + [0] * 7)
+    patient_groups = np.array([-1] * 3 + [0] * 7)
     found = compare(
-        rows, index, oracle=None, overall=(whole, of_patient), hd95=whole, min_group_patients=3, draws=60
+        rows, index, oracle=None, overall=(whole, patient_groups), hd95=whole, min_group_patients=3, draws=60
     )
     assert found["patients"] == 10 and found["left_out"] == 0
     assert {name: group["patients"] for name, group in found["groups"].items()} == {"A": 10, "B": 3}

@@ -111,7 +111,7 @@ def test_standardized_is_the_mean_over_all_patients_given_each_level():
     frame, levels = three()
     made = model_design.design(frame, list(levels))
     weights = 1 / np.bincount(frame["patient_id"])[frame["patient_id"]]
-    differences = model_design.standardized(made, list(made.columns), weights)
+    differences = model_design.marginal_differences(made, list(made.columns), weights)
     assert list(differences)[:2] == [("sex", "m", "f"), ("race", "B", "A")] and len(differences) == 1 + 3 + 1
 
     def columns(people):
@@ -134,8 +134,10 @@ def test_a_level_whose_column_is_left_out_has_no_contrast():
     frame, _ = three()
     frame["race"] = frame["sex"].map({"f": "A", "m": "B"}).astype("category").cat.as_ordered()
     made = model_design.design(frame, ["sex", "race"])
-    kept, _ = model_design.independent(made.columns)
-    assert list(model_design.standardized(made, list(kept), np.ones(len(frame)))) == [("sex", "m", "f")]
+    kept, _ = model_design.independent_columns(made.columns)
+    assert list(model_design.marginal_differences(made, list(kept), np.ones(len(frame)))) == [
+        ("sex", "m", "f")
+    ]
     assert made.formula(list(kept)) == "sex + age"
 
 
@@ -146,6 +148,6 @@ def test_columns_that_follow_from_others(copies):
     columns["d"] = copies * (columns["a"] - 2 * columns["b"])
     columns["e"] = rng.normal(size=20)
     columns["f"] = 0.0
-    kept, others = model_design.independent(columns)
+    kept, others = model_design.independent_columns(columns)
     assert list(kept) == ["a", "b", "c", "e"] and others == ["d", "f"]
     assert np.linalg.matrix_rank(kept) == 4

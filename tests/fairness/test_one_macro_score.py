@@ -51,7 +51,7 @@ def test_adjusted_and_pooled_means_are_those_of_the_gap_without_failures(cases, 
     model = adjusted_model.models(cases, cohort, ["sex"], failure_dice=FAILURE_DICE)["dice"]
     (contrast,) = model["without_mediators"]["contrasts"]
     assert contrast["estimate"] == pytest.approx(-difference)  # male minus female
-    pooled = partial_pooling.of_small_groups(cases, STRUCTURES, ["sex"], "dice", failure_dice=FAILURE_DICE)
+    pooled = partial_pooling.pool_small_groups(cases, STRUCTURES, ["sex"], "dice", failure_dice=FAILURE_DICE)
     assert pooled["sex=f"].raw - pooled["sex=m"].raw == pytest.approx(difference)
 
 

@@ -12,7 +12,7 @@ def differences(parts, order=None, permutations=999, span=1.0):
     stacked = np.concatenate([parts[g] for g in order])[None]
     sizes = np.array([len(parts[g]) for g in order])
     tests = hypothesis_tests.permuted_welch(stacked, sizes, np.random.default_rng(0), permutations)
-    return pair_differences.of_groups(parts, np.argsort(order), tests, 0, span)
+    return pair_differences.group_differences(parts, np.argsort(order), tests, 0, span)
 
 
 def cohort(sizes=(40, 30), seed=0, shift=0.0):

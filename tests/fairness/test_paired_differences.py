@@ -104,11 +104,11 @@ def test_complete_patients_alone_are_paired():
             np.arange(1), scores, np.array([first, len(patients) - first]), (1, 0), np.arange(100, 108)
         )
 
-    shared = paired_differences.complete(sample("abcdcbaz"), np.array(list("abcdcbaz")))
+    shared = paired_differences.complete_patients(sample("abcdcbaz"), np.array(list("abcdcbaz")))
     assert shared.sizes.tolist() == [3, 3] and shared.groups == (1, 0)
     names = np.array(list("abcdcbaz"))[shared.rows - 100].reshape(2, 3)
     assert names[0].tolist() == names[1].tolist() and set(names[0]) == set("abc")
-    assert paired_differences.complete(sample("abcdabxy"), np.array(list("abcdabxy"))) is None
+    assert paired_differences.complete_patients(sample("abcdabxy"), np.array(list("abcdabxy"))) is None
 
 
 def test_a_report_tests_the_side_within_patients():

@@ -146,7 +146,7 @@ SIZES = {
 def test_groups_of_3_to_29_patients_without_a_failure_are_pooled():
     cases = table(SIZES)
     cases.loc[cases["case_id"] == "mB0L", "dice"] = 0.1
-    pooled = partial_pooling.of_small_groups(cases, ["femur"], ["sex", "race"], "dice")
+    pooled = partial_pooling.pool_small_groups(cases, ["femur"], ["sex", "race"], "dice")
     assert {name: one.patients for name, one in pooled.items()} == {
         "race=B": 12,
         "race=C": 5,
@@ -161,17 +161,17 @@ def test_groups_of_3_to_29_patients_without_a_failure_are_pooled():
 
 def test_pairs_of_attributes_can_be_left_out_and_any_score_is_pooled():
     cases = table(SIZES).assign(hd95_mm=lambda rows: 100 * (1 - rows["dice"]))
-    pooled = partial_pooling.of_small_groups(
+    pooled = partial_pooling.pool_small_groups(
         cases, ["femur"], ["sex", "race"], "hd95_mm", intersections=False
     )
     assert set(pooled) == {"race=B", "race=C"}
-    dice = partial_pooling.of_small_groups(cases, ["femur"], ["sex", "race"], "dice", intersections=False)
+    dice = partial_pooling.pool_small_groups(cases, ["femur"], ["sex", "race"], "dice", intersections=False)
     assert pooled["race=B"].mean == pytest.approx(100 * (1 - dice["race=B"].mean))
 
 
 def test_cells_without_patients_leave_an_estimable_design():
     sizes = {("f", "A"): 20, ("m", "A"): 9, ("f", "B"): 8, ("m", "B"): 6, ("m", "C"): 5}
-    pooled = partial_pooling.of_small_groups(table(sizes), ["femur"], ["sex", "race"], "dice")
+    pooled = partial_pooling.pool_small_groups(table(sizes), ["femur"], ["sex", "race"], "dice")
     assert {"sex=m,race=A", "sex=f,race=B", "sex=m,race=B", "sex=m,race=C"} <= set(pooled)
     assert pooled["sex=m,race=C"].mean == pytest.approx(
         pooled["sex=m,race=C"].raw

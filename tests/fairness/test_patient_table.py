@@ -5,7 +5,7 @@ import pytest
 from kneefair_jax import groups
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
-from kneefair_jax.fairness.patient_table import stacked
+from kneefair_jax.fairness.patient_table import stack_runs
 
 
 def cases():
@@ -104,14 +104,14 @@ def test_the_macro_score_stays_in_the_range_of_the_score():
 
 def test_means_by_patient_leave_nan_out():
     values = np.array([[0.9, np.nan], [0.7, 0.5], [0.6, 0.4]])
-    found = patient_table.by_patient(values, np.array(["p", "p", "q"]))
+    found = patient_table.patient_means(values, np.array(["p", "p", "q"]))
     np.testing.assert_allclose(found, [[0.8, 0.5], [0.6, 0.4]])
 
 
 def test_a_patient_in_two_groups_is_a_row_in_each():
     values = np.array([[0.9], [0.7], [0.6], [0.2]])
     patients, index = np.array(["q", "p", "p", "p"]), np.array([1, 0, 0, 1])
-    means, who, where = patient_table.by_patient_and_group(values, patients, index)
+    means, who, where = patient_table.patient_group_means(values, patients, index)
     np.testing.assert_allclose(means[:, 0], [0.65, 0.2, 0.9])
     assert who.tolist() == ["p", "p", "q"] and where.tolist() == [0, 1, 1]
 
@@ -141,7 +141,7 @@ def test_patients_means_by_hand():
     frame = table(0)
     frame.loc[(frame["case_id"] == "p0L") & (frame["structure"] == "tibia"), "dice"] = np.nan
     frame.loc[frame["patient_id"] == "p1", "dice"] = np.nan
-    runs = stacked({"erm": [frame, table(1)], "other": [table(2), table(3)]}, ["race"])
+    runs = stack_runs({"erm": [frame, table(1)], "other": [table(2), table(3)]}, ["race"])
     assert runs.scores["erm"].shape == (2, 6) and runs.names == ("race=A", "race=B")
     assert runs.index.tolist() == [0, 1, 0, 1, 0, -1]
     macro = patient_table.macro(frame, "dice")
@@ -150,8 +150,8 @@ def test_patients_means_by_hand():
 
 
 def test_the_order_of_rows_changes_nothing():
-    straight = stacked({"erm": [table(0)], "b": [table(1)]}, ["sex", "race"])
-    shuffled = stacked(
+    straight = stack_runs({"erm": [table(0)], "b": [table(1)]}, ["sex", "race"])
+    shuffled = stack_runs(
         {"erm": [table(0).sample(frac=1, random_state=1)], "b": [table(1).sample(frac=1, random_state=2)]},
         ["sex", "race"],
     )
@@ -162,17 +162,17 @@ def test_the_order_of_rows_changes_nothing():
 
 def test_other_patients_or_seeds_are_refused():
     with pytest.raises(InputError, match="run 2 of b was not tested on the cases of run 1 of erm"):
-        stacked({"erm": [table(0)] * 2, "b": [table(1), table(2, patients=5)]}, ["race"])
+        stack_runs({"erm": [table(0)] * 2, "b": [table(1), table(2, patients=5)]}, ["race"])
     with pytest.raises(InputError, match="b has 1 seeds and erm 2"):
-        stacked({"erm": [table(0)] * 2, "b": [table(1)]}, ["race"])
+        stack_runs({"erm": [table(0)] * 2, "b": [table(1)]}, ["race"])
 
 
 def test_columns_with_the_same_rows():
     known = np.random.default_rng(0).random((11, 12)) < 0.8
     known[:, 5], known[:, 9], known[:, 7] = known[:, 1], known[:, 1], ~known[:, 1]
-    sets = patient_table.with_same_rows(known)
+    sets = patient_table.columns_by_rows(known)
     for columns in sets:
         assert all((known[:, columns] == known[:, columns[:1]]).all(1))
     assert sorted(np.concatenate(sets)) == list(range(12)) and [1, 5, 9] in [part.tolist() for part in sets]
     assert len(sets) == len(np.unique(known, axis=1).T)
-    assert patient_table.with_same_rows(np.zeros((0, 3), bool))[0].tolist() == [0, 1, 2]
+    assert patient_table.columns_by_rows(np.zeros((0, 3), bool))[0].tolist() == [0, 1, 2]

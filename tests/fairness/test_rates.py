@@ -125,21 +125,21 @@ def test_one_family_holds_every_attribute_and_every_small_group():
     }
     family = rates.p_values(compared)
     assert list(family) == [("sex", ALL_GROUPS), ("race", ALL_GROUPS), ("race", "C")]
-    found = rates.adjusted(compared)
+    found = rates.adjust(compared)
     sex = compared["sex"].test.p
     assert found["sex"].test.p_adjusted == pytest.approx(3 * sex) and found["sex"].test.p == sex
     assert found["race"].unranked["C"].p_adjusted == pytest.approx(2 * family["race", "C"])
     assert found["race"].test.p_adjusted == family["race", ALL_GROUPS] and found["side"].test is None
     assert found["sex"].pairs[0].difference.p_adjusted == found["sex"].test.p_adjusted
     pairs = rates.compare({"a": Tally(12, 40), "b": Tally(1, 40), "c": Tally(2, 40)})
-    both = rates.adjusted({"age": pairs, "sex": compared["sex"]})["age"].pairs
+    both = rates.adjust({"age": pairs, "sex": compared["sex"]})["age"].pairs
     assert both[0].difference.p_adjusted >= pairs.pairs[0].difference.p_adjusted
 
 
 def test_a_patient_has_the_event_if_any_case_in_the_group_has_it():
     events = np.array([[0.0, np.nan], [1, np.nan], [0, 0], [np.nan, 1], [0, 0]])
     patients = np.array(["p", "p", "q", "q", "q"])
-    found, rows = rates.merged(events, patients, np.array([0, 0, 0, 0, 1]))
+    found, rows = rates.merge_cases(events, patients, np.array([0, 0, 0, 0, 1]))
     np.testing.assert_array_equal(found, [[1, np.nan], [0, 1], [0, 0]])
     assert rows.tolist() == [0, 0, 1]
     assert rates.tallies(found[:, 1], rows, ("a", "b")) == {"a": Tally(1, 1), "b": Tally(0, 1)}

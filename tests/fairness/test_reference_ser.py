@@ -49,12 +49,12 @@ def test_by_hand_over_patients_and_only_ranked_groups():
     )
     report = scores.scores(cases, ["femur"], ["sex"], min_group_patients=2, draws=40, seed=0)
     errors = np.array([0.2, 0.4, 0.2, 0.6, 0.4, 0.9, 0.9])[:, None]
-    reference_ser.add(report, {"dice": errors}, cases, cases, ("sex",))
+    reference_ser.add_expected_ser(report, {"dice": errors}, cases, cases, ("sex",))
     # f: p (.2 + .4) / 2, q .2; m: .6 and .4; x, one patient, is not ranked.
     np.testing.assert_allclose(report["dice"]["summaries"]["sex"]["ser"]["size"], 0.5 / 0.25)
     assert report["iou"]["summaries"]["sex"]["ser"]["size"] is None
     # Where size would put the other group last, the ratio says so.
-    reference_ser.add(report, {"dice": errors[[3, 3, 4, 0, 2, 5, 6]]}, cases, cases, ("sex",))
+    reference_ser.add_expected_ser(report, {"dice": errors[[3, 3, 4, 0, 2, 5, 6]]}, cases, cases, ("sex",))
     np.testing.assert_allclose(report["dice"]["summaries"]["sex"]["ser"]["size"], 0.2 / 0.5)
 
 
@@ -111,7 +111,7 @@ def test_observed_and_expected_are_of_the_same_patients_without_a_failure(factor
     errors[failing] = 1.0
     cases = table(errors, [f"p{k}" for k in range(80)], sexes)
     report = scores.scores(cases, ["femur"], ["sex"], min_group_patients=5, draws=40, seed=0)
-    reference_ser.add(report, {"dice": expected[:, None]}, cases, cases, ("sex",))
+    reference_ser.add_expected_ser(report, {"dice": expected[:, None]}, cases, cases, ("sex",))
     result = report["dice"]["summaries"]["sex"]["ser"]["beyond_size"]
     kept = np.delete(np.arange(80), failing)
     men, women = (kept[sexes[kept] == sex] for sex in "mf")

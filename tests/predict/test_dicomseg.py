@@ -53,7 +53,7 @@ def test_a_dicom_seg_lies_as_the_nifti_mask(tmp_path, iop, tags, anonymous):
     writers.nifti(tmp_path / "mask.nii.gz", mask, read, masks.NAMES)
     ours, nifti = (mask_files.read(tmp_path / name, VALUES) for name in ("seg.dcm", "mask.nii.gz"))
     assert (ours.orientation is not None) == (iop is not None)
-    np.testing.assert_array_equal(ours.values, read.displayed(mask))
+    np.testing.assert_array_equal(ours.values, read.to_displayed(mask))
     np.testing.assert_array_equal(nifti.values, ours.values)
     np.testing.assert_allclose(nifti.spacing, ours.spacing, rtol=1e-6)
     complete = iop is not None and "SliceThickness" in tags and not anonymous
@@ -68,7 +68,7 @@ def test_highdicom_reads_the_stored_mask(tmp_path, tags):
     uid = pydicom.dcmread(tmp_path / "film.dcm").SOPInstanceUID
     seg = highdicom.seg.segread(tmp_path / "seg.dcm")
     frames = seg.get_pixels_by_source_instance([uid], combine_segments=True)
-    np.testing.assert_array_equal(frames[0], read.stored(mask_of(read)))
+    np.testing.assert_array_equal(frames[0], read.to_stored(mask_of(read)))
 
 
 def test_a_film_without_a_birth_date_is_refused_with_the_remedy(tmp_path):
@@ -85,7 +85,7 @@ def test_a_film_without_a_birth_date_is_refused_with_the_remedy(tmp_path):
     )
     writers.ANONYMOUS["dicomseg"](tmp_path / "seg.dcm", mask_of(read), read, masks.NAMES)
     made = mask_files.read(tmp_path / "seg.dcm", VALUES)
-    np.testing.assert_array_equal(made.values, read.displayed(mask_of(read)))
+    np.testing.assert_array_equal(made.values, read.to_displayed(mask_of(read)))
 
 
 def test_directions_of_many_digits_and_directions_that_are_none(tmp_path):
@@ -96,7 +96,7 @@ def test_directions_of_many_digits_and_directions_that_are_none(tmp_path):
         writers.dicom_seg(tmp_path / "seg.dcm", mask, read, masks.NAMES)
         made = mask_files.read(tmp_path / "seg.dcm", VALUES)
         assert (made.orientation is not None) is oriented
-        np.testing.assert_array_equal(made.values, read.displayed(mask))
+        np.testing.assert_array_equal(made.values, read.to_displayed(mask))
 
 
 def test_an_audit_of_dicom_seg_against_nifti_is_perfect(tmp_path):
@@ -105,7 +105,7 @@ def test_an_audit_of_dicom_seg_against_nifti_is_perfect(tmp_path):
         read = film(tmp_path / f"films/c{n:02d}.dcm", n, iop=[*IOP.values()][n % len(IOP)], **frame)
         for kind in ("nifti", "dicomseg"):
             end, write = writers.FORMATS[kind]
-            writers.whole(write, tmp_path / kind / f"c{n:02d}{end}", mask_of(read, n), read, masks.NAMES)
+            writers.write_file(write, tmp_path / kind / f"c{n:02d}{end}", mask_of(read, n), read, masks.NAMES)
     metadata = masks.table(tmp_path, 8)
     given = ["--truth", tmp_path / "nifti", "--pred", tmp_path / "dicomseg", "--metadata", metadata]
     given += ["--out", tmp_path / "out", "--labels", "knee", "--attributes", "sex", "--draws", "50"]
@@ -124,7 +124,7 @@ def test_a_dicom_seg_has_overlapping_segments(tmp_path):
         "whole patella": (rows > 20) & (columns < 25),
     }
     write_seg = writers.FORMATS["dicomseg"][1]
-    written = writers.outlines(write_seg, tmp_path / "outlines" / "seg.dcm", bones, read)
+    written = writers.write_bones(write_seg, tmp_path / "outlines" / "seg.dcm", bones, read)
     present = [name for name in bones if name != "whole tibia"]
     file = tmp_path / "outlines" / "seg.dcm"
     assert written == {name: (number, file) for number, name in enumerate(present, start=1)}
@@ -133,7 +133,7 @@ def test_a_dicom_seg_has_overlapping_segments(tmp_path):
     frames = seg.get_pixels_by_source_instance([uid])
     assert frames.shape == (1, *rows.shape, 3) and seg.SegmentsOverlap == "YES"
     for number, name in enumerate(present):
-        np.testing.assert_array_equal(frames[0, ..., number] == 1, read.stored(bones[name]))
+        np.testing.assert_array_equal(frames[0, ..., number] == 1, read.to_stored(bones[name]))
         assert seg.SegmentSequence[number].SegmentLabel == name
     assert seg.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Femur"
     # Read back as classes; the tibia, which overlaps nothing, is called by its class, too.
@@ -143,13 +143,13 @@ def test_a_dicom_seg_has_overlapping_segments(tmp_path):
     bones["whole fibula"] = np.zeros(rows.shape, bool)
     bones["whole tibia"] = rows > 40
     bones["whole patella"] &= ~bones["whole tibia"]
-    writers.outlines(write_seg, file, bones, read)
+    writers.write_bones(write_seg, file, bones, read)
     label = mask_files.read(file, classes).values
     for name, mask in bones.items():
         (members,) = anatomy.membership([*classes], [name])
-        np.testing.assert_array_equal(members[label], read.displayed(mask), err_msg=name)
+        np.testing.assert_array_equal(members[label], read.to_displayed(mask), err_msg=name)
     assert set(np.unique(label)) == {0, 1, 2, 4, 5}
     assert mask_files.segment_names(file) == ["femur", "whole tibia", "patella", "femur and patella"]
     empty = {name: np.zeros(rows.shape, bool) for name in bones}
-    assert writers.outlines(write_seg, tmp_path / "empty.dcm", empty, read) == {}
+    assert writers.write_bones(write_seg, tmp_path / "empty.dcm", empty, read) == {}
     assert not (tmp_path / "empty.dcm").exists()

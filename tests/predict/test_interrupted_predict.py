@@ -75,7 +75,12 @@ def test_a_signal_keeps_what_is_finished(argv, straight, tmp_path, monkeypatch, 
     assert all(straight[f"masks/{film}.png"] == kept[f"masks/{film}.png"] for film in range(at - 1))
     assert main([*argv, str(out)]) == 0
     assert content(out) == straight
-    assert capsys.readouterr().out.count("  kept") == (at - 1) // 2 * 2  # in whole batches
+    finished = (at - 1) // 2 * 2  # in whole batches
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == FILMS - finished + 2  # a line per segmented film, and two of the counts
+    assert f"{FILMS} segmented" in printed[-2] and (f"({finished} by an earlier run" in printed[-2]) == (
+        finished > 0
+    )
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])

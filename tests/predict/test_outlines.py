@@ -86,7 +86,7 @@ def test_both_knees_have_outlines_of_their_own():
         label = np.full((2, 3), 1, np.uint8)
         return Prediction(label, {"femur": 0.9}, 0.9, (), {"whole femur": Outline(mask, value)})
 
-    film = bilateral.joined(half(0.75), half(0.5))
+    film = bilateral.join_halves(half(0.75), half(0.5))
     assert [*film.outlines] == ["right whole femur", "left whole femur"]
     right, left = film.outlines.values()
     assert right.mask.tolist() == [[True] * 3 + [False] * 3] * 2 and right.confidence == 0.75

@@ -16,21 +16,21 @@ def knee():
     return label
 
 
-def doubts(label, structures=KNEE):
-    return plausibility.doubts(label, structures)
+def warnings_of(label, structures=KNEE):
+    return plausibility.quality_warnings(label, structures)
 
 
 def test_a_knee_is_one_though_the_patella_cuts_its_femur():
-    assert doubts(knee()) == ()
-    whole = np.array([0, 1, 2, 3, 1], np.uint8)[knee()]
-    assert doubts(whole, ("whole femur", "tibia", "fibula")) == ()
-    assert doubts(np.zeros((9, 9), np.uint8)) == ()  # "nothing found" is said of it already
+    assert warnings_of(knee()) == ()
+    union = np.array([0, 1, 2, 3, 1], np.uint8)[knee()]
+    assert warnings_of(union, ("whole femur", "tibia", "fibula")) == ()
+    assert warnings_of(np.zeros((9, 9), np.uint8)) == ()  # the prediction has the warning "nothing found"
 
 
 def test_a_femur_in_two_is_whole_with_its_patella_alone():
     label = knee()
     label[label == 4] = 0
-    assert doubts(label) == (
+    assert warnings_of(label) == (
         "no patella found: upside down or cut off?",
         "femur in several pieces: two knees? see --knees",
     )
@@ -39,50 +39,52 @@ def test_a_femur_in_two_is_whole_with_its_patella_alone():
 def test_what_is_absent_or_too_little():
     label = knee()
     label[label == 3] = 0
-    assert doubts(label) == ("no fibula found: upside down or cut off?",)
+    assert warnings_of(label) == ("no fibula found: upside down or cut off?",)
     label[39, 0:5] = 3  # of 360 + 80 + 400 pixels, and these
-    assert doubts(label) == ("too little fibula (0.6 % of the bone): upside down or cut off?",)
+    assert warnings_of(label) == ("too little fibula (0.6 % of the bone): upside down or cut off?",)
 
 
 def test_two_knees_are_several_pieces():
     two = np.hstack([knee(), np.zeros((40, 2), np.uint8), knee()])
-    assert doubts(two) == ("femur, tibia, fibula, patella in several pieces: two knees? see --knees",)
+    assert warnings_of(two) == ("femur, tibia, fibula, patella in several pieces: two knees? see --knees",)
     names = tuple(f"{side} {name}" for name in KNEE for side in plausibility.SIDES)
     sided = np.zeros_like(two)
     for value in range(1, 5):
         sided[:, :42][two[:, :42] == value] = 2 * value - 1
         sided[:, 42:][two[:, 42:] == value] = 2 * value
-    assert doubts(sided, names) == ()
-    assert doubts(np.where(sided == 6, 0, sided), names) == (
+    assert warnings_of(sided, names) == ()
+    assert warnings_of(np.where(sided == 6, 0, sided), names) == (
         "left knee: no fibula found: upside down or cut off?",
     )
-    assert doubts(np.where(sided % 2, sided, 0), names) == ("left knee: nothing found",)
+    assert warnings_of(np.where(sided % 2, sided, 0), names) == ("left knee: nothing found",)
 
 
-@pytest.mark.parametrize(("kept", "warned"), [(36, False), (35, True)])
-def test_a_tenth_may_lie_apart(kept, warned):
+@pytest.mark.parametrize(("attached", "warned"), [(36, False), (35, True)])
+def test_a_tenth_may_be_detached(attached, warned):
     label = np.zeros((40, 10), np.uint8)
-    label[0], label[2 : 2 + kept // 4, :4] = 1, 2
-    label[2 + kept // 4, : kept % 4] = 2
+    label[0], label[2 : 2 + attached // 4, :4] = 1, 2
+    label[2 + attached // 4, : attached % 4] = 2
     label[20, :4] = 2
-    assert bool(doubts(label, ("femur", "tibia"))) == warned
+    assert bool(warnings_of(label, ("femur", "tibia"))) == warned
 
 
 def test_the_tibia_is_below_the_femur():
-    assert doubts(knee()[::-1]) == ("the tibia is not below the femur: upside down or on its side?",)
+    assert warnings_of(knee()[::-1]) == ("the tibia is not below the femur: upside down or on its side?",)
 
 
 def test_other_structures_are_only_absent():
     label = np.zeros((9, 9), np.uint8)
     label[0, 0] = label[5, 5] = 1
-    assert doubts(label, ("left lung", "right lung")) == ("no right lung found: upside down or cut off?",)
+    assert warnings_of(label, ("left lung", "right lung")) == (
+        "no right lung found: upside down or cut off?",
+    )
 
 
 def test_the_halves_say_which_knee_is_meant():
     halves = (
-        Prediction(np.zeros((4, 5), np.uint8), {"tibia": 0.99}, 0.99, said)
-        for said in ((), ("no tibia found",))
+        Prediction(np.zeros((4, 5), np.uint8), {"tibia": 0.99}, 0.99, warnings)
+        for warnings in ((), ("no tibia found",))
     )
-    both = bilateral.joined(*halves)
+    both = bilateral.join_halves(*halves)
     assert both.warning == "left knee: no tibia found"
-    assert both._replace(overall=0.5).warning.endswith("is below 0.94; left knee: no tibia found")
+    assert both._replace(mean_confidence=0.5).warning.endswith("is below 0.94; left knee: no tibia found")

@@ -24,13 +24,15 @@ def test_masks_have_the_images_sizes_and_do_not_depend_on_the_batch(path):
     masks = predictor(IMAGES)
     assert [mask.shape for mask in masks] == [image.shape for image in IMAGES]
     assert all(mask.dtype == np.uint8 and mask.max() <= 3 for mask in masks)
-    alone = predictor.probabilities([IMAGES[1]])[0]
-    np.testing.assert_allclose(predictor.probabilities(IMAGES)[1], alone, atol=1e-5)
-    np.testing.assert_allclose(alone.sum(-1), 1, atol=1e-5)
+    single = predictor.probabilities([IMAGES[1]])[0]
+    np.testing.assert_allclose(predictor.probabilities(IMAGES)[1], single, atol=1e-5)
+    np.testing.assert_allclose(single.sum(-1), 1, atol=1e-5)
     assert predictor([]) == []
-    said = predictor.predict(IMAGES)
-    np.testing.assert_array_equal(said[1].mask, masks[1])
-    assert tuple(said[1].confidence) == predictor.structures and isinstance(said[1].warning, str)
+    predictions = predictor.predict(IMAGES)
+    np.testing.assert_array_equal(predictions[1].mask, masks[1])
+    assert tuple(predictions[1].confidence) == predictor.structures and isinstance(
+        predictions[1].warning, str
+    )
 
 
 def test_an_ensemble_is_the_mean_and_a_flip_is_the_mean_with_the_mirrored_image(tmp_path, path):
@@ -118,21 +120,24 @@ def test_the_halves_of_a_film_are_named_by_side():
     image[:, 5] = 0
     right, left = bilateral.halves(image)
     assert right.shape == (4, 5, 1) and left.shape == (4, 6, 1)
-    said = [
+    halves = [
         Prediction(np.full((4, w), 2, np.uint8), {"femur": v, "tibia": v}, v) for w, v in ((5, 0.9), (6, 0.8))
     ]
-    both = bilateral.joined(*said)
+    both = bilateral.join_halves(*halves)
     assert tuple(both.confidence) == ("right femur", "left femur", "right tibia", "left tibia")
-    assert (both.mask == np.repeat([3, 4], [5, 6])).all() and both.overall == 0.8
+    assert (both.mask == np.repeat([3, 4], [5, 6])).all() and both.mean_confidence == 0.8
     assert both.confidence["right tibia"] == 0.9
-    assert bilateral.sided(("femur", "tibia", "fibula", "patella"))[:2] == ("right patella", "left patella")
+    assert bilateral.structures_of_both_knees(("femur", "tibia", "fibula", "patella"))[:2] == (
+        "right patella",
+        "left patella",
+    )
 
 
 @pytest.mark.parametrize(
-    ("overall", "warning"), [(0.99, ""), (0.93, "unlike the training"), (float("nan"), "nothing found")]
+    ("confidence", "warning"), [(0.99, ""), (0.93, "unlike the training"), (float("nan"), "nothing found")]
 )
-def test_warnings(overall, warning):
-    assert Prediction(np.zeros((1, 1), np.uint8), {}, overall).warning.startswith(warning)
+def test_warnings(confidence, warning):
+    assert Prediction(np.zeros((1, 1), np.uint8), {}, confidence).warning.startswith(warning)
 
 
 def test_a_batch_is_no_larger_than_the_images(tmp_path, monkeypatch):

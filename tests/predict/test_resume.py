@@ -1,7 +1,9 @@
 """Finished files are kept; a file, a network, an option or a result that has changed is segmented again."""
 
+import contextlib
 import csv
 import importlib.metadata
+import logging
 import os
 import shutil
 
@@ -42,12 +44,30 @@ def films(tmp_path):
     return folder
 
 
+@contextlib.contextmanager
+def log_of_run():
+    """The records that `run` logs in the block."""
+    records = []
+    handler = logging.Handler()
+    handler.emit = records.append
+    logger = logging.getLogger(run.__name__)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield records
+    logger.removeHandler(handler)
+
+
 def segment(network, films, out, settings=SETTINGS):
     """Run and return the tally, the numbers of the films that were kept, and the messages of failed ones."""
-    lines, failed = [], []
-    tally = run.run(network, [str(films)], out, settings, say=lines.append, complain=failed.append)
-    kept = [int(line.split()[1].rsplit("/", 1)[1][:-4]) for line in lines if "  kept" in line]
-    return tally, kept, failed
+    with log_of_run() as records:
+        tally = run.run(network, [str(films)], out, settings)
+    lines = [record.getMessage() for record in records]
+    failed = [line for line in lines if line.startswith("failed: ")]
+    segmented = {line.split()[1].rsplit("/", 1)[1].split(".")[0] for line in lines if line not in failed}
+    not_kept = segmented | {
+        path.stem for path in films.glob("*.png") if any(str(path) in line for line in failed)
+    }
+    return tally, sorted(int(path.stem) for path in films.glob("*.png") if path.stem not in not_kept), failed
 
 
 def content(out):

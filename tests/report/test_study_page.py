@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from kneefair_jax.fairness.method_comparison import compare
+from kneefair_jax.fairness.method_comparison import compare_methods
 from kneefair_jax.report import study_page
 from kneefair_jax.report.text import formatting, study_text
 
@@ -45,7 +45,7 @@ def comparison(methods=METHODS, seed=0, seeds=5, sizes=SIZES, **options):
     options = {"oracle": "oracle" if "oracle" in methods else None, "draws": 200} | options
     if options.pop("distances", True):
         options["hd95"] = {name: 40 * (1 - values) for name, values in scores.items()}
-    return compare(scores, index, tuple(sizes), **options)
+    return compare_methods(scores, index, tuple(sizes), **options).to_dict()
 
 
 def swept(share):

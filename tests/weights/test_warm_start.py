@@ -14,7 +14,7 @@ from kneefair_jax import anatomy, models, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.runs import modes
 from kneefair_jax.runtime import run_directory
-from kneefair_jax.training import setup, state
+from kneefair_jax.training import config_checks, setup, state
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.weights import warm_start
 from tests import films
@@ -112,7 +112,7 @@ def test_invalid_names_of_a_network_are_refused(tmp_path):
 
 
 class Start(NamedTuple):
-    """What `setup.started` reads of an experiment and changes."""
+    """The field of an experiment that `setup.with_initial_weights` replaces."""
 
     state: state.TrainState
 
@@ -124,13 +124,13 @@ def test_the_state_before_the_first_step_has_the_named_parameters(tmp_path, caps
     config.update({"train": {"batch_size": 2, "accumulation": 1}, "data": {"size": (16, 16)}})
     cohort = SimpleNamespace(structures=("disc", "square"), grid=(16, 16, 1))
     with pytest.raises(InputError, match=r"model\.norm"):
-        setup.check_network(config, cohort)
+        config_checks.validate_network(config, cohort)
     config.model.norm = "group"
-    setup.check_network(config, cohort)
+    config_checks.validate_network(config, cohort)
     initial = initial_variables(NETWORK, cohort.structures)["params"]
-    started = setup.started(config, cohort, Start(state.TrainState(0, 0, initial, {}, (), ())))
+    experiment = setup.with_initial_weights(config, cohort, Start(state.TrainState(0, 0, initial, {}, (), ())))
     assert f"starts from {path}; the last layer starts at random for disc\n" in capsys.readouterr().out
-    after = dict(started.state.params)
+    after = dict(experiment.state.params)
     head, stored_head = after.pop("head"), params.pop("head")
     jax.tree.map(np.testing.assert_array_equal, after, params)
     # Background, disc, square; in the file it is background, square, bone.
@@ -139,9 +139,9 @@ def test_the_state_before_the_first_step_has_the_named_parameters(tmp_path, caps
 
     # A trained run does not need the file; a new run does.
     path.unlink()
-    setup.check_network(config, cohort, start=False)
+    config_checks.validate_network(config, cohort, initial_weights=False)
     with pytest.raises(InputError, match="give an existing .safetensors file"):
-        setup.check_network(config, cohort)
+        config_checks.validate_network(config, cohort)
 
 
 @pytest.mark.slow

@@ -200,7 +200,7 @@ def _small_failures(
 
 def _small_means(report: Mapping[str, Any], attribute: str | None = None) -> Iterator[str]:
     """A sentence for each small group whose mean of the primary score differs from that of all other patients."""
-    attributes, score = report["cohort"]["attributes"], family.of_report(report).score
+    attributes, score = report["cohort"]["attributes"], family.from_report(report).score
     for key, of_attribute in (report["rates"]["small_groups"].get(score) or {}).items():
         for name, test in of_attribute.items():
             if _is_significant(test) and attribute in (None, key):

@@ -93,7 +93,7 @@ def methods_text(report: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def _data(report: dict[str, Any]) -> Iterator[str]:
-    scores, cohort = report["scores"][family.of_report(report).score], report["cohort"]
+    scores, cohort = report["scores"][family.from_report(report).score], report["cohort"]
     grouped = by_group(scores, cohort["attributes"])
     overall = scores["overall"]
     yield (
@@ -271,7 +271,7 @@ def _primary(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     stated = report.get("primary")
     if not stated:
         return
-    primary = family.of_report(report)
+    primary = family.from_report(report)
     by = f" by {listing(primary.attributes)}" if primary.attributes else ""
     kinds = {hypothesis["kind"] for hypothesis in stated["hypotheses"]}
     more = [

@@ -25,7 +25,7 @@ from kneefair_jax.report.text.formatting import (
 
 def judged(report: dict[str, Any]) -> list[Verdict]:
     """The verdict on every attribute."""
-    score = family.of_report(report).score
+    score = family.from_report(report).score
     scores, attributes = report["scores"][score], report["cohort"]["attributes"]
     return [
         findings.judge(block, scores, lower_is_better=score in LOWER_IS_BETTER)
@@ -36,7 +36,7 @@ def judged(report: dict[str, Any]) -> list[Verdict]:
 
 def opening(report: dict[str, Any]) -> list[str]:
     """Return the paragraphs that a reader in a hurry reads: the cohort, failures, significant gaps, what stays open."""
-    verdicts, title = judged(report), score_title(family.of_report(report).score)
+    verdicts, title = judged(report), score_title(family.from_report(report).score)
     tested, mean = _tested(report, title)
     small_groups = (
         f"Groups of fewer than {report['cohort']['min_group_patients']} patients, and patients whose attribute is "
@@ -58,7 +58,7 @@ def opening(report: dict[str, Any]) -> list[str]:
 
 def details(report: dict[str, Any]) -> list[str]:
     """One paragraph for each attribute: its numbers, its test, what size explains."""
-    score = family.of_report(report).score
+    score = family.from_report(report).score
     means, smallest = report["scores"][score]["groups"], report["cohort"]["min_group_patients"]
     title = score_title(score)
     return [
@@ -80,7 +80,7 @@ def _detectable_failures(report: dict[str, Any], verdict: Verdict) -> str | None
 
 def _tested(report: dict[str, Any], title: str) -> list[str]:
     scores, cohort = report["scores"], report["cohort"]
-    mean, tested = scores[family.of_report(report).score]["overall"], scores["dice"]["overall"]
+    mean, tested = scores[family.from_report(report).score]["overall"], scores["dice"]["overall"]
     model, grouped = audited(report), by_group(scores["dice"], cohort["attributes"])
     return [
         f"{segmentation_of(cohort['structures'])}{f' by {model}' if model else ''} was tested on "
@@ -167,7 +167,7 @@ def _interactions(report: dict[str, Any]) -> list[str]:
     """Where one attribute's gap depends on another, beyond what both attributes explain alone."""
     sentences = []
     for key, by_score in (report.get("interactions") or {}).items():
-        entry = by_score.get(family.of_report(report).score) or {}
+        entry = by_score.get(family.from_report(report).score) or {}
         if entry.get("p_holm") is None or entry["p_holm"] >= findings.LEVEL:
             continue
         first, _, second = key.partition(",")

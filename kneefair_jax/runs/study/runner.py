@@ -15,6 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from kneefair_jax import safe_text
+from kneefair_jax.data import cohort_loader
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.report import study_page
@@ -32,6 +33,7 @@ from kneefair_jax.runtime import (
     run_directory,
     run_files,
 )
+from kneefair_jax.training import config_checks
 from kneefair_jax.training.loop import NonFiniteLossError
 
 
@@ -103,12 +105,15 @@ def _check(config: ConfigDict, workdir: Path, configs: Mapping[Trial, ConfigDict
     for trial, its_own in configs.items():
         run_directory.check_config(workdir / trial.directory, its_own)
     seed = config.study.seeds[0]
-    experiment.check(configs[Trial(of_study.BASELINE, seed)])
+    baseline = configs[Trial(of_study.BASELINE, seed)]
+    cohort = cohort_loader.load(baseline.data, baseline.data.seed)
+    config_checks.validate(baseline, cohort)
+    config_checks.validate_network(baseline, cohort)
     for trial, its_own in configs.items():
         if trial.seed != seed or trial.method in (of_study.BASELINE, of_study.ORACLE):
             continue
         try:
-            experiment.check(its_own, network=False)
+            config_checks.validate(its_own, cohort)
         except InputError as error:
             field, text = f"config.study.settings.{trial.method}", str(error)
             named = text.replace("config.mitigation", field)

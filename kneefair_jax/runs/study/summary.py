@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from kneefair_jax.data import run_tables
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import case_table, evaluate
-from kneefair_jax.fairness.method_comparison import compare
-from kneefair_jax.fairness.patient_table import stacked
+from kneefair_jax.fairness.method_comparison import compare_methods
+from kneefair_jax.fairness.patient_table import stack_runs
 from kneefair_jax.runs.study import convergence
 from kneefair_jax.runs.study.trials import (
     BASELINE,
@@ -184,20 +184,20 @@ def _compared(
         )
         tables[method] = [table[(table["split"] == "test") & (table["model"] == rule)] for table in read]
     failure_dice = config.report.failure_dice
-    dice = stacked(tables, attributes, failure_dice=failure_dice)
-    return compare(
+    dice = stack_runs(tables, attributes, failure_dice=failure_dice)
+    return compare_methods(
         dice.scores,
         dice.index,
         dice.names,
         baseline=BASELINE,
         oracle=ORACLE if ORACLE in runs else None,
-        overall=(dice.overall, dice.of_patient),
-        hd95=stacked(tables, attributes, "hd95_mm", failure_dice).overall,
+        overall=(dice.overall, dice.patient_groups),
+        hd95=stack_runs(tables, attributes, "hd95_mm", failure_dice).overall,
         pair=(pair["best"], pair["worst"]) if pair else None,
         min_group_patients=config.report.min_group_patients,
         draws=config.study.bootstrap_draws,
         seed=config.seed,
-    )
+    ).to_dict()
 
 
 def _sweep(

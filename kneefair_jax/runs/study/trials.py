@@ -71,10 +71,8 @@ def config_of(config: ConfigDict, trial: Trial) -> ConfigDict:
     """The config of one run: the study's without its section, with the method's settings and the seed."""
     one = ConfigDict(config.copy_and_resolve_references().to_dict())
     del one["study"]
-    for field, value in config.study.settings[BASELINE if trial.method == ORACLE else trial.method].items():
-        if field not in one.mitigation:
-            raise InputError(f"config.study.settings.{trial.method}: mitigation has no field {field!r}")
-        one.mitigation[field] = value
+    changes = config.study.settings[BASELINE if trial.method == ORACLE else trial.method]
+    one.mitigation.update(changes.to_dict())
     one.seed = trial.seed
     if trial.strength is not None:
         for switches in one.data.phantom.bias.values():
@@ -94,7 +92,7 @@ def changes(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list
 
 
 def difference(base: ConfigDict, other: ConfigDict) -> str:
-    """The same for a reader: `mitigation.sampler: shuffled -> equal_share`."""
+    """The same for a reader: `mitigation.sampler.name: shuffled -> equal_share`."""
     found = changes(base.to_dict(), other.to_dict())
     return ", ".join(f"{field}: {old} -> {new}" for field, (old, new) in found.items()) or "the baseline"
 
@@ -140,9 +138,9 @@ def check(config: ConfigDict) -> None:
         ("head", "none"),
         ("schedule", "single"),
     ):
-        if config.mitigation[field] != plain:
+        if config.mitigation[field].name != plain:
             raise InputError(
-                f"config.mitigation.{field} is the baseline's; give it to a method, in study.settings"
+                f"config.mitigation.{field}.name is the baseline's; give it to a method, in study.settings"
             )
     if (study.oracle or study.sweep) and strength_of(config) is None:
         raise InputError(

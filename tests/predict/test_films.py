@@ -1,6 +1,7 @@
-"""`--spacing`: areas of films whose files state none, and what `areas.csv` says of them."""
+"""`--spacing` and areas of films whose files state none; films on the working grid, stretched or padded."""
 
 import csv
+import json
 
 import nibabel
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from kneefair_jax.data import mask_files, readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import __main__ as cli
-from kneefair_jax.predict import films, run, stated_spacing, writers
+from kneefair_jax.predict import areas, films, inputs, predictor, writers
 from tests.hostile import masks
 from tests.hostile.films import dicom, nifti
 from tests.predict.networks import write
@@ -52,7 +53,7 @@ def predict(tmp_path, weights):
     ],
 )
 def test_one_number_or_two(text, spacing):
-    np.testing.assert_allclose(stated_spacing.parse(text), spacing, rtol=1e-6)
+    np.testing.assert_allclose(films.parse_spacing(text), spacing, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_one_number_or_two(text, spacing):
 )
 def test_anything_else_is_refused_with_the_remedy(text):
     with pytest.raises(InputError, match=r"--spacing.*0\.01 and 5.*--spacing 0\.15,0\.2"):
-        stated_spacing.parse(text)
+        films.parse_spacing(text)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_anything_else_is_refused_with_the_remedy(text):
 )
 def test_a_decimal_comma_and_pixels_that_are_far_from_square_are_refused(text, message):
     with pytest.raises(InputError, match=message):
-        stated_spacing.parse(text)
+        films.parse_spacing(text)
 
 
 def test_a_refused_spacing_begins_nothing(predict, tmp_path, capsys):
@@ -108,12 +109,12 @@ def asymmetric(shape):
 
 def read_back(tmp_path, film, format_name, structures=("femur", "tibia")):
     """The spacing of a mask of the film, written and read again; its pixels agree."""
-    stated = stated_spacing.applied(film, np.array([0.15, 0.25], np.float32))
+    stated = films.with_stated_spacing(film, np.array([0.15, 0.25], np.float32))
     ending, write = writers.FORMATS[format_name]
     mask = asymmetric(stated.image.shape[:2])
     write(tmp_path / f"mask{ending}", mask, stated, structures)
     result = mask_files.read(tmp_path / f"mask{ending}", {name: (n,) for n, name in enumerate(structures, 1)})
-    np.testing.assert_array_equal(result.values, stated.displayed(mask))
+    np.testing.assert_array_equal(result.values, stated.to_displayed(mask))
     return result.spacing
 
 
@@ -157,7 +158,7 @@ def test_it_is_of_the_film_as_displayed(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the film is displayed turned by a quarter
     Image.fromarray(PICTURE).save(tmp_path / "a.png", exif=exif)
-    film = stated_spacing.applied(films.read(tmp_path / "a.png"), np.array([0.5, 0.2], np.float32))
+    film = films.with_stated_spacing(films.read(tmp_path / "a.png"), np.array([0.5, 0.2], np.float32))
     assert film.image.shape[:2] == (24, 30) and film.spacing_kind == "stated"
     np.testing.assert_allclose(film.spacing, [0.5, 0.2])
     np.testing.assert_allclose(film.stored_spacing(), [0.2, 0.5])
@@ -188,16 +189,72 @@ def test_a_warning_is_written_once_a_film_and_every_row_refers_to_it(predict, tm
 
 
 def test_no_warning_is_no_text_in_any_row(tmp_path):
-    item = run.inputs.Input(tmp_path / "a.png", "a")
-    prediction = run.Prediction(np.ones((30, 24), np.uint8), dict.fromkeys(("femur", "tibia"), 0.99), 0.99)
+    item = inputs.Input(tmp_path / "a.png", "a")
+    prediction = predictor.Prediction(
+        np.ones((30, 24), np.uint8), dict.fromkeys(("femur", "tibia"), 0.99), 0.99
+    )
     film = films.Film(tmp_path / "a.png", PICTURE[..., None], np.full(2, np.nan), False, ())
-    assert [row[-2] for row in run._areas(item, item.path, film, prediction, tmp_path)] == ["", ""]
+    assert [row[-2] for row in areas.rows_of(item, item.path, film, prediction, tmp_path, {})] == ["", ""]
 
 
 def test_no_folder_s_name_is_in_a_warning(tmp_path):
     folder = tmp_path / "Smith, Jo (x)"
-    item = run.inputs.Input(folder / "a.png", "a")
-    prediction = run.Prediction(np.ones((30, 24), np.uint8), {"femur": 0.99}, 0.99)
+    item = inputs.Input(folder / "a.png", "a")
+    prediction = predictor.Prediction(np.ones((30, 24), np.uint8), {"femur": 0.99}, 0.99)
     film = films.Film(item.path, PICTURE[..., None], np.full(2, np.nan), False, (f"{folder}/a.png is odd",))
-    ((*_, warning, _),) = run._areas(item, item.path, film, prediction, tmp_path)
+    ((*_, warning, _),) = areas.rows_of(item, item.path, film, prediction, tmp_path, {})
     assert "is odd" in warning and str(tmp_path) not in warning
+
+
+TALL = np.random.default_rng(0).integers(0, 256, (32, 16), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "grid", "rows", "columns"),
+    [
+        ((20, 10), (16, 16), (0, 16), (4, 12)),
+        ((10, 20), (16, 16), (4, 12), (0, 16)),
+        ((7, 7), (16, 16), (0, 16), (0, 16)),
+        ((3000, 2000), (128, 128), (0, 128), (21, 106)),  # 85.3 columns
+        ((2000, 2000), (16, 32), (0, 16), (8, 24)),
+        ((1, 10_000), (16, 16), (7, 8), (0, 16)),
+    ],
+)
+def test_padding_keeps_the_aspect_ratio_and_centers(size, grid, rows, columns):
+    assert films.place_on_grid(size, grid, "pad") == (slice(*rows), slice(*columns))
+    assert films.place_on_grid(size, grid, "stretch") == (slice(0, grid[0]), slice(0, grid[1]))
+
+
+def test_a_padded_film_is_segmented_as_a_film_with_black_borders(tmp_path):
+    path = write(tmp_path / "w.safetensors", sure=20.0)
+    stretched, padded = predictor.load(path), predictor.load(path, fit="pad")
+    bordered = np.pad(readers.resize_image(TALL[..., None], (16, 8))[..., 0], ((0, 0), (4, 4)))
+    probabilities = padded.probabilities([TALL])
+    np.testing.assert_allclose(probabilities, stretched.probabilities([bordered]), atol=1e-6)
+    assert abs(probabilities - stretched.probabilities([TALL])).max() > 0.01
+    (mask,) = padded([TALL])
+    np.testing.assert_array_equal(mask, readers.labels_at(probabilities[0, :, 4:12], TALL.shape))
+    square = TALL[:16]
+    np.testing.assert_array_equal(padded([square])[0], stretched([square])[0])
+
+
+def test_the_confidence_is_of_the_film_without_its_border(tmp_path):
+    path = write(tmp_path / "w.safetensors", sure=20.0)
+    (prediction,) = predictor.load(path, fit="pad").predict([TALL])
+    inside = predictor.load(path, fit="pad").probabilities([TALL])[0][:, 4:12]
+    label, highest = inside.argmax(-1), inside.max(-1)
+    for value, confidence in enumerate(prediction.confidence.values(), start=1):
+        expected = highest[label == value].mean() if (label == value).any() else np.nan
+        np.testing.assert_allclose(confidence, expected, rtol=1e-5)
+
+
+def test_the_network_s_description_decides_unless_fit_is_given(tmp_path):
+    old = write(tmp_path / "old.safetensors")
+    new = write(tmp_path / "new.safetensors", seed=1, fit="pad")
+    assert "fit" not in json.loads(old.with_suffix(".json").read_text())
+    assert (predictor.load(old).fit, predictor.load(new).fit) == ("stretch", "pad")
+    assert predictor.load(new, fit="stretch").fit == predictor.load(old, new, fit="stretch").fit == "stretch"
+    with pytest.raises(InputError, match="differ in --fit"):
+        predictor.load(old, new)
+    with pytest.raises(InputError, match="give one of stretch, pad"):
+        predictor.load(old, fit="crop")

@@ -6,7 +6,7 @@ from kneefair_jax import predict
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import __main__ as cli
-from kneefair_jax.predict import routing
+from kneefair_jax.predict import inputs
 from tests.predict.networks import write
 
 NAMES = ("sex=f,race=A", "sex=m,race=A")
@@ -25,17 +25,17 @@ NAMES = ("sex=f,race=A", "sex=m,race=A")
         ("case_id,sex,race\n1,,A\n", "row 2: case '1' is of group 'sex=,race=A'"),
     ],
 )
-def test_a_table_that_does_not_say_is_refused(tmp_path, text, message):
+def test_a_table_without_the_groups_is_refused(tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(InputError, match=message):
-        routing.groups_of_cases(tmp_path / "t.csv", NAMES)
+        inputs.groups_of_cases(tmp_path / "t.csv", NAMES)
 
 
 def test_the_columns_are_named_by_the_groups(tmp_path):
     (tmp_path / "t.csv").write_text("race,age,case_id,sex\nA,61,x/1,m\nA,62,2,f\n")
-    assert routing.groups_of_cases(tmp_path / "t.csv", NAMES) == {"x/1": NAMES[1], "2": NAMES[0]}
-    with pytest.raises(InputError, match="for everybody; leave it out"):
-        routing.groups_of_cases(tmp_path / "t.csv", ())
+    assert inputs.groups_of_cases(tmp_path / "t.csv", NAMES) == {"x/1": NAMES[1], "2": NAMES[0]}
+    with pytest.raises(InputError, match="--metadata .*leave it out"):
+        inputs.groups_of_cases(tmp_path / "t.csv", ())
 
 
 def test_each_file_goes_to_the_network_of_its_group(tmp_path, capsys):
@@ -52,9 +52,9 @@ def test_each_file_goes_to_the_network_of_its_group(tmp_path, capsys):
     one = [predict.load(tmp_path / f"nets/{seed}.safetensors") for seed in range(2)]
     for size in (2, 8):
         out = tmp_path / f"out{size}"
-        given = ["--checkpoint", tmp_path / "nets", "--images", tmp_path / "films", "--out", out]
-        given += ["--metadata", tmp_path / "t.csv", "--batch-size", size]
-        assert cli.main([str(word) for word in given]) == 1
+        argv = ["--checkpoint", tmp_path / "nets", "--images", tmp_path / "films", "--out", out]
+        argv += ["--metadata", tmp_path / "t.csv", "--batch-size", size]
+        assert cli.main([str(word) for word in argv]) == 1
         assert "5.png: --metadata has no case '5'" in capsys.readouterr().err
         for i, name in enumerate(names[:5]):
             expected = one[i % 2].segment([pictures[i][..., None]], ("sex=f", "sex=m")[i % 2])[0].mask

@@ -8,7 +8,7 @@ from PIL import Image
 
 from kneefair_jax import anatomy
 from kneefair_jax.predict import __main__ as command
-from kneefair_jax.predict import outputs
+from kneefair_jax.predict import writers
 from kneefair_jax.predict.areas import Areas, file_id
 from kneefair_jax.predict.inputs import Input
 from tests.predict.networks import write
@@ -78,7 +78,7 @@ def test_files_of_other_films_stay(out, item):
     with Areas(out) as table:
         add(table, item.path, "masks/a.png")
         add(table, Path("a_right.png"), "masks/a_right.png", "outlines/a_right_whole_femur.png")
-        outputs.delete(out, item, table, films=(), current=(out / "masks/a.png",))
+        writers.delete(out, item, table, films=(), current=(out / "masks/a.png",))
         assert files(out) == {"areas.csv", "masks/a.png"} | foreign | owned
 
 
@@ -87,10 +87,10 @@ def test_films_and_masks_that_belong_to_another_film_stay(out, item):
     before = files(out)
     with Areas(out) as table:
         films = {str((out / name).resolve()) for name in before}
-        outputs.delete(out, item, table, films=films)
+        writers.delete(out, item, table, films=films)
         assert files(out) == before | {"areas.csv"}
         add(table, Path("others/a.png"), "masks/a.png")
-        outputs.delete(out, item, table, films=())
+        writers.delete(out, item, table, films=())
         assert files(out) == before | {"areas.csv"}
 
 
@@ -98,5 +98,5 @@ def test_a_name_that_is_too_long_with_a_bone_has_no_file(out, item):
     name = "a" * 245
     touch(out, f"masks/{name}.png", f"masks/{name}.dcm")
     with Areas(out) as table:
-        outputs.delete(out, item._replace(name=name), table, films=(), current=(out / f"masks/{name}.png",))
+        writers.delete(out, item._replace(name=name), table, films=(), current=(out / f"masks/{name}.png",))
         assert files(out) == {"areas.csv", f"masks/{name}.png"}
