@@ -128,7 +128,9 @@ def test_the_state_before_the_first_step_has_the_named_parameters(tmp_path, caps
     config.model.norm = "group"
     config_checks.validate_network(config, cohort)
     initial = initial_variables(NETWORK, cohort.structures)["params"]
-    experiment = setup.with_initial_weights(config, cohort, Start(state.TrainState(0, 0, initial, {}, (), ())))
+    experiment = setup.with_initial_weights(
+        config, cohort, Start(state.TrainState(0, 0, initial, {}, (), ()))
+    )
     assert f"starts from {path}; the last layer starts at random for disc\n" in capsys.readouterr().out
     after = dict(experiment.state.params)
     head, stored_head = after.pop("head"), params.pop("head")
