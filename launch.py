@@ -1,4 +1,4 @@
-"""Runs kneefair_jax: `python launch.py --config=configs/quickstart.py --workdir=runs/quickstart`."""
+"""Run kneefair_jax: `python launch.py --config=configs/quickstart.py --workdir=runs/quickstart`."""
 
 import re
 import sys
@@ -23,23 +23,23 @@ _MODE = flags.DEFINE_enum(
     "mode", "train", ["check", "evaluate", "study", "train"], "What to do; train ends with an evaluation."
 )
 _SHARD = flags.DEFINE_string(
-    "shard", "0/1", "Of a study: i/n makes every n-th run from the i-th on, i = 0, ..., n - 1."
+    "shard", "0/1", "Of a study: i/n trains every n-th run from the i-th on, i = 0, ..., n - 1."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,
-    "One of several processes of a run; SLURM, MPI, Kubernetes and Cloud TPUs are found.",
+    "One of several processes of a run; SLURM, MPI, Kubernetes and Cloud TPUs are detected.",
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", "", "Several processes elsewhere: host:port of the first one."
+    "coordinator", "", "Of several processes on other clusters: host:port of the first one."
 )
-_PROCESSES = flags.DEFINE_integer("processes", 0, "With --coordinator: how many processes there are.")
-_PROCESS = flags.DEFINE_integer("process", -1, "With --coordinator: which of them this is, from 0.")
+_PROCESSES = flags.DEFINE_integer("processes", 0, "With --coordinator: the number of processes.")
+_PROCESS = flags.DEFINE_integer("process", -1, "With --coordinator: the number of this process, from 0.")
 flags.mark_flag_as_required("config")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Dispatch, and exit with the status of `runtime.command`; schedulers start the same command again at 75."""
+    """Run the mode and exit with the status of `runtime.command`; schedulers restart the command at status 75."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     status = command.run(lambda: _run(Path(_WORKDIR.value)), REMEDIES)
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _run(workdir: Path) -> int:
-    # Imported late, so that a signal during the seconds that the imports take ends in one line.
+    # Imported late, so that a signal during these seconds of imports ends in one line.
     import jax
 
     from kneefair_jax.runs import modes
@@ -62,34 +62,36 @@ def _run(workdir: Path) -> int:
     logging.set_verbosity(logging.ERROR)
     try:
         if _MODE.value != "study" and flags.FLAGS["shard"].present:
-            raise InputError(f"--shard deals the runs of --mode=study out; --mode={_MODE.value} has none")
+            raise InputError(
+                f"--shard distributes the runs of --mode=study; drop it with --mode={_MODE.value}"
+            )
         config_checks.validate_config(_CONFIG.value)
         if _DISTRIBUTED.value or _COORDINATOR.value:
             _check_distributed()
             distributed.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         shard = {"shard": _SHARD.value} if _MODE.value == "study" else {}
-        # What comes next, tables read and networks built, takes its time.
+        # Before the seconds in which tables are read and networks built.
         path = config_flags.get_config_filename(flags.FLAGS["config"])
         print(f"--mode={_MODE.value}: {path} in {workdir}", flush=True)
         modes.MODES[_MODE.value](_CONFIG.value, workdir, **shard)
-    except NonFiniteLossError as error:  # the same command would end as this one
+    except NonFiniteLossError as error:  # the same command would diverge again
         raise InputError(str(error)) from error
     except Exception as error:
         if not jax.distributed.is_initialized() or isinstance(error, InputError):
             raise
-        traceback.print_exc()  # which process it was, and whether it was one, may be in it
+        traceback.print_exc()  # may name the process that failed
         if message := distributed.peer_failure(error):
             raise command.CommandError(message) from error
         if io_errors.describe(error, REMEDIES.option):
             raise
-        distributed.exit_process(1)  # at its end Python would wait for processes that may be gone
+        distributed.exit_process(1)  # a normal exit would wait for processes that may have exited
     return 0
 
 
 def _resume() -> str:
     if not flags.FLAGS.is_parsed():
         return "the same command starts again"
-    # `run_directory` has this too, but its imports may be what was interrupted.
+    # Not by `run_directory`, whose imports may be what was interrupted.
     checkpoints = Path(_WORKDIR.value).glob("**/checkpoints/*")
     resumes = _MODE.value in ("train", "study") and any(path.name.isdigit() for path in checkpoints)
     return "the same command " + ("resumes from the last checkpoint" if resumes else "starts again")
@@ -103,18 +105,18 @@ REMEDIES = command.Remedies(
 
 
 def _check_distributed() -> None:
-    """Refuses what several hosts together cannot do: it writes from all of them."""
+    """Refuse modes and folds that several hosts cannot run together, because all hosts would write."""
     if _MODE.value in ("study", "check"):
         raise InputError(
             f"--mode={_MODE.value} runs on one host; drop --distributed and --coordinator"
-            + (" and deal its runs out by --shard=i/n" if _MODE.value == "study" else "")
+            + (" and distribute its runs with --shard=i/n" if _MODE.value == "study" else "")
         )
     if _CONFIG.value.data.folds and _CONFIG.value.data.fold == -1:
         raise InputError("data.folds: several hosts train one fold at a time; give --config.data.fold=k")
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Absl's parser; whatever is wrong with a flag, a field or the config file is one line."""
+    """Parse the flags with absl; an error in a flag, a field or the config file becomes one line."""
     if not (message := _unusable_field(argv)):
         from kneefair_jax.runs import config_file
 
@@ -142,11 +144,13 @@ def _unusable_field(argv: Sequence[str]) -> str:
 
 
 def _unknown_field(text: str) -> str:
-    """Return what ml_collections says of a field that there is not, in one clause."""
+    """Return ml_collections' message about an unknown field in one clause."""
     names = re.findall(r"[\w.-]+", text.partition("Did you mean")[0].replace("\\n", " "))
     guess = re.search(r"Did you mean \W*([\w.-]+)", text)
     field = (
-        f"the config has no field {names[-1]!r}" if names else "the config lacks a field that a flag names"
+        f"the config has no field {names[-1]!r}"
+        if names
+        else "a flag names a field that the config does not have"
     )
     return field + (f"; did you mean {guess[1]!r}?" if guess else "; configs/default.py lists the fields")
 

@@ -99,7 +99,7 @@ def train_step(setting: Setting, network: dict[str, Any], augmentation: Augmenta
         flip_table=jnp.arange(CLASSES),
         groups=2,
     )
-    return sharding.PARALLEL["jit"].compiled(steps.make_train_step(definition))
+    return sharding.PARALLEL["jit"].compile(steps.make_train_step(definition))
 
 
 def jax_step(

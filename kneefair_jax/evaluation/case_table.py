@@ -90,7 +90,7 @@ def resolution_of(cohort: Cohort, requested: str) -> str:
 
 def score(
     split: EvalSplit,
-    models: Sequence[group_models.Member],
+    models: Sequence[group_models.GroupModel],
     variables: Sequence[dict[str, Any]],
     run: dict[str, Any],
 ) -> dict[str, np.ndarray]:
@@ -100,15 +100,22 @@ def score(
         split: the cases.
         models: the run's models.
         variables: the variables of each model.
-        run: `batch_size` and `mesh` of `group_models.over_cases`.
+        run: `batch_size` and `mesh` of `group_models.predict_cases`.
 
     Returns:
         `SCORES` (f[N, S] each), the `spacing` at which they were taken (f[N, 2]), and the label map and Dice on the
         working grid, `prediction` and `grid_dice`.
     """
     postprocess = partial(_score_native, split) if split.is_native else None
-    values = group_models.over_cases(
-        split.step, models, variables, split.cases, split.rows, group=split.group, then=postprocess, **run
+    values = group_models.predict_cases(
+        split.step,
+        models,
+        variables,
+        split.cases,
+        split.rows,
+        group=split.group,
+        postprocess=postprocess,
+        **run,
     )
     if split.is_native:
         return values

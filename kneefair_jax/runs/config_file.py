@@ -1,4 +1,4 @@
-"""A config file -> its config; whatever is wrong with the file is one line with the file, the line and the remedy."""
+"""Load a config file; its errors become one line with the file, the line and the remedy."""
 
 import re
 import traceback
@@ -17,9 +17,9 @@ _REMEDY = "correct it, or start from one of configs/"
 
 
 def load(path: str) -> ConfigDict:
-    """Return what `get_config` of a file returns.
+    """Return the result of a config file's `get_config`.
 
-    A config file is a program of the user's own: unlike data and run folders, it is run.
+    A config file is the user's own program: unlike data and run folders, it is executed.
 
     Args:
         path: of the file, or `FILE:ARGUMENT`, whose argument goes to `get_config`.

@@ -3,6 +3,7 @@
 `config_checks.validate` comes first: nothing here refuses a config.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,8 @@ from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.errors import InputError
 from kneefair_jax.training import compilation, optimizer, sharding, state, steps
 from kneefair_jax.weights import imagenet, warm_start
+
+logger = logging.getLogger(__name__)
 
 
 class Stage(NamedTuple):
@@ -214,7 +217,7 @@ def with_initial_weights(config: ConfigDict, cohort: Cohort, experiment: Experim
     drawn = experiment.state.variables
     if config.init_from:
         network = warm_start.find(config.init_from, config.model, cohort.grid[2])
-        print(warm_start.describe(config.init_from, network, cohort.structures), flush=True)
+        logger.info("%s", warm_start.describe(config.init_from, network, cohort.structures))
         initial = warm_start.init_from_pretrained(network, cohort.structures, drawn)
     elif config.model.weights:
         initial = imagenet.load(Path(config.model.weights), drawn)

@@ -6,6 +6,7 @@ of `single`, `jtt` and `last_layer` is in the run's own folder and takes `train.
 """
 
 import contextlib
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,8 @@ from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.group_models import STAGES
 from kneefair_jax.training.setup import Experiment, Stage
 
+logger = logging.getLogger(__name__)
+
 UPWEIGHTED = "upweighted.csv"
 
 # Selects the checkpoint of a stage that others start or learn from; `config.select` may change between two starts.
@@ -45,7 +48,7 @@ class Run(NamedTuple):
 
     def train_stage(self, directory: str, stage: Stage, label: str) -> Experiment:
         """Train one stage in a folder within the run's; the label is for the terminal."""
-        print(f"stage: {label}", flush=True)
+        logger.info("stage: %s", label)
         # Every stage starts from the variables that were drawn for the run, unless it has its own.
         variables = self.experiment.state.variables
         experiment = setup.build(self.config, self.cohort, stage, variables)
@@ -100,7 +103,7 @@ def group_specific(run: Run) -> list[dict[str, Any]]:
         folder, stage = f"{STAGES}/pooled", Stage(sampler="shuffled", objective="erm", number=1)
         start = run.best_variables(folder, run.train_stage(folder, stage, "the pooled model"))
     variables = []
-    for g, member in enumerate(group_models.by_group(partition)):
+    for g, model in enumerate(group_models.by_group(partition)):
         stage = Stage(
             train=train[g],
             validation=validation[g],
@@ -109,8 +112,8 @@ def group_specific(run: Run) -> list[dict[str, Any]]:
             start=start,
             number=2 + g,  # 0 is the last stage, 1 the pooled model
         )
-        experiment = run.train_stage(member.directory, stage, f"the model of {member.name}")
-        variables.append(run.best_variables(member.directory, experiment))
+        experiment = run.train_stage(model.directory, stage, f"the model of {model.name}")
+        variables.append(run.best_variables(model.directory, experiment))
     return variables
 
 
@@ -158,7 +161,7 @@ def _losses_of_first_run(run: Run, train: np.ndarray) -> np.ndarray:
     experiment = run.train_stage(folder, stage, "the first run")
     with Checkpoints(run.workdir / folder / "checkpoints") as checkpoints:
         variables = checkpoints.variables(experiment.steps, experiment.state)
-    scores = scoring.over_cases(
+    scores = scoring.predict_cases(
         experiment.eval_step,
         variables,
         run.cases,

@@ -13,6 +13,8 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.runs import modes
 from tests.films import folder
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 
 def config(root, fold=-1):
     made = folder_config.get_config()

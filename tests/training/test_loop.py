@@ -15,6 +15,8 @@ from kneefair_jax.training import config_checks, loop, metric_writer, selection,
 from kneefair_jax.training.checkpoint import Checkpoints
 from tests.training import study
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
@@ -37,10 +39,10 @@ def cut(monkeypatch, step):
     """The power fails before the checkpoint of a step is on disk."""
     real = Checkpoints.save
 
-    def save(self, state, validation, seconds):
+    def save(self, state, validation, seconds, pending=()):
         if int(state.step) == step:
             raise KeyboardInterrupt
-        real(self, state, validation, seconds)
+        real(self, state, validation, seconds, pending)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Checkpoints, "save", save)
@@ -139,7 +141,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(prepared, tmp_pa
 @pytest.mark.parametrize(
     ("section", "key", "value", "message"),
     [
-        ("train", "batch_size", 12, "cannot be shared by 8 devices; use 8 or 16"),
+        ("train", "batch_size", 12, "cannot be shared by 8 devices; give 8 or 16"),
         ("train", "batch_size", 64, "more than the 24 training cases"),
         ("train", "steps", 0, "from 1 to 10,000,000"),
         ("train", "log_every", 0, "from 1 to"),

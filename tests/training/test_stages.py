@@ -58,7 +58,7 @@ class Run(NamedTuple):
         """Variables of a stage's best checkpoint, worked out here: the highest mean, the earlier of equals."""
         best = max(self.records(directory), key=lambda r: (r["overall"], -r["step"]))["step"]
         (variables,) = group_models.restore(
-            self.workdir, [group_models.Member(directory)], [best], self.made[0].state
+            self.workdir, [group_models.GroupModel(directory)], [best], self.made[0].state
         )
         return jax.device_get(variables)
 
@@ -131,7 +131,7 @@ def test_the_last_layer_learns_from_patients_who_are_new_to_the_rest(last_layer)
 def test_a_rule_s_checkpoint_is_found_without_the_stage_s_optimiser(last_layer):
     """Whoever scores a run builds it from the config alone, whose optimiser moves all of the network."""
     like = setup.build(last_layer.config, COHORT).state
-    (selected,) = group_models.restore(last_layer.workdir, [group_models.Member()], [4], like)
+    (selected,) = group_models.restore(last_layer.workdir, [group_models.GroupModel()], [4], like)
     chex.assert_trees_all_equal(selected, last_layer.state("", 4).variables)
 
 
@@ -296,11 +296,11 @@ def test_a_schedule_that_was_killed_ends_as_one_that_was_not(schedule, request, 
     straight = request.getfixturevalue(schedule)
     real, saved = Checkpoints.save, []
 
-    def cut(self, state, validation, seconds):
+    def cut(self, state, validation, seconds, pending=()):
         saved.append(int(state.step))
         if len(saved) == 4:
             raise KeyboardInterrupt
-        real(self, state, validation, seconds)
+        real(self, state, validation, seconds, pending)
 
     mitigation = straight.config.mitigation.to_dict()
     monkeypatch.setattr(Checkpoints, "save", cut)

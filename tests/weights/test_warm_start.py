@@ -19,6 +19,8 @@ from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.weights import warm_start
 from tests import films
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 NETWORK = {"name": "unet", "widths": (2, 4), "convolutions": 2, "norm": "group"}
 SQUARE = ("square", "bone")
 

@@ -17,6 +17,8 @@ from kneefair_jax.runtime import run_directory
 from kneefair_jax.training.loop import NonFiniteLossError
 from tests.runs.study import made_up
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 
 def replace_runs(monkeypatch):
     """Replaces training by made-up runs; returns the list of their folders, in order."""
@@ -71,7 +73,7 @@ def test_a_study_is_made_once_and_tells_what_differs(calls, tmp_path, capsys):
     assert jax.config.jax_compilation_cache_dir == cache
     before = (tmp_path / "report" / "study.json").read_bytes()
     run_study(config, tmp_path)
-    assert "27 finished before and skipped, 0 to make" in capsys.readouterr().out
+    assert "27 already finished and skipped, 0 to train" in capsys.readouterr().out
     assert len(calls) == len(trials(config))
     assert (tmp_path / "report" / "study.json").read_bytes() == before
 
@@ -83,7 +85,7 @@ def test_a_run_that_was_cut_off_goes_on(calls, study_copy, capsys):
     (cut / "checkpoints" / "60").mkdir(parents=True)
     run_study(config, study_copy)
     told = capsys.readouterr().out
-    assert "26 finished before and skipped, 1 to make, 1 of them from a checkpoint on" in told
+    assert "26 already finished and skipped, 1 to train, 1 of them from a checkpoint" in told
     assert calls == [cut]
 
 
@@ -93,7 +95,7 @@ def test_shards_share_the_runs_out_and_the_last_one_writes_the_page(calls, tmp_p
         run_study(config, tmp_path, f"{part}/3")
         assert not (tmp_path / "report").exists()
         told = capsys.readouterr().out
-        assert "9 of them are this shard's" in told and "the page waits for" in told
+        assert "9 of them in this shard" in told and "the page waits for" in told
     run_study(config, tmp_path, "1/3")
     assert len(calls) == len(set(calls)) == len(trials(config))
     assert (tmp_path / "report" / "index.html").exists()

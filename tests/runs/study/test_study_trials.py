@@ -49,11 +49,11 @@ def test_the_oracle_is_the_baseline_with_equal_shares():
 
 def test_the_count_says_of_what():
     config = made_up.config(seeds=(3,), sweep_methods=("erm", "equal_share"))
-    assert trials.counted(config, trials.trials(config)) == (
+    assert trials.describe(config, trials.trials(config)) == (
         "7 runs: 1 seed of 3 methods, the oracle and 3 runs of the sweep"
     )
     config = made_up.config(oracle=False, sweep=())
-    assert trials.counted(config, trials.trials(config)) == "9 runs: 3 seeds of 3 methods"
+    assert trials.describe(config, trials.trials(config)) == "9 runs: 3 seeds of 3 methods"
 
 
 def test_the_difference_is_told_in_a_line():
@@ -66,7 +66,7 @@ def test_the_difference_is_told_in_a_line():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"study.methods": ("group_dro",)}, "erm is what all are compared with"),
+        ({"study.methods": ("group_dro",)}, "add erm, the baseline"),
         ({"study.methods": ("erm",)}, "nothing to compare with erm; add one or more of adversarial, "),
         ({"study.methods": ("erm", "magic")}, "'magic' is none of"),
         ({"study.sweep_methods": ("equal_share",)}, "add erm, the baseline"),
