@@ -99,13 +99,13 @@ EXPORTED = Table(
 )
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Return the `config.json` of a run: named fields of any values.
+def read_config(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
+    """Return the `config.json` of a run: named fields of any values; `remedy` ends the error message.
 
     Raises:
         InputError: see `json_files.read`; or the config has the layout of an earlier version.
     """
-    config: dict[str, Any] = json_files.read(path, Table(other_fields=_REST), _REMEDY)
+    config: dict[str, Any] = json_files.read(path, Table(other_fields=_REST), remedy)
     if fields := renamed_fields.moved_fields(config):
         raise InputError(
             f"{path}: this run is of an earlier version ({renamed_fields.describe(fields)}); give another --workdir, "
