@@ -121,7 +121,8 @@ def detectable_gap(
     differences = _differences(scores, sizes)
     patients = differences.shape[2]
     quantiles = stats.t.ppf(1 - level / 2, patients - 1) + stats.t.ppf(power, patients - 1)
-    return (quantiles * differences.std(2, ddof=1) / np.sqrt(patients)).max(1)
+    gaps: np.ndarray = quantiles * differences.std(2, ddof=1) / np.sqrt(patients)
+    return gaps.max(1)
 
 
 def note(complete_patients: int, patients: int) -> str:
@@ -142,7 +143,8 @@ def _differences(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return the differences of all pairs, the first minus a later group: f64[K, G n] -> f64[K, J, n]."""
     groups = scores.reshape(len(scores), len(sizes), -1)
     first, second = np.triu_indices(len(sizes), 1)
-    return groups[:, first] - groups[:, second]
+    differences: np.ndarray = groups[:, first] - groups[:, second]
+    return differences
 
 
 def _paired_statistics(differences: np.ndarray, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

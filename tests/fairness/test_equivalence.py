@@ -62,12 +62,12 @@ def test_what_is_not_shown_to_be_equal(groups, unranked, reason):
 
 def test_equal_means_are_not_equivalent_where_more_patients_of_a_group_fail():
     """0 and 10 of 200 failed, and the others of the second group score as much higher as failures take away."""
-    lost = 0.8 / 0.95
-    result = tost([group(0.8, 200), group(lost, 200, failures=10)], 0.05)
-    other = tost([group(0.8, 200), group(0.8, 200)], 0.05)
+    failures = 0.8 / 0.95
+    result = tost([group(0.8, 200), group(failures, 200, failures=10)], 0.05)
+    second = tost([group(0.8, 200), group(0.8, 200)], 0.05)
     assert max(map(abs, result.intervals[0])) < 0.05 < max(map(abs, result.failure_intervals[0]))
     assert result.equivalent is False and result.reason.startswith("difference of failure rates")
-    assert "means" not in result.reason and other.equivalent is True
+    assert "means" not in result.reason and second.equivalent is True
 
 
 def test_most_patients_of_a_group_failed():

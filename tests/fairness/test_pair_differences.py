@@ -23,11 +23,11 @@ def cohort(sizes=(40, 30), seed=0, shift=0.0):
 def test_large_groups_have_welch_s_interval():
     parts = cohort((400, 300), shift=0.005)
     welch = stats.ttest_ind(*parts, equal_var=False)
-    found = differences(parts, permutations=9999)
-    assert found.estimates[0] == pytest.approx(parts[0].mean() - parts[1].mean())
-    assert found.errors[0] == pytest.approx(found.estimates[0] / welch.statistic)
+    result = differences(parts, permutations=9999)
+    assert result.estimates[0] == pytest.approx(parts[0].mean() - parts[1].mean())
+    assert result.errors[0] == pytest.approx(result.estimates[0] / welch.statistic)
     for level in (0.05, 0.01):
-        low, high = found.limits(level)
+        low, high = result.limits(level)
         expected = welch.confidence_interval(1 - level)
         assert (low[0], high[0]) == pytest.approx(tuple(expected), abs=2e-4)
 
@@ -36,24 +36,24 @@ def test_large_groups_have_welch_s_interval():
 @given(st.lists(st.integers(2, 12), min_size=2, max_size=4), st.integers(0, 10**6), st.floats(0.001, 0.9))
 def test_an_interval_excludes_zero_where_the_test_rejects(sizes, seed, level):
     rng = np.random.default_rng(seed)
-    found = differences([rng.beta(9, 1, n) - 0.1 * rng.random() for n in sizes], permutations=199)
-    limits = found.limits(level)
+    result = differences([rng.beta(9, 1, n) - 0.1 * rng.random() for n in sizes], permutations=199)
+    limits = result.limits(level)
     if level * 200 < 1:
         assert limits is None
         return
     low, high = limits
-    np.testing.assert_array_equal((low > 0) | (high < 0), found.p <= level + 1e-12)
-    assert (low <= found.estimates).all() and (found.estimates <= high).all()
+    np.testing.assert_array_equal((low > 0) | (high < 0), result.p <= level + 1e-12)
+    assert (low <= result.estimates).all() and (result.estimates <= high).all()
 
 
 def test_another_order_in_the_tests_changes_nothing():
     parts = cohort((9, 7, 8), shift=0.01)
     parts[1] = parts[1] ** 3  # skewed
     straight = differences(parts)
-    moved = differences(parts, [2, 0, 1])
-    np.testing.assert_allclose(moved.estimates, straight.estimates)
-    np.testing.assert_allclose(moved.skewness, straight.skewness)
-    np.testing.assert_allclose(moved.p, straight.p, atol=0.05)
+    shifted = differences(parts, [2, 0, 1])
+    np.testing.assert_allclose(shifted.estimates, straight.estimates)
+    np.testing.assert_allclose(shifted.skewness, straight.skewness)
+    np.testing.assert_allclose(shifted.p, straight.p, atol=0.05)
 
 
 def test_limits_stay_in_the_range_of_a_difference():
@@ -64,10 +64,10 @@ def test_limits_stay_in_the_range_of_a_difference():
 
 def test_as_many_differences_are_covered_as_the_level_says():
     """Groups of 20 and 10, skewed, the smaller one twice as variable: 95 % of 300 cohorts."""
-    covered = 0
+    coverage = 0
     for seed in range(300):
         rng = np.random.default_rng([7, seed])
         parts = [0.9 - 0.03 * (rng.exponential(size=n) - 1) * wide for n, wide in ((20, 1), (10, 2))]
         low, high = differences(parts, permutations=199).limits()
-        covered += low[0] <= 0 <= high[0]
-    assert 0.91 <= covered / 300 <= 0.98
+        coverage += low[0] <= 0 <= high[0]
+    assert 0.91 <= coverage / 300 <= 0.98

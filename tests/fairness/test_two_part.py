@@ -14,10 +14,10 @@ def group(values, failed=None, worst=0.0, best=1.0):
 
 def test_symmetric_scores_without_failures_have_student_s_limit_toward_the_best():
     values = 0.9 + 0.01 * np.array([-2.0, -1, 0, 1, 2, -1, 1])
-    one = group(values)
-    assert (one.n, one.failed, one.loss, one.skewness) == (7, 0, 0, pytest.approx(0))
+    scores = group(values)
+    assert (scores.n, scores.failed, scores.loss, scores.skewness) == (7, 0, 0, pytest.approx(0))
     student = stats.t.interval(0.95, 6, values.mean(), stats.sem(values))
-    low, high = two_part.limits(one, 0.025)
+    low, high = two_part.limits(scores, 0.025)
     assert high == pytest.approx(student[1])
     # Failures of up to 41 % of the patients remain possible: Clopper-Pearson's limit for 0 of 7.
     hidden = stats.binomtest(0, 7).proportion_ci(0.95).high
@@ -26,16 +26,16 @@ def test_symmetric_scores_without_failures_have_student_s_limit_toward_the_best(
 
 def test_one_complete_failure_by_hand():
     values = np.array([0.9, 0.92, 0.88, 0.9, 0.91, 0.89, 0.9, 0.9, 0.9, 0.0])
-    one = group(values)
-    assert (one.n, one.failed, one.freedom) == (10, 1, 8)
+    scores = group(values)
+    assert (scores.n, scores.failed, scores.freedom) == (10, 1, 8)
     assert (
-        one.mean == pytest.approx(0.81)
-        and one.center == pytest.approx(0.9)
-        and one.loss == pytest.approx(0.1)
+        scores.mean == pytest.approx(0.81)
+        and scores.center == pytest.approx(0.9)
+        and scores.loss == pytest.approx(0.1)
     )
     rate = stats.binomtest(1, 10).proportion_ci(0.95)
     center = stats.t.interval(0.95, 8, 0.9, stats.sem(values[:-1]))
-    low, high = two_part.limits(one, 0.025)
+    low, high = two_part.limits(scores, 0.025)
     assert low == pytest.approx(0.81 - np.hypot(0.9 * (0.9 - center[0]), 0.9 * (rate.high - 0.1)))
     assert high == pytest.approx(0.81 + np.hypot(0.9 * (center[1] - 0.9), 0.9 * (0.1 - rate.low)))
 
@@ -84,13 +84,13 @@ def test_a_single_patient_may_have_any_score():
 def test_where_failures_are_no_exception_every_score_is_a_loss():
     assert group([0.1, 0.3, 0.9, 0.95]).failed == 2
     values = [0.1, 0.2, 0.3, 0.9, 0.95]
-    one = group(values)
-    assert (one.center, one.error, one.failed) == (1, 0, 5)
-    assert one.losses == pytest.approx([0.9, 0.8, 0.7, 0.1, 0.05])
+    scores = group(values)
+    assert (scores.center, scores.error, scores.failed) == (1, 0, 5)
+    assert scores.losses == pytest.approx([0.9, 0.8, 0.7, 0.1, 0.05])
     assert group([0.1, 0.9]).failed == 2  # one good score has no spread
     rates = [stats.binomtest(k, 5).proportion_ci(0.95) for k in range(6)]
     steps = np.diff([0, *(rate.high for rate in rates)])
-    low, high = two_part.limits(one, 0.025)
+    low, high = two_part.limits(scores, 0.025)
     assert low == pytest.approx(1 - steps @ [1, 0.9, 0.8, 0.7, 0.1, 0.05])
     assert high == pytest.approx(1 - np.diff([rate.low for rate in rates]) @ [0.9, 0.8, 0.7, 0.1, 0.05])
 
@@ -112,10 +112,10 @@ def test_hall_s_transformation_and_its_inverse():
 def test_a_few_outliers_do_not_give_limits_of_dozens_of_standard_errors():
     """Two patients of fifty at 0.6: without a bound of the skewness the lower limit would be 12 errors away."""
     values = np.append(0.94 + 0.01 * np.linspace(-1, 1, 48), [0.6, 0.62])
-    one = two_part.scores(values, np.zeros(50, bool), None, 0.0)
-    assert abs(one.skewness) > two_part.MOST_SKEWNESS
-    low, high = two_part.limits(one, 0.025)
-    assert values.mean() - 5 * one.error < low and high < values.mean() + 3 * one.error
+    scores = two_part.scores(values, np.zeros(50, bool), None, 0.0)
+    assert abs(scores.skewness) > two_part.MOST_SKEWNESS
+    low, high = two_part.limits(scores, 0.025)
+    assert values.mean() - 5 * scores.error < low and high < values.mean() + 3 * scores.error
 
 
 def test_contrasts_of_symmetric_limits_add_variances():
@@ -138,10 +138,10 @@ def test_contrasts_of_symmetric_limits_add_variances():
 )
 def test_limits_stay_in_range_and_around_the_mean(patients, tail):
     """Whatever counts as failed: of a score of all structures, one may have failed though its mean is high."""
-    one = group([value for value, _ in patients], [failed for _, failed in patients])
-    low, high = two_part.limits(one, tail)
-    assert -1e-12 <= low <= one.mean + 1e-12 and one.mean - 1e-12 <= high <= 1 + 1e-12
-    wider = two_part.limits(one, tail / 2)
+    scores = group([value for value, _ in patients], [failed for _, failed in patients])
+    low, high = two_part.limits(scores, tail)
+    assert -1e-12 <= low <= scores.mean + 1e-12 and scores.mean - 1e-12 <= high <= 1 + 1e-12
+    wider = two_part.limits(scores, tail / 2)
     assert wider[0] <= low + 1e-12 and high <= wider[1] + 1e-12
 
 
@@ -153,7 +153,7 @@ def test_means_are_covered_where_student_s_t_misses_them(patients, failures):
     values[rng.random(values.shape) < failures] = 0
     truth = 0.95 * (1 - failures)
     limits = np.array([two_part.limits(group(row), 0.025) for row in values])
-    covered = (limits[:, 0] <= truth) & (truth <= limits[:, 1])
+    coverage = (limits[:, 0] <= truth) & (truth <= limits[:, 1])
     half = stats.t.ppf(0.975, patients - 1) * stats.sem(values, axis=1)
     naive = abs(values.mean(1) - truth) <= half
-    assert covered.mean() >= 0.93 and naive.mean() <= 0.82
+    assert coverage.mean() >= 0.93 and naive.mean() <= 0.82
