@@ -35,7 +35,7 @@ ALLOWED = {
         *("losses", "metrics", "mitigation", "models"),
     },
     "predict": {"anatomy", "data", "models", "report", "runtime", "weights"},
-    "label_errors": {"anatomy", "data", "predict", "runtime"},
+    "label_errors": {"anatomy", "data", "metrics", "predict", "runtime"},
     "audit": {
         *("anatomy", "cohort", "data", "fairness", "groups", "label_errors", "metrics", "predict", "report"),
         "runtime",

@@ -120,8 +120,8 @@ def describe(
         notes
         + of_ages
         + ages.unlikely(table)
-        + cohort.varying(frame, attributes)
-        + cohort.alike(frame, attributes),
+        + cohort.varying_attributes(frame, attributes)
+        + cohort.similar_levels(frame, attributes),
         of_other_splits(source.cells, table),
     )
 

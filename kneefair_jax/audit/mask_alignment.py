@@ -1,6 +1,6 @@
 """Predictions that lie differently from the truth, or whose labels do: they fit in size, and score near 0.
 
-The evidence of a case is taken while its masks are at hand (`fit`, `confusion`); the notes follow from it.
+`fit` and `metrics.confusion_matrix` record the evidence of a case while its masks are in memory; the notes use it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,18 +63,6 @@ def fit(true: np.ndarray, predicted: np.ndarray, ignored: np.ndarray, stated: bo
     if dice[best] < max(dice[NONE] + _CLEAR, _FITS):
         best = NONE
     return Fit(dice[NONE], best, dice[best], stated)
-
-
-def confusion(true: np.ndarray, predicted: np.ndarray, structures: int) -> np.ndarray:
-    """i64[S + 1, S + 1], pixels by predicted label and by true label.
-
-    Args:
-        true: u8[H, W].
-        predicted: u8[H, W].
-        structures: S.
-    """
-    both = predicted.astype(np.int64).ravel() * (structures + 1) + true.ravel()
-    return np.bincount(both, minlength=(structures + 1) ** 2).reshape(structures + 1, structures + 1)
 
 
 def turned(fits: Mapping[str, Fit | None], overlap: Mapping[str, float]) -> dict[str, Fit]:
@@ -163,7 +151,7 @@ def exchanged_labels(
 
     Args:
         fits: case id -> `fit`, of the cases with a prediction; None where a case does not score poorly.
-        confusions: case id -> `confusion`, of the first of them.
+        confusions: case id -> `metrics.confusion_matrix`, of the first of them.
         structures: names of labels 1, 2, ...
         mean_dice: over cases and structures.
         of: whose predictions, such as ` by unet`.
@@ -193,16 +181,16 @@ def exchanged_labels(
 
 def _renamed(confusions: Sequence[np.ndarray]) -> np.ndarray:
     """i64[S + 1], what each predicted label had better be called: most pixels agree, each name is given once."""
-    together = np.sum(confusions, axis=0)
-    names = np.arange(len(together))
-    names[1:] = 1 + linear_sum_assignment(together[1:, 1:], maximize=True)[1]
+    by_prediction = np.sum(confusions, axis=0).T
+    names = np.arange(len(by_prediction))
+    names[1:] = 1 + linear_sum_assignment(by_prediction[1:, 1:], maximize=True)[1]
     return names
 
 
 def _dice(pixels: np.ndarray, names: np.ndarray) -> float:
     """`_foreground_dice` by a confusion matrix, predicted labels having other names."""
     total = int(pixels[1:].sum()) + int(pixels[:, 1:].sum())
-    return 2 * int(pixels[np.arange(1, len(pixels)), names[1:]].sum()) / max(total, 1)
+    return 2 * int(pixels[names[1:], np.arange(1, len(pixels))].sum()) / max(total, 1)
 
 
 def _foreground_dice(true: np.ndarray, predicted: np.ndarray) -> float:

@@ -24,7 +24,7 @@ from kneefair_jax.report import build, checklist, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import atomic, output_folder
 from kneefair_jax.runtime.progress import Progress
-from kneefair_jax.safe_text import without_paths
+from kneefair_jax.safe_text import strip_paths
 
 _SUSPECTS = "suspicious.csv"
 # In the folder of the results; further models have a folder each.
@@ -53,7 +53,7 @@ class Settings(NamedTuple):
         delta: score -> equivalence margin.
         command: as it was typed, for the page.
         endpoints: thresholds of failed segmentations and of other endpoints.
-        folders: whose paths no output file holds, whatever characters their names have (`safe_text.without_paths`).
+        folders: whose paths no output file holds, whatever characters their names have (`safe_text.strip_paths`).
         readers: score -> agreement of two readers, for the report; the margins that come from it are in `delta`.
         primary: score and attributes of the primary family.
         intersections: whether to report by pairs of attributes.
@@ -256,7 +256,7 @@ def audit(
                 table,
                 cohort.frame,
                 cohort.confounders,
-                notes=[without_paths(note, *settings.folders) for note in in_order],
+                notes=[strip_paths(note, *settings.folders) for note in in_order],
                 delta=settings.delta,
                 endpoints=settings.endpoints,
                 primary=settings.primary,

@@ -132,13 +132,9 @@ def _score(
 ) -> Scored:
     """All results of one case by one model."""
     masks = mask_pair.pair(true, path, reading)
-    structures, scored = len(reading.structures), reading.scored
-
-    def score(predicted: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
-        return metrics.mask_scores(predicted, truth, len(scored), spacing)
-
-    layers = anatomy.layers(reading.structures, scored)
-    scores = metrics.by_layer(score, layers, masks.predicted, masks.true)
+    structures = len(reading.structures)
+    layers = anatomy.layers(reading.structures, reading.scored)
+    scores = metrics.score_by_layer(metrics.mask_scores, layers, masks.predicted, masks.true, spacing=spacing)
     mask = masks.prediction
     poor = mask is not None and mask_alignment.is_poor(scores["dice"])
     in_all, in_ignored = (
@@ -155,7 +151,7 @@ def _score(
         mask_alignment.fit(masks.true, masks.label, masks.ignored, masks.relation == layouts.STATED)
         if poor
         else None,
-        mask_alignment.confusion(masks.true, masks.predicted, structures) if in_first else None,
+        metrics.confusion_matrix(masks.true, masks.predicted, structures) if in_first else None,
         np.where(in_all > 0, in_ignored / np.maximum(in_all, 1), np.nan),
     )
 
@@ -183,18 +179,16 @@ def sizes(
         reading: of the masks.
         apart: model -> how far off contours are, mm.
     """
-    scored = reading.scored
-    layers = anatomy.layers(reading.structures, scored)
+    layers = anatomy.layers(reading.structures, reading.scored)
 
     def of(item: tuple[str, Case]) -> dict[str, dict[str, np.ndarray]]:
         case, one = item
         true = mask_pair.reference(truth[case], reading).label
 
         def score(distance: float) -> dict[str, np.ndarray]:
-            def errors(layer: np.ndarray) -> dict[str, np.ndarray]:
-                return metrics.boundary_errors(layer, len(scored), one.spacing, distance)
-
-            return metrics.by_layer(errors, layers, true)
+            return metrics.score_by_layer(
+                metrics.boundary_errors, layers, true, spacing=one.spacing, distance_mm=distance
+            )
 
         return {model: score(distance) for model, distance in apart.items()}
 

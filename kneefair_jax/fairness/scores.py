@@ -194,7 +194,7 @@ def _means(table: Table, failed: np.ndarray, patients: np.ndarray, member: np.nd
 
 
 def _group_mean(name: str, mean: Mean, minimum: int) -> GroupMean:
-    reason = groups.why_unranked(name, mean.patients, minimum)
+    reason = groups.unranked_reason(name, mean.patients, minimum)
     return GroupMean(mean.mean, mean.interval, mean.patients, mean.cases, reason, reason is None)
 
 

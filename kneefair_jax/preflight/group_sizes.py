@@ -1,6 +1,6 @@
-"""Groups that a run's report will be too small to rank, known before training, and what would help."""
+"""Find groups that are too small for a run's report to rank, with remedies, and count the void pixels of each group."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,10 +24,10 @@ class Remedy:
     """A way to test enough patients of a group.
 
     Attributes:
-        kind: `folds` tests every patient, `fractions` deals the smallest test split that is large enough, `merge` joins
+        kind: `folds` tests every patient, `fractions` draws the smallest test split that is large enough, `merge` joins
             levels of the attribute.
         change: such as `config.data.folds=5` or `merging race=A and race=B`.
-        patients: of the group, or of the merged levels, that are then tested.
+        patients: tested patients of the group, or of the merged levels, with this remedy.
     """
 
     kind: Literal["folds", "fractions", "merge"]
@@ -41,10 +41,10 @@ class SmallGroup:
 
     Attributes:
         group: its name.
-        tested: patients that the report is about: those in the test split; with folds, all of them.
+        tested: patients in the report: those in the test split; with folds, all of them.
         patients: of the cohort.
         minimum: patients that ranking needs.
-        remedies: those that reach the minimum; empty where only more patients would help.
+        remedies: those that reach the minimum; empty if only more patients would help.
     """
 
     group: str
@@ -55,7 +55,7 @@ class SmallGroup:
 
 
 def small_groups(cohort: Cohort, data: ConfigDict, minimum: int) -> list[SmallGroup]:
-    """Return the groups of each attribute that will be shown but not ranked.
+    """Return the groups of each attribute that the report will show but not rank.
 
     Args:
         cohort: in splits.
@@ -63,22 +63,22 @@ def small_groups(cohort: Cohort, data: ConfigDict, minimum: int) -> list[SmallGr
         minimum: `report.min_group_patients`.
     """
     cases = cohort.cases
-    everywhere = np.ones(len(cases), bool)
-    in_test = everywhere if data.folds else (cases["split"] == "test").to_numpy()
+    all_rows = np.ones(len(cases), bool)
+    in_test = all_rows if data.folds else (cases["split"] == "test").to_numpy()
     partitions = [groups.partition(cases, [attribute]) for attribute in cohort.attributes]
     patients, tested = (
         {name: n for part in partitions for name, n in _patients(cases, part, rows).items()}
-        for rows in (everywhere, in_test)
+        for rows in (all_rows, in_test)
     )
     remedies: dict[str, list[Remedy]] = {name: [] for name, n in tested.items() if n < minimum}
     if not data.folds:
-        own_split = "config.data.split_column='' and " if "split" in cohort.source.cases else ""
+        ignore_split = "config.data.split_column='' and " if "split" in cohort.source.cases else ""
         possible = [name for name in remedies if patients[name] >= minimum]
         for name in possible:
-            change = f"{own_split}config.data.folds={FOLDS}"
+            change = f"{ignore_split}config.data.folds={FOLDS}"
             remedies[name].append(Remedy("folds", change, patients[name]))
         for name, (fractions, n) in _larger_test(cases, partitions, possible, data, minimum).items():
-            change = f"{own_split}config.data.fractions={fractions}"
+            change = f"{ignore_split}config.data.fractions={fractions}"
             remedies[name].append(Remedy("fractions", change, n))
     for part in partitions:
         for name, remedy in _merged(cases, part, in_test, tested, minimum, data.get("bins") or ()).items():
@@ -90,7 +90,7 @@ def small_groups(cohort: Cohort, data: ConfigDict, minimum: int) -> list[SmallGr
 
 
 def lines(small: Sequence[SmallGroup]) -> Iterator[str]:
-    """Yield a note for each group of `small_groups`."""
+    """Yield a note on each group of `small_groups`."""
     for group in small:
         remedies = "; ".join(f"{remedy.change} would test {remedy.patients}" for remedy in group.remedies)
         yield (
@@ -100,7 +100,7 @@ def lines(small: Sequence[SmallGroup]) -> Iterator[str]:
 
 
 def _patients(cases: pd.DataFrame, part: groups.Partition, rows: np.ndarray) -> dict[str, int]:
-    """Patients of each group among some rows, bool[N]."""
+    """Return the number of patients of each group among some rows, bool[N]."""
     return {
         name: cases["patient_id"][rows & (part.index == number)].nunique()
         for number, name in enumerate(part.names)
@@ -114,10 +114,10 @@ def _larger_test(
     data: ConfigDict,
     minimum: int,
 ) -> dict[str, tuple[tuple[float, ...], int]]:
-    """Deal the patients anew with larger test splits; validation keeps its share.
+    """Split the patients with larger test fractions; validation keeps its share.
 
     Returns:
-        Of the groups that reach the minimum: the fractions of the smallest such split, and the group's patients in it.
+        Group -> the fractions of the smallest split in which it reaches the minimum, and its patients in that split.
     """
     reached: dict[str, tuple[tuple[float, ...], int]] = {}
     attributes = [part.attributes[0] for part in partitions]
@@ -146,7 +146,7 @@ def _merged(
     minimum: int,
     bins: Collection[str],
 ) -> dict[str, Remedy]:
-    """Merge a small bin of numbers with its smaller neighbor, other small levels with all other small ones."""
+    """Merge a small bin of numbers with its smaller neighbor, and any other small level with all other small levels."""
     small = [name for name in part.names if tested[name] < minimum]
     remedies = {}
     for name in small:
@@ -163,3 +163,50 @@ def _merged(
             levels = " and ".join(part.names[number] for number in members)
             remedies[name] = Remedy("merge", f"merging {levels}", n)
     return remedies
+
+
+def void_of_groups(
+    shares: Sequence[float], cases: pd.DataFrame, attributes: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Count the void pixels of each group: its scores are about the rest of the pixels.
+
+    Args:
+        shares: of each case's pixels that are void, in [0, 1].
+        cases: the cohort's table, a row per case.
+        attributes: names of its attribute columns.
+
+    Returns:
+        Group (`all` first) -> `cases`; `void_cases`, those with a void pixel; `share`, the mean share of void pixels.
+        Empty if no case has any.
+    """
+    share = np.asarray(shares, float)
+    if not share.any():
+        return {}
+    members = {cohorts.ALL: np.ones(len(share), bool)} | {
+        name: part.index == number
+        for attribute in attributes
+        for part in [groups.partition(cases, [attribute], missing_as_level=True)]
+        for number, name in enumerate(part.names)
+    }
+    return {
+        name: {
+            "cases": int(member.sum()),
+            "void_cases": int((share[member] > 0).sum()),
+            "share": float(share[member].mean()),
+        }
+        for name, member in members.items()
+        if member.any()
+    }
+
+
+def void_lines(counts: Mapping[str, Mapping[str, float]], of: str) -> Iterator[str]:
+    """Yield a line for each group; none without void pixels.
+
+    Args:
+        counts: of `void_of_groups`.
+        of: "" or the name of the cohort, for the first line.
+    """
+    if counts:
+        yield f"void pixels{of}, left out of losses and scores (cases with any, mean share of the pixels):"
+    for name, group in counts.items():
+        yield f"  {name}: {group['void_cases']} of {group['cases']} cases, {group['share']:.1%}"

@@ -1,4 +1,4 @@
-"""What a run would meet on this machine: devices, versions, memory and disk, and where the time of a step goes."""
+"""Measure this machine before a run: devices, versions, memory and disk, and the time of a training step."""
 
 import itertools
 import shutil
@@ -19,12 +19,12 @@ from kneefair_jax.training.setup import Experiment
 
 SECONDS = 2.0  # of timing, for reading and for steps each
 GIB = 2**30
-# On disk at a time, about: the last two, each rule's choice, some that no other dominates, and one being written.
+# Approximate number on disk at a time: the last two, each rule's choice, some undominated ones, and one being written.
 _CHECKPOINTS = 8
 
 
-class Found(NamedTuple):
-    """What was found and measured.
+class Hardware(NamedTuple):
+    """The machine, and timings of a run on it.
 
     Attributes:
         devices: number and kind, such as `8 x NVIDIA H100`.
@@ -57,37 +57,41 @@ class Found(NamedTuple):
     steps: int
 
 
-def measure(config: ConfigDict, made: Experiment, cases: Arrays, workdir: Path) -> Found:
-    """Compiles and times the training step of a run, and the reading of its cases; the run's state is used up.
+def measure(config: ConfigDict, experiment: Experiment, cases: Arrays, workdir: Path) -> Hardware:
+    """Compile and time the training step of a run, and the reading of its cases; this consumes the run's state.
 
     Args:
         config: of the run.
-        made: the run; `made.state` must not be used after this call, a step donates it.
+        experiment: the run; `experiment.state` must not be used after this call, since a step donates it.
         cases: prepared.
-        workdir: the run's folder, there.
+        workdir: the run directory, which exists.
     """
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(made.state))
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(experiment.state))
     batches = pipeline.training_batches(
-        cases, made.order, made.partition.index, weight=made.weight, batch_size=config.train.batch_size
+        cases,
+        experiment.order,
+        experiment.partition.index,
+        weight=experiment.weight,
+        batch_size=config.train.batch_size,
     )
     batch = next(batches)
     for _ in range(pipeline.READ.prefetch_buffer_size):
-        next(batches)  # read ahead before anyone asked: no measure of how fast
-    reading = np.mean(_times(lambda: next(batches))).item()
-    state, compiling = made.state, time.perf_counter()
-    state, metrics = made.train_step(state, made.place(batch))
+        next(batches)  # prefetched before the timing starts
+    batch_seconds = np.mean(_times(lambda: next(batches))).item()
+    state, start = experiment.state, time.perf_counter()
+    state, metrics = experiment.train_step(state, experiment.place(batch))
     jax.block_until_ready(metrics)
-    compiling = time.perf_counter() - compiling
+    compile_seconds = time.perf_counter() - start
 
     def step() -> None:
         nonlocal state
-        state, metrics = made.train_step(state, made.place(batch))
+        state, metrics = experiment.train_step(state, experiment.place(batch))
         jax.block_until_ready(metrics)
 
-    stepping = np.median(_times(step)).item()
+    step_seconds = np.median(_times(step)).item()
     device = jax.devices()[0]
     environment = run_directory.environment()
-    return Found(
+    return Hardware(
         devices=environment["device"],
         backend=jax.default_backend(),
         hidden_gpus=0 if jax.default_backend() == "gpu" else nvidia_gpus(),
@@ -96,72 +100,76 @@ def measure(config: ConfigDict, made: Experiment, cases: Arrays, workdir: Path) 
         host_bytes=memory.host_bytes(),
         free_bytes=shutil.disk_usage(workdir).free,
         checkpoint_bytes=size,
-        compile_seconds=compiling,
-        step_seconds=stepping,
+        compile_seconds=compile_seconds,
+        step_seconds=step_seconds,
         batch_size=config.train.batch_size,
-        batch_seconds=reading,
-        steps=made.steps,
+        batch_seconds=batch_seconds,
+        steps=experiment.steps,
     )
 
 
 def nvidia_gpus(devices: Path = Path("/dev")) -> int:
-    """NVIDIA GPUs that the driver shows on this machine."""
+    """Return the number of NVIDIA GPUs that the driver shows on this machine."""
     return sum(path.name.removeprefix("nvidia").isdigit() for path in devices.glob("nvidia*"))
 
 
-def lines(found: Found) -> Iterator[str]:
-    """For the terminal: what there is, how fast it is, and what is slow and why."""
-    libraries = ", ".join(f"{name} {found.versions[name]}" for name in ("python", "jax", "flax"))
-    memory = f"{found.host_bytes / GIB:.0f} GiB of memory"
-    if found.device_bytes:
-        memory += f", {found.device_bytes / GIB:.0f} GiB a device"
-    yield f"machine: {found.devices}; {libraries}; {memory}; {found.free_bytes / GIB:.1f} GiB of disk free"
-    yield (
-        f"a training step takes {1000 * found.step_seconds:.0f} ms, {found.batch_size / found.step_seconds:.0f} cases "
-        f"a second, after {found.compile_seconds:.0f} s of compilation; reading gives "
-        f"{found.batch_size / found.batch_seconds:.0f} cases a second"
+def lines(machine: Hardware) -> Iterator[str]:
+    """Yield the lines for the terminal: the machine, its speed, and notes on what is slow or scarce."""
+    libraries = ", ".join(f"{name} {machine.versions[name]}" for name in ("python", "jax", "flax"))
+    memory_text = f"{machine.host_bytes / GIB:.0f} GiB of memory"
+    if machine.device_bytes:
+        memory_text += f", {machine.device_bytes / GIB:.0f} GiB a device"
+    yield f"machine: {machine.devices}; {libraries}; {memory_text}; {machine.free_bytes / GIB:.1f} GiB of disk free"
+    train_rate, read_rate = (
+        machine.batch_size / machine.step_seconds,
+        machine.batch_size / machine.batch_seconds,
     )
-    yield f"{found.steps} steps: {duration(found.steps * slower(found) + found.compile_seconds)}, besides evaluations"
-    for note in notes(found):
+    yield (
+        f"a training step takes {1000 * machine.step_seconds:.0f} ms, {train_rate:.0f} cases a second, after "
+        f"{machine.compile_seconds:.0f} s of compilation; reading gives {read_rate:.0f} cases a second"
+    )
+    seconds = machine.steps * step_and_read_seconds(machine) + machine.compile_seconds
+    yield f"{machine.steps} steps: {duration(seconds)}, besides evaluations"
+    for note in notes(machine):
         yield f"note: {note}"
 
 
-def slower(found: Found) -> float:
-    """Seconds of a step with its reading beside it, the longer of the two."""
-    return max(found.step_seconds, found.batch_seconds)
+def step_and_read_seconds(machine: Hardware) -> float:
+    """Return the seconds of a step with concurrent reading, which are those of the slower one."""
+    return max(machine.step_seconds, machine.batch_seconds)
 
 
-def notes(found: Found) -> Iterator[str]:
-    """What is slow or scarce, why, and what helps."""
-    if found.hidden_gpus:
+def notes(machine: Hardware) -> Iterator[str]:
+    """Yield a note on each thing that is slow or scarce, with the reason and the remedy."""
+    if machine.hidden_gpus:
         yield (
-            f"this machine has {found.hidden_gpus} NVIDIA GPUs and JAX sees none; install '.[cuda]', and see that "
-            "JAX_PLATFORMS and CUDA_VISIBLE_DEVICES do not hide them"
+            f"this machine has {machine.hidden_gpus} NVIDIA GPUs and JAX detects none; install '.[cuda]', and check "
+            "that JAX_PLATFORMS and CUDA_VISIBLE_DEVICES do not hide them"
         )
-    elif found.backend == "cpu":
-        yield "JAX runs on the CPU, where convolutions take nearly all of a step; a GPU is what helps"
-    if found.batch_seconds > found.step_seconds:
+    elif machine.backend == "cpu":
+        yield "JAX runs on the CPU, where convolutions take nearly all of a step; use a GPU"
+    if machine.batch_seconds > machine.step_seconds:
         yield (
-            "reading is slower than the step: the first pass over the cases waits for it (later ones keep what fits in "
-            "memory); put data.store on a local disk"
+            "reading is slower than the step, so the first pass over the cases waits for it (later passes read from "
+            "memory what fits); put data.store on a local disk"
         )
-    needed = _CHECKPOINTS * found.checkpoint_bytes
-    if found.free_bytes < needed:
+    needed = _CHECKPOINTS * machine.checkpoint_bytes
+    if machine.free_bytes < needed:
         yield (
-            f"the disk has {found.free_bytes / GIB:.2f} GiB free, and checkpoints take about {needed / GIB:.2f} GiB; "
+            f"the disk has {machine.free_bytes / GIB:.2f} GiB free, and checkpoints take about {needed / GIB:.2f} GiB; "
             "make room, or give another --workdir"
         )
-    if found.host_bytes < 4 * GIB:
+    if machine.host_bytes < 4 * GIB:
         yield "less than 4 GiB of memory; a smaller train.batch_size needs less"
 
 
 def _times(work: Any) -> list[float]:
-    """Seconds of each call, for `SECONDS` in all, at least 3 and at most 50 calls."""
+    """Return the seconds of each call, for `SECONDS` in total, at least 3 and at most 50 calls."""
     times: list[float] = []
     for count in itertools.count():
         if count >= 50 or (count >= 3 and sum(times) > SECONDS):
             return times
-        started = time.perf_counter()
+        start = time.perf_counter()
         work()
-        times.append(time.perf_counter() - started)
+        times.append(time.perf_counter() - start)
     return times

@@ -1,4 +1,4 @@
-"""What can be measured of a case without a network, and which cases are far from all the others."""
+"""Measure each case without a network, and find cases far from the median."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-# Scaled median absolute deviations from the median (Iglewicz and Hoaglin 1993 take 3.5, which is many in 10,000
-# cases), and the smallest change, of 25 %, that is worth a look where nearly all cases agree.
-_FAR = 5.0
-_LEAST = np.log(1.25)
+# An outlier is this many scaled median absolute deviations from the median (Iglewicz and Hoaglin 1993 suggest 3.5,
+# which flags many of 10,000 cases), and at least 25 % from it where nearly all cases agree.
+_MAX_ROBUST_Z = 5.0
+_MIN_CHANGE = np.log(1.25)
 _MAD_OF_NORMAL = 1.4826
 
 
@@ -25,7 +25,7 @@ class Outlier(NamedTuple):
 def of_case(
     image: np.ndarray, label: np.ndarray, spacing: np.ndarray, structures: Sequence[str]
 ) -> dict[str, float]:
-    """Positive numbers by name: size of the picture, grey values, area of each structure.
+    """Return positive numbers by name: size of the picture, gray values, area of each structure.
 
     Args:
         image: u8[H, W, C].
@@ -34,9 +34,9 @@ def of_case(
         structures: names of labels 1, 2, ...
     """
     height, width = spacing * label.shape
-    known = bool(np.isfinite(spacing).all())
+    has_spacing = bool(np.isfinite(spacing).all())
     counts = np.bincount(label.ravel(), minlength=len(structures) + 1)[1:]
-    unit, scale = ("mm2", float(np.prod(spacing))) if known else ("%", 100 / label.size)
+    unit, scale = ("mm2", float(np.prod(spacing))) if has_spacing else ("%", 100 / label.size)
     return {
         "height of the picture, mm": float(height),
         "width of the picture, mm": float(width),
@@ -47,30 +47,30 @@ def of_case(
 
 
 def outliers(table: pd.DataFrame) -> list[Outlier]:
-    """Cases whose measure is far from the median, on the logarithmic scale, the farthest first.
+    """Return the cases with a measure far from the median, on the logarithmic scale, the farthest first.
 
     Args:
         table: of `of_case`, indexed by case id. Zeros and NaN are not compared.
     """
-    found = []
+    ranked = []
     for measure, values in table.items():
         logs = np.log(values[values > 0])
         if logs.empty:
             continue
-        centre = logs.median()
-        deviation = (logs - centre).abs()
-        limit = max(_FAR * _MAD_OF_NORMAL * deviation.median(), _LEAST)
+        center = logs.median()
+        deviation = (logs - center).abs()
+        limit = max(_MAX_ROBUST_Z * _MAD_OF_NORMAL * deviation.median(), _MIN_CHANGE)
         for case_id, distance in deviation[deviation > limit].items():
-            outlier = Outlier(str(case_id), str(measure), float(values[case_id]), float(np.exp(centre)))
-            found.append((distance / limit, outlier))
-    return [outlier for _, outlier in sorted(found, key=lambda item: (-item[0], item[1]))]
+            outlier = Outlier(str(case_id), str(measure), float(values[case_id]), float(np.exp(center)))
+            ranked.append((distance / limit, outlier))
+    return [outlier for _, outlier in sorted(ranked, key=lambda item: (-item[0], item[1]))]
 
 
 def absent(table: pd.DataFrame) -> dict[str, list[str]]:
-    """Structures that some cases lack -> those cases; a structure's area is 0 there."""
+    """Return the structures that some cases lack, each with those cases, in which its area is 0."""
     areas = [name for name in table if str(name).startswith("area of ")]
-    lacking: dict[str, list[str]] = {}
+    cases_without: dict[str, list[str]] = {}
     for name in areas:
         structure = str(name).removeprefix("area of ").rpartition(", ")[0]
-        lacking.setdefault(structure, []).extend(str(case) for case in table.index[table[name] == 0])
-    return {structure: cases for structure, cases in lacking.items() if cases}
+        cases_without.setdefault(structure, []).extend(str(case) for case in table.index[table[name] == 0])
+    return {structure: cases for structure, cases in cases_without.items() if cases}

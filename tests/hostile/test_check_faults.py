@@ -1,5 +1,7 @@
 """`check` of a cohort some of whose masks are flipped, turned, in other units, interpolated or of another patient."""
 
+import contextlib
+import io
 import json
 
 import nibabel
@@ -10,6 +12,7 @@ import pytest
 from kneefair_jax.data import cohort_loader, store
 from kneefair_jax.data.readers import ORIENTATIONS
 from kneefair_jax.preflight import check
+from kneefair_jax.runtime import command_line
 from tests.hostile import masks
 from tests.hostile.test_masks import config
 
@@ -60,11 +63,11 @@ def outcome(tmp_path_factory):
     data = config(root).data
     cohort = cohort_loader.load(data, 0)
     main, _ = cohort_loader.prepare(data, 0, cohort, None, root / "store", store.Options(on_broken="skip"))
-    lines: list[str] = []
-    check.run(main, None, root / "check", "auto", lines.append)
-    print("\n".join(lines))
+    with io.StringIO() as stream, contextlib.redirect_stdout(stream), command_line.log_to_terminal():
+        check.run(main, None, root / "check", "auto")
+        log = stream.getvalue()
     table = pd.read_csv(root / "check/faults.csv", keep_default_na=False)
-    return json.loads((root / "check/check.json").read_text()), table, "\n".join(lines)
+    return json.loads((root / "check/check.json").read_text()), table, log
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`--mode=check`: what it finds, what it says, and when it refuses."""
+"""`--mode=check`: its results, its log, and its refusals."""
 
 import json
 
@@ -16,12 +16,15 @@ from tests.films import folder
 
 
 def config(root, **changes):
-    made = folder_config.get_config()
-    made.data.update({"root": str(root), "size": (40, 48), "structures": "disc,square", **changes})
-    made.model.widths = (2, 4)
-    made.train.batch_size = 8
-    made.lock()
-    return made
+    settings = folder_config.get_config()
+    settings.data.update({"root": str(root), "size": (40, 48), "structures": "disc,square", **changes})
+    settings.model.widths = (2, 4)
+    settings.train.batch_size = 8
+    settings.lock()
+    return settings
+
+
+pytestmark = pytest.mark.usefixtures("terminal_log")
 
 
 @pytest.fixture
@@ -37,21 +40,21 @@ def root(tmp_path):
     return root
 
 
-def found(workdir):
+def check_json(workdir):
     return json.loads((workdir / "check" / "check.json").read_text())
 
 
 def test_a_cohort_in_order(root, tmp_path, capsys):
     modes.check(config(root), tmp_path / "run")
-    said = capsys.readouterr().out
-    assert "patients (cases)" in said and "age=missing" in said
+    output = capsys.readouterr().out
+    assert "patients (cases)" in output and "age=missing" in output
     note = "age differs between the cases of one patient for 1 patient"
-    cohort, machine = said.split("machine: ")
+    cohort, machine = output.split("machine: ")
     assert f"note: {note}" in cohort and "a training step takes" in machine
-    assert "suspicious masks: not looked for; label scheme: 'disc' is none of ('femur'," in said
-    assert "near-duplicate films of different patients: none" in said and "outliers: none" in said
-    everything = found(tmp_path / "run")
-    assert everything["cohort"] == {
+    assert "suspicious masks: not looked for; label scheme: 'disc' is none of ('femur'," in output
+    assert "near-duplicate films of different patients: none" in output and "outliers: none" in output
+    result = check_json(tmp_path / "run")
+    assert result["cohort"] == {
         "cases": 24,
         "patients": 12,
         "left_out": [],
@@ -65,12 +68,12 @@ def test_a_cohort_in_order(root, tmp_path, capsys):
         "unreadable": [],
         "spacing_kinds": {"table": 24},
     }
-    small = everything["small_groups"]
+    small = result["small_groups"]
     assert cohort.count("note: ") == 1 + len(small)
     assert {group["group"] for group in small} == {"sex=f", "sex=m", "age=<=50", "age=51-64", "age=>=65"}
     assert all(group["tested"] < group["minimum"] == 10 and not group["remedies"] for group in small)
-    whole = {row["group"]: row["cases"] for row in everything["groups"] if row["split"] == "all"}
-    assert whole["sex=f"] == 12 and whole["age=missing"] == 2
+    sizes = {row["group"]: row["cases"] for row in result["groups"] if row["split"] == "all"}
+    assert sizes["sex=f"] == 12 and sizes["age=missing"] == 2
     with Image.open(tmp_path / "run" / "check" / "contact_sheet.png") as sheet:
         assert sheet.height > 6 * 100  # sex=f, sex=m, three ages and the missing one
     assert not {"config.json", "checkpoints", "report"} & {path.name for path in (tmp_path / "run").iterdir()}
@@ -88,15 +91,15 @@ def test_what_is_wrong_is_named_by_case(root, tmp_path, capsys):
         copy = np.asarray(image) * 0.9 + np.random.default_rng(0).normal(5, 3, (40, 48))
     Image.fromarray(np.clip(copy, 0, 255).astype(np.uint8)).save(root / "images/17.png")
     modes.check(config(root), tmp_path / "run")
-    said = capsys.readouterr().out
-    assert "square is absent from 1 of 24 masks: c9" in said
-    assert "  c5: width of the picture, mm 72, median 24" in said
-    assert "near-duplicate films of different patients: 1" in said
-    everything = found(tmp_path / "run")
-    (pair,) = everything["near_duplicates"]
+    output = capsys.readouterr().out
+    assert "square is absent from 1 of 24 masks: c9" in output
+    assert "  c5: width of the picture, mm 72, median 24" in output
+    assert "near-duplicate films of different patients: 1" in output
+    result = check_json(tmp_path / "run")
+    (pair,) = result["near_duplicates"]
     assert pair["cases"] == ["c0", "c17"] and pair["likeness"] > 0.9 and len(pair["splits"]) == 2
-    assert {outlier["case_id"] for outlier in everything["cohort"]["outliers"]} == {"c5"}
-    assert everything["cohort"]["absent"] == {"square": ["c9"]}
+    assert {outlier["case_id"] for outlier in result["cohort"]["outliers"]} == {"c5"}
+    assert result["cohort"]["absent"] == {"square": ["c9"]}
 
 
 def test_an_external_cohort_is_read_too(root, tmp_path, capsys):
@@ -105,9 +108,9 @@ def test_an_external_cohort_is_read_too(root, tmp_path, capsys):
     (other / "masks/3.png").write_bytes((root / "masks/20.png").read_bytes())
     modes.check(config(root, external=str(other)), tmp_path / "run")
     assert "outliers of the external cohort" in capsys.readouterr().out
-    everything = found(tmp_path / "run")
-    assert everything["external"]["cases"] == 24
-    groups = [group for group in everything["identical_films"] if group["cases"] == ["c20", "c3"]]
+    result = check_json(tmp_path / "run")
+    assert result["external"]["cases"] == 24
+    groups = [group for group in result["identical_films"] if group["cases"] == ["c20", "c3"]]
     assert len(groups) == 1 and groups[0]["splits"][1] == "external" and groups[0]["patients"] == 2
 
 
@@ -115,30 +118,32 @@ def test_an_external_cohort_is_read_too(root, tmp_path, capsys):
 def test_broken_films_are_all_listed_and_refused_if_training_would(root, tmp_path, capsys, on_broken):
     for k in range(7):
         (root / f"images/{3 * k}.png").write_bytes(b"torn")
-    made = config(root, on_broken=on_broken)
+    settings = config(root, on_broken=on_broken)
     if on_broken == "stop":
         with pytest.raises(InputError, match="^7 of 24 cases cannot be read"):
-            modes.check(made, tmp_path / "run")
+            modes.check(settings, tmp_path / "run")
     else:
-        modes.check(made, tmp_path / "run")
+        modes.check(settings, tmp_path / "run")
     assert "left out: 7 (listed in left_out.csv)" in capsys.readouterr().out
     listed = pd.read_csv(tmp_path / "run" / "check" / "left_out.csv")
     assert listed["what"].tolist() == [f"c{3 * k}" for k in range(7)]
-    assert found(tmp_path / "run")["cohort"]["cases"] == 17
+    assert check_json(tmp_path / "run")["cohort"]["cases"] == 17
 
 
 def test_what_training_refuses_a_check_refuses(root, tmp_path):
-    made = config(root)
-    made.mitigation.groups = ("race",)
+    settings = config(root)
+    settings.mitigation.groups = ("race",)
     with pytest.raises(InputError, match="mitigation.groups"):
-        modes.check(made, tmp_path / "run")
+        modes.check(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_of_folds_the_first_is_checked(root, tmp_path):
     modes.check(config(root, folds=3), tmp_path / "run")
     counts = {
-        row["split"]: row["patients"] for row in found(tmp_path / "run")["groups"] if row["group"] == "all"
+        row["split"]: row["patients"]
+        for row in check_json(tmp_path / "run")["groups"]
+        if row["group"] == "all"
     }
     assert counts["test"] == 4 and counts["all"] == 12
 
@@ -146,9 +151,9 @@ def test_of_folds_the_first_is_checked(root, tmp_path):
 @pytest.mark.slow  # fast: tests/hostile/test_masks.py, a tenth of the masks is faulty
 def test_masks_that_look_wrong_are_named_and_drawn(tmp_path, capsys):
     """The network that ships on 24 knees: one mask lies four pixels too low, one film is blank."""
-    settings = quickstart.get_config().data.phantom
-    settings.update({"patients": 24, "knees_per_patient": 1})
-    source = phantom.source(settings, size=(32, 40), seed=9)  # as other tests draw them
+    phantoms = quickstart.get_config().data.phantom
+    phantoms.update({"patients": 24, "knees_per_patient": 1})
+    source = phantom.source(phantoms, size=(32, 40), seed=9)  # as other tests draw them
     root = tmp_path / "films"
     for name in ("images", "masks"):
         (root / name).mkdir(parents=True)
@@ -167,12 +172,14 @@ def test_masks_that_look_wrong_are_named_and_drawn(tmp_path, capsys):
         }
     )
     table.to_csv(root / "metadata.csv", index=False)
-    made = config(root, size=(32, 40), structures="knee", attributes=("sex",))
-    modes.check(made, tmp_path / "run")
-    said = capsys.readouterr().out
-    assert "; moves in pixels of the working grid" in said
-    assert "masks that look wrong: " in said and "  c5: fits better when moved 4 pixels up (Dice 0." in said
-    part = found(tmp_path / "run")["cohort"]["suspicious"]
+    settings = config(root, size=(32, 40), structures="knee", attributes=("sex",))
+    modes.check(settings, tmp_path / "run")
+    output = capsys.readouterr().out
+    assert "; moves in pixels of the working grid" in output
+    assert (
+        "masks that look wrong: " in output and "  c5: fits better when moved 4 pixels up (Dice 0." in output
+    )
+    part = check_json(tmp_path / "run")["cohort"]["suspicious"]
     suspects = {one["case_id"] for one in part["suspects"]}
     assert {"c5", "c11"} <= suspects and len(suspects) <= 4
     assert len(part["scores"]) == 24 and part["usual_dice"] > 0.9
@@ -181,12 +188,12 @@ def test_masks_that_look_wrong_are_named_and_drawn(tmp_path, capsys):
 
 
 def test_masks_are_compared_with_no_network_where_none_is_wanted(root, tmp_path, capsys):
-    made = config(root)
-    made.check.against = ""
+    settings = config(root)
+    settings.check.against = ""
     sheet = tmp_path / "run" / "check" / "suspicious.png"
     sheet.parent.mkdir(parents=True)
     sheet.write_bytes(b"of an earlier check")
-    modes.check(made, tmp_path / "run")
+    modes.check(settings, tmp_path / "run")
     assert "suspicious" not in capsys.readouterr().out and not sheet.exists()
 
 
@@ -194,7 +201,7 @@ def test_masks_are_compared_with_no_network_where_none_is_wanted(root, tmp_path,
     ("against", "message"), [("nothing", "weights 'nothing'"), ("phantom", "label scheme: 'disc' is none of")]
 )
 def test_a_checkpoint_asked_for_by_name_must_be_there_and_fit(root, tmp_path, against, message):
-    made = config(root)
-    made.check.against = against
+    settings = config(root)
+    settings.check.against = against
     with pytest.raises(InputError, match=message):
-        modes.check(made, tmp_path / "run")
+        modes.check(settings, tmp_path / "run")

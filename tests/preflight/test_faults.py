@@ -18,6 +18,8 @@ from tests import films
 from tests.hostile.test_geometry import no_timing
 from tests.preflight.test_check import config
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 __all__ = ["no_timing"]
 
 NAMES = ["c3", "c5", "c9"]
@@ -35,13 +37,13 @@ def root(tmp_path):
     return root
 
 
-def checked(root, workdir, **changes):
+def check_folder(root, workdir, **changes):
     data = config(root, size=(20, 24), **changes).data
     cohort = cohort_loader.load(data, 0)
     external = cohort_loader.load_external(data, cohort)
     options = store.Options(on_broken="skip")
     main, outside = cohort_loader.prepare(data, 0, cohort, external, workdir / "store", options)
-    preflight_check.run(main, outside, workdir / "check", "", print)
+    preflight_check.run(main, outside, workdir / "check", "")
     table = pd.read_csv(workdir / "check/faults.csv", keep_default_na=False)
     return json.loads((workdir / "check/check.json").read_text()), table
 
@@ -55,9 +57,9 @@ def test_each_file_is_decoded_once(root, tmp_path, monkeypatch):
             name,
             lambda path, *more, original=original: counts.update([path]) or original(path, *more),
         )
-    checked(root, tmp_path / "run")
+    check_folder(root, tmp_path / "run")
     assert len(counts) == 48 and set(counts.values()) == {1}
-    checked(root, tmp_path / "run")
+    check_folder(root, tmp_path / "run")
     assert set(counts.values()) == {1}
 
 
@@ -72,7 +74,7 @@ def test_files_that_vanish_or_change_meanwhile_are_named_and_the_rest_goes_on(
         return read(prepared)
 
     monkeypatch.setattr(preflight_check, "_read", tampered)
-    result, table = checked(root, tmp_path / "run")
+    result, table = check_folder(root, tmp_path / "run")
     reasons = dict(result["cohort"]["unreadable"])
     assert set(reasons) == {"c5", "c9"} and result["cohort"]["cases"] == 24
     assert "5.png" in reasons["c5"] and "9.png" in reasons["c9"] and "changed" in reasons["c9"]
@@ -107,7 +109,7 @@ def test_masks_that_several_cases_share_are_named(root, tmp_path, capsys):
     for n in (3, 5):
         with Image.open(root / "masks/9.png") as image:
             image.save(root / f"masks/{n}.png", compress_level=n)  # other bytes, the same pixels
-    result, table = checked(root, tmp_path / "run")
+    result, table = check_folder(root, tmp_path / "run")
     assert result["identical_masks"] == [{"cases": NAMES, "cohorts": ["cohort"] * 3, "patients": 3}]
     rows = table[table["fault"] == "identical mask"]
     assert rows["case_id"].tolist() == NAMES and "c5, c9" in rows["detail"].iloc[0]
@@ -117,7 +119,7 @@ def test_masks_that_several_cases_share_are_named(root, tmp_path, capsys):
 def test_masks_shared_with_an_external_cohort_are_named(root, tmp_path):
     other = films.folder(tmp_path / "other", patient="x")
     (other / "masks/1.png").write_bytes((root / "masks/9.png").read_bytes())
-    result, table = checked(root, tmp_path / "run", external=str(other))
+    result, table = check_folder(root, tmp_path / "run", external=str(other))
     shared = [group for group in result["identical_masks"] if set(group["cohorts"]) == {"cohort", "external"}]
     assert [group["cases"] for group in shared] == [["c9", "c1"]]
     assert {"cohort", "external"} == set(table["cohort"][table["fault"] == "identical mask"])
@@ -136,7 +138,7 @@ def test_masks_in_other_units_than_their_films_are_named(root, tmp_path, capsys)
     for name in ("image", "mask"):
         table[name] = table[name].str.replace(".png", ".nii.gz")
     table.to_csv(root / "metadata.csv", index=False)
-    result, listed = checked(root, tmp_path / "run")
+    result, listed = check_folder(root, tmp_path / "run")
     assert list(result["cohort"]["header_notes"]) == NAMES
     rows = listed[listed["fault"] == "header"]
     assert rows["case_id"].tolist() == NAMES and rows["detail"].str.contains("3 x 3 mm").all()
@@ -147,10 +149,10 @@ def test_no_cell_of_the_table_is_a_formula_or_holds_a_path(tmp_path):
     folder = tmp_path / "Smith, Jo (x)"
     part = {"unreadable": [["=1", f"{folder}/a b, c.png: gone"]], "orientation": {"turned": []}}
     part |= {"interpolated": [], "header_notes": {}, "absent": {}, "outliers": []}
-    found = faults.table(
+    table = faults.table(
         {"cohort": part, "identical_masks": [], "identical_films": [], "near_duplicates": []}, ["cohort"]
     )
-    faults.write(tmp_path / "faults.csv", found, [folder])
+    faults.write(tmp_path / "faults.csv", table, [folder])
     text = (tmp_path / "faults.csv").read_text()
     assert "'=1" in text and str(tmp_path) not in text and "a b, c.png" in text
 
@@ -179,8 +181,8 @@ def test_identifiers_stay_as_they_are_and_a_row_names_three_other_cases(tmp_path
     part = {"unreadable": [[ids[0], "/home/jo/a.png: gone"]], "orientation": {"turned": []}}
     part |= {"interpolated": [], "header_notes": {}, "absent": {}, "outliers": []}
     group = {"cases": ids, "cohorts": ["cohort"] * 5}
-    found = {"cohort": part, "identical_masks": [group], "identical_films": [], "near_duplicates": []}
-    faults.write(tmp_path / "faults.csv", faults.table(found, ["cohort"]), [])
+    result = {"cohort": part, "identical_masks": [group], "identical_films": [], "near_duplicates": []}
+    faults.write(tmp_path / "faults.csv", faults.table(result, ["cohort"]), [])
     table = pd.read_csv(tmp_path / "faults.csv")
     assert table["case_id"].tolist() == [ids[0], *ids]
     assert table["detail"].tolist()[:2] == [

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import groups
 from kneefair_jax.errors import InputError
+from kneefair_jax.preflight import group_sizes
 from kneefair_jax.preflight.group_sizes import Remedy, SmallGroup, lines, small_groups
 
 
@@ -128,3 +129,25 @@ def test_a_split_of_the_table_has_to_be_given_up_first():
 @pytest.mark.parametrize("minimum", [1, 15])
 def test_groups_that_are_large_enough_need_no_note(minimum):
     assert small_groups(*loaded({"A": 100, "B": 120}), minimum) == []
+
+
+VOID_CASES = pd.DataFrame(
+    {"sex": pd.Categorical(["f", "f", "m", "m"]), "site": pd.Categorical(["a", "b", "a", "b"])}
+)
+
+
+def test_void_pixels_by_hand():
+    counts = group_sizes.void_of_groups([0.5, 0.25, 0.0, 0.25], VOID_CASES, ("sex",))
+    assert counts == {
+        "all": {"cases": 4, "void_cases": 3, "share": 0.25},
+        "sex=f": {"cases": 2, "void_cases": 2, "share": 0.375},
+        "sex=m": {"cases": 2, "void_cases": 1, "share": 0.125},
+    }
+    lines = list(group_sizes.void_lines(counts, " of the external cohort"))
+    assert len(lines) == 4 and "external" in lines[0]
+    assert all(word in lines[3] for word in ("sex=m", "1 of 2", "12.5%"))
+
+
+def test_no_line_without_void_pixels():
+    assert group_sizes.void_of_groups([0.0] * 4, VOID_CASES, ("sex", "site")) == {}
+    assert list(group_sizes.void_lines({}, "")) == []
