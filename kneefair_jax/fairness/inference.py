@@ -11,14 +11,13 @@ from kneefair_jax.fairness import (
     equivalence,
     group_intervals,
     hypothesis_tests,
-    pair_differences,
     paired_differences,
     patient_table,
     power,
     summaries,
     two_part,
 )
-from kneefair_jax.fairness.pair_differences import PairDifferences
+from kneefair_jax.fairness.hypothesis_tests import PairDifferences
 from kneefair_jax.fairness.patient_bootstrap import Sample, samples
 from kneefair_jax.fairness.patient_table import Column
 from kneefair_jax.fairness.score_results import (
@@ -278,7 +277,7 @@ def _compare_without_failures(
         shared = paired_differences.complete_patients(part.ranked, grouped.patients[part.ranked.rows])
         groups = shared or part.ranked
         test_groups = paired_differences.sign_flips if shared else hypothesis_tests.permuted_welch
-        group_differences = (paired_differences if shared else pair_differences).group_differences
+        group_differences = (paired_differences if shared else hypothesis_tests).group_differences
         rng = np.random.default_rng([*seed, 1])
         tests = test_groups(groups.scores, groups.sizes, rng, settings.permutations)
         if tests is None:

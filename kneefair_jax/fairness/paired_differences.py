@@ -13,10 +13,9 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from kneefair_jax.fairness import pair_differences, two_part
+from kneefair_jax.fairness import hypothesis_tests, two_part
 from kneefair_jax.fairness.bootstrap import CHUNK
-from kneefair_jax.fairness.hypothesis_tests import TIE, PermutationTests
-from kneefair_jax.fairness.pair_differences import PairDifferences
+from kneefair_jax.fairness.hypothesis_tests import TIE, PairDifferences, PermutationTests
 from kneefair_jax.fairness.patient_bootstrap import Sample
 
 # Differences whose skewness is within this many standard errors of a normal sample's count as not skewed.
@@ -100,10 +99,10 @@ def sign_flips(
 def group_differences(
     scores: list[np.ndarray], test_order: np.ndarray, tests: PermutationTests, column: int, span: float
 ) -> PairDifferences:
-    """Return the `pair_differences.group_differences` of `sign_flips`, with standard errors within patients."""
+    """Return the `hypothesis_tests.group_differences` of `sign_flips`, with standard errors within patients."""
     differences = _differences(np.concatenate(scores)[None], np.array([len(values) for values in scores]))[0]
     errors = differences.std(1, ddof=1) / np.sqrt(differences.shape[1])
-    return replace(pair_differences.group_differences(scores, test_order, tests, column, span), errors=errors)
+    return replace(hypothesis_tests.group_differences(scores, test_order, tests, column, span), errors=errors)
 
 
 def student_intervals(scores: np.ndarray, sizes: np.ndarray, confidence: float = 0.95) -> np.ndarray:

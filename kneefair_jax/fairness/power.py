@@ -97,12 +97,7 @@ def patients_needed(
         ("span", span, "above 0", span > 0),
         ("power", power, "between 0 and 1", 0 < power < 1),
         ("level", level, "between 0 and 1", 0 < level < 1),
-        (
-            "equivalence_level",
-            equivalence_level,
-            "between 0 and 1",
-            0 < equivalence_level < 1,
-        ),
+        ("equivalence_level", equivalence_level, "between 0 and 1", 0 < equivalence_level < 1),
     ):
         if not (valid and math.isfinite(value)):
             raise InputError(f"{name}={value}: give a number {allowed}")

@@ -22,8 +22,8 @@ from kneefair_jax.fairness import (
     two_part,
 )
 from kneefair_jax.fairness.family import Hypothesis, Primary
+from kneefair_jax.fairness.hypothesis_tests import PairDifferences
 from kneefair_jax.fairness.inference import Description, GroupedScores, Settings
-from kneefair_jax.fairness.pair_differences import PairDifferences
 from kneefair_jax.fairness.patient_table import MACRO, Column, Table
 from kneefair_jax.fairness.score_results import (
     AttributeSummary,
