@@ -1,9 +1,10 @@
-"""Fields of a config that have moved: each setting of a mitigation now belongs to the part that reads it."""
+"""Fields of a config that have another name now; each setting of a mitigation belongs to the part that reads it."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
+_RENAMED = {"data.on_broken": "data.on_read_error"}
 # Within `mitigation`, and within each method of `study.settings`.
 _PARTS = ("sampler", "objective", "head", "schedule")
 _SETTINGS = {
@@ -22,7 +23,7 @@ def new_name(field: str) -> str | None:
             method's name; they are moved fields too.
     """
     if not (match := _SECTION.fullmatch(field)):
-        return None
+        return _RENAMED.get(field)
     section, name = match.groups()
     if name in _PARTS:
         return f"{section}.{name}.name"
@@ -31,7 +32,7 @@ def new_name(field: str) -> str | None:
 
 def moved_fields(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the fields of an earlier layout that a config holds, each with its new name."""
-    sections = {"mitigation": config.get("mitigation")}
+    sections = {name: config.get(name) for name in ("data", "mitigation")}
     study = config.get("study")
     settings = study.get("settings") if isinstance(study, Mapping) else None
     if isinstance(settings, Mapping):

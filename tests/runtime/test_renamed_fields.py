@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-import launch
 from configs import default
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import renamed_fields, run_directory, run_files
@@ -77,3 +76,8 @@ def test_an_old_flag_is_refused_with_its_new_name(flag, new, capsys):
     error = capsys.readouterr().err
     assert ended.value.code == 2 and error.count("\n") == 1
     assert flag.partition("=")[0].replace("--no", "--") in error and f"--config.{new}" in error
+
+
+def test_a_renamed_field_of_another_section():
+    moved = renamed_fields.moved_fields({"data": {"on_broken": "skip", "seed": 0}})
+    assert moved == {"data.on_broken": "data.on_read_error"}
