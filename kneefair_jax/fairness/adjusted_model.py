@@ -165,7 +165,7 @@ def _fit(
         np.vstack([np.eye(coefficient_count), *differences.values()]),
     )
     if result is None:
-        return "the cases of one patient alone determine a coefficient"
+        return "the cases of a single patient determine a coefficient"
     residuals = pd.Series(y - x @ result.estimate[:coefficient_count], index=score.index)
     if residuals.abs().max() <= _ROUNDING * spread:
         return "the columns explain every score, so that no standard error is defined"
@@ -193,7 +193,7 @@ def _terms(result: cluster_robust.Contrasts, skewnesses: np.ndarray) -> list[dic
     critical = stats.t.ppf((1 + _CONFIDENCE) / 2, result.freedom)
     low, high = (
         result.estimate
-        - result.error * [two_part.unskewed(q, g) for q, g in zip(end, skewnesses, strict=True)]
+        - result.error * [two_part.inverse_hall(q, g) for q, g in zip(end, skewnesses, strict=True)]
         for end in (critical, -critical)
     )
     t = two_part.hall(result.estimate / result.error, skewnesses)

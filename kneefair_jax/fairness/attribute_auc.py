@@ -94,7 +94,7 @@ def attribute_auc(
             model = LogisticRegression(C=0.1, max_iter=500).fit(x[train], y[train])
             columns = np.searchsorted(levels, model.classes_)
             probability[np.ix_(test, columns)] = model.predict_proba(x[test])
-    weights = _resampled(y, case_patients, np.random.default_rng(seed), draws)
+    weights = _resample_cases(y, case_patients, np.random.default_rng(seed), draws)
     # With two levels, each against the rest gives the same AUC.
     positive_levels = range(1, 2) if len(levels) == 2 else range(len(levels))
     unit_weights = np.ones((1, len(y)))
@@ -130,7 +130,9 @@ def weighted_auc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray) -
     return auc
 
 
-def _resampled(level: np.ndarray, patients: np.ndarray, rng: np.random.Generator, draws: int) -> np.ndarray:
+def _resample_cases(
+    level: np.ndarray, patients: np.ndarray, rng: np.random.Generator, draws: int
+) -> np.ndarray:
     """Return case weights f64[draws, N], resampling patients with all their cases within the level of their first."""
     names, first, case_rows = np.unique(patients, return_index=True, return_inverse=True)
     counts = np.zeros((draws, len(names)))

@@ -51,7 +51,7 @@ def contrasts(
     q, r = np.linalg.qr(x * root[:, None])
     coordinates = q.T @ (y * root)
     # Rows by cluster, padded with zeros, which contribute nothing: [P, longest cluster, K] and [P, longest cluster].
-    blocks, residuals = _by_cluster(q, clusters), _by_cluster(y * root - q @ coordinates, clusters)
+    blocks, residuals = _cluster_blocks(q, clusters), _cluster_blocks(y * root - q @ coordinates, clusters)
     left, leverage, right = np.linalg.svd(blocks, full_matrices=False)
     if leverage.max() ** 2 > _FULL_LEVERAGE:
         return None
@@ -71,11 +71,11 @@ def contrasts(
     trace_of_square = (cluster_variance**2 - 2 * cluster_variance * overlap_variance).sum(0) + (
         products**2
     ).sum((1, 2))
-    loads = np.einsum("pnk,pn->pk", blocks, _by_cluster(root, clusters)) @ directions
+    loads = np.einsum("pnk,pn->pk", blocks, _cluster_blocks(root, clusters)) @ directions
     return Contrasts(directions.T @ coordinates, np.sqrt(variance), trace**2 / trace_of_square, loads)
 
 
-def _by_cluster(rows: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+def _cluster_blocks(rows: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     """Group rows by cluster, padded with zeros: [N, ...] -> [P, longest cluster, ...]."""
     _, index, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     order = np.argsort(index, kind="stable")

@@ -141,7 +141,7 @@ def _rates(
         return EndpointRates(*endpoint_fields, events, 0, None, {}, {}, {})
     all_patients = groups.Partition((), ("all",), np.zeros(len(events), np.int32))
     overall, *columns_by_partition = (
-        _tallied(events, table.patients, partition, endpoint.adverse)
+        _tally(events, table.patients, partition, endpoint.adverse)
         for partition in [all_patients, *partitions]
     )
     by_group: dict[str, GroupRate] = {}
@@ -155,11 +155,11 @@ def _rates(
         if len(partition.attributes) > 1:
             continue
         (attribute,) = partition.attributes
-        ranked, unranked = _ranked(columns[0], minimum)
+        ranked, unranked = _split_ranked(columns[0], minimum)
         comparisons[attribute] = rates.compare(ranked, unranked, seed)
         for part, structure_tallies in zip(parts.values(), columns[1:], strict=True):
             part.groups.update(_group_rates(structure_tallies, minimum))
-            if test := rates.equal_rates_test(_ranked(structure_tallies, minimum)[0], seed):
+            if test := rates.equal_rates_test(_split_ranked(structure_tallies, minimum)[0], seed):
                 part.tests[attribute] = test
     return EndpointRates(
         *endpoint_fields,
@@ -168,11 +168,11 @@ def _rates(
         rates.rate(overall[0]["all"]),
         by_group,
         rates.adjust(comparisons),
-        _explored(parts),
+        _correct_exploratory(parts),
     )
 
 
-def _tallied(
+def _tally(
     events: np.ndarray, patients: np.ndarray, partition: groups.Partition, adverse: bool
 ) -> list[dict[str, Tally]]:
     """Return, for each of K columns of adverse events f64[N, K], group -> patients and counted patients."""
@@ -189,7 +189,7 @@ def _group_rates(tallies: Mapping[str, Tally], minimum: int) -> dict[str, GroupR
     return rates_by_group
 
 
-def _ranked(tallies: Mapping[str, Tally], minimum: int) -> tuple[dict[str, Tally], dict[str, Tally]]:
+def _split_ranked(tallies: Mapping[str, Tally], minimum: int) -> tuple[dict[str, Tally], dict[str, Tally]]:
     """Split groups into ranked and too small; patients without a known attribute are in neither."""
     with_attribute = {name: tally for name, tally in tallies.items() if not groups.is_missing(name)}
     ranked = {
@@ -200,7 +200,7 @@ def _ranked(tallies: Mapping[str, Tally], minimum: int) -> tuple[dict[str, Tally
     return ranked, {name: tally for name, tally in with_attribute.items() if name not in ranked}
 
 
-def _explored(parts: Mapping[str, StructureRates]) -> dict[str, StructureRates]:
+def _correct_exploratory(parts: Mapping[str, StructureRates]) -> dict[str, StructureRates]:
     """Correct the tests over structures and attributes by Benjamini and Hochberg's method."""
     adjusted_p = multiplicity.benjamini_hochberg(
         {

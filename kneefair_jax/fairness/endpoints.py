@@ -131,9 +131,9 @@ def adverse_cases(
         return np.where(np.isnan(table.values[:, columns]), np.nan, failed[:, columns])
     dice = table.values[:, _columns(table, "dice", structures)]
     event = (
-        _absent(cases, table, structures, dice)
+        _absent_events(cases, table, structures, dice)
         if endpoint.name == ABSENT
-        else _missed(endpoint, table, structures, dice)
+        else _missed_events(endpoint, table, structures, dice)
     )
     if isinstance(event, str):
         return event
@@ -143,7 +143,7 @@ def adverse_cases(
     return np.column_stack([any_event, event])
 
 
-def _absent(
+def _absent_events(
     cases: pd.DataFrame, table: Table, structures: Sequence[str], dice: np.ndarray
 ) -> np.ndarray | str:
     # A structure of the ground truth without any predicted pixel has Dice 0 and no predicted area.
@@ -163,7 +163,7 @@ def _absent(
     return np.where(np.isnan(dice), np.nan, no_overlap & (predicted_area == 0))
 
 
-def _missed(
+def _missed_events(
     endpoint: Endpoint, table: Table, structures: Sequence[str], dice: np.ndarray
 ) -> np.ndarray | str:
     assert endpoint.score is not None and endpoint.threshold is not None

@@ -67,18 +67,18 @@ def tost(
         means = tuple(zip(low.tolist(), high.tolist(), strict=True))
         tallies = [Tally(group.failures, group.n) for group in groups]
         failures = tuple(rates.difference_interval(*pair, confidence) for pair in combinations(tallies, 2))
-    reason = _untestable(groups, unranked)
+    reason = _untestable_reason(groups, unranked)
     if reason is None:
         pairs = [f"{first} minus {second}" for first, second in combinations(names, 2)]
         failures_to_show = [
-            _beyond("means", means, pairs, delta),
-            _beyond("failure rates", failures, pairs, delta),
+            _furthest_pair("means", means, pairs, delta),
+            _furthest_pair("failure rates", failures, pairs, delta),
         ]
         reason = "; ".join(filter(None, failures_to_show)) or None
     return Equivalence(delta, confidence, reason is None, reason, means, failures)
 
 
-def _untestable(groups: Sequence[Scores], unranked: int) -> str | None:
+def _untestable_reason(groups: Sequence[Scores], unranked: int) -> str | None:
     """Return the reason why intervals cannot show equivalence; None if they can."""
     if len(groups) < 2:
         return "fewer than two groups are ranked"
@@ -93,7 +93,7 @@ def _untestable(groups: Sequence[Scores], unranked: int) -> str | None:
     return None
 
 
-def _beyond(quantity: str, intervals: Intervals, pairs: Sequence[str], delta: float) -> str | None:
+def _furthest_pair(quantity: str, intervals: Intervals, pairs: Sequence[str], delta: float) -> str | None:
     """Name the pair whose interval reaches furthest beyond the margin; None if no interval does."""
     reach = [max(-low, high) for low, high in intervals]
     largest_reach = max(reach)

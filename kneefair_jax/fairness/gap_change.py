@@ -79,12 +79,12 @@ def compare_gaps(
     order = np.argsort(np.argsort(means[0] + means[1], kind="stable"))
     rng = np.random.default_rng(seed)
     deviates = rng.normal(size=(_DEVIATES, 2, len(sizes)))
-    deviates = _exchanged(np.concatenate([deviates, -deviates]))
+    deviates = _add_exchanged(np.concatenate([deviates, -deviates]))
     sums = _SwapSums(first, second, order[index])
     observed = sums.means(np.ones((1, len(first))))
     change, error = (float(array[0]) for array in _statistic(observed, deviates))
     rows = max(1, bootstrap.CHUNK // max(len(first), 2 * deviates.size))
-    chunks = chain(_swapped(sums, patients, swaps, rows, rng), _null(observed, swaps, rows, rng))
+    chunks = chain(_swapped_means(sums, patients, swaps, rows, rng), _null_means(observed, swaps, rows, rng))
     reference = np.sort(np.concatenate([np.abs(np.divide(*_statistic(chunk, deviates))) for chunk in chunks]))
     reference_size = len(reference)
     p = (1 + reference_size - np.searchsorted(reference, abs(change / error) * (1 - TIE))) / (
@@ -139,7 +139,7 @@ class _SwapSums:
         return _Means(value, variance, (self.crossed - value[0] * value[1]) / self.freedom)
 
 
-def _swapped(
+def _swapped_means(
     sums: _SwapSums, patients: np.ndarray, swaps: int, rows: int, rng: np.random.Generator
 ) -> Iterator[_Means]:
     """Yield means after swaps of random patients, at most `rows` sets of swaps at a time."""
@@ -149,25 +149,25 @@ def _swapped(
         yield sums.means(signs[:, patient_index])
 
 
-def _null(observed: _Means, draws: int, rows: int, rng: np.random.Generator) -> Iterator[_Means]:
+def _null_means(observed: _Means, draws: int, rows: int, rng: np.random.Generator) -> Iterator[_Means]:
     """Yield normal means of two models with the same true group means, at most `rows` or two at a time."""
     variance = (observed.variance.sum(0) + 2 * observed.covariance) / 4
-    center = _shrunken(observed.value.mean(0), variance)
+    center = _shrink(observed.value.mean(0), variance)
     for start in range(0, draws, rows):
         pairs = (min(rows, draws - start) + 1) // 2
-        deviates = _exchanged(rng.normal(size=(pairs, 2, center.shape[-1])))
-        value = center + _noise(observed, deviates)[:, 0]
+        deviates = _add_exchanged(rng.normal(size=(pairs, 2, center.shape[-1])))
+        value = center + _mean_errors(observed, deviates)[:, 0]
         yield _Means(value, observed.variance, observed.covariance)
 
 
-def _exchanged(deviates: np.ndarray) -> np.ndarray:
+def _add_exchanged(deviates: np.ndarray) -> np.ndarray:
     """Add the deviates with the models exchanged, so the models' order changes only the sign: N -> 2 N rows."""
     return np.concatenate([deviates, deviates[:, ::-1]])
 
 
 def _statistic(means: _Means, deviates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the change of the gap minus its bias, and its standard error, from f[N, 2, G] deviates: f[D] each."""
-    excess = _excess(_shrunken(means.value, means.variance), _noise(means, deviates))
+    excess = _excess(_shrink(means.value, means.variance), _mean_errors(means, deviates))
     first, second = np.ptp(means.value, axis=-1) - excess.mean(-1)
     return second - first, np.maximum((excess[1] - excess[0]).std(-1), ROUNDING)
 
@@ -183,15 +183,15 @@ def _missing_bias(means: _Means, deviates: np.ndarray) -> np.ndarray:
     The largest bias is at the smallest variance of true means that a chi-squared test does not reject.
     """
     freedom = means.value.shape[-1] - 1
-    noise = _noise(means, deviates)
+    noise = _mean_errors(means, deviates)
     estimated_bias, largest_bias = (
-        _excess(_shrunken(means.value, means.variance, factor), noise).mean((1, 2))
+        _excess(_shrink(means.value, means.variance, factor), noise).mean((1, 2))
         for factor in (1.0, stats.chi2.ppf(1 - LEVEL, freedom) / freedom)
     )
     return np.maximum(largest_bias - estimated_bias, 0)
 
 
-def _shrunken(means: np.ndarray, variance: np.ndarray, factor: float = 1.0) -> np.ndarray:
+def _shrink(means: np.ndarray, variance: np.ndarray, factor: float = 1.0) -> np.ndarray:
     """Shrink means f[..., G] toward their common mean: their variance minus `factor` times the noise, at least 0."""
     center = means.mean(-1, keepdims=True)
     spread = np.maximum(means.var(-1, ddof=1, keepdims=True), ROUNDING**2)
@@ -199,7 +199,7 @@ def _shrunken(means: np.ndarray, variance: np.ndarray, factor: float = 1.0) -> n
     return center + np.maximum(shrinkage, 0) * (means - center)
 
 
-def _noise(means: _Means, deviates: np.ndarray) -> np.ndarray:
+def _mean_errors(means: _Means, deviates: np.ndarray) -> np.ndarray:
     """Return errors of both models' means, f[2, D, N, G], from f[N, 2, G] deviates.
 
     They use the symmetric square root of the covariance matrix C, (C + sqrt(det C) I) / sqrt(tr C + 2 sqrt(det C)),

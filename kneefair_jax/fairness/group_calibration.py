@@ -80,7 +80,7 @@ def calibration(
     patients, shares = cases["patient_id"].to_numpy(), _shares(sums)
     return {
         "groups": {
-            name: asdict(_calibration(_by_patient(shares[member], patients[member])))
+            name: asdict(_calibration(_patient_shares(shares[member], patients[member])))
             for name, member in members.items()
         },
         "curves": {name: _curve(Sums(*(part[member] for part in sums))) for name, member in members.items()},
@@ -104,7 +104,7 @@ def _shares(sums: Sums) -> np.ndarray:
     return shares
 
 
-def _by_patient(shares: np.ndarray, patients: np.ndarray) -> np.ndarray:
+def _patient_shares(shares: np.ndarray, patients: np.ndarray) -> np.ndarray:
     """Return means over the cases of each patient, f64[P, 3, bins]; patients without pixels are excluded."""
     has_pixels = ~np.isnan(shares[:, 0, 0])
     flat = shares[has_pixels].reshape(has_pixels.sum(), shares[0].size)

@@ -210,7 +210,7 @@ class PairDifferences:
         critical = self.largest[len(self.largest) - rejection_count] * (1 + TIE)
         shifts = np.array(
             [
-                [two_part.unskewed(end, skewness) for skewness in self.skewness]
+                [two_part.inverse_hall(end, skewness) for skewness in self.skewness]
                 for end in (critical, -critical)
             ]
         )

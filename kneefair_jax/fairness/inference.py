@@ -142,7 +142,9 @@ def strata(sample: Sample, k: int, column: Column, failed: np.ndarray) -> list[S
     ends = np.cumsum(sample.sizes)[:-1]
     parts = list(zip(np.split(sample.scores[k], ends), np.split(failed, ends), strict=True))
     worst, best = patient_table.bounds(column.score)
-    return [two_part.scores(values, flags, worst, best) for values, flags in (parts[g] for g in sample.order)]
+    return [
+        two_part.summarize(values, flags, worst, best) for values, flags in (parts[g] for g in sample.order)
+    ]
 
 
 def missing_structure_warnings(patients: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -152,8 +154,8 @@ def missing_structure_warnings(patients: Mapping[str, Mapping[str, int]]) -> lis
         patients: structure -> ranked group -> patients with a score of it.
     """
     return [
-        f"{structure} has no score in {name}, whose mean over structures is of the others alone: it cannot be compared "
-        "with that of groups that have it"
+        f"{structure} has no score in {name}, so its mean over structures is not comparable with that of groups that have "
+        "this structure"
         for structure, by_group in patients.items()
         for name, count in by_group.items()
         if not count and any(by_group.values())
@@ -172,7 +174,7 @@ def shared_patient_warnings(patients: np.ndarray) -> list[str]:
     subject = "1 patient has" if shared_count == 1 else f"{shared_count} patients have"
     return [
         f"{subject} cases in more than one of these groups and count once in each, as if they were different people: "
-        "where such cases score alike, intervals of differences are too wide and tests reject too seldom"
+        "if such cases have similar scores, intervals of differences are too wide and tests reject too seldom"
     ]
 
 

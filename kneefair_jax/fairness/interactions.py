@@ -205,7 +205,7 @@ def interval(entry: Mapping[str, Any], score: str, level: float = 0.05) -> list[
     worst, best = patient_table.bounds(score)
     largest = np.inf if worst is None else abs(worst - best) * sum(c for c in entry["coefficients"] if c > 0)
     critical = stats.t.ppf(1 - level / 2, entry["freedom"][1])
-    shifts = (two_part.unskewed(end, entry["skewness"]) for end in (critical, -critical))
+    shifts = (two_part.inverse_hall(end, entry["skewness"]) for end in (critical, -critical))
     return [float(np.clip(entry["contrast"] - shift * entry["error"], -largest, largest)) for shift in shifts]
 
 

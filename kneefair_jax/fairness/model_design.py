@@ -75,13 +75,13 @@ def design(rows: pd.DataFrame, attributes: Sequence[str], intersections: bool = 
     """
     spelling = {str(name).lower(): str(name) for name in rows}
     covariates = [spelling[name] for name in (*groups.COVARIATES, AREA) if name in spelling]
-    values, excluded = _usable(rows, list(dict.fromkeys([*attributes, *covariates])))
+    values, excluded = _usable_variables(rows, list(dict.fromkeys([*attributes, *covariates])))
     keep = pd.Series(True, index=rows.index)
     for name, column in values.items():
         if unknown := int(column.isna().sum()):
             excluded.append(f"{unknown} of {len(column)} cases: {name} is unknown")
         keep &= column.notna()
-    keep = _frequent(values, keep, rows["patient_id"], excluded)
+    keep = _frequent_cases(values, keep, rows["patient_id"], excluded)
     parts = {name: _columns(column[keep]) for name, column in values.items()}
     excluded += [f"{name}: the same in all cases that are left" for name, part in parts.items() if not part]
     parts = {name: part for name, part in parts.items() if part}
@@ -178,7 +178,7 @@ def independent_columns(columns: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]
     return columns[independent_names], dependent_names
 
 
-def _usable(rows: pd.DataFrame, names: Sequence[str]) -> tuple[dict[str, pd.Series], list[str]]:
+def _usable_variables(rows: pd.DataFrame, names: Sequence[str]) -> tuple[dict[str, pd.Series], list[str]]:
     """Return the variables that are known in most cases and vary, and the reasons for excluding the others."""
     values, excluded = {}, []
     for name in names:
@@ -194,7 +194,7 @@ def _usable(rows: pd.DataFrame, names: Sequence[str]) -> tuple[dict[str, pd.Seri
     return values, excluded
 
 
-def _frequent(
+def _frequent_cases(
     values: dict[str, pd.Series], keep: pd.Series, patient_ids: pd.Series, excluded: list[str]
 ) -> pd.Series:
     """Keep the cases whose levels all have `MIN_LEVEL_PATIENTS`; the other levels are appended to `excluded`."""

@@ -135,7 +135,8 @@ def pool(
     skewnesses = (cubes / moderated_squares**1.5).sum() / sizes.sum() / np.sqrt(sizes)
     skewnesses *= (shares * np.sqrt(variances) / spreads) ** 3
     lower, upper = (
-        centers - spreads * np.array([*map(two_part.unskewed, sign * tails, skewnesses)]) for sign in (1, -1)
+        centers - spreads * np.array([*map(two_part.inverse_hall, sign * tails, skewnesses)])
+        for sign in (1, -1)
     )
     return [
         PooledMean(int(n), float(raw), float(mean), (float(start), float(end)), float(weight))

@@ -157,7 +157,7 @@ def mean_difference_patients(
     Returns:
         The smallest number at which `mean_difference` is at most the difference; None above `MOST_PATIENTS`.
     """
-    return _first(
+    return _smallest_sufficient(
         lambda n: mean_difference((n, math.ceil(ratio * n)), (spread, spread), power, level) <= difference, 2
     )
 
@@ -171,7 +171,7 @@ def failure_power(patients: tuple[int, int], rates: tuple[float, float], level: 
         level: of the two-sided test.
     """
     n, m = patients
-    first, second = (_counts(count, rate) for count, rate in zip(patients, rates, strict=True))
+    first, second = (_likely_counts(count, rate) for count, rate in zip(patients, rates, strict=True))
     if len(first) * len(second) > _MOST_TABLES:
         return _normal_failure_power(patients, rates, level)
     chances = np.outer(stats.binom.pmf(first, n, rates[0]), stats.binom.pmf(second, m, rates[1]))
@@ -241,7 +241,9 @@ def failure_patients(
     true_error = math.sqrt(rates[0] * (1 - rates[0]) + rates[1] * (1 - rates[1]) / ratio)
     quantiles = stats.norm.ppf(1 - level / 2) * null_error + stats.norm.ppf(power) * true_error
     start = max(2, int((quantiles / (rates[0] - rates[1])) ** 2 / 2))
-    return _first(lambda n: failure_power((n, math.ceil(ratio * n)), rates, level) >= power, start)
+    return _smallest_sufficient(
+        lambda n: failure_power((n, math.ceil(ratio * n)), rates, level) >= power, start
+    )
 
 
 def equivalence_power(
@@ -268,7 +270,7 @@ def equivalence_power(
         span: distance of the mean without failures from the worst possible score.
         level: of each one-sided test.
     """
-    counts, chances = zip(*(_thinned(n, failure_rate) for n in patients), strict=True)
+    counts, chances = zip(*(_thin_counts(n, failure_rate) for n in patients), strict=True)
     # The first group is along the rows, the second along the columns.
     n = (np.array(patients[0]), np.array(patients[1]))
     failed = (counts[0][:, None], counts[1][None])
@@ -324,13 +326,13 @@ def equivalence_patients(
             equivalence_power((n, math.ceil(ratio * n)), margin, spread, failure_rate, span, level) >= power
         )
 
-    return _first(is_enough, 2)
+    return _smallest_sufficient(is_enough, 2)
 
 
-def _first(is_enough: Callable[[int], bool], start: int) -> int | None:
-    """The smallest number of patients, of `least` or more, for which a condition holds that stays true once it holds.
+def _smallest_sufficient(is_enough: Callable[[int], bool], start: int) -> int | None:
+    """Return the smallest number of patients from `start` for which a monotone condition holds.
 
-    None where `MOST_PATIENTS` are not enough.
+    None if `MOST_PATIENTS` are not enough.
     """
     if start > MOST_PATIENTS:
         return None
@@ -345,16 +347,16 @@ def _first(is_enough: Callable[[int], bool], start: int) -> int | None:
     return high
 
 
-def _thinned(patients: int, rate: float) -> tuple[np.ndarray, np.ndarray]:
+def _thin_counts(patients: int, rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Return counts of failures that leave two patients without one, evenly spaced if many, and their probabilities."""
-    counts = _counts(patients, rate)
+    counts = _likely_counts(patients, rate)
     counts = counts[counts <= patients - 2]
     starts = np.arange(0, len(counts), -(-len(counts) // _MOST_COUNTS))
     middle = (starts + np.append(starts[1:], len(counts)) - 1) // 2
     return counts[middle], np.add.reduceat(stats.binom.pmf(counts, patients, rate), starts)
 
 
-def _counts(patients: int, rate: float) -> np.ndarray:
+def _likely_counts(patients: int, rate: float) -> np.ndarray:
     low, high = stats.binom.ppf([_NEGLIGIBLE, 1 - _NEGLIGIBLE], patients, rate)
     return np.arange(int(max(low, 0)), int(high) + 1)
 

@@ -66,7 +66,7 @@ def tests(
             small_scores = np.where(is_small & ~flags, values, np.nan)
             for k, test in _against_rest(small_scores, rows == g, draws, seed).items():
                 estimates[table.columns[columns[k]].score][",".join(partition.attributes), name] = test
-    return {score: _corrected(of_score) for score, of_score in estimates.items()}
+    return {score: _correct(of_score) for score, of_score in estimates.items()}
 
 
 def _against_rest(
@@ -116,7 +116,7 @@ def permutation_test(
     ), "exact permutation test of one patient"
 
 
-def _corrected(
+def _correct(
     estimates: dict[tuple[str, str], DifferenceFromRest],
 ) -> dict[str, dict[str, DifferenceFromRest]]:
     adjusted_p = multiplicity.holm({key: test.p for key, test in estimates.items()})

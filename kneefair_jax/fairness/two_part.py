@@ -64,7 +64,7 @@ class Scores:
         return float(self.losses.sum() / self.n)
 
 
-def scores(values: np.ndarray, failed: np.ndarray, worst: float | None, best: float) -> Scores:
+def summarize(values: np.ndarray, failed: np.ndarray, worst: float | None, best: float) -> Scores:
     """Reduce the scores of one group.
 
     The method assumes that failures are the exception. If more than half of the patients have one, or fewer than two
@@ -131,9 +131,9 @@ def limits(group: Scores, tail: float) -> tuple[float, float]:
         Lower and upper limit, inside the range of the score.
     """
     if group.freedom < 1:
-        return (-np.inf, np.inf) if group.worst is None else _inside(-np.inf, np.inf, group)
+        return (-np.inf, np.inf) if group.worst is None else _clip_to_range(-np.inf, np.inf, group)
     quantile = special.stdtrit(group.freedom, 1 - tail)
-    low, high = (group.center - group.error * unskewed(q, group.skewness) for q in (quantile, -quantile))
+    low, high = (group.center - group.error * inverse_hall(q, group.skewness) for q in (quantile, -quantile))
     if group.worst is None:
         return float(max(low, group.best)), float(high)
     toward_worst, toward_best = (low, high) if group.worst < group.best else (high, low)
@@ -142,8 +142,8 @@ def limits(group: Scores, tail: float) -> tuple[float, float]:
     down = np.hypot((1 - group.loss) * abs(group.center - toward_worst), span * (largest_loss - group.loss))
     up = np.hypot((1 - group.loss) * abs(toward_best - group.center), span * (group.loss - smallest_loss))
     if group.worst < group.best:
-        return _inside(group.mean - down, group.mean + up, group)
-    return _inside(group.mean - up, group.mean + down, group)
+        return _clip_to_range(group.mean - down, group.mean + up, group)
+    return _clip_to_range(group.mean - up, group.mean + down, group)
 
 
 def contrasts(
@@ -181,7 +181,7 @@ def hall[T: (float, np.ndarray)](t: T, skewness: T) -> T:
     return transformed
 
 
-def unskewed(value: float, skewness: float) -> float:
+def inverse_hall(value: float, skewness: float) -> float:
     """Return the studentized mean t for which `hall(t, skewness)` equals the value."""
     skewness = float(np.clip(skewness, -MOST_SKEWNESS, MOST_SKEWNESS))
     if abs(skewness) < 1e-6:
@@ -202,7 +202,7 @@ def _loss_limits(group: Scores, tail: float) -> tuple[float, float]:
     )
 
 
-def _inside(low: float, high: float, group: Scores) -> tuple[float, float]:
+def _clip_to_range(low: float, high: float, group: Scores) -> tuple[float, float]:
     """Clip limits to the range of the score; Student's t and rounding may exceed it."""
     assert group.worst is not None
     ends = sorted((group.worst, group.best))

@@ -13,7 +13,7 @@ def group(mean, patients, spread=0.02, failures=0):
     quantiles = stats.norm.ppf((np.arange(patients) + 0.5) / patients)
     values = mean + spread * quantiles / quantiles.std(ddof=1)
     values[:failures] = 0
-    return two_part.scores(values, values < 0.5, 0.0, 1.0)
+    return two_part.summarize(values, values < 0.5, 0.0, 1.0)
 
 
 def tost(groups, delta, unranked=0, level=0.05):
@@ -93,12 +93,12 @@ def test_failures_at_the_edge_of_the_margin_are_rarely_called_equivalent():
     for _ in range(400):
         values = rng.beta(38, 2, (2, 100))
         values[1, rng.random(100) < 0.02 / 0.95] = 0
-        accepted += tost([two_part.scores(row, row < 0.5, 0.0, 1.0) for row in values], 0.02).equivalent
+        accepted += tost([two_part.summarize(row, row < 0.5, 0.0, 1.0) for row in values], 0.02).equivalent
     assert accepted / 400 <= 0.065
 
 
 def test_distances_cannot_be_shown_to_be_equal():
-    distance = two_part.scores(np.linspace(1, 2, 300), np.zeros(300, bool), None, 0.0)
+    distance = two_part.summarize(np.linspace(1, 2, 300), np.zeros(300, bool), None, 0.0)
     result = tost([distance, distance], 5.0)
     assert result.equivalent is False and "distance" in result.reason
 

@@ -37,7 +37,7 @@ def describe(values, index, names=NAMES, delta=None, who=None, minimum=3, draws=
 
 def without_failures(values, worst=0.0, best=1.0):
     """Scores of a group without failures."""
-    return two_part.scores(values, np.zeros(len(values), bool), worst, best)
+    return two_part.summarize(values, np.zeros(len(values), bool), worst, best)
 
 
 def test_two_groups_by_other_means():

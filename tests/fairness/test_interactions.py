@@ -18,7 +18,7 @@ TWO_BY_TWO = [("f", "x"), ("f", "y"), ("m", "x"), ("m", "y")]
 
 
 def johansen_test(parts, levels=TWO_BY_TWO):
-    groups = [two_part.scores(part, np.zeros(len(part), bool), 0.0, 1.0) for part in parts]
+    groups = [two_part.summarize(part, np.zeros(len(part), bool), 0.0, 1.0) for part in parts]
     return module.johansen(groups, module.additive_contrasts(levels))
 
 

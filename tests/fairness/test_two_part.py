@@ -9,7 +9,7 @@ from kneefair_jax.fairness import two_part
 
 def group(values, failed=None, worst=0.0, best=1.0):
     values = np.asarray(values, float)
-    return two_part.scores(values, values < 0.5 if failed is None else np.asarray(failed), worst, best)
+    return two_part.summarize(values, values < 0.5 if failed is None else np.asarray(failed), worst, best)
 
 
 def test_symmetric_scores_without_failures_have_student_s_limit_toward_the_best():
@@ -56,20 +56,20 @@ def test_a_failure_counts_by_its_size():
 def test_an_error_is_the_mirror_image():
     values = np.array([0.9, 0.93, 0.88, 0.9, 0.91, 0.1, 0.86])
     low, high = two_part.limits(group(values), 0.025)
-    mirrored = two_part.scores(1 - values, values < 0.5, 1.0, 0.0)
+    mirrored = two_part.summarize(1 - values, values < 0.5, 1.0, 0.0)
     assert two_part.limits(mirrored, 0.025) == pytest.approx((1 - high, 1 - low))
 
 
 def test_distances_have_no_worst_value():
     values = np.array([1.0, 1.5, 1.2, 0.8, 1.1, 1.3])
-    free = two_part.scores(values, np.zeros(6, bool), None, 0.0)
+    free = two_part.summarize(values, np.zeros(6, bool), None, 0.0)
     spread = stats.skew(values) / np.sqrt(6)
     low, high = two_part.limits(free, 0.025)
-    ends = [two_part.unskewed(stats.t.ppf(q, 5), spread) for q in (0.975, 0.025)]
+    ends = [two_part.inverse_hall(stats.t.ppf(q, 5), spread) for q in (0.975, 0.025)]
     assert (low, high) == pytest.approx([values.mean() - end * stats.sem(values) for end in ends])
     # No failure is taken apart, so that no value observed bounds the interval.
     values = np.array([*values, 30.0])
-    failed = two_part.scores(values, np.arange(7) == 6, None, 0.0)
+    failed = two_part.summarize(values, np.arange(7) == 6, None, 0.0)
     low, high = two_part.limits(failed, 0.025)
     student = stats.t.interval(0.95, 6, values.mean(), stats.sem(values))
     assert failed.failed == 0 and 0 <= low < values.mean() < student[1] < high
@@ -77,7 +77,7 @@ def test_distances_have_no_worst_value():
 
 def test_a_single_patient_may_have_any_score():
     assert two_part.limits(group([0.9]), 0.025) == (0, 1)
-    single = two_part.scores(np.array([3.0]), np.array([False]), None, 0.0)
+    single = two_part.summarize(np.array([3.0]), np.array([False]), None, 0.0)
     assert two_part.limits(single, 0.025) == (-np.inf, np.inf)
 
 
@@ -105,14 +105,14 @@ def test_hall_s_transformation_and_its_inverse():
     t, skewness = np.linspace(-5, 5, 11), 0.4
     values = two_part.hall(t, np.float64(skewness))
     assert (np.diff(values) >= 0).all()
-    assert [two_part.unskewed(value, skewness) for value in values] == pytest.approx(t)
-    assert two_part.unskewed(1.3, 0.0) == 1.3
+    assert [two_part.inverse_hall(value, skewness) for value in values] == pytest.approx(t)
+    assert two_part.inverse_hall(1.3, 0.0) == 1.3
 
 
 def test_a_few_outliers_do_not_give_limits_of_dozens_of_standard_errors():
     """Two patients of fifty at 0.6: without a bound of the skewness the lower limit would be 12 errors away."""
     values = np.append(0.94 + 0.01 * np.linspace(-1, 1, 48), [0.6, 0.62])
-    scores = two_part.scores(values, np.zeros(50, bool), None, 0.0)
+    scores = two_part.summarize(values, np.zeros(50, bool), None, 0.0)
     assert abs(scores.skewness) > two_part.MOST_SKEWNESS
     low, high = two_part.limits(scores, 0.025)
     assert values.mean() - 5 * scores.error < low and high < values.mean() + 3 * scores.error
