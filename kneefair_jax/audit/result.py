@@ -18,8 +18,8 @@ from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, family, model_comparison, patient_table, reference_ser
 from kneefair_jax.fairness.endpoints import EndpointSettings
+from kneefair_jax.fairness.equivalence import ReaderAgreement
 from kneefair_jax.fairness.family import Primary
-from kneefair_jax.fairness.reader_agreement import ReaderAgreement
 from kneefair_jax.report import build, checklist, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import ModelComparison, Report
