@@ -92,7 +92,8 @@ class GroupReport:
             endpoints=EndpointSettings(failure_dice=failure_dice),
             primary=Primary(score),
         )
-        self._audit = audit.table(_identified(frame, patient, case), self.by, bins=bins, settings=settings)
+        table, options = _identified(frame, patient, case), audit.CaseOptions(bins=bins or {})
+        self._audit = audit.table(table, self.by, options=options, settings=settings)
         if len(self._audit.reports) > 1:
             raise InputError(
                 f"frame: has the models {', '.join(self._audit.reports)}; select the rows of one, or compare them with "
