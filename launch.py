@@ -1,4 +1,4 @@
-"""Runs kneefair_jax: `python launch.py --config=configs/quickstart.py --workdir=runs/quickstart`."""
+"""Run kneefair_jax: `python launch.py --config=configs/quickstart.py --workdir=runs/quickstart`."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ from ml_collections import config_flags
 
 from kneefair_jax import safe_text
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import command, io_errors
+from kneefair_jax.runtime import command, io_errors, renamed_fields
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Path to a config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string(
@@ -23,23 +23,23 @@ _MODE = flags.DEFINE_enum(
     "mode", "train", ["check", "evaluate", "study", "train"], "What to do; train ends with an evaluation."
 )
 _SHARD = flags.DEFINE_string(
-    "shard", "0/1", "Of a study: i/n makes every n-th run from the i-th on, i = 0, ..., n - 1."
+    "shard", "0/1", "Of a study: i/n trains every n-th run from the i-th on, i = 0, ..., n - 1."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,
-    "One of several processes of a run; SLURM, MPI, Kubernetes and Cloud TPUs are found.",
+    "One of several processes of a run; SLURM, MPI, Kubernetes and Cloud TPUs are detected.",
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", "", "Several processes elsewhere: host:port of the first one."
+    "coordinator", "", "Of several processes on other clusters: host:port of the first one."
 )
-_PROCESSES = flags.DEFINE_integer("processes", 0, "With --coordinator: how many processes there are.")
-_PROCESS = flags.DEFINE_integer("process", -1, "With --coordinator: which of them this is, from 0.")
+_PROCESSES = flags.DEFINE_integer("processes", 0, "With --coordinator: the number of processes.")
+_PROCESS = flags.DEFINE_integer("process", -1, "With --coordinator: the number of this process, from 0.")
 flags.mark_flag_as_required("config")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Dispatch, and exit with the status of `runtime.command`; schedulers start the same command again at 75."""
+    """Run the mode and exit with the status of `runtime.command`; schedulers restart the command at status 75."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     status = command.run(lambda: _run(Path(_WORKDIR.value)), REMEDIES)
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _run(workdir: Path) -> int:
-    # Imported late, so that a signal during the seconds that the imports take ends in one line.
+    # Imported late, so that a signal during these seconds of imports ends in one line.
     import jax
 
     from kneefair_jax.runs import modes
@@ -62,34 +62,36 @@ def _run(workdir: Path) -> int:
     logging.set_verbosity(logging.ERROR)
     try:
         if _MODE.value != "study" and flags.FLAGS["shard"].present:
-            raise InputError(f"--shard deals the runs of --mode=study out; --mode={_MODE.value} has none")
-        config_checks.check_ranges(_CONFIG.value)
+            raise InputError(
+                f"--shard distributes the runs of --mode=study; drop it with --mode={_MODE.value}"
+            )
+        config_checks.validate_config(_CONFIG.value)
         if _DISTRIBUTED.value or _COORDINATOR.value:
             _check_distributed()
             distributed.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         shard = {"shard": _SHARD.value} if _MODE.value == "study" else {}
-        # What comes next, tables read and networks built, takes its time.
+        # Before the seconds in which tables are read and networks built.
         path = config_flags.get_config_filename(flags.FLAGS["config"])
         print(f"--mode={_MODE.value}: {path} in {workdir}", flush=True)
         modes.MODES[_MODE.value](_CONFIG.value, workdir, **shard)
-    except NonFiniteLossError as error:  # the same command would end as this one
+    except NonFiniteLossError as error:  # the same command would diverge again
         raise InputError(str(error)) from error
     except Exception as error:
         if not jax.distributed.is_initialized() or isinstance(error, InputError):
             raise
-        traceback.print_exc()  # which process it was, and whether it was one, may be in it
+        traceback.print_exc()  # may name the process that failed
         if message := distributed.peer_failure(error):
             raise command.CommandError(message) from error
         if io_errors.describe(error, REMEDIES.option):
             raise
-        distributed.exit_process(1)  # at its end Python would wait for processes that may be gone
+        distributed.exit_process(1)  # a normal exit would wait for processes that may have exited
     return 0
 
 
 def _resume() -> str:
     if not flags.FLAGS.is_parsed():
         return "the same command starts again"
-    # `run_directory` has this too, but its imports may be what was interrupted.
+    # Not by `run_directory`, whose imports may be what was interrupted.
     checkpoints = Path(_WORKDIR.value).glob("**/checkpoints/*")
     resumes = _MODE.value in ("train", "study") and any(path.name.isdigit() for path in checkpoints)
     return "the same command " + ("resumes from the last checkpoint" if resumes else "starts again")
@@ -103,54 +105,61 @@ REMEDIES = command.Remedies(
 
 
 def _check_distributed() -> None:
-    """Refuses what several hosts together cannot do: it writes from all of them."""
+    """Refuse modes and folds that several hosts cannot run together, because all hosts would write."""
     if _MODE.value in ("study", "check"):
         raise InputError(
             f"--mode={_MODE.value} runs on one host; drop --distributed and --coordinator"
-            + (" and deal its runs out by --shard=i/n" if _MODE.value == "study" else "")
+            + (" and distribute its runs with --shard=i/n" if _MODE.value == "study" else "")
         )
     if _CONFIG.value.data.folds and _CONFIG.value.data.fold == -1:
         raise InputError("data.folds: several hosts train one fold at a time; give --config.data.fold=k")
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Absl's parser; whatever is wrong with a flag, a field or the config file is one line."""
-    if repeated := repeated_fields(argv):
-        print(
-            f"error: --{repeated[0]} is given more than once; give each field once, a tuple with all of its values",
-            file=sys.stderr,
-        )
-        sys.exit(2)
-    from kneefair_jax.runs import config_file
+    """Parse the flags with absl; an error in a flag, a field or the config file becomes one line."""
+    if not (message := _unusable_field(argv)):
+        from kneefair_jax.runs import config_file
 
-    flags.FLAGS["config"].parser = config_file.Parser()
-    try:
-        return list(flags.FLAGS(argv))
-    except (AttributeError, KeyError) as error:
-        message = _unknown_field(str(error))
-    except (flags.Error, TypeError, ValueError) as error:
-        # Absl puts the flag with its whole value before what a config file's own error says.
-        message = str(error.__context__ if isinstance(error.__context__, InputError) else error)
+        flags.FLAGS["config"].parser = config_file.Parser()
+        try:
+            return list(flags.FLAGS(argv))
+        except (AttributeError, KeyError) as error:
+            message = _unknown_field(str(error))
+        except (flags.Error, TypeError, ValueError) as error:
+            # Absl puts the flag with its whole value before the config file's own error.
+            message = str(error.__context__ if isinstance(error.__context__, InputError) else error)
     print(f"error: {safe_text.printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
 
 
+def _unusable_field(argv: Sequence[str]) -> str:
+    """Return the error of a config field that is given twice or has moved; empty where there is none."""
+    fields = _config_fields(argv)
+    for field, count in Counter(fields).items():
+        if new := renamed_fields.new_name(field.removeprefix("config.")):
+            return f"--{field}: this field is now config.{new}; give --config.{new}"
+        if count > 1:
+            return f"--{field} is given more than once; give each field once, a tuple with all of its values"
+    return ""
+
+
 def _unknown_field(text: str) -> str:
-    """Return what ml_collections says of a field that there is not, in one clause."""
+    """Return ml_collections' message about an unknown field in one clause."""
     names = re.findall(r"[\w.-]+", text.partition("Did you mean")[0].replace("\\n", " "))
     guess = re.search(r"Did you mean \W*([\w.-]+)", text)
     field = (
-        f"the config has no field {names[-1]!r}" if names else "the config lacks a field that a flag names"
+        f"the config has no field {names[-1]!r}"
+        if names
+        else "a flag names a field that the config does not have"
     )
     return field + (f"; did you mean {guess[1]!r}?" if guess else "; configs/default.py lists the fields")
 
 
-def repeated_fields(argv: Sequence[str]) -> list[str]:
-    """The config's fields that several flags set: ml_collections would append a tuple to the one before it."""
-    given = list(argv[: argv.index("--")]) if "--" in argv else argv
+def _config_fields(argv: Sequence[str]) -> list[str]:
+    """Return the config's field of each flag that sets one; ml_collections appends a repeated tuple to the first."""
+    words = list(argv[: argv.index("--")]) if "--" in argv else argv
     flag = re.compile(r"--?(?:no)?(config\.[^=]+)(?:=.*)?", re.DOTALL)
-    counts = Counter(match[1] for word in given if (match := flag.fullmatch(word)))
-    return [field for field, count in counts.items() if count > 1]
+    return [match[1] for word in words if (match := flag.fullmatch(word))]
 
 
 def _start() -> NoReturn:

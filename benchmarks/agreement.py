@@ -63,7 +63,7 @@ def config_of(dtype: str, parallel: str) -> ConfigDict:
     config.model.update({"widths": (4, 8), "dtype": dtype})
     if dtype == "float32":
         config.augment.update({"rotation": 0.0, "scale": 0.0, "shift": 0.0})
-    config.mitigation.update({"objective": "group_dro", "groups": ("sex",)})
+    config.mitigation.update({"objective": {"name": "group_dro"}, "groups": ("sex",)})
     config.optimizer.update({"warmup_steps": 2, "clip_norm": 0.0})
     config.train.update({"steps": STEPS, "batch_size": 8})
     config.parallel = parallel

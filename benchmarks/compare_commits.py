@@ -148,8 +148,8 @@ def mitigations(commit: Commit, out: Path, jsrt: Path) -> None:
     flags = (
         "--config=configs/study.py:all",
         "--config.study.seeds=(0,)",
-        "--config.study.settings.jtt.extra_steps=20",
-        "--config.study.settings.last_layer.extra_steps=20",
+        "--config.study.settings.jtt.schedule.extra_steps=20",
+        "--config.study.settings.last_layer.schedule.extra_steps=20",
         "--config.data.phantom.patients=200",
         "--config.train.steps=20",
         "--config.train.eval_every=10",

@@ -136,7 +136,7 @@ def loss_curve(sizes: Sizes) -> list[Difference]:
     """Losses and gradient norms of training steps with group DRO and Adam on one batch, without augmentation."""
     model = models.create({"name": "unet", "widths": sizes.widths}, classes=CLASSES)
     transform, objective = optimizer.create(OPTIMIZER, 100), mitigation.group_dro()
-    step = steps.make_train_step(
+    definition = steps.StepDefinition(
         model,
         losses.dice_cross_entropy,
         objective,
@@ -145,6 +145,7 @@ def loss_curve(sizes: Sizes) -> list[Difference]:
         flip_table=np.arange(CLASSES),
         groups=2,
     )
+    step = steps.make_train_step(definition)
     counts = np.ones(2, np.int32)
     grid = (sizes.side, sizes.side, 1)
     start = jax.jit(lambda seed: state.create(seed, model, grid, transform, objective, counts))(jnp.uint32(0))

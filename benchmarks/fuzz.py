@@ -41,7 +41,6 @@ from kneefair_jax.data import metadata, readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import films
 from kneefair_jax.runtime import run_directory
-from kneefair_jax.weights import checkpoints
 from tests.hostile.films import dicom
 
 SECONDS = 10
@@ -118,7 +117,7 @@ def targets() -> list[Target]:
         Target(
             "tensors of a network",
             {"w.safetensors": network},
-            lambda path: checkpoints.find(path.parent),
+            lambda path: weights.load_by_group(path.parent),
             {"w.json": description},
         ),
         Target("config of a run", {"config.json": config}, _check_run, {"environment.json": environment}),

@@ -90,7 +90,7 @@ def first_state(setting: Setting, network: dict[str, Any]) -> state.TrainState:
 
 def train_step(setting: Setting, network: dict[str, Any], augmentation: Augmentation) -> Any:
     """The step of a run on one device, `jax.jit` of `(state, batch, teachers)`."""
-    step = steps.make_train_step(
+    definition = steps.StepDefinition(
         models.create(network | {"dtype": setting.dtype}, classes=CLASSES),
         losses.dice_cross_entropy,
         mitigation.erm(),
@@ -99,7 +99,7 @@ def train_step(setting: Setting, network: dict[str, Any], augmentation: Augmenta
         flip_table=jnp.arange(CLASSES),
         groups=2,
     )
-    return sharding.PARALLEL["jit"].compiled(step)
+    return sharding.PARALLEL["jit"].compile(steps.make_train_step(definition))
 
 
 def jax_step(

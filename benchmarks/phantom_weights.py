@@ -95,18 +95,19 @@ def training_chunk(config: ConfigDict, stage: Stage) -> Callable[..., Any]:
     population = {name: jnp.asarray(values) for name, values in online.inputs(source.cases).items()}
     count, size = len(source.cases), stage.batch_size
     regions = anatomy.scored_labels(source.structures)
-    pieces: dict[str, Any] = {
-        "model": models.create(config.model, classes=len(source.structures) + 1),
-        "loss": losses.with_regions(losses.LOSSES[config.loss], regions),
-        "objective": mitigation.OBJECTIVES["erm"](),
-    }
-    options: dict[str, Any] = {
-        "augmentation": Augmentation(**config.augment),
-        "flip_table": jnp.asarray(anatomy.flip_table(source.structures)),
-        "groups": 1,
-        "extras": steps.Extras(ema=config.train.ema),
-        "draw": functools.partial(online.draw, 0),  # one stage: steps are counted across grids
-    }
+    definition = steps.StepDefinition(
+        models.create(config.model, classes=len(source.structures) + 1),
+        losses.with_regions(losses.LOSSES[config.loss], regions),
+        mitigation.OBJECTIVES["erm"](),
+        transform(config, 1.0),
+        augmentation=Augmentation(**config.augment),
+        flip_table=jnp.asarray(anatomy.flip_table(source.structures)),
+        groups=1,
+        options=steps.StepOptions(
+            ema=config.train.ema,
+            draw=functools.partial(online.draw, 0),  # one stage: steps are counted across grids
+        ),
+    )
 
     def batch(seed: jax.Array, step: jax.Array) -> dict[str, jax.Array]:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), ROWS), step)
@@ -120,7 +121,7 @@ def training_chunk(config: ConfigDict, stage: Stage) -> Callable[..., Any]:
         }
 
     def one(current: TrainState, rate: jax.Array) -> tuple[TrainState, jax.Array]:
-        step = steps.make_train_step(**pieces, optimizer=transform(config, rate), **options)
+        step = steps.make_train_step(definition._replace(optimizer=transform(config, rate)))
         after, result = step(current, batch(current.seed, current.step))
         return after, result["loss"]
 
@@ -142,7 +143,7 @@ def first_state(config: ConfigDict, structures: tuple[str, ...], init: str) -> T
     if not init:
         return first
     trained = warm_start.find(init, config.model, 1)
-    return first.with_variables(warm_start.applied(trained, structures, first.variables))
+    return first.with_variables(warm_start.init_from_pretrained(trained, structures, first.variables))
 
 
 class Recorder:

@@ -85,7 +85,7 @@ def compiled_step(
     """The training step for these devices, four cases on each, and the bytes of its parameters."""
     model = models.UNet(classes=5, widths=widths, norm=norm)
     objective, optimizer = mitigation.group_balanced(), optax.adam(1e-3)
-    step = steps.make_train_step(
+    definition = steps.StepDefinition(
         model,
         losses.dice_cross_entropy,
         objective,
@@ -93,8 +93,9 @@ def compiled_step(
         augmentation=Augmentation(flip=0.5),
         flip_table=jnp.arange(5),
         groups=2,
-        parts=parts,
+        options=steps.StepOptions(micro_batches=parts),
     )
+    step = steps.make_train_step(definition)
     mesh = Mesh(devices, (sharding.AXIS,), axis_types=(AxisType.Auto,))
     first = jax.eval_shape(
         lambda: state.create(jnp.uint32(0), model, (side, side, 1), optimizer, objective, jnp.array([9, 3]))

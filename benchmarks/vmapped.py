@@ -35,13 +35,15 @@ def prepared(count: int, side: int, batch_size: int) -> tuple[Any, list[Any], li
     model = models.UNet(classes=5, widths=WIDTHS)
     objective, optimizer = mitigation.erm(), optax.sgd(1e-2)
     step = steps.make_train_step(
-        model,
-        losses.dice_cross_entropy,
-        objective,
-        optimizer,
-        augmentation=Augmentation(flip=0.5, rotation=10.0),
-        flip_table=jnp.arange(5),
-        groups=2,
+        steps.StepDefinition(
+            model,
+            losses.dice_cross_entropy,
+            objective,
+            optimizer,
+            augmentation=Augmentation(flip=0.5, rotation=10.0),
+            flip_table=jnp.arange(5),
+            groups=2,
+        )
     )
     rng = np.random.default_rng(0)
     created = jax.jit(

@@ -3,54 +3,53 @@
 A method is what it changes in a config's `mitigation` section; `erm` changes nothing. A study picks some of them and
 may change their settings:
 
-    --config.study.methods="('erm','group_dro')" --config.study.settings.group_dro.eta=0.5
+    --config.study.methods="('erm','group_dro')" --config.study.settings.group_dro.objective.eta=0.5
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
-METHODS: dict[str, dict[str, str | float | int]] = {
+from configs import default
+
+METHODS: dict[str, dict[str, Any]] = {
     "erm": {},
-    # Which case next.
-    "undersampled": {"sampler": "undersampled"},  # the study's "balanced"
-    "proportional": {"sampler": "proportional"},  # the study's "stratified"
-    "equal_share": {"sampler": "equal_share"},
-    "oversampled": {"sampler": "oversampled"},
+    # The order of cases.
+    "undersampled": {"sampler": {"name": "undersampled"}},  # the published study's "balanced"
+    "proportional": {"sampler": {"name": "proportional"}},  # the published study's "stratified"
+    "equal_share": {"sampler": {"name": "equal_share"}},
+    "oversampled": {"sampler": {"name": "oversampled"}},
     # How the losses of a batch become one.
-    "reweighted": {"objective": "reweighted"},
-    "group_balanced": {"objective": "group_balanced"},
-    "group_dro": {"objective": "group_dro", "sampler": "equal_share", "eta": 0.1, "adjustment": 0.0},
-    "cvar_dro": {"objective": "cvar_dro", "alpha": 0.5},
-    "within_group_cvar": {"objective": "within_group_cvar", "alpha": 0.5},
-    "gap_penalty": {"objective": "gap_penalty", "penalty": 1.0},
-    "vrex": {"objective": "vrex", "penalty": 1.0, "anneal_steps": 0},
-    "error_bound": {"objective": "error_bound", "power": 1.0},
+    "reweighted": {"objective": {"name": "reweighted"}},
+    "group_balanced": {"objective": {"name": "group_balanced"}},
+    "group_dro": {
+        "objective": {"name": "group_dro", "eta": 0.1, "adjustment": 0.0},
+        "sampler": {"name": "equal_share"},
+    },
+    "cvar_dro": {"objective": {"name": "cvar_dro", "alpha": 0.5}},
+    "within_group_cvar": {"objective": {"name": "within_group_cvar", "alpha": 0.5}},
+    "gap_penalty": {"objective": {"name": "gap_penalty", "penalty": 1.0}},
+    "vrex": {"objective": {"name": "vrex", "penalty": 1.0, "anneal_steps": 0}},
+    "error_bound": {"objective": {"name": "error_bound", "power": 1.0}},
     # Parts of the network.
-    "attribute_head": {"head": "attribute_head", "strength": 0.1},
-    "adversarial": {"head": "adversarial", "strength": 0.1, "ramp": False},
-    "moe": {"head": "moe"},
+    "attribute_head": {"head": {"name": "attribute_head", "strength": 0.1}},
+    "adversarial": {"head": {"name": "adversarial", "strength": 0.1, "ramp": False}},
+    "moe": {"head": {"name": "moe"}},
     # Stages.
-    "group_specific": {"schedule": "group_specific", "start": "scratch"},
-    "fine_tuned": {"schedule": "group_specific", "start": "pooled"},
-    "distilled": {"schedule": "distilled", "distillation": 1.0, "temperature": 1.0},
-    "jtt": {"schedule": "jtt", "share": 0.2, "upweight": 5.0, "extra_steps": 100},
-    "last_layer": {"schedule": "last_layer", "share": 0.2, "extra_steps": 100},
+    "group_specific": {"schedule": {"name": "group_specific", "start": "scratch"}},
+    "fine_tuned": {"schedule": {"name": "group_specific", "start": "pooled"}},
+    "distilled": {"schedule": {"name": "distilled", "distillation": 1.0, "temperature": 1.0}},
+    "jtt": {"schedule": {"name": "jtt", "share": 0.2, "upweight": 5.0, "extra_steps": 100}},
+    "last_layer": {"schedule": {"name": "last_layer", "share": 0.2, "extra_steps": 100}},
     # Flat minima.
     "sam": {"sharpness": 0.05},
 }
 
 
 def section(title: str, methods: Sequence[str], seeds: Sequence[int]) -> ConfigDict:
-    """A config's `study` section: what `--mode=study` reads beside the config of a run."""
-    study = ConfigDict()
-    study.title = title
-    study.description = ""  # a sentence for the page
-    study.methods = tuple(methods)  # keys of `settings`
-    study.seeds = tuple(seeds)  # of the runs; the patients are those of data.seed
-    study.settings = ConfigDict({name: ConfigDict(changes) for name, changes in METHODS.items()})
-    study.oracle = False  # phantoms with the switch representation: `erm` without it is the oracle
-    study.sweep = ()  # strengths of that switch
-    study.sweep_methods = ("erm",)  # which methods to run at each
-    study.bootstrap_draws = 10_000  # resamples of patients for each interval of the comparison
+    """Return a config's `study` section that compares `methods`, with the settings of every method."""
+    study = default.study(title, METHODS)
+    study.methods = tuple(methods)
+    study.seeds = tuple(seeds)
     return study

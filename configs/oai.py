@@ -20,29 +20,8 @@ from configs import default
 def get_config() -> ConfigDict:
     """Names the folders, the visits and what a film must be like."""
     config = default.get_config()
-    data = config.data
-    data.source = "oai"
-    data.root = ""  # the folder that holds 00m, 12m, ...; required
-    data.masks = ""  # the folder of masks; required
-    data.tables = ""  # the folder of the tables; "" is data.root
-    data.visits = ("00",)  # 00 baseline, 01 12 months, 03 24, 05 36, 06 48, 08 72, 10 96
-    # How a mask lies on its film where one header or both state no orientation, as in configs/folder.py.
-    data.orientation = ""
-    data.knees = "film"  # a case is a film with 8 structures; "split": a knee with 4
-    data.mirror = False  # of split knees, mirror the left ones: every fibula is at image left
-    # sex, race, age (at the visit where a table has V06AGE and so on, else at enrolment), bmi, kl, site, side, or any
-    # column of the tables by its own name; of a film's two knees kl_right and kl_left.
-    data.attributes = ("sex", "race", "age")
-    data.bins = ConfigDict({"age": (50.0, 64.0)})  # the study's: <=50, 51-64, 65-79
-    # Codes or labels by comma that a film must have in XRay00 (V00ACCEPT at baseline); one without a reading is then
-    # left out. "" is any film.
-    data.quality = quality = ConfigDict()
-    quality.ACCEPT = ""
-    quality.ALIGN = ""
-    quality.CENTER = ""
-    quality.DEPICT = ""
-    quality.EXPOSE = ""
-    quality.MOTION = ""
-    quality.POSITN = ""
-    data.allow_similar_ids = False  # True accepts identifiers and levels that look alike: 7 and 0007, F and f
+    config.data.update(default.oai())
+    # sex, race, age (at the visit where a table has V06AGE and so on, else at enrollment), bmi, kl, site, side, or any
+    # column of the tables by its own name; of a radiograph's two knees kl_right and kl_left.
+    config.data.attributes = ("sex", "race", "age")
     return config

@@ -22,32 +22,17 @@ def get_config() -> ConfigDict:
     """Phantoms far wider than reality, so that real films lie among them."""
     config = default.get_config()
     data = config.data
-    data.source = "phantom"
+    data.update(default.phantom())
+    data.update(default.external())
     data.fractions = (0.98, 0.005, 0.015)
     data.attributes = ("sex",)
-    data.phantom = phantom = ConfigDict()
-    phantom.patients = 32_000
-    phantom.knees_per_patient = 1
-    phantom.bilateral = False
-    phantom.attributes = ConfigDict({"sex": ConfigDict({"female": 0.5, "male": 0.5})})  # without a difference
-    phantom.bias = ConfigDict()
-    phantom.fov_mm = (80.0, 380.0)  # from a tight crop of the joint to half a limb
-    phantom.randomisation = (0.3, 1.0)
-    phantom.masks = "exact"
-    phantom.online = False
-    phantom.structures = "knee"  # or "knee_overlaps": overlap classes, for whole bones
-    phantom.films = (
-        "plain"  # "varied": with weak patellae, processed contrast, tight crops, implants and more
-    )
-
-    data.external = ""  # a folder of real films, for evaluation alone, and how to read it:
-    data.metadata = "metadata.csv"
-    data.external_structures = (
-        ""  # its labels; "whole femur" is femur and patella; "": femur to patella as here
-    )
-    data.external_in_front = ""  # "fibula": its masks draw the fibula over the tibia (of overlap classes)
-    data.external_ignore_label = -1  # the value of void pixels in its masks, often 255; -1: none
-    data.bins = ConfigDict()
+    data.phantom.patients = 32_000
+    data.phantom.attributes = ConfigDict(
+        {"sex": ConfigDict({"female": 0.5, "male": 0.5})}
+    )  # without a difference
+    data.phantom.fov_mm = (80.0, 380.0)  # from a tight crop of the joint to half a limb
+    data.phantom.randomisation = (0.3, 1.0)
+    data.phantom.masks = "exact"
 
     config.model.widths = (16, 32, 64, 128, 256)
     config.model.norm = "group"  # statistics of a batch of phantoms would not be those of real films

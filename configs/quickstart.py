@@ -13,10 +13,10 @@ from configs import default
 def get_config() -> ConfigDict:
     """Draws the cohort and plants the bias."""
     config = default.get_config()
-    config.data.source = "phantom"
+    config.data.update(default.phantom())
     config.data.seed = 1
     config.data.fractions = (0.5, 0.15, 0.35)  # test cases cost little here, and narrow the intervals
-    config.data.phantom = phantom = ConfigDict()
+    phantom = config.data.phantom
     phantom.patients = 300
     phantom.knees_per_patient = 2
     phantom.attributes = ConfigDict(
@@ -24,14 +24,6 @@ def get_config() -> ConfigDict:
     )
     # An experiment, not a claim about people: B is rare, and its bones differ in shape and show less contrast.
     phantom.bias = ConfigDict({"race=B": ConfigDict({"morphology": 0.8, "contrast": 0.8, "noise": 0.4})})
-    phantom.bilateral = False  # a film of one knee, or of both
-    phantom.fov_mm = (140.0, 140.0)  # least and largest height of a picture, mm
-    phantom.randomisation = (0.0, 0.0)  # least and most; 0: as clinics see knees, 1: far wider than reality
-    phantom.masks = "annotated"  # with the switch annotation's error; "exact"; "exact_test": test alone
-    phantom.online = False  # every training case new, drawn in the training step
-    phantom.structures = (
-        "knee"  # or "knee_overlaps": femur and patella, tibia and fibula as classes of their own
-    )
 
     config.mitigation.groups = ("race",)
     config.train.steps = 400

@@ -9,15 +9,13 @@ tibia, fibula); the id is or holds the patient's. Size and attributes are the st
 
 from ml_collections import ConfigDict
 
-from configs import oai
+from configs import default
 
 
 def get_config() -> ConfigDict:
-    """The OAI's config, with the study's folders."""
-    config = oai.get_config()
-    data = config.data
-    data.source = "siddiqui"
-    data.size = (224, 224)
-    data.visit = "00"  # at which the films were made
-    del data.visits, data.masks
+    """Return the config of the study's folders."""
+    config = default.get_config()
+    config.data.update(default.siddiqui())
+    config.data.size = (224, 224)
+    config.data.attributes = ("sex", "race", "age")
     return config

@@ -32,22 +32,16 @@ def get_config(regime: str = "short") -> ConfigDict:
     config = default.get_config()
     data = config.data
     data.size = (64, 64)
-    data.source = "phantom"
+    data.update(default.phantom())
     data.attributes = ("race",)
     data.fractions = (0.4, 0.1, 0.5)
-    data.phantom = phantom = ConfigDict()
+    phantom = data.phantom
     phantom.patients = 600
-    phantom.knees_per_patient = 1
-    phantom.bilateral = False
     phantom.attributes = ConfigDict({"race": ConfigDict({"A": 0.5, "B": 0.5})})  # of validation and test
     planted = {"morphology": 1.0, "contrast": 0.4} if regime != "null" else {}
     # An experiment, not a claim about people. At this strength, B has a tenth of the training places.
     represented = {"representation": 0.936 if regime != "null" else 0.0}
     phantom.bias = ConfigDict({"race=B": ConfigDict(planted | represented)})
-    phantom.fov_mm = (140.0, 140.0)
-    phantom.randomisation = (0.0, 0.0)
-    phantom.masks = "annotated"
-    phantom.online = False
 
     config.model.widths = (8, 16, 32, 64)
     config.mitigation.groups = ("race",)

@@ -1,8 +1,8 @@
-"""Attribute columns -> groups: bins, marginals, intersections, membership matrix, counts.
+"""Groups from attribute columns: bins, single attributes, intersections, membership matrix, counts.
 
-A group is named by what its members share: `sex=female` or `sex=female,race=Black`.
-Cases whose attribute is missing form a level of their own, called `missing`; it is reported, and it never
-becomes part of another group.
+The name of a group lists the levels that its members share: `sex=female` or `sex=female,race=Black`.
+Cases with a missing attribute form a level of their own, `missing`; reports show it, and it is never part of another
+group.
 """
 
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ class Partition(NamedTuple):
     Attributes:
         attributes: the columns that define the groups.
         names: the G groups' names, `attribute=level` joined by commas.
-        index: i32[N], the group of each row, or `UNKNOWN` where it belongs to none.
+        index: i32[N], the group of each row, or `UNKNOWN` where it has none.
     """
 
     attributes: tuple[str, ...]
     names: tuple[str, ...]
-    index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, which is not used
 
     @property
     def counts(self) -> np.ndarray:
@@ -39,14 +39,14 @@ class Partition(NamedTuple):
         return np.bincount(self.index[self.index != UNKNOWN], minlength=len(self.names))
 
 
-def binned(values: pd.Series, edges: Sequence[float]) -> pd.Series:
-    """Numbers -> ordered levels; edges 50 and 64 give `<=50`, `51-64`, `>=65`.
+def bin_values(values: pd.Series, edges: Sequence[float]) -> pd.Series:
+    """Bin numbers into ordered levels; edges 50 and 64 give `<=50`, `51-64`, `>=65`.
 
-    Those names are for whole numbers; where a value or an edge is not whole, they are `<=50`, `50-64`, `>64`.
+    These names are for whole numbers; if a value or an edge is not whole, the names are `<=50`, `50-64`, `>64`.
 
     Args:
         values: numbers; NaN becomes the level `missing`.
-        edges: ascending upper ends, each belonging to the bin that it closes.
+        edges: ascending upper ends of the bins, inclusive.
 
     Raises:
         InputError: there are no edges, or they do not ascend.
@@ -57,13 +57,13 @@ def binned(values: pd.Series, edges: Sequence[float]) -> pd.Series:
     if not edges or any(low >= high for low, high in pairwise(edges)):
         raise InputError(f"bins {edges} of {values.name}: give one or more ascending numbers")
     numbers = values.astype(float)
-    whole = all(float(number).is_integer() for number in [*edges, *numbers.dropna()])
+    is_whole = all(float(number).is_integer() for number in [*edges, *numbers.dropna()])
 
     def text(edge: float) -> str:
         return f"{edge:g}"
 
     names = [f"<={text(edges[0])}"]
-    if whole:  # ages in years: people read 51-64, not (50, 64]
+    if is_whole:  # ages in years: 51-64, not (50, 64]
         names += [
             f"{text(low + 1)}-{text(high)}" if low + 1 < high else text(high) for low, high in pairwise(edges)
         ]
@@ -77,34 +77,34 @@ def binned(values: pd.Series, edges: Sequence[float]) -> pd.Series:
 
 
 def categorical(values: pd.Series, order: Sequence[str] | None = None) -> pd.Series:
-    """Strings -> an ordered categorical column, `missing` last and only where it occurs.
+    """Convert strings to an ordered categorical column, with `missing` last if it occurs.
 
     Args:
         values: strings; empty, NaN and `missing` all mean missing.
-        order: the levels in the order to show them in; sorted by name if absent.
+        order: the levels in display order; sorted by name if None.
 
     Raises:
         ValueError: a level is not in `order`, so that its rows would belong to no group.
     """
     filled = values.astype(object).where(values.notna() & (values.astype(str).str.strip() != ""), MISSING)
     filled = filled.astype(str).str.strip()
-    found = set(filled)
-    if order and (left_out := found - {*order, MISSING}):
-        raise ValueError(f"levels {sorted(left_out)} of {values.name} are not in the order {list(order)}")
-    levels = [level for level in (order or sorted(found - {MISSING})) if level in found]
-    if MISSING in found:
+    present = set(filled)
+    if order and (unlisted := present - {*order, MISSING}):
+        raise ValueError(f"levels {sorted(unlisted)} of {values.name} are not in the order {list(order)}")
+    levels = [level for level in (order or sorted(present - {MISSING})) if level in present]
+    if MISSING in present:
         levels.append(MISSING)
     return pd.Series(pd.Categorical(filled, categories=levels, ordered=True), index=values.index)
 
 
 def partition(cases: pd.DataFrame, attributes: Sequence[str], *, missing_as_level: bool = False) -> Partition:
-    """The groups of one attribute, or of the intersection of several, as they occur in the table.
+    """Return the groups of one attribute, or of the intersection of several, that occur in the table.
 
     Args:
         cases: a table whose `attributes` are categorical columns.
         attributes: one column, or several for their intersection.
-        missing_as_level: True lists rows with a missing attribute as groups named `...=missing`; False, for
-            mitigation, leaves them `UNKNOWN`.
+        missing_as_level: whether rows with a missing attribute form groups named `...=missing`; if not, as for
+            mitigation, their group is `UNKNOWN`.
 
     Returns:
         Groups in the order of their levels, the first attribute slowest; only those with a row.
@@ -121,21 +121,22 @@ def partition(cases: pd.DataFrame, attributes: Sequence[str], *, missing_as_leve
     return Partition(tuple(attributes), tuple(names), index)
 
 
-def indexed(cases: pd.DataFrame, like: Partition) -> np.ndarray:
-    """The rows of another table in the groups of a partition, i32[N]; `UNKNOWN` where it has no such group."""
-    there = partition(cases, like.attributes)
-    number = {name: g for g, name in enumerate(like.names)}
-    places = np.array([*(number.get(name, UNKNOWN) for name in there.names), UNKNOWN], np.int32)
-    return places[there.index]
+def group_index(cases: pd.DataFrame, like: Partition) -> np.ndarray:
+    """Return the index of each row of another table in the groups of a partition, i32[N]; `UNKNOWN` without a group."""
+    own = partition(cases, like.attributes)
+    index_of = {name: g for g, name in enumerate(like.names)}
+    index = np.array([*(index_of.get(name, UNKNOWN) for name in own.names), UNKNOWN], np.int32)
+    group: np.ndarray = index[own.index]
+    return group
 
 
 def partitions(cases: pd.DataFrame, attributes: Sequence[str], intersections: bool = True) -> list[Partition]:
-    """Return what a report shows: every attribute alone, then every pair. Missing values are levels here.
+    """Return the partitions of a report, by each attribute and then by each pair; missing values are levels.
 
     Args:
         cases: a table whose `attributes` are categorical columns.
         attributes: the columns.
-        intersections: whether pairs are among them.
+        intersections: whether to include the pairs.
     """
     pairs = combinations(attributes, 2) if intersections else ()
     subsets = [*((attribute,) for attribute in attributes), *pairs]
@@ -143,17 +144,17 @@ def partitions(cases: pd.DataFrame, attributes: Sequence[str], intersections: bo
 
 
 def is_missing(name: str) -> bool:
-    """Whether a group is one of cases with a missing attribute: a level of its name is `missing`."""
+    """Whether a level in the name of a group is `missing`."""
     return any(part.partition("=")[2] == MISSING for part in name.split(","))
 
 
-def why_unranked(name: str, patients: int, minimum: int) -> str | None:
-    """Return why a group is shown but not ranked; None where it is ranked."""
+def unranked_reason(name: str, patients: int, minimum: int) -> str | None:
+    """Return why a report shows a group without ranking it; None if it is ranked."""
     if is_missing(name):
         return "not a group: unknown"
     return f"too few to rank (n < {minimum})" if patients < max(minimum, 1) else None
 
 
 def membership(index: np.ndarray, groups: int) -> np.ndarray:
-    """Group indices i32[N] -> f32[N, groups] of zeros and ones; `UNKNOWN` rows are all zero."""
-    return (index[:, None] == np.arange(groups)).astype(np.float32)
+    """Convert group indices i32[N] to f32[N, groups] of zeros and ones; `UNKNOWN` rows are all zero."""
+    return np.asarray(index[:, None] == np.arange(groups), np.float32)

@@ -7,6 +7,8 @@ import signal
 import tempfile
 from pathlib import Path
 
+import pytest
+
 # A shell that runs the tests in the background has SIGINT ignored, here and in all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -49,3 +51,12 @@ def pytest_collection_modifyitems(items):
     """Run the long files first, so that the last file of every worker is a short one."""
     folder = Path(__file__).parent
     items.sort(key=lambda item: item.path.relative_to(folder).as_posix() not in LONG)
+
+
+@pytest.fixture(scope="module")
+def terminal_log():
+    """Print the package's log messages, as the commands do, for tests that call its functions and read the output."""
+    from kneefair_jax.runtime import command_line
+
+    with command_line.log_to_terminal():
+        yield

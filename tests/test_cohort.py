@@ -58,7 +58,7 @@ def test_split_ignores_the_order_of_rows(table, seed):
 @settings(max_examples=20, deadline=None)
 @given(cohorts(), st.integers(0, 99), st.integers(2, 6))
 def test_folds_test_every_patient_once(table, seed, k):
-    tested = []
+    test_patients = []
     for fold in range(k):
         names = cohort.folds(table, k, fold, SHARES, seed, ["sex", "race"])
         cohort.check_no_leak(table.assign(split=names))
@@ -66,8 +66,8 @@ def test_folds_test_every_patient_once(table, seed, k):
         rest = patients[patients != "test"]
         assert abs((rest == "validation").sum() - len(rest) * 0.15 / 0.85) <= 1
         assert abs((patients == "test").sum() - len(patients) / k) <= 1
-        tested += patients.index[patients == "test"].tolist()
-    assert sorted(tested) == sorted(table["patient_id"].unique())
+        test_patients += patients.index[patients == "test"].tolist()
+    assert sorted(test_patients) == sorted(table["patient_id"].unique())
 
 
 def plain(patients):
@@ -80,7 +80,7 @@ def test_split_depends_on_the_seed_alone_and_stays():
     names = cohort.split(table, (0.5, 0.25, 0.25), 0, [])
     assert names.value_counts().to_dict() == {"train": 10, "validation": 5, "test": 5}
     assert not names.equals(cohort.split(table, (0.5, 0.25, 0.25), 1, []))
-    # A published split must not move with a version of Python or of a library. If this fails, it did.
+    # A published split must not change with a version of Python or of a library.
     assert table["case_id"][names == "test"].tolist() == ["P0", "P9", "P13", "P15", "P18"]
 
 
@@ -96,7 +96,7 @@ def test_split_a_share_of_zero_stays_empty():
 
 
 @pytest.mark.parametrize("shares", [(0.7, 0.3), (0.7, 0.2, 0.2), (1.2, -0.1, -0.1), (np.nan, 0.5, 0.5)])
-def test_split_refuses_what_are_not_shares(shares):
+def test_split_refuses_invalid_shares(shares):
     with pytest.raises(InputError, match="sum to 1"):
         cohort.split(plain(9), shares, 0, [])
 
@@ -109,7 +109,7 @@ def test_split_refuses_too_few_patients():
 
 
 @pytest.mark.parametrize(("k", "fold"), [(1, 0), (5, 5), (5, -1)])
-def test_folds_refuses_a_fold_that_is_not_there(k, fold):
+def test_folds_refuses_an_invalid_fold(k, fold):
     with pytest.raises(InputError, match="count them from 0"):
         cohort.folds(plain(9), k, fold, SHARES, 0, [])
 
@@ -119,7 +119,7 @@ def test_folds_needs_a_training_share():
         cohort.folds(plain(9), 3, 0, (0, 0.5, 0.5), 0, [])
 
 
-def test_leak_names_the_cases_and_the_sides_but_no_patient():
+def test_a_leak_names_the_cases_and_splits_but_no_patient():
     table = pd.DataFrame(
         {"case_id": ["a", "b", "c"], "patient_id": ["P1", "P2", "P2"], "split": ["train", "test", "train"]}
     )
@@ -131,11 +131,11 @@ def test_leak_names_the_cases_and_the_sides_but_no_patient():
     cohort.check_no_leak(table[:2])
 
 
-def test_an_external_cohort_is_of_other_people():
+def test_an_external_cohort_has_other_patients():
     main = pd.DataFrame({"case_id": ["a", "b"], "patient_id": ["P1", "P2"]})
-    cohort.check_apart(main, main.assign(patient_id=["X1", "X2"]))
+    cohort.check_disjoint(main, main.assign(patient_id=["X1", "X2"]))
     with pytest.raises(InputError, match="external case 'b' has the patient_id of a case"):
-        cohort.check_apart(main, main.assign(patient_id=["X1", "P2"]))
+        cohort.check_disjoint(main, main.assign(patient_id=["X1", "P2"]))
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_table_adds_up(table):
     for kind in ("sex=", "race="):
         groups_ = [g for g in counts.index.unique("group") if g.startswith(kind) and "," not in g]
         for split in (*cohort.SPLITS, "all"):
-            # Here a patient has one level, so patients add up as well as cases do.
+            # Each patient has one level here, so patients add up as cases do.
             np.testing.assert_array_equal(
                 sum(counts.loc[(group, split)] for group in groups_), counts.loc[("all", split)]
             )
@@ -197,23 +197,23 @@ def test_text_is_aligned_and_compact(counted):
         ["sex=missing", "0", "(0)", "1", "(1)", "0", "(0)", "1", "(1)"],
         ["all", "2", "(3)", "1", "(1)", "1", "(1)", "4", "(5)"],
     ]
-    assert all(len(one) == len(other) for one, other in pairwise(lines))
-    alike = cohort.text(cohort.table(counted[1:], ["sex"]))
-    assert "(" not in alike
+    assert all(len(first) == len(second) for first, second in pairwise(lines))
+    text = cohort.text(cohort.table(counted[1:], ["sex"]))
+    assert "(" not in text
 
 
-def test_groups_that_are_written_alike_are_pointed_out():
+def test_similar_levels_are_reported():
     cases = pd.DataFrame(
         {"sex": pd.Categorical(["female", "Female ", "male"]), "site": pd.Categorical(list("aab"))}
     )
-    assert cohort.alike(cases, ["sex", "site"]) == [
-        "sex has the groups 'Female ' and 'female'; write them alike if they are one"
+    assert cohort.similar_levels(cases, ["sex", "site"]) == [
+        "sex has the groups 'Female ' and 'female'; write them the same way if they are one"
     ]
 
 
-def test_a_patient_of_two_sexes_is_pointed_out():
+def test_a_patient_of_two_sexes_is_reported():
     table = pd.DataFrame({"case_id": list("abcd"), "patient_id": ["P1", "P1", "P2", "P2"]})
     table["sex"] = groups.categorical(pd.Series(["f", "m", "f", "f"]))
     table["race"] = groups.categorical(pd.Series(["x", "x", "y", "y"]))
-    (note,) = cohort.varying(table, ["sex", "race"])
+    (note,) = cohort.varying_attributes(table, ["sex", "race"])
     assert note.startswith("sex differs") and "for 1 patient (such as a, b)" in note and "P1" not in note

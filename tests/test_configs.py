@@ -74,7 +74,7 @@ def shrunk(name, root):
 
 def start(path, fields):
     """A network of these fields, in a file, for a run to start from."""
-    shapes = weights.expected(models.create(fields, classes=2), (8, 8, 1))
+    shapes = weights.variable_shapes(models.create(fields, classes=2), (8, 8, 1))
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.1, np.float32), shapes["params"])
     about = {"network": {**fields, "weights": ""}, "structures": ["bone"], "grid": [8, 8, 1]}
     weights.save_network(path, {"params": params}, about)

@@ -224,7 +224,7 @@ BAD = {
         ("--config.data.external={external}",),
         "row 5",
     ),
-    "nothing to evaluate": ({}, None, ("--mode=evaluate",), "holds no checkpoint"),
+    "nothing to evaluate": ({}, None, ("--mode=evaluate",), "has no checkpoint"),
     "negative seed": ({}, None, ("--config.seed=-1",), "seed=-1"),
     "a shard of no study": ({}, None, ("--shard=0/2",), "--mode=train has none"),
     "not a number": ({}, None, ("--config.train.log_every=many",), "log_every"),

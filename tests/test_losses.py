@@ -20,7 +20,7 @@ def random_case(seed, batch=3, size=5, classes=4):
 
 
 @pytest.mark.parametrize("name", sorted(losses.LOSSES))
-def test_one_value_an_example_and_examples_do_not_mix(name):
+def test_each_example_has_a_value_of_its_own(name):
     loss = losses.LOSSES[name]
     logits, label = random_case(0)
     together = loss(logits, label)
@@ -39,7 +39,7 @@ def test_gradient_matches_finite_differences(name):
 
 
 @pytest.mark.parametrize("name", sorted(losses.LOSSES))
-def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_more(name):
+def test_a_perfect_prediction_has_loss_zero_and_a_wrong_one_more(name):
     _, label = random_case(2)
     right = 50.0 * np.eye(4, dtype=np.float32)[label]
     wrong = 50.0 * np.eye(4, dtype=np.float32)[(label + 1) % 4]
@@ -66,7 +66,7 @@ def test_focal_with_gamma_zero_is_cross_entropy_and_by_hand_otherwise():
 
 
 def test_soft_dice_by_hand():
-    # Two pixels, background and one structure; the structure is the first pixel, p = .75 and .25 there.
+    # Two pixels, background and one structure; the structure is the first pixel, with p = .75 and .25.
     p = np.array([0.75, 0.25], np.float32)
     logits = np.log(np.stack([1 - p, p], -1)).reshape(1, 1, 2, 2)
     label = np.array([[[1, 0]]], np.int32)
@@ -74,7 +74,7 @@ def test_soft_dice_by_hand():
     np.testing.assert_allclose(losses.soft_dice(logits, label), [expected], rtol=1e-6)
 
 
-def test_tversky_weighs_misses_and_false_alarms_as_told():
+def test_tversky_weights_misses_by_beta_and_false_alarms_by_alpha():
     p = np.array([0.75, 0.25], np.float32)
     logits = np.log(np.stack([1 - p, p], -1)).reshape(1, 1, 2, 2)
     label = np.array([[[1, 0]]], np.int32)
@@ -82,7 +82,7 @@ def test_tversky_weighs_misses_and_false_alarms_as_told():
     np.testing.assert_allclose(losses.tversky(logits, label), [expected], rtol=1e-6)
 
 
-def test_the_sum_is_the_sum():
+def test_dice_cross_entropy_is_the_sum():
     logits, label = random_case(5)
     np.testing.assert_allclose(
         losses.dice_cross_entropy(logits, label),
@@ -91,7 +91,7 @@ def test_the_sum_is_the_sum():
     )
 
 
-def test_a_structure_absent_from_both_costs_nothing():
+def test_a_structure_absent_from_both_has_loss_zero():
     label = np.zeros((1, 4, 4), np.int32)
     logits = np.zeros((1, 4, 4, 2), np.float32)
     logits[..., 0] = 50
@@ -107,8 +107,8 @@ def test_region_losses_lie_between_zero_and_one(seed):
         assert (value >= -1e-6).all() and (value <= 1 + 1e-6).all()
 
 
-def test_batch_dice_would_be_noticed():
-    """The trap: Dice summed over the batch cannot be split by group."""
+def test_no_loss_is_batch_dice():
+    """Dice summed over the batch cannot be split by group."""
     logits, label = random_case(6, batch=2)
     label[1] = 0
     batchwise = losses.soft_dice(logits.reshape(1, 10, 5, 4), label.reshape(1, 10, 5))[0]
@@ -148,14 +148,14 @@ def test_void_by_hand():
 
 @pytest.mark.parametrize("name", sorted(losses.LOSSES))
 @settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 1000), amount=st.floats(-1e4, 1e4, width=32), called=st.integers(0, 255))
-def test_void_pixels_change_no_bit_of_a_loss(name, seed, amount, called):
+@given(seed=st.integers(0, 1000), amount=st.floats(-1e4, 1e4, width=32), label_value=st.integers(0, 255))
+def test_void_pixels_change_no_bit_of_a_loss(name, seed, amount, label_value):
     loss = losses.LOSSES[name]
     logits, label, valid = void_case(seed)
     others = np.where(valid[..., None], logits, amount * np.arange(4, dtype=np.float32))
     expected = np.asarray(loss(logits, label, valid))
-    np.testing.assert_array_equal(loss(others, np.where(valid, label, called), valid), expected)
-    # What is left is the loss of the valid pixels alone.
+    np.testing.assert_array_equal(loss(others, np.where(valid, label, label_value), valid), expected)
+    # The rest is the loss of the valid pixels alone.
     for i in range(2):
         own = loss(logits[i][valid[i]][None, None], label[i][valid[i]][None, None])
         np.testing.assert_allclose(expected[i], own[0], rtol=1e-5, atol=1e-6)
@@ -179,7 +179,7 @@ def test_the_gradient_in_void_pixels_is_exactly_zero(name):
 
 
 @pytest.mark.parametrize("name", sorted(losses.LOSSES))
-def test_an_example_of_void_alone_costs_nothing(name):
+def test_an_example_without_valid_pixels_has_loss_zero(name):
     logits, label = random_case(9)
     valid = np.ones(label.shape, bool)
     valid[1] = False

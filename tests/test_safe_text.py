@@ -7,7 +7,7 @@ from kneefair_jax import safe_text
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "escaped"),
     [
         ("plain é\t1\n", "plain é\t1\n"),
         ("\x1b[2J\r\x9b", r"\x1b[2J\r\x9b"),
@@ -15,8 +15,8 @@ from kneefair_jax import safe_text
         ("\udcff", r"\udcff"),
     ],
 )
-def test_printable(text, shown):
-    assert safe_text.printable(text) == shown
+def test_printable(text, escaped):
+    assert safe_text.printable(text) == escaped
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_spreadsheet_cell(value, cell):
 
 
 @pytest.mark.parametrize(
-    ("text", "kept"),
+    ("text", "stripped"),
     [
         ("/home/jane/m.csv row 3: /home/jane/x/1.png: bad", "m.csv row 3: 1.png: bad"),
         ("[Errno 2] no file: '/home/jane doe/1.png'", "[Errno 2] no file: '1.png'"),
@@ -55,39 +55,39 @@ def test_spreadsheet_cell(value, cell):
         ("https://arxiv.org/abs/1810.03993, 3/4 images/s", "https://arxiv.org/abs/1810.03993, 3/4 images/s"),
     ],
 )
-def test_paths_are_cut(text, kept):
-    assert safe_text.without_paths(text) == kept
+def test_paths_are_stripped(text, stripped):
+    assert safe_text.strip_paths(text) == stripped
 
 
-def test_paths_below_a_known_folder_keep_what_is_below_it():
+def test_paths_below_a_given_folder_keep_the_rest():
     root = Path("/home/jane doe/my knees")
     text = f"{root}/m.csv row 3: {root}/masks/a 1.png"
-    assert safe_text.without_paths(text, root) == "my knees/m.csv row 3: my knees/masks/a 1.png"
-    assert safe_text.without_paths("knees/1.png", Path("knees")) == "knees/1.png"
+    assert safe_text.strip_paths(text, root) == "my knees/m.csv row 3: my knees/masks/a 1.png"
+    assert safe_text.strip_paths("knees/1.png", Path("knees")) == "knees/1.png"
 
 
-def test_the_home_folder_is_known_whatever_its_name(monkeypatch):
+def test_the_home_folder_is_replaced(monkeypatch):
     monkeypatch.setenv("HOME", "/home/Smith, Jo (x)")
     text = "/home/Smith, Jo (x)/films/1.png: bad; /home/Smith, Jo (x); /mnt/home/Smith"
-    assert safe_text.without_paths(text) == "1.png: bad; ~; Smith"
+    assert safe_text.strip_paths(text) == "1.png: bad; ~; Smith"
     folder = Path("/home/Smith, Jo (x)/my knees")
-    assert safe_text.without_paths(f"{folder}/a, b/1.png {folder}2/x", folder) == "my knees/a, b/1.png x"
+    assert safe_text.strip_paths(f"{folder}/a, b/1.png {folder}2/x", folder) == "my knees/a, b/1.png x"
 
 
-def test_a_text_that_begins_with_a_path_is_cut_as_a_message():
+def test_a_text_that_begins_with_a_path_is_a_message():
     texts = ["/home/jo/m.csv: correct a/b", "/tmp (/home/jo/y)", "/", "/data/Smith, Jo/knees", "~/k/x", "/x"]
-    kept = ["m.csv: correct a/b", "/tmp (y)", "/", "knees", "x", "x"]
-    assert safe_text.without_paths_in(texts) == kept
+    stripped = ["m.csv: correct a/b", "/tmp (y)", "/", "knees", "x", "x"]
+    assert safe_text.strip_json_paths(texts) == stripped
 
 
 def test_paths_in_a_json_value():
     value = {"a": ["/home/jane doe/x", 1, None], "b": {"c": "--temp=/home/jane/t"}, "d": "sex"}
-    assert safe_text.without_paths_in(value) == {"a": ["x", 1, None], "b": {"c": "--temp=t"}, "d": "sex"}
+    assert safe_text.strip_json_paths(value) == {"a": ["x", 1, None], "b": {"c": "--temp=t"}, "d": "sex"}
 
 
-def test_the_terminal(capsys):
+def test_printable_output(capsys):
     before = sys.stdout
-    with safe_text.terminal():
+    with safe_text.printable_output():
         print("\x1b[1m")
         print("\x07", file=sys.stderr)
     assert sys.stdout is before

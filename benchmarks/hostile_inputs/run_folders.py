@@ -260,7 +260,7 @@ _CLAIMS = {
     "step as a path": ("report/report.json", "run.step", "../../.."),
     "scores as text": ("report/report.json", "scores", "high"),
     "widths of 10**9": ("config.json", "model.widths", [10**9] * 2),
-    "head as a list": ("config.json", "mitigation.head", ["none"]),
+    "head as a list": ("config.json", "mitigation.head.name", ["none"]),
     "versions as text": ("environment.json", "versions", "none"),
 }
 _CHECKPOINT = {

@@ -45,7 +45,7 @@ _FIELDS = {
     "groups of no patient": "report.min_group_patients=0",
     "profile of the steps before the first": "train.profile=(-5,-1)",
     "switch that is neither true nor false": "model.remat=5",
-    "infinite group weights": "mitigation.eta=inf",
+    "infinite group weights": "mitigation.objective.eta=inf",
 }
 _CONFIG_FILES = {
     "syntax error": ("def get_config():\n    return (\n", "config.py"),
@@ -107,7 +107,7 @@ _STUDY = {
     "no seeds": "study.seeds=()",
     "negative seed": "study.seeds=(-1,0)",
     "a hundred million draws": "study.bootstrap_draws=100000000",
-    "infinite setting": "study.settings.group_dro.eta=inf",
+    "infinite setting": "study.settings.group_dro.objective.eta=inf",
 }
 _CLUSTER = {
     "port of 99999": ("--coordinator=localhost:99999", "--processes=2", "--process=1"),

@@ -22,18 +22,14 @@ def get_config(attribute: str = "race") -> ConfigDict:
     """One of the study's three attributes."""
     config = default.get_config()
     data = config.data
-    data.source = "phantom"
+    data.update(default.phantom())
     data.attributes = tuple(SHARES)
-    data.phantom = phantom = ConfigDict()
+    phantom = data.phantom
     phantom.patients = 1600
     phantom.knees_per_patient = 2
     phantom.bilateral = True
     phantom.attributes = ConfigDict({name: ConfigDict(shares) for name, shares in SHARES.items()})
-    phantom.bias = ConfigDict()
     phantom.fov_mm = (180.0, 180.0)
-    phantom.randomisation = (0.0, 0.0)
-    phantom.masks = "annotated"
-    phantom.online = False
     config = recipe.apply(config, attribute)
     config.train.steps = recipe.epochs(1120)
     config.train.eval_every = config.train.steps // 50

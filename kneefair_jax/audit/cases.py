@@ -124,8 +124,8 @@ def describe(source: metadata.Table, path: Path, attributes: Sequence[str], opti
         notes
         + of_ages
         + ages.unlikely(table)
-        + cohort.varying(frame, attributes)
-        + cohort.alike(frame, attributes),
+        + cohort.varying_attributes(frame, attributes)
+        + cohort.similar_levels(frame, attributes),
         of_other_splits(source.cells, table),
     )
 

@@ -299,7 +299,7 @@ def _command(arguments: argparse.Namespace, argv: Sequence[str]) -> str:
     )
     checkpoint = [Path(arguments.suspicious)] if arguments.suspicious else []
     folders = [*models, *checkpoint, *(path for path in single if path is not None)]
-    words = [safe_text.without_paths(word, *folders) for word in argv]
+    words = [safe_text.strip_paths(word, *folders) for word in argv]
     return run_directory.public_command(["kneefair_jax.audit", *words]).replace("python", "python -m", 1)
 
 

@@ -1,6 +1,6 @@
 """Find predictions whose orientation or labels differ from the truth: they have its size, and score near 0.
 
-`fit` and `confusion` examine a case while its masks are in memory; the notes follow from their results.
+`fit` and `metrics.confusion_matrix` examine a case while its masks are in memory; the notes follow from their results.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,18 +64,6 @@ def fit(true: np.ndarray, predicted: np.ndarray, ignored: np.ndarray, stated: bo
     if dice[best] < max(dice[NONE] + _MIN_RISE, _MIN_DICE):
         best = NONE
     return Fit(dice[NONE], best, dice[best], stated)
-
-
-def confusion(true: np.ndarray, predicted: np.ndarray, structures: int) -> np.ndarray:
-    """Return i64[S + 1, S + 1], pixels by predicted label and by true label.
-
-    Args:
-        true: u8[H, W].
-        predicted: u8[H, W].
-        structures: S.
-    """
-    index = predicted.astype(np.int64).ravel() * (structures + 1) + true.ravel()
-    return np.bincount(index, minlength=(structures + 1) ** 2).reshape(structures + 1, structures + 1)
 
 
 def misoriented(fits: Mapping[str, Fit | None], overlap: Mapping[str, float]) -> dict[str, Fit]:
@@ -165,7 +153,7 @@ def label_note(
 
     Args:
         fits: case id -> `fit`, of the cases with a prediction; None if a case does not score poorly.
-        confusions: case id -> `confusion`, of the first of them.
+        confusions: case id -> `metrics.confusion_matrix`, of the first of them.
         structures: names of labels 1, 2, ...
         mean_dice: over cases and structures.
         of: whose predictions, such as ` by unet`.
@@ -196,16 +184,16 @@ def label_note(
 
 def _best_labels(confusions: Sequence[np.ndarray]) -> np.ndarray:
     """Return i64[S + 1], the assignment of predicted labels to true labels with the most common pixels."""
-    total = np.sum(confusions, axis=0)
-    labels = np.arange(len(total))
-    labels[1:] = 1 + linear_sum_assignment(total[1:, 1:], maximize=True)[1]
+    by_prediction = np.sum(confusions, axis=0).T
+    labels = np.arange(len(by_prediction))
+    labels[1:] = 1 + linear_sum_assignment(by_prediction[1:, 1:], maximize=True)[1]
     return labels
 
 
 def _dice(pixels: np.ndarray, names: np.ndarray) -> float:
     """Return `_foreground_dice` by a confusion matrix, with new names for the predicted labels."""
     total = int(pixels[1:].sum()) + int(pixels[:, 1:].sum())
-    return 2 * int(pixels[np.arange(1, len(pixels)), names[1:]].sum()) / max(total, 1)
+    return 2 * int(pixels[names[1:], np.arange(1, len(pixels))].sum()) / max(total, 1)
 
 
 def _foreground_dice(true: np.ndarray, predicted: np.ndarray) -> float:

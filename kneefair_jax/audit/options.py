@@ -87,7 +87,7 @@ class Settings(NamedTuple):
         delta: score -> equivalence margin.
         command: the command line, for the page.
         endpoints: thresholds of failed segmentations and of other endpoints.
-        folders: whose paths no output file holds, whatever characters their names have (`safe_text.without_paths`).
+        folders: whose paths no output file holds, whatever characters their names have (`safe_text.strip_paths`).
         readers: score -> agreement of two readers, for the report; `delta` has the margins that follow from it.
         primary: score and attributes of the primary family.
         intersections: whether to report by pairs of attributes.

@@ -22,7 +22,7 @@ from kneefair_jax.report import build, checklist, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import atomic, output_folder
 from kneefair_jax.runtime.progress import Progress
-from kneefair_jax.safe_text import without_paths
+from kneefair_jax.safe_text import strip_paths
 
 _LABEL_ERRORS = "suspicious.csv"
 # Files in the output folder; further models have a folder each.
@@ -226,7 +226,7 @@ def audit(
                 table,
                 cohort.frame,
                 cohort.confounders,
-                notes=[without_paths(note, *settings.folders) for note in in_order],
+                notes=[strip_paths(note, *settings.folders) for note in in_order],
                 delta=settings.delta,
                 endpoints=settings.endpoints,
                 primary=settings.primary,

@@ -132,13 +132,9 @@ def _score(
 ) -> Scored:
     """Score one case by one model; `in_first` says whether to count its confusion matrix."""
     masks = mask_pair.pair(true, source, reading)
-    structures, scored = len(reading.structures), reading.scored
-
-    def score(predicted: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
-        return metrics.mask_scores(predicted, truth, len(scored), spacing)
-
-    layers = anatomy.layers(reading.structures, scored)
-    scores = metrics.by_layer(score, layers, masks.predicted, masks.true)
+    structures = len(reading.structures)
+    layers = anatomy.layers(reading.structures, reading.scored)
+    scores = metrics.score_by_layer(metrics.mask_scores, layers, masks.predicted, masks.true, spacing=spacing)
     mask = masks.prediction
     is_poor = mask is not None and mask_alignment.is_poor(scores["dice"])
     in_all, in_ignored = (
@@ -155,7 +151,7 @@ def _score(
         mask_alignment.fit(masks.true, masks.label, masks.ignored, masks.relation == layouts.STATED)
         if is_poor
         else None,
-        mask_alignment.confusion(masks.true, masks.predicted, structures) if in_first else None,
+        metrics.confusion_matrix(masks.true, masks.predicted, structures) if in_first else None,
         np.where(in_all > 0, in_ignored / np.maximum(in_all, 1), np.nan),
     )
 
@@ -183,18 +179,16 @@ def size_errors(
         reading: of the masks.
         offsets_mm: model -> mean distance of its contours from the reference's.
     """
-    scored = reading.scored
-    layers = anatomy.layers(reading.structures, scored)
+    layers = anatomy.layers(reading.structures, reading.scored)
 
     def measure(item: tuple[str, Case]) -> dict[str, dict[str, np.ndarray]]:
         case_id, case = item
         true = mask_pair.reference(truth[case_id], reading).label
 
         def score(offset: float) -> dict[str, np.ndarray]:
-            def errors(layer: np.ndarray) -> dict[str, np.ndarray]:
-                return metrics.boundary_errors(layer, len(scored), case.spacing, offset)
-
-            return metrics.by_layer(errors, layers, true)
+            return metrics.score_by_layer(
+                metrics.boundary_errors, layers, true, spacing=case.spacing, distance_mm=offset
+            )
 
         return {model: score(offset) for model, offset in offsets_mm.items()}
 

@@ -56,7 +56,7 @@ class Cohort(NamedTuple):
     def notes(self) -> list[str]:
         """What is odd about the cases, though they can be used."""
         given = (self.cases, self.attributes)
-        return [*self.source.notes, *cohorts.varying(*given), *cohorts.alike(*given)]
+        return [*self.source.notes, *cohorts.varying_attributes(*given), *cohorts.similar_levels(*given)]
 
     def whole(self, rows: Sequence[int] | np.ndarray) -> Iterator[Example]:
         """Rows of the table at their files' own size and spacing, read anew; of a source that has such.
@@ -222,7 +222,7 @@ def load_external(data: ConfigDict, main: Cohort) -> Cohort | None:
     cases = _external_cases(source, main)
     people = data.source != "phantom"  # phantoms are nobody: their p00007 is no patient p00007 or p7
     if people:
-        cohorts.check_apart(main.cases, cases)
+        cohorts.check_disjoint(main.cases, cases)
     if not data.get("allow_similar_ids", False):
         _check_similar(main, cases, Path(data.external) / data.metadata, people=people)
     return Cohort(source, cases, main.attributes, source.structures, main.grid, main.named)
@@ -379,7 +379,7 @@ def _levels(values: pd.Series, data: ConfigDict) -> pd.Series:
             f"config.data.attributes: {name!r} holds {values.nunique()} different numbers; set data.bins for it in "
             "the config, or name another attribute"
         )
-    return groups.binned(values, edges)
+    return groups.bin_values(values, edges)
 
 
 def _kept(source: Source, without: Collection[str]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kneefair_jax.data.source import Example, files_sha256
 from kneefair_jax.errors import InputError
-from kneefair_jax.safe_text import without_paths
+from kneefair_jax.safe_text import strip_paths
 
 Files = Callable[[int], tuple[Path, ...]]
 
@@ -61,6 +61,6 @@ def _change(files: Sequence[Path], recorded: str) -> str:
         if not recorded or files_sha256(files) == recorded:
             return ""
     except InputError as error:
-        return without_paths(str(error), *(path.parent for path in files))
+        return strip_paths(str(error), *(path.parent for path in files))
     names = " or ".join("/".join(path.parts[-2:]) for path in files)
     return f"{names} changed since the cases were prepared"

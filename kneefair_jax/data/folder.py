@@ -28,7 +28,7 @@ from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.data.readers import laterality, limits
 from kneefair_jax.data.source import Example, Source
 from kneefair_jax.errors import InputError
-from kneefair_jax.safe_text import without_paths
+from kneefair_jax.safe_text import strip_paths
 
 _THREADS = 4
 _READER = 6  # counts changes of what readers make of a file; a store of an earlier one is prepared anew
@@ -301,7 +301,7 @@ def _read(
                 return Example(image, label, spacing, seen)
             small = label_values.resized(label, size, labels, case.mask)
         except InputError as error:
-            return InputError(without_paths(f"{path} row {case.row}: {error}", root))
+            return InputError(strip_paths(f"{path} row {case.row}: {error}", root))
         scale = np.array(label.shape, np.float32) / np.array(size, np.float32)
         return Example(readers.resize_image(image, size), small, spacing * scale, seen)
 

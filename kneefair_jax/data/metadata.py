@@ -229,7 +229,7 @@ def attribute(
         )
     if edges is not None:
         problems += _not_numbers(values, numbers)
-        return groups.binned(numbers, edges)
+        return groups.bin_values(numbers, edges)
     levels = values[known].unique()
     measured = values[_is_measured(values, numbers)].nunique()
     if measured > _MAX_CODES and numbers[known].notna().all():

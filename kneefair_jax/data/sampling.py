@@ -75,8 +75,8 @@ def undersample(
     members = _members(rows, partition, "undersampled")
     if absent := [name for name, cases in zip(partition.names, members, strict=True) if not len(cases)]:
         raise InputError(
-            f"config.mitigation.sampler='undersampled': no training case has {absent[0]}, so that no patient would "
-            "be left of the others; take wider groups, another split (config.data.seed) or another sampler"
+            f"config.mitigation.sampler.name='undersampled': no training case has {absent[0]}, so no patient of the "
+            "others would remain; take wider groups, another split (config.data.seed) or another sampler"
         )
     patients = [np.unique(patient[cases]) for cases in members]
     fewest = min(map(len, patients))
@@ -163,7 +163,7 @@ def _members(rows: np.ndarray, partition: Partition, sampler: str) -> list[np.nd
     group = partition.index[rows]
     if (group == UNKNOWN).all():
         raise InputError(
-            f"config.mitigation.sampler={sampler!r}: {', '.join(partition.attributes)} is missing for every "
+            f"config.mitigation.sampler.name={sampler!r}: {', '.join(partition.attributes)} is missing for every "
             "training case; name other config.mitigation.groups, or sample shuffled"
         )
     return [rows[group == g] for g in range(len(partition.names))]

@@ -17,7 +17,7 @@ from kneefair_jax.data.inspection import Inspection
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic
-from kneefair_jax.safe_text import spreadsheet_cell, without_paths
+from kneefair_jax.safe_text import spreadsheet_cell, strip_paths
 
 # What was left out (a case, a film, a row of a table), and why.
 LeftOut = tuple[str, str]
@@ -131,7 +131,7 @@ def public_reasons(left_out: Sequence[LeftOut]) -> list[tuple[str, int]]:
 def write_excluded(left_out: Sequence[LeftOut], table: Path, folders: Sequence[Path] = ()) -> None:
     """A CSV file with the columns `what` and `why`; no file where nothing is left out.
 
-    `folders` are known ones, as for `safe_text.without_paths`.
+    `folders` are known ones, as for `safe_text.strip_paths`.
     """
     if not left_out:
         table.unlink(missing_ok=True)
@@ -140,7 +140,7 @@ def write_excluded(left_out: Sequence[LeftOut], table: Path, folders: Sequence[P
     writer = csv.writer(buffer)
     writer.writerow(("what", "why"))
     writer.writerows(
-        [spreadsheet_cell(cell) for cell in (what, without_paths(why, *folders))] for what, why in left_out
+        [spreadsheet_cell(cell) for cell in (what, strip_paths(why, *folders))] for what, why in left_out
     )
     atomic.write_text(table, buffer.getvalue())
 

@@ -67,13 +67,13 @@ def network_features(
 
     None where the config does not ask for attribute leakage, and where groups shaped the network.
     """
-    if not config.report.root_cause or len(variables) > 1 or config.mitigation.head != "none":
+    if not config.report.root_cause or len(variables) > 1 or config.mitigation.head.name != "none":
         return None
     step = jax.jit(steps.make_feature_step(experiment.model))
     run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
     rows = np.arange(len(cohort.cases))
     group = experiment.partition.index
-    return scoring.over_cases(step, variables[0], cases, rows, group=group, **run)["features"]
+    return scoring.predict_cases(step, variables[0], cases, rows, group=group, **run)["features"]
 
 
 def thumbnails(cases: Arrays, structures: int) -> dict[str, np.ndarray]:

@@ -90,7 +90,7 @@ def resolution_of(cohort: Cohort, requested: str) -> str:
 
 def score(
     split: EvalSplit,
-    models: Sequence[group_models.Member],
+    models: Sequence[group_models.GroupModel],
     variables: Sequence[dict[str, Any]],
     run: dict[str, Any],
 ) -> dict[str, np.ndarray]:
@@ -100,15 +100,22 @@ def score(
         split: the cases.
         models: the run's models.
         variables: the variables of each model.
-        run: `batch_size` and `mesh` of `group_models.over_cases`.
+        run: `batch_size` and `mesh` of `group_models.predict_cases`.
 
     Returns:
         `SCORES` (f[N, S] each), the `spacing` at which they were taken (f[N, 2]), and the label map and Dice on the
         working grid, `prediction` and `grid_dice`.
     """
     postprocess = partial(_score_native, split) if split.is_native else None
-    values = group_models.over_cases(
-        split.step, models, variables, split.cases, split.rows, group=split.group, then=postprocess, **run
+    values = group_models.predict_cases(
+        split.step,
+        models,
+        variables,
+        split.cases,
+        split.rows,
+        group=split.group,
+        postprocess=postprocess,
+        **run,
     )
     if split.is_native:
         return values
@@ -122,6 +129,17 @@ def score(
     )
 
 
+def _scores_and_pixels(
+    truth: np.ndarray, prediction: np.ndarray, *, structures: int, spacing: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return `metrics.mask_scores`, and the pixels of each structure in both masks."""
+    pixels = {
+        f"{name}_pixels": np.bincount(mask.ravel(), minlength=structures + 1)[1:]
+        for name, mask in (("true", truth), ("pred", prediction))
+    }
+    return metrics.mask_scores(prediction, truth, structures, spacing) | pixels
+
+
 def _score_native(split: EvalSplit, values: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
     """Replace a batch's scores on the working grid by scores and areas at the masks' native resolution.
 
@@ -130,22 +148,15 @@ def _score_native(split: EvalSplit, values: dict[str, np.ndarray], rows: np.ndar
     """
     grid_values = {name: value for name, value in values.items() if name != "probability"}
     labels, structures = split.translation.astype(np.uint8), split.cohort.structures
-    names = anatomy.scored_structures(structures)
-    layers = anatomy.layers(structures, names)
+    layers = anatomy.layers(structures, anatomy.scored_structures(structures))
 
     def score_case(position: int, case: Example) -> dict[str, np.ndarray]:
         height, width = case.label.shape
         prediction = labels[readers.labels_at(values["probability"][position], (height, width))]
         masks = anatomy.clear_void(case.label), anatomy.clear_void(case.label, prediction)
 
-        def score_layer(truth: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
-            pixels = {
-                f"{name}_pixels": np.bincount(mask.ravel(), minlength=len(names) + 1)[1:]
-                for name, mask in (("true", truth), ("pred", prediction))
-            }
-            return metrics.mask_scores(prediction, truth, len(names), case.spacing) | pixels
-
-        return metrics.by_layer(score_layer, layers, *masks) | {"spacing": case.spacing}
+        scores = metrics.score_by_layer(_scores_and_pixels, layers, *masks, spacing=case.spacing)
+        return scores | {"spacing": case.spacing}
 
     scores = split.cohort.over_whole(score_case, rows)
     native_values = {name: np.stack([case[name] for case in scores]) for name in scores[0]}

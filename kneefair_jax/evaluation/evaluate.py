@@ -130,7 +130,7 @@ def _eval_splits(
     group = experiment.partition.index
     splits = case_table.eval_splits(experiment, cohort, (cohort, cases), rows, group, resolution)
     if external:
-        group = groups.indexed(external[0].cases, experiment.partition)
+        group = groups.group_index(external[0].cases, experiment.partition)
         rows = [np.arange(len(group))]
         in_front = config.data.get("external_in_front", "")
         splits += case_table.eval_splits(experiment, cohort, external, rows, group, resolution, in_front)
@@ -141,7 +141,7 @@ def _score(
     config: ConfigDict,
     experiment: Experiment,
     splits: Sequence[case_table.EvalSplit],
-    models: Sequence[group_models.Member],
+    models: Sequence[group_models.GroupModel],
     variables: Sequence[dict[str, Any]],
 ) -> _Checkpoint:
     run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
@@ -164,14 +164,16 @@ def _external_report(config: ConfigDict, cohort: Cohort, cases: Cases, table: pd
     }
 
 
-def _steps_by_model(models: Sequence[group_models.Member], checkpoint: Sequence[int]) -> int | dict[str, int]:
+def _steps_by_model(
+    models: Sequence[group_models.GroupModel], checkpoint: Sequence[int]
+) -> int | dict[str, int]:
     """Return the selected step, or that of each group's model."""
     if len(models) == 1:
         return checkpoint[0]
     return {model.name: step for model, step in zip(models, checkpoint, strict=True)}
 
 
-def _curves(workdir: Path, models: Sequence[group_models.Member]) -> list[dict[str, Any]]:
+def _curves(workdir: Path, models: Sequence[group_models.GroupModel]) -> list[dict[str, Any]]:
     """Read the records of the page's training curves; of several models, the validation score of each."""
     if len(models) == 1:
         return metric_writer.read(workdir / "metrics.jsonl")

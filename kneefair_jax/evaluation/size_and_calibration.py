@@ -57,14 +57,13 @@ def _boundary_errors(
 ) -> dict[str, np.ndarray]:
     """Return `metrics.boundary_errors` of each row, at the resolution at which its distances were taken."""
     offset = reference_ser.boundary_offset_mm(test, spacing)
-    names = anatomy.scored_structures(cohort.structures)
-    layers = anatomy.layers(cohort.structures, names)
+    layers = anatomy.layers(cohort.structures, anatomy.scored_structures(cohort.structures))
 
     def case_errors(label: np.ndarray, spacing: np.ndarray) -> dict[str, np.ndarray]:
-        def layer_errors(truth: np.ndarray) -> dict[str, np.ndarray]:
-            return metrics.boundary_errors(truth, len(names), spacing, offset)
-
-        return metrics.by_layer(layer_errors, layers, anatomy.clear_void(label))
+        truth = anatomy.clear_void(label)
+        return metrics.score_by_layer(
+            metrics.boundary_errors, layers, truth, spacing=spacing, distance_mm=offset
+        )
 
     if cases is None:
         errors = cohort.over_whole(lambda _, case: case_errors(case.label, case.spacing), np.asarray(rows))

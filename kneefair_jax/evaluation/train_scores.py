@@ -18,7 +18,7 @@ MAX_CASES = 100  # of each group, so that a large cohort is not scored twice
 def score_training_cases(
     config: ConfigDict,
     train: EvalSplit,
-    models: Sequence[group_models.Member],
+    models: Sequence[group_models.GroupModel],
     variables: Sequence[dict[str, Any]],
     experiment: Experiment,
 ) -> dict[str, dict[str, float]] | None:

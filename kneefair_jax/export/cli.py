@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kneefair_jax.export import network_files
 from kneefair_jax.runtime import command_line
-from kneefair_jax.weights.description import FITS
+from kneefair_jax.weights.network import FITS
 
 
 def main(argv: Sequence[str]) -> int:

@@ -102,7 +102,7 @@ def _front_matter(
 def _use(config: Mapping[str, Any], license_id: str | None) -> str:
     groups = (
         " Each group has a network of its own, so the group of every image has to be given."
-        if _of(config, "mitigation", "schedule") == "group_specific"
+        if config.get("mitigation", {}).get("schedule", {}).get("name") == "group_specific"
         else ""
     )
     return (

@@ -14,7 +14,7 @@ from kneefair_jax.runtime import atomic, json_files, output_folder, run_director
 from kneefair_jax.runtime.schema import Anything, Omittable, Table, Text, find_fault
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
-from kneefair_jax.weights.description import CHANNELS, FITS, NETWORK
+from kneefair_jax.weights.network import CHANNELS, FITS, NETWORK
 
 FOLDER = "export"  # of a run
 NAME = "model"
@@ -23,10 +23,11 @@ GROUP_SPECIFIC = "group_specific"
 TRAINED_ALONE = ("none", "attribute_head", "adversarial")
 _LONGEST_NAME = 100  # characters
 _TEXT = Text(100_000, printable=False)
+_METHOD = Table({"name": _TEXT}, Anything())
 # What of these files is read; fields of other versions may be missing.
 _CONFIG = Table(
     {
-        "mitigation": Table({"head": _TEXT, "schedule": _TEXT}, Anything()),
+        "mitigation": Table({"head": _METHOD, "schedule": _METHOD}, Anything()),
         "model": NETWORK,
         "data": Table({"channels": Omittable(CHANNELS), "source": Omittable(_TEXT)}, Anything()),
     },
@@ -52,7 +53,7 @@ def export(
             groups, and `{name}.md`.
         name: of the files.
         half: float16.
-        fit: how `predict` brings films to the working grid, of `weights.description.FITS`.
+        fit: how `predict` brings films to the working grid, of `weights.FITS`.
         license_id: of the weights, for the card.
 
     Returns:
@@ -74,12 +75,13 @@ def export(
     output_folder.require_writable(out, "--out")
     output_folder.require_regular_files(out, (f"{name}*",))
     remedy = "give the folder of a finished run"
+    run_files.read_config(run / "config.json")  # refuses the layout of an earlier version
     config = json_files.read(run / "config.json", _CONFIG, remedy)
     report = run_files.read_report(run / "report" / "report.json", run_files.EXPORTED)
     environment = json_files.read(run / "environment.json", _ENVIRONMENT, remedy)
-    if config["mitigation"]["head"] not in TRAINED_ALONE:
+    if (head := config["mitigation"]["head"]["name"]) not in TRAINED_ALONE:
         raise InputError(
-            f"{run}: its network has the head {config['mitigation']['head']!r}, which needs the group of every image; "
+            f"{run}: its network has the head {head!r}, which needs the group of every image; "
             f"only networks with {', '.join(TRAINED_ALONE)} are exported"
         )
     scored = report["cohort"]["structures"]
@@ -100,10 +102,12 @@ def export(
             **{key: environment[key] for key in ("command", "commit", "device", "started", "versions")},
         },
     }
-    members = _members(run, name, report["run"]["step"], config["mitigation"]["schedule"] == GROUP_SPECIFIC)
+    members = _members(
+        run, name, report["run"]["step"], config["mitigation"]["schedule"]["name"] == GROUP_SPECIFIC
+    )
     with output_folder.exclusive_lock(out, "--out", wait=True), atomic.staging_folder(out) as stage:
         for file, (folder, step, its_group) in members.items():
-            variables = _restored(folder, step, weights.expected(model, grid))
+            variables = _restored(folder, step, weights.variable_shapes(model, grid))
             its_own = about | {
                 "group": its_group,
                 "step": step,

@@ -2,10 +2,11 @@
 
     from kneefair_jax import fairness
 
+    fairness.GroupReport(frame, by=["sex"])                # scores of one model by group
+    fairness.compare({"a": frame_a, "b": frame_b}, ["sex"])  # several models on the same patients
     fairness.gap(means), fairness.ser(means)               # of group means, NumPy's or JAX's
     fairness.permuted_welch(scores, sizes, rng)            # is there a gap?
     fairness.compare_methods(scores, index, names)         # methods over seeds, on the same patients
-    fairness.compare_models(tables, ["sex"])               # models on the same patients
 
 `fairness.scores.scores` gives the numbers of a report for each group and gap. Names load on first use: the summaries
 need no pandas.

@@ -30,6 +30,7 @@ from .hypothesis_tests import (
 )
 from .method_comparison import compare_methods
 from .model_comparison import compare_models
+from .model_report import ModelComparison, compare
 from .multiplicity import benjamini_hochberg, holm
 from .patient_table import Runs, stack_runs
 from .power import PatientsNeeded, patients_needed
@@ -38,6 +39,7 @@ from .summaries import es, gap, group_means, sd, ser, worst
 
 __all__ = [
     "GroupReport",
+    "ModelComparison",
     "PatientsNeeded",
     "PermutationTests",
     "RankTests",
@@ -46,6 +48,7 @@ __all__ = [
     "attribute_power",
     "benjamini_hochberg",
     "cliffs_delta",
+    "compare",
     "compare_methods",
     "compare_models",
     "endpoint_rates",

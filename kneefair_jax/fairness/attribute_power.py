@@ -92,7 +92,7 @@ def attribute_power(
         for group_index, name in enumerate(partition.names):
             members = has_score & (index == group_index)
             group = _Group(name, int(members.sum()), means[members & ~flags[:, 0], 0])
-            if groups.why_unranked(name, group.patients, min_group_patients) is None:
+            if groups.unranked_reason(name, group.patients, min_group_patients) is None:
                 ranked.append(group)
         if sum(len(group.scores) > 1 for group in ranked) > 1:
             groups_by_attribute[attribute] = ranked

@@ -185,7 +185,7 @@ def _tallied(
 def _group_rates(tallies: Mapping[str, Tally], minimum: int) -> dict[str, GroupRate]:
     rates_by_group = {}
     for name, tally in tallies.items():
-        reason = groups.why_unranked(name, tally.patients, minimum)
+        reason = groups.unranked_reason(name, tally.patients, minimum)
         rates_by_group[name] = GroupRate(tally.events, rates.rate(tally), reason is None, reason)
     return rates_by_group
 
@@ -196,7 +196,7 @@ def _ranked(tallies: Mapping[str, Tally], minimum: int) -> tuple[dict[str, Tally
     ranked = {
         name: tally
         for name, tally in with_attribute.items()
-        if groups.why_unranked(name, tally.patients, minimum) is None
+        if groups.unranked_reason(name, tally.patients, minimum) is None
     }
     return ranked, {name: tally for name, tally in with_attribute.items() if name not in ranked}
 

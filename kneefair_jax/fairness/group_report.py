@@ -1,7 +1,7 @@
-"""`GroupReport`: scores by group from a table in memory.
+"""`GroupReport`: the fairness numbers of scores in memory.
 
-The front door of the package: the numbers are those of `audit.table`. Nothing inside the package imports this module,
-which stands above the audit.
+This module and `model_report` are the front door of the package. Their numbers are those of `audit.table`, so they
+import the audit; no other module of the package imports them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,23 @@ from kneefair_jax.fairness.family import Primary
 from kneefair_jax.report import csv_tables, page
 from kneefair_jax.report.figures import forest
 from kneefair_jax.report.rate_tables import ALL
-from kneefair_jax.report.text.formatting import blocks, interval, number
+from kneefair_jax.report.text.formatting import TITLES, blocks, interval, number
 from kneefair_jax.runtime import atomic
+
+type Frame = pd.DataFrame | Mapping[str, Any]
+
+# The audit's messages name command-line options; here they name parameters.
+_PARAMETERS = {
+    "--attributes": "by=",
+    "--bins": "bins=",
+    "--failure-dice": "failure_dice",
+    "--primary ": "score=",
+    "--draws": "draws",
+    "--allow-similar-ids": "allow_similar_ids=True",
+    "choose one with --split": "select the rows of one split",
+}
+# No more lines than a notebook's output shows at a glance.
+REPR_ROWS = 6
 
 
 class GroupReport:
@@ -31,21 +46,21 @@ class GroupReport:
         report.by_group, report.summaries, report.pairs, report.tests
 
     Attributes:
-        score: the score that the tables are of.
+        score: the score of the tables.
         by: the attributes.
-        overall: mean over all patients.
+        overall: the mean over all patients.
         by_group: a row per structure, attribute and group: `patients`, `cases`, `mean`, `low`, `high` (95 %), `ranked`.
         summaries: a row per structure and attribute: `worst_group`, `gap`, `sd`, `ser` with their ends, warnings.
         pairs: a row per structure, attribute and pair of groups: `difference`, its ends, `p`, `p_holm`.
         tests: a row per structure and attribute: the test of equal means, `p`, `p_holm` (over attributes), `p_bh` (over
             structures and attributes).
         rates: a row per endpoint, structure and group: failed segmentations and thresholds, `count`, `rate`, its ends.
-        notes: on how the table was read, and on what limits the numbers.
+        notes: how the table was read, and what limits the numbers.
     """
 
-    def __init__(
+    def __init__(  # keyword-only options with defaults
         self,
-        frame: pd.DataFrame | Mapping[str, Any],
+        frame: Frame,
         score: str = "dice",
         by: str | Sequence[str] = (),
         *,
@@ -57,31 +72,33 @@ class GroupReport:
         min_group_patients: int = 10,
         draws: int = 10_000,
         seed: int = 0,
+        allow_similar_ids: bool = False,
     ):
-        """Check the table and compute everything.
+        """Check the table and compute all numbers.
 
         Args:
             frame: long (`structure`, `dice`, ..., a row per case and structure), or wide (`dice_femur`,
-                `hd95_mm_femur`, or one `dice`; a row per case), or a mapping of column -> array. NaN is a structure
-                that is absent from truth and prediction.
-            score: one of `patient_table.SCORES`. Dice is needed beside any other: it counts failed segmentations.
+                `hd95_mm_femur`, or one `dice`; a row per case), or a mapping of column -> array. NaN means that the
+                structure is absent from ground truth and prediction.
+            score: one of `patient_table.SCORES`. Every other score needs `dice` beside it, which counts failed
+                segmentations.
             by: columns to group by.
-            patient: the column of the patient, whose cases are one observation; None for `patient_id` where there is
-                one, else each case is a patient of its own.
-            case: the column of the case; None for `case_id` where there is one, else each row is a case.
+            patient: the column of the patient, whose cases are one observation. None for `patient_id` if there is
+                such a column, else each case is a patient.
+            case: the column of the case. None for `case_id` if there is such a column, else each row is a case.
             bins: attribute -> ascending edges, for numbers.
             margin: equivalence margin of the score, in its unit.
             failure_dice: Dice below which a segmentation counts as failed.
             min_group_patients: smaller groups are shown but not ranked.
             draws: permutations.
             seed: of the permutations; the same table and seed give the same numbers.
+            allow_similar_ids: whether identifiers and levels may look alike, such as 7 and 0007.
 
         Raises:
-            InputError: the table cannot be used, or has several models; rows are counted from 0. A message about the
-                option `--attributes` is about `by`, one about `--bins` about `bins`.
+            InputError: the table cannot be used, or has several models. Rows are counted from 0.
         """
         if score not in patient_table.SCORES:
-            raise InputError(f"score {score!r}: give one of {', '.join(patient_table.SCORES)}")
+            raise InputError(f"score={score!r}: give one of {', '.join(patient_table.SCORES)}")
         self.score = score
         self.by = (by,) if isinstance(by, str) else tuple(map(str, by))
         settings = audit.Settings(
@@ -92,16 +109,17 @@ class GroupReport:
             endpoints=EndpointSettings(failure_dice=failure_dice),
             primary=Primary(score),
         )
-        table, options = _identified(frame, patient, case), audit.CaseOptions(bins=bins or {})
-        self._audit = audit.table(table, self.by, options=options, settings=settings)
+        self._audit = audit_table(
+            identified(frame, patient, case), self.by, bins, allow_similar_ids, settings
+        )
         if len(self._audit.reports) > 1:
             raise InputError(
-                f"frame: has the models {', '.join(self._audit.reports)}; select the rows of one, or compare them with "
-                "audit.table"
+                f"frame: has the models {', '.join(self._audit.reports)}; select the rows of one, or give "
+                "fairness.compare a frame for each model"
             )
         report = page.plain(self._audit.report)
         if score not in report["scores"]:
-            raise InputError(f"score {score!r}: every cell is empty, or there is no such column")
+            raise InputError(f"score={score!r}: every cell is empty, or there is no such column")
         self._report: dict[str, Any] = report
 
     @property
@@ -140,25 +158,28 @@ class GroupReport:
         """Rates of failed segmentations and of other endpoints by group, with exact intervals."""
         table = pd.DataFrame(csv_tables.rows(self._report)["rates.csv"])
         table = table[table["cohort"] == "test"].drop(columns="cohort")
-        # A table of one score a case has a structure of the name `ALL`, whose rows are these again.
+        # If there is one score per case, the structure `ALL` repeats the same rows.
         return table.drop_duplicates(["endpoint", "structure", "attribute", "group"]).reset_index(drop=True)
 
     @property
     def notes(self) -> list[str]:
-        """On how the table was read, and on what limits the numbers."""
+        """How the table was read, and what limits the numbers."""
         return list(self._audit.notes)
 
     def plot(self) -> Figure:
-        """Means by group with their intervals, all structures and each."""
+        """Draw the means by group with their intervals, over all structures and for each structure."""
         scores = self._report["scores"][self.score]
-        return forest.means_figure(scores, blocks(scores["groups"], self.by), self._report["pooled"])
+        figure = forest.means_figure(scores, blocks(scores["groups"], self.by), self._report["pooled"])
+        for axes in figure.axes:
+            axes.set_xlabel(f"mean {TITLES[self.score]}")
+        return figure
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers as plain Python: `report.json`, schema 2."""
+        """Return the numbers as plain Python: `report.json`, schema 2."""
         return self._report
 
     def to_html(self, path: str | Path) -> Path:
-        """Writes the page, which needs no other file."""
+        """Write the page, which needs no other file, and return its path."""
         html = page.page(self._report, self._audit.cases, [], [], files=())
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         return atomic.write_text(Path(path), html)
@@ -174,8 +195,7 @@ class GroupReport:
             lines.append(f"  failed segmentations: {failure['count']} patients (.rates)")
         summaries = self.summaries
         summaries = summaries[summaries["structure"] == ALL]
-        # An attribute a line, and no more lines than a screen of a notebook's output shows.
-        for row in summaries.head(6).itertuples():
+        for row in summaries.head(REPR_ROWS).itertuples():
             gap = "no gap (fewer than two groups are ranked)"
             if not pd.isna(row.gap_without_failures):
                 is_corrected = not pd.isna(row.p_holm)
@@ -185,8 +205,8 @@ class GroupReport:
                 without_failures = f"{number(row.gap_without_failures)} {interval(ends)}"
                 gap = f"gap {number(row.gap)}; without failures {without_failures}, {p}"
             lines.append(f"  {row.attribute}: {gap}")
-        if len(summaries) > 6:
-            lines.append(f"  and {len(summaries) - 6} more: .summaries")
+        if len(summaries) > REPR_ROWS:
+            lines.append(f"  and {len(summaries) - REPR_ROWS} more: .summaries")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -194,17 +214,47 @@ class GroupReport:
         return str(table[table["structure"] == ALL].drop(columns="structure").to_html(index=False))
 
     def _table(self, name: str) -> pd.DataFrame:
-        table = pd.DataFrame(csv_tables.rows(self._report)[name])
-        if table.empty:
-            return table
-        table = table[table["score"] == self.score]
-        return table.drop(columns=["cohort", "score"]).reset_index(drop=True)
+        return score_rows(self._report, name, self.score)
 
 
-def _identified(
-    frame: pd.DataFrame | Mapping[str, Any], patient: str | None, case: str | None
-) -> pd.DataFrame:
-    """The frame with the columns `case_id` and, where patients are known, `patient_id`."""
+def audit_table(
+    table: pd.DataFrame,
+    by: Sequence[str],
+    bins: Mapping[str, Sequence[float]] | None,
+    allow_similar_ids: bool,
+    settings: audit.Settings,
+) -> audit.Audit:
+    """Return `audit.table` of a table, with messages that name parameters."""
+    try:
+        return audit.table(
+            table,
+            by,
+            options=audit.CaseOptions(bins or {}, allow_similar_ids=allow_similar_ids),
+            settings=settings,
+        )
+    except InputError as error:
+        raise InputError(with_parameters(error)) from error
+
+
+def with_parameters(error: InputError) -> str:
+    """Return the message with parameters in place of command-line options."""
+    message = str(error)
+    for option, parameter in _PARAMETERS.items():
+        message = message.replace(option, parameter)
+    return message
+
+
+def score_rows(report: Mapping[str, Any], name: str, score: str) -> pd.DataFrame:
+    """Return the rows of one score of a CSV table of a report."""
+    table = pd.DataFrame(csv_tables.rows(report)[name])
+    if table.empty:
+        return table
+    table = table[table["score"] == score]
+    return table.drop(columns=["cohort", "score"]).reset_index(drop=True)
+
+
+def identified(frame: Frame, patient: str | None, case: str | None) -> pd.DataFrame:
+    """Return the frame with the columns `case_id` and, if patients are known, `patient_id`."""
     try:
         table = pd.DataFrame(frame)
     except ValueError as error:
@@ -213,15 +263,15 @@ def _identified(
         raise InputError("frame: its columns have several levels; give them one, such as dice_femur")
     if isinstance(frame, pd.DataFrame):
         table = table.reset_index([name for name in table.index.names if name is not None])
-    for option, name, role in (("case", case, "case_id"), ("patient", patient, "patient_id")):
+    for parameter, name, role in (("case", case, "case_id"), ("patient", patient, "patient_id")):
         if name is not None and name not in table:
             raise InputError(
-                f"{option}={name!r}: no such column; there are: {', '.join(map(str, table.columns))}"
+                f"{parameter}={name!r}: no such column; there are: {', '.join(map(str, table.columns))}"
             )
         if name not in (None, role):
             table = table.drop(columns=role, errors="ignore").rename(columns={name: role})
     if "case_id" not in table:
         if "structure" in table:
-            raise InputError("frame: has a row per structure and no column of cases; name it as case=COLUMN")
+            raise InputError("frame: has a row per structure but no column of cases; name one with case=")
         table = table.assign(case_id=[str(row) for row in range(len(table))])
     return table

@@ -13,6 +13,7 @@ of one group as likely to score above as below one of the other? Mann-Whitney an
 the same? The last two also reject where spreads alone differ.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
@@ -182,26 +183,15 @@ def welch_intervals(scores: np.ndarray, sizes: np.ndarray, confidence: float = 0
     Returns:
         f64[K, J, 2], in the order of `simultaneous_intervals.pairs`.
     """
-    difference, error, freedom = _welch_pairs(scores, sizes)
-    half = stats.t.ppf((1 + confidence) / 2, freedom) * error
-    return np.stack([difference - half, difference + half], axis=-1)
-
-
-def _welch_pairs(scores: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Differences, their standard errors and Welch's degrees of freedom, f64[K, J] each."""
-    parts = np.split(scores, np.cumsum(sizes)[:-1], axis=1)
-    mean = np.stack([part.mean(1) for part in parts], axis=1)
-    squared_errors = np.stack([part.var(1, ddof=1) / part.shape[1] for part in parts], axis=1)
-    first, second = np.triu_indices(len(sizes), 1)
-    variance = squared_errors[:, first] + squared_errors[:, second]
-    variance_per_freedom = squared_errors[:, first] ** 2 / (sizes[first] - 1) + squared_errors[
-        :, second
-    ] ** 2 / (sizes[second] - 1)
-    # Groups of equal scores alone have no standard error, whatever its degrees of freedom.
-    freedom = np.divide(
-        variance**2, variance_per_freedom, out=np.ones_like(variance), where=variance_per_freedom > 0
-    )
-    return mean[:, first] - mean[:, second], np.sqrt(variance), freedom
+    groups = np.split(scores, np.cumsum(sizes)[:-1], axis=1)
+    with warnings.catch_warnings():
+        # The interval of equal scores is a point; SciPy warns that they lose precision.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        intervals = [
+            stats.ttest_ind(*pair, axis=1, equal_var=False).confidence_interval(confidence)
+            for pair in combinations(groups, 2)
+        ]
+    return np.stack([np.stack(ends, axis=-1) for ends in intervals], axis=1)
 
 
 class RankTests(NamedTuple):

@@ -1,7 +1,8 @@
-"""The per-case table -> every fairness number of the report, for the groups of each attribute and each pair."""
+"""Computes the fairness numbers of a report from the per-case table, for each attribute and each pair of attributes."""
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,12 +22,20 @@ from kneefair_jax.fairness import (
     two_part,
 )
 from kneefair_jax.fairness.family import Hypothesis, Primary
-from kneefair_jax.fairness.inference import Description, Settings, describe
+from kneefair_jax.fairness.inference import Description, GroupedScores, Settings
 from kneefair_jax.fairness.pair_differences import PairDifferences
-from kneefair_jax.fairness.patient_table import MACRO, Column
+from kneefair_jax.fairness.patient_table import MACRO, Column, Table
+from kneefair_jax.fairness.score_results import (
+    AttributeSummary,
+    GroupMean,
+    Mean,
+    PairSummary,
+    ScoreResult,
+    StructureScores,
+)
 
 
-def scores(
+def scores(  # each option is one choice of the analysis, so there are more than eight
     cases: pd.DataFrame,
     structures: Sequence[str],
     attributes: Sequence[str],
@@ -42,255 +51,290 @@ def scores(
     intersections: bool = True,
     advance: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """The `scores` of `report.json` for one split and one model.
+    """Return the `scores` of `report.json` (schema 2) for one split and one model.
 
     Args:
-        cases: the long per-case table: `case_id, patient_id, structure`, categorical attribute columns, and those of
-            `patient_table.SCORES` that were measured, `dice` among them.
+        cases: the long per-case table: `case_id, patient_id, structure`, categorical attribute columns, and the
+            columns of `patient_table.SCORES` that were measured, with `dice`.
         structures: in the order to report them.
         attributes: columns to group by.
         min_group_patients: smaller groups, and the level `missing`, are shown but not ranked.
         draws: permutations of the attribute over patients.
         seed: of the permutations; the same table and seed give the same numbers.
         permutations: in place of `draws`.
-        delta: score -> the equivalence margin, stated in advance, in the score's unit. Each attribute's groups are
-            tested for equivalence at `equivalence.LEVEL` divided by the number of attributes with two or more ranked
-            groups (Bonferroni), those of pairs of attributes at the same level.
-        failure_dice: Dice below which a segmentation counts as failed; intervals of means take failures apart
+        delta: score -> the prespecified equivalence margin, in the score's unit. Each attribute's groups are tested for
+            equivalence at `equivalence.LEVEL` divided by the number of attributes with two or more ranked groups
+            (Bonferroni), the groups of pairs of attributes at the same level.
+        failure_dice: Dice below which a segmentation counts as failed; intervals of means treat failures separately
             (`two_part`).
         primary: p values of the other hypotheses of the primary family (`family.p_values`).
-        stated: its score and its attributes; gaps of other attributes in that score are not corrected.
+        stated: the primary score and attributes; gaps of other attributes in that score are not corrected.
         intersections: whether to describe pairs of attributes.
         advance: called after each attribute and each pair of attributes.
 
     Returns:
-        `{score: {"overall", "groups", "summaries", "structures"}}`: `report.json`, schema 2, with `inference.describe`
-        for each block's groups of one attribute or two. Undefined numbers are None. A group also says whether it is
-        `ranked`, and if not, why (`unranked`). `p_holm` of the primary score corrects over the primary family and is
-        None for attributes outside of it, that of other macro scores corrects over attributes; intervals are at 95 %;
-        `p_bh` corrects the structures' tests over structures and attributes. Gaps of pairs of attributes are
-        exploratory: they follow wherever one attribute's do (`p_holm` None).
+        Score -> `score_results.ScoreResult` as a dict. `p_holm` of the primary score is corrected over the primary
+        family and is None for attributes outside it; that of other macro scores is corrected over attributes. `p_bh`
+        corrects the structures' tests over structures and attributes. Intervals are at 95 %. Gaps of pairs of
+        attributes are exploratory, because they follow wherever one attribute has a gap (`p_holm` None).
 
     Raises:
-        InputError: a margin of an unknown score, or one that is not above 0; or too few draws for an interval.
+        InputError: a margin is of an unknown score or not above 0, or there are too few draws for an interval.
     """
     bootstrap.check_draws(draws)
-    for score, margin in (delta or {}).items():
-        if score not in patient_table.SCORES or not margin > 0:
-            raise InputError(
-                f"delta {score}={margin}: give a margin above 0 for any of {', '.join(patient_table.SCORES)}"
-            )
+    _check_margins(delta or {})
     table = patient_table.table(cases, structures, failure_dice)
     failed = patient_table.failures(cases, table, failure_dice)
-    # Numbers in the order of the identifiers, which sort many times faster than text.
+    # Numbers in the order of the identifiers sort many times faster than text.
     patients = np.unique(table.patients, return_inverse=True)[1]
-
-    def means(member: np.ndarray) -> list[dict[str, Any]]:
-        return _means(table.values[member], failed[member], patients[member], table.columns)
-
-    overall = means(np.ones(len(table.rows), bool))
-    differences: dict[tuple[str, str], PairDifferences] = {}
-    blocks: list[dict[str, Any]] = [{"overall": entry, "groups": {}, "summaries": {}} for entry in overall]
-    groupings = [
-        _grouping(table.values, failed, patients, partition, seed)
-        for partition in groups.partitions(table.rows, attributes, intersections)
-    ]
-    compared = sum(
-        grouping.ranked_groups(table.columns, min_group_patients) > 1
+    partitions = groups.partitions(table.rows, attributes, intersections)
+    groupings = [_grouping(table.values, failed, patients, partition) for partition in partitions]
+    attribute_count = sum(
+        _ranked_count(grouping.scores, table.columns, min_group_patients) > 1
         for grouping in groupings[: len(attributes)]
     )
     settings = Settings(
         min_group_patients,
         draws if permutations is None else permutations,
         dict(delta or {}),
-        equivalence.LEVEL / max(compared, 1),
+        equivalence.LEVEL / max(attribute_count, 1),
     )
+    all_cases = np.ones(len(table.rows), bool)
+    results = {
+        column: StructureScores(overall=mean)
+        for column, mean in zip(table.columns, _means(table, failed, patients, all_cases), strict=True)
+    }
+    differences: dict[tuple[str, str], PairDifferences] = {}
     for grouping in groupings:
-        partition = grouping.partition
-        for g, group in enumerate(partition.names):
-            for block, entry in zip(blocks, means(partition.index == g), strict=True):
-                entry["unranked"] = groups.why_unranked(group, entry["patients"], min_group_patients)
-                entry["ranked"] = entry["unranked"] is None
-                block["groups"][group] = entry
-        described = grouping.describe(table.columns, settings)
-        for column, block, (entry, of_pairs) in zip(table.columns, blocks, described, strict=True):
-            block["summaries"][grouping.key] = entry
-            if column.structure == MACRO and of_pairs:
-                differences[column.score, grouping.key] = of_pairs
-            if column.structure == MACRO and (missing := _lacking(table.columns, blocks, column, partition)):
-                entry["warnings"] += missing
-                if entry["equivalence"]:
-                    entry["equivalence"] |= {"equivalent": False, "reason": missing[0]}
-            if column.structure == MACRO and len(partition.attributes) == 1:
-                entry["warnings"] += _incomplete(table.columns, blocks, column, partition)
+        for g, name in enumerate(grouping.partition.names):
+            means = _means(table, failed, patients, grouping.partition.index == g)
+            for column, mean in zip(table.columns, means, strict=True):
+                results[column].groups[name] = _group_mean(name, mean, min_group_patients)
+        for column, description in zip(
+            table.columns, grouping.describe(table.columns, seed, settings), strict=True
+        ):
+            summary = description.summary
+            if column.structure == MACRO:
+                summary = _with_warnings(summary, results, column, grouping.partition)
+                if description.differences:
+                    differences[column.score, grouping.key] = description.differences
+            results[column].summaries[grouping.key] = summary
         advance()
-    result: dict[str, Any] = {column.score: {"structures": {}} for column in table.columns}
-    for (score, structure), block in zip(table.columns, blocks, strict=True):
-        if structure == MACRO:
-            result[score].update(block)
-        else:
-            result[score]["structures"][structure] = block
-    for block in result.values():
-        _require_every_structure(block)
     stated = stated or Primary()
-    for score, block in result.items():
-        own = {key: differences[score, key] for key in attributes if (score, key) in differences}
-        if score == stated.score:
-            _correct(block, {key: one for key, one in own.items() if stated.covers(key)}, primary or {})
-        else:
-            _correct(block, own, {})
-    return result
+    corrected = {}
+    for score, result in _by_score(results).items():
+        is_primary = score == stated.score
+        compared = {
+            key: differences[score, key]
+            for key in attributes
+            if (score, key) in differences and (not is_primary or stated.covers(key))
+        }
+        result = _require_every_structure(result)
+        corrected[score] = _corrected(result, compared, (primary or {}) if is_primary else {}).to_dict()
+    return corrected
 
 
 class _Grouping(NamedTuple):
-    """Scores by patient and group of one partition of the cases: the arguments of `inference.describe`."""
+    """A partition of the cases and its scores by patient and group."""
 
     partition: groups.Partition
-    values: np.ndarray
-    failed: np.ndarray
-    patients: np.ndarray
-    groups: np.ndarray
-    seed: int
+    scores: GroupedScores
 
     @property
     def key(self) -> str:
         return ",".join(self.partition.attributes)
 
-    def ranked_groups(self, columns: Sequence[Column], minimum: int) -> int:
-        """Return how many groups have enough patients with a Dice to be ranked."""
-        scored = ~np.isnan(self.values[:, columns.index(Column("dice", MACRO))])
-        return int((np.bincount(self.groups[scored & (self.groups >= 0)]) >= max(minimum, 1)).sum())
+    def describe(self, columns: Sequence[Column], seed: int, settings: Settings) -> list[Description]:
+        return inference.describe(self.scores, columns, [seed, zlib.crc32(self.key.encode())], settings)
 
-    def describe(self, columns: Sequence[Column], settings: Settings) -> list[Description]:
-        return describe(
-            self.values,
-            self.failed,
-            self.patients,
-            self.groups,
-            self.partition.names,
-            columns,
-            [self.seed, zlib.crc32(self.key.encode())],
-            settings,
-        )
+
+def _check_margins(delta: Mapping[str, float]) -> None:
+    for score, margin in delta.items():
+        if score not in patient_table.SCORES or not margin > 0:
+            raise InputError(
+                f"delta {score}={margin}: give a margin above 0 for any of {', '.join(patient_table.SCORES)}"
+            )
 
 
 def _grouping(
-    values: np.ndarray, failed: np.ndarray, patients: np.ndarray, partition: groups.Partition, seed: int
+    values: np.ndarray, failed: np.ndarray, patients: np.ndarray, partition: groups.Partition
 ) -> _Grouping:
-    known = np.array([not groups.is_missing(group) for group in partition.names])
-    index = np.where(known[partition.index], partition.index, groups.UNKNOWN)
+    has_attribute = np.array([not groups.is_missing(group) for group in partition.names])
+    index = np.where(has_attribute[partition.index], partition.index, groups.UNKNOWN)
     flags = patient_table.patient_group_flags(failed, patients, index)
-    means, of_rows, rows = patient_table.patient_group_means(values, patients, index)
-    return _Grouping(partition, means, flags, of_rows, rows, seed)
+    means, row_patients, row_groups = patient_table.patient_group_means(values, patients, index)
+    return _Grouping(partition, GroupedScores(means, flags, row_patients, row_groups, partition.names))
 
 
-def _require_every_structure(block: dict[str, Any]) -> None:
-    """Groups are equivalent in a score only where they are in every structure: opposite gaps cancel in the mean."""
-    for key, entry in block["summaries"].items():
-        whole = entry["equivalence"]
-        if whole is None or not whole["equivalent"]:
-            continue
-        of_structures = {
-            name: part["summaries"][key]["equivalence"] for name, part in block["structures"].items()
-        }
-        if unmet := [
-            f"{name}: {own['reason']}" for name, own in of_structures.items() if not own["equivalent"]
-        ]:
-            whole |= {"equivalent": False, "reason": "; ".join(unmet)}
+def _ranked_count(scores: GroupedScores, columns: Sequence[Column], minimum: int) -> int:
+    """Return how many groups have enough patients with a Dice to be ranked."""
+    has_dice = ~np.isnan(scores.values[:, columns.index(Column("dice", MACRO))])
+    patients = np.bincount(scores.groups[has_dice & (scores.groups >= 0)])
+    return int((patients >= max(minimum, 1)).sum())
 
 
-def _lacking(
-    columns: Sequence[Column], blocks: Sequence[dict[str, Any]], macro: Column, partition: groups.Partition
-) -> list[str]:
-    """`missing_structure_warnings` of one score and the ranked groups of a partition."""
-    ranked = [name for name in partition.names if blocks[columns.index(macro)]["groups"][name]["ranked"]]
-    return inference.missing_structure_warnings(
-        {
-            column.structure: {name: block["groups"][name]["patients"] for name in ranked}
-            for column, block in zip(columns, blocks, strict=True)
-            if column.score == macro.score and column.structure != MACRO
-        }
-    )
+def _means(table: Table, failed: np.ndarray, patients: np.ndarray, member: np.ndarray) -> list[Mean]:
+    """Return the mean and interval over the patients of the cases bool[N], for each column."""
+    values = table.values[member]
+    by_patient = patient_table.patient_means(values, patients[member])
+    failed_patients = patient_table.patient_flags(failed[member], patients[member])
+    has_score = ~np.isnan(by_patient)
+    means = []
+    for k, column in enumerate(table.columns):
+        rows = has_score[:, k]
+        mean, interval = None, None
+        if rows.any():
+            worst, best = patient_table.bounds(column.score)
+            group = two_part.scores(by_patient[rows, k], failed_patients[rows, k], worst, best)
+            mean = group.mean
+            if group.n >= inference.MIN_INTERVAL_PATIENTS:
+                interval = list(two_part.limits(group, 0.025))
+        means.append(Mean(mean, interval, int(rows.sum()), int((~np.isnan(values[:, k])).sum())))
+    return means
 
 
-def _incomplete(
-    columns: Sequence[Column], blocks: Sequence[dict[str, Any]], macro: Column, partition: groups.Partition
-) -> list[str]:
-    """`macro_score.incomplete_case_warnings` of one score and the ranked groups of a partition."""
-    of_macro = blocks[columns.index(macro)]["groups"]
-    cases = {name: of_macro[name]["cases"] for name in partition.names if of_macro[name]["ranked"]}
-    scored = {
-        column.structure: {name: block["groups"][name]["cases"] for name in cases}
-        for column, block in zip(columns, blocks, strict=True)
+def _group_mean(name: str, mean: Mean, minimum: int) -> GroupMean:
+    reason = groups.unranked_reason(name, mean.patients, minimum)
+    return GroupMean(mean.mean, mean.interval, mean.patients, mean.cases, reason, reason is None)
+
+
+def _with_warnings(
+    summary: AttributeSummary,
+    results: Mapping[Column, StructureScores],
+    macro: Column,
+    partition: groups.Partition,
+) -> AttributeSummary:
+    """Add the warnings about structures that ranked groups, or some of their cases, lack.
+
+    Groups that lack a structure are not equivalent, because their macro scores compare different structures.
+    """
+    ranked = [name for name in partition.names if results[macro].groups[name].ranked]
+    structures = {
+        column.structure: result.groups
+        for column, result in results.items()
         if column.score == macro.score and column.structure != MACRO
     }
-    return macro_score.incomplete_case_warnings(scored, cases)
+    patients = {
+        structure: {name: means[name].patients for name in ranked} for structure, means in structures.items()
+    }
+    warnings = inference.missing_structure_warnings(patients)
+    if warnings and summary.equivalence:
+        verdict = replace(summary.equivalence, equivalent=False, reason=warnings[0])
+        summary = replace(summary, equivalence=verdict)
+    if len(partition.attributes) == 1:
+        cases = {name: results[macro].groups[name].cases for name in ranked}
+        scored = {
+            structure: {name: means[name].cases for name in ranked} for structure, means in structures.items()
+        }
+        warnings += macro_score.incomplete_case_warnings(scored, cases)
+    return replace(summary, warnings=[*summary.warnings, *warnings])
 
 
-def _means(
-    values: np.ndarray, failed: np.ndarray, patients: np.ndarray, columns: Sequence[Column]
-) -> list[dict[str, Any]]:
-    """Mean and interval over the patients of each column, from f64[N, K] and bool[N, K]."""
-    by_patient = patient_table.patient_means(values, patients)
-    failed_patients = patient_table.patient_flags(failed, patients)
-    known = ~np.isnan(by_patient)
-    entries = []
-    for k, column in enumerate(columns):
-        scored = known[:, k]
-        group = None
-        if scored.any():
-            group = two_part.scores(
-                by_patient[scored, k], failed_patients[scored, k], *patient_table.bounds(column.score)
-            )
-        entries.append(
-            {
-                "mean": group and group.mean,
-                "interval": list(two_part.limits(group, 0.025))
-                if group and group.n >= inference.MIN_INTERVAL_PATIENTS
-                else None,
-                "patients": int(scored.sum()),
-                "cases": int((~np.isnan(values[:, k])).sum()),
+def _by_score(results: Mapping[Column, StructureScores]) -> dict[str, ScoreResult]:
+    by_score = {}
+    for column, macro in results.items():
+        if column.structure == MACRO:
+            structures = {
+                structure: result
+                for (score, structure), result in results.items()
+                if score == column.score and structure != MACRO
             }
-        )
-    return entries
+            by_score[column.score] = ScoreResult(
+                structures=structures, overall=macro.overall, groups=macro.groups, summaries=macro.summaries
+            )
+    return by_score
 
 
-def _correct(
-    block: dict[str, Any], differences: Mapping[str, PairDifferences], others: Mapping[Hypothesis, float]
-) -> None:
-    """Fill one score's p values and intervals that are corrected over several tests.
+def _require_every_structure(result: ScoreResult) -> ScoreResult:
+    """Withdraw equivalence in a score unless it holds in every structure: opposite gaps cancel in the mean."""
+    summaries = {}
+    for key, summary in result.summaries.items():
+        verdict = summary.equivalence
+        if verdict is not None and verdict.equivalent:
+            structures = {name: part.summaries[key].equivalence for name, part in result.structures.items()}
+            reasons = [f"{name}: {part.reason}" for name, part in structures.items() if part and part.reason]
+            if reasons:
+                verdict = replace(verdict, equivalent=False, reason="; ".join(reasons))
+                summary = replace(summary, equivalence=verdict)
+        summaries[key] = summary
+    return replace(result, summaries=summaries)
+
+
+def _corrected(
+    result: ScoreResult, differences: Mapping[str, PairDifferences], hypotheses: Mapping[Hypothesis, float]
+) -> ScoreResult:
+    """Correct one score's p values and intervals over several tests.
 
     An adjusted interval has the level at which the correction judged its p: `family.LEVEL` p / p_adjusted. So it
-    excludes zero where the corrected p is below `family.LEVEL`, and nowhere else.
+    excludes zero if and only if the corrected p is below `family.LEVEL`.
 
     Args:
-        block: of the score.
-        differences: by attribute whose gap is corrected together with `others`; gaps of intersections are not.
-        others: p values of hypotheses of the same family.
+        result: of the score.
+        differences: by attribute whose gap is corrected together with `hypotheses`, without pairs of attributes.
+        hypotheses: p values of other hypotheses of the same family.
     """
-    tested = {key: block["summaries"][key] for key in differences}
-    hypotheses = {Hypothesis(family.MEAN, key): entry["test"]["p"] for key, entry in tested.items()}
-    corrected = family.adjust({**hypotheses, **others})
-    for key, entry in tested.items():
-        p, p_holm = entry["test"]["p"], corrected[Hypothesis(family.MEAN, key)]
-        entry["test"]["p_holm"] = p_holm
-        gap = entry["gap_without_failures"]
-        if gap["interval"]:
-            limits = differences[key].limits(family.LEVEL * p / p_holm)
-            gap["interval_adjusted"] = limits and group_intervals.gap(*limits)
-        compared = [pair for pair in entry["pairs"] if pair["p"] is not None]
-        for j, pair in enumerate(compared):
-            # Pairs are corrected within the attribute already, and pay for the rest of the family like its test.
-            pair["p_holm"] = min(1.0, max(p_holm, pair["p"] * p_holm / p))
-            if pair["interval"]:
-                limits = differences[key].limits(family.LEVEL * pair["p"] / pair["p_holm"])
-                pair["interval_adjusted"] = limits and [float(end[j]) for end in limits]
-    explored = {
-        (structure, key): entry["test"]
-        for structure, part in block["structures"].items()
-        for key, entry in part["summaries"].items()
-        if entry["test"]
+    tests = {key: test for key in differences if (test := result.summaries[key].test)}
+    p_values = {Hypothesis(family.MEAN, key): test.p for key, test in tests.items()}
+    p_adjusted = family.adjust({**p_values, **hypotheses})
+    summaries = {
+        key: _corrected_summary(summary, differences[key], p_adjusted[Hypothesis(family.MEAN, key)])
+        if key in tests
+        else summary
+        for key, summary in result.summaries.items()
     }
-    discovered = multiplicity.benjamini_hochberg({where: test["p"] for where, test in explored.items()})
-    for where, test in explored.items():
-        test["p_bh"] = discovered[where]
+    exploratory = {
+        (name, key): summary.test
+        for name, part in result.structures.items()
+        for key, summary in part.summaries.items()
+        if summary.test
+    }
+    p_bh = multiplicity.benjamini_hochberg({where: test.p for where, test in exploratory.items()})
+    structures = {
+        name: replace(
+            part,
+            summaries={
+                key: replace(summary, test=summary.test and replace(summary.test, p_bh=p_bh[name, key]))
+                for key, summary in part.summaries.items()
+            },
+        )
+        for name, part in result.structures.items()
+    }
+    return replace(result, summaries=summaries, structures=structures)
+
+
+def _corrected_summary(
+    summary: AttributeSummary, differences: PairDifferences, p_holm: float
+) -> AttributeSummary:
+    """Add the corrected p and the adjusted intervals of an attribute's gap and of its pairs."""
+    assert summary.test is not None
+    p = summary.test.p
+    gap = summary.gap_without_failures
+    if gap.interval:
+        limits = differences.limits(family.LEVEL * p / p_holm)
+        gap = replace(gap, interval_adjusted=limits and group_intervals.gap(*limits))
+    pairs: list[PairSummary] = []
+    position = 0  # among the pairs that are compared without failures
+    for pair in summary.pairs:
+        if pair.p is not None:
+            pair = _corrected_pair(pair, pair.p, position, differences, p_holm, p)
+            position += 1
+        pairs.append(pair)
+    test = replace(summary.test, p_holm=p_holm)
+    return replace(summary, test=test, gap_without_failures=gap, pairs=pairs)
+
+
+def _corrected_pair(
+    pair: PairSummary,
+    p: float,
+    position: int,
+    differences: PairDifferences,
+    test_p_holm: float,
+    test_p: float,
+) -> PairSummary:
+    """Add the p that pays for the rest of the family like its test; `p` is corrected within the attribute."""
+    p_holm = min(1.0, max(test_p_holm, p * test_p_holm / test_p))
+    interval = pair.interval_adjusted
+    if pair.interval:
+        limits = differences.limits(family.LEVEL * p / p_holm)
+        interval = limits and [float(end[position]) for end in limits]
+    return replace(pair, p_holm=p_holm, interval_adjusted=interval)

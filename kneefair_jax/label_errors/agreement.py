@@ -15,22 +15,6 @@ MIN_CASES = 6
 _MIN_SCALE = 0.1  # log odds: Dice 0.990 against 0.989; a smaller difference is not visible
 
 
-def confusion(label: np.ndarray, prediction: np.ndarray, structures: int) -> np.ndarray:
-    """Count pixels by label and prediction.
-
-    Args:
-        label: u8[H, W].
-        prediction: u8[H, W].
-        structures: S.
-
-    Returns:
-        i64[S + 1, S + 1], a row for each label and a column for each predicted label.
-    """
-    classes = structures + 1
-    joint = label.astype(np.int64).ravel() * classes + prediction.ravel()
-    return np.bincount(joint, minlength=classes**2).reshape(classes, classes)
-
-
 def log_odds(counts: np.ndarray) -> np.ndarray:
     """Return the log odds of Dice, of each structure and of all structures together.
 
@@ -38,7 +22,7 @@ def log_odds(counts: np.ndarray) -> np.ndarray:
     added to both sides, as for a logit of counts (Haldane 1956), so that zero and full agreement stay finite.
 
     Args:
-        counts: i64[..., S + 1, S + 1], the result of `confusion`.
+        counts: i64[..., S + 1, S + 1], the result of `metrics.confusion_matrix`.
 
     Returns:
         f64[..., S + 1], the last of all structures together; NaN where a structure is in neither mask.

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import fft
 from scipy.optimize import linear_sum_assignment
 
-from kneefair_jax import anatomy
+from kneefair_jax import anatomy, metrics
 from kneefair_jax.errors import InputError
 from kneefair_jax.label_errors import agreement
 
@@ -38,7 +38,7 @@ def reason(
         other_film: the other film whose prediction fits the mask best, and how much better it fits than the mask's own
             film, f64[S + 1].
     """
-    counts = agreement.confusion(label, prediction, len(structures))
+    counts = metrics.confusion_matrix(label, prediction, len(structures))
     odds = agreement.log_odds(counts)
     in_label, in_prediction = counts.sum(1)[1:] > 0, counts.sum(0)[1:] > 0
     findings = [f"{structures[int(s)]} missing" for s in np.flatnonzero(in_prediction & ~in_label)]
@@ -94,7 +94,8 @@ def best_other_film(
     fit[row] = -1
     best = int(fit.argmax())
     odds_best, odds_own = (
-        agreement.log_odds(agreement.confusion(mask, predictions[film], structures)) for film in (best, row)
+        agreement.log_odds(metrics.confusion_matrix(mask, predictions[film], structures))
+        for film in (best, row)
     )
     return best, odds_best - odds_own
 
@@ -105,7 +106,7 @@ def _corrections(
     """Yield each correction of the mask in words, and the log odds of Dice after it, f64[S + 1]."""
 
     def log_odds(mask: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        return agreement.log_odds(agreement.confusion(mask, prediction, len(structures)))
+        return agreement.log_odds(metrics.confusion_matrix(mask, prediction, len(structures)))
 
     _, column = linear_sum_assignment(counts[1:, 1:], maximize=True)
     table = np.array([0, *(1 + column)], np.uint8)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax import anatomy
+from kneefair_jax import anatomy, metrics
 from kneefair_jax.label_errors import agreement, diagnosis
 from kneefair_jax.runtime.progress import track
 
@@ -66,7 +66,7 @@ def rank(read: PairReader, case_ids: Sequence[str], structures: Sequence[str]) -
     counts, thumbnails = [], []
     pairs = read(range(len(case_ids)))
     for pair in track(pairs, len(case_ids), "comparing masks with the network's", "masks"):
-        counts.append(agreement.confusion(*pair, len(structures)))
+        counts.append(metrics.confusion_matrix(*pair, len(structures)))
         thumbnails.append(diagnosis.thumbnail(pair.prediction))
     odds = agreement.log_odds(np.stack(counts))
     z = agreement.robust_z(odds)

@@ -1,10 +1,10 @@
-"""Scores per case and structure; nothing is averaged before the per-case table.
+"""Scores per case and structure; no score is averaged before the per-case table.
 
-Overlap and calibration are counted on the device, distances are taken on the host.
+The device counts overlap and calibration; the host computes distances.
 """
 
 from kneefair_jax.metrics.calibration import ece, reliability
-from kneefair_jax.metrics.layers import by_layer
+from kneefair_jax.metrics.label_maps import confusion_matrix, score_by_layer
 from kneefair_jax.metrics.masks import mask_scores
 from kneefair_jax.metrics.overlap import Overlap, Structures, dice, iou, overlap
 from kneefair_jax.metrics.size import boundary_errors
@@ -14,12 +14,13 @@ __all__ = [
     "Overlap",
     "Structures",
     "boundary_errors",
-    "by_layer",
+    "confusion_matrix",
     "dice",
     "ece",
     "iou",
     "mask_scores",
     "overlap",
     "reliability",
+    "score_by_layer",
     "surface_distances",
 ]

@@ -1,15 +1,16 @@
-"""All scores of a pair of masks at once, whatever their size; on the host, where nothing is compiled for it."""
+"""All scores of one pair of masks of any size, on the host, without compilation."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kneefair_jax.metrics.label_maps import confusion_matrix
 from kneefair_jax.metrics.surface import surface_distances
 
 
 def mask_scores(
     prediction: np.ndarray, truth: np.ndarray, structures: int, spacing: ArrayLike
 ) -> dict[str, np.ndarray]:
-    """Overlap, surface distances and areas of one case.
+    """Return overlap, surface distances and areas of one case.
 
     Args:
         prediction: integers [H, W], background as 0 and structures as 1..S; void pixels as 0 in both masks.
@@ -22,7 +23,7 @@ def mask_scores(
         `surface_distances`; overlaps are NaN where a structure is in neither mask, areas where the spacing is unknown.
 
     Raises:
-        ValueError: the shapes differ, a mask holds another label (`label_range.check_labels`), or a spacing is not
+        ValueError: the shapes differ, a mask holds another label (`label_maps.check_labels`), or a spacing is not
             positive.
 
     Example:
@@ -31,15 +32,14 @@ def mask_scores(
         >>> scores["dice"].tolist(), scores["true_area_mm2"].tolist()
         ([0.5], [4.0])
     """
-    # First, since it refuses shapes, labels and spacings for all scores.
+    # First, because it checks shapes, labels and spacings for all scores.
     distances = surface_distances(prediction, truth, structures, spacing)
-    pairs = truth.ravel().astype(int) * (structures + 1) + prediction.ravel().astype(int)
-    confusion = np.bincount(pairs, minlength=(structures + 1) ** 2).reshape(structures + 1, structures + 1)
-    both, in_truth, in_prediction = np.diag(confusion)[1:], confusion.sum(1)[1:], confusion.sum(0)[1:]
+    counts = confusion_matrix(truth, prediction, structures)
+    intersection, in_truth, in_prediction = np.diag(counts)[1:], counts.sum(1)[1:], counts.sum(0)[1:]
     pixel_mm2 = float(np.asarray(spacing, float).prod())
     return {
-        "dice": _ratio(2 * both, in_truth + in_prediction),
-        "iou": _ratio(both, in_truth + in_prediction - both),
+        "dice": _ratio(2 * intersection, in_truth + in_prediction),
+        "iou": _ratio(intersection, in_truth + in_prediction - intersection),
         **distances,
         "true_area_mm2": in_truth * pixel_mm2,
         "pred_area_mm2": in_prediction * pixel_mm2,

@@ -1,7 +1,7 @@
 """Dice and IoU per case and structure, from counts of pixels.
 
-A structure that is absent from both prediction and truth scores NaN, to be left out of means with its count
-shown; one that is absent from one alone scores 0. Background is not a structure.
+A structure that is absent from both prediction and truth scores NaN: means exclude it, and reports show the count. One
+that is absent from one of the two scores 0. Background is not a structure.
 """
 
 from typing import NamedTuple
@@ -26,16 +26,16 @@ Structures = int | jax.Array | np.ndarray
 def overlap(
     prediction: jax.Array, label: jax.Array, structures: Structures, valid: jax.Array | None = None
 ) -> Overlap:
-    """Counts the pixels of S structures in prediction, in truth, and in both.
+    """Count the pixels of S structures in prediction, in truth, and in both.
 
-    Compiled code cannot refuse a label by its value: one outside 0..S belongs to no structure, as background does. On
-    the host, `mask_scores` refuses it.
+    Compiled code cannot refuse a label by its value: a label outside 0..S belongs to no structure, like background. On
+    the host, `mask_scores` refuses such a label.
 
     Args:
         prediction: integers [B, H, W].
         label: integers [B, H, W].
         structures: S, or which labels belong to each structure.
-        valid: bool[B, H, W], False in void pixels, which are not counted in any mask; None where there are none.
+        valid: bool[B, H, W], False in void pixels, which do not count in any mask; None if no pixel is void.
 
     Raises:
         ValueError: the shapes differ (broadcasting (B,) against (B, 1) would silently score all pairs).
@@ -49,10 +49,10 @@ def overlap(
 
 
 def structure_masks(label: jax.Array, structures: Structures) -> jax.Array:
-    """Label map, integers [B, H, W] -> the mask of each structure, bool[B, H, W, S]."""
+    """Return the mask of each structure, bool[B, H, W, S], of a label map, integers [B, H, W]."""
     if isinstance(structures, int):
         return label[..., None] == jnp.arange(1, structures + 1)
-    # A label outside of the table belongs to no structure.
+    # A label outside the table belongs to no structure.
     return jnp.take(jnp.asarray(structures).T, label, axis=0, mode="fill", fill_value=False)
 
 

@@ -186,4 +186,4 @@ def check_setting(field: str, value: float, *, above: float = -math.inf, most: f
     if not (math.isfinite(value) and value >= 0 and above < value <= most):
         least = "at least 0" if above < 0 else f"above {above:g}"
         limit = "" if most == math.inf else f" and at most {most:g}"
-        raise InputError(f"config.mitigation.{field}={value!r}: give a number {least}{limit}")
+        raise InputError(f"config.mitigation.objective.{field}={value!r}: give a number {least}{limit}")

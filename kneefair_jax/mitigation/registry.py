@@ -1,4 +1,4 @@
-"""Group objectives by the name that a config gives as `mitigation.objective`."""
+"""Group objectives by name: what a config's `mitigation.objective.name` names."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -49,6 +49,6 @@ def create(name: str, settings: Mapping[str, Any]) -> GroupObjective:
     Raises:
         InputError: there is no such objective, or a hyperparameter is out of its range.
     """
-    constructor = lookup(OBJECTIVES, name, "mitigation.objective")
+    constructor = lookup(OBJECTIVES, name, "mitigation.objective.name")
     fields = [field for field in inspect.signature(constructor).parameters if field in settings]
     return constructor(**{field: settings[field] for field in fields})

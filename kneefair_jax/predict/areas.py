@@ -16,7 +16,7 @@ from kneefair_jax.predict.films import Film
 from kneefair_jax.predict.inputs import Input
 from kneefair_jax.predict.predictor import Prediction
 from kneefair_jax.runtime import atomic, io_errors
-from kneefair_jax.safe_text import is_formula, printable, spreadsheet_cell, without_paths
+from kneefair_jax.safe_text import is_formula, printable, spreadsheet_cell, strip_paths
 
 AREAS = "areas.csv"
 COLUMNS = (
@@ -157,7 +157,7 @@ def rows_of(
     """
     pixels = np.bincount(prediction.mask.ravel(), minlength=len(prediction.confidence) + 1)
     folders = (out.absolute(), item.path.absolute().parent)
-    warning = without_paths("; ".join(filter(None, (*film.notes, prediction.warning))), *folders)
+    warning = strip_paths("; ".join(filter(None, (*film.notes, prediction.warning))), *folders)
     reference = f"see {next(iter(prediction.confidence))}" if warning else ""
 
     def row(name: str, label: str, count: int, confidence: float, warning: str, path: str) -> list[str]:

@@ -9,7 +9,7 @@ from kneefair_jax import weights
 from kneefair_jax.predict import films, inputs, predictor, run, writers
 from kneefair_jax.predict.areas import AREAS
 from kneefair_jax.runtime import command_line, output_folder
-from kneefair_jax.weights.description import FITS
+from kneefair_jax.weights.network import FITS
 
 SOME_FAILED, ALL_FAILED = 1, 2  # exit statuses
 

@@ -168,7 +168,7 @@ def place_on_grid(size: tuple[int, int], grid: tuple[int, int], fit: str) -> Pla
     Args:
         size: (H, W) of the film; its pixels count as square.
         grid: (h, w).
-        fit: of `weights.description.FITS`: "stretch" covers the grid whatever the film's shape, "pad" keeps the aspect
+        fit: of `weights.FITS`: "stretch" covers the grid whatever the film's shape, "pad" keeps the aspect
             ratio, to a pixel of the grid, and centers the film.
     """
     if fit == "stretch":

@@ -15,15 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from kneefair_jax import anatomy, models
+from kneefair_jax import anatomy, models, weights
 from kneefair_jax.data import readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.models.registry import inference_bytes
 from kneefair_jax.predict import films, plausibility
 from kneefair_jax.runtime import memory
-from kneefair_jax.weights import checkpoints
-from kneefair_jax.weights.checkpoints import Checkpoint
-from kneefair_jax.weights.description import FITS
+from kneefair_jax.weights.network import FITS
 
 # Mean confidences of the shipped weights: 32 clinical phantoms have 0.987 or more, and 95 % of 32 phantoms as varied as
 # in training 0.945 or more; 48 chest films (JSRT) and 32 images of noise, white and smooth, have at most 0.935. For
@@ -87,7 +85,7 @@ class Predictor:
 
     def __init__(
         self,
-        ensemble: Sequence[Checkpoint],
+        ensemble: Sequence[weights.NetworksByGroup],
         *,
         flip: bool = False,
         whole_femur: bool = False,
@@ -182,14 +180,14 @@ class Predictor:
             InputError: the message lists the groups with a network.
         """
         for checkpoint in self._ensemble:
-            checkpoints.of_group(checkpoint, group)
+            weights.select_group(checkpoint, group)
 
     def _on_grid(self, images: Sequence[np.ndarray], group: str | None, size: int = 0) -> np.ndarray:
         """Return the probabilities of the networks' own classes for images, in batches of a size.
 
         A size of 0 is the padded size of all images.
         """
-        networks = [checkpoints.of_group(checkpoint, group) for checkpoint in self._ensemble]
+        networks = [weights.select_group(checkpoint, group) for checkpoint in self._ensemble]
         inputs = np.stack([self._input(image) for image in images])
         size = size or self._padded_size(len(inputs))
         batches = []
@@ -230,7 +228,9 @@ class Predictor:
         )
 
 
-def _shared_classes_and_grid(ensemble: Sequence[Checkpoint]) -> tuple[tuple[str, ...], tuple[int, int, int]]:
+def _shared_classes_and_grid(
+    ensemble: Sequence[weights.NetworksByGroup],
+) -> tuple[tuple[str, ...], tuple[int, int, int]]:
     """Return the structures and the working grid of all networks.
 
     Raises:
@@ -243,7 +243,7 @@ def _shared_classes_and_grid(ensemble: Sequence[Checkpoint]) -> tuple[tuple[str,
     return pairs[0]
 
 
-def _fit(ensemble: Sequence[Checkpoint], fit: str) -> str:
+def _fit(ensemble: Sequence[weights.NetworksByGroup], fit: str) -> str:
     """Return how images are placed on the grid: as stated, or else as the networks' descriptions say."""
     fits = {network.about.get("fit", FITS[0]) for checkpoint in ensemble for network in checkpoint.values()}
     if not fit and len(fits) > 1:
@@ -253,7 +253,7 @@ def _fit(ensemble: Sequence[Checkpoint], fit: str) -> str:
     return fit or str(fits.pop())
 
 
-def _shared_groups(ensemble: Sequence[Checkpoint]) -> tuple[str, ...]:
+def _shared_groups(ensemble: Sequence[weights.NetworksByGroup]) -> tuple[str, ...]:
     """Return the groups for which every group-specific checkpoint has a network, in the order of the first one."""
     names = [[group for group in checkpoint if group] for checkpoint in ensemble if None not in checkpoint]
     return tuple(group for group in (names[0] if names else ()) if all(group in more for more in names))
@@ -292,7 +292,7 @@ def load(
             f"{wrong[0]!r} is no name of a network; give names one by one: load('phantom', 'runs/mine')"
         )
     return Predictor(
-        [checkpoints.find(name) for name in names],
+        [weights.load_by_group(name) for name in names],
         flip=flip,
         whole_femur=whole_femur,
         outlines=outlines,

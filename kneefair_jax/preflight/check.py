@@ -25,7 +25,7 @@ from kneefair_jax.preflight.group_sizes import SmallGroup
 from kneefair_jax.report import contact_sheet
 from kneefair_jax.runtime import atomic, progress
 from kneefair_jax.runtime.progress import Progress
-from kneefair_jax.safe_text import without_paths_in
+from kneefair_jax.safe_text import strip_json_paths
 
 _LOG = logging.getLogger(__name__)
 _TILES = 8
@@ -73,7 +73,7 @@ def run(
         external: the cohort for evaluation alone.
         directory: created if absent.
         against: the checkpoint whose predictions the masks are compared with (`label_errors.pair_reader`).
-        folders: known ones, as for `safe_text.without_paths`.
+        folders: known ones, as for `safe_text.strip_paths`.
         small: groups that the report will not rank, of `group_sizes.small_groups`.
 
     Raises:
@@ -127,12 +127,12 @@ def _write(
 
 
 def _without_paths(value: Any, ids: Collection[str], folders: Sequence[Path]) -> Any:
-    """Return `safe_text.without_paths_in` of a JSON value, in which identifiers of cases stay as they are."""
+    """Return `safe_text.strip_json_paths` of a JSON value, in which identifiers of cases stay as they are."""
     if isinstance(value, dict):
         return {key: _without_paths(item, ids, folders) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_without_paths(item, ids, folders) for item in value]
-    return value if isinstance(value, str) and value in ids else without_paths_in(value, *folders)
+    return value if isinstance(value, str) and value in ids else strip_json_paths(value, *folders)
 
 
 def strips(prepared: Prepared) -> list[tuple[str, list[contact_sheet.Tile]]]:

@@ -11,7 +11,7 @@ from kneefair_jax.data import mask_checks, readers
 from kneefair_jax.preflight import group_sizes
 from kneefair_jax.report import csv_tables
 from kneefair_jax.runtime import atomic
-from kneefair_jax.safe_text import without_paths
+from kneefair_jax.safe_text import strip_paths
 
 TABLE = "faults.csv"
 _MAX_LISTED = 10  # cases of each kind of fault in the log
@@ -58,10 +58,10 @@ def _copies(group: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def write(path: Path, faults: pd.DataFrame, folders: Sequence[Path]) -> None:
     """Write the table as CSV, without formulas, and without absolute paths in details; identifiers stay as they are.
 
-    `folders` are those of `safe_text.without_paths`.
+    `folders` are those of `safe_text.strip_paths`.
     """
     names_cases = faults["fault"].isin([_IDENTICAL_MASK, _IDENTICAL_FILM, _DUPLICATE])
-    details = faults["detail"].map(lambda text: without_paths(text, *folders))
+    details = faults["detail"].map(lambda text: strip_paths(text, *folders))
     texts = faults.assign(detail=faults["detail"].where(names_cases, details))
     atomic.write_text(path, csv_tables.guarded(texts).to_csv(index=False))
 

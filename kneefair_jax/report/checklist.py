@@ -13,7 +13,7 @@ from typing import Any
 
 from kneefair_jax.fairness import family
 from kneefair_jax.report.text.formatting import amount, by_group, estimate, listing, percent, score_title
-from kneefair_jax.safe_text import spreadsheet_cell, without_paths
+from kneefair_jax.safe_text import spreadsheet_cell, strip_paths
 
 PAGE, TABLE = "checklist.html", "checklist.csv"
 OPEN = "open: for the author"
@@ -59,7 +59,7 @@ def items(report: Mapping[str, Any]) -> list[Item]:
         value, where = "", ""
         if fact is not None:
             state, where = _FACTS[fact]
-            value = without_paths(state(report))
+            value = strip_paths(state(report))
         lines.append(Item(guideline, number, topic, value or OPEN, where if value else ""))
     return lines
 
@@ -207,7 +207,7 @@ def _selection(report: Mapping[str, Any]) -> str:
 def _mitigation(report: Mapping[str, Any]) -> str:
     mitigation = (report["run"].get("config") or {}).get("mitigation") or {}
     parts = [
-        f"{part} {mitigation[part]}"
+        f"{part} {mitigation[part]['name']}"
         for part in ("sampler", "objective", "head", "schedule")
         if part in mitigation
     ]

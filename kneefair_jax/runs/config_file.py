@@ -1,5 +1,6 @@
-"""A config file -> its config; whatever is wrong with the file is one line with the file, the line and the remedy."""
+"""Load a config file; its errors become one line with the file, the line and the remedy."""
 
+import re
 import traceback
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -10,13 +11,15 @@ from ml_collections import ConfigDict
 
 from kneefair_jax.errors import InputError, describe
 
+# A line that gives a part of the mitigation a method's name; the part is a section now.
+_SECTION = re.compile(r"\bmitigation\b.*\b(sampler|objective|head|schedule)\b(?!\.)")
 _REMEDY = "correct it, or start from one of configs/"
 
 
 def load(path: str) -> ConfigDict:
-    """Return what `get_config` of a file returns.
+    """Return the result of a config file's `get_config`.
 
-    A config file is a program of the user's own: unlike data and run folders, it is run.
+    A config file is the user's own program: unlike data and run folders, it is executed.
 
     Args:
         path: of the file, or `FILE:ARGUMENT`, whose argument goes to `get_config`.
@@ -40,7 +43,7 @@ def load(path: str) -> ConfigDict:
     except InputError:
         raise
     except (Exception, SystemExit) as error:
-        raise InputError(f"{_place(error, file)}: {_reason(error)}; {_REMEDY}") from error
+        raise InputError(f"{_place(error, file)}: {_reason(error, file)}; {_REMEDY}") from error
     if not isinstance(config, ConfigDict):
         raise InputError(f"{file}: get_config() returns {type(config).__name__}, not a ConfigDict; {_REMEDY}")
     return config
@@ -50,13 +53,23 @@ def _place(error: BaseException, file: str) -> str:
     """Return the file and the line of a syntax error, or the last line of the config file that led to another error."""
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return f"{error.filename}, line {error.lineno}"
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == Path(file)]
-    return f"{file}, line {own[-1].lineno}" if own else file
+    frames = _frames(error, file)
+    return f"{file}, line {frames[-1].lineno}" if frames else file
 
 
-def _reason(error: BaseException) -> str:
+def _frames(error: BaseException, file: str) -> list[traceback.FrameSummary]:
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame for frame in frames if Path(frame.filename) == Path(file)]
+
+
+def _reason(error: BaseException, file: str) -> str:
+    """Return the error's type and message, with the new name of a section that was a method's name."""
     text = error.msg if isinstance(error, SyntaxError) else describe(error)
-    return f"{type(error).__name__}: {text}"
+    reason = f"{type(error).__name__}: {text}"
+    for frame in _frames(error, file)[-1:]:
+        if match := _SECTION.search(frame.line or ""):
+            reason += f" (config.mitigation.{match[1]} is now config.mitigation.{match[1]}.name)"
+    return reason
 
 
 class Parser(flags.ArgumentParser):

@@ -1,18 +1,18 @@
-"""One run: its data made ready, everything a user can get wrong checked, then trained and evaluated."""
+"""One run: validate its config, prepare its cases, build it, train, evaluate."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import groups, models
 from kneefair_jax.data import cohort_loader, online, source, store
-from kneefair_jax.data.cohort_loader import Prepared
+from kneefair_jax.data.cohort_loader import Cohort, Prepared
 from kneefair_jax.data.store import cache
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
@@ -21,45 +21,55 @@ from kneefair_jax.report import csv_tables
 from kneefair_jax.runtime import atomic, distributed, run_directory
 from kneefair_jax.training import config_checks, group_models, setup, single_group_batches, stages
 
+logger = logging.getLogger(__name__)
+
 
 def store_dir(config: ConfigDict, workdir: Path) -> Path:
-    """The folder of prepared cases: `data.store`, or one in the run's."""
+    """Return the folder of prepared cases: `data.store`, or one in the run's folder."""
     return Path(config.data.store) if config.data.store else workdir / "store"
 
 
 def store_options(config: ConfigDict) -> store.Options:
-    """How the config wants cases to be prepared."""
+    """Return the options for preparing cases."""
     data = config.data
-    return store.Options(workers=data.workers, on_broken=data.on_broken, beam=data.beam, say=say)
+    return store.Options(workers=data.workers, on_broken=data.on_broken, beam=data.beam, say=logger.info)
 
 
-def known_folders(config: ConfigDict, workdir: Path) -> list[Path]:
-    """The folders whose paths messages may hold, for `safe_text.without_paths`."""
-    named = (config.data.get(name, "") for name in ("root", "external", "masks", "tables", "store"))
-    return [Path(path).absolute() for path in (workdir, *filter(None, named))]
+def private_folders(config: ConfigDict, workdir: Path) -> list[Path]:
+    """Return the folders whose paths messages may hold, for `safe_text.strip_paths`."""
+    paths = (config.data.get(name, "") for name in ("root", "external", "masks", "tables", "store"))
+    return [Path(path).absolute() for path in (workdir, *filter(None, paths))]
 
 
-def say(line: str) -> None:
-    """Prints a line at once."""
-    print(line, flush=True)
-
-
-def check(config: ConfigDict, *, network: bool = True) -> None:
-    """Refuses a run that cannot be made, as far as its table tells; no image is read.
+def run_experiment(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> None:
+    """Train, if `training` is set, and evaluate.
 
     Args:
         config: of the run.
-        network: False where another run's check has looked at the same network.
+        workdir: its folder.
+        directory: of prepared cases.
+        training: False to evaluate the checkpoints of the folder.
 
     Raises:
-        InputError: something that a user gave cannot be used.
+        InputError: a config, table or file cannot be used.
+        NonFiniteLossError: training has diverged.
     """
-    cohort = cohort_loader.load(config.data, config.data.seed)
-    partition, train = setup.check(config, cohort)
-    setup.training_order(config, cohort, partition, train)
-    stages.check(config, cohort)
-    if network:
-        setup.check_network(config, cohort)
+    experiment, main, external = prepare_run(
+        config, workdir, directory, training=training, on_broken=config.data.on_broken
+    )
+    with contextlib.ExitStack() as stack:
+        distributed.run_on_primary(lambda: stack.enter_context(run_directory.exclusive_lock(workdir)))
+        if training:
+            _log_run(config, experiment, main.cohort)
+            _open_run(config, workdir, main)
+        if distributed.is_primary():
+            report_excluded(workdir, main, external, private_folders(config, workdir))
+        if training:
+            stages.train(config, main.cohort, cache.Kept(main.cases), workdir, experiment)
+        external_cohort = (external.cohort, external.cases) if external else None
+        page = evaluate.evaluate(config, experiment, main.cohort, main.cases, workdir, external_cohort)
+        distributed.barrier("the report is written")
+        logger.info("report: %s", page)
 
 
 def prepare_run(
@@ -71,131 +81,100 @@ def prepare_run(
     on_broken: str,
     inspect: Callable[[Prepared, Prepared | None], None] = lambda main, external: None,
 ) -> tuple[setup.Experiment, Prepared, Prepared | None]:
-    """All that precedes the first step. What a user can get wrong is checked before the first byte is written.
+    """Validate a run, prepare its cases and build it: everything before the first step.
+
+    Every user error that the config and the tables show is raised before the first byte is written.
 
     Args:
         config: of the run.
         workdir: its folder.
         directory: of prepared cases.
-        training: False to evaluate what there is.
+        training: False to evaluate the checkpoints of the folder.
         on_broken: as `data.on_broken`.
-        inspect: gets the cohorts as soon as they are prepared, before anything is refused for want of cases.
+        inspect: gets the prepared cohorts before a lack of cases is an error.
+
+    Returns:
+        The run, its cohort with its cases, and the external cohort with its cases.
 
     Raises:
-        InputError: something that a user gave cannot be used.
+        InputError: a config, table or file cannot be used.
     """
     run_directory.check_config(workdir, config)
     cohort = cohort_loader.load(config.data, config.data.seed)
     external = cohort_loader.load_external(config.data, cohort)
-    setup.check(config, cohort)
-    setup.check_network(config, cohort, start=training and not run_directory.has_checkpoint(workdir))
-    made = setup.build(config, cohort)
-    table = run_directory.table_fingerprint(cohort.cases, made.partition.index)
-    # Before hours of reading, where the reading cannot change the table.
-    if on_broken == "stop" and not store.is_prepared(
-        online.stored_source(cohort.source, cohort.cases), cohort.grid, directory
-    ):
-        run_directory.check_data(workdir, table=table)
-    stages.check(config, cohort)
-    _check_external(config, made, external)
+    config_checks.validate(config, cohort, external)
+    initial_weights = training and not run_directory.has_checkpoint(workdir)
+    config_checks.validate_network(config, cohort, initial_weights=initial_weights)
     if not training:
-        for member in group_models.of_run(config, made.partition):
-            if not (workdir / member.directory / "checkpoints").is_dir():
-                raise InputError(f"{workdir} holds no checkpoint; train first with --mode=train")
+        _require_checkpoints(config, cohort, workdir)
+    # Before hours of reading, where the reading cannot change the table.
+    stored = online.stored_source(cohort.source, cohort.cases)
+    if on_broken == "stop" and not store.is_prepared(stored, cohort.grid, directory):
+        run_directory.check_data(workdir, table=_fingerprint(config, cohort))
     options = store_options(config)._replace(on_broken=on_broken)
     prepare = partial(
         cohort_loader.prepare, config.data, config.data.seed, cohort, external, directory, options
     )
     if jax.process_count() > 1:
         distributed.run_on_primary(prepare)  # not every file system's locks keep hosts apart
-    main, outside = prepare()
-    inspect(main, outside)
-    if main.cases.left_out:  # then the cohort was loaded again without them
-        # Groups that only the cases left out had are no groups any more, here and there.
+    main, external_cases = prepare()
+    inspect(main, external_cases)
+    if main.cases.left_out:
+        # The cohort was loaded again without them: a group may have no case any more.
         with source.naming_unreadable(main.cases.left_out):
-            made = setup.build(config, main.cohort)
-            stages.check(config, main.cohort)
-            _check_external(config, made, outside.cohort if outside else None)
-        table = run_directory.table_fingerprint(main.cohort.cases, made.partition.index)
+            config_checks.validate(config, main.cohort, external_cases.cohort if external_cases else None)
+    table = _fingerprint(config, main.cohort)
     run_directory.check_data(workdir, table=table, pixels=main.cases.digest)
-    for name in main.cohort.attributes if outside else ():
-        if outside and (outside.cohort.cases[name] == groups.MISSING).all():
-            say(f"note: {name} is known of no external case")
-    return made, main, outside
+    if external_cases:
+        for name in main.cohort.attributes:
+            if (external_cases.cohort.cases[name] == groups.MISSING).all():
+                logger.warning("note: no external case has a value of %s", name)
+    return setup.build(config, main.cohort), main, external_cases
 
 
-def _check_external(
-    config: ConfigDict, made: setup.Experiment, external: cohort_loader.Cohort | None
+def report_excluded(
+    workdir: Path, main: Prepared, external: Prepared | None, folders: Sequence[Path] = ()
 ) -> None:
-    """Refuses external cases that the run's mitigation could not segment."""
-    if external:
-        theirs = made.partition._replace(index=groups.indexed(external.cases, made.partition))
-        config_checks.check_known_groups(config.mitigation, theirs, np.arange(len(theirs.index)), "external")
+    """Log the excluded cases, and list them in `left_out.csv` and `left_out_external.csv`."""
+    for cohort, name in ((main, "left_out.csv"), (external, "left_out_external.csv")):
+        excluded = cohort.cases.left_out if cohort else ()
+        source.write_excluded(excluded, workdir / name, folders)
+        if excluded:
+            logger.warning("%s", source.describe_excluded(excluded, workdir / name))
 
 
-def run_experiment(config: ConfigDict, workdir: Path, directory: Path, training: bool) -> None:
-    """Trains, unless it is not to, and evaluates.
-
-    Args:
-        config: of the run.
-        workdir: its folder.
-        directory: of prepared cases.
-        training: False to evaluate what there is.
-
-    Raises:
-        InputError: something that a user gave cannot be used.
-        NonFiniteLossError: training has diverged.
-    """
-    on_broken = config.data.on_broken
-    made, main, outside = prepare_run(config, workdir, directory, training=training, on_broken=on_broken)
-    with contextlib.ExitStack() as stack:
-        distributed.run_on_primary(lambda: stack.enter_context(run_directory.exclusive_lock(workdir)))
-        _train_and_evaluate(config, workdir, made, main, outside, training)
+def _log_run(config: ConfigDict, experiment: setup.Experiment, cohort: Cohort) -> None:
+    """Log devices, parameters, groups and notes of a run before its first step."""
+    devices, parameters = jax.devices(), models.count(experiment.state.params)
+    logger.info("%d x %s, %s parameters", len(devices), devices[0].device_kind, f"{parameters:,}")
+    logger.info("%s", cohorts.text(cohorts.table(cohort.cases, cohort.attributes)))
+    for note in [*cohort.notes(), *single_group_batches.notes(config, cohort)]:
+        logger.warning("note: %s", note)
+    small = group_sizes.small_groups(cohort, config.data, config.report.min_group_patients)
+    for line in group_sizes.lines(small):
+        logger.warning("%s", line)
 
 
-def _train_and_evaluate(
-    config: ConfigDict,
-    workdir: Path,
-    made: setup.Experiment,
-    main: Prepared,
-    outside: Prepared | None,
-    training: bool,
-) -> None:
-    cohort, cases = main.cohort, main.cases
-    if training:
-        parameters = models.count(made.state.params)
-        print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {parameters:,} parameters")
-        counts = cohorts.table(cohort.cases, cohort.attributes)
-        print(cohorts.text(counts), flush=True)
-        for note in [*cohort.notes(), *single_group_batches.notes(config, cohort)]:
-            print(f"note: {note}", flush=True)
-        small = group_sizes.small_groups(cohort, config.data, config.report.min_group_patients)
-        for line in group_sizes.lines(small):
-            print(line, flush=True)
-        table = run_directory.table_fingerprint(cohort.cases, made.partition.index)
-        distributed.run_on_primary(
-            lambda: run_directory.open_run(workdir, config, table=table, pixels=cases.digest)
-        )
-        if distributed.is_primary():
-            table_of_groups = csv_tables.guarded(counts.reset_index()).to_csv(index=False)
-            atomic.write_text(workdir / "cohort.csv", table_of_groups)
-    if distributed.is_primary():
-        tell_left_out(workdir, main, outside, known_folders(config, workdir))
-    if training:
-        stages.train(config, cohort, cache.Kept(cases), workdir)
-    page = evaluate.evaluate(
-        config, made, cohort, cases, workdir, (outside.cohort, outside.cases) if outside else None
+def _open_run(config: ConfigDict, workdir: Path, main: Prepared) -> None:
+    """Write the config, the environment and the counts of the groups into the run's folder."""
+    table = _fingerprint(config, main.cohort)
+    distributed.run_on_primary(
+        lambda: run_directory.open_run(workdir, config, table=table, pixels=main.cases.digest)
     )
-    distributed.barrier("the report is written")
-    print(f"report: {page}", flush=True)
+    if distributed.is_primary():
+        counts = cohorts.table(main.cohort.cases, main.cohort.attributes)
+        text = csv_tables.guarded(counts.reset_index()).to_csv(index=False)
+        atomic.write_text(workdir / "cohort.csv", text)
 
 
-def tell_left_out(
-    workdir: Path, main: Prepared, outside: Prepared | None, folders: Sequence[Path] = ()
-) -> None:
-    """Lists the cases that were left out, on screen and in `left_out.csv`."""
-    for part, name in ((main, "left_out.csv"), (outside, "left_out_external.csv")):
-        listed = part.left_out if part else ()
-        source.write_excluded(listed, workdir / name, folders)
-        if listed:
-            say(source.describe_excluded(listed, workdir / name))
+def _fingerprint(config: ConfigDict, cohort: Cohort) -> str:
+    """Return the fingerprint of a cohort's table with the groups of the mitigation."""
+    partition = setup.mitigation_groups(cohort, config.mitigation.groups)
+    return run_directory.table_fingerprint(cohort.cases, partition.index)
+
+
+def _require_checkpoints(config: ConfigDict, cohort: Cohort, workdir: Path) -> None:
+    partition = setup.mitigation_groups(cohort, config.mitigation.groups)
+    for model in group_models.of_run(config, partition):
+        if not (workdir / model.directory / "checkpoints").is_dir():
+            raise InputError(f"{workdir} has no checkpoint; train first with --mode=train")

@@ -1,5 +1,6 @@
-"""What `launch.py --mode=` does."""
+"""The modes of `launch.py`: train, evaluate, check, study."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,26 +15,28 @@ from kneefair_jax.preflight import group_sizes, hardware
 from kneefair_jax.runs import experiment, study
 from kneefair_jax.runtime import atomic, distributed, output_folder, run_directory
 
+logger = logging.getLogger(__name__)
+
 
 def train(config: ConfigDict, workdir: Path) -> None:
-    """Trains, then evaluates; with `data.folds`, each fold in turn (or the one that `data.fold` names)."""
+    """Train, then evaluate; with `data.folds`, each fold in turn (or the one that `data.fold` names)."""
     if "study" in config:
-        experiment.say(
+        logger.warning(
             "note: config.study is ignored; --mode=train is one run, of config.mitigation; try --mode=study"
         )
     _run(config, workdir, training=True)
 
 
 def evaluate_only(config: ConfigDict, workdir: Path) -> None:
-    """Evaluates the checkpoints of a run folder again: another selection rule, external cohort or report."""
+    """Evaluate the checkpoints of a run folder again: another selection rule, external cohort or report."""
     _run(config, workdir, training=False)
 
 
 def check(config: ConfigDict, workdir: Path) -> None:
-    """Reads the whole cohort, times this machine, and says what is in both; of folds, the first or the one named.
+    """Read the whole cohort, time this machine, and report both; of folds, the first or the one that `data.fold` names.
 
     Raises:
-        InputError: training would be refused, for what it says; what could be read has been shown before.
+        InputError: training would be refused, for the same reason; the readable cases have been reported before.
     """
     if config.data.get("source") == "phantom" and config.data.phantom.get("online", False):
         raise InputError(
@@ -42,17 +45,17 @@ def check(config: ConfigDict, workdir: Path) -> None:
         )
     if config.data.folds and config.data.fold == -1:
         config = _of_fold(config, 0)
-        experiment.say(f"splits are those of fold 0 of {config.data.folds}")
+        logger.info("splits are those of fold 0 of %d", config.data.folds)
     store.check_options(experiment.store_options(config))
 
-    def inspect(main: Prepared, outside: Prepared | None) -> None:
-        folders = experiment.known_folders(config, workdir)
+    def inspect(main: Prepared, external: Prepared | None) -> None:
+        folders = experiment.private_folders(config, workdir)
         small = group_sizes.small_groups(main.cohort, config.data, config.report.min_group_patients)
-        preflight_check.run(main, outside, workdir / "check", config.check.against, folders, small)
-        experiment.tell_left_out(workdir / "check", main, outside, folders)
+        preflight_check.run(main, external, workdir / "check", config.check.against, folders, small)
+        experiment.report_excluded(workdir / "check", main, external, folders)
 
-    # All that is broken is to be shown, not the first five alone.
-    made, main, outside = experiment.prepare_run(
+    # Skipping reports all unreadable cases, not the first five alone.
+    run, main, external = experiment.prepare_run(
         config,
         workdir,
         experiment.store_dir(config, workdir),
@@ -60,13 +63,14 @@ def check(config: ConfigDict, workdir: Path) -> None:
         on_broken="skip",
         inspect=inspect,
     )
-    found = hardware.measure(config, made, main.cases, workdir)
-    atomic.write_json(workdir / "check" / "machine.json", found._asdict())
-    for line in hardware.lines(found):
-        experiment.say(line)
-    broken = [*main.cases.left_out, *(outside.cases.left_out if outside else ())]
-    if broken and config.data.on_broken == "stop":
-        raise InputError(store.refusal(broken, len(main.cases) + len(outside.cases if outside else ())))
+    measurements = hardware.measure(config, run, main.cases, workdir)
+    atomic.write_json(workdir / "check" / "machine.json", measurements._asdict())
+    for line in hardware.lines(measurements):
+        logger.info("%s", line)
+    unreadable = [*main.cases.left_out, *(external.cases.left_out if external else ())]
+    if unreadable and config.data.on_broken == "stop":
+        count = len(main.cases) + len(external.cases if external else ())
+        raise InputError(store.refusal(unreadable, count))
 
 
 MODES: dict[str, Callable[..., None]] = {
@@ -78,9 +82,14 @@ MODES: dict[str, Callable[..., None]] = {
 
 
 def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
-    if not config.data.folds:
+    if config.data.folds:
+        _run_folds(config, workdir, training=training)
+    else:
         experiment.run_experiment(config, workdir, experiment.store_dir(config, workdir), training)
-        return
+
+
+def _run_folds(config: ConfigDict, workdir: Path, *, training: bool) -> None:
+    """Run the folds that `data.fold` names and, once all have scores, write the report over all folds."""
     output_folder.require_regular_files(workdir, run_directory.OUTPUTS)
     folds = [_of_fold(config, fold) for fold in range(config.data.folds)]
     paths = [workdir / f"fold_{fold}" for fold in range(len(folds))]
@@ -88,35 +97,33 @@ def _run(config: ConfigDict, workdir: Path, *, training: bool) -> None:
         raise InputError(
             f"config.data.fold={config.data.fold} of {len(folds)}: give 0 to {len(folds) - 1}, or -1 for all"
         )
-    # Folds that were run elsewhere or earlier must be folds of this same run.
+    # Folds of an earlier start or another machine must be folds of this same run.
     for fold, path in zip(folds, paths, strict=True):
         run_directory.check_config(path, fold)
+    directory = experiment.store_dir(config, workdir)
     for number, (fold, path) in enumerate(zip(folds, paths, strict=True)):
         if config.data.fold in (-1, number):
-            print(f"fold {number} of {len(folds)}", flush=True)
-            experiment.run_experiment(fold, path, experiment.store_dir(config, workdir), training)
+            logger.info("fold %d of %d", number, len(folds))
+            experiment.run_experiment(fold, path, directory, training)
     if not distributed.is_primary():
         return
-    at = evaluate.resolution(paths[max(config.data.fold, 0)])
-    waiting = [path.name for path in paths if evaluate.resolution(path) != at]
-    if waiting:
-        told = f"the report over all folds waits for {', '.join(waiting)}"
-        print(f"{told}, with scores of report.resolution={at}", flush=True)
+    resolution = evaluate.resolution(paths[max(config.data.fold, 0)])
+    if missing := [path.name for path in paths if evaluate.resolution(path) != resolution]:
+        logger.info(
+            "the report over all folds waits for %s, with scores of report.resolution=%s",
+            ", ".join(missing),
+            resolution,
+        )
         return
-    cohort = cohort_loader.load(folds[0].data, config.data.seed)
-    ready, _ = cohort_loader.prepare(
-        folds[0].data,
-        config.data.seed,
-        cohort,
-        None,
-        experiment.store_dir(config, workdir),
-        experiment.store_options(config),
-    )
-    page = evaluate.merge_folds(folds[0], ready.cohort, ready.cases, workdir, paths)
-    print(f"all folds: {page}", flush=True)
+    data, options = folds[0].data, experiment.store_options(config)
+    cohort = cohort_loader.load(data, data.seed)
+    prepared, _ = cohort_loader.prepare(data, data.seed, cohort, None, directory, options)
+    page = evaluate.merge_folds(folds[0], prepared.cohort, prepared.cases, workdir, paths)
+    logger.info("all folds: %s", page)
 
 
 def _of_fold(config: ConfigDict, fold: int) -> ConfigDict:
-    one = config.copy_and_resolve_references()
-    one.data.fold = fold
-    return one
+    """Return the config of one fold."""
+    copy = config.copy_and_resolve_references()
+    copy.data.fold = fold
+    return copy

@@ -74,7 +74,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
         Exception: a bug, whose traceback is of use.
     """
     _open_standard_streams()
-    with preemption.handle_signals(), safe_text.terminal(), command_line.log_to_terminal():
+    with preemption.handle_signals(), safe_text.printable_output(), command_line.log_to_terminal():
         try:
             try:
                 _load_extensions()

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic, output_folder, run_files
-from kneefair_jax.safe_text import without_paths, without_paths_in
+from kneefair_jax.safe_text import strip_json_paths, strip_paths
 
 # What may change between two starts of one run: it does not touch training, or `check_data` sees what it changes.
 CHANGEABLE = (
@@ -74,7 +74,7 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
     path = workdir / "config.json"
     if not path.exists():
         return
-    then, now = flatten(without_paths_in(run_files.read_config(path))), flatten(public_config(config))
+    then, now = flatten(strip_json_paths(run_files.read_config(path))), flatten(public_config(config))
     differing = [
         f"{key} is {now.get(key)!r} but was {then.get(key)!r}"
         for key in sorted(then.keys() | now.keys())
@@ -150,7 +150,7 @@ def open_run(workdir: Path, config: ConfigDict, **data: str) -> None:
 
 def public_config(config: ConfigDict) -> dict[str, Any]:
     """The config as JSON for files that are shared: absolute paths, which name people and machines, cut short."""
-    return without_paths_in(json.loads(config.to_json_best_effort()))
+    return strip_json_paths(json.loads(config.to_json_best_effort()))
 
 
 def _path_digests(config: ConfigDict) -> dict[str, str]:
@@ -217,7 +217,7 @@ def _quoted(word: str) -> str:
 
 
 def _cut(value: str) -> str:
-    return Path(value).name if Path(value).expanduser().is_absolute() else without_paths(value)
+    return Path(value).name if Path(value).expanduser().is_absolute() else strip_paths(value)
 
 
 def _commit() -> str | None:

@@ -6,7 +6,8 @@ Only what a command computes with or prints is declared; the rest of a file may 
 from pathlib import Path
 from typing import Any
 
-from kneefair_jax.runtime import json_files
+from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import json_files, renamed_fields
 from kneefair_jax.runtime.schema import (
     Anything,
     Integer,
@@ -19,6 +20,7 @@ from kneefair_jax.runtime.schema import (
     Text,
 )
 
+_REMEDY = "put a copy of it back, or give the folder of another run"
 _REST = Anything()
 _TEXT = Text(100_000, printable=False)
 _COUNT = Integer(0, 10**9)
@@ -98,14 +100,18 @@ EXPORTED = Table(
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return the `config.json` of a run, of this version or another: named fields of any values.
+    """Return the `config.json` of a run: named fields of any values.
 
     Raises:
-        InputError: see `json_files.read`.
+        InputError: see `json_files.read`; or the config has the layout of an earlier version.
     """
-    return json_files.read(
-        path, Table(other_fields=_REST), "put a copy of it back, or give the folder of another run"
-    )
+    config = json_files.read(path, Table(other_fields=_REST), _REMEDY)
+    if moved := renamed_fields.moved_fields(config):
+        raise InputError(
+            f"{path}: this run is of an earlier version ({renamed_fields.describe(moved)}); give another --workdir, or "
+            "use this folder with the version that wrote it"
+        )
+    return config
 
 
 def read_environment(path: Path) -> dict[str, Any]:
@@ -114,7 +120,7 @@ def read_environment(path: Path) -> dict[str, Any]:
     Raises:
         InputError: see `json_files.read`.
     """
-    return json_files.read(path, ENVIRONMENT, "put a copy of it back, or give the folder of another run")
+    return json_files.read(path, ENVIRONMENT, _REMEDY)
 
 
 def read_report(path: Path, schema: Table = EVALUATED) -> dict[str, Any]:

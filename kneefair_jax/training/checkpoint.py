@@ -1,13 +1,13 @@
 """Checkpoints by orbax: state and validation scores of each evaluation; the only file that knows orbax.
 
-Orbax restores a flipped bit in the data of an array without a word. So the SHA-256 of every file is written into a
-checkpoint before it gets its final name: a checkpoint that has this name has them, and `sha256sum -c SHA256SUMS` in it
-checks it too.
+Orbax restores an array with a flipped bit without an error. So a checkpoint gets the SHA-256 of its files before it
+gets its final name. `sha256sum -c SHA256SUMS` in its folder verifies them too.
 """
 
 import asyncio
 import contextlib
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -24,37 +24,38 @@ from kneefair_jax.runtime.schema import Anything, Number, Table, find_fault
 from kneefair_jax.training import selection
 from kneefair_jax.training.state import TrainState
 
-Pending = list[dict[str, Any]]  # what steps said that no line of `metrics.jsonl` holds yet
+logger = logging.getLogger(__name__)
+
+Pending = list[dict[str, Any]]  # metrics of steps that no line of `metrics.jsonl` covers yet
 SUMS = "SHA256SUMS"
 _SCORE = Number(-10, 10)
 _SCORES = Table({"overall": _SCORE, "groups": Table(other_fields=_SCORE)}, Anything())
 
 
 def seal(directory: Path) -> None:
-    """Writes `SHA256SUMS` of every file in the folders of a folder; what lies in it directly, orbax still changes."""
+    """Write `SHA256SUMS` of every file in subfolders of a folder; orbax still changes the files directly in it."""
     paths = sorted(path for path in directory.rglob("*") if path.is_file() and path.parent != directory)
     with atomic.replacement(directory / SUMS, sync=True) as temporary, temporary.open("w") as file:
         file.writelines(f"{_sha256(path)}  {path.relative_to(directory)}\n" for path in paths)
-        file.write(f"# {len(paths)} files\n")  # so that a sum that is missing is missed
+        file.write(f"# {len(paths)} files\n")  # reveals a missing line
 
 
 def find_damage(directory: Path, part: str = "") -> str | None:
-    """Which file is not what was written.
+    """Return the first damaged file of a checkpoint and its fault.
 
     Args:
-        directory: a checkpoint.
-        part: look at this folder in it alone; what is absent of it is no damage: whoever is killed at deleting a
-            checkpoint that was not wanted leaves some of its files.
+        directory: the checkpoint.
+        part: check this folder of it alone, where a missing file is no damage: a process that is killed while it
+            deletes an unneeded checkpoint leaves some of its files.
 
     Returns:
-        What is wrong with the first such file; None where nothing is, or where there are no sums, as in checkpoints of
-        earlier versions.
+        The fault, or None; also None without sums, as in checkpoints of earlier versions.
     """
     if not (directory / SUMS).exists():
         return None
     *lines, end = (directory / SUMS).read_text(errors="replace").splitlines() or [""]
     if end != f"# {len(lines)} files":
-        return f"{directory / SUMS} is not what was written"
+        return f"{directory / SUMS} has changed since it was written"
     for line in lines:
         sha256, _, name = line.partition("  ")
         if not name.startswith(part):
@@ -64,50 +65,50 @@ def find_damage(directory: Path, part: str = "") -> str | None:
             if not part:
                 return f"{path} is missing"
         elif _sha256(path) != sha256:
-            return f"{path} is not what was written"
+            return f"{path} has changed since it was written"
     return None
 
 
 def set_aside(directory: Path) -> Path:
-    """Renames a damaged checkpoint, so that its step can be made again; returns where it is."""
+    """Rename a damaged checkpoint, so that training can repeat its step, and return its new path."""
     number = 0
-    while (aside := directory.with_name(f"damaged_{directory.name}_{number}")).exists():
+    while (target := directory.with_name(f"damaged_{directory.name}_{number}")).exists():
         number += 1
-    return directory.rename(aside)
+    return directory.rename(target)
 
 
 class Sealed(atomicity.AtomicRenameTemporaryPath):
-    """Orbax's hook for how a checkpoint gets its final name: with the sums of its files in it."""
+    """Orbax's hook for the final name of a checkpoint, which adds the sums of its files."""
 
     async def finalize(self) -> None:
-        """Called by the first host when every host has written."""
+        """Seal the checkpoint and give it its final name, on the first host, after every host has written."""
         await asyncio.to_thread(seal, Path(self.get()))
         await super().finalize()
-        # Orbax writes its folder's absolute path into a file of which only the name is ever looked at.
+        # Orbax writes its folder's absolute path into a file that only counts by its existence.
         await asyncio.to_thread(
             atomic.write_text, Path(self.get_final()) / atomicity.COMMIT_SUCCESS_FILE, "committed\n"
         )
 
 
 class KeepSelected(checkpoint_managers.PreservationPolicy):
-    """Orbax's hook for what may be deleted: all but `selection.kept`, and the last two, scored or not."""
+    """Orbax's hook for the checkpoints to keep: `selection.preserved_steps`, and the newest, scored or not."""
 
     def should_preserve(
         self, checkpoints: Sequence[Any], *, context: checkpoint_managers.PreservationContext
     ) -> list[bool]:
-        """One answer for each checkpoint."""
+        """Return a decision for each checkpoint."""
         del context
-        keep = {checkpoint.step for checkpoint in checkpoints[-selection.LAST :]}
+        steps = {checkpoint.step for checkpoint in checkpoints[-selection.RECENT :]}
         if scored := [{"step": c.step, **c.metrics} for c in checkpoints if c.metrics is not None]:
-            keep |= selection.kept(scored)
-        return [checkpoint.step in keep for checkpoint in checkpoints]
+            steps |= selection.preserved_steps(scored)
+        return [checkpoint.step in steps for checkpoint in checkpoints]
 
 
 class Checkpoints:
-    """The checkpoints of one run folder. Writing is asynchronous and atomic; a half-written one is not seen.
+    """The checkpoints of one run folder. Writing is asynchronous and atomic; readers see no partial checkpoint.
 
     Raises:
-        InputError: the scores of one are not those that were written.
+        InputError: the scores of a checkpoint are damaged.
     """
 
     def __init__(self, directory: Path):
@@ -121,14 +122,14 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             temporary_path_class=Sealed,
         )
-        with self._naming_damage("the checkpoints of this folder"):
+        with self._report_damage("the checkpoints of this folder"):
             self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # After an error another host may be gone, for whom closing would wait; who raises on all of them waits before.
+        # After an error closing could wait for a host that has exited; errors on all hosts wait before they are raised.
         if jax.process_count() == 1 or kind is None or not issubclass(kind, Exception):
             self.close()
 
@@ -139,13 +140,13 @@ class Checkpoints:
         seconds: float,
         pending: Sequence[dict[str, Any]] = (),
     ) -> None:
-        """Saves a state.
+        """Save a state.
 
         Args:
-            state: to save.
-            validation: its scores, `overall` and `groups`; None if it was not evaluated: no rule selects it then.
-            seconds: of training so far.
-            pending: see there, on the host.
+            state: on the devices.
+            validation: its scores, `overall` and `groups`; None without an evaluation: then no rule selects the state.
+            seconds: training time so far.
+            pending: metrics on the host that no line of `metrics.jsonl` covers yet.
         """
         self._manager.save(
             int(state.step),
@@ -159,28 +160,28 @@ class Checkpoints:
         )
 
     def records(self) -> list[selection.Record]:
-        """Step and validation scores of every checkpoint that has scores, the earliest first."""
+        """Return step and validation scores of every scored checkpoint, the earliest first."""
         self._manager.wait_until_finished()
         scores = {}
         for step in sorted(self._manager.all_steps()):
-            with self._naming_damage(f"the checkpoint of step {step}"):
+            with self._report_damage(f"the checkpoint of step {step}"):
                 scores[step] = self._manager.metrics(step)
                 if scores[step] is not None and (fault := find_fault(scores[step], _SCORES)):
                     raise ValueError(f"its score {fault.place} is not {fault.expected}")
-        # Deleting is not atomic: whoever is killed at it leaves a checkpoint, which was not wanted, without its scores.
+        # Deletion is not atomic: a process that is killed at it leaves an unneeded checkpoint without its scores.
         return [{"step": step, **metrics} for step, metrics in scores.items() if metrics is not None]
 
     def latest(self) -> int | None:
-        """The newest whole checkpoint's step."""
+        """Return the step of the newest complete checkpoint."""
         return self._manager.latest_step()
 
     def committed(self) -> int | None:
-        """The same, when what is being written is whole: every host calls it."""
+        """Return `latest` after pending writes are complete; every host calls it."""
         self._manager.wait_until_finished()
         return self.latest()
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, float, Pending]:
-        """The state at a step, laid out over devices as `like` is, the seconds of training behind it, what is pending.
+        """Return the state at a step with the device layout of `like`, its training seconds and its pending metrics.
 
         Raises:
             InputError: the checkpoint is damaged.
@@ -188,16 +189,14 @@ class Checkpoints:
         self._check(step)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), clock=ocp.args.JsonRestore())
-        with self._naming_damage(f"the checkpoint of step {step}"):
+        with self._report_damage(f"the checkpoint of step {step}"):
             restored = self._manager.restore(step, args=args)
             clock = restored["clock"]
             pending = [_arrays(entry) for entry in clock.get("pending", ())]
             return restored["state"], float(clock["seconds"]), pending
 
     def variables(self, step: int, like: TrainState) -> dict[str, Any]:
-        """The network's variables at a step.
-
-        Whoever scores a run need not know what its optimiser and its objective carried along.
+        """Return the network's variables at a step, without the states of optimizer and objective.
 
         Raises:
             InputError: the checkpoint is damaged.
@@ -209,68 +208,70 @@ class Checkpoints:
             restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
             partial_restore=True,
         )
-        with self._naming_damage(f"the checkpoint of step {step}"):
+        with self._report_damage(f"the checkpoint of step {step}"):
             return self._manager.restore(step, args=ocp.args.Composite(state=state))["state"]
 
     def seconds(self, step: int) -> float:
-        """The seconds of training behind a step."""
+        """Return the training seconds of a step."""
         self._check(step, "clock/")
         args = ocp.args.Composite(clock=ocp.args.JsonRestore())
-        with self._naming_damage(f"the checkpoint of step {step}"):
+        with self._report_damage(f"the checkpoint of step {step}"):
             return float(self._manager.restore(step, args=args)["clock"]["seconds"])
 
     def close(self) -> None:
-        """Waits for the last write."""
+        """Wait for the last write and close."""
         self._manager.wait_until_finished()
         self._manager.close()
 
     def _check(self, step: int, part: str = "") -> None:
         if not (self._directory / str(step)).is_dir():
             raise InputError(
-                f"{self._directory} holds no checkpoint of step {step}; train first with --mode=train"
+                f"{self._directory} has no checkpoint of step {step}; train first with --mode=train"
             )
-        if what := find_damage(self._directory / str(step), part):
-            raise InputError(f"{what}: the checkpoint of step {step} is damaged. {self._remedy(step)}")
+        if fault := find_damage(self._directory / str(step), part):
+            raise InputError(f"{fault}: the checkpoint of step {step} is damaged. {self._remedy(step)}")
 
     def _remedy(self, step: int | str) -> str:
         return (
             f"Put a copy of it back, or move the folders of step {step} and later out of {self._directory}: "
-            "--mode=train then makes these steps again, to the same result"
+            "--mode=train then repeats these steps, with the same result"
         )
 
     @contextlib.contextmanager
-    def _naming_damage(self, what: str) -> Iterator[None]:
-        """Turn what orbax raises at a damaged file, of any type, into one line.
+    def _report_damage(self, subject: str) -> Iterator[None]:
+        """Turn orbax's error at a damaged file, of any type, into one line.
 
-        Checkpoints of earlier versions, and of somebody else, have no sums that would show the damage. Errors of the
-        disk, of memory and of other hosts have lines of their own.
+        Checkpoints of earlier versions and of other programs have no sums that would reveal the damage. Errors of the
+        disk, of memory and of other hosts have their own lines.
         """
         try:
             yield
         except Exception as error:
-            # A file that is missing is damage, not a fault of the disk.
+            # A missing file is damage, not a fault of the disk.
             of_disk = not isinstance(error, FileNotFoundError) and io_errors.describe(error, "--workdir")
-            own = isinstance(error, InputError | MemoryError) or of_disk
-            if own or jax.process_count() > 1 or "RESOURCE_EXHAUSTED" in str(error):
+            has_message = isinstance(error, InputError | MemoryError) or of_disk
+            if has_message or jax.process_count() > 1 or "RESOURCE_EXHAUSTED" in str(error):
                 raise
             raise InputError(
-                f"{self._directory}: {what} cannot be read ({describe(error)}). {self._remedy('that step')}"
+                f"{self._directory}: {subject} cannot be read ({describe(error)}). {self._remedy('that step')}"
             ) from error
 
 
 def set_damaged_aside(directory: Path) -> None:
-    """Before training goes on: says which of the newest checkpoints are damaged, and renames them."""
+    """Rename the newest checkpoints that are damaged and log it, before training resumes."""
     if distributed.is_primary():
         for step in reversed(_steps(directory)):
-            what = find_damage(directory / str(step))
-            if not what:
+            fault = find_damage(directory / str(step))
+            if not fault:
                 break
-            aside = set_aside(directory / str(step))
-            before = max(_steps(directory), default=None)
-            print(
-                f"{what}: the checkpoint of step {step} is damaged and now called {aside.name}; training "
-                + ("starts again" if before is None else f"goes on from the one before, step {before}"),
-                flush=True,
+            path = set_aside(directory / str(step))
+            previous = max(_steps(directory), default=None)
+            logger.warning(
+                "%s: the checkpoint of step %d is damaged and now called %s; training %s",
+                fault,
+                step,
+                path.name,
+                "starts again" if previous is None else f"resumes from the previous one, step {previous}",
             )
     distributed.barrier(f"damaged checkpoints are set aside in {directory}")
 
@@ -282,7 +283,7 @@ def _steps(directory: Path) -> list[int]:
 
 
 def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Arrays as JSON takes them; a float32 is written with enough digits to come back bit for bit."""
+    """Return arrays as JSON values; a float32 has enough digits to be restored bit for bit."""
     return {name: [str(np.asarray(x).dtype), np.asarray(x).tolist()] for name, x in entry.items()}
 
 

@@ -1,5 +1,6 @@
-"""Compile the training step at its first call, print what it costs, and forbid implicit transfers."""
+"""Compile the training step at its first call, log its cost, and forbid implicit transfers."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -8,36 +9,38 @@ import numpy as np
 
 from kneefair_jax.training.sharding import Parallel
 
+logger = logging.getLogger(__name__)
+
 COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
-def once(parallel: Parallel, step: Callable[..., Any], micro_batches: int = 1) -> Callable[..., Any]:
-    """Return the step for all devices; before its first update it prints `cost`.
+def compile_step(parallel: Parallel, step: Callable[..., Any], micro_batches: int = 1) -> Callable[..., Any]:
+    """Return the step for all devices; it compiles at its first call, which logs its cost (`cost`).
 
-    Arrays on the host, and those laid out otherwise than the step requires, are refused with JAX's error: an implicit
+    The step refuses arrays on the host, and arrays with another layout than it requires, with JAX's error: an implicit
     copy would cost time at every step.
 
     Args:
-        parallel: how devices share it.
+        parallel: the way to share the step among devices.
         step: `(state, batch, teachers) -> (state, metrics)`; the result donates the state.
         micro_batches: of a batch, one after another (`accumulation`).
     """
-    run = parallel.compiled(step)
-    compiled = False
+    run = parallel.compile(step)
+    is_compiled = False
 
-    def checked(*arguments: Any) -> Any:
-        nonlocal compiled
-        if not compiled:
-            compiled = True
+    def guarded(*arguments: Any) -> Any:
+        nonlocal is_compiled
+        if not is_compiled:
+            is_compiled = True
             flops = written_flops(run, *arguments)
             if flops is not None and parallel.axis is None:
                 flops /= jax.device_count()  # pmap's program is that of one device already
             # The call below reuses this compilation.
-            print(cost(run.lower(*arguments).compile(), flops, micro_batches), flush=True)
+            logger.info("%s", cost(run.lower(*arguments).compile(), flops, micro_batches))
         with jax.transfer_guard("disallow"):
-            return parallel.whole(run(*arguments))
+            return parallel.globalize(run(*arguments))
 
-    return checked
+    return guarded
 
 
 def written_flops(run: jax.stages.Wrapped, *arguments: Any) -> float | None:
@@ -52,7 +55,7 @@ def written_flops(run: jax.stages.Wrapped, *arguments: Any) -> float | None:
         arguments: pytrees of arrays or `jax.ShapeDtypeStruct`.
 
     Returns:
-        None where the count is not known: JAX has no CPU backend (`JAX_PLATFORMS=cuda`), or `jax.pmap` lowers for an
+        None where the count is unknown: JAX has no CPU backend (`JAX_PLATFORMS=cuda`), or `jax.pmap` lowers for an
         accelerator.
     """
     if jax.default_backend() == "cpu":
@@ -78,12 +81,12 @@ def cost(compiled: jax.stages.Compiled, flops: float | None, micro_batches: int 
     Args:
         compiled: the step.
         flops: of each device (`written_flops`), of one of the micro-batches; None leaves them out.
-        micro_batches: of a batch.
+        micro_batches: number of micro-batches of a batch.
     """
     costs = []
     if flops is not None:
-        each = f" for each of {micro_batches} parts" if micro_batches > 1 else ""
-        costs.append(f"{flops / 1e9:.3g} GFLOP{each}")
+        share = f" for each of {micro_batches} parts" if micro_batches > 1 else ""
+        costs.append(f"{flops / 1e9:.3g} GFLOP{share}")
     if (memory := compiled.memory_analysis()) is not None:
         costs.append(f"{memory.temp_size_in_bytes / 2**20:.3g} MiB of temporaries")
         costs.append(f"{memory.argument_size_in_bytes / 2**20:.3g} MiB of arguments")
@@ -92,30 +95,31 @@ def cost(compiled: jax.stages.Compiled, flops: float | None, micro_batches: int 
 
 
 class Compilations:
-    """Counts what JAX compiles, and tells of it where none should be left: after the first evaluation, all is done.
+    """Counts JAX's compilations, and warns of those after the first evaluation, when every program is compiled.
 
     Attributes:
-        count: so far, since this was made.
+        count: compilations since this object exists.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        self._known: int | None = None
-        jax.monitoring.register_event_duration_secs_listener(self._heard)
+        self._reported: int | None = None
+        jax.monitoring.register_event_duration_secs_listener(self._on_event)
 
-    def _heard(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
+    def _on_event(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
         del duration_secs, kwargs
         self.count += event == COMPILATION
 
-    def tell(self, step: int) -> None:
-        """To be called after each evaluation; from the second on it prints a note if there were more compilations."""
-        if self._known is not None and (more := self.count - self._known):
-            print(
-                f"note: {more} functions were compiled again by step {step}; that takes time at each change of shapes",
-                flush=True,
+    def report(self, step: int) -> None:
+        """Log a note, from the second evaluation on, if there were more compilations; call it after each evaluation."""
+        if self._reported is not None and (more := self.count - self._reported):
+            logger.warning(
+                "note: %d functions were compiled again by step %d; that takes time at each change of shapes",
+                more,
+                step,
             )
-        self._known = self.count
+        self._reported = self.count
 
     def close(self) -> None:
-        """Stops counting."""
-        jax.monitoring.unregister_event_duration_listener(self._heard)
+        """Stop counting."""
+        jax.monitoring.unregister_event_duration_listener(self._on_event)

@@ -1,28 +1,100 @@
-"""What a config may hold: the range of every number, and which parts of a mitigation go together.
+"""Validates a config, alone and with its cohort, before any work starts: the one place for ranges and combinations.
 
-What lies outside, would correct for the same thing twice or cannot work is refused before any work starts, with the
-reason. A mitigation is sampler x objective x head x schedule.
+A mitigation is sampler x objective x head x schedule. What lies outside its range, would correct for the same thing
+twice, has no effect or cannot work is an error with the reason.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from kneefair_jax import mitigation, models
+from kneefair_jax import groups, losses, mitigation, models
 from kneefair_jax.data import sampling
+from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.errors import InputError, lookup
 from kneefair_jax.fairness import endpoints, family
 from kneefair_jax.groups import UNKNOWN, Partition
+from kneefair_jax.models.registry import training_bytes
+from kneefair_jax.runtime import memory, renamed_fields
 from kneefair_jax.runtime.schema import find_fault
-from kneefair_jax.training.config_fields import CONFIG
+from kneefair_jax.training import (
+    accumulation,
+    metric_writer,
+    optimizer,
+    scoring,
+    selection,
+    setup,
+    sharding,
+    stages,
+)
+from kneefair_jax.training.config_fields import CONFIG, SETTINGS
+from kneefair_jax.weights import imagenet, warm_start
 
-SCHEDULES = ("single", "group_specific", "distilled", "jtt", "last_layer")
-FIXED_CASES = ("jtt", "last_layer")  # schedules that choose some of the training cases
+FIXED_CASES = ("jtt", "last_layer")  # schedules that choose among the training cases
 STARTS = ("scratch", "pooled")
-# Those that ask for the group of whoever is to be segmented.
+# Methods that need the group of each case at test time.
 NEEDS_GROUP_AT_TEST = {"schedule": ("group_specific",), "head": ("moe",)}
+# Methods that need two groups to compare, beside samplers and objectives.
+_SCHEDULES_BY_GROUP = ("group_specific", "distilled", "last_layer")
+
+
+def validate(config: ConfigDict, cohort: Cohort, external: Cohort | None = None) -> None:
+    """Refuse a run that cannot work, as far as its config and the tables of its cohorts show; no image is read.
+
+    Args:
+        config: with or without all fields of configs/default.py.
+        cohort: to train on.
+        external: for evaluation alone.
+
+    Raises:
+        InputError: naming the field, its value and the remedy.
+    """
+    validate_config(config)
+    if cohort.source.online:
+        check_online(config, cohort.source.online.drawn)
+    mesh, batch_size = sharding.data_mesh(), config.train.batch_size
+    sharding.check_batch_size(batch_size, mesh)
+    objective = config.mitigation.objective.name
+    accumulation.check(config.train.accumulation, objective, batch_size, mesh.devices.size)
+    train = cohort.rows("train")
+    if batch_size > len(train):
+        raise InputError(
+            f"config.train.batch_size={batch_size} is more than the {len(train)} training cases; give a smaller one"
+        )
+    partition = setup.mitigation_groups(cohort, config.mitigation.groups)
+    check_groups(config.mitigation, partition, train)
+    scored = np.concatenate([cohort.rows("validation"), cohort.rows("test")])
+    check_known_groups(config.mitigation, partition, scored, "validation and test")
+    setup.training_order(config, cohort, partition, train)
+    check_stages(config, cohort, partition)
+    if external:
+        of_external = partition._replace(index=groups.group_index(external.cases, partition))
+        check_known_groups(config.mitigation, of_external, np.arange(len(external.cases)), "external")
+
+
+def validate_config(config: ConfigDict) -> None:
+    """Refuse a config that no cohort could make work: fields, ranges, names and combinations.
+
+    Raises:
+        InputError: naming the field, its value and what it may be.
+    """
+    check_ranges(config)
+    check_composition(config.mitigation)
+    check_unread_settings(config.mitigation)
+    metric_writer.check_profile(config.train.profile)
+    for registry, name, field in (
+        (losses.LOSSES, config.loss, "loss"),
+        (sharding.PARALLEL, config.parallel, "parallel"),
+        (selection.RULES, config.select, "select"),
+        (scoring.RESOLUTIONS, config.report.resolution, "report.resolution"),
+    ):
+        lookup(registry, name, field)
+    models.create(config.model, classes=2)
+    optimizer.create(config.optimizer, config.train.steps)
 
 
 def check_ranges(config: ConfigDict) -> None:
@@ -32,6 +104,8 @@ def check_ranges(config: ConfigDict) -> None:
         InputError: naming the field, its value and what it may be.
     """
     values = config.copy_and_resolve_references().to_dict() if isinstance(config, ConfigDict) else config
+    for old, new in renamed_fields.moved_fields(values).items():
+        raise InputError(f"config.{old} is now config.{new}; set that field instead")
     if fault := find_fault(values, CONFIG):
         field = ".".join(filter(None, ("config", fault.place)))
         if fault.value:
@@ -44,7 +118,7 @@ def check_ranges(config: ConfigDict) -> None:
 
 
 def check_composition(config: Mapping[str, Any]) -> None:
-    """Refuses names that there are not and combinations that cannot work.
+    """Refuse unknown methods, and combinations of methods that cannot work.
 
     Args:
         config: the config's `mitigation` section.
@@ -52,134 +126,223 @@ def check_composition(config: Mapping[str, Any]) -> None:
     Raises:
         InputError: with the reason.
     """
-    sampler, objective = config["sampler"], config["objective"]
-    head, schedule = config["head"], config["schedule"]
-    lookup(sampling.SAMPLERS, sampler, "mitigation.sampler")
-    lookup(mitigation.OBJECTIVES, objective, "mitigation.objective")
-    lookup(models.HEADS, head, "mitigation.head")
-    lookup(dict.fromkeys(SCHEDULES), schedule, "mitigation.schedule")
-    lookup(dict.fromkeys(STARTS), config["start"], "mitigation.start")
-    if sampler in sampling.BALANCING and objective in mitigation.REWEIGHTING:
+    sampler, objective, head, schedule = (config[part]["name"] for part in SETTINGS)
+    lookup(sampling.SAMPLERS, sampler, "mitigation.sampler.name")
+    lookup(mitigation.OBJECTIVES, objective, "mitigation.objective.name")
+    lookup(models.HEADS, head, "mitigation.head.name")
+    lookup(stages.SCHEDULES, schedule, "mitigation.schedule.name")
+    lookup(dict.fromkeys(STARTS), config["schedule"]["start"], "mitigation.schedule.start")
+    balanced, reweighted = sampler in sampling.BALANCING, objective in mitigation.REWEIGHTING
+    if balanced and reweighted:
         _refuse(
-            f"sampler={sampler!r} balances the groups, and objective={objective!r} would weigh the rare ones up "
-            "once more; take sampler='shuffled' or objective='erm'"
+            f"sampler {sampler!r} balances the groups, and objective {objective!r} would weight rare groups up once "
+            "more; set sampler.name='shuffled' or objective.name='erm'"
         )
     if schedule == "group_specific":
-        for field, value, only in (
+        for part, name, neutral in (
             ("sampler", sampler, "shuffled"),
             ("objective", objective, "erm"),
             ("head", head, "none"),
         ):
-            if value != only:
+            if name != neutral:
                 _refuse(
-                    f"each model of schedule='group_specific' sees one group; {field}={value!r} needs several"
+                    f"each model of schedule 'group_specific' sees one group, and {part} {name!r} needs several; set "
+                    f"{part}.name={neutral!r}"
                 )
     if schedule == "distilled" and head != "none":
-        _refuse(f"each teacher of schedule='distilled' sees one group; head={head!r} needs several")
-    if schedule == "jtt" and (sampler in sampling.BALANCING or objective in mitigation.REWEIGHTING):
         _refuse(
-            f"schedule='jtt' weighs up what a first run gets worst, and sampler={sampler!r} with "
-            f"objective={objective!r} would weigh rare groups up as well; take 'shuffled' and 'erm'"
+            f"each teacher of schedule 'distilled' sees one group, and head {head!r} needs several; set "
+            "head.name='none'"
+        )
+    if schedule == "jtt" and (balanced or reweighted):
+        _refuse(
+            f"schedule 'jtt' weights up the cases with the highest loss, and sampler {sampler!r} with objective "
+            f"{objective!r} would weight rare groups up as well; set sampler.name='shuffled' and objective.name='erm'"
         )
 
 
+def check_unread_settings(config: Mapping[str, Any]) -> None:
+    """Refuse a setting that differs from its default and that the named method does not read.
+
+    Args:
+        config: the config's `mitigation` section.
+
+    Raises:
+        InputError: naming the methods that read it.
+    """
+    for part, settings in SETTINGS.items():
+        method = config[part]["name"]
+        for name, setting in settings.items():
+            value = config[part][name]
+            if method not in setting.methods and value != setting.default:
+                do = "do" if len(setting.methods) > 1 else "does"
+                raise InputError(
+                    f"config.mitigation.{part}.{name}={value!r}: {part} {method!r} does not read {name}; "
+                    f"{' and '.join(setting.methods)} {do}; set it back to {setting.default!r}, or change {part}.name"
+                )
+
+
 def check_groups(config: Mapping[str, Any], partition: Partition, train: np.ndarray) -> None:
-    """Refuses a mitigation by groups where there are none to tell apart.
+    """Refuse a mitigation by groups without two groups to compare.
 
     Args:
         config: the config's `mitigation` section.
         partition: of the whole table.
-        train: its training rows.
+        train: i64[N], the training rows of the table.
 
     Raises:
-        InputError: fewer than two groups have a training case, or one that each has a part of the network of its own
-            for has none.
+        InputError: fewer than two groups have a training case, or a group that the network needs at test time has none.
     """
-    by_group = config["sampler"] in sampling.BALANCING or config["head"] != "none"
-    by_group |= config["objective"] not in mitigation.GROUPLESS or config["schedule"] in (
-        "group_specific",
-        "distilled",
-        "last_layer",
+    by_group = (
+        config["sampler"]["name"] in sampling.BALANCING
+        or config["head"]["name"] != "none"
+        or config["objective"]["name"] not in mitigation.GROUPLESS
+        or config["schedule"]["name"] in _SCHEDULES_BY_GROUP
     )
-    found = len(np.setdiff1d(partition.index[train], [UNKNOWN]))
-    if by_group and found < 2:
+    count = len(np.setdiff1d(partition.index[train], [UNKNOWN]))
+    if by_group and count < 2:
         names = ", ".join(partition.attributes)
         raise InputError(
-            f"config.mitigation: the training cases are of {found} known group{'s' * (found != 1)} of {names}, and "
-            "a mitigation by groups needs two; name other mitigation.groups"
+            f"config.mitigation: the training cases are of {count} known group{'s' * (count != 1)} of {names}, and "
+            "a mitigation by groups needs two; set other mitigation.groups"
         )
     untrained = np.setdiff1d(np.arange(len(partition.names)), partition.index[train])
-    if len(untrained) and (part := _needs_group_at_test(config)):
+    if len(untrained) and (method := _method_by_group(config)):
         _refuse(
-            f"{part} segments each patient by group, but no training case has {partition.names[untrained[0]]}; take "
-            "wider groups, another split (config.data.seed) or another one"
+            f"{method} segments each patient by group, but no training case has {partition.names[untrained[0]]}; set "
+            "wider groups, another split (config.data.seed) or another method"
         )
 
 
 def check_known_groups(
-    config: Mapping[str, Any], partition: Partition, scored: np.ndarray, whose: str
+    config: Mapping[str, Any], partition: Partition, scored: np.ndarray, split: str
 ) -> None:
-    """Refuses a mitigation that needs the group at test time where it is missing.
+    """Refuse a mitigation that needs the group of each scored case where a group is missing.
 
     Args:
         config: the config's `mitigation` section.
         partition: of the table.
-        scored: its rows that will be scored.
-        whose: names them in the error.
+        scored: i64[N], the rows of the table that are scored.
+        split: their name in the error.
 
     Raises:
         InputError: a group is unknown.
     """
     unknown = int((partition.index[scored] == UNKNOWN).sum())
-    if unknown and (part := _needs_group_at_test(config)):
+    if unknown and (method := _method_by_group(config)):
         _refuse(
-            f"{part} segments each patient by group, but {unknown} of the {len(scored)} {whose} cases are of no known "
-            f"group of {', '.join(partition.attributes)}; leave those out by data.levels, which names the levels to "
-            "keep, or take another one"
+            f"{method} segments each patient by group, but {unknown} of the {len(scored)} {split} cases are of no "
+            f"known group of {', '.join(partition.attributes)}; exclude them with data.levels, the levels to keep, "
+            "or set another method"
         )
+
+
+def check_stages(config: ConfigDict, cohort: Cohort, partition: Partition) -> None:
+    """Refuse a schedule of which a stage has too few cases.
+
+    Raises:
+        InputError: naming the group or the share.
+    """
+    schedule, batch_size = config.mitigation.schedule, config.train.batch_size
+    train = cohort.rows("train")
+    if schedule.name in ("group_specific", "distilled"):
+        validation = stages.by_group(cohort.rows("validation"), partition)
+        for name, rows, validated in zip(
+            partition.names, stages.by_group(train, partition), validation, strict=True
+        ):
+            if len(rows) < batch_size or not len(validated):
+                raise InputError(
+                    f"config.mitigation.schedule.name={schedule.name!r}: {name} has {len(rows)} training and "
+                    f"{len(validated)} validation cases, and its own model needs at least a batch ({batch_size}) and "
+                    "one; set wider groups or smaller batches"
+                )
+    if schedule.name == "jtt" and not round(schedule.share * len(train)):
+        raise InputError(
+            f"config.mitigation.schedule.share={schedule.share}: of {len(train)} training cases, jtt would weight up "
+            "none; give a larger share"
+        )
+    if schedule.name == "last_layer":
+        sizes = [len(rows) for rows in stages.hold_out(config, cohort)]
+        if min(sizes) < batch_size:
+            raise InputError(
+                f"config.mitigation.schedule.share={schedule.share}: last_layer would train on {sizes[0]} cases and "
+                f"hold out {sizes[1]}, and both need at least a batch ({batch_size})"
+            )
 
 
 def check_online(config: ConfigDict, drawn: Collection[str]) -> None:
     """Refuse what needs the table's training cases, where each case is drawn online and seen once.
 
     Args:
-        config: of the run.
-        drawn: columns whose value the draw of a case decides: of a training row, they belong to another case.
+        config: of a run with `data.phantom.online`.
+        drawn: columns whose value the draw of a case decides: in a training row, they belong to another case.
 
     Raises:
         InputError: with the reason.
     """
-    schedule, adjustment = config.mitigation.schedule, config.mitigation.adjustment
-    grouping = {
+    schedule, adjustment = config.mitigation.schedule.name, config.mitigation.objective.adjustment
+    columns = {
         "data.attributes": config.data.attributes,
-        "data.levels": config.data.get("levels", {}),
+        "data.levels": config.data.levels,
         "mitigation.groups": config.mitigation.groups,
     }
-    refused = (
-        (schedule in FIXED_CASES, f"mitigation.schedule={schedule!r} chooses among a fixed list of cases"),
-        (adjustment > 0, f"mitigation.adjustment={adjustment} needs a group's number of training patients"),
+    reasons = (
+        (
+            schedule in FIXED_CASES,
+            f"mitigation.schedule.name={schedule!r} chooses among a fixed list of cases",
+        ),
+        (
+            adjustment > 0,
+            f"mitigation.objective.adjustment={adjustment} needs a group's number of training patients",
+        ),
         (config.data.folds > 0, f"data.folds={config.data.folds} divides a fixed list of patients"),
         (config.report.root_cause, "report.root_cause=True reads the training cases again"),
         *(
             (
                 name in drawn,
-                f"{field} holds {name!r}, which is drawn with each case and not that of the table",
+                f"{field} holds {name!r}, which is drawn with each case and is not that of the table",
             )
-            for field, names in grouping.items()
+            for field, names in columns.items()
             for name in names
         ),
     )
-    for applies, reason in refused:
+    for applies, reason in reasons:
         if applies:
             raise InputError(
                 f"config.data.phantom.online=True: every training case is new, and {reason}; set one of the two back"
             )
 
 
-def _needs_group_at_test(config: Mapping[str, Any]) -> str:
-    """The field that does and its value, for an error; empty where none does."""
-    fields = (field for field, names in NEEDS_GROUP_AT_TEST.items() if config[field] in names)
-    return next((f"{field}={config[field]!r}" for field in fields), "")
+def validate_network(config: ConfigDict, cohort: Cohort, *, initial_weights: bool = True) -> None:
+    """Refuse a network that does not fit into memory, and an unusable file of its initial weights.
+
+    Args:
+        config: with the network and the size of a batch.
+        cohort: with the structures and the grid of the network.
+        initial_weights: False to skip the file (`init_from`, `model.weights`), which a trained network does not need.
+
+    Raises:
+        InputError: naming the fields to change, or the file.
+    """
+    model = models.create(config.model, classes=len(cohort.structures) + 1)
+    image = jax.ShapeDtypeStruct((1, *cohort.grid), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    size = config.train.batch_size
+    memory.require(
+        size // config.train.accumulation * training_bytes(model, cohort.grid, remat=config.model.remat),
+        f"config.train.batch_size={size} on data.size={tuple(config.data.size)}",
+        "give a smaller one of the two, smaller model.widths, a larger train.accumulation, or model.remat=True",
+    )
+    if initial_weights and config.init_from:
+        warm_start.find(config.init_from, config.model, cohort.grid[2])
+    elif initial_weights and config.model.weights:
+        imagenet.load(config.model.weights, variables)
+
+
+def _method_by_group(config: Mapping[str, Any]) -> str:
+    """Return the method that needs the group at test time, for an error: `schedule 'group_specific'`; empty: none."""
+    named = ((part, config[part]["name"]) for part in NEEDS_GROUP_AT_TEST)
+    return next((f"{part} {name!r}" for part, name in named if name in NEEDS_GROUP_AT_TEST[part]), "")
 
 
 def _refuse(reason: str) -> None:

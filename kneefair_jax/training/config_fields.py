@@ -3,6 +3,8 @@
 `tests/training/test_config_fields.py` walks the shipped configs: a field that is not declared fails it.
 """
 
+from typing import Any, NamedTuple
+
 from kneefair_jax.fairness import bootstrap
 from kneefair_jax.runtime.command_line import MAX_DRAWS, SEED
 from kneefair_jax.runtime.schema import (
@@ -17,7 +19,7 @@ from kneefair_jax.runtime.schema import (
     Text,
     optional,
 )
-from kneefair_jax.weights.description import CHANNELS, NETWORK, SIDE
+from kneefair_jax.weights.network import CHANNELS, NETWORK, SIDE
 
 TEXT = Text(100_000, printable=False)
 NAMES = ListOf(Text(1000, non_empty=True), 0, 100)
@@ -82,30 +84,54 @@ DATA = Table(
         ),
     }
 )
-MITIGATION = Table(
-    {
-        "groups": NAMES,
-        "sampler": TEXT,
-        "objective": TEXT,
-        "head": TEXT,
-        "schedule": TEXT,
-        "eta": Number(0, 1000),
-        "adjustment": Number(0, 1e12),
-        "alpha": Number(0, 1, exclusive_low=True),
-        "penalty": Number(0, 1e12),
-        "anneal_steps": Integer(0, STEPS.high),
-        "power": Number(0, 100),
-        "strength": Number(0, 1e4),
-        "ramp": Flag(),
-        "distillation": Number(0, 1e4),
-        "temperature": Number(0, 1000, exclusive_low=True),
-        "sharpness": Number(0, 100),
-        "start": TEXT,
-        "extra_steps": STEPS,
-        "share": SHARE,
-        "upweight": Number(1, 1e4),
-    }
-)
+
+
+class Setting(NamedTuple):
+    """A setting of some methods of a part of the mitigation.
+
+    Attributes:
+        schema: its type and range.
+        default: its value for the methods that do not read it.
+        methods: the methods that read it.
+    """
+
+    schema: Schema
+    default: Any
+    methods: tuple[str, ...]
+
+
+# Part of a mitigation -> its settings; `name` names the method.
+SETTINGS: dict[str, dict[str, Setting]] = {
+    "sampler": {},
+    "objective": {
+        "eta": Setting(Number(0, 1000), 0.1, ("group_dro",)),
+        "adjustment": Setting(Number(0, 1e12), 0.0, ("group_dro",)),
+        "alpha": Setting(Number(0, 1, exclusive_low=True), 0.5, ("cvar_dro", "within_group_cvar")),
+        "penalty": Setting(Number(0, 1e12), 1.0, ("gap_penalty", "vrex")),
+        "anneal_steps": Setting(Integer(0, STEPS.high), 0, ("vrex",)),
+        "power": Setting(Number(0, 100), 1.0, ("error_bound",)),
+    },
+    "head": {
+        "strength": Setting(Number(0, 1e4), 0.1, ("adversarial", "attribute_head")),
+        "ramp": Setting(Flag(), False, ("adversarial",)),
+    },
+    "schedule": {
+        "start": Setting(TEXT, "scratch", ("distilled", "group_specific")),
+        "distillation": Setting(Number(0, 1e4), 1.0, ("distilled",)),
+        "temperature": Setting(Number(0, 1000, exclusive_low=True), 1.0, ("distilled",)),
+        "extra_steps": Setting(STEPS, 100, ("jtt", "last_layer")),
+        "share": Setting(SHARE, 0.2, ("jtt", "last_layer")),
+        "upweight": Setting(Number(1, 1e4), 5.0, ("jtt",)),
+    },
+}
+_PARTS: dict[str, dict[str, Schema]] = {
+    part: {"name": TEXT} | {name: setting.schema for name, setting in settings.items()}
+    for part, settings in SETTINGS.items()
+}
+_SHARED: dict[str, Schema] = {"groups": NAMES, "sharpness": Number(0, 100)}
+MITIGATION = Table(_SHARED | {part: Table(fields) for part, fields in _PARTS.items()})
+# What a method of a study changes.
+METHOD = Table(optional(_SHARED | {part: Table(optional(fields)) for part, fields in _PARTS.items()}))
 OPTIMIZER = Table(
     {
         "name": TEXT,
@@ -165,7 +191,7 @@ STUDY = Table(
         "description": TEXT,
         "methods": NAMES,
         "seeds": ListOf(SEED, 1, 1000),
-        "settings": Table(other_fields=Table(optional(MITIGATION.fields))),
+        "settings": Table(other_fields=METHOD),
         "oracle": Flag(),
         "sweep": ListOf(SHARE, 0, 100),
         "sweep_methods": NAMES,

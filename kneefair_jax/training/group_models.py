@@ -1,4 +1,4 @@
-"""The models that a run consists of: one for everybody, or one a group; and what they say together of every case."""
+"""The models of a run, one for all cases or one a group, and their joint predictions."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,13 +18,13 @@ from kneefair_jax.training.state import TrainState
 STAGES = "stages"  # the folder, within the run's, of all but the last stage of a schedule
 
 
-class Member(NamedTuple):
-    """One of the models that together segment everybody.
+class GroupModel(NamedTuple):
+    """A model of a run and the cases that it segments.
 
     Attributes:
         directory: its folder, within the run's.
-        group: the group that it segments; None for everybody.
-        name: that group's name.
+        group: number of the group that it segments; None: all cases.
+        name: of that group.
     """
 
     directory: str = ""
@@ -32,61 +32,57 @@ class Member(NamedTuple):
     name: str = ""
 
 
-def by_group(partition: Partition) -> list[Member]:
-    """A model for each group."""
-    return [Member(f"{STAGES}/group_{g}", g, name) for g, name in enumerate(partition.names)]
+def by_group(partition: Partition) -> list[GroupModel]:
+    """Return a model for each group."""
+    return [GroupModel(f"{STAGES}/group_{g}", g, name) for g, name in enumerate(partition.names)]
 
 
-def of_run(config: ConfigDict, partition: Partition) -> list[Member]:
-    """The models of a finished run."""
-    return by_group(partition) if config.mitigation.schedule == "group_specific" else [Member()]
+def of_run(config: ConfigDict, partition: Partition) -> list[GroupModel]:
+    """Return the models of a finished run."""
+    is_by_group = config.mitigation.schedule.name == "group_specific"
+    return by_group(partition) if is_by_group else [GroupModel()]
 
 
-def records(workdir: Path, members: Sequence[Member]) -> list[list[selection.Record]]:
-    """Step and validation scores of each member's checkpoints.
+def records(workdir: Path, models: Sequence[GroupModel]) -> list[list[selection.Record]]:
+    """Return step and validation scores of each model's checkpoints.
 
     Raises:
-        InputError: a member has none.
+        InputError: a model has no checkpoint.
     """
-    found = []
-    for member in members:
-        checkpoints = Checkpoints(workdir / member.directory / "checkpoints")
-        found.append(checkpoints.records())
-        checkpoints.close()
-        if not found[-1]:
-            raise InputError(
-                f"{workdir / member.directory} holds no checkpoint; train first with --mode=train"
-            )
-    return found
+    records_by_model = []
+    for model in models:
+        with Checkpoints(workdir / model.directory / "checkpoints") as checkpoints:
+            records_by_model.append(checkpoints.records())
+        if not records_by_model[-1]:
+            raise InputError(f"{workdir / model.directory} has no checkpoint; train first with --mode=train")
+    return records_by_model
 
 
 def restore(
-    workdir: Path, members: Sequence[Member], steps: Sequence[int], like: TrainState
+    workdir: Path, models: Sequence[GroupModel], steps: Sequence[int], like: TrainState
 ) -> list[dict[str, Any]]:
-    """The members' variables at the given steps, laid out over devices as those of `like` are."""
+    """Return each model's variables at its step, with the device layout of `like`."""
     variables = []
-    for member, step in zip(members, steps, strict=True):
-        checkpoints = Checkpoints(workdir / member.directory / "checkpoints")
-        variables.append(checkpoints.variables(step, like))
-        checkpoints.close()
+    for model, step in zip(models, steps, strict=True):
+        with Checkpoints(workdir / model.directory / "checkpoints") as checkpoints:
+            variables.append(checkpoints.variables(step, like))
     return variables
 
 
 def effort(workdir: Path) -> tuple[int, float]:
-    """Steps and seconds of training of all models and stages of a run, whichever checkpoints were selected."""
+    """Return the training steps and seconds of all models and stages of a run, whatever checkpoint is selected."""
     steps, seconds = 0, 0.0
     for folder in (workdir / "checkpoints", *sorted((workdir / STAGES).glob("*/checkpoints"))):
         if folder.is_dir():
-            checkpoints = Checkpoints(folder)
-            last = checkpoints.latest() or 0
-            steps, seconds = steps + last, seconds + (checkpoints.seconds(last) if last else 0.0)
-            checkpoints.close()
+            with Checkpoints(folder) as checkpoints:
+                step = checkpoints.latest() or 0
+                steps, seconds = steps + step, seconds + (checkpoints.seconds(step) if step else 0.0)
     return steps, seconds
 
 
-def over_cases(
+def predict_cases(
     step: Callable[..., Any],
-    members: Sequence[Member],
+    models: Sequence[GroupModel],
     variables: Sequence[dict[str, Any]],
     cases: Arrays,
     rows: np.ndarray,
@@ -94,27 +90,27 @@ def over_cases(
     group: np.ndarray,
     batch_size: int,
     mesh: jax.sharding.Mesh,
-    then: Callable[[Any, np.ndarray], Any] | None = None,
+    postprocess: Callable[[Any, np.ndarray], Any] | None = None,
 ) -> Any:
-    """As `scoring.over_cases`, each row by the member of its group.
+    """Return `scoring.predict_cases`, each row by the model of its group.
 
     Args:
         step: `(variables, batch) -> tree`.
-        members: of the run.
-        variables: theirs.
+        models: of the run.
+        variables: of each model.
         cases: the prepared cases.
-        rows: of `cases`.
-        group: i32[cases], the group of each; where there is a member a group, each of `rows` has a known one.
+        rows: i64[N], of `cases`.
+        group: i32[cases]; with one model a group, the group of each of `rows` is known.
         batch_size: of the global batch.
         mesh: the devices.
-        then: what to keep of each batch.
+        postprocess: as for `scoring.predict_cases`.
     """
-    run: dict[str, Any] = {"group": group, "batch_size": batch_size, "mesh": mesh, "then": then}
-    parts, places = [], []
-    for member, its_own in zip(members, variables, strict=True):
-        place = np.flatnonzero((group[rows] == member.group) | (member.group is None))
-        if len(place):
-            places.append(place)
-            parts.append(scoring.over_cases(step, its_own, cases, rows[place], **run))
-    order = np.argsort(np.concatenate(places))
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays)[order], *parts)
+    run: dict[str, Any] = {"group": group, "batch_size": batch_size, "mesh": mesh, "postprocess": postprocess}
+    results, positions = [], []
+    for model, model_variables in zip(models, variables, strict=True):
+        position = np.flatnonzero((group[rows] == model.group) | (model.group is None))
+        if len(position):
+            positions.append(position)
+            results.append(scoring.predict_cases(step, model_variables, cases, rows[position], **run))
+    order = np.argsort(np.concatenate(positions))
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays)[order], *results)

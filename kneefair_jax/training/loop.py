@@ -1,9 +1,11 @@
-"""The training loop: read it from top to bottom."""
+"""The training loop: restore, step, log, evaluate."""
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.compilation import Compilations
 from kneefair_jax.training.metric_writer import MetricWriter, Progress, Trace
 from kneefair_jax.training.setup import Experiment
+from kneefair_jax.training.state import TrainState
+
+logger = logging.getLogger(__name__)
 
 # Compiled once: leaf by leaf it takes longer than a step.
 _norm = jax.jit(optax.tree.norm)
@@ -33,116 +38,166 @@ class NonFiniteLossError(RuntimeError):
 
 
 def train(config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arrays, workdir: Path) -> None:
-    """Trains to `experiment.steps`, from the newest checkpoint in `workdir` if there is one.
+    """Train to `experiment.steps`, from the newest checkpoint in `workdir` if there is one.
 
-    Every evaluation is a checkpoint. What happens at a step is a function of (config, data, step), so a run that was
-    killed and started again ends in the same state as one that was not.
+    Every evaluation writes a checkpoint. Each step is a function of (config, data, step), so a resumed run ends in the
+    same state as an uninterrupted one.
 
     Raises:
-        NonFiniteLossError: the loss or a parameter is not finite; the last good checkpoint is kept.
-        Preempted: the machine is wanted back; the step at hand is saved.
+        NonFiniteLossError: the loss or a parameter is not finite; the last good checkpoint stays.
+        Preempted: a signal stopped the run; the current step is saved.
     """
-    steps, batch_size = experiment.steps, config.train.batch_size
-    partition, mesh = experiment.partition, experiment.mesh
-    ids = None if cohort.source.online else cohort.cases["case_id"].to_numpy()
-
     with contextlib.ExitStack() as stack:
         stack.enter_context(preemption.defer_preemption())
         checkpoint.set_damaged_aside(workdir / "checkpoints")
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints"))
-        # Restore.
-        pending: checkpoint.Pending = []
-        state, seconds_before = experiment.state, 0.0
-        if (latest := checkpoints.latest()) is not None:
-            state, seconds_before, pending = checkpoints.restore(latest, state)
-            print(f"continuing from step {latest}", flush=True)
-        first = latest or 0
-        writer = None
+        session, first = _restore(config, experiment, cohort, cases, checkpoints)
         if distributed.is_primary():
-            writer = stack.enter_context(contextlib.closing(MetricWriter(workdir, first)))
+            session.writer = stack.enter_context(contextlib.closing(MetricWriter(workdir, first)))
         trace = stack.enter_context(contextlib.closing(Trace(workdir / "profile", config.train.profile)))
         compilations = stack.enter_context(contextlib.closing(Compilations()))
-
-        # Validation, the same rows each time.
-        rows = experiment.validation
-        validation = Partition(partition.attributes, partition.names, partition.index[rows])
-
-        def validate() -> dict[str, Any]:
-            scores = scoring.over_cases(
-                experiment.eval_step,
-                state.variables,
-                cases,
-                rows,
-                group=partition.index,
-                batch_size=batch_size,
-                mesh=mesh,
-            )
-            table = scoring.group_table(
-                scores["dice"],
-                cohort.cases.iloc[rows],
-                validation,
-                anatomy.scored_structures(cohort.structures),
-            )
-            print(table.rename_axis(columns="validation").to_string(float_format="{:.4f}".format), flush=True)
-            means = {name: float(value) for name, value in table["dice"].items() if not math.isnan(value)}
-            return {"overall": means.pop("all", 0.0), "groups": means}
-
-        # Train.
-        progress = Progress(steps, batch_size)
-        started = time.perf_counter()
         batches = pipeline.training_batches(
             online.training_inputs(cases, cohort.source, cohort.cases),
             experiment.order,
-            partition.index,
+            experiment.partition.index,
             weight=experiment.weight,
-            batch_size=batch_size,
+            batch_size=config.train.batch_size,
             start=first,
             host=jax.process_index(),
             hosts=jax.process_count(),
         )
-        for step, batch in zip(range(first + 1, steps + 1), batches, strict=False):
+        for step, batch in zip(range(first + 1, experiment.steps + 1), batches, strict=False):
             preemption.check()
-            trace.before(step)
-            state, metrics = experiment.train_step(state, experiment.place(batch))
-            trace.after(step, metrics)
-            pending.append(metrics)
-            evaluate = step % config.train.eval_every == 0 or step == steps
-            log = evaluate or step % config.train.log_every == 0
+            trace.before_step(step)
+            trace.after_step(step, session.step(batch))
+            evaluates = step % config.train.eval_every == 0 or step == experiment.steps
+            logs = evaluates or step % config.train.log_every == 0
             preempted = preemption.is_preempted()
-            if log or preempted:
-                # The only place where the host waits for the device.
-                pending = jax.device_get(pending)
-                check_finite(
-                    pending,
-                    float(_norm(state.params)),
-                    step,
-                    experiment,
-                    ids,
-                    batch_size,
-                    checkpoints.committed,
-                )
-            if log:
-                record = _summary(step, pending, partition.names)
-                pending = []
-                if writer:
-                    writer.write(record)
-                print(progress.line(step, record["loss"]), flush=True)
-            if evaluate:
-                result = validate()
-                shown = {"overall": result["overall"], "worst_group": selection.worst(result)}
-                if writer:
-                    writer.write({"step": step, "validation": shown})
-                checkpoints.save(state, result, seconds_before + time.perf_counter() - started)
-                progress.skip()
-                compilations.tell(step)
+            if logs or preempted:
+                session.check_finite(step)
+            if logs:
+                session.on_log(step)
+            if evaluates:
+                session.on_eval(step)
+                compilations.report(step)
             elif preempted:
-                checkpoints.save(state, None, seconds_before + time.perf_counter() - started, pending)
+                session.save(None)
             if preempted:
                 raise preemption.Preempted
 
 
+@dataclass
+class _Session:
+    """The state of a training and its outputs.
+
+    Attributes:
+        config: of the run.
+        experiment: its functions and its order of cases.
+        cohort: with the rows to validate on.
+        cases: the prepared cases.
+        checkpoints: of this training.
+        progress: of this process.
+        state: after the last step.
+        pending: metrics of the steps since the last line of `metrics.jsonl`.
+        seconds_before: training time before this start.
+        start: time of this start, by `time.perf_counter`.
+        writer: of the first host.
+    """
+
+    config: ConfigDict
+    experiment: Experiment
+    cohort: Cohort
+    cases: Arrays
+    checkpoints: Checkpoints
+    progress: Progress
+    state: TrainState
+    pending: checkpoint.Pending
+    seconds_before: float
+    start: float = field(default_factory=time.perf_counter)
+    writer: MetricWriter | None = None
+
+    def step(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, jax.Array]:
+        """Make one update and return its metrics, still on the device."""
+        self.state, metrics = self.experiment.train_step(self.state, self.experiment.place(dict(batch)))
+        self.pending.append(metrics)
+        return metrics
+
+    def check_finite(self, step: int) -> None:
+        """Fetch the pending metrics, the only place where the host waits for the device, and refuse divergence."""
+        self.pending = jax.device_get(self.pending)
+        is_online = self.cohort.source.online
+        check_finite(
+            self.pending,
+            float(_norm(self.state.params)),
+            step,
+            self.experiment.order,
+            None if is_online else self.cohort.cases["case_id"].to_numpy(),
+            self.config.train.batch_size,
+            self.checkpoints.committed,
+        )
+
+    def on_log(self, step: int) -> None:
+        """Write and log the means of the pending metrics."""
+        record = _summary(step, self.pending, self.experiment.partition.names)
+        self.pending = []
+        if self.writer:
+            self.writer.write(record)
+        logger.info("%s", self.progress.line(step, record["loss"]))
+
+    def on_eval(self, step: int) -> None:
+        """Validate, and save the state with its scores."""
+        scores = self._validate()
+        record = {"overall": scores["overall"], "worst_group": selection.worst(scores)}
+        if self.writer:
+            self.writer.write({"step": step, "validation": record})
+        self.save(scores)
+        self.progress.skip()
+
+    def save(self, scores: dict[str, Any] | None) -> None:
+        """Save the state with its validation scores, or with the pending metrics where it has none."""
+        seconds = self.seconds_before + time.perf_counter() - self.start
+        self.checkpoints.save(self.state, scores, seconds, self.pending)
+
+    def _validate(self) -> dict[str, Any]:
+        """Return the mean validation Dice, `overall` and by group, and log the table."""
+        partition, rows = self.experiment.partition, self.experiment.validation
+        scores = scoring.predict_cases(
+            self.experiment.eval_step,
+            self.state.variables,
+            self.cases,
+            rows,
+            group=partition.index,
+            batch_size=self.config.train.batch_size,
+            mesh=self.experiment.mesh,
+        )
+        table = scoring.group_table(
+            scores["dice"],
+            self.cohort.cases.iloc[rows],
+            Partition(partition.attributes, partition.names, partition.index[rows]),
+            anatomy.scored_structures(self.cohort.structures),
+        )
+        text = table.rename_axis(columns="validation").to_string(float_format="{:.4f}".format)
+        logger.info("%s", text)
+        means = {name: float(value) for name, value in table["dice"].items() if not math.isnan(value)}
+        return {"overall": means.pop("all", 0.0), "groups": means}
+
+
+def _restore(
+    config: ConfigDict, experiment: Experiment, cohort: Cohort, cases: Arrays, checkpoints: Checkpoints
+) -> tuple[_Session, int]:
+    """Return the training from its newest checkpoint, or from the first state, and the step that it starts after."""
+    state, seconds = experiment.state, 0.0
+    pending: checkpoint.Pending = []
+    if (step := checkpoints.latest()) is not None:
+        state, seconds, pending = checkpoints.restore(step, state)
+        logger.info("continuing from step %d", step)
+    progress = Progress(experiment.steps, config.train.batch_size)
+    session = _Session(config, experiment, cohort, cases, checkpoints, progress, state, pending, seconds)
+    return session, step or 0
+
+
 def _summary(step: int, metrics: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
-    """Means since the last summary: sums over sums, so that no average is of averages."""
+    """Return the means since the last summary, as sums over sums, so that no mean is of means."""
 
     def total(key: str) -> Any:
         return sum(entry[key] for entry in metrics)
@@ -164,21 +219,21 @@ def check_finite(
     metrics: Sequence[Mapping[str, Any]],
     norm: float,
     step: int,
-    experiment: Experiment,
+    order: Sequence[int],
     case_ids: np.ndarray | None,
     batch_size: int,
     committed: Callable[[], int | None],
 ) -> None:
-    """Looks at steps that were made.
+    """Refuse steps whose loss, gradient or update is not finite.
 
     Args:
         metrics: of the last steps, one entry a step, on the host.
         norm: of the parameters after them: a loss is of the parameters before the update.
         step: the last of them.
-        experiment: whose `order` says which cases a step saw.
+        order: row of the cohort table of each training example.
         case_ids: of the rows of the cohort table; None where training cases are drawn online and have none.
         batch_size: of the global batch.
-        committed: waits for what is being written -> the step of the last checkpoint, if there is one.
+        committed: waits for pending writes and returns the step of the last checkpoint, or None.
 
     Raises:
         NonFiniteLossError: with the first step whose loss or gradient is not finite, and the cases of its batch.
@@ -188,15 +243,15 @@ def check_finite(
         return
     # Where all of them are finite, the last update went too far.
     index = finite.index(False) if False in finite else len(finite) - 1
-    bad = step - len(metrics) + 1 + index
+    bad_step = step - len(metrics) + 1 + index
     loss = float(metrics[index]["loss_sum"] / metrics[index]["count"])
-    which = ""
+    cases = ""
     if case_ids is not None:
-        rows = [experiment.order[k] for k in range((bad - 1) * batch_size, bad * batch_size)]
-        which = f" on the cases {', '.join(map(str, case_ids[rows]))}"
-    good = committed()
+        rows = [order[k] for k in range((bad_step - 1) * batch_size, bad_step * batch_size)]
+        cases = f" on the cases {', '.join(map(str, case_ids[rows]))}"
+    good_step = committed()
     raise NonFiniteLossError(
-        f"training diverged at step {bad} (loss {loss}){which}; "
-        + (f"the last good checkpoint is step {good}" if good else "there is no checkpoint yet")
+        f"training diverged at step {bad_step} (loss {loss}){cases}; "
+        + (f"the last good checkpoint is step {good_step}" if good_step else "there is no checkpoint yet")
         + ". Lower optimizer.learning_rate or optimizer.clip_norm, with another --workdir."
     )

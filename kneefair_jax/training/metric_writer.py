@@ -1,6 +1,7 @@
-"""What a run says of itself: numbers to `metrics.jsonl` and TensorBoard, lines to the terminal, traces of its steps."""
+"""The records of a training: `metrics.jsonl` and TensorBoard, progress lines, traces of its steps."""
 
 import json
+import logging
 import secrets
 import time
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from kneefair_jax.runtime import atomic, distributed
 from kneefair_jax.runtime.progress import duration
 from kneefair_jax.runtime.schema import Anything, Integer, Number, Omittable, Table, find_fault
 
+logger = logging.getLogger(__name__)
+
 _VALIDATION = Omittable(Table({"overall": Number(-10, 10)}, Anything()))
 _RECORD = Table({"step": Integer(0, 10**9), "validation": _VALIDATION}, Anything())
 _REMEDY = "put a copy of it back, or remove this line and those after it"
@@ -26,22 +29,22 @@ _TRACES = (".xplane.pb", ".trace.json.gz")  # endings of the profiler's files
 class MetricWriter:
     """Appends records to `metrics.jsonl` and to TensorBoard's event files.
 
-    Opened after a restore at step k, it first drops what an interrupted run wrote beyond k: those steps are made again.
+    Opened after a restore at step k, it first drops the records beyond k: the run repeats these steps.
     """
 
     def __init__(self, directory: Path, step: int):
         path = directory / "metrics.jsonl"
-        kept = [record for record in read(path) if record["step"] <= step]
-        atomic.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+        records = [record for record in read(path) if record["step"] <= step]
+        atomic.write_text(path, "".join(json.dumps(record) + "\n" for record in records))
         self._lines = atomic.open_in_place(path, "a")
         (directory / "tensorboard").mkdir(exist_ok=True)
-        # Written here, not in tensorboardX's thread: where the disk is full, that dies and whoever waits for it hangs.
+        # Not written by tensorboardX's thread: on a full disk it dies, and a caller that waits for it hangs.
         self._events = RecordWriter(str(directory / "tensorboard" / _events_name()))
         self._event(file_version="brain.Event:2")
         self._event(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, record: dict[str, Any]) -> None:
-        """Writes one record: `step`, and numbers or one level of dictionaries of numbers."""
+        """Write one record: `step`, and numbers or one level of dictionaries of numbers."""
         self._lines.write(json.dumps(record) + "\n")
         self._lines.flush()
         for key, value in record.items():
@@ -53,7 +56,7 @@ class MetricWriter:
         self._events.flush()
 
     def close(self) -> None:
-        """Flushes both."""
+        """Flush and close both files."""
         self._lines.close()
         self._events.close()
 
@@ -65,15 +68,15 @@ class MetricWriter:
 
 
 def _events_name() -> str:
-    """What TensorBoard takes for a file of events, without the name of the host that libraries put there."""
+    """Return a name of TensorBoard's event files, without the host name that libraries put there."""
     return f"events.out.tfevents.{int(time.time())}.{secrets.token_hex(8)}"
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a `metrics.jsonl`; a last line that was cut off by a crash is left out.
+    """Return the records of a `metrics.jsonl`, without a last line that a crash has truncated.
 
     Raises:
-        InputError: a line is no record, or the file is no text.
+        InputError: a line is not a record, or the file is not text.
     """
     if not path.exists():
         return []
@@ -105,7 +108,7 @@ class Progress:
         self._mark: tuple[int, float] | None = None
 
     def line(self, step: int, loss: float) -> str:
-        """One line for the terminal."""
+        """Return one line for the terminal."""
         now = time.perf_counter()
         text = f"step {step:>{len(str(self._steps))}}/{self._steps}  loss {loss:.4f}"
         if self._mark is not None and step > self._mark[0]:
@@ -116,16 +119,16 @@ class Progress:
         return text
 
     def skip(self) -> None:
-        """Leaves the time since the last line out of the next one's (an evaluation, say)."""
+        """Exclude the time since the last line, such as an evaluation, from the next line."""
         if self._mark is not None:
             self._mark = (self._mark[0], time.perf_counter())
 
 
 def check_profile(steps: Sequence[int]) -> None:
-    """Refuses what is neither () nor the first and last step of a trace.
+    """Refuse a value that is neither () nor the first and last step of a trace.
 
     Raises:
-        InputError: saying what to give.
+        InputError: with the remedy.
     """
     if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1]):
         raise InputError(
@@ -134,28 +137,28 @@ def check_profile(steps: Sequence[int]) -> None:
 
 
 class Trace:
-    """Starts before the first of the steps and stops when the last one is done; the first host's devices alone."""
+    """A profiler trace from the first of the steps to the last; of the first host's devices alone."""
 
     def __init__(self, directory: Path, steps: Sequence[int]):
         self._directory = directory
         self._steps = range(steps[0], steps[1] + 1) if steps and distributed.is_primary() else range(0)
         self._open = False
 
-    def before(self, step: int) -> None:
-        """To be called before each step."""
+    def before_step(self, step: int) -> None:
+        """Start the trace at its first step; call it before each step."""
         if step in self._steps and not self._open:
             jax.profiler.start_trace(str(self._directory))
             self._open = True
 
-    def after(self, step: int, result: Any) -> None:
-        """To be called after each step with something that it computed."""
+    def after_step(self, step: int, result: Any) -> None:
+        """Stop the trace after its last step; call it after each step with a result of it."""
         if self._open and step == self._steps[-1]:
             jax.block_until_ready(result)
             self.close()
-            print(f"the trace of steps {self._steps[0]} to {step} is in {self._directory}", flush=True)
+            logger.info("the trace of steps %d to %d is in %s", self._steps[0], step, self._directory)
 
     def close(self) -> None:
-        """Stops it, if it runs."""
+        """Stop the trace, if it runs."""
         if self._open:
             self._open = False
             jax.profiler.stop_trace()
@@ -163,10 +166,10 @@ class Trace:
 
 
 def anonymize_trace_names(directory: Path) -> None:
-    """Rename the profiler's files, which are called after this host, to `host` and their ending.
+    """Rename the profiler's files, which are named after this host, to `host` and their ending.
 
-    Each session has a folder of its own, so no two files of it meet; files of a run that was killed in a trace are
-    renamed too. What is in the files, the profiler's own format, still names the host.
+    Each session has its own folder, so names do not collide; files of a run that was killed in a trace are renamed
+    too. The content of the files, in the profiler's own format, still names the host.
     """
     for ending in _TRACES:
         for path in directory.rglob(f"*{ending}"):

@@ -1,4 +1,4 @@
-"""The optimiser that a config describes, put together from optax."""
+"""The optimizer of a config, from optax."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ SCHEDULES: dict[str, Callable[[float, int], optax.Schedule]] = {
 
 
 def schedule(config: Mapping[str, Any], steps: int) -> optax.Schedule:
-    """Learning rate by step: linear warm-up, then `constant` or `cosine` down to 0 at `steps`.
+    """Return the learning rate by step: linear warm-up, then `constant` or `cosine` down to 0 at `steps`.
 
     A function of the step alone, so a resumed run continues on the same curve.
 
@@ -34,30 +34,34 @@ def schedule(config: Mapping[str, Any], steps: int) -> optax.Schedule:
 
 
 def create(config: Mapping[str, Any], steps: int) -> optax.GradientTransformation:
-    """Clipping by global norm, then the named optimiser with `schedule`.
+    """Return clipping by global norm, then the named optimizer with `schedule`.
 
     Args:
         config: `name`, `learning_rate`, `schedule`, `warmup_steps`, `weight_decay` (decoupled; adamw only),
-            `clip_norm` (0 for none).
-        steps: of the whole run.
+            `clip_norm` (0: no clipping).
+        steps: number of updates of the run.
 
     Raises:
-        InputError: no optimiser has that name, or it has no weight decay.
+        InputError: no optimizer has that name, or it has no weight decay.
     """
     name, decay = config["name"], config["weight_decay"]
     if decay and name != "adamw":
-        raise InputError(f"config.optimizer.weight_decay={decay} is for adamw; {name} has none")
+        raise InputError(
+            f"config.optimizer.weight_decay={decay} is for adamw; {name} has none; set it to 0, or set "
+            "optimizer.name='adamw'"
+        )
     extra = {"weight_decay": decay} if name == "adamw" else {}
     transform = lookup(OPTIMIZERS, name, "optimizer.name")(schedule(config, steps), **extra)
     clip = config["clip_norm"]
     return optax.chain(optax.clip_by_global_norm(clip), transform) if clip else transform
 
 
-def only(transform: optax.GradientTransformation, part: str) -> optax.GradientTransformation:
-    """The same for one top-level part of the parameters; all others stay as they are, weight decay or not."""
+def restricted(transform: optax.GradientTransformation, part: str) -> optax.GradientTransformation:
+    """Return the transformation for one top-level part of the parameters; the others stay, weight decay included."""
     return optax.partition(
         {True: transform, False: optax.set_to_zero()},
         lambda params: {
-            name: jax.tree.map(lambda _, moves=name == part: moves, tree) for name, tree in params.items()
+            name: jax.tree.map(lambda _, is_trainable=name == part: is_trainable, tree)
+            for name, tree in params.items()
         },
     )

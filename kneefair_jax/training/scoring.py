@@ -1,4 +1,4 @@
-"""Runs the evaluation step over rows of a cohort and gathers what it says of each case."""
+"""Run the evaluation step over rows of a cohort and gather its scores of each case."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ from kneefair_jax.training import sharding
 RESOLUTIONS = dict.fromkeys(("source", "grid"))
 
 
-def over_cases(
+def predict_cases(
     step: Callable[..., Any],
     variables: dict[str, Any],
     cases: Arrays,
@@ -29,82 +29,88 @@ def over_cases(
     group: np.ndarray | None = None,
     batch_size: int,
     mesh: jax.sharding.Mesh,
-    then: Callable[[Any, np.ndarray], Any] | None = None,
+    postprocess: Callable[[Any, np.ndarray], Any] | None = None,
 ) -> Any:
-    """Applies `step(variables, batch)` to every row once; `group`, i32[cases], is unknown unless given.
+    """Apply `step(variables, batch)` to every row once.
 
-    `then(tree, rows)` makes of a batch's result what is to be kept of it, an entry a row; hosts share its work.
+    Args:
+        step: jitted, `(variables, batch) -> tree`.
+        variables: of the network.
+        cases: the prepared cases.
+        rows: i64[N], of `cases`.
+        group: i32[cases]; None: unknown.
+        batch_size: of the global batch.
+        mesh: the devices.
+        postprocess: `(tree, rows) -> tree`, reduces a batch's result to the part to keep, one entry a row; hosts share
+            this work.
 
     Returns:
-        The step's tree as NumPy arrays with one entry a row, in the order of `rows`, on every host; padding is dropped.
+        The tree as NumPy arrays with one entry a row, in the order of `rows`, on every host, without padding.
     """
     group = np.full(len(cases), groups.UNKNOWN, np.int32) if group is None else group
     share = {"host": jax.process_index(), "hosts": jax.process_count()}
     gathered: list[Any] = []
     for batch in pipeline.evaluation_batches(cases, rows, group, batch_size=batch_size, **share):
         preemption.check()
-        everywhere = sharding.global_batch(batch, mesh)
-        with jax.transfer_guard("disallow"):  # nothing is to go to and fro unasked, batch after batch
-            result = step(variables, everywhere), everywhere["position"]
+        global_batch = sharding.global_batch(batch, mesh)
+        with jax.transfer_guard("disallow"):  # no implicit transfer, batch after batch
+            result = step(variables, global_batch), global_batch["position"]
         if jax.process_count() > 1:
             result = multihost_utils.process_allgather(result, tiled=True)
         scores, position = jax.device_get(result)
         # By place in the batch, however devices are laid out.
-        here = rows[len(gathered) * batch_size :][:batch_size]
-        order = np.argsort(position)[: len(here)]
+        batch_rows = rows[len(gathered) * batch_size :][:batch_size]
+        order = np.argsort(position)[: len(batch_rows)]
         values = jax.tree.map(lambda x, order=order: x[order], scores)
-        gathered.append(_by_share(then, values, here) if then else values)
+        gathered.append(_postprocess_share(postprocess, values, batch_rows) if postprocess else values)
     return jax.tree.map(lambda *parts: np.concatenate(parts), *gathered)
 
 
-def _by_share(then: Callable[[Any, np.ndarray], Any], values: Any, rows: np.ndarray) -> Any:
-    """`then(values, rows)`, of which each host works out its share."""
+def _postprocess_share(postprocess: Callable[[Any, np.ndarray], Any], values: Any, rows: np.ndarray) -> Any:
+    """Return `postprocess(values, rows)`, of which each host computes its share."""
     hosts = jax.process_count()
     if hosts == 1:
-        return then(values, rows)
-    each = -(-len(rows) // hosts)
+        return postprocess(values, rows)
+    size = -(-len(rows) // hosts)
     # The first rows come twice where shares would not be equal.
-    mine = np.resize(np.arange(len(rows)), each * hosts)[jax.process_index() * each :][:each]
-    share = then(jax.tree.map(lambda x: x[mine], values), rows[mine])
+    share = np.resize(np.arange(len(rows)), size * hosts)[jax.process_index() * size :][:size]
+    result = postprocess(jax.tree.map(lambda x: x[share], values), rows[share])
 
-    def everyone_s(x: np.ndarray) -> np.ndarray:
-        # As bytes: of float64, JAX would make float32.
-        raw = np.ascontiguousarray(x).reshape(each, -1).view(np.uint8)
+    def gather(x: np.ndarray) -> np.ndarray:
+        # As bytes: JAX would convert float64 to float32.
+        raw = np.ascontiguousarray(x).reshape(size, -1).view(np.uint8)
         raw = np.asarray(multihost_utils.process_allgather(raw, tiled=True))
         return raw.view(x.dtype).reshape(-1, *x.shape[1:])[: len(rows)]
 
-    return jax.tree.map(everyone_s, share)
+    return jax.tree.map(gather, result)
 
 
 def surface_distances(
     prediction: np.ndarray, cases: Arrays, rows: np.ndarray, structures: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """`metrics.surface_distances` of each row, on the working grid with its spacing.
+    """Return `metrics.surface_distances` of each row, at the working resolution.
 
     Args:
-        prediction: labels u8[N, H, W], one map a row.
+        prediction: u8[N, H, W], the label map of each row.
         cases: the prepared cases.
-        rows: N of them.
-        structures: names of the labels 1, 2, ...; S of `anatomy.scored_structures` are measured.
+        rows: i64[N], of `cases`.
+        structures: names of the labels 1, 2, ...; the S of `anatomy.scored_structures` are measured.
 
     Returns:
         `hd95_mm`, `assd_mm`, `nsd`: f64[N, S] each.
     """
-    kept = [cases[row] for row in rows]
-    truth, spacing = (np.stack([case[name] for case in kept]) for name in ("label", "spacing"))
+    arrays = [cases[row] for row in rows]
+    truth, spacing = (np.stack([case[name] for case in arrays]) for name in ("label", "spacing"))
     cleared = anatomy.clear_void(truth, prediction), anatomy.clear_void(truth)
     names = anatomy.scored_structures(structures)
-
-    def score(predicted: np.ndarray, true: np.ndarray) -> dict[str, np.ndarray]:
-        return metrics.surface_distances(predicted, true, len(names), spacing)
-
-    return metrics.by_layer(score, anatomy.layers(structures, names), *cleared)
+    layers = anatomy.layers(structures, names)
+    return metrics.score_by_layer(metrics.surface_distances, layers, *cleared, spacing=spacing)
 
 
 def group_table(
     dice: np.ndarray, cases: pd.DataFrame, partition: groups.Partition, structures: Sequence[str]
 ) -> pd.DataFrame:
-    """Return mean Dice over patients, for everyone and by group.
+    """Return mean Dice over patients, of all and by group.
 
     As in the report, the macro score of a case that lacks a structure is standardized (`fairness.macro_score`), so that
     a structure out of view neither raises nor lowers a group in checkpoint selection.
@@ -116,7 +122,7 @@ def group_table(
         structures: S names.
 
     Returns:
-        Rows `all` and each group that is there; columns `patients`, `cases`, `dice` (macro) and each structure.
+        Rows `all` and each group with a case; columns `patients`, `cases`, `dice` (macro) and each structure.
     """
     dice = dice.astype(float)
     sound = ~(dice < patient_table.FAILURE_DICE - patient_table.TOLERANCE)

@@ -1,11 +1,12 @@
-"""A mitigation's stages: which models are trained, one after another, and which of them segments whom.
+"""The schedules of a mitigation: the models to train, one stage after another.
 
-Each stage is a run of the loop in a folder of its own, so a schedule that was cut off goes on where it was. The last
-one of `single`, `jtt` and `last_layer` is in the run's own folder and takes `train.steps` steps (`last_layer`'s takes
-`mitigation.extra_steps`); the models of `group_specific` take `train.steps` each.
+Each stage is a run of the loop in its own folder, so an interrupted schedule resumes where it stopped. The last stage
+of `single`, `jtt` and `last_layer` is in the run's own folder and takes `train.steps` steps (`last_layer`'s takes
+`mitigation.schedule.extra_steps`); the models of `group_specific` take `train.steps` each.
 """
 
 import contextlib
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,6 @@ from ml_collections import ConfigDict
 from kneefair_jax.data import run_tables
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.store.cache import Arrays
-from kneefair_jax.errors import InputError
 from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import atomic, distributed
 from kneefair_jax.safe_text import spreadsheet_cell
@@ -29,71 +29,81 @@ from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.group_models import STAGES
 from kneefair_jax.training.setup import Experiment, Stage
 
+logger = logging.getLogger(__name__)
+
 UPWEIGHTED = "upweighted.csv"
 
-# The checkpoint of a stage that others start from or learn from; `config.select` may change between two starts.
-INNER_RULE = selection.overall
+# Selects the checkpoint of a stage that others start or learn from; `config.select` may change between two starts.
+STAGE_RULE = selection.overall
 
 
 class Run(NamedTuple):
-    """What all stages share."""
+    """The inputs that all stages share; `experiment` is the run of the config itself."""
 
     config: ConfigDict
     cohort: Cohort
     cases: Arrays
     workdir: Path
+    experiment: Experiment
 
-    def stage(self, directory: str, stage: Stage = setup.WHOLE, *, name: str = "") -> Experiment:
-        """Trains one stage in a folder within the run's; its name, if it has one, is for the terminal."""
-        if name:
-            print(f"stage: {name}", flush=True)
-        made = setup.build(self.config, self.cohort, stage)
+    def train_stage(self, directory: str, stage: Stage, label: str) -> Experiment:
+        """Train one stage in a folder within the run's; the label is for the terminal."""
+        logger.info("stage: %s", label)
+        # Every stage starts from the variables that were drawn for the run, unless it has its own.
+        variables = self.experiment.state.variables
+        experiment = setup.build(self.config, self.cohort, stage, variables)
+        self._train(directory, experiment, initial_weights=stage.start is None)
+        return experiment
+
+    def train_single(self) -> None:
+        """Train the run of the config in the run's folder."""
+        self._train("", self.experiment, initial_weights=True)
+
+    def _train(self, directory: str, experiment: Experiment, *, initial_weights: bool) -> None:
         folder = self.workdir / directory
         folder.mkdir(parents=True, exist_ok=True)
-        named = self.config.init_from or self.config.model.weights
-        if named and stage.start is None and not _has_begun(folder):
-            made = setup.started(self.config, self.cohort, made)
-        loop.train(self.config, made, self.cohort, self.cases, folder)
-        return made
+        file = self.config.init_from or self.config.model.weights
+        if file and initial_weights and not _has_checkpoint(folder):
+            experiment = setup.with_initial_weights(self.config, self.cohort, experiment)
+        loop.train(self.config, experiment, self.cohort, self.cases, folder)
 
-    def variables(self, directory: str, made: Experiment) -> dict[str, Any]:
-        """Of a trained stage's best checkpoint."""
-        checkpoints = Checkpoints(self.workdir / directory / "checkpoints")
-        variables = checkpoints.variables(INNER_RULE(checkpoints.records())["step"], made.state)
-        checkpoints.close()
-        return variables
+    def best_variables(self, directory: str, experiment: Experiment) -> dict[str, Any]:
+        """Return the variables of a trained stage's best checkpoint."""
+        with Checkpoints(self.workdir / directory / "checkpoints") as checkpoints:
+            step = STAGE_RULE(checkpoints.records())["step"]
+            return checkpoints.variables(step, experiment.state)
 
 
-def _has_begun(folder: Path) -> bool:
-    """Whether a stage goes on from a checkpoint that is whole, so that nobody asks where it started."""
+def _has_checkpoint(folder: Path) -> bool:
+    """Return whether a stage resumes from an intact checkpoint, so that its initial weights do not matter."""
     checkpoint.set_damaged_aside(folder / "checkpoints")
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
         return checkpoints.latest() is not None
 
 
 def single(run: Run) -> None:
-    """One run."""
-    run.stage("")
+    """Train one model: the run of the config."""
+    run.train_single()
 
 
 def group_specific(run: Run) -> list[dict[str, Any]]:
-    """One model a group, trained and selected on that group's patients; `mitigation.start` says from where.
+    """Train one model a group on that group's patients, from scratch or from a pooled model (`schedule.start`).
 
-    Siddiqui et al. 2024; Puyol-Antón et al. 2021. Each patient of the common test split is segmented by the model of
-    the own group.
+    Each model is selected on its group's validation patients, and segments its group's test patients.
+
+    Reference: Siddiqui et al., 2024; Puyol-Antón et al., 2021.
 
     Returns:
         The models' variables, in the order of the groups.
     """
-    config, cohort = run.config, run.cohort
-    partition = setup.mitigation_groups(cohort, config.mitigation.groups)
+    cohort, partition = run.cohort, run.experiment.partition
     train, validation = (by_group(cohort.rows(split), partition) for split in ("train", "validation"))
     start = None
-    if config.mitigation.start == "pooled":
-        pooled, stage = f"{STAGES}/pooled", Stage(sampler="shuffled", objective="erm", number=1)
-        start = run.variables(pooled, run.stage(pooled, stage, name="the pooled model"))
-    models = []
-    for g, member in enumerate(group_models.by_group(partition)):
+    if run.config.mitigation.schedule.start == "pooled":
+        folder, stage = f"{STAGES}/pooled", Stage(sampler="shuffled", objective="erm", number=1)
+        start = run.best_variables(folder, run.train_stage(folder, stage, "the pooled model"))
+    variables = []
+    for g, model in enumerate(group_models.by_group(partition)):
         stage = Stage(
             train=train[g],
             validation=validation[g],
@@ -102,109 +112,111 @@ def group_specific(run: Run) -> list[dict[str, Any]]:
             start=start,
             number=2 + g,  # 0 is the last stage, 1 the pooled model
         )
-        made = run.stage(member.directory, stage, name=f"the model of {member.name}")
-        models.append(run.variables(member.directory, made))
-    return models
+        experiment = run.train_stage(model.directory, stage, f"the model of {model.name}")
+        variables.append(run.best_variables(model.directory, experiment))
+    return variables
 
 
 def distilled(run: Run) -> None:
-    """FairDi: the models of `group_specific` teach one student, each on its own group (`steps.distillation`).
+    """Train the models of `group_specific`, then a student that each teaches on its own group (FairDi).
 
-    The temperature of the probabilities, `mitigation.temperature`, is 1 unless the config says otherwise.
+    `steps.distillation` has the formula.
     """
     teachers = jax.tree.map(lambda *leaves: jnp.stack(leaves), *group_specific(run))
-    run.stage("", Stage(teachers=teachers), name="the student")
+    run.train_stage("", Stage(teachers=teachers), "the student")
 
 
 def jtt(run: Run) -> None:
-    """Just train twice (Liu et al., ICML 2021): what a short first run gets worst counts more in the second.
+    """Just train twice: weight up the cases with the highest loss after a short first run, and train again.
 
-    There are no misclassified examples in segmentation, so the share `mitigation.share` of the training cases with the
-    highest loss is taken. Weights are divided by their mean, so that the learning rate keeps its meaning. No group
-    label is used.
+    There are no misclassified examples in segmentation, so the share `schedule.share` of the training cases with the
+    highest loss is weighted up. Weights are divided by their mean, so that the learning rate keeps its meaning. The
+    method uses no group label.
+
+    Reference: Liu et al., Just train twice, ICML 2021.
     """
-    config, cohort = run.config, run.cohort
-    path = run.workdir / UPWEIGHTED
+    settings, cohort = run.config.mitigation.schedule, run.cohort
     train = cohort.rows("train")
-    if path.exists():  # decided once: another number of devices could round another way
-        table = run_tables.read_csv(path, ("case_id",), (), "delete it, and the first run decides again")
+    path = run.workdir / UPWEIGHTED
+    if path.exists():  # chosen once: another number of devices could round another way
+        table = run_tables.read_csv(path, ("case_id",), (), "delete it, and the first run chooses again")
     else:
-        first = f"{STAGES}/first"
-        made = run.stage(
-            first,
-            Stage(sampler="shuffled", objective="erm", steps=config.mitigation.extra_steps),
-            name="the first run",
-        )
-        checkpoints = Checkpoints(run.workdir / first / "checkpoints")
-        variables = checkpoints.variables(made.steps, made.state)
-        checkpoints.close()
-        losses = scoring.over_cases(
-            made.eval_step,
-            variables,
-            run.cases,
-            train,
-            group=made.partition.index,
-            batch_size=config.train.batch_size,
-            mesh=made.mesh,
-        )["loss"]
-        worst = train[np.argsort(-losses, kind="stable")[: round(config.mitigation.share * len(train))]]
+        losses = _losses_of_first_run(run, train)
+        worst = train[np.argsort(-losses, kind="stable")[: round(settings.share * len(train))]]
         table = pd.DataFrame({"case_id": cohort.cases["case_id"].iloc[np.sort(worst)]})
         if distributed.is_primary():
             atomic.write_text(path, table.map(spreadsheet_cell).to_csv(index=False))
-        # Every host goes on with the table it made: a shared disk may show the others the file only later.
+        # Every host uses its own table: on a shared disk, the others may see the file only later.
         distributed.barrier(UPWEIGHTED)
     ids = cohort.cases["case_id"]
-    chosen = (ids.isin(table["case_id"]) | ids.map(spreadsheet_cell).isin(table["case_id"])).to_numpy()
-    weight = np.where(chosen, config.mitigation.upweight, 1.0)
-    run.stage("", Stage(weight=weight / weight[train].mean()), name="the second run")
+    upweighted = (ids.isin(table["case_id"]) | ids.map(spreadsheet_cell).isin(table["case_id"])).to_numpy()
+    weight = np.where(upweighted, settings.upweight, 1.0)
+    run.train_stage("", Stage(weight=weight / weight[train].mean()), "the second run")
+
+
+def _losses_of_first_run(run: Run, train: np.ndarray) -> np.ndarray:
+    """Train the first run of `jtt` and return its losses f32[N] on the training rows."""
+    folder = f"{STAGES}/first"
+    stage = Stage(sampler="shuffled", objective="erm", steps=run.config.mitigation.schedule.extra_steps)
+    experiment = run.train_stage(folder, stage, "the first run")
+    with Checkpoints(run.workdir / folder / "checkpoints") as checkpoints:
+        variables = checkpoints.variables(experiment.steps, experiment.state)
+    scores = scoring.predict_cases(
+        experiment.eval_step,
+        variables,
+        run.cases,
+        train,
+        group=experiment.partition.index,
+        batch_size=run.config.train.batch_size,
+        mesh=experiment.mesh,
+    )
+    return np.asarray(scores["loss"])
 
 
 def last_layer(run: Run) -> None:
-    """Deep feature reweighting (Kirichenko et al., ICLR 2023): the last layer alone, again, on balanced new patients.
+    """Deep feature reweighting: train the last layer alone again, on balanced patients that the first run did not see.
 
-    The share `mitigation.share` of each group's training patients is held out of the first run; from its best
-    checkpoint the last layer is then trained on them, each group with equal share, and nothing else moves.
+    The share `schedule.share` of each group's training patients is held out of the first run. From its best checkpoint
+    the last layer is then trained on them, with equal shares of the groups; nothing else changes.
 
     The paper instead fits a logistic regression with an L1 penalty to standardized features, and averages the layers of
     several balanced subsets, redrawn at random. Here the run's own loss and optimizer train one layer, for
-    `mitigation.extra_steps`, without a penalty.
+    `schedule.extra_steps` steps, without a penalty.
+
+    Reference: Kirichenko et al., Last layer re-training is sufficient, ICLR 2023.
     """
-    config, cohort = run.config, run.cohort
-    train, held_out = hold_out(config, cohort)
-    first = f"{STAGES}/first"
-    variables = run.variables(first, run.stage(first, Stage(train=train), name="the first run"))
-    run.stage(
-        "",
-        Stage(
-            train=held_out,
-            sampler="equal_share",
-            objective="erm",
-            steps=config.mitigation.extra_steps,
-            start=variables,
-            only="head",
-        ),
-        name="the last layer",
+    train, held_out = hold_out(run.config, run.cohort)
+    folder = f"{STAGES}/first"
+    variables = run.best_variables(folder, run.train_stage(folder, Stage(train=train), "the first run"))
+    stage = Stage(
+        train=held_out,
+        sampler="equal_share",
+        objective="erm",
+        steps=run.config.mitigation.schedule.extra_steps,
+        start=variables,
+        trainable="head",
     )
+    run.train_stage("", stage, "the last layer")
 
 
 def by_group(rows: np.ndarray, partition: Partition) -> list[np.ndarray]:
-    """The rows of each group; those of unknown group are in none."""
+    """Return the rows of each group; those of unknown group are in none."""
     return [rows[partition.index[rows] == g] for g in range(len(partition.names))]
 
 
 def hold_out(config: ConfigDict, cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
-    """The training rows in two, by patient: those to train on, and those to train the last layer on.
+    """Split the training rows by patient: those of the first run, and those of the last layer.
 
-    Of each group's patients a random `mitigation.share` is held out, rounded up so that no group is without.
+    A random `schedule.share` of each group's patients is held out, rounded up so that every group has one.
     """
     partition = setup.mitigation_groups(cohort, config.mitigation.groups)
     rows, rng = cohort.rows("train"), np.random.default_rng(config.seed)
     patient = cohort.cases["patient_id"].to_numpy()
-    people = [np.unique(patient[members]) for members in by_group(rows, partition)]
-    share = config.mitigation.share
-    chosen = [rng.choice(of_group, math.ceil(share * len(of_group)), replace=False) for of_group in people]
-    out = np.isin(patient[rows], np.concatenate(chosen))
-    return rows[~out], rows[out]
+    share = config.mitigation.schedule.share
+    patients = [np.unique(patient[members]) for members in by_group(rows, partition)]
+    chosen = [rng.choice(group, math.ceil(share * len(group)), replace=False) for group in patients]
+    held_out = np.isin(patient[rows], np.concatenate(chosen))
+    return rows[~held_out], rows[held_out]
 
 
 SCHEDULES: dict[str, Callable[[Run], Any]] = {
@@ -216,37 +228,14 @@ SCHEDULES: dict[str, Callable[[Run], Any]] = {
 }
 
 
-def train(config: ConfigDict, cohort: Cohort, cases: Arrays, workdir: Path) -> None:
-    """Trains whatever the config's schedule consists of, from where it was cut off if it was."""
-    SCHEDULES[config.mitigation.schedule](Run(config, cohort, cases, workdir))
+def train(config: ConfigDict, cohort: Cohort, cases: Arrays, workdir: Path, experiment: Experiment) -> None:
+    """Train the models of the config's schedule, from the newest checkpoints if there are some.
 
-
-def check(config: ConfigDict, cohort: Cohort) -> None:
-    """Refuses stages that have too few cases, before the first of them starts.
-
-    Raises:
-        InputError: naming the group or the share.
+    Args:
+        config: of the run.
+        cohort: to train on.
+        cases: its prepared cases.
+        workdir: the run's folder.
+        experiment: the run of the config, from `setup.build`; a step donates its state.
     """
-    mitigation, batch_size = config.mitigation, config.train.batch_size
-    if mitigation.schedule in ("group_specific", "distilled"):
-        partition = setup.mitigation_groups(cohort, mitigation.groups)
-        train, validation = (by_group(cohort.rows(split), partition) for split in ("train", "validation"))
-        for g, name in enumerate(partition.names):
-            if len(train[g]) < batch_size or not len(validation[g]):
-                raise InputError(
-                    f"config.mitigation.schedule={mitigation.schedule!r}: {name} has {len(train[g])} training and "
-                    f"{len(validation[g])} validation cases, and a model of its own needs at least a batch "
-                    f"({batch_size}) and one; take wider groups or smaller batches"
-                )
-    if mitigation.schedule == "jtt" and not round(mitigation.share * len(cohort.rows("train"))):
-        raise InputError(
-            f"config.mitigation.share={mitigation.share}: of {len(cohort.rows('train'))} training cases, jtt would "
-            "weigh none up; give a larger share"
-        )
-    if mitigation.schedule == "last_layer":
-        parts = hold_out(config, cohort)
-        if min(map(len, parts)) < batch_size:
-            raise InputError(
-                f"config.mitigation.share={mitigation.share}: last_layer would train on {len(parts[0])} cases and "
-                f"hold out {len(parts[1])}, and both need at least a batch ({batch_size})"
-            )
+    SCHEDULES[config.mitigation.schedule.name](Run(config, cohort, cases, workdir, experiment))

@@ -1,4 +1,4 @@
-"""Everything that a training step changes, and nothing else."""
+"""The state of training: everything that a training step changes, and nothing else."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
@@ -12,11 +12,11 @@ from kneefair_jax.mitigation import GroupObjective
 
 
 class TrainState(NamedTuple):
-    """A tree of arrays; saved whole, so a resumed run is the same run.
+    """A tree of arrays; a checkpoint holds all of it, so a resumed run ends in the same state.
 
     Attributes:
-        seed: u32[], with the step it fixes every random draw; here, so that all seeds share one compiled step.
-        step: i32[], updates made.
+        seed: u32[]; seed and step fix every random draw. Part of the state, so that all seeds share one program.
+        step: i32[], number of updates.
         params: of the network.
         batch_stats: running statistics of batch normalisation; empty with group normalisation.
         opt_state: of the optimiser.
@@ -35,7 +35,7 @@ class TrainState(NamedTuple):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `model.apply` takes."""
+        """The variables that `model.apply` takes, and that are scored."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
@@ -51,6 +51,19 @@ class TrainState(NamedTuple):
         iterate = jax.tree.map(jnp.copy, dict(variables)) if self.iterate else ()
         return self._replace(**variables, iterate=iterate)
 
+    def updated(
+        self, variables: dict[str, Any], opt_state: optax.OptState, objective: Any, decay: float
+    ) -> Self:
+        """Return the state after a step, with the moving average of its variables where `decay` is above 0."""
+        average = moving_average(self.variables, variables, self.step, decay) if decay else variables
+        return self._replace(
+            step=self.step + 1,
+            **average,
+            opt_state=opt_state,
+            objective=objective,
+            iterate=variables if decay else (),
+        )
+
 
 def create(
     seed: jax.Array,
@@ -63,19 +76,33 @@ def create(
     *,
     average: bool = False,
 ) -> TrainState:
-    """The state before the first step.
+    """Return the state before the first step, its parameters drawn from the seed.
 
     Args:
-        seed: u32[], draws the parameters, and what is random in each step.
+        seed: u32[], of the parameters and of each step's random draws.
         model: the network.
         grid: (H, W, C) of its input.
         optimizer: of the parameters.
-        objective: how the losses of a batch become one.
+        objective: turns the losses of a batch into weights.
         counts: i32[G], training cases of each group.
         patients: i32[G], their patients; None where each has one case.
         average: whether `params` are a moving average, so that the state has an `iterate`.
     """
     variables = model.init(jax.random.key(seed), jnp.zeros((1, *grid), jnp.float32))
+    return of_variables(seed, variables, optimizer, objective, counts, patients, average=average)
+
+
+def of_variables(
+    seed: jax.Array,
+    variables: Mapping[str, Any],
+    optimizer: optax.GradientTransformation,
+    objective: GroupObjective,
+    counts: jax.Array,
+    patients: jax.Array | None = None,
+    *,
+    average: bool = False,
+) -> TrainState:
+    """Return the state before the first step of a network with these variables; the arguments are those of `create`."""
     params = variables["params"]
     state = TrainState(
         seed=jnp.asarray(seed, jnp.uint32),
@@ -85,4 +112,23 @@ def create(
         opt_state=optimizer.init(params),
         objective=objective.init(counts, patients),
     )
-    return state._replace(iterate=state.variables) if average else state
+    return state._replace(iterate=jax.tree.map(jnp.copy, state.variables)) if average else state
+
+
+def moving_average(
+    average: dict[str, Any], latest: dict[str, Any], step: jax.Array, decay: float
+) -> dict[str, Any]:
+    """Return decay * average + (1 - decay) * latest, of parameters and batch statistics.
+
+    Up to decay = (1 + step) / (10 + step), the decay of the first steps, so that the initial values soon lose weight.
+
+    Reference: Polyak and Juditsky, Acceleration of stochastic approximation by averaging, 1992.
+
+    Args:
+        average: variables before the step.
+        latest: variables after the update.
+        step: i32[], updates before this one.
+        decay: in (0, 1).
+    """
+    weight = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
+    return optax.incremental_update(latest, average, weight)

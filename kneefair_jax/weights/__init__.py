@@ -1,11 +1,37 @@
-"""Trained networks as files: `NAME.safetensors` and, beside it, `NAME.json` that says what it is.
+"""Trained networks as files: `NAME.safetensors` and its description `NAME.json`.
 
-Those in this folder ship with the package and are loaded by name:
+The networks in this folder ship with the package and load by name:
 
     model, variables, about = weights.load("phantom")
     logits = model.apply(variables, models.standardize(image))      # image u8[B, 128, 128, 1]
 """
 
-from kneefair_jax.weights.network import FOLDER, NAMES, SUFFIX, Network, expected, load, save_network
+from kneefair_jax.weights.network import (
+    CHANNELS,
+    FITS,
+    FOLDER,
+    NAMES,
+    SUFFIX,
+    Network,
+    NetworksByGroup,
+    load,
+    load_by_group,
+    save_network,
+    select_group,
+    variable_shapes,
+)
 
-__all__ = ["FOLDER", "NAMES", "SUFFIX", "Network", "expected", "load", "save_network"]
+__all__ = [
+    "CHANNELS",
+    "FITS",
+    "FOLDER",
+    "NAMES",
+    "SUFFIX",
+    "Network",
+    "NetworksByGroup",
+    "load",
+    "load_by_group",
+    "save_network",
+    "select_group",
+    "variable_shapes",
+]

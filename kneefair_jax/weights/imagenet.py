@@ -1,4 +1,4 @@
-"""ImageNet weights of a ResNet, from a file on disk into the network's variables."""
+"""ImageNet weights of a ResNet encoder, loaded from a file into the network's variables."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,29 +24,29 @@ REMEDY = "resnet18_unet takes the weights of a ResNet-18, resnet34_unet those of
 
 
 def load(path: str | Path, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The variables of a `ResNetUNet`, those of its encoder taken from a file; the decoder's stay as they are.
+    """Return the variables of a `ResNetUNet` with those of its encoder from a file; the decoder's do not change.
 
     The file is a state dict in safetensors, named as in torchvision or timm (`layer1.0.conv1.weight`), or as in
-    segmentation_models_pytorch (`encoder.layer1.0.conv1.weight`). Kernels change from OIHW to HWIO. Where the network
-    takes one channel, the first kernel is summed over its three: the same as to show the network a grey image three
+    segmentation_models_pytorch (`encoder.layer1.0.conv1.weight`). Kernels change from OIHW to HWIO. If the network
+    takes one channel, the first kernel is summed over its three channels, which equals repeating a gray image three
     times.
 
-    ImageNet's networks saw channels less (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225): mean and deviation of all
-    photographs. Here every image is standardised by its own, so intensities have the scale that the weights expect;
-    what differs is a constant of at most 0.2 deviations a channel, and each film's own exposure, which drops out.
+    ImageNet training subtracts (0.485, 0.456, 0.406) and divides by (0.229, 0.224, 0.225), the mean and deviation of
+    all photographs. Here every image is standardized by its own mean and deviation, so intensities have the scale that
+    the weights expect; the difference is a constant of at most 0.2 deviations per channel.
 
     Args:
-        path: of the file.
-        variables: `params` and `batch_stats`, arrays or `jax.ShapeDtypeStruct`; new arrays are placed as the old ones.
+        path: the state dict, in safetensors.
+        variables: `params` and `batch_stats`, arrays or `jax.ShapeDtypeStruct`; new arrays have the same sharding.
 
     Raises:
-        InputError: the file cannot be read, lacks a tensor, has one of another shape or one that has no place here.
+        InputError: the file cannot be read, lacks a tensor, or has one of another shape or one that the network lacks.
     """
     state = _read(path)
     unused = {name for name in state if not name.startswith("fc.")}
 
-    def replaced(place: tuple[jax.tree_util.DictKey, ...], leaf: Any) -> jax.Array:
-        name = _name([key.key for key in place])
+    def pretrained_leaf(path_in_tree: tuple[jax.tree_util.DictKey, ...], leaf: Any) -> jax.Array:
+        name = _tensor_name([key.key for key in path_in_tree])
         if name not in state:
             raise InputError(f"{path}: there is no tensor {name}; {REMEDY}")
         unused.discard(name)
@@ -60,10 +60,11 @@ def load(path: str | Path, variables: Mapping[str, Any]) -> dict[str, Any]:
                 f"{path}: the tensor {name} of shape {state[name].shape} does not fit the network's array of shape "
                 f"{leaf.shape}; {REMEDY}"
             )
-        return jax.device_put(tensor, leaf.sharding)
+        placed: jax.Array = jax.device_put(tensor, leaf.sharding)
+        return placed
 
     result = {
-        kind: {**tree, "encoder": jax.tree_util.tree_map_with_path(replaced, tree["encoder"])}
+        kind: {**tree, "encoder": jax.tree_util.tree_map_with_path(pretrained_leaf, tree["encoder"])}
         if "encoder" in tree
         else tree
         for kind, tree in variables.items()
@@ -76,11 +77,11 @@ def load(path: str | Path, variables: Mapping[str, Any]) -> dict[str, Any]:
 def _read(path: str | Path) -> dict[str, np.ndarray]:
     if not Path(path).exists():
         raise InputError(
-            f"config.model.weights={str(path)!r}: there is no such file; give one, or '' to start at random"
+            f"config.model.weights={str(path)!r}: there is no such file; give one, or '' to initialize at random"
         )
-    found = tensors.shapes(Path(path), _REMEDY)
+    shapes = tensors.shapes(Path(path), _REMEDY)
     state = tensors.read(
-        Path(path), [name for name in found if not name.endswith("num_batches_tracked")], _REMEDY
+        Path(path), [name for name in shapes if not name.endswith("num_batches_tracked")], _REMEDY
     )
     prefixed = {
         name.removeprefix("encoder."): tensor for name, tensor in state.items() if name.startswith("encoder.")
@@ -88,7 +89,7 @@ def _read(path: str | Path) -> dict[str, np.ndarray]:
     return prefixed or state
 
 
-def _name(place: list[str]) -> str:
+def _tensor_name(keys: list[str]) -> str:
     """`["layer1_0", "bn1", "BatchNorm_0", "scale"]` -> `layer1.0.bn1.weight`."""
-    *modules, leaf = (part for part in place if part != "BatchNorm_0")
+    *modules, leaf = (part for part in keys if part != "BatchNorm_0")
     return ".".join([*(module.replace("_", ".") for module in modules), LEAVES[leaf]])

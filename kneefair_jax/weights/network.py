@@ -12,26 +12,74 @@ from flax import traverse_util
 from safetensors.numpy import save
 
 from kneefair_jax import models
+from kneefair_jax.anatomy import VOID
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic, json_files
+from kneefair_jax.runtime.schema import (
+    Anything,
+    Choice,
+    Flag,
+    Integer,
+    ListOf,
+    Nullable,
+    Omittable,
+    Row,
+    Table,
+    Text,
+    optional,
+)
 from kneefair_jax.weights import tensors
-from kneefair_jax.weights.description import DESCRIPTION
 
 SUFFIX = ".safetensors"
 FOLDER = Path(__file__).parent
-_REMEDY = "copy or export both files again"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}")))
+EXPORT_FOLDER = "export"  # of a run directory, which `kneefair_jax.export` fills
+_REMEDY = "copy or export both files again"
+
+# The schema of `NAME.json`, which may come from another program.
+SIDE = Integer(1, 4096)  # pixels along a side of the working grid
+CHANNELS = Choice((1, 3))
+NETWORK = Table(
+    {
+        "name": Choice(tuple(models.MODELS)),
+        **optional(
+            {
+                "widths": ListOf(Integer(1, 4096), 1, 10),
+                "convolutions": Integer(1, 10),
+                "norm": Choice(("batch", "group")),
+                "dtype": Choice(tuple(models.DTYPES)),
+                "remat": Flag(),
+                "weights": Text(printable=False),
+            }
+        ),
+    }
+)
+STRUCTURES = ListOf(Text(200, non_empty=True), 1, VOID - 1, unique=True)
+# How `predict` resizes an image of another shape to the working resolution: stretched, or padded to its aspect ratio.
+FITS = ("stretch", "pad")
+GRID = Row((SIDE, SIDE, CHANNELS))
+# The other fields say how the network was trained and scored; no computation uses them.
+DESCRIPTION = Table(
+    {
+        "network": NETWORK,
+        "structures": STRUCTURES,
+        "grid": GRID,
+        "fit": Omittable(Choice(FITS)),
+        "group": Omittable(Nullable(Text(200, non_empty=True))),
+    },
+    other_fields=Anything(),
+)
 
 
 class Network(NamedTuple):
     """A trained network.
 
     Attributes:
-        model: the function.
+        model: the Flax module.
         variables: f32 arrays, as `model.apply` takes them.
         about: `network` (the fields of `models.create`), `structures` (names of labels 1, 2, ...), `grid` (H, W, C of
-            its input), `fit` (of `description.FITS`; the first where it is absent), `group` (the one that it segments;
-            None for everybody), and how it was made and scored.
+            its input), `fit` (one of `FITS`; absent, the first one), `group` (the group that it segments; None for all
+            cases), and how it was trained and scored.
     """
 
     model: nn.Module
@@ -40,50 +88,92 @@ class Network(NamedTuple):
 
 
 def load(name: str | Path) -> Network:
-    """Loads a network that ships, by its name, or one from a `.safetensors` file.
+    """Load a shipped network by its name, or a network from a `.safetensors` file.
 
     Raises:
-        InputError: there is none, or the two files are damaged or do not belong together.
+        InputError: the file is missing, or the two files are damaged or do not match.
     """
     path = FOLDER / f"{name}{SUFFIX}" if name in NAMES else Path(name)
     if path.suffix != SUFFIX or not path.is_file():
         raise InputError(
-            f"weights {str(name)!r}: give a {SUFFIX} file that there is, or one of {', '.join(NAMES)}"
+            f"weights {str(name)!r}: give an existing {SUFFIX} file, or one of {', '.join(NAMES)}"
         )
     about_path = path.with_suffix(".json")
     about = json_files.read(about_path, DESCRIPTION, _REMEDY)
     try:
         model = models.create(about["network"], classes=len(about["structures"]) + 1)
-        variables = expected(model, about["grid"])
+        variables = variable_shapes(model, about["grid"])
     except InputError as error:
         raise InputError(f"{about_path}: no such network ({error}); {_REMEDY}") from error
-    flat = _read_fitting(path, variables)
+    flat = _read_tensors(path, variables)
     return Network(model, {"batch_stats": {}, **traverse_util.unflatten_dict(flat, sep="/")}, about)
+
+
+NetworksByGroup = dict[str | None, Network]  # the key None stands for all cases
+
+
+def load_by_group(name: str | Path) -> NetworksByGroup:
+    """Load the networks of a shipped name, of a `.safetensors` file, or of an exported run, by group.
+
+    Raises:
+        InputError: there are none, the run is not exported, or two networks are for the same group.
+    """
+    folder = Path(name)
+    if str(name) in NAMES or not folder.is_dir():
+        network = load(name)
+        return {network.about.get("group"): network}
+    paths = sorted((folder / EXPORT_FOLDER).glob(f"*{SUFFIX}")) or sorted(folder.glob(f"*{SUFFIX}"))
+    if not paths:
+        raise InputError(
+            f"{folder}: no exported weights; create them with python -m kneefair_jax.export {folder}"
+        )
+    loaded = [load(path) for path in paths]
+    networks = {network.about.get("group"): network for network in loaded}
+    if len(networks) < len(loaded):
+        raise InputError(
+            f"{paths[0].parent}: {len(loaded)} networks for the same cases; name one of the files"
+        )
+    return networks
+
+
+def select_group(networks: NetworksByGroup, group: str | None) -> Network:
+    """Return the network that segments a group's cases.
+
+    Raises:
+        InputError: each group has its own network, and `group` is none of them.
+    """
+    if None in networks:
+        return networks[None]
+    if group in networks:
+        return networks[group]
+    names = ", ".join(repr(name) for name in networks)
+    subject = "no group" if group is None else f"group {group!r}"
+    raise InputError(f"{subject}: these networks are each for one group; give one of {names} as group")
 
 
 def save_network(
     path: Path, variables: Mapping[str, Any], about: Mapping[str, Any], *, half: bool = False
 ) -> None:
-    """Writes a network's two files, each whole or not at all.
+    """Write a network's two files, each atomically.
 
     Args:
         path: ends in `.safetensors`.
         variables: `params` and `batch_stats`.
         about: see `Network`.
-        half: whether numbers are rounded to float16: eleven bits, and half of the bytes.
+        half: whether to round to float16: eleven significant bits, half of the bytes.
 
     Raises:
-        InputError: a number is not finite, or would not be as float16.
+        InputError: a number is not finite, in float16 if `half`.
     """
     kind = np.float16 if half else np.float32
-    with np.errstate(over="ignore"):  # said below
+    with np.errstate(over="ignore"):  # reported below
         flat = {
             key: np.ascontiguousarray(leaf, kind)
             for key, leaf in traverse_util.flatten_dict(dict(variables), sep="/").items()
         }
-    if broken := [key for key, leaf in flat.items() if not np.isfinite(leaf).all()]:
+    if nonfinite := [key for key, leaf in flat.items() if not np.isfinite(leaf).all()]:
         raise InputError(
-            f"{path.name}: the network's {broken[0]} is not finite as {kind.__name__}; it is not written"
+            f"{path.name}: the network's {nonfinite[0]} is not finite as {kind.__name__}; no file was written"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(about, indent=2, sort_keys=True, allow_nan=False) + "\n"
@@ -91,23 +181,23 @@ def save_network(
         atomic.write_bytes(target, content)
 
 
-def expected(model: nn.Module, grid: tuple[int, int, int]) -> dict[str, Any]:
-    """The variables of a network as `jax.ShapeDtypeStruct`, `batch_stats` included where there are none."""
+def variable_shapes(model: nn.Module, grid: tuple[int, int, int]) -> dict[str, Any]:
+    """Return a network's variables as `jax.ShapeDtypeStruct`, with `batch_stats`, which may be empty."""
     image = jax.ShapeDtypeStruct((1, *grid), np.float32)
     return {"batch_stats": {}, **jax.eval_shape(model.init, jax.random.key(0), image)}
 
 
-def _read_fitting(path: Path, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the tensors of a network; their shapes are compared before any of them is read."""
-    wanted = {key: leaf.shape for key, leaf in traverse_util.flatten_dict(variables, sep="/").items()}
+def _read_tensors(path: Path, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the tensors of a network; all shapes are compared before the first tensor is read."""
+    shapes = {key: leaf.shape for key, leaf in traverse_util.flatten_dict(variables, sep="/").items()}
     stored = tensors.shapes(path, _REMEDY)
-    for key in sorted(wanted.keys() | stored.keys()):
-        if wanted.get(key) != stored.get(key):
+    for key in sorted(shapes.keys() | stored.keys()):
+        if shapes.get(key) != stored.get(key):
             raise InputError(
-                f"{path}: the tensor {key} is {stored.get(key, 'absent')}, and the network of "
-                f"{path.with_suffix('.json').name} has {wanted.get(key, 'none')}; export the run again"
+                f"{path}: the tensor {key} is {stored.get(key, 'absent')}, but the network of "
+                f"{path.with_suffix('.json').name} has {shapes.get(key, 'none')}; export the run again"
             )
-    flat = tensors.read(path, wanted, _REMEDY)
-    if broken := [key for key, tensor in flat.items() if not np.isfinite(tensor).all()]:
-        raise InputError(f"{path}: the tensor {broken[0]} is not finite; copy or export it again")
+    flat = tensors.read(path, shapes, _REMEDY)
+    if nonfinite := [key for key, tensor in flat.items() if not np.isfinite(tensor).all()]:
+        raise InputError(f"{path}: the tensor {nonfinite[0]} is not finite; copy or export it again")
     return flat

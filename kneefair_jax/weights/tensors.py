@@ -1,4 +1,4 @@
-"""Safetensors of somebody else: what the header says is known, and bounded, before a tensor is in memory."""
+"""Safetensors from an unknown source, whose header is checked before any tensor is in memory."""
 
 import stat
 from collections.abc import Collection
@@ -15,15 +15,15 @@ _TYPES = ("F16", "BF16", "F32", "F64")
 
 
 def shapes(path: Path, remedy: str) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor of a file, by name; no tensor is read.
+    """Return the shape of each tensor of a file, by name, without reading a tensor.
 
     Args:
         path: a regular file, or a link to one.
-        remedy: what a person can do, the end of the message.
+        remedy: the end of the error message.
 
     Raises:
-        InputError: it is not there, is no such file, is larger than `MOST_BYTES`, or holds other than floating-point
-            numbers.
+        InputError: the file is missing, is no regular file, is larger than `MOST_BYTES`, or holds a tensor that is not
+            floating-point.
     """
     try:
         status = path.stat()
@@ -48,9 +48,9 @@ def read(path: Path, names: Collection[str], remedy: str) -> dict[str, np.ndarra
     """Return tensors as f32 arrays, by name.
 
     Args:
-        path: of which `shapes` was asked.
-        names: of the tensors.
-        remedy: what a person can do, the end of the message.
+        path: a file that `shapes` accepts.
+        names: the tensors to read.
+        remedy: the end of the error message.
 
     Raises:
         InputError: a tensor cannot be read.

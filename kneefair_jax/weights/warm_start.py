@@ -1,4 +1,4 @@
-"""A trained network's variables as the start of another run: `init_from`, which the structures need not share."""
+"""Initialization from a trained network (`init_from`), whose structures may differ from the run's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,95 +8,99 @@ import numpy as np
 
 from kneefair_jax import anatomy
 from kneefair_jax.errors import InputError
-from kneefair_jax.weights import checkpoints
-from kneefair_jax.weights.network import Network
+from kneefair_jax.weights.network import Network, load_by_group
 
 HEAD = "head"  # the last layer of every network
 SHARED = ("widths", "convolutions", "norm")
 
 
 def find(name: str, model: Mapping[str, Any], channels: int) -> Network:
-    """The network of a name that ships, of a `.safetensors` file, or of an exported run's folder.
+    """Load the network of a shipped name, of a `.safetensors` file, or of an exported run, and check that it fits.
 
     Args:
         name: `config.init_from`.
-        model: `config.model`, which has to describe the same network.
+        model: `config.model`, which must describe the same network.
         channels: of the input.
 
     Raises:
-        InputError: there is none, there are several, or it is another network than the config's.
+        InputError: there is no network, there are several, or it differs from the config's.
     """
     if model.get("weights"):
         raise InputError(
-            f"config.init_from={name!r} and config.model.weights={model['weights']!r} are two starts; set one to ''"
+            f"config.init_from={name!r} and config.model.weights={model['weights']!r} both initialize the network; "
+            "set one to ''"
         )
-    found = checkpoints.find(name)
-    if len(found) > 1:
+    networks = load_by_group(name)
+    if len(networks) > 1:
         raise InputError(
-            f"config.init_from={name!r}: its networks are each for one group; name one .safetensors file of them"
+            f"config.init_from={name!r}: its networks are each for one group; name one of its .safetensors files"
         )
-    (network,) = found.values()
-    theirs = {
+    (network,) = networks.values()
+    pretrained = {
         "model.name": network.about["network"]["name"],
         **{f"model.{field}": getattr(network.model, field) for field in SHARED},
         "data.channels": network.about["grid"][2],
     }
-    ours = {
+    config = {
         "model.name": model["name"],
         **{f"model.{field}": model[field] for field in SHARED if field in model},
         "data.channels": channels,
     }
-    differing = {field: value for field, value in ours.items() if _plain(value) != _plain(theirs[field])}
-    if differing:
-        told = ", ".join(f"{field} is {value!r}" for field, value in differing.items())
-        flags = " ".join(f'--config.{field}="{theirs[field]}"' for field in differing)
+    differences = {
+        field: value for field, value in config.items() if _as_list(value) != _as_list(pretrained[field])
+    }
+    if differences:
+        values = ", ".join(f"{field} is {value!r}" for field, value in differences.items())
+        flags = " ".join(f'--config.{field}="{pretrained[field]}"' for field in differences)
         raise InputError(
-            f"config.init_from={name!r} is another network than the config's, where {told}; give {flags}, or '' as "
-            "init_from to start at random"
+            f"config.init_from={name!r} is another network than the config's, where {values}; give {flags}, or '' as "
+            "init_from to initialize at random"
         )
     return network
 
 
-def applied(network: Network, structures: Sequence[str], variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The variables of a run, all that the trained network has taken from it.
+def init_from_pretrained(
+    network: Network, structures: Sequence[str], variables: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a run's variables with the values of a trained network wherever the network has them.
 
-    The last layer is taken for the background and for each structure that both know, a union as the first of its
-    classes and an overlap class as the bone in front, and stays as it was drawn for the others; where no structure is
-    known, it stays altogether. So do parts that only the run has (`mitigation.head`).
+    The last layer takes the channels of the background and of each structure that both have; a union takes the channel
+    of its first class, and an overlap class that of the bone in front. The other channels keep their initial values; if
+    no structure is shared, the entire layer does. Modules that only the run has (`mitigation.head`) do too.
 
     Args:
-        network: of `find`.
+        network: the result of `find`.
         structures: names of labels 1, 2, ... of the run.
-        variables: `params` and `batch_stats` as drawn, arrays; new ones are placed as they are.
+        variables: initial `params` and `batch_stats`, arrays; the new arrays have the same sharding.
     """
     channels = shared_channels(network.about["structures"], structures)
 
-    def last_layer(drawn: jax.Array, trained: np.ndarray) -> np.ndarray:
-        leaf = np.array(drawn)
-        for here, there in channels.items():
-            leaf[..., here] = trained[..., there]
+    def last_layer(initial: jax.Array, trained: np.ndarray) -> np.ndarray:
+        leaf = np.array(initial)
+        for channel, trained_channel in channels.items():
+            leaf[..., channel] = trained[..., trained_channel]
         return leaf
 
     result = {}
-    for kind, drawn in variables.items():
-        taken = dict(network.variables.get(kind, {}))
-        if HEAD in taken:
-            taken[HEAD] = jax.tree.map(last_layer, drawn[HEAD], taken[HEAD])
-        places = {name: jax.tree.map(lambda leaf: leaf.sharding, drawn[name]) for name in taken}
+    for collection, initial in variables.items():
+        trained = dict(network.variables.get(collection, {}))
+        if HEAD in trained:
+            trained[HEAD] = jax.tree.map(last_layer, initial[HEAD], trained[HEAD])
+        shardings = {name: jax.tree.map(lambda leaf: leaf.sharding, initial[name]) for name in trained}
         # A copy: steps donate their state, and other stages may start from the same network.
-        result[kind] = {**drawn, **jax.device_put(taken, places, may_alias=False)}
+        result[collection] = {**initial, **jax.device_put(trained, shardings, may_alias=False)}
     return result
 
 
 def shared_channels(trained: Sequence[str], structures: Sequence[str]) -> dict[int, int]:
-    """Output channel here -> output channel of the trained network; empty where no structure is shared."""
+    """Map the run's output channels to those of the trained network; empty if no structure is shared."""
     trained_as = {name: next(filter(list(trained).__contains__, _similar(name)), None) for name in structures}
-    same = {
-        label: 1 + list(trained).index(other)
-        for label, (_, other) in enumerate(trained_as.items(), start=1)
-        if other is not None
+    channels = {
+        label: 1 + list(trained).index(trained_name)
+        for label, trained_name in enumerate(trained_as.values(), start=1)
+        if trained_name is not None
     }
-    return {0: 0, **same} if same else {}
+    return {0: 0, **channels} if channels else {}
 
 
 def _similar(name: str) -> tuple[str, ...]:
@@ -105,12 +109,12 @@ def _similar(name: str) -> tuple[str, ...]:
     return (name, *(classes[0] for classes in unions), *anatomy.OVERLAPS.get(name, ())[:1])
 
 
-def told(name: str, network: Network, structures: Sequence[str]) -> str:
-    """One line: what a run starts from, and of which structures the last layer is new."""
+def describe(name: str, network: Network, structures: Sequence[str]) -> str:
+    """Return one line with the network that initializes a run, and the structures whose last layer is new."""
     channels = shared_channels(network.about["structures"], structures)
     new = [structure for label, structure in enumerate(structures, start=1) if label not in channels]
-    return f"starts from {name}" + (f"; the last layer is drawn anew for {', '.join(new)}" if new else "")
+    return f"starts from {name}" + (f"; the last layer starts at random for {', '.join(new)}" if new else "")
 
 
-def _plain(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from kneefair_jax import metrics
 from kneefair_jax.audit import mask_alignment
 from kneefair_jax.audit.mask_pair import thumbnail
 from kneefair_jax.data.readers import ORIENTATIONS
@@ -23,17 +24,10 @@ def test_poor_is_the_mean_over_structures_that_are_there():
     assert mask_alignment.is_poor(np.array([np.nan, np.nan]))
 
 
-def test_confusion_counts_predicted_and_true_labels():
-    true, predicted = np.array([[0, 1, 1, 2]], np.uint8), np.array([[0, 1, 2, 0]], np.uint8)
-    np.testing.assert_array_equal(
-        mask_alignment.confusion(true, predicted, 2), [[1, 0, 1], [0, 1, 0], [0, 1, 0]]
-    )
-
-
 def test_exchanged_labels_are_found_by_their_pixels():
     true = bone(3, 40)
     renamed = np.array([0, 2, 1], np.uint8)[true]
-    pixels = {"a": mask_alignment.confusion(true, renamed, 2)}
+    pixels = {"a": metrics.confusion_matrix(true, renamed, 2)}
     arguments = ({"a": None}, pixels, ("femur", "tibia"))
     note = mask_alignment.label_note(*arguments, 0.0, " by m")
     assert "femur is called tibia, tibia is called femur" in note and "1.00 instead of 0.00" in note

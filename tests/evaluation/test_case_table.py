@@ -50,7 +50,7 @@ def scored(cohort, rows):
     split = case_table.EvalSplit(
         cohort, cases, np.array(rows), np.zeros(len(cases), int), step, True, np.arange(2)
     )
-    return split, case_table.score(split, [group_models.Member()], [None], RUN)
+    return split, case_table.score(split, [group_models.GroupModel()], [None], RUN)
 
 
 def test_masks_are_compared_at_the_size_of_the_reference(cohort):

@@ -221,7 +221,7 @@ def test_masks_of_another_size_and_scheme(run, tmp_path):
 
     # The likeliest of the network's own labels, and only then the other scheme's name for it.
     (variables,) = group_models.restore(
-        workdir, [group_models.Member()], (report["run"]["step"],), experiment.state
+        workdir, [group_models.GroupModel()], (report["run"]["step"],), experiment.state
     )
     image = models.standardize(np.stack([cases[row]["image"] for row in range(8)]))
     probability = jax.jit(lambda image: jax.nn.softmax(experiment.model.apply(variables, image)))(image)
@@ -274,5 +274,5 @@ def test_the_primary_family_and_the_choice_of_pairs_reach_the_report(run, tmp_pa
 
 def test_a_folder_without_checkpoints(run, tmp_path):
     config, cohort, cases, experiment, *_ = run
-    with pytest.raises(InputError, match="holds no checkpoint; train first"):
+    with pytest.raises(InputError, match="has no checkpoint; train first"):
         evaluate.evaluate(config, experiment, cohort, cases, tmp_path)

@@ -37,7 +37,7 @@ REPORT = {
 CONFIG = {
     "model": {"name": "unet"},
     "data": {"source": "folder"},
-    "mitigation": {"schedule": "group_specific"},
+    "mitigation": {"schedule": {"name": "group_specific"}},
 }
 ENVIRONMENT = {"command": "python launch.py", "commit": "abc", "device": "1 x cpu", "versions": {"jax": "1"}}
 

@@ -11,7 +11,6 @@ from kneefair_jax.export import network_files
 from kneefair_jax.export.__main__ import main
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
-from kneefair_jax.weights import checkpoints
 
 NETWORK = {"name": "unet", "widths": [2], "norm": "group", "weights": ""}
 
@@ -29,7 +28,7 @@ def save(folder, seed, group):
 
 
 def run_folder(folder, schedule, step):
-    mitigation = {"head": "attribute_head", "schedule": schedule}
+    mitigation = {"head": {"name": "attribute_head"}, "schedule": {"name": schedule}}
     scores = {"a": {"overall": {"mean": 0.9, "interval": None, "patients": 3, "cases": 3}, "groups": {}}}
     report = {
         "cohort": {"structures": ["a"]},
@@ -57,11 +56,11 @@ def test_a_run_becomes_weights(tmp_path, capsys):
     run = run_folder(tmp_path / "run", "single", 7)
     params = save(run, 0, "sex=f")
     with pytest.raises(InputError, match=r"python -m kneefair_jax.export .*run"):
-        checkpoints.find(run)
+        weights.load_by_group(run)
     assert main([str(run)]) == 0
     assert "model.safetensors" in capsys.readouterr().out
     assert "Licence of the weights: not recorded" in (run / "export/model.md").read_text()
-    network = checkpoints.of_group(checkpoints.find(run), None)
+    network = weights.select_group(weights.load_by_group(run), None)
     jax.tree.map(np.testing.assert_array_equal, network.variables["params"], dict(params))
     assert network.about["step"] == 7 and network.about["dice"]["a"]["all"]["mean"] == 0.9
     assert network.about["fit"] == "stretch"
@@ -83,11 +82,11 @@ def test_each_group_s_network_is_found_by_its_name(tmp_path):
     params = [save(run / f"stages/group_{g}", g, name) for g, name in enumerate(["age=>=51", "age=<=50"])]
     paths = network_files.export(run, run / network_files.FOLDER)
     assert [path.name for path in paths] == ["model_0.safetensors", "model_1.safetensors"]
-    found = checkpoints.find(run)
-    kernel = checkpoints.of_group(found, "age=<=50").variables["params"]["head"]["kernel"]
+    found = weights.load_by_group(run)
+    kernel = weights.select_group(found, "age=<=50").variables["params"]["head"]["kernel"]
     np.testing.assert_array_equal(kernel, params[1]["head"]["kernel"])
     with pytest.raises(InputError, match=r"each for one group; give one of 'age=>=51', 'age=<=50'"):
-        checkpoints.of_group(found, None)
+        weights.select_group(found, None)
     assert weights.load(paths[0]).about["group"] == "age=>=51"
 
 
@@ -97,7 +96,7 @@ def test_unfinished_runs_are_refused(tmp_path, capsys):
     run = run_folder(tmp_path / "run", "single", 7)
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(
-        json.dumps(config | {"mitigation": {"head": "moe", "schedule": "single"}})
+        json.dumps(config | {"mitigation": {"head": {"name": "moe"}, "schedule": {"name": "single"}}})
     )
     with pytest.raises(InputError, match="'moe', which needs the group"):
         network_files.export(run, tmp_path / "out")

@@ -115,6 +115,7 @@ def test_a_notebook_sees_a_table_and_a_figure(report):
     figure = report.plot()
     assert isinstance(figure, Figure)
     assert [axes.get_title("left") for axes in figure.axes] == ["All structures", "Femur", "Tibia"]
+    assert {axes.get_xlabel() for axes in figure.axes} == {"mean Dice"}
 
 
 @pytest.mark.parametrize(
@@ -125,6 +126,11 @@ def test_a_notebook_sees_a_table_and_a_figure(report):
         ({"by": "height"}, "height"),
         ({"patient": "owner"}, "owner"),
         ({"case": "film"}, "film"),
+        ({"by": ()}, "by= names nothing"),
+        ({"by": "height"}, "by= names 'height'"),
+        ({"bins": {"race": [1, 2]}}, r"bins= names 'race', which is not among by="),
+        ({"draws": 3}, "^draws=3"),
+        ({"failure_dice": 2.0}, "^failure_dice=2"),
     ],
 )
 def test_a_name_that_is_not_there_is_named(frame, change, names):

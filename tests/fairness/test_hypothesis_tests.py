@@ -160,13 +160,17 @@ SIZES = np.array([20, 9, 14])
 SCORES = np.random.default_rng(0).normal(0.9, np.repeat([0.02, 0.06, 0.04], SIZES), (2, 43))
 
 
-def test_intervals_are_scipy_s():
-    parts = np.split(SCORES, [20, 29], axis=1)
-    found = hypothesis_tests.welch_intervals(SCORES, SIZES, 0.9)
+def test_intervals_have_welch_s_standard_error_and_degrees_of_freedom():
+    groups = np.split(SCORES, [20, 29], axis=1)
+    intervals = hypothesis_tests.welch_intervals(SCORES, SIZES, 0.9)
     for j, (a, b) in enumerate([(0, 1), (0, 2), (1, 2)]):
-        result = stats.ttest_ind(parts[a], parts[b], axis=1, equal_var=False)
-        expected = result.confidence_interval(0.9)
-        np.testing.assert_allclose(found[:, j], np.stack([expected.low, expected.high], axis=1))
+        squared = np.stack([groups[g].var(1, ddof=1) / SIZES[g] for g in (a, b)])
+        freedom = squared.sum(0) ** 2 / (squared[0] ** 2 / (SIZES[a] - 1) + squared[1] ** 2 / (SIZES[b] - 1))
+        half = stats.t.ppf(0.95, freedom) * np.sqrt(squared.sum(0))
+        difference = groups[a].mean(1) - groups[b].mean(1)
+        np.testing.assert_allclose(
+            intervals[:, j], np.stack([difference - half, difference + half], axis=1), rtol=1e-9
+        )
 
 
 def test_equal_scores_have_no_width():

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from itertools import combinations
 
 import numpy as np
@@ -28,8 +29,10 @@ def describe(values, index, names=NAMES, delta=None, who=None, minimum=3, draws=
     chosen = Settings(minimum, draws - 1, delta or {})
     failed = np.repeat(values[:, :1] < 0.5, values.shape[1], axis=1)
     columns = [DICE, HD95][: values.shape[1]]
-    described = inference.describe(values, failed, who, index, names, columns, [0, 1], chosen)
-    return [one.entry for one in described]
+    grouped = inference.GroupedScores(values, failed, who, index, names)
+    return [
+        asdict(description.summary) for description in inference.describe(grouped, columns, [0, 1], chosen)
+    ]
 
 
 def whole(values, worst=0.0, best=1.0):

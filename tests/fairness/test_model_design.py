@@ -36,7 +36,7 @@ def test_attributes_cross_and_covariates_by_name_in_any_case():
 
 
 def test_a_covariate_that_is_an_attribute_does_not_cross():
-    age = groups.binned(pd.Series(np.arange(60.0)), [30])
+    age = groups.bin_values(pd.Series(np.arange(60.0)), [30])
     kl = groups.categorical(pd.Series(["0", "1", "2"] * 20))
     made = model_design.design(rows(age=age, kl=kl), ["age", "sex", "kl"])
     assert made.formula(list(made.columns)) == "age + sex + kl + log(area)"

@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from itertools import product
 
 import numpy as np
@@ -28,8 +29,9 @@ def describe(scores, who, index, failed=None, permutations=1999):
     failed = np.zeros(len(scores), bool) if failed is None else failed
     chosen = Settings(3, permutations, {})
     values, flags = scores[:, None], failed[:, None]
-    (one,) = inference.describe(values, flags, who, index, NAMES, [Column("dice", "macro")], [0, 1], chosen)
-    return one.entry
+    grouped = inference.GroupedScores(values, flags, who, index, NAMES)
+    (description,) = inference.describe(grouped, [Column("dice", "macro")], [0, 1], chosen)
+    return asdict(description.summary)
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.002, 0.004])

@@ -20,6 +20,8 @@ from tests.launched import here
 from tests.test_launch import command
 from tests.training import study
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 CONFIG = {"steps": 7, "eval_every": 3, "log_every": 2}
 
 
@@ -117,7 +119,10 @@ def test_a_damaged_checkpoint_is_told_and_made_again(how, prepared, straight, tm
     checkpoints.close()
     train(prepared, workdir)
     said = capsys.readouterr().out
-    assert "is not what was written: the checkpoint of step 7 is damaged and now called damaged_7_0" in said
+    assert (
+        "has changed since it was written: the checkpoint of step 7 is damaged and now called damaged_7_0"
+        in said
+    )
     assert "continuing from step 6" in said
     assert_same(prepared, workdir, straight)
 
@@ -126,7 +131,9 @@ def test_scores_that_were_not_written_are_not_selected_by(straight, tmp_path):
     workdir = shutil.copytree(straight, tmp_path / "run")
     path = workdir / "checkpoints" / "6" / "metrics" / "metrics"
     path.write_text(path.read_text().replace("0.", "1.", 1))
-    with pytest.raises(InputError, match="metrics is not what was written: the checkpoint of step 6"):
+    with pytest.raises(
+        InputError, match="metrics has changed since it was written: the checkpoint of step 6"
+    ):
         Checkpoints(workdir / "checkpoints")
 
 

@@ -19,6 +19,8 @@ from kneefair_jax.runs import modes
 from tests.hostile import films, geometry
 from tests.predict.networks import write
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):

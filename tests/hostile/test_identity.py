@@ -19,6 +19,8 @@ from kneefair_jax.runs.study import runner
 from tests.hostile import identity
 from tests.runs.study import made_up
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 HOST = "planted-host.example"
 PEOPLE = ("Smith", "Doe")  # in names of folders
 HEADER = [identity.NAME, identity.BIRTH, identity.ACCESSION, identity.PATIENT]

@@ -16,6 +16,8 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.runs import modes
 from tests.hostile import masks
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 LABELS = ("femur=1", "tibia=2", "fibula=3", "patella=4")
 
 

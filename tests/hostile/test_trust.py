@@ -23,6 +23,8 @@ from tests.predict.networks import write
 from tests.runs.study import made_up
 from tests.runs.test_modes import config as folds_config
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 
 def config(root):
     made = folds_config(root)

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
+from kneefair_jax import metrics
 from kneefair_jax.label_errors import agreement
 
 
 def test_confusion_and_log_odds_by_hand():
     label = np.array([[1, 1, 0], [0, 2, 2]], np.uint8)
     prediction = np.array([[1, 0, 0], [0, 2, 2]], np.uint8)
-    counts = agreement.confusion(label, prediction, 3)
+    counts = metrics.confusion_matrix(label, prediction, 3)
     np.testing.assert_array_equal(counts, [[2, 0, 0, 0], [1, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 0]])
     odds = agreement.log_odds(counts)
     # Structure 1: I 1 of areas 2 + 1; 2: all agree; 3 in neither; together I 3 of 4 + 3.

@@ -25,8 +25,8 @@ def by_brute_force(probability, label, bins):
 
 
 @pytest.fixture(scope="module")
-def made():
-    """Two cases of three structures, 16 x 21: predicted beside its place, in part, or not at all; one is absent."""
+def example():
+    """Two cases of three structures, 16 x 21: shifted, partial and missing predictions; one structure is absent."""
     rng = np.random.default_rng(0)
     label = np.zeros((2, 16, 21), np.uint8)
     label[0, :12, 4:16] = rng.integers(0, 2, (12, 12))
@@ -42,41 +42,40 @@ def made():
     return probability, label, jax.jit(calibration.reliability)(probability, label)
 
 
-def test_against_brute_force(made):
-    probability, label, sums = made
+def test_against_brute_force(example):
+    probability, label, sums = example
     for b in range(2):
         for s in range(3):
             expected = by_brute_force(probability[b, ..., s], label[b] == s + 1, calibration.BINS)
-            ours = [np.asarray(part)[b, s] for part in sums]
-            np.testing.assert_allclose(ours, expected, rtol=1e-5)
-    # Predicted in 4 x 8, one and two more all round, cut off above, but true down to row 11; one pixel with one more
-    # all round. Then 8 x 4 with two and one more, but true from row 3 and in columns 5 to 16; 2 x 2 with one more, and
-    # true in column 17.
+            counted = [np.asarray(array)[b, s] for array in sums]
+            np.testing.assert_allclose(counted, expected, rtol=1e-5)
+    # Case 0: predicted 4 x 8, margins 1 and 2, cropped above, true down to row 11; one pixel with margin 1. Case 1:
+    # predicted 8 x 4, margins 2 and 1, true from row 3 and in columns 5 to 16; 2 x 2 with margin 1, true in column 17.
     assert np.asarray(sums.pixels).sum(-1).tolist() == [[12 * 12, 9, 0], [12 * 12, 4 * 6, 0]]
 
 
-def test_error_by_hand(made):
+def test_error_by_hand(example):
     sums = calibration.Reliability(
-        *(np.array(part, np.float32).reshape(1, 1, 2) for part in ([4, 6], [1.0, 4.8], [2, 3]))
+        *(np.array(values, np.float32).reshape(1, 1, 2) for values in ([4, 6], [1.0, 4.8], [2, 3]))
     )
-    # 4 pixels at .25 of which half are true, 6 at .8 of which half are.
+    # 4 pixels at 0.25 and 6 at 0.8; half of each are true.
     np.testing.assert_allclose(calibration.ece(sums), [[(4 * 0.25 + 6 * 0.3) / 10]], rtol=1e-6)
-    assert np.isnan(np.asarray(calibration.ece(made[2]))[:, 2]).all()
+    assert np.isnan(np.asarray(calibration.ece(example[2]))[:, 2]).all()
 
 
-def test_a_truthful_network_is_calibrated_and_a_sure_one_is_not(made):
-    """Labels drawn with the probabilities themselves; and those of a network that claims 0 or 1."""
+def test_calibrated_and_overconfident_networks(example):
+    """Labels drawn with the probabilities; then the probabilities rounded to 0 or 1."""
     rng = np.random.default_rng(1)
-    probability = rng.uniform(size=made[0].shape).astype(np.float32)
+    probability = rng.uniform(size=example[0].shape).astype(np.float32)
     label = (rng.uniform(size=probability.shape[:3]) < probability[..., 0]).astype(np.uint8)
-    scored = jax.jit(lambda p: calibration.ece(calibration.reliability(p, label)))
-    np.testing.assert_array_less(np.asarray(scored(probability))[:, 0], 0.12)
-    sure = np.asarray(scored(np.round(probability)))[:, 0]
-    np.testing.assert_allclose(sure, 0.25, atol=0.05)  # off by p or 1 - p
+    error = jax.jit(lambda p: calibration.ece(calibration.reliability(p, label)))
+    np.testing.assert_array_less(np.asarray(error(probability))[:, 0], 0.12)
+    overconfident = np.asarray(error(np.round(probability)))[:, 0]
+    np.testing.assert_allclose(overconfident, 0.25, atol=0.05)  # off by p or 1 - p
 
 
 def test_the_region_does_not_depend_on_the_truth_inside_the_grown_prediction():
-    """A region around the truth makes calibrated probabilities look overconfident."""
+    """A region around the truth would make calibrated probabilities look overconfident."""
     probability, label = np.zeros((3, 20, 20, 1), np.float32), np.zeros((3, 20, 20), np.uint8)
     probability[:, 6:14, 6:14] = 0.7
     label[0, 8:10, 8:10] = label[1, 4:16, 4:16] = label[2, 6, :15] = 1
@@ -84,34 +83,34 @@ def test_the_region_does_not_depend_on_the_truth_inside_the_grown_prediction():
     assert np.asarray(sums.pixels).sum((1, 2)).tolist() == [144, 144, 12 * 16]
 
 
-def test_other_shapes_are_refused():
+def test_unequal_shapes_are_refused():
     with pytest.raises(ValueError, match=r"\[B,H,W,S\]"):
         calibration.reliability(np.zeros((2, 4, 4, 1)), np.zeros((2, 4, 5), int))
 
 
-def test_void_pixels_are_in_no_bin(made):
-    probability, label, sums = made
+def test_void_pixels_are_in_no_bin(example):
+    probability, label, sums = example
     void = np.zeros(label.shape, bool)
     void[0, 5:8] = True  # inside the box of structure 1: 3 rows of 12
     marked = np.where(void, 255, label)
     count = jax.jit(calibration.reliability)
-    ours = count(probability, marked, valid=~void)
-    pixels = np.asarray(ours.pixels).sum(-1)
+    unchanged = count(probability, marked, valid=~void)
+    pixels = np.asarray(unchanged.pixels).sum(-1)
     assert pixels[0].tolist() == [9 * 12, 9, 0]
     changed = np.where(void[..., None], 1 - probability, probability)
-    for one, two in zip(ours, count(changed, marked, valid=~void), strict=True):
-        np.testing.assert_array_equal(one, two)
-    np.testing.assert_array_equal(np.asarray(ours.accuracy)[1], np.asarray(sums.accuracy)[1])
+    for first, second in zip(unchanged, count(changed, marked, valid=~void), strict=True):
+        np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(np.asarray(unchanged.accuracy)[1], np.asarray(sums.accuracy)[1])
 
 
 def test_structures_may_share_labels():
-    """Each structure as though it were the only one, in its own mask."""
+    """The sums of each structure equal those of its own mask."""
     rng = np.random.default_rng(0)
     label = rng.integers(0, 4, (2, 6, 7))
     probability = rng.uniform(size=(2, 6, 7, 2)).astype(np.float32)
     members = np.array([[0, 1, 0, 1], [0, 0, 1, 1]], bool)
-    together = calibration.reliability(probability, label, structures=members)
+    shared = calibration.reliability(probability, label, structures=members)
     for s in range(2):
-        alone = calibration.reliability(probability[..., s : s + 1], members[s][label].astype(int))
-        for one, all_of_them in zip(alone, together, strict=True):
-            np.testing.assert_allclose(all_of_them[:, s], one[:, 0], rtol=1e-5)
+        single = calibration.reliability(probability[..., s : s + 1], members[s][label].astype(int))
+        for expected, sums in zip(single, shared, strict=True):
+            np.testing.assert_allclose(sums[:, s], expected[:, 0], rtol=1e-5)

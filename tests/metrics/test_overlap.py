@@ -19,7 +19,7 @@ def test_by_hand():
     np.testing.assert_allclose(metrics.iou(counts), [[1 / 2, 1 / 3, np.nan]], rtol=1e-6)
 
 
-def test_absent_from_both_is_nan_and_from_one_alone_zero():
+def test_absent_from_both_is_nan_and_from_one_of_the_two_zero():
     empty, full = np.zeros((1, 2, 2), int), np.ones((1, 2, 2), int)
     for score in (metrics.dice, metrics.iou):
         assert np.isnan(score(metrics.overlap(empty, empty, 1))).all()
@@ -56,7 +56,7 @@ def test_jit_and_u8():
 
 
 def test_broadcasting_is_refused():
-    """The trap: (B,) against (B, 1) scores every pair."""
+    """(B,) against (B, 1) would score every pair."""
     with pytest.raises(ValueError, match="must both be"):
         metrics.overlap(np.zeros((2, 3, 3), int), np.zeros((2, 1, 3), int), 1)
     with pytest.raises(ValueError, match="must both be"):
@@ -70,7 +70,7 @@ def test_void_pixels_are_in_no_count():
     assert np.asarray(counts.intersection).tolist() == [[1, 0]]
     assert np.asarray(counts.predicted).tolist() == [[2, 0]]
     assert np.asarray(counts.true).tolist() == [[2, 0]]
-    # Structure 2 is predicted in void alone, so it has no score.
+    # Structure 2 is predicted in void pixels only, so it has no score.
     np.testing.assert_array_equal(metrics.dice(counts), [[0.5, np.nan]])
 
 
@@ -78,16 +78,16 @@ def test_void_pixels_are_in_no_count():
 @given(seed=st.integers(0, 1000))
 def test_predictions_in_void_change_nothing(seed):
     rng = np.random.default_rng(seed)
-    label, prediction, other = rng.integers(0, 4, (3, 2, 5, 6))
+    label, prediction, noise = rng.integers(0, 4, (3, 2, 5, 6))
     valid = rng.uniform(size=label.shape) > 0.3
-    ours = metrics.overlap(prediction, label, 3, valid)
-    theirs = metrics.overlap(np.where(valid, prediction, other), np.where(valid, label, 255), 3, valid)
-    for one, two in zip(ours, theirs, strict=True):
-        np.testing.assert_array_equal(one, two)
+    expected = metrics.overlap(prediction, label, 3, valid)
+    counts = metrics.overlap(np.where(valid, prediction, noise), np.where(valid, label, 255), 3, valid)
+    for first, second in zip(expected, counts, strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 def test_structures_may_share_labels():
-    """Of the labels 1, 2 and 3 two structures, both with label 3; void pixels and labels beyond count for none."""
+    """Two structures of the labels 1 to 3, both with label 3; void pixels and other labels belong to none."""
     members = np.array([[0, 1, 0, 1], [0, 0, 1, 1]], bool)
     prediction = np.array([[[1, 3, 2, 0, 3, 3]]])
     label = np.array([[[3, 3, 2, 2, 255, 7]]])
@@ -101,5 +101,5 @@ def test_structures_of_one_label_each_are_the_labels():
     prediction, label = np.random.default_rng(0).integers(0, 4, (2, 3, 6, 7))
     by_number = metrics.overlap(prediction, label, 3)
     by_table = metrics.overlap(prediction, label, jax.numpy.eye(4, dtype=bool)[1:])
-    for one, two in zip(by_number, by_table, strict=True):
-        np.testing.assert_array_equal(one, two)
+    for first, second in zip(by_number, by_table, strict=True):
+        np.testing.assert_array_equal(first, second)

@@ -1,4 +1,4 @@
-"""HD95, ASSD and NSD: by hand, against all pairs of surface pixels, and where a structure has no surface."""
+"""HD95, ASSD and NSD by hand, against all pairs of surface pixels, and of structures without a surface."""
 
 import math
 
@@ -26,26 +26,26 @@ def square(top=4, left=4, side=5, size=20):
 
 
 def by_brute_force(p, t, spacing, tolerance):
-    """Loops over pixels and over all pairs; None where a surface is missing."""
+    """Loop over pixels and over all pairs; None if a surface is missing."""
 
     def surface(mask):
         height, width = mask.shape
-        found = []
+        points = []
         for y, x in np.argwhere(mask):
-            around = [(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)]
-            inside = [(i, j) for i, j in around if 0 <= i < height and 0 <= j < width]
+            neighbors = [(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)]
+            inside = [(i, j) for i, j in neighbors if 0 <= i < height and 0 <= j < width]
             if any(not mask[place] for place in inside):
-                found.append((y * spacing[0], x * spacing[1]))
-        return found
+                points.append((y * spacing[0], x * spacing[1]))
+        return points
 
     a, b = surface(p), surface(t)
     if not a or not b:
         return None
-    there = [min(math.dist(i, j) for j in b) for i in a]
-    back = [min(math.dist(i, j) for i in a) for j in b]
-    pooled = there + back
+    to_truth = [min(math.dist(i, j) for j in b) for i in a]
+    to_prediction = [min(math.dist(i, j) for i in a) for j in b]
+    pooled = to_truth + to_prediction
     return (
-        max(np.percentile(there, 95), np.percentile(back, 95)),
+        max(np.percentile(to_truth, 95), np.percentile(to_prediction, 95)),
         sum(pooled) / len(pooled),
         sum(d <= tolerance + 1e-6 for d in pooled) / len(pooled),
     )
@@ -66,16 +66,16 @@ def test_anisotropic_spacing():
     """Single pixels, 3 down and 4 across: 3 x 1 and 4 x 0.5 mm make sqrt(13)."""
     scores = measure(square(5, 8, 1), square(2, 4, 1), (1.0, 0.5))
     np.testing.assert_allclose(scores[0], [math.sqrt(13), math.sqrt(13), 0.0])
-    # The nearest pixel in mm is another than the nearest on the grid.
+    # The nearest pixel in mm is not the nearest pixel on the grid.
     truth = square(4, 4, 1) + square(8, 2, 1)
     expected = (0.6 + 0.6 + math.hypot(0.2, 2)) / 3
     np.testing.assert_allclose(measure(square(5, 2, 1), truth, (0.2, 1.0))[0, 1], expected)
 
 
 def test_the_larger_direction_and_the_pool():
-    """The traps: one direction alone, and a mean of two means.
+    """HD95 takes both directions, and ASSD is not a mean of two means.
 
-    A rim of 16 pixels against the same and a pixel 10 beside it: of 16 zeros and a 10, the percentile at place 15.2.
+    A rim of 16 pixels against the same rim and a pixel at distance 10: of 16 zeros and a 10, the rank is 15.2.
     """
     truth = square()
     prediction = truth + square(4, 18, 1)
@@ -85,8 +85,8 @@ def test_the_larger_direction_and_the_pool():
 
 
 @pytest.mark.parametrize("spacing", [0.1, 0.2, 1 / 3])
-def test_a_distance_of_the_tolerance_is_within_it(spacing):
-    """The trap: 5 x 0.2 mm in f32 is more than 1 mm."""
+def test_a_distance_equal_to_the_tolerance_is_within_it(spacing):
+    """5 x 0.2 mm in f32 is more than 1 mm."""
     spacing = np.full(2, spacing, np.float32)
     pixels = round(1 / spacing[0])
     assert measure(square(4, 4 + pixels, 1), square(4, 4, 1), spacing)[0, 2] == 1
@@ -96,15 +96,15 @@ def test_a_distance_of_the_tolerance_is_within_it(spacing):
 
 
 def test_the_image_s_border_is_no_surface():
-    """The trap: bones leave the picture, and shafts that end there would agree for nothing."""
+    """Otherwise shafts that the image crops would agree where no contour was drawn."""
     truth = np.zeros((10, 12), np.uint8)
     truth[:, 3:8] = 1
     prediction = np.zeros((10, 12), np.uint8)
     prediction[:, 3:10] = 1
     # Two columns of 10: the left at 0, the right at 2; a border row would add pixels that are 0 or 1 away.
     np.testing.assert_allclose(measure(prediction, truth)[0], [2.0, 1.0, 0.5])
-    # In a corner of the image two sides are left: 5 pixels of the small square are 3 away, and of the large one's 11
-    # pixels 6 are 3 away and the others, at its own corner, further.
+    # In a corner of the image two sides remain: 5 pixels of the small square are 3 away, and of the large one's 11
+    # pixels 6 are 3 away and the rest, at its own corner, further.
     large = [3] * 6 + [10**0.5] * 2 + [13**0.5] * 2 + [18**0.5]
     expected = [(13**0.5 + 18**0.5) / 2, (5 * 3 + sum(large)) / 16, 0]
     np.testing.assert_allclose(measure(square(0, 0, 3), square(0, 0, 6))[0], expected)
@@ -132,59 +132,58 @@ def test_against_all_pairs_of_surface_pixels(seed, shape, spacing, share, tolera
         if expected is None:
             expected = (0, 0, 1) if (p == t).all() else (diagonal, diagonal, 0)
         np.testing.assert_allclose(scores[s], expected, atol=1e-12)
-    # Neither mask is the reference.
+    # The scores are symmetric.
     np.testing.assert_allclose(measure(truth, prediction, spacing, 2, tolerance_mm=tolerance), scores)
-    # Down and across change places together.
-    turned = measure(prediction.T, truth.T, spacing[::-1], 2, tolerance_mm=tolerance)
-    np.testing.assert_allclose(turned, scores, atol=1e-12)
+    # Transposing masks and spacing changes nothing.
+    transposed = measure(prediction.T, truth.T, spacing[::-1], 2, tolerance_mm=tolerance)
+    np.testing.assert_allclose(transposed, scores, atol=1e-12)
 
 
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10_000), down=st.integers(1, 8), across=st.integers(1, 8), spacing=SPACINGS)
-def test_what_is_moved_inside_the_image_scores_the_same(seed, down, across, spacing):
+def test_a_shift_of_both_masks_changes_no_score(seed, down, across, spacing):
     masks = np.zeros((2, 16, 16), np.uint8)
     masks[:, 1:7, 1:7] = np.random.default_rng(seed).integers(0, 3, (2, 6, 6))
-    moved = np.roll(masks, (down, across), (1, 2))
-    np.testing.assert_allclose(measure(*moved, spacing, 2), measure(*masks, spacing, 2), atol=1e-12)
+    shifted = np.roll(masks, (down, across), (1, 2))
+    np.testing.assert_allclose(measure(*shifted, spacing, 2), measure(*masks, spacing, 2), atol=1e-12)
 
 
-def test_absent_from_both_is_nan_and_from_one_alone_the_diagonal():
-    empty, there = np.zeros((6, 8), np.uint8), np.pad(np.ones((2, 2), np.uint8), ((2, 2), (3, 3)))
+def test_absent_from_both_is_nan_and_from_one_of_the_two_the_diagonal():
+    empty, square_of_two = np.zeros((6, 8), np.uint8), np.pad(np.ones((2, 2), np.uint8), ((2, 2), (3, 3)))
     assert np.isnan(measure(empty, empty)).all()
-    for pair in ((empty, there), (there, empty)):
+    for pair in ((empty, square_of_two), (square_of_two, empty)):
         np.testing.assert_allclose(measure(*pair, (1.0, 1.0))[0], [10, 10, 0])
         np.testing.assert_allclose(measure(*pair, (2.0, 0.5))[0], [math.hypot(12, 4)] * 2 + [0])
-    # Each structure by itself.
-    both = measure(there, there * 2, (1.0, 1.0), 3)
-    np.testing.assert_allclose(both, [[10, 10, 0], [10, 10, 0], [np.nan] * 3])
+    scores = measure(square_of_two, square_of_two * 2, (1.0, 1.0), 3)
+    np.testing.assert_allclose(scores, [[10, 10, 0], [10, 10, 0], [np.nan] * 3])
 
 
 def test_a_structure_that_fills_the_image_has_no_surface():
     full, part, empty = np.ones((6, 8), np.uint8), np.eye(6, 8, dtype=np.uint8), np.zeros((6, 8), np.uint8)
     np.testing.assert_array_equal(measure(full, full)[0], [0, 0, 1])
-    for other in (part, empty):
-        np.testing.assert_array_equal(measure(full, other)[0], [10, 10, 0])
-        np.testing.assert_array_equal(measure(other, full)[0], [10, 10, 0])
+    for mask in (part, empty):
+        np.testing.assert_array_equal(measure(full, mask)[0], [10, 10, 0])
+        np.testing.assert_array_equal(measure(mask, full)[0], [10, 10, 0])
 
 
 @pytest.mark.parametrize("spacing", [(np.nan, np.nan), (0.5, np.nan)])
-def test_without_spacing_nothing_is_known(spacing):
+def test_without_spacing_all_scores_are_nan(spacing):
     for prediction in (square(), square(5), square() * 0):
         assert np.isnan(measure(prediction, square(), spacing)).all()
 
 
-def test_many_cases_are_those_cases_one_by_one():
-    """More than share a tree; each with its own spacing, some unknown, some masks empty or full."""
+def test_a_batch_equals_its_cases_one_by_one():
+    """More cases than share a tree, with different spacings, one unknown, and some masks empty or full."""
     rng = np.random.default_rng(0)
     prediction, truth = np.where(rng.random((2, 2, 11, 9, 7)) < 0.6, rng.integers(1, 4, (2, 2, 11, 9, 7)), 0)
     prediction[0, :4], truth[0, 2:6], truth[1, :3], prediction[1, 1:5] = 0, 0, 2, 2
     spacing = rng.choice([0.2, 0.5, 3.0], (2, 11, 2))
     spacing[1, 6] = np.nan
-    together = measure(prediction, truth, spacing, 3)
-    assert together.shape == (2, 11, 3, 3)
+    batch = measure(prediction, truth, spacing, 3)
+    assert batch.shape == (2, 11, 3, 3)
     for case in np.ndindex(2, 11):
-        alone = measure(prediction[case], truth[case], spacing[case], 3)
-        np.testing.assert_allclose(together[case], alone, rtol=0, atol=1e-12)
+        single = measure(prediction[case], truth[case], spacing[case], 3)
+        np.testing.assert_allclose(batch[case], single, rtol=0, atol=1e-12)
     same = measure(prediction, truth, (0.5, 0.2), 3)
     np.testing.assert_allclose(same[1, 7], measure(prediction[1, 7], truth[1, 7], (0.5, 0.2), 3), atol=1e-12)
     assert measure(prediction[0, :0], truth[0, :0], structures=3).shape == (0, 3, 3)
@@ -197,7 +196,7 @@ def test_labels_of_any_integer_type(dtype):
     )
 
 
-def test_what_is_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(ValueError, match="must both be"):
         measure(np.zeros((3, 3), int), np.zeros((3, 1), int))
     with pytest.raises(ValueError, match="must both be"):

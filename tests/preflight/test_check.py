@@ -12,7 +12,6 @@ from configs import quickstart
 from kneefair_jax.data import phantom
 from kneefair_jax.errors import InputError
 from kneefair_jax.runs import modes
-from kneefair_jax.runtime import command_line
 from tests.films import folder
 
 
@@ -25,11 +24,7 @@ def config(root, **changes):
     return settings
 
 
-@pytest.fixture(autouse=True)
-def terminal():
-    """Prints the log, as the command does."""
-    with command_line.log_to_terminal():
-        yield
+pytestmark = pytest.mark.usefixtures("terminal_log")
 
 
 @pytest.fixture

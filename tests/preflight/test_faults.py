@@ -16,9 +16,11 @@ from kneefair_jax.preflight import duplicates, faults
 from kneefair_jax.runs import modes
 from tests import films
 from tests.hostile.test_geometry import no_timing
-from tests.preflight.test_check import config, terminal
+from tests.preflight.test_check import config
 
-__all__ = ["no_timing", "terminal"]
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
+__all__ = ["no_timing"]
 
 NAMES = ["c3", "c5", "c9"]
 

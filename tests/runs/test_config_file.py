@@ -34,6 +34,21 @@ def test_an_error_names_the_file_and_the_line(tmp_path, text, line):
 
 
 @pytest.mark.parametrize(
+    "line", ["config.mitigation.objective = 'erm'", "config.mitigation.update({'objective': 'erm'})"]
+)
+def test_a_method_s_name_in_place_of_a_section_is_refused_with_the_new_field(tmp_path, line):
+    path = tmp_path / "config.py"
+    path.write_text(
+        "from configs import default\n\n\ndef get_config():\n    config = default.get_config()\n"
+        f"    {line}\n    return config\n"
+    )
+    with pytest.raises(
+        InputError, match=r"line 6: .*mitigation\.objective is now config\.mitigation\.objective\.name"
+    ):
+        config_file.load(str(path))
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "config = 3\n",

@@ -94,7 +94,7 @@ def test_items_pass_through_in_order_and_without_a_line_if_quick():
 
 def test_names_cannot_control_a_terminal(capsys):
     clock = Clock()
-    with safe_text.terminal():
+    with safe_text.printable_output():
         task = Progress("reading \x1b[2J", 9, clock=clock)
         clock.now += 6
         task.advance()

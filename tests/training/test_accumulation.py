@@ -33,15 +33,15 @@ def test_a_part_is_every_nth_example_and_joined_they_are_in_order_again():
 def test_parts_make_the_step_of_the_whole_batch():
     """With sharpness-aware steps, an adversary and weights: all that goes through the network more than once."""
     setting = {"norm": "group", "widths": (4,), "head": "adversarial", "flip": 0.5, "noise": 0.05}
-    setting["extras"] = steps.Extras(sharpness=0.3)
+    setting["options"] = steps.StepOptions(sharpness=0.3)
     data = test_steps.batch()
     data["weight"] = np.linspace(0.5, 1.5, 8).astype(np.float32)
     data["mask"][5] = 0
     step, state = test_steps.parts("group_balanced", **setting)
     expected = jax.jit(step)(state, data)
-    in_four, _ = test_steps.parts("group_balanced", cut=4, **setting)
+    in_four, _ = test_steps.parts("group_balanced", micro_batches=4, **setting)
     chex.assert_trees_all_close(jax.jit(in_four)(state, data), expected, atol=2e-6, rtol=1e-5)
-    local, _ = test_steps.parts("group_balanced", cut=2, axis_name="data", **setting)
+    local, _ = test_steps.parts("group_balanced", micro_batches=2, axis_name="data", **setting)
     rows = jax.tree.map(lambda x: x.reshape(4, 2, *x.shape[1:]), data)
     four = jax.pmap(local, axis_name="data", in_axes=(None, 0), out_axes=None, devices=jax.devices()[:4])
     chex.assert_trees_all_close(four(state, rows), expected, atol=2e-6, rtol=1e-5)
@@ -49,7 +49,7 @@ def test_parts_make_the_step_of_the_whole_batch():
 
 def test_batch_statistics_follow_part_after_part():
     """As two steps on half a batch each would move them."""
-    step, state = test_steps.parts("erm", widths=(4,), cut=2)
+    step, state = test_steps.parts("erm", widths=(4,), micro_batches=2)
     data = test_steps.batch()
     new, _ = jax.jit(step)(state, data)
     of_half, _ = test_steps.parts("erm", widths=(4,))

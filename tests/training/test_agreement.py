@@ -33,7 +33,7 @@ def test_one_device_eight_and_pmap_agree_in_float64():
             step, first = test_steps.parts("group_dro", axis_name=parallel.axis, **setting)
             state = jax.device_put(wide(jax.device_get(first)), sharding.replicated(devices))
             # The third argument is of teachers.
-            run = parallel.compiled(step)
+            run = parallel.compile(step)
             for _ in range(5):
                 state, _ = run(state, parallel.place(data, devices), None)
             found[name] = jax.device_get(state)

@@ -115,7 +115,7 @@ def test_what_is_as_it_was_is_whole(sealed):
 @pytest.mark.parametrize("data", [bytes(500), bytes(999) + b"\1", b""])
 def test_one_bit_or_all(sealed, data):
     (sealed / "state" / "d" / "array").write_bytes(data)
-    assert checkpoint.find_damage(sealed) == f"{sealed}/state/d/array is not what was written"
+    assert checkpoint.find_damage(sealed) == f"{sealed}/state/d/array has changed since it was written"
     assert checkpoint.find_damage(sealed, "metrics/") is None
 
 
@@ -129,7 +129,7 @@ def test_what_is_absent_is_damage_of_the_whole_alone(sealed):
 def test_sums_that_are_cut_are_damage(sealed, lines):
     text = (sealed / checkpoint.SUMS).read_text().splitlines(keepends=True)
     (sealed / checkpoint.SUMS).write_text("".join(text[:lines]))
-    assert checkpoint.find_damage(sealed) == f"{sealed}/{checkpoint.SUMS} is not what was written"
+    assert checkpoint.find_damage(sealed) == f"{sealed}/{checkpoint.SUMS} has changed since it was written"
 
 
 def test_without_sums_nothing_is_said(sealed):

@@ -10,6 +10,8 @@ import pytest
 
 from kneefair_jax.training import compilation, sharding
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 SQUARE = jax.ShapeDtypeStruct((1024, 1024), jnp.float32)
 
 
@@ -76,15 +78,15 @@ def test_a_compilation_after_the_first_evaluation_is_told_of(capsys):
     with contextlib.closing(compilation.Compilations()) as compilations:
         double = jax.jit(lambda x: 2 * x)
         double(jnp.ones(3))
-        compilations.tell(10)
+        compilations.report(10)
         double(jnp.ones(3))
-        compilations.tell(20)
+        compilations.report(20)
         before = compilations.count
         assert before > 0 and not capsys.readouterr().out
         four = jnp.ones(4)
         double(four)
         assert compilations.count > before
-        compilations.tell(30)
+        compilations.report(30)
         assert "compiled again by step 30" in capsys.readouterr().out
     count = compilations.count
     double(jnp.ones(5))

@@ -1,33 +1,38 @@
 """What goes together and what is refused, with the reason."""
 
+import inspect
+import operator
+
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from configs import default
+from configs import study as study_config
 from kneefair_jax import groups, mitigation, models
 from kneefair_jax.data import sampling
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import config_checks, setup, stages
+from kneefair_jax.runtime import renamed_fields
+from kneefair_jax.training import config_checks, config_fields, stages
 from tests.training import study
 
 
-def fields(**changes):
-    return {**default.get_config().mitigation.to_dict(), **changes}
+def fields(**methods):
+    """The `mitigation` section with the methods of some of its parts."""
+    config = default.get_config().mitigation
+    config.update({part: {"name": name} for part, name in methods.items()})
+    return config
 
 
 def partition(*index):
     return groups.Partition(("race",), ("race=A", "race=B", "race=C"), np.array(index, np.int32))
 
 
-def test_schedules_are_named_where_they_are_checked_and_where_they_run():
-    assert set(config_checks.SCHEDULES) == set(stages.SCHEDULES)
-
-
 @pytest.mark.parametrize("objective", mitigation.OBJECTIVES)
 @pytest.mark.parametrize("sampler", sampling.SAMPLERS)
 def test_only_reweighting_on_balanced_groups_corrects_twice(sampler, objective):
     if sampler in ("undersampled", "oversampled", "equal_share") and objective == "reweighted":
-        with pytest.raises(InputError, match=f"sampler='{sampler}' balances the groups, and objective='rew"):
+        with pytest.raises(InputError, match=f"sampler '{sampler}' balances the groups, and objective 'rew"):
             config_checks.check_composition(fields(sampler=sampler, objective=objective))
     else:
         config_checks.check_composition(fields(sampler=sampler, objective=objective))
@@ -36,17 +41,22 @@ def test_only_reweighting_on_balanced_groups_corrects_twice(sampler, objective):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schedule": "group_specific", "sampler": "equal_share"}, "one group; sampler='equal_share' needs"),
-        ({"schedule": "group_specific", "objective": "group_dro"}, "one group; objective='group_dro' needs"),
-        ({"schedule": "group_specific", "head": "adversarial"}, "one group; head='adversarial' needs"),
-        ({"schedule": "distilled", "head": "moe"}, "each teacher of schedule='distilled' sees one group"),
-        ({"schedule": "jtt", "sampler": "oversampled"}, "weigh rare groups up as well"),
-        ({"schedule": "jtt", "objective": "reweighted"}, "weigh rare groups up as well"),
-        ({"sampler": "magic"}, "mitigation.sampler='magic': give one of equal_share"),
-        ({"objective": "magic"}, "mitigation.objective='magic': give one of cvar_dro"),
-        ({"head": "magic"}, "mitigation.head='magic': give one of adversarial"),
-        ({"schedule": "magic"}, "mitigation.schedule='magic': give one of distilled"),
-        ({"start": "magic"}, "mitigation.start='magic': give one of pooled"),
+        (
+            {"schedule": "group_specific", "sampler": "equal_share"},
+            "one group, and sampler 'equal_share' needs",
+        ),
+        (
+            {"schedule": "group_specific", "objective": "group_dro"},
+            "one group, and objective 'group_dro' needs",
+        ),
+        ({"schedule": "group_specific", "head": "adversarial"}, "one group, and head 'adversarial' needs"),
+        ({"schedule": "distilled", "head": "moe"}, "each teacher of schedule 'distilled' sees one group"),
+        ({"schedule": "jtt", "sampler": "oversampled"}, "weight rare groups up as well"),
+        ({"schedule": "jtt", "objective": "reweighted"}, "weight rare groups up as well"),
+        ({"sampler": "magic"}, "mitigation.sampler.name='magic': give one of equal_share"),
+        ({"objective": "magic"}, "mitigation.objective.name='magic': give one of cvar_dro"),
+        ({"head": "magic"}, "mitigation.head.name='magic': give one of adversarial"),
+        ({"schedule": "magic"}, "mitigation.schedule.name='magic': give one of distilled"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_reason(changes, message):
@@ -54,12 +64,62 @@ def test_what_cannot_work_is_refused_with_the_reason(changes, message):
         config_checks.check_composition(fields(**changes))
 
 
+def test_a_model_of_a_group_starts_from_scratch_or_from_the_pooled_model():
+    config = fields(schedule="distilled")
+    config.schedule.start = "pooled"
+    config_checks.check_composition(config)
+    config.schedule.start = "magic"
+    with pytest.raises(InputError, match=r"mitigation.schedule.start='magic': give one of pooled, scratch"):
+        config_checks.check_composition(config)
+
+
+SETTINGS = [(part, name) for part, settings in config_fields.SETTINGS.items() for name in settings]
+
+
+@pytest.mark.parametrize(("part", "name"), SETTINGS)
+def test_a_setting_that_the_method_does_not_read_is_refused_by_name(part, name):
+    setting = config_fields.SETTINGS[part][name]
+    value = "pooled" if name == "start" else True if name == "ramp" else setting.default + 1
+    methods = {"objective": mitigation.OBJECTIVES, "head": models.HEADS, "schedule": stages.SCHEDULES}[part]
+    for method in methods:
+        config = fields(**{part: method})
+        config_checks.check_unread_settings(config)
+        config[part][name] = value
+        if method in setting.methods:
+            config_checks.check_unread_settings(config)
+        else:
+            with pytest.raises(
+                InputError, match=f"{part}.{name}={value!r}.*{method}.*{setting.methods[-1]} do"
+            ):
+                config_checks.check_unread_settings(config)
+
+
+def test_the_table_of_settings_is_that_of_the_objectives():
+    for name, objective in mitigation.OBJECTIVES.items():
+        parameters = inspect.signature(objective).parameters
+        settings = config_fields.SETTINGS["objective"].items()
+        expected = {field: setting.default for field, setting in settings if name in setting.methods}
+        assert expected == {field: parameter.default for field, parameter in parameters.items()}
+
+
+@pytest.mark.parametrize("old", ["mitigation.eta", "mitigation.sampler", "study.settings.jtt.share"])
+def test_a_field_of_the_old_layout_is_refused_with_its_new_name(old):
+    config = ConfigDict(study_config.get_config().to_dict())
+    section, _, name = old.rpartition(".")
+    fields = operator.attrgetter(section)(config)
+    if name in fields:
+        del fields[name]
+    fields[name] = "value"
+    with pytest.raises(InputError, match=f"config.{old} is now config.{renamed_fields.new_name(old)};"):
+        config_checks.validate_config(config)
+
+
 def test_heads_and_schedules_go_with_the_others():
     for head in models.HEADS:
         for schedule in set(stages.SCHEDULES) - {"group_specific", "distilled"}:
             config_checks.check_composition(fields(head=head, schedule=schedule, objective="group_dro"))
     for schedule in ("distilled", "last_layer"):
-        config_checks.check_composition(fields(schedule=schedule, sampler="equal_share", start="pooled"))
+        config_checks.check_composition(fields(schedule=schedule, sampler="equal_share"))
 
 
 @pytest.mark.parametrize(
@@ -125,6 +185,8 @@ def test_a_run_checks_all_that_it_scores(changes, row):
     cohort, config = study.cohort(), study.config()
     race = cohort.cases["race"].astype(str)
     race[[3, row]] = ""  # that of a training case may be missing
-    config.mitigation.update({"groups": ("race",), **changes})
+    config.mitigation.update({"groups": ("race",)} | {part: {"name": name} for part, name in changes.items()})
     with pytest.raises(InputError, match="1 of the 16 validation and test cases are of no known group"):
-        setup.build(config, cohort._replace(cases=cohort.cases.assign(race=groups.categorical(race))))
+        config_checks.validate(
+            config, cohort._replace(cases=cohort.cases.assign(race=groups.categorical(race)))
+        )

@@ -9,13 +9,13 @@ from configs import default
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime.schema import Integer, ListOf, Number, Omittable, Row, Table, find_fault
 from kneefair_jax.training import config_checks
-from kneefair_jax.training.config_fields import CONFIG
+from kneefair_jax.training.config_fields import CONFIG, SETTINGS
 from tests.test_configs import NAMES
 
 
 def leaves(tree, place=()):
     for name, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from leaves(value, (*place, name))
         else:
             yield (*place, name), value
@@ -41,6 +41,45 @@ LISTS = [place for place, value in LEAVES if isinstance(value, tuple) and value 
 @pytest.mark.parametrize("name", NAMES)
 def test_shipped_configs_are_within_the_ranges(name):
     config_checks.check_ranges(importlib.import_module(f"configs.{name}").get_config())
+
+
+def test_default_lists_every_field_of_the_schema_and_no_other():
+    config = default.get_config()
+    config.study = default.study("title", {"erm": {}})
+    sources = (default.folder, default.oai, default.siddiqui, default.phantom, default.external)
+    listed = {place for place, _ in leaves(config.to_dict())}
+    for source in sources:
+        fields = source().to_dict()
+        listed |= {("data", *place) for place, _ in leaves(fields)}
+        assert not find_fault(config.data.to_dict() | fields, CONFIG.fields["data"])
+    assert {field_of(place) for place in listed} == set(declared(CONFIG))
+    assert not find_fault(config.to_dict(), CONFIG)
+
+
+def declared(schema, place=()):
+    """Every field that a schema names; a table of other names is one field."""
+    schema = schema.schema if isinstance(schema, Omittable) else schema
+    if isinstance(schema, Table) and schema.other_fields is None:
+        for name, field in schema.fields.items():
+            yield from declared(field, (*place, name))
+    else:
+        yield place
+
+
+def field_of(place):
+    """The declared field of a place: a table whose names are the user's is one field."""
+    for end in range(1, len(place)):
+        if isinstance(schema := schema_of(place[:end]), Table) and schema.other_fields:
+            return place[:end]
+    return place
+
+
+def test_the_default_of_each_setting_is_the_one_that_counts_as_unset():
+    section = default.get_config().mitigation
+    for part, settings in SETTINGS.items():
+        assert set(section[part]) == {"name", *settings}
+        for name, setting in settings.items():
+            assert section[part][name] == setting.default
 
 
 def test_the_walk_sees_numbers():

@@ -11,7 +11,7 @@ from tests.training import test_steps
 def test_the_average_follows_the_iterate_of_a_run_without_it():
     setting = {"widths": (4,), "flip": 0.5}
     plain, state = test_steps.parts("erm", **setting)
-    averaging, _ = test_steps.parts("erm", extras=steps.Extras(ema=0.2), **setting)
+    averaging, _ = test_steps.parts("erm", options=steps.StepOptions(ema=0.2), **setting)
     plain, averaging = jax.jit(plain), jax.jit(averaging)
     averaged = state._replace(iterate=state.variables)
     expected = jax.tree.map(np.asarray, state.variables)
@@ -26,7 +26,7 @@ def test_the_average_follows_the_iterate_of_a_run_without_it():
 
 
 def test_a_warm_start_replaces_the_iterate_too_by_a_copy():
-    step, state = test_steps.parts("erm", widths=(4,), extras=steps.Extras(ema=0.9))
+    step, state = test_steps.parts("erm", widths=(4,), options=steps.StepOptions(ema=0.9))
     start = jax.tree.map(lambda leaf: leaf + 1, state.variables)
     started = state._replace(iterate=state.variables).with_variables(start)
     chex.assert_trees_all_equal(started.iterate, start)

@@ -1,5 +1,6 @@
 """Training on online phantoms: the same cases on any number of devices, and after a kill and a resume."""
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import chex
@@ -11,7 +12,7 @@ import pytest
 from configs import quickstart
 from kneefair_jax.data import cohort_loader, online, pipeline, store
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import loop, setup, sharding, stages
+from kneefair_jax.training import config_checks, loop, setup, sharding, stages
 from tests.training.test_loop import cut
 
 
@@ -101,9 +102,8 @@ def test_fifty_steps_do_not_depend_on_devices_or_interruptions(prepared, tmp_pat
 @pytest.mark.parametrize(
     ("section", "field", "value"),
     [
-        ("mitigation", "schedule", "jtt"),
-        ("mitigation", "schedule", "last_layer"),
-        ("mitigation", "adjustment", 1.0),
+        ("mitigation.schedule", "name", "jtt"),
+        ("mitigation.schedule", "name", "last_layer"),
         ("data", "folds", 5),
         ("report", "root_cause", True),
     ],
@@ -111,9 +111,17 @@ def test_fifty_steps_do_not_depend_on_devices_or_interruptions(prepared, tmp_pat
 def test_what_needs_the_same_cases_again_is_refused(section, field, value):
     run = config()
     cohort = cohort_loader.load(run.data, run.data.seed)
-    run[section][field] = value
-    with pytest.raises(InputError, match=rf"online=True: .*{field}"):
-        setup.check(run, cohort)
+    run.update_from_flattened_dict({f"{section}.{field}": value})
+    with pytest.raises(InputError, match=rf"online=True: .*{section}.{field}"):
+        config_checks.validate(run, cohort)
+
+
+def test_group_sizes_of_another_draw_are_refused():
+    run = config()
+    cohort = cohort_loader.load(run.data, run.data.seed)
+    run.mitigation.objective.update({"name": "group_dro", "adjustment": 1.0})
+    with pytest.raises(InputError, match=r"online=True: .*mitigation.objective.adjustment"):
+        config_checks.validate(run, cohort)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +142,9 @@ def test_groups_that_the_draw_decides_are_refused(column, data, is_online):
     cohort = cohort_loader.load(run.data, run.data.seed)
     if is_online:
         with pytest.raises(InputError, match=rf"data\.phantom\.online=True: .*{column}"):
-            setup.check(run, cohort)
+            config_checks.validate(run, cohort)
     else:
-        setup.check(run, cohort)
+        config_checks.validate(run, cohort)
 
 
 def test_every_stage_draws_cases_of_its_own(monkeypatch):
@@ -145,26 +153,27 @@ def test_every_stage_draws_cases_of_its_own(monkeypatch):
     class Run(NamedTuple):
         config: object
         cohort: object
+        experiment: object
         numbers: list
 
-        def stage(self, directory, stage=setup.WHOLE, *, name=""):
+        def train_stage(self, directory, stage, label):
             self.numbers.append(stage.number)
 
-        def variables(self, directory, made):
+        def best_variables(self, directory, experiment):
             return {}
 
     run = config()
-    run.mitigation.update({"schedule": "distilled", "start": "pooled"})
+    run.mitigation.schedule.update({"name": "distilled", "start": "pooled"})
     cohort = cohort_loader.load(run.data, run.data.seed)
-    stage_run = Run(run, cohort, [])
+    partition = setup.mitigation_groups(cohort, run.mitigation.groups)
+    stage_run = Run(run, cohort, SimpleNamespace(partition=partition), [])
     stages.SCHEDULES["distilled"](stage_run)
-    groups = len(setup.mitigation_groups(cohort, run.mitigation.groups).names)
-    assert len(set(stage_run.numbers)) == groups + 2 == len(stage_run.numbers)
+    assert len(set(stage_run.numbers)) == len(partition.names) + 2 == len(stage_run.numbers)
 
     draws = []
 
-    def spy(*args, draw, **options):
-        draws.append(draw)
+    def spy(definition):
+        draws.append(definition.options.draw)
         return lambda state, batch: None
 
     monkeypatch.setattr(setup.steps, "make_train_step", spy)

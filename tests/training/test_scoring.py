@@ -15,7 +15,7 @@ def test_every_row_in_order_whatever_the_padding(tmp_path):
     rows = np.array([5, 3, 8, 1, 39])
     step = jax.jit(lambda variables, batch: {"mean": batch["image"].mean((1, 2, 3)) + variables})
     two = jax.device_put(2.0, sharding.replicated(sharding.data_mesh()))
-    result = scoring.over_cases(step, two, cases, rows, batch_size=8, mesh=sharding.data_mesh())
+    result = scoring.predict_cases(step, two, cases, rows, batch_size=8, mesh=sharding.data_mesh())
     expected = [study.example(row).image.mean() + 2 for row in rows]
     np.testing.assert_allclose(result["mean"], expected, rtol=1e-5)
 
@@ -31,7 +31,7 @@ def test_every_case_once_whatever_the_batch_size_and_the_number_of_devices(devic
         "case": batch["case"],
     }
     rows = np.arange(23)[::-1]
-    result = scoring.over_cases(step, None, cases, rows, batch_size=batch_size, mesh=mesh)
+    result = scoring.predict_cases(step, None, cases, rows, batch_size=batch_size, mesh=mesh)
     np.testing.assert_array_equal(result["case"], rows)
     np.testing.assert_array_equal(result["sum"], images.astype(int).sum((1, 2, 3))[rows])
 

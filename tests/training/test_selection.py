@@ -18,7 +18,12 @@ def test_by_hand():
     assert selection.worst_group(RECORDS)["step"] == 3
     # U = (.92, .81); the distances are .11, .0316, .07, ...
     assert selection.utopia(RECORDS)["step"] == 2
-    assert selection.kept(RECORDS, last=1) == {1, 2, 3, 4}  # 4 is the latest, the rest are not dominated
+    assert selection.preserved_steps(RECORDS, recent=1) == {
+        1,
+        2,
+        3,
+        4,
+    }  # 4 is the latest, the rest are not dominated
 
 
 def test_ties_go_to_the_earlier_step():
@@ -32,7 +37,10 @@ def test_a_group_without_a_score_at_some_step_is_not_compared():
         {"step": 2, "overall": 0.6, "groups": {"a": 0.6}},
     ]
     assert {rule(records)["step"] for rule in selection.RULES.values()} == {2}
-    assert selection.kept(records, last=1) == {2} and selection.kept(records) == {1, 2}
+    assert selection.preserved_steps(records, recent=1) == {2} and selection.preserved_steps(records) == {
+        1,
+        2,
+    }
 
 
 def test_without_groups_the_worst_is_the_overall():
@@ -48,7 +56,7 @@ def test_deleting_as_we_go_never_changes_a_choice(scores):
     for step, (a, b) in enumerate(scores):
         record = {"step": step, "overall": (3 * a + b) / 4, "groups": {"a": float(a), "b": float(b)}}
         everything.append(record)
-        disk = [r for r in [*disk, record] if r["step"] in selection.kept([*disk, record])]
+        disk = [r for r in [*disk, record] if r["step"] in selection.preserved_steps([*disk, record])]
     for rule in (selection.overall, selection.worst_group):
         assert rule(disk)["step"] == rule(everything)["step"]
     best = {g: max(r["groups"][g] for r in everything) for g in "ab"}

@@ -6,7 +6,7 @@ import pytest
 from kneefair_jax import anatomy, losses, models
 from kneefair_jax.data import sampling
 from kneefair_jax.errors import InputError
-from kneefair_jax.training import setup, steps
+from kneefair_jax.training import config_checks, setup, steps
 from tests.training import study
 
 
@@ -21,7 +21,7 @@ def ordered(**fields):
 @pytest.mark.parametrize("sampler", sampling.SAMPLERS)
 def test_the_sampler_draws_training_cases_by_the_config_s_groups(sampler):
     """18 of the 24 training cases are of race A, 6 of B; batches are of 8."""
-    order = ordered(sampler=sampler)
+    order = ordered(sampler={"name": sampler})
     rows = np.array([order[k] for k in range(24)])
     assert (rows < 24).all()
     rare = (rows % 8 >= 6).reshape(3, 8).sum(1).tolist()
@@ -33,12 +33,12 @@ def test_the_sampler_draws_training_cases_by_the_config_s_groups(sampler):
 
 def test_weights_that_cannot_be_read_are_refused_before_anything_is_built(tmp_path):
     config, cohort = study.config(), study.cohort()
-    setup.check_network(config, cohort)
+    config_checks.validate_network(config, cohort)
     config.model.update(
         {"name": "resnet18_unet", "widths": (2,) * 5, "weights": str(tmp_path / "no.safetensors")}
     )
     with pytest.raises(InputError, match="no.safetensors"):
-        setup.check_network(config, cohort)
+        config_checks.validate_network(config, cohort)
 
 
 @pytest.mark.parametrize(
@@ -50,19 +50,24 @@ def test_the_step_has_the_config_s_mitigation_settings(ramp, stage_steps, ramp_s
     class BuiltError(Exception):
         pass
 
-    def stop(*_, extras, **__):
-        raise BuiltError(extras)
+    def stop(definition):
+        raise BuiltError(definition.options)
 
     monkeypatch.setattr(steps, "make_train_step", stop)
     config = study.config()
     config.train.steps = 40
     config.mitigation.update(
-        {"temperature": 3.5, "ramp": ramp, "sharpness": 0.25, "distillation": 0.75, "groups": ("race",)}
+        {
+            "groups": ("race",),
+            "sharpness": 0.25,
+            "head": {"name": "adversarial", "ramp": ramp},
+            "schedule": {"name": "distilled", "temperature": 3.5, "distillation": 0.75},
+        }
     )
     with pytest.raises(BuiltError) as built:
-        setup.build(config, study.cohort(), setup.WHOLE._replace(steps=stage_steps))
+        setup.build(config, study.cohort(), setup.Stage(steps=stage_steps))
     assert built.value.args == (
-        steps.Extras(sharpness=0.25, distillation=0.75, temperature=3.5, ramp_steps=ramp_steps),
+        steps.StepOptions(sharpness=0.25, distillation=0.75, temperature=3.5, ramp_steps=ramp_steps),
     )
 
 
@@ -71,8 +76,8 @@ def test_the_loss_is_over_whole_bones_of_overlap_classes_alone(classes, monkeypa
     class BuiltError(Exception):
         pass
 
-    def stop(model, loss, *_, **__):
-        raise BuiltError(loss)
+    def stop(definition):
+        raise BuiltError(definition.loss)
 
     monkeypatch.setattr(steps, "make_train_step", stop)
     config = study.config()

@@ -7,6 +7,8 @@ import pytest
 from kneefair_jax.errors import InputError
 from kneefair_jax.training import compilation, sharding
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 
 def test_a_batch_is_split_and_a_tree_is_everywhere():
     mesh = sharding.data_mesh()
@@ -20,7 +22,7 @@ def test_a_batch_is_split_and_a_tree_is_everywhere():
 def test_batch_sizes():
     mesh = sharding.data_mesh()
     sharding.check_batch_size(16, mesh)
-    with pytest.raises(InputError, match="batch_size=4 cannot be shared by 8 devices; use 8$"):
+    with pytest.raises(InputError, match="batch_size=4 cannot be shared by 8 devices; give 8$"):
         sharding.check_batch_size(4, mesh)
 
 

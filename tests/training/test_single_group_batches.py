@@ -9,7 +9,7 @@ from tests.training import study
 def notes(batch_size=2, **mitigation):
     """Of 24 training cases, 18 are of race A and 6 of B."""
     config = study.config(batch_size=batch_size, steps=100)
-    config.mitigation.update({"groups": ("race",), "objective": "group_dro", **mitigation})
+    config.mitigation.update({"groups": ("race",), "objective": {"name": "group_dro"}, **mitigation})
     return single_group_batches.notes(config, study.cohort())
 
 
@@ -22,7 +22,7 @@ def test_batches_are_counted_by_hand():
 
 @pytest.mark.parametrize("objective", ["group_dro", "vrex", "gap_penalty", "error_bound"])
 def test_batches_of_one_case_are_noted(objective):
-    (note,) = notes(batch_size=1, objective=objective)
+    (note,) = notes(batch_size=1, objective={"name": objective})
     assert "100 of the first 100 batches" in note and repr(objective) in note and "equal_share" in note
 
 
@@ -36,10 +36,10 @@ def test_a_sampler_that_seldom_draws_the_rare_group_is_noted():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sampler": "equal_share"},
-        {"objective": "erm"},
-        {"objective": "reweighted"},
-        {"objective": "cvar_dro"},
+        {"sampler": {"name": "equal_share"}},
+        {"objective": {"name": "erm"}},
+        {"objective": {"name": "reweighted"}},
+        {"objective": {"name": "cvar_dro"}},
         {"batch_size": 16},
     ],
     ids=str,
@@ -50,5 +50,5 @@ def test_what_loses_nothing_by_it_is_not(changes):
 
 def test_a_cohort_that_is_not_trained_on_has_no_batches():
     config, cohort = study.config(), study.cohort()
-    config.mitigation.objective = "group_dro"
+    config.mitigation.objective.name = "group_dro"
     assert single_group_batches.notes(config, cohort._replace(cases=cohort.cases.assign(split="test"))) == []

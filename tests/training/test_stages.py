@@ -14,7 +14,7 @@ from kneefair_jax import groups, losses, models
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.runtime import run_directory
-from kneefair_jax.training import group_models, metric_writer, setup, stages, steps
+from kneefair_jax.training import config_checks, group_models, metric_writer, setup, stages, steps
 from kneefair_jax.training.checkpoint import Checkpoints
 from tests.training import study
 
@@ -58,7 +58,7 @@ class Run(NamedTuple):
         """Variables of a stage's best checkpoint, worked out here: the highest mean, the earlier of equals."""
         best = max(self.records(directory), key=lambda r: (r["overall"], -r["step"]))["step"]
         (variables,) = group_models.restore(
-            self.workdir, [group_models.Member(directory)], [best], self.made[0].state
+            self.workdir, [group_models.GroupModel(directory)], [best], self.made[0].state
         )
         return jax.device_get(variables)
 
@@ -68,12 +68,15 @@ def run(workdir, cohort=COHORT, **mitigation):
     config.model.widths = (2, 4)
     config.augment = dict.fromkeys(config.augment, 0.0)
     config.optimizer.update({"name": "adamw", "weight_decay": 0.1, "learning_rate": 1e-2})
-    config.mitigation.update({"extra_steps": 4, "share": 0.4, **mitigation})
+    config.mitigation.update(mitigation)
+    if config.mitigation.schedule.name in ("jtt", "last_layer"):
+        config.mitigation.schedule.extra_steps = 4
+    config_checks.validate(config, cohort)
     result = Run(config, workdir, [], [])
     build = setup.build
 
-    def spy(config, cohort, stage=setup.WHOLE):
-        made = build(config, cohort, stage)
+    def spy(config, cohort, stage, variables):
+        made = build(config, cohort, stage, variables)
         result.stages.append(stage)
         # Steps donate their state: keep what it was.
         result.made.append(made._replace(state=jax.tree.map(np.asarray, made.state)))
@@ -81,24 +84,25 @@ def run(workdir, cohort=COHORT, **mitigation):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setup, "build", spy)
-        stages.check(config, cohort)
-        stages.train(config, cohort, CASES, workdir)
+        stages.train(config, cohort, CASES, workdir, build(config, cohort))
     return result
 
 
 @pytest.fixture(scope="module")
 def last_layer(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("last_layer"), schedule="last_layer", groups=("race",))
+    return run(
+        tmp_path_factory.mktemp("last_layer"), schedule={"name": "last_layer", "share": 0.4}, groups=("race",)
+    )
 
 
 @pytest.fixture(scope="module")
 def jtt(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("jtt"), schedule="jtt", share=0.25)
+    return run(tmp_path_factory.mktemp("jtt"), schedule={"name": "jtt", "share": 0.25})
 
 
 @pytest.fixture(scope="module")
 def group_specific(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("members"), schedule="group_specific", start="pooled")
+    return run(tmp_path_factory.mktemp("members"), schedule={"name": "group_specific", "start": "pooled"})
 
 
 def test_the_last_layer_alone_moves(last_layer):
@@ -127,19 +131,19 @@ def test_the_last_layer_learns_from_patients_who_are_new_to_the_rest(last_layer)
 def test_a_rule_s_checkpoint_is_found_without_the_stage_s_optimiser(last_layer):
     """Whoever scores a run builds it from the config alone, whose optimiser moves all of the network."""
     like = setup.build(last_layer.config, COHORT).state
-    (selected,) = group_models.restore(last_layer.workdir, [group_models.Member()], [4], like)
+    (selected,) = group_models.restore(last_layer.workdir, [group_models.GroupModel()], [4], like)
     chex.assert_trees_all_equal(selected, last_layer.state("", 4).variables)
 
 
 def test_the_effort_of_a_run_is_that_of_all_its_stages(last_layer):
     steps, seconds = group_models.effort(last_layer.workdir)
-    assert steps == 4 + last_layer.config.mitigation.extra_steps
+    assert steps == 4 + last_layer.config.mitigation.schedule.extra_steps
     assert seconds > 0
 
 
 def test_every_group_has_held_out_patients_and_unknown_ones_stay():
     config = study.config()
-    config.mitigation.update({"groups": ("race",), "share": 0.1})
+    config.mitigation.update({"groups": ("race",), "schedule": {"share": 0.1}})
     race = COHORT.cases["race"].astype(str)
     race[:4] = ""
     cohort = COHORT._replace(cases=COHORT.cases.assign(race=groups.categorical(race)))
@@ -152,18 +156,24 @@ def test_every_group_has_held_out_patients_and_unknown_ones_stay():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schedule": "last_layer", "share": 0.1}, "hold out 4, and both need at least a batch"),
-        ({"schedule": "last_layer", "share": 1.0}, "train on 0 cases"),
-        ({"schedule": "jtt", "share": 0.01}, "of 24 training cases, jtt would weigh none up"),
-        ({"schedule": "group_specific", "groups": ("race",)}, "race=B has 6 training and 2 validation cases"),
-        ({"schedule": "distilled", "groups": ("race",)}, "race=B has 6 training and 2 validation cases"),
+        ({"schedule": {"name": "last_layer", "share": 0.1}}, "hold out 4, and both need at least a batch"),
+        ({"schedule": {"name": "last_layer", "share": 1.0}}, "train on 0 cases"),
+        ({"schedule": {"name": "jtt", "share": 0.01}}, "of 24 training cases, jtt would weight up none"),
+        (
+            {"schedule": {"name": "group_specific"}, "groups": ("race",)},
+            "race=B has 6 training and 2 validation cases",
+        ),
+        (
+            {"schedule": {"name": "distilled"}, "groups": ("race",)},
+            "race=B has 6 training and 2 validation cases",
+        ),
     ],
 )
 def test_stages_with_too_few_cases_are_refused(changes, message):
     config = study.config()
     config.mitigation.update(changes)
     with pytest.raises(InputError, match=message):
-        stages.check(config, COHORT)
+        config_checks.validate(config, COHORT)
 
 
 def test_what_the_first_run_gets_worst_counts_more(jtt):
@@ -182,13 +192,13 @@ def test_what_the_first_run_gets_worst_counts_more(jtt):
 
 def test_just_train_twice_asks_for_no_group_and_decides_once(jtt, tmp_path):
     nobody = COHORT.cases.assign(sex=groups.categorical(pd.Series("", index=COHORT.cases.index)))
-    again = run(tmp_path, COHORT._replace(cases=nobody), schedule="jtt", share=0.25)
+    again = run(tmp_path, COHORT._replace(cases=nobody), schedule={"name": "jtt", "share": 0.25})
     assert (tmp_path / "upweighted.csv").read_text() == (jtt.workdir / "upweighted.csv").read_text()
     chex.assert_trees_all_equal(again.state("", 4).params, jtt.state("", 4).params)
     # Another start of the same run takes the file's word, without a first run to ask.
     shutil.rmtree(tmp_path / "stages")
     (tmp_path / "upweighted.csv").write_text("case_id\nc05\n")
-    third = run(tmp_path, COHORT._replace(cases=nobody), schedule="jtt", share=0.25)
+    third = run(tmp_path, COHORT._replace(cases=nobody), schedule={"name": "jtt", "share": 0.25})
     assert len(third.stages) == 1 and np.argmax(third.stages[0].weight) == 5
 
 
@@ -198,9 +208,9 @@ def test_a_case_may_be_called_na(tmp_path, monkeypatch):
     cohort = COHORT._replace(cases=COHORT.cases.assign(case_id=["NA", *COHORT.cases["case_id"][1:]]))
     seen = []
     monkeypatch.setattr(
-        stages.Run, "stage", lambda self, directory, stage, **kwargs: seen.append(stage.weight)
+        stages.Run, "train_stage", lambda self, directory, stage, label: seen.append(stage.weight)
     )
-    stages.jtt(stages.Run(study.config(), cohort, CASES, tmp_path))
+    stages.jtt(stages.Run(study.config(), cohort, CASES, tmp_path, None))
     np.testing.assert_allclose(seen[0], np.where(np.arange(40) == 0, 5, 1) / (28 / 24))
 
 
@@ -263,7 +273,7 @@ def test_distillation_is_the_divergence_from_the_own_group_s_teacher():
 def test_a_student_learns_from_the_models_of_the_groups(group_specific, tmp_path):
     # The teachers are those of the run there: only the student is trained.
     shutil.copytree(group_specific.workdir / "stages", tmp_path / "stages")
-    student = run(tmp_path, schedule="distilled", start="pooled", distillation=3.0)
+    student = run(tmp_path, schedule={"name": "distilled", "start": "pooled", "distillation": 3.0})
     made = student.made[-1]
     own = [group_specific.selected(f"stages/group_{g}") for g in range(2)]
     rows = np.array([made.order[k] for k in range(8)])
@@ -286,11 +296,11 @@ def test_a_schedule_that_was_killed_ends_as_one_that_was_not(schedule, request, 
     straight = request.getfixturevalue(schedule)
     real, saved = Checkpoints.save, []
 
-    def cut(self, state, validation, seconds):
+    def cut(self, state, validation, seconds, pending=()):
         saved.append(int(state.step))
         if len(saved) == 4:
             raise KeyboardInterrupt
-        real(self, state, validation, seconds)
+        real(self, state, validation, seconds, pending)
 
     mitigation = straight.config.mitigation.to_dict()
     monkeypatch.setattr(Checkpoints, "save", cut)

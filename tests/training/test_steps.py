@@ -38,10 +38,10 @@ def parts(
     optimizer=None,
     head="none",
     widths=(4, 8),
-    extras=None,
+    options=None,
     norm="batch",
     dtype="float32",
-    cut=1,
+    micro_batches=1,
     void=False,
     **strength,
 ):
@@ -50,19 +50,18 @@ def parts(
     model = models.create(fields, classes=3, axis_name=axis_name, parts=head)
     objective = mitigation.OBJECTIVES[objective]()
     optimizer = optimizer or optax.sgd(0.1)
-    step = steps.make_train_step(
+    options = options or steps.StepOptions()
+    definition = steps.StepDefinition(
         model,
         losses.dice_cross_entropy,
         objective,
         optimizer,
-        augmentation=Augmentation(**strength),
-        flip_table=jnp.asarray(anatomy.add_void(FLIPPED)) if void else jnp.arange(3),
+        Augmentation(**strength),
+        jnp.asarray(anatomy.add_void(FLIPPED)) if void else jnp.arange(3),
         groups=2,
-        extras=extras or steps.Extras(),
-        axis_name=axis_name,
-        parts=cut,
-        void=void,
+        options=options._replace(axis_name=axis_name, micro_batches=micro_batches, has_void=void),
     )
+    step = steps.make_train_step(definition)
     single = models.create(fields, classes=3, parts=head)
     first = states.create(jnp.uint32(0), single, GRID, optimizer, objective, COUNTS)
     return step, first
@@ -134,7 +133,7 @@ def test_the_gradient_is_that_of_the_weighted_losses():
 def test_jit_pmap_and_shard_map_agree_with_one_device(objective, head, sharpness, spreads):
     """For the other objectives, `tests/mitigation` has it of their weights."""
     setting = {"flip": 0.5, "noise": 0.05, "head": head, "widths": (4,)}
-    setting["extras"] = steps.Extras(sharpness=sharpness, ramp_steps=10 * (head == "adversarial"))
+    setting["options"] = steps.StepOptions(sharpness=sharpness, ramp_steps=10 * (head == "adversarial"))
     step, state = parts(objective, **setting)
     state, data = state._replace(step=state.step + 3), batch()
     expected, metrics = jax.jit(step)(state, data)
@@ -167,7 +166,7 @@ def test_sharpness_follows_the_gradient_at_the_peak_and_counts_the_batch_once():
     """Foret et al. 2021: g(w + rho g(w) / |g(w)|), with the weights that the objective gave at w."""
     rho, data = 0.3, batch()
     data["weight"] = np.linspace(0.5, 1.5, 8).astype(np.float32)
-    step, state = parts("group_dro", widths=(4,), extras=steps.Extras(sharpness=rho))
+    step, state = parts("group_dro", widths=(4,), options=steps.StepOptions(sharpness=rho))
     new, metrics = jax.jit(step)(state, data)
     losses_of = by_hand(data, widths=(4,))
 
@@ -202,7 +201,7 @@ def test_gradient_reversal_starts_at_no_strength_where_it_rises():
         ("ramp", "adversarial", 4),
         ("constant", "adversarial", 0),
     ):
-        step, state = parts("erm", head=head, widths=(4,), extras=steps.Extras(ramp_steps=ramp_steps))
+        step, state = parts("erm", head=head, widths=(4,), options=steps.StepOptions(ramp_steps=ramp_steps))
         run = jax.jit(step)
         for at in (0, 2):
             new, _ = run(state._replace(step=jnp.full_like(state.step, at)), batch())
@@ -216,8 +215,8 @@ def test_gradient_reversal_starts_at_no_strength_where_it_rises():
 
 
 def test_only_one_part_of_the_network_has_a_gradient():
-    extras = steps.Extras(only="head", sharpness=0.1)
-    step, state = parts("erm", extras=extras, head="moe", widths=(4,))
+    options = steps.StepOptions(trainable="head", sharpness=0.1)
+    step, state = parts("erm", options=options, head="moe", widths=(4,))
     new, _ = jax.jit(step)(state, batch())
     rest, before = dict(new.params), dict(state.params)
     assert abs(rest.pop("head")["kernel"] - before.pop("head")["kernel"]).max() > 1e-3
@@ -225,7 +224,7 @@ def test_only_one_part_of_the_network_has_a_gradient():
 
 
 def test_a_teacher_of_experts_uses_the_router_of_its_own_group():
-    step, state = parts("erm", head="moe", widths=(4,), extras=steps.Extras(distillation=1.0))
+    step, state = parts("erm", head="moe", widths=(4,), options=steps.StepOptions(distillation=1.0))
     rng, run = np.random.default_rng(0), jax.jit(step)
     teachers = jax.tree.map(lambda x: jnp.stack([x, x]) + 0.2 * rng.random((2, *x.shape)), state.variables)
     _, metrics = run(state, batch(), teachers)
@@ -418,7 +417,7 @@ def test_micro_batches_with_void_add_up_to_the_batch():
     data, _ = with_void(batch())
     whole, in_two = (
         jax.jit(step)(state, data)
-        for step, state in (parts(void=True, norm="group", widths=(4,), cut=n) for n in (1, 2))
+        for step, state in (parts(void=True, norm="group", widths=(4,), micro_batches=n) for n in (1, 2))
     )
     chex.assert_trees_all_close(whole[0].params, in_two[0].params, rtol=1e-4, atol=1e-6)
     assert whole[1]["count"] == in_two[1]["count"] == 7

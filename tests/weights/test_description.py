@@ -1,4 +1,4 @@
-"""Whatever a network's description says: it is used as it should be, or refused in one line that names the file."""
+"""Invalid descriptions of a network are refused in one line that names the file."""
 
 import json
 
@@ -17,7 +17,7 @@ from tests.predict.networks import NETWORK
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     path = tmp_path_factory.mktemp("network") / "w.safetensors"
-    shapes = weights.expected(models.create(NETWORK, classes=4), (16, 16, 1))["params"]
+    shapes = weights.variable_shapes(models.create(NETWORK, classes=4), (16, 16, 1))["params"]
     params = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), shapes)
     about = {"network": NETWORK, "structures": ["femur", "tibia", "patella"], "grid": [16, 16, 1]}
     weights.save_network(path, {"params": params}, about)
@@ -29,14 +29,14 @@ def test_a_hostile_description_is_refused_in_one_line(network, name):
     original = network.with_suffix(".json").read_text()
     network.with_suffix(".json").write_text(run_folders.DESCRIPTIONS[name])
     try:
-        with pytest.raises(InputError, match=r"w\.json") as refused:
+        with pytest.raises(InputError, match=r"w\.json") as error:
             weights.load(network)
     finally:
         network.with_suffix(".json").write_text(original)
-    assert "\n" not in str(refused.value) and len(str(refused.value)) < 600
+    assert "\n" not in str(error.value) and len(str(error.value)) < 600
 
 
-def test_the_command_ends_in_one_line(network, tmp_path, capsys):
+def test_the_command_prints_one_line(network, tmp_path, capsys):
     about = json.loads(network.with_suffix(".json").read_text())
     copy = tmp_path / "w.safetensors"
     copy.write_bytes(network.read_bytes())
@@ -47,7 +47,7 @@ def test_the_command_ends_in_one_line(network, tmp_path, capsys):
     assert err.count("\n") == 1 and "w.json" in err and "12000" in err and not (tmp_path / "out").exists()
 
 
-def test_tensors_are_not_read_before_their_shapes_fit(network, tmp_path, monkeypatch):
+def test_shapes_are_checked_before_tensors_are_read(network, tmp_path, monkeypatch):
     copy = tmp_path / "w.safetensors"
     copy.with_suffix(".json").write_text(network.with_suffix(".json").read_text())
     monkeypatch.setattr(tensors, "read", lambda *_: pytest.fail("read"))

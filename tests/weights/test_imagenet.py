@@ -16,7 +16,7 @@ MODEL = models.ResNetUNet(classes=2, blocks=BLOCKS, widths=(2, 2, 2, 2, 2), conv
 
 
 def state_dict(blocks=BLOCKS):
-    """A state dict with torchvision's names and shapes, its statistics far from 0 and 1."""
+    """A state dict with torchvision's names and shapes, with statistics far from 0 and 1."""
     rng = np.random.default_rng(0)
     tensors = {}
 
@@ -57,14 +57,14 @@ TENSORS = state_dict()
 
 
 def reference(tensors, x):
-    """The five feature maps of f64[B, 3, H, W], by numpy alone."""
+    """Compute the five feature maps of f64[B, 3, H, W] in NumPy."""
 
     def conv(name, x, stride):
         kernel = tensors[f"{name}.weight"].astype(np.float64)
         size = kernel.shape[-1]
-        around = (size // 2, size // 2)
+        padding = (size // 2, size // 2)
         windows = np.lib.stride_tricks.sliding_window_view(
-            np.pad(x, ((0, 0), (0, 0), around, around)), (size, size), (2, 3)
+            np.pad(x, ((0, 0), (0, 0), padding, padding)), (size, size), (2, 3)
         )[:, :, ::stride, ::stride]
         return np.einsum("bihwkl,oikl->bohw", windows, kernel, optimize=True)
 
@@ -94,7 +94,7 @@ def shapes(channels=1):
     return jax.eval_shape(MODEL.init, jax.random.key(0), jnp.zeros((1, 32, 32, channels)))
 
 
-def saved(path, tensors):
+def save(path, tensors):
     save_file(tensors, path)
     return path
 
@@ -104,24 +104,27 @@ def encoder(variables):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_features_are_those_of_numpy(tmp_path, channels):
+def test_features_equal_numpy_s(tmp_path, channels):
     image = np.random.default_rng(1).normal(size=(2, channels, 33, 64)).astype(np.float32)
     expected = reference(TENSORS, np.broadcast_to(image, (2, 3, 33, 64)).astype(np.float64))
-    variables = imagenet.load(saved(tmp_path / "weights.safetensors", TENSORS), shapes(channels))
+    variables = imagenet.load(save(tmp_path / "weights.safetensors", TENSORS), shapes(channels))
     features = jax.jit(models.ResNetEncoder(BLOCKS).apply)(encoder(variables), image.transpose(0, 2, 3, 1))
-    for ours, theirs in zip(features, expected, strict=True):
+    for array, reference_array in zip(features, expected, strict=True):
         np.testing.assert_allclose(
-            np.asarray(ours).transpose(0, 3, 1, 2), theirs, atol=1e-4 * theirs.std(), rtol=1e-4
+            np.asarray(array).transpose(0, 3, 1, 2),
+            reference_array,
+            atol=1e-4 * reference_array.std(),
+            rtol=1e-4,
         )
 
 
 def test_every_array_of_the_encoder_is_replaced_and_the_decoder_stays(tmp_path):
     before = jax.tree.map(lambda leaf: jax.device_put(np.full(leaf.shape, 9, np.float32)), shapes())
-    variables = imagenet.load(saved(tmp_path / "weights.safetensors", TENSORS), before)
+    variables = imagenet.load(save(tmp_path / "weights.safetensors", TENSORS), before)
     assert jax.tree.structure(variables) == jax.tree.structure(before)
     for kind, tree in variables.items():
         assert not any(9 in np.asarray(leaf) for leaf in jax.tree.leaves(tree["encoder"]))
-        rest = {name: part for name, part in tree.items() if name != "encoder"}
+        rest = {name: subtree for name, subtree in tree.items() if name != "encoder"}
         assert rest and all((np.asarray(leaf) == 9).all() for leaf in jax.tree.leaves(rest)), kind
     layer = variables["params"]["encoder"]["layer2_0"]
     np.testing.assert_array_equal(
@@ -132,16 +135,16 @@ def test_every_array_of_the_encoder_is_replaced_and_the_decoder_stays(tmp_path):
     )
 
 
-def test_arrays_stay_where_they_were(tmp_path):
+def test_arrays_keep_their_sharding(tmp_path):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    before = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, device=everywhere), shapes())
-    after = imagenet.load(saved(tmp_path / "weights.safetensors", TENSORS), before)
-    assert all(leaf.sharding == everywhere for leaf in jax.tree.leaves(after))
+    replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    before = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, device=replicated), shapes())
+    after = imagenet.load(save(tmp_path / "weights.safetensors", TENSORS), before)
+    assert all(leaf.sharding == replicated for leaf in jax.tree.leaves(after))
 
 
 @pytest.mark.parametrize("form", ["smp", "f16", "bf16", "no classifier"])
-def test_other_files_of_the_same_weights(tmp_path, form):
+def test_other_formats_of_the_same_weights(tmp_path, form):
     types = {"f16": np.float16, "bf16": ml_dtypes.bfloat16}
     tensors = {
         name: value.astype(types.get(form, value.dtype))
@@ -151,8 +154,8 @@ def test_other_files_of_the_same_weights(tmp_path, form):
     if form == "smp":
         tensors = {f"encoder.{name}": value for name, value in tensors.items()}
         tensors["decoder.blocks.0.conv1.0.weight"] = np.zeros((2, 2, 3, 3), np.float32)
-    expected = imagenet.load(saved(tmp_path / "weights.safetensors", TENSORS), shapes())
-    result = imagenet.load(saved(tmp_path / "other.safetensors", tensors), shapes())
+    expected = imagenet.load(save(tmp_path / "weights.safetensors", TENSORS), shapes())
+    result = imagenet.load(save(tmp_path / "other.safetensors", tensors), shapes())
     for kind in expected:
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-2),
@@ -161,25 +164,27 @@ def test_other_files_of_the_same_weights(tmp_path, form):
         )
 
 
-def refused(path, message):
+def assert_refused(path, message):
     with pytest.raises(InputError, match=re.escape(str(path)) + message):
         imagenet.load(path, shapes())
 
 
-def test_what_does_not_fit_is_refused(tmp_path):
+def test_files_that_do_not_fit_are_refused(tmp_path):
     path = tmp_path / "weights.safetensors"
-    refused(path, "': there is no such file")
+    assert_refused(path, "': there is no such file")
     path.write_bytes(b"PK\x03\x04 as torch.save writes it")
-    refused(path, " cannot be read .*save_file")
-    refused(tmp_path, " is a folder")
+    assert_refused(path, " cannot be read .*save_file")
+    assert_refused(tmp_path, " is a folder")
     missing = {name: value for name, value in TENSORS.items() if name != "layer3.0.bn2.running_var"}
-    refused(saved(path, missing), r": there is no tensor layer3\.0\.bn2\.running_var; resnet18_unet takes")
+    assert_refused(
+        save(path, missing), r": there is no tensor layer3\.0\.bn2\.running_var; resnet18_unet takes"
+    )
     wide = TENSORS | {"layer1.0.conv2.weight": np.zeros((64, 128, 3, 3), np.float32)}
-    refused(
-        saved(path, wide), r": the tensor layer1\.0\.conv2\.weight of shape \(64, 128, 3, 3\) does not fit"
+    assert_refused(
+        save(path, wide), r": the tensor layer1\.0\.conv2\.weight of shape \(64, 128, 3, 3\) does not fit"
     )
 
 
 def test_weights_of_a_deeper_network_are_refused(tmp_path):
-    path = saved(tmp_path / "deep.safetensors", state_dict((1, 1, 1, 2)))
-    refused(path, r": the network has no place for the tensor layer4\.1\.bn1\.bias; .* resnet34_unet")
+    path = save(tmp_path / "deep.safetensors", state_dict((1, 1, 1, 2)))
+    assert_refused(path, r": the network has no place for the tensor layer4\.1\.bn1\.bias; .* resnet34_unet")

@@ -39,18 +39,18 @@ def test_the_second_phantom_network_ships_with_its_card():
     projected = json.loads((results / "real_bones_v2.json").read_text())["dice"]
     assert f"value: {projected['whole patella']['mean']:.4f}" in card
     scores = json.loads((results / "phantom_weights.json").read_text())["scores"]
-    wide = [one for one in scores if one["set"] == "wide"][-1]["whole fibula"]
+    wide = [entry for entry in scores if entry["set"] == "wide"][-1]["whole fibula"]
     assert f"{wide['mean']:.3f} ({wide['percentile_5']:.3f})" in card
 
 
 @pytest.mark.slow
 def test_the_phantom_network_segments_clinical_phantoms():
     keys = jax.random.split(jax.random.key(2026), 8)
-    drawn = jax.jit(jax.vmap(lambda key, knee: draw_case(key, knee, size=(128, 128))))(
+    films = jax.jit(jax.vmap(lambda key, knee: draw_case(key, knee, size=(128, 128))))(
         keys, jnp.arange(8) % 2
     )
-    masks = np.stack(predict.load("phantom", whole_femur=True)(list(np.asarray(drawn.image))))
-    truth = jnp.array([0, 1, 2, 3, 1])[drawn.label]
+    masks = np.stack(predict.load("phantom", whole_femur=True)(list(np.asarray(films.image))))
+    truth = jnp.array([0, 1, 2, 3, 1])[films.label]
     dice = np.asarray(metrics.dice(metrics.overlap(jnp.asarray(masks, jnp.int32), truth, structures=3)))
     assert (dice > [0.98, 0.98, 0.95]).all()
 
@@ -58,28 +58,28 @@ def test_the_phantom_network_segments_clinical_phantoms():
 @pytest.mark.slow
 def test_the_second_phantom_network_segments_whole_bones():
     keys = jax.random.split(jax.random.key(2026), 4)
-    drawn = jax.jit(jax.vmap(lambda key, knee: draw_case(key, knee, size=(256, 256), overlaps=True)))(
+    films = jax.jit(jax.vmap(lambda key, knee: draw_case(key, knee, size=(256, 256), overlaps=True)))(
         keys, jnp.arange(4) % 2
     )
     network = predict.load("phantom-v2", outlines=True)
     bones = anatomy.whole_bones(anatomy.SCHEMES["knee_overlaps"])
     members = anatomy.membership(anatomy.SCHEMES["knee_overlaps"], bones)
-    for said, label in zip(
-        network.predict(list(np.asarray(drawn.image))), np.asarray(drawn.label), strict=True
+    for prediction, label in zip(
+        network.predict(list(np.asarray(films.image))), np.asarray(films.label), strict=True
     ):
         for bone, member in zip(bones, np.asarray(members), strict=True):
-            truth, mask = member[label] > 0, said.outlines[bone].mask
+            truth, mask = member[label] > 0, prediction.outlines[bone].mask
             assert 2 * (truth & mask).sum() / (truth.sum() + mask.sum()) > 0.95, bone
 
 
 @pytest.mark.parametrize(("half", "tolerance"), [(False, 0), (True, 2**-11)])
-def test_what_is_saved_is_loaded(tmp_path, half, tolerance):
+def test_a_saved_network_loads(tmp_path, half, tolerance):
     weights.save_network(tmp_path / "w.safetensors", variables(), ABOUT, half=half)
-    loaded = weights.load(tmp_path / "w.safetensors")
-    assert loaded.about == ABOUT and not list(tmp_path.glob(".*"))
+    network = weights.load(tmp_path / "w.safetensors")
+    assert network.about == ABOUT and not list(tmp_path.glob(".*"))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=1e-7 if half else 0),
-        loaded.variables,
+        network.variables,
         variables(),
     )
 
@@ -97,17 +97,17 @@ def test_numbers_beyond_float16_are_not_written(tmp_path):
         ({"structures": ["a"], "grid": [8, 8, 1]}, r"w\.json: network is missing"),
         ([], "named fields"),
         (ABOUT | {"structures": ["a", "b"]}, r"params/head/bias is \(2,\).*has \(3,\)"),
-        (ABOUT | {"network": NETWORK | {"widths": [2, 4]}}, "is absent, and the network"),
+        (ABOUT | {"network": NETWORK | {"widths": [2, 4]}}, "is absent, but the network"),
     ],
 )
-def test_two_files_that_do_not_belong_together(tmp_path, about, message):
+def test_files_that_do_not_match_are_refused(tmp_path, about, message):
     weights.save_network(tmp_path / "w.safetensors", variables(), ABOUT)
     (tmp_path / "w.json").write_text(json.dumps(about))
     with pytest.raises(InputError, match=message):
         weights.load(tmp_path / "w.safetensors")
 
 
-def test_absent_and_damaged_files(tmp_path):
+def test_missing_and_damaged_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="or one of phantom"):
         weights.load("nothing")
     (tmp_path / "w.safetensors").write_bytes(b"no weights")

@@ -24,7 +24,7 @@ from kneefair_jax.data import inspection
 from kneefair_jax.data.source import ARRAYS, Example, files_sha256
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import array_files, atomic, preemption, progress
-from kneefair_jax.safe_text import without_paths
+from kneefair_jax.safe_text import strip_paths
 
 Read = Callable[[Sequence[int]], Iterator[Example | InputError]]
 Files = Callable[[int], tuple[Path, ...]]
@@ -60,7 +60,7 @@ def outcome(row: int, result: Example | InputError, files: Files | None = None) 
             raise result
         of_files = files_sha256(own) if files else ""
     except InputError as error:
-        return Outcome(row, "", without_paths(str(error), *(path.parent for path in own)))
+        return Outcome(row, "", strip_paths(str(error), *(path.parent for path in own)))
     digest = hashlib.sha256()
     for array in result.arrays().values():
         digest.update(np.ascontiguousarray(array).tobytes())

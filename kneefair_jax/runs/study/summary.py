@@ -23,7 +23,7 @@ from kneefair_jax.runs.study.trials import (
     Trial,
     changes,
     strength_of,
-    swept,
+    sweep_methods,
     trials,
 )
 from kneefair_jax.runtime import run_directory, run_files
@@ -33,7 +33,7 @@ DIVERGED = "diverged.txt"
 
 
 def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """All that the page shows, from the folders of the finished runs.
+    """Return the content of the page, from the folders of the finished runs.
 
     Raises:
         InputError: two runs differ in more than the mitigation and the seed, or in their patients.
@@ -43,44 +43,46 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     main = {method: [Trial(method, seed) for seed in study.seeds] for method in methods}
     if study.oracle:
         main[ORACLE] = [Trial(ORACLE, seed, 0.0) for seed in study.seeds]
-    every = trials(config)
-    diverged = _diverged(workdir, every)
-    main = {method: made for method, made in main.items() if method not in diverged}
-    _check_resolution(workdir, [trial for trial in every if trial.method not in diverged])
-    differing = _checked(workdir, main)
-    chosen = _compared(config, workdir, main, config.select)
-    # One pair for all, so that they can be set side by side.
+    all_runs = trials(config)
+    diverged = _diverged(workdir, all_runs)
+    main = {method: runs for method, runs in main.items() if method not in diverged}
+    _check_resolution(workdir, [trial for trial in all_runs if trial.method not in diverged])
+    differing = _changes_by_method(workdir, main)
+    comparison = _compare(config, workdir, main, config.select)
+    # One pair of groups for all rules, so that they can be set side by side.
     by_rule = {
-        rule: chosen if rule == config.select else _compared(config, workdir, main, rule, chosen["pair"])
+        rule: comparison
+        if rule == config.select
+        else _compare(config, workdir, main, rule, comparison["pair"])
         for rule in selection.RULES
     }
-    first = workdir / main[BASELINE][0].directory
-    report = run_files.read_report(first / evaluate.REPORT)
-    effort = {trial: group_models.effort(workdir / trial.directory) for trial in every}
+    baseline = workdir / main[BASELINE][0].directory
+    report = run_files.read_report(baseline / evaluate.REPORT)
+    effort = {trial: group_models.effort(workdir / trial.directory) for trial in all_runs}
     return {
         "title": study.title,
         "description": study.description,
         "attribute": ",".join(config.mitigation.groups),
-        "conditions": _conditions(config, report, first),
+        "conditions": _conditions(config, report, baseline),
         "methods": {
             name: {
                 "label": name,
                 "changes": differing[name],
-                "steps": max(effort[trial][0] for trial in made),
-                "seconds": sum(effort[trial][1] for trial in made) / len(made),
+                "steps": max(effort[trial][0] for trial in runs),
+                "seconds": sum(effort[trial][1] for trial in runs) / len(runs),
             }
-            for name, made in main.items()
+            for name, runs in main.items()
         },
         "diverged": diverged,
-        "notes": _notes(workdir, every),
+        "notes": _notes(workdir, all_runs),
         "training": convergence.of_runs(workdir, main, evaluate.REPORT),
-        "comparison": chosen,
+        "comparison": comparison,
         "rule": config.select,
         "rules": by_rule,
-        "sweep": _sweep(config, workdir, diverged, chosen["pair"]),
+        "sweep": _sweep(config, workdir, diverged, comparison["pair"]),
         "runs": {
             "seeds": list(study.seeds),
-            "count": len(every),
+            "count": len(all_runs),
             "seconds": sum(seconds for _, seconds in effort.values()),
             **{key: report["run"][key] for key in ("device", "versions", "commit")},
             "command": run_directory.public_command(sys.argv),
@@ -93,50 +95,56 @@ def _environment(workdir: Path, trial: Trial) -> dict[str, Any]:
     return run_files.read_environment(workdir / trial.directory / "environment.json")
 
 
-def _diverged(workdir: Path, every: Sequence[Trial]) -> dict[str, list[str]]:
-    """Methods of which a run has diverged, and which: they are not compared.
+def _diverged(workdir: Path, runs: Sequence[Trial]) -> dict[str, list[str]]:
+    """Return the methods with a diverged run, which are not compared, and their diverged runs.
 
     Raises:
-        InputError: the baseline or the oracle has, so that there is nothing to compare with.
+        InputError: the baseline or the oracle has diverged, so that there is nothing to compare with.
     """
-    found: dict[str, list[str]] = {}
-    for trial in every:
+    diverged: dict[str, list[str]] = {}
+    for trial in runs:
         if (workdir / trial.directory / DIVERGED).exists():
-            found.setdefault(trial.method, []).append(str(trial.directory))
+            diverged.setdefault(trial.method, []).append(str(trial.directory))
     for method in (BASELINE, ORACLE):
-        if method in found:
+        if method in diverged:
             raise InputError(
-                f"{found[method][0]} has diverged, and all are compared with {method}; lower "
+                f"{diverged[method][0]} has diverged, and every method is compared with {method}; lower "
                 "optimizer.learning_rate, in another --workdir"
             )
-    return found
+    return diverged
 
 
-def _checked(workdir: Path, runs: Mapping[str, Sequence[Trial]]) -> dict[str, dict[str, list[Any]]]:
-    """What each method changed, by what its runs say of themselves; anything else that differs is an error."""
+def _changes_by_method(workdir: Path, runs: Mapping[str, Sequence[Trial]]) -> dict[str, dict[str, list[Any]]]:
+    """Return the fields that each method changes, by the configs in its runs' folders.
+
+    Raises:
+        InputError: a run differs from the baseline in anything but the mitigation.
+    """
     differing = {}
-    for method, made in runs.items():
-        for baseline, trial in zip(runs[BASELINE], made, strict=True):
-            found = changes(
-                *(run_files.read_config(workdir / one.directory / "config.json") for one in (baseline, trial))
+    for method, trials_of_method in runs.items():
+        for baseline, trial in zip(runs[BASELINE], trials_of_method, strict=True):
+            fields = changes(
+                run_files.read_config(workdir / baseline.directory / "config.json"),
+                run_files.read_config(workdir / trial.directory / "config.json"),
             )
             allowed = ("mitigation.", "data.phantom.bias.") if method == ORACLE else ("mitigation.",)
-            free = {field for field in found if field.startswith(run_directory.CHANGEABLE)}
-            if strange := [field for field in found if not field.startswith(allowed) and field not in free]:
+            free = {field for field in fields if field.startswith(run_directory.CHANGEABLE)}
+            if extra := [field for field in fields if not field.startswith(allowed) and field not in free]:
                 raise InputError(
-                    f"{trial.directory} differs from {baseline.directory} in {strange[0]}, not in the mitigation "
-                    "alone; remove the folder and run the study again"
+                    f"{trial.directory} differs from {baseline.directory} in {extra[0]}, not in the mitigation alone; "
+                    "remove the folder and run the study again"
                 )
-        _check_data(workdir, made if method == ORACLE else [runs[BASELINE][0], *made])
-        differing[method] = {field: pair for field, pair in found.items() if field not in free}
+        same_data = trials_of_method if method == ORACLE else [runs[BASELINE][0], *trials_of_method]
+        _check_data(workdir, same_data)
+        differing[method] = {field: pair for field, pair in fields.items() if field not in free}
     return differing
 
 
 def _check_data(workdir: Path, runs: Sequence[Trial]) -> None:
-    """Refuses runs on other patients or pixels than the first one's."""
-    data = [_environment(workdir, trial).get("data") for trial in runs]
-    for trial, its_own in zip(runs, data, strict=True):
-        if its_own != data[0]:
+    """Refuse runs on other patients or pixels than the first one's."""
+    fingerprints = [_environment(workdir, trial).get("data") for trial in runs]
+    for trial, fingerprint in zip(runs, fingerprints, strict=True):
+        if fingerprint != fingerprints[0]:
             raise InputError(
                 f"{trial.directory} has other patients or pixels than {runs[0].directory}; remove the folder and run "
                 "the study again"
@@ -144,45 +152,48 @@ def _check_data(workdir: Path, runs: Sequence[Trial]) -> None:
 
 
 def _check_resolution(workdir: Path, runs: Sequence[Trial]) -> None:
-    """Refuses runs that are scored at another resolution than the first one: finer pixels alone change a score."""
-    first, *others = runs
-    at = evaluate.resolution(workdir / first.directory)
-    differing = [trial.directory for trial in others if evaluate.resolution(workdir / trial.directory) != at]
+    """Refuse runs that are scored at another resolution than the first one: finer pixels alone change a score."""
+    reference, *compared = runs
+    resolution = evaluate.resolution(workdir / reference.directory)
+    differing = [
+        trial.directory for trial in compared if evaluate.resolution(workdir / trial.directory) != resolution
+    ]
     if differing:
         raise InputError(
             f"{', '.join(map(str, differing[:5]))}{' and others' if len(differing) > 5 else ''}: scored at another "
-            f"resolution than {first.directory} ({at}); score them anew with --mode=evaluate and one report.resolution"
+            f"resolution than {reference.directory} ({resolution}); score them again with --mode=evaluate and one "
+            "report.resolution"
         )
 
 
-def _notes(workdir: Path, every: Sequence[Trial]) -> list[str]:
-    """What else differs between runs, which were perhaps made at different times or places."""
-    found = [_environment(workdir, trial) for trial in every]
+def _notes(workdir: Path, runs: Sequence[Trial]) -> list[str]:
+    """Return a sentence for each difference between the runs' environments."""
+    environments = [_environment(workdir, trial) for trial in runs]
     notes = []
-    for what, key in (("commits", "commit"), ("devices", "device"), ("versions of libraries", "versions")):
-        different = list(dict.fromkeys(json.dumps(one[key], sort_keys=True) for one in found))
-        if len(different) > 1:
-            shown = "" if key == "versions" else f": {', '.join(different)}"
-            notes.append(f"The runs were made with {len(different)} different {what}{shown}.")
+    for noun, key in (("commits", "commit"), ("devices", "device"), ("versions of libraries", "versions")):
+        values = list(dict.fromkeys(json.dumps(entry[key], sort_keys=True) for entry in environments))
+        if len(values) > 1:
+            suffix = "" if key == "versions" else f": {', '.join(values)}"
+            notes.append(f"The runs used {len(values)} different {noun}{suffix}.")
     return notes
 
 
-def _compared(
+def _compare(
     config: ConfigDict,
     workdir: Path,
     runs: Mapping[str, Sequence[Trial]],
     rule: str,
     pair: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """`compare` on the test cases by the checkpoints that a rule selects."""
+    """Return `compare` of the test cases, scored by the checkpoints that a rule selects."""
     tables: dict[str, list[pd.DataFrame]] = {}
     attributes = tuple(config.mitigation.groups)
-    for method, made in runs.items():
-        read = (
+    for method, trials_of_method in runs.items():
+        scored = (
             case_table.read(workdir / trial.directory / evaluate.TABLE, attributes, ("dice", "hd95_mm"))
-            for trial in made
+            for trial in trials_of_method
         )
-        tables[method] = [table[(table["split"] == "test") & (table["model"] == rule)] for table in read]
+        tables[method] = [table[(table["split"] == "test") & (table["model"] == rule)] for table in scored]
     failure_dice = config.report.failure_dice
     dice = stack_runs(tables, attributes, failure_dice=failure_dice)
     return compare_methods(
@@ -206,9 +217,9 @@ def _sweep(
     diverged: Mapping[str, Sequence[str]],
     pair: Mapping[str, str] | None,
 ) -> dict[str, Any] | None:
-    """The comparison at each strength of `representation`, by the rare group's share of the training patients.
+    """Return the comparison at each strength of `representation`, by the rare group's share of training patients.
 
-    The pair is the main comparison's at every point, so that a point where the baseline's order turns is negative.
+    Every point compares the pair of groups of the main comparison, so that a gap of the opposite sign is negative.
     """
     study = config.study
     if not study.sweep:
@@ -216,21 +227,21 @@ def _sweep(
     rare = next(name for name, switches in config.data.phantom.bias.items() if SWITCH in switches)
     points = []
     for strength in study.sweep:
-        at = None if strength == strength_of(config) else strength
+        swept = None if strength == strength_of(config) else strength
         runs = {
             method: [
-                Trial(ORACLE if at == 0.0 and method == BASELINE else method, seed, at)
+                Trial(ORACLE if swept == 0.0 and method == BASELINE else method, seed, swept)
                 for seed in study.seeds
             ]
-            for method in swept(config)
+            for method in sweep_methods(config)
             if method not in diverged
         }
-        for made in runs.values():
-            _check_data(workdir, [runs[BASELINE][0], *made])
+        for trials_of_method in runs.values():
+            _check_data(workdir, [runs[BASELINE][0], *trials_of_method])
         counts = _cohort_table(workdir / runs[BASELINE][0].directory)
         patients = counts[counts["split"] == "train"].set_index("group")["patients"]
         share = float(patients[rare] / patients["all"])
-        points.append({"share": share, "comparison": _compared(config, workdir, runs, config.select, pair)})
+        points.append({"share": share, "comparison": _compare(config, workdir, runs, config.select, pair)})
     points.sort(key=itemgetter("share"))
     return {
         "field": f"{rare}: {SWITCH}",
@@ -245,20 +256,20 @@ def _cohort_table(folder: Path) -> pd.DataFrame:
     return run_tables.read_csv(folder / "cohort.csv", ("group", "split"), ("patients", "cases"), remedy)
 
 
-def _conditions(config: ConfigDict, report: Mapping[str, Any], first: Path) -> dict[str, str]:
-    """What all runs share, for a reader."""
-    counts = _cohort_table(first)
+def _conditions(config: ConfigDict, report: Mapping[str, Any], baseline: Path) -> dict[str, str]:
+    """Return the settings that all runs share, for a reader."""
+    counts = _cohort_table(baseline)
     train = counts[counts["split"] == "train"].set_index("group")
-    tested = counts[counts["split"] == "test"].set_index("group")
+    test = counts[counts["split"] == "test"].set_index("group")
 
-    def listed(table: pd.DataFrame) -> str:
+    def describe(table: pd.DataFrame) -> str:
         names = [name for name in table.index if name != "all" and "," not in name]
-        inside = ", ".join(f"{name} {table.loc[name, 'patients']}" for name in names)
-        return f"{table.loc['all', 'patients']} patients ({inside}), {table.loc['all', 'cases']} cases"
+        groups = ", ".join(f"{name} {table.loc[name, 'patients']}" for name in names)
+        return f"{table.loc['all', 'patients']} patients ({groups}), {table.loc['all', 'cases']} cases"
 
     return {
-        "Trained on": listed(train),
-        "Tested on": listed(tested),
+        "Trained on": describe(train),
+        "Tested on": describe(test),
         "Network": f"{config.model.name}, widths {', '.join(map(str, config.model.widths))}",
         "Loss": config.loss,
         "Training": (

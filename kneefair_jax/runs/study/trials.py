@@ -1,4 +1,4 @@
-"""Which runs a study consists of, and the config of each: all the same but for the mitigation and the seed."""
+"""The runs of a study and their configs, which differ in the mitigation and the seed alone."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ class Trial(NamedTuple):
     Attributes:
         method: a key of `study.settings`, or the oracle.
         seed: of the run; the patients are those of `data.seed`.
-        strength: of the phantom's switch `representation`; None for what the config says.
+        strength: of the phantom's switch `representation`; None for the config's value.
     """
 
     method: str
@@ -31,76 +31,71 @@ class Trial(NamedTuple):
 
     @property
     def directory(self) -> Path:
-        """Its folder, within the study's."""
-        place = "runs" if self.strength is None else f"runs_{SWITCH}_{self.strength:g}"
-        return Path(place, self.method, f"seed_{self.seed}")
+        """The run's folder, within the study's."""
+        parent = "runs" if self.strength is None else f"runs_{SWITCH}_{self.strength:g}"
+        return Path(parent, self.method, f"seed_{self.seed}")
 
 
-def swept(config: ConfigDict) -> list[str]:
-    """The methods of the sweep: those of `study.sweep_methods` that the study has."""
+def sweep_methods(config: ConfigDict) -> list[str]:
+    """Return the methods of the sweep: those of `study.sweep_methods` that the study has."""
     return [method for method in config.study.sweep_methods if method in config.study.methods]
 
 
 def trials(config: ConfigDict) -> list[Trial]:
-    """Every run of the study once, seeds outermost: a study that is cut off has whole seeds."""
+    """Return every run of the study, seeds outermost, so that an interrupted study has complete seeds."""
     study = config.study
     strengths = [strength for strength in study.sweep if strength not in (0.0, strength_of(config))]
-    made = []
+    runs = []
     for seed in study.seeds:
-        made += [Trial(method, seed) for method in study.methods]
+        runs += [Trial(method, seed) for method in study.methods]
         if study.oracle or 0.0 in study.sweep:
-            made.append(Trial(ORACLE, seed, 0.0))
+            runs.append(Trial(ORACLE, seed, 0.0))
         if 0.0 in study.sweep:  # where `erm` is the oracle
-            made += [Trial(method, seed, 0.0) for method in swept(config) if method != BASELINE]
-        made += [Trial(method, seed, s) for s in strengths for method in swept(config)]
-    return made
+            runs += [Trial(method, seed, 0.0) for method in sweep_methods(config) if method != BASELINE]
+        runs += [Trial(method, seed, s) for s in strengths for method in sweep_methods(config)]
+    return runs
 
 
-def counted(config: ConfigDict, every: Sequence[Trial]) -> str:
-    """How many runs there are, and of what: `60 runs: 5 seeds of 6 methods, the oracle and 5 runs of the sweep`."""
+def describe(config: ConfigDict, runs: Sequence[Trial]) -> str:
+    """Return the number of runs by kind: `60 runs: 5 seeds of 6 methods, the oracle and 5 runs of the sweep`."""
     study = config.study
     parts = [amount(len(study.methods), "method")]
     if study.oracle:
         parts.append("the oracle")
-    if swept_runs := len(every) // len(study.seeds) - len(study.methods) - bool(study.oracle):
-        parts.append(f"{amount(swept_runs, 'run')} of the sweep")
-    return f"{amount(len(every), 'run')}: {amount(len(study.seeds), 'seed')} of {listing(parts)}"
+    if sweep_runs := len(runs) // len(study.seeds) - len(study.methods) - bool(study.oracle):
+        parts.append(f"{amount(sweep_runs, 'run')} of the sweep")
+    return f"{amount(len(runs), 'run')}: {amount(len(study.seeds), 'seed')} of {listing(parts)}"
 
 
 def config_of(config: ConfigDict, trial: Trial) -> ConfigDict:
-    """The config of one run: the study's without its section, with the method's settings and the seed."""
-    one = ConfigDict(config.copy_and_resolve_references().to_dict())
-    del one["study"]
-    for field, value in config.study.settings[BASELINE if trial.method == ORACLE else trial.method].items():
-        if field not in one.mitigation:
-            raise InputError(f"config.study.settings.{trial.method}: mitigation has no field {field!r}")
-        one.mitigation[field] = value
-    one.seed = trial.seed
+    """Return the config of one run: the study's without its section, with the method's settings and the seed."""
+    run = ConfigDict(config.copy_and_resolve_references().to_dict())
+    del run["study"]
+    changes = config.study.settings[BASELINE if trial.method == ORACLE else trial.method]
+    run.mitigation.update(changes.to_dict())
+    run.seed = trial.seed
     if trial.strength is not None:
-        for switches in one.data.phantom.bias.values():
+        for switches in run.data.phantom.bias.values():
             if SWITCH in switches:
                 switches[SWITCH] = trial.strength
-    return one
+    return run
 
 
 def changes(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The fields in which two configs differ: name -> [base's value, the other's]."""
-    flat, its_own = run_directory.flatten(dict(base)), run_directory.flatten(dict(other))
-    return {
-        field: [flat.get(field), its_own.get(field)]
-        for field in sorted(flat.keys() | its_own.keys())
-        if flat.get(field) != its_own.get(field)
-    }
+    """Return the fields in which two configs differ: name -> [value in `base`, value in `other`]."""
+    a, b = run_directory.flatten(dict(base)), run_directory.flatten(dict(other))
+    fields = sorted(a.keys() | b.keys())
+    return {field: [a.get(field), b.get(field)] for field in fields if a.get(field) != b.get(field)}
 
 
 def difference(base: ConfigDict, other: ConfigDict) -> str:
-    """The same for a reader: `mitigation.sampler: shuffled -> equal_share`."""
-    found = changes(base.to_dict(), other.to_dict())
-    return ", ".join(f"{field}: {old} -> {new}" for field, (old, new) in found.items()) or "the baseline"
+    """Return the differing fields for a reader: `mitigation.sampler.name: shuffled -> equal_share`."""
+    fields = changes(base.to_dict(), other.to_dict())
+    return ", ".join(f"{field}: {old} -> {new}" for field, (old, new) in fields.items()) or "the baseline"
 
 
 def check(config: ConfigDict) -> None:
-    """Refuses what is not a study, or one that could not be compared.
+    """Refuse a config without a study, and a study whose runs could not be compared.
 
     Raises:
         InputError: naming the field.
@@ -111,13 +106,13 @@ def check(config: ConfigDict) -> None:
     bootstrap.check_draws(study.bootstrap_draws, "config.study.bootstrap_draws")
     if BASELINE not in study.methods:
         raise InputError(
-            f"config.study.methods={tuple(study.methods)}: {BASELINE} is what all are compared with"
+            f"config.study.methods={tuple(study.methods)}: add {BASELINE}, the baseline of every comparison"
         )
     if len(set(study.methods)) < 2:
-        others = [method for method in study.settings if method != BASELINE]
+        alternatives = [method for method in study.settings if method != BASELINE]
         raise InputError(
             f"config.study.methods={tuple(study.methods)}: there is nothing to compare with {BASELINE}; add one or "
-            f"more of {', '.join(others)}, or train {BASELINE} alone by --mode=train"
+            f"more of {', '.join(alternatives)}, or train {BASELINE} alone with --mode=train"
         )
     for method in (*study.methods, *study.sweep_methods):
         if method not in study.settings:
@@ -134,15 +129,16 @@ def check(config: ConfigDict) -> None:
         raise InputError(
             f"config.study.settings.{BASELINE}: the baseline is the config itself; leave it empty"
         )
-    for field, plain in (
+    for part, method in (
         ("objective", "erm"),
         ("sampler", "shuffled"),
         ("head", "none"),
         ("schedule", "single"),
     ):
-        if config.mitigation[field] != plain:
+        if config.mitigation[part].name != method:
             raise InputError(
-                f"config.mitigation.{field} is the baseline's; give it to a method, in study.settings"
+                f"config.mitigation.{part}.name={config.mitigation[part].name!r}: the config is the baseline's; set it "
+                f"back to {method!r} and name the method in study.settings"
             )
     if (study.oracle or study.sweep) and strength_of(config) is None:
         raise InputError(
@@ -151,6 +147,6 @@ def check(config: ConfigDict) -> None:
 
 
 def strength_of(config: ConfigDict) -> float | None:
-    """Of the switch `representation`; None where there is none."""
+    """Return the strength of the switch `representation`; None where there is none."""
     bias = config.data.phantom.bias if "phantom" in config.data else {}
     return next((float(switches[SWITCH]) for switches in bias.values() if SWITCH in switches), None)

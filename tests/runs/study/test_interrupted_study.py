@@ -10,6 +10,8 @@ from kneefair_jax.runs.study.trials import trials
 from kneefair_jax.runtime import command
 from tests.runs.study import made_up
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 REMEDIES = command.Remedies("--workdir", "close other programs", lambda: "the same command resumes")
 RUNS = 4
 

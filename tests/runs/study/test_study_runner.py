@@ -17,6 +17,8 @@ from kneefair_jax.runtime import run_directory
 from kneefair_jax.training.loop import NonFiniteLossError
 from tests.runs.study import made_up
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 
 def replace_runs(monkeypatch):
     """Replaces training by made-up runs; returns the list of their folders, in order."""
@@ -61,14 +63,17 @@ def test_a_study_is_made_once_and_tells_what_differs(calls, tmp_path, capsys):
     assert "27 runs: 3 seeds of 3 methods, the oracle and 5 runs of the sweep" in told
     assert "1/27 erm/seed_3: Dice 0.9000, race=A 0.9000 (" in told
     assert "skipped" not in told
-    assert "group_dro          mitigation.objective: erm -> group_dro, mitigation.sampler: shuffled" in told
+    assert (
+        "group_dro          mitigation.objective.name: erm -> group_dro, mitigation.sampler.name: shuffled"
+        in told
+    )
     assert "trained" not in told  # what a run prints is in its folder
     assert "trained" in (tmp_path / "runs" / "erm" / "seed_3" / "log.txt").read_text()
     assert (tmp_path / "report" / "index.html").stat().st_size > 10_000
     assert jax.config.jax_compilation_cache_dir == cache
     before = (tmp_path / "report" / "study.json").read_bytes()
     run_study(config, tmp_path)
-    assert "27 finished before and skipped, 0 to make" in capsys.readouterr().out
+    assert "27 already finished and skipped, 0 to train" in capsys.readouterr().out
     assert len(calls) == len(trials(config))
     assert (tmp_path / "report" / "study.json").read_bytes() == before
 
@@ -80,7 +85,7 @@ def test_a_run_that_was_cut_off_goes_on(calls, study_copy, capsys):
     (cut / "checkpoints" / "60").mkdir(parents=True)
     run_study(config, study_copy)
     told = capsys.readouterr().out
-    assert "26 finished before and skipped, 1 to make, 1 of them from a checkpoint on" in told
+    assert "26 already finished and skipped, 1 to train, 1 of them from a checkpoint" in told
     assert calls == [cut]
 
 
@@ -90,7 +95,7 @@ def test_shards_share_the_runs_out_and_the_last_one_writes_the_page(calls, tmp_p
         run_study(config, tmp_path, f"{part}/3")
         assert not (tmp_path / "report").exists()
         told = capsys.readouterr().out
-        assert "9 of them are this shard's" in told and "the page waits for" in told
+        assert "9 of them in this shard" in told and "the page waits for" in told
     run_study(config, tmp_path, "1/3")
     assert len(calls) == len(set(calls)) == len(trials(config))
     assert (tmp_path / "report" / "index.html").exists()
@@ -160,7 +165,7 @@ def test_runs_by_other_code_are_noted(calls, study_copy):
 def test_nothing_is_run_when_one_method_cannot_be(calls, tmp_path):
     config = made_up.config(methods=("erm", "equal_share", "group_dro", "group_specific"))
     config.data.phantom.patients = 60
-    with pytest.raises(InputError, match="a model of its own needs at least a batch"):
+    with pytest.raises(InputError, match="its own model needs at least a batch"):
         run_study(config, tmp_path)
     assert not calls
 
@@ -168,14 +173,27 @@ def test_nothing_is_run_when_one_method_cannot_be(calls, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"eta": -1.0}, r"^config\.study\.settings\.group_dro\.eta=-1\.0: give a number from 0 to 1000$"),
-        ({"objective": "reweighted"}, r"^config\.study\.settings\.group_dro: sampler='equal_share' balances"),
+        (
+            {"objective.eta": -1.0},
+            r"^config\.study\.settings\.group_dro\.objective\.eta=-1\.0: give a number",
+        ),
+        ({"objective.step": 1.0}, r"^config\.study\.settings\.group_dro\.objective\.step=1\.0: give one of"),
+        (
+            {"objective.name": "reweighted"},
+            r"^config\.study\.settings\.group_dro: sampler 'equal_share' balances",
+        ),
+        (
+            {"objective.alpha": 0.1},
+            r"group_dro\.objective\.alpha=0\.1: objective 'group_dro' does not read alpha",
+        ),
     ],
 )
 def test_an_error_of_a_method_s_settings_names_the_method(calls, tmp_path, settings, message):
     config = made_up.config()
     with config.unlocked():
-        config.study.settings.group_dro.update(settings)
+        for field, value in settings.items():
+            part, name = field.split(".")
+            config.study.settings.group_dro[part][name] = value
     with pytest.raises(InputError, match=message):
         run_study(config, tmp_path)
     assert not calls and not list(tmp_path.iterdir())
@@ -234,8 +252,8 @@ def test_the_numbers_follow_from_the_tables(calls, study_copy):
     closed = (means["erm"] - means["group_dro"]) / (means["erm"] - means["oracle"])
     np.testing.assert_allclose(methods["group_dro"]["closed"]["value"], closed, atol=1e-9)
     assert study["methods"]["group_dro"]["changes"] == {
-        "mitigation.objective": ["erm", "group_dro"],
-        "mitigation.sampler": ["shuffled", "equal_share"],
+        "mitigation.objective.name": ["erm", "group_dro"],
+        "mitigation.sampler.name": ["shuffled", "equal_share"],
     }
     shares = [point["share"] for point in study["sweep"]["points"]]
     np.testing.assert_allclose(shares, [2 / 22, 5 / 25, 1 / 2])  # of 20 of A and what is left of 20 of B

@@ -1,0 +1,185 @@
+"""`compare`: several models on the same patients, from scores in memory."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kneefair_jax import audit
+from kneefair_jax.audit import score_table
+from kneefair_jax.errors import InputError
+from kneefair_jax.fairness import group_report, patient_table
+from kneefair_jax.fairness.endpoints import EndpointSettings
+from kneefair_jax.fairness.group_report import REPR_ROWS, Frame
+from kneefair_jax.report import page
+from kneefair_jax.report.figures import svg
+from kneefair_jax.report.rate_tables import ALL
+from kneefair_jax.report.text.formatting import TITLES, interval, number, signed
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelComparison:
+    """Several models on the same patients: their means by group, and paired changes of the mean and of the gap.
+
+    Attributes:
+        score: the score of the tables.
+        models: names, in the order given.
+        by: the attributes.
+        by_group: a row per model, attribute and group, over all structures: `patients`, `cases`, `mean`, `low`, `high`
+            (95 %), `ranked`.
+        changes: a row per pair of models and attribute, `second` minus `first`: `patients`; `mean_change`, its ends,
+            `mean_p` and `mean_p_holm` (over pairs of models); `first_gap`, `second_gap`, `gap_change`, its ends,
+            `gap_p` and `gap_p_holm` (over pairs of models and attributes). A negative change narrows the gap.
+        notes: how the tables were read, and what limits the numbers.
+    """
+
+    score: str
+    models: tuple[str, ...]
+    by: tuple[str, ...]
+    by_group: pd.DataFrame
+    changes: pd.DataFrame
+    notes: tuple[str, ...]
+    _models: dict[str, Any] = field(default_factory=dict)
+
+    def plot(self) -> Figure:
+        """Draw the changes of the mean and of the gap with their intervals, a row per pair of models and attribute."""
+        rows = self.changes
+        labels = [
+            svg.Row(str(k), f"{row.second} minus {row.first}, {row.attribute}")
+            for k, row in enumerate(rows.itertuples())
+        ]
+        with svg.style():
+            figure = Figure(figsize=(svg.WIDTH, svg.ROW * len(rows) + 1), layout="constrained")
+            panels = figure.subplots(1, 2, sharey=True)
+            for axes, quantity in zip(panels, ("mean", "gap"), strict=True):
+                svg.value_axis(axes, 3)
+                axes.axvline(0, color=svg.MUTED, linewidth=0.9)
+                changes = rows[f"{quantity}_change"].to_numpy(float)
+                low, high = (rows[f"{quantity}_{end}"].to_numpy(float) for end in ("low", "high"))
+                axes.hlines(np.arange(len(rows)), low, high, color=svg.ACCENT, linewidth=1.6)
+                axes.plot(changes, np.arange(len(rows)), "o", color=svg.ACCENT, markersize=5)
+                axes.set_xlabel(f"change of the {quantity} of {TITLES[self.score]}")
+            svg.label_rows(panels[0], labels)
+        return figure
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the paired comparisons as plain Python: `models` of `report.json`, schema 2."""
+        return self._models
+
+    def __repr__(self) -> str:
+        lines = [f"ModelComparison of {self.score}: {', '.join(self.models)}"[:120]]
+        for row in self.changes.head(REPR_ROWS).itertuples():
+            mean = f"mean {signed(row.mean_change)} {interval([row.mean_low, row.mean_high])}"
+            gap = "no gap (fewer than two groups are ranked)"
+            if not pd.isna(row.gap_change):
+                ends = interval([row.gap_low, row.gap_high])
+                p = "" if pd.isna(row.gap_p_holm) else f", corrected p = {row.gap_p_holm:.2g}"
+                gap = f"gap {number(row.first_gap)} to {number(row.second_gap)}, {signed(row.gap_change)} {ends}{p}"
+            lines.append(f"  {row.second} minus {row.first}, {row.attribute}: {mean}; {gap}")
+        if len(self.changes) > REPR_ROWS:
+            lines.append(f"  and {len(self.changes) - REPR_ROWS} more: .changes")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return str(self.changes.to_html(index=False))
+
+
+def compare(  # keyword-only options with defaults
+    frames: Mapping[str, Frame],
+    by: str | Sequence[str] = (),
+    *,
+    patient: str | None = None,
+    case: str | None = None,
+    bins: Mapping[str, Sequence[float]] | None = None,
+    failure_dice: float = patient_table.FAILURE_DICE,
+    min_group_patients: int = 10,
+    draws: int = 10_000,
+    seed: int = 0,
+    allow_similar_ids: bool = False,
+) -> ModelComparison:
+    """Compare several models by their Dice on the same patients, paired, as an audit of several models does.
+
+        comparison = compare({"erm": frame_a, "dro": frame_b}, by=["sex"])
+        comparison.by_group, comparison.changes
+
+    Args:
+        frames: model -> a table as `GroupReport` takes it, all of the same cases. Tables without a column of cases are
+            paired by row.
+        by: columns to group by.
+        patient: as for `GroupReport`.
+        case: as for `GroupReport`.
+        bins: attribute -> ascending edges, for numbers.
+        failure_dice: Dice below which a segmentation counts as failed.
+        min_group_patients: smaller groups take no part in a gap.
+        draws: permutations, bootstrap resamples and swaps.
+        seed: of all three.
+        allow_similar_ids: whether identifiers and levels may look alike, such as 7 and 0007.
+
+    Raises:
+        InputError: there are fewer than two tables, one cannot be used, or they differ in their cases. The message
+            names the model; rows are counted from 0.
+    """
+    if len(frames) < 2:
+        raise InputError(
+            "frames: give two models or more, as model -> table; GroupReport describes a single one"
+        )
+    attributes = (by,) if isinstance(by, str) else tuple(map(str, by))
+    options = audit.CaseOptions(bins or {}, allow_similar_ids=allow_similar_ids)
+    tables = []
+    for model, frame in frames.items():
+        try:
+            table = group_report.identified(frame, patient, case)
+            if "model" in table:
+                raise InputError("frame: has a column 'model'; drop it")
+            score_table.read(table, None, attributes, options)
+        except InputError as error:
+            raise InputError(
+                re.sub(r"^frame\b", f"frames[{model!r}]", group_report.with_parameters(error))
+            ) from error
+        tables.append(table.assign(model=str(model)))
+    settings = audit.Settings(
+        min_group_patients=min_group_patients,
+        draws=draws,
+        seed=seed,
+        endpoints=EndpointSettings(failure_dice=failure_dice),
+    )
+    result = group_report.audit_table(
+        pd.concat(tables, ignore_index=True), attributes, bins, allow_similar_ids, settings
+    )
+    comparison = page.plain(result.report["models"])
+    group_rows = []
+    for model, report in result.reports.items():
+        rows = group_report.score_rows(page.plain(report), "groups.csv", comparison["score"])
+        rows = rows[(rows["structure"] == ALL) & (rows["attribute"] != "")]
+        group_rows.append(rows.drop(columns="structure").assign(model=model))
+    by_group = pd.concat(group_rows, ignore_index=True)
+    return ModelComparison(
+        score=comparison["score"],
+        models=tuple(result.reports),
+        by=attributes,
+        by_group=by_group[["model", *by_group.columns.drop("model")]],
+        changes=pd.DataFrame([_change_row(pair) for pair in comparison["pairs"]]),
+        notes=tuple(result.notes),
+        _models=comparison,
+    )
+
+
+def _change_row(pair: Mapping[str, Any]) -> dict[str, Any]:
+    mean, gap = pair["change_of_mean"], pair["change_of_gap"]
+    row = {key: pair[key] for key in ("first", "second", "attribute", "patients")}
+    for quantity, change in (("mean", mean), ("gap", gap)):
+        if quantity == "gap":
+            row |= {"first_gap": change["first"], "second_gap": change["second"]}
+        low, high = change["interval"] or (None, None)
+        row |= {
+            f"{quantity}_change": change["value"],
+            f"{quantity}_low": low,
+            f"{quantity}_high": high,
+            f"{quantity}_p": change["p"],
+            f"{quantity}_p_holm": change["p_holm"],
+        }
+    return row

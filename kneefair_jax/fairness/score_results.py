@@ -1,0 +1,195 @@
+"""Results of `scores.scores`, with the fields of `report.json` (schema 2); None is undefined."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from kneefair_jax.fairness.equivalence import Equivalence
+
+type Interval = list[float]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A summary of the groups of an attribute, over all patients."""
+
+    value: float | None = None
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class WorstError(Summary):
+    """The largest error of a group, and the group that has it."""
+
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class ErrorRatio(Summary):
+    """The skewed error ratio; `reference_ser` adds `size`, the ratio that follows from size."""
+
+    size: float | None = None
+
+
+@dataclass(frozen=True)
+class GroupTest:
+    """The test of equal means among patients without a failed segmentation.
+
+    Attributes:
+        name: of the test.
+        statistic: Welch's t of two groups, the largest |t| of more.
+        p: corrected over the pairs.
+        p_holm: corrected over the primary family (the primary score), or over attributes (other macro scores).
+        p_bh: of a structure, corrected over structures and attributes.
+    """
+
+    name: str
+    statistic: float
+    p: float
+    p_holm: float | None = None
+    p_bh: float | None = None
+
+
+@dataclass(frozen=True)
+class GapWithoutFailures:
+    """The gap among patients without a failed segmentation.
+
+    Attributes:
+        value: highest minus lowest group mean.
+        interval: simultaneous over the pairs.
+        interval_adjusted: at the level at which the correction judged the p of the test.
+        patients: group -> patients of each group that takes part.
+    """
+
+    value: float | None = None
+    interval: Interval | None = None
+    interval_adjusted: Interval | None = None
+    patients: dict[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class RankTest:
+    """The rank test of all groups."""
+
+    name: str
+    p: float | None
+
+
+@dataclass(frozen=True)
+class AllPatients:
+    """The difference of two group means over all patients."""
+
+    difference: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class PairSummary:
+    """Two groups compared, the first minus the second.
+
+    Attributes:
+        first: name of a group.
+        second: name of another group.
+        difference: of the means of patients without a failed segmentation.
+        interval: of it, simultaneous over the pairs.
+        interval_adjusted: at the level at which the correction judged `p`.
+        welch: Welch's interval of this pair only.
+        p: corrected over the pairs.
+        p_holm: corrected over the family of the attribute's test too.
+        all_patients: the same difference over all patients.
+        p_brunner_munzel: corrected over the pairs.
+        p_mann_whitney: with more than two groups Dunn's, corrected over the pairs.
+        cliffs_delta: P(first > second) - P(first < second).
+    """
+
+    first: str
+    second: str
+    difference: float | None
+    interval: Interval | None
+    interval_adjusted: Interval | None
+    welch: Interval | None
+    p: float | None
+    p_holm: float | None
+    all_patients: AllPatients
+    p_brunner_munzel: float | None
+    p_mann_whitney: float | None
+    cliffs_delta: float
+
+
+@dataclass(frozen=True)
+class AttributeSummary:
+    """The comparison of the groups of one attribute, or of a pair of attributes, in one score.
+
+    Attributes:
+        worst: the largest error.
+        gap: highest minus lowest mean over all patients.
+        sd: standard deviation of the group means.
+        es: equity-scaled score; undefined for distances.
+        ser: skewed error ratio.
+        test: None if fewer than two groups can be tested.
+        gap_without_failures: the gap that `test` is about.
+        rank: None if a group has a single patient.
+        pairs: of ranked groups, in the order of the groups.
+        detectable: the difference of the pair with the least power that a single test detects with 80 % power.
+        equivalence: None without a margin.
+        warnings: sentences.
+    """
+
+    worst: WorstError = WorstError()
+    gap: Summary = Summary()
+    sd: Summary = Summary()
+    es: Summary = Summary()
+    ser: ErrorRatio = ErrorRatio()
+    test: GroupTest | None = None
+    gap_without_failures: GapWithoutFailures = GapWithoutFailures()
+    rank: RankTest | None = None
+    pairs: list[PairSummary] = field(default_factory=list)
+    detectable: float | None = None
+    equivalence: Equivalence | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean over patients; the interval needs `inference.MIN_INTERVAL_PATIENTS`."""
+
+    mean: float | None
+    interval: Interval | None
+    patients: int
+    cases: int
+
+
+@dataclass(frozen=True)
+class GroupMean(Mean):
+    """The mean of one group, whether it is ranked, and the reason if it is not."""
+
+    unranked: str | None
+    ranked: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructureScores:
+    """One score of one structure.
+
+    Attributes:
+        overall: over all patients.
+        groups: group name -> its mean.
+        summaries: attribute, or two attributes joined by a comma -> comparison of its groups.
+    """
+
+    overall: Mean
+    groups: dict[str, GroupMean] = field(default_factory=dict)
+    summaries: dict[str, AttributeSummary] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreResult:
+    """One score: the macro score over all structures, and each structure by name."""
+
+    structures: dict[str, StructureScores]
+    overall: Mean
+    groups: dict[str, GroupMean]
+    summaries: dict[str, AttributeSummary]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry of `scores` in `report.json`."""
+        return asdict(self)

@@ -1,0 +1,119 @@
+"""`fairness.compare` against numbers by hand, against `audit.table` of the same scores, and its refusals."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from kneefair_jax import audit, fairness
+from kneefair_jax.errors import InputError
+from kneefair_jax.report import page
+
+DRAWS = 200
+SEX = np.array(["female", "male"] * 12)
+PATIENTS = [f"p{k:02}" for k in range(24)]
+
+
+def frame(shift, seed=0):
+    """Two structures around each patient's score: 0.9 for male patients, `shift` lower for female ones."""
+    rng = np.random.default_rng(seed)
+    scores = np.where(SEX == "female", 0.9 - shift, 0.9) + rng.normal(0, 0.01, len(SEX))
+    return pd.DataFrame(
+        {
+            "patient_id": PATIENTS,
+            "case_id": PATIENTS,
+            "sex": SEX,
+            "dice_femur": scores + 0.01,
+            "dice_tibia": scores - 0.01,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return {"erm": frame(0.06), "dro": frame(0.02, seed=1)}
+
+
+@pytest.fixture(scope="module")
+def comparison(frames):
+    return fairness.compare(frames, by=["sex"], draws=DRAWS)
+
+
+def macro(table):
+    return table[["dice_femur", "dice_tibia"]].mean(axis=1).to_numpy()
+
+
+def test_changes_by_hand(frames, comparison):
+    first, second = (macro(table) for table in frames.values())
+    gaps = [abs(scores[SEX == "male"].mean() - scores[SEX == "female"].mean()) for scores in (first, second)]
+    (row,) = comparison.changes.itertuples()
+    assert (row.first, row.second, row.attribute, row.patients) == ("erm", "dro", "sex", 24)
+    assert row.mean_change == pytest.approx((second - first).mean())
+    assert [row.first_gap, row.second_gap, row.gap_change] == pytest.approx([*gaps, gaps[1] - gaps[0]])
+    assert row.mean_low < row.mean_change < row.mean_high
+    assert row.gap_low < row.gap_change < row.gap_high < 0
+    assert row.gap_p_holm == row.gap_p < 0.05
+
+
+def test_means_by_group_are_those_of_each_model(frames, comparison):
+    means = comparison.by_group.set_index(["model", "group"])["mean"]
+    for model, table in frames.items():
+        for level in ("female", "male"):
+            assert means[model, f"sex={level}"] == pytest.approx(macro(table)[level == SEX].mean())
+
+
+def test_numbers_are_those_of_an_audit_of_both_tables(frames, comparison, tmp_path):
+    both = pd.concat([table.assign(model=model) for model, table in frames.items()])
+    both.to_csv(tmp_path / "scores.csv", index=False)
+    audited = audit.table(tmp_path / "scores.csv", ["sex"], settings=audit.Settings(draws=DRAWS))
+    assert comparison.to_dict() == page.plain(audited.report["models"])
+
+
+def test_arrays_are_paired_by_row(frames, comparison):
+    arrays = {
+        model: {name: table[name].to_numpy() for name in ("sex", "dice_femur", "dice_tibia")}
+        for model, table in frames.items()
+    }
+    changes = ["patients", "mean_change", "first_gap", "second_gap", "gap_change"]
+    rows = fairness.compare(arrays, by="sex", draws=DRAWS).changes[changes]
+    np.testing.assert_allclose(rows, comparison.changes[changes], rtol=1e-12)
+
+
+def test_a_notebook_sees_tables_and_a_figure(frames, comparison):
+    assert isinstance(comparison.plot(), Figure)
+    assert all(axes.get_xlabel() for axes in comparison.plot().axes)
+    assert comparison._repr_html_().count("<tr") == 2
+    assert len(repr(comparison).splitlines()) == 2
+    models = {
+        f"model {k}": table for k, table in enumerate([*frames.values(), frame(0.03, 2), frame(0.04, 3)])
+    }
+    assert len(repr(fairness.compare(models, by="sex", draws=DRAWS)).splitlines()) == 7
+
+
+def test_several_models_have_a_row_per_pair_and_attribute(frames):
+    race = np.repeat(["A", "B"], 12)
+    models = {name: table.assign(race=race) for name, table in (frames | {"other": frame(0.04, 2)}).items()}
+    result = fairness.compare(models, by=["sex", "race"], draws=DRAWS)
+    assert len(result.changes) == 6 and result.models == ("erm", "dro", "other")
+    assert len(repr(result).splitlines()) <= 10
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda frames: {"erm": frames["erm"]}, "two models"),
+        (lambda frames: frames | {"dro": frames["dro"][:20]}, r"'dro' has no scores of case 'p20'"),
+        (lambda frames: frames | {"dro": frames["dro"].assign(model="x")}, r"frames\['dro'\]: .*'model'"),
+        (lambda frames: frames | {"dro": frames["dro"].drop(columns="sex")}, r"frames\['dro'\]: by= .*'sex'"),
+        (lambda frames: frames | {"dro": frames["dro"].replace({"sex": {"male": "m"}})}, "differ in sex"),
+        (lambda frames: frames | {"dro": frames["dro"].assign(dice_femur=1.5)}, r"frames\['dro'\] row 0"),
+    ],
+)
+def test_tables_that_cannot_be_compared_are_refused(frames, change, message):
+    with pytest.raises(InputError, match=message):
+        fairness.compare(change(frames), by="sex", draws=DRAWS)
+
+
+def test_too_few_draws_are_refused_by_the_parameter(frames):
+    with pytest.raises(InputError, match=r"^draws=10"):
+        fairness.compare(frames, by="sex", draws=10)
