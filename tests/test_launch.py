@@ -226,7 +226,7 @@ BAD = {
     ),
     "nothing to evaluate": ({}, None, ("--mode=evaluate",), "has no checkpoint"),
     "negative seed": ({}, None, ("--config.seed=-1",), "seed=-1"),
-    "a shard of no study": ({}, None, ("--shard=0/2",), "--mode=train has none"),
+    "a shard of no study": ({}, None, ("--shard=0/2",), "drop it with --mode=train"),
     "not a number": ({}, None, ("--config.train.log_every=many",), "log_every"),
     "a field twice": (
         {},
