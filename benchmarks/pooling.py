@@ -107,12 +107,12 @@ def measure(name: str, truth_name: str, cohorts: int) -> dict[str, float]:
                 2 * student,
             ]
         )
-    covered, student_covered, error, raw_error, width, student_width = np.mean(rows, axis=0)[:, small]
+    coverage, student_coverage, error, raw_error, width, student_width = np.mean(rows, axis=0)[:, small]
     return {
-        "covered": float(covered.mean()),
-        "least_covered_group": float(covered.min()),
-        "smallest_group_covered": float(covered[sizes[small].argmin()]),
-        "raw_covered": float(student_covered.mean()),
+        "covered": float(coverage.mean()),
+        "least_covered_group": float(coverage.min()),
+        "smallest_group_covered": float(coverage[sizes[small].argmin()]),
+        "raw_covered": float(student_coverage.mean()),
         "squared_error_over_raw": float(error.mean() / raw_error.mean()),
         "worst_group_squared_error_over_raw": float((error / raw_error).max()),
         "width_over_raw": float(width.mean() / student_width.mean()),

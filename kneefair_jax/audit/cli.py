@@ -199,20 +199,16 @@ def text(report: dict[str, Any]) -> str:
     rows = [("", "patients", formatting.score_title(primary.score), "95 % interval")]
     entries = {"all": scores["overall"], **scores["groups"]}
     for name, entry in entries.items():
-        unranked = f"  {entry['unranked']}" if entry.get("unranked") else ""
         rows.append(
             (
                 formatting.group(name, attributes),
                 formatting.count(entry["patients"]),
                 formatting.number(entry["mean"]),
-                formatting.interval(entry["interval"]) + unranked,
+                formatting.interval(entry["interval"]),
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    lines = [
-        f"{row[0].ljust(widths[0])}  {row[1].rjust(widths[1])}  {row[2].rjust(widths[2])}  {row[3]}"
-        for row in rows
-    ]
+    notes = ["", *(f"  {entry['unranked']}" if entry.get("unranked") else "" for entry in entries.values())]
+    lines = [line + note for line, note in zip(safe_text.align_columns(rows), notes, strict=True)]
     for key, summary in scores["summaries"].items():
         test = summary["test"] or {}
         line = f"gap by {key.replace(',', ' x ')}: {_gap(summary['gap'])}"

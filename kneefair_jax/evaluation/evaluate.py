@@ -22,7 +22,7 @@ from kneefair_jax.report import build, examples, notes, page
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import array_files, atomic, distributed, run_directory, run_files
-from kneefair_jax.training import group_models, metric_writer, scoring, selection, single_group_batches
+from kneefair_jax.training import group_models, metric_writer, scoring, selection, setup
 from kneefair_jax.training.setup import Experiment
 
 TABLE = "cases.parquet"
@@ -324,7 +324,7 @@ def _report(
     report = build.build_report(
         test,
         cohort.cases,
-        notes=[*cohort.notes(), *single_group_batches.notes(config, cohort), *observations],
+        notes=[*cohort.notes(), *setup.single_group_notes(config, cohort), *observations],
         delta=dict(config.report.delta),
         endpoints=_endpoints(config),
         primary=primary,

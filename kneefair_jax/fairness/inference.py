@@ -154,8 +154,8 @@ def missing_structure_warnings(patients: Mapping[str, Mapping[str, int]]) -> lis
         patients: structure -> ranked group -> patients with a score of it.
     """
     return [
-        f"{structure} has no score in {name}, so its mean over structures is not comparable with that of groups that have "
-        "this structure"
+        f"{structure} has no score in {name}, so its mean over structures is not comparable with that of groups that "
+        "have this structure"
         for structure, by_group in patients.items()
         for name, count in by_group.items()
         if not count and any(by_group.values())
