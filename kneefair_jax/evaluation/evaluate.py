@@ -21,7 +21,7 @@ from kneefair_jax.fairness.scores import scores as by_group
 from kneefair_jax.report import build, examples, notes, page
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.overlays import CaseView
-from kneefair_jax.runtime import array_files, atomic, distributed, run_directory, run_files
+from kneefair_jax.runtime import atomic, checked_files, distributed, run_directory, run_files
 from kneefair_jax.training import group_models, metric_writer, scoring, selection, single_group_batches
 from kneefair_jax.training.setup import Experiment
 
@@ -233,7 +233,7 @@ def merge_folds(
         table.to_parquet(path)
     predictions: dict[str, np.ndarray] = {}
     for fold in folds:
-        predictions |= array_files.read_npz(fold / PREDICTIONS, "evaluate it again: --mode=evaluate")
+        predictions |= checked_files.read_npz(fold / PREDICTIONS, "evaluate it again: --mode=evaluate")
     _write_predictions(workdir, predictions)
     tested = cohort._replace(cases=cohort.cases.assign(split="test"))
     environment = run_files.read_environment(folds[0] / "environment.json")

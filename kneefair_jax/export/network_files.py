@@ -10,7 +10,7 @@ from flax import traverse_util
 from kneefair_jax import models, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.export import model_card
-from kneefair_jax.runtime import atomic, json_files, output_folder, run_directory, run_files
+from kneefair_jax.runtime import atomic, checked_files, output_folder, run_directory, run_files
 from kneefair_jax.runtime.schema import Anything, Omittable, Table, Text, find_fault
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
@@ -76,9 +76,9 @@ def export(
     output_folder.require_regular_files(out, (f"{name}*",))
     remedy = "give the folder of a finished run"
     run_files.read_config(run / "config.json")  # refuses the layout of an earlier version
-    config = json_files.read(run / "config.json", _CONFIG, remedy)
+    config = checked_files.read_json(run / "config.json", _CONFIG, remedy)
     report = run_files.read_report(run / "report" / "report.json", run_files.EXPORTED)
-    environment = json_files.read(run / "environment.json", _ENVIRONMENT, remedy)
+    environment = checked_files.read_json(run / "environment.json", _ENVIRONMENT, remedy)
     if (head := config["mitigation"]["head"]["name"]) not in TRAINED_ALONE:
         raise InputError(
             f"{run}: its network has the head {head!r}, which needs the group of every image; "

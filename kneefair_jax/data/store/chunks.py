@@ -23,7 +23,7 @@ import numpy as np
 from kneefair_jax.data import inspection
 from kneefair_jax.data.source import ARRAYS, Example, files_sha256
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import array_files, atomic, preemption, progress
+from kneefair_jax.runtime import atomic, checked_files, preemption, progress
 from kneefair_jax.safe_text import strip_paths
 
 Read = Callable[[Sequence[int]], Iterator[Example | InputError]]
@@ -122,7 +122,7 @@ def read_all(
 def outcomes(chunks: Iterable[Path]) -> Iterator[Outcome]:
     """The outcome of every row, in order."""
     for path in chunks:
-        chunk = array_files.read_npz(path, _REMEDY, ("row", "sha256", "why"))
+        chunk = checked_files.read_npz(path, _REMEDY, ("row", "sha256", "why"))
         names = [name for name in Outcome._fields if name in chunk]  # earlier versions had no `files`
         columns = [chunk[name].tolist() for name in names]
         yield from (Outcome(*cells) for cells in zip(*columns, strict=True))
@@ -131,7 +131,7 @@ def outcomes(chunks: Iterable[Path]) -> Iterator[Outcome]:
 def records(chunks: Iterable[Path]) -> Iterator[Record]:
     """Row and arrays of every case that has them, in order."""
     for path in chunks:
-        chunk = array_files.read_npz(path, _REMEDY, ("row", "why", *ARRAYS))
+        chunk = checked_files.read_npz(path, _REMEDY, ("row", "why", *ARRAYS))
         kept = chunk["row"][chunk["why"] == ""].tolist()
         for place, row in enumerate(kept):
             yield row, {name: chunk[name][place] for name in ARRAYS}

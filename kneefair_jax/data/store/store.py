@@ -20,7 +20,7 @@ from kneefair_jax.data.store import chunks, tfds_builder
 from kneefair_jax.data.store.chunks import Outcome
 from kneefair_jax.data.store.tfds_builder import CaseStore
 from kneefair_jax.errors import InputError, describe
-from kneefair_jax.runtime import atomic, json_files, output_folder, progress
+from kneefair_jax.runtime import atomic, checked_files, output_folder, progress
 from kneefair_jax.runtime.schema import Anything, Integer, ListOf, Omittable, Row, Table, Text
 
 DIGEST_FILE = "content.json"
@@ -354,8 +354,8 @@ def _open(source: Source, grid: tuple[int, int, int], directory: Path, on_broken
 
 def _read_content(path: Path, rows: int) -> dict[str, Any]:
     """Return the checked digest file of a store; `rows` are those of the source."""
-    most = json_files.MAX_DESCRIPTION_BYTES + rows * _ROW_BYTES
-    content = json_files.read(path, _content_schema(rows), _REMEDY, max_bytes=most)
+    most = checked_files.MAX_DESCRIPTION_BYTES + rows * _ROW_BYTES
+    content = checked_files.read_json(path, _content_schema(rows), _REMEDY, max_bytes=most)
     if (
         len(content.get("files", ())) not in (0, rows)
         or len(content.get("inspections", ())) > content["cases"]

@@ -16,7 +16,7 @@ from absl import logging
 from google.protobuf import json_format
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import json_files
+from kneefair_jax.runtime import checked_files
 from kneefair_jax.runtime.schema import Anything, ListOf, Table
 
 SPLIT = "cases"
@@ -107,7 +107,7 @@ def open_store(name: str, grid: tuple[int, int, int], data_dir: Path) -> Any:
 def _require_info(folder: Path, name: str) -> None:
     """Refuses a `dataset_info.json` of other records, or of record files elsewhere."""
     path = folder / "dataset_info.json"
-    info = json_files.read(path, _INFO, _REMEDY)
+    info = checked_files.read_json(path, _INFO, _REMEDY)
     kept = {key: info.get(key) for key in ("name", "version", "configName", "fileFormat")}
     splits = [{key: split.get(key) for key in ("name", "filepathTemplate")} for split in info["splits"]]
     ours = {
@@ -121,7 +121,7 @@ def _require_info(folder: Path, name: str) -> None:
 
 
 def _require_same(path: Path, expected: dict[str, Any]) -> None:
-    if json_files.read(path, Table(other_fields=Anything()), _REMEDY) != expected:
+    if checked_files.read_json(path, Table(other_fields=Anything()), _REMEDY) != expected:
         raise _foreign(path)
 
 
