@@ -119,7 +119,7 @@ def describe(
         paths,
         notes
         + of_ages
-        + ages.unlikely(table)
+        + ages.implausible_age_notes(table)
         + cohort.varying_attributes(frame, attributes)
         + cohort.similar_levels(frame, attributes),
         of_other_splits(source.cells, table),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import listing
+from kneefair_jax.data import file_lookup
 from kneefair_jax.data.mask_files import MaskPath, StructureFiles
 from kneefair_jax.data.readers import SUFFIXES, limits
 from kneefair_jax.errors import InputError
@@ -41,7 +41,7 @@ def find(folder: Path, cases: Sequence[str], option: str, structures: Sequence[s
             case, or files of some structures alone.
     """
     by_name: dict[str, list[Path]] = {}
-    paths, errors = listing.below(_require(folder, option))
+    paths, errors = file_lookup.list_files(_require(folder, option))
     if errors:
         raise errors[0]
     for path in paths:

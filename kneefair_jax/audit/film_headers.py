@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from kneefair_jax.data import header_notes, layouts
+from kneefair_jax.data import inspection, layouts
 from kneefair_jax.data.readers import Orientation
 
 
@@ -27,7 +27,7 @@ def notes(headers: Mapping[str, FilmHeader]) -> list[str]:
     Args:
         headers: by case id, of the films that were read.
     """
-    texts = header_notes.aggregate(list(headers), [one.notes for one in headers.values()])
+    texts = inspection.aggregate_notes(list(headers), [one.notes for one in headers.values()])
     lines = [f"film, of those that were read: {text}" for text in texts]
     open_films = [
         case for case, one in headers.items() if layouts.relation(one.film, one.mask) == layouts.OPEN

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import mask_checks, number_text
+from kneefair_jax.data import cell_text, mask_checks
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
 
@@ -56,7 +56,7 @@ def parse(words: Sequence[str], option: str = "--labels") -> dict[str, tuple[int
 
 
 def _whole_number(text: str) -> int:
-    number = number_text.parse(text)
+    number = cell_text.parse_number(text)
     if not number.is_integer():
         raise ValueError(f"{text!r} is not a whole number")
     return int(number)

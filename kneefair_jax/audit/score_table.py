@@ -18,7 +18,7 @@ import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.audit import cases, missing_scores, structure_names
-from kneefair_jax.data import birth_dates, identifiers, metadata, missing_words, number_text, parquet
+from kneefair_jax.data import ages, cell_text, identifiers, metadata, typed_tables
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.report.text import formatting
@@ -82,8 +82,8 @@ def read(
         raise InputError(
             f"{path}: the structures {' and '.join(alike[0])} look like the same one; write them alike"
         )
-    births = birth_dates.birth_columns(text)
-    dates = [*births, *birth_dates.exam_columns(text)] if births else []
+    births = ages.birth_columns(text)
+    dates = [*births, *ages.exam_columns(text)] if births else []
     one_a_case = _one_row_a_case(text, path, [*attributes, "patient_id", *dates])
     one_a_case, varying = _constant_confounders(text, one_a_case, path, attributes)
     if who is None:
@@ -133,7 +133,9 @@ def _read(source: Path | pd.DataFrame) -> tuple[metadata.Table, dict[str, list[s
         raise InputError(f"{source}: no such file; give a CSV or parquet file of scores by case")
     if source.suffix.lower() not in (".parquet", ".pq"):
         return metadata.read(source), {}
-    return _as_text(parquet.read(source), source, first_row=2)  # as though line 1 named the columns
+    return _as_text(
+        typed_tables.read_parquet(source), source, first_row=2
+    )  # as though line 1 named the columns
 
 
 def _plain_columns(frame: pd.DataFrame) -> pd.DataFrame:
@@ -163,7 +165,7 @@ def _as_text(frame: pd.DataFrame, path: Path, first_row: int) -> tuple[metadata.
     text = frame.astype(object).where(frame.notna(), "").map(str)
     text.index = pd.RangeIndex(first_row, first_row + len(text))
     written = text.map(str.strip)
-    return metadata.Table(missing_words.removed(written), written, []), levels
+    return metadata.Table(cell_text.without_missing_words(written), written, []), levels
 
 
 def _check_case_ids(text: pd.DataFrame, path: Path, options: metadata.Options) -> None:
@@ -178,7 +180,7 @@ def _worded(written: pd.DataFrame) -> list[str]:
     notes = []
     for name in written:
         if name.startswith(patient_table.MEASURES):
-            words = (written[name] != "") & (missing_words.removed(written[[name]])[name] == "")
+            words = (written[name] != "") & (cell_text.without_missing_words(written[[name]])[name] == "")
             if words.any():
                 first = written[words].iloc[0]
                 has = f"{formatting.amount(int(words.sum()), 'row')} {'has' if words.sum() == 1 else 'have'}"
@@ -261,7 +263,7 @@ def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
     rows = long.index.to_numpy()
     for score in patient_table.MEASURES:
         text = long[score].to_numpy(str) if score in long else np.full(len(long), "")
-        values = number_text.column(pd.Series(text, dtype=object)).to_numpy()
+        values = cell_text.to_numbers(pd.Series(text, dtype=object)).to_numpy()
         given = text != ""
         for bad in np.flatnonzero(given & ~np.isfinite(values)):
             remedy = "write a number, or nothing where the structure is absent from truth and prediction"

@@ -22,7 +22,7 @@ from kneefair_jax.report import build, examples, notes, page
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.runtime import atomic, checked_files, distributed, run_directory, run_files
-from kneefair_jax.training import group_models, metric_writer, scoring, selection, single_group_batches
+from kneefair_jax.training import group_models, metric_writer, scoring, selection, setup
 from kneefair_jax.training.setup import Experiment
 
 TABLE = "cases.parquet"
@@ -324,11 +324,11 @@ def _report(
     report = build.build_report(
         test,
         cohort.cases,
-        notes=[*cohort.notes(), *single_group_batches.notes(config, cohort), *observations],
+        notes=[*cohort.notes(), *setup.single_group_notes(config, cohort), *observations],
         delta=dict(config.report.delta),
         endpoints=_endpoints(config),
         primary=primary,
-        excluded=source.public_reasons(cohort.source.left_out + tuple(cases.left_out)),
+        excluded=source.public_reasons(cohort.source.excluded + tuple(cases.excluded)),
         run={
             "config": run_directory.public_config(config),
             "fingerprint": cases.digest,

@@ -75,7 +75,7 @@ def export(
     output_folder.require_writable(out, "--out")
     output_folder.require_regular_files(out, (f"{name}*",))
     remedy = "give the folder of a finished run"
-    run_files.read_config(run / "config.json")  # refuses the layout of an earlier version
+    run_files.read_config(run / "config.json", remedy)  # refuses the layout of an earlier version
     config = checked_files.read_json(run / "config.json", _CONFIG, remedy)
     report = run_files.read_report(run / "report" / "report.json", run_files.EXPORTED)
     environment = checked_files.read_json(run / "environment.json", _ENVIRONMENT, remedy)

@@ -35,7 +35,7 @@ def write(directory: Path, study: Mapping[str, Any]) -> Path:
              "sweep": {"field": config field, "label": str, "points": [{"share": float, "comparison": {...}}]} or None,
                                                    # all points with the pair of the comparison
              "training": {method: {"rise": [float], "fit": {group: {"cases": int, "dice": [float]}}}},
-                                                   # of `runs.study.convergence.of_runs`; optional
+                                                   # of `runs.study.summary.convergence`; optional
              "diverged": {method: [directory]},    # left out, since these runs diverged; optional
              "notes": [str],                       # sentences on how runs differ, such as devices; optional
              "runs": {"seeds": [int], "seconds": float, "device", "versions": {package: version}, "commit",

@@ -99,13 +99,13 @@ EXPORTED = Table(
 )
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
     """Return the `config.json` of a run: named fields of any values.
 
     Raises:
         InputError: see `checked_files.read_json`; or the config has the layout of an earlier version.
     """
-    config: dict[str, Any] = checked_files.read_json(path, Table(other_fields=_REST), _REMEDY)
+    config: dict[str, Any] = checked_files.read_json(path, Table(other_fields=_REST), remedy)
     if fields := renamed_fields.moved_fields(config):
         raise InputError(
             f"{path}: this run is of an earlier version ({renamed_fields.describe(fields)}); give another --workdir, "
