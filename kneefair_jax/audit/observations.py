@@ -214,4 +214,8 @@ def _pair_notes(
             same
         ),
     }
-    return [text.format(report_notes.some(cohort.frame, some)) for text, some in chosen.items() if some.any()]
+    return [
+        text.format(report_notes.count_cases(cohort.frame, some))
+        for text, some in chosen.items()
+        if some.any()
+    ]

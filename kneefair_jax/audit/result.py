@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,12 @@ from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, family, model_comparison, patient_table, reference_ser
 from kneefair_jax.fairness.endpoints import EndpointSettings
+from kneefair_jax.fairness.equivalence import ReaderAgreement
 from kneefair_jax.fairness.family import Primary
-from kneefair_jax.fairness.reader_agreement import ReaderAgreement
 from kneefair_jax.report import build, checklist, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
+from kneefair_jax.report.schema import ModelComparison, Report
+from kneefair_jax.report.schema import ReaderAgreement as ReaderSummary
 from kneefair_jax.runtime import atomic, output_folder
 from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import strip_paths
@@ -87,7 +89,7 @@ class Audit(NamedTuple):
         mask_faults: faulty masks by case, of `mask_faults.table`; None in an audit of scores.
     """
 
-    reports: dict[str, dict[str, Any]]
+    reports: dict[str, Report]
     cases: pd.DataFrame
     examples: dict[str, list[CaseView]]
     notes: list[str]
@@ -95,7 +97,7 @@ class Audit(NamedTuple):
     mask_faults: pd.DataFrame | None = None
 
     @property
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Report:
         """That of the first model, with `models`, the comparison, where there are several."""
         return next(iter(self.reports.values()))
 
@@ -140,7 +142,7 @@ class Audit(NamedTuple):
         tables = {"cases.csv": self.cases, _SUSPECTS: self.suspects, mask_faults.FILE: self.mask_faults}
         for name, table in tables.items():
             if table is not None and not (name == mask_faults.FILE and table.empty):
-                atomic.write_text(out / name, csv_tables.guarded(table).to_csv(index=False))
+                atomic.write_text(out / name, csv_tables.escape_formulas(table).to_csv(index=False))
         with atomic.replacement(out / "cases.parquet") as temporary:
             self.cases.to_parquet(temporary)
 
@@ -268,7 +270,9 @@ def audit(
                 **how,
             )
             if settings.readers:
-                reports[model]["readers"] = {score: asdict(one) for score, one in settings.readers.items()}
+                reports[model]["readers"] = {
+                    score: cast(ReaderSummary, asdict(one)) for score, one in settings.readers.items()
+                }
             if model in by_size:
                 reference_ser.add_expected_ser(
                     reports[model]["scores"],
@@ -289,7 +293,7 @@ def audit(
                 advance=progress.advance,
             )
         for report in reports.values():
-            report["models"] = models
+            report["models"] = cast(ModelComparison, models)
     cases = pd.concat(list(tables.values()), ignore_index=True)
     return Audit(reports, cases, dict(examples), notes.sentences(in_order))
 

@@ -34,7 +34,7 @@ from kneefair_jax.data import layouts
 from kneefair_jax.data.mask_files import MaskPath
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family, reference_ser
-from kneefair_jax.fairness.reader_agreement import ReaderAgreement
+from kneefair_jax.fairness.equivalence import ReaderAgreement
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.text import formatting
 from kneefair_jax.runtime.progress import Progress

@@ -164,7 +164,7 @@ def _open_run(config: ConfigDict, workdir: Path, main: Prepared) -> None:
     )
     if distributed.is_primary():
         counts = cohorts.table(main.cohort.cases, main.cohort.attributes)
-        text = csv_tables.guarded(counts.reset_index()).to_csv(index=False)
+        text = csv_tables.escape_formulas(counts.reset_index()).to_csv(index=False)
         atomic.write_text(workdir / "cohort.csv", text)
 
 

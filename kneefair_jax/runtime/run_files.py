@@ -100,7 +100,7 @@ EXPORTED = Table(
 
 
 def read_config(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
-    """Return the `config.json` of a run: named fields of any values.
+    """Return the `config.json` of a run: named fields of any values; `remedy` ends the error message.
 
     Raises:
         InputError: see `checked_files.read_json`; or the config has the layout of an earlier version.

@@ -90,7 +90,7 @@ def test_the_primary_family_and_the_choice_of_pairs_reach_the_report(tmp_path, c
     ("primary", "message"),
     [
         ("length", "'length': write a score"),
-        ("dice:age", "'age'; name some of sex"),
+        ("dice:age", "'age' is not an attribute of the report; give some of sex"),
         ("nsd", "nsd: no case has this score"),
     ],
 )

@@ -84,8 +84,3 @@ def test_an_old_flag_is_refused_with_its_new_name(flag, new, tmp_path):
     error = result.stderr
     assert result.returncode == 2 and error.count("\n") == 1
     assert flag.partition("=")[0].replace("--no", "--") in error and f"--config.{new}" in error
-
-
-def test_a_renamed_field_of_another_section():
-    moved = renamed_fields.moved_fields({"data": {"on_broken": "skip", "seed": 0}})
-    assert moved == {"data.on_broken": "data.on_read_error"}
