@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-import launch
 from configs import default
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import renamed_fields, run_directory, run_files
