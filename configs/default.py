@@ -239,7 +239,7 @@ def phantom() -> ConfigDict:
     settings.attributes = ConfigDict()  # attribute -> level -> share of the patients
     settings.bias = (
         ConfigDict()
-    )  # group, "race=B" -> switch of data.phantom.bias.SWITCHES -> strength, 0 to 1
+    )  # group, "race=B" -> switch of kneefair_jax.data.phantom.SWITCHES -> strength, 0 to 1
     settings.fov_mm = (140.0, 140.0)  # smallest and largest height of an image, mm, 1 to 2000
     settings.randomisation = (
         0.0,
