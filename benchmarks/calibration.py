@@ -192,7 +192,7 @@ def cohort(condition: Condition, rng: np.random.Generator, permutations: int) ->
     )
     entry, differences = asdict(description.summary), description.differences
     parts = [(scores[index == g], failed[index == g]) for g in range(len(sizes))]
-    groups = [two_part.scores(part, flags, 0.0, 1.0) for part, flags in parts]
+    groups = [two_part.summarize(part, flags, 0.0, 1.0) for part, flags in parts]
     ends = np.array([two_part.limits(group, 0.025) for group in groups])
     last = parts[-1][0]
     student = stats.t.interval(0.95, len(last) - 1, last.mean(), stats.sem(last))

@@ -79,7 +79,7 @@ def claims(kind: str, seed: int, draws: int = 499) -> dict[str, bool]:
     differs = {"race"} if kind in ("race", "edge") else set()
     members = [one for one in report["primary"]["hypotheses"] if one["p_adjusted"] < family.LEVEL]
     false = [one for one in members if one["kind"] != family.MEAN or one["attribute"] not in differs]
-    verdicts = [one for one in summary.judged(report) if one.block.key not in differs]
+    verdicts = [one for one in summary.verdicts(report) if one.groups.key not in differs]
     return {
         "any false claim": bool(false),
         **{
@@ -95,7 +95,7 @@ def claims(kind: str, seed: int, draws: int = 499) -> dict[str, bool]:
         "names a pair without a difference": any(one.pairs for one in verdicts),
         "test and interval disagree": bool(disagreements(report)),
         "equivalent at the margin": any(
-            one.equivalence == "equivalent" for one in summary.judged(report) if one.block.key in differs
+            one.equivalence == "equivalent" for one in summary.verdicts(report) if one.groups.key in differs
         ),
     }
 

@@ -36,6 +36,7 @@ from PIL import Image
 
 from kneefair_jax import models, weights
 from kneefair_jax.audit import score_table
+from kneefair_jax.audit.options import CaseOptions
 from kneefair_jax.data import metadata, readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import films
@@ -102,7 +103,11 @@ def targets() -> list[Target]:
         Target("masks", masks, readers.read_label_file),
         Target("films", images, films.read),
         Target("metadata", tables, metadata.read),
-        Target("scores", scores, lambda path: score_table.read(path, None, ["sex", "age"], {"age": [50]})),
+        Target(
+            "scores",
+            scores,
+            lambda path: score_table.read(path, None, ["sex", "age"], CaseOptions({"age": [50]})),
+        ),
         Target(
             "description of a network",
             {"w.json": description},

@@ -30,7 +30,7 @@ def group(rng: np.random.Generator, patients: int, rate: float, lower: float = 0
     total = mean * (1 - mean) / SD**2 - 1
     scores = rng.beta(mean * total, (1 - mean) * total, patients)
     failed = rng.random(patients) < rate
-    return two_part.scores(np.where(failed, 0.0, scores), failed, 0.0, 1.0)
+    return two_part.summarize(np.where(failed, 0.0, scores), failed, 0.0, 1.0)
 
 
 def simulated(needed: power.PatientsNeeded, cohorts: int, seed: int = 0) -> dict[str, float | None]:

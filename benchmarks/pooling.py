@@ -78,7 +78,7 @@ def measure(name: str, truth_name: str, cohorts: int) -> dict[str, float]:
     """Return coverage, error and width over the small groups; means over groups and cohorts."""
     layout, truth = np.array((LAYOUTS | HELD_OUT)[name]), TRUTHS[truth_name]
     sizes, columns = layout.ravel(), design(layout)
-    small = sizes < partial_pooling.BELOW
+    small = sizes < partial_pooling.POOLED_PATIENTS.stop
     effects = np.random.default_rng(5).normal(0, MAIN_EFFECTS, columns.shape[1])
     effects[0] = 0
     spread = np.where(np.arange(len(sizes)) % 2, truth.wide, 1.0)

@@ -208,7 +208,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     axes = figure.subplots(2, 4, sharey=True).ravel()
     for panel, (name, (axis, steps, dice)) in zip(axes, panels.items(), strict=True):
         for place, structure in enumerate(structures):
-            colour = np.array(overlays.colour(place + 1)) / 255
+            colour = np.array(overlays.color(place + 1)) / 255
             means = [one[structure]["mean"] for one in dice]
             low, high = zip(*(one[structure]["interval"] for one in dice), strict=True)
             panel.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
