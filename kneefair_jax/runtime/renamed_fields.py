@@ -1,4 +1,4 @@
-"""Fields of a config that have moved or been renamed, such as the settings of a mitigation's parts."""
+"""Config fields with new names, such as the settings of a mitigation's components."""
 
 import re
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def new_name(field: str) -> str | None:
 
 
 def moved_fields(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields of an earlier layout that a config holds, each with its new name."""
+    """Return the fields of an earlier layout in a config, each with its new name."""
     sections = {"mitigation": config.get("mitigation"), "data": config.get("data")}
     study = config.get("study")
     settings = study.get("settings") if isinstance(study, Mapping) else None
