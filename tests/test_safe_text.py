@@ -86,11 +86,11 @@ def test_paths_in_a_json_value():
 
 
 def test_printable_output(capsys):
-    before = sys.stdout
+    stdout = sys.stdout
     with safe_text.printable_output():
         print("\x1b[1m")
         print("\x07", file=sys.stderr)
-    assert sys.stdout is before
+    assert sys.stdout is stdout
     assert capsys.readouterr() == ("\\x1b[1m\n", "\\x07\n")
 
 

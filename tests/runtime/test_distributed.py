@@ -11,7 +11,7 @@ import pytest
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import distributed, run_directory
 from tests.films import folder
-from tests.launched import here
+from tests.launched import run_in_process
 from tests.test_launch import ROOT, command
 
 
@@ -19,7 +19,7 @@ from tests.test_launch import ROOT, command
 def test_two_processes_make_the_run_of_one(tmp_path):
     """By the recipe; `benchmarks/agreement.py` compares far more closely, and by pmap too."""
     single = command(folder(tmp_path / "films"), tmp_path / "single", steps=10)
-    assert here(single).returncode == 0
+    assert run_in_process(single).returncode == 0
     pair = subprocess.run(
         [ROOT / "recipes/two_processes.sh", *single[2:], f"--workdir={tmp_path / 'pair'}"],
         cwd=ROOT,

@@ -8,7 +8,7 @@ import pytest
 from configs import default
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import renamed_fields, run_directory, run_files
-from tests.launched import here
+from tests.launched import run_in_process
 
 OLD = {
     "groups": ["sex"],
@@ -78,7 +78,7 @@ def test_an_old_run_folder_is_refused_by_name(tmp_path):
     ],
 )
 def test_an_old_flag_is_refused_with_its_new_name(flag, new, tmp_path):
-    result = here(
+    result = run_in_process(
         [sys.executable, "launch.py", "--config=configs/quickstart.py", f"--workdir={tmp_path}", flag]
     )
     error = result.stderr
