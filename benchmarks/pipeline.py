@@ -30,8 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.machine import hardware
 from configs import quickstart
 from kneefair_jax import groups
-from kneefair_jax.data import cohort_loader, pipeline, sampling, store
-from kneefair_jax.data.store import cache
+from kneefair_jax.data import case_arrays, cohort_loader, pipeline, sampling, store
 from kneefair_jax.runtime import atomic, run_directory
 from kneefair_jax.training import setup
 
@@ -80,7 +79,7 @@ def throughput(
     cases: store.Cases, folder: Path, batch_size: int, rounds: int, epochs: int, torch_python: str | None
 ) -> dict[str, Any]:
     """Cases a second of each loader."""
-    mapped, kept = Mapped(folder), cache.Kept(cases)
+    mapped, kept = Mapped(folder), case_arrays.CachedCases(cases)
     steps = epochs * (len(mapped) // batch_size)
     group = np.zeros(len(mapped), np.int32)
 
@@ -162,7 +161,7 @@ def waiting(
     state = made.state
     shares: list[float] = []
     milliseconds: list[float] = []
-    arrays = cache.Kept(cases)
+    arrays = case_arrays.CachedCases(cases)
     batches = pipeline.training_batches(arrays, made.order, made.partition.index, batch_size=batch_size)
     for _ in range(3):  # compiles, and fills the buffers
         state, metrics = made.train_step(state, made.place(next(batches)))

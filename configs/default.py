@@ -91,7 +91,7 @@ def _data() -> ConfigDict:
     data.store = ""  # folder of the prepared cases; "": the run's folder
     data.workers = 2  # processes that read files during preparation, 0 to 1024; 0: the run's own process
     data.beam = ""  # flags of an Apache Beam pipeline to prepare in, "--runner=DirectRunner"; "": none
-    data.on_broken = "stop"  # at an unreadable case; "skip" excludes it and lists it in left_out.csv
+    data.on_read_error = "stop"  # at an unreadable case; "skip" excludes it and lists it in excluded.csv
     return data
 
 

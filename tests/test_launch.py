@@ -148,7 +148,7 @@ def test_check_reads_everything_and_refuses_what_training_would(films, straight,
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert result.stderr.startswith("error: 2 of 24 cases cannot be read:\n")
     assert "row 5: " in result.stderr and "row 9: " in result.stderr
-    assert "left_out.csv" in os.listdir(tmp_path / "new" / "check")
+    assert "excluded.csv" in os.listdir(tmp_path / "new" / "check")
 
 
 def edit(films, tmp_path, row=None, drop=(), **cells):

@@ -25,7 +25,7 @@ def _check(column: str, name: str, write: Write, *options: str) -> Callable[[Pat
     def make(folder: Path) -> list[str]:
         cohort(folder, {column: f"images/{name}"})
         write(folder / "images" / name)
-        return launch("--config.data.on_broken=skip", *options)
+        return launch("--config.data.on_read_error=skip", *options)
 
     return make
 

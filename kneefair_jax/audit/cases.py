@@ -11,7 +11,7 @@ import pandas as pd
 
 from kneefair_jax import cohort, groups
 from kneefair_jax.audit.options import CaseOptions
-from kneefair_jax.data import ages, identifiers, metadata, missing_words
+from kneefair_jax.data import ages, cell_text, identifiers, metadata
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.patient_table import AREAS, IDENTIFIERS, MEASURES
 from kneefair_jax.report.text import formatting
@@ -123,7 +123,7 @@ def describe(source: metadata.Table, path: Path, attributes: Sequence[str], opti
         paths,
         notes
         + of_ages
-        + ages.unlikely(table)
+        + ages.implausible_age_notes(table)
         + cohort.varying_attributes(frame, attributes)
         + cohort.similar_levels(frame, attributes),
         of_other_splits(source.cells, table),
@@ -259,4 +259,4 @@ def as_text(frame: pd.DataFrame, path: Path, first_row: int) -> tuple[metadata.T
     text = frame.astype(object).where(frame.notna(), "").map(str)
     text.index = pd.RangeIndex(first_row, first_row + len(text))
     written = text.map(str.strip)
-    return metadata.Table(missing_words.removed(written), written, []), levels
+    return metadata.Table(cell_text.without_missing_words(written), written, []), levels

@@ -7,7 +7,7 @@ from typing import Any
 
 from kneefair_jax import safe_text
 from kneefair_jax.audit import equivalence_margin, label_map, mask_faults, options, result, run
-from kneefair_jax.data import layouts, number_text
+from kneefair_jax.data import cell_text, layouts
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.report.text import failures, findings, formatting
@@ -322,7 +322,7 @@ def _models(words: Sequence[str]) -> dict[str, Path]:
 
 def _endpoints(failure_dice: str, thresholds: Sequence[str] | None) -> endpoints.EndpointSettings:
     try:
-        dice = number_text.parse(failure_dice)
+        dice = cell_text.parse_number(failure_dice)
     except ValueError:
         raise InputError(
             f"--failure-dice {failure_dice!r}: give a Dice above 0 and below 1, such as 0.5"
@@ -336,7 +336,7 @@ def _bins(words: Sequence[str]) -> dict[str, list[float]]:
     for word in words:
         name, _, edges = word.partition("=")
         try:
-            bins[name] = [number_text.parse(edge) for edge in edges.split(",")]
+            bins[name] = [cell_text.parse_number(edge) for edge in edges.split(",")]
         except ValueError:
             raise InputError(f"--bins {word!r}: write column=edges, such as age=50,64") from None
     return bins

@@ -9,7 +9,7 @@ import pandas as pd
 from kneefair_jax.audit import files, label_map, score_table, scoring
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.mask_pair import Reading
-from kneefair_jax.data import identifiers, metadata, number_text
+from kneefair_jax.data import cell_text, identifiers, metadata
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
@@ -28,7 +28,7 @@ def parse(words: Sequence[str]) -> dict[str, float]:
     for word in words:
         score, _, text = word.partition("=")
         try:
-            margins[score] = number_text.parse(text)
+            margins[score] = cell_text.parse_number(text)
         except ValueError:
             margins[score] = float("nan")
         if score not in patient_table.SCORES or not 0 < margins[score] < float("inf"):

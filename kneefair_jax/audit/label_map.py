@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import mask_checks, mask_files, metadata, number_text
+from kneefair_jax.data import cell_text, mask_checks, mask_files, metadata
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import progress
@@ -63,7 +63,7 @@ def parse(words: Sequence[str], option: str = "--labels") -> dict[str, tuple[int
 
 
 def _whole_number(text: str) -> int:
-    number = number_text.parse(text)
+    number = cell_text.parse_number(text)
     if not number.is_integer():
         raise ValueError(f"{text!r} is not a whole number")
     return int(number)

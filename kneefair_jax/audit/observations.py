@@ -26,7 +26,7 @@ from kneefair_jax.audit.mask_faults import (
 )
 from kneefair_jax.audit.mask_pair import Reading, Summary
 from kneefair_jax.audit.scoring import Case, Scored
-from kneefair_jax.data import header_notes, layouts
+from kneefair_jax.data import inspection, layouts
 from kneefair_jax.data.readers import ORIENTATIONS, name_of
 from kneefair_jax.report import notes as report_notes
 
@@ -197,7 +197,7 @@ def _single_faults(masks: Mapping[str, Summary], name: str) -> Iterator[FaultyMa
 
 def _header_notes(masks: Mapping[str, Summary | None], name: str) -> list[str]:
     notes = [() if mask is None else mask.notes for mask in masks.values()]
-    return [f"{name}: {text}" for text in header_notes.aggregate(list(masks), notes)]
+    return [f"{name}: {text}" for text in inspection.aggregate_notes(list(masks), notes)]
 
 
 def _overlaps(truth: Mapping[str, Summary], scored: Mapping[str, Scored]) -> dict[str, float]:

@@ -10,7 +10,7 @@ import pandas as pd
 from kneefair_jax.audit import mask_pair
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.mask_pair import Reading
-from kneefair_jax.data import header_notes, layouts, readers
+from kneefair_jax.data import inspection, layouts, readers
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.data.readers import Orientation
 from kneefair_jax.report import examples
@@ -95,7 +95,7 @@ def header_notes_of_films(headers: Mapping[str, FilmHeader]) -> list[str]:
     Args:
         headers: case id -> header, of the radiographs that were read.
     """
-    texts = header_notes.aggregate(list(headers), [header.notes for header in headers.values()])
+    texts = inspection.aggregate_notes(list(headers), [header.notes for header in headers.values()])
     lines = [f"film, of those that were read: {text}" for text in texts]
     open_films = [
         case for case, header in headers.items() if layouts.relation(header.film, header.mask) == layouts.OPEN

@@ -20,7 +20,7 @@ import pandas as pd
 from kneefair_jax import groups
 from kneefair_jax.audit import cases, structure_names
 from kneefair_jax.audit.options import CaseOptions
-from kneefair_jax.data import birth_dates, identifiers, metadata, missing_words, number_text, parquet
+from kneefair_jax.data import ages, cell_text, identifiers, metadata, typed_tables
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.report.text import formatting
@@ -79,8 +79,8 @@ def read(
         raise InputError(
             f"{path}: the structures {' and '.join(alike[0])} look like the same one; write them alike"
         )
-    births = birth_dates.birth_columns(text)
-    dates = [*births, *birth_dates.exam_columns(text)] if births else []
+    births = ages.birth_columns(text)
+    dates = [*births, *ages.exam_columns(text)] if births else []
     case_rows = _one_row_per_case(text, path, [*attributes, "patient_id", *dates])
     case_rows, confounder_notes = _constant_confounders(text, case_rows, path, attributes)
     if who is None:
@@ -134,7 +134,9 @@ def read_as_text(source: Path | pd.DataFrame) -> tuple[metadata.Table, dict[str,
         raise InputError(f"{source}: no such file; give a CSV or parquet file of scores by case")
     if source.suffix.lower() not in (".parquet", ".pq"):
         return metadata.read(source), {}
-    return cases.as_text(parquet.read(source), source, first_row=2)  # as if row 1 named the columns
+    return cases.as_text(
+        typed_tables.read_parquet(source), source, first_row=2
+    )  # as if row 1 named the columns
 
 
 def _check_case_ids(text: pd.DataFrame, path: Path, options: metadata.Options) -> None:
@@ -149,7 +151,7 @@ def _word_notes(written: pd.DataFrame) -> list[str]:
     notes = []
     for name in written:
         if name.startswith(patient_table.MEASURES):
-            words = (written[name] != "") & (missing_words.removed(written[[name]])[name] == "")
+            words = (written[name] != "") & (cell_text.without_missing_words(written[[name]])[name] == "")
             if words.any():
                 first = written[words].iloc[0]
                 rows = f"{formatting.amount(int(words.sum()), 'row')} {'has' if words.sum() == 1 else 'have'}"
@@ -235,7 +237,7 @@ def _numbers(long: pd.DataFrame, path: Path) -> pd.DataFrame:
     rows = long.index.to_numpy()
     for score in patient_table.MEASURES:
         text = long[score].to_numpy(str) if score in long else np.full(len(long), "")
-        values = number_text.column(pd.Series(text, dtype=object)).to_numpy()
+        values = cell_text.to_numbers(pd.Series(text, dtype=object)).to_numpy()
         is_filled = text != ""
         for bad in np.flatnonzero(is_filled & ~np.isfinite(values)):
             remedy = "write a number, or nothing where the structure is absent from truth and prediction"

@@ -1,9 +1,9 @@
-"""DICOM segmentation objects as masks: one picture, whose segments name their structures.
+"""Reads DICOM segmentation objects of one image, whose segments name their structures, with pydicom.
 
-pydicom is enough to read them. PS3.3 of the DICOM standard defines the object (A.51) and its segments (C.8.20).
+PS3.3 of the DICOM standard defines the object (A.51) and its segments (C.8.20).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +25,11 @@ class Segmentation(NamedTuple):
     """A mask and the names of its labels.
 
     Attributes:
-        segment: i64[H, W], the number of each pixel's segment; 0 is none.
-        names: segment number -> SegmentLabel, those without pixels included.
+        segment: i64[H, W], the number of each pixel's segment; 0 for none.
+        names: segment number -> SegmentLabel, including segments without pixels.
         spacing: f32[2], mm per pixel down and across of the stored array; NaN where the header does not state it.
-        grid: what brings the stored array to the displayed space, None where the header states no orientation.
-        notes: what is odd about the header.
+        grid: the orientation of the stored array in the displayed space, None where the header states none.
+        notes: warnings on the header.
         spacing_kind: of `readers.Radiograph`.
     """
 
@@ -42,20 +42,20 @@ class Segmentation(NamedTuple):
 
 
 def is_segmentation(path: Path) -> bool:
-    """Whether a DICOM file is a segmentation object; False for what pydicom cannot read."""
+    """Return whether a DICOM file is a segmentation object; False for files that pydicom cannot read."""
     try:
         header = dicom.load(path, header=True)
-    except Exception:  # the reader of DICOM images says what is wrong with the file
+    except Exception:  # the reader of DICOM images reports the fault of the file
         return False
     return header.get("SOPClassUID") in _SOP_CLASSES
 
 
 def read(path: Path) -> Segmentation:
-    """Reads a segmentation of one picture, of the type BINARY or LABELMAP.
+    """Read a segmentation of one image, of the type BINARY or LABELMAP.
 
     Raises:
         InputError: the file is damaged, lossy, FRACTIONAL or a volume, its segments overlap, two have the same label,
-            or its spacing is not plausible.
+            or its spacing is implausible.
     """
     try:
         dataset = dicom.load(path)
@@ -63,7 +63,7 @@ def read(path: Path) -> Segmentation:
         kind = dataset.get("SegmentationType")
         if kind not in ("BINARY", "LABELMAP"):
             raise InputError(
-                f"{path}: a DICOM-SEG of the type {kind}, which holds no labels; export it as BINARY or LABELMAP"
+                f"{path}: a DICOM-SEG of the type {kind}, which has no labels; export it as BINARY or LABELMAP"
             )
         names = {
             int(segment.SegmentNumber): str(segment.SegmentLabel).strip()
@@ -74,9 +74,9 @@ def read(path: Path) -> Segmentation:
         if kind == "LABELMAP":
             segment = _label_map(frames, path)
         else:
-            segment, names = _joined(dataset, frames, names, path)
-        stated, spacing_kind, notes = spacings.of_dicom(dataset, path)
-        spacing = spacings.checked(stated, path)
+            segment, names = _join_frames(dataset, frames, names, path)
+        header_spacing, spacing_kind, notes = spacings.of_dicom(dataset, path)
+        spacing = spacings.checked(header_spacing, path)
         _require_one_geometry(dataset, path)
         grid, _ = dicom.geometry(dataset)
     except InputError:
@@ -86,7 +86,7 @@ def read(path: Path) -> Segmentation:
     names.pop(0, None)  # a label map may describe its background
     if unknown := sorted(set(np.unique(segment).tolist()) - {0, *names}):
         raise InputError(
-            f"{path}: holds the segment number {unknown[0]}, which its header does not describe; export it again"
+            f"{path}: contains the segment number {unknown[0]}, which its header does not describe; export it again"
         )
     if len(set(names.values())) < len(names):
         raise InputError(f"{path}: two segments have the same label; export one segment a structure")
@@ -94,61 +94,107 @@ def read(path: Path) -> Segmentation:
 
 
 def _frames(dataset: Any) -> np.ndarray:
-    """Frames [F, H, W]."""
-    frames = dataset.pixel_array
+    """Return the frames [F, H, W]."""
+    frames: np.ndarray = dataset.pixel_array
     return frames[None] if frames.ndim == 2 else frames
 
 
 def _label_map(frames: np.ndarray, path: Path) -> np.ndarray:
     _require_one_picture(len(frames) > 1, path)
-    return frames[0].astype(np.int64)
+    label_map: np.ndarray = frames[0].astype(np.int64)
+    return label_map
 
 
-def _joined(
+def _join_frames(
     dataset: Any, frames: np.ndarray, names: dict[int, str], path: Path
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """One binary frame a segment -> segment numbers, i64[H, W], and their names.
+    """Join one binary frame a segment into segment numbers, i64[H, W], and their names.
 
     Where two whole bones overlap, their pixels become segments of the classes of `anatomy.OVERLAPS`.
     """
-    segment = np.zeros(frames.shape[1:], np.int64)
-    classes = dict(names)
-    numbers = list(_numbers(dataset, len(frames)))
+    numbers = list(_segment_numbers(dataset, len(frames)))
     _require_one_picture(len(set(numbers)) < len(numbers), path)
-    for number, frame in zip(numbers, frames, strict=True):
-        covered = np.where(frame > 0, segment, 0)
-        segment[frame > 0] = number
-        for other in np.unique(covered[covered > 0]).tolist():
-            overlap = anatomy.shared_class(names.get(other, ""), names.get(number, ""))
-            if overlap is None:
-                raise InputError(
-                    f"{path}: the segments {classes.get(other)!r} and {names.get(number)!r} overlap, and a mask has "
-                    "one structure a pixel; export segments that do not overlap"
-                )
-            of_both = 1 + max(*classes, *numbers)
-            classes |= {
-                other: anatomy.class_beside(names[other]),
-                number: anatomy.class_beside(names[number]),
-                of_both: overlap,
-            }
-            segment[covered == other] = of_both
-    return segment, classes
+    labels = [names.get(number, "") for number in numbers]
+
+    def refusal(first: int, second: int) -> InputError:
+        return InputError(
+            f"{path}: the segments {labels[first]!r} and {labels[second]!r} overlap, and a mask has one structure a "
+            "pixel; export segments that do not overlap"
+        )
+
+    joined, overlaps = join_masks(frames > 0, labels, anatomy.OVERLAPS, refusal)
+    classes = dict(names)
+    for overlap in overlaps:
+        for index in (overlap.first, overlap.second):
+            classes[numbers[index]] = anatomy.class_beside(labels[index])
+    overlap_numbers = [1 + max(*classes, *numbers) + k for k in range(len(overlaps))]
+    classes |= {number: overlap.name for number, overlap in zip(overlap_numbers, overlaps, strict=True)}
+    return np.array([0, *numbers, *overlap_numbers], np.int64)[joined], classes
 
 
-def _numbers(dataset: Any, frames: int) -> Iterator[int]:
-    """The segment number of each frame: stated by frame, or once for all."""
+class Overlap(NamedTuple):
+    """The class of the pixels that two masks share.
+
+    Attributes:
+        name: of the class, in `anatomy.OVERLAPS`.
+        first: index of the mask below.
+        second: index of the mask above.
+    """
+
+    name: str
+    first: int
+    second: int
+
+
+def join_masks(
+    masks: Sequence[np.ndarray] | np.ndarray,
+    names: Sequence[str],
+    overlap_classes: Collection[str],
+    refusal: Callable[[int, int], InputError],
+) -> tuple[np.ndarray, list[Overlap]]:
+    """Join masks of one structure each into one array.
+
+    Args:
+        masks: N arrays, bool[H, W].
+        names: of their structures.
+        overlap_classes: those of `anatomy.OVERLAPS` that two whole bones may share.
+        refusal: indices of two masks that overlap otherwise -> the error.
+
+    Returns:
+        i64[H, W], 0 where no mask is, k + 1 for mask k, N + 1 + k for the k-th overlap; and the overlaps.
+
+    Raises:
+        InputError: by `refusal`.
+    """
+    joined = np.zeros(masks[0].shape, np.int64)
+    overlaps: list[Overlap] = []
+    for index, mask in enumerate(masks):
+        covered = np.where(mask, joined, 0)
+        joined[mask] = index + 1
+        for value in np.unique(covered[covered > 0]).tolist():
+            if value > len(masks):
+                raise refusal(overlaps[value - len(masks) - 1].second, index)
+            shared = anatomy.shared_class(names[value - 1], names[index])
+            if shared is None or shared not in overlap_classes:
+                raise refusal(value - 1, index)
+            overlaps.append(Overlap(shared, value - 1, index))
+            joined[covered == value] = len(masks) + len(overlaps)
+    return joined, overlaps
+
+
+def _segment_numbers(dataset: Any, frames: int) -> Iterator[int]:
+    """Yield the segment number of each frame, stated by frame or once for all frames."""
     shared = dataset.get("SharedFunctionalGroupsSequence") or [None]
     groups = dataset.get("PerFrameFunctionalGroupsSequence") or [None] * frames
-    for group in groups:
-        stated = [
-            one for one in (group, shared[0]) if one is not None and "SegmentIdentificationSequence" in one
-        ]
-        yield int(stated[0].SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+    for frame_group in groups:
+        candidates = [group for group in (frame_group, shared[0]) if group is not None]
+        identified = next(group for group in candidates if "SegmentIdentificationSequence" in group)
+        yield int(identified.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
 
 
 def _require_one_picture(several: bool, path: Path) -> None:
     if several:
-        raise InputError(f"{path}: a DICOM-SEG of several pictures; give one file for each radiograph")
+        raise InputError(f"{path}: a DICOM-SEG of several images; give one file for each radiograph")
 
 
 def _require_one_geometry(dataset: Any, path: Path) -> None:
@@ -156,5 +202,5 @@ def _require_one_geometry(dataset: Any, path: Path) -> None:
         values = [item.get(name) for item in functional_groups.items(dataset, macro)]
         if any(value != values[0] for value in values):
             raise InputError(
-                f"{path}: its frames state different values of {name}; export all segments on one grid"
+                f"{path}: its frames have different values of {name}; export all segments on one grid"
             )

@@ -1,4 +1,4 @@
-"""Cases from a folder: images, masks and one `metadata.csv` (see `metadata`)."""
+"""Reads cases from a folder of images, masks and one `metadata.csv` (see `metadata`)."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +14,13 @@ import pandas as pd
 from kneefair_jax import anatomy, cohort
 from kneefair_jax.data import (
     ages,
+    file_lookup,
     inspection,
     label_values,
     layouts,
     mask_files,
     metadata,
     readers,
-    structure_files,
 )
 from kneefair_jax.data.inspection import Inspection
 from kneefair_jax.data.label_values import LabelMap
@@ -31,18 +31,20 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import strip_paths
 
 _THREADS = 4
-_READER = 6  # counts changes of what readers make of a file; a store of an earlier one is prepared anew
+_READER_VERSION = (
+    6  # incremented when readers return other arrays for a file; older stores are prepared again
+)
 
 
 class Case(NamedTuple):
-    """Where a case's arrays are.
+    """The files of a case, and what its row of the table states.
 
     Attributes:
-        row: its line in metadata.csv.
+        row: line in metadata.csv.
         image: path of the image.
         mask: path of the mask, or of its files, one a structure.
-        spacing: f32[2], mm per pixel from the table; NaN leaves it to the image's header.
-        side: which knee the table states, of `laterality.parse`.
+        spacing: f32[2], mm per pixel by the table; where NaN, the image's header decides.
+        side: the knee by the table, of `laterality.parse`.
     """
 
     row: int
@@ -52,92 +54,139 @@ class Case(NamedTuple):
     side: str = ""
 
 
-def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -> Source:
-    """The cases of a folder.
+class _Files(NamedTuple):
+    """How the files of a cohort are read; `Source.read` is pickled with it.
 
-    Checks the table and that every file is there; `Source.read` reads the pixels, and checks them.
+    Attributes:
+        root: the folder.
+        table: path of metadata.csv.
+        cases: a record per row of the source.
+        channels: of the images.
+        labels: of the masks.
+        orientation: the flag of the config.
+    """
+
+    root: Path
+    table: Path
+    cases: tuple[Case, ...]
+    channels: int
+    labels: LabelMap
+    orientation: layouts.Flag
+
+
+def source(config: Mapping[str, Any], *, size: tuple[int, int], channels: int) -> Source:
+    """Return the cases of a folder.
+
+    Checks the table and that every file exists; `Source.read` reads and checks the pixels.
 
     Args:
         config: `root`, the folder; `metadata`, its table's file name; `structures`, a scheme of
             `anatomy.SCHEMES`, names between commas (`femur,tibia`, or with their values in the masks, `femur=255`), or
-            "auto" for those found in the masks; `ignore_label`, the value of void pixels, or -1 for none; `prefix` of
-            these settings in messages, "data." unless given; `attributes`, the columns that define groups; `bins`,
-            attribute -> ascending edges, for numbers; `split_column`, or "" for none; `on_broken`, "stop", or "skip" to
-            leave a missing file to `Source.read`; `orientation`, a name of `layouts.FLAGS` for the masks whose relation
-            to their film the headers leave open (of film and mask, one or both state no orientation), or "" to follow
-            the headers and refuse what they contradict; `allow_similar_ids`, whether identifiers and levels may look
-            alike.
-        size: rows and columns of the working grid.
-        channels: 1 (colour becomes grey) or 3.
+            "auto" for those in the masks; `ignore_label`, the value of void pixels, or -1 for none; `prefix` of
+            these settings in messages, "data." by default; `attributes`, the columns that define groups; `bins`,
+            attribute -> ascending edges, for numbers; `split_column`, or "" for none; `on_read_error`, "stop", or
+            "skip" to leave a missing file to `Source.read`; `orientation`, a name of `layouts.FLAGS` for masks whose
+            headers, or those of their films, do not settle it, or "" to follow the headers and refuse ambiguous pairs;
+            `allow_similar_ids`, whether identifiers and levels may look alike.
+        size: rows and columns at working resolution.
+        channels: 1 (color becomes gray) or 3.
 
     Raises:
-        InputError: the table or a file cannot be used; the first five problems, and how many there are.
+        InputError: the table or a file is unusable; with the first five problems and their number.
     """
     if not config["root"]:
         raise InputError("config.data.root is empty: give the folder with --config.data.root=DIR")
     ignore, prefix = config.get("ignore_label", -1), config.get("prefix", "data.")
     orientation = layouts.checked(layouts.Flag(config.get("orientation", ""), f"{prefix}orientation"))
-    is_auto, skip = config["structures"] == label_values.AUTO, config["on_broken"] == "skip"
+    is_auto = config["structures"] == label_values.AUTO
     labels = None if is_auto else label_values.parse(config["structures"], ignore, prefix)
     root = Path(config["root"])
     path = root / config["metadata"]
-    table, written, notes = metadata.read(path)
-    table, of_ages = metadata.with_ages(table, path, config["attributes"])
-    metadata.require_columns(table, path, config)
-    notes += metadata.word_notes(written, config["attributes"])
-    problems: list[metadata.Problem] = []
-    options = metadata.Options(allow_similar=config.get("allow_similar_ids", False))
-    metadata.check_identifiers(table, problems, options=options)
-    columns = {name: table[name] for name in ("case_id", "patient_id")}
-    for name in config["attributes"]:
-        columns[name] = metadata.attribute(table[name], config["bins"].get(name), problems, options)
-        metadata.check_merged(table, name, problems)
-    if config["split_column"]:
-        columns["split"] = metadata.splits(table[config["split_column"]], problems)
-    others = metadata.confounders(table, config["attributes"], problems, options)
-    spacing = metadata.spacings(table, problems)
+    table, frame, spacing, notes, problems = _read_table(path, config)
+    skip = config["on_read_error"] == "skip"
     masks = _masks(table, root, labels.structures if labels else (), skip=skip, problems=problems)
-    files = _fingerprints(table, masks, root, skip=skip, problems=problems)
+    fingerprints = _fingerprints(table, masks, root, skip=skip, problems=problems)
     metadata.refuse(path, problems)
-    several = [row for row, mask in zip(table.index, masks, strict=True) if not isinstance(mask, Path)]
-    if ignore > 0 and several:
-        raise InputError(
-            f"config.{prefix}ignore_label={ignore}: the mask of {path} row {several[0]} has one file a structure "
-            f"({len(several)} such rows), in which no value is void; leave the setting out, or save the labels of a "
-            "case as one image"
-        )
-
-    notes += [*of_ages, *ages.unlikely(table)]
-    frame = pd.concat([pd.DataFrame(columns), others], axis=1).reset_index(drop=True)
+    if ignore > 0:
+        _require_single_files(table, masks, path, f"config.{prefix}ignore_label={ignore}")
     if config["split_column"]:
         cohort.check_no_leak(frame)
     sides = next((table[name] for name in laterality.COLUMNS if name in table), [""] * len(table))
     rows = zip(table.index, table["image"], masks, spacing, map(laterality.parse, sides), strict=True)
-    cases = [Case(row, root / image, mask, mm, side) for row, image, mask, mm, side in rows]
+    cases = tuple(Case(row, root / image, mask, mm, side) for row, image, mask, mm, side in rows)
     if labels is None:
-        labels = _found_labels(path, cases, ignore, prefix)
-    mask_files.check_palettes(masks, labels.of_files, _THREADS)
+        labels = _labels_in_masks(path, cases, ignore, prefix)
+    mask_files.check_palettes(masks, labels.mask_values, _THREADS)
     settings = {
         "kind": "folder",
-        "reader": _READER,
+        "reader": _READER_VERSION,
         "orientation": orientation.value,
-        "files": files,
+        "files": fingerprints,
         "grid": [*size, channels],
         "structures": list(labels.structures),
         "spacing_mm": list(table["spacing_mm"]) if "spacing_mm" in table else None,
         **labels.settings,
     }
+    files = _Files(root, path, cases, channels, labels, orientation)
     return Source(
         cases=frame,
         structures=labels.structures,
         settings=settings,
-        read=partial(_read, root, path, cases, size, channels, labels, orientation),
+        read=partial(_read, files, size),
         portable=True,
-        whole=partial(_read, root, path, cases, None, channels, labels, orientation),
-        notes=(*notes, *_links(root, cases)),
-        files=partial(_files_of, cases),
+        read_native=partial(_read, files, None),
+        notes=(*notes, *ages.implausible_age_notes(table), *_outside_link_notes(root, cases)),
+        files=partial(_case_files, cases),
         void=ignore > 0,
     )
+
+
+class _CheckedTable(NamedTuple):
+    """The table of a folder, after all checks but those of its files.
+
+    Attributes:
+        cells: text on the lines of the file.
+        cases: the table of the source.
+        spacing: f32[N, 2], mm per pixel.
+        notes: on how the table was read.
+        problems: lines of the file, and what is wrong with them.
+    """
+
+    cells: pd.DataFrame
+    cases: pd.DataFrame
+    spacing: np.ndarray
+    notes: list[str]
+    problems: list[metadata.Problem]
+
+
+def _read_table(path: Path, config: Mapping[str, Any]) -> _CheckedTable:
+    cells, written, notes = metadata.read(path)
+    cells, age_notes = metadata.with_ages(cells, path, config["attributes"])
+    metadata.require_columns(cells, path, config)
+    notes += metadata.word_notes(written, config["attributes"])
+    problems: list[metadata.Problem] = []
+    options = metadata.Options(allow_similar=config.get("allow_similar_ids", False))
+    metadata.check_identifiers(cells, problems, options=options)
+    columns = {name: cells[name] for name in ("case_id", "patient_id")}
+    for name in config["attributes"]:
+        columns[name] = metadata.attribute(cells[name], config["bins"].get(name), problems, options)
+        metadata.check_merged(cells, name, problems)
+    if config["split_column"]:
+        columns["split"] = metadata.splits(cells[config["split_column"]], problems)
+    confounders = metadata.confounders(cells, config["attributes"], problems, options)
+    spacing = metadata.spacings(cells, problems)
+    frame = pd.concat([pd.DataFrame(columns), confounders], axis=1).reset_index(drop=True)
+    return _CheckedTable(cells, frame, spacing, notes + age_notes, problems)
+
+
+def _require_single_files(table: pd.DataFrame, masks: Sequence[MaskPath], path: Path, setting: str) -> None:
+    """Refuse masks of one file a structure beside a void label, which such files cannot have."""
+    rows = [row for row, mask in zip(table.index, masks, strict=True) if not isinstance(mask, Path)]
+    if rows:
+        raise InputError(
+            f"{setting}: the mask of {path} row {rows[0]} has one file a structure ({len(rows)} such rows), in which "
+            "no value is void; remove the setting, or save the labels of a case as one image"
+        )
 
 
 def _masks(
@@ -148,14 +197,14 @@ def _masks(
     skip: bool,
     problems: list[metadata.Problem],
 ) -> list[MaskPath]:
-    """The mask of every row: one file, or one file a structure."""
+    """Return the mask of every row: one file, or one file a structure."""
     masks: list[MaskPath] = []
     for row, name in table["mask"].items():
         try:
-            masks.append(structure_files.find(root / name, structures) if name else root)
+            masks.append(file_lookup.find_mask(root / name, structures) if name else root)
         except InputError as error:
             masks.append(root / name)
-            if not skip:  # else `Source.read` leaves the case out
+            if not skip:  # with `skip`, `Source.read` excludes the case
                 problems.append((row, f"mask {error}"))
     return masks
 
@@ -168,19 +217,19 @@ def _fingerprints(
     skip: bool,
     problems: list[metadata.Problem],
 ) -> list[list[Any]]:
-    """Path, bytes and time of change of every image and mask: cheap, and enough to notice a new file."""
+    """Return path, bytes and modification time of every image and mask: cheap, and enough to detect a new file."""
     fingerprints = []
     for (row, *names), mask in zip(table[["image", "mask"]].itertuples(), masks, strict=True):
-        files = ((root / names[0],), structure_files.files_of(mask))
+        files = ((root / names[0],), file_lookup.mask_paths(mask))
         for name, column, paths in zip(names, ("image", "mask"), files, strict=True):
-            is_there = all(map(limits.is_present, paths))
+            is_present = all(map(limits.is_present, paths))
             if name and (Path(name).is_absolute() or os.path.normpath(name).split(os.sep)[0] == ".."):
                 problems.append(
                     (row, f"{column} {name}: write the path relative to data.root, and inside it")
                 )
-            elif name and not is_there and skip:
-                fingerprints.append([name, None, None])  # left to the reading, like any that cannot be read
-            elif name and not is_there:
+            elif name and not is_present and skip:
+                fingerprints.append([name, None, None])  # `Source.read` reports it, like any unreadable file
+            elif name and not is_present:
                 remedy = "correct the path or remove the row"
                 if column == "mask" and not Path(name).suffix:
                     remedy += (
@@ -191,84 +240,76 @@ def _fingerprints(
             elif name:
                 for path in paths:
                     stat = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
-                    own = name if path == root / name else str(path.relative_to(root))
-                    fingerprints.append([own, stat.st_size, stat.st_mtime_ns])
+                    relative = name if path == root / name else str(path.relative_to(root))
+                    fingerprints.append([relative, stat.st_size, stat.st_mtime_ns])
     return fingerprints
 
 
-def _links(root: Path, cases: Sequence[Case]) -> Iterator[str]:
-    """A note where files are reached through symbolic links that lead out of the folder."""
-    inside = os.path.realpath(root)
-    leaving = [
+def _outside_link_notes(root: Path, cases: Sequence[Case]) -> Iterator[str]:
+    """Yield a note if symbolic links lead to files outside the folder."""
+    real_root = os.path.realpath(root)
+    outside_files = [
         (case.row, path)
         for case in cases
-        for path in (case.image, *structure_files.files_of(case.mask))
-        if os.path.exists(path) and not Path(os.path.realpath(path)).is_relative_to(inside)
+        for path in (case.image, *file_lookup.mask_paths(case.mask))
+        if os.path.exists(path) and not Path(os.path.realpath(path)).is_relative_to(real_root)
     ]
-    if leaving:
-        row, path = leaving[0]
+    if outside_files:
+        row, path = outside_files[0]
         yield (
-            f"{len(leaving)} files are reached through symbolic links that lead out of data.root (such as row {row}, "
-            f"{path.relative_to(root)})"
+            f"{len(outside_files)} files are reached through symbolic links that lead out of data.root (such as row "
+            f"{row}, {path.relative_to(root)})"
         )
 
 
-def _found_labels(path: Path, cases: Sequence[Case], ignore: int, prefix: str) -> LabelMap:
-    def of(case: Case) -> int | InputError:
+def _labels_in_masks(path: Path, cases: Sequence[Case], ignore: int, prefix: str) -> LabelMap:
+    def highest_value(case: Case) -> int | InputError:
         try:
             values = mask_files.read(case.mask, {}).values
         except InputError as error:
-            return error  # `Source.read` says what is wrong with it, if other masks can be read
+            return error  # `Source.read` reports it, if other masks are readable
         return int(values[values != ignore].max(initial=0))
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        results = list(pool.map(of, cases))
+        results = list(pool.map(highest_value, cases))
     highest = max((result for result in results if isinstance(result, int)), default=0)
     if errors := [result for result in results if isinstance(result, InputError) and not highest]:
         raise errors[0]
-    return label_values.found(highest, ignore, prefix, path)
+    return label_values.numbered_up_to(highest, ignore, prefix, path)
 
 
-def _arrays(
-    case: Case, channels: int, labels: LabelMap, orientation: layouts.Flag
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Inspection]:
-    """Image u8[H, W, channels], label u8[H, W] of `label_values`, spacing f32[2], and what the files show besides."""
+def _read_case(case: Case, files: _Files) -> Example:
+    """Read a case at native resolution."""
+    labels = files.labels
     if isinstance(case.mask, Path):
-        structure_files.find(case.mask, labels.structures)  # names the structure that has no file
-    film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, labels.of_files)
-    image, spacing = film.pixels, film.spacing
-    mask_path = structure_files.files_of(case.mask)[0]
-    files = layouts.File(mask_path, mask.orientation), layouts.File(case.image, film.orientation)
-    correction = layouts.mask_to_film(*files, orientation)
-    values = correction.apply(mask.values)
-    if image.shape[:2] != values.shape:
-        raise InputError(
-            f"{case.mask}: mask and image differ in size ({values.shape} and {image.shape[:2]} rows and columns); "
-            "export both on one grid"
-        )
-    label = label_values.mapped(values, labels, case.mask)
-    image = readers.to_uint8(image, valid=film.valid)
-    if channels == 1:
-        image = readers.to_grey(image)
-    if image.shape[2] != channels:
-        raise InputError(
-            f"{case.image}: has {image.shape[2]} channel, {channels} are wanted; set channels to 1, "
-            "or give colour images"
-        )
-    return (
-        image,
-        label,
-        np.where(np.isnan(case.spacing), spacing, case.spacing),
-        _inspection(
-            case, film, mask._replace(values=values, spacing=correction.of_pair(mask.spacing)), label, labels
-        ),
+        file_lookup.find_mask(case.mask, labels.structures)  # reports a structure without a file
+    film, mask = readers.read_radiograph(case.image), mask_files.read(case.mask, labels.mask_values)
+    mask_file = layouts.File(file_lookup.mask_paths(case.mask)[0], mask.orientation)
+    correction = layouts.mask_to_film(
+        mask_file, layouts.File(case.image, film.orientation), files.orientation
     )
+    mask = mask._replace(values=correction.apply(mask.values), spacing=correction.of_pair(mask.spacing))
+    if film.pixels.shape[:2] != mask.values.shape:
+        raise InputError(
+            f"{case.mask}: mask and image differ in size ({mask.values.shape} and {film.pixels.shape[:2]} rows and "
+            "columns); export both on one grid"
+        )
+    label = label_values.to_labels(mask.values, labels, case.mask)
+    image = readers.to_uint8(film.pixels, valid=film.valid)
+    if files.channels == 1:
+        image = readers.to_gray(image)
+    if image.shape[2] != files.channels:
+        raise InputError(
+            f"{case.image}: has {image.shape[2]} channel, not {files.channels}; set channels to 1, or give color images"
+        )
+    spacing = np.where(np.isnan(case.spacing), film.spacing, case.spacing)
+    return Example(image, label, spacing, _inspect(case, film, mask, label, labels))
 
 
-def _inspection(
+def _inspect(
     case: Case, film: readers.Radiograph, mask: mask_files.Mask, label: np.ndarray, labels: LabelMap
 ) -> Inspection:
-    """What the files of a case show; `mask` is laid out as the film, `label` is its u8[H, W] of `label_values`."""
+    """Inspect the files of a case; `mask` is oriented as the film, `label` is its u8[H, W] of `label_values`."""
     side = laterality.contradiction(film.laterality, case.side, "the table")
     notes = [
         *(f"film: {text}" for text in (*film.notes, side) if text),
@@ -276,35 +317,31 @@ def _inspection(
         *inspection.spacing_notes(film.spacing, mask.spacing, case.spacing),
     ]
     kind = film.spacing_kind if np.isnan(case.spacing).any() else "table"
-    return inspection.of_mask(anatomy.clear_void(label), kind, notes, values=mask.values, void=labels.ignore)
+    return inspection.inspect_mask(
+        anatomy.clear_void(label), kind, notes, values=mask.values, void=labels.ignore
+    )
 
 
-def _files_of(cases: Sequence[Case], row: int) -> tuple[Path, ...]:
-    return cases[row].image, *structure_files.files_of(cases[row].mask)
+def _case_files(cases: Sequence[Case], row: int) -> tuple[Path, ...]:
+    return cases[row].image, *file_lookup.mask_paths(cases[row].mask)
 
 
-def _read(
-    root: Path,
-    path: Path,
-    cases: Sequence[Case],
-    size: tuple[int, int] | None,
-    channels: int,
-    labels: LabelMap,
-    orientation: layouts.Flag,
-    rows: Sequence[int],
-) -> Iterator[Example | InputError]:
+def _read(files: _Files, size: tuple[int, int] | None, rows: Sequence[int]) -> Iterator[Example | InputError]:
+    """Read rows at native resolution, or at a working resolution of `size`."""
+
     def load(row: int) -> Example | InputError:
-        case = cases[row]
+        case = files.cases[row]
         try:
-            image, label, spacing, seen = _arrays(case, channels, labels, orientation)
+            example = _read_case(case, files)
             if size is None:
-                return Example(image, label, spacing, seen)
-            small = label_values.resized(label, size, labels, case.mask)
+                return example
+            label = label_values.resize(example.label, size, files.labels, case.mask)
         except InputError as error:
-            return InputError(strip_paths(f"{path} row {case.row}: {error}", root))
-        scale = np.array(label.shape, np.float32) / np.array(size, np.float32)
-        return Example(readers.resize_image(image, size), small, spacing * scale, seen)
+            return InputError(strip_paths(f"{files.table} row {case.row}: {error}", files.root))
+        scale = np.array(example.label.shape, np.float32) / np.array(size, np.float32)
+        image = readers.resize_image(example.image, size)
+        return Example(image, label, example.spacing * scale, example.inspection)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        for few in batched(rows, 4 * _THREADS):  # a pool reads all it is given, so give it little at a time
-            yield from pool.map(load, few)
+        for batch in batched(rows, 4 * _THREADS):  # `map` reads its whole argument, so give it a small batch
+            yield from pool.map(load, batch)

@@ -90,5 +90,5 @@ def correction(reference: Orientation | None, mask: Orientation | None, flag: st
     if relation(reference, mask) == STATED:
         return NONE
     if flag == STORED:
-        return (reference or NONE).then((mask or NONE).inverse())  # one of them is NONE
+        return (reference or NONE).compose((mask or NONE).inverse())  # one of them is NONE
     return ORIENTATIONS[flag]

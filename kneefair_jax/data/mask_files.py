@@ -1,7 +1,7 @@
-"""Mask files of every kind -> label values: one image, a palette image, a DICOM-SEG, or one file a structure.
+"""Reads mask files of every kind as label values: one image, a palette image, a DICOM-SEG, or one file a structure.
 
-`readers.read_mask` gives the numbers of a file; here they get the meaning that palettes, segments' names and file
-names give them.
+`readers.read_mask` returns the numbers in a file; this module interprets them by palettes, segments' names and file
+names.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,32 +13,32 @@ import numpy as np
 
 from kneefair_jax import anatomy
 from kneefair_jax.data import dicom_seg, layouts, palettes, readers
-from kneefair_jax.data.readers import limits, suffixes
+from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 
-# Structure -> the values that stand for it in the files; names of what is no structure included.
+# Structure, background or void -> its values in the files.
 Values = Mapping[str, Sequence[int]]
-_SAME_SPACING = 0.01  # relative difference of spacings up to which files state the same
+_SPACING_RTOL = 0.01  # files state the same spacing up to this relative difference
 
 
 class StructureFiles(NamedTuple):
     """The mask of one case in several files, one a structure.
 
     Attributes:
-        files: structure -> its file, whose pixels other than 0 are the structure's.
+        files: structure -> its file, whose nonzero pixels belong to the structure.
     """
 
     files: Mapping[str, Path]
 
     @property
     def name(self) -> str:
-        """The name of the first file."""
+        """Return the name of the first file."""
         return next(iter(self.files.values())).name
 
     def __str__(self) -> str:
-        """The first file and how many there are."""
-        first, *others = map(str, self.files.values())
-        return f"{first} and {len(others)} more" if others else first
+        """Return the first file and the number of further files."""
+        paths = [*map(str, self.files.values())]
+        return f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else paths[0]
 
 
 class MaskArray(NamedTuple):
@@ -67,10 +67,10 @@ class Mask(NamedTuple):
     Attributes:
         values: integers [H, W].
         spacing: f32[2], mm per pixel down and across as the header states it, NaN where it does not.
-        orientation: what was applied to the stored pixels; None where the header states no orientation.
-        notes: what is odd about the header or headers.
+        orientation: that was applied to the stored pixels; None where the header states none.
+        notes: warnings on the header or headers.
         spacing_kind: of `readers.Radiograph`; `unknown` where the header states no spacing.
-        palette: of a palette image, its file and the indices in use; None for any other file.
+        palette: the file and the indices in use of a palette image; None for any other file.
     """
 
     values: np.ndarray
@@ -82,33 +82,33 @@ class Mask(NamedTuple):
 
 
 def read(path: MaskSource, values: Values) -> Mask:
-    """Reads the mask of one case.
+    """Read the mask of one case.
 
     The segments of a DICOM-SEG and the files of `StructureFiles` get the first value of the structure that they name.
 
     Args:
-        path: its file or files.
-        values: structure -> values; empty where nobody named the structures.
+        path: its file, files or array.
+        values: structure -> values; empty if the user did not name the structures.
 
     Raises:
-        InputError: a file cannot be read, a segment's label is none of the structures, or files overlap.
+        InputError: a file is unreadable, a segment's label is none of the structures, or files overlap.
     """
     if isinstance(path, MaskArray):
         return Mask(path.values, np.full(2, np.nan, np.float32))
     if isinstance(path, StructureFiles):
-        return _joined(path, values)
+        return _read_structure_files(path, values)
     if is_dicom_seg(path):
-        return _of_segments(path, values)
+        return _read_dicom_seg(path, values)
     index, spacing, orientation, notes, spacing_kind = readers.read_label_file(path)
     palette = palettes.read(path)
     if palette is None:
         return Mask(index, spacing, orientation, notes, spacing_kind)
-    labels = palettes.labels(index, palette, _all(values), path)
+    labels = palettes.labels(index, palette, _all_values(values), path)
     return Mask(labels, spacing, orientation, notes, spacing_kind, (path, np.unique(index)))
 
 
 def segment_names(path: MaskSource) -> list[str]:
-    """The labels of a DICOM-SEG's segments; none for any other file.
+    """Return the labels of a DICOM-SEG's segments; an empty list for any other file.
 
     Raises:
         InputError: the DICOM-SEG cannot be read.
@@ -119,76 +119,76 @@ def segment_names(path: MaskSource) -> list[str]:
 
 
 def check_palettes(paths: Sequence[MaskSource], values: Values, threads: int | None = None) -> None:
-    """Requires that palette images of one folder mean the same by an index (`palettes.check`)."""
+    """Require that an index has the same meaning in all palette images of one folder (`palettes.check`)."""
     files = [path for path in paths if isinstance(path, Path)]
-    palettes.check(files, readers.read_mask, _all(values), threads)
+    palettes.check(files, readers.read_mask, _all_values(values), threads)
 
 
 def check_read_palettes(indices: Mapping[Path, np.ndarray], values: Values) -> None:
-    """Requires the same of palette images that were read: `Mask.palette`; nothing is decoded again."""
-    palettes.check([*indices], indices.__getitem__, _all(values))
+    """Require the same of palette images that were read, by `Mask.palette`; nothing is decoded again."""
+    palettes.check([*indices], indices.__getitem__, _all_values(values))
 
 
 def is_dicom_seg(path: Path) -> bool:
-    """Whether a file is a DICOM segmentation object, by its name or its first bytes, and by its header."""
-    known = suffixes.suffix_of(path.name)
-    if not limits.is_present(path) or (known and known not in suffixes.DICOM):
+    """Return whether a file is a DICOM segmentation object, by its name or its first bytes, and by its header."""
+    suffix = readers.suffix_of(path.name)
+    if not limits.is_present(path) or (suffix and suffix not in readers.DICOM_SUFFIXES):
         return False
-    return (bool(known) or readers.has_dicom_magic(path)) and dicom_seg.is_segmentation(path)
+    return (bool(suffix) or readers.has_dicom_magic(path)) and dicom_seg.is_segmentation(path)
 
 
-def _all(values: Values) -> set[int]:
+def _all_values(values: Values) -> set[int]:
     return {number for numbers in values.values() for number in numbers}
 
 
-def _of_segments(path: Path, values: Values) -> Mask:
+def _read_dicom_seg(path: Path, values: Values) -> Mask:
     segment, names, spacing, grid, notes, spacing_kind = dicom_seg.read(path)
     if not values:
         raise InputError(
-            f"{path}: a DICOM-SEG of {', '.join(names.values())}, and nobody named the structures; name them, in an "
+            f"{path}: a DICOM-SEG of {', '.join(names.values())} needs the names of the structures; give them in an "
             "audit with --labels femur=1 tibia=2 ..., in a folder with data.structures"
         )
     table = np.zeros(max(names, default=0) + 1, np.int64)
     present = np.unique(segment[segment > 0]).tolist()
     _require_overlap_classes([names[number] for number in present], values, path)
     for number in present:
-        table[number] = values[_structure(names[number], names.values(), values, path)][0]
+        table[number] = values[_structure_of(names[number], names.values(), values, path)][0]
     orientation = grid or readers.NONE
     return Mask(orientation.apply(table[segment]), orientation.of_pair(spacing), grid, notes, spacing_kind)
 
 
-def _structure(segment: str, segments: Collection[str], values: Values, path: Path) -> str:
-    """Return the structure that a segment's label names, whatever its case: itself, or the union that it is a part of.
+def _structure_of(segment: str, segments: Collection[str], values: Values, path: Path) -> str:
+    """Return the structure that a segment's label names, in any case of letters, or the union that contains it.
 
-    Where the file has the overlap class of a union, the union is the whole bone: no other bone is a part of it.
+    If the file has the overlap class of a union, the union is the whole bone, which contains no other bone.
     """
-    plain = {_plain(name): name for name in values}
-    wanted = _plain(segment)
-    if wanted not in plain and wanted in anatomy.whole_bones(tuple(plain)):
-        wanted = anatomy.class_beside(wanted)  # the bone overlaps no other in this file
-    if wanted in plain:
-        return plain[wanted]
-    unions = [name for name in plain if wanted in _parts(name, _overlaps(segments))]
+    structures = {_plain(name): name for name in values}
+    name = _plain(segment)
+    if name not in structures and name in anatomy.whole_bones(tuple(structures)):
+        name = anatomy.class_beside(name)  # the bone overlaps no other in this file
+    if name in structures:
+        return structures[name]
+    unions = [union for union in structures if name in _classes_of_union(union, _overlap_classes(segments))]
     if len(unions) != 1:
         raise InputError(
             f"{path}: the segment {segment!r} is none of the structures {', '.join(values)}; name them as the segments "
             f"are named (--labels of an audit, data.structures of a folder), such as {segment}=1, or export without it"
         )
-    return plain[unions[0]]
+    return structures[unions[0]]
 
 
 def _require_overlap_classes(segments: Collection[str], values: Values, path: Path) -> None:
-    """Require the overlap class of a structure in front, which would silently lack its pixels over the other bone."""
-    plain = {_plain(name) for name in values}
-    for overlap in sorted(_overlaps(segments) - plain):
-        if (front := anatomy.OVERLAPS[overlap][0]) in plain:
+    """Require the overlap class of a structure in front, which would otherwise lack its pixels over the other bone."""
+    structures = {_plain(name) for name in values}
+    for overlap in sorted(_overlap_classes(segments) - structures):
+        if (front := anatomy.OVERLAPS[overlap][0]) in structures:
             raise InputError(
-                f"{path}: the {front} overlaps another bone, and the structures {', '.join(values)} hold no class "
+                f"{path}: the {front} overlaps another bone, and the structures {', '.join(values)} have no class "
                 f"{overlap!r}; name it too, or 'whole {front}' in place of {front!r}"
             )
 
 
-def _overlaps(segments: Collection[str]) -> set[str]:
+def _overlap_classes(segments: Collection[str]) -> set[str]:
     return {_plain(name) for name in segments} & anatomy.OVERLAPS.keys()
 
 
@@ -196,68 +196,69 @@ def _plain(name: str) -> str:
     return " ".join(name.lower().split())
 
 
-def _parts(union: str, overlaps: set[str]) -> set[str]:
-    """Return the classes of a union: of its alternatives with one of the overlap classes, or of all without any."""
+def _classes_of_union(union: str, overlaps: set[str]) -> set[str]:
+    """Return the classes of a union: of its alternatives that have one of the overlap classes, or else of all."""
     alternatives = anatomy.UNIONS.get(union, ())
-    return set(chain(*([one for one in alternatives if not overlaps.isdisjoint(one)] or alternatives)))
+    overlapping = [classes for classes in alternatives if not overlaps.isdisjoint(classes)]
+    return set(chain(*(overlapping or alternatives)))
 
 
-def _joined(case: StructureFiles, values: Values) -> Mask:
-    singles = {path: _single(path, structure, values) for structure, path in case.files.items()}
-    _require_one_layout(singles)
-    first = next(iter(singles.values()))
-    joined = np.zeros(first.values.shape, np.int64)
-    drawn: dict[int, tuple[str, Path]] = {}  # value -> what it was drawn as, and from which file
-    notes: dict[str, None] = {}
-    for structure, path in case.files.items():
-        notes.update(dict.fromkeys(singles[path].notes))
-        mask = singles[path].values
-        if mask.shape != joined.shape:
+def _read_structure_files(case: StructureFiles, values: Values) -> Mask:
+    masks = {path: _read_structure_file(path, structure, values) for structure, path in case.files.items()}
+    _require_one_layout(masks)
+    structures, paths = [*case.files], [*masks]
+    first, *_ = masks.values()
+    for path, mask in masks.items():
+        if mask.values.shape != first.values.shape:
             raise InputError(
-                f"{path}: has {mask.shape[0]} x {mask.shape[1]} pixels, and {next(iter(case.files.values()))} has "
-                f"{joined.shape[0]} x {joined.shape[1]}; export all structures of a case on one grid"
+                f"{path}: has {mask.values.shape[0]} x {mask.values.shape[1]} pixels, and {paths[0]} has "
+                f"{first.values.shape[0]} x {first.values.shape[1]}; export all structures of a case on one grid"
             )
-        own = structure if structure in values else anatomy.class_beside(structure)
-        covered = joined[mask]
-        joined[mask] = values[own][0]
-        for value in np.unique(covered[covered > 0]).tolist():
-            overlap = anatomy.shared_class(structure, drawn[value][0])
-            if overlap is None or overlap not in values:
-                raise InputError(
-                    f"{path}: overlaps {drawn[value][1]}, and a pixel has one structure; export structures "
-                    "that do not overlap"
-                )
-            joined[mask] = np.where(covered == value, values[overlap][0], joined[mask])
-            drawn[values[overlap][0]] = (overlap, path)
-        drawn[values[own][0]] = (structure, path)
-    stating = next((one for one in singles.values() if np.isfinite(one.spacing).all()), first)
-    orientations = [one.orientation for one in singles.values() if one.orientation is not None]
-    return Mask(joined, stating.spacing, next(iter(orientations), None), tuple(notes), stating.spacing_kind)
+
+    def refusal(below: int, above: int) -> InputError:
+        return InputError(
+            f"{paths[above]}: overlaps {paths[below]}, and a pixel has one structure; export structures that do not "
+            "overlap"
+        )
+
+    joined, overlaps = dicom_seg.join_masks(
+        [mask.values for mask in masks.values()], structures, values, refusal
+    )
+    names = [name if name in values else anatomy.class_beside(name) for name in structures]
+    names += [overlap.name for overlap in overlaps]
+    labels = np.array([0, *(values[name][0] for name in names)], np.int64)[joined]
+    with_spacing = (mask for mask in masks.values() if np.isfinite(mask.spacing).all())
+    spacing_mask = next(with_spacing, first)
+    orientations = (mask.orientation for mask in masks.values() if mask.orientation is not None)
+    notes = dict.fromkeys(chain(*(mask.notes for mask in masks.values())))
+    return Mask(
+        labels, spacing_mask.spacing, next(orientations, None), tuple(notes), spacing_mask.spacing_kind
+    )
 
 
-def _require_one_layout(singles: Mapping[Path, Mask]) -> None:
+def _require_one_layout(masks: Mapping[Path, Mask]) -> None:
     """Require that the headers of a case's files agree in orientation and spacing."""
-    for (path, one), (other_path, other) in combinations(singles.items(), 2):
-        if layouts.relation(one.orientation, other.orientation) == layouts.OPEN:
+    for (path, mask), (other_path, other) in combinations(masks.items(), 2):
+        if layouts.relation(mask.orientation, other.orientation) == layouts.OPEN:
             raise InputError(
                 f"{other_path}: only one of the headers of this file and {path} states an orientation; export all "
                 "structures of a case in one format, with one header"
             )
-        both = np.stack([one.spacing, other.spacing])
-        if np.isfinite(both).all() and not np.allclose(both[0], both[1], rtol=_SAME_SPACING):
+        spacings = np.stack([mask.spacing, other.spacing])
+        if np.isfinite(spacings).all() and not np.allclose(spacings[0], spacings[1], rtol=_SPACING_RTOL):
             raise InputError(
                 f"{other_path}: its header states a pixel of {other.spacing[0]:.4g} x {other.spacing[1]:.4g} mm, and "
-                f"that of {path} {one.spacing[0]:.4g} x {one.spacing[1]:.4g} mm; correct the wrong header"
+                f"that of {path} {mask.spacing[0]:.4g} x {mask.spacing[1]:.4g} mm; correct the wrong header"
             )
 
 
-def _single(path: Path, structure: str, values: Values) -> Mask:
-    """Where the structure is, bool[H, W], and what the header states."""
+def _read_structure_file(path: Path, structure: str, values: Values) -> Mask:
+    """Return a mask of one structure, whose values are bool[H, W]."""
     mask = read(path, {structure: values.get(structure, (1,))} if is_dicom_seg(path) else {})
     present = np.unique(mask.values[mask.values != 0])
     if present.size > 1:
         raise InputError(
-            f"{path}: holds {present.size} values besides 0, and as one of several files of a case it is of the "
-            f"structure {structure!r} alone; leave its values at 0 and one other"
+            f"{path}: contains {present.size} values besides 0, but is the file of one structure, {structure!r}; "
+            "export it with 0 and one other value"
         )
     return mask._replace(values=mask.values != 0)

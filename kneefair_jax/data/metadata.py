@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
-from kneefair_jax.data import ages, birth_dates, delimited, identifiers, missing_words, number_text
+from kneefair_jax.data import ages, cell_text, delimited, identifiers
 from kneefair_jax.data.readers.spacing import LARGEST_MM, SMALLEST_MM
 from kneefair_jax.errors import InputError
 
@@ -90,14 +90,14 @@ def read(path: Path) -> Table:
     remedy = f"cells under {len(header)} columns; add what is missing, or quote a cell that holds a comma"
     refuse(path, [(row, f"malformed CSV: {count} {remedy}") for row, count in ragged])
     written = pd.DataFrame.from_dict(rows, orient="index", columns=header, dtype=str)
-    return Table(missing_words.removed(written), written, notes)
+    return Table(cell_text.without_missing_words(written), written, notes)
 
 
 def word_notes(written: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
     """Return `missing_words.notes` of the attributes, the covariates, the spacing and the split."""
     used = {*attributes, "spacing_mm", "split"}
     kept = [name for name in written if name in used or str(name).lower() in groups.COVARIATES]
-    return missing_words.notes(written[kept])
+    return cell_text.missing_word_notes(written[kept])
 
 
 def require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any]) -> None:
@@ -130,9 +130,7 @@ def check_identifiers(
     options: Options = Options(),  # noqa: B008 - a NamedTuple cannot change
 ) -> None:
     """Notes missing required cells, cases that occur twice, and unusable, damaged or similar identifiers."""
-    words = {
-        name: table[name][table[name].map(missing_words.is_missing)] for name in _PEOPLE if name in required
-    }
+    words = {name: table[name][table[name].map(cell_text.is_missing)] for name in _PEOPLE if name in required}
     for name, of_column in words.items():
         for row, cell in of_column[of_column != ""].items():
             text = f"{name} {cell!r} is read as missing; rename it, or fill in the identifier"
@@ -178,7 +176,7 @@ def check_merged(table: pd.DataFrame, name: str, problems: list[Problem]) -> Non
 
 
 def with_ages(table: pd.DataFrame, path: Path, attributes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Return the table with ages in years (`ages.in_years`) in its attributes and covariates, and notes.
+    """Return the table with ages in years (`ages.to_years`) in its attributes and covariates, and notes.
 
     An attribute `age` that is no column is computed from the columns of the dates of birth and of the examination.
 
@@ -188,17 +186,19 @@ def with_ages(table: pd.DataFrame, path: Path, attributes: Sequence[str]) -> tup
     problems: list[Problem] = []
     notes: list[str] = []
     columns: dict[str, pd.Series] = {}
-    births = birth_dates.birth_columns(table.columns)
+    births = ages.birth_columns(table.columns)
     sources = {
         str(name): str(name)
         for name in table
         if (name in attributes or str(name).lower() in groups.COVARIATES)
-        and (ages.is_age(str(name)) or name in births or ages.is_dicom(table[name]))
+        and (ages.is_age(str(name)) or name in births or ages.has_dicom_ages(table[name]))
     }
     if len(births) == 1:
-        sources |= {name: births[0] for name in attributes if name not in table and ages.plain(name) == "age"}
+        sources |= {
+            name: births[0] for name in attributes if name not in table and ages.base_name(name) == "age"
+        }
     for name, source in sources.items():
-        columns[name], more = ages.in_years(table, source, problems)
+        columns[name], more = ages.to_years(table, source, problems)
         notes += more
     refuse(path, problems)
     return table.assign(**columns), notes
@@ -221,7 +221,7 @@ def attribute(
         options: for the remedies.
         rows: whether the index is the line in a file, for the messages.
     """
-    numbers = number_text.column(values)
+    numbers = cell_text.to_numbers(values)
     known = values != ""
     if not known.any():
         problems.append(
@@ -244,7 +244,7 @@ def attribute(
             f"column {values.name!r} holds {len(levels)} different values; write years and set {options.bins}"
         )
         problems.append((1, text))
-    elif len(levels) > 1 and all(map(birth_dates.is_date, levels)):
+    elif len(levels) > 1 and all(map(ages.is_date, levels)):
         problems.append((1, f"column {values.name!r} holds dates; make an age or a period of them"))
     else:
         problems += _unusable_levels(values, options, rows=rows)
@@ -253,7 +253,7 @@ def attribute(
 
 def _is_measured(values: pd.Series, numbers: pd.Series) -> pd.Series:
     """Return where cells are numbers, with a point or with a decimal comma."""
-    return numbers.notna() | values.map(number_text.with_point).ne("")
+    return numbers.notna() | values.map(cell_text.with_decimal_point).ne("")
 
 
 def _not_numbers(
@@ -262,7 +262,7 @@ def _not_numbers(
     """Return the cells of a column of numbers that are none, each with what to write."""
     problems = []
     for row, cell in values[(values != "") & numbers.isna()].items():
-        point = number_text.with_point(cell)
+        point = cell_text.with_decimal_point(cell)
         text = f"has a decimal comma; write {point}" if point else f"is not a number; {remedy}"
         problems.append((int(str(row)), f"{values.name} {cell!r} {text}"))
     return problems
@@ -299,7 +299,7 @@ def spacings(table: pd.DataFrame, problems: list[Problem]) -> np.ndarray:
     for index, (row, text) in enumerate(table.get("spacing_mm", pd.Series(dtype=str)).items()):
         if text:
             try:
-                values = [number_text.parse(number) for number in text.lower().split("x")]
+                values = [cell_text.parse_number(number) for number in text.lower().split("x")]
             except ValueError:
                 values = []
             if len(values) in (1, 2) and all(SMALLEST_MM <= value <= LARGEST_MM for value in values):
@@ -335,14 +335,14 @@ def confounders(
         problems: gets the words among the numbers of a column.
         options: for the remedies.
     """
-    taken = {ages.plain(name) for name in attributes}
+    taken = {ages.base_name(name) for name in attributes}
     columns: dict[str, pd.Series] = {}
     for name in table:
         if (plain := str(name).lower()) not in groups.COVARIATES or plain in taken:
             continue
         taken.add(plain)
         text = table[name]
-        numbers = number_text.column(text)
+        numbers = cell_text.to_numbers(text)
         many_ages = plain == "age" and text[text != ""].nunique() > _MAX_CODES
         if plain != "site" and (_is_measured(text, numbers).any() or many_ages):
             remedy = (

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from kneefair_jax.data.readers import limits, suffixes
+from kneefair_jax.data import readers
+from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 
 # Gray values up to this are labels; a picture that is to be looked at uses the whole scale.
@@ -22,7 +23,7 @@ _MAX_LABEL = 32
 
 def read(path: Path) -> np.ndarray | None:
     """The palette of a file, u8[N, 3] by index; None for any other file, or one that cannot be read."""
-    if suffixes.suffix_of(path.name) not in suffixes.PALETTE:
+    if readers.suffix_of(path.name) not in readers.PALETTE_SUFFIXES:
         return None
     try:
         with limits.open_regular(path) as file, Image.open(file, formats=("PNG", "TIFF")) as image:

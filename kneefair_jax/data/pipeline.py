@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import grain
 import numpy as np
 
-from kneefair_jax.data.store.cache import Arrays
+from kneefair_jax.data.case_arrays import Arrays
 
 Batch = dict[str, np.ndarray]
 

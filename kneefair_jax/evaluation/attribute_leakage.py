@@ -14,9 +14,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from kneefair_jax import anatomy, groups
+from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.store import Cases
-from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.fairness.attribute_auc import attribute_auc, components
 from kneefair_jax.training import scoring, steps
 from kneefair_jax.training.setup import Experiment

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, metrics
-from kneefair_jax.data import readers, run_tables
+from kneefair_jax.data import readers, typed_tables
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Example
 from kneefair_jax.data.store import Cases
@@ -85,7 +85,7 @@ def eval_splits(
 
 def resolution_of(cohort: Cohort, requested: str) -> str:
     """Return the resolution of scores: `report.resolution`, or "grid" for a source without native masks."""
-    return "grid" if cohort.source.whole is None else requested
+    return "grid" if cohort.source.read_native is None else requested
 
 
 def score(
@@ -158,7 +158,7 @@ def _score_native(split: EvalSplit, values: dict[str, np.ndarray], rows: np.ndar
         scores = metrics.score_by_layer(_scores_and_pixels, layers, *masks, spacing=case.spacing)
         return scores | {"spacing": case.spacing}
 
-    scores = split.cohort.over_whole(score_case, rows)
+    scores = split.cohort.map_native(score_case, rows)
     native_values = {name: np.stack([case[name] for case in scores]) for name in scores[0]}
     return grid_values | {"grid_dice": values["dice"]} | native_values
 
@@ -199,9 +199,9 @@ def read(path: Path, attributes: Sequence[str], scores: Sequence[str] = SCORES) 
         scores: required numeric columns.
 
     Raises:
-        InputError: see `run_tables.read_parquet`.
+        InputError: see `typed_tables.read_run_parquet`.
     """
-    return run_tables.read_parquet(
+    return typed_tables.read_run_parquet(
         path, IDENTIFIERS, attributes, scores, "evaluate the run again: --mode=evaluate"
     )
 

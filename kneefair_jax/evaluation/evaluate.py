@@ -328,7 +328,7 @@ def _report(
         delta=dict(config.report.delta),
         endpoints=_endpoints(config),
         primary=primary,
-        excluded=source.public_reasons(cohort.source.left_out + tuple(cases.left_out)),
+        excluded=source.public_reasons(cohort.source.excluded + tuple(cases.excluded)),
         run={
             "config": run_directory.public_config(config),
             "fingerprint": cases.digest,

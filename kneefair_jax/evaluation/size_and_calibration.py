@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, metrics
+from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.data.cohort_loader import Cohort
-from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
 from kneefair_jax.fairness.group_calibration import Sums, calibration
@@ -66,7 +66,7 @@ def _boundary_errors(
         )
 
     if cases is None:
-        errors = cohort.over_whole(lambda _, case: case_errors(case.label, case.spacing), np.asarray(rows))
+        errors = cohort.map_native(lambda _, case: case_errors(case.label, case.spacing), np.asarray(rows))
     else:
         with ThreadPoolExecutor() as pool:
             errors = list(pool.map(case_errors, [cases[row]["label"] for row in rows], spacing))

@@ -17,9 +17,9 @@ from kneefair_jax.predict.predictor import Outline, Prediction
 
 def halves(image: np.ndarray) -> list[np.ndarray]:
     """Cut u8[H, W, 1] at the darkest column of the middle fifth."""
-    from kneefair_jax.data.oai import knees  # imported late, since it loads pandas
+    from kneefair_jax.data.oai import films  # imported late, since it loads pandas
 
-    column = knees.midline(image, np.zeros(image.shape[:2], np.uint8))
+    column = films.midline(image, np.zeros(image.shape[:2], np.uint8))
     return [image[:, :column], image[:, column:]]
 
 

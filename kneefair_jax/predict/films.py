@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax.data import number_text, readers
+from kneefair_jax.data import cell_text, readers
 from kneefair_jax.data.readers import limits
 from kneefair_jax.data.readers.spacing import LARGEST_MM, SMALLEST_MM
 from kneefair_jax.errors import InputError
@@ -66,7 +66,7 @@ def read(path: Path) -> Film:
         warnings.simplefilter("ignore")  # about damaged headers; the reader refuses what cannot be used
         film = readers.read_radiograph(path)
     image = film.view.apply(readers.to_uint8(film.pixels, valid=film.valid))
-    grey = readers.to_grey(image)
+    grey = readers.to_gray(image)
     try:
         require_picture(grey)
     except InputError as error:
@@ -110,7 +110,7 @@ def parse_spacing(text: str) -> np.ndarray:
             number with a decimal comma), or of pixels more than twice as long as wide.
     """
     try:
-        values = [number_text.parse(word) for word in re.split("[,x]", text)]
+        values = [cell_text.parse_number(word) for word in re.split("[,x]", text)]
     except ValueError:
         values = []
     if len(values) not in (1, 2) or not all(SMALLEST_MM <= value <= LARGEST_MM for value in values):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kneefair_jax.data import identifiers, listing, metadata, missing_words, readers
+from kneefair_jax.data import cell_text, file_lookup, identifiers, metadata, readers
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 
@@ -83,7 +83,7 @@ def groups_of_cases(path: Path, names: Sequence[str], *, allow_similar: bool = F
     options = metadata.Options(similar="--allow-similar-ids", allow_similar=allow_similar)
     metadata.check_identifiers(table, problems, ("case_id",), options)
     if "patient_id" in table and not allow_similar:
-        patients = table["patient_id"][~table["patient_id"].map(missing_words.is_missing)]
+        patients = table["patient_id"][~table["patient_id"].map(cell_text.is_missing)]
         problems += identifiers.similar(dict(patients.items()), "patient_id", "patient", options.similar)
     groups = {}
     for row, case in table["case_id"].items():
@@ -124,7 +124,7 @@ def _candidates(arguments: Sequence[str], out: Path) -> Iterator[Input | InputEr
 
 
 def _image_files(folder: Path, out: Path) -> Iterator[Path | InputError]:
-    paths, errors = listing.below(folder)
+    paths, errors = file_lookup.list_files(folder)
     yield from errors
     for path in paths:
         is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)

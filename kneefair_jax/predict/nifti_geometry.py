@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kneefair_jax.data.readers import NONE, dicom, nifti, orientation, suffixes
+from kneefair_jax.data import readers
+from kneefair_jax.data.readers import NONE, dicom, nifti, orientation
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict.films import STATED, Film
 
@@ -36,7 +37,7 @@ def image(mask: np.ndarray, film: Film) -> Any:
 
     library: Any = nibabel  # which annotates part of its functions
     stored = film.to_stored(mask)
-    if suffixes.suffix_of(film.path.name) in suffixes.NIFTI:
+    if readers.suffix_of(film.path.name) in readers.NIFTI_SUFFIXES:
         with nifti.opened(film.path) as source:
             shape, affine, geometry = source.shape, source.affine, source.header
         if stored.size != np.prod(shape):

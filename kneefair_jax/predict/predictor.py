@@ -205,7 +205,7 @@ class Predictor:
     def _input(self, image: np.ndarray) -> np.ndarray:
         height, width, channels = self.grid
         if channels == 1:
-            image = readers.to_grey(image)
+            image = readers.to_gray(image)
         placement = films.place_on_grid(image.shape[:2], (height, width), self.fit)
         full = np.broadcast_to(image, (*image.shape[:2], channels))
         return films.resize_to_grid(full, (height, width), placement)
@@ -336,7 +336,7 @@ def _as_pictures(images: Sequence[Any] | np.ndarray) -> list[np.ndarray]:
     for index, image in enumerate(images):
         try:
             pictures.append(as_uint8(image))
-            films.require_picture(readers.to_grey(pictures[-1]))
+            films.require_picture(readers.to_gray(pictures[-1]))
         except InputError as error:
             raise InputError(f"images[{index}]: {error}") from error
     return pictures

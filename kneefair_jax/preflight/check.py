@@ -11,7 +11,7 @@ import pandas as pd
 
 from kneefair_jax import anatomy, groups, label_errors
 from kneefair_jax import cohort as cohorts
-from kneefair_jax.data import cohort_loader, header_notes, inspection
+from kneefair_jax.data import cohort_loader, inspection
 from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.data.inspection import Inspection
 from kneefair_jax.preflight import (
@@ -122,7 +122,7 @@ def _write(
     ids = {
         str(case_id) for prepared in by_name.values() for case_id in prepared.cohort.source.cases["case_id"]
     }
-    ids |= {entry for prepared in by_name.values() for entry, _ in prepared.left_out}
+    ids |= {entry for prepared in by_name.values() for entry, _ in prepared.excluded}
     atomic.write_json(directory / "check.json", _without_paths(result, ids, folders))
 
 
@@ -170,7 +170,7 @@ def _read(prepared: Prepared) -> Reading:
         measurements.append(outliers.of_case(**example, structures=prepared.cohort.structures))
         thumbnails.append(duplicates.thumbnail(example["image"]))
         digests.append(duplicates.digest(example["image"]))
-        inspections.append(recorded[row] or inspection.of_mask(example["label"]))
+        inspections.append(recorded[row] or inspection.inspect_mask(example["label"]))
         case_id = str(prepared.cohort.cases["case_id"].iloc[row])
         edge_ranks[case_id] = mask_orientation.edge_ranks(example["image"], example["label"])
     index = pd.Index(prepared.cohort.cases["case_id"], name="case_id")
@@ -279,23 +279,23 @@ def _summary(prepared: Prepared, reading: Reading) -> dict[str, Any]:
     cases = prepared.cohort.cases
     ids, inspections = cases["case_id"].tolist(), reading.inspections
     return {
-        "headers": header_notes.aggregate(ids, [record.notes for record in inspections]),
+        "headers": inspection.aggregate_notes(ids, [record.notes for record in inspections]),
         "header_notes": {
             case_id: list(record.notes)
             for case_id, record in zip(ids, inspections, strict=True)
             if record.notes
         },
-        "spacing_kinds": header_notes.spacing_kinds(inspections),
+        "spacing_kinds": inspection.spacing_kinds(inspections),
         "interpolated": [
             case_id for case_id, record in zip(ids, inspections, strict=True) if record.interpolated
         ],
         "unreadable": [
-            list(error) for error in (*prepared.cases.left_out, *cohort_loader.changed_files(prepared))
+            list(error) for error in (*prepared.cases.excluded, *cohort_loader.changed_files(prepared))
         ],
         "void": group_sizes.void_of_groups(reading.void, cases, prepared.cohort.attributes),
         "cases": len(cases),
         "patients": cases["patient_id"].nunique(),
-        "left_out": [list(entry) for entry in prepared.left_out],
+        "left_out": [list(entry) for entry in prepared.excluded],
         "orientation": {
             "consistent": mask_orientation.consistent(reading.misoriented, len(cases)),
             "turned": [case._asdict() for case in reading.misoriented],

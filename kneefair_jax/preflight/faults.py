@@ -157,7 +157,7 @@ def _orientation_lines(
         current = readers.ORIENTATIONS.get(settings.get("orientation") or "none")
         if settings.get("kind") == "folder" and current is not None:
             flag = "data.orientation" if name == "cohort" else "data.external_orientation"
-            value = readers.name_of(current.then(readers.ORIENTATIONS[common]))
+            value = readers.name_of(current.compose(readers.ORIENTATIONS[common]))
             remedy += f", or (where film or mask states no orientation) give --config.{flag}={value}"
         yield (f"WARNING: {len(turned)} of {cases} masks{of} fit their films only after {common}; {remedy}")
     elif turned:

@@ -11,9 +11,8 @@ from ml_collections import ConfigDict
 
 from kneefair_jax import cohort as cohorts
 from kneefair_jax import groups, models
-from kneefair_jax.data import cohort_loader, online, source, store
+from kneefair_jax.data import case_arrays, cohort_loader, source, store
 from kneefair_jax.data.cohort_loader import Cohort, Prepared
-from kneefair_jax.data.store import cache
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.preflight import group_sizes
@@ -32,7 +31,9 @@ def store_dir(config: ConfigDict, workdir: Path) -> Path:
 def store_options(config: ConfigDict) -> store.Options:
     """Return the options for preparing cases."""
     data = config.data
-    return store.Options(workers=data.workers, on_broken=data.on_broken, beam=data.beam, say=logger.info)
+    return store.Options(
+        workers=data.workers, on_read_error=data.on_read_error, beam=data.beam, say=logger.info
+    )
 
 
 def private_folders(config: ConfigDict, workdir: Path) -> list[Path]:
@@ -55,7 +56,7 @@ def run_experiment(config: ConfigDict, workdir: Path, directory: Path, training:
         NonFiniteLossError: training has diverged.
     """
     experiment, main, external = prepare_run(
-        config, workdir, directory, training=training, on_broken=config.data.on_broken
+        config, workdir, directory, training=training, on_read_error=config.data.on_read_error
     )
     with contextlib.ExitStack() as stack:
         distributed.run_on_primary(lambda: stack.enter_context(run_directory.exclusive_lock(workdir)))
@@ -65,7 +66,7 @@ def run_experiment(config: ConfigDict, workdir: Path, directory: Path, training:
         if distributed.is_primary():
             report_excluded(workdir, main, external, private_folders(config, workdir))
         if training:
-            stages.train(config, main.cohort, cache.Kept(main.cases), workdir, experiment)
+            stages.train(config, main.cohort, case_arrays.CachedCases(main.cases), workdir, experiment)
         external_cohort = (external.cohort, external.cases) if external else None
         page = evaluate.evaluate(config, experiment, main.cohort, main.cases, workdir, external_cohort)
         distributed.barrier("the report is written")
@@ -78,7 +79,7 @@ def prepare_run(
     directory: Path,
     *,
     training: bool,
-    on_broken: str,
+    on_read_error: str,
     inspect: Callable[[Prepared, Prepared | None], None] = lambda main, external: None,
 ) -> tuple[setup.Experiment, Prepared, Prepared | None]:
     """Validate a run, prepare its cases and build it: everything before the first step.
@@ -90,7 +91,7 @@ def prepare_run(
         workdir: its folder.
         directory: of prepared cases.
         training: False to evaluate the checkpoints of the folder.
-        on_broken: as `data.on_broken`.
+        on_read_error: as `data.on_read_error`.
         inspect: gets the prepared cohorts before a lack of cases is an error.
 
     Returns:
@@ -108,10 +109,10 @@ def prepare_run(
     if not training:
         _require_checkpoints(config, cohort, workdir)
     # Before hours of reading, where the reading cannot change the table.
-    stored = online.stored_source(cohort.source, cohort.cases)
-    if on_broken == "stop" and not store.is_prepared(stored, cohort.grid, directory):
+    stored = case_arrays.stored_source(cohort.source, cohort.cases)
+    if on_read_error == "stop" and not store.is_prepared(stored, cohort.grid, directory):
         run_directory.check_data(workdir, table=_fingerprint(config, cohort))
-    options = store_options(config)._replace(on_broken=on_broken)
+    options = store_options(config)._replace(on_read_error=on_read_error)
     prepare = partial(
         cohort_loader.prepare, config.data, config.data.seed, cohort, external, directory, options
     )
@@ -119,9 +120,9 @@ def prepare_run(
         distributed.run_on_primary(prepare)  # not every file system's locks keep hosts apart
     main, external_cases = prepare()
     inspect(main, external_cases)
-    if main.cases.left_out:
+    if main.cases.excluded:
         # The cohort was loaded again without them: a group may have no case any more.
-        with source.naming_unreadable(main.cases.left_out):
+        with source.naming_unreadable(main.cases.excluded):
             config_checks.validate(config, main.cohort, external_cases.cohort if external_cases else None)
     table = _fingerprint(config, main.cohort)
     run_directory.check_data(workdir, table=table, pixels=main.cases.digest)
@@ -135,9 +136,9 @@ def prepare_run(
 def report_excluded(
     workdir: Path, main: Prepared, external: Prepared | None, folders: Sequence[Path] = ()
 ) -> None:
-    """Log the excluded cases, and list them in `left_out.csv` and `left_out_external.csv`."""
-    for cohort, name in ((main, "left_out.csv"), (external, "left_out_external.csv")):
-        excluded = cohort.cases.left_out if cohort else ()
+    """Log the excluded cases, and list them in `excluded.csv` and `excluded_external.csv`."""
+    for cohort, name in ((main, "excluded.csv"), (external, "excluded_external.csv")):
+        excluded = cohort.cases.excluded if cohort else ()
         source.write_excluded(excluded, workdir / name, folders)
         if excluded:
             logger.warning("%s", source.describe_excluded(excluded, workdir / name))

@@ -60,17 +60,17 @@ def check(config: ConfigDict, workdir: Path) -> None:
         workdir,
         experiment.store_dir(config, workdir),
         training=True,
-        on_broken="skip",
+        on_read_error="skip",
         inspect=inspect,
     )
     measurements = hardware.measure(config, run, main.cases, workdir)
     atomic.write_json(workdir / "check" / "machine.json", measurements._asdict())
     for line in hardware.lines(measurements):
         logger.info("%s", line)
-    unreadable = [*main.cases.left_out, *(external.cases.left_out if external else ())]
-    if unreadable and config.data.on_broken == "stop":
+    unreadable = [*main.cases.excluded, *(external.cases.excluded if external else ())]
+    if unreadable and config.data.on_read_error == "stop":
         count = len(main.cases) + len(external.cases if external else ())
-        raise InputError(store.refusal(unreadable, count))
+        raise InputError(store.unreadable_message(unreadable, count))
 
 
 MODES: dict[str, Callable[..., None]] = {

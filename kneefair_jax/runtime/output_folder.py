@@ -7,7 +7,7 @@ import itertools
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -103,7 +103,12 @@ def require_writable(folder: Path, option: str) -> None:
 
 @contextlib.contextmanager
 def exclusive_lock(
-    folder: Path, option: str, subfolders: Sequence[str] = (), *, wait: bool = False
+    folder: Path,
+    option: str,
+    subfolders: Sequence[str] = (),
+    *,
+    wait: bool = False,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
     """Keep other processes out of a folder by the file `.lock`; the lock ends with the process, however that ends.
 
@@ -112,13 +117,13 @@ def exclusive_lock(
         option: the flag that gave it, for the message.
         subfolders: where, beside the folder itself, temporary files of killed processes are deleted.
         wait: whether to wait for another process, which holds the lock only while it writes.
+        on_wait: called if another process holds the lock and `wait` is True.
 
     Raises:
         InputError: another process holds the lock and `wait` is False, or `.lock` is no regular file.
     """
-    create(folder, option)
     lock = folder / ".lock"
-    while (file := _locked(lock, option, wait)) is None:
+    while (file := _locked(lock, option, wait, on_wait)) is None:
         pass
     with file:
         stale = [folder.glob(".part-*"), *((folder / name).rglob(".part-*") for name in subfolders)]
@@ -135,22 +140,29 @@ def exclusive_lock(
                 lock.unlink()
 
 
-def _locked(path: Path, option: str, wait: bool) -> IO[str] | None:
-    """Return the open file that holds the lock; None where the process that held it before has deleted the file."""
-    with contextlib.ExitStack() as opened:
-        file = opened.enter_context(atomic.open_in_place(path, "r+"))
+def _locked(path: Path, option: str, wait: bool, on_wait: Callable[[], None]) -> IO[str] | None:
+    """Return the open file that holds the lock, or None if the process that held it deleted the file or its folder."""
+    create(path.parent, option)
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise InputError(
-                f"another process is at work in {path.parent}; wait for it, stop it, or give another {option}"
-            ) from error
-        except OSError:
-            pass  # a file system without locks
-        try:
+            file = stack.enter_context(atomic.open_in_place(path, "r+"))
+            _lock(file, path, option, wait, on_wait)
             is_current = os.path.samefile(file.fileno(), path)
         except FileNotFoundError:
             is_current = False
         if is_current:
-            opened.pop_all()
+            stack.pop_all()
         return file if is_current else None
+
+
+def _lock(file: IO[str], path: Path, option: str, wait: bool, on_wait: Callable[[], None]) -> None:
+    with contextlib.suppress(OSError):  # a file system without locks
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if not wait:
+                raise InputError(
+                    f"another process is at work in {path.parent}; wait for it, stop it, or give another {option}"
+                ) from error
+            on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)

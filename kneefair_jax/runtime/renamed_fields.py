@@ -1,4 +1,4 @@
-"""Fields of a config that have moved: each setting of a mitigation now belongs to the part that reads it."""
+"""Fields of a config that have moved or been renamed, such as the settings of a mitigation's parts."""
 
 import re
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ _SETTINGS = {
     **dict.fromkeys(("strength", "ramp"), "head"),
     **dict.fromkeys(("start", "distillation", "temperature", "extra_steps", "share", "upweight"), "schedule"),
 }
+_RENAMED = {"data.on_broken": "data.on_read_error"}
 _SECTION = re.compile(r"(mitigation|study\.settings\.\w+)\.(\w+)")
 
 
@@ -22,7 +23,7 @@ def new_name(field: str) -> str | None:
             method's name; they are moved fields too.
     """
     if not (match := _SECTION.fullmatch(field)):
-        return None
+        return _RENAMED.get(field)
     section, name = match.groups()
     if name in _PARTS:
         return f"{section}.{name}.name"
@@ -31,7 +32,7 @@ def new_name(field: str) -> str | None:
 
 def moved_fields(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the fields of an earlier layout that a config holds, each with its new name."""
-    sections = {"mitigation": config.get("mitigation")}
+    sections = {"mitigation": config.get("mitigation"), "data": config.get("data")}
     study = config.get("study")
     settings = study.get("settings") if isinstance(study, Mapping) else None
     if isinstance(settings, Mapping):

@@ -27,7 +27,7 @@ from kneefair_jax.safe_text import strip_json_paths, strip_paths
 CHANGEABLE = (
     *("report", "select", "parallel", "check", "train.profile", "model.remat"),
     *("data.external", "data.external_structures", "data.external_in_front", "data.root", "data.metadata"),
-    *("data.store", "data.workers", "data.beam", "data.on_broken"),
+    *("data.store", "data.workers", "data.beam", "data.on_read_error"),
     *("data.allow_similar_ids", "data.orientation", "data.ignore_label"),
 )
 # What runs, folds and studies write in their folder.
@@ -35,7 +35,7 @@ OUTPUTS = (
     *(".lock", "config.json", "environment.json", "metrics.jsonl", "log.txt", "cases.parquet", "*.npz"),
     *(
         "cohort.csv",
-        "left_out*.csv",
+        "excluded*.csv",
         "upweighted.csv",
         "diverged.txt",
         "checkpoints",

@@ -55,7 +55,7 @@ def validate(config: ConfigDict, cohort: Cohort, external: Cohort | None = None)
     """
     validate_config(config)
     if cohort.source.online:
-        check_online(config, cohort.source.online.drawn)
+        check_online(config, cohort.source.online.redrawn)
     mesh, batch_size = sharding.data_mesh(), config.train.batch_size
     sharding.check_batch_size(batch_size, mesh)
     objective = config.mitigation.objective.name

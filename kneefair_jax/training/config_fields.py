@@ -53,7 +53,7 @@ DATA = Table(
         "store": TEXT,
         "workers": Integer(0, 1024),
         "beam": TEXT,
-        "on_broken": TEXT,
+        "on_read_error": TEXT,
         # What a source reads beside these.
         **optional(
             {

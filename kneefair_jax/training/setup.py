@@ -151,7 +151,7 @@ def define_step(
     if stage.trainable:
         transform = optimizer.restricted(transform, stage.trainable)
     augmentation = Augmentation(**config.augment)
-    if augmentation.flip and not cohort.named:
+    if augmentation.flip and not cohort.has_names:
         # Without names it is unknown which labels change places.
         augmentation = augmentation._replace(flip=0.0)
     flip_table = anatomy.flip_table(cohort.structures)

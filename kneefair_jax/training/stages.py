@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kneefair_jax.data import run_tables
+from kneefair_jax.data import typed_tables
+from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.data.cohort_loader import Cohort
-from kneefair_jax.data.store.cache import Arrays
 from kneefair_jax.groups import Partition
 from kneefair_jax.runtime import atomic, distributed
 from kneefair_jax.safe_text import spreadsheet_cell
@@ -139,7 +139,9 @@ def jtt(run: Run) -> None:
     train = cohort.rows("train")
     path = run.workdir / UPWEIGHTED
     if path.exists():  # chosen once: another number of devices could round another way
-        table = run_tables.read_csv(path, ("case_id",), (), "delete it, and the first run chooses again")
+        table = typed_tables.read_run_csv(
+            path, ("case_id",), (), "delete it, and the first run chooses again"
+        )
     else:
         losses = _losses_of_first_run(run, train)
         worst = train[np.argsort(-losses, kind="stable")[: round(settings.share * len(train))]]

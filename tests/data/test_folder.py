@@ -20,7 +20,7 @@ CONFIG = {
     "attributes": ("sex", "age"),
     "bins": {"age": (50, 64)},
     "split_column": "",
-    "on_broken": "stop",
+    "on_read_error": "stop",
 }
 
 
@@ -72,7 +72,7 @@ def test_what_may_explain_a_gap_is_kept_beside_the_attributes(root):
 def test_whole_cases_are_the_files_own(root):
     table(spacing_mm=["0.5x0.25", "", "1", "1"]).to_csv(root / "metadata.csv", index=False)
     given = source(root)
-    (whole,), small = given.whole([0]), everything(given)[0]
+    (whole,), small = given.read_native([0]), everything(given)[0]
     np.testing.assert_array_equal(whole.image[..., 0], np.array(Image.open(root / "images/0.png")))
     np.testing.assert_array_equal(whole.label, np.array(Image.open(root / "masks/0.png")))
     np.testing.assert_allclose(whole.spacing, [0.5, 0.25])
@@ -246,7 +246,7 @@ BAD_PIXELS = [
         {},
         "row 4: .*2.png: .*255.*structures=femur=255.*data.ignore_label=255",
     ),
-    (put(), {"channels": 3}, "row 2: .*has 1 channel, 3 are wanted"),
+    (put(), {"channels": 3}, "row 2: .*has 1 channel, not 3"),
 ]
 
 
@@ -260,10 +260,10 @@ def test_a_row_without_arrays_says_why_and_the_others_are_read(root, damage, cha
 
 
 def test_a_missing_file_is_left_to_the_reading_where_broken_cases_are_skipped(root):
-    there = json.dumps(source(root, on_broken="skip").settings)
+    there = json.dumps(source(root, on_read_error="skip").settings)
     assert there == json.dumps(source(root).settings)
     (root / "masks/1.png").unlink()
-    given = source(root, on_broken="skip")
+    given = source(root, on_read_error="skip")
     results = everything(given)
     assert [isinstance(result, InputError) for result in results] == [False, True, False, False]
     assert re.search("metadata.csv row 3: .*1.png: no such file", str(results[1]))
@@ -319,7 +319,7 @@ def test_void_pixels_come_through_the_reading(root):
     labels = put_void(root)
     given = source(root, (8, 12), ignore_label=255)
     assert given.void and not any("void" in note for note in given.notes)  # nothing is read yet
-    for read in (given.read, given.whole):
+    for read in (given.read, given.read_native):
         for example, label in zip(read(range(4)), labels, strict=True):
             np.testing.assert_array_equal(example.label, label)
             assert example.label.dtype == np.uint8
@@ -385,7 +385,7 @@ def test_a_structure_without_a_file_is_named_by_row(root):
     (root / "masks/2_tibia.png").unlink()
     with pytest.raises(InputError, match=r"row 4: mask .*2_femur.png.*'tibia'"):
         source(root)
-    results = everything(source(root, on_broken="skip"))
+    results = everything(source(root, on_read_error="skip"))
     assert [isinstance(one, InputError) for one in results] == [False, False, True, False]
     assert re.search(r"row 4: .*2_femur.png.*'tibia'", str(results[2]))
     with pytest.raises(InputError, match=r"row 2: mask .*masks/0: .*0_STRUCTURE.png.*data.structures"):

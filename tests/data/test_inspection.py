@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 
 from kneefair_jax.data import inspection
+from kneefair_jax.data.inspection import aggregate_notes
+from tests.hostile import films, geometry
+from tests.hostile.test_geometry import audited, checked, no_timing
 
 UNKNOWN = np.full(2, np.nan, np.float32)
 
@@ -34,17 +37,17 @@ def test_a_note_holds_both_spacings():
 
 def test_equal_masks_have_one_digest_and_empty_masks_have_none():
     label = np.zeros((6, 8), np.uint8)
-    assert inspection.of_mask(label).mask_sha256 == ""
+    assert inspection.inspect_mask(label).mask_sha256 == ""
     label[2:4] = 1
     digests = [
-        inspection.of_mask(one).mask_sha256
+        inspection.inspect_mask(one).mask_sha256
         for one in (label, label[::-1].astype(np.int64), label.reshape(8, 6), np.roll(label, 1, 0))
     ]
     assert digests[0] == digests[1] and len(set(digests)) == 3
 
 
 def test_it_is_written_and_read_back():
-    one = inspection.of_mask(np.eye(4, dtype=np.uint8), "table", ["film: odd"])
+    one = inspection.inspect_mask(np.eye(4, dtype=np.uint8), "table", ["film: odd"])
     assert inspection.decode(inspection.encode(one)) == one
     assert one == ("table", ("film: odd",), False, one.mask_sha256, 0)
     assert inspection.encode(None) == "" and inspection.decode("") is None
@@ -54,15 +57,62 @@ def test_interpolation_is_looked_for_in_the_values_of_the_file_not_in_the_labels
     values = np.zeros((32, 32), np.uint8)
     values[4:12], values[12:14], values[14:28], values[28:] = 1, 2, 3, 2  # a rim of 2 between 1 and 3
     labels = np.array([0, 2, 1, 3], np.uint8)[values]
-    assert not inspection.of_mask(labels).interpolated
-    assert inspection.of_mask(labels, values=values).interpolated
-    assert inspection.of_mask(labels, values=values).mask_sha256 == inspection.of_mask(labels).mask_sha256
+    assert not inspection.inspect_mask(labels).interpolated
+    assert inspection.inspect_mask(labels, values=values).interpolated
+    assert (
+        inspection.inspect_mask(labels, values=values).mask_sha256
+        == inspection.inspect_mask(labels).mask_sha256
+    )
 
 
 def test_void_pixels_are_counted_and_are_no_step_between_labels():
     values = np.zeros((8, 8), np.uint8)
     values[:4], values[4:6] = 1, 255
     label = np.where(values == 255, 0, values)
-    one = inspection.of_mask(label, values=values, void=255)
+    one = inspection.inspect_mask(label, values=values, void=255)
     assert one.void_pixels == 16 and not one.interpolated
     assert inspection.decode(inspection.encode(one)) == one
+
+
+__all__ = ["no_timing"]
+
+
+def test_notes_that_differ_in_numbers_are_of_one_kind():
+    notes = [(), ("a pixel of 0.3 x 2e-05",), ("a pixel of 0.25 x 1", "other")]
+    first, second = aggregate_notes(["a", "b", "c"], notes)
+    assert first == "a pixel of 0.3 x 2e-05 (in 2 of 3 cases: b, c)"
+    assert second == "other (in 1 of 3 cases: c)"
+    assert aggregate_notes([], []) == []
+    (many,) = aggregate_notes(list("abcdefg"), [("x",)] * 7)
+    assert many == "x (in 7 of 7 cases: a, b, c, d, e, ...)"
+
+
+def test_an_audit_tells_of_masks_without_a_unit(tmp_path, capsys):
+    rows = []
+    for n in range(12):
+        mask, name = films.knee(n)[1], f"c{n:02d}.nii.gz"
+        films.nifti(tmp_path / "stated" / name, mask)
+        films.nifti(tmp_path / "unit" / name, mask, mm=0.3 + n / 100, unit="unknown" if n % 2 else "mm")
+        rows.append(f"c{n:02d},p{n},{'fm'[n % 2]}")
+    films.table(tmp_path / "metadata.csv", "case_id,patient_id,sex", rows)
+    for truth, pred, mask in (("unit", "stated", "reference mask"), ("stated", "unit", "prediction")):
+        audited(tmp_path, pred, tmp_path / f"out_{truth}", truth=truth)
+        (note,) = [line for line in capsys.readouterr().out.splitlines() if "states no unit" in line]
+        assert mask in note.lower() and "6 of 12 cases" in note and "c01" in note
+
+
+@pytest.mark.parametrize("kind", ["masks", "images"])
+def test_check_tells_of_headers_and_of_kinds_of_spacing(tmp_path, no_timing, capsys, kind):
+    root = geometry.cohort(tmp_path / "cohort")
+    for n in (3, 7):
+        image, label = films.knee(n)
+        films.nifti(
+            root / kind / f"c{n:02d}.nii.gz", label if kind == "masks" else image, mm=0.3, unit="unknown"
+        )
+    result = checked(root, tmp_path / "run")
+    (note,) = result["headers"]
+    assert note.startswith("mask" if kind == "masks" else "film") and "unit" in note
+    assert "2 of 24 cases" in note and "c03" in note and capsys.readouterr().out.count(note) == 1
+    assert set(result["header_notes"]) == {"c03", "c07"}
+    kinds = {"header": 24} if kind == "masks" else {"header": 22, "unknown": 2}
+    assert result["spacing_kinds"] == kinds

@@ -43,7 +43,7 @@ def read(root, pairs, orientation=""):
     rows = [f"c{n},p{n},{film},{mask}" for n, (film, mask) in enumerate(pairs)]
     (root / "metadata.csv").write_text("\n".join(["case_id,patient_id,image,mask", *rows]) + "\n")
     config = {"root": str(root), "metadata": "metadata.csv", "structures": "femur,tibia", "attributes": ()}
-    config |= {"bins": {}, "split_column": "", "on_broken": "stop", "orientation": orientation}
+    config |= {"bins": {}, "split_column": "", "on_read_error": "stop", "orientation": orientation}
     return list(folder.source(config, size=LABEL.shape, channels=1).read(range(len(pairs))))
 
 
@@ -127,7 +127,7 @@ def test_orientations_compose_and_invert():
     for one in readers.ORIENTATIONS.values():
         np.testing.assert_array_equal(one.inverse().apply(one.apply(array)), array)
         for other in readers.ORIENTATIONS.values():
-            np.testing.assert_array_equal(one.then(other).apply(array), other.apply(one.apply(array)))
+            np.testing.assert_array_equal(one.compose(other).apply(array), other.apply(one.apply(array)))
 
 
 def audited(root, **options):

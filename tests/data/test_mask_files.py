@@ -113,7 +113,7 @@ class TestDicomSeg:
         save(masks.segmentation(film, np.where(mask < 3, mask, 0).astype(np.uint8), (1, 2)), path)
         np.testing.assert_array_equal(dicom_seg.read(path).segment, np.where(mask < 3, mask, 0))
         edited(path, lambda dataset: frames(dataset, (1, 1), two))
-        with pytest.raises(InputError, match="seg.dcm.*several pictures"):
+        with pytest.raises(InputError, match="seg.dcm.*several images"):
             mask_files.read(path, VALUES)
         edited(path, lambda dataset: frames(dataset, (1, 2), np.stack([mask == 1, mask <= 2])))
         with pytest.raises(InputError, match="seg.dcm.*'femur' and 'tibia' overlap"):

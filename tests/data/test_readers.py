@@ -370,3 +370,21 @@ def test_a_mask_comes_with_the_spacing_of_its_header(tmp_path):
     labels, spacing, *_ = readers.read_label_file(tmp_path / "a.npy")
     np.testing.assert_array_equal(labels, stored)
     assert np.isnan(spacing).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("a.nii.gz", ".nii.gz"),
+        ("a.nii", ".nii"),
+        ("A.NII.GZ", ".nii.gz"),
+        ("a.b.PNG", ".png"),
+        ("a.DICOM", ".dicom"),
+        ("1.2.840.7", ""),
+        ("001", ""),
+        ("a.gz", ""),
+        ("a.txt", ""),
+    ],
+)
+def test_the_longest_known_ending(name, suffix):
+    assert readers.suffix_of(name) == suffix

@@ -20,7 +20,7 @@ def cohort(sex):
         }
     )
     source = Source(table, ("a", "b"), {}, lambda rows: iter(()))
-    return Cohort(source, table, ("sex",), ("a", "b"), (48, 40, 1), named=True)
+    return Cohort(source, table, ("sex",), ("a", "b"), (48, 40, 1), has_names=True)
 
 
 def films(male, marker=0, wider=0):

@@ -27,9 +27,9 @@ def whole(rows):
 @pytest.fixture
 def cohort():
     listed = pd.DataFrame({"case_id": ["broken", "a", "b"], "patient_id": ["p", "q", "r"]})
-    source = Source(listed, ("bone",), {}, None, whole=whole)
+    source = Source(listed, ("bone",), {}, None, read_native=whole)
     cases = listed.iloc[1:].assign(split="test", sex=groups.categorical(pd.Series(["f", "m"], index=[1, 2])))
-    return Cohort(source, cases.reset_index(drop=True), ("sex",), ("bone",), (2, 2, 1), named=True)
+    return Cohort(source, cases.reset_index(drop=True), ("sex",), ("bone",), (2, 2, 1), has_names=True)
 
 
 def scored(cohort, rows):
@@ -74,7 +74,7 @@ def test_void_pixels_of_the_reference_are_in_neither_mask(cohort):
             case.label[:2, 3] = anatomy.VOID  # half of the right column
             yield case
 
-    source = cohort.source._replace(whole=void, void=True)
+    source = cohort.source._replace(read_native=void, void=True)
     split, values = scored(cohort._replace(source=source), [0])
     table = case_table.table(values, split, "overall")
     # The prediction is the right half, 8 pixels of 0.5 mm2, of which 2 are void; the truth is 2 pixels.

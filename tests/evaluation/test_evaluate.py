@@ -172,7 +172,7 @@ def test_notes_name_empty_predictions_and_large_pixels(run, tmp_path):
 def test_masks_of_the_grid_s_size_score_the_same_at_their_own(run, tmp_path):
     config, cohort, cases, experiment, workdir, _ = run
     shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("store", "report"))
-    own = cohort.source._replace(whole=lambda rows: map(study.example, rows))
+    own = cohort.source._replace(read_native=lambda rows: map(study.example, rows))
     page = evaluate.evaluate(config, experiment, cohort._replace(source=own), cases, tmp_path / "run")
     native, grid = (pd.read_parquet(folder / "cases.parquet") for folder in (tmp_path / "run", workdir))
     grid = grid[grid["split"] != "external"]
@@ -206,11 +206,11 @@ def test_masks_of_another_size_and_scheme(run, tmp_path):
     shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("store", "report"))
     config = config.copy_and_resolve_references()
     config.report.root_cause = False
-    own = cohort._replace(source=cohort.source._replace(whole=larger))
+    own = cohort._replace(source=cohort.source._replace(read_native=larger))
     other = study.cohort(8)
     listed = other.cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])
     squares = other.source._replace(
-        cases=listed, whole=lambda rows: (case._replace(label=case.label // 2) for case in larger(rows))
+        cases=listed, read_native=lambda rows: (case._replace(label=case.label // 2) for case in larger(rows))
     )
     external = other._replace(source=squares, cases=listed, structures=("square",))
     evaluate.evaluate(config, experiment, own, cases, tmp_path / "run", (external, Squares.of(cases)))

@@ -43,7 +43,7 @@ def test_a_run_that_skips_reads_the_others(tmp_path, column):
     spoil(tmp_path, column, KINDS)
     data = folder_config.get_config().data
     data.update(
-        {"root": str(tmp_path), "structures": "femur,tibia", "attributes": ("sex",), "on_broken": "skip"}
+        {"root": str(tmp_path), "structures": "femur,tibia", "attributes": ("sex",), "on_read_error": "skip"}
     )
     source = folder.source(data, size=(16, 16), channels=1)
     results = list(source.read(range(len(source.cases))))

@@ -62,7 +62,9 @@ def outcome(tmp_path_factory):
     masks.table(root, image="images/{}.nii.gz", mask="masks/{}.nii.gz")
     data = config(root).data
     cohort = cohort_loader.load(data, 0)
-    main, _ = cohort_loader.prepare(data, 0, cohort, None, root / "store", store.Options(on_broken="skip"))
+    main, _ = cohort_loader.prepare(
+        data, 0, cohort, None, root / "store", store.Options(on_read_error="skip")
+    )
     with io.StringIO() as stream, contextlib.redirect_stdout(stream), command_line.log_to_terminal():
         check.run(main, None, root / "check", "auto")
         log = stream.getvalue()

@@ -31,7 +31,7 @@ def config(root, **changes):
     made.data.update(
         {"root": str(root), "size": (16, 16), "structures": "femur,tibia", "attributes": ("sex",)}
     )
-    made.data.update({"on_broken": "skip", "workers": 0} | changes)
+    made.data.update({"on_read_error": "skip", "workers": 0} | changes)
     made.model.widths = (2, 4)
     made.augment = dict.fromkeys(made.augment, 0.0) | {"flip": 0.5}
     made.train.update({"steps": 2, "eval_every": 2, "batch_size": 8})
@@ -64,7 +64,7 @@ def secrets(*folders):
 def test_a_run_its_check_its_report_and_its_export(trained):
     root, workdir, printed = trained
     names = {path.name for path in workdir.rglob("*")}
-    assert {"left_out.csv", "check.json", "config.json", "content.json", "cases.parquet", "mine.md"} <= names
+    assert {"excluded.csv", "check.json", "config.json", "content.json", "cases.parquet", "mine.md"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert identity.leaks(workdir, [*secrets(root.parent, workdir), *PEOPLE]) == []
     # What is odd about headers is printed at the start of the run, once, and is among the report's notes.

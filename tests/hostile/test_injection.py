@@ -85,19 +85,19 @@ def test_cases_that_are_left_out(tmp_path, capsys):
     for name in (3, 4):
         (root / f"images/{name}.png").write_text("no picture")
     made = folder_config.get_config()
-    made.data.update({"root": str(root), "size": (16, 16), "on_broken": "skip", "workers": 0})
+    made.data.update({"root": str(root), "size": (16, 16), "on_read_error": "skip", "workers": 0})
     made.model.widths = (2, 4)
     made.check.against = ""
     modes.check(made, tmp_path / "run")
     assert_no_formula(tmp_path / "run")
-    listed = dict(csv.reader((tmp_path / "run/check/left_out.csv").read_text().splitlines()))
+    listed = dict(csv.reader((tmp_path / "run/check/excluded.csv").read_text().splitlines()))
     assert set(listed) == {"what", f"'{FORMULA}", "'@c4"}
     assert not any(str(tmp_path) in why for why in listed.values())
 
 
 def test_reasons_that_are_formulas(tmp_path):
-    source.write_excluded([("-a", "=b"), ("c", "-1")], tmp_path / "left_out.csv")
-    rows = list(csv.reader((tmp_path / "left_out.csv").read_text().splitlines()))
+    source.write_excluded([("-a", "=b"), ("c", "-1")], tmp_path / "excluded.csv")
+    rows = list(csv.reader((tmp_path / "excluded.csv").read_text().splitlines()))
     assert rows == [["what", "why"], ["'-a", "'=b"], ["c", "-1"]]
 
 

@@ -94,7 +94,7 @@ def test_a_site_with_negative_slope_is_prepared_as_plain(tmp_path):
             "attributes": ("site",),
             "bins": {},
             "split_column": "",
-            "on_broken": "stop",
+            "on_read_error": "stop",
             "orientation": "",
         }
         return list(folders.source(config, size=(64, 64), channels=1).read(range(24)))

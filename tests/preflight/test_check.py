@@ -114,18 +114,18 @@ def test_an_external_cohort_is_read_too(root, tmp_path, capsys):
     assert len(groups) == 1 and groups[0]["splits"][1] == "external" and groups[0]["patients"] == 2
 
 
-@pytest.mark.parametrize("on_broken", ["stop", "skip"])
-def test_broken_films_are_all_listed_and_refused_if_training_would(root, tmp_path, capsys, on_broken):
+@pytest.mark.parametrize("on_read_error", ["stop", "skip"])
+def test_broken_films_are_all_listed_and_refused_if_training_would(root, tmp_path, capsys, on_read_error):
     for k in range(7):
         (root / f"images/{3 * k}.png").write_bytes(b"torn")
-    settings = config(root, on_broken=on_broken)
-    if on_broken == "stop":
+    settings = config(root, on_read_error=on_read_error)
+    if on_read_error == "stop":
         with pytest.raises(InputError, match="^7 of 24 cases cannot be read"):
             modes.check(settings, tmp_path / "run")
     else:
         modes.check(settings, tmp_path / "run")
-    assert "left out: 7 (listed in left_out.csv)" in capsys.readouterr().out
-    listed = pd.read_csv(tmp_path / "run" / "check" / "left_out.csv")
+    assert "excluded: 7 (listed in excluded.csv)" in capsys.readouterr().out
+    listed = pd.read_csv(tmp_path / "run" / "check" / "excluded.csv")
     assert listed["what"].tolist() == [f"c{3 * k}" for k in range(7)]
     assert check_json(tmp_path / "run")["cohort"]["cases"] == 17
 

@@ -41,7 +41,7 @@ def check_folder(root, workdir, **changes):
     data = config(root, size=(20, 24), **changes).data
     cohort = cohort_loader.load(data, 0)
     external = cohort_loader.load_external(data, cohort)
-    options = store.Options(on_broken="skip")
+    options = store.Options(on_read_error="skip")
     main, outside = cohort_loader.prepare(data, 0, cohort, external, workdir / "store", options)
     preflight_check.run(main, outside, workdir / "check", "")
     table = pd.read_csv(workdir / "check/faults.csv", keep_default_na=False)

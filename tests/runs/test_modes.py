@@ -98,7 +98,9 @@ def test_a_group_that_was_left_out_whole_is_unknown_of_external_cases_too(tmp_pa
     for name in ("0", "1"):
         (root / f"images/{name}.png").write_bytes(b"torn")
     made = config(root)
-    made.data.update({"folds": 0, "on_broken": "skip", "external": str(external), "split_column": "split"})
+    made.data.update(
+        {"folds": 0, "on_read_error": "skip", "external": str(external), "split_column": "split"}
+    )
     made.mitigation.head.name = "moe"
     with pytest.raises(InputError, match=r"2 of the 24 external cases .* exclude them with data\.levels"):
         modes.train(made, tmp_path / "run")
@@ -118,13 +120,13 @@ def test_what_cannot_be_read_is_skipped_before_splits_are_dealt_and_said(tmp_pat
     ):
         path.write_bytes(b"torn")
     made = config(root)
-    made.data.update({"folds": 0, "on_broken": "skip", "external": str(external)})
+    made.data.update({"folds": 0, "on_read_error": "skip", "external": str(external)})
     modes.train(made, tmp_path / "run")
     said = capsys.readouterr().out
-    assert "left out: 3 (listed in left_out.csv)" in said and "3 x unreadable file" in said
+    assert "excluded: 3 (listed in excluded.csv)" in said and "3 x unreadable file" in said
     assert 0 < said.index("note: sex=f: 1 of 5 patients are tested") < said.index("report: ")
-    assert "left out: 1 (listed in left_out_external.csv)" in said
-    listed = pd.read_csv(tmp_path / "run" / "left_out.csv")
+    assert "excluded: 1 (listed in excluded_external.csv)" in said
+    listed = pd.read_csv(tmp_path / "run" / "excluded.csv")
     assert listed["what"].tolist() == ["c0", "c1", "c9"]
     assert "metadata.csv row 3: " in listed["why"][1] and "1.png: unreadable file" in listed["why"][1]
     # Patient p0 had no other case: it is in no split, and in no count.
@@ -137,7 +139,7 @@ def test_what_cannot_be_read_is_skipped_before_splits_are_dealt_and_said(tmp_pat
     # Predictions and masks of a case belong together: the record is that of the row.
     assert (scored["true_area_mm2"] > 0).all()
     modes.train(made, tmp_path / "run")  # again: the same cohort
-    made.data.on_broken = "stop"
+    made.data.on_read_error = "stop"
     with pytest.raises(InputError, match="1 of 24 cases cannot be read"):
         modes.train(made, tmp_path / "run")
 
@@ -156,7 +158,7 @@ def test_a_check_names_what_cannot_be_read_before_training_is_refused(tmp_path):
         modes.check(made, tmp_path / "run")
     table = pd.read_csv(tmp_path / "run/check/faults.csv")
     assert (table["fault"] == "unreadable").sum() == 12
-    assert len(pd.read_csv(tmp_path / "run/check/left_out.csv")) == 12
+    assert len(pd.read_csv(tmp_path / "run/check/excluded.csv")) == 12
 
 
 def test_check_refuses_training_cases_that_are_drawn_online(tmp_path):

@@ -39,7 +39,7 @@ def test_the_oai_s_tree_by_knee(tmp_path):
     broken = oai_tree.place(root, 5)
     broken.write_bytes(broken.read_bytes()[:-100])
     run = tmp_path / "run"
-    result = launch(root, run, "--config.data.knees=split", "--config.data.on_broken=skip")
+    result = launch(root, run, "--config.data.knees=split", "--config.data.on_read_error=skip")
     assert result.returncode == 0, result.stderr
 
     cases = pd.read_parquet(run / "cases.parquet").drop_duplicates("case_id")
@@ -50,9 +50,9 @@ def test_the_oai_s_tree_by_knee(tmp_path):
     named = json.loads((run / "report" / "report.json").read_text())["scores"]["dice"]["groups"]
     assert {"sex=male", "sex=female", "race=White", "race=Black"} <= set(named)
     assert any(name.startswith("age=") for name in named)
-    left_out = pd.read_csv(run / "left_out.csv").set_index("what")["why"]
-    assert left_out[f"{oai_tree.patient(1)}_00m_00000001"] == f"not a {oai_tree.SERIES}"
-    assert left_out[f"{oai_tree.name(5)}_right"].startswith(f"{broken.parent.name}/{broken.name}: ")
-    assert "left out: 3" in result.stdout and oai_tree.patient(5) not in result.stdout
+    excluded = pd.read_csv(run / "excluded.csv").set_index("what")["why"]
+    assert excluded[f"{oai_tree.patient(1)}_00m_00000001"] == f"not a {oai_tree.SERIES}"
+    assert excluded[f"{oai_tree.name(5)}_right"].startswith(f"{broken.parent.name}/{broken.name}: ")
+    assert "excluded: 3" in result.stdout and oai_tree.patient(5) not in result.stdout
     counts = pd.read_csv(run / "cohort.csv").query("group == 'all' and split == 'all'")
     assert counts[["patients", "cases"]].to_numpy().tolist() == [[PATIENTS - 1, 2 * PATIENTS - 2]]

@@ -41,6 +41,11 @@ def test_the_new_layout_has_no_moved_field():
     assert renamed_fields.new_name("train.steps") is None
 
 
+def test_the_reaction_to_unreadable_cases_has_a_new_name():
+    moved = renamed_fields.moved_fields({"data": {"on_broken": "skip", "on_read_error": "stop"}})
+    assert moved == {"data.on_broken": "data.on_read_error"}
+
+
 def test_a_method_of_a_study_has_moved_fields_too():
     study = {"settings": {"jtt": {"schedule": "jtt", "share": 0.2}}}
     assert renamed_fields.moved_fields({"study": study}) == {

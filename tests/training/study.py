@@ -37,7 +37,7 @@ def cohort(cases=40):
         [np.arange(cases) < 24, np.arange(cases) < 32], ["train", "validation"], "test"
     )
     source = Source(table, STRUCTURES, {"cases": cases}, lambda rows: map(example, rows))
-    return Cohort(source, table, ("sex", "race"), STRUCTURES, GRID, named=True)
+    return Cohort(source, table, ("sex", "race"), STRUCTURES, GRID, has_names=True)
 
 
 def config(**train) -> ConfigDict:

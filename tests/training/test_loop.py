@@ -189,7 +189,7 @@ def test_unnamed_labels_are_never_flipped(prepared):
     }
     losses = {}
     for named in (True, False):
-        made = setup.build(config, cohort._replace(named=named))
+        made = setup.build(config, cohort._replace(has_names=named))
         losses[named] = float(made.train_step(made.state, made.place(batch))[1]["loss"])
     config.augment.flip = 0.0
     made = setup.build(config, cohort)

@@ -72,7 +72,7 @@ def test_the_step_has_the_config_s_mitigation_settings(ramp, stage_steps, ramp_s
 
 
 @pytest.mark.parametrize("classes", [anatomy.SCHEMES["knee"], anatomy.SCHEMES["knee_overlaps"]])
-def test_the_loss_is_over_whole_bones_of_overlap_classes_alone(classes, monkeypatch):
+def test_the_loss_is_map_native_bones_of_overlap_classes_alone(classes, monkeypatch):
     class BuiltError(Exception):
         pass
 

@@ -28,7 +28,7 @@ class Cases(list):
     """The prepared cases, in memory."""
 
     digest = "pixels"
-    left_out: tuple[tuple[str, str], ...] = ()
+    excluded: tuple[tuple[str, str], ...] = ()
 
 
 CASES = Cases(study.example(row).arrays() for row in range(len(COHORT.cases)))

@@ -11,20 +11,20 @@ import pandas as pd
 
 from kneefair_jax import anatomy
 from kneefair_jax.data import inspection, layouts, mask_files, metadata, readers
-from kneefair_jax.data.oai import attributes, films, knees, masks, selection, tables, tree
+from kneefair_jax.data.oai import attributes, films, selection, tables, tree
 from kneefair_jax.data.oai.films import Film
-from kneefair_jax.data.source import Example, LeftOut, Source
+from kneefair_jax.data.source import Example, Exclusion, Source
 from kneefair_jax.errors import InputError
 
-# Bumped when the same files give other arrays.
+# Incremented when the same files give different arrays.
 VERSION = 4
 ENROLLEES = "enrollees"
 
 
 def source(config: Mapping[str, Any], *, size: tuple[int, int]) -> Source:
-    """The cases of a download of the OAI with a folder of masks.
+    """Return the cases of a download of the OAI with a folder of masks.
 
-    Reads the tables, the headers of the films and the names of the masks; pixels are left to `Source.read`.
+    Reads the tables, the headers of the films and the names of the masks; `Source.read` reads the pixels.
 
     Args:
         config: `root`, the folder that holds `00m`, ...; `masks`, the folder of masks; `visits`, keys of
@@ -32,46 +32,49 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int]) -> Source:
         size: rows and columns of the working grid.
 
     Raises:
-        InputError: a folder, a table, a column or every film cannot be used.
+        InputError: a folder, a table, a column or every film is unusable.
     """
-    root = existing(config["root"], "data.root")
-    folder = existing(config["masks"], "data.masks")
-    found, enrolled = tables_of(config)
-    listed, left_out, others = tree.films(root, config["visits"])
-    selection.require(listed, [*left_out, *others], str(root))
-    kept, refused = selection.select(listed, found, enrolled, config["quality"], must_be_named=True)
-    selection.require(kept, [*left_out, *others, *refused], str(root))
-    paired, unpaired, spare = masks.pair(kept, folder)
+    root = require_folder(config["root"], "data.root")
+    folder = require_folder(config["masks"], "data.masks")
+    oai_tables, enrollees = read_tables(config)
+    all_films, excluded, unused = tree.films(root, config["visits"])
+    selection.require_films(all_films, [*excluded, *unused], str(root))
+    usable, unusable = selection.select(
+        all_films, oai_tables, enrollees, config["quality"], must_be_named=True
+    )
+    excluded += unusable
+    selection.require_films(usable, [*excluded, *unused], str(root))
+    usable, without_mask, unused_masks = selection.pair_masks(usable, folder)
     return build(
-        "oai", paired, [*left_out, *refused, *unpaired], found, config, size, unused=[*others, *spare]
+        "oai", usable, [*excluded, *without_mask], oai_tables, config, size, unused=[*unused, *unused_masks]
     )
 
 
 def build(
     kind: str,
     usable: Sequence[Film],
-    left_out: Sequence[LeftOut],
-    found: Mapping[str, tables.Table],
+    excluded: Sequence[Exclusion],
+    oai_tables: Mapping[str, tables.Table],
     config: Mapping[str, Any],
     size: tuple[int, int],
-    unused: Sequence[LeftOut],
+    unused: Sequence[Exclusion],
 ) -> Source:
-    """The cases of films with masks.
+    """Return the cases of films with masks.
 
     Args:
         kind: of the source, for its settings.
         usable: films with mask and spacing.
-        left_out: all other films.
-        found: the tables.
+        excluded: all other films.
+        oai_tables: by lower-case stem.
         config: `knees`, "film" for a case of eight structures (scheme `knees`) or "split" for two of four
-            (scheme `knee`); `orientation`, how a mask lies on its film where their headers leave it open (`layouts`);
+            (scheme `knee`); `orientation`, that of masks on their films where the headers do not settle it (`layouts`);
             `mirror`, whether split left knees are mirrored; `attributes`; `bins`, attribute ->
             ascending edges.
         size: rows and columns of the working grid.
         unused: files that are no films.
 
     Raises:
-        InputError: a setting is unknown, or an attribute cannot be had.
+        InputError: a setting is unknown, or an attribute is unavailable.
     """
     if config["knees"] not in ("film", "split"):
         raise InputError(f"config.data.knees={config['knees']!r}: give film or split")
@@ -82,7 +85,7 @@ def build(
         raise InputError(
             "config.data.mirror is for split knees: set data.knees='split', or data.mirror=False"
         )
-    sides = knees.SIDES if split else ("",)
+    sides = films.SIDES if split else ("",)
     rows = [
         {
             "case_id": f"{film.name}_{side}" if side else film.name,
@@ -96,7 +99,7 @@ def build(
     ]
     options = metadata.Options(allow_similar=config.get("allow_similar_ids", False))
     cases, notes = attributes.add(
-        pd.DataFrame(rows), found, tuple(config["attributes"]), config["bins"], options
+        pd.DataFrame(rows), oai_tables, tuple(config["attributes"]), config["bins"], options
     )
     structures = anatomy.SCHEMES["knee" if split else "knees"]
     mask_files.check_palettes([film.mask for film in usable if film.mask], films.VALUES)
@@ -109,27 +112,25 @@ def build(
         "orientation": flag.value,
         "files": [[film.name, *_stamp(film.path), *_stamp(film.mask), *film.spacing] for film in usable],
     }
-    read = partial(_read, tuple(usable), sides, (size[0], size[1]), mirror, flag)
-    whole = partial(_read, tuple(usable), sides, None, mirror, flag)
     return Source(
         cases,
         structures,
         settings,
-        read,
+        read=partial(_read, tuple(usable), sides, (size[0], size[1]), mirror, flag),
         portable=True,
-        left_out=tuple(left_out),
+        excluded=tuple(excluded),
         unused=tuple(unused),
-        whole=whole,
+        read_native=partial(_read, tuple(usable), sides, None, mirror, flag),
         notes=tuple(notes),
-        files=partial(_files_of, tuple(usable), len(sides)),
+        files=partial(_case_files, tuple(usable), len(sides)),
     )
 
 
-def existing(text: str, field: str) -> Path:
-    """A folder that the config names.
+def require_folder(text: str, field: str) -> Path:
+    """Return the folder that a config field names.
 
     Raises:
-        InputError: it names none, or there is none.
+        InputError: the field is empty, or the folder does not exist.
     """
     if not text:
         raise InputError(f"config.{field} is empty: give the folder with --config.{field}=DIR")
@@ -138,34 +139,34 @@ def existing(text: str, field: str) -> Path:
     return Path(text)
 
 
-def tables_of(config: Mapping[str, Any]) -> tuple[dict[str, tables.Table], set[str]]:
-    """The tables in `tables`, or in `root` where that is "", and the patients enrolled.
+def read_tables(config: Mapping[str, Any]) -> tuple[dict[str, tables.Table], set[str]]:
+    """Return the tables in the folder `tables` of the config, or in `root` if that is "", and the enrollees' IDs.
 
     Raises:
-        InputError: there is no such folder or no table of the enrolled.
+        InputError: the folder or the table of enrollees does not exist.
     """
     field = "data.tables" if config["tables"] else "data.root"
-    folder = existing(config["tables"] or config["root"], field)
-    found = tables.find(folder)
-    if ENROLLEES not in found:
-        there = ", ".join(table.path.name for table in found.values()) or "none"
+    folder = require_folder(config["tables"] or config["root"], field)
+    oai_tables = tables.find(folder)
+    if ENROLLEES not in oai_tables:
+        names = ", ".join(table.path.name for table in oai_tables.values()) or "none"
         raise InputError(
-            f"{folder}: no table of the enrolled: looked for Enrollees.txt or Enrollees.csv with a column ID, in any "
-            f"case and anywhere below; set data.tables to the folder of the tables; tables found: {there}"
+            f"{folder}: no table of enrollees (Enrollees.txt or Enrollees.csv with a column ID, in any case, in the "
+            f"folder or below); set data.tables to the folder of the tables; tables found: {names}"
         )
-    return found, tables.patients(found[ENROLLEES])
+    return oai_tables, tables.patients(oai_tables[ENROLLEES])
 
 
 def _stamp(path: Path | None) -> list[Any]:
-    """Name, bytes and time of change: cheap, and enough to notice a new file."""
+    """Return name, bytes and modification time: cheap, and enough to detect a new file."""
     if path is None:
-        raise ValueError("a film without its mask is no case")
+        raise ValueError("a film without a mask is not a case")
     stat = path.stat()
     return [path.name, stat.st_size, stat.st_mtime_ns]
 
 
-def _files_of(usable: Sequence[Film], knees_of_film: int, row: int) -> tuple[Path, ...]:
-    film = usable[row // knees_of_film]
+def _case_files(usable: Sequence[Film], knees_per_film: int, row: int) -> tuple[Path, ...]:
+    film = usable[row // knees_per_film]
     return (film.path, film.mask) if film.mask else (film.path,)
 
 
@@ -177,15 +178,15 @@ def _read(
     flag: layouts.Flag,
     rows: Sequence[int],
 ) -> Iterator[Example | InputError]:
-    # The knees of a film follow each other, so it is read once for both.
-    for number, run in groupby(rows, key=lambda row: int(row) // len(sides)):
+    # The knees of a film are consecutive rows, so it is read once for both.
+    for number, film_rows in groupby(rows, key=lambda row: int(row) // len(sides)):
         film = usable[number]
         try:
             arrays = films.read(film, flag)
         except InputError as error:
-            yield from [error for _ in run]
+            yield from [error for _ in film_rows]
             continue
-        for row in run:
+        for row in film_rows:
             yield _case(film, arrays, sides[int(row) % len(sides)], size, mirror)
 
 
@@ -198,9 +199,9 @@ def _case(
         classes = len(anatomy.SCHEMES["knee"])
         if not films.of_side(label, side).any():
             return InputError(
-                f"{film.mask}: nothing is drawn of the {side} knee; draw it, or remove the mask"
+                f"{film.mask}: the mask has no label of the {side} knee; draw it, or remove the mask"
             )
-        image, label = knees.cut(image, label, side, mirror=mirror)
+        image, label = films.cut_knee(image, label, side, mirror=mirror)
     if size is None:
         return Example(image, label, spacing)
     scale = np.array(label.shape, np.float32) / np.array(size, np.float32)
@@ -208,5 +209,5 @@ def _case(
         readers.resize_image(image, size),
         readers.resize_label(label, size, classes + 1),
         spacing * scale,
-        inspection.of_mask(label, arrays.spacing_kind, arrays.notes, values=arrays.label),
+        inspection.inspect_mask(label, arrays.spacing_kind, arrays.notes, values=arrays.label),
     )

@@ -1,14 +1,16 @@
-"""Which films can be used: enrolled patients, the right series, a spacing, the quality that is asked for."""
+"""Selects the usable films, by patient, series, spacing and quality, and pairs them with masks by name."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
+from kneefair_jax.data import readers
 from kneefair_jax.data.oai import films as film_files
 from kneefair_jax.data.oai import tables
 from kneefair_jax.data.oai.films import Film
-from kneefair_jax.data.source import LeftOut
+from kneefair_jax.data.source import Exclusion
 from kneefair_jax.errors import InputError
 
 QUALITY = ("ACCEPT", "ALIGN", "CENTER", "DEPICT", "EXPOSE", "MOTION", "POSITN")
@@ -17,78 +19,143 @@ _THREADS = 16  # headers are small, and their files far apart
 
 def select(
     films: Sequence[Film],
-    found: Mapping[str, tables.Table],
-    enrolled: Collection[str],
+    oai_tables: Mapping[str, tables.Table],
+    enrollees: Collection[str],
     quality: Mapping[str, str],
     *,
     must_be_named: bool,
-) -> tuple[list[Film], list[LeftOut]]:
-    """Reads every header.
+) -> tuple[list[Film], list[Exclusion]]:
+    """Read the header of every film and return the usable films.
 
     Args:
-        films: what there is.
-        found: the tables.
-        enrolled: the patients of the table of enrolled ones.
-        quality: name of `QUALITY` -> the codes or labels between commas that a film may have in the column of
-            its visit (`V00ACCEPT`), "" for any. A film that has none there is left out, and so is one with
-            several of which one is not among them.
-        must_be_named: whether a film of which nothing says what series it is from is refused.
+        films: candidates.
+        oai_tables: by lower-case stem.
+        enrollees: patients in the table of enrollees.
+        quality: name of `QUALITY` -> comma-separated codes or labels that a film may have in the column of its visit
+            (`V00ACCEPT`), "" for any. A film without a value is excluded, as is one with a value outside the list.
+        must_be_named: whether a film is excluded if no source states its series.
 
     Returns:
-        The films that can be used, with spacing and barcode, and the others with every reason.
+        The usable films, with spacing and barcode, and the excluded ones with all reasons.
 
     Raises:
-        InputError: a quality column is not there.
+        InputError: the tables lack a quality column.
     """
-    asked = {
+    accepted = {
         name: {text.strip().lower() for text in str(quality[name]).split(",")} - {""} for name in QUALITY
     }
-    asked = {name: allowed for name, allowed in asked.items() if allowed}
+    accepted = {name: allowed_values for name, allowed_values in accepted.items() if allowed_values}
     visits = {film.visit for film in films}
-    checks = [_check(found, visit, name, allowed) for visit in visits for name, allowed in asked.items()]
-    kept: list[Film] = []
-    left_out: list[LeftOut] = []
+    checks = [
+        _quality_check(oai_tables, visit, name, allowed_values)
+        for visit in visits
+        for name, allowed_values in accepted.items()
+    ]
+    usable: list[Film] = []
+    excluded: list[Exclusion] = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        inspected = pool.map(partial(film_files.inspect, must_be_named=must_be_named), films)
-        for film, reasons in inspected:
-            if film.patient not in enrolled:
+        for film, reasons in pool.map(partial(film_files.inspect, must_be_named=must_be_named), films):
+            if film.patient not in enrollees:
                 reasons.append("its patient is not in Enrollees")
             reasons += [reason for check in checks if (reason := check(film))]
             if reasons:
-                left_out.append((film.name, "; ".join(reasons)))
+                excluded.append((film.name, "; ".join(reasons)))
             else:
-                kept.append(film)
-    return kept, left_out
+                usable.append(film)
+    return usable, excluded
 
 
-def require(films: Sequence[Film], left_out: Sequence[LeftOut], where: str) -> None:
-    """Raises an InputError with the commonest reasons where no film is left."""
+def require_films(films: Sequence[Film], excluded: Sequence[Exclusion], root: str) -> None:
+    """Require at least one film.
+
+    Raises:
+        InputError: there is none; the message has the five most frequent reasons.
+    """
     if not films:
-        reasons = Counter(reason for _, reason in left_out).most_common(5)
+        reasons = Counter(reason for _, reason in excluded).most_common(5)
         text = "".join(f"\n{count} x {reason}" for reason, count in reasons) or " there is none"
-        raise InputError(f"{where}: no film can be used:{text}")
+        raise InputError(f"{root}: no film can be used:{text}")
 
 
-def _check(
-    found: Mapping[str, tables.Table], visit: str, name: str, allowed: set[str]
+def _quality_check(
+    oai_tables: Mapping[str, tables.Table], visit: str, name: str, allowed_values: set[str]
 ) -> Callable[[Film], str]:
-    """A film -> why its quality is not as asked, or ""."""
-    wanted = f"V{visit}{name}"
-    column = tables.column(found, wanted)
+    """Return a function: film -> why its quality is not in `allowed_values`, or ""."""
+    column_name = f"V{visit}{name}"
+    column = tables.column(oai_tables, column_name)
     if column is None or not column.by_film:
         raise InputError(
-            f"config.data.quality.{name}: no table has {wanted} by barcode; add XRay{visit}.txt to data.tables, or "
-            "set it to ''"
+            f"config.data.quality.{name}: no table has {column_name} by barcode; add XRay{visit}.txt to data.tables, "
+            "or set it to ''"
         )
     cells = column.cells
 
     def check(film: Film) -> str:
         if film.visit != visit:
             return ""
-        there = cells.get((film.barcode, ""), [])
-        if not there:
-            return f"no {wanted} for its barcode"
-        passed = all({tables.code(cell).lower(), tables.label(cell).lower()} & allowed for cell in there)
-        return "" if passed else f"{wanted} is not as data.quality.{name} asks"
+        values = cells.get((film.barcode, ""), [])
+        if not values:
+            return f"no {column_name} for its barcode"
+        is_allowed = all(
+            {tables.code(cell).lower(), tables.label(cell).lower()} & allowed_values for cell in values
+        )
+        return "" if is_allowed else f"{column_name} is not as data.quality.{name} asks"
 
     return check
+
+
+def masks_by_name(folder: Path) -> dict[str, Path]:
+    """Return the masks of a folder by lower-case name without suffix; a JPEG is a preview, not a mask.
+
+    Raises:
+        InputError: two names differ only in suffix or case.
+    """
+    masks: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        name = path.name.lower()
+        suffix = readers.suffix_of(name)
+        if not suffix or suffix in readers.JPEG_SUFFIXES or name.startswith(".") or not path.is_file():
+            continue
+        if duplicate := masks.get(name.removesuffix(suffix)):
+            raise InputError(f"{path} and {duplicate.name} are masks of the same name; keep one of them")
+        masks[name.removesuffix(suffix)] = path
+    return masks
+
+
+def pair_masks(films: Sequence[Film], folder: Path) -> tuple[list[Film], list[Exclusion], list[Exclusion]]:
+    """Find the mask of each film: the file named by the case, the barcode (8 or all 12 digits) or the patient's ID.
+
+    The ID counts for a patient with one film.
+
+    Returns:
+        The films with a mask, the films without one, and an entry on the masks that match no film.
+
+    Raises:
+        InputError: two masks have one name, or no mask matches a film.
+    """
+    masks = masks_by_name(folder)
+    film_counts = Counter(film.patient for film in films)
+    films_with_mask: list[Film] = []
+    excluded: list[Exclusion] = []
+    for film in films:
+        names = [film.name, film.barcode, f"0166{film.barcode}", f"166{film.barcode}"]
+        mask = next((masks[name] for name in names if name in masks), None)
+        if mask is None and film.patient in masks and film_counts[film.patient] > 1:
+            excluded.append((film.name, "its mask is named by the ID of a patient with several films"))
+        elif mask is None and film.patient not in masks:
+            excluded.append((film.name, "no mask in data.masks"))
+        else:
+            films_with_mask.append(film._replace(mask=mask or masks[film.patient]))
+    if films and not films_with_mask:
+        content = (
+            f"the folder has {next(iter(masks.values())).name!r}"
+            if masks
+            else "the folder has none (a JPEG is no mask)"
+        )
+        raise InputError(
+            f"{folder}: no mask fits a film. The mask of film {films[0].name} is {films[0].name}.nii.gz, "
+            f"{films[0].barcode}.nii.gz, or, if the patient has one film, {films[0].patient}.nii.gz (or .png); "
+            f"{content}"
+        )
+    unused = len(masks) - len({film.mask for film in films_with_mask})
+    return films_with_mask, excluded, [(f"{unused} masks", "fit no film in use")] if unused else []

@@ -1,7 +1,7 @@
-"""The layout of the study that this project comes from (arXiv 2308.04356), with the OAI's tables.
+"""Cases in the folder layout of Siddiqui et al. (arXiv 2308.04356), with the OAI's tables.
 
-`Images/<id>.dcm` is a bilateral film, `Annotations/<id>.nii.gz` its mask with labels 0-8 (scheme `knees`). The id is
-the patient's, or holds it: the first seven digits that stand alone.
+`Images/<id>.dcm` is a bilateral film, `Annotations/<id>.nii.gz` its mask with labels 0-8 (scheme `knees`). The id is,
+or contains, that of the patient: the first group of exactly seven digits.
 """
 
 import re
@@ -9,21 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kneefair_jax.data.oai import cases, masks, selection
+from kneefair_jax.data import readers
+from kneefair_jax.data.oai import cases, selection
 from kneefair_jax.data.oai.films import Film
 from kneefair_jax.data.oai.tree import VISITS
-from kneefair_jax.data.readers import suffixes
-from kneefair_jax.data.source import LeftOut, Source
+from kneefair_jax.data.source import Exclusion, Source
 from kneefair_jax.errors import InputError
 
 _ID = re.compile(r"(?<!\d)\d{7}(?!\d)")
 
 
 def source(config: Mapping[str, Any], *, size: tuple[int, int]) -> Source:
-    """The cases of the study's layout.
+    """Return the cases of the study's layout.
 
-    Whoever laid the folders out chose the films, so one of which nothing says what series it is from is taken; one
-    that says it is of another is not.
+    The folders hold selected films, so a film without a stated series is included; one of another series is excluded.
 
     Args:
         config: `root`, the folder that holds `Images` and `Annotations`; `visit`, a key of `oai.tree.VISITS`, at
@@ -31,54 +30,58 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int]) -> Source:
         size: rows and columns of the working grid.
 
     Raises:
-        InputError: a folder, a table, a column or every film cannot be used.
+        InputError: a folder, a table, a column or every film is unusable.
     """
-    root = cases.existing(config["root"], "data.root")
+    root = cases.require_folder(config["root"], "data.root")
     if config["visit"] not in VISITS:
         raise InputError(f"config.data.visit={config['visit']!r}: give one of {', '.join(VISITS)}")
-    found, enrolled = cases.tables_of(config)
-    paired, left_out, unused = _pairs(_folder(root, "Images"), _folder(root, "Annotations"), config["visit"])
-    selection.require(paired, [*left_out, *unused], str(root))
-    kept, refused = selection.select(paired, found, enrolled, config["quality"], must_be_named=False)
-    selection.require(kept, [*left_out, *unused, *refused], str(root))
-    return cases.build("siddiqui", kept, [*left_out, *refused], found, config, size, unused)
+    oai_tables, enrollees = cases.read_tables(config)
+    films, excluded, unused = _pair(
+        _subfolder(root, "Images"), _subfolder(root, "Annotations"), config["visit"]
+    )
+    selection.require_films(films, [*excluded, *unused], str(root))
+    usable, unusable = selection.select(films, oai_tables, enrollees, config["quality"], must_be_named=False)
+    selection.require_films(usable, [*excluded, *unused, *unusable], str(root))
+    return cases.build("siddiqui", usable, [*excluded, *unusable], oai_tables, config, size, unused)
 
 
-def _folder(root: Path, name: str) -> Path:
-    found = next((path for path in sorted(root.iterdir()) if path.name.lower() == name.lower()), None)
-    if found is None or not found.is_dir():
+def _subfolder(root: Path, name: str) -> Path:
+    folder = next((path for path in sorted(root.iterdir()) if path.name.lower() == name.lower()), None)
+    if folder is None or not folder.is_dir():
         raise InputError(
             f"{root} holds no folder {name}; set data.root to the one with Images and Annotations"
         )
-    return found
+    return folder
 
 
-def _pairs(images: Path, annotations: Path, visit: str) -> tuple[list[Film], list[LeftOut], list[LeftOut]]:
-    """Return the films with a mask, the films left out, and the files of both folders that are no films."""
-    labels = masks.by_name(annotations)
+def _pair(images: Path, annotations: Path, visit: str) -> tuple[list[Film], list[Exclusion], list[Exclusion]]:
+    """Return the films with a mask, the excluded films, and the files of both folders that are no films."""
+    masks = selection.masks_by_name(annotations)
     files = [path for path in sorted(images.iterdir()) if not path.name.startswith(".")]
-    pictures: dict[str, Path] = {}
-    for path in (path for path in files if suffixes.suffix_of(path.name) in suffixes.DICOM):
-        twin = next((other for other in pictures.values() if other.stem.lower() == path.stem.lower()), None)
-        if twin:
-            raise InputError(f"{path} and {twin.name} are films of the same name; keep one of them")
-        pictures[path.stem] = path
-    paired: list[Film] = []
-    left_out: list[LeftOut] = []
-    unused: list[LeftOut] = [(path.name, "no .dcm file") for path in files if path not in pictures.values()]
-    for name, path in pictures.items():
+    dicom_files: dict[str, Path] = {}
+    for path in (path for path in files if readers.suffix_of(path.name) in readers.DICOM_SUFFIXES):
+        same_name = (film for film in dicom_files.values() if film.stem.lower() == path.stem.lower())
+        if duplicate := next(same_name, None):
+            raise InputError(f"{path} and {duplicate.name} are films of the same name; keep one of them")
+        dicom_files[path.stem] = path
+    films: list[Film] = []
+    excluded: list[Exclusion] = []
+    unused: list[Exclusion] = [
+        (path.name, "no .dcm file") for path in files if path not in dicom_files.values()
+    ]
+    for name, path in dicom_files.items():
         patient = _ID.search(name)
         if patient is None:
-            left_out.append((name, "its name holds no ID of seven digits"))
-        elif name.lower() not in labels:
-            left_out.append((name, "no mask in Annotations"))
+            excluded.append((name, "its name contains no ID of seven digits"))
+        elif name.lower() not in masks:
+            excluded.append((name, "no mask in Annotations"))
         else:
-            paired.append(Film(name, patient[0], visit, "", path, mask=labels[name.lower()]))
-    if pictures and labels and not {name.lower() for name in pictures} & set(labels):
+            films.append(Film(name, patient[0], visit, "", path, mask=masks[name.lower()]))
+    if dicom_files and masks and not {name.lower() for name in dicom_files} & set(masks):
         raise InputError(
             f"{annotations}: no mask fits a film: a mask has the name of its film, but there is "
-            f"{next(iter(pictures.values())).name!r} in {images.name} and {next(iter(labels.values())).name!r} here"
+            f"{next(iter(dicom_files.values())).name!r} in {images.name} and {next(iter(masks.values())).name!r} here"
         )
-    spare = set(labels) - {name.lower() for name in pictures}
-    unused += [(labels[name].name, "a mask without a film in Images") for name in sorted(spare)]
-    return paired, left_out, unused
+    unused_masks = set(masks) - {name.lower() for name in dicom_files}
+    unused += [(masks[name].name, "a mask without a film in Images") for name in sorted(unused_masks)]
+    return films, excluded, unused

@@ -4,8 +4,12 @@ Arrays are indexed [row, column] in the displayed space of `orientation`: bone b
 excluded, oriented by the header. Every error is an `InputError` that names the file and the remedy.
 """
 
-from kneefair_jax.data.readers.decoded import NONE, Orientation
 from kneefair_jax.data.readers.files import (
+    DICOM_SUFFIXES,
+    JPEG_SUFFIXES,
+    NIFTI_SUFFIXES,
+    PALETTE_SUFFIXES,
+    SUFFIXES,
     LabelFile,
     Radiograph,
     has_dicom_magic,
@@ -13,14 +17,18 @@ from kneefair_jax.data.readers.files import (
     read_label_file,
     read_mask,
     read_radiograph,
+    suffix_of,
 )
-from kneefair_jax.data.readers.orientation import ORIENTATIONS, name_of
-from kneefair_jax.data.readers.pixels import labels_at, resize_image, resize_label, to_grey, to_uint8
-from kneefair_jax.data.readers.suffixes import SUFFIXES, suffix_of
+from kneefair_jax.data.readers.orientation import NONE, ORIENTATIONS, Orientation, name_of
+from kneefair_jax.data.readers.pixels import labels_at, resize_image, resize_label, to_gray, to_uint8
 
 __all__ = [
+    "DICOM_SUFFIXES",
+    "JPEG_SUFFIXES",
+    "NIFTI_SUFFIXES",
     "NONE",
     "ORIENTATIONS",
+    "PALETTE_SUFFIXES",
     "SUFFIXES",
     "LabelFile",
     "Orientation",
@@ -35,6 +43,6 @@ __all__ = [
     "resize_image",
     "resize_label",
     "suffix_of",
-    "to_grey",
+    "to_gray",
     "to_uint8",
 ]

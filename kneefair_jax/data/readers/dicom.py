@@ -14,13 +14,14 @@ from PIL import Image
 from kneefair_jax.data.readers import (
     dicom_pixels,
     functional_groups,
-    labels,
     laterality,
     limits,
     orientation,
+    pixels,
     spacing,
 )
-from kneefair_jax.data.readers.decoded import NONE, Decoded, Orientation
+from kneefair_jax.data.readers.orientation import NONE, Orientation
+from kneefair_jax.data.readers.pixels import Decoded
 from kneefair_jax.errors import InputError
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -196,7 +197,7 @@ def require_lossless(dataset: Any, path: Path) -> None:
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax not in _LOSSLESS and syntax.is_compressed:
-        labels.refuse_lossy(path, f"DICOM in the transfer syntax {syntax.name}")
+        pixels.refuse_lossy(path, f"DICOM in the transfer syntax {syntax.name}")
 
 
 def is_dicom(path: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kneefair_jax.data.readers.pixels import native
+from kneefair_jax.data.readers.pixels import to_native_dtype
 from kneefair_jax.errors import InputError
 
 
@@ -30,7 +30,7 @@ def bright(
     """
     if stored.ndim != 2 or stored.dtype.kind not in "iu":
         inverted = stored.ndim == 2 and _inverted(dataset)
-        return (-native(stored, path) if inverted else stored), None, ()
+        return (-to_native_dtype(stored, path) if inverted else stored), None, ()
     within = within_bits(stored, dataset)
     valid = _valid(stored, within, dataset)
     if valid is not None and not valid.any():
@@ -45,7 +45,7 @@ def bright(
     rescaled = _modality(pixels, dataset, path)
     if rescaled is not pixels:
         pixels, bits = rescaled, 8 * rescaled.dtype.itemsize
-    pixels = native(pixels, path)
+    pixels = to_native_dtype(pixels, path)
     if _inverted(dataset):
         pixels = -pixels if pixels.dtype == np.float32 else pixels.dtype.type(2**bits - 1) - pixels
     if valid is not None:

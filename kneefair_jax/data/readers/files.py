@@ -6,10 +6,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax.data.readers import dicom, labels, nifti, npy, pillow, spacing, suffixes
-from kneefair_jax.data.readers.decoded import NONE, Decoded, Orientation
-from kneefair_jax.data.readers.pixels import native
+from kneefair_jax.data.readers import dicom, limits, nifti, pillow, spacing
+from kneefair_jax.data.readers.orientation import NONE, Orientation
+from kneefair_jax.data.readers.pixels import Decoded, to_labels, to_native_dtype
 from kneefair_jax.errors import InputError
+
+# The endings of file names that state a format, in lower case.
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+NPY_SUFFIXES = (".npy",)
+PALETTE_SUFFIXES = (".png", ".tif", ".tiff")  # of formats that may have a palette
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+DICOM_SUFFIXES = (".dcm", ".dicom")
+SUFFIXES = (*NIFTI_SUFFIXES, *NPY_SUFFIXES, *PALETTE_SUFFIXES, *JPEG_SUFFIXES, *DICOM_SUFFIXES)
+
+_NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 class Radiograph(NamedTuple):
@@ -25,9 +35,9 @@ class Radiograph(NamedTuple):
             header states none.
         view: what would bring the patient's right to image left, by PatientOrientation. It is not applied: it states
             no position in space, and viewers, ITK and the masks drawn in them ignore it.
-        notes: what is odd about the header.
-        laterality: which knee a DICOM header states: R, L, B (both) or "".
-        bilateral: whether a DICOM header states that both knees are shown.
+        notes: warnings on the header.
+        laterality: the knee that a DICOM header states: R, L, B (both) or "".
+        bilateral: whether a DICOM header states that the film shows both knees.
     """
 
     pixels: np.ndarray
@@ -48,8 +58,8 @@ class LabelFile(NamedTuple):
         labels: u8 or i64 [H, W], in the displayed space where the header states an orientation, else as stored.
         spacing: f32[2], mm per pixel down and across; NaN where the file does not state it.
         orientation: what was applied to the stored pixels; None where the header states no orientation.
-        notes: what is odd about the header.
-        spacing_kind: as of `Radiograph`.
+        notes: warnings on the header.
+        spacing_kind: as for `Radiograph`.
     """
 
     labels: np.ndarray
@@ -60,14 +70,13 @@ class LabelFile(NamedTuple):
 
 
 def read_radiograph(path: str | Path) -> Radiograph:
-    """Read an image in its own number type, and all that its header states about it.
+    """Read an image in its own number type, and what its header states about it.
 
-    PNG, JPEG and TIFF state a print density, not the size of a detector's pixel, so their spacing is unknown; so is
-    that of a NIfTI file whose unit is unknown. Padding has the darkest value of the picture.
+    PNG, JPEG and TIFF state a print density, not the size of a detector's pixel, so their spacing is unknown, as is
+    that of a NIfTI file without a unit. Padding gets the darkest value of the image.
 
     Raises:
-        InputError: unreadable file, not a single image, pixels that are not numbers, or a spacing that is not
-            plausible.
+        InputError: the file is unreadable, does not hold a single image of numbers, or has an implausible spacing.
     """
     path = Path(path)
     decoded = _read(path, mask=False)
@@ -81,7 +90,7 @@ def read_radiograph(path: str | Path) -> Radiograph:
         )
     orientation = decoded.grid or NONE
     return Radiograph(
-        orientation.apply(native(pixels, path)),
+        orientation.apply(to_native_dtype(pixels, path)),
         orientation.of_pair(spacing.checked(decoded.spacing, path)),
         decoded.spacing_kind,
         None if decoded.valid is None else orientation.apply(decoded.valid),
@@ -103,13 +112,13 @@ def read_label_file(path: str | Path) -> LabelFile:
     """Read a label mask without changing a label (MONOCHROME1 and MinIsWhite are not inverted here).
 
     Raises:
-        InputError: unreadable file, lossy compression, color, more than one image, or values that are not integers.
+        InputError: the file is unreadable, lossy, in color, holds several images, or values that are not integers.
     """
     path = Path(path)
     decoded = _read(path, mask=True)
     orientation = decoded.grid or NONE
     return LabelFile(
-        orientation.apply(labels.checked(decoded.pixels, path)),
+        orientation.apply(to_labels(decoded.pixels, path)),
         orientation.of_pair(spacing.checked(decoded.spacing, path)),
         decoded.grid,
         decoded.notes,
@@ -123,11 +132,16 @@ def read_mask(path: str | Path) -> np.ndarray:
 
 
 def has_dicom_magic(path: Path) -> bool:
-    """Whether a file is DICOM by its content (`dicom.is_dicom`); False where it cannot be opened."""
+    """Return whether a file is DICOM by its content (`dicom.is_dicom`); False if it cannot be opened."""
     try:
         return dicom.is_dicom(path)
     except (InputError, OSError):
         return False
+
+
+def suffix_of(name: str) -> str:
+    """Return the ending of `SUFFIXES` that a file's name has, in any case of letters; "" if it has none."""
+    return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
 
 
 def _read(path: Path, *, mask: bool) -> Decoded:
@@ -137,14 +151,14 @@ def _read(path: Path, *, mask: bool) -> Decoded:
         raise
     except MemoryError as error:
         raise InputError(f"{path}: too large for this machine's memory; make it smaller") from error
-    except Exception as error:  # each library has its own errors for a damaged file
+    except Exception as error:  # each library raises its own errors for a damaged file
         raise InputError(
             f"{path}: unreadable file ({dicom.brief(error, path)}); export or download it again"
         ) from error
 
 
 def _reader(path: Path) -> Callable[[Path, bool], Decoded]:
-    reader = READERS.get(suffixes.suffix_of(path.name))
+    reader = READERS.get(suffix_of(path.name))
     if reader is None and dicom.is_dicom(path):
         return dicom.read
     if reader is None:
@@ -154,10 +168,36 @@ def _reader(path: Path) -> Callable[[Path, bool], Decoded]:
     return reader
 
 
-# By the ending of the name. A mask of another kind (DICOM-SEG, a palette) is decoded where its format is.
+def _read_npy(path: Path, mask: bool) -> Decoded:
+    """Decode an NPY file without mapping it, since a truncated mapped file would end the process.
+
+    Raises:
+        InputError: it holds Python objects, something other than an image, or too large an image.
+        ValueError: it is not an NPY file, or is damaged.
+    """
+    del mask
+    with limits.open_regular(path) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _NPY_HEADERS:  # only structured arrays have another
+            raise ValueError(f"NPY version {version}")
+        shape, _, dtype = _NPY_HEADERS[version](file)
+        if dtype.hasobject:
+            raise InputError(
+                f"{path}: unreadable file (Python objects, never loaded); save an array of numbers"
+            )
+        if len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,)):
+            raise InputError(
+                f"{path}: holds an array of shape {shape}; give one image, gray [row, column] or color [row, column, 3]"
+            )
+        limits.require_size(shape[0], shape[1], dtype.itemsize * (shape[2] if shape[2:] else 1), path)
+        file.seek(0)
+        return Decoded(np.load(file, allow_pickle=False))
+
+
+# By the ending of the name. `mask_files` decodes DICOM-SEG and palettes.
 READERS: dict[str, Callable[[Path, bool], Decoded]] = {
-    **dict.fromkeys(suffixes.NIFTI, nifti.read),
-    **dict.fromkeys(suffixes.NPY, npy.read),
-    **dict.fromkeys((*suffixes.PALETTE, *suffixes.JPEG), pillow.read),
-    **dict.fromkeys(suffixes.DICOM, dicom.read),
+    **dict.fromkeys(NIFTI_SUFFIXES, nifti.read),
+    **dict.fromkeys(NPY_SUFFIXES, _read_npy),
+    **dict.fromkeys((*PALETTE_SUFFIXES, *JPEG_SUFFIXES), pillow.read),
+    **dict.fromkeys(DICOM_SUFFIXES, dicom.read),
 }

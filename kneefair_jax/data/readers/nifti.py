@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from kneefair_jax.data.readers import limits, orientation, spacing
-from kneefair_jax.data.readers.decoded import Decoded
 from kneefair_jax.data.readers.dicom import brief
+from kneefair_jax.data.readers.pixels import Decoded
 from kneefair_jax.errors import InputError
 
 _MM = {"mm": (1.0, "mm"), "meter": (1000.0, "meters"), "micron": (0.001, "micrometers")}

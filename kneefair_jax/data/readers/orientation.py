@@ -1,17 +1,65 @@
-"""The displayed space, and how the headers of NIfTI and DICOM bring an array of pixels into it.
+"""Orientations of pixel arrays, and those that the headers of NIfTI and DICOM state.
 
 The displayed space is LPS, as SimpleITK gives a 2-D slice: columns run to the patient's left and rows to the posterior
 (axial), columns to the left and rows to the feet (frontal), or columns to the posterior and rows to the feet (lateral).
-A file whose header states no orientation (PNG, NPY, NIfTI with both codes 0) is taken to lie so as it is stored.
+A file whose header states no orientation (PNG, NPY, NIfTI with both codes 0) is displayed as it is stored.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax.data.readers.decoded import NONE, Orientation
 
-# The names that a flag takes; `rotate-90` is counterclockwise, as `numpy.rot90`.
+class Orientation(NamedTuple):
+    """One of the eight orientations of an array: transpose it first, then flip it.
+
+    Attributes:
+        transpose: exchange rows and columns.
+        flip_rows: reverse the order of the rows.
+        flip_columns: reverse the order of the columns.
+    """
+
+    transpose: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """Return an array [rows, columns, ...] in this orientation, C-contiguous."""
+        if self == NONE:
+            return array
+        array = array.swapaxes(0, 1) if self.transpose else array
+        array = array[::-1] if self.flip_rows else array
+        return np.ascontiguousarray(array[:, ::-1] if self.flip_columns else array)
+
+    def undo(self, array: np.ndarray) -> np.ndarray:
+        """Invert `apply`."""
+        return self.inverse().apply(array)
+
+    def inverse(self) -> "Orientation":
+        """Return the orientation that undoes this one."""
+        if self.transpose:
+            return Orientation(True, self.flip_columns, self.flip_rows)
+        return self
+
+    def of_pair(self, pair: np.ndarray) -> np.ndarray:
+        """Return a pair [down, across] of the stored array as that of the array that `apply` returns."""
+        return pair[::-1] if self.transpose else pair
+
+    def compose(self, second: "Orientation") -> "Orientation":
+        """Return the orientation that applies this one first and `second` after it."""
+        rows, columns = self.flip_rows, self.flip_columns
+        if second.transpose:
+            rows, columns = columns, rows
+        return Orientation(
+            self.transpose != second.transpose, rows != second.flip_rows, columns != second.flip_columns
+        )
+
+
+NONE = Orientation()
+
+
+# By the values of a flag; `rotate-90` is counterclockwise, as in `numpy.rot90`.
 ORIENTATIONS = {
     "none": NONE,
     "flip-lr": Orientation(flip_columns=True),
@@ -87,10 +135,10 @@ def affine_of_directions(
 def affine_of_turn(
     turn: Orientation, shape: Sequence[int], spacing: Sequence[float] = (1.0, 1.0)
 ) -> np.ndarray:
-    """Return f64[4, 4], [column, row, 0] of stored pixels -> mm in RAS+ space, axial, by what displays them.
+    """Return f64[4, 4], [column, row, 0] of stored pixels -> mm in axial RAS+ space, by the turn that displays them.
 
     Args:
-        turn: stored pixels -> displayed pixels, of which the first is at 0.
+        turn: stored pixels -> displayed pixels, the first of which is at 0.
         shape: rows and columns as stored.
         spacing: mm per stored pixel, down and across.
     """
@@ -109,10 +157,10 @@ def affine_of_turn(
 def of_letters(letters: Sequence[str]) -> Orientation | None:
     """Return the orientation by DICOM's PatientOrientation; None if the letters are not two different axes.
 
-    Lateral films keep their side: either direction of anterior is a usual display.
+    Lateral films are not flipped from left to right: both directions of anterior are usual displays.
 
     Args:
-        letters: what the columns run to, then what the rows run to, such as ["L", "F"].
+        letters: the direction of increasing column index, then of increasing row index, such as ["L", "F"].
     """
     axes = [_LETTERS.get(str(letter).strip().upper()[:1]) for letter in letters]
     if len(axes) != 2 or axes[0] is None or axes[1] is None or axes[0][0] == axes[1][0]:
@@ -124,7 +172,10 @@ def of_letters(letters: Sequence[str]) -> Orientation | None:
 
 
 def _of_axes(columns: tuple[float, bool], rows: tuple[float, bool]) -> Orientation:
-    """Of the RAS+ axis along columns and along rows, and whether each increases: all displayed axes decrease."""
+    """Return the orientation by the RAS+ axes along columns and rows, and whether each increases.
+
+    All displayed axes decrease.
+    """
     if columns[0] <= rows[0]:
         return Orientation(False, flip_rows=rows[1], flip_columns=columns[1])
     return Orientation(True, flip_rows=columns[1], flip_columns=rows[1])

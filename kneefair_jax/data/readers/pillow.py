@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from kneefair_jax.data.readers import labels, limits, png, tiff
-from kneefair_jax.data.readers.decoded import Decoded
+from kneefair_jax.data.readers import limits, pixels, png, tiff
 from kneefair_jax.data.readers.orientation import ORIENTATIONS
+from kneefair_jax.data.readers.pixels import Decoded
 from kneefair_jax.errors import InputError
 
 # Pillow would take the file's first bytes for what they are, whatever its name: PostScript would start Ghostscript.
@@ -93,9 +93,9 @@ def _refuse_as_mask(image: Image.Image, path: Path, gray: bool) -> None:
     if image.format == "TIFF":
         codec = tiff.lossy_codec(int(image.tag_v2.get(_COMPRESSION, 1)))  # type: ignore[attr-defined]
     if codec is not None:
-        labels.refuse_lossy(path, codec)
+        pixels.refuse_lossy(path, codec)
     if image.mode not in LABEL_MODES | {"LA"} and not gray:
-        labels.refuse_color(path, image.mode)
+        pixels.refuse_color(path, image.mode)
 
 
 def _array(image: Image.Image, mask: bool) -> np.ndarray:

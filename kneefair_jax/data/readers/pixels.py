@@ -1,16 +1,45 @@
-"""Arrays of pixels and labels: number types, eight bits, sizes."""
+"""Arrays of pixels and labels: what decoders return, number types, sizes, and what a mask must not be."""
 
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from PIL import Image
 from scipy.sparse import csr_array
 
+from kneefair_jax.data.readers.orientation import NONE, Orientation
 from kneefair_jax.errors import InputError
 
 
-def native(pixels: np.ndarray, path: Path) -> np.ndarray:
-    """Return u8, u16 or f32 in the machine's byte order: what is neither u8 nor u16 becomes f32, bool 0 and 255.
+class Decoded(NamedTuple):
+    """A file's pixels as stored, and what its header states about them.
+
+    Attributes:
+        pixels: [rows, columns] or [rows, columns, channels], bone bright.
+        spacing: mm per pixel down and across as the header states it, one number for both, or None.
+        spacing_kind: `detector`, `calibrated`, `scanned`, `header` or `unknown`.
+        grid: stored pixels -> displayed space by affine, ImageOrientationPatient or the turn of EXIF or TIFF; None if
+            the header states none of them.
+        view: pixels as displayed -> the patient's right at image left, by PatientOrientation where there is no `grid`.
+        valid: bool[rows, columns], False where pixels are padding; None if all are valid.
+        notes: warnings on the header.
+        laterality: the knee that the header states: R, L, B (both) or "".
+        bilateral: whether the header states that the film shows both knees.
+    """
+
+    pixels: np.ndarray
+    spacing: object = None
+    spacing_kind: str = "unknown"
+    grid: Orientation | None = None
+    view: Orientation = NONE
+    valid: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    laterality: str = ""
+    bilateral: bool = False
+
+
+def to_native_dtype(pixels: np.ndarray, path: Path) -> np.ndarray:
+    """Return pixels as u8, u16 or f32 in the machine's byte order: other numbers become f32, bool becomes 0 and 255.
 
     Raises:
         InputError: pixels are not numbers, NaN or infinite.
@@ -22,35 +51,37 @@ def native(pixels: np.ndarray, path: Path) -> np.ndarray:
     if pixels.dtype.kind not in "iuf":
         raise InputError(f"{path}: holds pixels of type {pixels.dtype}; export them as numbers")
     with np.errstate(over="ignore"):
-        native = pixels.astype(np.float32)
-    if not np.isfinite(native).all():
+        floats = pixels.astype(np.float32)
+    if not np.isfinite(floats).all():
         raise InputError(f"{path}: holds pixels that are NaN, infinite or beyond float32; export it again")
-    return native
+    return floats
 
 
 def to_uint8(
     image: np.ndarray, window: tuple[float, float] = (0.5, 99.5), valid: np.ndarray | None = None
 ) -> np.ndarray:
-    """Brings an image to eight bits; one that has them is kept as it is.
+    """Return an image in eight bits; an 8-bit image is returned unchanged.
 
-    Detectors use different parts of their 10 to 16 bits, so a fixed window would make exposure a sign of the
-    site. Percentiles rather than the extremes: burnt-in letters and the collimator's edge are the extremes.
+    Detectors use different parts of their 10 to 16 bits, so a fixed window would make exposure an indicator of the
+    site. The window has percentiles, since burnt-in letters and the collimator's edge are the extremes.
 
     Args:
         image: u8, u16 or f32 [H, W, C].
-        window: percentiles of the image that become 0 and 255; what lies outside is clipped.
-        valid: bool[H, W], the pixels that are no padding; the percentiles are of these. None: all.
+        window: percentiles of the image that become 0 and 255; values outside are clipped.
+        valid: bool[H, W], False for padding, which the percentiles exclude; None if no pixel is padding.
 
     Returns:
         u8[H, W, C].
     """
     if image.dtype == np.uint8:
         return image
-    picture = image if valid is None else image[valid]
-    low, high = np.percentile(picture, window)
-    if high <= low:  # nearly all pixels are alike
-        low, high = picture.min(), picture.max()
-    scaled = image.astype(np.float32)  # and from here in place: it has twice the bytes of a 16-bit film
+    values = image if valid is None else image[valid]
+    low, high = np.percentile(values, window)
+    if high <= low:  # nearly all pixels are equal
+        low, high = values.min(), values.max()
+    scaled = image.astype(
+        np.float32
+    )  # the rest is in place, since this array has twice the bytes of a 16-bit film
     scaled -= np.float32(low)
     scaled /= max(float(high) - float(low), 1e-12)
     np.clip(scaled, 0, 1, out=scaled)
@@ -58,15 +89,15 @@ def to_uint8(
     return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
-def to_grey(image: np.ndarray) -> np.ndarray:
-    """u8[H, W, 1 or 3] -> u8[H, W, 1]; of colors, their luma (ITU-R 601-2)."""
+def to_gray(image: np.ndarray) -> np.ndarray:
+    """Convert u8[H, W, 1 or 3] to u8[H, W, 1]; colors become their luma (ITU-R 601-2)."""
     return image if image.shape[2] == 1 else np.asarray(Image.fromarray(image).convert("L"))[..., None]
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes u8[H, W, C] to `size` (rows, columns) by Pillow's linear filter, which widens when it reduces.
+    """Resize u8[H, W, C] to `size` (rows, columns) by Pillow's linear filter, which widens when it reduces.
 
-    So it does not alias; Pillow's box filter would shift edges by up to half a pixel at uneven ratios.
+    The wider filter avoids aliasing. Pillow's box filter would shift edges by up to half a pixel at uneven ratios.
     """
     if image.shape[:2] == tuple(size):
         return image
@@ -77,9 +108,9 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int], classes: int) -> np.ndarray:
-    """Resizes labels: each new pixel takes the label that covers the largest part of it.
+    """Resize labels: each new pixel takes the label that covers the largest part of it.
 
-    Nearest-neighbour sampling would drop thin structures (a fibula, a joint space) at random.
+    Nearest-neighbor sampling would drop thin structures (a fibula, a joint space) at random.
 
     Args:
         label: u8[H, W] of values below `classes`.
@@ -97,9 +128,9 @@ def resize_label(label: np.ndarray, size: tuple[int, int], classes: int) -> np.n
 
 
 def labels_at(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The likeliest class of every pixel, probabilities being interpolated linearly.
+    """Return the most probable class of every pixel at a larger size, by linear interpolation of the probabilities.
 
-    Contours are smooth so, where enlarged labels would have steps. One class is enlarged at a time: a film of 20
+    Contours become smooth, where enlarged labels would have steps. Classes are enlarged one by one: a film of 20
     million pixels times all classes would be 400 MB.
 
     Args:
@@ -115,7 +146,7 @@ def labels_at(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     labels = np.zeros(size, np.uint8)
     for value in range(classes):
         plane = np.ascontiguousarray(probabilities[..., value], np.float32)
-        if plane.max() < 1 / classes:  # so it is the likeliest nowhere, between pixels neither
+        if plane.max() < 1 / classes:  # it is then the most probable class nowhere, not even between pixels
             continue
         fine = np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))
         better = fine > best
@@ -125,7 +156,61 @@ def labels_at(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _overlaps(new: int, old: int) -> csr_array:
-    """i32[new, old], the length that new pixel i shares with old pixel j, in 1/(new old) of the whole."""
+    """Return i32[new, old], the overlap of new pixel i with old pixel j, in units of 1 / (new * old) of the length."""
     i, j = np.arange(new, dtype=np.int32)[:, None], np.arange(old, dtype=np.int32)
     shared = np.minimum((i + 1) * old, (j + 1) * new) - np.maximum(i * old, j * new)
     return csr_array(np.maximum(shared, 0))
+
+
+def refuse_color(path: Path, color_space: str) -> NoReturn:
+    """Raise the error for a mask in color.
+
+    Args:
+        path: the file.
+        color_space: for the message.
+
+    Raises:
+        InputError: always.
+    """
+    raise InputError(
+        f"{path}: a mask in color ({color_space}); export the labels 0, 1, 2, ... as one gray image"
+    )
+
+
+def refuse_lossy(path: Path, codec: str) -> NoReturn:
+    """Raise the error for a mask whose compression may have changed its labels.
+
+    Args:
+        path: the file.
+        codec: name of the compression, for the message.
+
+    Raises:
+        InputError: always.
+    """
+    raise InputError(
+        f"{path}: {codec} may be lossy and change labels along every contour; export the mask as PNG or with lossless "
+        "compression"
+    )
+
+
+def to_labels(labels: np.ndarray, path: Path) -> np.ndarray:
+    """Return the labels of a mask as u8 or i64 [H, W].
+
+    Raises:
+        InputError: the array does not hold one integer per pixel.
+    """
+    if labels.ndim == 3 and labels.shape[2] == 1:
+        labels = labels[..., 0]
+    if labels.ndim != 2 or not labels.size:
+        raise InputError(
+            f"{path}: a mask is one label per pixel, and this holds an array of shape {labels.shape}; "
+            "export the labels 0, 1, 2, ... as one gray image"
+        )
+    if labels.dtype == np.uint8 or labels.dtype == bool:
+        return labels.astype(np.uint8)
+    if labels.dtype.kind not in "iuf" or not (np.isfinite(labels) & (labels == np.rint(labels))).all():
+        raise InputError(
+            f"{path}: holds values that are not integers; export the labels 0, 1, 2, ... without "
+            "interpolation or scaling"
+        )
+    return labels.astype(np.int64)

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from kneefair_jax.data.readers import labels, limits
+from kneefair_jax.data.readers import limits
+from kneefair_jax.data.readers.pixels import refuse_color, refuse_lossy
 from kneefair_jax.errors import InputError
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -76,9 +77,9 @@ def read(file: BinaryIO, path: Path, mask: bool) -> tuple[np.ndarray, int]:
         photometric = page.photometric.name if "PhotometricInterpretation" in page.tags else ""
         gray = photometric in _GRAY and page.samplesperpixel <= 2
         if mask and (codec := lossy_codec(int(page.compression))) is not None:
-            labels.refuse_lossy(path, codec)
+            refuse_lossy(path, codec)
         if mask and not gray:
-            labels.refuse_color(path, photometric)
+            refuse_color(path, photometric)
         if not gray and (photometric not in _COLOR or page.samplesperpixel not in (3, 4)):
             raise InputError(
                 f"{path}: TIFF of {page.bitspersample} bits in color ({photometric}) or with alpha; export it as "

@@ -1,30 +1,27 @@
-from .cache import Arrays, Kept
 from .store import (
     DIGEST_FILE,
-    ON_BROKEN,
-    BrokenCasesError,
+    ON_READ_ERROR,
     Cases,
     Options,
+    UnreadableCasesError,
     check_options,
     fingerprint,
     is_prepared,
     prepare,
     prepare_all,
-    refusal,
+    unreadable_message,
 )
 
 __all__ = [
     "DIGEST_FILE",
-    "ON_BROKEN",
-    "Arrays",
-    "BrokenCasesError",
+    "ON_READ_ERROR",
     "Cases",
-    "Kept",
     "Options",
+    "UnreadableCasesError",
     "check_options",
     "fingerprint",
     "is_prepared",
     "prepare",
     "prepare_all",
-    "refusal",
+    "unreadable_message",
 ]

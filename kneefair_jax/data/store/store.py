@@ -1,15 +1,13 @@
-"""A source of cases is prepared once into array_record by TFDS, then read at random; no TensorFlow involved."""
+"""Prepares a source of cases once as array_record by TFDS, and reads it at random, without TensorFlow."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,36 +22,38 @@ from kneefair_jax.runtime import atomic, json_files, output_folder, progress
 from kneefair_jax.runtime.schema import Anything, Integer, ListOf, Omittable, Row, Table, Text
 
 DIGEST_FILE = "content.json"
-ON_BROKEN = ("stop", "skip")
-_LOCK = ".lock"
+ON_READ_ERROR = ("stop", "skip")
 _ROW_BYTES = 16_384  # of the digest file, for each case of the source
-_REMEDY = "delete this store's folder, and the cases are prepared again"
+_REMEDY = "delete this store's folder; the cases are then prepared again"
+
+# A source and its working resolution, (H, W, C).
+SourceOnGrid = tuple[Source, tuple[int, int, int]]
 
 
-class BrokenCasesError(InputError):
-    """Cases that cannot be read, where the config says to stop, or where no case is left."""
+class UnreadableCasesError(InputError):
+    """Some cases are unreadable and `on_read_error` is "stop", or every case is unreadable."""
 
 
 class Options(NamedTuple):
-    """How a store is prepared; none of it changes what is stored, but for the cases that `on_broken` leaves out.
+    """Options of the preparation; only `on_read_error` changes the stored cases.
 
     Attributes:
-        workers: processes to read in where the source allows it; 0 reads in this one.
-        on_broken: "stop" refuses a source with a case that cannot be read; "skip" leaves such cases out.
-        beam: flags of an Apache Beam pipeline to read and to pack in, `--runner=DirectRunner`; "" for none.
-        say: gets lines of progress.
+        workers: processes to read in if the source is portable; 0 reads in this process.
+        on_read_error: "stop" refuses a source with an unreadable case; "skip" excludes such cases.
+        beam: flags of an Apache Beam pipeline that reads and packs, `--runner=DirectRunner`; "" for none.
+        say: receives lines of progress.
         chunk: rows read at a time.
     """
 
     workers: int = 0
-    on_broken: str = "stop"
+    on_read_error: str = "stop"
     beam: str = ""
     say: Callable[[str], None] = lambda line: None
     chunk: int = chunks.CHUNK
 
 
 def fingerprint(source: Source, grid: tuple[int, int, int]) -> str:
-    """Sixteen hex digits that change with anything that changes a stored array."""
+    """Return sixteen hex digits of everything that determines the stored arrays."""
     text = json.dumps([source.settings, grid], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -63,16 +63,16 @@ class Cases:
 
     Attributes:
         digest: SHA-256 of every stored array; the same on any machine, for the same pixels.
-        left_out: `(case_id, why)` of the source's cases that could not be read and are not among the rows.
-        files: SHA-256 of each source row's files as they were read, "" of a row without; () where it is not recorded.
-        inspections: what the files of each record showed, None of a record without files; () where it is not recorded.
+        excluded: `(case_id, why)` for the source's unreadable cases, which have no row.
+        files: SHA-256 of each source row's files when they were read, "" for a row without files; () if not recorded.
+        inspections: of the files of each record, None for a record without files; () if not recorded.
     """
 
     def __init__(
         self,
         records: Any,
         digest: str,
-        left_out: tuple[tuple[str, str], ...] = (),
+        excluded: tuple[tuple[str, str], ...] = (),
         ids: Sequence[str] = (),
         folder: Path | None = None,
         files: Sequence[str] = (),
@@ -82,7 +82,7 @@ class Cases:
         self._ids = ids
         self._folder = folder
         self.digest = digest
-        self.left_out = left_out
+        self.excluded = excluded
         self.files = files
         self.inspections = inspections
 
@@ -91,7 +91,8 @@ class Cases:
 
     def __getitem__(self, row: int) -> dict[str, np.ndarray]:
         try:
-            return self._records[int(row)]
+            record: dict[str, np.ndarray] = self._records[int(row)]
+            return record
         except MemoryError:
             raise
         except Exception as error:
@@ -99,129 +100,103 @@ class Cases:
                 raise
             raise InputError(
                 f"{self._folder}: the record of case {self._ids[int(row)]!r} cannot be read "
-                f"({describe(error)}); delete this folder, and the cases are prepared again"
+                f"({describe(error)}); delete this folder; the cases are then prepared again"
             ) from error
 
 
 def is_prepared(source: Source, grid: tuple[int, int, int], directory: Path) -> bool:
-    """Whether there is a whole store of it, so that `prepare` reads nothing."""
-    return _is_whole(_folder(source, grid, directory))
+    """Return whether a complete store exists, so that `prepare` reads no case."""
+    return _is_complete(_store_folder(source, grid, directory))
 
 
 def prepare(source: Source, grid: tuple[int, int, int], directory: Path, **options: Any) -> Cases:
-    """`prepare_all` of one source; `options` are fields of `Options`."""
+    """Prepare one source by `prepare_all`; `options` are fields of `Options`."""
     return prepare_all([(source, grid)], directory, Options(**options))[0]
 
 
-def prepare_all(
-    sources: Sequence[tuple[Source, tuple[int, int, int]]], directory: Path, options: Options
-) -> list[Cases]:
-    """Opens the stores of sources on their grids (H, W, C) below `directory`, and writes those that are not there.
+def prepare_all(sources: Sequence[SourceOnGrid], directory: Path, options: Options) -> list[Cases]:
+    """Open the stores of sources below `directory`, and write those that do not exist.
 
-    Every case is read once, into chunks beside the final folder: an interrupted preparation goes on where it was.
-    TFDS then packs the chunks beside the final folder too and renames it, and the digest is written last, so nothing
-    that is not whole is ever taken for whole. Of several processes that prepare one source, one does and the others
-    wait for it. With Beam there are no chunks to go on from: the runner repeats what fails, and a pipeline that was
-    stopped starts anew.
+    Every case is read once, into chunks beside the final folder; an interrupted preparation resumes from its chunks.
+    TFDS packs the chunks in a temporary folder and renames it, and the digest file is written last, so an incomplete
+    store is never opened. Of several processes that prepare one source, one works and the others wait. A Beam pipeline
+    writes no chunks: the runner repeats failed steps, and a stopped pipeline starts again from the beginning.
 
     Args:
         sources: each with its grid.
         directory: of all stores.
-        options: see there.
+        options: of the preparation.
 
     Raises:
-        BrokenCasesError: the first five problems and how many there are; what this call made is removed.
-        InputError: an option is not one, or a store on disk is damaged.
+        UnreadableCasesError: with the first five problems and their number; files that this call wrote are deleted.
+        InputError: an option is invalid, or a store on disk is damaged.
     """
     check_options(options)
     if options.beam:
         _check_beam(sources, options.beam)
-    absent = [path for path in (directory, *directory.parents) if not path.exists()]
-    folders = [_folder(source, grid, directory) for source, grid in sources]
-    if (directory / CaseStore.name).is_symlink():
-        raise InputError(
-            f"{directory / CaseStore.name} is a symbolic link; remove it, or give another config.data.store"
-        )
-    output_folder.require_regular_files(directory / CaseStore.name, [folder.name for folder in folders])
+    new_folders = [path for path in (directory, *directory.parents) if not path.exists()]
+    folders = [_store_folder(source, grid, directory) for source, grid in sources]
+    parent = directory / CaseStore.name
+    if parent.is_symlink():
+        raise InputError(f"{parent} is a symbolic link; remove it, or give another config.data.store")
+    output_folder.require_regular_files(parent, [folder.name for folder in folders])
+    say_waiting = partial(options.say, "waiting for another process that prepares the same cases")
     with contextlib.ExitStack() as locks:
-        # All of them, to the end: what this call may have to remove again, nobody else has begun to use.
-        for folder in sorted({folder for folder in folders if not _is_whole(folder)}):
-            locks.enter_context(_alone(folder, options.say))
-        written: list[Path] = []
+        # All locks are held to the end: no other process starts to use what this call may delete again.
+        for folder in sorted({folder for folder in folders if not _is_complete(folder)}):
+            locks.enter_context(
+                output_folder.exclusive_lock(folder, "config.data.store", wait=True, on_wait=say_waiting)
+            )
+        new_stores: list[Path] = []
         try:
             for (source, grid), folder in zip(sources, folders, strict=True):
-                if not _is_whole(folder):
-                    written.append(folder)
+                if not _is_complete(folder):
+                    new_stores.append(folder)
                     _write(source, grid, directory, options)
-            return [_open(source, grid, directory, options.on_broken) for source, grid in sources]
-        except BrokenCasesError:
-            for folder in written:
+            return [_open_store(source, grid, directory, options.on_read_error) for source, grid in sources]
+        except UnreadableCasesError:
+            only_locked = [
+                folder for folder in folders if {path.name for path in folder.glob("*")} == {".lock"}
+            ]
+            for folder in (*new_stores, *only_locked):
                 shutil.rmtree(folder, ignore_errors=True)
-            for folder in folders:  # where only a lock was laid
-                with contextlib.suppress(OSError):
-                    if {path.name for path in folder.iterdir()} == {_LOCK}:
-                        shutil.rmtree(folder)
-            for path in (directory / CaseStore.name, *absent):
-                with contextlib.suppress(OSError):  # not empty
+            for path in (parent, *new_folders):
+                with contextlib.suppress(OSError):  # the folder is not empty
                     path.rmdir()
             raise
 
 
 def check_options(options: Options) -> None:
-    """Raises an InputError at an option that is not one."""
-    if options.on_broken not in ON_BROKEN:
-        raise InputError(f"config.data.on_broken={options.on_broken!r}: give one of {', '.join(ON_BROKEN)}")
+    """Require valid options.
+
+    Raises:
+        InputError: an option is invalid.
+    """
+    if options.on_read_error not in ON_READ_ERROR:
+        raise InputError(
+            f"config.data.on_read_error={options.on_read_error!r}: give one of {', '.join(ON_READ_ERROR)}"
+        )
     if options.workers < 0:
         raise InputError(f"config.data.workers={options.workers}: give a number of processes, or 0 for none")
 
 
-def _folder(source: Source, grid: tuple[int, int, int], directory: Path) -> Path:
-    return directory / CaseStore.name / fingerprint(source, grid)
+def _store_folder(source: Source, grid: tuple[int, int, int], directory: Path) -> Path:
+    return Path(directory, CaseStore.name, fingerprint(source, grid))
 
 
-def _final(folder: Path) -> Path:
-    return folder / str(CaseStore.VERSION)
+def _version_folder(store_folder: Path) -> Path:
+    return store_folder / str(CaseStore.VERSION)
 
 
-def _partial(folder: Path) -> Path:
-    return folder / f"{CaseStore.VERSION}.partial"
+def _scratch_folder(store_folder: Path) -> Path:
+    return store_folder / f"{CaseStore.VERSION}.partial"
 
 
-def _is_whole(folder: Path) -> bool:
-    return (_final(folder) / DIGEST_FILE).exists()
+def _is_complete(store_folder: Path) -> bool:
+    return (_version_folder(store_folder) / DIGEST_FILE).exists()
 
 
-@contextlib.contextmanager
-def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Holds a lock that ends with the process, however that ends."""
-    while (file := _lock(folder / _LOCK, say)) is None:
-        pass
-    with file:
-        yield
-
-
-def _lock(path: Path, say: Callable[[str], None]) -> IO[str] | None:
-    """The file, locked; None if whoever had the lock removed it with its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as opened:
-        try:
-            file = opened.enter_context(atomic.open_in_place(path, "r+"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("waiting for another process that prepares the same cases")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:
-                pass  # a file system without locks
-            if not os.path.samefile(file.fileno(), path):
-                return None
-        except FileNotFoundError:
-            return None
-        opened.pop_all()
-        return file
-
-
-def _check_beam(sources: Sequence[tuple[Source, tuple[int, int, int]]], flags: str) -> None:
+def _check_beam(sources: Sequence[SourceOnGrid], flags: str) -> None:
     try:
         from kneefair_jax.data.store import beam
     except ImportError as error:
@@ -235,22 +210,21 @@ def _check_beam(sources: Sequence[tuple[Source, tuple[int, int, int]]], flags: s
 
 
 def _write(source: Source, grid: tuple[int, int, int], directory: Path, options: Options) -> None:
-    folder = _folder(source, grid, directory)
-    final, scratch = _final(folder), _partial(folder)
-    # A packing that was killed: without its digest it is nothing, and TFDS would take the renamed folder for whole.
+    folder = _store_folder(source, grid, directory)
+    final, scratch = _version_folder(folder), _scratch_folder(folder)
+    # A killed packing may leave these. TFDS would accept a renamed folder without its digest file as complete.
     for stale in (final, *folder.glob("incomplete*")):
         shutil.rmtree(stale, ignore_errors=True)
-    write = _write_by_beam if options.beam else _write_here
-    content = write(
-        source, scratch, partial(CaseStore, name=folder.name, grid=grid, data_dir=directory), options
-    )
-    # Last: a store without this file is not finished.
+    write = _write_by_beam if options.beam else _write_by_chunks
+    new_store = partial(CaseStore, name=folder.name, grid=grid, data_dir=directory)
+    content = write(source, scratch, new_store, options)
+    # The last file: a store without it is incomplete.
     atomic.write_text(final / DIGEST_FILE, json.dumps(content))
-    shutil.rmtree(scratch, ignore_errors=True)  # whoever opens the store meanwhile removes it too
+    shutil.rmtree(scratch, ignore_errors=True)  # a process that opens the store now removes it too
 
 
-def _write_here(
-    source: Source, scratch: Path, store: Callable[..., CaseStore], options: Options
+def _write_by_chunks(
+    source: Source, scratch: Path, new_store: Callable[..., CaseStore], options: Options
 ) -> dict[str, Any]:
     files = chunks.read_all(
         source.read,
@@ -262,14 +236,14 @@ def _write_here(
         files=source.files,
     )
     content = _content(source, chunks.outcomes(files))
-    _refuse(content, options.on_broken)
+    _refuse_unreadable(content, options.on_read_error)
     records = progress.track(chunks.records(files), content["cases"], "packing the prepared cases")
-    tfds_builder.pack(store(records=records), scratch)
+    tfds_builder.pack(new_store(records=records), scratch)
     return content
 
 
 def _write_by_beam(
-    source: Source, scratch: Path, store: Callable[..., CaseStore], options: Options
+    source: Source, scratch: Path, new_store: Callable[..., CaseStore], options: Options
 ) -> dict[str, Any]:
     from kneefair_jax.data.store import beam
 
@@ -277,74 +251,80 @@ def _write_by_beam(
     scratch.mkdir(mode=0o700)
     records = beam.ReadCases(source.read, len(source.cases), scratch, options.chunk, source.files)
     try:
-        tfds_builder.pack(store(records=records), scratch, beam_options=beam.options(options.beam))
+        tfds_builder.pack(new_store(records=records), scratch, beam_options=beam.options(options.beam))
     except Exception as error:
-        if "generated examples is 0" not in str(error):  # TFDS's words for a pipeline without a record
+        if "generated examples is 0" not in str(error):  # TFDS's message for a pipeline without records
             raise
-        some = range(min(5, len(source.cases)))
-        why = [str(result) for result in source.read(some)]
-        raise BrokenCasesError("\n".join([f"none of {len(source.cases)} cases can be read:", *why])) from None
+        first_rows = range(min(5, len(source.cases)))
+        reasons = [str(result) for result in source.read(first_rows)]
+        head = f"none of {len(source.cases)} cases can be read:"
+        raise UnreadableCasesError("\n".join([head, *reasons])) from None
     content = _content(source, beam.outcomes(scratch))
-    _refuse(content, options.on_broken)
+    _refuse_unreadable(content, options.on_read_error)
     return content
 
 
 def _content(source: Source, outcomes: Iterable[Outcome]) -> dict[str, Any]:
-    """What the digest file says: SHA-256 over those of the records and of files by row, and what is broken."""
-    digest, kept = hashlib.sha256(), 0
-    broken: list[tuple[str, str]] = []
+    """Return the content of the digest file: SHA-256 of all records and of the files by row, and unreadable cases."""
+    digest = hashlib.sha256()
+    unreadable: list[tuple[str, str]] = []
     files: list[str] = []
     inspections: list[str] = []
-    for row, sha256, why, of_files, inspected in outcomes:
-        files.append(of_files)
+    for row, sha256, why, files_digest, inspection_text in outcomes:
+        files.append(files_digest)
         if why:
-            broken.append((source.cases["case_id"].iloc[row], why))
+            unreadable.append((source.cases["case_id"].iloc[row], why))
         else:
             digest.update(bytes.fromhex(sha256))
-            inspections.append(inspected)
-            kept += 1
-    content = {"sha256": digest.hexdigest(), "cases": kept, "broken": broken}
+            inspections.append(inspection_text)
+    content = {"sha256": digest.hexdigest(), "cases": len(inspections), "broken": unreadable}
     content |= {"inspections": inspections} if any(inspections) else {}
     return content | ({"files": files} if source.files else {})
 
 
-def _refuse(content: dict[str, Any], on_broken: str) -> None:
-    broken, kept = content["broken"], content["cases"]
-    if kept and (on_broken == "skip" or not broken):
-        return
-    raise BrokenCasesError(refusal(broken, kept))
+def _refuse_unreadable(content: dict[str, Any], on_read_error: str) -> None:
+    unreadable, readable_count = content["broken"], content["cases"]
+    if not readable_count or (unreadable and on_read_error != "skip"):
+        raise UnreadableCasesError(unreadable_message(unreadable, readable_count))
 
 
-def refusal(broken: Sequence[tuple[str, str]], kept: int) -> str:
-    """What to say of `(case_id, why)` beside `kept` others: how many there are, the first five, how to do without."""
-    head = f"{len(broken)} of {kept + len(broken)} cases cannot be read:"
-    last = ["otherwise --config.data.on_broken=skip leaves such cases out"] if kept else []
-    return "\n".join([head, *(why for _, why in broken[:5]), *last])
+def unreadable_message(unreadable: Sequence[tuple[str, str]], readable_count: int) -> str:
+    """Return the error message for unreadable cases: their number, the first five, and the remedy.
+
+    Args:
+        unreadable: `(case_id, why)`.
+        readable_count: number of the other cases.
+    """
+    head = f"{len(unreadable)} of {readable_count + len(unreadable)} cases cannot be read:"
+    remedy = ["otherwise --config.data.on_read_error=skip excludes such cases"] if readable_count else []
+    return "\n".join([head, *(why for _, why in unreadable[:5]), *remedy])
 
 
-def _open(source: Source, grid: tuple[int, int, int], directory: Path, on_broken: str) -> Cases:
-    folder = _folder(source, grid, directory)
-    final = _final(folder)
+def _open_store(source: Source, grid: tuple[int, int, int], directory: Path, on_read_error: str) -> Cases:
+    folder = _store_folder(source, grid, directory)
+    final = _version_folder(folder)
     content = _read_content(final / DIGEST_FILE, len(source.cases))
-    shutil.rmtree(_partial(folder), ignore_errors=True)  # of a preparation that was killed at its last step
-    _refuse(content, on_broken)
+    shutil.rmtree(
+        _scratch_folder(folder), ignore_errors=True
+    )  # a preparation killed at its last step leaves it
+    _refuse_unreadable(content, on_read_error)
     try:
         records = tfds_builder.open_store(folder.name, grid, directory)
-        stored = len(records)
+        record_count = len(records)
     except (MemoryError, InputError):
         raise
     except Exception as error:
         raise InputError(
-            f"{final} cannot be read ({describe(error)}); delete this folder, and the cases are prepared again"
+            f"{final} cannot be read ({describe(error)}); delete this folder; the cases are then prepared again"
         ) from error
-    if not stored == content["cases"] == len(source.cases) - len(content["broken"]):
-        raise InputError(f"{final}: {stored} records for {len(source.cases)} cases; delete this folder")
-    broken = {case: why for case, why in content["broken"]}
-    ids = [case for case in source.cases["case_id"] if case not in broken]
+    if not record_count == content["cases"] == len(source.cases) - len(content["broken"]):
+        raise InputError(f"{final}: {record_count} records for {len(source.cases)} cases; delete this folder")
+    unreadable = {case: why for case, why in content["broken"]}
+    ids = [case for case in source.cases["case_id"] if case not in unreadable]
     return Cases(
         records,
         content["sha256"],
-        tuple(broken.items()),
+        tuple(unreadable.items()),
         ids,
         final,
         content.get("files", ()),
@@ -353,21 +333,21 @@ def _open(source: Source, grid: tuple[int, int, int], directory: Path, on_broken
 
 
 def _read_content(path: Path, rows: int) -> dict[str, Any]:
-    """Return the checked digest file of a store; `rows` are those of the source."""
-    most = json_files.MAX_DESCRIPTION_BYTES + rows * _ROW_BYTES
-    content = json_files.read(path, _content_schema(rows), _REMEDY, max_bytes=most)
+    """Read and check the digest file of a store; `rows` is the number of the source's rows."""
+    max_bytes = json_files.MAX_DESCRIPTION_BYTES + rows * _ROW_BYTES
+    content: dict[str, Any] = json_files.read(path, _content_schema(rows), _REMEDY, max_bytes=max_bytes)
     if (
         len(content.get("files", ())) not in (0, rows)
         or len(content.get("inspections", ())) > content["cases"]
     ):
-        raise InputError(f"{path}: digests of other than {rows} cases; {_REMEDY}")
+        raise InputError(f"{path}: its digests are not those of {rows} cases; {_REMEDY}")
     try:
         bytes.fromhex(content["sha256"])
         inspections = tuple(inspection.decode(text) for text in content.get("inspections", ()))
     except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({describe(error)}); {_REMEDY}") from error
-    broken = [(case, why) for case, why in content["broken"]]
-    return content | {"broken": broken, "inspections": inspections}
+    unreadable = [(case, why) for case, why in content["broken"]]
+    return content | {"broken": unreadable, "inspections": inspections}
 
 
 def _content_schema(rows: int) -> Table:

@@ -1,7 +1,7 @@
-"""The TFDS builder of a store: what a record holds, how records are packed into array_record, and how they are read.
+"""The TFDS builder of a store: the content of a record, and how records are packed as array_record and read.
 
-TFDS can read a dataset by what its own files say of it, and imports the Python modules that those name. A store may
-have been made by somebody else, so it is read by this module's features alone, and refused where its files differ.
+TFDS can read a dataset by the description in its files, and imports the Python modules that these name. A store may
+come from another user, so it is read by this module's features only, and refused if its files differ.
 """
 
 import contextlib
@@ -21,15 +21,17 @@ from kneefair_jax.runtime.schema import Anything, ListOf, Table
 
 SPLIT = "cases"
 _FORMAT = "array_record"
-_SHARDS = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # names of the record files: none outside the store
+_SHARDS = (
+    "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # names of the record files, all in the store's folder
+)
 _INFO = Table({"splits": ListOf(Table(other_fields=Anything()), 1, 1)}, Anything())
-_REMEDY = "delete this store's folder, and the cases are prepared again"
+_REMEDY = "delete this store's folder; the cases are then prepared again"
 
 
 class CaseStore(tfds.core.GeneratorBasedBuilder):
-    """Cases on the working grid, in the order of the cohort table: record k is the k-th case that can be read.
+    """Cases at working resolution in the order of the cohort table: record k is the k-th readable case.
 
-    Splits, groups and sampling are not baked in: they select rows, so one store serves every fold, every choice of
+    Splits, groups and sampling are not stored: they select rows, so one store serves every fold, every choice of
     attributes and every mitigation.
     """
 
@@ -37,7 +39,7 @@ class CaseStore(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.1.0": "image, label, spacing; digest by record"}
 
     def __init__(self, *, name: str, grid: tuple[int, int, int], data_dir: Path, records: Any):
-        """A store of that name; `records` are (row, arrays) in order, or a Beam transform that makes them."""
+        """Creates a store's builder; `records` are (row, arrays) in order, or a Beam transform that yields them."""
         self._grid = grid
         self._records = records
         config = tfds.core.BuilderConfig(name=name, description="one prepared source")
@@ -66,75 +68,75 @@ class CaseStore(tfds.core.GeneratorBasedBuilder):
         return self._records
 
 
-def pack(store: CaseStore, scratch: Path, **how: Any) -> None:
-    """Writes a store beside its folder, which then appears whole.
+def pack(store: CaseStore, scratch: Path, **options: Any) -> None:
+    """Write a store to a temporary folder, which TFDS then renames.
 
     Args:
         store: with its records.
-        scratch: a folder for what TFDS leaves lying.
-        how: fields of `tfds.download.DownloadConfig`, such as `beam_options`.
+        scratch: a folder for TFDS's temporary files.
+        options: fields of `tfds.download.DownloadConfig`, such as `beam_options`.
     """
     tfds.disable_progress_bar()
-    config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP, **how)
-    # TFDS announces a "download", which this is not, and makes a folder for it.
+    config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP, **options)
+    # TFDS announces a "download" that does not take place, and creates a folder for it.
     with contextlib.redirect_stdout(io.StringIO()):
         store.download_and_prepare(download_dir=scratch, file_format=_FORMAT, download_config=config)
 
 
 def open_store(name: str, grid: tuple[int, int, int], data_dir: Path) -> Any:
-    """The records of a finished store, to be read at random; nothing that its files name is imported.
+    """Return the records of a complete store, for random access; no module that its files name is imported.
 
     Args:
         name: of the store.
         grid: (H, W, C) of its cases.
-        data_dir: the folder of all stores.
+        data_dir: folder of all stores.
 
     Returns:
         A sequence of `{"image", "label", "spacing"}`.
 
     Raises:
-        InputError: `features.json` or `dataset_info.json` is not what `CaseStore` writes.
+        InputError: `features.json` or `dataset_info.json` differs from what `CaseStore` writes.
     """
     folder = data_dir / CaseStore.name / name / str(CaseStore.VERSION)
     _require_info(folder, name)
     with _without_warnings():
         store = CaseStore(name=name, grid=grid, data_dir=data_dir, records=None)
         assert store.info.features is not None
-        _require_same(folder / "features.json", json_format.MessageToDict(store.info.features.to_proto()))
+        _require_content(folder / "features.json", json_format.MessageToDict(store.info.features.to_proto()))
         return store.as_data_source(SPLIT)
 
 
 def _require_info(folder: Path, name: str) -> None:
-    """Refuses a `dataset_info.json` of other records, or of record files elsewhere."""
+    """Refuse a `dataset_info.json` of other records, or of record files outside the folder."""
     path = folder / "dataset_info.json"
     info = json_files.read(path, _INFO, _REMEDY)
-    kept = {key: info.get(key) for key in ("name", "version", "configName", "fileFormat")}
+    actual = {key: info.get(key) for key in ("name", "version", "configName", "fileFormat")}
     splits = [{key: split.get(key) for key in ("name", "filepathTemplate")} for split in info["splits"]]
-    ours = {
+    expected = {
         "name": CaseStore.name,
         "version": str(CaseStore.VERSION),
         "configName": name,
         "fileFormat": _FORMAT,
     }
-    if kept != ours or splits != [{"name": SPLIT, "filepathTemplate": _SHARDS}]:
-        raise _foreign(path)
+    if actual != expected or splits != [{"name": SPLIT, "filepathTemplate": _SHARDS}]:
+        raise _mismatch(path)
 
 
-def _require_same(path: Path, expected: dict[str, Any]) -> None:
+def _require_content(path: Path, expected: dict[str, Any]) -> None:
     if json_files.read(path, Table(other_fields=Anything()), _REMEDY) != expected:
-        raise _foreign(path)
+        raise _mismatch(path)
 
 
-def _foreign(path: Path) -> InputError:
+def _mismatch(path: Path) -> InputError:
     return InputError(
-        f"{path} is not what this version writes, so the store is not opened; delete the folder {path.parent}, and the "
-        "cases are prepared again"
+        f"{path} differs from what this version writes, so the store is not opened; delete the folder {path.parent}; "
+        "the cases are then prepared again"
     )
 
 
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
-    """TFDS warns of a configuration that it does not know, which every store has."""
+    """Silence TFDS's warning about an unregistered configuration, which every store has."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from ml_collections import ConfigDict
 
-from kneefair_jax.data import run_tables
+from kneefair_jax.data import typed_tables
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import case_table, evaluate
 from kneefair_jax.fairness.method_comparison import compare_methods
@@ -253,7 +253,7 @@ def _sweep(
 def _cohort_table(folder: Path) -> pd.DataFrame:
     """Return patients and cases by group and split of a run."""
     remedy = "delete it, and run --mode=evaluate of this run"
-    return run_tables.read_csv(folder / "cohort.csv", ("group", "split"), ("patients", "cases"), remedy)
+    return typed_tables.read_run_csv(folder / "cohort.csv", ("group", "split"), ("patients", "cases"), remedy)
 
 
 def _conditions(config: ConfigDict, report: Mapping[str, Any], baseline: Path) -> dict[str, str]:

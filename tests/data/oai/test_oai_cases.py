@@ -38,7 +38,7 @@ def test_films(root):
     assert given.cases["sex"].tolist() == ["male", "female"] * 2
     assert given.cases["race"].tolist() == ["White", "White", "Black", "Black"]
     assert given.cases["age"].tolist() == ["<=50", "51-64", "51-64", ">=65"]
-    assert given.left_out == () and given.portable
+    assert given.excluded == () and given.portable
     size = oai_tree.film(0)[0].shape
     for k, example in enumerate(source(root, size).read(range(4))):
         picture, label = oai_tree.film(k)
@@ -115,7 +115,7 @@ def test_what_is_left_out_is_told(root):
         ("00m: 1 folders", "no X-rays, as their numbers lack the leading 0"),
         ("1 masks", "fit no film in use"),
     )
-    assert sorted(given.left_out) == [
+    assert sorted(given.excluded) == [
         ("9000099_00m_00000001", "not a Bilateral PA Fixed Flexion Knee"),
         ("9000099_00m_00000002", "no mask in data.masks"),
         (
@@ -132,7 +132,7 @@ def test_quality(root):
     path.write_text(path.read_text().replace("1: Yes", "0: No", 1))
     given = source(root, quality={"ACCEPT": "1", "MOTION": "0"})
     assert given.cases["case_id"].tolist() == [oai_tree.name(k) for k in (1, 2, 3)]
-    assert given.left_out[0] == (oai_tree.name(0), "V00ACCEPT is not as data.quality.ACCEPT asks")
+    assert given.excluded[0] == (oai_tree.name(0), "V00ACCEPT is not as data.quality.ACCEPT asks")
 
 
 def test_the_same_with_a_list_of_contents_and_png_masks(root):
@@ -164,7 +164,7 @@ def test_cases_that_cannot_be_read_say_so_in_their_place(root):
     found = list(source(root, knees="split").read(range(8)))
     said = [str(one) if isinstance(one, InputError) else "" for one in found]
     assert "export it on the film's grid" in said[0] and said[0] == said[1]
-    assert said[2] == "" and "nothing is drawn of the left knee" in said[3]
+    assert said[2] == "" and "left knee" in said[3]
     assert str(path) in said[4] and said[4] == said[5] and said[6:] == ["", ""]
     found = list(source(root).read(range(4)))
     assert [isinstance(one, InputError) for one in found] == [True, False, True, False]
@@ -209,9 +209,7 @@ def test_folders_that_do_not_fit(root):
     with pytest.raises(InputError, match="no mask fits a film.*00180901.nii.gz.*the folder has none"):
         source(root, masks=str(root / "General"))
     (root / "General" / "Enrollees.txt").rename(root / "General" / "people.txt")
-    message = (
-        "no table of the enrolled: looked for Enrollees.txt or Enrollees.csv.*found: AllClinical00.txt, "
-    )
+    message = "Enrollees.txt or Enrollees.csv.*found: AllClinical00.txt, "
     with pytest.raises(InputError, match=message):
         source(root)
     with pytest.raises(InputError, match="holds no folder 00m"):

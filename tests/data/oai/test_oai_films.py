@@ -2,6 +2,8 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 
 from kneefair_jax.data import layouts, readers
@@ -50,11 +52,11 @@ def test_spacing(tmp_path, tags, expected):
         ({"ImagerPixelSpacing": [0.2, 0]}, "its header's pixel spacing is 0"),
         ({"ImagerPixelSpacing": [2.0, 2.0]}, "is not between 0.05 and 1 mm"),
         ({"ImagerPixelSpacing": [0.02, 0.2]}, "is not between 0.05 and 1 mm"),
-        ({"ImagerPixelSpacing": [0.2, 0.2, 0.2]}, "is not a number or two"),
+        ({"ImagerPixelSpacing": [0.2, 0.2, 0.2]}, "is not one number or two"),
         ({"SeriesDescription": "Bilateral PA Fixed Flexion Knee, repeated"}, "not a Bilateral PA Fixed"),
         ({"SeriesDescription": "PA Right Hand"}, "not a Bilateral PA Fixed Flexion Knee"),
-        ({"SeriesDescription": None}, "nothing says that it is a Bilateral PA Fixed Flexion Knee"),
-        ({"SeriesDescription": "", "description": ""}, "nothing says that it is a Bilateral"),
+        ({"SeriesDescription": None}, "no source states that it is a Bilateral PA Fixed Flexion Knee"),
+        ({"SeriesDescription": "", "description": ""}, "no source states that it is a Bilateral"),
         ({"description": "AP Pelvis"}, "not a Bilateral PA Fixed Flexion Knee"),
         ({"AccessionNumber": "016600180902"}, "its AccessionNumber is another film's"),
     ],
@@ -98,7 +100,7 @@ def test_a_damaged_header_is_a_reason(tmp_path, content, reason):
 
 
 def picture(path):
-    return films.picture(readers.read_radiograph(path), path)
+    return films.to_displayed(readers.read_radiograph(path), path)
 
 
 def test_monochrome1_gives_the_same_picture_windowed_at_the_5th_and_99th_percentile(tmp_path):
@@ -118,7 +120,7 @@ REAL = {"RG1_UNCR.dcm": "its header's pixel spacing is 0", "RG3_UNCR.dcm": "no p
 def test_real_radiographs_are_refused_for_their_spacing(name):
     path = get_testdata_file(name, download=False)
     found, reasons = films.inspect(film(path, barcode=""), must_be_named=True)
-    assert reasons == [f"nothing says that it is a {films.SERIES}", REAL[name]]
+    assert reasons == [f"no source states that it is a {films.SERIES}", REAL[name]]
     assert found.spacing == (0, 0) and found.barcode == ""
     assert films.inspect(film(path), must_be_named=False)[1] == [REAL[name]]
 
@@ -149,7 +151,7 @@ def mask(tmp_path, edit):
 
 
 def labels(path, shape):
-    return films.labels(readers.read_mask(path), shape, path)
+    return films.check_labels(readers.read_mask(path), shape, path)
 
 
 def test_labels(tmp_path):
@@ -251,3 +253,70 @@ def test_a_transposed_film_keeps_its_spacing_by_axis(tmp_path):
 def test_side_tags_are_notes(tmp_path, tags, words):
     notes = pair(tmp_path, **tags)[0].notes
     assert len(notes) == (words is not None) and all(words in note for note in notes)
+
+
+KNEE = {"femur": 1, "tibia": 2, "fibula": 3, "patella": 4}
+
+
+def column(mask):
+    return np.nonzero(mask)[1].mean()
+
+
+@pytest.mark.parametrize("k", range(3))
+def test_the_patient_s_right_knee_is_at_image_left(k):
+    picture, label = oai_tree.film(k)
+    image = (picture // 16).astype(np.uint8)[..., None]
+    _, drawn = oai_tree.knees()
+    margin, (_, width) = oai_tree.MARGIN, oai_tree.KNEE
+    right = films.cut_knee(image, label, "right", mirror=False)
+    left = films.cut_knee(image, label, "left", mirror=False)
+    # The phantoms' own masks, which know neither films nor sides.
+    np.testing.assert_array_equal(right.label[:, margin : margin + width], drawn[k, 0])
+    np.testing.assert_array_equal(left.label[:, -margin - width : -margin], drawn[k, 1])
+    assert (right.label > 0).sum() == (drawn[k, 0] > 0).sum()
+    np.testing.assert_array_equal(np.hstack([right.image, left.image]), image)
+    # The fibula is lateral: at image left in a right knee, at image right in a left one.
+    assert column(right.label == KNEE["fibula"]) < column(right.label == KNEE["tibia"])
+    assert column(left.label == KNEE["fibula"]) > column(left.label == KNEE["tibia"])
+    mirrored = films.cut_knee(image, label, "left", mirror=True)
+    np.testing.assert_array_equal(mirrored.image[:, ::-1], left.image)
+    np.testing.assert_array_equal(mirrored.label[:, ::-1], left.label)
+    again = films.cut_knee(image, label, "right", mirror=True)
+    np.testing.assert_array_equal(again.label, right.label)
+
+
+def test_nothing_of_the_other_knee_stays():
+    label = np.zeros((4, 20), np.uint8)
+    label[0, 2:12], label[2, 9:18] = 3, 4  # the knees overlap in columns 9 to 11
+    image = np.zeros((4, 20, 1), np.uint8)
+    assert films.midline(image, label) == 11  # halfway between 12 and 9, rounded up
+    right, left = (films.cut_knee(image, label, side, mirror=False).label for side in films.SIDES)
+    assert right.shape == (4, 11) and left.shape == (4, 9)
+    assert right[0].sum() == 9 and not right[2].any() and left[2].sum() == 7 and not left[0].any()
+
+
+def test_every_structure_has_its_label():
+    label = np.array([[1, 3, 5, 7, 2, 4, 6, 8]], np.uint8)
+    image = np.zeros((1, 8, 1), np.uint8)
+    for side in films.SIDES:
+        np.testing.assert_array_equal(films.cut_knee(image, label, side, mirror=False).label, [[4, 1, 2, 3]])
+
+
+@given(st.integers(40, 200), st.sampled_from(["right", "left"]), st.data())
+def test_with_one_knee_drawn_the_cut_is_in_the_dark_between_the_limbs(width, side, data):
+    dark = data.draw(st.integers(2 * width // 5 + 2, 3 * width // 5 - 3))
+    image = np.full((5, width, 1), 200, np.uint8)
+    image[:, dark - 2 : dark + 3] = 0
+    label = np.zeros((5, width), np.uint8)
+    if side == "right":
+        label[:, : width // 5] = 3
+    else:
+        label[:, 4 * width // 5 :] = 4
+    assert abs(films.midline(image, label) - dark) <= 2
+
+
+@pytest.mark.parametrize(("value", "expected"), [(3, 18), (4, 2)])
+def test_a_knee_across_the_middle_is_never_cut(value, expected):
+    label = np.zeros((2, 20), np.uint8)
+    label[:, 2:18] = value
+    assert films.midline(np.zeros((2, 20, 1), np.uint8), label) == expected

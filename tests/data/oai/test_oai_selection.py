@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -50,17 +52,17 @@ def select(tmp_path, films, enrolled=None, **quality):
     ],
 )
 def test_quality(tmp_path, films, quality, kept):
-    usable, left_out = select(tmp_path, films, **quality)
+    usable, excluded = select(tmp_path, films, **quality)
     assert [film.name for film in usable] == [f"f{k}" for k in kept]
-    assert {name for name, _ in left_out} == {f"f{k}" for k in range(6)} - {f"f{k}" for k in kept}
+    assert {name for name, _ in excluded} == {f"f{k}" for k in range(6)} - {f"f{k}" for k in kept}
     assert all(film.spacing == (0.3, 0.2) for film in usable)
 
 
 def test_every_reason_of_a_film_is_given(tmp_path, films):
     oai_tree.write_film(films[1].path, np.zeros((4, 4), "u2"), ImagerPixelSpacing=0)
     films[5].path.write_bytes(b"?")
-    _, left_out = select(tmp_path, films, enrolled={"9000001", "9000006"}, ACCEPT="1")
-    assert dict(left_out) == {
+    _, excluded = select(tmp_path, films, enrolled={"9000001", "9000006"}, ACCEPT="1")
+    assert dict(excluded) == {
         "f1": "its header's pixel spacing is 0; its patient is not in Enrollees; V00ACCEPT is not as "
         "data.quality.ACCEPT asks",
         "f2": "its patient is not in Enrollees; no V00ACCEPT for its barcode",
@@ -79,14 +81,82 @@ def test_a_visit_has_its_own_columns(tmp_path, films):
     oai_tree.table(
         tmp_path / "xray01.csv", ["ID", "V01XRBARCD", "V01ACCEPT"], [["9000002", "1", "1"]], separator=","
     )
-    usable, left_out = select(tmp_path, [films[0], later], ACCEPT="1")
+    usable, excluded = select(tmp_path, [films[0], later], ACCEPT="1")
     assert usable == [films[0]._replace(spacing=(0.3, 0.2)), later._replace(spacing=(0.3, 0.2))]
-    assert left_out == []
+    assert excluded == []
 
 
 def test_when_none_is_left_the_commonest_reasons_are_told():
-    left_out = [("a", "too dark"), ("b", "too dark"), ("c", "no X-ray")]
+    excluded = [("a", "too dark"), ("b", "too dark"), ("c", "no X-ray")]
     with pytest.raises(InputError, match="root: no film can be used:\n2 x too dark\n1 x no X-ray"):
-        selection.require([], left_out, "root")
+        selection.require_films([], excluded, "root")
     with pytest.raises(InputError, match="no film can be used: there is none"):
-        selection.require([], [], "root")
+        selection.require_films([], [], "root")
+
+
+def film(patient, barcode, visit="00"):
+    return Film(f"{patient}_{visit}m_{barcode}", patient, visit, barcode, Path("001"))
+
+
+ONE, TWO, THREE = (
+    film("9000001", "00000011"),
+    film("9000002", "00000022"),
+    film("9000002", "00000033", "12"),
+)
+
+
+def put(folder, *names):
+    for name in names:
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "9000001_00m_00000011.nii.gz",
+        "9000001_00M_00000011.PNG",
+        "00000011.nii",
+        "016600000011.png",
+        "16600000011.npy",
+        "9000001.tif",
+    ],
+)
+def test_names_that_a_mask_may_have(tmp_path, name):
+    put(tmp_path, name, "notes.txt", ".hidden.png")
+    assert selection.pair_masks([ONE], tmp_path) == ([ONE._replace(mask=tmp_path / name)], [], [])
+
+
+def test_what_is_left_without_a_mask(tmp_path):
+    put(tmp_path, "9000002.png", "00000011.png", "9000009.png")
+    paired, excluded, unused = selection.pair_masks([ONE, TWO, THREE, film("9000003", "00000044")], tmp_path)
+    assert [one.mask.name for one in paired] == ["00000011.png"]
+    several = "its mask is named by the ID of a patient with several films"
+    assert excluded == [
+        (TWO.name, several),
+        (THREE.name, several),
+        ("9000003_00m_00000044", "no mask in data.masks"),
+    ]
+    assert unused == [("2 masks", "fit no film in use")]
+    put(tmp_path, "00000022.png")  # the film's own name goes before the patient's
+    paired, _, _ = selection.pair_masks([TWO, THREE], tmp_path)
+    assert [one.mask.name for one in paired] == ["00000022.png"]
+
+
+def test_no_mask_fits(tmp_path):
+    with pytest.raises(InputError, match="the folder has none"):
+        selection.pair_masks([ONE], tmp_path)
+    put(tmp_path, "knee1.png")
+    message = r"9000001_00m_00000011.nii.gz, 00000011.nii.gz, .*9000001.nii.gz.*the folder has 'knee1.png'"
+    with pytest.raises(InputError, match=message):
+        selection.pair_masks([ONE], tmp_path)
+
+
+def test_two_masks_of_one_name(tmp_path):
+    put(tmp_path, "00000011.png", "00000011.nii.gz")
+    with pytest.raises(InputError, match="masks of the same name; keep one"):
+        selection.pair_masks([ONE], tmp_path)
+
+
+def test_a_preview_beside_a_mask_is_no_mask(tmp_path):
+    put(tmp_path, "00000011.png", "00000011.jpg", "9000002.JPEG")
+    assert list(selection.masks_by_name(tmp_path).values()) == [tmp_path / "00000011.png"]

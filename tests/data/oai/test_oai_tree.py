@@ -23,14 +23,14 @@ def test_the_tree_is_walked(tmp_path):
     put(tmp_path, "00m/0.E.1/notes/20050120/00180901/001")
     put(tmp_path, "00m/.DS_Store")
     put(tmp_path, "12m/1.C.2/9000099/20060120/00180999/001")
-    found, left_out, unused = tree.films(tmp_path, ("00",))
+    found, excluded, unused = tree.films(tmp_path, ("00",))
     assert names(found) == ["9000099_00m_00180901", "9000798_00m_00180902"]
     first = found[0]
     assert (first.patient, first.visit, first.barcode) == ("9000099", "00", "00180901")
     assert first.path == tmp_path / "00m/0.C.2/9000099/20050120/00180901/001"
     assert found[1].path.name == "001.dcm"
     assert unused == [("00m: 1 folders", "no X-rays, as their numbers lack the leading 0")]
-    assert sorted(left_out) == [
+    assert sorted(excluded) == [
         ("9000099_00m_00180901", "a second folder with the same barcode"),
         ("9000798_00m_00180903", "no file 001 in its folder"),
     ]
@@ -69,11 +69,11 @@ def test_contents_say_which_films_there_are(tmp_path, number, folder):
         "9000099,20050120,?,PA Right Hand,",
     ]
     put(tmp_path, "00m/Contents.csv", "\n".join(rows))
-    found, left_out, unused = tree.films(tmp_path, ("00",))
+    found, excluded, unused = tree.films(tmp_path, ("00",))
     assert names(found) == ["9000099_00m_00180901"]
     assert found[0].description == "Bilateral PA Fixed Flexion Knee"
     assert found[0].path == tmp_path / "00m/0.C.2/9000099/20050120/00180901/001"
-    assert left_out == [
+    assert excluded == [
         ("9000099_00m_00180909", "in contents.csv, but not in the download"),
         ("Contents.csv row 5", "no ParticipantID of seven digits, or no barcode"),
         ("Contents.csv row 6", "no ParticipantID of seven digits, or no barcode"),
@@ -98,7 +98,7 @@ def test_visits_that_are_not_there(tmp_path, visits, message):
 
 def test_a_list_of_contents_without_its_columns(tmp_path):
     put(tmp_path, "00m/contents.csv", "a,b\n1,2\n")
-    with pytest.raises(InputError, match="no list of contents with the columns ParticipantID"):
+    with pytest.raises(InputError, match="contents.csv: .* columns ParticipantID"):
         tree.films(tmp_path, ("00",))
 
 

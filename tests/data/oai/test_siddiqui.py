@@ -24,7 +24,7 @@ def test_the_study_s_layout(root):
     assert given.cases["sex"].tolist() == ["male", "female"] * 2
     assert given.cases["race"].tolist() == ["White", "White", "Black", "Black"]
     assert given.cases["age"].tolist() == ["<=50", "51-64", "51-64", ">=65"]
-    assert len(given.structures) == 8 and given.portable and given.left_out == ()
+    assert len(given.structures) == 8 and given.portable and given.excluded == ()
     (example,) = given.read([2])
     np.testing.assert_array_equal(example.label, label)
     assert set(np.unique(example.label)) == set(range(9))
@@ -60,12 +60,12 @@ def test_what_is_left_out_is_told(root):
         ("9000099.jpg", "no .dcm file"),
         ("spare.nii.gz", "a mask without a film in Images"),
     )
-    assert sorted(given.left_out) == [
+    assert sorted(given.excluded) == [
         ("9001099", "no mask in Annotations"),
         ("9002099", "not a Bilateral PA Fixed Flexion Knee"),
         ("9003099", "no pixel spacing in its header"),
         ("9009099", "its patient is not in Enrollees"),
-        ("knee", "its name holds no ID of seven digits"),
+        ("knee", "its name contains no ID of seven digits"),
     ]
 
 
@@ -77,7 +77,7 @@ def test_quality_goes_by_the_accession_number(root):
         )
     given = source(root, quality={"ACCEPT": "1"})
     assert given.cases["case_id"].tolist() == ["9000099", "9001099"]
-    assert [why for _, why in given.left_out] == ["no V00ACCEPT for its barcode"] * 2
+    assert [why for _, why in given.excluded] == ["no V00ACCEPT for its barcode"] * 2
 
 
 def test_layouts_that_do_not_fit(root):

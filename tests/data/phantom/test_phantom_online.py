@@ -58,7 +58,7 @@ def test_drawn_columns_are_those_that_the_seed_changes():
     settings = ConfigDict(SETTINGS | {"attributes": {}, "bias": {}})
     one, other = (source(settings, size=SIZE, seed=seed) for seed in (3, 4))
     changed = {name for name in one.cases if not one.cases[name].equals(other.cases[name])}
-    assert changed == set(one.online.drawn)
+    assert changed == set(one.online.redrawn)
 
 
 def test_a_case_is_a_function_of_stage_seed_step_and_position(monkeypatch):

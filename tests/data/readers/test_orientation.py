@@ -29,7 +29,7 @@ def test_names_are_numpy_s(name):
 def test_one_after_the_other_is_one_of_the_eight():
     assert set(ORIENTATIONS) == set(NUMPY) and ORIENTATIONS["none"] == NONE
     for one, other in itertools.product(ORIENTATIONS.values(), repeat=2):
-        np.testing.assert_array_equal(one.then(other).apply(ARRAY), other.apply(one.apply(ARRAY)))
+        np.testing.assert_array_equal(one.compose(other).apply(ARRAY), other.apply(one.apply(ARRAY)))
 
 
 @pytest.mark.parametrize("affine", [np.zeros((4, 4)), np.full((4, 4), np.nan), np.diag([0, 1, 1, 1])])

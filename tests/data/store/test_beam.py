@@ -20,16 +20,18 @@ TWO = f"{DIRECT} --direct_num_workers=2 --direct_running_mode=multi_processing"
 @pytest.mark.parametrize("flags", [DIRECT, TWO])
 def test_the_store_is_that_of_a_preparation_without_beam(tmp_path, flags):
     given = source(45, broken=(4, 30))
-    plain = store.prepare(given, GRID, tmp_path / "plain", on_broken="skip")
-    beam = store.prepare(given, GRID, tmp_path / "beam", on_broken="skip", beam=flags, chunk=4)
-    assert beam.digest == plain.digest and beam.left_out == plain.left_out
+    plain = store.prepare(given, GRID, tmp_path / "plain", on_read_error="skip")
+    beam = store.prepare(given, GRID, tmp_path / "beam", on_read_error="skip", beam=flags, chunk=4)
+    assert beam.digest == plain.digest and beam.excluded == plain.excluded
     kept = [row for row in range(45) if row not in (4, 30)]
     assert len(beam) == len(kept)
     for place, row in enumerate(kept):
         for key, array in example(row).arrays().items():
             np.testing.assert_array_equal(beam[place][key], array)
     # And it serves a start without Beam.
-    again = store.prepare(source(45, broken=(4, 30), seconds=9.0), GRID, tmp_path / "beam", on_broken="skip")
+    again = store.prepare(
+        source(45, broken=(4, 30), seconds=9.0), GRID, tmp_path / "beam", on_read_error="skip"
+    )
     assert again.digest == plain.digest
     names = [sorted(path.name for path in (tmp_path / one).rglob("*")) for one in ("plain", "beam")]
     assert names[0] == names[1]

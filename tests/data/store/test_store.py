@@ -68,7 +68,7 @@ def test_the_digest_is_of_the_pixels(tmp_path):
         )
     assert a.digest == whole.hexdigest()
     # Of the cases that are kept, whatever became of the others.
-    d = store.prepare(source(count=12, broken=(11,)), GRID, tmp_path / "d", on_broken="skip")
+    d = store.prepare(source(count=12, broken=(11,)), GRID, tmp_path / "d", on_read_error="skip")
     assert d.digest == c.digest
 
 
@@ -78,12 +78,12 @@ def test_processes_write_the_same_store(tmp_path):
         log = tmp_path / f"log{workers}"
         given = source(40, broken=(7, 21), log=log)
         cases = store.prepare(
-            given, GRID, tmp_path / f"{workers}", workers=workers, on_broken="skip", chunk=4
+            given, GRID, tmp_path / f"{workers}", workers=workers, on_read_error="skip", chunk=4
         )
         assert_rows(cases, [row for row in range(40) if row not in (7, 21)])
         assert sorted(rows_of(log)) == list(range(40))
         stores.append(cases)
-    assert stores[0].digest == stores[1].digest and stores[0].left_out == stores[1].left_out
+    assert stores[0].digest == stores[1].digest and stores[0].excluded == stores[1].excluded
     files = [sorted(p.name for p in (tmp_path / f"{n}").rglob("*") if p.is_file()) for n in (0, 2)]
     assert files[0] == files[1] and not any("partial" in name for name in files[0])
 
@@ -92,7 +92,7 @@ def test_films_of_a_folder_are_read_in_processes(tmp_path):
     root = films.folder(tmp_path / "films")
     config = {"root": root, "metadata": "metadata.csv", "structures": "disc,square", "attributes": ("sex",)}
     given = folder.source(
-        {**config, "bins": {}, "split_column": "", "on_broken": "stop"}, size=(16, 16), channels=1
+        {**config, "bins": {}, "split_column": "", "on_read_error": "stop"}, size=(16, 16), channels=1
     )
     one, other = (
         store.prepare(given, (16, 16, 1), tmp_path / f"{workers}", workers=workers, chunk=8)
@@ -118,7 +118,7 @@ def test_broken_cases_stop_it_and_leave_nothing(tmp_path):
         store.prepare(given, GRID, tmp_path / "run" / "store", chunk=4)
     head, *lines, last = str(error.value).split("\n")
     assert head == "7 of 20 cases cannot be read:"
-    assert last == "otherwise --config.data.on_broken=skip leaves such cases out"
+    assert last == "otherwise --config.data.on_read_error=skip excludes such cases"
     assert lines == [f"t.csv row {row + 2}: {row}.png: torn; mend it" for row in range(3, 8)]
     assert list(tmp_path.iterdir()) == []
 
@@ -136,28 +136,28 @@ def test_a_broken_case_of_one_source_leaves_nothing_of_the_other_but_what_was_th
 
 def test_broken_cases_are_skipped_and_listed(tmp_path):
     given = source(broken=(0, 6))
-    cases = store.prepare(given, GRID, tmp_path, on_broken="skip", chunk=4)
+    cases = store.prepare(given, GRID, tmp_path, on_read_error="skip", chunk=4)
     kept = [row for row in range(12) if row not in (0, 6)]
     assert_rows(cases, kept)
-    assert [case for case, _ in cases.left_out] == ["c0", "c6"]
-    assert cases.left_out[1][1] == "t.csv row 8: 6.png: torn; mend it"
-    again = store.prepare(given, GRID, tmp_path, on_broken="skip")
-    assert again.left_out == cases.left_out and len(again) == 10
+    assert [case for case, _ in cases.excluded] == ["c0", "c6"]
+    assert cases.excluded[1][1] == "t.csv row 8: 6.png: torn; mend it"
+    again = store.prepare(given, GRID, tmp_path, on_read_error="skip")
+    assert again.excluded == cases.excluded and len(again) == 10
     with pytest.raises(InputError, match="2 of 12 cases"):  # whatever an earlier start said
         store.prepare(given, GRID, tmp_path)
-    assert_rows(store.prepare(given, GRID, tmp_path, on_broken="skip"), kept)
+    assert_rows(store.prepare(given, GRID, tmp_path, on_read_error="skip"), kept)
 
 
 def test_nothing_to_read_is_refused_even_with_skip(tmp_path):
     with pytest.raises(InputError, match="^12 of 12 cases cannot be read:\nt.csv row 2"):
-        store.prepare(source(broken=range(12)), GRID, tmp_path / "s", on_broken="skip", chunk=5)
+        store.prepare(source(broken=range(12)), GRID, tmp_path / "s", on_read_error="skip", chunk=5)
     assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"on_broken": "ignore"}, "'ignore': give"),
+        ({"on_read_error": "ignore"}, "'ignore': give"),
         ({"workers": -1}, "workers=-1"),
         ({"beam": "--runner=X"}, "constraints-beam.txt"),
     ],
@@ -275,20 +275,20 @@ def test_two_that_prepare_one_source_do_it_once(tmp_path):
     assert rows_of(log) == list(range(12))
 
 
-@pytest.mark.parametrize("first", store.ON_BROKEN)
+@pytest.mark.parametrize("first", store.ON_READ_ERROR)
 def test_who_refuses_a_store_takes_it_from_nobody(tmp_path, first):
     log, said, second = tmp_path / "log", [], {"stop": "skip", "skip": "stop"}[first]
     parts = [(source(3), GRID), (source(12, broken=(11,), seconds=0.03, log=log), GRID)]
     done = {}
 
-    def prepare(on_broken):
+    def prepare(on_read_error):
         try:
-            options = store.Options(on_broken=on_broken, say=said.append)
-            done[on_broken] = store.prepare_all(parts, tmp_path / "s", options)
+            options = store.Options(on_read_error=on_read_error, say=said.append)
+            done[on_read_error] = store.prepare_all(parts, tmp_path / "s", options)
         except Exception as error:
-            done[on_broken] = error
+            done[on_read_error] = error
 
-    threads = [threading.Thread(target=prepare, args=(on_broken,)) for on_broken in (first, second)]
+    threads = [threading.Thread(target=prepare, args=(on_read_error,)) for on_read_error in (first, second)]
     threads[0].start()
     while threads[0].is_alive() and not log.exists():
         time.sleep(0.01)
@@ -296,11 +296,11 @@ def test_who_refuses_a_store_takes_it_from_nobody(tmp_path, first):
     for thread in threads:
         thread.join(30)
     assert "waiting for another process" in said[0]
-    assert isinstance(done["stop"], store.BrokenCasesError)
+    assert isinstance(done["stop"], store.UnreadableCasesError)
     for cases, count in zip(done["skip"], (3, 11), strict=True):
         assert_rows(cases, range(count))
     assert [
-        len(cases) for cases in store.prepare_all(parts, tmp_path / "s", store.Options(on_broken="skip"))
+        len(cases) for cases in store.prepare_all(parts, tmp_path / "s", store.Options(on_read_error="skip"))
     ] == [3, 11]
     assert len(rows_of(log)) == (24 if first == "stop" else 12)
 
@@ -334,7 +334,7 @@ def test_progress_is_said_when_it_takes_long(tmp_path, monkeypatch, capsys):
 
 
 def test_the_content_file_is_what_the_readme_says(tmp_path):
-    store.prepare(source(broken=(1,)), GRID, tmp_path, on_broken="skip")
+    store.prepare(source(broken=(1,)), GRID, tmp_path, on_read_error="skip")
     (path,) = tmp_path.rglob(store.DIGEST_FILE)
     content = json.loads(path.read_text())
     assert content["cases"] == 11 and content["broken"][0][0] == "c1"

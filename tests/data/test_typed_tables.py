@@ -4,10 +4,13 @@ import os
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.hostile_inputs import table_files
 from kneefair_jax import groups
-from kneefair_jax.data import run_tables
+from kneefair_jax.data import typed_tables
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import case_table
 
@@ -52,7 +55,7 @@ def test_damaged_case_tables_are_refused(tmp_path, monkeypatch):
     cases().to_parquet(path)
     whole = path.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(run_tables, "MOST_CELLS", 3 * 15 - 1)
+        patch.setattr(typed_tables, "MOST_RUN_CELLS", 3 * 15 - 1)
         with pytest.raises(InputError, match="45 cells"):
             case_table.read(path, ("race", "grade"))
     for content in (b"", whole[:-20], b"x" * 100):
@@ -69,7 +72,7 @@ def test_damaged_case_tables_are_refused(tmp_path, monkeypatch):
 def test_counts_are_whole_numbers_and_a_level_may_look_like_a_missing_value(tmp_path):
     path = tmp_path / "cohort.csv"
     path.write_text("group,split,patients,cases\nrace=NA,train,3,4\nNA,test,0,0\n")
-    table = run_tables.read_csv(path, ("group", "split"), COUNTS, "evaluate it again")
+    table = typed_tables.read_run_csv(path, ("group", "split"), COUNTS, "evaluate it again")
     assert table.to_dict("list") == {
         "group": ["race=NA", "NA"],
         "split": ["train", "test"],
@@ -94,4 +97,40 @@ def test_counts_are_whole_numbers_and_a_level_may_look_like_a_missing_value(tmp_
 def test_damaged_counts_are_refused(tmp_path, content):
     (tmp_path / "cohort.csv").write_bytes(content)
     with pytest.raises(InputError, match=r"cohort\.csv.*evaluate it again"):
-        run_tables.read_csv(tmp_path / "cohort.csv", ("group", "split"), COUNTS, "evaluate it again")
+        typed_tables.read_run_csv(tmp_path / "cohort.csv", ("group", "split"), COUNTS, "evaluate it again")
+
+
+def test_a_table_is_read_with_its_order_of_levels(tmp_path):
+    path = tmp_path / "t.parquet"
+    grade = pd.Categorical(["low", "high", "low"], ["low", "high"], ordered=True)
+    frame = pd.DataFrame({"case_id": ["a", "b", None], "grade": grade, "dice": [0.5, np.nan, 1.0]})
+    frame.to_parquet(path)
+    table = typed_tables.read_parquet(path)
+    assert table["grade"].cat.ordered and list(table["grade"].cat.categories) == ["low", "high"]
+    assert table["case_id"].astype(object).tolist()[:2] == ["a", "b"] and table["case_id"].isna()[2]
+    np.testing.assert_array_equal(table["dice"], frame["dice"])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "parquet broken off",
+        "parquet that is text",
+        "pipe as parquet",
+        "parquet of lists",
+        "parquet of long cells",
+    ],
+)
+def test_bad_files_are_refused_by_name(tmp_path, kind):
+    name, write = table_files.REFUSED[kind]
+    write(tmp_path / name)
+    with pytest.raises(InputError, match=r"t\.parquet"):
+        typed_tables.read_parquet(tmp_path / name)
+
+
+def test_rows_without_bytes_are_refused_before_they_are_expanded(tmp_path, monkeypatch):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"case_id": pa.array(np.zeros(1_000_000, np.int8))}), path)
+    assert os.path.getsize(path) < 10_000
+    with pytest.raises(InputError, match="1000000 cells"):
+        typed_tables.read_parquet(path, most_cells=999_999)
