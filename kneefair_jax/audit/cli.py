@@ -1,15 +1,16 @@
 """Parse the arguments of `python -m kneefair_jax.audit`, run the audit, and print its main numbers."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from kneefair_jax import safe_text
 from kneefair_jax.audit import equivalence_margin, label_map, mask_faults, options, result, run
 from kneefair_jax.data import cell_text, layouts
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
+from kneefair_jax.report.schema import Report
+from kneefair_jax.report.score_schema import GroupRow, Statistic
 from kneefair_jax.report.text import failures, findings, formatting
 from kneefair_jax.runtime import command_line, run_directory
 from kneefair_jax.runtime.progress import Progress
@@ -192,41 +193,37 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def text(report: dict[str, Any]) -> str:
+def text(report: Report) -> str:
     """Return the lines for the terminal: the primary score by group, the gaps, and failed segmentations."""
     primary = family.from_report(report)
     scores = report["scores"][primary.score]
     attributes = report["cohort"]["attributes"]
     rows = [("", "patients", formatting.score_title(primary.score), "95 % interval")]
-    entries = {"all": scores["overall"], **scores["groups"]}
+    entries: dict[str, GroupRow] = {"all": {**scores["overall"]}, **scores["groups"]}
     for name, entry in entries.items():
-        unranked = f"  {entry['unranked']}" if entry.get("unranked") else ""
         rows.append(
             (
-                formatting.group(name, attributes),
+                formatting.group_title(name, attributes),
                 formatting.count(entry["patients"]),
                 formatting.number(entry["mean"]),
-                formatting.interval(entry["interval"]) + unranked,
+                formatting.interval(entry["interval"]),
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    lines = [
-        f"{row[0].ljust(widths[0])}  {row[1].rjust(widths[1])}  {row[2].rjust(widths[2])}  {row[3]}"
-        for row in rows
-    ]
+    notes = ["", *(f"  {entry['unranked']}" if entry.get("unranked") else "" for entry in entries.values())]
+    lines = [line + note for line, note in zip(safe_text.align_columns(rows), notes, strict=True)]
     for key, summary in scores["summaries"].items():
-        test = summary["test"] or {}
+        test = summary["test"]
         line = f"gap by {key.replace(',', ' x ')}: {_gap(summary['gap'])}"
         if not primary.covers(key) or "," in key:
             line += ", exploratory"
-        elif test.get("p_holm") is not None:
-            line += f"; without failures {_gap(findings.without_failures(summary))}"
+        elif test and test["p_holm"] is not None:
+            line += f"; without failures {_gap(findings.gap_without_failures(summary))}"
             line += f", {formatting.p_equals(test['p_holm'])} (interval and p after Holm's correction)"
         lines.append(line)
-    return "\n".join([*lines, *failures.opening(report)])
+    return "\n".join([*lines, *failures.sentences(report)])
 
 
-def _gap(gap: Mapping[str, Any]) -> str:
+def _gap(gap: Statistic) -> str:
     ends = gap["interval"]
     return formatting.number(gap["value"]) + (f" {formatting.interval(ends)}" if ends else "")
 

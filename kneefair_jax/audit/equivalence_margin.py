@@ -13,7 +13,7 @@ from kneefair_jax.data import cell_text, identifiers, metadata
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
-from kneefair_jax.fairness.reader_agreement import MIN_PATIENTS, ReaderAgreement, reader_agreement
+from kneefair_jax.fairness.equivalence import MIN_READER_PATIENTS, ReaderAgreement, reader_agreement
 
 _REMEDY = "state a margin with --delta dice=MARGIN in place of --readers"
 
@@ -66,8 +66,8 @@ def of_readers(
         failure_dice: Dice below which a segmentation counts as failed (`patient_table.macro`).
 
     Returns:
-        Score -> agreement, of the scores that both readers have in `MIN_PATIENTS` patients or more, `dice` among them.
-        `margin` is 0 if the differences of another score cancel, which gives no margin.
+        Score -> agreement, of the scores that both readers have in `MIN_READER_PATIENTS` patients or more, `dice`
+        among them. `margin` is 0 if the differences of another score cancel, which gives no margin.
 
     Raises:
         InputError: the table cannot be used, there are not two readers of the same cases, they read too few patients,
@@ -98,15 +98,15 @@ def of_readers(
     differences = {score: _by_patient(long, names, score, failure_dice) for score in patient_table.SCORES}
     if not (patients := len(differences["dice"])):
         raise InputError(f"{path}: no case was read by both {names[0]!r} and {names[1]!r}")
-    if patients < MIN_PATIENTS:
+    if patients < MIN_READER_PATIENTS:
         raise InputError(
             f"{path}: both readers have a dice in {patients} of the audited patients, and a margin needs "
-            f"{MIN_PATIENTS}; {_REMEDY}"
+            f"{MIN_READER_PATIENTS}; {_REMEDY}"
         )
     agreements = {
         score: reader_agreement(values)
         for score, values in differences.items()
-        if len(values) >= MIN_PATIENTS
+        if len(values) >= MIN_READER_PATIENTS
     }
     if not differences["dice"].any():
         raise InputError(f"{path}: the two readers have the same dice in every patient; {_REMEDY}")

@@ -232,7 +232,9 @@ def _pair_notes(
         ),
     }
     return [
-        text.format(report_notes.some(cohort.frame, rows)) for text, rows in cases_of.items() if rows.any()
+        text.format(report_notes.count_cases(cohort.frame, rows))
+        for text, rows in cases_of.items()
+        if rows.any()
     ]
 
 

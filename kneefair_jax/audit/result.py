@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, family, model_comparison, patient_table, reference_ser
 from kneefair_jax.report import build, checklist, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
+from kneefair_jax.report.schema import ModelComparison, Report
+from kneefair_jax.report.schema import ReaderAgreement as ReaderSummary
 from kneefair_jax.runtime import atomic, output_folder
 from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import strip_paths
@@ -53,7 +55,7 @@ class Audit(NamedTuple):
         mask_faults: faults of masks by case, of `mask_faults.table`; None in an audit of scores.
     """
 
-    reports: dict[str, dict[str, Any]]
+    reports: dict[str, Report]
     cases: pd.DataFrame
     examples: dict[str, list[CaseView]]
     notes: list[str]
@@ -61,7 +63,7 @@ class Audit(NamedTuple):
     mask_faults: pd.DataFrame | None = None
 
     @property
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Report:
         """The report of the first model; with several models, it has their comparison under `models`."""
         return next(iter(self.reports.values()))
 
@@ -110,7 +112,7 @@ class Audit(NamedTuple):
         }
         for name, table in tables.items():
             if table is not None and not (name == mask_faults.FILE and table.empty):
-                atomic.write_text(out / name, csv_tables.guarded(table).to_csv(index=False))
+                atomic.write_text(out / name, csv_tables.escape_formulas(table).to_csv(index=False))
         with atomic.replacement(out / "cases.parquet") as temporary:
             self.cases.to_parquet(temporary)
 
@@ -239,7 +241,8 @@ def audit(
             )
             if settings.readers:
                 reports[model]["readers"] = {
-                    score: asdict(agreement) for score, agreement in settings.readers.items()
+                    score: cast(ReaderSummary, asdict(agreement))
+                    for score, agreement in settings.readers.items()
                 }
             if model in by_size:
                 reference_ser.add_expected_ser(
@@ -261,7 +264,7 @@ def audit(
                 advance=progress.advance,
             )
         for report in reports.values():
-            report["models"] = models
+            report["models"] = cast(ModelComparison, models)
     cases = pd.concat(list(tables.values()), ignore_index=True)
     return Audit(reports, cases, dict(examples), notes.sentences(in_order))
 

@@ -15,9 +15,9 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import group_report, patient_table
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.group_report import REPR_ROWS, Frame
+from kneefair_jax.fairness.patient_table import ALL_STRUCTURES
 from kneefair_jax.report import page
 from kneefair_jax.report.figures import svg
-from kneefair_jax.report.rate_tables import ALL
 from kneefair_jax.report.text.formatting import TITLES, interval, number, signed
 
 
@@ -154,7 +154,7 @@ def compare(  # keyword-only options with defaults
     group_rows = []
     for model, report in result.reports.items():
         rows = group_report.score_rows(page.plain(report), "groups.csv", comparison["score"])
-        rows = rows[(rows["structure"] == ALL) & (rows["attribute"] != "")]
+        rows = rows[(rows["structure"] == ALL_STRUCTURES) & (rows["attribute"] != "")]
         group_rows.append(rows.drop(columns="structure").assign(model=model))
     by_group = pd.concat(group_rows, ignore_index=True)
     return ModelComparison(

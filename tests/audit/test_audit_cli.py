@@ -90,7 +90,7 @@ def test_the_primary_family_and_the_choice_of_pairs_reach_the_report(tmp_path, c
     ("primary", "message"),
     [
         ("length", "'length': write a score"),
-        ("dice:age", "'age'; name some of sex"),
+        ("dice:age", "'age' is not an attribute of the report; give some of sex"),
         ("nsd", "nsd: no case has this score"),
     ],
 )
@@ -116,7 +116,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(command, tmp_path, capsys)
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").write_text("")
     assert main(command) == 2
-    assert "is a file, or a link that leads to no folder; give a folder" in capsys.readouterr().err
+    assert "is a file, or a link that does not lead to a folder; give a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

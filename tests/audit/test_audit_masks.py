@@ -359,6 +359,7 @@ def test_models_names_stay_inside_the_folder(root):
             "checklist.csv",
             "checklist.html",
             "report.json",
+            "report.schema.json",
             "groups.csv",
             "summaries.csv",
             "pairs.csv",

@@ -9,7 +9,7 @@ from kneefair_jax.audit import equivalence_margin, score_table
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.macro_score import standardized_means
-from kneefair_jax.report.csv_tables import guarded
+from kneefair_jax.report.csv_tables import escape_formulas
 from tests.audit import folder
 
 QUICK = audit.Settings(draws=40, min_group_patients=2)
@@ -98,7 +98,7 @@ def test_what_an_audit_of_masks_wrote_can_be_audited(tmp_path):
                 del summary["ser"]["beyond_size"]
         assert again.reports[model]["scores"] == report["scores"]
     assert again.report["models"] == audited.report["models"]
-    text = table(save(guarded(audited.cases), tmp_path / "cases.csv"), ["sex", "age"])
+    text = table(save(escape_formulas(audited.cases), tmp_path / "cases.csv"), ["sex", "age"])
     assert text.report["scores"]["dice"]["groups"] == audited.report["scores"]["dice"]["groups"]
 
 
@@ -182,9 +182,9 @@ def test_an_overlap_without_a_distance_is_noted_on_terminal_and_page(tmp_path):
 def test_a_table_is_guarded_in_texts_levels_and_names_and_keeps_its_numbers():
     frame = pd.DataFrame({"=a": ["\nx", "ok"], "n": [-1, 2], "sex": pd.Categorical(["+b", "c"])})
     expected = {"'=a": ["'\nx", "ok"], "n": [-1, 2], "sex": ["'+b", "c"]}
-    assert guarded(frame).to_dict("list") == expected
+    assert escape_formulas(frame).to_dict("list") == expected
     counts = cohort.table(frame.assign(case_id=["0", "1"], patient_id=["0", "1"]), ("sex",)).reset_index()
-    assert set(guarded(counts)["group"]) == {"all", "sex=+b", "sex=c"}
+    assert set(escape_formulas(counts)["group"]) == {"all", "sex=+b", "sex=c"}
 
 
 def formula(result):
