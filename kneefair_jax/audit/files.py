@@ -83,12 +83,12 @@ def match_masks(
         _check_predictions(cohort, with_truth, model, source, by_model[model], on_missing)
     scored = with_truth
     if on_missing == "skip":  # for every model, so that all are scored on the same cases
-        scored = [case for case in scored if all(case in found.by_case for found in by_model.values())]
+        scored = [case for case in scored if all(case in masks.by_case for masks in by_model.values())]
         if not scored:
             raise InputError("no case has a prediction by every model; correct the folders given as --pred")
     cohort = cohort.of(list(references.by_case), "no reference mask").of(scored, "no prediction")
-    masks = {model: predicted.by_case for model, predicted in by_model.items()}
-    return MatchedMasks(references.by_case, masks, cohort)
+    by_case = {model: masks.by_case for model, masks in by_model.items()}
+    return MatchedMasks(references.by_case, by_case, cohort)
 
 
 def _references(
@@ -245,8 +245,7 @@ def _by_structure(
     """Return the files of a case, one per structure; None if there is none."""
     files: dict[str, Path] = {}
     for structure in structures:
-        endings = {structure, structure.replace(" ", "_"), structure.replace(" ", "-")}
-        names = [f"{case}{mark}{ending}" for ending in sorted(endings) for mark in "_-/"]
+        names = file_lookup.structure_stems(case, structure)
         paths = sorted({path for name in names for path in by_name.get(name, ())})
         if len(paths) > 1:
             raise InputError(
@@ -329,12 +328,11 @@ def find_by_paths(
 def cases_linked_outside(folder: Path, files: Mapping[str, MaskSource]) -> list[str]:
     """Return the cases with a file that is reached through a symbolic link out of the folder."""
     is_inside = _is_inside(folder)
-    paths = {
-        case: source.files.values() if isinstance(source, StructureFiles) else [source]
+    return [
+        case
         for case, source in files.items()
-        if not isinstance(source, MaskArray)
-    }
-    return [case for case, of_case in paths.items() if not all(map(is_inside, of_case))]
+        if not isinstance(source, MaskArray) and not all(map(is_inside, file_lookup.mask_paths(source)))
+    ]
 
 
 def _is_inside(folder: Path) -> Callable[[Path], bool]:

@@ -267,7 +267,7 @@ def _model_result(
         )
         run_fields["ignored"] = ignored.as_dict()
         cohort.notes.append(ignored.note(len(results), f" by {model}" if model else ""))
-    drawn = pictures.views(
+    drawings = pictures.views(
         table,
         cohort,
         audited.truth,
@@ -277,7 +277,7 @@ def _model_result(
         settings.endpoints.failure_dice,
     )
     offset = reference_ser.boundary_offset_mm(table, spacing)
-    return _ModelResult(table, run_fields, drawn.views, drawn.headers, observed.faults, offset)
+    return _ModelResult(table, run_fields, drawings.views, drawings.headers, observed.faults, offset)
 
 
 def _with_readers(

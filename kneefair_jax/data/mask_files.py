@@ -87,7 +87,7 @@ def read(path: MaskSource, values: Values) -> Mask:
     The segments of a DICOM-SEG and the files of `StructureFiles` get the first value of the structure that they name.
 
     Args:
-        path: its file or files.
+        path: its file, files or array.
         values: structure -> values; empty if the user did not name the structures.
 
     Raises:
