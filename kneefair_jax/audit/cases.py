@@ -90,7 +90,7 @@ def describe(
     check_words(source.cells, path, ("split",), options)
     table, of_ages = metadata.with_ages(of_split(source.cells, path, split), path, attributes)
     _require_columns(table, path, attributes, bins)
-    notes = [*source.notes, *metadata.word_notes(source.written.loc[table.index], attributes)]
+    notes = [*source.notes, *metadata.word_notes(source.raw.loc[table.index], attributes)]
     if "patient_id" not in table:
         table = table.assign(patient_id=table["case_id"])
         notes.append(

@@ -74,7 +74,7 @@ def read(
     options = metadata.Options(similar="--allow-similar-ids", allow_similar=allow_similar)
     cases.check_words(text, path, ("split", "model", "structure"), options)
     every, text = text, cases.of_split(text, path, split)
-    worded = _worded(table.written.loc[text.index])
+    worded = _worded(table.raw.loc[text.index])
     numbers, dropped = read_scores(text, path)
     models = dict.fromkeys(numbers["model"])
     structures = tuple(dict.fromkeys(numbers["structure"]))
@@ -87,7 +87,7 @@ def read(
     one_a_case = _one_row_a_case(text, path, [*attributes, "patient_id", *dates])
     one_a_case, varying = _constant_confounders(text, one_a_case, path, attributes)
     if who is None:
-        part = metadata.Table(one_a_case, table.written.loc[one_a_case.index], table.notes)
+        part = metadata.Table(one_a_case, table.raw.loc[one_a_case.index], table.notes)
         cohort = cases.describe(part, path, attributes, bins, allow_similar=allow_similar)
         cohort = cohort._replace(excluded=cases.of_other_splits(every, text))
     else:
