@@ -79,7 +79,7 @@ def claims(kind: str, seed: int, draws: int = 499) -> dict[str, bool]:
     differs = {"race"} if kind in ("race", "edge") else set()
     members = [one for one in report["primary"]["hypotheses"] if one["p_adjusted"] < family.LEVEL]
     false = [one for one in members if one["kind"] != family.MEAN or one["attribute"] not in differs]
-    verdicts = [one for one in summary.judged(report) if one.block.key not in differs]
+    verdicts = [one for one in summary.verdicts(report) if one.groups.key not in differs]
     return {
         "any false claim": bool(false),
         **{
@@ -95,18 +95,18 @@ def claims(kind: str, seed: int, draws: int = 499) -> dict[str, bool]:
         "names a pair without a difference": any(one.pairs for one in verdicts),
         "test and interval disagree": bool(disagreements(report)),
         "equivalent at the margin": any(
-            one.equivalence == "equivalent" for one in summary.judged(report) if one.block.key in differs
+            one.equivalence == "equivalent" for one in summary.verdicts(report) if one.groups.key in differs
         ),
     }
 
 
 def disagreements(report: dict[str, Any]) -> list[str]:
     """The corrected p values of the primary family that their interval contradicts."""
-    found = []
+    names = []
 
     def compare(name: str, p: float | None, ends: list[float] | None) -> None:
         if p is not None and ends and (p < family.LEVEL) != (ends[0] > 0 or ends[1] < 0):
-            found.append(name)
+            names.append(name)
 
     for key, entry in report["scores"]["dice"]["summaries"].items():
         if entry["test"]:
@@ -121,7 +121,7 @@ def disagreements(report: dict[str, Any]) -> list[str]:
     for key, by_score in report["interactions"].items():
         if "dice" in by_score:
             compare(f"interaction {key}", by_score["dice"]["p_holm"], by_score["dice"]["interval_adjusted"])
-    return found
+    return names
 
 
 def measure(kind: str, cohorts: int) -> dict[str, Any]:

@@ -92,3 +92,12 @@ def test_printable_output(capsys):
         print("\x07", file=sys.stderr)
     assert sys.stdout is before
     assert capsys.readouterr() == ("\\x1b[1m\n", "\\x07\n")
+
+
+def test_columns_are_aligned():
+    rows = [("", "patients", "Dice"), ("sex=female", "7", "0.950"), ("all", "120", "")]
+    assert safe_text.align_columns(rows) == [
+        "            patients   Dice",
+        "sex=female         7  0.950",
+        "all              120       ",
+    ]

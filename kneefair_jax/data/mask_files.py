@@ -41,7 +41,24 @@ class StructureFiles(NamedTuple):
         return f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else paths[0]
 
 
+class MaskArray(NamedTuple):
+    """The mask of one case in memory.
+
+    Attributes:
+        name: what messages call it.
+        values: integers [H, W].
+    """
+
+    name: str
+    values: np.ndarray
+
+    def __str__(self) -> str:
+        """The name, for messages."""
+        return self.name
+
+
 type MaskPath = Path | StructureFiles
+type MaskSource = MaskPath | MaskArray
 
 
 class Mask(NamedTuple):
@@ -64,7 +81,7 @@ class Mask(NamedTuple):
     palette: tuple[Path, np.ndarray] | None = None
 
 
-def read(path: MaskPath, values: Values) -> Mask:
+def read(path: MaskSource, values: Values) -> Mask:
     """Read the mask of one case.
 
     The segments of a DICOM-SEG and the files of `StructureFiles` get the first value of the structure that they name.
@@ -76,6 +93,8 @@ def read(path: MaskPath, values: Values) -> Mask:
     Raises:
         InputError: a file is unreadable, a segment's label is none of the structures, or files overlap.
     """
+    if isinstance(path, MaskArray):
+        return Mask(path.values, np.full(2, np.nan, np.float32))
     if isinstance(path, StructureFiles):
         return _read_structure_files(path, values)
     if is_dicom_seg(path):
@@ -88,20 +107,20 @@ def read(path: MaskPath, values: Values) -> Mask:
     return Mask(labels, spacing, orientation, notes, spacing_kind, (path, np.unique(index)))
 
 
-def segment_names(path: MaskPath) -> list[str]:
+def segment_names(path: MaskSource) -> list[str]:
     """Return the labels of a DICOM-SEG's segments; an empty list for any other file.
 
     Raises:
         InputError: the DICOM-SEG cannot be read.
     """
-    if isinstance(path, StructureFiles) or not is_dicom_seg(path):
+    if not isinstance(path, Path) or not is_dicom_seg(path):
         return []
     return [*dicom_seg.read(path).names.values()]
 
 
-def check_palettes(paths: Sequence[MaskPath], values: Values, threads: int | None = None) -> None:
+def check_palettes(paths: Sequence[MaskSource], values: Values, threads: int | None = None) -> None:
     """Require that an index has the same meaning in all palette images of one folder (`palettes.check`)."""
-    files = [path for path in paths if not isinstance(path, StructureFiles)]
+    files = [path for path in paths if isinstance(path, Path)]
     palettes.check(files, readers.read_mask, _all_values(values), threads)
 
 

@@ -6,7 +6,7 @@ collimation, other tissue). If the mask predicts it, size, shape or the style of
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.fairness.attribute_auc import attribute_auc, components
+from kneefair_jax.report.schema import AttributeAuc
 from kneefair_jax.training import scoring, steps
 from kneefair_jax.training.setup import Experiment
 
@@ -26,7 +27,7 @@ SIZE = (32, 32)
 
 def attribute_aucs(
     cohort: Cohort, cases: Arrays, features: np.ndarray | None, seed: int
-) -> dict[str, dict[str, dict[str, Any]]]:
+) -> dict[str, dict[str, AttributeAuc]]:
     """Return the `root_cause` of `report.json`: the area under the ROC curve by attribute and input.
 
     Cross-validation runs over all cases of the cohort with a known level: train, validation and test together.
@@ -46,13 +47,14 @@ def attribute_aucs(
         inputs["features"] = features
     inputs = {name: components(values, seed) for name, values in inputs.items()}
     patients = cohort.cases["patient_id"].to_numpy()
-    result: dict[str, dict[str, dict[str, Any]]] = {}
+    result: dict[str, dict[str, AttributeAuc]] = {}
     for attribute in cohort.attributes:
         partition = groups.partition(cohort.cases, [attribute])
         result[attribute] = {}
         for name, values in inputs.items():
             entry = attribute_auc(values, partition.index, patients, seed)
-            result[attribute][name] = entry | {"levels": [partition.names[k] for k in entry["levels"]]}
+            levels = [partition.names[k] for k in entry["levels"]]
+            result[attribute][name] = cast(AttributeAuc, entry | {"levels": levels})
     return result
 
 

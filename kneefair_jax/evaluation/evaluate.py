@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,10 @@ from kneefair_jax.fairness.scores import scores as by_group
 from kneefair_jax.report import build, examples, notes, page
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.overlays import CaseView
+from kneefair_jax.report.schema import External, Report, ValidationScores
+from kneefair_jax.report.score_schema import Rates
 from kneefair_jax.runtime import array_files, atomic, distributed, run_directory, run_files
-from kneefair_jax.training import group_models, metric_writer, scoring, selection, single_group_batches
+from kneefair_jax.training import group_models, metric_writer, scoring, selection, setup
 from kneefair_jax.training.setup import Experiment
 
 TABLE = "cases.parquet"
@@ -108,8 +110,10 @@ def evaluate(
     }
     report["fit"] = fit
     report["selection"] = {
-        rule: {"step": _steps_by_model(models, checkpoint)}
-        | _validation_scores(splits[0], scored[checkpoint][0], experiment)
+        rule: {
+            "step": _steps_by_model(models, checkpoint),
+            **_validation_scores(splits[0], scored[checkpoint][0], experiment),
+        }
         for rule, checkpoint in checkpoints.items()
     }
     if external:
@@ -151,15 +155,16 @@ def _score(
     return _Checkpoint(values, predictions[1])
 
 
-def _external_report(config: ConfigDict, cohort: Cohort, cases: Cases, table: pd.DataFrame) -> dict[str, Any]:
+def _external_report(config: ConfigDict, cohort: Cohort, cases: Cases, table: pd.DataFrame) -> External:
     """Return the `external` of `report.json`, from the per-case table of all splits and rules."""
     rows = table[(table["split"] == EXTERNAL) & (table["model"] == config.select)]
+    rates = endpoint_rates(rows, **_statistics(config, cohort), settings=_endpoints(config))
     return {
         "fingerprint": cases.digest,
         "structures": list(anatomy.scored_structures(cohort.structures)),
         "resolution": case_table.resolution_of(cohort, config.report.resolution),
         "scores": _scores(config, cohort, rows),
-        "rates": endpoint_rates(rows, **_statistics(config, cohort), settings=_endpoints(config)),
+        "rates": cast(Rates, rates),
         "pooled": _pooled(config, cohort, rows),
     }
 
@@ -187,13 +192,11 @@ def _curves(workdir: Path, models: Sequence[group_models.GroupModel]) -> list[di
 
 def _validation_scores(
     split: case_table.EvalSplit, values: dict[str, np.ndarray], experiment: Experiment
-) -> dict[str, float]:
+) -> ValidationScores:
     """Return what the selection rules compare: mean validation Dice, and that of the worst group."""
     partition = experiment.partition._replace(index=split.group[split.rows])
-    cases, structures = (
-        split.cohort.cases.iloc[split.rows],
-        anatomy.scored_structures(split.cohort.structures),
-    )
+    cases = split.cohort.cases.iloc[split.rows]
+    structures = anatomy.scored_structures(split.cohort.structures)
     dice = scoring.group_table(values["grid_dice"], cases, partition, structures)["dice"]
     return {"dice": dice["all"], "worst": dice.drop("all").min() if len(dice) > 1 else dice["all"]}
 
@@ -296,7 +299,7 @@ def _report(
     table: pd.DataFrame,
     environment: dict[str, Any],
     workdirs: Sequence[Path],
-) -> dict[str, Any]:
+) -> Report:
     """Return the entries of `report.json` that a run and a union of folds share.
 
     Args:
@@ -324,7 +327,7 @@ def _report(
     report = build.build_report(
         test,
         cohort.cases,
-        notes=[*cohort.notes(), *single_group_batches.notes(config, cohort), *observations],
+        notes=[*cohort.notes(), *setup.single_group_notes(config, cohort), *observations],
         delta=dict(config.report.delta),
         endpoints=_endpoints(config),
         primary=primary,
@@ -360,7 +363,7 @@ def _write_page(
     cases: Cases,
     table: pd.DataFrame,
     workdir: Path,
-    report: dict[str, Any],
+    report: Report,
     curves: list[dict[str, Any]],
     predictions: Mapping[str, np.ndarray],
 ) -> Path:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,8 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
 from kneefair_jax.fairness.group_calibration import Sums, calibration
 from kneefair_jax.fairness.patient_table import FAILURE_DICE
+from kneefair_jax.report.schema import Calibration
+from kneefair_jax.report.score_schema import Scores
 from kneefair_jax.runtime import array_files, atomic
 
 RELIABILITY = "calibration.npz"
@@ -22,7 +24,7 @@ _FIELDS = (*Sums._fields, "spacing", "true_pixels", "pred_pixels")
 
 
 def explain(
-    scores: dict[str, Any],
+    scores: dict[str, Scores],
     cohort: Cohort,
     cases: Arrays | None,
     test: pd.DataFrame,
@@ -30,7 +32,7 @@ def explain(
     case_values: dict[str, np.ndarray],
     intersections: bool = True,
     failure_dice: float = FAILURE_DICE,
-) -> dict[str, Any]:
+) -> Calibration:
     """Return the `calibration` of `report.json`, and write the SER that size alone gives into `scores`.
 
     Args:
@@ -49,7 +51,7 @@ def explain(
         scores, errors, test, tested, cohort.attributes, intersections, failure_dice
     )
     sums = Sums(*(case_values[name] for name in Sums._fields))
-    return calibration(sums, tested, cohort.attributes, intersections)
+    return cast(Calibration, calibration(sums, tested, cohort.attributes, intersections))
 
 
 def _boundary_errors(

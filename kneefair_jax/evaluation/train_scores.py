@@ -1,7 +1,7 @@
 """Score a run's models on training cases, so that a reader can compare them with the test cases."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from kneefair_jax import anatomy
 from kneefair_jax.evaluation import case_table
 from kneefair_jax.evaluation.case_table import EvalSplit
+from kneefair_jax.report.schema import TrainScores
 from kneefair_jax.training import group_models, scoring
 from kneefair_jax.training.setup import Experiment
 
@@ -21,7 +22,7 @@ def score_training_cases(
     models: Sequence[group_models.GroupModel],
     variables: Sequence[dict[str, Any]],
     experiment: Experiment,
-) -> dict[str, dict[str, float]] | None:
+) -> dict[str, TrainScores] | None:
     """Return the mean Dice of up to `MAX_CASES` training cases of each mitigation group, without augmentation.
 
     All runs on the same patients score the same cases, even where a sampler never used some of them.
@@ -52,4 +53,5 @@ def score_training_cases(
     table = scoring.group_table(
         dice, train.cohort.cases.iloc[rows], partition, anatomy.scored_structures(train.cohort.structures)
     )
-    return table.drop("all")[["dice", "cases", "patients"]].to_dict("index")
+    rows = table.drop("all")[["dice", "cases", "patients"]].to_dict("index")
+    return cast(dict[str, TrainScores], rows)

@@ -19,8 +19,8 @@ from kneefair_jax.fairness.estimate import Estimate
 from kneefair_jax.fairness.family import Primary
 from kneefair_jax.report import csv_tables, page
 from kneefair_jax.report.figures import forest
-from kneefair_jax.report.rate_tables import ALL
-from kneefair_jax.report.text.formatting import TITLES, blocks, interval, number
+from kneefair_jax.report.schema import Report
+from kneefair_jax.report.text.formatting import TITLES, attribute_groups, interval, number
 from kneefair_jax.runtime import atomic
 
 type Frame = pd.DataFrame | Mapping[str, Any]
@@ -120,13 +120,14 @@ class GroupReport:
         report = page.plain(self._audit.report)
         if score not in report["scores"]:
             raise InputError(f"score={score!r}: every cell is empty, or there is no such column")
-        self._report: dict[str, Any] = report
+        self._report: Report = report
 
     @property
     def overall(self) -> Estimate:
         """The mean over all patients."""
         entry = self._report["scores"][self.score]["overall"]
-        return Estimate(entry["mean"], entry["interval"] and tuple(entry["interval"]), entry["patients"])
+        interval = (entry["interval"][0], entry["interval"][1]) if entry["interval"] else None
+        return Estimate(entry["mean"], interval, entry["patients"])
 
     @property
     def by_group(self) -> pd.DataFrame:
@@ -158,7 +159,7 @@ class GroupReport:
         """Rates of failed segmentations and of other endpoints by group, with exact intervals."""
         table = pd.DataFrame(csv_tables.rows(self._report)["rates.csv"])
         table = table[table["cohort"] == "test"].drop(columns="cohort")
-        # If there is one score per case, the structure `ALL` repeats the same rows.
+        # If there is one score per case, the structure `ALL_STRUCTURES` repeats the same rows.
         return table.drop_duplicates(["endpoint", "structure", "attribute", "group"]).reset_index(drop=True)
 
     @property
@@ -169,12 +170,14 @@ class GroupReport:
     def plot(self) -> Figure:
         """Draw the means by group with their intervals, over all structures and for each structure."""
         scores = self._report["scores"][self.score]
-        figure = forest.means_figure(scores, blocks(scores["groups"], self.by), self._report["pooled"])
+        figure = forest.means_figure(
+            scores, attribute_groups(scores["groups"], self.by), self._report["pooled"]
+        )
         for axes in figure.axes:
             axes.set_xlabel(f"mean {TITLES[self.score]}")
         return figure
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Report:
         """Return the numbers as plain Python: `report.json`, schema 2."""
         return self._report
 
@@ -194,7 +197,7 @@ class GroupReport:
         if failure["count"]:
             lines.append(f"  failed segmentations: {failure['count']} patients (.rates)")
         summaries = self.summaries
-        summaries = summaries[summaries["structure"] == ALL]
+        summaries = summaries[summaries["structure"] == patient_table.ALL_STRUCTURES]
         for row in summaries.head(REPR_ROWS).itertuples():
             gap = "no gap (fewer than two groups are ranked)"
             if not pd.isna(row.gap_without_failures):
@@ -211,7 +214,11 @@ class GroupReport:
 
     def _repr_html_(self) -> str:
         table = self.by_group
-        return str(table[table["structure"] == ALL].drop(columns="structure").to_html(index=False))
+        return str(
+            table[table["structure"] == patient_table.ALL_STRUCTURES]
+            .drop(columns="structure")
+            .to_html(index=False)
+        )
 
     def _table(self, name: str) -> pd.DataFrame:
         return score_rows(self._report, name, self.score)
@@ -226,7 +233,12 @@ def audit_table(
 ) -> audit.Audit:
     """Return `audit.table` of a table, with messages that name parameters."""
     try:
-        return audit.table(table, by, bins=bins, allow_similar_ids=allow_similar_ids, settings=settings)
+        return audit.table(
+            table,
+            by,
+            options=audit.CaseOptions(bins or {}, allow_similar_ids=allow_similar_ids),
+            settings=settings,
+        )
     except InputError as error:
         raise InputError(with_parameters(error)) from error
 
@@ -239,7 +251,7 @@ def with_parameters(error: InputError) -> str:
     return message
 
 
-def score_rows(report: Mapping[str, Any], name: str, score: str) -> pd.DataFrame:
+def score_rows(report: Report, name: str, score: str) -> pd.DataFrame:
     """Return the rows of one score of a CSV table of a report."""
     table = pd.DataFrame(csv_tables.rows(report)[name])
     if table.empty:

@@ -15,9 +15,9 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import group_report, patient_table
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.group_report import REPR_ROWS, Frame
+from kneefair_jax.fairness.patient_table import ALL_STRUCTURES
 from kneefair_jax.report import page
 from kneefair_jax.report.figures import svg
-from kneefair_jax.report.rate_tables import ALL
 from kneefair_jax.report.text.formatting import TITLES, interval, number, signed
 
 
@@ -128,13 +128,14 @@ def compare(  # keyword-only options with defaults
             "frames: give two models or more, as model -> table; GroupReport describes a single one"
         )
     attributes = (by,) if isinstance(by, str) else tuple(map(str, by))
+    options = audit.CaseOptions(bins or {}, allow_similar_ids=allow_similar_ids)
     tables = []
     for model, frame in frames.items():
         try:
             table = group_report.identified(frame, patient, case)
             if "model" in table:
                 raise InputError("frame: has a column 'model'; drop it")
-            score_table.read(table, None, attributes, bins or {}, allow_similar=allow_similar_ids)
+            score_table.read(table, None, attributes, options)
         except InputError as error:
             raise InputError(
                 re.sub(r"^frame\b", f"frames[{model!r}]", group_report.with_parameters(error))
@@ -153,7 +154,7 @@ def compare(  # keyword-only options with defaults
     group_rows = []
     for model, report in result.reports.items():
         rows = group_report.score_rows(page.plain(report), "groups.csv", comparison["score"])
-        rows = rows[(rows["structure"] == ALL) & (rows["attribute"] != "")]
+        rows = rows[(rows["structure"] == ALL_STRUCTURES) & (rows["attribute"] != "")]
         group_rows.append(rows.drop(columns="structure").assign(model=model))
     by_group = pd.concat(group_rows, ignore_index=True)
     return ModelComparison(

@@ -154,7 +154,7 @@ def _legend(width: int, names: dict[str, int]) -> np.ndarray:
     strip = Image.new("RGB", (width, top + _LINE), "black")
     pen = ImageDraw.Draw(strip)
     for (x, y), (name, label) in zip(places, names.items(), strict=True):
-        pen.rectangle((x, y, x + _TEXT - 4, y + _TEXT - 4), fill=overlays.colour(label))
+        pen.rectangle((x, y, x + _TEXT - 4, y + _TEXT - 4), fill=overlays.color(label))
         pen.text((x + _TEXT, y - 3), name, fill="white", font=font)
     return np.asarray(strip)
 

@@ -63,7 +63,7 @@ def write(path: Path, faults: pd.DataFrame, folders: Sequence[Path]) -> None:
     names_cases = faults["fault"].isin([_IDENTICAL_MASK, _IDENTICAL_FILM, _DUPLICATE])
     details = faults["detail"].map(lambda text: strip_paths(text, *folders))
     texts = faults.assign(detail=faults["detail"].where(names_cases, details))
-    atomic.write_text(path, csv_tables.guarded(texts).to_csv(index=False))
+    atomic.write_text(path, csv_tables.escape_formulas(texts).to_csv(index=False))
 
 
 def _of_cohort(entry: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

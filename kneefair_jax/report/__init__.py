@@ -1,7 +1,7 @@
-"""Scores by group -> one page that a person reads, and JSON and CSV files that a program reads.
+"""Build the report from scores by group, and write it as one HTML page, JSON and CSV files.
 
-`build` puts the report together; `page` and `study_page` write it with `templates/`, `text/`, `figures/` and
-`overlays`, and `csv_tables` its tables. Import the modules by name: `overlays` needs neither matplotlib nor Jinja.
+`build` computes the report; `page` and `study_page` write it with `templates/`, `text/`, `figures/` and `overlays`, and
+`csv_tables` writes its tables. Import the modules by name: `overlays` needs neither matplotlib nor Jinja.
 """
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "notes",
     "overlays",
     "page",
-    "patient_flow",
     "study_page",
     "text",
 ]

@@ -1,12 +1,12 @@
-"""A per-case table -> what the report of a run and that of an audit have in common."""
+"""Compute the entries that the report of a run and that of an audit share, from a per-case table."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
-from kneefair_jax import cohort
+from kneefair_jax import cohort, groups
 from kneefair_jax.fairness import adjusted_model, family, partial_pooling
 from kneefair_jax.fairness.attribute_power import attribute_power
 from kneefair_jax.fairness.endpoint_rates import endpoint_rates
@@ -14,12 +14,12 @@ from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.family import Hypothesis, Primary
 from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores
-from kneefair_jax.report import patient_flow
 from kneefair_jax.report.notes import sentences
+from kneefair_jax.report.schema import SCHEMA, Report
 
 
 def steps(attributes: Sequence[str], intersections: bool) -> int:
-    """Return how often `build_report` calls `advance`."""
+    """Return the number of calls of `advance` in `build_report`."""
     count = len(attributes)
     return 4 + count + intersections * count * (count - 1) // 2
 
@@ -37,66 +37,66 @@ def build_report(
     intersections: bool = True,
     excluded: Sequence[tuple[str, int]] = (),
     advance: Callable[[], None] = lambda: None,
-    **how: Any,
-) -> dict[str, Any]:
-    """`report.json`, schema 2, so far as it follows from the scores.
+    **statistics: Any,
+) -> Report:
+    """Return the entries of `report.json`, schema 2, that follow from the scores.
 
-    `scores` are those of `fairness.scores.scores`, `rates` those of `fairness.endpoint_rates.endpoint_rates`, `power`
-    that of `fairness.attribute_power.attribute_power`, `pooled` the means of small groups in the primary score
-    (`fairness.partial_pooling`).
+    `scores` come from `fairness.scores.scores`, `rates` from `fairness.endpoint_rates.endpoint_rates`, `power` from
+    `fairness.attribute_power.attribute_power`, `pooled` (means of small groups in the primary score) from
+    `fairness.partial_pooling`.
 
     Args:
         table: the long per-case table of one split and one model.
         cases: the cohort: `case_id`, `patient_id`, the categorical attribute columns, and `split` where there is one.
-        confounders: on its index, what the model adjusts for, where `cases` has it not.
-        notes: what a reader of the numbers should know.
-        delta: score -> the equivalence margin.
-        run: where the numbers come from.
+        confounders: variables of the adjusted model that `cases` does not have, with the index of `cases`.
+        notes: notes for the reader of the numbers.
+        delta: score -> equivalence margin.
+        run: origin of the numbers: config, model, versions.
         endpoints: thresholds of failed segmentations and of other endpoints; None for the defaults.
-        primary: score and attributes of the primary family; None for Dice and all of them.
+        primary: score and attributes of the primary family; None for Dice and all attributes.
         intersections: whether to compute pairs of attributes.
-        excluded: reason -> records of the list of cases that are not in the cohort, for the flow of patients.
-        advance: called `steps` times, for the progress.
-        **how: `structures`, `attributes`, `min_group_patients`, `draws` and `seed` of `fairness.scores`.
+        excluded: (reason, number of records in the list of cases that are not in the cohort), for the patient flow.
+        advance: progress callback, called `steps` times.
+        **statistics: `structures`, `attributes`, `min_group_patients`, `draws` and `seed` of `fairness.scores`.
     """
     endpoints = endpoints or EndpointSettings()
-    primary = family.resolve(primary or Primary(), how["attributes"])
-    absent = table[table["dice"].isna()].groupby("structure").size()
-    described = cases if confounders is None else pd.concat([cases, confounders], axis=1)
-    rates = endpoint_rates(table, **how, intersections=intersections, settings=endpoints)
+    primary = family.resolve(primary or Primary(), statistics["attributes"])
+    absent_cases = table[table["dice"].isna()].groupby("structure").size()
+    covariates = cases if confounders is None else pd.concat([cases, confounders], axis=1)
+    rates = endpoint_rates(table, **statistics, intersections=intersections, settings=endpoints)
     advance()
-    crossed = (
+    attribute_interactions = (
         interactions(
             table,
-            how["structures"],
-            how["attributes"],
-            min_group_patients=how["min_group_patients"],
+            statistics["structures"],
+            statistics["attributes"],
+            min_group_patients=statistics["min_group_patients"],
             failure_dice=endpoints.failure_dice,
         )
         if intersections
         else {}
     )
     advance()
-    others = family.p_values(rates, crossed, primary)
-    scored = scores(
+    rate_p_values = family.p_values(rates, attribute_interactions, primary)
+    score_report = scores(
         table,
-        **how,
+        **statistics,
         delta=dict(delta) or None,
         failure_dice=endpoints.failure_dice,
-        primary=others,
+        primary=rate_p_values,
         stated=primary,
         intersections=intersections,
         advance=advance,
     )
-    gaps = {
+    gap_p_values = {
         Hypothesis(family.MEAN, attribute): summary["test"]["p"]
         for attribute in primary.attributes or ()
-        if (summary := scored[primary.score]["summaries"][attribute])["test"]
+        if (summary := score_report[primary.score]["summaries"][attribute])["test"]
     }
     pooled = partial_pooling.pool_small_groups(
         table,
-        how["structures"],
-        how["attributes"],
+        statistics["structures"],
+        statistics["attributes"],
         primary.score,
         failure_dice=endpoints.failure_dice,
         intersections=intersections,
@@ -104,43 +104,97 @@ def build_report(
     advance()
     models = adjusted_model.models(
         table,
-        described,
-        how["attributes"],
+        covariates,
+        statistics["attributes"],
         failure_dice=endpoints.failure_dice,
         intersections=intersections,
     )
     advance()
     report = {
-        "schema": 2,
-        "scores": scored,
+        "schema": SCHEMA,
+        "scores": score_report,
         "rates": rates,
-        "interactions": crossed,
-        "pooled": {group: asdict(one) for group, one in pooled.items()},
+        "interactions": attribute_interactions,
+        "pooled": {group: asdict(mean) for group, mean in pooled.items()},
         "power": attribute_power(
             table,
-            how["structures"],
-            how["attributes"],
-            min_group_patients=how["min_group_patients"],
+            statistics["structures"],
+            statistics["attributes"],
+            min_group_patients=statistics["min_group_patients"],
             failure_dice=endpoints.failure_dice,
             margin=delta.get("dice"),
         ),
         "model": models,
         "cohort": {
-            "structures": list(how["structures"]),
-            "attributes": list(how["attributes"]),
-            "min_group_patients": how["min_group_patients"],
-            "table": cohort.table(cases, how["attributes"], intersections).reset_index().to_dict("records"),
+            "structures": list(statistics["structures"]),
+            "attributes": list(statistics["attributes"]),
+            "min_group_patients": statistics["min_group_patients"],
+            "table": cohort.table(cases, statistics["attributes"], intersections)
+            .reset_index()
+            .to_dict("records"),
             "notes": sentences(notes),
-            "flow": patient_flow.counts(
+            "flow": patient_flow(
                 cases,
                 table,
-                scored[primary.score],
+                score_report[primary.score],
                 rates["endpoints"]["failure"],
                 excluded,
-                how["attributes"],
+                statistics["attributes"],
             ),
         },
-        "run": {"absent": {structure: int(n) for structure, n in absent.items()}, **run},
+        "run": {"absent": {structure: int(n) for structure, n in absent_cases.items()}, **run},
     }
-    family.write_adjusted(report, {**gaps, **others}, primary)
-    return report
+    family.write_adjusted(report, {**gap_p_values, **rate_p_values}, primary)
+    return cast(Report, report)
+
+
+def patient_flow(
+    cases: pd.DataFrame,
+    table: pd.DataFrame,
+    scores: Mapping[str, Any],
+    failures: Mapping[str, Any],
+    excluded: Sequence[tuple[str, int]],
+    attributes: Sequence[str],
+) -> dict[str, Any]:
+    """Count cases and patients at each step from the list of cases to the ranked groups.
+
+    Args:
+        cases: the cohort: `case_id`, `patient_id`, and `split` where there is one.
+        table: the long per-case table of the tested cases.
+        scores: one score of the report, with its groups.
+        failures: the endpoint `failure` of the report's rates.
+        excluded: (reason, number of records in the list of cases that are not in the cohort).
+        attributes: the report's attributes.
+
+    Returns:
+        `listed` records, `excluded` (reason and records), the `cohort`, its `splits` (empty where cases have no split),
+        the `tested` cases, the patients whose segmentations are not scored, failed and did not fail, and `groups`:
+        attribute -> number of groups, and of ranked groups.
+    """
+    tested = table.drop_duplicates("case_id")
+    splits = cases.groupby("split", sort=False) if "split" in cases else ()
+    scored_patients = failures["overall"]["n"] if failures["overall"] else 0
+    failed_patients = failures["count"]
+    by_attribute = {}
+    for attribute in attributes:
+        ranked = [
+            entry["ranked"]
+            for name, entry in scores["groups"].items()
+            if name.startswith(f"{attribute}=") and "," not in name and not groups.is_missing(name)
+        ]
+        by_attribute[attribute] = {"groups": len(ranked), "ranked": sum(ranked)}
+    return {
+        "listed": len(cases) + sum(number for _, number in excluded),
+        "excluded": [{"reason": reason, "records": number} for reason, number in excluded],
+        "cohort": _counts(cases),
+        "splits": {str(name): _counts(rows) for name, rows in splits},
+        "tested": _counts(tested),
+        "not_scored": int(tested["patient_id"].nunique()) - scored_patients,
+        "failed": failed_patients,
+        "without_failure": scored_patients - failed_patients,
+        "groups": by_attribute,
+    }
+
+
+def _counts(cases: pd.DataFrame) -> dict[str, int]:
+    return {"cases": len(cases), "patients": int(cases["patient_id"].nunique())}

@@ -1,18 +1,19 @@
-"""Reporting checklist: items of guidelines for studies of artificial intelligence that a report can fill.
+"""Fill items of reporting guidelines for studies of artificial intelligence from a report.
 
 Item numbers are those of CLAIM 2024 (Tejani et al., doi:10.1148/ryai.240300), TRIPOD+AI (Collins et al.,
 doi:10.1136/bmj-2023-078378), STARD-AI (Sounderajah et al., doi:10.1038/s41591-025-03953-8) and FUTURE-AI (Lekadir et
-al., doi:10.1136/bmj-2024-081554). The topics are our words: the guidelines' own are to be read there.
+al., doi:10.1136/bmj-2024-081554). The topics are paraphrased; the guidelines have the exact wording.
 """
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
-from typing import Any
 
 from kneefair_jax.fairness import family
-from kneefair_jax.report.text.formatting import amount, by_group, estimate, listing, percent, score_title
+from kneefair_jax.report.schema import Report
+from kneefair_jax.report.score_schema import Scores
+from kneefair_jax.report.text.formatting import amount, estimate, group_sizes, listing, percent, score_title
 from kneefair_jax.safe_text import spreadsheet_cell, strip_paths
 
 PAGE, TABLE = "checklist.html", "checklist.csv"
@@ -33,34 +34,34 @@ class Item:
     Attributes:
         guideline: its name.
         number: of the item.
-        topic: what it asks for, in our words.
-        value: what the report says; `OPEN` where only the author can say it.
-        where: in the report; empty where open.
+        topic: its subject, paraphrased.
+        value: the fact in the report; `OPEN` where only the author can state it.
+        section: section of the report; empty where open.
     """
 
     guideline: str
     number: str
     topic: str
     value: str
-    where: str
+    section: str
 
 
-type _Fact = Callable[[Mapping[str, Any]], str]
+type _Fact = Callable[[Report], str]
 
 
-def items(report: Mapping[str, Any]) -> list[Item]:
-    """Return the lines, by guideline and number; facts that a report does not hold are left open.
+def items(report: Report) -> list[Item]:
+    """Return the items, by guideline and number; items without a fact in the report are left open.
 
     Args:
-        report: `report.json`, of a run or an audit.
+        report: `report.json` of a run or an audit.
     """
     lines = []
     for guideline, number, topic, fact in _ITEMS:
-        value, where = "", ""
+        value, section = "", ""
         if fact is not None:
-            state, where = _FACTS[fact]
-            value = strip_paths(state(report))
-        lines.append(Item(guideline, number, topic, value or OPEN, where if value else ""))
+            describe, section = _FACTS[fact]
+            value = strip_paths(describe(report))
+        lines.append(Item(guideline, number, topic, value or OPEN, section if value else ""))
     return lines
 
 
@@ -69,24 +70,23 @@ def table(lines: list[Item]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(("guideline", "item", "topic", "value", "where"))
-    writer.writerows([spreadsheet_cell(cell) for cell in astuple(one)] for one in lines)
+    writer.writerows([spreadsheet_cell(cell) for cell in astuple(item)] for item in lines)
     return buffer.getvalue()
 
 
-def _scores(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    scores: Mapping[str, Any] = report["scores"][family.from_report(report).score]
-    return scores
+def _scores(report: Report) -> Scores:
+    return report["scores"][family.from_report(report).score]
 
 
-def _excluded(report: Mapping[str, Any]) -> str:
+def _excluded(report: Report) -> str:
     flow = report["cohort"].get("flow")
     if not flow:
         return ""
-    reasons = [f"{amount(one['records'], 'record')} ({one['reason']})" for one in flow["excluded"]]
+    reasons = [f"{amount(entry['records'], 'record')} ({entry['reason']})" for entry in flow["excluded"]]
     return f"{amount(flow['listed'], 'record')} listed; excluded: {listing(reasons) if reasons else 'none'}"
 
 
-def _flow(report: Mapping[str, Any]) -> str:
+def _flow(report: Report) -> str:
     flow = report["cohort"].get("flow")
     if not flow:
         return ""
@@ -97,84 +97,86 @@ def _flow(report: Mapping[str, Any]) -> str:
     )
 
 
-def _partitions(report: Mapping[str, Any]) -> str:
+def _partitions(report: Report) -> str:
     if report["run"].get("folds"):
         return f"cross-validation of {report['run']['folds']} folds"
-    splits = (report["cohort"].get("flow") or {}).get("splits") or {}
+    flow = report["cohort"].get("flow")
+    splits = flow["splits"] if flow else {}
     return (
-        listing(f"{name} {amount(one['patients'], 'patient')}" for name, one in splits.items())
+        listing(f"{name} {amount(split['patients'], 'patient')}" for name, split in splits.items())
         if splits
         else ""
     )
 
 
-def _disjoint(report: Mapping[str, Any]) -> str:
+def _disjoint(report: Report) -> str:
     return "by patient: no patient is in two splits" if _partitions(report) else ""
 
 
-def _demographics(report: Mapping[str, Any]) -> str:
-    grouped = by_group(_scores(report), report["cohort"]["attributes"])
-    return listing(grouped) if grouped else ""
+def _demographics(report: Report) -> str:
+    sizes = group_sizes(_scores(report), report["cohort"]["attributes"])
+    return listing(sizes) if sizes else ""
 
 
-def _performance(report: Mapping[str, Any]) -> str:
+def _performance(report: Report) -> str:
     overall = _scores(report)["overall"]
     title = score_title(family.from_report(report).score)
     mean = estimate(overall["mean"], overall["interval"])
     return f"mean {title} {mean} over {amount(overall['patients'], 'patient')}"
 
 
-def _fairness(report: Mapping[str, Any]) -> str:
+def _fairness(report: Report) -> str:
     gaps = []
     for attribute in report["cohort"]["attributes"]:
-        gap = (_scores(report)["summaries"].get(attribute) or {}).get("gap") or {}
-        if gap.get("value") is not None:
-            gaps.append(f"{attribute} {estimate(gap['value'], gap.get('interval'))}")
+        summary = _scores(report)["summaries"].get(attribute)
+        if summary and summary["gap"]["value"] is not None:
+            gaps.append(f"{attribute} {estimate(summary['gap']['value'], summary['gap']['interval'])}")
     return f"gap between groups, by {listing(gaps)}" if gaps else ""
 
 
-def _fairness_methods(report: Mapping[str, Any]) -> str:
-    hypotheses = (report.get("primary") or {}).get("hypotheses")
-    if not hypotheses:
+def _fairness_methods(report: Report) -> str:
+    primary = report.get("primary")
+    if not primary:
         return ""
-    return f"primary family of {len(hypotheses)} hypotheses about groups, corrected together"
+    return f"primary family of {len(primary['hypotheses'])} hypotheses about groups, corrected together"
 
 
-def _failures(report: Mapping[str, Any]) -> str:
-    endpoint = ((report.get("rates") or {}).get("endpoints") or {}).get("failure") or {}
-    if not endpoint.get("overall"):
+def _failures(report: Report) -> str:
+    rates = report.get("rates")
+    failure = rates["endpoints"]["failure"] if rates else None
+    if not failure or not failure["overall"]:
         return ""
-    rate = percent(endpoint["overall"]["estimate"])
-    return f"{amount(endpoint['count'], 'patient')} ({rate}) with a failed segmentation"
+    rate = percent(failure["overall"]["estimate"])
+    return f"{amount(failure['count'], 'patient')} ({rate}) with a failed segmentation"
 
 
-def _metrics(report: Mapping[str, Any]) -> str:
+def _metrics(report: Report) -> str:
     primary = family.from_report(report).score
-    others = [score_title(score) for score in report["scores"] if score != primary]
-    return f"primary: {score_title(primary)}" + (f"; also {listing(others)}" if others else "")
+    secondary = [score_title(score) for score in report["scores"] if score != primary]
+    return f"primary: {score_title(primary)}" + (f"; also {listing(secondary)}" if secondary else "")
 
 
-def _uncertainty(report: Mapping[str, Any]) -> str:
-    correction = (report.get("primary") or {}).get("correction")
+def _uncertainty(report: Report) -> str:
+    primary = report.get("primary")
     intervals = "95 % intervals over patients"
     return (
-        f"{intervals}; p values of the primary family after {correction}'s correction"
-        if correction
+        f"{intervals}; p values of the primary family after {primary['correction']}'s correction"
+        if primary
         else intervals
     )
 
 
-def _software(report: Mapping[str, Any]) -> str:
+def _software(report: Report) -> str:
     versions = report["run"].get("versions") or {}
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _source(report: Mapping[str, Any]) -> str:
+def _source(report: Report) -> str:
     data = (report["run"].get("config") or {}).get("data") or {}
     return "synthetic radiographs of the phantom generator" if data.get("source") == "phantom" else ""
 
 
-def _model(report: Mapping[str, Any]) -> str:
+def _model(report: Report) -> str:
     model = (report["run"].get("config") or {}).get("model")
     if not model or not report["run"].get("grid"):
         return ""
@@ -185,26 +187,26 @@ def _model(report: Mapping[str, Any]) -> str:
     return f"{model['name']} of widths {widths}, input of {size} pixels, output of {outputs}"
 
 
-def _readers(report: Mapping[str, Any]) -> str:
+def _readers(report: Report) -> str:
     agreements = report.get("readers") or {}
     differences = [
-        f"{score_title(score)} {estimate(one['mean_difference'], one['interval'])}"
-        for score, one in agreements.items()
+        f"{score_title(score)} {estimate(agreement['mean_difference'], agreement['interval'])}"
+        for score, agreement in agreements.items()
     ]
     return f"mean difference of two readers: {listing(differences)}" if differences else ""
 
 
-def _training(report: Mapping[str, Any]) -> str:
+def _training(report: Report) -> str:
     config = report["run"].get("config") or {}
     return "configuration, step and seed of the run are in the report" if config.get("train") else ""
 
 
-def _selection(report: Mapping[str, Any]) -> str:
+def _selection(report: Report) -> str:
     rules = report.get("selection")
     return f"checkpoint by the rule {str(report['run'].get('model')).replace('_', ' ')}" if rules else ""
 
 
-def _mitigation(report: Mapping[str, Any]) -> str:
+def _mitigation(report: Report) -> str:
     mitigation = (report["run"].get("config") or {}).get("mitigation") or {}
     parts = [
         f"{part} {mitigation[part]['name']}"
@@ -214,56 +216,59 @@ def _mitigation(report: Mapping[str, Any]) -> str:
     return f"training with {listing(parts)}" if parts else ""
 
 
-def _external(report: Mapping[str, Any]) -> str:
-    external = (report.get("external") or {}).get("scores") or {}
-    overall = (external.get(family.from_report(report).score) or {}).get("overall")
+def _external(report: Report) -> str:
+    external = report.get("external")
+    scores = external["scores"].get(family.from_report(report).score) if external else None
+    if not scores:
+        return ""
     return (
-        f"{amount(overall['cases'], 'case')} of {amount(overall['patients'], 'patient')}" if overall else ""
+        f"{amount(scores['overall']['cases'], 'case')} of {amount(scores['overall']['patients'], 'patient')}"
     )
 
 
-def _missing(report: Mapping[str, Any]) -> str:
+def _missing(report: Report) -> str:
     unknown = [
         f"{attribute} {amount(entry['patients'], 'patient')}"
         for attribute in report["cohort"]["attributes"]
         if (entry := _scores(report)["groups"].get(f"{attribute}=missing"))
     ]
     attributes = (
-        f"attribute unknown, shown apart and not ranked: {listing(unknown)}"
+        f"attribute unknown, shown separately and not ranked: {listing(unknown)}"
         if unknown
         else "no attribute is unknown"
     )
     return "; ".join([attributes, *_missing_scores(report)])
 
 
-def _missing_scores(report: Mapping[str, Any]) -> Iterator[str]:
-    absent = report["run"].get("absent")
-    if absent:
-        cases = listing(f"{structure} {amount(number, 'case')}" for structure, number in absent.items())
+def _missing_scores(report: Report) -> Iterator[str]:
+    absent_cases = report["run"].get("absent")
+    if absent_cases:
+        cases = listing(f"{structure} {amount(number, 'case')}" for structure, number in absent_cases.items())
         yield f"structure without Dice: {cases}; macro scores are standardized for missing structures"
-    elif absent is not None:
-        yield "no structure lacks Dice"
+    elif absent_cases is not None:
+        yield "every structure has a Dice"
     by_structure = {score: entry["structures"] for score, entry in report["scores"].items()}
-    lacking = [
+    missing = [
         f"{score_title(score)} of {structure} {amount(number, 'case')}"
         for score, structures in by_structure.items()
         for structure, entry in structures.items()
         if (number := by_structure["dice"][structure]["overall"]["cases"] - entry["overall"]["cases"]) > 0
     ]
-    if lacking:
-        yield f"Dice without another score, left out of that score's means: {listing(lacking)}"
-    if number := (report["cohort"].get("flow") or {}).get("not_scored"):
-        yield f"without any score, excluded from the means: {amount(number, 'patient')}"
+    if missing:
+        yield f"Dice without another score, excluded from that score's means: {listing(missing)}"
+    flow = report["cohort"].get("flow")
+    if flow and flow.get("not_scored"):
+        yield f"without any score, excluded from the means: {amount(flow['not_scored'], 'patient')}"
 
 
-def _sample_size(report: Mapping[str, Any]) -> str:
+def _sample_size(report: Report) -> str:
     if not report.get("power"):
         return ""
-    return "gaps that this sample detects and patients needed, by attribute; how the size was chosen is open"
+    return "detectable gaps and required numbers of patients, by attribute; the author states how the size was chosen"
 
 
-_COHORT, _GROUPS, _SUMMARIES = "Cohort", "Scores by group", "How unequal"
-_METHODS, _RATES = "How this was measured", "Failed segmentations and thresholds by group"
+_COHORT, _GROUPS, _SUMMARIES = "Cohort", "Scores by group", "Inequality by attribute"
+_METHODS, _RATES = "Methods", "Failed segmentations and thresholds by group"
 # What a report states, and the section that holds it.
 _FACTS: dict[str, tuple[_Fact, str]] = {
     "excluded": (_excluded, _COHORT),

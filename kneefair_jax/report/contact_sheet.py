@@ -1,4 +1,4 @@
-"""Some cases of each group on one sheet, their masks as lines: what a person looks at before training."""
+"""Draw cases of each group on one sheet, their masks as lines, for a look before training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,33 +25,35 @@ class Tile(NamedTuple):
 
 
 def sheet(strips: Sequence[tuple[str, Sequence[Tile]]]) -> Image.Image:
-    """A strip for each (caption, cases), one below the other."""
+    """Draw a strip for each (caption, cases), one below the other."""
     columns = max(len(tiles) for _, tiles in strips)
-    pictures = [[Image.fromarray(_drawn(tile)) for tile in tiles] for _, tiles in strips]
-    height = max(one.height for strip in pictures for one in strip)
-    width = max(one.width for strip in pictures for one in strip)
+    pictures = [[Image.fromarray(_picture(tile)) for tile in tiles] for _, tiles in strips]
+    height = max(image.height for strip in pictures for image in strip)
+    width = max(image.width for strip in pictures for image in strip)
     step = height + _CAPTION + 2 * _GAP
     page = Image.new("RGB", (columns * (width + _GAP) + _GAP, len(strips) * step + _GAP), "white")
     pen = ImageDraw.Draw(page)
-    caption, small = ImageFont.load_default(size=16), ImageFont.load_default(size=11)
+    caption_font, id_font = ImageFont.load_default(size=16), ImageFont.load_default(size=11)
     for row, ((name, tiles), strip) in enumerate(zip(strips, pictures, strict=True)):
         top = _GAP + row * step
-        pen.text((_GAP, top + 2), name, fill="black", font=caption)
-        for column, (tile, one) in enumerate(zip(tiles, strip, strict=True)):
+        pen.text((_GAP, top + 2), name, fill="black", font=caption_font)
+        for column, (tile, image) in enumerate(zip(tiles, strip, strict=True)):
             left = _GAP + column * (width + _GAP)
-            page.paste(one, (left, top + _CAPTION))
-            place = (left + 4, top + _CAPTION + one.height - 16)
-            pen.text(place, tile.case_id[:28], fill="white", font=small, stroke_width=2, stroke_fill="black")
+            page.paste(image, (left, top + _CAPTION))
+            corner = (left + 4, top + _CAPTION + image.height - 16)
+            pen.text(
+                corner, tile.case_id[:28], fill="white", font=id_font, stroke_width=2, stroke_fill="black"
+            )
     return page
 
 
 def write(path: Path, strips: Sequence[tuple[str, Sequence[Tile]]]) -> None:
-    """Writes `sheet` as a PNG file."""
+    """Write `sheet` as a PNG file."""
     with atomic.replacement(path) as temporary:
         sheet(strips).save(temporary, format="PNG", optimize=True)
 
 
-def _drawn(tile: Tile) -> np.ndarray:
+def _picture(tile: Tile) -> np.ndarray:
     grey = tile.image if tile.image.ndim == 2 else tile.image.mean(axis=2).astype(np.uint8)
     tint = np.zeros_like(tile.label) if tile.prediction is None else tile.prediction
     return picture(grey, tile.label, tint, _TILE)

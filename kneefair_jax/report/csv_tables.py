@@ -1,63 +1,81 @@
-"""The report's numbers as CSV, tidy: `groups.csv`, `summaries.csv`, `pairs.csv`, `rates.csv`, `rate_tests.csv`."""
+"""Write the report's numbers as tidy CSV: `groups.csv`, `summaries.csv`, `pairs.csv`, `rates.csv`, `rate_tests.csv`."""
 
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import pandas as pd
 
 from kneefair_jax.fairness import family
-from kneefair_jax.report import rate_tables
-from kneefair_jax.report.rate_tables import ALL
-from kneefair_jax.report.text.formatting import blocks
+from kneefair_jax.fairness.patient_table import ALL_STRUCTURES
+from kneefair_jax.report.schema import External, Report
+from kneefair_jax.report.score_schema import (
+    Endpoint,
+    Estimate,
+    GroupRate,
+    Mean,
+    PooledMean,
+    Rates,
+    StructureScores,
+)
+from kneefair_jax.report.text.formatting import attribute_groups
 from kneefair_jax.safe_text import is_formula, spreadsheet_cell
 
-_OF_RATES = {"rates.csv": rate_tables.rate_rows, "rate_tests.csv": rate_tables.test_rows}
-NAMES = ("groups.csv", "summaries.csv", "pairs.csv", *_OF_RATES)
+NAMES = ("groups.csv", "summaries.csv", "pairs.csv", "rates.csv", "rate_tests.csv")
 
 
-def tables(report: Mapping[str, Any]) -> dict[str, str]:
-    """File name -> CSV with a header; none without rows.
+def tables(report: Report) -> dict[str, str]:
+    """Return file name -> CSV with a header; files without rows are omitted.
 
     Args:
-        report: `report.json`, its numbers plain. Rows say of which `cohort` they are: `test`, or `external`.
+        report: `report.json`, with plain numbers. The column `cohort` of each row is `test` or `external`.
 
     Returns:
         Undefined numbers are empty cells. Text that a spreadsheet would run as a formula starts with an apostrophe.
     """
-    return {name: _csv(of_file) for name, of_file in rows(report).items() if of_file}
+    return {name: _csv(file_rows) for name, file_rows in rows(report).items() if file_rows}
 
 
-def rows(report: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """File name -> a row per group, per attribute, per pair, per rate, per test; the argument is that of `tables`."""
-    writers = dict(zip(NAMES[:3], (_groups, _summaries, _pairs), strict=True))
+def rows(report: Report) -> dict[str, list[dict[str, Any]]]:
+    """Return file name -> a row for each group, attribute, pair, rate or test; `report` as for `tables`."""
     parts = list(_parts(report))
-    of_scores = {name: [row for part in parts for row in write(*part)] for name, write in writers.items()}
-    return of_scores | {name: list(write(report)) for name, write in _OF_RATES.items()}
+    contents = (
+        chain.from_iterable(_groups(*part) for part in parts),
+        chain.from_iterable(_summaries(*part) for part in parts),
+        chain.from_iterable(_pairs(*part) for part in parts),
+        rate_rows(report),
+        rate_test_rows(report),
+    )
+    return {name: list(file_rows) for name, file_rows in zip(NAMES, contents, strict=True)}
 
 
-type _Part = tuple[dict[str, Any], Mapping[str, Any], Sequence[str], Mapping[str, Any]]
+type _Part = tuple[dict[str, Any], StructureScores, Sequence[str], Mapping[str, PooledMean]]
 
 
-def _parts(report: Mapping[str, Any]) -> Iterator[_Part]:
-    """Every score of all structures and of each: the cells that name it, its numbers, the attributes, pooled means."""
+def _parts(report: Report) -> Iterator[_Part]:
+    """Yield every score of all structures and of each: the cells that name it, numbers, attributes, pooled means."""
     attributes = report["cohort"]["attributes"]
     primary = family.from_report(report).score
-    for cohort, holder in (("test", report), ("external", report.get("external") or {"scores": {}})):
-        for score, scores in holder["scores"].items():
-            # A table of one score a case has a structure of the name `ALL`, whose rows would be these again.
-            for structure, part in ({ALL: scores} | scores["structures"] | {ALL: scores}).items():
-                pooled = (holder.get("pooled") or {}) if (score, structure) == (primary, ALL) else {}
+    for cohort, entry in _cohorts(report):
+        for score, scores in entry["scores"].items():
+            # A table of one score per case has one structure, `ALL_STRUCTURES`, whose rows would be repeated.
+            structures: dict[str, StructureScores] = {ALL_STRUCTURES: scores, **scores["structures"]}
+            structures[ALL_STRUCTURES] = scores
+            for structure, part in structures.items():
+                is_primary = (score, structure) == (primary, ALL_STRUCTURES)
+                pooled = (entry.get("pooled") or {}) if is_primary else {}
                 yield {"cohort": cohort, "score": score, "structure": structure}, part, attributes, pooled
 
 
 def _groups(
-    where: dict[str, Any], part: Mapping[str, Any], attributes: Sequence[str], pooled: Mapping[str, Any]
+    cells: dict[str, Any], part: StructureScores, attributes: Sequence[str], pooled: Mapping[str, PooledMean]
 ) -> Iterator[dict[str, Any]]:
-    def row(attribute: str, group: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    def row(attribute: str, group: str, entry: Mean) -> dict[str, Any]:
+        mean = pooled.get(group)
         return {
-            **where,
+            **cells,
             "attribute": attribute,
             "group": group,
             "patients": entry["patients"],
@@ -65,30 +83,36 @@ def _groups(
             "mean": entry["mean"],
             **_ends("", entry["interval"]),
             "ranked": entry.get("ranked"),
-            "pooled": pooled.get(group, {}).get("mean"),
-            **_ends("pooled_", pooled.get(group, {}).get("interval")),
+            "pooled": mean["mean"] if mean else None,
+            **_ends("pooled_", mean["interval"] if mean else None),
         }
 
     yield row("", "all", part["overall"])
-    for block in blocks(part["groups"], attributes):
-        for name in block.labels:
-            yield row(block.key, name, part["groups"][name])
+    for groups in attribute_groups(part["groups"], attributes):
+        for name in groups.labels:
+            yield row(groups.key, name, part["groups"][name])
 
 
-def _summaries(where: dict[str, Any], part: Mapping[str, Any], *_: Any) -> Iterator[dict[str, Any]]:
+def _summaries(cells: dict[str, Any], part: StructureScores, *_: Any) -> Iterator[dict[str, Any]]:
     for attribute, summary in part["summaries"].items():
-        row = {**where, "attribute": attribute, "worst_group": (summary.get("worst") or {}).get("group")}
-        for key in ("worst", "gap", "sd", "ser", "es"):
-            entry = summary.get(key) or {}
-            name = "worst_error" if key == "worst" else key
-            row |= {name: entry.get("value"), **_ends(f"{name}_", entry.get("interval"))}
-        gap = summary.get("gap_without_failures") or {}
+        row = {**cells, "attribute": attribute, "worst_group": summary["worst"].get("group")}
+        for name, entry in (
+            ("worst_error", summary["worst"]),
+            ("gap", summary["gap"]),
+            ("sd", summary["sd"]),
+            ("ser", summary["ser"]),
+            ("es", summary["es"]),
+        ):
+            row |= {name: entry["value"], **_ends(f"{name}_", entry["interval"])}
+        gap: Mapping[str, Any] = summary.get("gap_without_failures") or {}
         row |= {"gap_without_failures": gap.get("value")}
         for key in ("interval", "interval_adjusted"):
             row |= _ends(f"gap_without_failures_{'adjusted_' * key.endswith('adjusted')}", gap.get(key))
-        ser, test = summary.get("ser") or {}, summary.get("test") or {}
-        beyond = ser.get("beyond_size") or {}
-        rank, equivalence = summary.get("rank") or {}, summary.get("equivalence") or {}
+        ser: Mapping[str, Any] = summary.get("ser") or {}
+        beyond: Mapping[str, Any] = ser.get("beyond_size") or {}
+        test: Mapping[str, Any] = summary.get("test") or {}
+        rank: Mapping[str, Any] = summary.get("rank") or {}
+        equivalence: Mapping[str, Any] = summary.get("equivalence") or {}
         yield row | {
             "ser_size": ser.get("size"),
             "ser_beyond_size": beyond.get("value"),
@@ -106,12 +130,13 @@ def _summaries(where: dict[str, Any], part: Mapping[str, Any], *_: Any) -> Itera
         }
 
 
-def _pairs(where: dict[str, Any], part: Mapping[str, Any], *_: Any) -> Iterator[dict[str, Any]]:
+def _pairs(cells: dict[str, Any], part: StructureScores, *_: Any) -> Iterator[dict[str, Any]]:
     for attribute, summary in part["summaries"].items():
-        within = (summary.get("equivalence") or {}).get("intervals") or []
+        equivalence = summary.get("equivalence")
+        intervals = equivalence["intervals"] if equivalence else []
         for i, pair in enumerate(summary.get("pairs") or []):
             yield {
-                **where,
+                **cells,
                 "attribute": attribute,
                 "first": pair["first"],
                 "second": pair["second"],
@@ -121,7 +146,7 @@ def _pairs(where: dict[str, Any], part: Mapping[str, Any], *_: Any) -> Iterator[
                 **_ends("welch_", pair.get("welch")),
                 "difference_all_patients": (pair.get("all_patients") or {}).get("difference"),
                 **_ends("all_patients_", (pair.get("all_patients") or {}).get("interval")),
-                **_ends("equivalence_", within[i] if i < len(within) else None),
+                **_ends("equivalence_", intervals[i] if i < len(intervals) else None),
                 **{
                     key: pair.get(key)
                     for key in ("p", "p_holm", "p_brunner_munzel", "p_mann_whitney", "cliffs_delta")
@@ -129,9 +154,107 @@ def _pairs(where: dict[str, Any], part: Mapping[str, Any], *_: Any) -> Iterator[
             }
 
 
+def rate_rows(report: Report) -> Iterator[dict[str, Any]]:
+    """Yield a row for each endpoint, structure and group, and one for all patients."""
+    for cells, endpoint, attributes in _endpoints(report):
+        overall = {"count": endpoint["count"], "rate": endpoint["overall"]}
+        yield _rate(cells | {"structure": ALL_STRUCTURES}, "", "all", overall)
+        yield from _group_rates(cells | {"structure": ALL_STRUCTURES}, endpoint["groups"], attributes)
+        for structure, part in endpoint["structures"].items():
+            yield from _group_rates(cells | {"structure": structure}, part["groups"], attributes)
+
+
+def rate_test_rows(report: Report) -> Iterator[dict[str, Any]]:
+    """Yield a row for each test: ranked groups, pairs, small groups against all other patients, and means."""
+    for endpoint_cells, endpoint, _ in _endpoints(report):
+        for attribute, comparison in endpoint["comparisons"].items():
+            cells = endpoint_cells | {"structure": ALL_STRUCTURES, "attribute": attribute}
+            if comparison["test"]:
+                yield _test(cells, "ranked groups", "", "", comparison["test"])
+            for pair in comparison["pairs"]:
+                yield _test(cells, "pair", pair["first"], pair["second"], pair["difference"])
+            for group, difference in comparison["unranked"].items():
+                yield _test(cells, "small group", group, "all others", difference)
+        for structure, part in endpoint["structures"].items():
+            for attribute, test in part["tests"].items():
+                cells = endpoint_cells | {"structure": structure, "attribute": attribute}
+                yield _test(cells, "ranked groups", "", "", test)
+    for cohort, rates in _rates(report):
+        for score, by_attribute in rates["small_groups"].items():
+            for attribute, tests in by_attribute.items():
+                cells = {
+                    "cohort": cohort,
+                    "endpoint": f"mean {score}",
+                    "structure": ALL_STRUCTURES,
+                    "attribute": attribute,
+                }
+                for group, small_group_test in tests.items():
+                    yield _test(cells, "small group", group, "all others", small_group_test)
+
+
+def _cohorts(report: Report) -> Iterator[tuple[str, Report | External]]:
+    yield "test", report
+    if external := report.get("external"):
+        yield "external", external
+
+
+def _rates(report: Report) -> Iterator[tuple[str, Rates]]:
+    for cohort, entry in _cohorts(report):
+        if rates := entry.get("rates"):
+            yield cohort, rates
+
+
+def _endpoints(
+    report: Report,
+) -> Iterator[tuple[dict[str, Any], Endpoint, Sequence[str]]]:
+    """Yield the cells that name each computed endpoint, its numbers, and the attributes."""
+    for cohort, rates in _rates(report):
+        for name, endpoint in rates["endpoints"].items():
+            if endpoint["reason"] is None:
+                # The failure threshold is a setting, so its name contains it.
+                title = f"dice<{endpoint['threshold']:g}" if name == "failure" else name
+                yield {"cohort": cohort, "endpoint": title}, endpoint, report["cohort"]["attributes"]
+
+
+def _group_rates(
+    cells: dict[str, Any], entries: Mapping[str, GroupRate], attributes: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    for groups in attribute_groups(entries, attributes):
+        for name in groups.labels:
+            yield _rate(cells, groups.key, name, entries[name])
+
+
+def _rate(cells: dict[str, Any], attribute: str, group: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **cells,
+        "attribute": attribute,
+        "group": group,
+        "patients": entry["rate"]["n"],
+        "count": entry["count"],
+        "rate": entry["rate"]["estimate"],
+        **_ends("", entry["rate"]["interval"]),
+        "ranked": entry.get("ranked"),
+    }
+
+
+def _test(cells: dict[str, Any], comparison: str, first: str, second: str, test: Estimate) -> dict[str, Any]:
+    return {
+        **cells,
+        "comparison": comparison,
+        "first": first,
+        "second": second,
+        "patients": test["n"],
+        "difference": test["estimate"],
+        **_ends("", test["interval"]),
+        "p": test["p"],
+        "p_adjusted": test["p_adjusted"],
+        "method": test["method"],
+    }
+
+
 def _ends(prefix: str, interval: Sequence[float | None] | None) -> dict[str, float | None]:
-    low, high = interval or (None, None)
-    return {f"{prefix}low": low, f"{prefix}high": high}
+    lower, upper = interval or (None, None)
+    return {f"{prefix}low": lower, f"{prefix}high": upper}
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -146,15 +269,17 @@ def _cell(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else spreadsheet_cell(value)
 
 
-def guarded(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its texts, and names of columns, safe to open in a spreadsheet."""
+def escape_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """Escape texts and column names that a spreadsheet would run as formulas."""
     texts = {
-        str(name): _guarded(table[name]) for name in table if not pd.api.types.is_numeric_dtype(table[name])
+        str(name): _escape_column(table[name])
+        for name in table
+        if not pd.api.types.is_numeric_dtype(table[name])
     }
     return table.assign(**texts).rename(columns=spreadsheet_cell)
 
 
-def _guarded(column: pd.Series) -> pd.Series:
+def _escape_column(column: pd.Series) -> pd.Series:
     texts = {value for value in column.unique() if isinstance(value, str)}
     formulas = {text: spreadsheet_cell(text) for text in texts if is_formula(text)}
     return column.astype(object).map(lambda cell: formulas.get(cell, cell)) if formulas else column

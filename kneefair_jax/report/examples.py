@@ -1,4 +1,4 @@
-"""Which cases a report shows as pictures."""
+"""Choose the cases that a report shows as pictures."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,12 +8,12 @@ import pandas as pd
 from kneefair_jax import groups
 from kneefair_jax.fairness import patient_table
 
-EVERYONE = "all"
-WORST = 6
+ALL = "all"  # the group of all cases
+WORST = 6  # cases
 
 
 class Choice(NamedTuple):
-    """A case to show, as an example of which group, at which rank, with its macro Dice."""
+    """A case to show: its id, its group, its rank in the group, and its macro Dice."""
 
     case_id: str
     group: str
@@ -27,35 +27,35 @@ def choose(
     worst: int = WORST,
     failure_dice: float = patient_table.FAILURE_DICE,
 ) -> list[Choice]:
-    """The worst cases of all, then the best, median and worst of each level of each attribute.
+    """Choose the worst cases of all, then the best, median and worst case of each level of each attribute.
 
     Args:
-        table: the long per-case table: `case_id, structure, dice` and the categorical attributes; a case without any
-            score is left out.
-        attributes: its columns to group by.
-        worst: how many of the worst cases of all, from the worst up.
-        failure_dice: that of `patient_table.macro`.
+        table: the long per-case table: `case_id, structure, dice` and the categorical attributes; cases without any
+            score are excluded.
+        attributes: columns to group by.
+        worst: the number of worst cases of all, in ascending order of score.
+        failure_dice: `failure_dice` of `patient_table.macro`.
 
     Returns:
-        Those of all in the group `all`, ranked `1`, `2`, ...; a level of two cases has no median, one of a single
-        case only that one, ranked `only`.
+        The worst cases of all have the group `all` and the ranks `1`, `2`, ... A level of two cases has no median; the
+        case of a level with a single one has the rank `only`.
     """
     macro = patient_table.macro(table, "dice", failure_dice).dropna()
-    known = table.drop_duplicates("case_id").set_index("case_id").loc[macro.index]
+    cases = table.drop_duplicates("case_id").set_index("case_id").loc[macro.index]
     lowest = macro.sort_values(kind="stable").head(worst)
-    chosen = [
-        Choice(str(case), EVERYONE, str(rank), float(score))
+    choices = [
+        Choice(str(case), ALL, str(rank), float(score))
         for rank, (case, score) in enumerate(lowest.items(), 1)
     ]
     for attribute in attributes:
-        partition = groups.partition(known, [attribute], missing_as_level=True)
+        partition = groups.partition(cases, [attribute], missing_as_level=True)
         for g, name in enumerate(partition.names):
             ranked = macro[partition.index == g].sort_values(kind="stable", ascending=False)
-            places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
-            if len(ranked) < len(places):
-                places = {"only": 0} if len(ranked) == 1 else {"best": 0, "worst": 1}
-            chosen += [
-                Choice(str(ranked.index[place]), name, rank, float(ranked.iloc[place]))
-                for rank, place in places.items()
+            positions = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
+            if len(ranked) < len(positions):
+                positions = {"only": 0} if len(ranked) == 1 else {"best": 0, "worst": 1}
+            choices += [
+                Choice(str(ranked.index[position]), name, rank, float(ranked.iloc[position]))
+                for rank, position in positions.items()
             ]
-    return chosen
+    return choices

@@ -1,4 +1,4 @@
-"""A case -> one picture: the radiograph, the reference mask as a line, the prediction as a tint."""
+"""Draw a case as one picture: the radiograph, the reference mask as a line, the prediction as a tint."""
 
 import base64
 import io
@@ -37,14 +37,14 @@ class CaseView(NamedTuple):
     prediction: np.ndarray
 
 
-def colour(label: int) -> tuple[int, int, int]:
-    """The scheme's colour of a label above 0; a scheme longer than the palette starts it again."""
+def color(label: int) -> tuple[int, int, int]:
+    """Return the color of a label above 0; labels beyond the palette start it again."""
     red, green, blue = anatomy.COLORS[1 + (label - 1) % (len(anatomy.COLORS) - 1)]
     return int(red), int(green), int(blue)
 
 
 def overlay(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, size: int = SIZE) -> str:
-    """`picture` as a PNG data URI."""
+    """Return `picture` as a PNG data URI."""
     buffer = io.BytesIO()
     Image.fromarray(picture(image, label, prediction, size)).save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -57,51 +57,52 @@ def picture(
     size: int = SIZE,
     lines: Sequence[tuple[int, np.ndarray]] = (),
 ) -> np.ndarray:
-    """The picture, u8[h,w,3], whose longer side has `size` pixels.
+    """Return the picture of a case, u8[h,w,3].
 
     Args:
         image: u8[H,W] or u8[H,W,1].
         label: u8[H,W], drawn as a solid line just inside each structure; void is not drawn.
         prediction: u8[H,W], drawn as a translucent fill.
         size: the picture's longer side.
-        lines: structures that may overlap: the label that gives the color, and the mask, bool[H,W], drawn as a line.
+        lines: further structures, which may overlap, drawn as lines: the label that gives the color, and the mask,
+            bool[H,W].
     """
     height, width = image.shape[:2]
     scale = size / max(height, width)
     shape = (max(1, round(width * scale)), max(1, round(height * scale)))  # Pillow's order
     grey = np.asarray(Image.fromarray(image.reshape(height, width)).resize(shape, Image.Resampling.BILINEAR))
-    # Labels are names, not amounts: between 1 and 3 there is no 2.
-    truth, drawn = (
+    # Labels are categories: interpolation must not turn 1 and 3 into 2.
+    truth, tint = (
         np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(shape, Image.Resampling.NEAREST))
         for mask in (anatomy.clear_void(label), prediction)
     )
-    pixels = _tints(_present(drawn))[drawn, grey]
+    pixels = _tints(_present(tint))[tint, grey]
     for value in _present(truth):
         if value:
-            pixels[_outline(truth == value)] = colour(value)
+            pixels[_outline(truth == value)] = color(value)
     for value, mask in lines:
         resized = Image.fromarray(mask.astype(np.uint8)).resize(shape, Image.Resampling.NEAREST)
-        pixels[_outline(np.asarray(resized) > 0)] = colour(value)
+        pixels[_outline(np.asarray(resized) > 0)] = color(value)
     return pixels
 
 
 def _present(labels: np.ndarray) -> list[int]:
-    """The labels of u8[H, W] that occur, ascending."""
+    """Return the labels of u8[H, W] that occur, ascending."""
     return np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist()
 
 
 def _tints(labels: list[int]) -> np.ndarray:
-    """The color of a pixel by label and gray value, u8[256, 256, 3]; zero for labels that are not listed."""
+    """Return the color of a pixel by label and gray value, u8[256, 256, 3]; zero for labels that are not listed."""
     gray = np.repeat(np.arange(256, dtype=np.float32)[:, None], 3, axis=1)
     table = np.zeros((256, 256, 3), np.uint8)
     for label in labels:
-        tinted = gray + _TINT * (np.array(colour(label)) - gray) if label else gray
+        tinted = gray + _TINT * (np.array(color(label)) - gray) if label else gray
         table[label] = tinted.astype(np.float32).round()
     return table
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """The outermost `_LINE` pixels of a mask, bool[H,W]; 4-connected, the picture's edge left out."""
+    """Return the outermost `_LINE` pixels of a mask, bool[H,W]; 4-connected, without the picture's edge."""
     inner = mask
     for _ in range(_LINE):
         padded = np.pad(inner, 1, mode="edge")

@@ -1,4 +1,4 @@
-"""The report's files: `index.html`, one page that needs nothing else, and its numbers as JSON and CSV."""
+"""Write the report's files: `index.html`, a self-contained page, and its numbers as JSON and CSV."""
 
 import functools
 import json
@@ -15,97 +15,108 @@ from kneefair_jax import groups
 from kneefair_jax.fairness import family, patient_table
 from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER, MILLIMETRES
 from kneefair_jax.report import checklist, csv_tables
-from kneefair_jax.report.examples import EVERYONE
+from kneefair_jax.report.examples import ALL
 from kneefair_jax.report.figures import distributions, flow_diagram, forest, scatter
-from kneefair_jax.report.overlays import CaseView, colour, overlay
+from kneefair_jax.report.overlays import CaseView, color, overlay
+from kneefair_jax.report.schema import Report, json_schema
+from kneefair_jax.report.score_schema import Endpoint, Rates, Scores, StructureScores
 from kneefair_jax.report.text import failures, findings, formatting
 from kneefair_jax.report.text import power as power_text
 from kneefair_jax.report.text.methods import methods_text
-from kneefair_jax.report.text.summary import details, opening
+from kneefair_jax.report.text.summary import attribute_paragraphs, paragraphs
 from kneefair_jax.runtime import atomic
 
 PAGE = "index.html"
+REPORT = "report.json"
+SCHEMA = "report.schema.json"
 
 
 def write(
     directory: Path,
-    report: dict[str, Any],
+    report: Report,
     cases: pd.DataFrame,
     curves: list[dict[str, Any]],
     examples: list[CaseView],
-    others: Mapping[str, str] | None = None,
+    other_pages: Mapping[str, str] | None = None,
 ) -> Path:
-    """Writes `index.html`, `report.json`, `checklist.html` and `.csv`, and the CSV files of `csv_tables`.
+    """Write `index.html`, `report.json` and its JSON Schema, the checklist, and the CSV files of `csv_tables`.
 
-    The same input gives the same bytes: there is no date on the page.
+    The same input gives the same bytes: the page has no date.
 
     Args:
-        directory: made if absent.
-        report: schema 2, with plain or numpy numbers; undefined ones None or NaN. `report["external"]`, if
-            present, holds `scores` of the same form.
-        cases: the rows of the per-case table that the scores are of: one split, one model.
-        curves: records of the training run; empty for an audit of foreign predictions.
-        examples: cases to show as pictures, of `examples.choose`.
-        others: the pages of other models on the same cases, by model: where they are, seen from here.
+        directory: where to write; created if absent.
+        report: schema 2, with plain or numpy numbers; undefined numbers are None or NaN. `report["external"]`, if
+            present, has `scores` of the same form.
+        cases: the rows of the per-case table from which the scores were computed: one split, one model.
+        curves: records of the training run; empty for an audit.
+        examples: cases to show as pictures, chosen by `examples.choose`.
+        other_pages: model -> relative path of its page, for other models on the same cases.
 
     Returns:
         The page's path.
     """
     report = plain(report)
     directory.mkdir(parents=True, exist_ok=True)
-    html = page(report, cases, plain(curves), examples, others)
-    written = csv_tables.tables(report)
+    html = page(report, cases, plain(curves), examples, other_pages)
+    tables = csv_tables.tables(report)
     for name in csv_tables.NAMES:
-        if name in written:
-            atomic.write_text(directory / name, written[name])
-        else:  # of an earlier report
+        if name in tables:
+            atomic.write_text(directory / name, tables[name])
+        else:  # left by an earlier report
             (directory / name).unlink(missing_ok=True)
     lines = checklist.items(report)
     atomic.write_text(directory / checklist.TABLE, checklist.table(lines))
     atomic.write_text(directory / checklist.PAGE, checklist_page(lines))
     atomic.write_text(directory / PAGE, html)
-    # The last file: a study takes a run with this file for finished.
+    atomic.write_text(directory / SCHEMA, json.dumps(json_schema(), indent=2) + "\n")
+    # Written last: a study treats a run with this file as finished.
     text = json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    atomic.write_text(directory / "report.json", text + "\n")
+    atomic.write_text(directory / REPORT, text + "\n")
     return directory / PAGE
 
 
 def checklist_page(lines: Sequence[checklist.Item]) -> str:
-    """The HTML of the reporting checklist, `checklist.items`."""
-    filled = sum(one.value != checklist.OPEN for one in lines)
+    """Return the HTML of the reporting checklist, `checklist.items`."""
+    filled = sum(item.value != checklist.OPEN for item in lines)
     return template("checklist.html").render(page=PAGE, lines=lines, filled=filled, sources=checklist.SOURCES)
 
 
 def page(
-    report: dict[str, Any],
+    report: Report,
     cases: pd.DataFrame,
     curves: Sequence[Mapping[str, Any]],
     examples: Sequence[CaseView],
-    others: Mapping[str, str] | None = None,
+    other_pages: Mapping[str, str] | None = None,
     *,
     files: Sequence[str] | None = None,
 ) -> str:
-    """The page's HTML; the arguments are those of `write`, the numbers plain.
+    """Return the page's HTML.
 
-    `files` are those beside the page that it names; None for those of `write`.
+    Args:
+        report: as for `write`, with plain numbers.
+        cases: as for `write`.
+        curves: as for `write`, with plain numbers.
+        examples: as for `write`.
+        other_pages: as for `write`.
+        files: names of the files beside the page, which it lists; None for the files of `write`.
     """
     attributes = report["cohort"]["attributes"]
-    external = report.get("external") or {}
+    external = report.get("external")
     primary = family.from_report(report)
-    drawn = _figures(report, cases, curves)
-    cited, references = methods_text(report)
-    worst = [case for case in examples if case.group == EVERYONE]
-    return template("page.html", reading=findings.reading).render(
+    figures = _figures(report, cases, curves)
+    methods, references = methods_text(report)
+    worst = [case for case in examples if case.group == ALL]
+    return template("page.html", verdict_cell=findings.table_cell).render(
         report=report,
         attributes=attributes,
-        opening=[formatting.unbroken(paragraph) for paragraph in opening(report)],
-        details=[formatting.unbroken(text) for text in details(report)],
-        # Safe to insert as they are: matplotlib and `svg.text` escape every name in them.
-        figures={name: Markup(figure) for name, figure in drawn.items()},
+        summary=[formatting.keep_together(paragraph) for paragraph in paragraphs(report)],
+        attribute_paragraphs=[formatting.keep_together(text) for text in attribute_paragraphs(report)],
+        # Figures are safe to insert: matplotlib and `svg.text` escape every name in them.
+        figures={name: Markup(figure) for name, figure in figures.items()},
         worst=[_view(case) for case in worst],
-        examples=_examples([case for case in examples if case.group != EVERYONE], attributes),
+        examples=_examples([case for case in examples if case.group != ALL], attributes),
         legend=[
-            (name, colour(label))
+            (name, color(label))
             for label, name in enumerate(
                 report["run"].get("classes", report["cohort"]["structures"]), start=1
             )
@@ -113,106 +124,116 @@ def page(
         cohort=_cohort(report["cohort"]["table"]),
         config=json.dumps(report["run"].get("config"), indent=2, sort_keys=True, ensure_ascii=False),
         external=external,
-        methods=cited,
+        methods=methods,
         references=references,
-        files=["report.json", *csv_tables.tables(report)] if files is None else files,
-        judge=lambda block, scores, key: findings.judge(
-            block,
+        files=[REPORT, SCHEMA, *csv_tables.tables(report)] if files is None else files,
+        judge=lambda groups, scores, key: findings.judge(
+            groups,
             scores,
             lower_is_better=key in LOWER_IS_BETTER,
-            primary=scores is report["scores"][primary.score],  # and not that of the external cohort
+            primary=scores is report["scores"][primary.score],  # not the same score of the external cohort
         ),
         primary=primary.score,
         primary_title=formatting.score_title(primary.score),
-        outside=[name for name in attributes if not primary.covers(name)],
-        crossed=lambda names: any("," in block.key for block in formatting.blocks(names, attributes)),
+        exploratory=[name for name in attributes if not primary.covers(name)],
+        has_pairs=lambda names: any(
+            "," in groups.key for groups in formatting.attribute_groups(names, attributes)
+        ),
         primary_first=lambda scores: sorted(scores.items(), key=lambda item: item[0] != primary.score),
-        tested=lambda scores: _any(scores, "test"),
-        without_failures=findings.without_failures,
-        corrected=_is_corrected,
-        unbounded=MILLIMETRES,
-        paired=lambda scores: _any(scores, "pairs"),
+        has_tests=lambda scores: _any(scores, "test"),
+        gap_without_failures=findings.gap_without_failures,
+        is_corrected=_is_corrected,
+        distances=MILLIMETRES,
+        has_group_pairs=lambda scores: _any(scores, "pairs"),
+        has_structures=_has_structures,
         margin=_any(report["scores"][primary.score], "equivalence"),
         warnings=_warnings,
-        others=others or {},
-        audited=formatting.audited(report),
+        other_pages=other_pages or {},
+        audited_model=formatting.audited_model(report),
         lower=LOWER_IS_BETTER,
         endpoint_title=failures.endpoint_title,
-        computed=_computed,
-        power_paragraph=formatting.unbroken(power_text.paragraph(report)),
+        computed_endpoints=_computed_endpoints,
+        power_paragraph=formatting.keep_together(power_text.paragraph(report)),
         power_rows=power_text.rows(report),
-        small_means=lambda rates: any(rates["small_groups"].values()),
+        has_small_means=lambda rates: any(rates["small_groups"].values()),
     )
 
 
-def _is_corrected(scores: Mapping[str, Any]) -> bool:
-    """Whether any gap of the score has a corrected p."""
-    return any(
-        (summary.get("test") or {}).get("p_holm") is not None for summary in scores["summaries"].values()
-    )
+def _is_corrected(scores: StructureScores) -> bool:
+    """Return whether any gap of the score has a corrected p."""
+    tests = (summary.get("test") for summary in scores["summaries"].values())
+    return any(test.get("p_holm") is not None for test in tests if test)
 
 
-def _figures(
-    report: dict[str, Any], cases: pd.DataFrame, curves: Sequence[Mapping[str, Any]]
-) -> dict[str, str]:
-    """Name -> SVG of every figure that the report has numbers for."""
+def _figures(report: Report, cases: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return name -> SVG of every figure that the report has numbers for."""
     score, attributes = family.from_report(report).score, report["cohort"]["attributes"]
     scores, title = report["scores"][score], formatting.TITLES.get(score, score)
-    shown = formatting.blocks(scores["groups"], attributes)
-    single = [block for block in shown if block.key in attributes]
-    crossed = [block for block in shown if "," in block.key]
-    failure_dice = (report.get("rates") or {}).get("failure_dice", patient_table.FAILURE_DICE)
+    all_groups = formatting.attribute_groups(scores["groups"], attributes)
+    by_attribute = [groups for groups in all_groups if groups.key in attributes]
+    by_pair = [groups for groups in all_groups if "," in groups.key]
+    rates = report.get("rates")
+    failure_dice = rates["failure_dice"] if rates else patient_table.FAILURE_DICE
     values = macro_by_group(cases, attributes, score, failure_dice)
-    drawn = {
-        "forest": forest.means(scores, shown, title, "forest", report.get("pooled")),
-        "distributions": distributions.distributions(values, single, title, "cases"),
-        "heat_map": distributions.heat_map(
-            scores, shown, title, "heat", lower_is_better=score in LOWER_IS_BETTER
-        ),
+    figures = {
+        "forest": forest.means(scores, all_groups, title, "forest", report.get("pooled")),
+        "distributions": distributions.distributions(values, by_attribute, title, "cases"),
     }
+    if _has_structures(scores):
+        figures["heat_map"] = distributions.heat_map(
+            scores, all_groups, title, "heat", lower_is_better=score in LOWER_IS_BETTER
+        )
     if counts := report["cohort"].get("flow"):
-        drawn["flow"] = flow_diagram.flow(counts, "flow")
+        figures["flow"] = flow_diagram.flow(counts, "flow")
     if _any(scores, "pairs"):
-        drawn["gaps"] = forest.gaps(scores, single, title, "gaps")
-    if score != "hd95_mm" and _any(report["scores"].get("hd95_mm") or {"summaries": {}}, "test"):
-        far = report["scores"]["hd95_mm"]
-        drawn["forest_hd95_mm"] = forest.means(far, shown, "HD95, mm", "forest_hd95")
-    if crossed:
-        drawn["intersections"] = scatter.intersections(scores, crossed, title, "intersections")
-    if single and (frame := scatter.sized(cases, attributes, "dice", failure_dice)) is not None:
-        drawn["size"] = scatter.size(frame, single, "Dice", "size")
-    if calibration := (report.get("calibration") or {}).get("curves"):
-        groups_of = formatting.blocks(calibration, attributes)
-        of_groups = report["calibration"].get("groups") or {}
-        slopes = {name: group["slope"] for name, group in of_groups.items()}
-        drawn["calibration"] = scatter.reliability(calibration, groups_of, slopes, "calibration")
+        figures["gaps"] = forest.gaps(scores, by_attribute, title, "gaps")
+    distances = report["scores"].get("hd95_mm")
+    if score != "hd95_mm" and distances and _any(distances, "test"):
+        figures["forest_hd95_mm"] = forest.means(distances, all_groups, "HD95, mm", "forest_hd95")
+    if by_pair:
+        figures["intersections"] = scatter.intersections(scores, by_pair, title, "intersections")
+    if by_attribute and (frame := scatter.areas(cases, attributes, "dice", failure_dice)) is not None:
+        figures["size"] = scatter.size(frame, by_attribute, "Dice", "size")
+    if calibration := report.get("calibration"):
+        curve_groups = formatting.attribute_groups(calibration["curves"], attributes)
+        slopes = {name: group["slope"] for name, group in (calibration.get("groups") or {}).items()}
+        figures["calibration"] = scatter.reliability(
+            calibration["curves"], curve_groups, slopes, "calibration"
+        )
     if report.get("root_cause"):
-        drawn["root_cause"] = forest.aucs(report["root_cause"], "root_cause")
+        figures["root_cause"] = forest.aucs(report["root_cause"], "root_cause")
     if curves:
-        drawn["curves"] = distributions.curves(curves, "curves")
-    if outside := ((report.get("external") or {}).get("scores") or {}).get(score):
-        inside = formatting.blocks(outside["groups"], attributes)
-        drawn["external"] = forest.means(outside, inside, title, "external", report["external"].get("pooled"))
-    return drawn
+        figures["curves"] = distributions.curves(curves, "curves")
+    external = report.get("external")
+    if external and (external_scores := external["scores"].get(score)):
+        groups = formatting.attribute_groups(external_scores["groups"], attributes)
+        figures["external"] = forest.means(external_scores, groups, title, "external", external.get("pooled"))
+    return figures
 
 
-def _any(scores: Mapping[str, Any], key: str) -> bool:
-    """Whether any summary of a score has what later versions of the audit add."""
+def _any(scores: StructureScores, key: str) -> bool:
+    """Return whether any summary of a score has an entry."""
     return any(summary.get(key) for summary in scores["summaries"].values())
 
 
-def _computed(rates: Mapping[str, Any]) -> dict[str, Any]:
-    """The endpoints that the scores allow."""
+def _has_structures(scores: Scores) -> bool:
+    """Return whether a score has structures; a table of one score per case has not."""
+    return set(scores["structures"]) != {patient_table.ALL_STRUCTURES}
+
+
+def _computed_endpoints(rates: Rates) -> dict[str, Endpoint]:
+    """Return the endpoints that can be computed from the scores."""
     return {name: endpoint for name, endpoint in rates["endpoints"].items() if endpoint["reason"] is None}
 
 
-def _warnings(scores: Mapping[str, Any], attributes: Sequence[str]) -> list[str]:
-    """What a reader must know of a score's intervals and tests, each sentence once."""
-    found: dict[str, list[str]] = {}
-    for block in formatting.blocks(scores["groups"], attributes):
-        for text in (scores["summaries"].get(block.key) or {}).get("warnings") or []:
-            found.setdefault(text, []).append(block.title)
-    return [f"By {formatting.listing(titles)}: {text}" for text, titles in found.items()]
+def _warnings(scores: StructureScores, attributes: Sequence[str]) -> list[str]:
+    """Return the warnings on a score's intervals and tests, each with the attributes that it concerns."""
+    titles: dict[str, list[str]] = {}
+    for entry in formatting.attribute_groups(scores["groups"], attributes):
+        summary = scores["summaries"].get(entry.key)
+        for text in (summary.get("warnings") or []) if summary else []:
+            titles.setdefault(text, []).append(entry.title)
+    return [f"By {formatting.listing(by)}: {text}" for text, by in titles.items()]
 
 
 def macro_by_group(
@@ -221,30 +242,30 @@ def macro_by_group(
     score: str,
     failure_dice: float = patient_table.FAILURE_DICE,
 ) -> dict[str, np.ndarray]:
-    """The macro score of each case, by group of one attribute.
+    """Return the macro score of each case, by group of one attribute.
 
     Args:
-        cases: a row per case and structure; a NaN score (absent in mask and prediction) is left out.
+        cases: a row for each case and structure; NaN scores (absent from mask and prediction) are excluded.
         attributes: categorical columns.
-        score: the column.
-        failure_dice: that of `patient_table.macro`.
+        score: the column of the score.
+        failure_dice: `failure_dice` of `patient_table.macro`.
 
     Returns:
-        Group name -> f64[cases]; cases without any score are left out.
+        Group name -> f64[cases]; cases without any score are excluded.
     """
-    first = cases.groupby("case_id", sort=True)[list(attributes)].first()
+    levels = cases.groupby("case_id", sort=True)[list(attributes)].first()
     macro = patient_table.macro(cases, score, failure_dice).to_numpy()
     values = {}
     for attribute in attributes:
-        part = groups.partition(first, [attribute], missing_as_level=True)
-        for i, name in enumerate(part.names):
-            members = macro[part.index == i]
+        partition = groups.partition(levels, [attribute], missing_as_level=True)
+        for i, name in enumerate(partition.names):
+            members = macro[partition.index == i]
             values[name] = members[~np.isnan(members)]
     return values
 
 
 def plain(value: Any) -> Any:
-    """Numbers, strings, lists and dicts as strict JSON has them: NaN and infinity become None."""
+    """Convert a value to the types of strict JSON; NaN and infinity become None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
@@ -259,10 +280,10 @@ def plain(value: Any) -> Any:
 
 
 def _examples(examples: Sequence[CaseView], attributes: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Group for a reader -> its cases, the pictures drawn."""
+    """Return the title of each group -> its cases with their pictures."""
     views: dict[str, list[dict[str, Any]]] = {}
     for case in examples:
-        views.setdefault(formatting.group(case.group, attributes), []).append(_view(case))
+        views.setdefault(formatting.group_title(case.group, attributes), []).append(_view(case))
     return views
 
 
@@ -272,7 +293,7 @@ def _view(case: CaseView) -> dict[str, Any]:
 
 
 def _cohort(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Rows of group and split -> the splits in order, and group -> split -> its row."""
+    """Return the splits in order, and group -> split -> row."""
     by_group: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in table:
         by_group.setdefault(row["group"], {})[row["split"]] = row
@@ -282,7 +303,7 @@ def _cohort(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=4)
 def template(name: str, **filters: Callable[[Any], Any]) -> jinja2.Template:
-    """One of the pages in `templates/`, with filters beyond those that all have; every value is escaped."""
+    """Load a page of `templates/`, with additional filters; every value is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -296,13 +317,14 @@ def template(name: str, **filters: Callable[[Any], Any]) -> jinja2.Template:
         "interval": formatting.interval,
         "amount": formatting.amount,
         "p_value": formatting.p_value,
+        "p_equals": formatting.p_equals,
         "signed": formatting.signed,
         "percent": formatting.percent,
-        "percents": formatting.percents,
+        "percent_interval": formatting.percent_interval,
         "confidence": formatting.confidence,
-        "group_name": formatting.group,
+        "group_title": formatting.group_title,
         "step": formatting.step,
         **filters,
     }
-    environment.globals |= {"blocks": formatting.blocks, "titles": formatting.TITLES}
+    environment.globals |= {"attribute_groups": formatting.attribute_groups, "titles": formatting.TITLES}
     return environment.get_template(name)

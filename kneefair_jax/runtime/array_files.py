@@ -1,4 +1,4 @@
-"""Arrays of `.npz` files that somebody else may have written: no pickles, a stated size, one line if damaged."""
+"""Read untrusted `.npz` files: no pickles, a limited size, and a one-line error for damaged files."""
 
 import math
 import zipfile
@@ -18,15 +18,15 @@ def read_npz(path: Path, remedy: str, names: Collection[str] = ()) -> dict[str, 
     """Return the arrays of a file by name.
 
     Args:
-        path: of `numpy.savez`.
-        remedy: what a person can do, the end of the message.
-        names: of arrays that must be there.
+        path: a file of `numpy.savez`.
+        remedy: what the user can do, the end of the message.
+        names: names of required arrays.
 
     Raises:
-        InputError: it is no regular file, is damaged, holds pickled objects, expands to more than half of the memory,
-            or lacks an array.
+        InputError: the file is not regular, is damaged, contains pickled objects, expands to more than half of the
+            memory, or lacks an array.
     """
-    if path.exists() and not path.is_file():  # whoever opens a pipe waits for its other end
+    if path.exists() and not path.is_file():  # opening a pipe would block
         raise InputError(f"{path} is not a file; {remedy}")
     try:
         with path.open("rb") as stream:  # np.load leaves a damaged file open
@@ -38,24 +38,24 @@ def read_npz(path: Path, remedy: str, names: Collection[str] = ()) -> dict[str, 
                 arrays = dict(file)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         raise InputError(f"{path} cannot be read ({describe(error)}); {remedy}") from error
-    if lacking := sorted(set(names) - arrays.keys()):
-        raise InputError(f"{path} has no array {lacking[0]!r}; {remedy}")
+    if missing := sorted(set(names) - arrays.keys()):
+        raise InputError(f"{path} has no array {missing[0]!r}; {remedy}")
     return arrays
 
 
 def _require_size(stream: BinaryIO) -> None:
-    """Require that the arrays of an archive fit in memory, by the sizes that it states, before one is expanded.
+    """Require that the arrays of an archive fit in memory, before one is decompressed.
 
-    `zipfile` reads no more of a member than the archive states, but NumPy allocates what the array's header states.
+    `zipfile` reads at most the size that the archive states, but NumPy allocates the size in the array's header.
 
     Raises:
-        ValueError: they take more than half of the memory, or a header states more than its member holds.
+        ValueError: the arrays take more than half of the memory, or a header states more than its member contains.
     """
     with zipfile.ZipFile(stream) as archive:
         members = archive.infolist()
         # Masks of a large cohort at full resolution take gigabytes.
-        if (total := sum(member.file_size for member in members)) > (most := memory.host_bytes() // 2):
-            raise ValueError(f"expands to {total >> 20} MiB, more than {most >> 20} MiB, half of the memory")
+        if (total := sum(member.file_size for member in members)) > (limit := memory.host_bytes() // 2):
+            raise ValueError(f"expands to {total >> 20} MiB, more than {limit >> 20} MiB, half of the memory")
         for member in members:
             with archive.open(member) as file:
                 version = np.lib.format.read_magic(file)

@@ -1,4 +1,4 @@
-"""JSON from folders that somebody else may have written: regular files of a stated size, strict, and by a schema."""
+"""Read untrusted JSON files: regular files of a limited size, strict JSON, checked by a schema."""
 
 import json
 import os
@@ -12,23 +12,23 @@ from kneefair_jax.runtime import atomic
 from kneefair_jax.runtime.schema import Schema, abbreviate, find_fault
 
 MIB = 2**20
-MAX_DESCRIPTION_BYTES = MIB  # of what people could have written by hand
+MAX_DESCRIPTION_BYTES = MIB  # of files that could be written by hand
 MAX_REPORT_BYTES = 16 * MIB  # of a report: a few kB a group and score
 
 
 def read(path: Path, schema: Schema, remedy: str, *, max_bytes: int = MAX_DESCRIPTION_BYTES) -> Any:
     """Return the JSON value of a file, checked by a schema.
 
-    Python's objects take up to twenty times the bytes of their JSON, so the size is checked before a byte is read.
+    Python's objects take up to twenty times the bytes of their JSON, so the size is checked first.
 
     Args:
         path: a regular file, or a link to one.
-        schema: of its value.
-        remedy: what a person can do, the end of the message.
+        schema: what the value must fit.
+        remedy: what the user can do, the end of the message.
         max_bytes: the largest size of the file.
 
     Raises:
-        InputError: the file is missing, is no regular file (nothing waits for a pipe), is larger, is not JSON in UTF-8
+        InputError: the file is missing, is not a regular file (a pipe does not block), is larger, is not JSON in UTF-8
             without NaN and without repeated keys, is nested too deeply, or does not fit the schema.
     """
     try:
@@ -41,14 +41,14 @@ def read(path: Path, schema: Schema, remedy: str, *, max_bytes: int = MAX_DESCRI
     except RecursionError:
         raise InputError(f"{path} cannot be read (nested too deeply); {remedy}") from None
     if fault := find_fault(value, schema):
-        place = fault.place or "the whole"
-        what = f"{place} is {fault.value}" if fault.value else f"{place} is missing"
-        raise InputError(f"{path}: {what}, not {fault.expected}; {remedy}")
+        place = fault.place or "the value"
+        state = fault.value or "missing"
+        raise InputError(f"{path}: {place} is {state}, not {fault.expected}; {remedy}")
     return value
 
 
 def _content(path: Path, max_bytes: int) -> bytes:
-    # Without O_NONBLOCK, opening a pipe waits for its other end.
+    # Without O_NONBLOCK, opening a pipe would block.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
@@ -64,9 +64,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {abbreviate(repeated)} is given twice")
+        raise ValueError(f"the key {abbreviate(repeated)} occurs twice")
     return value
 
 
 def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")

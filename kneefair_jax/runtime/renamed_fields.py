@@ -1,4 +1,4 @@
-"""Fields of a config that have moved or been renamed, such as the settings of a mitigation's parts."""
+"""Config fields with new names, such as the settings of a mitigation's components."""
 
 import re
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ _SECTION = re.compile(r"(mitigation|study\.settings\.\w+)\.(\w+)")
 
 
 def new_name(field: str) -> str | None:
-    """Return the name that a field has now; None where it has not moved.
+    """Return the current name of a field; None if its name has not changed.
 
     Args:
-        field: dotted, such as `mitigation.eta`. The names of the four parts, which are sections now, once held a
-            method's name; they are moved fields too.
+        field: dotted name, such as `mitigation.eta`. The four components are sections now; in earlier versions each
+            field of these names contained a method's name, and has a new name too.
     """
     if not (match := _SECTION.fullmatch(field)):
         return _RENAMED.get(field)
@@ -31,7 +31,7 @@ def new_name(field: str) -> str | None:
 
 
 def moved_fields(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields of an earlier layout that a config holds, each with its new name."""
+    """Return the fields of an earlier layout in a config, each with its new name."""
     sections = {"mitigation": config.get("mitigation"), "data": config.get("data")}
     study = config.get("study")
     settings = study.get("settings") if isinstance(study, Mapping) else None
@@ -47,6 +47,6 @@ def moved_fields(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def describe(moved: Mapping[str, str]) -> str:
-    """Return moved fields for a message: `mitigation.eta is now mitigation.objective.eta`, the first three of them."""
+    """Describe up to three renamed fields for a message: `mitigation.eta is now mitigation.objective.eta`."""
     clauses = [f"{old} is now {new}" for old, new in list(moved.items())[:3]]
     return ", ".join(clauses) + (f" and {len(moved) - 3} more" if len(moved) > 3 else "")

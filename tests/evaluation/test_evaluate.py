@@ -177,7 +177,7 @@ def test_masks_of_the_grid_s_size_score_the_same_at_their_own(run, tmp_path):
     native, grid = (pd.read_parquet(folder / "cases.parquet") for folder in (tmp_path / "run", workdir))
     grid = grid[grid["split"] != "external"]
     pd.testing.assert_frame_equal(native, grid, check_dtype=False)
-    assert "at the reference mask's own size" in page.read_text()
+    assert "at the native resolution of the reference mask" in page.read_text()
     report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
     assert report["run"]["resolution"] == "source"
 

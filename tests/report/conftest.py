@@ -44,6 +44,7 @@ def part(shift: float) -> dict:
     age = {
         "worst": {"value": 0.0717, "interval": None, "group": "age=>=51"},
         "gap": {"value": 0.0218, "interval": [0.0, 0.044]},
+        **{key: {"value": None, "interval": None} for key in ("sd", "ser", "es")},
     }
     nothing = {
         key: {"value": None, "interval": None, "group": None} for key in ("worst", "gap", "sd", "ser", "es")

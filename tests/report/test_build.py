@@ -21,7 +21,7 @@ STRUCTURES = ("femur", "tibia")
 
 @pytest.fixture(autouse=True)
 def without_drawing(monkeypatch):
-    """Figures are chosen and not drawn: that takes most of a page's time."""
+    """Skip the drawing of figures, which takes most of a page's time."""
     monkeypatch.setattr(svg, "text", lambda figure, name, words: f'<svg aria-label="{name}"></svg>')
 
 
@@ -106,7 +106,7 @@ def test_what_lies_outside_has_no_corrected_p_and_is_exploratory(without_race):
     assert failed["pairs"][0]["difference"]["p_adjusted"] is None
     crossed = without_race["interactions"]
     assert {key for key in crossed if crossed[key]["dice"]["p_holm"] is None} == {"sex,race", "race,age"}
-    assert {verdict.block.key: verdict.kind for verdict in summary.judged(without_race)} == {
+    assert {verdict.groups.key: verdict.kind for verdict in summary.verdicts(without_race)} == {
         "sex": "open",
         "race": "exploratory",
         "age": "open",
@@ -115,11 +115,11 @@ def test_what_lies_outside_has_no_corrected_p_and_is_exploratory(without_race):
 
 def test_nothing_outside_is_claimed_on_the_page_or_terminal(without_race):
     claimed, silent = report_of(), without_race
-    assert "significant" in " ".join(s for s in failures.opening(claimed) if "by race" in s)
-    assert "the gap in mean Dice by race" in " ".join(summary.opening(claimed))
-    by_race = [s for s in failures.opening(silent) if "by race" in s]
+    assert "significant" in " ".join(s for s in failures.sentences(claimed) if "by race" in s)
+    assert "the gap in mean Dice by race" in " ".join(summary.paragraphs(claimed))
+    by_race = [s for s in failures.sentences(silent) if "by race" in s]
     assert len(by_race) == 1 and "exploratory" in by_race[0] and "significant" not in by_race[0]
-    assert "statistically significant" not in " ".join(summary.opening(silent)).replace(
+    assert "statistically significant" not in " ".join(summary.paragraphs(silent)).replace(
         "no gap in mean Dice between ranked groups is statistically significant", ""
     )
     pages = [page.page(page.plain(one), cases(), [], []) for one in (claimed, silent)]
@@ -136,13 +136,13 @@ def test_another_score_can_be_primary():
     assert report["primary"]["score"] == "hd95_mm"
     p_holm = report["scores"]["hd95_mm"]["summaries"]["sex"]["test"]["p_holm"]
     assert p_holm == members(report)[family.MEAN, "sex", ""]["p_adjusted"] < 0.05
-    verdicts = {verdict.block.key: verdict for verdict in summary.judged(report)}
+    verdicts = {verdict.groups.key: verdict for verdict in summary.verdicts(report)}
     assert verdicts["sex"].kind == "significant" and verdicts["race"].kind == "open"
     assert (verdicts["sex"].best, verdicts["sex"].worst) == ("sex=m", "sex=f")
-    words = " ".join(summary.opening(report))
+    words = " ".join(summary.paragraphs(report))
     assert "mean HD95 (mm) by sex" in words and "f > m" in words and "mean Dice" not in words
     html = page.page(page.plain(report), cases(), [], [])
-    assert "HD95 (mm) by group" in html and "The same for Dice" in html
+    assert "HD95 (mm) by group" in html and "Dice by group, exploratory" in html
     assert terminal_text(report).splitlines()[0].split() == [
         "patients",
         "HD95",
@@ -172,10 +172,10 @@ def test_without_intersections_no_pair_of_attributes_is_left():
     assert not any("," in row["group"] for row in alone["cohort"]["table"])
     assert alone["model"]["dice"]["formula"] == "dice ~ sex + race + age"
     for report, times in ((both, True), (alone, False)):
-        written = csv_tables.tables(report)
-        assert any(',"sex,race",' in text for text in written.values()) == times
+        tables = csv_tables.tables(report)
+        assert any(',"sex,race",' in text for text in tables.values()) == times
         html = page.page(report, cases(), [], [])
-        assert ("sex \N{MULTIPLICATION SIGN} race" in html) == ("Where attributes meet" in html) == times
+        assert ("sex \N{MULTIPLICATION SIGN} race" in html) == ("Interactions of attributes" in html) == times
         assert ("by two attributes" in html) == times and ("of two attributes" in html) == times
     assert (
         both["scores"]["dice"]["summaries"]["sex"]["gap"]

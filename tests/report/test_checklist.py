@@ -100,7 +100,7 @@ def test_an_item_is_listed_once_and_open_items_point_nowhere(report):
     lines = checklist.items(page.plain(report))
     keys = [(one.guideline, one.number) for one in lines]
     assert len(set(keys)) == len(keys) and {one.guideline for one in lines} == set(checklist.SOURCES)
-    assert all((one.value == OPEN) == (one.where == "") for one in lines)
+    assert all((one.value == OPEN) == (one.section == "") for one in lines)
 
 
 def test_texts_from_files_are_escaped_guarded_and_without_paths(report):

@@ -2,7 +2,7 @@ import numpy as np
 from PIL import Image
 
 from kneefair_jax.report import contact_sheet
-from kneefair_jax.report.overlays import colour
+from kneefair_jax.report.overlays import color
 
 
 def tile(name, shape, label=0):
@@ -22,7 +22,7 @@ def test_a_strip_for_each_group_with_captions_pictures_and_outlines(tmp_path):
     assert pixels.shape == (2 * (192 + 26 + 12) + 6, 2 * (192 + 6) + 6, 3)
     first, second = pixels[32 : 32 + 192, 6 : 6 + 192], pixels[32 : 32 + 192, 204 : 204 + 192]
     for drawn, label, other in ((first, 1, 2), (second, 2, 1)):
-        assert (drawn == colour(label)).all(-1).any() and not (drawn == colour(other)).all(-1).any()
+        assert (drawn == color(label)).all(-1).any() and not (drawn == color(other)).all(-1).any()
         assert (drawn == 100).all(-1).mean() > 0.7  # outlines, not tints
     captions = pixels[6:32], pixels[6 + 230 : 32 + 230]
     assert all((strip == 0).all(-1).any() for strip in captions)  # written

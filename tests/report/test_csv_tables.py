@@ -21,12 +21,12 @@ def test_every_number_of_the_report_is_in_a_cell(audited):
     )
     assert len(found["groups.csv"]) == len(tables_of(audited)) * (1 + len(entry_names(audited)))
     age = found["summaries.csv"].query(
-        "score == 'dice' and structure == @csv_tables.ALL and attribute == 'age'"
+        "score == 'dice' and structure == @csv_tables.ALL_STRUCTURES and attribute == 'age'"
     )
     assert age.iloc[0][["gap", "p_holm", "delta", "equivalent"]].tolist() == [0.004, 0.83, 0.02, True]
     assert age.iloc[0]["equivalence_confidence"] == pytest.approx(0.9667, abs=1e-4)
     pairs = found["pairs.csv"].query(
-        "score == 'dice' and structure == @csv_tables.ALL and attribute == 'age'"
+        "score == 'dice' and structure == @csv_tables.ALL_STRUCTURES and attribute == 'age'"
     )
     assert pairs["difference"].tolist() == pytest.approx([0.004, -0.001, -0.002])
     assert (pairs["equivalence_high"] == 0.012).all() and (pairs["low"] < pairs["high"]).all()
@@ -55,8 +55,8 @@ def test_pooled_means_stand_with_the_groups_of_their_own_cohort(report):
     assert table[
         ["cohort", "score", "structure", "group", "pooled", "pooled_low", "pooled_high"]
     ].to_numpy().tolist() == [
-        ["test", "dice", csv_tables.ALL, "sex=female", 0.92, 0.9, 0.94],
-        ["external", "dice", csv_tables.ALL, "sex=male", 0.93, 0.9, 0.94],
+        ["test", "dice", csv_tables.ALL_STRUCTURES, "sex=female", 0.92, 0.9, 0.94],
+        ["external", "dice", csv_tables.ALL_STRUCTURES, "sex=male", 0.93, 0.9, 0.94],
     ]
 
 

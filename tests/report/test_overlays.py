@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from kneefair_jax import anatomy
-from kneefair_jax.report.overlays import colour, overlay, picture
+from kneefair_jax.report.overlays import color, overlay, picture
 
 
 def decoded(uri: str) -> np.ndarray:
@@ -50,9 +50,9 @@ def test_touching_structures_each_keep_their_line():
 
 
 def test_a_long_scheme_starts_the_palette_again_without_background():
-    assert colour(1) == tuple(anatomy.COLORS[1])
-    assert colour(8) == tuple(anatomy.COLORS[8])
-    assert colour(9) == colour(1)
+    assert color(1) == tuple(anatomy.COLORS[1])
+    assert color(8) == tuple(anatomy.COLORS[8])
+    assert color(9) == color(1)
 
 
 def test_void_is_not_drawn():

@@ -3,7 +3,7 @@ import io
 import pandas as pd
 import pytest
 
-from kneefair_jax.report import csv_tables, rate_tables
+from kneefair_jax.report import csv_tables
 from kneefair_jax.report.page import plain
 from tests.report import failed_cohort
 
@@ -25,7 +25,7 @@ def test_every_rate_has_a_row(report):
 
 
 def test_every_test_has_a_row(report):
-    rows = pd.DataFrame(rate_tables.test_rows(report))
+    rows = pd.DataFrame(csv_tables.rate_test_rows(report))
     failure = rows[(rows["endpoint"] == "dice<0.5") & (rows["structure"] == "all structures")]
     assert failure["comparison"].tolist() == [
         *("ranked groups", "pair", "ranked groups", "pair", "small group")
@@ -37,7 +37,7 @@ def test_every_test_has_a_row(report):
 
 def test_an_external_cohort_has_its_rows_and_what_cannot_be_computed_has_none(report):
     outside = plain(failed_cohort.rates(failed_cohort.cases(2).assign(hd95_mm=float("nan"))))
-    rows = pd.DataFrame(rate_tables.rate_rows(report | {"external": {"rates": outside}}))
+    rows = pd.DataFrame(csv_tables.rate_rows(report | {"external": {"rates": outside}}))
     external = rows[rows["cohort"] == "external"]
     assert set(external["endpoint"]) == {"dice<0.5", "absent", "dice>=0.9"}
     assert external.query("endpoint == 'dice<0.5' and group == 'all'")["count"].tolist() == [2]

@@ -55,8 +55,8 @@ def test_what_is_no_regular_file_and_what_is_large_is_not_read(tmp_path):
     (tmp_path / "zero").symlink_to("/dev/zero")
     with (tmp_path / "large").open("wb") as file:
         file.truncate(10**12)
-    started = time.monotonic()
+    start = time.monotonic()
     for name in ("pipe", "folder", "zero", "large", "absent"):
         with pytest.raises(InputError, match=name):
             json_files.read(tmp_path / name, ANY, "")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - start < 5

@@ -1,13 +1,14 @@
 """Every field of the earlier layout is refused with its new name: as a flag, in a config file and in a run folder."""
 
 import json
+import sys
 
 import pytest
 
-import launch
 from configs import default
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import renamed_fields, run_directory, run_files
+from tests.launched import here
 
 OLD = {
     "groups": ["sex"],
@@ -76,9 +77,10 @@ def test_an_old_run_folder_is_refused_by_name(tmp_path):
         ("--config.study.settings.jtt.extra_steps=3", "study.settings.jtt.schedule.extra_steps"),
     ],
 )
-def test_an_old_flag_is_refused_with_its_new_name(flag, new, capsys):
-    with pytest.raises(SystemExit) as ended:
-        launch.parse_flags(["launch.py", "--config=configs/quickstart.py", "--workdir=run", flag])
-    error = capsys.readouterr().err
-    assert ended.value.code == 2 and error.count("\n") == 1
+def test_an_old_flag_is_refused_with_its_new_name(flag, new, tmp_path):
+    result = here(
+        [sys.executable, "launch.py", "--config=configs/quickstart.py", f"--workdir={tmp_path}", flag]
+    )
+    error = result.stderr
+    assert result.returncode == 2 and error.count("\n") == 1
     assert flag.partition("=")[0].replace("--no", "--") in error and f"--config.{new}" in error

@@ -55,7 +55,7 @@ def test_unknown_names(field, message):
 
 def test_one_part_alone_moves_and_is_clipped_by_its_own_norm():
     config = fields(name="adamw", weight_decay=0.1, warmup_steps=0, schedule="constant", learning_rate=1.0)
-    transform = optimizer.only(optimizer.create(config, 10), "head")
+    transform = optimizer.restricted(optimizer.create(config, 10), "head")
     params = {"head": {"kernel": jnp.ones(2)}, "encoder_0": {"kernel": jnp.ones(2), "head": jnp.ones(2)}}
     gradient = jax.tree.map(lambda p: 1e6 * p, params)
     update, _ = transform.update(gradient, transform.init(params), params)

@@ -1,4 +1,4 @@
-"""Where a knee lies on the film: the map between millimetres in the knee's frame and pixels."""
+"""The place of a knee on the film: the map between millimeters in the knee's frame and pixels."""
 
 from typing import NamedTuple
 
@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from kneefair_jax.data.phantom.ranges import Settings
 
-EDGE_MM = (60.0, 18.0)  # of a tight crop from the knee's middle
+EDGE_MM = (60.0, 18.0)  # distance of a tight crop's edge from the knee's middle
 STRIP_MM = (120.0, 45.0)  # half width of a limb's strip
-OFF_CENTER = 0.25  # share of a film's width that a tight crop may move the knee by
+MAX_SHIFT = 0.25  # largest shift of the knee by a tight crop, as a share of the film's width
 
 
 class View(NamedTuple):
@@ -17,9 +17,9 @@ class View(NamedTuple):
 
     Attributes:
         spacing: f32[2], mm per pixel down and across.
-        y: f32[H], the rows' places on the film, mm from its centre.
-        x: f32[W], the columns' places.
-        turn: f32[2, 2]; `points @ turn + shift` takes the knee's frame to the film's.
+        y: f32[H], the rows' places on the film, mm from its center.
+        x: f32[W], the columns' places, mm from its center.
+        turn: f32[2, 2]; `points @ turn + shift` maps the knee's frame to the film's.
         shift: f32[2], (x, y) mm.
     """
 
@@ -30,11 +30,11 @@ class View(NamedTuple):
     shift: jax.Array
 
     def to_film(self, points: jax.Array) -> jax.Array:
-        """Places f32[V, 2] in the knee's frame -> on the film."""
+        """Map places f32[V, 2] from the knee's frame to the film, mm."""
         return points @ self.turn + self.shift
 
     def in_knee(self) -> tuple[jax.Array, jax.Array]:
-        """The pixels' places in the knee's frame: y and x, f32[H, W] each."""
+        """Return the pixels' places in the knee's frame: y and x, f32[H, W] each, mm."""
         from_x, from_y = self.x[None, :] - self.shift[0], self.y[:, None] - self.shift[1]
         at_x = self.turn[0, 0] * from_x + self.turn[0, 1] * from_y
         at_y = self.turn[1, 0] * from_x + self.turn[1, 1] * from_y
@@ -42,7 +42,7 @@ class View(NamedTuple):
 
 
 def strip(view: View, strength: jax.Array | float) -> jax.Array:
-    """Return the columns bool[W] of a strip about the knee, narrower with strength; all columns below 0."""
+    """Return the columns bool[W] of a strip around the knee, narrower with strength; all columns for strengths <= 0."""
     return (strength <= 0) | (jnp.abs(view.x - view.shift[0]) < _between(STRIP_MM, strength))
 
 
@@ -59,14 +59,14 @@ def make(
     offset_mm: jax.Array | float = 0.0,
     crop: jax.Array | float | None = None,
 ) -> View:
-    """A view of a knee.
+    """Place a knee on a film.
 
     Args:
         settings: a draw of `ranges.VIEW`.
-        left: whether it is the left knee, whose fibula is on the film's right.
+        left: whether it is the left knee, with the fibula on the film's right.
         size: (H, W) of the film.
-        fov_mm: height of the film; its width follows from the size, and from the aspect where that is not square.
-        offset_mm: of the knee to the film's right, for films of both knees.
+        fov_mm: height of the film; its width follows from the size and the aspect.
+        offset_mm: shift of the knee to the film's right, for bilateral films.
         crop: above 0, the film's lateral edge lies `EDGE_MM[0]` (at 0) to `EDGE_MM[1]` (at 1) from the knee's middle.
     """
     aspect = jnp.exp2(settings["aspect"])
@@ -80,7 +80,7 @@ def make(
     turn = jnp.stack([jnp.stack([mirror * cos, mirror * sin]), jnp.stack([-sin, cos])])
     across = settings["across"] * extent[1]
     if crop is not None:
-        cropped = jnp.minimum(extent[1] / 2 - _between(EDGE_MM, crop), OFF_CENTER * extent[1])
-        across = jnp.where(crop > 0, mirror * cropped, across)
+        crop_shift = jnp.minimum(extent[1] / 2 - _between(EDGE_MM, crop), MAX_SHIFT * extent[1])
+        across = jnp.where(crop > 0, mirror * crop_shift, across)
     shift = jnp.stack([across + offset_mm, settings["down"] * extent[0]])
     return View(spacing, y, x, turn, shift)

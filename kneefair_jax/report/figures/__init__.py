@@ -1,7 +1,7 @@
-"""Figures of the report as inline SVG. Every public function is pure: the same numbers give the same bytes.
+"""Draw the report's figures as inline SVG. Every public function is pure: the same numbers give the same bytes.
 
-Rows are groups, so that a figure of many groups grows downwards and its letters keep their size. Markers
-differ in shape as well as color, and shades run one way, so that a gray print says the same.
+Rows are groups, so a figure of many groups grows in height and its text keeps its size. Markers differ in shape as
+well as color, and shades have one direction, so a gray print is as readable.
 """
 
 __all__ = ["distributions", "flow_diagram", "forest", "scatter", "study_figures", "svg"]

@@ -1,4 +1,4 @@
-"""Distributions of scores by group, the heat map of structures, and training curves."""
+"""Draw distributions of scores by group, the heat map of structures, and training curves."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -10,21 +10,23 @@ from matplotlib.ticker import MaxNLocator
 
 from kneefair_jax.report.figures import svg
 from kneefair_jax.report.figures.svg import ROW, WIDTH, label_rows, rows_of, value_axis
-from kneefair_jax.report.text.formatting import DASH, Block, number
+from kneefair_jax.report.text.formatting import DASH, AttributeGroups, number
 
-_MOST_POINTS = 400
+_MAX_POINTS = 400
 
 
-def distributions(values: Mapping[str, np.ndarray], blocks: Sequence[Block], title: str, name: str) -> str:
-    """The score of every case by group: a box (quartiles, 5th to 95th percentile) over the cases themselves.
+def distributions(
+    values: Mapping[str, np.ndarray], groups: Sequence[AttributeGroups], title: str, name: str
+) -> str:
+    """Draw the score of every case by group, with a box (quartiles) and a line (5th to 95th percentile).
 
     Args:
         values: group name -> f64[cases], without NaN.
-        blocks: the groups to show, in order; those without values keep an empty row.
+        groups: the groups to show, in order; groups without values have an empty row.
         title: the score's name for a reader.
-        name: the figure's name, used once a page.
+        name: the figure's name, unique on the page.
     """
-    rows = rows_of(blocks)
+    rows = rows_of(groups)
     jitter = np.random.default_rng(0)
     medians = []
     with svg.style():
@@ -35,15 +37,15 @@ def distributions(values: Mapping[str, np.ndarray], blocks: Sequence[Block], tit
             points = values.get(row.name or "", np.empty(0))
             if not len(points):
                 continue
-            low, first, median, third, high = np.percentile(points, (5, 25, 50, 75, 95))
+            lower, first, median, third, upper = np.percentile(points, (5, 25, 50, 75, 95))
             medians.append(f"{row.label} {number(median)}")
-            # In a large group the dots inside the box are a smear and most of the page's bytes.
-            shown = points if len(points) <= _MOST_POINTS else points[(points < low) | (points > high)]
-            if len(shown) > _MOST_POINTS:  # every n-th by score, the lowest and the highest among them
-                shown = np.sort(shown)[np.linspace(0, len(shown) - 1, _MOST_POINTS).round().astype(int)]
-            spread = y + jitter.uniform(-0.26, 0.26, len(shown))
-            axes.plot(shown, spread, "o", color=svg.ACCENT, markersize=2.6, alpha=0.4, markeredgewidth=0)
-            axes.plot((low, high), (y, y), color=svg.INK, linewidth=0.8)
+            # In a large group the dots inside the box overlap and take most of the page's bytes.
+            dots = points if len(points) <= _MAX_POINTS else points[(points < lower) | (points > upper)]
+            if len(dots) > _MAX_POINTS:  # every n-th by score, with the lowest and the highest
+                dots = np.sort(dots)[np.linspace(0, len(dots) - 1, _MAX_POINTS).round().astype(int)]
+            heights = y + jitter.uniform(-0.26, 0.26, len(dots))
+            axes.plot(dots, heights, "o", color=svg.ACCENT, markersize=2.6, alpha=0.4, markeredgewidth=0)
+            axes.plot((lower, upper), (y, y), color=svg.INK, linewidth=0.8)
             axes.barh(y, third - first, 0.52, first, facecolor="none", edgecolor=svg.INK, linewidth=0.9)
             axes.plot((median, median), (y - 0.26, y + 0.26), color=svg.INK, linewidth=2)
         axes.set_xlabel(f"{title} of a case, mean over structures")
@@ -55,22 +57,22 @@ def distributions(values: Mapping[str, np.ndarray], blocks: Sequence[Block], tit
 
 def heat_map(
     scores: Mapping[str, Any],
-    blocks: Sequence[Block],
+    groups: Sequence[AttributeGroups],
     title: str,
     name: str,
     *,
     lower_is_better: bool = False,
 ) -> str:
-    """The mean of every structure in every group, darker the further it is worse than that structure's mean.
+    """Draw the mean of every structure in every group, darker the worse it is than that structure's mean.
 
     Args:
         scores: one score of the report.
-        blocks: the groups to show, in order.
+        groups: the groups to show, in order.
         title: the score's name for a reader.
-        name: the figure's name, used once a page.
+        name: the figure's name, unique on the page.
         lower_is_better: whether the score is an error.
     """
-    rows = rows_of(blocks)
+    rows = rows_of(groups)
     columns = {"all": scores, **scores["structures"]}
     means = np.array(
         [[(part["groups"].get(row.name) or {}).get("mean") for part in columns.values()] for row in rows],
@@ -78,7 +80,7 @@ def heat_map(
     ).reshape(len(rows), len(columns))
     overall = np.array([part["overall"]["mean"] for part in columns.values()], float)
     shortfall = np.nan_to_num(np.clip((means - overall) if lower_is_better else (overall - means), 0, None))
-    # Half opaque at most: the number on it must stay readable on a light and on a dark page.
+    # At most about half opaque, so that the number is readable on a light and on a dark page.
     shade = 0.55 * shortfall / max(shortfall.max(initial=0), 1e-9)
     with svg.style():
         figure = Figure(figsize=(WIDTH, ROW * 1.15 * len(rows) + 0.5), layout="constrained")
@@ -106,11 +108,11 @@ def heat_map(
 
 
 def curves(records: Sequence[Mapping[str, Any]], name: str) -> str:
-    """The training loss, and the validation scores beside it, by step.
+    """Draw the training loss and the validation scores by step.
 
     Args:
-        records: `{"step", "loss"}` or `{"step", "validation": {"overall", "worst_group"}}`, in any mixture.
-        name: the figure's name, used once a page.
+        records: `{"step", "loss"}` or `{"step", "validation": {"overall", "worst_group"}}`, in any order.
+        name: the figure's name, unique on the page.
     """
     losses = [(record["step"], record["loss"]) for record in records if record.get("loss") is not None]
     validation: dict[str, list[tuple[float, float]]] = {}

@@ -1,4 +1,4 @@
-"""Diagram of the flow of patients, from the list of cases to the groups that are ranked."""
+"""Draw the flow of patients from the list of cases to the ranked groups."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ _CHARACTERS = 52
 
 
 def flow(counts: Mapping[str, Any], name: str) -> str:
-    """Boxes from top to bottom, with what is excluded at their right.
+    """Draw the steps as boxes from top to bottom, with exclusions on the right.
 
     Args:
-        counts: of `patient_flow.counts`.
-        name: the figure's name, used once a page.
+        counts: the result of `build.patient_flow`.
+        name: the figure's name, unique on the page.
     """
     steps = _steps(counts)
     heights = [max(_height(main), _height(side)) for main, side in steps]
@@ -46,48 +46,55 @@ def flow(counts: Mapping[str, Any], name: str) -> str:
 
 
 def _steps(counts: Mapping[str, Any]) -> list[tuple[list[str], list[str]]]:
-    """The lines of each step's box, and of the box at its right."""
-    excluded = [f"{amount(one['records'], 'record')}: {one['reason']}" for one in counts["excluded"]]
+    """Return the lines of each step's box, and of the box on its right."""
+    excluded = [f"{amount(entry['records'], 'record')}: {entry['reason']}" for entry in counts["excluded"]]
     tested = counts["tested"]
     steps = [
         (
             ["Listed", amount(counts["listed"], "record")],
-            [f"Excluded: {amount(sum(one['records'] for one in counts['excluded']), 'record')}", *excluded]
+            [
+                f"Excluded: {amount(sum(entry['records'] for entry in counts['excluded']), 'record')}",
+                *excluded,
+            ]
             if excluded
             else [],
         ),
-        (["Cohort", _both(counts["cohort"])], []),
+        (["Cohort", _cases_and_patients(counts["cohort"])], []),
     ]
-    others = {split: one for split, one in counts["splits"].items() if split != "test"}
-    if others:
-        steps[-1][1].extend(["Not tested", *(f"{split}: {_both(one)}" for split, one in others.items())])
-    apart = [
-        f"{amount(counts[key], 'patient')} {words}"
-        for key, words in (("not_scored", "without a score"), ("failed", "with a failed segmentation"))
+    untested = {split: entry for split, entry in counts["splits"].items() if split != "test"}
+    if untested:
+        lines = (f"{split}: {_cases_and_patients(entry)}" for split, entry in untested.items())
+        steps[-1][1].extend(["Not tested", *lines])
+    not_in_tests = [
+        f"{amount(counts[key], 'patient')} {text}"
+        for key, text in (("not_scored", "without a score"), ("failed", "with a failed segmentation"))
         if counts[key]
     ]
     ranked = [
-        f"{attribute}: {one['ranked']} of {amount(one['groups'], 'group')}"
-        for attribute, one in counts["groups"].items()
+        f"{attribute}: {entry['ranked']} of {amount(entry['groups'], 'group')}"
+        for attribute, entry in counts["groups"].items()
     ]
     return [
         *steps,
-        (["Tested", _both(tested)], ["Not in tests of gaps in means", *apart] if apart else []),
+        (
+            ["Tested", _cases_and_patients(tested)],
+            ["Not in tests of gaps in means", *not_in_tests] if not_in_tests else [],
+        ),
         (["Without a failed segmentation", amount(counts["without_failure"], "patient")], []),
         (["Ranked groups", *ranked], []),
     ]
 
 
-def _both(one: Mapping[str, int]) -> str:
-    return f"{amount(one['cases'], 'case')} of {amount(one['patients'], 'patient')}"
+def _cases_and_patients(entry: Mapping[str, int]) -> str:
+    return f"{amount(entry['cases'], 'case')} of {amount(entry['patients'], 'patient')}"
 
 
-def _wrapped(lines: Sequence[str]) -> list[str]:
+def _wrap(lines: Sequence[str]) -> list[str]:
     return [part for line in lines for part in textwrap.wrap(line, _CHARACTERS)]
 
 
 def _height(lines: Sequence[str]) -> float:
-    return _LINE * len(_wrapped(lines)) + 2 * _PAD if lines else 0.0
+    return _LINE * len(_wrap(lines)) + 2 * _PAD if lines else 0.0
 
 
 def _box(
@@ -96,7 +103,7 @@ def _box(
     """Draw a box with its first line bold."""
     left, width = column
     axes.add_patch(Rectangle((left, top), width, height, facecolor="none", edgecolor=color, linewidth=0.8))
-    for k, line in enumerate(_wrapped(lines)):
+    for k, line in enumerate(_wrap(lines)):
         weight = "normal" if k else "bold"
         axes.text(left + 0.1, top + _PAD + _LINE * (k + 0.5), line, va="center", fontweight=weight)
 

@@ -1,4 +1,4 @@
-"""Estimates with their intervals, a row each: means of groups, differences of groups, areas under the curve."""
+"""Draw estimates with their intervals: means of groups, differences of groups, areas under the curve."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,44 +8,47 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from kneefair_jax.fairness.patient_table import ALL_STRUCTURES
 from kneefair_jax.report.figures import svg
 from kneefair_jax.report.figures.svg import ROW, WIDTH, Row, label_rows, rows_of, value_axis
 from kneefair_jax.report.text import findings
-from kneefair_jax.report.text.formatting import MINUS, Block, group, interval, number, signed
+from kneefair_jax.report.text.formatting import MINUS, AttributeGroups, group_title, interval, number, signed
 
 
 def means(
     scores: Mapping[str, Any],
-    blocks: Sequence[Block],
+    groups: Sequence[AttributeGroups],
     title: str,
     name: str,
     pooled: Mapping[str, Any] | None = None,
 ) -> str:
-    """Group means with their intervals, one panel for all structures and one for each.
+    """Draw group means with their intervals, one panel for all structures and one for each.
 
     Args:
         scores: one score of the report, `report["scores"]["dice"]`.
-        blocks: the groups to show, in order.
+        groups: the groups to show, in order.
         title: the score's name for a reader.
-        name: the figure's name, used once a page.
+        name: the figure's name, unique on the page.
         pooled: group -> its pooled mean over all structures, `report["pooled"]`.
 
     Returns:
-        An `<svg>`: filled circles for ranked groups, hollow for those too small to rank, diamonds for the
-        worst of each attribute, small hollow diamonds below them for pooled means, a dashed line for the mean
+        An `<svg>`: filled circles for ranked groups, hollow circles for groups too small to rank, diamonds for the
+        worst group of each attribute, small hollow diamonds below them for pooled means, a dashed line for the mean
         over all patients.
     """
     with svg.style():
-        figure = means_figure(scores, blocks, pooled)
-        return svg.text(figure, name, f"Mean {title} by group. {_extremes(scores, blocks)}")
+        figure = means_figure(scores, groups, pooled)
+        return svg.text(figure, name, f"Mean {title} by group. {_extremes(scores, groups)}")
 
 
 def means_figure(
-    scores: Mapping[str, Any], blocks: Sequence[Block], pooled: Mapping[str, Any] | None = None
+    scores: Mapping[str, Any], groups: Sequence[AttributeGroups], pooled: Mapping[str, Any] | None = None
 ) -> Figure:
-    """The figure of `means`."""
-    rows = rows_of(blocks)
-    panels = {"All structures": scores, **{part: scores["structures"][part] for part in scores["structures"]}}
+    """Draw the figure of `means`."""
+    rows = rows_of(groups)
+    # A table of one score per case has one structure, `ALL_STRUCTURES`, which is the first panel.
+    structures = {name: part for name, part in scores["structures"].items() if name != ALL_STRUCTURES}
+    panels = {"All structures": scores, **structures}
     columns = 4 if len(panels) == 4 else min(3, len(panels))
     lines = math.ceil(len(panels) / columns)
     layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1, hspace=0.04)
@@ -71,23 +74,23 @@ def _means_panel(axes: Axes, part: Mapping[str, Any], rows: Sequence[Row], poole
         entry = part["groups"].get(row.name)
         if entry is None or entry["mean"] is None:
             continue
-        colour = svg.ALERT if row.name in worst else svg.ACCENT
+        color = svg.ALERT if row.name in worst else svg.ACCENT
         if entry["interval"] and None not in entry["interval"]:
-            axes.plot(entry["interval"], (y, y), color=colour, linewidth=1.6, solid_capstyle="butt")
+            axes.plot(entry["interval"], (y, y), color=color, linewidth=1.6, solid_capstyle="butt")
         axes.plot(
             entry["mean"],
             y,
             "D" if row.name in worst else "o",
-            color=colour,
+            color=color,
             markersize=5,
-            markerfacecolor=colour if entry.get("ranked", True) else svg.PAPER,
+            markerfacecolor=color if entry.get("ranked", True) else svg.PAPER,
         )
-        if one := pooled.get(row.name or ""):
-            below = y + 0.3
-            axes.plot(one["interval"], (below, below), color=svg.INK, linewidth=0.6, solid_capstyle="butt")
+        if mean := pooled.get(row.name or ""):
+            height = y + 0.3
+            axes.plot(mean["interval"], (height, height), color=svg.INK, linewidth=0.6, solid_capstyle="butt")
             axes.plot(
-                one["mean"],
-                below,
+                mean["mean"],
+                height,
                 "D",
                 color=svg.INK,
                 markersize=3,
@@ -96,19 +99,19 @@ def _means_panel(axes: Axes, part: Mapping[str, Any], rows: Sequence[Row], poole
             )
 
 
-def _extremes(scores: Mapping[str, Any], blocks: Sequence[Block]) -> str:
-    """The lowest and the highest mean in words, for an alt text."""
+def _extremes(scores: Mapping[str, Any], groups: Sequence[AttributeGroups]) -> str:
+    """Name the lowest and the highest mean, for an alt text."""
     means = {
         name: scores["groups"][name]["mean"]
-        for block in blocks
-        for name in block.labels
+        for entry in groups
+        for name in entry.labels
         if scores["groups"][name]["mean"] is not None
     }
     if not means:
         return "No group has a score."
-    attributes = [block.key for block in blocks if "," not in block.key]
+    attributes = [entry.key for entry in groups if "," not in entry.key]
     return " ".join(
-        f"{word}: {group(name, attributes)}, {number(means[name])}."
+        f"{word}: {group_title(name, attributes)}, {number(means[name])}."
         for word, name in (
             ("Lowest", min(means, key=means.__getitem__)),
             ("Highest", max(means, key=means.__getitem__)),
@@ -116,35 +119,35 @@ def _extremes(scores: Mapping[str, Any], blocks: Sequence[Block]) -> str:
     )
 
 
-def gaps(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: str) -> str:
-    """The signed difference of every pair of groups, with its interval, a line at 0, and the margin where one is given.
+def gaps(scores: Mapping[str, Any], groups: Sequence[AttributeGroups], title: str, name: str) -> str:
+    """Draw the signed difference of every pair of groups with its interval, a line at 0, and the equivalence margin.
 
     A pair is marked where it differs significantly: by its p, corrected over the primary family, and by its interval.
 
     Args:
         scores: one score of the report, its summaries with `pairs`.
-        blocks: whose pairs to show, in order; those without pairs are left out.
+        groups: the groups whose pairs to show, in order; attributes without pairs are omitted.
         title: the score's name for a reader.
-        name: the figure's name, used once a page.
+        name: the figure's name, unique on the page.
 
     Returns:
         An `<svg>`: filled diamonds where a pair differs significantly, hollow circles where it does not.
     """
     rows: list[Row] = []
-    found: dict[str, Mapping[str, Any]] = {}
-    margins, deciding = set(), {}
-    for block in blocks:
-        summary = scores["summaries"].get(block.key) or {}
+    pair_of_row: dict[str, Mapping[str, Any]] = {}
+    margins, equivalence_intervals = set(), {}
+    for entry in groups:
+        summary = scores["summaries"].get(entry.key) or {}
         equivalence = summary.get("equivalence") or {}
         pairs = [pair for pair in summary.get("pairs") or [] if pair["difference"] is not None]
         for pair, ends in zip(summary.get("pairs") or [], equivalence.get("intervals") or [], strict=False):
-            deciding[f"{pair['first']}|{pair['second']}"] = ends
+            equivalence_intervals[f"{pair['first']}|{pair['second']}"] = ends
         if pairs:
-            rows.append(Row(None, block.title))
+            rows.append(Row(None, entry.title))
         for pair in pairs:
             key = f"{pair['first']}|{pair['second']}"
-            found[key] = pair
-            rows.append(Row(key, f"{_label(block, pair['first'])} {MINUS} {_label(block, pair['second'])}"))
+            pair_of_row[key] = pair
+            rows.append(Row(key, f"{_label(entry, pair['first'])} {MINUS} {_label(entry, pair['second'])}"))
         if equivalence:
             margins.add(equivalence["delta"])
     with svg.style():
@@ -154,68 +157,70 @@ def gaps(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: s
         for delta in sorted(margins):
             axes.axvspan(-delta, delta, color=svg.RULE, alpha=0.5, linewidth=0)
         axes.axvline(0, color=svg.MUTED, linewidth=0.9)
-        apart = []
+        significant_pairs = []
         for y, row in enumerate(rows):
             if row.name is None:
                 continue
-            pair = found[row.name]
-            if row.name in deciding:
-                axes.plot(deciding[row.name], [y + 0.28] * 2, color=svg.MUTED, linewidth=1)
-            significant = findings.is_named(pair)
+            pair = pair_of_row[row.name]
+            if row.name in equivalence_intervals:
+                axes.plot(equivalence_intervals[row.name], [y + 0.28] * 2, color=svg.MUTED, linewidth=1)
+            significant = findings.is_significant_pair(pair)
             _estimate(axes, y, pair["difference"], pair.get("interval"), significant)
             if significant:
-                apart.append(f"{row.label} {signed(pair['difference'])} {interval(pair['interval'])}")
+                significant_pairs.append(
+                    f"{row.label} {signed(pair['difference'])} {interval(pair['interval'])}"
+                )
         axes.set_xlabel(f"difference in mean {title}")
         label_rows(axes, rows)
         alt = f"Differences in mean {title} between groups. Statistically significant: "
-        return svg.text(figure, name, alt + (", ".join(apart) or "none") + ".")
+        return svg.text(figure, name, alt + (", ".join(significant_pairs) or "none") + ".")
 
 
-def aucs(root_cause: Mapping[str, Any], name: str) -> str:
-    """How well each attribute is predicted from the image, the crop, the mask and the features, with a line at chance.
+def aucs(leakage: Mapping[str, Any], name: str) -> str:
+    """Draw how well each attribute is predicted from image, crop, mask and features, with a line at chance.
 
     Args:
-        root_cause: attribute -> stage -> `{"auc", "interval", "patients"}`.
-        name: the figure's name, used once a page.
+        leakage: `report["root_cause"]`: attribute -> stage -> `{"auc", "interval", "patients"}`.
+        name: the figure's name, unique on the page.
     """
     rows: list[Row] = []
-    found: dict[str, Mapping[str, Any]] = {}
-    for attribute, stages in root_cause.items():
+    entries: dict[str, Mapping[str, Any]] = {}
+    for attribute, stages in leakage.items():
         rows.append(Row(None, attribute))
         for stage, entry in stages.items():
-            found[f"{attribute}|{stage}"] = entry
+            entries[f"{attribute}|{stage}"] = entry
             rows.append(Row(f"{attribute}|{stage}", stage))
-    words = []
+    texts = []
     with svg.style():
         figure = Figure(figsize=(WIDTH, ROW * len(rows) + 0.7), layout="constrained")
         axes = figure.subplots()
         value_axis(axes)
         axes.axvline(0.5, color=svg.MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
         for y, row in enumerate(rows):
-            entry = found.get(row.name or "") or {}
+            entry = entries.get(row.name or "") or {}
             if entry.get("auc") is None:
                 continue
             _estimate(axes, y, entry["auc"], entry.get("interval"))
-            words.append(f"{(row.name or '').replace('|', ' from the ')} {number(entry['auc'], 2)}")
+            texts.append(f"{(row.name or '').replace('|', ' from the ')} {number(entry['auc'], 2)}")
         axes.set_xlim(min(0.4, axes.get_xlim()[0]), 1.01)
-        axes.set_xlabel("area under the ROC curve; 0.5 is guessing")
+        axes.set_xlabel("area under the ROC curve; 0.5 is chance")
         label_rows(axes, rows)
         return svg.text(
-            figure, name, f"How well an attribute is predicted: {', '.join(words) or 'not at all known'}."
+            figure, name, f"How well an attribute is predicted: {', '.join(texts) or 'not known'}."
         )
 
 
 def _estimate(
-    axes: Axes, y: float, value: float, ends: Sequence[float | None] | None, marked: bool = False
+    axes: Axes, y: float, value: float, ends: Sequence[float | None] | None, is_marked: bool = False
 ) -> None:
     """Draw an estimate with its interval in one row; a filled diamond where it is marked."""
-    known = [end for end in ends or () if end is not None]
-    colour = svg.ALERT if marked else svg.ACCENT
-    if len(known) == 2:
-        axes.plot(known, (y, y), color=colour, linewidth=1.6, solid_capstyle="butt")
-    face = colour if marked else svg.PAPER
-    axes.plot(value, y, "D" if marked else "o", color=colour, markersize=5, markerfacecolor=face)
+    limits = [end for end in ends or () if end is not None]
+    color = svg.ALERT if is_marked else svg.ACCENT
+    if len(limits) == 2:
+        axes.plot(limits, (y, y), color=color, linewidth=1.6, solid_capstyle="butt")
+    face = color if is_marked else svg.PAPER
+    axes.plot(value, y, "D" if is_marked else "o", color=color, markersize=5, markerfacecolor=face)
 
 
-def _label(block: Block, name: str) -> str:
-    return block.labels.get(name, name)
+def _label(groups: AttributeGroups, name: str) -> str:
+    return groups.labels.get(name, name)

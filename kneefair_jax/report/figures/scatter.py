@@ -1,4 +1,4 @@
-"""A score against something else, by group: the bones' size, another attribute, the network's confidence."""
+"""Draw a score by group against the structures' size or a second attribute, and accuracy against confidence."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,29 +8,36 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kneefair_jax import groups
 from kneefair_jax.fairness import patient_table
+from kneefair_jax.groups import is_missing, partition
 from kneefair_jax.report.figures import svg
 from kneefair_jax.report.figures.svg import WIDTH, looks, plane
-from kneefair_jax.report.text.formatting import DASH, Block, levels_of, listing, number, readable
+from kneefair_jax.report.text.formatting import (
+    DASH,
+    AttributeGroups,
+    display_label,
+    levels_of,
+    listing,
+    number,
+)
 
 _BINS = 6
-_FEWEST = 5  # cases in a bin whose mean is drawn
+_MIN_CASES = 5  # of a bin whose mean is drawn
 
 
-def sized(
+def areas(
     cases: pd.DataFrame,
     attributes: Sequence[str],
     score: str,
     failure_dice: float = patient_table.FAILURE_DICE,
 ) -> pd.DataFrame | None:
-    """Each case's score and the area of its bones.
+    """Return each case's macro score and the area of its structures.
 
     Args:
-        cases: a row per case and structure; `true_area_mm2` NaN where the spacing is unknown.
+        cases: a row for each case and structure; `true_area_mm2` is NaN where the spacing is unknown.
         attributes: categorical columns.
-        score: the column of the macro score.
-        failure_dice: that of `patient_table.macro`.
+        score: the column of the score.
+        failure_dice: `failure_dice` of `patient_table.macro`.
 
     Returns:
         Columns `area` (cm2, the sum over structures), `score` and the attributes; None where fewer than two cases
@@ -42,151 +49,153 @@ def sized(
     area = by_case["true_area_mm2"].sum(min_count=1) / 100
     macro = patient_table.macro(cases, score, failure_dice)
     frame = by_case[list(attributes)].first().assign(area=area, score=macro)
-    known = frame[np.isfinite(frame["area"]) & frame["score"].notna()]
-    return known if len(known) > 1 else None
+    frame = frame[np.isfinite(frame["area"]) & frame["score"].notna()]
+    return frame if len(frame) > 1 else None
 
 
-def size(frame: pd.DataFrame, blocks: Sequence[Block], title: str, name: str) -> str:
-    """The score of every case against the area of its bones, a panel an attribute, with the means of equal bins.
+def size(frame: pd.DataFrame, groups: Sequence[AttributeGroups], title: str, name: str) -> str:
+    """Draw the score of every case against the area of its structures, a panel an attribute, with means of bins.
 
     Args:
-        frame: of `sized`.
-        blocks: one attribute each.
+        frame: the result of `areas`.
+        groups: one attribute each.
         title: the score's name for a reader.
-        name: the figure's name, used once a page.
+        name: the figure's name, unique on the page.
     """
     correlation = frame["area"].rank().corr(frame["score"].rank())
     with svg.style():
-        figure, panels = _panels(len(blocks))
-        for axes, block in zip(panels, blocks, strict=True):
+        figure, panels = _panels(len(groups))
+        for axes, entry in zip(panels, groups, strict=True):
             plane(axes)
-            axes.set_title(block.title)
-            part = groups.partition(frame, [block.key], missing_as_level=True)
-            for (g, group), look in zip(enumerate(part.names), looks(), strict=False):
-                members = frame[part.index == g]
+            axes.set_title(entry.title)
+            levels = partition(frame, [entry.key], missing_as_level=True)
+            for (g, group), look in zip(enumerate(levels.names), looks(), strict=False):
+                members = frame[levels.index == g]
                 dots = look | {"linestyle": "", "markersize": 3, "alpha": 0.35, "markeredgewidth": 0}
                 axes.plot(members["area"], members["score"], **dots)
                 line = binned(members["area"].to_numpy(), members["score"].to_numpy())
-                axes.plot(*line, **look, linewidth=1.5, markersize=5, label=block.labels.get(group, group))
+                axes.plot(*line, **look, linewidth=1.5, markersize=5, label=entry.labels.get(group, group))
             axes.legend(loc="lower right")
             axes.set_xlabel("area of the reference masks, cm²")
-            # Some far outliers would flatten all others.
-            low, high = np.percentile(frame["score"], (1, 100))
-            margin = 0.05 * (high - low) or 0.01
-            axes.set_ylim(low - margin, high + margin)
+            # A few far outliers would compress the range of the other cases.
+            lower, upper = np.percentile(frame["score"], (1, 100))
+            margin = 0.05 * (upper - lower) or 0.01
+            axes.set_ylim(lower - margin, upper + margin)
         panels[0].set_ylabel(f"{title} of a case")
-        alt = f"{title} of a case against the area of its bones. Spearman's correlation over all cases: "
+        alt = f"{title} of a case against the area of its structures. Spearman's correlation over all cases: "
         return svg.text(figure, name, f"{alt}{number(correlation, 2)}.")
 
 
 def binned(x: np.ndarray, y: np.ndarray) -> tuple[list[float], list[float]]:
-    """Means of x and y in bins of equally many cases, in the order of x."""
-    bins = min(_BINS, len(x) // _FEWEST)
+    """Return the means of x and y in bins of equal numbers of cases, in the order of x."""
+    bins = min(_BINS, len(x) // _MIN_CASES)
     parts = np.array_split(np.argsort(x, kind="stable"), bins) if bins else []
     return [float(x[part].mean()) for part in parts], [float(y[part].mean()) for part in parts]
 
 
-def intersections(scores: Mapping[str, Any], blocks: Sequence[Block], title: str, name: str) -> str:
-    """The means of the groups of two attributes: levels of the second side by side, a line for each of the first.
+def intersections(scores: Mapping[str, Any], groups: Sequence[AttributeGroups], title: str, name: str) -> str:
+    """Draw the means of the groups of two attributes: levels of the second on the x axis, a line for each of the first.
 
-    Parallel lines: the gap of one attribute is the same at every level of the other.
+    Parallel lines mean that the gap by one attribute is the same at every level of the other.
 
     Args:
         scores: one score of the report.
-        blocks: two attributes each.
+        groups: two attributes each.
         title: the score's name for a reader.
-        name: the figure's name, used once a page.
+        name: the figure's name, unique on the page.
     """
-    words = []
+    texts = []
     with svg.style():
-        figure, panels = _panels(len(blocks))
-        for axes, block in zip(panels, blocks, strict=True):
-            cells = _cells(block)
-            first, second = block.key.split(",")
+        figure, panels = _panels(len(groups))
+        for axes, entry in zip(panels, groups, strict=True):
+            cells = _cells(entry)
+            line_attribute, x_attribute = entry.key.split(",")
             rows, columns = (list(dict.fromkeys(cell[i] for cell in cells)) for i in (0, 1))
             plane(axes)
-            axes.set_title(block.title)
+            axes.set_title(entry.title)
             for (i, row), look in zip(enumerate(rows), looks(), strict=False):
-                # Side by side, so that intervals do not hide each other.
+                # Shifted, so that intervals do not hide each other.
                 shift = 0.08 * (i - (len(rows) - 1) / 2)
                 points = []
                 for x, column in enumerate(columns):
-                    entry = scores["groups"].get(cells.get((row, column)) or "") or {}
-                    if entry.get("mean") is None:
+                    mean = scores["groups"].get(cells.get((row, column)) or "") or {}
+                    if mean.get("mean") is None:
                         continue
-                    points.append((x + shift, entry["mean"]))
-                    words.append(f"{row}, {column} {number(entry['mean'])}")
-                    if entry.get("interval") and None not in entry["interval"]:
-                        axes.plot([x + shift] * 2, entry["interval"], color=look["color"], linewidth=1.2)
+                    points.append((x + shift, mean["mean"]))
+                    texts.append(f"{row}, {column} {number(mean['mean'])}")
+                    if mean.get("interval") and None not in mean["interval"]:
+                        axes.plot([x + shift] * 2, mean["interval"], color=look["color"], linewidth=1.2)
                 if points:
                     axes.plot(*zip(*points, strict=True), **look, linewidth=1.2, markersize=5, label=row)
             axes.set_xticks(range(len(columns)), columns)
             axes.set_xlim(-0.5, len(columns) - 0.5)
-            axes.set_xlabel(second)
-            # Room for the names, so that they hide no interval.
-            low, high = axes.get_ylim()
-            axes.set_ylim(low - 0.35 * (high - low), high)
-            axes.legend(title=first, loc="lower center", ncols=3)
+            axes.set_xlabel(x_attribute)
+            # Room for the legend, so that it hides no interval.
+            lower, upper = axes.get_ylim()
+            axes.set_ylim(lower - 0.35 * (upper - lower), upper)
+            axes.legend(title=line_attribute, loc="lower center", ncols=3)
         panels[0].set_ylabel(f"mean {title}")
-        return svg.text(figure, name, f"Mean {title} where two attributes meet: {listing(words or [DASH])}.")
+        return svg.text(figure, name, f"Mean {title} by pairs of attributes: {listing(texts or [DASH])}.")
 
 
 def reliability(
-    curves: Mapping[str, Any], blocks: Sequence[Block], slopes: Mapping[str, float | None], name: str
+    curves: Mapping[str, Any],
+    groups: Sequence[AttributeGroups],
+    slopes: Mapping[str, float | None],
+    name: str,
 ) -> str:
-    """The share of pixels that are right by how sure the network was, a line a group; the diagonal is calibrated.
+    """Draw the share of correct pixels against the network's confidence, a line a group; the diagonal is calibrated.
 
     Args:
         curves: group -> `{"confidence": [...], "accuracy": [...], "pixels": [...]}`, empty bins None.
-        blocks: one attribute each, or the block of all.
+        groups: one attribute each, or the group of all patients.
         slopes: group -> its calibration slope, for the legend.
-        name: the figure's name, used once a page.
+        name: the figure's name, unique on the page.
     """
-    words = []
+    texts = []
     with svg.style():
-        figure, panels = _panels(len(blocks))
-        for axes, block in zip(panels, blocks, strict=True):
+        figure, panels = _panels(len(groups))
+        for axes, entry in zip(panels, groups, strict=True):
             plane(axes)
-            axes.set_title(block.title or "all patients")
+            axes.set_title(entry.title or "all patients")
             axes.plot((0, 1), (0, 1), color=svg.MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-            lowest = 1.0
-            for (group, label), look in zip(block.labels.items(), looks(), strict=False):
+            minimum = 1.0
+            for (group, label), look in zip(entry.labels.items(), looks(), strict=False):
                 curve = curves[group]
-                named = label if slopes.get(group) is None else f"{label}: slope {number(slopes[group], 2)}"
+                legend = label if slopes.get(group) is None else f"{label}: slope {number(slopes[group], 2)}"
                 points = [
-                    (sure, right)
-                    for sure, right in zip(curve["confidence"], curve["accuracy"], strict=True)
-                    if sure is not None and right is not None
+                    (confidence, accuracy)
+                    for confidence, accuracy in zip(curve["confidence"], curve["accuracy"], strict=True)
+                    if confidence is not None and accuracy is not None
                 ]
                 if not points:
                     continue
-                axes.plot(*zip(*points, strict=True), **look, linewidth=1.2, markersize=4, label=named)
-                lowest = min(lowest, *(min(point) for point in points))
+                axes.plot(*zip(*points, strict=True), **look, linewidth=1.2, markersize=4, label=legend)
+                minimum = min(minimum, *(min(point) for point in points))
                 furthest = max(points, key=lambda point: abs(point[0] - point[1]))
-                words.append(
-                    f"{named.replace(':', ',')}, {number(furthest[1], 2)} at confidence {number(furthest[0], 2)}"
+                texts.append(
+                    f"{legend.replace(':', ',')}, {number(furthest[1], 2)} at confidence {number(furthest[0], 2)}"
                 )
-            axes.set(xlim=(lowest - 0.03, 1.01), ylim=(lowest - 0.03, 1.01), xlabel="confidence")
+            axes.set(xlim=(minimum - 0.03, 1.01), ylim=(minimum - 0.03, 1.01), xlabel="confidence")
             axes.legend(loc="lower right")
-        panels[0].set_ylabel("share of pixels that are right")
-        alt = f"Reliability curves by group. Furthest from the diagonal: {', '.join(words) or DASH}."
+        panels[0].set_ylabel("share of correct pixels")
+        alt = f"Reliability curves by group. Furthest from the diagonal: {', '.join(texts) or DASH}."
         return svg.text(figure, name, alt)
 
 
-def _panels(many: int) -> tuple[Figure, list[Axes]]:
-    """Panels two in a row, as high as they need to be."""
-    columns = min(2, many)
-    lines = -(-many // columns)
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    """Create a figure of panels, two in a row."""
+    columns = min(2, count)
+    lines = -(-count // columns)
     figure = Figure(figsize=(WIDTH, 3.0 * lines), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes in grid[many:]:
+    for axes in grid[count:]:
         axes.set_axis_off()
-    return figure, list(grid[:many])
+    return figure, list(grid[:count])
 
 
-def _cells(block: Block) -> dict[tuple[str, str], str]:
-    """Levels of the two attributes, for a reader -> the group's name; those of unknown levels are left out."""
-    attributes = block.key.split(",")
-    known = [name for name in block.labels if not groups.is_missing(name)]
-    levels = {name: levels_of(name, attributes) for name in known}
-    return {(readable(of[attributes[0]]), readable(of[attributes[1]])): name for name, of in levels.items()}
+def _cells(groups: AttributeGroups) -> dict[tuple[str, str], str]:
+    """Return the labels of both levels -> the group's name, without groups of unknown levels."""
+    first, second = groups.key.split(",")
+    levels = {name: levels_of(name, (first, second)) for name in groups.labels if not is_missing(name)}
+    return {(display_label(pair[first]), display_label(pair[second])): name for name, pair in levels.items()}

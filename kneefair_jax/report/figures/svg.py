@@ -1,6 +1,6 @@
-"""A matplotlib figure -> inline SVG that follows the page's colour scheme and is the same at every run.
+"""Convert a matplotlib figure to inline SVG with the page's color scheme, the same bytes in every run.
 
-And what the figures share: rows of groups, the axis of a score, the look of a group.
+The module also has what the figures share: rows of groups, the axis of a score, the style of a group.
 """
 
 import io
@@ -18,10 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kneefair_jax.report.text.formatting import Block
+from kneefair_jax.report.text.formatting import AttributeGroups
 
-# Placeholders: matplotlib writes these colours, `text` turns each into the page's variable, so that one SVG
-# serves the light page, the dark page and print. The fallbacks are for an SVG copied out of the page.
+# Placeholders: matplotlib writes these colors, and `text` replaces each by the page's variable, so that one SVG serves
+# the light page, the dark page and print. The fallbacks are for an SVG copied out of the page.
 INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
 ACCENT, ALERT = "#050505", "#060606"
 _VARIABLES = {
@@ -61,28 +61,28 @@ _STYLE: dict[Any, Any] = {
 }
 WIDTH = 7.6  # inches; the page scales a figure to its own width
 ROW = 0.24
-# Okabe and Ito's colours, which the colour-blind tell apart; the first two follow the page's scheme.
-_COLOURS = (ACCENT, ALERT, "#009e73", "#cc79a7", INK, MUTED)
+# Okabe and Ito's colors, which color-blind readers can distinguish; the first two follow the page's scheme.
+_COLORS = (ACCENT, ALERT, "#009e73", "#cc79a7", INK, MUTED)
 _MARKERS = "osD^vP<X>"
 _STROKES = ("-", "--", "-.", ":")
 
 
 def style() -> AbstractContextManager[None]:
-    """The context in which a figure is drawn and turned into text."""
+    """Return the context in which a figure is drawn and converted to text."""
     return matplotlib.rc_context(_STYLE)
 
 
 def text(figure: Figure, name: str, alt: str) -> str:
-    """The figure as an `<svg>` element.
+    """Convert a figure to an `<svg>` element.
 
     Args:
-        figure: drawn inside `style()`.
-        name: unlike every other figure's on the page; it keeps the ids inside them apart.
-        alt: what the figure shows, for those who cannot see it.
+        figure: a figure drawn inside `style()`.
+        name: a name that is unique on the page, the prefix of the ids in the figure.
+        alt: the alternative text for readers who cannot see the figure.
     """
     buffer = io.StringIO()
     with warnings.catch_warnings():
-        # The browser draws the text, with fonts that have the letters matplotlib's own lacks.
+        # The browser draws the text, with fonts that have the glyphs that matplotlib's font does not have.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
@@ -90,32 +90,32 @@ def text(figure: Figure, name: str, alt: str) -> str:
     svg = re.sub(r"\s*<metadata>.*?</metadata>|\s*<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href=", "href=")
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    # HTML gives a page one set of style rules: matplotlib's `* {...}` would reach beyond its figure.
+    # Style rules apply to the entire page: matplotlib's `* {...}` would change more than its figure.
     svg = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, variable)
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(color, variable)
     return svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1)
 
 
 class Row(NamedTuple):
-    """A line of a figure: a group, or the heading of the groups below it (name None)."""
+    """A row of a figure: a group, or the heading of the groups below it (name None)."""
 
     name: str | None
     label: str
 
 
-def rows_of(blocks: Sequence[Block]) -> list[Row]:
-    """A heading for each block with a title, and a row for each of its groups."""
+def rows_of(groups: Sequence[AttributeGroups]) -> list[Row]:
+    """Return a heading for each attribute, and a row for each of its groups."""
     rows: list[Row] = []
-    for block in blocks:
-        if block.title:
-            rows.append(Row(None, block.title))
-        rows += [Row(name, label) for name, label in block.labels.items()]
+    for entry in groups:
+        if entry.title:
+            rows.append(Row(None, entry.title))
+        rows += [Row(name, label) for name, label in entry.labels.items()]
     return rows
 
 
 def label_rows(axes: Axes, rows: Sequence[Row]) -> None:
-    """Names down the left side, headings bold, the first at the top."""
+    """Write the labels on the left side, headings bold, the first row at the top."""
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
@@ -124,13 +124,13 @@ def label_rows(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def value_axis(axes: Axes, ticks: int = 4) -> None:
-    """Few ticks and a grid across the rows."""
+    """Set few ticks and a grid across the rows."""
     axes.grid(axis="x")
     axes.xaxis.set_major_locator(MaxNLocator(ticks))
 
 
 def plane(axes: Axes) -> None:
-    """A grid and few ticks both ways."""
+    """Set a grid and few ticks on both axes."""
     axes.grid()
     axes.tick_params(labelcolor=MUTED)
     for axis in (axes.xaxis, axes.yaxis):
@@ -138,8 +138,8 @@ def plane(axes: Axes) -> None:
 
 
 def looks() -> Iterator[dict[str, Any]]:
-    """Keyword arguments of `plot` for one group after the other: colour, marker and stroke all differ."""
-    for colour, marker, stroke in zip(
-        itertools.cycle(_COLOURS), itertools.cycle(_MARKERS), itertools.cycle(_STROKES), strict=False
+    """Yield keyword arguments of `plot` for one group after the other: color, marker and stroke differ."""
+    for color, marker, stroke in zip(
+        itertools.cycle(_COLORS), itertools.cycle(_MARKERS), itertools.cycle(_STROKES), strict=False
     ):
-        yield {"color": colour, "marker": marker, "linestyle": stroke}
+        yield {"color": color, "marker": marker, "linestyle": stroke}

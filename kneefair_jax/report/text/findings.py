@@ -1,23 +1,24 @@
-"""The audit's numbers of one attribute -> what they allow to say of its gap.
+"""Turn the numbers of one attribute into a verdict on its gap, and the verdict into sentences.
 
-The gap that is tested is that of patients without a failed segmentation; failures have tests of their own. A gap is
-called significant only by its test, corrected over the primary family, and a pair of groups is named only by its own
-corrected test and interval. A large p never means "no difference": it comes with the gap that a single test would have
-shown. Groups are called equivalent only in what was shown, a mean within a margin.
+The tested gap is that of patients without a failed segmentation; failure rates have their own tests. A gap is called
+significant only by its test, corrected over the primary family, and a pair of groups only by its own corrected test and
+interval. A large p is never called equality: the sentence states the gap that a single test would detect. Groups are
+called equivalent only in what the test of equivalence showed, a mean within a margin.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from kneefair_jax import groups
 from kneefair_jax.fairness import family
+from kneefair_jax.groups import is_missing
+from kneefair_jax.report.score_schema import Statistic, StructureScores
 from kneefair_jax.report.text.formatting import (
-    Block,
+    AttributeGroups,
     confidence,
-    delta,
     estimate,
     interval_ends,
     listing,
+    margin_value,
     number,
     p_equals,
 )
@@ -30,28 +31,28 @@ Equivalence = Literal["equivalent", "small", "not shown"]
 
 
 class Verdict(NamedTuple):
-    """What is known of the gap between the groups of an attribute, or of a pair of attributes.
+    """The verdict on the gap between the groups of an attribute, or of a pair of attributes.
 
     Attributes:
-        block: the groups.
+        groups: the groups.
         kind: `unranked` (fewer than two groups to compare), `untested` (too few patients without failures to test
             means), `significant` (the corrected test rejects, and so do the test and the interval of a pair),
             `unlocated` (the test of all groups rejects, and no pair's does), `open` (it does not reject), `exploratory`
             (outside the primary family: another score or attribute, or two attributes, whose interaction is tested).
-        pairs: those that differ significantly, each by its own corrected p and interval.
+        pairs: the pairs that differ significantly, each by its own corrected p and interval.
         gap: the highest minus the lowest group mean, of patients without a failed segmentation where it was tested.
         best: the group with the lowest error.
         worst: the group with the highest.
-        size: how the ratio of the groups' errors compares with the one that follows from the size of the structures,
-            among patients without a failed segmentation: `consistent` (its interval holds that of size alone), `more`
-            (it lies above), `less` (below). None without an interval, or where the gap is not significant.
-        equivalence: against the margin stated in advance: `equivalent` (shown, and the gap is not significant), `small`
-            (shown, but the gap is significant or exploratory), `not shown`. None without a margin.
-        summary: the numbers themselves, `report["scores"][score]["summaries"][key]`.
+        size: how the ratio of the groups' errors compares with the ratio that follows from the size of the structures,
+            among patients without a failed segmentation: `consistent` (its interval includes the ratio by size alone),
+            `more` (it is above), `less` (below). None without an interval, or where the gap is not significant.
+        equivalence: the result for the margin stated in advance: `equivalent` (shown, and the gap is not significant),
+            `small` (shown, but the gap is significant or exploratory), `not shown`. None without a margin.
+        summary: the numbers, `report["scores"][score]["summaries"][key]`.
         lower_is_better: whether the score is an error.
     """
 
-    block: Block
+    groups: AttributeGroups
     kind: Kind
     pairs: tuple[Mapping[str, Any], ...]
     gap: float | None
@@ -64,59 +65,70 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    block: Block, scores: Mapping[str, Any], *, lower_is_better: bool = False, primary: bool = True
+    groups: AttributeGroups, scores: StructureScores, *, lower_is_better: bool = False, primary: bool = True
 ) -> Verdict:
-    """The verdict on one block of groups, by the numbers of one score.
+    """Return the verdict on the groups of one attribute or pair of attributes, by the numbers of one score.
 
     Args:
-        block: the groups.
+        groups: the groups.
         scores: `report["scores"][score]`.
         lower_is_better: whether the score is an error.
-        primary: whether it is the score of the primary family; gaps of others are exploratory.
+        primary: whether the score is that of the primary family; gaps of other scores are exploratory.
     """
-    summary = scores["summaries"].get(block.key) or {}
+    summary: Mapping[str, Any] = scores["summaries"].get(groups.key) or {}
     means = {
-        name: scores["groups"][name]["mean"]
-        for name in block.labels
-        if scores["groups"][name].get("ranked", True) and scores["groups"][name]["mean"] is not None
+        name: mean
+        for name in groups.labels
+        if scores["groups"][name].get("ranked", True) and (mean := scores["groups"][name]["mean"]) is not None
     }
     overall_gap = (summary.get("gap") or {}).get("value")
     if len(means) < 2 or overall_gap is None:
-        return Verdict(block, "unranked", (), None, None, None, None, None, summary)
-    tested_gap = without_failures(summary)["value"]
+        return Verdict(groups, "unranked", (), None, None, None, None, None, summary)
+    tested_gap = gap_without_failures(summary)["value"]
     gap = overall_gap if tested_gap is None else tested_gap
     ranked = sorted(means, key=lambda name: means[name], reverse=not lower_is_better)
     worst = (summary.get("worst") or {}).get("group") or ranked[-1]
     ser = summary.get("ser") or {}
-    pairs = tuple(pair for pair in summary.get("pairs") or () if is_named(pair))
-    # Of the primary family, where it is covered.
+    pairs = tuple(pair for pair in summary.get("pairs") or () if is_significant_pair(pair))
     is_corrected = (summary.get("test") or {}).get("p_holm") is not None
-    kind = _kind(summary, pairs, primary and is_corrected and "," not in block.key)
-    size = _explained(ser) if kind == "significant" else None
-    equivalence = _equal(summary, kind)
+    kind = _kind(summary, pairs, primary and is_corrected and "," not in groups.key)
+    size = _size_effect(ser) if kind == "significant" else None
+    equivalence = _equivalence_kind(summary, kind)
     return Verdict(
-        block, kind, pairs, gap, ranked[0], worst, size, equivalence, summary, lower_is_better=lower_is_better
+        groups,
+        kind,
+        pairs,
+        gap,
+        ranked[0],
+        worst,
+        size,
+        equivalence,
+        summary,
+        lower_is_better=lower_is_better,
     )
 
 
-def without_failures(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The gap of patients without a failed segmentation; its interval is corrected like p where p is."""
+def gap_without_failures(summary: Mapping[str, Any]) -> Statistic:
+    """Return value and interval of the gap of patients without a failed segmentation.
+
+    The interval has the correction of p where p is corrected.
+    """
     gap = summary.get("gap_without_failures") or {}
     corrected = (summary.get("test") or {}).get("p_holm") is not None
     return {"value": gap.get("value"), "interval": gap.get("interval_adjusted" if corrected else "interval")}
 
 
-def p_of(summary: Mapping[str, Any]) -> tuple[float | None, str]:
-    """The gap's p and what was done to it: Holm's where there is one."""
+def corrected_p(summary: Mapping[str, Any]) -> tuple[float | None, str]:
+    """Return the gap's p, after Holm's correction where there is one, and a phrase that names the correction."""
     test = summary.get("test") or {}
-    for key, words in (("p_holm", " after Holm's correction"), ("p", "")):
+    for key, correction in (("p_holm", " after Holm's correction"), ("p", "")):
         if test.get(key) is not None:
-            return test[key], words
+            return test[key], correction
     return None, ""
 
 
 def _kind(summary: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], primary: bool) -> Kind:
-    p, _ = p_of(summary)
+    p, _ = corrected_p(summary)
     if p is None:
         return "untested"
     if not primary:
@@ -126,22 +138,22 @@ def _kind(summary: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], primar
     return "significant" if pairs else "unlocated"
 
 
-def is_named(pair: Mapping[str, Any]) -> bool:
-    """Whether a pair's own corrected p is below the level, and the interval at that level excludes zero."""
+def is_significant_pair(pair: Mapping[str, Any]) -> bool:
+    """Return whether a pair's own corrected p is below the level, and the interval at that level excludes zero."""
     ends, p = pair.get("interval_adjusted"), pair.get("p_holm")
     return p is not None and p < LEVEL and ends is not None and not ends[0] <= 0 <= ends[1]
 
 
-def _equal(summary: Mapping[str, Any], kind: Kind) -> Equivalence | None:
-    found = summary.get("equivalence")
-    if not found:
+def _equivalence_kind(summary: Mapping[str, Any], kind: Kind) -> Equivalence | None:
+    equivalence = summary.get("equivalence")
+    if not equivalence:
         return None
-    if not found.get("equivalent"):
+    if not equivalence.get("equivalent"):
         return "not shown"
     return "equivalent" if kind == "open" else "small"
 
 
-def _explained(ser: Mapping[str, Any]) -> Size | None:
+def _size_effect(ser: Mapping[str, Any]) -> Size | None:
     ends = (ser.get("beyond_size") or {}).get("interval")
     if not ends:
         return None
@@ -155,33 +167,30 @@ def sentences(
     smallest: int,
     detectable_failures: str | None = None,
 ) -> list[str]:
-    """The verdict in full, one attribute's paragraph.
+    """Return the paragraph of one attribute.
 
     Args:
-        verdict: of `judge`.
+        verdict: the result of `judge`.
         means: group name -> its numbers, `report["scores"][score]["groups"]`.
         title: the score's name.
-        smallest: patients that ranking needs.
-        detectable_failures: the failure rate that would be found (`power.detectable_failures`).
+        smallest: the patients that a ranked group needs.
+        detectable_failures: the detectable failure rate (`power.detectable_failures`).
     """
-    block = verdict.block
+    groups = verdict.groups
     if verdict.best is None or verdict.worst is None:
-        return [f"By {block.title}, fewer than two groups have the {smallest} patients that ranking needs."]
+        return [f"By {groups.title}, fewer than two groups have the {smallest} patients that ranking needs."]
     gap = verdict.summary["gap"]
-    best, worst = (block.labels[name] for name in (verdict.best, verdict.worst))
-    low, high = sorted((means[verdict.worst]["mean"], means[verdict.best]["mean"]))
-    ends = ("highest", "lowest") if high == means[verdict.best]["mean"] else ("lowest", "highest")
-    first, second = (high, low) if ends[0] == "highest" else (low, high)
-    if first == second:
-        same = f"By {block.title}, all ranked groups have the same mean {title} ({number(first)})."
-        return [same, *_equivalence(verdict, title)]
-    unranked = any(
-        means[name].get("ranked") is False and not groups.is_missing(name) for name in block.labels
-    )
-    of_ranked = "of the ranked groups " if unranked else ""
+    best, worst = (groups.labels[name] for name in (verdict.best, verdict.worst))
+    best_mean, worst_mean = means[verdict.best]["mean"], means[verdict.worst]["mean"]
+    ends = ("highest", "lowest") if best_mean >= worst_mean else ("lowest", "highest")
+    if best_mean == worst_mean:
+        text = f"By {groups.title}, all ranked groups have the same mean {title} ({number(best_mean)})."
+        return [text, *_equivalence(verdict, title)]
+    has_unranked = any(means[name].get("ranked") is False and not is_missing(name) for name in groups.labels)
+    among = " of the ranked groups" if has_unranked else ""
     return [
-        f"By {block.title}, {of_ranked}{best} has the {ends[0]} mean {title} ({number(first)}) and {worst} the "
-        f"{ends[1]} ({number(second)}), a gap of {estimate(gap['value'], gap['interval'])}.",
+        f"By {groups.title}, {best} has the {ends[0]} mean {title}{among} ({number(best_mean)}) and {worst} the "
+        f"{ends[1]} ({number(worst_mean)}), a gap of {estimate(gap['value'], gap['interval'])}.",
         *_tested(verdict, means, detectable_failures),
         *_ratio(verdict),
         *_equivalence(verdict, title),
@@ -189,61 +198,64 @@ def sentences(
 
 
 def _tested(verdict: Verdict, means: Mapping[str, Any], detectable_failures: str | None) -> list[str]:
-    p, corrected = p_of(verdict.summary)
-    reached = f"{p_equals(p)}{corrected}"
+    p, correction = corrected_p(verdict.summary)
+    p_text = f"{p_equals(p)}{correction}"
     detectable = verdict.summary.get("detectable")
-    gap = without_failures(verdict.summary)
+    gap = gap_without_failures(verdict.summary)
     if verdict.kind == "untested":
-        return ["Too few patients have no failed segmentation for a test of their means."]
+        return ["The gap was not tested: too few patients are without a failed segmentation."]
     if verdict.kind == "exploratory":
-        return ["The gap is exploratory: it is outside the primary family."]
+        return ["The gap is exploratory: it is outside the primary family of hypotheses."]
     among = "Among patients without a failed segmentation"
-    texts = interval_ends(gap["interval"])
-    ends = f", corrected interval {texts[0]} to {texts[1]}" if texts else ""
-    left_out = _left_out(verdict, means)
+    limits = interval_ends(gap["interval"])
+    ends = f", corrected interval {limits[0]} to {limits[1]}" if limits else ""
+    excluded = _excluded_groups(verdict, means)
     if verdict.kind == "significant":
-        differences = better(verdict, intervals=True)
-        return [f"{among}, the groups differ significantly ({reached}): {differences}.", *left_out]
+        differences = describe_pairs(verdict, intervals=True)
+        return [f"{among}, the groups differ significantly ({p_text}): {differences}.", *excluded]
     if verdict.kind == "unlocated":
         return [
-            f"{among}, the groups differ significantly ({reached}); which groups differ remains open.",
-            *left_out,
+            f"{among}, the groups differ significantly ({p_text}), but no single pair of groups does by its own "
+            "corrected test and interval.",
+            *excluded,
         ]
-    shown = f"{number(gap['value'])} ({reached}{ends})"
-    found = [f"{among}, the gap of {shown} is not distinguishable from zero with this sample size."]
+    texts = [
+        f"{among}, the gap of {number(gap['value'])} ({p_text}{ends}) is not distinguishable from zero with this "
+        "sample size."
+    ]
     if detectable is not None and verdict.equivalence != "equivalent":
-        failures = f", or {detectable_failures}" if detectable_failures else ""
-        found.append(
-            "That is not equality: a single test, uncorrected, would find with 80 % power a gap of "
-            f"{number(detectable)} or more{failures}; less could easily remain unseen."
+        failure_rate = f", or {detectable_failures}" if detectable_failures else ""
+        texts.append(
+            "This does not show equality: a single uncorrected test has 80 % power to detect a gap of at least "
+            f"{number(detectable)}{failure_rate}. It can miss smaller differences."
         )
-    return found + left_out
+    return texts + excluded
 
 
-def _left_out(verdict: Verdict, means: Mapping[str, Any]) -> list[str]:
-    """Which ranked groups have too few patients without a failed segmentation to take part in the test."""
+def _excluded_groups(verdict: Verdict, means: Mapping[str, Any]) -> list[str]:
+    """Name the ranked groups that the test excludes, as they have too few patients without a failed segmentation."""
     tested = (verdict.summary.get("gap_without_failures") or {}).get("patients") or {}
     names = [
         label
-        for name, label in verdict.block.labels.items()
+        for name, label in verdict.groups.labels.items()
         if means[name].get("ranked") and tested and name not in tested
     ]
     if not names:
         return []
     return [
-        f"Too few patients of {listing(names)} have no failed segmentation to take part in that test; they are "
-        "compared with all other patients."
+        f"This test excludes {listing(names)} because of too few patients without a failed segmentation, and compares "
+        "these patients with all others instead."
     ]
 
 
-def better(verdict: Verdict, intervals: bool = False) -> str:
-    """The pairs of groups that differ significantly, higher mean first, or the extremes of an untested gap.
+def describe_pairs(verdict: Verdict, intervals: bool = False) -> str:
+    """List the pairs of groups that differ significantly, higher mean first, or the extremes of an untested gap.
 
     Args:
-        verdict: of `judge`.
-        intervals: whether each difference has its interval, which is corrected like its p.
+        verdict: the result of `judge`.
+        intervals: whether to add the interval of each difference, which has the correction of its p.
     """
-    labels = verdict.block.labels
+    labels = verdict.groups.labels
     if not verdict.pairs:
         best, worst = labels[verdict.best or ""], labels[verdict.worst or ""]
         return f"{worst} > {best}" if verdict.lower_is_better else f"{best} > {worst}"
@@ -251,63 +263,66 @@ def better(verdict: Verdict, intervals: bool = False) -> str:
 
 
 def _difference(pair: Mapping[str, Any], labels: Mapping[str, str], intervals: bool) -> str:
-    """`male > female by 0.021 (corrected interval 0.004 to 0.038)`."""
+    """Format a difference, `male > female by 0.021 (corrected interval 0.004 to 0.038)`."""
     names = (pair["first"], pair["second"])
-    high, low = names if pair["difference"] > 0 else reversed(names)
+    higher, lower = names if pair["difference"] > 0 else reversed(names)
     texts = interval_ends(sorted(abs(end) for end in pair["interval_adjusted"])) if intervals else None
     interval = f" (corrected interval {texts[0]} to {texts[1]})" if texts else ""
-    return f"{labels[high]} > {labels[low]} by {number(abs(pair['difference']))}{interval}"
+    return f"{labels[higher]} > {labels[lower]} by {number(abs(pair['difference']))}{interval}"
 
 
 def _ratio(verdict: Verdict) -> list[str]:
-    """Whether the size of the structures gives as large a ratio of errors."""
+    """Compare the ratio of errors with the ratio that the size of the structures gives."""
     if verdict.size is None:
         return []
     ser = verdict.summary["ser"]["beyond_size"]
-    worst, best = (verdict.block.labels[ser[key]] for key in ("worst", "best"))
+    worst, best = (verdict.groups.labels[ser[key]] for key in ("worst", "best"))
     observed, expected, ratio = (number(ser[key], 2) for key in ("observed", "expected", "value"))
-    low, high = (number(end, 2) for end in ser["interval"])
+    lower, upper = (number(end, 2) for end in ser["interval"])
     meaning = {
         "consistent": "is consistent with size alone",
         "more": "is more than size explains",
         "less": "is less than size alone gives",
     }[verdict.size]
     return [
-        f"The ratio of their errors, {observed} ({worst} over {best}), {meaning}: the same boundary error on every "
-        f"structure would give {expected}, and the observed ratio is {ratio} times that (interval {low} to {high})."
+        f"The ratio of their errors is {observed} ({worst} / {best}). The same boundary error on every structure would "
+        f"give a ratio of {expected}; the observed ratio is {ratio} times this (interval {lower} to {upper}), which "
+        f"{meaning}."
     ]
 
 
 def _equivalence(verdict: Verdict, title: str) -> list[str]:
-    """Whether the groups are equivalent within the margin, where there is one."""
+    """State whether the groups are equivalent within the margin, where there is one."""
     if verdict.equivalence is None:
         return []
-    found = verdict.summary["equivalence"]
-    margin = f"±{delta(found['delta'])}"
-    within = (
-        f"the {confidence(found['confidence'])} intervals of all differences of means and of failure rates lie within "
-        f"{margin}"
+    equivalence = verdict.summary["equivalence"]
+    margin = f"±{margin_value(equivalence['delta'])}"
+    intervals = (
+        f"the {confidence(equivalence['confidence'])} intervals of all differences in means and in failure rates lie "
+        "within this margin"
     )
     if verdict.equivalence == "equivalent":
-        return [f"The groups are equivalent in mean {title} within {margin}: {within}."]
+        return [f"Mean {title} is equivalent across the groups within {margin}: {intervals}."]
     if verdict.equivalence == "small":
-        return [f"The gap is small, though: {within}."]
-    reason = f" ({_labeled(found['reason'], verdict.block)})" if found.get("reason") else ""
+        return [f"However, the gap lies within the equivalence margin of {margin}: {intervals}."]
+    reason = (
+        f" ({_replace_names(equivalence['reason'], verdict.groups)})" if equivalence.get("reason") else ""
+    )
     return [f"Equivalence within {margin} is not shown{reason}."]
 
 
-def _labeled(text: str, block: Block) -> str:
-    """The text with levels, `female`, in place of the names of groups, `sex=female`."""
-    for name in sorted(block.labels, key=len, reverse=True):
-        text = text.replace(name, block.labels[name])
+def _replace_names(text: str, groups: AttributeGroups) -> str:
+    """Replace names of groups, `sex=female`, by their levels, `female`."""
+    for name in sorted(groups.labels, key=len, reverse=True):
+        text = text.replace(name, groups.labels[name])
     return text
 
 
-def reading(verdict: Verdict) -> str:
-    """The verdict in a cell of a table."""
+def table_cell(verdict: Verdict) -> str:
+    """Return the verdict as a phrase for a cell of a table."""
     detectable = verdict.summary.get("detectable")
-    margin = f"±{delta((verdict.summary.get('equivalence') or {}).get('delta'))}"
-    small = f"; within {margin}" if verdict.equivalence == "small" else ""
+    margin = f"±{margin_value((verdict.summary.get('equivalence') or {}).get('delta'))}"
+    equivalence = f"; within {margin}" if verdict.equivalence == "small" else ""
     if verdict.kind == "significant":
         text = "significant"
         if verdict.size is not None:
@@ -316,15 +331,15 @@ def reading(verdict: Verdict) -> str:
                 "more": "; more than size explains",
                 "less": "; less than size alone gives",
             }[verdict.size]
-        return text + small
+        return text + equivalence
     if verdict.equivalence == "equivalent":
         return f"equivalent within {margin}"
     if verdict.kind == "open":
-        shown = f"; detectable: {number(detectable)}" if detectable is not None else ""
-        return f"no significant gap{shown}"
+        detectable_gap = f"; detectable: {number(detectable)}" if detectable is not None else ""
+        return f"no significant gap{detectable_gap}"
     return {
-        "unlocated": "significant; which groups differ is open",
+        "unlocated": "significant; no single pair differs",
         "untested": "not tested",
         "exploratory": "exploratory",
         "unranked": "too few patients to compare",
-    }[verdict.kind] + small
+    }[verdict.kind] + equivalence

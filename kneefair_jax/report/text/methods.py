@@ -1,24 +1,26 @@
-"""The methods of a report as a paragraph to cite: only what this report contains, with its references and versions."""
+"""Write the methods of a report as a paragraph to cite, with the references and versions of what it contains."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kneefair_jax.fairness import family, patient_table
+from kneefair_jax.report.schema import Report
+from kneefair_jax.report.score_schema import AdjustedModel
 from kneefair_jax.report.text.failures import endpoint_title
 from kneefair_jax.report.text.formatting import (
     TITLES,
     amount,
-    by_group,
     confidence,
+    group_sizes,
     listing,
     margin,
     number,
     score_title,
-    segmentation_of,
+    segmentation_title,
     signed,
 )
 
-_DEFINED = {
+_METRICS = {
     "dice": "Dice",
     "iou": "intersection over union (IoU)",
     "hd95_mm": "95th-percentile Hausdorff distance (HD95, mm)",
@@ -70,8 +72,8 @@ _REFERENCES = {
 _RANK_TESTS = {"Brunner-Munzel": "munzel", "Kruskal-Wallis": "kruskal"}
 
 
-class _Cited:
-    """References numbered in the order of their first mention."""
+class _Bibliography:
+    """Numbers references in the order of their first mention."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
@@ -84,57 +86,63 @@ class _Cited:
         return [f"[{i}] {_REFERENCES[key]}" for i, key in enumerate(self.keys, 1)]
 
 
-def methods_text(report: dict[str, Any]) -> tuple[str, list[str]]:
-    """The paragraph, and its references."""
-    cite = _Cited()
+def methods_text(report: Report) -> tuple[str, list[str]]:
+    """Return the paragraph and its references."""
+    cite = _Bibliography()
     sentences = [*_data(report), *_scores(report, cite), *_rates(report, cite)]
-    sentences += [*_inference(report, cite), *_more(report, cite)]
+    sentences += [*_inference(report, cite), *_further_analyses(report, cite)]
     return " ".join(sentences), cite.list()
 
 
-def _data(report: dict[str, Any]) -> Iterator[str]:
+def _data(report: Report) -> Iterator[str]:
     scores, cohort = report["scores"][family.from_report(report).score], report["cohort"]
-    grouped = by_group(scores, cohort["attributes"])
+    sizes = group_sizes(scores, cohort["attributes"])
     overall = scores["overall"]
     yield (
-        f"{segmentation_of(cohort['structures'])} was scored on {amount(overall['cases'], 'case')} "
-        f"of {amount(overall['patients'], 'patient')}{f', grouped by {listing(grouped)}' if grouped else ''}."
+        f"{segmentation_title(cohort['structures'])} was scored on {amount(overall['cases'], 'case')} "
+        f"of {amount(overall['patients'], 'patient')}{f', grouped by {listing(sizes)}' if sizes else ''}."
     )
 
 
-def _scores(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
+def _scores(report: Report, cite: _Bibliography) -> Iterator[str]:
     tolerance = report["run"].get("nsd_tolerance_mm")
-    at = f" at a tolerance of {tolerance:g} mm" if tolerance is not None else ""
-    names = listing(_DEFINED.get(score, score).format(tolerance=at) for score in report["scores"])
+    of_tolerance = f" at a tolerance of {tolerance:g} mm" if tolerance is not None else ""
+    names = listing(_METRICS.get(score, score).format(tolerance=of_tolerance) for score in report["scores"])
     yield (
         f"For each case and structure we computed {names} {cite('metrics')}, and averaged over structures without "
-        "background; a structure absent from reference and prediction alike was left out, and the mean over the "
-        "others was standardized for it."
+        "background. A structure absent from both reference and prediction was excluded, and the mean over the other "
+        "structures was standardized for it."
     )
     grid = " x ".join(map(str, report["run"].get("grid") or ()))
     if report["run"].get("resolution") == "source":
         yield (
-            f"The network's probabilities were interpolated linearly from its grid of {grid} pixels to the size of the "
-            "reference mask, where each pixel took the likeliest label and all scores but calibration were computed."
+            f"The network's probabilities were interpolated linearly from the working resolution of {grid} pixels to "
+            "the native resolution of the reference mask. There, each pixel took the likeliest label, and all scores "
+            "except calibration were computed."
         )
     elif grid:
-        yield f"All scores were computed on a grid of {grid} pixels."
-    there = (report.get("external") or {}).get("resolution")
-    if there and there != report["run"].get("resolution"):
-        at = "at the size of its reference masks" if there == "source" else f"on the grid of {grid} pixels"
-        yield f"Those of the external cohort were computed {at}."
+        yield f"All scores were computed at a working resolution of {grid} pixels."
+    external = report.get("external")
+    external_resolution = external.get("resolution") if external else None
+    if external_resolution and external_resolution != report["run"].get("resolution"):
+        resolution = (
+            "the native resolution of its reference masks"
+            if external_resolution == "source"
+            else f"the working resolution of {grid} pixels"
+        )
+        yield f"Scores of the external cohort were computed at {resolution}."
     yield (
         "The patient was the unit of all statistics: the scores of a patient's cases were averaged first. Groups of "
         f"fewer than {report['cohort']['min_group_patients']} patients were not ranked."
     )
 
 
-def _rates(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
+def _rates(report: Report, cite: _Bibliography) -> Iterator[str]:
     rates = report.get("rates")
     if not rates:
         return
-    endpoints = {name: one for name, one in rates["endpoints"].items() if one["reason"] is None}
-    thresholds = [endpoint_title(name, one) for name, one in endpoints.items() if not one["adverse"]]
+    endpoints = {name: entry for name, entry in rates["endpoints"].items() if entry["reason"] is None}
+    thresholds = [endpoint_title(name, entry) for name, entry in endpoints.items() if not entry["adverse"]]
     shares = (
         f", and the shares of patients who reach {listing(thresholds)} in every structure"
         if thresholds
@@ -144,10 +152,10 @@ def _rates(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         f"A segmentation counted as failed where the Dice of any structure was below {rates['failure_dice']:g}. "
         f"Failure rates by group{shares} have exact intervals {cite('exact')}."
     )
-    comparisons = [comparison for one in endpoints.values() for comparison in one["comparisons"].values()]
+    comparisons = [comparison for entry in endpoints.values() for comparison in entry["comparisons"].values()]
     if any(comparison["test"] for comparison in comparisons):
-        several = any(len(comparison["pairs"]) > 1 for comparison in comparisons)
-        extension = f" and its extension to more than two groups {cite('freeman')}" if several else ""
+        has_pairs = any(len(comparison["pairs"]) > 1 for comparison in comparisons)
+        extension = f" and its extension to more than two groups {cite('freeman')}" if has_pairs else ""
         yield (
             f"They were compared by Fisher's exact test{extension}, corrected by Holm's method {cite('holm')}; "
             f"differences have Newcombe's interval, from exact ones {cite('newcombe')}."
@@ -159,32 +167,36 @@ def _rates(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         )
 
 
-def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
-    found = [summary for scores in report["scores"].values() for summary in scores["summaries"].values()]
-    tests = [summary["test"] for summary in found if summary.get("test")]
-    pairs = any(summary.get("pairs") for summary in found)
+def _inference(report: Report, cite: _Bibliography) -> Iterator[str]:
+    summaries = [summary for scores in report["scores"].values() for summary in scores["summaries"].values()]
+    tests = [test for summary in summaries if (test := summary.get("test"))]
+    pairs = any(summary.get("pairs") for summary in summaries)
     of_pairs = " and of their gaps over all patients" if pairs else ""
-    failure_dice = (report.get("rates") or {}).get("failure_dice", patient_table.FAILURE_DICE)
-    several = any(len(summary.get("pairs") or []) > 1 for summary in found)
-    at_once = (
-        ", simultaneous by Bonferroni's method where an attribute has more than two groups" if several else ""
+    rates = report.get("rates")
+    failure_dice = rates["failure_dice"] if rates else patient_table.FAILURE_DICE
+    has_several_pairs = any(len(summary.get("pairs") or []) > 1 for summary in summaries)
+    simultaneous = (
+        ", simultaneous by Bonferroni's method where an attribute has more than two groups"
+        if has_several_pairs
+        else ""
     )
     yield (
-        f"95 % intervals of means{of_pairs} have two parts{at_once}: Student's interval of the scores of patients "
+        f"95 % intervals of means{of_pairs} have two parts{simultaneous}: Student's interval of the scores of patients "
         f"without a failed segmentation (Dice below {failure_dice:g}), corrected for skewness "
-        f"{cite('hall')}, and Stringer's bounds of what failures take away {cite('stringer')}, combined by the method "
-        f"of variance estimates recovery {cite('mover')}. They allow for failures that were not observed. Distances "
-        "have no worst value: their intervals are Student's, corrected for skewness."
+        f"{cite('hall')}, and Stringer's bounds of the loss through failures {cite('stringer')}, combined by the "
+        f"method of variance estimates recovery {cite('mover')}. They allow for failures that were not observed. "
+        "Distances have no upper limit: their intervals are Student's, corrected for skewness."
     )
     yield (
-        "Inequality is summarised by the gap between the highest and the lowest group mean, the skewed error ratio "
+        "Inequality is summarized by the gap between the highest and the lowest group mean, the skewed error ratio "
         f"(SER) {cite('ser')} and the equity-scaled score {cite('es')}."
     )
-    if any((summary.get("ser") or {}).get("size") is not None for summary in found):
+    if any((summary.get("ser") or {}).get("size") is not None for summary in summaries):
         yield (
             "The SER that size alone would give was obtained by dilating and eroding every reference mask by the "
             "pooled average surface distance. Among patients without a failed segmentation, the observed ratio of "
-            "errors over that one has an interval by the delta method, simultaneous over pairs of groups."
+            "errors divided by the expected ratio has an interval by the delta method, simultaneous over pairs of "
+            "groups."
         )
     yield from _primary(report, cite)
     if tests:
@@ -195,27 +207,28 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         )
         names = listing(dict.fromkeys(test["name"] for test in tests))
         draws = _setting(report, "bootstrap_draws")
-        of_draws = f", {draws:,} times" if isinstance(draws, int) else ""
+        times = f", {draws:,} times" if isinstance(draws, int) else ""
         yield (
-            f"Gaps in means were tested among patients without a failed segmentation, by permutation{of_draws} "
+            f"Gaps in means were tested among patients without a failed segmentation, by permutation{times} "
             f"({names}) {cite('janssen', 'chung')}{holm}; their intervals have the critical values of the test."
         )
-    parts = [
-        s
+    structure_tests = [
+        test
         for scores in report["scores"].values()
-        for part in scores["structures"].values()
-        for s in part["summaries"].values()
+        for structure in scores["structures"].values()
+        for summary in structure["summaries"].values()
+        if (test := summary.get("test"))
     ]
-    if any((summary.get("test") or {}).get("p_bh") is not None for summary in parts):
+    if any(test.get("p_bh") is not None for test in structure_tests):
         yield f"Tests of single structures are exploratory, corrected by Benjamini and Hochberg's method {cite('bh')}."
-    ranks = dict.fromkeys(summary["rank"]["name"] for summary in found if summary.get("rank"))
+    ranks = dict.fromkeys(rank["name"] for summary in summaries if (rank := summary.get("rank")))
     if ranks:
         names = listing(f"{name} {cite(_RANK_TESTS[name])}" for name in ranks)
         yield f"Rank tests ({names}) and Cliff's delta {cite('cliff')} are reported beside them."
-    if any(summary.get("detectable") is not None for summary in found):
+    if any(summary.get("detectable") is not None for summary in summaries):
         yield (
-            "The smallest detectable gap is that of 80 % power of a single test at the 5 % level, uncorrected, by "
-            "Welch's standard error."
+            "The smallest detectable gap is the gap that a single uncorrected test at the 5 % level detects with 80 % "
+            "power, by Welch's standard error."
         )
     if report.get("power"):
         yield (
@@ -226,55 +239,58 @@ def _inference(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
     yield from _equivalence(report, cite)
 
 
-def _equivalence(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
-    """Sentences about equivalence, where it was tested, and about margins that come from two readers."""
+def _equivalence(report: Report, cite: _Bibliography) -> Iterator[str]:
+    """Yield sentences on equivalence, where it was tested, and on margins derived from two readers."""
     tested = {
-        score: summary["equivalence"]
+        score: equivalence
         for score, scores in report["scores"].items()
         for summary in scores["summaries"].values()
-        if summary.get("equivalence") and score not in patient_table.MILLIMETRES  # never shown of distances
+        if (equivalence := summary.get("equivalence"))
+        and score not in patient_table.MILLIMETRES  # equivalence in distances is never shown
     }
     if not tested:
         return
-    within = listing(margin(score, one["delta"]) for score, one in tested.items())
-    levels = listing(dict.fromkeys(confidence(one["confidence"]) for one in tested.values()))
+    margins = listing(margin(score, entry["delta"]) for score, entry in tested.items())
+    levels = listing(dict.fromkeys(confidence(entry["confidence"]) for entry in tested.values()))
     yield (
         f"Groups count as equivalent in a mean score where the {levels} intervals of all differences lie within "
-        f"{within}, of the mean over structures and of each structure, and those of failure rates within the same "
-        f"number as a share (two one-sided tests {cite('tost')}, at 5 % over all attributes by Bonferroni's method); "
+        f"{margins}, for the mean over structures and for each structure, and those of failure rates within the same "
+        f"margin as a share (two one-sided tests {cite('tost')}, at 5 % over all attributes by Bonferroni's method); "
         "both allow for failures that were not observed."
     )
     agreements = report.get("readers") or {}
     from_readers = {
-        score: one for score, one in agreements.items() if tested.get(score, {}).get("delta") == one["margin"]
+        score: entry
+        for score, entry in agreements.items()
+        if score in tested and tested[score]["delta"] == entry["margin"]
     }
     if from_readers:
         each = "; ".join(
-            f"{TITLES[score]} {signed(one['mean_difference'], 4)} (95 % interval {_range(one['interval'])}, "
-            f"{amount(one['patients'], 'patient')}; limits of agreement {cite('agreement')}, which are about single "
-            f"patients, {_range(one['limits_of_agreement'])})"
-            for score, one in from_readers.items()
+            f"{TITLES[score]} {signed(entry['mean_difference'], 4)} (95 % interval {_range(entry['interval'])}, "
+            f"{amount(entry['patients'], 'patient')}; limits of agreement {cite('agreement')} for single patients "
+            f"{_range(entry['limits_of_agreement'])})"
+            for score, entry in from_readers.items()
         )
         yield (
-            "The margin is the end nearest to zero of the interval of the mean difference between two readers, the "
-            f"first minus the second, over the patients whom both read: {each}."
+            "The margin is the end nearest to zero of the interval of the mean difference between two readers (first "
+            f"minus second), over the patients that both read: {each}."
         )
 
 
 def _range(ends: Sequence[float]) -> str:
-    low, high = (number(end, 4) for end in ends)
-    return f"{low} to {high}"
+    lower, upper = (number(end, 4) for end in ends)
+    return f"{lower} to {upper}"
 
 
-def _primary(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
-    """What the report states as primary; nothing where it is of an earlier version."""
-    stated = report.get("primary")
-    if not stated:
+def _primary(report: Report, cite: _Bibliography) -> Iterator[str]:
+    """Yield the sentence on the primary family."""
+    entry = report.get("primary")
+    if not entry:
         return
     primary = family.from_report(report)
     by = f" by {listing(primary.attributes)}" if primary.attributes else ""
-    kinds = {hypothesis["kind"] for hypothesis in stated["hypotheses"]}
-    more = [
+    kinds = {hypothesis["kind"] for hypothesis in entry["hypotheses"]}
+    further = [
         name
         for name, members in (
             ("the tests of groups too small to rank", {family.SMALL_MEAN, family.SMALL_FAILURE}),
@@ -282,28 +298,29 @@ def _primary(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         )
         if members & kinds
     ]
-    parts = [f"the gaps in mean {score_title(primary.score)} and in failure rate{by}", *more]
+    parts = [f"the gaps in mean {score_title(primary.score)} and in failure rate{by}", *further]
     yield (
         f"The primary family, corrected together by Holm's method {cite('holm')}, holds {listing(parts)}; everything "
         "else is exploratory."
     )
 
 
-def _more(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
+def _further_analyses(report: Report, cite: _Bibliography) -> Iterator[str]:
     if model := (report.get("model") or {}).get("dice"):
         yield from _adjustment(model, cite)
     if report.get("interactions"):
         yield (
-            "Interactions of two attributes, what an additive model of the means leaves unexplained among patients "
-            f"without a failed segmentation, were tested by Johansen's statistic {cite('johansen')}; those of other "
-            "scores than the primary one are exploratory."
+            "Interactions of two attributes, the deviations from an additive model of the means among patients without "
+            f"a failed segmentation, were tested by Johansen's statistic {cite('johansen')}; interactions in scores "
+            "other than the primary one are exploratory."
         )
-    outside = (report.get("external") or {}).get("pooled")
-    if report.get("pooled") or outside:
-        external = ", those of the external cohort among its own groups" if outside else ""
+    external_cohort = report.get("external")
+    external_pooled = external_cohort.get("pooled") if external_cohort else None
+    if report.get("pooled") or external_pooled:
+        external = ", in the external cohort by its own groups" if external_pooled else ""
         yield (
-            "Means of groups of 3 to 29 patients without a failed segmentation were also pooled toward what the other "
-            f"groups of their attributes predict {cite('pooling')}{external}; no test uses the pooled means."
+            "Means of groups of 3 to 29 patients without a failed segmentation were also pooled toward the mean that "
+            f"the other groups of their attributes predict {cite('pooling')}{external}; no test uses the pooled means."
         )
     if report.get("calibration"):
         yield (
@@ -325,14 +342,13 @@ def _more(report: dict[str, Any], cite: _Cited) -> Iterator[str]:
         yield f"Software: {', '.join(f'{name} {version}' for name, version in versions.items())}."
 
 
-def _adjustment(model: dict[str, Any], cite: _Cited) -> Iterator[str]:
-    """Sentences about the adjusted model of a score: the covariates that it holds, and the others with the reason."""
-    fits = [model[label] for label in ("without_mediators", "with_mediators") if model.get(label)]
-    fits = [fit for fit in fits if fit["contrasts"]]
+def _adjustment(model: AdjustedModel, cite: _Bibliography) -> Iterator[str]:
+    """Yield sentences on the adjusted model of a score: its covariates, and the excluded ones with the reason."""
+    fits = [fit for fit in (model["without_mediators"], model["with_mediators"]) if fit and fit["contrasts"]]
     adjusted: list[str] = []
     for fit in {fit["formula"]: fit for fit in fits}.values():
-        others = len({contrast["attribute"] for contrast in fit["contrasts"]}) > 1
-        if variables := [*["the other attributes"] * others, *fit["covariates"]]:
+        has_attributes = len({contrast["attribute"] for contrast in fit["contrasts"]}) > 1
+        if variables := [*["the other attributes"] * has_attributes, *fit["covariates"]]:
             adjusted.append(
                 f"for {listing(variables)} ({fit['formula']}; {amount(fit['patients'], 'patient')})"
             )
@@ -351,10 +367,10 @@ def _adjustment(model: dict[str, Any], cite: _Cited) -> Iterator[str]:
     if fits and not any(fit["covariates"] for fit in fits):
         yield "Gaps were not adjusted for covariates."
     if model["left_out"]:
-        yield f"Left out of the model: {'; '.join(model['left_out'])}."
+        yield f"Variables excluded from the model: {'; '.join(model['left_out'])}."
 
 
-def _setting(report: dict[str, Any], name: str) -> Any:
-    """A setting of the report, from the run or from its config."""
+def _setting(report: Report, name: str) -> Any:
+    """Return a setting of the report, from the run or from its config."""
     run = report["run"]
     return run.get(name) or ((run.get("config") or {}).get("report") or {}).get(name)

@@ -1,14 +1,15 @@
-"""Power and sample size in words: what the groups of an attribute could show, and how many patients it would take."""
+"""Describe power and sample size: the differences that the groups can show, and the patients that a margin needs."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from kneefair_jax.fairness.power import MOST_PATIENTS
-from kneefair_jax.report.text.formatting import DASH, count, levels_of, margin, number, percent, readable
+from kneefair_jax.report.schema import Report
+from kneefair_jax.report.text.formatting import DASH, count, display_label, levels_of, margin, number, percent
 
 
 class Row(NamedTuple):
-    """The cells of one attribute."""
+    """The table's cells for one attribute."""
 
     attribute: str
     patients: str
@@ -19,69 +20,81 @@ class Row(NamedTuple):
     equivalence: str
 
 
-def detectable_failures(report: Mapping[str, Any], attribute: str) -> str | None:
-    """Return the failure rate that would be found: `a failure rate of 14.0 % or more in female against 2.0 %`.
-
-    With 80 % power, by a single exact test at the 5 % level, uncorrected.
-
-    Args:
-        report: schema 1.
-        attribute: the name of one.
+def detectable_failures(report: Report, attribute: str) -> str | None:
+    """Return the failure rate that a single uncorrected exact test at the 5 % level detects with 80 % power.
 
     Returns:
-        The phrase; None where the attribute has no power, or where not even a failure rate of 100 % would be found.
+        `a failure rate of at least 14.0 % in female (all ranked groups: 2.0 %)`; None where the report has no power for
+        the attribute, or where not even a failure rate of 100 % is detectable.
     """
     entry = (report.get("power") or {}).get(attribute)
     if entry is None or entry["detectable_failure_rate"] is None:
         return None
     smaller = _label(entry["groups"][0], attribute)
     return (
-        f"a failure rate of {percent(entry['detectable_failure_rate'])} or more in {smaller} against "
-        f"{percent(entry['failure_rate'])}, that of all ranked groups"
+        f"a failure rate of at least {percent(entry['detectable_failure_rate'])} in {smaller} (all ranked groups: "
+        f"{percent(entry['failure_rate'])})"
     )
 
 
-def paragraph(report: Mapping[str, Any]) -> str:
-    """Return what the table of `rows` shows; empty without any."""
+def paragraph(report: Report) -> str:
+    """Return the paragraph that explains the table of `rows`; "" for a report without power."""
     power = report.get("power")
     if not power:
         return ""
     entry = next(iter(power.values()))
     needed = entry["needed"]
-    stated = "stated in advance" if entry["margin_stated"] else "an example, as none was stated"
+    source = "stated in advance" if entry["margin_stated"] else "an example, because no margin was stated"
     return (
-        "The table shows the two ranked groups of each attribute whose means are hardest to tell apart. A single test "
-        f"at the {100 * needed['level']:g} % level, uncorrected, finds the detectable differences with "
-        f"{100 * needed['power']:g} % power: a gap in mean Dice among patients without a failed segmentation, and a "
-        "failure rate of the smaller group against the observed one of all ranked groups. At a margin of "
-        f"{margin('dice', needed['margin'])} ({stated}), the smaller group needs this many patients, in the present "
-        f"proportion to the larger one: to find such a gap, to find a failure rate {number(100 * needed['margin'], 1)} "
-        "percentage points above the observed one, and to show that equal means are equivalent at the observed "
-        f"failure rate (each one-sided test at {100 * needed['equivalence_level']:.3g} %, as attributes share 5 %; "
-        "where no segmentation failed, a lower bound)."
+        "For each attribute, the table shows the two ranked groups whose means are hardest to distinguish. The "
+        f"detectable differences are those that a single uncorrected test at the {100 * needed['level']:g} % level "
+        f"detects with {100 * needed['power']:g} % power: a gap in mean Dice among patients without a failed "
+        "segmentation, and a "
+        "failure rate of the smaller group, compared with the observed rate of all ranked groups. The last three "
+        "columns are the patients that the smaller group needs at a margin of "
+        f"{margin('dice', needed['margin'])} ({source}), if the ratio of the group sizes stays the same: to detect a "
+        f"gap of this size, to detect a failure rate {number(100 * needed['margin'], 1)} percentage points above the "
+        "observed rate, and to show that equal means are equivalent at the observed failure rate. For equivalence, "
+        f"each one-sided test has the level {100 * needed['equivalence_level']:.3g} %, because all attributes share "
+        "5 %; where no segmentation failed, the number is a lower bound."
     )
 
 
-def rows(report: Mapping[str, Any]) -> list[Row]:
+def rows(report: Report) -> list[Row]:
     """Return the cells of the table, a row for each attribute with at least two ranked groups."""
     return [_row(attribute, entry) for attribute, entry in (report.get("power") or {}).items()]
+
+
+def study_power(entry: Mapping[str, Any], methods: int) -> str:
+    """State the power of a study's primary family to detect a change of the gap, and the source of the numbers."""
+    change = (
+        f"as large as the repairable gap ({number(entry['change'])})"
+        if entry["own_change"]
+        else f"of {number(entry['change'])}, the change in another study"
+    )
+    one_of = f" in one of {methods} methods" if methods > 1 else ""
+    source = "" if entry["own_sd"] else ", as in another study"
+    return (
+        f"A change of the gap {change}{one_of} is detected with a power of {percent(entry['power'], 0)}, for a "
+        f"standard deviation of {number(entry['sd'])} over seeds{source}."
+    )
 
 
 def _row(attribute: str, entry: Mapping[str, Any]) -> Row:
     needed = entry["needed"]
     smaller, larger = (_label(name, attribute) for name in entry["groups"])
-    rate, against = entry["detectable_failure_rate"], percent(entry["failure_rate"])
-    # A failure rate of more than 1 cannot be looked for.
-    possible = needed["failure_rate"] + needed["margin"] <= 1
+    rate, observed = entry["detectable_failure_rate"], percent(entry["failure_rate"])
+    # A failure rate cannot exceed 1.
+    is_possible = needed["failure_rate"] + needed["margin"] <= 1
     return Row(
         attribute=attribute,
         patients=f"{smaller} {count(entry['patients'][0])}, {larger} {count(entry['patients'][1])}",
         gap=number(entry["detectable"]),
-        failure_rate=f"not even 100 % in {smaller}"
+        failure_rate=f"none up to 100 % in {smaller}"
         if rate is None
-        else f"{percent(rate)} in {smaller} against {against}",
+        else f"{percent(rate)} in {smaller}, {observed} in all",
         mean=_needed(needed["mean"]),
-        failures=_needed(needed["failures"]) if possible else DASH,
+        failures=_needed(needed["failures"]) if is_possible else DASH,
         equivalence=_needed(needed["equivalence"]),
     )
 
@@ -91,4 +104,4 @@ def _needed(patients: int | None) -> str:
 
 
 def _label(name: str, attribute: str) -> str:
-    return readable(levels_of(name, [attribute])[attribute])
+    return display_label(levels_of(name, [attribute])[attribute])

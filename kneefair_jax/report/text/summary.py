@@ -1,205 +1,220 @@
-"""The report's first paragraphs: what was tested, on whom, and which of the gaps are significant."""
+"""Write the report's first paragraphs: the tested cohort, the significant gaps, and the gaps that remain open."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from kneefair_jax.fairness import family
 from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER
+from kneefair_jax.report.schema import Report
 from kneefair_jax.report.text import failures, findings, power
 from kneefair_jax.report.text.findings import Verdict
 from kneefair_jax.report.text.formatting import (
     amount,
-    audited,
-    blocks,
-    by_group,
-    delta,
+    attribute_groups,
+    audited_model,
     estimate,
+    group_sizes,
     interval_ends,
     listing,
+    margin_value,
     number,
     p_equals,
     score_title,
-    segmentation_of,
+    segmentation_title,
 )
 
+_AMONG = "Among patients without a failed segmentation"
 
-def judged(report: dict[str, Any]) -> list[Verdict]:
-    """The verdict on every attribute."""
+
+def verdicts(report: Report) -> list[Verdict]:
+    """Return the verdict on every attribute, in the primary score."""
     score = family.from_report(report).score
     scores, attributes = report["scores"][score], report["cohort"]["attributes"]
     return [
-        findings.judge(block, scores, lower_is_better=score in LOWER_IS_BETTER)
-        for block in blocks(scores["groups"], attributes)
-        if block.key in attributes
+        findings.judge(groups, scores, lower_is_better=score in LOWER_IS_BETTER)
+        for groups in attribute_groups(scores["groups"], attributes)
+        if groups.key in attributes
     ]
 
 
-def opening(report: dict[str, Any]) -> list[str]:
-    """Return the paragraphs that a reader in a hurry reads: the cohort, failures, significant gaps, what stays open."""
-    verdicts, title = judged(report), score_title(family.from_report(report).score)
-    tested, mean = _tested(report, title)
+def paragraphs(report: Report) -> list[str]:
+    """Return the report's first paragraphs: the cohort, failures, significant gaps, and gaps that remain open."""
+    judged, title = verdicts(report), score_title(family.from_report(report).score)
+    cohort, mean = _cohort(report, title)
     small_groups = (
         f"Groups of fewer than {report['cohort']['min_group_patients']} patients, and patients whose attribute is "
         "missing, are shown but not ranked."
     )
-    paragraphs = [
-        [tested],
-        failures.opening(report),
-        [mean, *_gaps(verdicts, title), *_interactions(report)],
+    sentences = [
+        [cohort],
+        failures.sentences(report),
+        [mean, *_gaps(judged, title), *_interactions(report)],
         [
-            *_not_known(verdicts, report, title),
-            *_equal(verdicts, title),
-            *_exploratory(verdicts),
+            *_open_gaps(judged, report, title),
+            *_equivalence(judged, title),
+            *_exploratory(judged),
             small_groups,
         ],
     ]
-    return [" ".join(sentences) for sentences in paragraphs if sentences]
+    return [" ".join(paragraph) for paragraph in sentences if paragraph]
 
 
-def details(report: dict[str, Any]) -> list[str]:
-    """One paragraph for each attribute: its numbers, its test, what size explains."""
+def attribute_paragraphs(report: Report) -> list[str]:
+    """Return one paragraph for each attribute: its numbers, its test, and the effect of structure size."""
     score = family.from_report(report).score
     means, smallest = report["scores"][score]["groups"], report["cohort"]["min_group_patients"]
     title = score_title(score)
     return [
         " ".join(
             [
-                *findings.sentences(v, means, title, smallest, _detectable_failures(report, v)),
-                *failures.of_attribute(report, v.block),
+                *findings.sentences(verdict, means, title, smallest, _detectable_failures(report, verdict)),
+                *failures.attribute_sentences(report, verdict.groups),
             ]
         )
-        for v in judged(report)
+        for verdict in verdicts(report)
     ]
 
 
-def _detectable_failures(report: dict[str, Any], verdict: Verdict) -> str | None:
-    """The failure rate that would be found; none where a difference was found."""
-    key = verdict.block.key
+def _detectable_failures(report: Report, verdict: Verdict) -> str | None:
+    """Return the detectable failure rate; None where failure rates differ significantly."""
+    key = verdict.groups.key
     return None if failures.differs(report, key) else power.detectable_failures(report, key)
 
 
-def _tested(report: dict[str, Any], title: str) -> list[str]:
+def _cohort(report: Report, title: str) -> tuple[str, str]:
+    """Return a sentence on the tested cohort, and one on the mean score."""
     scores, cohort = report["scores"], report["cohort"]
     mean, tested = scores[family.from_report(report).score]["overall"], scores["dice"]["overall"]
-    model, grouped = audited(report), by_group(scores["dice"], cohort["attributes"])
-    return [
-        f"{segmentation_of(cohort['structures'])}{f' by {model}' if model else ''} was tested on "
+    model, sizes = audited_model(report), group_sizes(scores["dice"], cohort["attributes"])
+    return (
+        f"{segmentation_title(cohort['structures'])}{f' by {model}' if model else ''} was tested on "
         f"{amount(tested['cases'], 'case')} of {amount(tested['patients'], 'patient')}"
-        f"{f': by {listing(grouped)}' if grouped else ''}.",
+        f"{f', grouped by {listing(sizes)}' if sizes else ''}.",
         f"The mean {title} over structures is {estimate(mean['mean'], mean['interval'])}.",
-    ]
+    )
 
 
-def _gaps(verdicts: Sequence[Verdict], title: str) -> list[str]:
-    """The gaps that are significant, and whether size explains them."""
-    significant = [v for v in verdicts if v.kind == "significant"]
+def _gaps(judged: Sequence[Verdict], title: str) -> list[str]:
+    """Name the significant gaps and the effect of size on them, or state that there are none."""
+    significant = [v for v in judged if v.kind == "significant"]
+    unlocated = [v for v in judged if v.kind == "unlocated"]
     sentences = []
     if significant:
-        gaps = listing(f"by {_title(v)} ({findings.better(v)})" for v in significant)
+        gaps = listing(f"by {_title(v)} ({findings.describe_pairs(v)})" for v in significant)
         sentences.append(
-            f"Among patients without a failed segmentation, the {_gap(significant)} in mean {title} {gaps} "
-            f"{_is(significant)} statistically significant."
+            f"{_AMONG}, the {_gap(significant)} in mean {title} {gaps} {_is(significant)} statistically significant."
         )
-        for size, words in (
-            ("consistent", "Size alone may explain {}: the errors are consistent with it."),
-            ("more", "Size alone does not explain {}."),
-            ("less", "Size alone would give more than {}."),
-        ):
-            if some := [v for v in significant if v.size == size]:
-                sentences.append(
-                    words.format("it" if len(significant) == 1 else f"the {_gap(some)} {_by(some)}")
-                )
-    elif any(v.kind == "open" for v in verdicts) and not any(v.kind == "unlocated" for v in verdicts):
+        sentences += _size_effects(significant)
+    elif any(v.kind == "open" for v in judged) and not unlocated:
         sentences.append(
-            f"Among patients without a failed segmentation, no gap in mean {title} between ranked groups is "
-            "statistically significant."
+            f"{_AMONG}, no gap in mean {title} between ranked groups is statistically significant."
         )
-    if unlocated := [v for v in verdicts if v.kind == "unlocated"]:
+    if unlocated:
         sentences.append(
-            f"Among patients without a failed segmentation, groups differ significantly in mean {title} "
-            f"{_by(unlocated)}; which ones is open."
+            f"{_AMONG}, groups differ significantly in mean {title} {_by(unlocated)}, but no single pair of groups "
+            "does."
         )
-    for v in (v for v in verdicts if v.kind == "untested"):
-        ends = v.summary["gap"].get("interval")
-        may_be_zero = " and may be zero" if ends and ends[0] is not None and ends[0] <= 0 else ""
+    for verdict in (v for v in judged if v.kind == "untested"):
+        ends = verdict.summary["gap"].get("interval")
+        includes_zero = (
+            ", and its interval includes zero" if ends and ends[0] is not None and ends[0] <= 0 else ""
+        )
         sentences.append(
-            f"By {_title(v)} the gap is {estimate(v.gap, ends)}{may_be_zero} ({findings.better(v)}); it was not tested."
+            f"The gap by {_title(verdict)} is {estimate(verdict.gap, ends)}, {findings.describe_pairs(verdict)}. "
+            f"It was not tested{includes_zero}."
         )
     return sentences
 
 
-def _not_known(verdicts: Sequence[Verdict], report: dict[str, Any], title: str) -> list[str]:
-    """The gaps that this sample cannot tell from zero, and those that it could not have seen."""
+def _size_effects(significant: Sequence[Verdict]) -> list[str]:
+    """State for the significant gaps whether structure size alone explains them."""
     sentences = []
-    opened = [v for v in verdicts if v.kind == "open" and v.equivalence != "equivalent"]
-    if opened:
+    for size, text in (
+        ("consistent", "Structure size alone can explain {}."),
+        ("more", "Structure size alone does not explain {}."),
+        ("less", "Structure size alone would give a larger difference than {}."),
+    ):
+        if gaps := [v for v in significant if v.size == size]:
+            name = "this gap" if len(significant) == 1 else f"the {_gap(gaps)} {_by(gaps)}"
+            sentences.append(text.format(name))
+    return sentences
+
+
+def _open_gaps(judged: Sequence[Verdict], report: Report, title: str) -> list[str]:
+    """Name the gaps that are not distinguishable from zero, and the differences that the tests can detect."""
+    sentences = []
+    gaps = [v for v in judged if v.kind == "open" and v.equivalence != "equivalent"]
+    if gaps:
         sentences.append(
-            f"With this sample size the {_gap(opened)} in mean {title} {_by(opened)} {_is(opened)} not distinguishable "
+            f"With this sample size the {_gap(gaps)} in mean {title} {_by(gaps)} {_is(gaps)} not distinguishable "
             "from zero."
         )
-    if seen := [v for v in opened if v.summary.get("detectable") is not None]:
-        least = listing(f"{number(v.summary['detectable'])} by {_title(v)}" for v in seen)
-        rates = [text for v in seen if (text := _detectable_failures(report, v))]
+    if detectable := [v for v in gaps if v.summary.get("detectable") is not None]:
+        smallest = listing(f"{number(v.summary['detectable'])} by {_title(v)}" for v in detectable)
         sentences.append(
-            f"That is not equality: a single test, uncorrected, would find with 80 % power gaps of {least} or more"
-            f"{f', and {listing(rates)}' if rates else ''}."
+            f"This does not show equality: a single uncorrected test has 80 % power to detect a gap of at least "
+            f"{smallest}."
         )
-    if few := [v for v in verdicts if v.kind == "unranked"]:
-        sentences.append(f"Too few patients for any comparison: {_by(few)}.")
+        if rates := [text for v in detectable if (text := _detectable_failures(report, v))]:
+            sentences.append(f"It also detects {listing(rates)}.")
+    if unranked := [v for v in judged if v.kind == "unranked"]:
+        sentences.append(f"There are too few patients to compare groups {_by(unranked)}.")
     return sentences
 
 
-def _equal(verdicts: Sequence[Verdict], title: str) -> list[str]:
-    """Which groups were shown to be equivalent in the mean, and that none were though a margin was given."""
-    with_margin = [v for v in verdicts if v.equivalence and v.kind != "exploratory"]
+def _equivalence(judged: Sequence[Verdict], title: str) -> list[str]:
+    """Name the attributes whose groups are equivalent within the margin, or state that there are none."""
+    with_margin = [v for v in judged if v.equivalence and v.kind != "exploratory"]
     if not with_margin:
         return []
-    margin = delta(with_margin[0].summary["equivalence"]["delta"])
+    margin = margin_value(with_margin[0].summary["equivalence"]["delta"])
     sentences = []
-    if equal := [v for v in with_margin if v.equivalence == "equivalent"]:
-        sentences.append(f"The groups {_by(equal)} are equivalent in mean {title} within ±{margin}.")
+    if equivalent := [v for v in with_margin if v.equivalence == "equivalent"]:
+        sentences.append(f"Mean {title} is equivalent across groups {_by(equivalent)} within ±{margin}.")
     if small := [v for v in with_margin if v.equivalence == "small"]:
-        sentences.append(f"The {_gap(small)} {_by(small)} {_is(small)} small, within ±{margin}.")
-    return sentences or [f"No groups are shown to be equivalent in mean {title} within ±{margin}."]
+        verb = "lies" if len(small) == 1 else "lie"
+        sentences.append(f"The {_gap(small)} {_by(small)} {verb} within the equivalence margin of ±{margin}.")
+    return sentences or [f"Equivalence in mean {title} within ±{margin} is not shown for any attribute."]
 
 
-def _interactions(report: dict[str, Any]) -> list[str]:
-    """Where one attribute's gap depends on another, beyond what both attributes explain alone."""
+def _interactions(report: Report) -> list[str]:
+    """Name the significant interactions: gaps by one attribute that depend on another."""
     sentences = []
     for key, by_score in (report.get("interactions") or {}).items():
-        entry = by_score.get(family.from_report(report).score) or {}
-        if entry.get("p_holm") is None or entry["p_holm"] >= findings.LEVEL:
+        entry = by_score.get(family.from_report(report).score)
+        if not entry or entry["p_holm"] is None or entry["p_holm"] >= findings.LEVEL:
             continue
-        first, _, second = key.partition(",")
-        reached = f"{p_equals(entry['p_holm'])} after Holm's correction"
+        attribute, _, moderator = key.partition(",")
+        p_text = f"{p_equals(entry['p_holm'])} after Holm's correction"
         ends = entry.get("interval_adjusted")
         if not ends:
-            sentences.append(f"The gap by {first} depends on {second} ({reached}); in which groups is open.")
+            sentences.append(
+                f"The gap by {attribute} depends on {moderator} ({p_text}); the test does not show in which groups."
+            )
         elif ends[0] > 0 or ends[1] < 0:
             sentences.append(
-                f"The gap by {first} depends on {second}: interaction {number(entry['contrast'])} ({reached}, interval "
-                f"{' to '.join(interval_ends(ends) or ())})."
+                f"The gap by {attribute} depends on {moderator}: interaction {number(entry['contrast'])} ({p_text}, "
+                f"interval {' to '.join(interval_ends(ends) or ())})."
             )
     return sentences
 
 
-def _exploratory(verdicts: Sequence[Verdict]) -> list[str]:
-    """The attributes outside the primary family, of which nothing is claimed."""
-    outside = [v for v in verdicts if v.kind == "exploratory"]
-    return [f"Groups {_by(outside)} are exploratory: no claim is made about them."] if outside else []
+def _exploratory(judged: Sequence[Verdict]) -> list[str]:
+    """Name the attributes outside the primary family."""
+    exploratory = [v for v in judged if v.kind == "exploratory"]
+    return [f"Comparisons {_by(exploratory)} are exploratory and support no claim."] if exploratory else []
 
 
-def _by(verdicts: Iterable[Verdict]) -> str:
-    return listing(f"by {_title(v)}" for v in verdicts)
+def _by(judged: Iterable[Verdict]) -> str:
+    return listing(f"by {_title(v)}" for v in judged)
 
 
 def _title(verdict: Verdict) -> str:
-    return verdict.block.title
+    return verdict.groups.title
 
 
-def _gap(verdicts: Sequence[Verdict]) -> str:
-    return "gap" if len(verdicts) == 1 else "gaps"
+def _gap(judged: Sequence[Verdict]) -> str:
+    return "gap" if len(judged) == 1 else "gaps"
 
 
-def _is(verdicts: Sequence[Verdict]) -> str:
-    return "is" if len(verdicts) == 1 else "are"
+def _is(judged: Sequence[Verdict]) -> str:
+    return "is" if len(judged) == 1 else "are"

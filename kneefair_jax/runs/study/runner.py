@@ -26,7 +26,6 @@ from kneefair_jax.runs.study.summary import DIVERGED, summary
 from kneefair_jax.runs.study.trials import Trial
 from kneefair_jax.runtime import (
     atomic,
-    cache_directory,
     output_folder,
     preemption,
     progress,
@@ -156,9 +155,9 @@ def _run(config: ConfigDict, folder: Path, directory: Path, attributes: Sequence
         experiment.run_experiment(config, folder, directory, training=True)
     dice = run_files.read_report(folder / evaluate.REPORT)["scores"]["dice"]
     means = [f"Dice {dice['overall']['mean']:.4f}"]
-    for block in formatting.blocks(dice["groups"], config.data.attributes):
-        if set(block.key.split(",")) == set(attributes):
-            by_group = {name: dice["groups"][name]["mean"] for name in block.labels}
+    for groups in formatting.attribute_groups(dice["groups"], config.data.attributes):
+        if set(groups.key.split(",")) == set(attributes):
+            by_group = {name: dice["groups"][name]["mean"] for name in groups.labels}
             means += [f"{name} {mean:.4f}" for name, mean in by_group.items() if mean is not None]
     jax.clear_caches()  # a hundred runs' programs would fill the memory
     return f"{', '.join(means)} ({time.perf_counter() - start:.0f} s)"
@@ -178,7 +177,7 @@ def _compilation_cache() -> Iterator[None]:
     if jax.config.jax_compilation_cache_dir:
         yield
         return
-    if (directory := cache_directory.user_cache("compiled")) is None:
+    if (directory := output_folder.user_cache("compiled")) is None:
         logger.warning(
             "note: no compilation cache: $XDG_CACHE_HOME/kneefair_jax (or ~/.cache/kneefair_jax) is not a folder that "
             "only you can write to; every run compiles again"

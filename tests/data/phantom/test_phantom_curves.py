@@ -17,8 +17,8 @@ def brute_force(polygon, y, x):
     for a, b in zip(polygon.astype(float), np.roll(polygon, -1, axis=0).astype(float), strict=True):
         t = np.clip((points - a) @ (b - a) / max((b - a) @ (b - a), 1e-12), 0, 1)
         best = np.minimum(best, np.linalg.norm(points - a - t[:, None] * (b - a), axis=1))
-    inside = Path(polygon).contains_points(points)
-    return np.where(inside, best, -best).reshape(len(y), len(x))
+    is_inside = Path(polygon).contains_points(points)
+    return np.where(is_inside, best, -best).reshape(len(y), len(x))
 
 
 def test_distance_to_a_square_by_hand():
@@ -38,18 +38,18 @@ def test_distance_equals_brute_force(seed):
     polygon = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype(np.float32)
     y, x = np.linspace(-6, 6, 17, dtype=np.float32), np.linspace(-5, 7, 13, dtype=np.float32)
     expected = brute_force(polygon, y, x)
-    found = np.asarray(signed_distance(jnp.array(polygon), jnp.array(y), jnp.array(x)))
-    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-4)
+    distance = np.asarray(signed_distance(jnp.array(polygon), jnp.array(y), jnp.array(x)))
+    np.testing.assert_allclose(np.abs(distance), np.abs(expected), atol=1e-4)
     clear = np.abs(expected) > 1e-3
-    np.testing.assert_array_equal(np.sign(found)[clear], np.sign(expected)[clear])
+    np.testing.assert_array_equal(np.sign(distance)[clear], np.sign(expected)[clear])
 
 
 def test_spline_passes_through_its_control_points():
     template = np.array([(0, 0), (3, -1), (6, 1), (5, 4), (1, 5)], float)
-    moved = template + np.random.default_rng(0).normal(0, 0.2, template.shape)
+    points = template + np.random.default_rng(0).normal(0, 0.2, template.shape)
     matrix = spline_matrix(template, 4)
     assert matrix.shape == (20, 5)
-    np.testing.assert_allclose((matrix @ moved)[::4], moved, atol=1e-6)
+    np.testing.assert_allclose((matrix @ points)[::4], points, atol=1e-6)
     np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-6)  # a shift of the points shifts the curve
 
 

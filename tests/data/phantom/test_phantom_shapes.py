@@ -63,6 +63,6 @@ def test_area_is_that_of_the_contour():
 def test_warp_moves_neighbours_together_and_by_its_amplitude():
     points = jnp.array([[0.0, 0.0], [0.5, 0.0]])
     keys = jax.random.split(jax.random.key(1), 4000)
-    moved = jax.vmap(lambda k: shapes.warped(points, k, 2.0) - points)(keys)
-    assert np.std(moved) == pytest.approx(2.0, rel=0.05)
-    assert np.abs(moved[:, 0] - moved[:, 1]).max() < 0.5
+    shifts = jax.vmap(lambda k: shapes.warp(points, k, 2.0) - points)(keys)
+    assert np.std(shifts) == pytest.approx(2.0, rel=0.05)
+    assert np.abs(shifts[:, 0] - shifts[:, 1]).max() < 0.5

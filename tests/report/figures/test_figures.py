@@ -16,7 +16,7 @@ def scores(report):
 
 @pytest.fixture
 def blocks(scores):
-    return formatting.blocks(scores["groups"], ["sex", "age"])
+    return formatting.attribute_groups(scores["groups"], ["sex", "age"])
 
 
 def height(text: str) -> float:
@@ -56,7 +56,7 @@ def test_many_groups_make_a_taller_figure_not_smaller_letters(scores, blocks):
     entry = scores["groups"]["sex=male"]
     many = {"groups": {f"sex=s{i}": entry for i in range(60)}, "summaries": {}, "overall": scores["overall"]}
     tall = many | {"structures": {}}
-    text = forest.means(tall, formatting.blocks(tall["groups"], ["sex"]), "Dice", "f")
+    text = forest.means(tall, formatting.attribute_groups(tall["groups"], ["sex"]), "Dice", "f")
     assert height(text) > 60 * 12
     assert height(text) > 1.5 * height(forest.means(scores | {"structures": {}}, blocks, "Dice", "f"))
 
@@ -73,7 +73,7 @@ def test_large_groups_draw_only_their_outer_cases(blocks):
 def test_no_scores_at_all_is_still_a_figure():
     empty = {"mean": None, "interval": None, "patients": 0, "cases": 0}
     nothing = {"overall": empty, "groups": {"sex=male": empty}, "summaries": {}, "structures": {}}
-    blocks = formatting.blocks(nothing["groups"], ["sex"])
+    blocks = formatting.attribute_groups(nothing["groups"], ["sex"])
     assert "No group has a score." in forest.means(nothing, blocks, "Dice", "f")
     assert formatting.DASH in distributions.heat_map(nothing, blocks, "Dice", "h")
     assert "Medians: ." not in distributions.distributions({}, blocks, "Dice", "d")
@@ -83,7 +83,7 @@ def test_no_scores_at_all_is_still_a_figure():
 def test_names_are_text_never_markup_or_formulas(scores):
     name = "sex=<b>$x^2$ & 膝"
     part = scores | {"groups": {name: scores["groups"]["sex=male"]}, "structures": {}}
-    text = forest.means(part, formatting.blocks(part["groups"], ["sex"]), "Dice", "f")
+    text = forest.means(part, formatting.attribute_groups(part["groups"], ["sex"]), "Dice", "f")
     assert "<b>$x^2$ & 膝" in "".join(ET.fromstring(text).itertext())
 
 
@@ -93,7 +93,7 @@ def test_placeholders_are_unlike_each_other():
 
 def test_gaps_tell_which_pairs_differ_significantly(audited):
     scores = audited["scores"]["dice"]
-    blocks = formatting.blocks(scores["groups"], audited["cohort"]["attributes"])[:3]
+    blocks = formatting.attribute_groups(scores["groups"], audited["cohort"]["attributes"])[:3]
     text = forest.gaps(scores, blocks, "Dice", "g")
     assert f"significant: male {formatting.MINUS} female +0.021 [0.011, 0.031]." in text
     assert text.count("var(--alert") > 0 and "fill: var(--paper" in text
@@ -106,7 +106,9 @@ def test_gaps_tell_which_pairs_differ_significantly(audited):
 def test_a_heat_map_shades_what_is_worse(audited):
     scores = audited["scores"]["dice"]
     blocks = [
-        block for block in formatting.blocks(scores["groups"], ["sex", "race", "age"]) if block.key == "sex"
+        block
+        for block in formatting.attribute_groups(scores["groups"], ["sex", "race", "age"])
+        if block.key == "sex"
     ]
     means = [scores["groups"][name]["mean"] for name in ("sex=male", "sex=female")]
     overall = scores["overall"]["mean"]
@@ -126,19 +128,21 @@ def test_lines_of_means_in_bins_of_equally_many():
 
 
 def test_areas_are_summed_over_structures_and_unknown_ones_left_out(audited_cases):
-    frame = scatter.sized(audited_cases, ["sex"], "dice")
+    frame = scatter.areas(audited_cases, ["sex"], "dice")
     first = audited_cases[audited_cases["case_id"] == "case000"]
     assert frame.loc["case000", "area"] == pytest.approx(first["true_area_mm2"].sum() / 100)
     unknown = audited_cases.assign(true_area_mm2=np.nan)
-    assert scatter.sized(unknown, ["sex"], "dice") is None
-    assert scatter.sized(unknown.drop(columns="true_area_mm2"), ["sex"], "dice") is None
+    assert scatter.areas(unknown, ["sex"], "dice") is None
+    assert scatter.areas(unknown.drop(columns="true_area_mm2"), ["sex"], "dice") is None
 
 
 def test_the_alt_texts_have_the_numbers(audited):
     assert "sex from the mask 0.71, race from the image 0.55." in forest.aucs(audited["root_cause"], "a")
     curves = audited["calibration"]["curves"]
-    alt = scatter.reliability(curves, formatting.blocks(curves, ["sex", "race"]), {"sex=male": 0.871}, "r")
+    alt = scatter.reliability(
+        curves, formatting.attribute_groups(curves, ["sex", "race"]), {"sex=male": 0.871}, "r"
+    )
     assert "male, slope 0.87, 0.69 at confidence 0.70" in alt
-    crossed = [formatting.blocks(audited["scores"]["dice"]["groups"], ["sex", "race"])[-1]]
+    crossed = [formatting.attribute_groups(audited["scores"]["dice"]["groups"], ["sex", "race"])[-1]]
     alt = scatter.intersections(audited["scores"]["dice"], crossed, "Dice", "i")
     assert "female, Black 0.920" in alt

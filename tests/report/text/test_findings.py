@@ -2,7 +2,7 @@ import pytest
 
 from kneefair_jax.report.text import findings, formatting, summary
 
-BLOCK = formatting.Block("sex", "sex", {"sex=f": "f", "sex=m": "m"})
+BLOCK = formatting.AttributeGroups("sex", "sex", {"sex=f": "f", "sex=m": "m"})
 
 
 def block_of(*, p=0.5, low=0.0, beyond=None, equivalent=None, detectable=0.02) -> dict:
@@ -62,7 +62,7 @@ def block_of(*, p=0.5, low=0.0, beyond=None, equivalent=None, detectable=0.02) -
     }
 
 
-def said(**numbers) -> str:
+def paragraph(**numbers) -> str:
     scores = block_of(**numbers)
     return " ".join(findings.sentences(findings.judge(BLOCK, scores), scores["groups"], "Dice", 10))
 
@@ -95,9 +95,12 @@ def test_gaps_of_two_attributes_are_exploratory():
 def test_the_opening_calls_no_groups_of_two_attributes_equivalent(audited):
     summaries = audited["scores"]["dice"]["summaries"]
     summaries["sex,race"]["equivalence"] = summaries["age"]["equivalence"]
-    before = " ".join(summary.opening(audited))
+    expected = " ".join(summary.paragraphs(audited))
     summaries["sex,race"]["equivalence"] = None
-    assert " ".join(summary.opening(audited)) == before and "are equivalent in mean Dice" in before
+    assert (
+        " ".join(summary.paragraphs(audited)) == expected
+        and "Mean Dice is equivalent across groups" in expected
+    )
 
 
 def test_an_attribute_outside_the_family_is_exploratory_and_its_paragraph_claims_nothing():
@@ -105,8 +108,8 @@ def test_an_attribute_outside_the_family_is_exploratory_and_its_paragraph_claims
     scores["summaries"]["sex"]["test"]["p_holm"] = None
     verdict = findings.judge(BLOCK, scores)
     assert verdict.kind == "exploratory" and verdict.size is None
-    paragraph = " ".join(findings.sentences(verdict, scores["groups"], "Dice", 10))
-    assert "exploratory" in paragraph and "significant" not in paragraph
+    text = " ".join(findings.sentences(verdict, scores["groups"], "Dice", 10))
+    assert "exploratory" in text and "significant" not in text
 
 
 def test_the_higher_mean_comes_first_of_errors_too():
@@ -116,7 +119,7 @@ def test_the_higher_mean_comes_first_of_errors_too():
         scores["summaries"]["sex"]["worst"]["group"] = worst
         verdict = findings.judge(BLOCK, scores, lower_is_better=lower)
         assert verdict.kind == "untested" and not verdict.pairs and verdict.best == best
-        assert findings.better(verdict) == "m > f"
+        assert findings.describe_pairs(verdict) == "m > f"
 
 
 @pytest.mark.parametrize(
@@ -136,30 +139,31 @@ def test_what_size_explains(numbers, size):
 
 
 def test_a_large_p_is_never_equality():
-    assert "(p = 0.010 after Holm's correction): m > f by 0.020 (corrected interval 0.010 to 0.040)" in said(
-        p=0.01, low=0.01
+    assert (
+        "(p = 0.010 after Holm's correction): m > f by 0.020 (corrected interval 0.010 to 0.040)"
+        in paragraph(p=0.01, low=0.01)
     )
-    assert "m > f" in said(p=0.01, low=0.01)
-    assert "which groups differ remains open" in said(p=0.01)
-    assert "not distinguishable from zero" in said(p=0.2, low=0.01)
-    quiet = said(p=0.8)
-    assert "not equality" in quiet and "0.020" in quiet and "80 %" in quiet
+    assert "m > f" in paragraph(p=0.01, low=0.01)
+    assert "no single pair of groups does" in paragraph(p=0.01)
+    assert "not distinguishable from zero" in paragraph(p=0.2, low=0.01)
+    quiet = paragraph(p=0.8)
+    assert "does not show equality" in quiet and "0.020" in quiet and "80 %" in quiet
     assert "equivalent" not in quiet and "no difference" not in quiet
-    assert "test" in said(p=None) and "distinguishable" not in said(p=None)
+    assert "test" in paragraph(p=None) and "distinguishable" not in paragraph(p=None)
 
 
 def test_what_size_gives_stands_beside_the_ratio_with_its_interval():
     real = {"p": 0.01, "low": 0.01}
-    text = said(**real, beyond=[0.98, 1.17])
+    text = paragraph(**real, beyond=[0.98, 1.17])
     assert "consistent with size alone" in text
     for value in ("1.31", "1.22", "1.07", "0.98", "1.17"):
         assert value in text
-    assert "more than size explains" in said(**real, beyond=[1.01, 1.2])
-    assert "less than size alone gives" in said(**real, beyond=[0.8, 0.9])
-    assert "size" not in said(**real)
+    assert "more than size explains" in paragraph(**real, beyond=[1.01, 1.2])
+    assert "less than size alone gives" in paragraph(**real, beyond=[0.8, 0.9])
+    assert "size" not in paragraph(**real)
 
 
-def test_a_report_from_before_the_comparison_with_size_has_no_verdict_on_it():
+def test_a_ratio_without_the_comparison_with_size_has_no_verdict():
     scores = block_of(p=0.01, low=0.01)
     scores["summaries"]["sex"]["ser"] = {"value": 1.3, "interval": [1.1, 1.5], "size": 1.4}
     assert findings.judge(BLOCK, scores).size is None
@@ -182,25 +186,27 @@ def test_opening_details_and_tables_agree_on_equivalence(report, numbers, equiva
     assert verdict.equivalence == equivalence
     report["scores"]["dice"] |= scores
     report["cohort"]["attributes"] = ["sex"]
-    (paragraph,), first, cell = (
-        summary.details(report),
-        " ".join(summary.opening(report)),
-        findings.reading(verdict),
+    (text_of_attribute,), first, cell = (
+        summary.attribute_paragraphs(report),
+        " ".join(summary.paragraphs(report)),
+        findings.table_cell(verdict),
     )
-    for text in (paragraph, first):
+    for text in (text_of_attribute, first):
         assert ("±0.050" in text) == (equivalence is not None)
-        assert ("is not shown" in text or "No groups are shown" in text) == (equivalence == "not shown")
-        assert ("is small, though" in text or "small, within" in text) == (equivalence == "small")
+        assert ("is not shown" in text) == (equivalence == "not shown")
+        assert ("within the equivalence margin" in text) == (equivalence == "small")
         assert "fair" not in text.lower()
-    assert "equivalent in mean Dice within ±0.050" in first or equivalence != "equivalent"
+    assert "equivalent across groups by sex within ±0.050" in first or equivalence != "equivalent"
     assert ("within ±" in cell) == (equivalence in ("equivalent", "small"))
 
 
 def test_equivalence_is_of_the_mean_and_says_why_not():
-    shown = said(equivalent=True)
-    assert "not equality" not in shown and "equivalent in mean Dice within ±0.050" in shown
-    assert "95 % intervals of all differences" in shown and "90 %" not in shown
-    assert "(a group of 20)" in said(equivalent=False)
+    text = paragraph(equivalent=True)
+    assert (
+        "not show equality" not in text and "Mean Dice is equivalent across the groups within ±0.050" in text
+    )
+    assert "95 % intervals of all differences" in text and "90 %" not in text
+    assert "(a group of 20)" in paragraph(equivalent=False)
 
 
 def test_a_distance_is_worst_where_it_is_highest():
@@ -213,13 +219,13 @@ def test_a_distance_is_worst_where_it_is_highest():
 
 
 def test_the_opening_sorts_the_attributes_by_verdict(audited):
-    text = " ".join(summary.opening(audited))
+    text = " ".join(summary.paragraphs(audited))
     assert "age (≤50 40, 51-60 40, 61-70 40, ≥71 6, missing 6)" in text
     assert "the gap in mean Dice by sex (male > female by 0.021) is statistically significant." in text
-    assert "Size alone may explain it: the errors are consistent with it." in text
+    assert "Structure size alone can explain this gap." in text
     assert "\N{MULTIPLICATION SIGN}" not in text  # gaps of two attributes are exploratory
     assert "by race is not distinguishable from zero" in text and "0.021 by race" in text
-    assert "The groups by age are equivalent in mean Dice within ±0.020." in text
+    assert "Mean Dice is equivalent across groups by age within ±0.020." in text
     assert (
         "The gap by sex depends on race: interaction 0.012 (p = 0.031 after Holm's correction, interval 0.001 to 0.024)"
         in text
@@ -233,35 +239,39 @@ def test_a_pair_is_named_with_its_own_difference_and_not_with_the_gap(audited):
     summary_of_age["gap_without_failures"]["value"] = 0.05
     first = summary_of_age["pairs"][0]
     first |= {"p_holm": 0.01, "difference": 0.006, "interval_adjusted": [0.001, 0.011]}
-    for text in (" ".join(summary.opening(audited)), " ".join(summary.details(audited))):
+    for text in (" ".join(summary.paragraphs(audited)), " ".join(summary.attribute_paragraphs(audited))):
         assert "≤50 > 51-60 by 0.006" in text and "0.050" not in text
 
 
 def test_groups_that_differ_without_a_pair_are_not_named(audited):
     race = audited["scores"]["dice"]["summaries"]["race"]
     race["test"]["p_holm"] = 0.01
-    text = " ".join(summary.opening(audited))
-    assert "groups differ significantly in mean Dice by race; which ones is open." in text
+    text = " ".join(summary.paragraphs(audited))
+    assert "groups differ significantly in mean Dice by race, but no single pair of groups does" in text
     assert "White > Black" not in text
 
 
 @pytest.mark.parametrize(
     ("interval", "words"),
-    [([1.1, 1.3], "Size alone does not explain it."), ([0.7, 0.9], "Size alone would give more than it.")],
+    [
+        ([1.1, 1.3], "Structure size alone does not explain this gap."),
+        ([0.7, 0.9], "Structure size alone would give a larger difference than this gap."),
+    ],
 )
 def test_the_opening_says_where_size_is_not_the_reason(audited, interval, words):
     audited["scores"]["dice"]["summaries"]["sex"]["ser"]["beyond_size"]["interval"] = interval
-    assert words in " ".join(summary.opening(audited))
+    assert words in " ".join(summary.paragraphs(audited))
 
 
-def test_an_older_report_without_tests_still_has_its_words(report):
-    text = " ".join(summary.opening(report))
-    assert "By age the gap is 0.022 (95 % interval 0.000 to 0.044) and may be zero (≤50 > ≥51)" in text
+def test_a_report_without_tests(report):
+    text = " ".join(summary.paragraphs(report))
+    assert "The gap by age is 0.022 (95 % interval 0.000 to 0.044), ≤50 > ≥51." in text
+    assert "not tested, and its interval includes zero" in text
     assert "significant" not in text and "equivalent" not in text
     report["scores"]["dice"]["summaries"]["sex"]["gap"] = {"value": 0.0146, "interval": None}
-    assert "a gap of 0.015." in summary.details(report)[0]
+    assert "a gap of 0.015." in summary.attribute_paragraphs(report)[0]
     report["scores"]["dice"]["groups"]["sex=male"]["ranked"] = False
-    assert summary.details(report)[0] == (
+    assert summary.attribute_paragraphs(report)[0] == (
         "By sex, fewer than two groups have the 10 patients that ranking needs."
     )
-    assert "Too few patients for any comparison: by sex." in " ".join(summary.opening(report))
+    assert "too few patients to compare groups by sex" in " ".join(summary.paragraphs(report))

@@ -22,7 +22,7 @@ def test_numbers(value, text):
     [(0.02, "0.020"), (0.026302616, "0.0263"), (1.5, "1.500"), (4e-5, "0.000040"), (None, formatting.DASH)],
 )
 def test_a_margin_has_the_digits_that_it_needs(value, text):
-    assert formatting.delta(value) == text
+    assert formatting.margin_value(value) == text
 
 
 def test_the_confidence_of_an_interval():
@@ -46,15 +46,15 @@ def test_steps_of_one_model_of_several_and_of_folds():
 
 def test_blocks_are_marginals_then_pairs_and_levels_may_hold_commas():
     names = ["all", "sex=a, or b", "age=<=50", "sex=a, or b,age=<=50", "sex=x"]
-    found = formatting.blocks(names, ["sex", "age"])
+    found = formatting.attribute_groups(names, ["sex", "age"])
     assert [block.key for block in found] == ["", "sex", "age", "sex,age"]
     assert found[0].labels == {"all": "all"}
     assert list(found[1].labels.values()) == ["a, or b", "x"]
     assert found[3].title == "sex \N{MULTIPLICATION SIGN} age" and list(found[3].labels.values()) == [
         "a, or b, ≤50"
     ]
-    assert formatting.group("sex=a, or b,age=<=50", ["sex", "age"]) == "sex a, or b, age ≤50"
-    assert formatting.group("everyone", ["sex"]) == "everyone"
+    assert formatting.group_title("sex=a, or b,age=<=50", ["sex", "age"]) == "sex a, or b, age ≤50"
+    assert formatting.group_title("everyone", ["sex"]) == "everyone"
 
 
 def test_signs_and_p_values():
@@ -64,7 +64,7 @@ def test_signs_and_p_values():
 
 
 def test_patients_of_every_level_of_every_attribute(report):
-    assert formatting.by_group(report["scores"]["dice"], ["sex", "age"]) == [
+    assert formatting.group_sizes(report["scores"]["dice"], ["sex", "age"]) == [
         "sex (female 31, male 31)",
         "age (≤50 31, ≥51 31, missing 4)",
     ]
@@ -79,5 +79,9 @@ def test_an_end_that_is_not_zero_is_not_printed_as_zero():
 
 
 def test_a_score_without_a_structure_is_of_all_of_them():
-    assert formatting.segmentation_of(["femur", "tibia"]) == "Segmentation of the femur and tibia"
-    assert formatting.segmentation_of(["all structures"]) == "Segmentation of all structures"
+    assert formatting.segmentation_title(["femur", "tibia"]) == "Segmentation of the femur and tibia"
+    assert formatting.segmentation_title(["all structures"]) == "Segmentation of all structures"
+
+
+def test_no_line_ends_inside_an_interval_or_a_p():
+    assert formatting.keep_together("a [1, 2] b (p = 3)") == "a [1,\xa02] b (p\xa0=\xa03)"

@@ -35,12 +35,15 @@ def test_no_margin_no_equivalence(report):
     assert "equivalent" not in methods.methods_text(report)[0]
 
 
-def test_another_cohort_s_resolution_is_told(report):
+def test_another_cohort_s_resolution_is_named(report):
     report["run"]["resolution"] = "source"
     report["external"] = {"scores": report["scores"], "resolution": "source"}
-    assert "Those of the external cohort" not in methods.methods_text(report)[0]
+    assert "Scores of the external cohort" not in methods.methods_text(report)[0]
     report["external"]["resolution"] = "grid"
-    assert "Those of the external cohort were computed on the grid of" in methods.methods_text(report)[0]
+    assert (
+        "Scores of the external cohort were computed at the working resolution of"
+        in methods.methods_text(report)[0]
+    )
 
 
 def test_pooled_means_are_cited_where_either_cohort_has_them(report):
@@ -70,9 +73,9 @@ def test_each_rank_test_has_its_own_reference(audited, used):
             summary["rank"]["name"] = used[i % len(used)]
     text, references = methods.methods_text(audited)
     for name, year in (("Brunner", "2000"), ("Kruskal", "1952")):
-        found = [line for line in references if name in line]
-        assert bool(found) == any(name in test for test in used)
-        for line in found:
+        lines = [line for line in references if name in line]
+        assert bool(lines) == any(name in test for test in used)
+        for line in lines:
             test = next(test for test in used if name in test)
             assert year in line and f"{test} {line.split()[0]}" in text
 
@@ -109,7 +112,9 @@ def test_no_covariate_is_no_adjustment(audited, left_out):
     text, cited = adjustment(audited)
     assert not cited and "Gaps were not adjusted for covariates" in text
     assert "were adjusted" not in text and "dice ~ sex" not in text
-    assert all(reason in text for reason in left_out) and ("Left out" in text) == bool(left_out)
+    assert all(reason in text for reason in left_out) and ("excluded from the model" in text) == bool(
+        left_out
+    )
 
 
 def test_a_mediator_alone_is_named_as_one(audited):

@@ -39,7 +39,7 @@ def test_the_cells_of_an_attribute(report):
         "age",
         "≤50 40, 51-64 60",
         "0.018",
-        "14.1 % in ≤50 against 2.0 %",
+        "14.1 % in ≤50, 2.0 % in all",
         "31",
         "1,234",
         "more than 100,000",
@@ -48,11 +48,11 @@ def test_the_cells_of_an_attribute(report):
 
 def test_the_phrase_names_the_group_and_both_rates(report):
     phrase = power.detectable_failures(report, "age")
-    assert phrase == "a failure rate of 14.1 % or more in ≤50 against 2.0 %, that of all ranked groups"
+    assert phrase == "a failure rate of at least 14.1 % in ≤50 (all ranked groups: 2.0 %)"
     assert power.detectable_failures(report, "sex") is None
     report["power"]["age"]["detectable_failure_rate"] = None
     assert power.detectable_failures(report, "age") is None
-    assert power.rows(report)[0].failure_rate == "not even 100 % in ≤50"
+    assert power.rows(report)[0].failure_rate == "none up to 100 % in ≤50"
 
 
 def test_a_failure_rate_above_one_needs_no_number_of_patients(report):

@@ -73,7 +73,10 @@ def test_the_difference_is_told_in_a_line():
         ({"study.seeds": (1, 1)}, "each once"),
         ({"study.seeds": ()}, "one or more"),
         ({"data.folds": 3}, "one split"),
-        ({"mitigation.sampler.name": "equal_share"}, "mitigation.sampler.name is the baseline's"),
+        (
+            {"mitigation.sampler.name": "equal_share"},
+            "sampler.name=.equal_share.: the config is the baseline",
+        ),
         ({"data.phantom.bias": {}}, "need phantoms with the switch representation"),
     ],
 )

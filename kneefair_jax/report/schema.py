@@ -1,0 +1,308 @@
+"""Types of `report.json`, schema 2, and their JSON Schema.
+
+Each class is a JSON object with its keys; `json_schema` is written beside a report as `report.schema.json`. Keys that
+only some reports have are `NotRequired`. Undefined numbers are null.
+"""
+
+import types
+from typing import (
+    Any,
+    Literal,
+    NotRequired,
+    Required,
+    TypedDict,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+
+from kneefair_jax.report.score_schema import (
+    AdjustedModel,
+    AttributePower,
+    Interaction,
+    Interval,
+    PooledMean,
+    Rates,
+    Scores,
+    Statistic,
+)
+
+SCHEMA: Literal[2] = 2
+
+_JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", types.NoneType: "null"}
+
+
+class Counts(TypedDict):
+    """Cases and patients."""
+
+    cases: int
+    patients: int
+
+
+class CohortRow(Counts):
+    """Cases and patients of a group in a split."""
+
+    group: str
+    split: str
+
+
+class Exclusion(TypedDict):
+    """Records that are excluded for one reason."""
+
+    reason: str
+    records: int
+
+
+class GroupCounts(TypedDict):
+    """The groups of an attribute, and how many are ranked."""
+
+    groups: int
+    ranked: int
+
+
+class PatientFlow(TypedDict):
+    """Counts from the list of cases to the ranked groups, as `build.patient_flow`."""
+
+    listed: int
+    excluded: list[Exclusion]
+    cohort: Counts
+    splits: dict[str, Counts]
+    tested: Counts
+    not_scored: int
+    failed: int
+    without_failure: int
+    groups: dict[str, GroupCounts]
+
+
+class Cohort(TypedDict):
+    """The cohort and its groups."""
+
+    structures: list[str]
+    attributes: list[str]
+    min_group_patients: int
+    table: list[CohortRow]
+    notes: NotRequired[list[str]]
+    flow: NotRequired[PatientFlow]
+
+
+class Hypothesis(TypedDict):
+    """A hypothesis of the primary family."""
+
+    kind: str
+    attribute: str
+    group: str
+    p: float
+    p_adjusted: float
+
+
+class Primary(TypedDict):
+    """The primary family, with the digest of its statement."""
+
+    score: str
+    attributes: list[str]
+    failure_dice: float
+    level: float
+    correction: str
+    hypotheses: list[Hypothesis]
+    sha256: str
+
+
+class Run(TypedDict, total=False):
+    """The origin of the numbers: config, model, data and software."""
+
+    config: Required[dict[str, Any] | None]
+    absent: dict[str, int]
+    bootstrap_draws: int
+    classes: list[str]
+    command: str | None
+    commit: str | None
+    delta: dict[str, float] | None
+    device: str | None
+    endpoints: list[str]
+    failure_dice: float
+    fingerprint: str
+    folds: int
+    grid: list[int]
+    intersections: bool
+    labels: str | dict[str, Any]
+    model: str | None
+    nsd_tolerance_mm: float
+    resolution: str
+    seed: int
+    spacing: list[float] | None
+    spacing_kinds: dict[str, int]
+    step: int | dict[str, int] | list[Any]
+    steps_in_all: int
+    times: dict[str, float]
+    versions: dict[str, str]
+
+
+class CalibrationCurve(TypedDict):
+    """Confidence and accuracy by bin; null in empty bins."""
+
+    confidence: list[float | None]
+    accuracy: list[float | None]
+    pixels: list[int]
+
+
+class GroupCalibration(TypedDict):
+    """The calibration of a group, as `fairness.group_calibration.Calibration`."""
+
+    patients: int
+    bias: float | None
+    bias_interval: Interval | None
+    slope: float | None
+    slope_interval: Interval | None
+
+
+class Calibration(TypedDict):
+    """The calibration of all patients and of each group."""
+
+    curves: dict[str, CalibrationCurve]
+    groups: dict[str, GroupCalibration]
+
+
+class AttributeAuc(TypedDict):
+    """The area under the ROC curve with which an attribute is predicted from one input."""
+
+    auc: float | None
+    interval: Interval | None
+    patients: int
+    levels: list[str]
+    reason: NotRequired[str]
+
+
+class ValidationScores(TypedDict):
+    """The validation scores that selection rules compare."""
+
+    dice: float | None
+    worst: float | None
+
+
+class Selection(ValidationScores):
+    """The checkpoint of a selection rule, and its validation scores."""
+
+    step: int | dict[str, int]
+
+
+class TrainScores(Counts):
+    """The mean Dice of training cases of a group."""
+
+    dice: float | None
+
+
+class ReaderAgreement(TypedDict):
+    """The agreement of two readers, as `fairness.reader_agreement.ReaderAgreement`."""
+
+    patients: int
+    mean_difference: float
+    interval: Interval
+    limits_of_agreement: Interval
+    margin: float
+
+
+class Change(Statistic):
+    """A change between two models, with its test."""
+
+    p: float | None
+    p_holm: float | None
+    first: NotRequired[float | None]
+    second: NotRequired[float | None]
+
+
+class ModelPair(TypedDict):
+    """The comparison of two models by one attribute."""
+
+    first: str
+    second: str
+    attribute: str
+    patients: int
+    change_of_mean: Change | None
+    change_of_gap: Change | None
+
+
+class ModelComparison(TypedDict):
+    """The comparison of all models on the same patients."""
+
+    score: str
+    order: list[str]
+    pairs: list[ModelPair]
+
+
+class External(TypedDict):
+    """The scores of the external cohort."""
+
+    fingerprint: str
+    structures: list[str]
+    resolution: str
+    scores: dict[str, Scores]
+    rates: Rates
+    pooled: dict[str, PooledMean]
+
+
+class Report(TypedDict):
+    """`report.json` of a run or of an audit."""
+
+    schema: Literal[2]
+    scores: dict[str, Scores]
+    rates: Rates
+    interactions: dict[str, dict[str, Interaction]]
+    pooled: dict[str, PooledMean]
+    power: dict[str, AttributePower]
+    model: dict[str, AdjustedModel]
+    cohort: Cohort
+    run: Run
+    primary: Primary
+    calibration: NotRequired[Calibration]
+    external: NotRequired[External]
+    fit: NotRequired[dict[str, TrainScores] | None]
+    models: NotRequired[ModelComparison]
+    readers: NotRequired[dict[str, ReaderAgreement]]
+    root_cause: NotRequired[dict[str, dict[str, AttributeAuc]]]
+    selection: NotRequired[dict[str, Selection]]
+
+
+def json_schema(report: Any = Report) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a type of this module."""
+    definitions: dict[str, Any] = {}
+    reference = _schema(report, definitions)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **reference, "$defs": definitions}
+
+
+def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of one type, and add the objects that it contains to `definitions`."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Interval:
+        # An end is null where it is infinite.
+        return {"type": "array", "items": {"type": ["number", "null"]}, "minItems": 2, "maxItems": 2}
+    if kind is Any:
+        return {}
+    if is_typeddict(kind):
+        return _reference(kind, definitions)
+    if origin in (Required, NotRequired):
+        return _schema(arguments[0], definitions)
+    if origin is Literal:
+        return {"const": arguments[0]}
+    if origin in (Union, types.UnionType):
+        return {"anyOf": [_schema(argument, definitions) for argument in arguments]}
+    if origin is list:
+        return {"type": "array", "items": _schema(arguments[0], definitions)}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _schema(arguments[1], definitions)}
+    return {"type": _JSON_TYPES[kind]}
+
+
+def _reference(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    if kind.__name__ not in definitions:
+        definitions[kind.__name__] = {}  # a placeholder, in case the type contains itself
+        hints = get_type_hints(kind, include_extras=True)
+        definitions[kind.__name__] = {
+            "type": "object",
+            "description": (kind.__doc__ or "").partition("\n")[0],
+            "properties": {key: _schema(hint, definitions) for key, hint in hints.items()},
+            "required": sorted(kind.__required_keys__),
+            "additionalProperties": False,
+        }
+    return {"$ref": f"#/$defs/{kind.__name__}"}
