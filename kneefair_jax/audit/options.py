@@ -10,8 +10,8 @@ from kneefair_jax.data import layouts
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.fairness.endpoints import EndpointSettings
+from kneefair_jax.fairness.equivalence import ReaderAgreement
 from kneefair_jax.fairness.family import Primary
-from kneefair_jax.fairness.reader_agreement import ReaderAgreement
 
 ON_MISSING = ("stop", "skip", "zero")
 

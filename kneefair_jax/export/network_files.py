@@ -10,7 +10,7 @@ from flax import traverse_util
 from kneefair_jax import models, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.export import model_card
-from kneefair_jax.runtime import atomic, json_files, output_folder, run_directory, run_files
+from kneefair_jax.runtime import atomic, checked_files, output_folder, run_directory, run_files
 from kneefair_jax.runtime.schema import Anything, Omittable, Table, Text, find_fault
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
@@ -121,9 +121,9 @@ def _read_run(run: Path) -> _Run:
     """Read the files of a run, and check that it is finished and that its network can be exported."""
     run_files.read_config(run / "config.json", _REMEDY)  # refuses the layout of an earlier version
     files = _Run(
-        json_files.read(run / "config.json", _CONFIG, _REMEDY),
+        checked_files.read_json(run / "config.json", _CONFIG, _REMEDY),
         run_files.read_report(run / "report" / "report.json", run_files.EXPORTED),
-        json_files.read(run / "environment.json", _ENVIRONMENT, _REMEDY),
+        checked_files.read_json(run / "environment.json", _ENVIRONMENT, _REMEDY),
     )
     if (head := files.config["mitigation"]["head"]["name"]) not in TRAINING_HEADS:
         raise InputError(

@@ -129,7 +129,7 @@ def exclusive_lock(
         InputError: another process holds the lock and `wait` is False, or `.lock` is no regular file.
     """
     lock = folder / ".lock"
-    while (file := _locked(lock, option, wait, on_wait)) is None:
+    while (file := _lock_file(lock, option, wait, on_wait)) is None:
         pass
     with file:
         stale = [folder.glob(".part-*"), *((folder / name).rglob(".part-*") for name in subfolders)]
@@ -146,7 +146,7 @@ def exclusive_lock(
                 lock.unlink()
 
 
-def _locked(path: Path, option: str, wait: bool, on_wait: Callable[[], None]) -> IO[str] | None:
+def _lock_file(path: Path, option: str, wait: bool, on_wait: Callable[[], None]) -> IO[str] | None:
     """Return the open file that holds the lock, or None if the process that held it deleted the file or its folder."""
     create(path.parent, option)
     with contextlib.ExitStack() as stack:

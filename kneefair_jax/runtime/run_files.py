@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import json_files, renamed_fields
+from kneefair_jax.runtime import checked_files, renamed_fields
 from kneefair_jax.runtime.schema import (
     Anything,
     Integer,
@@ -103,9 +103,9 @@ def read_config(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
     """Return the `config.json` of a run: named fields of any values; `remedy` ends the error message.
 
     Raises:
-        InputError: see `json_files.read`; or the config has the layout of an earlier version.
+        InputError: see `checked_files.read_json`; or the config has the layout of an earlier version.
     """
-    config: dict[str, Any] = json_files.read(path, Table(other_fields=_REST), remedy)
+    config: dict[str, Any] = checked_files.read_json(path, Table(other_fields=_REST), remedy)
     if fields := renamed_fields.moved_fields(config):
         raise InputError(
             f"{path}: this run is of an earlier version ({renamed_fields.describe(fields)}); give another --workdir, "
@@ -118,9 +118,9 @@ def read_environment(path: Path) -> dict[str, Any]:
     """Return the checked `environment.json` of a run.
 
     Raises:
-        InputError: see `json_files.read`.
+        InputError: see `checked_files.read_json`.
     """
-    environment: dict[str, Any] = json_files.read(path, ENVIRONMENT, _REMEDY)
+    environment: dict[str, Any] = checked_files.read_json(path, ENVIRONMENT, _REMEDY)
     return environment
 
 
@@ -128,8 +128,10 @@ def read_report(path: Path, schema: Table = EVALUATED) -> dict[str, Any]:
     """Return the checked `report.json` of an evaluated run.
 
     Raises:
-        InputError: see `json_files.read`.
+        InputError: see `checked_files.read_json`.
     """
     remedy = "give the folder of a finished run, or finish it with launch.py --mode=evaluate"
-    report: dict[str, Any] = json_files.read(path, schema, remedy, max_bytes=json_files.MAX_REPORT_BYTES)
+    report: dict[str, Any] = checked_files.read_json(
+        path, schema, remedy, max_bytes=checked_files.MAX_REPORT_BYTES
+    )
     return report

@@ -1,5 +1,7 @@
 """What training sees of the samplers; what else is refused before step 0 stands in test_loop."""
 
+import chex
+import jax
 import numpy as np
 import pytest
 
@@ -69,6 +71,19 @@ def test_the_step_has_the_config_s_mitigation_settings(ramp, stage_steps, ramp_s
     assert built.value.args == (
         steps.StepOptions(sharpness=0.25, distillation=0.75, temperature=3.5, ramp_steps=ramp_steps),
     )
+
+
+def test_the_stages_of_a_run_start_from_the_variables_drawn_once(monkeypatch):
+    """Their states are their own: a training step donates its state."""
+    config, cohort = study.config(), study.cohort()
+    config.train.ema = 0.9
+    drawn = setup.build(config, cohort).state
+    monkeypatch.setattr(setup.state, "create", None)
+    stage = setup.build(config, cohort, setup.Stage(objective="erm"), drawn.variables).state
+    chex.assert_trees_all_equal(stage, drawn)
+    for leaf in jax.tree.leaves(stage):
+        leaf.delete()
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(drawn))
 
 
 @pytest.mark.parametrize("classes", [anatomy.SCHEMES["knee"], anatomy.SCHEMES["knee_overlaps"]])

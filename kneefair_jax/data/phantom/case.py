@@ -21,9 +21,7 @@ from kneefair_jax.data.phantom import (
     ranges,
     render,
     shapes,
-    view,
 )
-from kneefair_jax.data.phantom.curves import signed_distance
 from kneefair_jax.errors import InputError
 
 KNEE_OFFSET_MM = 95.0  # of each knee from the middle of a bilateral film
@@ -128,6 +126,7 @@ def draw_grade(
     return population.draw_grade(jax.random.fold_in(_keys(key, knee).knee, 1), bias.osteophytes, width)
 
 
+# Nine parameters: each is one property of a film, and six have a default.
 @_with_exact_products
 def draw_case(
     key: jax.Array,
@@ -169,7 +168,7 @@ def draw_case(
     film = _draw_film_settings(film_key, keys.tissue, bias, width, varied=varied)
     crop = film.variation["crop"] if film.variation else None
     is_left = jnp.asarray(knee) == 1
-    film_view = view.make(settings, is_left, size=size, fov_mm=fov_mm, crop=crop)
+    film_view = render.place_knee(settings, is_left, size=size, fov_mm=fov_mm, crop=crop)
     grade = draw_grade(key, knee, bias, width) if grade is None else grade
     phantom = _draw_knee(key, knee, film, film_view, grade, overlaps=overlaps)
     attenuation = phantom.soft_tissue + phantom.bone
@@ -208,14 +207,14 @@ def draw_film(
 
     def draw_knee(knee: jax.Array, offset_mm: jax.Array, turn: jax.Array) -> _Knee:
         knee_settings = settings | {"turn": turn}
-        knee_view = view.make(knee_settings, knee == 1, size=size, fov_mm=fov_mm, offset_mm=offset_mm)
+        knee_view = render.place_knee(knee_settings, knee == 1, size=size, fov_mm=fov_mm, offset_mm=offset_mm)
         return _draw_knee(key, knee, film, knee_view, draw_grade(key, knee, bias, width))
 
     knees = jax.vmap(draw_knee)(jnp.arange(2), jnp.array([-KNEE_OFFSET_MM, KNEE_OFFSET_MM]), turns)
     # Hardware lies in one of the two knees.
     has_left_hardware = jax.random.bernoulli(jax.random.fold_in(film_key, 1))
     offset = jnp.where(has_left_hardware, KNEE_OFFSET_MM, -KNEE_OFFSET_MM)
-    film_view = view.make(settings, True, size=size, fov_mm=fov_mm, offset_mm=offset)
+    film_view = render.place_knee(settings, True, size=size, fov_mm=fov_mm, offset_mm=offset)
     attenuation = knees.soft_tissue.max(axis=0) + knees.bone.sum(axis=0)
     image, field = _expose(film_key, attenuation, film, film_view, None)
     label, exact = _merge_sides(*knees.label) * field, _merge_sides(*knees.exact) * field
@@ -247,7 +246,7 @@ def _draw_knee(
     key: jax.Array,
     knee: jax.Array | int,
     film: _Film,
-    knee_view: view.View,
+    knee_view: render.View,
     grade: jax.Array | int,
     *,
     overlaps: bool = False,
@@ -266,7 +265,7 @@ def _draw_knee(
         wobble_mm += variation["more_wobble_mm"]
     outlines = shapes.contours(anatomy, outline_key, wobble_mm, pose["warp_mm"])
     distances = shapes.Contours(
-        *(signed_distance(knee_view.to_film(bone), knee_view.y, knee_view.x) for bone in outlines)
+        *(shapes.signed_distance(knee_view.to_film(bone), knee_view.y, knee_view.x) for bone in outlines)
     )
     projection = render.Projection(distances, anatomy, *knee_view.in_knee(), knee_view.spacing)
     sclerosis = film.film["sclerosis"] * population.severity(grade, pose["severity"], population.SCLEROSIS)
@@ -294,7 +293,7 @@ def _expose(
     key: jax.Array,
     attenuation: jax.Array,
     film: _Film,
-    film_view: view.View,
+    film_view: render.View,
     left: jax.Array | bool | None,
 ) -> tuple[jax.Array, jax.Array]:
     """Expose, develop and process a film.
@@ -325,7 +324,7 @@ def _expose(
         grey = processing.sharpen(grey, variation["sharpen"], variation["sharpen_mm"], spacing)
     grey, field = processing.finish(overlay_key, grey, settings)
     if variation:
-        strip = view.strip(film_view, variation["strip"])
+        strip = render.strip(film_view, variation["strip"])
         grey, field = grey * strip, field & strip
     return jnp.round(255 * grey).astype(jnp.uint8), field.astype(jnp.uint8)
 

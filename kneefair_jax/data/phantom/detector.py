@@ -3,9 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from kneefair_jax.data.phantom.curves import blur
 from kneefair_jax.data.phantom.ranges import Settings
-from kneefair_jax.data.phantom.render import smooth
+from kneefair_jax.data.phantom.render import blur, smooth
 
 SCATTER_MM = 18.0  # standard deviation of scattered radiation
 SATURATION = 3.0  # the detector saturates at this much less attenuation than at the limb's axis

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kneefair_jax.data.phantom.ranges import Settings
+from kneefair_jax.data.phantom.render import View
 from kneefair_jax.data.phantom.shapes import Contours
-from kneefair_jax.data.phantom.view import View
 
 LEAD = 6.0  # attenuation; practically opaque
 STEEL = 3.0

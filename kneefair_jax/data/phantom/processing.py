@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
 from kneefair_jax.data.phantom import objects
-from kneefair_jax.data.phantom.curves import blur
 from kneefair_jax.data.phantom.ranges import Settings
+from kneefair_jax.data.phantom.render import blur
 
 LETTERS = 9  # of a burnt-in line
 SCALES_MM = (0.6, 1.5, 4.0, 10.0, 25.0)  # between the bands of detail

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from kneefair_jax.data.phantom.curves import spline_matrix
+from scipy.interpolate import CubicSpline
 
 
 class Anatomy(NamedTuple):
@@ -175,6 +174,28 @@ def _patella(a: Anatomy) -> np.ndarray:
     return np.array([(x + w * u, y + h * v) for u, v in rows])
 
 
+def spline_matrix(template: np.ndarray, per_segment: int) -> np.ndarray:
+    """Return the matrix that maps K control points to the vertices of a closed cubic spline through them.
+
+    The knots are the chord lengths of `template`, not of the points to interpolate. The curve is thus linear in its
+    control points, and free of loops while these are near the template.
+
+    Args:
+        template: f64[K, 2], typical control points, in order around the curve.
+        per_segment: vertices from one control point to the next.
+
+    Returns:
+        f32[K * per_segment, K]; row `k * per_segment` returns control point k.
+    """
+    count = len(template)
+    chords = np.linalg.norm(np.roll(template, -1, axis=0) - template, axis=1)
+    knots = np.concatenate([[0.0], np.cumsum(chords)])
+    identity = np.eye(count)
+    spline = CubicSpline(knots, np.vstack([identity, identity[:1]]), bc_type="periodic")
+    positions = knots[:-1, None] + chords[:, None] * np.arange(per_segment) / per_segment
+    return np.asarray(spline(positions.ravel()), np.float32)
+
+
 class _Outline(NamedTuple):
     """A bone's control points as an affine function of the lengths, and the spline through them."""
 
@@ -274,3 +295,44 @@ def warp(points: jax.Array, key: jax.Array, amplitude: jax.Array | float, waves:
     vectors = 2 * jnp.pi / length * jnp.stack([jnp.cos(heading), jnp.sin(heading)])
     push = jax.random.normal(push_key, (waves, 2)) * amplitude * jnp.sqrt(2 / waves)
     return points + jnp.sin(points @ vectors + phase) @ push
+
+
+def signed_distance(polygon: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
+    """Return the exact distance from the points of a grid to a closed polygon, positive inside.
+
+    The even-odd rule decides what is inside. The grid is separable, so the work per edge and point is a projection, a
+    clip and two comparisons. A loop over the edges keeps memory at one image.
+
+    Args:
+        polygon: f32[V, 2], vertices (x, y) in order.
+        y: f32[H], the rows' coordinates.
+        x: f32[W], the columns' coordinates.
+
+    Returns:
+        f32[H, W], in the unit of the coordinates.
+    """
+    ends = jnp.roll(polygon, -1, axis=0)
+
+    def add_edge(
+        carry: tuple[jax.Array, jax.Array], edge: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        squared, is_inside = carry
+        (ax, ay), (bx, by) = edge
+        ex, ey = bx - ax, by - ay
+        scale = 1.0 / jnp.maximum(ex * ex + ey * ey, 1e-12)
+        along = (y - ay)[:, None] * (ey * scale) + (x - ax)[None, :] * (ex * scale)
+        along = jnp.clip(along, 0.0, 1.0)
+        dx = (x - ax)[None, :] - along * ex
+        dy = (y - ay)[:, None] - along * ey
+        # The edge flips the points left of its crossing in each row that it spans.
+        spans = (ay > y) != (by > y)
+        crossing = ax + (y - ay) * ex / jnp.where(ey == 0.0, 1.0, ey)
+        flips = x[None, :] < jnp.where(spans, crossing, -jnp.inf)[:, None]
+        return (jnp.minimum(squared, dx * dx + dy * dy), is_inside ^ flips), None
+
+    shape = (y.shape[0], x.shape[0])
+    start = (jnp.full(shape, jnp.inf), jnp.zeros(shape, bool))
+    # On a GPU a kernel launch takes longer than an edge; on a CPU unrolling would only add compilation time.
+    unroll = 1 if jax.default_backend() == "cpu" else 8
+    (squared, is_inside), _ = jax.lax.scan(add_edge, start, (polygon, ends), unroll=unroll)
+    return jnp.where(is_inside, 1.0, -1.0) * jnp.sqrt(squared)

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from kneefair_jax.data.phantom import bones, objects, ranges
-from kneefair_jax.data.phantom.curves import signed_distance
 from kneefair_jax.data.phantom.render import Projection
-from kneefair_jax.data.phantom.shapes import TEMPLATE, Contours, contours
+from kneefair_jax.data.phantom.shapes import TEMPLATE, Contours, contours, signed_distance
 
 KEY = jax.random.key(0)
 SPACING = jnp.array([1.0, 1.0])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kneefair_jax.data.phantom import population, ranges, shapes
-from kneefair_jax.data.phantom.curves import signed_distance
+from kneefair_jax.data.phantom.shapes import signed_distance
 
 # No osteoarthritis, no rotation, and the flexion at which the notch has its own depth.
 STILL = {"spread": 1.0, "severity": 0.0, "compartment": -1.0, "rotation": 0.0, "flexion": 0.0}

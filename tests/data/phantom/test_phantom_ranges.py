@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from kneefair_jax.data.phantom import objects, ranges, view
+from kneefair_jax.data.phantom import objects, ranges, render
 
 TABLES = {
     "patient": ranges.PATIENT,
@@ -31,7 +31,7 @@ def test_draws_fill_their_range(width, low, high):
 
 def test_places_go_to_the_film_and_back():
     settings = {"turn": 20.0, "across": 0.1, "down": -0.2, "aspect": 0.4}
-    film_view = view.make(settings, True, size=(50, 40), fov_mm=200.0)
+    film_view = render.place_knee(settings, True, size=(50, 40), fov_mm=200.0)
     assert film_view.spacing[1] / film_view.spacing[0] == pytest.approx(2**0.4)
     at_y, at_x = film_view.in_knee()
     places = np.stack([at_x.ravel(), at_y.ravel()], axis=1)
@@ -40,7 +40,7 @@ def test_places_go_to_the_film_and_back():
 
 
 def test_the_letter_is_that_of_the_side():
-    film_view = view.make(
+    film_view = render.place_knee(
         {"turn": 0.0, "across": 0.0, "down": 0.0, "aspect": 0.0}, False, size=(128, 128), fov_mm=140.0
     )
     film = dict.fromkeys(("hardware", "jewellery", "ruler"), -1.0) | {"marker": 0.5}
@@ -65,14 +65,14 @@ def test_the_letter_is_that_of_the_side():
 def test_a_tight_crop_ends_at_the_lateral_side(left, crop, edge_mm):
     side = 1 if left else -1
     settings = {"turn": 0.0, "across": 0.1 * side, "down": 0.0, "aspect": 0.0}
-    film_view = view.make(settings, left, size=(70, 70), fov_mm=140.0, crop=crop)
+    film_view = render.place_knee(settings, left, size=(70, 70), fov_mm=140.0, crop=crop)
     _, at_x = film_view.in_knee()
     assert np.max(at_x) == pytest.approx(edge_mm - 1, abs=1e-3)  # the outer pixel's center
 
 
 def test_a_strip_is_about_the_knee():
     settings = {"turn": 0.0, "across": 0.1, "down": 0.0, "aspect": 0.0}
-    film_view = view.make(settings, True, size=(100, 100), fov_mm=200.0)
-    assert view.strip(film_view, -0.1).all()
-    columns = np.flatnonzero(view.strip(film_view, 1.0))  # 45 mm on either side of 20 mm to the right
+    film_view = render.place_knee(settings, True, size=(100, 100), fov_mm=200.0)
+    assert render.strip(film_view, -0.1).all()
+    columns = np.flatnonzero(render.strip(film_view, 1.0))  # 45 mm on either side of 20 mm to the right
     assert (columns[0], columns[-1]) == (38, 81)
