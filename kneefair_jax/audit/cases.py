@@ -94,7 +94,7 @@ def describe(source: metadata.Table, path: Path, attributes: Sequence[str], opti
     rows_of_split = of_split(source.cells, path, options.split)
     table, of_ages = metadata.with_ages(rows_of_split, path, attributes)
     _require_columns(table, path, attributes, bins)
-    notes = [*source.notes, *metadata.word_notes(source.written.loc[table.index], attributes)]
+    notes = [*source.notes, *metadata.word_notes(source.raw.loc[table.index], attributes)]
     if "patient_id" not in table:
         table = table.assign(patient_id=table["case_id"])
         notes.append(

@@ -70,7 +70,7 @@ def read(
     names = metadata.Options(similar="--allow-similar-ids", allow_similar=options.allow_similar_ids)
     cases.check_words(text, path, ("split", "model", "structure"), names)
     all_rows, text = text, cases.of_split(text, path, options.split)
-    word_notes = _word_notes(table.written.loc[text.index])
+    word_notes = _word_notes(table.raw.loc[text.index])
     numbers, structure_notes = read_scores(text, path)
     models = dict.fromkeys(numbers["model"])
     structures = tuple(dict.fromkeys(numbers["structure"]))
@@ -84,7 +84,7 @@ def read(
     case_rows = _one_row_per_case(text, path, [*attributes, "patient_id", *dates])
     case_rows, confounder_notes = _constant_confounders(text, case_rows, path, attributes)
     if who is None:
-        rows = metadata.Table(case_rows, table.written.loc[case_rows.index], table.notes)
+        rows = metadata.Table(case_rows, table.raw.loc[case_rows.index], table.notes)
         cohort = cases.describe(rows, path, attributes, dataclasses.replace(options, split=None))
         cohort = cohort._replace(excluded=cases.of_other_splits(all_rows, text))
     else:

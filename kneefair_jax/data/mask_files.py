@@ -207,17 +207,18 @@ def _read_structure_files(case: StructureFiles, values: Values) -> Mask:
     masks = {path: _read_structure_file(path, structure, values) for structure, path in case.files.items()}
     _require_one_layout(masks)
     structures, paths = [*case.files], [*masks]
-    first, *_ = masks.values()
+    first_mask = next(iter(masks.values()))
     for path, mask in masks.items():
-        if mask.values.shape != first.values.shape:
+        if mask.values.shape != first_mask.values.shape:
             raise InputError(
                 f"{path}: has {mask.values.shape[0]} x {mask.values.shape[1]} pixels, and {paths[0]} has "
-                f"{first.values.shape[0]} x {first.values.shape[1]}; export all structures of a case on one grid"
+                f"{first_mask.values.shape[0]} x {first_mask.values.shape[1]}; export all structures of a case on one "
+                "grid"
             )
 
-    def refusal(below: int, above: int) -> InputError:
+    def refusal(first: int, second: int) -> InputError:
         return InputError(
-            f"{paths[above]}: overlaps {paths[below]}, and a pixel has one structure; export structures that do not "
+            f"{paths[second]}: overlaps {paths[first]}, and a pixel has one structure; export structures that do not "
             "overlap"
         )
 
@@ -228,7 +229,7 @@ def _read_structure_files(case: StructureFiles, values: Values) -> Mask:
     names += [overlap.name for overlap in overlaps]
     labels = np.array([0, *(values[name][0] for name in names)], np.int64)[joined]
     with_spacing = (mask for mask in masks.values() if np.isfinite(mask.spacing).all())
-    spacing_mask = next(with_spacing, first)
+    spacing_mask = next(with_spacing, first_mask)
     orientations = (mask.orientation for mask in masks.values() if mask.orientation is not None)
     notes = dict.fromkeys(chain(*(mask.notes for mask in masks.values())))
     return Mask(

@@ -432,7 +432,7 @@ REFUSED = {
     "bins of another": (nothing, {"bins": {"age": [50]}}, "--bins names 'age'"),
     "colour": (colour, {}, r"row 6: .*c4.png: a mask in color"),
     "duplicated case": (table_of(case_id=lambda i: "c1" if i == 2 else f"c{i}"), {}, "row 4: case_id 'c1' is also in"),
-    "empty attribute": (table_of(sex=lambda i: ""), {}, "column 'sex' is empty; fill it in or drop it from --attr"),
+    "empty attribute": (table_of(sex=lambda i: ""), {}, "column 'sex' is empty; fill it in.*--attr"),
     "labels differ": (nothing, {"pred_labels": {"femur": 1, "patella": 2}}, "name different structures"),
     "labels overlap": (nothing, {"labels": {"femur": 1, "all": [1, 2]}}, "value 1 is both 'femur' and 'all'"),
     "masks all empty": (all_empty, {"labels": None}, "the masks are all empty"),

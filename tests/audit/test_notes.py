@@ -52,5 +52,5 @@ def test_a_message_says_how_many_problems_are_shown():
     path = Path("metadata.csv")
     with pytest.raises(InputError, match=r"^metadata.csv: 2 problems:\n"):
         metadata.refuse(path, [(2, "a"), (3, "b")])
-    with pytest.raises(InputError, match=r"^metadata.csv: 6 problems, of which the first 5:\n"):
+    with pytest.raises(InputError, match=r"^metadata.csv: 6 problems.* first 5:\n"):
         metadata.refuse(path, [(row, "a") for row in range(2, 8)])

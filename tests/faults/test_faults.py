@@ -187,7 +187,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
     store.prepare(cohort.source, cohort.grid, tmp_path)
     (path,) = tmp_path.rglob("*array_record*")
     flip(path)
-    with pytest.raises(InputError, match="delete this folder, and the cases are prepared again"):
+    with pytest.raises(InputError, match="delete this folder"):
         cases = store.prepare(cohort.source, cohort.grid, tmp_path)
         [cases[row] for row in range(len(cases))]
 
