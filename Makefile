@@ -1,4 +1,4 @@
-# `make demo` and `make test` are all that a fresh machine needs: they make .venv themselves.
+# `make demo` and `make test` create .venv themselves; a fresh machine needs nothing else.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,27 +14,27 @@ demo: $(READY)
 test: lint
 	$(BIN)/python -m pytest
 
-# The slow tests as well.
+# Also the slow tests.
 test-all: lint
 	$(BIN)/python -m pytest -m "not beam and not gpu"
 
-# Apache Beam has an environment of its own, about 1 GB: its versions are not the others'.
+# Apache Beam needs a separate environment of about 1 GB, with other versions.
 test-beam: .venv-beam/.ready
 	.venv-beam/bin/python -m pytest -m beam tests/data/store/test_beam.py
 
-# Ten minutes of mutated files through readers, tables, networks and run folders.
+# Ten minutes of fuzzing: readers, tables, networks and run directories.
 fuzz: $(READY)
 	$(BIN)/python -m benchmarks.fuzz --minutes 10
 
-# The benchmarks that this machine allows, in less than 20 minutes on 2 cores, and docs/performance.md from them. With a
-# GPU that JAX sees, those of benchmarks/gpu.sh as well. Without Python 3.11 or torch, PyTorch's columns are left out.
+# The benchmarks that this machine can run, in less than 20 minutes on 2 cores; they generate docs/performance.md. With a
+# GPU that JAX detects, also those of benchmarks/gpu.sh. Without Python 3.11 or torch, PyTorch's columns are omitted.
 BENCH_MINUTES ?= 6
 BENCH_ROUNDS ?= 3
 TORCH := .venv-torch/bin/python
 
 bench: $(READY)
 	@$(MAKE) --no-print-directory .venv-torch/.ready \
-		|| echo "No environment with PyTorch could be made; its columns are left out."
+		|| echo "Creating an environment with PyTorch failed; its columns are omitted."
 	-@if $(BIN)/python -c 'import jax, sys; sys.exit(jax.default_backend() != "gpu")'; then \
 		PYTHON=$(BIN)/python bash benchmarks/gpu.sh; fi
 	@torch=$$(test -e .venv-torch/.ready && echo --torch_python=$(TORCH)); export JAX_PLATFORMS=cpu; status=0; \
@@ -55,7 +55,7 @@ lint: $(READY)
 clean:
 	rm -rf $(VENV) .venv-beam .venv-torch runs
 
-# uv if it is there, else venv and pip. Versions are those of constraints.txt, with which the tests passed.
+# uv if it is installed, else venv and pip. The versions are those of constraints.txt, which the tests passed with.
 $(READY): pyproject.toml constraints.txt
 	@if command -v uv >/dev/null; then \
 		uv venv --quiet --allow-existing --python 3.12 $(VENV) && \
@@ -82,7 +82,7 @@ $(READY): pyproject.toml constraints.txt
 	fi
 	@touch $@
 
-# PyTorch has an environment of its own, beside which JAX is measured.
+# PyTorch, for comparison, has a separate environment.
 .venv-torch/.ready:
 	@if command -v uv >/dev/null; then \
 		uv venv --quiet --allow-existing --python 3.11 .venv-torch && \

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     if status in (command.BAD_INPUT, command.FAILED):
         from kneefair_jax.runtime import distributed
 
-        distributed.exit_process(status, together=status == command.BAD_INPUT)
+        distributed.exit_process(status, wait_for_peers=status == command.BAD_INPUT)
     command.exit_process(status)
 
 

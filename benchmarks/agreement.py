@@ -80,14 +80,14 @@ def run(dtype: str, parallel: str, directory: Path, out: Path) -> None:
     config = config_of(dtype, parallel)
     cohort = cohort_loader.load(config.data, config.data.seed)
     cases = store.prepare(cohort.source, cohort.grid, directory)
-    made = setup.build(config, cohort)
-    state = made.state
+    experiment = setup.build(config, cohort)
+    state = experiment.state
     if dtype == "float64":
         state = jax.jit(widened)(state)
     batches = pipeline.training_batches(
         cases,
-        made.order,
-        made.partition.index,
+        experiment.order,
+        experiment.partition.index,
         batch_size=config.train.batch_size,
         host=jax.process_index(),
         hosts=jax.process_count(),
@@ -97,12 +97,12 @@ def run(dtype: str, parallel: str, directory: Path, out: Path) -> None:
         order.append([batch["position"], batch["case"]])
         if dtype == "float64":
             batch = batch | {"image": batch["image"] / 255.0}
-        state, metrics = made.train_step(state, made.place(batch))
+        state, metrics = experiment.train_step(state, experiment.place(batch))
         losses.append(metrics["loss"])
         if gradient is None:
             # Adam's first moment after one step is a tenth of the gradient.
             gradient = jax.device_get(optax.tree.get(state.opt_state, "mu"))
-    found = {
+    trees = {
         "gradient": gradient,
         "parameters": state.params,
         "batch_statistics": state.batch_stats,
@@ -111,7 +111,7 @@ def run(dtype: str, parallel: str, directory: Path, out: Path) -> None:
     }
     leaves = {
         f"{name}/{number}": np.asarray(jax.device_get(leaf))
-        for name, tree in found.items()
+        for name, tree in trees.items()
         for number, leaf in enumerate(jax.tree.leaves(tree))
     }
     np.savez(out, order=np.array(order), **leaves)
@@ -125,32 +125,34 @@ def made_by(layout: Layout, dtype: str, directory: Path, out: Path) -> dict[str,
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(layout.devices), "JAX_PLATFORMS": "cpu"}
     environment["JAX_ENABLE_X64"] = str(int(dtype == "float64"))
     files = [out / f"{process}.npz" for process in range(layout.processes)]
-    started = []
+    processes = []
     for process, file in enumerate(files):
         flags = [f"--dtype={dtype}", f"--parallel={layout.parallel}", f"--store={directory}", f"--to={file}"]
         if layout.processes > 1:
             flags += [f"--coordinator={address}", f"--processes={layout.processes}", f"--process={process}"]
-        started.append(
+        processes.append(
             subprocess.Popen([sys.executable, __file__, *flags], env=environment, stdout=subprocess.DEVNULL)
         )
-    if any([process.wait() for process in started]):
+    if any([process.wait() for process in processes]):
         raise SystemExit(f"{layout} failed")
-    made = dict(np.load(files[0]))
+    result = dict(np.load(files[0]))
     position, case = np.concatenate([np.load(file)["order"] for file in files], axis=-1).swapaxes(0, 1)
-    made["order"] = np.take_along_axis(case, position.argsort(-1), -1)
-    return made
+    result["order"] = np.take_along_axis(case, position.argsort(-1), -1)
+    return result
 
 
-def compared(made: dict[str, np.ndarray], alone: dict[str, np.ndarray]) -> dict[str, Any]:
+def compared(result: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> dict[str, Any]:
     """By what is compared, the norm of the difference over the norm of what one device has."""
-    found: dict[str, Any] = {"order": bool((made["order"] == alone["order"]).all())}
+    differences: dict[str, Any] = {"order": bool((result["order"] == reference["order"]).all())}
     for name in WHAT:
-        keys = [key for key in alone if key.startswith(f"{name}/")]
-        one, other = (
-            np.concatenate([tree[key].ravel().astype(float) for key in keys]) for tree in (alone, made)
+        keys = [key for key in reference if key.startswith(f"{name}/")]
+        reference_vector, vector = (
+            np.concatenate([tree[key].ravel().astype(float) for key in keys]) for tree in (reference, result)
         )
-        found[name] = float(np.linalg.norm(other - one) / np.linalg.norm(one))
-    return found
+        differences[name] = float(
+            np.linalg.norm(vector - reference_vector) / np.linalg.norm(reference_vector)
+        )
+    return differences
 
 
 def main() -> None:
@@ -172,13 +174,13 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         for dtype in ("float32", "float64"):
-            alone = None
+            reference = None
             for layout, spread in LAYOUTS.items():
                 out = Path(name) / dtype / layout
                 out.mkdir(parents=True)
-                made = made_by(spread, dtype, Path(name) / "store", out)
-                alone = alone or made
-                row = {"layout": layout, "dtype": dtype, **compared(made, alone)}
+                arrays = made_by(spread, dtype, Path(name) / "store", out)
+                reference = reference or arrays
+                row = {"layout": layout, "dtype": dtype, **compared(arrays, reference)}
                 rows.append(row)
                 print(
                     "  ".join(

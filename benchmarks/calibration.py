@@ -15,6 +15,7 @@ import sys
 import time
 import zlib
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from itertools import product
 from multiprocessing import get_context
@@ -71,7 +72,7 @@ class Condition(NamedTuple):
         return f"{'-'.join(map(str, self.sizes))} {self.shape} {spread}, failures {shares} %{equal}{lower}{varied}"
 
     @property
-    def kept(self) -> np.ndarray:
+    def observed_shares(self) -> np.ndarray:
         """The share of the groups' mean scores that failures leave, f64[G]: a patient loses one knee of all."""
         one_of = np.mean(1 / np.arange(1, MOST_KNEES + 1)) if self.varied else 0.5
         return 1 - np.array(self.failures) * one_of
@@ -79,12 +80,16 @@ class Condition(NamedTuple):
     @property
     def truth(self) -> np.ndarray:
         """The groups' true mean scores over all patients, f64[G]."""
-        return self.centers * self.kept
+        return self.centers * self.observed_shares
 
     @property
     def centers(self) -> np.ndarray:
         """The groups' mean scores of patients without a failure, f64[G]."""
-        shares = self.kept.min() / self.kept if self.compensated else np.ones(len(self.kept))
+        shares = (
+            self.observed_shares.min() / self.observed_shares
+            if self.compensated
+            else np.ones(len(self.observed_shares))
+        )
         return (1 - MEAN_ERROR) * shares - self.lower * (np.arange(len(shares)) == len(shares) - 1)
 
 
@@ -164,8 +169,8 @@ def knees(condition: Condition, rng: np.random.Generator) -> tuple[np.ndarray, n
         count = rng.integers(1, most + 1, size) if condition.varied else np.full(size, most)
         fails = rng.random(size) < failures
         errors[fails, 0] = 1.0
-        taken = np.arange(most) < count[:, None]
-        scores.append(1 - np.where(taken, errors, 0).sum(1) / count)
+        is_present = np.arange(most) < count[:, None]
+        scores.append(1 - np.where(is_present, errors, 0).sum(1) / count)
         failed.append(fails)
     return np.concatenate(scores), np.concatenate(failed)
 
@@ -179,25 +184,22 @@ def cohort(condition: Condition, rng: np.random.Generator, permutations: int) ->
     if condition.varied:
         scores = np.append(scores, rng.uniform(0.5, 1, OUTSIDE))
         failed, index = np.append(failed, np.zeros(OUTSIDE, bool)), np.append(index, [-1] * OUTSIDE)
-    ((entry, differences),) = inference.describe(
-        scores[:, None],
-        failed[:, None],
-        np.arange(len(scores)),
-        index,
-        [str(g) for g in range(len(sizes))],
-        [Column("dice", "macro")],
-        [int(rng.integers(2**31))],
-        inference.Settings(min(5, sizes.min()), permutations, {"dice": DELTA}),
+    names = [str(g) for g in range(len(sizes))]
+    grouped = inference.GroupedScores(scores[:, None], failed[:, None], np.arange(len(scores)), index, names)
+    settings = inference.Settings(min(5, sizes.min()), permutations, {"dice": DELTA})
+    (description,) = inference.describe(
+        grouped, [Column("dice", "macro")], [int(rng.integers(2**31))], settings
     )
+    entry, differences = asdict(description.summary), description.differences
     parts = [(scores[index == g], failed[index == g]) for g in range(len(sizes))]
-    groups = [two_part.scores(part, flags, 0.0, 1.0) for part, flags in parts]
+    groups = [two_part.summarize(part, flags, 0.0, 1.0) for part, flags in parts]
     ends = np.array([two_part.limits(group, 0.025) for group in groups])
     last = parts[-1][0]
     student = stats.t.interval(0.95, len(last) - 1, last.mean(), stats.sem(last))
     reference = _two_part_reference(groups[-1])
     pairs = entry["pairs"]
-    apart = [centers[int(pair["first"])] - centers[int(pair["second"])] for pair in pairs]
-    known = [pair["interval"] for pair in pairs]
+    true_differences = [centers[int(pair["first"])] - centers[int(pair["second"])] for pair in pairs]
+    intervals = [pair["interval"] for pair in pairs]
     measured = {
         "first mean covers": ends[0, 0] <= truth[0] <= ends[0, 1],
         "last mean covers": ends[-1, 0] <= truth[-1] <= ends[-1, 1],
@@ -207,12 +209,12 @@ def cohort(condition: Condition, rng: np.random.Generator, permutations: int) ->
         "width of the last mean": ends[-1, 1] - ends[-1, 0],
         "width of the last mean, plain two-part": reference[1] - reference[0],
     }
-    if differences is not None and None not in known:
-        off = [ends[0] > 0 or ends[1] < 0 for ends in known]
+    if differences is not None and None not in intervals:
+        off = [ends[0] > 0 or ends[1] < 0 for ends in intervals]
         measured |= {
             "gap covers": _covers(entry["gap_without_failures"]["interval"], np.ptp(centers)),
             "all differences cover": all(
-                _covers(ends, value) for ends, value in zip(known, apart, strict=True)
+                _covers(ends, value) for ends, value in zip(intervals, true_differences, strict=True)
             ),
             "test rejects": entry["test"]["p"] <= 0.05,
             "test and interval disagree": any(

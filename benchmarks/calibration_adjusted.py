@@ -77,8 +77,8 @@ def cohort(condition: Condition, rng: np.random.Generator) -> pd.DataFrame:
     of = np.repeat(np.arange(patients), knees)
     rows = pd.DataFrame({"patient_id": of, "group": groups.categorical(pd.Series(group[of].astype(str)))})
     if condition.covariates:
-        other = rng.random(patients) < 0.3 + 0.2 * (group > 0)
-        rows["other"] = groups.categorical(pd.Series(np.where(other, "b", "a")[of]))
+        has_second_level = rng.random(patients) < 0.3 + 0.2 * (group > 0)
+        rows["other"] = groups.categorical(pd.Series(np.where(has_second_level, "b", "a")[of]))
         rows["age"] = (60 + 5 * (group > 0) + rng.normal(0, 8, patients))[of]
     return rows
 
@@ -114,7 +114,7 @@ def batch(condition: Condition, cohorts: int, rng: np.random.Generator) -> dict[
     fits = [cluster_robust.contrasts(x, column, patients.to_numpy(), weights, contrast) for column in y.T]
     estimate, error, freedom = np.array([fit[:3] for fit in fits if fit])[..., 0].T
     simple = (columns.columns == f"group={last}").astype(float)
-    before, before_error = mixed_model(x, y, patients.to_numpy(), simple)
+    simple_estimate, simple_error = mixed_model(x, y, patients.to_numpy(), simple)
     residuals = pd.DataFrame(y - x @ np.linalg.lstsq(x, y, rcond=None)[0]).groupby(patients.to_numpy()).mean()
     group = rows.groupby("patient_id")["group"].first().astype(str).to_numpy()
     levels = pd.Series(group, index=residuals.index)
@@ -126,13 +126,13 @@ def batch(condition: Condition, cohorts: int, rng: np.random.Generator) -> dict[
         ]
     )
     return {
-        "mixed model rejects": _rejects(before / before_error, patients.nunique() - x.shape[1]),
+        "mixed model rejects": _rejects(simple_estimate / simple_error, patients.nunique() - x.shape[1]),
         "CR2 rejects": _rejects(estimate / error, freedom),
         "CR2 after Hall's transformation rejects": _rejects(
             two_part.hall(estimate / error, skewness), freedom
         ),
         "df": freedom,
-        "mixed model, estimate": before,
+        "mixed model, estimate": simple_estimate,
         "CR2, estimate": estimate,
     }
 
@@ -171,13 +171,13 @@ def measure(condition: Condition, cohorts: int, seed: int = 0) -> dict[str, Any]
     start = time.perf_counter()
     rng = np.random.default_rng([seed, CONDITIONS.index(condition)])
     parts = [batch(condition, min(BATCH, cohorts - begin), rng) for begin in range(0, cohorts, BATCH)]
-    every = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return {
         "cohorts": cohorts,
         "seconds": time.perf_counter() - start,
-        "share": {name: float(every[name].mean()) for name in every if name.endswith("rejects")},
-        "df": float(np.median(every["df"])),
-        "SD": {name: float(every[f"{name}, estimate"].std()) for name in ("mixed model", "CR2")},
+        "share": {name: float(values[name].mean()) for name in values if name.endswith("rejects")},
+        "df": float(np.median(values["df"])),
+        "SD": {name: float(values[f"{name}, estimate"].std()) for name in ("mixed model", "CR2")},
     }
 
 

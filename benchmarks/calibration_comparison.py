@@ -86,9 +86,12 @@ def scores(condition: Condition, rng: np.random.Generator) -> tuple[np.ndarray, 
     if condition.skewed:
         noise = (np.exp(0.8 * noise) - np.exp(0.32)) / np.sqrt(np.exp(1.28) - np.exp(0.64))
     place = index / (len(sizes) - 1)
-    shared, *own = 0.9 + SD * np.sqrt(CORRELATION) * noise[0], *(SD * np.sqrt(1 - CORRELATION) * noise[1:])
-    first = shared + own[0] - condition.gaps[0] * place
-    second = shared + condition.noise * own[1] - condition.gaps[1] * place + SHIFT
+    shared, *method_effects = (
+        0.9 + SD * np.sqrt(CORRELATION) * noise[0],
+        *(SD * np.sqrt(1 - CORRELATION) * noise[1:]),
+    )
+    first = shared + method_effects[0] - condition.gaps[0] * place
+    second = shared + condition.noise * method_effects[1] - condition.gaps[1] * place + SHIFT
     return first, second, index
 
 
@@ -112,14 +115,14 @@ def models(condition: Condition, cohorts: int, swaps: int) -> dict[str, Any]:
     return {"cohorts": cohorts, "swaps": swaps, "seconds": time.perf_counter() - start} | shares
 
 
-def study(name: str, seeds: int, studies: int, own: bool) -> dict[str, float]:
+def study(name: str, seeds: int, studies: int, own_error: bool) -> dict[str, float]:
     """The share of studies in which the first method, any method and the last are claimed to change the gap.
 
     Args:
         name: of `STUDIES`.
         seeds: of each method.
         studies: simulated.
-        own: whether each method has the standard error of its own changes alone, as in a paired t-test.
+        own_error: whether each method has the standard error of its own changes alone, as in a paired t-test.
     """
     changes, spread = (np.array(part) for part in STUDIES[name])
     rng = np.random.default_rng(seeds)
@@ -128,7 +131,7 @@ def study(name: str, seeds: int, studies: int, own: bool) -> dict[str, float]:
     for k in range(studies):
         values = rng.normal(0, scale[:, None], (METHODS + 1, seeds))
         values[1:] += changes[:, None]
-        claimed[k] = claims(values, own)
+        claimed[k] = claims(values, own_error)
     return {
         "first": float(claimed[:, 0].mean()),
         "any": float(claimed.any(1).mean()),
@@ -136,10 +139,10 @@ def study(name: str, seeds: int, studies: int, own: bool) -> dict[str, float]:
     }
 
 
-def claims(values: np.ndarray, own: bool = False) -> list[bool]:
+def claims(values: np.ndarray, own_error: bool = False) -> list[bool]:
     """Whether each method is claimed to change a statistic: f[methods + 1, seeds], the baseline first."""
     errors, freedom, _ = seed_intervals.pooled_errors(values)
-    shared = [None if own else (float(error), freedom) for error in errors]
+    shared = [None if own_error else (float(error), freedom) for error in errors]
     p = holm(
         {
             m: seed_intervals.p_value(values[m + 1] - values[0], shared=pooled)
@@ -226,9 +229,9 @@ def main() -> None:
     }
     for name in STUDIES if any(part in "studies" for part in options.only) else ():
         for seeds in (3, 5):
-            for own in (False, True):
-                key = f"{name}, {seeds} seeds, {'own' if own else 'shared'} error"
-                results["studies"][key] = study(name, seeds, options.studies, own)
+            for own_error in (False, True):
+                key = f"{name}, {seeds} seeds, {'own' if own_error else 'shared'} error"
+                results["studies"][key] = study(name, seeds, options.studies, own_error)
                 print(key, results["studies"][key], flush=True)
     if any(part in "studies" for part in options.only):
         for groups in (3, 6):

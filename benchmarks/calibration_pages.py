@@ -102,11 +102,11 @@ def claims(kind: str, seed: int, draws: int = 499) -> dict[str, bool]:
 
 def disagreements(report: dict[str, Any]) -> list[str]:
     """The corrected p values of the primary family that their interval contradicts."""
-    found = []
+    names = []
 
     def compare(name: str, p: float | None, ends: list[float] | None) -> None:
         if p is not None and ends and (p < family.LEVEL) != (ends[0] > 0 or ends[1] < 0):
-            found.append(name)
+            names.append(name)
 
     for key, entry in report["scores"]["dice"]["summaries"].items():
         if entry["test"]:
@@ -121,7 +121,7 @@ def disagreements(report: dict[str, Any]) -> list[str]:
     for key, by_score in report["interactions"].items():
         if "dice" in by_score:
             compare(f"interaction {key}", by_score["dice"]["p_holm"], by_score["dice"]["interval_adjusted"])
-    return found
+    return names
 
 
 def measure(kind: str, cohorts: int) -> dict[str, Any]:

@@ -30,12 +30,20 @@ from PIL import Image
 from scipy import ndimage
 
 from benchmarks.faults import arrays
+from kneefair_jax.runtime import renamed_fields
 
 ROOT = Path(__file__).parents[1]
 # Keys of JSON files that differ between two runs of one commit.
 VOLATILE = {"commit", "command", "started", "times", "seconds"}
-# Parts of pages that hold seconds, minutes or the commit; every count among them is in the JSON file too.
-VOLATILE_CELLS = re.compile(r"<(dd|td)>[\d.]+( s| min)?</(dd|td)>|<dt>Commit</dt><dd>.*</dd>")
+# Parts of pages that hold the config, seconds, minutes or the commit; all of them are in the JSON file too.
+VOLATILE_CELLS = re.compile(
+    r"<pre><code>.*?</code></pre>|<(dd|td)>[\d.]+( s| min)?</(dd|td)>|<dt>(Commit|Command)</dt><dd>.*?</dd>",
+    re.DOTALL,
+)
+# Keys of a config that may be those of an earlier layout, at the end of a leaf's path.
+MOVED_PATH = re.compile(r"(\['mitigation'\]|\['study'\]\['settings'\]\['\w+'\])\['\w+'\]$")
+# Fields that every config of its source has since `configs/default.py` lists all fields; the defaults are as before.
+ADDED_PATH = re.compile(r"\['data'\](\['phantom'\]\['(films|structures)'\]|\['external_orientation'\])$")
 TIMEOUT_S = 1800.0
 
 
@@ -145,11 +153,14 @@ def pmap(commit: Commit, out: Path, jsrt: Path) -> None:
 
 def mitigations(commit: Commit, out: Path, jsrt: Path) -> None:
     """Twenty steps of every method of `configs/mitigations.py`, and the page that compares them."""
+    # In commits before `renamed_fields`, the settings of all parts are fields of `mitigation`.
+    is_nested = (commit.worktree / "kneefair_jax/runtime/renamed_fields.py").exists()
+    extra_steps = "schedule.extra_steps" if is_nested else "extra_steps"
     flags = (
         "--config=configs/study.py:all",
         "--config.study.seeds=(0,)",
-        "--config.study.settings.jtt.schedule.extra_steps=20",
-        "--config.study.settings.last_layer.schedule.extra_steps=20",
+        f"--config.study.settings.jtt.{extra_steps}=20",
+        f"--config.study.settings.last_layer.{extra_steps}=20",
         "--config.data.phantom.patients=200",
         "--config.train.steps=20",
         "--config.train.eval_every=10",
@@ -248,13 +259,29 @@ def contents(out: Path) -> Iterator[tuple[str, Any]]:
             with np.load(path) as file:
                 yield from leaves(dict(file), name)
         elif path.suffix == ".json" and path.name not in ("config.json", "finished.json", "machine.json"):
-            yield from leaves(json.loads(path.read_text()), name)
+            values = leaves(json.loads(path.read_text()), name)
+            yield from ((in_new_names(leaf), value) for leaf, value in values if not ADDED_PATH.search(leaf))
         elif path.suffix == ".jsonl":
             yield from leaves([json.loads(line) for line in path.read_text().splitlines()], name)
         elif path.suffix in (".csv", ".html"):
-            yield name, VOLATILE_CELLS.sub("", path.read_text())
+            yield name, in_new_names(VOLATILE_CELLS.sub("", path.read_text()))
         elif path.suffix in (".png", ".safetensors"):
             yield name, path.read_bytes()
+
+
+def in_new_names(text: str) -> str:
+    """Return a leaf's path or a page with the new names of fields that moved, such as `mitigation.eta`."""
+
+    def rename(match: re.Match[str]) -> str:
+        return renamed_fields.new_name(match[0]) or match[0]
+
+    def rename_path(match: re.Match[str]) -> str:
+        field = ".".join(re.findall(r"\w+", match[0]))
+        new = renamed_fields.new_name(field)
+        return "".join(f"['{part}']" for part in new.split(".")) if new else match[0]
+
+    text = MOVED_PATH.sub(rename_path, text)
+    return re.sub(r"\bmitigation\.\w+(?![\w.])", rename, text)
 
 
 def leaves(tree: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -61,7 +61,7 @@ class Difference(NamedTuple):
         return bool(self.value <= self.tolerance)
 
 
-def both(
+def run_and_reference(
     sizes: Sizes, function: Callable[..., Any], *arguments: Any, calls: Callable[..., Any] | None = None
 ) -> tuple[Any, Any]:
     """The function's result on the default device, compiled, and the reference, as NumPy arrays.
@@ -99,9 +99,9 @@ def relative(actual: Any, reference: Any) -> float:
     return largest
 
 
-def share_unequal(actual: np.ndarray, reference: np.ndarray, apart: float = 0) -> float:
+def share_unequal(actual: np.ndarray, reference: np.ndarray, tolerance: float = 0) -> float:
     """Share of the entries that are further apart than that."""
-    return float((np.abs(actual.astype(np.float64) - reference.astype(np.float64)) > apart).mean())
+    return float((np.abs(actual.astype(np.float64) - reference.astype(np.float64)) > tolerance).mean())
 
 
 def squares(count: int, side: int) -> np.ndarray:
@@ -158,7 +158,7 @@ def loss_curve(sizes: Sizes) -> list[Difference]:
         return jnp.stack(values)
 
     # One step is compiled, not all of them: the loop is outside.
-    actual, reference = both(sizes, step, start, _batch(sizes), calls=curve)
+    actual, reference = run_and_reference(sizes, step, start, _batch(sizes), calls=curve)
     return [
         Difference("first loss", relative(actual[0, 0], reference[0, 0]), 1e-5),
         Difference("first gradient norm", relative(actual[0, 1], reference[0, 1]), 1e-3),
@@ -180,7 +180,7 @@ def objectives(sizes: Sizes) -> list[Difference]:
         def update(values: jax.Array, group: jax.Array, mask: jax.Array, objective: Any = objective) -> Any:
             return objective.update(values, group, mask, objective.init(jnp.asarray(counts)))
 
-        actual, reference = both(sizes, update, values, group, mask)
+        actual, reference = run_and_reference(sizes, update, values, group, mask)
         differences.append(Difference(f"objective {name}", relative(actual, reference), 1e-5))
     return differences
 
@@ -203,7 +203,7 @@ def scores(sizes: Sizes) -> list[Difference]:
     def every_loss(logits: jax.Array, label: jax.Array) -> Any:
         return {name: loss(logits, label) for name, loss in losses.LOSSES.items()}
 
-    counts, reference = both(sizes, counted, logits, label)
+    counts, reference = run_and_reference(sizes, counted, logits, label)
     pixels = sum(
         int(np.abs(a - b).sum())
         for a, b in zip(jax.tree.leaves(counts[0]), jax.tree.leaves(reference[0]), strict=True)
@@ -211,8 +211,8 @@ def scores(sizes: Sizes) -> list[Difference]:
     return [
         Difference("pixels counted", float(pixels), 0.0),
         Difference("Dice and IoU", relative(counts[1:], reference[1:]), 1e-6),
-        Difference("calibration", relative(*both(sizes, calibrated, logits, label)), 1e-4),
-        Difference("losses", relative(*both(sizes, every_loss, logits, label)), 1e-5),
+        Difference("calibration", relative(*run_and_reference(sizes, calibrated, logits, label)), 1e-4),
+        Difference("losses", relative(*run_and_reference(sizes, every_loss, logits, label)), 1e-5),
     ]
 
 
@@ -226,7 +226,7 @@ def augmentation(sizes: Sizes) -> list[Difference]:
         label = label.astype(jnp.int32)
         return augment(jax.random.key(0), image, label, position, strength=AUGMENTATION, flip_table=table)
 
-    actual, reference = both(sizes, vary, batch["image"], batch["label"], batch["position"])
+    actual, reference = run_and_reference(sizes, vary, batch["image"], batch["label"], batch["position"])
     return [
         Difference(
             "augmented grey values, mean difference", float(np.abs(actual[0] - reference[0]).mean()), 1e-4
@@ -243,7 +243,7 @@ def phantoms(sizes: Sizes) -> list[Difference]:
         size = (sizes.side, sizes.side)
         return jax.vmap(lambda key: phantom.draw_case(key, size=size, width=1.0))(keys)
 
-    actual, reference = both(sizes, draw, np.arange(sizes.batch_size, dtype=np.uint32))
+    actual, reference = run_and_reference(sizes, draw, np.arange(sizes.batch_size, dtype=np.uint32))
     return [
         Difference(
             "phantom grey values, share apart by 2", share_unequal(actual.image, reference.image, 1), 2e-3

@@ -76,11 +76,11 @@ class Place(NamedTuple):
         )
 
     def go(self, name: str | Path, *flags: str, devices: int = 1) -> tuple[int, str]:
-        """Status and stderr of the run, when it is over."""
+        """Run to the end and return status and stderr."""
         return over(self.start(name, *flags, devices=devices))
 
-    def both(self, name: str) -> list[subprocess.Popen[str]]:
-        """Two processes of one run over loopback."""
+    def start_pair(self, name: str) -> list[subprocess.Popen[str]]:
+        """Start two processes of one run over loopback."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -98,8 +98,8 @@ def over(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, err
 
 
-def said(err: str) -> str:
-    """The last line that is not of a library's log."""
+def last_line(err: str) -> str:
+    """Return the last line that is not a library log."""
     lines = [
         line
         for line in err.splitlines()
@@ -134,11 +134,11 @@ def continued(log: Path) -> int:
 def partial(workdir: Path) -> set[tuple[str, int]]:
     """The checkpoints that are not whole, each with the time of its last change: one may be begun twice."""
     folders = (workdir / "checkpoints").glob("*tmp*")
-    found = set()
+    unfinished = set()
     for folder in folders:
         with contextlib.suppress(FileNotFoundError):  # it has become whole
-            found.add((folder.name, folder.stat().st_ctime_ns))
-    return found
+            unfinished.add((folder.name, folder.stat().st_ctime_ns))
+    return unfinished
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -171,11 +171,11 @@ def equal(a: Path, b: Path) -> dict[str, bool]:
     }
 
 
-def row(fault: str, happened: str, lost: int | None, same: dict[str, bool] | None, **more: Any) -> Row:
+def row(fault: str, happened: str, lost_steps: int | None, same: dict[str, bool] | None, **more: Any) -> Row:
     """One of the table."""
-    made = {"fault": fault, "happened": happened, "steps_made_again": lost, "equal": same, **more}
-    print(json.dumps(made), flush=True)
-    return made
+    result = {"fault": fault, "happened": happened, "steps_made_again": lost_steps, "equal": same, **more}
+    print(json.dumps(result), flush=True)
+    return result
 
 
 def finish(place: Place, name: str, straight: str, *flags: str) -> dict[str, bool] | None:
@@ -189,17 +189,17 @@ def finish(place: Place, name: str, straight: str, *flags: str) -> dict[str, boo
 
 def killed(place: Place, times: int) -> Iterator[Row]:
     """SIGKILL at random moments, half of them just as a checkpoint is being written."""
-    number, at, lost, writing, ends = 0, 0, [], 0, []
+    number, at, lost_steps, writing, ends = 0, 0, [], 0, []
     while at < times:
         name = f"killed_{number}"
         workdir = place.root / name
         while at < times:
-            before, left = reached(workdir), partial(workdir)  # what the kill before has left
+            reached_before, left = reached(workdir), partial(workdir)  # what the kill before has left
             process = place.start(name)
             if at % 5 == 0:
                 time.sleep(place.draw.uniform(0, 8))  # imports, compilation and preparation too
             else:
-                until(lambda: reached(workdir) > before, process)  # noqa: B023
+                until(lambda: reached(workdir) > reached_before, process)  # noqa: B023
                 time.sleep(place.draw.uniform(0, 0.6))
                 if at % 2:
                     until(lambda: bool(partial(workdir) - left), process)  # noqa: B023
@@ -209,9 +209,9 @@ def killed(place: Place, times: int) -> Iterator[Row]:
             process.kill()
             over(process)
             writing += bool(partial(workdir) - left)
-            lost.append(max(0, reached(workdir) - max(checkpoints(workdir), default=0)))
+            lost_steps.append(max(0, reached(workdir) - max(checkpoints(workdir), default=0)))
             at += 1
-            print(f"killed {at} times; {lost[-1]} steps after a checkpoint", flush=True)
+            print(f"killed {at} times; {lost_steps[-1]} steps after a checkpoint", flush=True)
         ends.append(finish(place, name, "straight"))
         number += 1
     same = {
@@ -222,9 +222,9 @@ def killed(place: Place, times: int) -> Iterator[Row]:
         f"SIGKILL, {times} times",
         f"{number} runs, killed {times} times at random moments, {writing} of them while a checkpoint was being "
         "written",
-        max(lost),
+        max(lost_steps),
         same,
-        each=lost,
+        each=lost_steps,
     )
 
 
@@ -239,9 +239,11 @@ def stopped(place: Place, kind: signal.Signals) -> Iterator[Row]:
     process.send_signal(kind)
     status, err = over(process)
     seconds = round(time.monotonic() - sent, 1)
-    kept, at = max(checkpoints(workdir)), reached(workdir)
-    happened = f"exit {status} after {seconds} s, checkpoint of step {kept}; {said(err)}"
-    yield row(kind.name, happened, max(0, at - kept), finish(place, name, "straight"), status=status)
+    checkpoint_step, at = max(checkpoints(workdir)), reached(workdir)
+    happened = f"exit {status} after {seconds} s, checkpoint of step {checkpoint_step}; {last_line(err)}"
+    yield row(
+        kind.name, happened, max(0, at - checkpoint_step), finish(place, name, "straight"), status=status
+    )
 
 
 def damaged(place: Place, kind: str) -> Iterator[Row]:
@@ -258,17 +260,17 @@ def damaged(place: Place, kind: str) -> Iterator[Row]:
         data[place.draw.randrange(len(data))] ^= 1 << place.draw.randrange(8)
     path.write_bytes(data)
     status, err = place.go(name, "--mode=evaluate")
-    happened = f"--mode=evaluate: exit {status}, {said(err) or 'nothing said'}"
+    happened = f"--mode=evaluate: exit {status}, {last_line(err) or 'no message'}"
     at = reached(workdir)
     same = finish(place, name, "straight")
     log = place.root / f"{name}.log"
-    line = next((line for line in log.read_text().splitlines() if "damaged" in line), "nothing said")
+    line = next((line for line in log.read_text().splitlines() if "damaged" in line), "no message")
     yield row(kind, f"{happened}; --mode=train: {line}", at - continued(log), same)
 
 
 def one_of_two(place: Place) -> Iterator[Row]:
     """One process of two is killed; then one of two gets a notice."""
-    for process in place.both("two_straight"):
+    for process in place.start_pair("two_straight"):
         status, err = over(process)
         assert status == 0, err
     for fault, kind, which in (
@@ -277,20 +279,21 @@ def one_of_two(place: Place) -> Iterator[Row]:
     ):
         name = fault.replace(" ", "_")
         workdir = place.root / name
-        both = place.both(name)
-        until(lambda: reached(workdir) >= 20, both[0])  # noqa: B023
+        processes = place.start_pair(name)
+        until(lambda: reached(workdir) >= 20, processes[0])  # noqa: B023
         sent = time.monotonic()
-        both[which].send_signal(kind)
-        status, err = over(both[1 - which])
+        processes[which].send_signal(kind)
+        status, err = over(processes[1 - which])
         seconds = round(time.monotonic() - sent, 1)
-        other, _ = over(both[which])
-        lost = max(0, reached(workdir) - max(checkpoints(workdir), default=0))
-        ends = [over(process) for process in place.both(name)]
+        first_status, _ = over(processes[which])
+        lost_steps = max(0, reached(workdir) - max(checkpoints(workdir), default=0))
+        ends = [over(process) for process in place.start_pair(name)]
         same = equal(workdir, place.root / "two_straight") if not any(s for s, _ in ends) else None
         happened = (
-            f"the other ended after {seconds} s with exit {status}: {said(err)}; exit of the first {other}"
+            f"the other ended after {seconds} s with exit {status}: {last_line(err)}; "
+            f"exit of the first {first_status}"
         )
-        yield row(fault, happened, lost, same, seconds=seconds)
+        yield row(fault, happened, lost_steps, same, seconds=seconds)
 
 
 def full(place: Place) -> Iterator[Row]:
@@ -310,12 +313,14 @@ def full(place: Place) -> Iterator[Row]:
                 used = sum(p.stat().st_blocks * 512 for p in disk.rglob("*")) // 1024
                 subprocess.run(["mount", "-o", f"remount,size={used + 40}k", str(disk)], check=True)
             status, err = place.go(name)
-            kept = max(checkpoints(name), default=0)
-            lost = max(0, reached(name) - kept)
+            checkpoint_step = max(checkpoints(name), default=0)
+            lost_steps = max(0, reached(name) - checkpoint_step)
             subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-            again, errors = place.go(name)
-            same = equal(name, place.root / "straight") if again == 0 else print(errors)
-            yield row(fault, f"exit {status}: {said(err)}; with space: exit {again}", lost, same)
+            resumed_status, errors = place.go(name)
+            same = equal(name, place.root / "straight") if resumed_status == 0 else print(errors)
+            yield row(
+                fault, f"exit {status}: {last_line(err)}; with space: exit {resumed_status}", lost_steps, same
+            )
         finally:
             subprocess.run(["umount", str(disk)], check=True)
 
@@ -330,7 +335,7 @@ def store(place: Place) -> Iterator[Row]:
     status, err = place.go("bad_record", f"--config.data.store={copy}")
     shutil.rmtree(copy)
     same = finish(place, "bad_record", "straight", f"--config.data.store={copy}")
-    yield row("a flipped bit in the store", f"exit {status}: {said(err)}; store deleted", 0, same)
+    yield row("a flipped bit in the store", f"exit {status}: {last_line(err)}; store deleted", 0, same)
 
 
 def two_runs(place: Place) -> Iterator[Row]:
@@ -343,7 +348,7 @@ def two_runs(place: Place) -> Iterator[Row]:
     first.send_signal(signal.SIGCONT)
     end, _ = over(first)
     same = equal(workdir, place.root / "straight") if end == 0 else None
-    yield row("two runs in one workdir", f"the second: exit {status}: {said(err)}", 0, same)
+    yield row("two runs in one workdir", f"the second: exit {status}: {last_line(err)}", 0, same)
 
 
 FAULTS: dict[str, Callable[[Place, int], Iterator[Row]]] = {
@@ -395,18 +400,18 @@ def main() -> None:
             "JAX_PLATFORMS": "cpu",
         }
         place = Place(root, root / "store", dict(os.environ) | cache, random.Random(0))
-        started = time.monotonic()
+        start = time.monotonic()
         status, err = place.go("straight")
         assert status == 0, err
-        print(f"straight: {time.monotonic() - started:.0f} s", flush=True)
-        rows = [made for name in options.only for made in FAULTS[name](place, options.kills)]
-        for made in rows:
-            made["happened"] = made["happened"].replace(str(root), "runs")
-            made |= conditions
+        print(f"straight: {time.monotonic() - start:.0f} s", flush=True)
+        rows = [row for name in options.only for row in FAULTS[name](place, options.kills)]
+        for row in rows:
+            row["happened"] = row["happened"].replace(str(root), "runs")
+            row |= conditions
     # Rows that were not made again stay, with their own conditions.
-    kept: list[Row] = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
-    names = {made["fault"] for made in rows}
-    rows = [made for made in kept if made["fault"] not in names] + rows
+    earlier_rows: list[Row] = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
+    names = {row["fault"] for row in rows}
+    rows = [row for row in earlier_rows if row["fault"] not in names] + rows
     atomic.write_json(options.out, {"steps": STEPS, "eval_every": 4, "rows": rows})
     print(table(rows))
 

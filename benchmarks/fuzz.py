@@ -36,6 +36,7 @@ from PIL import Image
 
 from kneefair_jax import models, weights
 from kneefair_jax.audit import score_table
+from kneefair_jax.audit.options import CaseOptions
 from kneefair_jax.data import metadata, readers
 from kneefair_jax.errors import InputError
 from kneefair_jax.predict import films
@@ -102,7 +103,11 @@ def targets() -> list[Target]:
         Target("masks", masks, readers.read_label_file),
         Target("films", images, films.read),
         Target("metadata", tables, metadata.read),
-        Target("scores", scores, lambda path: score_table.read(path, None, ["sex", "age"], {"age": [50]})),
+        Target(
+            "scores",
+            scores,
+            lambda path: score_table.read(path, None, ["sex", "age"], CaseOptions({"age": [50]})),
+        ),
         Target(
             "description of a network",
             {"w.json": description},
@@ -148,8 +153,8 @@ def fuzz(target: Target, number: int, examples: int) -> None:
         for mutation in mutations:
             content = mutated(content, mutation)
         with tempfile.TemporaryDirectory() as folder:
-            for companion, other in target.companions.items():
-                (Path(folder) / companion).write_bytes(other)
+            for companion, original in target.companions.items():
+                (Path(folder) / companion).write_bytes(original)
             path = Path(folder) / name
             path.write_bytes(content)
             with _time_limit(), warnings.catch_warnings(), contextlib.suppress(InputError):
@@ -201,13 +206,13 @@ def _time_limit() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise TimeoutInterrupt(f"more than {SECONDS} s")
 
-    before = signal.signal(signal.SIGALRM, interrupt)
+    previous_handler = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous_handler)
 
 
 def _images(folder: Path) -> dict[str, bytes]:
@@ -273,13 +278,13 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=300, help="files of one target in one turn")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    every = targets()
+    all_targets = targets()
     logging.getLogger("nibabel").setLevel(logging.CRITICAL)
     used = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     end, failed, files, number = time.monotonic() + 60 * options.minutes, [], 0, options.seed
     while time.monotonic() < end:
-        for target in every:
+        for target in all_targets:
             if target.name in failed:
                 continue
             try:
@@ -293,9 +298,9 @@ def main() -> int:
             files += options.examples
         number += 1
         print(f"{files:,} files, {max(end - time.monotonic(), 0) / 60:.1f} minutes left", flush=True)
-        if len(failed) == len(every):
+        if len(failed) == len(all_targets):
             break
-    print(f"{files:,} files of {len(every)} targets, failed: {', '.join(failed) or 'none'}")
+    print(f"{files:,} files of {len(all_targets)} targets, failed: {', '.join(failed) or 'none'}")
     return bool(failed)
 
 

@@ -68,7 +68,7 @@ def time_limit(name: str, chosen: tuple[str, ...], seconds_left: float) -> float
         seconds_left: of the whole run.
     """
     later = chosen[chosen.index(name) + 1 :]
-    return min(SECTIONS[name].most, seconds_left - sum(SECTIONS[other].reserve for other in later))
+    return min(SECTIONS[name].most, seconds_left - sum(SECTIONS[section].reserve for section in later))
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -102,11 +102,11 @@ def pairs(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> dict[str
     """Return the shares of pairs whose intervals exclude each other, and whose difference Welch's t calls different."""
     shares = {}
     for name in ("bias", "slope"):
-        both = [
+        entries = [
             pair for pair in zip(first, second, strict=True) if all(one[name] is not None for one in pair)
         ]
         values, ends = (
-            np.array([[one[key] for one in pair] for pair in both]) for key in (name, f"{name}_interval")
+            np.array([[one[key] for one in pair] for pair in entries]) for key in (name, f"{name}_interval")
         )
         shares[f"{name}_intervals_apart"] = float(np.mean(ends[..., 0].max(1) > ends[..., 1].min(1)))
         quantile = stats.t.ppf(1 - group_calibration.LEVEL / 2, PATIENTS - 1)
@@ -128,12 +128,12 @@ def table(results: dict[str, Any]) -> str:
     for setting in itertools.product(SHARPNESS, CORRELATIONS, RADII):
         sharpness, correlation, radius = setting
         one = results["settings"][_key(*setting)]
-        covered = (
+        coverage = (
             f"{100 * one['slope_covered']:.1f}" if sharpness == 1 else f"*{100 * one['slope_covered']:.1f}*"
         )
         lines.append(
             f"| x {sharpness} | {correlation} | {radius} | {one['ece']:.3f} | {one['bias']:+.4f} | "
-            f"{100 * one['bias_covered']:.1f} | {one['slope']:.3f} | {covered} |"
+            f"{100 * one['bias_covered']:.1f} | {one['slope']:.3f} | {coverage} |"
         )
     columns = ("bias_intervals_apart", "bias_different", "slope_intervals_apart", "slope_different")
     lines += [

@@ -38,15 +38,15 @@ def kinds() -> list[Kind]:
         ValueError: two have one name.
     """
     families = sorted(module.name for module in pkgutil.iter_modules(hostile_inputs.__path__))
-    every = [
+    all_kinds = [
         kind
         for family in families
         for kind in importlib.import_module(f"{hostile_inputs.__name__}.{family}").KINDS
     ]
-    names = [kind.name for kind in every]
+    names = [kind.name for kind in all_kinds]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"kinds with one name: {sorted(repeated)}")
-    return every
+    return all_kinds
 
 
 def run(kind: Kind) -> dict[str, Any]:
@@ -58,8 +58,8 @@ def run(kind: Kind) -> dict[str, Any]:
     ):
         folder = Path(name)
         argv = kind.make(folder)
-        before = _files(folder)
-        started = time.monotonic()
+        files_before = _files(folder)
+        start = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, *argv],
             cwd=folder,
@@ -74,8 +74,8 @@ def run(kind: Kind) -> dict[str, Any]:
         _, wait_status, usage = os.wait4(process.pid, 0)
         timer.cancel()
         process.returncode = os.waitstatus_to_exitcode(wait_status)
-        seconds = time.monotonic() - started
-        outside = sorted(path for path in _files(folder) - before if path.split("/")[0] != "out")
+        seconds = time.monotonic() - start
+        stray_files = sorted(path for path in _files(folder) - files_before if path.split("/")[0] != "out")
         stdout, stderr = (_text(file) for file in (stdout_file, stderr_file))
     row = {
         "kind": kind.name,
@@ -85,10 +85,10 @@ def run(kind: Kind) -> dict[str, Any]:
         "gibibytes": round(usage.ru_maxrss / 2**20, 2),
         "line": _line(stdout + stderr, stderr).replace(name, "FOLDER"),
     }
-    return row | {"faults": _faults(kind, row, stdout, stderr, outside)}
+    return row | {"faults": _faults(kind, row, stdout, stderr, stray_files)}
 
 
-def _faults(kind: Kind, row: dict[str, Any], stdout: str, stderr: str, outside: list[str]) -> list[str]:
+def _faults(kind: Kind, row: dict[str, Any], stdout: str, stderr: str, stray_files: list[str]) -> list[str]:
     """Return what is wrong with an outcome; empty if nothing."""
     errors = [line for line in stderr.splitlines() if line.startswith("error:")]
     checks = {
@@ -98,7 +98,7 @@ def _faults(kind: Kind, row: dict[str, Any], stdout: str, stderr: str, outside: 
         f"more than {GIBIBYTES:g} GiB": row["gibibytes"] > GIBIBYTES,
         f"{len(errors)} error lines": kind.outcome == "refused" and len(errors) != 1,
         f"no mention of {kind.mention}": kind.mention not in stdout + stderr,
-        f"files outside: {', '.join(outside[:3])}": bool(outside),
+        f"files outside: {', '.join(stray_files[:3])}": bool(stray_files),
     }
     return [fault for fault, present in checks.items() if present]
 

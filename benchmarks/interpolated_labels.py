@@ -29,10 +29,10 @@ def draw(cases: int) -> dict[str, list[np.ndarray]]:
         one = jax.jit(
             lambda key, knee, fov, side=side: draw_case(key, knee, size=(side, side), fov_mm=fov).label
         )
-        both = jax.jit(lambda key, side=side: draw_film(key, size=(side, side * 3 // 2)).label)
+        draw_label = jax.jit(lambda key, side=side: draw_film(key, size=(side, side * 3 // 2)).label)
         keys = [jax.random.key(SEED + n) for n in range(cases)]
         kinds[f"one knee, {side}"] = [np.asarray(one(key, n % 2, _FOVS[n % 4])) for n, key in enumerate(keys)]
-        kinds[f"both knees, {side}"] = [np.asarray(both(key)) for key in keys[: cases // 4]]
+        kinds[f"both knees, {side}"] = [np.asarray(draw_label(key)) for key in keys[: cases // 4]]
     return kinds
 
 
@@ -78,8 +78,8 @@ def main() -> None:
         for way, change in WAYS.items():
             results = [interpolated_rims(change(mask)) for mask in masks]
             shares = [rims.share for rims in results]
-            called = sum(rims.interpolated for rims in results)
-            print(f"{kind}; {way}: {called} of {len(masks)}, share {min(shares):.3f} to {max(shares):.3f}")
+            detected = sum(rims.interpolated for rims in results)
+            print(f"{kind}; {way}: {detected} of {len(masks)}, share {min(shares):.3f} to {max(shares):.3f}")
 
 
 if __name__ == "__main__":

@@ -235,20 +235,20 @@ def interrupt(
     status, _, err = _finish(process)
     waited = time.monotonic() - sent
     finished = {name: (out / name).read_bytes() for name in command.finished(out)}
-    again, output, errors = _finish(_start(command.argv(out)))
+    resumed_status, output, errors = _finish(_start(command.argv(out)))
     different = _different(expected, content(out))
-    kept = _number_kept(command, output)
+    reused = _number_kept(command, output)
     lines = err.splitlines()
     faults = {
         f"status {status}": status != _STATUS[number] and not (status == 0 and not lines),
         f"{len(lines)} lines": len(lines) != (status != 0),
         "traceback": "Traceback" in err + errors,
-        f"the same command: status {again}": again != 0,
+        f"the same command: status {resumed_status}": resumed_status != 0,
         "finished files lost": any(
-            (out / name).read_bytes() != data for name, data in finished.items() if again == 0
+            (out / name).read_bytes() != data for name, data in finished.items() if resumed_status == 0
         ),
         "finished files made again": bool(command.kept)
-        and kept < len(finished) // command.unit * command.unit,
+        and reused < len(finished) // command.unit * command.unit,
         f"another result: {', '.join(different)}": bool(different),
     }
     return {
@@ -259,7 +259,7 @@ def interrupt(
         "seconds_to_end": round(waited, 2),
         "line": (lines or [""])[-1],
         "finished_before": len(finished),
-        "kept": kept,
+        "kept": reused,
         "faults": [fault for fault, present in faults.items() if present],
         **({"stderr": err[-3000:]} if len(lines) > 1 else {}),
     }
@@ -314,21 +314,21 @@ def series(
         }
 
     def show(kind: str, row: dict[str, Any], out: Path) -> dict[str, Any]:
-        shown = json.loads(json.dumps(row).replace(str(root), "FOLDER"))
-        print(json.dumps({"command": name, "kind": kind} | shown), flush=True)
+        printable_row = json.loads(json.dumps(row).replace(str(root), "FOLDER"))
+        print(json.dumps({"command": name, "kind": kind} | printable_row), flush=True)
         if not row["faults"]:
             shutil.rmtree(out)
-        return shown
+        return printable_row
 
     straight = root / f"{name}_straight" / "out"
     command.prepare(straight)
     process = _start(command.argv(straight))
     _wait_for_handlers(process)
-    started = time.monotonic()
+    start = time.monotonic()
     status, _, err = _finish(process)
     if status:
         raise RuntimeError(f"{name}: exit status {status}: {err}")
-    length = straight_seconds = time.monotonic() - started
+    length = straight_seconds = time.monotonic() - start
     expected = content(straight)
     while len(rows) < times and late < times:
         number, out = (
@@ -337,11 +337,11 @@ def series(
         )
         moment = draw.uniform(0, length)
         row = interrupt(command, out, number, moment, expected)
-        shown = show("interrupt", row, out)
+        row_shown = show("interrupt", row, out)
         if row["ended_before"] and not row["faults"]:
             late, length = late + 1, moment
         else:
-            rows.append(shown)
+            rows.append(row_shown)
         save(summarize())
     for turn in range(PAIRS):
         out = root / f"{name}_pair_{turn}" / "out"
@@ -352,8 +352,8 @@ def series(
 
 def save(path: Path, name: str, result: dict[str, Any]) -> None:
     """Write the rows of a command; those of other commands are kept."""
-    before = json.loads(path.read_text())["commands"] if path.exists() else {}
-    atomic.write_json(path, {"hardware": hardware(), "seed": SEED, "commands": before | {name: result}})
+    commands = json.loads(path.read_text())["commands"] if path.exists() else {}
+    atomic.write_json(path, {"hardware": hardware(), "seed": SEED, "commands": commands | {name: result}})
 
 
 def main() -> int:

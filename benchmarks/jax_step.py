@@ -113,9 +113,9 @@ def jax_step(
     device = jax.devices()[0]
     current, batch = jax.device_put((start, batch_of(setting)), device, may_alias=False)
     lowered = step.lower(current, batch, None)
-    before = time.perf_counter()
+    begin = time.perf_counter()
     compiled = lowered.compile()
-    cost = {"compile_seconds": time.perf_counter() - before} | _compiled_cost(compiled)
+    cost = {"compile_seconds": time.perf_counter() - begin} | _compiled_cost(compiled)
     if flops := written_flops(setting, network, start, augmentation):
         cost["flops"] = flops
     current, metrics = compiled(current, batch, None)
@@ -123,11 +123,11 @@ def jax_step(
 
     def run(updates: int) -> float:
         nonlocal current
-        before = time.perf_counter()
+        start = time.perf_counter()
         for _ in range(updates):
             current, metrics = compiled(current, batch, None)
         jax.block_until_ready((current, metrics))
-        return 1e3 * (time.perf_counter() - before) / updates
+        return 1e3 * (time.perf_counter() - start) / updates
 
     return JaxStep(run, first, cost)
 
@@ -153,6 +153,8 @@ def _compiled_cost(compiled: jax.stages.Compiled) -> dict[str, float]:
         "bytes_accessed": analysis.get("bytes accessed"),
     }
     if (memory := compiled.memory_analysis()) is not None:
-        held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-        cost["peak_bytes"] = held + memory.temp_size_in_bytes
+        resident_bytes = (
+            memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+        )
+        cost["peak_bytes"] = resident_bytes + memory.temp_size_in_bytes
     return {name: float(value) for name, value in cost.items() if value is not None and value > 0}

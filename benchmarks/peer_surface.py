@@ -27,12 +27,12 @@ def monai(prediction: np.ndarray, truth: np.ndarray, spacing: list[float]) -> np
     """Its three metrics, bool[S, H, W] -> f64[S, 3]; each looks for the surfaces anew."""
     p, t = (torch.from_numpy(masks[None].astype(np.float32)) for masks in (prediction, truth))
     options = {"include_background": True, "spacing": spacing}
-    found = [
+    scores = [
         metrics.compute_hausdorff_distance(p, t, percentile=95, **options),
         metrics.compute_average_surface_distance(p, t, symmetric=True, **options),
         metrics.compute_surface_dice(p, t, [1.0] * len(prediction), **options),
     ]
-    return torch.stack(found, -1)[0].double().numpy()
+    return torch.stack(scores, -1)[0].double().numpy()
 
 
 def monai_once(prediction: np.ndarray, truth: np.ndarray, spacing: list[float]) -> np.ndarray:
@@ -40,12 +40,12 @@ def monai_once(prediction: np.ndarray, truth: np.ndarray, spacing: list[float]) 
     rows = []
     for p, t in zip(torch.from_numpy(prediction), torch.from_numpy(truth), strict=True):
         ends = get_edge_surface_distance(p, t, spacing=spacing, symmetric=True)[1]
-        both = torch.cat(ends)
+        distances = torch.cat(ends)
         if not all(map(len, ends)):
             rows.append([np.nan] * 3)
             continue
         hd95 = max(float(torch.quantile(end, 0.95)) for end in ends)
-        rows.append([hd95, float(both.mean()), float((both <= 1).double().mean())])
+        rows.append([hd95, float(distances.mean()), float((distances <= 1).double().mean())])
     return np.array(rows)
 
 
@@ -53,11 +53,11 @@ def deepmind(prediction: np.ndarray, truth: np.ndarray, spacing: list[float]) ->
     """surface-distance; its two averages are pooled, by length as in its surface Dice."""
     rows = []
     for p, t in zip(prediction, truth, strict=True):
-        found = surface_distance.compute_surface_distances(t, p, spacing)
-        lengths = np.concatenate([found["surfel_areas_gt"], found["surfel_areas_pred"]])
-        distances = np.concatenate([found["distances_gt_to_pred"], found["distances_pred_to_gt"]])
-        hd95 = surface_distance.compute_robust_hausdorff(found, 95)
-        nsd = surface_distance.compute_surface_dice_at_tolerance(found, 1)
+        surface = surface_distance.compute_surface_distances(t, p, spacing)
+        lengths = np.concatenate([surface["surfel_areas_gt"], surface["surfel_areas_pred"]])
+        distances = np.concatenate([surface["distances_gt_to_pred"], surface["distances_pred_to_gt"]])
+        hd95 = surface_distance.compute_robust_hausdorff(surface, 95)
+        nsd = surface_distance.compute_surface_dice_at_tolerance(surface, 1)
         rows.append([hd95, (distances * lengths).sum() / lengths.sum(), nsd])
     return np.array(rows, float)
 

@@ -92,13 +92,15 @@ def gpu_section(sections: Mapping[str, Any]) -> list[str]:
     results = {name: section.get("result", {}) for name, section in sections.items()}
     machine = results["environment"]
     versions = machine["versions"]
-    shown = ", ".join(f"{name} {versions[name]}" for name in ("jax", "flax", "torch") if versions.get(name))
+    version_list = ", ".join(
+        f"{name} {versions[name]}" for name in ("jax", "flax", "torch") if versions.get(name)
+    )
     hardware = machine["hardware"]
     date = f"; {machine['started'][:10]}" if "started" in machine else ""
     text = [
         "## On a GPU",
         f"`bash benchmarks/gpu.sh`; {machine['device']}, {hardware['processor']} with {hardware['cores']} cores; "
-        f"{shown}{date}.",
+        f"{version_list}{date}.",
     ]
     if failed := [
         f"{name} ({section['status']})" for name, section in sections.items() if section["status"] != "ok"

@@ -29,15 +29,15 @@ def source(result: Mapping[str, Any], command: str) -> str:
     versions = environment.get("versions", {}) | {
         name: version for name, version in result.get("versions", {}).items() if version
     }
-    shown = [
+    version_list = [
         f"{name} {versions[name]}" for name in ("jax", "numpy", "scipy", "fairlearn") if name in versions
     ]
-    shown += [f"torch {result['torch']['torch']}"] if "torch" in result else []
+    version_list += [f"torch {result['torch']['torch']}"] if "torch" in result else []
     date = (environment.get("started") or "")[:10]
     load = f", load average {result['load_average'][0]:.1f}" if "load_average" in result else ""
     return (
         f"`{command}`; {hardware['processor']}, {hardware['cores']} cores{load}; "
-        f"{', '.join(shown)}{f'; {date}' if date else ''}."
+        f"{', '.join(version_list)}{f'; {date}' if date else ''}."
     )
 
 
@@ -50,22 +50,22 @@ def step_table(result: Mapping[str, Any]) -> str:
     head += ["TFLOP/s", "arithmetic share", "roofline share", "least time set by", "MiB", "compile s"]
     lines = []
     for row in rows:
-        own = row["jax"]
+        jax_row = row["jax"]
         line = [row["network"], f"{row['side']} x {row['side']}", row["dtype"], str(row["batch_size"])]
-        line.append(number(own["milliseconds"]))
+        line.append(number(jax_row["milliseconds"]))
         for name in variants:
-            other = row.get(f"torch_{name}", {})
+            torch_row = row.get(f"torch_{name}", {})
             line.append(
-                f"{number(other['milliseconds'])} ({other['speed_ratio']:.2f})"
-                if "milliseconds" in other
+                f"{number(torch_row['milliseconds'])} ({torch_row['speed_ratio']:.2f})"
+                if "milliseconds" in torch_row
                 else "failed"
             )
-        shares = own.get("arithmetic_share"), own.get("roofline_share")
-        line.append(number(own["flops_per_second"] / 1e12) if "flops_per_second" in own else "-")
+        shares = jax_row.get("arithmetic_share"), jax_row.get("roofline_share")
+        line.append(number(jax_row["flops_per_second"] / 1e12) if "flops_per_second" in jax_row else "-")
         line += ["-" if share is None else f"{share:.0%}" for share in shares]
         line.append("-" if None in shares else "arithmetic" if shares[0] == shares[1] else "traffic")
-        line.append(number(own["peak_bytes"] / 2**20) if "peak_bytes" in own else "-")
-        lines.append([*line, number(own["compile_seconds"])])
+        line.append(number(jax_row["peak_bytes"] / 2**20) if "peak_bytes" in jax_row else "-")
+        lines.append([*line, number(jax_row["compile_seconds"])])
     return table(head, lines)
 
 

@@ -35,28 +35,28 @@ KINDS = {
 def sources(cases: int) -> dict[str, Source]:
     """A cohort of each kind."""
     config = phantom_to_real.get_config().data.phantom
-    made = {}
+    source_by_name = {}
     for name, (randomisation, films, side) in KINDS.items():
         config.update({"patients": cases, "randomisation": randomisation, "films": films})
-        made[name] = phantom.source(config, size=(side, side), seed=0)
-    return made
+        source_by_name[name] = phantom.source(config, size=(side, side), seed=0)
+    return source_by_name
 
 
 def seconds(source: Source, cases: int) -> float:
     """Time to draw the first cases of a cohort."""
     start = time.perf_counter()
-    drawn = sum(1 for _ in source.read(range(cases)))
-    assert drawn == cases
+    count = sum(1 for _ in source.read(range(cases)))
+    assert count == cases
     return time.perf_counter() - start
 
 
 def measure(cases: int, rounds: int) -> dict[str, Any]:
     """Cases a second of each kind; the first 16 cases of a size include its compilation."""
-    made = sources(cases)
-    first = {name: seconds(source, 16) for name, source in made.items()}
-    times: dict[str, list[float]] = {name: [] for name in made}
+    source_by_name = sources(cases)
+    first = {name: seconds(source, 16) for name, source in source_by_name.items()}
+    times: dict[str, list[float]] = {name: [] for name in source_by_name}
     for _ in range(rounds):
-        for name, source in made.items():
+        for name, source in source_by_name.items():
             times[name].append(seconds(source, cases))
     rates = {name: [cases / t for t in values] for name, values in times.items()}
     return {
@@ -75,15 +75,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cases", type=int, default=128)
     options = parser.parse_args()
-    found = measure(options.cases, options.rounds)
+    results = measure(options.cases, options.rounds)
     about = {
         "hardware": hardware(),
         "environment": run_directory.environment(),
         "load_average": os.getloadavg(),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_json(options.out, about | found)
-    for name, rate in found["cases_per_second"].items():
+    atomic.write_json(options.out, about | results)
+    for name, rate in results["cases_per_second"].items():
         print(f"{name:25s} {rate:8.1f} cases/s")
 
 

@@ -82,13 +82,13 @@ class Scorer:
         dice = np.concatenate(jax.device_get(parts))
         result: dict[str, Any] = {"set": name, "side": self._side, "films": len(dice)}
         for structure, values in zip(self.names, dice.T, strict=True):
-            known = values[~np.isnan(values)]
-            if len(known):
-                percentile = float(np.quantile(known, 0.05))
+            finite = values[~np.isnan(values)]
+            if len(finite):
+                percentile = float(np.quantile(finite, 0.05))
                 result[structure] = {
-                    "mean": float(known.mean()),
+                    "mean": float(finite.mean()),
                     "percentile_5": percentile,
-                    "worst": float(known.min()),
-                    "films": len(known),
+                    "worst": float(finite.min()),
+                    "films": len(finite),
                 }
         return result

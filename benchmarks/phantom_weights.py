@@ -160,7 +160,7 @@ class Recorder:
             "scores": [],
         }
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Print a line with the time since the start."""
         print(f"{time.monotonic() - START:6.1f} s  {text}", flush=True)
 
@@ -208,7 +208,7 @@ def compile_stage(
     begun = time.monotonic()
     rates = jax.ShapeDtypeStruct((stage.chunk,), jnp.float32)
     program = jax.jit(training_chunk(config, stage), donate_argnums=0).lower(current, rates).compile()
-    recorder.say(f"{stage.side} x {stage.side}: compiled in {time.monotonic() - begun:.1f} s")
+    recorder.log(f"{stage.side} x {stage.side}: compiled in {time.monotonic() - begun:.1f} s")
     return program
 
 
@@ -249,12 +249,12 @@ def run_stage(
         running.append(loss)
         done += 1
         if len(running) > 1:  # the device always has the next call
-            before = time.monotonic()
+            start = time.monotonic()
             _record_loss(recorder, stage, (done - 1) * stage.chunk, jax.device_get(running.pop(0)))
-            waited += time.monotonic() - before
+            waited += time.monotonic() - start
             took = (time.monotonic() - begun) / (done - 1)
         if time.monotonic() - saved > SAVE_SECONDS:
-            recorder.say(f"step {int(current.step)}: loss {recorder.record['curve'][-1]['loss']:.4f}")
+            recorder.log(f"step {int(current.step)}: loss {recorder.record['curve'][-1]['loss']:.4f}")
             save(current)
             saved = time.monotonic()
     jax.block_until_ready(current)
@@ -271,7 +271,7 @@ def run_stage(
             "peak_bytes": (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),
         }
     )
-    recorder.say(f"{cases} cases, {cases / seconds:.0f} a second; the host waited {waited / seconds:.0%}")
+    recorder.log(f"{cases} cases, {cases / seconds:.0f} a second; the host waited {waited / seconds:.0%}")
     save(current)
     return current
 
@@ -310,7 +310,7 @@ def main() -> None:
     recorder = Recorder(config, structures, options.out)
     deadline = START + 60 * options.minutes
     current = first_state(config, structures, options.init)
-    recorder.say(f"{jax.devices()[0].device_kind}, {models.count(current.params):,} parameters")
+    recorder.log(f"{jax.devices()[0].device_kind}, {models.count(current.params):,} parameters")
 
     cases = 4 if options.smoke else options.cases
     scorer = Scorer(config.model, structures, stages[-1].side, stages[-1].batch_size)
@@ -325,13 +325,13 @@ def main() -> None:
         def score(current: TrainState, count: int) -> None:
             for name in SETS:
                 if time.monotonic() > deadline - 2:
-                    recorder.say(f"no time is left to score {name!r}")
+                    recorder.log(f"no time is left to score {name!r}")
                     continue
                 result = scorer.score(scoring.result(), current.variables, name, count)
                 about = {"seconds": round(time.monotonic() - START, 2), "step": int(current.step)}
                 recorder.record["scores"].append(about | result)
                 means = {bone: round(result[bone]["mean"], 4) for bone in scorer.names if bone in result}
-                recorder.say(f"{name}: {means}")
+                recorder.log(f"{name}: {means}")
             recorder.write_record()
 
         for stage, program in zip(stages, programs, strict=True):

@@ -69,9 +69,9 @@ def plain(cases: Mapped, batch_size: int, epochs: int) -> Iterator[dict[str, np.
 def seconds(batches: Iterator[Any], steps: int) -> float:
     """Time to take that many batches, the start of the threads included."""
     start = time.perf_counter()
-    taken = sum(1 for _ in itertools.islice(batches, steps))
+    batch_count = sum(1 for _ in itertools.islice(batches, steps))
     elapsed = time.perf_counter() - start
-    assert taken == steps
+    assert batch_count == steps
     return elapsed
 
 
@@ -79,7 +79,7 @@ def throughput(
     cases: store.Cases, folder: Path, batch_size: int, rounds: int, epochs: int, torch_python: str | None
 ) -> dict[str, Any]:
     """Cases a second of each loader."""
-    mapped, kept = Mapped(folder), case_arrays.CachedCases(cases)
+    mapped, cached = Mapped(folder), case_arrays.CachedCases(cases)
     steps = epochs * (len(mapped) // batch_size)
     group = np.zeros(len(mapped), np.int32)
 
@@ -89,17 +89,17 @@ def throughput(
 
     loaders: dict[str, Callable[[], float]] = {
         "pipeline, first epoch": lambda: piped(cases),
-        "pipeline, later epochs": lambda: piped(kept),
+        "pipeline, later epochs": lambda: piped(cached),
         "pipeline, memory-mapped": lambda: piped(mapped),
         "plain loop, memory-mapped": lambda: seconds(plain(mapped, batch_size, epochs), steps),
     }
     with contextlib.ExitStack() as stack:
         torch_version = None
         if torch_python:
-            torch_version, others = stack.enter_context(
+            torch_version, loader_rates = stack.enter_context(
                 torch_loaders(torch_python, folder, batch_size, epochs)
             )
-            loaders |= others
+            loaders |= loader_rates
         for run in loaders.values():
             run()  # files into the page cache, workers started
         times: dict[str, list[float]] = {name: [] for name in loaders}
@@ -108,10 +108,12 @@ def throughput(
                 times[name].append(run())
     rates = {name: [steps * batch_size / t for t in values] for name, values in times.items()}
     ratios = {
-        f"{ours} / {name}": _median([a / b for a, b in zip(rates[ours], rates[name], strict=True)])
-        for ours in rates
+        f"{pipeline_name} / {name}": _median(
+            [a / b for a, b in zip(rates[pipeline_name], rates[name], strict=True)]
+        )
+        for pipeline_name in rates
         for name in rates
-        if ours.startswith("pipeline") and not name.startswith("pipeline")
+        if pipeline_name.startswith("pipeline") and not name.startswith("pipeline")
     }
     return {
         "torch": torch_version,
@@ -156,37 +158,42 @@ def waiting(
     a real run asks while the device still computes: `overlapped` compares that loop with steps on a batch that is on
     the device already, and its share is 1 - the second's time over the first's.
     """
-    made = setup.build(config, cohort)
+    experiment = setup.build(config, cohort)
     batch_size = config.train.batch_size
-    state = made.state
+    state = experiment.state
     shares: list[float] = []
     milliseconds: list[float] = []
     arrays = case_arrays.CachedCases(cases)
-    batches = pipeline.training_batches(arrays, made.order, made.partition.index, batch_size=batch_size)
+    batches = pipeline.training_batches(
+        arrays, experiment.order, experiment.partition.index, batch_size=batch_size
+    )
     for _ in range(3):  # compiles, and fills the buffers
-        state, metrics = made.train_step(state, made.place(next(batches)))
+        state, metrics = experiment.train_step(state, experiment.place(next(batches)))
         jax.block_until_ready(metrics)
     for _ in range(rounds):
         waited, start = 0.0, time.perf_counter()
         for _ in range(steps):
-            asked = time.perf_counter()
-            batch = made.place(next(batches))
-            waited += time.perf_counter() - asked
-            state, metrics = made.train_step(state, batch)
+            request = time.perf_counter()
+            batch = experiment.place(next(batches))
+            waited += time.perf_counter() - request
+            state, metrics = experiment.train_step(state, batch)
             jax.block_until_ready((state, metrics))
         elapsed = time.perf_counter() - start
         shares.append(waited / elapsed)
         milliseconds.append(1000 * elapsed / steps)
     overlapped: dict[str, list[float]] = {"loop": [], "resident": []}
-    resident = made.place(next(batches))
+    resident = experiment.place(next(batches))
     for _, way in itertools.product(range(rounds), overlapped):
         start = time.perf_counter()
         for _ in range(steps):
-            batch = resident if way == "resident" else made.place(next(batches))
-            state, metrics = made.train_step(state, batch)
+            batch = resident if way == "resident" else experiment.place(next(batches))
+            state, metrics = experiment.train_step(state, batch)
         jax.block_until_ready((state, metrics))
         overlapped[way].append(1000 * (time.perf_counter() - start) / steps)
-    waits = [1 - alone / loop for alone, loop in zip(overlapped["resident"], overlapped["loop"], strict=True)]
+    waits = [
+        1 - resident_time / loop
+        for resident_time, loop in zip(overlapped["resident"], overlapped["loop"], strict=True)
+    ]
     return {
         "overlapped": {
             "share": max(0.0, _median(waits)),
@@ -240,8 +247,8 @@ def main() -> None:
 
 def _shuffled(count: int, batch_size: int) -> Any:
     rows = np.arange(count)
-    nobody = groups.Partition((), (), np.full(count, groups.UNKNOWN, np.int32))
-    return sampling.shuffled(rows, nobody, rows, batch_size, 0)
+    no_groups = groups.Partition((), (), np.full(count, groups.UNKNOWN, np.int32))
+    return sampling.shuffled(rows, no_groups, rows, batch_size, 0)
 
 
 def _median(values: list[float]) -> float:

@@ -30,13 +30,13 @@ def group(rng: np.random.Generator, patients: int, rate: float, lower: float = 0
     total = mean * (1 - mean) / SD**2 - 1
     scores = rng.beta(mean * total, (1 - mean) * total, patients)
     failed = rng.random(patients) < rate
-    return two_part.scores(np.where(failed, 0.0, scores), failed, 0.0, 1.0)
+    return two_part.summarize(np.where(failed, 0.0, scores), failed, 0.0, 1.0)
 
 
 def simulated(needed: power.PatientsNeeded, cohorts: int, seed: int = 0) -> dict[str, float | None]:
     """The share of cohorts in which each difference, or equivalence, is found with as many patients as it needs."""
     rng = np.random.default_rng([seed, round(1e4 * needed.margin), round(1e4 * needed.failure_rate)])
-    found = {"mean": 0, "failures": 0, "equivalence": 0}
+    rejections = {"mean": 0, "failures": 0, "equivalence": 0}
     for _ in range(cohorts):
         if needed.mean is not None:
             sizes = (needed.mean, int(np.ceil(needed.ratio * needed.mean)))
@@ -49,19 +49,21 @@ def simulated(needed: power.PatientsNeeded, cohorts: int, seed: int = 0) -> dict
                 *(high.center, high.error * np.sqrt(high.freedom + 1), high.freedom + 1),
                 equal_var=False,
             )
-            found["mean"] += test.pvalue <= LEVEL
+            rejections["mean"] += test.pvalue <= LEVEL
         if needed.failures is not None:
             n, m = needed.failures, int(np.ceil(needed.ratio * needed.failures))
             a, b = (
                 rng.binomial(size, rate)
                 for size, rate in ((n, needed.failure_rate + needed.margin), (m, needed.failure_rate))
             )
-            found["failures"] += stats.fisher_exact([[a, b], [n - a, m - b]]).pvalue <= LEVEL
+            rejections["failures"] += stats.fisher_exact([[a, b], [n - a, m - b]]).pvalue <= LEVEL
         if needed.equivalence is not None:
             sizes = (needed.equivalence, int(np.ceil(needed.ratio * needed.equivalence)))
             groups = [group(rng, n, needed.failure_rate) for n in sizes]
-            found["equivalence"] += equivalence.tost(groups, "ab", needed.margin).equivalent
-    return {name: None if getattr(needed, name) is None else count / cohorts for name, count in found.items()}
+            rejections["equivalence"] += equivalence.tost(groups, "ab", needed.margin).equivalent
+    return {
+        name: None if getattr(needed, name) is None else count / cohorts for name, count in rejections.items()
+    }
 
 
 def main() -> None:

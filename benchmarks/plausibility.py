@@ -24,9 +24,11 @@ SEED = 904_000
 
 def pictures(cases: int) -> dict[str, list[np.ndarray]]:
     """Kinds of picture -> those, u8[H, W]; the first three kinds are knees."""
-    drawn = {side: robustness.draw(cases, side, robustness.FOV, seed=SEED + side) for side in (128, 192, 256)}
-    images = [film.image for films in drawn.values() for film in films]
-    plain = [film.image for film in drawn[128]]
+    films_by_side = {
+        side: robustness.draw(cases, side, robustness.FOV, seed=SEED + side) for side in (128, 192, 256)
+    }
+    images = [film.image for films in films_by_side.values() for film in films]
+    plain = [film.image for film in films_by_side[128]]
     large = robustness.draw(cases, robustness.WHOLE, robustness.WHOLE_FOV, seed=SEED)
     rng = np.random.default_rng(SEED)
     turns = rng.uniform(0, 2 * np.pi, cases)
@@ -73,10 +75,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=default)
     parser.add_argument("--cases", type=int, default=200, help="films of each size and kind")
     options = parser.parse_args()
-    found = measure(options.cases)
+    results = measure(options.cases)
     about = {"hardware": hardware(), "environment": run_directory.environment()}
-    atomic.write_json(options.out, about | {"seed": SEED, "found": found})
-    for name, counts in found.items():
+    atomic.write_json(options.out, about | {"seed": SEED, "found": results})
+    for name, counts in results.items():
         print(f"{name}: {counts['doubted']} of {counts['pictures']} doubted, {counts['warned']} warned")
 
 

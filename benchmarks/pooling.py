@@ -78,7 +78,7 @@ def measure(name: str, truth_name: str, cohorts: int) -> dict[str, float]:
     """Return coverage, error and width over the small groups; means over groups and cohorts."""
     layout, truth = np.array((LAYOUTS | HELD_OUT)[name]), TRUTHS[truth_name]
     sizes, columns = layout.ravel(), design(layout)
-    small = sizes < partial_pooling.BELOW
+    small = sizes < partial_pooling.POOLED_PATIENTS.stop
     effects = np.random.default_rng(5).normal(0, MAIN_EFFECTS, columns.shape[1])
     effects[0] = 0
     spread = np.where(np.arange(len(sizes)) % 2, truth.wide, 1.0)
@@ -107,12 +107,12 @@ def measure(name: str, truth_name: str, cohorts: int) -> dict[str, float]:
                 2 * student,
             ]
         )
-    covered, student_covered, error, raw_error, width, student_width = np.mean(rows, axis=0)[:, small]
+    coverage, student_coverage, error, raw_error, width, student_width = np.mean(rows, axis=0)[:, small]
     return {
-        "covered": float(covered.mean()),
-        "least_covered_group": float(covered.min()),
-        "smallest_group_covered": float(covered[sizes[small].argmin()]),
-        "raw_covered": float(student_covered.mean()),
+        "covered": float(coverage.mean()),
+        "least_covered_group": float(coverage.min()),
+        "smallest_group_covered": float(coverage[sizes[small].argmin()]),
+        "raw_covered": float(student_coverage.mean()),
         "squared_error_over_raw": float(error.mean() / raw_error.mean()),
         "worst_group_squared_error_over_raw": float((error / raw_error).max()),
         "width_over_raw": float(width.mean() / student_width.mean()),

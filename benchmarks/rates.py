@@ -43,7 +43,7 @@ def of_rates(sizes: tuple[int, ...], rate: float, cohorts: int) -> dict[str, flo
     higher = rng.binomial(sizes[1], MORE_FAILURES, cohorts).tolist()
     smallest = [rates.clopper_pearson(groups[-1]) or (0.0, 1.0) for groups in cohort_tallies]
     null = [_difference(*groups[:2]) for groups in cohort_tallies]
-    other = [
+    differences = [
         _difference(Tally(k, sizes[1]), groups[0]) for k, groups in zip(higher, cohort_tallies, strict=True)
     ]
     true = MORE_FAILURES - rate
@@ -51,7 +51,7 @@ def of_rates(sizes: tuple[int, ...], rate: float, cohorts: int) -> dict[str, flo
         "rejected": float(np.mean([_p(groups) <= 0.05 for groups in cohort_tallies])),
         "rate_covered": float(np.mean([low <= rate <= high for low, high in smallest])),
         "no_difference_covered": float(np.mean([low <= 0 <= high for low, high, _ in null])),
-        "difference_covered": float(np.mean([low <= true <= high for low, high, _ in other])),
+        "difference_covered": float(np.mean([low <= true <= high for low, high, _ in differences])),
         "disagreed": float(np.mean([(p <= 0.05) == (low <= 0 <= high) for low, high, p in null])),
     }
 

@@ -35,39 +35,41 @@ NETWORKS = ("resnet18", "resnet34")
 def images() -> dict[str, np.ndarray]:
     """Standardised noise f32[B, 3, H, W] by name; the grey ones have three equal channels."""
     rng = np.random.default_rng(0)
-    found = {
+    images_by_name = {
         "colour 224x224": rng.normal(size=(2, 3, 224, 224)),
         "grey 224x224": rng.normal(size=(2, 1, 224, 224)).repeat(3, axis=1),
         "grey 97x130": rng.normal(size=(1, 1, 97, 130)).repeat(3, axis=1),
     }
-    return {name: image.astype(np.float32) for name, image in found.items()}
+    return {name: image.astype(np.float32) for name, image in images_by_name.items()}
 
 
 def features(weights: Path, network: str, image: np.ndarray) -> list[np.ndarray]:
     """What this package makes of f32[B, H, W, C]."""
     model = models.create({"name": f"{network}_unet"}, classes=2)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
-    loaded = imagenet.load(weights, variables)
+    pretrained = imagenet.load(weights, variables)
     encoder = models.ResNetEncoder(model.blocks)
     with jax.default_matmul_precision("float32"):
         run = jax.jit(encoder.apply)
-        return run({kind: tree["encoder"] for kind, tree in loaded.items()}, jnp.asarray(image))
+        return run({kind: tree["encoder"] for kind, tree in pretrained.items()}, jnp.asarray(image))
 
 
 def compare(folder: Path) -> dict[str, list[float]]:
     """Largest absolute difference of each map over the root mean square of PyTorch's, by network and image."""
-    found = {}
+    differences = {}
     for network in NETWORKS:
         for name, image in images().items():
-            theirs = load_file(folder / f"{network}_{name}.safetensors")
+            torch_features = load_file(folder / f"{network}_{name}.safetensors")
             channels = 1 if name.startswith("grey") else 3
             image = image.transpose(0, 2, 3, 1)[..., :channels]
-            ours = features(folder / f"{network}.safetensors", network, image)
-            found[f"{network}, {name}"] = [
-                _difference(np.asarray(ours[level]), theirs[str(level)].transpose(0, 2, 3, 1))
+            features_here = features(folder / f"{network}.safetensors", network, image)
+            differences[f"{network}, {name}"] = [
+                _difference(
+                    np.asarray(features_here[level]), torch_features[str(level)].transpose(0, 2, 3, 1)
+                )
                 for level in range(5)
             ]
-    return found
+    return differences
 
 
 def main() -> None:
@@ -106,9 +108,9 @@ def main() -> None:
         raise SystemExit(f"the features differ by {largest:.1e}, more than {TOLERANCE:g}")
 
 
-def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    assert ours.shape == theirs.shape
-    return float(np.abs(ours - theirs).max() / np.sqrt(np.square(theirs).mean()))
+def _difference(value: np.ndarray, reference: np.ndarray) -> float:
+    assert value.shape == reference.shape
+    return float(np.abs(value - reference).max() / np.sqrt(np.square(reference).mean()))
 
 
 if __name__ == "__main__":

@@ -53,10 +53,10 @@ def draw(cases: int, side: int, fov: float, grade: int | None = None, seed: int 
     )
     films = []
     for start in range(0, cases, _BATCH):
-        drawn = jax.device_get(
+        phantoms = jax.device_get(
             one(keys[start : start + _BATCH], jnp.arange(start, min(start + _BATCH, cases)) % 2)
         )
-        films += [Film(image, label) for image, label in zip(drawn.image, drawn.exact, strict=True)]
+        films += [Film(image, label) for image, label in zip(phantoms.image, phantoms.exact, strict=True)]
     return films
 
 
@@ -155,25 +155,25 @@ def scored(predictor: Predictor, films: Sequence[Film]) -> np.ndarray:
     for film, mask in zip(films, masks, strict=True):
         each = []
         for value in range(1, len(predictor.structures) + 1):
-            true, found = film.label == value, mask == value
-            size = true.sum() + found.sum()
-            each.append(2 * (true & found).sum() / size if size else np.nan)
+            true, predicted = film.label == value, mask == value
+            size = true.sum() + predicted.sum()
+            each.append(2 * (true & predicted).sum() / size if size else np.nan)
         rows.append(each)
     return np.array(rows)
 
 
 def summary(dice: np.ndarray, structures: Sequence[str]) -> dict[str, Any]:
     """Mean over films and its 95 % bootstrap interval, by structure; the films that have it."""
-    rng, found = np.random.default_rng(0), {}
+    rng, results = np.random.default_rng(0), {}
     for name, values in zip(structures, dice.T, strict=True):
-        known = values[~np.isnan(values)]
-        means = rng.choice(known, (2000, len(known))).mean(1)
-        found[name] = {
-            "mean": float(known.mean()),
+        finite = values[~np.isnan(values)]
+        means = rng.choice(finite, (2000, len(finite))).mean(1)
+        results[name] = {
+            "mean": float(finite.mean()),
             "interval": np.quantile(means, (0.025, 0.975)).tolist(),
-            "films": len(known),
+            "films": len(finite),
         }
-    return found
+    return results
 
 
 def measure(cases: int) -> dict[str, Any]:
@@ -194,15 +194,15 @@ def measure(cases: int) -> dict[str, Any]:
     return {"by_grade": by_grade, "curves": curves}
 
 
-def plot(found: dict[str, Any], path: Path) -> None:
+def plot(results: dict[str, Any], path: Path) -> None:
     """A panel a sweep, a line a structure, its interval as a band."""
-    structures, curves = anatomy.SCHEMES["knee"], found["curves"]
+    structures, curves = anatomy.SCHEMES["knee"], results["curves"]
     panels = {name: (sweep.axis, sweep.steps, curves[name]["dice"]) for name, sweep in SWEEPS.items()}
-    grades = [grade for grade in found["by_grade"] if grade != "all"]
+    grades = [grade for grade in results["by_grade"] if grade != "all"]
     panels["grade"] = (
         "Kellgren-Lawrence",
         [float(g) for g in grades],
-        [found["by_grade"][g] for g in grades],
+        [results["by_grade"][g] for g in grades],
     )
     figure = Figure(figsize=(10, 5), layout="constrained")
     axes = figure.subplots(2, 4, sharey=True).ravel()
@@ -240,10 +240,10 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=64, help="films of each grade, and of each step")
     options = parser.parse_args()
     about = {"hardware": hardware(), "environment": run_directory.environment()}
-    found = {"seed": SEED, "cases": options.cases} | measure(options.cases)
-    atomic.write_json(options.out, about | found)
-    plot(found, options.picture)
-    for grade, scores in found["by_grade"].items():
+    results = {"seed": SEED, "cases": options.cases} | measure(options.cases)
+    atomic.write_json(options.out, about | results)
+    plot(results, options.picture)
+    for grade, scores in results["by_grade"].items():
         print(grade, "  ".join(f"{name} {one['mean']:.3f}" for name, one in scores.items()))
 
 

@@ -164,10 +164,10 @@ def merged(earlier: Sequence[dict[str, Any]], row: dict[str, Any]) -> list[dict[
     order = [task.name for task in TASKS]
     by_place = {(order.index(one["task"]), one["size"]): one for one in (*earlier, row)}
     rows = [by_place[place] for place in sorted(by_place)]
-    for before, after in itertools.pairwise(rows):
-        if before["task"] == after["task"]:
-            costs = before["processor_seconds"], after["processor_seconds"]
-            after["growth_per_doubling"] = round(growth((before["size"], after["size"]), costs), 2)
+    for smaller, larger in itertools.pairwise(rows):
+        if smaller["task"] == larger["task"]:
+            costs = smaller["processor_seconds"], larger["processor_seconds"]
+            larger["growth_per_doubling"] = round(growth((smaller["size"], larger["size"]), costs), 2)
     return rows
 
 
@@ -189,7 +189,7 @@ def measure(task: Task, size: int) -> dict[str, Any]:
         # In a process of its own: a process that starts from one of much memory counts its peak as its own.
         with ProcessPoolExecutor(1, get_context("spawn")) as maker:
             argv = maker.submit(task.make, Path(name), size).result()
-        started = time.monotonic()
+        start = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, *argv],
             cwd=name,
@@ -206,7 +206,7 @@ def measure(task: Task, size: int) -> dict[str, Any]:
     return {
         "task": task.name,
         "size": size,
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(time.monotonic() - start, 1),
         "processor_seconds": round(usage.ru_utime + usage.ru_stime, 1),
         "gibibytes": round(usage.ru_maxrss / 2**20, 2),
         "progress": _LEFT.findall(messages)[:1],

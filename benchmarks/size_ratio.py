@@ -24,7 +24,7 @@ ERROR, BETWEEN = 0.05, 0.15
 RESULTS = Path(__file__).parent / "results" / "size_ratio.json"
 
 
-def covered(sizes: tuple[int, int], spread: float, ratio: float, cohorts: int) -> float:
+def coverage(sizes: tuple[int, int], spread: float, ratio: float, cohorts: int) -> float:
     """Return the share of cohorts whose interval covers the true ratio of the ratios."""
     rng = np.random.default_rng([*sizes, round(100 * spread), round(100 * ratio)])
     index = np.repeat([0, 1], sizes)
@@ -63,7 +63,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.table:
         settings = itertools.product(SIZES, SPREADS, RATIOS)
-        results = {_key(*setting): covered(*setting, options.cohorts) for setting in settings}
+        results = {_key(*setting): coverage(*setting, options.cohorts) for setting in settings}
         atomic.write_json(options.out, {"cohorts": options.cohorts, "covered": results})
     print(table(json.loads(options.out.read_text())["covered"]))
 

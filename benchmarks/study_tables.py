@@ -57,7 +57,7 @@ def readme(text: str, studies: Mapping[str, Mapping[str, Any]]) -> str:
     Raises:
         KeyError: a table is of a study that there is not.
     """
-    return MARKED.sub(lambda found: f"{found[1]}{table(studies[found[2]])}\n{found[3]}", text)
+    return MARKED.sub(lambda match: f"{match[1]}{table(studies[match[2]])}\n{match[3]}", text)
 
 
 def read() -> dict[str, Any]:
@@ -70,9 +70,9 @@ def read() -> dict[str, Any]:
 
 def _command(runs: Mapping[str, Any]) -> str:
     """As it was typed, and what gives the same today: before `report.resolution` there was but the grid."""
-    given = runs["config"]
+    config = runs["config"]
     older = (
-        "resolution" not in given["report"] and given["data"]["source"] != "phantom"
+        "resolution" not in config["report"] and config["data"]["source"] != "phantom"
     )  # these are the grid's own
     return f"{runs['command']}{older * ' --config.report.resolution=grid'}"
 
@@ -98,11 +98,11 @@ def gap_tests(comparison: Mapping[str, Any]) -> dict[str, tuple[list[float] | No
 
 def _row(name: str, entry: Mapping[str, Any], tests: Mapping[str, Any]) -> str:
     change, closed = entry["change"], entry["closed"]
-    told = ""
+    gap_change = ""
     if change and change["gap"]["value"] is not None:
         interval, p = tests[name]
-        told = f"{_number(change['gap']['value'], sign=True)} {_ends(interval, sign=True)}"
-        told += f", p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}" if p is not None else ""
+        gap_change = f"{_number(change['gap']['value'], sign=True)} {_ends(interval, sign=True)}"
+        gap_change += f", p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}" if p is not None else ""
     share = ""
     if closed and closed["value"] is not None:
         share = f"{closed['value']:.0%} {_ends(closed['seeds'], percent=True)}"
@@ -110,7 +110,7 @@ def _row(name: str, entry: Mapping[str, Any], tests: Mapping[str, Any]) -> str:
     return (
         f"| `{name}` | {_number(entry['mean']['value'])} {_ends(entry['mean']['seeds'])} | "
         f"{_number(entry['worst']['value'])} | {_number(entry['gap']['value'])} {_ends(entry['gap']['seeds'])} | "
-        f"{told} | {share} | {'' if distance is None else f'{distance:.1f}'} |"
+        f"{gap_change} | {share} | {'' if distance is None else f'{distance:.1f}'} |"
     )
 
 

@@ -32,7 +32,7 @@ from kneefair_jax.runtime import atomic, run_directory
 FEW = 8
 
 
-def ours(masks: Masks) -> np.ndarray:
+def library_scores(masks: Masks) -> np.ndarray:
     """f64[N, S, 3]."""
     scores = metrics.surface_distances(masks.prediction, masks.truth, masks.structures, masks.spacing)
     return np.stack(list(scores.values()), axis=-1)
@@ -50,7 +50,7 @@ def seconds(way: Callable[[Masks], np.ndarray], masks: Masks, expected: np.ndarr
 def measure(masks: Masks, rounds: int, python: str | None = None) -> dict[str, Any]:
     """Seconds per case of each way and of the peers, round by round, and by how much the shortest of each differ."""
     few = Masks(*(part[:FEW] for part in masks[:3]), masks.structures)
-    expected = ours(masks)
+    expected = library_scores(masks)
     surface_ways.jax_transform(few)
     times: dict[str, list[float]] = {}
     peers: dict[str, Any] = {}
@@ -58,15 +58,15 @@ def measure(masks: Masks, rounds: int, python: str | None = None) -> dict[str, A
         np.savez(Path(folder) / "knees.npz", **masks._asdict())
         command = [str(python), str(Path(__file__).with_name("peer_surface.py")), folder]
         for _ in range(rounds):
-            found = {"ours": seconds(ours, masks, expected)}
+            seconds_by_name = {"ours": seconds(library_scores, masks, expected)}
             for way in (surface_ways.tree_per_structure, surface_ways.distance_transform):
-                found[way.__name__] = seconds(way, masks, expected)
-            found["jax_transform"] = seconds(surface_ways.jax_transform, few, expected[:FEW])
+                seconds_by_name[way.__name__] = seconds(way, masks, expected)
+            seconds_by_name["jax_transform"] = seconds(surface_ways.jax_transform, few, expected[:FEW])
             if python:
                 answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
                 peers = json.loads(answer.stdout)
-                found |= {k: v / len(masks.truth) for k, v in peers.pop("seconds")["knees"].items()}
-            for name, value in found.items():
+                seconds_by_name |= {k: v / len(masks.truth) for k, v in peers.pop("seconds")["knees"].items()}
+            for name, value in seconds_by_name.items():
                 times.setdefault(name, []).append(value)
     best = {name: min(values) for name, values in times.items()}
     return {
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     masks = surface_masks.knees(options.cases, options.side)
-    found = measure(masks, options.rounds, options.peer_python)
+    results = measure(masks, options.rounds, options.peer_python)
     about = {
         "hardware": hardware(),
         "environment": run_directory.environment(),
@@ -99,9 +99,9 @@ def main() -> None:
         "side": options.side,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_json(options.out, about | found)
-    for name, value in found["seconds_per_case"].items():
-        ratio = found["times_as_long_as_ours"][name]
+    atomic.write_json(options.out, about | results)
+    for name, value in results["seconds_per_case"].items():
+        ratio = results["times_as_long_as_ours"][name]
         print(f"{name:20s} {1000 * value:8.2f} ms a case {ratio:7.1f} times as long as ours")
 
 

@@ -31,9 +31,9 @@ def knees(cases: int, side: int) -> Masks:
     rng = np.random.default_rng(0)
     truths, spacings = [], []
     for start in range(0, cases, 20):
-        drawn = draw(jax.random.split(jax.random.fold_in(jax.random.key(0), start), 20))
-        truths.append(np.asarray(drawn.exact, np.uint8))
-        spacings.append(np.asarray(drawn.spacing, float))
+        films = draw(jax.random.split(jax.random.fold_in(jax.random.key(0), start), 20))
+        truths.append(np.asarray(films.exact, np.uint8))
+        spacings.append(np.asarray(films.spacing, float))
     truth, spacing = np.concatenate(truths)[:cases], np.concatenate(spacings)[:cases]
     grid = np.indices((side, side)).astype(float)
     prediction = []

@@ -45,27 +45,27 @@ def sets() -> dict[str, Masks]:
 
 def run_peer(python: str, masks: dict[str, Masks], folder: Path, *libraries: str) -> dict[str, Any]:
     """What `peer_surface.py` prints; its scores lie in the folder."""
-    for name, made in masks.items():
-        np.savez(folder / f"{name}.npz", **made._asdict())
+    for name, pair in masks.items():
+        np.savez(folder / f"{name}.npz", **pair._asdict())
     command = [python, str(Path(__file__).with_name("peer_surface.py")), str(folder), *libraries]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
-def compare(masks: Masks, theirs: np.ndarray) -> dict[str, dict[str, float]]:
+def compare(masks: Masks, peer: np.ndarray) -> dict[str, dict[str, float]]:
     """Differences of each score from f64[N, S, 3], of what both have: relative to max(1, score), and in pixels."""
-    ours = metrics.surface_distances(masks.prediction, masks.truth, masks.structures, masks.spacing)
-    found = {}
+    scores = metrics.surface_distances(masks.prediction, masks.truth, masks.structures, masks.spacing)
+    differences = {}
     for k, score in enumerate(SCORES):
-        both = np.isfinite(ours[score]) & np.isfinite(theirs[..., k])
-        difference = np.abs(ours[score] - theirs[..., k])
+        comparable = np.isfinite(scores[score]) & np.isfinite(peer[..., k])
+        difference = np.abs(scores[score] - peer[..., k])
         pixel = 1 if score == "nsd" else np.sqrt(masks.spacing.prod(1))[:, None]
-        found[score] = {
-            "compared": int(both.sum()),
-            "largest": float((difference / np.maximum(1, ours[score]))[both].max()),
-            "largest_in_pixels": float((difference / pixel)[both].max()),
-            "mean_in_pixels": float((difference / pixel)[both].mean()),
+        differences[score] = {
+            "compared": int(comparable.sum()),
+            "largest": float((difference / np.maximum(1, scores[score]))[comparable].max()),
+            "largest_in_pixels": float((difference / pixel)[comparable].max()),
+            "mean_in_pixels": float((difference / pixel)[comparable].mean()),
         }
-    return found
+    return differences
 
 
 def main() -> None:
@@ -80,35 +80,35 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         peer = run_peer(options.peer_python, masks, folder, "monai", "surface-distance")
-        found = {
+        differences = {
             library: {
-                title: compare(made, np.load(folder / f"{title}_{library}.npy"))
-                for title, made in masks.items()
+                title: compare(pair, np.load(folder / f"{title}_{library}.npy"))
+                for title, pair in masks.items()
             }
             for library in ("monai", "surface-distance")
         }
     largest = {
         "monai": max(
-            found["monai"][title][score]["largest"]
+            differences["monai"][title][score]["largest"]
             for title in masks
             if title != "knees at the border"
             for score in SCORES
         ),
-        "surface-distance": found["surface-distance"]["shifted squares"]["hd95_mm"]["largest"],
+        "surface-distance": differences["surface-distance"]["shifted squares"]["hd95_mm"]["largest"],
     }
     result = {
         "what": "HD95, ASSD, NSD at 1 mm: differences; `largest` over max(1, score), others over a pixel's side",
         "hardware": hardware(),
         "environment": run_directory.environment(),
         "peers": peer["versions"],
-        "differences": found,
+        "differences": differences,
         "largest_where_they_should_agree": largest,
         "tolerance": TOLERANCE,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_json(options.out, result)
     print(f"{'':48s} {'pairs':>6s} {'largest':>9s} {'pixels':>9s} {'mean':>9s}")
-    for library, by_set in found.items():
+    for library, by_set in differences.items():
         for title, scores in by_set.items():
             for score, values in scores.items():
                 text = f"{library}, {title}, {score}"

@@ -32,10 +32,10 @@ def _loop(masks: Masks, distances) -> np.ndarray:
         for s in range(masks.structures):
             p, t = (_surface(labels[case] == s + 1) for labels in (masks.prediction, masks.truth))
             if p.any() and t.any():
-                there, back = distances(p, t, mm), distances(t, p, mm)
-                both = np.concatenate([there, back])
-                hd95 = max(np.percentile(there, 95), np.percentile(back, 95))
-                scores[case, s] = hd95, both.mean(), (both <= 1 + 1e-6).mean()
+                to_truth, to_prediction = distances(p, t, mm), distances(t, p, mm)
+                pooled = np.concatenate([to_truth, to_prediction])
+                hd95 = max(np.percentile(to_truth, 95), np.percentile(to_prediction, 95))
+                scores[case, s] = hd95, pooled.mean(), (pooled <= 1 + 1e-6).mean()
     return scores
 
 
@@ -55,12 +55,12 @@ def _jax_case(case: tuple[jax.Array, ...], structures: int) -> jax.Array:
 
     def scores(structure: jax.Array) -> jax.Array:
         p, t = (_jax_surface(label == structure) for label in (prediction, truth))
-        there = jnp.where(p, _jax_transform(t, mm), jnp.nan)
-        back = jnp.where(t, _jax_transform(p, mm), jnp.nan)
-        both = jnp.stack([there, back])
-        within = jnp.where(jnp.isnan(both), jnp.nan, both <= 1 + 1e-6)
-        hd95 = jnp.nanpercentile(both, 95, axis=(1, 2)).max()
-        return jnp.stack([hd95, jnp.nanmean(both), jnp.nanmean(within)])
+        to_truth = jnp.where(p, _jax_transform(t, mm), jnp.nan)
+        to_prediction = jnp.where(t, _jax_transform(p, mm), jnp.nan)
+        pooled = jnp.stack([to_truth, to_prediction])
+        within = jnp.where(jnp.isnan(pooled), jnp.nan, pooled <= 1 + 1e-6)
+        hd95 = jnp.nanpercentile(pooled, 95, axis=(1, 2)).max()
+        return jnp.stack([hd95, jnp.nanmean(pooled), jnp.nanmean(within)])
 
     return jax.vmap(scores)(jnp.arange(1, structures + 1))
 
@@ -72,8 +72,8 @@ def _jax_surface(mask: jax.Array) -> jax.Array:
 
 def _jax_transform(surface: jax.Array, mm: jax.Array) -> jax.Array:
     y, x = (jnp.arange(length) * step for length, step in zip(surface.shape, mm, strict=True))
-    above = jax.lax.cummax(jnp.where(surface, y[:, None], -1e9), axis=0)
-    below = jax.lax.cummin(jnp.where(surface, y[:, None], 1e9), axis=0, reverse=True)
-    column = jnp.minimum(y[:, None] - above, below - y[:, None]) ** 2
+    before = jax.lax.cummax(jnp.where(surface, y[:, None], -1e9), axis=0)
+    after = jax.lax.cummin(jnp.where(surface, y[:, None], 1e9), axis=0, reverse=True)
+    column = jnp.minimum(y[:, None] - before, after - y[:, None]) ** 2
     across = (x[:, None] - x) ** 2
     return jnp.sqrt(jax.lax.map(lambda row: (row + across).min(1), column))

@@ -39,8 +39,8 @@ Fault = Callable[[np.ndarray, int, np.random.Generator, tuple[str, ...]], np.nda
 def _shuffled(
     masks: np.ndarray, row: int, rng: np.random.Generator, structures: tuple[str, ...]
 ) -> np.ndarray:
-    other = rng.integers(len(masks) - 1)
-    return masks[other + (other >= row)]
+    row_offset = rng.integers(len(masks) - 1)
+    return masks[row_offset + (row_offset >= row)]
 
 
 def _shifted(
@@ -86,12 +86,12 @@ WORDS = {
 
 def cohort(name: str, cases: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Masks and the network's, u8[N, H, W], and the structures."""
-    size, fov, both = COHORTS[name]
+    size, fov, is_bilateral = COHORTS[name]
     settings = ConfigDict(
         {
             "patients": cases,
-            "knees_per_patient": 1 + both,
-            "bilateral": both,
+            "knees_per_patient": 1 + is_bilateral,
+            "bilateral": is_bilateral,
             "masks": "annotated",
             "attributes": {"sex": {"female": 0.5, "male": 0.5}},
             "bias": {},
@@ -103,15 +103,18 @@ def cohort(name: str, cases: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
     predictor = predict.load("phantom")
     masks, predictions = [], []
     for start in range(0, cases, 100):
-        drawn = list(source.read(range(start, min(start + 100, cases))))
-        films = [case.image for case in drawn]
-        found = predictor.predict(
-            [half for film in films for half in bilateral.halves(film)] if both else films
+        film_cases = list(source.read(range(start, min(start + 100, cases))))
+        films = [case.image for case in film_cases]
+        predictions_of_batch = predictor.predict(
+            [half for film in films for half in bilateral.halves(film)] if is_bilateral else films
         )
-        if both:
-            found = [bilateral.join_halves(*found[k : k + 2]) for k in range(0, len(found), 2)]
-        masks += [case.label for case in drawn]
-        predictions += [one.mask for one in found]
+        if is_bilateral:
+            predictions_of_batch = [
+                bilateral.join_halves(*predictions_of_batch[k : k + 2])
+                for k in range(0, len(predictions_of_batch), 2)
+            ]
+        masks += [case.label for case in film_cases]
+        predictions += [one.mask for one in predictions_of_batch]
     return np.stack(masks), np.stack(predictions), source.structures
 
 
@@ -136,13 +139,13 @@ def planted(
         wrong[row] = FAULTS[kind_of[int(row)]](masks, int(row), rng, structures)
     ranking = ranked(wrong, predictions, structures)
     faulty = np.isin(np.arange(len(masks)), rows)
-    found = [one for one in ranking.label_errors if one.row in kind_of]
-    right = [one for one in found if any(word in one.reason for word in WORDS[kind_of[one.row]])]
+    detected = [one for one in ranking.label_errors if one.row in kind_of]
+    explained = [one for one in detected if any(word in one.reason for word in WORDS[kind_of[one.row]])]
     return {
         "auc": float(roc_auc_score(faulty, ranking.scores)),
-        "found": len(found) / len(rows),
-        "falsely_accused": (len(ranking.label_errors) - len(found)) / (len(masks) - len(rows)),
-        "right_reason": len(right) / max(len(found), 1),
+        "found": len(detected) / len(rows),
+        "falsely_accused": (len(ranking.label_errors) - len(detected)) / (len(masks) - len(rows)),
+        "right_reason": len(explained) / max(len(detected), 1),
     }
 
 
@@ -184,9 +187,9 @@ def main() -> None:
         "cases": options.cases,
         "repetitions": options.repetitions,
     }
-    found = measure(options.cases, options.repetitions)
-    atomic.write_json(options.out, about | {"cohorts": found})
-    for name, entry in found.items():
+    cohorts = measure(options.cases, options.repetitions)
+    atomic.write_json(options.out, about | {"cohorts": cohorts})
+    for name, entry in cohorts.items():
         print(f"{name}: clean cohort, {entry['clean']['falsely_accused']} of {options.cases} accused")
         for fault in (*FAULTS, "all together"):
             one = entry[fault]

@@ -42,21 +42,21 @@ CASES = {
 }
 
 
-def moved(module: str) -> list[dict[str, Any]]:
-    """The instructions of a compiled module that move data between devices.
+def collectives(module: str) -> list[dict[str, Any]]:
+    """Return the instructions of a compiled module that move data between devices.
 
     Args:
         module: `compiled.as_text()`.
 
     Returns:
-        Of each: `kind`, the `shapes` of what it gives, their `bytes`.
+        `kind`, the `shapes` of the results and their `bytes`, of each instruction.
     """
-    found = []
+    instructions = []
     for result, kind in INSTRUCTION.findall(module):
         arrays = [(dtype, [int(n) for n in shape.split(",") if n]) for dtype, shape in ARRAY.findall(result)]
         size = sum(math.prod(shape) * _bytes(dtype) for dtype, shape in arrays)
-        found.append({"kind": kind, "shapes": [shape for _, shape in arrays], "bytes": size})
-    return found
+        instructions.append({"kind": kind, "shapes": [shape for _, shape in arrays], "bytes": size})
+    return instructions
 
 
 def summary(moves: list[dict[str, Any]]) -> dict[str, Any]:
@@ -124,13 +124,13 @@ def main() -> None:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=options.tpu).devices
     rows = {}
     for name, setting in CASES.items():
-        started = time.perf_counter()
+        start = time.perf_counter()
         compiled, size = compiled_step(np.array(devices), **setting)
         rows[name] = {
             "parameter_bytes": size,
-            "seconds_to_compile": round(time.perf_counter() - started, 1),
+            "seconds_to_compile": round(time.perf_counter() - start, 1),
             "cost": cost(compiled, (compiled.cost_analysis() or {}).get("flops"), setting.get("parts", 1)),
-            **summary(moved(compiled.as_text())),
+            **summary(collectives(compiled.as_text())),
         }
         print(f"{name}: {rows[name]}", flush=True)
     atomic.write_json(

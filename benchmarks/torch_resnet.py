@@ -60,11 +60,11 @@ class ResNet(nn.Module):
 
 def features(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
     """Five maps, at a half, a quarter, ... of the resolution; `model` is this file's or torchvision's."""
-    found = {"0": model.bn1(model.conv1(x)).relu()}
-    x = model.maxpool(found["0"])
+    feature_maps = {"0": model.bn1(model.conv1(x)).relu()}
+    x = model.maxpool(feature_maps["0"])
     for stage in range(1, 5):
-        x = found[str(stage)] = getattr(model, f"layer{stage}")(x)
-    return found
+        x = feature_maps[str(stage)] = getattr(model, f"layer{stage}")(x)
+    return feature_maps
 
 
 def shake(model: nn.Module) -> None:
@@ -92,15 +92,15 @@ def main() -> None:
             model = ResNet(blocks).eval()
             shake(model)
             save_file(model.state_dict(), folder / f"{name}.safetensors")
-            found = {image: features(model, x) for image, x in images.items()}
-            for image, maps in found.items():
+            feature_maps = {image: features(model, x) for image, x in images.items()}
+            for image, maps in feature_maps.items():
                 save_file(maps, folder / f"{name}_{image}.safetensors")
             if torchvision:
-                theirs = getattr(torchvision.models, name)().eval()
-                theirs.load_state_dict(model.state_dict())
+                torchvision_model = getattr(torchvision.models, name)().eval()
+                torchvision_model.load_state_dict(model.state_dict())
                 for image, x in images.items():
-                    for key, value in features(theirs, x).items():
-                        largest = max(largest, float((value - found[image][key]).abs().max()))
+                    for key, value in features(torchvision_model, x).items():
+                        largest = max(largest, float((value - feature_maps[image][key]).abs().max()))
     versions = {"torch": torch.__version__, "torchvision": torchvision and torchvision.__version__}
     print(json.dumps({**versions, "largest difference from torchvision": largest if torchvision else None}))
 

@@ -38,8 +38,8 @@ def torch_arrays(params: dict[str, Any]) -> dict[str, np.ndarray]:
             array = array[None, None] if array.ndim == 2 else array  # a dense layer is a 1 x 1 convolution
             array = array.transpose(3, 2, 0, 1)
         last = {"kernel": "weight", "scale": "weight", "bias": "bias"}[names[-1]]
-        kept = [name for name in names[:-1] if name not in ("BatchNorm_0", "Dense_0")]
-        key = re.sub(r"(layer\d|downsample)_(\d)", r"\1.\2", ".".join([*kept, last]))
+        modules = [name for name in names[:-1] if name not in ("BatchNorm_0", "Dense_0")]
+        key = re.sub(r"(layer\d|downsample)_(\d)", r"\1.\2", ".".join([*modules, last]))
         arrays[key] = np.ascontiguousarray(array)
     return arrays
 

@@ -128,21 +128,24 @@ def measure(
             side.time(2)
         jax_side.run(2)
         updates = max(2, min(100, round(1e3 * round_seconds / jax_side.run(2))))
-        own: list[float] = []
-        others: dict[str, list[float]] = {}
+        jax_rounds: list[float] = []
+        torch_rounds: dict[str, list[float]] = {}
         for _ in range(rounds):
-            own.append(jax_side.run(updates))
+            jax_rounds.append(jax_side.run(updates))
             for key, milliseconds in (side.time(updates) if side else {}).items():
-                others.setdefault(key, []).append(milliseconds)
+                torch_rounds.setdefault(key, []).append(milliseconds)
     finally:
         if side:
             side.free()
     row["updates"] = updates
     cost = row["jax"]
-    cost |= {"milliseconds": statistics.median(own), "rounds": own}
-    for key, values in others.items():
+    cost |= {"milliseconds": statistics.median(jax_rounds), "rounds": jax_rounds}
+    for key, values in torch_rounds.items():
         # More than 1: this package is the faster.
-        ratios = [other / milliseconds for milliseconds, other in zip(own, values, strict=False)]
+        ratios = [
+            torch_milliseconds / milliseconds
+            for milliseconds, torch_milliseconds in zip(jax_rounds, values, strict=False)
+        ]
         row[key] |= {
             "milliseconds": statistics.median(values),
             "rounds": values,
@@ -260,16 +263,19 @@ def lines(rows: list[dict[str, Any]]) -> list[str]:
     head += f" {'TFLOP/s':>8s} {'roofline':>8s} {'MiB':>7s} {'compile s':>9s}"
     table = [head]
     for row in rows:
-        own = row["jax"]
+        jax_row = row["jax"]
         text = f"{row['network']:9s} {row['side']:5d} {row['dtype']:9s} {row['batch_size']:5d}"
-        text += f" {own['milliseconds']:9.2f}"
+        text += f" {jax_row['milliseconds']:9.2f}"
         for name in variants:
-            other = row.get(f"torch_{name}", {})
-            shown = f"{other['milliseconds']:17.2f}" if "milliseconds" in other else f"{'failed':>17s}"
-            text += f" {shown} {other.get('speed_ratio', float('nan')):6.2f}"
-        text += f" {own.get('flops_per_second', float('nan')) / 1e12:8.2f}"
-        text += f" {own.get('roofline_share', float('nan')):8.1%} {own.get('peak_bytes', float('nan')) / 2**20:7.0f}"
-        table.append(f"{text} {own['compile_seconds']:9.1f}")
+            torch_row = row.get(f"torch_{name}", {})
+            milliseconds = (
+                f"{torch_row['milliseconds']:17.2f}" if "milliseconds" in torch_row else f"{'failed':>17s}"
+            )
+            text += f" {milliseconds} {torch_row.get('speed_ratio', float('nan')):6.2f}"
+        text += f" {jax_row.get('flops_per_second', float('nan')) / 1e12:8.2f}"
+        text += f" {jax_row.get('roofline_share', float('nan')):8.1%}"
+        text += f" {jax_row.get('peak_bytes', float('nan')) / 2**20:7.0f}"
+        table.append(f"{text} {jax_row['compile_seconds']:9.1f}")
     return table if variants else [*table, "without PyTorch: its columns are left out"]
 
 

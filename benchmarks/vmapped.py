@@ -66,7 +66,7 @@ def prepared(count: int, side: int, batch_size: int) -> tuple[Any, list[Any], li
 def measure(count: int, side: int, batch_size: int, rounds: int, updates: int) -> dict[str, Any]:
     """Milliseconds for one update of all models, in turns and at once, and the ratio of the two."""
     step, states, batches = prepared(count, side, batch_size)
-    single, every = jax.jit(step), jax.jit(jax.vmap(step))
+    single, all_models = jax.jit(step), jax.jit(jax.vmap(step))
 
     def stacked(trees: list[Any]) -> Any:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
@@ -77,9 +77,9 @@ def measure(count: int, side: int, batch_size: int, rounds: int, updates: int) -
     together, batch = stacked(states), stacked(batches)
 
     def at_once() -> Any:
-        return every(together, batch)[0]
+        return all_models(together, batch)[0]
 
-    apart = max(
+    largest_difference = max(
         float(jnp.abs(one - other).max())
         for one, other in zip(
             jax.tree.leaves(stacked(in_turns()).params), jax.tree.leaves(at_once().params), strict=True
@@ -94,7 +94,7 @@ def measure(count: int, side: int, batch_size: int, rounds: int, updates: int) -
         "models": count,
         "side": side,
         "batch_size": batch_size,
-        "largest_difference_of_a_parameter": apart,
+        "largest_difference_of_a_parameter": largest_difference,
         "milliseconds": {name: statistics.median(values) for name, values in times.items()},
         "vmap_speed_up": statistics.median(ratios),
         "rounds": times,
@@ -104,8 +104,8 @@ def measure(count: int, side: int, batch_size: int, rounds: int, updates: int) -
 def _milliseconds(update: Callable[[], Any], updates: int) -> float:
     start = time.perf_counter()
     for _ in range(updates):
-        made = update()
-    jax.block_until_ready(made)
+        state = update()
+    jax.block_until_ready(state)
     return 1e3 * (time.perf_counter() - start) / updates
 
 
@@ -119,15 +119,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--updates", type=int, default=10)
     options = parser.parse_args()
-    found = [measure(options.models, side, 8, options.rounds, options.updates) for side in (64, 128)]
+    sizes = [measure(options.models, side, 8, options.rounds, options.updates) for side in (64, 128)]
     about = {
         "hardware": hardware(),
         "environment": run_directory.environment(),
         "load_average": os.getloadavg(),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_json(options.out, about | {"sizes": found})
-    for size in found:
+    atomic.write_json(options.out, about | {"sizes": sizes})
+    for size in sizes:
         print(
             f"{size['models']} models at {size['side']} x {size['side']}: {size['milliseconds']['in turns']:.0f} ms in "
             f"turns, {size['milliseconds']['vmap']:.0f} ms by vmap, {size['vmap_speed_up']:.2f} times as fast"

@@ -58,21 +58,7 @@ def get_config() -> ConfigDict:
     config.check.against = (
         "auto"  # checkpoint that --mode=check compares masks with; auto: the shipped one; "": none
     )
-    config.report = report = ConfigDict()
-    report.min_group_patients = 10  # smaller groups are shown but not ranked
-    # Score -> equivalence margin, of means and as a share of failure rates: dice=0.01. Empty: no claim of equivalence.
-    report.delta = ConfigDict()
-    report.failure_dice = 0.5  # a segmentation with a lower Dice of any structure counts as failed; 0 to 1
-    report.endpoints = ("dice>=0.9", "hd95_mm<=5")  # shares of patients who reach them in every structure
-    report.primary = "dice"  # the score of the primary family, and its attributes if not all: "dice:sex,race"
-    report.intersections = True  # also report by pairs of attributes
-    report.bootstrap_draws = 10_000  # resamples of patients for each interval
-    report.resolution = (
-        "source"  # score at the masks' own size and spacing; "grid": at the working resolution
-    )
-    report.root_cause = (
-        False  # how well image, crop, mask and features predict the attributes; reads every case again
-    )
+    config.report = _report()
     return config
 
 
@@ -149,6 +135,26 @@ def _augment() -> ConfigDict:
     augment.collimation = 0.0  # probability of a border without bone
     augment.invert = 0.0  # probability of inverted gray values
     return augment
+
+
+def _report() -> ConfigDict:
+    """Return the fields of the report."""
+    report = ConfigDict()
+    report.min_group_patients = 10  # smaller groups are shown but not ranked
+    # Score -> equivalence margin, of means and as a share of failure rates: dice=0.01. Empty: no claim of equivalence.
+    report.delta = ConfigDict()
+    report.failure_dice = 0.5  # a segmentation with a lower Dice of any structure counts as failed; 0 to 1
+    report.endpoints = ("dice>=0.9", "hd95_mm<=5")  # shares of patients who reach them in every structure
+    report.primary = "dice"  # the score of the primary family, and its attributes if not all: "dice:sex,race"
+    report.intersections = True  # also report by pairs of attributes
+    report.bootstrap_draws = 10_000  # resamples of patients for each interval
+    report.resolution = (
+        "source"  # score at the masks' own size and spacing; "grid": at the working resolution
+    )
+    report.root_cause = (
+        False  # how well image, crop, mask and features predict the attributes; reads every case again
+    )
+    return report
 
 
 def folder() -> ConfigDict:
@@ -233,7 +239,7 @@ def phantom() -> ConfigDict:
     settings.attributes = ConfigDict()  # attribute -> level -> share of the patients
     settings.bias = (
         ConfigDict()
-    )  # group, "race=B" -> switch of data.phantom.bias.SWITCHES -> strength, 0 to 1
+    )  # group, "race=B" -> switch of kneefair_jax.data.phantom.SWITCHES -> strength, 0 to 1
     settings.fov_mm = (140.0, 140.0)  # smallest and largest height of an image, mm, 1 to 2000
     settings.randomisation = (
         0.0,

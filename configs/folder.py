@@ -12,7 +12,7 @@ from configs import default
 
 
 def get_config() -> ConfigDict:
-    """Names the folder, its columns and its labels."""
+    """Return the config of a folder."""
     config = default.get_config()
     config.data.update(default.folder())
     config.data.attributes = ("sex", "age")

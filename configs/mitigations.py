@@ -1,6 +1,6 @@
 """Every mitigation by name, and the section that makes a run's config a study's.
 
-A method is what it changes in a config's `mitigation` section; `erm` changes nothing. A study picks some of them and
+A method is a set of changes to a config's `mitigation` section; `erm` changes nothing. A study names its methods and
 may change their settings:
 
     --config.study.methods="('erm','group_dro')" --config.study.settings.group_dro.objective.eta=0.5

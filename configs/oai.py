@@ -1,11 +1,11 @@
-r"""The Osteoarthritis Initiative from your own download, with masks of your own.
+r"""The Osteoarthritis Initiative from your own download, with your own masks.
 
     python launch.py --config=configs/oai.py --workdir=runs/oai --config.data.root=OAI --config.data.masks=MASKS
 
 `data.root` holds the folders of images (00m, 12m, ...) and, unless `data.tables` says otherwise, the tables, anywhere
 below it: Enrollees, AllClinical00 or SubjectChar00, kxr_sq_bu00, XRay00. `data.masks` holds a mask for each film, named
-by case (9000099_00m_00180901.nii.gz), barcode or ID; labels 0-8 as in `anatomy.SCHEMES["knees"]`. Films without a mask
-or a spacing, of other series, or below the quality asked for are left out, and said to be.
+by case (9000099_00m_00180901.nii.gz), barcode or ID; labels 0-8 as in `anatomy.SCHEMES["knees"]`. The loader excludes
+and lists radiographs without a mask or a spacing, of other series, or below the quality of `data.quality`.
 
 A case is a film, or with --config.data.knees=split a knee; reports can then be by its Kellgren-Lawrence grade and side:
 
@@ -18,7 +18,7 @@ from configs import default
 
 
 def get_config() -> ConfigDict:
-    """Names the folders, the visits and what a film must be like."""
+    """Return the config of the Osteoarthritis Initiative."""
     config = default.get_config()
     config.data.update(default.oai())
     # sex, race, age (at the visit where a table has V06AGE and so on, else at enrollment), bmi, kl, site, side, or any

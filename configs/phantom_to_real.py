@@ -1,16 +1,16 @@
-r"""Domain randomisation: a network that has only ever seen phantoms, for real knees.
+r"""Domain randomization: a network for real knees, trained on phantoms alone.
 
     python launch.py --config=configs/phantom_to_real.py --workdir=runs/phantom_to_real
 
-Real films with masks, in a folder as in configs/folder.py, are scored by the finished run with
+The finished run scores real radiographs with masks, in a folder as in configs/folder.py, with
 
     python launch.py --mode=evaluate --config=configs/phantom_to_real.py --workdir=runs/phantom_to_real \
         --config.data.external=DIR --config.data.external_structures="whole femur,tibia"
 
-Measured on 2 CPU cores that had other work too: 60 min. Test Dice on 480 unseen phantoms as wide as these: femur
+Measured on 2 CPU cores shared with other work: 60 min. Test Dice on 480 unseen phantoms as wide as these: femur
 0.961, tibia 0.989, fibula 0.888, patella 0.903. On 150 tight crops by an unrelated, simpler generator (not in this
-repository), which is as wild: whole femur 0.984 (median 0.991, worst 0.824), tibia 0.984 (median 0.989, worst 0.706),
-fibula 0.787; the worst are washed out or show bones as films do not. No real knee was at hand.
+repository), as varied: whole femur 0.984 (median 0.991, worst 0.824), tibia 0.984 (median 0.989, worst 0.706), fibula
+0.787; the worst are washed out or show bones unlike those of radiographs. No real knee was available.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ from configs import default
 
 
 def get_config() -> ConfigDict:
-    """Phantoms far wider than reality, so that real films lie among them."""
+    """Return phantoms far wider than reality, so that real radiographs lie within their range."""
     config = default.get_config()
     data = config.data
     data.update(default.phantom())
@@ -35,9 +35,9 @@ def get_config() -> ConfigDict:
     data.phantom.masks = "exact"
 
     config.model.widths = (16, 32, 64, 128, 256)
-    config.model.norm = "group"  # statistics of a batch of phantoms would not be those of real films
+    config.model.norm = "group"  # batch statistics of phantoms differ from those of real radiographs
     config.optimizer.warmup_steps = 200
-    # The phantoms vary more than augmentation could make them; what it adds is other than a spline's curves.
+    # Phantoms vary more than augmentation could; elastic deformation adds shapes other than a spline's curves.
     config.augment.rotation = 0.0
     config.augment.scale = 0.0
     config.augment.shift = 0.0

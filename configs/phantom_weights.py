@@ -21,7 +21,7 @@ from configs import phantom_to_real
 
 
 def get_config() -> ConfigDict:
-    """The phantoms of `phantom_to_real`, as wide and as clinics see knees, varied and online, with overlap classes."""
+    """Return the phantoms of `phantom_to_real`, from the clinical range to the widest, online, with overlap classes."""
     config = phantom_to_real.get_config()
     data = config.data
     data.fractions = (0.8, 0.1, 0.1)

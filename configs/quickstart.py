@@ -11,7 +11,7 @@ from configs import default
 
 
 def get_config() -> ConfigDict:
-    """Draws the cohort and plants the bias."""
+    """Return a cohort of phantoms with a planted bias."""
     config = default.get_config()
     config.data.update(default.phantom())
     config.data.seed = 1

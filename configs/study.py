@@ -1,12 +1,11 @@
-r"""Mitigations compared on phantoms with a planted bias, where an oracle says what training could repair at all.
+r"""Mitigations compared on phantoms with a planted bias, where an oracle shows what training can repair.
 
     python launch.py --mode=study --config=configs/study.py --workdir=runs/study
 
 `configs/study.py` is the short-budget regime: the rare group B is under-trained. `configs/study.py:long` trains five
-times as long, and `configs/study.py:null` has no bias at all: a method that changes anything there does so by chance.
-`configs/study.py:all` is the short budget with every method there is and fewer seeds, which explores: with so many
-methods, five seeds could tell few changes from chance.
-Over machines: add `--shard=i/n`, i = 0, ..., n - 1, on each; the last one to finish writes the page.
+times as long, and `configs/study.py:null` has no bias: any change there is chance. `configs/study.py:all` explores
+every method with the short budget and fewer seeds: with so many methods, five seeds could distinguish few changes from
+chance. On several machines, add `--shard=i/n`, i = 0, ..., n - 1; the last one to finish writes the page.
 """
 
 from ml_collections import ConfigDict
@@ -23,12 +22,12 @@ DESCRIPTIONS = {
     "short": f"{PLANTED} The budget is short: B is under-trained.",
     "long": f"{PLANTED} The budget is five times that of the short study.",
     "all": f"{PLANTED} The budget is short: B is under-trained.",
-    "null": "The groups do not differ and are equally large: whatever is found here is chance.",
+    "null": "The groups do not differ and are equally large: every difference here is chance.",
 }
 
 
 def get_config(regime: str = "short") -> ConfigDict:
-    """One of the four regimes."""
+    """Return one of the four regimes."""
     config = default.get_config()
     data = config.data
     data.size = (64, 64)

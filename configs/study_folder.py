@@ -3,7 +3,7 @@ r"""Mitigations compared on your own radiographs, in a folder as in configs/fold
     python launch.py --mode=study --config=configs/study_folder.py --workdir=runs/study_mine --config.data.root=DIR \
         --config.data.structures="femur,tibia,fibula,patella" --config.mitigation.groups="('sex',)"
 
-Over machines: add `--shard=i/n`, i = 0, ..., n - 1, on each; the last one to finish writes the page.
+On several machines, add `--shard=i/n`, i = 0, ..., n - 1; the last one to finish writes the page.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ METHODS = ("erm", "undersampled", "proportional", "equal_share", "reweighted", "
 
 
 def get_config() -> ConfigDict:
-    """The folder's config, with a study of three seeds."""
+    """Return the folder's config with a study of three seeds."""
     config = folder.get_config()
     config.train.steps = 300
     config.study = section("Mitigations compared", METHODS, seeds=(0, 1, 2))

@@ -12,6 +12,7 @@ import pandas as pd
 
 from kneefair_jax import groups
 from kneefair_jax.errors import InputError
+from kneefair_jax.safe_text import align_columns
 
 SPLITS = ("train", "validation", "test")
 ALL = "all"
@@ -190,11 +191,7 @@ def text(counts: pd.DataFrame) -> str:
     wide = cells.unstack("split", sort=False)
     title = "patients (cases)" if has_more_cases else "patients"
     rows = [[title, *wide.columns], *([group, *row] for group, *row in wide.itertuples())]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    )
+    return "\n".join(align_columns(rows))
 
 
 def _shares(fractions: Sequence[float]) -> np.ndarray:

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
@@ -34,6 +34,18 @@ def printable(text: str) -> str:
         else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a text table: the first column is aligned left, all others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [name.ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        )
+        for name, *cells in rows
+    ]
 
 
 def is_formula(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Eight virtual CPU devices for every test, so that whatever runs on a mesh is tested on a mesh."""
+"""Eight virtual CPU devices for every test, so that code for a mesh is tested on a mesh."""
 
 import atexit
 import os
@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
-# A shell that runs the tests in the background has SIGINT ignored, here and in all that the tests start.
+# A shell that runs the tests in the background ignores SIGINT, and so do all processes that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # another is for the tests marked `gpu`
-# Half of the tests' time was LLVM's optimisation of small programs.
+# LLVM's optimization of small programs took half of the tests' time.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".lstrip()
 
-# Many tests start the same run anew; they compile it once, all workers together.
+# Many tests start the same run; a shared cache compiles it once for all workers.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     CACHE = tempfile.mkdtemp(prefix="kneefair_jax_tests_")
     atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
-# Files whose few tests take long. A worker that starts one last would run it alone.
+# Files with slow tests. A worker that starts one last would delay the end.
 LONG = frozenset(
     {
         "hostile/test_masks.py",

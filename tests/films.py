@@ -1,4 +1,4 @@
-"""A folder of small films, as a user would have one."""
+"""A folder of small radiographs in a user's layout."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def folder(directory: Path, patient: str = "p") -> Path:
-    """Twenty-four films with a disc and a square on them; the patients are `{patient}0`, `{patient}1`, ..."""
+    """Write 24 films with a disc and a square; the patients are `{patient}0`, `{patient}1`, ..."""
     rng = np.random.default_rng(0)
     rows = []
     for name in ("images", "masks"):

@@ -1,4 +1,4 @@
-"""`launch.py` in the tests' own process, which has imported everything: seconds sooner than a process anew."""
+"""`launch.py` in the process of the tests, which has all imports and so is seconds faster than a new process."""
 
 import contextlib
 import io
@@ -20,11 +20,11 @@ from kneefair_jax.runs import modes  # noqa: F401 - whose libraries define flags
 ROOT = Path(__file__).parents[1]
 
 
-def here(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """What `subprocess.run(command)` would return, with flags, signals and the log put back as they were.
+def run_in_process(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Return the result of `subprocess.run(command)`, and restore flags, signals and log afterwards.
 
-    Only that it is the tests' process differs: eight devices, and what was compiled is compiled. What a person is not
-    meant to see, an exception that gets through, gets through here too.
+    The process of the tests has eight devices and a compilation cache. An exception that `launch.py` does not handle
+    propagates.
     """
     arguments = command[1:]
     verbosity = logging.get_verbosity()
@@ -54,7 +54,7 @@ def here(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(command, code, stdout.getvalue(), stderr.getvalue())
 
 
-def anew(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """As a person runs it: a process with this machine's own devices."""
+def run_subprocess(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run the command in a new process with the machine's devices."""
     environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

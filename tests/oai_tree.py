@@ -1,4 +1,4 @@
-"""The OAI as a user has it on disk, and the study's layout, filled with phantoms by pydicom and nibabel."""
+"""The OAI's file layout and the study's layout, filled with phantoms by pydicom and nibabel."""
 
 import functools
 from pathlib import Path
@@ -67,8 +67,8 @@ def knees() -> tuple[np.ndarray, np.ndarray]:
         functools.partial(draw_case, size=KNEE), compiler_options={"xla_backend_optimization_level": 0}
     )
     keys = jax.random.split(jax.random.key(0), COUNT)
-    drawn = [draw(key, knee) for key in keys for knee in range(2)]
-    images, labels = ([getattr(film, name) for film in drawn] for name in ("image", "label"))
+    films = [draw(key, knee) for key in keys for knee in range(2)]
+    images, labels = ([getattr(film, name) for film in films] for name in ("image", "label"))
     return np.reshape(images, (COUNT, 2, *KNEE)), np.reshape(labels, (COUNT, 2, *KNEE))
 
 
@@ -85,7 +85,7 @@ def film(k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_film(path: Path, pixels: np.ndarray, photometric: str = "MONOCHROME2", **tags) -> Path:
-    """A CR film of 12 bits; a tag of None is left out."""
+    """Write a CR film of 12 bits, without the tags that are None."""
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset = pydicom.Dataset()
     dataset.file_meta = FileMetaDataset()
@@ -107,19 +107,19 @@ def write_film(path: Path, pixels: np.ndarray, photometric: str = "MONOCHROME2",
 
 
 def write_mask(path: Path, label: np.ndarray) -> Path:
-    """NIfTI is stored [x, y, 1]."""
+    """Write a mask as NIfTI, which is stored [x, y, 1]."""
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(nibabel.Nifti1Image(label.T[..., None], np.eye(4)), path)
     return path
 
 
 def place(root: Path, k: int, folder: str = "00m", release: str = "0.C.2", visit: int = 0) -> Path:
-    """Where a film's file is."""
+    """Return the path of a film's file."""
     return root / folder / release / patient(k) / "20050120" / barcode(k, visit) / "001"
 
 
 def add(root: Path, k: int, visit: int = 0, folder: str = "00m", **tags) -> None:
-    """A film and its mask, the latter by barcode."""
+    """Write a film and its mask, named by barcode."""
     picture, label = film(k)
     release = "0.C.2" if k % 3 else "0.E.1"
     tags = {"AccessionNumber": f"0166{barcode(k, visit)}"} | tags
@@ -146,7 +146,7 @@ def write_tables(
     readings: str = "kxr_sq_bu00.txt",
     exams: str = "XRay00.txt",
 ) -> None:
-    """Enrollees, age, Kellgren-Lawrence grades and film quality; `code: label` or bare codes."""
+    """Write the tables of enrollees, age, Kellgren-Lawrence grades and film quality, with labels or bare codes."""
 
     def coded(labels, value):
         return labels[value] if not bare else "." if value is None else value
@@ -189,7 +189,7 @@ def write_tables(
 
 
 def tree(root: Path, count: int = 4, **tables) -> Path:
-    """A download of `count` patients at baseline."""
+    """Write a download of `count` patients at baseline."""
     for k in range(count):
         add(root, k)
     write_tables(root / "General", count, **tables)
@@ -197,7 +197,7 @@ def tree(root: Path, count: int = 4, **tables) -> Path:
 
 
 def study(root: Path, count: int = 4, **tables) -> Path:
-    """The study's layout, its films named by patient."""
+    """Write the study's layout, with films named by patient."""
     for k in range(count):
         picture, label = film(k)
         write_film(root / "Images" / f"{patient(k)}.dcm", picture)
@@ -207,7 +207,7 @@ def study(root: Path, count: int = 4, **tables) -> Path:
 
 
 def config(folder: Path, **changes) -> dict:
-    """What `configs/oai.py` says of the data."""
+    """The data section of `configs/oai.py`."""
     quality = dict.fromkeys(("ACCEPT", "ALIGN", "CENTER", "DEPICT", "EXPOSE", "MOTION", "POSITN"), "")
     return {
         "root": str(folder),

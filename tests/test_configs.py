@@ -1,4 +1,4 @@
-"""Every shipped config: locked, read to the last key, and able to run."""
+"""Every shipped config is locked, has no unread key, and runs."""
 
 import importlib
 import json
@@ -33,7 +33,7 @@ TREES = {
 
 
 def shrunk(name, root):
-    """The shipped config, made small but not otherwise changed."""
+    """The shipped config with small sizes and no other change."""
     config = importlib.import_module(f"configs.{name}").get_config()
     if config.model.name != "unet":
         # A ResNet takes long to compile; its shapes are worked out instead, and tests/models trains one.
@@ -73,7 +73,7 @@ def shrunk(name, root):
 
 
 def start(path, fields):
-    """A network of these fields, in a file, for a run to start from."""
+    """Save a network of these fields, for `init_from`."""
     shapes = weights.variable_shapes(models.create(fields, classes=2), (8, 8, 1))
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.1, np.float32), shapes["params"])
     about = {"network": {**fields, "weights": ""}, "structures": ["bone"], "grid": [8, 8, 1]}
@@ -102,7 +102,7 @@ SLOW = {
 def test_it_runs_two_steps_and_every_key_is_read(name, tmp_path, monkeypatch):
     config = shrunk(name, tmp_path / "films")
     leaves = set(run_directory.flatten(config.to_dict()))
-    seen = record_reads(monkeypatch)
+    paths = record_reads(monkeypatch)
     run = tmp_path / "run"
     if "study" in config:
         modes.MODES["study"](config, run)
@@ -116,15 +116,15 @@ def test_it_runs_two_steps_and_every_key_is_read(name, tmp_path, monkeypatch):
     assert {name.split("=")[0] for name in groups} == set(config.data.attributes)
     assert (run / "report" / "index.html").stat().st_size > 10_000
     unread = {
-        leaf for leaf in leaves if not any(path == leaf or leaf.startswith(path + ".") for path in seen)
+        leaf for leaf in leaves if not any(path == leaf or leaf.startswith(path + ".") for path in paths)
     }
     # `fold` counts only with folds, `check` only in its mode; test_modes and test_check read them.
     assert unread <= {"data.fold", "check.against"}
 
 
 def record_reads(monkeypatch):
-    """Names every leaf that is read, by its place in the tree; writing the config out does not count."""
-    seen: set[str] = set()
+    """Record the path of every leaf that is read; writing the config does not count."""
+    paths: set[str] = set()
     cls = ml_collections.ConfigDict
     real_item, real_attribute = cls.__getitem__, cls.__getattr__
     places: dict[int, str] = {}
@@ -134,12 +134,12 @@ def record_reads(monkeypatch):
         if isinstance(value, cls):
             places[id(value)] = f"{place}{key}."
         else:
-            seen.add(f"{place}{key}")
+            paths.add(f"{place}{key}")
         return value
 
     monkeypatch.setattr(cls, "__getitem__", lambda self, key: note(self, key, real_item(self, key)))
     monkeypatch.setattr(cls, "__getattr__", lambda self, key: note(self, key, real_attribute(self, key)))
-    return seen
+    return paths
 
 
 @pytest.mark.parametrize("name", [*sorted(PARTS), *NAMES])

@@ -1,4 +1,4 @@
-"""`launch.py` as a person runs it: a whole run, a killed one, and what it says to bad input."""
+"""`launch.py` from the command line: a complete run, a killed run, and messages for bad input."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from tests.films import folder
-from tests.launched import anew, here
+from tests.launched import run_in_process, run_subprocess
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
@@ -43,7 +43,7 @@ def command(root, workdir, *extra, steps=40):
 
 
 def launch(*arguments, **options):
-    return here(command(*arguments, **options))
+    return run_in_process(command(*arguments, **options))
 
 
 def without_times(workdir):
@@ -60,7 +60,7 @@ def films(tmp_path_factory):
 @pytest.fixture(scope="module")
 def straight(films, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "straight"
-    result = anew(command(films, workdir))
+    result = run_subprocess(command(films, workdir))
     assert result.returncode == 0, result.stderr
     return result, workdir
 
@@ -96,16 +96,16 @@ def test_killed_at_any_moment_and_started_again_is_the_same_report(films, straig
             stderr=subprocess.DEVNULL,
         )
         # Some moment after the first checkpoint of this start, or before it.
-        before = set(os.listdir(workdir / "checkpoints")) if (workdir / "checkpoints").exists() else set()
+        earlier = set(os.listdir(workdir / "checkpoints")) if (workdir / "checkpoints").exists() else set()
         deadline = time.monotonic() + 60
         while process.poll() is None and kill and time.monotonic() < deadline:
-            if (workdir / "checkpoints").exists() and set(os.listdir(workdir / "checkpoints")) - before:
+            if (workdir / "checkpoints").exists() and set(os.listdir(workdir / "checkpoints")) - earlier:
                 break
             time.sleep(0.01)
         time.sleep(draw.uniform(0, 0.2) if kill else 2.5)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    result = anew(command(films, workdir))
+    result = run_subprocess(command(films, workdir))
     assert result.returncode == 0, result.stderr
     assert without_times(workdir) == without_times(straight[1])
 
@@ -118,13 +118,13 @@ def test_another_config_in_the_same_folder_is_refused(films, straight):
 
 
 def test_evaluate_alone_with_an_external_cohort(films, straight, tmp_path):
-    other = shutil.copytree(films, tmp_path / "other")
-    table = pd.read_csv(other / "metadata.csv")
+    external = shutil.copytree(films, tmp_path / "other")
+    table = pd.read_csv(external / "metadata.csv")
     for column in ("case_id", "patient_id"):
         table[column] = "x" + table[column]
-    table.to_csv(other / "metadata.csv", index=False)
+    table.to_csv(external / "metadata.csv", index=False)
     workdir = shutil.copytree(straight[1], tmp_path / "run")
-    result = launch(films, workdir, "--mode=evaluate", f"--config.data.external={other}")
+    result = launch(films, workdir, "--mode=evaluate", f"--config.data.external={external}")
     assert result.returncode == 0, result.stderr
     report = json.loads((workdir / "report" / "report.json").read_text())
     assert report["external"]["scores"]["dice"]["overall"]["cases"] == 24
@@ -152,7 +152,7 @@ def test_check_reads_everything_and_refuses_what_training_would(films, straight,
 
 
 def edit(films, tmp_path, row=None, drop=(), **cells):
-    """A copy of the films with some cells of metadata.csv changed; row 2 is the first case."""
+    """Copy the films with some cells of metadata.csv changed; row 2 is the first case."""
     root = shutil.copytree(films, tmp_path / "bad")
     table = pd.read_csv(root / "metadata.csv", dtype=str, keep_default_na=False)
     for column, value in cells.items():
@@ -165,7 +165,7 @@ def edit(films, tmp_path, row=None, drop=(), **cells):
 
 
 def test_a_table_that_changed_since_is_refused(films, straight, tmp_path):
-    """Other patient ids deal other splits: cases that were trained on would be tested."""
+    """Other patient ids give other splits, so that training cases would be tested."""
     workdir = shutil.copytree(straight[1], tmp_path / "run")
     table = pd.read_csv(films / "metadata.csv")
     root = edit(films, tmp_path, patient_id=("q" + table["patient_id"]).tolist())
@@ -175,11 +175,11 @@ def test_a_table_that_changed_since_is_refused(films, straight, tmp_path):
 
 
 def break_external(root):
-    """Another cohort beside this one, with a film that cannot be read."""
-    other = shutil.copytree(root, root.parent / "x")
-    table = pd.read_csv(other / "metadata.csv")
-    table.assign(patient_id="x" + table["patient_id"]).to_csv(other / "metadata.csv", index=False)
-    (other / "images/3.png").write_bytes(b"")
+    """Add an external cohort with a film that cannot be read."""
+    external = shutil.copytree(root, root.parent / "x")
+    table = pd.read_csv(external / "metadata.csv")
+    table.assign(patient_id="x" + table["patient_id"]).to_csv(external / "metadata.csv", index=False)
+    (external / "images/3.png").write_bytes(b"")
 
 
 def resize(root):
@@ -226,7 +226,7 @@ BAD = {
     ),
     "nothing to evaluate": ({}, None, ("--mode=evaluate",), "has no checkpoint"),
     "negative seed": ({}, None, ("--config.seed=-1",), "seed=-1"),
-    "a shard of no study": ({}, None, ("--shard=0/2",), "--mode=train has none"),
+    "a shard of no study": ({}, None, ("--shard=0/2",), "drop it with --mode=train"),
     "not a number": ({}, None, ("--config.train.log_every=many",), "log_every"),
     "a field twice": (
         {},
@@ -268,8 +268,9 @@ def test_bad_input_is_one_sentence_and_leaves_no_trace(name, films, tmp_path):
 @pytest.mark.parametrize(
     "flag", ["--config.seed=-1", pytest.param("--config.train.stepz=3", marks=pytest.mark.slow)]
 )
-def test_bad_input_ends_a_process_as_it_ends_a_test(flag, films, tmp_path):
+def test_bad_input_has_the_same_message_in_a_process(flag, films, tmp_path):
     run = command(films, tmp_path / "workdir", flag)
-    there = anew(run)
-    assert "Traceback" not in there.stderr
-    assert (there.returncode, there.stderr) == (here(run).returncode, here(run).stderr)
+    process = run_subprocess(run)
+    assert "Traceback" not in process.stderr
+    in_process = run_in_process(run)
+    assert (process.returncode, process.stderr) == (in_process.returncode, in_process.stderr)

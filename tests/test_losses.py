@@ -23,10 +23,10 @@ def random_case(seed, batch=3, size=5, classes=4):
 def test_each_example_has_a_value_of_its_own(name):
     loss = losses.LOSSES[name]
     logits, label = random_case(0)
-    together = loss(logits, label)
-    chex.assert_shape(together, (3,))
-    alone = jnp.concatenate([loss(logits[i : i + 1], label[i : i + 1]) for i in range(3)])
-    np.testing.assert_allclose(together, alone, rtol=1e-6)
+    batch = loss(logits, label)
+    chex.assert_shape(batch, (3,))
+    one_by_one = jnp.concatenate([loss(logits[i : i + 1], label[i : i + 1]) for i in range(3)])
+    np.testing.assert_allclose(batch, one_by_one, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(losses.LOSSES))
@@ -152,13 +152,13 @@ def test_void_by_hand():
 def test_void_pixels_change_no_bit_of_a_loss(name, seed, amount, label_value):
     loss = losses.LOSSES[name]
     logits, label, valid = void_case(seed)
-    others = np.where(valid[..., None], logits, amount * np.arange(4, dtype=np.float32))
+    changed = np.where(valid[..., None], logits, amount * np.arange(4, dtype=np.float32))
     expected = np.asarray(loss(logits, label, valid))
-    np.testing.assert_array_equal(loss(others, np.where(valid, label, label_value), valid), expected)
+    np.testing.assert_array_equal(loss(changed, np.where(valid, label, label_value), valid), expected)
     # The rest is the loss of the valid pixels alone.
     for i in range(2):
-        own = loss(logits[i][valid[i]][None, None], label[i][valid[i]][None, None])
-        np.testing.assert_allclose(expected[i], own[0], rtol=1e-5, atol=1e-6)
+        valid_only = loss(logits[i][valid[i]][None, None], label[i][valid[i]][None, None])
+        np.testing.assert_allclose(expected[i], valid_only[0], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(losses.LOSSES))
@@ -209,8 +209,8 @@ def test_dice_over_regions_by_hand():
     second = (2 * 0.7 + 1) / (0.3 + 0.7 + 1 + 1)  # p = .3 and .7, the second pixel true
     expected = 1 - (first + second) / 2
     np.testing.assert_allclose(losses.soft_dice(logits, label, regions=SHARED), [expected], rtol=1e-6)
-    both = losses.with_regions(losses.dice_cross_entropy, SHARED)(logits, label)
-    np.testing.assert_allclose(both, [expected - (np.log(0.6) + np.log(0.4)) / 2], rtol=1e-6)
+    loss = losses.with_regions(losses.dice_cross_entropy, SHARED)(logits, label)
+    np.testing.assert_allclose(loss, [expected - (np.log(0.6) + np.log(0.4)) / 2], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(losses.LOSSES))

@@ -1,4 +1,4 @@
-"""The recipes as shells run them, with stand-ins for the schedulers; `runtime/test_distributed.py` starts one."""
+"""The recipes in a shell, with stand-ins for the schedulers; `runtime/test_distributed.py` runs one of them."""
 
 import os
 import re
@@ -18,7 +18,7 @@ SLURM = [path.name for path in RECIPES if path.name.startswith("slurm")]
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    """Makes a command of this name that runs these lines of shell."""
+    """Create a command of this name that runs these lines of shell."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
     def make(name, lines):
@@ -38,10 +38,10 @@ def test_it_is_shell(path):
 
 @pytest.mark.parametrize("recipe", SLURM)
 @pytest.mark.parametrize(
-    ("status", "restarts", "again"),
+    ("status", "restarts", "requeues"),
     [(0, 0, 0), (1, 0, 1), (1, 10, 0), (2, 0, 0), (75, 0, 1), (75, 10, 1), (137, 9, 1), (137, 10, 0)],
 )
-def test_slurm_starts_again_what_may_go_better(recipe, status, restarts, again, stand_in, tmp_path):
+def test_slurm_requeues_after_transient_failures(recipe, status, restarts, requeues, stand_in, tmp_path):
     stand_in("srun", f'echo "$SRUN_CPUS_PER_TASK $*" > ran; exit {status}')
     stand_in("scontrol", 'echo "$*" >> requeued')
     (tmp_path / "requeued").touch()
@@ -52,7 +52,7 @@ def test_slurm_starts_again_what_may_go_better(recipe, status, restarts, again, 
     assert done.returncode == status
     assert (tmp_path / "ran").read_text().startswith("5 ")
     job = "7_3" if recipe == "slurm_study.sh" else "7"
-    assert (tmp_path / "requeued").read_text() == f"requeue {job}\n" * again
+    assert (tmp_path / "requeued").read_text() == f"requeue {job}\n" * requeues
 
 
 @pytest.mark.parametrize(
@@ -60,27 +60,29 @@ def test_slurm_starts_again_what_may_go_better(recipe, status, restarts, again, 
     [((0,), 1, 0), ((2,), 1, 2), ((75,) * 12 + (0,), 13, 0), ((1, 75, 137, 2), 4, 2), ((1,) * 20, 11, 1)],
     ids=["done", "bad input", "stopped", "mixed", "always fails"],
 )
-def test_a_tpu_slice_starts_again_what_may_go_better(statuses, starts, last, stand_in, tmp_path):
-    """The first command installs; the flags reach the hosts' shells whole."""
+def test_a_tpu_slice_restarts_after_transient_failures(statuses, starts, last, stand_in, tmp_path):
+    """The first command installs; the flags reach the hosts' shells intact."""
     (tmp_path / "statuses").write_text("".join(f"{status}\n" for status in (0, *statuses)))
-    stand_in("gcloud", 'echo "$*" >> said; status=$(head -n 1 statuses); sed -i 1d statuses; exit "$status"')
+    stand_in(
+        "gcloud", 'echo "$*" >> commands; status=$(head -n 1 statuses); sed -i 1d statuses; exit "$status"'
+    )
     environment = os.environ | {"TPU": "t", "ZONE": "z", "REPOSITORY": "r", "COMMIT": "abc", "PAUSE": "0"}
     done = subprocess.run(["bash", ROOT / "recipes/cloud_tpu.sh", "--config=a b"], env=environment)
-    said = (tmp_path / "said").read_text()
+    commands = (tmp_path / "commands").read_text()
     assert done.returncode == last
-    assert said.count("launch.py --distributed --config=a\\ b") == starts
-    assert said.count("git checkout --detach abc") == 1
+    assert commands.count("launch.py --distributed --config=a\\ b") == starts
+    assert commands.count("git checkout --detach abc") == 1
 
 
-def test_nothing_runs_where_the_installation_failed(stand_in, tmp_path):
-    stand_in("gcloud", "echo >> said; exit 3")
+def test_nothing_runs_if_the_installation_failed(stand_in, tmp_path):
+    stand_in("gcloud", "echo >> commands; exit 3")
     environment = os.environ | {"TPU": "t", "ZONE": "z", "REPOSITORY": "r", "COMMIT": "abc"}
     assert subprocess.run(["bash", ROOT / "recipes/cloud_tpu.sh"], env=environment).returncode == 3
-    assert (tmp_path / "said").read_text() == "\n"
+    assert (tmp_path / "commands").read_text() == "\n"
 
 
-def test_two_processes_told_to_stop_say_what_they_say(stand_in, tmp_path):
-    """They take a while to save themselves after the signal."""
+def test_two_processes_that_are_stopped_exit_with_their_status(stand_in, tmp_path):
+    """Runs need time to save a checkpoint after the signal."""
     python = stand_in(
         "python",
         '[ "$1" = -c ] && exit\n'
@@ -98,7 +100,7 @@ def test_two_processes_told_to_stop_say_what_they_say(stand_in, tmp_path):
 
 
 def test_jobset_takes_the_names_and_the_statuses():
-    """Its webhook refuses other names of rules (`ruleNameFmt` of jobset's `jobset_webhook.go`)."""
+    """Its webhook accepts no other names of rules (`ruleNameFmt` of jobset's `jobset_webhook.go`)."""
     spec = yaml.safe_load((ROOT / "recipes/kubernetes_jobset.yaml").read_text())["spec"]
     for rule in spec["failurePolicy"]["rules"]:
         assert re.fullmatch("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", rule["name"])

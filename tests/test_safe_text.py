@@ -86,9 +86,18 @@ def test_paths_in_a_json_value():
 
 
 def test_printable_output(capsys):
-    before = sys.stdout
+    stdout = sys.stdout
     with safe_text.printable_output():
         print("\x1b[1m")
         print("\x07", file=sys.stderr)
-    assert sys.stdout is before
+    assert sys.stdout is stdout
     assert capsys.readouterr() == ("\\x1b[1m\n", "\\x07\n")
+
+
+def test_columns_are_aligned():
+    rows = [("", "patients", "Dice"), ("sex=female", "7", "0.950"), ("all", "120", "")]
+    assert safe_text.align_columns(rows) == [
+        "            patients   Dice",
+        "sex=female         7  0.950",
+        "all              120       ",
+    ]

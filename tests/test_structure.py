@@ -1,4 +1,4 @@
-"""The house: imports run one way, the numerical parts stand alone, and the README's example runs."""
+"""Imports run one way, the numerical packages have few dependencies, and the README's examples run."""
 
 import ast
 import graphlib
@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kneefair_jax"
 
-# What each room may import of the package, besides `GROUND`, from the ground up. A room is a module or a subpackage.
+# The rooms that each room may import besides `GROUND`, in order. A room is a module or a subpackage.
 GROUND = {"errors", "safe_text"}
 ALLOWED = {
     "errors": set(),
@@ -48,17 +48,17 @@ ALLOWED = {
         "training",
     },
 }
-# Outside the package, the rooms that other people's code imports need these alone.
+# Third-party dependencies of the rooms that other projects import.
 ALONE = {
     "models": {"jax", "flax"},
     "losses": {"jax"},
     "mitigation": {"jax"},
-    "metrics": {"jax", "numpy", "scipy"},  # which jax needs itself
+    "metrics": {"jax", "numpy", "scipy"},  # dependencies of jax
 }
 
 
 def imports(path):
-    """Full dotted names that a file imports; `from a import b` gives a.b."""
+    """Yield the dotted names that a file imports; `from a import b` gives a.b."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -84,10 +84,10 @@ def test_imports_run_one_way(path):
         assert inside - {*GROUND, room} <= ALLOWED[room]
         modules = {name.rpartition(".")[0] for name in imports(path)} | set(imports(path))
         assert not {module_of(door) for door in FRONT_DOOR} & modules
-    outside = {name.split(".")[0] for name in imports(path)}
-    assert not outside & {"configs", "launch", "tensorflow", "torch"}
+    packages = {name.split(".")[0] for name in imports(path)}
+    assert not packages & {"configs", "launch", "tensorflow", "torch"}
     if room in ALONE:
-        foreign = outside - set(sys.stdlib_module_names) - {"kneefair_jax"}
+        foreign = packages - set(sys.stdlib_module_names) - {"kneefair_jax"}
         assert foreign <= ALONE[room]
 
 
@@ -97,10 +97,10 @@ def module_of(path):
 
 
 def test_no_arrow_points_back_up():
-    below = set()
+    earlier = set()
     for room, allowed in ALLOWED.items():
-        assert allowed <= below, room
-        below.add(room)
+        assert allowed <= earlier, room
+        earlier.add(room)
 
 
 def test_no_circle_of_imports():
@@ -158,7 +158,7 @@ def test_the_numerical_parts_import_in_an_empty_directory(tmp_path):
 def test_the_readme_s_python_runs(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks
-    # One process imports once; each block has only the names that it makes.
+    # One process imports once; each block has a namespace of its own.
     code = f"for block in {blocks!r}: exec(block, {{}})"
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True)
 

@@ -47,8 +47,8 @@ def _kinds() -> Iterator[Kind]:
         yield Kind(f"check, film: {kind}", _check("image", name, write), "works", "row 5")
         yield Kind(f"check, mask: {kind}", _check("mask", name, write), "works", "row 5")
         # A name that no file can have is that of an absent mask, which an audit names by case.
-        named = "c3" if len(name) > 255 else "row 5"
-        yield Kind(f"audit, mask: {kind}", _audit(name, write), "refused", named)
+        expected = "c3" if len(name) > 255 else "row 5"
+        yield Kind(f"audit, mask: {kind}", _audit(name, write), "refused", expected)
 
 
 KINDS = tuple(_kinds())

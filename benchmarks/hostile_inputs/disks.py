@@ -83,12 +83,12 @@ def _phantom(folder: Path, *, out: str = "out/knee.png") -> list[str]:
 _COMMANDS: dict[str, Callable[..., list[str]]] = {"predict": _predict, "audit": _audit, "phantom": _phantom}
 
 
-def _plain(command: str, before: Callable[[Path], object] = lambda folder: None, **options: str) -> Make:
+def _plain(command: str, prepare: Callable[[Path], object] = lambda folder: None, **options: str) -> Make:
     """Return a kind that prepares the folder and runs the command as it is."""
 
     def make(folder: Path) -> list[str]:
         words = _COMMANDS[command](folder, **options)
-        before(folder)
+        prepare(folder)
         return ["-m", *words]
 
     return make

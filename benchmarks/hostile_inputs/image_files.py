@@ -382,7 +382,7 @@ def _film(name: str, write: Write) -> Callable[[Path], list[str]]:
     return make
 
 
-def _named(*images: str) -> Callable[[Path], list[str]]:
+def _films(*images: str) -> Callable[[Path], list[str]]:
     return lambda folder: predict(folder, "films/good.png", *images)
 
 
@@ -392,9 +392,9 @@ def _kinds() -> Iterator[Kind]:
         yield Kind(f"film: {kind}", _film(name, write), "reported", mention)
     for kind, (name, write) in GOOD_FILMS.items():
         yield Kind(f"film: {kind}", _film(name, write), "works")
-    yield Kind("film: path of 5,000 characters", _named("films/" + "a" * 5000 + ".png"), "reported", "aaa")
-    yield Kind("film: a device by name", _named("/dev/zero"), "reported", "/dev/zero")
-    yield Kind("film: no such file", _named("films/absent.png"), "reported", "absent.png")
+    yield Kind("film: path of 5,000 characters", _films("films/" + "a" * 5000 + ".png"), "reported", "aaa")
+    yield Kind("film: a device by name", _films("/dev/zero"), "reported", "/dev/zero")
+    yield Kind("film: no such file", _films("films/absent.png"), "reported", "absent.png")
 
 
 KINDS = tuple(_kinds())

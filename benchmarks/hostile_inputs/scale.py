@@ -57,8 +57,8 @@ def _batch(size: str, outcome: str) -> Kind:
     def make(folder: Path) -> list[str]:
         scaling.films(folder / "films", 9)
         networks.write(folder / "network.safetensors")
-        given = ["--checkpoint", "network.safetensors", "--images", "films", "--out", "out"]
-        return ["-m", "kneefair_jax.predict", *given, f"--batch-size={size}"]
+        arguments = ["--checkpoint", "network.safetensors", "--images", "films", "--out", "out"]
+        return ["-m", "kneefair_jax.predict", *arguments, f"--batch-size={size}"]
 
     return Kind(f"predict: batch size {size}", make, outcome)
 

@@ -14,7 +14,7 @@ from configs.paper import recipe
 
 
 def get_config(attribute: str = "race") -> ConfigDict:
-    """One of the study's three attributes."""
+    """Return the recipe for one of the study's three attributes."""
     config = recipe.apply(oai.get_config(), attribute)
     config.train.steps = recipe.epochs(2800)
     config.train.eval_every = config.train.steps // 50

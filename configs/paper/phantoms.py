@@ -2,8 +2,8 @@ r"""The published study's recipe on phantoms in the OAI's proportions, by sex, r
 
     python launch.py --mode=study --config=configs/paper/phantoms.py:race --workdir=runs/paper_phantoms_race
 
-79 % are White, 18 % Black; 58 % are women (the shares of ages are ours). No difference is planted: what gap there is
-comes of the sizes of the groups and of the recipe. It is meant for a GPU.
+79 % are White, 18 % Black; 58 % are women (the shares of ages are this project's). No difference is planted: a gap
+comes from the sizes of the groups and from the recipe. Run it on a GPU.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ SHARES = {
 
 
 def get_config(attribute: str = "race") -> ConfigDict:
-    """One of the study's three attributes."""
+    """Return the recipe for one of the study's three attributes."""
     config = default.get_config()
     data = config.data
     data.update(default.phantom())

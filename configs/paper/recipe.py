@@ -1,9 +1,9 @@
-"""What the published study did (arXiv 2308.04356; Scientific Reports 14:16105), with its faults corrected.
+"""The recipe of the published study (arXiv 2308.04356; Scientific Reports 14:16105), with its faults corrected.
 
 Its recipe: bilateral films squashed to 224 x 224, a U-Net with a ResNet-18 encoder, cross-entropy, Adam at 5e-4,
 batches of 16, 50 epochs, no augmentation; a baseline, "balanced" (undersampled), "stratified" (proportional) batches
 and group-specific models. Corrected here: scores are of the test patients alone and the same for all methods, samplers
-shuffle, background is not part of the mean, films are standardised and MONOCHROME1 inverted, all models take equally
+shuffle, background is not part of the mean, films are standardized and MONOCHROME1 inverted, all models take equally
 many steps, and there are seeds, intervals and tests. Checkpoints are selected by Dice, not IoU.
 """
 
@@ -16,7 +16,7 @@ EPOCHS = 50
 
 
 def apply(config: ConfigDict, attribute: str) -> ConfigDict:
-    """The recipe on a config's data, its groups those of one attribute."""
+    """Return the config with the recipe, its groups those of one attribute."""
     config.data.size = (224, 224)
     if attribute == "race":
         config.data.levels = ConfigDict({"race": ("White", "Black")})  # the two that the study compared
@@ -36,5 +36,5 @@ def apply(config: ConfigDict, attribute: str) -> ConfigDict:
 
 
 def epochs(cases: int, batch_size: int = 16) -> int:
-    """The steps in which 50 epochs of so many training cases pass."""
+    """Return the number of steps of 50 epochs."""
     return EPOCHS * cases // batch_size

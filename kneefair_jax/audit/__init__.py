@@ -1,13 +1,14 @@
-"""The audit of anyone's masks or scores: fairness numbers and a page, without training and without a GPU.
+"""Audit masks or scores of any tool: fairness numbers and a page, without training and without a GPU.
 
     from kneefair_jax import audit
 
-    labels = {"femur": 1, "tibia": 2}
-    result = audit.masks("truth", {"theirs": "predicted"}, "metadata.csv", ["sex"], labels=labels)
+    options = audit.MaskOptions(labels={"femur": 1, "tibia": 2})
+    result = audit.masks("truth", {"unet": "predicted"}, "metadata.csv", ["sex"], options)
     result.report["scores"]["dice"]["groups"], result.cases, result.metric_frame("sex")
     result.write("report")
 
-`audit.table("scores.csv", ["sex"])` does the same for a table of scores, and `python -m kneefair_jax.audit` both.
+Masks may be folders or mappings of case id -> array. `audit.table("scores.csv", ["sex"])` audits a table of scores, and
+`python -m kneefair_jax.audit` both.
 
 Names load on first use: the command handles signals before it imports JAX.
 """

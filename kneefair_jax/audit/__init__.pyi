@@ -1,4 +1,5 @@
-from .result import Audit, Settings
+from .options import CaseOptions, MaskOptions, Settings
+from .result import Audit
 from .run import masks, table
 
-__all__ = ["Audit", "Settings", "masks", "table"]
+__all__ = ["Audit", "CaseOptions", "MaskOptions", "Settings", "masks", "table"]

@@ -1,4 +1,4 @@
-"""Masks of another case: copies, exchanged files, and masks that are of no film of the cohort."""
+"""Find masks of another case: copies, exchanged files, and masks that overlap far less than most."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -7,28 +7,28 @@ import numpy as np
 
 from kneefair_jax.audit.mask_alignment import Fit
 from kneefair_jax.audit.mask_faults import OTHER_CASE, OUTLIER, SAME_PIXELS, Fault, FaultyMask
-from kneefair_jax.audit.mask_summary import Summary
+from kneefair_jax.audit.mask_pair import Summary
 
 # An exchanged mask fits the other case as predictions fit, and its own clearly less.
-_FITS, _CLEAR = 0.85, 0.1
-_ROWS = 256  # compared with all others at a time
-# Robust standard deviations below the median overlap; a cohort whose median is low has no outliers.
-_FAR, _USUAL, _LEAST_MAD = 6.0, 0.85, 0.01
-_SHOWN = 3
+_MIN_DICE, _MIN_LEAD = 0.85, 0.1
+_ROWS = 256  # thumbnails that are compared with all others at a time
+# Robust standard deviations below the median overlap; a cohort with a lower median has no outliers.
+_MAX_ROBUST_Z, _MIN_MEDIAN, _MIN_SPREAD = 6.0, 0.85, 0.01
+_MAX_LISTED = 3
 
-type Masks = Mapping[str, Summary | None]  # by case id; None where there is no mask
+type Masks = Mapping[str, Summary | None]  # by case id; None if there is no mask
 
 
 def copies(masks: Masks, name: str) -> list[FaultyMask]:
-    """The masks of different cases whose pixels are the same; empty masks are not compared.
+    """Return the masks of different cases with identical pixels; empty masks are not compared.
 
     Args:
         masks: the reference masks, or the predictions of one model.
-        name: `reference`, or the model's.
+        name: `reference`, or the model's name.
     """
     cases_of = _by_digest(masks)
     return [
-        FaultyMask(case, name, _identical(_named([other for other in cases if other != case])))
+        FaultyMask(case, name, _identical(_join([other for other in cases if other != case])))
         for cases in cases_of.values()
         if len(cases) > 1
         for case in cases
@@ -36,29 +36,29 @@ def copies(masks: Masks, name: str) -> list[FaultyMask]:
 
 
 def copies_of_references(truth: Masks, predictions: Masks, model: str) -> list[FaultyMask]:
-    """The predictions whose pixels are those of another case's reference mask, and not of their own."""
+    """Return the predictions with the pixels of another case's reference mask, and not of their own."""
     cases_of = _by_digest(truth)
     faults = []
     for case, mask in predictions.items():
         cases = cases_of.get(mask.digest, []) if mask is not None and mask.pixels else []
         if cases and case not in cases:
-            faults.append(FaultyMask(case, model, _identical(f"the reference mask of {_named(cases)}")))
+            faults.append(FaultyMask(case, model, _identical(f"the reference mask of {_join(cases)}")))
     return faults
 
 
 def exchanged(
     truth: Masks, predictions: Masks, fits: Mapping[str, Fit | None], model: str
 ) -> list[FaultyMask]:
-    """The cases whose prediction fits another reference mask, and whose reference mask another prediction.
+    """Return the cases whose prediction fits another reference mask, and whose reference mask fits another prediction.
 
-    So it is where two files are exchanged, and where all have their neighbor's name. Thumbnails of masks of one size
-    are compared, and only of cases that score poorly: a poor prediction is not taken for one of another case. A case
-    that fits at least as well in another orientation is not named.
+    This holds if two files are exchanged, or if all have their neighbor's name. It compares thumbnails of masks of one
+    size, and only of cases that score poorly, and requires both directions, so that a poor prediction does not count as
+    one of another case. It excludes cases that fit at least as well in another orientation.
 
     Args:
         truth: reference masks.
         predictions: of one model.
-        fits: case id -> `mask_alignment.fit`; None where a case does not score poorly.
+        fits: case id -> `mask_alignment.fit`; None if a case does not score poorly.
         model: its name.
     """
     best = {case: fit.best for case, fit in fits.items() if fit is not None}
@@ -75,80 +75,83 @@ def exchanged(
 def _exchanged(
     cases: Sequence[str], truth: Masks, predictions: Masks, best: Mapping[str, float], model: str
 ) -> list[FaultyMask]:
-    """The same among cases whose masks have one size, by their Dice in the best orientation."""
+    """Return the same for cases whose masks have one size; `best` is their Dice in the best orientation."""
     of_truth, of_prediction = (
-        _Thumbnails.of([one for case in cases if (one := masks[case]) is not None])
+        _Thumbnails.of([mask for case in cases if (mask := masks[case]) is not None])
         for masks in (truth, predictions)
     )
-    # What is ignored is a matter of the reference mask, whichever prediction it is compared with.
-    of_prediction = of_prediction._replace(counted=np.ones_like(of_prediction.counted))
+    # The reference mask decides which pixels are ignored, for every prediction it is compared with.
+    of_prediction = of_prediction._replace(valid=np.ones_like(of_prediction.valid))
     forward, backward = _best(of_prediction, of_truth), _best(of_truth, of_prediction)
     return [
         FaultyMask(
             case,
             model,
-            Fault(OTHER_CASE, f"{cases[there.row]}, Dice about {there.dice:.2f}, not {there.own:.2f}"),
+            Fault(
+                OTHER_CASE,
+                f"{cases[match.row]}, Dice about {match.dice:.2f}, not {match.dice_of_same_row:.2f}",
+            ),
         )
-        for case, there, back in zip(cases, forward, backward, strict=True)
-        if there.is_clear and back.is_clear and there.dice > best[case]
+        for case, match, reverse in zip(cases, forward, backward, strict=True)
+        if match.is_clear and reverse.is_clear and match.dice > best[case]
     ]
 
 
 class _Thumbnails(NamedTuple):
-    """Thumbnails of N masks: labels, u8[N, K], and which pixels are not ignored, bool[N, K]."""
+    """Thumbnails of N masks: labels, u8[N, K], and the pixels that are not ignored, bool[N, K]."""
 
     labels: np.ndarray
-    counted: np.ndarray
+    valid: np.ndarray
 
     @classmethod
     def of(cls, masks: Sequence[Summary]) -> "_Thumbnails":
         return cls(
-            np.stack([one.thumbnail.ravel() for one in masks]),
-            ~np.stack([one.ignored.ravel() for one in masks]),
+            np.stack([mask.thumbnail.ravel() for mask in masks]),
+            ~np.stack([mask.ignored.ravel() for mask in masks]),
         )
 
 
 class _Match(NamedTuple):
-    """The thumbnail that fits another best: its row, Dice, and Dice with the one of the same row."""
+    """The thumbnail that fits another one best: its row, its Dice, and the Dice of the thumbnail of the same row."""
 
     row: int
     dice: float
-    own: float
+    dice_of_same_row: float
 
     @property
     def is_clear(self) -> bool:
-        return self.dice >= max(_FITS, self.own + _CLEAR)
+        return self.dice >= max(_MIN_DICE, self.dice_of_same_row + _MIN_LEAD)
 
 
-def _best(thumbnails: _Thumbnails, others: _Thumbnails) -> list[_Match]:
-    """The match of each of N thumbnails among N others."""
+def _best(thumbnails: _Thumbnails, candidates: _Thumbnails) -> list[_Match]:
+    """Return the match of each of N thumbnails among N candidates."""
     matches = []
     for start in range(0, len(thumbnails.labels), _ROWS):
-        dice = _overlaps(_Thumbnails(*(part[start : start + _ROWS] for part in thumbnails)), others)
+        dice = _overlaps(_Thumbnails(*(array[start : start + _ROWS] for array in thumbnails)), candidates)
         for row, best in enumerate(dice.argmax(1)):
             matches.append(_Match(int(best), float(dice[row, best]), float(dice[row, start + row])))
     return matches
 
 
-def outliers(overlap: Mapping[str, float], named: set[str], model: str) -> list[FaultyMask]:
-    """The cases in which prediction and reference mask overlap far less than in most.
+def outliers(overlap: Mapping[str, float], explained: set[str], model: str) -> list[FaultyMask]:
+    """Return the cases in which prediction and reference mask overlap far less than in most.
 
     Args:
         overlap: case id -> mean Dice of the cases in which both masks have structures.
-        named: cases that another fault explains.
+        explained: cases with another fault that explains a low overlap.
         model: whose predictions.
     """
     if not overlap:
         return []
     dice = np.array(list(overlap.values()))
     median = float(np.median(dice))
-    spread = max(1.4826 * float(np.median(np.abs(dice - median))), _LEAST_MAD)
-    if median < _USUAL:
+    spread = max(1.4826 * float(np.median(np.abs(dice - median))), _MIN_SPREAD)
+    if median < _MIN_MEDIAN:
         return []
     return [
-        FaultyMask(case, model, Fault(OUTLIER, f"Dice {one:.2f}, median {median:.2f}"))
-        for case, one in overlap.items()
-        if one < min(_USUAL, median - _FAR * spread) and case not in named
+        FaultyMask(case, model, Fault(OUTLIER, f"Dice {value:.2f}, median {median:.2f}"))
+        for case, value in overlap.items()
+        if value < min(_MIN_MEDIAN, median - _MAX_ROBUST_Z * spread) and case not in explained
     ]
 
 
@@ -157,7 +160,7 @@ def _identical(to: str) -> Fault:
 
 
 def _by_digest(masks: Masks) -> dict[bytes, list[str]]:
-    """Digest -> cases, of masks that are not empty."""
+    """Return digest -> cases, of masks that are not empty."""
     cases_of: dict[bytes, list[str]] = {}
     for case, mask in masks.items():
         if mask is not None and mask.pixels:
@@ -166,22 +169,23 @@ def _by_digest(masks: Masks) -> dict[bytes, list[str]]:
 
 
 def _overlaps(first: _Thumbnails, second: _Thumbnails) -> np.ndarray:
-    """Dice of all structures together, f32[P, R], over the pixels that neither of two thumbnails ignores."""
+    """Return Dice of all structures together, f32[P, R], over the pixels that neither of two thumbnails ignores."""
     labels = np.unique(first.labels)
-    both = np.zeros((len(first.labels), len(second.labels)), np.float32)
+    agreeing = np.zeros((len(first.labels), len(second.labels)), np.float32)
     for label in labels[labels > 0]:
-        both += _common((first.labels == label) & first.counted, (second.labels == label) & second.counted)
-    total = _common((first.labels > 0) & first.counted, second.counted)
-    total += _common(first.counted, (second.labels > 0) & second.counted)
-    return 2 * both / np.maximum(total, 1)
+        agreeing += _common((first.labels == label) & first.valid, (second.labels == label) & second.valid)
+    total = _common((first.labels > 0) & first.valid, second.valid)
+    total += _common(first.valid, (second.labels > 0) & second.valid)
+    dice: np.ndarray = 2 * agreeing / np.maximum(total, 1)
+    return dice
 
 
 def _common(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """f32[P, R], how many pixels are set in both of two thumbnails, bool[P, K] and bool[R, K]."""
+    """Return f32[P, R], the number of pixels that are set in both of two thumbnails, bool[P, K] and bool[R, K]."""
     counts: np.ndarray = first.astype(np.float32) @ second.astype(np.float32).T
     return counts
 
 
-def _named(cases: Sequence[str]) -> str:
-    more = len(cases) - _SHOWN
-    return ", ".join(cases[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _join(cases: Sequence[str]) -> str:
+    more = len(cases) - _MAX_LISTED
+    return ", ".join(cases[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")

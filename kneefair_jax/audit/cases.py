@@ -1,4 +1,4 @@
-"""The table of cases: who they are and which groups they are in."""
+"""Read the table of cases: their patients, groups, pixel spacings and paths."""
 
 import math
 import os
@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import cohort, groups
-from kneefair_jax.data import ages, identifiers, metadata
+from kneefair_jax.audit.options import CaseOptions
+from kneefair_jax.data import ages, cell_text, identifiers, metadata
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.patient_table import AREAS, IDENTIFIERS, MEASURES
 from kneefair_jax.report.text import formatting
 
+FRAME = Path("frame")  # the name of a data frame in messages
 OPTIONS = metadata.Options("--attributes", "--bins", "--allow-similar-ids")
 
 
@@ -22,14 +24,15 @@ class Cohort(NamedTuple):
     """Cases to audit.
 
     Attributes:
-        path: the table they come from.
-        frame: a row per case, on the line in the table: `case_id`, `patient_id` (strings) and categorical attributes.
+        path: the table of the cases.
+        frame: a row per case, indexed by its row in the table: `case_id`, `patient_id` (strings) and categorical
+            attributes.
         attributes: columns of `frame` to report by.
         confounders: on the index of `frame`, what the adjusted model adjusts for beside the attributes.
-        spacing: f32[N, 2], mm per pixel as the table has it; NaN where it does not say.
-        paths: of each row, as the table has them: `mask` and `image`, "" where it has none.
-        notes: what a reader of the numbers should know.
-        excluded: (reason, cases of the table that are not in `frame`).
+        spacing: f32[N, 2], mm per pixel as the table states it; NaN where it states none.
+        paths: of each row, as the table states them: `mask` and `image`, "" where it states none.
+        notes: for the reader of the numbers.
+        excluded: (reason, number of cases of the table that are not in `frame`).
     """
 
     path: Path
@@ -42,55 +45,56 @@ class Cohort(NamedTuple):
     excluded: tuple[tuple[str, int], ...] = ()
 
     def of(self, cases: Sequence[str], reason: str = "") -> "Cohort":
-        """Some of the cases, in the table's order; why the others are excluded, for the flow of patients."""
-        kept = self.frame["case_id"].isin(cases).to_numpy()
+        """Return some of the cases, in the table's order; `reason` says why the others are excluded."""
+        is_included = self.frame["case_id"].isin(cases).to_numpy()
         return self._replace(
-            excluded=self.excluded + (((reason, int((~kept).sum())),) if not kept.all() else ()),
-            frame=_without_empty_levels(self.frame[kept], self.attributes),
-            confounders=self.confounders[kept],
-            spacing=self.spacing[kept],
-            paths=self.paths[kept],
+            excluded=self.excluded
+            + (((reason, int((~is_included).sum())),) if not is_included.all() else ()),
+            frame=_without_empty_levels(self.frame[is_included], self.attributes),
+            confounders=self.confounders[is_included],
+            spacing=self.spacing[is_included],
+            paths=self.paths[is_included],
         )
 
 
-def read(
-    path: Path,
-    attributes: Sequence[str],
-    bins: Mapping[str, Sequence[float]],
-    split: str | None = None,
-    allow_similar: bool = False,
-) -> Cohort:
-    """`metadata.csv`: `case_id`, the attributes, and optionally `patient_id`, `mask`, `image`, `spacing_mm`, `split`.
+def read(source: Path | pd.DataFrame, attributes: Sequence[str], options: CaseOptions) -> Cohort:
+    """Read the table of cases.
+
+    Its columns are `case_id`, the attributes, and optionally `patient_id`, `mask`, `image`, `spacing_mm` and `split`.
 
     Args:
-        path: the table.
+        source: the table, a file or a data frame, whose rows are counted from 0.
         attributes: its columns to report by.
-        bins: attribute -> ascending edges, for numbers.
-        split: the value of its column `split` to keep; None for all rows.
-        allow_similar: whether identifiers and levels may look alike.
+        options: which cases to read.
 
     Raises:
-        InputError: the table cannot be used; the first five problems, by row, and how many there are.
+        InputError: the table cannot be used; the first five problems, by row, and their number.
     """
-    if not os.path.lexists(path):
-        raise InputError(f"{path}: no such file; give the table of cases as --metadata")
-    return describe(metadata.read(path), path, attributes, bins, split, allow_similar)
+    if isinstance(source, pd.DataFrame):
+        return describe(as_text(plain_columns(source), FRAME, 0)[0], FRAME, attributes, options)
+    if not os.path.lexists(source):
+        raise InputError(f"{source}: no such file; give the table of cases as --metadata")
+    return describe(metadata.read(source), source, attributes, options)
 
 
-def describe(
-    source: metadata.Table,
-    path: Path,
-    attributes: Sequence[str],
-    bins: Mapping[str, Sequence[float]],
-    split: str | None = None,
-    allow_similar: bool = False,
-) -> Cohort:
-    """The same for a table that was read."""
-    options = OPTIONS._replace(allow_similar=allow_similar)
-    check_words(source.cells, path, ("split",), options)
-    table, of_ages = metadata.with_ages(of_split(source.cells, path, split), path, attributes)
+def describe(source: metadata.Table, path: Path, attributes: Sequence[str], options: CaseOptions) -> Cohort:
+    """Check the table of cases, and return the cohort.
+
+    Args:
+        source: the table as text.
+        path: its file, for messages.
+        attributes: its columns to report by.
+        options: which cases to read.
+
+    Raises:
+        InputError: as for `read`.
+    """
+    bins, names = options.bins, OPTIONS._replace(allow_similar=options.allow_similar_ids)
+    check_words(source.cells, path, ("split",), names)
+    rows_of_split = of_split(source.cells, path, options.split)
+    table, of_ages = metadata.with_ages(rows_of_split, path, attributes)
     _require_columns(table, path, attributes, bins)
-    notes = [*source.notes, *metadata.word_notes(source.written.loc[table.index], attributes)]
+    notes = [*source.notes, *metadata.word_notes(source.raw.loc[table.index], attributes)]
     if "patient_id" not in table:
         table = table.assign(patient_id=table["case_id"])
         notes.append(
@@ -98,16 +102,16 @@ def describe(
             "several cases (two knees, two visits), the intervals are too short"
         )
     problems: list[metadata.Problem] = []
-    metadata.check_identifiers(table, problems, ("case_id", "patient_id"), options)
+    metadata.check_identifiers(table, problems, ("case_id", "patient_id"), names)
     columns = {name: table[name] for name in ("case_id", "patient_id")}
     for name in attributes:
-        columns[name] = metadata.attribute(table[name], bins.get(name), problems, options)
+        columns[name] = metadata.attribute(table[name], bins.get(name), problems, names)
         metadata.check_merged(table, name, problems)
     spacing = metadata.spacings(table, problems)
-    confounders = metadata.confounders(table, attributes, problems, options)
+    confounders = metadata.confounders(table, attributes, problems, names)
     metadata.refuse(path, problems)
     frame = pd.DataFrame(columns)
-    if allow_similar:
+    if options.allow_similar_ids:
         notes += _similar_notes(frame, attributes)
     paths = pd.DataFrame({name: table.get(name, "") for name in ("mask", "image")}, index=table.index)
     return Cohort(
@@ -127,7 +131,7 @@ def describe(
 
 
 def _similar_notes(frame: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
-    """Notes on the identifiers and levels that look alike, which `--allow-similar-ids` keeps apart."""
+    """Return notes on the identifiers and levels that look alike, which `--allow-similar-ids` counts as different."""
     notes = []
     for name in ("patient_id", "case_id", *attributes):
         form = identifiers.canonical if name in attributes else identifiers.canonical_identifier
@@ -146,7 +150,7 @@ def _similar_notes(frame: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
 def check_words(
     table: pd.DataFrame, path: Path, names: Sequence[str], options: metadata.Options = OPTIONS
 ) -> None:
-    """Refuses columns in which one name, of a split or a structure, is written in several ways."""
+    """Refuse columns in which one name, of a split or a structure, is written in several ways."""
     if not options.allow_similar:
         problems: list[metadata.Problem] = []
         for name in names:
@@ -159,27 +163,27 @@ def check_words(
 
 
 def of_split(table: pd.DataFrame, path: Path, split: str | None) -> pd.DataFrame:
-    """The rows of one split; all, where no split is asked for."""
+    """Return the rows of one split; all rows if `split` is None."""
     if split is None:
         return table
-    found = sorted(set(table.get("split", ())))
-    if split not in found:
-        has = f"its splits are {', '.join(found)}" if found else "it has no column split"
-        raise InputError(f"{path}: --split {split!r} is not in it; {has}")
+    splits = sorted(set(table.get("split", ())))
+    if split not in splits:
+        hint = f"its splits are {', '.join(splits)}" if splits else "it has no column split"
+        raise InputError(f"{path}: --split {split!r} is not in it; {hint}")
     return table[table["split"] == split]
 
 
-def of_other_splits(table: pd.DataFrame, kept: pd.DataFrame) -> tuple[tuple[str, int], ...]:
-    """Return why and how many cases of a table are not among those of one split, for `Cohort.excluded`.
+def of_other_splits(table: pd.DataFrame, split: pd.DataFrame) -> tuple[tuple[str, int], ...]:
+    """Return the reason for and the number of cases that are not in one split, for `Cohort.excluded`.
 
     Args:
-        table: with `case_id`, a row per case or several; with `split`, if rows are cut.
-        kept: its rows of one split.
+        table: with `case_id`, one or several rows per case; with `split`, unless all rows are in it.
+        split: its rows of one split.
     """
-    if len(kept) == len(table):
+    if len(split) == len(table):
         return ()
     cases = table[["case_id", "split"]].drop_duplicates()
-    return (("another split", len(cases) - kept["case_id"].nunique()),)
+    return (("another split", len(cases) - split["case_id"].nunique()),)
 
 
 def _require_columns(
@@ -190,12 +194,12 @@ def _require_columns(
         raise InputError(f"{path}: column 'case_id' is missing; there are: {columns}")
     if not attributes:
         raise InputError("--attributes names nothing; give the columns to report by, such as sex race")
-    taken = {*IDENTIFIERS, *MEASURES, *AREAS, "mask", "image", "spacing_mm"}
+    reserved = {*IDENTIFIERS, *MEASURES, *AREAS, "mask", "image", "spacing_mm"}
     for name in attributes:
-        if name not in table or name in taken:
-            there = ", ".join(column for column in table.columns if column not in taken) or "none"
+        if name not in table or name in reserved:
+            candidates = ", ".join(column for column in table.columns if column not in reserved) or "none"
             raise InputError(
-                f"{path}: --attributes names {name!r}, which is not an attribute column; there are: {there}"
+                f"{path}: --attributes names {name!r}, which is not an attribute column; there are: {candidates}"
             )
         if list(attributes).count(name) > 1:
             raise InputError(f"--attributes names {name!r} twice")
@@ -207,8 +211,8 @@ def _without_empty_levels(frame: pd.DataFrame, attributes: Sequence[str]) -> pd.
     return frame.assign(**{name: frame[name].cat.remove_unused_categories() for name in attributes})
 
 
-def ordered(frame: pd.DataFrame, levels: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """Attributes with their levels in a given order, where one is known."""
+def with_level_order(frame: pd.DataFrame, levels: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Return the frame with the levels of its attributes in a stated order, if all of them are in it."""
     return frame.assign(
         **{
             name: groups.categorical(frame[name].astype(str), [*order])
@@ -216,3 +220,43 @@ def ordered(frame: pd.DataFrame, levels: Mapping[str, Sequence[str]]) -> pd.Data
             if name in frame and set(frame[name].astype(str)) <= {*order, groups.MISSING}
         }
     )
+
+
+def plain_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with the named levels of its index as columns.
+
+    Raises:
+        InputError: the columns have several levels, or two of them the same name.
+    """
+    if frame.columns.nlevels > 1:
+        raise InputError("frame: its columns have several levels; give them one, such as dice_femur")
+    frame = frame.reset_index([name for name in frame.index.names if name is not None])
+    names = frame.columns.map(str)
+    if (repeated := names[names.duplicated()]).size:
+        raise InputError(f"frame: has the column {repeated[0]!r} twice; drop one of them")
+    return frame
+
+
+def as_text(frame: pd.DataFrame, path: Path, first_row: int) -> tuple[metadata.Table, dict[str, list[str]]]:
+    """Return a data frame as a table of text, and the order of the levels of its ordered categorical columns.
+
+    Args:
+        frame: with a name per column; its index is ignored.
+        path: what messages call it.
+        first_row: number of its first row in messages.
+
+    Raises:
+        InputError: there are no rows.
+    """
+    if frame.empty:
+        raise InputError(f"{path}: holds no rows")
+    levels = {
+        str(name): [str(level) for level in frame[name].cat.categories]
+        for name in frame
+        if isinstance(frame[name].dtype, pd.CategoricalDtype) and frame[name].cat.ordered
+    }
+    frame = frame.rename(columns=str).reset_index(drop=True)
+    text = frame.astype(object).where(frame.notna(), "").map(str)
+    text.index = pd.RangeIndex(first_row, first_row + len(text))
+    written = text.map(str.strip)
+    return metadata.Table(cell_text.without_missing_words(written), written, []), levels

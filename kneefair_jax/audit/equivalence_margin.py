@@ -1,4 +1,4 @@
-"""The equivalence margin by score: stated, or from the mean difference between two readers."""
+"""Determine the equivalence margin of each score: stated, or from the mean difference between two readers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,19 +10,19 @@ from kneefair_jax.audit import files, label_map, score_table, scoring
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.mask_pair import Reading
 from kneefair_jax.data import cell_text, identifiers, metadata
-from kneefair_jax.data.mask_files import MaskPath
+from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
-from kneefair_jax.fairness.reader_agreement import MIN_PATIENTS, ReaderAgreement, reader_agreement
+from kneefair_jax.fairness.equivalence import MIN_READER_PATIENTS, ReaderAgreement, reader_agreement
 
 _REMEDY = "state a margin with --delta dice=MARGIN in place of --readers"
 
 
 def parse(words: Sequence[str]) -> dict[str, float]:
-    """`["dice=0.01"]` -> score -> margin.
+    """Parse `["dice=0.01"]` to score -> margin.
 
     Raises:
-        InputError: a word is not of this form, or the margin is not positive.
+        InputError: a word does not have this form, or the margin is out of range.
     """
     margins: dict[str, float] = {}
     for word in words:
@@ -45,35 +45,35 @@ def parse(words: Sequence[str]) -> dict[str, float]:
 def of_readers(
     path: Path,
     cohort: Cohort,
-    truth: Mapping[str, MaskPath],
+    truth: Mapping[str, MaskSource],
     reading: Reading | None,
     allow_similar: bool = False,
     failure_dice: float = patient_table.FAILURE_DICE,
 ) -> dict[str, ReaderAgreement]:
-    """Return how far two readers differ over the patients whom both read, by score.
+    """Return the agreement of two readers over the patients whom both read, by score.
 
     A patient's difference is the mean over the cases that both read of the first reader's score minus the second's;
     the first reader is the one named first in the table.
 
     Args:
         path: a table with a column `reader` of two names; either scores as in `score_table`, or `case_id` and `mask`,
-            the path of the reader's mask below the table's folder, which is scored against the truth. What the labels
-            call ignore may be in readers' masks, too, and is left out there as it is in the truth.
-        cohort: the cases audited; others are passed over.
-        truth: case id -> reference mask; empty where the audit is of scores.
-        reading: of the masks; None where the audit is of scores.
+            the path of the reader's mask below the table's folder, which is scored against the truth. Pixels of
+            readers' masks that the labels call ignore are excluded like those of the truth.
+        cohort: the audited cases; other cases are ignored.
+        truth: case id -> reference mask; empty in an audit of scores.
+        reading: of the masks; None in an audit of scores.
         allow_similar: whether identifiers may look like those of the audited cases.
         failure_dice: Dice below which a segmentation counts as failed (`patient_table.macro`).
 
     Returns:
-        Score -> agreement, of the scores that both readers have in `MIN_PATIENTS` patients or more, `dice` among them.
-        `margin` is 0 where other scores' differences cancel: that is no margin.
+        Score -> agreement, of the scores that both readers have in `MIN_READER_PATIENTS` patients or more, `dice`
+        among them. `margin` is 0 if the differences of another score cancel, which gives no margin.
 
     Raises:
         InputError: the table cannot be used, there are not two readers of the same cases, they read too few patients,
-            or they have the same Dice in every patient.
+            or their Dice is equal in every patient.
     """
-    text = score_table.as_table(path).cells
+    text = score_table.read_as_text(path)[0].cells
     if missing := {"reader", "case_id"} - set(text):
         raise InputError(
             f"{path}: column {sorted(missing)[0]!r} is missing; there are: {', '.join(text.columns)}"
@@ -82,44 +82,58 @@ def of_readers(
     text = text[text["case_id"].isin(cohort.frame["case_id"])]
     names = list(dict.fromkeys(text["reader"]))
     if len(names) != 2 or "" in names:
-        found = f"has {len(names)} readers of the audited cases" if names else "has none of the audited cases"
-        raise InputError(f"{path}: {found}; give two readers of these cases, named in the column reader")
+        content = (
+            f"has {len(names)} readers of the audited cases" if names else "has none of the audited cases"
+        )
+        raise InputError(f"{path}: {content}; give two readers of these cases, named in the column reader")
     if "mask" in text:
         if reading is None:
             raise InputError(
                 f"{path}: lists masks, and an audit of scores has no truth to score them by; give scores"
             )
-        masks = {name: _masks(path, text[text["reader"] == name]) for name in names}
-        both = [case for case in masks[names[0]] if case in masks[names[1]]]
-        if not both:
-            raise InputError(f"{path}: no case was read by both {names[0]!r} and {names[1]!r}")
-        part, reading = cohort.of(both), _of_readers(reading)
-        results = scoring.over_cases(part, truth, masks, reading)
-        long = pd.concat(
-            [
-                scoring.table(part, [one.by_model[name] for one in results], reading.scored, name, "all")
-                for name in names
-            ]
-        )
+        long = _score_masks(path, text, names, cohort, truth, reading)
     else:
         scores = score_table.read_scores(text.assign(model=text["reader"]), path)[0]
         long = scores.merge(cohort.frame[["case_id", "patient_id"]], on="case_id")
     differences = {score: _by_patient(long, names, score, failure_dice) for score in patient_table.SCORES}
     if not (patients := len(differences["dice"])):
         raise InputError(f"{path}: no case was read by both {names[0]!r} and {names[1]!r}")
-    if patients < MIN_PATIENTS:
+    if patients < MIN_READER_PATIENTS:
         raise InputError(
             f"{path}: both readers have a dice in {patients} of the audited patients, and a margin needs "
-            f"{MIN_PATIENTS}; {_REMEDY}"
+            f"{MIN_READER_PATIENTS}; {_REMEDY}"
         )
     agreements = {
         score: reader_agreement(values)
         for score, values in differences.items()
-        if len(values) >= MIN_PATIENTS
+        if len(values) >= MIN_READER_PATIENTS
     }
     if not differences["dice"].any():
         raise InputError(f"{path}: the two readers have the same dice in every patient; {_REMEDY}")
     return agreements
+
+
+def _score_masks(
+    path: Path,
+    text: pd.DataFrame,
+    names: Sequence[str],
+    cohort: Cohort,
+    truth: Mapping[str, MaskSource],
+    reading: Reading,
+) -> pd.DataFrame:
+    """Score the masks of two readers in the cases that both read; return the long table with readers as models."""
+    masks = {name: _masks(path, text[text["reader"] == name]) for name in names}
+    common = [case for case in masks[names[0]] if case in masks[names[1]]]
+    if not common:
+        raise InputError(f"{path}: no case was read by both {names[0]!r} and {names[1]!r}")
+    cases, reading = cohort.of(common), _reading_of_readers(reading)
+    results = scoring.score_cases(cases, truth, masks, reading)
+    return pd.concat(
+        [
+            scoring.table(cases, [case.by_model[name] for case in results], reading.scored, name, "all")
+            for name in names
+        ]
+    )
 
 
 def _by_patient(long: pd.DataFrame, names: Sequence[str], score: str, failure_dice: float) -> np.ndarray:
@@ -129,11 +143,12 @@ def _by_patient(long: pd.DataFrame, names: Sequence[str], score: str, failure_di
     )
     patients = long.groupby("case_id")["patient_id"].first()
     differences = (by_reader[names[0]] - by_reader[names[1]]).dropna()
-    return differences.groupby(patients[differences.index]).mean().to_numpy(float)
+    means: np.ndarray = differences.groupby(patients[differences.index]).mean().to_numpy(float)
+    return means
 
 
 def _check_identifiers(text: pd.DataFrame, path: Path, cohort: Cohort, allow_similar: bool) -> None:
-    """Refuses case ids that look like another one, of this table or of the audited cases, and would be skipped."""
+    """Refuse case ids that look like another one, of this table or of the audited cases, and would be skipped."""
     cells = dict(text["case_id"].items())
     problems = identifiers.spoiled(cells, "case_id", allow_similar)
     if not allow_similar:
@@ -150,24 +165,24 @@ def _check_identifiers(text: pd.DataFrame, path: Path, cohort: Cohort, allow_sim
     metadata.refuse(path, problems)
 
 
-def _of_readers(reading: Reading) -> Reading:
-    """Readers leave pixels out as the reference masks do, unless such a value is a structure of the predictions."""
-    taken = {value for values in reading.prediction.values() for value in values}
-    ignored = tuple(value for value in reading.truth.get(label_map.IGNORE, ()) if value not in taken)
+def _reading_of_readers(reading: Reading) -> Reading:
+    """Ignore in readers' masks what the reference masks ignore, unless it is a structure of the predictions."""
+    used = {value for values in reading.prediction.values() for value in values}
+    ignored = tuple(value for value in reading.truth.get(label_map.IGNORE, ()) if value not in used)
     return (
         reading._replace(prediction={**reading.prediction, label_map.IGNORE: ignored}) if ignored else reading
     )
 
 
-def _masks(path: Path, text: pd.DataFrame) -> dict[str, MaskPath]:
-    """Case id -> mask of one reader, by the rows of the table."""
+def _masks(path: Path, text: pd.DataFrame) -> dict[str, Path]:
+    """Return case id -> mask of one reader, by the rows of the table."""
     problems: list[metadata.Problem] = []
     metadata.check_identifiers(text, problems, ("case_id", "mask"))
     paths = dict(zip(text["case_id"], text["mask"], strict=True))
     rows = text.drop_duplicates("case_id", keep="first").index
-    found = files.listed(path.parent, paths, rows, "the folder of --readers", path, beside=False).of
+    masks = files.find_by_paths(path.parent, paths, rows, "the folder of --readers", path, beside_table=False)
     for row, case, name in zip(text.index, text["case_id"], text["mask"], strict=True):
-        if case not in found:
+        if case not in masks:
             problems.append((row, f"mask {path.parent / name}: no such file"))
     metadata.refuse(path, problems)
-    return found
+    return masks

@@ -1,40 +1,202 @@
-"""Which file belongs to which case: by the file's name, or by the paths of a table."""
+"""Match masks and radiographs to cases: by the file's name, by the paths of a table, or by the keys of arrays."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from kneefair_jax import anatomy
+from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.data import file_lookup
-from kneefair_jax.data.mask_files import MaskPath, StructureFiles
-from kneefair_jax.data.readers import SUFFIXES, limits
+from kneefair_jax.data.mask_files import MaskArray, MaskPath, MaskSource, StructureFiles
+from kneefair_jax.data.readers import SUFFIXES, limits, suffix_of
 from kneefair_jax.errors import InputError
 
+type Arrays = Mapping[str, np.ndarray]  # case id -> label values, integers [H, W]
 
-class Found(NamedTuple):
-    """Files of a folder.
+
+class CaseFiles[Source](NamedTuple):
+    """Masks or radiographs of cases.
 
     Attributes:
-        of: case id -> its file, or its files by structure, for those cases that have any.
-        extra: files that belong to no case.
+        by_case: case id -> its file, its files by structure, or its array, for the cases that have any.
+        unlisted: names of the files that belong to no case.
     """
 
-    of: dict[str, MaskPath]
-    extra: list[Path]
+    by_case: dict[str, Source]
+    unlisted: list[str]
 
 
-def find(folder: Path, cases: Sequence[str], option: str, structures: Sequence[str] = ()) -> Found:
-    """The files of cases by name, in the folder and those below it: `a.nii.gz` or `x/a.png` is of case `a`.
+class MatchedMasks(NamedTuple):
+    """The masks of the cases that can be scored.
 
-    A case id with a slash, `x/a`, is the file's whole path below the folder. Files of other formats are passed over.
-    A case without a file of its name may have one for each structure: `a_femur.png` or `a/femur.png`.
+    Attributes:
+        truth: case id -> reference mask.
+        predictions: model -> case id -> prediction.
+        cohort: the cases that have both, as `on_missing` requires.
+    """
+
+    truth: dict[str, MaskSource]
+    predictions: dict[str, dict[str, MaskSource]]
+    cohort: Cohort
+
+
+def match_masks(
+    cohort: Cohort,
+    truth: Path | Arrays,
+    predictions: Mapping[str, Path | Arrays],
+    on_missing: str,
+    structures: Sequence[str],
+) -> MatchedMasks:
+    """Match reference masks and predictions to the cases; the cohort gets notes on what is excluded.
+
+    Args:
+        cohort: the cases.
+        truth: folder of the reference masks, or case id -> array.
+        predictions: model -> the same for its predictions.
+        on_missing: of `options.CaseOptions`.
+        structures: whose names files of one structure have.
+
+    Raises:
+        InputError: a mask is missing or ambiguous; the message names folder, case and remedy.
+    """
+    ids = list(cohort.frame["case_id"])
+    references = _references(cohort, truth, ids, structures)
+    with_truth = [case for case in ids if case in references.by_case]
+    if len(with_truth) < len(ids):
+        without = [case for case in ids if case not in references.by_case]
+        text = f"no reference mask for {len(without)} of {len(ids)} cases (such as {without[0]})"
+        if on_missing != "skip" or not with_truth:
+            raise InputError(
+                f"--truth {_name(truth)}: {text}; correct the case ids or the folder, or exclude such cases with "
+                "--on-missing skip"
+            )
+        cohort.notes.append(f"{text}: excluded")
+    _note_links(cohort, truth, references.by_case, "--truth")
+    _note_unlisted(cohort, references, "reference mask")
+    by_model = {
+        model: _find(source, with_truth, "--pred", structures) for model, source in predictions.items()
+    }
+    for model, source in predictions.items():
+        _check_predictions(cohort, with_truth, model, source, by_model[model], on_missing)
+    scored = with_truth
+    if on_missing == "skip":  # for every model, so that all are scored on the same cases
+        scored = [case for case in scored if all(case in masks.by_case for masks in by_model.values())]
+        if not scored:
+            raise InputError("no case has a prediction by every model; correct the folders given as --pred")
+    cohort = cohort.of(list(references.by_case), "no reference mask").of(scored, "no prediction")
+    by_case = {model: masks.by_case for model, masks in by_model.items()}
+    return MatchedMasks(references.by_case, by_case, cohort)
+
+
+def _references(
+    cohort: Cohort, truth: Path | Arrays, ids: Sequence[str], structures: Sequence[str]
+) -> CaseFiles[MaskSource]:
+    """Match reference masks: by the paths of the table if any is below the folder, or else by case id."""
+    if not isinstance(truth, Path):
+        return _match_arrays(truth, ids, "--truth")
+    paths = dict(zip(ids, cohort.paths["mask"], strict=True))
+    by_path = find_by_paths(truth, paths, cohort.frame.index, "--truth", cohort.path)
+    if by_path:
+        return CaseFiles[MaskSource]({**by_path}, [])
+    if (cohort.paths["mask"] != "").any():
+        cohort.notes.append(
+            f"no path of {cohort.path.name}'s column mask is below --truth, so masks were matched by case_id"
+        )
+    return _find(truth, ids, "--truth", structures)
+
+
+def _check_predictions(
+    cohort: Cohort,
+    cases: Sequence[str],
+    model: str,
+    source: Path | Arrays,
+    predictions: CaseFiles[MaskSource],
+    on_missing: str,
+) -> None:
+    """Refuse missing predictions, or note them, and note links and unlisted files."""
+    of = f" by {model}" if model else ""
+    _note_links(cohort, source, predictions.by_case, f"--pred{of}")
+    if missing := [case for case in cases if case not in predictions.by_case]:
+        text = f"no prediction{of} for {len(missing)} of {len(cases)} cases (such as {missing[0]})"
+        if on_missing == "stop" or len(missing) == len(cases):
+            raise InputError(
+                f"--pred {_name(source)}: {text}; add them, or choose --on-missing skip (exclude them) or zero (score "
+                "them as empty masks)"
+            )
+        cohort.notes.append(f"{text}: {'excluded' if on_missing == 'skip' else 'scored as empty masks'}")
+    _note_unlisted(cohort, predictions, f"prediction{of}")
+
+
+def match_images(cohort: Cohort, folder: Path) -> dict[str, Path]:
+    """Return case id -> radiograph: by the paths of the table if any is below the folder, or else by case id."""
+    ids = list(cohort.frame["case_id"])
+    paths = dict(zip(ids, cohort.paths["image"], strict=True))
+    by_path = find_by_paths(folder, paths, cohort.frame.index, "--images", cohort.path)
+    files: Mapping[str, MaskSource] = by_path or find(folder, ids, "--images").by_case
+    _note_links(cohort, folder, files, "--images")
+    return {case: path for case, path in files.items() if isinstance(path, Path)}
+
+
+def _find(
+    source: Path | Arrays, cases: Sequence[str], option: str, structures: Sequence[str]
+) -> CaseFiles[MaskSource]:
+    if not isinstance(source, Path):
+        return _match_arrays(source, cases, option)
+    files = find(source, cases, option, structures)
+    return CaseFiles[MaskSource]({**files.by_case}, files.unlisted)
+
+
+def _match_arrays(arrays: Arrays, cases: Sequence[str], option: str) -> CaseFiles[MaskSource]:
+    by_case: dict[str, MaskSource] = {}
+    for case in cases:
+        if case in arrays:
+            values = np.asarray(arrays[case])
+            if values.ndim != 2 or values.dtype.kind not in "biu" or not values.size:
+                raise InputError(
+                    f"{option}: the array of case {case!r} has shape {values.shape} and type {values.dtype}; give "
+                    "integers [H, W]"
+                )
+            values = values.astype(np.uint8) if values.dtype.kind == "b" else values
+            by_case[case] = MaskArray(f"{option} array of case {case!r}", values)
+    return CaseFiles(by_case, sorted(set(map(str, arrays)) - set(cases)))
+
+
+def _name(source: Path | Arrays) -> str:
+    return str(source) if isinstance(source, Path) else "(arrays)"
+
+
+def _note_unlisted(cohort: Cohort, files: CaseFiles[MaskSource], noun: str) -> None:
+    if files.unlisted:
+        cohort.notes.append(
+            f"excluded, since {cohort.path.name} has no row for them: {len(files.unlisted)} x {noun} (such as "
+            f"{files.unlisted[0]})"
+        )
+
+
+def _note_links(cohort: Cohort, source: Path | Arrays, files: Mapping[str, MaskSource], option: str) -> None:
+    if isinstance(source, Path) and (linked := cases_linked_outside(source, files)):
+        cohort.notes.append(
+            f"{len(linked)} files of {option} are reached through symbolic links that lead out of the folder (such as "
+            f"that of case {linked[0]})"
+        )
+
+
+def find(
+    folder: Path, cases: Sequence[str], option: str, structures: Sequence[str] = ()
+) -> CaseFiles[MaskPath]:
+    """Find the files of cases by name, in the folder and those below it: `a.nii.gz` or `x/a.png` is of case `a`.
+
+    A case id with a slash, `x/a`, is the file's full path below the folder. Files of other formats are ignored. A case
+    without a file of its name may have one for each structure: `a_femur.png` or `a/femur.png`.
 
     Args:
         folder: where to look.
         cases: case ids.
-        option: what gave the folder, for the messages.
-        structures: that files of one structure are called by.
+        option: that gave the folder, for the messages.
+        structures: whose names files of one structure have.
 
     Raises:
         InputError: there is no such folder, one below it cannot be listed, there is no image in it, two files for one
@@ -45,57 +207,59 @@ def find(folder: Path, cases: Sequence[str], option: str, structures: Sequence[s
     if errors:
         raise errors[0]
     for path in paths:
-        stem = stem_of(path.name)
-        if stem is not None:
-            names = {stem, (path.parent.relative_to(folder) / stem).as_posix()}
-            for name in names:
+        suffix = suffix_of(path.name)
+        if suffix and not path.name.startswith("."):
+            stem = path.name[: -len(suffix)]
+            for name in {stem, (path.parent.relative_to(folder) / stem).as_posix()}:
                 by_name.setdefault(name, []).append(path)
     if not by_name:
         raise InputError(f"{option} {folder}: no image files in it ({', '.join(SUFFIXES)})")
     for case in cases:
-        if len(several := by_name.get(case, [])) > 1:
+        if len(files := by_name.get(case, [])) > 1:
             raise InputError(
-                f"{option} {folder}: case {case!r} has {len(several)} files, {several[0]} and {several[1]}; leave one, "
-                "or give the folder that holds one for each case"
+                f"{option} {folder}: case {case!r} has {len(files)} files, {files[0]} and {files[1]}; keep one, or "
+                "give the folder that holds one for each case"
             )
-    found: dict[str, MaskPath] = {case: by_name[case][0] for case in cases if case in by_name}
-    taken = {path for path in found.values() if isinstance(path, Path)}
+    by_case: dict[str, MaskPath] = {case: by_name[case][0] for case in cases if case in by_name}
+    used = {path for path in by_case.values() if isinstance(path, Path)}
     scored = anatomy.scored_structures(structures)
     for case in cases:
-        if case in found:
+        if case in by_case:
             continue
-        # Of overlap classes there may be one file a whole bone.
-        own = _by_structure(case, structures, by_name, option) or _by_structure(case, scored, by_name, option)
-        if own:
-            found[case] = own
-            taken |= set(own.files.values())
-    if not found:
+        # In place of overlap classes there may be one file per whole bone.
+        by_structure = _by_structure(case, structures, by_name, option) or _by_structure(
+            case, scored, by_name, option
+        )
+        if by_structure:
+            by_case[case] = by_structure
+            used |= set(by_structure.files.values())
+    if not by_case:
         _refuse_other_names(folder, cases, option, structures, by_name)
-    return Found(found, sorted({path for paths in by_name.values() for path in paths} - taken))
+    unused = {path for paths in by_name.values() for path in paths} - used
+    return CaseFiles(by_case, [path.name for path in sorted(unused)])
 
 
 def _by_structure(
     case: str, structures: Sequence[str], by_name: Mapping[str, list[Path]], option: str
 ) -> StructureFiles | None:
-    """The files of a case, one a structure; None where there is none."""
-    result: dict[str, Path] = {}
+    """Return the files of a case, one per structure; None if there is none."""
+    files: dict[str, Path] = {}
     for structure in structures:
-        endings = {structure, structure.replace(" ", "_"), structure.replace(" ", "-")}
-        names = [f"{case}{mark}{ending}" for ending in sorted(endings) for mark in "_-/"]
+        names = file_lookup.structure_stems(case, structure)
         paths = sorted({path for name in names for path in by_name.get(name, ())})
         if len(paths) > 1:
             raise InputError(
-                f"{option}: case {case!r} has {len(paths)} files of {structure!r}, {paths[0]} and {paths[1]}; leave one"
+                f"{option}: case {case!r} has {len(paths)} files of {structure!r}, {paths[0]} and {paths[1]}; keep one"
             )
         if paths:
-            result[structure] = paths[0]
-    if result and (missing := [name for name in structures if name not in result]):
+            files[structure] = paths[0]
+    if files and (missing := [name for name in structures if name not in files]):
         raise InputError(
-            f"{option}: case {case!r} has one file a structure, such as {next(iter(result.values()))}, and none of "
-            f"{missing[0]!r}; add it (empty where the structure is absent), or name in --labels the structures that "
+            f"{option}: case {case!r} has one file per structure, such as {next(iter(files.values()))}, and none of "
+            f"{missing[0]!r}; add it (empty if the structure is absent), or name in --labels the structures that "
             "every case has"
         )
-    return StructureFiles(result) if result else None
+    return StructureFiles(files) if files else None
 
 
 def _refuse_other_names(
@@ -105,89 +269,81 @@ def _refuse_other_names(
     structures: Sequence[str],
     by_name: Mapping[str, list[Path]],
 ) -> None:
-    """Says how files of one structure are called, where files' names begin with case ids and go on."""
+    """Refuse files whose names begin with case ids; the message explains the names of files of one structure."""
     for case in cases:
-        several = sorted(name for name in by_name if name.startswith((f"{case}_", f"{case}-", f"{case}/")))
-        if len(several) > 1:
-            named = f"--labels names {', '.join(structures)}" if structures else "--labels names no structure"
+        names = sorted(name for name in by_name if name.startswith((f"{case}_", f"{case}-", f"{case}/")))
+        if len(names) > 1:
+            labels = (
+                f"--labels names {', '.join(structures)}" if structures else "--labels names no structure"
+            )
             raise InputError(
-                f"{option} {folder}: no file has a case id as its name, and {len(several)} begin with {case!r}, such "
-                f"as {by_name[several[0]][0]} and {by_name[several[1]][0]}; if each holds one structure, name them "
-                f"CASE_STRUCTURE, such as {case}_femur.png, by the structures of --labels ({named}); else name "
+                f"{option} {folder}: no file has a case id as its name, and {len(names)} begin with {case!r}, such as "
+                f"{by_name[names[0]][0]} and {by_name[names[1]][0]}; if each holds one structure, name them "
+                f"CASE_STRUCTURE, such as {case}_femur.png, by the structures of --labels ({labels}); otherwise name "
                 "one file by the case id alone"
             )
 
 
-def listed(
+def find_by_paths(
     folder: Path,
     paths: Mapping[str, str],
     rows: Sequence[int],
     option: str,
     table: Path,
     *,
-    beside: bool = True,
-) -> Found:
-    """The files of cases by a table's paths, relative to the folder; those that are there.
+    beside_table: bool = True,
+) -> dict[str, Path]:
+    """Return case id -> file by a table's paths, relative to the folder, for the files that exist.
 
     Args:
         folder: where they must be.
         paths: case id -> its path, "" if the table has none.
         rows: of these cases in the table, for the messages.
-        option: what gave the folder, for the messages.
+        option: that gave the folder, for the messages.
         table: the table.
-        beside: whether its paths may also be relative to where the table is, as `data.folder` reads them.
+        beside_table: whether its paths may also be relative to the table's folder, as `data.folder` reads them.
 
     Raises:
         InputError: there is no such folder, or a path that exists leads out of it.
     """
-    root = _real(_require(folder, option))
-    found: dict[str, MaskPath] = {}
+    is_inside = _is_inside(_require(folder, option))
+    by_case: dict[str, Path] = {}
     for row, (case, name) in zip(rows, paths.items(), strict=True):
         if not name:
             continue
         path, other = folder / name, table.parent / name
         if limits.is_present(path) and _is_below(path, folder):
-            found[case] = path
-        # Where the table's own masks are elsewhere, those of another reader were asked for.
-        elif beside and limits.is_present(other) and _real(other.parent).is_relative_to(root):
-            found[case] = other
+            by_case[case] = path
+        # If the table's masks are outside the folder, the folder holds those of another reader.
+        elif beside_table and limits.is_present(other) and is_inside(other.parent):
+            by_case[case] = other
         elif limits.is_present(path):
             raise InputError(
                 f"{table} row {row}: {name} leads out of {option} {folder}; write a path below that folder, or give "
                 f"the folder that holds the file as {option}"
             )
-    return Found(found, [])
+    return by_case
 
 
-def linked_outside(folder: Path, found: Mapping[str, MaskPath]) -> list[str]:
-    """The cases with a file that is reached through a symbolic link that leads out of the folder."""
-    root = _real(folder)
-
-    def is_inside(path: Path) -> bool:
-        return _real(path).is_relative_to(root)
-
+def cases_linked_outside(folder: Path, files: Mapping[str, MaskSource]) -> list[str]:
+    """Return the cases with a file that is reached through a symbolic link out of the folder."""
+    is_inside = _is_inside(folder)
     return [
         case
-        for case, path in found.items()
-        if not all(map(is_inside, path.files.values() if isinstance(path, StructureFiles) else [path]))
+        for case, source in files.items()
+        if not isinstance(source, MaskArray) and not all(map(is_inside, file_lookup.mask_paths(source)))
     ]
 
 
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # `Path.resolve` raises where links form a loop
+def _is_inside(folder: Path) -> Callable[[Path], bool]:
+    """Return a test of whether a path is in the folder after all symbolic links."""
+    root = os.path.realpath(folder)  # `Path.resolve` raises where links form a loop
+    return lambda path: Path(os.path.realpath(path)).is_relative_to(root)
 
 
 def _is_below(path: Path, folder: Path) -> bool:
-    """By what is written, whatever links there are."""
+    """Return whether a path is below the folder as written, without following links."""
     return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
-
-
-def stem_of(name: str) -> str | None:
-    """A file's name without its format's suffix; None for a file of another format."""
-    for suffix in SUFFIXES:
-        if name.lower().endswith(suffix) and not name.startswith("."):
-            return name[: -len(suffix)]
-    return None
 
 
 def _require(folder: Path, option: str) -> Path:

@@ -1,74 +1,65 @@
-"""Reference masks that look wrongly annotated: a network's masks of the same films do not fit them."""
+"""Find label errors: reference masks that disagree with a network's predictions for the same radiographs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import batched
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
 from kneefair_jax.audit import mask_pair
 from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.audit.film_headers import FilmHeader
 from kneefair_jax.audit.mask_pair import Reading
-from kneefair_jax.data.mask_files import MaskPath
+from kneefair_jax.audit.pictures import FilmHeader
+from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
 
-_SHOWN = 5
-
-
-class LabelErrors(NamedTuple):
-    """Reference masks that look wrong.
-
-    Attributes:
-        suspects: `case_id`, `score` (robust standard deviations below the median agreement), `dice` with the network's
-            mask, and `reason`; the most suspicious first.
-        headers: case id -> what the header of its film states.
-    """
-
-    suspects: pd.DataFrame
-    headers: dict[str, FilmHeader]
+_MAX_LISTED = 5
 
 
 def table(
     cohort: Cohort,
-    truth: Mapping[str, MaskPath],
+    truth: Mapping[str, MaskSource],
     images: Mapping[str, Path],
     reading: Reading,
     against: str,
-) -> LabelErrors:
-    """The suspicious ones among the masks that have a film; films and masks are decoded in batches.
+) -> tuple[pd.DataFrame, dict[str, FilmHeader]]:
+    """Rank the reference masks that have a radiograph; radiographs and masks are decoded in batches.
 
     Args:
         cohort: the cases.
         truth: case id -> reference mask.
         images: case id -> radiograph.
         reading: of the masks.
-        against: a checkpoint whose masks they are compared with; `auto` is the network that ships.
+        against: a checkpoint whose predictions they are compared with; `auto` is the shipped network.
+
+    Returns:
+        The label errors in descending order of score, with `case_id`, `score` (robust standard deviations below the
+        median agreement), `dice` with the network's mask, and `reason`; and case id -> header of its radiograph.
 
     Raises:
-        InputError: there is no such checkpoint, it segments other structures, films are too few or of other sizes.
+        InputError: there is no such checkpoint, it segments other structures, the radiographs are too few or differ in
+            size from their masks.
     """
-    # They load the networks, which the rest of an audit does without.
+    # Imported late, since they load the networks, which the rest of an audit does not need.
     from kneefair_jax import label_errors
     from kneefair_jax.predict import films
 
     ids = [case for case in cohort.frame["case_id"] if case in images]
     if len(ids) < label_errors.MIN_CASES:
         raise InputError(
-            f"--suspicious: {len(ids)} of {len(cohort.frame)} cases have a film; it takes {label_errors.MIN_CASES} "
-            "with --images, among which one can stand out"
+            f"--suspicious: {len(ids)} of {len(cohort.frame)} cases have a film; give {label_errors.MIN_CASES} or "
+            "more with --images"
         )
     compare = label_errors.comparison(reading.structures, against)
 
     headers: dict[str, FilmHeader] = {}
 
     def read(rows: Sequence[int]) -> Iterator[label_errors.Pair]:
-        for several in batched(rows, label_errors.BATCH):
-            read_films = [films.read(images[ids[row]]) for row in several]
-            masks = [mask_pair.reference(truth[ids[row]], reading) for row in several]
-            pictures = [film.to_displayed(film.image) for film in read_films]  # as the masks lie
-            for row, film, picture, mask in zip(several, read_films, pictures, masks, strict=True):
+        for batch in batched(rows, label_errors.BATCH):
+            read_films = [films.read(images[ids[row]]) for row in batch]
+            masks = [mask_pair.reference(truth[ids[row]], reading) for row in batch]
+            pictures = [film.to_displayed(film.image) for film in read_films]  # the layout of the masks
+            for row, film, picture, mask in zip(batch, read_films, pictures, masks, strict=True):
                 headers[ids[row]] = FilmHeader(film.notes, film.orientation, mask.mask.orientation)
                 if picture.shape[:2] != mask.label.shape:
                     raise InputError(
@@ -76,23 +67,23 @@ def table(
                         f"{mask.label.shape[0]} x {mask.label.shape[1]}; --suspicious compares them pixel by pixel: "
                         "export both on one grid"
                     )
-            for mask, both in zip(masks, compare(pictures, [mask.label for mask in masks]), strict=True):
-                both.prediction[mask.ignored] = 0
-                yield both
+            for mask, pair in zip(masks, compare(pictures, [mask.label for mask in masks]), strict=True):
+                pair.prediction[mask.ignored] = 0
+                yield pair
 
-    found = label_errors.rank(read, ids, reading.structures).label_errors
+    ranking = label_errors.rank(read, ids, reading.structures)
     columns = ["case_id", "score", "dice", "reason"]
-    suspects = pd.DataFrame([one._asdict() for one in found], columns=columns)
-    return LabelErrors(suspects.round({"score": 2, "dice": 4}), headers)
+    errors = pd.DataFrame([error._asdict() for error in ranking.label_errors], columns=columns)
+    return errors.round({"score": 2, "dice": 4}), headers
 
 
-def note(wrong: pd.DataFrame) -> str:
-    """What of them is said among the notes."""
-    if wrong.empty:
+def note(errors: pd.DataFrame) -> str:
+    """Return a note on the label errors, of `table`."""
+    if errors.empty:
         return "no reference mask looks wrong by a network's masks of the same films"
-    first = "; ".join(f"{one.case_id}: {one.reason}" for one in wrong.head(_SHOWN).itertuples())
-    more = ", ..." if len(wrong) > _SHOWN else ""
+    first = "; ".join(f"{error.case_id}: {error.reason}" for error in errors.head(_MAX_LISTED).itertuples())
+    more = ", ..." if len(errors) > _MAX_LISTED else ""
     return (
-        f"reference masks that look wrong by a network's masks of the same films, to be looked at: {len(wrong)} "
+        f"check the reference masks that look wrong by a network's masks of the same films: {len(errors)} "
         f"({first}{more}), all in suspicious.csv"
     )

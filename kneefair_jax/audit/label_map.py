@@ -1,35 +1,42 @@
-"""Values in masks -> structures: `femur=1 tibia=2`, several values of one structure, what is background or ignored."""
+"""Map values in masks to structures: `femur=1 tibia=2`, several values of one structure, background, ignored values.
 
+Without --labels, the values or the names of DICOM segments in the files are the structures (`discover`).
+"""
+
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import cell_text, mask_checks
-from kneefair_jax.data.mask_files import MaskPath
+from kneefair_jax.data import cell_text, mask_checks, mask_files, metadata
+from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
+from kneefair_jax.runtime import progress
 
 _OPTION = "--labels"
 BACKGROUND = "background"
-# Void pixels, which nobody labeled: they are left out of every score.
+# Void pixels, which have no label: every score excludes them.
 IGNORE = "ignore"
-# More unknown values than this are not one forgotten label.
-_MANY_UNKNOWN = 3
-# Masks of 0 and 255 would otherwise pass for structure 255.
-_MAX_FOUND = 32
+# More unknown values than this are no forgotten label.
+_MAX_FORGOTTEN = 3
+# Without this limit, masks of 0 and 255 would have a structure 255.
+_MAX_DISCOVERED = 32
 # Label maps are u8, and 0 is background.
 _MAX_STRUCTURES = 255
 
-# Structure -> its value in the files, or values, in the order of the report.
-Labels = Mapping[str, int | Sequence[int]]
-Checked = Mapping[str, tuple[int, ...]]
+# Structure -> its value or values in the files, in the order of the report.
+type Labels = Mapping[str, int | Sequence[int]]
+type LabelMap = Mapping[str, tuple[int, ...]]  # of `check`
 
 
 def parse(words: Sequence[str], option: str = "--labels") -> dict[str, tuple[int, ...]]:
-    """`["femur=1,4", "tibia=2"]` -> structure -> values; the first word may name a scheme of `anatomy.SCHEMES`.
+    """Parse `["femur=1,4", "tibia=2"]` to structure -> values; the first word may name a scheme of `anatomy.SCHEMES`.
 
-    `background=0,3` says which further values are no structure, `ignore=255` which pixels are left out of the scores.
+    `background=0,3` states further values that are no structure, `ignore=255` the value of excluded pixels.
 
     Raises:
         InputError: a word is not of this form, or a name or value occurs twice.
@@ -50,9 +57,9 @@ def parse(words: Sequence[str], option: str = "--labels") -> dict[str, tuple[int
                 f"{option} {word!r}: write structure=value, such as femur=1 or femur=1,4, or one of {schemes}"
             )
         if name.strip() in labels:
-            raise InputError(f"{option}: {name.strip()!r} is given twice; write {name.strip()}=1,4")
+            raise InputError(f"{option}: {name.strip()!r} occurs twice; write {name.strip()}=1,4")
         labels[name.strip()] = values
-    return checked(labels, option)
+    return check(labels, option)
 
 
 def _whole_number(text: str) -> int:
@@ -62,11 +69,11 @@ def _whole_number(text: str) -> int:
     return int(number)
 
 
-def checked(labels: Labels, option: str = "labels") -> dict[str, tuple[int, ...]]:
-    """The same with 0 as background, and after it the ignored values, where there are any.
+def check(labels: Labels, option: str = "labels") -> dict[str, tuple[int, ...]]:
+    """Return the label map with 0 as background, and after it the ignored values, if there are any.
 
-    Whole bones that share values are given by their classes: of `whole femur=1,5 whole patella=4,5` are `femur=1`,
-    `patella=4` and `femur and patella=5`.
+    Classes replace whole bones that share values: `whole femur=1,5 whole patella=4,5` becomes `femur=1`, `patella=4`
+    and `femur and patella=5`.
 
     Raises:
         InputError: a value stands for two structures, there is no structure, there are more than 255, or 0 is ignored.
@@ -97,10 +104,10 @@ def checked(labels: Labels, option: str = "labels") -> dict[str, tuple[int, ...]
 
 
 def _by_class(structures: Mapping[str, tuple[int, ...]], option: str) -> dict[str, tuple[int, ...]]:
-    """The same with the classes of `anatomy.OVERLAPS` in place of two whole bones that share values.
+    """Replace two whole bones that share values by the classes of `anatomy.OVERLAPS`.
 
     Raises:
-        InputError: a class is named beside a whole bone that contains it.
+        InputError: the labels name a class beside a whole bone that contains it.
     """
     result = dict(structures)
     for overlap, bones in anatomy.OVERLAPS.items():
@@ -126,71 +133,108 @@ def _by_class(structures: Mapping[str, tuple[int, ...]], option: str) -> dict[st
     return result
 
 
-def structure_names(labels: Checked) -> tuple[str, ...]:
-    """The names of labels 1, 2, ... of what `mapped` returns."""
+def structure_names(labels: LabelMap) -> tuple[str, ...]:
+    """Return the names of labels 1, 2, ... that `to_labels` gives."""
     return tuple(name for name in labels if name not in (BACKGROUND, IGNORE))
 
 
-def of_prediction(labels: Checked) -> dict[str, tuple[int, ...]]:
-    """The label map of predictions that have the values of the reference masks: they leave no pixel out."""
+def of_prediction(labels: LabelMap) -> dict[str, tuple[int, ...]]:
+    """Return the label map of predictions that have the values of the reference masks: they ignore no pixel."""
     return {name: values for name, values in labels.items() if name != IGNORE}
 
 
-def ignored(mask: np.ndarray, labels: Checked) -> np.ndarray:
-    """Where a mask, with values as in the file, holds an ignored one; bool[H, W]."""
+def ignored(mask: np.ndarray, labels: LabelMap) -> np.ndarray:
+    """Return bool[H, W], whether a mask with values as in the file holds an ignored one."""
     return np.isin(mask, labels.get(IGNORE, ()))
 
 
-def found(values: Iterable[int], folder: Path) -> dict[str, tuple[int, ...]]:
-    """The structures of masks that nothing was said of, `structure 1`, ... by their values.
+def discover(frame: pd.DataFrame, table: Path, truth: Mapping[str, MaskSource]) -> dict[str, tuple[int, ...]]:
+    """Return structure -> values without --labels: the names of DICOM segments, or `structure 1`, ... by value.
+
+    Args:
+        frame: the cases, indexed by row: `case_id`.
+        table: the table of the cases, for messages.
+        truth: case id -> reference mask; each is decoded once more.
 
     Raises:
-        InputError: there is none, or values that are unlikely to be labels.
+        InputError: a file cannot be read (by row of the table), there is no structure, or a value is unlikely to be a
+            label.
     """
-    values = sorted(set(values) - {0})
-    if not values or not 1 <= values[0] <= values[-1] <= _MAX_FOUND:
-        what = f"hold the values {_some(values)}" if values else "are all empty"
+
+    def read(case: str) -> set[int] | list[str] | InputError:
+        try:
+            if names := mask_files.segment_names(truth[case]):
+                return names
+            return set(np.unique(mask_files.read(truth[case], {}).values).tolist())
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(progress.track(pool.map(read, frame["case_id"]), len(frame), "reading labels"))
+    errors = zip(frame.index, results, strict=True)
+    metadata.refuse(table, [(row, str(error)) for row, error in errors if isinstance(error, InputError)])
+    values = set[int]().union(*(result for result in results if isinstance(result, set)))
+    names = [name for result in results if isinstance(result, list) for name in result]
+    if not names:
+        return _by_value(values)
+    if any(isinstance(result, set) for result in results):
         raise InputError(
-            f"--truth {folder}: the masks {what}; say what they mean with --labels, such as --labels femur=1 tibia=2 "
-            f"(in masks of 0 and 255, --labels femur=255), and {IGNORE}=255 where nobody labeled the pixels of 255"
+            "--truth: some masks are DICOM-SEG, whose segments have names, and some have only values; name the "
+            "structures with --labels, such as --labels femur=1 tibia=2"
+        )
+    if set(names) & anatomy.OVERLAPS.keys():  # segments that overlap in other files alone, `dicom_seg.read`
+        names = [anatomy.class_beside(name) for name in names]
+    unique = dict.fromkeys(names)
+    order = next((scheme for scheme in anatomy.SCHEMES.values() if set(unique) <= set(scheme)), unique)
+    in_order = [name for name in order if name in unique]
+    return {name: (label,) for label, name in enumerate(in_order, start=1)}
+
+
+def _by_value(values: Iterable[int]) -> dict[str, tuple[int, ...]]:
+    values = sorted(set(values) - {0})
+    if not values or not 1 <= values[0] <= values[-1] <= _MAX_DISCOVERED:
+        content = f"hold the values {_first(values)}" if values else "are all empty"
+        raise InputError(
+            f"--truth: the masks {content}; name their structures with --labels, such as --labels femur=1 tibia=2 (in "
+            f"masks of 0 and 255, --labels femur=255), and {IGNORE}=255 if the pixels of 255 have no label"
         )
     return {f"structure {value}": (value,) for value in values}
 
 
-def mapped(mask: np.ndarray, labels: Checked, path: MaskPath, option: str = _OPTION) -> np.ndarray:
-    """Values as in the file -> u8[H, W], 0 background and ignored pixels, i + 1 the i-th structure.
+def to_labels(mask: np.ndarray, labels: LabelMap, path: MaskSource, option: str = _OPTION) -> np.ndarray:
+    """Map values as in the file to u8[H, W]: 0 background and ignored pixels, i + 1 the i-th structure.
 
     Args:
         mask: integers [H, W].
-        labels: of `checked`.
+        labels: the label map.
         path: the file, for the message.
-        option: what gave the labels, for the message.
+        option: that gave the labels, for the message.
 
     Raises:
-        InputError: the mask holds a value that none of them names.
+        InputError: the mask holds a value that the label map does not name.
     """
     number = dict.fromkeys((*labels[BACKGROUND], *labels.get(IGNORE, ())), 0)
     number |= {value: s for s, name in enumerate(structure_names(labels), start=1) for value in labels[name]}
     present = np.flatnonzero(np.bincount(mask.ravel())) if mask.dtype == np.uint8 else np.unique(mask)
     if unknown := sorted(set(present.tolist()) - number.keys()):
-        if len(unknown) > _MANY_UNKNOWN:
+        if len(unknown) > _MAX_FORGOTTEN:
             raise InputError(
-                f"{path}: holds {len(unknown)} values that name no structure ({_some(unknown)}; {described(labels)}), "
-                f"as interpolation and gray scales leave them; {mask_checks.EXPORT_LABELS}, or name them in {option}"
+                f"{path}: holds {len(unknown)} values that name no structure ({_first(unknown)}; {describe(labels)}), "
+                f"as interpolation and gray scales produce them; {mask_checks.EXPORT_LABELS}, or name them in {option}"
             )
-        void = f", as {IGNORE}={unknown[0]} if nobody labeled these pixels" if option == _OPTION else ""
+        void = f", as {IGNORE}={unknown[0]} if these pixels have no label" if option == _OPTION else ""
         raise InputError(
-            f"{path}: holds the value {_some(unknown)}, which names no structure ({described(labels)}); name it in "
-            f"{option}, as {BACKGROUND}={unknown[0]} if it is none{void}"
+            f"{path}: holds the value {_first(unknown)}, which names no structure ({describe(labels)}); name it in "
+            f"{option}, as {BACKGROUND}={unknown[0]} if it is no structure{void}"
         )
     table = np.array([number[value] for value in present.tolist()], np.uint8)
     return table[np.searchsorted(present, mask)]
 
 
-def described(labels: Checked) -> str:
-    """`femur=1,4 tibia=2`."""
+def describe(labels: LabelMap) -> str:
+    """Return the label map as text: `femur=1,4 tibia=2`."""
     return " ".join(f"{name}={','.join(map(str, values))}" for name, values in labels.items())
 
 
-def _some(values: Sequence[int]) -> str:
+def _first(values: Sequence[int]) -> str:
     return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")

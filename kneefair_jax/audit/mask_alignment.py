@@ -1,6 +1,6 @@
-"""Predictions that lie differently from the truth, or whose labels do: they fit in size, and score near 0.
+"""Find predictions whose orientation or labels differ from the truth: they have its size, and score near 0.
 
-`fit` and `metrics.confusion_matrix` record the evidence of a case while its masks are in memory; the notes use it.
+`fit` and `metrics.confusion_matrix` examine a case while its masks are in memory; the notes follow from their results.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,18 +13,19 @@ from kneefair_jax import anatomy
 from kneefair_jax.data.readers import ORIENTATIONS
 
 NONE = "none"
-# A case is examined where its mean Dice is below `_POOR`. An orientation is accepted where it raises Dice by `_CLEAR`,
-# to `_FITS` or more, and to at most `_BELOW` (or `_FAR` robust standard deviations) below the cohort's median.
-_POOR, _CLEAR, _FITS, _BELOW, _FAR = 0.85, 0.1, 0.5, 0.1, 3.0
-# A mask lies unlike most masks where its labels are less likely by more than `_UNLIKE` nats a pixel. Of 40 phantoms of
-# one side, 39 mirrored ones are above it; of 20 right and 20 left ones, none is beyond it in either direction.
-_UNLIKE, _LEAST_FREQUENCY = 0.5, 0.01
-# Labels are compared over the first cases of a cohort, and only where it scores below half.
-_EXCHANGED, CASES, _BETTER = 0.5, 20, 0.2
+# A case is examined if its mean Dice is below `_POOR_DICE`. An orientation is accepted if it raises Dice by
+# `_MIN_RISE`, to `_MIN_DICE` or more, and to at most `_MAX_BELOW` (or `_MAX_ROBUST_Z` robust standard deviations) below
+# the median.
+_POOR_DICE, _MIN_RISE, _MIN_DICE, _MAX_BELOW, _MAX_ROBUST_Z = 0.85, 0.1, 0.5, 0.1, 3.0
+# A mask differs in orientation from most masks if its labels are less likely by more than `_MIN_NATS` per pixel. Of 40
+# phantoms of one side, 39 mirrored ones exceed it; of 20 right and 20 left ones, none does in either direction.
+_MIN_NATS, _MIN_FREQUENCY = 0.5, 0.01
+# Labels are compared over the first `CASES` of a cohort, and only if its mean Dice is below a half.
+_MAX_MEAN_DICE, CASES, _MIN_LABEL_RISE = 0.5, 20, 0.2
 
 
 class Fit(NamedTuple):
-    """How a case fits.
+    """How a prediction fits its reference mask.
 
     Attributes:
         dice: of all structures together, as read.
@@ -40,9 +41,9 @@ class Fit(NamedTuple):
 
 
 def is_poor(dice: np.ndarray) -> bool:
-    """Whether a case is looked at, by the Dice of its structures, f64[S]; NaN where one is absent."""
+    """Return whether a case scores poorly, by the Dice of its structures, f64[S]; NaN if one is absent."""
     present = dice[np.isfinite(dice)]
-    return not (present.size and present.mean() >= _POOR)
+    return not (present.size and present.mean() >= _POOR_DICE)
 
 
 def fit(true: np.ndarray, predicted: np.ndarray, ignored: np.ndarray, stated: bool = False) -> Fit:
@@ -50,7 +51,7 @@ def fit(true: np.ndarray, predicted: np.ndarray, ignored: np.ndarray, stated: bo
 
     Args:
         true: u8[H, W], without ignored pixels.
-        predicted: u8[H, W], with the structures that lie in ignored pixels: they are turned with the others.
+        predicted: u8[H, W], with structures in ignored pixels, which are turned with the others.
         ignored: bool[H, W], the pixels of the truth that count in no orientation.
         stated: whether the headers of both state an orientation.
     """
@@ -59,141 +60,143 @@ def fit(true: np.ndarray, predicted: np.ndarray, ignored: np.ndarray, stated: bo
         laid_out = orientation.apply(predicted)
         if laid_out.shape == true.shape:
             dice[name] = _foreground_dice(true, anatomy.background_where(ignored, laid_out))
-    best = max(dice, key=dice.__getitem__)  # the first of equals, and `none` is the first of all
-    if dice[best] < max(dice[NONE] + _CLEAR, _FITS):
+    best = max(dice, key=dice.__getitem__)  # the first of equal ones; `none` is the first of all
+    if dice[best] < max(dice[NONE] + _MIN_RISE, _MIN_DICE):
         best = NONE
     return Fit(dice[NONE], best, dice[best], stated)
 
 
-def turned(fits: Mapping[str, Fit | None], overlap: Mapping[str, float]) -> dict[str, Fit]:
+def misoriented(fits: Mapping[str, Fit | None], overlap: Mapping[str, float]) -> dict[str, Fit]:
     """Return the cases that fit in another orientation as well as the cohort does.
 
-    A moved mask, or one of another case, may overlap a little more when it is turned: its Dice stays far below the
-    median, which is that of every case in its best orientation.
+    A shifted mask, or one of another case, may overlap a little more after a turn, but its Dice stays far below the
+    median over all cases in their best orientation.
 
     Args:
-        fits: case id -> `fit`, of the cases with a prediction; None where a case does not score poorly.
+        fits: case id -> `fit`, of the cases with a prediction; None if a case does not score poorly.
         overlap: case id -> Dice, of the cases in which both masks have structures.
     """
-    best = [dice if (one := fits[case]) is None else one.best for case, dice in overlap.items()]
+    best = [dice if (match := fits[case]) is None else match.best for case, dice in overlap.items()]
     if not best:
         return {}
     median = float(np.median(best))
     spread = 1.4826 * float(np.median(np.abs(np.array(best) - median)))
-    least = median - max(_BELOW, _FAR * spread)
+    least = median - max(_MAX_BELOW, _MAX_ROBUST_Z * spread)
     return {
-        case: one
-        for case, one in fits.items()
-        if one is not None and one.orientation != NONE and one.best >= least
+        case: match
+        for case, match in fits.items()
+        if match is not None and match.orientation != NONE and match.best >= least
     }
 
 
 def frequencies(thumbnails: Sequence[np.ndarray]) -> np.ndarray:
-    """f64[256, K], how often each label is at each of the K pixels of thumbnails, u8[side, side]."""
-    labels = np.stack([one.ravel() for one in thumbnails])
+    """Return f64[256, K], the frequency of each label at each of the K pixels of thumbnails, u8[side, side]."""
+    labels = np.stack([thumbnail.ravel() for thumbnail in thumbnails])
     counts = np.zeros((256, labels.shape[1]))
     for label in np.unique(labels):
         counts[label] = (labels == label).mean(0)
     return counts
 
 
-def reference_is_turned(predicted: np.ndarray, laid_out: np.ndarray, usual: np.ndarray) -> bool:
-    """Whether of two masks that lie differently the reference is the one that lies unlike most masks.
+def is_reference_misoriented(
+    predicted: np.ndarray, as_reference: np.ndarray, frequencies: np.ndarray
+) -> bool:
+    """Return whether, of two masks that differ in orientation, the reference mask differs from most masks.
 
-    Then the prediction lies like them as it is. The log-likelihood of its labels is compared with that of its labels as
-    the reference mask lies. Where neither is clear, as for mirrored masks among right and left knees, the prediction is
-    the one.
+    This compares the log-likelihood of the prediction's labels with that of its labels in the orientation of the
+    reference mask. If neither is clearly larger, as for mirrored masks of right and left knees, it is the prediction.
 
     Args:
         predicted: u8[side, side], thumbnail of the prediction.
-        laid_out: the same, turned as the reference mask lies.
-        usual: of `frequencies`.
+        as_reference: the same in the orientation of the reference mask.
+        frequencies: of `frequencies`.
     """
-    pixels = np.flatnonzero(predicted.ravel() != laid_out.ravel())
+    pixels = np.flatnonzero(predicted.ravel() != as_reference.ravel())
     if not pixels.size:
         return False
-    as_it_is, as_the_reference = (
-        np.log(np.maximum(usual[one.ravel()[pixels], pixels], _LEAST_FREQUENCY)).mean()
-        for one in (predicted, laid_out)
+    log_likelihood, log_likelihood_as_reference = (
+        np.log(np.maximum(frequencies[thumbnail.ravel()[pixels], pixels], _MIN_FREQUENCY)).mean()
+        for thumbnail in (predicted, as_reference)
     )
-    return bool(as_it_is - as_the_reference > _UNLIKE)
+    return bool(log_likelihood - log_likelihood_as_reference > _MIN_NATS)
 
 
-def flag_note(turned: Mapping[str, Fit], several: int, of: str, flag: str) -> str:
-    """Return a note on the flag that turns all predictions, where they all fit in one orientation; or "".
+def orientation_note(misoriented: Mapping[str, Fit], predictions: int, of: str, flag: str) -> str:
+    """Return a note on the flag that turns all predictions, if they all fit in one orientation; "" otherwise.
 
     Args:
-        turned: the cases whose prediction fits in another orientation.
-        several: how many cases have a prediction.
+        misoriented: the cases whose prediction fits in another orientation.
+        predictions: number of cases with a prediction.
         of: whose predictions, such as ` by unet`.
         flag: the value of `--orientation`.
     """
-    orientations = {one.orientation for one in turned.values()}
-    if len(turned) < several or len(orientations) != 1 or flag != NONE:
+    orientations = {fit.orientation for fit in misoriented.values()}
+    if len(misoriented) < predictions or len(orientations) != 1 or flag != NONE:
         return ""
-    if any(one.stated for one in turned.values()):
+    if any(fit.stated for fit in misoriented.values()):
         return ""
     (orientation,) = orientations
     return (
-        f"WARNING: all {several} predictions{of} fit the reference masks after {orientation}: correct their headers, "
-        f"or give --orientation {orientation}"
+        f"WARNING: all {predictions} predictions{of} fit the reference masks after {orientation}: correct their "
+        f"headers, or give --orientation {orientation}"
     )
 
 
-def exchanged_labels(
+def label_note(
     fits: Mapping[str, Fit | None],
     confusions: Mapping[str, np.ndarray],
     structures: Sequence[str],
     mean_dice: float,
     of: str,
 ) -> str:
-    """A note on exchanged labels where that fits clearly better than the files as they are, and than a turn; or "".
+    """Return a note on exchanged labels, if they fit clearly better than the files as read and than a turn.
 
     Args:
-        fits: case id -> `fit`, of the cases with a prediction; None where a case does not score poorly.
+        fits: case id -> `fit`, of the cases with a prediction; None if a case does not score poorly.
         confusions: case id -> `metrics.confusion_matrix`, of the first of them.
         structures: names of labels 1, 2, ...
         mean_dice: over cases and structures.
         of: whose predictions, such as ` by unet`.
     """
-    if not mean_dice < _EXCHANGED or not confusions:
+    if not mean_dice < _MAX_MEAN_DICE or not confusions:
         return ""
-    renamed = _renamed([*confusions.values()])
-    words = [
-        f"{structures[was - 1]} is called {structures[now - 1]}"
-        for was, now in enumerate(renamed)
-        if now != was
+    new_labels = _best_labels([*confusions.values()])
+    changes = [
+        f"{structures[old - 1]} is called {structures[new - 1]}"
+        for old, new in enumerate(new_labels)
+        if new != old
     ]
-    if not words:
+    if not changes:
         return ""
     as_read = {case: _dice(pixels, np.arange(len(pixels))) for case, pixels in confusions.items()}
-    after = float(np.mean([_dice(pixels, renamed) for pixels in confusions.values()]))
-    turns = {case: one.best for case in as_read if (one := fits.get(case)) is not None}
-    best_turn = [turns.get(case, one) for case, one in as_read.items()]
-    before = np.mean(list(as_read.values()))
-    if after < before + _BETTER or after < np.mean(best_turn):
+    dice_renamed = float(np.mean([_dice(pixels, new_labels) for pixels in confusions.values()]))
+    turns = {case: match.best for case in as_read if (match := fits.get(case)) is not None}
+    best_turn = [turns.get(case, dice) for case, dice in as_read.items()]
+    dice_as_read = np.mean(list(as_read.values()))
+    if dice_renamed < dice_as_read + _MIN_LABEL_RISE or dice_renamed < np.mean(best_turn):
         return ""
     return (
-        f"WARNING: the predictions{of} fit the reference masks better when {', '.join(words)} (Dice of all structures "
-        f"{after:.2f} instead of {before:.2f}): check their labels (--pred-labels) before you believe any number."
+        f"WARNING: the predictions{of} fit the reference masks better when {', '.join(changes)} (Dice of all "
+        f"structures {dice_renamed:.2f} instead of {dice_as_read:.2f}): check their labels (--pred-labels) before you "
+        "believe any number."
     )
 
 
-def _renamed(confusions: Sequence[np.ndarray]) -> np.ndarray:
-    """i64[S + 1], what each predicted label had better be called: most pixels agree, each name is given once."""
+def _best_labels(confusions: Sequence[np.ndarray]) -> np.ndarray:
+    """Return i64[S + 1], the assignment of predicted labels to true labels with the most common pixels."""
     by_prediction = np.sum(confusions, axis=0).T
-    names = np.arange(len(by_prediction))
-    names[1:] = 1 + linear_sum_assignment(by_prediction[1:, 1:], maximize=True)[1]
-    return names
+    labels = np.arange(len(by_prediction))
+    labels[1:] = 1 + linear_sum_assignment(by_prediction[1:, 1:], maximize=True)[1]
+    return labels
 
 
 def _dice(pixels: np.ndarray, names: np.ndarray) -> float:
-    """`_foreground_dice` by a confusion matrix, predicted labels having other names."""
+    """Return `_foreground_dice` by a confusion matrix, with new names for the predicted labels."""
     total = int(pixels[1:].sum()) + int(pixels[:, 1:].sum())
     return 2 * int(pixels[names[1:], np.arange(1, len(pixels))].sum()) / max(total, 1)
 
 
 def _foreground_dice(true: np.ndarray, predicted: np.ndarray) -> float:
-    """2 |P and T| / (|P| + |T|) with pixels counted where the structures agree; 0 where both are empty."""
+    """Return 2 |P and T| / (|P| + |T|), counting pixels where the structures agree; 0 if both are empty."""
     total = int(np.count_nonzero(true)) + int(np.count_nonzero(predicted))
     return 2 * int(np.count_nonzero((true == predicted) & (true > 0))) / max(total, 1)

@@ -1,4 +1,4 @@
-"""Faulty masks by case: a table of them, and what is said of it among the notes and at the end of the terminal."""
+"""Faults of masks by case: their kinds, the table `mask_faults.csv`, and its notes."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -6,17 +6,17 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kneefair_jax.audit.label_map import BACKGROUND, Checked, structure_names
+from kneefair_jax.audit.label_map import BACKGROUND, LabelMap, structure_names
 from kneefair_jax.data import mask_checks
 from kneefair_jax.report.text import formatting
 
 FILE = "mask_faults.csv"
 COLUMNS = ("case_id", "mask", "fault", "detail")  # as in the table of `check`
 REFERENCE = "reference"  # in the column `mask`, beside the names of models
-_SHOWN = 5
+_MAX_LISTED = 5
 _IGNORED = np.int32(2**24)  # above every label
 
-# Kinds of faults, and what a note says of masks that have one; the notes on other kinds are written elsewhere.
+# Kinds of faults, and the note on masks that have one; other modules write the notes on the other kinds.
 INTERPOLATED = "interpolated labels"
 BAND = "void band as background"
 SAME_PIXELS = "identical mask"
@@ -32,20 +32,20 @@ _NOTES = {
     "before you believe any number",
     INTERPOLATED: "have interpolated labels {where}: where two structures meet, a thin rim has the label of a third; "
     f"{mask_checks.EXPORT_LABELS}",
-    BAND: "have a thin band of the value {detail}, which counts as background, along the contours {where}; if nobody "
-    "labeled these pixels, leave them out of the scores with ignore={detail} in --labels",
+    BAND: "have a thin band of the value {detail}, which counts as background, along the contours {where}; if these "
+    "pixels have no label, exclude them from the scores with ignore={detail} in --labels",
     SAME_PIXELS: "are identical to the mask of another case {where}; replace the copies with the masks of these cases",
     OTHER_CASE: "fit the mask of another case better than that of their own {where}; correct the names of these files",
-    OUTLIER: "overlap their counterpart far less than in most cases {where}; look whether both are of the same film",
-    UNITS: "have a pixel spacing in which bones are of another size than in most cases {where}; correct its unit in "
+    OUTLIER: "overlap their counterpart far less than in most cases {where}; check whether both are of the same film",
+    UNITS: "have a pixel spacing with which bones have another size than in most cases {where}; correct its unit in "
     "the header or the table",
-    TABLE_SPACING: "have headers that state another spacing than the table {where}; the table's was taken: correct the "
+    TABLE_SPACING: "have headers that state another spacing than the table {where}; the table's was used: correct the "
     "wrong one",
 }
 
 
 class Fault(NamedTuple):
-    """A fault of a mask: its kind, and what is particular to the mask."""
+    """A fault of a mask: its kind, and details of the mask."""
 
     kind: str
     detail: str = ""
@@ -59,18 +59,18 @@ class FaultyMask(NamedTuple):
     fault: Fault
 
 
-def of_mask(values: np.ndarray, labels: Checked, ignored: np.ndarray) -> list[Fault]:
-    """The faults that the pixels of one mask show by themselves.
+def of_mask(values: np.ndarray, labels: LabelMap, ignored: np.ndarray) -> list[Fault]:
+    """Return the faults that the pixels of one mask show by themselves.
 
     Args:
-        values: integers [H, W], as the file holds them.
+        values: integers [H, W], as in the file.
         labels: the label map of such masks.
-        ignored: bool[H, W], the pixels that are left out of every score, whatever they hold.
+        ignored: bool[H, W], the pixels that every score excludes.
     """
     structures = [value for name in structure_names(labels) for value in labels[name]]
     bands = mask_checks.contour_bands(np.where(ignored, 0, values), structures, labels[BACKGROUND])
-    # A label above all others. Background in its place would cut thin strips off structures, which look like rims: 9
-    # false alarms on 40 phantoms whose lower half is ignored, not 0.
+    # Ignored pixels get a label above all others. With background in its place, thin strips cut off structures would
+    # look like rims: 9 false alarms on 40 phantoms whose lower half is ignored, not 0.
     rims = np.where(ignored, _IGNORED, values) if ignored.any() else values
     interpolated = mask_checks.interpolated_rims(rims).interpolated
     return [Fault(INTERPOLATED)] * interpolated + [Fault(BAND, str(value)) for value in bands]
@@ -78,59 +78,59 @@ def of_mask(values: np.ndarray, labels: Checked, ignored: np.ndarray) -> list[Fa
 
 def table(faults: Iterable[FaultyMask]) -> pd.DataFrame:
     """Return `COLUMNS`, a row per case, mask and fault."""
-    rows = [(one.case_id, one.mask, *one.fault) for one in faults]
+    rows = [(faulty.case_id, faulty.mask, *faulty.fault) for faulty in faults]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def notes(faults: Sequence[FaultyMask], cases: int) -> list[str]:
-    """A warning for each mask and kind of fault, with the remedy.
+    """Return a warning for each model (or the reference masks) and kind of fault, with the remedy.
 
     Args:
         faults: of all masks.
-        cases: how many cases there are.
+        cases: number of all cases.
     """
     groups: dict[tuple[str, ...], list[FaultyMask]] = {}
-    for one in faults:
-        if one.fault.kind in _NOTES:
-            value = one.fault.detail if one.fault.kind == BAND else ""
-            groups.setdefault((one.mask, one.fault.kind, value), []).append(one)
+    for faulty in faults:
+        if faulty.fault.kind in _NOTES:
+            value = faulty.fault.detail if faulty.fault.kind == BAND else ""
+            groups.setdefault((faulty.mask, faulty.fault.kind, value), []).append(faulty)
     lines = []
-    for (mask, kind, value), some in groups.items():
+    for (mask, kind, value), group in groups.items():
         of = "reference masks" if mask == REFERENCE else f"predictions by {mask}".removesuffix(" by ")
-        # Words of a file are inserted last, since they may hold braces.
-        where = f"in {len(some)} of {cases} cases ({_listed(some)}; all in {FILE})"
+        # Text of a file is inserted last, since they may hold braces.
+        where = f"in {len(group)} of {cases} cases ({_first_cases(group)}; all in {FILE})"
         text = _NOTES[kind].replace("{detail}", value).replace("{where}", where)
         lines.append(f"WARNING: {of} {text}")
     return lines
 
 
 def closing_lines(faults: pd.DataFrame) -> list[str]:
-    """What the terminal says last: a line for each mask and kind of fault, which begins with the cases.
+    """Return the last lines on the terminal: the first cases of each model (or the reference masks) and kind of fault.
 
     Args:
         faults: of `table`.
     """
     lines = []
-    for (mask, kind), some in faults.groupby(["mask", "fault"], sort=False):
-        cases = list(dict.fromkeys(some["case_id"]))
+    for (mask, kind), group in faults.groupby(["mask", "fault"], sort=False):
+        cases = list(dict.fromkeys(group["case_id"]))
         noun = "reference mask" if mask == REFERENCE else "prediction"
         of = "" if mask in (REFERENCE, "") else f" by {mask}"
         lines.append(f"look at {formatting.amount(len(cases), noun)}{of} ({_ids(cases)}): {kind}")
     return lines
 
 
-def _listed(faults: Sequence[FaultyMask]) -> str:
-    """The first cases, with the details that notes do not have elsewhere."""
+def _first_cases(faults: Sequence[FaultyMask]) -> str:
+    """Return the first cases, with the details that notes do not state elsewhere."""
     return _ids(
         [
-            f"{one.case_id}: {one.fault.detail}"
-            if one.fault.detail and one.fault.kind != BAND
-            else one.case_id
-            for one in faults
+            f"{faulty.case_id}: {faulty.fault.detail}"
+            if faulty.fault.detail and faulty.fault.kind != BAND
+            else faulty.case_id
+            for faulty in faults
         ]
     )
 
 
 def _ids(texts: Sequence[str]) -> str:
-    between = "; " if any(": " in text for text in texts) else ", "
-    return between.join(texts[:_SHOWN]) + (f"{between}..." if len(texts) > _SHOWN else "")
+    separator = "; " if any(": " in text for text in texts) else ", "
+    return separator.join(texts[:_MAX_LISTED]) + (f"{separator}..." if len(texts) > _MAX_LISTED else "")

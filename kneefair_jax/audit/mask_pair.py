@@ -1,28 +1,36 @@
-"""The reference mask and the prediction of a case on one grid, with the labels that the audit names."""
+"""Read the reference mask and the prediction of a case on one grid, and summarize each mask.
 
+A summary is what an audit stores of a mask after it frees the pixels: counts, faults, a digest and a thumbnail.
+"""
+
+import hashlib
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from kneefair_jax import anatomy
-from kneefair_jax.audit import label_map
-from kneefair_jax.audit.label_map import Checked
+from kneefair_jax.audit import label_map, mask_faults
+from kneefair_jax.audit.label_map import LabelMap
+from kneefair_jax.audit.mask_faults import Fault
 from kneefair_jax.data import layouts, mask_files
-from kneefair_jax.data.mask_files import Mask, MaskPath
+from kneefair_jax.data.mask_files import Mask, MaskSource
 from kneefair_jax.errors import InputError
+
+THUMBNAIL = 32  # pixels a side, whatever the size of the mask
 
 
 class Reading(NamedTuple):
-    """How masks are read.
+    """How to read masks.
 
     Attributes:
-        truth: structure -> values of the reference masks, `label_map.checked`.
+        truth: structure -> values of the reference masks, `label_map.check`.
         prediction: the same of the predicted masks.
         orientation: of `layouts.FLAGS`, for predicted masks whose relation to the truth the headers leave open.
     """
 
-    truth: Checked
-    prediction: Checked
+    truth: LabelMap
+    prediction: LabelMap
     orientation: str = "none"
 
     @property
@@ -32,7 +40,7 @@ class Reading(NamedTuple):
 
     @property
     def scored(self) -> tuple[str, ...]:
-        """Names of the structures of every score: whole bones in place of overlap classes."""
+        """Names of the structures in the scores: whole bones in place of overlap classes."""
         return anatomy.scored_structures(self.structures)
 
 
@@ -43,10 +51,10 @@ class Reference(NamedTuple):
         path: its file or files.
         mask: as read.
         label: u8[H, W], structures as 1..S; ignored pixels are 0.
-        ignored: bool[H, W], the pixels that are left out of every score.
+        ignored: bool[H, W], the pixels that every score excludes.
     """
 
-    path: MaskPath
+    path: MaskSource
     mask: Mask
     label: np.ndarray
     ignored: np.ndarray
@@ -55,15 +63,15 @@ class Reference(NamedTuple):
 class MaskPair(NamedTuple):
     """A reference mask and a prediction on one grid.
 
-    Ignored pixels are background in both, before anything is scored: they enter no overlap, no area and no distance,
-    since surfaces are those of what is left. Where such pixels cut a structure off, both masks have one edge there.
+    Ignored pixels are background in both before scoring: they enter no overlap, no area and no distance, since surfaces
+    are those of the remaining pixels. Where such pixels cut a structure, both masks have the same edge.
 
     Attributes:
         true: u8[H, W], structures as 1..S.
-        predicted: the same; empty where there is no prediction.
-        label: the prediction with the structures that lie in ignored pixels.
+        predicted: the same for the prediction; empty if there is none.
+        label: the prediction, with structures in ignored pixels.
         ignored: bool[H, W].
-        prediction: the prediction as read, on the grid of the reference mask; None where there is none.
+        prediction: as read, on the grid of the reference mask; None if there is none.
         relation: `layouts.relation` of both files.
     """
 
@@ -75,23 +83,23 @@ class MaskPair(NamedTuple):
     relation: str
 
 
-def reference(path: MaskPath, reading: Reading) -> Reference:
-    """Reads a reference mask.
+def reference(path: MaskSource, reading: Reading) -> Reference:
+    """Read a reference mask.
 
     Raises:
         InputError: a file cannot be read, or holds a value that names no structure.
     """
     mask = mask_files.read(path, reading.truth)
-    label = label_map.mapped(mask.values, reading.truth, path)
+    label = label_map.to_labels(mask.values, reading.truth, path)
     return Reference(path, mask, label, label_map.ignored(mask.values, reading.truth))
 
 
-def pair(true: Reference, path: MaskPath | None, reading: Reading) -> MaskPair:
-    """Reads the prediction of a case and lays it on the reference mask.
+def pair(true: Reference, path: MaskSource | None, reading: Reading) -> MaskPair:
+    """Read the prediction of a case on the grid of the reference mask.
 
     Args:
         true: the reference mask.
-        path: of the prediction; None where there is none.
+        path: of the prediction; None if there is none.
         reading: of the masks.
 
     Raises:
@@ -104,9 +112,9 @@ def pair(true: Reference, path: MaskPath | None, reading: Reading) -> MaskPair:
     relation = layouts.relation(true.mask.orientation, mask.orientation)
     correction = layouts.correction(true.mask.orientation, mask.orientation, reading.orientation)
     mask = mask._replace(values=correction.apply(mask.values), spacing=correction.of_pair(mask.spacing))
-    label = label_map.mapped(mask.values, reading.prediction, path, "--pred-labels")
+    label = label_map.to_labels(mask.values, reading.prediction, path, "--pred-labels")
     if label.shape != true.label.shape:
-        hint, remedy = "", "export the predictions at the size of the truth, labels by nearest neighbour"
+        hint, remedy = "", "export the predictions at the size of the truth, labels by nearest neighbor"
         if label.shape == true.label.shape[::-1]:
             hint = " (they are transposed)"
             if relation != layouts.STATED:
@@ -116,5 +124,68 @@ def pair(true: Reference, path: MaskPath | None, reading: Reading) -> MaskPair:
             f"{true.label.shape[0]} x {true.label.shape[1]}{hint}; {remedy}"
         )
     ignored = true.ignored | label_map.ignored(mask.values, reading.prediction)
-    scored, predicted = (anatomy.background_where(ignored, part) for part in (true.label, label))
+    scored, predicted = (anatomy.background_where(ignored, mask) for mask in (true.label, label))
     return MaskPair(scored, predicted, label, ignored, mask, relation)
+
+
+class Summary(NamedTuple):
+    """Summary of one mask.
+
+    Attributes:
+        shape: rows and columns.
+        pixels: of all structures, without ignored ones.
+        spacing: f32[2], mm per pixel as the header states it, on the reference's grid; NaN if it states none.
+        spacing_kind: of `readers.Radiograph`.
+        notes: quality warnings about the header.
+        faults: of `mask_faults.of_mask`.
+        digest: SHA-256 of shape and labels.
+        thumbnail: u8[32, 32], labels of the pixels on a regular grid.
+        ignored: bool[32, 32], which of these pixels are ignored.
+        palette: of `mask_files.Mask`.
+    """
+
+    shape: tuple[int, ...]
+    pixels: int
+    spacing: np.ndarray
+    spacing_kind: str
+    notes: tuple[str, ...]
+    faults: list[Fault]
+    digest: bytes
+    thumbnail: np.ndarray
+    ignored: np.ndarray
+    palette: tuple[Path, np.ndarray] | None
+
+
+def summarize(mask: Mask, label: np.ndarray, ignored: np.ndarray, labels: LabelMap) -> Summary:
+    """Summarize a mask.
+
+    Args:
+        mask: as read.
+        label: u8[H, W], its structures.
+        ignored: bool[H, W], the pixels that every score and the search for faults exclude.
+        labels: the label map of such masks.
+    """
+    return Summary(
+        label.shape,
+        int(np.count_nonzero(label[~ignored])),
+        mask.spacing,
+        mask.spacing_kind,
+        mask.notes,
+        mask_faults.of_mask(mask.values, labels, ignored),
+        digest(label),
+        thumbnail(label),
+        thumbnail(ignored),
+        mask.palette,
+    )
+
+
+def digest(*labels: np.ndarray) -> bytes:
+    """Return the SHA-256 of label maps of one shape, u8[H, W], and of the shape."""
+    parts = [repr(labels[0].shape).encode(), *(label.tobytes() for label in labels)]
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def thumbnail(label: np.ndarray) -> np.ndarray:
+    """Return [32, 32], the pixels nearest to the centers of 32 x 32 equal cells."""
+    rows, columns = ((np.arange(THUMBNAIL) + 0.5) * side / THUMBNAIL for side in label.shape)
+    return label[np.ix_(rows.astype(int), columns.astype(int))]

@@ -1,4 +1,4 @@
-"""What is odd about the masks of an audit, though they can be scored: notes, and the faults of single masks."""
+"""Collect quality warnings about masks that can be scored: notes for the page, and faults of single masks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kneefair_jax.audit import case_mismatch, mask_alignment, spacing_faults
+from kneefair_jax.audit import case_mismatch, mask_alignment
 from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.mask_alignment import Fit
 from kneefair_jax.audit.mask_faults import (
@@ -16,13 +16,15 @@ from kneefair_jax.audit.mask_faults import (
     ORIENTATION,
     OTHER_CASE,
     OUTLIER,
+    PAIR_SPACING,
     REFERENCE,
     SAME_PIXELS,
+    TABLE_SPACING,
+    UNITS,
     Fault,
     FaultyMask,
 )
-from kneefair_jax.audit.mask_pair import Reading
-from kneefair_jax.audit.mask_summary import Summary
+from kneefair_jax.audit.mask_pair import Reading, Summary
 from kneefair_jax.audit.scoring import Case, Scored
 from kneefair_jax.data import inspection, layouts
 from kneefair_jax.data.readers import ORIENTATIONS, name_of
@@ -30,10 +32,15 @@ from kneefair_jax.report import notes as report_notes
 
 # Faults that explain why a prediction overlaps its reference mask less than others do.
 _LOWER_OVERLAP = (INTERPOLATED, BAND, ORIENTATION, OTHER_CASE, SAME_PIXELS)
+_SAME_SPACING = 0.01  # relative difference up to which two spacings are the same
+# A wrong unit changes the spacing and, by its square, the area of the bones. Resized films have other spacings and
+# bones of the same area; cropped ones have smaller areas and the same spacing. A factor of 2 makes areas 4 times as
+# large, to which the size of the knee adds or subtracts a third; spacings of a cohort differ by some percent.
+_SPACING_RATIO, _AREA_RATIO = 1.8, 2.5
 
 
 class Observations(NamedTuple):
-    """What is odd.
+    """Quality warnings.
 
     Attributes:
         notes: for the page.
@@ -45,17 +52,17 @@ class Observations(NamedTuple):
 
 
 def of_references(cohort: Cohort, cases: Sequence[Case]) -> Observations:
-    """Of the reference masks."""
+    """Collect the warnings about the reference masks."""
     ids = cohort.frame["case_id"].tolist()
-    truth = {case: one.truth for case, one in zip(ids, cases, strict=True)}
-    spacing = np.stack([one.spacing for one in cases])
+    truth = {case_id: case.truth for case_id, case in zip(ids, cases, strict=True)}
+    spacing = np.stack([case.spacing for case in cases])
     faults = [
-        *_own_faults(truth, REFERENCE),
+        *_single_faults(truth, REFERENCE),
         *case_mismatch.copies(truth, REFERENCE),
-        *spacing_faults.units(truth, spacing),
-        *spacing_faults.against_table(truth, cohort.spacing),
+        *_unit_faults(truth, spacing),
+        *_table_spacing_faults(truth, cohort.spacing),
     ]
-    notes = [*_header_notes(truth, "reference mask"), *spacing_faults.kinds(truth, "reference masks")]
+    notes = [*_header_notes(truth, "reference mask"), *_spacing_kind_notes(truth, "reference masks")]
     return Observations(notes, faults)
 
 
@@ -65,9 +72,9 @@ def of_model(
     model: str,
     table: pd.DataFrame,
     reading: Reading,
-    of_truth: Sequence[FaultyMask],
+    reference_faults: Sequence[FaultyMask],
 ) -> Observations:
-    """Of the predictions of a model, and of how they lie on the reference masks.
+    """Collect the warnings about the predictions of a model, and about reference masks by comparison with them.
 
     Args:
         cohort: the cases.
@@ -75,147 +82,258 @@ def of_model(
         model: its name.
         table: its long per-case table.
         reading: of the masks.
-        of_truth: the faults of `of_references`.
+        reference_faults: of `of_references`.
     """
     of = f" by {model}" if model else ""
     ids = cohort.frame["case_id"].tolist()
-    truth = {case: one.truth for case, one in zip(ids, cases, strict=True)}
-    scored = {case: one.by_model[model] for case, one in zip(ids, cases, strict=True)}
-    masks = {case: one.mask for case, one in scored.items()}
-    present = {case: mask for case, mask in masks.items() if mask is not None}
-    fits = {case: scored[case].fit for case in present}
-    confusions = {case: one.confusion for case, one in scored.items() if one.confusion is not None}
-    other_labels = mask_alignment.exchanged_labels(
+    truth = {case_id: case.truth for case_id, case in zip(ids, cases, strict=True)}
+    scored = {case_id: case.by_model[model] for case_id, case in zip(ids, cases, strict=True)}
+    masks = {case_id: case.mask for case_id, case in scored.items()}
+    present = {case_id: mask for case_id, mask in masks.items() if mask is not None}
+    fits = {case_id: scored[case_id].fit for case_id in present}
+    confusions = {case_id: case.confusion for case_id, case in scored.items() if case.confusion is not None}
+    label_note = mask_alignment.label_note(
         fits, confusions, reading.structures, float(table["dice"].mean()), of
     )
     overlaps = _overlaps(truth, scored)
-    between_headers = spacing_faults.against_reference(truth, masks, model)
-    of_others = [
+    spacing_faults = _pair_spacing_faults(truth, masks, model)
+    other_case_faults = [
         *case_mismatch.copies(present, model),
         *case_mismatch.copies_of_references(truth, masks, model),
         *case_mismatch.exchanged(truth, masks, fits, model),
     ]
-    # A mask of another case may fit a little better when it is turned, too; not most masks of a cohort.
-    elsewhere = {
-        one.case_id for one in [*of_truth, *of_others] if one.fault.kind in (SAME_PIXELS, OTHER_CASE)
+    misoriented = {} if label_note else mask_alignment.misoriented(fits, overlaps)
+    # A mask of another case may fit a little better after a turn, too; most masks of a cohort do not.
+    if 2 * len(misoriented) <= len(fits):
+        mismatched = {
+            faulty.case_id
+            for faulty in [*reference_faults, *other_case_faults]
+            if faulty.fault.kind in (SAME_PIXELS, OTHER_CASE)
+        }
+        misoriented = {case_id: fit for case_id, fit in misoriented.items() if case_id not in mismatched}
+    orientation_faults = _orientation_faults(misoriented, fits, present, model)
+    faults = [*_single_faults(present, model), *orientation_faults, *other_case_faults, *spacing_faults]
+    explained = {
+        faulty.case_id for faulty in [*faults, *reference_faults] if faulty.fault.kind in _LOWER_OVERLAP
     }
-    turned = {} if other_labels else mask_alignment.turned(fits, overlaps)
-    if 2 * len(turned) <= len(fits):
-        turned = {case: one for case, one in turned.items() if case not in elsewhere}
-    orientations = _turned(turned, fits, truth, present, model)
-    faults = [*_own_faults(present, model), *orientations, *of_others, *between_headers]
-    explained = {one.case_id for one in [*faults, *of_truth] if one.fault.kind in _LOWER_OVERLAP}
     faults += case_mismatch.outliers(overlaps, explained, model)
-    flag_note = ""
-    if not any(one.mask == REFERENCE for one in orientations):
-        flag_note = mask_alignment.flag_note(turned, len(fits), of, reading.orientation)
+    orientation_note = ""
+    if not any(faulty.mask == REFERENCE for faulty in orientation_faults):
+        orientation_note = mask_alignment.orientation_note(misoriented, len(fits), of, reading.orientation)
     notes = [
         *_header_notes(masks, f"prediction{of}"),
         *report_notes.observations(
             cohort.frame,
             cohort.attributes,
             of=of,
-            true_pixels=np.array([one.pixels for one in truth.values()]),
+            true_pixels=np.array([mask.pixels for mask in truth.values()]),
             pred_pixels=np.array([0 if mask is None else mask.pixels for mask in masks.values()]),
-            spacing=np.stack([one.spacing for one in cases]),
+            spacing=np.stack([case.spacing for case in cases]),
         ),
-        *spacing_faults.kinds(present, f"predictions{of}"),
-        *spacing_faults.pair_kinds(truth, masks, of),
-        *_pair_notes(cohort, list(scored.values()), {one.case_id for one in between_headers}, of, reading),
-        *filter(None, (other_labels, flag_note)),
+        *_spacing_kind_notes(present, f"predictions{of}"),
+        *_pair_spacing_kind_notes(truth, masks, of),
+        *_pair_notes(
+            cohort, list(scored.values()), {faulty.case_id for faulty in spacing_faults}, of, reading
+        ),
+        *filter(None, (label_note, orientation_note)),
     ]
     return Observations(notes, faults)
 
 
-def combined(faults: Sequence[FaultyMask]) -> list[FaultyMask]:
-    """Return the faults of the masks of all models, each once.
+def combine(faults: Sequence[FaultyMask]) -> list[FaultyMask]:
+    """Return the faults of the masks of all models without repetitions.
 
-    A turned reference mask is named once, whatever its Dice with each model; and where the masks of one model show
-    what is wrong with a reference mask, a low overlap with another model's is explained.
+    A misoriented reference mask occurs once, whatever its Dice with each model. If the masks of one model reveal a
+    fault of a reference mask, that explains its low overlap with another model.
     """
-    explained = {one.case_id for one in faults if one.mask == REFERENCE and one.fault.kind in _LOWER_OVERLAP}
+    explained = {
+        faulty.case_id
+        for faulty in faults
+        if faulty.mask == REFERENCE and faulty.fault.kind in _LOWER_OVERLAP
+    }
     unique: dict[tuple[str, ...], FaultyMask] = {}
-    for one in faults:
-        detail = "" if one.fault.kind == ORIENTATION else one.fault.detail
-        if one.fault.kind != OUTLIER or one.case_id not in explained:
-            unique.setdefault((one.case_id, one.mask, one.fault.kind, detail), one)
+    for faulty in faults:
+        detail = "" if faulty.fault.kind == ORIENTATION else faulty.fault.detail
+        if faulty.fault.kind != OUTLIER or faulty.case_id not in explained:
+            unique.setdefault((faulty.case_id, faulty.mask, faulty.fault.kind, detail), faulty)
     return list(unique.values())
 
 
-def _turned(
-    turned: Mapping[str, Fit],
+def _orientation_faults(
+    misoriented: Mapping[str, Fit],
     fits: Mapping[str, Fit | None],
-    truth: dict[str, Summary],
-    masks: dict[str, Summary],
+    masks: Mapping[str, Summary],
     model: str,
 ) -> list[FaultyMask]:
-    """The masks that lie differently: of prediction and reference the one that lies unlike most masks.
+    """Return, of each misoriented pair, the mask whose orientation differs from most masks.
 
-    Most masks are those of the cases that score well. Where none does, or both lie like them, predictions are named.
+    Most masks are those of the cases that score well. If no case does, or both masks of a pair agree with them, the
+    fault is the prediction's.
     """
-    if not turned:
+    if not misoriented:
         return []
-    good = [masks[case].thumbnail for case, one in fits.items() if one is None]
-    usual = mask_alignment.frequencies(good) if good else None
+    good = [masks[case_id].thumbnail for case_id, fit in fits.items() if fit is None]
+    frequencies = mask_alignment.frequencies(good) if good else None
     faults = []
-    for case, one in turned.items():
-        remedy, mask = ORIENTATIONS[one.orientation], model
-        predicted = masks[case].thumbnail
-        if usual is not None and mask_alignment.reference_is_turned(
-            predicted, remedy.apply(predicted), usual
+    for case_id, fit in misoriented.items():
+        remedy, mask = ORIENTATIONS[fit.orientation], model
+        predicted = masks[case_id].thumbnail
+        if frequencies is not None and mask_alignment.is_reference_misoriented(
+            predicted, remedy.apply(predicted), frequencies
         ):
             remedy, mask = remedy.inverse(), REFERENCE
-        detail = f"fits after {name_of(remedy)} (Dice {one.best:.2f}, not {one.dice:.2f})"
-        faults.append(FaultyMask(case, mask, Fault(ORIENTATION, detail)))
+        detail = f"fits after {name_of(remedy)} (Dice {fit.best:.2f}, not {fit.dice:.2f})"
+        faults.append(FaultyMask(case_id, mask, Fault(ORIENTATION, detail)))
     return faults
 
 
-def _own_faults(masks: dict[str, Summary], name: str) -> Iterator[FaultyMask]:
-    """What each mask and its header show by themselves."""
-    for case, mask in masks.items():
-        yield from (FaultyMask(case, name, fault) for fault in mask.faults)
-    for case, mask in masks.items():
-        yield from (FaultyMask(case, name, Fault(HEADER, note)) for note in mask.notes)
+def _single_faults(masks: Mapping[str, Summary], name: str) -> Iterator[FaultyMask]:
+    """Yield the faults that each mask and its header show by themselves."""
+    for case_id, mask in masks.items():
+        yield from (FaultyMask(case_id, name, fault) for fault in mask.faults)
+    for case_id, mask in masks.items():
+        yield from (FaultyMask(case_id, name, Fault(HEADER, note)) for note in mask.notes)
 
 
-def _header_notes(masks: dict[str, Summary] | dict[str, Summary | None], name: str) -> list[str]:
+def _header_notes(masks: Mapping[str, Summary | None], name: str) -> list[str]:
     notes = [() if mask is None else mask.notes for mask in masks.values()]
     return [f"{name}: {text}" for text in inspection.aggregate_notes(list(masks), notes)]
 
 
-def _overlaps(truth: dict[str, Summary], scored: dict[str, Scored]) -> dict[str, float]:
-    """Dice of the cases in which both masks have structures: of all together where a case scores poorly."""
+def _overlaps(truth: Mapping[str, Summary], scored: Mapping[str, Scored]) -> dict[str, float]:
+    """Return the Dice of the cases in which both masks have structures: of all together if a case scores poorly."""
     return {
-        case: float(np.nanmean(one.scores["dice"])) if one.fit is None else one.fit.dice
-        for case, one in scored.items()
-        if truth[case].pixels and one.mask is not None and one.mask.pixels
+        case_id: float(np.nanmean(case.scores["dice"])) if case.fit is None else case.fit.dice
+        for case_id, case in scored.items()
+        if truth[case_id].pixels and case.mask is not None and case.mask.pixels
     }
 
 
 def _pair_notes(
     cohort: Cohort, scored: Sequence[Scored], other_spacing: set[str], of: str, reading: Reading
 ) -> list[str]:
-    """How the headers and pixels of a prediction go with those of its reference mask."""
-    same = [one.same for one in scored]
-    warning, copy = "", "is it a copy?"
-    if all(same):
-        warning, copy = (
-            "WARNING: ",
-            "a model that is audited against its own masks is equally good for all groups",
-        )
-    chosen = {
-        f"the headers of reference mask and prediction{of} state different spacings in {{}}; the table's, or else the "
-        "reference's, was taken": cohort.frame["case_id"].isin(other_spacing).to_numpy(),
-        f"only one of the headers of reference mask and prediction{of} states an orientation in {{}}; the other was "
-        "taken to lie as this one is displayed (give --orientation stored if it lies as this one is stored)": np.array(
-            [one.relation == layouts.OPEN and reading.orientation == mask_alignment.NONE for one in scored]
-        ),
-        f"{warning}the prediction{of} equals the reference mask pixel by pixel in {{}}; {copy}": np.array(
-            same
+    """Return notes on headers and pixels of predictions by comparison with their reference masks."""
+    is_copy = [case.is_copy for case in scored]
+    warning, question = "", "is it a copy?"
+    if all(is_copy):
+        warning = "WARNING: "
+        question = "a model that is audited against its own masks is equally good for all groups"
+    is_open = [
+        case.relation == layouts.OPEN and reading.orientation == mask_alignment.NONE for case in scored
+    ]
+    cases_of = {
+        f"the headers of reference mask and prediction{of} state different spacings in {{}}; the audit uses the "
+        "table's spacing, or else the reference's": cohort.frame["case_id"].isin(other_spacing).to_numpy(),
+        f"only one of the headers of reference mask and prediction{of} states an orientation in {{}}; the audit "
+        "assumes that the other mask lies as this one is displayed (give --orientation stored if it lies as this one "
+        "is stored)": np.array(is_open),
+        f"{warning}the prediction{of} equals the reference mask pixel by pixel in {{}}; {question}": np.array(
+            is_copy
         ),
     }
     return [
-        text.format(report_notes.count_cases(cohort.frame, some))
-        for text, some in chosen.items()
-        if some.any()
+        text.format(report_notes.count_cases(cohort.frame, rows))
+        for text, rows in cases_of.items()
+        if rows.any()
     ]
+
+
+def _unit_faults(truth: Mapping[str, Summary], spacing: np.ndarray) -> list[FaultyMask]:
+    """Return the cases whose pixels and bones are both far larger, or both far smaller, than those of most cases.
+
+    Args:
+        truth: case id -> reference mask.
+        spacing: f[N, 2], mm per pixel as used; NaN if unknown.
+    """
+    pixels = np.array([mask.pixels for mask in truth.values()])
+    pixel_mm2 = spacing.astype(float).prod(1)
+    has_area = np.isfinite(pixel_mm2) & (pixels > 0)
+    if not has_area.any():
+        return []
+    area = pixels * pixel_mm2
+    sides = np.sqrt(pixel_mm2) / np.median(np.sqrt(pixel_mm2[has_area]))
+    areas = area / np.median(area[has_area])
+    faults = []
+    for case, stated, side, size in zip(truth, spacing, sides, areas, strict=True):
+        is_larger = side >= _SPACING_RATIO and size >= _AREA_RATIO
+        if is_larger or (0 < side <= 1 / _SPACING_RATIO and 0 < size <= 1 / _AREA_RATIO):
+            detail = f"{_spacing_text(stated)}, {side:.3g} times the median, areas {size:.3g} times"
+            faults.append(FaultyMask(case, REFERENCE, Fault(UNITS, detail)))
+    return faults
+
+
+def _table_spacing_faults(truth: Mapping[str, Summary], spacing: np.ndarray) -> list[FaultyMask]:
+    """Return the reference masks whose headers state another spacing than the table, f[N, 2]."""
+    return [
+        FaultyMask(
+            case,
+            REFERENCE,
+            Fault(TABLE_SPACING, f"{_spacing_text(mask.spacing)} and {_spacing_text(stated)}"),
+        )
+        for (case, mask), stated in zip(truth.items(), spacing, strict=True)
+        if _differ(mask.spacing, stated)
+    ]
+
+
+def _pair_spacing_faults(
+    truth: Mapping[str, Summary], predictions: Mapping[str, Summary | None], model: str
+) -> list[FaultyMask]:
+    """Return the predictions whose headers state another spacing than those of their reference masks."""
+    return [
+        FaultyMask(
+            case,
+            model,
+            Fault(PAIR_SPACING, f"{_spacing_text(true.spacing)} and {_spacing_text(one.spacing)}"),
+        )
+        for (case, true), one in zip(truth.items(), predictions.values(), strict=True)
+        if one is not None and _differ(true.spacing, one.spacing)
+    ]
+
+
+def _differ(first: np.ndarray, second: np.ndarray) -> bool:
+    """Return whether two spacings, f[2], are known and differ."""
+    is_known = bool(np.isfinite(np.stack([first, second])).all())
+    return is_known and not np.allclose(first, second, rtol=_SAME_SPACING)
+
+
+def _spacing_kind_notes(masks: Mapping[str, Summary], name: str) -> list[str]:
+    """Return a note on the kinds of spacing that headers state, if masks differ in them.
+
+    Args:
+        masks: case id -> mask.
+        name: of such masks, for the note.
+    """
+    cases_of: dict[str, list[str]] = {}
+    for case, mask in masks.items():
+        if np.isfinite(mask.spacing).all():
+            cases_of.setdefault(mask.spacing_kind, []).append(case)
+    if len(cases_of) < 2:
+        return []
+    counts = ", ".join(f"{kind} in {len(cases)} (such as {cases[0]})" for kind, cases in cases_of.items())
+    return [
+        f"the headers of the {name} state spacings of different kinds, which differ in magnification: {counts}"
+    ]
+
+
+def _pair_spacing_kind_notes(
+    truth: Mapping[str, Summary], predictions: Mapping[str, Summary | None], of: str
+) -> list[str]:
+    """Return a note on the cases whose reference mask and prediction state spacings of different kinds."""
+    pairs = {
+        case: (true.spacing_kind, one.spacing_kind)
+        for (case, true), one in zip(truth.items(), predictions.values(), strict=True)
+        if one is not None
+        and np.isfinite(np.stack([true.spacing, one.spacing])).all()
+        and true.spacing_kind != one.spacing_kind
+    }
+    if not pairs:
+        return []
+    case, (first, second) = next(iter(pairs.items()))
+    return [
+        f"the headers of reference mask and prediction{of} state spacings of different kinds in {len(pairs)} of "
+        f"{len(truth)} cases (such as {case}: {first} and {second})"
+    ]
+
+
+def _spacing_text(spacing: Sequence[float] | np.ndarray) -> str:
+    return " x ".join(f"{float(value):.4g}" for value in spacing) + " mm"

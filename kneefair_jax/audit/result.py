@@ -1,4 +1,4 @@
-"""What an audit leaves: reports, the per-case table, pages, and a fairlearn frame."""
+"""The result of an audit: reports, the per-case table, pages, and a fairlearn frame."""
 
 import importlib.metadata
 import math
@@ -15,11 +15,9 @@ import pandas as pd
 from kneefair_jax import groups
 from kneefair_jax.audit import mask_faults
 from kneefair_jax.audit.cases import Cohort
+from kneefair_jax.audit.options import Settings
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, family, model_comparison, patient_table, reference_ser
-from kneefair_jax.fairness.endpoints import EndpointSettings
-from kneefair_jax.fairness.family import Primary
-from kneefair_jax.fairness.reader_agreement import ReaderAgreement
 from kneefair_jax.report import build, checklist, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import ModelComparison, Report
@@ -28,9 +26,9 @@ from kneefair_jax.runtime import atomic, output_folder
 from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import strip_paths
 
-_SUSPECTS = "suspicious.csv"
-# In the folder of the results; further models have a folder each.
-_WRITTEN = (
+_LABEL_ERRORS = "suspicious.csv"
+# Files in the output folder; further models have a folder each.
+_OUTPUTS = (
     page.PAGE,
     checklist.PAGE,
     checklist.TABLE,
@@ -38,43 +36,11 @@ _WRITTEN = (
     *csv_tables.NAMES,
     "cases.csv",
     "cases.parquet",
-    _SUSPECTS,
+    _LABEL_ERRORS,
     mask_faults.FILE,
     "[0-9]*-*",
 )
 _LIBRARIES = ("kneefair_jax", "numpy", "scipy", "pandas")
-
-
-class Settings(NamedTuple):
-    """How the numbers are made.
-
-    Attributes:
-        min_group_patients: smaller groups are shown but not ranked.
-        draws: bootstrap resamples.
-        seed: of the bootstrap.
-        delta: score -> equivalence margin.
-        command: as it was typed, for the page.
-        endpoints: thresholds of failed segmentations and of other endpoints.
-        folders: whose paths no output file holds, whatever characters their names have (`safe_text.strip_paths`).
-        readers: score -> agreement of two readers, for the report; the margins that come from it are in `delta`.
-        primary: score and attributes of the primary family.
-        intersections: whether to report by pairs of attributes.
-    """
-
-    min_group_patients: int = 10
-    draws: int = 10_000
-    seed: int = 0
-    delta: Mapping[str, float] = {}
-    command: str | None = None
-    endpoints: EndpointSettings = EndpointSettings()
-    folders: tuple[Path, ...] = ()
-    readers: Mapping[str, ReaderAgreement] = {}
-    primary: Primary = Primary()
-    intersections: bool = True
-
-    def with_folders(self, *paths: str | Path | None) -> "Settings":
-        """The same with further folders and files."""
-        return self._replace(folders=(*self.folders, *(Path(path) for path in paths if path is not None)))
 
 
 class Audit(NamedTuple):
@@ -84,39 +50,39 @@ class Audit(NamedTuple):
         reports: model -> `report.json`, schema 2.
         cases: the long per-case table, models below each other (column `model`).
         examples: model -> cases to show as pictures.
-        notes: what a reader of the numbers should know.
-        suspects: reference masks that look wrong, of `label_error_table.table`; None where they were not looked for.
-        mask_faults: faulty masks by case, of `mask_faults.table`; None in an audit of scores.
+        notes: for the reader of the numbers.
+        label_errors: reference masks that look wrong, of `label_error_table.table`; None if they were not compared.
+        mask_faults: faults of masks by case, of `mask_faults.table`; None in an audit of scores.
     """
 
     reports: dict[str, Report]
     cases: pd.DataFrame
     examples: dict[str, list[CaseView]]
     notes: list[str]
-    suspects: pd.DataFrame | None = None
+    label_errors: pd.DataFrame | None = None
     mask_faults: pd.DataFrame | None = None
 
     @property
     def report(self) -> Report:
-        """That of the first model, with `models`, the comparison, where there are several."""
+        """The report of the first model; with several models, it has their comparison under `models`."""
         return next(iter(self.reports.values()))
 
     def write(self, out: str | Path) -> dict[str, Path]:
-        """Writes `index.html` and `report.json` of the first model, and `cases.csv` and `cases.parquet` of all.
+        """Write `index.html` and `report.json` of the first model, and `cases.csv` and `cases.parquet` of all.
 
-        And `suspicious.csv`, where reference masks were compared with a network's, and `mask_faults.csv`, where masks
-        show faults.
+        It also writes `suspicious.csv`, if reference masks were compared with a network's, and `mask_faults.csv`, if
+        masks have faults. Further models have a page each, in `2-NAME`, `3-NAME`, ...
 
-        All files appear together, or, if one cannot be written, none. Another audit that writes to the same folder is
-        waited for. Further models have a page each, in `2-NAME`, `3-NAME`, ... In the CSV, a cell of text that a
-        spreadsheet would run as a formula is preceded by an apostrophe; the parquet has the text itself.
+        All files appear together, or, if one cannot be written, none. The call waits for another audit that writes to
+        the same folder. In the CSV, an apostrophe precedes a cell of text that a spreadsheet would run as a formula;
+        the parquet has the text itself.
 
         Returns:
             The paths of the pages, by model.
         """
         out = Path(out)
         require_folder(out)
-        # Names may come from a file: nothing of them but what a folder can be called.
+        # Names may come from a file: keep only characters that a folder name can have.
         folders = {
             model: f"{number + 1}-{re.sub(r'[^\w-]', '_', model)}" if number else ""
             for number, model in enumerate(self.reports)
@@ -124,7 +90,7 @@ class Audit(NamedTuple):
         tables = [str(Path(folder, name)) for folder in folders.values() for name in csv_tables.NAMES]
         with (
             output_folder.exclusive_lock(out, "--out", wait=True),
-            atomic.staging_folder(out, [*tables, _SUSPECTS, mask_faults.FILE]) as stage,
+            atomic.staging_folder(out, [*tables, _LABEL_ERRORS, mask_faults.FILE]) as stage,
         ):
             self._write(stage, folders)
         return {model: out / folder / page.PAGE for model, folder in folders.items()}
@@ -133,13 +99,17 @@ class Audit(NamedTuple):
         for model, report in self.reports.items():
             table = self.cases[self.cases["model"] == model]
             up = "../" if folders[model] else ""
-            others = {
+            links = {
                 name: f"{up}{folder}{'/' if folder else ''}{page.PAGE}"
                 for name, folder in folders.items()
                 if name != model
             }
-            page.write(out / folders[model], report, table, [], self.examples.get(model, []), others)
-        tables = {"cases.csv": self.cases, _SUSPECTS: self.suspects, mask_faults.FILE: self.mask_faults}
+            page.write(out / folders[model], report, table, [], self.examples.get(model, []), links)
+        tables = {
+            "cases.csv": self.cases,
+            _LABEL_ERRORS: self.label_errors,
+            mask_faults.FILE: self.mask_faults,
+        }
         for name, table in tables.items():
             if table is not None and not (name == mask_faults.FILE and table.empty):
                 atomic.write_text(out / name, csv_tables.escape_formulas(table).to_csv(index=False))
@@ -158,18 +128,18 @@ class Audit(NamedTuple):
     ) -> Any:
         """Return `fairlearn.metrics.MetricFrame` of the mean score over patients, by group.
 
-        Its `by_group` holds the means of `report["scores"]`; `overall` too, where each patient is in one group and none
-        is excluded. `difference()` and `ratio()` compare all groups of the frame, so those that the report does not
-        rank are excluded, as in its gaps: `missing`, which is no group of people, and groups with a score of fewer than
+        Its `by_group` holds the means of `report["scores"]`; so does `overall`, if each patient is in one group and
+        none is excluded. `difference()` and `ratio()` compare all groups of the frame, so it excludes those that the
+        report does not rank: `missing`, which is no group of people, and groups with a score of fewer than
         `min_group_patients` patients.
 
         Args:
-            attributes: one, or several for their intersections.
+            attributes: one attribute, or several for their intersections.
             score: a column of the per-case table.
             structure: one of the structures; None for the mean over them.
             model: one of those audited; None for the first.
             include_missing: whether patients with a missing attribute are a group of their own, `missing`.
-            include_small: whether groups too small to rank are included; a mean is NaN where no patient has the score.
+            include_small: whether groups too small to rank are included; a mean is NaN if no patient has the score.
 
         Raises:
             InputError: fairlearn is not installed, there is no such column, structure or model, there are no scores, or
@@ -217,20 +187,20 @@ def audit(
     tables: Mapping[str, pd.DataFrame],
     structures: Sequence[str],
     settings: Settings,
-    about: Mapping[str, Mapping[str, Any]],
+    run_fields: Mapping[str, Mapping[str, Any]],
     examples: Mapping[str, list[CaseView]],
     by_size: Mapping[str, Mapping[str, np.ndarray]],
 ) -> Audit:
-    """Per-case tables -> everything.
+    """Compute the reports from the per-case tables.
 
     Args:
         cohort: the cases.
         tables: model -> long per-case table, of the same cases.
         structures: in the order to report them.
-        settings: how.
-        about: model -> what its report says of it under `run`, beyond what all say.
+        settings: how to compute the numbers.
+        run_fields: model -> further fields of its report's `run`.
         examples: model -> pictures.
-        by_size: model -> the errors that size alone would give (`metrics.boundary_errors`), a row a case.
+        by_size: model -> the errors that size alone would give (`metrics.boundary_errors`), a row per case.
     """
     patients = cohort.frame["patient_id"].nunique()
     requested = settings.draws
@@ -241,7 +211,7 @@ def audit(
     if settings.draws < requested:
         of_models = f" (and {resamples:,} resamples and swaps to compare models)" if len(tables) > 1 else ""
         cohort.notes.append(_fewer_draws(settings.draws, of_models, requested, patients))
-    how: dict[str, Any] = {
+    options: dict[str, Any] = {
         "attributes": list(cohort.attributes),
         "min_group_patients": settings.min_group_patients,
         "draws": settings.draws,
@@ -251,8 +221,8 @@ def audit(
         family.require_measured(settings.primary, table)
     reports = {}
     in_order = sorted(cohort.notes, key=lambda note: not note.startswith("WARNING:"))
-    counted = build.steps(cohort.attributes, settings.intersections) * len(tables)
-    with Progress("computing statistics", counted, "steps") as progress:
+    steps = build.steps(cohort.attributes, settings.intersections) * len(tables)
+    with Progress("computing statistics", steps, "steps") as progress:
         for model, table in tables.items():
             reports[model] = build.build_report(
                 table,
@@ -264,14 +234,15 @@ def audit(
                 primary=settings.primary,
                 intersections=settings.intersections,
                 excluded=cohort.excluded,
-                run=_about(settings) | {"model": model or None, **about.get(model, {})},
+                run=_run_fields(settings) | {"model": model or None, **run_fields.get(model, {})},
                 structures=structures,
                 advance=progress.advance,
-                **how,
+                **options,
             )
             if settings.readers:
                 reports[model]["readers"] = {
-                    score: cast(ReaderSummary, asdict(one)) for score, one in settings.readers.items()
+                    score: cast(ReaderSummary, asdict(agreement))
+                    for score, agreement in settings.readers.items()
                 }
             if model in by_size:
                 reference_ser.add_expected_ser(
@@ -288,7 +259,7 @@ def audit(
         with Progress("comparing models", comparisons, "comparisons") as progress:
             models = model_comparison.compare_models(
                 tables,
-                **how | {"draws": resamples},
+                **options | {"draws": resamples},
                 failure_dice=settings.endpoints.failure_dice,
                 advance=progress.advance,
             )
@@ -299,7 +270,7 @@ def audit(
 
 
 def _fewer_draws(used: int, of_models: str, requested: int, patients: int) -> str:
-    """State how many permutations were used of those requested, and how precise that is."""
+    """Return a note on the number of permutations, and their precision."""
     return (
         f"{used:,} permutations{of_models} were used of the {requested:,} requested, since the audit has {patients:,} "
         "patients: the Monte Carlo error of an end of a 95 % interval, before a correction, is below 1 % of its width, "
@@ -307,8 +278,8 @@ def _fewer_draws(used: int, of_models: str, requested: int, patients: int) -> st
     )
 
 
-def _about(settings: Settings) -> dict[str, Any]:
-    """What every report of an audit says of how it was made."""
+def _run_fields(settings: Settings) -> dict[str, Any]:
+    """Return the fields of `run` that all reports of an audit share."""
     return {
         "config": None,
         "command": settings.command,
@@ -324,6 +295,6 @@ def _about(settings: Settings) -> dict[str, Any]:
 
 
 def require_folder(out: Path) -> None:
-    """Refuses a file as the folder to write to, or links in it; called before the work, not after it."""
+    """Refuse an output folder that is a file, or holds links in place of outputs, before any work starts."""
     output_folder.require_writable(out, "--out")
-    output_folder.require_regular_files(out, _WRITTEN)
+    output_folder.require_regular_files(out, _OUTPUTS)

@@ -1,49 +1,49 @@
-"""Masks -> the results of every case, each file decoded once; NumPy and threads, nothing is compiled."""
+"""Score the masks of every case, with NumPy and threads; each file is decoded once."""
 
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, metrics
-from kneefair_jax.audit import mask_alignment, mask_pair, mask_summary
+from kneefair_jax.audit import mask_alignment, mask_pair
 from kneefair_jax.audit.cases import Cohort
-from kneefair_jax.audit.label_map import Checked
+from kneefair_jax.audit.label_map import LabelMap
 from kneefair_jax.audit.mask_alignment import Fit
-from kneefair_jax.audit.mask_pair import Reading, Reference
-from kneefair_jax.audit.mask_summary import Summary
+from kneefair_jax.audit.mask_pair import Reading, Reference, Summary
 from kneefair_jax.data import layouts, mask_files, metadata
-from kneefair_jax.data.mask_files import MaskPath
+from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
+from kneefair_jax.report.text import formatting
 from kneefair_jax.runtime import progress
 
-type Paths = Mapping[str, MaskPath]  # case id -> mask
+type Masks = Mapping[str, MaskSource]  # case id -> mask
 
 
 class Scored(NamedTuple):
-    """One case by one model.
+    """Scores of one case by one model.
 
     Attributes:
         scores: `dice`, `iou`, `hd95_mm`, `assd_mm`, `nsd`, `true_area_mm2`, `pred_area_mm2`, f64[S] each,
             of the structures `Reading.scored`.
-        mask: the prediction; None where there is none.
-        same: whether prediction and truth are equal and not empty, and no pixel is ignored.
+        mask: summary of the prediction; None if there is none.
+        is_copy: whether prediction and truth are equal and not empty, and no pixel is ignored.
         digest: of both label maps without ignored pixels.
         relation: `layouts.relation` of both files.
-        fit: in the eight orientations, of a case that scores poorly; else None.
+        fit: `mask_alignment.fit` of a case that scores poorly; else None.
         confusion: i64[S + 1, S + 1], of labels, of the first cases (`mask_alignment.CASES`); else None.
-        ignored: f64[S], the share of each predicted label that is ignored; NaN where there is none of it.
+        ignored: f64[S], the ignored share of each predicted label; NaN if the prediction lacks it.
     """
 
     scores: dict[str, np.ndarray]
     mask: Summary | None
-    same: bool
+    is_copy: bool
     digest: bytes
     relation: str
     fit: Fit | None
@@ -52,13 +52,13 @@ class Scored(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One case.
+    """Results of one case.
 
     Attributes:
-        truth: its reference mask.
-        spacing: f32[2], mm per pixel as used: the table's, or else that of the reference's header.
-        ignored: pixels that the reference mask leaves out.
-        by_model: of each model.
+        truth: summary of its reference mask.
+        spacing: f32[2], mm per pixel as used: of the table, or else of the reference's header.
+        ignored: number of pixels that the reference mask ignores.
+        by_model: model -> its scores.
     """
 
     truth: Summary
@@ -67,12 +67,12 @@ class Case(NamedTuple):
     by_model: dict[str, Scored]
 
 
-def over_cases(
-    cohort: Cohort, truth: Paths, predictions: Mapping[str, Paths], reading: Reading
+def score_cases(
+    cohort: Cohort, truth: Masks, predictions: Mapping[str, Masks], reading: Reading
 ) -> list[Case]:
-    """Every case of a cohort, in its order, by every model; a case without a prediction is scored as an empty one.
+    """Score every case of a cohort, in its order, by every model; a missing prediction counts as an empty mask.
 
-    What is kept of a case does not depend on the size of its masks.
+    The memory of a result does not depend on the size of the masks.
 
     Args:
         cohort: the cases.
@@ -81,75 +81,75 @@ def over_cases(
         reading: of the masks.
 
     Raises:
-        InputError: what is wrong with which files, by the row of the table; or the palettes of a folder differ.
+        InputError: files cannot be used (by row of the table), or the palettes of a folder differ.
     """
     ids = cohort.frame["case_id"]
     first = {
-        model: set(islice((case for case in ids if case in paths), mask_alignment.CASES))
-        for model, paths in predictions.items()
+        model: set(islice((case for case in ids if case in masks), mask_alignment.CASES))
+        for model, masks in predictions.items()
     }
 
-    def of(item: tuple[str, np.ndarray]) -> Case | list[InputError]:
+    def score(item: tuple[str, np.ndarray]) -> Case | list[InputError]:
         case, spacing = item
         try:
             true = mask_pair.reference(truth[case], reading)
         except InputError as error:
             return [error]
         spacing = np.where(np.isnan(spacing), true.mask.spacing, spacing)
-        by_model, wrong = {}, []
-        for model, paths in predictions.items():
+        by_model, errors = {}, []
+        for model, masks in predictions.items():
             try:
-                by_model[model] = _score(true, paths.get(case), spacing, reading, case in first[model])
+                by_model[model] = _score(true, masks.get(case), spacing, reading, case in first[model])
             except InputError as error:
-                wrong.append(error)
-        if wrong:
-            return wrong
-        summary = mask_summary.of(true.mask, true.label, true.ignored, reading.truth)
+                errors.append(error)
+        if errors:
+            return errors
+        summary = mask_pair.summarize(true.mask, true.label, true.ignored, reading.truth)
         return Case(summary, spacing, int(np.count_nonzero(true.ignored)), by_model)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        scored = pool.map(of, zip(ids, cohort.spacing, strict=True))
+        scored = pool.map(score, zip(ids, cohort.spacing, strict=True))
         results = list(progress.track(scored, len(ids), "scoring masks"))
-    wrong = [
+    problems = [
         (row, str(error))
         for row, result in zip(cohort.frame.index, results, strict=True)
         if isinstance(result, list)
         for error in result
     ]
-    if wrong:
-        # Values that name no structure may be those of a palette that was sorted anew, which is the better message.
-        for paths in (truth, *predictions.values()):
-            values = reading.truth if paths is truth else reading.prediction
-            mask_files.check_palettes([paths[case] for case in ids if case in paths], values)
-    metadata.refuse(cohort.path, wrong)
+    if problems:
+        # Unknown values may be those of a re-sorted palette, for which this message is better.
+        for masks in (truth, *predictions.values()):
+            values = reading.truth if masks is truth else reading.prediction
+            mask_files.check_palettes([masks[case] for case in ids if case in masks], values)
+    metadata.refuse(cohort.path, problems)
     cases = [result for result in results if isinstance(result, Case)]
     _check_palettes(cases, predictions, reading)
     return cases
 
 
 def _score(
-    true: Reference, path: MaskPath | None, spacing: np.ndarray, reading: Reading, in_first: bool
+    true: Reference, source: MaskSource | None, spacing: np.ndarray, reading: Reading, in_first: bool
 ) -> Scored:
-    """All results of one case by one model."""
-    masks = mask_pair.pair(true, path, reading)
+    """Score one case by one model; `in_first` says whether to count its confusion matrix."""
+    masks = mask_pair.pair(true, source, reading)
     structures = len(reading.structures)
     layers = anatomy.layers(reading.structures, reading.scored)
     scores = metrics.score_by_layer(metrics.mask_scores, layers, masks.predicted, masks.true, spacing=spacing)
     mask = masks.prediction
-    poor = mask is not None and mask_alignment.is_poor(scores["dice"])
+    is_poor = mask is not None and mask_alignment.is_poor(scores["dice"])
     in_all, in_ignored = (
         np.bincount(label.ravel(), minlength=structures + 1)[1:]
         for label in (masks.label, masks.label[masks.ignored])
     )
     return Scored(
         scores,
-        None if mask is None else mask_summary.of(mask, masks.label, masks.ignored, reading.prediction),
-        # Nobody copies a mask with pixels that it does not label.
+        None if mask is None else mask_pair.summarize(mask, masks.label, masks.ignored, reading.prediction),
+        # A copy of a mask would have its ignored pixels.
         bool(masks.true.any()) and np.array_equal(masks.true, masks.predicted) and not masks.ignored.any(),
-        mask_summary.digest(masks.true, masks.predicted),
+        mask_pair.digest(masks.true, masks.predicted),
         masks.relation,
         mask_alignment.fit(masks.true, masks.label, masks.ignored, masks.relation == layouts.STATED)
-        if poor
+        if is_poor
         else None,
         metrics.confusion_matrix(masks.true, masks.predicted, structures) if in_first else None,
         np.where(in_all > 0, in_ignored / np.maximum(in_all, 1), np.nan),
@@ -157,56 +157,56 @@ def _score(
 
 
 def _check_palettes(cases: Sequence[Case], models: Iterable[str], reading: Reading) -> None:
-    """Requires that palette images of one folder mean the same by an index."""
-    folders: list[tuple[list[Summary | None], Checked]] = [([one.truth for one in cases], reading.truth)]
-    folders += [([one.by_model[model].mask for one in cases], reading.prediction) for model in models]
+    """Require that an index has one meaning in all palette images of a folder."""
+    folders: list[tuple[list[Summary | None], LabelMap]] = [([case.truth for case in cases], reading.truth)]
+    folders += [([case.by_model[model].mask for case in cases], reading.prediction) for model in models]
     for masks, values in folders:
         indices = dict(mask.palette for mask in masks if mask is not None and mask.palette is not None)
         mask_files.check_read_palettes(indices, values)
 
 
-def sizes(
-    cohort: Cohort, truth: Paths, cases: Sequence[Case], reading: Reading, apart: Mapping[str, float]
+def size_errors(
+    cohort: Cohort, truth: Masks, cases: Sequence[Case], reading: Reading, offsets_mm: Mapping[str, float]
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Model -> `metrics.boundary_errors` of every case's reference mask, f64[N, S] by score.
+    """Return model -> `metrics.boundary_errors` of every case's reference mask, f64[N, S] by score.
 
-    The distance follows from the scores of all cases, so this decodes each reference mask a second time.
+    The offset follows from the scores of all cases, so this decodes each reference mask a second time.
 
     Args:
         cohort: the cases.
         truth: the reference masks.
         cases: their results.
         reading: of the masks.
-        apart: model -> how far off contours are, mm.
+        offsets_mm: model -> mean distance of its contours from the reference's.
     """
     layers = anatomy.layers(reading.structures, reading.scored)
 
-    def of(item: tuple[str, Case]) -> dict[str, dict[str, np.ndarray]]:
-        case, one = item
-        true = mask_pair.reference(truth[case], reading).label
+    def measure(item: tuple[str, Case]) -> dict[str, dict[str, np.ndarray]]:
+        case_id, case = item
+        true = mask_pair.reference(truth[case_id], reading).label
 
-        def score(distance: float) -> dict[str, np.ndarray]:
+        def score(offset: float) -> dict[str, np.ndarray]:
             return metrics.score_by_layer(
-                metrics.boundary_errors, layers, true, spacing=one.spacing, distance_mm=distance
+                metrics.boundary_errors, layers, true, spacing=case.spacing, distance_mm=offset
             )
 
-        return {model: score(distance) for model, distance in apart.items()}
+        return {model: score(offset) for model, offset in offsets_mm.items()}
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        measured = pool.map(of, zip(cohort.frame["case_id"], cases, strict=True))
+        measured = pool.map(measure, zip(cohort.frame["case_id"], cases, strict=True))
         errors = list(progress.track(measured, len(cases), "measuring sizes"))
     return {
         model: {name: np.stack([error[model][name] for error in errors]) for name in errors[0][model]}
-        for model in apart
+        for model in offsets_mm
     }
 
 
 def table(
     cohort: Cohort, scored: Sequence[Scored], structures: Sequence[str], model: str, split: str
 ) -> pd.DataFrame:
-    """The long per-case table of one model: N x S rows, a structure after another."""
+    """Return the long per-case table of one model: N x S rows, one structure after another."""
     about = cohort.frame.reset_index(drop=True).assign(model=model, split=split, ece=np.nan)
-    stacked = {name: np.stack([one.scores[name] for one in scored]) for name in scored[0].scores}
+    stacked = {name: np.stack([case.scores[name] for case in scored]) for name in scored[0].scores}
     frames = [
         about.assign(
             structure=structure, **{name: values[:, s].astype(float) for name, values in stacked.items()}
@@ -217,8 +217,69 @@ def table(
 
 
 def fingerprint(cohort: Cohort, scored: Sequence[Scored]) -> str:
-    """SHA-256 of the cases' names and of both label maps of each."""
+    """Return the SHA-256 of the case ids and of both label maps of each case."""
     digest = hashlib.sha256()
-    for case, one in zip(cohort.frame["case_id"], scored, strict=True):
-        digest.update(case.encode() + one.digest)
+    for case_id, case in zip(cohort.frame["case_id"], scored, strict=True):
+        digest.update(case_id.encode() + case.digest)
     return digest.hexdigest()
+
+
+class IgnoredPixels(NamedTuple):
+    """The pixels that the label `ignore` excludes from the scores of one model.
+
+    Attributes:
+        pixels: of all reference masks together.
+        cases: number of cases with such pixels.
+        largest_share: of one predicted structure's pixels, in [0, 1]; None if no predicted structure is affected.
+        structure: with this share.
+        case_id: with this share.
+    """
+
+    pixels: int
+    cases: int
+    largest_share: float | None = None
+    structure: str | None = None
+    case_id: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry of `report.json`."""
+        return self._asdict()
+
+    def note(self, cases: int, of: str) -> str:
+        """Return a note on these pixels.
+
+        Args:
+            cases: number of all cases.
+            of: whose predictions, such as ` by unet`.
+        """
+        if not self.cases:
+            return "no reference mask holds a value that --labels calls ignore"
+        amount = formatting.amount(self.pixels, "pixel")
+        text = f"every score excludes ignored pixels: {amount} in {self.cases} of {cases} cases"
+        if self.largest_share is None:
+            return f"{text}; no structure of the predictions{of} has any"
+        return (
+            f"{text}, at most {100 * self.largest_share:.1f} % of a structure of the predictions{of} "
+            f"({self.structure} of case {self.case_id})"
+        )
+
+
+def ignored_pixels(
+    case_ids: Sequence[str], counts: Sequence[int], shares: np.ndarray, structures: Sequence[str]
+) -> IgnoredPixels:
+    """Sum the ignored pixels of all cases, and find the predicted structure with the largest ignored share.
+
+    Args:
+        case_ids: of N cases.
+        counts: ignored pixels of each reference mask.
+        shares: f64[N, S], of each predicted structure; NaN if the prediction lacks it.
+        structures: names of the S structures.
+    """
+    total, affected = int(np.sum(counts)), int(np.count_nonzero(counts))
+    filled = np.nan_to_num(shares)
+    row, column = np.unravel_index(int(np.argmax(filled)), filled.shape)
+    if filled[row, column] == 0:
+        return IgnoredPixels(total, affected)
+    return IgnoredPixels(
+        total, affected, float(filled[row, column]), structures[int(column)], case_ids[int(row)]
+    )

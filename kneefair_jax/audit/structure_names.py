@@ -1,4 +1,4 @@
-"""Names in a score table that are no structures: the background, averages, and statistics beside the structures."""
+"""Find names in a score table that are no structures: the background, averages, and statistics."""
 
 import re
 import unicodedata
@@ -36,12 +36,12 @@ _SCORES = frozenset(
     }
 )
 _COLLECTIVE = frozenset({"scores", "bones", "classes", "labels", "structures", "values"})
-# These change nothing of what a name means: `mean_dice`, `mean over all structures`.
+# These words do not change the meaning of a name: `mean_dice`, `mean over all structures`.
 _NEUTRAL = _INDEX | _SCORES | _COLLECTIVE | {"of", "over", "across", "the", "per", "for", "and"}
 _AVERAGES = frozenset({"macro", "mean", "average", "avg", "overall", "micro", "weighted"}) | {
     f"m{score}" for score in _SCORES
 }
-# Unions of structures: the only structure of some tables, an average of the others'.
+# Unions of structures: in some tables the only structure, in others an average.
 _UNIONS = frozenset({"foreground", "fg", "all", "total", "any"})
 _WITHOUT = frozenset({"no", "non", "not", "without", "excluding", "excl", "except"})
 _STATISTIC = re.compile(
@@ -49,12 +49,12 @@ _STATISTIC = re.compile(
     r"|sum|n|count|worst|best|bound|limit|interval|confidence|ci|ci[0-9.]+|percentiles?|quantiles?|quartiles?"
     r"|p[0-9]*[0-9.][0-9]|[0-9.]+ ?%"
 )
-# Numbers beside them are theirs: `5th percentile`, `mean of 4 classes`.
+# Numbers beside these words belong to them: `5th percentile`, `mean of 4 classes`.
 _COUNTED = re.compile(r"ci|interval|percentiles?|quantiles?|quartiles?|" + "|".join(_COLLECTIVE))
 _ORDINALS = frozenset({"st", "nd", "rd", "th"})
-# Statistics beside a score's or a structure's name; alone, structures, as the phalanges P1 and P2.
+# Statistics beside the name of a score or a structure; structures otherwise, such as the phalanges P1 and P2.
 _WEAK = re.compile(r"low|lower|lo|high|upper|hi|p[0-9]|q[1-4]")
-_WHY = {
+_REASONS = {
     "background": "the background is no structure",
     "average": "a case's macro score is the mean over its structures",
     "statistic": "a statistic of scores is no score of a structure",
@@ -76,10 +76,14 @@ def excluded(names: Iterable[str]) -> dict[str, str]:
         names: of a column `structure`, or of columns `dice_<name>`.
     """
     words = {name: _words(name) for name in dict.fromkeys(names)}
-    structures = {_own(of) for of in words.values()}
-    averaged = {_own(of)[i:j] for of in words.values() for i, j in _cores(_own(of), _is_average)}
-    kinds = {name: kind for name, of in words.items() if (kind := _kind(of, structures, averaged))}
-    unions = {name: "average" for name, of in words.items() if name not in kinds and _is_union(of)}
+    structures = {_core_words(of_name) for of_name in words.values()}
+    averaged = {
+        _core_words(of_name)[i:j]
+        for of_name in words.values()
+        for i, j in _cores(_core_words(of_name), _is_average)
+    }
+    kinds = {name: kind for name, of_name in words.items() if (kind := _kind(of_name, structures, averaged))}
+    unions = {name: "average" for name, of_name in words.items() if name not in kinds and _is_union(of_name)}
     return kinds if len(kinds) + len(unions) == len(words) else kinds | unions
 
 
@@ -92,63 +96,62 @@ def notes(kinds: Mapping[str, str], rows: Mapping[str, int]) -> list[str]:
     """
     lines = []
     for kind, title in _TITLES.items():
-        named = sorted(name for name, of in kinds.items() if of == kind)
-        if named:
-            be = "is" if kind == "background" else "are"
-            counted = ", ".join(f"{name} in {formatting.amount(rows[name], 'row')}" for name in named)
-            lines.append(f"{title} ({counted}) {be} left out: {_WHY[kind]}")
-    others = {name: _words(name) for name in rows if name not in kinds}
+        names = sorted(name for name, of_name in kinds.items() if of_name == kind)
+        if names:
+            verb = "is" if kind == "background" else "are"
+            counts = ", ".join(f"{name} in {formatting.amount(rows[name], 'row')}" for name in names)
+            lines.append(f"{title} ({counts}) {verb} excluded: {_REASONS[kind]}")
+    structures = {name: _words(name) for name in rows if name not in kinds}
     if unclear := sorted(
-        name for name, words in others.items() if words and all(map(_WEAK.fullmatch, words))
+        name for name, words in structures.items() if words and all(map(_WEAK.fullmatch, words))
     ):
-        lines.append(
-            f"{formatting.listing(unclear)} {'are structures' if len(unclear) > 1 else 'is a structure'} here; remove "
-            "what is a bound or a quantile of a score"
-        )
+        verb = "count as structures" if len(unclear) > 1 else "counts as a structure"
+        lines.append(f"{formatting.listing(unclear)} {verb}; remove bounds and quantiles of scores")
     return lines
 
 
 def _kind(words: _Words, structures: Collection[_Words], averaged: Collection[_Words]) -> str:
+    """Return background, average or statistic; "" for the name of a structure."""
     numbers = {word for word in words if _NUMBER.fullmatch(word)}
     rest = set(words) - numbers - _INDEX - _SCORES
     if rest <= _BACKGROUND and (rest or (numbers and not any(map(float, numbers)))):
         return "background"
-    own = _own(words)
-    marks = [word for word in own if _is_statistic(word)]
-    if marks and all(map(_is_mark, own)):
+    core = _core_words(words)
+    marks = [word for word in core if _is_statistic(word)]
+    if marks and all(map(_is_mark, core)):
         # `lower` alone is a structure, `lower Dice` and `ci_lower` are bounds.
-        named = any(map(_is_average, words)) or not _SCORES.isdisjoint(words)
-        return "statistic" if named or not all(map(_WEAK.fullmatch, marks)) else ""
-    if any(map(_is_average, own)) and {word for word in own if not _is_average(word)} <= (
+        has_score = any(map(_is_average, words)) or not _SCORES.isdisjoint(words)
+        return "statistic" if has_score or not all(map(_WEAK.fullmatch, marks)) else ""
+    if any(map(_is_average, core)) and {word for word in core if not _is_average(word)} <= (
         _UNIONS | _BACKGROUND | _WITHOUT
     ):
         return "average"
     # `femur_mean` beside `femur` is an average; alone, it is the femur's score.
-    for i, j in _cores(own, _is_mark):
-        if any(map(_is_statistic, own[:i] + own[j:])):
-            if own[i:j] in structures or own[i:j] in averaged:
+    for i, j in _cores(core, _is_mark):
+        if any(map(_is_statistic, core[:i] + core[j:])):
+            if core[i:j] in structures or core[i:j] in averaged:
                 return "statistic"
-        elif own[i:j] in structures:
+        elif core[i:j] in structures:
             return "average"
     return ""
 
 
 def _is_union(words: _Words) -> bool:
-    own = set(_own(words))
-    return bool(own) and (
-        own <= _UNIONS or (own <= _UNIONS | _WITHOUT | _BACKGROUND and not own.isdisjoint(_WITHOUT))
+    core = set(_core_words(words))
+    return bool(core) and (
+        core <= _UNIONS or (core <= _UNIONS | _WITHOUT | _BACKGROUND and not core.isdisjoint(_WITHOUT))
     )
 
 
-def _cores(own: _Words, is_mark: Callable[[str], bool]) -> list[tuple[int, int]]:
-    """Return the ends of what is left of a name without some of the marks before and after it, one at least."""
-    first = next((i for i, word in enumerate(own) if not is_mark(word)), len(own))
-    last = next((j for j in range(len(own), 0, -1) if not is_mark(own[j - 1])), 0)
+def _cores(core: _Words, is_mark: Callable[[str], bool]) -> list[tuple[int, int]]:
+    """Return the bounds of a name without some of the marks before and after it, at least one of them."""
+    first = next((i for i, word in enumerate(core) if not is_mark(word)), len(core))
+    last = next((j for j in range(len(core), 0, -1) if not is_mark(core[j - 1])), 0)
     return [
         (i, j)
         for i in range(first + 1)
-        for j in range(last, len(own) + 1)
-        if i < j and (i, j) != (0, len(own))
+        for j in range(last, len(core) + 1)
+        if i < j and (i, j) != (0, len(core))
     ]
 
 
@@ -164,7 +167,7 @@ def _is_mark(word: str) -> bool:
     return _is_average(word) or _is_statistic(word)
 
 
-def _own(words: _Words) -> _Words:
+def _core_words(words: _Words) -> _Words:
     """Return the words without neutral ones and without numbers that count or rank."""
     counted = any(map(_COUNTED.fullmatch, words))
     return tuple(

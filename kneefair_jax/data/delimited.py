@@ -1,4 +1,4 @@
-"""Text tables as people have them: UTF-8 or UTF-16, cells between commas, semicolons, tabs or bars."""
+"""Reads delimited text tables in UTF-8 or UTF-16, with commas, semicolons, tabs or bars."""
 
 import codecs
 import csv
@@ -12,9 +12,9 @@ from kneefair_jax.data import identifiers
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 
-KEY = "case_id"  # the column of every table that is read; the delimiter is the one that yields it
+KEY = "case_id"  # a column of every table; it determines the delimiter
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-# Excel's own first line, which names the delimiter.
+# The first line in which Excel states the delimiter.
 _HINT = re.compile(r"\"?sep=(.)\"?\r?\n")
 _BOMS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -24,17 +24,17 @@ _BOMS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 # 0,5 or 1,25e-3; and 0,3x0,2 of a spacing.
-_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?(\s*x\s*[0-9]*(,[0-9]+)?)?")
-_PLAIN = re.compile(r"[+-]?[0-9]+")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?(\s*x\s*[0-9]*(,[0-9]+)?)?")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
 # Limits of a table, beside those of any file: a cell takes about 140 bytes of memory (measured).
 MOST_CELLS, MOST_COLUMNS, LONGEST_LINE = 10_000_000, 10_000, 1 << 20
-_FOREIGN = {
+_OTHER_FORMATS = {
     b"PK\x03\x04": "an Excel workbook or a zip archive",
     b"\xd0\xcf\x11\xe0": "an Excel workbook",
     b"\x1f\x8b": "compressed by gzip",
     b"PAR1": "a parquet file",
 }
-_TEXT = frozenset({KEY, "patient_id", "image", "mask", "model", "structure", "reader", "split"})
+_TEXT_COLUMNS = frozenset({KEY, "patient_id", "image", "mask", "model", "structure", "reader", "split"})
 
 
 class Rows(NamedTuple):
@@ -42,8 +42,8 @@ class Rows(NamedTuple):
 
     Attributes:
         header: the columns' names.
-        cells: line in the file (that of the header is 1) -> cells, trimmed; lines without any text are left out.
-        notes: the dialect, where it is not UTF-8 with commas and decimal points.
+        cells: line in the file (the header's is 1) -> trimmed cells, without lines that have no text.
+        notes: on the dialect, where it is not UTF-8 with commas and decimal points.
     """
 
     header: list[str]
@@ -52,13 +52,13 @@ class Rows(NamedTuple):
 
 
 def read(path: Path) -> Rows:
-    """Read a text table; its delimiter is the one whose header has a column `case_id`, the comma if none has.
+    """Read a text table; its delimiter is the one that yields a column `case_id`, or else the comma.
 
     In tables with semicolons or tabs, a column whose numbers all have decimal commas is read with decimal points.
 
     Raises:
-        InputError: the file cannot be opened or is beyond a limit, the encoding is not UTF-8 or marked UTF-16, or a
-            quoted cell is not closed.
+        InputError: the file cannot be opened or exceeds a limit, the encoding is not UTF-8 or UTF-16 with a byte order
+            mark, or a quoted cell is not closed.
     """
     text, encoding = _decoded(path)
     skipped = 0
@@ -71,13 +71,13 @@ def read(path: Path) -> Rows:
         reader = csv.reader(_lines(text, path, skipped), delimiter=delimiter, strict=True)
         header = [identifiers.visible(name) for name in next(reader, [])]
         cells = {}
-        previous = reader.line_num
+        line = reader.line_num
         for row in reader:
-            if reader.line_num - previous > 1:
-                _refuse_swallowed(row, header, delimiter, path, previous + 1 + skipped)
-            previous = reader.line_num
+            if reader.line_num - line > 1:
+                _refuse_merged_rows(row, header, delimiter, path, line + 1 + skipped)
+            line = reader.line_num
             if any(cell.strip() for cell in row):
-                cells[previous + skipped] = [cell.strip() for cell in row]
+                cells[line + skipped] = [cell.strip() for cell in row]
     except csv.Error as error:
         raise InputError(f"{path}: malformed CSV ({error}); save it as UTF-8 text with commas") from error
     notes = []
@@ -85,16 +85,16 @@ def read(path: Path) -> Rows:
         notes.append(
             f"{path.name} is read as {encoding} text with {_DELIMITERS.get(delimiter, repr(delimiter))}"
         )
-    if delimiter != "," and (named := _with_decimal_commas(header, cells)):
-        notes.append(f"{path.name}: decimal commas are read as points in {', '.join(named)}")
+    if delimiter != "," and (names := _replace_decimal_commas(header, cells)):
+        notes.append(f"{path.name}: decimal commas are read as points in {', '.join(names)}")
     return Rows(header, cells, notes)
 
 
 def _decoded(path: Path) -> tuple[str, str]:
-    """The text of a file and the name of its encoding."""
+    """Return the text of a file and the name of its encoding."""
     data = limits.read_bytes(path)
-    if kind := next((kind for start, kind in _FOREIGN.items() if data.startswith(start)), ""):
-        raise InputError(f"{path}: {kind}, and no text table; save or unpack it as CSV (UTF-8, commas)")
+    if kind := next((kind for start, kind in _OTHER_FORMATS.items() if data.startswith(start)), ""):
+        raise InputError(f"{path}: {kind}, not a text table; save or unpack it as CSV (UTF-8, commas)")
     codec = next((name for mark, name in _BOMS.items() if data.startswith(mark)), "utf-8")
     remedy = "save it as UTF-8 text with commas"
     try:
@@ -103,13 +103,13 @@ def _decoded(path: Path) -> tuple[str, str]:
         raise InputError(f"{path}: malformed CSV ({error}); {remedy}") from error
     if "\0" in text:
         raise InputError(
-            f"{path}: malformed CSV (it holds NUL bytes, as UTF-16 without a mark does); {remedy}"
+            f"{path}: malformed CSV (it contains NUL bytes, as UTF-16 without a byte order mark does); {remedy}"
         )
     return text, "UTF-8" if codec.startswith("utf-8") else codec.upper()
 
 
 def _lines(text: str, path: Path, skipped: int = 0) -> Iterator[str]:
-    """Yield the lines; a row that is split up into millions of cells would take gigabytes."""
+    """Yield the lines, and refuse lines that could be split into millions of cells, which take gigabytes."""
     for number, line in enumerate(io.StringIO(text, newline=""), start=1 + skipped):
         if len(line) > LONGEST_LINE:
             raise InputError(
@@ -119,10 +119,10 @@ def _lines(text: str, path: Path, skipped: int = 0) -> Iterator[str]:
         yield line
 
 
-def _refuse_swallowed(row: list[str], header: list[str], delimiter: str, path: Path, number: int) -> None:
-    """Refuse a cell that is just what lies between two stray quotation marks of one column, rows apart.
+def _refuse_merged_rows(row: list[str], header: list[str], delimiter: str, path: Path, number: int) -> None:
+    """Refuse a cell that contains several rows, between two stray quotation marks of one column.
 
-    A note of several lines may hold as many delimiters as rows do, but its lines do not begin as rows do.
+    A note of several lines may contain as many delimiters as rows do, but its lines do not begin like rows.
 
     Raises:
         InputError: a cell of several lines has as many delimiters as these lines would have as rows, and each begins
@@ -131,51 +131,46 @@ def _refuse_swallowed(row: list[str], header: list[str], delimiter: str, path: P
     for cell in row:
         lines = len(cell.splitlines()) - 1
         if lines > 0 and cell.count(delimiter) == lines * (len(header) - 1) > 0:
-            first, *others = (
-                _pattern(line.partition(delimiter)[0]) for line in [row[0], *cell.splitlines()[1:]]
-            )
-            if any(other != first for other in others):
+            patterns = {_pattern(line.partition(delimiter)[0]) for line in [row[0], *cell.splitlines()[1:]]}
+            if len(patterns) > 1:
                 continue
             raise InputError(
-                f"{path} row {number}: a quoted cell holds what looks like {lines} further rows; close or remove its "
+                f"{path} row {number}: a quoted cell seems to contain {lines} further rows; close or remove its "
                 "quotation mark, or remove the line breaks in it"
             )
 
 
 def _pattern(cell: str) -> str:
-    """Return `a9-a` of `p0012-left`: letters and numbers alike, the rest as it is."""
-    first = next(iter(cell.strip().splitlines()), "")
-    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", first))
+    """Return the pattern of a cell's first line, `a9-a` for `p0012-left`: runs of letters and digits as one each."""
+    line = next(iter(cell.strip().splitlines()), "")
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", line))
 
 
 def _delimiter(text: str, path: Path) -> str:
     header = next(_lines(text, path), "")
     if (count := max(map(header.count, _DELIMITERS)) + 1) > MOST_COLUMNS:
-        raise InputError(
-            f"{path}: {count} columns, more than {MOST_COLUMNS}; leave out those that are not used"
-        )
+        raise InputError(f"{path}: {count} columns, more than {MOST_COLUMNS}; remove those that are not used")
 
     def columns(delimiter: str) -> int:
         names = next(csv.reader([header], delimiter=delimiter), [])
         return len(names) if KEY in map(identifiers.visible, names) else 0
 
-    return max(_DELIMITERS, key=columns)  # the first of the largest: the comma where none has it
+    return max(_DELIMITERS, key=columns)  # the comma comes first, so it wins a tie
 
 
-def _with_decimal_commas(header: list[str], cells: dict[int, list[str]]) -> list[str]:
-    """Replaces decimal commas in place; returns the names of the columns that had them."""
-    named = []
-    for place, name in enumerate(header):
-        rows = [row for row in cells.values() if place < len(row) and row[place]]
-        numbers = [row for row in rows if _COMMA.fullmatch(row[place])]
-        # A point beside a comma would make one of them a separator of thousands: such a column is left to be refused.
-        mixed = any(re.search(r"[0-9]\.[0-9]", row[place]) for row in rows)
-        others = [
-            row for row in rows if not _COMMA.fullmatch(row[place]) and not _PLAIN.fullmatch(row[place])
-        ]
-        if name in _TEXT or not numbers or mixed or len(others) > len(numbers):
+def _replace_decimal_commas(header: list[str], cells: dict[int, list[str]]) -> list[str]:
+    """Replace decimal commas in place and return the names of the columns that had them."""
+    names = []
+    for column, name in enumerate(header):
+        rows = [row for row in cells.values() if column < len(row) and row[column]]
+        numbers = [row for row in rows if _DECIMAL_COMMA.fullmatch(row[column])]
+        integers = [row for row in rows if _INTEGER.fullmatch(row[column])]
+        # If points occur too, either may separate thousands; such a column is unchanged, and refused later.
+        has_points = any(re.search(r"[0-9]\.[0-9]", row[column]) for row in rows)
+        word_count = len(rows) - len(numbers) - len(integers)
+        if name in _TEXT_COLUMNS or not numbers or has_points or word_count > len(numbers):
             continue
         for row in numbers:
-            row[place] = row[place].replace(",", ".")
-        named.append(name)
-    return named
+            row[column] = row[column].replace(",", ".")
+        names.append(name)
+    return names

@@ -1,6 +1,6 @@
-"""Whether a mask lies on its film, or on another mask: what the headers of both files state, and where they do not.
+"""Aligns a mask with its film, or with another mask, by the headers of both files and an orientation flag.
 
-A file has an orientation (what its header applied to the stored pixels), or None where its header states none.
+A file has the orientation that its header applied to the stored pixels, or None if the header states none.
 """
 
 from pathlib import Path
@@ -10,8 +10,8 @@ from kneefair_jax.data.readers import NONE, ORIENTATIONS, Orientation, name_of
 from kneefair_jax.errors import InputError
 
 # `relation` of two files.
-STATED = "stated"  # both headers state an orientation: the files lie in one space
-OPEN = "open"  # one header turns its pixels, and the other states none
+STATED = "stated"  # both headers state an orientation: the files are in one space
+OPEN = "open"  # one header turns its pixels, and the other states no orientation: the relation is ambiguous
 UNSTATED = "unstated"  # no pixels were turned: the files are compared as stored
 STORED = "stored"
 FLAGS = (*ORIENTATIONS, STORED)  # values of an orientation flag
@@ -21,7 +21,7 @@ class Flag(NamedTuple):
     """An orientation flag of a config.
 
     Attributes:
-        value: one of `FLAGS`, or "" to follow the headers and refuse what they leave open.
+        value: one of `FLAGS`, or "" to follow the headers and refuse ambiguous pairs.
         name: of the field, for messages.
     """
 
@@ -30,7 +30,7 @@ class Flag(NamedTuple):
 
 
 class File(NamedTuple):
-    """A file, and its orientation; `path` is what messages call it."""
+    """A file and its orientation."""
 
     path: Path
     orientation: Orientation | None
@@ -40,7 +40,7 @@ def checked(flag: Flag) -> Flag:
     """Return the flag.
 
     Raises:
-        InputError: its value is not known.
+        InputError: its value is not one of `FLAGS`.
     """
     if flag.value and flag.value not in FLAGS:
         raise InputError(f"config.{flag.name}={flag.value!r}: give one of {', '.join(FLAGS)}, or nothing")
@@ -48,22 +48,22 @@ def checked(flag: Flag) -> Flag:
 
 
 def mask_to_film(mask: File, film: File, flag: Flag) -> Orientation:
-    """Return what lays a mask on its film, after both headers were followed.
+    """Return the orientation that aligns a mask with its film after both headers were applied.
 
     Args:
         mask: the file of the mask.
         film: the file of its film.
-        flag: what settles a pair whose headers leave it open.
+        flag: settles a pair whose headers are ambiguous.
 
     Raises:
-        InputError: the headers leave it open, and the flag is not set.
+        InputError: the headers are ambiguous, and the flag is not set.
     """
     if not flag.value and relation(film.orientation, mask.orientation) == OPEN:
-        turned, other = (film, mask) if mask.orientation is None else (mask, film)
+        turned, unturned = (film, mask) if mask.orientation is None else (mask, film)
         turn = name_of(film.orientation or mask.orientation or NONE)
         raise InputError(
             f"{mask.path}: the header of {turned.path.name} states an orientation ({turn} displays its pixels), and "
-            f"that of {other.path.name} states none; give --config.{flag.name}=none if {other.path.name} lies as "
+            f"that of {unturned.path.name} states none; give --config.{flag.name}=none if {unturned.path.name} lies as "
             f"{turned.path.name} is displayed, --config.{flag.name}={STORED} if it lies as the pixels of "
             f"{turned.path.name} are stored"
         )
@@ -78,14 +78,14 @@ def relation(first: Orientation | None, second: Orientation | None) -> str:
 
 
 def correction(reference: Orientation | None, mask: Orientation | None, flag: str) -> Orientation:
-    """Return what lays a mask on its reference after both headers were followed.
+    """Return the orientation that aligns a mask with its reference after both headers were applied.
 
-    Headers that state both orientations decide, so the flag has no effect on such a pair.
+    If both headers state an orientation, they decide, and the flag has no effect.
 
     Args:
         reference: the orientation of the film, or of the reference mask.
         mask: the orientation of the mask.
-        flag: a name of `ORIENTATIONS`, or `STORED` where the stored pixels of both files lie on each other.
+        flag: a name of `ORIENTATIONS`, or `STORED` if the stored pixels of both files are aligned.
     """
     if relation(reference, mask) == STATED:
         return NONE

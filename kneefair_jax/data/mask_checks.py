@@ -1,6 +1,6 @@
-"""Faults that a label mask shows by itself: interpolated labels, and a void label taken for background.
+"""Detects faults of a label mask: interpolated labels, and a void label mapped to background.
 
-The checks are pure functions of the values as the file holds them, so that `--mode=check` and an audit share them.
+The checks are pure functions of the values in the file, so that `--mode=check` and an audit share them.
 """
 
 from collections.abc import Collection
@@ -17,8 +17,8 @@ _RIM_PIXELS, _RIM_SHARE = 4, 1 / 64
 _INTERPOLATED = 0.18
 _FEWEST_RIMS = 8
 _BLOCK = 1 << 20  # pixels counted at a time
-# A label whose pixels are mostly rims is a thin structure, such as cartilage between background and bone.
-_COMPACT = 0.5
+# A label with a larger share of rim pixels is a thin structure, such as cartilage between background and bone.
+_MAX_RIM_PIXELS = 0.5
 
 # A void band covers most of the structures' outlines, and is thin compared with the picture.
 _OUTLINE = 0.5
@@ -32,7 +32,7 @@ class Rims(NamedTuple):
 
     Attributes:
         rims: their number, along rows and columns.
-        share: of the steps over two or more labels that a rim interrupts, in [0, 1]; 0 where there is no such step.
+        share: of rims among the steps over two or more labels, in [0, 1]; 0 if there is no such step.
     """
 
     rims: int
@@ -40,20 +40,20 @@ class Rims(NamedTuple):
 
     @property
     def interpolated(self) -> bool:
-        """Whether linear interpolation made them."""
+        """Return whether linear interpolation produced them."""
         return self.rims >= _FEWEST_RIMS and self.share > _INTERPOLATED
 
 
 def interpolated_rims(label: np.ndarray) -> Rims:
-    """Counts the rims that interpolation leaves where two labels meet that are not neighbors in number.
+    """Count the rims that interpolation produces between two labels that differ by two or more.
 
-    Linear interpolation between 0 and 4, rounded, gives 1, 2 and 3: names of other structures. Along each row and
+    Linear interpolation between 0 and 4, rounded, gives 1, 2 and 3: labels of other structures. Along each row and
     column, a run of label k, at most four pixels (or 1/64 of the smaller side) long, between a label below k and one
-    above it is a rim, if most pixels of label k are elsewhere; a border of two labels that differ by two or more is a
-    direct step. Exact masks have direct steps, interpolated ones have rims in their place.
+    above it is a rim, if most pixels of label k are not in rims; a border of two labels that differ by two or more is a
+    direct step. Exact masks have direct steps, interpolated masks have rims in their place.
 
     Args:
-        label: integers [H, W], as the file holds them.
+        label: integers [H, W], as in the file.
 
     Returns:
         The rims, and their share of rims and direct steps together.
@@ -69,16 +69,16 @@ def interpolated_rims(label: np.ndarray) -> Rims:
         (12, 0.43)
     """
     width = max(_RIM_PIXELS, round(_RIM_SHARE * min(label.shape)))
-    lines = [_rims_by_block(one, width) for one in (label, label.T)]
-    rims = sum(rims[thin <= _COMPACT * pixels].sum() for rims, thin, pixels, _ in lines)
+    lines = [_rims_by_block(array, width) for array in (label, label.T)]
+    rims = sum(rims[thin <= _MAX_RIM_PIXELS * pixels].sum() for rims, thin, pixels, _ in lines)
     steps = rims + sum(direct for *_, direct in lines)
     return Rims(int(rims), float(rims / steps) if steps else 0.0)
 
 
 def _rims_by_block(label: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Of each label, f64[K]: its rims along the rows, the pixels in them, and all its pixels; and the direct steps.
+    """Return f64[K] by label: its rims along the rows, the pixels in them, all its pixels; and the direct steps.
 
-    Runs of one pixel each take some fifty bytes a pixel, so a few rows are counted at a time.
+    Runs of one pixel take about fifty bytes a pixel, so a block of rows is counted at a time.
 
     Args:
         label: integers [H, W].
@@ -113,15 +113,15 @@ def _rims(label: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def contour_bands(label: np.ndarray, values: Collection[int], background: Collection[int]) -> list[int]:
-    """The background values, other than 0, that form a thin band along the structures' contours.
+    """Return the background values, other than 0, that form a thin band along the structures' contours.
 
-    Segmentation data sets mark such bands as void, to be left out of scores; scored as background they lower every
-    structure, small ones most.
+    Segmentation data sets mark such bands as void, to be excluded from scores; scored as background, they lower the
+    scores of all structures, those of small ones most.
 
     Args:
-        label: integers [H, W], as the file holds them.
+        label: integers [H, W], as in the file.
         values: of structures.
-        background: values of what is no structure.
+        background: values that are no structure.
 
     Returns:
         Those that cover at least half of the structures' outlines, and three quarters of whose pixels are within
@@ -131,13 +131,13 @@ def contour_bands(label: np.ndarray, values: Collection[int], background: Collec
     if not candidates:
         return []
     structure = np.isin(label, list(values))
-    outside = ndimage.binary_dilation(structure) & ~structure
+    outline = ndimage.binary_dilation(structure) & ~structure
     side = min(label.shape)
     limit = max(_BAND_PIXELS, _BAND_SHARE * side)
-    found = []
+    bands = []
     for value in candidates:
         band = label == value
-        covered = np.count_nonzero(band & outside) >= _OUTLINE * max(int(outside.sum()), 1)
-        if covered and np.quantile(ndimage.distance_transform_edt(band)[band], 0.75) <= limit:
-            found.append(value)
-    return found
+        is_on_outline = np.count_nonzero(band & outline) >= _OUTLINE * max(int(outline.sum()), 1)
+        if is_on_outline and np.quantile(ndimage.distance_transform_edt(band)[band], 0.75) <= limit:
+            bands.append(value)
+    return bands

@@ -41,7 +41,24 @@ class StructureFiles(NamedTuple):
         return f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else paths[0]
 
 
+class MaskArray(NamedTuple):
+    """The mask of one case in memory.
+
+    Attributes:
+        name: what messages call it.
+        values: integers [H, W].
+    """
+
+    name: str
+    values: np.ndarray
+
+    def __str__(self) -> str:
+        """The name, for messages."""
+        return self.name
+
+
 type MaskPath = Path | StructureFiles
+type MaskSource = MaskPath | MaskArray
 
 
 class Mask(NamedTuple):
@@ -64,18 +81,20 @@ class Mask(NamedTuple):
     palette: tuple[Path, np.ndarray] | None = None
 
 
-def read(path: MaskPath, values: Values) -> Mask:
+def read(path: MaskSource, values: Values) -> Mask:
     """Read the mask of one case.
 
     The segments of a DICOM-SEG and the files of `StructureFiles` get the first value of the structure that they name.
 
     Args:
-        path: its file or files.
+        path: its file, files or array.
         values: structure -> values; empty if the user did not name the structures.
 
     Raises:
         InputError: a file is unreadable, a segment's label is none of the structures, or files overlap.
     """
+    if isinstance(path, MaskArray):
+        return Mask(path.values, np.full(2, np.nan, np.float32))
     if isinstance(path, StructureFiles):
         return _read_structure_files(path, values)
     if is_dicom_seg(path):
@@ -88,20 +107,20 @@ def read(path: MaskPath, values: Values) -> Mask:
     return Mask(labels, spacing, orientation, notes, spacing_kind, (path, np.unique(index)))
 
 
-def segment_names(path: MaskPath) -> list[str]:
+def segment_names(path: MaskSource) -> list[str]:
     """Return the labels of a DICOM-SEG's segments; an empty list for any other file.
 
     Raises:
         InputError: the DICOM-SEG cannot be read.
     """
-    if isinstance(path, StructureFiles) or not is_dicom_seg(path):
+    if not isinstance(path, Path) or not is_dicom_seg(path):
         return []
     return [*dicom_seg.read(path).names.values()]
 
 
-def check_palettes(paths: Sequence[MaskPath], values: Values, threads: int | None = None) -> None:
+def check_palettes(paths: Sequence[MaskSource], values: Values, threads: int | None = None) -> None:
     """Require that an index has the same meaning in all palette images of one folder (`palettes.check`)."""
-    files = [path for path in paths if not isinstance(path, StructureFiles)]
+    files = [path for path in paths if isinstance(path, Path)]
     palettes.check(files, readers.read_mask, _all_values(values), threads)
 
 
@@ -188,17 +207,18 @@ def _read_structure_files(case: StructureFiles, values: Values) -> Mask:
     masks = {path: _read_structure_file(path, structure, values) for structure, path in case.files.items()}
     _require_one_layout(masks)
     structures, paths = [*case.files], [*masks]
-    first, *_ = masks.values()
+    first_mask = next(iter(masks.values()))
     for path, mask in masks.items():
-        if mask.values.shape != first.values.shape:
+        if mask.values.shape != first_mask.values.shape:
             raise InputError(
                 f"{path}: has {mask.values.shape[0]} x {mask.values.shape[1]} pixels, and {paths[0]} has "
-                f"{first.values.shape[0]} x {first.values.shape[1]}; export all structures of a case on one grid"
+                f"{first_mask.values.shape[0]} x {first_mask.values.shape[1]}; export all structures of a case on one "
+                "grid"
             )
 
-    def refusal(below: int, above: int) -> InputError:
+    def refusal(first: int, second: int) -> InputError:
         return InputError(
-            f"{paths[above]}: overlaps {paths[below]}, and a pixel has one structure; export structures that do not "
+            f"{paths[second]}: overlaps {paths[first]}, and a pixel has one structure; export structures that do not "
             "overlap"
         )
 
@@ -209,7 +229,7 @@ def _read_structure_files(case: StructureFiles, values: Values) -> Mask:
     names += [overlap.name for overlap in overlaps]
     labels = np.array([0, *(values[name][0] for name in names)], np.int64)[joined]
     with_spacing = (mask for mask in masks.values() if np.isfinite(mask.spacing).all())
-    spacing_mask = next(with_spacing, first)
+    spacing_mask = next(with_spacing, first_mask)
     orientations = (mask.orientation for mask in masks.values() if mask.orientation is not None)
     notes = dict.fromkeys(chain(*(mask.notes for mask in masks.values())))
     return Mask(

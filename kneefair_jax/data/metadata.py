@@ -1,8 +1,8 @@
-"""`metadata.csv`: a row per case, read as text and checked cell by cell.
+"""Reads `metadata.csv`, a row per case, as text, and checks it cell by cell.
 
 Its columns are `case_id`, `patient_id`, `image` and `mask` (paths relative to the folder), any attribute columns,
-and optionally `spacing_mm` (`0.3`, or `0.3x0.2` for down x across) and a split. `delimited` has the dialects,
-`missing_words` the words for missing, `ages` the forms of an age, `identifiers` which identifiers look alike.
+and optionally `spacing_mm` (`0.3`, or `0.3x0.2` for down x across) and a split. `delimited` reads the dialects of CSV,
+`cell_text` the words for missing, `ages` the forms of an age; `identifiers` compares similar identifiers.
 """
 
 import os
@@ -20,24 +20,24 @@ from kneefair_jax.data.readers.spacing import LARGEST_MM, SMALLEST_MM
 from kneefair_jax.errors import InputError
 
 REQUIRED = ("case_id", "patient_id", "image", "mask")
-_PEOPLE = {"case_id": "case", "patient_id": "patient"}
+_NOUNS = {"case_id": "case", "patient_id": "patient"}
 _SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-# A number with more levels than this is a measurement, not a code.
+# Numbers with more levels than this are measurements, not codes.
 _MAX_CODES = 10
-# A group is called `sex=f,race=x`: a level `f,race=x` of sex would be that group too; `<=50` and `Black, other` not.
-_LIKE_A_GROUP = re.compile(r",.*=", re.DOTALL)
-# A line of metadata.csv (the header is line 1) and what is wrong with it.
+# `sex=f,race=x` is the name of a group, and would be that of a level `f,race=x` of sex; not so `<=50`, `Black, other`.
+_GROUP_NAME = re.compile(r",.*=", re.DOTALL)
+# A line of metadata.csv (the header is line 1) and its fault.
 Problem = tuple[int, str]
 
 
 class Options(NamedTuple):
-    """How the user names the options that remedies mention, and whether identifiers may look alike.
+    """The user's names of options in error messages, and whether identifiers may look alike.
 
     Attributes:
         attributes: the option that names the attributes.
         bins: the option that sets the bins.
         similar: the option that allows identifiers and levels that look alike.
-        allow_similar: whether it is set.
+        allow_similar: whether that option is set.
     """
 
     attributes: str = "data.attributes"
@@ -50,69 +50,71 @@ class Table(NamedTuple):
     """A table of text; the index of both frames is the line in the file.
 
     Attributes:
-        cells: "" where a cell is missing; `missing_words.removed` has the exceptions.
-        written: the cells as they are in the file, words for missing among them.
-        notes: the dialect of the file, where it is not the usual one.
+        cells: "" where a cell is missing; see `cell_text.without_missing_words` for exceptions.
+        raw: the cells as they are in the file, including the words for missing.
+        notes: on the dialect of the file, where it is not UTF-8 with commas.
     """
 
     cells: pd.DataFrame
-    written: pd.DataFrame
+    raw: pd.DataFrame
     notes: list[str]
 
 
 def refuse(path: Path, problems: Sequence[Problem]) -> None:
-    """Raises an InputError with the first five problems and how many there are; nothing if there is none."""
+    """Raise an InputError with the first five problems and their number, if there is any."""
     if not problems:
         return
     lines = [f"{path} row {row}: {text}" for row, text in sorted(problems)[:5]]
     if len(problems) > 1:
-        shown = f", of which the first {len(lines)}" if len(lines) < len(problems) else ""
-        lines.insert(0, f"{path}: {len(problems)} problems{shown}:")
+        extent = f"; the first {len(lines)}" if len(lines) < len(problems) else ""
+        lines.insert(0, f"{path}: {len(problems)} problems{extent}:")
     raise InputError("\n".join(lines))
 
 
 def read(path: Path) -> Table:
     """Read a text table; every row has as many cells as the header.
 
-    Python's own reader, since pandas fills short rows and shifts long ones silently.
+    `delimited` uses Python's CSV reader, since pandas fills short rows and shifts long ones silently.
 
     Raises:
-        InputError: there is no such file, or it is no table.
+        InputError: the file does not exist, or is not a table.
     """
     if not os.path.lexists(path):
         raise InputError(f"{path}: no such file; set data.root and data.metadata to the table of cases")
     header, rows, notes = delimited.read(path)
     if not rows or len(set(header)) < len(header):
         raise InputError(
-            f"{path}: malformed CSV; line 1 names the columns, each once, and each further line is a case"
+            f"{path}: malformed CSV; write the columns' names in line 1, each once, and a case in each further line"
         )
     ragged = [(row, len(cells)) for row, cells in rows.items() if len(cells) != len(header)]
-    remedy = f"cells under {len(header)} columns; add what is missing, or quote a cell that holds a comma"
+    remedy = (
+        f"cells under {len(header)} columns; add the missing cells, or quote a cell that contains a comma"
+    )
     refuse(path, [(row, f"malformed CSV: {count} {remedy}") for row, count in ragged])
-    written = pd.DataFrame.from_dict(rows, orient="index", columns=header, dtype=str)
-    return Table(cell_text.without_missing_words(written), written, notes)
+    raw = pd.DataFrame.from_dict(rows, orient="index", columns=header, dtype=str)
+    return Table(cell_text.without_missing_words(raw), raw, notes)
 
 
-def word_notes(written: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
-    """Return `missing_words.notes` of the attributes, the covariates, the spacing and the split."""
-    used = {*attributes, "spacing_mm", "split"}
-    kept = [name for name in written if name in used or str(name).lower() in groups.COVARIATES]
-    return cell_text.missing_word_notes(written[kept])
+def word_notes(raw: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
+    """Return `cell_text.missing_word_notes` of the attributes, the covariates, the spacing and the split."""
+    names = {*attributes, "spacing_mm", "split"}
+    columns = [name for name in raw if name in names or str(name).lower() in groups.COVARIATES]
+    return cell_text.missing_word_notes(raw[columns])
 
 
 def require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any]) -> None:
-    """Refuses a table without a required column, or a config that names columns that are not there."""
+    """Require the columns of `REQUIRED`, and those that the config names."""
     columns = ", ".join(table.columns)
     for name in REQUIRED:
         if name not in table:
             hint = " (repeat case_id in it if no two cases share a patient)" if name == "patient_id" else ""
-            raise InputError(f"{path}: column {name!r} is missing; add it{hint}; there are: {columns}")
+            raise InputError(f"{path}: column {name!r} is missing; add it{hint}; the columns are: {columns}")
     attributes = tuple(config["attributes"])
     candidates = [name for name in table.columns if name not in (*REQUIRED, "split", "spacing_mm")]
     for name in attributes:
         if name not in candidates:
             raise InputError(
-                f"{path}: data.attributes names {name!r}, which is not an attribute column; there are: "
+                f"{path}: data.attributes names {name!r}, which is not an attribute column; these are: "
                 f"{', '.join(candidates)} (several are written \"('sex','age')\")"
             )
         if attributes.count(name) > 1:
@@ -129,10 +131,10 @@ def check_identifiers(
     required: Sequence[str] = REQUIRED,
     options: Options = Options(),  # noqa: B008 - a NamedTuple cannot change
 ) -> None:
-    """Notes missing required cells, cases that occur twice, and unusable, damaged or similar identifiers."""
-    words = {name: table[name][table[name].map(cell_text.is_missing)] for name in _PEOPLE if name in required}
-    for name, of_column in words.items():
-        for row, cell in of_column[of_column != ""].items():
+    """Append missing required cells, repeated cases, and unusable, damaged or similar identifiers to `problems`."""
+    words = {name: table[name][table[name].map(cell_text.is_missing)] for name in _NOUNS if name in required}
+    for name, column_words in words.items():
+        for row, cell in column_words[column_words != ""].items():
             text = f"{name} {cell!r} is read as missing; rename it, or fill in the identifier"
             problems.append((int(str(row)), text))
     for name in required:
@@ -144,15 +146,17 @@ def check_identifiers(
             if not cell:
                 problems.append((int(str(row)), f"{name} is empty; {remedy}"))
             above = cell or above
-    first: dict[str, int] = {}
+    first_row: dict[str, int] = {}
     for row, case in table["case_id"].items():
-        if row not in words["case_id"].index and first.setdefault(case, row) != row:
-            problems.append((row, f"case_id {case!r} is also in row {first[case]}; give each case its own"))
-    for name in (name for name in _PEOPLE if name in required):
+        if row not in words["case_id"].index and first_row.setdefault(case, row) != row:
+            problems.append(
+                (row, f"case_id {case!r} is also in row {first_row[case]}; give each case its own id")
+            )
+    for name in (name for name in _NOUNS if name in required):
         cells = dict(table[name].drop(words[name].index).items())
         problems += identifiers.unusable(cells, name)
         if not options.allow_similar:
-            similar = identifiers.similar(cells, name, _PEOPLE[name], options.similar)
+            similar = identifiers.similar(cells, name, _NOUNS[name], options.similar)
             problems += similar
             if similar:
                 alike = {cell for group in identifiers.similar_identifiers(cells.values()) for cell in group}
@@ -161,16 +165,16 @@ def check_identifiers(
 
 
 def check_merged(table: pd.DataFrame, name: str, problems: list[Problem]) -> None:
-    """Notes the empty cells of an attribute that each patient has in its first row alone, as merged cells leave it.
+    """Append the empty cells of an attribute that has values only in each patient's first row, as after merged cells.
 
-    Two such patients at least, and no patient with a value in a later row: one missing visit is no such pattern.
+    At least two patients have such empty cells, and none has a value in a later row; one missing visit is not enough.
     """
-    place = table.groupby("patient_id", sort=False).cumcount()
-    filled = table[name] != ""
-    first = table["patient_id"].map(filled[place == 0].set_axis(table["patient_id"][place == 0]))
-    later = (place > 0) & (table["patient_id"] != "")
-    empty = later & ~filled & first
-    if table["patient_id"][empty].nunique() > 1 and not (later & filled).any():
+    visit = table.groupby("patient_id", sort=False).cumcount()
+    is_filled = table[name] != ""
+    is_first_filled = table["patient_id"].map(is_filled[visit == 0].set_axis(table["patient_id"][visit == 0]))
+    is_later = (visit > 0) & (table["patient_id"] != "")
+    empty = is_later & ~is_filled & is_first_filled
+    if table["patient_id"][empty].nunique() > 1 and not (is_later & is_filled).any():
         text = f"{name} is empty below the first row of the patient, as merged cells are; repeat the value in each row"
         problems += [(int(str(row)), text) for row in table.index[empty]]
 
@@ -178,10 +182,10 @@ def check_merged(table: pd.DataFrame, name: str, problems: list[Problem]) -> Non
 def with_ages(table: pd.DataFrame, path: Path, attributes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """Return the table with ages in years (`ages.to_years`) in its attributes and covariates, and notes.
 
-    An attribute `age` that is no column is computed from the columns of the dates of birth and of the examination.
+    An attribute `age` without a column is computed from the columns of the dates of birth and of the examination.
 
     Raises:
-        InputError: cells are dates of birth without a date of the examination, or other text that is no age.
+        InputError: cells are dates of birth without a date of the examination, or other text that is not an age.
     """
     problems: list[Problem] = []
     notes: list[str] = []
@@ -198,8 +202,8 @@ def with_ages(table: pd.DataFrame, path: Path, attributes: Sequence[str]) -> tup
             name: births[0] for name in attributes if name not in table and ages.base_name(name) == "age"
         }
     for name, source in sources.items():
-        columns[name], more = ages.to_years(table, source, problems)
-        notes += more
+        columns[name], column_notes = ages.to_years(table, source, problems)
+        notes += column_notes
     refuse(path, problems)
     return table.assign(**columns), notes
 
@@ -212,27 +216,27 @@ def attribute(
     *,
     rows: bool = True,
 ) -> pd.Series:
-    """A column of text -> a categorical one, in bins where `edges` are given.
+    """Convert a column of text to a categorical one, in bins if `edges` are given.
 
     Args:
         values: text, "" where missing.
         edges: ascending, for numbers.
-        problems: gets what is wrong, by the index of `values`.
-        options: for the remedies.
+        problems: receives faults by the index of `values`.
+        options: for the messages.
         rows: whether the index is the line in a file, for the messages.
     """
     numbers = cell_text.to_numbers(values)
-    known = values != ""
-    if not known.any():
+    has_value = values != ""
+    if not has_value.any():
         problems.append(
-            (1, f"column {values.name!r} is empty; fill it in or drop it from {options.attributes}")
+            (1, f"column {values.name!r} is empty; fill it in or remove it from {options.attributes}")
         )
     if edges is not None:
         problems += _not_numbers(values, numbers)
         return groups.bin_values(numbers, edges)
-    levels = values[known].unique()
+    levels = values[has_value].unique()
     measured = values[_is_measured(values, numbers)].nunique()
-    if measured > _MAX_CODES and numbers[known].notna().all():
+    if measured > _MAX_CODES and numbers[has_value].notna().all():
         text = (
             f"column {values.name!r} holds {numbers.nunique()} different numbers; set {options.bins} for it"
         )
@@ -245,7 +249,7 @@ def attribute(
         )
         problems.append((1, text))
     elif len(levels) > 1 and all(map(ages.is_date, levels)):
-        problems.append((1, f"column {values.name!r} holds dates; make an age or a period of them"))
+        problems.append((1, f"column {values.name!r} holds dates; convert them to ages or periods"))
     else:
         problems += _unusable_levels(values, options, rows=rows)
     return groups.categorical(values)
@@ -259,7 +263,7 @@ def _is_measured(values: pd.Series, numbers: pd.Series) -> pd.Series:
 def _not_numbers(
     values: pd.Series, numbers: pd.Series, remedy: str = "correct it, or leave it empty if unknown"
 ) -> list[Problem]:
-    """Return the cells of a column of numbers that are none, each with what to write."""
+    """Return a problem for each cell of a column of numbers that is not a number."""
     problems = []
     for row, cell in values[(values != "") & numbers.isna()].items():
         point = cell_text.with_decimal_point(cell)
@@ -269,13 +273,13 @@ def _not_numbers(
 
 
 def _unusable_levels(values: pd.Series, options: Options, *, rows: bool) -> list[Problem]:
-    """Levels and names that would collide in a group's name, and levels that look alike."""
+    """Return problems for levels and names that would collide in a group's name, and for levels that look alike."""
     problems = []
     remedy = "make it the name of another group, such as 'sex=f,race=x'; write a semicolon instead"
     if set(str(values.name)) & set(",="):
         problems.append((1, f"column {values.name!r}: a comma or equals sign would {remedy}"))
     for row, level in values.drop_duplicates().items():
-        if _LIKE_A_GROUP.search(level):
+        if _GROUP_NAME.search(level):
             problems.append((int(str(row)), f"{values.name} {level!r}: the comma would {remedy}"))
     if not options.allow_similar:
         cells = dict(values.items())
@@ -286,7 +290,7 @@ def _unusable_levels(values: pd.Series, options: Options, *, rows: bool) -> list
 
 
 def splits(values: pd.Series, problems: list[Problem]) -> pd.Series:
-    """A column of text -> `train`, `validation` or `test`."""
+    """Convert a column of text to `train`, `validation` or `test`."""
     for row, value in values.items():
         if value.lower() not in _SPLITS:
             problems.append((row, f"split {value!r} is unknown; use train, validation (or val) or test"))
@@ -294,7 +298,7 @@ def splits(values: pd.Series, problems: list[Problem]) -> pd.Series:
 
 
 def spacings(table: pd.DataFrame, problems: list[Problem]) -> np.ndarray:
-    """f32[N, 2] mm per pixel, NaN where the table does not say."""
+    """Return f32[N, 2], mm per pixel, NaN where the table does not state it."""
     spacing = np.full((len(table), 2), np.nan, np.float32)
     for index, (row, text) in enumerate(table.get("spacing_mm", pd.Series(dtype=str)).items()):
         if text:
@@ -305,7 +309,7 @@ def spacings(table: pd.DataFrame, problems: list[Problem]) -> np.ndarray:
             if len(values) in (1, 2) and all(SMALLEST_MM <= value <= LARGEST_MM for value in values):
                 spacing[index] = values
             elif len(values) in (1, 2) and min(values) > 0:
-                unit = f"no radiograph has it (from {SMALLEST_MM:g} to {LARGEST_MM:g}); write millimetres per pixel"
+                unit = f"not between {SMALLEST_MM:g} and {LARGEST_MM:g}, as in radiographs; write millimeters per pixel"
                 problems.append((row, f"spacing_mm {text!r}: {unit}"))
             else:
                 problems.append(
@@ -323,28 +327,29 @@ def confounders(
     problems: list[Problem],
     options: Options = Options(),  # noqa: B008 - a NamedTuple cannot change
 ) -> pd.DataFrame:
-    """The columns of text named in `groups.COVARIATES`, in any case of letters, that are no attributes.
+    """Return the columns named in `groups.COVARIATES`, in any case of letters, that are no attributes.
 
     Columns of numbers become f64, NaN where a cell is empty; columns of words, and `site`, whose numbers are codes,
-    become categorical ones. An attribute in bins stays in bins: beside its own number, the coefficient of a bin would
-    no longer be the gap between groups; V00AGE is age there.
+    become categorical. The number of a binned attribute is no confounder: beside it, the coefficient of a bin would no
+    longer be the gap between groups. V00AGE counts as age.
 
     Args:
         table: text on the lines of the file, "" where missing.
         attributes: columns to report by.
-        problems: gets the words among the numbers of a column.
-        options: for the remedies.
+        problems: receives the words among the numbers of a column.
+        options: for the messages.
     """
-    taken = {ages.base_name(name) for name in attributes}
+    excluded_names = {ages.base_name(name) for name in attributes}
     columns: dict[str, pd.Series] = {}
     for name in table:
-        if (plain := str(name).lower()) not in groups.COVARIATES or plain in taken:
+        lower_name = str(name).lower()
+        if lower_name not in groups.COVARIATES or lower_name in excluded_names:
             continue
-        taken.add(plain)
+        excluded_names.add(lower_name)
         text = table[name]
         numbers = cell_text.to_numbers(text)
-        many_ages = plain == "age" and text[text != ""].nunique() > _MAX_CODES
-        if plain != "site" and (_is_measured(text, numbers).any() or many_ages):
+        has_many_ages = lower_name == "age" and text[text != ""].nunique() > _MAX_CODES
+        if lower_name != "site" and (_is_measured(text, numbers).any() or has_many_ages):
             remedy = (
                 f", rename the column so that no model adjusts for it, or name it in {options.attributes}"
             )

@@ -1,6 +1,6 @@
-"""Palette images as masks: when the index of a pixel is its label, and when the gray value that it shows is.
+"""Reads palette images as masks: the label of a pixel is its index, or the gray value of its color.
 
-Optimizers and `Image.quantize` sort palettes anew, so that the picture looks the same and its indices differ.
+Image optimizers and `Image.quantize` reorder palettes, which changes the indices but not the displayed image.
 """
 
 import os
@@ -17,12 +17,12 @@ from kneefair_jax.data import readers
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 
-# Gray values up to this are labels; a picture that is to be looked at uses the whole scale.
+# Gray values up to this are labels; an image for display uses the full scale.
 _MAX_LABEL = 32
 
 
 def read(path: Path) -> np.ndarray | None:
-    """The palette of a file, u8[N, 3] by index; None for any other file, or one that cannot be read."""
+    """Return the palette of a file, u8[N, 3] by index; None for any other file, or an unreadable one."""
     if readers.suffix_of(path.name) not in readers.PALETTE_SUFFIXES:
         return None
     try:
@@ -30,22 +30,22 @@ def read(path: Path) -> np.ndarray | None:
             if image.mode != "P":
                 return None
             colors = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    except Exception:  # `data.readers` says what is wrong with the file
+    except Exception:  # `data.readers` reports the fault of the file
         return None
     return np.pad(colors, ((0, 256 - len(colors)), (0, 0)))
 
 
 def labels(index: np.ndarray, palette: np.ndarray, values: Collection[int], path: Path) -> np.ndarray:
-    """The labels of a palette image: its indices, or the gray values that these show.
+    """Return the labels of a palette image: its indices, or the gray values of their colors.
 
-    Colors and indices that agree need no choice, and several indices that all show one gray value are the labels.
-    Elsewhere the gray values are the labels if all of them are values of structures or background and the indices are
-    not, or if all are small, as no picture to look at is.
+    Indices are the labels if colors are not gray, if gray values equal the indices, or if several indices all have one
+    gray value. Otherwise the gray values are the labels if all of them are values of structures or background and the
+    indices are not, or if all are small, unlike in an image for display.
 
     Args:
         index: integers [H, W].
         palette: u8[N, 3].
-        values: that structures and background have in such masks; empty where that is unknown.
+        values: of structures and background in such masks; empty if unknown.
         path: the file, for the message.
 
     Returns:
@@ -54,32 +54,33 @@ def labels(index: np.ndarray, palette: np.ndarray, values: Collection[int], path
     Raises:
         InputError: indices and gray values could both be labels.
     """
-    used = np.unique(index)
-    colors = palette[used]
-    shown = colors[:, 0]
+    indices = np.unique(index)
+    colors = palette[indices]
+    grays = colors[:, 0]
     index = index.astype(np.uint8)
-    # Colors that nobody set are black, as are those of an 8-bit color map in a TIFF, which has 16 bits.
-    unset = len(used) > 1 and np.ptp(shown) == 0
-    if (colors != shown[:, None]).any() or np.array_equal(shown, used) or unset:
+    # Unset colors are black, as are the colors of an 8-bit color map in a TIFF, which should have 16 bits.
+    is_unset = len(indices) > 1 and np.ptp(grays) == 0
+    if (colors != grays[:, None]).any() or np.array_equal(grays, indices) or is_unset:
         return index
-    by_shown, by_index = (set(one.tolist()) <= {0, *values} for one in (shown, used))
-    small = shown.max() <= _MAX_LABEL
-    if values and by_shown and by_index and not small:
+    grays_match, indices_match = (set(array.tolist()) <= {0, *values} for array in (grays, indices))
+    is_small = grays.max() <= _MAX_LABEL
+    if values and grays_match and indices_match and not is_small:
         raise InputError(
-            f"{path}: a palette image whose indices {_some(used)} show the gray values {_some(shown)}, and both could "
-            "be labels; save the labels as one gray image without a palette"
+            f"{path}: a palette image whose indices {_format(indices)} have the gray values {_format(grays)}, and both "
+            "could be labels; save the labels as one gray image without a palette"
         )
-    if by_shown if values and by_shown != by_index else small:
-        return palette[:, 0][index]
+    if grays_match if values and grays_match != indices_match else is_small:
+        gray_image: np.ndarray = palette[:, 0][index]
+        return gray_image
     return index
 
 
-def _some(values: np.ndarray) -> str:
+def _format(values: np.ndarray) -> str:
     return ", ".join(map(str, values[:5].tolist())) + (", ..." if len(values) > 5 else "")
 
 
-class _Use(NamedTuple):
-    """The colors that a file uses: index -> (R, G, B)."""
+class _UsedColors(NamedTuple):
+    """The colors in use in a file: index -> (R, G, B)."""
 
     path: Path
     colors: dict[int, tuple[int, ...]]
@@ -91,15 +92,15 @@ def check(
     values: Collection[int] = (),
     threads: int | None = None,
 ) -> None:
-    """Requires that in all palette images of a folder the same index has the same color.
+    """Require that in all palette images of a folder the same index has the same color.
 
-    Files whose labels are their gray values (`labels`) are passed over, as are those that cannot be read.
+    Files whose labels are their gray values (`labels`) are skipped, as are unreadable files.
 
     Args:
         paths: masks of one annotator or one model.
         read_index: path -> indices, integers [H, W].
         values: as for `labels`.
-        threads: that read; None for as many as there are cores.
+        threads: number of reading threads; None for the number of cores.
 
     Raises:
         InputError: two files differ; the message names both.
@@ -107,27 +108,29 @@ def check(
     color_of: dict[int, tuple[tuple[int, ...], Path]] = {}
     index_of: dict[tuple[int, ...], tuple[int, Path]] = {}
 
-    def use(path: Path) -> _Use | None:
-        return _use(path, read_index, values)
+    def read_colors(path: Path) -> _UsedColors | None:
+        return _used_colors(path, read_index, values)
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        for one in filter(None, pool.map(use, paths)):
-            for index, color in one.colors.items():
-                expected, first = color_of.setdefault(index, (color, one.path))
-                number, other = index_of.setdefault(color, (index, one.path))
-                if expected != color or number != index:
-                    known = (
-                        f"{first} gives it the color {expected}"
-                        if expected != color
-                        else f"{other} gives this color the index {number}"
+        for path, colors in filter(None, pool.map(read_colors, paths)):
+            for index, color in colors.items():
+                first_color, color_path = color_of.setdefault(index, (color, path))
+                first_index, index_path = index_of.setdefault(color, (index, path))
+                if first_color != color or first_index != index:
+                    difference = (
+                        f"{color_path} gives it the color {first_color}"
+                        if first_color != color
+                        else f"{index_path} gives this color the index {first_index}"
                     )
                     raise InputError(
-                        f"{one.path}: its palette gives the index {index} the color {color}, and {known}, so an index "
-                        "is not one structure; save the masks as gray images of the labels, without a palette"
+                        f"{path}: its palette gives the index {index} the color {color}, and {difference}, so an index "
+                        "has no single meaning; save the masks as gray images of the labels, without a palette"
                     )
 
 
-def _use(path: Path, read_index: Callable[[Path], np.ndarray], values: Collection[int]) -> _Use | None:
+def _used_colors(
+    path: Path, read_index: Callable[[Path], np.ndarray], values: Collection[int]
+) -> _UsedColors | None:
     palette = read(path)
     if palette is None:
         return None
@@ -135,11 +138,11 @@ def _use(path: Path, read_index: Callable[[Path], np.ndarray], values: Collectio
         index = read_index(path)
         if not np.array_equal(labels(index, palette, values, path), index):
             return None
-    except InputError:  # said when the mask is read
+    except InputError:  # reported when the mask is read
         return None
-    used = {number: tuple(palette[number].tolist()) for number in np.unique(index).tolist()}
-    if all(color == (number,) * 3 for number, color in used.items()):
+    colors = {number: tuple(palette[number].tolist()) for number in np.unique(index).tolist()}
+    if all(color == (number,) * 3 for number, color in colors.items()):
         return None
-    # Entries that nobody set are all black, and say nothing.
-    times = Counter(used.values())
-    return _Use(path, {number: color for number, color in used.items() if times[color] == 1})
+    # Unset entries are all black and carry no information.
+    counts = Counter(colors.values())
+    return _UsedColors(path, {number: color for number, color in colors.items() if counts[color] == 1})

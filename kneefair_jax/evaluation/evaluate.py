@@ -23,8 +23,8 @@ from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import External, Report, ValidationScores
 from kneefair_jax.report.score_schema import Rates
-from kneefair_jax.runtime import array_files, atomic, distributed, run_directory, run_files
-from kneefair_jax.training import group_models, metric_writer, scoring, selection, single_group_batches
+from kneefair_jax.runtime import atomic, checked_files, distributed, run_directory, run_files
+from kneefair_jax.training import group_models, metric_writer, scoring, selection, setup
 from kneefair_jax.training.setup import Experiment
 
 TABLE = "cases.parquet"
@@ -236,7 +236,7 @@ def merge_folds(
         table.to_parquet(path)
     predictions: dict[str, np.ndarray] = {}
     for fold in folds:
-        predictions |= array_files.read_npz(fold / PREDICTIONS, "evaluate it again: --mode=evaluate")
+        predictions |= checked_files.read_npz(fold / PREDICTIONS, "evaluate it again: --mode=evaluate")
     _write_predictions(workdir, predictions)
     tested = cohort._replace(cases=cohort.cases.assign(split="test"))
     environment = run_files.read_environment(folds[0] / "environment.json")
@@ -327,7 +327,7 @@ def _report(
     report = build.build_report(
         test,
         cohort.cases,
-        notes=[*cohort.notes(), *single_group_batches.notes(config, cohort), *observations],
+        notes=[*cohort.notes(), *setup.single_group_notes(config, cohort), *observations],
         delta=dict(config.report.delta),
         endpoints=_endpoints(config),
         primary=primary,

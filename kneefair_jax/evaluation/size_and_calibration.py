@@ -17,7 +17,7 @@ from kneefair_jax.fairness.group_calibration import Sums, calibration
 from kneefair_jax.fairness.patient_table import FAILURE_DICE
 from kneefair_jax.report.schema import Calibration
 from kneefair_jax.report.score_schema import Scores
-from kneefair_jax.runtime import array_files, atomic
+from kneefair_jax.runtime import atomic, checked_files
 
 RELIABILITY = "calibration.npz"
 _FIELDS = (*Sums._fields, "spacing", "true_pixels", "pred_pixels")
@@ -93,7 +93,7 @@ def read(case_id: Sequence[str], *workdirs: Path) -> dict[str, np.ndarray]:
     """Read the values that `write` wrote for these cases into one or several run directories, in the given order."""
     parts = []
     for workdir in workdirs:
-        parts.append(array_files.read_npz(workdir / RELIABILITY, "evaluate it again: --mode=evaluate"))
+        parts.append(checked_files.read_npz(workdir / RELIABILITY, "evaluate it again: --mode=evaluate"))
         if not {*_FIELDS} <= set(parts[-1]):
             raise InputError(
                 f"{workdir} was evaluated by an earlier version; evaluate it again: --mode=evaluate"

@@ -1,8 +1,8 @@
-"""A run's network as files that other programs take: weights as safetensors, and a model card.
+"""Export of a run's network for other programs: weights as safetensors, and a model card.
 
-`export.export(run, out)` does what `python -m kneefair_jax.export RUN` does.
+`export.export(run, out)` is `python -m kneefair_jax.export RUN`.
 
-Names load on first use: the command handles signals before it imports JAX.
+Names load on first use, so that the command handles signals before it imports JAX.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""`python -m kneefair_jax.export RUN`: a finished run's selected checkpoint -> weights that `predict` takes."""
+"""`python -m kneefair_jax.export RUN`: export a finished run's selected checkpoint as weights for `predict`."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The arguments of `python -m kneefair_jax.export RUN`, and what it prints."""
+"""The arguments and the output of `python -m kneefair_jax.export RUN`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ def main(argv: Sequence[str]) -> int:
     """Export the selected checkpoint of a run as weights and a model card."""
     parser = command_line.Parser(
         prog="python -m kneefair_jax.export",
-        description="Export the selected checkpoint of a finished run as weights that `predict` takes.",
+        description="Export the selected checkpoint of a finished run as weights for `predict`.",
     )
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="folder of a finished run (launch.py --workdir)"
@@ -24,7 +24,8 @@ def main(argv: Sequence[str]) -> int:
         "--fit",
         choices=FITS,
         default=FITS[0],
-        help="how predict brings films to the working grid: stretched to its shape, or with their aspect ratio, padded",
+        help="how predict resizes radiographs to the working resolution: stretch to its shape, or pad, which keeps the "
+        "aspect ratio",
     )
     parser.add_argument("--license", metavar="ID", help="of the weights, for the model card: apache-2.0, say")
     options = parser.parse_args(argv)
@@ -37,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
         license_id=options.license,
     )
     for path in paths:
-        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; what it is, in {path.with_suffix('.json').name}")
+        print(
+            f"{path}: {path.stat().st_size / 1e6:.1f} MB; its description is in {path.with_suffix('.json').name}"
+        )
     print(f"model card: {paths[0].parent / f'{options.name}.md'}")
     return 0

@@ -1,8 +1,10 @@
-"""A run's folder -> its model card: Markdown with the front matter that model hubs read.
+"""The model card of a run: Markdown with the front matter that model hubs read.
 
-`python -m kneefair_jax.export RUN` writes it beside the weights; a hub (Hugging Face's format, Mitchell et al. 2019's
-idea, arXiv 1810.03993) wants it as README.md. Everything in it stands in the run's folder; what does not is said to be
-unknown. It names groups, never patients, and no count of patients below the report's least number to rank.
+`python -m kneefair_jax.export RUN` writes it beside the weights; a hub expects it as README.md, in Hugging Face's
+format. All its content comes from the run directory; the card marks what is missing there as not recorded. It names
+groups, never patients, and gives no count of patients below the report's minimum for ranking a group.
+
+Reference: Mitchell et al. (2019), arXiv 1810.03993.
 """
 
 import html
@@ -16,7 +18,7 @@ from kneefair_jax.report.text import formatting
 
 LIBRARY = "kneefair_jax"
 _UNKNOWN = "not recorded"
-_FEW = 10
+_MIN_PATIENTS = 10  # if the report does not say
 
 
 def card(
@@ -28,15 +30,15 @@ def card(
     parameters: int | None = None,
     license_id: str | None = None,
 ) -> str:
-    """The card as Markdown.
+    """Return the card as Markdown.
 
     Args:
         name: of the weights.
         config: the run's `config.json`.
         report: its `report/report.json`.
         environment: its `environment.json`.
-        parameters: how many numbers the network has.
-        license_id: of the weights, such as `apache-2.0`; None leaves it open.
+        parameters: the number of the network's parameters.
+        license_id: of the weights, such as `apache-2.0`; None if it is not known.
     """
     front_matter = _front_matter(name, config, report, license_id)
     command = environment.get("command")
@@ -44,33 +46,35 @@ def card(
         _markdown(value) for value in (name, config, report, environment, license_id)
     )
     structures = report["cohort"]["structures"]
-    least = report["cohort"].get("min_group_patients", _FEW)
+    min_patients = report["cohort"].get("min_group_patients", _MIN_PATIENTS)
     grid = " x ".join(str(side) for side in report["run"]["grid"])
-    numbers = f" of {formatting.count(parameters)} parameters" if parameters else ""
-    parts = [
+    size = f" with {formatting.count(parameters)} parameters" if parameters else ""
+    sections = [
         front_matter,
         f"# {name}\n\n"
-        f"A network (`{config['model']['name']}`){numbers} that segments {_listed(structures)} in radiographs, "
-        f"on a grid of {grid} pixels. Made with {LIBRARY}.",
+        f"A network (`{config['model']['name']}`){size} that segments {_enumeration(structures)} in radiographs, "
+        f"at a working resolution of {grid} pixels. It was trained with {LIBRARY}.",
         _use(config, license_id),
         _training(config, report),
-        "## Scores\n\n" + _scores(report, "Test cases of the run's own cohort.", least),
-        "### Another cohort\n\n"
+        "## Scores\n\n" + _scores(report, "Test cases of the run's cohort.", min_patients),
+        "### External cohort\n\n"
         + (
-            _scores(report["external"], "Cases of an external cohort, for evaluation alone.", least)
+            _scores(
+                report["external"], "Cases of an external cohort, used only for evaluation.", min_patients
+            )
             if "external" in report
-            else "None was scored."
+            else "No external cohort was evaluated."
         ),
         _limits(config, report),
         _origin(report, environment, command),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(sections) + "\n"
 
 
 def _front_matter(
     name: str, config: Mapping[str, Any], report: Mapping[str, Any], license_id: str | None
 ) -> str:
-    """YAML, whose scalars are written as JSON, which is YAML too."""
+    """Return the YAML front matter, with scalars as JSON, which is a subset of YAML."""
     lines = ["---"]
     if license_id:
         lines.append(f"license: {json.dumps(license_id)}")
@@ -80,9 +84,9 @@ def _front_matter(
     ]
     lines += ["model-index:", f"- name: {json.dumps(name)}", "  results:"]
     # An external cohort is always a folder.
-    results = [("test cases of its own cohort", _of(config, "data", "source"), _by_structure(report))]
+    results = [("test cases of its own cohort", _field(config, "data", "source"), _by_structure(report))]
     if "external" in report:
-        results.append(("another cohort", "folder", _by_structure(report["external"])))
+        results.append(("external cohort", "folder", _by_structure(report["external"])))
     for dataset, source, values in results:
         lines += [
             "  - task:",
@@ -101,63 +105,66 @@ def _front_matter(
 
 def _use(config: Mapping[str, Any], license_id: str | None) -> str:
     groups = (
-        " Each group has a network of its own, so the group of every image has to be given."
+        " Each group has a network of its own, so prediction needs the group of every image."
         if config.get("mitigation", {}).get("schedule", {}).get("name") == "group_specific"
         else ""
     )
     return (
         "## Intended use\n\n"
-        "Research on segmentation, and on how equally it serves people. It is no medical device: not for diagnosis, "
-        f"treatment or any decision about a patient.{groups} Licence of the weights: {license_id or _UNKNOWN}.\n\n"
+        "Research on segmentation and its fairness. The network is not a medical device: do not use it for diagnosis, "
+        f"treatment or any decision about a patient.{groups} License of the weights: {license_id or _UNKNOWN}.\n\n"
         f"```\npython -m {LIBRARY}.predict --checkpoint WEIGHTS --images films --out segmented\n```"
     )
 
 
 def _training(config: Mapping[str, Any], report: Mapping[str, Any]) -> str:
-    source = _of(config, "data", "source")
-    what = {
-        "phantom": "Phantoms, drawn by a program; no patient's film was used in training.",
-        "oai": "Films of the Osteoarthritis Initiative; its terms of use apply.",
-        "siddiqui": "Films of the Osteoarthritis Initiative; its terms of use apply.",
-    }.get(source, f"Where the films come from is {_UNKNOWN} (source `{source}`).")
-    phantoms = _of(config, "data", "phantom")
+    source = _field(config, "data", "source")
+    source_note = {
+        "phantom": "Synthetic phantoms; no patient's radiograph was used in training.",
+        "oai": "Radiographs of the Osteoarthritis Initiative; its terms of use apply.",
+        "siddiqui": "Radiographs of the Osteoarthritis Initiative; its terms of use apply.",
+    }.get(source, f"The origin of the radiographs is {_UNKNOWN} (source `{source}`).")
+    phantoms = _field(config, "data", "phantom")
     if source == "phantom" and isinstance(phantoms, Mapping) and phantoms.get("online"):
-        what += (
-            " Every training case of this run was drawn once, in its training step; the training patients below only "
-            "fixed the shares of the groups."
+        source_note += (
+            " Every training case of this run was generated once, in its training step; the training patients below "
+            "only determined the shares of the groups."
         )
     counts = report["cohort"].get("table")
-    least = report["cohort"].get("min_group_patients", _FEW)
+    min_patients = report["cohort"].get("min_group_patients", _MIN_PATIENTS)
     if not counts:
-        return f"## Training cohort\n\n{what}\n\nPatients by group: {_UNKNOWN}."
+        return f"## Training cohort\n\n{source_note}\n\nPatients by group: {_UNKNOWN}."
     splits = list(dict.fromkeys(row["split"] for row in counts))
     by_group: dict[str, dict[str, int]] = {}
     for row in counts:
         by_group.setdefault(row["group"], {})[row["split"]] = row["patients"]
     rows = [
-        [_group(group), *(_patients(patients.get(split, 0), least) for split in splits)]
+        [_group(group), *(_patients(patients.get(split, 0), min_patients) for split in splits)]
         for group, patients in by_group.items()
     ]
-    return f"## Training cohort\n\n{what}\n\nPatients:\n\n" + _table(["group", *splits], rows)
+    return f"## Training cohort\n\n{source_note}\n\nPatients:\n\n" + _table(["group", *splits], rows)
 
 
-def _scores(scored: Mapping[str, Any], caption: str, least: int) -> str:
-    dice = scored["scores"]["dice"]
-    structures = _by_structure(scored)
+def _scores(cohort: Mapping[str, Any], caption: str, min_patients: int) -> str:
+    dice = cohort["scores"]["dice"]
+    structures = _by_structure(cohort)
     first = next(iter(structures.values()))
     rows = []
     for group in ("all", *first["groups"]):
-        entries = [one["overall"] if group == "all" else one["groups"][group] for one in structures.values()]
+        entries = [
+            structure["overall"] if group == "all" else structure["groups"][group]
+            for structure in structures.values()
+        ]
         patients = max(entry["patients"] or 0 for entry in entries)
-        few = patients < least and group != "all"
+        is_small = patients < min_patients and group != "all"
         cells = [
             "too few"
-            if few
+            if is_small
             else f"{formatting.number(entry['mean'])} {formatting.interval(entry['interval'])}"
             for entry in entries
         ]
-        rows.append([_group(group), _patients(patients, least), *cells])
-    text = f"{caption} Mean Dice over patients, and its 95 % interval.\n\n"
+        rows.append([_group(group), _patients(patients, min_patients), *cells])
+    text = f"{caption} Mean Dice over patients and its 95 % confidence interval.\n\n"
     text += _table(["group", "patients", *structures], rows)
     for attributes, summary in dice.get("summaries", {}).items():
         gap, ends = summary["gap"]["value"], formatting.interval(summary["gap"]["interval"])
@@ -168,11 +175,11 @@ def _scores(scored: Mapping[str, Any], caption: str, least: int) -> str:
     return text
 
 
-def _by_structure(scored: Mapping[str, Any]) -> dict[str, Any]:
-    """Dice by structure, in the order of the labels where that is known; JSON's is the alphabet's."""
-    found = scored["scores"]["dice"]["structures"]
-    order = scored.get("structures") or scored.get("cohort", {}).get("structures") or list(found)
-    return {name: found[name] for name in order}
+def _by_structure(cohort: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Dice by structure, in the order of the labels if it is known; JSON sorts by name."""
+    structures = cohort["scores"]["dice"]["structures"]
+    order = cohort.get("structures") or cohort.get("cohort", {}).get("structures") or list(structures)
+    return {name: structures[name] for name in order}
 
 
 def _limits(config: Mapping[str, Any], report: Mapping[str, Any]) -> str:
@@ -181,20 +188,23 @@ def _limits(config: Mapping[str, Any], report: Mapping[str, Any]) -> str:
 
 def _limit_lines(config: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]:
     attributes = report["cohort"].get("attributes")
-    if _of(config, "data", "source") == "phantom":
-        yield "Trained on phantoms. Groups of phantoms are names; their scores say nothing about groups of people."
+    if _field(config, "data", "source") == "phantom":
+        yield (
+            "The network was trained on phantoms. Groups of phantoms are only names; their scores say nothing about "
+            "groups of people."
+        )
     if attributes:
-        yield f"Groups other than by {_listed(attributes)} were not looked at."
+        yield f"Groups other than by {_enumeration(attributes)} were not evaluated."
     else:
-        yield "How it does for groups of patients was not looked at."
+        yield "Performance was not evaluated by group."
     if "external" not in report:
-        yield "It was tested on the kind of films it was trained on and on no other."
-    cohorts = {"Scores": report["run"], "Scores of the other cohort": report.get("external")}
-    for which, scored in cohorts.items():
-        if scored and scored.get("resolution", "grid") == "grid":
-            yield f"{which} are of masks on the working grid, not at a film's own size."
+        yield "The network was tested only on cases of its own cohort."
+    cohorts = {"Scores": report["run"], "Scores of the external cohort": report.get("external")}
+    for subject, cohort in cohorts.items():
+        if cohort and cohort.get("resolution", "grid") == "grid":
+            yield f"{subject} are at the working resolution, not at the native resolution of the radiographs."
     for structure, cases in (report["run"].get("absent") or {}).items():
-        yield f"{structure} is in neither mask of {cases} test cases, which have no score for it."
+        yield f"{structure} is absent from both masks of {cases} test cases, which have no score for it."
 
 
 def _origin(report: Mapping[str, Any], environment: Mapping[str, Any], command: str | None) -> str:
@@ -208,12 +218,12 @@ def _origin(report: Mapping[str, Any], environment: Mapping[str, Any], command: 
         "device": environment.get("device") or _UNKNOWN,
         "versions": ", ".join(f"{key} {value}" for key, value in versions.items()) or _UNKNOWN,
     }
-    return "## How it was made\n\n" + "\n".join(f"* {key}: {value}" for key, value in facts.items())
+    return "## Provenance\n\n" + "\n".join(f"* {key}: {value}" for key, value in facts.items())
 
 
-def _patients(count: int, least: int) -> str:
-    """Of a handful of patients the very number may tell who they are."""
-    return f"fewer than {least}" if 0 < count < least else formatting.count(count)
+def _patients(count: int, min_patients: int) -> str:
+    """Hide a small number of patients, which could identify them."""
+    return f"fewer than {min_patients}" if 0 < count < min_patients else formatting.count(count)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -222,7 +232,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _markdown(value: Any) -> Any:
-    """A JSON value whose texts, keys among them, are shown by Markdown as they are: no HTML, links, images or cells."""
+    """Escape the texts and keys of a JSON value, so that Markdown shows no HTML, links, images or cells."""
     if isinstance(value, Mapping):
         return {_markdown(key): _markdown(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -234,7 +244,7 @@ def _markdown(value: Any) -> Any:
 
 
 def _code(text: str) -> str:
-    """Text for a code span, which a backtick would end."""
+    """Return text for a code span, in which a backtick would end the span."""
     return " ".join(safe_text.printable(text).split()).replace("`", "'")
 
 
@@ -242,9 +252,9 @@ def _group(name: str) -> str:
     return name.replace(",", ", ")
 
 
-def _listed(names: Sequence[str]) -> str:
+def _enumeration(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _of(config: Mapping[str, Any], section: str, key: str) -> Any:
+def _field(config: Mapping[str, Any], section: str, key: str) -> Any:
     return config.get(section, {}).get(key, _UNKNOWN)

@@ -1,7 +1,7 @@
-"""A finished run's selected checkpoint -> weights that `predict` takes, and a model card."""
+"""Export of a finished run's selected checkpoint: weights for `predict`, and a model card."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from flax import traverse_util
 from kneefair_jax import models, weights
 from kneefair_jax.errors import InputError
 from kneefair_jax.export import model_card
-from kneefair_jax.runtime import atomic, json_files, output_folder, run_directory, run_files
+from kneefair_jax.runtime import atomic, checked_files, output_folder, run_directory, run_files
 from kneefair_jax.runtime.schema import Anything, Omittable, Table, Text, find_fault
 from kneefair_jax.training.checkpoint import Checkpoints
 from kneefair_jax.training.state import TrainState
@@ -20,11 +20,12 @@ FOLDER = "export"  # of a run
 NAME = "model"
 GROUP_SPECIFIC = "group_specific"
 # Heads that do nothing outside of training.
-TRAINED_ALONE = ("none", "attribute_head", "adversarial")
-_LONGEST_NAME = 100  # characters
+TRAINING_HEADS = ("none", "attribute_head", "adversarial")
+_MAX_NAME_LENGTH = 100
 _TEXT = Text(100_000, printable=False)
 _METHOD = Table({"name": _TEXT}, Anything())
-# What of these files is read; fields of other versions may be missing.
+_REMEDY = "give the folder of a finished run"
+# The fields that the export reads; other versions may lack some.
 _CONFIG = Table(
     {
         "mitigation": Table({"head": _METHOD, "schedule": _METHOD}, Anything()),
@@ -36,6 +37,28 @@ _CONFIG = Table(
 _ENVIRONMENT = Table({**run_files.ENVIRONMENT.fields, "started": _TEXT}, Anything())
 
 
+class _Run(NamedTuple):
+    """The checked files of a finished run."""
+
+    config: dict[str, Any]
+    report: dict[str, Any]
+    environment: dict[str, Any]
+
+
+class _Checkpoint(NamedTuple):
+    """The selected checkpoint of one network.
+
+    Attributes:
+        folder: the run directory with its checkpoints.
+        step: the selected step.
+        group: the group that the network segments; None for all cases.
+    """
+
+    folder: Path
+    step: int
+    group: str | None
+
+
 def export(
     run: Path,
     out: Path,
@@ -45,158 +68,169 @@ def export(
     fit: str = FITS[0],
     license_id: str | None = None,
 ) -> list[Path]:
-    """Writes the network of a run, or, of a group-specific one, each group's, and one model card.
+    """Write the network of a run, or each group's network of a group-specific run, and one model card.
 
     Args:
-        run: the run's folder, evaluated.
-        out: where `{name}.safetensors` and `{name}.json` go, or `{name}_0`, `{name}_1`, ... of the
-            groups, and `{name}.md`.
+        run: the run directory, evaluated.
+        out: the folder of `{name}.safetensors` and `{name}.json`, or of `{name}_0`, `{name}_1`, ... of the
+            groups, and of `{name}.md`.
         name: of the files.
-        half: float16.
-        fit: how `predict` brings films to the working grid, of `weights.FITS`.
+        half: whether to round to float16.
+        fit: how `predict` resizes radiographs to the working resolution, of `weights.FITS`.
         license_id: of the weights, for the card.
 
     Returns:
         The `.safetensors` files.
 
     Raises:
-        InputError: the run is not finished, or its network needs what only training has.
+        InputError: the run is not finished, or its network needs modules that only training has.
     """
+    _check_name(name)
+    output_folder.require_regular_files(run, run_directory.OUTPUTS)
+    output_folder.require_writable(out, "--out")
+    output_folder.require_regular_files(out, (f"{name}*",))
+    files = _read_run(run)
+    about = _describe(files, fit)
+    checkpoints = _selected_checkpoints(run, name, files)
+    model = models.create(about["network"], classes=len(about["structures"]) + 1)
+    shapes = weights.variable_shapes(model, about["grid"])
+    with output_folder.exclusive_lock(out, "--out", wait=True), atomic.staging_folder(out) as stage:
+        for file, checkpoint in checkpoints.items():
+            variables = _restore(checkpoint, shapes)
+            parameters = models.count(variables["params"])
+            of_checkpoint = {"group": checkpoint.group, "step": checkpoint.step, "parameters": parameters}
+            weights.save_network(stage / file, variables, about | of_checkpoint, half=half)
+        text = model_card.card(name, *files, parameters=parameters, license_id=license_id)
+        atomic.write_text(stage / f"{name}.md", text)
+    return [out / file for file in checkpoints]
+
+
+def _check_name(name: str) -> None:
     if (
         name in ("", ".", "..")
         or name != Path(name).name
         or not name.isprintable()
-        or len(name) > _LONGEST_NAME
+        or len(name) > _MAX_NAME_LENGTH
     ):
         raise InputError(
-            f"--name {name!r}: give a file name without a folder, of 1 to {_LONGEST_NAME} characters"
+            f"--name {name!r}: give a file name without a folder, of 1 to {_MAX_NAME_LENGTH} characters"
         )
-    output_folder.require_regular_files(run, run_directory.OUTPUTS)
-    output_folder.require_writable(out, "--out")
-    output_folder.require_regular_files(out, (f"{name}*",))
-    remedy = "give the folder of a finished run"
-    run_files.read_config(run / "config.json")  # refuses the layout of an earlier version
-    config = json_files.read(run / "config.json", _CONFIG, remedy)
-    report = run_files.read_report(run / "report" / "report.json", run_files.EXPORTED)
-    environment = json_files.read(run / "environment.json", _ENVIRONMENT, remedy)
-    if (head := config["mitigation"]["head"]["name"]) not in TRAINED_ALONE:
+
+
+def _read_run(run: Path) -> _Run:
+    """Read the files of a run, and check that it is finished and that its network can be exported."""
+    run_files.read_config(run / "config.json", _REMEDY)  # refuses the layout of an earlier version
+    files = _Run(
+        checked_files.read_json(run / "config.json", _CONFIG, _REMEDY),
+        run_files.read_report(run / "report" / "report.json", run_files.EXPORTED),
+        checked_files.read_json(run / "environment.json", _ENVIRONMENT, _REMEDY),
+    )
+    if (head := files.config["mitigation"]["head"]["name"]) not in TRAINING_HEADS:
         raise InputError(
             f"{run}: its network has the head {head!r}, which needs the group of every image; "
-            f"only networks with {', '.join(TRAINED_ALONE)} are exported"
+            f"only networks with {', '.join(TRAINING_HEADS)} can be exported"
         )
-    scored = report["cohort"]["structures"]
-    structures = report["run"].get("classes", scored)
-    fields = {key: value for key, value in config["model"].items() if key != "weights"}
-    _require_scored(run, report, scored)
-    grid = (*report["run"]["grid"], config["data"].get("channels", 1))
-    model = models.create(fields, classes=len(structures) + 1)
-    about = {
-        "network": fields,
-        "structures": structures,
-        "grid": grid,
+    _require_scores(run, files.report)
+    return files
+
+
+def _describe(files: _Run, fit: str) -> dict[str, Any]:
+    """Return the description of a run's networks, `weights.Network.about`, without the fields of each one."""
+    config, report, environment = files
+    return {
+        "network": {key: value for key, value in config["model"].items() if key != "weights"},
+        "structures": report["run"].get("classes", report["cohort"]["structures"]),
+        "grid": (*report["run"]["grid"], config["data"].get("channels", 1)),
         "fit": fit,
-        "dice": _by_structure(report),
-        "dice_external": _by_structure(report["external"]) if "external" in report else None,
+        "dice": _dice_by_structure(report),
+        "dice_external": _dice_by_structure(report["external"]) if "external" in report else None,
         "run": {
             **{key: report["run"].get(key) for key in ("config", "fingerprint", "steps_in_all", "times")},
             **{key: environment[key] for key in ("command", "commit", "device", "started", "versions")},
         },
     }
-    members = _members(
-        run, name, report["run"]["step"], config["mitigation"]["schedule"]["name"] == GROUP_SPECIFIC
-    )
-    with output_folder.exclusive_lock(out, "--out", wait=True), atomic.staging_folder(out) as stage:
-        for file, (folder, step, its_group) in members.items():
-            variables = _restored(folder, step, weights.variable_shapes(model, grid))
-            its_own = about | {
-                "group": its_group,
-                "step": step,
-                "parameters": models.count(variables["params"]),
-            }
-            weights.save_network(stage / file, variables, its_own, half=half)
-        text = model_card.card(
-            name, config, report, environment, parameters=its_own["parameters"], license_id=license_id
-        )
-        atomic.write_text(stage / f"{name}.md", text)
-    return [out / file for file in members]
 
 
-def _require_scored(run: Path, report: dict[str, Any], structures: list[str]) -> None:
-    for scored in filter(None, (report, report.get("external"))):
-        there = scored["scores"]["dice"]["structures"]
-        if lacking := [one for one in scored.get("structures") or structures if one not in there]:
+def _require_scores(run: Path, report: dict[str, Any]) -> None:
+    """Refuse a report in which a structure has no score, or in which structures have different groups."""
+    for cohort in filter(None, (report, report.get("external"))):
+        scores = cohort["scores"]["dice"]["structures"]
+        structures = cohort.get("structures") or report["cohort"]["structures"]
+        if unscored := [structure for structure in structures if structure not in scores]:
             raise InputError(
-                f"{run / 'report' / 'report.json'}: the structure {lacking[0]!r} has no score; finish the run with "
+                f"{run / 'report' / 'report.json'}: the structure {unscored[0]!r} has no score; finish the run with "
                 "launch.py --mode=evaluate"
             )
-        if len({frozenset(entry["groups"]) for entry in there.values()}) > 1:
+        if len({frozenset(entry["groups"]) for entry in scores.values()}) > 1:
             raise InputError(
-                f"{run / 'report' / 'report.json'}: structures with scores of different groups; evaluate it again"
+                f"{run / 'report' / 'report.json'}: structures have scores of different groups; evaluate the run again"
             )
 
 
-def _members(run: Path, name: str, chosen: Any, by_group: bool) -> dict[str, tuple[Path, int, str | None]]:
-    """Return file name -> run folder, step and group of each network; the group is None for everybody."""
-    schema = Table(other_fields=run_files.STEP) if by_group else run_files.STEP
-    if fault := find_fault(chosen, schema, "run.step"):
+def _selected_checkpoints(run: Path, name: str, files: _Run) -> dict[str, _Checkpoint]:
+    """Return the selected checkpoint of each network, by the file to write."""
+    step = files.report["run"]["step"]
+    is_group_specific = files.config["mitigation"]["schedule"]["name"] == GROUP_SPECIFIC
+    schema = Table(other_fields=run_files.STEP) if is_group_specific else run_files.STEP
+    if fault := find_fault(step, schema, "run.step"):
         raise InputError(
             f"{run / 'report' / 'report.json'}: {fault.place} is {fault.value}, not {fault.expected}; finish the run "
             "with launch.py --mode=evaluate"
         )
-    if not by_group:
-        return {f"{name}{weights.SUFFIX}": (run, chosen, None)}
-    members: dict[str, tuple[Path, int, str | None]] = {}
+    if not is_group_specific:
+        return {f"{name}{weights.SUFFIX}": _Checkpoint(run, step, None)}
+    prefix = "group_"
     folders = [
-        folder for folder in (run / "stages").glob("group_*") if folder.name[len("group_") :].isdigit()
+        folder for folder in (run / "stages").glob(f"{prefix}*") if folder.name.removeprefix(prefix).isdigit()
     ]
-    for number, folder in enumerate(sorted(folders, key=lambda path: int(path.name[len("group_") :]))):
-        group = _group_of(folder)
-        if group not in chosen:
+    checkpoints = {}
+    for number, folder in enumerate(sorted(folders, key=lambda path: int(path.name.removeprefix(prefix)))):
+        group = _validated_group(folder)
+        if group not in step:
             raise InputError(
-                f"{run / 'report' / 'report.json'}: run.step has no group {group!r}; evaluate it again"
+                f"{run / 'report' / 'report.json'}: run.step has no group {group!r}; evaluate the run again"
             )
-        members[f"{name}_{number}{weights.SUFFIX}"] = (folder, chosen[group], group)
-    if not members:
-        raise InputError(
-            f"{run / 'stages'}: there is no folder of a group; give the folder of a finished run"
-        )
-    return members
+        checkpoints[f"{name}_{number}{weights.SUFFIX}"] = _Checkpoint(folder, step[group], group)
+    if not checkpoints:
+        raise InputError(f"{run / 'stages'}: it has no folder of a group; {_REMEDY}")
+    return checkpoints
 
 
-def _by_structure(scored: dict[str, Any]) -> dict[str, Any]:
-    """Dice on test cases, overall and by group: mean, interval, patients and cases."""
-    kept = ("mean", "interval", "patients", "cases")
+def _dice_by_structure(cohort: dict[str, Any]) -> dict[str, Any]:
+    """Return Dice on test cases by structure, overall and by group: mean, interval, patients and cases."""
+    fields = ("mean", "interval", "patients", "cases")
 
-    def means(entry: dict[str, Any]) -> dict[str, Any]:
-        entries = {"all": entry["overall"], **entry["groups"]}
-        return {group: {key: value[key] for key in kept} for group, value in entries.items()}
+    def by_group(structure: dict[str, Any]) -> dict[str, Any]:
+        entries = {"all": structure["overall"], **structure["groups"]}
+        return {group: {key: entry[key] for key in fields} for group, entry in entries.items()}
 
-    return {name: means(entry) for name, entry in scored["scores"]["dice"]["structures"].items()}
+    structures = cohort["scores"]["dice"]["structures"]
+    return {name: by_group(structure) for name, structure in structures.items()}
 
 
-def _group_of(folder: Path) -> str:
-    """Whose model a stage's folder holds: it was validated on that group alone."""
-    with _checkpoints(folder) as checkpoints:
-        names = {group for record in checkpoints.records() for group in record["groups"]}
+def _validated_group(folder: Path) -> str:
+    """Return the group of the network in a stage's folder, which was validated on that group alone."""
+    with _open_checkpoints(folder) as checkpoints:
+        names: set[str] = {group for record in checkpoints.records() for group in record["groups"]}
     if len(names) != 1:
         raise InputError(
-            f"{folder / 'checkpoints'}: scores of {len(names)} groups, where one group was validated"
+            f"{folder / 'checkpoints'}: scores of {len(names)} groups, but the network was validated on one"
         )
     return names.pop()
 
 
-def _restored(folder: Path, step: int, shapes: dict[str, Any]) -> dict[str, Any]:
-    """The variables of the bare network; parts that only training uses stay where they are."""
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    placed = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
+def _restore(checkpoint: _Checkpoint, shapes: dict[str, Any]) -> dict[str, Any]:
+    """Return the variables of the network, without modules that only training uses."""
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    placed = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
     like = TrainState(jnp.uint32(0), jnp.int32(0), placed["params"], placed["batch_stats"], (), ())
-    with _checkpoints(folder) as checkpoints:
-        variables = checkpoints.variables(step, like)
+    with _open_checkpoints(checkpoint.folder) as checkpoints:
+        variables = checkpoints.variables(checkpoint.step, like)
     return {name: tree for name, tree in variables.items() if traverse_util.flatten_dict(tree)}
 
 
-def _checkpoints(folder: Path) -> Checkpoints:
-    """Open the checkpoints of a run; orbax would make a folder that is missing."""
+def _open_checkpoints(folder: Path) -> Checkpoints:
+    """Open the checkpoints of a run; orbax would create a missing folder."""
     if not (folder / "checkpoints").is_dir():
-        raise InputError(f"{folder} holds no checkpoint; give the folder of a finished run")
+        raise InputError(f"{folder} has no checkpoint; {_REMEDY}")
     return Checkpoints(folder / "checkpoints")

@@ -1,15 +1,15 @@
-"""What is left of a gap between groups once covariates are accounted for: a linear model of the scores.
+"""Estimates gaps between groups adjusted for covariates with a linear model of the scores.
 
-`score ~ sex * race + age + BMI + KL grade + site + log(area)`, so far as the columns exist, with a case's mean over
-structures as its score. As in tests of gaps, patients with a failed segmentation are left out. The model is fitted by
-least squares in which every patient weighs 1, as in the other statistics of a report, with standard errors robust to
-the correlation of a patient's cases and to unequal spread between groups (`cluster_robust`). BMI, KL grade and area may
-be mediators (the way by which a group comes to its score), so the model is fitted with and without them, on the same
-cases.
+The model is `score ~ sex * race + age + BMI + KL grade + site + log(area)`, as far as the columns exist, with a case's
+mean over structures as its score. As in tests of gaps, patients with a failed segmentation are excluded. The fit is
+least squares in which every patient has weight 1, as in the other statistics of a report, with standard errors robust
+to the correlation of a patient's cases and to unequal variances of groups (`cluster_robust`). BMI, KL grade and area
+may be mediators (causes of the score through which a group acts), so the model is fitted with and without them on the
+same cases.
 
-A random intercept by patient in place of the weights changes the standard deviation of an adjusted gap by 2 % at most
-at 1 to 4 cases a patient, and needs an iteration that may fail; with its own standard errors it rejects 15 to 27 % of
-true null hypotheses where a small group is twice as variable (docs/statistics.md).
+A random intercept per patient in place of the weights changes the standard deviation of an adjusted gap by at most 2 %
+with 1 to 4 cases per patient, and needs an iteration that may fail. With its own standard errors it rejects 15 to 27 %
+of true null hypotheses if a small group is twice as variable (docs/statistics.md).
 """
 
 from collections.abc import Sequence
@@ -27,16 +27,16 @@ from kneefair_jax.fairness.model_design import AREA, Design, design, independent
 from kneefair_jax.fairness.multiplicity import holm
 from kneefair_jax.fairness.patient_table import SHARES
 
-# One that is about area, and one that is not.
+# A score that depends on area, and one that does not.
 SCORES = ("dice", "assd_mm")
 KIND = "least squares, every patient with weight 1, CR2 errors"
 METHOD = (
     "marginal standardization; CR2 by patient, Hall's and Satterthwaite's t; Holm over the model's contrasts"
 )
-# Patients beyond the number of coefficients.
+# The least number of patients beyond the number of coefficients.
 MIN_FREEDOM = 10
 _CONFIDENCE = 0.95
-# Residuals below this share of the scores' spread are rounding errors.
+# Residuals below this share of the scores' standard deviation are rounding errors.
 _ROUNDING = 1e-10
 
 
@@ -47,8 +47,8 @@ class Contrast(Estimate):
     Attributes:
         term: its name in tables, `sex: male minus female`.
         attribute: its column.
-        level: whose standardized mean comes first.
-        reference: whose standardized mean is subtracted.
+        level: the level with the minuend.
+        reference: the level with the subtrahend.
         df: Satterthwaite degrees of freedom of interval and p value.
     """
 
@@ -68,26 +68,26 @@ def models(
     failure_dice: float = patient_table.FAILURE_DICE,
     intersections: bool = True,
 ) -> dict[str, Any]:
-    """The `model` of `report.json`.
+    """Return the `model` of `report.json`.
 
     Args:
         cases: the long per-case table of one split and one model: `case_id, patient_id, structure, true_area_mm2` and
             any of the scores.
-        cohort: a row a case: `case_id`, the attributes, and any of `groups.COVARIATES`.
-        attributes: their columns.
-        scores: what to model; one that is nowhere known is left out.
+        cohort: a row per case: `case_id`, the attributes, and any of `groups.COVARIATES`.
+        attributes: columns of the cohort.
+        scores: the scores to model; a score without any value is excluded.
         failure_dice: Dice below which a segmentation counts as failed.
         intersections: whether the models hold an interaction of two attributes.
 
     Returns:
         score -> `{"formula", "kind", "with_mediators", "without_mediators", "references", "left_out", "reasons"}`. A
         fit is `{"formula", "covariates", "contrasts", "terms": [{"term", "estimate", "interval", "df", "p"}],
-        "patients", "cases"}`, or None, with a reason. `contrasts` are the fields of `Contrast`, for every
-        pair of levels of every attribute. Estimates are in units of the score. Intervals (95 %) and p are by Student's
+        "patients", "cases"}`, or None with a reason. `contrasts` are the fields of `Contrast`, for every pair
+        of levels of every attribute. Estimates are in units of the score. Intervals (95 %) and p are by Student's
         t with the Satterthwaite degrees of freedom of the estimate, those of contrasts after Hall's transformation.
     """
     scored_columns = [score for score in scores if score in cases and cases[score].notna().any()]
-    # Of all cases, as in the tables: what a missing structure would score follows from them together.
+    # From all cases, as in the tables, because they determine the expected score of a missing structure.
     macro = {score: patient_table.macro(cases, score, failure_dice) for score in scored_columns}
     failed = cases.loc[cases["dice"] < failure_dice - patient_table.TOLERANCE, "patient_id"].unique()
     cases = cases[~cases["patient_id"].isin(failed)]
@@ -110,8 +110,8 @@ def models(
 
 
 def patient_weights(patients: pd.Series) -> np.ndarray:
-    """f64[N]: 1 over the number of the patient's cases, so that every patient weighs 1."""
-    return (1 / patients.map(patients.value_counts())).to_numpy(float)
+    """Return 1 over the number of the patient's cases, f64[N], so that every patient has weight 1."""
+    return np.asarray(1 / patients.map(patients.value_counts()), float)
 
 
 def _model(
@@ -123,11 +123,11 @@ def _model(
         return empty_model | {"without_mediators": None, "with_mediators": None}
     full_design = design(rows, attributes, intersections)
     rows, score = rows.loc[full_design.columns.index], score[full_design.columns.index]
-    left_out, reasons = list(full_design.left_out), []
+    excluded, reasons = list(full_design.excluded), []
     fits: dict[str, dict[str, Any] | None] = {}
     for label, drop in (("without_mediators", full_design.mediators), ("with_mediators", [])):
         columns, dependent_columns = independent_columns(full_design.columns.drop(columns=drop))
-        left_out += [f"{column}: follows from the other columns" for column in dependent_columns]
+        excluded += [f"{column}: follows from the other columns" for column in dependent_columns]
         fit = _fit(name, score, full_design, columns, rows)
         fits[label] = None if isinstance(fit, str) else fit
         if isinstance(fit, str):
@@ -136,7 +136,7 @@ def _model(
         "formula": f"{name} ~ {full_design.formula(list(columns))}",
         "kind": KIND,
         "references": full_design.references,
-        "left_out": list(dict.fromkeys(left_out)),
+        "left_out": list(dict.fromkeys(excluded)),
         "reasons": reasons,
     }
 
@@ -144,7 +144,7 @@ def _model(
 def _fit(
     name: str, score: pd.Series, full_design: Design, columns: pd.DataFrame, rows: pd.DataFrame
 ) -> dict[str, Any] | str:
-    """The fit, or why there is none."""
+    """Return the fit, or the reason why there is none."""
     patient_count, coefficient_count = rows["patient_id"].nunique(), columns.shape[1]
     if patient_count - coefficient_count < MIN_FREEDOM:
         return (
@@ -165,75 +165,89 @@ def _fit(
         np.vstack([np.eye(coefficient_count), *differences.values()]),
     )
     if result is None:
-        return "the cases of one patient alone determine a coefficient"
+        return "the cases of a single patient determine a coefficient"
     residuals = pd.Series(y - x @ result.estimate[:coefficient_count], index=score.index)
     if residuals.abs().max() <= _ROUNDING * spread:
         return "the columns explain every score, so that no standard error is defined"
     skewnesses = np.zeros(len(result.estimate))
-    by_patient = residuals.groupby(rows["patient_id"]).mean()
+    patient_residuals = residuals.groupby(rows["patient_id"]).mean()
     for i, (attribute, _, _) in enumerate(differences, coefficient_count):
         levels = rows.groupby("patient_id")[attribute].first()
-        skewnesses[i] = skewness(by_patient, levels, result.loads[:, i], float(result.error[i]))
-    critical = stats.t.ppf((1 + _CONFIDENCE) / 2, result.freedom)
-    low, high = (
-        result.estimate
-        - result.error * [two_part.unskewed(q, g) for q, g in zip(end, skewnesses, strict=True)]
-        for end in (critical, -critical)
-    )
-    t = two_part.hall(result.estimate / result.error, skewnesses)
-    p = 2 * stats.t.sf(np.abs(t), result.freedom)
-    terms = [
-        {
-            "term": str(term),
-            "estimate": float(result.estimate[i]),
-            "interval": [float(low[i]), float(high[i])],
-            "df": float(result.freedom[i]),
-            "p": float(p[i]),
-        }
-        for i, term in enumerate(columns)
-    ]
-    limit = 1.0 if name in SHARES else np.inf  # shares differ by no more
-    p_adjusted = holm({key: float(p[i]) for i, key in enumerate(differences, coefficient_count)})
-    contrasts = [
-        Contrast(
-            estimate=float(result.estimate[i]),
-            interval=(max(-limit, float(low[i])), min(limit, float(high[i]))),
-            n=patient_count,
-            p=float(p[i]),
-            p_adjusted=p_adjusted[key],
-            method=METHOD,
-            term=f"{key[0]}: {key[1]} minus {key[2]}",
-            attribute=key[0],
-            level=key[1],
-            reference=key[2],
-            df=float(result.freedom[i]),
-        )
-        for i, key in enumerate(differences, coefficient_count)
-    ]
+        skewnesses[i] = skewness(patient_residuals, levels, result.loads[:, i], float(result.error[i]))
+    terms = _terms(result, skewnesses)
     return {
         "formula": f"{name} ~ {full_design.formula(list(columns))}",
         "covariates": full_design.covariates(list(columns)),
-        "contrasts": [asdict(contrast) for contrast in contrasts],
-        "terms": terms,
+        "contrasts": [
+            asdict(contrast)
+            for contrast in _contrasts(terms[coefficient_count:], list(differences), patient_count, name)
+        ],
+        "terms": [{"term": str(term), **estimate} for term, estimate in zip(columns, terms, strict=False)],
         "patients": patient_count,
         "cases": len(score),
     }
 
 
-def skewness(residuals: pd.Series, levels: pd.Series, loads: np.ndarray, error: float) -> float:
-    """Third cumulant of an estimate over its cubed standard error.
+def _terms(result: cluster_robust.Contrasts, skewnesses: np.ndarray) -> list[dict[str, Any]]:
+    """Return `estimate`, `interval`, `df` and `p` of every combination of coefficients."""
+    critical = stats.t.ppf((1 + _CONFIDENCE) / 2, result.freedom)
+    low, high = (
+        result.estimate
+        - result.error * [two_part.inverse_hall(q, g) for q, g in zip(end, skewnesses, strict=True)]
+        for end in (critical, -critical)
+    )
+    t = two_part.hall(result.estimate / result.error, skewnesses)
+    p = 2 * stats.t.sf(np.abs(t), result.freedom)
+    return [
+        {
+            "estimate": float(result.estimate[i]),
+            "interval": [float(low[i]), float(high[i])],
+            "df": float(result.freedom[i]),
+            "p": float(p[i]),
+        }
+        for i in range(len(p))
+    ]
 
-    Patients' errors are taken to have one shape, which a few patients alone would not show, and the spread of their
-    level (as in `hypothesis_tests`).
+
+def _contrasts(
+    terms: Sequence[dict[str, Any]], keys: Sequence[tuple[str, str, str]], patients: int, score: str
+) -> list[Contrast]:
+    """Return the contrasts of (attribute, level, reference), corrected over the model's contrasts."""
+    limit = 1.0 if score in SHARES else np.inf  # shares differ by no more
+    p_adjusted = holm({key: term["p"] for key, term in zip(keys, terms, strict=True)})
+    return [
+        Contrast(
+            estimate=term["estimate"],
+            interval=(max(-limit, term["interval"][0]), min(limit, term["interval"][1])),
+            n=patients,
+            p=term["p"],
+            p_adjusted=p_adjusted[key],
+            method=METHOD,
+            term=f"{attribute}: {level} minus {reference}",
+            attribute=attribute,
+            level=level,
+            reference=reference,
+            df=term["df"],
+        )
+        for key, term in zip(keys, terms, strict=True)
+        for attribute, level, reference in [key]
+    ]
+
+
+def skewness(residuals: pd.Series, levels: pd.Series, loads: np.ndarray, error: float) -> float:
+    """Return the third cumulant of an estimate over its cubed standard error.
+
+    Patients' errors are assumed to have one shape, because few patients do not determine their own, and the variance of
+    their level (as in `hypothesis_tests`).
 
     Args:
         residuals: of P patients.
-        levels: of an attribute, of the same patients.
-        loads: f64[P], what each patient's error adds to the estimate.
+        levels: of an attribute, for the same patients.
+        loads: f64[P], the contribution of each patient's unit error to the estimate.
         error: of the estimate.
     """
     by_level = residuals.groupby(levels, observed=True)
-    marginal_differences = (residuals - by_level.transform("mean")) / by_level.transform("std", ddof=0)
-    shape = float((marginal_differences.replace([np.inf, -np.inf], np.nan).fillna(0) ** 3).mean())
+    standardized_residuals = (residuals - by_level.transform("mean")) / by_level.transform("std", ddof=0)
+    shape = float((standardized_residuals.replace([np.inf, -np.inf], np.nan).fillna(0) ** 3).mean())
     spread = by_level.transform("std").fillna(residuals.std()).to_numpy()
     return float(shape * (loads**3 @ spread**3) / error**3)

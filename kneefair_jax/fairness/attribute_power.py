@@ -1,4 +1,4 @@
-"""The per-case table -> what the groups of each attribute could show, and how many patients it would take: `power`."""
+"""Computes the power of each attribute's groups from the per-case table: the `power` of `report.json`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,25 +14,25 @@ from kneefair_jax.fairness.patient_table import MACRO, Column
 from kneefair_jax.fairness.power import PatientsNeeded
 
 SCORE = "dice"
-# In place of a margin that was not stated.
+# The margin if none is stated.
 EXAMPLE_MARGIN = 0.02
 
 
 @dataclass(frozen=True)
 class AttributePower:
-    """The power of the two ranked groups of an attribute whose means are hardest to tell apart.
+    """The power of the two ranked groups of an attribute whose means have the largest detectable difference.
 
-    Every power is 80 %, every test a single one at the 5 % level, uncorrected; but equivalence is planned at the level
-    that attributes share (`equivalence.LEVEL`).
+    Every power is 80 %, and every test is a single, uncorrected test at the 5 % level, except that equivalence uses the
+    level that attributes share (`equivalence.LEVEL`).
 
     Attributes:
-        groups: their names, that of fewer patients first.
-        patients: of each.
-        detectable: the difference of mean Dice that Welch's test finds, among patients without a failed segmentation.
+        groups: their names, the group with fewer patients first.
+        patients: of each group.
+        detectable: the difference of mean Dice that Welch's test detects, among patients without a failed segmentation.
         failure_rate: observed share of patients with a failed segmentation, over all ranked groups of the attribute.
-        detectable_failure_rate: the higher rate of the first group that Fisher's exact test finds, if the second has
-            `failure_rate`; None where it would not even find that all of the first group fail.
-        margin_stated: whether the margin of `needed` was stated in advance; otherwise it is `EXAMPLE_MARGIN`.
+        detectable_failure_rate: the higher rate of the first group that Fisher's exact test detects, if the second has
+            `failure_rate`; None if it would not detect that all patients of the first group fail.
+        margin_stated: whether the margin of `needed` is prespecified; otherwise it is `EXAMPLE_MARGIN`.
         needed: patients of the smaller group needed at the margin.
     """
 
@@ -70,7 +70,7 @@ def attribute_power(
         attributes: columns to group by.
         min_group_patients: smaller groups, and the level `missing`, are not ranked.
         failure_dice: Dice below which a segmentation counts as failed.
-        margin: of mean Dice and of failure rates, stated in advance; None for `EXAMPLE_MARGIN`.
+        margin: of mean Dice and of failure rates, prespecified; None for `EXAMPLE_MARGIN`.
 
     Returns:
         Attribute -> `AttributePower` as a dict, for attributes with two ranked groups or more that have two patients or
@@ -123,7 +123,7 @@ def _power(ranked: Sequence[_Group], margin: float | None, equivalence_level: fl
             rate,
             ratio=sizes[1] / sizes[0],
             equivalence_level=equivalence_level,
-            # Dice has 0 as its worst value; a mean of 0 leaves nothing to lose.
+            # The worst Dice is 0; the span of a mean of 0 must still be positive.
             span=max(float(np.concatenate([group.scores for group in hardest_pair]).mean()), 1e-12),
         ),
     )

@@ -1,10 +1,10 @@
-"""Weighted least squares with cluster-robust standard errors (CR2) and Satterthwaite degrees of freedom."""
+"""Fits weighted least squares with cluster-robust standard errors (CR2) and Satterthwaite degrees of freedom."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-# Share of a cluster's own scores in their fitted values (leverage) from which its residuals carry no information.
+# With a leverage (share of a cluster's own scores in their fitted values) above this, residuals are not informative.
 _FULL_LEVERAGE = 1 - 1e-9
 
 
@@ -15,7 +15,7 @@ class Contrasts(NamedTuple):
         estimate: f64[M], in units of the response.
         error: f64[M], CR2 standard errors.
         freedom: f64[M], degrees of freedom of Student's t for estimate / error.
-        loads: f64[P, M], what an error of 1 in every row of a cluster adds to each estimate, clusters ascending.
+        loads: f64[P, M], what an error of 1 in every row of a cluster contributes to each estimate, clusters ascending.
     """
 
     estimate: np.ndarray
@@ -41,7 +41,7 @@ def contrasts(
         combinations: f64[M, K], the coefficients' weights in each combination.
 
     Returns:
-        The estimates, or None where a cluster alone determines a coefficient: its residuals say nothing about it.
+        None if a single cluster determines a coefficient, because its residuals are then not informative.
 
     Reference:
         Bell & McCaffrey, Survey Methodology 28(2):169-181, 2002. Pustejovsky & Tipton, Journal of Business & Economic
@@ -50,8 +50,8 @@ def contrasts(
     root = np.sqrt(weights)
     q, r = np.linalg.qr(x * root[:, None])
     coordinates = q.T @ (y * root)
-    # Rows by cluster, padded with zeros, which add nothing: [P, longest cluster, K] and [P, longest cluster].
-    blocks, residuals = _by_cluster(q, clusters), _by_cluster(y * root - q @ coordinates, clusters)
+    # Rows by cluster, padded with zeros, which contribute nothing: [P, longest cluster, K] and [P, longest cluster].
+    blocks, residuals = _cluster_blocks(q, clusters), _cluster_blocks(y * root - q @ coordinates, clusters)
     left, leverage, right = np.linalg.svd(blocks, full_matrices=False)
     if leverage.max() ** 2 > _FULL_LEVERAGE:
         return None
@@ -71,12 +71,12 @@ def contrasts(
     trace_of_square = (cluster_variance**2 - 2 * cluster_variance * overlap_variance).sum(0) + (
         products**2
     ).sum((1, 2))
-    loads = np.einsum("pnk,pn->pk", blocks, _by_cluster(root, clusters)) @ directions
+    loads = np.einsum("pnk,pn->pk", blocks, _cluster_blocks(root, clusters)) @ directions
     return Contrasts(directions.T @ coordinates, np.sqrt(variance), trace**2 / trace_of_square, loads)
 
 
-def _by_cluster(rows: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """[N, ...] -> [P, longest cluster, ...], padded with zeros."""
+def _cluster_blocks(rows: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Group rows by cluster, padded with zeros: [N, ...] -> [P, longest cluster, ...]."""
     _, index, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     order = np.argsort(index, kind="stable")
     starts = np.cumsum(sizes) - sizes

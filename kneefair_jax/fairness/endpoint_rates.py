@@ -1,4 +1,4 @@
-"""The per-case table -> rates of failures and thresholds by group: the `rates` of `report.json`."""
+"""Computes the rates of failures and thresholds by group from the per-case table: the `rates` of `report.json`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,9 +21,9 @@ class GroupRate:
 
     Attributes:
         count: patients with the event of an adverse endpoint; patients who reach a threshold.
-        rate: their share, over the patients whose event is known.
+        rate: their share of the patients with a known event.
         ranked: whether the group takes part in tests over groups.
-        unranked: why it does not.
+        unranked: the reason if it does not.
     """
 
     count: int
@@ -36,7 +36,7 @@ class GroupRate:
 class StructureRates:
     """The rates of one structure, by group of each attribute.
 
-    The `tests` by attribute are exploratory: their `p_adjusted` is that of Benjamini and Hochberg.
+    The `tests` by attribute are exploratory: their `p_adjusted` is Benjamini and Hochberg's.
     """
 
     overall: Estimate
@@ -46,18 +46,17 @@ class StructureRates:
 
 @dataclass(frozen=True)
 class EndpointRates:
-    """The rates of one endpoint: of all structures together (a patient's worst counts), and of each structure.
+    """The rates of one endpoint for all structures together (a patient's worst counts) and for each structure.
+
+    `score`, `threshold` and `adverse` are those of the endpoint.
 
     Attributes:
-        score: of the endpoint.
-        threshold: of the endpoint.
-        adverse: of the endpoint.
-        reason: why it cannot be computed, and all else is empty; None where it can.
+        reason: why it cannot be computed, in which case all other fields are empty; None if it can.
         count: patients of all groups, as `GroupRate.count`.
-        overall: the rate over all patients; None where it cannot be computed.
-        groups: by name, of each attribute and each pair of attributes.
-        comparisons: by attribute, corrected by `rates.adjust`. Pairs of attributes are shown but not tested: their
-            rates differ wherever those of one attribute do.
+        overall: the rate over all patients; None if it cannot be computed.
+        groups: by name, for each attribute and each pair of attributes.
+        comparisons: by attribute, corrected by `rates.adjust`. Pairs of attributes are shown but not tested:
+            their rates differ if those of one attribute do.
         structures: by name.
     """
 
@@ -96,8 +95,8 @@ def endpoint_rates(
         settings: the endpoints.
 
     Returns:
-        `{"failure_dice", "endpoints", "small_groups"}`: the threshold; endpoint -> `EndpointRates` as a dict; and of
-        means, score -> attribute -> group -> `Estimate` as a dict (`small_groups.tests`).
+        `{"failure_dice", "endpoints", "small_groups"}`: the threshold; endpoint -> `EndpointRates` as a dict; and
+        score -> attribute -> group -> `small_groups.tests` as a dict.
     """
     settings = settings or EndpointSettings()
     table = patient_table.table(cases, structures, settings.failure_dice)
@@ -142,7 +141,7 @@ def _rates(
         return EndpointRates(*endpoint_fields, events, 0, None, {}, {}, {})
     all_patients = groups.Partition((), ("all",), np.zeros(len(events), np.int32))
     overall, *columns_by_partition = (
-        _tallied(events, table.patients, partition, endpoint.adverse)
+        _tally(events, table.patients, partition, endpoint.adverse)
         for partition in [all_patients, *partitions]
     )
     by_group: dict[str, GroupRate] = {}
@@ -156,11 +155,11 @@ def _rates(
         if len(partition.attributes) > 1:
             continue
         (attribute,) = partition.attributes
-        ranked, unranked = _ranked(columns[0], minimum)
+        ranked, unranked = _split_ranked(columns[0], minimum)
         comparisons[attribute] = rates.compare(ranked, unranked, seed)
         for part, structure_tallies in zip(parts.values(), columns[1:], strict=True):
             part.groups.update(_group_rates(structure_tallies, minimum))
-            if test := rates.equal_rates_test(_ranked(structure_tallies, minimum)[0], seed):
+            if test := rates.equal_rates_test(_split_ranked(structure_tallies, minimum)[0], seed):
                 part.tests[attribute] = test
     return EndpointRates(
         *endpoint_fields,
@@ -169,16 +168,16 @@ def _rates(
         rates.rate(overall[0]["all"]),
         by_group,
         rates.adjust(comparisons),
-        _explored(parts),
+        _correct_exploratory(parts),
     )
 
 
-def _tallied(
+def _tally(
     events: np.ndarray, patients: np.ndarray, partition: groups.Partition, adverse: bool
 ) -> list[dict[str, Tally]]:
-    """Of each of K columns of adverse events, f64[N, K], group -> patients and those who count."""
+    """Return, for each of K columns of adverse events f64[N, K], group -> patients and counted patients."""
     columns, rows = rates.merge_cases(events, patients, partition.index)
-    # Merged as adverse events: a patient reaches a threshold in every case, or misses it.
+    # Cases are merged as adverse events: a patient who misses a threshold in any case misses it.
     return [rates.tallies(column if adverse else 1 - column, rows, partition.names) for column in columns.T]
 
 
@@ -190,8 +189,8 @@ def _group_rates(tallies: Mapping[str, Tally], minimum: int) -> dict[str, GroupR
     return rates_by_group
 
 
-def _ranked(tallies: Mapping[str, Tally], minimum: int) -> tuple[dict[str, Tally], dict[str, Tally]]:
-    """The groups to rank, and those that are too small; patients without a known attribute are in neither."""
+def _split_ranked(tallies: Mapping[str, Tally], minimum: int) -> tuple[dict[str, Tally], dict[str, Tally]]:
+    """Split groups into ranked and too small; patients without a known attribute are in neither."""
     with_attribute = {name: tally for name, tally in tallies.items() if not groups.is_missing(name)}
     ranked = {
         name: tally
@@ -201,8 +200,8 @@ def _ranked(tallies: Mapping[str, Tally], minimum: int) -> tuple[dict[str, Tally
     return ranked, {name: tally for name, tally in with_attribute.items() if name not in ranked}
 
 
-def _explored(parts: Mapping[str, StructureRates]) -> dict[str, StructureRates]:
-    """Correct tests by structure and attribute over both, by Benjamini and Hochberg's method."""
+def _correct_exploratory(parts: Mapping[str, StructureRates]) -> dict[str, StructureRates]:
+    """Correct the tests over structures and attributes by Benjamini and Hochberg's method."""
     adjusted_p = multiplicity.benjamini_hochberg(
         {
             (structure, attribute): test.p

@@ -1,4 +1,4 @@
-"""Binary endpoints of a case: failed segmentations, absent predictions, and scores that reach a threshold."""
+"""Defines binary endpoints of a case: failed segmentations, absent predictions, and scores that reach a threshold."""
 
 import re
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from kneefair_jax.fairness import patient_table
 from kneefair_jax.fairness.patient_table import MACRO, Column, Table
 
 FAILURE, ABSENT = "failure", "absent"
-# Scores are stored as float32 in places: 0.9 is 0.89999998 there and reaches 0.9.
+# Some scores are stored as float32, where 0.9 is 0.89999998 and must still reach 0.9.
 _ROUNDING = 1e-6
 _FORM = re.compile(r"(?P<score>[a-z0-9_]+)(?P<sign>[<>]=)(?P<threshold>[0-9]+(\.[0-9]+)?)")
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A yes-or-no property of a case, and of a patient by all of the patient's cases.
+    """A binary property of a case, and of a patient by all of the patient's cases.
 
     Attributes:
         name: `failure`, `absent`, or a threshold such as `dice>=0.9`.
-        score: the score that it is read from; None where it is read from areas.
+        score: the score that defines it; None if areas define it.
         threshold: in the score's unit.
         adverse: whether the reported rate counts patients with the event (`failure`, `absent`); the rate of a threshold
             counts patients who reach it in every case.
@@ -37,7 +37,7 @@ class Endpoint:
 
 
 class EndpointSettings(NamedTuple):
-    """Which endpoints a report has, stated in advance.
+    """The prespecified endpoints of a report.
 
     Attributes:
         failure_dice: a segmentation with a lower Dice counts as failed.
@@ -85,10 +85,10 @@ def parse(texts: Sequence[str], option: str = "--endpoint") -> tuple[Endpoint, .
 
 
 def check(settings: EndpointSettings, failure_option: str, endpoint_option: str) -> None:
-    """Refuse thresholds that no report can use.
+    """Check the thresholds.
 
     Raises:
-        InputError: naming the option, its value and what it may be.
+        InputError: a threshold is out of range; the message names the option, its value and the range.
     """
     if not 0 < settings.failure_dice < 1:
         raise InputError(
@@ -111,18 +111,18 @@ def adverse_cases(
 ) -> np.ndarray | str:
     """Return which cases have the adverse event: a failure, an absent prediction, or a missed threshold.
 
-    The event of all structures together occurs where it occurs in any of them. A structure that is absent from
-    reference mask and prediction (undefined Dice) has no event.
+    The event of all structures together occurs if it occurs in any of them. A structure that is absent from ground
+    truth and prediction (undefined Dice) has no event.
 
     Args:
-        endpoint: of `listed`.
+        endpoint: of `report_endpoints`.
         cases: the long per-case table.
         table: `patient_table.table` of the same cases.
         structures: in the order to report them.
 
     Returns:
-        f64[N, 1 + S] of 0, 1 and NaN where it is unknown: all structures together, then each structure. Or, where
-        leaving the unknown out would bias every rate, the reason why the endpoint cannot be computed.
+        f64[N, 1 + S] of 0, 1 and NaN (unknown): all structures together, then each structure. If excluding unknown
+        events would bias every rate, the reason why the endpoint cannot be computed.
     """
     if endpoint.name == FAILURE:
         assert endpoint.threshold is not None
@@ -131,9 +131,9 @@ def adverse_cases(
         return np.where(np.isnan(table.values[:, columns]), np.nan, failed[:, columns])
     dice = table.values[:, _columns(table, "dice", structures)]
     event = (
-        _absent(cases, table, structures, dice)
+        _absent_events(cases, table, structures, dice)
         if endpoint.name == ABSENT
-        else _missed(endpoint, table, structures, dice)
+        else _missed_events(endpoint, table, structures, dice)
     )
     if isinstance(event, str):
         return event
@@ -143,10 +143,10 @@ def adverse_cases(
     return np.column_stack([any_event, event])
 
 
-def _absent(
+def _absent_events(
     cases: pd.DataFrame, table: Table, structures: Sequence[str], dice: np.ndarray
 ) -> np.ndarray | str:
-    # A structure of the reference mask without any predicted pixel has Dice 0, and no predicted area.
+    # A structure of the ground truth without any predicted pixel has Dice 0 and no predicted area.
     predicted_area = np.full_like(dice, np.nan)
     if "pred_area_mm2" in cases:
         for s, structure in enumerate(structures):
@@ -155,7 +155,7 @@ def _absent(
     no_overlap = dice == 0
     unknown_area = no_overlap & np.isnan(predicted_area)
     if unknown_area.any():
-        # Cases with overlap are known not to be absent, so that excluding the unknown ones would lower every rate.
+        # Predictions with overlap are not absent, so excluding the unknown ones would lower every rate.
         return (
             f"the predicted area is unknown for {int(unknown_area.sum())} of the {int(no_overlap.sum())} structures "
             "with Dice 0, because the pixel spacing is unknown or the scores come without areas"
@@ -163,7 +163,7 @@ def _absent(
     return np.where(np.isnan(dice), np.nan, no_overlap & (predicted_area == 0))
 
 
-def _missed(
+def _missed_events(
     endpoint: Endpoint, table: Table, structures: Sequence[str], dice: np.ndarray
 ) -> np.ndarray | str:
     assert endpoint.score is not None and endpoint.threshold is not None
@@ -177,7 +177,7 @@ def _missed(
         misses = values > endpoint.threshold + _ROUNDING
     else:
         misses = values < endpoint.threshold - _ROUNDING
-    # Many tools leave the distance of an empty prediction out: a structure without overlap misses its threshold.
+    # Many tools give no distance for an empty prediction: a structure without overlap misses its threshold.
     misses = np.where(has_value, misses, np.where(dice == 0, 1.0, np.nan))
     return np.where(np.isnan(dice), np.nan, misses)
 

@@ -1,8 +1,11 @@
-"""Tests whether groups are equivalent, by two one-sided tests against a prespecified margin."""
+"""Tests whether groups are equivalent by two one-sided tests, and derives the margin from two readers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+
+import numpy as np
+from scipy import stats
 
 from kneefair_jax.fairness import group_intervals, rates
 from kneefair_jax.fairness.rates import Tally
@@ -10,6 +13,11 @@ from kneefair_jax.fairness.two_part import Scores
 
 # Probability of a false claim in one report; each of A attributes is tested at LEVEL / A (Bonferroni).
 LEVEL = 0.05
+# The mean difference of fewer patients whom both readers read is too uncertain to use.
+MIN_READER_PATIENTS = 5
+AGREEMENT_CONFIDENCE = 0.95
+# Limits of agreement are this many standard deviations from the mean (Bland and Altman 1986).
+AGREEMENT_SD = 1.96
 
 type Intervals = tuple[tuple[float, float], ...]
 
@@ -59,18 +67,18 @@ def tost(
         means = tuple(zip(low.tolist(), high.tolist(), strict=True))
         tallies = [Tally(group.failures, group.n) for group in groups]
         failures = tuple(rates.difference_interval(*pair, confidence) for pair in combinations(tallies, 2))
-    reason = _untestable(groups, unranked)
+    reason = _untestable_reason(groups, unranked)
     if reason is None:
         pairs = [f"{first} minus {second}" for first, second in combinations(names, 2)]
         failures_to_show = [
-            _beyond("means", means, pairs, delta),
-            _beyond("failure rates", failures, pairs, delta),
+            _furthest_pair("means", means, pairs, delta),
+            _furthest_pair("failure rates", failures, pairs, delta),
         ]
         reason = "; ".join(filter(None, failures_to_show)) or None
     return Equivalence(delta, confidence, reason is None, reason, means, failures)
 
 
-def _untestable(groups: Sequence[Scores], unranked: int) -> str | None:
+def _untestable_reason(groups: Sequence[Scores], unranked: int) -> str | None:
     """Return the reason why intervals cannot show equivalence; None if they can."""
     if len(groups) < 2:
         return "fewer than two groups are ranked"
@@ -85,10 +93,53 @@ def _untestable(groups: Sequence[Scores], unranked: int) -> str | None:
     return None
 
 
-def _beyond(quantity: str, intervals: Intervals, pairs: Sequence[str], delta: float) -> str | None:
+def _furthest_pair(quantity: str, intervals: Intervals, pairs: Sequence[str], delta: float) -> str | None:
     """Name the pair whose interval reaches furthest beyond the margin; None if no interval does."""
     reach = [max(-low, high) for low, high in intervals]
     largest_reach = max(reach)
     if largest_reach < delta:
         return None
     return f"difference of {quantity}: the interval of {pairs[reach.index(largest_reach)]} reaches beyond the margin"
+
+
+@dataclass(frozen=True)
+class ReaderAgreement:
+    """The differences of two readers in one score, the first reader minus the second, over patients.
+
+    The estimand of `margin` is the difference of the readers' mean scores in the population of patients. It is on the
+    scale of a gap, a difference of group means. The margin is the end of its interval that is nearest to zero. With
+    few patients the absolute value of an estimate is too large on average, and a margin that is too large makes claims
+    of equivalence false. The limits of agreement are another quantity: how far the readers differ in a single patient.
+    They are not a margin for differences of means.
+
+    Attributes:
+        patients: whom both readers read.
+        mean_difference: signed, in the score's unit.
+        interval: of the mean difference, at 95 % (Student's t).
+        limits_of_agreement: mean difference -+ 1.96 standard deviations of the patients' differences (Bland and Altman,
+            Lancet 327, 1986).
+        margin: distance of the interval of the mean difference from zero; 0, which is no margin, if it includes zero.
+    """
+
+    patients: int
+    mean_difference: float
+    interval: tuple[float, float]
+    limits_of_agreement: tuple[float, float]
+    margin: float
+
+
+def reader_agreement(differences: np.ndarray) -> ReaderAgreement:
+    """Summarize the differences of two readers.
+
+    Args:
+        differences: f64[P], the first reader's score minus the second's, one a patient; P at least 2, none NaN.
+    """
+    patients, mean, spread = len(differences), float(differences.mean()), float(differences.std(ddof=1))
+    half = float(stats.t.isf((1 - AGREEMENT_CONFIDENCE) / 2, patients - 1) * spread / np.sqrt(patients))
+    return ReaderAgreement(
+        patients=patients,
+        mean_difference=mean,
+        interval=(mean - half, mean + half),
+        limits_of_agreement=(mean - AGREEMENT_SD * spread, mean + AGREEMENT_SD * spread),
+        margin=max(abs(mean) - half, 0.0),
+    )

@@ -1,10 +1,10 @@
-"""The primary family of a report: the hypotheses that its opening may call significant, corrected together.
+"""Defines the primary family of a report: the hypotheses that its summary may call significant, corrected together.
 
-For each attribute of the family, the gap in the mean of the primary score and the difference in failure rate; for each
-group that is too small to rank, its mean and its failure rate against all other patients; for each pair of these
-attributes, their interaction. One Holm correction covers all of them (Holm, Scandinavian Journal of Statistics 6,
-1979), so that a page without any true difference claims one in at most 5 % of samples. Everything else in a report is
-exploratory: its corrected p of the family is None.
+The family holds, for each of its attributes, the gap in the mean of the primary score and the difference in failure
+rate; for each group that is too small to rank, its mean and its failure rate against all other patients; and for each
+pair of attributes, their interaction. One Holm correction covers all of them (Holm, Scandinavian Journal of Statistics
+6, 1979), so a page without any true difference claims one in at most 5 % of samples. Everything else in a report is
+exploratory and has no corrected p of the family.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from kneefair_jax.fairness.multiplicity import holm
 from kneefair_jax.fairness.rates import Tally, difference_interval
 
 LEVEL = 0.05
-# Scores that are unknown where the pixel spacing is.
+# Scores that need the pixel spacing.
 _NEED_SPACING = (*patient_table.MILLIMETRES, "nsd")
 MEAN, FAILURE, SMALL_MEAN, SMALL_FAILURE, INTERACTION = (
     "gap in mean",
@@ -36,11 +36,11 @@ MEAN, FAILURE, SMALL_MEAN, SMALL_FAILURE, INTERACTION = (
 
 @dataclass(frozen=True)
 class Primary:
-    """What the primary family is about, stated before any number is known.
+    """The prespecified score and attributes of the primary family.
 
     Attributes:
         score: the score whose mean over structures is compared.
-        attributes: the columns whose hypotheses are in the family; None for all of the report's.
+        attributes: the columns whose hypotheses are in the family; None for all attributes of the report.
     """
 
     score: str = "dice"
@@ -54,10 +54,10 @@ class Primary:
 
 
 def parse(text: str, option: str = "--primary") -> Primary:
-    """Read a score, and optionally attributes: `dice`, `hd95_mm:sex,race`.
+    """Parse a score with optional attributes: `dice`, `hd95_mm:sex,race`.
 
     Raises:
-        InputError: there is no such score, or an attribute is empty or named twice.
+        InputError: there is no such score, or an attribute is empty or repeated.
     """
     score, colon, names = text.partition(":")
     attributes = [name.strip() for name in names.split(",")]
@@ -72,11 +72,11 @@ def parse(text: str, option: str = "--primary") -> Primary:
 
 
 def resolve(primary: Primary, attributes: Sequence[str], option: str = "--primary") -> Primary:
-    """Return the same with the attributes spelled out, in the report's order.
+    """Return the same with all attributes listed, in the report's order.
 
     Args:
-        primary: as it was stated.
-        attributes: the report's.
+        primary: as given by the user.
+        attributes: of the report.
         option: the name of the setting, for the message.
 
     Raises:
@@ -89,17 +89,17 @@ def resolve(primary: Primary, attributes: Sequence[str], option: str = "--primar
     attributes_in_family = attributes if primary.attributes is None else primary.attributes
     if unknown := [name for name in attributes_in_family if name not in attributes]:
         raise InputError(
-            f"{option}: the report is not by {unknown[0]!r}; name some of {', '.join(attributes) or 'no attributes'}, "
-            "or add it to the attributes"
+            f"{option}: {unknown[0]!r} is not an attribute of the report; give some of "
+            f"{', '.join(attributes) or 'no attributes'}, or add it to the attributes"
         )
     return Primary(primary.score, tuple(name for name in attributes if name in attributes_in_family))
 
 
 def require_measured(primary: Primary, cases: pd.DataFrame, option: str = "--primary") -> None:
-    """Refuse a primary score that a long per-case table does not hold.
+    """Check that a long per-case table has the primary score.
 
     Raises:
-        InputError: naming the scores that were measured.
+        InputError: it does not; the message lists the scores that were measured.
     """
     if primary.score not in (scores := patient_table.measured_scores(cases)):
         reason = "; distances and nsd need the pixel spacing" if primary.score in _NEED_SPACING else ""
@@ -109,18 +109,18 @@ def require_measured(primary: Primary, cases: pd.DataFrame, option: str = "--pri
 
 
 def from_report(report: Mapping[str, Any]) -> Primary:
-    """Return what a report states as primary; Dice and all of its attributes where it is of an earlier version."""
+    """Return the primary family of a report; Dice and all attributes for a report of an earlier version."""
     primary = report.get("primary") or {}
     attributes = primary.get("attributes", report["cohort"]["attributes"])
     return Primary(primary.get("score", "dice"), tuple(attributes))
 
 
 class Hypothesis(NamedTuple):
-    """One of the family.
+    """A hypothesis of the family.
 
     Attributes:
         kind: one of `MEAN`, `FAILURE`, `SMALL_MEAN`, `SMALL_FAILURE` and `INTERACTION`.
-        attribute: its column, or two between a comma.
+        attribute: its column, or two joined by a comma.
         group: the small group, or "".
     """
 
@@ -132,7 +132,7 @@ class Hypothesis(NamedTuple):
 def p_values(
     rates: Mapping[str, Any], interactions: Mapping[str, Any], primary: Primary
 ) -> dict[Hypothesis, float]:
-    """Return every p value of the family but those of gaps in means.
+    """Return all p values of the family except those of gaps in means.
 
     Args:
         rates: of `endpoint_rates`.
@@ -151,23 +151,27 @@ def p_values(
     for key, entry in interactions.items():
         if primary.score in entry:
             hypotheses[Hypothesis(INTERACTION, key)] = entry[primary.score]["p"]
-    return {one: p for one, p in hypotheses.items() if p is not None and primary.covers(one.attribute)}
+    return {
+        hypothesis: p
+        for hypothesis, p in hypotheses.items()
+        if p is not None and primary.covers(hypothesis.attribute)
+    }
 
 
 def adjust(hypotheses: Mapping[Hypothesis, float]) -> dict[Hypothesis, float]:
-    """Holm's correction over the family."""
-    return {one: p for one, p in holm(hypotheses).items() if p is not None}
+    """Return the p values with Holm's correction over the family."""
+    return {hypothesis: p for hypothesis, p in holm(hypotheses).items() if p is not None}
 
 
 def write_adjusted(report: dict[str, Any], hypotheses: Mapping[Hypothesis, float], primary: Primary) -> None:
-    """Put adjusted p values into a report's rates and interactions, and the family into `primary`.
+    """Write adjusted p values into a report's rates and interactions, and the family into its `primary`.
 
     Failure tests, small groups and interactions outside the family get None.
 
     Args:
         report: with `rates` and `interactions`; changed in place.
         hypotheses: all of the family, uncorrected.
-        primary: the score and the attributes of the family, spelled out (`resolve`).
+        primary: the score and the listed attributes of the family (`resolve`).
     """
     p_adjusted = adjust(hypotheses)
     rates = report["rates"]
@@ -190,21 +194,24 @@ def write_adjusted(report: dict[str, Any], hypotheses: Mapping[Hypothesis, float
             interaction["interval_adjusted"] = (
                 None if p is None else interval(interaction, primary.score, level)
             )
-    members = [{**one._asdict(), "p": hypotheses[one], "p_adjusted": p} for one, p in p_adjusted.items()]
+    members = [
+        {**hypothesis._asdict(), "p": hypotheses[hypothesis], "p_adjusted": p}
+        for hypothesis, p in p_adjusted.items()
+    ]
     statement = {
         "score": primary.score,
         "attributes": list(primary.attributes or ()),
         "failure_dice": rates["failure_dice"],
         "level": LEVEL,
         "correction": "Holm",
-        "hypotheses": sorted(list(one) for one in p_adjusted),
+        "hypotheses": sorted(list(hypothesis) for hypothesis in p_adjusted),
     }
     digest = hashlib.sha256(json.dumps(statement, sort_keys=True).encode()).hexdigest()
     report["primary"] = {**statement, "hypotheses": members, "sha256": digest}
 
 
 def _failure_interval(test: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The interval of a difference in failure rate at the level at which the correction judged its p."""
+    """Return the interval of a difference in failure rate at the level at which the correction judged its p."""
     if not test["p_adjusted"]:
         return None
     first, second = (Tally(*tally) for tally in test["tallies"])
@@ -212,7 +219,7 @@ def _failure_interval(test: Mapping[str, Any]) -> tuple[float, float] | None:
 
 
 def _scale_pairs(pairs: list[dict[str, Any]], p: float, p_adjusted: float | None) -> None:
-    """Pairs, corrected by Holm within their attribute, also pay for the rest of the family, like its test."""
+    """Correct pairs within their attribute by Holm, and over the family in proportion to the attribute's test."""
     pair_p = holm({k: pair["difference"]["p"] for k, pair in enumerate(pairs)})
     for k, pair in enumerate(pairs):
         p_in_attribute = pair_p[k]

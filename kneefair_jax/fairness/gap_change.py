@@ -7,12 +7,13 @@ that model's mean, because a model that is better everywhere has changed no gap.
 * Statistic: the gap of sampled means is too large on average, the more so the closer the true means are. Bias and
   standard error of the change come from a parametric bootstrap of both models' group means, shrunken toward their
   common mean by the positive-part empirical-Bayes factor 1 - noise / observed variance (Efron and Morris, JASA 68,
-  1973). The plug-in means vary more than the true ones and would show too little bias.
-* Reference: half of it are swaps of random patients' scores, under which exchangeable models keep the distribution of
-  every statistic (Pesarin and Salmaso, Permutation Tests for Complex Data, 2010). The other half are normal means
-  around common group means with each model's own variance: models of unequal noise are not exchangeable.
-* Interval: its half-width is the critical value times the standard error, so it excludes zero where the test rejects
-  and nowhere else. An end is moved away from zero by the bias that could be missing if the true means are closer.
+  1973). The plug-in means vary more than the true means and would give too little bias.
+* Reference distribution: half are swaps of random patients' scores, which leave the distribution of every statistic
+  unchanged if the models are exchangeable (Pesarin and Salmaso, Permutation Tests for Complex Data, 2010). The other
+  half are normal means around common group means with each model's own variance, because models of unequal noise are
+  not exchangeable.
+* Interval: its half-width is the critical value times the standard error, so it excludes zero if and only if the test
+  rejects. An end moves away from zero by the bias that could be missing if the true means are closer.
 """
 
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from kneefair_jax.fairness.hypothesis_tests import TIE
 from kneefair_jax.fairness.seed_intervals import ROUNDING
 
 LEVEL = 0.05
-# Normal deviates of both models that estimate bias and error: each also negated and with the models exchanged.
+# Normal deviates of both models to estimate bias and error; each is also negated and used with the models exchanged.
 _DEVIATES = 10
 
 
@@ -58,7 +59,7 @@ def compare_gaps(
     """Compare the gaps of two models.
 
     Args:
-        first: f[R], the first model's scores of patients in groups; none NaN.
+        first: f[R], the first model's scores of patients in groups; no NaN.
         second: f[R], the second model's scores of the same rows.
         index: i[R], the group of each row, 0 to G - 1 with G at least 2; each group has a row.
         patients: [R], the patient of each row; the rows of one patient are swapped together.
@@ -74,16 +75,16 @@ def compare_gaps(
     first, second = first - first.mean(), second - second.mean()
     if np.abs(second - first).max() <= ROUNDING:
         return GapChange(first_gap, second_gap, value, (value, value), 1.0)
-    # By the models' average, so that neither the groups' names nor the models' order change a draw.
+    # Groups are ordered by the models' average, so neither the groups' names nor the models' order change a draw.
     order = np.argsort(np.argsort(means[0] + means[1], kind="stable"))
     rng = np.random.default_rng(seed)
     deviates = rng.normal(size=(_DEVIATES, 2, len(sizes)))
-    deviates = _exchanged(np.concatenate([deviates, -deviates]))
+    deviates = _add_exchanged(np.concatenate([deviates, -deviates]))
     sums = _SwapSums(first, second, order[index])
     observed = sums.means(np.ones((1, len(first))))
     change, error = (float(array[0]) for array in _statistic(observed, deviates))
     rows = max(1, bootstrap.CHUNK // max(len(first), 2 * deviates.size))
-    chunks = chain(_swapped(sums, patients, swaps, rows, rng), _null(observed, swaps, rows, rng))
+    chunks = chain(_swapped_means(sums, patients, swaps, rows, rng), _null_means(observed, swaps, rows, rng))
     reference = np.sort(np.concatenate([np.abs(np.divide(*_statistic(chunk, deviates))) for chunk in chunks]))
     reference_size = len(reference)
     p = (1 + reference_size - np.searchsorted(reference, abs(change / error) * (1 - TIE))) / (
@@ -92,7 +93,7 @@ def compare_gaps(
     rejection_count = int(np.floor(LEVEL * (1 + reference_size) + 1e-9))
     if not rejection_count:
         return GapChange(first_gap, second_gap, value, None, float(p))
-    # A change that equals the critical value is a tie, which the test does not reject.
+    # A change equal to the critical value is a tie, which the test does not reject.
     half = reference[reference_size - rejection_count] * (1 + TIE) * error
     missing_bias = _missing_bias(observed, deviates)
     low, high = change - half, change + half
@@ -115,7 +116,7 @@ class _Means(NamedTuple):
 
 
 class _SwapSums:
-    """The group means after swaps: sums that are linear in the signs."""
+    """Computes group means after swaps from sums that are linear in the signs."""
 
     def __init__(self, first: np.ndarray, second: np.ndarray, index: np.ndarray):
         """Take f[R] centered scores of both models and their groups i[R]."""
@@ -130,7 +131,7 @@ class _SwapSums:
         self.crossed = (average**2 - half**2) @ member / sizes
 
     def means(self, signs: np.ndarray) -> _Means:
-        """The means under f[D, R] signs, -1 where a row's scores are swapped."""
+        """Return the means under f[D, R] signs, -1 for a row whose scores are swapped."""
         shift, product = signs @ self.half, 2 * (signs @ self.product)
         value = np.stack([self.average - shift, self.average + shift])
         squares = np.stack([self.squares - product, self.squares + product])
@@ -138,72 +139,71 @@ class _SwapSums:
         return _Means(value, variance, (self.crossed - value[0] * value[1]) / self.freedom)
 
 
-def _swapped(
+def _swapped_means(
     sums: _SwapSums, patients: np.ndarray, swaps: int, rows: int, rng: np.random.Generator
 ) -> Iterator[_Means]:
-    """Means after swaps of random patients, at most `rows` at once."""
+    """Yield means after swaps of random patients, at most `rows` sets of swaps at a time."""
     _, patient_index = np.unique(patients, return_inverse=True)
     for start in range(0, swaps, rows):
         signs = rng.choice(np.array([-1.0, 1.0]), (min(rows, swaps - start), patient_index.max() + 1))
         yield sums.means(signs[:, patient_index])
 
 
-def _null(observed: _Means, draws: int, rows: int, rng: np.random.Generator) -> Iterator[_Means]:
-    """Normal means of two models with the same true group means, at most `rows` or two at once."""
+def _null_means(observed: _Means, draws: int, rows: int, rng: np.random.Generator) -> Iterator[_Means]:
+    """Yield normal means of two models with the same true group means, at most `rows` or two at a time."""
     variance = (observed.variance.sum(0) + 2 * observed.covariance) / 4
-    center = _shrunken(observed.value.mean(0), variance)
+    center = _shrink(observed.value.mean(0), variance)
     for start in range(0, draws, rows):
         pairs = (min(rows, draws - start) + 1) // 2
-        deviates = _exchanged(rng.normal(size=(pairs, 2, center.shape[-1])))
-        value = center + _noise(observed, deviates)[:, 0]
+        deviates = _add_exchanged(rng.normal(size=(pairs, 2, center.shape[-1])))
+        value = center + _mean_errors(observed, deviates)[:, 0]
         yield _Means(value, observed.variance, observed.covariance)
 
 
-def _exchanged(deviates: np.ndarray) -> np.ndarray:
-    """f[N, 2, G] -> f[2 N, 2, G], also with the models exchanged, so that the models' order turns only the sign."""
+def _add_exchanged(deviates: np.ndarray) -> np.ndarray:
+    """Add the deviates with the models exchanged, so the models' order changes only the sign: N -> 2 N rows."""
     return np.concatenate([deviates, deviates[:, ::-1]])
 
 
 def _statistic(means: _Means, deviates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The change of the gap less its bias, and its standard error: f[D] each, by f[N, 2, G] deviates."""
-    excess = _excess(_shrunken(means.value, means.variance), _noise(means, deviates))
+    """Return the change of the gap minus its bias, and its standard error, from f[N, 2, G] deviates: f[D] each."""
+    excess = _excess(_shrink(means.value, means.variance), _mean_errors(means, deviates))
     first, second = np.ptp(means.value, axis=-1) - excess.mean(-1)
     return second - first, np.maximum((excess[1] - excess[0]).std(-1), ROUNDING)
 
 
 def _excess(center: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Gaps of resampled means less those of their centers: f[2, D, G] and f[2, D, N, G] -> f[2, D, N]."""
+    """Return gaps of resampled means minus gaps of their centers: f[2, D, G], f[2, D, N, G] -> f[2, D, N]."""
     return np.ptp(center[:, :, None] + noise, axis=-1) - np.ptp(center, axis=-1)[..., None]
 
 
 def _missing_bias(means: _Means, deviates: np.ndarray) -> np.ndarray:
-    """How much larger each gap's bias is at the least spread of true means that a chi-squared test does not reject.
+    """Return by how much each gap's bias could be larger, f[2], 0 or more.
 
-    Returns:
-        f[2], 0 or more.
+    The largest bias is at the smallest variance of true means that a chi-squared test does not reject.
     """
     freedom = means.value.shape[-1] - 1
-    noise = _noise(means, deviates)
+    noise = _mean_errors(means, deviates)
     estimated_bias, largest_bias = (
-        _excess(_shrunken(means.value, means.variance, factor), noise).mean((1, 2))
+        _excess(_shrink(means.value, means.variance, factor), noise).mean((1, 2))
         for factor in (1.0, stats.chi2.ppf(1 - LEVEL, freedom) / freedom)
     )
     return np.maximum(largest_bias - estimated_bias, 0)
 
 
-def _shrunken(means: np.ndarray, variance: np.ndarray, factor: float = 1.0) -> np.ndarray:
-    """Means f[..., G] pulled toward their common mean: their spread less `factor` times that of noise, or none."""
+def _shrink(means: np.ndarray, variance: np.ndarray, factor: float = 1.0) -> np.ndarray:
+    """Shrink means f[..., G] toward their common mean: their variance minus `factor` times the noise, at least 0."""
     center = means.mean(-1, keepdims=True)
     spread = np.maximum(means.var(-1, ddof=1, keepdims=True), ROUNDING**2)
     shrinkage = 1 - factor * variance.mean(-1, keepdims=True) / spread
     return center + np.maximum(shrinkage, 0) * (means - center)
 
 
-def _noise(means: _Means, deviates: np.ndarray) -> np.ndarray:
-    """Errors of both models' means, f[2, D, N, G], of f[N, 2, G] deviates.
+def _mean_errors(means: _Means, deviates: np.ndarray) -> np.ndarray:
+    """Return errors of both models' means, f[2, D, N, G], from f[N, 2, G] deviates.
 
-    By the symmetric square root of their covariance matrix C, (C + sqrt(det C) I) / sqrt(tr C + 2 sqrt(det C)), which
-    treats both models alike.
+    They use the symmetric square root of the covariance matrix C, (C + sqrt(det C) I) / sqrt(tr C + 2 sqrt(det C)),
+    which treats both models alike.
     """
     product = means.variance[0] * means.variance[1]
     root = np.sqrt(np.maximum(product - means.covariance**2, 0))

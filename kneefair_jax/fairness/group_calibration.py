@@ -1,14 +1,14 @@
-"""Calibration of predicted probabilities by group, from the sums of `metrics.reliability` over cases.
+"""Computes the calibration of predicted probabilities by group, from the sums of `metrics.reliability` over cases.
 
-The expected calibration error of a case is a mean of absolute differences, which noise makes larger: perfectly
-calibrated probabilities with correlated pixels have 0.06 to 0.10 in discs of 8 pixels' radius and about 0.01 in discs
-of 32 (docs/statistics.md). So groups of smaller bones would look worse calibrated, and the ECE is not compared by
-group. Two measures are, in which noise cancels:
+The expected calibration error of a case is a mean of absolute differences, which noise increases: perfectly calibrated
+probabilities with correlated pixels have an ECE of 0.06 to 0.10 in discs of 8 pixels' radius and about 0.01 in discs of
+32 (docs/statistics.md). So groups with smaller bones would look worse calibrated, and the ECE is not compared by group.
+Noise cancels in two other measures:
 
 * the bias, mean probability minus share of true pixels ("calibration in the large");
-* the slope of the logistic regression of truth on the logit of the probability (Cox, Biometrika 45, 1958): 1 where
-  probabilities are calibrated, below 1 where they are too extreme, so that the network is too sure. One overconfidence
-  has nearly one slope whatever share of the pixels lies near a contour.
+* the slope of the logistic regression of truth on the logit of the probability (Cox, Biometrika 45, 1958): 1 if
+  probabilities are calibrated, below 1 if they are too extreme (overconfident). The slope of an overconfident network
+  hardly depends on the share of the pixels near a contour.
 
 Each patient has weight 1, and each structure's box weight 1 in its case.
 """
@@ -25,15 +25,15 @@ from kneefair_jax.fairness.inference import MIN_INTERVAL_PATIENTS
 
 ALL = "all"
 LEVEL = 0.05
-# A bin's mean probability is this far from 0 and 1 at least, as sums of float32 are no more exact.
+# A bin's mean probability is clipped to this distance from 0 and 1, because sums of float32 are no more exact.
 _LEAST = 1e-6
-# Beyond it probabilities separate true from false pixels, and no slope is defined.
+# With a larger slope, probabilities separate true from false pixels, and the slope is undefined.
 _LARGEST_SLOPE = 100.0
 _ITERATIONS = 50
 
 
 class Sums(NamedTuple):
-    """Of N cases: pixels of each bin, the sum of their probabilities, and how many are true; f[N, S, bins] each."""
+    """Pixels of each bin, sums of their probabilities, and counts of true pixels of N cases; f[N, S, bins] each."""
 
     pixels: np.ndarray
     confidence: np.ndarray
@@ -42,10 +42,10 @@ class Sums(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """The calibration of one group; None where undefined, intervals (95 %) also with too few patients.
+    """The calibration of one group; None if undefined, intervals (95 %) also with too few patients.
 
     Attributes:
-        patients: with pixels of any structure.
+        patients: those with pixels of any structure.
         bias: mean probability minus share of true pixels.
         bias_interval: Student's t over patients.
         slope: of the logistic regression of truth on the logit of the probability.
@@ -62,17 +62,17 @@ class Calibration:
 def calibration(
     sums: Sums, cases: pd.DataFrame, attributes: tuple[str, ...], intersections: bool = True
 ) -> dict[str, Any]:
-    """The `calibration` of `report.json`, for everyone and for the groups of each attribute and each pair.
+    """Return the `calibration` of `report.json`, for all patients and the groups of each attribute and each pair.
 
     Args:
         sums: of the N cases.
         cases: `patient_id` and the categorical attribute columns.
-        attributes: their columns.
+        attributes: columns of the cases.
         intersections: whether pairs of attributes are among the groups.
 
     Returns:
         `groups`: group -> the fields of `Calibration`; `curves`: group -> `confidence` and `accuracy`, means over the
-        pixels of each bin of all structures and cases together (None where it has none), and `pixels`, how many.
+        pixels of each bin of all structures and cases (None for an empty bin), and `pixels`, their number.
     """
     members = {ALL: np.ones(len(cases), bool)}
     for partition in groups.partitions(cases, attributes, intersections):
@@ -80,7 +80,7 @@ def calibration(
     patients, shares = cases["patient_id"].to_numpy(), _shares(sums)
     return {
         "groups": {
-            name: asdict(_calibration(_by_patient(shares[member], patients[member])))
+            name: asdict(_calibration(_patient_shares(shares[member], patients[member])))
             for name, member in members.items()
         },
         "curves": {name: _curve(Sums(*(part[member] for part in sums))) for name, member in members.items()},
@@ -88,26 +88,27 @@ def calibration(
 
 
 def _shares(sums: Sums) -> np.ndarray:
-    """`Sums` of each case as shares of a box's pixels, means over its structures: f64[N, 3, bins]; NaN without any."""
+    """Return `Sums` of each case as shares of a box's pixels, averaged over structures: f64[N, 3, bins]."""
     total = sums.pixels.sum(2, dtype=float)
     parts = np.stack(sums, axis=2).astype(float)
     boxes = np.divide(
         parts, total[:, :, None, None], out=np.zeros_like(parts), where=total[:, :, None, None] > 0
     )
     count = (total > 0).sum(1)
-    return np.divide(
+    shares: np.ndarray = np.divide(
         boxes.sum(1),
         count[:, None, None],
         out=np.full(boxes[:, 0].shape, np.nan),
         where=count[:, None, None] > 0,
     )
+    return shares
 
 
-def _by_patient(shares: np.ndarray, patients: np.ndarray) -> np.ndarray:
-    """Means over the cases of each patient, f64[P, 3, bins]; patients without pixels are left out."""
+def _patient_shares(shares: np.ndarray, patients: np.ndarray) -> np.ndarray:
+    """Return means over the cases of each patient, f64[P, 3, bins]; patients without pixels are excluded."""
     has_pixels = ~np.isnan(shares[:, 0, 0])
     flat = shares[has_pixels].reshape(has_pixels.sum(), shares[0].size)
-    means = pd.DataFrame(flat).groupby(patients[has_pixels]).mean().to_numpy(float)
+    means = np.asarray(pd.DataFrame(flat).groupby(patients[has_pixels]).mean(), float)
     return means.reshape(len(means), *shares.shape[1:])
 
 
@@ -130,12 +131,12 @@ def _calibration(patient_shares: np.ndarray) -> Calibration:
 def _slope(
     pixels: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray
 ) -> tuple[float, float] | tuple[None, None]:
-    """The slope of truth on the logit of each bin's mean probability, and its standard error clustered by patient.
+    """Return the slope of truth on the logit of each bin's mean probability, and its error clustered by patient.
 
     Args:
         pixels: f64[P, bins], the patients' shares of pixels.
-        confidence: f64[P, bins], sums of their probabilities.
-        accuracy: f64[P, bins], the true ones of them.
+        confidence: f64[P, bins], sums of the pixels' probabilities.
+        accuracy: f64[P, bins], shares of true pixels.
     """
     filled_bins = pixels.sum(0) > 0
     pixels, confidence, accuracy = (

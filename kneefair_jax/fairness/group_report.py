@@ -233,7 +233,12 @@ def audit_table(
 ) -> audit.Audit:
     """Return `audit.table` of a table, with messages that name parameters."""
     try:
-        return audit.table(table, by, bins=bins, allow_similar_ids=allow_similar_ids, settings=settings)
+        return audit.table(
+            table,
+            by,
+            options=audit.CaseOptions(bins or {}, allow_similar_ids=allow_similar_ids),
+            settings=settings,
+        )
     except InputError as error:
         raise InputError(with_parameters(error)) from error
 

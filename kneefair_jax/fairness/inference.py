@@ -11,14 +11,13 @@ from kneefair_jax.fairness import (
     equivalence,
     group_intervals,
     hypothesis_tests,
-    pair_differences,
     paired_differences,
     patient_table,
     power,
     summaries,
     two_part,
 )
-from kneefair_jax.fairness.pair_differences import PairDifferences
+from kneefair_jax.fairness.hypothesis_tests import PairDifferences
 from kneefair_jax.fairness.patient_bootstrap import Sample, samples
 from kneefair_jax.fairness.patient_table import Column
 from kneefair_jax.fairness.score_results import (
@@ -143,7 +142,9 @@ def strata(sample: Sample, k: int, column: Column, failed: np.ndarray) -> list[S
     ends = np.cumsum(sample.sizes)[:-1]
     parts = list(zip(np.split(sample.scores[k], ends), np.split(failed, ends), strict=True))
     worst, best = patient_table.bounds(column.score)
-    return [two_part.scores(values, flags, worst, best) for values, flags in (parts[g] for g in sample.order)]
+    return [
+        two_part.summarize(values, flags, worst, best) for values, flags in (parts[g] for g in sample.order)
+    ]
 
 
 def missing_structure_warnings(patients: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -153,8 +154,8 @@ def missing_structure_warnings(patients: Mapping[str, Mapping[str, int]]) -> lis
         patients: structure -> ranked group -> patients with a score of it.
     """
     return [
-        f"{structure} has no score in {name}, whose mean over structures is of the others alone: it cannot be compared "
-        "with that of groups that have it"
+        f"{structure} has no score in {name}, so its mean over structures is not comparable with that of groups "
+        "that have this structure"
         for structure, by_group in patients.items()
         for name, count in by_group.items()
         if not count and any(by_group.values())
@@ -173,7 +174,7 @@ def shared_patient_warnings(patients: np.ndarray) -> list[str]:
     subject = "1 patient has" if shared_count == 1 else f"{shared_count} patients have"
     return [
         f"{subject} cases in more than one of these groups and count once in each, as if they were different people: "
-        "where such cases score alike, intervals of differences are too wide and tests reject too seldom"
+        "if such cases have similar scores, intervals of differences are too wide and tests reject too seldom"
     ]
 
 
@@ -278,7 +279,7 @@ def _compare_without_failures(
         shared = paired_differences.complete_patients(part.ranked, grouped.patients[part.ranked.rows])
         groups = shared or part.ranked
         test_groups = paired_differences.sign_flips if shared else hypothesis_tests.permuted_welch
-        group_differences = (paired_differences if shared else pair_differences).group_differences
+        group_differences = (paired_differences if shared else hypothesis_tests).group_differences
         rng = np.random.default_rng([*seed, 1])
         tests = test_groups(groups.scores, groups.sizes, rng, settings.permutations)
         if tests is None:

@@ -1,9 +1,9 @@
-"""Does the gap of one attribute differ between the levels of another? What the sum of both effects leaves unexplained.
+"""Tests whether the gap of one attribute differs between the levels of another.
 
-The means of the groups of two attributes are compared with an additive model, level of the one plus level of the other.
-As in tests of gaps (`inference.describe`), they are means of the patients without a failed segmentation. All contrasts
-that the additive model sets to zero are tested together by Johansen's statistic, which allows for unequal variances
-(Biometrika 67, 1980); a single contrast, as of a 2 x 2 table, is Welch's t, after Hall's transformation.
+The means of the groups of two attributes are compared with an additive model of the levels of both. As in tests of gaps
+(`inference.describe`), they are means of the patients without a failed segmentation. Johansen's statistic, which allows
+for unequal variances (Biometrika 67, 1980), tests all contrasts that the additive model sets to zero. A single
+contrast, as of a 2 x 2 table, is tested by Welch's t after Hall's transformation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,9 @@ from kneefair_jax.fairness.patient_bootstrap import samples
 from kneefair_jax.fairness.patient_table import MACRO, patient_group_means, table
 from kneefair_jax.fairness.two_part import Scores
 
-# Why ranked groups that could have an interaction are not tested.
+# The reason why ranked groups that could have an interaction are not tested.
 TOO_FEW = "too few groups have five patients without a failed segmentation"
-# Below this share of the largest one, the squared standard error of a mean is rounding.
+# A squared standard error below this share of the largest is rounding.
 _SMALLEST_SHARE = 1e-9
 
 
@@ -30,7 +30,7 @@ class Interaction(NamedTuple):
     """A test that R contrasts of independent means are zero.
 
     Attributes:
-        contrast: the contrast of R = 1, with coefficients of at most 1 in size; None of more.
+        contrast: the value of the contrast if R = 1, with coefficients of at most 1 in size; else None.
         error: its standard error.
         skewness: of the contrast: third cumulant over cubed standard error.
         statistic: t of a contrast, Johansen's F of several.
@@ -54,7 +54,7 @@ def interactions(
     min_group_patients: int,
     failure_dice: float = patient_table.FAILURE_DICE,
 ) -> dict[str, dict[str, Any]]:
-    """The `interactions` of `report.json`: of every pair of attributes whose ranked groups have any.
+    """Return the `interactions` of `report.json` for every pair of attributes whose ranked groups have contrasts.
 
     Args:
         cases: as `scores.scores`.
@@ -66,45 +66,46 @@ def interactions(
     Returns:
         `{"sex,race": {score: entry}}` with the fields of `Interaction`, `cells` (the names of the groups), the
         `coefficients` and the `interval` of a single contrast, and `p_holm`, corrected over the pairs of attributes;
-        `interval_adjusted` is left to the family. Pairs of whose ranked groups no contrast can be formed are absent;
-        where those with enough patients have none, numbers are None and `reason` says so.
+        `family` adds
+        `interval_adjusted`. Pairs of attributes whose ranked groups form no contrast are absent; if the groups with
+        enough patients form none, numbers are None and `reason` is given.
     """
     scored_cases = table(cases, structures, failure_dice)
     macro = [k for k, column in enumerate(scored_cases.columns) if column.structure == MACRO]
     failed = patient_table.failures(cases, scored_cases, failure_dice)[:, macro]
     results: dict[str, dict[str, Any]] = {}
-    for part in groups.partitions(scored_cases.rows, attributes):
-        if len(part.attributes) != 2:
+    for partition in groups.partitions(scored_cases.rows, attributes):
+        if len(partition.attributes) != 2:
             continue
-        levels = _levels(scored_cases.rows, part)
-        rankable = np.array([not groups.is_missing(name) for name in part.names])
-        index = np.where(rankable[part.index], part.index, groups.UNKNOWN)
+        levels = _levels(scored_cases.rows, partition)
+        rankable = np.array([not groups.is_missing(name) for name in partition.names])
+        index = np.where(rankable[partition.index], partition.index, groups.UNKNOWN)
         flags = patient_table.patient_group_flags(failed, scored_cases.patients, index)
         values, _, index = patient_group_means(scored_cases.values[:, macro], scored_cases.patients, index)
         for k, column_index in enumerate(macro):
-            # Cells are ranked by all their patients, and tested by those without failures.
+            # Ranking counts all patients of a cell; the test uses those without failures.
             scored = ~np.isnan(values[:, k])
             ranked = [
                 g
-                for g in range(len(part.names))
+                for g in range(len(partition.names))
                 if (scored & (index == g)).sum() >= max(min_group_patients, 1)
             ]
             is_tested = (scored & ~flags[:, k])[:, None] & np.isin(index, ranked)[:, None]
-            column, key = scored_cases.columns[column_index], ",".join(part.attributes)
+            column, key = scored_cases.columns[column_index], ",".join(partition.attributes)
             if not len(additive_contrasts([levels[g] for g in ranked])):
                 continue
             entry: dict[str, Any] = dict.fromkeys(("coefficients", *Interaction._fields))
-            entry |= {"cells": [part.names[g] for g in ranked], "reason": TOO_FEW}
+            entry |= {"cells": [partition.names[g] for g in ranked], "reason": TOO_FEW}
             for sample in samples(
                 np.where(is_tested, values[:, k : k + 1], np.nan), index, inference.MIN_INTERVAL_PATIENTS
             ):
                 cells = sorted(sample.groups)
-                none = np.zeros(len(sample.rows), bool)
-                strata = inference.strata(sample, 0, column, none)[: len(cells)]
+                no_failure = np.zeros(len(sample.rows), bool)
+                strata = inference.strata(sample, 0, column, no_failure)[: len(cells)]
                 contrasts = additive_contrasts([levels[g] for g in cells])
                 if interaction := johansen(strata, contrasts):
                     entry = {
-                        "cells": [part.names[g] for g in cells],
+                        "cells": [partition.names[g] for g in cells],
                         "coefficients": contrasts[0].tolist() if len(contrasts) == 1 else None,
                         "reason": None,
                         **interaction._asdict(),
@@ -119,13 +120,13 @@ def interactions(
 
 
 def additive_contrasts(cells: Sequence[tuple[str, str]]) -> np.ndarray:
-    """Contrasts of cell means that are all zero if and only if the means are sums of row and column effects.
+    """Return contrasts of cell means that are all zero if and only if the means are sums of row and column effects.
 
     Args:
-        cells: the levels of both attributes of each of G cells; not every combination need be there.
+        cells: the levels of both attributes of each of G cells; combinations may be missing.
 
     Returns:
-        f64[R, G], R = 0 where any means fit. A single contrast has coefficients of at most 1; its first one is above 0.
+        f64[R, G], R = 0 if any means fit. A single contrast has coefficients of at most 1; its first one is above 0.
     """
     effects = [
         [float(cell[side] == level) for cell in cells]
@@ -134,24 +135,24 @@ def additive_contrasts(cells: Sequence[tuple[str, str]]) -> np.ndarray:
     ]
     if not effects:
         return np.zeros((0, 0))
-    contrasts = linalg.null_space(np.array(effects)).T
+    contrasts: np.ndarray = linalg.null_space(np.array(effects)).T
     if len(contrasts) != 1:
         return contrasts
     (contrast,) = contrasts
     first = contrast[np.flatnonzero(np.abs(contrast) > 1e-9)[0]]
-    scaled_contrast = np.round(contrast / np.abs(contrast).max() * np.sign(first), 12)
+    scaled_contrast: np.ndarray = np.round(contrast / np.abs(contrast).max() * np.sign(first), 12)
     return scaled_contrast[None]
 
 
 def johansen(cells: Sequence[Scores], contrasts: np.ndarray) -> Interaction | None:
-    """Whether contrasts of independent means are all zero.
+    """Test whether contrasts of independent means are all zero.
 
     Args:
         cells: G groups without failures, two patients or more in each.
         contrasts: f64[R, G].
 
     Returns:
-        The test; None without a contrast. p is 1 where no score varies.
+        None without a contrast. p is 1 if no score varies.
 
     References:
         Johansen, Biometrika 67, 1980, DOI 10.1093/biomet/67.1.85 (the statistic and its degrees of freedom).
@@ -164,12 +165,12 @@ def johansen(cells: Sequence[Scores], contrasts: np.ndarray) -> Interaction | No
     freedom = np.array([cell.freedom for cell in cells])
     contrast, error, skewness = None, None, None
     if count == 1:
-        (one,) = contrasts
-        contrast, error = float(one @ means), float(np.sqrt((one**2 * errors**2).sum()))
-        # As in `hypothesis_tests`: one shape of all cells, each with its own spread.
+        (coefficients,) = contrasts
+        contrast, error = float(coefficients @ means), float(np.sqrt((coefficients**2 * errors**2).sum()))
+        # As in `hypothesis_tests`: one shape for all cells, each with its own variance.
         sizes = np.array([cell.n for cell in cells])
         shape = (np.array([cell.skewness for cell in cells]) * sizes**1.5).sum() / sizes.sum()
-        third = shape * (one**3 * errors**3 / np.sqrt(sizes)).sum()
+        third = shape * (coefficients**3 * errors**3 / np.sqrt(sizes)).sum()
         skewness = float(third / error**3) if error > 1e-9 else 0.0
     if errors.max() < 1e-9:
         return Interaction(contrast, error, skewness, 0.0, (float(count), float(freedom.sum())), 1.0)
@@ -192,11 +193,11 @@ def johansen(cells: Sequence[Scores], contrasts: np.ndarray) -> Interaction | No
 
 
 def interval(entry: Mapping[str, Any], score: str, level: float = 0.05) -> list[float] | None:
-    """The interval of a single contrast that excludes zero where its p is below the level; None of several.
+    """Return the interval of a single contrast, which excludes zero if its p is below the level; None for several.
 
     Args:
         entry: of `interactions`.
-        score: whose means are contrasted; the interval stays inside what it can take.
+        score: of the contrast; the interval stays inside its range.
         level: of the interval.
     """
     if entry["contrast"] is None:
@@ -204,12 +205,12 @@ def interval(entry: Mapping[str, Any], score: str, level: float = 0.05) -> list[
     worst, best = patient_table.bounds(score)
     largest = np.inf if worst is None else abs(worst - best) * sum(c for c in entry["coefficients"] if c > 0)
     critical = stats.t.ppf(1 - level / 2, entry["freedom"][1])
-    shifts = (two_part.unskewed(end, entry["skewness"]) for end in (critical, -critical))
+    shifts = (two_part.inverse_hall(end, entry["skewness"]) for end in (critical, -critical))
     return [float(np.clip(entry["contrast"] - shift * entry["error"], -largest, largest)) for shift in shifts]
 
 
 def _levels(rows: pd.DataFrame, part: groups.Partition) -> list[tuple[str, str]]:
-    """The levels of both attributes of each group."""
+    """Return the levels of both attributes of each group."""
     first = [int(np.flatnonzero(part.index == g)[0]) for g in range(len(part.names))]
     first_attribute, second_attribute = part.attributes
     return [(str(rows[first_attribute].iloc[row]), str(rows[second_attribute].iloc[row])) for row in first]

@@ -39,7 +39,8 @@ def standardized_means(values: np.ndarray, typical: np.ndarray | None = None) ->
     count = has_score.sum(1)
     plain_means = np.full(len(values), np.nan)
     plain_means[count > 0] = np.nanmean(values[count > 0], axis=1)
-    return plain_means + adjustments(values, typical)
+    macro: np.ndarray = plain_means + adjustments(values, typical)
+    return macro
 
 
 def adjustments(values: np.ndarray, typical: np.ndarray | None = None) -> np.ndarray:

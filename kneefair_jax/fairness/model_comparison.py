@@ -1,7 +1,8 @@
-"""Two models on the same patients: what the second changes in the mean and in the gap between groups.
+"""Compares pairs of models on the same patients: the change of the mean and of the gap between groups.
 
-A patient's change is its score by the second model minus that by the first, so what the two models share cancels. The
-mean's change has the studentized bootstrap over patients; that of the gap is tested by swaps (`gap_change`).
+A patient's change is the score of the second model minus that of the first, so the variance that both models share
+cancels. The change of the mean has the studentized bootstrap over patients; swaps test the change of the gap
+(`gap_change`).
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from kneefair_jax.fairness.multiplicity import holm
 from kneefair_jax.fairness.patient_table import Runs
 from kneefair_jax.fairness.seed_intervals import ROUNDING
 
-# A smaller gap is a better one only where higher is better.
+# Scores for which higher is better; only for these does a smaller gap mean a better model.
 SCORES = ("dice", "iou", "nsd")
 
 
@@ -32,31 +33,31 @@ def compare_models(
     failure_dice: float = patient_table.FAILURE_DICE,
     advance: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Every pair of models, for every attribute: `models` of `report.json`.
+    """Compare every pair of models for every attribute: the `models` of `report.json`.
 
-    Patients without a score by both models are left out of that pair. One whose cases lie in several groups is a row
-    in each, with the mean of those cases, as in the tables of each model.
+    A pair excludes patients without a score by both models. A patient whose cases lie in several groups has a row in
+    each, with the mean of those cases, as in the tables of each model.
 
     Args:
         tables: model -> its long per-case table (`case_id, patient_id, structure`, the attributes, the score), all of
             the same cases.
-        attributes: categorical columns; cases whose attribute is missing count in the mean alone.
+        attributes: categorical columns; cases with a missing attribute count in the mean only.
         score: the column, one of `SCORES`.
         min_group_patients: smaller groups take no part in the gap.
         draws: bootstrap resamples, and swaps.
         seed: of both.
-        failure_dice: that of the models' own tables (`patient_table.macro`).
+        failure_dice: of the models' tables (`patient_table.macro`).
         advance: called after each attribute of each pair of models.
 
     Returns:
         `{"score", "order": [model], "pairs": [{"first", "second", "attribute", "patients", "change_of_mean": {"value",
         "interval", "p", "p_holm"}, "change_of_gap": {"first", "second", "value", "interval", "p", "p_holm"}}]}`: second
-        minus first, so that a negative change of the gap narrows it. None for what is undefined. `p_holm` of the gap
-        corrects over pairs of models and attributes, that of the mean over pairs of models.
+        minus first, so a negative change narrows the gap. None is undefined. `p_holm` of the gap is corrected over
+        pairs of models and attributes, that of the mean over pairs of models.
 
     Raises:
         InputError: two tables are not of the same cases of the same patients.
-        ValueError: the score is an error, of which lower is better.
+        ValueError: lower is better for the score.
     """
     if score not in SCORES:
         raise ValueError(f"score {score!r}: models are compared by one of {', '.join(SCORES)}")
@@ -82,7 +83,7 @@ def compare_models(
 
 
 def mean_change(runs: Runs, draws: int, seed: int) -> dict[str, Any]:
-    """The change of the mean over patients: `patients` and `change_of_mean` of `compare_models`, not corrected.
+    """Return the change of the mean over patients: `patients` and `change_of_mean`, not corrected.
 
     Args:
         runs: of the first and the second model, one run each.
@@ -96,11 +97,11 @@ def mean_change(runs: Runs, draws: int, seed: int) -> dict[str, Any]:
 
 
 def change_of_gap(runs: Runs, minimum: int, swaps: int, seed: int) -> dict[str, Any]:
-    """The change of the gap: `change_of_gap` of `compare_models`, not corrected.
+    """Return the change of the gap, `change_of_gap`, not corrected.
 
     Args:
         runs: of the first and the second model, one run each.
-        minimum: groups of fewer patients take no part in it.
+        minimum: groups of fewer patients take no part.
         swaps: random sets of patients whose scores are swapped.
         seed: of the swaps.
     """
@@ -119,17 +120,17 @@ def change_of_gap(runs: Runs, minimum: int, swaps: int, seed: int) -> dict[str, 
 
 
 def _mean(changes: np.ndarray, draws: int, seed: int) -> dict[str, Any]:
-    """The mean of f64[P] with its equal-tailed studentized bootstrap interval, and the p that goes with it.
+    """Return the mean of f64[P] with its equal-tailed studentized bootstrap interval and the matching p.
 
-    The interval excludes 0 where p is below 5 %. Where all patients change alike there is no spread to judge by: the
-    interval is that point, and p is 1 for no change and undefined for any other.
+    The interval excludes 0 if p is below 5 %. If all patients change by the same amount, there is no standard error:
+    the interval is a point, and p is 1 if the change is 0, else undefined.
     """
     if not len(changes):
         return {"value": None, "interval": None, "p": None}
     value = float(changes.mean())
     if len(changes) < bootstrap.MIN_PATIENTS:
         return {"value": value, "interval": None, "p": None}
-    # By size, so that neither the order of the patients nor that of the models changes a resample but in its sign.
+    # Sorted by size: the order of the patients changes no resample, and the order of the models only its sign.
     changes = changes[np.argsort(np.abs(changes), kind="stable")][None]
     sizes = np.array([changes.size])
     error = float(np.sqrt(patient_bootstrap.squared_errors(changes, sizes)[0, 0]))
@@ -139,7 +140,7 @@ def _mean(changes: np.ndarray, draws: int, seed: int) -> dict[str, Any]:
         changes, sizes, np.random.default_rng(seed), draws
     )
     shift, errors = bootstrap_means[:, 0, 0] - value, np.sqrt(bootstrap_variance[:, 0, 0])
-    # A resample of equal changes alone has no standard error: it lies as far out as it can.
+    # A resample of equal changes has no standard error: its t is infinite.
     t = np.divide(shift, errors, out=np.where(shift > 0, np.inf, -np.inf), where=errors > ROUNDING)
     t = np.where(np.abs(shift) <= ROUNDING, 0.0, t)
     low, high = np.quantile(t, (0.975, 0.025), method="nearest")

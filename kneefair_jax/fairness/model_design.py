@@ -1,4 +1,4 @@
-"""Attributes and covariates of the cases -> the columns of a linear model, and contrasts of an attribute's levels."""
+"""Builds the columns of a linear model from attributes and covariates, and contrasts of an attribute's levels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,33 +10,34 @@ import pandas as pd
 from kneefair_jax import groups
 
 AREA = "log(area)"
-# What a group differs in may act through these: they are no confounders then, but a part of the effect.
+# A group may affect the score through these; they are then part of the effect, not confounders.
 MEDIATORS = ("bmi", "kl", AREA)
-# A coefficient of fewer patients says nothing.
+# A coefficient of fewer patients is not estimated.
 MIN_LEVEL_PATIENTS = 5
-# Where a covariate is unknown in more cases than this share, it is left out; else the cases are.
+# A covariate that is unknown in more than this share of cases is excluded; otherwise those cases are.
 MOST_UNKNOWN = 0.5
 _RANK = 1e-8
 
 
 @dataclass(frozen=True)
 class Design:
-    """Columns of numbers for the cases of which everything is known.
+    """Numeric columns for the cases without an unknown variable.
 
     Attributes:
-        columns: f64, a row a case (the index is that of the rows given), a named column a coefficient: `intercept`,
-            `sex=male`, `sex=male:race=B`, `age`; the first level of an attribute has none, it is the reference.
-        variables: column -> its variables and their levels, `{"sex": "male", "race": "B"}`; None is a number's level.
-        attributes: those of the variables whose levels are compared; the others are covariates.
-        levels: variable -> its levels, the reference first; a number has none.
-        left_out: variables, levels and cases that the model does not hold, and why.
+        columns: f64, a row per case (with the index of the input rows), a named column per coefficient: `intercept`,
+            `sex=male`, `sex=male:race=B`, `age`; the first level of an attribute is the reference and has no column.
+        variables: column -> its variables and their levels, `{"sex": "male", "race": "B"}`; the level of a number is
+            None.
+        attributes: the variables whose levels are compared; the others are covariates.
+        levels: variable -> its levels, the reference first; numbers are absent.
+        excluded: variables, levels and cases that the model excludes, and the reasons.
     """
 
     columns: pd.DataFrame
     variables: dict[str, dict[str, str | None]]
     attributes: tuple[str, ...]
     levels: dict[str, tuple[str, ...]]
-    left_out: tuple[str, ...]
+    excluded: tuple[str, ...]
 
     @property
     def mediators(self) -> list[str]:
@@ -49,40 +50,40 @@ class Design:
         return [f"{name}={levels[0]}" for name, levels in self.levels.items()]
 
     def formula(self, columns: Sequence[str]) -> str:
-        """The right-hand side with these columns, such as `sex * race + age`; `1` is the intercept alone."""
+        """Return the right-hand side with these columns, such as `sex * race + age`; `1` is only the intercept."""
         variables = [self.variables[name] for name in columns]
         interaction = next((tuple(v) for v in variables if len(v) > 1), ())
         main_effects = dict.fromkeys(name for v in variables for name in v if name not in interaction)
         return " + ".join([" * ".join(interaction)] * bool(interaction) + list(main_effects)) or "1"
 
     def covariates(self, columns: Sequence[str]) -> list[str]:
-        """The variables of these columns that are no attributes."""
+        """Return the variables of these columns that are not attributes."""
         names = dict.fromkeys(variable for name in columns for variable in self.variables[name])
         return [variable for variable in names if variable not in self.attributes]
 
 
 def design(rows: pd.DataFrame, attributes: Sequence[str], intersections: bool = True) -> Design:
-    """The model `a * b + covariates`, so far as the columns exist; `a + b + covariates` without intersections.
+    """Return the model `a * b + covariates`, as far as the columns exist; `a + b + covariates` without intersections.
 
     `a * b` are the first two attributes that are not themselves covariates, with their interaction.
 
     Args:
-        rows: a row a case: `patient_id`, the attributes, and any of `groups.COVARIATES` (in any case of letters) and
-            `AREA`; numbers are linear, anything else is levels, of which `missing` is none.
-        attributes: their columns.
+        rows: a row per case: `patient_id`, the attributes, and any of `groups.COVARIATES` (in any case of letters) and
+            `AREA`; numbers are linear, other columns categorical, with `missing` as unknown.
+        attributes: columns of the rows.
         intersections: whether the model holds an interaction.
     """
     spelling = {str(name).lower(): str(name) for name in rows}
     covariates = [spelling[name] for name in (*groups.COVARIATES, AREA) if name in spelling]
-    values, left_out = _usable(rows, list(dict.fromkeys([*attributes, *covariates])))
+    values, excluded = _usable_variables(rows, list(dict.fromkeys([*attributes, *covariates])))
     keep = pd.Series(True, index=rows.index)
     for name, column in values.items():
         if unknown := int(column.isna().sum()):
-            left_out.append(f"{unknown} of {len(column)} cases: {name} is unknown")
+            excluded.append(f"{unknown} of {len(column)} cases: {name} is unknown")
         keep &= column.notna()
-    keep = _frequent(values, keep, rows["patient_id"], left_out)
+    keep = _frequent_cases(values, keep, rows["patient_id"], excluded)
     parts = {name: _columns(column[keep]) for name, column in values.items()}
-    left_out += [f"{name}: the same in all cases that are left" for name, part in parts.items() if not part]
+    excluded += [f"{name}: the same in all cases that are left" for name, part in parts.items() if not part]
     parts = {name: part for name, part in parts.items() if part}
     columns = {"intercept": pd.Series(1.0, index=rows.index[keep])}
     variables: dict[str, dict[str, str | None]] = {"intercept": {}}
@@ -103,7 +104,7 @@ def design(rows: pd.DataFrame, attributes: Sequence[str], intersections: bool = 
                 if (
                     patient_count := rows["patient_id"][product.index[product != 0]].nunique()
                 ) < MIN_LEVEL_PATIENTS:
-                    left_out.append(f"{a}:{b}: {patient_count} patients, {MIN_LEVEL_PATIENTS} are needed")
+                    excluded.append(f"{a}:{b}: {patient_count} patients, {MIN_LEVEL_PATIENTS} are needed")
                 else:
                     columns[f"{a}:{b}"], variables[f"{a}:{b}"] = product, variables[a] | variables[b]
     return Design(
@@ -115,25 +116,25 @@ def design(rows: pd.DataFrame, attributes: Sequence[str], intersections: bool = 
             for name, part in parts.items()
             if None not in part
         },
-        left_out=tuple(left_out),
+        excluded=tuple(excluded),
     )
 
 
 def marginal_differences(
     design: Design, columns: Sequence[str], weights: np.ndarray
 ) -> dict[tuple[str, str, str], np.ndarray]:
-    """The differences between the levels of each attribute as combinations of coefficients.
+    """Return the differences between the levels of each attribute as combinations of coefficients.
 
-    All cases are given the one level, then the other; everything else stays as it is. The difference of the weighted
-    means of the fitted scores is the marginal standardization (g-computation) of the attribute's effect.
+    All cases are set to one level, then to the other, with all other variables unchanged. The difference of the
+    weighted means of the fitted scores is the marginal standardization (g-computation) of the attribute's effect.
 
     Args:
         design: of the cases.
-        columns: those with a coefficient.
+        columns: the columns with a coefficient.
         weights: f64[N], of the cases in the mean.
 
     Returns:
-        (attribute, level, reference) -> f64[K], for each pair of levels that the coefficients tell apart.
+        (attribute, level, reference) -> f64[K], for each pair of levels with coefficients.
 
     Reference:
         Robins, Mathematical Modelling 7:1393-1512, 1986, doi:10.1016/0270-0255(86)90088-6.
@@ -161,12 +162,12 @@ def marginal_differences(
 
 
 def independent_columns(columns: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The columns that do not follow from those to their left, and the names of the others."""
+    """Return the columns that are linearly independent of those to their left, and the names of the others."""
     basis = np.zeros((len(columns), 0))
     independent_names, dependent_names = [], []
     for name in columns:
         column = columns[name].to_numpy(float)
-        # Twice, as the first projection leaves rounding errors of the size that is asked for.
+        # Twice, because the first projection leaves rounding errors of the size of the tolerance.
         residual = column - basis @ (basis.T @ column)
         residual = residual - basis @ (basis.T @ residual)
         if np.linalg.norm(residual) <= _RANK * max(float(np.linalg.norm(column)), 1e-300):
@@ -177,8 +178,8 @@ def independent_columns(columns: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]
     return columns[independent_names], dependent_names
 
 
-def _usable(rows: pd.DataFrame, names: Sequence[str]) -> tuple[dict[str, pd.Series], list[str]]:
-    """The variables that are known in most cases and differ between them, and why others are left out."""
+def _usable_variables(rows: pd.DataFrame, names: Sequence[str]) -> tuple[dict[str, pd.Series], list[str]]:
+    """Return the variables that are known in most cases and vary, and the reasons for excluding the others."""
     values, excluded = {}, []
     for name in names:
         column = _values(rows[name])
@@ -193,10 +194,10 @@ def _usable(rows: pd.DataFrame, names: Sequence[str]) -> tuple[dict[str, pd.Seri
     return values, excluded
 
 
-def _frequent(
+def _frequent_cases(
     values: dict[str, pd.Series], keep: pd.Series, patient_ids: pd.Series, excluded: list[str]
 ) -> pd.Series:
-    """Those of the cases `keep` whose levels all have `MIN_LEVEL_PATIENTS`; the other levels join `left_out`."""
+    """Keep the cases whose levels all have `MIN_LEVEL_PATIENTS`; the other levels are appended to `excluded`."""
     categories = {n: c for n, c in values.items() if isinstance(c.dtype, pd.CategoricalDtype)}
     while True:
         keep_before = keep
@@ -207,13 +208,13 @@ def _frequent(
                     f"{name}={level}: {patients[level]} patients, {MIN_LEVEL_PATIENTS} are needed"
                 )
                 keep = keep & (column != level)
-        # Cases left out for one variable may make a level of another too rare.
+        # Excluding cases for one variable may make a level of another too rare.
         if keep.equals(keep_before):
             return keep
 
 
 def _values(column: pd.Series) -> pd.Series:
-    """Finite numbers, or an ordered categorical; NaN where unknown."""
+    """Return finite numbers, or an ordered categorical; NaN is unknown."""
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         numbers = column.astype(float)
         return numbers.where(np.isfinite(numbers))
@@ -223,7 +224,7 @@ def _values(column: pd.Series) -> pd.Series:
 
 
 def _columns(values: pd.Series) -> dict[str | None, pd.Series]:
-    """Level -> f64: the numbers under None, or zeros and ones for each level that occurs but the first."""
+    """Return level -> f64: the numbers under None, or an indicator of each level that occurs, except the first."""
     if not isinstance(values.dtype, pd.CategoricalDtype):
         return {None: values} if values.nunique() > 1 else {}
     levels = values.cat.remove_unused_categories()

@@ -128,13 +128,14 @@ def compare(  # keyword-only options with defaults
             "frames: give two models or more, as model -> table; GroupReport describes a single one"
         )
     attributes = (by,) if isinstance(by, str) else tuple(map(str, by))
+    options = audit.CaseOptions(bins or {}, allow_similar_ids=allow_similar_ids)
     tables = []
     for model, frame in frames.items():
         try:
             table = group_report.identified(frame, patient, case)
             if "model" in table:
                 raise InputError("frame: has a column 'model'; drop it")
-            score_table.read(table, None, attributes, bins or {}, allow_similar=allow_similar_ids)
+            score_table.read(table, None, attributes, options)
         except InputError as error:
             raise InputError(
                 re.sub(r"^frame\b", f"frames[{model!r}]", group_report.with_parameters(error))

@@ -13,10 +13,9 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from kneefair_jax.fairness import pair_differences, two_part
+from kneefair_jax.fairness import hypothesis_tests, two_part
 from kneefair_jax.fairness.bootstrap import CHUNK
-from kneefair_jax.fairness.hypothesis_tests import TIE, PermutationTests
-from kneefair_jax.fairness.pair_differences import PairDifferences
+from kneefair_jax.fairness.hypothesis_tests import TIE, PairDifferences, PermutationTests
 from kneefair_jax.fairness.patient_bootstrap import Sample
 
 # Differences whose skewness is within this many standard errors of a normal sample's count as not skewed.
@@ -100,10 +99,10 @@ def sign_flips(
 def group_differences(
     scores: list[np.ndarray], test_order: np.ndarray, tests: PermutationTests, column: int, span: float
 ) -> PairDifferences:
-    """Return the `pair_differences.group_differences` of `sign_flips`, with standard errors within patients."""
+    """Return the `hypothesis_tests.group_differences` of `sign_flips`, with standard errors within patients."""
     differences = _differences(np.concatenate(scores)[None], np.array([len(values) for values in scores]))[0]
     errors = differences.std(1, ddof=1) / np.sqrt(differences.shape[1])
-    return replace(pair_differences.group_differences(scores, test_order, tests, column, span), errors=errors)
+    return replace(hypothesis_tests.group_differences(scores, test_order, tests, column, span), errors=errors)
 
 
 def student_intervals(scores: np.ndarray, sizes: np.ndarray, confidence: float = 0.95) -> np.ndarray:
@@ -121,7 +120,8 @@ def detectable_gap(
     differences = _differences(scores, sizes)
     patients = differences.shape[2]
     quantiles = stats.t.ppf(1 - level / 2, patients - 1) + stats.t.ppf(power, patients - 1)
-    return (quantiles * differences.std(2, ddof=1) / np.sqrt(patients)).max(1)
+    gaps: np.ndarray = quantiles * differences.std(2, ddof=1) / np.sqrt(patients)
+    return gaps.max(1)
 
 
 def note(complete_patients: int, patients: int) -> str:
@@ -142,7 +142,8 @@ def _differences(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return the differences of all pairs, the first minus a later group: f64[K, G n] -> f64[K, J, n]."""
     groups = scores.reshape(len(scores), len(sizes), -1)
     first, second = np.triu_indices(len(sizes), 1)
-    return groups[:, first] - groups[:, second]
+    differences: np.ndarray = groups[:, first] - groups[:, second]
+    return differences
 
 
 def _paired_statistics(differences: np.ndarray, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

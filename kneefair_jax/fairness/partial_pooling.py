@@ -1,22 +1,22 @@
-"""Partial pooling: mean scores of small groups, shrunken toward what the other groups of their attributes predict.
+"""Computes mean scores of small groups by partial pooling: shrunken toward the prediction of the other groups.
 
 The mean of a group of 3 to 30 patients is mostly noise. The model of the means y of G groups is that of Fay and
 Herriot (JASA 74, 1979), the structured regression of Herlihy et al. (arXiv 2401.14893) with its deviation estimated:
 
     y = theta + e,   e ~ N(0, v),   theta = X beta + u,   u ~ N(0, tau^2)
 
-X holds the mean of one attribute's groups, or the main effects of two attributes, whose cells deviate from them by u.
+X holds the mean of one attribute's groups, or the main effects of two attributes, from which their cells deviate by u.
 beta has a flat prior and tau a half-Cauchy prior (Polson and Scott, Bayesian Analysis 7, 2012), nearly flat over the
-values that the means support; tau is integrated out on a grid, so that intervals allow for the uncertainty of both. The
-variance of few patients is poorly known, so v is moderated: a common variance enters like `PRIOR_FREEDOM` more degrees
-of freedom (Smyth, Statistical Applications in Genetics and Molecular Biology 3, 2004). The common variance is the mean
-of the groups' variances, each weighted by its precision where true variances differ by as much, so that one large group
-does not decide it.
+values that the means support. tau is integrated out on a grid, so intervals allow for the uncertainty of both. The
+variance of few patients is imprecise, so v is moderated: a common variance enters with `PRIOR_FREEDOM` more degrees of
+freedom (Smyth, Statistical Applications in Genetics and Molecular Biology 3, 2004). The common variance is the mean of
+the groups' variances, weighted by the precision that they have if true variances differ by as much, so that one large
+group does not dominate it.
 
 Intervals are Student's, with the mean and the standard deviation of theta over the grid. The degrees of freedom grow
 as the share of a group's own v in the variance of theta falls. Hall's transformation (`two_part`) corrects for the
-skewness of all groups' scores, without which intervals of few skewed scores cover too rarely. Coverage and error are
-measured in `docs/statistics.md`.
+skewness of all groups' scores; without it, intervals of few skewed scores cover too rarely. `docs/statistics.md` has
+coverage and error.
 
 As in tests of gaps (`inference.describe`), means are of the patients without a failed segmentation.
 """
@@ -32,8 +32,8 @@ from kneefair_jax import groups
 from kneefair_jax.fairness import patient_table, two_part
 from kneefair_jax.fairness.patient_table import MACRO, Column
 
-# Groups of these many patients without a failed segmentation have a pooled estimate.
-FEWEST, BELOW = 3, 30
+# Groups with this many patients without a failed segmentation have a pooled estimate.
+POOLED_PATIENTS = range(3, 30)
 PRIOR_FREEDOM = 2
 # Scale of the prior of tau, in typical standard errors of a group's mean.
 _PRIOR_SCALE = 20.0
@@ -47,7 +47,7 @@ class PooledMean:
     Attributes:
         patients: of the group, without a failed segmentation.
         raw: mean of their scores.
-        mean: the same, shrunken.
+        mean: the shrunken mean.
         interval: 95 % interval of `mean`.
         weight: of `raw` in `mean`; the rest is the prediction from the other groups.
     """
@@ -70,13 +70,13 @@ def pool_small_groups(
 ) -> dict[str, PooledMean]:
     """Return the pooled means of groups with 3 to 29 patients without a failed segmentation.
 
-    Groups with an unknown attribute are left out, and so are attributes whose groups leave no deviation to estimate.
+    Groups with an unknown attribute are excluded, and so are attributes with too few groups to estimate a deviation.
 
     Args:
         cases: the long per-case table of one split and one model.
         structures: whose mean is the score of a case.
         attributes: columns to group by.
-        score: a column.
+        score: a column of the cases.
         failure_dice: Dice below which a segmentation counts as failed.
         intersections: whether to pool the cells of pairs of attributes.
     """
@@ -99,7 +99,7 @@ def pool_small_groups(
         members = {g: scores for g, scores in members.items() if len(scores)}
         design = _design(table.rows, partition, list(members))
         for g, pooled_mean in zip(members, pool(list(members.values()), design, *limits), strict=False):
-            if FEWEST <= pooled_mean.patients < BELOW:
+            if pooled_mean.patients in POOLED_PATIENTS:
                 pooled_means[partition.names[g]] = pooled_mean
     return pooled_means
 
@@ -107,13 +107,13 @@ def pool_small_groups(
 def pool(
     scores: Sequence[np.ndarray], design: np.ndarray, low: float = -np.inf, high: float = np.inf
 ) -> list[PooledMean]:
-    """Return the pooled mean of every group; none where the design explains all means, or scores do not vary.
+    """Return the pooled mean of every group; an empty list if the design explains all means or scores do not vary.
 
     Args:
         scores: of each of G groups, f64[n], n at least 1.
         design: f64[G, p], of full column rank.
         low: the lowest possible score, at which intervals end.
-        high: the highest.
+        high: the highest possible score, likewise.
     """
     sizes = np.array([len(values) for values in scores])
     if len(scores) <= design.shape[1] or sizes.sum() <= len(scores):
@@ -135,7 +135,8 @@ def pool(
     skewnesses = (cubes / moderated_squares**1.5).sum() / sizes.sum() / np.sqrt(sizes)
     skewnesses *= (shares * np.sqrt(variances) / spreads) ** 3
     lower, upper = (
-        centers - spreads * np.array([*map(two_part.unskewed, sign * tails, skewnesses)]) for sign in (1, -1)
+        centers - spreads * np.array([*map(two_part.inverse_hall, sign * tails, skewnesses)])
+        for sign in (1, -1)
     )
     return [
         PooledMean(int(n), float(raw), float(mean), (float(start), float(end)), float(weight))
@@ -152,7 +153,7 @@ def pool(
 
 
 def _design(rows: pd.DataFrame, partition: groups.Partition, members: Sequence[int]) -> np.ndarray:
-    """Return f64[G, p]: the mean, and for two attributes an indicator of each level but the first."""
+    """Return f64[G, p]: the intercept, and for two attributes an indicator of each level except the first."""
     columns = [np.ones(len(members))]
     if len(partition.attributes) > 1:
         first = [int(np.argmax(partition.index == g)) for g in members]
@@ -160,7 +161,7 @@ def _design(rows: pd.DataFrame, partition: groups.Partition, members: Sequence[i
             levels = rows[attribute].astype(str).iloc[first].to_numpy()
             columns += [(levels == level).astype(float) for level in sorted(set(levels))[1:]]
     design = np.stack(columns, axis=1)
-    # Cells without patients may leave main effects that cannot be told apart: keep columns that add to the rank.
+    # Cells without patients may make main effects collinear: keep the columns that increase the rank.
     independent: list[int] = []
     for k in range(design.shape[1]):
         if np.linalg.matrix_rank(design[:, [*independent, k]]) > len(independent):

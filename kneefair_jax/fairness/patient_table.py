@@ -1,7 +1,4 @@
-"""Scores by patient, from the long per-case table: means that every statistic is made of, for one run or many.
-
-The columns of the per-case table are named here.
-"""
+"""Computes scores by patient from the long per-case table, for one run or many, and names the table's columns."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -14,39 +11,39 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import macro_score
 
 MACRO = "macro"
-# What tables call the macro score, and a score that names no structure.
+# The name of the macro score in tables, and of a score without a structure.
 ALL_STRUCTURES = "all structures"
 
 # Scores that are compared by group, in the order to report them.
 SCORES = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
-# What a case is measured by. The calibration error is not compared: it follows from size (`group_calibration`).
+# The measures of a case. The calibration error is not compared, because it follows from size (`group_calibration`).
 MEASURES = (*SCORES, "ece")
-# These lie in [0, 1]; distances are errors, 0 at best.
+# Scores in [0, 1]; distances are errors with 0 as the best value.
 SHARES = ("dice", "iou", "nsd", "ece")
 MILLIMETRES = ("hd95_mm", "assd_mm")
 LOWER_IS_BETTER = frozenset(MILLIMETRES)
 IDENTIFIERS = ("case_id", "patient_id", "split", "model", "structure")
-# A segmentation with a lower Dice counts as failed, unless the reader states another threshold.
+# A segmentation with a lower Dice counts as failed by default.
 FAILURE_DICE = 0.5
-# Scores in float32 miss a threshold that they equal by less than this.
+# Scores in float32 may differ from a threshold that they equal by less than this.
 TOLERANCE = 1e-6
 AREAS = ("true_area_mm2", "pred_area_mm2")
 
 
 def bounds(score: str) -> tuple[float | None, float]:
-    """The worst and the best possible value of a score; distances have no worst one."""
+    """Return the worst and the best possible value of a score; distances have no worst value."""
     return (None, 0.0) if score in MILLIMETRES else (0.0, 1.0)
 
 
 class Column(NamedTuple):
-    """A score of one structure, or of `MACRO`: a case's score over all structures (`macro`)."""
+    """A score of one structure, or of `MACRO`, a case's score over all structures (`macro`)."""
 
     score: str
     structure: str
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether the score is itself an error; of others the error is 1 - S."""
+        """Whether the score is an error; otherwise its error is 1 - S."""
         return self.score in LOWER_IS_BETTER
 
 
@@ -55,7 +52,7 @@ class Table(NamedTuple):
 
     Attributes:
         rows: N rows by `case_id`, with `patient_id` and the attributes.
-        columns: K of them.
+        columns: the K scores.
         values: f64[N, K]; NaN where undefined.
     """
 
@@ -66,16 +63,16 @@ class Table(NamedTuple):
     @property
     def patients(self) -> np.ndarray:
         """The patient of each case, [N]."""
-        return self.rows["patient_id"].to_numpy()
+        return np.asarray(self.rows["patient_id"])
 
 
 def measured_scores(cases: pd.DataFrame) -> list[str]:
-    """The scores of a long per-case table that are there and not all undefined; `dice` always."""
+    """Return the scores of a long per-case table that are not all undefined; always with `dice`."""
     return [score for score in SCORES if score in cases and (score == "dice" or cases[score].notna().any())]
 
 
 def table(cases: pd.DataFrame, structures: Sequence[str], failure_dice: float = FAILURE_DICE) -> Table:
-    """The measured scores of a long per-case table; `failure_dice` is that of `macro`."""
+    """Return the measured scores of a long per-case table; `failure_dice` is passed to `macro`."""
     rows = cases.drop_duplicates("case_id").set_index("case_id").sort_index()
     columns = tuple(
         Column(score, structure) for score in measured_scores(cases) for structure in (MACRO, *structures)
@@ -85,10 +82,10 @@ def table(cases: pd.DataFrame, structures: Sequence[str], failure_dice: float = 
 
 
 def macro(cases: pd.DataFrame, score: str, failure_dice: float = FAILURE_DICE) -> pd.Series:
-    """The macro score of every case: its mean over structures, standardized where it lacks some (`macro_score`).
+    """Return the macro score of every case: its mean over structures, standardized if some are missing (`macro_score`).
 
-    What a missing structure would score follows from segmentations that did not fail. The result stays inside the range
-    of the score.
+    The expected score of a missing structure comes from segmentations that did not fail. The result stays inside the
+    range of the score.
 
     Args:
         cases: the long per-case table of one model; a NaN score is that of a missing structure.
@@ -96,7 +93,7 @@ def macro(cases: pd.DataFrame, score: str, failure_dice: float = FAILURE_DICE) -
         failure_dice: Dice below which a segmentation counts as failed, if there is a column `dice`.
 
     Returns:
-        f64[N] by `case_id`, sorted; NaN of cases without any score.
+        f64[N] by `case_id`, sorted; NaN for cases without any score.
     """
     plain_means = cases.groupby("case_id", sort=True)[score].mean()
     if not cases[score].isna().any() and len(plain_means) * cases["structure"].nunique() == len(cases):
@@ -112,10 +109,10 @@ def macro(cases: pd.DataFrame, score: str, failure_dice: float = FAILURE_DICE) -
 
 
 def failures(cases: pd.DataFrame, table: Table, threshold: float = FAILURE_DICE) -> np.ndarray:
-    """Which scores come from a failed segmentation: bool[N, K], as `table.values`.
+    """Return which scores come from a failed segmentation: bool[N, K], as `table.values`.
 
-    A structure failed in a case where its Dice is below the threshold (an absent prediction of a present structure
-    has Dice 0); `MACRO` failed where any structure did. Undefined Dice is no failure.
+    A structure fails in a case if its Dice is below the threshold (an absent prediction of a present structure has Dice
+    0); `MACRO` fails if any structure does. Undefined Dice is no failure.
 
     Args:
         cases: the long per-case table of `table`.
@@ -132,19 +129,19 @@ def failures(cases: pd.DataFrame, table: Table, threshold: float = FAILURE_DICE)
 
 
 def patient_means(values: np.ndarray, patients: np.ndarray) -> np.ndarray:
-    """f[N, K] scores of cases -> f[P, K] means over each patient's cases, NaN left out."""
-    return pd.DataFrame(values).groupby(patients, sort=True).mean().to_numpy(float)
+    """Return means over each patient's cases, NaN excluded: f[N, K] -> f[P, K]."""
+    return np.asarray(pd.DataFrame(values).groupby(patients, sort=True).mean(), float)
 
 
 def patient_group_means(
     values: np.ndarray, patients: np.ndarray, index: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means over the cases that a patient has in each group.
+    """Return means over the cases that a patient has in each group.
 
-    A patient whose cases lie in several groups (visits either side of an age) is a row in each of them.
+    A patient whose cases lie in several groups (visits before and after an age limit) has a row in each.
 
     Returns:
-        f64[R, K], the R rows' patients, and their groups.
+        f64[R, K], the R rows' patients, and the rows' groups.
     """
     means = pd.DataFrame(values).groupby([patients, index], sort=True).mean()
     return means.to_numpy(float), *(means.index.get_level_values(level).to_numpy() for level in (0, 1))
@@ -163,33 +160,33 @@ def columns_by_rows(has_score: np.ndarray) -> list[np.ndarray]:
 
 
 def patient_flags(flags: np.ndarray, patients: np.ndarray) -> np.ndarray:
-    """bool[N, K] of cases -> bool[P, K], whether any of a patient's cases has it; rows as in `by_patient`."""
-    return pd.DataFrame(flags).groupby(patients, sort=True).any().to_numpy(bool)
+    """Return whether any of a patient's cases has a flag, bool[N, K] -> bool[P, K]; rows as in `patient_means`."""
+    return np.asarray(pd.DataFrame(flags).groupby(patients, sort=True).any(), bool)
 
 
 def patient_group_flags(flags: np.ndarray, patients: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """As `any_by_patient`; rows as in `by_patient_and_group`."""
-    return pd.DataFrame(flags).groupby([patients, index], sort=True).any().to_numpy(bool)
+    """Return flags as `patient_flags`; rows as in `patient_group_means`."""
+    return np.asarray(pd.DataFrame(flags).groupby([patients, index], sort=True).any(), bool)
 
 
 def _column(cases: pd.DataFrame, index: pd.Index, column: Column, failure_dice: float) -> np.ndarray:
     score, structure = column
     if structure == MACRO:
-        return macro(cases, score, failure_dice).reindex(index).to_numpy(float)
+        return np.asarray(macro(cases, score, failure_dice).reindex(index), float)
     structure_rows = cases[cases["structure"] == structure]
-    return structure_rows.set_index("case_id")[score].reindex(index).to_numpy(float)
+    return np.asarray(structure_rows.set_index("case_id")[score].reindex(index), float)
 
 
 class Runs(NamedTuple):
-    """One score of the same R rows in every run, a row for each group that a patient has cases in, and of P patients.
+    """One score of P patients in every run, and of R rows, a row for each group in which a patient has cases.
 
     Attributes:
         scores: method -> f64[S, R], means over the cases that a patient has in a group; NaN where undefined.
-        index: i32[R], the rows' groups, -1 where the attribute is missing.
+        index: i32[R], the rows' groups, -1 if the attribute is missing.
         names: the groups' names.
         patients: [R], the rows' patients.
         overall: method -> f64[S, P], means over all cases of a patient.
-        patient_groups: i[P], the patients' groups, -1 where the attribute is missing or a patient is in several groups.
+        patient_groups: i[P], the patients' groups, -1 if the attribute is missing or a patient is in several groups.
     """
 
     scores: dict[str, np.ndarray]
@@ -206,14 +203,14 @@ def stack_runs(
     score: str = "dice",
     failure_dice: float = FAILURE_DICE,
 ) -> Runs:
-    """Means over a patient's cases in a group of their macro scores, run by run.
+    """Return means of macro scores over a patient's cases in a group, for every run.
 
     Args:
-        tables: method -> its S long per-case tables, one a seed and in the same order of seeds, each of one split
+        tables: method -> its S long per-case tables, one per seed and in the same order of seeds, each of one split
             and one model: `case_id, patient_id, structure, <attributes>, <score>`.
         attributes: the columns that define the groups of cases: one, or several for their intersection.
         score: the column.
-        failure_dice: that of `macro`.
+        failure_dice: Dice below which a segmentation counts as failed (`macro`).
 
     Raises:
         InputError: two runs do not hold the same cases of the same patients, or methods differ in seeds.
@@ -253,5 +250,5 @@ def stack_runs(
 
 
 def column_order(attributes: tuple[str, ...]) -> list[str]:
-    """Of the long per-case table."""
+    """Return the columns of the long per-case table in order."""
     return [*IDENTIFIERS, *attributes, *MEASURES, *AREAS]

@@ -1,10 +1,10 @@
-"""What a number of patients can show, and how many patients would settle a question: `patients_needed`.
+"""Computes the power of a number of patients, and the number of patients that a question needs (`patients_needed`).
 
-Three questions, three answers. A difference of the means of patients without a failed segmentation is found by Welch's
-t: its power follows from the patients' standard deviation. A difference of failure rates is found by Fisher's exact
-test: its power is a sum over all tables. Equivalence is shown where a two-part interval (`two_part`) lies inside the
-margin, which needs enough patients to bound what failures take away, even where no segmentation failed. None of them
-says anything about the others.
+Three questions have three answers, which do not imply each other. Welch's t detects a difference of the means of
+patients without a failed segmentation; its power follows from the patients' standard deviation. Fisher's exact test
+detects a difference of failure rates; its power is a sum over all tables. Groups are equivalent if a two-part interval
+(`two_part`) lies inside the margin, which needs enough patients to bound the loss by failures, even if no segmentation
+failed.
 """
 
 import math
@@ -16,38 +16,38 @@ from scipy import special, stats
 
 from kneefair_jax.errors import InputError
 
-# No search goes beyond this number of patients in a group.
+# The largest number of patients of a group in a search.
 MOST_PATIENTS = 100_000
 # Binomial counts with less probability than this in either tail change no printed digit of a power.
 _NEGLIGIBLE = 1e-6
-# More counts of failures in a group change no printed digit of a power, and beyond as many tables Fisher's test is as
-# good as its normal approximation.
+# More counts of failures in a group change no printed digit of a power. With more tables, the normal approximation of
+# Fisher's test is accurate.
 _MOST_COUNTS = 200
 _MOST_TABLES = 200_000
-# Standard deviations around the mean of a hypergeometric count that p values are summed over, and counts besides, for
-# the long tail of a rare event.
+# P values are sums over this many standard deviations around the mean of a hypergeometric count, plus this many counts
+# for the long tail of a rare event.
 _TAIL_DEVIATIONS, _TAIL_COUNTS = 8, 8
 
 
 @dataclass(frozen=True)
 class PatientsNeeded:
-    """Patients of the smaller group that answer each question; None where `MOST_PATIENTS` are not enough.
+    """Patients of the smaller group that each question needs; None if `MOST_PATIENTS` are not enough.
 
     Attributes:
-        margin: of the difference, in the unit of the score; of failure rates, as a share.
+        margin: of the difference, in the unit of the score; of failure rates as a share.
         spread: standard deviation over patients without a failed segmentation, the same in both groups.
         failure_rate: of the group that fails less; for means and equivalence, of both groups.
         ratio: patients of the larger group over those of the smaller one.
-        span: distance of the groups' mean from the worst possible score, which a failure takes away at most.
-        power: probability that a test rejects, or that equivalence is shown.
-        level: of each test, single and uncorrected.
+        span: distance of the groups' mean from the worst possible score, the largest loss by a failure.
+        power: probability that a test rejects, or that a test of equivalence succeeds.
+        level: of each single, uncorrected test.
         equivalence_level: of each one-sided test of equivalence.
-        mean: to find a difference of the margin between means of patients without a failure (Welch), of whom there are
-            as many as both groups have at the failure rate.
-        failures: to find that the smaller group's failure rate is higher by the margin (Fisher's exact test); None also
-            where no rate is.
-        equivalence: to show that groups with equal means, both with the failure rate, differ by less than the margin
-            in one score. At a failure rate of 0 it is a lower bound: any failure widens the interval.
+        mean: to detect a difference of the margin between means of patients without a failure (Welch), whose number
+            follows from the failure rate.
+        failures: to detect that the smaller group's failure rate is higher by the margin (Fisher's exact test); None
+            also if that rate is above 1.
+        equivalence: to show that groups with equal means and the failure rate differ by less than the margin in one
+            score. At a failure rate of 0 it is a lower bound: any failure widens the interval.
     """
 
     margin: float
@@ -74,7 +74,7 @@ def patients_needed(
     level: float = 0.05,
     equivalence_level: float = 0.05,
 ) -> PatientsNeeded:
-    """Return how many patients settle whether two groups differ by a margin, or are equivalent within it.
+    """Return how many patients are needed to detect that two groups differ by a margin, or are equivalent within it.
 
     Args:
         margin: above 0, in the unit of the score.
@@ -97,12 +97,7 @@ def patients_needed(
         ("span", span, "above 0", span > 0),
         ("power", power, "between 0 and 1", 0 < power < 1),
         ("level", level, "between 0 and 1", 0 < level < 1),
-        (
-            "equivalence_level",
-            equivalence_level,
-            "between 0 and 1",
-            0 < equivalence_level < 1,
-        ),
+        ("equivalence_level", equivalence_level, "between 0 and 1", 0 < equivalence_level < 1),
     ):
         if not (valid and math.isfinite(value)):
             raise InputError(f"{name}={value}: give a number {allowed}")
@@ -126,7 +121,7 @@ def patients_needed(
 def mean_difference(
     patients: tuple[int, int], spread: tuple[float, float], power: float = 0.8, level: float = 0.05
 ) -> float:
-    """The difference of means that a two-sided Welch test finds with this power.
+    """Return the difference of means that a two-sided Welch test detects with this power.
 
     Args:
         patients: of the two groups, two or more each.
@@ -150,7 +145,7 @@ def mean_difference(
 def mean_difference_patients(
     difference: float, spread: float, power: float = 0.8, level: float = 0.05, ratio: float = 1.0
 ) -> int | None:
-    """Patients of the smaller group with which a difference of means is found.
+    """Return the patients of the smaller group with which a difference of means is detected.
 
     Args:
         difference: above 0, in the unit of the spread.
@@ -160,15 +155,15 @@ def mean_difference_patients(
         ratio: patients of the larger group over those of the smaller one.
 
     Returns:
-        The smallest number for which `mean_difference` is at most the difference; None above `MOST_PATIENTS`.
+        The smallest number at which `mean_difference` is at most the difference; None above `MOST_PATIENTS`.
     """
-    return _first(
+    return _smallest_sufficient(
         lambda n: mean_difference((n, math.ceil(ratio * n)), (spread, spread), power, level) <= difference, 2
     )
 
 
 def failure_power(patients: tuple[int, int], rates: tuple[float, float], level: float = 0.05) -> float:
-    """Probability that Fisher's exact test finds the difference of two failure rates.
+    """Return the probability that Fisher's exact test detects the difference of two failure rates.
 
     Args:
         patients: of the two groups.
@@ -176,7 +171,7 @@ def failure_power(patients: tuple[int, int], rates: tuple[float, float], level: 
         level: of the two-sided test.
     """
     n, m = patients
-    first, second = (_counts(count, rate) for count, rate in zip(patients, rates, strict=True))
+    first, second = (_likely_counts(count, rate) for count, rate in zip(patients, rates, strict=True))
     if len(first) * len(second) > _MOST_TABLES:
         return _normal_failure_power(patients, rates, level)
     chances = np.outer(stats.binom.pmf(first, n, rates[0]), stats.binom.pmf(second, m, rates[1]))
@@ -186,7 +181,7 @@ def failure_power(patients: tuple[int, int], rates: tuple[float, float], level: 
 
 
 def _normal_failure_power(patients: tuple[int, int], rates: tuple[float, float], level: float) -> float:
-    """`failure_power` of large groups: the normal approximation of Fisher's test, corrected for continuity."""
+    """Return `failure_power` of large groups by the normal approximation, corrected for continuity."""
     inverse = [1 / count for count in patients]
     pooled = sum(count * rate for count, rate in zip(patients, rates, strict=True)) / sum(patients)
     null_error = math.sqrt(pooled * (1 - pooled) * sum(inverse))
@@ -202,7 +197,7 @@ def _normal_failure_power(patients: tuple[int, int], rates: tuple[float, float],
 def failure_difference(
     patients: tuple[int, int], rate: float, power: float = 0.8, level: float = 0.05
 ) -> float | None:
-    """The failure rate of the first group that is told from the second group's with this power.
+    """Return the failure rate of the first group that differs detectably from the second group's with this power.
 
     Args:
         patients: of the two groups.
@@ -211,7 +206,7 @@ def failure_difference(
         level: of the test.
 
     Returns:
-        The smallest higher rate, to 0.001; None where not even a rate of 1 is found.
+        The smallest higher rate, to 0.001; None if even a rate of 1 is not detected.
     """
     if failure_power(patients, (1.0, rate), level) < power:
         return None
@@ -227,9 +222,9 @@ def failure_difference(
 def failure_patients(
     rates: tuple[float, float], power: float = 0.8, level: float = 0.05, ratio: float = 1.0
 ) -> int | None:
-    """Patients of the smaller group (the first) with which a difference of failure rates is found.
+    """Return the patients of the smaller group (the first) with which a difference of failure rates is detected.
 
-    The exact power rises in steps that dip between them, so a number next to the one returned may be enough as well.
+    The exact power rises in steps and dips between them, so a slightly smaller number may be enough as well.
 
     Args:
         rates: true failure rates, which differ.
@@ -238,15 +233,17 @@ def failure_patients(
         ratio: patients of the larger group over those of the smaller one.
 
     Returns:
-        A number that is enough; None above `MOST_PATIENTS`.
+        A sufficient number; None above `MOST_PATIENTS`.
     """
-    # The exact test needs more patients than the normal approximation says, where the search would otherwise take long.
+    # The exact test needs more patients than the normal approximation gives, so the search starts from half of that.
     mean_rate = (rates[0] + ratio * rates[1]) / (1 + ratio)
     null_error = math.sqrt((1 + 1 / ratio) * mean_rate * (1 - mean_rate))
     true_error = math.sqrt(rates[0] * (1 - rates[0]) + rates[1] * (1 - rates[1]) / ratio)
     quantiles = stats.norm.ppf(1 - level / 2) * null_error + stats.norm.ppf(power) * true_error
     start = max(2, int((quantiles / (rates[0] - rates[1])) ** 2 / 2))
-    return _first(lambda n: failure_power((n, math.ceil(ratio * n)), rates, level) >= power, start)
+    return _smallest_sufficient(
+        lambda n: failure_power((n, math.ceil(ratio * n)), rates, level) >= power, start
+    )
 
 
 def equivalence_power(
@@ -257,13 +254,13 @@ def equivalence_power(
     span: float,
     level: float = 0.05,
 ) -> float:
-    """Probability that two groups with the same true mean and failure rate are shown to be equivalent.
+    """Return the probability that two groups with the same true mean and failure rate are shown to be equivalent.
 
-    Two one-sided tests (`equivalence.tost`): both limits of the difference d of the sample means, and both of the
-    difference of failure rates, lie inside the margin. Given the failures k of n patients in each group, d is normal,
-    and a limit adds the distances of Student's limits of the other scores and of Clopper-Pearson's limits of k / n,
-    times the span, in squares. With no failure, the upper one is 1 - level^(1/n). The powers are averaged over the
-    failures.
+    Two one-sided tests (`equivalence.tost`) succeed if both limits of the difference d of the sample means, and both of
+    the difference of failure rates, lie inside the margin. Given k failures of n patients in each group, d is normal.
+    The squared distance of a limit is the sum of those of Student's limits of the other scores and of Clopper-Pearson's
+    limits of k / n, times the span. Without failures, the upper limit of k / n is 1 - level^(1/n). The powers are
+    averaged over the failures.
 
     Args:
         patients: of the two groups, two or more each.
@@ -273,8 +270,8 @@ def equivalence_power(
         span: distance of the mean without failures from the worst possible score.
         level: of each one-sided test.
     """
-    counts, chances = zip(*(_thinned(n, failure_rate) for n in patients), strict=True)
-    # Of the first group along the rows, of the second along the columns.
+    counts, chances = zip(*(_thin_counts(n, failure_rate) for n in patients), strict=True)
+    # The first group is along the rows, the second along the columns.
     n = (np.array(patients[0]), np.array(patients[1]))
     failed = (counts[0][:, None], counts[1][None])
     rate = [k / size for k, size in zip(failed, n, strict=True)]
@@ -309,7 +306,7 @@ def equivalence_patients(
     level: float = 0.05,
     ratio: float = 1.0,
 ) -> int | None:
-    """Patients of the smaller group with which equal groups are shown to be equivalent.
+    """Return the patients of the smaller group with which equal groups are shown to be equivalent.
 
     Args:
         margin: of equivalence.
@@ -321,7 +318,7 @@ def equivalence_patients(
         ratio: patients of the larger group over those of the smaller one.
 
     Returns:
-        A number for which `equivalence_power` reaches the power; None above `MOST_PATIENTS`.
+        A number at which `equivalence_power` reaches the power; None above `MOST_PATIENTS`.
     """
 
     def is_enough(n: int) -> bool:
@@ -329,13 +326,13 @@ def equivalence_patients(
             equivalence_power((n, math.ceil(ratio * n)), margin, spread, failure_rate, span, level) >= power
         )
 
-    return _first(is_enough, 2)
+    return _smallest_sufficient(is_enough, 2)
 
 
-def _first(is_enough: Callable[[int], bool], start: int) -> int | None:
-    """The smallest number of patients, of `least` or more, for which a condition holds that stays true once it holds.
+def _smallest_sufficient(is_enough: Callable[[int], bool], start: int) -> int | None:
+    """Return the smallest number of patients from `start` for which a monotone condition holds.
 
-    None where `MOST_PATIENTS` are not enough.
+    None if `MOST_PATIENTS` are not enough.
     """
     if start > MOST_PATIENTS:
         return None
@@ -350,22 +347,22 @@ def _first(is_enough: Callable[[int], bool], start: int) -> int | None:
     return high
 
 
-def _thinned(patients: int, rate: float) -> tuple[np.ndarray, np.ndarray]:
-    """Failures of a group, of which two patients have none, and their probabilities; of many, evenly spaced ones."""
-    counts = _counts(patients, rate)
+def _thin_counts(patients: int, rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return counts of failures that leave two patients without one, evenly spaced if many, and their probabilities."""
+    counts = _likely_counts(patients, rate)
     counts = counts[counts <= patients - 2]
     starts = np.arange(0, len(counts), -(-len(counts) // _MOST_COUNTS))
     middle = (starts + np.append(starts[1:], len(counts)) - 1) // 2
     return counts[middle], np.add.reduceat(stats.binom.pmf(counts, patients, rate), starts)
 
 
-def _counts(patients: int, rate: float) -> np.ndarray:
+def _likely_counts(patients: int, rate: float) -> np.ndarray:
     low, high = stats.binom.ppf([_NEGLIGIBLE, 1 - _NEGLIGIBLE], patients, rate)
     return np.arange(int(max(low, 0)), int(high) + 1)
 
 
 def _rejection(n: int, m: int, totals: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Where Fisher's two-sided test rejects.
+    """Return the counts at which Fisher's two-sided test rejects.
 
     Args:
         n: patients of the first group.
@@ -374,7 +371,8 @@ def _rejection(n: int, m: int, totals: np.ndarray, level: float) -> tuple[np.nda
         level: of the test.
 
     Returns:
-        i64[K] each: the test rejects where the first group has this many failures at most, or this many at least.
+        i64[K] each: the test rejects if the first group has at most the first number of failures, or at least the
+        second.
     """
     share, complement = totals / (n + m), (n + m - totals) / max(n + m - 1, 1)
     deviation = math.sqrt(float((share * complement * n * m / (n + m)).max()))
@@ -388,8 +386,8 @@ def _rejection(n: int, m: int, totals: np.ndarray, level: float) -> tuple[np.nda
     )
     chances = np.where(valid_counts == counts, np.exp(logs - logs.max(1, keepdims=True)), 0)
     chances /= chances.sum(1, keepdims=True)
-    # p of a table: the probability of all tables that are no likelier (Fisher's two-sided rule, as SciPy's). Two tables
-    # at most are equally likely, one in each tail.
+    # p of a table is the probability of all tables that are no more probable (Fisher's two-sided rule, as in SciPy). At
+    # most two tables have the same probability, one in each tail.
     order = np.sort(chances, axis=1)
     p = order.cumsum(1)
     tied = order[:, 1:] <= order[:, :-1] * (1 + 1e-7)

@@ -1,7 +1,8 @@
-"""Rates of a binary endpoint by group: exact intervals, Fisher's exact tests and differences of pairs.
+"""Compares rates of a binary endpoint by group: exact intervals, Fisher's exact tests and differences of pairs.
 
-Means of scores hide rare failures, and their intervals are too short where a few scores are 0. A rate has an exact
-interval however rare the event is: n patients without a failure allow a failure rate of up to 1 - 0.025^(1/n).
+Means of scores hide rare failures, and their intervals are too short if a few scores are 0. A rate has an exact
+interval however rare the event is: n patients without a failure are consistent with a failure rate of up to
+1 - 0.025^(1/n).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,17 +18,17 @@ from kneefair_jax.fairness import multiplicity, patient_table
 from kneefair_jax.fairness.estimate import Estimate
 
 CONFIDENCE = 0.95
-# Of the test over more than two groups: its p value varies by 0.002 (standard deviation) about 0.05.
+# Random tables for the test over more than two groups: the standard deviation of p near 0.05 is 0.002.
 DRAWS = 9_999
-# Relative, of the probabilities of two tables that are equal but for rounding, as in R's fisher.test: logarithms of
-# factorials of a million patients are exact to 1e-9.
+# Relative difference below which the probabilities of two tables are equal but for rounding, as in R's fisher.test:
+# logarithms of factorials of a million patients are exact to 1e-9.
 _TIE = 1e-7
-# In a family of tests, that over all ranked groups of an attribute.
+# The name, in a family of tests, of the test over all ranked groups of an attribute.
 ALL_GROUPS = "all groups"
 
 
 class Tally(NamedTuple):
-    """Patients of a group, and how many of them have the event."""
+    """The number of patients of a group, and how many of them have the event."""
 
     events: int
     patients: int
@@ -39,7 +40,7 @@ class Difference(Estimate):
 
     Attributes:
         tallies: of the two groups.
-        interval_adjusted: at the level at which a family's correction judged its p; None outside of one.
+        interval_adjusted: at the level at which a family's correction judged its p; None outside a family.
     """
 
     tallies: tuple[Tally, Tally] = (Tally(0, 0), Tally(0, 0))
@@ -63,14 +64,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How the rates of one attribute's groups compare.
+    """The comparison of the rates of one attribute's groups.
 
     Attributes:
         test: the largest difference of two ranked groups' rates, and the test that all ranked groups have the same
-            rate; None where fewer than two groups are ranked.
+            rate; None if fewer than two groups are ranked.
         pairs: of ranked groups, in the order of the groups.
-        unranked: for each group that is too small to rank, its rate minus that of all other patients whose attribute is
-            known.
+        unranked: for each group that is too small to rank, its rate minus that of all other patients with a known
+            attribute.
     """
 
     test: Estimate | None
@@ -79,10 +80,10 @@ class Comparison:
 
 
 def merge_cases(events: np.ndarray, patients: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Merge the cases that a patient has in a group: the event occurs where it occurs in any of them.
+    """Merge the cases that a patient has in a group: the event occurs if it occurs in any of them.
 
     Args:
-        events: f64[N, K] of 0, 1 and NaN where it is unknown.
+        events: f64[N, K] of 0, 1 and NaN (unknown).
         patients: the patient of each case, [N].
         index: the group of each case, i[N].
 
@@ -97,7 +98,7 @@ def tallies(events: np.ndarray, index: np.ndarray, names: Sequence[str]) -> dict
     """Count rows with a known event, and events, by group.
 
     Args:
-        events: f64[R] of 0, 1 and NaN where it is unknown.
+        events: f64[R] of 0, 1 and NaN (unknown).
         index: the group of each row, i[R].
         names: of the groups.
     """
@@ -112,8 +113,8 @@ def tallies(events: np.ndarray, index: np.ndarray, names: Sequence[str]) -> dict
 def clopper_pearson(tally: Tally, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
     """Return the exact interval of a rate; None without patients.
 
-    Reference: Clopper and Pearson, Biometrika 26, 1934. As `scipy.stats.binomtest(...).proportion_ci`, of which the
-    quantiles of the beta distribution are the closed form.
+    Reference: Clopper and Pearson, Biometrika 26, 1934. The quantiles of the beta distribution are the closed form
+    of `scipy.stats.binomtest(...).proportion_ci`.
     """
     events, patients = tally
     if not patients:
@@ -134,8 +135,8 @@ def rate(tally: Tally) -> Estimate:
 def difference_interval(first: Tally, second: Tally, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the interval of the difference of two rates, the first minus the second.
 
-    It combines the exact intervals of both rates (method of variance estimates recovery), so that it never leaves
-    [-1, 1] and never degenerates where one of the rates is 0 or 1.
+    It combines the exact intervals of both rates (method of variance estimates recovery), so it never leaves [-1, 1]
+    and does not degenerate if a rate is 0 or 1.
 
     Reference: Newcombe, Statistics in Medicine 17, 1998 (method 10, there with score intervals); Zou and Donner,
     Statistics in Medicine 27, 2008, DOI 10.1002/sim.3095.
@@ -160,7 +161,7 @@ def difference(first: Tally, second: Tally, pairs: int = 1) -> Difference:
     Args:
         first: patients and events of a group, at least one patient.
         second: the same of another group.
-        pairs: differences whose intervals hold together at 95 % (Bonferroni).
+        pairs: number of differences whose intervals hold simultaneously at 95 % (Bonferroni).
     """
     simultaneous = f", simultaneous over {pairs} pairs" if pairs > 1 else ""
     return Difference(
@@ -176,8 +177,8 @@ def difference(first: Tally, second: Tally, pairs: int = 1) -> Difference:
 def fisher(groups: Sequence[Tally], draws: int = DRAWS, seed: int = 0) -> float:
     """Return the two-sided p value of the hypothesis that all groups have the same rate.
 
-    Fisher's exact test of two groups; of more, the Fisher-Freeman-Halton test with random tables of the same margins.
-    The result does not depend on the order of the groups.
+    Two groups have Fisher's exact test, more groups the Fisher-Freeman-Halton test with random tables of the same
+    margins. The result does not depend on the order of the groups.
 
     Args:
         groups: at least two, each with at least one patient.
@@ -189,7 +190,7 @@ def fisher(groups: Sequence[Tally], draws: int = DRAWS, seed: int = 0) -> float:
         return 1.0
     if len(groups) == 2:
         return float(stats.fisher_exact(table).pvalue)
-    # As stats.fisher_exact with a MonteCarloMethod, which fails on tables of more patients than their random numbers.
+    # The same as stats.fisher_exact with a MonteCarloMethod, which fails on tables with more patients than draws.
     rng = np.random.default_rng(seed)
     tables = stats.random_table(table.sum(1), table.sum(0), seed=rng)
     observed = float(tables.pmf(table))
@@ -198,7 +199,7 @@ def fisher(groups: Sequence[Tally], draws: int = DRAWS, seed: int = 0) -> float:
 
 
 def equal_rates_test(ranked: Mapping[str, Tally], seed: int = 0) -> Estimate | None:
-    """Test whether all groups have the same rate; the estimate is the largest difference, None of fewer than two."""
+    """Test whether all groups have the same rate; the estimate is the largest difference. None with fewer than two."""
     if len(ranked) < 2:
         return None
     values = [t.events / t.patients for t in ranked.values()]
@@ -213,15 +214,15 @@ def equal_rates_test(ranked: Mapping[str, Tally], seed: int = 0) -> Estimate | N
 def compare(
     ranked: Mapping[str, Tally], unranked: Mapping[str, Tally] | None = None, seed: int = 0
 ) -> Comparison:
-    """Test whether groups have the same rate, by exact tests.
+    """Compare the rates of groups by exact tests.
 
     Args:
         ranked: the groups that are large enough to rank, by name, each with at least one patient.
-        unranked: the groups of patients whose attribute is known, but that are too small to rank.
+        unranked: the groups with a known attribute that are too small to rank.
         seed: of the test over more than two groups.
 
     Returns:
-        With `p_adjusted` of the pairs alone; `adjusted` corrects over attributes.
+        Only the pairs have a `p_adjusted`; `adjust` corrects over attributes.
     """
     return Comparison(equal_rates_test(ranked, seed), _pairs(ranked), _against_rest(ranked, unranked or {}))
 
@@ -246,7 +247,7 @@ def _against_rest(ranked: Mapping[str, Tally], unranked: Mapping[str, Tally]) ->
 
 
 def p_values(comparisons: Mapping[str, Comparison]) -> dict[tuple[str, str], float]:
-    """Return every uncorrected p value of one endpoint, the hypotheses of one family.
+    """Return all uncorrected p values of one endpoint, which form one family.
 
     Returns:
         (attribute, `ALL_GROUPS`) for the test over the ranked groups, and (attribute, group) for each group that is too
@@ -262,10 +263,10 @@ def p_values(comparisons: Mapping[str, Comparison]) -> dict[tuple[str, str], flo
 
 
 def adjust(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
-    """Correct over attributes by Holm's method: tests over groups and tests of small groups as one family.
+    """Correct over attributes by Holm's method: tests over groups and tests of small groups form one family.
 
-    Pairs, which `compare` corrects within their attribute, are corrected over attributes too; the only pair of an
-    attribute is its test over groups, and has that p value.
+    Pairs, which `compare` corrects within their attribute, are corrected over attributes too. If an attribute has only
+    one pair, that pair is the test over groups and gets its p value.
     """
     family = multiplicity.holm(p_values(comparisons))
     pairs = multiplicity.holm_of_families(

@@ -1,4 +1,4 @@
-"""The SER that follows from size alone, all contours being equally good, and how far the observed one is from it."""
+"""Computes the SER that follows from size if all contours are equally good, and compares the observed SER with it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,15 +18,15 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class BeyondSize:
-    """The ratio of two groups' errors over the one that follows from size, of the same patients.
+    """The ratio of two groups' errors over the ratio that follows from size, for the same patients.
 
     Attributes:
-        value: `observed / expected`; 1 where size gives just what is observed.
-        interval: at 95 %; None where a group has fewer than `MIN_INTERVAL_PATIENTS`.
+        value: `observed / expected`; 1 if size explains the observed ratio.
+        interval: at 95 %; None if a group has fewer than `MIN_INTERVAL_PATIENTS`.
         observed: mean error of the worst group over that of the best.
         expected: the ratio of the same groups that follows from size.
         best: the group with the lowest mean error.
-        worst: the group with the highest.
+        worst: the group with the highest mean error.
         patients: of both groups.
     """
 
@@ -42,21 +42,20 @@ class BeyondSize:
 def expected_ser(
     errors: np.ndarray, patients: np.ndarray, index: np.ndarray, best: int, worst: int
 ) -> float | None:
-    """The ratio of two groups' errors that follow from size, over their patients.
+    """Return the ratio of two groups' errors that follow from size, over their patients.
 
-    A SER has no direction. This ratio keeps that of the scores: it is below 1 where size would favour the group that
-    scores worst, and so explains nothing.
+    A SER has no direction. This ratio keeps the direction of the scores: it is below 1 if size favors the group that
+    scores worst, and then explains nothing.
 
     Args:
-        errors: f64[N], macro errors (`macro_score`) of `metrics.boundary_errors`, a row a case; NaN without any.
-        patients: [N], whose case it is.
+        errors: f64[N], macro errors (`macro_score`) of `metrics.boundary_errors`, a row per case; NaN without any.
+        patients: [N], the patient of each case.
         index: i32[N], the group of each case.
         best: the group that scores best.
         worst: the group that scores worst.
 
     Returns:
-        e_worst / e_best, means of patients' means of their cases; None without a score in one of
-        them, or where e_best is 0.
+        e_worst / e_best, means of patients' means of their cases; None if a group has no score or e_best is 0.
     """
     macro = pd.Series(errors)
     low, high = (macro[index == g].groupby(patients[index == g]).mean().mean() for g in (best, worst))
@@ -64,10 +63,11 @@ def expected_ser(
 
 
 def boundary_offset_mm(cases: pd.DataFrame, spacing: np.ndarray) -> float:
-    """How far off contours are, in mm: the pooled ASSD of a per-case table, at least the cohort's largest pixel.
+    """Return the typical distance of contours in mm: the pooled ASSD of a per-case table, at least the largest pixel.
 
-    One distance for all, or another machine's pixels would pass for another size. NaN where no spacing is known. A
-    structure that was overlooked scores the image's diagonal, which says nothing about contours: it is left out.
+    All groups share one distance, because a distance per device would be confounded with size. It is NaN if no spacing
+    is known. A structure without any predicted pixel scores the image's diagonal, which is no distance of contours, so
+    it is excluded.
 
     Args:
         cases: the long per-case table.
@@ -85,21 +85,21 @@ def boundary_offset_mm(cases: pd.DataFrame, spacing: np.ndarray) -> float:
 def beyond_size(
     observed: np.ndarray, expected: np.ndarray, index: np.ndarray, names: Sequence[str]
 ) -> BeyondSize | None:
-    """Compare the ratio of the errors of two groups, the worst and the best, with the one that follows from size.
+    """Compare the ratio of the errors of the worst and the best group with the ratio that follows from size.
 
     Both ratios are of the same patients. The variance of log(worst / best) - log(expected worst / expected best) is
-    that of the patients' observed / mean observed - expected / mean expected (delta method); Student's t with Welch and
-    Satterthwaite's degrees of freedom. Of more than two groups the extremes are chosen by their errors, so the interval
-    is simultaneous over all pairs (Bonferroni).
+    that of the patients' observed / mean observed - expected / mean expected (delta method). Student's t has Welch
+    and Satterthwaite's degrees of freedom. With more than two groups the extremes are selected by their errors, so the
+    interval is simultaneous over all pairs (Bonferroni).
 
     Args:
-        observed: f64[P], errors of patients, none NaN.
+        observed: f64[P], errors of patients, no NaN.
         expected: f64[P], the errors that follow from size, of the same patients.
         index: i[P], their groups.
         names: of the groups.
 
     Returns:
-        None where an error of a group is 0, or fewer than two groups have a patient.
+        None if an error of a group is 0, or fewer than two groups have a patient.
     """
     errors_by_group = {
         names[g]: (observed[index == g], expected[index == g])
@@ -139,7 +139,7 @@ def beyond_size(
 
 
 def _log_variance(observed: np.ndarray, expected: np.ndarray) -> float:
-    """Of log(mean observed) - log(mean expected) of the same patients."""
+    """Return the variance of log(mean observed) - log(mean expected) of the same patients."""
     return float((observed / observed.mean() - expected / expected.mean()).var(ddof=1) / len(observed))
 
 
@@ -152,15 +152,15 @@ def add_expected_ser(
     intersections: bool = True,
     failure_dice: float = patient_table.FAILURE_DICE,
 ) -> None:
-    """Writes `size` and `beyond_size` beside each macro SER of a report's `scores`.
+    """Write `size` and `beyond_size` beside each macro SER of a report's `scores`.
 
-    `size` is of all patients, for the best and the worst ranked group; `beyond_size`, the fields of `BeyondSize` or
-    None, is of patients without a failed segmentation, as are the tests of gaps: size explains no failure.
+    `size` is of all patients, for the best and the worst ranked group. `beyond_size`, the fields of `BeyondSize` or
+    None, is of patients without a failed segmentation, as are the tests of gaps, because size explains no failure.
 
     Args:
         scores: of `fairness.scores`; changed in place.
-        errors: score -> f64[N, S], a row a case of `cases`.
-        table: the long per-case table that the scores are of.
+        errors: score -> f64[N, S], a row per case of `cases`.
+        table: the long per-case table of the scores.
         cases: the N cases: `case_id`, `patient_id` and the categorical attribute columns.
         attributes: as the report's.
         intersections: as the report's.

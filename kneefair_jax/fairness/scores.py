@@ -22,8 +22,8 @@ from kneefair_jax.fairness import (
     two_part,
 )
 from kneefair_jax.fairness.family import Hypothesis, Primary
+from kneefair_jax.fairness.hypothesis_tests import PairDifferences
 from kneefair_jax.fairness.inference import Description, GroupedScores, Settings
-from kneefair_jax.fairness.pair_differences import PairDifferences
 from kneefair_jax.fairness.patient_table import MACRO, Column, Table
 from kneefair_jax.fairness.score_results import (
     AttributeSummary,
@@ -115,7 +115,7 @@ def scores(  # each option is one choice of the analysis, so there are more than
         ):
             summary = description.summary
             if column.structure == MACRO:
-                summary = _with_warnings(summary, results, column, grouping.partition)
+                summary = _add_warnings(summary, results, column, grouping.partition)
                 if description.differences:
                     differences[column.score, grouping.key] = description.differences
             results[column].summaries[grouping.key] = summary
@@ -130,7 +130,7 @@ def scores(  # each option is one choice of the analysis, so there are more than
             if (score, key) in differences and (not is_primary or stated.covers(key))
         }
         result = _require_every_structure(result)
-        corrected[score] = _corrected(result, compared, (primary or {}) if is_primary else {}).to_dict()
+        corrected[score] = _correct(result, compared, (primary or {}) if is_primary else {}).to_dict()
     return corrected
 
 
@@ -185,7 +185,7 @@ def _means(table: Table, failed: np.ndarray, patients: np.ndarray, member: np.nd
         mean, interval = None, None
         if rows.any():
             worst, best = patient_table.bounds(column.score)
-            group = two_part.scores(by_patient[rows, k], failed_patients[rows, k], worst, best)
+            group = two_part.summarize(by_patient[rows, k], failed_patients[rows, k], worst, best)
             mean = group.mean
             if group.n >= inference.MIN_INTERVAL_PATIENTS:
                 interval = list(two_part.limits(group, 0.025))
@@ -198,7 +198,7 @@ def _group_mean(name: str, mean: Mean, minimum: int) -> GroupMean:
     return GroupMean(mean.mean, mean.interval, mean.patients, mean.cases, reason, reason is None)
 
 
-def _with_warnings(
+def _add_warnings(
     summary: AttributeSummary,
     results: Mapping[Column, StructureScores],
     macro: Column,
@@ -260,7 +260,7 @@ def _require_every_structure(result: ScoreResult) -> ScoreResult:
     return replace(result, summaries=summaries)
 
 
-def _corrected(
+def _correct(
     result: ScoreResult, differences: Mapping[str, PairDifferences], hypotheses: Mapping[Hypothesis, float]
 ) -> ScoreResult:
     """Correct one score's p values and intervals over several tests.
@@ -277,7 +277,7 @@ def _corrected(
     p_values = {Hypothesis(family.MEAN, key): test.p for key, test in tests.items()}
     p_adjusted = family.adjust({**p_values, **hypotheses})
     summaries = {
-        key: _corrected_summary(summary, differences[key], p_adjusted[Hypothesis(family.MEAN, key)])
+        key: _correct_summary(summary, differences[key], p_adjusted[Hypothesis(family.MEAN, key)])
         if key in tests
         else summary
         for key, summary in result.summaries.items()
@@ -302,7 +302,7 @@ def _corrected(
     return replace(result, summaries=summaries, structures=structures)
 
 
-def _corrected_summary(
+def _correct_summary(
     summary: AttributeSummary, differences: PairDifferences, p_holm: float
 ) -> AttributeSummary:
     """Add the corrected p and the adjusted intervals of an attribute's gap and of its pairs."""
@@ -316,14 +316,14 @@ def _corrected_summary(
     position = 0  # among the pairs that are compared without failures
     for pair in summary.pairs:
         if pair.p is not None:
-            pair = _corrected_pair(pair, pair.p, position, differences, p_holm, p)
+            pair = _correct_pair(pair, pair.p, position, differences, p_holm, p)
             position += 1
         pairs.append(pair)
     test = replace(summary.test, p_holm=p_holm)
     return replace(summary, test=test, gap_without_failures=gap, pairs=pairs)
 
 
-def _corrected_pair(
+def _correct_pair(
     pair: PairSummary,
     p: float,
     position: int,

@@ -1,10 +1,10 @@
-"""What a few seeds allow to say: Student's t on per-seed values, paired by seed.
+"""Computes intervals and tests over a few seeds: Student's t on per-seed values, paired by seed.
 
 One method's change over 3 seeds has 2 degrees of freedom, and after correction for 6 methods t must exceed 10.9. The
 methods of a study share their seeds and their baseline, so their changes can share a standard error (`pooled_errors`).
 
-A percentile bootstrap of 5 seeds covers 83 % and of 3 seeds 75 %, so there is none here. These intervals are about
-training again and testing on the same patients.
+A percentile bootstrap covers 83 % with 5 seeds and 75 % with 3, so it is not used. These intervals are about training
+again and testing on the same patients.
 """
 
 import numpy as np
@@ -17,10 +17,10 @@ ROUNDING = 1e-12
 def interval(
     values: np.ndarray, confidence: float = 0.95, shared: tuple[float, float] | None = None
 ) -> list[float] | None:
-    """Student's interval of the mean of S values, f[S]; None for fewer than two, or an undefined one.
+    """Return Student's interval of the mean of S values, f[S]; None for fewer than two, or an undefined value.
 
     Args:
-        values: one a seed.
+        values: one per seed.
         confidence: of the interval.
         shared: standard error of the mean and its degrees of freedom, in place of the values' own.
     """
@@ -34,12 +34,12 @@ def interval(
 def p_value(
     differences: np.ndarray, *, greater: bool = False, shared: tuple[float, float] | None = None
 ) -> float | None:
-    """The t-test of paired differences f[S] against 0; None for fewer than two, or an undefined one.
+    """Return p of the t-test of paired differences f[S] against 0; None for fewer than two, or an undefined one.
 
-    Differences that are all 0 have p = 1, those that are all the same p = 0 (or 1, on the other side).
+    If all differences are 0, p is 1. If all equal another value, p is 0 (or 1 on the other side of a one-sided test).
 
     Args:
-        differences: one a seed.
+        differences: one per seed.
         greater: one-sided, against a mean above 0; else two-sided.
         shared: standard error of the mean and its degrees of freedom, in place of the differences' own.
     """
@@ -58,14 +58,14 @@ def p_value(
 
 
 def pooled_errors(values: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Standard errors of M - 1 methods' changes against the baseline, which share what their seeds show.
+    """Return standard errors of M - 1 methods' changes against the baseline, pooled over the methods.
 
     A change's variance over seeds is that of the baseline plus that of the method. The changes of all methods share the
-    baseline, so the variance over seeds of their mean shows the former with S - 1 degrees of freedom, and the residual
-    mean square of changes x seeds the latter with (M - 2)(S - 1); their sum has Satterthwaite's degrees of freedom
-    (Biometrics Bulletin 2, 1946). So an unsteady baseline has few. A method whose own changes vary more keeps its own
-    standard error, so that steady methods do not lend it theirs. Methods that equal the baseline in every seed are not
-    pooled, and have no error.
+    baseline, so the variance over seeds of their mean estimates the former with S - 1 degrees of freedom, and the
+    residual mean square of changes x seeds estimates the latter with (M - 2)(S - 1). Their sum has Satterthwaite's
+    degrees of freedom (Biometrics Bulletin 2, 1946), which are few if the baseline varies. A method whose own changes
+    vary more keeps its own standard error, so that methods with less variance do not shrink it. Methods that equal the
+    baseline in every seed are not pooled and have the error 0.
 
     Args:
         values: f[M, S], a statistic by method and seed, two seeds or more; the baseline first.
@@ -86,10 +86,10 @@ def pooled_errors(values: np.ndarray) -> tuple[np.ndarray, float, float]:
 def power(
     change: float, sd: float, methods: int, seeds: int, level: float = 0.05, draws: int = 4000
 ) -> float:
-    """The probability that one method's change is found among several methods, the others changing nothing.
+    """Return the probability that one method's change is significant if the other methods change nothing.
 
-    Simulated, with the test of `pooled_errors` at the first step of Holm's correction, `level` / `methods`; it is
-    higher where several methods change the statistic.
+    It is simulated with the test of `pooled_errors` at the first step of Holm's correction, `level` / `methods`. It is
+    higher if several methods change the statistic.
 
     Args:
         change: the true change of the one method.
@@ -109,7 +109,7 @@ def power(
 
 
 def _pooled_variance(changes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variance of a change over seeds, and its degrees of freedom: f[..., M, S] of M methods -> f[...] each."""
+    """Return the variance of a change over seeds and its degrees of freedom: f[..., M, S] -> f[...] each."""
     methods, seeds = changes.shape[-2:]
     shared_variance = changes.mean(-2).var(-1, ddof=1)
     if methods == 1:
@@ -126,10 +126,10 @@ def _pooled_variance(changes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def fieller(
     numerator: np.ndarray, denominator: np.ndarray, confidence: float = 0.95
 ) -> tuple[float, float] | None:
-    """Fieller's interval of a ratio of two means, paired by seed.
+    """Return Fieller's interval of a ratio of two means, paired by seed.
 
-    The c for which the t-test of a_s - c b_s does not reject (Fieller, JRSS B 16, 1954). With means a, b, standard
-    errors and covariance of the means v_aa, v_bb, v_ab, and Student's quantile t, they solve
+    It holds every c for which the t-test of a_s - c b_s does not reject (Fieller, JRSS B 16, 1954). With means a, b,
+    variances and covariance of the means v_aa, v_bb, v_ab, and Student's quantile t, these c solve
     (b^2 - t^2 v_bb) c^2 - 2 (a b - t^2 v_ab) c + (a^2 - t^2 v_aa) <= 0.
 
     Args:
@@ -138,7 +138,7 @@ def fieller(
         confidence: of the interval.
 
     Returns:
-        Its ends, or None where the set has none: fewer than two seeds, or a denominator that t cannot tell from 0.
+        None if the set is no interval: with fewer than two seeds, or if the denominator does not differ from 0.
     """
     seeds = len(numerator)
     if seeds < 2 or not (np.isfinite(numerator).all() and np.isfinite(denominator).all()):
@@ -150,7 +150,7 @@ def fieller(
     if square <= ROUNDING**2:
         return None
     middle = (a * b - t2 * covariance[0, 1]) / square
-    # Not below 0 where the denominator is told from 0, but for rounding.
+    # If the denominator differs from 0, only rounding can make this negative.
     half = np.sqrt(max(middle**2 - (a * a - t2 * covariance[0, 0]) / square, 0.0))
     return float(middle - half), float(middle + half)
 

@@ -189,7 +189,8 @@ def largest_difference(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, n
 def _studentized_distance(shift: np.ndarray, errors: np.ndarray) -> np.ndarray:
     # A resample of equal scores has no standard error; unless it equals the estimate, its t is set to a large number.
     distance = np.where(np.abs(shift) > ROUNDING, np.abs(shift), 0.0)
-    return np.divide(distance, errors, out=(distance > 0) * _FAR**2, where=errors > ROUNDING)
+    t: np.ndarray = np.divide(distance, errors, out=(distance > 0) * _FAR**2, where=errors > ROUNDING)
+    return t
 
 
 def _seed_mean(low: np.ndarray, high: np.ndarray) -> list[float] | None:

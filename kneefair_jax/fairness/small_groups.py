@@ -1,7 +1,7 @@
-"""Permutation tests of the mean score of small groups, each against all other patients.
+"""Tests the mean score of each small group against all other patients by permutation.
 
-As in tests of ranked groups (`inference.describe`), means are of the patients without a failed segmentation. A group is
-small here if it has too few patients to rank, or too few without a failure to be tested against single groups.
+Means are of the patients without a failed segmentation, as in tests of ranked groups (`inference.describe`). A group is
+small if it has too few patients to rank, or too few without a failure to be tested against single groups.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ from kneefair_jax.fairness.patient_table import MACRO, Table
 
 @dataclass(frozen=True)
 class DifferenceFromRest(Estimate):
-    """The difference of the mean score of a small group and of all other patients.
+    """The difference of the mean scores of a small group and of all other patients.
 
     Attributes:
-        patients: of the group that take part, of the `n`.
+        patients: of the group, among the `n`.
     """
 
     patients: int = 0
@@ -34,19 +34,19 @@ def tests(
     draws: int,
     seed: int,
 ) -> dict[str, dict[str, dict[str, DifferenceFromRest]]]:
-    """Test each small group against all other patients whose attribute is known.
+    """Test each small group against all other patients with a known attribute.
 
     Args:
         table: scores by case.
         failed: bool[N, K] of the same cases (`patient_table.failures`).
         partitions: of its rows, one attribute each.
-        minimum: patients that ranking needs.
+        minimum: patients that a ranked group needs.
         draws: permutations.
         seed: of the permutations.
 
     Returns:
         Score -> attribute -> group -> the difference of mean scores over all structures (group minus rest) with its p
-        value; `p_adjusted` is Holm's over all groups of a score. Attributes without such a group are left out.
+        value; `p_adjusted` is Holm's over all groups of a score. Attributes without a small group are absent.
     """
     columns = [k for k, column in enumerate(table.columns) if column.structure == MACRO]
     estimates: dict[str, dict[tuple[str, str], DifferenceFromRest]] = {
@@ -66,13 +66,13 @@ def tests(
             small_scores = np.where(is_small & ~flags, values, np.nan)
             for k, test in _against_rest(small_scores, rows == g, draws, seed).items():
                 estimates[table.columns[columns[k]].score][",".join(partition.attributes), name] = test
-    return {score: _corrected(of_score) for score, of_score in estimates.items()}
+    return {score: _correct(of_score) for score, of_score in estimates.items()}
 
 
 def _against_rest(
     values: np.ndarray, member: np.ndarray, draws: int, seed: int
 ) -> dict[int, DifferenceFromRest]:
-    """Of each of K scores, f64[R, K], that patients of both have: the members bool[R] against the rest."""
+    """Test members bool[R] against the rest, for each of K scores f64[R, K] that patients of both have."""
     scored = ~np.isnan(values)
     results = {}
     for columns in patient_table.columns_by_rows(scored):
@@ -98,10 +98,10 @@ def permutation_test(
 ) -> tuple[np.ndarray, str] | None:
     """Two-sided p values f64[K] of K scores of a group f64[K, n] against the rest, and the test's name.
 
-    The difference is studentized: a plain one rejects 25 % of true nulls where a group of 3 to 9 patients has scores
-    with twice the spread of the rest, the studentized one 4 to 6 % (120 other patients, normal scores). A single
-    patient has no spread and is compared by distance from the mean, over all patients. None where a single other
-    patient is left.
+    The difference is studentized. If a group of 3 to 9 patients has twice the standard deviation of the rest, a plain
+    difference rejects 25 % of true nulls, the studentized one 4 to 6 % (120 other patients, normal scores). A single
+    patient has no standard deviation and is compared by the distance from the mean over all patients. Returns None if
+    there is only one other patient.
     """
     scores = np.concatenate([first, second], axis=1)
     sizes = np.array([first.shape[1], second.shape[1]])
@@ -116,7 +116,7 @@ def permutation_test(
     ), "exact permutation test of one patient"
 
 
-def _corrected(
+def _correct(
     estimates: dict[tuple[str, str], DifferenceFromRest],
 ) -> dict[str, dict[str, DifferenceFromRest]]:
     adjusted_p = multiplicity.holm({key: test.p for key, test in estimates.items()})

@@ -1,18 +1,18 @@
-"""Intervals of mean scores that stay valid when segmentations fail, or could have failed without being observed.
+"""Computes intervals of mean scores that stay valid if segmentations fail, or fail too rarely to be observed.
 
-A failed segmentation (Dice near 0) lies tens of standard deviations below the others. Student's t and the bootstrap
-see it in some samples and not in others: with 2 % failures their 95 % interval of the mean of 30 patients covers it in
-56 % of samples. So a mean is taken apart: `mean = center - loss`, with `center` the mean of the patients without a
-failure and `loss` the mean that failures take away from it.
+A failed segmentation (Dice near 0) lies tens of standard deviations below the others. Some samples contain one and
+others do not, so Student's t and the bootstrap fail: with 2 % failures, their 95 % interval of the mean of 30 patients
+covers it in 56 % of samples. So a mean is split: `mean = center - loss`, with `center` the mean of the patients without
+a failure and `loss` the mean loss by failures.
 
 * `center` has Student's interval after Hall's transformation, which corrects for skewness (Hall, JRSS B 54, 1992).
-* `loss`, as a share of the largest possible one, is a mean of numbers in [0, 1] of which nearly all are 0. It has
+* `loss`, as a share of the largest possible loss, is a mean of numbers in [0, 1] of which nearly all are 0. It has
   Stringer's bounds (Bickel, International Statistical Review 60, 1992): Clopper-Pearson's limits of the failure rate,
-  each failure counted by its size. With no failure observed among n patients, the upper bound is 1 - (tail)^(1/n).
-* Both are combined by the method of variance estimates recovery, MOVER (Zou and Donner, Statistics in Medicine 27,
-  2008), and so are the means of several groups in a contrast: squared distances from estimate to limit are added.
+  each failure weighted by its size. With no failure observed among n patients, the upper bound is 1 - (tail)^(1/n).
+* The method of variance estimates recovery, MOVER (Zou and Donner, Statistics in Medicine 27, 2008), combines both, and
+  the means of several groups in a contrast, by adding squared distances from estimate to limit.
 
-The limit on the side of failures is wide in small groups, because nothing in the sample rules failures out.
+The limit on the side of failures is wide in small groups, because a small sample does not exclude failures.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-# Below this number of patients skewness cannot be estimated, and Student's t is used without correction.
+# With fewer patients skewness cannot be estimated, and Student's t is used without correction.
 MIN_SKEWNESS_PATIENTS = 5
-# More skewness of a mean is corrected as if it were this: Hall's transformation is nearly flat where its product with t
-# is -3, so that a few outliers would give limits of dozens of standard errors.
+# A larger skewness of a mean is clipped to this value: Hall's transformation is nearly flat where skewness times t is
+# -3, so a few outliers would give limits of dozens of standard errors.
 MOST_SKEWNESS = 0.3
 
 
@@ -35,7 +35,7 @@ class Scores:
     Attributes:
         n: patients.
         failures: patients with a failed segmentation.
-        failed: patients whose score counts as a loss: those with a failed segmentation, or all (`scores`).
+        failed: patients whose score counts as a loss: with a failed segmentation, or all (`scores`).
         mean: of all scores.
         center: mean of the scores that did not fail.
         error: standard error of `center`.
@@ -64,15 +64,15 @@ class Scores:
         return float(self.losses.sum() / self.n)
 
 
-def scores(values: np.ndarray, failed: np.ndarray, worst: float | None, best: float) -> Scores:
+def summarize(values: np.ndarray, failed: np.ndarray, worst: float | None, best: float) -> Scores:
     """Reduce the scores of one group.
 
-    Failures are the exception here: where more than half of the patients have one, or fewer than two have none, every
-    score counts as a loss from the best one. Distances, which have no worst value that an unobserved failure could
-    take, are not taken apart.
+    The method assumes that failures are the exception. If more than half of the patients have one, or fewer than two
+    have none, every score counts as a loss from the best score. Distances are not split, because they have no worst
+    value that an unobserved failure could take.
 
     Args:
-        values: f64[n], one a patient, none NaN; n at least 1.
+        values: f64[n], one per patient, no NaN; n at least 1.
         failed: bool[n].
         worst: the worst possible score: 0 for overlap, 1 for a calibration error, None for distances.
         best: the best possible score.
@@ -121,7 +121,7 @@ def scores(values: np.ndarray, failed: np.ndarray, worst: float | None, best: fl
 
 
 def limits(group: Scores, tail: float) -> tuple[float, float]:
-    """Confidence limits of a group's mean, which allow for failures where none was observed.
+    """Return confidence limits of a group's mean, which allow for failures that were not observed.
 
     Args:
         group: two patients or more.
@@ -131,9 +131,9 @@ def limits(group: Scores, tail: float) -> tuple[float, float]:
         Lower and upper limit, inside the range of the score.
     """
     if group.freedom < 1:
-        return (-np.inf, np.inf) if group.worst is None else _inside(-np.inf, np.inf, group)
+        return (-np.inf, np.inf) if group.worst is None else _clip_to_range(-np.inf, np.inf, group)
     quantile = special.stdtrit(group.freedom, 1 - tail)
-    low, high = (group.center - group.error * unskewed(q, group.skewness) for q in (quantile, -quantile))
+    low, high = (group.center - group.error * inverse_hall(q, group.skewness) for q in (quantile, -quantile))
     if group.worst is None:
         return float(max(low, group.best)), float(high)
     toward_worst, toward_best = (low, high) if group.worst < group.best else (high, low)
@@ -142,18 +142,18 @@ def limits(group: Scores, tail: float) -> tuple[float, float]:
     down = np.hypot((1 - group.loss) * abs(group.center - toward_worst), span * (largest_loss - group.loss))
     up = np.hypot((1 - group.loss) * abs(toward_best - group.center), span * (group.loss - smallest_loss))
     if group.worst < group.best:
-        return _inside(group.mean - down, group.mean + up, group)
-    return _inside(group.mean - up, group.mean + down, group)
+        return _clip_to_range(group.mean - down, group.mean + up, group)
+    return _clip_to_range(group.mean - up, group.mean + down, group)
 
 
 def contrasts(
     estimates: np.ndarray, ends: Sequence[tuple[float, float]], matrix: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Limits of linear functions of independent means, by MOVER.
+    """Return limits of linear functions of independent means by MOVER.
 
     Args:
         estimates: f64[G], the means.
-        ends: the limits of each.
+        ends: the limits of each mean.
         matrix: f64[J, G].
 
     Returns:
@@ -170,18 +170,19 @@ def contrasts(
 
 
 def hall[T: (float, np.ndarray)](t: T, skewness: T) -> T:
-    """Hall's transformation of studentized means, t + g t^2 / 3 + g^2 t^3 / 27 + g / 6: increasing in t.
+    """Return Hall's transformation of studentized means, t + g t^2 / 3 + g^2 t^3 / 27 + g / 6, increasing in t.
 
     Args:
         t: f64[...], a mean's distance from its expectation in standard errors.
-        skewness: f64[...], g, of the mean: the scores' skewness over sqrt(n); at most `MOST_SKEWNESS` is corrected.
+        skewness: f64[...], g, of the mean: the scores' skewness over sqrt(n), clipped to `MOST_SKEWNESS`.
     """
     skewness = np.clip(skewness, -MOST_SKEWNESS, MOST_SKEWNESS)
-    return t + skewness * t**2 / 3 + skewness**2 * t**3 / 27 + skewness / 6
+    transformed: T = t + skewness * t**2 / 3 + skewness**2 * t**3 / 27 + skewness / 6
+    return transformed
 
 
-def unskewed(value: float, skewness: float) -> float:
-    """The studentized mean t for which `hall(t, skewness)` has the value."""
+def inverse_hall(value: float, skewness: float) -> float:
+    """Return the studentized mean t for which `hall(t, skewness)` equals the value."""
     skewness = float(np.clip(skewness, -MOST_SKEWNESS, MOST_SKEWNESS))
     if abs(skewness) < 1e-6:
         return float(value)
@@ -189,7 +190,7 @@ def unskewed(value: float, skewness: float) -> float:
 
 
 def _loss_limits(group: Scores, tail: float) -> tuple[float, float]:
-    """Stringer's bounds of the mean loss, as a share of the largest possible one; the lower is that of the gains."""
+    """Return Stringer's bounds of the mean loss, as a share of the largest possible; the lower from the gains."""
     count = np.arange(group.failed + 1)
     rest = group.n - count
     upper = np.where(rest > 0, special.betaincinv(count + 1, np.maximum(rest, 1), 1 - tail), 1.0)
@@ -201,8 +202,8 @@ def _loss_limits(group: Scores, tail: float) -> tuple[float, float]:
     )
 
 
-def _inside(low: float, high: float, group: Scores) -> tuple[float, float]:
-    """Student's t and rounding may lead past the ends of the range; the mean itself never does."""
+def _clip_to_range(low: float, high: float, group: Scores) -> tuple[float, float]:
+    """Clip limits to the range of the score; Student's t and rounding may exceed it."""
     assert group.worst is not None
     ends = sorted((group.worst, group.best))
     return float(max(low, ends[0])), float(min(high, ends[1]))

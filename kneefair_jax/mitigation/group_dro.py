@@ -50,7 +50,7 @@ def group_dro(*, eta: float = 0.1, adjustment: float = 0.0) -> GroupObjective:
       losses, a share of 18 %, batch 8 and eta 0.1 it ends near 0, where it should stay at 1/2.
     * In the paper, a batch of one group raises that group's q, since its algorithm draws one group a step. Here such a
       group has no other to share its mass with, so q never changes where every batch holds one group (batches of one
-      case). A run warns of such batches (`training.single_group_batches`).
+      case). A run warns of such batches (`training.setup.single_group_notes`).
     * In the code, the adjustment is added to the losses in place, so that the reported loss includes it.
     * C / sqrt(n_g) counts patients here, who are independent, and cases in the code.
 

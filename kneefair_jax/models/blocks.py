@@ -1,6 +1,6 @@
 """The standardization of a network's input, and the layers of a U-Net, chosen for speed on CPU, GPU and TPU."""
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -44,16 +44,17 @@ class Normalization(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """f[B, H, W, C] -> f[B, H, W, C]."""
         if self.kind == "batch":
-            return nn.BatchNorm(
+            batch_norm = nn.BatchNorm(
                 use_running_average=not train,
                 momentum=BATCH_NORM_MOMENTUM,
                 axis_name=self.axis_name,
                 dtype=x.dtype,
-            )(x)
+            )
+            return cast(jax.Array, batch_norm(x))
         if self.kind == "group":
             channels = x.shape[-1]
             groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
-            return nn.GroupNorm(num_groups=groups, dtype=x.dtype)(x)
+            return cast(jax.Array, nn.GroupNorm(num_groups=groups, dtype=x.dtype)(x))
         raise InputError(f"config.model.norm={self.kind!r}: give one of batch, group")
 
 

@@ -59,7 +59,7 @@ class Adversary(nn.Module):
 
     The discriminator D descends CE(D(f), a); through the reversal the network descends L_seg - strength CE(D(f), a).
     The features pass unchanged. The strength is constant, unless the caller gives the variable `ramp` of the collection
-    "schedule", by which it is multiplied: the source raises it by `ramp` over the training (`mitigation.head.ramp`).
+    "schedule" as its factor: the reference increases it over the training by `ramp` (`mitigation.head.ramp`).
     """
 
     groups: int

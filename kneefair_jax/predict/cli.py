@@ -179,13 +179,19 @@ def main(argv: Sequence[str]) -> int:
         spacing=spacing,
     )
     tally = run.run(network, options.images, options.out, settings)
-    kept = f" ({tally.kept} by an earlier run, whose results are kept)" if tally.kept else ""
-    counts = f"{tally.done} segmented{kept}, {tally.warned} with a warning, {tally.failed} failed"
+    earlier = (
+        f" ({tally.earlier_segmentations} by an earlier run, whose results are kept)"
+        if tally.earlier_segmentations
+        else ""
+    )
+    counts = (
+        f"{tally.segmentations} segmented{earlier}, {tally.warnings} with a warning, {tally.failures} failed"
+    )
     print(f"{counts}: {options.out / AREAS}")
-    if tally.without_spacing:
-        files = "1 file states" if tally.without_spacing == 1 else f"{tally.without_spacing} files state"
+    if tally.unknown_spacings:
+        files = "1 file states" if tally.unknown_spacings == 1 else f"{tally.unknown_spacings} files state"
         print(f"{files} no pixel spacing: areas in pixels only; state it with --spacing")
-    if not tally.done:
+    if not tally.segmentations:
         print("error: no file was segmented; correct the files above", file=sys.stderr)
         return ALL_FAILED
-    return SOME_FAILED if tally.failed else 0
+    return SOME_FAILED if tally.failures else 0

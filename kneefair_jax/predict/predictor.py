@@ -21,7 +21,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.models.registry import inference_bytes
 from kneefair_jax.predict import films, plausibility
 from kneefair_jax.runtime import memory
-from kneefair_jax.weights.network import FITS
+from kneefair_jax.weights import FITS
 
 # Mean confidences of the shipped weights: 32 clinical phantoms have 0.987 or more, and 95 % of 32 phantoms as varied as
 # in training 0.945 or more; 48 chest films (JSRT) and 32 images of noise, white and smooth, have at most 0.935. For

@@ -81,18 +81,18 @@ class Tally(NamedTuple):
     """Counts of files.
 
     Attributes:
-        done: segmented, in this run or an earlier one.
-        warned: segmented, with a warning.
-        failed: not segmented.
-        without_spacing: segmented, with areas in pixels only.
-        kept: segmented by an earlier run, whose results are kept.
+        segmentations: files that were segmented, in this run or an earlier one.
+        warnings: segmentations with a warning.
+        failures: files that were not segmented.
+        unknown_spacings: segmentations with areas in pixels only.
+        earlier_segmentations: segmentations of an earlier run, whose results are kept.
     """
 
-    done: int = 0
-    warned: int = 0
-    failed: int = 0
-    without_spacing: int = 0
-    kept: int = 0
+    segmentations: int = 0
+    warnings: int = 0
+    failures: int = 0
+    unknown_spacings: int = 0
+    earlier_segmentations: int = 0
 
 
 class _Outcome(NamedTuple):
@@ -203,8 +203,12 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
             if outcome.error:
                 _LOG.error("failed: %s", outcome.error)
             elif not outcome.is_kept:
-                count, total = tally.done + tally.failed, len(items)
-                left = progress.time_left(count - tally.kept, total - tally.kept, time.monotonic() - start)
+                count, total = tally.segmentations + tally.failures, len(items)
+                left = progress.time_left(
+                    count - tally.earlier_segmentations,
+                    total - tally.earlier_segmentations,
+                    time.monotonic() - start,
+                )
                 warning = f"  warning: {outcome.warning}" if outcome.warning else ""
                 _LOG.info("%d/%d%s  %s%s", count, total, left, outcome.view, warning)
     return tally
@@ -212,12 +216,12 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
 
 def _count(tally: Tally, outcome: _Outcome) -> Tally:
     if outcome.error:
-        return tally._replace(failed=tally.failed + 1)
+        return tally._replace(failures=tally.failures + 1)
     return tally._replace(
-        done=tally.done + 1,
-        warned=tally.warned + bool(outcome.warning),
-        without_spacing=tally.without_spacing + (not outcome.has_area),
-        kept=tally.kept + outcome.is_kept,
+        segmentations=tally.segmentations + 1,
+        warnings=tally.warnings + bool(outcome.warning),
+        unknown_spacings=tally.unknown_spacings + (not outcome.has_area),
+        earlier_segmentations=tally.earlier_segmentations + outcome.is_kept,
     )
 
 

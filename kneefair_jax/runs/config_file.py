@@ -72,7 +72,7 @@ def _reason(error: BaseException, file: str) -> str:
     return reason
 
 
-class Parser(flags.ArgumentParser):
+class Parser(flags.ArgumentParser[ConfigDict]):
     """Absl's parser of the flag `--config`, by `load`."""
 
     def parse(self, path: str) -> ConfigDict:

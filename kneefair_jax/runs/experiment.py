@@ -18,7 +18,7 @@ from kneefair_jax.evaluation import evaluate
 from kneefair_jax.preflight import group_sizes
 from kneefair_jax.report import csv_tables
 from kneefair_jax.runtime import atomic, distributed, run_directory
-from kneefair_jax.training import config_checks, group_models, setup, single_group_batches, stages
+from kneefair_jax.training import config_checks, group_models, setup, stages
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ def _log_run(config: ConfigDict, experiment: setup.Experiment, cohort: Cohort) -
     devices, parameters = jax.devices(), models.count(experiment.state.params)
     logger.info("%d x %s, %s parameters", len(devices), devices[0].device_kind, f"{parameters:,}")
     logger.info("%s", cohorts.text(cohorts.table(cohort.cases, cohort.attributes)))
-    for note in [*cohort.notes(), *single_group_batches.notes(config, cohort)]:
+    for note in [*cohort.notes(), *setup.single_group_notes(config, cohort)]:
         logger.warning("note: %s", note)
     small = group_sizes.small_groups(cohort, config.data, config.report.min_group_patients)
     for line in group_sizes.lines(small):

@@ -1,8 +1,7 @@
-"""What surrounds a run: its directory, its processes, preemption, disks that fail, files that appear whole."""
+"""The environment of a run: directories, processes, preemption, disk errors, atomic files."""
 
 __all__ = [
     "atomic",
-    "cache_directory",
     "command",
     "distributed",
     "io_errors",

@@ -1,7 +1,7 @@
-"""Write files that appear whole or not at all: a reader finds the old file or the new one, never half of one.
+"""Write files atomically: a reader sees the old file or the new one, never a part of one.
 
-Folders that others can write to may hold traps: a symbolic link that leads out of the folder, a pipe that blocks
-whoever opens it. Temporary names are therefore random and created exclusively, and nothing but a regular file is
+Folders that other users can write to may contain traps, such as a symbolic link that leads out of the folder, or a pipe
+that blocks its opener. Temporary names are therefore random and created exclusively, and only regular files are
 replaced or appended to.
 """
 
@@ -19,7 +19,7 @@ from typing import IO, Any
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import io_errors, preemption
 
-_TAIL = 32  # characters of the file's name that the temporary name keeps: its ending says the format
+_SUFFIX_LENGTH = 32  # characters of the file's name in the temporary name, which keeps the ending
 TEMPORARY_NAME = re.compile(r"\.part-[0-9a-f]{16}-")
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -31,21 +31,21 @@ _KINDS = (
 
 @contextlib.contextmanager
 def replacement(path: Path, *, sync: bool = False) -> Iterator[Path]:
-    """Yield a new, empty file beside `path` to write to; it takes the place of `path` when the block ends well.
+    """Yield a new, empty file beside `path` to write to; it replaces `path` if the block succeeds.
 
     Args:
         path: the file; its folder exists.
-        sync: whether its bytes are on the disk before it gets its name, for files that must survive a power cut.
+        sync: whether to write the bytes to the disk before the renaming, for files that must survive a power cut.
 
     Yields:
         The path of the temporary file, with the ending of `path`. It is deleted if the block raises.
 
     Raises:
-        InputError: something other than a regular file lies at `path`.
-        OSError: with `path` as its file name, where the library that wrote states none.
+        InputError: `path` exists and is not a regular file.
+        OSError: with `path` as its file name if the writing library states none.
     """
     require_regular(path)
-    temporary = path.with_name(f".part-{secrets.token_hex(8)}-{path.name[-_TAIL:]}")
+    temporary = path.with_name(f".part-{secrets.token_hex(8)}-{path.name[-_SUFFIX_LENGTH:]}")
     try:
         with io_errors.add_path(path):
             os.close(
@@ -57,27 +57,27 @@ def replacement(path: Path, *, sync: bool = False) -> Iterator[Path]:
                     os.fsync(file.fileno())
             temporary.replace(path)
     finally:
-        with contextlib.suppress(OSError):  # which would hide the error that led here
+        with contextlib.suppress(OSError):  # it would hide the original error
             temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def staging_folder(folder: Path, optional: Iterable[str] = ()) -> Iterator[Path]:
-    """Yield a new folder inside `folder` to write a set of files to; once all are written, they replace those there.
+    """Yield a new folder inside `folder` for a set of files; after the block they replace the files in `folder`.
 
-    Signals are held back while files are renamed. A process that is killed then leaves a part of the new set; the
-    same command replaces the whole set.
+    Signals are held during the renaming. A process that is killed at that moment leaves a part of the new set; the
+    same command then replaces the entire set.
 
     Args:
-        folder: exists; its lock is held (`output_folder.exclusive_lock`).
-        optional: relative paths of files that are deleted from `folder` where the new set lacks them.
+        folder: an existing folder whose lock the caller holds (`output_folder.exclusive_lock`).
+        optional: relative paths of files to delete from `folder` if the new set lacks them.
 
     Yields:
         The path of the temporary folder. If the block raises, it is deleted and `folder` stays as it was.
 
     Raises:
-        InputError: something other than a regular file lies where one is to be written.
-        OSError: with `folder` as its file name, where the system states none.
+        InputError: one of the paths in `folder` exists and is not a regular file.
+        OSError: with `folder` as its file name if the system states none.
     """
     stage = folder / f".part-{secrets.token_hex(8)}-files"
     try:
@@ -98,7 +98,7 @@ def staging_folder(folder: Path, optional: Iterable[str] = ()) -> Iterator[Path]
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Write bytes; see `replacing`.
+    """Write bytes atomically; see `replacement`.
 
     Returns:
         `path`.
@@ -109,7 +109,7 @@ def write_bytes(path: Path, content: bytes) -> Path:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write text in UTF-8, line ends as they are; see `replacing`.
+    """Write text atomically in UTF-8, with unchanged line ends; see `replacement`.
 
     Returns:
         `path`.
@@ -118,30 +118,30 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Write a JSON value with sorted keys.
+    """Write a JSON value atomically, with sorted keys.
 
     Args:
         path: the file; its folder exists.
-        value: of dicts, lists, strings, numbers, booleans and None.
+        value: dicts, lists, strings, numbers, booleans and None.
 
     Returns:
         `path`.
 
     Raises:
-        ValueError: a number is NaN or infinite, which JSON lacks.
+        ValueError: a number is NaN or infinite; JSON has no such numbers.
     """
     return write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def open_in_place(path: Path, mode: str) -> IO[str]:
-    """Open a file that is not replaced but kept: a lock ("r+") or a log ("a"); made if absent, never truncated.
+    """Open a file to modify in place: a lock ("r+") or a log ("a"). The file is created if absent, never truncated.
 
     Raises:
-        InputError: something other than a regular file lies there.
+        InputError: `path` exists and is not a regular file.
     """
     require_regular(path)
     access = {"a": os.O_WRONLY | os.O_APPEND, "r+": os.O_RDWR}[mode]
-    # Whatever took the file's place since: no link is followed, and no pipe is waited for.
+    # If another file takes the place meanwhile: follow no link, and do not wait for a pipe.
     descriptor = os.open(path, access | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     file = os.fdopen(descriptor, mode, encoding="utf-8", newline="")
     try:
@@ -153,10 +153,10 @@ def open_in_place(path: Path, mode: str) -> IO[str]:
 
 
 def require_regular(path: Path) -> None:
-    """Refuse a path where something other than a regular file lies.
+    """Refuse a path that exists and is not a regular file.
 
     Raises:
-        InputError: with what lies there.
+        InputError: with the kind of file.
     """
     with contextlib.suppress(FileNotFoundError):
         _require_regular(path, path.lstat().st_mode)
@@ -164,9 +164,9 @@ def require_regular(path: Path) -> None:
 
 def _require_regular(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        raise InputError(f"{path} is {file_kind(mode)}, where a file is to be written; remove it")
+        raise InputError(f"{path} is {file_kind(mode)}, not a regular file; remove it to write this file")
 
 
 def file_kind(mode: int) -> str:
-    """What a file's mode says that it is, with its article."""
+    """Return the kind of file that a mode states, with its article."""
     return next((name for test, name in _KINDS if test(mode)), "a device")

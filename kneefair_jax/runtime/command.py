@@ -1,16 +1,16 @@
-"""How a command ends: with one line and an exit status where a person or a scheduler has to act, else a traceback.
+"""The end of a command: one line and an exit status that tell a user or a scheduler what to do.
 
 | status | cause |
 |---|---|
 | 0 | the work is done |
-| 1 | a full or failing disk, too little memory, another process that ended; some files failed |
+| 1 | a full or failing disk, too little memory, a lost peer process; some files failed |
 | 2 | bad input |
-| 75 | SIGTERM or SIGUSR1: the same command resumes |
+| 75 | preempted by SIGTERM or SIGUSR1: the same command resumes |
 | 130 | Ctrl-C |
-| 141 | the program that reads the output has ended, as `head` does |
+| 141 | the reader of the output has ended, as `head` does |
 
-Importing this module imports neither JAX nor NumPy: a command calls `run` first, so that a signal during its imports
-ends in a line too.
+A bug ends with a traceback. This module imports neither JAX nor NumPy: a command calls `run` first, so that a signal
+during its imports also ends with one line.
 """
 
 import atexit
@@ -30,7 +30,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import command_line, io_errors, preemption
 
 FAILED, BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 2, 128 + signal.SIGINT, 128 + signal.SIGPIPE
-_MEMORY = (
+_MEMORY_ERRORS = (
     "std::bad_alloc",
     "bad allocation",
     "Cannot allocate memory",
@@ -40,16 +40,16 @@ _MEMORY = (
 
 
 class CommandError(RuntimeError):
-    """The command cannot continue, and the same command may succeed: a line without a traceback, status 1."""
+    """The command cannot continue, but the same command may succeed later: one line, status 1."""
 
 
 class Remedies(NamedTuple):
-    """What the line of an ending advises.
+    """Remedies for the last line of a command.
 
     Attributes:
         option: the flag of the output folder.
-        memory: what to do if memory is exhausted, as an imperative.
-        resume: returns what a second start of the same command does, as a clause that begins with "the same command".
+        memory: the remedy for exhausted memory, as an imperative.
+        resume: returns what the same command does next time, as a clause that begins with "the same command".
     """
 
     option: str
@@ -63,15 +63,15 @@ class _Ending(NamedTuple):
 
 
 def run(body: Callable[[], int], remedies: Remedies) -> int:
-    """Run a command, print what the package logs, report how the command ends, and return its exit status.
+    """Run a command, print the package's log messages and the cause of a failure, and return the exit status.
 
     Args:
         body: does the work and returns the status, or exits with one, as argparse and absl do.
-        remedies: for the line of an ending.
+        remedies: for the last line.
 
     Raises:
         SystemExit: with a message in place of a status.
-        Exception: a bug, whose traceback is of use.
+        Exception: a bug, whose traceback helps.
     """
     _open_standard_streams()
     with preemption.handle_signals(), safe_text.printable_output(), command_line.log_to_terminal():
@@ -91,27 +91,27 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
                 raise
         else:
             return status
-        # Outside of the block, where the exception's frames hold no memory any more.
+        # Outside the block, where the exception's frames no longer hold memory.
         _report(ending.line)
         return ending.status
 
 
 def _load_extensions() -> None:
-    """Load JAX, a second or two, without a signal: its C++ would abort the process, or print a traceback."""
+    """Load JAX with signals held, for a second or two: its C++ code would abort the process or print a traceback."""
     with preemption.hold_signals(), contextlib.suppress(ImportError):
         importlib.import_module("jax")
 
 
 def exit_process(status: int) -> NoReturn:
-    """Exit; a signal during the interpreter's own end, when the work is over, changes neither status nor output.
+    """Exit; a signal during the interpreter's shutdown changes neither status nor output.
 
-    A second Ctrl-C ends it, should threads or exit functions hang.
+    A second Ctrl-C ends the process if threads or exit functions hang.
     """
     signal.signal(signal.SIGINT, _ignore_once)
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    # CPython remembers a KeyboardInterrupt that left `eval`, as of a named tuple, and would end as if SIGINT had killed
-    # it, though the exception was handled; another `eval` makes it forget.
+    # After a KeyboardInterrupt within `eval`, as in the definition of a named tuple, CPython would exit as if killed by
+    # SIGINT, although the exception was handled; another `eval` clears that state.
     eval("0")
     sys.exit(status)
 
@@ -122,19 +122,17 @@ def _ignore_once(number: int, frame: FrameType | None) -> None:
 
 @atexit.register
 def _ignore_interrupts() -> None:
-    """Ignore Ctrl-C once the exit functions of all libraries are done: Python then restores handlers in Python."""
+    """Ignore Ctrl-C after the exit functions of all libraries, when Python resets handlers that are functions."""
     if signal.getsignal(signal.SIGINT) is _ignore_once:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _ending_of(error: BaseException, remedies: Remedies) -> _Ending | None:
-    """Return the line and the status of an ending; None of a bug."""
+    """Return the last line and the status for an exception; None for a bug."""
     if number := preemption.signal_of(error):
-        stopped = number == signal.SIGINT
-        return _Ending(
-            f"{'interrupted' if stopped else 'preempted'}; {remedies.resume()}",
-            INTERRUPTED if stopped else preemption.PREEMPTED,
-        )
+        if number == signal.SIGINT:
+            return _Ending(f"interrupted; {remedies.resume()}", INTERRUPTED)
+        return _Ending(f"preempted; {remedies.resume()}", preemption.PREEMPTED)
     if isinstance(error, InputError):
         return _Ending(f"error: {error}", BAD_INPUT)
     if isinstance(error, BrokenPipeError) and (_is_closed(sys.stdout) or _is_closed(sys.stderr)):
@@ -143,13 +141,13 @@ def _ending_of(error: BaseException, remedies: Remedies) -> _Ending | None:
         return _Ending(f"error: {error}; {remedies.resume()}", FAILED)
     if storage := io_errors.describe(error, remedies.option):
         return _Ending(f"error: {storage}; {remedies.resume()}", FAILED)
-    if _is_memory(error):
+    if _is_memory_error(error):
         return _Ending(f"error: out of memory; {remedies.memory}; {remedies.resume()}", FAILED)
     return None
 
 
-def _is_memory(error: BaseException) -> bool:
-    """Return whether memory is exhausted: Python's error, C++'s or XLA's (XlaRuntimeError, JaxRuntimeError)."""
+def _is_memory_error(error: BaseException) -> bool:
+    """Return whether memory is exhausted, by an error of Python, C++ or XLA (XlaRuntimeError, JaxRuntimeError)."""
     text = str(error)
     if isinstance(
         error, SystemError
@@ -158,12 +156,12 @@ def _is_memory(error: BaseException) -> bool:
         return limited and "without exception set" in text
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError | OSError | ImportError)
-        and (text.startswith("RESOURCE_EXHAUSTED") or any(words in text for words in _MEMORY))
+        and (text.startswith("RESOURCE_EXHAUSTED") or any(words in text for words in _MEMORY_ERRORS))
     )
 
 
 def _report(line: str) -> None:
-    """Print a line on stderr after what is on stdout; streams that cannot be written stay silent to the very end."""
+    """Flush stdout, then print a line on stderr; streams that cannot be written are silenced until the exit."""
     for stream, text in ((sys.stdout, ""), (sys.stderr, line)):
         try:
             if text:
@@ -175,18 +173,18 @@ def _report(line: str) -> None:
 
 
 def _is_closed(stream: TextIO) -> bool:
-    """Return whether nobody reads the pipe behind a stream any more."""
+    """Return whether the pipe behind a stream has no reader any more."""
     try:
         poll = select.poll()
         poll.register(stream.fileno(), select.POLLOUT)
         return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
-    except (OSError, ValueError):  # no file behind it
+    except (OSError, ValueError):  # a stream without a file
         return False
 
 
 def _open_standard_streams() -> None:
-    """Send closed standard streams to the null device; the next file that is opened would take their place."""
+    """Redirect closed standard streams to the null device; otherwise the next opened file would take their place."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest that is free, which is the closed one
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest free one, that of the closed stream
             setattr(sys, name, os.fdopen(descriptor, "r" if number == 0 else "w", closefd=False))

@@ -14,22 +14,22 @@ MAX_DRAWS = 1_000_000  # resamples; at 10,000, Monte Carlo moves an interval's e
 
 
 class Parser(argparse.ArgumentParser):
-    """The standard parser; a fault is one line, as those that the commands find, without the usage before it."""
+    """The standard parser, with one-line errors without the usage text, like the commands' other errors."""
 
     def error(self, message: str) -> NoReturn:
-        """Print the line and exit with status 2."""
+        """Print the error and exit with status 2."""
         print(f"error: {' '.join(message.split())}; see --help", file=sys.stderr)
         sys.exit(2)
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
-    """Return what makes a flag's text a whole number from `low` to `high`, for `add_argument(type=...)`."""
+    """Return a converter of a flag's text to an integer from `low` to `high`, for `add_argument(type=...)`."""
     schema = Integer(low, high)
 
     def parse(text: str) -> int:
         try:
             value = int(text)
-        except ValueError:  # no number, or one of thousands of digits
+        except ValueError:  # not a number, or one of thousands of digits
             raise argparse.ArgumentTypeError(f"{text[:60]!r}: give {schema.expected}") from None
         if find_fault(value, schema):
             raise argparse.ArgumentTypeError(f"{text[:60]}: give {schema.expected}")

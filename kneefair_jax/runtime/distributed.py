@@ -1,7 +1,7 @@
-"""The hosts of one run: how they find each other, which of them writes, and where they wait for one another.
+"""Several processes of one run: connection, the primary process, barriers, and lost peers.
 
-Every host runs the same program on its share of each batch; `jax.distributed` connects them. All of them see one file
-system: the first one writes what a person reads, and checkpoints are written by all together (orbax).
+Every process runs the same program on its share of each batch; `jax.distributed` connects them. They share a file
+system: the primary process writes tables and reports, and all processes write checkpoints together (orbax).
 """
 
 import contextlib
@@ -22,74 +22,74 @@ from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import preemption
 
 _LOGGER = logging.getLogger(__name__)
-_LONGEST = 4096  # bytes of a refusal that all hosts repeat
-_PATIENCE = 10  # seconds
-_CONNECT = 60  # seconds that processes wait for each other at the start
-_MOST = 65_536  # processes
+_MAX_MESSAGE_BYTES = 4096  # of an error that all processes raise
+_EXIT_TIMEOUT = 10  # seconds to wait for peers before exiting
+_CONNECT_TIMEOUT = 60  # seconds to wait for peers at the start
+_MAX_PROCESSES = 65_536
 
 
 def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
-    """Connects this process to the others of its run; to be called before anything else asks JAX for its devices.
+    """Connect this process to its peers; call this before any other use of JAX's devices.
 
-    Without arguments JAX finds them by itself under SLURM, Open MPI, Kubernetes (JobSet) and on Cloud TPUs.
+    Without arguments JAX detects SLURM, Open MPI, Kubernetes (JobSet) and Cloud TPUs.
 
     Args:
-        coordinator: `host:port` of the first process, which the others can reach.
-        processes: how many there are.
-        process: which of them this is, from 0.
+        coordinator: `host:port` of the primary process, reachable by the others.
+        processes: the number of processes.
+        process: the index of this process, from 0.
 
     Raises:
-        InputError: the arguments are incomplete, or there is nothing that JAX could find the others by.
+        InputError: the arguments are incomplete, or JAX detects no cluster.
     """
     if coordinator:
         _check_address(coordinator, processes, process)
-        where = f"the coordinator {coordinator}" if process else f"the other processes ({processes - 1})"
-        _LOGGER.info(f"waiting up to {_CONNECT} s for {where}")
+        peers = f"the coordinator {coordinator}" if process else f"the other processes ({processes - 1})"
+        _LOGGER.info(f"waiting up to {_CONNECT_TIMEOUT} s for {peers}")
         if process:
             _await_port(coordinator)
     try:
         if coordinator:
             with _deadline(coordinator, processes):
                 jax.distributed.initialize(
-                    coordinator, processes, process, initialization_timeout=2 * _CONNECT
+                    coordinator, processes, process, initialization_timeout=2 * _CONNECT_TIMEOUT
                 )
         else:
             jax.distributed.initialize()
     except ValueError as error:
         raise InputError(
-            f"--distributed found no cluster here ({error}); give --coordinator=HOST:PORT --processes=n --process=i"
+            f"--distributed: JAX detects no cluster ({error}); give --coordinator=HOST:PORT --processes=n --process=i"
         ) from error
     if jax.process_count() > 1:
         preemption.share_notices()
     if not is_primary():
-        # What all of them would say, one says.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open as long as the process
+        # The primary process alone prints messages.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open until the process ends
 
 
 def _check_address(coordinator: str, processes: int, process: int) -> None:
-    """Refuse what is no `host:port`, and numbers of processes that cannot be."""
+    """Refuse malformed addresses and impossible numbers of processes."""
     host, _, port = coordinator.rpartition(":")
     if not host or not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65_536):
         raise InputError(f"--coordinator={coordinator}: give HOST:PORT with a port from 1 to 65,535")
-    if not 0 <= process < processes <= _MOST:
+    if not 0 <= process < processes <= _MAX_PROCESSES:
         raise InputError(
-            f"--coordinator={coordinator} needs --processes=n, from 1 to {_MOST:,}, and --process=i, from 0 to n - 1; "
-            f"they are {processes} and {process}"
+            f"--coordinator={coordinator} needs --processes=n, from 1 to {_MAX_PROCESSES:,}, and --process=i, "
+            f"from 0 to n - 1; they are {processes} and {process}"
         )
 
 
 @contextlib.contextmanager
 def _deadline(coordinator: str, processes: int) -> Iterator[None]:
-    """End this process with one line after `_CONNECT` seconds: JAX's own time-out aborts it with a stack trace."""
+    """End this process with one line at the time-out: JAX's own time-out aborts it with a stack trace."""
 
-    def give_up() -> None:
+    def exit_with_error() -> None:
         _LOGGER.error(
-            f"error: --coordinator={coordinator}: not all {processes} processes connected within {_CONNECT} s; start "
-            "them within that time, --process=0 on the host of the coordinator"
+            f"error: --coordinator={coordinator}: not all {processes} processes connected within {_CONNECT_TIMEOUT} s; "
+            "start them within that time, --process=0 on the host of the coordinator"
         )
         os._exit(2)
 
-    timer = threading.Timer(_CONNECT, give_up)
+    timer = threading.Timer(_CONNECT_TIMEOUT, exit_with_error)
     timer.daemon = True
     timer.start()
     try:
@@ -99,13 +99,13 @@ def _deadline(coordinator: str, processes: int) -> Iterator[None]:
 
 
 def _await_port(coordinator: str) -> None:
-    """Wait until the coordinator's port takes connections: JAX, which fails to connect, aborts the process.
+    """Wait until the coordinator's port accepts connections: if it does not, JAX aborts the process.
 
     Raises:
-        InputError: it takes none for `_CONNECT` seconds, or there is no such host.
+        InputError: the port accepts no connection before the time-out, or the host does not exist.
     """
     host, _, port = coordinator.rpartition(":")
-    deadline = time.monotonic() + _CONNECT
+    deadline = time.monotonic() + _CONNECT_TIMEOUT
     while True:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
@@ -114,66 +114,66 @@ def _await_port(coordinator: str) -> None:
             if isinstance(error, socket.gaierror) or time.monotonic() > deadline:
                 raise InputError(
                     f"--coordinator={coordinator} does not answer ({describe(error)}); start --process=0 on that host "
-                    f"within {_CONNECT} s, and see that its port can be reached"
+                    f"within {_CONNECT_TIMEOUT} s, and check that its port is reachable"
                 ) from error
         time.sleep(0.5)
 
 
 def is_primary() -> bool:
-    """Whether this host is the one that writes."""
+    """Return whether this process is the primary one, which writes and prints."""
     return jax.process_index() == 0
 
 
-def barrier(for_what: str) -> None:
-    """Returns when every host has come to the place of this name."""
+def barrier(name: str) -> None:
+    """Return when every process has reached the barrier of this name."""
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(for_what)
+        multihost_utils.sync_global_devices(name)
 
 
-def run_on_primary(do: Callable[[], object]) -> None:
-    """Runs it on the first host; what that refuses, every host refuses.
+def run_on_primary(task: Callable[[], object]) -> None:
+    """Run a task on the primary process; all processes raise its InputError.
 
     Raises:
-        InputError: of the first host.
+        InputError: raised by the task.
     """
-    refusal = ""
+    message = ""
     if is_primary():
         try:
-            do()
+            task()
         except InputError as error:
-            refusal = str(error)
+            message = str(error)
     if jax.process_count() > 1:
-        text = np.frombuffer(refusal.encode()[:_LONGEST].ljust(_LONGEST), np.uint8)
-        refusal = bytes(multihost_utils.broadcast_one_to_all(text)).decode(errors="ignore").rstrip()
-    if refusal:
-        raise InputError(refusal)
+        text = np.frombuffer(message.encode()[:_MAX_MESSAGE_BYTES].ljust(_MAX_MESSAGE_BYTES), np.uint8)
+        message = bytes(multihost_utils.broadcast_one_to_all(text)).decode(errors="ignore").rstrip()
+    if message:
+        raise InputError(message)
 
 
 def peer_failure(error: BaseException) -> str | None:
-    """What to say of an error that another process's end has caused; None if it was something else."""
-    words = ("Gloo", "NCCL", "Connection closed", "Connection reset", "coordination service", "UNAVAILABLE")
-    if not jax.distributed.is_initialized() or not any(word in str(error) for word in words):
+    """Describe an error that the end of another process caused; None for other errors."""
+    markers = ("Gloo", "NCCL", "Connection closed", "Connection reset", "coordination service", "UNAVAILABLE")
+    if not jax.distributed.is_initialized() or not any(marker in str(error) for marker in markers):
         return None
     return f"another process of this run is gone ({describe(error)})"
 
 
-def exit_process(status: int, *, together: bool = False) -> NoReturn:
-    """Ends the process: at once where others might be waited for that are gone.
+def exit_process(status: int, *, wait_for_peers: bool = False) -> NoReturn:
+    """Exit without Python's shutdown, which could wait for lost peers.
 
     Args:
-        status: of the process.
-        together: whether the others are probably leaving, too: whoever is first to go takes those along who are not.
+        status: the exit status.
+        wait_for_peers: whether to wait briefly for the peers, if they probably exit too: the first process to exit also
+            terminates the others.
     """
     if jax.distributed.is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()
-        if together:
-            from orbax.checkpoint import multihost  # whose barrier, unlike JAX's public one, gives up
+        if wait_for_peers:
+            from orbax.checkpoint import multihost  # its barrier, unlike JAX's public one, has a time-out
 
-            with contextlib.suppress(Exception):  # they work on, and will notice
-                multihost.get_barrier_sync_fn()(key="leaving", timeout_ms=1000 * _PATIENCE)
-                time.sleep(
-                    is_primary()
-                )  # without the first host, which connects them, the others would be aborted
+            with contextlib.suppress(Exception):  # peers that continue will detect the lost process
+                multihost.get_barrier_sync_fn()(key="leaving", timeout_ms=1000 * _EXIT_TIMEOUT)
+                # The primary process connects the others and exits last; otherwise they would be aborted.
+                time.sleep(is_primary())
         os._exit(status)
     sys.exit(status)

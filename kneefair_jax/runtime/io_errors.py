@@ -1,7 +1,4 @@
-"""Describe the fault of a full, read-only or failing disk in one line.
-
-Libraries wrap the system's error in errors of their own.
-"""
+"""One-line descriptions of errors of full, read-only or failing disks, also if a library wraps the system's error."""
 
 import contextlib
 import errno
@@ -24,26 +21,25 @@ _REMEDY = {
     errno.ENFILE: "close other programs, which have too many files open",
 }
 
-_IN_TEXTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# TensorStore, Arrow and Riegeli state the system's message of these errors as text only.
+_TEXT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def describe(error: BaseException, option: str) -> str | None:
-    """Return what happened, where, and the remedy; None where the storage did not cause the error.
+    """Return the path, the error and the remedy; None if the storage did not cause the error.
 
     Args:
-        error: any exception; those that caused it are searched too.
+        error: any exception; its causes are searched too.
         option: the flag of the output folder, for the remedy.
     """
     for cause in _chain(error):
         path = cause.filename if isinstance(cause, OSError) else None
-        # A name that says nothing to a person: the temporary file beside the one that is written.
         path = Path(path) if isinstance(path, str) else None
-        where = f"{_final(path)}: " if path else ""
+        place = f"{_target(path)}: " if path else ""
         for number, remedy in _REMEDY.items():
-            known = isinstance(cause, OSError) and cause.errno == number
-            # TensorStore, Arrow and Riegeli put the system's words into texts.
-            if known or (number in _IN_TEXTS and os.strerror(number) in str(cause)):
-                return f"{where}{os.strerror(number).lower()}; {remedy.format(option=option)}"
+            has_number = isinstance(cause, OSError) and cause.errno == number
+            if has_number or (number in _TEXT_ERRORS and os.strerror(number) in str(cause)):
+                return f"{place}{os.strerror(number).lower()}; {remedy.format(option=option)}"
         if path and isinstance(cause, FileNotFoundError) and not path.parent.is_dir():
             return f"{path.parent}: this folder does not exist or was deleted during the run; restore it"
     return None
@@ -51,7 +47,7 @@ def describe(error: BaseException, option: str) -> str | None:
 
 @contextlib.contextmanager
 def add_path(path: Path) -> Iterator[None]:
-    """Add the path to an OSError in the block that names no file, as of `os.write` and of libraries."""
+    """Add the path to an OSError of the block that names no file, such as those of `os.write` and of libraries."""
     try:
         yield
     except OSError as error:
@@ -61,19 +57,19 @@ def add_path(path: Path) -> Iterator[None]:
 
 
 def is_storage_error(error: OSError) -> bool:
-    """Return whether an error of writing one file would meet every other file of the folder too."""
+    """Return whether an error of writing one file would also occur with every other file of the folder."""
     return error.errno in _REMEDY
 
 
-def _final(path: Path) -> Path:
-    """Return the folder of a temporary file or folder, any other path as it is."""
-    temporary = [number for number, part in enumerate(path.parts) if part.startswith(".part-")]
-    return Path(*path.parts[: temporary[0]]) if temporary else path
+def _target(path: Path) -> Path:
+    """Return the folder of a temporary file or folder, whose name means nothing to a user; any other path unchanged."""
+    depth = next((depth for depth, part in enumerate(path.parts) if part.startswith(".part-")), None)
+    return path if depth is None else Path(*path.parts[:depth])
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
+    visited: set[int] = set()
+    while error is not None and id(error) not in visited:
+        visited.add(id(error))
         yield error
         error = error.__cause__ or error.__context__

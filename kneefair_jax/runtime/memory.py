@@ -1,4 +1,4 @@
-"""How much memory there is, and the refusal of work that needs more."""
+"""The available memory, and the refusal of work that needs more."""
 
 import os
 from pathlib import Path
@@ -11,19 +11,19 @@ _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory
 
 
 def host_bytes() -> int:
-    """Return the memory of this machine, or of its container where that is less."""
+    """Return the memory of this machine, or of its container if that is less."""
     sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in _LIMITS:
         try:
             sizes.append(int(path.read_text()))
-        except (OSError, ValueError):  # no such version; "max" is no limit
+        except (OSError, ValueError):  # another version of cgroups; "max" means no limit
             continue
     return min(size for size in sizes if size > 0)
 
 
 def device_bytes() -> int:
-    """Return the memory of all devices together; on CPUs, that of the host, which they share."""
-    import jax  # reading processes, which ask for the host's memory alone, need none
+    """Return the total memory of all devices; on CPUs, that of the host, which they share."""
+    import jax  # not needed by reading processes, which only use the host's memory
 
     device = jax.devices()[0]
     limit = None if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_limit")
@@ -35,14 +35,14 @@ def require(needed: int, what: str, remedy: str) -> None:
 
     Args:
         needed: bytes, at least.
-        what: the setting and its value.
-        remedy: what a person can do, the end of the message.
+        what: the setting and its value, the start of the message.
+        remedy: what the user can do, the end of the message.
 
     Raises:
-        InputError: with both numbers.
+        InputError: the devices have less; the message has both numbers.
     """
     if needed > (available := device_bytes()):
         raise InputError(
-            f"{what}: this needs about {needed / GIB:.3g} GiB of memory, and there are {available / GIB:.3g} GiB; "
+            f"{what}: this needs about {needed / GIB:.3g} GiB of memory, and {available / GIB:.3g} GiB are available; "
             f"{remedy}"
         )

@@ -1,7 +1,7 @@
-"""How far a long task is, and the time left, on stderr.
+"""Progress of long tasks and the remaining time, on stderr.
 
-Nothing is written in the first five seconds, so a short task says nothing. After that a terminal shows one line that
-changes; a log gets a line every five seconds at most.
+Nothing is written in the first five seconds, so short tasks write nothing. After that a terminal shows one line that
+is updated; a log file gets at most one line every five seconds.
 """
 
 import sys
@@ -17,19 +17,19 @@ _TERMINAL = 0.5  # seconds between two changes of the line of a terminal
 
 
 def duration(seconds: float) -> str:
-    """3725 -> `1h02m05s`; 65 -> `1m05s`."""
+    """Format seconds: `1h02m05s` for 3725, `1m05s` for 65."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}h{minute:02d}m{second:02d}s" if hours else f"{minute}m{second:02d}s"
 
 
 def time_left(done: int, total: int, seconds: float) -> str:
-    """Return `, 1m05s left` at the mean speed so far, or "" in the first five seconds and where nothing is left.
+    """Return `, 1m05s left` by the mean speed so far, or "" in the first five seconds and after the last step.
 
     Args:
-        done: steps that took `seconds`.
-        total: steps in all.
-        seconds: since the first step began.
+        done: number of finished steps.
+        total: number of all steps.
+        seconds: time since the first step began.
     """
     if seconds < PATIENCE or not 0 < done < total:
         return ""
@@ -37,9 +37,9 @@ def time_left(done: int, total: int, seconds: float) -> str:
 
 
 class Progress:
-    """The progress of one task, a context manager; a thread keeps the line up to date during long steps.
+    """Shows the progress of one task, as a context manager; a thread updates the line during long steps.
 
-    Threads may call `advance` at once.
+    Several threads may call `advance` concurrently.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class Progress:
 
         Args:
             task: a verb with its object, such as `scoring masks`.
-            total: steps in all; 0 where they cannot be counted, then the line has the time so far.
-            unit: of a step, plural.
+            total: number of all steps; 0 if unknown, then the line shows the elapsed time.
+            unit: the unit of a step, plural.
             stream: None for stderr.
             clock: seconds.
         """
@@ -69,7 +69,7 @@ class Progress:
         self._done = self._width = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep_up, daemon=True)
+        self._thread = threading.Thread(target=self._refresh_regularly, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -111,13 +111,13 @@ class Progress:
         left = time_left(self._done, self._total, seconds)
         return printable(f"{self._task}: {self._done}/{self._total} {self._unit}{left}")
 
-    def _keep_up(self) -> None:
+    def _refresh_regularly(self) -> None:
         while not self._stop.wait(_TERMINAL):
             self.refresh()
 
 
 def track[T](items: Iterable[T], total: int, task: str, unit: str = "cases", **options: Any) -> Iterator[T]:
-    """Yield the items; each counts as a finished step when the next one is asked for (`Progress`)."""
+    """Yield the items; each counts as a finished step (`Progress`) when the caller requests the next one."""
     with Progress(task, total, unit, **options) as progress:
         for item in items:
             yield item

@@ -1,10 +1,9 @@
-"""Fields of a config that have another name now; each setting of a mitigation belongs to the part that reads it."""
+"""Config fields with new names, such as the settings of a mitigation's components."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-_RENAMED = {"data.on_broken": "data.on_read_error"}
 # Within `mitigation`, and within each method of `study.settings`.
 _PARTS = ("sampler", "objective", "head", "schedule")
 _SETTINGS = {
@@ -12,15 +11,16 @@ _SETTINGS = {
     **dict.fromkeys(("strength", "ramp"), "head"),
     **dict.fromkeys(("start", "distillation", "temperature", "extra_steps", "share", "upweight"), "schedule"),
 }
+_RENAMED = {"data.on_broken": "data.on_read_error"}
 _SECTION = re.compile(r"(mitigation|study\.settings\.\w+)\.(\w+)")
 
 
 def new_name(field: str) -> str | None:
-    """Return the name that a field has now; None where it has not moved.
+    """Return the current name of a field; None if its name has not changed.
 
     Args:
-        field: dotted, such as `mitigation.eta`. The names of the four parts, which are sections now, once held a
-            method's name; they are moved fields too.
+        field: dotted name, such as `mitigation.eta`. The four components are sections now; in earlier versions each
+            field of these names contained a method's name, and has a new name too.
     """
     if not (match := _SECTION.fullmatch(field)):
         return _RENAMED.get(field)
@@ -31,8 +31,8 @@ def new_name(field: str) -> str | None:
 
 
 def moved_fields(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields of an earlier layout that a config holds, each with its new name."""
-    sections = {name: config.get(name) for name in ("data", "mitigation")}
+    """Return the fields of an earlier layout in a config, each with its new name."""
+    sections = {"mitigation": config.get("mitigation"), "data": config.get("data")}
     study = config.get("study")
     settings = study.get("settings") if isinstance(study, Mapping) else None
     if isinstance(settings, Mapping):
@@ -47,6 +47,6 @@ def moved_fields(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def describe(moved: Mapping[str, str]) -> str:
-    """Return moved fields for a message: `mitigation.eta is now mitigation.objective.eta`, the first three of them."""
+    """Describe up to three renamed fields for a message: `mitigation.eta is now mitigation.objective.eta`."""
     clauses = [f"{old} is now {new}" for old, new in list(moved.items())[:3]]
     return ", ".join(clauses) + (f" and {len(moved) - 3} more" if len(moved) > 3 else "")

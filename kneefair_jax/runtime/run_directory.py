@@ -1,4 +1,4 @@
-"""The folder of one run: which config it belongs to, and in which environment it was made."""
+"""The directory of one run: its config, its data and its environment."""
 
 import datetime
 import hashlib
@@ -23,14 +23,14 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic, output_folder, run_files
 from kneefair_jax.safe_text import strip_json_paths, strip_paths
 
-# What may change between two starts of one run: it does not touch training, or `check_data` sees what it changes.
+# Fields that may change between two starts of one run: training ignores them, or `check_data` checks their effect.
 CHANGEABLE = (
     *("report", "select", "parallel", "check", "train.profile", "model.remat"),
     *("data.external", "data.external_structures", "data.external_in_front", "data.root", "data.metadata"),
     *("data.store", "data.workers", "data.beam", "data.on_read_error"),
     *("data.allow_similar_ids", "data.orientation", "data.ignore_label"),
 )
-# What runs, folds and studies write in their folder.
+# Files that runs, folds and studies write in their directory.
 OUTPUTS = (
     *(".lock", "config.json", "environment.json", "metrics.jsonl", "log.txt", "cases.parquet", "*.npz"),
     *(
@@ -44,7 +44,7 @@ OUTPUTS = (
     ),
     *("stages", "store", "check", "report", "export", "fold_*", "runs"),
 )
-# The field of environment.json with the hashes of whole paths.
+# The field of environment.json with the hashes of absolute paths.
 _PATHS = "path_sha256"
 LIBRARIES = (
     "kneefair_jax",
@@ -60,13 +60,13 @@ LIBRARIES = (
 
 
 def check_config(workdir: Path, config: ConfigDict) -> None:
-    """Refuses a folder that holds another run, or that leads elsewhere.
+    """Refuse a directory of another run, and one with links or pipes.
 
-    The folder's `config.json` holds the last part of absolute paths alone, so whole paths are compared by a hash that
-    `environment.json` holds; a run of an earlier version has none, and its paths are compared by the last part.
+    `config.json` contains only the last part of absolute paths, so absolute paths are compared by a hash in
+    `environment.json`. A run of an earlier version has no hash; its paths are compared by the last part.
 
     Raises:
-        InputError: with the fields that differ; or `workdir` is a file, or holds a link or a pipe.
+        InputError: with the fields that differ; or `workdir` is a file, or contains a link or a pipe.
     """
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"{workdir} is a file; give a folder, or a new name, as --workdir")
@@ -74,18 +74,18 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
     path = workdir / "config.json"
     if not path.exists():
         return
-    then, now = flatten(strip_json_paths(run_files.read_config(path))), flatten(public_config(config))
+    previous, current = flatten(strip_json_paths(run_files.read_config(path))), flatten(public_config(config))
     differing = [
-        f"{key} is {now.get(key)!r} but was {then.get(key)!r}"
-        for key in sorted(then.keys() | now.keys())
-        if then.get(key) != now.get(key) and not key.startswith(CHANGEABLE)
+        f"{key} is {current.get(key)!r} but was {previous.get(key)!r}"
+        for key in sorted(previous.keys() | current.keys())
+        if previous.get(key) != current.get(key) and not key.startswith(CHANGEABLE)
     ]
     paths = _path_digests(config)
-    known = _environment(workdir).get(_PATHS, paths)
+    previous_paths = _environment(workdir).get(_PATHS, paths)
     differing += [
-        f"{key} is another path with the last part {now[key]!r}"
-        for key in sorted(known.keys() | paths.keys())
-        if known.get(key) != paths.get(key) and then.get(key) == now.get(key)
+        f"{key} is another path with the last part {current[key]!r}"
+        for key in sorted(previous_paths.keys() | paths.keys())
+        if previous_paths.get(key) != paths.get(key) and previous.get(key) == current.get(key)
     ]
     if differing:
         raise InputError(
@@ -95,12 +95,12 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
 
 
 def has_checkpoint(workdir: Path) -> bool:
-    """Whether a run in the folder, or below it, has a checkpoint to go on from."""
+    """Return whether a run in or below the directory has a checkpoint to resume from."""
     return any(path.name.isdigit() for path in workdir.glob("**/checkpoints/*"))
 
 
 def exclusive_lock(workdir: Path) -> AbstractContextManager[None]:
-    """Keeps other processes out of a run's folder; ends with the process, however that ends.
+    """Lock a run directory against other processes; the lock ends with the process.
 
     Raises:
         InputError: another process is at work in it.
@@ -109,17 +109,17 @@ def exclusive_lock(workdir: Path) -> AbstractContextManager[None]:
 
 
 def check_data(workdir: Path, **data: str) -> None:
-    """Refuses to go on with, or to score, a run on other data than it was started on.
+    """Refuse to resume or to score a run on data other than those of its first start.
 
     Args:
-        workdir: the run's folder.
-        data: fingerprints by name, as given to `open_run`; names that are left out are not compared.
+        workdir: the run directory.
+        data: fingerprints by name, as for `open_run`; missing names are not compared.
 
     Raises:
-        InputError: one differs. A changed table deals patients anew: those trained on could be tested.
+        InputError: one differs. A changed table splits patients differently: training patients could be tested.
     """
-    then = _environment(workdir).get("data", data)
-    if changed := [name for name, value in data.items() if then.get(name) != value]:
+    previous = _environment(workdir).get("data", data)
+    if changed := [name for name, value in data.items() if previous.get(name) != value]:
         raise InputError(
             f"{workdir} holds a run on other data (its {' and '.join(changed)} changed since); put the data back, "
             "or give another --workdir"
@@ -127,17 +127,17 @@ def check_data(workdir: Path, **data: str) -> None:
 
 
 def table_fingerprint(cases: pd.DataFrame, group: np.ndarray) -> str:
-    """SHA-256 of which case is whose, in which split and which group, in the table's order."""
+    """Return the SHA-256 of each case's patient, split and group, in the table's order."""
     text = cases[["case_id", "patient_id", "split"]].assign(group=group).to_csv(index=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def open_run(workdir: Path, config: ConfigDict, **data: str) -> None:
-    """Writes `config.json` and, on the first start, `environment.json`; call the checks first.
+    """Write `config.json` and, on the first start, `environment.json`; call the checks first.
 
     Args:
-        workdir: the run's folder.
-        config: of the run.
+        workdir: the run directory.
+        config: the run's config.
         data: fingerprints by name.
     """
     workdir.mkdir(parents=True, exist_ok=True)
@@ -149,12 +149,13 @@ def open_run(workdir: Path, config: ConfigDict, **data: str) -> None:
 
 
 def public_config(config: ConfigDict) -> dict[str, Any]:
-    """The config as JSON for files that are shared: absolute paths, which name people and machines, cut short."""
-    return strip_json_paths(json.loads(config.to_json_best_effort()))
+    """Return the config as JSON for shared files, with absolute paths, which name people and machines, cut short."""
+    values: dict[str, Any] = strip_json_paths(json.loads(config.to_json_best_effort()))
+    return values
 
 
 def _path_digests(config: ConfigDict) -> dict[str, str]:
-    """Return a short SHA-256 of each value that `public` shortens, by the dotted name of its field, except `FREE`."""
+    """Return a short SHA-256 of each value that `public_config` cuts, by dotted field name, except `CHANGEABLE`."""
     full, short = flatten(json.loads(config.to_json_best_effort())), flatten(public_config(config))
     digests = {}
     for key, value in full.items():
@@ -167,13 +168,13 @@ def _path_digests(config: ConfigDict) -> dict[str, str]:
 
 
 def _environment(workdir: Path) -> dict[str, Any]:
-    """Return `environment.json` of a folder; empty where there is none."""
+    """Return `environment.json` of a run directory; empty if there is none."""
     path = workdir / "environment.json"
     return run_files.read_environment(path) if path.exists() else {}
 
 
 def environment() -> dict[str, Any]:
-    """Versions, commit, device and command of this process; nothing of its paths or its user."""
+    """Return versions, commit, device and command of this process, without absolute paths or user names."""
     device = jax.devices()[0]
     return {
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES}
@@ -186,7 +187,7 @@ def environment() -> dict[str, Any]:
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a.b": 1}`."""
+    """Flatten nested keys: `{"a": {"b": 1}}` becomes `{"a.b": 1}`."""
     items: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
@@ -197,31 +198,31 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def public_command(argv: Sequence[str]) -> str:
-    """The command without its work folder, so that the same run elsewhere has the same; no absolute path."""
-    kept, skip = [], False
+    """Return the command without its `--workdir` and without absolute paths: equal runs have equal commands."""
+    words, is_workdir = [], False
     for word in argv:
-        if skip or word.startswith(("--workdir=", "-workdir=")):
-            skip = False
+        if is_workdir or word.startswith(("--workdir=", "-workdir=")):
+            is_workdir = False
         elif word in ("--workdir", "-workdir"):
-            skip = True
+            is_workdir = True
         else:
-            # A path may hold an equals sign itself.
+            # A path may contain an equals sign itself.
             flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
-            kept.append(flag + equals + _cut(value))
-    return " ".join(map(_quoted, ["python", Path(kept[0]).name, *kept[1:]]))
+            words.append(flag + equals + _cut_path(value))
+    return " ".join(map(_quote, ["python", Path(words[0]).name, *words[1:]]))
 
 
-def _quoted(word: str) -> str:
-    """As a shell takes it; tuples of strings in double quotes, as a person types them."""
+def _quote(word: str) -> str:
+    """Quote a word for a shell; tuples of strings in double quotes, as users type them."""
     return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
-def _cut(value: str) -> str:
+def _cut_path(value: str) -> str:
     return Path(value).name if Path(value).expanduser().is_absolute() else strip_paths(value)
 
 
 def _commit() -> str | None:
-    """This checkout's commit, `-dirty` where it has changes; None outside of one."""
+    """Return this checkout's commit, with `-dirty` if it has changes; None outside a checkout."""
     try:
         return subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],

@@ -1,13 +1,13 @@
-"""What the JSON files of a run may hold, for commands that read a run that somebody else may have made.
+"""Schemas of the JSON files of a run, for commands that read untrusted runs.
 
-Only what a command computes with or prints is declared; the rest of a file may be anything.
+The schemas declare the values that a command uses; other fields of a file may have any value.
 """
 
 from pathlib import Path
 from typing import Any
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import json_files, renamed_fields
+from kneefair_jax.runtime import checked_files, renamed_fields
 from kneefair_jax.runtime.schema import (
     Anything,
     Integer,
@@ -65,7 +65,7 @@ _SCORED = Table(
 )
 _FIT = Table(other_fields=Table({"cases": _COUNT, "dice": Nullable(Number(-10, 10))}, _REST))
 _ROW = Table({"split": _TEXT, "group": _TEXT, "patients": _COUNT}, _REST)
-# Of a report that this command's own runs wrote, and of one that is exported.
+# Schemas of a study's or fold's own report, and of a report to export.
 EVALUATED = Table({"run": Omittable(Table(other_fields=_REST)), "fit": Omittable(Nullable(_FIT))}, _REST)
 EXPORTED = Table(
     {
@@ -99,17 +99,17 @@ EXPORTED = Table(
 )
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Return the `config.json` of a run: named fields of any values.
+def read_config(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
+    """Return the `config.json` of a run: named fields of any values; `remedy` ends the error message.
 
     Raises:
-        InputError: see `json_files.read`; or the config has the layout of an earlier version.
+        InputError: see `checked_files.read_json`; or the config has the layout of an earlier version.
     """
-    config = json_files.read(path, Table(other_fields=_REST), _REMEDY)
-    if moved := renamed_fields.moved_fields(config):
+    config: dict[str, Any] = checked_files.read_json(path, Table(other_fields=_REST), remedy)
+    if fields := renamed_fields.moved_fields(config):
         raise InputError(
-            f"{path}: this run is of an earlier version ({renamed_fields.describe(moved)}); give another --workdir, or "
-            "use this folder with the version that wrote it"
+            f"{path}: this run is of an earlier version ({renamed_fields.describe(fields)}); give another --workdir, "
+            "or use this folder with the version that wrote it"
         )
     return config
 
@@ -118,16 +118,20 @@ def read_environment(path: Path) -> dict[str, Any]:
     """Return the checked `environment.json` of a run.
 
     Raises:
-        InputError: see `json_files.read`.
+        InputError: see `checked_files.read_json`.
     """
-    return json_files.read(path, ENVIRONMENT, _REMEDY)
+    environment: dict[str, Any] = checked_files.read_json(path, ENVIRONMENT, _REMEDY)
+    return environment
 
 
 def read_report(path: Path, schema: Table = EVALUATED) -> dict[str, Any]:
     """Return the checked `report.json` of an evaluated run.
 
     Raises:
-        InputError: see `json_files.read`.
+        InputError: see `checked_files.read_json`.
     """
     remedy = "give the folder of a finished run, or finish it with launch.py --mode=evaluate"
-    return json_files.read(path, schema, remedy, max_bytes=json_files.MAX_REPORT_BYTES)
+    report: dict[str, Any] = checked_files.read_json(
+        path, schema, remedy, max_bytes=checked_files.MAX_REPORT_BYTES
+    )
+    return report

@@ -3,7 +3,7 @@
     SIZE = ListOf(Integer(1, 2048), 2, 2)
     find_fault((0, 16), SIZE, "data.size")    # Fault("data.size[0]", "0", "a whole number from 1 to 2048")
 
-Schemas check JSON files (`json_files`), the fields of a config, and the numbers on a command line.
+Schemas check JSON files (`checked_files`), the fields of a config, and the numbers on a command line.
 """
 
 import math

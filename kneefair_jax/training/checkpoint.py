@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import jax
 import numpy as np
@@ -173,7 +173,7 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """Return the step of the newest complete checkpoint."""
-        return self._manager.latest_step()
+        return cast(int | None, self._manager.latest_step())
 
     def committed(self) -> int | None:
         """Return `latest` after pending writes are complete; every host calls it."""
@@ -209,7 +209,8 @@ class Checkpoints:
             partial_restore=True,
         )
         with self._report_damage(f"the checkpoint of step {step}"):
-            return self._manager.restore(step, args=ocp.args.Composite(state=state))["state"]
+            restored = self._manager.restore(step, args=ocp.args.Composite(state=state))
+            return cast(dict[str, Any], restored["state"])
 
     def seconds(self, step: int) -> float:
         """Return the training seconds of a step."""

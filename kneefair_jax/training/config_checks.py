@@ -270,12 +270,12 @@ def check_stages(config: ConfigDict, cohort: Cohort, partition: Partition) -> No
             )
 
 
-def check_online(config: ConfigDict, drawn: Collection[str]) -> None:
+def check_online(config: ConfigDict, random_columns: Collection[str]) -> None:
     """Refuse what needs the table's training cases, where each case is drawn online and seen once.
 
     Args:
         config: of a run with `data.phantom.online`.
-        drawn: columns whose value the draw of a case decides: in a training row, they belong to another case.
+        random_columns: columns whose value is drawn with each case: a training row's value is that of another case.
 
     Raises:
         InputError: with the reason.
@@ -299,7 +299,7 @@ def check_online(config: ConfigDict, drawn: Collection[str]) -> None:
         (config.report.root_cause, "report.root_cause=True reads the training cases again"),
         *(
             (
-                name in drawn,
+                name in random_columns,
                 f"{field} holds {name!r}, which is drawn with each case and is not that of the table",
             )
             for field, names in columns.items()

@@ -80,6 +80,7 @@ def effort(workdir: Path) -> tuple[int, float]:
     return steps, seconds
 
 
+# Nine parameters: the models, and the eight of `scoring.predict_cases`.
 def predict_cases(
     step: Callable[..., Any],
     models: Sequence[GroupModel],

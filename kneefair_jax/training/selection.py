@@ -56,7 +56,7 @@ def preserved_steps(records: Sequence[Record], recent: int = RECENT) -> set[int]
 
 def worst(record: Record) -> float:
     """Return the mean of the worst group; the overall mean without groups."""
-    return min(record["groups"].values(), default=record["overall"])
+    return float(min(record["groups"].values(), default=record["overall"]))
 
 
 def _dominates(a: Record, b: Record) -> bool:

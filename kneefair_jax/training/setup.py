@@ -59,6 +59,8 @@ RUN = Stage()  # the run of the config itself
 
 # For programs that run once, in no time; LLVM would optimize their many random numbers for ten seconds.
 _FAST_COMPILATION = {"xla_backend_optimization_level": 0}
+_NOTED_BATCHES = 200  # from the start of a run; a tenth of a second
+_MAX_SINGLE_GROUP = 0.05  # two balanced groups share all but 1 % of shuffled batches of 8
 
 
 class Experiment(NamedTuple):
@@ -214,13 +216,13 @@ def with_initial_weights(config: ConfigDict, cohort: Cohort, experiment: Experim
     Raises:
         InputError: the file cannot be used.
     """
-    drawn = experiment.state.variables
+    variables = experiment.state.variables
     if config.init_from:
         network = warm_start.find(config.init_from, config.model, cohort.grid[2])
         logger.info("%s", warm_start.describe(config.init_from, network, cohort.structures))
-        initial = warm_start.init_from_pretrained(network, cohort.structures, drawn)
+        initial = warm_start.init_from_pretrained(network, cohort.structures, variables)
     elif config.model.weights:
-        initial = imagenet.load(Path(config.model.weights), drawn)
+        initial = imagenet.load(Path(config.model.weights), variables)
     else:
         return experiment
     return experiment._replace(state=experiment.state.with_variables(initial))
@@ -273,3 +275,50 @@ def mitigation_groups(cohort: Cohort, attributes: Sequence[str]) -> groups.Parti
             f"{tuple(cohort.attributes)}"
         )
     return groups.partition(cohort.cases, attributes)
+
+
+def count_single_group_batches(
+    order: grain.MapDataset, partition: groups.Partition, batch_size: int, batches: int
+) -> int:
+    """Return how many of the first batches hold fewer than two known groups.
+
+    Args:
+        order: row of the cohort table of each training example.
+        partition: groups of the table.
+        batch_size: of the global batch.
+        batches: number of batches to count.
+    """
+    rows = np.array([order[k] for k in range(batches * batch_size)]).reshape(batches, batch_size)
+    present = (partition.index[rows][..., None] == np.arange(len(partition.names))).any(1)
+    return int((present.sum(1) < 2).sum())
+
+
+def single_group_notes(config: ConfigDict, cohort: Cohort) -> list[str]:
+    """Return a note where more than a twentieth of a run's first batches hold fewer than two known groups.
+
+    Objectives outside `mitigation.COMPARING` do not compare groups and get no note. The order of cases is a function of
+    the config and the cohort, so these are the batches that the run trains on.
+
+    Raises:
+        InputError: the sampler cannot serve these groups.
+    """
+    objective, train = config.mitigation.objective.name, cohort.rows("train")
+    if objective not in mitigation.COMPARING or not len(train):  # the union of folds trains on nothing
+        return []
+    partition = mitigation_groups(cohort, config.mitigation.groups)
+    _, order = training_order(config, cohort, partition, train)
+    batches = min(config.train.steps, _NOTED_BATCHES)
+    single = count_single_group_batches(order, partition, config.train.batch_size, batches)
+    if single <= _MAX_SINGLE_GROUP * batches:
+        return []
+    effect = (
+        "the groups' weights do not change"
+        if objective == "group_dro"
+        else "the objective is the mean loss alone"
+    )
+    return [
+        f"WARNING: objective {objective!r} compares the groups within a batch, but {single} of the first "
+        f"{batches} batches hold fewer than two known groups, and there {effect}; set "
+        "mitigation.sampler.name='equal_share' and at least as many cases as groups as train.batch_size "
+        f"({config.train.batch_size} here)"
+    ]

@@ -51,7 +51,8 @@ def split(mesh: Mesh) -> NamedSharding:
 
 def global_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
     """Return global arrays, split over all devices of all hosts, of this host's share of a batch."""
-    return jax.make_array_from_process_local_data(split(mesh), batch)
+    arrays: dict[str, jax.Array] = jax.make_array_from_process_local_data(split(mesh), batch)
+    return arrays
 
 
 def local_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
@@ -59,7 +60,8 @@ def local_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
     del mesh
     devices = jax.local_devices()  # in the order of pmap, which may not be a mesh's
     by_device = {name: array.reshape(len(devices), -1, *array.shape[1:]) for name, array in batch.items()}
-    return jax.device_put(by_device, NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS)))
+    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+    return {name: jax.device_put(array, sharding) for name, array in by_device.items()}
 
 
 def globalize(tree: Any) -> Any:

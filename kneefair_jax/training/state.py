@@ -1,7 +1,7 @@
 """The state of training: everything that a training step changes, and nothing else."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import flax.linen as nn
 import jax
@@ -131,4 +131,4 @@ def moving_average(
         decay: in (0, 1).
     """
     weight = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
-    return optax.incremental_update(latest, average, weight)
+    return cast(dict[str, Any], optax.incremental_update(latest, average, weight))

@@ -158,7 +158,7 @@ def training_examples(definition: StepDefinition, state: TrainState, batch: Batc
     if valid is not None:
         mask = mask * valid.any((1, 2))
     # An auxiliary loss of an unknown group is 0, and its example is not counted.
-    known = mask * (group >= 0)
+    grouped = mask * (group >= 0)
     return {
         "image": standardize(image),
         "label": label,
@@ -169,7 +169,7 @@ def training_examples(definition: StepDefinition, state: TrainState, batch: Batc
         "keys": jax.vmap(jax.random.fold_in, (None, 0))(
             jax.random.fold_in(key, NETWORK_KEYS), batch["position"]
         ),
-        "auxiliary_weight": safe_divide(known, global_sum(known, options.axis_name)),
+        "auxiliary_weight": safe_divide(grouped, global_sum(grouped, options.axis_name)),
         **({} if valid is None else {"valid": valid}),
     }
 

@@ -14,7 +14,7 @@ from safetensors.numpy import save
 from kneefair_jax import models
 from kneefair_jax.anatomy import VOID
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import atomic, json_files
+from kneefair_jax.runtime import atomic, checked_files
 from kneefair_jax.runtime.schema import (
     Anything,
     Choice,
@@ -99,7 +99,7 @@ def load(name: str | Path) -> Network:
             f"weights {str(name)!r}: give an existing {SUFFIX} file, or one of {', '.join(NAMES)}"
         )
     about_path = path.with_suffix(".json")
-    about = json_files.read(about_path, DESCRIPTION, _REMEDY)
+    about = checked_files.read_json(about_path, DESCRIPTION, _REMEDY)
     try:
         model = models.create(about["network"], classes=len(about["structures"]) + 1)
         variables = variable_shapes(model, about["grid"])

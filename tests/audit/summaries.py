@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from kneefair_jax.audit import label_map, mask_summary
+from kneefair_jax.audit import label_map, mask_pair
 from kneefair_jax.data.mask_files import Mask
 
-LABELS = label_map.checked({"femur": 1, "tibia": 2})
+LABELS = label_map.check({"femur": 1, "tibia": 2})
 
 
 def of(label, spacing=(np.nan, np.nan), kind="unknown", ignored=None):
     mask = Mask(label, np.array(spacing, np.float32), spacing_kind=kind)
     ignored = np.zeros(label.shape, bool) if ignored is None else ignored
-    return mask_summary.of(mask, label, ignored, LABELS)
+    return mask_pair.summarize(mask, label, ignored, LABELS)
 
 
 def bone(row, column, height=16, width=16):

@@ -39,7 +39,7 @@ def test_one_command_leaves_page_and_numbers_and_no_path(command, tmp_path, caps
     assert f"sex female         6  {women:.3f}  [" in said
     assert "gap by sex: 0.0" in said
     assert (
-        "note: Left out, since no row of metadata.csv is theirs: 1 x prediction by pred (such as stray"
+        "note: Excluded, since metadata.csv has no row for them: 1 x prediction by pred (such as stray"
         in said
     )
     assert str(tmp_path / "out" / "index.html") in said
@@ -90,7 +90,7 @@ def test_the_primary_family_and_the_choice_of_pairs_reach_the_report(tmp_path, c
     ("primary", "message"),
     [
         ("length", "'length': write a score"),
-        ("dice:age", "'age'; name some of sex"),
+        ("dice:age", "'age' is not an attribute of the report; give some of sex"),
         ("nsd", "nsd: no case has this score"),
     ],
 )
@@ -116,7 +116,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(command, tmp_path, capsys)
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").write_text("")
     assert main(command) == 2
-    assert "is a file, or a link that leads to no folder; give a folder" in capsys.readouterr().err
+    assert "is a file, or a link that does not lead to a folder; give a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(command, tmp_path, capsys)
         (("--attributes", "sex", "--scores", "a.csv", "--endpoint", "dice<=0.9"), "dice>=0.9"),
         (
             ("--attributes", "a", "--metadata", "b", "--truth", "c", "--pred", "d", "e/d"),
-            "two models are called 'd'",
+            "two models have the name 'd'",
         ),
     ],
 )
@@ -167,7 +167,7 @@ def test_labels_are_parsed_by_hand():
     assert label_map.parse(["background=9", "a=255"]) == {"a": (255,), "background": (0, 9)}
     mask = np.array([[0, 9], [255, 0]])
     np.testing.assert_array_equal(
-        label_map.mapped(mask, label_map.parse(["background=9", "a=255"]), "m"), [[0, 0], [1, 0]]
+        label_map.to_labels(mask, label_map.parse(["background=9", "a=255"]), "m"), [[0, 0], [1, 0]]
     )
     assert label_map.parse(["chest", "ignore=255", "background=9"]) == {
         "right lung": (1,),
@@ -178,7 +178,7 @@ def test_labels_are_parsed_by_hand():
     }
     labels = label_map.parse(["a=1", "ignore=255"])
     assert label_map.structure_names(labels) == ("a",)
-    np.testing.assert_array_equal(label_map.mapped(np.array([[1, 255]]), labels, "m"), [[1, 0]])
+    np.testing.assert_array_equal(label_map.to_labels(np.array([[1, 255]]), labels, "m"), [[1, 0]])
     np.testing.assert_array_equal(label_map.ignored(np.array([[1, 255]]), labels), [[False, True]])
     for words in (
         ["ignore=255"],
@@ -202,9 +202,9 @@ def test_labels_are_parsed_by_hand():
 def test_more_structures_than_a_label_map_holds_are_refused():
     most = {f"s{i}": i for i in range(1, 256)}
     values = np.array([[0, 255]])
-    np.testing.assert_array_equal(label_map.mapped(values, label_map.checked(most), "m"), [[0, 255]])
+    np.testing.assert_array_equal(label_map.to_labels(values, label_map.check(most), "m"), [[0, 255]])
     with pytest.raises(InputError, match="names 256 structures, and an audit takes up to 255"):
-        label_map.checked(most | {"s256": 256})
+        label_map.check(most | {"s256": 256})
 
 
 def test_margins_are_parsed_by_hand():
@@ -218,13 +218,13 @@ def test_files_are_found_by_name_or_by_path(tmp_path):
     for name in ("a/left.png", "b/left.nii.gz", "c.NPY", ".hidden.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = files.find(tmp_path, ["a/left", "b/left", "c", "d"], "--truth")
-    assert found.of == {
+    result = files.find(tmp_path, ["a/left", "b/left", "c", "d"], "--truth")
+    assert result.by_case == {
         "a/left": tmp_path / "a/left.png",
         "b/left": tmp_path / "b/left.nii.gz",
         "c": tmp_path / "c.NPY",
     }
-    assert not found.extra
-    assert len(files.find(tmp_path, ["c"], "--truth").extra) == 2
+    assert not result.unlisted
+    assert len(files.find(tmp_path, ["c"], "--truth").unlisted) == 2
     with pytest.raises(InputError, match="case 'left' has 2 files"):
         files.find(tmp_path, ["left"], "--truth")

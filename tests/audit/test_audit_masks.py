@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,13 +19,14 @@ def root(tmp_path):
     return folder.write(tmp_path)
 
 
-def masks(root, pred=None, attributes=("sex",), **options):
+def masks(root, pred=None, attributes=("sex",), settings=QUICK, **options):
     return audit.masks(
         root / "truth",
         pred or root / "pred",
         root / "metadata.csv",
         attributes,
-        **{"labels": LABELS, "settings": QUICK} | options,
+        audit.MaskOptions(**{"labels": LABELS} | options),
+        settings,
     )
 
 
@@ -84,11 +84,10 @@ def test_formats_may_differ_and_a_table_s_paths_win(root):
         other / "metadata.csv",
         folder.rows_of(mask=lambda i: f"labels/mask{i}.nii.gz", spacing_mm=lambda i: ""),
     )
-    theirs = audit.masks(
-        other, other / "pred", other / "metadata.csv", ["sex"], labels=LABELS, settings=QUICK
-    )
-    pd.testing.assert_frame_equal(theirs.cases, masks(root).cases)
-    assert not theirs.notes
+    options = audit.MaskOptions(labels=LABELS)
+    result = audit.masks(other, other / "pred", other / "metadata.csv", ["sex"], options, QUICK)
+    pd.testing.assert_frame_equal(result.cases, masks(root).cases)
+    assert not result.notes
 
 
 def test_labels_are_mapped_joined_and_left_out(root):
@@ -99,15 +98,15 @@ def test_labels_are_mapped_joined_and_left_out(root):
         mask[:, 6][mask[:, 6] == 7] = 8
         mask[-1] = 9
         folder.save(mask, root / "other" / f"c{i}.png")
-    theirs = {"tibia": (7, 8), "femur": 1, "background": 9}
-    mapped = masks(root, root / "other", pred_labels=theirs)
+    pred_labels = {"tibia": (7, 8), "femur": 1, "background": 9}
+    mapped = masks(root, root / "other", pred_labels=pred_labels)
     pd.testing.assert_frame_equal(mapped.cases, masks(root).cases)
 
 
 def test_values_as_found_are_structures(root):
-    found, named = masks(root, labels=None), masks(root)
-    assert found.report["cohort"]["structures"] == ["structure 1", "structure 2"]
-    assert found.cases["dice"].tolist() == named.cases["dice"].tolist()
+    discovered, named = masks(root, labels=None), masks(root)
+    assert discovered.report["cohort"]["structures"] == ["structure 1", "structure 2"]
+    assert discovered.cases["dice"].tolist() == named.cases["dice"].tolist()
 
 
 def test_without_a_spacing_distances_are_unknown_and_it_says_so(root):
@@ -135,7 +134,7 @@ def test_a_missing_prediction_is_refused_left_out_or_scored_as_empty(root):
     skipped = masks(root, on_missing="skip")
     assert "c5" not in set(skipped.cases["case_id"])
     assert skipped.report["scores"]["dice"]["groups"]["sex=female"]["cases"] == 11
-    assert "No prediction for 1 of 24 cases (such as c5): left out." in skipped.notes
+    assert "No prediction for 1 of 24 cases (such as c5): excluded." in skipped.notes
     zero = masks(root, on_missing="zero")
     rows = zero.cases[zero.cases["case_id"] == "c5"]
     diagonal = np.hypot(20 * 0.5, 24 * 0.5)
@@ -186,9 +185,9 @@ def test_extra_files_are_counted_not_scored(root):
     (root / "pred" / "plans.json").write_text("{}")
     extra = masks(root)
     pd.testing.assert_frame_equal(extra.cases, plain.cases)
-    theirs = "Left out, since no row of metadata.csv is theirs: 1 x"
-    assert f"{theirs} prediction (such as stranger.png)." in extra.notes
-    assert f"{theirs} reference mask (such as unlisted.png)." in extra.notes
+    unlisted = "Excluded, since metadata.csv has no row for them: 1 x"
+    assert f"{unlisted} prediction (such as stranger.png)." in extra.notes
+    assert f"{unlisted} reference mask (such as unlisted.png)." in extra.notes
 
 
 def test_empty_masks_are_scored_and_noted(root):
@@ -433,11 +432,11 @@ REFUSED = {
     "bins of another": (nothing, {"bins": {"age": [50]}}, "--bins names 'age'"),
     "colour": (colour, {}, r"row 6: .*c4.png: a mask in color"),
     "duplicated case": (table_of(case_id=lambda i: "c1" if i == 2 else f"c{i}"), {}, "row 4: case_id 'c1' is also in"),
-    "empty attribute": (table_of(sex=lambda i: ""), {}, "column 'sex' is empty; fill it in or drop it from --attr"),
+    "empty attribute": (table_of(sex=lambda i: ""), {}, "column 'sex' is empty; fill it in.*--attr"),
     "labels differ": (nothing, {"pred_labels": {"femur": 1, "patella": 2}}, "name different structures"),
     "labels overlap": (nothing, {"labels": {"femur": 1, "all": [1, 2]}}, "value 1 is both 'femur' and 'all'"),
     "masks all empty": (all_empty, {"labels": None}, "the masks are all empty"),
-    "masks of 255": (truth_of_255, {"labels": None}, "hold the values 255; say what they mean with --labels"),
+    "masks of 255": (truth_of_255, {"labels": None}, "hold the values 255; .*--labels femur=255"),
     "named structures empty": (all_empty, {}, "no mask holds any of femur, tibia"),
     "no masks": (no_predictions, {}, "no image files in it"),
     "no table": (lambda root: remove(root, "metadata.csv"), {}, "no such file; give the table of cases as --metadata"),
@@ -454,14 +453,16 @@ REFUSED = {
 @pytest.mark.parametrize(("spoil", "options", "message"), REFUSED.values(), ids=REFUSED)
 def test_bad_input_is_refused_with_a_sentence(root, spoil, options, message):
     spoil(root)
-    options = {
-        "truth": root / "truth",
-        "pred": root / "pred",
-        "attributes": ["sex"],
-        "labels": LABELS,
-    } | options
+    options = dict(options)
+    inputs = {"truth": root / "truth", "pred": root / "pred", "attributes": ["sex"]}
+    inputs |= {name: options.pop(name) for name in inputs.keys() & options.keys()}
     with pytest.raises(InputError, match=message):
-        audit.masks(metadata=Path(root / "metadata.csv"), settings=QUICK, **options)
+        audit.masks(
+            metadata=root / "metadata.csv",
+            options=audit.MaskOptions(**{"labels": LABELS} | options),
+            settings=QUICK,
+            **inputs,
+        )
 
 
 def test_paths_of_the_table_are_relative_to_the_masks_or_to_the_table(tmp_path):
@@ -479,8 +480,65 @@ def test_paths_of_the_table_are_relative_to_the_masks_or_to_the_table(tmp_path):
 def test_the_tables_own_masks_do_not_stand_in_for_another_readers(tmp_path):
     """The table names masks in `truth`; the predictions are asked for as the truth, by their case ids."""
     root = folder.write(tmp_path, mask=lambda i: f"truth/c{i}.png")
-    result = audit.masks(
-        root / "pred", root / "pred", root / "metadata.csv", ["sex"], labels=LABELS, settings=QUICK
-    )
+    options = audit.MaskOptions(labels=LABELS)
+    result = audit.masks(root / "pred", root / "pred", root / "metadata.csv", ["sex"], options, QUICK)
     assert (result.cases["dice"] == 1).all()
     assert [note for note in result.notes if "column mask is below --truth" in note]
+
+
+def arrays(root, name, dtype=np.uint8):
+    return {
+        f"c{i}": np.asarray(Image.open(root / name / f"c{i}.png")).astype(dtype) for i in range(folder.CASES)
+    }
+
+
+def without_paths_and_command(report):
+    return json.dumps({**report, "run": {**report["run"], "command": None}}, default=str, sort_keys=True)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_arrays_give_the_report_of_equal_files(root, dtype):
+    files = masks(root, {"a": root / "pred", "b": root / "truth"})
+    models = {"a": arrays(root, "pred", dtype), "b": arrays(root, "truth", dtype)}
+    frame = pd.read_csv(root / "metadata.csv", dtype=str)
+    options = audit.MaskOptions(labels=LABELS)
+    result = audit.masks(arrays(root, "truth", dtype), models, frame, ["sex"], options, QUICK)
+    pd.testing.assert_frame_equal(result.cases, files.cases)
+    assert result.notes == files.notes
+    pd.testing.assert_frame_equal(result.mask_faults, files.mask_faults)
+    for model, report in files.reports.items():
+        assert without_paths_and_command(result.reports[model]) == without_paths_and_command(report)
+
+
+def test_arrays_of_one_model_and_folders_may_be_mixed(root):
+    options = audit.MaskOptions(labels=LABELS)
+    result = audit.masks(root / "truth", arrays(root, "pred"), root / "metadata.csv", ["sex"], options, QUICK)
+    pd.testing.assert_frame_equal(result.cases, masks(root).cases)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"c4": np.zeros((3, 4, 5), int)}, "--pred: the array of case 'c4' .*integers"),
+        ({"c4": np.zeros((20, 24))}, "--pred: the array of case 'c4' .*float64; give integers"),
+        ({"c4": np.zeros((24, 20), int)}, "row 6: --pred array of case 'c4': has 24 x 20 pixels"),
+        ({"c4": np.full((20, 24), 7)}, "row 6: --pred array of case 'c4': holds the value 7"),
+    ],
+)
+def test_unusable_arrays_are_refused(root, change, message):
+    pred = arrays(root, "pred") | change
+    with pytest.raises(InputError, match=message):
+        masks(root, pred)
+
+
+def test_missing_and_unlisted_arrays_are_treated_as_files(root):
+    pred = arrays(root, "pred") | {"stray": np.zeros((20, 24), np.uint8)}
+    assert any("1 x prediction (such as stray" in note for note in masks(root, pred).notes)
+    del pred["c5"]
+    with pytest.raises(
+        InputError, match=r"--pred \(arrays\): no prediction for 1 of 24 cases \(such as c5\)"
+    ):
+        masks(root, pred)
+    assert masks(root, pred, on_missing="zero").cases.set_index("case_id").loc["c5", "dice"].eq(0).all()
+    with pytest.raises(InputError, match="pred: holds no masks"):
+        audit.masks(root / "truth", {}, root / "metadata.csv", ["sex"])

@@ -44,8 +44,8 @@ def run(root, pred="pred", labels=VALUES):
         root / pred,
         root / "metadata.csv",
         ["sex"],
-        labels=labels,
-        settings=audit.Settings(draws=40, min_group_patients=2),
+        audit.MaskOptions(labels=labels),
+        audit.Settings(draws=40, min_group_patients=2),
     )
 
 

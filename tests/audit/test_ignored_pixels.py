@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kneefair_jax import audit
-from kneefair_jax.audit import ignored_pixels
+from kneefair_jax.audit import scoring
 from kneefair_jax.errors import InputError
 from tests.audit import folder
 
@@ -14,11 +14,11 @@ QUICK = audit.Settings(draws=40, min_group_patients=2)
 
 def test_sums_and_the_largest_share():
     shares = np.array([[0.1, np.nan], [0.0, 0.4]])
-    ignored = ignored_pixels.of_model(["a", "b"], [3, 4], shares, ("femur", "tibia"))
+    ignored = scoring.ignored_pixels(["a", "b"], [3, 4], shares, ("femur", "tibia"))
     assert ignored == (7, 2, 0.4, "tibia", "b")
-    note = ignored_pixels.note(ignored, 5, " by m")
+    note = ignored.note(5, " by m")
     assert "7 pixels in 2 of 5 cases" in note and "40.0 %" in note and "tibia of case b" in note
-    none = ignored_pixels.of_model(["a"], [3], np.array([[np.nan, 0.0]]), ("femur", "tibia"))
+    none = scoring.ignored_pixels(["a"], [3], np.array([[np.nan, 0.0]]), ("femur", "tibia"))
     assert none == (3, 1, None, None, None)
 
 
@@ -35,7 +35,7 @@ def root(tmp_path):
 
 def audited(root, **options):
     where = (root / "truth", root / "pred", root / "metadata.csv", ["sex"])
-    return audit.masks(*where, **{"labels": LABELS, "settings": QUICK} | options)
+    return audit.masks(*where, audit.MaskOptions(**{"labels": LABELS} | options), QUICK)
 
 
 def test_the_report_has_the_pixels_that_are_left_out(root):
@@ -71,14 +71,14 @@ def test_readers_masks_may_hold_the_ignored_value(root):
     differences = []
     for i in range(folder.CASES):
         true, predicted = folder.truth_of(i), folder.prediction_of(i)
-        kept = np.ones(true.shape, bool)
-        kept[14] = False
+        counted = np.ones(true.shape, bool)
+        counted[14] = False
         if i % 2 == 0:
-            kept[4:11, 2 + i % 5] = False
+            counted[4:11, 2 + i % 5] = False
         dice = [
             2
-            * (kept & (true == s) & (predicted == s)).sum()
-            / ((kept & (true == s)).sum() + (kept & (predicted == s)).sum())
+            * (counted & (true == s) & (predicted == s)).sum()
+            / ((counted & (true == s)).sum() + (counted & (predicted == s)).sum())
             for s in (1, 2)
         ]
         differences.append(1 - np.mean(dice))

@@ -121,7 +121,7 @@ def test_a_failing_disk_replaces_no_file(results, argv, tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize(("flags", "number"), [(os.ST_RDONLY, errno.EROFS), (0, errno.EACCES)])
 def test_a_folder_that_cannot_be_written_is_refused_before_the_work(argv, monkeypatch, capsys, flags, number):
-    monkeypatch.setattr(scoring, "over_cases", None)
+    monkeypatch.setattr(scoring, "score_cases", None)
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=flags))
     assert main(argv) == 1

@@ -41,18 +41,18 @@ def root(tmp_path, monkeypatch):
 
 def masks(root, **options):
     settings = audit.Settings(draws=40, min_group_patients=2)
-    given = (root / "truth", root / "pred", root / "metadata.csv", ["sex"])
-    return audit.masks(*given, **{"labels": LABELS, "settings": settings} | options)
+    inputs = (root / "truth", root / "pred", root / "metadata.csv", ["sex"])
+    return audit.masks(*inputs, audit.MaskOptions(**{"labels": LABELS} | options), settings)
 
 
 def test_the_mask_of_another_place_is_named_on_the_page_and_in_a_table(root):
-    found = masks(root, images=root / "films", suspicious="auto")
-    assert found.suspects["case_id"].tolist() == ["c5"] and found.suspects["score"][0] > 5
-    said = "1 (c5: fits better when moved 4 pixels up and 5 pixels left), all in suspicious.csv."
-    assert any(note.endswith(said) for note in found.notes), found.notes
-    found.write(root / "out")
+    result = masks(root, images=root / "films", label_error_checkpoint="auto")
+    assert result.label_errors["case_id"].tolist() == ["c5"] and result.label_errors["score"][0] > 5
+    text = "1 (c5: fits better when moved 4 pixels up and 5 pixels left), all in suspicious.csv."
+    assert any(note.endswith(text) for note in result.notes), result.notes
+    result.write(root / "out")
     written = pd.read_csv(root / "out" / "suspicious.csv")
-    assert written["reason"].tolist() == found.suspects["reason"].tolist()
+    assert written["reason"].tolist() == result.label_errors["reason"].tolist()
     assert "c5: fits better when moved" in (root / "out" / "index.html").read_text()
 
 
@@ -69,24 +69,28 @@ def test_by_the_command_line_and_where_all_is_well(root, capsys):
 def test_a_note_on_a_film_is_not_divided(root, monkeypatch):
     read = films.read
     monkeypatch.setattr(films, "read", lambda path: read(path)._replace(notes=("one; the same", "two")))
-    lines = [note for note in masks(root, images=root / "films", suspicious="auto").notes if "Film" in note]
+    lines = [
+        note
+        for note in masks(root, images=root / "films", label_error_checkpoint="auto").notes
+        if "Film" in note
+    ]
     assert [line.partition(" (")[0].partition(": ")[2] for line in lines] == ["one; the same", "two"]
 
 
 def test_none_is_asked_for_and_none_is_compared(root):
-    found = masks(root, images=root / "films")
-    assert found.suspects is None
-    found.write(root / "out")
+    result = masks(root, images=root / "films")
+    assert result.label_errors is None
+    result.write(root / "out")
     assert not (root / "out" / "suspicious.csv").exists()
 
 
 def test_what_cannot_be_compared_is_refused(root):
-    with pytest.raises(InputError, match="0 of 24 cases have a film; it takes 6 with --images"):
-        masks(root, suspicious="auto")
+    with pytest.raises(InputError, match="0 of 24 cases have a film; give 6 or more with --images"):
+        masks(root, label_error_checkpoint="auto")
     folder.save(np.arange(16 * 24, dtype=np.uint16).reshape(16, 24) // 2 % 256, root / "films" / "c3.png")
     with pytest.raises(
         InputError, match=r"c3\.png: 16 x 24 pixels, its mask .*c3\.png 20 x 24; --suspicious"
     ):
-        masks(root, images=root / "films", suspicious="auto")
+        masks(root, images=root / "films", label_error_checkpoint="auto")
     with pytest.raises(InputError, match="label scheme: 'thumb' is none of"):
-        masks(root, images=root / "films", suspicious="auto", labels={"femur": 1, "thumb": 2})
+        masks(root, images=root / "films", label_error_checkpoint="auto", labels={"femur": 1, "thumb": 2})

@@ -3,7 +3,7 @@ import pytest
 
 from kneefair_jax import metrics
 from kneefair_jax.audit import mask_alignment
-from kneefair_jax.audit.mask_summary import thumbnail
+from kneefair_jax.audit.mask_pair import thumbnail
 from kneefair_jax.data.readers import ORIENTATIONS
 from tests.audit.summaries import bone
 
@@ -29,25 +29,25 @@ def test_exchanged_labels_are_found_by_their_pixels():
     renamed = np.array([0, 2, 1], np.uint8)[true]
     pixels = {"a": metrics.confusion_matrix(true, renamed, 2)}
     arguments = ({"a": None}, pixels, ("femur", "tibia"))
-    note = mask_alignment.exchanged_labels(*arguments, 0.0, " by m")
+    note = mask_alignment.label_note(*arguments, 0.0, " by m")
     assert "femur is called tibia, tibia is called femur" in note and "1.00 instead of 0.00" in note
-    assert not mask_alignment.exchanged_labels(*arguments, 0.9, "")
-    assert not mask_alignment.exchanged_labels({}, {}, ("femur", "tibia"), 0.0, "")
+    assert not mask_alignment.label_note(*arguments, 0.9, "")
+    assert not mask_alignment.label_note({}, {}, ("femur", "tibia"), 0.0, "")
 
 
 def test_the_mask_that_lies_unlike_most_is_the_turned_one():
-    usual = mask_alignment.frequencies([thumbnail(bone(3 + i, 30 + i)) for i in range(6)])
+    frequencies = mask_alignment.frequencies([thumbnail(bone(3 + i, 30 + i)) for i in range(6)])
     right, turned = thumbnail(bone(5, 31)), thumbnail(bone(5, 31)[::-1])
-    assert mask_alignment.reference_is_turned(right, turned, usual)
-    assert not mask_alignment.reference_is_turned(turned, right, usual)
-    assert not mask_alignment.reference_is_turned(right, right, usual)
+    assert mask_alignment.is_reference_misoriented(right, turned, frequencies)
+    assert not mask_alignment.is_reference_misoriented(turned, right, frequencies)
+    assert not mask_alignment.is_reference_misoriented(right, right, frequencies)
 
 
 def test_a_mirrored_prediction_among_right_and_left_knees_is_the_turned_one():
     right = [thumbnail(bone(3 + i, 8 + i)) for i in range(6)]
-    usual = mask_alignment.frequencies([*right, *(one[:, ::-1] for one in right)])
-    assert not any(mask_alignment.reference_is_turned(one, one[:, ::-1], usual) for one in right)
-    assert not any(mask_alignment.reference_is_turned(one[:, ::-1], one, usual) for one in right)
+    frequencies = mask_alignment.frequencies([*right, *(one[:, ::-1] for one in right)])
+    assert not any(mask_alignment.is_reference_misoriented(one, one[:, ::-1], frequencies) for one in right)
+    assert not any(mask_alignment.is_reference_misoriented(one[:, ::-1], one, frequencies) for one in right)
 
 
 def test_a_prediction_is_turned_before_ignored_pixels_are_left_out():
@@ -66,16 +66,16 @@ def test_an_orientation_is_accepted_where_dice_comes_near_the_median():
         "poor": mask_alignment.Fit(0.12, "none", 0.12),
     }
     overlap = others | {case: one.dice for case, one in turns.items()}
-    assert mask_alignment.turned(dict.fromkeys(others) | turns, overlap).keys() == {"turned"}
-    everywhere = {case: mask_alignment.Fit(0.1, "flip-ud", dice) for case, dice in others.items()}
-    assert mask_alignment.turned(everywhere, dict.fromkeys(others, 0.1)).keys() == others.keys()
-    assert not mask_alignment.turned({}, {})
+    assert mask_alignment.misoriented(dict.fromkeys(others) | turns, overlap).keys() == {"turned"}
+    all_turned = {case: mask_alignment.Fit(0.1, "flip-ud", dice) for case, dice in others.items()}
+    assert mask_alignment.misoriented(all_turned, dict.fromkeys(others, 0.1)).keys() == others.keys()
+    assert not mask_alignment.misoriented({}, {})
 
 
 def test_the_flag_is_named_where_all_predictions_fit_in_one_orientation():
     turns = {case: mask_alignment.Fit(0.1, "flip-ud", 0.9) for case in "ab"}
-    assert "give --orientation flip-ud" in mask_alignment.flag_note(turns, 2, " by m", "none")
-    assert not mask_alignment.flag_note(turns, 3, "", "none")
-    assert not mask_alignment.flag_note(turns, 2, "", "flip-lr")
+    assert "give --orientation flip-ud" in mask_alignment.orientation_note(turns, 2, " by m", "none")
+    assert not mask_alignment.orientation_note(turns, 3, "", "none")
+    assert not mask_alignment.orientation_note(turns, 2, "", "flip-lr")
     stated = turns | {"a": mask_alignment.Fit(0.1, "flip-ud", 0.9, stated=True)}
-    assert not mask_alignment.flag_note(stated, 2, "", "none")
+    assert not mask_alignment.orientation_note(stated, 2, "", "none")

@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 from kneefair_jax import audit
-from kneefair_jax.audit import label_map, mask_summary
+from kneefair_jax.audit import label_map, mask_pair, observations
+from kneefair_jax.audit.mask_faults import PAIR_SPACING, TABLE_SPACING, UNITS
 from kneefair_jax.data.mask_files import Mask
 from tests.audit import folder
 from tests.audit.summaries import bone
+from tests.audit.summaries import of as summary_of
 
 CASES = 24
 FIELDS = ["case_id", "mask", "fault"]
@@ -50,8 +52,8 @@ def audited(root, truth=truth_of, preds=(prediction_of,), **labels):
         models,
         root / "metadata.csv",
         ["sex"],
-        labels={"femur": 1, "tibia": 2} | labels,
-        settings=settings,
+        audit.MaskOptions(labels={"femur": 1, "tibia": 2} | labels),
+        settings,
     )
 
 
@@ -128,13 +130,13 @@ def test_an_edge_of_ignored_pixels_is_no_rim():
     label[4:28, 8:56], label[28:58, 8:56] = 4, 2
     ignored = np.zeros(label.shape, bool)
     ignored[31:36] = True
-    labels = label_map.checked({"a": 1, "b": 2, "c": 3, "d": 4})
+    labels = label_map.check({"a": 1, "b": 2, "c": 3, "d": 4})
     for values in (label, np.where(ignored, 255, label)):
-        assert not mask_summary.of(
+        assert not mask_pair.summarize(
             Mask(values, np.ones(2)), np.where(ignored, 0, label), ignored, labels
         ).faults
     everything = np.ones(label.shape, bool)
-    assert not mask_summary.of(Mask(label, np.ones(2)), 0 * label, everything, labels).faults
+    assert not mask_pair.summarize(Mask(label, np.ones(2)), 0 * label, everything, labels).faults
 
 
 def test_a_prediction_may_hold_anything_in_ignored_pixels(tmp_path):
@@ -152,3 +154,66 @@ def test_a_prediction_may_hold_anything_in_ignored_pixels(tmp_path):
     assert result.mask_faults.empty and clean.mask_faults.empty
     assert not audited(tmp_path / "scored", truth, [ramps], background=255, patella=3).mask_faults.empty
     pd.testing.assert_frame_equal(result.cases, clean.cases)
+
+
+NAN = (np.nan, np.nan)
+
+
+def masks(*spacings, kind="header"):
+    return {f"c{i}": summary_of(bone(2 + i, 3), spacing, kind) for i, spacing in enumerate(spacings)}
+
+
+def kinds(faults):
+    return [(faulty.case_id, faulty.fault.kind) for faulty in faults]
+
+
+def test_other_units_change_pixels_and_bones():
+    truth = masks(*[(0.2, 0.2)] * 4)
+    spacing = np.array([(0.2, 0.2), (0.2, 0.2), (2.0, 2.0), (0.02, 0.02)], np.float32)
+    faults = observations._unit_faults(truth, spacing)
+    assert kinds(faults) == [("c2", UNITS), ("c3", UNITS)]
+    assert "10 times" in faults[0].fault.detail and "areas 100 times" in faults[0].fault.detail
+
+
+@pytest.mark.parametrize("height", [12, 16, 20])
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_a_factor_of_two_is_found_whatever_the_size_of_the_knee(height, factor):
+    truth = masks(*[(0.2, 0.2)] * 5) | {"c2": summary_of(bone(2, 3, height))}
+    spacing = np.full((5, 2), 0.2, np.float32)
+    spacing[2] *= factor
+    assert kinds(observations._unit_faults(truth, spacing)) == [("c2", UNITS)]
+    spacing[2] = 0.2 * 1.5
+    assert not observations._unit_faults(truth, spacing)
+
+
+def test_a_resized_film_and_a_cropped_one_are_no_faults():
+    truth = masks(*[(0.2, 0.2)] * 3) | {
+        "resized": summary_of(bone(2, 3, 4, 4)),
+        "cropped": summary_of(bone(2, 3, 4, 4)),
+        "empty": summary_of(np.zeros((64, 64), np.uint8)),
+    }
+    spacing = np.array([*[(0.2, 0.2)] * 3, (0.8, 0.8), (0.2, 0.2), (5, 5)], np.float32)
+    assert not observations._unit_faults(truth, spacing)
+    assert not observations._unit_faults(truth, np.full((6, 2), np.nan, np.float32))
+
+
+def test_headers_against_table_and_reference():
+    truth = masks((0.2, 0.2), (0.2, 0.4), NAN)
+    table = np.array([(0.2, 0.2), (0.2, 0.2), (0.2, 0.2)])
+    assert kinds(observations._table_spacing_faults(truth, table)) == [("c1", TABLE_SPACING)]
+    predictions = masks((0.5, 0.5), (0.2, 0.4), (0.3, 0.3)) | {"c2": None}
+    (fault,) = observations._pair_spacing_faults(truth, predictions, "m")
+    assert (fault.case_id, fault.mask, fault.fault.kind) == ("c0", "m", PAIR_SPACING)
+
+
+def test_kinds_that_differ_are_a_note():
+    truth = masks((0.2, 0.2), (0.2, 0.2)) | {
+        "c2": summary_of(bone(9, 9), (0.2, 0.2), "calibrated"),
+        "c3": summary_of(bone(8, 8)),
+    }
+    (note,) = observations._spacing_kind_notes(truth, "reference masks")
+    assert "header in 2 (such as c0), calibrated in 1 (such as c2)" in note
+    assert not observations._spacing_kind_notes(masks((0.2, 0.2), NAN), "reference masks")
+    (note,) = observations._pair_spacing_kind_notes(truth, {**masks(*[(0.2, 0.2)] * 3), "c3": None}, " by m")
+    assert "1 of 4 cases (such as c2: calibrated and header)" in note
+    assert not observations._pair_spacing_kind_notes(truth, truth, "")

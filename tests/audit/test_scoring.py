@@ -8,12 +8,13 @@ import pytest
 from kneefair_jax import audit
 from kneefair_jax.audit import cases as cases_of
 from kneefair_jax.audit import label_map, mask_pair, scoring
+from kneefair_jax.audit.options import CaseOptions
 from kneefair_jax.data import readers
 from kneefair_jax.metrics import boundary_errors, mask_scores
 from tests.audit import folder
 
 LABELS = {"femur": 1, "tibia": 2}
-READING = mask_pair.Reading(label_map.checked(LABELS), label_map.checked(LABELS))
+READING = mask_pair.Reading(label_map.check(LABELS), label_map.check(LABELS))
 
 
 @pytest.fixture
@@ -40,8 +41,8 @@ def test_masks_are_decoded_once_and_references_a_second_time_for_sizes(tmp_path,
         {"a": root / "pred", "b": root / "best"},
         root / "metadata.csv",
         ["sex"],
-        labels=LABELS,
-        settings=audit.Settings(draws=40, min_group_patients=2),
+        audit.MaskOptions(labels=LABELS),
+        audit.Settings(draws=40, min_group_patients=2),
     )
     shown = {model: {view.case_id for view in views} for model, views in result.examples.items()}
     assert len(shown["a"] | shown["b"]) < folder.CASES
@@ -74,13 +75,13 @@ def test_what_is_kept_of_a_case_does_not_grow_with_its_masks(tmp_path):
 
 def test_results_are_those_of_the_metrics(tmp_path):
     root = folder.write(tmp_path)
-    cohort = cases_of.read(root / "metadata.csv", ["sex"], {})
+    cohort = cases_of.read(root / "metadata.csv", ["sex"], CaseOptions())
     paths = {
         name: {f"c{i}": root / name / f"c{i}.png" for i in range(folder.CASES)} for name in ("truth", "pred")
     }
     del paths["pred"]["c3"]
-    cases = scoring.over_cases(cohort, paths["truth"], {"": paths["pred"]}, READING)
-    sizes = scoring.sizes(cohort, paths["truth"], cases, READING, {"": 0.7})[""]
+    cases = scoring.score_cases(cohort, paths["truth"], {"": paths["pred"]}, READING)
+    sizes = scoring.size_errors(cohort, paths["truth"], cases, READING, {"": 0.7})[""]
     for i, case in enumerate(cases):
         true = folder.truth_of(i)
         predicted = folder.prediction_of(i) if i != 3 else np.zeros_like(true)

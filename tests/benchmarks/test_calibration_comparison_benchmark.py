@@ -55,6 +55,6 @@ def test_a_pair_selected_by_the_baseline_flatters_and_each_method_s_own_gap_does
 
 def test_a_study_with_own_errors_is_the_paired_t_test():
     """One method of six at the first step of Holm's correction, by the noncentral t."""
-    result = calibration_comparison.study("one method repairs all", 3, 400, own=True)
+    result = calibration_comparison.study("one method repairs all", 3, 400, own_error=True)
     noncentral, critical = 0.017 / (0.004 / np.sqrt(3)), stats.t.ppf(1 - 0.05 / 6 / 2, 2)
     assert result["first"] == pytest.approx(stats.nct.sf(critical, 2, noncentral), abs=0.08)

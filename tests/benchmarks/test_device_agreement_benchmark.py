@@ -19,7 +19,7 @@ def test_relative_difference():
 def test_share_of_unequal_entries():
     a, b = np.array([0, 255, 7, 7], np.uint8), np.array([1, 0, 7, 9], np.uint8)
     assert device_agreement.share_unequal(a, b) == 0.75
-    assert device_agreement.share_unequal(a, b, apart=1) == 0.5
+    assert device_agreement.share_unequal(a, b, tolerance=1) == 0.5
 
 
 def test_nan_does_not_agree():
@@ -34,7 +34,7 @@ def test_both_evaluates_with_and_without_jit():
         traced.append(isinstance(x, jax.core.Tracer))
         return 2 * x
 
-    actual, reference = device_agreement.both(SMALL, function, np.arange(3.0, dtype=np.float32))
+    actual, reference = device_agreement.run_and_reference(SMALL, function, np.arange(3.0, dtype=np.float32))
     np.testing.assert_array_equal(actual, [0, 2, 4])
     np.testing.assert_array_equal(reference, [0, 2, 4])
     assert traced == [True, False]

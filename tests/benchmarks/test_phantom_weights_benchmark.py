@@ -23,7 +23,7 @@ class Recorder:
     def __init__(self):
         self.record = {"curve": [], "stages": []}
 
-    def say(self, text):
+    def log(self, text):
         pass
 
 

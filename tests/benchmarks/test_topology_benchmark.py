@@ -16,7 +16,7 @@ MODULE = """
 
 
 def test_what_moves_is_found_in_a_module_once():
-    moves = topology.moved(MODULE)
+    moves = topology.collectives(MODULE)
     assert [(move["kind"], move["bytes"]) for move in moves] == [
         ("all-reduce", 72 * 4 + 8 * 2),
         ("all-reduce", 32),
@@ -30,7 +30,7 @@ def test_what_moves_is_found_in_a_module_once():
 
 def test_a_step_sums_each_gradient_once_and_sends_no_activation():
     compiled, size = topology.compiled_step(np.array(jax.devices()), norm="batch", side=16, widths=(8,))
-    found = topology.summary(topology.moved(compiled.as_text()))
+    found = topology.summary(topology.collectives(compiled.as_text()))
     assert not found["other"]
     # XLA puts a few sums beside the gradients, and vectors among the gradients beside other sums.
     vectors = 4 * (4 * 8 + 5)  # two normalisations' scale and bias, the head's bias

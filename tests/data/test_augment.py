@@ -93,11 +93,11 @@ def test_everything_at_once_stays_a_picture_and_its_labels():
 
 def test_a_draw_depends_on_the_position_in_the_global_batch_and_not_on_the_device():
     image, label, position = batch()
-    whole = run(image, label, position, **EVERYTHING)
+    batch_result = run(image, label, position, **EVERYTHING)
     elsewhere = np.array([3, 1, 5, 0, 2, 4])
     parts = run(image[elsewhere], label[elsewhere], position[elsewhere], **EVERYTHING)
-    np.testing.assert_allclose(whole[0][elsewhere], parts[0], atol=1e-6)
-    np.testing.assert_array_equal(whole[1][elsewhere], parts[1])
+    np.testing.assert_allclose(batch_result[0][elsewhere], parts[0], atol=1e-6)
+    np.testing.assert_array_equal(batch_result[1][elsewhere], parts[1])
 
 
 def test_another_place_or_another_step_is_another_draw():

@@ -39,11 +39,11 @@ def test_a_cut_out_is_one_grey_rectangle_anywhere():
 def test_a_marker_is_a_bright_letter_now_and_then():
     image, hidden, label = draw_covers(marker=0.3)
     assert (label == 1).all()
-    shown = hidden.any((1, 2))
-    assert 0.2 < shown.mean() < 0.4
+    is_covered = hidden.any((1, 2))
+    assert 0.2 < is_covered.mean() < 0.4
     assert image[hidden].min() >= 0.8
     filled = []
-    for mask in hidden[shown]:
+    for mask in hidden[is_covered]:
         top, bottom, left, right = box(mask)  # in one piece, and whole
         assert 5 <= bottom - top <= 15 and abs((bottom - top) / 7 * 5 - (right - left)) <= 2
         filled.append(mask[top:bottom, left:right].mean())
@@ -65,13 +65,13 @@ def test_a_letter_reads_as_it_is_written():
 def test_no_bone_is_asked_for_beyond_the_collimated_field():
     image, hidden, label = draw_covers(collimation=0.4)
     np.testing.assert_array_equal(label, (~hidden).astype(int))
-    shown = hidden.any((1, 2))
-    assert 0.3 < shown.mean() < 0.5
+    is_covered = hidden.any((1, 2))
+    assert 0.3 < is_covered.mean() < 0.5
     grey = np.array([np.unique(one[mask]) for one, mask in zip(image, hidden, strict=True) if mask.any()])
     assert grey.shape[1] == 1 and ((grey <= 0.1) | (grey >= 0.9)).all()
     assert 0.3 < (grey < 0.5).mean() < 0.7
-    field = np.array([box(~mask) for mask in hidden[shown]])
+    field = np.array([box(~mask) for mask in hidden[is_covered]])
     assert (field[:, 0].max() <= 25) and (field[:, 1].min() >= 75)
     assert (field[:, 2].max() <= 30) and (field[:, 3].min() >= 90)
     area = (field[:, 1] - field[:, 0]) * (field[:, 3] - field[:, 2])
-    np.testing.assert_array_equal(area, (~hidden[shown]).sum((1, 2)))
+    np.testing.assert_array_equal(area, (~hidden[is_covered]).sum((1, 2)))

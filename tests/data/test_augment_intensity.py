@@ -21,8 +21,10 @@ def varied(**strength):
 def test_blur_is_a_gaussian_filter(sigma):
     blurred = augment.blur(IMAGE, sigma)
     expected = scipy.ndimage.gaussian_filter(IMAGE.astype(float), (sigma, sigma, 0), truncate=8)
-    inside = slice(15, -15)  # at the border SciPy reflects, and this normalises
-    np.testing.assert_allclose(np.asarray(blurred)[inside, inside], expected[inside, inside], atol=1e-5)
+    interior = slice(15, -15)  # at the border SciPy reflects, and this normalises
+    np.testing.assert_allclose(
+        np.asarray(blurred)[interior, interior], expected[interior, interior], atol=1e-5
+    )
 
 
 def test_blur_of_nothing_and_of_one_grey():

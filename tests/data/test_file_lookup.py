@@ -70,14 +70,14 @@ def test_an_audit_refuses_a_folder_that_is_shut(folder):
 def test_an_audit_gives_links_and_pipes_to_the_reader(folder, monkeypatch):
     monkeypatch.undo()
     result = files.find(folder, ["a", "b", "c", "d", "f"], "--truth")
-    assert sorted(result.of) == ["a", "b", "c", "d", "f"]
-    assert files.linked_outside(folder, {"e": folder / "e.png", "d": folder / "d.png"}) == []
+    assert sorted(result.by_case) == ["a", "b", "c", "d", "f"]
+    assert files.cases_linked_outside(folder, {"e": folder / "e.png", "d": folder / "d.png"}) == []
 
 
 def test_paths_of_a_table_that_no_file_can_have_are_absent(folder, tmp_path):
     names = {"a": "a.png", "b": "a" * 300 + ".png", "f": "f.png"}
-    result = files.listed(folder, names, [2, 3, 4], "--truth", tmp_path / "metadata.csv")
-    assert sorted(result.of) == ["a", "f"]
+    result = files.find_by_paths(folder, names, [2, 3, 4], "--truth", tmp_path / "metadata.csv")
+    assert sorted(result) == ["a", "f"]
 
 
 NAMES = ("right femur", "tibia")

@@ -173,14 +173,14 @@ def wide(root):
 
 BAD_TABLES = [
     (lambda root: (root / "metadata.csv").unlink(), {}, "metadata.csv: no such file; set data.root"),
-    (write(b""), {}, "malformed CSV; line 1 names the columns"),
-    (write(b"case_id,case_id\n1,2\n"), {}, "malformed CSV; line 1 names the columns"),
+    (write(b""), {}, "malformed CSV; .* line 1"),
+    (write(b"case_id,case_id\n1,2\n"), {}, "malformed CSV; .* line 1"),
     (write(b'case_id,patient_id,image,mask\na,"b,c,d\n'), {}, r"malformed CSV \(.*save it as UTF-8"),
     (write(b"case_id,patient_id,image,mask\n\xff,b,c,d\n"), {}, r"malformed CSV \(.*save it as UTF-8"),
     (write(b"case_id,patient_id,image,mask\n\na,b,c\n"), {}, "row 3: malformed CSV: 3 cells under 4"),
-    (drop("patient_id"), {}, "'patient_id' is missing; add it .repeat case_id.*there are: case_id, image"),
-    (drop("mask"), {}, "'mask' is missing; add it; there are"),
-    (drop("sex"), {}, "names 'sex', which is not an attribute column.*there are: age"),
+    (drop("patient_id"), {}, "'patient_id' is missing; add it .repeat case_id.*case_id, image"),
+    (drop("mask"), {}, "'mask' is missing; add it"),
+    (drop("sex"), {}, "names 'sex', which is not an attribute column.*: age"),
     (put(), {"attributes": ("sex", "sex")}, "names 'sex' twice"),
     (put(), {"attributes": ("patient_id",)}, "names 'patient_id', which is not an attribute"),
     (put(), {"split_column": "fold"}, "split_column is 'fold'; set it to '' or one of"),
@@ -195,7 +195,7 @@ BAD_TABLES = [
     ),
     (lambda root: (root / "masks/3.png").unlink(), {}, r"row 5: mask .*3.png: no such file"),
     (put(mask=["/m.png", *table()["mask"][1:]]), {}, "row 2: mask /m.png: write the path relative"),
-    (put(sex=["", "", "NA", ""]), {}, "row 1: column 'sex' is empty; fill it in or drop it"),
+    (put(sex=["", "", "NA", ""]), {}, "row 1: column 'sex' is empty; fill it in"),
     (put(age=["50", "7O", "", "51"]), {}, "row 3: age '7O' is not a number; correct it"),
     (put(age=["50", "inf", "", "51"]), {}, "row 3: age 'inf' is not a number"),
     (wide, {"bins": {}}, "row 1: column 'age' holds 12 different numbers; set data.bins"),
@@ -300,7 +300,7 @@ def test_five_problems_are_listed_and_all_counted(root):
     with pytest.raises(InputError) as error:
         source(root)
     lines = str(error.value).split("\n")
-    assert lines[0].endswith("6 problems, of which the first 5:") and len(lines) == 6
+    assert "6 problems" in lines[0] and len(lines) == 6
     assert [line.split(" row ")[1][:2] for line in lines[1:]] == ["2:", "2:", "3:", "3:", "4:"]
 
 

@@ -145,7 +145,7 @@ def test_problems_name_both_rows():
 def test_what_a_spreadsheet_spoiled():
     cells = dict(enumerate(["1.23457E+11", "1E+05", "1.5e3", "7.0", "7", "0007", "1e5", "p7.0", "3.10"]))
     assert [row for row, _ in spoiled(cells, "case_id")] == [0, 1, 2, 3]
-    assert [row for row, _ in spoiled(cells, "case_id", allowed=True)] == [0, 1, 2]
+    assert [row for row, _ in spoiled(cells, "case_id", allow_floats=True)] == [0, 1, 2]
 
 
 def test_pairs_across_two_cohorts():

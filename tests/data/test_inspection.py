@@ -6,6 +6,8 @@ from kneefair_jax.data.inspection import aggregate_notes
 from tests.hostile import films, geometry
 from tests.hostile.test_geometry import audited, checked, no_timing
 
+__all__ = ["no_timing"]
+
 UNKNOWN = np.full(2, np.nan, np.float32)
 
 
@@ -74,9 +76,6 @@ def test_void_pixels_are_counted_and_are_no_step_between_labels():
     assert inspection.decode(inspection.encode(one)) == one
 
 
-__all__ = ["no_timing"]
-
-
 def test_notes_that_differ_in_numbers_are_of_one_kind():
     notes = [(), ("a pixel of 0.3 x 2e-05",), ("a pixel of 0.25 x 1", "other")]
     first, second = aggregate_notes(["a", "b", "c"], notes)
@@ -87,7 +86,8 @@ def test_notes_that_differ_in_numbers_are_of_one_kind():
     assert many == "x (in 7 of 7 cases: a, b, c, d, e, ...)"
 
 
-def test_an_audit_tells_of_masks_without_a_unit(tmp_path, capsys):
+@pytest.mark.usefixtures("terminal_log")
+def test_an_audit_notes_masks_without_a_unit(tmp_path, capsys):
     rows = []
     for n in range(12):
         mask, name = films.knee(n)[1], f"c{n:02d}.nii.gz"
@@ -101,8 +101,9 @@ def test_an_audit_tells_of_masks_without_a_unit(tmp_path, capsys):
         assert mask in note.lower() and "6 of 12 cases" in note and "c01" in note
 
 
+@pytest.mark.usefixtures("terminal_log")
 @pytest.mark.parametrize("kind", ["masks", "images"])
-def test_check_tells_of_headers_and_of_kinds_of_spacing(tmp_path, no_timing, capsys, kind):
+def test_check_notes_headers_and_kinds_of_spacing(tmp_path, no_timing, capsys, kind):
     root = geometry.cohort(tmp_path / "cohort")
     for n in (3, 7):
         image, label = films.knee(n)

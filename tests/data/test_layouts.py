@@ -9,7 +9,7 @@ from PIL import Image
 from configs import folder as folder_config
 from kneefair_jax import label_errors
 from kneefair_jax.audit import run
-from kneefair_jax.audit.result import Settings
+from kneefair_jax.audit.options import MaskOptions, Settings
 from kneefair_jax.data import cohort_loader, folder, mask_files, readers
 from kneefair_jax.data.mask_files import StructureFiles
 from kneefair_jax.errors import InputError
@@ -139,8 +139,8 @@ def audited(root, **options):
         root / "pred",
         root / "table" / "m.csv",
         ["sex"],
-        settings=Settings(draws=200),
-        **options,
+        MaskOptions(**options),
+        Settings(draws=200),
     )
 
 
@@ -193,7 +193,7 @@ def test_a_comparison_with_a_network_names_all_such_films(tmp_path, monkeypatch)
 
     monkeypatch.setattr(label_errors, "comparison", comparison)
     masks_of(tmp_path, png, png, nifti)
-    audit = audited(tmp_path, images=tmp_path / "films", suspicious="auto")
+    audit = audited(tmp_path, images=tmp_path / "films", label_error_checkpoint="auto")
     (note,) = [note for note in audit.notes if "states an orientation" in note]
     assert "6 of the films" in note and "c0" in note
 

@@ -60,7 +60,7 @@ def test_spacings_in_other_units_are_refused(text):
     problems = []
     assert np.isnan(metadata.spacings(pd.DataFrame({"spacing_mm": column(text)}), problems)).all()
     ((row, message),) = problems
-    assert row == 2 and repr(text) in message and "millimetres" in message
+    assert row == 2 and repr(text) in message and "millimeters" in message
 
 
 def test_an_attribute_in_the_first_row_of_each_patient_alone_is_a_merged_cell():
@@ -181,11 +181,8 @@ def test_a_table_is_read_with_missing_words_and_as_written(tmp_path):
     (tmp_path / "t.csv").write_text("case_id,sex\n007,?\n8,f\n")
     table = metadata.read(tmp_path / "t.csv")
     assert table.cells["case_id"].tolist() == ["007", "8"] and table.cells["sex"].tolist() == ["", "f"]
-    assert table.written["sex"].tolist() == ["?", "f"] and list(table.cells.index) == [2, 3]
+    assert table.raw["sex"].tolist() == ["?", "f"] and list(table.cells.index) == [2, 3]
     assert table.notes == []
-    assert (
-        len(metadata.word_notes(table.written, ("sex",))) == 1
-        and metadata.word_notes(table.written, ()) == []
-    )
+    assert len(metadata.word_notes(table.raw, ("sex",))) == 1 and metadata.word_notes(table.raw, ()) == []
     with pytest.raises(InputError, match="no such file"):
         metadata.read(tmp_path / "u.csv")

@@ -106,7 +106,7 @@ def test_undersampling_what_is_undersampled_changes_nothing(seed):
 
 
 def test_undersampled_must_leave_a_batch():
-    with pytest.raises(InputError, match="undersampled to 2 patients a group, 1[01] training cases are left"):
+    with pytest.raises(InputError, match="undersampled to 2 patients a group, 1[01] training cases"):
         take("undersampled", 1, batch_size=16)
 
 
@@ -153,7 +153,7 @@ def test_a_group_without_a_training_case():
     assert by_group(take("equal_share", 8, rows=rows)) == [4, 4, 0, 0]
     assert np.abs(np.array(by_group(take("oversampled", 400, rows=rows))[:2]) - 200).max() < 50
     assert by_group(take("proportional", 6, rows=rows, batch_size=6)) == [4, 2, 0, 0]
-    with pytest.raises(InputError, match="no training case has race=C, so that no patient"):
+    with pytest.raises(InputError, match="sampler.name=.*no training case has race=C"):
         take("undersampled", 1, rows=rows)
 
 

@@ -1,4 +1,4 @@
-"""A model card says what stands in the run's folder, and what does not stand there is unknown."""
+"""A model card has the content of the run directory, and marks missing content as not recorded."""
 
 import copy
 
@@ -43,8 +43,8 @@ ENVIRONMENT = {"command": "python launch.py", "commit": "abc", "device": "1 x cp
 
 
 def front(text):
-    before, matter, body = text.split("---\n", 2)
-    assert not before
+    prefix, matter, body = text.split("---\n", 2)
+    assert not prefix
     return yaml.safe_load(matter), body
 
 
@@ -62,61 +62,59 @@ def test_a_hub_can_read_the_front_matter():
     ]
 
 
-def test_scores_and_patients_by_group_but_not_of_a_handful():
+def test_scores_and_patients_by_group_except_small_groups():
     _, body = front(model_card.card("mine", CONFIG, REPORT, ENVIRONMENT, parameters=1234))
-    assert "`unet`) of 1,234 parameters that segments tibia and femur" in body
+    assert "`unet`) with 1,234 parameters that segments tibia and femur" in body
     assert "| site=a\\|b | 40 | 0.900 [0.890, 0.910] | 0.950 [0.940, 0.960] |" in body
     assert "| site=c | fewer than 10 | too few | too few |" in body and "0.123" not in body
     assert "| site=a\\|b | 1,200 |" in body and "| site=c | fewer than 10 |" in body
     assert "Gap by site, macro Dice: 0.020 ([0.010, 0.030])." in body
-    assert "femur is in neither mask of 2 test cases" in body
-    assert (
-        "the group of every image has to be given" in body and "Licence of the weights: not recorded" in body
-    )
-    assert "training time: 2 min" in body and "on no other" in body
+    assert "femur is absent from both masks of 2 test cases" in body
+    assert "needs the group of every image" in body and "License of the weights: not recorded" in body
+    assert "training time: 2 min" in body and "only on cases of its own cohort" in body
 
 
-def test_what_is_not_there_is_said_and_another_cohort_is_told_apart():
+def test_missing_content_and_the_external_cohort_are_marked():
     bare = copy.deepcopy(REPORT)
     bare["cohort"] = {"structures": ["tibia", "femur"]}
     bare["run"] = {"grid": [64, 48], "step": 900}
     matter, body = front(model_card.card("mine", {"model": {"name": "unet"}}, bare, {}))
     assert "license" not in matter
     assert "Patients by group: not recorded" in body and "commit: not recorded" in body
-    assert "was not looked at" in body and "None was scored." in body
+    assert "was not evaluated by group" in body and "No external cohort" in body
     bare["external"] = {"scores": {"dice": DICE}, "structures": ["femur", "tibia"]}
     matter, body = front(model_card.card("mine", CONFIG, bare, {}))
-    (_, other) = matter["model-index"][0]["results"]
-    assert other["dataset"]["name"] == "another cohort" and other["metrics"][0]["name"] == "Dice, femur"
-    assert "None was scored." not in body
+    (_, external) = matter["model-index"][0]["results"]
+    assert (
+        external["dataset"]["name"] == "external cohort" and external["metrics"][0]["name"] == "Dice, femur"
+    )
+    assert "No external cohort" not in body
 
 
-def test_where_masks_were_scored_and_whose_few_patients_are_hidden():
+def test_the_resolution_of_scores_and_the_minimum_of_patients():
     report = copy.deepcopy(REPORT)
     report["cohort"]["min_group_patients"] = 3
     report["external"] = {"scores": {"dice": DICE}, "structures": ["femur", "tibia"], "resolution": "grid"}
     report["run"]["resolution"] = "source"
     _, body = front(model_card.card("mine", CONFIG, report, {}))
-    assert "\n* Scores of the other cohort are of masks on the working grid" in body
-    assert "\n* Scores are of masks" not in body
-    # Three patients are enough for this run, there as here.
+    assert "\n* Scores of the external cohort are at the working resolution" in body
+    assert "\n* Scores are at" not in body
+    # Three patients are enough for both cohorts of this run.
     assert body.count("| site=c | 3 | 0.123") == 2
     report["external"]["resolution"] = "source"
-    assert "working grid" not in front(model_card.card("mine", CONFIG, report, {}))[1]
-    assert (
-        "\n* Scores are of masks on the working grid" in front(model_card.card("mine", CONFIG, REPORT, {}))[1]
-    )
+    assert "working resolution, not" not in front(model_card.card("mine", CONFIG, report, {}))[1]
+    assert "\n* Scores are at the working resolution" in front(model_card.card("mine", CONFIG, REPORT, {}))[1]
 
 
 @pytest.mark.parametrize(
-    ("source", "said"), [("oai", "terms of use apply"), ("phantom", "no patient's film")]
+    ("source", "sentence"), [("oai", "terms of use apply"), ("phantom", "no patient's radiograph")]
 )
-def test_where_the_films_come_from(source, said):
+def test_the_origin_of_the_radiographs(source, sentence):
     config = CONFIG | {"data": {"source": source}}
-    assert said in model_card.card("mine", config, REPORT, ENVIRONMENT)
+    assert sentence in model_card.card("mine", config, REPORT, ENVIRONMENT)
 
 
 @pytest.mark.parametrize("online", [True, False])
-def test_online_training_cases_are_named_where_there_are_some(online):
+def test_online_training_cases_are_mentioned(online):
     config = CONFIG | {"data": {"source": "phantom", "phantom": {"online": online}}}
-    assert ("drawn once" in model_card.card("mine", config, REPORT, ENVIRONMENT)) == online
+    assert ("generated once" in model_card.card("mine", config, REPORT, ENVIRONMENT)) == online

@@ -17,13 +17,13 @@ NETWORK = {"name": "unet", "widths": [2], "norm": "group", "weights": ""}
 
 def save(folder, seed, group):
     model = models.create(NETWORK, classes=2)
-    # As a head's, which is not exported.
+    # Like a head's module, which is not exported.
     params = model.init(jax.random.key(seed), jnp.zeros((1, 8, 8, 1)))["params"]
     with_head = params | {"critic": {"kernel": jnp.ones(3)}}
-    kept = Checkpoints(folder / "checkpoints")
+    checkpoints = Checkpoints(folder / "checkpoints")
     state = TrainState(jnp.uint32(0), jnp.int32(7), with_head, {}, (), ())
-    kept.save(state, {"overall": 0.5, "groups": {group: 0.5}}, 1.0)
-    kept.close()
+    checkpoints.save(state, {"overall": 0.5, "groups": {group: 0.5}}, 1.0)
+    checkpoints.close()
     return params
 
 
@@ -52,21 +52,21 @@ def run_folder(folder, schedule, step):
     return folder
 
 
-def test_a_run_becomes_weights(tmp_path, capsys):
+def test_a_run_is_exported_as_weights(tmp_path, capsys):
     run = run_folder(tmp_path / "run", "single", 7)
     params = save(run, 0, "sex=f")
     with pytest.raises(InputError, match=r"python -m kneefair_jax.export .*run"):
         weights.load_by_group(run)
     assert main([str(run)]) == 0
     assert "model.safetensors" in capsys.readouterr().out
-    assert "Licence of the weights: not recorded" in (run / "export/model.md").read_text()
+    assert "License of the weights: not recorded" in (run / "export/model.md").read_text()
     network = weights.select_group(weights.load_by_group(run), None)
     jax.tree.map(np.testing.assert_array_equal, network.variables["params"], dict(params))
     assert network.about["step"] == 7 and network.about["dice"]["a"]["all"]["mean"] == 0.9
     assert network.about["fit"] == "stretch"
 
 
-def test_classes_may_differ_from_the_structures_that_are_scored(tmp_path):
+def test_classes_may_differ_from_the_scored_structures(tmp_path):
     run = run_folder(tmp_path / "run", "single", 7)
     save(run, 0, "sex=f")
     report = json.loads((run / "report" / "report.json").read_text())
@@ -77,16 +77,16 @@ def test_classes_may_differ_from_the_structures_that_are_scored(tmp_path):
     assert about["structures"] == ["b"] and list(about["dice"]) == ["a"] and about["fit"] == "pad"
 
 
-def test_each_group_s_network_is_found_by_its_name(tmp_path):
+def test_each_group_s_network_is_selected_by_its_name(tmp_path):
     run = run_folder(tmp_path / "run", "group_specific", {"age=<=50": 7, "age=>=51": 7})
     params = [save(run / f"stages/group_{g}", g, name) for g, name in enumerate(["age=>=51", "age=<=50"])]
     paths = network_files.export(run, run / network_files.FOLDER)
     assert [path.name for path in paths] == ["model_0.safetensors", "model_1.safetensors"]
-    found = weights.load_by_group(run)
-    kernel = weights.select_group(found, "age=<=50").variables["params"]["head"]["kernel"]
+    networks = weights.load_by_group(run)
+    kernel = weights.select_group(networks, "age=<=50").variables["params"]["head"]["kernel"]
     np.testing.assert_array_equal(kernel, params[1]["head"]["kernel"])
     with pytest.raises(InputError, match=r"each for one group; give one of 'age=>=51', 'age=<=50'"):
-        weights.select_group(found, None)
+        weights.select_group(networks, None)
     assert weights.load(paths[0]).about["group"] == "age=>=51"
 
 

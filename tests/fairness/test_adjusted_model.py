@@ -33,8 +33,8 @@ def study(patients=60, knees=2, seed=0, effect=-0.03):
         half.assign(structure="a", dice=score + 0.02, true_area_mm2=0.75 * area),
         half.assign(structure="b", dice=score - 0.02, true_area_mm2=0.25 * area),
     ]
-    known = cohort.assign(score=score, area=np.log(area))
-    return cohort, pd.concat(parts), known.rename(columns={"area": "log_area"})
+    covariates = cohort.assign(score=score, area=np.log(area))
+    return cohort, pd.concat(parts), covariates.rename(columns={"area": "log_area"})
 
 
 def terms(fit):
@@ -43,18 +43,18 @@ def terms(fit):
 
 @pytest.mark.parametrize("knees", [1, 2])
 def test_as_statsmodels_by_formula_and_the_planted_effect_is_found(knees):
-    cohort, cases, known = study(knees=knees)
+    cohort, cases, covariates = study(knees=knees)
     model = adjusted_model.models(cases, cohort, ["sex", "race"])["dice"]
     assert model["formula"] == "dice ~ sex * race + age + log(area)"
     fit = model["with_mediators"]
     assert (fit["patients"], fit["cases"]) == (60, 60 * knees)
     assert fit["formula"] == model["formula"] and fit["covariates"] == ["age", AREA]
-    ours = terms(fit)
-    assert list(ours) == ["intercept", "sex=male", "race=B", "age", AREA, "sex=male:race=B"]
+    result = terms(fit)
+    assert list(result) == ["intercept", "sex=male", "race=B", "age", AREA, "sex=male:race=B"]
     names = ["Intercept", "C(sex)[T.male]", "C(race)[T.B]", "age", "log_area", "C(sex)[T.male]:C(race)[T.B]"]
-    expected = smf.ols("score ~ C(sex) * C(race) + age + log_area", known)
+    expected = smf.ols("score ~ C(sex) * C(race) + age + log_area", covariates)
     expected = expected.fit(cov_type="HC2") if knees == 1 else expected.fit()
-    for term, name in zip(ours.values(), names, strict=True):
+    for term, name in zip(result.values(), names, strict=True):
         np.testing.assert_allclose(term["estimate"], expected.params[name], rtol=1e-8)
         low, high = term["interval"]
         assert (low + high) / 2 == pytest.approx(term["estimate"])
@@ -63,52 +63,52 @@ def test_as_statsmodels_by_formula_and_the_planted_effect_is_found(knees):
         assert 5 < term["df"] < 60
         if knees == 1:
             np.testing.assert_allclose(error, expected.bse[name], rtol=1e-8)
-    assert ours["sex=male"]["interval"][0] < -0.03 < ours["sex=male"]["interval"][1] < 0
+    assert result["sex=male"]["interval"][0] < -0.03 < result["sex=male"]["interval"][1] < 0
     # Men's larger bones make up for 0.015 of it, and without the area that is in the effect.
     without = model["without_mediators"]
     assert without["formula"] == "dice ~ sex * race + age" and without["covariates"] == ["age"]
-    assert terms(without)["sex=male"]["estimate"] > ours["sex=male"]["estimate"] + 0.005
+    assert terms(without)["sex=male"]["estimate"] > result["sex=male"]["estimate"] + 0.005
 
 
 def contrast(fit, attribute):
-    (one,) = (c for c in fit["contrasts"] if c["attribute"] == attribute)
-    return one
+    (term,) = (c for c in fit["contrasts"] if c["attribute"] == attribute)
+    return term
 
 
 def test_without_covariates_it_is_welch_s_test_of_patient_means():
     """Patients of 1 to 3 cases; the model adjusts for nothing and the contrast is the gap of the report."""
-    cohort, cases, known = study(knees=3)
-    keep = known.groupby("patient_id").cumcount() <= known["patient_id"].str[1:].astype(int) % 3
-    cohort, known = cohort[keep], known[keep]
+    cohort, cases, covariates = study(knees=3)
+    keep = covariates.groupby("patient_id").cumcount() <= covariates["patient_id"].str[1:].astype(int) % 3
+    cohort, covariates = cohort[keep], covariates[keep]
     cases = cases[cases["case_id"].isin(cohort["case_id"])]
     fit = adjusted_model.models(cases, cohort.drop(columns="age"), ["sex"])["dice"]["without_mediators"]
     assert fit["covariates"] == [] and fit["formula"] == "dice ~ sex"
-    means = known.groupby("patient_id").agg({"score": "mean", "sex": "first"})
+    means = covariates.groupby("patient_id").agg({"score": "mean", "sex": "first"})
     male, female = (means["score"][means["sex"] == sex] for sex in ("male", "female"))
-    one = contrast(fit, "sex")
-    assert (one["level"], one["reference"], one["n"]) == ("male", "female", 60)
-    assert one["estimate"] == pytest.approx(male.mean() - female.mean())
-    assert one["df"] == pytest.approx(58)
+    term = contrast(fit, "sex")
+    assert (term["level"], term["reference"], term["n"]) == ("male", "female", 60)
+    assert term["estimate"] == pytest.approx(male.mean() - female.mean())
+    assert term["df"] == pytest.approx(58)
     error = np.sqrt(male.var() / 30 + female.var() / 30)
     # Hall's transformation moves the ends by little where scores are hardly skewed.
-    expected = one["estimate"] + error * stats.t.ppf([0.025, 0.975], 58)
-    np.testing.assert_allclose(one["interval"], expected, atol=0.02 * error)
+    expected = term["estimate"] + error * stats.t.ppf([0.025, 0.975], 58)
+    np.testing.assert_allclose(term["interval"], expected, atol=0.02 * error)
 
 
 def test_a_contrast_is_the_mean_over_the_other_attribute_and_not_the_effect_at_its_reference():
     """Men lose 0.06 in race B (a third of the patients) and nothing in A: 0.02 in the mean over all."""
-    cohort, cases, known = study(patients=300, effect=0)
-    lower = 0.06 * ((known["sex"] == "male") & (known["race"] == "B"))
+    cohort, cases, covariates = study(patients=300, effect=0)
+    lower = 0.06 * ((covariates["sex"] == "male") & (covariates["race"] == "B"))
     cases["dice"] = cases["dice"] - np.tile(lower, 2)
     fit = adjusted_model.models(cases, cohort, ["sex", "race"])["dice"]["with_mediators"]
     assert abs(terms(fit)["sex=male"]["estimate"]) < 0.004
-    one = contrast(fit, "sex")
-    assert one["estimate"] == pytest.approx(-0.02, abs=0.004)
-    assert one["interval"][0] < -0.02 < one["interval"][1] < 0
-    assert one["p"] < one["p_adjusted"] or one["p_adjusted"] < 1e-6
+    term = contrast(fit, "sex")
+    assert term["estimate"] == pytest.approx(-0.02, abs=0.004)
+    assert term["interval"][0] < -0.02 < term["interval"][1] < 0
+    assert term["p"] < term["p_adjusted"] or term["p_adjusted"] < 1e-6
     # A covariate's distribution cancels, as it does not interact.
-    moved = adjusted_model.models(cases, cohort.assign(age=cohort["age"] + 100), ["sex", "race"])["dice"]
-    assert contrast(moved["with_mediators"], "sex")["estimate"] == pytest.approx(one["estimate"])
+    shifted = adjusted_model.models(cases, cohort.assign(age=cohort["age"] + 100), ["sex", "race"])["dice"]
+    assert contrast(shifted["with_mediators"], "sex")["estimate"] == pytest.approx(term["estimate"])
 
 
 def test_all_pairs_of_levels_are_contrasts_with_holm_s_correction():
@@ -146,19 +146,19 @@ def test_a_contrast_of_two_groups_is_welch_s_t_after_hall_s_transformation():
     )
     cases = cohort.assign(structure="a", dice=score, true_area_mm2=np.nan)
     cohort["ward"] = groups.categorical(pd.Series(["x"] * 40 + ["y"] * 12))
-    one = contrast(adjusted_model.models(cases, cohort, ["ward"])["dice"]["without_mediators"], "ward")
+    term = contrast(adjusted_model.models(cases, cohort, ["ward"])["dice"]["without_mediators"], "ward")
     t = stats.ttest_ind(second, first, equal_var=False).statistic
     shape = (40 * stats.skew(first) + 12 * stats.skew(second)) / 52
     error = np.hypot(stats.sem(first), stats.sem(second))
     third = second.std(ddof=1) ** 3 / 12**2 - first.std(ddof=1) ** 3 / 40**2
     g = shape * third / error**3
     transformed = t + g * t**2 / 3 + g**2 * t**3 / 27 + g / 6
-    assert one["p"] == pytest.approx(2 * stats.t.sf(abs(transformed), one["df"]))
-    low, high = one["interval"]
+    assert term["p"] == pytest.approx(2 * stats.t.sf(abs(transformed), term["df"]))
+    low, high = term["interval"]
     for end, sign in ((low, 1), (high, -1)):
-        at = (one["estimate"] - end) / error  # the studentized mean whose transform is the critical value
+        at = (term["estimate"] - end) / error  # the studentized mean whose transform is the critical value
         critical = at + g * at**2 / 3 + g**2 * at**3 / 27 + g / 6
-        assert critical == pytest.approx(sign * stats.t.ppf(0.975, one["df"]))
+        assert critical == pytest.approx(sign * stats.t.ppf(0.975, term["df"]))
 
 
 def test_an_interval_of_shares_ends_at_1():
@@ -173,8 +173,8 @@ def test_an_interval_of_shares_ends_at_1():
         ["ward"],
         failure_dice=0.0,
     )
-    one, far = (contrast(fit[score]["without_mediators"], "ward") for score in ("dice", "assd_mm"))
-    assert one["interval"][0] > -1 and one["interval"][1] == 1 < far["interval"][1] / 9
+    term, far = (contrast(fit[score]["without_mediators"], "ward") for score in ("dice", "assd_mm"))
+    assert term["interval"][0] > -1 and term["interval"][1] == 1 < far["interval"][1] / 9
 
 
 def test_patients_with_a_failed_segmentation_are_left_out_and_counted():
@@ -187,8 +187,8 @@ def test_patients_with_a_failed_segmentation_are_left_out_and_counted():
         cohort,
         ["sex", "race"],
     )["dice"]
-    kept, rest = (frame[~frame["patient_id"].isin(failed)] for frame in (cases, cohort))
-    expected = adjusted_model.models(kept, rest, ["sex", "race"])["dice"]
+    included, rest = (frame[~frame["patient_id"].isin(failed)] for frame in (cases, cohort))
+    expected = adjusted_model.models(included, rest, ["sex", "race"])["dice"]
     assert model["without_mediators"] == expected["without_mediators"]
     assert model["without_mediators"]["patients"] == 58
     assert model["left_out"] == ["patients with a failed segmentation (Dice below 0.5): 2"]
@@ -204,8 +204,8 @@ def test_failed_segmentations_of_all_patients_are_a_reason():
 def test_a_score_nowhere_known_is_absent():
     cohort, cases, _ = study()
     assert list(adjusted_model.models(cases, cohort, ["sex", "race"])) == ["dice"]
-    made = adjusted_model.models(cases.assign(ece=cases["dice"]), cohort, ["sex"], ("ece", "nsd"))
-    assert list(made) == ["ece"]
+    result = adjusted_model.models(cases.assign(ece=cases["dice"]), cohort, ["sex"], ("ece", "nsd"))
+    assert list(result) == ["ece"]
 
 
 def test_too_few_patients_is_a_reason():
@@ -248,4 +248,4 @@ def test_one_patient_who_determines_a_coefficient_is_a_reason():
     cohort, cases, _ = study()
     cohort["age"] = np.where(cohort["patient_id"] == "p007", 70.0, 60.0)
     model = adjusted_model.models(cases, cohort, ["sex"])["dice"]
-    assert model["without_mediators"] is None and "one patient" in model["reasons"][0]
+    assert model["without_mediators"] is None and "single patient" in model["reasons"][0]

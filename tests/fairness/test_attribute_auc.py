@@ -19,18 +19,18 @@ def test_auc_as_scikit_learn_s_with_ties_and_weights():
     rng = np.random.default_rng(0)
     score, positive = rng.integers(0, 6, 40) / 5, rng.integers(0, 2, 40) == 1
     weights = rng.multinomial(40, np.full(40, 1 / 40), 5).astype(float)
-    ours = attribute_auc.weighted_auc(score, positive, weights)
-    for auc, weight in zip(ours, weights, strict=True):
+    result = attribute_auc.weighted_auc(score, positive, weights)
+    for auc, weight in zip(result, weights, strict=True):
         np.testing.assert_allclose(auc, roc_auc_score(positive, score, sample_weight=weight))
-    only = np.where(positive, 1.0, 0.0)[None]
-    assert np.isnan(attribute_auc.weighted_auc(score, positive, only)).all()
+    positives = np.where(positive, 1.0, 0.0)[None]
+    assert np.isnan(attribute_auc.weighted_auc(score, positive, positives)).all()
 
 
 @pytest.mark.parametrize("levels", [2, 3])
 def test_what_tells_the_level_and_what_does_not(levels):
     x, level, who = knees(levels=levels, signal=12.0)
-    told = attribute_auc.attribute_auc(x, level, who, seed=0, draws=200)
-    assert told["auc"] > 0.9 and told["interval"][0] > 0.8 and told["patients"] == 60
+    auc = attribute_auc.attribute_auc(x, level, who, seed=0, draws=200)
+    assert auc["auc"] > 0.9 and auc["interval"][0] > 0.8 and auc["patients"] == 60
     x, level, who = knees(levels=levels)
     nothing = attribute_auc.attribute_auc(x, level, who, seed=0, draws=200)
     assert nothing["interval"][0] < 0.5 < nothing["interval"][1]
@@ -60,9 +60,9 @@ def test_unknown_and_rare_levels_take_no_part():
 
 def test_components_are_those_of_the_singular_value_decomposition():
     x = np.random.default_rng(0).normal(size=(40, 6)) * [1, 2, 3, 4, 5, 0] + [[0, 0, 0, 0, 0, 7]]
-    made = attribute_auc.components(x, seed=0)
+    result = attribute_auc.components(x, seed=0)
     standard = (x[:, :5] - x[:, :5].mean(0)) / x[:, :5].std(0)
     u = np.linalg.svd(standard, full_matrices=False)[0]
-    np.testing.assert_allclose(np.abs(made), np.abs(u) * np.sqrt(39), rtol=1e-6)
+    np.testing.assert_allclose(np.abs(result), np.abs(u) * np.sqrt(39), rtol=1e-6)
     assert attribute_auc.components(np.ones((12, 3)), seed=0).shape == (12, 1)
     assert attribute_auc.components(np.random.default_rng(0).normal(size=(12, 30)), 0).shape == (12, 3)

@@ -18,7 +18,7 @@ def powers(table, minimum=10, **settings):
 def test_without_failures_the_detectable_gap_is_that_of_the_scores():
     table = failed_cohort.cases(0)
     entries = powers(table)
-    described = scores(
+    summaries = scores(
         table,
         failed_cohort.STRUCTURES,
         list(failed_cohort.ATTRIBUTES),
@@ -28,7 +28,7 @@ def test_without_failures_the_detectable_gap_is_that_of_the_scores():
     )["dice"]["summaries"]
     assert list(entries) == ["sex", "race"]
     for attribute, entry in entries.items():
-        assert entry["detectable"] == pytest.approx(described[attribute]["detectable"], rel=1e-12)
+        assert entry["detectable"] == pytest.approx(summaries[attribute]["detectable"], rel=1e-12)
         assert entry["failure_rate"] == 0
     assert entries["race"]["groups"] == ("race=A", "race=B") and entries["race"]["patients"] == (28, 28)
 

@@ -27,8 +27,8 @@ def test_covers_as_often_as_it_says():
     rng = np.random.default_rng(0)
     scores = rng.normal(0.9, 0.03, (15, 600))
     intervals = bootstrap.mean_intervals(scores, rng, draws=2000)
-    covered = ((intervals[:, 0] <= 0.9) & (intervals[:, 1] >= 0.9)).mean()
-    assert 0.925 < covered < 0.975
+    coverage = ((intervals[:, 0] <= 0.9) & (intervals[:, 1] >= 0.9)).mean()
+    assert 0.925 < coverage < 0.975
 
 
 def test_too_few_patients_have_no_interval_rather_than_a_wrong_one():
@@ -51,11 +51,11 @@ def test_missing_scores_are_left_out_and_one_patient_has_no_interval():
 
 def test_memory_chunks_change_nothing_but_the_draws(monkeypatch):
     scores = np.random.default_rng(0).normal(size=(30, 2))
-    whole = bootstrap.mean_intervals(scores, np.random.default_rng(1), draws=4000)
+    single_chunk = bootstrap.mean_intervals(scores, np.random.default_rng(1), draws=4000)
     monkeypatch.setattr(bootstrap, "CHUNK", 30 * 7)
     chunked = bootstrap.mean_intervals(scores, np.random.default_rng(1), draws=4000)
     # Not bit for bit: how a matrix product is summed depends on its size, and on the processor.
-    np.testing.assert_allclose(whole, chunked, rtol=1e-13)
+    np.testing.assert_allclose(single_chunk, chunked, rtol=1e-13)
 
 
 @pytest.mark.parametrize("draws", [100, 1000])

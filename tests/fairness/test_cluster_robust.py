@@ -56,8 +56,8 @@ def test_as_the_definition_with_explicit_matrices(seed, weighted):
         np.testing.assert_allclose([v[m] for v in result[:3]], expected, rtol=1e-9)
         # The loads are what errors of 1, a cluster after another, change.
         for place, cluster in enumerate(np.unique(clusters)):
-            moved = cluster_robust.contrasts(x, y + (clusters == cluster), clusters, weights, combinations)
-            assert moved.estimate[m] - result.estimate[m] == pytest.approx(result.loads[place, m])
+            shifted = cluster_robust.contrasts(x, y + (clusters == cluster), clusters, weights, combinations)
+            assert shifted.estimate[m] - result.estimate[m] == pytest.approx(result.loads[place, m])
 
 
 def test_two_groups_of_single_observations_are_welch():
@@ -137,17 +137,17 @@ def test_many_clusters_have_statsmodels_cluster_errors():
 def test_units_order_and_names_change_nothing_else():
     x, y, clusters = ragged()
     weights = np.ones(len(y))
-    one = cluster_robust.contrasts(x, y, clusters, weights, np.eye(3))
+    first_fit = cluster_robust.contrasts(x, y, clusters, weights, np.eye(3))
     order = np.random.default_rng(6).permutation(len(y))
     names = np.array([f"p{20 - c}" for c in clusters])
-    other = cluster_robust.contrasts(x[order], y[order], names[order], 7 * weights, np.eye(3))
-    for a, b in zip(one[:3], other[:3], strict=True):
+    second_fit = cluster_robust.contrasts(x[order], y[order], names[order], 7 * weights, np.eye(3))
+    for a, b in zip(first_fit[:3], second_fit[:3], strict=True):
         np.testing.assert_allclose(a, b)
     place = [np.unique(names).tolist().index(f"p{20 - c}") for c in np.unique(clusters)]
-    np.testing.assert_allclose(one.loads, other.loads[place])
+    np.testing.assert_allclose(first_fit.loads, second_fit.loads[place])
     scaled = cluster_robust.contrasts(x * [1, 1, 1e4], 100 * y, clusters, weights, np.eye(3))
-    np.testing.assert_allclose(scaled.error, one.error * [100, 100, 0.01])
-    np.testing.assert_allclose(scaled.freedom, one.freedom)
+    np.testing.assert_allclose(scaled.error, first_fit.error * [100, 100, 0.01])
+    np.testing.assert_allclose(scaled.freedom, first_fit.freedom)
 
 
 def test_a_cluster_that_alone_determines_a_coefficient_has_no_error():

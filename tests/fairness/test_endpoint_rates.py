@@ -40,10 +40,10 @@ def of(cases, settings=None, minimum=10, attributes=("race",)):
 
 
 def test_counts_rates_and_tests_by_group():
-    found = of(cohort())
-    assert found["failure_dice"] == 0.5
-    assert list(found["endpoints"]) == ["failure", "absent", "dice>=0.9", "hd95_mm<=5"]
-    failure = found["endpoints"]["failure"]
+    result = of(cohort())
+    assert result["failure_dice"] == 0.5
+    assert list(result["endpoints"]) == ["failure", "absent", "dice>=0.9", "hd95_mm<=5"]
+    failure = result["endpoints"]["failure"]
     assert (failure["count"], failure["overall"]["n"], failure["reason"]) == (10, 60, None)
     counts = {name: (group["count"], group["rate"]["n"]) for name, group in failure["groups"].items()}
     assert counts == {"race=A": (8, 40), "race=B": (0, 15), "race=C": (2, 3), "race=missing": (0, 2)}
@@ -58,15 +58,15 @@ def test_counts_rates_and_tests_by_group():
     assert failure["structures"]["tibia"]["tests"]["race"]["p_adjusted"] == pytest.approx(
         min(1, 2 * race["test"]["p"])
     )
-    assert found["endpoints"]["absent"]["count"] == 0
+    assert result["endpoints"]["absent"]["count"] == 0
 
 
 def test_a_threshold_counts_patients_who_reach_it_in_every_case_and_structure():
-    found = of(cohort(), EndpointSettings(0.2, ("dice>=0.9", "hd95_mm<=2")))["endpoints"]
-    assert found["failure"]["count"] == 0
-    assert found["dice>=0.9"]["groups"]["race=A"]["count"] == 32
-    assert found["hd95_mm<=2"]["count"] == 50 and not found["hd95_mm<=2"]["adverse"]
-    assert found["hd95_mm<=2"]["structures"]["tibia"]["groups"]["race=B"]["count"] == 10
+    result = of(cohort(), EndpointSettings(0.2, ("dice>=0.9", "hd95_mm<=2")))["endpoints"]
+    assert result["failure"]["count"] == 0
+    assert result["dice>=0.9"]["groups"]["race=A"]["count"] == 32
+    assert result["hd95_mm<=2"]["count"] == 50 and not result["hd95_mm<=2"]["adverse"]
+    assert result["hd95_mm<=2"]["structures"]["tibia"]["groups"]["race=B"]["count"] == 10
 
 
 def test_what_cannot_be_known_is_left_out_with_its_reason():
@@ -78,23 +78,23 @@ def test_what_cannot_be_known_is_left_out_with_its_reason():
 def test_pairs_of_attributes_are_shown_and_not_tested_and_all_of_it_is_json():
     cases = cohort()
     cases["sex"] = groups.categorical(pd.Series(np.where(cases["case_id"] < "c30", "f", "m")))
-    found = of(cases, attributes=("sex", "race"))
-    failure = found["endpoints"]["failure"]
+    result = of(cases, attributes=("sex", "race"))
+    failure = result["endpoints"]["failure"]
     assert failure["groups"]["sex=f,race=A"]["count"] == 8
     assert list(failure["comparisons"]) == ["sex", "race"]
     assert list(failure["structures"]["tibia"]["groups"]) == [
         name for name in failure["groups"] if "," not in name
     ]
-    json.dumps(found, allow_nan=False)
-    assert list(found["small_groups"]["dice"]) == ["race"]
+    json.dumps(result, allow_nan=False)
+    assert list(result["small_groups"]["dice"]) == ["race"]
 
 
 def test_other_names_of_the_groups_change_no_number():
     cases = cohort()
-    other = cases.assign(
+    renamed = cases.assign(
         race=groups.categorical(cases["race"].astype(str).map({"A": "z", "B": "y", "C": "x", "missing": ""}))
     )
-    first, second = of(cases)["endpoints"]["failure"], of(other)["endpoints"]["failure"]
+    first, second = of(cases)["endpoints"]["failure"], of(renamed)["endpoints"]["failure"]
     names = {"race=A": "race=z", "race=B": "race=y", "race=C": "race=x", "race=missing": "race=missing"}
     assert {names[name]: group for name, group in first["groups"].items()} == second["groups"]
     assert first["comparisons"]["race"]["test"] == second["comparisons"]["race"]["test"]

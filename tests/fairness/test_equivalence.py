@@ -3,6 +3,7 @@ import pytest
 from scipy import stats
 
 from kneefair_jax.fairness import equivalence, two_part
+from kneefair_jax.fairness.equivalence import reader_agreement
 
 NAMES = ("a", "b", "c")
 
@@ -12,7 +13,7 @@ def group(mean, patients, spread=0.02, failures=0):
     quantiles = stats.norm.ppf((np.arange(patients) + 0.5) / patients)
     values = mean + spread * quantiles / quantiles.std(ddof=1)
     values[:failures] = 0
-    return two_part.scores(values, values < 0.5, 0.0, 1.0)
+    return two_part.summarize(values, values < 0.5, 0.0, 1.0)
 
 
 def tost(groups, delta, unranked=0, level=0.05):
@@ -62,12 +63,12 @@ def test_what_is_not_shown_to_be_equal(groups, unranked, reason):
 
 def test_equal_means_are_not_equivalent_where_more_patients_of_a_group_fail():
     """0 and 10 of 200 failed, and the others of the second group score as much higher as failures take away."""
-    lost = 0.8 / 0.95
-    result = tost([group(0.8, 200), group(lost, 200, failures=10)], 0.05)
-    other = tost([group(0.8, 200), group(0.8, 200)], 0.05)
+    failures = 0.8 / 0.95
+    result = tost([group(0.8, 200), group(failures, 200, failures=10)], 0.05)
+    second = tost([group(0.8, 200), group(0.8, 200)], 0.05)
     assert max(map(abs, result.intervals[0])) < 0.05 < max(map(abs, result.failure_intervals[0]))
     assert result.equivalent is False and result.reason.startswith("difference of failure rates")
-    assert "means" not in result.reason and other.equivalent is True
+    assert "means" not in result.reason and second.equivalent is True
 
 
 def test_most_patients_of_a_group_failed():
@@ -92,11 +93,44 @@ def test_failures_at_the_edge_of_the_margin_are_rarely_called_equivalent():
     for _ in range(400):
         values = rng.beta(38, 2, (2, 100))
         values[1, rng.random(100) < 0.02 / 0.95] = 0
-        accepted += tost([two_part.scores(row, row < 0.5, 0.0, 1.0) for row in values], 0.02).equivalent
+        accepted += tost([two_part.summarize(row, row < 0.5, 0.0, 1.0) for row in values], 0.02).equivalent
     assert accepted / 400 <= 0.065
 
 
 def test_distances_cannot_be_shown_to_be_equal():
-    distance = two_part.scores(np.linspace(1, 2, 300), np.zeros(300, bool), None, 0.0)
+    distance = two_part.summarize(np.linspace(1, 2, 300), np.zeros(300, bool), None, 0.0)
     result = tost([distance, distance], 5.0)
     assert result.equivalent is False and "distance" in result.reason
+
+
+def test_mean_difference_interval_and_limits_by_hand():
+    """Differences -2, -1, 0, 1, 7: mean 1, variance 50 / 4, standard error sqrt(2.5), t of 4 degrees 2.7764."""
+    agreement = reader_agreement(np.array([-2.0, -1, 0, 1, 7]))
+    assert (agreement.patients, agreement.mean_difference, agreement.margin) == (5, 1.0, 0.0)
+    half = 2.776445 * np.sqrt(2.5)
+    assert agreement.interval == pytest.approx((1 - half, 1 + half), abs=1e-5)
+    assert agreement.limits_of_agreement == pytest.approx((1 - 1.96 * 12.5**0.5, 1 + 1.96 * 12.5**0.5))
+
+
+def test_the_interval_is_that_of_scipy_and_the_margin_has_no_sign():
+    differences = np.random.default_rng(0).normal(-0.03, 0.02, 40)
+    agreement = reader_agreement(differences)
+    expected = stats.ttest_1samp(differences, 0).confidence_interval()
+    assert agreement.interval == pytest.approx((expected.low, expected.high))
+    # The end of the interval that is nearest to zero, without its sign.
+    assert agreement.margin == pytest.approx(-expected.high) and 0.02 < agreement.margin < 0.03
+
+
+def test_readers_who_differ_in_single_patients_may_agree_in_the_mean():
+    """17 patients of +.028, 11 of -.028: the mean absolute difference is .028, the difference of means .006."""
+    agreement = reader_agreement(np.repeat([0.028, -0.028], [17, 11]))
+    assert agreement.mean_difference == pytest.approx(0.006) and agreement.margin == 0
+    many = reader_agreement(np.repeat([0.028, -0.028], [1700, 1100]))
+    assert 0.0045 < many.margin < 0.006
+
+
+def test_noise_gives_no_margin():
+    """Readers who agree in the mean, six patients: the absolute mean is 0.019 on average, the margin nearly never."""
+    rng = np.random.default_rng(0)
+    margins = [reader_agreement(rng.normal(0, 0.06, 6)).margin for _ in range(400)]
+    assert np.mean(np.array(margins) > 0) < 0.08

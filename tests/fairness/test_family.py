@@ -44,24 +44,24 @@ def report():
 
 def test_one_correction_covers_all_kinds():
     result = report()
-    others = family.p_values(result["rates"], result["interactions"], ALL)
-    everything = {**others, Hypothesis(family.MEAN, "sex"): 0.03, Hypothesis(family.MEAN, "age"): 0.9}
+    other_p_values = family.p_values(result["rates"], result["interactions"], ALL)
+    everything = {**other_p_values, Hypothesis(family.MEAN, "sex"): 0.03, Hypothesis(family.MEAN, "age"): 0.9}
     assert len(everything) == 7
     family.write_adjusted(result, everything, ALL)
     adjusted = multipletests(list(everything.values()), method="holm")[1]
     corrected = dict(zip(everything, adjusted, strict=True))
     members = {
-        Hypothesis(one["kind"], one["attribute"], one["group"]): one["p_adjusted"]
-        for one in result["primary"]["hypotheses"]
+        Hypothesis(hypothesis["kind"], hypothesis["attribute"], hypothesis["group"]): hypothesis["p_adjusted"]
+        for hypothesis in result["primary"]["hypotheses"]
     }
     assert members == pytest.approx(corrected)
-    compared = result["rates"]["endpoints"]["failure"]["comparisons"]
-    for one, written in (
-        (Hypothesis(family.FAILURE, "age"), compared["age"]["test"]["p_adjusted"]),
-        (Hypothesis(family.FAILURE, "sex"), compared["sex"]["test"]["p_adjusted"]),
+    comparison = result["rates"]["endpoints"]["failure"]["comparisons"]
+    for hypothesis, written in (
+        (Hypothesis(family.FAILURE, "age"), comparison["age"]["test"]["p_adjusted"]),
+        (Hypothesis(family.FAILURE, "sex"), comparison["sex"]["test"]["p_adjusted"]),
         (
             Hypothesis(family.SMALL_FAILURE, "sex", "sex=x"),
-            compared["sex"]["unranked"]["sex=x"]["p_adjusted"],
+            comparison["sex"]["unranked"]["sex=x"]["p_adjusted"],
         ),
         (
             Hypothesis(family.SMALL_MEAN, "sex", "sex=x"),
@@ -69,7 +69,7 @@ def test_one_correction_covers_all_kinds():
         ),
         (Hypothesis(family.INTERACTION, "sex,age"), result["interactions"]["sex,age"]["dice"]["p_holm"]),
     ):
-        assert written == pytest.approx(corrected[one])
+        assert written == pytest.approx(corrected[hypothesis])
     assert corrected[Hypothesis(family.FAILURE, "age")] == pytest.approx(7 * 0.002)
 
 
@@ -98,11 +98,11 @@ def test_pairs_pay_for_the_family_once():
 
 def test_the_hash_is_of_what_was_stated_and_not_of_the_numbers():
     first, second, third = report(), report(), report()
-    others = family.p_values(first["rates"], first["interactions"], ALL)
-    family.write_adjusted(first, others, ALL)
-    family.write_adjusted(second, {one: p / 2 for one, p in others.items()}, ALL)
+    other_p_values = family.p_values(first["rates"], first["interactions"], ALL)
+    family.write_adjusted(first, other_p_values, ALL)
+    family.write_adjusted(second, {hypothesis: p / 2 for hypothesis, p in other_p_values.items()}, ALL)
     third["rates"]["failure_dice"] = 0.7
-    family.write_adjusted(third, others, ALL)
+    family.write_adjusted(third, other_p_values, ALL)
     assert first["primary"]["sha256"] == second["primary"]["sha256"] != third["primary"]["sha256"]
 
 
@@ -133,16 +133,18 @@ def test_what_lies_outside_the_family_changes_nothing_in_it():
     members = family.p_values(result["rates"], result["interactions"], primary)
     assert set(members.values()) == {0.004, 0.3, 0.01}
     family.write_adjusted(result, members | {Hypothesis(family.MEAN, "sex"): 0.03}, primary)
-    compared = result["rates"]["endpoints"]["failure"]["comparisons"]
-    assert compared["sex"]["test"]["p_adjusted"] == pytest.approx(4 * 0.004)
-    assert compared["sex"]["pairs"][0]["difference"]["p_adjusted"] == pytest.approx(4 * 0.004)
-    assert compared["sex"]["unranked"]["sex=x"]["p_adjusted"] == pytest.approx(0.3)
+    comparison = result["rates"]["endpoints"]["failure"]["comparisons"]
+    assert comparison["sex"]["test"]["p_adjusted"] == pytest.approx(4 * 0.004)
+    assert comparison["sex"]["pairs"][0]["difference"]["p_adjusted"] == pytest.approx(4 * 0.004)
+    assert comparison["sex"]["unranked"]["sex=x"]["p_adjusted"] == pytest.approx(0.3)
     small = result["rates"]["small_groups"]["dice"]["sex"]["sex=x"]
     assert small["p_adjusted"] == pytest.approx(3 * 0.01)
-    gap = next(one for one in result["primary"]["hypotheses"] if one["kind"] == family.MEAN)
+    gap = next(
+        hypothesis for hypothesis in result["primary"]["hypotheses"] if hypothesis["kind"] == family.MEAN
+    )
     assert gap["p_adjusted"] == pytest.approx(2 * 0.03)
-    assert compared["age"]["test"]["p_adjusted"] is None
-    assert all(pair["difference"]["p_adjusted"] is None for pair in compared["age"]["pairs"])
+    assert comparison["age"]["test"]["p_adjusted"] is None
+    assert all(pair["difference"]["p_adjusted"] is None for pair in comparison["age"]["pairs"])
     assert result["interactions"]["sex,age"]["dice"]["p_holm"] is None
     assert result["primary"]["attributes"] == ["sex"]
 

@@ -26,28 +26,30 @@ def by_swaps(first, second, index, patients=None, swaps=399, seed=0):
 def moments(first, second, index):
     """Means of both models by group, and the covariance matrix of each group's two means."""
     groups = [np.stack([first[index == g], second[index == g]]) for g in range(index.max() + 1)]
-    return np.array([one.mean(1) for one in groups]), [np.cov(one) / one.shape[1] for one in groups]
+    return np.array([first_result.mean(1) for first_result in groups]), [
+        np.cov(first_result) / first_result.shape[1] for first_result in groups
+    ]
 
 
 def deviates(first, second, index, seed):
     """Those that estimate bias and error, [40, G, 2]: drawn first, for the groups in the order of their mean."""
     average = [(first + second)[index == g].mean() for g in range(index.max() + 1)]
-    drawn = np.random.default_rng(seed).normal(size=(10, 2, len(average)))
-    drawn = drawn[:, :, np.argsort(np.argsort(average))].transpose(0, 2, 1)
-    return np.concatenate([drawn, -drawn, drawn[:, :, ::-1], -drawn[:, :, ::-1]])
+    draws = np.random.default_rng(seed).normal(size=(10, 2, len(average)))
+    draws = draws[:, :, np.argsort(np.argsort(average))].transpose(0, 2, 1)
+    return np.concatenate([draws, -draws, draws[:, :, ::-1], -draws[:, :, ::-1]])
 
 
 def shrink(means, noise, factor=1.0):
     """Toward the common mean, so that the spread left is that of the means less that of their noise."""
-    kept = max(0, 1 - factor * np.mean(noise) / means.var(ddof=1))
-    return means.mean() + kept * (means - means.mean())
+    is_included = max(0, 1 - factor * np.mean(noise) / means.var(ddof=1))
+    return means.mean() + is_included * (means - means.mean())
 
 
 def excess(means, matrices, z, factor=1.0):
     """How far both gaps of resampled means exceed those of the shrunken means, [40, 2]."""
-    center = [shrink(means[:, k], [one[k, k] for one in matrices], factor) for k in (0, 1)]
+    center = [shrink(means[:, k], [first_result[k, k] for first_result in matrices], factor) for k in (0, 1)]
     center = np.stack(center, axis=1)
-    roots = np.array([linalg.sqrtm(one) for one in matrices])
+    roots = np.array([linalg.sqrtm(first_result) for first_result in matrices])
     return np.ptp(center + np.einsum("gkj,ngj->ngk", roots, z), axis=1) - np.ptp(center, axis=0)
 
 
@@ -68,12 +70,12 @@ def test_p_is_that_of_all_swaps_and_of_equal_means():
     t = abs(np.divide(*statistic(means, matrices, z))) * (1 - 1e-9)
     swapped = []
     for swap in product([False, True], repeat=10):
-        one, other = np.where(swap, second, first), np.where(swap, first, second)
-        swapped.append(abs(np.divide(*statistic(*moments(one, other, index), z))) >= t)
-    center = shrink(means.mean(1), [one.sum() / 4 for one in matrices])
+        first_result, second_result = np.where(swap, second, first), np.where(swap, first, second)
+        swapped.append(abs(np.divide(*statistic(*moments(first_result, second_result, index), z))) >= t)
+    center = shrink(means.mean(1), [first_result.sum() / 4 for first_result in matrices])
     rng, null = np.random.default_rng(2), []
     for _ in range(2000):
-        noise = np.stack([rng.multivariate_normal([0, 0], one) for one in matrices])
+        noise = np.stack([rng.multivariate_normal([0, 0], first_result) for first_result in matrices])
         null.append(abs(np.divide(*statistic(center[:, None] + noise, matrices, z))) >= t)
     exact = (np.mean(swapped) + np.mean(null)) / 2
     assert 0.02 < exact < 0.6 and result.p == pytest.approx(exact, abs=0.025)
@@ -99,8 +101,8 @@ def test_groups_names_and_a_common_shift_change_nothing():
 
 def test_a_narrower_gap_is_found_and_equal_models_are_not_told_apart():
     first, second, index = cohort((60, 30), change=0.02)
-    found = by_swaps(first, second, index)
-    assert found.p < 0.02 and found.interval[0] < -0.02 < found.interval[1] < 0
+    result = by_swaps(first, second, index)
+    assert result.p < 0.02 and result.interval[0] < -0.02 < result.interval[1] < 0
     same = by_swaps(first, first + 0.01, index)
     assert same.p == 1 and same.interval == pytest.approx((0, 0), abs=1e-15)
 
@@ -121,10 +123,10 @@ def test_the_farther_end_allows_for_the_bias_that_could_be_missing():
 def test_rows_of_one_patient_are_swapped_together():
     """Copies of every row in both groups: apart, they would pass for twice the patients."""
     first, second, index = cohort((20, 20), seed=3, change=0.006)
-    twice = [np.tile(one, 2) for one in (first, second, index)]
-    apart = by_swaps(*twice, swaps=2000).p
+    twice = [np.tile(first_result, 2) for first_result in (first, second, index)]
+    separate = by_swaps(*twice, swaps=2000).p
     together = by_swaps(*twice, patients=np.tile(np.arange(40), 2), swaps=2000).p
-    assert apart < together == pytest.approx(by_swaps(first, second, index, swaps=2000).p, abs=0.03)
+    assert separate < together == pytest.approx(by_swaps(first, second, index, swaps=2000).p, abs=0.03)
 
 
 def test_few_patients_or_swaps_have_no_interval():

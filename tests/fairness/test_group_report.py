@@ -46,8 +46,8 @@ def test_numbers_are_those_of_an_audit_of_the_same_file(frame, report, tmp_path)
 
 
 def test_means_are_over_patients(frame, report):
-    both = frame[["dice_femur", "dice_tibia"]].mean(axis=1)
-    by_patient = both.groupby(frame["subject"]).mean()
+    combined = frame[["dice_femur", "dice_tibia"]].mean(axis=1)
+    by_patient = combined.groupby(frame["subject"]).mean()
     sex = frame.groupby("subject")["sex"].first()
     table = report.by_group.set_index(["structure", "group"])
     for level in ("female", "male"):
@@ -152,15 +152,15 @@ def test_a_long_table_needs_its_cases():
 
 
 def test_several_models_are_refused(frame):
-    both = pd.concat([frame.assign(model="a"), frame.assign(model="b")])
+    combined = pd.concat([frame.assign(model="a"), frame.assign(model="b")])
     with pytest.raises(InputError, match=r"models a, b"):
-        fairness.GroupReport(both, by="sex", draws=DRAWS)
+        fairness.GroupReport(combined, by="sex", draws=DRAWS)
 
 
 def test_an_index_with_names_is_columns(frame, report):
     indexed = frame.set_index(["subject", "case_id"])
-    other = fairness.GroupReport(indexed, by=["sex", "race"], patient="subject", draws=DRAWS)
-    assert other.to_dict()["scores"] == report.to_dict()["scores"]
+    indexed_report = fairness.GroupReport(indexed, by=["sex", "race"], patient="subject", draws=DRAWS)
+    assert indexed_report.to_dict()["scores"] == report.to_dict()["scores"]
 
 
 def test_columns_that_are_not_plain_are_refused(frame):

@@ -19,19 +19,19 @@ def scores(sizes, seed=0, columns=3, wider=1.0):
 
 def test_the_statistics_are_scipy_s():
     values, sizes = scores((12, 7)), np.array([12, 7])
-    found = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 9)
+    result = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 9)
     expected = stats.ttest_ind(values[:, :12], values[:, 12:], axis=1, equal_var=False).statistic
-    np.testing.assert_allclose(found.statistic, expected)
-    np.testing.assert_allclose(found.pairs[:, 0], expected)
-    assert found.name == "permuted Welch t"
+    np.testing.assert_allclose(result.statistic, expected)
+    np.testing.assert_allclose(result.pairs[:, 0], expected)
+    assert result.name == "permuted Welch t"
     values, sizes = scores((12, 7, 5)), np.array([12, 7, 5])
     parts = np.split(values, [12, 19], axis=1)
-    found = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 9)
-    np.testing.assert_allclose(found.statistic, np.abs(found.pairs).max(1))
+    result = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 9)
+    np.testing.assert_allclose(result.statistic, np.abs(result.pairs).max(1))
     for j, (a, b) in enumerate([(0, 1), (0, 2), (1, 2)]):
         expected = stats.ttest_ind(parts[a], parts[b], axis=1, equal_var=False).statistic
-        np.testing.assert_allclose(found.pairs[:, j], expected)
-    assert found.name == "permuted largest Welch t"
+        np.testing.assert_allclose(result.pairs[:, j], expected)
+    assert result.name == "permuted largest Welch t"
 
 
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (3, 4)])
@@ -52,19 +52,19 @@ def test_against_all_permutations(sizes):
         return np.array(transformed)
 
     observed = statistics(labels)
-    every = [statistics(np.array(split)) for split in set(permutations(labels.tolist()))]
-    found = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 4000)
-    exact = np.mean([one.max() >= observed * (1 - 1e-9) for one in every], axis=0)
-    np.testing.assert_allclose(found.pairs_p[0], exact, atol=4 * np.sqrt(0.25 / 4000))
-    assert found.p[0] == found.pairs_p[0].min()
+    all_values = [statistics(np.array(split)) for split in set(permutations(labels.tolist()))]
+    result = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 4000)
+    exact = np.mean([entry.max() >= observed * (1 - 1e-9) for entry in all_values], axis=0)
+    np.testing.assert_allclose(result.pairs_p[0], exact, atol=4 * np.sqrt(0.25 / 4000))
+    assert result.p[0] == result.pairs_p[0].min()
 
 
 def test_a_small_group_of_doubled_spread_keeps_the_level():
     """Where permuted means reject a true null in 19 % of cohorts (the table in METHODS)."""
     sizes = np.array([60, 15])
     values = scores((60, 15), columns=1500, wider=2.0)
-    found = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 299)
-    assert 0.035 < (found.p <= 0.05).mean() < 0.075
+    result = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 299)
+    assert 0.035 < (result.p <= 0.05).mean() < 0.075
     rng = np.random.default_rng(1)
     weights = rng.permuted(np.tile(np.repeat([1 / 60, -1 / 15], sizes), (299, 1)), axis=1)
     means = np.abs(values @ np.repeat([1 / 60, -1 / 15], sizes))
@@ -74,21 +74,21 @@ def test_a_small_group_of_doubled_spread_keeps_the_level():
 
 def test_chunks_change_nothing_but_the_draws(monkeypatch):
     values, sizes = scores((12, 7, 5)), np.array([12, 7, 5])
-    whole = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 200)
+    single_chunk = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 200)
     monkeypatch.setattr(hypothesis_tests, "CHUNK", 24 * 3 * 7)
     chunked = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 200)
-    np.testing.assert_array_equal(whole.p, chunked.p)
-    np.testing.assert_array_equal(whole.pairs_p, chunked.pairs_p)
+    np.testing.assert_array_equal(single_chunk.p, chunked.p)
+    np.testing.assert_array_equal(single_chunk.pairs_p, chunked.pairs_p)
 
 
 def test_scores_that_are_all_equal_are_no_gap_and_a_whole_one_is_found():
     sizes = np.array([6, 6])
     equal = hypothesis_tests.permuted_welch(np.full((1, 12), 0.9), sizes, np.random.default_rng(0), 99)
     assert equal.p[0] == 1 and equal.statistic[0] == 0
-    apart = np.repeat([0.9, 0.8], sizes)[None]
-    found = hypothesis_tests.permuted_welch(apart, sizes, np.random.default_rng(0), 999)
+    separate = np.repeat([0.9, 0.8], sizes)[None]
+    result = hypothesis_tests.permuted_welch(separate, sizes, np.random.default_rng(0), 999)
     # Two of the 924 splits are as far apart.
-    assert found.p[0] < 0.01 and np.isfinite(found.statistic[0])
+    assert result.p[0] < 0.01 and np.isfinite(result.statistic[0])
 
 
 def test_a_group_of_one_has_no_test():
@@ -105,8 +105,8 @@ def test_people_in_both_groups_make_it_cautious():
     visits = 0.9 + 0.03 * np.concatenate(
         [person + 0.5 * rng.normal(size=person.shape) for _ in range(2)], axis=1
     )
-    found = hypothesis_tests.permuted_welch(visits, np.array([15, 15]), np.random.default_rng(0), 299)
-    assert (found.p <= 0.05).mean() < 0.02
+    result = hypothesis_tests.permuted_welch(visits, np.array([15, 15]), np.random.default_rng(0), 299)
+    assert (result.p <= 0.05).mean() < 0.02
 
 
 ranks_scores = st.lists(st.integers(0, 20).map(lambda i: i / 20), min_size=2, max_size=8).map(np.array)
@@ -122,10 +122,10 @@ def test_cliffs_delta_by_counting(a, b):
 
 def test_two_groups_are_scipy_s():
     a, b = np.random.default_rng(0).normal(size=(2, 12))
-    found = hypothesis_tests.rank_tests([a, b[:7]])
-    assert found.name == "Brunner-Munzel"
-    assert found.p == found.brunner_munzel[0] == pytest.approx(stats.brunnermunzel(a, b[:7]).pvalue)
-    assert found.mann_whitney == [pytest.approx(stats.mannwhitneyu(a, b[:7]).pvalue)]
+    result = hypothesis_tests.rank_tests([a, b[:7]])
+    assert result.name == "Brunner-Munzel"
+    assert result.p == result.brunner_munzel[0] == pytest.approx(stats.brunnermunzel(a, b[:7]).pvalue)
+    assert result.mann_whitney == [pytest.approx(stats.mannwhitneyu(a, b[:7]).pvalue)]
 
 
 def test_dunn_by_hand():
@@ -134,10 +134,10 @@ def test_dunn_by_hand():
     error = np.sqrt((9 * 10 / 12 - 6 / (12 * 8)) * (1 / 3 + 1 / 3))
     p = 2 * stats.norm.sf(np.array([3, 6, 3]) / error)
     assert hypothesis_tests.dunn(groups) == pytest.approx(p.tolist())
-    found = hypothesis_tests.rank_tests(groups)
-    assert found.name == "Kruskal-Wallis" and found.p == pytest.approx(stats.kruskal(*groups).pvalue)
-    assert found.mann_whitney == pytest.approx(list(holm(dict(enumerate(p.tolist()))).values()))
-    assert found.cliffs_delta == [-1, -1, -1] and found.brunner_munzel == [None] * 3
+    result = hypothesis_tests.rank_tests(groups)
+    assert result.name == "Kruskal-Wallis" and result.p == pytest.approx(stats.kruskal(*groups).pvalue)
+    assert result.mann_whitney == pytest.approx(list(holm(dict(enumerate(p.tolist()))).values()))
+    assert result.cliffs_delta == [-1, -1, -1] and result.brunner_munzel == [None] * 3
 
 
 def test_kruskal_wallis_of_two_is_the_square_of_dunn():
@@ -194,19 +194,85 @@ def test_many_patients_have_the_same_distribution_as_few(sizes, monkeypatch):
 
 def test_sums_in_blocks_are_sums(monkeypatch):
     values, sizes = scores((60, 40, 30)), np.array([60, 40, 30])
-    whole = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 99)
+    single_chunk = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 99)
     monkeypatch.setattr(hypothesis_tests, "_BLOCK", 7)
     blocks = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 99)
-    np.testing.assert_allclose(blocks.largest, whole.largest, rtol=1e-12)
-    np.testing.assert_array_equal(blocks.p, whole.p)
+    np.testing.assert_allclose(blocks.largest, single_chunk.largest, rtol=1e-12)
+    np.testing.assert_array_equal(blocks.p, single_chunk.p)
 
 
 def test_brunner_munzel_with_ties_is_scipy_s():
     rng = np.random.default_rng(0)
     for _ in range(50):
         a, b = (rng.integers(0, 8, n) / 8 for n in rng.integers(4, 12, 2))
-        found = hypothesis_tests.rank_tests([a, b]).p
+        result = hypothesis_tests.rank_tests([a, b]).p
         if a.min() > b.max() or b.min() > a.max():
-            assert found is None
+            assert result is None
         else:
-            assert found == pytest.approx(stats.brunnermunzel(a, b).pvalue, rel=1e-9)
+            assert result == pytest.approx(stats.brunnermunzel(a, b).pvalue, rel=1e-9)
+
+
+def differences(parts, order=None, permutations=999, span=1.0):
+    order = list(range(len(parts))) if order is None else order
+    stacked = np.concatenate([parts[g] for g in order])[None]
+    sizes = np.array([len(parts[g]) for g in order])
+    tests = hypothesis_tests.permuted_welch(stacked, sizes, np.random.default_rng(0), permutations)
+    return hypothesis_tests.group_differences(parts, np.argsort(order), tests, 0, span)
+
+
+def cohort(sizes=(40, 30), seed=0, shift=0.0):
+    rng = np.random.default_rng(seed)
+    return [0.9 - shift * g + 0.02 * rng.normal(size=n) for g, n in enumerate(sizes)]
+
+
+def test_large_groups_have_welch_s_interval():
+    parts = cohort((400, 300), shift=0.005)
+    welch = stats.ttest_ind(*parts, equal_var=False)
+    result = differences(parts, permutations=9999)
+    assert result.estimates[0] == pytest.approx(parts[0].mean() - parts[1].mean())
+    assert result.errors[0] == pytest.approx(result.estimates[0] / welch.statistic)
+    for level in (0.05, 0.01):
+        low, high = result.limits(level)
+        expected = welch.confidence_interval(1 - level)
+        assert (low[0], high[0]) == pytest.approx(tuple(expected), abs=2e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(2, 12), min_size=2, max_size=4), st.integers(0, 10**6), st.floats(0.001, 0.9))
+def test_an_interval_excludes_zero_where_the_test_rejects(sizes, seed, level):
+    rng = np.random.default_rng(seed)
+    result = differences([rng.beta(9, 1, n) - 0.1 * rng.random() for n in sizes], permutations=199)
+    limits = result.limits(level)
+    if level * 200 < 1:
+        assert limits is None
+        return
+    low, high = limits
+    np.testing.assert_array_equal((low > 0) | (high < 0), result.p <= level + 1e-12)
+    assert (low <= result.estimates).all() and (result.estimates <= high).all()
+
+
+def test_another_order_in_the_tests_changes_nothing():
+    parts = cohort((9, 7, 8), shift=0.01)
+    parts[1] = parts[1] ** 3  # skewed
+    straight = differences(parts)
+    shifted = differences(parts, [2, 0, 1])
+    np.testing.assert_allclose(shifted.estimates, straight.estimates)
+    np.testing.assert_allclose(shifted.skewness, straight.skewness)
+    np.testing.assert_allclose(shifted.p, straight.p, atol=0.05)
+
+
+def test_limits_stay_in_the_range_of_a_difference():
+    parts = [np.array([0.0, 1.0]), np.array([1.0, 0.0])]
+    low, high = differences(parts).limits()
+    assert low[0] >= -1 and high[0] <= 1
+
+
+def test_as_many_differences_are_covered_as_the_level_says():
+    """Groups of 20 and 10, skewed, the smaller one twice as variable: 95 % of 300 cohorts."""
+    coverage = 0
+    for seed in range(300):
+        rng = np.random.default_rng([7, seed])
+        parts = [0.9 - 0.03 * (rng.exponential(size=n) - 1) * wide for n, wide in ((20, 1), (10, 2))]
+        low, high = differences(parts, permutations=199).limits()
+        coverage += low[0] <= 0 <= high[0]
+    assert 0.91 <= coverage / 300 <= 0.98

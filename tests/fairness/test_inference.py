@@ -26,18 +26,18 @@ def patients(sizes, seed=0):
 
 def describe(values, index, names=NAMES, delta=None, who=None, minimum=3, draws=200):
     who = np.arange(len(values)) if who is None else who
-    chosen = Settings(minimum, draws - 1, delta or {})
+    options = Settings(minimum, draws - 1, delta or {})
     failed = np.repeat(values[:, :1] < 0.5, values.shape[1], axis=1)
     columns = [DICE, HD95][: values.shape[1]]
     grouped = inference.GroupedScores(values, failed, who, index, names)
     return [
-        asdict(description.summary) for description in inference.describe(grouped, columns, [0, 1], chosen)
+        asdict(description.summary) for description in inference.describe(grouped, columns, [0, 1], options)
     ]
 
 
-def whole(values, worst=0.0, best=1.0):
+def without_failures(values, worst=0.0, best=1.0):
     """Scores of a group without failures."""
-    return two_part.scores(values, np.zeros(len(values), bool), worst, best)
+    return two_part.summarize(values, np.zeros(len(values), bool), worst, best)
 
 
 def test_two_groups_by_other_means():
@@ -56,11 +56,13 @@ def test_two_groups_by_other_means():
     assert dice["rank"] == {"name": "Brunner-Munzel", "p": pair["p_brunner_munzel"]}
     low, high = pair["interval"]
     assert low < pair["difference"] < high and (low > 0 or high < 0) == (pair["p"] <= 0.05)
-    tested = dice["gap_without_failures"]
-    assert tested["interval"] == pytest.approx([max(0, low, -high), max(high, -low)])
-    assert tested["value"] == pytest.approx(abs(pair["difference"]))
-    assert tested["patients"] == {"sex=f": 12, "sex=m": 9}
-    low, high = (end.item() for end in group_intervals.differences([whole(a), whole(b)]))
+    comparison = dice["gap_without_failures"]
+    assert comparison["interval"] == pytest.approx([max(0, low, -high), max(high, -low)])
+    assert comparison["value"] == pytest.approx(abs(pair["difference"]))
+    assert comparison["patients"] == {"sex=f": 12, "sex=m": 9}
+    low, high = (
+        end.item() for end in group_intervals.differences([without_failures(a), without_failures(b)])
+    )
     assert pair["all_patients"]["difference"] == pytest.approx(pair["difference"])
     assert pair["all_patients"]["interval"] == pytest.approx([low, high])
     assert dice["gap"]["interval"] == pytest.approx([max(0, low, -high), max(high, -low)])
@@ -85,10 +87,10 @@ def test_a_distance_is_an_error():
         assert scale * dice[key]["interval"][0] <= low + 1e-9 and high <= scale * dice[key]["interval"][1]
     assert distance["detectable"] == pytest.approx(30 * dice["detectable"])
     assert distance["test"]["p"] == dice["test"]["p"]
-    for one, other in zip(dice["pairs"], distance["pairs"], strict=True):
-        assert other["difference"] == pytest.approx(-30 * one["difference"])
-        assert other["cliffs_delta"] == pytest.approx(-one["cliffs_delta"])
-        assert other["p"] == one["p"]
+    for first_summary, second_summary in zip(dice["pairs"], distance["pairs"], strict=True):
+        assert second_summary["difference"] == pytest.approx(-30 * first_summary["difference"])
+        assert second_summary["cliffs_delta"] == pytest.approx(-first_summary["cliffs_delta"])
+        assert second_summary["p"] == first_summary["p"]
 
 
 def test_three_groups_hold_at_once():
@@ -99,7 +101,7 @@ def test_three_groups_hold_at_once():
         ("sex=f", "sex=x"),
         ("sex=m", "sex=x"),
     ]
-    groups = [whole(part) for part in np.split(values[:, 0], [12, 21])]
+    groups = [without_failures(part) for part in np.split(values[:, 0], [12, 21])]
     low, high = group_intervals.differences(groups)
     # The first pair's test does not reject; the others' do.
     ends = np.array([pair["interval"] for pair in dice["pairs"]])
@@ -108,8 +110,8 @@ def test_three_groups_hold_at_once():
     assert dice["gap_without_failures"]["interval"] == pytest.approx(
         [max(0, ends[:, 0].max()), ends[:, 1].max()]
     )
-    everyone = np.array([pair["all_patients"]["interval"] for pair in dice["pairs"]])
-    np.testing.assert_allclose(everyone, np.stack([low, high], axis=1))
+    all_patients = np.array([pair["all_patients"]["interval"] for pair in dice["pairs"]])
+    np.testing.assert_allclose(all_patients, np.stack([low, high], axis=1))
     assert dice["gap"]["interval"] == pytest.approx([max(0, low.max()), high.max()])
     assert dice["test"]["name"] == "permuted largest Welch t"
     assert dice["test"]["p"] == min(pair["p"] for pair in dice["pairs"])
@@ -162,8 +164,8 @@ def test_a_patient_in_two_groups_counts_once_in_the_overall_mean_of_es():
     who[6], who[13] = 0, 14  # one either side of an age, one with two rows that no group has
     dice, _ = describe(values, index, who=who)
     scores = values[:, 0]
-    once = [scores[[0, 6]].mean(), *scores[1:6], *scores[7:13], scores[13:].mean()]
-    overall, means = np.mean(once), [scores[:6].mean(), scores[6:13].mean()]
+    single = [scores[[0, 6]].mean(), *scores[1:6], *scores[7:13], scores[13:].mean()]
+    overall, means = np.mean(single), [scores[:6].mean(), scores[6:13].mean()]
     expected = overall / (1 + sum(abs(overall - mean) for mean in means))
     assert dice["es"]["value"] == pytest.approx(expected)
     assert dice["es"]["interval"][0] < expected < dice["es"]["interval"][1]
@@ -180,9 +182,9 @@ def test_the_unknown_count_in_the_overall_mean_alone():
     """The trap: an unknown attribute that falls into group 0."""
     values, index = patients((12, 9))
     more = np.vstack([values, values[:4] * 0.5])
-    known, unknown = describe(values, index)[0], describe(more, np.append(index, [-1] * 4))[0]
+    has_value, unknown = describe(values, index)[0], describe(more, np.append(index, [-1] * 4))[0]
     for key in ("worst", "gap", "sd", "ser"):
-        assert unknown[key]["value"] == pytest.approx(known[key]["value"])
+        assert unknown[key]["value"] == pytest.approx(has_value[key]["value"])
     point = [values[:12, 0].mean(), values[12:, 0].mean()]
     overall = more[:, 0].mean()
     assert unknown["es"]["value"] == pytest.approx(overall / (1 + np.abs(overall - point).sum()))
@@ -203,8 +205,8 @@ def test_patients_without_the_score_are_left_out_of_it_alone():
     dice, distance = describe(holes, index)
     means = [holes[1:12, 1].mean(), holes[[12, *range(14, 21)], 1].mean()]
     assert distance["gap"]["value"] == pytest.approx(abs(means[0] - means[1]))
-    alone = describe(np.delete(values, [0, 13], 0), np.delete(index, [0, 13]))[1]
-    assert distance["gap"]["value"] == pytest.approx(alone["gap"]["value"])
+    separate = describe(np.delete(values, [0, 13], 0), np.delete(index, [0, 13]))[1]
+    assert distance["gap"]["value"] == pytest.approx(separate["gap"]["value"])
     assert dice["gap"]["value"] == pytest.approx(describe(values, index)[0]["gap"]["value"])
 
 
@@ -214,8 +216,8 @@ def test_groups_too_small_for_an_interval_are_not_tested():
     assert dice["gap"]["value"] and dice["gap"]["interval"] is None
     assert dice["pairs"][0]["interval"] is dice["pairs"][0]["p"] is dice["test"] is None
     assert dice["rank"]["p"] and not dice["equivalence"]["equivalent"]
-    one = describe(values, np.array([0] * 12 + [1]), minimum=1)[0]
-    assert one["gap"]["value"] and one["test"] is None and one["pairs"] == []
+    first_summary = describe(values, np.array([0] * 12 + [1]), minimum=1)[0]
+    assert first_summary["gap"]["value"] and first_summary["test"] is None and first_summary["pairs"] == []
 
 
 def test_groups_are_ranked_with_failures_and_tested_without():
@@ -250,14 +252,14 @@ def test_a_group_of_few_survivors_hides_no_gap_of_others():
     values[120:129] = 0.1
     (dice,) = describe(values, index, minimum=10)
     assert dice["gap_without_failures"]["patients"] == {"sex=f": 60, "sex=m": 60}
-    alone = describe(values[:120], index[:120], minimum=10)[0]
-    first, *others = dice["pairs"]
+    separate = describe(values[:120], index[:120], minimum=10)[0]
+    first, *rest = dice["pairs"]
     assert (
-        first["p"] == pytest.approx(alone["pairs"][0]["p"], abs=0.01)
+        first["p"] == pytest.approx(separate["pairs"][0]["p"], abs=0.01)
         and first["p"] <= before["pairs"][0]["p"]
     )
-    assert first["interval"][0] > 0 and all(pair["p"] is pair["difference"] is None for pair in others)
-    assert all(pair["all_patients"]["difference"] for pair in others)
+    assert first["interval"][0] > 0 and all(pair["p"] is pair["difference"] is None for pair in rest)
+    assert all(pair["all_patients"]["difference"] for pair in rest)
 
 
 def test_a_group_of_failures_alone_is_not_tested():
@@ -324,10 +326,10 @@ def test_no_interval_leaves_what_the_score_can_take(rows):
     values, index = np.array([[score] for score, _ in rows]), np.array([group for _, group in rows])
     (dice,) = describe(values, index, minimum=5, draws=60)
     for pair in dice["pairs"]:
-        for one in (pair, pair["all_patients"]):
-            if one["interval"]:
-                assert -1 <= one["interval"][0] <= one["difference"] + 1e-9
-                assert one["difference"] - 1e-9 <= one["interval"][1] <= 1
+        for first_summary in (pair, pair["all_patients"]):
+            if first_summary["interval"]:
+                assert -1 <= first_summary["interval"][0] <= first_summary["difference"] + 1e-9
+                assert first_summary["difference"] - 1e-9 <= first_summary["interval"][1] <= 1
         if pair["interval"]:
             assert (pair["p"] <= 0.05) == (pair["interval"][0] > 0 or pair["interval"][1] < 0)
     for key, most in (("worst", 1), ("gap", 1), ("es", 1)):

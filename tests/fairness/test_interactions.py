@@ -17,14 +17,14 @@ def cells(point, sizes, seed=0):
 TWO_BY_TWO = [("f", "x"), ("f", "y"), ("m", "x"), ("m", "y")]
 
 
-def compared(parts, levels=TWO_BY_TWO):
-    groups = [two_part.scores(part, np.zeros(len(part), bool), 0.0, 1.0) for part in parts]
+def johansen_test(parts, levels=TWO_BY_TWO):
+    groups = [two_part.summarize(part, np.zeros(len(part), bool), 0.0, 1.0) for part in parts]
     return module.johansen(groups, module.additive_contrasts(levels))
 
 
 def test_a_large_sample_is_the_normal_s():
     parts = cells([0.93, 0.88, 0.9, 0.90], [80, 90, 100, 70])
-    test = compared(parts)
+    test = johansen_test(parts)
     a, b, c, d = (part.mean() for part in parts)
     assert test.contrast == pytest.approx(a - b - c + d)
     error = np.sqrt(sum(part.var(ddof=1) / len(part) for part in parts))
@@ -46,7 +46,7 @@ def test_a_contrast_is_welch_s_t():
         0.05 * np.array([-1.0, -1, 0, 1, 1]) + 0.88,
     ]
     flat = [np.full(9, 0.9) + 1e-12 * rng.normal(size=9)] * 2
-    test = compared([symmetric[0], symmetric[1], *flat])
+    test = johansen_test([symmetric[0], symmetric[1], *flat])
     welch = stats.ttest_ind(*symmetric, equal_var=False)
     assert test.freedom[1] == pytest.approx(welch.df, rel=1e-4)
     assert test.p == pytest.approx(welch.pvalue, rel=1e-3)
@@ -56,7 +56,7 @@ def test_several_contrasts_by_hand():
     """Johansen's statistic of a 2 x 3 table, written out with matrices."""
     levels = [(a, b) for a in "fm" for b in "xyz"]
     parts = cells([0.9, 0.85, 0.8, 0.88, 0.86, 0.75], [8, 12, 9, 15, 7, 10])
-    test = compared(parts, levels)
+    test = johansen_test(parts, levels)
     mean = np.array([part.mean() for part in parts])
     variance = np.diag([part.var(ddof=1) / len(part) for part in parts])
     c = np.array([[1, -1, 0, -1, 1, 0], [0, 1, -1, 0, -1, 1.0]])
@@ -91,12 +91,14 @@ def test_contrasts_are_what_an_additive_model_cannot_be():
 def test_gaps_of_one_attribute_alone_are_no_interaction(levels):
     """Both main effects are large; p is uniform."""
     point = [0.9 - 0.1 * "fm".index(a) - 0.05 * "xyz".index(b) for a, b in levels]
-    rejected = [compared(cells(point, [12] * len(levels), seed), levels).p <= 0.05 for seed in range(400)]
+    rejected = [
+        johansen_test(cells(point, [12] * len(levels), seed), levels).p <= 0.05 for seed in range(400)
+    ]
     assert 0.025 < np.mean(rejected) < 0.08
 
 
 def test_cells_without_spread_show_no_interaction():
-    test = compared([np.full(9, 0.9)] * 4)
+    test = johansen_test([np.full(9, 0.9)] * 4)
     assert (test.contrast, test.p) == (pytest.approx(0), 1.0)
 
 
@@ -120,13 +122,13 @@ def table(races=2, patients=48):
     return frame.assign(**{name: groups.categorical(frame[name]) for name in ("sex", "race")})
 
 
-def found(frame, minimum=5):
+def interactions_of(frame, minimum=5):
     return module.interactions(frame, ("femur", "tibia"), ("sex", "race"), min_group_patients=minimum)
 
 
 def test_two_by_two():
     frame = table()
-    result = found(frame)
+    result = interactions_of(frame)
     assert list(result) == ["sex,race"] and list(result["sex,race"]) == ["dice", "hd95_mm"]
     entry = result["sex,race"]["dice"]
     assert entry["cells"] == ["sex=f,race=B", "sex=f,race=W", "sex=m,race=B", "sex=m,race=W"]
@@ -148,20 +150,23 @@ def test_p_is_corrected_over_pairs_of_attributes_score_by_score():
         p_values = [result[key][score]["p"] for key in result]
         expected = multipletests(p_values, method="holm")[1]
         assert [result[key][score]["p_holm"] for key in result] == pytest.approx(expected)
-    assert found(frame)["sex,race"]["dice"]["p_holm"] == found(frame)["sex,race"]["dice"]["p"]
+    assert (
+        interactions_of(frame)["sex,race"]["dice"]["p_holm"]
+        == interactions_of(frame)["sex,race"]["dice"]["p"]
+    )
 
 
 def test_more_than_two_levels_are_tested_together():
-    entry = found(table(races=3, patients=60))["sex,race"]["dice"]
+    entry = interactions_of(table(races=3, patients=60))["sex,race"]["dice"]
     assert entry["freedom"][0] == 2 and len(entry["cells"]) == 6
     assert entry["contrast"] is entry["interval"] is None and 0 < entry["p"] <= 1
 
 
 def test_failed_segmentations_take_no_part():
     frame = table()
-    before = found(frame)["sex,race"]["dice"]
+    before = interactions_of(frame)["sex,race"]["dice"]
     again = frame[frame["case_id"] == "05L"].assign(case_id="99L", patient_id="99", dice=0.0)
-    after = found(pd.concat([frame, again], ignore_index=True))["sex,race"]["dice"]
+    after = interactions_of(pd.concat([frame, again], ignore_index=True))["sex,race"]["dice"]
     assert after["contrast"] == pytest.approx(before["contrast"]) and after["p"] == pytest.approx(before["p"])
 
 
@@ -169,10 +174,10 @@ def test_cells_of_few_survivors_are_a_reason():
     frame = table()
     cell = frame[(frame["sex"] == "m") & (frame["race"] == "W")]["patient_id"].unique()
     frame.loc[frame["patient_id"].isin(cell[4:]), "dice"] = 0.1
-    entry = found(frame)["sex,race"]["dice"]
+    entry = interactions_of(frame)["sex,race"]["dice"]
     assert entry["reason"] and entry["p"] is entry["p_holm"] is entry["contrast"] is entry["interval"] is None
-    assert found(table())["sex,race"]["dice"]["reason"] is None
+    assert interactions_of(table())["sex,race"]["dice"]["reason"] is None
 
 
 def test_too_few_ranked_cells_have_none():
-    assert found(table(), minimum=13) == {}
+    assert interactions_of(table(), minimum=13) == {}

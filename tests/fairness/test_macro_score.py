@@ -48,8 +48,8 @@ def test_expected_scores_are_those_of_generalized_least_squares():
     rng = np.random.default_rng(1)
     values = np.where(rng.random((30, 4)) < 0.4, np.nan, rng.uniform(size=(30, 4)))
     values[0] = np.nan
-    expected, known = brute_force(values), ~np.isnan(values)
-    deviation = np.nansum(values - expected, axis=1)[1:] / known.sum(1)[1:]
+    expected, has_value = brute_force(values), ~np.isnan(values)
+    deviation = np.nansum(values - expected, axis=1)[1:] / has_value.sum(1)[1:]
     means = standardized_means(values)
     np.testing.assert_allclose(means[1:], deviation + expected.mean(), rtol=1e-10)
     assert np.isnan(means[0])

@@ -55,20 +55,20 @@ def test_changes_are_paired_tests_over_seeds():
     def gap(name):
         return scores[name][:, index == 0].mean(1) - scores[name][:, index == 1].mean(1)
 
-    compared = ("equal_share", "reweighted")
-    errors, freedom, _ = seed_intervals.pooled_errors(np.stack([gap(name) for name in ("erm", *compared)]))
-    for name, error in zip(compared, errors, strict=True):
+    comparison = ("equal_share", "reweighted")
+    errors, freedom, _ = seed_intervals.pooled_errors(np.stack([gap(name) for name in ("erm", *comparison)]))
+    for name, error in zip(comparison, errors, strict=True):
         change = result["methods"][name]["change"]
-        moved = (gap(name) - gap("erm")).mean()
-        assert change["gap"]["p"] == pytest.approx(2 * stats.t.sf(abs(moved) / error, freedom))
-        assert change["gap"]["seeds"] == pytest.approx(stats.t.interval(0.95, freedom, moved, error))
+        shifted = (gap(name) - gap("erm")).mean()
+        assert change["gap"]["p"] == pytest.approx(2 * stats.t.sf(abs(shifted) / error, freedom))
+        assert change["gap"]["seeds"] == pytest.approx(stats.t.interval(0.95, freedom, shifted, error))
         mean = stats.ttest_rel(scores[name].mean(1), scores["erm"].mean(1))
         assert change["mean"]["p"] == pytest.approx(mean.pvalue)
     # The gap's changes are the primary family, all other columns the secondary; the oracle is in none.
     for family, count in (("primary", 2), ("secondary", 8)):  # there is no HD95 here
         tests = [
             entry
-            for name in compared
+            for name in comparison
             for entry in result["methods"][name]["change"].values()
             if entry["p"] is not None and entry["family"] == family
         ]
@@ -103,19 +103,19 @@ def test_patients_with_rows_in_several_groups_count_once_in_the_mean():
     patients = np.array([*range(10), 0, 1, 2])
     index = np.array([0] * 10 + [1] * 3)
     rows = {name: rng.uniform(0.6, 1, (2, 13)) for name in ("erm", "other")}
-    whole = {
+    total = {
         name: np.stack([values[:, patients == k].mean(1) for k in range(10)], axis=1)
         for name, values in rows.items()
     }
     patient_groups = np.array([-1] * 3 + [0] * 7)
-    found = compare(
-        rows, index, oracle=None, overall=(whole, patient_groups), hd95=whole, min_group_patients=3, draws=60
+    result = compare(
+        rows, index, oracle=None, overall=(total, patient_groups), hd95=total, min_group_patients=3, draws=60
     )
-    assert found["patients"] == 10 and found["left_out"] == 0
-    assert {name: group["patients"] for name, group in found["groups"].items()} == {"A": 10, "B": 3}
-    for name, entry in found["methods"].items():
-        assert entry["mean"]["per_seed"] == pytest.approx(whole[name].mean(1))
-        assert entry["hd95"]["per_seed"] == pytest.approx(whole[name].mean(1))
+    assert result["patients"] == 10 and result["left_out"] == 0
+    assert {name: group["patients"] for name, group in result["groups"].items()} == {"A": 10, "B": 3}
+    for name, entry in result["methods"].items():
+        assert entry["mean"]["per_seed"] == pytest.approx(total[name].mean(1))
+        assert entry["hd95"]["per_seed"] == pytest.approx(total[name].mean(1))
         ends = rows[name][:, index == 0].mean(), rows[name][:, index == 1].mean()
         assert entry["groups"] == pytest.approx({"A": ends[0], "B": ends[1]})
         assert entry["gap"]["value"] == pytest.approx(abs(ends[0] - ends[1]))
@@ -125,8 +125,8 @@ def test_the_bootstrap_of_a_change_is_paired():
     """Unpaired, the patients' own spread would drown a change that every patient shows."""
     result = compare(*study())
     low, high = result["methods"]["equal_share"]["change"]["gap"]["patients"]
-    alone = result["methods"]["equal_share"]["gap"]["patients"]
-    assert high - low < 0.3 * (alone[1] - alone[0]) and low < -0.03 < high
+    unpaired = result["methods"]["equal_share"]["gap"]["patients"]
+    assert high - low < 0.3 * (unpaired[1] - unpaired[0]) and low < -0.03 < high
 
 
 def test_the_share_of_the_repairable_gap():
@@ -134,12 +134,12 @@ def test_the_share_of_the_repairable_gap():
     result = compare(scores, index)
     repairable, closed = result["repairable"], result["methods"]["equal_share"]["closed"]
     per_seed = {name: np.array(entry["gap"]["per_seed"]) for name, entry in result["methods"].items()}
-    whole, part = per_seed["erm"] - per_seed["oracle"], per_seed["erm"] - per_seed["equal_share"]
-    assert repairable["significant"] and repairable["value"] == pytest.approx(whole.mean())
-    assert repairable["seeds"] == pytest.approx(stats.t.interval(0.95, 4, whole.mean(), stats.sem(whole)))
-    assert closed["value"] == pytest.approx(part.mean() / whole.mean())
+    total, part = per_seed["erm"] - per_seed["oracle"], per_seed["erm"] - per_seed["equal_share"]
+    assert repairable["significant"] and repairable["value"] == pytest.approx(total.mean())
+    assert repairable["seeds"] == pytest.approx(stats.t.interval(0.95, 4, total.mean(), stats.sem(total)))
+    assert closed["value"] == pytest.approx(part.mean() / total.mean())
     assert closed["seeds"][0] < 0.75 < closed["seeds"][1]
-    expected = stats.ttest_rel(part, whole / 2, alternative="greater").pvalue
+    expected = stats.ttest_rel(part, total / 2, alternative="greater").pvalue
     assert closed["half"]["p"] == pytest.approx(expected) and expected < 0.01
     left = per_seed["equal_share"] - per_seed["oracle"]
     assert closed["left"]["value"] == pytest.approx(left.mean())
@@ -196,28 +196,36 @@ def test_changes_of_three_groups_are_of_each_method_s_own_gap():
     scores, index = study({"erm": 0.05, "group_dro": -0.02, "oracle": 0.01}, sizes=sizes)
     result = compare(scores, index, tuple(sizes))
     assert result["pair"]["worst"] == "C"
-    turned, change = result["methods"]["group_dro"], result["methods"]["group_dro"]["change"]["gap"]
-    assert turned["gap"]["value"] > 0 > turned["pair"]["value"]
+    reversed_method, change = result["methods"]["group_dro"], result["methods"]["group_dro"]["change"]["gap"]
+    assert reversed_method["gap"]["value"] > 0 > reversed_method["pair"]["value"]
     means = {name: np.stack([scores[name][:, index == g].mean(1) for g in range(3)]) for name in scores}
     gap = {name: np.ptp(values, axis=0) for name, values in means.items()}
     differences = gap["group_dro"] - gap["erm"]
     assert change["per_seed"] == pytest.approx(differences)
     assert change["p"] == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)  # of one method
     assert result["repairable"]["value"] == pytest.approx((gap["erm"] - gap["oracle"]).mean())
-    left = turned["closed"]["left"]["value"]
+    left = reversed_method["closed"]["left"]["value"]
     assert left == pytest.approx((gap["group_dro"] - gap["oracle"]).mean())
     assert change["patients"][0] < differences.mean() < change["patients"][1] < 0
-    assert 0 <= turned["gap"]["patients"][0] < turned["gap"]["value"] < turned["gap"]["patients"][1]
+    assert (
+        0
+        <= reversed_method["gap"]["patients"][0]
+        < reversed_method["gap"]["value"]
+        < reversed_method["gap"]["patients"][1]
+    )
 
 
 def test_undefined_scores_leave_the_patient_out_of_every_run():
     scores, index = study()
-    kept = np.arange(len(index)) != 3
+    is_included = np.arange(len(index)) != 3
     broken = scores | {"reweighted": scores["reweighted"].copy()}
     broken["reweighted"][2, 3] = np.nan
-    found, expected = compare(broken, index), compare({k: v[:, kept] for k, v in scores.items()}, index[kept])
-    assert found["left_out"] == 1 and found["patients"] == len(index) - 1
-    assert found | {"left_out": 0} == expected
+    result, expected = (
+        compare(broken, index),
+        compare({k: v[:, is_included] for k, v in scores.items()}, index[is_included]),
+    )
+    assert result["left_out"] == 1 and result["patients"] == len(index) - 1
+    assert result | {"left_out": 0} == expected
 
 
 def test_small_and_unknown_groups_are_not_ranked():
@@ -229,9 +237,9 @@ def test_small_and_unknown_groups_are_not_ranked():
     erm = result["methods"]["erm"]
     assert erm["groups"]["A"] == pytest.approx(scores["erm"][:, 5:40].mean())
     assert erm["mean"]["value"] == pytest.approx(scores["erm"].mean())
-    alone = compare(scores, index, min_group_patients=20)
-    assert alone["pair"] is None and alone["repairable"] is None
-    entry = alone["methods"]["equal_share"]
+    unpaired = compare(scores, index, min_group_patients=20)
+    assert unpaired["pair"] is None and unpaired["repairable"] is None
+    entry = unpaired["methods"]["equal_share"]
     assert entry["gap"]["value"] is None and entry["mean"]["value"] is not None
     assert "p" not in entry["gap"]
     assert entry["change"]["gap"]["p_holm"] is None and entry["change"]["mean"]["p_holm"] is not None
@@ -244,13 +252,15 @@ def test_a_distance_is_reported_by_its_mean():
     distances["erm"][0, 7] = np.nan
     methods = compare(scores, index, hd95=distances, draws=4000)["methods"]
     keep = np.arange(len(index)) != 7
-    kept = distances["reweighted"][:, keep]
-    found = methods["reweighted"]["hd95"]
-    assert found["value"] == pytest.approx(kept.mean())
+    is_included = distances["reweighted"][:, keep]
+    result = methods["reweighted"]["hd95"]
+    assert result["value"] == pytest.approx(is_included.mean())
     # Within group, as for Dice: what lies between the groups is none of the mean's error.
-    variances = [kept.mean(0)[index[keep] == g].var() * (index[keep] == g).sum() for g in (0, 1)]
+    variances = [is_included.mean(0)[index[keep] == g].var() * (index[keep] == g).sum() for g in (0, 1)]
     half = stats.t.ppf(0.975, 14) * np.sqrt(15 / 14 * sum(variances)) / keep.sum()
-    assert found["patients"] == pytest.approx([kept.mean() - half, kept.mean() + half], abs=0.08 * half)
+    assert result["patients"] == pytest.approx(
+        [is_included.mean() - half, is_included.mean() + half], abs=0.08 * half
+    )
     assert methods["oracle"]["hd95"]["value"] is None and methods["oracle"]["change"]["hd95"]["value"] is None
 
 
@@ -274,9 +284,9 @@ def test_every_column_has_a_paired_change():
         assert change[key]["p"] == pytest.approx(raw.pvalue) and change[key]["p_holm"] >= change[key]["p"]
         assert change[key]["seeds"] == pytest.approx(list(raw.confidence_interval()))
     low, high = change["hd95"]["patients"]
-    alone = methods["equal_share"]["hd95"]["patients"]
+    unpaired = methods["equal_share"]["hd95"]["patients"]
     assert low <= change["hd95"]["value"] <= high
-    assert high - low < 0.3 * (alone[1] - alone[0])  # paired by patient
+    assert high - low < 0.3 * (unpaired[1] - unpaired[0])  # paired by patient
 
 
 def test_a_distance_is_resampled_with_the_scores():
@@ -291,17 +301,19 @@ def test_a_given_pair_is_kept():
     """The trap: every point of a sweep that picks the pair by its own baseline."""
     sizes = {"A": 40, "B": 20, "C": 15}
     scores, index = study({"erm": 0.05, "group_dro": -0.02}, sizes=sizes)
-    own = compare(scores, index, tuple(sizes), oracle=None)
-    assert own["pair"]["worst"] == "C"
-    found = compare(scores, index, tuple(sizes), oracle=None, pair=("C", "A"))
-    assert found["pair"] == {"best": "C", "worst": "A"}
+    own_pair = compare(scores, index, tuple(sizes), oracle=None)
+    assert own_pair["pair"]["worst"] == "C"
+    result = compare(scores, index, tuple(sizes), oracle=None, pair=("C", "A"))
+    assert result["pair"] == {"best": "C", "worst": "A"}
     expected = scores["erm"][:, index == 2].mean(1) - scores["erm"][:, index == 0].mean(1)
-    erm = found["methods"]["erm"]
+    erm = result["methods"]["erm"]
     assert erm["pair"]["per_seed"] == pytest.approx(expected) and erm["pair"]["value"] < 0
     assert erm["pair"]["patients"][1] < 0
-    assert erm["worst"]["per_seed"] == pytest.approx(own["methods"]["erm"]["worst"]["per_seed"])
+    assert erm["worst"]["per_seed"] == pytest.approx(own_pair["methods"]["erm"]["worst"]["per_seed"])
     # The gap is that of the extreme groups, whatever the pair.
-    change, expected = (one["methods"]["group_dro"]["change"]["gap"] for one in (found, own))
+    change, expected = (
+        comparison["methods"]["group_dro"]["change"]["gap"] for comparison in (result, own_pair)
+    )
     assert change["per_seed"] == pytest.approx(expected["per_seed"])
     with pytest.raises(InputError, match="the pair's group D is none of A, B, C"):
         compare(scores, index, tuple(sizes), oracle=None, pair=("A", "D"))
@@ -347,15 +359,15 @@ def test_order_and_names_change_nothing(seed):
     index[:3] = -1
     names = ("A", "B", "C")
     expected = compare(scores, index, names, min_group_patients=5)
-    turned, patients = rng.permutation(3), rng.permutation(len(index))
-    renamed = np.where(index < 0, -1, turned[index])
-    found = compare(
+    reversed_method, patients = rng.permutation(3), rng.permutation(len(index))
+    renamed = np.where(index < 0, -1, reversed_method[index])
+    result = compare(
         {name: scores[name][:, patients] for name in reversed(scores)},
         renamed[patients],
-        [names[i] for i in np.argsort(turned)],
+        [names[i] for i in np.argsort(reversed_method)],
         min_group_patients=5,
     )
-    assert found == expected
+    assert result == expected
 
 
 @settings(max_examples=10, deadline=None)
@@ -365,8 +377,8 @@ def test_it_is_plain_json_and_the_seed_decides(seed, draws):
     result = compare(scores, index, draws=draws, seed=seed)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert compare(scores, index, draws=draws, seed=seed) == result
-    other = compare(scores, index, draws=draws, seed=seed + 1)
-    assert other["methods"]["erm"]["gap"]["patients"] != result["methods"]["erm"]["gap"]["patients"]
+    second_result = compare(scores, index, draws=draws, seed=seed + 1)
+    assert second_result["methods"]["erm"]["gap"]["patients"] != result["methods"]["erm"]["gap"]["patients"]
 
 
 def test_no_method_changes_anything_where_there_is_nothing_to_change():

@@ -34,14 +34,14 @@ def cohort():
     return sex, first, second
 
 
-def compared(models, attributes=("sex",), **options):
+def compare_pairs(models, attributes=("sex",), **options):
     return model_comparison.compare_models(models, list(attributes), **{"draws": 400} | options)["pairs"]
 
 
 def test_changes_are_those_of_the_means_and_gaps(cohort):
     """With 200 patients the studentized bootstrap of the mean is close to the t test of the patients' changes."""
     sex, first, second = cohort
-    (pair,) = compared({"a": table(first, sex), "b": table(second, sex)}, draws=10_000, seed=1)
+    (pair,) = compare_pairs({"a": table(first, sex), "b": table(second, sex)}, draws=10_000, seed=1)
     change, gap = second - first, pair["change_of_gap"]
     mean = stats.ttest_1samp(change, 0)
     assert pair["change_of_mean"]["value"] == pytest.approx(change.mean())
@@ -59,15 +59,17 @@ def test_changes_are_those_of_the_means_and_gaps(cohort):
 def test_the_interval_of_the_mean_excludes_zero_where_p_is_small(cohort):
     sex, first, _ = cohort
     rng = np.random.default_rng(0)
-    said = set()
+    verdicts = set()
     for shift in np.linspace(0, 0.004, 8):
-        (pair,) = compared({"a": table(first, sex), "b": table(first + rng.normal(shift, 0.01, 200), sex)})
+        (pair,) = compare_pairs(
+            {"a": table(first, sex), "b": table(first + rng.normal(shift, 0.01, 200), sex)}
+        )
         entry = pair["change_of_mean"]
         low, high = entry["interval"]
         if abs(entry["p"] - 0.05) > 0.01:  # 400 draws resolve p no further
             assert (entry["p"] < 0.05) == (low > 0 or high < 0)
-            said.add(entry["p"] < 0.05)
-    assert said == {True, False}
+            verdicts.add(entry["p"] < 0.05)
+    assert verdicts == {True, False}
 
 
 def test_holm_corrects_gaps_over_models_and_attributes_and_means_over_models(cohort):
@@ -75,7 +77,7 @@ def test_holm_corrects_gaps_over_models_and_attributes_and_means_over_models(coh
     race = np.tile(["A", "B"], 100)
     tables = {name: table(s, sex).assign(race=pd.Categorical([*race, *race])) for name, s in
               (("a", first), ("b", second), ("c", second + 0.01))}  # fmt: skip
-    pairs = compared(tables, ("sex", "race"))
+    pairs = compare_pairs(tables, ("sex", "race"))
     assert [(p["first"], p["second"], p["attribute"]) for p in pairs] == [
         (*models, attribute)
         for models in (("a", "b"), ("a", "c"), ("b", "c"))
@@ -87,9 +89,9 @@ def test_holm_corrects_gaps_over_models_and_attributes_and_means_over_models(coh
     assert last["change_of_gap"]["p"] == 1
     assert last["change_of_mean"]["interval"] == pytest.approx([0.01, 0.01])
     assert last["change_of_mean"]["p"] is None
-    for key, chosen in (("change_of_gap", pairs), ("change_of_mean", pairs[:4:2])):
-        p = holm({k: pair[key]["p"] for k, pair in enumerate(chosen)})
-        assert [pair[key]["p_holm"] for pair in chosen] == list(p.values())
+    for key, settings in (("change_of_gap", pairs), ("change_of_mean", pairs[:4:2])):
+        p = holm({k: pair[key]["p"] for k, pair in enumerate(settings)})
+        assert [pair[key]["p_holm"] for pair in settings] == list(p.values())
     assert len({pair["change_of_gap"]["p"] for pair in pairs}) == 3
 
 
@@ -98,14 +100,16 @@ def test_the_order_of_the_models_turns_the_sign_alone(cohort):
     race = np.tile(["A", "B", "C", "D"], 50)
     tables = {name: table(s, sex).assign(race=pd.Categorical([*race, *race])) for name, s in
               (("a", first), ("b", second))}  # fmt: skip
-    straight = compared(tables, ("sex", "race"))
-    back = compared({"b": tables["b"], "a": tables["a"]}, ("sex", "race"))
-    for one, other in zip(straight, back, strict=True):
+    straight = compare_pairs(tables, ("sex", "race"))
+    back = compare_pairs({"b": tables["b"], "a": tables["a"]}, ("sex", "race"))
+    for forward, backward in zip(straight, back, strict=True):
         for key in ("change_of_mean", "change_of_gap"):
-            assert one[key]["p"] == other[key]["p"] and one[key]["p_holm"] == other[key]["p_holm"]
-            assert one[key]["value"] == pytest.approx(-other[key]["value"])
-            low, high = other[key]["interval"]
-            assert one[key]["interval"] == pytest.approx([-high, -low])
+            assert (
+                forward[key]["p"] == backward[key]["p"] and forward[key]["p_holm"] == backward[key]["p_holm"]
+            )
+            assert forward[key]["value"] == pytest.approx(-backward[key]["value"])
+            low, high = backward[key]["interval"]
+            assert forward[key]["interval"] == pytest.approx([-high, -low])
 
 
 def knees(seed):
@@ -136,7 +140,7 @@ def test_the_change_of_the_gap_is_that_of_the_tables():
         name: scores.scores(frame, ["femur"], attributes, min_group_patients=5, draws=60, seed=0)["dice"]
         for name, frame in models.items()
     }
-    for pair in compared(models, attributes):
+    for pair in compare_pairs(models, attributes):
         first, second = (gaps[name]["summaries"][pair["attribute"]]["gap"]["value"] for name in ("a", "b"))
         assert pair["change_of_gap"]["value"] == pytest.approx(second - first)
         assert pair["change_of_gap"]["first"] == pytest.approx(first)
@@ -189,5 +193,5 @@ def test_progress_advances_once_for_each_attribute_of_each_pair(cohort):
         name: table(scores, sex) for name, scores in zip("abc", (first, second, first[::-1]), strict=True)
     }
     done = []
-    pairs = compared(models, draws=50, advance=lambda: done.append(1))
+    pairs = compare_pairs(models, draws=50, advance=lambda: done.append(1))
     assert len(done) == len(pairs) == 3

@@ -63,8 +63,8 @@ def test_means_by_group_are_those_of_each_model(frames, comparison):
 
 
 def test_numbers_are_those_of_an_audit_of_both_tables(frames, comparison, tmp_path):
-    both = pd.concat([table.assign(model=model) for model, table in frames.items()])
-    both.to_csv(tmp_path / "scores.csv", index=False)
+    combined = pd.concat([table.assign(model=model) for model, table in frames.items()])
+    combined.to_csv(tmp_path / "scores.csv", index=False)
     audited = audit.table(tmp_path / "scores.csv", ["sex"], settings=audit.Settings(draws=DRAWS))
     assert comparison.to_dict() == page.plain(audited.report["models"])
 

@@ -41,8 +41,8 @@ def summary(cases):
 
 
 def test_the_threshold_changes_what_a_missing_structure_would_score(cases, summary):
-    other = scores.scores(cases, STRUCTURES, ("sex",), min_group_patients=5, draws=99, seed=0)
-    assert summary["gap"]["value"] != pytest.approx(other["dice"]["summaries"]["sex"]["gap"]["value"])
+    second_result = scores.scores(cases, STRUCTURES, ("sex",), min_group_patients=5, draws=99, seed=0)
+    assert summary["gap"]["value"] != pytest.approx(second_result["dice"]["summaries"]["sex"]["gap"]["value"])
 
 
 def test_adjusted_and_pooled_means_are_those_of_the_gap_without_failures(cases, summary):

@@ -27,18 +27,18 @@ def sign_flips(scores, flips=4000, seed=0):
 
 def describe(scores, who, index, failed=None, permutations=1999):
     failed = np.zeros(len(scores), bool) if failed is None else failed
-    chosen = Settings(3, permutations, {})
+    settings = Settings(3, permutations, {})
     values, flags = scores[:, None], failed[:, None]
     grouped = inference.GroupedScores(values, flags, who, index, NAMES)
-    (description,) = inference.describe(grouped, [Column("dice", "macro")], [0, 1], chosen)
+    (description,) = inference.describe(grouped, [Column("dice", "macro")], [0, 1], settings)
     return asdict(description.summary)
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.002, 0.004])
 def test_p_is_that_of_the_paired_t_test(gap):
     """Of differences without skewness, to which Hall's transformation does nothing."""
-    shared, own = np.random.default_rng(1).normal(0, 0.01, (2, 60))
-    scores = np.stack([0.9 + np.r_[shared + own, shared - own] + gap, 0.9 + np.r_[shared, shared]])
+    shared, noise = np.random.default_rng(1).normal(0, 0.01, (2, 60))
+    scores = np.stack([0.9 + np.r_[shared + noise, shared - noise] + gap, 0.9 + np.r_[shared, shared]])
     tests = sign_flips(scores)
     paired = stats.ttest_rel(*scores)
     assert tests.statistic[0] == pytest.approx(paired.statistic)
@@ -69,8 +69,8 @@ def test_p_is_that_of_all_flips():
         g = skew / 3 if abs(skew) > 2 * np.sqrt(6 / 9) else 0.0
         return abs(t + g * t**2 / 3 + g**2 * t**3 / 27 + g / 6)
 
-    every = [transformed(difference * signs) for signs in product([-1, 1], repeat=9)]
-    exact = np.mean(np.array(every) >= transformed(difference) * (1 - 1e-9))
+    all_values = [transformed(difference * signs) for signs in product([-1, 1], repeat=9)]
+    exact = np.mean(np.array(all_values) >= transformed(difference) * (1 - 1e-9))
     assert 0.01 < exact < 0.5
     assert sign_flips(scores, 20_000).p[0] == pytest.approx(exact, abs=0.015)
 
@@ -81,8 +81,8 @@ def test_the_largest_t_judges_each_pair():
     pairs = ((0, 1), (0, 2), (1, 2))
     t = [stats.ttest_rel(scores[a], scores[b]).statistic for a, b in pairs]
     assert tests.pairs[0] == pytest.approx(t)
-    alone = [sign_flips(scores[list(pair)]).p[0] for pair in pairs]
-    assert (tests.pairs_p[0] >= np.array(alone) - 0.01).all() and tests.p[0] == tests.pairs_p.min()
+    separate = [sign_flips(scores[list(pair)]).p[0] for pair in pairs]
+    assert (tests.pairs_p[0] >= np.array(separate) - 0.01).all() and tests.p[0] == tests.pairs_p.min()
 
 
 def test_intervals_and_detectable_gap_are_of_differences_within_patients():
@@ -141,10 +141,10 @@ def test_failures_and_single_knees_leave_the_patient_out():
     who, index = np.tile(np.arange(60), 2), np.repeat([0, 1], 60)
     failed = np.arange(120) == 7
     scores[7] = 0.1
-    kept = np.arange(120) != 62  # patient 2 has a left knee alone
-    entry = describe(scores[kept], who[kept], index[kept], failed[kept])
-    chosen = [k for k in range(60) if k not in (2, 7)]
-    first, second = scores.reshape(2, 60)[:, chosen]
+    is_included = np.arange(120) != 62  # patient 2 has a left knee alone
+    entry = describe(scores[is_included], who[is_included], index[is_included], failed[is_included])
+    settings = [k for k in range(60) if k not in (2, 7)]
+    first, second = scores.reshape(2, 60)[:, settings]
     assert entry["test"]["statistic"] == pytest.approx(stats.ttest_rel(first, second).statistic)
     assert entry["gap_without_failures"]["patients"] == {"side=L": 58, "side=R": 58}
     (warning,) = entry["warnings"]

@@ -17,9 +17,9 @@ def brute_force(scores, design):
     """Mean and variance of theta by the joint normal distribution, a vague prior of beta, and quadrature over tau."""
     sizes = np.array([len(values) for values in scores])
     means = np.array([values.mean() for values in scores])
-    own = np.array([values.var(ddof=1) if len(values) > 1 else 0.0 for values in scores])
-    common = np.average(own, weights=[(n - 1) / (PRIOR_FREEDOM + n - 1) for n in sizes])
-    moderated = (PRIOR_FREEDOM * common + (sizes - 1) * own) / (PRIOR_FREEDOM + sizes - 1)
+    noise = np.array([values.var(ddof=1) if len(values) > 1 else 0.0 for values in scores])
+    common = np.average(noise, weights=[(n - 1) / (PRIOR_FREEDOM + n - 1) for n in sizes])
+    moderated = (PRIOR_FREEDOM * common + (sizes - 1) * noise) / (PRIOR_FREEDOM + sizes - 1)
     variances = moderated / sizes
     typical = stats.hmean(variances)
     vague = 10 * design @ design.T
@@ -61,16 +61,16 @@ def test_estimates_and_intervals_are_those_of_the_joint_distribution(crossed):
         design = np.column_stack([design, [0, 0, 0, 1, 1, 1], [0, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 1]])
     pooled = pool(scores, design)
     mean, low, high = brute_force(scores, design)
-    assert [one.mean for one in pooled] == pytest.approx(mean, abs=2e-5)
-    assert [one.interval[0] for one in pooled] == pytest.approx(low, abs=2e-4)
-    assert [one.interval[1] for one in pooled] == pytest.approx(high, abs=2e-4)
-    assert [one.patients for one in pooled] == list(sizes)
-    assert [one.raw for one in pooled] == pytest.approx([values.mean() for values in scores])
+    assert [pooled_mean.mean for pooled_mean in pooled] == pytest.approx(mean, abs=2e-5)
+    assert [pooled_mean.interval[0] for pooled_mean in pooled] == pytest.approx(low, abs=2e-4)
+    assert [pooled_mean.interval[1] for pooled_mean in pooled] == pytest.approx(high, abs=2e-4)
+    assert [pooled_mean.patients for pooled_mean in pooled] == list(sizes)
+    assert [pooled_mean.raw for pooled_mean in pooled] == pytest.approx([values.mean() for values in scores])
 
 
 def test_small_groups_are_shrunken_more_than_large_ones():
     pooled = pool(scores_of((100, 30, 10, 3), (0.95, 0.94, 0.93, 0.96)), np.ones((4, 1)))
-    weights = [one.weight for one in pooled]
+    weights = [pooled_mean.weight for pooled_mean in pooled]
     assert weights == sorted(weights, reverse=True)
     assert 0 < weights[-1] < 0.7 and 0.8 < weights[0] < 1
 
@@ -84,24 +84,26 @@ def test_intervals_reach_further_toward_the_tail_of_skewed_scores():
     rng = np.random.default_rng(0)
     scores = [0.95 - 0.02 * rng.exponential(size=n) for n in (60, 30, 9, 5)]
     pooled, mirrored = pool(scores, np.ones((4, 1))), pool([-values for values in scores], np.ones((4, 1)))
-    for one, other in zip(pooled, mirrored, strict=True):
-        low, high = one.interval
-        assert one.mean - low > 1.1 * (high - one.mean) > 0
-        assert other.interval == pytest.approx((-high, -low))
+    for pooled_mean, second_mean in zip(pooled, mirrored, strict=True):
+        low, high = pooled_mean.interval
+        assert pooled_mean.mean - low > 1.1 * (high - pooled_mean.mean) > 0
+        assert second_mean.interval == pytest.approx((-high, -low))
 
 
 def test_a_wide_small_group_does_not_borrow_the_small_variance_of_large_groups():
     rng = np.random.default_rng(0)
     scores = [spread * rng.normal(size=n) for n, spread in ((300, 1.0), (300, 1.0), (12, 1.0), (12, 4.0))]
-    lengths = [high - low for low, high in (one.interval for one in pool(scores, np.ones((4, 1))))]
+    lengths = [
+        high - low for low, high in (pooled_mean.interval for pooled_mean in pool(scores, np.ones((4, 1))))
+    ]
     assert lengths[3] > 1.5 * lengths[2] > 1.5 * lengths[0]
 
 
 def test_intervals_end_at_the_best_score():
     scores = scores_of((30, 5, 3), (0.95, 0.95, 0.95))
-    free = [one.interval for one in pool(scores, np.ones((3, 1)))]
+    free = [pooled_mean.interval for pooled_mean in pool(scores, np.ones((3, 1)))]
     best = sorted(high for _, high in free)[-1] - 0.001
-    limited = [one.interval for one in pool(scores, np.ones((3, 1)), 0.0, best)]
+    limited = [pooled_mean.interval for pooled_mean in pool(scores, np.ones((3, 1)), 0.0, best)]
     assert limited == [(low, min(high, best)) for low, high in free]
 
 
@@ -147,16 +149,20 @@ def test_groups_of_3_to_29_patients_without_a_failure_are_pooled():
     cases = table(SIZES)
     cases.loc[cases["case_id"] == "mB0L", "dice"] = 0.1
     pooled = partial_pooling.pool_small_groups(cases, ["femur"], ["sex", "race"], "dice")
-    assert {name: one.patients for name, one in pooled.items()} == {
+    assert {name: pooled_mean.patients for name, pooled_mean in pooled.items()} == {
         "race=B": 12,
         "race=C": 5,
         "sex=f,race=B": 8,
         "sex=m,race=B": 4,
         "sex=m,race=C": 3,
     }
-    kept = cases[(cases["race"] == "B") & (cases["sex"] == "m") & (cases["patient_id"] != "mB0")]
-    assert pooled["sex=m,race=B"].raw == pytest.approx(kept["dice"].mean())
-    assert all(low < one.mean < high for one in pooled.values() for low, high in [one.interval])
+    is_included = cases[(cases["race"] == "B") & (cases["sex"] == "m") & (cases["patient_id"] != "mB0")]
+    assert pooled["sex=m,race=B"].raw == pytest.approx(is_included["dice"].mean())
+    assert all(
+        low < pooled_mean.mean < high
+        for pooled_mean in pooled.values()
+        for low, high in [pooled_mean.interval]
+    )
 
 
 def test_pairs_of_attributes_can_be_left_out_and_any_score_is_pooled():

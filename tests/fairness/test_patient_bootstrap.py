@@ -127,9 +127,9 @@ def test_too_few_patients_have_no_interval():
     values, index = cohort(np.random.default_rng(0), [0.9, 0.8], [30, bootstrap.MIN_PATIENTS - 1])
     small = patient_bootstrap.stratify(values, index, 2)
     assert patient_bootstrap.intervals(small, np.random.default_rng(0), 100) is None
-    one = patient_bootstrap.stratify(values, index, 10)  # one group left: a mean is all there is
-    assert len(one.groups) == 1
-    ends = patient_bootstrap.intervals(one, np.random.default_rng(0), 100)
+    single_group = patient_bootstrap.stratify(values, index, 10)  # one group left: a mean is all there is
+    assert len(single_group.groups) == 1
+    ends = patient_bootstrap.intervals(single_group, np.random.default_rng(0), 100)
     assert ends.methods == [Statistics(ends.methods[0].mean)] and ends.methods[0].mean is not None
     assert ends.changes == [Statistics([0, 0])]
 

@@ -104,8 +104,8 @@ def test_the_macro_score_stays_in_the_range_of_the_score():
 
 def test_means_by_patient_leave_nan_out():
     values = np.array([[0.9, np.nan], [0.7, 0.5], [0.6, 0.4]])
-    found = patient_table.patient_means(values, np.array(["p", "p", "q"]))
-    np.testing.assert_allclose(found, [[0.8, 0.5], [0.6, 0.4]])
+    result = patient_table.patient_means(values, np.array(["p", "p", "q"]))
+    np.testing.assert_allclose(result, [[0.8, 0.5], [0.6, 0.4]])
 
 
 def test_a_patient_in_two_groups_is_a_row_in_each():
@@ -168,11 +168,11 @@ def test_other_patients_or_seeds_are_refused():
 
 
 def test_columns_with_the_same_rows():
-    known = np.random.default_rng(0).random((11, 12)) < 0.8
-    known[:, 5], known[:, 9], known[:, 7] = known[:, 1], known[:, 1], ~known[:, 1]
-    sets = patient_table.columns_by_rows(known)
+    has_value = np.random.default_rng(0).random((11, 12)) < 0.8
+    has_value[:, 5], has_value[:, 9], has_value[:, 7] = has_value[:, 1], has_value[:, 1], ~has_value[:, 1]
+    sets = patient_table.columns_by_rows(has_value)
     for columns in sets:
-        assert all((known[:, columns] == known[:, columns[:1]]).all(1))
+        assert all((has_value[:, columns] == has_value[:, columns[:1]]).all(1))
     assert sorted(np.concatenate(sets)) == list(range(12)) and [1, 5, 9] in [part.tolist() for part in sets]
-    assert len(sets) == len(np.unique(known, axis=1).T)
+    assert len(sets) == len(np.unique(has_value, axis=1).T)
     assert patient_table.columns_by_rows(np.zeros((0, 3), bool))[0].tolist() == [0, 1, 2]

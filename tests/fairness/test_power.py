@@ -93,10 +93,12 @@ def test_equivalence_is_shown_as_often_as_stated(margin, spread, rate, ratio):
 
     def group(patients):
         failed = rng.random(patients) < rate
-        return two_part.scores(np.where(failed, 0, rng.normal(0.8, spread, patients)), failed, 0.0, 1.0)
+        return two_part.summarize(np.where(failed, 0, rng.normal(0.8, spread, patients)), failed, 0.0, 1.0)
 
-    shown = [equivalence.tost([group(n), group(ratio * n)], "ab", margin).equivalent for _ in range(400)]
-    assert np.mean(shown) == pytest.approx(0.8, abs=0.05)  # 2.5 standard errors
+    shown_share = [
+        equivalence.tost([group(n), group(ratio * n)], "ab", margin).equivalent for _ in range(400)
+    ]
+    assert np.mean(shown_share) == pytest.approx(0.8, abs=0.05)  # 2.5 standard errors
 
 
 def test_more_patients_than_any_cohort_has_are_no_number():

@@ -86,8 +86,10 @@ def test_the_interval_is_simultaneous_over_the_pairs_of_more_groups():
     expected, index = np.full(60, 0.05), np.repeat([0, 1, 2], 20)
     three = reference_ser.beyond_size(observed, expected, index, ("a", "b", "c"))
     best, worst = (("a", "b", "c").index(name) for name in (three.best, three.worst))
-    both = np.isin(index, (best, worst))
-    two = reference_ser.beyond_size(observed[both], expected[both], index[both], ("a", "b", "c"))
+    group_errors = np.isin(index, (best, worst))
+    two = reference_ser.beyond_size(
+        observed[group_errors], expected[group_errors], index[group_errors], ("a", "b", "c")
+    )
     assert three.value == two.value
     assert three.interval[0] < two.interval[0] < two.interval[1] < three.interval[1]
 
@@ -113,8 +115,8 @@ def test_observed_and_expected_are_of_the_same_patients_without_a_failure(factor
     report = scores.scores(cases, ["femur"], ["sex"], min_group_patients=5, draws=40, seed=0)
     reference_ser.add_expected_ser(report, {"dice": expected[:, None]}, cases, cases, ("sex",))
     result = report["dice"]["summaries"]["sex"]["ser"]["beyond_size"]
-    kept = np.delete(np.arange(80), failing)
-    men, women = (kept[sexes[kept] == sex] for sex in "mf")
+    is_included = np.delete(np.arange(80), failing)
+    men, women = (is_included[sexes[is_included] == sex] for sex in "mf")
     ratio = errors[women].mean() / errors[men].mean()
     of_size = expected[women].mean() / expected[men].mean()
     if factor == 0.75:  # the men are the worst

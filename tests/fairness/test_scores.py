@@ -110,8 +110,8 @@ def test_a_structure_that_a_group_never_has_is_null():
     result = module.scores(
         frame, STRUCTURES, ("sex", "age"), min_group_patients=3, draws=50, seed=0, delta={"dice": 0.9}
     )["dice"]["summaries"]["sex"]
-    told = [text for text in result["warnings"] if text.startswith("tibia has no score in sex=f")]
-    assert len(told) == 1 and result["equivalence"]["reason"] == told[0]
+    message = [text for text in result["warnings"] if text.startswith("tibia has no score in sex=f")]
+    assert len(message) == 1 and result["equivalence"]["reason"] == message[0]
     assert result["equivalence"]["equivalent"] is False
 
 
@@ -171,20 +171,24 @@ def test_a_level_that_merely_begins_like_missing_is_a_group():
 def test_other_groups_do_not_move_a_group_s_interval():
     frame = table()
     with_age = scores(frame)["dice"]["groups"]["sex=f"]
-    alone = module.scores(frame, STRUCTURES, ("sex",), min_group_patients=3, draws=200, seed=0)
-    assert alone["dice"]["groups"]["sex=f"] == with_age
+    separate = module.scores(frame, STRUCTURES, ("sex",), min_group_patients=3, draws=200, seed=0)
+    assert separate["dice"]["groups"]["sex=f"] == with_age
 
 
 def test_two_knees_are_one_patient():
     """Every case once more, scored the same: as many patients, so the same numbers but for the count of cases."""
     frame = table()
     again = frame.assign(case_id=frame["case_id"] + "again")
-    once, twice = scores(frame), scores(pd.concat([frame, again]))
-    assert twice["dice"]["overall"]["cases"] == 2 * once["dice"]["overall"]["cases"]
+    single, twice = scores(frame), scores(pd.concat([frame, again]))
+    assert twice["dice"]["overall"]["cases"] == 2 * single["dice"]["overall"]["cases"]
     for name in ("sex", "age", "sex,age"):
-        one, other = (result["dice"]["summaries"][name] for result in (once, twice))
-        assert one["gap"]["interval"] == pytest.approx(other["gap"]["interval"])
-        assert one["test"] == pytest.approx(other["test"]) if one["test"] else other["test"] is None
+        first_result, second_result = (result["dice"]["summaries"][name] for result in (single, twice))
+        assert first_result["gap"]["interval"] == pytest.approx(second_result["gap"]["interval"])
+        assert (
+            first_result["test"] == pytest.approx(second_result["test"])
+            if first_result["test"]
+            else second_result["test"] is None
+        )
 
 
 def test_every_score_of_the_table_is_there():
@@ -240,10 +244,10 @@ def test_a_patient_who_changes_group_is_told():
 def test_the_report_is_plain_json():
     json.dumps(scores(table()), allow_nan=False)
     delta = {"dice": 0.1}
-    found = module.scores(table(), (), ("sex",), min_group_patients=3, draws=50, seed=0, delta=delta)
-    json.dumps(found, allow_nan=False)
-    assert found["dice"]["summaries"]["sex"]["equivalence"]["delta"] == 0.1
-    assert found["iou"]["summaries"]["sex"]["equivalence"] is None
+    result = module.scores(table(), (), ("sex",), min_group_patients=3, draws=50, seed=0, delta=delta)
+    json.dumps(result, allow_nan=False)
+    assert result["dice"]["summaries"]["sex"]["equivalence"]["delta"] == 0.1
+    assert result["iou"]["summaries"]["sex"]["equivalence"] is None
 
 
 @pytest.mark.parametrize("delta", [{"dcie": 0.1}, {"dice": 0.0}, {"dice": float("nan")}])
@@ -270,11 +274,13 @@ def test_equivalence_needs_every_structure():
     result = module.scores(
         frame, ("femur", "tibia"), ("sex",), min_group_patients=5, draws=99, seed=0, delta={"dice": 0.02}
     )["dice"]
-    whole = result["summaries"]["sex"]["equivalence"]
+    verdict = result["summaries"]["sex"]["equivalence"]
     assert (
-        not whole["equivalent"] and whole["reason"].startswith("femur: ") and "; tibia: " in whole["reason"]
+        not verdict["equivalent"]
+        and verdict["reason"].startswith("femur: ")
+        and "; tibia: " in verdict["reason"]
     )
-    assert whole["intervals"][0] == pytest.approx([0, 0], abs=0.01)
+    assert verdict["intervals"][0] == pytest.approx([0, 0], abs=0.01)
 
 
 def equivalences(attributes, minimum=10, **columns):
@@ -308,7 +314,7 @@ def equivalences(attributes, minimum=10, **columns):
 )
 def test_the_level_of_equivalence_is_shared_by_attributes_with_ranked_groups(attributes, confidence):
     by_attribute = equivalences(attributes)
-    assert [one["confidence"] for one in by_attribute.values()] == pytest.approx(
+    assert [first_result["confidence"] for first_result in by_attribute.values()] == pytest.approx(
         [confidence] * len(by_attribute)
     )
     assert by_attribute["sex"]["equivalent"] is True
@@ -320,10 +326,10 @@ def test_equivalence_needs_the_failure_rate():
     """6 of 100 women failed just below the threshold: the mean hardly moves."""
     patients = np.arange(200)
     dice = np.where((patients % 2 == 0) & (patients < 12), 0.49, 0.9 + 0.001 * (patients % 7))
-    found = equivalences(("sex",), dice=dice)["sex"]
-    assert max(map(abs, found["intervals"][0])) < 0.07 < found["failure_intervals"][0][1]
-    assert found["equivalent"] is False
-    assert found["reason"] == (
+    result = equivalences(("sex",), dice=dice)["sex"]
+    assert max(map(abs, result["intervals"][0])) < 0.07 < result["failure_intervals"][0][1]
+    assert result["equivalent"] is False
+    assert result["reason"] == (
         "difference of failure rates: the interval of sex=f minus sex=m reaches beyond the margin"
     )
 
@@ -333,12 +339,17 @@ def test_the_order_of_structures_changes_no_number():
     frame.loc[frame["case_id"] == "p03L", "dice"] = (
         0.1  # so that patterns of failures differ between structures
     )
-    one = scores(frame)["dice"]
-    other = module.scores(frame, STRUCTURES[::-1], ("sex", "age"), min_group_patients=3, draws=200, seed=0)[
-        "dice"
-    ]
+    first_result = scores(frame)["dice"]
+    second_result = module.scores(
+        frame, STRUCTURES[::-1], ("sex", "age"), min_group_patients=3, draws=200, seed=0
+    )["dice"]
     for key in ("sex", "age"):
-        assert other["summaries"][key]["test"] == pytest.approx(one["summaries"][key]["test"])
+        assert second_result["summaries"][key]["test"] == pytest.approx(
+            first_result["summaries"][key]["test"]
+        )
         for structure in STRUCTURES:
-            first, second = (part["structures"][structure]["summaries"][key]["test"] for part in (one, other))
+            first, second = (
+                part["structures"][structure]["summaries"][key]["test"]
+                for part in (first_result, second_result)
+            )
             assert first == second

@@ -23,9 +23,9 @@ def test_by_hand():
 
 
 def test_one_seed_says_nothing():
-    one = np.array([0.03])
-    assert seed_intervals.interval(one) is None and seed_intervals.p_value(one) is None
-    assert seed_intervals.fieller(one, one) is None
+    single_seed = np.array([0.03])
+    assert seed_intervals.interval(single_seed) is None and seed_intervals.p_value(single_seed) is None
+    assert seed_intervals.fieller(single_seed, single_seed) is None
 
 
 def test_no_variance():
@@ -45,8 +45,8 @@ def test_three_seeds_are_covered_by_student_s_t():
     """The trap: a percentile bootstrap of three seeds covers three in four."""
     draws = np.random.default_rng(0).normal(0.05, 0.01, (2000, 3))
     ends = np.array([seed_intervals.interval(values) for values in draws])
-    covered = ((ends[:, 0] <= 0.05) & (ends[:, 1] >= 0.05)).mean()
-    assert 0.94 < covered < 0.96
+    coverage = ((ends[:, 0] <= 0.05) & (ends[:, 1] >= 0.05)).mean()
+    assert 0.94 < coverage < 0.96
     picks = draws[:, np.random.default_rng(1).integers(0, 3, (500, 3))].mean(-1)
     low, high = np.quantile(picks, [0.025, 0.975], axis=1)
     assert ((low <= 0.05) & (high >= 0.05)).mean() < 0.8
@@ -55,18 +55,18 @@ def test_three_seeds_are_covered_by_student_s_t():
 @pytest.mark.parametrize("seed", range(4))
 def test_fieller_is_the_set_that_the_t_test_does_not_reject(seed):
     rng = np.random.default_rng(seed)
-    whole = rng.normal(0.05, 0.01, 4)
-    part = 0.6 * whole + rng.normal(0, 0.01, 4)
-    low, high = seed_intervals.fieller(part, whole)
+    denominator = rng.normal(0.05, 0.01, 4)
+    part = 0.6 * denominator + rng.normal(0, 0.01, 4)
+    low, high = seed_intervals.fieller(part, denominator)
     grid = np.linspace(low - 1, high + 1, 1501)
-    kept = np.array([seed_intervals.p_value(part - c * whole) >= 0.05 for c in grid])
-    np.testing.assert_array_equal(kept, (grid >= low) & (grid <= high))
+    is_included = np.array([seed_intervals.p_value(part - c * denominator) >= 0.05 for c in grid])
+    np.testing.assert_array_equal(is_included, (grid >= low) & (grid <= high))
 
 
 def test_fieller_has_no_ends_where_the_denominator_may_be_zero():
-    whole = np.array([0.03, -0.02, 0.04, -0.03])
-    assert seed_intervals.fieller(np.array([0.02, 0.01, 0.03, 0.02]), whole) is None
-    assert seed_intervals.p_value(whole) > 0.05
+    denominator = np.array([0.03, -0.02, 0.04, -0.03])
+    assert seed_intervals.fieller(np.array([0.02, 0.01, 0.03, 0.02]), denominator) is None
+    assert seed_intervals.p_value(denominator) > 0.05
 
 
 def test_fieller_without_variance_is_the_ratio():
@@ -75,12 +75,12 @@ def test_fieller_without_variance_is_the_ratio():
 
 def test_fieller_covers_as_often_as_it_says():
     rng = np.random.default_rng(0)
-    covered = []
+    coverage = []
     for _ in range(1500):
-        whole = rng.normal(0.05, 0.01, 5)
-        ends = seed_intervals.fieller(0.7 * 0.05 + rng.normal(0, 0.01, 5), whole)
-        covered.append(ends is None or ends[0] <= 0.7 <= ends[1])
-    assert 0.935 < np.mean(covered) < 0.965
+        denominator = rng.normal(0.05, 0.01, 5)
+        ends = seed_intervals.fieller(0.7 * 0.05 + rng.normal(0, 0.01, 5), denominator)
+        coverage.append(ends is None or ends[0] <= 0.7 <= ends[1])
+    assert 0.935 < np.mean(coverage) < 0.965
 
 
 def test_pooled_errors_are_the_sum_of_two_components():
@@ -88,11 +88,11 @@ def test_pooled_errors_are_the_sum_of_two_components():
     values = np.array([[0.0, 0.0, 0.0], [1.0, -1.0, 0.0], [3.0, 1.0, -4.0]])
     errors, freedom, sd = seed_intervals.pooled_errors(values)
     shared = (2**2 + 0 + 2**2) / 2  # with 2 degrees of freedom
-    own = (
+    noise = (
         (2 * (1 + 1 + 4)) / 2 / 2
     )  # residuals -1, -1, 2 and 1, 1, -2, by 2 degrees of freedom, times 1 - 1 / 2
-    assert sd**2 == pytest.approx(shared + own) and shared + own == 7
-    assert freedom == pytest.approx(7**2 / (shared**2 / 2 + own**2 / 2))
+    assert sd**2 == pytest.approx(shared + noise) and shared + noise == 7
+    assert freedom == pytest.approx(7**2 / (shared**2 / 2 + noise**2 / 2))
     assert errors**2 * 3 == pytest.approx([7, (9 + 1 + 16) / 2])
 
 

@@ -53,8 +53,10 @@ def test_the_change_of_the_worst_is_paired_where_the_worst_group_stays():
     change = normal([0.0, 0.05], 0.001, seed=2)
     low, high = simultaneous_intervals.change_of_worst(a, b, change)
     assert (low + high) / 2 == pytest.approx(0.05) and high - low < 2 * 3 * 0.001
-    turned = normal([0.80, 0.95], 0.02)  # now the other group is the worst: different patients
-    low, high = simultaneous_intervals.change_of_worst(turned, b, normal([-0.15, 0.15], 0.001, seed=2))
+    reversed_result = normal([0.80, 0.95], 0.02)  # now the other group is the worst: different patients
+    low, high = simultaneous_intervals.change_of_worst(
+        reversed_result, b, normal([-0.15, 0.15], 0.001, seed=2)
+    )
     assert (low + high) / 2 == pytest.approx(0.0) and high - low > 2 * 1.96 * 0.028
 
 
@@ -67,7 +69,7 @@ def test_the_change_of_the_gap_by_hand(monkeypatch):
     )
 
     def change(method, baseline):
-        a, b = (Means(*[np.array([one])] * 4) for one in (method, baseline))
+        a, b = (Means(*[np.array([entry])] * 4) for entry in (method, baseline))
         return simultaneous_intervals.change_of_gap(a, b, Means(*[a.estimate - b.estimate] * 4))
 
     baseline = [0.9, 0.85, 0.7]
@@ -84,10 +86,10 @@ def test_resamples_without_spread_leave_no_interval():
     variance[:10] = 0
     assert simultaneous_intervals.worst(means._replace(bootstrap_variance=variance)) is None
     assert simultaneous_intervals.worst(means) is not None
-    still = Means(
+    constant = Means(
         means.estimate, 0 * means.variance, means.estimate + 0 * means.bootstrap, 0 * means.bootstrap_variance
     )
-    assert simultaneous_intervals.worst(still) == pytest.approx([0.8, 0.8])
+    assert simultaneous_intervals.worst(constant) == pytest.approx([0.8, 0.8])
 
 
 def test_an_error_of_zero_has_no_ratio():

@@ -25,17 +25,17 @@ def results(levels, dice, minimum=10, draws=999, failure=0.0, **columns):
 def test_nine_patients_far_below_the_rest_are_flagged():
     draw = np.random.default_rng(0)
     dice = np.concatenate([draw.normal(0.55, 0.05, 9), draw.normal(0.95, 0.02, 60)])
-    found = results(["C"] * 9 + ["A"] * 40 + ["B"] * 20, dice)["dice"]["race"]
-    assert list(found) == ["race=C"]
-    one = found["race=C"]
-    assert one.estimate == pytest.approx(dice[:9].mean() - dice[9:].mean())
-    assert one.p == one.p_adjusted == pytest.approx(1 / 1000) and one.n == 69
+    result = results(["C"] * 9 + ["A"] * 40 + ["B"] * 20, dice)["dice"]["race"]
+    assert list(result) == ["race=C"]
+    test_result = result["race=C"]
+    assert test_result.estimate == pytest.approx(dice[:9].mean() - dice[9:].mean())
+    assert test_result.p == test_result.p_adjusted == pytest.approx(1 / 1000) and test_result.n == 69
 
 
 def test_a_single_patient_is_compared_with_every_other():
     dice = [0.2, *np.linspace(0.9, 0.99, 39)]
-    found = results(["C"] + ["A"] * 39, dice)["dice"]["race"]["race=C"]
-    assert found.p == pytest.approx(1 / 40)
+    result = results(["C"] + ["A"] * 39, dice)["dice"]["race"]["race=C"]
+    assert result.p == pytest.approx(1 / 40)
     dice[0] = 0.945
     assert results(["C"] + ["A"] * 39, dice)["dice"]["race"]["race=C"].p > 0.9
 
@@ -44,14 +44,14 @@ def test_missing_is_no_group_and_no_comparison_and_scores_have_their_own_patient
     dice = [0.9] * 12 + [0.1, 0.2] + [0.0] * 5 + [0.91] * 3
     levels = ["A"] * 12 + ["B"] * 2 + [""] * 5 + ["C"] * 3
     hd95 = np.where(np.array(levels) == "C", np.nan, np.linspace(1, 2, 22))
-    found = results(levels, np.array(dice) + np.linspace(0, 0.01, 22), hd95_mm=hd95)
-    assert list(found["dice"]["race"]) == ["race=B", "race=C"] and list(found["hd95_mm"]["race"]) == [
+    result = results(levels, np.array(dice) + np.linspace(0, 0.01, 22), hd95_mm=hd95)
+    assert list(result["dice"]["race"]) == ["race=B", "race=C"] and list(result["hd95_mm"]["race"]) == [
         "race=B"
     ]
-    assert found["dice"]["race"]["race=B"].n == 17 and found["hd95_mm"]["race"]["race=B"].n == 14
-    p = {name: one.p for name, one in found["dice"]["race"].items()}
+    assert result["dice"]["race"]["race=B"].n == 17 and result["hd95_mm"]["race"]["race=B"].n == 14
+    p = {name: test_result.p for name, test_result in result["dice"]["race"].items()}
     smaller = min(p, key=p.get)
-    assert found["dice"]["race"][smaller].p_adjusted == pytest.approx(min(1, 2 * p[smaller]))
+    assert result["dice"]["race"][smaller].p_adjusted == pytest.approx(min(1, 2 * p[smaller]))
 
 
 def test_patients_with_a_failed_segmentation_are_left_out_and_make_no_group_small():
@@ -59,11 +59,11 @@ def test_patients_with_a_failed_segmentation_are_left_out_and_make_no_group_smal
     dice = draw.normal(0.9, 0.02, 40)
     dice[[0, 1, 5]] = 0.1
     levels = ["C"] * 5 + ["A"] * 10 + ["B"] * 25
-    found = results(levels, dice, failure=0.5)["dice"]["race"]
-    assert list(found) == ["race=C"]  # A has ten patients, though one of them failed
+    result = results(levels, dice, failure=0.5)["dice"]["race"]
+    assert list(result) == ["race=C"]  # A has ten patients, though one of them failed
     rest = dice[5:][dice[5:] > 0.5]
-    assert found["race=C"].n == 3 + len(rest) == 37
-    assert found["race=C"].estimate == pytest.approx(dice[2:5].mean() - rest.mean())
+    assert result["race=C"].n == 3 + len(rest) == 37
+    assert result["race=C"].estimate == pytest.approx(dice[2:5].mean() - rest.mean())
 
 
 def test_nothing_is_tested_where_all_are_ranked_or_nobody_is_left():

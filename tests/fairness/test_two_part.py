@@ -9,15 +9,15 @@ from kneefair_jax.fairness import two_part
 
 def group(values, failed=None, worst=0.0, best=1.0):
     values = np.asarray(values, float)
-    return two_part.scores(values, values < 0.5 if failed is None else np.asarray(failed), worst, best)
+    return two_part.summarize(values, values < 0.5 if failed is None else np.asarray(failed), worst, best)
 
 
 def test_symmetric_scores_without_failures_have_student_s_limit_toward_the_best():
     values = 0.9 + 0.01 * np.array([-2.0, -1, 0, 1, 2, -1, 1])
-    one = group(values)
-    assert (one.n, one.failed, one.loss, one.skewness) == (7, 0, 0, pytest.approx(0))
+    scores = group(values)
+    assert (scores.n, scores.failed, scores.loss, scores.skewness) == (7, 0, 0, pytest.approx(0))
     student = stats.t.interval(0.95, 6, values.mean(), stats.sem(values))
-    low, high = two_part.limits(one, 0.025)
+    low, high = two_part.limits(scores, 0.025)
     assert high == pytest.approx(student[1])
     # Failures of up to 41 % of the patients remain possible: Clopper-Pearson's limit for 0 of 7.
     hidden = stats.binomtest(0, 7).proportion_ci(0.95).high
@@ -26,16 +26,16 @@ def test_symmetric_scores_without_failures_have_student_s_limit_toward_the_best(
 
 def test_one_complete_failure_by_hand():
     values = np.array([0.9, 0.92, 0.88, 0.9, 0.91, 0.89, 0.9, 0.9, 0.9, 0.0])
-    one = group(values)
-    assert (one.n, one.failed, one.freedom) == (10, 1, 8)
+    scores = group(values)
+    assert (scores.n, scores.failed, scores.freedom) == (10, 1, 8)
     assert (
-        one.mean == pytest.approx(0.81)
-        and one.center == pytest.approx(0.9)
-        and one.loss == pytest.approx(0.1)
+        scores.mean == pytest.approx(0.81)
+        and scores.center == pytest.approx(0.9)
+        and scores.loss == pytest.approx(0.1)
     )
     rate = stats.binomtest(1, 10).proportion_ci(0.95)
     center = stats.t.interval(0.95, 8, 0.9, stats.sem(values[:-1]))
-    low, high = two_part.limits(one, 0.025)
+    low, high = two_part.limits(scores, 0.025)
     assert low == pytest.approx(0.81 - np.hypot(0.9 * (0.9 - center[0]), 0.9 * (rate.high - 0.1)))
     assert high == pytest.approx(0.81 + np.hypot(0.9 * (center[1] - 0.9), 0.9 * (0.1 - rate.low)))
 
@@ -56,20 +56,20 @@ def test_a_failure_counts_by_its_size():
 def test_an_error_is_the_mirror_image():
     values = np.array([0.9, 0.93, 0.88, 0.9, 0.91, 0.1, 0.86])
     low, high = two_part.limits(group(values), 0.025)
-    mirrored = two_part.scores(1 - values, values < 0.5, 1.0, 0.0)
+    mirrored = two_part.summarize(1 - values, values < 0.5, 1.0, 0.0)
     assert two_part.limits(mirrored, 0.025) == pytest.approx((1 - high, 1 - low))
 
 
 def test_distances_have_no_worst_value():
     values = np.array([1.0, 1.5, 1.2, 0.8, 1.1, 1.3])
-    free = two_part.scores(values, np.zeros(6, bool), None, 0.0)
+    free = two_part.summarize(values, np.zeros(6, bool), None, 0.0)
     spread = stats.skew(values) / np.sqrt(6)
     low, high = two_part.limits(free, 0.025)
-    ends = [two_part.unskewed(stats.t.ppf(q, 5), spread) for q in (0.975, 0.025)]
+    ends = [two_part.inverse_hall(stats.t.ppf(q, 5), spread) for q in (0.975, 0.025)]
     assert (low, high) == pytest.approx([values.mean() - end * stats.sem(values) for end in ends])
     # No failure is taken apart, so that no value observed bounds the interval.
     values = np.array([*values, 30.0])
-    failed = two_part.scores(values, np.arange(7) == 6, None, 0.0)
+    failed = two_part.summarize(values, np.arange(7) == 6, None, 0.0)
     low, high = two_part.limits(failed, 0.025)
     student = stats.t.interval(0.95, 6, values.mean(), stats.sem(values))
     assert failed.failed == 0 and 0 <= low < values.mean() < student[1] < high
@@ -77,20 +77,20 @@ def test_distances_have_no_worst_value():
 
 def test_a_single_patient_may_have_any_score():
     assert two_part.limits(group([0.9]), 0.025) == (0, 1)
-    single = two_part.scores(np.array([3.0]), np.array([False]), None, 0.0)
+    single = two_part.summarize(np.array([3.0]), np.array([False]), None, 0.0)
     assert two_part.limits(single, 0.025) == (-np.inf, np.inf)
 
 
 def test_where_failures_are_no_exception_every_score_is_a_loss():
     assert group([0.1, 0.3, 0.9, 0.95]).failed == 2
     values = [0.1, 0.2, 0.3, 0.9, 0.95]
-    one = group(values)
-    assert (one.center, one.error, one.failed) == (1, 0, 5)
-    assert one.losses == pytest.approx([0.9, 0.8, 0.7, 0.1, 0.05])
+    scores = group(values)
+    assert (scores.center, scores.error, scores.failed) == (1, 0, 5)
+    assert scores.losses == pytest.approx([0.9, 0.8, 0.7, 0.1, 0.05])
     assert group([0.1, 0.9]).failed == 2  # one good score has no spread
     rates = [stats.binomtest(k, 5).proportion_ci(0.95) for k in range(6)]
     steps = np.diff([0, *(rate.high for rate in rates)])
-    low, high = two_part.limits(one, 0.025)
+    low, high = two_part.limits(scores, 0.025)
     assert low == pytest.approx(1 - steps @ [1, 0.9, 0.8, 0.7, 0.1, 0.05])
     assert high == pytest.approx(1 - np.diff([rate.low for rate in rates]) @ [0.9, 0.8, 0.7, 0.1, 0.05])
 
@@ -105,17 +105,17 @@ def test_hall_s_transformation_and_its_inverse():
     t, skewness = np.linspace(-5, 5, 11), 0.4
     values = two_part.hall(t, np.float64(skewness))
     assert (np.diff(values) >= 0).all()
-    assert [two_part.unskewed(value, skewness) for value in values] == pytest.approx(t)
-    assert two_part.unskewed(1.3, 0.0) == 1.3
+    assert [two_part.inverse_hall(value, skewness) for value in values] == pytest.approx(t)
+    assert two_part.inverse_hall(1.3, 0.0) == 1.3
 
 
 def test_a_few_outliers_do_not_give_limits_of_dozens_of_standard_errors():
     """Two patients of fifty at 0.6: without a bound of the skewness the lower limit would be 12 errors away."""
     values = np.append(0.94 + 0.01 * np.linspace(-1, 1, 48), [0.6, 0.62])
-    one = two_part.scores(values, np.zeros(50, bool), None, 0.0)
-    assert abs(one.skewness) > two_part.MOST_SKEWNESS
-    low, high = two_part.limits(one, 0.025)
-    assert values.mean() - 5 * one.error < low and high < values.mean() + 3 * one.error
+    scores = two_part.summarize(values, np.zeros(50, bool), None, 0.0)
+    assert abs(scores.skewness) > two_part.MOST_SKEWNESS
+    low, high = two_part.limits(scores, 0.025)
+    assert values.mean() - 5 * scores.error < low and high < values.mean() + 3 * scores.error
 
 
 def test_contrasts_of_symmetric_limits_add_variances():
@@ -138,10 +138,10 @@ def test_contrasts_of_symmetric_limits_add_variances():
 )
 def test_limits_stay_in_range_and_around_the_mean(patients, tail):
     """Whatever counts as failed: of a score of all structures, one may have failed though its mean is high."""
-    one = group([value for value, _ in patients], [failed for _, failed in patients])
-    low, high = two_part.limits(one, tail)
-    assert -1e-12 <= low <= one.mean + 1e-12 and one.mean - 1e-12 <= high <= 1 + 1e-12
-    wider = two_part.limits(one, tail / 2)
+    scores = group([value for value, _ in patients], [failed for _, failed in patients])
+    low, high = two_part.limits(scores, tail)
+    assert -1e-12 <= low <= scores.mean + 1e-12 and scores.mean - 1e-12 <= high <= 1 + 1e-12
+    wider = two_part.limits(scores, tail / 2)
     assert wider[0] <= low + 1e-12 and high <= wider[1] + 1e-12
 
 
@@ -153,7 +153,7 @@ def test_means_are_covered_where_student_s_t_misses_them(patients, failures):
     values[rng.random(values.shape) < failures] = 0
     truth = 0.95 * (1 - failures)
     limits = np.array([two_part.limits(group(row), 0.025) for row in values])
-    covered = (limits[:, 0] <= truth) & (truth <= limits[:, 1])
+    coverage = (limits[:, 0] <= truth) & (truth <= limits[:, 1])
     half = stats.t.ppf(0.975, patients - 1) * stats.sem(values, axis=1)
     naive = abs(values.mean(1) - truth) <= half
-    assert covered.mean() >= 0.93 and naive.mean() <= 0.82
+    assert coverage.mean() >= 0.93 and naive.mean() <= 0.82

@@ -16,7 +16,7 @@ from kneefair_jax.runtime import preemption, run_directory
 from kneefair_jax.training import loop, metric_writer, setup
 from kneefair_jax.training.checkpoint import Checkpoints
 from tests.films import folder
-from tests.launched import here
+from tests.launched import run_in_process
 from tests.test_launch import command
 from tests.training import study
 
@@ -187,7 +187,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
     store.prepare(cohort.source, cohort.grid, tmp_path)
     (path,) = tmp_path.rglob("*array_record*")
     flip(path)
-    with pytest.raises(InputError, match="delete this folder, and the cases are prepared again"):
+    with pytest.raises(InputError, match="delete this folder"):
         cases = store.prepare(cohort.source, cohort.grid, tmp_path)
         [cases[row] for row in range(len(cases))]
 
@@ -216,7 +216,7 @@ FAULTS = {
 def test_a_sentence_and_a_status(name, tmp_path, signals, monkeypatch):
     fault, status, sentence = FAULTS[name]
     monkeypatch.setitem(modes.MODES, "train", fault)
-    result = here(
+    result = run_in_process(
         command(folder(tmp_path / "f"), "/sys/kernel/run" if name == "read-only" else tmp_path / "run")
     )
     assert result.returncode == status

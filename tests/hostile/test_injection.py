@@ -122,7 +122,7 @@ def test_launch_shows_escape_sequences_of_messages(tmp_path):
         *("python", "launch.py", "--config=configs/folder.py", f"--config.data.root={root}"),
         *("--config.data.attributes=('sex',)", f"--workdir={tmp_path / 'run'}"),
     ]
-    result = launched.here(command)
+    result = launched.run_in_process(command)
     assert result.returncode == 2
     assert "\x1b" not in result.stdout + result.stderr and r"\x1b[31mred\x07" in result.stderr
 

@@ -46,8 +46,8 @@ def test_padding_has_no_weight_whatever_it_holds(objective):
     assert (np.asarray(weights)[mask == 0] == 0).all()
     for value in (99.0, np.inf, np.nan):
         changed = np.where(mask > 0, losses, value).astype(np.float32)
-        again, new_again = objective.update(changed, group, mask, state)
-        np.testing.assert_array_equal(weights, again)
+        weights_again, new_again = objective.update(changed, group, mask, state)
+        np.testing.assert_array_equal(weights, weights_again)
         jax.tree.map(np.testing.assert_array_equal, new, new_again)
 
 
@@ -77,8 +77,8 @@ def test_names_of_groups_do_not_matter(objective):
     other_group = np.where(group < 0, -1, renamed[group]).astype(np.int32)
     for _ in range(2):
         weights, state = objective.update(losses, group, mask, state)
-        other, other_state = objective.update(losses, other_group, mask, other_state)
-        np.testing.assert_allclose(weights, other, rtol=1e-5)
+        other_weights, other_state = objective.update(losses, other_group, mask, other_state)
+        np.testing.assert_allclose(weights, other_weights, rtol=1e-5)
 
 
 def test_eight_devices_give_the_weights_and_the_state_of_one(objective):
@@ -98,8 +98,8 @@ def test_eight_devices_give_the_weights_and_the_state_of_one(objective):
         mapped = jax.shard_map(local, mesh=mesh, check_vma=check, **specs)
         results[f"shard_map, check_vma={check}"] = jax.jit(mapped)(*data, state)
     for name, result in results.items():
-        for one, other in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
-            np.testing.assert_allclose(one, other, rtol=2e-6, atol=1e-7, err_msg=name)
+        for leaf, expected_leaf in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(leaf, expected_leaf, rtol=2e-6, atol=1e-7, err_msg=name)
 
 
 def test_jit_and_no_jit_agree_and_the_state_keeps_its_shape(objective):
@@ -149,8 +149,8 @@ def test_an_unknown_group_is_never_group_zero(objective):
     as_group_zero, _ = objective.update(losses, np.maximum(group, 0), np.ones(4, np.float32), state)
     assert abs(as_group_zero - weights).max() > 0.01
     losses[2] = 0.1
-    again, new_again = objective.update(losses, group, np.ones(4, np.float32), state)
-    np.testing.assert_array_equal(weights, again)
+    weights_again, new_again = objective.update(losses, group, np.ones(4, np.float32), state)
+    np.testing.assert_array_equal(weights, weights_again)
     jax.tree.map(np.testing.assert_array_equal, new, new_again)
     assert weights[2] == (0.25 if objective is compiled("gap_penalty") else 0)
 
@@ -195,7 +195,7 @@ def test_which_objectives_correct_twice_on_balanced_batches(objective, request):
 
 
 def test_the_config_s_settings_reach_the_objectives_that_take_them():
-    settings = {"objective": "cvar_dro", "groups": ("sex",), "alpha": 0.25, "penalty": 7.0}
+    settings = {"name": "cvar_dro", "alpha": 0.25, "penalty": 7.0}
     objective = mitigation.create("cvar_dro", settings)
     losses = np.array([1, 4, 2, 3], np.float32)
     data = (losses, np.zeros(4, np.int32), np.ones(4, np.float32))
@@ -203,7 +203,7 @@ def test_the_config_s_settings_reach_the_objectives_that_take_them():
     for name in NAMES:
         assert isinstance(mitigation.create(name, settings), mitigation.GroupObjective)
     with pytest.raises(
-        InputError, match=r"config\.mitigation\.objective='magic': give one of cvar_dro, erm,"
+        InputError, match=r"config\.mitigation\.objective\.name='magic': give one of cvar_dro, erm,"
     ):
         mitigation.create("magic", {})
 
@@ -223,7 +223,7 @@ def test_the_config_s_settings_reach_the_objectives_that_take_them():
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(name, field, value, message):
-    with pytest.raises(InputError, match=rf"config\.mitigation\.{field}=.*{message}"):
+    with pytest.raises(InputError, match=rf"config\.mitigation\.objective\.{field}=.*{message}"):
         mitigation.create(name, {field: value})
 
 

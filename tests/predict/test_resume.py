@@ -82,7 +82,7 @@ def network(networks):
 @pytest.fixture
 def out(network, films, tmp_path):
     tally, kept, _ = segment(network, films, tmp_path / "out")
-    assert (tally.done, tally.kept, kept) == (FILMS, 0, [])
+    assert (tally.segmentations, tally.earlier_segmentations, kept) == (FILMS, 0, [])
     return tmp_path / "out"
 
 
@@ -94,7 +94,7 @@ def test_a_second_run_keeps_everything(network, films, out, monkeypatch):
     )
     tally, kept, _ = segment(network, films, out)
     assert kept == list(range(FILMS)) and content(out) == before
-    assert tally == first._replace(kept=FILMS)
+    assert tally == first._replace(earlier_segmentations=FILMS)
 
 
 def test_another_batch_size_keeps_everything(network, films, out):
@@ -192,7 +192,9 @@ def test_an_unreadable_file_does_not_repeat_its_batch(network, films, out):
     (films / "2.png").write_bytes(b"damaged")
     for _ in range(2):
         tally, kept, failed = segment(network, films, out)
-        assert kept == [0, 1, 3, 4] and (tally.done, tally.failed) == (4, 1) and "2.png" in failed[0]
+        assert (
+            kept == [0, 1, 3, 4] and (tally.segmentations, tally.failures) == (4, 1) and "2.png" in failed[0]
+        )
     save(films / "2.png", 98)
     assert segment(network, films, out)[1] == [0, 1, 4]
 
@@ -201,7 +203,7 @@ def test_an_unreadable_file_does_not_repeat_its_batch(network, films, out):
 def test_a_file_that_fails_has_no_earlier_result(networks, films, out, other):
     (films / "2.png").write_bytes(b"damaged")
     tally, _, failed = segment(networks[other], films, out)
-    assert (tally.done, tally.failed, len(failed)) == (4, 1, 1)
+    assert (tally.segmentations, tally.failures, len(failed)) == (4, 1, 1)
     segment(networks[other], films, out.parent / "fresh")
     assert content(out) == content(out.parent / "fresh")
     assert "masks/2.png" not in content(out)
@@ -219,7 +221,7 @@ def test_a_finished_file_that_cannot_be_read_for_its_batch_keeps_its_result(netw
         return real(path)
 
     monkeypatch.setattr(run.films, "read", read)
-    assert segment(network, films, out)[0].failed == 1
+    assert segment(network, films, out)[0].failures == 1
     assert content(out) == before
 
 
@@ -229,11 +231,11 @@ def test_a_file_whose_mask_is_refused_leaves_those_of_the_other(network, films, 
     others.mkdir(parents=True)
     save(others / "2.png", 7)
     tally, *_ = segment(network, others.parent, out)
-    assert tally.done == 1 and "masks/films/2.png" in content(out)
+    assert tally.segmentations == 1 and "masks/films/2.png" in content(out)
     save(others / "2.png", 8)
     before = content(out)["masks/2.png"]
     tally, *_ = segment(network, others, out)
-    assert tally.failed == 1 and content(out)["masks/2.png"] == before
+    assert tally.failures == 1 and content(out)["masks/2.png"] == before
     assert segment(network, films, out)[1] == list(range(FILMS))
 
 

@@ -72,7 +72,7 @@ def advice(remaining, name="cohort", **settings):
 def test_the_flag_advised_is_the_present_one_and_what_remains(current, remaining):
     line = advice(remaining, kind="folder", orientation=current)
     value = line.split("--config.data.orientation=")[1]
-    assert ORIENTATIONS[value] == ORIENTATIONS[current].then(ORIENTATIONS[remaining])
+    assert ORIENTATIONS[value] == ORIENTATIONS[current].compose(ORIENTATIONS[remaining])
 
 
 def test_the_flag_is_advised_where_a_name_can_be_set():

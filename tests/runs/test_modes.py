@@ -17,13 +17,13 @@ pytestmark = pytest.mark.usefixtures("terminal_log")
 
 
 def config(root, fold=-1):
-    made = folder_config.get_config()
-    made.data.update({"root": str(root), "size": (16, 16), "folds": 2, "fold": fold})
-    made.model.widths = (2, 4)
-    made.augment = dict.fromkeys(made.augment, 0.0) | {"flip": 0.5}
-    made.train.update({"steps": 2, "eval_every": 2, "batch_size": 8})
-    made.report.bootstrap_draws = 40
-    return made
+    fields = folder_config.get_config()
+    fields.data.update({"root": str(root), "size": (16, 16), "folds": 2, "fold": fold})
+    fields.model.widths = (2, 4)
+    fields.augment = dict.fromkeys(fields.augment, 0.0) | {"flip": 0.5}
+    fields.train.update({"steps": 2, "eval_every": 2, "batch_size": 8})
+    fields.report.bootstrap_draws = 40
+    return fields
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,9 @@ def folds(tmp_path_factory):
 def test_every_patient_is_scored_once_by_a_model_that_never_saw_it(folds):
     root, run = folds
     union = pd.read_parquet(run / "cases.parquet")
-    mine = union[union["model"] == "overall"]
-    assert sorted(mine["case_id"].unique()) == sorted(f"c{i}" for i in range(24))
-    assert not mine.duplicated(["case_id", "structure"]).any()
+    selected = union[union["model"] == "overall"]
+    assert sorted(selected["case_id"].unique()) == sorted(f"c{i}" for i in range(24))
+    assert not selected.duplicated(["case_id", "structure"]).any()
     report = json.loads((run / "report" / "report.json").read_text())
     assert report["scores"]["dice"]["overall"]["cases"] == 24
     assert report["scores"]["dice"]["groups"]["age=missing"]["cases"] == 2
@@ -79,11 +79,11 @@ def test_an_external_cohort_of_unknown_groups_cannot_be_segmented_by_group(tmp_p
     external = folder(tmp_path / "external", patient="x")
     table = pd.read_csv(external / "metadata.csv")
     table.drop(columns="sex").to_csv(external / "metadata.csv", index=False)
-    made = config(folder(tmp_path / "films"))
-    made.data.update({"folds": 0, "external": str(external)})
-    made.mitigation.head.name = "moe"
+    run_config = config(folder(tmp_path / "films"))
+    run_config.data.update({"folds": 0, "external": str(external)})
+    run_config.mitigation.head.name = "moe"
     with pytest.raises(InputError, match="24 of the 24 external cases are of no known group of sex"):
-        modes.train(made, tmp_path / "run")
+        modes.train(run_config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -97,13 +97,13 @@ def test_a_group_that_was_left_out_whole_is_unknown_of_external_cases_too(tmp_pa
         table.to_csv(directory / "metadata.csv", index=False)
     for name in ("0", "1"):
         (root / f"images/{name}.png").write_bytes(b"torn")
-    made = config(root)
-    made.data.update(
+    run_config = config(root)
+    run_config.data.update(
         {"folds": 0, "on_read_error": "skip", "external": str(external), "split_column": "split"}
     )
-    made.mitigation.head.name = "moe"
+    run_config.mitigation.head.name = "moe"
     with pytest.raises(InputError, match=r"2 of the 24 external cases .* exclude them with data\.levels"):
-        modes.train(made, tmp_path / "run")
+        modes.train(run_config, tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -119,16 +119,16 @@ def test_what_cannot_be_read_is_skipped_before_splits_are_dealt_and_said(tmp_pat
         external / "masks/4.png",
     ):
         path.write_bytes(b"torn")
-    made = config(root)
-    made.data.update({"folds": 0, "on_read_error": "skip", "external": str(external)})
-    modes.train(made, tmp_path / "run")
-    said = capsys.readouterr().out
-    assert "excluded: 3 (listed in excluded.csv)" in said and "3 x unreadable file" in said
-    assert 0 < said.index("note: sex=f: 1 of 5 patients are tested") < said.index("report: ")
-    assert "excluded: 1 (listed in excluded_external.csv)" in said
-    listed = pd.read_csv(tmp_path / "run" / "excluded.csv")
-    assert listed["what"].tolist() == ["c0", "c1", "c9"]
-    assert "metadata.csv row 3: " in listed["why"][1] and "1.png: unreadable file" in listed["why"][1]
+    run_config = config(root)
+    run_config.data.update({"folds": 0, "on_read_error": "skip", "external": str(external)})
+    modes.train(run_config, tmp_path / "run")
+    output = capsys.readouterr().out
+    assert "excluded: 3 (listed in excluded.csv)" in output and "3 x unreadable file" in output
+    assert 0 < output.index("note: sex=f: 1 of 5 patients are tested") < output.index("report: ")
+    assert "excluded: 1 (listed in excluded_external.csv)" in output
+    excluded = pd.read_csv(tmp_path / "run" / "excluded.csv")
+    assert excluded["what"].tolist() == ["c0", "c1", "c9"]
+    assert "metadata.csv row 3: " in excluded["why"][1] and "1.png: unreadable file" in excluded["why"][1]
     # Patient p0 had no other case: it is in no split, and in no count.
     counts = pd.read_csv(tmp_path / "run" / "cohort.csv").set_index(["group", "split"])
     assert counts.loc[("all", "all")].tolist() == [11, 21]
@@ -138,10 +138,10 @@ def test_what_cannot_be_read_is_skipped_before_splits_are_dealt_and_said(tmp_pat
     assert scored.loc[scored["split"] == "external", "case_id"].nunique() == 23
     # Predictions and masks of a case belong together: the record is that of the row.
     assert (scored["true_area_mm2"] > 0).all()
-    modes.train(made, tmp_path / "run")  # again: the same cohort
-    made.data.on_read_error = "stop"
+    modes.train(run_config, tmp_path / "run")  # again: the same cohort
+    run_config.data.on_read_error = "stop"
     with pytest.raises(InputError, match="1 of 24 cases cannot be read"):
-        modes.train(made, tmp_path / "run")
+        modes.train(run_config, tmp_path / "run")
 
 
 def test_a_check_names_what_cannot_be_read_before_training_is_refused(tmp_path):

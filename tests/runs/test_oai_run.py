@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tests import oai_tree
-from tests.launched import here
+from tests.launched import run_in_process
 
 ROOT = Path(__file__).parents[2]
 PATIENTS = 24
@@ -28,7 +28,7 @@ SMALL = (
 def launch(root, workdir, *extra):
     command = [sys.executable, str(ROOT / "launch.py"), f"--config={ROOT / 'configs/oai.py'}"]
     command += [f"--config.data.root={root}", f"--config.data.masks={root / 'masks'}"]
-    return here([*command, f"--workdir={workdir}", *SMALL, *extra])
+    return run_in_process([*command, f"--workdir={workdir}", *SMALL, *extra])
 
 
 @pytest.mark.slow

@@ -87,11 +87,11 @@ def test_a_signal_is_held_back_until_the_whole_set_is_there(tmp_path, monkeypatc
 
 
 def test_permissions_are_those_of_a_new_file_and_text_is_as_given(tmp_path):
-    before = os.umask(0o027)
+    mask = os.umask(0o027)
     try:
         atomic.write_text(tmp_path / "a", "é\r\n")
     finally:
-        os.umask(before)
+        os.umask(mask)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
     assert (tmp_path / "a").read_bytes() == "é\r\n".encode()
 

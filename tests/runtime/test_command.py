@@ -105,11 +105,11 @@ def test_a_repeated_notice_does_not_disturb_the_saving():
 
 
 def test_signals_that_are_ignored_stay_so():
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         assert command.run(signaled(signal.SIGTERM), REMEDIES) == 0
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, handler)
 
 
 PROGRAM = """

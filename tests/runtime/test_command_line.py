@@ -55,7 +55,7 @@ def log_one_of_each():
 
 
 def test_messages_are_printed_bare_and_once(capsys, caplog):
-    before = logging.getLogger("kneefair_jax").handlers[:]
+    handlers = logging.getLogger("kneefair_jax").handlers[:]
     with command_line.log_to_terminal(), command_line.log_to_terminal():
         log_one_of_each()
     out, err = capsys.readouterr()
@@ -63,7 +63,7 @@ def test_messages_are_printed_bare_and_once(capsys, caplog):
     assert not caplog.records  # the handlers of the root logger, as absl's, print nothing a second time
     log_one_of_each()
     assert capsys.readouterr() == ("", "")
-    assert logging.getLogger("kneefair_jax").handlers == before
+    assert logging.getLogger("kneefair_jax").handlers == handlers
 
 
 def test_messages_follow_a_redirected_stream(capsys, monkeypatch):

@@ -11,31 +11,31 @@ import pytest
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import distributed, run_directory
 from tests.films import folder
-from tests.launched import here
+from tests.launched import run_in_process
 from tests.test_launch import ROOT, command
 
 
 @pytest.mark.slow
 def test_two_processes_make_the_run_of_one(tmp_path):
     """By the recipe; `benchmarks/agreement.py` compares far more closely, and by pmap too."""
-    alone = command(folder(tmp_path / "films"), tmp_path / "alone", steps=10)
-    assert here(alone).returncode == 0
-    together = subprocess.run(
-        [ROOT / "recipes/two_processes.sh", *alone[2:], f"--workdir={tmp_path / 'together'}"],
+    single = command(folder(tmp_path / "films"), tmp_path / "single", steps=10)
+    assert run_in_process(single).returncode == 0
+    pair = subprocess.run(
+        [ROOT / "recipes/two_processes.sh", *single[2:], f"--workdir={tmp_path / 'pair'}"],
         cwd=ROOT,
         env=os.environ | {"DEVICES": "4", "PYTHON": sys.executable},
         capture_output=True,
         text=True,
         timeout=240,
     )
-    assert together.returncode == 0, together.stderr
-    assert together.stdout.count("step 10/10") == together.stdout.count("report:") == 1  # one of them speaks
-    tables = (pd.read_parquet(tmp_path / name / "cases.parquet") for name in ("together", "alone"))
+    assert pair.returncode == 0, pair.stderr
+    assert pair.stdout.count("step 10/10") == pair.stdout.count("report:") == 1  # only one of them prints
+    tables = (pd.read_parquet(tmp_path / name / "cases.parquet") for name in ("pair", "single"))
     pd.testing.assert_frame_equal(*tables, atol=1e-3)
 
 
-def two(arguments):
-    """Two processes of `launch.py`, with a device each; their output can be read as it comes."""
+def start_two(arguments):
+    """Start two processes of `launch.py`, with a device each; their output can be read as it comes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -53,32 +53,32 @@ def two(arguments):
     ]
 
 
-def noticed(processes, line, told):
-    """Sends SIGTERM to some of them once the first has printed a line; all exit statuses."""
-    assert any(line in said for said in processes[0].stdout)
-    for process in told:
+def preempt(processes, line, targets):
+    """Send SIGTERM to some processes after the first has printed a line; return all exit statuses."""
+    assert any(line in output for output in processes[0].stdout)
+    for process in targets:
         processes[process].terminate()
-    said = [process.communicate(timeout=240)[0] for process in processes]
-    assert all("preempted; the same command" in text for text in said), said
+    outputs = [process.communicate(timeout=240)[0] for process in processes]
+    assert all("preempted; the same command" in text for text in outputs), outputs
     return [process.returncode for process in processes]
 
 
 @pytest.mark.slow
 def test_a_notice_to_one_host_stops_all_of_them_at_any_moment(tmp_path):
     arguments = command(folder(tmp_path / "films"), tmp_path / "run", steps=4000)
-    assert noticed(two(arguments), "/4000  loss", told=[1]) == [75, 75]
+    assert preempt(start_two(arguments), "/4000  loss", targets=[1]) == [75, 75]
     assert any((tmp_path / "run" / "checkpoints").iterdir())
     # Before the first step of a run that goes on: its steps do not begin at 1.
-    assert noticed(two(arguments), "continuing from step", told=[0, 1]) == [75, 75]
+    assert preempt(start_two(arguments), "continuing from step", targets=[0, 1]) == [75, 75]
 
 
 def test_what_the_first_host_refuses_all_refuse(tmp_path):
     run = tmp_path / "run"
     with run_directory.exclusive_lock(run):
-        processes = two(command(folder(tmp_path / "films"), run))
-        said = [process.communicate(timeout=240)[0] for process in processes]
-    assert [process.returncode for process in processes] == [2, 2], said
-    assert all("error: " in text and "Traceback" not in text for text in said)
+        processes = start_two(command(folder(tmp_path / "films"), run))
+        outputs = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2], outputs
+    assert all("error: " in text and "Traceback" not in text for text in outputs)
 
 
 def test_what_is_missing_is_named():
@@ -105,7 +105,7 @@ def test_what_is_no_address_of_a_process_is_refused(coordinator, processes, proc
 
 def test_a_coordinator_that_does_not_answer_is_refused_in_time(monkeypatch, caplog):
     caplog.set_level("INFO", "kneefair_jax")
-    monkeypatch.setattr(distributed, "_CONNECT", 0.2)
+    monkeypatch.setattr(distributed, "_CONNECT_TIMEOUT", 0.2)
     with pytest.raises(InputError, match=r"127\.0\.0\.1:9 does not answer"):
         distributed.start("127.0.0.1:9", 2, 1)
     assert "waiting up to 0.2 s for the coordinator 127.0.0.1:9" in caplog.text

@@ -8,5 +8,5 @@ def test_more_memory_than_there_is_is_refused(monkeypatch):
     assert memory.host_bytes() > 2**28 and memory.device_bytes() > 2**28
     monkeypatch.setattr(memory, "host_bytes", lambda: 2**30)
     memory.require(2**30, "x", "y")
-    with pytest.raises(InputError, match="x: this needs about 1.5 GiB of memory, and there are 1 GiB; y"):
+    with pytest.raises(InputError, match="x: this needs about 1.5 GiB of memory, and 1 GiB are available; y"):
         memory.require(3 * 2**29, "x", "y")

@@ -13,11 +13,11 @@ from kneefair_jax.runtime import preemption
 
 @pytest.fixture
 def installed(monkeypatch):
-    before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(preemption, "_noted", False)
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(preemption, "_is_interrupted", False)
     preemption.install_handlers()
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, handler)
 
 
 def test_it_raises_at_once(installed):
@@ -89,10 +89,10 @@ def test_an_exception_that_a_callback_dropped_is_raised_again(monkeypatch, numbe
     monkeypatch.setattr(preemption, "_REPEAT", 0.02)
     with preemption.handle_signals():
         swallow(number)
-        started = time.monotonic()
+        start = time.monotonic()
         with pytest.raises((KeyboardInterrupt, preemption.Preempted)):
             time.sleep(5)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - start < 4
         preemption.stop_timer()
         time.sleep(0.1)  # and no more after it has arrived
 
@@ -134,13 +134,13 @@ def test_a_block_inside_another_holds_back_no_less():
 def test_a_signal_of_a_block_whose_error_is_suppressed_still_raises(monkeypatch):
     monkeypatch.setattr(preemption, "_REPEAT", 0.02)
     with preemption.handle_signals():
-        started = time.monotonic()
+        start = time.monotonic()
         with pytest.raises(preemption.Preempted):
             with contextlib.suppress(ZeroDivisionError), preemption.hold_signals():
                 signal.raise_signal(signal.SIGTERM)
                 1 / 0  # noqa: B018
             time.sleep(5)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - start < 4
         preemption.stop_timer()
 
 

@@ -70,9 +70,9 @@ def test_other_data_is_refused_whichever_part_changed(tmp_path):
 
 def test_the_environment_is_that_of_the_first_start(tmp_path):
     run_directory.open_run(tmp_path, study.config(), table="t", pixels="p")
-    before = (tmp_path / "environment.json").read_text()
+    text = (tmp_path / "environment.json").read_text()
     run_directory.open_run(tmp_path, study.config(), table="t", pixels="p")
-    assert (tmp_path / "environment.json").read_text() == before
+    assert (tmp_path / "environment.json").read_text() == text
 
 
 def test_the_fingerprint_of_a_table_is_of_cases_patients_splits_and_groups():
@@ -123,8 +123,8 @@ def test_a_run_goes_on_by_a_config_whose_paths_were_cut(tmp_path):
     assert "/home" not in (tmp_path / "config.json").read_text()
     run_directory.check_config(tmp_path, config)
     # One that an earlier version wrote has the whole path.
-    whole = json.loads((tmp_path / "config.json").read_text()) | {"init_from": config.init_from}
-    atomic.write_json(tmp_path / "config.json", whole)
+    previous = json.loads((tmp_path / "config.json").read_text()) | {"init_from": config.init_from}
+    atomic.write_json(tmp_path / "config.json", previous)
     run_directory.check_config(tmp_path, config)
     config.init_from = "/home/me/runs/other/../pretrained"
     run_directory.check_config(tmp_path, config)

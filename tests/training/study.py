@@ -41,14 +41,14 @@ def cohort(cases=40):
 
 
 def config(**train) -> ConfigDict:
-    made = default.get_config()
-    made.data.size = GRID[:2]
-    made.model.widths = (4, 8)
-    made.model.convolutions = 1
+    fields = default.get_config()
+    fields.data.size = GRID[:2]
+    fields.model.widths = (4, 8)
+    fields.model.convolutions = 1
     # Random draws, but few kinds of them: each takes its time to compile.
-    made.augment = dict.fromkeys(made.augment, 0.0) | {"flip": 0.5, "noise": 0.02}
-    made.optimizer.warmup_steps = 2
-    made.report.min_group_patients = 2
-    made.report.bootstrap_draws = 50
-    made.train.update({"batch_size": 8, "steps": 6, "eval_every": 2, "log_every": 1, **train})
-    return made
+    fields.augment = dict.fromkeys(fields.augment, 0.0) | {"flip": 0.5, "noise": 0.02}
+    fields.optimizer.warmup_steps = 2
+    fields.report.min_group_patients = 2
+    fields.report.bootstrap_draws = 50
+    fields.train.update({"batch_size": 8, "steps": 6, "eval_every": 2, "log_every": 1, **train})
+    return fields

@@ -66,7 +66,7 @@ def test_each_way_of_sharing_a_step_counts_the_work_of_one_device(capsys):
         return state + (product if axis is None else jax.lax.psum(product, axis)), {}
 
     for parallel in sharding.PARALLEL.values():
-        run = compilation.once(parallel, functools.partial(step, axis=parallel.axis))
+        run = compilation.compile_step(parallel, functools.partial(step, axis=parallel.axis))
         state = jax.device_put(np.zeros((200, 200), np.float32), sharding.replicated(mesh))
         run(state, parallel.place({"x": np.ones((16, 200, 200), np.float32)}, mesh), None)
         # 2 of 16 products of 200 x 200 on each of 8 devices.

@@ -26,9 +26,9 @@ def prepared(tmp_path_factory):
 
 def run(config, prepared, workdir):
     cohort, cases = prepared
-    made = setup.build(config, cohort)
+    experiment = setup.build(config, cohort)
     workdir.mkdir(exist_ok=True)
-    loop.train(config, made, cohort, cases, workdir)
+    loop.train(config, experiment, cohort, cases, workdir)
     checkpoints = Checkpoints(workdir / "checkpoints")
     state, *_ = checkpoints.restore(config.train.steps, setup.build(config, cohort).state)
     return state, checkpoints.records()
@@ -189,11 +189,15 @@ def test_unnamed_labels_are_never_flipped(prepared):
     }
     losses = {}
     for named in (True, False):
-        made = setup.build(config, cohort._replace(has_names=named))
-        losses[named] = float(made.train_step(made.state, made.place(batch))[1]["loss"])
+        experiment = setup.build(config, cohort._replace(has_names=named))
+        losses[named] = float(experiment.train_step(experiment.state, experiment.place(batch))[1]["loss"])
     config.augment.flip = 0.0
-    made = setup.build(config, cohort)
-    assert losses[False] == float(made.train_step(made.state, made.place(batch))[1]["loss"]) != losses[True]
+    experiment = setup.build(config, cohort)
+    assert (
+        losses[False]
+        == float(experiment.train_step(experiment.state, experiment.place(batch))[1]["loss"])
+        != losses[True]
+    )
 
 
 def test_groups_are_counted_in_the_training_split_alone(prepared):
@@ -204,8 +208,8 @@ def test_groups_are_counted_in_the_training_split_alone(prepared):
     table = cohort.cases.copy()
     table["race"] = np.where((np.arange(len(table)) < 20) | (table["split"] != "train"), "A", "B")
     table["race"] = groups.categorical(table["race"])
-    made = setup.build(config, cohort._replace(cases=table))
-    np.testing.assert_allclose(made.state.objective, [24 / (2 * 20), 24 / (2 * 4)])
+    experiment = setup.build(config, cohort._replace(cases=table))
+    np.testing.assert_allclose(experiment.state.objective, [24 / (2 * 20), 24 / (2 * 4)])
 
 
 def test_a_step_too_far_is_noticed_before_it_is_saved(prepared, tmp_path):

@@ -37,9 +37,12 @@ def test_clipping_comes_before_the_optimiser():
 def test_decoupled_decay_is_adamw_s():
     config = fields(name="adamw", weight_decay=0.1, clip_norm=0.0, warmup_steps=0, schedule="constant")
     params = jnp.ones(2)
-    ours, theirs = optimizer.create(config, 10), optax.adamw(config["learning_rate"], weight_decay=0.1)
-    a, _ = ours.update(jnp.ones(2), ours.init(params), params)
-    b, _ = theirs.update(jnp.ones(2), theirs.init(params), params)
+    configured, reference = (
+        optimizer.create(config, 10),
+        optax.adamw(config["learning_rate"], weight_decay=0.1),
+    )
+    a, _ = configured.update(jnp.ones(2), configured.init(params), params)
+    b, _ = reference.update(jnp.ones(2), reference.init(params), params)
     np.testing.assert_allclose(a, b)
     with pytest.raises(InputError, match="weight_decay=0.1 is for adamw"):
         optimizer.create(fields(weight_decay=0.1), 10)
@@ -55,7 +58,7 @@ def test_unknown_names(field, message):
 
 def test_one_part_alone_moves_and_is_clipped_by_its_own_norm():
     config = fields(name="adamw", weight_decay=0.1, warmup_steps=0, schedule="constant", learning_rate=1.0)
-    transform = optimizer.only(optimizer.create(config, 10), "head")
+    transform = optimizer.restricted(optimizer.create(config, 10), "head")
     params = {"head": {"kernel": jnp.ones(2)}, "encoder_0": {"kernel": jnp.ones(2), "head": jnp.ones(2)}}
     gradient = jax.tree.map(lambda p: 1e6 * p, params)
     update, _ = transform.update(gradient, transform.init(params), params)

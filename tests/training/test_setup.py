@@ -1,9 +1,11 @@
 """What training sees of the samplers; what else is refused before step 0 stands in test_loop."""
 
+import chex
+import jax
 import numpy as np
 import pytest
 
-from kneefair_jax import anatomy, losses, models
+from kneefair_jax import anatomy, groups, losses, models
 from kneefair_jax.data import sampling
 from kneefair_jax.errors import InputError
 from kneefair_jax.training import config_checks, setup, steps
@@ -71,8 +73,21 @@ def test_the_step_has_the_config_s_mitigation_settings(ramp, stage_steps, ramp_s
     )
 
 
+def test_the_stages_of_a_run_start_from_the_variables_drawn_once(monkeypatch):
+    """Their states are their own: a training step donates its state."""
+    config, cohort = study.config(), study.cohort()
+    config.train.ema = 0.9
+    drawn = setup.build(config, cohort).state
+    monkeypatch.setattr(setup.state, "create", None)
+    stage = setup.build(config, cohort, setup.Stage(objective="erm"), drawn.variables).state
+    chex.assert_trees_all_equal(stage, drawn)
+    for leaf in jax.tree.leaves(stage):
+        leaf.delete()
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(drawn))
+
+
 @pytest.mark.parametrize("classes", [anatomy.SCHEMES["knee"], anatomy.SCHEMES["knee_overlaps"]])
-def test_the_loss_is_over_whole_bones_of_overlap_classes_alone(classes, monkeypatch):
+def test_the_loss_is_map_native_bones_of_overlap_classes_alone(classes, monkeypatch):
     class BuiltError(Exception):
         pass
 
@@ -110,3 +125,51 @@ def test_overlap_classes_are_trained_and_validated_as_whole_bones():
     predicted, true = (np.moveaxis(members[:, mask], 0, 1) for mask in (np.asarray(logits.argmax(-1)), label))
     both = 2 * (predicted & true).sum((2, 3))
     np.testing.assert_allclose(scores["dice"], both / (predicted.sum((2, 3)) + true.sum((2, 3))), rtol=1e-6)
+
+
+def notes(batch_size=2, **mitigation):
+    """Of 24 training cases, 18 are of race A and 6 of B."""
+    config = study.config(batch_size=batch_size, steps=100)
+    config.mitigation.update({"groups": ("race",), "objective": {"name": "group_dro"}, **mitigation})
+    return setup.single_group_notes(config, study.cohort())
+
+
+def test_batches_are_counted_by_hand():
+    partition = groups.Partition(("sex",), ("sex=f", "sex=m"), np.array([0, 1, 0, -1], np.int32))
+    order = [0, 1, 0, 2, 3, 3, 1, 3, 2, 1]
+    assert setup.count_single_group_batches(order, partition, 2, 5) == 3  # 0 2, 3 3 and 1 3
+    assert setup.count_single_group_batches(order, partition, 1, 10) == 10
+
+
+@pytest.mark.parametrize("objective", ["group_dro", "vrex", "gap_penalty", "error_bound"])
+def test_batches_of_one_case_are_noted(objective):
+    (note,) = notes(batch_size=1, objective={"name": objective})
+    assert "100 of the first 100 batches" in note and repr(objective) in note and "equal_share" in note
+
+
+def test_a_sampler_that_seldom_draws_the_rare_group_is_noted():
+    """Chance that two of 24 cases are of one race: (18 x 17 + 6 x 5) / (24 x 23) = 61 %."""
+    (note,) = notes()
+    count = int(note.partition(" of the first")[0].rpartition(" ")[2])
+    assert 50 <= count <= 72
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sampler": {"name": "equal_share"}},
+        {"objective": {"name": "erm"}},
+        {"objective": {"name": "reweighted"}},
+        {"objective": {"name": "cvar_dro"}},
+        {"batch_size": 16},
+    ],
+    ids=str,
+)
+def test_what_loses_nothing_by_it_is_not(changes):
+    assert notes(**changes) == []
+
+
+def test_a_cohort_that_is_not_trained_on_has_no_batches():
+    config, cohort = study.config(), study.cohort()
+    config.mitigation.objective.name = "group_dro"
+    assert setup.single_group_notes(config, cohort._replace(cases=cohort.cases.assign(split="test"))) == []

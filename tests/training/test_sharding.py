@@ -37,7 +37,7 @@ def test_pmap_takes_what_a_host_reads_and_returns_what_jit_does(capsys):
     results = {}
     for name, parallel in sharding.PARALLEL.items():
         state = jax.device_put(np.float32(1), sharding.replicated(mesh))
-        run = compilation.once(parallel, partial(step, axis=parallel.axis))
+        run = compilation.compile_step(parallel, partial(step, axis=parallel.axis))
         two = jax.device_put(np.float32(2), sharding.replicated(mesh))
         results[name], metrics = run(state, parallel.place(batch, mesh), two)
         assert "a step on each device: " in capsys.readouterr().out

@@ -40,11 +40,11 @@ class Run(NamedTuple):
     config: object
     workdir: object
     stages: list
-    made: list
+    experiments: list
 
     def state(self, directory, step, stage=-1):
         checkpoints = Checkpoints(self.workdir / directory / "checkpoints")
-        state, *_ = checkpoints.restore(step, self.made[stage].state)
+        state, *_ = checkpoints.restore(step, self.experiments[stage].state)
         checkpoints.close()
         return state
 
@@ -58,7 +58,7 @@ class Run(NamedTuple):
         """Variables of a stage's best checkpoint, worked out here: the highest mean, the earlier of equals."""
         best = max(self.records(directory), key=lambda r: (r["overall"], -r["step"]))["step"]
         (variables,) = group_models.restore(
-            self.workdir, [group_models.GroupModel(directory)], [best], self.made[0].state
+            self.workdir, [group_models.GroupModel(directory)], [best], self.experiments[0].state
         )
         return jax.device_get(variables)
 
@@ -76,11 +76,11 @@ def run(workdir, cohort=COHORT, **mitigation):
     build = setup.build
 
     def spy(config, cohort, stage, variables):
-        made = build(config, cohort, stage, variables)
+        experiment = build(config, cohort, stage, variables)
         result.stages.append(stage)
         # Steps donate their state: keep what it was.
-        result.made.append(made._replace(state=jax.tree.map(np.asarray, made.state)))
-        return made
+        result.experiments.append(experiment._replace(state=jax.tree.map(np.asarray, experiment.state)))
+        return experiment
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setup, "build", spy)
@@ -111,8 +111,8 @@ def test_the_last_layer_alone_moves(last_layer):
     state = jax.device_get(last_layer.state("", 4))
     chex.assert_trees_all_equal(state.batch_stats, first["batch_stats"])
     params, before = dict(state.params), dict(first["params"])
-    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), params.pop("head"), before.pop("head"))
-    assert min(jax.tree.leaves(moved)) > 1e-5
+    changes = jax.tree.map(lambda a, b: np.abs(a - b).max(), params.pop("head"), before.pop("head"))
+    assert min(jax.tree.leaves(changes)) > 1e-5
     chex.assert_trees_all_equal(params, before)
 
 
@@ -123,9 +123,9 @@ def test_the_last_layer_learns_from_patients_who_are_new_to_the_rest(last_layer)
     # 9 patients of race A and 3 of B, of whom 40 % are 3.6 and 1.2.
     held_out = COHORT.cases.iloc[second.train].drop_duplicates("patient_id")["race"]
     assert held_out.value_counts().to_dict() == {"A": 4, "B": 2}
-    order, rare = last_layer.made[1].order, (COHORT.cases["race"] == "B").to_numpy()
-    drawn = np.array([order[k] for k in range(16)])
-    assert set(drawn) <= set(second.train) and rare[drawn].reshape(2, 8).sum(1).tolist() == [4, 4]
+    order, rare = last_layer.experiments[1].order, (COHORT.cases["race"] == "B").to_numpy()
+    rows = np.array([order[k] for k in range(16)])
+    assert set(rows) <= set(second.train) and rare[rows].reshape(2, 8).sum(1).tolist() == [4, 4]
 
 
 def test_a_rule_s_checkpoint_is_found_without_the_stage_s_optimiser(last_layer):
@@ -147,8 +147,8 @@ def test_every_group_has_held_out_patients_and_unknown_ones_stay():
     race = COHORT.cases["race"].astype(str)
     race[:4] = ""
     cohort = COHORT._replace(cases=COHORT.cases.assign(race=groups.categorical(race)))
-    kept, held_out = stages.hold_out(config, cohort)
-    assert set(cohort.cases["race"].iloc[held_out]) == {"A", "B"} and set(range(4)) <= set(kept)
+    trained, held_out = stages.hold_out(config, cohort)
+    assert set(cohort.cases["race"].iloc[held_out]) == {"A", "B"} and set(range(4)) <= set(trained)
     config.seed = 1
     assert set(stages.hold_out(config, cohort)[1]) != set(held_out)
 
@@ -181,7 +181,7 @@ def test_what_the_first_run_gets_worst_counts_more(jtt):
     image = np.stack([CASES[row]["image"] for row in TRAIN])
     label = np.stack([CASES[row]["label"] for row in TRAIN]).astype(np.int32)
     variables = jtt.state("stages/first", 4, stage=0).variables
-    logits = jtt.made[0].model.apply(jax.device_get(variables), models.standardize(image))
+    logits = jtt.experiments[0].model.apply(jax.device_get(variables), models.standardize(image))
     worst = np.argsort(losses.dice_cross_entropy(logits, label))[-6:]  # a quarter of 24
     assert table == [f"c{row:02d}" for row in sorted(TRAIN[worst])]
     weight = jtt.stages[1].weight
@@ -218,10 +218,10 @@ def test_each_group_has_a_model_of_its_own_patients(group_specific):
     pooled, *of_groups = group_specific.stages
     assert pooled.train is None and len(of_groups) == 2
     start = group_specific.selected("stages/pooled")
-    for g, (stage, made) in enumerate(zip(of_groups, group_specific.made[1:], strict=True)):
+    for g, (stage, experiment) in enumerate(zip(of_groups, group_specific.experiments[1:], strict=True)):
         np.testing.assert_array_equal(stage.train, TRAIN[SEX[TRAIN] == g])
-        assert {made.order[k] for k in range(12)} == set(stage.train)
-        chex.assert_trees_all_equal(made.state.variables, start)
+        assert {experiment.order[k] for k in range(12)} == set(stage.train)
+        chex.assert_trees_all_equal(experiment.state.variables, start)
         name = ("sex=female", "sex=male")[g]
         for record in group_specific.records(f"stages/group_{g}"):
             assert record["groups"] == {name: record["overall"]}
@@ -231,16 +231,16 @@ def test_each_test_case_is_scored_by_the_model_of_its_own_group(group_specific):
     """On the common test split; checked against the scores of each model, case by case."""
     config, workdir = group_specific.config, group_specific.workdir
     run_directory.open_run(workdir, config, table="t", pixels="p")
-    outside = study.cohort(8)
-    table = outside.cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])
-    made = setup.build(config, COHORT)
-    evaluate.evaluate(config, made, COHORT, CASES, workdir, (outside._replace(cases=table), CASES))
+    external = study.cohort(8)
+    table = external.cases.assign(split="external", case_id=[f"x{i}" for i in range(8)])
+    experiment = setup.build(config, COHORT)
+    evaluate.evaluate(config, experiment, COHORT, CASES, workdir, (external._replace(cases=table), CASES))
     scored = pd.read_parquet(workdir / "cases.parquet")
     scored = scored[scored["model"] == "overall"].set_index("case_id")
     own = [group_specific.selected(f"stages/group_{g}") for g in range(2)]
     for rows, name in ((TEST, "c{:02d}"), (COHORT.rows("validation"), "c{:02d}"), (np.arange(8), "x{}")):
         image = np.stack([CASES[row]["image"] for row in rows])
-        of_model = [np.asarray(made.model.apply(v, models.standardize(image)).argmax(-1)) for v in own]
+        of_model = [np.asarray(experiment.model.apply(v, models.standardize(image)).argmax(-1)) for v in own]
         for place, row in enumerate(rows):
             predicted, true = of_model[SEX[row]][place], CASES[row]["label"]
             for s, structure in enumerate(study.STRUCTURES, start=1):
@@ -259,30 +259,30 @@ def test_distillation_is_the_divergence_from_the_own_group_s_teacher():
     rng = np.random.default_rng(0)
     logits, taught = rng.normal(size=(3, 2, 2, 4)), rng.normal(size=(2, 3, 2, 2, 4))
     group = np.array([1, 0, -1])
-    found = steps.distillation(logits, taught, group)
+    divergence = steps.distillation(logits, taught, group)
 
     def softmax(x):
         return np.exp(x) / np.exp(x).sum(-1, keepdims=True)
 
     for i in (0, 1):
         p, q = softmax(taught[group[i], i]), softmax(logits[i])
-        np.testing.assert_allclose(found[i], (p * np.log(p / q)).sum(-1).mean(), rtol=1e-5)
-    assert found[2] == 0
+        np.testing.assert_allclose(divergence[i], (p * np.log(p / q)).sum(-1).mean(), rtol=1e-5)
+    assert divergence[2] == 0
 
 
 def test_a_student_learns_from_the_models_of_the_groups(group_specific, tmp_path):
     # The teachers are those of the run there: only the student is trained.
     shutil.copytree(group_specific.workdir / "stages", tmp_path / "stages")
     student = run(tmp_path, schedule={"name": "distilled", "start": "pooled", "distillation": 3.0})
-    made = student.made[-1]
+    experiment = student.experiments[-1]
     own = [group_specific.selected(f"stages/group_{g}") for g in range(2)]
-    rows = np.array([made.order[k] for k in range(8)])
+    rows = np.array([experiment.order[k] for k in range(8)])
     image = models.standardize(np.stack([CASES[row]["image"] for row in rows]))
-    logits, _ = made.model.apply(made.state.variables, image, train=True, mutable="batch_stats")
+    logits, _ = experiment.model.apply(experiment.state.variables, image, train=True, mutable="batch_stats")
     q = jax.nn.log_softmax(logits)
     divergence = 0.0
     for g in range(2):
-        p = jax.nn.log_softmax(made.model.apply(own[g], image))
+        p = jax.nn.log_softmax(experiment.model.apply(own[g], image))
         divergence += ((np.exp(p) * (p - q)).sum(-1).mean((1, 2)) * (SEX[rows] == g)).mean()
     first = metric_writer.read(tmp_path / "metrics.jsonl")[0]
     assert first["step"] == 1

@@ -114,7 +114,7 @@ def test_invalid_names_of_a_network_are_refused(tmp_path):
 
 
 class Start(NamedTuple):
-    """What `setup.with_initial_weights` reads of an experiment and changes."""
+    """The field of an experiment that `setup.with_initial_weights` replaces."""
 
     state: state.TrainState
 
@@ -130,9 +130,11 @@ def test_the_state_before_the_first_step_has_the_named_parameters(tmp_path, caps
     config.model.norm = "group"
     config_checks.validate_network(config, cohort)
     initial = initial_variables(NETWORK, cohort.structures)["params"]
-    started = setup.with_initial_weights(config, cohort, Start(state.TrainState(0, 0, initial, {}, (), ())))
+    experiment = setup.with_initial_weights(
+        config, cohort, Start(state.TrainState(0, 0, initial, {}, (), ()))
+    )
     assert f"starts from {path}; the last layer starts at random for disc\n" in capsys.readouterr().out
-    after = dict(started.state.params)
+    after = dict(experiment.state.params)
     head, stored_head = after.pop("head"), params.pop("head")
     jax.tree.map(np.testing.assert_array_equal, after, params)
     # Background, disc, square; in the file it is background, square, bone.

@@ -1,5 +1,4 @@
-from .bias import NO_BIAS, SWITCHES, Bias
-from .case import Phantom, draw_case, draw_film
+from .case import NO_BIAS, SWITCHES, Bias, Phantom, draw_case, draw_film
 from .cohort import source
 
 __all__ = ["NO_BIAS", "SWITCHES", "Bias", "Phantom", "draw_case", "draw_film", "source"]

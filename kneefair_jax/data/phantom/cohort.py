@@ -1,7 +1,7 @@
-"""A cohort of phantom patients with attributes, given shares and a planted bias, as a source of cases."""
+"""A cohort of phantom patients, with attributes in stated shares and a planted bias, as a source of cases."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,83 +10,32 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, groups
-from kneefair_jax.data.phantom.bias import CASE_SWITCHES, SWITCHES, Bias
-from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film, draw_grade
-from kneefair_jax.data.phantom.shares import cells, quotas, under_represented
+from kneefair_jax.data.phantom import patients
+from kneefair_jax.data.phantom.case import (
+    CASE_SWITCHES,
+    SWITCHES,
+    Bias,
+    Phantom,
+    draw_case,
+    draw_film,
+    draw_grade,
+)
 from kneefair_jax.data.source import Example, Online, Source
 from kneefair_jax.errors import InputError
 
-VERSION = 3  # to be raised with every change of what a seed draws
+VERSION = 3  # raise it with every change of what a seed draws
 CHUNK = 16  # cases rendered at a time; one shape, so one compilation
-ONLINE_STREAM = (
-    0x4F4E4C49  # separates the keys of online cases from those of patients, which are below 1,000,000
-)
-SIDES = ("right", "left")
-SPLITS = ("train", "validation", "test")
+# Separates the keys of online cases from those of patients, which are below 1,000,000.
+ONLINE_STREAM = 0x4F4E4C49
 MASKS = ("annotated", "exact", "exact_test")
 STRUCTURES = ("knee", "knee_overlaps")
 FILMS = ("plain", "varied")
 GRADES = ("0", "1", "2", "3", "4")
-DRAWN = ("kl", "fov_mm", "randomisation")  # columns that the draw of a case decides
+RANDOM_COLUMNS = ("kl", "fov_mm", "randomisation")  # columns that the draw of a case decides
 ONLINE_NOTE = (
-    "training cases are drawn online, a new one every time; the training patients in tables are not drawn, they give "
+    "training cases are drawn online and never repeat; the training patients in tables are not drawn, they only set "
     "the shares of groups, sides and biases"
 )
-
-
-def _patients(settings: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Level of each attribute for each patient, and the split where something depends on it; in a random order."""
-    attributes, bias = list(settings["attributes"]), settings["bias"]
-    shares = cells(settings["attributes"])
-    if settings["fractions"]:
-        parts = quotas(dict(zip(SPLITS, settings["fractions"], strict=True)), settings["patients"])
-        training = under_represented(shares, attributes, bias)
-        dealt = [
-            (*cell, split)
-            for split, size in parts.items()
-            for cell, count in quotas(training if split == "train" else shares, size).items()
-            for _ in range(count)
-        ]
-        columns = [*attributes, "split"]
-    else:
-        dealt = [cell for cell, count in quotas(shares, settings["patients"]).items() for _ in range(count)]
-        columns = attributes
-    order = np.random.default_rng(settings["seed"]).permutation(len(dealt))
-    # No table: before pandas 3.1, `to_dict("records")` of one without columns lists no patient.
-    return [dict(zip(columns, dealt[deal], strict=True)) for deal in order]
-
-
-def _table(settings: Mapping[str, Any]) -> pd.DataFrame:
-    """A row per film, with what was planted in it: the strength of each switch, as `bias_<switch>`."""
-    rows = []
-    for number, levels in enumerate(_patients(settings)):
-        name = f"p{number:05d}"
-        if settings["bilateral"]:
-            rows.append({"case_id": name, "patient_id": name, **levels})
-            continue
-        # With one knee each, the sides take turns.
-        sides = SIDES if settings["knees_per_patient"] == 2 else (SIDES[number % 2],)
-        rows += [{"case_id": f"{name}-{side}", "patient_id": name, "side": side, **levels} for side in sides]
-    cases = pd.DataFrame(rows)
-    if "side" in cases:
-        cases["side"] = groups.categorical(cases["side"], SIDES)
-    for attribute, levels in settings["attributes"].items():
-        cases[attribute] = groups.categorical(cases[attribute], list(levels))
-    return cases.assign(**_strengths(cases, settings["bias"]))
-
-
-def _strengths(cases: pd.DataFrame, bias: Mapping[str, Mapping[str, float]]) -> dict[str, np.ndarray]:
-    """For each case the largest strength of each switch among the groups that it belongs to."""
-    strengths = {f"bias_{switch}": np.zeros(len(cases), np.float32) for switch in SWITCHES}
-    for name, planted in bias.items():
-        member = np.ones(len(cases), bool)
-        for part in name.split(","):
-            attribute, _, level = part.partition("=")
-            member &= (cases[attribute] == level).to_numpy()
-        for switch, strength in planted.items():
-            column = strengths[f"bias_{switch}"]
-            column[member] = np.maximum(column[member], np.float32(strength))
-    return strengths
 
 
 def _settings(
@@ -94,10 +43,8 @@ def _settings(
 ) -> dict[str, Any]:
     try:
         bias = _nested(config["bias"])
-        # At strength 0, too: a comparison over strengths needs the same patients in validation and test.
-        represented = (
-            any("representation" in switches for switches in bias.values()) and fractions is not None
-        )
+        # Strength 0 counts too: a comparison over strengths needs the same patients in validation and test.
+        has_representation = any("representation" in switches for switches in bias.values())
         if fractions is None and any(switches.get("representation", 0.0) for switches in bias.values()):
             raise InputError(
                 "phantom: the switch 'representation' plants its share in the training split; set data.folds=0"
@@ -107,7 +54,7 @@ def _settings(
                 "phantom: masks = 'exact_test' needs one test split; set data.folds=0, or give another"
             )
         films = str(config.get("films", FILMS[0]))
-        dealt = represented or config["masks"] == "exact_test"
+        has_splits = (has_representation and fractions is not None) or config["masks"] == "exact_test"
         structures = str(config.get("structures", STRUCTURES[0]))
         return {
             "source": "phantom",
@@ -120,12 +67,11 @@ def _settings(
             "fov_mm": [float(end) for end in config["fov_mm"]],
             "randomisation": [float(end) for end in config["randomisation"]],
             "masks": str(config["masks"]),
-            "fractions": [float(share) for share in fractions or ()] if dealt else None,
+            "fractions": [float(share) for share in fractions or ()] if has_splits else None,
             "size": [int(length) for length in size],
             "seed": int(seed),
-            # Left out where it is `knee`, so that cases prepared before the field existed stay valid.
+            # Default values are omitted, so that stores from before these fields stay valid.
             **({} if structures == STRUCTURES[0] else {"structures": structures}),
-            # Stores of plain films stay valid.
             **({} if films == FILMS[0] else {"films": films}),
         }
     except KeyError as error:
@@ -142,13 +88,13 @@ def _check(settings: Mapping[str, Any]) -> None:
     fov = settings["fov_mm"]
     if len(fov) != 2 or not 0 < fov[0] <= fov[1]:
         raise InputError(
-            f"phantom: fov_mm = {tuple(fov)}; give the least and the largest height of the picture in mm, "
+            f"phantom: fov_mm = {tuple(fov)}; give the smallest and the largest height of the image in mm, "
             "such as (140.0, 140.0)"
         )
-    wide = settings["randomisation"]
-    if len(wide) != 2 or not 0 <= wide[0] <= wide[1] <= 1:
+    widths = settings["randomisation"]
+    if len(widths) != 2 or not 0 <= widths[0] <= widths[1] <= 1:
         raise InputError(
-            f"phantom: randomisation = {tuple(wide)}; give the least and the most, from 0 to 1, such as (0.0, 0.0)"
+            f"phantom: randomisation = {tuple(widths)}; give a minimum and a maximum from 0 to 1, such as (0.0, 0.0)"
         )
     if settings["masks"] not in MASKS:
         raise InputError(f"phantom: masks = {settings['masks']!r}; give one of {MASKS}")
@@ -168,15 +114,19 @@ def _check(settings: Mapping[str, Any]) -> None:
     for attribute, levels in shares.items():
         if min(levels.values(), default=-1) < 0 or abs(sum(levels.values()) - 1) > 1e-6:
             raise InputError(
-                f"phantom: the shares of {attribute!r} are {levels}; give each level a share, 1 in all"
+                f"phantom: the shares of {attribute!r} are {levels}; give each level a share; shares sum to 1"
             )
-    known = [f"{attribute}={level}" for attribute, levels in shares.items() for level in levels]
+    names = [f"{attribute}={level}" for attribute, levels in shares.items() for level in levels]
     for name, switches in settings["bias"].items():
-        if not set(name.split(",")) <= set(known):
-            raise InputError(f"phantom: bias for {name!r}, but the groups are {known}, or several by commas")
+        if not set(name.split(",")) <= set(names):
+            raise InputError(
+                f"phantom: bias for {name!r}, but the groups are {names}; give one of them, or several joined by commas"
+            )
         for switch, strength in switches.items():
             if switch not in SWITCHES:
-                raise InputError(f"phantom: {name!r} has no switch {switch!r}; there are {SWITCHES}")
+                raise InputError(
+                    f"phantom: bias for {name!r} names the switch {switch!r}; give one of {SWITCHES}"
+                )
             if not 0 <= strength <= 1:
                 raise InputError(
                     f"phantom: {switch!r} of {name!r} is {strength}; give a strength from 0 to 1"
@@ -188,19 +138,19 @@ def _nested(tree: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, floa
 
 
 def _key(seed: jax.Array, patient: jax.Array) -> jax.Array:
-    """A patient's own key, so that a case does not depend on those around it."""
+    """Return the patient's key; no case depends on the other cases."""
     return jax.random.fold_in(jax.random.key(seed), patient)
 
 
 class _Plan(NamedTuple):
-    """What is settled of each case before it is drawn, [N] each."""
+    """The settings of cases that are decided before a case is drawn, [N] each."""
 
-    patient: Any  # i32
-    knee: Any  # i32, 0 right, 1 left
+    patient: jax.Array | int  # i32
+    knee: jax.Array  # i32, 0 right, 1 left
     bias: Bias  # of f32
-    fov_mm: Any  # f32
-    randomisation: Any  # f32
-    grade: Any  # i32
+    fov_mm: jax.Array  # f32
+    randomisation: jax.Array  # f32
+    grade: jax.Array  # i32
 
 
 def _plan(
@@ -211,7 +161,7 @@ def _plan(
     fov_mm: jax.Array,
     randomisation: jax.Array,
 ) -> _Plan:
-    """The plan of one case of a patient's key."""
+    """Plan one case from a patient's key."""
     places = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 5), knee), (2,))
     width = randomisation[0] + (randomisation[1] - randomisation[0]) * places[0]
     fov = fov_mm[0] * (fov_mm[1] / fov_mm[0]) ** places[1]
@@ -219,7 +169,7 @@ def _plan(
 
 
 class _Layout(NamedTuple):
-    """What all cases of a cohort share; static, so that a program is compiled for each."""
+    """What all cases of a cohort share; static, so each layout compiles its own program."""
 
     size: tuple[int, int]
     bilateral: bool
@@ -228,7 +178,7 @@ class _Layout(NamedTuple):
 
 
 def _draw(key: jax.Array, case: _Plan, layout: _Layout) -> Phantom:
-    """One case of a patient's key as its plan says."""
+    """Draw one case from a patient's key and its plan."""
     options: dict[str, Any] = {
         "size": layout.size,
         "fov_mm": case.fov_mm,
@@ -241,18 +191,18 @@ def _draw(key: jax.Array, case: _Plan, layout: _Layout) -> Phantom:
 
 
 @jax.jit
-def _planned(
+def _plan_cases(
     seed: jax.Array,
-    patients: jax.Array,
+    patient_numbers: jax.Array,
     knees: jax.Array,
     bias: Bias,
     fov_mm: jax.Array,
     randomisation: jax.Array,
 ) -> _Plan:
-    def one(patient: jax.Array, knee: jax.Array, strengths: Bias) -> _Plan:
+    def plan_case(patient: jax.Array, knee: jax.Array, strengths: Bias) -> _Plan:
         return _plan(_key(seed, patient), patient, knee, strengths, fov_mm, randomisation)
 
-    return jax.vmap(one)(patients, knees, bias)
+    return jax.vmap(plan_case)(patient_numbers, knees, bias)
 
 
 @functools.partial(jax.jit, static_argnames="layout")
@@ -261,12 +211,12 @@ def _draw_chunk(seed: jax.Array, plan: _Plan, *, layout: _Layout) -> Phantom:
 
 
 def _online(settings: Mapping[str, Any], layout: _Layout) -> Online:
-    """New cases of the population that these settings describe; each is drawn as a stored case would be."""
+    """Return the source of new cases of the same population; each is drawn as a stored case would be."""
     ends = jnp.array(settings["fov_mm"]), jnp.array(settings["randomisation"])
 
     def inputs(cases: pd.DataFrame) -> dict[str, np.ndarray]:
         strengths = cases[[f"bias_{switch}" for switch in CASE_SWITCHES]].to_numpy(np.float32)
-        return {"knee": _knees(cases), "bias": strengths}
+        return {"knee": patients.knee_sides(cases), "bias": strengths}
 
     def draw(
         stage: int, seed: jax.Array, step: jax.Array, batch: dict[str, jax.Array]
@@ -275,89 +225,103 @@ def _online(settings: Mapping[str, Any], layout: _Layout) -> Online:
         cohort_key = jax.random.fold_in(jax.random.key(settings["seed"]), ONLINE_STREAM + stage)
         step_key = jax.random.fold_in(jax.random.fold_in(cohort_key, seed), step)
 
-        def one(position: jax.Array, knee: jax.Array, strengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def draw_one(
+            position: jax.Array, knee: jax.Array, strengths: jax.Array
+        ) -> tuple[jax.Array, jax.Array]:
             key = jax.random.fold_in(step_key, position)
             plan = _plan(key, 0, knee, Bias(*strengths), *ends)
             case = _draw(key, plan, layout)
             return case.image[..., None], case.label if settings["masks"] != "exact" else case.exact
 
-        image, label = jax.vmap(one)(batch["position"], batch["knee"], batch["bias"])
+        image, label = jax.vmap(draw_one)(batch["position"], batch["knee"], batch["bias"])
         return {**batch, "image": image, "label": label}
 
-    return Online(inputs, draw, DRAWN)
-
-
-def _knees(cases: pd.DataFrame) -> np.ndarray:
-    """i32[N], 0 right, 1 left; 0 for films of both knees."""
-    if "side" not in cases:
-        return np.zeros(len(cases), np.int32)
-    return (cases["side"] == "left").to_numpy(np.int32)
+    return Online(inputs, draw, RANDOM_COLUMNS)
 
 
 def source(
     config: Mapping[str, Any], *, size: tuple[int, int], seed: int, fractions: Sequence[float] | None = None
 ) -> Source:
-    """A cohort of phantoms; no group differs from another unless `bias` says so.
+    """Return a cohort of phantoms; groups differ by `bias` alone.
 
     Args:
-        config: `patients`; `knees_per_patient`, 1 or 2; `bilateral`, whether both are on one film; `attributes`,
-            attribute -> level -> share of the patients, met exactly up to rounding; `bias`, group name -> switch of
-            `bias.SWITCHES` -> strength in [0, 1], where a case in several groups gets the largest; `fov_mm`, the
-            least and the largest height of a picture (log-uniform between); `randomisation`, the least and the most
-            (uniform between), 0 for clinical pictures, 1 for the wide ranges of `ranges`; `masks`, `annotated` (with
-            the switch `annotation`'s error), `exact`, or `exact_test`: exact in the test split alone, so that what
-            such an error does to a network is measured against the truth; `structures`, the label scheme of the masks,
-            `knee` (by default) or `knee_overlaps`, of films of one knee; `films`, `plain` (by default) or
-            `varied`: with weak patellae, processed contrast, tight crops and more (`ranges.VARIED`); `online` (default
-            False), whether every training case is new (`Source.online`).
+        config: settings by name:
+            `patients`: their number.
+            `knees_per_patient`: 1 or 2.
+            `bilateral`: whether both knees are on one film.
+            `attributes`: attribute -> level -> share of the patients, met exactly up to rounding.
+            `bias`: group name -> switch of `case.SWITCHES` -> strength in [0, 1]; a case in several groups gets the
+                largest.
+            `fov_mm`: smallest and largest height of an image, log-uniform between.
+            `randomisation`: minimum and maximum, uniform between; 0 for clinical images, 1 for the wide ranges of
+                `ranges`.
+            `masks`: `annotated` (with the error of the switch `annotation`), `exact`, or `exact_test`: exact in the
+                test split alone, so that a network trained on erroneous masks is scored against the truth.
+            `structures`: the label scheme of the masks, `knee` (default) or, for films of one knee, `knee_overlaps`.
+            `films`: `plain` (default) or `varied`, with faint patellae, processed contrast, tight crops and more
+                (`ranges.VARIED`).
+            `online`: whether every training case is new (`Source.online`); False by default.
         size: (H, W) in pixels.
-        seed: decides everything that is random.
+        seed: decides all that is random.
         fractions: shares of train, validation and test, for the switch `representation` and for `exact_test`; None
-            where somebody else splits later.
+            if the caller splits later.
 
     Returns:
         Cases of the scheme `structures`, or `knees` on bilateral films, with the columns `case_id`, `patient_id`,
         `side` (of single knees), the attributes, `kl` (of the worse knee on a bilateral film), `fov_mm`,
-        `randomisation`, `bias_<switch>` for every switch, and `split` where `representation` or `exact_test` needs it.
+        `randomisation`, `bias_<switch>` for every switch, and `split` if `representation` or `exact_test` needs it.
 
     Raises:
-        InputError: a setting is missing or cannot be met.
+        InputError: a setting is missing or out of range.
     """
     settings = _settings(config, size, seed, fractions)
     _check(settings)
-    cases = _table(settings)
-    patients = cases["patient_id"].str[1:].astype(int).to_numpy(np.int32)
-    bilateral = settings["bilateral"]
-    scheme = "knees" if bilateral else settings.get("structures", STRUCTURES[0])
+    cases = patients.case_table(settings)
+    is_bilateral = settings["bilateral"]
+    scheme = "knees" if is_bilateral else settings.get("structures", STRUCTURES[0])
     layout = _Layout(
-        tuple(settings["size"]), bilateral, scheme == "knee_overlaps", settings.get("films") == "varied"
+        tuple(settings["size"]), is_bilateral, scheme == "knee_overlaps", settings.get("films") == "varied"
     )
+    plan = _add_drawn_columns(cases, settings, layout)
+    cohort = Source(cases, anatomy.SCHEMES[scheme], settings, _reader(cases, settings, layout, plan))
+    if config.get("online", False):
+        cohort = cohort._replace(online=_online(settings, layout), notes=(ONLINE_NOTE,))
+    return cohort
+
+
+def _add_drawn_columns(cases: pd.DataFrame, settings: Mapping[str, Any], layout: _Layout) -> _Plan:
+    """Plan all cases and add `RANDOM_COLUMNS` to their table."""
+    seed, numbers = jnp.uint32(settings["seed"]), cases["patient_id"].str[1:].astype(int).to_numpy(np.int32)
     bias = Bias(*(cases[f"bias_{switch}"].to_numpy() for switch in CASE_SWITCHES))
     ends = (jnp.array(settings["fov_mm"]), jnp.array(settings["randomisation"]))
-    knees = _knees(cases)
-    plan = jax.device_get(_planned(jnp.uint32(seed), patients, knees, bias, *ends))
-    as_drawn = np.full(len(cases), settings["masks"] == "annotated")
-    if settings["masks"] == "exact_test":
-        as_drawn = (cases["split"] != "test").to_numpy()
-    grades = plan.grade
-    if bilateral:
-        other = _planned(jnp.uint32(seed), patients, np.ones_like(knees), bias, *ends)
-        grades = np.maximum(grades, np.asarray(other.grade))
+    knees = patients.knee_sides(cases)
+    plan: _Plan = jax.device_get(_plan_cases(seed, numbers, knees, bias, *ends))
+    grades = np.asarray(plan.grade)
+    if layout.bilateral:
+        left = _plan_cases(seed, numbers, np.ones_like(knees), bias, *ends)
+        grades = np.maximum(grades, np.asarray(left.grade))
     cases["kl"] = groups.categorical(pd.Series([GRADES[grade] for grade in grades]), GRADES)
     cases["fov_mm"], cases["randomisation"] = plan.fov_mm, plan.randomisation
+    return plan
+
+
+def _reader(
+    cases: pd.DataFrame, settings: Mapping[str, Any], layout: _Layout, plan: _Plan
+) -> Callable[[Sequence[int]], Iterator[Example | InputError]]:
+    """Return the function that draws the cases of some rows, in chunks of one shape."""
+    is_annotated = np.full(len(cases), settings["masks"] == "annotated")
+    if settings["masks"] == "exact_test":
+        is_annotated = (cases["split"] != "test").to_numpy()
 
     def read(rows: Sequence[int]) -> Iterator[Example | InputError]:
         for start in range(0, len(rows), CHUNK):
-            few = np.asarray(rows[start : start + CHUNK])
-            # A short chunk repeats its last case rather than have a shape, and a compilation, of its own.
-            padded = np.pad(few, (0, CHUNK - len(few)), mode="edge")
-            these = jax.tree.map(lambda column, rows=padded: column[rows], plan)
-            drawn = jax.device_get(_draw_chunk(jnp.uint32(seed), these, layout=layout))
-            for k, row in enumerate(few):
-                label = drawn.label[k] if as_drawn[row] else drawn.exact[k]
-                yield Example(drawn.image[k, :, :, None], label, drawn.spacing[k].astype(np.float32))
+            chunk = np.asarray(rows[start : start + CHUNK])
+            # A short chunk repeats its last case; a shape of its own would need a compilation of its own.
+            padded = np.pad(chunk, (0, CHUNK - len(chunk)), mode="edge")
+            chunk_plan = jax.tree.map(lambda column, rows=padded: column[rows], plan)
+            phantoms = jax.device_get(_draw_chunk(jnp.uint32(settings["seed"]), chunk_plan, layout=layout))
+            for k, row in enumerate(chunk):
+                label = phantoms.label[k] if is_annotated[row] else phantoms.exact[k]
+                yield Example(phantoms.image[k, :, :, None], label, phantoms.spacing[k].astype(np.float32))
 
-    if not config.get("online", False):
-        return Source(cases, anatomy.SCHEMES[scheme], settings, read)
-    drawing = _online(settings, layout)
-    return Source(cases, anatomy.SCHEMES[scheme], settings, read, online=drawing, notes=(ONLINE_NOTE,))
+    return read

@@ -1,15 +1,14 @@
-"""What a film shows of line integrals: scatter, blur, quantum noise, then the way from signal to grey values."""
+"""From line integrals to grey values: scatter, blur and quantum noise of the exposure, then the tone curve."""
 
 import jax
 import jax.numpy as jnp
 
-from kneefair_jax.data.phantom.curves import blur
 from kneefair_jax.data.phantom.ranges import Settings
-from kneefair_jax.data.phantom.render import smooth
+from kneefair_jax.data.phantom.render import blur, smooth
 
-SCATTER_MM = 18.0  # how far scattered radiation spreads
-SATURATION = 3.0  # of the detector: this much less attenuation than at the limb's axis
-PITCH_PIXELS = 2.7  # of a grid's lines as the picture samples them
+SCATTER_MM = 18.0  # standard deviation of scattered radiation
+SATURATION = 3.0  # the detector saturates at this much less attenuation than at the limb's axis
+PITCH_PIXELS = 2.7  # distance of a grid's lines in the sampled image
 
 
 def expose(
@@ -20,50 +19,50 @@ def expose(
     spacing: jax.Array,
     key: jax.Array,
 ) -> jax.Array:
-    """The signal of a detector that takes the logarithm of what reaches it.
+    """Return the signal of a detector with a logarithmic response.
 
-    Primary radiation is exp(-A); scatter is the same, spread over some centimetres, times the scatter-to-primary
-    ratio. The count in a pixel is about Poisson of mean n = photons * area * (primary + scatter), so its logarithm has
-    the standard deviation 1 / sqrt(n); the Gaussian of that width stands for it (JAX's Poisson sampler is slow, and
-    counts are large).
+    Primary radiation is exp(-A). Scatter is primary radiation, spread over some centimeters, times the
+    scatter-to-primary ratio. The count in a pixel is about Poisson with mean n = photons * area * (primary + scatter),
+    so its logarithm has standard deviation 1 / sqrt(n). A Gaussian of that width replaces it: JAX's Poisson sampler is
+    slow, and counts are large.
 
     Args:
         rays: f32[H, W], line integrals of attenuation.
-        axis: f32[], attenuation at the limb's axis, from which black and photons are counted.
+        axis: f32[], attenuation at the limb's axis, the reference of the signal and of the photon count.
         noise: f32[], factor on the standard deviation.
         film: a draw of `ranges.FILM`.
         spacing: f32[2], mm per pixel down and across.
         key: decides the noise.
 
     Returns:
-        f32[H, W], attenuation relative to the axis, as the film sees it.
+        f32[H, W], apparent attenuation relative to the axis.
     """
     noise_key, phase_key = jax.random.split(key)
-    # A detector saturates in air.
-    arriving = jnp.exp(-jnp.maximum(rays - axis, -SATURATION))
+    # The detector saturates in air.
+    transmitted = jnp.exp(-jnp.maximum(rays - axis, -SATURATION))
     # A pixel averages over its area: a box of width 1 has the variance 1/12.
     pixels = jnp.maximum(film["blur_pixels"], 0.0)
     sigma = jnp.sqrt(jnp.square(film["blur_mm"] / spacing) + jnp.square(pixels) + 1 / 12)
-    primary = blur(arriving, sigma[0], sigma[1])
-    # Bright air around a limb would drown it; collimation keeps most of that away.
+    primary = blur(transmitted, sigma[0], sigma[1])
+    # Scatter of the bright air around a limb would hide the limb; collimation prevents most of it.
     spread = SCATTER_MM / spacing
     scattered = blur(jnp.minimum(primary, 4.0), spread[0], spread[1])
-    reached = (primary + film["scatter"] * scattered) / (1 + film["scatter"])
-    mean_count = jnp.exp(film["log_photons"]) * spacing[0] * spacing[1] * reached
-    signal = -jnp.log(reached) + noise * jax.random.normal(noise_key, rays.shape) / jnp.sqrt(mean_count)
+    intensity = (primary + film["scatter"] * scattered) / (1 + film["scatter"])
+    mean_count = jnp.exp(film["log_photons"]) * spacing[0] * spacing[1] * intensity
+    signal = -jnp.log(intensity) + noise * jax.random.normal(noise_key, rays.shape) / jnp.sqrt(mean_count)
     phase = 2 * jnp.pi * jax.random.uniform(phase_key)
     lines = jnp.cos(2 * jnp.pi * jnp.arange(rays.shape[1]) / PITCH_PIXELS + phase)
     return signal + jnp.maximum(film["grid"], 0.0) * lines[None, :]
 
 
 def develop(signal: jax.Array, film: Settings, spacing: jax.Array, key: jax.Array) -> jax.Array:
-    """Attenuation -> grey values in [0, 1]: uneven exposure, window, tone curve, edge enhancement.
+    """Convert attenuation to grey values in [0, 1]: uneven exposure, window, tone curve, edge enhancement.
 
     Args:
         signal: f32[H, W], from `expose`.
         film: a draw of `ranges.FILM`.
         spacing: f32[2], mm per pixel down and across.
-        key: decides the unevenness and the digitiser's noise.
+        key: decides the unevenness and the digitizer's noise.
 
     Returns:
         f32[H, W]; bone is bright and air is black.
@@ -72,7 +71,7 @@ def develop(signal: jax.Array, film: Settings, spacing: jax.Array, key: jax.Arra
     field, speckle = jax.random.normal(key, (2, height, width))
     down = jnp.linspace(-0.5, 0.5, height)[:, None]
     across = jnp.linspace(-0.5, 0.5, width)[None, :]
-    # Air is far darker than what a window is set for.
+    # Air is far darker than the low end of a window.
     signal = jnp.maximum(signal, film["level"] - 0.5)
     mean, deviation = signal.mean(), signal.std() + 1e-3
     uneven = film["field"] * smooth(field, height / 5, width / 5)

@@ -11,43 +11,50 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from kneefair_jax import anatomy
-from kneefair_jax.data.phantom import cohort, shares
-from kneefair_jax.data.phantom.bias import CASE_SWITCHES, NO_BIAS, Bias
-from kneefair_jax.data.phantom.case import Phantom, draw_case, draw_film, draw_grade
+from kneefair_jax.data.phantom import cohort, patients
+from kneefair_jax.data.phantom.case import (
+    CASE_SWITCHES,
+    NO_BIAS,
+    Bias,
+    Phantom,
+    draw_case,
+    draw_film,
+    draw_grade,
+)
 from kneefair_jax.errors import InputError
 from kneefair_jax.runtime import atomic, command_line, output_folder
 
 STRENGTHS = (0.0, 0.5, 1.0)
 COLUMNS = 6
-_MAX_SIZE = 512  # of a picture's side; a knee alone has four times as many
+_MAX_SIZE = 512  # pixels along a picture's side; the picture of a single knee has four times as many
 FIELDS_MM = (95, 120, 150, 190, 260, 360)
 CAPTION = 18  # pixels above a strip
 
 Strip = tuple[str, list[np.ndarray]]  # a caption and u8[H, W, 3] pictures
 
 
-def tinted(image: np.ndarray, label: np.ndarray, opacity: float = 0.4) -> np.ndarray:
-    """u8[H, W] and its label u8[H, W] -> u8[H, W, 3] with the structures tinted."""
+def tint(image: np.ndarray, label: np.ndarray, opacity: float = 0.4) -> np.ndarray:
+    """Tint the structures of an image u8[H, W] by its label u8[H, W]; returns u8[H, W, 3]."""
     grey = np.repeat(image[:, :, None], 3, axis=2).astype(np.float32)
-    colour = (1 - opacity) * grey + opacity * anatomy.COLORS[label]
-    return np.where(label[:, :, None] > 0, colour, grey).astype(np.uint8)
+    color = (1 - opacity) * grey + opacity * anatomy.COLORS[label]
+    return np.where(label[:, :, None] > 0, color, grey).astype(np.uint8)
 
 
-def _outlined(image: np.ndarray, label: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """The annotated mask tinted, the true contours in white."""
+def _outline(image: np.ndarray, label: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """Tint the annotated mask and draw the exact contours in white."""
     edge = np.zeros(exact.shape, bool)
     edge[:-1] |= exact[:-1] != exact[1:]
     edge[:, :-1] |= exact[:, :-1] != exact[:, 1:]
-    return np.where(edge[:, :, None], np.uint8(255), tinted(image, label))
+    return np.where(edge[:, :, None], np.uint8(255), tint(image, label))
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
     return np.repeat(image[:, :, None], 3, axis=2)
 
 
-# One compilation for every picture of one knee on a plain film.
+# Compiles once for all pictures of single knees on plain films.
 @functools.partial(jax.jit, static_argnames=("size", "varied"))
-def _compiled(
+def _draw_phantom(
     key: jax.Array,
     knee: jax.Array,
     bias: Bias,
@@ -72,87 +79,86 @@ def _draw(
     width: float = 0.0,
     varied: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image, mask and exact mask, u8[size, size] each."""
+    """Draw an image, its mask and its exact mask, u8[size, size] each."""
     strengths = Bias(*map(jnp.float32, bias))
     scalars = (jnp.int32(knee), strengths, jnp.int32(grade), jnp.float32(fov_mm), jnp.float32(width))
-    drawn = _compiled(key, *scalars, size=size, varied=varied)
-    return np.asarray(drawn.image), np.asarray(drawn.label), np.asarray(drawn.exact)
+    phantom = _draw_phantom(key, *scalars, size=size, varied=varied)
+    return np.asarray(phantom.image), np.asarray(phantom.label), np.asarray(phantom.exact)
 
 
 def by_grade(key: jax.Array, size: int) -> list[Strip]:
-    """One patient's knee at every Kellgren-Lawrence grade, and its masks."""
-    drawn = [_draw(size, key, grade=grade) for grade in range(len(cohort.GRADES))]
+    """Draw one patient's knee at every Kellgren-Lawrence grade, and its masks."""
+    knees = [_draw(size, key, grade=grade) for grade in range(len(cohort.GRADES))]
     title = f"Kellgren-Lawrence grade {', '.join(cohort.GRADES)} of one knee"
     return [
-        (title, [_grey(image) for image, _, _ in drawn]),
-        ("their masks", [tinted(image, label) for image, label, _ in drawn]),
+        (title, [_grey(image) for image, _, _ in knees]),
+        ("their masks", [tint(image, label) for image, label, _ in knees]),
     ]
 
 
 def by_switch(key: jax.Array, size: int) -> list[Strip]:
-    """Two patients under every switch of a case, at each strength."""
+    """Draw two patients under every switch of a case, at each strength."""
     strips = []
     for switch in CASE_SWITCHES:
         pictures = []
         for patient, strength in product((0, 1), STRENGTHS):
-            own, bias = jax.random.fold_in(key, patient), NO_BIAS._replace(**{switch: strength})
-            # The grade that the switch draws: only `osteophytes` changes it.
-            grade = draw_grade(own, patient, bias)
-            image, label, exact = _draw(size, own, patient, bias, grade)
-            pictures.append(_outlined(image, label, exact) if switch == "annotation" else _grey(image))
+            patient_key, bias = jax.random.fold_in(key, patient), NO_BIAS._replace(**{switch: strength})
+            grade = draw_grade(patient_key, patient, bias)  # `osteophytes` changes it
+            image, label, exact = _draw(size, patient_key, patient, bias, grade)
+            pictures.append(_outline(image, label, exact) if switch == "annotation" else _grey(image))
         note = " (tint: as annotated; line: exact)" if switch == "annotation" else ""
         strips.append((f"{switch} at {', '.join(map(str, STRENGTHS))}, two patients{note}", pictures))
     return strips
 
 
-def representation(size: int, patients: int = 60) -> Strip:
-    """The training places of a cohort in which group B has a third, a dot a patient."""
+def representation(size: int, count: int = 60) -> Strip:
+    """Draw a dot for each training patient of a cohort in which a third of the patients are of group B."""
     pictures = []
     for strength in STRENGTHS:
         bias = {"group=B": {"representation": strength}}
-        training = shares.under_represented({("A",): 2 / 3, ("B",): 1 / 3}, ["group"], bias)
-        counts = shares.quotas(training, patients)
+        training = patients.under_represented({("A",): 2 / 3, ("B",): 1 / 3}, ["group"], bias)
+        counts = patients.quotas(training, count)
         picture = Image.new("RGB", (size, size))
         pen = ImageDraw.Draw(picture)
-        across = 10
-        step = size // (across + 1)
+        columns = 10
+        step = size // (columns + 1)
         dots = ["A"] * counts["A",] + ["B"] * counts["B",]
         for i, group in enumerate(dots):
-            x, y = step * (1 + i % across), step * (1 + i // across)
+            x, y = step * (1 + i % columns), step * (1 + i // columns)
             pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=tuple(anatomy.COLORS[1 if group == "A" else 2]))
-        pen.text((4, size - 16), f"A {counts['A',]}, B {counts['B',]} of {patients}", fill="white")
+        pen.text((4, size - 16), f"A {counts['A',]}, B {counts['B',]} of {count}", fill="white")
         pictures.append(np.asarray(picture))
     return f"representation at {', '.join(map(str, STRENGTHS))}: training places", pictures
 
 
-def others(key: jax.Array, size: int) -> list[Strip]:
-    """Bilateral films, and knees at the wide ends of all ranges, on plain and on varied films."""
+def variants(key: jax.Array, size: int) -> list[Strip]:
+    """Draw bilateral films, and knees at the wide ends of all ranges on plain and on varied films."""
     film = jax.jit(functools.partial(draw_film, size=(size, size), fov_mm=340.0))
     pairs = []
     for i in range(COLUMNS // 2):
-        drawn = jax.device_get(film(jax.random.fold_in(key, i)))
-        pairs += [_grey(drawn.image), tinted(drawn.image, drawn.label)]
-    wide, varied = (
+        phantom = jax.device_get(film(jax.random.fold_in(key, i)))
+        pairs += [_grey(phantom.image), tint(phantom.image, phantom.label)]
+    plain_films, varied_films = (
         [
-            _draw(size, jax.random.fold_in(key, i), grade=i % 5, fov_mm=fov, width=1.0, varied=films)
+            _draw(size, jax.random.fold_in(key, i), grade=i % 5, fov_mm=fov, width=1.0, varied=varied)
             for i, fov in enumerate(FIELDS_MM)
         ]
-        for films in (False, True)
+        for varied in (False, True)
     )
     return [
         ("both knees on one film", pairs),
         (
             f"domain randomisation, {FIELDS_MM[0]} to {FIELDS_MM[-1]} mm",
-            [_grey(image) for image, _, _ in wide],
+            [_grey(image) for image, _, _ in plain_films],
         ),
-        ("their masks", [tinted(image, label) for image, label, _ in wide]),
-        ("the same knees on varied films", [_grey(image) for image, _, _ in varied]),
-        ("their masks", [tinted(image, label) for image, label, _ in varied]),
+        ("their masks", [tint(image, label) for image, label, _ in plain_films]),
+        ("the same knees on varied films", [_grey(image) for image, _, _ in varied_films]),
+        ("their masks", [tint(image, label) for image, label, _ in varied_films]),
     ]
 
 
 def page(strips: Sequence[Strip], size: int) -> Image.Image:
-    """Strips below each other, each under its caption."""
+    """Stack strips, each under its caption."""
     sheet = Image.new("RGB", (COLUMNS * size, len(strips) * (size + CAPTION)))
     pen = ImageDraw.Draw(sheet)
     for row, (caption, pictures) in enumerate(strips):
@@ -164,9 +170,9 @@ def page(strips: Sequence[Strip], size: int) -> Image.Image:
 
 
 def gallery(size: int, seed: int) -> Image.Image:
-    """Everything that the phantoms can show, on one sheet."""
+    """Draw all variations of the phantoms on one sheet."""
     key = jax.random.key(seed)
-    strips = [*by_grade(key, size), *by_switch(key, size), representation(size), *others(key, size)]
+    strips = [*by_grade(key, size), *by_switch(key, size), representation(size), *variants(key, size)]
     return page(strips, size)
 
 

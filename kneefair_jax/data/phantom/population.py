@@ -1,7 +1,7 @@
-"""Knees as a population has them: lengths, alignment, pose and osteoarthritis, drawn for one patient's knee.
+"""The population of knees: draws lengths, alignment, pose and osteoarthritis of one patient's knee.
 
-Lengths are typical of adults (rounded from anthropometric tables), spreads are those between people of about one
-stature; a factor common to all lengths stands for stature itself.
+Lengths are typical of adults (rounded from anthropometric tables). Spreads are those between people of similar stature;
+a factor common to all lengths represents stature itself.
 """
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from kneefair_jax.data.phantom.ranges import Settings
 from kneefair_jax.data.phantom.shapes import ANGLES, TEMPLATE, Anatomy
 
-# Standard deviations between patients; mm, degrees. What osteoarthritis and pose add comes on top.
+# Standard deviations between patients; mm, degrees. Osteoarthritis and pose add to them.
 SPREAD = Anatomy(
     epicondylar_width=2.5,
     epicondyle_height=2,
@@ -40,7 +40,7 @@ SPREAD = Anatomy(
     spur_tibia_lateral=0,
 )
 # The switch `morphology` at full strength: narrow condyles on a sturdy shaft, a deep notch, a narrow plateau with
-# tall spines, a small high patella. It is arbitrary and stands for no people.
+# tall spines, a small high patella. It is arbitrary and represents no population.
 BIASED = TEMPLATE._replace(
     epicondylar_width=70,
     epicondyle_height=23,
@@ -64,23 +64,23 @@ SIZE_SPREAD = 0.05  # of a factor common to all lengths of a patient
 KNEE_SHARE = 0.1  # share of the variance between the two knees of one patient
 _CLIP = 2.5  # standard deviations
 
-# Kellgren-Lawrence grades 0 to 4: shares of the grades in a cohort of middle-aged volunteers (about those of the OAI's
-# baseline), and what a grade does to a knee: the share of the joint space that is left in the worn compartment, how
-# far osteophytes stick out, and how dense the bone under the cartilage is.
+# Kellgren-Lawrence grades 0 to 4: their shares in a cohort of middle-aged volunteers (about those of the OAI's
+# baseline), and their effects: the remaining share of the joint space in the worn compartment, the protrusion of
+# osteophytes, and the density of the bone under the cartilage.
 GRADE_SHARES = (0.38, 0.18, 0.26, 0.13, 0.05)
 GRADE_SHARES_BIASED = (0.0, 0.0, 0.0, 0.5, 0.5)
-SPACE_LEFT = (1.0, 0.97, 0.88, 0.5, 0.1, 0.0)  # at each grade's mildest; the next entry is its most severe
+JOINT_SPACE = (1.0, 0.97, 0.88, 0.5, 0.1, 0.0)  # at each grade's mildest; the next entry is its most severe
 SPUR_MM = (0.0, 0.4, 1.2, 2.5, 4.0, 7.0)
 SCLEROSIS = (1.0, 1.0, 1.1, 1.4, 1.9, 2.4)
 
 
 def draw_grade(key: jax.Array, osteophytes: jax.Array | float, width: jax.Array | float) -> jax.Array:
-    """A Kellgren-Lawrence grade.
+    """Draw a Kellgren-Lawrence grade.
 
     Args:
-        key: of this knee.
-        osteophytes: strength of the switch: the grades' shares go from `GRADE_SHARES` to `GRADE_SHARES_BIASED`.
-        width: of the ranges; at 1 all grades are equally frequent.
+        key: the knee's key.
+        osteophytes: strength of the switch, which moves the shares from `GRADE_SHARES` to `GRADE_SHARES_BIASED`.
+        width: f32[] in [0, 1], from clinical to wide ranges; at 1 all grades are equally frequent.
 
     Returns:
         i32[], 0 to 4.
@@ -92,7 +92,7 @@ def draw_grade(key: jax.Array, osteophytes: jax.Array | float, width: jax.Array 
 
 
 def severity(grade: jax.Array | int, within: jax.Array | float, effect: tuple[float, ...]) -> jax.Array:
-    """The effect at a place `within` [0, 1] a grade, linear between the grades' ends."""
+    """Return the effect at a place `within` a grade, in [0, 1], linear between the grades' ends."""
     return jnp.interp(grade + jnp.asarray(within), jnp.arange(len(effect)), jnp.array(effect))
 
 
@@ -103,43 +103,43 @@ def draw_anatomy(
     pose: Settings,
     morphology: jax.Array | float = 0.0,
 ) -> Anatomy:
-    """Draws a knee; knees drawn with the same `patient` key differ little.
+    """Draw the anatomy of a knee; knees drawn with the same `patient` key differ little.
 
     Args:
-        patient: the key that the patient's knees share.
-        knee: the key of this knee alone.
+        patient: the key of both knees of the patient.
+        knee: the key of this knee.
         grade: i32[], Kellgren-Lawrence, 0 to 4.
         pose: a draw of `ranges.KNEE`.
-        morphology: f32[], 0 for the general distribution, 1 for one about `BIASED` with the same spread.
+        morphology: f32[], 0 for the general distribution, 1 for one around `BIASED` with the same spread.
     """
     count = len(TEMPLATE)
     shared = jax.random.normal(patient, (count,))
-    own_key, spur_key = jax.random.split(knee)
-    own = jax.random.normal(own_key, (count,))
-    spread = jnp.clip(jnp.sqrt(1 - KNEE_SHARE) * shared + jnp.sqrt(KNEE_SHARE) * own, -_CLIP, _CLIP)
+    length_key, spur_key = jax.random.split(knee)
+    individual = jax.random.normal(length_key, (count,))
+    spread = jnp.clip(jnp.sqrt(1 - KNEE_SHARE) * shared + jnp.sqrt(KNEE_SHARE) * individual, -_CLIP, _CLIP)
     mean, biased, deviation = (jnp.array(table, jnp.float32) for table in (TEMPLATE, BIASED, SPREAD))
     is_angle = jnp.array([name in ANGLES for name in Anatomy._fields])
     values = mean + morphology * (biased - mean) + pose["spread"] * deviation * spread
-    # Wide ranges would turn a notch or a joint space inside out.
-    is_size = (mean > 0) & ~is_angle  # and not a shift
+    # Wide ranges would make a notch or a joint space negative.
+    is_size = (mean > 0) & ~is_angle  # shifts have mean 0
     values = jnp.where(is_size, jnp.maximum(values, 0.35 * mean), values)
     size = 1 + pose["spread"] * SIZE_SPREAD * jnp.clip(
         jax.random.normal(jax.random.fold_in(patient, 1)), -_CLIP, _CLIP
     )
-    drawn = Anatomy(*jnp.where(is_angle, values, values * size))
-    return _posed(_worn(drawn, grade, pose, spur_key), pose)
+    anatomy = Anatomy(*jnp.where(is_angle, values, values * size))
+    return _pose(_wear(anatomy, grade, pose, spur_key), pose)
 
 
-def _worn(knee: Anatomy, grade: jax.Array | int, pose: Settings, key: jax.Array) -> Anatomy:
-    """Osteoarthritis: the worn compartment narrows, the leg bends towards it, spurs grow at the margins."""
-    left = severity(grade, pose["severity"], SPACE_LEFT)
-    lost = knee.joint_space * (1 - left)
+def _wear(knee: Anatomy, grade: jax.Array | int, pose: Settings, key: jax.Array) -> Anatomy:
+    """Apply osteoarthritis: the worn compartment narrows, the leg bends towards it, spurs grow at the margins."""
+    remaining = severity(grade, pose["severity"], JOINT_SPACE)
+    loss = knee.joint_space * (1 - remaining)
     worn_side = jnp.where(pose["compartment"] < 0, 1.0, -1.0)  # varus where the medial compartment is worn
-    # Half of the loss lowers the joint as a whole, the other half tilts it about its middle.
-    tilt = jnp.rad2deg(jnp.arctan(0.5 * lost / (0.25 * knee.plateau_width)))
+    # Half of the loss narrows the joint evenly, the other half tilts it about its middle.
+    tilt = jnp.rad2deg(jnp.arctan(0.5 * loss / (0.25 * knee.plateau_width)))
     spur = severity(grade, pose["severity"], SPUR_MM) * jax.random.uniform(key, (4,), minval=0.3, maxval=1.3)
     return knee._replace(
-        joint_space=knee.joint_space - 0.5 * lost,
+        joint_space=knee.joint_space - 0.5 * loss,
         varus=knee.varus + worn_side * tilt,
         spine_height=knee.spine_height + 0.3 * spur.mean(),
         spur_femur_medial=spur[0],
@@ -149,20 +149,20 @@ def _worn(knee: Anatomy, grade: jax.Array | int, pose: Settings, key: jax.Array)
     )
 
 
-def _posed(knee: Anatomy, pose: Settings) -> Anatomy:
-    """Rotation and flexion as a film from behind shows them.
+def _pose(knee: Anatomy, pose: Settings) -> Anatomy:
+    """Apply rotation and flexion, as a postero-anterior projection shows them.
 
-    What lies in front of the knee's axis (the patella, some 40 mm) moves outwards as the leg turns outwards, what lies
-    behind it (the notch, 15 mm; the fibula's head, 25 mm) moves inwards. Flexion turns the notch to the detector and
-    brings the patella down.
+    As the leg turns outwards, structures in front of the knee's axis (the patella, some 40 mm) move outwards, and
+    structures behind it (the notch, 15 mm; the fibula's head, 25 mm) move inwards. Flexion turns the notch to the
+    detector and lowers the patella.
     """
     outwards = jnp.sin(jnp.deg2rad(pose["rotation"]))
-    flexed = jnp.deg2rad(pose["flexion"])
+    flexion = jnp.deg2rad(pose["flexion"])
     return knee._replace(
         patella_shift=knee.patella_shift + 40 * outwards,
         notch_shift=knee.notch_shift - 15 * outwards,
         fibular_shift=knee.fibular_shift - 25 * outwards,
-        notch_depth=knee.notch_depth * (0.75 + 0.9 * jnp.sin(jnp.maximum(flexed, 0))),
-        epicondyle_height=knee.epicondyle_height * jnp.cos(0.7 * flexed),
-        patella_rise=knee.patella_rise - 20 * jnp.sin(flexed) + 4,
+        notch_depth=knee.notch_depth * (0.75 + 0.9 * jnp.sin(jnp.maximum(flexion, 0))),
+        epicondyle_height=knee.epicondyle_height * jnp.cos(0.7 * flexion),
+        patella_rise=knee.patella_rise - 20 * jnp.sin(flexion) + 4,
     )

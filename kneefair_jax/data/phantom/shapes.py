@@ -1,7 +1,7 @@
-"""The bones of a knee as contours in millimetres, from a few named anatomical lengths.
+"""The bones of a knee as contours in millimeters, from a few named anatomical lengths.
 
-Frame: x grows to the lateral side (the fibula's), y grows downwards; the origin lies between the condyles, at
-their lowest level. Femur, tibia and fibula run far beyond any picture, so that no cut end is ever seen.
+Frame: x grows to the lateral side (the fibula's), y grows downwards; the origin lies between the condyles, at their
+lowest level. Femur, tibia and fibula extend far beyond any image, so that no image shows a cut end.
 """
 
 from collections.abc import Callable
@@ -10,12 +10,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from kneefair_jax.data.phantom.curves import spline_matrix
+from scipy.interpolate import CubicSpline
 
 
 class Anatomy(NamedTuple):
-    """One knee; f32[] each, lengths in mm, angles in degrees."""
+    """The lengths and angles of a knee; f32[] each, mm and degrees."""
 
     epicondylar_width: jax.Array | float
     epicondyle_height: jax.Array | float  # above the condyles' lowest level
@@ -23,23 +22,23 @@ class Anatomy(NamedTuple):
     notch_depth: jax.Array | float
     notch_shift: jax.Array | float  # to the lateral side
     femoral_shaft_width: jax.Array | float
-    femoral_flare: jax.Array | float  # from the epicondyles up to where the shaft begins
+    femoral_flare: jax.Array | float  # from the epicondyles up to the shaft
     femoral_valgus: jax.Array | float  # the shaft leans to the lateral side on its way up
     joint_space: jax.Array | float
     plateau_width: jax.Array | float
     spine_height: jax.Array | float
     tibial_shaft_width: jax.Array | float
-    tibial_flare: jax.Array | float  # from the plateau down to where the shaft begins
-    varus: jax.Array | float  # the tibia's turn inwards; it opens the joint laterally
+    tibial_flare: jax.Array | float  # from the plateau down to the shaft
+    varus: jax.Array | float  # inward rotation of the tibia, which opens the joint laterally
     fibular_head_width: jax.Array | float
     fibular_neck_width: jax.Array | float
     fibular_head_drop: jax.Array | float  # below the plateau
     fibular_shift: jax.Array | float  # of the whole bone, to the lateral side
     patella_width: jax.Array | float
     patella_height: jax.Array | float
-    patella_rise: jax.Array | float  # its centre above the condyles' lowest level
-    patella_shift: jax.Array | float  # its centre to the lateral side
-    spur_femur_medial: jax.Array | float  # osteophytes: how far they stick out
+    patella_rise: jax.Array | float  # height of its center above the condyles' lowest level
+    patella_shift: jax.Array | float  # of its center, to the lateral side
+    spur_femur_medial: jax.Array | float  # protrusion of the osteophytes
     spur_femur_lateral: jax.Array | float
     spur_tibia_medial: jax.Array | float
     spur_tibia_lateral: jax.Array | float
@@ -54,7 +53,7 @@ class Contours(NamedTuple):
     patella: jax.Array
 
 
-REACH_MM = 480.0  # where the long bones end
+REACH_MM = 480.0  # ends of the long bones
 ANGLES = ("femoral_valgus", "varus")  # every other field is a length
 
 
@@ -63,7 +62,7 @@ def _femur(a: Anatomy) -> np.ndarray:
     n, d, at = a.notch_width / 2, a.notch_depth, a.notch_shift
     medial, lateral = a.spur_femur_medial, a.spur_femur_lateral
     up = a.femoral_flare
-    flare = 0.55 * s + 0.45 * w  # half width where shaft and condyles meet
+    flare = 0.55 * s + 0.45 * w  # half width between shaft and condyles
     inner = n + 0.14 * w
     return np.array(
         [
@@ -175,15 +174,37 @@ def _patella(a: Anatomy) -> np.ndarray:
     return np.array([(x + w * u, y + h * v) for u, v in rows])
 
 
+def spline_matrix(template: np.ndarray, per_segment: int) -> np.ndarray:
+    """Return the matrix that maps K control points to the vertices of a closed cubic spline through them.
+
+    The knots are the chord lengths of `template`, not of the points to interpolate. The curve is thus linear in its
+    control points, and free of loops while these are near the template.
+
+    Args:
+        template: f64[K, 2], typical control points, in order around the curve.
+        per_segment: vertices from one control point to the next.
+
+    Returns:
+        f32[K * per_segment, K]; row `k * per_segment` returns control point k.
+    """
+    count = len(template)
+    chords = np.linalg.norm(np.roll(template, -1, axis=0) - template, axis=1)
+    knots = np.concatenate([[0.0], np.cumsum(chords)])
+    identity = np.eye(count)
+    spline = CubicSpline(knots, np.vstack([identity, identity[:1]]), bc_type="periodic")
+    positions = knots[:-1, None] + chords[:, None] * np.arange(per_segment) / per_segment
+    return np.asarray(spline(positions.ravel()), np.float32)
+
+
 class _Outline(NamedTuple):
     """A bone's control points as an affine function of the lengths, and the spline through them."""
 
-    base: np.ndarray  # f64[K, 2], the points when every length is 0
-    slopes: np.ndarray  # f64[A, K, 2], what each length adds per mm
+    base: np.ndarray  # f64[K, 2], the points for lengths of 0
+    slopes: np.ndarray  # f64[A, K, 2], derivative by each length
     spline: np.ndarray  # f32[V, K]
 
 
-# A typical knee; the spline's knots are placed by it.
+# A typical knee, which also places the knots of the splines.
 TEMPLATE = Anatomy(
     epicondylar_width=82,
     epicondyle_height=27,
@@ -215,7 +236,7 @@ TEMPLATE = Anatomy(
 
 
 def _outline(bone: Callable[[Anatomy], np.ndarray], per_segment: int) -> _Outline:
-    # Read off here, where it costs nothing: hundreds of scalar sums would take a compiler seconds.
+    # Computed at import: hundreds of scalar sums would take the compiler seconds.
     base = bone(Anatomy(*np.zeros(len(TEMPLATE))))
     slopes = np.stack([bone(Anatomy(*unit)) - base for unit in np.eye(len(TEMPLATE))])
     return _Outline(base, slopes, spline_matrix(bone(TEMPLATE), per_segment))
@@ -226,14 +247,14 @@ _OUTLINES = (_outline(_femur, 4), _outline(_tibia, 4), _outline(_fibula, 3), _ou
 
 
 def control_points(anatomy: Anatomy) -> Contours:
-    """The control points f32[K, 2] of each bone's contour; mm."""
+    """Return the control points f32[K, 2] of each bone's contour, mm."""
     lengths = jnp.stack([jnp.float32(value) for value in anatomy])
     femur, tibia, fibula, patella = (
         jnp.float32(bone.base) + jnp.tensordot(lengths, jnp.float32(bone.slopes), 1) for bone in _OUTLINES
     )
-    above = jnp.maximum(0.0, -femur[:, 1] - anatomy.epicondyle_height)
-    femur = femur.at[:, 0].add(jnp.tan(jnp.deg2rad(anatomy.femoral_valgus)) * above)
-    # The lower leg turns as one, about the middle of the joint.
+    shaft_height = jnp.maximum(0.0, -femur[:, 1] - anatomy.epicondyle_height)
+    femur = femur.at[:, 0].add(jnp.tan(jnp.deg2rad(anatomy.femoral_valgus)) * shaft_height)
+    # Tibia and fibula turn together about the middle of the joint.
     angle = jnp.deg2rad(anatomy.varus)
     turn = jnp.stack(
         [jnp.stack([jnp.cos(angle), jnp.sin(angle)]), jnp.stack([-jnp.sin(angle), jnp.cos(angle)])]
@@ -245,32 +266,73 @@ def control_points(anatomy: Anatomy) -> Contours:
 def contours(
     anatomy: Anatomy, key: jax.Array, wobble_mm: jax.Array | float, warp_mm: jax.Array | float
 ) -> Contours:
-    """Smooth outlines through the control points, each of these moved a little at random.
+    """Return smooth outlines through the control points, each point moved slightly at random.
 
     Args:
         anatomy: lengths of the knee.
         key: decides the random part.
-        wobble_mm: standard deviation of each point about its place.
-        warp_mm: standard deviation of a smooth displacement common to all bones, so that neighbours move together.
+        wobble_mm: standard deviation of the displacement of each point.
+        warp_mm: standard deviation of a smooth displacement of all bones, which moves neighbors together.
     """
     wobble_key, warp_key = jax.random.split(key)
     points = control_points(anatomy)
     ends = np.cumsum([len(bone) for bone in points])[:-1]
-    # One draw for all bones, as every call of a random function costs compilation time.
+    # One draw for all bones: each call of a random function costs compilation time.
     wobble = wobble_mm * jax.random.normal(wobble_key, (sum(map(len, points)), 2))
     vertices = [
-        jnp.asarray(bone.spline) @ (place + moved)
-        for bone, place, moved in zip(_OUTLINES, points, jnp.split(wobble, ends), strict=True)
+        jnp.asarray(bone.spline) @ (point + displacement)
+        for bone, point, displacement in zip(_OUTLINES, points, jnp.split(wobble, ends), strict=True)
     ]
     ends = np.cumsum([len(bone) for bone in vertices])[:-1]
-    return Contours(*jnp.split(warped(jnp.concatenate(vertices), warp_key, warp_mm), ends))
+    return Contours(*jnp.split(warp(jnp.concatenate(vertices), warp_key, warp_mm), ends))
 
 
-def warped(points: jax.Array, key: jax.Array, amplitude: jax.Array | float, waves: int = 4) -> jax.Array:
-    """Displaces points f32[V, 2] by a few plane waves of 70 to 250 mm, of that standard deviation in all."""
+def warp(points: jax.Array, key: jax.Array, amplitude: jax.Array | float, waves: int = 4) -> jax.Array:
+    """Displace points f32[V, 2], mm, by plane waves of 70 to 250 mm, whose sum has standard deviation `amplitude`."""
     wave_key, push_key = jax.random.split(key)
-    drawn = jax.random.uniform(wave_key, (3, waves))
-    heading, length, phase = 2 * jnp.pi * drawn[0], 70 + 180 * drawn[1], 2 * jnp.pi * drawn[2]
+    draws = jax.random.uniform(wave_key, (3, waves))
+    heading, length, phase = 2 * jnp.pi * draws[0], 70 + 180 * draws[1], 2 * jnp.pi * draws[2]
     vectors = 2 * jnp.pi / length * jnp.stack([jnp.cos(heading), jnp.sin(heading)])
     push = jax.random.normal(push_key, (waves, 2)) * amplitude * jnp.sqrt(2 / waves)
     return points + jnp.sin(points @ vectors + phase) @ push
+
+
+def signed_distance(polygon: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
+    """Return the exact distance from the points of a grid to a closed polygon, positive inside.
+
+    The even-odd rule decides what is inside. The grid is separable, so the work per edge and point is a projection, a
+    clip and two comparisons. A loop over the edges keeps memory at one image.
+
+    Args:
+        polygon: f32[V, 2], vertices (x, y) in order.
+        y: f32[H], the rows' coordinates.
+        x: f32[W], the columns' coordinates.
+
+    Returns:
+        f32[H, W], in the unit of the coordinates.
+    """
+    ends = jnp.roll(polygon, -1, axis=0)
+
+    def add_edge(
+        carry: tuple[jax.Array, jax.Array], edge: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        squared, is_inside = carry
+        (ax, ay), (bx, by) = edge
+        ex, ey = bx - ax, by - ay
+        scale = 1.0 / jnp.maximum(ex * ex + ey * ey, 1e-12)
+        along = (y - ay)[:, None] * (ey * scale) + (x - ax)[None, :] * (ex * scale)
+        along = jnp.clip(along, 0.0, 1.0)
+        dx = (x - ax)[None, :] - along * ex
+        dy = (y - ay)[:, None] - along * ey
+        # The edge flips the points left of its crossing in each row that it spans.
+        spans = (ay > y) != (by > y)
+        crossing = ax + (y - ay) * ex / jnp.where(ey == 0.0, 1.0, ey)
+        flips = x[None, :] < jnp.where(spans, crossing, -jnp.inf)[:, None]
+        return (jnp.minimum(squared, dx * dx + dy * dy), is_inside ^ flips), None
+
+    shape = (y.shape[0], x.shape[0])
+    start = (jnp.full(shape, jnp.inf), jnp.zeros(shape, bool))
+    # On a GPU a kernel launch takes longer than an edge; on a CPU unrolling would only add compilation time.
+    unroll = 1 if jax.default_backend() == "cpu" else 8
+    (squared, is_inside), _ = jax.lax.scan(add_edge, start, (polygon, ends), unroll=unroll)
+    return jnp.where(is_inside, 1.0, -1.0) * jnp.sqrt(squared)

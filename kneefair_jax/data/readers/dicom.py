@@ -1,4 +1,4 @@
-"""DICOM: one frame, its geometry, and its pixels by `dicom_pixels`."""
+"""Reads DICOM images: one frame, its geometry, and its pixels by `dicom_pixels`."""
 
 import io
 import struct
@@ -25,7 +25,7 @@ from kneefair_jax.data.readers.pixels import Decoded
 from kneefair_jax.errors import InputError
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-# Compressed transfer syntaxes that keep every value; JPEG 2000 that is not "Lossless Only" need not (PS3.5, A.4.4).
+# Lossless compressed transfer syntaxes; JPEG 2000 that is not "Lossless Only" may be lossy (PS3.5, A.4.4).
 _LOSSLESS = (
     "1.2.840.10008.1.2.1.98",  # encapsulated uncompressed
     *(f"1.2.840.10008.1.2.4.{process}" for process in (57, 58, 65, 66, 70, 80, 90, 92, 110, 201, 202)),
@@ -33,20 +33,20 @@ _LOSSLESS = (
 )
 # Markers of JPEG's frame headers, and of JPEG-LS's.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
-_GROUPS = (b"\x08\x00", b"\x02\x00")  # what a file without preamble begins with, little endian
+_GROUPS = (b"\x08\x00", b"\x02\x00")  # the first bytes of a file without preamble, little endian
 
 
 def read(path: Path, mask: bool) -> Decoded:
     """Decode an image, or a mask whose labels are the stored values.
 
     Raises:
-        InputError: no image, several frames, a palette, a header that contradicts itself, or a mask in a lossy transfer
-            syntax.
+        InputError: the file has no image, several frames, a palette, an inconsistent header, or a mask in a lossy
+            transfer syntax.
     """
     dataset = load(path)
     if not any(name in dataset for name in _PIXELS):
-        raise InputError(f"{path}: a DICOM file without an image; leave it out")
-    if "SegmentSequence" in dataset:  # frames are segments by name, which `mask_files` reads
+        raise InputError(f"{path}: a DICOM file without an image; remove it")
+    if "SegmentSequence" in dataset:  # `mask_files` reads segmentations
         raise InputError(f"{path}: a DICOM segmentation, not a radiograph; give it as a mask")
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise InputError(f"{path}: holds several frames; give one image per file")
@@ -55,28 +55,30 @@ def read(path: Path, mask: bool) -> Decoded:
     if mask:
         require_lossless(dataset, path)
     require_size(dataset, path)
-    stated, kind, notes = spacing.of_dicom(dataset, path)
-    stored = _decoded(dataset, path)
+    header_spacing, kind, notes = spacing.of_dicom(dataset, path)
+    stored = _decode_pixels(dataset, path)
     valid = None
     if mask:
         pixels = dicom_pixels.within_bits(stored, dataset)
     else:
-        pixels, valid, odd = dicom_pixels.bright(stored, dataset, path)
-        notes = (*notes, *odd)
+        pixels, valid, pixel_notes = dicom_pixels.bright(stored, dataset, path)
+        notes = (*notes, *pixel_notes)
     grid, view = geometry(dataset)
     side = laterality_of(dataset)
-    return Decoded(pixels, stated, kind, grid, view, valid, (*notes, *side.notes), side.side, side.bilateral)
+    return Decoded(
+        pixels, header_spacing, kind, grid, view, valid, (*notes, *side.notes), side.side, side.bilateral
+    )
 
 
 def load(path: Path, *, header: bool = False) -> Any:
-    """Return the data set; of a file without preamble and meta header only if it parses as an image.
+    """Return the data set; a file without preamble and meta header must parse as an image.
 
     Args:
         path: of the file.
         header: whether to stop before the pixels.
 
     Raises:
-        InvalidDicomError: it is no DICOM image.
+        InvalidDicomError: the file is not a DICOM image.
     """
     from pydicom.errors import InvalidDicomError
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -89,7 +91,7 @@ def load(path: Path, *, header: bool = False) -> Any:
             try:
                 dataset = parse(path, stop_before_pixels=header, force=True)
                 is_image = "Rows" in dataset and "Columns" in dataset
-            except Exception:  # the parser has many errors for what is no DICOM file
+            except Exception:  # the parser raises many errors for other files
                 is_image = False
         if not is_image:
             raise error
@@ -104,8 +106,8 @@ def parse(path: Path, **options: Any) -> Any:
     """Return `pydicom.dcmread` of a file, with its options.
 
     Raises:
-        InputError: it cannot be opened, or is too large, deflated parts expanded.
-        InvalidDicomError: it is no DICOM file.
+        InputError: the file cannot be opened, or is too large, including its expanded deflated parts.
+        InvalidDicomError: the file is not DICOM.
     """
     import pydicom
 
@@ -116,7 +118,7 @@ def parse(path: Path, **options: Any) -> Any:
 
 
 def _require_expandable(file: BinaryIO, path: Path) -> None:
-    """Require that a deflated data set expands to a size within the limits, which pydicom does not ask."""
+    """Require that a deflated data set expands to a size within the limits, which pydicom does not check."""
     from pydicom.filereader import read_dataset
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
@@ -124,17 +126,17 @@ def _require_expandable(file: BinaryIO, path: Path) -> None:
     try:
         meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
         deflated = meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
-    except Exception:  # no meta header: `dcmread` says what is wrong
+    except Exception:  # no meta header: `dcmread` reports the fault
         return
     if deflated:
         limits.require_expandable(file.read(), zlib.decompressobj(-zlib.MAX_WBITS), path)
 
 
 def require_size(dataset: Any, path: Path) -> None:
-    """Require that the pixels that a header states may be decoded, and are those that the file holds.
+    """Require that the header's number of pixels is within the limits and equals that in the file.
 
     Raises:
-        InputError: they are too many, or not as many as the file holds.
+        InputError: the numbers differ, or exceed a limit.
     """
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     frames, samples = int(dataset.get("NumberOfFrames") or 1), int(dataset.get("SamplesPerPixel") or 1)
@@ -146,18 +148,19 @@ def require_size(dataset: Any, path: Path) -> None:
     needed = -(-rows * columns * frames * samples * bits // 8)
     stored = [dataset[name].value for name in _PIXELS if name in dataset]
     excess = sum(map(len, stored)) - needed
-    # Less than a row, or zeros alone, is padding, which some writers add.
+    # Some writers add padding: less than a row, or zeros.
     if excess >= max(2, columns * samples * bits // 8) and any(stored[0][needed:]):
         raise InputError(
-            f"{path}: holds {excess} bytes of pixels more than its header's {rows} x {columns} pixels; export it again"
+            f"{path}: contains {excess} bytes of pixels more than its header's {rows} x {columns} pixels; export it "
+            "again"
         )
 
 
 def _require_codestream(dataset: Any, rows: int, columns: int, path: Path) -> None:
-    """Require that a compressed frame has the size that the header states, which decoders do not ask.
+    """Require that a compressed frame has the header's size, which decoders do not check.
 
     Raises:
-        InputError: it has another.
+        InputError: it has another size.
     """
     from pydicom.encaps import get_frame
 
@@ -165,35 +168,35 @@ def _require_codestream(dataset: Any, rows: int, columns: int, path: Path) -> No
         size = _codestream_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
     except Image.DecompressionBombError:
         size = (0, 0)
-    except Exception:  # another compression, or damaged, which its decoder says
+    except Exception:  # another compression, or damage, which the decoder reports
         return
     if size is not None and size != (rows, columns):
         raise InputError(
-            f"{path}: its compressed picture has another size than the header's {rows} x {columns} pixels; export it "
+            f"{path}: its compressed image has another size than the header's {rows} x {columns} pixels; export it "
             "again"
         )
 
 
 def _codestream_size(frame: bytes) -> tuple[int, int] | None:
-    """Rows and columns that JPEG, JPEG-LS or JPEG 2000 states; None where it does so later (ITU-T T.81, B.2)."""
+    """Return rows and columns of a JPEG, JPEG-LS or JPEG 2000 frame; None if a later marker has them (T.81, B.2)."""
     if not frame.startswith(b"\xff\xd8"):
         with Image.open(io.BytesIO(frame), formats=("JPEG2000",)) as image:
             return image.height, image.width
-    place = 2
-    while frame[place] == 0xFF:
-        if frame[place + 1] in _FRAMES:
-            rows, columns = struct.unpack(">HH", frame[place + 5 : place + 9])
+    offset = 2
+    while frame[offset] == 0xFF:
+        if frame[offset + 1] in _FRAMES:
+            rows, columns = struct.unpack(">HH", frame[offset + 5 : offset + 9])
             return (rows, columns) if rows else None
-        filler = frame[place + 1] == 0xFF
-        place += 1 if filler else 2 + int.from_bytes(frame[place + 2 : place + 4], "big")
+        is_filler = frame[offset + 1] == 0xFF
+        offset += 1 if is_filler else 2 + int.from_bytes(frame[offset + 2 : offset + 4], "big")
     return None
 
 
 def require_lossless(dataset: Any, path: Path) -> None:
-    """Require a transfer syntax that keeps every label.
+    """Require a lossless transfer syntax.
 
     Raises:
-        InputError: it may be lossy.
+        InputError: the transfer syntax may be lossy.
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax not in _LOSSLESS and syntax.is_compressed:
@@ -201,7 +204,7 @@ def require_lossless(dataset: Any, path: Path) -> None:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its content: archives such as OAI's give it no extension, or a UID with dots."""
+    """Return whether a file is DICOM by its content; in archives such as OAI's, names have no extension, or UIDs."""
     with limits.open_regular(path) as file:
         start = file.read(132)
     if start[128:] == b"DICM":
@@ -210,13 +213,13 @@ def is_dicom(path: Path) -> bool:
         return False
     try:
         load(path, header=True)
-    except Exception:  # as above
+    except Exception:  # the parser raises many errors for other files
         return False
     return True
 
 
 def geometry(dataset: Any) -> tuple[Orientation | None, Orientation]:
-    """Return `grid` and `view` of `Decoded`; PatientOrientation counts where there is no ImageOrientationPatient."""
+    """Return `grid` and `view` of `Decoded`; PatientOrientation is used without an ImageOrientationPatient."""
     if (cosines := directions(dataset)) is not None:
         grid = orientation.of_directions(cosines)
         if grid is not None:
@@ -225,24 +228,24 @@ def geometry(dataset: Any) -> tuple[Orientation | None, Orientation]:
 
 
 def laterality_of(dataset: Any) -> laterality.Laterality:
-    """Return which knee the header states."""
+    """Return the knee that the header states."""
     oriented = geometry(dataset)[0] is not None or _letters(dataset) is not None
     return laterality.of_dicom(dataset, oriented=oriented)
 
 
 def _letters(dataset: Any) -> Orientation | None:
-    """The orientation by PatientOrientation, None where it states none."""
+    """Return the orientation by PatientOrientation, None if it states none."""
     letters = dataset.get("PatientOrientation") or ()
     return orientation.of_letters([letters] if isinstance(letters, str) else list(letters))
 
 
 def directions(dataset: Any) -> list[float] | None:
-    """ImageOrientationPatient, None where it is absent or not six numbers."""
+    """Return ImageOrientationPatient, None if it is absent or not six numbers."""
     return _numbers(dataset, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
 
 
 def position(dataset: Any) -> list[float]:
-    """ImagePositionPatient, the origin where it is absent or not three numbers."""
+    """Return ImagePositionPatient, the origin if it is absent or not three numbers."""
     return _numbers(dataset, "PlanePositionSequence", "ImagePositionPatient", 3) or [0.0, 0.0, 0.0]
 
 
@@ -254,8 +257,8 @@ def _numbers(dataset: Any, macro: str, name: str, count: int) -> list[float] | N
     return values if len(values) == count and np.isfinite(values).all() else None
 
 
-def _decoded(dataset: Any, path: Path) -> np.ndarray:
-    from pydicom.pixels import pixel_array
+def _decode_pixels(dataset: Any, path: Path) -> np.ndarray:
+    from pydicom.pixels.utils import pixel_array
 
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
@@ -270,6 +273,6 @@ def _decoded(dataset: Any, path: Path) -> np.ndarray:
 
 
 def brief(error: Exception, path: Path) -> str:
-    """The first sentence of a library's message, short enough for the remedy, without the file's folder."""
-    text = str(error).replace(str(path), path.name)  # before it is shortened: half a path is not known as one
+    """Return the first sentence of a library's message, shortened, without the file's folder."""
+    text = str(error).replace(str(path), path.name)  # before shortening, which may cut a path
     return textwrap.shorten(text.partition(". ")[0], 100, placeholder=" ...") or type(error).__name__

@@ -1,7 +1,7 @@
-"""Limits of one input file: a regular file, a stated size on disk and expanded, and pixels counted before decoding.
+"""Checks limits of an input file: a regular file, its size on disk and expanded, and its pixels before decoding.
 
-Every reader of images, masks and tables opens its files with `open_regular`, and compares the size that a header states
-with `require_size` before it allocates memory. Decoding a file then takes a few times `MOST_BYTES` at most.
+Every reader of images, masks and tables opens its files with `open_regular`, and checks the size in a header with
+`require_size` before it allocates memory. Decoding a file then takes at most a few times `MOST_BYTES`.
 """
 
 import contextlib
@@ -30,10 +30,10 @@ class Decompressor(Protocol):
 
 @contextlib.contextmanager
 def open_regular(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading; a pipe or a device, which could block or never end, is refused.
+    """Open a file for reading; pipes and devices, which could block or never end, are refused.
 
     Raises:
-        InputError: it cannot be opened, is no regular file, or has more than `MOST_BYTES`.
+        InputError: it cannot be opened, is not a regular file, or has more than `MOST_BYTES`.
     """
     try:
         stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - closed below
@@ -48,7 +48,7 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
     with stream as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{path}: not a file; give a path to a regular file, no pipe or device")
+            raise InputError(f"{path}: not a file; give a path to a regular file, not a pipe or device")
         require_bytes(status.st_size, path)
         yield file
 
@@ -69,13 +69,13 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read(stream: IO[bytes], path: Path) -> bytes:
-    """Return the rest of a stream, which may expand compressed data or grow meanwhile.
+    """Return the rest of a stream, which may decompress data or grow during reading.
 
     Raises:
-        InputError: that is more than `MOST_BYTES`.
+        InputError: it has more than `MOST_BYTES`.
     """
     content = io.BytesIO()
-    while block := stream.read(_BLOCK):  # all at once, `gzip` would allocate the limit
+    while block := stream.read(_BLOCK):  # a single read would make `gzip` allocate the limit
         content.write(block)
         if content.tell() > MOST_BYTES:
             raise InputError(
@@ -85,10 +85,10 @@ def read(stream: IO[bytes], path: Path) -> bytes:
 
 
 def require_expandable(data: bytes, decompressor: Decompressor, path: Path) -> None:
-    """Require that compressed data expand to at most `MOST_BYTES`; for libraries that expand without a limit.
+    """Require that compressed data expand to at most `MOST_BYTES`, for libraries that decompress without a limit.
 
     Raises:
-        InputError: they expand to more.
+        InputError: the data expand to more.
     """
     if len(decompressor.decompress(data, MOST_BYTES + 1)) > MOST_BYTES:
         raise InputError(f"{path}: expands to more than {_MOST}; export the one image, without compression")
@@ -98,23 +98,23 @@ def require_bytes(count: int, path: Path) -> None:
     """Require at most `MOST_BYTES`.
 
     Raises:
-        InputError: there are more.
+        InputError: `count` is larger.
     """
     if count > MOST_BYTES:
         raise InputError(f"{path}: {count / 2**20:.0f} MiB, more than {_MOST}; make it smaller, or split it")
 
 
 def require_size(rows: int, columns: int, pixel_bytes: int, path: Path) -> None:
-    """Require a size, as a header states it, that may be decoded.
+    """Require that a header's size is within the limits.
 
     Args:
         rows: of the image.
         columns: of the image.
-        pixel_bytes: bytes that a pixel has as stored.
+        pixel_bytes: bytes of a stored pixel.
         path: the file, for the message.
 
     Raises:
-        InputError: there is no pixel, or more than `MOST_PIXELS` or `MOST_BYTES`.
+        InputError: the image has no pixel, or more than `MOST_PIXELS` or `MOST_BYTES`.
     """
     if rows < 1 or columns < 1:
         raise InputError(f"{path}: its header states {rows} x {columns} pixels; export it again")
@@ -126,7 +126,7 @@ def require_size(rows: int, columns: int, pixel_bytes: int, path: Path) -> None:
 
 
 def is_present(path: Path) -> bool:
-    """Whether a path names anything but a folder; False, not an error, for a name that no file can have."""
+    """Return whether something other than a folder is at a path; False, not an error, for an invalid name."""
     return os.path.lexists(path) and not os.path.isdir(path)
 
 

@@ -1,4 +1,4 @@
-"""NIfTI: [x, y] or [x, y, z] with one slice, its affine and its units."""
+"""Reads NIfTI images, [x, y] or [x, y, z] with one slice, with their affine and units."""
 
 import contextlib
 import gzip
@@ -18,10 +18,10 @@ _MM = {"mm": (1.0, "mm"), "meter": (1000.0, "meters"), "micron": (0.001, "microm
 
 
 def read(path: Path, mask: bool) -> Decoded:
-    """Decode a file; images and masks alike.
+    """Decode a file, in the same way for images and masks.
 
     Raises:
-        InputError: it holds a volume, or its spacing is not plausible.
+        InputError: the file is a volume, or its spacing is implausible.
     """
     del mask
     with opened(path) as image:
@@ -33,13 +33,13 @@ def read(path: Path, mask: bool) -> Decoded:
         stored = np.asanyarray(image.dataobj).reshape([shape[axis] for axis in axes]).T
     across, down = (float(image.header.get_zooms()[axis]) for axis in axes)
     mm, unit = _MM.get(image.header.get_xyzt_units()[0], (None, ""))
-    grid = None if states_nothing(image) else orientation.of_affine(image.affine, *axes)
+    grid = None if has_no_orientation(image) else orientation.of_affine(image.affine, *axes)
     notes = []
     if mm is None and (across, down) != (1, 1):
         notes.append(f"the header states no unit, so its pixel size of {down:.4g} x {across:.4g} is not used")
     qform = image.header.get_qform(coded=True)[0]
     if grid is not None and qform is not None and orientation.of_affine(qform, *axes) != grid:
-        notes.append("qform and sform state different orientations; the sform was taken")
+        notes.append("qform and sform state different orientations; the sform is used")
     field = f"pixdim in {unit}"
     return Decoded(
         stored,
@@ -52,10 +52,10 @@ def read(path: Path, mask: bool) -> Decoded:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open a file as nibabel's image, whose pixels can be read in the block; nothing is mapped into memory.
+    """Open a file as nibabel's image, whose pixels can be read in the block; the file is not memory-mapped.
 
     Raises:
-        InputError: it cannot be opened, or is too large, once expanded.
+        InputError: it cannot be opened, or its decompressed size is too large.
     """
     import nibabel
 
@@ -66,9 +66,9 @@ def opened(path: Path) -> Iterator[Any]:
                 stream = io.BytesIO(limits.read(gzip.GzipFile(fileobj=file), path))  # type: ignore[arg-type]
             start = stream.read(4)
             stream.seek(0)
-            is_second = 540 in (int.from_bytes(start, "little"), int.from_bytes(start, "big"))  # sizeof_hdr
-            of_version: Any = nibabel.Nifti2Image if is_second else nibabel.Nifti1Image
-            image = of_version.from_file_map(of_version.make_file_map({"image": stream}), mmap=False)
+            is_nifti2 = 540 in (int.from_bytes(start, "little"), int.from_bytes(start, "big"))  # sizeof_hdr
+            image_class: Any = nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image
+            image = image_class.from_file_map(image_class.make_file_map({"image": stream}), mmap=False)
         except InputError:
             raise
         except Exception as error:  # of gzip and of nibabel
@@ -79,7 +79,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def plane(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """The axes of columns and rows: the first two, or those that have more than one voxel; None for a volume."""
+    """Return the axes of columns and rows: the first two, or those with more than one voxel; None for a volume."""
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     extra = [axis for axis in range(2, len(shape)) if shape[axis] > 1]
@@ -90,11 +90,11 @@ def plane(shape: tuple[int, ...]) -> tuple[int, int] | None:
     return (1, 2) if shape[0] == 1 else (0, 2)
 
 
-def states_nothing(image: Any) -> bool:
-    """Whether a header states no orientation: both codes 0, or nibabel's identity in an unknown unit.
+def has_no_orientation(image: Any) -> bool:
+    """Return whether a header states no orientation: both codes are 0, or the affine is the identity without a unit.
 
-    `Nifti1Image(array, numpy.eye(4))` is how a script saves an array that has no place in space; a film of exactly
-    1 mm in RAS+ order that states its unit is read as stated.
+    Scripts save an array without a position in space as `Nifti1Image(array, numpy.eye(4))`. A film of exactly 1 mm in
+    RAS+ order that states its unit has the stated orientation.
     """
     header = image.header
     if not int(header["sform_code"]) and not int(header["qform_code"]):

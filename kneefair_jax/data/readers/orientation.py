@@ -6,7 +6,7 @@ A file whose header states no orientation (PNG, NPY, NIfTI with both codes 0) is
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,11 +87,12 @@ def of_affine(affine: np.ndarray, columns: int = 0, rows: int = 1) -> Orientatio
         columns: the voxel axis that is the stored array's column index.
         rows: the voxel axis that is the stored array's row index.
     """
-    from nibabel.orientations import io_orientation
+    from nibabel import orientations
 
+    library: Any = orientations  # which has no annotations
     if not np.isfinite(affine).all():
         return None
-    axes = io_orientation(affine)
+    axes = library.io_orientation(affine)
     if np.isnan(axes[[columns, rows]]).any():
         return None
     (column_axis, column_sign), (row_axis, row_sign) = axes[columns], axes[rows]

@@ -1,6 +1,6 @@
-"""PNG, JPEG and TIFF by Pillow, with what it drops: depth, TIFF's polarity and number types, orientation tags.
+"""Reads PNG, JPEG and TIFF by Pillow, and restores what it drops: depth, TIFF's polarity and types, orientation tags.
 
-TIFF that Pillow does not open, or opens with 8 of its bits, is read by tifffile (`tiff`).
+`tiff` reads TIFF files that Pillow does not open, or reduces to 8 bits.
 """
 
 from pathlib import Path
@@ -14,9 +14,9 @@ from kneefair_jax.data.readers.orientation import ORIENTATIONS
 from kneefair_jax.data.readers.pixels import Decoded
 from kneefair_jax.errors import InputError
 
-# Pillow would take the file's first bytes for what they are, whatever its name: PostScript would start Ghostscript.
+# Without this, Pillow detects the format by the file's first bytes, and starts Ghostscript for PostScript.
 FORMATS = ("PNG", "JPEG", "TIFF")
-# Modes that hold one number per pixel: what a mask may be. A palette index is a label.
+# Modes with one number per pixel, as in masks; a palette index is a label.
 LABEL_MODES = {"1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 _TO_GRAY = {"1", "LA", "La"}
 _TO_RGB = {"P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
@@ -38,7 +38,7 @@ def read(path: Path, mask: bool) -> Decoded:
     """Decode an image, or a mask whose labels are the stored values; `grid` is the turn of EXIF or TIFF.
 
     Raises:
-        InputError: several images, or a mask in color or in a lossy compression.
+        InputError: the file has several images, or a mask in color or in a lossy compression.
     """
     with limits.open_regular(path) as file:
         try:
@@ -60,11 +60,11 @@ def read(path: Path, mask: bool) -> Decoded:
 
 
 def _by_pillow(file: BinaryIO, path: Path, mask: bool) -> Decoded | None:
-    """Return what Pillow decodes, None where it drops bits of a TIFF."""
+    """Decode by Pillow; None for a TIFF whose bits Pillow drops."""
     head = png.header(file)
     if head is not None:
         limits.require_size(head.height, head.width, head.channels * -(-head.depth // 8), path)
-    # Given a path, Pillow maps an uncompressed TIFF into memory with the width that its orientation tag leads to.
+    # Given a path, Pillow memory-maps an uncompressed TIFF with the width after its orientation tag.
     with Image.open(file, formats=FORMATS) as image:
         limits.require_size(image.height, image.width, len(image.getbands()), path)
         if getattr(image, "n_frames", 1) > 1:
@@ -74,7 +74,7 @@ def _by_pillow(file: BinaryIO, path: Path, mask: bool) -> Decoded | None:
         deep = head if head is not None and head.depth == 16 and head.channels > 1 else None
         if mask:  # Pillow opens 16-bit gray with alpha as RGBA
             _refuse_as_mask(image, path, gray=deep is not None and deep.channels == 2)
-        # 1 states how a picture is stored, not that it was laid out: most writers set it unasked.
+        # The value 1 counts as no orientation, since most writers set it by default.
         turn = _EXIF.get(int(image.getexif().get(_ORIENTATION, 1)))
         if deep is not None:
             pixels = png.read_deep(file, path, deep)
@@ -106,7 +106,7 @@ def _array(image: Image.Image, mask: bool) -> np.ndarray:
 
 
 def _as_tiff_states(pixels: np.ndarray, image: Any, mask: bool) -> np.ndarray:
-    """Undo what Pillow does to TIFF, or does not: number types, small depths, MinIsWhite."""
+    """Correct Pillow's handling of TIFF: number types, small depths, MinIsWhite."""
     depth = _depth(image)
     kind = image.tag_v2.get(_SAMPLE_FORMAT, (1,))
     signed = int(kind[0] if isinstance(kind, tuple) else kind) == 2
@@ -129,6 +129,6 @@ def _as_tiff_states(pixels: np.ndarray, image: Any, mask: bool) -> np.ndarray:
 
 
 def _depth(image: Any) -> int:
-    """Bits a sample that a TIFF states."""
+    """Return the bits a sample of a TIFF."""
     bits = image.tag_v2.get(_BITS, (1,))
     return int(bits[0] if isinstance(bits, tuple) else bits)

@@ -1,4 +1,4 @@
-"""PNG of 16 bits with color or alpha, at full depth: Pillow reduces them to 8 bits."""
+"""Reads 16-bit PNG files with color or alpha at full depth; Pillow reduces them to 8 bits."""
 
 import struct
 import zlib
@@ -10,13 +10,13 @@ import numpy as np
 from kneefair_jax.errors import InputError
 
 _MAGIC = b"\x89PNG\r\n\x1a\n"
-# Of each pass of Adam7: its first row and column, and the steps down and across (ISO/IEC 15948, 8.2).
+# First row and column of each pass of Adam7, and the steps down and across (ISO/IEC 15948, 8.2).
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
 
 
 class Header(NamedTuple):
-    """What IHDR states.
+    """The content of the IHDR chunk.
 
     Attributes:
         width: pixels.
@@ -36,7 +36,7 @@ class Header(NamedTuple):
 
 
 def header(file: BinaryIO) -> Header | None:
-    """Return what a PNG file's header states; None for another format."""
+    """Return a PNG file's header; None for another format."""
     file.seek(0)
     start = file.read(33)
     if len(start) < 33 or not start.startswith(_MAGIC) or start[12:16] != b"IHDR":
@@ -75,21 +75,21 @@ def read_deep(file: BinaryIO, path: Path, head: Header) -> np.ndarray:
 
 
 def _data(file: BinaryIO) -> list[bytes]:
-    """The IDAT chunks."""
+    """Return the IDAT chunks."""
     file.seek(0)
-    content, place, chunks = file.read(), len(_MAGIC), []
-    while place + 8 <= len(content):
-        length, kind = struct.unpack(">I4s", content[place : place + 8])
+    content, offset, chunks = file.read(), len(_MAGIC), []
+    while offset + 8 <= len(content):
+        length, kind = struct.unpack(">I4s", content[offset : offset + 8])
         if kind == b"IDAT":
-            chunks.append(content[place + 8 : place + 8 + length])
-        place += 12 + length
+            chunks.append(content[offset + 8 : offset + 8 + length])
+        offset += 12 + length
     return chunks
 
 
 def _unfiltered(filters: np.ndarray, filtered: np.ndarray) -> np.ndarray:
     """Invert PNG's filters (ISO/IEC 15948, 9.2), one anti-diagonal of pixels at a time.
 
-    A pixel needs its left, upper and upper left neighbours, so those of one anti-diagonal do not need one another.
+    A pixel depends on its left, upper and upper left neighbors, so the pixels of an anti-diagonal are independent.
 
     Args:
         filters: u8[H], 0 none, 1 sub, 2 up, 3 average, 4 Paeth.
@@ -98,16 +98,24 @@ def _unfiltered(filters: np.ndarray, filtered: np.ndarray) -> np.ndarray:
     height, width, size = filtered.shape
     if filters.max(initial=0) > 4:
         raise ValueError("unknown PNG filter")
-    out = np.zeros((height + 1, width + 1, size), np.int16)  # a row and a column of zeros before the picture
+    out = np.zeros(
+        (height + 1, width + 1, size), np.int16
+    )  # with a row and a column of zeros before the image
     kinds = filters[:, None]
     for diagonal in range(height + width - 1):
         rows = np.arange(max(0, diagonal - width + 1), min(height, diagonal + 1))
         columns = diagonal - rows
-        left, up, both = out[rows + 1, columns], out[rows, columns + 1], out[rows, columns]
-        guess = left + up - both
-        to_left, to_up, to_both = abs(guess - left), abs(guess - up), abs(guess - both)
+        left, up, upper_left = out[rows + 1, columns], out[rows, columns + 1], out[rows, columns]
+        estimate = left + up - upper_left
+        to_left, to_up, to_upper_left = (
+            abs(estimate - left),
+            abs(estimate - up),
+            abs(estimate - upper_left),
+        )
         paeth = np.where(
-            (to_left <= to_up) & (to_left <= to_both), left, np.where(to_up <= to_both, up, both)
+            (to_left <= to_up) & (to_left <= to_upper_left),
+            left,
+            np.where(to_up <= to_upper_left, up, upper_left),
         )
         kind = kinds[rows]
         predicted = np.choose(kind, [np.zeros_like(left), left, up, (left + up) >> 1, paeth])

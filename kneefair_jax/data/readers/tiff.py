@@ -1,4 +1,4 @@
-"""TIFF by tifffile, at full depth: what Pillow does not open, or reduces to 8 bits."""
+"""Reads TIFF at full depth by tifffile, for files that Pillow does not open, or reduces to 8 bits."""
 
 import logging
 import lzma
@@ -15,7 +15,7 @@ from kneefair_jax.data.readers.pixels import refuse_color, refuse_lossy
 from kneefair_jax.errors import InputError
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# Compressions that change values, at least with some settings.
+# Compressions that may change values.
 _LOSSY = {
     6: "JPEG",
     7: "JPEG",
@@ -34,7 +34,9 @@ _LOSSY = {
     50002: "JPEG XL",
     52546: "JPEG XL",
 }
-_DECOMPRESSORS: dict[int, Callable[[], limits.Decompressor]] = {  # that tifffile has of itself
+_DECOMPRESSORS: dict[
+    int, Callable[[], limits.Decompressor]
+] = {  # those that tifffile has without imagecodecs
     8: zlib.decompressobj,
     32946: zlib.decompressobj,
     34925: lzma.LZMADecompressor,
@@ -43,7 +45,7 @@ _GRAY, _COLOR = ("MINISWHITE", "MINISBLACK"), ("RGB",)
 
 
 def is_tiff(file: BinaryIO) -> bool:
-    """Whether a file begins like TIFF or BigTIFF."""
+    """Return whether a file begins like TIFF or BigTIFF."""
     file.seek(0)
     return file.read(4) in _MAGIC
 
@@ -60,8 +62,8 @@ def read(file: BinaryIO, path: Path, mask: bool) -> tuple[np.ndarray, int]:
     Transparency is dropped. The pixels are as stored: the orientation is not applied.
 
     Raises:
-        InputError: several images, too many pixels, a color space other than RGB, a mask in a lossy compression, or
-            bits or a compression that tifffile does not decode.
+        InputError: the file has several images, too many pixels, a color space other than RGB, a mask in a lossy
+            compression, or a depth or compression that tifffile does not decode.
     """
     with _opened(file) as tiff:
         if len(tiff.pages) > 1:
@@ -71,7 +73,7 @@ def read(file: BinaryIO, path: Path, mask: bool) -> tuple[np.ndarray, int]:
         limits.require_size(page.imagelength, page.imagewidth, pixel_bytes, path)
         _require_expandable(page, file, path)
         turn = int(page.tags.valueof("Orientation", 1))
-        # tifffile fills missing strips and tiles with zeros, and takes MinIsWhite where the tag is lost.
+        # tifffile fills missing strips and tiles with zeros, and assumes MinIsWhite if the tag is missing.
         if len(page.dataoffsets) < math.prod(page.chunked) or not all(page.databytecounts):
             raise InputError(f"{path}: unreadable file (truncated TIFF); export or download it again")
         photometric = page.photometric.name if "PhotometricInterpretation" in page.tags else ""
@@ -87,14 +89,14 @@ def read(file: BinaryIO, path: Path, mask: bool) -> tuple[np.ndarray, int]:
             )
         try:
             pixels = page.asarray(maxworkers=1)
-        except Exception as error:  # each codec has its own
+        except Exception as error:  # each codec raises its own errors
             if "imagecodecs" not in str(error):
                 raise
             cause, remedy = (
                 f" with {page.compression.name} compression",
                 "without compression in 8 or 16 bits",
             )
-            if page.compression.name == "NONE":  # samples that fill no bytes
+            if page.compression.name == "NONE":  # samples that are not whole bytes
                 cause, remedy = "", "in 8 or 16 bits"
             raise InputError(
                 f"{path}: TIFF of {page.bitspersample} bits{cause}; export it {remedy}, or pip install imagecodecs"
@@ -108,8 +110,8 @@ def read(file: BinaryIO, path: Path, mask: bool) -> tuple[np.ndarray, int]:
 
 
 def _require_expandable(page: Any, file: BinaryIO, path: Path) -> None:
-    """Require that the strips or tiles expand to sizes within the limits, which tifffile does not ask."""
-    limits.require_bytes(sum(page.databytecounts), path)  # many may be the same bytes of the file
+    """Require that the strips or tiles expand to sizes within the limits, which tifffile does not check."""
+    limits.require_bytes(sum(page.databytecounts), path)  # several may refer to the same bytes
     decompressor = _DECOMPRESSORS.get(int(page.compression))
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
         if decompressor is not None:
@@ -118,7 +120,7 @@ def _require_expandable(page: Any, file: BinaryIO, path: Path) -> None:
 
 
 def inverted(pixels: np.ndarray) -> np.ndarray:
-    """Return pixels in which a large value is small: of 8 and 16 unsigned bits in their range, else the opposite."""
+    """Return inverted pixels: within the range of 8 or 16 unsigned bits, otherwise negated."""
     if pixels.dtype.kind == "u" and pixels.itemsize <= 2:
         return np.invert(pixels)
     return -pixels.astype(np.float64)
@@ -127,7 +129,7 @@ def inverted(pixels: np.ndarray) -> np.ndarray:
 def _opened(file: BinaryIO) -> Any:
     import tifffile
 
-    # It prints every odd tag of a damaged file; what cannot be read is an error anyway.
+    # tifffile logs every unexpected tag of a damaged file; unreadable files raise an error in any case.
     tifffile.logger().setLevel(logging.CRITICAL)
     file.seek(0)
     return tifffile.TiffFile(file)

@@ -24,7 +24,7 @@ import numpy as np
 from kneefair_jax.data import inspection
 from kneefair_jax.data.source import ARRAYS, Example, Files, files_sha256
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import array_files, atomic, preemption, progress
+from kneefair_jax.runtime import atomic, checked_files, preemption, progress
 from kneefair_jax.safe_text import strip_paths
 
 Read = Callable[[Sequence[int]], Iterator[Example | InputError]]
@@ -128,7 +128,7 @@ def read_all(
 def outcomes(chunks: Iterable[Path]) -> Iterator[Outcome]:
     """Yield the outcome of every row, in order."""
     for path in chunks:
-        chunk = array_files.read_npz(path, _REMEDY, ("row", "sha256", "why"))
+        chunk = checked_files.read_npz(path, _REMEDY, ("row", "sha256", "why"))
         names = [name for name in Outcome._fields if name in chunk]  # earlier versions wrote no `files`
         columns = [chunk[name].tolist() for name in names]
         yield from (Outcome(*cells) for cells in zip(*columns, strict=True))
@@ -137,7 +137,7 @@ def outcomes(chunks: Iterable[Path]) -> Iterator[Outcome]:
 def records(chunks: Iterable[Path]) -> Iterator[Record]:
     """Yield row and arrays of every case that has arrays, in order."""
     for path in chunks:
-        chunk = array_files.read_npz(path, _REMEDY, ("row", "why", *ARRAYS))
+        chunk = checked_files.read_npz(path, _REMEDY, ("row", "why", *ARRAYS))
         rows = chunk["row"][chunk["why"] == ""].tolist()
         for position, row in enumerate(rows):
             yield row, {name: chunk[name][position] for name in ARRAYS}

@@ -18,7 +18,7 @@ from kneefair_jax.data.store import chunks, tfds_builder
 from kneefair_jax.data.store.chunks import Outcome
 from kneefair_jax.data.store.tfds_builder import CaseStore
 from kneefair_jax.errors import InputError, describe
-from kneefair_jax.runtime import atomic, json_files, output_folder, progress
+from kneefair_jax.runtime import atomic, checked_files, output_folder, progress
 from kneefair_jax.runtime.schema import Anything, Integer, ListOf, Omittable, Row, Table, Text
 
 DIGEST_FILE = "content.json"
@@ -334,8 +334,10 @@ def _open_store(source: Source, grid: tuple[int, int, int], directory: Path, on_
 
 def _read_content(path: Path, rows: int) -> dict[str, Any]:
     """Read and check the digest file of a store; `rows` is the number of the source's rows."""
-    max_bytes = json_files.MAX_DESCRIPTION_BYTES + rows * _ROW_BYTES
-    content: dict[str, Any] = json_files.read(path, _content_schema(rows), _REMEDY, max_bytes=max_bytes)
+    max_bytes = checked_files.MAX_DESCRIPTION_BYTES + rows * _ROW_BYTES
+    content: dict[str, Any] = checked_files.read_json(
+        path, _content_schema(rows), _REMEDY, max_bytes=max_bytes
+    )
     if (
         len(content.get("files", ())) not in (0, rows)
         or len(content.get("inspections", ())) > content["cases"]

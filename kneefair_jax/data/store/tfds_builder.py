@@ -16,7 +16,7 @@ from absl import logging
 from google.protobuf import json_format
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import json_files
+from kneefair_jax.runtime import checked_files
 from kneefair_jax.runtime.schema import Anything, ListOf, Table
 
 SPLIT = "cases"
@@ -109,7 +109,7 @@ def open_store(name: str, grid: tuple[int, int, int], data_dir: Path) -> Any:
 def _require_info(folder: Path, name: str) -> None:
     """Refuse a `dataset_info.json` of other records, or of record files outside the folder."""
     path = folder / "dataset_info.json"
-    info = json_files.read(path, _INFO, _REMEDY)
+    info = checked_files.read_json(path, _INFO, _REMEDY)
     actual = {key: info.get(key) for key in ("name", "version", "configName", "fileFormat")}
     splits = [{key: split.get(key) for key in ("name", "filepathTemplate")} for split in info["splits"]]
     expected = {
@@ -123,7 +123,7 @@ def _require_info(folder: Path, name: str) -> None:
 
 
 def _require_content(path: Path, expected: dict[str, Any]) -> None:
-    if json_files.read(path, Table(other_fields=Anything()), _REMEDY) != expected:
+    if checked_files.read_json(path, Table(other_fields=Anything()), _REMEDY) != expected:
         raise _mismatch(path)
 
 

@@ -26,7 +26,6 @@ from kneefair_jax.runs.study.summary import DIVERGED, summary
 from kneefair_jax.runs.study.trials import Trial
 from kneefair_jax.runtime import (
     atomic,
-    cache_directory,
     output_folder,
     preemption,
     progress,
@@ -178,7 +177,7 @@ def _compilation_cache() -> Iterator[None]:
     if jax.config.jax_compilation_cache_dir:
         yield
         return
-    if (directory := cache_directory.user_cache("compiled")) is None:
+    if (directory := output_folder.user_cache("compiled")) is None:
         logger.warning(
             "note: no compilation cache: $XDG_CACHE_HOME/kneefair_jax (or ~/.cache/kneefair_jax) is not a folder that "
             "only you can write to; every run compiles again"

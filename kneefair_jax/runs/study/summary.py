@@ -7,6 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
@@ -15,7 +16,6 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import case_table, evaluate
 from kneefair_jax.fairness.method_comparison import compare_methods
 from kneefair_jax.fairness.patient_table import stack_runs
-from kneefair_jax.runs.study import convergence
 from kneefair_jax.runs.study.trials import (
     BASELINE,
     ORACLE,
@@ -27,7 +27,7 @@ from kneefair_jax.runs.study.trials import (
     trials,
 )
 from kneefair_jax.runtime import run_directory, run_files
-from kneefair_jax.training import group_models, selection
+from kneefair_jax.training import group_models, metric_writer, selection
 
 DIVERGED = "diverged.txt"
 
@@ -75,7 +75,7 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         },
         "diverged": diverged,
         "notes": _notes(workdir, all_runs),
-        "training": convergence.of_runs(workdir, main, evaluate.REPORT),
+        "training": convergence(workdir, main, evaluate.REPORT),
         "comparison": comparison,
         "rule": config.select,
         "rules": by_rule,
@@ -88,6 +88,56 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             "command": run_directory.public_command(sys.argv),
             "config": run_directory.public_config(config),
         },
+    }
+
+
+def convergence(
+    workdir: Path, runs: Mapping[str, Sequence[Trial]], report: Path
+) -> dict[str, dict[str, Any]]:
+    """Return the convergence of finished runs, from their folders.
+
+    Args:
+        workdir: the study's folder.
+        runs: method -> its runs, one a seed.
+        report: path of a run's report, within its folder.
+
+    Returns:
+        `{method: {"rise": [float], "fit": {group: {"cases": int, "dice": [float]}}}}`, a number a seed: the rise of the
+        validation Dice from the last evaluation but one to the last, and the mean Dice of training cases. Either is
+        None where a run lacks it: it had one evaluation, or is of a version that did not report it.
+    """
+    result = {}
+    for method, trials_of_method in runs.items():
+        folders = [workdir / trial.directory for trial in trials_of_method]
+        rises = [validation_rise(folder) for folder in folders]
+        fits = [run_files.read_report(folder / report).get("fit") for folder in folders]
+        result[method] = {
+            "rise": None if None in rises else rises,
+            "fit": None if None in fits else _by_seed([fit for fit in fits if fit]),
+        }
+    return result
+
+
+def validation_rise(folder: Path) -> float | None:
+    """Return the rise of one run, the mean over its models; None if one of them was evaluated once."""
+    path = folder / "metrics.jsonl"
+    paths = [path] if path.exists() else sorted(folder.glob(f"{group_models.STAGES}/group_*/{path.name}"))
+    rises = []
+    for path in paths:
+        scores = [
+            record["validation"]["overall"] for record in metric_writer.read(path) if "validation" in record
+        ]
+        if len(scores) < 2:
+            return None
+        rises.append(scores[-1] - scores[-2])
+    return float(np.mean(rises)) if rises else None
+
+
+def _by_seed(fits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the groups' counts and, of each seed, their Dice."""
+    return {
+        group: {"cases": entry["cases"], "dice": [fit[group]["dice"] for fit in fits]}
+        for group, entry in fits[0].items()
     }
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from kneefair_jax import anatomy
-from kneefair_jax.data.phantom import NO_BIAS, draw_case, draw_film
+from kneefair_jax.data.phantom import NO_BIAS, Bias, draw_case, draw_film
 from kneefair_jax.data.phantom.case import draw_grade
+from kneefair_jax.errors import InputError
 from tests.hostile import films
 
 KEYS = jax.random.split(jax.random.key(7), 24)
@@ -93,10 +94,10 @@ def test_without_bias_the_mask_is_exact_and_bone_is_bright():
 @pytest.mark.slow
 def test_the_grade_can_be_given():
     same, grades = jnp.repeat(KEYS[:1], len(KEYS)), jnp.arange(len(KEYS)) % 5
-    given = one_program(same, jnp.int32(0), jnp.float32(0), grades)
-    np.testing.assert_array_equal(given.grade[:, 0], grades)
+    phantoms = one_program(same, jnp.int32(0), jnp.float32(0), grades)
+    np.testing.assert_array_equal(phantoms.grade[:, 0], grades)
     # Bone on bone at grade 4, and spurs: fewer background pixels between the margins.
-    assert (given.label[4] > 0).sum() > (given.label[0] > 0).sum()
+    assert (phantoms.label[4] > 0).sum() > (phantoms.label[0] > 0).sum()
 
 
 @pytest.mark.slow
@@ -119,3 +120,10 @@ def test_a_film_of_both_knees_has_the_right_one_on_its_left():
     # The knees of one patient: about as large.
     area = [np.sum(film.label == names.index(f"{side} femur") + 1) for side in ("right", "left")]
     assert area[0] == pytest.approx(area[1], rel=0.15)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan"), np.array([0.5, 2.0])])
+@pytest.mark.parametrize("draw_phantom", [draw_case, draw_film])
+def test_a_strength_outside_its_range_is_refused(draw_phantom, strength):
+    with pytest.raises(InputError, match=r"Bias\.contrast = .*from 0 to 1"):
+        draw_phantom(KEYS[0], bias=Bias(contrast=strength), size=SIZE)

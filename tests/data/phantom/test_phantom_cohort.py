@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from kneefair_jax.data.phantom import draw_case, draw_film, source
-from kneefair_jax.data.phantom.bias import CASE_SWITCHES
+from kneefair_jax.data.phantom.case import CASE_SWITCHES
 from kneefair_jax.errors import InputError
 
 SIZE = (32, 40)
@@ -88,20 +88,20 @@ def test_one_knee_each_alternates_sides():
 
 def test_examples_are_those_of_the_table():
     cohort = source(config(patients=9), size=SIZE, seed=0)  # 18 cases: a second chunk of two
-    drawn = examples(cohort)
-    assert len(drawn) == 18
-    assert drawn[0].image.shape == (*SIZE, 1) and drawn[0].label.shape == SIZE
-    np.testing.assert_allclose(drawn[0].spacing, 140 / 32, rtol=1e-5)
-    for side, example in zip(cohort.cases["side"], drawn, strict=True):
+    phantoms = examples(cohort)
+    assert len(phantoms) == 18
+    assert phantoms[0].image.shape == (*SIZE, 1) and phantoms[0].label.shape == SIZE
+    np.testing.assert_allclose(phantoms[0].spacing, 140 / 32, rtol=1e-5)
+    for side, example in zip(cohort.cases["side"], phantoms, strict=True):
         fibula, tibia = (np.argwhere(example.label == bone)[:, 1].mean() for bone in (3, 2))
         assert (fibula < tibia) == (side == "right")
 
 
 def test_a_case_depends_on_seed_and_index_alone():
     few = examples(source(config(patients=3), size=SIZE, seed=5))
-    many = examples(source(config(patients=12), size=SIZE, seed=5), range(6))
+    extended = examples(source(config(patients=12), size=SIZE, seed=5), range(6))
     backwards = examples(source(config(patients=12), size=SIZE, seed=5), range(5, -1, -1))[::-1]
-    for a, b, c in zip(few, many, backwards, strict=True):
+    for a, b, c in zip(few, extended, backwards, strict=True):
         for one, other in ((a, b), (a, c)):
             np.testing.assert_array_equal(one.image, other.image)
             np.testing.assert_array_equal(one.label, other.label)

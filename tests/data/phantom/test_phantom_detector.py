@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from kneefair_jax.data.phantom import detector, overlay, ranges, render
+from kneefair_jax.data.phantom import detector, processing, ranges, render
 
 SPACING = jnp.array([0.5, 0.5])
 # A film that adds nothing: no scatter, no blur but the pixel's, no grid.
@@ -68,22 +68,22 @@ def test_window_and_polarity_by_hand():
 def test_inversion_and_seams():
     plain = dict.fromkeys(("seam", "collimation", "text", "inverted", "unexposed"), -1.0)
     grey = jnp.full((40, 40), 0.3)
-    finish = lambda **c: np.asarray(overlay.finish(jax.random.key(4), grey, plain | c)[0])
+    finish = lambda **c: np.asarray(processing.finish(jax.random.key(4), grey, plain | c)[0])
     np.testing.assert_array_equal(finish(), grey)
     np.testing.assert_allclose(finish(inverted=0.1), 0.7, atol=1e-6)
     assert (finish(text=0.1) == 1).any() and (finish(text=0.1) == np.float32(0.3)).mean() > 0.7
     assert len(np.unique(finish(seam=0.1).round(4))) in (2, 3)  # above, below, and perhaps the line
 
 
-@pytest.mark.parametrize(("unexposed", "outside"), [(-1.0, 0.0), (1.0, 1.0)])
-def test_outside_the_beam_there_is_neither_picture_nor_mask(unexposed, outside):
+@pytest.mark.parametrize(("unexposed", "border"), [(-1.0, 0.0), (1.0, 1.0)])
+def test_outside_the_beam_there_is_neither_picture_nor_mask(unexposed, border):
     film = dict.fromkeys(("seam", "text", "inverted"), -1.0) | {"collimation": 0.1, "unexposed": unexposed}
     dark = 0
     for key in jax.random.split(jax.random.key(0), 6):
-        grey, lit = overlay.finish(key, jnp.full((60, 60), 0.3), film)
+        grey, lit = processing.finish(key, jnp.full((60, 60), 0.3), film)
         assert lit[30, 30] and grey[30, 30] == pytest.approx(0.3, abs=0.02)
         # Half of the way to the film's shade is where the beam ends.
-        np.testing.assert_array_equal(lit, abs(grey - outside) > abs(0.3 - outside) / 2)
+        np.testing.assert_array_equal(lit, abs(grey - border) > abs(0.3 - border) / 2)
         dark += int((~lit).sum())
     assert dark > 100
 

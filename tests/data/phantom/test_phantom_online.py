@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from kneefair_jax.data.phantom import Bias, Phantom, draw_case, source
 from kneefair_jax.data.phantom import cohort as phantom_cohort
-from kneefair_jax.data.phantom.bias import CASE_SWITCHES
+from kneefair_jax.data.phantom.case import CASE_SWITCHES
 from kneefair_jax.data.phantom.cohort import ONLINE_STREAM
 
 SIZE = (16, 16)
@@ -70,8 +70,8 @@ def test_a_case_is_a_function_of_stage_seed_step_and_position(monkeypatch):
     np.testing.assert_array_equal(reversed_label[::-1], label)
     same_row = draw(7, 5, [0, 1, 2, 3], [0, 0, 0, 0])[0]
     assert len({one.tobytes() for one in same_row}) == 4
-    others = ((8, 5, 0), (7, 6, 0), (7, 5, 1))  # another seed, step or stage
-    for other in (draw(seed, step, [0, 1, 2, 3], rows, stage) for seed, step, stage in others):
+    variants = ((8, 5, 0), (7, 6, 0), (7, 5, 1))  # another seed, step or stage
+    for other in (draw(seed, step, [0, 1, 2, 3], rows, stage) for seed, step, stage in variants):
         assert all((a != b).any() for a, b in zip(image, other[0], strict=True))
 
 

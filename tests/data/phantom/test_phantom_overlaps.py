@@ -13,34 +13,34 @@ from tests.data.phantom.test_phantom_cohort import SIZE, config, examples
 KNEE, OVERLAPS = anatomy.SCHEMES["knee"], anatomy.SCHEMES["knee_overlaps"]
 
 
-def painted(inside, order):
+def painted(bones, order):
     """A label map of the scheme `knee` by painting whole bones one over another."""
-    label = np.zeros(inside["femur"].shape, np.uint8)
+    label = np.zeros(bones["femur"].shape, np.uint8)
     for name in order:
-        label[inside[name]] = 1 + KNEE.index(name)
+        label[bones[name]] = 1 + KNEE.index(name)
     return label
 
 
-def check_identities(label, inside):
+def check_identities(label, bones):
     """Of a label map with overlap classes and the bones, bool[H, W] each, that it was drawn from."""
-    whole = dict(
+    masks = dict(
         zip(
             anatomy.whole_bones(OVERLAPS),
             anatomy.membership(OVERLAPS, anatomy.whole_bones(OVERLAPS))[:, label],
             strict=True,
         )
     )
-    upper = inside["femur"] | inside["patella"]  # which lie in front of tibia and fibula
-    np.testing.assert_array_equal(whole["whole femur"], inside["femur"])
-    np.testing.assert_array_equal(whole["whole patella"], inside["patella"])
-    np.testing.assert_array_equal(whole["whole tibia"], inside["tibia"] & ~upper)
-    np.testing.assert_array_equal(whole["whole fibula"], inside["fibula"] & ~upper)
+    upper = bones["femur"] | bones["patella"]  # which lie in front of tibia and fibula
+    np.testing.assert_array_equal(masks["whole femur"], bones["femur"])
+    np.testing.assert_array_equal(masks["whole patella"], bones["patella"])
+    np.testing.assert_array_equal(masks["whole tibia"], bones["tibia"] & ~upper)
+    np.testing.assert_array_equal(masks["whole fibula"], bones["fibula"] & ~upper)
     for in_front, order in {
         "tibia": ("fibula", "tibia", "femur", "patella"),
         "fibula": ("tibia", "fibula", "femur", "patella"),
     }.items():
         np.testing.assert_array_equal(
-            anatomy.translation(OVERLAPS, KNEE, in_front)[label], painted(inside, order)
+            anatomy.translation(OVERLAPS, KNEE, in_front)[label], painted(bones, order)
         )
 
 
@@ -49,11 +49,11 @@ def test_every_combination_of_bones():
     rng = np.random.default_rng(0)
     sets = np.array(np.meshgrid(*[[-1.0, 1.0]] * 4)).reshape(4, 16)
     distances = shapes.Contours(*(sets[:, None, :] * rng.uniform(0.1, 5, (4, 3, 16))).astype(np.float32))
-    inside = {name: np.asarray(getattr(distances, name)) > 0 for name in KNEE}
+    bones = {name: np.asarray(getattr(distances, name)) > 0 for name in KNEE}
     label = np.asarray(render.label_map(distances, overlaps=True))
-    check_identities(label, inside)
+    check_identities(label, bones)
     np.testing.assert_array_equal(
-        render.label_map(distances), painted(inside, ("fibula", "tibia", "femur", "patella"))
+        render.label_map(distances), painted(bones, ("fibula", "tibia", "femur", "patella"))
     )
     assert set(np.unique(label)) == set(range(7))
 
@@ -64,12 +64,12 @@ def test_a_cohort_with_overlap_classes_has_the_same_images():
     cohort = source(config(patients=8, structures="knee_overlaps"), size=SIZE, seed=3)
     assert cohort.structures == OVERLAPS and cohort.settings["structures"] == "knee_overlaps"
     to_knee = anatomy.translation(OVERLAPS, KNEE)
-    seen = set()
+    labels = set()
     for knee, overlaps in zip(plain, examples(cohort), strict=True):
         np.testing.assert_array_equal(knee.image, overlaps.image)
         np.testing.assert_array_equal(knee.label, to_knee[overlaps.label])
-        seen |= set(np.unique(overlaps.label).tolist())
-    assert seen == set(range(7))
+        labels |= set(np.unique(overlaps.label).tolist())
+    assert labels == set(range(7))
 
 
 def test_a_store_of_the_scheme_knee_keeps_its_settings():
@@ -94,14 +94,14 @@ def test_other_schemes_are_refused(changes, words):
 @pytest.mark.slow
 def test_drawn_phantoms_at_both_ends_of_the_ranges(monkeypatch):
     """The label map of the case against the distances that it was drawn from."""
-    drawn = []
+    calls = []
     monkeypatch.setattr(
-        render, "label_map", lambda distances, *_, **__: drawn.append(distances) or jnp.zeros(1, jnp.uint8)
+        render, "label_map", lambda distances, *_, **__: calls.append(distances) or jnp.zeros(1, jnp.uint8)
     )
 
     def distances(key, width):
         draw_case(key, size=(96, 96), width=width, overlaps=True)
-        return drawn.pop()
+        return calls.pop()
 
     keys = jax.random.split(jax.random.key(5), 12)
     of_cases = [jax.device_get(jax.jit(jax.vmap(lambda k: distances(k, w)))(keys)) for w in (0.0, 1.0)]  # noqa: B023

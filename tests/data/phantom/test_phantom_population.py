@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kneefair_jax.data.phantom import population, ranges, shapes
-from kneefair_jax.data.phantom.curves import signed_distance
+from kneefair_jax.data.phantom.shapes import signed_distance
 
 # No osteoarthritis, no rotation, and the flexion at which the notch has its own depth.
 STILL = {"spread": 1.0, "severity": 0.0, "compartment": -1.0, "rotation": 0.0, "flexion": 0.0}
@@ -13,17 +13,17 @@ STILL = {"spread": 1.0, "severity": 0.0, "compartment": -1.0, "rotation": 0.0, "
 def draw(count, morphology=0.0, grade=0, seed=1, **pose):
     keys = jax.random.split(jax.random.key(0), count)
     knees = jax.random.split(jax.random.key(seed), count)
-    return jax.vmap(lambda k, own: population.draw_anatomy(k, own, grade, STILL | pose, morphology))(
+    return jax.vmap(lambda k, knee: population.draw_anatomy(k, knee, grade, STILL | pose, morphology))(
         keys, knees
     )
 
 
 @pytest.mark.parametrize(("morphology", "table"), [(0.0, shapes.TEMPLATE), (1.0, population.BIASED)])
 def test_lengths_have_the_stated_means(morphology, table):
-    drawn = draw(4000, morphology)
+    anatomy = draw(4000, morphology)
     # What a pose changes even at 0 degrees: the notch is seen 0.75 as deep, the patella 4 mm higher.
     expected = table._replace(notch_depth=0.75 * table.notch_depth, patella_rise=table.patella_rise + 4)
-    for name, values, mean in zip(shapes.Anatomy._fields, drawn, expected, strict=True):
+    for name, values, mean in zip(shapes.Anatomy._fields, anatomy, expected, strict=True):
         assert np.mean(values) == pytest.approx(mean, rel=0.05, abs=0.15), name
 
 
@@ -59,17 +59,17 @@ def test_severity_is_linear_within_a_grade():
 def test_a_worn_joint_narrows_on_its_side():
     """The gap on each side, from femoral condyle to plateau at a quarter of the plateau's width."""
     for compartment, worn, other in ((-1.0, "medial", "lateral"), (1.0, "lateral", "medial")):
-        before, after = (draw(300, grade=g, compartment=compartment) for g in (0, 4))
+        healthy, diseased = (draw(300, grade=g, compartment=compartment) for g in (0, 4))
 
         def gaps(knee):
             tilt = jnp.tan(jnp.deg2rad(knee.varus)) * 0.25 * knee.plateau_width
             return {"medial": knee.joint_space - tilt, "lateral": knee.joint_space + tilt}
 
-        left = np.mean(gaps(after)[worn] / gaps(before)[worn])
-        assert left == pytest.approx(population.SPACE_LEFT[4], abs=0.12)
-        assert np.mean(gaps(after)[other] - gaps(before)[other]) == pytest.approx(0, abs=0.2)
-        assert (np.asarray(after.spur_tibia_medial) > 0).all() and not np.asarray(
-            before.spur_tibia_medial
+        remaining = np.mean(gaps(diseased)[worn] / gaps(healthy)[worn])
+        assert remaining == pytest.approx(population.JOINT_SPACE[4], abs=0.12)
+        assert np.mean(gaps(diseased)[other] - gaps(healthy)[other]) == pytest.approx(0, abs=0.2)
+        assert (np.asarray(diseased.spur_tibia_medial) > 0).all() and not np.asarray(
+            healthy.spur_tibia_medial
         ).any()
 
 
@@ -93,7 +93,7 @@ def test_bones_of_a_healthy_knee_do_not_collide():
         return (femur & tibia).sum(), (femur & fibula).sum(), (tibia & fibula).sum(), fibula.sum()
 
     biases = jnp.repeat(jnp.array([0.0, 1.0]), 40)
-    tibia, fibula, hidden, whole = overlap(jax.random.split(jax.random.key(3), 80), biases)
+    tibia, fibula, hidden, total = overlap(jax.random.split(jax.random.key(3), 80), biases)
     assert (tibia <= 3).all() and not fibula.any()  # the spines may reach into the notch's mouth
     # The fibula's head lies partly behind the tibia.
-    assert ((hidden > 0) & (hidden < 0.5 * whole)).mean() > 0.85
+    assert ((hidden > 0) & (hidden < 0.5 * total)).mean() > 0.85

@@ -29,8 +29,8 @@ def test_clahe_is_that_of_opencv(clip, tiles):
 
 def test_clahe_of_other_shapes_and_off():
     grey = jnp.asarray(picture(64))[:50]
-    many = jax.jit(jax.vmap(processing.clahe))
-    plain, equalized = many(jnp.stack([grey] * 2), jnp.array([0.5, 3.0]), jnp.array([3.0, 7.9]))
+    clahe = jax.jit(jax.vmap(processing.clahe))
+    plain, equalized = clahe(jnp.stack([grey] * 2), jnp.array([0.5, 3.0]), jnp.array([3.0, 7.9]))
     np.testing.assert_array_equal(plain, grey)
     assert equalized.min() >= 0 and equalized.max() <= 1 and equalized.std() > 1.2 * grey.std()
 
@@ -38,9 +38,11 @@ def test_clahe_of_other_shapes_and_off():
 def test_sharpening_is_unsharp_masking():
     grey = picture(60)
     expected = grey + 1.5 * (grey - gaussian_filter(grey, 3, truncate=8))  # 1.5 mm in pixels of 0.5 mm
-    inside = slice(20, 40)  # far from the borders, where the libraries differ
+    interior = slice(20, 40)  # far from the borders, where the libraries differ
     result = sharpen(jnp.asarray(grey), 1.5, 1.5, SPACING)
-    np.testing.assert_allclose(result[inside, inside], np.clip(expected, 0, 1)[inside, inside], atol=1e-3)
+    np.testing.assert_allclose(
+        result[interior, interior], np.clip(expected, 0, 1)[interior, interior], atol=1e-3
+    )
     np.testing.assert_array_equal(sharpen(jnp.asarray(grey), -0.5, 1.5, SPACING), grey)
 
 
@@ -68,7 +70,7 @@ def test_faint_waves_gain_as_the_transfer_functions_say(period_mm):
     )
     middle = slice(100, 156)  # far from the borders
     amplitude = 1e4 * np.sqrt(2) * np.std(np.asarray(result)[128, middle])
-    own = np.sqrt(2) * np.std(wave[128, middle])
-    assert amplitude / own == pytest.approx(gain, rel=0.02)
+    input_amplitude = np.sqrt(2) * np.std(wave[128, middle])
+    assert amplitude / input_amplitude == pytest.approx(gain, rel=0.02)
     strong = multiscale(jnp.asarray(wave, jnp.float32), 1.0, 0.3, SPACING)
     assert np.std(np.asarray(strong)[128, middle]) < 0.75 * gain * np.std(wave[128, middle])

@@ -16,10 +16,8 @@ def test_the_bones_attenuations_add_up():
     @jax.vmap
     def bone(factors):
         thickness = Contours(*(jnp.full(AT_X.shape, factor) for factor in factors))
-        spacing = jnp.array([2.0, 2.0])
-        return render.bone(
-            DISTANCES, TEMPLATE, 1.0, PATIENT, FILM, AT_Y, AT_X, spacing, KEY, thickness=thickness
-        )
+        projection = render.Projection(DISTANCES, TEMPLATE, AT_Y, AT_X, jnp.array([2.0, 2.0]))
+        return render.bone(projection, 1.0, PATIENT, FILM, KEY, thickness)
 
     *one_by_one, double = bone(jnp.concatenate([jnp.eye(4), jnp.full((1, 4), 2.0)]))
     np.testing.assert_allclose(2 * sum(one_by_one), double, rtol=1e-5)

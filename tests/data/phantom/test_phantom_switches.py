@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.ndimage import distance_transform_edt
 
 from kneefair_jax.data.phantom import Bias, draw_case, source
-from kneefair_jax.data.phantom.bias import ANNOTATION_MM, CASE_SWITCHES, SWITCHES
+from kneefair_jax.data.phantom.case import ANNOTATION_MM, CASE_SWITCHES, SWITCHES
 
 SIZE = (64, 64)
 FOV = 230.0  # the limb's edges are in the picture
@@ -114,11 +114,11 @@ def test_annotation_moves_the_contour_by_the_stated_length():
     np.testing.assert_array_equal(half.image, full.image)
     # By another library: how far each pixel outside of the true patella, which hides all else, is from it.
     spacing = 140 / 256
-    outside = distance_transform_edt(np.asarray(full.exact) != 4) * spacing
+    distance = distance_transform_edt(np.asarray(full.exact) != 4) * spacing
     for phantom, d in ((half, ANNOTATION_MM / 2), (full, ANNOTATION_MM)):
         annotated = np.asarray(phantom.label) == 4
-        assert annotated[outside < d - spacing].all()
-        assert not annotated[outside > d + spacing].any()
+        assert annotated[distance < d - spacing].all()
+        assert not annotated[distance > d + spacing].any()
 
 
 @pytest.mark.slow

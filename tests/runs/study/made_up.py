@@ -16,14 +16,14 @@ GAPS = {"erm": 0.10, "equal_share": 0.05, "group_dro": 0.04, "oracle": 0.03}
 
 
 def config(**study):
-    made = configs.get_config()
-    made.study.update(
+    fields = configs.get_config()
+    fields.study.update(
         {"methods": ("erm", "equal_share", "group_dro"), "seeds": (3, 4, 5), "bootstrap_draws": 50}
     )
-    made.study.update(study)
-    made.data.phantom.patients = 200  # only the table is read
-    made.lock()
-    return made
+    fields.study.update(study)
+    fields.data.phantom.patients = 200  # only the table is read
+    fields.lock()
+    return fields
 
 
 def one(config, workdir, directory, training):

@@ -141,7 +141,9 @@ def test_a_method_that_diverges_is_named_and_left_out(diverging, tmp_path, capsy
 
 def test_there_is_no_study_without_its_baseline(diverging, tmp_path):
     diverging[0].add("erm")
-    with pytest.raises(InputError, match=r"runs/erm/seed_3 has diverged, and all are compared with erm"):
+    with pytest.raises(
+        InputError, match=r"runs/erm/seed_3 has diverged, and every method is compared with erm"
+    ):
         run_study(made_up.config(), tmp_path)
 
 

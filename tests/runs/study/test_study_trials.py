@@ -12,13 +12,13 @@ from tests.runs.study import made_up
 
 def test_methods_by_seeds_with_the_oracle_and_the_sweep_each_once():
     config = made_up.config(sweep_methods=("erm", "equal_share"))
-    made = trials.trials(config)
+    runs = trials.trials(config)
     # By seed: three methods; the oracle, and equal_share at equal shares; both at a fifth. A tenth is the study's own.
-    assert len(made) == 3 * (3 + 1 + 1 + 2)
-    assert len({trial.directory for trial in made}) == len(made) == len(set(made))
-    assert {trial.seed for trial in made[:7]} == {3}
-    assert Trial("oracle", 3, 0.0) in made and Trial("erm", 3, 0.0) not in made
-    assert {trial.strength for trial in made} == {None, 0.0, 0.789}
+    assert len(runs) == 3 * (3 + 1 + 1 + 2)
+    assert len({trial.directory for trial in runs}) == len(runs) == len(set(runs))
+    assert {trial.seed for trial in runs[:7]} == {3}
+    assert Trial("oracle", 3, 0.0) in runs and Trial("erm", 3, 0.0) not in runs
+    assert {trial.strength for trial in runs} == {None, 0.0, 0.789}
     fewer = made_up.config(methods=("erm", "group_dro"), sweep_methods=("erm", "equal_share"))
     assert "equal_share" not in {trial.method for trial in trials.trials(fewer)}
     without = made_up.config(oracle=False, sweep=())
@@ -29,9 +29,9 @@ def test_methods_by_seeds_with_the_oracle_and_the_sweep_each_once():
 def test_a_method_changes_nothing_but_the_mitigation(method):
     config = configs.get_config("all")
     baseline = trials.config_of(config, Trial("erm", 10))
-    found = trials.changes(baseline.to_dict(), trials.config_of(config, Trial(method, 10)).to_dict())
-    assert all(field.startswith("mitigation.") for field in found)
-    assert bool(found) == (method != "erm")
+    fields = trials.changes(baseline.to_dict(), trials.config_of(config, Trial(method, 10)).to_dict())
+    assert all(field.startswith("mitigation.") for field in fields)
+    assert bool(fields) == (method != "erm")
     again = trials.changes(baseline.to_dict(), trials.config_of(config, Trial("erm", 11)).to_dict())
     assert again == {"seed": [10, 11]}
     assert "study" not in baseline and "study" in config
@@ -39,11 +39,11 @@ def test_a_method_changes_nothing_but_the_mitigation(method):
 
 def test_the_oracle_is_the_baseline_with_equal_shares():
     config = made_up.config()
-    found = trials.changes(
+    fields = trials.changes(
         trials.config_of(config, Trial("erm", 3)).to_dict(),
         trials.config_of(config, Trial("oracle", 3, 0.0)).to_dict(),
     )
-    assert found == {"data.phantom.bias.race=B.representation": [0.936, 0.0]}
+    assert fields == {"data.phantom.bias.race=B.representation": [0.936, 0.0]}
     assert config.data.phantom.bias["race=B"]["representation"] == 0.936  # the study's own is left as it was
 
 
@@ -73,7 +73,10 @@ def test_the_difference_is_told_in_a_line():
         ({"study.seeds": (1, 1)}, "each once"),
         ({"study.seeds": ()}, "one or more"),
         ({"data.folds": 3}, "one split"),
-        ({"mitigation.sampler.name": "equal_share"}, "mitigation.sampler.name is the baseline's"),
+        (
+            {"mitigation.sampler.name": "equal_share"},
+            "sampler.name=.equal_share.: the config is the baseline",
+        ),
         ({"data.phantom.bias": {}}, "need phantoms with the switch representation"),
     ],
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from kneefair_jax.audit import missing_scores
+from kneefair_jax.audit import score_table
 
 TABLE = pd.DataFrame(
     {
@@ -19,17 +19,17 @@ TABLE = pd.DataFrame(
 
 
 def test_a_case_without_scores_and_a_row_without_a_distance():
-    empty, distance = missing_scores.notes(TABLE, "m")
+    empty, distance = score_table.notes_on_missing_scores(TABLE, "m")
     assert "2 rows by m" in empty and "1 case" in empty and "such as b" in empty
     assert "1 row by m" in distance and "hd95_mm" in distance and "case a, tibia" in distance
 
 
 def test_a_structure_that_one_case_lacks_is_no_case_without_scores():
-    (note,) = missing_scores.notes(
+    (note,) = score_table.notes_on_missing_scores(
         TABLE.assign(dice=[0.9, 0.8, 0.7, np.nan], hd95_mm=[1.0, 1.0, 1.0, np.nan]), ""
     )
     assert "1 row" in note and "all of" not in note
 
 
 def test_a_full_table_has_no_notes():
-    assert missing_scores.notes(TABLE.assign(dice=0.9, hd95_mm=1.0), "") == []
+    assert score_table.notes_on_missing_scores(TABLE.assign(dice=0.9, hd95_mm=1.0), "") == []

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kneefair_jax.data.phantom.shares import cells, quotas, under_represented
+from kneefair_jax.data.phantom.patients import cells, quotas, under_represented
 
 SHARES = {"sex": {"female": 0.5, "male": 0.5}, "race": {"B": 0.15, "A": 0.85}}
 

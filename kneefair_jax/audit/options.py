@@ -1,0 +1,125 @@
+"""Options of an audit: which cases and masks it reads, and how it computes the numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from kneefair_jax.audit.label_map import Labels
+from kneefair_jax.data import layouts
+from kneefair_jax.errors import InputError
+from kneefair_jax.fairness import bootstrap, endpoints, family
+from kneefair_jax.fairness.endpoints import EndpointSettings
+from kneefair_jax.fairness.equivalence import ReaderAgreement
+from kneefair_jax.fairness.family import Primary
+
+ON_MISSING = ("stop", "skip", "zero")
+
+
+@dataclass(frozen=True)
+class CaseOptions:
+    """Which cases an audit reads, of masks or of a table of scores.
+
+    Attributes:
+        bins: attribute -> ascending edges, for numbers.
+        split: the value of the table's column `split` to keep; None for all rows.
+        on_missing: what to do with a case without a prediction, or without scores: `stop` refuses it, `skip` excludes
+            it for every model (and a case without a reference mask), `zero` scores it as an empty mask.
+        readers: a table of two readers, whose mean difference gives the equivalence margin
+            (`equivalence_margin.of_readers`).
+        allow_similar_ids: whether identifiers and levels may look alike, such as 7 and 0007.
+    """
+
+    bins: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    split: str | None = None
+    on_missing: str = "stop"
+    readers: str | Path | None = None
+    allow_similar_ids: bool = False
+
+    def check(self) -> None:
+        """Refuse options that have no meaning.
+
+        Raises:
+            InputError: the message names the option and its values.
+        """
+        if self.on_missing not in ON_MISSING:
+            raise InputError(f"on_missing={self.on_missing!r}: give one of {', '.join(ON_MISSING)}")
+
+
+@dataclass(frozen=True)
+class MaskOptions(CaseOptions):
+    """How an audit reads masks.
+
+    Attributes:
+        labels: structure -> its values in the masks; None takes the values in the files.
+        pred_labels: the same for the predictions; None if they have the values of the reference masks.
+        orientation: of `data.layouts.FLAGS`, for the predictions whose relation to the reference mask the headers leave
+            open; if both headers state an orientation, the headers decide.
+        images: folder of the radiographs to draw on, by case id or by the column `image`.
+        label_error_checkpoint: the checkpoint whose predictions for `images` the reference masks are compared with, to
+            find label errors (`label_error_table.table`); `auto` is the shipped network, "" compares nothing.
+    """
+
+    labels: Labels | None = None
+    pred_labels: Labels | None = None
+    orientation: str = "none"
+    images: str | Path | None = None
+    label_error_checkpoint: str = ""
+
+    def check(self) -> None:
+        """Refuse options that have no meaning.
+
+        Raises:
+            InputError: the message names the option and its values.
+        """
+        super().check()
+        if self.orientation not in layouts.FLAGS:
+            raise InputError(f"--orientation {self.orientation!r}: give one of {', '.join(layouts.FLAGS)}")
+
+
+class Settings(NamedTuple):
+    """How an audit computes the numbers.
+
+    Attributes:
+        min_group_patients: smaller groups are shown but not ranked.
+        draws: bootstrap resamples, and permutations of the tests.
+        seed: of the resamples and permutations.
+        delta: score -> equivalence margin.
+        command: the command line, for the page.
+        endpoints: thresholds of failed segmentations and of other endpoints.
+        folders: whose paths no output file holds, whatever characters their names have (`safe_text.strip_paths`).
+        readers: score -> agreement of two readers, for the report; `delta` has the margins that follow from it.
+        primary: score and attributes of the primary family.
+        intersections: whether to report by pairs of attributes.
+    """
+
+    min_group_patients: int = 10
+    draws: int = 10_000
+    seed: int = 0
+    delta: Mapping[str, float] = {}
+    command: str | None = None
+    endpoints: EndpointSettings = EndpointSettings()
+    folders: tuple[Path, ...] = ()
+    readers: Mapping[str, ReaderAgreement] = {}
+    primary: Primary = Primary()
+    intersections: bool = True
+
+    def with_folders(self, *paths: object) -> "Settings":
+        """Return the settings with further folders and files; arguments that are no paths are ignored."""
+        folders = (Path(path) for path in paths if isinstance(path, str | Path))
+        return self._replace(folders=(*self.folders, *folders))
+
+    def check(self, attributes: Sequence[str]) -> None:
+        """Refuse settings out of range.
+
+        Args:
+            attributes: columns to report by.
+
+        Raises:
+            InputError: the message names the option and its range.
+        """
+        if self.min_group_patients < 1:
+            raise InputError("min_group_patients counts patients: give 1 or more")
+        bootstrap.check_draws(self.draws, "--draws")
+        endpoints.check(self.endpoints, "--failure-dice", "--endpoint")
+        family.resolve(self.primary, attributes)
