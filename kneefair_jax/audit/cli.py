@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from kneefair_jax import safe_text
 from kneefair_jax.audit import equivalence_margin, label_map, mask_faults, options, result, run
@@ -199,7 +200,7 @@ def text(report: Report) -> str:
     scores = report["scores"][primary.score]
     attributes = report["cohort"]["attributes"]
     rows = [("", "patients", formatting.score_title(primary.score), "95 % interval")]
-    entries: dict[str, GroupRow] = {"all": {**scores["overall"]}, **scores["groups"]}
+    entries: dict[str, GroupRow] = {"all": cast(GroupRow, scores["overall"]), **scores["groups"]}
     for name, entry in entries.items():
         rows.append(
             (

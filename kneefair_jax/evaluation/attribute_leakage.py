@@ -75,7 +75,10 @@ def network_features(
     run = {"batch_size": config.train.batch_size, "mesh": experiment.mesh}
     rows = np.arange(len(cohort.cases))
     group = experiment.partition.index
-    return scoring.predict_cases(step, variables[0], cases, rows, group=group, **run)["features"]
+    features: np.ndarray = scoring.predict_cases(step, variables[0], cases, rows, group=group, **run)[
+        "features"
+    ]
+    return features
 
 
 def thumbnails(cases: Arrays, structures: int) -> dict[str, np.ndarray]:

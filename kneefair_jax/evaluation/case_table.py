@@ -107,7 +107,7 @@ def score(
         working grid, `prediction` and `grid_dice`.
     """
     postprocess = partial(_score_native, split) if split.is_native else None
-    values = group_models.predict_cases(
+    values: dict[str, np.ndarray] = group_models.predict_cases(
         split.step,
         models,
         variables,

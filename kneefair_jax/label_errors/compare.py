@@ -9,7 +9,7 @@ from kneefair_jax import anatomy, predict
 from kneefair_jax.data.cohort_loader import Prepared
 from kneefair_jax.errors import InputError
 from kneefair_jax.label_errors.ranking import Pair, PairReader
-from kneefair_jax.predict import bilateral
+from kneefair_jax.predict import bilateral, plausibility
 
 AUTO = "auto"
 _SHIPPED = "phantom"
@@ -89,8 +89,8 @@ def _translation(
 
     A prediction shows the bone in front where two overlap, so the masks' overlap classes count as this bone too.
     """
-    sides = any(name.split()[0] in bilateral.SIDES for name in structures)
-    split = sides and not any(name.split()[0] in bilateral.SIDES for name in predicted)
+    sides = any(name.split()[0] in plausibility.SIDES for name in structures)
+    split = sides and not any(name.split()[0] in plausibility.SIDES for name in predicted)
     names = bilateral.structures_of_both_knees(predicted) if split else predicted
     compared = tuple(name for name in structures if name not in anatomy.OVERLAPS)
     labels = np.array([0, *(1 + structures.index(name) for name in compared)], np.uint8)

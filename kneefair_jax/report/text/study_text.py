@@ -352,7 +352,7 @@ def smallest_gap(comparison: Mapping[str, Any]) -> str | None:
 
 def has_two_groups(comparison: Mapping[str, Any]) -> bool:
     """Return whether a comparison's gap is the signed difference of its only two ranked groups."""
-    return sum(group["ranked"] for group in comparison["groups"].values()) == 2
+    return len([group for group in comparison["groups"].values() if group["ranked"]]) == 2
 
 
 def pair_titles(study: Mapping[str, Any]) -> tuple[str, str]:
