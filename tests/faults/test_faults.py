@@ -42,7 +42,7 @@ def straight(prepared, tmp_path_factory):
 @pytest.fixture
 def signals(monkeypatch):
     before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    monkeypatch.setattr(preemption, "_preempted", False)
+    monkeypatch.setattr(preemption, "_has_notice", False)
     preemption.install_handlers()
     yield
     for kind, handler in before.items():
@@ -83,7 +83,7 @@ def test_a_notice_saves_the_step_at_hand(kind, prepared, straight, signals, tmp_
     assert checkpoints.latest() == 5 and [record["step"] for record in checkpoints.records()] == [3]
     checkpoints.close()
     assert metric_writer.read(tmp_path / "metrics.jsonl")[-1]["step"] == 4
-    monkeypatch.setattr(preemption, "_preempted", False)
+    monkeypatch.setattr(preemption, "_has_notice", False)
     train(prepared, tmp_path)
     assert_same(prepared, tmp_path, straight)
 

@@ -129,5 +129,5 @@ def test_launch_shows_escape_sequences_of_messages(tmp_path):
 
 @pytest.mark.parametrize("text", ["report: /home/jane/runs/x/report/index.html\n", "a\x1b[0m\n"])
 def test_the_log_of_a_study(text):
-    logged = runner._as_logged(text)
+    logged = runner._public_text(text)
     assert "/home" not in logged and "\x1b" not in logged and logged.endswith("\n")

@@ -13,6 +13,8 @@ from tests.predict import networks
 
 __all__ = ["no_timing", "weights"]
 
+pytestmark = pytest.mark.usefixtures("terminal_log")
+
 
 def warnings(weights, folder, out, *more):
     """The warning of each film by its name, and whether both knees were segmented."""
