@@ -24,10 +24,10 @@ def test_linear_are_those_whose_weights_do_not_depend_on_the_losses(name):
 
 def test_a_part_is_every_nth_example_and_joined_they_are_in_order_again():
     tree = {"a": jnp.arange(6), "key": jax.vmap(jax.random.key)(jnp.arange(6))}
-    pieces = accumulation.cut(tree, 2)
+    pieces = accumulation.split(tree, 2)
     np.testing.assert_array_equal(pieces["a"], [[0, 2, 4], [1, 3, 5]])
     assert pieces["key"].shape == (2, 3)
-    chex.assert_trees_all_equal(accumulation.joined(pieces)["a"], tree["a"])
+    chex.assert_trees_all_equal(accumulation.join(pieces)["a"], tree["a"])
 
 
 def test_parts_make_the_step_of_the_whole_batch():
@@ -65,7 +65,7 @@ def test_batch_statistics_follow_part_after_part():
 def test_what_cannot_be_cut_is_refused():
     accumulation.check(1, "group_dro", 9, 2)
     accumulation.check(4, "erm", 16, 4)
-    with pytest.raises(InputError, match="objective='vrex' depend .* one of erm, group_balanced, reweighted"):
+    with pytest.raises(InputError, match="objective 'vrex' depend .* one of erm, group_balanced, reweighted"):
         accumulation.check(2, "vrex", 16, 1)
     with pytest.raises(InputError, match="a batch of 16 on 3 devices .* multiple of 6"):
         accumulation.check(2, "erm", 16, 3)
