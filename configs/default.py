@@ -100,7 +100,7 @@ def _mitigation() -> ConfigDict:
     objective.alpha = 0.5  # cvar_dro, within_group_cvar: share of the worst examples, above 0 to 1
     objective.penalty = 1.0  # gap_penalty, vrex: weight of the penalty, 0 or more
     objective.anneal_steps = 0  # vrex: steps with a penalty of 1 before `penalty`; 0: none
-    objective.power = 1.0  # error_bound: exponent of the groups' relative sizes, 0 to 100
+    objective.power = 1.0  # error_bound: exponent of the groups' relative losses, 0 to 100
     mitigation.head = head = ConfigDict()
     head.name = "none"  # extra part of the network: attribute_head, adversarial, moe
     head.strength = 0.1  # attribute_head, adversarial: weight of the part's own loss, 0 to 10,000

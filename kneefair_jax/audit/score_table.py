@@ -174,6 +174,7 @@ def read_scores(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]
 
 def _melt(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
     """Return `case_id, model, structure` and scores as text by row, of a long or wide table; and notes."""
+    table_columns = ", ".join(text.columns)
     text = text if "model" in text else text.assign(model="")
     keys = ["case_id", "model"]
     plain = [score for score in patient_table.MEASURES if score in text]
@@ -213,7 +214,7 @@ def _melt(text: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
     if not structures:
         raise InputError(
             f"{path}: has no scores; name them structure and dice (a row per case and structure) or dice_femur, "
-            f"dice_tibia, ... (a row per case); there are: {', '.join(text.columns)}"
+            f"dice_tibia, ... (a row per case); there are: {table_columns}"
         )
     frames = [
         text[keys].assign(

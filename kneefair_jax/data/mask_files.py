@@ -204,6 +204,11 @@ def _classes_of_union(union: str, overlaps: set[str]) -> set[str]:
 
 
 def _read_structure_files(case: StructureFiles, values: Values) -> Mask:
+    for (first, path), (second, other_path) in combinations(case.files.items(), 2):
+        if path == other_path:
+            raise InputError(
+                f"{path}: is the file of {first!r} and of {second!r}; rename one of the structures"
+            )
     masks = {path: _read_structure_file(path, structure, values) for structure, path in case.files.items()}
     _require_one_layout(masks)
     structures, paths = [*case.files], [*masks]

@@ -100,7 +100,7 @@ class Predictor:
         if (outlines or in_front) and not bones:
             raise InputError(
                 f"{'--outlines' if outlines else '--in-front'}: this network has no overlap classes, it segments "
-                f"{', '.join(classes)}; leave it out, or use a network with {' and '.join(anatomy.OVERLAPS)}"
+                f"{', '.join(classes)}; leave it out, or use a network with them, such as phantom-v2"
             )
         # Where two bones overlap, a mask shows the one in front.
         structures = tuple(name for name in classes if name not in anatomy.OVERLAPS)

@@ -109,6 +109,16 @@ class Primary(TypedDict):
     sha256: str
 
 
+class Ignored(TypedDict):
+    """The pixels that the label `ignore` excludes, as `audit.scoring.IgnoredPixels`."""
+
+    pixels: int
+    cases: int
+    largest_share: float | None
+    structure: str | None
+    case_id: str | None
+
+
 class Run(TypedDict, total=False):
     """The origin of the numbers: config, model, data and software."""
 
@@ -125,6 +135,7 @@ class Run(TypedDict, total=False):
     fingerprint: str
     folds: int
     grid: list[int]
+    ignored: Ignored
     intersections: bool
     labels: str | dict[str, Any]
     model: str | None
@@ -194,7 +205,7 @@ class TrainScores(Counts):
 
 
 class ReaderAgreement(TypedDict):
-    """The agreement of two readers, as `fairness.reader_agreement.ReaderAgreement`."""
+    """The agreement of two readers, as `fairness.equivalence.ReaderAgreement`."""
 
     patients: int
     mean_difference: float

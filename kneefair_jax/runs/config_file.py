@@ -13,6 +13,8 @@ from kneefair_jax.errors import InputError, describe
 
 # A line that gives a part of the mitigation a method's name; the part is a section now.
 _SECTION = re.compile(r"\bmitigation\b.*\b(sampler|objective|head|schedule)\b(?!\.)")
+# ml_collections' error for a section that is set to a name.
+_OVERRIDE = re.compile(r"override field '(sampler|objective|head|schedule)'")
 _REMEDY = "correct it, or start from one of configs/"
 
 
@@ -66,9 +68,9 @@ def _reason(error: BaseException, file: str) -> str:
     """Return the error's type and message, with the new name of a section that was a method's name."""
     text = error.msg if isinstance(error, SyntaxError) else describe(error)
     reason = f"{type(error).__name__}: {text}"
-    for frame in _frames(error, file)[-1:]:
-        if match := _SECTION.search(frame.line or ""):
-            reason += f" (config.mitigation.{match[1]} is now config.mitigation.{match[1]}.name)"
+    lines = [frame.line or "" for frame in _frames(error, file)[-1:]]
+    if match := next(filter(None, map(_SECTION.search, lines)), None) or _OVERRIDE.search(text):
+        reason += f" (mitigation.{match[1]} is now mitigation.{match[1]}.name)"
     return reason
 
 

@@ -138,7 +138,7 @@ def report_excluded(
 ) -> None:
     """Log the excluded cases, and list them in `excluded.csv` and `excluded_external.csv`."""
     for cohort, name in ((main, "excluded.csv"), (external, "excluded_external.csv")):
-        excluded = cohort.cases.excluded if cohort else ()
+        excluded = cohort.excluded if cohort else ()
         source.write_excluded(excluded, workdir / name, folders)
         if excluded:
             logger.warning("%s", source.describe_excluded(excluded, workdir / name))

@@ -12,7 +12,7 @@ _SETTINGS = {
     **dict.fromkeys(("start", "distillation", "temperature", "extra_steps", "share", "upweight"), "schedule"),
 }
 _RENAMED = {"data.on_broken": "data.on_read_error"}
-_SECTION = re.compile(r"(mitigation|study\.settings\.\w+)\.(\w+)")
+_SECTION = re.compile(r"(mitigation|study\.settings\.[^.]+)\.(\w+)")
 
 
 def new_name(field: str) -> str | None:

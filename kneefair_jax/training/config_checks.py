@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from kneefair_jax import groups, losses, mitigation, models
+from kneefair_jax import anatomy, groups, losses, mitigation, models
 from kneefair_jax.data import sampling
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.errors import InputError, lookup
@@ -54,6 +54,7 @@ def validate(config: ConfigDict, cohort: Cohort, external: Cohort | None = None)
         InputError: naming the field, its value and the remedy.
     """
     validate_config(config)
+    anatomy.flip_table(cohort.structures)  # refuses a sided structure without its partner
     if cohort.source.online:
         check_online(config, cohort.source.online.redrawn)
     mesh, batch_size = sharding.data_mesh(), config.train.batch_size
@@ -84,7 +85,7 @@ def validate_config(config: ConfigDict) -> None:
     """
     check_ranges(config)
     check_composition(config.mitigation)
-    check_unread_settings(config.mitigation)
+    check_unread_settings(config.mitigation, has_study="study" in config)
     metric_writer.check_profile(config.train.profile)
     for registry, name, field in (
         (losses.LOSSES, config.loss, "loss"),
@@ -161,11 +162,12 @@ def check_composition(config: Mapping[str, Any]) -> None:
         )
 
 
-def check_unread_settings(config: Mapping[str, Any]) -> None:
+def check_unread_settings(config: Mapping[str, Any], *, has_study: bool = False) -> None:
     """Refuse a setting that differs from its default and that the named method does not read.
 
     Args:
         config: the config's `mitigation` section.
+        has_study: whether the section is the baseline of a study, whose methods have settings of their own.
 
     Raises:
         InputError: naming the methods that read it.
@@ -176,9 +178,11 @@ def check_unread_settings(config: Mapping[str, Any]) -> None:
             value = config[part][name]
             if method not in setting.methods and value != setting.default:
                 do = "do" if len(setting.methods) > 1 else "does"
+                other = f"give it to a method, study.settings.METHOD.{part}.{name}"
                 raise InputError(
                     f"config.mitigation.{part}.{name}={value!r}: {part} {method!r} does not read {name}; "
-                    f"{' and '.join(setting.methods)} {do}; set it back to {setting.default!r}, or change {part}.name"
+                    f"{' and '.join(setting.methods)} {do}; set it back to {setting.default!r}, or "
+                    + (other if has_study else f"change {part}.name")
                 )
 
 

@@ -7,6 +7,7 @@ from kneefair_jax import audit
 from kneefair_jax.audit import scoring
 from kneefair_jax.errors import InputError
 from tests.audit import folder
+from tests.report.test_schema import validate
 
 LABELS = {"femur": 1, "tibia": 2, "ignore": 255}
 QUICK = audit.Settings(draws=40, min_group_patients=2)
@@ -52,7 +53,8 @@ def test_the_report_has_the_pixels_that_are_left_out(root):
     assert any("84 pixels in 12 of 24 cases" in note for note in result.notes)
     result.write(root / "out")
     assert "84 pixels in 12 of 24 cases" in (root / "out/index.html").read_text()
-    assert json.loads((root / "out/report.json").read_text())["run"]["ignored"] == ignored
+    report = json.loads((root / "out/report.json").read_text())
+    assert report["run"]["ignored"] == ignored and validate(report) == []
 
 
 def test_readers_masks_may_hold_the_ignored_value(root):

@@ -10,6 +10,7 @@ from kneefair_jax.data import cohort_loader, store
 from kneefair_jax.data import folder as folder_source
 from kneefair_jax.data.source import Source, public_reasons
 from kneefair_jax.errors import InputError
+from kneefair_jax.runs import experiment
 from tests.films import folder
 
 
@@ -46,6 +47,9 @@ def test_unused_files_are_listed_beside_the_cases_left_out(tmp_path, monkeypatch
     prepared, _ = cohort_loader.prepare(data(root), 0, cohort, None, tmp_path / "store", store.Options())
     assert prepared.excluded == (case, file)
     assert public_reasons(prepared.cohort.source.excluded) == [("no pixel spacing", 1)]
+    experiment.report_excluded(tmp_path, prepared, None)
+    lines = (tmp_path / "excluded.csv").read_text().splitlines()
+    assert lines == ["what,why", ",".join(case), ",".join(file)]
 
 
 def test_an_empty_cohort_says_what_became_of_it(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
 from kneefair_jax.data import dicom_seg, mask_files, readers
 from kneefair_jax.data.mask_files import StructureFiles
@@ -170,3 +171,10 @@ class TestStructureFiles:
         case = self.files(tmp_path, femur=np.array([[1, 0, 0]]), tibia=np.array(tibia))
         with pytest.raises(InputError, match=message):
             mask_files.read(case, VALUES)
+
+
+def test_one_file_for_two_structures_is_refused(tmp_path):
+    path = tmp_path / "x_a_b.png"
+    Image.fromarray(np.eye(4, dtype=np.uint8)).save(path)
+    with pytest.raises(InputError, match="'a b' and of 'a_b'"):
+        mask_files.read(mask_files.StructureFiles({"a b": path, "a_b": path}), {"a b": (1,), "a_b": (2,)})

@@ -34,7 +34,12 @@ def test_an_error_names_the_file_and_the_line(tmp_path, text, line):
 
 
 @pytest.mark.parametrize(
-    "line", ["config.mitigation.objective = 'erm'", "config.mitigation.update({'objective': 'erm'})"]
+    "line",
+    [
+        "config.mitigation.objective = 'erm'",
+        "config.mitigation.update({'objective': 'erm'})",
+        "section = config.mitigation; section.objective = 'erm'",
+    ],
 )
 def test_a_method_s_name_in_place_of_a_section_is_refused_with_the_new_field(tmp_path, line):
     path = tmp_path / "config.py"
@@ -43,7 +48,7 @@ def test_a_method_s_name_in_place_of_a_section_is_refused_with_the_new_field(tmp
         f"    {line}\n    return config\n"
     )
     with pytest.raises(
-        InputError, match=r"line 6: .*mitigation\.objective is now config\.mitigation\.objective\.name"
+        InputError, match=r"line 6: .*mitigation\.objective is now mitigation\.objective\.name"
     ):
         config_file.load(str(path))
 

@@ -190,3 +190,10 @@ def test_a_run_checks_all_that_it_scores(changes, row):
         config_checks.validate(
             config, cohort._replace(cases=cohort.cases.assign(race=groups.categorical(race)))
         )
+
+
+def test_a_setting_of_a_study_s_methods_belongs_to_the_methods():
+    section = default.get_config().mitigation.to_dict()
+    section["objective"]["eta"] = 0.3
+    with pytest.raises(InputError, match=r"study\.settings\.METHOD\.objective\.eta"):
+        config_checks.check_unread_settings(section, has_study=True)

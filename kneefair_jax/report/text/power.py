@@ -24,16 +24,16 @@ def detectable_failures(report: Report, attribute: str) -> str | None:
     """Return the failure rate that a single uncorrected exact test at the 5 % level detects with 80 % power.
 
     Returns:
-        `a failure rate of at least 14.0 % in female (all ranked groups: 2.0 %)`; None where the report has no power for
-        the attribute, or where not even a failure rate of 100 % is detectable.
+        `a failure rate of at least 14.0 % in female (observed in all ranked groups: 2.0 %)`; None where the
+        report has no power for the attribute, or where not even a failure rate of 100 % is detectable.
     """
     entry = (report.get("power") or {}).get(attribute)
     if entry is None or entry["detectable_failure_rate"] is None:
         return None
     smaller = _label(entry["groups"][0], attribute)
     return (
-        f"a failure rate of at least {percent(entry['detectable_failure_rate'])} in {smaller} (all ranked groups: "
-        f"{percent(entry['failure_rate'])})"
+        f"a failure rate of at least {percent(entry['detectable_failure_rate'])} in {smaller} (observed in all "
+        f"ranked groups: {percent(entry['failure_rate'])})"
     )
 
 

@@ -155,7 +155,7 @@ def _open_gaps(judged: Sequence[Verdict], report: Report, title: str) -> list[st
             f"{smallest}."
         )
         if rates := [text for v in detectable if (text := _detectable_failures(report, v))]:
-            sentences.append(f"It also detects {listing(rates)}.")
+            sentences.append(f"The test of failure rates detects {listing(rates)}.")
     if unranked := [v for v in judged if v.kind == "unranked"]:
         sentences.append(f"There are too few patients to compare groups {_by(unranked)}.")
     return sentences

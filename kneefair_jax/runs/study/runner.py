@@ -110,11 +110,14 @@ def _validate(config: ConfigDict, workdir: Path, configs: Mapping[Trial, ConfigD
     cohort = cohort_loader.load(baseline.data, baseline.data.seed)
     config_checks.validate(baseline, cohort)
     config_checks.validate_network(baseline, cohort)
+    cohorts: dict[float | None, cohort_loader.Cohort] = {None: cohort}
     for trial, run in configs.items():
         if trial.seed != seed or trial.method in (study_trials.BASELINE, study_trials.ORACLE):
             continue
+        if trial.strength not in cohorts:  # the sweep changes which patients are in the training split
+            cohorts[trial.strength] = cohort_loader.load(run.data, run.data.seed)
         try:
-            config_checks.validate(run, cohort)
+            config_checks.validate(run, cohorts[trial.strength])
         except InputError as error:
             field, message = f"config.study.settings.{trial.method}", str(error)
             renamed = message.replace("config.mitigation", field)

@@ -48,7 +48,7 @@ def test_the_cells_of_an_attribute(report):
 
 def test_the_phrase_names_the_group_and_both_rates(report):
     phrase = power.detectable_failures(report, "age")
-    assert phrase == "a failure rate of at least 14.1 % in ≤50 (all ranked groups: 2.0 %)"
+    assert phrase == "a failure rate of at least 14.1 % in ≤50 (observed in all ranked groups: 2.0 %)"
     assert power.detectable_failures(report, "sex") is None
     report["power"]["age"]["detectable_failure_rate"] = None
     assert power.detectable_failures(report, "age") is None

@@ -294,3 +294,14 @@ def test_every_point_of_the_sweep_has_the_comparison_s_pair(calls, tmp_path, mon
     assert [point["pair"] for point in points] == [{"best": "race=A", "worst": "race=B"}] * 3
     even = points[-1]["methods"]["erm"]["pair"]
     assert even["value"] == pytest.approx(-0.03, abs=2e-3) and even["patients"][1] < 0
+
+
+def test_runs_of_the_sweep_are_validated_on_their_own_patients(tmp_path):
+    config = made_up.config(
+        methods=("erm", "undersampled"), oracle=False, sweep=(0.99,), sweep_methods=("erm", "undersampled")
+    )
+    config.data.phantom.patients = 100
+    config.data.phantom.bias["race=B"].representation = 0.3
+    config.train.batch_size = 8
+    with pytest.raises(InputError, match=r"study\.settings\.undersampled.*undersampled"):
+        run_study(config, tmp_path)
