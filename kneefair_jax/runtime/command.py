@@ -60,6 +60,10 @@ class Remedies(NamedTuple):
 class _Ending(NamedTuple):
     line: str
     status: int
+    is_memory: bool = False
+
+
+_memory_exhausted: list[bool] = []  # by `run`, for `exit_process`
 
 
 def run(body: Callable[[], int], remedies: Remedies) -> int:
@@ -73,6 +77,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
         SystemExit: with a message in place of a status.
         Exception: a bug, whose traceback helps.
     """
+    _memory_exhausted.clear()
     _open_standard_streams()
     with preemption.handle_signals(), safe_text.printable_output(), command_line.log_to_terminal():
         try:
@@ -93,6 +98,7 @@ def run(body: Callable[[], int], remedies: Remedies) -> int:
             return status
         # Outside the block, where the exception's frames no longer hold memory.
         _report(ending.line)
+        _memory_exhausted.append(ending.is_memory)
         return ending.status
 
 
@@ -107,6 +113,8 @@ def exit_process(status: int) -> NoReturn:
 
     A second Ctrl-C ends the process if threads or exit functions hang.
     """
+    if any(_memory_exhausted):
+        os._exit(status)  # exit functions of libraries would need memory; `run` has flushed the streams
     signal.signal(signal.SIGINT, _ignore_once)
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
@@ -142,7 +150,9 @@ def _ending_of(error: BaseException, remedies: Remedies) -> _Ending | None:
     if storage := io_errors.describe(error, remedies.option):
         return _Ending(f"error: {storage}; {remedies.resume()}", FAILED)
     if _is_memory_error(error):
-        return _Ending(f"error: out of memory; {remedies.memory}; {remedies.resume()}", FAILED)
+        return _Ending(
+            f"error: out of memory; {remedies.memory}; {remedies.resume()}", FAILED, is_memory=True
+        )
     return None
 
 

@@ -205,3 +205,25 @@ def test_c_code_that_fails_without_a_reason_under_a_limit_of_memory(limit, is_me
     else:
         with pytest.raises(SystemError):
             command.run(body, REMEDIES)
+
+
+def test_without_memory_the_process_ends_without_exit_functions():
+    script = """
+import atexit, sys
+from kneefair_jax.runtime import command
+def body():
+    raise MemoryError
+atexit.register(print, "an exit function")
+remedies = command.Remedies("--out", "give a smaller --batch-size", lambda: "the same command starts again")
+command.exit_process(command.run(body, remedies))
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr.startswith("error: out of memory") and result.stderr.count("\n") == 1
+
+
+def test_a_later_command_ends_as_usual():
+    assert command.run(raising(MemoryError()), REMEDIES) == 1
+    assert any(command._memory_exhausted)
+    assert command.run(lambda: 0, REMEDIES) == 0
+    assert not any(command._memory_exhausted)
