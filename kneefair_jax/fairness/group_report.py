@@ -206,7 +206,8 @@ class GroupReport:
                 ends = [getattr(row, f"gap_without_failures_{end}") for end in (low, high)]
                 p = f"corrected p = {row.p_holm:.2g}" if is_corrected else f"p = {row.p:.2g}, not corrected"
                 without_failures = f"{number(row.gap_without_failures)} {interval(ends)}"
-                gap = f"gap {number(row.gap)}; without failures {without_failures}, {p}"
+                gap = f"gap {number(row.gap)} {interval([row.gap_low, row.gap_high])}; "
+                gap += f"without failures {without_failures}, {p}"
             lines.append(f"  {row.attribute}: {gap}")
         if len(summaries) > REPR_ROWS:
             lines.append(f"  and {len(summaries) - REPR_ROWS} more: .summaries")

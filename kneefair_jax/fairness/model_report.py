@@ -123,7 +123,7 @@ def compare(  # keyword-only options with defaults
         InputError: there are fewer than two tables, one cannot be used, or they differ in their cases. The message
             names the model; rows are counted from 0.
     """
-    if len(frames) < 2:
+    if not isinstance(frames, Mapping) or len(frames) < 2:
         raise InputError(
             "frames: give two models or more, as model -> table; GroupReport describes a single one"
         )

@@ -186,7 +186,7 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
     if settings.groups is None:
         predictor.require_group(settings.group)
     if settings.knees == "both" and _segments_both_knees(predictor):
-        raise InputError("--knees both: this network segments both knees by itself; leave it out")
+        raise InputError("--knees both: this network segments both knees; omit --knees")
     items = list(inputs.find(arguments, out))
     film_paths = frozenset(os.path.realpath(item.path) for item in items if isinstance(item, Input))
     network = predictor.digest()

@@ -207,6 +207,6 @@ def void_lines(counts: Mapping[str, Mapping[str, float]], of: str) -> Iterator[s
         of: "" or the name of the cohort, for the first line.
     """
     if counts:
-        yield f"void pixels{of}, left out of losses and scores (cases with any, mean share of the pixels):"
+        yield f"void pixels{of}, excluded from losses and scores (cases with any, mean share of the pixels):"
     for name, group in counts.items():
         yield f"  {name}: {group['void_cases']} of {group['cases']} cases, {group['share']:.1%}"

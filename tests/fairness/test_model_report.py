@@ -117,3 +117,8 @@ def test_tables_that_cannot_be_compared_are_refused(frames, change, message):
 def test_too_few_draws_are_refused_by_the_parameter(frames):
     with pytest.raises(InputError, match=r"^draws=10"):
         fairness.compare(frames, by="sex", draws=10)
+
+
+def test_frames_without_names_are_refused():
+    with pytest.raises(InputError, match="model -> table"):
+        fairness.compare([{"dice": [0.9, 0.8]}, {"dice": [0.8, 0.9]}])
