@@ -140,6 +140,7 @@ def _augment() -> ConfigDict:
 def _report() -> ConfigDict:
     """Return the fields of the report."""
     report = ConfigDict()
+    report.author = ""  # who made the report, for its page
     report.min_group_patients = 10  # smaller groups are shown but not ranked
     # Score -> equivalence margin, of means and as a share of failure rates: dice=0.01. Empty: no claim of equivalence.
     report.delta = ConfigDict()

@@ -101,6 +101,8 @@ def parser() -> argparse.ArgumentParser:
     )
     analysis = command_parser.add_argument_group("analysis and output")
     analysis.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
+    analysis.add_argument("--title", default="", metavar="TEXT", help="heading of the page")
+    analysis.add_argument("--author", default="", metavar="NAME", help="who made the audit, for the page")
     analysis.add_argument("--images", type=Path, metavar="DIR", help="radiographs to draw the examples on")
     analysis.add_argument(
         "--suspicious",
@@ -241,6 +243,8 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         folders=(arguments.out,),
         primary=family.parse(arguments.primary),
         intersections=arguments.intersections,
+        title=arguments.title,
+        author=arguments.author,
     )
     cases = {
         "bins": _bins(arguments.bins),

@@ -12,6 +12,7 @@ from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.fairness.endpoints import EndpointSettings
 from kneefair_jax.fairness.equivalence import ReaderAgreement
 from kneefair_jax.fairness.family import Primary
+from kneefair_jax.runtime import provenance
 
 ON_MISSING = ("stop", "skip", "zero")
 
@@ -91,6 +92,9 @@ class Settings(NamedTuple):
         readers: score -> agreement of two readers, for the report; `delta` has the margins that follow from it.
         primary: score and attributes of the primary family.
         intersections: whether to report by pairs of attributes.
+        title: the heading of the page; "" for the default.
+        author: who made the audit, for the page.
+        inputs: file name -> SHA-256 of the tables that were read.
     """
 
     min_group_patients: int = 10
@@ -103,11 +107,15 @@ class Settings(NamedTuple):
     readers: Mapping[str, ReaderAgreement] = {}
     primary: Primary = Primary()
     intersections: bool = True
+    title: str = ""
+    author: str = ""
+    inputs: Mapping[str, str] = {}
 
     def with_folders(self, *paths: object) -> "Settings":
-        """Return the settings with further folders and files; arguments that are no paths are ignored."""
+        """Return the settings with further folders, and files with their digests; other arguments are ignored."""
         folders = (Path(path) for path in paths if isinstance(path, str | Path))
-        return self._replace(folders=(*self.folders, *folders))
+        digests = {**self.inputs, **provenance.file_digests(paths)}
+        return self._replace(folders=(*self.folders, *folders), inputs=digests)
 
     def check(self, attributes: Sequence[str]) -> None:
         """Refuse settings out of range.

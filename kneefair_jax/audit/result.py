@@ -22,7 +22,8 @@ from kneefair_jax.report import build, checklist, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import ModelComparison, Report
 from kneefair_jax.report.schema import ReaderAgreement as ReaderSummary
-from kneefair_jax.runtime import atomic, output_folder
+from kneefair_jax.report.text import models as model_text
+from kneefair_jax.runtime import atomic, output_folder, provenance
 from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import strip_paths
 
@@ -266,6 +267,7 @@ def audit(
                 failure_dice=settings.endpoints.failure_dice,
                 advance=progress.advance,
             )
+        models["summaries"] = model_text.summaries(reports)
         for report in reports.values():
             report["models"] = cast(ModelComparison, models)
     cases = pd.concat(list(tables.values()), ignore_index=True)
@@ -286,6 +288,9 @@ def _run_fields(settings: Settings) -> dict[str, Any]:
     return {
         "config": None,
         "command": settings.command,
+        "date": provenance.today(),
+        **{name: text for name in ("title", "author") if (text := getattr(settings, name))},
+        **({"inputs": dict(settings.inputs)} if settings.inputs else {}),
         "seed": settings.seed,
         "delta": dict(settings.delta) or None,
         "bootstrap_draws": settings.draws,

@@ -2,9 +2,10 @@
 
 import functools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
@@ -19,10 +20,11 @@ from kneefair_jax.report.figures import cohort_figures, forest, scatter
 from kneefair_jax.report.overlays import ALL, CaseView, color, overlay
 from kneefair_jax.report.schema import Report, json_schema
 from kneefair_jax.report.score_schema import Endpoint, Rates, Scores, StructureScores
-from kneefair_jax.report.text import failures, findings, formatting
+from kneefair_jax.report.text import cards, failures, findings, formatting, models
 from kneefair_jax.report.text import power as power_text
+from kneefair_jax.report.text.glossary import GLOSSARY
 from kneefair_jax.report.text.methods import methods_text
-from kneefair_jax.report.text.summary import attribute_paragraphs, paragraphs
+from kneefair_jax.report.text.summary import attribute_paragraphs, origin, paragraphs, verdicts
 from kneefair_jax.runtime import atomic
 
 PAGE = "index.html"
@@ -40,7 +42,7 @@ def write(
 ) -> Path:
     """Write `index.html`, `report.json` and its JSON Schema, the checklist, and the CSV files of `csv_tables`.
 
-    The same input gives the same bytes: the page has no date.
+    The same input gives the same bytes: the page's date is the report's.
 
     Args:
         directory: where to write; created if absent.
@@ -99,64 +101,114 @@ def page(
         other_pages: as for `write`.
         files: names of the files beside the page, which it lists; None for the files of `write`.
     """
-    attributes = report["cohort"]["attributes"]
-    external = report.get("external")
-    primary = family.from_report(report)
     figures = _figures(report, cases, curves)
-    methods, references = methods_text(report)
-    worst = [case for case in examples if case.group == ALL]
-    return template("page.html", verdict_cell=findings.table_cell).render(
+    return template("page.html", verdict_cell=findings.table_cell, tick_label=_tick_label).render(
         report=report,
-        attributes=attributes,
-        summary=[formatting.keep_together(paragraph) for paragraph in paragraphs(report)],
-        attribute_paragraphs=[formatting.keep_together(text) for text in attribute_paragraphs(report)],
         # Figures are safe to insert: matplotlib and `svg.text` escape every name in them.
         figures={name: Markup(figure) for name, figure in figures.items()},
-        worst=[_view(case) for case in worst],
-        examples=_examples([case for case in examples if case.group != ALL], attributes),
-        legend=[
-            (name, color(label))
-            for label, name in enumerate(
-                report["run"].get("classes", report["cohort"]["structures"]), start=1
-            )
-        ],
-        cohort=_cohort(report["cohort"]["table"]),
-        config=json.dumps(report["run"].get("config"), indent=2, sort_keys=True, ensure_ascii=False),
-        external=external,
-        methods=methods,
-        references=references,
         files=[REPORT, SCHEMA, *csv_tables.tables(report)] if files is None else files,
-        judge=lambda groups, scores, key: findings.judge(
+        other_pages=other_pages or {},
+        contents=_Contents([]),
+        glossary=GLOSSARY,
+        **_first_screen(report),
+        **_texts(report),
+        **_pictures(report, examples),
+        **_helpers(report),
+    )
+
+
+class _Contents(NamedTuple):
+    """The headings of a page, which the template adds as it renders them."""
+
+    items: list[tuple[str, str]]
+
+    def add(self, title: str) -> str:
+        """Add a heading and return its id."""
+        slug = "section-" + re.sub(r"\W+", "-", title.lower()).strip("-")
+        self.items.append((slug, title))
+        return slug
+
+
+def _first_screen(report: Report) -> dict[str, Any]:
+    """Return the variables of `page_cards.html`."""
+    primary = family.from_report(report)
+    shown = cards.cards(report)
+    return {
+        "cards": shown,
+        "axis": cards.axis(shown),
+        "overall": report["scores"][primary.score]["overall"]["mean"],
+        "lower_is_better": primary.score in LOWER_IS_BETTER,
+        "origin": origin(report),
+        "audited_model": formatting.audited_model(report),
+        "model_rows": models.rows(report),
+        "model_sentences": [formatting.keep_together(text) for text in models.sentences(report)],
+    }
+
+
+def _tick_label(value: float) -> str:
+    return f"{value:g}".replace("-", formatting.MINUS)
+
+
+def _texts(report: Report) -> dict[str, Any]:
+    """Return the paragraphs of the page, and its rows of text."""
+    methods, references = methods_text(report)
+    return {
+        "summary": [formatting.keep_together(paragraph) for paragraph in paragraphs(report)],
+        "attribute_paragraphs": [formatting.keep_together(text) for text in attribute_paragraphs(report)],
+        "methods": methods,
+        "references": references,
+        "power_paragraph": formatting.keep_together(power_text.paragraph(report)),
+        "power_rows": power_text.rows(report),
+        "cohort": _cohort(report["cohort"]["table"]),
+        "config": json.dumps(report["run"].get("config"), indent=2, sort_keys=True, ensure_ascii=False),
+    }
+
+
+def _pictures(report: Report, examples: Sequence[CaseView]) -> dict[str, Any]:
+    """Return the example cases, and the colors of the structures."""
+    structures = report["run"].get("classes", report["cohort"]["structures"])
+    by_group = [case for case in examples if case.group != ALL]
+    return {
+        "worst": [_view(case) for case in examples if case.group == ALL],
+        "examples": _examples(by_group, report["cohort"]["attributes"]),
+        "legend": [(name, color(label)) for label, name in enumerate(structures, start=1)],
+    }
+
+
+def _helpers(report: Report) -> dict[str, Any]:
+    """Return the constants of the report, and the functions that the tables call."""
+    attributes, primary = report["cohort"]["attributes"], family.from_report(report)
+    primary_scores = report["scores"][primary.score]
+    return {
+        "attributes": attributes,
+        "external": report.get("external"),
+        "primary": primary.score,
+        "primary_title": formatting.score_title(primary.score),
+        "exploratory": [name for name in attributes if not primary.covers(name)],
+        "margin": _any(primary_scores, "equivalence"),
+        "distances": MILLIMETRES,
+        "has_distances": any(score in report["scores"] for score in MILLIMETRES),
+        "lower": LOWER_IS_BETTER,
+        "judge": lambda groups, scores, key: findings.judge(
             groups,
             scores,
             lower_is_better=key in LOWER_IS_BETTER,
-            primary=scores is report["scores"][primary.score],  # not the same score of the external cohort
+            primary=scores is primary_scores,  # not the same score of the external cohort
         ),
-        primary=primary.score,
-        primary_title=formatting.score_title(primary.score),
-        exploratory=[name for name in attributes if not primary.covers(name)],
-        has_pairs=lambda names: any(
+        "has_pairs": lambda names: any(
             "," in groups.key for groups in formatting.attribute_groups(names, attributes)
         ),
-        primary_first=lambda scores: sorted(scores.items(), key=lambda item: item[0] != primary.score),
-        has_tests=lambda scores: _any(scores, "test"),
-        gap_without_failures=findings.gap_without_failures,
-        is_corrected=_is_corrected,
-        distances=MILLIMETRES,
-        has_distances=any(score in report["scores"] for score in MILLIMETRES),
-        has_group_pairs=lambda scores: _any(scores, "pairs"),
-        has_structures=_has_structures,
-        margin=_any(report["scores"][primary.score], "equivalence"),
-        warnings=_warnings,
-        other_pages=other_pages or {},
-        audited_model=formatting.audited_model(report),
-        lower=LOWER_IS_BETTER,
-        endpoint_title=failures.endpoint_title,
-        computed_endpoints=_computed_endpoints,
-        power_paragraph=formatting.keep_together(power_text.paragraph(report)),
-        power_rows=power_text.rows(report),
-        has_small_means=lambda rates: any(rates["small_groups"].values()),
-    )
+        "primary_first": lambda scores: sorted(scores.items(), key=lambda item: item[0] != primary.score),
+        "has_tests": lambda scores: _any(scores, "test"),
+        "gap_without_failures": findings.gap_without_failures,
+        "is_corrected": _is_corrected,
+        "has_group_pairs": lambda scores: _any(scores, "pairs"),
+        "has_structures": _has_structures,
+        "warnings": _warnings,
+        "endpoint_title": failures.endpoint_title,
+        "computed_endpoints": _computed_endpoints,
+        "has_small_means": lambda rates: any(rates["small_groups"].values()),
+    }
 
 
 def _is_corrected(scores: StructureScores) -> bool:
@@ -175,8 +227,9 @@ def _figures(report: Report, cases: pd.DataFrame, curves: Sequence[Mapping[str, 
     rates = report.get("rates")
     failure_dice = rates["failure_dice"] if rates else patient_table.FAILURE_DICE
     values = macro_by_group(cases, attributes, score, failure_dice)
+    marked = set().union(*(findings.worse_groups(verdict) for verdict in verdicts(report)))
     figures = {
-        "forest": forest.means(scores, all_groups, title, "forest", report.get("pooled")),
+        "forest": forest.means(scores, all_groups, title, "forest", report.get("pooled"), marked),
         "distributions": cohort_figures.distributions(values, by_attribute, title, "cases"),
     }
     if _has_structures(scores):

@@ -23,6 +23,7 @@ from kneefair_jax.report.score_schema import (
     AttributePower,
     Interaction,
     Interval,
+    Mean,
     PooledMean,
     Rates,
     Scores,
@@ -120,14 +121,16 @@ class Ignored(TypedDict):
 
 
 class Run(TypedDict, total=False):
-    """The origin of the numbers: config, model, data and software."""
+    """The origin of the numbers: config, model, data and software; `inputs` is file name -> SHA-256."""
 
     config: Required[dict[str, Any] | None]
     absent: dict[str, int]
+    author: str
     bootstrap_draws: int
     classes: list[str]
     command: str | None
     commit: str | None
+    date: str
     delta: dict[str, float] | None
     device: str | None
     endpoints: list[str]
@@ -136,6 +139,7 @@ class Run(TypedDict, total=False):
     folds: int
     grid: list[int]
     ignored: Ignored
+    inputs: dict[str, str]
     intersections: bool
     labels: str | dict[str, Any]
     model: str | None
@@ -147,6 +151,7 @@ class Run(TypedDict, total=False):
     step: int | dict[str, int] | list[Any]
     steps_in_all: int
     times: dict[str, float]
+    title: str
     versions: dict[str, str]
 
 
@@ -234,12 +239,31 @@ class ModelPair(TypedDict):
     change_of_gap: Change | None
 
 
+class ModelAttribute(TypedDict):
+    """The gap of a model by one attribute over all patients, and its worst ranked group."""
+
+    gap: float | None
+    significant: bool
+    worst: str | None
+    worst_mean: float | None
+
+
+class ModelSummary(TypedDict):
+    """The results of one model in the primary score; `failed` of `scored` patients have a failed segmentation."""
+
+    overall: Mean
+    failed: int | None
+    scored: int | None
+    attributes: dict[str, ModelAttribute]
+
+
 class ModelComparison(TypedDict):
     """The comparison of all models on the same patients."""
 
     score: str
     order: list[str]
     pairs: list[ModelPair]
+    summaries: NotRequired[dict[str, ModelSummary]]
 
 
 class External(TypedDict):

@@ -1,7 +1,7 @@
 """Draw estimates with their intervals: means of groups, differences of groups, areas under the curve."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -21,6 +21,7 @@ def means(
     title: str,
     name: str,
     pooled: Mapping[str, Any] | None = None,
+    marked: Collection[str] = (),
 ) -> str:
     """Draw group means with their intervals, one panel for all structures and one for each.
 
@@ -30,6 +31,7 @@ def means(
         title: the score's name for a reader.
         name: the figure's name, unique on the page.
         pooled: group -> its pooled mean over all structures, `report["pooled"]`.
+        marked: groups that differ significantly in the mean over all structures.
 
     Returns:
         An `<svg>`: filled circles for ranked groups, hollow circles for groups too small to rank, diamonds for the
@@ -37,12 +39,15 @@ def means(
         over all patients.
     """
     with svg.style():
-        figure = means_figure(scores, groups, pooled)
+        figure = means_figure(scores, groups, pooled, marked)
         return svg.text(figure, name, f"Mean {title} by group. {_extremes(scores, groups)}")
 
 
 def means_figure(
-    scores: Mapping[str, Any], groups: Sequence[AttributeGroups], pooled: Mapping[str, Any] | None = None
+    scores: Mapping[str, Any],
+    groups: Sequence[AttributeGroups],
+    pooled: Mapping[str, Any] | None = None,
+    marked: Collection[str] = (),
 ) -> Figure:
     """Draw the figure of `means`."""
     rows = rows_of(groups)
@@ -56,7 +61,9 @@ def means_figure(
         figure = Figure(figsize=(WIDTH, lines * (ROW * len(rows) + 0.75)), layout=layout)
         grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
         for axes, (panel, part) in zip(grid, panels.items(), strict=False):
-            _means_panel(axes, part, rows, (pooled or {}) if part is scores else {})
+            is_overall = part is scores
+            _means_panel(axes, part, rows, (pooled or {}) if is_overall else {}, marked if is_overall else ())
+            axes.tick_params(labelbottom=True)
             axes.set_title(panel[:1].upper() + panel[1:])
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
@@ -65,7 +72,13 @@ def means_figure(
     return figure
 
 
-def _means_panel(axes: Axes, part: Mapping[str, Any], rows: Sequence[Row], pooled: Mapping[str, Any]) -> None:
+def _means_panel(
+    axes: Axes,
+    part: Mapping[str, Any],
+    rows: Sequence[Row],
+    pooled: Mapping[str, Any],
+    marked: Collection[str],
+) -> None:
     worst = {(summary.get("worst") or {}).get("group") for summary in part["summaries"].values()}
     value_axis(axes, 3)
     if part["overall"]["mean"] is not None:
@@ -74,7 +87,7 @@ def _means_panel(axes: Axes, part: Mapping[str, Any], rows: Sequence[Row], poole
         entry = part["groups"].get(row.name)
         if entry is None or entry["mean"] is None:
             continue
-        color = svg.ALERT if row.name in worst else svg.ACCENT
+        color = svg.ALERT if row.name in marked else svg.ACCENT
         if entry["interval"] and None not in entry["interval"]:
             axes.plot(entry["interval"], (y, y), color=color, linewidth=1.6, solid_capstyle="butt")
         axes.plot(

@@ -34,7 +34,7 @@ class _MethodStyles:
 
     def plot_style(self, name: str, *, is_filled: bool = True) -> dict[str, Any]:
         """Return the keyword arguments of a method's plot."""
-        color = {self.baseline: svg.ALERT, self.oracle: svg.MUTED}.get(name, svg.ACCENT)
+        color = {self.baseline: svg.INK, self.oracle: svg.MUTED}.get(name, svg.ACCENT)
         marker = {self.baseline: "o", self.oracle: "*"}.get(name) or (
             "o" if self.number else self.marker[name]
         )

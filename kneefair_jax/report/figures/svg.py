@@ -48,7 +48,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.spines.left": False,
     "axes.axisbelow": True,
-    "axes.prop_cycle": cycler(color=[ACCENT, ALERT, INK, MUTED]),
+    "axes.prop_cycle": cycler(color=[ACCENT, "#009e73", INK, MUTED]),
     "grid.color": RULE,
     "grid.linewidth": 0.6,
     "text.color": INK,
@@ -62,7 +62,8 @@ _STYLE: dict[Any, Any] = {
 WIDTH = 7.6  # inches; the page scales a figure to its own width
 ROW = 0.24
 # Okabe and Ito's colors, which color-blind readers can distinguish; the first two follow the page's scheme.
-_COLORS = (ACCENT, ALERT, "#009e73", "#cc79a7", INK, MUTED)
+# No group has the color of a significant difference.
+_COLORS = (ACCENT, "#009e73", "#cc79a7", "#b58900", INK, MUTED)
 _MARKERS = "osD^vP<X>"
 _STROKES = ("-", "--", "-.", ":")
 

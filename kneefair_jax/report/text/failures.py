@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kneefair_jax.fairness import family
+from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER
 from kneefair_jax.groups import is_missing
 from kneefair_jax.report.schema import Report
 from kneefair_jax.report.text.formatting import (
@@ -69,6 +70,36 @@ def differs(report: Report, attribute: str) -> bool:
     rates = report.get("rates")
     comparison = rates["endpoints"]["failure"]["comparisons"].get(attribute) if rates else None
     return comparison is not None and _verdict(comparison) == "differ"
+
+
+def groups_with_more_failures(report: Report, attribute: str) -> set[str]:
+    """Return the groups of an attribute whose failure rate is significantly higher than another group's, or others'."""
+    rates = report.get("rates")
+    comparison = rates["endpoints"]["failure"]["comparisons"].get(attribute) if rates else None
+    if comparison is None:
+        return set()
+    names = {
+        name
+        for name, test in comparison["unranked"].items()
+        if _is_significant_pair(test) and (test["estimate"] or 0) > 0
+    }
+    if _verdict(comparison) == "differ":
+        significant = [pair for pair in comparison["pairs"] if _is_significant_pair(pair["difference"])]
+        names |= {
+            pair["first"] if (pair["difference"]["estimate"] or 0) > 0 else pair["second"]
+            for pair in significant
+        }
+    return names
+
+
+def small_groups_below(report: Report, attribute: str) -> set[str]:
+    """Return the groups too small to rank whose mean primary score is significantly worse than all other patients'."""
+    rates, score = report.get("rates"), family.from_report(report).score
+    tests = (rates["small_groups"].get(score) or {}).get(attribute) or {} if rates else {}
+    sign = -1 if score in LOWER_IS_BETTER else 1
+    return {
+        name for name, test in tests.items() if _is_significant(test) and sign * (test["estimate"] or 0.0) < 0
+    }
 
 
 def attribute_sentences(report: Report, groups: AttributeGroups) -> list[str]:

@@ -108,6 +108,16 @@ def judge(
     )
 
 
+def worse_groups(verdict: Verdict) -> set[str]:
+    """Return the groups that are the worse one of a pair that differs significantly."""
+    if verdict.kind != "significant":
+        return set()
+    return {
+        str(pair["first"] if (pair["difference"] < 0) != verdict.lower_is_better else pair["second"])
+        for pair in verdict.pairs
+    }
+
+
 def gap_without_failures(summary: Mapping[str, Any]) -> Statistic:
     """Return value and interval of the gap of patients without a failed segmentation.
 

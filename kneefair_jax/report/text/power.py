@@ -5,7 +5,16 @@ from typing import Any, NamedTuple
 
 from kneefair_jax.fairness.power import MOST_PATIENTS
 from kneefair_jax.report.schema import Report
-from kneefair_jax.report.text.formatting import DASH, count, display_label, levels_of, margin, number, percent
+from kneefair_jax.report.text.formatting import (
+    DASH,
+    count,
+    display_label,
+    levels_of,
+    margin,
+    margin_value,
+    number,
+    percent,
+)
 
 
 class Row(NamedTuple):
@@ -35,6 +44,31 @@ def detectable_failures(report: Report, attribute: str) -> str | None:
         f"a failure rate of at least {percent(entry['detectable_failure_rate'])} in {smaller} (observed in all "
         f"ranked groups: {percent(entry['failure_rate'])})"
     )
+
+
+def patients_to_settle(report: Report, attribute: str) -> str | None:
+    """State how many more patients a conclusion on a gap of the size of the margin needs.
+
+    Returns:
+        `60 more patients in female would settle 0.015`: a gap of this size would be detected; or, where it already
+        would be, `280 more patients in female would show equivalence within ±0.015`. None where the report has no power
+        for the attribute, or where no number of patients is enough.
+    """
+    entry = (report.get("power") or {}).get(attribute)
+    if entry is None:
+        return None
+    needed, present = entry["needed"], entry["patients"][0]
+    smaller, size = _label(entry["groups"][0], attribute), margin_value(needed["margin"])
+    if needed["mean"] is not None and needed["mean"] > present:
+        return f"{_more(needed['mean'] - present)} in {smaller} would settle {size}"
+    if needed["mean"] is not None and needed["equivalence"] is not None and needed["equivalence"] > present:
+        more = _more(needed["equivalence"] - present)
+        return f"{more} in {smaller} would show equivalence within ±{size}"
+    return None
+
+
+def _more(patients: int) -> str:
+    return f"{count(patients)} more {'patient' if patients == 1 else 'patients'}"
 
 
 def paragraph(report: Report) -> str:

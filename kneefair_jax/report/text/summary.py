@@ -58,6 +58,32 @@ def paragraphs(report: Report) -> list[str]:
     return [" ".join(paragraph) for paragraph in sentences if paragraph]
 
 
+def origin(report: Report) -> str:
+    """Return one sentence: who was tested, on what, by which model, when, by whom, from which files."""
+    run, cohort = report["run"], report["cohort"]
+    tested, model = report["scores"]["dice"]["overall"], audited_model(report)
+    if model and report.get("models"):
+        model = listing(report["models"]["order"])
+    config = run.get("config") or {}
+    network = (config.get("model") or {}).get("name")
+    by_model = (
+        f" by {model}" if model else f" by a {network} ({run.get('model')} checkpoint)" if network else ""
+    )
+    day = f" on {run['date']}" if run.get("date") else ""
+    author = run.get("author") or (config.get("report") or {}).get("author")
+    files = [f"{name} (SHA-256 {digest[:12]})" for name, digest in (run.get("inputs") or {}).items()]
+    if not files and run.get("fingerprint"):
+        files = [f"data {run['fingerprint'][:12]}"]
+    version = (run.get("versions") or {}).get("kneefair_jax")
+    software = f"kneefair_jax {version}" if version else ""
+    sources = "; ".join(text for text in (", ".join(files), software) if text)
+    return (
+        f"{segmentation_title(cohort['structures'])}{by_model}, tested on {amount(tested['patients'], 'patient')} "
+        f"({amount(tested['cases'], 'case')}){day}{f' by {author}' if author else ''}"
+        f"{f'; {sources}' if sources else ''}."
+    )
+
+
 def attribute_paragraphs(report: Report) -> list[str]:
     """Return one paragraph for each attribute: its numbers, its test, and the effect of structure size."""
     score = family.from_report(report).score

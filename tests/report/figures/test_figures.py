@@ -47,8 +47,9 @@ def test_the_heat_map_prints_every_number(scores, blocks):
 
 
 def test_the_forest_tells_ranked_worst_and_small_apart(scores, blocks):
-    text = forest.means(scores, blocks, "Dice", "f")
-    assert "var(--alert" in text and "var(--accent" in text and "fill: var(--paper" in text
+    text = forest.means(scores, blocks, "Dice", "f", marked=["sex=female"])
+    assert "var(--alert" not in forest.means(scores, blocks, "Dice", "f")
+    assert text.count("var(--alert") and "var(--accent" in text and "fill: var(--paper" in text
     assert "Lowest: age missing, 0.911. Highest: sex male, age ≤50, 0.953." in text
 
 

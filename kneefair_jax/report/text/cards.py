@@ -1,0 +1,227 @@
+"""Summarize each attribute in a card: a verdict of a few words, the lowest group, and all groups on one axis."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kneefair_jax.fairness import family
+from kneefair_jax.groups import is_missing
+from kneefair_jax.report.schema import Report
+from kneefair_jax.report.score_schema import GroupRow
+from kneefair_jax.report.text import failures, findings, power, summary
+from kneefair_jax.report.text.findings import Verdict
+from kneefair_jax.report.text.formatting import (
+    amount,
+    count,
+    interval_ends,
+    margin_value,
+    number,
+    p_equals,
+    percent,
+)
+
+# The axis reaches at most this many ranges of the group means beyond them; longer intervals are cut.
+_REACH = 1.5
+_TICKS = 4
+
+
+class Axis(NamedTuple):
+    """The axis that all cards share.
+
+    Attributes:
+        low: the left end, in the unit of the score.
+        high: the right end.
+        ticks: round values between the ends.
+    """
+
+    low: float
+    high: float
+    ticks: list[float]
+
+    def percent(self, value: float) -> float:
+        """Return the position of a value from the left end in percent; values beyond an end lie on it."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(100 * min(max(share, 0.0), 1.0), 2)
+
+    def is_cut(self, value: float) -> bool:
+        """Return whether a value lies beyond an end."""
+        return not self.low <= value <= self.high
+
+
+class Group(NamedTuple):
+    """The row of a group in a card.
+
+    Attributes:
+        label: its level.
+        patients: number of patients with a score.
+        mean: the mean score; None without a score.
+        interval: its 95 % interval; None where it is undefined.
+        unranked: why the group is not ranked; None for a ranked group.
+        is_significant: whether it differs significantly, as the worse group, from another group or from all others.
+        failed: the failure rate, `3 of 32 (9 %)`; "" where failures are not known.
+        failed_significantly: whether its failure rate is significantly higher than that of other patients.
+    """
+
+    label: str
+    patients: int
+    mean: float | None
+    interval: list[float] | None
+    unranked: str | None
+    is_significant: bool
+    failed: str
+    failed_significantly: bool
+
+
+class Card(NamedTuple):
+    """The card of an attribute.
+
+    Attributes:
+        title: the attribute.
+        verdict: in a few words, `Gap 0.038, significant`.
+        is_significant: whether the verdict, or one of the remarks, is a significant difference.
+        remarks: further findings in a few words: failure rates, small groups, patients that a conclusion needs.
+        lowest: the worst ranked group with its mean and patients, `Lowest: Black 0.852, 32 patients`; "" without one.
+        groups: all groups.
+    """
+
+    title: str
+    verdict: str
+    is_significant: bool
+    remarks: list[str]
+    lowest: str
+    groups: list[Group]
+
+
+def cards(report: Report) -> list[Card]:
+    """Return a card for each attribute, significant differences first."""
+    found = [_card(report, verdict) for verdict in summary.verdicts(report)]
+    return sorted(found, key=lambda card: not card.is_significant)
+
+
+def axis(shown: Sequence[Card]) -> Axis | None:
+    """Return the axis of the group means of all cards; None where no group has a mean."""
+    rows = [group for card in shown for group in card.groups if group.mean is not None]
+    if not rows:
+        return None
+    means = [group.mean for group in rows if group.mean is not None]
+    spread = max(max(means) - min(means), 0.01 * max(abs(mean) for mean in means), 1e-6)
+    ends = [end for group in rows if not group.unranked for end in group.interval or () if end is not None]
+    low = max(min([*means, *ends]), min(means) - _REACH * spread)
+    high = min(max([*means, *ends]), max(means) + _REACH * spread)
+    pad = 0.06 * (high - low)
+    low, high = low - pad, high + pad
+    return Axis(low, high, _ticks(low, high))
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return up to `_TICKS` round values between two numbers."""
+    raw = (high - low) / _TICKS
+    power_of_ten = 10.0 ** math.floor(math.log10(raw))
+    step = next(power_of_ten * factor for factor in (1, 2, 5, 10) if power_of_ten * factor >= raw)
+    first = math.ceil(low / step)
+    return [round(step * k, 10) for k in range(first, math.floor(high / step) + 1)]
+
+
+def _card(report: Report, verdict: Verdict) -> Card:
+    groups = _groups(report, verdict)
+    failures_differ = failures.differs(report, verdict.groups.key)
+    small = [
+        group for group in groups if group.unranked and (group.is_significant or group.failed_significantly)
+    ]
+    remarks = [
+        *(["Failure rates differ, significant"] if failures_differ else []),
+        *(f"{group.label}: worse than all others, significant" for group in small),
+        *_detail(verdict),
+        *_sample_size(report, verdict),
+    ]
+    is_significant = verdict.kind in ("significant", "unlocated") or failures_differ or bool(small)
+    return Card(
+        verdict.groups.title, headline(verdict), is_significant, remarks, _lowest(report, verdict), groups
+    )
+
+
+def headline(verdict: Verdict) -> str:
+    """Return the verdict on an attribute in a few words."""
+    if verdict.equivalence == "equivalent":
+        return f"Equivalent within ±{margin_value(verdict.summary['equivalence']['delta'])}"
+    gap = number(verdict.gap)
+    return {
+        "significant": f"Gap {gap}, significant",
+        "unlocated": f"Gap {gap}, significant overall",
+        "open": "No gap shown",
+        "exploratory": f"Gap {gap}, exploratory",
+        "untested": f"Gap {gap}, not tested",
+        "unranked": "Too few patients",
+    }[verdict.kind]
+
+
+def _detail(verdict: Verdict) -> list[str]:
+    """Return the tested gap with its interval and p, and the gap over all patients where it is another number."""
+    p, _ = findings.corrected_p(verdict.summary)
+    if verdict.kind not in ("significant", "unlocated", "open") or p is None:
+        return []
+    gap = findings.gap_without_failures(verdict.summary)
+    ends = interval_ends(gap["interval"])
+    overall = verdict.summary["gap"]["value"]
+    failed = abs((gap["value"] or 0.0) - overall) >= 0.0005
+    return [
+        f"Gap {number(gap['value'])}{f' [{ends[0]}, {ends[1]}]' if ends else ''}, {p_equals(p)}"
+        + (f" without failed segmentations; {number(overall)} with them" if failed else "")
+    ]
+
+
+def _sample_size(report: Report, verdict: Verdict) -> list[str]:
+    """Return the patients that a gap without a verdict needs."""
+    is_open = verdict.kind == "open" and verdict.equivalence != "equivalent"
+    if not is_open or family.from_report(report).score != "dice":
+        return []
+    text = power.patients_to_settle(report, verdict.groups.key)
+    return [text] if text else []
+
+
+def _lowest(report: Report, verdict: Verdict) -> str:
+    """Name the ranked group with the worst mean."""
+    if verdict.worst is None:
+        return ""
+    means = report["scores"][family.from_report(report).score]["groups"][verdict.worst]
+    word = "Highest" if verdict.lower_is_better else "Lowest"
+    return (
+        f"{word}: {verdict.groups.labels[verdict.worst]} {number(means['mean'])}, "
+        f"{amount(means['patients'], 'patient')}"
+    )
+
+
+def _groups(report: Report, verdict: Verdict) -> list[Group]:
+    score = family.from_report(report).score
+    means = report["scores"][score]["groups"]
+    worse = findings.worse_groups(verdict) | failures.small_groups_below(report, verdict.groups.key)
+    more_failures = failures.groups_with_more_failures(report, verdict.groups.key)
+    rates = report.get("rates")
+    failure = rates["endpoints"]["failure"]["groups"] if rates else {}
+    return [
+        Group(
+            label=label,
+            patients=means[name]["patients"],
+            mean=means[name]["mean"],
+            interval=means[name]["interval"],
+            unranked=_unranked(name, means[name]),
+            is_significant=name in worse,
+            failed=_failed(failure.get(name)),
+            failed_significantly=name in more_failures,
+        )
+        for name, label in verdict.groups.labels.items()
+    ]
+
+
+def _unranked(name: str, row: GroupRow) -> str | None:
+    if row.get("ranked", True):
+        return None
+    return "unknown" if is_missing(name) else "too few to rank"
+
+
+def _failed(entry: Mapping[str, Any] | None) -> str:
+    """Format a failure rate, `3 of 32 (9 %)`."""
+    if not entry or not entry["rate"]["n"]:
+        return ""
+    share = f" ({percent(entry['rate']['estimate'], 0)})" if entry["count"] else ""
+    return f"{count(entry['count'])} of {count(entry['rate']['n'])}{share}"
