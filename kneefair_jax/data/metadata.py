@@ -233,7 +233,10 @@ def attribute(
     has_value = values != ""
     if not has_value.any():
         problems.append(
-            (WHOLE_COLUMN, f"column {values.name!r} is empty; fill it in or remove it from {options.attributes}")
+            (
+                WHOLE_COLUMN,
+                f"column {values.name!r} is empty; fill it in or remove it from {options.attributes}",
+            )
         )
     if edges is not None:
         problems += _not_numbers(values, numbers)
@@ -253,7 +256,9 @@ def attribute(
         )
         problems.append((WHOLE_COLUMN, text))
     elif len(levels) > 1 and all(map(ages.is_date, levels)):
-        problems.append((WHOLE_COLUMN, f"column {values.name!r} holds dates; convert them to ages or periods"))
+        problems.append(
+            (WHOLE_COLUMN, f"column {values.name!r} holds dates; convert them to ages or periods")
+        )
     else:
         problems += _unusable_levels(values, options, rows=rows)
     return groups.categorical(values)
