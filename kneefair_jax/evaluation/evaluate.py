@@ -15,8 +15,8 @@ from kneefair_jax.data.cohort_loader import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import attribute_leakage, case_table, size_and_calibration, train_scores
-from kneefair_jax.fairness import endpoints, family, partial_pooling, patient_table
-from kneefair_jax.fairness.endpoint_rates import endpoint_rates
+from kneefair_jax.fairness import endpoints, family, patient_table, small_groups
+from kneefair_jax.fairness.endpoints import endpoint_rates
 from kneefair_jax.fairness.scores import scores as by_group
 from kneefair_jax.report import build, notes, overlays, page
 from kneefair_jax.report.notes import one_spacing
@@ -265,7 +265,7 @@ def _pooled(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str
     score = family.parse(config.report.primary, "config.report.primary").score
     if score not in patient_table.measured_scores(table):
         return {}
-    pooled = partial_pooling.pool_small_groups(
+    pooled = small_groups.pool_small_groups(
         table,
         anatomy.scored_structures(cohort.structures),
         cohort.attributes,

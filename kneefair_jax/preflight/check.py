@@ -27,7 +27,7 @@ from kneefair_jax.runtime import atomic, progress
 from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import strip_json_paths
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _TILES = 8
 _ATTRIBUTES = 2
 _MAX_DRAWN = 24  # masks that look wrong, on their sheet
@@ -81,7 +81,7 @@ def run(
     """
     by_name = {"cohort": main} | ({"external": external} if external else {})
     pair_readers = {
-        name: label_errors.pair_reader(prepared, against, _LOG.info) for name, prepared in by_name.items()
+        name: label_errors.pair_reader(prepared, against, logger.info) for name, prepared in by_name.items()
     }
     readings = {name: _read(prepared) for name, prepared in by_name.items()}
     counts = cohorts.table(main.cohort.cases, main.cohort.attributes)
@@ -100,19 +100,21 @@ def run(
         sheet = directory / ("suspicious.png" if name == "cohort" else f"suspicious_{name}.png")
         sheet.unlink(missing_ok=True)  # of an earlier check
         if read_pairs:
-            _LOG.info("comparing %d masks with the network's", len(by_name[name].cases))
+            logger.info("comparing %d masks with the network's", len(by_name[name].cases))
             result[name]["suspicious"] = _label_errors(by_name[name], read_pairs, sheet)
     _write(directory, by_name, result, folders)
     overlays.write_sheet(directory / "contact_sheet.png", strips(main))
     table = faults.table(result, list(by_name))
     faults.write(directory / faults.TABLE, table, folders)
-    _LOG.info("%s", cohorts.text(counts))
+    logger.info("%s", cohorts.text(counts))
     settings = {name: prepared.cohort.source.settings for name, prepared in by_name.items()}
     for line in (*group_sizes.lines(small), *faults.lines(result, settings)):
-        _LOG.info("%s", line)
-    _LOG.info("contact sheet: %s; all of this: %s", directory / "contact_sheet.png", directory / "check.json")
+        logger.info("%s", line)
+    logger.info(
+        "contact sheet: %s; all of this: %s", directory / "contact_sheet.png", directory / "check.json"
+    )
     cases = table["case_id"].nunique()
-    _LOG.info("by case: %d faults of %d cases in %s", len(table), cases, directory / faults.TABLE)
+    logger.info("by case: %d faults of %d cases in %s", len(table), cases, directory / faults.TABLE)
 
 
 def _write(

@@ -7,10 +7,9 @@ from typing import Any, cast
 import pandas as pd
 
 from kneefair_jax import cohort, groups
-from kneefair_jax.fairness import adjusted_model, family, partial_pooling
+from kneefair_jax.fairness import adjusted_model, family, small_groups
 from kneefair_jax.fairness.attribute_power import attribute_power
-from kneefair_jax.fairness.endpoint_rates import endpoint_rates
-from kneefair_jax.fairness.endpoints import EndpointSettings
+from kneefair_jax.fairness.endpoints import EndpointSettings, endpoint_rates
 from kneefair_jax.fairness.family import Hypothesis, Primary
 from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores
@@ -76,9 +75,9 @@ def build_report(
 ) -> Report:
     """Return the entries of `report.json`, schema 2, that follow from the scores.
 
-    `scores` come from `fairness.scores.scores`, `rates` from `fairness.endpoint_rates.endpoint_rates`, `power` from
+    `scores` come from `fairness.scores.scores`, `rates` from `fairness.endpoints.endpoint_rates`, `power` from
     `fairness.attribute_power.attribute_power`, `pooled` (means of small groups in the primary score) from
-    `fairness.partial_pooling`.
+    `fairness.small_groups`.
 
     Args:
         table: the long per-case table of one split and one model.
@@ -159,7 +158,7 @@ def _interactions(table: pd.DataFrame, analysis: Analysis) -> dict[str, Any]:
 
 
 def _pooled(table: pd.DataFrame, analysis: Analysis, score: str) -> dict[str, Any]:
-    pooled = partial_pooling.pool_small_groups(
+    pooled = small_groups.pool_small_groups(
         table,
         analysis.structures,
         analysis.attributes,
