@@ -324,10 +324,8 @@ def _report(
         pred_pixels=case_values["pred_pixels"].sum(1),
         spacing=case_values["spacing"],
     )
-    delta, thresholds = dict(config.report.delta), _endpoints(config)
-    analysis = build.Analysis(
-        **_statistics(config, cohort), delta=delta, endpoints=thresholds, primary=primary
-    )
+    options: dict[str, Any] = {"delta": dict(config.report.delta), "endpoints": _endpoints(config)}
+    analysis = build.Analysis(**_statistics(config, cohort), primary=primary, **options)
     report = build.build_report(
         test,
         cohort.cases,

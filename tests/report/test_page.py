@@ -9,7 +9,7 @@ from kneefair_jax.fairness import patient_table
 from kneefair_jax.report import build, page
 from kneefair_jax.report.figures import scatter
 from kneefair_jax.report.overlays import choose
-from kneefair_jax.report.text import formatting
+from kneefair_jax.report.text import formatting, models
 from tests.report import failed_cohort
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -258,9 +258,8 @@ def test_a_page_says_whose_it_is_what_to_know_first_and_where_the_others_are(aud
     html = page.page(audited, audited_cases, [], [], {"nnunet": "../2-nnunet/index.html"})
     assert "<h1>Segmentation accuracy by patient group: &lt;b&gt;a&lt;/b&gt;</h1>" in html
     assert "by &lt;b&gt;a&lt;/b&gt; was tested on" in html
-    places = [
-        html.index(text) for text in ("<h1>", "Six predictions are empty.", "was tested on", "Cohort</h2>")
-    ]
+    texts = ("<h1>", 'class="verdict"', "was tested on", "Six predictions are empty.", "Cohort</h2>")
+    places = [html.index(text) for text in texts]
     assert places == sorted(places) and html.count("Six predictions are empty.") == 1
     assert '<a href="../2-nnunet/index.html">nnunet</a>' in html
 
@@ -324,3 +323,24 @@ def test_models_with_and_without_mediators_are_one_column_where_they_are_equal(a
     one = page.page(page.plain(audited), audited_cases, [], [])
     assert "without mediators</th>" in both and "mediators</th>" not in one
     assert both.count("+0.0031") == 2 and one.count("+0.0031") == 1
+
+
+def test_the_table_of_contents_lists_every_section(html):
+    links = re.findall(r'<a href="#(section-[^"]+)">([^<]+)</a>', html)
+    headings = re.findall(r'<h2 id="([^"]+)">([^<]+)</h2>', html)
+    assert links == headings and len(links) > 5
+
+
+def test_several_models_open_side_by_side_with_their_differences(audited, audited_cases):
+    audited["run"] |= {"config": None, "model": "unet"}
+    audited["models"]["summaries"] = models.summaries({"unet": audited, "nnunet": audited})
+    audited["models"]["pairs"][0]["change_of_gap"] |= {"value": -0.034, "p_holm": 0.004}
+    html = page.page(page.plain(audited), audited_cases, [], [], {"nnunet": "2-nnunet/index.html"})
+    parsed = Page(html)
+    words = parsed.words()
+    assert parsed.balanced and not parsed.open
+    assert "nnunet is 0.007 higher on average than unet, and its sex gap is 0.034 smaller" in words.replace(
+        "\xa0", " "
+    )
+    assert html.index("its sex gap is") < html.index('class="models"') < html.index('class="card')
+    assert '<a href="2-nnunet/index.html">nnunet</a>' in html

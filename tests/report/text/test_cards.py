@@ -1,0 +1,75 @@
+import pytest
+
+from kneefair_jax.report import page
+from kneefair_jax.report.text import cards
+from tests.report import failed_cohort
+
+
+def by_title(report) -> dict[str, cards.Card]:
+    return {card.title: card for card in cards.cards(page.plain(report))}
+
+
+def test_a_significant_gap_comes_first_and_names_the_lowest_group(audited):
+    first = cards.cards(page.plain(audited))[0]
+    assert first.title == "sex" and first.is_significant and first.verdict == "Gap 0.021, significant"
+    assert "female" in first.lowest and "40 patients" in first.lowest
+    assert [group.label for group in first.groups if group.is_significant] == ["female"]
+
+
+def test_gaps_that_are_not_significant_are_not_marked(audited):
+    shown = by_title(audited)
+    assert shown["race"].verdict == "No gap shown" and shown["age"].verdict == "Equivalent within ±0.020"
+    assert not any(group.is_significant for name in ("race", "age") for group in shown[name].groups)
+
+
+def test_groups_too_small_to_rank_are_shown_and_never_the_lowest(report, audited):
+    for one in (report, audited):
+        one["scores"]["dice"]["groups"]["age=missing"]["mean"] = 0.5
+        card = by_title(one)["age"]
+        unranked = [group for group in card.groups if group.unranked]
+        assert "missing" in [group.label for group in unranked]
+        assert not any(group.label in card.lowest for group in unranked)
+
+
+def test_all_cards_share_one_axis_that_holds_every_mean(audited):
+    shown = cards.cards(page.plain(audited))
+    axis = cards.axis(shown)
+    means = [group.mean for card in shown for group in card.groups if group.mean is not None]
+    assert axis is not None and axis.low < min(means) and max(means) < axis.high
+    assert axis.percent(axis.low) == 0 and axis.percent(axis.high) == 100 == axis.percent(axis.high + 1)
+    assert 2 <= len(axis.ticks) <= 6 and all(axis.low <= tick <= axis.high for tick in axis.ticks)
+    assert axis.is_cut(axis.low - 0.1) and not axis.is_cut(means[0])
+
+
+def test_a_long_interval_does_not_hide_the_differences(audited):
+    audited["scores"]["dice"]["groups"]["sex=female"]["interval"] = [0.0, 0.93]
+    axis = cards.axis(cards.cards(page.plain(audited)))
+    assert axis is not None and axis.low > 0.8 and axis.is_cut(0.0)
+
+
+def test_failures_that_differ_are_significant_and_marked(report):
+    rates = failed_cohort.rates(failed_cohort.cases(8))
+    report["cohort"]["attributes"] = ["sex"]
+    report["rates"] = rates
+    (card,) = cards.cards(page.plain(report))
+    assert card.is_significant and any("Failure rates differ" in text for text in card.remarks)
+    assert [group.label for group in card.groups if group.failed_significantly] == ["female"]
+    assert card.groups[0].failed == "8 of 30 (27 %)"
+
+
+@pytest.mark.parametrize(
+    ("mean", "equivalence", "text"),
+    [
+        (100, 400, "60 more patients in female would settle 0.015"),
+        (30, 100, "60 more patients in female would show equivalence within ±0.015"),
+        (30, None, None),
+        (None, None, None),
+    ],
+)
+def test_the_patients_that_settle_an_open_gap(audited, mean, equivalence, text):
+    needed = {"margin": 0.015, "mean": mean, "equivalence": equivalence}
+    audited["power"] = {
+        "race": {"groups": ["race=female", "race=male"], "patients": [40, 40], "needed": needed}
+    }
+    remarks = by_title(audited)["race"].remarks
+    assert (text in remarks) if text else not any("more patients" in remark for remark in remarks)
