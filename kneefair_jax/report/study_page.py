@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from kneefair_jax.report.figures import study_figures
 from kneefair_jax.report.page import plain, template
-from kneefair_jax.report.text import formatting, study_text
+from kneefair_jax.report.text import formatting, recommendation, study_text
 from kneefair_jax.runtime import atomic
 
 
@@ -37,6 +37,8 @@ def write(directory: Path, study: Mapping[str, Any]) -> Path:
                                                    # of `runs.study.summary.convergence`; optional
              "diverged": {method: [directory]},    # methods excluded because of diverged runs; optional
              "notes": [str],                       # sentences on differences between runs, such as devices; optional
+             "folders": {method: {"path": str, "validation": float}},
+                                                   # the run of the seed with the best validation score; optional
              "runs": {"seeds": [int], "seconds": float, "device", "versions": {package: version}, "commit",
                       "command", "config": {...}}}  # the baseline's config; unknown values are None
 
@@ -75,6 +77,8 @@ def page(study: Mapping[str, Any]) -> str:
         train_scores=study_text.train_scores(study),
         clip_intervals=study_text.clip_intervals,
         summary=formatting.keep_together(study_text.summary(study)),
+        recommendation=recommendation.recommendation(study),
+        criterion=recommendation.CRITERION,
         method_texts={
             name: formatting.keep_together(study_text.method_text(study, name)) for name in compared
         },

@@ -192,7 +192,7 @@ def _changes(study: Mapping[str, Any], compared: Sequence[str]) -> list[str]:
         return []
     if all(change["p_holm"] is None for change in changes.values()):
         return ["There is one seed, so no change is tested."]
-    significant = {name: change for name, change in changes.items() if _is_significant(change)}
+    significant = {name: change for name, change in changes.items() if is_significant(change)}
     decreasing = [label(study, name) for name, change in significant.items() if change["value"] < 0]
     increasing = [label(study, name) for name, change in significant.items() if change["value"] > 0]
     unchanged = [label(study, name) for name in changes if name not in significant]
@@ -225,10 +225,10 @@ def method_text(study: Mapping[str, Any], name: str) -> str:
     clauses = [
         _gap_change(study, method) if key == "gap" else _significant_change(change, titles[key])
         for key, change in changes.items()
-        if _is_significant(change)
+        if is_significant(change)
     ]
     unchanged = [
-        f"{titles[key]} {_estimate(change)}" for key, change in changes.items() if not _is_significant(change)
+        f"{titles[key]} {_estimate(change)}" for key, change in changes.items() if not is_significant(change)
     ]
     subject = f"{label(study, name)} ({amount(comparison['seeds'], 'seed')})"
     verb = _unchanged_verb(changes.values(), len(unchanged))
@@ -256,9 +256,9 @@ def _further(changes: Mapping[str, Any]) -> str:
     clauses = [
         _significant_change(change, *FURTHER[key])
         for key, change in measured.items()
-        if _is_significant(change)
+        if is_significant(change)
     ]
-    unchanged = [FURTHER[key][0] for key, change in measured.items() if not _is_significant(change)]
+    unchanged = [FURTHER[key][0] for key, change in measured.items() if not is_significant(change)]
     text = f" It also {listing(clauses)}." if clauses else ""
     if not unchanged:
         return text
@@ -312,7 +312,7 @@ def _closed_share(closed: Mapping[str, Any]) -> str:
     if ends:
         text += f" [{percent(ends[0], 0)}, {percent(ends[1], 0)}]"
     text += " of the repairable gap"
-    if _is_significant(half):
+    if is_significant(half):
         return f"{text}, more than half ({p_equals(half['p_holm'])})"
     if ends and ends[1] < 0.5:
         return f"{text}, less than half"
@@ -368,7 +368,8 @@ def _size(change: Mapping[str, Any], digits: int = 3) -> str:
     return f"{number(abs(change['value']), digits)} [{number(lower, digits)}, {number(upper, digits)}]"
 
 
-def _is_significant(change: Mapping[str, Any]) -> bool:
+def is_significant(change: Mapping[str, Any]) -> bool:
+    """Return whether the corrected test of a change rejects."""
     return change["p_holm"] is not None and change["p_holm"] < LEVEL
 
 

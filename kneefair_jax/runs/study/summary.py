@@ -73,6 +73,7 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             }
             for name, runs in main.items()
         },
+        "folders": _folders(workdir, main, config.select),
         "diverged": diverged,
         "notes": _notes(workdir, all_runs),
         "training": convergence(workdir, main, evaluate.REPORT),
@@ -89,6 +90,23 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             "config": run_directory.public_config(config),
         },
     }
+
+
+def _folders(workdir: Path, runs: Mapping[str, Sequence[Trial]], rule: str) -> dict[str, dict[str, Any]]:
+    """Return the run of each method with the best validation score of the rule's checkpoint; ties go to the first."""
+    key = "worst" if rule == "worst_group" else "dice"
+    folders = {}
+    for method, trials_of_method in runs.items():
+        scores = {
+            str(trial.directory): run_files.read_report(workdir / trial.directory / evaluate.REPORT)
+            .get("selection", {})
+            .get(rule, {})
+            .get(key)
+            for trial in trials_of_method
+        }
+        best = max(scores, key=lambda path: -1.0 if scores[path] is None else scores[path])
+        folders[method] = {"path": best, "validation": scores[best]}
+    return folders
 
 
 def convergence(
