@@ -7,7 +7,7 @@ from typing import Any, cast
 import pandas as pd
 
 from kneefair_jax import cohort, groups
-from kneefair_jax.fairness import adjusted_model, family, small_groups
+from kneefair_jax.fairness import adjusted_model, family, results, small_groups
 from kneefair_jax.fairness.attribute_power import attribute_power
 from kneefair_jax.fairness.endpoints import EndpointSettings, endpoint_rates
 from kneefair_jax.fairness.family import Hypothesis, Primary
@@ -62,15 +62,17 @@ def build_report(
     primary = family.resolve(primary or Primary(), statistics["attributes"])
     absent_cases = table[table["dice"].isna()].groupby("structure").size()
     covariates = cases if confounders is None else pd.concat([cases, confounders], axis=1)
-    rates = endpoint_rates(table, **statistics, intersections=intersections, settings=endpoints)
+    rates = endpoint_rates(table, **statistics, intersections=intersections, settings=endpoints).to_dict()
     advance()
     attribute_interactions = (
-        interactions(
-            table,
-            statistics["structures"],
-            statistics["attributes"],
-            min_group_patients=statistics["min_group_patients"],
-            failure_dice=endpoints.failure_dice,
+        results.to_dict(
+            interactions(
+                table,
+                statistics["structures"],
+                statistics["attributes"],
+                min_group_patients=statistics["min_group_patients"],
+                failure_dice=endpoints.failure_dice,
+            )
         )
         if intersections
         else {}
