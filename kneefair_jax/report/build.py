@@ -125,7 +125,7 @@ def build_report(
             failure_dice=endpoints.failure_dice,
             margin=delta.get("dice"),
         ),
-        "model": models,
+        "model": results.to_dict(models),
         "cohort": {
             "structures": list(statistics["structures"]),
             "attributes": list(statistics["attributes"]),
