@@ -38,7 +38,7 @@ _OTHER_FORMATS = {
 }
 _WINDOWS = "Windows-1252"
 _WINDOWS_SIGNS = frozenset("€£§©®°±²³µ·½¼¾×–—‘’“”«»¿¡…\u00a0")  # noqa: RUF001
-_NOT_ASCII = re.compile(r"\w*[^\x00-\x7f]\w*")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _TEXT_COLUMNS = frozenset({KEY, "patient_id", "image", "mask", "model", "structure", "reader", "split"})
 
 
@@ -92,8 +92,9 @@ def read(path: Path, keys: Collection[str] = (KEY,)) -> Rows:
     notes = []
     if encoding != "UTF-8" or delimiter != ",":
         note = f"{path.name} is read as {encoding} text with {_DELIMITERS.get(delimiter, repr(delimiter))}"
-        if encoding == _WINDOWS and (words := _NOT_ASCII.findall(text)):
-            note += f"; check letters such as in {words[0]!r}, or save it as UTF-8"
+        if encoding == _WINDOWS and (letter := _NOT_ASCII.search(text)):
+            number = text.count("\n", 0, letter.start()) + 1 + skipped
+            note += f"; check letters such as {letter[0]!r} in row {number}, or save it as UTF-8"
         notes.append(note)
     if delimiter != "," and (names := replace_decimal_commas(header, cells)):
         notes.append(f"{path.name}: decimal commas are read as points in {', '.join(names)}")

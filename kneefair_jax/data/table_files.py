@@ -18,6 +18,10 @@ def read(path: Path, keys: Collection[str] = (delimited.KEY,)) -> delimited.Rows
     Raises:
         InputError: the table cannot be read (`delimited.read`, `workbook.read`).
     """
+    return workbook.read(path, keys) if is_workbook(path) else delimited.read(path, keys)
+
+
+def is_workbook(path: Path) -> bool:
+    """Return whether a file is an Excel workbook by its first bytes."""
     with limits.open_regular(path) as file:
-        is_workbook = file.read(len(workbook.MAGIC)) == workbook.MAGIC
-    return workbook.read(path, keys) if is_workbook else delimited.read(path, keys)
+        return file.read(len(workbook.MAGIC)) == workbook.MAGIC

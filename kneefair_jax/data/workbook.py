@@ -155,8 +155,9 @@ def _choose(sheets: dict[str, dict[int, list[str]]], keys: Collection[str], path
         name for name, rows in sheets.items() if set(map(identifiers.visible, rows[min(rows)])) & set(keys)
     ]
     if len(names) != 1:
+        known = f", and {len(names)} of them a column {' or '.join(sorted(keys))}" if keys else ""
         raise InputError(
-            f"{path}: the sheets {', '.join(map(repr, sheets))} have cells, and {len(names)} of them a column "
-            f"{' or '.join(sorted(keys))}; keep one sheet in the workbook, or save the sheet as CSV"
+            f"{path}: the sheets {', '.join(map(repr, sheets))} have cells{known}; keep one sheet in the workbook, or "
+            "save the sheet as CSV"
         )
     return names[0]

@@ -58,7 +58,7 @@ def test_decimal_commas_by_column(tmp_path):
 def test_windows_text_is_read_with_a_note(tmp_path):
     rows = read(tmp_path, "case_id;sex\n1;männlich\n", "cp1252")
     assert rows.cells == {2: ["1", "männlich"]}
-    assert "Windows-1252" in rows.notes[0] and "männlich" in rows.notes[0]
+    assert "Windows-1252" in rows.notes[0] and "'ä' in row 2" in rows.notes[0]
     for damaged in ("case_id,x\n1,é\n".encode() + b"\xe9", b"case_id,x\n1,\x81\n", b"case_id,x\n1,\xac\n"):
         with pytest.raises(InputError, match=r"malformed CSV.*save it as UTF-8"):
             read(tmp_path, damaged)
