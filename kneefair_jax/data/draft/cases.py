@@ -45,7 +45,7 @@ class Options:
         has_links: whether the films get pseudonymous names in a folder of their own.
     """
 
-    key: bytes
+    key: bytes = dataclasses.field(repr=False)
     images: str = ""
     masks: str = ""
     structures: tuple[str, ...] = ()
@@ -132,7 +132,7 @@ def draft(files: scan.Scan, options: Options, table: ClinicalTable | None = None
         *patient_notes,
         *(table.notes if table else ()),
         *(joined.notes if joined else ()),
-        *_path_notes(paired, table, options),
+        *_privacy_notes(paired, frame, options),
     ]
     return Draft(frame, links, _unfilled(frame), tuple(notes))
 
@@ -275,12 +275,15 @@ def _file_notes(
         yield f"{count} file{'s are' if count > 1 else ' is'} not used: {reason}"
 
 
-def _path_notes(films: Sequence[File], table: ClinicalTable | None, options: Options) -> Iterable[str]:
+def _privacy_notes(films: Sequence[File], frame: pd.DataFrame, options: Options) -> Iterable[str]:
+    old = int((frame["age"] == str(clinical_table.OLDEST)).sum())
+    if old:
+        yield f"age: {old} cases of {clinical_table.OLDEST} years or more are written as {clinical_table.OLDEST}"
     without = sum(not film.has_header for film in films)
-    if without and not options.has_links and (table is None or "patient_id" not in table.cells):
+    if without and not options.has_links:
         yield (
-            f"{without} films have no DICOM header, so their paths cannot be compared with names and IDs; read the "
-            "columns image and mask before you share the table, or give --link-dir"
+            f"{without} films have no DICOM header with which their paths could be compared; read the columns image "
+            "and mask before you share the table, or give --link-dir"
         )
 
 

@@ -6,6 +6,7 @@ letters, with or without accents and separators. A short identifier, as `7` or `
 
 import hashlib
 import hmac
+import itertools
 import re
 import string
 import unicodedata
@@ -23,51 +24,58 @@ class Identifiers:
     """A set of identifiers of all patients of a cohort.
 
     Attributes:
-        words: identifiers with fewer than four characters, found as whole words.
+        words: short identifiers, found as whole words.
         parts: longer identifiers, found inside words too.
     """
 
     def __init__(self) -> None:
         self.words: set[str] = set()
         self.parts: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
+        self._lengths: dict[str, set[int]] = {}  # of the parts, by their first two characters
 
     def add(self, text: str) -> None:
         """Add an identifier: a patient's ID, an accession number, an address."""
         for form in _spellings(text):
             compact = "".join(_words(form))
-            if len(compact) >= SHORTEST_PART:
+            # A script without spaces, as of 山田, writes names inside longer words.
+            if len(compact) >= SHORTEST_PART or (len(compact) > 1 and not compact.isascii()):
                 self.parts.add(compact)
+                self._lengths.setdefault(compact[:2], set()).add(len(compact))
             elif compact:
                 self.words.add(compact)
-        self._pattern = None
 
     def add_name(self, text: str) -> None:
-        """Add each part of a name; a single letter is no identifier."""
-        for part in re.split(r"[\s^=,;.&/\\_-]+", text):
-            if len(part) > 1:
+        """Add each part of a name, and two parts as one word; a single letter is no identifier."""
+        for representation in text.split("="):  # by letters, by ideographs, by sounds (PS3.5, 6.2.1)
+            parts = [part for part in re.split(r"[\s^,;.&/\\_-]+", representation) if len(part) > 1]
+            for part in parts:
                 self.add(part)
+            for first, second in itertools.permutations(parts[:4], 2):
+                self.add(first + second)
 
     def add_date(self, text: str) -> None:
         """Add a date with the year first, in the orders and lengths in which people write dates."""
         digits = re.sub(r"\D", "", text)[:8]
-        if len(digits) == len("19600321"):
-            year, month, day = digits[:4], digits[4:6], digits[6:]
-            for order in ((year, month, day), (day, month, year), (month, day, year)):
-                self.parts.add("".join(order))
-            self.parts |= {f"{int(day)}{int(month)}{year}", f"{int(month)}{int(day)}{year}"}
-            for order in ((year[2:], month, day), (day, month, year[2:]), (month, day, year[2:])):
-                self.parts.add("".join(order))
-            self._pattern = None
+        if len(digits) != len("19600321"):
+            return
+        year, month, day = digits[:4], digits[4:6], digits[6:]
+        orders = [(year, month, day), (day, month, year), (month, day, year)]
+        orders += [(year[2:], month, day), (day, month, year[2:]), (month, day, year[2:])]
+        orders += [(day.lstrip("0"), month.lstrip("0"), year), (month.lstrip("0"), day.lstrip("0"), year)]
+        for order in orders:
+            self.add("".join(order))
 
     def found_in(self, text: str) -> bool:
         """Return whether a text contains an identifier."""
-        if self._pattern is None:
-            self._pattern = re.compile("|".join(map(re.escape, sorted(self.parts))) or r"(?!)")
         for form in _spellings(text):
             words = _words(form)
             chunks = re.split(r"[\W_]+", form)  # `7a` is a word, and so are `7` and `a` in it
-            if not self.words.isdisjoint([*words, *chunks]) or self._pattern.search("".join(words)):
+            compact = "".join(words)
+            if not self.words.isdisjoint([*words, *chunks]) or any(
+                compact[start : start + length] in self.parts
+                for start in range(len(compact) - 1)
+                for length in self._lengths.get(compact[start : start + 2], ())
+            ):
                 return True
         return False
 

@@ -49,8 +49,9 @@ def join(
     conflicts: collections.Counter[str] = collections.Counter()
     unmatched, almost = 0, set()
     used: set[int] = set()
+    file_names = collections.Counter(name for film in films for name in _names(film))
     for film, patient in zip(films, patient_ids, strict=True):
-        rows = _rows_of_file(film, by_file) or by_patient.get(patient, [])
+        rows = _rows_of_file(film, by_file, file_names) or by_patient.get(patient, [])
         if not rows and patient and (near := similar.get(identifiers.canonical_identifier(patient))):
             almost.add(patient)
             rows = near if allow_similar else []
@@ -59,7 +60,11 @@ def join(
         rows = _rows_of_side(cells, rows, film)
         values.append({name: _value(cells, rows, name, conflicts) for name in (*table.columns, *_DATES)})
         patients.append(_value(cells, rows, "patient_id", conflicts))
-    notes = []
+    notes = [
+        f"{name}: {table.path.name} and the headers disagree for {count} films; the table is used"
+        for name in ("sex", "side")
+        if (count := _disagreements(films, values, name))
+    ]
     if unmatched:
         notes.append(
             f"{unmatched} of {len(films)} films have no row in {table.path.name}; add rows with the PatientID of their "
@@ -80,6 +85,11 @@ def join(
     return Join(values, patients, notes)
 
 
+def _disagreements(films: Sequence[File], values: Sequence[Mapping[str, str]], name: str) -> int:
+    pairs = [(getattr(film.tags, name), value.get(name)) for film, value in zip(films, values, strict=True)]
+    return sum(bool(tag and stated and tag != stated) for tag, stated in pairs)
+
+
 def _rows_by(column: pd.Series | None, form: Callable[[str], str]) -> Mapping[str, list[int]]:
     rows: dict[str, list[int]] = collections.defaultdict(list)
     for row, cell in () if column is None else column.items():
@@ -92,10 +102,15 @@ def _file_form(cell: str) -> str:
     return cell.replace("\\", "/").lower()
 
 
-def _rows_of_file(film: File, by_file: Mapping[str, list[int]]) -> list[int]:
-    """Return the rows that name a film by its path, its name or its name without ending, the first of which fits."""
+def _names(film: File) -> list[str]:
+    """Return the distinct texts by which a table may name a film: its path, its name, its name without ending."""
     names = (film.path.as_posix(), film.path.name, scan.stem(film.path))
-    return next((by_file[name.lower()] for name in names if name.lower() in by_file), [])
+    return list(dict.fromkeys(name.lower() for name in names))
+
+
+def _rows_of_file(film: File, by_file: Mapping[str, list[int]], file_names: Mapping[str, int]) -> list[int]:
+    """Return the rows that name a film; a name that several films have names none of them."""
+    return next((by_file[name] for name in _names(film) if name in by_file and file_names[name] == 1), [])
 
 
 def _rows_of_side(cells: pd.DataFrame, rows: list[int], film: File) -> list[int]:

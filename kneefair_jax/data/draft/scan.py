@@ -2,6 +2,7 @@
 
 import collections
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -179,6 +180,8 @@ def _read_file(root: Path, path: Path, images: str, masks: str, identifiers: Ide
     suffix = readers.suffix_of(path.name)
     if path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return "hidden files and DICOM directories"
+    if not str(path).isprintable():
+        return "names with characters that a table cannot hold"
     if not (root / path).is_file():
         return "links without a target, pipes and devices"
     is_dicom = suffix in readers.DICOM_SUFFIXES or (not suffix and readers.has_dicom_magic(root / path))
@@ -189,9 +192,11 @@ def _read_file(root: Path, path: Path, images: str, masks: str, identifiers: Ide
     if suffix in readers.JPEG_SUFFIXES and role == MASK:
         return "JPEG among the masks (lossy)"
     try:
-        if is_dicom:
-            return _read_dicom(root, path, role, identifiers)
-        tags = _nifti_tags(root / path) if suffix in readers.NIFTI_SUFFIXES else Tags()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's warnings repeat the values of a header
+            if is_dicom:
+                return _read_dicom(root, path, role, identifiers)
+            tags = _nifti_tags(root / path) if suffix in readers.NIFTI_SUFFIXES else Tags()
     except Exception:  # libraries raise many errors for damaged files, and their texts may hold identifiers
         return "unreadable headers"
     return File(path, role, tags)
