@@ -10,6 +10,7 @@ from kneefair_jax.audit import equivalence_margin, label_map, mask_faults, optio
 from kneefair_jax.data import cell_text, layouts
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
+from kneefair_jax.report import pdf
 from kneefair_jax.report.schema import Report
 from kneefair_jax.report.score_schema import GroupRow, Statistic
 from kneefair_jax.report.text import failures, findings, formatting
@@ -72,7 +73,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         metavar="NAME=VALUES",
-        help="labels of the predictions, if they differ",
+        help="labels of the predictions, if they differ; of one model after its name: femur=1 tibia=2 b: femur=10 "
+        "tibia=20",
     )
     inputs.add_argument(
         "--orientation",
@@ -103,6 +105,9 @@ def parser() -> argparse.ArgumentParser:
     analysis.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
     analysis.add_argument("--title", default="", metavar="TEXT", help="heading of the page")
     analysis.add_argument("--author", default="", metavar="NAME", help="who made the audit, for the page")
+    analysis.add_argument(
+        "--pdf", action="store_true", help="also print summary.pdf, one page, by Chromium or WeasyPrint"
+    )
     analysis.add_argument("--images", type=Path, metavar="DIR", help="radiographs to draw the examples on")
     analysis.add_argument(
         "--suspicious",
@@ -183,7 +188,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     audit = _audit(arguments, argv)
     with Progress("writing the results"):
-        pages = audit.write(arguments.out)
+        pages = audit.write(arguments.out, with_pdf=arguments.pdf)
     for note in audit.notes:
         print(f"note: {note}")
     for model, report in audit.reports.items():
@@ -233,6 +238,8 @@ def _gap(gap: Statistic) -> str:
 
 def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
     result.require_folder(arguments.out)
+    if arguments.pdf:
+        pdf.require_printer()
     settings = options.Settings(
         min_group_patients=arguments.min_group_patients,
         draws=arguments.draws,
@@ -272,12 +279,12 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         raise InputError(
             "give --truth, --pred and --metadata to audit masks, or --scores to audit a table of scores"
         )
+    pred_labels, model_labels = label_map.parse_by_model(arguments.pred_labels or ())
     mask_options = options.MaskOptions(
         **cases,
         labels=label_map.parse(arguments.labels) if arguments.labels else None,
-        pred_labels=label_map.parse(arguments.pred_labels, "--pred-labels")
-        if arguments.pred_labels
-        else None,
+        pred_labels=pred_labels,
+        model_labels=model_labels,
         orientation=arguments.orientation,
         images=arguments.images,
         label_error_checkpoint=arguments.suspicious,

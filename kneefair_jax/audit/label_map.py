@@ -62,6 +62,37 @@ def parse(words: Sequence[str], option: str = "--labels") -> dict[str, tuple[int
     return check(labels, option)
 
 
+def parse_by_model(
+    words: Sequence[str], option: str = "--pred-labels"
+) -> tuple[dict[str, tuple[int, ...]] | None, dict[str, dict[str, tuple[int, ...]]]]:
+    """Parse the label map of all models, and those of single models, each after the model's name and a colon.
+
+    `["femur=1", "tibia=2", "b:", "femur=10", "tibia=20"]`: model b has other values than the rest.
+
+    Returns:
+        The label map of the models that have none of their own, or None; and model -> label map.
+
+    Raises:
+        InputError: a word has another form, or a model occurs twice or has no label map.
+    """
+    lists: dict[str, list[str]] = {}
+    shared: list[str] = []
+    current = shared
+    for word in words:
+        if word.endswith(":") and "=" not in word:
+            if word[:-1] in lists:
+                raise InputError(f"{option}: the model {word[:-1]!r} occurs twice; give its label map once")
+            current = lists.setdefault(word[:-1], [])
+        else:
+            current.append(word)
+    if empty := [model for model, own in lists.items() if not own]:
+        raise InputError(f"{option} {empty[0]}: no label map follows; write {empty[0]}: femur=1 tibia=2")
+    return (
+        parse(shared, option) if shared else None,
+        {model: parse(own, option) for model, own in lists.items()},
+    )
+
+
 def _whole_number(text: str) -> int:
     number = cell_text.parse_number(text)
     if not number.is_integer():

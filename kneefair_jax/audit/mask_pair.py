@@ -4,6 +4,7 @@ A summary is what an audit stores of a mask after it frees the pixels: counts, f
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,11 +28,17 @@ class Reading(NamedTuple):
         truth: structure -> values of the reference masks, `label_map.check`.
         prediction: the same of the predicted masks.
         orientation: of `layouts.FLAGS`, for predicted masks whose relation to the truth the headers leave open.
+        by_model: model -> values of its masks, for models whose values differ from `prediction`.
     """
 
     truth: LabelMap
     prediction: LabelMap
     orientation: str = "none"
+    by_model: Mapping[str, LabelMap] = {}
+
+    def of_model(self, model: str) -> "Reading":
+        """Return how to read the masks of one model."""
+        return self._replace(prediction=self.by_model.get(model, self.prediction))
 
     @property
     def structures(self) -> tuple[str, ...]:

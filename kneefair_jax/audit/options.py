@@ -54,6 +54,7 @@ class MaskOptions(CaseOptions):
     Attributes:
         labels: structure -> its values in the masks; None takes the values in the files.
         pred_labels: the same for the predictions; None if they have the values of the reference masks.
+        model_labels: model -> the same for its predictions, for models whose values differ.
         orientation: of `data.layouts.FLAGS`, for the predictions whose relation to the reference mask the headers leave
             open; if both headers state an orientation, the headers decide.
         images: folder of the radiographs to draw on, by case id or by the column `image`.
@@ -63,6 +64,7 @@ class MaskOptions(CaseOptions):
 
     labels: Labels | None = None
     pred_labels: Labels | None = None
+    model_labels: Mapping[str, Labels] = field(default_factory=dict)
     orientation: str = "none"
     images: str | Path | None = None
     label_error_checkpoint: str = ""

@@ -18,7 +18,7 @@ from kneefair_jax.audit.cases import Cohort
 from kneefair_jax.audit.options import Settings
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, family, model_comparison, patient_table, reference_ser
-from kneefair_jax.report import build, checklist, csv_tables, notes, page
+from kneefair_jax.report import build, checklist, csv_tables, notes, page, pdf
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import ModelComparison, Report
 from kneefair_jax.report.schema import ReaderAgreement as ReaderSummary
@@ -39,6 +39,7 @@ _OUTPUTS = (
     "cases.parquet",
     _LABEL_ERRORS,
     mask_faults.FILE,
+    pdf.FILE,
     "[0-9]*-*",
 )
 _LIBRARIES = ("kneefair_jax", "numpy", "scipy", "pandas")
@@ -68,7 +69,7 @@ class Audit(NamedTuple):
         """The report of the first model; with several models, it has their comparison under `models`."""
         return next(iter(self.reports.values()))
 
-    def write(self, out: str | Path) -> dict[str, Path]:
+    def write(self, out: str | Path, *, with_pdf: bool = False) -> dict[str, Path]:
         """Write `index.html` and `report.json` of the first model, and `cases.csv` and `cases.parquet` of all.
 
         It also writes `suspicious.csv`, if reference masks were compared with a network's, and `mask_faults.csv`, if
@@ -77,6 +78,10 @@ class Audit(NamedTuple):
         All files appear together, or, if one cannot be written, none. The call waits for another audit that writes to
         the same folder. In the CSV, an apostrophe precedes a cell of text that a spreadsheet would run as a formula;
         the parquet has the text itself.
+
+        Args:
+            out: the folder.
+            with_pdf: whether to print a summary of one page, `summary.pdf`, by Chromium or WeasyPrint.
 
         Returns:
             The paths of the pages, by model.
@@ -88,12 +93,17 @@ class Audit(NamedTuple):
             model: f"{number + 1}-{re.sub(r'[^\w-]', '_', model)}" if number else ""
             for number, model in enumerate(self.reports)
         }
-        tables = [str(Path(folder, name)) for folder in folders.values() for name in csv_tables.NAMES]
+        tables = [
+            str(Path(folder, name)) for folder in folders.values() for name in (*csv_tables.NAMES, pdf.FILE)
+        ]
         with (
             output_folder.exclusive_lock(out, "--out", wait=True),
             atomic.staging_folder(out, [*tables, _LABEL_ERRORS, mask_faults.FILE]) as stage,
         ):
             self._write(stage, folders)
+            if with_pdf:
+                for model, report in self.reports.items():
+                    pdf.write(stage / folders[model] / pdf.FILE, page.summary_page(page.plain(report)))
         return {model: out / folder / page.PAGE for model, folder in folders.items()}
 
     def _write(self, out: Path, folders: Mapping[str, str]) -> None:

@@ -187,7 +187,16 @@ def _read_masks(
     cohort = matched.cohort
     films = {} if options.images is None else files.match_images(cohort, Path(options.images))
     values = options.labels or label_map.discover(cohort.frame, cohort.path, matched.truth)
-    reading = _reading(values, options.pred_labels)._replace(orientation=options.orientation)
+    if unknown := sorted(set(options.model_labels) - set(by_model)):
+        raise InputError(
+            f"--pred-labels {unknown[0]}: no model has this name; the models are {', '.join(by_model)}"
+        )
+    reading = _reading(values, options.pred_labels)._replace(
+        orientation=options.orientation,
+        by_model={
+            model: _reading(values, labels).prediction for model, labels in options.model_labels.items()
+        },
+    )
     return _Masks(cohort, matched.truth, matched.predictions, films, reading)
 
 
@@ -239,7 +248,7 @@ def _model_result(
     settings: Settings,
 ) -> _ModelResult:
     """Tabulate the scores of one model, and add notes on its masks to the cohort."""
-    cohort, reading = audited.cohort, audited.reading
+    cohort, reading = audited.cohort, audited.reading.of_model(model)
     scored = [case.by_model[model] for case in results]
     table = scoring.table(cohort, scored, reading.scored, model, options.split or "all")
     if table["dice"].isna().all():

@@ -99,7 +99,8 @@ def score_cases(
         by_model, errors = {}, []
         for model, masks in predictions.items():
             try:
-                by_model[model] = _score(true, masks.get(case), spacing, reading, case in first[model])
+                values = reading.of_model(model)
+                by_model[model] = _score(true, masks.get(case), spacing, values, case in first[model])
             except InputError as error:
                 errors.append(error)
         if errors:
@@ -118,8 +119,9 @@ def score_cases(
     ]
     if problems:
         # Unknown values may be those of a re-sorted palette, for which this message is better.
-        for masks in (truth, *predictions.values()):
-            values = reading.truth if masks is truth else reading.prediction
+        folders = [(truth, reading.truth)]
+        folders += [(masks, reading.of_model(model).prediction) for model, masks in predictions.items()]
+        for masks, values in folders:
             mask_files.check_palettes([masks[case] for case in ids if case in masks], values)
     metadata.refuse(cohort.path, problems)
     cases = [result for result in results if isinstance(result, Case)]
@@ -159,7 +161,10 @@ def _score(
 def _check_palettes(cases: Sequence[Case], models: Iterable[str], reading: Reading) -> None:
     """Require that an index has one meaning in all palette images of a folder."""
     folders: list[tuple[list[Summary | None], LabelMap]] = [([case.truth for case in cases], reading.truth)]
-    folders += [([case.by_model[model].mask for case in cases], reading.prediction) for model in models]
+    folders += [
+        ([case.by_model[model].mask for case in cases], reading.of_model(model).prediction)
+        for model in models
+    ]
     for masks, values in folders:
         indices = dict(mask.palette for mask in masks if mask is not None and mask.palette is not None)
         mask_files.check_read_palettes(indices, values)

@@ -12,6 +12,7 @@ __all__ = [
     "notes",
     "overlays",
     "page",
+    "pdf",
     "study_page",
     "text",
 ]

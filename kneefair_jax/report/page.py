@@ -117,6 +117,13 @@ def page(
     )
 
 
+def summary_page(report: Report) -> str:
+    """Return the HTML of a summary for one printed page: the first screen alone; `report` with plain numbers."""
+    return template("summary.html", verdict_cell=findings.table_cell, tick_label=_tick_label).render(
+        report=report, other_pages={}, glossary=GLOSSARY, **_first_screen(report), **_helpers(report)
+    )
+
+
 class _Contents(NamedTuple):
     """The headings of a page, which the template adds as it renders them."""
 
@@ -138,11 +145,19 @@ def _first_screen(report: Report) -> dict[str, Any]:
         "axis": cards.axis(shown),
         "overall": report["scores"][primary.score]["overall"]["mean"],
         "lower_is_better": primary.score in LOWER_IS_BETTER,
+        "title": _heading(report),
         "origin": origin(report),
         "audited_model": formatting.audited_model(report),
         "model_rows": models.rows(report),
         "model_sentences": [formatting.keep_together(text) for text in models.sentences(report)],
     }
+
+
+def _heading(report: Report) -> str:
+    title = report["run"].get("title") or "Segmentation accuracy by patient group"
+    rows = models.rows(report)
+    model = f"{len(rows)} models" if rows else formatting.audited_model(report)
+    return f"{title}: {model}" if model else title
 
 
 def _tick_label(value: float) -> str:

@@ -240,7 +240,7 @@ class ModelPair(TypedDict):
 
 
 class ModelAttribute(TypedDict):
-    """The gap of a model by one attribute over all patients, and its worst ranked group."""
+    """The tested gap of a model by one attribute, and its worst ranked group."""
 
     gap: float | None
     significant: bool

@@ -23,9 +23,9 @@ class Gap(NamedTuple):
     """The gap of a model by one attribute.
 
     Attributes:
-        value: over all patients.
+        value: the tested gap, of patients without a failed segmentation.
         is_significant: whether it differs significantly from zero.
-        change: its change from the first model, `−0.034`; "" for the first model.
+        change: the change of the gap over all patients from the first model, `−0.034`; "" for the first model.
         is_changed: whether the change is significant.
     """
 
@@ -102,7 +102,7 @@ def _summary(report: Report) -> ModelSummary:
     failure = rates["endpoints"]["failure"] if rates else None
     by_attribute: dict[str, ModelAttribute] = {
         verdict.groups.key: {
-            "gap": (verdict.summary.get("gap") or {}).get("value"),
+            "gap": verdict.gap,
             "significant": verdict.kind in ("significant", "unlocated"),
             "worst": verdict.worst,
             "worst_mean": score["groups"][verdict.worst]["mean"] if verdict.worst else None,
