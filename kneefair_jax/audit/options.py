@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from kneefair_jax.audit.label_map import Labels
 from kneefair_jax.data import layouts
+from kneefair_jax.data.label_map import Labels
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.fairness.endpoints import EndpointSettings
@@ -57,7 +57,7 @@ class MaskOptions(CaseOptions):
             open; if both headers state an orientation, the headers decide.
         images: folder of the radiographs to draw on, by case id or by the column `image`.
         label_error_checkpoint: the checkpoint whose predictions for `images` the reference masks are compared with, to
-            find label errors (`label_error_table.table`); `auto` is the shipped network, "" compares nothing.
+            find label errors (`radiographs.label_error_table`); `auto` is the shipped network, "" compares nothing.
     """
 
     labels: Labels | None = None

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -106,27 +106,46 @@ def word_notes(raw: pd.DataFrame, attributes: Sequence[str]) -> list[str]:
     return cell_text.missing_word_notes(raw[columns])
 
 
-def require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any]) -> None:
-    """Require the columns of `REQUIRED`, and those that the config names."""
-    columns = ", ".join(table.columns)
-    for name in REQUIRED:
-        if name not in table:
-            hint = " (repeat case_id in it if no two cases share a patient)" if name == "patient_id" else ""
-            raise InputError(f"{path}: column {name!r} is missing; add it{hint}; the columns are: {columns}")
-    attributes = tuple(config["attributes"])
-    candidates = [name for name in table.columns if name not in (*REQUIRED, "split", "spacing_mm")]
+class CaseColumns(NamedTuple):
+    """The columns of a table of cases, on the lines of the file.
+
+    Attributes:
+        cases: `case_id`, `patient_id` (text) and the categorical attributes.
+        confounders: what an adjusted model adjusts for beside the attributes.
+        spacing: f32[N, 2], mm per pixel; NaN where the table states none.
+    """
+
+    cases: pd.DataFrame
+    confounders: pd.DataFrame
+    spacing: np.ndarray
+
+
+def case_columns(
+    table: pd.DataFrame,
+    attributes: Sequence[str],
+    bins: Mapping[str, Sequence[float]],
+    problems: list[Problem],
+    required: Sequence[str],
+    options: Options,
+) -> CaseColumns:
+    """Check and convert the columns of a table of cases.
+
+    Args:
+        table: text on the lines of the file, "" where missing.
+        attributes: columns to report by.
+        bins: attribute -> ascending edges, for numbers.
+        problems: receives the faults.
+        required: columns that need a text in every row.
+        options: for the messages.
+    """
+    check_identifiers(table, problems, required, options)
+    columns = {name: table[name] for name in cell_text.IDENTIFIERS}
     for name in attributes:
-        if name not in candidates:
-            raise InputError(
-                f"{path}: data.attributes names {name!r}, which is not an attribute column; these are: "
-                f"{', '.join(candidates)} (several are written \"('sex','age')\")"
-            )
-        if attributes.count(name) > 1:
-            raise InputError(f"{path}: data.attributes names {name!r} twice")
-    if config["split_column"] and config["split_column"] not in table:
-        raise InputError(
-            f"{path}: data.split_column is {config['split_column']!r}; set it to '' or one of: {columns}"
-        )
+        columns[name] = attribute(table[name], bins.get(name), problems, options)
+        check_merged(table, name, problems)
+    return CaseColumns(
+        pd.DataFrame(columns), confounders(table, attributes, problems, options), spacings(table, problems)
+    )
 
 
 def check_identifiers(
@@ -233,7 +252,10 @@ def attribute(
     has_value = values != ""
     if not has_value.any():
         problems.append(
-            (WHOLE_COLUMN, f"column {values.name!r} is empty; fill it in or remove it from {options.attributes}")
+            (
+                WHOLE_COLUMN,
+                f"column {values.name!r} is empty; fill it in or remove it from {options.attributes}",
+            )
         )
     if edges is not None:
         problems += _not_numbers(values, numbers)
@@ -253,7 +275,9 @@ def attribute(
         )
         problems.append((WHOLE_COLUMN, text))
     elif len(levels) > 1 and all(map(ages.is_date, levels)):
-        problems.append((WHOLE_COLUMN, f"column {values.name!r} holds dates; convert them to ages or periods"))
+        problems.append(
+            (WHOLE_COLUMN, f"column {values.name!r} holds dates; convert them to ages or periods")
+        )
     else:
         problems += _unusable_levels(values, options, rows=rows)
     return groups.categorical(values)

@@ -12,7 +12,7 @@ from typing import Any
 from kneefair_jax.data import readers
 from kneefair_jax.data.oai import cases, selection
 from kneefair_jax.data.oai.films import Film
-from kneefair_jax.data.oai.tree import VISITS
+from kneefair_jax.data.oai.selection import VISITS
 from kneefair_jax.data.source import Exclusion, Source
 from kneefair_jax.errors import InputError
 
