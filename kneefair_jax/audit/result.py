@@ -210,12 +210,17 @@ def audit(
         by_size: model -> the errors that size alone would give (`metrics.boundary_errors`), a row per case.
     """
     settings, resamples = _affordable(settings, cohort, len(tables))
-    options: dict[str, Any] = {
-        "attributes": list(cohort.attributes),
-        "min_group_patients": settings.min_group_patients,
-        "draws": settings.draws,
-        "seed": settings.seed,
-    }
+    analysis = build.Analysis(
+        structures,
+        list(cohort.attributes),
+        min_group_patients=settings.min_group_patients,
+        draws=settings.draws,
+        seed=settings.seed,
+        delta=settings.delta,
+        endpoints=settings.endpoints,
+        primary=settings.primary,
+        intersections=settings.intersections,
+    )
     for table in tables.values():
         family.require_measured(settings.primary, table)
     reports = {}
@@ -227,21 +232,16 @@ def audit(
             reports[model] = build.build_report(
                 table,
                 cohort.frame,
-                cohort.confounders,
-                notes=list(public_notes),
-                delta=settings.delta,
-                endpoints=settings.endpoints,
-                primary=settings.primary,
-                intersections=settings.intersections,
-                excluded=cohort.excluded,
+                analysis,
                 run=_run_fields(settings) | {"model": model or None, **run_fields.get(model, {})},
-                structures=structures,
+                notes=list(public_notes),
+                confounders=cohort.confounders,
+                excluded=cohort.excluded,
                 advance=progress.advance,
-                **options,
             )
             _add_readers_and_size(reports[model], cohort, table, settings, by_size.get(model))
     if len(tables) > 1:
-        models = _compare(tables, options | {"draws": resamples}, settings.endpoints.failure_dice)
+        models = _compare(cohort.attributes, tables, settings._replace(draws=resamples))
         for report in reports.values():
             report["models"] = models
     cases = pd.concat(list(tables.values()), ignore_index=True)
@@ -249,13 +249,19 @@ def audit(
 
 
 def _compare(
-    tables: Mapping[str, pd.DataFrame], options: Mapping[str, Any], failure_dice: float
+    attributes: Sequence[str], tables: Mapping[str, pd.DataFrame], settings: Settings
 ) -> ModelComparison:
-    """Return the comparison of all pairs of models; `options` are arguments of `compare_models`."""
-    comparisons = math.comb(len(tables), 2) * len(options["attributes"])
+    """Return the comparison of all pairs of models."""
+    comparisons = math.comb(len(tables), 2) * len(attributes)
     with Progress("comparing models", comparisons, "comparisons") as progress:
         models = model_comparison.compare_models(
-            tables, **options, failure_dice=failure_dice, advance=progress.advance
+            tables,
+            attributes=list(attributes),
+            min_group_patients=settings.min_group_patients,
+            draws=settings.draws,
+            seed=settings.seed,
+            failure_dice=settings.endpoints.failure_dice,
+            advance=progress.advance,
         )
     return cast(ModelComparison, models)
 
