@@ -26,7 +26,7 @@ THUMBNAIL = 32  # pixels a side, whatever the size of the mask
 
 
 class Reading(NamedTuple):
-    """How to read masks.
+    """The settings for reading masks.
 
     Attributes:
         truth: structure -> values of the reference masks, `label_map.check`.

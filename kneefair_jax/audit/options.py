@@ -1,4 +1,4 @@
-"""Options of an audit: which cases and masks it reads, and how it computes the numbers."""
+"""Options of an audit: its choice of cases, and the settings for reading masks and for computing the numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ ON_MISSING = ("stop", "skip", "zero")
 
 @dataclass(frozen=True)
 class CaseOptions:
-    """Which cases an audit reads, of masks or of a table of scores.
+    """The choice of the cases that an audit reads, of masks or of a table of scores.
 
     Attributes:
         bins: attribute -> ascending edges, for numbers.
@@ -48,7 +48,7 @@ class CaseOptions:
 
 @dataclass(frozen=True)
 class MaskOptions(CaseOptions):
-    """How an audit reads masks.
+    """The settings with which an audit reads masks.
 
     Attributes:
         labels: structure -> its values in the masks; None takes the values in the files.
@@ -78,7 +78,7 @@ class MaskOptions(CaseOptions):
 
 
 class Settings(NamedTuple):
-    """How an audit computes the numbers.
+    """The settings with which an audit computes the numbers.
 
     Attributes:
         min_group_patients: smaller groups are shown but not ranked.

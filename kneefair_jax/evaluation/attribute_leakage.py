@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from kneefair_jax import anatomy, groups
+from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.data.cohort_loader import Cohort
-from kneefair_jax.data.pipeline import Arrays
 from kneefair_jax.data.store import Cases
 from kneefair_jax.fairness.attribute_auc import attribute_auc, components
 from kneefair_jax.report.schema import AttributeAuc

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import anatomy, metrics
+from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.data.cohort_loader import Cohort
-from kneefair_jax.data.pipeline import Arrays
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import reference_ser
 from kneefair_jax.fairness.group_calibration import Sums, calibration

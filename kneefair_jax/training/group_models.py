@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from kneefair_jax.data.pipeline import Arrays
+from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.errors import InputError
 from kneefair_jax.groups import Partition
 from kneefair_jax.training import scoring, selection

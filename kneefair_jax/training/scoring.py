@@ -10,7 +10,7 @@ from jax.experimental import multihost_utils
 
 from kneefair_jax import anatomy, groups, metrics
 from kneefair_jax.data import pipeline
-from kneefair_jax.data.pipeline import Arrays
+from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.fairness import patient_table, summaries
 from kneefair_jax.fairness.patient_table import standardized_means
 from kneefair_jax.runtime import preemption

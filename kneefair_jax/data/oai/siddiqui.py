@@ -25,7 +25,7 @@ def source(config: Mapping[str, Any], *, size: tuple[int, int]) -> Source:
     The folders hold selected films, so a film without a stated series is included; one of another series is excluded.
 
     Args:
-        config: `root`, the folder that holds `Images` and `Annotations`; `visit`, a key of `oai.tree.VISITS`, at
+        config: `root`, the folder that holds `Images` and `Annotations`; `visit`, a key of `selection.VISITS`, at
             which the films were made; and what `oai.cases.build` reads.
         size: rows and columns of the working grid.
 
