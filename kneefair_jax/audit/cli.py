@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import cast
 
 from kneefair_jax import safe_text
-from kneefair_jax.audit import equivalence_margin, label_map, mask_faults, options, result, run
-from kneefair_jax.data import cell_text, layouts
+from kneefair_jax.audit import equivalence_margin, mask_faults, options, result, run
+from kneefair_jax.data import cell_text, label_map, layouts
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.report.schema import Report
@@ -35,6 +35,7 @@ structure absent from truth and prediction.
 """
 
 
+# Long, since it is a list of arguments with their help.
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     command_parser = command_line.Parser(

@@ -46,6 +46,7 @@ For research only, not for the care of patients.
 """
 
 
+# Long, since it is a list of arguments with their help.
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     command_parser = command_line.Parser(
