@@ -13,7 +13,7 @@ from ml_collections import config_flags
 
 from kneefair_jax import safe_text
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import command, io_errors, renamed_fields
+from kneefair_jax.runtime import atomic, command
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Path to a config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string(
@@ -82,7 +82,7 @@ def _run(workdir: Path) -> int:
         traceback.print_exc()  # may name the process that failed
         if message := distributed.peer_failure(error):
             raise command.CommandError(message) from error
-        if io_errors.describe(error, REMEDIES.option):
+        if atomic.describe_storage_error(error, REMEDIES.option):
             raise
         distributed.exit_process(1)  # a normal exit would wait for processes that may have exited
     return 0
@@ -134,9 +134,11 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def _unusable_field(argv: Sequence[str]) -> str:
     """Return the error of a config field that is given twice or has moved; empty where there is none."""
+    from kneefair_jax.runtime import run_files
+
     fields = _config_fields(argv)
     for field, count in Counter(fields).items():
-        if new := renamed_fields.new_name(field.removeprefix("config.")):
+        if new := run_files.new_name(field.removeprefix("config.")):
             return f"--{field}: this field is now config.{new}; give --config.{new}"
         if count > 1:
             return f"--{field} is given more than once; give each field once, a tuple with all of its values"

@@ -6,7 +6,7 @@
 from typing import Any, NamedTuple
 
 from kneefair_jax.fairness import bootstrap
-from kneefair_jax.runtime.command_line import MAX_DRAWS, SEED
+from kneefair_jax.runtime.command import MAX_DRAWS, SEED
 from kneefair_jax.runtime.schema import (
     Choice,
     Flag,
