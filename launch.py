@@ -120,14 +120,11 @@ def parse_flags(argv: list[str]) -> list[str]:
     if not (message := _unusable_field(argv)):
         from kneefair_jax.runs import config_file
 
-        flags.FLAGS["config"].parser = config_file.Parser()
+        flags.FLAGS["config"].parser = parser = config_file.Parser()
         try:
             return list(flags.FLAGS(argv))
-        except (AttributeError, KeyError) as error:
-            message = _unknown_field(str(error))
-        except (flags.Error, TypeError, ValueError) as error:
-            # Absl puts the flag with its whole value before the config file's own error.
-            message = str(error.__context__ if isinstance(error.__context__, InputError) else error)
+        except (AttributeError, KeyError, flags.Error, TypeError, ValueError) as error:
+            message = parser.describe_error(error, _config_fields(argv))
     print(f"error: {safe_text.printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
 
@@ -143,18 +140,6 @@ def _unusable_field(argv: Sequence[str]) -> str:
         if count > 1:
             return f"--{field} is given more than once; give each field once, a tuple with all of its values"
     return ""
-
-
-def _unknown_field(text: str) -> str:
-    """Return ml_collections' message about an unknown field in one clause."""
-    names = re.findall(r"[\w.-]+", text.partition("Did you mean")[0].replace("\\n", " "))
-    guess = re.search(r"Did you mean \W*([\w.-]+)", text)
-    field = (
-        f"the config has no field {names[-1]!r}"
-        if names
-        else "a flag names a field that the config does not have"
-    )
-    return field + (f"; did you mean {guess[1]!r}?" if guess else "; configs/default.py lists the fields")
 
 
 def _config_fields(argv: Sequence[str]) -> list[str]:

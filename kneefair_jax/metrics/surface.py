@@ -84,13 +84,9 @@ def surface_distances(
         >>> {name: values.tolist() for name, values in scores.items()}
         {'hd95_mm': [0.5], 'assd_mm': [0.25], 'nsd': [1.0]}
     """
-    if prediction.shape != truth.shape or truth.ndim < 2:
-        raise ValueError(f"prediction and truth must both be [..., H, W]: {prediction.shape}, {truth.shape}")
-    check_labels(structures, prediction=prediction, truth=truth)
-    *batch, height, width = truth.shape
     spacing = np.asarray(spacing, float)
-    if spacing.ndim < 1 or spacing.shape[-1] != 2 or (spacing <= 0).any():
-        raise ValueError(f"spacing must be two positive numbers, mm per pixel down and across: {spacing}")
+    _check_masks(prediction, truth, structures, spacing)
+    *batch, height, width = truth.shape
     spacing = np.broadcast_to(spacing, (*batch, 2)).reshape(-1, 2)
     predicted, true = (mask.reshape(-1, height, width) for mask in (prediction, truth))
     scores = np.full((len(spacing), structures, 3), np.nan)
@@ -107,6 +103,15 @@ def surface_distances(
         fill(rows)
     scores = scores.reshape(*batch, structures, 3)
     return {name: scores[..., k] for k, name in enumerate(("hd95_mm", "assd_mm", "nsd"))}
+
+
+def _check_masks(prediction: np.ndarray, truth: np.ndarray, structures: int, spacing: np.ndarray) -> None:
+    """Refuse masks and spacings that `surface_distances` cannot compare."""
+    if prediction.shape != truth.shape or truth.ndim < 2:
+        raise ValueError(f"prediction and truth must both be [..., H, W]: {prediction.shape}, {truth.shape}")
+    check_labels(structures, prediction=prediction, truth=truth)
+    if spacing.ndim < 1 or spacing.shape[-1] != 2 or (spacing <= 0).any():
+        raise ValueError(f"spacing must be two positive numbers, mm per pixel down and across: {spacing}")
 
 
 class _Surfaces(NamedTuple):

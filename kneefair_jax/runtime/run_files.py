@@ -111,8 +111,13 @@ EXPORTED = Table(
 )
 
 
-def read_config(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
-    """Return the `config.json` of a run: named fields of any values; `remedy` ends the error message.
+def read_config(path: Path, remedy: str = _REMEDY, schema: Table | None = None) -> dict[str, Any]:
+    """Return the `config.json` of a run.
+
+    Args:
+        path: of the file.
+        remedy: what the user can do, the end of the message.
+        schema: what the config must fit; None for named fields of any values.
 
     Raises:
         InputError: see `checked_files.read_json`; or the config has the layout of an earlier version.
@@ -123,6 +128,8 @@ def read_config(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
             f"{path}: this run is of an earlier version ({describe_moved(fields)}); give another --workdir, "
             "or use this folder with the version that wrote it"
         )
+    if schema is not None:
+        checked_files.require_schema(config, schema, path, remedy)
     return config
 
 

@@ -21,7 +21,16 @@ from kneefair_jax.groups import UNKNOWN, Partition
 from kneefair_jax.models.registry import training_bytes
 from kneefair_jax.runtime import memory, run_files
 from kneefair_jax.runtime.schema import find_fault
-from kneefair_jax.training import checkpoint, metric_writer, optimizer, scoring, setup, sharding, stages
+from kneefair_jax.training import (
+    checkpoint,
+    config_fields,
+    metric_writer,
+    optimizer,
+    scoring,
+    setup,
+    sharding,
+    stages,
+)
 from kneefair_jax.training.config_fields import CONFIG, SETTINGS
 from kneefair_jax.weights import imagenet, warm_start
 
@@ -100,6 +109,9 @@ def check_ranges(config: ConfigDict) -> None:
         raise InputError(f"config.{old} is now config.{new}; set that field instead")
     if fault := find_fault(values, CONFIG):
         field = ".".join(filter(None, ("config", fault.place)))
+        if fault.place and config_fields.schema_of(fault.place) is None:
+            source = values.get("data", {}).get("source", "")
+            raise InputError(f"{field}={fault.value}: {config_fields.describe_unknown(fault.place, source)}")
         if fault.value:
             raise InputError(f"{field}={fault.value}: give {fault.expected}")
         raise InputError(f"{field} is missing: give {fault.expected}; configs/default.py has every field")
