@@ -29,7 +29,7 @@ from kneefair_jax.predict.inputs import Input
 from kneefair_jax.predict.plausibility import SIDES
 from kneefair_jax.predict.resume import Record
 from kneefair_jax.report import overlays
-from kneefair_jax.runtime import atomic, io_errors
+from kneefair_jax.runtime import atomic
 
 OVERLAY = (512, 1024)  # the least and the most pixels of an overlay's longer side
 _BONES = (*anatomy.UNIONS, *(f"{side} {bone}" for side in SIDES for bone in anatomy.UNIONS))
@@ -182,7 +182,7 @@ def write_file(write: Write, path: Path, mask: np.ndarray, film: Film, structure
             write(temporary, mask, film, structures)
     except OSError as error:
         # A file that may not be written is that file's fault; a folder that was deleted meanwhile is not.
-        is_disk_error = io_errors.is_storage_error(error) and error.errno not in (errno.EACCES, errno.EPERM)
+        is_disk_error = atomic.is_storage_error(error) and error.errno not in (errno.EACCES, errno.EPERM)
         if is_disk_error or isinstance(error, FileNotFoundError):
             raise
         raise InputError(
@@ -227,7 +227,7 @@ def delete(
         file = out / path
         is_outdated = os.path.isfile(file) and file not in current and os.path.realpath(file) not in films
         if is_outdated and table.may_write(item.path, path.as_posix()):
-            with io_errors.add_path(file):
+            with atomic.add_path(file):
                 file.unlink(missing_ok=True)
 
 
