@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import cast
 
 from kneefair_jax import safe_text
-from kneefair_jax.audit import equivalence_margin, label_map, mask_faults, options, result, run
-from kneefair_jax.data import cell_text, layouts
+from kneefair_jax.audit import equivalence_margin, mask_faults, options, result, run
+from kneefair_jax.data import cell_text, label_map, layouts
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.report import pdf
 from kneefair_jax.report.schema import Report
 from kneefair_jax.report.score_schema import GroupRow, Statistic
 from kneefair_jax.report.text import failures, findings, formatting
-from kneefair_jax.runtime import command_line, run_directory
+from kneefair_jax.runtime import command, run_directory
 from kneefair_jax.runtime.progress import Progress
 
 _MASK_ARGUMENTS = ("truth", "pred", "labels", "pred_labels", "images", "suspicious")
@@ -36,9 +36,10 @@ structure absent from truth and prediction.
 """
 
 
+# Long, since it is a list of arguments with their help.
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    command_parser = command_line.Parser(
+    command_parser = command.Parser(
         prog="python -m kneefair_jax.audit",
         description="Audit predicted masks, or a table of scores, for unequal quality between groups of patients; "
         "write one page and all numbers. This needs no training and no GPU.",
@@ -160,22 +161,22 @@ def parser() -> argparse.ArgumentParser:
     )
     analysis.add_argument(
         "--min-group-patients",
-        type=command_line.integer(1, 1_000_000),
+        type=command.integer(1, 1_000_000),
         default=10,
         metavar="N",
         help="smaller groups are not ranked",
     )
     analysis.add_argument(
         "--draws",
-        type=command_line.integer(bootstrap.MIN_DRAWS, command_line.MAX_DRAWS),
+        type=command.integer(bootstrap.MIN_DRAWS, command.MAX_DRAWS),
         default=10_000,
         metavar="N",
         help=f"bootstrap resamples, and permutations of the tests, {bootstrap.MIN_DRAWS:,} "
-        f"to {command_line.MAX_DRAWS:,}",
+        f"to {command.MAX_DRAWS:,}",
     )
     analysis.add_argument(
         "--seed",
-        type=command_line.integer(0, command_line.SEED.high),
+        type=command.integer(0, command.SEED.high),
         default=0,
         metavar="N",
         help="seed of the resamples and permutations",
@@ -279,7 +280,7 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         raise InputError(
             "give --truth, --pred and --metadata to audit masks, or --scores to audit a table of scores"
         )
-    pred_labels, model_labels = label_map.parse_by_model(arguments.pred_labels or ())
+    pred_labels, model_labels = options.parse_pred_labels(arguments.pred_labels or ())
     mask_options = options.MaskOptions(
         **cases,
         labels=label_map.parse(arguments.labels) if arguments.labels else None,

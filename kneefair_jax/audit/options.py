@@ -1,12 +1,12 @@
-"""Options of an audit: which cases and masks it reads, and how it computes the numbers."""
+"""Options of an audit: its choice of cases, and the settings for reading masks and for computing the numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from kneefair_jax.audit.label_map import Labels
-from kneefair_jax.data import layouts
+from kneefair_jax.data import label_map, layouts
+from kneefair_jax.data.label_map import Labels
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import bootstrap, endpoints, family
 from kneefair_jax.fairness.endpoints import EndpointSettings
@@ -19,7 +19,7 @@ ON_MISSING = ("stop", "skip", "zero")
 
 @dataclass(frozen=True)
 class CaseOptions:
-    """Which cases an audit reads, of masks or of a table of scores.
+    """The choice of the cases that an audit reads, of masks or of a table of scores.
 
     Attributes:
         bins: attribute -> ascending edges, for numbers.
@@ -49,7 +49,7 @@ class CaseOptions:
 
 @dataclass(frozen=True)
 class MaskOptions(CaseOptions):
-    """How an audit reads masks.
+    """The settings with which an audit reads masks.
 
     Attributes:
         labels: structure -> its values in the masks; None takes the values in the files.
@@ -59,7 +59,7 @@ class MaskOptions(CaseOptions):
             open; if both headers state an orientation, the headers decide.
         images: folder of the radiographs to draw on, by case id or by the column `image`.
         label_error_checkpoint: the checkpoint whose predictions for `images` the reference masks are compared with, to
-            find label errors (`label_error_table.table`); `auto` is the shipped network, "" compares nothing.
+            find label errors (`radiographs.label_error_table`); `auto` is the shipped network, "" compares nothing.
     """
 
     labels: Labels | None = None
@@ -81,7 +81,7 @@ class MaskOptions(CaseOptions):
 
 
 class Settings(NamedTuple):
-    """How an audit computes the numbers.
+    """The settings with which an audit computes the numbers.
 
     Attributes:
         min_group_patients: smaller groups are shown but not ranked.
@@ -133,3 +133,34 @@ class Settings(NamedTuple):
         bootstrap.check_draws(self.draws, "--draws")
         endpoints.check(self.endpoints, "--failure-dice", "--endpoint")
         family.resolve(self.primary, attributes)
+
+
+def parse_pred_labels(
+    words: Sequence[str], option: str = "--pred-labels"
+) -> tuple[dict[str, tuple[int, ...]] | None, dict[str, dict[str, tuple[int, ...]]]]:
+    """Parse the label map of all models, and those of single models, each after the model's name and a colon.
+
+    `["femur=1", "tibia=2", "b:", "femur=10", "tibia=20"]`: model b has other values than the rest.
+
+    Returns:
+        The label map of the models that have none of their own, or None; and model -> label map.
+
+    Raises:
+        InputError: a word has another form, or a model occurs twice or has no label map.
+    """
+    lists: dict[str, list[str]] = {}
+    shared: list[str] = []
+    current = shared
+    for word in words:
+        if word.endswith(":") and "=" not in word:
+            if word[:-1] in lists:
+                raise InputError(f"{option}: the model {word[:-1]!r} occurs twice; give its label map once")
+            current = lists.setdefault(word[:-1], [])
+        else:
+            current.append(word)
+    if empty := [model for model, own in lists.items() if not own]:
+        raise InputError(f"{option} {empty[0]}: no label map follows; write {empty[0]}: femur=1 tibia=2")
+    return (
+        label_map.parse(shared, option) if shared else None,
+        {model: label_map.parse(own, option) for model, own in lists.items()},
+    )

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kneefair_jax.export import network_files
-from kneefair_jax.runtime import command_line
+from kneefair_jax.runtime import command
 from kneefair_jax.weights.network import FITS
 
 
 def main(argv: Sequence[str]) -> int:
     """Export the selected checkpoint of a run as weights and a model card."""
-    parser = command_line.Parser(
+    parser = command.Parser(
         prog="python -m kneefair_jax.export",
         description="Export the selected checkpoint of a finished run as weights for `predict`.",
     )

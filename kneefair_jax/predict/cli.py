@@ -8,7 +8,7 @@ from pathlib import Path
 from kneefair_jax import weights
 from kneefair_jax.predict import films, inputs, predictor, run, writers
 from kneefair_jax.predict.areas import AREAS
-from kneefair_jax.runtime import command_line, output_folder
+from kneefair_jax.runtime import command, output_folder
 from kneefair_jax.weights.network import FITS
 
 SOME_FAILED, ALL_FAILED = 1, 2  # exit statuses
@@ -46,9 +46,10 @@ For research only, not for the care of patients.
 """
 
 
+# Long, since it is a list of arguments with their help.
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    command_parser = command_line.Parser(
+    command_parser = command.Parser(
         prog="python -m kneefair_jax.predict",
         description="Segments radiographs: PNG, JPEG, TIFF, DICOM, NIfTI, NPY.",
         epilog=_EPILOG,
@@ -143,7 +144,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command_parser.add_argument(
         "--batch-size",
-        type=command_line.integer(1, 1024),
+        type=command.integer(1, 1024),
         default=8,
         metavar="N",
         help="files per batch (default: 8; at most 32 are read at once)",

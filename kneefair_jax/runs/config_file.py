@@ -1,20 +1,25 @@
-"""Load a config file; its errors become one line with the file, the line and the remedy."""
+"""Load a config file and its flags; errors become one line with the file and line, or the field, and the remedy."""
 
 import re
 import traceback
+from collections.abc import Sequence
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
 
 from kneefair_jax.errors import InputError, describe
+from kneefair_jax.training import config_fields
 
 # A line that gives a part of the mitigation a method's name; the part is a section now.
 _SECTION = re.compile(r"\bmitigation\b.*\b(sampler|objective|head|schedule)\b(?!\.)")
 # ml_collections' error for a section that is set to a name.
 _OVERRIDE = re.compile(r"override field '(sampler|objective|head|schedule)'")
+# Absl's error for a value of another type.
+_ILLEGAL = re.compile(r"flag --config\.([\w.]+)=(.*?): ", re.DOTALL)
 _REMEDY = "correct it, or start from one of configs/"
 
 
@@ -77,8 +82,38 @@ def _reason(error: BaseException, file: str) -> str:
 class Parser(flags.ArgumentParser[ConfigDict]):
     """Absl's parser of the flag `--config`, by `load`."""
 
+    def __init__(self) -> None:
+        self._config = ConfigDict()
+
     def parse(self, path: str) -> ConfigDict:
         """Return the locked config of a file."""
-        config = load(path)
-        config.lock()
-        return config
+        self._config = load(path)
+        self._config.lock()
+        return self._config
+
+    def describe_error(self, error: Exception, fields: Sequence[str]) -> str:
+        """Describe an error of absl or ml_collections about the flag of a field.
+
+        Args:
+            error: raised while the flags were parsed.
+            fields: the fields that flags set, such as `config.train.steps`.
+        """
+        if isinstance(error.__context__, InputError):  # absl puts the flag with its whole value before it
+            return str(error.__context__)
+        if isinstance(error, AttributeError | KeyError):
+            names = [field.removeprefix("config.") for field in fields]
+            if unknown := [name for name in names if not _has_field(self._config, name)]:
+                source = self._config.get("data", ConfigDict()).get("source", "")
+                return config_fields.describe_unknown(unknown[0], source)
+        if match := _ILLEGAL.match(str(error)):
+            return config_fields.describe_illegal(match[1], match[2])
+        return str(error)
+
+
+def _has_field(config: ConfigDict, field: str) -> bool:
+    value: Any = config
+    for name in field.split("."):
+        if not isinstance(value, ConfigDict) or name not in value:
+            return False
+        value = value[name]
+    return True

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kneefair_jax.audit import equivalence_margin, files, label_map
+from kneefair_jax.audit import equivalence_margin, files
 from kneefair_jax.audit.__main__ import main
 from kneefair_jax.audit.cli import parser
+from kneefair_jax.data import label_map
 from kneefair_jax.errors import InputError
 from tests.audit import folder
 

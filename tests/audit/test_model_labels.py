@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kneefair_jax import audit
-from kneefair_jax.audit import label_map
+from kneefair_jax.audit import options as audit_options
 from kneefair_jax.errors import InputError
 
 LABELS = {"femur": 1, "tibia": 2}
@@ -49,13 +49,15 @@ def test_a_label_map_of_an_unknown_model_is_refused(masks, table):
 
 
 def test_label_maps_after_the_name_of_a_model():
-    shared, by_model = label_map.parse_by_model(["femur=1", "tibia=2", "b:", "femur=10", "tibia=20,21"])
+    shared, by_model = audit_options.parse_pred_labels(
+        ["femur=1", "tibia=2", "b:", "femur=10", "tibia=20,21"]
+    )
     assert shared is not None and (shared["femur"], shared["tibia"]) == ((1,), (2,))
     assert (by_model["b"]["femur"], by_model["b"]["tibia"]) == ((10,), (20, 21))
-    assert label_map.parse_by_model([]) == (None, {})
+    assert audit_options.parse_pred_labels([]) == (None, {})
 
 
 @pytest.mark.parametrize("words", [["b:"], ["b:", "femur=1", "b:", "femur=2"], ["b:", "femur"]])
 def test_a_label_map_of_a_model_that_cannot_be_read_is_refused(words):
     with pytest.raises(InputError, match="--pred-labels"):
-        label_map.parse_by_model(words)
+        audit_options.parse_pred_labels(words)

@@ -1,5 +1,5 @@
-from kneefair_jax.audit import pictures
-from kneefair_jax.audit.pictures import FilmHeader
+from kneefair_jax.audit import radiographs
+from kneefair_jax.audit.radiographs import FilmHeader
 from kneefair_jax.data.readers import Orientation
 
 TURNED = Orientation(flip_rows=True)
@@ -11,8 +11,8 @@ def test_notes_are_counted_by_their_text():
         "b": FilmHeader(("spacing 0.3 and 0.4 mm disagree", "padded"), TURNED, TURNED),
         "c": FilmHeader((), TURNED, None),
     }
-    spacing, padded, orientation = pictures.header_notes_of_films(headers)
+    spacing, padded, orientation = radiographs.header_notes_of_films(headers)
     assert "0.1 and 0.2" in spacing and "2 of 3 cases: a, b" in spacing
     assert "padded" in padded and "1 of 3 cases: b" in padded
     assert "1 of the films" in orientation and "such as c" in orientation
-    assert not pictures.header_notes_of_films({})
+    assert not radiographs.header_notes_of_films({})

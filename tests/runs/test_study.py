@@ -11,11 +11,11 @@ import pytest
 from kneefair_jax.errors import InputError
 from kneefair_jax.runs import experiment
 from kneefair_jax.runs.study import run_study
-from kneefair_jax.runs.study.summary import summary
-from kneefair_jax.runs.study.trials import Trial, trials
+from kneefair_jax.runs.study_summary import summary
+from kneefair_jax.runs.study_trials import Trial, trials
 from kneefair_jax.runtime import run_directory
 from kneefair_jax.training.loop import NonFiniteLossError
-from tests.runs.study import made_up
+from tests.runs import synthetic_study
 
 pytestmark = pytest.mark.usefixtures("terminal_log")
 
@@ -23,11 +23,11 @@ pytestmark = pytest.mark.usefixtures("terminal_log")
 def replace_runs(monkeypatch):
     """Replaces training by made-up runs; returns the list of their folders, in order."""
     made = []
-    monkeypatch.setattr("kneefair_jax.training.group_models.effort", lambda folder: (300, 2.0))
+    monkeypatch.setattr("kneefair_jax.training.scoring.effort", lambda folder: (300, 2.0))
 
     def one(config, workdir, directory, training):
         made.append(workdir)
-        made_up.one(config, workdir, directory, training)
+        synthetic_study.one(config, workdir, directory, training)
 
     monkeypatch.setattr(experiment, "run_experiment", one)
     return made
@@ -41,11 +41,11 @@ def calls(monkeypatch):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The folder of a finished study of `made_up.config()`."""
+    """The folder of a finished study of `synthetic_study.config()`."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as monkeypatch:
         replace_runs(monkeypatch)
-        run_study(made_up.config(), folder)
+        run_study(synthetic_study.config(), folder)
     return folder
 
 
@@ -56,7 +56,7 @@ def study_copy(finished, tmp_path):
 
 
 def test_a_study_is_made_once_and_tells_what_differs(calls, tmp_path, capsys):
-    config, cache = made_up.config(), jax.config.jax_compilation_cache_dir
+    config, cache = synthetic_study.config(), jax.config.jax_compilation_cache_dir
     run_study(config, tmp_path)
     assert len(calls) == len(set(calls)) == len(trials(config))
     told = capsys.readouterr().out
@@ -79,7 +79,7 @@ def test_a_study_is_made_once_and_tells_what_differs(calls, tmp_path, capsys):
 
 
 def test_a_run_that_was_cut_off_goes_on(calls, study_copy, capsys):
-    config = made_up.config()
+    config = synthetic_study.config()
     cut = study_copy / "runs" / "group_dro" / "seed_4"
     shutil.rmtree(cut / "report")
     (cut / "checkpoints" / "60").mkdir(parents=True)
@@ -90,7 +90,7 @@ def test_a_run_that_was_cut_off_goes_on(calls, study_copy, capsys):
 
 
 def test_shards_share_the_runs_out_and_the_last_one_writes_the_page(calls, tmp_path, capsys):
-    config = made_up.config()
+    config = synthetic_study.config()
     for part in (2, 0):
         run_study(config, tmp_path, f"{part}/3")
         assert not (tmp_path / "report").exists()
@@ -104,7 +104,7 @@ def test_shards_share_the_runs_out_and_the_last_one_writes_the_page(calls, tmp_p
 @pytest.mark.parametrize("shard", ["3/3", "-1/2", "1", "a/b", "0/0"])
 def test_a_shard_that_is_none(shard, tmp_path):
     with pytest.raises(InputError, match="give i/n with i from 0 to n - 1"):
-        run_study(made_up.config(), tmp_path, shard)
+        run_study(synthetic_study.config(), tmp_path, shard)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def diverging(monkeypatch):
             workdir.mkdir(parents=True, exist_ok=True)
             run_directory.open_run(workdir, config, table="t", pixels="0.936")
             raise NonFiniteLossError("training diverged at step 7")
-        made_up.one(config, workdir, directory, training)
+        synthetic_study.one(config, workdir, directory, training)
 
     monkeypatch.setattr(experiment, "run_experiment", one)
     return methods, tried
@@ -127,7 +127,7 @@ def diverging(monkeypatch):
 def test_a_method_that_diverges_is_named_and_left_out(diverging, tmp_path, capsys):
     methods, tried = diverging
     methods.add("equal_share")
-    config = made_up.config(sweep_methods=("erm", "equal_share"))
+    config = synthetic_study.config(sweep_methods=("erm", "equal_share"))
     run_study(config, tmp_path)
     assert len(tried) == len(trials(config))
     assert "equal_share/seed_3: training diverged at step 7" in capsys.readouterr().out
@@ -144,11 +144,11 @@ def test_there_is_no_study_without_its_baseline(diverging, tmp_path):
     with pytest.raises(
         InputError, match=r"runs/erm/seed_3 has diverged, and every method is compared with erm"
     ):
-        run_study(made_up.config(), tmp_path)
+        run_study(synthetic_study.config(), tmp_path)
 
 
 def test_a_study_with_too_few_draws_is_refused_before_its_runs(calls, tmp_path):
-    config = made_up.config()
+    config = synthetic_study.config()
     config.study.bootstrap_draws = 39
     with pytest.raises(InputError, match=r"config\.study\.bootstrap_draws=39"):
         run_study(config, tmp_path)
@@ -156,7 +156,7 @@ def test_a_study_with_too_few_draws_is_refused_before_its_runs(calls, tmp_path):
 
 
 def test_runs_by_other_code_are_noted(calls, study_copy):
-    config = made_up.config()
+    config = synthetic_study.config()
     assert summary(config, study_copy)["notes"] == []
     path = study_copy / "runs" / "group_dro" / "seed_4" / "environment.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": "other"}))
@@ -165,7 +165,7 @@ def test_runs_by_other_code_are_noted(calls, study_copy):
 
 
 def test_nothing_is_run_when_one_method_cannot_be(calls, tmp_path):
-    config = made_up.config(methods=("erm", "equal_share", "group_dro", "group_specific"))
+    config = synthetic_study.config(methods=("erm", "equal_share", "group_dro", "group_specific"))
     config.data.phantom.patients = 60
     with pytest.raises(InputError, match="its own model needs at least a batch"):
         run_study(config, tmp_path)
@@ -191,7 +191,7 @@ def test_nothing_is_run_when_one_method_cannot_be(calls, tmp_path):
     ],
 )
 def test_an_error_of_a_method_s_settings_names_the_method(calls, tmp_path, settings, message):
-    config = made_up.config()
+    config = synthetic_study.config()
     with config.unlocked():
         for field, value in settings.items():
             part, name = field.split(".")
@@ -202,7 +202,7 @@ def test_an_error_of_a_method_s_settings_names_the_method(calls, tmp_path, setti
 
 
 def test_another_config_in_the_folder_is_refused(calls, study_copy):
-    other = made_up.config()
+    other = synthetic_study.config()
     other.train.steps = 99
     with pytest.raises(InputError, match=r"train.steps is 99 but was 300"):
         run_study(other, study_copy)
@@ -228,7 +228,7 @@ def test_runs_that_differ_in_more_than_the_mitigation_are_not_compared(
     calls, study_copy, file, change, message
 ):
     """The trap: methods compared on other patients, or with another recipe."""
-    config = made_up.config()
+    config = synthetic_study.config()
     path = study_copy / "runs" / "group_dro" / "seed_4" / file
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(InputError, match=message):
@@ -236,7 +236,7 @@ def test_runs_that_differ_in_more_than_the_mitigation_are_not_compared(
 
 
 def test_the_numbers_follow_from_the_tables(calls, study_copy):
-    config = made_up.config()
+    config = synthetic_study.config()
     study = json.loads((study_copy / "report" / "study.json").read_text())
     gaps = {}
     for method in ("erm", "equal_share", "group_dro", "oracle"):
@@ -266,16 +266,16 @@ def test_the_numbers_follow_from_the_tables(calls, study_copy):
 
 def test_every_rule_has_the_comparison_s_pair(calls, tmp_path, monkeypatch):
     """The trap: each rule's gap turned by its own baseline, side by side in one table."""
-    monkeypatch.setattr(made_up, "GAPS", made_up.GAPS | {"erm": 0.0})
-    real = made_up.pd.DataFrame.to_parquet
+    monkeypatch.setattr(synthetic_study, "GAPS", synthetic_study.GAPS | {"erm": 0.0})
+    real = synthetic_study.pd.DataFrame.to_parquet
 
     def turned(table, path):
         # By the rule worst_group, the baseline is better for B.
         shift = 0.01 * ((table["model"] == "worst_group") & (table["race"] == "B")).astype(float)
         real(table.assign(dice=table["dice"] + shift - 0.003 * (table["race"] == "B")), path)
 
-    monkeypatch.setattr(made_up.pd.DataFrame, "to_parquet", turned)
-    config = made_up.config(oracle=False, sweep=())
+    monkeypatch.setattr(synthetic_study.pd.DataFrame, "to_parquet", turned)
+    config = synthetic_study.config(oracle=False, sweep=())
     run_study(config, tmp_path)
     study = json.loads((tmp_path / "report" / "study.json").read_text())
     pairs = [found["pair"] for found in study["rules"].values()]
@@ -286,8 +286,8 @@ def test_every_rule_has_the_comparison_s_pair(calls, tmp_path, monkeypatch):
 
 def test_every_point_of_the_sweep_has_the_comparison_s_pair(calls, tmp_path, monkeypatch):
     """The trap: where the baseline's order turns, a gap that is positive again, of the other sign."""
-    monkeypatch.setattr(made_up, "GAPS", made_up.GAPS | {"oracle": -0.02})
-    config = made_up.config()
+    monkeypatch.setattr(synthetic_study, "GAPS", synthetic_study.GAPS | {"oracle": -0.02})
+    config = synthetic_study.config()
     run_study(config, tmp_path)
     study = json.loads((tmp_path / "report" / "study.json").read_text())
     points = [point["comparison"] for point in study["sweep"]["points"]]
@@ -297,7 +297,7 @@ def test_every_point_of_the_sweep_has_the_comparison_s_pair(calls, tmp_path, mon
 
 
 def test_runs_of_the_sweep_are_validated_on_their_own_patients(tmp_path):
-    config = made_up.config(
+    config = synthetic_study.config(
         methods=("erm", "undersampled"), oracle=False, sweep=(0.99,), sweep_methods=("erm", "undersampled")
     )
     config.data.phantom.patients = 100

@@ -10,7 +10,7 @@ from kneefair_jax import groups
 from kneefair_jax.cohort import SPLITS
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.runtime import atomic, run_directory
-from kneefair_jax.training import selection
+from kneefair_jax.training import checkpoint
 
 GAPS = {"erm": 0.10, "equal_share": 0.05, "group_dro": 0.04, "oracle": 0.03}
 
@@ -42,7 +42,7 @@ def one(config, workdir, directory, training):
     dice = 0.9 - gap * (cases["race"] == "B").to_numpy() + rng.normal(0, 0.002, 60)
     tables = [
         cases.assign(model=rule, structure=part, dice=dice + step, iou=dice - 0.1, hd95_mm=2.0)
-        for rule in selection.RULES
+        for rule in checkpoint.SELECTION_RULES
         for part, step in (("femur", 0.01), ("tibia", -0.01))
     ]
     run_directory.open_run(workdir, config, table="t", pixels=f"{strength}")

@@ -7,7 +7,7 @@ import pytest
 
 from configs import default
 from kneefair_jax.errors import InputError
-from kneefair_jax.runtime import renamed_fields, run_directory, run_files
+from kneefair_jax.runtime import run_directory, run_files
 from tests.launched import run_in_process
 
 OLD = {
@@ -25,7 +25,7 @@ OLD = {
 
 def test_every_moved_field_has_a_place_in_the_new_layout():
     fields = set(run_directory.flatten(default.get_config().to_dict()))
-    moved = renamed_fields.moved_fields({"mitigation": OLD})
+    moved = run_files.moved_fields({"mitigation": OLD})
     assert set(moved) == {f"mitigation.{name}" for name in OLD} - {
         "mitigation.groups",
         "mitigation.sharpness",
@@ -37,19 +37,19 @@ def test_every_moved_field_has_a_place_in_the_new_layout():
 
 def test_the_new_layout_has_no_moved_field():
     config = default.get_config().to_dict()
-    assert not renamed_fields.moved_fields(config | {"study": {"settings": {"erm": {}}}})
-    assert renamed_fields.new_name("mitigation.objective.eta") is None
-    assert renamed_fields.new_name("train.steps") is None
+    assert not run_files.moved_fields(config | {"study": {"settings": {"erm": {}}}})
+    assert run_files.new_name("mitigation.objective.eta") is None
+    assert run_files.new_name("train.steps") is None
 
 
 def test_the_reaction_to_unreadable_cases_has_a_new_name():
-    moved = renamed_fields.moved_fields({"data": {"on_broken": "skip", "on_read_error": "stop"}})
+    moved = run_files.moved_fields({"data": {"on_broken": "skip", "on_read_error": "stop"}})
     assert moved == {"data.on_broken": "data.on_read_error"}
 
 
 def test_a_method_of_a_study_has_moved_fields_too():
     study = {"settings": {"jtt": {"schedule": "jtt", "share": 0.2}}}
-    assert renamed_fields.moved_fields({"study": study}) == {
+    assert run_files.moved_fields({"study": study}) == {
         "study.settings.jtt.schedule": "study.settings.jtt.schedule.name",
         "study.settings.jtt.share": "study.settings.jtt.schedule.share",
     }

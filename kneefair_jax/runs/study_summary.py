@@ -16,7 +16,7 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import case_table, evaluate
 from kneefair_jax.fairness.method_comparison import compare_methods
 from kneefair_jax.fairness.patient_table import stack_runs
-from kneefair_jax.runs.study.trials import (
+from kneefair_jax.runs.study_trials import (
     BASELINE,
     ORACLE,
     SWITCH,
@@ -27,7 +27,7 @@ from kneefair_jax.runs.study.trials import (
     trials,
 )
 from kneefair_jax.runtime import run_directory, run_files
-from kneefair_jax.training import group_models, metric_writer, selection
+from kneefair_jax.training import checkpoint, metric_writer, scoring
 
 DIVERGED = "diverged.txt"
 
@@ -54,11 +54,11 @@ def summary(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         rule: comparison
         if rule == config.select
         else _compare(config, workdir, main, rule, comparison["pair"])
-        for rule in selection.RULES
+        for rule in checkpoint.SELECTION_RULES
     }
     baseline = workdir / main[BASELINE][0].directory
     report = run_files.read_report(baseline / evaluate.REPORT)
-    effort = {trial: group_models.effort(workdir / trial.directory) for trial in all_runs}
+    effort = {trial: scoring.effort(workdir / trial.directory) for trial in all_runs}
     return {
         "title": study.title,
         "description": study.description,
@@ -139,7 +139,7 @@ def convergence(
 def validation_rise(folder: Path) -> float | None:
     """Return the rise of one run, the mean over its models; None if one of them was evaluated once."""
     path = folder / "metrics.jsonl"
-    paths = [path] if path.exists() else sorted(folder.glob(f"{group_models.STAGES}/group_*/{path.name}"))
+    paths = [path] if path.exists() else sorted(folder.glob(f"{scoring.STAGES}/group_*/{path.name}"))
     rises = []
     for path in paths:
         scores = [

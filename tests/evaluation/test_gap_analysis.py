@@ -5,7 +5,7 @@ import pytest
 from kneefair_jax import groups
 from kneefair_jax.data.cohort_loader import Cohort
 from kneefair_jax.data.source import Source
-from kneefair_jax.evaluation import attribute_leakage
+from kneefair_jax.evaluation import gap_analysis
 
 PATIENTS = 60
 
@@ -49,7 +49,7 @@ def people(male):
 
 
 def test_a_marker_shows_in_the_image_alone(people, male):
-    aucs = attribute_leakage.attribute_aucs(people, films(male, marker=150), None, seed=0)["sex"]
+    aucs = gap_analysis.attribute_aucs(people, films(male, marker=150), None, seed=0)["sex"]
     assert list(aucs) == ["image", "crop", "mask"]
     assert aucs["image"]["auc"] > 0.95 and aucs["image"]["interval"][0] > 0.8
     for name in ("crop", "mask"):
@@ -59,12 +59,12 @@ def test_a_marker_shows_in_the_image_alone(people, male):
 
 def test_mask_and_features_predict_what_differs_in_size(people, male):
     features = np.random.default_rng(1).normal(size=(PATIENTS, 5)) + 9 * male[:, None]
-    aucs = attribute_leakage.attribute_aucs(people, films(male, wider=6), features, seed=0)["sex"]
+    aucs = gap_analysis.attribute_aucs(people, films(male, wider=6), features, seed=0)["sex"]
     assert aucs["mask"]["auc"] > 0.9 and aucs["features"]["auc"] > 0.99
 
 
 def test_without_a_planted_cue_the_interval_holds_chance(people, male):
-    aucs = attribute_leakage.attribute_aucs(people, films(male), np.zeros((PATIENTS, 3)), seed=0)["sex"]
+    aucs = gap_analysis.attribute_aucs(people, films(male), np.zeros((PATIENTS, 3)), seed=0)["sex"]
     for entry in aucs.values():
         assert entry["interval"][0] <= 0.5 <= entry["interval"][1]
     assert aucs["features"]["auc"] == 0.5
@@ -79,7 +79,7 @@ def test_thumbnails_by_hand():
         {"image": image.astype(np.uint8)[..., None], "label": label},
         {"image": image.astype(np.uint8)[..., None], "label": 0 * label},
     ]
-    small = attribute_leakage.thumbnails(cases, 2)
+    small = gap_analysis.thumbnails(cases, 2)
     mean = image.reshape(32, 2, 32, 2).mean((1, 3)).ravel()
     np.testing.assert_allclose(small["image"], [mean, mean], rtol=1e-5)
     np.testing.assert_allclose(small["crop"], [image[16:48, 8:40].ravel(), mean], rtol=1e-5)

@@ -4,11 +4,10 @@ import signal
 
 import pytest
 
-from kneefair_jax.runs import experiment
-from kneefair_jax.runs.study import run_study, runner
-from kneefair_jax.runs.study.trials import trials
+from kneefair_jax.runs import experiment, study
+from kneefair_jax.runs.study_trials import trials
 from kneefair_jax.runtime import command
-from tests.runs.study import made_up
+from tests.runs import synthetic_study
 
 pytestmark = pytest.mark.usefixtures("terminal_log")
 
@@ -18,7 +17,7 @@ RUNS = 4
 
 @pytest.fixture(scope="module")
 def config():
-    return made_up.config(
+    return synthetic_study.config(
         methods=("erm", "equal_share"), seeds=(3, 4), oracle=False, sweep=(), sweep_methods=("erm",)
     )
 
@@ -26,13 +25,13 @@ def config():
 def replace_runs(monkeypatch):
     """Return the list of the folders of runs that begin, and the dict of number -> what happens during that run."""
     began, events = [], {}
-    monkeypatch.setattr("kneefair_jax.training.group_models.effort", lambda folder: (300, 2.0))
+    monkeypatch.setattr("kneefair_jax.training.scoring.effort", lambda folder: (300, 2.0))
 
     def run(config, workdir, directory, training):
         began.append(workdir)
         print("training")
         events.get(len(began), lambda: None)()
-        made_up.one(config, workdir, directory, training)
+        synthetic_study.one(config, workdir, directory, training)
 
     monkeypatch.setattr(experiment, "run_experiment", run)
     return began, events
@@ -55,7 +54,7 @@ def straight(config, tmp_path_factory):
 
 def start(config, workdir):
     def body():
-        run_study(config, workdir)
+        study.run_study(config, workdir)
         return 0
 
     return command.run(body, REMEDIES)
@@ -93,14 +92,14 @@ def test_a_signal_in_a_run_keeps_the_finished_ones(straight, calls, config, tmp_
 
 def test_a_signal_while_the_page_is_made(straight, calls, config, tmp_path, monkeypatch, capsys):
     began, _ = calls
-    real = runner.summary
+    real = study.summary
 
     def interrupted(*arguments):
         signal.raise_signal(signal.SIGTERM)
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "summary", interrupted)
+        patch.setattr(study, "summary", interrupted)
         assert start(config, tmp_path) == 75
     assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / "report").exists()
     assert start(config, tmp_path) == 0 and len(began) == RUNS

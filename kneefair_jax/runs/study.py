@@ -20,10 +20,9 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import evaluate
 from kneefair_jax.report import study_page
 from kneefair_jax.report.text import formatting
-from kneefair_jax.runs import experiment
-from kneefair_jax.runs.study import trials as study_trials
-from kneefair_jax.runs.study.summary import DIVERGED, summary
-from kneefair_jax.runs.study.trials import Trial
+from kneefair_jax.runs import experiment, study_trials
+from kneefair_jax.runs.study_summary import DIVERGED, summary
+from kneefair_jax.runs.study_trials import Trial
 from kneefair_jax.runtime import (
     atomic,
     output_folder,

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kneefair_jax import anatomy
-from kneefair_jax.data import label_values, readers
+from kneefair_jax.data import label_map, readers
 from kneefair_jax.errors import InputError
 
 
 def parse(text, ignore=-1):
-    return label_values.parse(text, ignore, "data.")
+    return label_map.parse_setting(text, ignore, "data.")
 
 
 def test_values_by_name_or_by_place():
@@ -20,7 +20,7 @@ def test_values_by_name_or_by_place():
     assert parse(" tibia = 2, femur=255").values == {"tibia": 2, "femur": 255}
     mask = np.array([[0, 255], [2, 7]])
     labels = parse("tibia=2,femur=255", 7)
-    np.testing.assert_array_equal(label_values.to_labels(mask, labels, "m"), [[0, 2], [1, anatomy.VOID]])
+    np.testing.assert_array_equal(labels.to_labels(mask, "m"), [[0, 2], [1, anatomy.VOID]])
     assert labels.mask_values == {"tibia": (2,), "femur": (255,), "ignore": (7,)}
 
 
@@ -70,13 +70,13 @@ CORNER[:, 28:] = 9
 )
 def test_an_unknown_value_is_named_with_its_remedies(mask, words):
     with pytest.raises(InputError) as error:
-        label_values.to_labels(mask, parse("femur,tibia"), "masks/a.png")
+        parse("femur,tibia").to_labels(mask, "masks/a.png")
     assert all(word in str(error.value) for word in ("masks/a.png", *words))
 
 
 def test_the_remedies_work():
-    np.testing.assert_array_equal(label_values.to_labels(BONE * 255, parse("femur=255"), "m"), BONE)
-    label = label_values.to_labels(CORNER, parse("femur,tibia", 9), "m")
+    np.testing.assert_array_equal(parse("femur=255").to_labels(BONE * 255, "m"), BONE)
+    label = parse("femur,tibia", 9).to_labels(CORNER, "m")
     np.testing.assert_array_equal(label == anatomy.VOID, CORNER == 9)
     np.testing.assert_array_equal(label[:, :28], BONE[:, :28])
 
@@ -91,7 +91,7 @@ def test_void_on_the_working_grid_by_hand():
         np.uint8,
     )
     # Three of four pixels void; three of four femur; half and half, where the lower label wins.
-    assert label_values.resize(label, (1, 3), labels, "m").tolist() == [[255, 1, 0]]
+    assert labels.resize(label, (1, 3), "m").tolist() == [[255, 1, 0]]
 
 
 @settings(max_examples=20, deadline=None)
@@ -100,20 +100,20 @@ def test_void_is_resized_as_any_other_label(seed):
     label = np.random.default_rng(seed).integers(0, 4, (12, 10)).astype(np.uint8)
     expected = readers.resize_label(label, (5, 6), 4)
     void = np.where(label == 3, 255, label).astype(np.uint8)
-    small = label_values.resize(void, (5, 6), parse("femur,tibia", 255), "m")
+    small = parse("femur,tibia", 255).resize(void, (5, 6), "m")
     np.testing.assert_array_equal(small, np.where(expected == 3, 255, expected))
     assert small.dtype == np.uint8
 
 
 def test_a_mask_of_void_alone_is_refused():
     with pytest.raises(InputError, match=r"masks/a.png: .*void.*remove the row"):
-        label_values.resize(np.full((8, 8), 255, np.uint8), (4, 4), parse("femur", 255), "masks/a.png")
+        parse("femur", 255).resize(np.full((8, 8), 255, np.uint8), (4, 4), "masks/a.png")
 
 
 def test_found_values_leave_void_out():
-    labels = label_values.numbered_up_to(2, 255, "data.", "metadata.csv")
+    labels = label_map.numbered_up_to(2, 255, "data.", "metadata.csv")
     assert labels.structures == ("structure 1", "structure 2") and labels.ignore == 255
     with pytest.raises(InputError, match=r"metadata.csv: .*255.*structures=femur=255.*ignore_label=255"):
-        label_values.numbered_up_to(255, -1, "data.", "metadata.csv")
+        label_map.numbered_up_to(255, -1, "data.", "metadata.csv")
     with pytest.raises(InputError, match="ignore_label=1 is the value of 'structure 1'"):
-        label_values.numbered_up_to(2, 1, "data.", "metadata.csv")
+        label_map.numbered_up_to(2, 1, "data.", "metadata.csv")
