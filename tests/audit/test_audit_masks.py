@@ -507,6 +507,7 @@ def test_arrays_give_the_report_of_equal_files(root, dtype):
     assert result.notes == files.notes
     pd.testing.assert_frame_equal(result.mask_faults, files.mask_faults)
     for model, report in files.reports.items():
+        assert list(report["run"].pop("inputs")) == ["metadata.csv"]
         assert without_paths_and_command(result.reports[model]) == without_paths_and_command(report)
 
 
