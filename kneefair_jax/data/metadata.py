@@ -1,13 +1,13 @@
 """Reads `metadata.csv`, a row per case, as text, and checks it cell by cell.
 
 Its columns are `case_id`, `patient_id`, `image` and `mask` (paths relative to the folder), any attribute columns,
-and optionally `spacing_mm` (`0.3`, or `0.3x0.2` for down x across) and a split. `delimited` reads the dialects of CSV,
+and optionally `spacing_mm` (`0.3`, or `0.3x0.2` for down x across) and a split. `table_files` reads CSV and Excel,
 `cell_text` the words for missing, `ages` the forms of an age; `identifiers` compares similar identifiers.
 """
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
-from kneefair_jax.data import ages, cell_text, delimited, identifiers
+from kneefair_jax.data import ages, cell_text, column_names, delimited, identifiers, table_files
 from kneefair_jax.data.readers.spacing import LARGEST_MM, SMALLEST_MM
 from kneefair_jax.errors import InputError
 
@@ -26,8 +26,10 @@ _SPLITS = {"train": "train", "validation": "validation", "val": "validation", "t
 _MAX_CODES = 10
 # `sex=f,race=x` is the name of a group, and would be that of a level `f,race=x` of sex; not so `<=50`, `Black, other`.
 _GROUP_NAME = re.compile(r",.*=", re.DOTALL)
-# A line of metadata.csv (the header is line 1) and its fault.
+# A line of metadata.csv (the header is line 1), or `WHOLE_COLUMN`, and its fault.
 Problem = tuple[int, str]
+# In place of a line: a fault of all cells of a column. A data frame has a row 0.
+WHOLE_COLUMN = -1
 
 
 class Options(NamedTuple):
@@ -64,24 +66,30 @@ def refuse(path: Path, problems: Sequence[Problem]) -> None:
     """Raise an InputError with the first five problems and their number, if there is any."""
     if not problems:
         return
-    lines = [f"{path} row {row}: {text}" for row, text in sorted(problems)[:5]]
+    lines = [
+        f"{path}{'' if row == WHOLE_COLUMN else f' row {row}'}: {text}" for row, text in sorted(problems)[:5]
+    ]
     if len(problems) > 1:
         extent = f"; the first {len(lines)}" if len(lines) < len(problems) else ""
         lines.insert(0, f"{path}: {len(problems)} problems{extent}:")
     raise InputError("\n".join(lines))
 
 
-def read(path: Path) -> Table:
-    """Read a text table; every row has as many cells as the header.
+def read(path: Path, keys: Collection[str] = (delimited.KEY,)) -> Table:
+    """Read a table of text or an Excel workbook; every row has as many cells as the header.
 
     `delimited` uses Python's CSV reader, since pandas fills short rows and shifts long ones silently.
+
+    Args:
+        path: of the file.
+        keys: of `table_files.read`.
 
     Raises:
         InputError: the file does not exist, or is not a table.
     """
     if not os.path.lexists(path):
         raise InputError(f"{path}: no such file; set data.root and data.metadata to the table of cases")
-    header, rows, notes = delimited.read(path)
+    header, rows, notes = table_files.read(path, keys)
     if not rows or len(set(header)) < len(header):
         raise InputError(
             f"{path}: malformed CSV; write the columns' names in line 1, each once, and a case in each further line"
@@ -108,14 +116,18 @@ def require_columns(table: pd.DataFrame, path: Path, config: Mapping[str, Any]) 
     for name in REQUIRED:
         if name not in table:
             hint = " (repeat case_id in it if no two cases share a patient)" if name == "patient_id" else ""
-            raise InputError(f"{path}: column {name!r} is missing; add it{hint}; the columns are: {columns}")
+            near = column_names.suggestion(name, table.columns)
+            raise InputError(
+                f"{path}: column {name!r} is missing{near}; add it{hint}; the columns are: {columns}"
+            )
     attributes = tuple(config["attributes"])
     candidates = [name for name in table.columns if name not in (*REQUIRED, "split", "spacing_mm")]
     for name in attributes:
         if name not in candidates:
             raise InputError(
-                f"{path}: data.attributes names {name!r}, which is not an attribute column; these are: "
-                f"{', '.join(candidates)} (several are written \"('sex','age')\")"
+                f"{path}: data.attributes names {name!r}, which is not an attribute column"
+                f"{column_names.suggestion(name, candidates)}; these are: {', '.join(candidates)} (several "
+                f"are written \"('sex','age')\")"
             )
         if attributes.count(name) > 1:
             raise InputError(f"{path}: data.attributes names {name!r} twice")
@@ -229,7 +241,10 @@ def attribute(
     has_value = values != ""
     if not has_value.any():
         problems.append(
-            (1, f"column {values.name!r} is empty; fill it in or remove it from {options.attributes}")
+            (
+                WHOLE_COLUMN,
+                f"column {values.name!r} is empty; fill it in or remove it from {options.attributes}",
+            )
         )
     if edges is not None:
         problems += _not_numbers(values, numbers)
@@ -240,16 +255,18 @@ def attribute(
         text = (
             f"column {values.name!r} holds {numbers.nunique()} different numbers; set {options.bins} for it"
         )
-        problems.append((1, text))
+        problems.append((WHOLE_COLUMN, text))
     elif measured > _MAX_CODES:
         problems += _not_numbers(values, numbers)
     elif ages.is_age(str(values.name)) and len(levels) > _MAX_CODES:
         text = (
             f"column {values.name!r} holds {len(levels)} different values; write years and set {options.bins}"
         )
-        problems.append((1, text))
+        problems.append((WHOLE_COLUMN, text))
     elif len(levels) > 1 and all(map(ages.is_date, levels)):
-        problems.append((1, f"column {values.name!r} holds dates; convert them to ages or periods"))
+        problems.append(
+            (WHOLE_COLUMN, f"column {values.name!r} holds dates; convert them to ages or periods")
+        )
     else:
         problems += _unusable_levels(values, options, rows=rows)
     return groups.categorical(values)
@@ -277,7 +294,7 @@ def _unusable_levels(values: pd.Series, options: Options, *, rows: bool) -> list
     problems = []
     remedy = "make it the name of another group, such as 'sex=f,race=x'; write a semicolon instead"
     if set(str(values.name)) & set(",="):
-        problems.append((1, f"column {values.name!r}: a comma or equals sign would {remedy}"))
+        problems.append((WHOLE_COLUMN, f"column {values.name!r}: a comma or equals sign would {remedy}"))
     for row, level in values.drop_duplicates().items():
         if _GROUP_NAME.search(level):
             problems.append((int(str(row)), f"{values.name} {level!r}: the comma would {remedy}"))

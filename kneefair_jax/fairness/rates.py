@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from kneefair_jax.fairness import multiplicity, patient_table
-from kneefair_jax.fairness.estimate import Estimate
+from kneefair_jax.fairness import hypothesis_tests, patient_table
+from kneefair_jax.fairness.results import Estimate
 
 CONFIDENCE = 0.95
 # Random tables for the test over more than two groups: the standard deviation of p near 0.05 is 0.002.
@@ -77,6 +77,62 @@ class Comparison:
     test: Estimate | None
     pairs: tuple[Pair, ...]
     unranked: dict[str, Difference]
+
+
+@dataclass(frozen=True)
+class GroupRate:
+    """The rate of an endpoint in one group.
+
+    Attributes:
+        count: patients with the event of an adverse endpoint; patients who reach a threshold.
+        rate: their share of the patients with a known event.
+        ranked: whether the group takes part in tests over groups.
+        unranked: the reason if it does not.
+    """
+
+    count: int
+    rate: Estimate
+    ranked: bool
+    unranked: str | None
+
+
+@dataclass(frozen=True)
+class StructureRates:
+    """The rates of one structure, by group of each attribute.
+
+    The `tests` by attribute are exploratory: their `p_adjusted` is Benjamini and Hochberg's.
+    """
+
+    overall: Estimate
+    groups: dict[str, GroupRate]
+    tests: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class EndpointRates:
+    """The rates of one endpoint for all structures together (a patient's worst counts) and for each structure.
+
+    `score`, `threshold` and `adverse` are those of the endpoint.
+
+    Attributes:
+        reason: why it cannot be computed, in which case all other fields are empty; None if it can.
+        count: patients of all groups, as `GroupRate.count`.
+        overall: the rate over all patients; None if it cannot be computed.
+        groups: by name, for each attribute and each pair of attributes.
+        comparisons: by attribute, corrected by `rates.adjust`. Pairs of attributes are shown but not tested:
+            their rates differ if those of one attribute do.
+        structures: by name.
+    """
+
+    score: str | None
+    threshold: float | None
+    adverse: bool
+    reason: str | None
+    count: int
+    overall: Estimate | None
+    groups: dict[str, GroupRate]
+    comparisons: dict[str, Comparison]
+    structures: dict[str, StructureRates]
 
 
 def merge_cases(events: np.ndarray, patients: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -230,7 +286,7 @@ def compare(
 def _pairs(ranked: Mapping[str, Tally]) -> tuple[Pair, ...]:
     names = list(combinations(ranked, 2))
     differences = {(a, b): difference(ranked[a], ranked[b], len(names)) for a, b in names}
-    adjusted_p = multiplicity.holm({pair: estimate.p for pair, estimate in differences.items()})
+    adjusted_p = hypothesis_tests.holm({pair: estimate.p for pair, estimate in differences.items()})
     return tuple(
         Pair(*pair, replace(estimate, p_adjusted=adjusted_p[pair])) for pair, estimate in differences.items()
     )
@@ -268,8 +324,8 @@ def adjust(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
     Pairs, which `compare` corrects within their attribute, are corrected over attributes too. If an attribute has only
     one pair, that pair is the test over groups and gets its p value.
     """
-    family = multiplicity.holm(p_values(comparisons))
-    pairs = multiplicity.holm_of_families(
+    family = hypothesis_tests.holm(p_values(comparisons))
+    pairs = hypothesis_tests.holm_of_families(
         {
             attribute: [p for pair in comparison.pairs if (p := pair.difference.p_adjusted) is not None]
             for attribute, comparison in comparisons.items()

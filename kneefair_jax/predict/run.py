@@ -23,7 +23,7 @@ from kneefair_jax.predict.predictor import Prediction, Predictor
 from kneefair_jax.predict.session import Session, Settings, require_same_sources
 from kneefair_jax.runtime import output_folder, preemption, progress
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _FOLDERS = ("masks", "outlines", "overlays")
 WRITTEN = (".lock", resume.RECORD, AREAS, *_FOLDERS)
 # Films in memory at a time: 32 of the largest allowed, of a byte a pixel, take 1.6 GB.
@@ -104,7 +104,7 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
         for outcome in _process(session, items):
             tally = _count(tally, outcome)
             if outcome.error:
-                _LOG.error("failed: %s", outcome.error)
+                logger.error("failed: %s", outcome.error)
             elif not outcome.is_kept:
                 count, total = tally.segmentations + tally.failures, len(items)
                 left = progress.time_left(
@@ -113,7 +113,7 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
                     time.monotonic() - start,
                 )
                 warning = f"  warning: {outcome.warning}" if outcome.warning else ""
-                _LOG.info("%d/%d%s  %s%s", count, total, left, outcome.view, warning)
+                logger.info("%d/%d%s  %s%s", count, total, left, outcome.view, warning)
     return tally
 
 
