@@ -22,7 +22,7 @@ from kneefair_jax.report import build, checklist, csv_tables, notes, page
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import ModelComparison, Report
 from kneefair_jax.report.schema import ReaderAgreement as ReaderSummary
-from kneefair_jax.runtime import atomic, output_folder
+from kneefair_jax.runtime import atomic, output_folder, written_files
 from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import strip_paths
 
@@ -39,6 +39,7 @@ _OUTPUTS = (
     _LABEL_ERRORS,
     mask_faults.FILE,
     "[0-9]*-*",
+    written_files.manifest("audit"),
 )
 _LIBRARIES = ("kneefair_jax", "numpy", "scipy", "pandas")
 
@@ -74,7 +75,8 @@ class Audit(NamedTuple):
         masks have faults. Further models have a page each, in `2-NAME`, `3-NAME`, ...
 
         All files appear together, or, if one cannot be written, none. The call waits for another audit that writes to
-        the same folder. In the CSV, an apostrophe precedes a cell of text that a spreadsheet would run as a formula;
+        the same folder. It replaces an earlier audit in the folder: files that only the earlier one has are deleted
+        (`written_files`). In the CSV, an apostrophe precedes a cell of text that a spreadsheet would run as a formula;
         the parquet has the text itself.
 
         Returns:
@@ -87,12 +89,12 @@ class Audit(NamedTuple):
             model: f"{number + 1}-{re.sub(r'[^\w-]', '_', model)}" if number else ""
             for number, model in enumerate(self.reports)
         }
-        tables = [str(Path(folder, name)) for folder in folders.values() for name in csv_tables.NAMES]
-        with (
-            output_folder.exclusive_lock(out, "--out", wait=True),
-            atomic.staging_folder(out, [*tables, _LABEL_ERRORS, mask_faults.FILE]) as stage,
-        ):
-            self._write(stage, folders)
+        with output_folder.exclusive_lock(out, "--out", wait=True):
+            earlier = written_files.earlier(out, "audit")
+            with atomic.staging_folder(out) as stage:
+                self._write(stage, folders)
+                written_files.write_manifest(stage, "audit")
+            written_files.delete(out, set(earlier).difference(written_files.earlier(out, "audit")))
         return {model: out / folder / page.PAGE for model, folder in folders.items()}
 
     def _write(self, out: Path, folders: Mapping[str, str]) -> None:
@@ -327,7 +329,16 @@ def _run_fields(settings: Settings) -> dict[str, Any]:
     }
 
 
-def require_folder(out: Path) -> None:
-    """Refuse an output folder that is a file, or holds links in place of outputs, before any work starts."""
+def require_folder(out: Path, *, overwrite: bool = True) -> None:
+    """Refuse an output folder that is a file, or holds links in place of outputs, before any work starts.
+
+    Args:
+        out: the folder; it need not exist.
+        overwrite: whether it may hold an earlier audit.
+
+    Raises:
+        InputError: it cannot be used; the message has the remedy.
+    """
     output_folder.require_writable(out, "--out")
     output_folder.require_regular_files(out, _OUTPUTS)
+    written_files.require_new(out, "audit", "--out", overwrite=overwrite, results=("report.json",))

@@ -31,9 +31,8 @@ from kneefair_jax.errors import InputError
 from kneefair_jax.safe_text import strip_paths
 
 _THREADS = 4
-_READER_VERSION = (
-    6  # incremented when readers return other arrays for a file; older stores are prepared again
-)
+# Incremented when readers return other arrays for a file; older stores are prepared again.
+_READER_VERSION = 6
 
 
 class Case(NamedTuple):
