@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -282,4 +283,10 @@ def identified(frame: Frame, patient: str | None, case: str | None) -> pd.DataFr
         if "structure" in table:
             raise InputError("frame: has a row per structure but no column of cases; name one with case=")
         table = table.assign(case_id=[str(row) for row in range(len(table))])
+    repeated = np.flatnonzero(table.duplicated("case_id"))
+    if len(repeated) and not {"structure", "model"} & set(table.columns):
+        raise InputError(
+            f"frame row {repeated[0]}: case {table['case_id'].iloc[repeated[0]]!r} has an earlier row, and there is no "
+            "column structure; add it to a table with a row per case and structure, or give each case one row"
+        )
     return table

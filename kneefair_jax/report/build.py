@@ -1,7 +1,7 @@
 """Compute the entries that the report of a run and that of an audit share, from a per-case table."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import pandas as pd
@@ -145,17 +145,18 @@ def build_report(
     return cast(Report, report)
 
 
-def _interactions(table: pd.DataFrame, analysis: Analysis) -> dict[str, Any]:
+def _interactions(table: pd.DataFrame, analysis: Analysis) -> Any:
     if not analysis.intersections:
         return {}
-    by_pair = interactions(
-        table,
-        analysis.structures,
-        analysis.attributes,
-        min_group_patients=analysis.min_group_patients,
-        failure_dice=analysis.endpoints.failure_dice,
+    return results.to_dict(
+        interactions(
+            table,
+            analysis.structures,
+            analysis.attributes,
+            min_group_patients=analysis.min_group_patients,
+            failure_dice=analysis.endpoints.failure_dice,
+        )
     )
-    return results.to_dict(by_pair)
 
 
 def _pooled(table: pd.DataFrame, analysis: Analysis, score: str) -> dict[str, Any]:
@@ -167,21 +168,22 @@ def _pooled(table: pd.DataFrame, analysis: Analysis, score: str) -> dict[str, An
         failure_dice=analysis.endpoints.failure_dice,
         intersections=analysis.intersections,
     )
-    return results.to_dict(pooled)
+    return {group: asdict(mean) for group, mean in pooled.items()}
 
 
 def _adjusted(
     table: pd.DataFrame, cases: pd.DataFrame, confounders: pd.DataFrame | None, analysis: Analysis
-) -> dict[str, Any]:
+) -> Any:
     covariates = cases if confounders is None else pd.concat([cases, confounders], axis=1)
-    models = adjusted_model.models(
-        table,
-        covariates,
-        analysis.attributes,
-        failure_dice=analysis.endpoints.failure_dice,
-        intersections=analysis.intersections,
+    return results.to_dict(
+        adjusted_model.models(
+            table,
+            covariates,
+            analysis.attributes,
+            failure_dice=analysis.endpoints.failure_dice,
+            intersections=analysis.intersections,
+        )
     )
-    return results.to_dict(models)
 
 
 def _power(table: pd.DataFrame, analysis: Analysis) -> dict[str, Any]:
