@@ -112,6 +112,7 @@ def parser() -> argparse.ArgumentParser:
         "shipped network)",
     )
     analysis.add_argument(
+        "--equivalence-margin",
         "--delta",
         nargs="+",
         default=[],
@@ -235,7 +236,7 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         min_group_patients=arguments.min_group_patients,
         draws=arguments.draws,
         seed=arguments.seed,
-        delta=equivalence_margin.parse(arguments.delta),
+        equivalence_margin=equivalence_margin.parse(arguments.equivalence_margin),
         command=_command(arguments, argv),
         endpoints=_endpoints(arguments.failure_dice, arguments.endpoint),
         folders=(arguments.out,),

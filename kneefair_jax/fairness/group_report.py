@@ -68,7 +68,7 @@ class GroupReport:
         patient: str | None = None,
         case: str | None = None,
         bins: Mapping[str, Sequence[float]] | None = None,
-        margin: float | None = None,
+        equivalence_margin: float | None = None,
         failure_dice: float = patient_table.FAILURE_DICE,
         min_group_patients: int = 10,
         draws: int = 10_000,
@@ -88,7 +88,7 @@ class GroupReport:
                 such a column, else each case is a patient.
             case: the column of the case. None for `case_id` if there is such a column, else each row is a case.
             bins: attribute -> ascending edges, for numbers.
-            margin: equivalence margin of the score, in its unit.
+            equivalence_margin: of the score, in its unit.
             failure_dice: Dice below which a segmentation counts as failed.
             min_group_patients: smaller groups are shown but not ranked.
             draws: permutations.
@@ -106,7 +106,7 @@ class GroupReport:
             min_group_patients=min_group_patients,
             draws=draws,
             seed=seed,
-            delta={} if margin is None else {score: margin},
+            equivalence_margin={} if equivalence_margin is None else {score: equivalence_margin},
             endpoints=EndpointSettings(failure_dice=failure_dice),
             primary=Primary(score),
         )

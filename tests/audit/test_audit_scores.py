@@ -446,7 +446,7 @@ def test_readers_who_always_differ_and_a_stated_margin(tmp_path):
     assert note.endswith(": ±0.010 in Dice and ±1.500 mm in HD95.")
     assert not any("--delta" in note for note in result.notes)
     assert result.report["readers"]["hd95_mm"]["mean_difference"] == -1.5
-    stated = table(scores, readers=path, settings=QUICK._replace(delta={"dice": 0.05}))
+    stated = table(scores, readers=path, settings=QUICK._replace(equivalence_margin={"dice": 0.05}))
     assert stated.report["run"]["delta"] == {"dice": 0.05, "hd95_mm": 1.5}
     assert stated.report["readers"]["dice"]["margin"] == pytest.approx(0.01)
     none = table(scores).report
