@@ -22,7 +22,7 @@ examples:
   python -m kneefair_jax.audit --truth masks --pred predicted --metadata metadata.csv \\
       --labels femur=1 tibia=2 --attributes sex race --out report
   python -m kneefair_jax.audit --truth masks --pred unet=a nnunet=b --metadata metadata.csv \\
-      --attributes sex age --bins age=50,64 --images films --delta dice=0.01 --out report
+      --attributes sex age --bins age=50,64 --images films --equivalence-margin dice=0.01 --out report
   python -m kneefair_jax.audit --scores cases.csv --attributes sex --out report
 
 metadata.csv has a row per case: case_id (the masks' file name without its ending), the attributes, and optionally

@@ -335,7 +335,7 @@ def _reader_notes(
         )
         notes.append(
             f"the readers' mean difference is not distinguishable from zero in {text}, so it gives no margin; state "
-            f"one with --delta {without[0]}=MARGIN"
+            f"one with --equivalence-margin {without[0]}=MARGIN"
         )
     if stated := sorted(set(margins) & set(stated_margins)):
         notes.append(f"the margin of {formatting.listing(stated)} is the one stated, not the readers'")
