@@ -256,12 +256,8 @@ def resolution(workdir: Path) -> str | None:
 
 
 def _scores(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
-    return by_group(
-        table,
-        **_statistics(config, cohort),
-        equivalence_margin=dict(config.report.equivalence_margin) or None,
-        failure_dice=config.report.failure_dice,
-    )
+    options = _statistics(config, cohort) | {"equivalence_margin": dict(config.report.equivalence_margin)}
+    return by_group(table, **options, failure_dice=config.report.failure_dice)
 
 
 def _pooled(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str, Any]:
