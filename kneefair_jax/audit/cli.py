@@ -22,7 +22,7 @@ examples:
   kneefair audit --truth masks --pred predicted --metadata metadata.csv \\
       --labels femur=1 tibia=2 --attributes sex race --out report
   kneefair audit --truth masks --pred unet=a nnunet=b --metadata metadata.csv \\
-      --attributes sex age --bins age=50,64 --images films --delta dice=0.01 --out report
+      --attributes sex age --bins age=50,64 --images films --equivalence-margin dice=0.01 --out report
   kneefair audit --scores cases.csv --attributes sex --out report
 
 metadata.csv has a row per case: case_id (the masks' file name without its ending), the attributes, and optionally
@@ -114,6 +114,7 @@ def parser() -> argparse.ArgumentParser:
         "shipped network)",
     )
     analysis.add_argument(
+        "--equivalence-margin",
         "--delta",
         nargs="+",
         default=[],
@@ -237,7 +238,7 @@ def _audit(arguments: argparse.Namespace, argv: Sequence[str]) -> result.Audit:
         min_group_patients=arguments.min_group_patients,
         draws=arguments.draws,
         seed=arguments.seed,
-        delta=equivalence_margin.parse(arguments.delta),
+        equivalence_margin=equivalence_margin.parse(arguments.equivalence_margin),
         command=_command(arguments, argv),
         endpoints=_endpoints(arguments.failure_dice, arguments.endpoint),
         folders=(arguments.out,),
