@@ -131,8 +131,8 @@ def test_a_clinical_table_is_joined_before_pseudonyms(root, run, tmp_path, kind)
     assert [by_age[age].bmi for age in ("60", "61", "62", "73")] == ["20.5", "21.5", "22.5", ""]
     assert [by_age[age].sex for age in ("60", "61")] == ["female", "male"]
     assert by_age["60"].race == "" and by_age["61"].race == "EU"
-    assert "sex from 'Geschlecht'" in output and "2 of 8 films have no row" in output
-    assert "1 of 4 rows" in output and "bmi: 2 of 8" in output and "decimal commas" in output
+    assert "sex from 'Geschlecht'" in output and "films without a row in patients" in output
+    assert "without a film: 1 of 4" in output and "bmi: 2 of 8" in output and "decimal commas" in output
     assert not identifiers_in(
         output + (root / "metadata.csv").read_text(), [*SECRETS, "UNKNOWN-77", "Niemand"]
     )
@@ -190,7 +190,10 @@ def test_masks_find_their_films(tmp_path, run):
     (root / "notes.txt").write_text("Anneliese")
     output = run(root, "--dry-run")
     assert "5 films, 3 with a mask" in output
-    assert "2 masks have no film" in output and "1 file is not used: no image" in output
+    assert (
+        "masks without a film, or with several candidates: 2" in output
+        and "no image (by name and content): 1" in output
+    )
     assert not (root / "metadata.csv").exists() and not identifiers_in(output)
     assert film.SOPInstanceUID not in output
 
@@ -216,7 +219,7 @@ def test_films_without_headers_take_patients_from_their_names(tmp_path, run):
             Image.new("L", (8, 8), 1).save(root / folder / f"{name}.png")
     output = run(root)
     table = read(root / "metadata.csv")
-    assert table["patient_id"].nunique() == 3 and "3 films state no patient" in output
+    assert table["patient_id"].nunique() == 3 and "films without a patient: 3" in output
     assert "spacing_mm: 3 of 3" in output and "sex: 3 of 3" in output
     # The pattern finds IDs, which the paths repeat.
     assert "--link-dir" in run(root, "--patient-pattern", "(P[0-9]+)_", "--overwrite", status=2)
@@ -238,6 +241,56 @@ def test_folders_without_pairs_are_refused(tmp_path, run):
     shutil.rmtree(root / "masks")
     output = run(root, "--overwrite")
     assert "there are no masks" in output and set(read(root / "metadata.csv")["mask"]) == {""}
+
+
+def test_patients_by_identifiers(tmp_path, run):
+    root = tmp_path / "knees"
+    headers = [
+        {"PatientID": "0042"},
+        {"PatientID": "42"},  # looks alike
+        {"PatientID": "ANONYMOUS", "PatientName": "ANONYMOUS"},
+        {"PatientID": "ANONYMOUS", "PatientName": "ANONYMOUS"},  # not known to be the same
+        {"PatientID": None, "PatientName": "Meier^Eva"},
+        {"PatientID": None, "PatientName": "Meier^Eva"},  # by name and date of birth
+        {"PatientID": "55", "IssuerOfPatientID": "A"},
+        {"PatientID": "55", "IssuerOfPatientID": "B"},  # another hospital's
+        {"PatientID": "66", "IssuerOfPatientID": "A"},
+        {"PatientID": "66", "PatientBirthDate": "19550505"},
+    ]
+    for number, tags in enumerate(headers):
+        clinic.film(root / f"images/k{chr(97 + number)}.dcm", clinic.PATIENTS[0], **tags)
+        clinic.mask(root / f"masks/k{chr(97 + number)}.nii.gz")
+    output = run(root)
+    assert read(root / "metadata.csv")["patient_id"].nunique() == 8
+    assert (
+        "patient IDs that look like another one (by zeros, case or spaces): 2" in output
+        and "films without a patient: 2" in output
+    )
+    assert "patient IDs with several dates of birth: 1" in output
+    run(root, "--allow-similar-ids", "--overwrite")
+    assert read(root / "metadata.csv")["patient_id"].nunique() == 7
+
+
+def test_rows_join_by_file_side_and_similar_ids(tmp_path, run):
+    root = clinic.folder(tmp_path / "knees")
+    lines = [
+        "PatientID,side,kl,sex",
+        "0007-4411,rechts,3,m",
+        "0007-4411,links,1,m",
+        "8-5523,,2,m",
+        "KH-93012,,2,f",
+    ]
+    lines += ["KH-93012,,4,f"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    output = run(root, "--table", tmp_path / "t.csv")
+    table = read(root / "metadata.csv")
+    assert sorted(table["kl"]) == ["", "", "", "", "", "", "1", "3"]
+    assert set(table["side"][table["kl"] == "3"]) == {"right"}
+    assert "sex: t.csv and the headers disagree for 2 films" in output
+    assert "kl: rows of one patient differ, so it is empty for 2 films" in output
+    assert "only by zeros, case or spaces: 1" in output
+    run(root, "--table", tmp_path / "t.csv", "--allow-similar-ids", "--overwrite")
+    assert sorted(read(root / "metadata.csv")["kl"]) == ["", "", "", "", "1", "2", "2", "3"]
 
 
 WORDS = st.text("ABCDEÉÖabcdeßøñł", min_size=4, max_size=12)

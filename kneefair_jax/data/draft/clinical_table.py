@@ -15,7 +15,7 @@ from kneefair_jax.errors import InputError
 KEYS = ("patient_id", "image")
 # Columns that are found by their synonyms; others are read only where `--columns` states them.
 TARGETS = ("sex", "age", "race", "ethnicity", "bmi", "kl", "site", "side")
-_RESERVED = {"case_id", "mask", "split", "spacing_mm"}
+_RESERVED = {"case_id", "mask"}
 OLDEST = 90  # years; above 89 an age identifies a patient (45 CFR 164.514(b)(2)(i)(C))
 _WORDS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "sex": {
@@ -139,6 +139,9 @@ def read(
     notes = list(table.notes)
     if read_as := [f"{target} from {name!r}" for target, name in mapping.items() if target != name]:
         notes.append(f"{path.name}: {', '.join(read_as)}")
+    for target in ("sex", "age"):
+        if target not in mapping and (near := column_names.suggestion(target, headers)):
+            notes.append(f"{path.name} has no column {target}{near} Give --columns {target}=HEADER")
     cells = pd.DataFrame({target: table.cells[name] for target, name in mapping.items()})
     written = [name for name in mapping if name not in KEYS]
     for dates, target in ((ages.birth_columns(headers), "birth"), (ages.exam_columns(headers), "study")):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kneefair_jax.data import ages, dicom_seg, file_lookup, readers
-from kneefair_jax.data.draft.identity import SHORTEST_PART, Identifiers
+from kneefair_jax.data.draft.identity import SHORTEST_PART, Identifiers, is_placeholder
 from kneefair_jax.data.readers import dicom, nifti, spacing
 from kneefair_jax.errors import InputError
 
@@ -231,7 +231,7 @@ def _read_dicom(root: Path, path: Path, role: str, identifiers: Identifiers) -> 
     _collect(header, identifiers)
     uid = str(header.get("SOPInstanceUID") or "")
     if dicom_seg.is_segmentation_header(header):
-        tags = Tags(patient_id=_text(header, "PatientID"))
+        tags = Tags(patient_id=_patient_id(header))
         segments = tuple(
             str(item.get("SegmentLabel", "")).strip() for item in header.get("SegmentSequence") or ()
         )
@@ -245,12 +245,12 @@ def _read_dicom(root: Path, path: Path, role: str, identifiers: Identifiers) -> 
 
 
 def _dicom_tags(header: Any, path: Path) -> Tags:
-    patient_id, birth = _text(header, "PatientID"), _text(header, "PatientBirthDate")
+    patient_id, birth = _patient_id(header), _text(header, "PatientBirthDate")
     study = _text(header, "StudyDate") or _text(header, "AcquisitionDate") or _text(header, "ContentDate")
     name = _text(header, "PatientName")
     issuer = _text(header, "IssuerOfPatientID")
     if not patient_id:
-        issuer = f"{name}\0{birth}" if name and birth else ""
+        issuer = "" if is_placeholder(name) or not birth else f"{name}\0{birth}"
     side = dicom.laterality_of(header).side
     mm, kind = _dicom_spacing(header, path)
     return Tags(
@@ -341,11 +341,18 @@ def _collect(item: Any, identifiers: Identifiers) -> None:
                 identifiers.add_date(value)
         elif element.keyword == "PatientID":
             for value in values:
-                identifiers.add(value)
+                if not is_placeholder(value):
+                    identifiers.add(value)
         elif element.keyword in _TEXTS:  # `1` is a usual StudyID, and no identifier
             for value in values:
                 if len(value.strip()) >= SHORTEST_PART:
                     identifiers.add(value)
+
+
+def _patient_id(header: Any) -> str:
+    """Return PatientID, "" for a placeholder, which would make one patient of all."""
+    text = _text(header, "PatientID")
+    return "" if is_placeholder(text) else text
 
 
 def _text(header: Any, name: str) -> str:
