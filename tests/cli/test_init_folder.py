@@ -147,6 +147,7 @@ def test_a_clinical_table_is_joined_before_pseudonyms(root, run, tmp_path, kind)
         ("number,sex\n{0},f\n", [], r"row 1: no column states the patient's ID"),
         ("MRN,sex,age\n{0},f,65,5\n", [], r"row 2: malformed CSV: 4 cells"),
         ("MRN,age\n{0},1960\n", [], r"row 2: age is neither"),
+        ("MRN,age\n{0},999\n", [], r"row 2: age is not between 0 and 120"),
         ("MRN,DOB,StudyDate\n{0},03/04/1960,2020-01-01\n", [], r"row 2: a date .*write it as"),
         ("MRN,sex\n{0},f\n", ["--values", "race:1=White"], r"--values race"),
         ("MRN,sex\n{0},f\n", ["--columns", "sex"], r"--columns 'sex'"),

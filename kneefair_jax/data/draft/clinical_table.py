@@ -213,7 +213,8 @@ def _normalize(
     if stated:
         unknown = [value for value in stated if value not in set(column)]
         if unknown:
-            problems.append((1, f"--values {name}:{unknown[0]}=...: no cell of this column has this value"))
+            text = f"--values {name}:{unknown[0]}=...: no cell of this column has this value; leave it out"
+            problems.append((metadata.WHOLE_COLUMN, text))
         column = column.map(lambda cell: stated.get(cell, cell))
     if name == "age":
         return _years(cells.assign(age=column), problems)
@@ -275,6 +276,8 @@ def _years(cells: pd.DataFrame, problems: list[metadata.Problem]) -> tuple[pd.Se
             problems.append((int(row), "a date may be by day or by month first; write it as 1960-03-21"))
         if ages.is_year(age) or (age and not cell_text.is_number(age) and not age_in_years(age, "", "")):
             problems.append((int(row), "age is neither a number of years nor a date of birth; correct it"))
+        elif age and cell_text.is_number(age) and not 0 <= float(age) <= ages.OLDEST:
+            problems.append((int(row), f"age is not between 0 and {ages.OLDEST}; leave unknown ages empty"))
         if age:
             years[row] = age if cell_text.is_number(age) else age_in_years(age, "", "")
         else:
