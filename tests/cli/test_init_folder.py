@@ -312,7 +312,8 @@ def test_no_identifier_of_the_tags_is_in_an_output(
     texts = [family, given_name, patient_id, patient.birth, f"{birth:%d.%m.%Y}"]
     name = texts[where] if where < len(texts) else "film"
     maker = "Carestream" if where else f"Philips {family}"
-    clinic.film(root / f"images/{name}.dcm", patient, Manufacturer=maker)
+    tags = {"Manufacturer": maker, "SeriesDescription": f"{family} AP {patient_id}", "view": ""}
+    clinic.film(root / f"images/{name}.dcm", patient, **tags)
     clinic.mask(root / f"masks/{name}.nii.gz")
     status = init_folder.main([str(root), "--out", str(tmp_path / "out.csv")])
     assert status == (2 if where < len(texts) else 0)
