@@ -295,7 +295,9 @@ def test_rows_join_by_file_side_and_similar_ids(tmp_path, run):
 
 
 WORDS = st.text("ABCDEÉÖabcdeßøñł", min_size=4, max_size=12)
-DIGITS = st.text("0123456789", min_size=6, max_size=10)
+DIGITS = st.text("0123456789", min_size=6, max_size=10).filter(
+    lambda text: text.strip("0")
+)  # 0000 is a placeholder
 DATES = st.dates(min_value=pd.Timestamp("1920-01-01").date(), max_value=pd.Timestamp("1999-12-31").date())
 
 
