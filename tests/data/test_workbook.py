@@ -1,14 +1,13 @@
 import datetime
 import zipfile
 
+import openpyxl
 import pandas as pd
 import pytest
 
 from kneefair_jax.data import folder, metadata, table_files
 from kneefair_jax.errors import InputError
 from tests import films
-
-openpyxl = pytest.importorskip("openpyxl")
 
 
 def workbook(path, *sheets):
