@@ -176,6 +176,23 @@ def test_codes_dates_and_old_ages_of_a_table(root, run, tmp_path):
     assert not identifiers_in(output + (root / "metadata.csv").read_text(), [*SECRETS, "1910", "1990"])
 
 
+def test_dates_of_birth_in_a_column_of_ages(root, run, tmp_path):
+    births = ["1991-05-12", "13.05.1931", "", "1948-02-29"]
+    lines = [
+        "MRN;Alter",
+        *(f"{p.patient_id};{birth}" for p, birth in zip(clinic.PATIENTS, births, strict=True)),
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    output = run(root, "--table", tmp_path / "t.csv")  # the date of the examination is that of the header
+    assert sorted(read(root / "metadata.csv")["age"].unique()) == ["30", "45", "73", "89"]
+    text = output + (root / "metadata.csv").read_text()
+    assert not identifiers_in(text, [*SECRETS, "1991", "1931", "1948"])
+    lines = ["MRN;Geburtsdatum;Untersuchungsdatum", f"{clinic.PATIENTS[0].patient_id};13.05.1971;12.05.2021"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    run(root, "--table", tmp_path / "t.csv", "--overwrite")
+    assert sorted(read(root / "metadata.csv")["age"].unique()) == ["45", "49", "73", "89"]
+
+
 def test_masks_find_their_films(tmp_path, run):
     root = tmp_path / "knees"
     patient = clinic.PATIENTS[0]

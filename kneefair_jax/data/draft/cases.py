@@ -205,11 +205,8 @@ def _attributes(
 ) -> dict[str, str]:
     """Return the attributes of a case: those of the table, or else those of the header."""
     tags = film.tags
-    age = (
-        stated.get("age")
-        or tags.age
-        or scan.age_in_years("", stated.get("birth", "") or tags.birth, stated.get("study", "") or tags.study)
-    )
+    birth, study = stated.get("birth", ""), stated.get("study") or tags.study
+    age = stated.get("age") or scan.age_in_years("", birth, study) or tags.age
     site = stated.get("site") or tags.site
     manufacturer = identifiers.visible(tags.manufacturer)
     row = {
