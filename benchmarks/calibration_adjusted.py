@@ -26,7 +26,7 @@ from scipy import stats
 
 from benchmarks.machine import hardware
 from kneefair_jax import groups
-from kneefair_jax.fairness import adjusted_model, cluster_robust, model_design, two_part
+from kneefair_jax.fairness import adjusted_model, model_design, two_part
 from kneefair_jax.runtime import atomic, run_directory
 
 MEAN_ERROR, SD, CORRELATION = 0.08, 0.03, 0.5
@@ -111,7 +111,9 @@ def batch(condition: Condition, cohorts: int, rng: np.random.Generator) -> dict[
     last = str(len(condition.sizes) - 1)
     contrast = model_design.marginal_differences(design, list(columns), weights)["group", last, "0"][None]
     x = columns.to_numpy(float)
-    fits = [cluster_robust.contrasts(x, column, patients.to_numpy(), weights, contrast) for column in y.T]
+    fits = [
+        adjusted_model.robust_estimates(x, column, patients.to_numpy(), weights, contrast) for column in y.T
+    ]
     estimate, error, freedom = np.array([fit[:3] for fit in fits if fit])[..., 0].T
     simple = (columns.columns == f"group={last}").astype(float)
     simple_estimate, simple_error = mixed_model(x, y, patients.to_numpy(), simple)

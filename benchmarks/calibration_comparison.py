@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 
 from benchmarks.machine import hardware
-from kneefair_jax.fairness import gap_change, seed_intervals
-from kneefair_jax.fairness.multiplicity import holm
+from kneefair_jax.fairness import model_comparison, seed_intervals
+from kneefair_jax.fairness.hypothesis_tests import holm
 from kneefair_jax.runtime import atomic, run_directory
 
 SD, CORRELATION, SHIFT = 0.03, 0.8, 0.02
@@ -103,10 +103,10 @@ def models(condition: Condition, cohorts: int, swaps: int) -> dict[str, Any]:
     change = condition.gaps[1] - condition.gaps[0]
     for seed in range(cohorts):
         first, second, index = scores(condition, rng)
-        result = gap_change.compare_gaps(first, second, index, np.arange(len(index)), swaps, seed)
+        result = model_comparison.compare_gaps(first, second, index, np.arange(len(index)), swaps, seed)
         assert result.interval is not None and result.p is not None
         low, high = result.interval
-        rejected = result.p <= gap_change.LEVEL
+        rejected = result.p <= model_comparison.LEVEL
         counts["narrower"] += rejected and result.value < 0
         counts["wider"] += rejected and result.value > 0
         counts["covered"] += low <= change <= high
@@ -149,7 +149,7 @@ def claims(values: np.ndarray, own_error: bool = False) -> list[bool]:
             for m, pooled in enumerate(shared)
         }
     )
-    return [(p[m] or 0) <= gap_change.LEVEL for m in range(len(shared))]
+    return [(p[m] or 0) <= model_comparison.LEVEL for m in range(len(shared))]
 
 
 def selected_pair(groups: int, seeds: int, studies: int) -> dict[str, float]:

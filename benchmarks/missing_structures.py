@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from kneefair_jax.fairness.macro_score import standardized_means
+from kneefair_jax.fairness.patient_table import standardized_means
 
 MEANS = np.array([0.96, 0.95, 0.94, 0.88])
 FIBULA = 3

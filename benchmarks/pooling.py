@@ -1,4 +1,4 @@
-"""Measure the error and the coverage of pooled means (`kneefair_jax.fairness.partial_pooling`) in simulated cohorts.
+"""Measure the error and the coverage of pooled means (`kneefair_jax.fairness.small_groups`) in simulated cohorts.
 
     python -m benchmarks.pooling            # measures and writes benchmarks/results/pooling.json
     python -m benchmarks.pooling --table    # prints the table of docs/statistics.md from that file
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from kneefair_jax.fairness import partial_pooling
+from kneefair_jax.fairness import small_groups
 from kneefair_jax.runtime import atomic
 
 # Patients of each group, by levels of one attribute or of two.
@@ -78,7 +78,7 @@ def measure(name: str, truth_name: str, cohorts: int) -> dict[str, float]:
     """Return coverage, error and width over the small groups; means over groups and cohorts."""
     layout, truth = np.array((LAYOUTS | HELD_OUT)[name]), TRUTHS[truth_name]
     sizes, columns = layout.ravel(), design(layout)
-    small = sizes < partial_pooling.POOLED_PATIENTS.stop
+    small = sizes < small_groups.POOLED_PATIENTS.stop
     effects = np.random.default_rng(5).normal(0, MAIN_EFFECTS, columns.shape[1])
     effects[0] = 0
     spread = np.where(np.arange(len(sizes)) % 2, truth.wide, 1.0)
@@ -92,7 +92,7 @@ def measure(name: str, truth_name: str, cohorts: int) -> dict[str, float]:
             mean + scale * _errors(rng, n, truth.skewed)
             for mean, scale, n in zip(means, spread, sizes, strict=True)
         ]
-        pooled = partial_pooling.pool(scores, columns)
+        pooled = small_groups.pool(scores, columns)
         estimates = np.array([one.mean for one in pooled])
         ends = np.array([one.interval for one in pooled])
         raw = np.array([one.raw for one in pooled])

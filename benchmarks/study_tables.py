@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 
 from kneefair_jax.fairness import seed_intervals
-from kneefair_jax.fairness.multiplicity import holm
+from kneefair_jax.fairness.hypothesis_tests import holm
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -13,7 +13,7 @@ from kneefair_jax.audit.mask_pair import Reading
 from kneefair_jax.data import inspection, layouts, readers
 from kneefair_jax.data.mask_files import MaskSource
 from kneefair_jax.data.readers import Orientation
-from kneefair_jax.report import examples
+from kneefair_jax.report import overlays
 from kneefair_jax.report.overlays import CaseView
 
 _GRAY = 80
@@ -68,7 +68,7 @@ def views(
     Raises:
         InputError: an image cannot be read.
     """
-    choices = examples.choose(table, cohort.attributes, failure_dice=failure_dice)
+    choices = overlays.choose(table, cohort.attributes, failure_dice=failure_dice)
     headers: dict[str, FilmHeader] = {}
     layers: dict[str, tuple[np.ndarray, ...]] = {}
     for case in dict.fromkeys(choice.case_id for choice in choices):

@@ -211,12 +211,17 @@ def audit(
     if settings.draws < requested:
         of_models = f" (and {resamples:,} resamples and swaps to compare models)" if len(tables) > 1 else ""
         cohort.notes.append(_fewer_draws(settings.draws, of_models, requested, patients))
-    options: dict[str, Any] = {
-        "attributes": list(cohort.attributes),
-        "min_group_patients": settings.min_group_patients,
-        "draws": settings.draws,
-        "seed": settings.seed,
-    }
+    analysis = build.Analysis(
+        structures,
+        list(cohort.attributes),
+        min_group_patients=settings.min_group_patients,
+        draws=settings.draws,
+        seed=settings.seed,
+        delta=settings.delta,
+        endpoints=settings.endpoints,
+        primary=settings.primary,
+        intersections=settings.intersections,
+    )
     for table in tables.values():
         family.require_measured(settings.primary, table)
     reports = {}
@@ -227,17 +232,12 @@ def audit(
             reports[model] = build.build_report(
                 table,
                 cohort.frame,
-                cohort.confounders,
-                notes=[strip_paths(note, *settings.folders) for note in in_order],
-                delta=settings.delta,
-                endpoints=settings.endpoints,
-                primary=settings.primary,
-                intersections=settings.intersections,
-                excluded=cohort.excluded,
+                analysis,
                 run=_run_fields(settings) | {"model": model or None, **run_fields.get(model, {})},
-                structures=structures,
+                notes=[strip_paths(note, *settings.folders) for note in in_order],
+                confounders=cohort.confounders,
+                excluded=cohort.excluded,
                 advance=progress.advance,
-                **options,
             )
             if settings.readers:
                 reports[model]["readers"] = {
@@ -259,7 +259,10 @@ def audit(
         with Progress("comparing models", comparisons, "comparisons") as progress:
             models = model_comparison.compare_models(
                 tables,
-                **options | {"draws": resamples},
+                attributes=list(cohort.attributes),
+                min_group_patients=settings.min_group_patients,
+                draws=resamples,
+                seed=settings.seed,
                 failure_dice=settings.endpoints.failure_dice,
                 advance=progress.advance,
             )

@@ -1,4 +1,4 @@
-"""Which files there are: all below a folder, and the mask of a case in one file or in one file a structure."""
+"""Find files: all below a folder, and the mask of a case in one file or in one file per structure."""
 
 import os
 from collections.abc import Sequence

@@ -55,7 +55,7 @@ class Case(NamedTuple):
 
 
 class _Files(NamedTuple):
-    """How the files of a cohort are read; `Source.read` is pickled with it.
+    """The files of a cohort, and the settings that read them; `Source.read` is pickled with it.
 
     Attributes:
         root: the folder.

@@ -1,4 +1,4 @@
-"""What decoding a case's files reveals beside its arrays, and the notes on it for a whole cohort."""
+"""Inspect the files of a case while they are decoded, and summarize the inspections of a cohort as notes."""
 
 import hashlib
 import json

@@ -26,8 +26,10 @@ _SPLITS = {"train": "train", "validation": "validation", "val": "validation", "t
 _MAX_CODES = 10
 # `sex=f,race=x` is the name of a group, and would be that of a level `f,race=x` of sex; not so `<=50`, `Black, other`.
 _GROUP_NAME = re.compile(r",.*=", re.DOTALL)
-# A line of metadata.csv (the header is line 1) and its fault.
+# A line of metadata.csv (the header is line 1), or `WHOLE_COLUMN`, and its fault.
 Problem = tuple[int, str]
+# In place of a line: a fault of all cells of a column. A data frame has a row 0.
+WHOLE_COLUMN = -1
 
 
 class Options(NamedTuple):
@@ -64,7 +66,9 @@ def refuse(path: Path, problems: Sequence[Problem]) -> None:
     """Raise an InputError with the first five problems and their number, if there is any."""
     if not problems:
         return
-    lines = [f"{path} row {row}: {text}" for row, text in sorted(problems)[:5]]
+    lines = [
+        f"{path}{'' if row == WHOLE_COLUMN else f' row {row}'}: {text}" for row, text in sorted(problems)[:5]
+    ]
     if len(problems) > 1:
         extent = f"; the first {len(lines)}" if len(lines) < len(problems) else ""
         lines.insert(0, f"{path}: {len(problems)} problems{extent}:")
@@ -229,7 +233,10 @@ def attribute(
     has_value = values != ""
     if not has_value.any():
         problems.append(
-            (1, f"column {values.name!r} is empty; fill it in or remove it from {options.attributes}")
+            (
+                WHOLE_COLUMN,
+                f"column {values.name!r} is empty; fill it in or remove it from {options.attributes}",
+            )
         )
     if edges is not None:
         problems += _not_numbers(values, numbers)
@@ -240,16 +247,18 @@ def attribute(
         text = (
             f"column {values.name!r} holds {numbers.nunique()} different numbers; set {options.bins} for it"
         )
-        problems.append((1, text))
+        problems.append((WHOLE_COLUMN, text))
     elif measured > _MAX_CODES:
         problems += _not_numbers(values, numbers)
     elif ages.is_age(str(values.name)) and len(levels) > _MAX_CODES:
         text = (
             f"column {values.name!r} holds {len(levels)} different values; write years and set {options.bins}"
         )
-        problems.append((1, text))
+        problems.append((WHOLE_COLUMN, text))
     elif len(levels) > 1 and all(map(ages.is_date, levels)):
-        problems.append((1, f"column {values.name!r} holds dates; convert them to ages or periods"))
+        problems.append(
+            (WHOLE_COLUMN, f"column {values.name!r} holds dates; convert them to ages or periods")
+        )
     else:
         problems += _unusable_levels(values, options, rows=rows)
     return groups.categorical(values)
@@ -277,7 +286,7 @@ def _unusable_levels(values: pd.Series, options: Options, *, rows: bool) -> list
     problems = []
     remedy = "make it the name of another group, such as 'sex=f,race=x'; write a semicolon instead"
     if set(str(values.name)) & set(",="):
-        problems.append((1, f"column {values.name!r}: a comma or equals sign would {remedy}"))
+        problems.append((WHOLE_COLUMN, f"column {values.name!r}: a comma or equals sign would {remedy}"))
     for row, level in values.drop_duplicates().items():
         if _GROUP_NAME.search(level):
             problems.append((int(str(row)), f"{values.name} {level!r}: the comma would {remedy}"))

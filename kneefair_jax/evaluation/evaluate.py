@@ -15,10 +15,10 @@ from kneefair_jax.data.cohort_loader import EXTERNAL, Cohort
 from kneefair_jax.data.store import Cases
 from kneefair_jax.errors import InputError
 from kneefair_jax.evaluation import attribute_leakage, case_table, size_and_calibration, train_scores
-from kneefair_jax.fairness import endpoints, family, partial_pooling, patient_table
-from kneefair_jax.fairness.endpoint_rates import endpoint_rates
+from kneefair_jax.fairness import endpoints, family, patient_table, small_groups
+from kneefair_jax.fairness.endpoints import endpoint_rates
 from kneefair_jax.fairness.scores import scores as by_group
-from kneefair_jax.report import build, examples, notes, page
+from kneefair_jax.report import build, notes, overlays, page
 from kneefair_jax.report.notes import one_spacing
 from kneefair_jax.report.overlays import CaseView
 from kneefair_jax.report.schema import External, Report, ValidationScores
@@ -265,7 +265,7 @@ def _pooled(config: ConfigDict, cohort: Cohort, table: pd.DataFrame) -> dict[str
     score = family.parse(config.report.primary, "config.report.primary").score
     if score not in patient_table.measured_scores(table):
         return {}
-    pooled = partial_pooling.pool_small_groups(
+    pooled = small_groups.pool_small_groups(
         table,
         anatomy.scored_structures(cohort.structures),
         cohort.attributes,
@@ -324,13 +324,15 @@ def _report(
         pred_pixels=case_values["pred_pixels"].sum(1),
         spacing=case_values["spacing"],
     )
+    delta, thresholds = dict(config.report.delta), _endpoints(config)
+    analysis = build.Analysis(
+        **_statistics(config, cohort), delta=delta, endpoints=thresholds, primary=primary
+    )
     report = build.build_report(
         test,
         cohort.cases,
+        analysis,
         notes=[*cohort.notes(), *setup.single_group_notes(config, cohort), *observations],
-        delta=dict(config.report.delta),
-        endpoints=_endpoints(config),
-        primary=primary,
         excluded=source.public_reasons(cohort.source.excluded + tuple(cases.excluded)),
         run={
             "config": run_directory.public_config(config),
@@ -342,7 +344,6 @@ def _report(
             "spacing": one_spacing(case_values["spacing"]),
             **{key: environment[key] for key in ("versions", "commit", "device", "command")},
         },
-        **_statistics(config, cohort),
     )
     report["calibration"] = size_and_calibration.explain(
         report["scores"],
@@ -387,7 +388,7 @@ def _examples(
     """Return the cases that a report shows, with their pictures."""
     row_of = {case_id: row for row, case_id in enumerate(cohort.cases["case_id"])}
     views = []
-    for choice in examples.choose(test, cohort.attributes, failure_dice=failure_dice):
+    for choice in overlays.choose(test, cohort.attributes, failure_dice=failure_dice):
         example = cases[row_of[choice.case_id]]
         image = example["image"].mean(-1).astype(np.uint8)
         views.append(CaseView(*choice, image, example["label"], predictions[choice.case_id]))

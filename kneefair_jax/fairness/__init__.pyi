@@ -1,17 +1,13 @@
 from . import (
     adjusted_model,
     attribute_power,
-    endpoint_rates,
+    bootstrap,
     endpoints,
-    estimate,
-    group_intervals,
-    group_sums,
     interactions,
-    partial_pooling,
     power,
     rates,
+    results,
     scores,
-    simultaneous_intervals,
     small_groups,
     summaries,
     two_part,
@@ -21,18 +17,18 @@ from .bootstrap import mean_intervals
 from .equivalence import tost
 from .group_report import GroupReport
 from .hypothesis_tests import (
-    PermutationTests,
     RankTests,
+    benjamini_hochberg,
     cliffs_delta,
-    permuted_welch,
+    holm,
     rank_tests,
     welch_intervals,
 )
 from .method_comparison import compare_methods
 from .model_comparison import compare_models
 from .model_report import ModelComparison, compare
-from .multiplicity import benjamini_hochberg, holm
 from .patient_table import Runs, stack_runs
+from .permutation_tests import PermutationTests, permuted_welch
 from .power import PatientsNeeded, patients_needed
 from .reference_ser import expected_ser
 from .summaries import es, gap, group_means, sd, ser, worst
@@ -47,32 +43,28 @@ __all__ = [
     "adjusted_model",
     "attribute_power",
     "benjamini_hochberg",
+    "bootstrap",
     "cliffs_delta",
     "compare",
     "compare_methods",
     "compare_models",
-    "endpoint_rates",
     "endpoints",
     "es",
-    "estimate",
     "expected_ser",
     "gap",
-    "group_intervals",
     "group_means",
-    "group_sums",
     "holm",
     "interactions",
     "mean_intervals",
-    "partial_pooling",
     "patients_needed",
     "permuted_welch",
     "power",
     "rank_tests",
     "rates",
+    "results",
     "scores",
     "sd",
     "ser",
-    "simultaneous_intervals",
     "small_groups",
     "stack_runs",
     "summaries",

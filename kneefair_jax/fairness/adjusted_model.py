@@ -3,9 +3,9 @@
 The model is `score ~ sex * race + age + BMI + KL grade + site + log(area)`, as far as the columns exist, with a case's
 mean over structures as its score. As in tests of gaps, patients with a failed segmentation are excluded. The fit is
 least squares in which every patient has weight 1, as in the other statistics of a report, with standard errors robust
-to the correlation of a patient's cases and to unequal variances of groups (`cluster_robust`). BMI, KL grade and area
-may be mediators (causes of the score through which a group acts), so the model is fitted with and without them on the
-same cases.
+to the correlation of a patient's cases and to unequal variances of groups (CR2, `robust_estimates`). BMI, KL grade and
+area may be mediators (causes of the score through which a group acts), so the model is fitted with and without them on
+the same cases.
 
 A random intercept per patient in place of the weights changes the standard deviation of an adjusted gap by at most 2 %
 with 1 to 4 cases per patient, and needs an iteration that may fail. With its own standard errors it rejects 15 to 27 %
@@ -14,18 +14,100 @@ of true null hypotheses if a small group is twice as variable (docs/statistics.m
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from kneefair_jax import groups
-from kneefair_jax.fairness import cluster_robust, patient_table, two_part
-from kneefair_jax.fairness.estimate import Estimate
+from kneefair_jax.fairness import patient_table, two_part
+from kneefair_jax.fairness.hypothesis_tests import holm
 from kneefair_jax.fairness.model_design import AREA, Design, design, independent_columns, marginal_differences
-from kneefair_jax.fairness.multiplicity import holm
 from kneefair_jax.fairness.patient_table import SHARES
+from kneefair_jax.fairness.results import Estimate
+
+# With a leverage (share of a cluster's own scores in their fitted values) above this, residuals are not informative.
+_FULL_LEVERAGE = 1 - 1e-9
+
+
+class RobustEstimates(NamedTuple):
+    """Estimates of M linear combinations of the coefficients.
+
+    Attributes:
+        estimate: f64[M], in units of the response.
+        error: f64[M], CR2 standard errors.
+        freedom: f64[M], degrees of freedom of Student's t for estimate / error.
+        loads: f64[P, M], what an error of 1 in every row of a cluster contributes to each estimate, clusters ascending.
+    """
+
+    estimate: np.ndarray
+    error: np.ndarray
+    freedom: np.ndarray
+    loads: np.ndarray
+
+
+def robust_estimates(
+    x: np.ndarray, y: np.ndarray, clusters: np.ndarray, weights: np.ndarray, combinations: np.ndarray
+) -> RobustEstimates | None:
+    """Estimate linear combinations of the coefficients of `y ~ x`, robust to any covariance within a cluster.
+
+    With clusters of one observation and one two-level factor, estimate / error is Welch's t. The degrees of freedom
+    are exact where errors are normal, independent and of variance 1 / weight (the working model, which also defines
+    the correction of the residuals); the standard errors are consistent whatever the covariance within clusters.
+
+    Args:
+        x: f64[N, K], of full column rank.
+        y: f64[N].
+        clusters: [N], the cluster of each row, in any order.
+        weights: f64[N], positive, the same for all rows of a cluster.
+        combinations: f64[M, K], the coefficients' weights in each combination.
+
+    Returns:
+        None if a single cluster determines a coefficient, because its residuals are then not informative.
+
+    Reference:
+        Bell & McCaffrey, Survey Methodology 28(2):169-181, 2002. Pustejovsky & Tipton, Journal of Business & Economic
+        Statistics 36(4):672-683, 2018, doi:10.1080/07350015.2016.1247004.
+    """
+    root = np.sqrt(weights)
+    q, r = np.linalg.qr(x * root[:, None])
+    coordinates = q.T @ (y * root)
+    # Rows by cluster, padded with zeros, which contribute nothing: [P, longest cluster, K] and [P, longest cluster].
+    blocks, residuals = _cluster_blocks(q, clusters), _cluster_blocks(y * root - q @ coordinates, clusters)
+    left, leverage, right = np.linalg.svd(blocks, full_matrices=False)
+    if leverage.max() ** 2 > _FULL_LEVERAGE:
+        return None
+    # (I - H_ii)^(-1/2) Q_i, since H_ii = Q_i Q_i'.
+    adjusted = (left * (leverage / np.sqrt(1 - leverage**2))[:, None]) @ right
+    directions = np.linalg.solve(r.T, combinations.T)
+    # f64[P, longest cluster, M]: each estimate's variance is the sum over clusters of (influence . residuals)^2.
+    influence = adjusted @ directions
+    variance = (np.einsum("pnm,pn->pm", influence, residuals) ** 2).sum(0)
+    # Under the working model the clusters' influence . residuals have the covariance diag(own) - U U'. The variance is
+    # their sum of squares, whose mean is the trace, and whose variance is twice the trace of the square.
+    cluster_variance = (influence**2).sum(1)
+    cluster_overlap = np.einsum("pnk,pnm->mpk", blocks, influence)
+    overlap_variance = (cluster_overlap**2).sum(2).T
+    trace = (cluster_variance - overlap_variance).sum(0)
+    products = cluster_overlap.transpose(0, 2, 1) @ cluster_overlap
+    trace_of_square = (cluster_variance**2 - 2 * cluster_variance * overlap_variance).sum(0) + (
+        products**2
+    ).sum((1, 2))
+    loads = np.einsum("pnk,pn->pk", blocks, _cluster_blocks(root, clusters)) @ directions
+    return RobustEstimates(directions.T @ coordinates, np.sqrt(variance), trace**2 / trace_of_square, loads)
+
+
+def _cluster_blocks(rows: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Group rows by cluster, padded with zeros: [N, ...] -> [P, longest cluster, ...]."""
+    _, index, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    order = np.argsort(index, kind="stable")
+    starts = np.cumsum(sizes) - sizes
+    position = np.arange(len(index)) - np.repeat(starts, sizes)
+    blocks = np.zeros((len(sizes), sizes.max(), *rows.shape[1:]))
+    blocks[index[order], position] = rows[order]
+    return blocks
+
 
 # A score that depends on area, and one that does not.
 SCORES = ("dice", "assd_mm")
@@ -157,7 +239,7 @@ def _fit(
     weights = patient_weights(rows["patient_id"])
     differences = marginal_differences(full_design, list(columns), weights)
     x, y = columns.to_numpy(float), score.to_numpy(float)
-    result = cluster_robust.contrasts(
+    result = robust_estimates(
         x,
         y,
         rows["patient_id"].to_numpy(),
@@ -188,7 +270,7 @@ def _fit(
     }
 
 
-def _terms(result: cluster_robust.Contrasts, skewnesses: np.ndarray) -> list[dict[str, Any]]:
+def _terms(result: RobustEstimates, skewnesses: np.ndarray) -> list[dict[str, Any]]:
     """Return `estimate`, `interval`, `df` and `p` of every combination of coefficients."""
     critical = stats.t.ppf((1 + _CONFIDENCE) / 2, result.freedom)
     low, high = (

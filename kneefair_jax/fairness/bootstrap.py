@@ -1,11 +1,20 @@
-"""Computes intervals of means by resampling patients."""
+"""Computes intervals by resampling patients: of means, and of statistics that are not linear in group means.
+
+Statistics that are not linear are the worst mean, the gap, the SER, the ES, and changes of the worst mean and of the
+gap. Percentiles of an extreme are biased: with equal groups, the lowest mean falls in nearly every resample. So all
+differences on which a statistic depends get simultaneous intervals from the bootstrap of max |t| over seeds and
+differences, which are conservative. Each statistic is monotone in each difference, so the ends of the differences give
+its ends. A statistic is computed for each seed and then averaged, as its value is.
+"""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from kneefair_jax.errors import InputError
+from kneefair_jax.fairness.seed_intervals import ROUNDING
 
 # With fewer patients the range of the scores bounds the interval. 95 % intervals from normal scores cover the mean in
 # 50 % of cohorts with 2 patients, 75 % with 3, 87 % with 4, 92 % with 5 and 94 % with 8 (4,000 cohorts each).
@@ -121,3 +130,188 @@ def mean_intervals(
         if n >= MIN_PATIENTS:
             intervals[k] = np.nanquantile(means[:, k], expanded_levels(int(n), confidence))
     return intervals
+
+
+# Only resamples without any spread reach a Student's t of this size; they would determine the interval.
+_FAR = 1e3
+
+
+class Means(NamedTuple):
+    """Means of K strata of different patients, or of one stratum by different runs, for S seeds.
+
+    Attributes:
+        estimate: f64[S, K].
+        variance: f64[S, K], squared standard errors.
+        bootstrap: f64[draws, S, K], of resamples.
+        bootstrap_variance: f64[draws, S, K], their squared standard errors.
+    """
+
+    estimate: np.ndarray
+    variance: np.ndarray
+    bootstrap: np.ndarray
+    bootstrap_variance: np.ndarray
+
+    def ranked(self, groups: int) -> "Means":
+        """Return the first `groups` strata."""
+        return Means(*(part[..., :groups] for part in self))
+
+
+def worst(means: Means, confidence: float = 0.95) -> list[float] | None:
+    """Return the interval of min_g mu_g."""
+    ends = contrasts(means, np.eye(means.estimate.shape[1]), confidence)
+    return ends and _seed_mean(*(end.min(1) for end in ends))
+
+
+def gap(means: Means, confidence: float = 0.95) -> list[float] | None:
+    """Return the interval of max_g mu_g - min_g mu_g, the largest of all signed differences; not below 0."""
+    ends = contrasts(means, pairs(means.estimate.shape[1]), confidence)
+    return ends and _seed_mean(*largest_difference(*ends))
+
+
+def ser(means: Means, confidence: float = 0.95) -> list[float] | None:
+    """Return the interval of max_g e_g / min_g e_g, e = 1 - mu, from logarithms; not below 1, None if an error is 0."""
+    errors, resampled_errors = 1 - means.estimate, 1 - means.bootstrap
+    if min(errors.min(), resampled_errors.min()) <= 0:
+        return None
+    # The delta method: log e has the standard error of e divided by e.
+    logs = Means(
+        np.log(errors),
+        means.variance / errors**2,
+        np.log(resampled_errors),
+        means.bootstrap_variance / resampled_errors**2,
+    )
+    ends = contrasts(logs, pairs(errors.shape[1]), confidence)
+    return ends and _seed_mean(*(np.exp(end) for end in largest_difference(*ends)))
+
+
+def es(means: Means, weights: np.ndarray, groups: int, confidence: float = 0.95) -> list[float] | None:
+    """Return the interval of S / (1 + sum_g |S - mu_g|), S = weights . mu, over the first `groups` strata."""
+    deviations = weights - np.eye(len(weights))[:groups]
+    ends = contrasts(means, np.vstack([weights, deviations]), confidence)
+    if ends is None:
+        return None
+    low, high = ends
+    largest_deviations = np.maximum(-low, high)[:, 1:].sum(1)
+    smallest_deviations = np.maximum(np.maximum(low, -high), 0)[:, 1:].sum(1)
+    return _seed_mean(low[:, 0] / (1 + largest_deviations), high[:, 0] / (1 + smallest_deviations))
+
+
+def change_of_worst(
+    method: Means, baseline: Means, change: Means, confidence: float = 0.95
+) -> list[float] | None:
+    """Return the interval of min_k a_k - min_h b_h, a method's worst mean minus the baseline's, of whichever groups.
+
+    The change equals both min_k max_h (a_k - b_h), which gives the lower end, and max_h min_k (a_k - b_h), which gives
+    the upper end. Differences within a group are paired; differences between groups are of different patients.
+
+    Args:
+        method: a.
+        baseline: b.
+        change: a - b by patient.
+        confidence: of the interval.
+    """
+    count = method.estimate.shape[1]
+    matrix = np.zeros((count, count, 3 * count))
+    for k in range(count):
+        for h in range(count):
+            if k == h:
+                matrix[k, h, 2 * count + k] = 1
+            else:
+                matrix[k, h, k], matrix[k, h, count + h] = 1, -1
+    stacked = Means(*(np.concatenate(parts, axis=-1) for parts in zip(method, baseline, change, strict=True)))
+    ends = contrasts(stacked, matrix.reshape(-1, 3 * count), confidence)
+    if ends is None:
+        return None
+    low, high = (end.reshape(-1, count, count) for end in ends)
+    return _seed_mean(low.max(2).min(1), high.min(1).max(1))
+
+
+def change_of_gap(
+    method: Means, baseline: Means, change: Means, confidence: float = 0.95
+) -> list[float] | None:
+    """Return the interval of max_j a_j - max_j b_j over signed pairs j of groups, a method's gap minus the baseline's.
+
+    The change is at most a_j - b_j in the pair that has the method's gap, and at least a_j - b_j in the pair that has
+    the baseline's gap; both are paired by patient. It also lies between the differences of the ends of the two gaps,
+    which are closer if the method reverses the order of the groups. All limits hold simultaneously, so the interval is
+    conservative.
+
+    Args:
+        method: a.
+        baseline: b.
+        change: a - b by patient.
+        confidence: of the interval.
+    """
+    signed_pairs = pairs(method.estimate.shape[1])
+    signed_pairs = np.concatenate([signed_pairs, -signed_pairs])
+    stacked = Means(*(np.concatenate(parts, axis=-1) for parts in zip(method, baseline, change, strict=True)))
+    ends = contrasts(stacked, np.kron(np.eye(3), signed_pairs), confidence)
+    if ends is None:
+        return None
+    low, high = (np.moveaxis(end.reshape(-1, 3, len(signed_pairs)), 1, 0) for end in ends)
+    has_gap = high[:2] >= low[:2].max(-1, keepdims=True)
+    paired_low = np.where(has_gap[1], low[2], np.inf).min(-1)
+    paired_high = np.where(has_gap[0], high[2], -np.inf).max(-1)
+    gap_low, gap_high = np.maximum(low[:2].max(-1), 0), high[:2].max(-1)
+    return _seed_mean(
+        np.maximum(paired_low, gap_low[0] - gap_high[1]), np.minimum(paired_high, gap_high[0] - gap_low[1])
+    )
+
+
+def contrasts(
+    means: Means, matrix: np.ndarray, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return simultaneous intervals of J linear functions of independent means, for all S seeds.
+
+    Each is estimate -+ q se, with q the quantile of the bootstrap's max |t|.
+
+    Args:
+        means: of K strata.
+        matrix: f[J, K].
+        confidence: probability that all of the S J intervals hold.
+
+    Returns:
+        Lower and upper ends, f64[S, J] each; None if resamples without spread determine the quantile.
+    """
+    point, error, t = studentize(means, matrix)
+    quantile = np.quantile(t.max((1, 2)), confidence)
+    return (point - quantile * error, point + quantile * error) if quantile < _FAR else None
+
+
+def studentize(means: Means, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return linear functions of the means, their standard errors, and |t| of the resamples.
+
+    Returns:
+        f64[S, J], f64[S, J] and f64[draws, S, J].
+    """
+    point, error = means.estimate @ matrix.T, np.sqrt(means.variance @ (matrix**2).T)
+    return (
+        point,
+        error,
+        _studentized_distance(
+            means.bootstrap @ matrix.T - point, np.sqrt(means.bootstrap_variance @ (matrix**2).T)
+        ),
+    )
+
+
+def pairs(count: int) -> np.ndarray:
+    """Return the contrasts of all pairs, the first minus a later group: f[count (count - 1) / 2, count]."""
+    first, second = np.triu_indices(count, 1)
+    return np.eye(count)[first] - np.eye(count)[second]
+
+
+def largest_difference(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the interval of the largest absolute difference, f64[S] each, from simultaneous intervals f64[S, J]."""
+    return np.maximum(np.maximum(low, -high).max(1), 0), np.maximum(high, -low).max(1)
+
+
+def _studentized_distance(shift: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    # A resample of equal scores has no standard error; unless it equals the estimate, its t is set to a large number.
+    distance = np.where(np.abs(shift) > ROUNDING, np.abs(shift), 0.0)
+    t: np.ndarray = np.divide(distance, errors, out=(distance > 0) * _FAR**2, where=errors > ROUNDING)
+    return t
+
+
+def _seed_mean(low: np.ndarray, high: np.ndarray) -> list[float] | None:
+    ends = [float(low.mean()), float(high.mean())]
+    return ends if np.isfinite(ends).all() else None

@@ -7,8 +7,9 @@ from itertools import combinations
 import numpy as np
 from scipy import stats
 
-from kneefair_jax.fairness import group_intervals, rates
+from kneefair_jax.fairness import rates, two_part
 from kneefair_jax.fairness.rates import Tally
+from kneefair_jax.fairness.results import Equivalence, Intervals
 from kneefair_jax.fairness.two_part import Scores
 
 # Probability of a false claim in one report; each of A attributes is tested at LEVEL / A (Bonferroni).
@@ -18,29 +19,6 @@ MIN_READER_PATIENTS = 5
 AGREEMENT_CONFIDENCE = 0.95
 # Limits of agreement are this many standard deviations from the mean (Bland and Altman 1986).
 AGREEMENT_SD = 1.96
-
-type Intervals = tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True)
-class Equivalence:
-    """The verdict of whether the groups of an attribute are equivalent in one score.
-
-    Attributes:
-        delta: the margin, in the score's unit; for failure rates the same number as a share.
-        confidence: of each interval, 1 - 2 level.
-        equivalent: whether every requirement is met.
-        reason: the requirements that are not met; None if all are.
-        intervals: of the pairs' differences of means, in the order of `simultaneous_intervals.pairs`.
-        failure_intervals: of the pairs' differences of failure rates.
-    """
-
-    delta: float
-    confidence: float
-    equivalent: bool
-    reason: str | None
-    intervals: Intervals
-    failure_intervals: Intervals
 
 
 def tost(
@@ -63,7 +41,7 @@ def tost(
     means: Intervals = ()
     failures: Intervals = ()
     if len(groups) > 1 and min(group.n for group in groups) > 1:
-        low, high = group_intervals.differences(groups, 2 * level, each=True)
+        low, high = two_part.differences(groups, 2 * level, each=True)
         means = tuple(zip(low.tolist(), high.tolist(), strict=True))
         tallies = [Tally(group.failures, group.n) for group in groups]
         failures = tuple(rates.difference_interval(*pair, confidence) for pair in combinations(tallies, 2))

@@ -18,8 +18,8 @@ import pandas as pd
 
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
+from kneefair_jax.fairness.hypothesis_tests import holm
 from kneefair_jax.fairness.interactions import interval
-from kneefair_jax.fairness.multiplicity import holm
 from kneefair_jax.fairness.rates import Tally, difference_interval
 
 LEVEL = 0.05
@@ -135,7 +135,7 @@ def p_values(
     """Return all p values of the family except those of gaps in means.
 
     Args:
-        rates: of `endpoint_rates`.
+        rates: of `endpoints.endpoint_rates`.
         interactions: of `interactions`.
         primary: the score and the attributes of the family.
     """

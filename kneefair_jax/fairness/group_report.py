@@ -15,8 +15,8 @@ from kneefair_jax import audit
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.fairness.endpoints import EndpointSettings
-from kneefair_jax.fairness.estimate import Estimate
 from kneefair_jax.fairness.family import Primary
+from kneefair_jax.fairness.results import Estimate
 from kneefair_jax.report import csv_tables, page
 from kneefair_jax.report.figures import forest
 from kneefair_jax.report.schema import Report

@@ -1,251 +1,167 @@
-"""Tests gaps between groups by permuted Welch tests, intervals that agree with them, and rank tests.
+"""Tests within patients, rank tests, Welch's intervals, and corrections for multiple tests.
 
-Permuted Welch tests are the primary tests: they permute the attribute over patients and studentize the statistic.
-Permuted means reject a true null in 19 % of cohorts if the small group is the more variable one; a statistic divided by
-its standard error keeps the level even then (Janssen, Statistics & Probability Letters 36, 1997; Chung and Romano,
-Annals of Statistics 41, 2013). Each pair's t goes through Hall's cubic transformation, which removes its skewness
-(Hall, JRSS B 54, 1992). The skewness is estimated from all groups together, because few patients would give noise. More
-than two groups are compared by the largest |t| of all pairs. The same distribution judges each pair, so no test of all
-groups contradicts those of the pairs.
+Groups that share their patients, such as those of the side, are compared by the differences within patients: the
+variance between patients, which both knees share, cancels; Welch's test of independent groups would count it as error.
+Under the null hypothesis each sign of a patient's difference has the same probability, so the signs are flipped at
+random for each patient, the same for all pairs of groups. Each pair's t is studentized, goes through Hall's
+transformation if the differences are skewed, and is compared with the largest |t| of all pairs.
+`permutation_tests.permuted_welch` does the same and returns the same type. For two groups with differences that are not
+skewed, the test is the paired t-test.
 
 Rank tests, which papers often report, answer another question than the gap. Brunner-Munzel tests whether a patient of
 one group is as likely to score above as below a patient of the other. Mann-Whitney and Kruskal-Wallis test whether the
 distributions are the same, so they also reject if only the variances differ.
+
+Holm's correction is for confirmatory claims, that of Benjamini and Hochberg for exploratory ones.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from kneefair_jax.fairness import label_permutations, two_part
+from kneefair_jax.fairness import two_part
 from kneefair_jax.fairness.bootstrap import CHUNK
-from kneefair_jax.fairness.multiplicity import holm
+from kneefair_jax.fairness.patient_bootstrap import Sample
+from kneefair_jax.fairness.permutation_tests import TIE, PermutationTests
 
-# Statistics this close to the observed one, relatively, are ties: the same split, summed in another order.
-TIE = 1e-9
-# With more patients, drawing labels is faster than shuffling them (`label_permutations`).
-_MANY_PATIENTS = 2_000
-# Patients summed at a time, so that their labels stay in the processor's cache.
-_BLOCK = 2048
-# Rows of labels that a thread draws in one call.
-_ROWS = 32
+# Differences whose skewness is within this many standard errors of a normal sample's count as not skewed.
+SYMMETRIC = 2.0
 
 
-class PermutationTests(NamedTuple):
-    """Tests of K scores of the same patients in G groups with J = G (G - 1) / 2 pairs.
-
-    Attributes:
-        name: of the test.
-        statistic: f64[K], Welch's t (first minus second) of two groups, the largest |t| of more.
-        p: f64[K], two-sided, the smallest of `pairs_p`.
-        pairs: f64[K, J], Welch's t of each pair, in the order of `simultaneous_intervals.pairs`.
-        pairs_p: f64[K, J], of each pair by the permuted max |t|, so corrected over the pairs.
-        largest: f64[permutations, K], the permuted max |t| over pairs, ascending, after Hall's transformation.
-        skewness: f64[K, J], of the pairs' differences: third cumulant over cubed standard error.
-    """
-
-    name: str
-    statistic: np.ndarray
-    p: np.ndarray
-    pairs: np.ndarray
-    pairs_p: np.ndarray
-    largest: np.ndarray
-    skewness: np.ndarray
-
-
-def permuted_welch(
-    scores: np.ndarray, sizes: np.ndarray, rng: np.random.Generator, permutations: int = 10_000
-) -> PermutationTests | None:
-    """Test the permuted Welch t of two groups, or the permuted largest |t| of all pairs of more groups.
-
-    p is (1 + permutations at least as extreme) / (1 + permutations).
+def complete_patients(sample: Sample, patients: np.ndarray) -> Sample | None:
+    """Return the patients with a score in every group, in the same order in each.
 
     Args:
-        scores: f64[K, P], one per patient, group after group; no NaN.
-        sizes: i64[G], patients of each group.
-        rng: permutes the labels, the same way for all K.
-        permutations: number of permutations.
+        sample: of G ranked groups only, a row for each group that a patient is in.
+        patients: [P], the patient of each of its rows.
 
     Returns:
-        None if a group has fewer than two patients, or there are fewer than two groups.
+        None if they are at most half of the patients: the groups are then compared as independent groups.
     """
-    if len(sizes) < 2 or min(sizes) < 2:
+    count = len(sample.sizes)
+    _, patient_index, rows = np.unique(patients, return_inverse=True, return_counts=True)
+    has_all_groups = rows == count
+    if count < 2 or 2 * has_all_groups.sum() <= len(has_all_groups) or has_all_groups.sum() < 2:
         return None
-    patients, count = scores.shape[1], len(sizes)
-    labels = np.repeat(np.arange(count, dtype=np.int8 if count < 128 else np.int32), sizes)
-    # Centering and scaling change no statistic and keep sums of squares exact.
-    centered = scores - scores.mean(1, keepdims=True)
-    spread = centered.std(1, keepdims=True)
-    scaled = np.divide(centered, spread, out=np.zeros_like(centered), where=spread > 1e-12)
-    powers = np.concatenate([scaled, scaled**2, scaled**3]).T
-    t, skewness = _welch_statistics(powers, labels[None], sizes)
-    pairs = np.abs(two_part.hall(t, skewness))[0] * (1 - TIE)
-    is_large_sample = patients > _MANY_PATIENTS and count < 256
-    chunks = (_threaded_max_t if is_large_sample else _shuffled_max_t)(
-        powers, labels, sizes, rng, permutations
+    complete_rows = np.flatnonzero(has_all_groups[patient_index])
+    label = np.repeat(np.arange(count), sample.sizes)
+    places = complete_rows[np.lexsort((patient_index[complete_rows], label[complete_rows]))].reshape(
+        count, -1
     )
-    largest = np.concatenate(list(chunks))
+    # Patients are sorted by their scores, so that neither names nor the order of rows change a flip.
+    scores = sample.scores[:, places].reshape(-1, places.shape[1])
+    row_order = places[:, np.lexsort(scores)].ravel()
+    return sample._replace(
+        scores=sample.scores[:, row_order],
+        sizes=np.full(count, places.shape[1]),
+        rows=sample.rows[row_order],
+    )
+
+
+def sign_flips(
+    scores: np.ndarray, sizes: np.ndarray, rng: np.random.Generator, flips: int = 10_000
+) -> PermutationTests:
+    """Test the paired t of two groups, or the largest |t| of all pairs, by random sign flips of the differences.
+
+    p is (1 + flips at least as extreme) / (1 + flips).
+
+    Args:
+        scores: f64[K, P], the groups one after another, the same patients in the same order in each; none NaN.
+        sizes: i64[G], all the same, two or more.
+        rng: flips the signs, the same way for all K.
+        flips: number of random sign flips.
+    """
+    differences = _differences(scores, sizes)  # [K, J, n]
+    columns, pairs, patients = differences.shape
+    # Scaling changes no statistic and keeps sums of powers exact.
+    scale = np.sqrt((differences**2).mean(2, keepdims=True))
+    scaled = np.divide(differences, scale, out=np.zeros_like(differences), where=scale > 1e-12)
+    flat = scaled.reshape(columns * pairs, patients).T
+    t, skewness = _paired_statistics(flat, np.ones((1, patients)))
+    observed = np.abs(two_part.hall(t, skewness)).reshape(columns, pairs) * (1 - TIE)
+    largest = np.empty((flips, columns))
+    rows = max(1, CHUNK // (patients + columns * pairs))
+    for start in range(0, flips, rows):
+        chunk = slice(start, min(start + rows, flips))
+        signs = rng.choice(np.array([-1.0, 1.0]), (chunk.stop - start, patients))
+        flipped = np.abs(two_part.hall(*_paired_statistics(flat, signs)))
+        largest[chunk] = flipped.reshape(-1, columns, pairs).max(2)
     largest.sort(axis=0)
-    pairs_p = np.stack(
-        [
-            (1 + permutations - np.searchsorted(largest[:, k], pairs[k])) / (1 + permutations)
-            for k in range(len(scores))
-        ]
+    p = np.stack(
+        [(1 + flips - np.searchsorted(largest[:, k], observed[k])) / (1 + flips) for k in range(columns)]
     )
+    t, skewness = (part.reshape(columns, pairs) for part in (t, skewness))
     return PermutationTests(
-        "permuted Welch t" if count == 2 else "permuted largest Welch t",
-        t[0, :, 0] if count == 2 else np.abs(t[0]).max(1),
-        pairs_p.min(1),
-        t[0],
-        pairs_p,
+        "sign-flipped paired t" if pairs == 1 else "largest sign-flipped paired t",
+        t[:, 0] if pairs == 1 else np.abs(t).max(1),
+        p.min(1),
+        t,
+        p,
         largest,
-        skewness[0],
+        skewness,
     )
 
 
-def _shuffled_max_t(
-    powers: np.ndarray, labels: np.ndarray, sizes: np.ndarray, rng: np.random.Generator, permutations: int
-) -> Iterator[np.ndarray]:
-    """Yield the largest |t| of shuffled labels in chunks of f64[D, K]."""
-    patients, columns = powers.shape
-    rows = max(1, CHUNK // max(patients * len(sizes), columns // 3 * len(sizes) ** 2))
-    for start in range(0, permutations, rows):
-        size = min(rows, permutations - start)
-        yield _max_t(powers, rng.permuted(np.tile(labels, (size, 1)), axis=1), sizes)
+def student_intervals(scores: np.ndarray, sizes: np.ndarray, confidence: float = 0.95) -> np.ndarray:
+    """Return Student's separate interval of each pair's difference, f64[K, J, 2]; arguments as in `sign_flips`."""
+    differences = _differences(scores, sizes)
+    patients = differences.shape[2]
+    half = stats.t.ppf((1 + confidence) / 2, patients - 1) * differences.std(2, ddof=1) / np.sqrt(patients)
+    return np.stack([differences.mean(2) - half, differences.mean(2) + half], axis=-1)
 
 
-def _threaded_max_t(
-    powers: np.ndarray, labels: np.ndarray, sizes: np.ndarray, rng: np.random.Generator, permutations: int
-) -> Iterator[np.ndarray]:
-    """Yield as `_shuffled_max_t`, drawing labels in threads, whose number does not change the result."""
-    del labels
-    chunks = [min(_ROWS, permutations - start) for start in range(0, permutations, _ROWS)]
-    with ThreadPoolExecutor() as pool:
-        yield from pool.map(
-            lambda size, generator: _max_t(powers, label_permutations.draw(sizes, size, generator), sizes),
-            chunks,
-            rng.spawn(len(chunks)),
-        )
+def detectable_gap(
+    scores: np.ndarray, sizes: np.ndarray, power: float = 0.8, level: float = 0.05
+) -> np.ndarray:
+    """Return the gap that a two-sided paired t-test detects with this power: f64[K], the largest over the pairs."""
+    differences = _differences(scores, sizes)
+    patients = differences.shape[2]
+    quantiles = stats.t.ppf(1 - level / 2, patients - 1) + stats.t.ppf(power, patients - 1)
+    gaps: np.ndarray = quantiles * differences.std(2, ddof=1) / np.sqrt(patients)
+    return gaps.max(1)
 
 
-def _max_t(powers: np.ndarray, labels: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return the largest |t| over pairs after Hall's transformation, f64[D, K], for labels i[D, P]."""
-    return np.abs(two_part.hall(*_welch_statistics(powers, labels, sizes))).max(2)
-
-
-def _welch_statistics(
-    powers: np.ndarray, labels: np.ndarray, sizes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return t of pairs and their skewness, f64[D, K, J] each, from sums by group as matrix products.
+def note(complete_patients: int, patients: int) -> str:
+    """Return a sentence that states that a test is within patients, and how many patients are excluded.
 
     Args:
-        powers: f64[P, 3 K], scores of SD 1, their squares and cubes.
-        labels: i[D, P], the patients' groups by draw.
-        sizes: i64[G].
+        complete_patients: patients with a score in every group.
+        patients: patients with a score in any group.
     """
-    sums = [_sum_of_group(powers, labels, g) for g in range(len(sizes) - 1)]
-    sums.append(powers.sum(0) - sum(sums))
-    mean, squares, cubes = np.split(np.stack(sums, axis=-1) / sizes, 3, axis=1)  # f64[D, K, G] each
-    # The standard error of equal scores is set to nearly 0, not to 0: their t is large, not undefined.
-    moment = np.maximum(squares - mean**2, 1e-12 / sizes)
-    error = np.sqrt(moment / (sizes - 1))
-    third = cubes - 3 * mean * squares + 2 * mean**3
-    # If no score varies, rounding would look like skewness.
-    shapes = np.where(moment > 1e-9, third / moment**1.5, 0.0)
-    shape = (shapes * sizes).sum(-1, keepdims=True) / sizes.sum()
-    cumulant = shape * error**3 / np.sqrt(sizes)
+    return (
+        f"Differences are tested within the {complete_patients} patients who have cases in each of these groups; "
+        f"{patients - complete_patients} with cases in only some of the groups, or with a failed segmentation in one, "
+        "are excluded. Intervals of all patients and rank tests count a patient in each group as a different person"
+    )
+
+
+def _differences(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return the differences of all pairs, the first minus a later group: f64[K, G n] -> f64[K, J, n]."""
+    groups = scores.reshape(len(scores), len(sizes), -1)
     first, second = np.triu_indices(len(sizes), 1)
-    errors = np.sqrt(error[..., first] ** 2 + error[..., second] ** 2)
-    t = (mean[..., first] - mean[..., second]) / errors
-    return t, (cumulant[..., first] - cumulant[..., second]) / errors**3
+    differences: np.ndarray = groups[:, first] - groups[:, second]
+    return differences
 
 
-def _sum_of_group(powers: np.ndarray, labels: np.ndarray, group: int) -> np.ndarray:
-    """Return the sums over the patients of a group, f64[D, 3 K], in blocks of patients."""
-    total = np.zeros((len(labels), powers.shape[1]))
-    for start in range(0, len(powers), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        total += (labels[:, block] == group).astype(float) @ powers[block]
-    return total
+def _paired_statistics(differences: np.ndarray, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return Student's t of the mean difference and its skewness, from f64[n, M] and f64[D, n] signs: f64[D, M] each.
 
-
-@dataclass(frozen=True)
-class PairDifferences:
-    """Differences of the group means of all J = G (G - 1) / 2 pairs, the first minus a later group.
-
-    The permuted largest |t| over all pairs (`permuted_welch`) is the critical value of each pair. Inverting the test
-    with it gives an interval: at any level, it excludes zero if and only if the test rejects at that level.
-
-    Attributes:
-        estimates: f64[J], in the order of `simultaneous_intervals.pairs`.
-        errors: f64[J], Welch's standard errors.
-        skewness: f64[J], of the differences: third cumulant over cubed standard error.
-        p: f64[J], corrected over the pairs.
-        largest: f64[permutations], the permuted max |t| over pairs, ascending.
-        span: the largest difference that the score allows; infinite of a distance.
+    A skewness within `SYMMETRIC` standard errors of 0 is set to 0, so that its noise changes no t.
     """
-
-    estimates: np.ndarray
-    errors: np.ndarray
-    skewness: np.ndarray
-    p: np.ndarray
-    largest: np.ndarray
-    span: float
-
-    def limits(self, level: float = 0.05) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return lower and upper limits, f64[J] each, which hold simultaneously with probability 1 - level.
-
-        Returns None if there are too few permutations for the level.
-        """
-        rejection_count = int(np.floor(level * (1 + len(self.largest)) + 1e-9))
-        if rejection_count < 1:
-            return None
-        # A difference equal to the critical value is a tie, which the test does not reject.
-        critical = self.largest[len(self.largest) - rejection_count] * (1 + TIE)
-        shifts = np.array(
-            [
-                [two_part.inverse_hall(end, skewness) for skewness in self.skewness]
-                for end in (critical, -critical)
-            ]
-        )
-        low, high = np.clip(self.estimates - shifts * self.errors, -self.span, self.span)
-        return low, high
-
-
-def group_differences(
-    scores: list[np.ndarray], test_order: np.ndarray, tests: PermutationTests, column: int, span: float
-) -> PairDifferences:
-    """Return the differences of G groups, which the tests may have in another order.
-
-    Args:
-        scores: f64[n] of each group, two patients or more.
-        test_order: i64[G], each group's position among those of the tests.
-        tests: of the same patients.
-        column: of the tests.
-        span: the largest difference that the score allows.
-    """
-    first, second = np.triu_indices(len(scores), 1)
-    pair_number = np.zeros((len(scores), len(scores)), int)
-    pair_number[first, second] = np.arange(len(first))
-    pair_number += pair_number.T
-    pair = pair_number[test_order[first], test_order[second]]
-    is_reversed = test_order[first] > test_order[second]
-    means = np.array([values.mean() for values in scores])
-    squared_errors = np.array([values.var(ddof=1) / len(values) for values in scores])
-    return PairDifferences(
-        estimates=means[first] - means[second],
-        errors=np.sqrt(squared_errors[first] + squared_errors[second]),
-        skewness=np.where(is_reversed, -1.0, 1.0) * tests.skewness[column, pair],
-        p=tests.pairs_p[column, pair],
-        largest=tests.largest[:, column],
-        span=span,
-    )
+    n = len(differences)
+    squares = (differences**2).mean(0)
+    mean = signs @ differences / n
+    # The standard error of equal differences is set to nearly 0, not to 0: their t is large, not undefined.
+    moment = np.maximum(squares - mean**2, 1e-12 / n)
+    third = signs @ differences**3 / n - 3 * mean * squares + 2 * mean**3
+    shape = np.where(moment > 1e-9, third / moment**1.5, 0.0)
+    shape = np.where(np.abs(shape) > SYMMETRIC * np.sqrt(6 / n), shape, 0.0)
+    return mean / np.sqrt(moment / (n - 1)), shape / np.sqrt(n)
 
 
 def welch_intervals(scores: np.ndarray, sizes: np.ndarray, confidence: float = 0.95) -> np.ndarray:
@@ -257,7 +173,7 @@ def welch_intervals(scores: np.ndarray, sizes: np.ndarray, confidence: float = 0
         confidence: of each interval.
 
     Returns:
-        f64[K, J, 2], in the order of `simultaneous_intervals.pairs`.
+        f64[K, J, 2], in the order of `bootstrap.pairs`.
     """
     groups = np.split(scores, np.cumsum(sizes)[:-1], axis=1)
     with warnings.catch_warnings():
@@ -271,7 +187,7 @@ def welch_intervals(scores: np.ndarray, sizes: np.ndarray, confidence: float = 0
 
 
 class RankTests(NamedTuple):
-    """Rank tests of G groups with J pairs in the order of `simultaneous_intervals.pairs`.
+    """Rank tests of G groups with J pairs in the order of `bootstrap.pairs`.
 
     Attributes:
         name: `Brunner-Munzel` of two groups, `Kruskal-Wallis` of more.
@@ -375,3 +291,54 @@ def _all_equal(groups: Sequence[np.ndarray]) -> bool:
 
 def _holm(p_values: list[float | None]) -> list[float | None]:
     return list(holm(dict(enumerate(p_values))).values())
+
+
+def holm[Name: Hashable](p_values: Mapping[Name, float | None]) -> dict[Name, float | None]:
+    """Return p values with Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979); None stays None.
+
+    The k-th smallest of m is multiplied by m - k + 1, and none falls below its predecessor:
+
+        >>> holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": None})
+        {'a': 0.03, 'b': 0.06, 'c': 0.06, 'd': None}
+    """
+    sorted_tests = sorted(((p, name) for name, p in p_values.items() if p is not None), key=itemgetter(0))
+    corrected: dict[Name, float | None] = dict.fromkeys(p_values)
+    floor = 0.0
+    for k, (p, name) in enumerate(sorted_tests):
+        floor = corrected[name] = min(1.0, max(floor, p * (len(sorted_tests) - k)))
+    return corrected
+
+
+def holm_of_families[Name: Hashable](families: Mapping[Name, list[float]]) -> dict[Name, list[float]]:
+    """Return p values with Holm's correction over families, from p values that are corrected within each family.
+
+    Each of m families starts with level / m. A family whose hypotheses are all rejected passes its share to the others
+    (a sequentially rejective Bonferroni procedure: Bretz et al., Statistics in Medicine 28, 2009). So the error over
+    all hypotheses of all families keeps the level. For families of one hypothesis the result is that of `holm`:
+
+        >>> holm_of_families({"sex": [0.01], "age": [0.02, 0.04, 0.6]})
+        {'sex': [0.02], 'age': [0.02, 0.04, 0.6]}
+    """
+    order = sorted((max(p), name) for name, p in families.items() if p)
+    corrected: dict[Name, list[float]] = {name: [] for name in families}
+    for name, p_values in families.items():
+        for p in p_values:
+            best, passed = 1.0, 0.0
+            for k, (largest, other) in enumerate(order):
+                share = len(order) - k
+                best = min(best, max(passed, share * p))
+                if other == name:
+                    break
+                passed = max(passed, share * largest)
+            corrected[name].append(best)
+    return corrected
+
+
+def benjamini_hochberg[Name: Hashable](p_values: Mapping[Name, float | None]) -> dict[Name, float | None]:
+    """Return p values corrected for the false discovery rate (JRSS B 57, 1995); None stays None."""
+    tested_p = {name: p for name, p in p_values.items() if p is not None}
+    corrected: dict[Name, float | None] = dict.fromkeys(p_values)
+    if tested_p:
+        adjusted = stats.false_discovery_control(list(tested_p.values()))
+        corrected |= dict(zip(tested_p, adjusted.tolist(), strict=True))
+    return corrected

@@ -9,18 +9,17 @@ import numpy as np
 
 from kneefair_jax.fairness import (
     equivalence,
-    group_intervals,
     hypothesis_tests,
-    paired_differences,
     patient_table,
+    permutation_tests,
     power,
     summaries,
     two_part,
 )
-from kneefair_jax.fairness.hypothesis_tests import PairDifferences
 from kneefair_jax.fairness.patient_bootstrap import Sample, samples
 from kneefair_jax.fairness.patient_table import Column
-from kneefair_jax.fairness.score_results import (
+from kneefair_jax.fairness.permutation_tests import PairDifferences
+from kneefair_jax.fairness.results import (
     AllPatients,
     AttributeSummary,
     ErrorRatio,
@@ -108,7 +107,7 @@ def describe(
 
     `worst, gap, sd, es, ser` and `equivalence` are of all patients. `test`, `pairs`, `gap_without_failures` and
     `detectable` are of the patients without a failed segmentation. Whether failures are equally frequent in each group
-    is another question with its own tests (`endpoint_rates`). Means of all patients mix both questions: a few failures
+    is another question with its own tests (`endpoints`). Means of all patients mix both questions: a few failures
     that happen not to be observed would make one group look better than the other.
 
     Args:
@@ -206,7 +205,7 @@ def _describe_column(
     ranked_patients = grouped.patients[sample.ranked.rows]
     warnings: list[str] = []
     if comparison and comparison.is_paired:
-        warnings = [paired_differences.note(len(comparison.scores[0]), len(np.unique(ranked_patients)))]
+        warnings = [hypothesis_tests.note(len(comparison.scores[0]), len(np.unique(ranked_patients)))]
     elif len(names) >= 2:
         warnings = shared_patient_warnings(ranked_patients)
     return replace(summary, warnings=warnings)
@@ -240,17 +239,17 @@ def _summarize(
     intervals: dict[str, list[float] | None] = {}
     groups = all_strata[: len(names)]
     if min(group.n for group in groups) >= MIN_INTERVAL_PATIENTS:
-        low, high = group_intervals.differences(groups)
+        low, high = two_part.differences(groups)
         intervals = {
-            "gap": group_intervals.gap(low, high),
-            "sd": group_intervals.sd(low, high, len(names)),
-            "worst": group_intervals.worst_error(groups),
+            "gap": two_part.gap(low, high),
+            "sd": two_part.sd(low, high, len(names)),
+            "worst": two_part.worst_error(groups),
         }
         if not column.lower_is_better:
             weights = np.add.reduceat(patient_weights, np.cumsum(sample.sizes) - sample.sizes)[sample.order]
-            intervals["es"] = group_intervals.es(all_strata, weights, len(names))
+            intervals["es"] = two_part.es(all_strata, weights, len(names))
         if value["ser"] is not None:
-            intervals["ser"] = group_intervals.ser(groups)
+            intervals["ser"] = two_part.ser(groups)
     return AttributeSummary(
         worst=WorstError(value["worst"], intervals.get("worst"), names[int(error(means).argmax())]),
         gap=Summary(value["gap"], intervals.get("gap")),
@@ -276,10 +275,9 @@ def _compare_without_failures(
     values = np.where(is_compared, grouped.values[:, sample.columns], np.nan)
     comparisons = {}
     for part in samples(values, grouped.groups, MIN_INTERVAL_PATIENTS):
-        shared = paired_differences.complete_patients(part.ranked, grouped.patients[part.ranked.rows])
+        shared = hypothesis_tests.complete_patients(part.ranked, grouped.patients[part.ranked.rows])
         groups = shared or part.ranked
-        test_groups = paired_differences.sign_flips if shared else hypothesis_tests.permuted_welch
-        group_differences = (paired_differences if shared else hypothesis_tests).group_differences
+        test_groups = hypothesis_tests.sign_flips if shared else permutation_tests.permuted_welch
         rng = np.random.default_rng([*seed, 1])
         tests = test_groups(groups.scores, groups.sizes, rng, settings.permutations)
         if tests is None:
@@ -295,7 +293,9 @@ def _compare_without_failures(
                 sorted(groups.groups),
                 scores,
                 GroupTest(tests.name, float(sign * tests.statistic[k]), float(tests.p[k])),
-                group_differences(scores, test_order, tests, k, span),
+                permutation_tests.group_differences(
+                    scores, test_order, tests, k, span, is_paired=shared is not None
+                ),
                 shared is not None,
             )
     return comparisons
@@ -309,7 +309,7 @@ def _add_gap_without_failures(
     limits = comparison.differences.limits()
     gap = GapWithoutFailures(
         value=float(max(means) - min(means)),
-        interval=limits and group_intervals.gap(*limits),
+        interval=limits and two_part.gap(*limits),
         patients={
             names[g]: len(scores) for g, scores in zip(comparison.groups, comparison.scores, strict=True)
         },
@@ -328,7 +328,7 @@ def _add_pairs(
     """Add the pairs of ranked groups and the rank tests, of two patients or more in each group."""
     ranks = hypothesis_tests.rank_tests(sample.group_scores(k))
     assert ranks is not None  # both need two patients in each group
-    low, high = group_intervals.differences(groups)
+    low, high = two_part.differences(groups)
     has_interval = min(group.n for group in groups) >= MIN_INTERVAL_PATIENTS
     compared = _compared_pairs(comparison) if comparison else {}
     undefined = dict.fromkeys(("difference", "interval", "welch", "p"))
@@ -355,7 +355,7 @@ def _compared_pairs(comparison: _GroupComparison) -> dict[tuple[int, int], dict[
     """Return the fields of `PairSummary` that are of patients without failures, by pair of group numbers."""
     sizes = np.array([len(scores) for scores in comparison.scores])
     pair_intervals = (
-        paired_differences.student_intervals if comparison.is_paired else hypothesis_tests.welch_intervals
+        hypothesis_tests.student_intervals if comparison.is_paired else hypothesis_tests.welch_intervals
     )
     welch = pair_intervals(np.concatenate(comparison.scores)[None], sizes)[0].tolist()
     limits = comparison.differences.limits()
@@ -374,7 +374,7 @@ def _detectable(comparison: _GroupComparison) -> float:
     """Return the difference that a single test detects with 80 % power, of the pair with the least power."""
     if comparison.is_paired:
         sizes = np.array([len(scores) for scores in comparison.scores])
-        return float(paired_differences.detectable_gap(np.concatenate(comparison.scores)[None], sizes)[0])
+        return float(hypothesis_tests.detectable_gap(np.concatenate(comparison.scores)[None], sizes)[0])
     return max(
         power.mean_difference((len(a), len(b)), (float(a.std(ddof=1)), float(b.std(ddof=1))))
         for a, b in combinations(comparison.scores, 2)

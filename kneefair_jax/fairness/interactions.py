@@ -15,7 +15,7 @@ from scipy import linalg, stats
 
 from kneefair_jax import groups
 from kneefair_jax.fairness import inference, patient_table, two_part
-from kneefair_jax.fairness.multiplicity import holm
+from kneefair_jax.fairness.hypothesis_tests import holm
 from kneefair_jax.fairness.patient_bootstrap import samples
 from kneefair_jax.fairness.patient_table import MACRO, patient_group_means, table
 from kneefair_jax.fairness.two_part import Scores

@@ -12,8 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import multiplicity, patient_bootstrap, seed_intervals
-from kneefair_jax.fairness.method_results import (
+from kneefair_jax.fairness import hypothesis_tests, patient_bootstrap, seed_intervals
+from kneefair_jax.fairness.patient_bootstrap import PatientIntervals, Statistics, Strata
+from kneefair_jax.fairness.results import Interval
+from kneefair_jax.fairness.seed_intervals import (
     Change,
     ClosedShare,
     Comparison,
@@ -27,7 +29,6 @@ from kneefair_jax.fairness.method_results import (
     RepairableGap,
     SeedEstimate,
 )
-from kneefair_jax.fairness.patient_bootstrap import Interval, PatientIntervals, Statistics, Strata
 
 # The statistics of which changes are reported; `pair` is reported for each method only.
 CHANGES = ("mean", "worst", "gap", "ser", "es", "hd95")
@@ -285,7 +286,7 @@ def _changes(
             p_values[name, PRIMARY] = seed_intervals.p_value(differences, shared=pooled)
     p_holm: dict[tuple[str, str], float | None] = {}
     for is_primary in (True, False):
-        p_holm |= multiplicity.holm(
+        p_holm |= hypothesis_tests.holm(
             {
                 (name, key): p
                 for (name, key), p in p_values.items()
@@ -333,7 +334,7 @@ def _closed_shares(
     closed_gaps = {name: -np.array(changes[name]["gap"].per_seed) for name in compared}
     excess = {name: gap - 0.5 * repairable_gap for name, gap in closed_gaps.items()}
     p_values = {name: seed_intervals.p_value(excess[name], greater=True) for name in compared}
-    p_holm = multiplicity.holm(p_values)
+    p_holm = hypothesis_tests.holm(p_values)
     shares = {}
     for name, gap in closed_gaps.items():
         remainder = repairable_gap - gap

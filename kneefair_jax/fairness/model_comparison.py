@@ -1,21 +1,38 @@
 """Compares pairs of models on the same patients: the change of the mean and of the gap between groups.
 
 A patient's change is the score of the second model minus that of the first, so the variance that both models share
-cancels. The change of the mean has the studentized bootstrap over patients; swaps test the change of the gap
-(`gap_change`).
+cancels. The change of the mean has the studentized bootstrap over patients. Swaps of the two models' scores in patients
+test the change of the gap.
+
+The gap is the highest minus the lowest group mean, of each model in its own extreme groups, so no pair of groups is
+selected by one of the models and the order of the models turns nothing but the sign. Each model's scores are taken from
+that model's mean, because a model that is better everywhere has changed no gap.
+
+* Statistic: the gap of sampled means is too large on average, the more so the closer the true means are. Bias and
+  standard error of the change come from a parametric bootstrap of both models' group means, shrunken toward their
+  common mean by the positive-part empirical-Bayes factor 1 - noise / observed variance (Efron and Morris, JASA 68,
+  1973). The plug-in means vary more than the true means and would give too little bias.
+* Reference distribution: half are swaps of random patients' scores, which leave the distribution of every statistic
+  unchanged if the models are exchangeable (Pesarin and Salmaso, Permutation Tests for Complex Data, 2010). The other
+  half are normal means around common group means with each model's own variance, because models of unequal noise are
+  not exchangeable.
+* Interval: its half-width is the critical value times the standard error, so it excludes zero if and only if the test
+  rejects. An end moves away from zero by the bias that could be missing if the true means are closer.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from itertools import combinations
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import chain, combinations
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from kneefair_jax.fairness import bootstrap, gap_change, patient_bootstrap, patient_table
-from kneefair_jax.fairness.multiplicity import holm
+from kneefair_jax.fairness import bootstrap, patient_bootstrap, patient_table
+from kneefair_jax.fairness.hypothesis_tests import holm
 from kneefair_jax.fairness.patient_table import Runs
+from kneefair_jax.fairness.permutation_tests import TIE
 from kneefair_jax.fairness.seed_intervals import ROUNDING
 
 # Scores for which higher is better; only for these does a smaller gap mean a better model.
@@ -113,9 +130,7 @@ def change_of_gap(runs: Runs, minimum: int, swaps: int, seed: int) -> dict[str, 
         return dict.fromkeys(("first", "second", "value", "interval", "p"))
     is_ranked = has_score & np.isin(runs.index, ranked)
     index = np.searchsorted(ranked, runs.index[is_ranked])
-    change = gap_change.compare_gaps(
-        first[is_ranked], second[is_ranked], index, runs.patients[is_ranked], swaps, seed
-    )
+    change = compare_gaps(first[is_ranked], second[is_ranked], index, runs.patients[is_ranked], swaps, seed)
     return asdict(change)
 
 
@@ -151,3 +166,189 @@ def _mean(changes: np.ndarray, draws: int, seed: int) -> dict[str, Any]:
         "interval": ends if np.isfinite(ends).all() else None,
         "p": min(1.0, 2 * float(tail + 1) / (draws + 1)),
     }
+
+
+LEVEL = 0.05
+# Normal deviates of both models to estimate bias and error; each is also negated and used with the models exchanged.
+_DEVIATES = 10
+
+
+@dataclass(frozen=True)
+class GapChange:
+    """The gaps of two models between the same groups of patients, and their difference.
+
+    Attributes:
+        first: the first model's highest minus lowest group mean.
+        second: that of the second model.
+        value: second minus first; negative where the second model's gap is smaller.
+        interval: for the change in the population, of confidence 1 - `LEVEL`; None where a group has fewer than
+            `bootstrap.MIN_PATIENTS` patients or there are too few swaps.
+        p: two-sided, not corrected; None where a group is that small.
+    """
+
+    first: float
+    second: float
+    value: float
+    interval: tuple[float, float] | None
+    p: float | None
+
+
+def compare_gaps(
+    first: np.ndarray, second: np.ndarray, index: np.ndarray, patients: np.ndarray, swaps: int, seed: int
+) -> GapChange:
+    """Compare the gaps of two models.
+
+    Args:
+        first: f[R], the first model's scores of patients in groups; no NaN.
+        second: f[R], the second model's scores of the same rows.
+        index: i[R], the group of each row, 0 to G - 1 with G at least 2; each group has a row.
+        patients: [R], the patient of each row; the rows of one patient are swapped together.
+        swaps: random sets of patients whose scores are swapped, and (rounded up to even) draws of normal means.
+        seed: of both.
+    """
+    sizes = np.bincount(index)
+    means = [np.bincount(index, scores) / sizes for scores in (first, second)]
+    first_gap, second_gap = (float(np.ptp(mean)) for mean in means)
+    value = second_gap - first_gap
+    if sizes.min() < bootstrap.MIN_PATIENTS:
+        return GapChange(first_gap, second_gap, value, None, None)
+    first, second = first - first.mean(), second - second.mean()
+    if np.abs(second - first).max() <= ROUNDING:
+        return GapChange(first_gap, second_gap, value, (value, value), 1.0)
+    # Groups are ordered by the models' average, so neither the groups' names nor the models' order change a draw.
+    order = np.argsort(np.argsort(means[0] + means[1], kind="stable"))
+    rng = np.random.default_rng(seed)
+    deviates = rng.normal(size=(_DEVIATES, 2, len(sizes)))
+    deviates = _add_exchanged(np.concatenate([deviates, -deviates]))
+    sums = _SwapSums(first, second, order[index])
+    observed = sums.means(np.ones((1, len(first))))
+    change, error = (float(array[0]) for array in _statistic(observed, deviates))
+    rows = max(1, bootstrap.CHUNK // max(len(first), 2 * deviates.size))
+    chunks = chain(_swapped_means(sums, patients, swaps, rows, rng), _null_means(observed, swaps, rows, rng))
+    reference = np.sort(np.concatenate([np.abs(np.divide(*_statistic(chunk, deviates))) for chunk in chunks]))
+    reference_size = len(reference)
+    p = (1 + reference_size - np.searchsorted(reference, abs(change / error) * (1 - TIE))) / (
+        1 + reference_size
+    )
+    rejection_count = int(np.floor(LEVEL * (1 + reference_size) + 1e-9))
+    if not rejection_count:
+        return GapChange(first_gap, second_gap, value, None, float(p))
+    # A change equal to the critical value is a tie, which the test does not reject.
+    half = reference[reference_size - rejection_count] * (1 + TIE) * error
+    missing_bias = _missing_bias(observed, deviates)
+    low, high = change - half, change + half
+    low, high = low - missing_bias[1] * (low < 0), high + missing_bias[0] * (high > 0)
+    return GapChange(first_gap, second_gap, value, (float(max(low, -1.0)), float(min(high, 1.0))), float(p))
+
+
+class _Means(NamedTuple):
+    """Group means of both models in D sets of swaps or draws.
+
+    Attributes:
+        value: f[2, D, G].
+        variance: f[2, D, G], squared standard errors.
+        covariance: f[D, G], of the two models' means.
+    """
+
+    value: np.ndarray
+    variance: np.ndarray
+    covariance: np.ndarray
+
+
+class _SwapSums:
+    """Computes group means after swaps from sums that are linear in the signs."""
+
+    def __init__(self, first: np.ndarray, second: np.ndarray, index: np.ndarray):
+        """Take f[R] centered scores of both models and their groups i[R]."""
+        sizes = np.bincount(index)
+        member = index[:, None] == np.arange(len(sizes))
+        average, half = (first + second) / 2, (second - first) / 2
+        self.freedom = sizes - 1
+        self.average = average @ member / sizes
+        self.half = member * half[:, None] / sizes
+        self.product = member * (average * half)[:, None] / sizes
+        self.squares = (average**2 + half**2) @ member / sizes
+        self.crossed = (average**2 - half**2) @ member / sizes
+
+    def means(self, signs: np.ndarray) -> _Means:
+        """Return the means under f[D, R] signs, -1 for a row whose scores are swapped."""
+        shift, product = signs @ self.half, 2 * (signs @ self.product)
+        value = np.stack([self.average - shift, self.average + shift])
+        squares = np.stack([self.squares - product, self.squares + product])
+        variance = np.maximum(squares - value**2, 0) / self.freedom
+        return _Means(value, variance, (self.crossed - value[0] * value[1]) / self.freedom)
+
+
+def _swapped_means(
+    sums: _SwapSums, patients: np.ndarray, swaps: int, rows: int, rng: np.random.Generator
+) -> Iterator[_Means]:
+    """Yield means after swaps of random patients, at most `rows` sets of swaps at a time."""
+    _, patient_index = np.unique(patients, return_inverse=True)
+    for start in range(0, swaps, rows):
+        signs = rng.choice(np.array([-1.0, 1.0]), (min(rows, swaps - start), patient_index.max() + 1))
+        yield sums.means(signs[:, patient_index])
+
+
+def _null_means(observed: _Means, draws: int, rows: int, rng: np.random.Generator) -> Iterator[_Means]:
+    """Yield normal means of two models with the same true group means, at most `rows` or two at a time."""
+    variance = (observed.variance.sum(0) + 2 * observed.covariance) / 4
+    center = _shrink(observed.value.mean(0), variance)
+    for start in range(0, draws, rows):
+        pairs = (min(rows, draws - start) + 1) // 2
+        deviates = _add_exchanged(rng.normal(size=(pairs, 2, center.shape[-1])))
+        value = center + _mean_errors(observed, deviates)[:, 0]
+        yield _Means(value, observed.variance, observed.covariance)
+
+
+def _add_exchanged(deviates: np.ndarray) -> np.ndarray:
+    """Add the deviates with the models exchanged, so the models' order changes only the sign: N -> 2 N rows."""
+    return np.concatenate([deviates, deviates[:, ::-1]])
+
+
+def _statistic(means: _Means, deviates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the change of the gap minus its bias, and its standard error, from f[N, 2, G] deviates: f[D] each."""
+    excess = _excess(_shrink(means.value, means.variance), _mean_errors(means, deviates))
+    first, second = np.ptp(means.value, axis=-1) - excess.mean(-1)
+    return second - first, np.maximum((excess[1] - excess[0]).std(-1), ROUNDING)
+
+
+def _excess(center: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Return gaps of resampled means minus gaps of their centers: f[2, D, G], f[2, D, N, G] -> f[2, D, N]."""
+    return np.ptp(center[:, :, None] + noise, axis=-1) - np.ptp(center, axis=-1)[..., None]
+
+
+def _missing_bias(means: _Means, deviates: np.ndarray) -> np.ndarray:
+    """Return by how much each gap's bias could be larger, f[2], 0 or more.
+
+    The largest bias is at the smallest variance of true means that a chi-squared test does not reject.
+    """
+    freedom = means.value.shape[-1] - 1
+    noise = _mean_errors(means, deviates)
+    estimated_bias, largest_bias = (
+        _excess(_shrink(means.value, means.variance, factor), noise).mean((1, 2))
+        for factor in (1.0, stats.chi2.ppf(1 - LEVEL, freedom) / freedom)
+    )
+    return np.maximum(largest_bias - estimated_bias, 0)
+
+
+def _shrink(means: np.ndarray, variance: np.ndarray, factor: float = 1.0) -> np.ndarray:
+    """Shrink means f[..., G] toward their common mean: their variance minus `factor` times the noise, at least 0."""
+    center = means.mean(-1, keepdims=True)
+    spread = np.maximum(means.var(-1, ddof=1, keepdims=True), ROUNDING**2)
+    shrinkage = 1 - factor * variance.mean(-1, keepdims=True) / spread
+    return center + np.maximum(shrinkage, 0) * (means - center)
+
+
+def _mean_errors(means: _Means, deviates: np.ndarray) -> np.ndarray:
+    """Return errors of both models' means, f[2, D, N, G], from f[N, 2, G] deviates.
+
+    They use the symmetric square root of the covariance matrix C, (C + sqrt(det C) I) / sqrt(tr C + 2 sqrt(det C)),
+    which treats both models alike.
+    """
+    product = means.variance[0] * means.variance[1]
+    root = np.sqrt(np.maximum(product - means.covariance**2, 0))
+    scale = np.maximum(np.sqrt(means.variance.sum(0) + 2 * root), ROUNDING)
+    own_weight, cross_weight = (means.variance + root) / scale, means.covariance / scale
+    return np.stack(
+        [own_weight[k][:, None] * deviates[:, k] + cross_weight[:, None] * deviates[:, 1 - k] for k in (0, 1)]
+    )

@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kneefair_jax.fairness import bootstrap, patient_table, simultaneous_intervals, summaries
-from kneefair_jax.fairness.simultaneous_intervals import Means
-
-type Interval = list[float]
+from kneefair_jax.fairness import bootstrap, patient_table, summaries
+from kneefair_jax.fairness.bootstrap import Means
+from kneefair_jax.fairness.results import Interval
 
 
 class Strata(NamedTuple):
@@ -190,8 +189,8 @@ def intervals(
 
     Statistics that are linear in the scores (`mean`, `pair`, distances and their paired changes) have the expanded
     percentile (Hesterberg 2015), with n the size of the smallest ranked group. With two groups `gap` is the signed
-    pair. All others come from `simultaneous_intervals`: `worst` and its change, `ser`, `es`, and with more than two
-    groups `gap` and its change.
+    pair. All others are simultaneous (`bootstrap.contrasts`): `worst` and its change, `ser`, `es`, and with more than
+    two groups `gap` and its change.
 
     Args:
         strata: the scores.
@@ -295,11 +294,11 @@ def _method_intervals(
     ranked = method.ranked(groups)
     return Statistics(
         mean=mean,
-        worst=simultaneous_intervals.worst(ranked, confidence),
+        worst=bootstrap.worst(ranked, confidence),
         pair=pair,
-        gap=pair if groups == 2 else simultaneous_intervals.gap(ranked, confidence),
-        ser=simultaneous_intervals.ser(ranked, confidence),
-        es=simultaneous_intervals.es(method, weights, groups, confidence),
+        gap=pair if groups == 2 else bootstrap.gap(ranked, confidence),
+        ser=bootstrap.ser(ranked, confidence),
+        es=bootstrap.es(method, weights, groups, confidence),
     )
 
 
@@ -316,11 +315,9 @@ def _change_intervals(
     method, baseline, change = (run.ranked(groups) for run in runs)
     return Statistics(
         mean=mean,
-        worst=simultaneous_intervals.change_of_worst(method, baseline, change, confidence),
+        worst=bootstrap.change_of_worst(method, baseline, change, confidence),
         pair=pair,
-        gap=pair
-        if groups == 2
-        else simultaneous_intervals.change_of_gap(method, baseline, change, confidence),
+        gap=pair if groups == 2 else bootstrap.change_of_gap(method, baseline, change, confidence),
     )
 
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from kneefair_jax.fairness import multiplicity, patient_table
-from kneefair_jax.fairness.estimate import Estimate
+from kneefair_jax.fairness import hypothesis_tests, patient_table
+from kneefair_jax.fairness.results import Estimate
 
 CONFIDENCE = 0.95
 # Random tables for the test over more than two groups: the standard deviation of p near 0.05 is 0.002.
@@ -230,7 +230,7 @@ def compare(
 def _pairs(ranked: Mapping[str, Tally]) -> tuple[Pair, ...]:
     names = list(combinations(ranked, 2))
     differences = {(a, b): difference(ranked[a], ranked[b], len(names)) for a, b in names}
-    adjusted_p = multiplicity.holm({pair: estimate.p for pair, estimate in differences.items()})
+    adjusted_p = hypothesis_tests.holm({pair: estimate.p for pair, estimate in differences.items()})
     return tuple(
         Pair(*pair, replace(estimate, p_adjusted=adjusted_p[pair])) for pair, estimate in differences.items()
     )
@@ -268,8 +268,8 @@ def adjust(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
     Pairs, which `compare` corrects within their attribute, are corrected over attributes too. If an attribute has only
     one pair, that pair is the test over groups and gets its p value.
     """
-    family = multiplicity.holm(p_values(comparisons))
-    pairs = multiplicity.holm_of_families(
+    family = hypothesis_tests.holm(p_values(comparisons))
+    pairs = hypothesis_tests.holm_of_families(
         {
             attribute: [p for pair in comparison.pairs if (p := pair.difference.p_adjusted) is not None]
             for attribute, comparison in comparisons.items()

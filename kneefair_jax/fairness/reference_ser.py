@@ -11,7 +11,7 @@ from scipy import stats
 from kneefair_jax import groups
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.fairness.inference import MIN_INTERVAL_PATIENTS
-from kneefair_jax.fairness.macro_score import standardized_means
+from kneefair_jax.fairness.patient_table import standardized_means
 
 LEVEL = 0.05
 
@@ -48,7 +48,8 @@ def expected_ser(
     scores worst, and then explains nothing.
 
     Args:
-        errors: f64[N], macro errors (`macro_score`) of `metrics.boundary_errors`, a row per case; NaN without any.
+        errors: f64[N], macro errors (`patient_table.standardized_means`) of `metrics.boundary_errors`, a row per case;
+            NaN without any.
         patients: [N], the patient of each case.
         index: i32[N], the group of each case.
         best: the group that scores best.

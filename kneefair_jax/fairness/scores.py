@@ -14,18 +14,16 @@ from kneefair_jax.fairness import (
     bootstrap,
     equivalence,
     family,
-    group_intervals,
+    hypothesis_tests,
     inference,
-    macro_score,
-    multiplicity,
     patient_table,
     two_part,
 )
 from kneefair_jax.fairness.family import Hypothesis, Primary
-from kneefair_jax.fairness.hypothesis_tests import PairDifferences
 from kneefair_jax.fairness.inference import Description, GroupedScores, Settings
 from kneefair_jax.fairness.patient_table import MACRO, Column, Table
-from kneefair_jax.fairness.score_results import (
+from kneefair_jax.fairness.permutation_tests import PairDifferences
+from kneefair_jax.fairness.results import (
     AttributeSummary,
     GroupMean,
     Mean,
@@ -73,7 +71,7 @@ def scores(  # each option is one choice of the analysis, so there are more than
         advance: called after each attribute and each pair of attributes.
 
     Returns:
-        Score -> `score_results.ScoreResult` as a dict. `p_holm` of the primary score is corrected over the primary
+        Score -> `results.ScoreResult` as a dict. `p_holm` of the primary score is corrected over the primary
         family and is None for attributes outside it; that of other macro scores is corrected over attributes. `p_bh`
         corrects the structures' tests over structures and attributes. Intervals are at 95 %. Gaps of pairs of
         attributes are exploratory, because they follow wherever one attribute has a gap (`p_holm` None).
@@ -226,7 +224,7 @@ def _add_warnings(
         scored = {
             structure: {name: means[name].cases for name in ranked} for structure, means in structures.items()
         }
-        warnings += macro_score.incomplete_case_warnings(scored, cases)
+        warnings += patient_table.incomplete_case_warnings(scored, cases)
     return replace(summary, warnings=[*summary.warnings, *warnings])
 
 
@@ -288,7 +286,7 @@ def _correct(
         for key, summary in part.summaries.items()
         if summary.test
     }
-    p_bh = multiplicity.benjamini_hochberg({where: test.p for where, test in exploratory.items()})
+    p_bh = hypothesis_tests.benjamini_hochberg({where: test.p for where, test in exploratory.items()})
     structures = {
         name: replace(
             part,
@@ -311,7 +309,7 @@ def _correct_summary(
     gap = summary.gap_without_failures
     if gap.interval:
         limits = differences.limits(family.LEVEL * p / p_holm)
-        gap = replace(gap, interval_adjusted=limits and group_intervals.gap(*limits))
+        gap = replace(gap, interval_adjusted=limits and two_part.gap(*limits))
     pairs: list[PairSummary] = []
     position = 0  # among the pairs that are compared without failures
     for pair in summary.pairs:

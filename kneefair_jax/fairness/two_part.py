@@ -13,6 +13,10 @@ a failure and `loss` the mean loss by failures.
   the means of several groups in a contrast, by adding squared distances from estimate to limit.
 
 The limit on the side of failures is wide in small groups, because a small sample does not exclude failures.
+
+`differences` and the functions below it give conservative intervals of summaries of groups. Simultaneous limits bound
+every summary: those of all pairs' differences, or of all groups' means, each at its share of the level (Bonferroni). If
+the limits hold, the summary's interval holds. It stays inside the range of the score.
 """
 
 from collections.abc import Sequence
@@ -20,6 +24,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
+
+from kneefair_jax.fairness.bootstrap import pairs
+from kneefair_jax.fairness.results import Interval
 
 # With fewer patients skewness cannot be estimated, and Student's t is used without correction.
 MIN_SKEWNESS_PATIENTS = 5
@@ -207,3 +214,79 @@ def _clip_to_range(low: float, high: float, group: Scores) -> tuple[float, float
     assert group.worst is not None
     ends = sorted((group.worst, group.best))
     return float(max(low, ends[0])), float(min(high, ends[1]))
+
+
+def differences(
+    groups: Sequence[Scores], level: float = 0.05, each: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the limits of all pairs' differences, the first minus a later group.
+
+    Args:
+        groups: G groups of two patients or more.
+        level: probability that any of the intervals misses its difference.
+        each: whether `level` is that of each single interval instead, as in an equivalence test.
+
+    Returns:
+        Lower and upper limits, f64[J] each, J = G (G - 1) / 2.
+    """
+    matrix = pairs(len(groups))
+    tail = level / 2 if each else level / 2 / len(matrix)
+    ends = [limits(group, tail) for group in groups]
+    return contrasts(np.array([group.mean for group in groups]), ends, matrix)
+
+
+def gap(low: np.ndarray, high: np.ndarray) -> Interval:
+    """Return the interval of max_g mu_g - min_g mu_g from the limits of all differences; not below 0."""
+    return [
+        float(max(np.maximum(low, -high).max(), 0.0)),
+        float(np.maximum(high, -low).max()),
+    ]
+
+
+def sd(low: np.ndarray, high: np.ndarray, count: int) -> Interval:
+    """Return the interval of the population SD of mu_g, whose square is the sum of squared differences / count^2."""
+    smallest, largest = np.maximum(np.maximum(low, -high), 0), np.maximum(high, -low)
+    return [float(np.sqrt((part**2).sum()) / count) for part in (smallest, largest)]
+
+
+def worst_error(groups: Sequence[Scores], level: float = 0.05) -> Interval:
+    """Return the interval of the largest error: 1 - mu_g of an overlap score, mu_g of a distance."""
+    ends = _errors(groups, level)
+    return [float(end) for end in ends.max(0)]
+
+
+def ser(groups: Sequence[Scores], level: float = 0.05) -> Interval | None:
+    """Return the interval of max_g e_g / min_g e_g by MOVER of the logarithms; None if an error may be 0."""
+    count = len(groups)
+    ends = _errors(groups, 2 * level / (count - 1))  # level / J, J = count (count - 1) / 2
+    points = np.array([_error(group) for group in groups])
+    if min(points.min(), ends.min()) <= 1e-12:
+        return None
+    low, high = contrasts(np.log(points), np.log(ends).tolist(), pairs(count))
+    return [float(np.exp(end)) for end in gap(low, high)]
+
+
+def es(strata: Sequence[Scores], weights: np.ndarray, groups: int, level: float = 0.05) -> Interval:
+    """Return the interval of S / (1 + sum_g |S - mu_g|), S = weights . mu, over the first `groups` strata."""
+    deviations = weights - np.eye(len(weights))[:groups]
+    matrix = np.vstack([weights, deviations])
+    ends = [limits(group, level / 2 / len(matrix)) for group in strata]
+    low, high = contrasts(np.array([group.mean for group in strata]), ends, matrix)
+    largest = np.maximum(-low, high)[1:].sum()
+    smallest = np.maximum(np.maximum(low, -high), 0)[1:].sum()
+    return [float(max(low[0], 0.0) / (1 + largest)), float(min(high[0], 1.0) / (1 + smallest))]
+
+
+def _error(group: Scores) -> float:
+    return group.best - group.mean if group.best > 0 else group.mean
+
+
+def _errors(groups: Sequence[Scores], level: float) -> np.ndarray:
+    """Return simultaneous limits of all groups' errors: f64[G, 2]."""
+    ends = [limits(group, level / 2 / len(groups)) for group in groups]
+    return np.array(
+        [
+            (group.best - high, group.best - low) if group.best > 0 else (low, high)
+            for group, (low, high) in zip(groups, ends, strict=True)
+        ]
+    )

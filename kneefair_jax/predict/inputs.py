@@ -12,7 +12,7 @@ from kneefair_jax.data import cell_text, file_lookup, identifiers, metadata, rea
 from kneefair_jax.data.readers import limits
 from kneefair_jax.errors import InputError
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Input(NamedTuple):
@@ -96,7 +96,7 @@ def groups_of_cases(path: Path, names: Sequence[str], *, allow_similar: bool = F
         groups[case] = group
     metadata.refuse(path, problems)
     for note in [*notes, *metadata.word_notes(written, attributes)]:
-        _LOG.info("note: %s", note)
+        logger.info("note: %s", note)
     return groups
 
 

@@ -22,7 +22,7 @@ from kneefair_jax.predict.plausibility import SIDES
 from kneefair_jax.predict.predictor import Prediction, Predictor
 from kneefair_jax.runtime import output_folder, preemption, progress
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _FOLDERS = ("masks", "outlines", "overlays")
 WRITTEN = (".lock", resume.RECORD, AREAS, *_FOLDERS)
 KNEES = ("auto", "one", "both")
@@ -201,7 +201,7 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
         for outcome in _process(session, items):
             tally = _count(tally, outcome)
             if outcome.error:
-                _LOG.error("failed: %s", outcome.error)
+                logger.error("failed: %s", outcome.error)
             elif not outcome.is_kept:
                 count, total = tally.segmentations + tally.failures, len(items)
                 left = progress.time_left(
@@ -210,7 +210,7 @@ def run(predictor: Predictor, arguments: Sequence[str], out: Path, settings: Set
                     time.monotonic() - start,
                 )
                 warning = f"  warning: {outcome.warning}" if outcome.warning else ""
-                _LOG.info("%d/%d%s  %s%s", count, total, left, outcome.view, warning)
+                logger.info("%d/%d%s  %s%s", count, total, left, outcome.view, warning)
     return tally
 
 

@@ -22,12 +22,12 @@ from kneefair_jax.preflight import (
     outliers,
 )
 from kneefair_jax.preflight.group_sizes import SmallGroup
-from kneefair_jax.report import contact_sheet
+from kneefair_jax.report import overlays
 from kneefair_jax.runtime import atomic, progress
 from kneefair_jax.runtime.progress import Progress
 from kneefair_jax.safe_text import strip_json_paths
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _TILES = 8
 _ATTRIBUTES = 2
 _MAX_DRAWN = 24  # masks that look wrong, on their sheet
@@ -81,7 +81,7 @@ def run(
     """
     by_name = {"cohort": main} | ({"external": external} if external else {})
     pair_readers = {
-        name: label_errors.pair_reader(prepared, against, _LOG.info) for name, prepared in by_name.items()
+        name: label_errors.pair_reader(prepared, against, logger.info) for name, prepared in by_name.items()
     }
     readings = {name: _read(prepared) for name, prepared in by_name.items()}
     counts = cohorts.table(main.cohort.cases, main.cohort.attributes)
@@ -100,19 +100,21 @@ def run(
         sheet = directory / ("suspicious.png" if name == "cohort" else f"suspicious_{name}.png")
         sheet.unlink(missing_ok=True)  # of an earlier check
         if read_pairs:
-            _LOG.info("comparing %d masks with the network's", len(by_name[name].cases))
+            logger.info("comparing %d masks with the network's", len(by_name[name].cases))
             result[name]["suspicious"] = _label_errors(by_name[name], read_pairs, sheet)
     _write(directory, by_name, result, folders)
-    contact_sheet.write(directory / "contact_sheet.png", strips(main))
+    overlays.write_sheet(directory / "contact_sheet.png", strips(main))
     table = faults.table(result, list(by_name))
     faults.write(directory / faults.TABLE, table, folders)
-    _LOG.info("%s", cohorts.text(counts))
+    logger.info("%s", cohorts.text(counts))
     settings = {name: prepared.cohort.source.settings for name, prepared in by_name.items()}
     for line in (*group_sizes.lines(small), *faults.lines(result, settings)):
-        _LOG.info("%s", line)
-    _LOG.info("contact sheet: %s; all of this: %s", directory / "contact_sheet.png", directory / "check.json")
+        logger.info("%s", line)
+    logger.info(
+        "contact sheet: %s; all of this: %s", directory / "contact_sheet.png", directory / "check.json"
+    )
     cases = table["case_id"].nunique()
-    _LOG.info("by case: %d faults of %d cases in %s", len(table), cases, directory / faults.TABLE)
+    logger.info("by case: %d faults of %d cases in %s", len(table), cases, directory / faults.TABLE)
 
 
 def _write(
@@ -135,7 +137,7 @@ def _without_paths(value: Any, ids: Collection[str], folders: Sequence[Path]) ->
     return value if isinstance(value, str) and value in ids else strip_json_paths(value, *folders)
 
 
-def strips(prepared: Prepared) -> list[tuple[str, list[contact_sheet.Tile]]]:
+def strips(prepared: Prepared) -> list[tuple[str, list[overlays.Tile]]]:
     """Return tiles of cases of each group of the first two attributes, evenly over the table."""
     cohort, cases = prepared.cohort, prepared.cases
     members = {
@@ -153,9 +155,9 @@ def strips(prepared: Prepared) -> list[tuple[str, list[contact_sheet.Tile]]]:
     return strips
 
 
-def _tile(prepared: Prepared, row: int) -> contact_sheet.Tile:
+def _tile(prepared: Prepared, row: int) -> overlays.Tile:
     example = prepared.cases[row]
-    return contact_sheet.Tile(prepared.cohort.cases["case_id"].iloc[row], example["image"], example["label"])
+    return overlays.Tile(prepared.cohort.cases["case_id"].iloc[row], example["image"], example["label"])
 
 
 def _read(prepared: Prepared) -> Reading:
@@ -191,7 +193,7 @@ def _label_errors(prepared: Prepared, read: label_errors.PairReader, sheet: Path
     if first := ranking.label_errors[:_MAX_DRAWN]:
         pairs = read([error.row for error in first])
         strips = [_evidence(prepared, error, pair) for error, pair in zip(first, pairs, strict=True)]
-        contact_sheet.write(sheet, strips)
+        overlays.write_sheet(sheet, strips)
     return {
         "usual_dice": None if np.isnan(ranking.median_dice) else ranking.median_dice,
         "threshold": label_errors.Z_THRESHOLD,
@@ -206,13 +208,13 @@ def _label_errors(prepared: Prepared, read: label_errors.PairReader, sheet: Path
 
 def _evidence(
     prepared: Prepared, error: label_errors.LabelError, pair: label_errors.Pair
-) -> tuple[str, list[contact_sheet.Tile]]:
+) -> tuple[str, list[overlays.Tile]]:
     """Return a caption and three tiles: the radiograph, the cohort's mask on it, and both masks on it."""
     film, empty = prepared.cases[error.row]["image"], np.zeros_like(pair.label)
     tiles = [
-        contact_sheet.Tile("the film", film, empty),
-        contact_sheet.Tile("its mask", film, pair.label),
-        contact_sheet.Tile("tinted: the network's", film, pair.label, pair.prediction),
+        overlays.Tile("the film", film, empty),
+        overlays.Tile("its mask", film, pair.label),
+        overlays.Tile("tinted: the network's", film, pair.label, pair.prediction),
     ]
     return f"{error.case_id}: {error.reason}", tiles
 

@@ -7,9 +7,7 @@
 __all__ = [
     "build",
     "checklist",
-    "contact_sheet",
     "csv_tables",
-    "examples",
     "figures",
     "notes",
     "overlays",

@@ -1,16 +1,15 @@
 """Compute the entries that the report of a run and that of an audit share, from a per-case table."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import pandas as pd
 
 from kneefair_jax import cohort, groups
-from kneefair_jax.fairness import adjusted_model, family, partial_pooling
+from kneefair_jax.fairness import adjusted_model, family, small_groups
 from kneefair_jax.fairness.attribute_power import attribute_power
-from kneefair_jax.fairness.endpoint_rates import endpoint_rates
-from kneefair_jax.fairness.endpoints import EndpointSettings
+from kneefair_jax.fairness.endpoints import EndpointSettings, endpoint_rates
 from kneefair_jax.fairness.family import Hypothesis, Primary
 from kneefair_jax.fairness.interactions import interactions
 from kneefair_jax.fairness.scores import scores
@@ -24,68 +23,86 @@ def steps(attributes: Sequence[str], intersections: bool) -> int:
     return 4 + count + intersections * count * (count - 1) // 2
 
 
+@dataclass(frozen=True)
+class Analysis:
+    """How a report computes its numbers.
+
+    Attributes:
+        structures: in the order to report them.
+        attributes: columns to group by.
+        min_group_patients: smaller groups are shown but not ranked.
+        draws: permutations of the tests.
+        seed: of the permutations.
+        delta: score -> equivalence margin.
+        endpoints: thresholds of failed segmentations and of other endpoints.
+        primary: score and attributes of the primary family.
+        intersections: whether to compute pairs of attributes.
+    """
+
+    structures: Sequence[str]
+    attributes: Sequence[str]
+    min_group_patients: int = 10
+    draws: int = 10_000
+    seed: int = 0
+    delta: Mapping[str, float] = field(default_factory=dict)
+    endpoints: EndpointSettings = EndpointSettings()  # noqa: RUF009 - a NamedTuple cannot change
+    primary: Primary = Primary()  # noqa: RUF009
+    intersections: bool = True
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """The keyword arguments that `fairness.scores` and `fairness.endpoint_rates` share."""
+        return {
+            "structures": self.structures,
+            "attributes": self.attributes,
+            "min_group_patients": self.min_group_patients,
+            "draws": self.draws,
+            "seed": self.seed,
+            "intersections": self.intersections,
+        }
+
+
 def build_report(
     table: pd.DataFrame,
     cases: pd.DataFrame,
-    confounders: pd.DataFrame | None = None,
+    analysis: Analysis,
     *,
-    notes: Sequence[str],
-    delta: Mapping[str, float],
     run: Mapping[str, Any],
-    endpoints: EndpointSettings | None = None,
-    primary: Primary | None = None,
-    intersections: bool = True,
+    notes: Sequence[str] = (),
+    confounders: pd.DataFrame | None = None,
     excluded: Sequence[tuple[str, int]] = (),
     advance: Callable[[], None] = lambda: None,
-    **statistics: Any,
 ) -> Report:
     """Return the entries of `report.json`, schema 2, that follow from the scores.
 
-    `scores` come from `fairness.scores.scores`, `rates` from `fairness.endpoint_rates.endpoint_rates`, `power` from
+    `scores` come from `fairness.scores.scores`, `rates` from `fairness.endpoints.endpoint_rates`, `power` from
     `fairness.attribute_power.attribute_power`, `pooled` (means of small groups in the primary score) from
-    `fairness.partial_pooling`.
+    `fairness.small_groups`.
 
     Args:
         table: the long per-case table of one split and one model.
         cases: the cohort: `case_id`, `patient_id`, the categorical attribute columns, and `split` where there is one.
-        confounders: variables of the adjusted model that `cases` does not have, with the index of `cases`.
-        notes: notes for the reader of the numbers.
-        delta: score -> equivalence margin.
+        analysis: how to compute the numbers.
         run: origin of the numbers: config, model, versions.
-        endpoints: thresholds of failed segmentations and of other endpoints; None for the defaults.
-        primary: score and attributes of the primary family; None for Dice and all attributes.
-        intersections: whether to compute pairs of attributes.
+        notes: notes for the reader of the numbers.
+        confounders: variables of the adjusted model that `cases` does not have, with the index of `cases`.
         excluded: (reason, number of records in the list of cases that are not in the cohort), for the patient flow.
         advance: progress callback, called `steps` times.
-        **statistics: `structures`, `attributes`, `min_group_patients`, `draws` and `seed` of `fairness.scores`.
     """
-    endpoints = endpoints or EndpointSettings()
-    primary = family.resolve(primary or Primary(), statistics["attributes"])
+    primary = family.resolve(analysis.primary, analysis.attributes)
     absent_cases = table[table["dice"].isna()].groupby("structure").size()
-    covariates = cases if confounders is None else pd.concat([cases, confounders], axis=1)
-    rates = endpoint_rates(table, **statistics, intersections=intersections, settings=endpoints)
+    rates = endpoint_rates(table, **analysis.statistics, settings=analysis.endpoints)
     advance()
-    attribute_interactions = (
-        interactions(
-            table,
-            statistics["structures"],
-            statistics["attributes"],
-            min_group_patients=statistics["min_group_patients"],
-            failure_dice=endpoints.failure_dice,
-        )
-        if intersections
-        else {}
-    )
+    attribute_interactions = _interactions(table, analysis)
     advance()
     rate_p_values = family.p_values(rates, attribute_interactions, primary)
     score_report = scores(
         table,
-        **statistics,
-        delta=dict(delta) or None,
-        failure_dice=endpoints.failure_dice,
+        **analysis.statistics,
+        delta=dict(analysis.delta) or None,
+        failure_dice=analysis.endpoints.failure_dice,
         primary=rate_p_values,
         stated=primary,
-        intersections=intersections,
         advance=advance,
     )
     gap_p_values = {
@@ -93,43 +110,23 @@ def build_report(
         for attribute in primary.attributes or ()
         if (summary := score_report[primary.score]["summaries"][attribute])["test"]
     }
-    pooled = partial_pooling.pool_small_groups(
-        table,
-        statistics["structures"],
-        statistics["attributes"],
-        primary.score,
-        failure_dice=endpoints.failure_dice,
-        intersections=intersections,
-    )
+    pooled = _pooled(table, analysis, primary.score)
     advance()
-    models = adjusted_model.models(
-        table,
-        covariates,
-        statistics["attributes"],
-        failure_dice=endpoints.failure_dice,
-        intersections=intersections,
-    )
+    models = _adjusted(table, cases, confounders, analysis)
     advance()
     report = {
         "schema": SCHEMA,
         "scores": score_report,
         "rates": rates,
         "interactions": attribute_interactions,
-        "pooled": {group: asdict(mean) for group, mean in pooled.items()},
-        "power": attribute_power(
-            table,
-            statistics["structures"],
-            statistics["attributes"],
-            min_group_patients=statistics["min_group_patients"],
-            failure_dice=endpoints.failure_dice,
-            margin=delta.get("dice"),
-        ),
+        "pooled": pooled,
+        "power": _power(table, analysis),
         "model": models,
         "cohort": {
-            "structures": list(statistics["structures"]),
-            "attributes": list(statistics["attributes"]),
-            "min_group_patients": statistics["min_group_patients"],
-            "table": cohort.table(cases, statistics["attributes"], intersections)
+            "structures": list(analysis.structures),
+            "attributes": list(analysis.attributes),
+            "min_group_patients": analysis.min_group_patients,
+            "table": cohort.table(cases, analysis.attributes, analysis.intersections)
             .reset_index()
             .to_dict("records"),
             "notes": sentences(notes),
@@ -139,13 +136,61 @@ def build_report(
                 score_report[primary.score],
                 rates["endpoints"]["failure"],
                 excluded,
-                statistics["attributes"],
+                analysis.attributes,
             ),
         },
         "run": {"absent": {structure: int(n) for structure, n in absent_cases.items()}, **run},
     }
     family.write_adjusted(report, {**gap_p_values, **rate_p_values}, primary)
     return cast(Report, report)
+
+
+def _interactions(table: pd.DataFrame, analysis: Analysis) -> dict[str, Any]:
+    if not analysis.intersections:
+        return {}
+    return interactions(
+        table,
+        analysis.structures,
+        analysis.attributes,
+        min_group_patients=analysis.min_group_patients,
+        failure_dice=analysis.endpoints.failure_dice,
+    )
+
+
+def _pooled(table: pd.DataFrame, analysis: Analysis, score: str) -> dict[str, Any]:
+    pooled = small_groups.pool_small_groups(
+        table,
+        analysis.structures,
+        analysis.attributes,
+        score,
+        failure_dice=analysis.endpoints.failure_dice,
+        intersections=analysis.intersections,
+    )
+    return {group: asdict(mean) for group, mean in pooled.items()}
+
+
+def _adjusted(
+    table: pd.DataFrame, cases: pd.DataFrame, confounders: pd.DataFrame | None, analysis: Analysis
+) -> dict[str, Any]:
+    covariates = cases if confounders is None else pd.concat([cases, confounders], axis=1)
+    return adjusted_model.models(
+        table,
+        covariates,
+        analysis.attributes,
+        failure_dice=analysis.endpoints.failure_dice,
+        intersections=analysis.intersections,
+    )
+
+
+def _power(table: pd.DataFrame, analysis: Analysis) -> dict[str, Any]:
+    return attribute_power(
+        table,
+        analysis.structures,
+        analysis.attributes,
+        min_group_patients=analysis.min_group_patients,
+        failure_dice=analysis.endpoints.failure_dice,
+        margin=analysis.delta.get("dice"),
+    )
 
 
 def patient_flow(

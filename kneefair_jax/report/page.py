@@ -15,9 +15,8 @@ from kneefair_jax import groups
 from kneefair_jax.fairness import family, patient_table
 from kneefair_jax.fairness.patient_table import LOWER_IS_BETTER, MILLIMETRES
 from kneefair_jax.report import checklist, csv_tables
-from kneefair_jax.report.examples import ALL
-from kneefair_jax.report.figures import distributions, flow_diagram, forest, scatter
-from kneefair_jax.report.overlays import CaseView, color, overlay
+from kneefair_jax.report.figures import cohort_figures, forest, scatter
+from kneefair_jax.report.overlays import ALL, CaseView, color, overlay
 from kneefair_jax.report.schema import Report, json_schema
 from kneefair_jax.report.score_schema import Endpoint, Rates, Scores, StructureScores
 from kneefair_jax.report.text import failures, findings, formatting
@@ -49,7 +48,7 @@ def write(
             present, has `scores` of the same form.
         cases: the rows of the per-case table from which the scores were computed: one split, one model.
         curves: records of the training run; empty for an audit.
-        examples: cases to show as pictures, chosen by `examples.choose`.
+        examples: cases to show as pictures, chosen by `overlays.choose`.
         other_pages: model -> relative path of its page, for other models on the same cases.
 
     Returns:
@@ -144,6 +143,7 @@ def page(
         gap_without_failures=findings.gap_without_failures,
         is_corrected=_is_corrected,
         distances=MILLIMETRES,
+        has_distances=any(score in report["scores"] for score in MILLIMETRES),
         has_group_pairs=lambda scores: _any(scores, "pairs"),
         has_structures=_has_structures,
         margin=_any(report["scores"][primary.score], "equivalence"),
@@ -177,14 +177,14 @@ def _figures(report: Report, cases: pd.DataFrame, curves: Sequence[Mapping[str, 
     values = macro_by_group(cases, attributes, score, failure_dice)
     figures = {
         "forest": forest.means(scores, all_groups, title, "forest", report.get("pooled")),
-        "distributions": distributions.distributions(values, by_attribute, title, "cases"),
+        "distributions": cohort_figures.distributions(values, by_attribute, title, "cases"),
     }
     if _has_structures(scores):
-        figures["heat_map"] = distributions.heat_map(
+        figures["heat_map"] = cohort_figures.heat_map(
             scores, all_groups, title, "heat", lower_is_better=score in LOWER_IS_BETTER
         )
     if counts := report["cohort"].get("flow"):
-        figures["flow"] = flow_diagram.flow(counts, "flow")
+        figures["flow"] = cohort_figures.flow(counts, "flow")
     if _any(scores, "pairs"):
         figures["gaps"] = forest.gaps(scores, by_attribute, title, "gaps")
     distances = report["scores"].get("hd95_mm")
@@ -203,7 +203,7 @@ def _figures(report: Report, cases: pd.DataFrame, curves: Sequence[Mapping[str, 
     if report.get("root_cause"):
         figures["root_cause"] = forest.aucs(report["root_cause"], "root_cause")
     if curves:
-        figures["curves"] = distributions.curves(curves, "curves")
+        figures["curves"] = cohort_figures.curves(curves, "curves")
     external = report.get("external")
     if external and (external_scores := external["scores"].get(score)):
         groups = formatting.attribute_groups(external_scores["groups"], attributes)

@@ -9,7 +9,7 @@ type Interval = list[float]  # lower and upper end
 
 
 class Estimate(TypedDict):
-    """A value over patients with its interval and test, as `fairness.estimate.Estimate`."""
+    """A value over patients with its interval and test, as `fairness.results.Estimate`."""
 
     estimate: float | None
     interval: Interval | None
@@ -243,7 +243,7 @@ class Interaction(TypedDict):
 
 
 class PooledMean(TypedDict):
-    """The pooled mean of a small group, as `fairness.partial_pooling.PooledMean`."""
+    """The pooled mean of a small group, as `fairness.small_groups.PooledMean`."""
 
     patients: int
     raw: float

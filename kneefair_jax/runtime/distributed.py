@@ -21,7 +21,7 @@ from jax.experimental import multihost_utils
 from kneefair_jax.errors import InputError, describe
 from kneefair_jax.runtime import preemption
 
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _MAX_MESSAGE_BYTES = 4096  # of an error that all processes raise
 _EXIT_TIMEOUT = 10  # seconds to wait for peers before exiting
 _CONNECT_TIMEOUT = 60  # seconds to wait for peers at the start
@@ -44,7 +44,7 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     if coordinator:
         _check_address(coordinator, processes, process)
         peers = f"the coordinator {coordinator}" if process else f"the other processes ({processes - 1})"
-        _LOGGER.info(f"waiting up to {_CONNECT_TIMEOUT} s for {peers}")
+        logger.info(f"waiting up to {_CONNECT_TIMEOUT} s for {peers}")
         if process:
             _await_port(coordinator)
     try:
@@ -83,7 +83,7 @@ def _deadline(coordinator: str, processes: int) -> Iterator[None]:
     """End this process with one line at the time-out: JAX's own time-out aborts it with a stack trace."""
 
     def exit_with_error() -> None:
-        _LOGGER.error(
+        logger.error(
             f"error: --coordinator={coordinator}: not all {processes} processes connected within {_CONNECT_TIMEOUT} s; "
             "start them within that time, --process=0 on the host of the coordinator"
         )

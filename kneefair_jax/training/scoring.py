@@ -12,7 +12,7 @@ from kneefair_jax import anatomy, groups, metrics
 from kneefair_jax.data import pipeline
 from kneefair_jax.data.case_arrays import Arrays
 from kneefair_jax.fairness import patient_table, summaries
-from kneefair_jax.fairness.macro_score import standardized_means
+from kneefair_jax.fairness.patient_table import standardized_means
 from kneefair_jax.runtime import preemption
 from kneefair_jax.training import sharding
 
@@ -112,8 +112,8 @@ def group_table(
 ) -> pd.DataFrame:
     """Return mean Dice over patients, of all and by group.
 
-    As in the report, the macro score of a case that lacks a structure is standardized (`fairness.macro_score`), so that
-    a structure out of view neither raises nor lowers a group in checkpoint selection.
+    As in the report, the macro score of a case that lacks a structure is standardized (`fairness.patient_table`), so
+    that a structure out of view neither raises nor lowers a group in checkpoint selection.
 
     Args:
         dice: f32[N, S] of the N rows of `cases`.

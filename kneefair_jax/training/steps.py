@@ -11,7 +11,7 @@ import optax
 
 from kneefair_jax.anatomy import VOID
 from kneefair_jax.data.augment import Augmentation, augment
-from kneefair_jax.fairness.group_sums import group_sums
+from kneefair_jax.fairness.summaries import group_sums
 from kneefair_jax.losses import Loss, pixel_mean
 from kneefair_jax.metrics import Overlap, Structures, dice, ece, iou, overlap, reliability
 from kneefair_jax.metrics.overlap import structure_masks

@@ -8,7 +8,7 @@ from kneefair_jax import audit, cohort
 from kneefair_jax.audit import equivalence_margin, score_table
 from kneefair_jax.errors import InputError
 from kneefair_jax.fairness.endpoints import EndpointSettings
-from kneefair_jax.fairness.macro_score import standardized_means
+from kneefair_jax.fairness.patient_table import standardized_means
 from kneefair_jax.report.csv_tables import escape_formulas
 from tests.audit import folder
 

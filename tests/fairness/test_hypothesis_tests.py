@@ -1,4 +1,5 @@
-from itertools import permutations
+from dataclasses import asdict
+from itertools import product
 
 import numpy as np
 import pytest
@@ -6,108 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from kneefair_jax.fairness import hypothesis_tests
-from kneefair_jax.fairness.multiplicity import holm
-
-
-def scores(sizes, seed=0, columns=3, wider=1.0):
-    """Columns of patients' scores, those of the last group more variable."""
-    rng = np.random.default_rng(seed)
-    spread = np.repeat([*[0.03] * (len(sizes) - 1), 0.03 * wider], sizes)
-    return rng.normal(0.9, spread, (columns, sum(sizes)))
-
-
-def test_the_statistics_are_scipy_s():
-    values, sizes = scores((12, 7)), np.array([12, 7])
-    result = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 9)
-    expected = stats.ttest_ind(values[:, :12], values[:, 12:], axis=1, equal_var=False).statistic
-    np.testing.assert_allclose(result.statistic, expected)
-    np.testing.assert_allclose(result.pairs[:, 0], expected)
-    assert result.name == "permuted Welch t"
-    values, sizes = scores((12, 7, 5)), np.array([12, 7, 5])
-    parts = np.split(values, [12, 19], axis=1)
-    result = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 9)
-    np.testing.assert_allclose(result.statistic, np.abs(result.pairs).max(1))
-    for j, (a, b) in enumerate([(0, 1), (0, 2), (1, 2)]):
-        expected = stats.ttest_ind(parts[a], parts[b], axis=1, equal_var=False).statistic
-        np.testing.assert_allclose(result.pairs[:, j], expected)
-    assert result.name == "permuted largest Welch t"
-
-
-@pytest.mark.parametrize("sizes", [(2, 2, 2), (3, 4)])
-def test_against_all_permutations(sizes):
-    values, sizes = scores(sizes, seed=1, columns=1), np.array(sizes)
-    labels = np.repeat(np.arange(len(sizes)), sizes)
-
-    def statistics(labels):
-        """Of each pair |t + g t^2 / 3 + g^2 t^3 / 27 + g / 6|, g the skewness of the difference of means."""
-        parts = [values[0, labels == g] for g in range(len(sizes))]
-        shape = np.average([stats.skew(part) for part in parts], weights=sizes)
-        third = [shape * part.std(ddof=1) ** 3 / len(part) ** 2 for part in parts]
-        transformed = []
-        for a, b in zip(*np.triu_indices(len(sizes), 1), strict=True):
-            t = stats.ttest_ind(parts[a], parts[b], equal_var=False).statistic
-            g = (third[a] - third[b]) / (stats.sem(parts[a]) ** 2 + stats.sem(parts[b]) ** 2) ** 1.5
-            transformed.append(abs(t + g * t**2 / 3 + g**2 * t**3 / 27 + g / 6))
-        return np.array(transformed)
-
-    observed = statistics(labels)
-    all_values = [statistics(np.array(split)) for split in set(permutations(labels.tolist()))]
-    result = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 4000)
-    exact = np.mean([entry.max() >= observed * (1 - 1e-9) for entry in all_values], axis=0)
-    np.testing.assert_allclose(result.pairs_p[0], exact, atol=4 * np.sqrt(0.25 / 4000))
-    assert result.p[0] == result.pairs_p[0].min()
-
-
-def test_a_small_group_of_doubled_spread_keeps_the_level():
-    """Where permuted means reject a true null in 19 % of cohorts (the table in METHODS)."""
-    sizes = np.array([60, 15])
-    values = scores((60, 15), columns=1500, wider=2.0)
-    result = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 299)
-    assert 0.035 < (result.p <= 0.05).mean() < 0.075
-    rng = np.random.default_rng(1)
-    weights = rng.permuted(np.tile(np.repeat([1 / 60, -1 / 15], sizes), (299, 1)), axis=1)
-    means = np.abs(values @ np.repeat([1 / 60, -1 / 15], sizes))
-    naive = (1 + (np.abs(weights @ values.T) >= means).sum(0)) / 300
-    assert (naive <= 0.05).mean() > 0.14
-
-
-def test_chunks_change_nothing_but_the_draws(monkeypatch):
-    values, sizes = scores((12, 7, 5)), np.array([12, 7, 5])
-    single_chunk = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 200)
-    monkeypatch.setattr(hypothesis_tests, "CHUNK", 24 * 3 * 7)
-    chunked = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 200)
-    np.testing.assert_array_equal(single_chunk.p, chunked.p)
-    np.testing.assert_array_equal(single_chunk.pairs_p, chunked.pairs_p)
-
-
-def test_scores_that_are_all_equal_are_no_gap_and_a_whole_one_is_found():
-    sizes = np.array([6, 6])
-    equal = hypothesis_tests.permuted_welch(np.full((1, 12), 0.9), sizes, np.random.default_rng(0), 99)
-    assert equal.p[0] == 1 and equal.statistic[0] == 0
-    separate = np.repeat([0.9, 0.8], sizes)[None]
-    result = hypothesis_tests.permuted_welch(separate, sizes, np.random.default_rng(0), 999)
-    # Two of the 924 splits are as far apart.
-    assert result.p[0] < 0.01 and np.isfinite(result.statistic[0])
-
-
-def test_a_group_of_one_has_no_test():
-    assert (
-        hypothesis_tests.permuted_welch(scores((5, 1)), np.array([5, 1]), np.random.default_rng(0), 9) is None
-    )
-    assert hypothesis_tests.permuted_welch(scores((5,)), np.array([5]), np.random.default_rng(0), 9) is None
-
-
-def test_people_in_both_groups_make_it_cautious():
-    """Everybody is a row in both, with scores that correlate by 0.8, and no gap: rejected in far fewer than 5 %."""
-    rng = np.random.default_rng(0)
-    person = rng.normal(size=(300, 15))
-    visits = 0.9 + 0.03 * np.concatenate(
-        [person + 0.5 * rng.normal(size=person.shape) for _ in range(2)], axis=1
-    )
-    result = hypothesis_tests.permuted_welch(visits, np.array([15, 15]), np.random.default_rng(0), 299)
-    assert (result.p <= 0.05).mean() < 0.02
-
+from kneefair_jax.fairness import hypothesis_tests, inference
+from kneefair_jax.fairness.hypothesis_tests import holm
+from kneefair_jax.fairness.inference import Settings
+from kneefair_jax.fairness.patient_bootstrap import Sample
+from kneefair_jax.fairness.patient_table import Column
 
 ranks_scores = st.lists(st.integers(0, 20).map(lambda i: i / 20), min_size=2, max_size=8).map(np.array)
 
@@ -179,28 +83,6 @@ def test_equal_scores_have_no_width():
     )
 
 
-@pytest.mark.parametrize("sizes", [(60, 40), (50, 30, 20)])
-def test_many_patients_have_the_same_distribution_as_few(sizes, monkeypatch):
-    values, sizes = scores(sizes, columns=2), np.array(sizes)
-    few = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 4000)
-    monkeypatch.setattr(hypothesis_tests, "_MANY_PATIENTS", 50)
-    many = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 4000)
-    np.testing.assert_array_equal(many.statistic, few.statistic)
-    for k in range(2):
-        assert stats.ks_2samp(many.largest[:, k], few.largest[:, k]).pvalue > 0.001
-    again = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 4000)
-    np.testing.assert_array_equal(again.largest, many.largest)
-
-
-def test_sums_in_blocks_are_sums(monkeypatch):
-    values, sizes = scores((60, 40, 30)), np.array([60, 40, 30])
-    single_chunk = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 99)
-    monkeypatch.setattr(hypothesis_tests, "_BLOCK", 7)
-    blocks = hypothesis_tests.permuted_welch(values, sizes, np.random.default_rng(0), 99)
-    np.testing.assert_allclose(blocks.largest, single_chunk.largest, rtol=1e-12)
-    np.testing.assert_array_equal(blocks.p, single_chunk.p)
-
-
 def test_brunner_munzel_with_ties_is_scipy_s():
     rng = np.random.default_rng(0)
     for _ in range(50):
@@ -212,67 +94,216 @@ def test_brunner_munzel_with_ties_is_scipy_s():
             assert result == pytest.approx(stats.brunnermunzel(a, b).pvalue, rel=1e-9)
 
 
-def differences(parts, order=None, permutations=999, span=1.0):
-    order = list(range(len(parts))) if order is None else order
-    stacked = np.concatenate([parts[g] for g in order])[None]
-    sizes = np.array([len(parts[g]) for g in order])
-    tests = hypothesis_tests.permuted_welch(stacked, sizes, np.random.default_rng(0), permutations)
-    return hypothesis_tests.group_differences(parts, np.argsort(order), tests, 0, span)
+def test_holm_s_worked_examples():
+    corrected = hypothesis_tests.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005, "e": None})
+    assert corrected == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02, "e": None})
+    # R: p.adjust(c(.011, .02, .5, .6, .7), "holm")
+    many = hypothesis_tests.holm(dict(zip("vwxyz", (0.011, 0.02, 0.5, 0.6, 0.7), strict=True)))
+    assert many == pytest.approx({"v": 0.055, "w": 0.08, "x": 1, "y": 1, "z": 1})
+    assert hypothesis_tests.holm({}) == {} and hypothesis_tests.holm({"a": None}) == {"a": None}
 
 
-def cohort(sizes=(40, 30), seed=0, shift=0.0):
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_holm_is_between_no_correction_and_bonferroni_and_blind_to_order(values, random):
+    p = {str(i): value for i, value in enumerate(values)}
+    corrected = hypothesis_tests.holm(p)
+    for name, value in p.items():
+        assert value <= corrected[name] <= min(1, value * len(p)) + 1e-15
+    shuffled = list(p.items())
+    random.shuffle(shuffled)
+    assert hypothesis_tests.holm(dict(shuffled)) == corrected
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6, unique=True))
+def test_families_of_one_are_holm_s(values):
+    p = {str(i): value for i, value in enumerate(values)}
+    corrected = hypothesis_tests.holm_of_families({name: [value] for name, value in p.items()})
+    assert {name: entry for name, (entry,) in corrected.items()} == pytest.approx(hypothesis_tests.holm(p))
+
+
+def test_families_by_hand():
+    """Age keeps half of the level until all of sex is rejected, and all of it after."""
+    corrected = hypothesis_tests.holm_of_families({"sex": [0.01], "age": [0.02, 0.04, 0.6], "race": []})
+    assert corrected["sex"] == pytest.approx([0.02]) and corrected["race"] == []
+    assert corrected["age"] == pytest.approx([0.02, 0.04, 0.6])
+    corrected = hypothesis_tests.holm_of_families({"sex": [0.7], "age": [0.02, 0.04, 0.6]})
+    assert corrected["age"] == pytest.approx([0.04, 0.08, 1.0]) and corrected["sex"] == [1.0]
+
+
+def test_families_keep_the_error_of_all_together():
+    """True nulls beside a family that is half false: some true null is rejected in 5 % of tables, not more."""
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for null, reference in rng.uniform(size=(4000, 2)):
+        # Bonferroni within the family: its false hypothesis is always found, its true one has p = 2 u.
+        corrected = hypothesis_tests.holm_of_families(
+            {"half": [0.0, min(1.0, 2 * null)], "null": [reference]}
+        )
+        wrong += corrected["half"][1] <= 0.05 or corrected["null"][0] <= 0.05
+    assert wrong / 4000 < 0.055
+
+
+def test_benjamini_hochberg_is_scipy_s_over_the_tests_that_were_made():
+    corrected = hypothesis_tests.benjamini_hochberg({"a": 0.01, "b": None, "c": 0.04, "d": 0.03})
+    assert corrected == pytest.approx({"a": 0.03, "b": None, "c": 0.04, "d": 0.04})
+    assert hypothesis_tests.benjamini_hochberg({"a": None}) == {"a": None}
+
+
+NAMES = ("side=L", "side=R", "side=B")
+
+
+def knees(patients=60, gap=0.005, seed=0, groups=2):
+    """f[G, n]: the knees of a patient share a spread that is three times their own."""
     rng = np.random.default_rng(seed)
-    return [0.9 - shift * g + 0.02 * rng.normal(size=n) for g, n in enumerate(sizes)]
+    shared = rng.normal(0.9, 0.03, patients)
+    return shared + rng.normal(0, 0.01, (groups, patients)) - gap * np.arange(groups)[:, None]
 
 
-def test_large_groups_have_welch_s_interval():
-    parts = cohort((400, 300), shift=0.005)
-    welch = stats.ttest_ind(*parts, equal_var=False)
-    result = differences(parts, permutations=9999)
-    assert result.estimates[0] == pytest.approx(parts[0].mean() - parts[1].mean())
-    assert result.errors[0] == pytest.approx(result.estimates[0] / welch.statistic)
-    for level in (0.05, 0.01):
-        low, high = result.limits(level)
-        expected = welch.confidence_interval(1 - level)
-        assert (low[0], high[0]) == pytest.approx(tuple(expected), abs=2e-4)
+def sign_flips(scores, flips=4000, seed=0):
+    sizes = np.full(len(scores), scores.shape[1])
+    return hypothesis_tests.sign_flips(scores.reshape(1, -1), sizes, np.random.default_rng(seed), flips)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(2, 12), min_size=2, max_size=4), st.integers(0, 10**6), st.floats(0.001, 0.9))
-def test_an_interval_excludes_zero_where_the_test_rejects(sizes, seed, level):
-    rng = np.random.default_rng(seed)
-    result = differences([rng.beta(9, 1, n) - 0.1 * rng.random() for n in sizes], permutations=199)
-    limits = result.limits(level)
-    if level * 200 < 1:
-        assert limits is None
-        return
-    low, high = limits
-    np.testing.assert_array_equal((low > 0) | (high < 0), result.p <= level + 1e-12)
-    assert (low <= result.estimates).all() and (result.estimates <= high).all()
+def describe(scores, who, index, failed=None, permutations=1999):
+    failed = np.zeros(len(scores), bool) if failed is None else failed
+    settings = Settings(3, permutations, {})
+    values, flags = scores[:, None], failed[:, None]
+    grouped = inference.GroupedScores(values, flags, who, index, NAMES)
+    (description,) = inference.describe(grouped, [Column("dice", "macro")], [0, 1], settings)
+    return asdict(description.summary)
 
 
-def test_another_order_in_the_tests_changes_nothing():
-    parts = cohort((9, 7, 8), shift=0.01)
-    parts[1] = parts[1] ** 3  # skewed
-    straight = differences(parts)
-    shifted = differences(parts, [2, 0, 1])
-    np.testing.assert_allclose(shifted.estimates, straight.estimates)
-    np.testing.assert_allclose(shifted.skewness, straight.skewness)
-    np.testing.assert_allclose(shifted.p, straight.p, atol=0.05)
+@pytest.mark.parametrize("gap", [0.0, 0.002, 0.004])
+def test_p_is_that_of_the_paired_t_test(gap):
+    """Of differences without skewness, to which Hall's transformation does nothing."""
+    shared, noise = np.random.default_rng(1).normal(0, 0.01, (2, 60))
+    scores = np.stack([0.9 + np.r_[shared + noise, shared - noise] + gap, 0.9 + np.r_[shared, shared]])
+    tests = sign_flips(scores)
+    paired = stats.ttest_rel(*scores)
+    assert tests.statistic[0] == pytest.approx(paired.statistic)
+    assert tests.skewness[0, 0] == pytest.approx(0, abs=1e-9)
+    error = 3 * np.sqrt(paired.pvalue * (1 - paired.pvalue) / 4000)
+    assert tests.p[0] == pytest.approx(paired.pvalue, abs=error + 0.005)
 
 
-def test_limits_stay_in_the_range_of_a_difference():
-    parts = [np.array([0.0, 1.0]), np.array([1.0, 0.0])]
-    low, high = differences(parts).limits()
-    assert low[0] >= -1 and high[0] <= 1
+@pytest.mark.parametrize("seed", range(4))
+def test_p_of_normal_differences_is_that_of_the_paired_t_test(seed):
+    """Within Monte Carlo error, and the difference of the sign flips' own distribution from Student's."""
+    scores = knees(40, 0.003, seed)
+    tests, paired = sign_flips(scores, 20_000), stats.ttest_rel(*scores)
+    assert abs(stats.skew(scores[0] - scores[1])) < 2 * np.sqrt(6 / 40) and tests.skewness[0, 0] == 0
+    error = 3 * np.sqrt(paired.pvalue * (1 - paired.pvalue) / 20_000)
+    assert tests.p[0] == pytest.approx(paired.pvalue, abs=error + 0.005)
 
 
-def test_as_many_differences_are_covered_as_the_level_says():
-    """Groups of 20 and 10, skewed, the smaller one twice as variable: 95 % of 300 cohorts."""
-    coverage = 0
-    for seed in range(300):
-        rng = np.random.default_rng([7, seed])
-        parts = [0.9 - 0.03 * (rng.exponential(size=n) - 1) * wide for n, wide in ((20, 1), (10, 2))]
-        low, high = differences(parts, permutations=199).limits()
-        coverage += low[0] <= 0 <= high[0]
-    assert 0.91 <= coverage / 300 <= 0.98
+def test_p_is_that_of_all_flips():
+    """By brute force over all 2^9 signs, with scipy's skewness."""
+    scores = knees(9, 0.01)
+    scores[1, 0] += 0.2  # two standard errors of skewness are 1.63 for nine patients
+    difference = scores[0] - scores[1]
+    assert stats.skew(difference) < -1.7
+
+    def transformed(x):
+        t, skew = stats.ttest_1samp(x, 0).statistic, stats.skew(x)
+        g = skew / 3 if abs(skew) > 2 * np.sqrt(6 / 9) else 0.0
+        return abs(t + g * t**2 / 3 + g**2 * t**3 / 27 + g / 6)
+
+    all_values = [transformed(difference * signs) for signs in product([-1, 1], repeat=9)]
+    exact = np.mean(np.array(all_values) >= transformed(difference) * (1 - 1e-9))
+    assert 0.01 < exact < 0.5
+    assert sign_flips(scores, 20_000).p[0] == pytest.approx(exact, abs=0.015)
+
+
+def test_the_largest_t_judges_each_pair():
+    scores = knees(groups=3, gap=0.003)
+    tests = sign_flips(scores)
+    pairs = ((0, 1), (0, 2), (1, 2))
+    t = [stats.ttest_rel(scores[a], scores[b]).statistic for a, b in pairs]
+    assert tests.pairs[0] == pytest.approx(t)
+    separate = [sign_flips(scores[list(pair)]).p[0] for pair in pairs]
+    assert (tests.pairs_p[0] >= np.array(separate) - 0.01).all() and tests.p[0] == tests.pairs_p.min()
+
+
+def test_intervals_and_detectable_gap_are_of_differences_within_patients():
+    scores = knees()
+    sizes, flat = np.array([60, 60]), scores.reshape(1, -1)
+    paired = stats.ttest_rel(*scores)
+    ends = hypothesis_tests.student_intervals(flat, sizes)[0, 0]
+    assert ends == pytest.approx(list(paired.confidence_interval()))
+    error = stats.sem(scores[0] - scores[1])
+    expected = (stats.t.ppf(0.975, 59) + stats.t.ppf(0.8, 59)) * error
+    assert hypothesis_tests.detectable_gap(flat, sizes) == pytest.approx([expected])
+
+
+def test_complete_patients_alone_are_paired():
+    """Groups that share more than half of their patients, and the others left out."""
+
+    def sample(patients):
+        scores = np.arange(len(patients), dtype=float)[None]
+        first = len(patients) // 2
+        return Sample(
+            np.arange(1), scores, np.array([first, len(patients) - first]), (1, 0), np.arange(100, 108)
+        )
+
+    shared = hypothesis_tests.complete_patients(sample("abcdcbaz"), np.array(list("abcdcbaz")))
+    assert shared.sizes.tolist() == [3, 3] and shared.groups == (1, 0)
+    names = np.array(list("abcdcbaz"))[shared.rows - 100].reshape(2, 3)
+    assert names[0].tolist() == names[1].tolist() and set(names[0]) == set("abc")
+    assert hypothesis_tests.complete_patients(sample("abcdabxy"), np.array(list("abcdabxy"))) is None
+
+
+def test_a_report_tests_the_side_within_patients():
+    """Welch's test, which counts the spread between patients as error, finds nothing."""
+    scores = knees()
+    who = np.tile(np.arange(60), 2)
+    index = np.repeat([0, 1], 60)
+    paired, welch = stats.ttest_rel(*scores), stats.ttest_ind(*scores, equal_var=False)
+    assert paired.pvalue < 0.01 and welch.pvalue > 0.2
+    entry = describe(scores.ravel(), who, index)
+    (pair,) = entry["pairs"]
+    assert entry["test"]["name"] == "sign-flipped paired t"
+    assert entry["test"]["statistic"] == pytest.approx(paired.statistic)
+    assert entry["test"]["p"] == pair["p"] == pytest.approx(paired.pvalue, abs=0.005)
+    assert pair["difference"] == pytest.approx((scores[0] - scores[1]).mean())
+    assert pair["welch"] == pytest.approx(list(paired.confidence_interval()))
+    low, high = pair["interval"]
+    assert (low, high) == pytest.approx(paired.confidence_interval(), abs=0.0005)
+    assert entry["gap_without_failures"]["interval"] == pytest.approx([max(0, low, -high), max(high, -low)])
+    # Neither names nor the order of rows change anything.
+    shuffled = np.random.default_rng(5).permutation(120)
+    again = describe(scores.ravel()[shuffled], 100 - who[shuffled], index[shuffled])
+    assert again["test"] == entry["test"]
+
+
+def test_failures_and_single_knees_leave_the_patient_out():
+    scores = knees().ravel()
+    who, index = np.tile(np.arange(60), 2), np.repeat([0, 1], 60)
+    failed = np.arange(120) == 7
+    scores[7] = 0.1
+    is_included = np.arange(120) != 62  # patient 2 has a left knee alone
+    entry = describe(scores[is_included], who[is_included], index[is_included], failed[is_included])
+    settings = [k for k in range(60) if k not in (2, 7)]
+    first, second = scores.reshape(2, 60)[:, settings]
+    assert entry["test"]["statistic"] == pytest.approx(stats.ttest_rel(first, second).statistic)
+    assert entry["gap_without_failures"]["patients"] == {"side=L": 58, "side=R": 58}
+    (warning,) = entry["warnings"]
+    assert "58" in warning and "; 2 with" in warning
+
+
+def test_groups_that_share_few_patients_are_independent():
+    scores = knees().ravel()
+    who = np.tile(np.arange(60), 2)
+    who[60:95] += 100
+    entry = describe(scores, who, np.repeat([0, 1], 60))
+    assert entry["test"]["name"] == "permuted Welch t" and len(entry["warnings"]) == 1
+
+
+def test_skewed_differences_are_rejected_nearly_as_often_as_stated():
+    """Student's t rejects 8 to 9 % of these."""
+    rng = np.random.default_rng(0)
+    columns = np.exp(0.8 * rng.normal(size=(400, 40))) - np.exp(0.32)
+    flat = np.concatenate([columns, np.zeros((400, 40))], axis=1)
+    p = hypothesis_tests.sign_flips(flat, np.array([40, 40]), rng, 199).p
+    assert (p <= 0.05).mean() < 0.085

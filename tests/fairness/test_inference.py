@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from kneefair_jax.fairness import group_intervals, inference, two_part
+from kneefair_jax.fairness import inference, two_part
 from kneefair_jax.fairness.inference import Settings
 from kneefair_jax.fairness.patient_table import Column
 
@@ -60,9 +60,7 @@ def test_two_groups_by_other_means():
     assert comparison["interval"] == pytest.approx([max(0, low, -high), max(high, -low)])
     assert comparison["value"] == pytest.approx(abs(pair["difference"]))
     assert comparison["patients"] == {"sex=f": 12, "sex=m": 9}
-    low, high = (
-        end.item() for end in group_intervals.differences([without_failures(a), without_failures(b)])
-    )
+    low, high = (end.item() for end in two_part.differences([without_failures(a), without_failures(b)]))
     assert pair["all_patients"]["difference"] == pytest.approx(pair["difference"])
     assert pair["all_patients"]["interval"] == pytest.approx([low, high])
     assert dice["gap"]["interval"] == pytest.approx([max(0, low, -high), max(high, -low)])
@@ -102,7 +100,7 @@ def test_three_groups_hold_at_once():
         ("sex=m", "sex=x"),
     ]
     groups = [without_failures(part) for part in np.split(values[:, 0], [12, 21])]
-    low, high = group_intervals.differences(groups)
+    low, high = two_part.differences(groups)
     # The first pair's test does not reject; the others' do.
     ends = np.array([pair["interval"] for pair in dice["pairs"]])
     assert [pair["p"] <= 0.05 for pair in dice["pairs"]] == list((ends[:, 0] > 0) | (ends[:, 1] < 0))

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kneefair_jax import groups
-from kneefair_jax.fairness import adjusted_model, model_comparison, partial_pooling, scores
+from kneefair_jax.fairness import adjusted_model, model_comparison, scores, small_groups
 
 STRUCTURES = ("femur", "fibula")
 FAILURE_DICE = 0.8
@@ -51,7 +51,7 @@ def test_adjusted_and_pooled_means_are_those_of_the_gap_without_failures(cases, 
     model = adjusted_model.models(cases, cohort, ["sex"], failure_dice=FAILURE_DICE)["dice"]
     (contrast,) = model["without_mediators"]["contrasts"]
     assert contrast["estimate"] == pytest.approx(-difference)  # male minus female
-    pooled = partial_pooling.pool_small_groups(cases, STRUCTURES, ["sex"], "dice", failure_dice=FAILURE_DICE)
+    pooled = small_groups.pool_small_groups(cases, STRUCTURES, ["sex"], "dice", failure_dice=FAILURE_DICE)
     assert pooled["sex=f"].raw - pooled["sex=m"].raw == pytest.approx(difference)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from kneefair_jax.fairness import multiplicity, rates
+from kneefair_jax.fairness import hypothesis_tests, rates
 from kneefair_jax.fairness.rates import ALL_GROUPS, Tally
 
 TALLY = st.integers(1, 60).flatmap(lambda n: st.builds(Tally, st.integers(0, n), st.just(n)))
@@ -101,7 +101,7 @@ def test_pairs_have_their_own_corrected_p():
     assert [(pair.first, pair.second) for pair in result.pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert result.test.estimate == pytest.approx(11 / 40) and result.test.n == 120 and result.test.p < 0.01
     raw = {pair.second + pair.first: pair.difference.p for pair in result.pairs}
-    holm = multiplicity.holm(raw)
+    holm = hypothesis_tests.holm(raw)
     assert [pair.difference.p_adjusted for pair in result.pairs] == list(holm.values())
     assert holm["ba"] < 0.01 < 0.05 < holm["cb"]
 

@@ -7,7 +7,7 @@ from scipy import stats
 
 from kneefair_jax import groups
 from kneefair_jax.errors import InputError
-from kneefair_jax.fairness import multiplicity
+from kneefair_jax.fairness import hypothesis_tests
 from kneefair_jax.fairness import scores as module
 
 STRUCTURES = ("femur", "tibia")
@@ -210,7 +210,7 @@ def test_corrections():
     assert set(raw) == {"sex", "age", "sex,age"}
     corrected = {key: result["summaries"][key]["test"]["p_holm"] for key in raw}
     assert corrected == pytest.approx(
-        multiplicity.holm({key: raw[key] for key in ("sex", "age")}) | {"sex,age": None}
+        hypothesis_tests.holm({key: raw[key] for key in ("sex", "age")}) | {"sex,age": None}
     )
     sex = result["summaries"]["sex"]
     assert sex["pairs"][0]["p_holm"] == pytest.approx(sex["test"]["p_holm"])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from kneefair_jax import groups
-from kneefair_jax.fairness.endpoint_rates import endpoint_rates
+from kneefair_jax.fairness.endpoints import endpoint_rates
 
 STRUCTURES = ("femur", "patella")
 ATTRIBUTES = ("sex", "race")

@@ -58,15 +58,8 @@ def report_of(attributes=("sex", "race", "age"), **options):
     return build.build_report(
         table,
         about.reset_index(drop=True),
-        notes=[],
-        delta={},
+        build.Analysis(STRUCTURES, list(attributes), draws=999, **options),
         run={"config": None},
-        structures=STRUCTURES,
-        attributes=list(attributes),
-        min_group_patients=10,
-        draws=999,
-        seed=0,
-        **options,
     )
 
 
@@ -123,7 +116,7 @@ def test_nothing_outside_is_claimed_on_the_page_or_terminal(without_race):
         "no gap in mean Dice between ranked groups is statistically significant", ""
     )
     pages = [page.page(page.plain(one), cases(), [], []) for one in (claimed, silent)]
-    by_race = [re.findall(r'<th scope="row">B . W</th>.*?</tr>', html, re.DOTALL) for html in pages]
+    by_race = [re.findall(r'<th scope="row">B vs W</th>.*?</tr>', html, re.DOTALL) for html in pages]
     assert ['class="mean"' in "".join(rows) for rows in by_race] == [True, False]
     (line,) = [line for line in terminal_text(silent).splitlines() if line.startswith("gap by race:")]
     assert line.endswith(", exploratory")
@@ -189,7 +182,7 @@ def test_an_external_cohort_is_never_bold():
     report = page.plain(report)
     html = page.page(report, cases(), [], [])
     inside, outside = html.split("<h2>External cohort</h2>")
-    row = r'<th scope="row">(?:B . W|race)</th>.*?</tr>'
+    row = r'<th scope="row">(?:B vs W|race)</th>.*?</tr>'
     assert ['class="mean"' in "".join(re.findall(row, part, re.DOTALL)) for part in (inside, outside)] == [
         True,
         False,

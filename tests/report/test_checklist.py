@@ -54,14 +54,8 @@ def test_missing_structures_and_scores_are_missing_data():
     report = build.build_report(
         rows.assign(model="", split="test", iou=np.nan, assd_mm=np.nan, nsd=np.nan, true_area_mm2=np.nan),
         rows.drop_duplicates("case_id")[["case_id", "patient_id", "sex"]],
-        notes=[],
-        delta={},
+        build.Analysis(["femur", "tibia", "fibula"], ["sex"], min_group_patients=2, draws=40),
         run={"config": None},
-        structures=["femur", "tibia", "fibula"],
-        attributes=["sex"],
-        min_group_patients=2,
-        draws=40,
-        seed=0,
     )
     lines = checklist.items(page.plain(report))
     texts = {value(lines, *item) for item in (("CLAIM 2024", "12"), ("TRIPOD+AI", "11"), ("STARD-AI", "20"))}

@@ -2,11 +2,12 @@ import base64
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from kneefair_jax import anatomy
-from kneefair_jax.report.overlays import color, overlay, picture
+from kneefair_jax import anatomy, groups
+from kneefair_jax.report.overlays import Tile, choose, color, overlay, picture, write_sheet
 
 
 def decoded(uri: str) -> np.ndarray:
@@ -71,3 +72,45 @@ def test_lines_of_structures_that_overlap():
     assert tuple(pixels[30, 39]) == tuple(anatomy.COLORS[1])  # inside the second
     assert tuple(pixels[30, 21]) == tuple(anatomy.COLORS[2])  # inside the first
     assert tuple(pixels[30, 30]) == tuple(pixels[5, 5]) == (100, 100, 100)
+
+
+def tile(name, shape, label=0):
+    mask = np.zeros(shape[:2], np.uint8)
+    mask[4:-4, 4:-4] = label
+    return Tile(name, np.full(shape, 100, np.uint8), mask)
+
+
+def test_a_strip_for_each_group_with_captions_pictures_and_outlines(tmp_path):
+    strips = [
+        ("sex=female: 2 patients", [tile("c1", (32, 32, 1), 1), tile("c2", (32, 32), 2)]),
+        ("sex=missing: 1 patient", [tile("c3", (32, 16, 3), 1)]),
+    ]
+    write_sheet(tmp_path / "sheet.png", strips)
+    with Image.open(tmp_path / "sheet.png") as page:
+        pixels = np.asarray(page)
+    assert pixels.shape == (2 * (192 + 26 + 12) + 6, 2 * (192 + 6) + 6, 3)
+    first, second = pixels[32 : 32 + 192, 6 : 6 + 192], pixels[32 : 32 + 192, 204 : 204 + 192]
+    for drawing, label, other in ((first, 1, 2), (second, 2, 1)):
+        assert (drawing == color(label)).all(-1).any() and not (drawing == color(other)).all(-1).any()
+        assert (drawing == 100).all(-1).mean() > 0.7  # outlines, not tints
+    captions = pixels[6:32], pixels[6 + 230 : 32 + 230]
+    assert all((strip == 0).all(-1).any() for strip in captions)  # written
+    beside = pixels[6 + 230 + 26 : 6 + 230 + 26 + 192, 6 + 96 :]  # a narrow film, and no second
+    assert (beside == 255).all()
+
+
+def test_the_worst_of_all_then_best_median_and_worst_of_each_level():
+    score = {"a": 0.9, "b": 0.5, "c": 0.7, "d": 0.8, "e": None, "f": 0.6}
+    table = pd.DataFrame(list(score.items()) * 2, columns=["case_id", "dice"])
+    table["structure"] = ["femur"] * 6 + ["tibia"] * 6
+    table["sex"] = groups.categorical(table["case_id"].map(dict(zip("abcdef", "mffffm", strict=True))))
+    choices = [(c.group, c.rank, c.case_id) for c in choose(table, ["sex"], worst=2)]
+    assert choices == [
+        ("all", "1", "b"),
+        ("all", "2", "f"),
+        ("sex=f", "best", "d"),
+        ("sex=f", "median", "c"),
+        ("sex=f", "worst", "b"),
+        ("sex=m", "best", "a"),
+        ("sex=m", "worst", "f"),
+    ]

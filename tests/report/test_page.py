@@ -7,8 +7,8 @@ import pytest
 
 from kneefair_jax.fairness import patient_table
 from kneefair_jax.report import build, page
-from kneefair_jax.report.examples import choose
 from kneefair_jax.report.figures import scatter
+from kneefair_jax.report.overlays import choose
 from kneefair_jax.report.text import formatting
 from tests.report import failed_cohort
 
@@ -270,16 +270,12 @@ def test_a_page_with_failures_in_one_group_says_so_first(tmp_path):
     table.loc[table["dice"] < 0.5, "pred_area_mm2"] = 0.0
     table.loc[table["dice"] < 0.5, "dice"] = 0.0
     cohort = table.drop_duplicates("case_id").reset_index(drop=True)
-    about = {"notes": [], "delta": {}, "run": {"config": None}}
-    how = {"min_group_patients": 10, "draws": 40, "seed": 0}
     attributes = list(failed_cohort.ATTRIBUTES)
     report = build.build_report(
         table,
         cohort[["case_id", "patient_id", *attributes]],
-        structures=failed_cohort.STRUCTURES,
-        attributes=attributes,
-        **about,
-        **how,
+        build.Analysis(failed_cohort.STRUCTURES, attributes, draws=40),
+        run={"config": None},
     )
     outside = {"rates": failed_cohort.rates(failed_cohort.cases(3)), "structures": failed_cohort.STRUCTURES}
     report["external"] = {"scores": report["scores"], **outside}
@@ -319,3 +315,12 @@ def test_models_show_corrected_p_alone(audited, audited_cases):
     assert "0.011</td>" not in html and "0.033</td>" not in html
     bold = [line for line in html.splitlines() if 'class="mean"' in line]
     assert any("0.022" in line for line in bold) and not any("0.066" in line for line in bold)
+
+
+def test_models_with_and_without_mediators_are_one_column_where_they_are_equal(audited, audited_cases):
+    model = audited["model"]["dice"]
+    both = page.page(page.plain(audited), audited_cases, [], [])
+    model["with_mediators"] = model["without_mediators"]
+    one = page.page(page.plain(audited), audited_cases, [], [])
+    assert "without mediators</th>" in both and "mediators</th>" not in one
+    assert both.count("+0.0031") == 2 and one.count("+0.0031") == 1

@@ -57,14 +57,11 @@ def report():
     return build.build_report(
         table,
         cohort[["case_id", "patient_id", *failed_cohort.ATTRIBUTES]],
-        structures=failed_cohort.STRUCTURES,
-        attributes=list(failed_cohort.ATTRIBUTES),
+        build.Analysis(
+            failed_cohort.STRUCTURES, list(failed_cohort.ATTRIBUTES), draws=99, delta={"dice": 0.05}
+        ),
         notes=["a note"],
-        delta={"dice": 0.05},
         run={"config": None},
-        min_group_patients=10,
-        draws=99,
-        seed=0,
     )
 
 

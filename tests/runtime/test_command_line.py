@@ -44,14 +44,14 @@ def test_weights_are_named_by_a_plain_name(tmp_path, capsys, name):
     assert "--name" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
-LOGGER = logging.getLogger("kneefair_jax.runtime.example")
+logger = logging.getLogger("kneefair_jax.runtime.example")
 
 
 def log_one_of_each():
-    LOGGER.debug("hidden")
-    LOGGER.info("step 1: 50 % done")
-    LOGGER.warning("note: two\nlines")
-    LOGGER.error("failed: a.png")
+    logger.debug("hidden")
+    logger.info("step 1: 50 % done")
+    logger.warning("note: two\nlines")
+    logger.error("failed: a.png")
 
 
 def test_messages_are_printed_bare_and_once(capsys, caplog):
@@ -70,7 +70,7 @@ def test_messages_follow_a_redirected_stream(capsys, monkeypatch):
     """As of a process that is not the primary one, whose stdout is the null device."""
     with command_line.log_to_terminal(), open(os.devnull, "w") as null:
         monkeypatch.setattr(sys, "stdout", null)
-        LOGGER.info("step 1")
+        logger.info("step 1")
     assert capsys.readouterr().out == ""
 
 
@@ -82,5 +82,5 @@ def test_a_closed_pipe_is_the_error_of_the_command():
         with command_line.log_to_terminal(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stdout", stream)
             with pytest.raises(BrokenPipeError):
-                LOGGER.info("step 1")
+                logger.info("step 1")
         os.dup2(null.fileno(), writing)  # closing the stream writes what is left

@@ -34,7 +34,7 @@ NOISE_GAIN = 4.0
 
 
 class Bias(NamedTuple):
-    """How strongly each switch acts on a case: f32 in [0, 1] each; 0 means no effect.
+    """The strength of each switch in a case: f32 in [0, 1] each; 0 means no effect.
 
     The eighth switch, `representation`, acts on the cohort and not on a case; see `cohort`.
     """
@@ -80,7 +80,7 @@ class _Knee(NamedTuple):
 
 
 class _Film(NamedTuple):
-    """What both knees of a film share.
+    """The draws and settings that both knees of a film share.
 
     Attributes:
         patient: a draw of `ranges.PATIENT`.

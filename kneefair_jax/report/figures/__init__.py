@@ -4,4 +4,4 @@ Rows are groups, so a figure of many groups grows in height and its text keeps i
 well as color, and shades have one direction, so a gray print is as readable.
 """
 
-__all__ = ["distributions", "flow_diagram", "forest", "scatter", "study_figures", "svg"]
+__all__ = ["cohort_figures", "forest", "scatter", "study_figures", "svg"]

@@ -12,7 +12,7 @@ from kneefair_jax.fairness.patient_table import ALL_STRUCTURES
 from kneefair_jax.report.figures import svg
 from kneefair_jax.report.figures.svg import ROW, WIDTH, Row, label_rows, rows_of, value_axis
 from kneefair_jax.report.text import findings
-from kneefair_jax.report.text.formatting import MINUS, AttributeGroups, group_title, interval, number, signed
+from kneefair_jax.report.text.formatting import AttributeGroups, group_title, interval, number, signed
 
 
 def means(
@@ -54,7 +54,7 @@ def means_figure(
     layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1, hspace=0.04)
     with svg.style():
         figure = Figure(figsize=(WIDTH, lines * (ROW * len(rows) + 0.75)), layout=layout)
-        grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+        grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
         for axes, (panel, part) in zip(grid, panels.items(), strict=False):
             _means_panel(axes, part, rows, (pooled or {}) if part is scores else {})
             axes.set_title(panel[:1].upper() + panel[1:])
@@ -147,7 +147,7 @@ def gaps(scores: Mapping[str, Any], groups: Sequence[AttributeGroups], title: st
         for pair in pairs:
             key = f"{pair['first']}|{pair['second']}"
             pair_of_row[key] = pair
-            rows.append(Row(key, f"{_label(entry, pair['first'])} {MINUS} {_label(entry, pair['second'])}"))
+            rows.append(Row(key, f"{_label(entry, pair['first'])} vs {_label(entry, pair['second'])}"))
         if equivalence:
             margins.add(equivalence["delta"])
     with svg.style():
@@ -170,7 +170,7 @@ def gaps(scores: Mapping[str, Any], groups: Sequence[AttributeGroups], title: st
                 significant_pairs.append(
                     f"{row.label} {signed(pair['difference'])} {interval(pair['interval'])}"
                 )
-        axes.set_xlabel(f"difference in mean {title}")
+        axes.set_xlabel(f"difference in mean {title}, first minus second group")
         label_rows(axes, rows)
         alt = f"Differences in mean {title} between groups. Statistically significant: "
         return svg.text(figure, name, alt + (", ".join(significant_pairs) or "none") + ".")

@@ -192,6 +192,7 @@ def sentences(
         f"By {groups.title}, {best} has the {ends[0]} mean {title}{among} ({number(best_mean)}) and {worst} the "
         f"{ends[1]} ({number(worst_mean)}), a gap of {estimate(gap['value'], gap['interval'])}.",
         *_tested(verdict, means, detectable_failures),
+        *_wide_interval(verdict),
         *_ratio(verdict),
         *_equivalence(verdict, title),
     ]
@@ -230,6 +231,17 @@ def _tested(verdict: Verdict, means: Mapping[str, Any], detectable_failures: str
             f"{number(detectable)}{failure_rate}. It can miss smaller differences."
         )
     return texts + excluded
+
+
+def _wide_interval(verdict: Verdict) -> list[str]:
+    """Explain an interval of the gap over all patients that includes zero beside a test that rejects."""
+    ends = verdict.summary["gap"].get("interval")
+    if verdict.kind not in ("significant", "unlocated") or not ends or ends[0] is None or ends[0] > 0:
+        return []
+    return [
+        "The interval of the gap over all patients includes zero, because it also allows for failed segmentations that "
+        "were not observed; the test does not."
+    ]
 
 
 def _excluded_groups(verdict: Verdict, means: Mapping[str, Any]) -> list[str]:

@@ -68,18 +68,20 @@ def margin(score: str, value: float) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """Format a p value for a table, `0.041`, `<0.001`; an en dash for None."""
+    """Format a p value for a table, `0.041`, `<0.001`, `>0.99`; an en dash for None."""
     if p is None or not math.isfinite(p):
         return DASH
+    if p > 0.99:  # `1.000` would read as a certainty
+        return ">0.99"
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def p_equals(p: float | None) -> str:
-    """Format a p value for a sentence, `p = 0.041`, `p < 0.001`; an en dash for None."""
+    """Format a p value for a sentence, `p = 0.041`, `p < 0.001`, `p > 0.99`; an en dash for None."""
     text = p_value(p)
     if text == DASH:
         return DASH
-    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
+    return f"p {text[0]} {text[1:]}" if text[0] in "<>" else f"p = {text}"
 
 
 def count(value: float | None) -> str:
@@ -140,7 +142,9 @@ def confidence(level: float) -> str:
 
 def keep_together(text: str) -> str:
     """Replace spaces inside `[0.012, 0.030]`, `p = 0.003` and `95 %` by no-break spaces."""
-    return re.sub(r"\[[^\]]*\]|p [=<] |\d %", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+    return re.sub(
+        r"\[[^\]]*\]|p [=<>] |\d %", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), text
+    )
 
 
 def estimate(value: float | None, ends: Sequence[float | None] | None) -> str:

@@ -5,7 +5,8 @@ from typing import Any
 
 from kneefair_jax.fairness import family, patient_table
 from kneefair_jax.report.schema import Report
-from kneefair_jax.report.score_schema import AdjustedModel
+from kneefair_jax.report.score_schema import AdjustedModel, Summary
+from kneefair_jax.report.text.bibliography import Bibliography
 from kneefair_jax.report.text.failures import endpoint_title
 from kneefair_jax.report.text.formatting import (
     TITLES,
@@ -27,68 +28,12 @@ _METRICS = {
     "assd_mm": "average symmetric surface distance (ASSD, mm)",
     "nsd": "normalised surface Dice (NSD){tolerance}",
 }
-_REFERENCES = {
-    "metrics": "Maier-Hein L, Reinke A, Godau P, et al. Metrics reloaded: recommendations for image analysis "
-    "validation. Nat Methods 2024;21:195-212.",
-    "hall": "Hall P. On the removal of skewness by transformation. J R Stat Soc B 1992;54:221-228.",
-    "stringer": "Bickel PJ. Inference and auditing: the Stringer bound. Int Stat Rev 1992;60:197-209.",
-    "johansen": "Johansen S. The Welch-James approximation to the distribution of the residual sum of squares in a "
-    "weighted linear regression. Biometrika 1980;67:85-92.",
-    "pooling": "Fay RE, Herriot RA. Estimates of income for small places: an application of James-Stein procedures to "
-    "census data. J Am Stat Assoc 1979;74:269-277.",
-    "mover": "Zou GY, Donner A. Construction of confidence limits about effect measures: a general approach. "
-    "Stat Med 2008;27:1693-1702.",
-    "ser": "Wang M, Deng W. Mitigating bias in face recognition using skewness-aware reinforcement learning. "
-    "CVPR 2020.",
-    "es": "Tian Y, Shi M, Luo Y, et al. FairSeg: a large-scale medical image segmentation dataset for fairness "
-    "learning. ICLR 2024.",
-    "exact": "Clopper CJ, Pearson ES. The use of confidence or fiducial limits illustrated in the case of the "
-    "binomial. Biometrika 1934;26:404-413.",
-    "freeman": "Freeman GH, Halton JH. Note on an exact treatment of contingency, goodness of fit and other problems "
-    "of significance. Biometrika 1951;38:141-149.",
-    "newcombe": "Newcombe RG. Interval estimation for the difference between independent proportions: comparison of "
-    "eleven methods. Stat Med 1998;17:873-890.",
-    "janssen": "Janssen A. Studentized permutation tests for non-i.i.d. hypotheses and the generalized "
-    "Behrens-Fisher problem. Stat Probab Lett 1997;36:9-21.",
-    "chung": "Chung E, Romano JP. Exact and asymptotically robust permutation tests. Ann Stat 2013;41:484-507.",
-    "holm": "Holm S. A simple sequentially rejective multiple test procedure. Scand J Stat 1979;6:65-70.",
-    "bh": "Benjamini Y, Hochberg Y. Controlling the false discovery rate. J R Stat Soc B 1995;57:289-300.",
-    "munzel": "Brunner E, Munzel U. The nonparametric Behrens-Fisher problem. Biom J 2000;42:17-25.",
-    "kruskal": "Kruskal WH, Wallis WA. Use of ranks in one-criterion variance analysis. J Am Stat Assoc "
-    "1952;47:583-621.",
-    "cliff": "Cliff N. Dominance statistics: ordinal analyses to answer ordinal questions. "
-    "Psychol Bull 1993;114:494-509.",
-    "tost": "Schuirmann DJ. A comparison of the two one-sided tests procedure and the power approach. "
-    "J Pharmacokinet Biopharm 1987;15:657-680.",
-    "agreement": "Bland JM, Altman DG. Statistical methods for assessing agreement between two methods of clinical "
-    "measurement. Lancet 1986;327:307-310.",
-    "standardization": "Robins J. A new approach to causal inference in mortality studies with a sustained exposure "
-    "period. Math Model 1986;7:1393-1512.",
-    "mccaffrey": "Bell RM, McCaffrey DF. Bias reduction in standard errors for linear regression with multi-stage "
-    "samples. Surv Methodol 2002;28:169-181.",
-    "tipton": "Pustejovsky JE, Tipton E. Small-sample methods for cluster-robust variance estimation and hypothesis "
-    "testing in fixed effects models. J Bus Econ Stat 2018;36:672-683.",
-}
 _RANK_TESTS = {"Brunner-Munzel": "munzel", "Kruskal-Wallis": "kruskal"}
-
-
-class _Bibliography:
-    """Numbers references in the order of their first mention."""
-
-    def __init__(self) -> None:
-        self.keys: list[str] = []
-
-    def __call__(self, *keys: str) -> str:
-        self.keys += [key for key in keys if key not in self.keys]
-        return f"[{','.join(str(self.keys.index(key) + 1) for key in keys)}]"
-
-    def list(self) -> list[str]:
-        return [f"[{i}] {_REFERENCES[key]}" for i, key in enumerate(self.keys, 1)]
 
 
 def methods_text(report: Report) -> tuple[str, list[str]]:
     """Return the paragraph and its references."""
-    cite = _Bibliography()
+    cite = Bibliography()
     sentences = [*_data(report), *_scores(report, cite), *_rates(report, cite)]
     sentences += [*_inference(report, cite), *_further_analyses(report, cite)]
     return " ".join(sentences), cite.list()
@@ -104,7 +49,7 @@ def _data(report: Report) -> Iterator[str]:
     )
 
 
-def _scores(report: Report, cite: _Bibliography) -> Iterator[str]:
+def _scores(report: Report, cite: Bibliography) -> Iterator[str]:
     tolerance = report["run"].get("nsd_tolerance_mm")
     of_tolerance = f" at a tolerance of {tolerance:g} mm" if tolerance is not None else ""
     names = listing(_METRICS.get(score, score).format(tolerance=of_tolerance) for score in report["scores"])
@@ -137,7 +82,7 @@ def _scores(report: Report, cite: _Bibliography) -> Iterator[str]:
     )
 
 
-def _rates(report: Report, cite: _Bibliography) -> Iterator[str]:
+def _rates(report: Report, cite: Bibliography) -> Iterator[str]:
     rates = report.get("rates")
     if not rates:
         return
@@ -167,9 +112,23 @@ def _rates(report: Report, cite: _Bibliography) -> Iterator[str]:
         )
 
 
-def _inference(report: Report, cite: _Bibliography) -> Iterator[str]:
-    summaries = [summary for scores in report["scores"].values() for summary in scores["summaries"].values()]
-    tests = [test for summary in summaries if (test := summary.get("test"))]
+def _inference(report: Report, cite: Bibliography) -> Iterator[str]:
+    """Yield the sentences on intervals, summaries, tests, power and equivalence."""
+    yield from _intervals(report, cite)
+    yield from _inequality(report, cite)
+    yield from _primary(report, cite)
+    yield from _tests(report, cite)
+    yield from _sample_size(report)
+    yield from _equivalence(report, cite)
+
+
+def _summaries(report: Report) -> list[Summary]:
+    return [summary for scores in report["scores"].values() for summary in scores["summaries"].values()]
+
+
+def _intervals(report: Report, cite: Bibliography) -> Iterator[str]:
+    """Yield the sentences on the intervals of means."""
+    summaries = _summaries(report)
     pairs = any(summary.get("pairs") for summary in summaries)
     of_pairs = " and of their gaps over all patients" if pairs else ""
     rates = report.get("rates")
@@ -184,21 +143,31 @@ def _inference(report: Report, cite: _Bibliography) -> Iterator[str]:
         f"95 % intervals of means{of_pairs} have two parts{simultaneous}: Student's interval of the scores of patients "
         f"without a failed segmentation (Dice below {failure_dice:g}), corrected for skewness "
         f"{cite('hall')}, and Stringer's bounds of the loss through failures {cite('stringer')}, combined by the "
-        f"method of variance estimates recovery {cite('mover')}. They allow for failures that were not observed. "
-        "Distances have no upper limit: their intervals are Student's, corrected for skewness."
+        f"method of variance estimates recovery {cite('mover')}. They allow for failures that were not observed."
     )
+    if set(patient_table.MILLIMETRES) & set(report["scores"]):
+        yield "Distances have no upper limit: their intervals are Student's, corrected for skewness."
+
+
+def _inequality(report: Report, cite: Bibliography) -> Iterator[str]:
+    """Yield the sentences on summaries of the group means."""
     yield (
         "Inequality is summarized by the gap between the highest and the lowest group mean, the skewed error ratio "
         f"(SER) {cite('ser')} and the equity-scaled score {cite('es')}."
     )
-    if any((summary.get("ser") or {}).get("size") is not None for summary in summaries):
+    if any((summary.get("ser") or {}).get("size") is not None for summary in _summaries(report)):
         yield (
             "The SER that size alone would give was obtained by dilating and eroding every reference mask by the "
             "pooled average surface distance. Among patients without a failed segmentation, the observed ratio of "
             "errors divided by the expected ratio has an interval by the delta method, simultaneous over pairs of "
             "groups."
         )
-    yield from _primary(report, cite)
+
+
+def _tests(report: Report, cite: Bibliography) -> Iterator[str]:
+    """Yield the sentences on tests of gaps, of structures and of ranks."""
+    summaries = _summaries(report)
+    tests = [test for summary in summaries if (test := summary.get("test"))]
     if tests:
         holm = (
             f", corrected by Holm's method {cite('holm')}"
@@ -225,7 +194,11 @@ def _inference(report: Report, cite: _Bibliography) -> Iterator[str]:
     if ranks:
         names = listing(f"{name} {cite(_RANK_TESTS[name])}" for name in ranks)
         yield f"Rank tests ({names}) and Cliff's delta {cite('cliff')} are reported beside them."
-    if any(summary.get("detectable") is not None for summary in summaries):
+
+
+def _sample_size(report: Report) -> Iterator[str]:
+    """Yield the sentences on detectable differences and numbers of patients."""
+    if any(summary.get("detectable") is not None for summary in _summaries(report)):
         yield (
             "The smallest detectable gap is the gap that a single uncorrected test at the 5 % level detects with 80 % "
             "power, by Welch's standard error."
@@ -236,10 +209,9 @@ def _inference(report: Report, cite: _Bibliography) -> Iterator[str]:
             "from the power of Welch's test and, for equivalence, from the intervals above at the observed failure "
             "rate."
         )
-    yield from _equivalence(report, cite)
 
 
-def _equivalence(report: Report, cite: _Bibliography) -> Iterator[str]:
+def _equivalence(report: Report, cite: Bibliography) -> Iterator[str]:
     """Yield sentences on equivalence, where it was tested, and on margins derived from two readers."""
     tested = {
         score: equivalence
@@ -282,7 +254,7 @@ def _range(ends: Sequence[float]) -> str:
     return f"{lower} to {upper}"
 
 
-def _primary(report: Report, cite: _Bibliography) -> Iterator[str]:
+def _primary(report: Report, cite: Bibliography) -> Iterator[str]:
     """Yield the sentence on the primary family."""
     entry = report.get("primary")
     if not entry:
@@ -305,7 +277,7 @@ def _primary(report: Report, cite: _Bibliography) -> Iterator[str]:
     )
 
 
-def _further_analyses(report: Report, cite: _Bibliography) -> Iterator[str]:
+def _further_analyses(report: Report, cite: Bibliography) -> Iterator[str]:
     if model := (report.get("model") or {}).get("dice"):
         yield from _adjustment(model, cite)
     if report.get("interactions"):
@@ -342,7 +314,7 @@ def _further_analyses(report: Report, cite: _Bibliography) -> Iterator[str]:
         yield f"Software: {', '.join(f'{name} {version}' for name, version in versions.items())}."
 
 
-def _adjustment(model: AdjustedModel, cite: _Bibliography) -> Iterator[str]:
+def _adjustment(model: AdjustedModel, cite: Bibliography) -> Iterator[str]:
     """Yield sentences on the adjusted model of a score: its covariates, and the excluded ones with the reason."""
     fits = [fit for fit in (model["without_mediators"], model["with_mediators"]) if fit and fit["contrasts"]]
     adjusted: list[str] = []

@@ -1,6 +1,6 @@
 import pytest
 
-from kneefair_jax.fairness.endpoint_rates import endpoint_rates
+from kneefair_jax.fairness.endpoints import endpoint_rates
 from kneefair_jax.report.text import failures
 from tests.report import failed_cohort
 

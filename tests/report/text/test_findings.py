@@ -275,3 +275,14 @@ def test_a_report_without_tests(report):
         "By sex, fewer than two groups have the 10 patients that ranking needs."
     )
     assert "too few patients to compare groups by sex" in " ".join(summary.paragraphs(report))
+
+
+@pytest.mark.parametrize(
+    ("p", "low", "explained"), [(0.01, 0.0, True), (0.01, 0.005, False), (0.5, 0.0, False)]
+)
+def test_an_interval_that_includes_zero_beside_a_significant_test_is_explained(p, low, explained):
+    scores = block_of(p=p, low=low)
+    scores["summaries"]["sex"]["pairs"][0]["interval_adjusted"] = [-0.04, -0.005]
+    verdict = findings.judge(BLOCK, scores)
+    texts = findings.sentences(verdict, scores["groups"], "Dice", 10)
+    assert any("includes zero" in text for text in texts) == explained

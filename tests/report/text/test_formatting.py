@@ -61,6 +61,8 @@ def test_signs_and_p_values():
     assert [formatting.signed(x) for x in (0.0214, -0.004, 0.0)] == ["+0.021", "\N{MINUS SIGN}0.004", "0.000"]
     assert [formatting.p_value(p) for p in (0.0409, 0.0004, None)] == ["0.041", "<0.001", formatting.DASH]
     assert formatting.p_equals(0.0004) == "p < 0.001" and formatting.p_equals(0.2) == "p = 0.200"
+    assert formatting.p_value(1.0) == ">0.99" and formatting.p_equals(0.991) == "p > 0.99"
+    assert formatting.p_value(0.99) == "0.990"
 
 
 def test_patients_of_every_level_of_every_attribute(report):

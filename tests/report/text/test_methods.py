@@ -142,3 +142,9 @@ def test_covariates_without_an_attribute_adjust_no_gap(audited):
     text, is_cited = adjustment(audited)
     assert not is_cited and "Gaps were not adjusted" in text and "sex: the same in all cases" in text
     assert "dice ~ age" not in text
+
+
+def test_distances_are_described_where_they_were_measured(audited):
+    assert "Distances have no upper limit" in methods.methods_text(audited)[0]
+    del audited["scores"]["hd95_mm"]
+    assert "istance" not in methods.methods_text(audited)[0].replace("average surface distance", "")

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from kneefair_jax.report import build
-from kneefair_jax.report.figures import flow_diagram
+from kneefair_jax.report.figures import cohort_figures
 
 EXCLUDED = (("unreadable file", 3), ("no prediction", 2))
 
@@ -24,14 +24,8 @@ def report():
     return build.build_report(
         table,
         cases,
-        notes=[],
-        delta={},
+        build.Analysis(["femur"], ["sex", "race"], draws=40),
         run={"config": None},
-        structures=["femur"],
-        attributes=["sex", "race"],
-        min_group_patients=10,
-        draws=40,
-        seed=0,
         excluded=EXCLUDED,
     )
 
@@ -47,7 +41,7 @@ def test_counts_add_up(report):
 
 
 def test_the_diagram_shows_every_count(report):
-    figure = flow_diagram.flow(report["cohort"]["flow"], "flow")
+    figure = cohort_figures.flow(report["cohort"]["flow"], "flow")
     for text in (
         "125 records",
         "3 records: unreadable file",

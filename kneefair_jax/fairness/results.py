@@ -1,11 +1,55 @@
-"""Results of `scores.scores`, with the fields of `report.json` (schema 2); None is undefined."""
+"""Defines an estimate as every report gives it, and the scores by group, with the fields of `report.json` (schema 2).
+
+None is undefined.
+"""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kneefair_jax.fairness.equivalence import Equivalence
-
 type Interval = list[float]
+type Intervals = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """The verdict of whether the groups of an attribute are equivalent in one score.
+
+    Attributes:
+        delta: the margin, in the score's unit; for failure rates the same number as a share.
+        confidence: of each interval, 1 - 2 level.
+        equivalent: whether every requirement is met.
+        reason: the requirements that are not met; None if all are.
+        intervals: of the pairs' differences of means, in the order of `bootstrap.pairs`.
+        failure_intervals: of the pairs' differences of failure rates.
+    """
+
+    delta: float
+    confidence: float
+    equivalent: bool
+    reason: str | None
+    intervals: Intervals
+    failure_intervals: Intervals
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate over patients.
+
+    Attributes:
+        estimate: the value; None if it is undefined.
+        interval: its confidence interval, inside the range of the quantity; None if it is undefined.
+        n: patients.
+        p: two-sided p value of its null hypothesis, before any correction; None if there is no test.
+        p_adjusted: the p value corrected over the family that `method` or the report names.
+        method: of the interval and of the test, such as `Clopper-Pearson` or `Fisher's exact test`.
+    """
+
+    estimate: float | None
+    interval: tuple[float, float] | None
+    n: int
+    p: float | None = None
+    p_adjusted: float | None = None
+    method: str = ""
 
 
 @dataclass(frozen=True)
