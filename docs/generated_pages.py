@@ -221,6 +221,7 @@ _FOLDERS = {
     "configs/": "a Python file for each kind of run; `default.py` explains every field",
     "kneefair_jax/": "the package",
     "recipes/": "SLURM, Kubernetes, Cloud TPUs, two processes on one machine",
+    "examples/": "executed notebooks",
     "tests/": "mirrors the package",
     "benchmarks/": "scripts that measure speed and statistics, with their results; `compare_commits` runs two commits "
     "and compares every number that they write, bit for bit",
